@@ -1,0 +1,72 @@
+# `make demo` and `make test` set everything up by themselves, in .venv; all they need is Python 3.11 or 3.12.
+# PYTHON=/path/to/python chooses one.
+
+SHELL := /bin/sh
+BIN := .venv/bin
+READY := .venv/.ready
+LOCKED := .venv/.locked
+unexport PYTHONPATH PYTHONHOME
+
+.PHONY: demo test check lint format proof bench lock clean
+
+demo: $(READY) ## all of it, on a workspace that it makes up
+	@$(BIN)/beepgpt demo
+
+test: lint check ## what has to be green before anything is submitted
+
+check: $(READY)
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(READY) ## mend what can be mended by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+proof: $(READY) ## the laws, with thousands of generated histories, and what is too long for every day
+	HYPOTHESIS_PROFILE=proof $(BIN)/python -m pytest -n 2 -m "proof or hypothesis" -o timeout=3600 $(ARGS)
+
+bench: $(READY) ## every measurement in benchmarks/
+	@for each in benchmarks/*.py; do echo "== $$each"; $(BIN)/python "$$each" $(ARGS) || exit 1; done
+
+# Hashes only: no address of a registry stands in a lock, so that every mirror will do.
+LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
+lock: ## newer versions: make lock ARGS=--upgrade
+	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
+	$(LOCK) $(ARGS) --output-file requirements.lock
+	$(LOCK) $(ARGS) --group dev --constraint requirements.lock --output-file requirements-dev.lock
+
+clean: ## also forgets .venv
+	rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): $(LOCKED) pyproject.toml
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Some pythonX.Y on a PATH only say that they aren't installed (pyenv's shims), and Debian's may lack ensurepip: so each is tried.
+$(LOCKED): requirements-dev.lock
+	@found=; chosen=; \
+	for each in $${PYTHON:-python3.12 python3.11 python3 python}; do \
+		version=$$("$$each" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \
+		case $$version in \
+			3.11|3.12) "$$each" -c 'import ensurepip, venv' 2>/dev/null && { chosen=$$each; break; }; \
+				found="$$found $$each (Python $$version, without the venv module)" ;; \
+			*) found="$$found $$each (Python $$version)" ;; \
+		esac; \
+	done; \
+	if [ -z "$$chosen" ]; then \
+		echo "BeepGPT needs Python 3.11 or 3.12 with its venv module. Found:$${found:- none}." >&2; \
+		echo "Install one (on Debian and Ubuntu: apt install python3.11-venv), or name it: make PYTHON=/path/to/python3.11" >&2; \
+		exit 1; \
+	fi; \
+	echo "Setting up .venv with $$chosen (Python $$version), once. This takes a minute." >&2; \
+	"$$chosen" -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.lock
+	@touch $@

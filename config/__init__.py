@@ -1,0 +1,1 @@
+"""How BeepGPT is set up: one frozen value, read once."""

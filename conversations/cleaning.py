@@ -1,0 +1,44 @@
+"""A message's text as prompts show it (DESIGN.md §9)."""
+
+from __future__ import annotations
+
+import re
+
+_CODE = re.compile(r"```.*?```", re.DOTALL)
+_MARKUP = re.compile(r"<([^<>]*)>")
+_URL = re.compile(r"(?:https?|ftp)://\S+", re.IGNORECASE)
+_EMOJI = re.compile(r"(?<!\d):[\w+'-]+:(?!\d)")
+_ESCAPE = re.compile(r"&(amp|lt|gt);")
+_UNESCAPED = {"amp": "&", "lt": "<", "gt": ">"}
+
+
+def clean(text: str) -> str:
+    """Text without code blocks, Slack's markup, bare addresses and emoji names, unescaped once, its white space folded.
+
+    What is taken out leaves a space, so that no two words grow together. The result never holds a line break, so that a prompt's
+    separator and suffix occur nowhere else in it.
+
+    >>> clean("Hi <@U1>! See <https://x.org/a?b=1&amp;c|the guide> :tada: at 10:30:45, 1 &lt; 2 ```x = 1``` <#C1|random>")
+    'Hi ! See the guide at 10:30:45, 1 < 2 random'
+    """
+    if "```" in text:
+        text = _CODE.sub(" ", text)
+    if "<" in text:
+        text = _MARKUP.sub(_shown, text)
+    if "://" in text:
+        text = _URL.sub(" ", text)
+    if ":" in text:
+        text = _EMOJI.sub(" ", text)
+    if "&" in text:
+        text = _ESCAPE.sub(lambda match: _UNESCAPED[match[1]], text)
+    return " ".join(text.split())
+
+
+def _shown(match: re.Match[str]) -> str:
+    """What a reader sees of one `<…>`: a link's own label, a channel's name; people, groups and broadcasts are left out."""
+    target, _, label = match[1].partition("|")
+    if target[:1] in ("@", "!"):
+        return " "
+    if target[:1] == "#":
+        return label or " "
+    return " " if label in (target, target.partition("://")[2], target.removeprefix("mailto:")) else label or " "

@@ -1,0 +1,247 @@
+"""Some of the channels: records in, examples out. All of a channel's records meet in one shard."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable
+from heapq import heappop, heappush
+from typing import Any
+from zlib import crc32
+
+from conversations.account import Account
+from conversations.channel import FOREVER, Channel, Made
+from conversations.events import Event, Heartbeat, Ignored, Parsed, Reject, parse
+from conversations.order import Order
+from conversations.rules import Rules
+from conversations.tokens import Encoding
+
+STATE_VERSION = 1
+"""Raised when pickled state of an older version can't be read any more."""
+
+SHARDS = tuple(f"shard-{number:02d}" for number in range(32))
+"""Names are the engine's keys, and permanent: recovery state is filed under them."""
+
+
+def shard_of(channel: str) -> str:
+    """All of a channel's events meet in one shard, in every run, on every machine.
+
+    >>> shard_of("C024BE91L")
+    'shard-02'
+    """
+    return SHARDS[crc32(channel.encode()) % len(SHARDS)]
+
+
+def shard_of_parsed(parsed: Parsed) -> str:
+    """Where a record is counted: with its channel, or, if it has none, by its bytes."""
+    if isinstance(parsed, Event):
+        return shard_of(parsed.channel)
+    if isinstance(parsed, Ignored) and parsed.channel is not None:
+        return shard_of(parsed.channel)
+    if isinstance(parsed, Heartbeat):
+        raise TypeError("a heartbeat is for every shard")
+    return SHARDS[crc32(parsed.record) % len(SHARDS)]
+
+
+class Followed:
+    """A channel, its order, and the partition that its records come from."""
+
+    __slots__ = ("channel", "due", "order", "partition")
+
+    def __init__(self, channel: Channel, order: Order, partition: str) -> None:
+        self.channel = channel
+        self.order = order
+        self.partition = partition
+        self.due = FOREVER
+        """A heartbeat from after this time may have something to do here; never later than the truth."""
+
+    def next_due(self) -> int:
+        """From when on a heartbeat would apply an event or close a horizon."""
+        held = self.order.held
+        first = min(held[0].t if held else FOREVER, self.channel.next_end())
+        return first + self.order.lateness
+
+
+class Shard:
+    """What the engine keeps for one key: channels by id, and the account of all that was read for them."""
+
+    def __init__(self, rules: Rules, encoding: Encoding, *, until: int | None = None, recoverable: bool = True) -> None:
+        self.rules = rules
+        self.encoding = encoding
+        self.until = until
+        self.account = Account()
+        self.made = Made(self.account)
+        self.followed: dict[str, Followed] = {}
+        self.heartbeats: dict[str, int] = {}
+        """The latest heartbeat of each partition, which holds for channels that are first seen after it, too."""
+        self.ended = False
+        self._due: dict[str, list[tuple[int, str]]] = {}
+        """By partition: a heap of (due, channel), one entry or a few for each channel that waits for something."""
+        self._recoverable = recoverable
+        self._encoded: dict[str, bytes] = {}
+        """Each channel as it was last written to a snapshot; a channel that was touched since is in `_dirty`."""
+        self._dirty: set[str] = set()
+
+    def read(self, parsed: Parsed, partition: str) -> None:
+        """One record of this shard, or a heartbeat."""
+        account = self.account
+        if isinstance(parsed, Event):
+            account.count("read")
+            followed = self._follow(parsed.channel, parsed.t, partition)
+            if followed is None:
+                account.count("late")
+                self.made.late.append(parsed.record)
+                return
+            if self.until is not None and parsed.t > self.until:
+                account.count("ignored:after_until")
+            else:
+                followed.order.hold(parsed)
+            self._advance(followed, max(followed.order.clock, parsed.t))
+        elif isinstance(parsed, Ignored):
+            account.count("read")
+            account.count(f"ignored:{parsed.reason}")
+            if parsed.channel is not None and parsed.t is not None:
+                followed = self._follow(parsed.channel, None, partition)
+                if followed is not None and parsed.t > followed.order.clock:
+                    self._advance(followed, parsed.t)
+        elif isinstance(parsed, Reject):
+            account.count("read")
+            account.count(f"rejected:{parsed.reason}")
+        else:
+            self._heartbeat(parsed.at, partition)
+
+    def end(self) -> None:
+        """The input is over (a stop is no end). What is still open is censored; to say it twice changes nothing."""
+        if self.ended:
+            return
+        self.ended = True
+        for name, followed in self.followed.items():
+            self._dirty.add(name)
+            for event in followed.order.released(FOREVER):
+                self._apply(followed, event)
+            followed.channel.end(followed.order.clock if self.until is None else self.until, self.made)
+
+    def taken(self) -> Made:
+        """What was made since the last time it was taken."""
+        made, self.made = self.made, Made(self.account)
+        return made
+
+    def account_now(self) -> Account:
+        """The account so far, with what is held and what is open."""
+        account = Account(dict(self.account.counts))
+        account.count("held", sum(len(followed.order.held) for followed in self.followed.values()))
+        account.count("open", sum(sum(waiting.is_open for waiting in followed.channel.opens) for followed in self.followed.values()))
+        account.count("channels", len(self.followed))
+        return account
+
+    def _follow(self, name: str, t: int | None, partition: str) -> Followed | None:
+        """The channel, its clock moved by the partition's heartbeats; None if an event at `t` is late for it."""
+        followed = self.followed.get(name)
+        if followed is None:
+            channel = Channel(name, self.rules, self.encoding)
+            followed = self.followed[name] = Followed(channel, Order(self.rules.lateness), partition)
+        self._dirty.add(name)
+        beat = self.heartbeats.get(partition, 0)
+        if beat > followed.order.clock:
+            self._advance(followed, beat)
+        return None if t is not None and followed.order.is_late(t) else followed
+
+    def _heartbeat(self, at: int, partition: str) -> None:
+        if at <= self.heartbeats.get(partition, 0):
+            return
+        self.heartbeats[partition] = at
+        due = self._due.get(partition, [])
+        while due and due[0][0] < at:
+            when, name = heappop(due)
+            followed = self.followed[name]
+            if followed.due == when:
+                followed.due = FOREVER
+                self._dirty.add(name)
+                self._advance(followed, max(followed.order.clock, at))
+
+    def _advance(self, followed: Followed, clock: int) -> None:
+        """The channel's clock moves to `clock`: held events are applied, and horizons close."""
+        order, channel = followed.order, followed.channel
+        order.clock = clock
+        settled = clock - order.lateness
+        for event in order.released(settled):
+            self._apply(followed, event)
+        channel.close(settled if self.until is None else min(settled, self.until + 1), self.made)
+        next_due = followed.next_due()
+        if next_due < followed.due:
+            followed.due = next_due
+            heappush(self._due.setdefault(followed.partition, []), (next_due, channel.id))
+
+    def _apply(self, followed: Followed, event: Event) -> None:
+        if followed.order.is_copy(event):
+            self.account.count("duplicate")
+        else:
+            followed.channel.apply(event, self.made)
+
+    # Snapshots
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The shard as a snapshot keeps it: a blob for each channel, written anew only where something changed."""
+        for name in self._dirty:
+            followed = self.followed[name]
+            self._encoded[name] = pickle.dumps((followed.channel, followed.order, followed.partition), protocol=5)
+        self._dirty.clear()
+        return {
+            "version": STATE_VERSION,
+            "spec": self.rules.spec,
+            "channels": dict(self._encoded),
+            "counts": dict(self.account.counts),
+            "heartbeats": dict(self.heartbeats),
+            "ended": self.ended,
+        }
+
+    def snapshot(self) -> dict[str, Any] | None:
+        """The state to be filed at the end of an epoch; None where nobody will ever resume from it."""
+        return self.__getstate__() if self._recoverable else None
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Takes up the state of a snapshot. Raises ValueError, with what to do, if it is another version's or another spec's."""
+        if state["version"] != STATE_VERSION or state["spec"] != self.rules.spec:
+            raise ValueError(
+                f"the recovery store was written by state version {state['version']}, spec {state['spec']}; this is state version "
+                f"{STATE_VERSION}, spec {self.rules.spec}. Use the settings it was written with, or delete the store and run again from the start."
+            )
+        self.account.counts.update(state["counts"])
+        self.heartbeats.update(state["heartbeats"])
+        self.ended = state["ended"]
+        self._encoded = dict(state["channels"])
+        for name, blob in self._encoded.items():
+            channel, order, partition = pickle.loads(blob)
+            channel.rules, channel.encoding = self.rules, self.encoding
+            followed = self.followed[name] = Followed(channel, order, partition)
+            followed.due = followed.next_due()
+            if followed.due < FOREVER:
+                heappush(self._due.setdefault(partition, []), (followed.due, name))
+
+
+class Run:
+    """What a whole run made, in memory: for tests, benchmarks and small jobs."""
+
+    def __init__(self) -> None:
+        self.examples: list[bytes] = []
+        self.retractions: list[bytes] = []
+        self.late: list[bytes] = []
+        self.rejects: list[Reject] = []
+        self.account = Account()
+
+
+def run_through(records: Iterable[bytes], rules: Rules, encoding: Encoding, *, now: int = FOREVER, until: int | None = None) -> Run:
+    """All of a bounded input through one shard, in a plain loop: the flow without the engine."""
+    run = Run()
+    shard = Shard(rules, encoding, until=until, recoverable=False)
+    for record in records:
+        parsed = parse(record, now, bots=rules.bots, edits=rules.edits)
+        if isinstance(parsed, Reject):
+            run.rejects.append(parsed)
+        elif isinstance(parsed, Heartbeat):
+            run.account.count("heartbeats")
+        shard.read(parsed, "all")
+    shard.end()
+    made = shard.taken()
+    run.examples, run.retractions, run.late = made.examples, made.retractions, made.late
+    run.account.add(shard.account_now())
+    return run

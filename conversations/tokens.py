@@ -1,0 +1,88 @@
+"""Prompts and their exact token counts: each message is encoded once, not once for every window it stands in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+SEPARATOR = "\n\n"
+SUFFIX = "\n\n###\n\n"
+
+ADDS_UP = frozenset({"cl100k_base", "o200k_base"})
+"""Encodings in which the counts of `text + SEPARATOR` add up (measured: FACTS of the encodings' split patterns): line breaks end
+a piece, and the next piece starts with what is no white space. One exception is looked for in `_merges`."""
+
+
+class Encoding(Protocol):
+    """What is used of `tiktoken.Encoding`."""
+
+    @property
+    def name(self) -> str: ...
+
+    def encode_ordinary(self, text: str) -> list[int]: ...
+
+    def decode_bytes(self, tokens: Sequence[int]) -> bytes: ...
+
+
+class Prompt(NamedTuple):
+    """A prompt, its length in tokens, and how many of the newest messages it shows."""
+
+    text: str
+    tokens: int
+    shown: int
+
+
+def is_shown(cleaned: str) -> bool:
+    """Whether a message stands in a prompt: a lone `###` would look like the prompt's end."""
+    return cleaned not in ("", "###")
+
+
+def unit_tokens(cleaned: str, encoding: Encoding) -> int:
+    """Tokens of one message and the separator after it."""
+    return len(encoding.encode_ordinary(cleaned + SEPARATOR))
+
+
+def build_prompt(messages: Sequence[tuple[str, int]], encoding: Encoding, max_tokens: int) -> Prompt:
+    """Messages (cleaned text, `unit_tokens`), oldest first, as a prompt of at most `max_tokens`.
+
+    The oldest are dropped until it fits; a single longer one keeps its beginning, cut at a whole character.
+    """
+    end = len(encoding.encode_ordinary(SUFFIX.removeprefix(SEPARATOR)))
+    shown = [(text, tokens) for text, tokens in messages if is_shown(text)]
+    while shown:
+        prompt = SEPARATOR.join(text for text, _ in shown) + SUFFIX
+        count = _count(prompt, shown, end, encoding)
+        if count <= max_tokens:
+            return Prompt(prompt, count, len(shown))
+        if len(shown) == 1:
+            return _beginning(shown[0][0], encoding, max_tokens)
+        del shown[0]
+    return Prompt("", 0, 0)
+
+
+def _count(prompt: str, shown: Sequence[tuple[str, int]], end: int, encoding: Encoding) -> int:
+    if encoding.name not in ADDS_UP or any(_merges(one[0], after[0]) for one, after in zip(shown, shown[1:], strict=False)):
+        return len(encoding.encode_ordinary(prompt))
+    return sum(tokens for _, tokens in shown) + end
+
+
+def _merges(one: str, after: str) -> bool:
+    """o200k's pattern takes punctuation, the line breaks after it and slashes after those as one piece."""
+    return after.startswith("/") and not one[-1].isalnum()
+
+
+def _beginning(text: str, encoding: Encoding, max_tokens: int) -> Prompt:
+    """The longest beginning, in whole tokens of the text and whole characters, with which the prompt fits."""
+    tokens = encoding.encode_ordinary(bounded(text, max_tokens))
+    for kept in range(min(len(tokens), max_tokens), 0, -1):
+        beginning = encoding.decode_bytes(tokens[:kept]).decode("utf-8", errors="ignore").rstrip()
+        prompt = beginning + SUFFIX
+        count = len(encoding.encode_ordinary(prompt))
+        if count <= max_tokens and is_shown(beginning):
+            return Prompt(prompt, count, 1)
+    return Prompt("", 0, 0)
+
+
+def bounded(text: str, max_tokens: int) -> str:
+    """No more of a text than could ever fit: no token of the known encodings is longer than 128 characters."""
+    return text[: 128 * max_tokens]

@@ -1,0 +1,195 @@
+"""Settings are one frozen value; whatever is wrong with them is named at once, as it was written."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from config.settings import DEFAULTS, UNITS, BadSettings, Conversations, microseconds, read_settings
+from conversations.rules import DAY, MINUTE, SECOND, BadRules, Rules, spec_of
+
+
+def problems(*, toml: Path | None = None, environ: dict[str, str] | None = None, **overrides: dict[str, object]) -> list[str]:
+    with pytest.raises(BadSettings) as caught:
+        read_settings(toml, overrides, environ or {})
+    return caught.value.problems
+
+
+def test_defaults_are_the_rules_defaults():
+    """`default.toml` and `Rules()` say the same, so a library user and a command make the same examples."""
+    assert read_settings(environ={}).rules == Rules()
+
+
+def test_every_rule_can_be_set():
+    """Settings have a name for every rule, and for nothing else; the defaults' file explains each line."""
+    assert set(Conversations.model_fields) == {each.name for each in fields(Rules) if each.init}
+    assert all("#" in line for line in DEFAULTS.read_text("utf-8").splitlines() if " = " in line)
+
+
+def test_the_later_source_wins(tmp_path: Path):
+    """Default, file, environment, flags: each is beaten by the next, value by value."""
+    ours = tmp_path / "ours.toml"
+    ours.write_text('[conversations]\nwindow = 6\nsession_gap = "11m"\nhorizon = "2d"\n')
+    environ = {"BEEPGPT_CONVERSATIONS__WINDOW": "7", "BEEPGPT_CONVERSATIONS__SESSION_GAP": "12m"}
+
+    rules = read_settings(ours, {"conversations": {"window": 8}}, environ).rules
+
+    assert (rules.window, rules.session_gap, rules.horizon, rules.lateness) == (8, 12 * MINUTE, 2 * DAY, 5 * SECOND)
+
+
+def test_a_flag_that_was_not_given_changes_nothing():
+    """The command line hands over `None` for such a flag."""
+    assert read_settings(None, {"conversations": {"window": None}}, {}).rules.window == 5
+
+
+def test_the_environment_can_name_the_file(tmp_path: Path):
+    """`BEEPGPT_CONFIG` stands in for `--config`, and is beaten by it."""
+    theirs, ours = tmp_path / "theirs.toml", tmp_path / "ours.toml"
+    theirs.write_text("[run]\nworkers = 2\n")
+    ours.write_text("[run]\nworkers = 3\n")
+    environ = {"BEEPGPT_CONFIG": str(theirs)}
+
+    assert read_settings(None, {}, environ).run.workers == 2
+    assert read_settings(ours, {}, environ).run.workers == 3
+
+
+def test_everything_wrong_is_named_at_once_as_it_was_written(tmp_path: Path):
+    """A TOML key, a variable and a flag, each with its value and what is allowed."""
+    ours = tmp_path / "ours.toml"
+    ours.write_text('[conversations]\nlateness = 5\n[run]\nlog_level = "loud"\n')
+
+    assert problems(
+        toml=ours,
+        environ={"BEEPGPT_CONVERSATIONS__WINDOW": "0", "BEEPGPT_RUN__PROGRESS": "perhaps"},
+        conversations={"target": "anybody", "horizon": "31d", "max_prompt_tokens": 15},
+        run={"workers": 0},
+    ) == [
+        "--target is 'anybody': must be 'next_user', 'interacting_users' or 'reactors'",
+        f"conversations.lateness in {ours} is 5: must be a duration like 500ms, 10m, 1h 30m or 30 days",
+        "--workers is 0: must be greater than or equal to 1",
+        "BEEPGPT_RUN__PROGRESS is 'perhaps': must be a valid boolean",
+        f"run.log_level in {ours} is 'loud': must be 'debug', 'info', 'warning' or 'error'",
+        "BEEPGPT_CONVERSATIONS__WINDOW is '0': must be more than 0",
+        "--max-prompt-tokens is 15: must be at least 16",
+        "--horizon is '31d': must be at most thread_ttl",
+    ]
+
+
+def test_unknown_names_are_errors_with_a_guess(tmp_path: Path):
+    """A slip of the pen is never taken in silence, wherever it was made."""
+    ours = tmp_path / "ours.toml"
+    ours.write_text("[conversation]\nwindow = 5\n[run]\nsnapshots = 1\n")
+
+    assert problems(
+        toml=ours,
+        environ={"BEEPGPT_CONVERSATION__WINDOW": "5", "BEEPGPT_CONFG": "ours.toml", "BEEPGPT_ZZZ": "", "OTHER": "1"},
+        run={"worker": 2, "snapshots": 2},
+    ) == [
+        f"conversation.window in {ours} is unknown; did you mean conversations.window?",
+        f"run.snapshots in {ours} is unknown; did you mean run.snapshot_every?",
+        "BEEPGPT_CONFG is unknown; did you mean BEEPGPT_CONFIG?",
+        "BEEPGPT_CONVERSATION__WINDOW is unknown; did you mean BEEPGPT_CONVERSATIONS__WINDOW?",
+        "BEEPGPT_ZZZ is unknown",
+        "--worker is unknown; did you mean --workers?",
+        "--snapshots is unknown; did you mean --snapshot-every?",
+    ]
+
+
+def test_a_negated_flag_is_named_as_it_was_written():
+    """`--no-candidate` was written, not `--candidate`."""
+    assert problems(conversations={"candidate": False}) == ["--no-candidate is unknown; did you mean --no-candidates?"]
+
+
+@pytest.mark.parametrize(("content", "reason"), [(None, "No such file"), (b"window 5", "Expected"), (b"\xff", "utf-8")])
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None, reason: str):
+    """Missing, not TOML, not text: the file and the reason, and no traceback."""
+    ours = tmp_path / "ours.toml"
+    if content is not None:
+        ours.write_bytes(content)
+
+    (problem,) = problems(toml=ours)
+
+    assert problem.startswith(f"the configuration file {ours} can't be read: ")
+    assert reason in problem
+
+
+def test_settings_are_frozen():
+    """Nobody can change a setting after it was read."""
+    settings = read_settings(environ={})
+    with pytest.raises(ValidationError):
+        settings.run.workers = 2
+
+
+@given(parts=st.lists(st.tuples(st.integers(0, 10**15), st.sampled_from(sorted(UNITS))), min_size=1, max_size=4))
+def test_durations_are_exact(parts: list[tuple[int, str]]):
+    """However long, no microsecond is lost: nothing goes through a float."""
+    total = sum(count * UNITS[unit] for count, unit in parts)
+
+    assert microseconds("".join(f"{count}{unit}" for count, unit in parts)) == total
+    assert microseconds(" ".join(f"{count} {unit}" for count, unit in parts)) == total
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("1 day", DAY), ("30 days", 30 * DAY), ("90 seconds", 90 * SECOND), ("5 min", 5 * MINUTE), ("0s", 0)]
+)
+def test_durations_can_be_written_out(text: str, expected: int):
+    """Units in full, in the singular and the plural."""
+    assert microseconds(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "10", "m", "-5s", "1.5h", "5 parsecs", "5s!", "٣s", "10 ms s", "unlimited", 10, 1.5, None, True]
+)
+def test_what_is_no_duration_is_refused(text: object):
+    """Bare numbers have no unit, fractions are not exact, and only a horizon is ever unlimited."""
+    with pytest.raises(ValueError, match="a duration like"):
+        microseconds(text)
+
+
+def test_the_spec_tells_rules_apart():
+    """Every rule but the workspace's name shapes the examples, and so do the versions."""
+    others: list[Rules] = [
+        Rules(target="reactors"),
+        Rules(scope="channel"),
+        Rules(horizon=None),
+        Rules(lateness=0),
+        Rules(session_gap=1),
+        Rules(window=6),
+        Rules(thread_ttl=31 * DAY),
+        Rules(kept_roots=1),
+        Rules(kept_people=40),
+        Rules(max_prompt_tokens=16),
+        Rules(encoding="cl100k_base"),
+        Rules(edits="final"),
+        Rules(bots="context"),
+        Rules(candidates=False),
+        Rules(max_candidates=1),
+        Rules(remember=0),
+    ]
+
+    assert len(others) == len(fields(Rules)) - 2
+    assert len({rules.spec for rules in [Rules(), *others]}) == len(others) + 1
+    assert Rules(workspace="ours").spec == Rules().spec == spec_of(Rules())
+
+
+def test_the_default_spec_is_pinned():
+    """Changing it makes every topic, file and model that exists unusable: raise a version if that is meant."""
+    assert Rules().spec == "745d0cbbdddc"
+
+
+def test_rules_name_all_their_violations():
+    """One look shows what to mend."""
+    with pytest.raises(BadRules) as caught:
+        Rules(workspace="a\nb", target="anybody", window=0, lateness=-1, horizon=2 * DAY, thread_ttl=DAY, max_candidates=2001)  # type: ignore[arg-type]
+
+    assert [name for name, _ in caught.value.wrong] == ["workspace", "target", "lateness", "window", "horizon", "max_candidates"]
+
+
+@pytest.mark.parametrize("value", [1.0, True, "5", None])
+def test_rules_take_whole_numbers_only(value: object):
+    """A float would lose digits in silence; `None` is for the horizon alone."""
+    with pytest.raises(BadRules, match=r"window is .*: must be a whole number"):
+        Rules(window=value)  # type: ignore[arg-type]
