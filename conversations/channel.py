@@ -347,9 +347,6 @@ class Channel:
             self._make_points(t, [conversation for conversation in conversations if conversation.window], made)
 
     def _react(self, event: Event, made: Made) -> None:
-        if event.untimed and self.rules.horizon is not None:
-            made.account.count("ignored:untimed")
-            return
         kept = self._find(event.ts, event.t)
         if kept is None:
             made.account.count("ignored:unknown_message")

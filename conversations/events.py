@@ -13,6 +13,7 @@ POST, EDIT, DELETE, REACT = 0, 1, 2, 3
 MAX_RECORD_BYTES = 1 << 20
 ONE_DAY = 86_400_000_000
 POSTED_SUBTYPES = frozenset({"thread_broadcast", "me_message", "file_share"})
+BOT_SUBTYPES = frozenset({"bot_message", "slackbot_response"})
 
 _TS = re.compile(r"([0-9]{9,10})(?:\.([0-9]{1,6}))?")
 
@@ -156,8 +157,8 @@ def _message(body: dict[str, Any], record: bytes, latest: int, event_id: str, ke
     t = _time(body.get("ts"), "bad_ts", latest)
     user = _text(body.get("user") or "", "bad_user")
     bot_id = _text(body.get("bot_id") or "", "bad_user")
-    bot = subtype == "bot_message" or bot_id != "" or user == "USLACKBOT"
-    if subtype and subtype != "bot_message" and subtype not in POSTED_SUBTYPES:
+    bot = subtype in BOT_SUBTYPES or bot_id != "" or user == "USLACKBOT"
+    if subtype and subtype not in POSTED_SUBTYPES and subtype not in BOT_SUBTYPES:
         return Ignored(f"subtype:{subtype[:40]}", record, channel, t)
     if bot and not keep_bots:
         return Ignored("bot", record, channel, t)

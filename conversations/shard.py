@@ -86,6 +86,9 @@ class Shard:
         account = self.account
         if isinstance(parsed, Event):
             account.count("read")
+            if parsed.untimed and self.rules.horizon is not None:
+                account.count("ignored:untimed")
+                return
             followed = self._follow(parsed.channel, parsed.t, partition)
             if followed is None:
                 account.count("late")
