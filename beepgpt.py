@@ -8,7 +8,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
@@ -34,7 +34,6 @@ from connectors.tokenizer import load_encoding
 from conversations.account import Account, sum_of
 from conversations.events import micros
 from conversations.export import records_of
-from conversations.rules import Rules
 from conversations.shard import SHARDS, shard_of
 from dataflows.examples import Chunk, Following, RunHasEnded, as_lines, make_examples
 
@@ -74,7 +73,9 @@ class Files:
         if parts == 1:
             return self
         folder.mkdir(parents=True, exist_ok=True)
-        named = {each.name: folder / f"{each.name}-{part}.jsonl" for each in fields(self) if each.name == "examples" or getattr(self, each.name)}
+        named = {
+            each.name: folder / f"{each.name}-{part}.jsonl" for each in fields(self) if each.name == "examples" or getattr(self, each.name)
+        }
         return replace(self, **named)
 
     def side(self) -> list[Path]:
@@ -144,7 +145,12 @@ def examples_flow(source: Source[Chunk], following: Following, sinks: Mapping[st
     flow = Dataflow("examples")
     chunks = op.input("read_records", flow, source)
     made = make_examples("make_examples", chunks, following)
-    for name, lines in (("examples", made.examples), ("retractions", made.retractions), ("late", made.late), ("dead_letters", made.rejects)):
+    for name, lines in (
+        ("examples", made.examples),
+        ("retractions", made.retractions),
+        ("late", made.late),
+        ("dead_letters", made.rejects),
+    ):
         sink = sinks[name]
         if sink is not None:
             op.output(f"write_{name}", op.map_value(f"join_{name}", lines, as_lines), sink)
@@ -178,7 +184,9 @@ class Stop:
                 signal.signal(number, handler)
 
 
-def run_part(job: Job, part: int, parts: int, memory: RecoveryFolder | None, files: Files, told: Callable[[int, float], None]) -> dict[str, Any]:
+def run_part(
+    job: Job, part: int, parts: int, memory: RecoveryFolder | None, files: Files, told: Callable[[int, float], None]
+) -> dict[str, Any]:
     """One process's share of a run, to its end or until it is stopped."""
     stop = Stop()
     rules = job.settings.rules
@@ -205,19 +213,28 @@ def run_part(job: Job, part: int, parts: int, memory: RecoveryFolder | None, fil
         ended = True
 
     sinks: dict[str, Sink[Any] | None] = {
-        each.name: jsonl.JsonlSink(path, each.name, fresh=memory is None or memory.is_new) if (path := getattr(files, each.name)) is not None else None for each in fields(files)
+        each.name: jsonl.JsonlSink(path, each.name, fresh=memory is None or memory.is_new)
+        if (path := getattr(files, each.name)) is not None
+        else None
+        for each in fields(files)
     }
     if files.examples is None:
         sinks["examples"] = jsonl.StdoutSink(on_closed=lambda: setattr(stop, "signal", signal.SIGPIPE))
     accounts: list[Account] = []
     flow = examples_flow(source_of(job, following, end, read), following, sinks, accounts)
     with stop.listening(), quiet_engine():
-        run_main(
+        run_main(  # type: ignore[no-untyped-call]
             flow,
             epoch_interval=timedelta(microseconds=job.settings.run.snapshot_every),
             recovery_config=memory.store(part) if memory is not None else None,
         )
-    return {"ended": ended and not stop(), "signal": stop.signal, "records": records, "counts": sum_of(accounts).counts, "peak_memory_mb": _peak_memory_mb()}
+    return {
+        "ended": ended and not stop(),
+        "signal": stop.signal,
+        "records": records,
+        "counts": sum_of(accounts).counts,
+        "peak_memory_mb": _peak_memory_mb(),
+    }
 
 
 def run_job(job: Job, command: list[str]) -> tuple[dict[str, Any], int]:
@@ -364,9 +381,9 @@ def time_of(text: str | None) -> int | None:
     return (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
-def kinds_of(include: Iterable[str]) -> tuple[slack_export.Kind, ...]:
+def kinds_of(include: str) -> tuple[slack_export.Kind, ...]:
     """The kinds of channels that are to be read."""
-    chosen = {kind for each in include for kind in each.split(",")}
+    chosen = {kind.strip() for kind in include.split(",")}
     if unknown := chosen - set(slack_export.KINDS):
         raise BadCommand(f"--include {', '.join(sorted(unknown))}: must be of {', '.join(slack_export.KINDS)}")
     return tuple(kind for kind in slack_export.KINDS if kind in chosen)
@@ -386,7 +403,9 @@ def examples(
     report: Annotated[Path | None, typer.Option(help="Write the closing account here, as JSON.")] = None,
     recovery: Annotated[Path | None, typer.Option(help="A folder that remembers the run, so that it goes on after a kill.")] = None,
     until: Annotated[str | None, typer.Option(help="Every channel's clock is at this time at the end (2024-01-31T12:00:00Z).")] = None,
-    include: Annotated[list[str], typer.Option(help="Kinds of channels of an export: channels, groups, dms, mpims.")] = ["channels"],  # noqa: B006
+    include: Annotated[
+        str, typer.Option(help="Kinds of channels of an export, joined by commas: channels, groups, dms, mpims.")
+    ] = "channels",
     part: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Make examples: points in time of conversations, and who answered."""

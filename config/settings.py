@@ -6,12 +6,20 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from conversations.rules import DAY, HOUR, MINUTE, SECOND, BadRules, Bots, Edits, Encoding, Rules, Scope, Target
 
@@ -63,6 +71,16 @@ _A_DURATION = "must be a duration like 500ms, 10m, 1h 30m or 30 days"
 Duration = Annotated[int, BeforeValidator(microseconds)]
 
 
+def whole(value: object) -> object:
+    """What may be a whole number: `true` is none, and neither is 5.0, whatever Python says."""
+    if isinstance(value, bool | float):
+        raise ValueError("must be a valid integer")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(whole)]
+
+
 class Conversations(BaseModel):
     """The `Rules`, as they are written in settings."""
 
@@ -74,16 +92,16 @@ class Conversations(BaseModel):
     horizon: Annotated[int | None, BeforeValidator(microseconds_or_unlimited)]
     lateness: Duration
     session_gap: Duration
-    window: int
+    window: Whole
     thread_ttl: Duration
-    kept_roots: int
-    kept_people: int
-    max_prompt_tokens: int
+    kept_roots: Whole
+    kept_people: Whole
+    max_prompt_tokens: Whole
     encoding: Encoding
     edits: Edits
     bots: Bots
     candidates: bool
-    max_candidates: int
+    max_candidates: Whole
     remember: Duration
 
 
@@ -92,20 +110,36 @@ class Run(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    workers: Annotated[int, Field(ge=1)]
+    workers: Annotated[Whole, Field(ge=1)]
     snapshot_every: Annotated[Duration, Field(gt=0)]
     """Microseconds."""
     progress: bool
     log_level: Literal["debug", "info", "warning", "error"]
 
 
-class Settings(BaseModel):
+_SOURCES: ContextVar[tuple[PydanticBaseSettingsSource, ...]] = ContextVar("_SOURCES", default=())
+"""What `read_settings` reads; the hook below is a class method, and can't be handed anything."""
+
+
+class Settings(BaseSettings):
     """All that can be set, a section a field; every default stands in `default.toml`, and secrets are `SecretStr`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid")
 
     conversations: Conversations
     run: Run
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then what `read_settings` reads: variables, the user's file, `default.toml`. The first with a value wins."""
+        return init_settings, *_SOURCES.get()
 
     @property
     def rules(self) -> Rules:
@@ -116,6 +150,10 @@ class Settings(BaseModel):
 Name = tuple[str, ...]
 """A setting's section and name; a misspelt one may have more parts, or fewer."""
 
+NAMES: list[Name] = [
+    (section, name) for section, field in Settings.model_fields.items() for name in getattr(field.annotation, "model_fields", ())
+]
+
 
 @dataclass(frozen=True, slots=True)
 class Given:
@@ -123,6 +161,36 @@ class Given:
 
     value: object
     told: str
+
+
+class Variables(EnvSettingsSource):
+    """The known `BEEPGPT_…` variables of a mapping that is passed in, and not of the process."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.given = _from_environment(environ)
+        super().__init__(Settings)
+
+    def _load_env_vars(self) -> Mapping[str, str]:
+        return {(PREFIX + "__".join(name)).lower(): str(self.given[name].value) for name in NAMES if name in self.given}
+
+
+class TomlFile(TomlConfigSettingsSource):
+    """What is known of a TOML file that has to be there; `given` is all of it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(Settings, path)
+        file = path.name if path == DEFAULTS else path
+        self.given = {name: Given(value, f"{'.'.join(name)} in {file}") for name, value in _leaves(self.toml_data)}
+
+    def _read_files(self, files: Any, deep_merge: bool = False) -> dict[str, Any]:
+        try:
+            return self._read_file(files)  # the original passes over a file that is missing
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise BadSettings([f"the configuration file {files} can't be read: {reason}"]) from error
+
+    def __call__(self) -> dict[str, Any]:
+        return _nested(self.given)
 
 
 def read_settings(
@@ -142,25 +210,20 @@ def read_settings(
     """
     if path is None and environ.get(CONFIG):
         path = Path(environ[CONFIG])
-    defaults = _from_toml(DEFAULTS)
-    told = [_from_toml(path) if path else {}, _from_environment(environ), _from_flags(overrides or {})]
-    problems = [_unknown(name, each.told, defaults) for layer in told for name, each in layer.items() if name not in defaults]
-    given = defaults | told[0] | told[1] | told[2]
-    known = {name: given[name] for name in defaults}
-    problems += [f"{known[name].told} is {known[name].value!r}: {allowed}" for name, allowed in _violations(known, defaults)]
-    if problems:
-        raise BadSettings(problems)
-    return Settings.model_validate(_nested(known))
-
-
-def _from_toml(path: Path) -> dict[Name, Given]:
+    files = [TomlFile(each) for each in (path, DEFAULTS) if each]
+    variables, flags = Variables(environ), _from_flags(overrides or {})
+    layers = [*(each.given for each in reversed(files)), variables.given, flags]
+    problems = [_unknown(name, each.told) for layer in layers for name, each in layer.items() if name not in NAMES]
+    given = {name: each for layer in layers for name, each in layer.items()}
+    token = _SOURCES.set((variables, *files))
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise BadSettings([f"the configuration file {path} can't be read: {reason}"]) from error
-    file = path.name if path == DEFAULTS else path
-    return {name: Given(value, f"{'.'.join(name)} in {file}") for name, value in _leaves(table)}
+        wrong = list(_violations(flags, layers[0]))
+        problems += [f"{given[name].told} is {given[name].value!r}: {allowed}" for name, allowed in wrong]
+        if problems:
+            raise BadSettings(problems)
+        return Settings(**_nested(flags))
+    finally:
+        _SOURCES.reset(token)
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[Name, Given]:
@@ -185,35 +248,37 @@ def _leaves(table: Mapping[str, Any]) -> Iterator[tuple[Name, Any]]:
             yield (section,), values
 
 
-def _nested(given: Mapping[Name, Given]) -> dict[str, dict[str, object]]:
-    table: dict[str, dict[str, object]] = {}
-    for (section, name), each in given.items():
-        table.setdefault(section, {})[name] = each.value
+def _nested(given: Mapping[Name, Given]) -> dict[str, Any]:
+    """What is known of it, a section a table."""
+    table: dict[str, Any] = {}
+    for section, name in NAMES:
+        if (section, name) in given:
+            table.setdefault(section, {})[name] = given[section, name].value
     return table
 
 
-def _unknown(name: Name, told: str, known: Mapping[Name, Given]) -> str:
+def _unknown(name: Name, told: str) -> str:
     """Names what is unknown and what was perhaps meant, both in the form that was used."""
     if told.startswith(PREFIX):
-        names = ["CONFIG"] + ["__".join(each).upper() for each in known]
+        names = ["CONFIG"] + ["__".join(each).upper() for each in NAMES]
         near = [PREFIX + each for each in get_close_matches(told.removeprefix(PREFIX), names, n=1)]
     elif told.startswith("--"):
-        near = get_close_matches(told, [_flag(each, value) for each in known for value in (True, False)], n=1)
+        near = get_close_matches(told, [_flag(each, value) for each in NAMES for value in (True, False)], n=1)
     else:
-        near = get_close_matches(".".join(name), [".".join(each) for each in known], n=1)
+        near = get_close_matches(".".join(name), [".".join(each) for each in NAMES], n=1)
     return f"{told} is unknown" + (f"; did you mean {near[0]}?" if near else "")
 
 
-def _violations(known: Mapping[Name, Given], defaults: Mapping[Name, Given]) -> Iterator[tuple[Name, str]]:
+def _violations(flags: Mapping[Name, Given], defaults: Mapping[Name, Given]) -> Iterator[tuple[Name, str]]:
     """Everything that can't be, and what is allowed: first each value alone, then the rules as a whole."""
     bad: dict[Name, str] = {}
     try:
-        Settings.model_validate(_nested(known))
+        Settings(**_nested(flags))
     except ValidationError as error:
         bad = {tuple(map(str, each["loc"][:2])): _allowed(each["msg"]) for each in error.errors()}
     yield from bad.items()
     try:  # with defaults for what can't be read, so that the other violations are named in the same breath
-        _ = Settings.model_validate(_nested({**known, **{name: defaults[name] for name in bad}})).rules
+        _ = Settings(**_nested({**flags, **{name: defaults[name] for name in bad}})).rules
     except BadRules as error:
         named = [(("conversations", name), f"must be {allowed}") for name, allowed in error.wrong]
         yield from ((name, allowed) for name, allowed in named if name not in bad)

@@ -38,9 +38,9 @@ class RecoveryFolder:
         if not folder.exists():
             made = self.path / f"making-{part}"
             made.mkdir(exist_ok=True)
-            init_db_dir(made, 1)
+            init_db_dir(made, 1)  # type: ignore[no-untyped-call]
             made.rename(folder)  # a store that was half made when the process died is not a store
-        return RecoveryConfig(folder, timedelta(seconds=0))
+        return RecoveryConfig(folder, timedelta(seconds=0))  # type: ignore[no-untyped-call]
 
     def end(self, report: dict[str, Any]) -> None:
         """Notes that the run has ended, so that nothing is done twice."""

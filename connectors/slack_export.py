@@ -51,9 +51,7 @@ ESCAPE = re.compile(rb"(?si)\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}|(\\ud[89a-
 # No word boundary before a token: in `\nxoxb-1` the `n` belongs to the escape. "xoxo-" needs a digit, as people write it, too.
 TOKEN = rb"(?:xoxe\.)?(?:xoxd-(?:[A-Za-z0-9%_+=-]|\\?/)+|xox(?:[a-np-z]|o(?=-[0-9]))-[A-Za-z0-9%_-]+|xapp-[0-9]-[A-Za-z0-9-]+)"
 # A `\u0026` after another backslash is no escaped ampersand, and taking it away would break the string.
-PARAMETER = re.compile(
-    rb"(&amp;|[?&]|(?<!\\)\\u0026)(?:[A-Za-z0-9_]*=" + TOKEN + rb"|pub_secret=[A-Za-z0-9%_-]+)(&amp;|&|\\u0026)?"
-)
+PARAMETER = re.compile(rb"(&amp;|[?&]|(?<!\\)\\u0026)(?:[A-Za-z0-9_]*=" + TOKEN + rb"|pub_secret=[A-Za-z0-9%_-]+)(&amp;|&|\\u0026)?")
 BARE_TOKEN = re.compile(TOKEN)
 
 
@@ -480,7 +478,7 @@ class ExportSource(FixedPartitionedSource[Chunk, ExportState]):
         on_end: Callable[[], None] = _nothing,
         progress: Callable[[int, float], None] = _nothing,
     ) -> None:
-        """`stopping` ends the reading without `on_end`; `progress` is told how many values came, and what share of the day files is read."""
+        """`stopping` ends the reading without `on_end`; `progress` is told how many values came, and the share of day files read."""
         self.export = export
         self.to_records = to_records
         self.wanted = wanted

@@ -276,6 +276,4 @@ def sentence(template: str, words: dict[str, tuple[str, ...]]) -> Sentence:
 
 def sentences(templates: tuple[str, ...]) -> tuple[tuple[Sentence, ...], ...]:
     """For each topic, the templates in its words, with `&` written as Slack writes it."""
-    return tuple(
-        tuple(sentence(template.replace("&", "&amp;"), words | COMMON) for template in templates) for words in TOPICS.values()
-    )
+    return tuple(tuple(sentence(template.replace("&", "&amp;"), words | COMMON) for template in templates) for words in TOPICS.values())

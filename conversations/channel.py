@@ -62,7 +62,8 @@ class Conversation:
     """A thread, a session, or a whole channel."""
 
     __slots__ = (
-        "acts", "changed", "held", "key", "last_act", "last_post", "newest_root", "open", "replied", "root_missing", "spoken", "untimed", "window",
+        "acts", "changed", "held", "key", "last_act", "last_post", "newest_root",
+        "open", "replied", "root_missing", "spoken", "untimed", "window",
     )  # fmt: skip
 
     def __init__(self, key: int, t: int, newest_root: int, *, root_missing: bool = False) -> None:
@@ -125,7 +126,19 @@ class Kept:
 class Open:
     """A point that waits for its answer in one conversation."""
 
-    __slots__ = ("acts", "answered_in_thread", "conversation", "holds", "is_open", "newest", "point", "retracted_ts", "root_missing", "speakers", "t")
+    __slots__ = (
+        "acts",
+        "answered_in_thread",
+        "conversation",
+        "holds",
+        "is_open",
+        "newest",
+        "point",
+        "retracted_ts",
+        "root_missing",
+        "speakers",
+        "t",
+    )
 
     def __init__(self, point: Point, conversation: Conversation, holds: tuple[Conversation, ...]) -> None:
         self.t = point.t
@@ -327,7 +340,12 @@ class Channel:
                 self._retract(example.identity, t, made)
         if self.rules.target != "next_user":
             for waiting in self.opens:
-                if waiting.is_open and waiting.retracted_ts is None and waiting.point is not None and any(m.ts == ts for m in waiting.point.window):
+                if (
+                    waiting.is_open
+                    and waiting.retracted_ts is None
+                    and waiting.point is not None
+                    and any(m.ts == ts for m in waiting.point.window)
+                ):
                     waiting.retracted_ts = t
         if kept is not None:
             del self.kept[ts]
@@ -391,7 +409,7 @@ class Channel:
 
     def _open(self, point: Point, conversation: Conversation) -> None:
         newest = conversation.window[-1]
-        holds = (conversation,)
+        holds: tuple[Conversation, ...] = (conversation,)
         if not conversation.key & 1:
             thread = self._at(thread_key(newest.message.ts), point.t)
             if thread is not None:

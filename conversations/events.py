@@ -219,7 +219,9 @@ def _ignored_other(body: dict[str, Any], record: bytes, latest: int, reason: str
         return Ignored(reason, record, None, None)
     try:
         return Ignored(reason, record, channel, _time(ts, "bad_ts", latest))
-    except _Bad:
+    except _Bad as bad:
+        if str(bad) == "future":
+            raise
         return Ignored(reason, record, None, None)
 
 

@@ -1,7 +1,7 @@
 """What an export keeps of each message, told as Slack would have told it at the time (DESIGN.md §4).
 
-An export is a picture taken at the end. What it knows too late is not in what comes out of here: thread fields of roots, replies, a text that
-was edited later. `conversations.history` and `.replies` of Slack's Web API return messages of the same form.
+An export is a picture taken at the end. What it knows too late is not in what comes out of here: thread fields of roots, replies, a
+text that was edited later. `conversations.history` and `.replies` of Slack's Web API return messages of the same form.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import orjson
 from conversations.events import EDIT, POST, REACT, micros, ts_text
 
 WEST = timedelta(hours=14)
-"""Day files are cut by local time, at most so far from UTC: all that a day file or a later one holds is from after its day's start less this."""
+"""Day files are cut by local time, at most so far from UTC: a day file and all later ones hold nothing from before its start less this."""
 
 AS_KNOWN = ("type", "subtype", "user", "bot_id", "text", "ts")
-"""What a stored message and its first event have in common. All else is left out: none of it is needed, and much of it is from the future."""
+"""What a stored message and its first event have in common. All else is left out: much of it is from the future, none of it needed."""
 
 
 class Day(Protocol):

@@ -125,8 +125,8 @@ class People:
     def _facts(self, t: int, users: list[str], place: dict[str, int], last: str, query: list[tuple[int, float]]) -> Columns:
         columns: Columns = {name: [] for name in FACTS}
         columns["user"] = users
-        (in_window, answers_3d, answers_30d, answers_180d, share_3d, share_30d, share_180d, first_7d, first_60d, posts_30d, seen_hours, to_author,
-         hour_share, closeness) = (columns[name].append for name in FACTS[1:])  # fmt: skip
+        (in_window, answers_3d, answers_30d, answers_180d, share_3d, share_30d, share_180d,
+         first_7d, first_60d, posts_30d, seen_hours, to_author, hour_share, closeness) = (columns[name].append for name in FACTS[1:])  # fmt: skip
         now = [1 / weight for weight in self._weights(t)]
         scale = [1 / total if total > 0 else 0.0 for total in self.totals]
         hour = t // HOUR % 24
@@ -234,10 +234,11 @@ FACTS = (
     "hour_share",
     "closeness",
 )
-"""The columns of `candidates`, in their order. `in_window`: how many messages back they last spoke, 2 for the message before the newest,
-0 for not at all. `answers_*`, `first_*`, `posts_*`: counts by half-life. `share_*`: of all answers in the channel. `seen_hours`: since their last
-post in the channel, -1 for never (or no longer known). `to_author`: answers to the last author, half-life 180 days. `hour_share`: of their posts,
-within the hour of the day before, this one and the next (UTC). `closeness`: cosine-like, of the window's words to those they answered before."""
+"""The columns of `candidates`, in their order. `in_window`: how many messages back they last spoke, 2 for the message before the
+newest, 0 for not at all. `answers_*`, `first_*`, `posts_*`: counts by half-life. `share_*`: of all answers in the channel. `seen_hours`:
+since their last post in the channel, -1 for never (or no longer known). `to_author`: answers to the last author, half-life 180 days.
+`hour_share`: of their posts, within the hour of the day before, this one and the next (UTC). `closeness`: cosine-like, of the window's
+words to those they answered before."""
 
 _NOBODY = Person()
 

@@ -205,8 +205,9 @@ class Shard:
         """Takes up the state of a snapshot. Raises ValueError, with what to do, if it is another version's or another spec's."""
         if state["version"] != STATE_VERSION or state["spec"] != self.rules.spec:
             raise ValueError(
-                f"the recovery store was written by state version {state['version']}, spec {state['spec']}; this is state version "
-                f"{STATE_VERSION}, spec {self.rules.spec}. Use the settings it was written with, or delete the store and run again from the start."
+                f"the recovery store was written by state version {state['version']}, spec {state['spec']}; "
+                f"this is state version {STATE_VERSION}, spec {self.rules.spec}. "
+                "Use the settings it was written with, or delete it and run again from the start."
             )
         self.account.counts.update(state["counts"])
         self.heartbeats.update(state["heartbeats"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 SEPARATOR = "\n\n"
@@ -61,7 +62,7 @@ def build_prompt(messages: Sequence[tuple[str, int]], encoding: Encoding, max_to
 
 
 def _count(prompt: str, shown: Sequence[tuple[str, int]], end: int, encoding: Encoding) -> int:
-    if encoding.name not in ADDS_UP or any(_merges(one[0], after[0]) for one, after in zip(shown, shown[1:], strict=False)):
+    if encoding.name not in ADDS_UP or any(_merges(one[0], after[0]) for one, after in pairwise(shown)):
         return len(encoding.encode_ordinary(prompt))
     return sum(tokens for _, tokens in shown) + end
 

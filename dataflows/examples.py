@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import bytewax.operators as op
 import orjson
-from bytewax.dataflow import operator
-from bytewax.operators import KeyedStream, StatefulBatchLogic, Stream
+from bytewax.dataflow import Stream, operator
+from bytewax.operators import KeyedStream, StatefulBatchLogic
 
 from conversations.account import Account
 from conversations.events import Heartbeat, Parsed, Reject, parse

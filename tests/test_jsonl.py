@@ -198,10 +198,10 @@ def test_a_stopped_flow_goes_on_where_it_was(raw, tmp_path):
 def test_a_killed_flow_cuts_its_file_back(tmp_path):
     """What was written after the last snapshot goes, and comes again: nothing is missing, nothing double."""
     path, out = written(tmp_path, b"".join(b"%d\n" % n for n in range(1, 5_001))), tmp_path / "out.jsonl"
-    seen: list[str] = []
+    seen: list[float] = []
 
-    def die(_: int, place: str) -> None:
-        seen.append(place)
+    def die(_: int, share: float) -> None:
+        seen.append(share)
         if len(seen) == 4:
             raise AbortExecution
 
@@ -305,9 +305,7 @@ def test_a_full_disk_says_so(tmp_path):
     with pytest.raises(Exception) as raised:
         copy(JsonlSource(written(tmp_path, b"a\n")), JsonlSink(Path("/dev/full")))
 
-    assert cause(raised.value, CannotWrite) == (
-        "/dev/full: the disk is full: free some space and run it again; what was written is kept"
-    )
+    assert cause(raised.value, CannotWrite) == ("/dev/full: the disk is full: free some space and run it again; what was written is kept")
 
 
 def test_a_full_disk_leaves_whole_lines(tmp_path):

@@ -134,8 +134,6 @@ def help_of(command: str) -> str:
     """What `beepgpt COMMAND --help` prints, wide enough that nothing is cut."""
     plain = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "GITHUB_ACTIONS")}
     run = [sys.executable, "-c", "import beepgpt; beepgpt.main()", command, "--help"]
-    done = subprocess.run(
-        run, cwd=ROOT, env={**plain, "COLUMNS": "300", "NO_COLOR": "1"}, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(run, cwd=ROOT, env={**plain, "COLUMNS": "300", "NO_COLOR": "1"}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"beepgpt {command} is no command: {done.stderr}"
     return done.stdout

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from config.settings import DEFAULTS, UNITS, BadSettings, Conversations, microseconds, read_settings
+from config.settings import DEFAULTS, UNITS, BadSettings, Conversations, Settings, microseconds, read_settings
 from conversations.rules import DAY, MINUTE, SECOND, BadRules, Rules, spec_of
 
 
@@ -98,6 +98,40 @@ def test_unknown_names_are_errors_with_a_guess(tmp_path: Path):
     ]
 
 
+def test_sections_are_written_one_way(tmp_path: Path):
+    """No section as JSON in a variable, no capitals, no value in place of a table; the rest is still looked at."""
+    ours = tmp_path / "ours.toml"
+    ours.write_text("run = 5\n[Conversations]\nwindow = 6\n")
+
+    assert problems(toml=ours, environ={"BEEPGPT_RUN": "{workers", "BEEPGPT_RUN__WORKERS": "0"}) == [
+        f"run in {ours} is unknown",
+        f"Conversations.window in {ours} is unknown; did you mean conversations.window?",
+        "BEEPGPT_RUN is unknown",
+        "BEEPGPT_RUN__WORKERS is '0': must be greater than or equal to 1",
+    ]
+
+
+@pytest.mark.parametrize("value", ["true", "5.0"])
+def test_what_is_no_whole_number_is_refused(tmp_path: Path, value: str):
+    """Python takes both for integers; whoever wrote them meant something else."""
+    ours = tmp_path / "ours.toml"
+    ours.write_text(f"[conversations]\nwindow = {value}\n[run]\nworkers = {value}\n")
+
+    assert problems(toml=ours) == [
+        f"conversations.window in {ours} is {value.capitalize()}: must be a valid integer",
+        f"run.workers in {ours} is {value.capitalize()}: must be a valid integer",
+    ]
+
+
+def test_only_the_mapping_is_read(monkeypatch: pytest.MonkeyPatch):
+    """What the process's environment says is not asked where another one is passed in, or values are."""
+    monkeypatch.setenv("BEEPGPT_RUN__WORKERS", "0")
+    settings = read_settings(environ={})
+
+    assert settings.run.workers == 1
+    assert Settings(conversations=settings.conversations, run=settings.run) == settings
+
+
 def test_a_negated_flag_is_named_as_it_was_written():
     """`--no-candidate` was written, not `--candidate`."""
     assert problems(conversations={"candidate": False}) == ["--no-candidate is unknown; did you mean --no-candidates?"]
@@ -140,9 +174,7 @@ def test_durations_can_be_written_out(text: str, expected: int):
     assert microseconds(text) == expected
 
 
-@pytest.mark.parametrize(
-    "text", ["", "10", "m", "-5s", "1.5h", "5 parsecs", "5s!", "٣s", "10 ms s", "unlimited", 10, 1.5, None, True]
-)
+@pytest.mark.parametrize("text", ["", "10", "m", "-5s", "1.5h", "5 parsecs", "5s!", "٣s", "10 ms s", "unlimited", 10, 1.5, None, True])
 def test_what_is_no_duration_is_refused(text: object):
     """Bare numbers have no unit, fractions are not exact, and only a horizon is ever unlimited."""
     with pytest.raises(ValueError, match="a duration like"):

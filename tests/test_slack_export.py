@@ -624,9 +624,7 @@ def test_a_stop_is_no_end(tmp_path):
     """`on_end` is not called when `stopping` says so."""
     out: list[Chunk] = []
     ends: list[str] = []
-    run_main(
-        flow_of(ExportSource(busy(tmp_path), records_of, stopping=lambda: len(out) == 2, on_end=lambda: ends.append("end")), out)
-    )
+    run_main(flow_of(ExportSource(busy(tmp_path), records_of, stopping=lambda: len(out) == 2, on_end=lambda: ends.append("end")), out))
 
     assert (len(values_of(out)), ends) == (2_000, [])
 

@@ -313,9 +313,7 @@ def test_the_export_has_threads_as_slack_tells_them(tmp_path):
 
     assert all(name.startswith("Made-up Workspace Slack export/") for name in names)
     assert private and roots
-    assert all(
-        root["reply_count"] == len(root["replies"]) and root["latest_reply"] == root["replies"][-1]["ts"] for root in roots
-    )
+    assert all(root["reply_count"] == len(root["replies"]) and root["latest_reply"] == root["replies"][-1]["ts"] for root in roots)
     midnight = datetime(2024, 1, 3, 5, tzinfo=UTC).timestamp()
     assert all(midnight <= float(message["ts"]) < midnight + 86400 for message in day)
     assert not any("client_msg_id" not in message for message in day if is_post_by_person(message))
