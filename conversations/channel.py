@@ -162,6 +162,7 @@ class Remembered(NamedTuple):
     settled_ts: int
     identity: str
     window: tuple[int, ...]
+    is_retracted: bool
 
 
 class Channel:
@@ -329,24 +330,20 @@ class Channel:
     def _delete(self, event: Event, made: Made) -> None:
         t, ts = event.t, event.ts
         kept = self._find(ts, t)
-        retracted = [example for example in self.remembered if ts in example.window]
-        if kept is None and not retracted:
+        written = [example for example in self.remembered if ts in example.window]
+        waiting = [each for each in self.opens if each.point is not None and any(message.ts == ts for message in each.point.window)]
+        if kept is None and not written and not waiting:
             made.account.count("ignored:unknown_message")
             return
         made.account.count("applied")
-        if retracted:
-            self.remembered = deque(example for example in self.remembered if ts not in example.window)
-            for example in retracted:
+        for example in written:
+            if not example.is_retracted:
                 self._retract(example.identity, t, made)
+        if written:
+            self.remembered = deque(each._replace(is_retracted=True) if ts in each.window else each for each in self.remembered)
         if self.rules.target != "next_user":
-            for waiting in self.opens:
-                if (
-                    waiting.is_open
-                    and waiting.retracted_ts is None
-                    and waiting.point is not None
-                    and any(m.ts == ts for m in waiting.point.window)
-                ):
-                    waiting.retracted_ts = t
+            for each in waiting:
+                each.retracted_ts = t if each.retracted_ts is None else each.retracted_ts
         if kept is not None:
             del self.kept[ts]
             changed = [conversation for conversation in self._places(kept) if kept in conversation.window]
@@ -510,8 +507,8 @@ class Channel:
         made.account.count("examples")
         if waiting.retracted_ts is not None:
             self._retract(identity, waiting.retracted_ts, made)
-        else:
-            self.remembered.append(Remembered(settled_ts, identity, tuple(message.ts for message in point.window)))
+        window = tuple(message.ts for message in point.window)
+        self.remembered.append(Remembered(settled_ts, identity, window, waiting.retracted_ts is not None))
 
     def _retract(self, identity: str, t: int, made: Made) -> None:
         made.retractions.append(retraction_bytes(identity, t))

@@ -73,17 +73,14 @@ def _merges(one: str, after: str) -> bool:
 
 
 def _beginning(text: str, encoding: Encoding, max_tokens: int) -> Prompt:
-    """The longest beginning, in whole tokens of the text and whole characters, with which the prompt fits."""
-    tokens = encoding.encode_ordinary(bounded(text, max_tokens))
-    for kept in range(min(len(tokens), max_tokens), 0, -1):
-        beginning = encoding.decode_bytes(tokens[:kept]).decode("utf-8", errors="ignore").rstrip()
+    """The longest beginning, cut at a whole character, with which the prompt fits."""
+    tokens = encoding.encode_ordinary(text)[:max_tokens]  # with the suffix, more of them can't fit
+    beginning = encoding.decode_bytes(tokens).decode("utf-8", errors="ignore")
+    while beginning:
+        beginning = beginning.rstrip()
         prompt = beginning + SUFFIX
         count = len(encoding.encode_ordinary(prompt))
         if count <= max_tokens and is_shown(beginning):
             return Prompt(prompt, count, 1)
+        beginning = beginning[:-1]
     return Prompt("", 0, 0)
-
-
-def bounded(text: str, max_tokens: int) -> str:
-    """No more of a text than could ever fit: no token of the known encodings is longer than 128 characters."""
-    return text[: 128 * max_tokens]

