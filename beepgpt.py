@@ -23,19 +23,22 @@ from bytewax.dataflow import Dataflow
 from bytewax.errors import BytewaxRuntimeError
 from bytewax.inputs import Source
 from bytewax.outputs import Sink
-from bytewax.testing import TestingSink, run_main
+from bytewax.testing import TestingSink, TestingSource, run_main
+from bytewax.visualize import to_mermaid
 
 from config.settings import BadSettings, Settings, read_settings
-from connectors import jsonl, slack_export
+from connectors import jsonl, slack_export, workspace_maker
 from connectors.console import Watched, console, print_report, quiet_engine
 from connectors.processes import PartFailed, run_parts, tell
 from connectors.recovery import BadRecovery, RecoveryFolder, open_recovery
+from connectors.show import example_panel
 from connectors.tokenizer import load_encoding
 from conversations.account import Account, sum_of
 from conversations.events import micros
 from conversations.export import records_of
+from conversations.rules import Rules
 from conversations.shard import SHARDS, shard_of
-from dataflows.examples import Chunk, Following, RunHasEnded, as_lines, make_examples
+from dataflows.examples import Chunk, Following, RunHasEnded, close_account, make_examples, write_lines
 
 OURS = (
     BadRecovery,
@@ -78,9 +81,13 @@ class Files:
         }
         return replace(self, **named)
 
-    def side(self) -> list[Path]:
+    def given(self) -> dict[str, Path]:
+        """Those that there are, by name."""
+        return {each.name: path for each in fields(self) if (path := getattr(self, each.name)) is not None}
+
+    def beside(self) -> list[Path]:
         """All but the examples."""
-        return [path for path in (self.retractions, self.late, self.dead_letters) if path is not None]
+        return [path for name, path in self.given().items() if name != "examples"]
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,7 @@ def files_of(to: str) -> Files:
     path = Path(to)
     beside = path.with_suffix("") if path.suffix == ".jsonl" else path
     files = Files(path, *(beside.with_name(f"{beside.name}.{what}.jsonl") for what in ("retractions", "late", "dead-letters")))
-    for each in (path, *files.side()):
+    for each in (path, *files.beside()):
         jsonl.check_writable(each)
     return files
 
@@ -140,22 +147,24 @@ def _begins_as_zip(path: Path) -> bool:
 # The flow
 
 
-def examples_flow(source: Source[Chunk], following: Following, sinks: Mapping[str, Sink[Any] | None], accounts: list[Account]) -> Dataflow:
+def examples_flow(source: Source[Chunk], following: Following, sinks: Mapping[str, Sink[Any]], accounts: list[Account]) -> Dataflow:
     """Slack events to training examples."""
     flow = Dataflow("examples")
     chunks = op.input("read_records", flow, source)
     made = make_examples("make_examples", chunks, following)
-    for name, lines in (
-        ("examples", made.examples),
-        ("retractions", made.retractions),
-        ("late", made.late),
-        ("dead_letters", made.rejects),
-    ):
-        sink = sinks[name]
-        if sink is not None:
-            op.output(f"write_{name}", op.map_value(f"join_{name}", lines, as_lines), sink)
-    op.output("close_account", op.flat_map("take_account", made.accounts, lambda keyed: keyed[1]), TestingSink(accounts))
+    write_lines("write_examples", made.examples, sinks["examples"])
+    for name, lines in (("retractions", made.retractions), ("late", made.late), ("dead_letters", made.rejects)):
+        if name in sinks:
+            write_lines(f"write_{name}", lines, sinks[name])
+    close_account("close_account", made.accounts, accounts.append)
     return flow
+
+
+def picture() -> str:
+    """The examples flow as a Mermaid diagram, drawn from the flow itself."""
+    sinks: dict[str, Sink[Any]] = {name: TestingSink([]) for name in ("examples", "retractions", "late", "dead_letters")}
+    following = Following(Rules(), load_encoding("o200k_base"), now=0)
+    return str(to_mermaid(examples_flow(TestingSource([]), following, sinks, [])))
 
 
 @dataclass
@@ -212,12 +221,8 @@ def run_part(
         nonlocal ended
         ended = True
 
-    sinks: dict[str, Sink[Any] | None] = {
-        each.name: jsonl.JsonlSink(path, each.name, fresh=memory is None or memory.is_new)
-        if (path := getattr(files, each.name)) is not None
-        else None
-        for each in fields(files)
-    }
+    fresh = memory is None or memory.is_new
+    sinks: dict[str, Sink[Any]] = {name: jsonl.JsonlSink(path, name, fresh=fresh) for name, path in files.given().items()}
     if files.examples is None:
         sinks["examples"] = jsonl.StdoutSink(on_closed=lambda: setattr(stop, "signal", signal.SIGPIPE))
     accounts: list[Account] = []
@@ -255,7 +260,7 @@ def run_job(job: Job, command: list[str]) -> tuple[dict[str, Any], int]:
     if parts > 1 and (ended or memory is None):
         join_parts(job.files, parts, share)
     if ended or memory is None:
-        for path in job.files.side():
+        for path in job.files.beside():
             with suppress(OSError):
                 if path.stat().st_size == 0:
                     path.unlink()
@@ -425,6 +430,54 @@ def examples(
     if closing["does_not_add_up"]:
         raise typer.Exit(1)
     raise typer.Exit(status)
+
+
+@app.command()
+@with_settings
+def demo(
+    settings: Settings,
+    to: Annotated[Path, typer.Option(help="A folder for what is made.")] = Path("beepgpt-demo"),
+) -> None:
+    """All of it, on a workspace that it makes up: no key, no broker, a minute."""
+    to.mkdir(parents=True, exist_ok=True)
+    plan = workspace_maker.Plan(seed=7, messages=4_000, channels=8, people=40, days=60)
+    export = to / "workspace.zip"
+    workspace_maker.write_export(plan, export)
+    console.print(f"1. A made-up workspace of {plan.people} people and {plan.messages:,} messages, as Slack would export it: {export}")
+
+    job = Job(str(export), files_of(str(to / "examples.jsonl")), settings, ("channels", "groups"), None, None)
+    closing, _ = run_job(job, [])
+    made = (to / "examples.jsonl").read_bytes().splitlines()
+    console.print(f"2. Its examples, {len(made):,} of them: {to / 'examples.jsonl'}")
+    print_report(closing)
+
+    console.print("3. One of them: a prompt, what was known when it was made, and who answered later.")
+    console.print(example_panel(most_talkative(made), workspace_maker.names(plan)))
+
+    middle = plan.start_us + (plan.end_us - plan.start_us) // 2
+    half = replace(job, files=files_of(str(to / "examples-until-the-middle.jsonl")), until=middle)
+    run_job(half, [])
+    early = sorted((to / "examples-until-the-middle.jsonl").read_bytes().splitlines())
+    settled = sorted(line for line in made if micros(orjson.loads(line)["settled_ts"]) <= middle)
+    same = "the same, byte for byte" if early == settled else "NOT THE SAME: please report this"
+    console.print(
+        f"4. Nothing from the future: made again from the first half alone, the {len(early):,} examples settled by then are {same}.",
+        highlight=False,
+    )
+    if early != settled:
+        raise typer.Exit(1)
+
+
+def most_talkative(lines: list[bytes]) -> dict[str, Any]:
+    """A window of three people that one of its likeliest candidates answered, as short as there is: what a reader wants to see first."""
+    found = [orjson.loads(line) for line in lines]
+    good = [
+        each
+        for each in found
+        if len({message["user"] for message in each["window"]}) >= 3
+        and set(each["answer"]) & set(each.get("candidates", {}).get("user", [])[:4])
+    ]
+    return min(good or found, key=lambda each: (len(each["prompt"]), each["id"]))
 
 
 def work_on_part(job: Job, part: int) -> None:

@@ -209,6 +209,11 @@ def truth(plan: Plan) -> Iterator[Truth]:
             yield Truth(channel.id, _ts(t), TOPICS[post.topic], tuple((world.people[who].id, p) for who, p in post.truth))
 
 
+def names(plan: Plan) -> dict[str, str]:
+    """The people's names by their ids."""
+    return {person.id: " ".join(_called(index)) for index, person in enumerate(_World(plan).people)}
+
+
 def expected_topic_people(plan: Plan) -> dict[str, tuple[str, ...]]:
     """For each topic, the people who know it, best and most active first."""
     people = _World(plan).people
@@ -1232,11 +1237,16 @@ def _listed_channel(world: _World, channel: _Channel) -> dict[str, Any]:
     }
 
 
+def _called(index: int) -> tuple[str, str]:
+    """A person's first and last name."""
+    last = words.LAST_NAMES[(7 * index + index // len(words.FIRST_NAMES)) % len(words.LAST_NAMES)]
+    return words.FIRST_NAMES[index % len(words.FIRST_NAMES)], last
+
+
 def _listed_person(world: _World, index: int) -> dict[str, Any]:
     """An entry of users.json."""
     person = world.people[index]
-    first = words.FIRST_NAMES[index % len(words.FIRST_NAMES)]
-    last = words.LAST_NAMES[index // len(words.FIRST_NAMES) % len(words.LAST_NAMES)]
+    first, last = _called(index)
     zone, label, offset, _ = person.office
     return {
         "id": person.id,

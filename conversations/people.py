@@ -125,8 +125,10 @@ class People:
     def _facts(self, t: int, users: list[str], place: dict[str, int], last: str, query: list[tuple[int, float]]) -> Columns:
         columns: Columns = {name: [] for name in FACTS}
         columns["user"] = users
-        (in_window, answers_3d, answers_30d, answers_180d, share_3d, share_30d, share_180d,
-         first_7d, first_60d, posts_30d, seen_hours, to_author, hour_share, closeness) = (columns[name].append for name in FACTS[1:])  # fmt: skip
+        (
+            in_window, answers_3d, answers_30d, answers_180d, share_3d, share_30d, share_180d,
+            first_7d, first_60d, posts_30d, seen_hours, to_author, hour_share, closeness,
+        ) = (columns[name].append for name in FACTS[1:])  # fmt: skip
         now = [1 / weight for weight in self._weights(t)]
         scale = [1 / total if total > 0 else 0.0 for total in self.totals]
         hour = t // HOUR % 24

@@ -121,7 +121,8 @@ class Shard:
             self._dirty.add(name)
             for event in followed.order.released(FOREVER):
                 self._apply(followed, event)
-            followed.channel.end(followed.order.clock if self.until is None else self.until, self.made)
+            clock = max(followed.order.clock, self.heartbeats.get(followed.partition, 0))
+            followed.channel.end(clock if self.until is None else self.until, self.made)
 
     def taken(self) -> Made:
         """What was made since the last time it was taken."""

@@ -11,6 +11,7 @@ import bytewax.operators as op
 import orjson
 from bytewax.dataflow import Stream, operator
 from bytewax.operators import KeyedStream, StatefulBatchLogic
+from bytewax.outputs import DynamicSink, Sink, StatelessSinkPartition
 
 from conversations.account import Account
 from conversations.events import Heartbeat, Parsed, Reject, parse
@@ -88,6 +89,37 @@ def make_examples(step_id: str, chunks: Stream[Chunk], following: Following) -> 
     )
 
 
+@operator
+def write_lines(step_id: str, lines: KeyedStream[list[bytes]], sink: Sink[Any]) -> None:
+    """Lines to a file: in few large blobs, with which sinks are fastest."""
+    op.output("write", op.map_value("join", lines, as_lines), sink)
+
+
+@operator
+def close_account(step_id: str, accounts: KeyedStream[list[Account]], taken: Callable[[Account], None]) -> None:
+    """The shards' accounts to whoever runs this."""
+    op.output("close", op.flat_map("take", accounts, lambda keyed: keyed[1]), TakenSink(taken))
+
+
+class TakenSink(DynamicSink[Any]):
+    """Hands each item to a function of the process that runs the flow."""
+
+    def __init__(self, taken: Callable[[Any], None]) -> None:
+        self._taken = taken
+
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> _TakenPartition:
+        return _TakenPartition(self._taken)
+
+
+class _TakenPartition(StatelessSinkPartition[Any]):
+    def __init__(self, taken: Callable[[Any], None]) -> None:
+        self._taken = taken
+
+    def write_batch(self, items: list[Any]) -> None:
+        for item in items:
+            self._taken(item)
+
+
 def only(step_id: str, made: KeyedStream[Tagged], kind: str) -> KeyedStream[list[Any]]:
     """What was made of one kind."""
     return op.filter_map_value(step_id, made, lambda tagged: tagged[1] if tagged[0] == kind else None)
@@ -163,5 +195,9 @@ def dead_letter(reason: str, place: str, record: bytes) -> bytes:
 
 
 def as_lines(lines: list[bytes]) -> bytes:
-    """One blob of complete lines: sinks are fastest with few large values."""
+    """One blob of complete lines.
+
+    >>> as_lines([b"{}", b"[]"])
+    b'{}\\n[]\\n'
+    """
     return b"\n".join(lines) + b"\n"
