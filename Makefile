@@ -7,7 +7,7 @@ READY := .venv/.ready
 LOCKED := .venv/.locked
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: demo test check lint format proof bench lock clean
+.PHONY: demo test check lint format proof bench readme lock clean
 
 demo: $(READY) ## all of it, on a workspace that it makes up
 	@$(BIN)/beepgpt demo
@@ -32,6 +32,9 @@ proof: $(READY) ## the laws, with thousands of generated histories, and what is 
 
 bench: $(READY) ## every measurement in benchmarks/
 	@for each in benchmarks/*.py; do echo "== $$each"; $(BIN)/python "$$each" $(ARGS) || exit 1; done
+
+readme: $(READY) ## fills the README's blocks with what the program prints
+	$(BIN)/python docs/fill_readme.py
 
 # Hashes only: no address of a registry stands in a lock, so that every mirror will do.
 LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \

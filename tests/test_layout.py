@@ -105,8 +105,9 @@ def test_locks_name_no_registry():
 def typed_in_readme() -> list[str]:
     """Lines of the README's code blocks that are to be typed into a shell, continued lines joined."""
     text = (ROOT / "README.md").read_text("utf-8").replace("\\\n", " ")
-    blocks = re.findall(r"^```(?:sh|shell|bash|console)?\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    return [re.sub(r"\s#.*", "", line).strip().removeprefix("$ ") for block in blocks for line in block.splitlines()]
+    fences = re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    typed = [block for language, block in fences if language in ("", "sh", "shell", "bash", "console")]
+    return [re.sub(r"\s#.*", "", line).strip().removeprefix("$ ") for block in typed for line in block.splitlines()]
 
 
 def test_the_readme_names_make_targets_that_exist():

@@ -1,0 +1,67 @@
+"""Fills the README's blocks with what the program prints and draws, so that it tells the truth. Run by `make readme`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parents[1]
+README = HERE / "README.md"
+
+
+def blocks() -> dict[str, tuple[str, str]]:
+    """Each block's name, with the language of its fence and its text."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "COLUMNS": "110", "NO_COLOR": "1", "TERM": "dumb"}
+        command = [sys.executable, str(HERE / "beepgpt.py"), "demo"]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+        lines = (Path(folder) / "beepgpt-demo" / "examples.jsonl").read_text("utf-8").splitlines()
+        shown = re.search(r"(C\w+:[\d.]+:\w+) ─.*known at ([\d.]+)", done.stderr, re.DOTALL)
+    assert shown is not None, done.stderr
+    example = next(each for each in map(json.loads, lines) if (each["conversation"], each["prompt_ts"]) == shown.groups())
+    example["candidates"] = {name: values[:2] for name, values in example["candidates"].items()}
+    sys.path.insert(0, str(HERE))
+    import beepgpt
+
+    return {
+        "demo": ("text", "\n".join(line.rstrip() for line in done.stderr.strip().splitlines())),
+        "picture": ("mermaid", beepgpt.picture().strip()),
+        "example": ("json", wrapped(json.dumps(example, ensure_ascii=False))),
+    }
+
+
+def wrapped(line: str, width: int = 150) -> str:
+    """One long line of JSON as several that are still the same JSON: broken after commas."""
+    out, at = [], 0
+    while len(line) - at > width:
+        cut = line.rfind(", ", at, at + width)
+        if cut <= at:
+            break
+        out.append(line[at : cut + 1])
+        at = cut + 2
+    return "\n ".join([*out, line[at:]])
+
+
+def fenced(text: str, name: str) -> str:
+    """What stands in the README's block of that name."""
+    match = re.search(rf"<!-- {name} -->\n```\w+\n(.*?)\n```", text, re.DOTALL)
+    assert match is not None, f"README.md has no block {name}"
+    return match[1]
+
+
+def main() -> None:
+    """Writes the blocks."""
+    text = README.read_text("utf-8")
+    for name, (language, content) in blocks().items():
+        block = f"<!-- {name} -->\n```{language}\n{content}\n```"
+        text = re.sub(rf"<!-- {name} -->\n```\w+\n.*?\n```", lambda _, block=block: block, text, flags=re.DOTALL)
+    README.write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main()
