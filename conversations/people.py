@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
+from operator import itemgetter, mul
 from typing import Any
 from zlib import crc32
 
@@ -31,15 +32,26 @@ QUERY_WORDS = 24
 AUTHORS_KEPT = 32
 """For how many authors a person's answers are counted one by one."""
 
+WEIGHT = 1 << 20
+"""Of a word that was never said before. Integers, because sums of floats differ between Pythons."""
+
 _WORD = re.compile(r"\w{2,}")
 
 Columns = dict[str, list[Any]]
+"""Facts about candidates, a list for each. `user`: who. `in_window`: how many messages back they last spoke, 2 for the message before the
+newest, 0 for not at all. `answers_*`, `first_*`, `posts_*`: counts by half-life. `share_*`: of all answers in the channel. `seen_hours`:
+since their last post in the channel, -1 for never (or no longer known). `to_author`: answers to the last author, half-life 180 days.
+`hour_share`: of their posts, within the hour of the day before, this one and the next (UTC). `closeness`: cosine-like, of the window's
+words to those they answered before."""
+
+Query = tuple[Callable[[bytearray], tuple[int, ...]], list[int], float] | None
+"""What takes a window's words from a person's counts, the words' weights, and the weights' length."""
 
 
 class Person:
     """One person in one channel."""
 
-    __slots__ = ("answered", "authors", "counts", "hours", "seen", "words", "words_norm")
+    __slots__ = ("authors", "counts", "hours", "hours_sum", "seen", "words", "words_norm")
 
     def __init__(self) -> None:
         self.seen = 0
@@ -47,6 +59,8 @@ class Person:
         self.counts = [0.0] * COUNTS
         self.hours = bytearray(24)
         """Posts by hour of the day (UTC), all halved whenever one would pass 255."""
+        self.hours_sum = 1
+        """Their sum, 1 if there are none."""
         self.authors: dict[str, float] | None = None
         """Answers to each author, weighted as ANSWERS_180D."""
         self.words: bytearray | None = None
@@ -96,6 +110,7 @@ class People:
             totals[count] += weights[count]
         person.seen = t
         _count_up(person.hours, t // HOUR % 24)
+        person.hours_sum = sum(person.hours)
         insort(self.ranked, (-counts[POSTS_30D], -t, user))
         if self.channel_words is None:
             self.channel_words = bytearray(BUCKETS)
@@ -122,55 +137,47 @@ class People:
                 users.append(user)
         return self._facts(t, users, place, last, self._query(window))
 
-    def _facts(self, t: int, users: list[str], place: dict[str, int], last: str, query: list[tuple[int, float]]) -> Columns:
-        columns: Columns = {name: [] for name in FACTS}
-        columns["user"] = users
-        (
-            in_window, answers_3d, answers_30d, answers_180d, share_3d, share_30d, share_180d,
-            first_7d, first_60d, posts_30d, seen_hours, to_author, hour_share, closeness,
-        ) = (columns[name].append for name in FACTS[1:])  # fmt: skip
-        now = [1 / weight for weight in self._weights(t)]
-        scale = [1 / total if total > 0 else 0.0 for total in self.totals]
+    def _facts(self, t: int, users: list[str], place: dict[str, int], last: str, query: Query) -> Columns:
+        known = [self.people.get(user, _NOBODY) for user in users]
+        counts = [person.counts for person in known]
+        now = [1e4 / weight for weight in self._weights(t)]
+        share = [1e4 / total if total > 0 else 0.0 for total in self.totals]
         hour = t // HOUR % 24
         before, after = (hour - 1) % 24, (hour + 1) % 24
-        for user in users:
-            in_window(place.get(user, 0))
-            person = self.people.get(user, _NOBODY)
-            c3, c30, c180, f7, f60, posts = person.counts
-            answers_3d(int(c3 * now[0] * 1e4 + 0.5) / 1e4)
-            answers_30d(int(c30 * now[1] * 1e4 + 0.5) / 1e4)
-            answers_180d(int(c180 * now[2] * 1e4 + 0.5) / 1e4)
-            share_3d(int(c3 * scale[0] * 1e4 + 0.5) / 1e4)
-            share_30d(int(c30 * scale[1] * 1e4 + 0.5) / 1e4)
-            share_180d(int(c180 * scale[2] * 1e4 + 0.5) / 1e4)
-            first_7d(int(f7 * now[3] * 1e4 + 0.5) / 1e4)
-            first_60d(int(f60 * now[4] * 1e4 + 0.5) / 1e4)
-            posts_30d(int(posts * now[5] * 1e4 + 0.5) / 1e4)
-            seen_hours(int((t - person.seen) / HOUR * 1e4 + 0.5) / 1e4 if person.seen else -1.0)
-            authors = person.authors
-            to_author(int(authors[last] * now[2] * 1e4 + 0.5) / 1e4 if authors and last in authors else 0.0)
-            hours = person.hours
-            around = hours[before] + hours[hour] + hours[after]
-            hour_share(int(around / sum(hours) * 1e4 + 0.5) / 1e4 if around else 0.0)
-            counted = person.words
-            if counted is None or not query:
-                closeness(0.0)
-            else:
-                close = 0.0
-                for bucket, weight in query:
-                    close += counted[bucket] * weight
-                closeness(int(close / math.sqrt(person.words_norm or 1) * 1e4 + 0.5) / 1e4)
-        return columns
+        # int(… + 0.5) / 1e4 rounds to 4 decimals as round() does but for ties, in a fifth of its time. All values are positive or 0.
+        return {
+            "user": users,
+            "in_window": [place.get(user, 0) for user in users],
+            "answers_3d": [int(count[ANSWERS_3D] * now[ANSWERS_3D] + 0.5) / 1e4 for count in counts],
+            "answers_30d": [int(count[ANSWERS_30D] * now[ANSWERS_30D] + 0.5) / 1e4 for count in counts],
+            "answers_180d": [int(count[ANSWERS_180D] * now[ANSWERS_180D] + 0.5) / 1e4 for count in counts],
+            "share_3d": [int(count[ANSWERS_3D] * share[ANSWERS_3D] + 0.5) / 1e4 for count in counts],
+            "share_30d": [int(count[ANSWERS_30D] * share[ANSWERS_30D] + 0.5) / 1e4 for count in counts],
+            "share_180d": [int(count[ANSWERS_180D] * share[ANSWERS_180D] + 0.5) / 1e4 for count in counts],
+            "first_7d": [int(count[FIRST_7D] * now[FIRST_7D] + 0.5) / 1e4 for count in counts],
+            "first_60d": [int(count[FIRST_60D] * now[FIRST_60D] + 0.5) / 1e4 for count in counts],
+            "posts_30d": [int(count[POSTS_30D] * now[POSTS_30D] + 0.5) / 1e4 for count in counts],
+            "seen_hours": [int((t - person.seen) / HOUR * 1e4 + 0.5) / 1e4 if person.seen else -1.0 for person in known],
+            "to_author": [
+                int(person.authors[last] * now[ANSWERS_180D] + 0.5) / 1e4 if person.authors and last in person.authors else 0.0
+                for person in known
+            ],
+            "hour_share": [
+                int((person.hours[before] + person.hours[hour] + person.hours[after]) / person.hours_sum * 1e4 + 0.5) / 1e4
+                for person in known
+            ],
+            "closeness": [closeness(person, query) for person in known],
+        }
 
-    def _query(self, window: Sequence[tuple[str, bool, tuple[int, ...]]]) -> list[tuple[int, float]]:
-        """The window's words, the newest message's first, weighted by how rare they are in the channel; of length one."""
-        buckets = dict.fromkeys(bucket for _, _, words in reversed(window) for bucket in words)
+    def _query(self, window: Sequence[tuple[str, bool, tuple[int, ...]]]) -> Query:
+        """The window's words, the newest message's first, weighted by how rare they are in the channel."""
+        buckets = tuple(islice(dict.fromkeys(bucket for _, _, words in reversed(window) for bucket in words), QUERY_WORDS))
         common = self.channel_words
         if not buckets or common is None:
-            return []
-        weights = [(bucket, 1 / (1 + common[bucket])) for bucket in islice(buckets, QUERY_WORDS)]
-        length = math.sqrt(sum(weight * weight for _, weight in weights))
-        return [(bucket, weight / length) for bucket, weight in weights]
+            return None
+        weights = [WEIGHT // (1 + common[bucket]) for bucket in buckets]
+        take = itemgetter(*buckets) if len(buckets) > 1 else lambda counts: (counts[buckets[0]],)
+        return take, weights, math.sqrt(sum(map(mul, weights, weights)))
 
     def _answered(self, person: Person, author: str, weight: float, asked: Iterable[int]) -> None:
         if person.authors is None:
@@ -219,30 +226,16 @@ class People:
         self._unrank(user, self.people.pop(user))
 
 
-FACTS = (
-    "user",
-    "in_window",
-    "answers_3d",
-    "answers_30d",
-    "answers_180d",
-    "share_3d",
-    "share_30d",
-    "share_180d",
-    "first_7d",
-    "first_60d",
-    "posts_30d",
-    "seen_hours",
-    "to_author",
-    "hour_share",
-    "closeness",
-)
-"""The columns of `candidates`, in their order. `in_window`: how many messages back they last spoke, 2 for the message before the
-newest, 0 for not at all. `answers_*`, `first_*`, `posts_*`: counts by half-life. `share_*`: of all answers in the channel. `seen_hours`:
-since their last post in the channel, -1 for never (or no longer known). `to_author`: answers to the last author, half-life 180 days.
-`hour_share`: of their posts, within the hour of the day before, this one and the next (UTC). `closeness`: cosine-like, of the window's
-words to those they answered before."""
-
 _NOBODY = Person()
+
+
+def closeness(person: Person, query: Query) -> float:
+    """The cosine of the window's weighted words and those of the messages that this person answered before, in 4 decimals."""
+    if query is None or person.words is None:
+        return 0.0
+    take, weights, length = query
+    close: int = sum(map(mul, take(person.words), weights))
+    return int(close / (length * math.sqrt(person.words_norm)) * 1e4 + 0.5) / 1e4 if close else 0.0
 
 
 def words_of(cleaned: str) -> tuple[int, ...]:
