@@ -13,11 +13,12 @@ from conversations.account import Account
 from conversations.events import DELETE, EDIT, POST, Event, ts_text
 from conversations.examples import Message, Point, example_bytes, example_id, is_empty, is_withheld, mark_of, retraction_bytes
 from conversations.people import People
-from conversations.rules import Rules
+from conversations.rules import DAY, Rules
 from conversations.tokens import Encoding
 
 SWEEP_EVERY = 512
-"""Applied events between two looks for what can be forgotten. What is forgotten does not depend on it, only how soon memory is free."""
+SWEEP_AFTER = DAY
+"""Applied events, or time, between two looks for what can be forgotten: it decides how soon memory is free, not what is forgotten."""
 
 WHOLE = 1
 """Key of the one conversation of `scope = "channel"`. A session's key is twice its first root's ts, a thread's that plus one."""
@@ -169,6 +170,7 @@ class Channel:
     """One channel: events in, examples out."""
 
     __slots__ = (
+        "_last_sweep",
         "_since_sweep",
         "conversations",
         "encoding",
@@ -199,6 +201,7 @@ class Channel:
         """Points in the order of their time, so of their horizons' ends too. Those that are no longer open leave with their turn."""
         self.remembered: deque[Remembered] = deque()
         self._since_sweep = 0
+        self._last_sweep = 0
 
     def __getstate__(self) -> tuple[object, ...]:
         """Everything but the rules and the encoding, which belong to the run."""
@@ -216,7 +219,7 @@ class Channel:
         self.close(t, made)
         self.people.move_on(t)
         self._since_sweep += 1
-        if self._since_sweep >= SWEEP_EVERY:
+        if self._since_sweep >= SWEEP_EVERY or t - self._last_sweep >= SWEEP_AFTER:
             self._sweep(t)
         while self.remembered and t - self.remembered[0].settled_ts > self.rules.remember:
             self.remembered.popleft()
@@ -569,7 +572,7 @@ class Channel:
         return len(self.roots) >= self.rules.kept_roots and self.roots[0] > conversation.newest_root
 
     def _sweep(self, t: int) -> None:
-        self._since_sweep = 0
+        self._since_sweep, self._last_sweep = 0, t
         for conversation in [each for each in self.conversations.values() if self._is_too_old(each, t)]:
             self._forget(conversation)
 

@@ -41,12 +41,13 @@ class Point:
 
     __slots__ = ("author", "candidates", "prompt", "t", "window")
 
-    def __init__(self, t: int, window: tuple[Message, ...], candidates: Columns | None) -> None:
+    def __init__(self, t: int, window: tuple[Message, ...], candidates: Columns | None = None) -> None:
         self.t = t
         """`prompt_ts`, microseconds."""
         self.window = window
         self.author = window[-1].user
-        self.candidates = candidates
+        self.candidates = None if candidates is None else orjson.dumps(candidates)
+        """As they are written: a point may be open for a day, and as columns it would take six times the memory."""
         self.prompt: Prompt | None = None
 
     def prompt_of(self, encoding: Encoding, max_tokens: int) -> Prompt:
@@ -112,7 +113,7 @@ def example_bytes(
         "prompt_tokens": prompt.tokens,
     }
     if point.candidates is not None:
-        body["candidates"] = point.candidates
+        body["candidates"] = orjson.Fragment(point.candidates)
     return orjson.dumps(body)
 
 

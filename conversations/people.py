@@ -36,6 +36,8 @@ WEIGHT = 1 << 20
 """Of a word that was never said before. Integers, because sums of floats differ between Pythons."""
 
 _WORD = re.compile(r"\w{2,}")
+_NUMBERS = tuple(range(BUCKETS))
+"""One object for each bucket: a message's words then take a third of the memory."""
 
 Columns = dict[str, list[Any]]
 """Facts about candidates, a list for each. `user`: who. `in_window`: how many messages back they last spoke, 2 for the message before the
@@ -244,7 +246,7 @@ def words_of(cleaned: str) -> tuple[int, ...]:
     >>> len(words_of("The deploy failed; the deploy is red"))
     5
     """
-    return tuple(dict.fromkeys([crc32(word.encode()) % BUCKETS for word in _WORD.findall(cleaned.lower()[:4000])]))
+    return tuple(dict.fromkeys([_NUMBERS[crc32(word.encode()) % BUCKETS] for word in _WORD.findall(cleaned.lower()[:4000])]))
 
 
 def _count_up(counts: bytearray, place: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple, Protocol
 
@@ -43,12 +44,18 @@ def unit_tokens(cleaned: str, encoding: Encoding) -> int:
     return len(encoding.encode_ordinary(cleaned + SEPARATOR))
 
 
+@lru_cache(maxsize=8)
+def end_tokens(encoding: Encoding) -> int:
+    """Tokens of the suffix, after the last message's own separator."""
+    return len(encoding.encode_ordinary(SUFFIX.removeprefix(SEPARATOR)))
+
+
 def build_prompt(messages: Sequence[tuple[str, int]], encoding: Encoding, max_tokens: int) -> Prompt:
     """Messages (cleaned text, `unit_tokens`), oldest first, as a prompt of at most `max_tokens`.
 
     The oldest are dropped until it fits; a single longer one keeps its beginning, cut at a whole character.
     """
-    end = len(encoding.encode_ordinary(SUFFIX.removeprefix(SEPARATOR)))
+    end = end_tokens(encoding)
     shown = [(text, tokens) for text, tokens in messages if is_shown(text)]
     while shown:
         prompt = SEPARATOR.join(text for text, _ in shown) + SUFFIX
