@@ -16,7 +16,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.table import Table
 from rich.text import Text
 
-console = Console(stderr=True)
+console = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
+"""Names of files are shown as they are, whatever brackets and colons stand in them; long sentences are the terminal's to wrap."""
 log = logging.getLogger("beepgpt")
 
 PARTS = 10_000
@@ -46,7 +47,7 @@ class Watched:
             TimeRemainingColumn(),
             console=console,
             transient=True,
-            disable=not shown,
+            disable=not (shown and console.is_interactive),  # neither a file nor a dumb terminal can take a line back
         )
         self._task = self._bar.add_task(what, total=PARTS, records=0)
         self._records: dict[int, int] = {}
@@ -77,15 +78,22 @@ def print_report(report: Mapping[str, Any]) -> None:
     _rows(table, "events", account["events"], "read")
     _rows(table, "points", account["points"], "made")
     table.add_row("examples", f"{account['examples']:,}", f"to {report['to']}")
-    if account["retractions"]:
-        table.add_row("retractions", f"{account['retractions']:,}", "")
+    others = {
+        "retractions": account["retractions"],
+        "late": account["events"]["late"],
+        "dead_letters": sum(account["events"]["rejected"].values()),
+    }
+    for name, count in others.items():
+        if count:
+            path = report.get("beside", {}).get(name)
+            table.add_row(name.replace("_", " "), f"{count:,}", f"to {path}" if path else "not kept: name a file as --to to keep them")
     console.print(table)
-    wrong = "the account adds up" if account["adds_up"] else "[bold red]THE ACCOUNT DOES NOT ADD UP[/]"
-    console.print(
-        f"{wrong}; {account['channels']:,} channels, {report['seconds']:,.1f} s, {report['events_per_second']:,.0f} events/s,"
-        f" {report['peak_memory_mb']:,.0f} MB at most",
-        highlight=False,
+    told = (
+        f"; {account['channels']:,} channels, {report['seconds']:,.1f} s, {report['events_per_second']:,.0f} events/s,"
+        f" {report['peak_memory_mb']:,.0f} MB at most"
     )
+    adds_up = Text("the account adds up") if account["adds_up"] else Text("THE ACCOUNT DOES NOT ADD UP", "bold red")
+    console.print(Text.assemble(adds_up, told))
 
 
 def _rows(table: Table, what: str, counts: Mapping[str, Any], total: str) -> None:
@@ -102,7 +110,7 @@ def _rows(table: Table, what: str, counts: Mapping[str, Any], total: str) -> Non
 
 MEANING = {
     "duplicate": "copies of events that were applied",
-    "late": "read when the channel's clock was already past them: see the late file",
+    "late": "read when the channel's clock was already past them",
     "held": "wait for their turn",
     "answered": "somebody else posted",
     "silent": "nobody did, within the horizon",

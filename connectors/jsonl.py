@@ -130,17 +130,25 @@ class _JsonlSourcePartition(StatefulSourcePartition[Chunk, JsonlState]):
 def _open_at(path: Path, offset: int) -> BinaryIO:
     try:
         file = path.open("rb")
-        if offset and os.fstat(file.fileno()).st_size < offset:
+        if offset and (different := _is_not_what_was_read(file, offset)):
             file.close()
-            raise CannotRead(
-                f"{path}: shorter than the {offset:,} bytes that were read when this run was stopped: give the same file as"
-                " before, or start anew without the old recovery store"
-            )
-        if offset:
-            file.seek(offset)
+            raise CannotRead(f"{path}: {different}: give the same file as before, or start anew without the old recovery store")
     except OSError as error:
         raise CannotRead(f"{path}: can't be opened ({error.strerror})") from error
     return file
+
+
+def _is_not_what_was_read(file: BinaryIO, offset: int) -> str:
+    """Goes to `offset`, where a line must begin; if none can, says why this is another file than the one that was read so far."""
+    if not file.seekable():
+        return "is no file that can be gone on with"
+    size = os.fstat(file.fileno()).st_size
+    if size < offset:
+        return f"shorter than the {offset:,} bytes that were read when this run was stopped"
+    file.seek(offset - 1)
+    if file.read(1) != b"\n" and size > offset:
+        return f"was changed since this run was stopped: no line begins at byte {offset:,} any more"
+    return ""
 
 
 class JsonlSink(FixedPartitionedSink[bytes, int]):
@@ -219,6 +227,8 @@ class StdoutSink(DynamicSink[Blob]):
     """Standard output; takes what `JsonlSink` takes. When its reader has gone, `on_closed` is called and the rest is dropped."""
 
     def __init__(self, on_closed: Callable[[], None] = _nothing) -> None:
+        if sys.stdout is None:  # when it was closed before we started
+            raise CannotWrite("standard output is closed: name a file, or open it")
         self.on_closed = on_closed
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> "_StdoutSinkPartition":

@@ -12,34 +12,53 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
+STOPPED = (0, 130, 143)
+"""Exit statuses of a process that ended as it should: by itself, or because it was asked to."""
+
 
 class PartFailed(Exception):
-    """A process of the run failed; the message is its own last words."""
+    """A process of the run failed; the message is its own last words, or how it was killed."""
 
 
-def run_parts(commands: Sequence[Sequence[str]], told: Callable[[int, dict[str, Any]], None]) -> list[int]:
-    """Runs all commands at once to their ends, and passes on what each tells. Returns their exit statuses.
+class PartsInterrupted(Exception):
+    """The run was interrupted before each process could give its account."""
+
+
+def run_parts(commands: Sequence[Sequence[str]], told: Callable[[int, dict[str, Any]], None], keep: Sequence[int] = ()) -> None:
+    """Runs all commands at once to their ends, and passes on what each tells. They share the open files `keep`.
 
     If one fails, the others are told to stop: what they did is in their snapshots.
     """
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for command in commands]
+    # Sessions of their own: a terminal's Ctrl-C comes here alone, and is passed on once.
+    processes = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=keep, start_new_session=True)
+        for command in commands
+    ]
+    interrupted = False
 
-    def stop_all(number: int, _frame: object) -> None:
+    def stop_all() -> None:
         for process in processes:
             with suppress(ProcessLookupError):
-                process.send_signal(signal.SIGTERM)
+                process.terminate()
 
-    before = {number: signal.signal(number, stop_all) for number in (signal.SIGINT, signal.SIGTERM)}
+    def interrupt(number: int, _frame: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+        stop_all()
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def listen(part: int) -> str:
         process = processes[part]
         assert process.stdout is not None and process.stderr is not None
-        words = ThreadPoolExecutor(1).submit(process.stderr.read)
-        for line in process.stdout:
-            told(part, json.loads(line))
-        if process.wait() not in (0, 130):
-            stop_all(signal.SIGTERM, None)
-        return words.result().decode(errors="replace").strip()
+        with process.stdout, process.stderr, ThreadPoolExecutor(1) as reader:
+            words = reader.submit(process.stderr.read)
+            for line in process.stdout:
+                with suppress(ValueError):  # half a line: the process was killed while it told it
+                    told(part, json.loads(line))
+            if process.wait() not in STOPPED:
+                stop_all()
+            return words.result().decode(errors="replace").strip()
 
     try:
         with ThreadPoolExecutor(len(processes)) as pool:
@@ -47,10 +66,27 @@ def run_parts(commands: Sequence[Sequence[str]], told: Callable[[int, dict[str, 
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    failed = [words for process, words in zip(processes, last_words, strict=True) if process.returncode not in (0, 130)]
-    if failed:
-        raise PartFailed(next((words for words in failed if words), "a process of the run was killed"))
-    return [process.returncode for process in processes]
+    statuses = [process.returncode for process in processes]
+    # A process that was stopped before it could listen for it, or that was asked twice, went without its account.
+    if interrupted and any(status in (-signal.SIGTERM, 143) for status in statuses):
+        raise PartsInterrupted
+    failed = [
+        words.removeprefix("beepgpt: ") or _killed(status)
+        for status, words in zip(statuses, last_words, strict=True)
+        if status not in STOPPED and status != -signal.SIGTERM
+    ]
+    if failed or any(status not in (0, 130) for status in statuses):
+        raise PartFailed(next(iter(failed), _killed(-signal.SIGTERM)))
+
+
+def _killed(status: int) -> str:
+    """What became of a process that said nothing."""
+    if status >= 0:
+        return f"one of the run's processes ended with status {status}, and did not say why"
+    name = signal.Signals(-status).name
+    why = ": perhaps memory ran out, and fewer --workers need less" if -status == signal.SIGKILL else ""
+    rest = "With --recovery, the same command goes on where it was; without, it starts anew"
+    return f"one of the run's processes was killed ({name}){why}. {rest}"
 
 
 def tell(what: dict[str, Any]) -> None:

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from bytewax.recovery import RecoveryConfig, init_db_dir
+from bytewax.recovery import (
+    InconsistentPartitionsError,
+    MissingPartitionsError,
+    NoPartitionsError,
+    RecoveryConfig,
+    init_db_dir,
+)
 
 NOTE = "run.json"
+LOCK = "lock"
+STORE_ERRORS = (InconsistentPartitionsError, MissingPartitionsError, NoPartitionsError)
 
 
 class BadRecovery(Exception):
-    """A recovery folder is of another run; the message says which, and what to do."""
+    """A recovery folder can't be used, or is of another run; the message says why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -26,49 +40,111 @@ class RecoveryFolder:
     """What the run is, as it was first started: settings, source, destination, time of the start."""
     is_new: bool
     """Whether this is the first start."""
+    lock: int | None
+    """The open file that keeps other runs out, for as long as any process has it open."""
 
     @property
     def ended(self) -> dict[str, Any] | None:
         """The closing report, if the run has ended."""
         return self.note.get("ended")
 
+    def has_store(self, part: int) -> bool:
+        """Whether one process's store was made: from then on there may be snapshots to go on from."""
+        return self._store(part).exists()
+
     def store(self, part: int) -> RecoveryConfig:
         """The engine's store of one process."""
-        folder = self.path / f"worker-{part}"
+        folder = self._store(part)
         if not folder.exists():
             made = self.path / f"making-{part}"
-            made.mkdir(exist_ok=True)
-            init_db_dir(made, 1)  # type: ignore[no-untyped-call]
-            made.rename(folder)  # a store that was half made when the process died is not a store
+            with self.told():
+                shutil.rmtree(made, ignore_errors=True)
+                made.mkdir()
+                init_db_dir(made, 1)  # type: ignore[no-untyped-call]
+                made.rename(folder)  # a store that was half made when the process died is not a store
         return RecoveryConfig(folder, timedelta(seconds=0))  # type: ignore[no-untyped-call]
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """What goes wrong with the store in here is a BadRecovery; all else passes."""
+        try:
+            yield
+        except OSError as error:
+            raise _unusable(self.path, error) from error
+        except BaseException as error:  # the engine panics, which is no Exception
+            said = " ".join(_said(error))
+            if re.search(r"(?i)DiskFull|disk I/O|disk is full", said):
+                raise BadRecovery(f"{self.path}: the disk is full: free some space, and the same command goes on where it was") from error
+            if isinstance(error, STORE_ERRORS) or "sqlite" in said.lower():
+                raise BadRecovery(f"{self.path}: its store is damaged: delete it and start anew ({said})") from error
+            raise
 
     def end(self, report: dict[str, Any]) -> None:
         """Notes that the run has ended, so that nothing is done twice."""
         _write(self.path, {**self.note, "ended": report})
 
+    def _store(self, part: int) -> Path:
+        return self.path / f"worker-{part}"
 
-def open_recovery(path: Path, run: dict[str, Any], first: dict[str, Any]) -> RecoveryFolder:
+
+def open_recovery(path: Path, run: dict[str, Any], first: dict[str, Any], *, shared: bool = False) -> RecoveryFolder:
     """The memory of this run, made if it is new. `run` must be the same in every start; `first` is noted at the first one only.
 
-    Raises BadRecovery if the folder is another run's.
+    `shared`: a process that started this one has the folder locked. Raises BadRecovery if the folder is another run's, or in use.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
+        names = {each.name for each in path.iterdir()}
+        if NOTE not in names and names - {LOCK, f"{NOTE}.new"}:
+            raise BadRecovery(f"{path}: is not empty, and no recovery folder: name another")
+        lock = None if shared else _locked(path)
         note = json.loads((path / NOTE).read_text("utf-8")) if (path / NOTE).exists() else None
-    except (OSError, ValueError) as error:
-        raise BadRecovery(f"{path}: can't be used as a recovery folder ({error}): delete it, or name another") from error
+    except OSError as error:
+        raise _unusable(path, error) from error
+    except ValueError as error:
+        raise BadRecovery(f"{path / NOTE}: can't be read ({error}): delete {path} and start anew, or name another") from error
     is_new = note is None
     if note is None:
-        if any(path.iterdir()):
-            raise BadRecovery(f"{path}: is not empty, and no recovery folder: name another")
         _write(path, note := {**run, **first})
+    if not isinstance(note, dict):
+        raise BadRecovery(f"{path / NOTE}: is no run's note: delete {path} and start anew, or name another")
     if different := [name for name in run if note.get(name) != run[name]]:
-        was = ", ".join(f"{name} was {note.get(name)!r} and is {run[name]!r}" for name in different)
+        was = ", ".join(f"{name} was {_told(note.get(name))} and is {_told(run[name])}" for name in different)
         raise BadRecovery(f"{path}: is the memory of another run ({was}): give what was given then, or delete it and start anew")
-    return RecoveryFolder(path, note, is_new)
+    return RecoveryFolder(path, note, is_new, lock)
+
+
+def _locked(path: Path) -> int:
+    """The folder's lock, held while the file is open: what a killed process had locked is free again."""
+    lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise BadRecovery(f"{path}: another run is using it now: wait until that is over, or name another") from None
+    return lock
+
+
+def _said(error: BaseException | None) -> Iterator[str]:
+    """The words of an error and its causes, a line each."""
+    while error is not None:
+        yield str(error).partition("\n")[0]
+        error = error.__cause__ or error.__context__
+
+
+def _told(value: object) -> str:
+    return "not given" if value is None else repr(value)
+
+
+def _unusable(path: Path, error: Exception) -> BadRecovery:
+    reason = (error.strerror if isinstance(error, OSError) else None) or error
+    return BadRecovery(f"{path}: can't be used as a recovery folder ({reason}): mend that, or name another")
 
 
 def _write(path: Path, note: dict[str, Any]) -> None:
     new = path / f"{NOTE}.new"
-    new.write_text(json.dumps(note, indent=1), "utf-8")
-    new.replace(path / NOTE)
+    try:
+        new.write_text(json.dumps(note, indent=1), "utf-8")
+        new.replace(path / NOTE)
+    except OSError as error:
+        raise _unusable(path, error) from error
