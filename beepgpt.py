@@ -31,9 +31,11 @@ from connectors import jsonl, slack_export, workspace_maker
 from connectors.console import Watched, console, print_report, quiet_engine
 from connectors.processes import PartFailed, run_parts, tell
 from connectors.recovery import BadRecovery, RecoveryFolder, open_recovery
-from connectors.show import example_panel
+from connectors.show import example_panel, print_audit
 from connectors.tokenizer import load_encoding
 from conversations.account import Account, sum_of
+from conversations.audit import OtherSettings, audit_examples, kind_of
+from conversations.audit_foreign import audit_pairs
 from conversations.events import micros
 from conversations.export import records_of
 from conversations.rules import Rules
@@ -430,6 +432,77 @@ def examples(
     if closing["does_not_add_up"]:
         raise typer.Exit(1)
     raise typer.Exit(status)
+
+
+def records_in(source: Source[Chunk]) -> Iterator[bytes]:
+    """All records of a source, in order, in a plain loop."""
+    for name in source.list_parts():  # type: ignore[attr-defined]
+        part = source.build_part("read_records", name, None)  # type: ignore[attr-defined]
+        while True:
+            try:
+                chunks = part.next_batch()
+            except StopIteration:
+                break
+            for _, _, values in chunks:
+                yield from (value if isinstance(value, bytes) else value.record for value in values)
+        part.close()
+
+
+def lines_in(path: Path) -> list[bytes]:
+    """The lines of a file of examples."""
+    return list(records_in(jsonl.JsonlSource(path, max_line=1 << 30)))  # an example may be longer than an event
+
+
+def sides_of(path: Path) -> tuple[Path, Path | None]:
+    """EXAMPLES: a file; or a training set's folder, with its two sides."""
+    if not path.is_dir():
+        return path, None
+    sides = [sorted(path.glob(f"*_{side}.jsonl")) for side in ("train", "valid")]
+    if any(len(found) != 1 for found in sides):
+        raise BadCommand(f"EXAMPLES {path}: a folder with one ..._train.jsonl and one ..._valid.jsonl is expected")
+    return sides[0][0], sides[1][0]
+
+
+@app.command()
+@with_settings
+def audit(
+    source: Annotated[str, typer.Argument(help="The events: a Slack export (zip or folder), or a .jsonl of events.")],
+    examples: Annotated[Path, typer.Argument(help="The examples, ours or others' prompts and completions; or a training set's folder.")],
+    settings: Settings,
+    valid: Annotated[Path | None, typer.Option(help="The validation side, if EXAMPLES is the training side of a split.")] = None,
+    retractions: Annotated[Path | None, typer.Option(help="The retractions; found by themselves beside EXAMPLES.")] = None,
+    sample: Annotated[int | None, typer.Option(help="Check so many only, each made again from nothing but its past.", min=1)] = None,
+    subset: Annotated[bool, typer.Option("--subset", help="EXAMPLES was chosen from more, so none is missing.")] = False,
+    until: Annotated[str | None, typer.Option(help="As it was given to the run that made the examples.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write what was found here, as JSON.")] = None,
+    include: Annotated[str, typer.Option(help="Kinds of channels of an export, joined by commas.")] = "channels",
+) -> None:
+    """Prove or refute the laws on your own data, whoever made the examples."""
+    if report is not None:
+        jsonl.check_writable(report)
+    train, other = sides_of(examples)
+    valid = valid or other
+    lines, held = lines_in(train), None if valid is None else lines_in(valid)
+    job = Job(source, files_of("-"), settings, kinds_of(include), time_of(until), None)
+    following = Following(settings.rules, load_encoding(settings.rules.encoding), _now())
+    records = records_in(source_of(job, following, lambda: None, lambda count, done: None))
+    if kind_of(lines) == "pairs":
+        found = audit_pairs(records, lines, settings.rules, valid=held, sample=sample, now=following.now)
+    else:
+        beside = retractions or train.with_name(f"{train.name.removesuffix('.jsonl')}.retractions.jsonl")
+        told = lines_in(beside) if retractions is not None or beside.exists() else None
+        try:
+            found = audit_examples(
+                records, lines, settings.rules, following.encoding,
+                valid=held, retractions=told, sample=sample, subset=subset, until=job.until, now=following.now,
+            )  # fmt: skip
+        except OtherSettings as error:
+            raise BadCommand(f"EXAMPLES {train}: {error}") from error
+    closing = {"command": "audit", "source": source, "examples": str(examples), **found.as_json()}
+    print_audit(closing)
+    if report is not None:
+        jsonl.write_file(report, orjson.dumps(closing, option=orjson.OPT_INDENT_2) + b"\n")
+    raise typer.Exit(1 if found.is_broken else 0)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""An example as a person reads it: who said what, who answered, and who was thought of."""
+"""What was made and found, as a person reads it: an example with who said what and who answered; an audit, law by law."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from rich.console import Group
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
+
+from connectors.console import console
 
 
 def example_panel(example: Mapping[str, Any], names: Mapping[str, str], *, most: int = 4) -> Panel:
@@ -35,3 +37,23 @@ def example_panel(example: Mapping[str, Any], names: Mapping[str, str], *, most:
 def named(user: str, names: Mapping[str, str]) -> str:
     """A person's name, or the id where none is known."""
     return names.get(user, user)
+
+
+def print_audit(audit: Mapping[str, Any]) -> None:
+    """What an audit found: a row for each law, then each finding with a few of its examples."""
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(justify="right", style="dim")
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    style = {"kept": "green", "broken": "bold red", "not checkable": "yellow"}
+    for law in audit["laws"]:
+        told = "" if law["verdict"] == "broken" else law["told"]
+        table.add_row(str(law["law"]), law["name"], Text(law["verdict"], style=style[law["verdict"]]), Text(told))
+    console.print(table)
+    for finding in audit["findings"]:
+        console.print(Text(f"\nlaw {finding['law']}, {finding['count']:,} x {finding['what']}", style="bold red"))
+        for each in finding["examples"]:
+            console.print(Text(f"  {each['where']}: {each['why']}"))
+    for note in audit["notes"]:
+        console.print(Text(f"note: {note}", style="dim"))

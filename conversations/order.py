@@ -55,7 +55,7 @@ class Order:
         what: Key = (event.kind, event.ts, event.t)
         if event.kind == REACT:
             what = (event.kind, event.ts, event.t, event.user, event.reaction, event.removed)
-        oldest = event.t - self.lateness - COPIES_KEPT
+        oldest = max(0, event.t - self.lateness - COPIES_KEPT)
         applied = self.applied
         if applied.get(what, -1) >= oldest or (event.event_id and applied.get(event.event_id, -1) >= oldest):
             return True

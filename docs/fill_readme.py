@@ -59,7 +59,9 @@ def main() -> None:
     text = README.read_text("utf-8")
     for name, (language, content) in blocks().items():
         block = f"<!-- {name} -->\n```{language}\n{content}\n```"
-        text = re.sub(rf"<!-- {name} -->\n```\w+\n.*?\n```", lambda _, block=block: block, text, flags=re.DOTALL)
+        at = text.index(f"<!-- {name} -->\n")
+        end = text.index("\n```", text.index("\n```", at) + 1) + len("\n```")
+        text = text[:at] + block + text[end:]
     README.write_text(text, "utf-8")
 
 

@@ -1,0 +1,495 @@
+"""Leaks and losses, planted one at a time in a copy of the code: the tests must catch each.
+
+`python -m tests.mutations` plants all of them, runs the whole suite against each, and writes docs/mutations.md; `make proof` calls it.
+`tests/test_mutations.py` runs each against the tests that are named here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+TABLE = ROOT / "docs" / "mutations.md"
+COPIED = ("beepgpt.py", "config", "connectors", "conversations", "dataflows", "docs", "tests", "benchmarks", "pyproject.toml", "README.md")
+
+LAWS = "tests/test_laws.py"
+AGREES = "tests/test_agreement.py"
+CHANNEL = "tests/test_channel.py"
+EVENTS = "tests/test_events.py"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One leak or loss: text that is replaced in a file, and the tests that are there to catch it."""
+
+    name: str
+    breaks: str
+    """What of DESIGN.md it breaks."""
+    file: str
+    edits: tuple[tuple[str, str], ...]
+    caught_by: str
+    """A test file, or a test in one, that must fail."""
+
+
+def _m(name: str, breaks: str, file: str, caught_by: str, *edits: tuple[str, str]) -> Mutation:
+    return Mutation(name, breaks, file, edits, caught_by)
+
+
+CHANNEL_PY = "conversations/channel.py"
+EVENTS_PY = "conversations/events.py"
+EXPORT_PY = "conversations/export.py"
+PEOPLE_PY = "conversations/people.py"
+SHARD_PY = "conversations/shard.py"
+ORDER_PY = "conversations/order.py"
+TOKENS_PY = "conversations/tokens.py"
+
+MUTATIONS = (
+    _m(
+        "the answerer's messages are left out of the prompt (the original's leak)",
+        "law 2",
+        CHANNEL_PY,
+        f"{LAWS}::TestLaw2BlindToTheAnswer",
+        (
+            "        prompt = point.prompt_of(",
+            "        window = tuple(message for message in point.window if message.user not in answer)\n"
+            "        point = Point(point.t, window or point.window)\n"
+            "        prompt = point.prompt_of(",
+        ),
+    ),
+    _m(
+        "an edit is applied at its post's time",
+        "law 1",
+        EXPORT_PY,
+        EVENTS + "::test_an_exports_edit_comes_at_the_end_of_its_second",
+        ("            edited_at = max(edited_at, t)\n", "            edited_at = t\n"),
+    ),
+    _m(
+        "an export's last text stands in its post",
+        "law 1",
+        EXPORT_PY,
+        f"{LAWS}::TestLaw4LiveAndExport",
+        ('event | {"text": None}', "event"),
+    ),
+    _m(
+        "reply_count is read",
+        "§4: known too late",
+        EXPORT_PY,
+        f"{LAWS}::TestLaw4LiveAndExport",
+        (
+            '    edited = stored.get("edited")\n',
+            '    if stored.get("reply_count"):\n        event["text"] = f"{event.get(\'text\')} (discussed)"\n    edited = stored.get("edited")\n',
+        ),
+    ),
+    _m(
+        "a thread's root is recognised by thread_ts",
+        "§4: known too late",
+        EVENTS_PY,
+        f"{LAWS}::TestLaw4LiveAndExport",
+        ("        root = None  # Slack", "        pass  # Slack"),
+        ("    if thread_ts is not None and thread_ts != stored", "    if thread_ts is not None and stored"),
+    ),
+    _m(
+        "a reaction after the horizon counts",
+        "§7",
+        CHANNEL_PY,
+        AGREES,
+        (
+            "        self.close(t, made)\n        self.people.move_on",
+            "        if event.kind < 3:\n            self.close(t, made)\n        self.people.move_on",
+        ),
+    ),
+    _m(
+        "a deletion is applied as soon as it is read",
+        "laws 1 and 4",
+        SHARD_PY,
+        f"{LAWS}::TestLaw4OneResult::test_any_order_of_arrival_within_lateness",
+        (
+            "                followed.order.hold(parsed)",
+            "                self._apply(followed, parsed) if parsed.kind == 2 else followed.order.hold(parsed)",
+        ),
+    ),
+    _m(
+        "facts are those of the answer's time",
+        "law 1",
+        CHANNEL_PY,
+        f"{LAWS}::TestLaw1PastOnly",
+        (
+            "        prompt = point.prompt_of(",
+            "        point = Point(point.t, point.window, self._candidates(point.t, point.window))\n        prompt = point.prompt_of(",
+        ),
+    ),
+    _m(
+        "the answer is counted among the facts about its own point",
+        "law 2",
+        CHANNEL_PY,
+        f"{LAWS}::TestLaw2BlindToTheAnswer",
+        (
+            "        first = joined[0]\n",
+            "        first = joined[0]\n"
+            "        if rules.candidates and first.open is not None and first.open.point is not None:\n"
+            "            self.people.posted(user, t, message.words, None, False, ())\n"
+            "            first.open.point = Point(first.open.t, first.open.point.window, self._candidates(t, first.open.point.window))\n",
+        ),
+    ),
+    _m(
+        "the vocabulary is fitted as the run goes",
+        "laws 1 and 4",
+        PEOPLE_PY,
+        f"{LAWS}::TestLaw4OneResult",
+        ("_NUMBERS[crc32(word.encode()) % BUCKETS]", "_FITTED.setdefault(word, len(_FITTED) % BUCKETS)"),
+        ("_NUMBERS = ", "_FITTED: dict[str, int] = {}\n_NUMBERS = "),
+    ),
+    _m(
+        "facts change when they are read",
+        "law 4",
+        PEOPLE_PY,
+        f"{LAWS}::TestLaw2BlindToTheAnswer",
+        (
+            "        counts = [person.counts for person in known]\n",
+            "        counts = [person.counts for person in known]\n        for person in known:\n            person.seen = max(person.seen, t)\n",
+        ),
+    ),
+    _m(
+        "silence is called at half the horizon",
+        "§7",
+        CHANNEL_PY,
+        AGREES,
+        ("        while opens and opens[0].t + horizon < before:", "        while opens and opens[0].t + horizon // 2 < before:"),
+    ),
+    _m(
+        "what is censored is called silence",
+        "law 3",
+        CHANNEL_PY,
+        f"{LAWS}::TestLaw3Prefix",
+        ("            if self.rules.horizon is None:\n                self._settle", "            if True:\n                self._settle"),
+    ),
+    _m(
+        "lateness is ignored: events are applied as they are read",
+        "law 4",
+        SHARD_PY,
+        f"{LAWS}::TestLaw4OneResult::test_any_order_of_arrival_within_lateness",
+        ("        settled = clock - order.lateness\n", "        settled = clock + 1\n"),
+    ),
+    _m(
+        "timestamps are floats",
+        "§3",
+        EVENTS_PY,
+        EVENTS,
+        ('int(seconds) * 1_000_000 + (int(fraction.ljust(6, "0")) if fraction else 0)', "int(float(ts) * 1_000_000)"),
+    ),
+    _m(
+        "a late event is dropped uncounted",
+        "law 6",
+        SHARD_PY,
+        f"{LAWS}::TestLaw6NothingIsLostInSilence",
+        ('                account.count("late")\n', ""),
+    ),
+    _m(
+        "a late event is counted, and lost",
+        "law 6",
+        SHARD_PY,
+        f"{LAWS}::TestLaw6NothingIsLostInSilence",
+        ("                self.made.late.append(parsed.record)\n", ""),
+    ),
+    _m(
+        "a silence of exactly the session gap ends a session",
+        "§6",
+        CHANNEL_PY,
+        AGREES,
+        ("t - self.last_root <= self.rules.session_gap", "t - self.last_root < self.rules.session_gap"),
+    ),
+    _m(
+        "windows hold one message more",
+        "§3",
+        CHANNEL_PY,
+        AGREES,
+        ("if len(conversation.window) > rules.window:", "if len(conversation.window) > rules.window + 1:"),
+    ),
+    _m(
+        "ties are broken by the order of arrival",
+        "law 4",
+        ORDER_PY,
+        f"{LAWS}::TestLaw4OneResult::test_any_order_of_arrival_within_lateness",
+        ("        heappush(self.held, event)\n", "        self.held.append(event)\n        self.held.sort(key=lambda each: each.t)\n"),
+        ("            yield heappop(held)", "            yield held.pop(0)"),
+    ),
+    _m(
+        "copies are judged as they arrive",
+        "law 4",
+        SHARD_PY,
+        f"{LAWS}::TestLaw4OneResult",
+        (
+            "                followed.order.hold(parsed)",
+            '                account.count("duplicate") if followed.order.is_copy(parsed) else followed.order.hold(parsed)',
+        ),
+        ("        if followed.order.is_copy(event):", "        if False:"),
+    ),
+    _m(
+        "copies are not noticed",
+        "law 4",
+        SHARD_PY,
+        f"{LAWS}::TestLaw4OneResult::test_copies_change_nothing_but_their_count",
+        ("        if followed.order.is_copy(event):", "        if False:"),
+    ),
+    _m(
+        "one channel's events move another's clock",
+        "law 4",
+        SHARD_PY,
+        f"{LAWS}::TestLaw4OneResult::test_any_order_of_arrival_within_lateness",
+        (
+            "            self._advance(followed, max(followed.order.clock, parsed.t))\n",
+            "            self._advance(followed, max(followed.order.clock, parsed.t))\n"
+            "            self.heartbeats[partition] = max(self.heartbeats.get(partition, 0), parsed.t)\n",
+        ),
+    ),
+    _m(
+        "a heartbeat speaks for all partitions",
+        "law 4",
+        SHARD_PY,
+        f"{LAWS}::TestLaw4OneResult::test_a_partition_is_not_told_by_anothers_heartbeats",
+        (
+            "            self._heartbeat(parsed.at, partition)",
+            "            for each in {partition, *(f.partition for f in self.followed.values())}:\n                self._heartbeat(parsed.at, each)",
+        ),
+    ),
+    _m(
+        "heartbeats don't reach the channels' clocks",
+        "§5",
+        SHARD_PY,
+        AGREES,
+        ("        self.heartbeats[partition] = at\n", "        return\n"),
+    ),
+    _m(
+        "the horizon runs from the newest message, not from the point",
+        "§7",
+        CHANNEL_PY,
+        AGREES,
+        ("        self.t = point.t\n        self.point", "        self.t = point.window[-1].ts\n        self.point"),
+    ),
+    _m(
+        "text that nobody knew yet is taken as empty",
+        "law 1",
+        "conversations/examples.py",
+        AGREES,
+        ("    return any(message.text is None for message in window)", "    return False"),
+    ),
+    _m(
+        "a deletion retracts nothing",
+        "§7",
+        CHANNEL_PY,
+        AGREES,
+        ("            if not example.is_retracted:\n                self._retract(example.identity, t, made)\n", "            pass\n"),
+    ),
+    _m(
+        "a thread without a reply has a silence of its own",
+        "§7",
+        CHANNEL_PY,
+        AGREES,
+        ("elif conversation.key & 1 and not conversation.replied and conversation.key != WHOLE:", "elif False:"),
+    ),
+    _m(
+        "an answer in the thread leaves the session's silence standing",
+        "§7",
+        CHANNEL_PY,
+        AGREES,
+        ("            self._note_answer_in_thread(event.thread_ts, user)", "            pass"),
+    ),
+    _m(
+        "the last author's own next message counts as the answer",
+        "§7",
+        CHANNEL_PY,
+        AGREES,
+        ("not bot and user != waiting.point.author", "not bot"),
+    ),
+    _m(
+        "a bot's post counts as an answer",
+        "§4",
+        CHANNEL_PY,
+        AGREES,
+        ("not bot and user != waiting.point.author", "user != waiting.point.author"),
+    ),
+    _m(
+        "a run until T closes horizons that end after T",
+        "law 3",
+        SHARD_PY,
+        f"{LAWS}::TestLaw3Prefix",
+        ("settled if self.until is None else min(settled, self.until + 1)", "settled"),
+    ),
+    _m(
+        "a conversation with an open point is forgotten",
+        "§6",
+        CHANNEL_PY,
+        AGREES,
+        ("        if conversation.held or conversation.key == self.session:", "        if conversation.key == self.session:"),
+    ),
+    _m(
+        "what is forgotten depends on when memory is swept",
+        "law 4",
+        CHANNEL_PY,
+        f"{LAWS}::TestLaw4OneResult::test_when_memory_is_swept_changes_nothing",
+        ("        if conversation is not None and self._is_too_old(conversation, t):", "        if False and conversation is not None:"),
+    ),
+    _m(
+        "a snapshot misses what a heartbeat did",
+        "law 4",
+        SHARD_PY,
+        f"{LAWS}::TestLaw4OneResult",
+        ("                followed.due = FOREVER\n                self._dirty.add(name)\n", "                followed.due = FOREVER\n"),
+    ),
+    _m(
+        "the account is no part of the snapshot",
+        "law 6",
+        SHARD_PY,
+        f"{LAWS}::TestLaw4OneResult",
+        ('        self.account.counts.update(state["counts"])\n', ""),
+    ),
+    _m(
+        "prompts have the newest message first",
+        "§9",
+        TOKENS_PY,
+        CHANNEL,
+        ("SEPARATOR.join(text for text, _ in shown)", "SEPARATOR.join(text for text, _ in reversed(shown))"),
+    ),
+    _m(
+        "token counts are added up where they don't add up",
+        "§9",
+        TOKENS_PY,
+        "tests/test_tokens.py",
+        ('    return after.startswith("/") and not one[-1].isalnum()', "    return False"),
+    ),
+    _m(
+        "secrets stay in an export",
+        "§4",
+        "connectors/slack_export.py",
+        "tests/test_slack_export.py",
+        ('    raw = strip_secrets(raw.removeprefix(b"\\xef\\xbb\\xbf"))', '    raw = raw.removeprefix(b"\\xef\\xbb\\xbf")'),
+    ),
+    _m(
+        "after a kill, the file is not cut back",
+        "law 4",
+        "connectors/jsonl.py",
+        "tests/test_jsonl.py",
+        (
+            "        os.ftruncate(self._file, self._offset)\n        os.lseek(self._file, self._offset, os.SEEK_SET)",
+            "        os.lseek(self._file, 0, os.SEEK_END)",
+        ),
+    ),
+    _m(
+        "a stop is taken for the end of the input",
+        "§5",
+        "dataflows/examples.py",
+        "tests/test_kills.py",
+        ("        if not self._is_stopping():\n            self._shard.end()", "        self._shard.end()"),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the tests said to a mutation."""
+
+    mutation: Mutation
+    failed: tuple[str, ...]
+    """Tests that failed, the first first."""
+    said: str
+    """The end of what pytest printed."""
+
+
+@contextmanager
+def planted(mutation: Mutation | None) -> Iterator[Path]:
+    """A copy of the code with the mutation in it. Raises ValueError if what it replaces is not there exactly once."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "copy"
+        copy.mkdir()
+        for name in COPIED:
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+            elif source.exists():
+                shutil.copy(source, copy / name)
+        if (ROOT.parent / "shared").is_dir():
+            (Path(folder) / "shared").symlink_to(ROOT.parent / "shared")
+        for old, new in mutation.edits if mutation else ():
+            files = [mutation.file, EXPORT_PY] if mutation else []
+            found = [file for file in files if (copy / file).read_text("utf-8").count(old) == 1]
+            if not found:
+                raise ValueError(
+                    f"{mutation.name if mutation else ''}: what it replaces is not once in {mutation.file if mutation else ''}: {old!r}"
+                )
+            path = copy / found[0]
+            path.write_text(path.read_text("utf-8").replace(old, new), "utf-8")
+        yield copy
+
+
+def run_tests(mutation: Mutation | None, tests: Sequence[str], *, stop_at_first: bool = True, seconds: float = 600) -> Outcome:
+    """Runs these tests against a mutation, the same histories in every run."""
+    with planted(mutation) as copy:
+        environment = {**os.environ, "HYPOTHESIS_PROFILE": "ci", "PYTHONDONTWRITEBYTECODE": "1"}
+        flags = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header", "-rf", "--tb=no", *(["-x"] if stop_at_first else [])]
+        command = [sys.executable, "-m", "pytest", *flags, *tests]
+        try:
+            done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=seconds, check=False)
+        except subprocess.TimeoutExpired:
+            nothing = mutation or Mutation("nothing", "", "", (), "")
+            return Outcome(nothing, ("(it never ended)",), f"not done after {seconds:.0f} s")
+    failed = tuple(re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE))
+    return Outcome(mutation or Mutation("nothing", "", "", (), ""), failed, done.stdout[-1500:] + done.stderr[-500:])
+
+
+def table_of(outcomes: Sequence[Outcome]) -> str:
+    """docs/mutations.md."""
+    caught = sum(bool(outcome.failed) for outcome in outcomes)
+    rows = [
+        f"| {outcome.mutation.name} | {outcome.mutation.breaks} | {', '.join(f'`{short(test)}`' for test in outcome.failed[:2]) or '**nobody**'} |"
+        for outcome in outcomes
+    ]
+    return "\n".join(
+        [
+            "# Planted leaks and losses",
+            "",
+            "Each row is a change to a copy of the code that breaks a promise; the tests must notice. The table is written by the run that",
+            "planted them (`make mutations`). Here each was tried against the whole suite but for the slow tests of other rooms;",
+            "`make test` tries each against the tests that are named for it in [tests/mutations.py](../tests/mutations.py).",
+            "",
+            f"Caught: {caught} of {len(outcomes)}.",
+            "",
+            "| planted | breaks | caught first by |",
+            "|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def short(test: str) -> str:
+    """A test's name without its folder and parameters."""
+    return re.sub(r"\[.*", "", test.removeprefix("tests/"))
+
+
+WHOLE_SUITE = ("tests", "--deselect", "tests/test_mutations.py", "-m", "not proof and not kafka", "--ignore", "tests/test_mutations.py")
+
+
+def main() -> int:
+    """Plants every mutation against the whole suite, writes the table, and fails if one was not caught."""
+    whole = "--whole" in sys.argv
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        tests = (lambda each: WHOLE_SUITE) if whole else (lambda each: (each.caught_by,))
+        outcomes = list(pool.map(lambda each: run_tests(each, tests(each), seconds=1800), MUTATIONS))
+    TABLE.write_text(table_of(outcomes), "utf-8")
+    for outcome in outcomes:
+        print(f"{'caught' if outcome.failed else 'MISSED'}  {outcome.mutation.name}  {', '.join(outcome.failed[:1])}")
+    return 0 if all(outcome.failed for outcome in outcomes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
