@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from functools import wraps
@@ -26,25 +27,26 @@ from bytewax.outputs import Sink
 from bytewax.testing import TestingSink, TestingSource, run_main
 from bytewax.visualize import to_mermaid
 
-from config.settings import BadSettings, Settings, read_settings
+from config.settings import DEFAULTS, BadSettings, Settings, read_settings
 from connectors import jsonl, slack_export, workspace_maker
 from connectors.console import Watched, console, print_report, quiet_engine
-from connectors.processes import PartFailed, run_parts, tell
+from connectors.processes import PartFailed, PartsInterrupted, run_parts, tell
 from connectors.recovery import BadRecovery, RecoveryFolder, open_recovery
 from connectors.show import example_panel, print_audit
 from connectors.tokenizer import load_encoding
 from conversations.account import Account, sum_of
 from conversations.audit import OtherSettings, audit_examples, kind_of
 from conversations.audit_foreign import audit_pairs
-from conversations.events import micros
+from conversations.events import micros, ts_text
 from conversations.export import records_of
 from conversations.rules import Rules
-from conversations.shard import SHARDS, shard_of
+from conversations.shard import SHARDS, OtherState, shard_of
 from dataflows.examples import Chunk, Following, RunHasEnded, close_account, make_examples, write_lines
 
 OURS = (
     BadRecovery,
     BadSettings,
+    OtherState,
     PartFailed,
     RunHasEnded,
     jsonl.CannotRead,
@@ -83,6 +85,10 @@ class Files:
         }
         return replace(self, **named)
 
+    def shares(self) -> Path:
+        """The folder of what each process of several writes: beside a file, else here."""
+        return Path("beepgpt-examples.parts" if self.examples is None or self.late is None else f"{self.examples}.parts")
+
     def given(self) -> dict[str, Path]:
         """Those that there are, by name."""
         return {each.name: path for each in fields(self) if (path := getattr(self, each.name)) is not None}
@@ -113,8 +119,11 @@ def files_of(to: str) -> Files:
     if to == "-":
         return Files(None, None, None, None)
     if "://" in to:
-        raise BadCommand(f"--to {to}: a .jsonl path or - is expected")
+        raise BadCommand(f"--to {to}: a .jsonl path or - is expected{_not_yet(to)}")
     path = Path(to)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        jsonl.check_writable(path)
+        return Files(path, None, None, None)  # beside a device or a pipe is no place for files
     beside = path.with_suffix("") if path.suffix == ".jsonl" else path
     files = Files(path, *(beside.with_name(f"{beside.name}.{what}.jsonl") for what in ("retractions", "late", "dead-letters")))
     for each in (path, *files.beside()):
@@ -122,25 +131,65 @@ def files_of(to: str) -> Files:
     return files
 
 
+def check_apart(source: str, outputs: Iterable[Path]) -> None:
+    """Nothing is written over what is read, or twice to one file."""
+    taken = {"SOURCE": Path(source)}
+    for path in outputs:
+        for name, other in taken.items():
+            same = path.is_file() and other.is_file() and path.samefile(other)
+            if same or (path.resolve() == other.resolve() and (path.is_file() or not path.exists())):
+                raise BadCommand(f"{path}: would be written over {name}: name another file")
+        taken[f"another output, {path}"] = path
+
+
+def _not_yet(address: str) -> str:
+    return ": Kafka is not supported yet" if address.startswith("kafka://") else ""
+
+
+def export_of(job: Job) -> slack_export.Export | None:
+    """SOURCE's table of contents, if it is an export (zip or folder); None: a file of events."""
+    if "://" in job.source:
+        raise BadCommand(f"SOURCE {job.source}: a Slack export (zip or folder) or a .jsonl of events is expected{_not_yet(job.source)}")
+    path = Path(job.source)
+    if path.is_dir() or path.suffix.lower() == ".zip" or _begins_as_zip(path):
+        return slack_export.open_export(path, job.include)
+    jsonl.check_readable(path)
+    return None
+
+
+def not_read(export: slack_export.Export) -> tuple[dict[str, int], list[str]]:
+    """How many channels of each kind are left out; and what to tell about that, and about files that are not read."""
+    left_out: dict[str, int] = {kind: count for kind in slack_export.KINDS if (count := sum(each.kind == kind for each in export.left_out))}
+    told = []
+    if left_out:
+        kinds = {each.kind for each in export.channels} | {"channels"} | set(left_out)
+        counts = ", ".join(f"{count:,} {kind}" for kind, count in left_out.items())
+        every = ",".join(kind for kind in slack_export.KINDS if kind in kinds)
+        told.append(f"Left out, as they are not public: {counts}. To read them, too: --include {every}")
+    if export.unread:
+        some = ", ".join(export.unread[:3]) + (", …" if len(export.unread) > 3 else "")
+        told.append(f"Not read, as they are no day files of a channel: {len(export.unread):,} files ({some})")
+    return left_out, told
+
+
 def source_of(job: Job, following: Following, ended: Callable[[], None], progress: Callable[[int, float], None]) -> Source[Chunk]:
     """SOURCE: an export (zip or folder), or a file of events."""
-    path = Path(job.source)
-    if "://" in job.source:
-        raise BadCommand(f"SOURCE {job.source}: a Slack export (zip or folder) or a .jsonl of events is expected")
     common: dict[str, Any] = {"stopping": following.is_stopping, "on_end": ended, "progress": progress}
-    if path.is_dir() or path.suffix.lower() == ".zip" or _begins_as_zip(path):
+    export = export_of(job)
+    if export is not None:
         mine = set(following.shards)
-        export = slack_export.open_export(path, job.include)
         return slack_export.ExportSource(
             export,
             lambda channel, days: records_of(channel, days, edits=following.rules.edits),
             wanted=lambda channel: shard_of(channel) in mine,
             **common,
         )
-    return jsonl.JsonlSource(path, **common)
+    return jsonl.JsonlSource(Path(job.source), **common)
 
 
 def _begins_as_zip(path: Path) -> bool:
+    if not path.is_file():
+        return False  # what is read from a pipe is gone from it
     with suppress(OSError), path.open("rb") as file:
         return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
     return False
@@ -184,6 +233,7 @@ class Stop:
 
         def ask(number: int, _frame: object) -> None:
             if self.signal:
+                console.show_cursor()
                 os._exit(128 + number)
             self.signal = number
 
@@ -223,13 +273,13 @@ def run_part(
         nonlocal ended
         ended = True
 
-    fresh = memory is None or memory.is_new
+    fresh = memory is None or not memory.has_store(part)
     sinks: dict[str, Sink[Any]] = {name: jsonl.JsonlSink(path, name, fresh=fresh) for name, path in files.given().items()}
     if files.examples is None:
         sinks["examples"] = jsonl.StdoutSink(on_closed=lambda: setattr(stop, "signal", signal.SIGPIPE))
     accounts: list[Account] = []
     flow = examples_flow(source_of(job, following, end, read), following, sinks, accounts)
-    with stop.listening(), quiet_engine():
+    with memory.told() if memory is not None else nullcontext(), stop.listening(), quiet_engine():
         run_main(  # type: ignore[no-untyped-call]
             flow,
             epoch_interval=timedelta(microseconds=job.settings.run.snapshot_every),
@@ -248,32 +298,35 @@ def run_job(job: Job, command: list[str]) -> tuple[dict[str, Any], int]:
     """A whole run, in one process or several. Returns its report and exit status."""
     began = time.monotonic()
     parts = job.settings.run.workers
+    export = export_of(job)
+    left_out, told = not_read(export) if export is not None else ({}, [])
+    for each in told:
+        console.print(each)
     memory = remember(job) if job.recovery is not None else None
     if memory is not None and memory.ended is not None:
-        console.print(f"This run has ended already, and nothing was done: delete {memory.path} to run it again.", highlight=False)
+        console.print(f"This run has ended already, and nothing was done: delete {memory.path} to run it again.")
         return memory.ended, 0
-    share = Path(f"{job.files.examples or 'beepgpt-examples'}.parts")
     with Watched("examples", shown=job.settings.run.progress) as watched:
         if parts == 1:
             done = [run_part(job, 0, 1, memory, job.files, lambda records, share: watched.update(0, 1, records, share))]
         else:
-            done = run_in_parts(command, parts, watched)
+            done = run_in_parts(command, parts, watched, memory)
     ended = all(each["ended"] for each in done)
     if parts > 1 and (ended or memory is None):
-        join_parts(job.files, parts, share)
+        join_parts(job.files, parts)
     if ended or memory is None:
         for path in job.files.beside():
             with suppress(OSError):
                 if path.stat().st_size == 0:
                     path.unlink()
-    report = report_of(job, done, time.monotonic() - began)
+    report = report_of(job, done, time.monotonic() - began) | {"left_out": left_out, "unread": len(export.unread) if export else 0}
     if ended and memory is not None:
         memory.end(report)
     interrupted = next((each["signal"] for each in done if each["signal"]), 0)
     return report, 130 if interrupted in (signal.SIGINT, signal.SIGTERM) else 0
 
 
-def run_in_parts(command: list[str], parts: int, watched: Watched) -> list[dict[str, Any]]:
+def run_in_parts(command: list[str], parts: int, watched: Watched, memory: RecoveryFolder | None) -> list[dict[str, Any]]:
     """The same command once for each process, each with its own part of the channels."""
     reports: list[dict[str, Any]] = [{} for _ in range(parts)]
 
@@ -283,12 +336,14 @@ def run_in_parts(command: list[str], parts: int, watched: Watched) -> list[dict[
         else:
             watched.update(part, parts, what["records"], what["done"])
 
-    run_parts([[sys.executable, __file__, *command, f"--part={part}"] for part in range(parts)], told)
+    keep = [memory.lock] if memory is not None and memory.lock is not None else []
+    run_parts([[sys.executable, __file__, *command, f"--part={part}"] for part in range(parts)], told, keep)
     return reports
 
 
-def join_parts(files: Files, parts: int, share: Path) -> None:
+def join_parts(files: Files, parts: int) -> None:
     """The processes' shares, one after the other, as one file; the shares go."""
+    share = files.shares()
     for each in fields(files):
         path: Path | None = getattr(files, each.name)
         if path is None and each.name != "examples":
@@ -299,21 +354,21 @@ def join_parts(files: Files, parts: int, share: Path) -> None:
         share.rmdir()
 
 
-def remember(job: Job) -> RecoveryFolder:
-    """The recovery folder of this run."""
-    if job.files.examples is None:
+def remember(job: Job, *, shared: bool = False) -> RecoveryFolder:
+    """The recovery folder of this run; `shared` by the process that started this one."""
+    if job.files.examples is None or (job.files.examples.exists() and not job.files.examples.is_file()):
         raise BadCommand("--recovery needs a file as --to: what was printed can't be cut back to a snapshot")
     assert job.recovery is not None
     run = {
+        **asdict(job.settings.rules),
         "spec": job.settings.rules.spec,
-        "workspace": job.settings.rules.workspace,
         "source": str(Path(job.source).resolve()),
         "to": str(job.files.examples.resolve()),
         "include": list(job.include),
-        "until": job.until,
+        "until": None if job.until is None else ts_text(job.until),
         "workers": job.settings.run.workers,
     }
-    return open_recovery(job.recovery, run, {"started_at": _now()})
+    return open_recovery(job.recovery, run, {"started_at": _now()}, shared=shared)
 
 
 def report_of(job: Job, done: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
@@ -325,6 +380,7 @@ def report_of(job: Job, done: list[dict[str, Any]], seconds: float) -> dict[str,
         "to": job.to,
         "spec": job.settings.rules.spec,
         "rules": {name: value for name, value in asdict(job.settings.rules).items() if name != "spec"},
+        "beside": {name: str(path) for name, path in job.files.given().items() if name != "examples" and path.exists()},
         "workers": job.settings.run.workers,
         "seconds": round(seconds, 3),
         "events_per_second": round(sum(each["records"] for each in done) / seconds, 1),
@@ -372,7 +428,8 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
 
 def _flag(name: str, section: Any) -> Any:
     kind = bool if section.model_fields[name].annotation is bool else str
-    return Annotated[kind | None, typer.Option(help="See config/default.toml.", rich_help_panel="Settings", show_default=False)]
+    told = re.search(rf"^{name} = .*?# (.*)$", DEFAULTS.read_text("utf-8"), re.MULTILINE)
+    return Annotated[kind | None, typer.Option(help=told[1] if told else None, rich_help_panel="Settings", show_default=False)]
 
 
 def time_of(text: str | None) -> int | None:
@@ -419,6 +476,7 @@ def examples(
     if report is not None:
         jsonl.check_writable(report)
     job = Job(source, files_of(to), settings, kinds_of(include), time_of(until), recovery)
+    check_apart(source, [*job.files.given().values(), *([report] if report is not None else [])])
     if part is not None:
         work_on_part(job, part)
         return
@@ -428,7 +486,7 @@ def examples(
         jsonl.write_file(report, orjson.dumps(closing, option=orjson.OPT_INDENT_2) + b"\n")
     if status == 130:
         rest = "run the same command again to go on" if recovery else "give --recovery DIR to go on where a run stopped"
-        console.print(f"Interrupted; what was done is kept ({rest}).", highlight=False)
+        console.print(f"Interrupted; what was done is kept ({rest}).")
     if closing["does_not_add_up"]:
         raise typer.Exit(1)
     raise typer.Exit(status)
@@ -518,7 +576,8 @@ def demo(
     workspace_maker.write_export(plan, export)
     console.print(f"1. A made-up workspace of {plan.people} people and {plan.messages:,} messages, as Slack would export it: {export}")
 
-    job = Job(str(export), files_of(str(to / "examples.jsonl")), settings, ("channels", "groups"), None, None)
+    alone = settings.model_copy(update={"run": settings.run.model_copy(update={"workers": 1})})
+    job = Job(str(export), files_of(str(to / "examples.jsonl")), alone, ("channels", "groups"), None, None)
     closing, _ = run_job(job, [])
     made = (to / "examples.jsonl").read_bytes().splitlines()
     console.print(f"2. Its examples, {len(made):,} of them: {to / 'examples.jsonl'}")
@@ -556,8 +615,8 @@ def most_talkative(lines: list[bytes]) -> dict[str, Any]:
 def work_on_part(job: Job, part: int) -> None:
     """A process that another one started: it tells how far it is, and at the end its account."""
     parts = job.settings.run.workers
-    memory = remember(job) if job.recovery is not None else None
-    files = job.files.of_part(part, parts, Path(f"{job.files.examples or 'beepgpt-examples'}.parts"))
+    memory = remember(job, shared=True) if job.recovery is not None else None
+    files = job.files.of_part(part, parts, job.files.shares())
     last = 0.0
 
     def told(records: int, done: float) -> None:
@@ -571,18 +630,23 @@ def work_on_part(job: Job, part: int) -> None:
 
 def main() -> None:
     """Runs a command; every error of ours is one clear message."""
+    signal.signal(signal.SIGINT, lambda _number, _frame: fail("interrupted", 130))
     try:
         app()
     except BadCommand as error:
         fail(str(error), 2)
     except BadSettings as error:
         fail(str(error), 2)
+    except PartsInterrupted:
+        fail("interrupted at once: with --recovery the same command goes on from the last snapshot; without, it starts anew", 130)
     except BytewaxRuntimeError as error:
         if (ours := cause_of(error)) is None:
             raise
         fail(str(ours), 1)
     except OURS as error:
         fail(str(error), 1)
+    except OSError as error:
+        fail(f"{error.filename or 'the system'}: {error.strerror or error}", 1)
 
 
 def cause_of(error: BaseException) -> BaseException | None:

@@ -20,7 +20,7 @@ CHUNK_BYTES = 8 * 2**20
 PARTITION = "jsonl"
 
 Chunk = tuple[str, int, list[bytes]]
-"""Partition, line number of the first value (from 1), values: lines without their ends, with no line between them."""
+"""The file's name, line number of the first value (from 1), values: lines without their ends, with no line between them."""
 JsonlState = tuple[int, int]
 """Bytes and lines that are done."""
 Blob = tuple[str, bytes]
@@ -88,7 +88,7 @@ class _JsonlSourcePartition(StatefulSourcePartition[Chunk, JsonlState]):
             self._source.on_end()
             raise StopIteration
         self._source.progress(len(values), self._offset / max(self._size, 1))
-        return [(PARTITION, first, values)]
+        return [(self._source.path.name, first, values)]
 
     def snapshot(self) -> JsonlState:
         return self._offset, self._line

@@ -73,10 +73,14 @@ class RecoveryFolder:
             raise _unusable(self.path, error) from error
         except BaseException as error:  # the engine panics, which is no Exception
             said = " ".join(_said(error))
-            if re.search(r"(?i)DiskFull|disk I/O|disk is full", said):
+            quoted = re.findall(r'Some\("([^"]*)"\)', said)
+            is_store = isinstance(error, STORE_ERRORS) or "sqlite" in said.lower()
+            if is_store and re.search(r"(?i)DiskFull|disk I/O|disk is full", said):
                 raise BadRecovery(f"{self.path}: the disk is full: free some space, and the same command goes on where it was") from error
-            if isinstance(error, STORE_ERRORS) or "sqlite" in said.lower():
-                raise BadRecovery(f"{self.path}: its store is damaged: delete it and start anew ({said})") from error
+            if is_store:
+                raise BadRecovery(
+                    f"{self.path}: its store is damaged: delete it and start anew ({quoted[-1] if quoted else said})"
+                ) from error
             raise
 
     def end(self, report: dict[str, Any]) -> None:

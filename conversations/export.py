@@ -15,6 +15,9 @@ import orjson
 
 from conversations.events import EDIT, POST, REACT, micros, ts_text
 
+NEVER = -1
+"""The time of what has none that can be read."""
+
 WEST = timedelta(hours=14)
 """Day files are cut by local time, at most so far from UTC: a day file and all later ones hold nothing from before its start less this."""
 
@@ -29,13 +32,16 @@ class Day(Protocol):
     def date(self) -> date: ...
 
     @property
+    def place(self) -> str: ...
+
+    @property
     def messages(self) -> Sequence[Any]: ...
 
 
 def records_of(channel: str, days: Iterable[Day], *, edits: Literal["known", "final"] = "known") -> Iterator[bytes]:
     """A channel's days, in order of their dates, as records in order of their times.
 
-    A message that can't be told apart from a broken one is passed on as it is: the parser says what is wrong with it.
+    A message without a time that can be read is passed on at once, with the file it stands in: the parser says what is wrong with it.
     """
     waiting: list[tuple[int, int, int, bytes]] = []
     count = 0
@@ -45,6 +51,9 @@ def records_of(channel: str, days: Iterable[Day], *, edits: Literal["known", "fi
             yield heappop(waiting)[3]
         for message in day.messages:
             for t, kind, event in events_of(channel, message, edits=edits):
+                if t == NEVER:
+                    yield orjson.dumps(event | {"export_file": day.place})
+                    continue
                 count += 1
                 heappush(waiting, (t, kind, count, orjson.dumps(event)))
     while waiting:
@@ -59,14 +68,14 @@ def events_of(channel: str, stored: Any, *, edits: Literal["known", "final"] = "
     [('1690360240.229079', None, None), ('1690360300.999999', None, {'ts': '1690360240.229079', 'text': 'now'})]
     """
     if not isinstance(stored, dict):
-        yield 0, POST, stored
+        yield NEVER, POST, {"type": "message", "channel": channel, "element": stored}
         return
     event: dict[str, Any] = {name: stored[name] for name in AS_KNOWN if name in stored} | {"channel": channel}
     event.setdefault("type", "message")
     try:
         t = micros(stored["ts"])
     except (KeyError, TypeError, ValueError):
-        yield 0, POST, event
+        yield NEVER, POST, event
         return
     thread_ts = stored.get("thread_ts")
     if thread_ts is not None and thread_ts != stored["ts"]:

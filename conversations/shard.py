@@ -42,6 +42,10 @@ def shard_of_parsed(parsed: Parsed) -> str:
     return SHARDS[crc32(parsed.record) % len(SHARDS)]
 
 
+class OtherState(Exception):
+    """A snapshot was written by another version, or with other rules; the message says what to do."""
+
+
 class Followed:
     """A channel, its order, and the partition that its records come from."""
 
@@ -203,9 +207,9 @@ class Shard:
         return self.__getstate__() if self._recoverable else None
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Takes up the state of a snapshot. Raises ValueError, with what to do, if it is another version's or another spec's."""
+        """Takes up the state of a snapshot. Raises OtherState if it is another version's or another spec's."""
         if state["version"] != STATE_VERSION or state["spec"] != self.rules.spec:
-            raise ValueError(
+            raise OtherState(
                 f"the recovery store was written by state version {state['version']}, spec {state['spec']}; "
                 f"this is state version {STATE_VERSION}, spec {self.rules.spec}. "
                 "Use the settings it was written with, or delete it and run again from the start."

@@ -159,25 +159,27 @@ class FollowChannels(StatefulBatchLogic[list[Placed], Tagged, dict[str, Any] | N
                 "this run's input had already ended, and now has more records: what was open was settled by its end. "
                 "Delete the recovery store and run again from the start"
             )
+        late: list[bytes] = []
         rejects: list[bytes] = []
         for records in values:
             for partition, place, parsed in records:
                 self._shard.read(parsed, partition)
                 if isinstance(parsed, Reject):
                     rejects.append(dead_letter(parsed.reason, place, parsed.record))
-        return self._taken(rejects), StatefulBatchLogic.RETAIN
+                elif len(self._shard.made.late) > len(late):
+                    late.append(dead_letter("late", place, self._shard.made.late[-1]))
+        return self._taken(late, rejects), StatefulBatchLogic.RETAIN
 
     def on_eof(self) -> tuple[Iterable[Tagged], bool]:
         if not self._is_stopping():
             self._shard.end()
-        return [*self._taken([]), ("account", [self._shard.account_now()])], StatefulBatchLogic.RETAIN
+        return [*self._taken([], []), ("account", [self._shard.account_now()])], StatefulBatchLogic.RETAIN
 
     def snapshot(self) -> dict[str, Any] | None:
         return self._shard.snapshot()
 
-    def _taken(self, rejects: list[bytes]) -> list[Tagged]:
+    def _taken(self, late: list[bytes], rejects: list[bytes]) -> list[Tagged]:
         made = self._shard.taken()
-        late = [dead_letter("late", "", record) for record in made.late]
         tagged = [("examples", made.examples), ("retractions", made.retractions), ("late", late), ("rejects", rejects)]
         return [(kind, lines) for kind, lines in tagged if lines]
 

@@ -89,9 +89,9 @@ def test_lines_come_in_numbered_chunks(tmp_path):
     chunks = read(JsonlSource(path, on_end=lambda: told.append("end"), progress=lambda *seen: told.append(seen)))
 
     assert [(partition, first, len(values)) for partition, first, values in chunks] == [
-        ("jsonl", 1, 1_000),
-        ("jsonl", 1_001, 1_000),
-        ("jsonl", 2_001, 500),
+        ("events.jsonl", 1, 1_000),
+        ("events.jsonl", 1_001, 1_000),
+        ("events.jsonl", 2_001, 500),
     ]
     assert [value for _, _, values in chunks for value in values] == lines
     assert [seen[0] for seen in told[:-1]] == [1_000, 1_000, 500]
