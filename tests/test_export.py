@@ -1,0 +1,107 @@
+"""What an export knows too late is told at its time, or not at all."""
+
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conversations.events import EDIT, POST, REACT, Event, Reject, micros, parse
+from conversations.export import records_of
+
+
+@dataclass
+class Day:
+    """A day file, as the connector gives it."""
+
+    date: date = date(2023, 7, 26)
+    messages: list[Any] = field(default_factory=list)
+    place: str = "general/2023-07-26.json"
+
+
+def stored(ts: object = "1690360240.229079", **more: object) -> dict[str, object]:
+    return {"type": "message", "user": "U1", "text": "hello", "ts": ts, **more}
+
+
+def told(*messages: object, edits: str = "known") -> list[Event]:
+    """The events of one day file."""
+    records = records_of("C1", [Day(messages=list(messages))], edits=edits)  # type: ignore[arg-type]
+    events = [parse(record, now=1_800_000_000_000_000) for record in records]
+    assert all(isinstance(event, Event) for event in events)
+    return [event for event in events if isinstance(event, Event)]
+
+
+def test_an_edited_text_is_known_at_the_end_of_the_second_of_its_edit():
+    """`edited.ts` has whole seconds; until then the text is unknown."""
+    post, edit = told(stored(edited={"user": "U1", "ts": "1690360300.000000"}))
+
+    assert (post.kind, post.text, post.t) == (POST, None, micros("1690360240.229079"))
+    assert (edit.kind, edit.text, edit.t) == (EDIT, "hello", micros("1690360300.999999"))
+
+
+def test_an_edit_is_never_before_its_post():
+    """A clock that was a little off."""
+    post, edit = told(stored(edited={"ts": "1690360200.000000"}))
+
+    assert post.t == edit.t == micros("1690360240.229079")
+
+
+def test_an_edit_of_unknown_time_is_never_known():
+    """The text stays unknown for ever."""
+    for edited in ({"user": "U1"}, {"ts": 1690360300}, {"ts": "soon"}, "yes"):
+        assert [(event.kind, event.text) for event in told(stored(edited=edited))] == [(POST, None)]
+
+
+def test_the_last_version_can_be_trusted():
+    """As the original did, with `edits = "final"`."""
+    assert [(event.kind, event.text) for event in told(stored(edited={"ts": "1690360300.000000"}), edits="final")] == [(POST, "hello")]
+
+
+def test_a_root_tells_nothing_of_its_replies():
+    """The event of a root that will have replies is that of one that won't."""
+    popular = stored(thread_ts="1690360240.229079", reply_count=7, reply_users=["U2"], latest_reply="1690360999.000000", subscribed=True)
+
+    assert told(popular) == told(stored())
+
+
+def test_a_reply_keeps_its_root():
+    """And a broadcast leaves the copy of its root behind."""
+    reply = stored("1690360300.000000", thread_ts="1690360240.229079", subtype="thread_broadcast", root={"text": "hello", "reply_count": 1})
+
+    assert [(event.thread_ts, event.text) for event in told(reply)] == [(micros("1690360240.229079"), "hello")]
+    assert b"reply_count" not in next(iter(records_of("C1", [Day(messages=[reply])])))
+
+
+def test_reactions_have_no_time():
+    """They follow their message, each person's by itself."""
+    events = told(stored(reactions=[{"name": "+1", "users": ["U2", "U3"], "count": 3}]))
+
+    assert [(event.kind, event.user, event.untimed) for event in events[1:]] == [(REACT, "U2", True), (REACT, "U3", True)]
+
+
+def test_what_has_no_time_is_passed_on_with_its_file():
+    """The parser rejects it; whoever reads the dead letters knows where it stood."""
+    records = list(records_of("C1", [Day(messages=[7, None, stored(ts=1690360240), {"type": "message"}, stored()])]))
+
+    broken = [record for record in records if isinstance(parse(record, now=1_800_000_000_000_000), Reject)]
+    assert len(broken) == 4
+    assert all(orjson.loads(record)["export_file"] == "general/2023-07-26.json" for record in broken)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5 * 86_400), st.none() | st.integers(0, 3 * 86_400)), max_size=30), st.integers(-12, 14))
+def test_events_come_in_the_order_of_their_time(said: list[tuple[int, int | None]], zone: int):
+    """Whatever the time zone by which the days were cut, and however late the edits."""
+    start = 1_690_329_600
+    days: dict[int, list[dict[str, object]]] = {}
+    for number, (second, edited_after) in enumerate(said):
+        edited = {} if edited_after is None else {"edited": {"ts": f"{start + second + edited_after}.000000"}}
+        message = stored(f"{start + second}.{number:06d}", **edited)
+        days.setdefault((start + second + zone * 3600) // 86_400, []).append(message)
+    files = [Day(date.fromordinal(719_163 + day), messages) for day, messages in sorted(days.items())]
+
+    times = [event.t for record in records_of("C1", files) if isinstance(event := parse(record, now=1_800_000_000_000_000), Event)]
+
+    assert times == sorted(times)
+    assert len(times) == len(said) + sum(edited is not None for _, edited in said)
