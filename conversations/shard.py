@@ -175,6 +175,8 @@ class Shard:
             self._apply(followed, event)
         channel.close(settled if self.until is None else min(settled, self.until + 1), self.made)
         next_due = followed.next_due()
+        if self.until is not None and next_due > self.until + order.lateness:
+            return  # nothing that `until` allows can happen here any more
         if next_due < followed.due:
             followed.due = next_due
             heappush(self._due.setdefault(followed.partition, []), (next_due, channel.id))

@@ -137,8 +137,8 @@ def by_shard(batch: Iterable[Chunk], following: Following) -> Iterable[tuple[str
                 parsed, place = Reject(value.reason, value.record), value.place
             placed = (partition, place, parsed)
             if isinstance(parsed, Heartbeat):
-                for records in grouped.values():
-                    records.append(placed)
+                for shard, records in grouped.items():
+                    records.append(placed if shard == SHARDS[0] else (partition, "", parsed))  # counted where it has a place
             elif (records_of_shard := grouped.get(shard_of_parsed(parsed))) is not None:
                 records_of_shard.append(placed)
     return [(shard, records) for shard, records in grouped.items() if records]
@@ -164,7 +164,9 @@ class FollowChannels(StatefulBatchLogic[list[Placed], Tagged, dict[str, Any] | N
         for records in values:
             for partition, place, parsed in records:
                 self._shard.read(parsed, partition)
-                if isinstance(parsed, Reject):
+                if isinstance(parsed, Heartbeat) and place:
+                    self._shard.account.count("heartbeats")
+                elif isinstance(parsed, Reject):
                     rejects.append(dead_letter(parsed.reason, place, parsed.record))
                 elif len(self._shard.made.late) > len(late):
                     late.append(dead_letter("late", place, self._shard.made.late[-1]))
