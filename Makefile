@@ -7,7 +7,7 @@ READY := .venv/.ready
 LOCKED := .venv/.locked
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: demo test check lint format proof bench readme lock clean
+.PHONY: demo test check lint format mutations proof bench readme lock clean
 
 demo: $(READY) ## all of it, on a workspace that it makes up
 	@$(BIN)/beepgpt demo
@@ -29,6 +29,10 @@ format: $(READY) ## mend what can be mended by itself
 
 proof: $(READY) ## the laws, with thousands of generated histories, and what is too long for every day
 	HYPOTHESIS_PROFILE=proof $(BIN)/python -m pytest -n 2 -m "proof or hypothesis" -o timeout=3600 $(ARGS)
+	$(BIN)/python -m tests.mutations --whole
+
+mutations: $(READY) ## plants leaks and losses in copies of the code, and writes docs/mutations.md
+	$(BIN)/python -m tests.mutations
 
 bench: $(READY) ## every measurement in benchmarks/
 	@for each in benchmarks/*.py; do echo "== $$each"; $(BIN)/python "$$each" $(ARGS) || exit 1; done

@@ -22,6 +22,8 @@ from tests import oracle
 from tests.histories import Record, cases, late_arrivals, lines_of
 from tests.support import NOW, ours, run_of
 
+thorough = settings(max_examples=8 * settings().max_examples, suppress_health_check=list(HealthCheck))
+"""The rules have many corners, and a history reaches few of them."""
 patient = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 EXPORTS = {
@@ -53,7 +55,7 @@ def decoded(line: bytes) -> str:
     return json.dumps(json.loads(line))
 
 
-@patient
+@thorough
 @given(cases(), st.data())
 def test_the_two_readings_agree(case: tuple[oracle.Rules, list[Record]], data: st.DataObject):
     """On random histories with every kind of record, in any order of arrival, under settings of every target and scope."""

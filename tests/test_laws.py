@@ -492,7 +492,7 @@ def interrupted(records: History, after_each: Sequence[str], rules: Rules) -> tu
     """What a run with snapshots, some of which another process takes up, has made after each record and at the end; its account."""
     shard = Shard(rules, load_encoding(rules.encoding))
     steps = []
-    for record, what in zip([*records, None], [*after_each, "resume"], strict=True):
+    for record, what in zip([*records, None], [*after_each, "nothing"], strict=True):
         if record is not None:
             read_into(shard, [record.line])
         else:
