@@ -15,7 +15,7 @@ demo: $(READY) ## all of it, on a workspace that it makes up
 test: lint check ## what has to be green before anything is submitted
 
 check: $(READY)
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -28,7 +28,7 @@ format: $(READY) ## mend what can be mended by itself
 	$(BIN)/ruff format .
 
 proof: $(READY) ## the laws, with thousands of generated histories, and what is too long for every day
-	HYPOTHESIS_PROFILE=proof $(BIN)/python -m pytest -n 2 -m "proof or hypothesis" -o timeout=3600 $(ARGS)
+	HYPOTHESIS_PROFILE=proof $(BIN)/python -m pytest -n 2 --dist loadgroup -m "proof or hypothesis" -o timeout=3600 $(ARGS)
 	$(BIN)/python -m tests.mutations --whole
 
 mutations: $(READY) ## plants leaks and losses in copies of the code, and writes docs/mutations.md

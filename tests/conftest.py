@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, settings
 
+pytest_plugins = ["tests.broker"]
+
 settings.register_profile("default", max_examples=100, deadline=None, print_blob=True)
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True)
 settings.register_profile("planted", settings.get_profile("ci"), phases=[Phase.explicit, Phase.generate])  # found is enough: no shrinking
