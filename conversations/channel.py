@@ -373,7 +373,8 @@ class Channel:
         if event.removed:
             return
         if self.rules.target == "reactors":
-            if kept.open is not None and event.user != kept.message.user:
+            is_later = kept.open is not None and (event.untimed or event.t > kept.open.t)
+            if kept.open is not None and is_later and event.user != kept.message.user:
                 if kept.open.acts is None:
                     kept.open.acts = {}
                 when = kept.open.acts.get(event.user)

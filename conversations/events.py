@@ -139,7 +139,7 @@ def _parsed(body: Any, record: bytes, now: int, keep_bots: bool, trust_final: bo
         return _message(body, record, latest, event_id, keep_bots, trust_final)
     if kind in ("reaction_added", "reaction_removed"):
         return _reaction(body, record, latest, event_id, kind == "reaction_removed")
-    return _ignored_other(body, record, latest)
+    return _ignored_other(body, record, latest, body.get("channel"), "other_event")
 
 
 def _message(body: dict[str, Any], record: bytes, latest: int, event_id: str, keep_bots: bool, trust_final: bool) -> Parsed:
@@ -198,7 +198,7 @@ def _changed(body: dict[str, Any], record: bytes, channel: str, latest: int, eve
 def _reaction(body: dict[str, Any], record: bytes, latest: int, event_id: str, removed: bool) -> Parsed:
     item = _inner(body.get("item"))
     if item.get("type", "message") != "message":
-        return _ignored_other(body, record, latest, "not_a_message")
+        return _ignored_other(body, record, latest, item.get("channel"), "not_a_message")
     channel = _channel(item.get("channel"))
     ts = _time(item.get("ts"), "bad_ts", latest)
     event_ts = body.get("event_ts")
@@ -212,17 +212,15 @@ def _reaction(body: dict[str, Any], record: bytes, latest: int, event_id: str, r
     return Event(t, REACT, ts, user, name, removed, record, channel, None, None, event_id, False, event_ts is None)
 
 
-def _ignored_other(body: dict[str, Any], record: bytes, latest: int, reason: str = "other_event") -> Ignored:
-    """Another kind of event. Its time counts for its channel's clock if it has both, in good order."""
-    channel, ts = body.get("channel"), body.get("event_ts")
-    if type(channel) is not str or not channel or type(ts) is not str:
-        return Ignored(reason, record, None, None)
+def _ignored_other(body: dict[str, Any], record: bytes, latest: int, channel: Any, reason: str) -> Ignored:
+    """Another kind of event. Its time counts for its channel's clock, if it has both in good order."""
     try:
-        return Ignored(reason, record, channel, _time(ts, "bad_ts", latest))
+        t = _time(body.get("event_ts") or body.get("ts"), "bad_ts", latest)
     except _Bad as bad:
         if str(bad) == "future":
             raise
         return Ignored(reason, record, None, None)
+    return Ignored(reason, record, channel if type(channel) is str and channel else None, t)
 
 
 def _channel(value: Any) -> str:
