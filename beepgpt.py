@@ -40,12 +40,13 @@ from conversations.audit_foreign import audit_pairs
 from conversations.events import micros, ts_text
 from conversations.export import records_of
 from conversations.rules import Rules
-from conversations.shard import SHARDS, OtherState, shard_of
+from conversations.shard import SHARDS, ChannelMoved, OtherState, shard_of
 from dataflows.examples import Chunk, Following, RunHasEnded, close_account, make_examples, write_lines
 
 OURS = (
     BadRecovery,
     BadSettings,
+    ChannelMoved,
     OtherState,
     PartFailed,
     RunHasEnded,
@@ -586,6 +587,11 @@ def demo(
     console.print("3. One of them: a prompt, what was known when it was made, and who answered later.")
     console.print(example_panel(most_talkative(made), workspace_maker.names(plan)))
 
+    if settings.rules.horizon is None:
+        console.print(
+            "4. With an unlimited horizon everything settles at the end, so no beginning of it can be compared (law 3 does not apply)."
+        )
+        return
     middle = plan.start_us + (plan.end_us - plan.start_us) // 2
     half = replace(job, files=files_of(str(to / "examples-until-the-middle.jsonl")), until=middle)
     run_job(half, [])

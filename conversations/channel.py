@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from typing import NamedTuple
+from itertools import takewhile
 
 from conversations.account import Account
 from conversations.events import DELETE, EDIT, POST, Event, ts_text
@@ -20,7 +20,7 @@ SWEEP_EVERY = 512
 SWEEP_AFTER = DAY
 """Applied events, or time, between two looks for what can be forgotten: it decides how soon memory is free, not what is forgotten."""
 
-WHOLE = 1
+WHOLE = -1
 """Key of the one conversation of `scope = "channel"`. A session's key is twice its first root's ts, a thread's that plus one."""
 
 FOREVER = 1 << 62
@@ -157,13 +157,16 @@ class Open:
         self.retracted_ts: int | None = None
 
 
-class Remembered(NamedTuple):
+class Remembered:
     """An example that was written not long ago, in case a message of its window is deleted."""
 
-    settled_ts: int
-    identity: str
-    window: tuple[int, ...]
-    is_retracted: bool
+    __slots__ = ("identity", "is_retracted", "settled_ts", "window")
+
+    def __init__(self, settled_ts: int, identity: str, window: tuple[int, ...], is_retracted: bool) -> None:
+        self.settled_ts = settled_ts
+        self.identity = identity
+        self.window = window
+        self.is_retracted = is_retracted
 
 
 class Channel:
@@ -192,9 +195,9 @@ class Channel:
         self.conversations: dict[int, Conversation] = {}
         self.kept: dict[int, Kept] = {}
         self.people = People(rules.kept_people)
-        self.session = 0
-        """Key of the current session, 0 before the first."""
-        self.last_root = 0
+        self.session = -2
+        """Key of the current session; before the first, one that no session has."""
+        self.last_root = -FOREVER
         self.roots: list[int] = []
         """The newest `kept_roots` roots."""
         self.opens: deque[Open] = deque()
@@ -333,8 +336,11 @@ class Channel:
     def _delete(self, event: Event, made: Made) -> None:
         t, ts = event.t, event.ts
         kept = self._find(ts, t)
-        written = [example for example in self.remembered if ts in example.window]
-        waiting = [each for each in self.opens if each.point is not None and any(message.ts == ts for message in each.point.window)]
+        # Nothing that settled, or was known, before the message was posted can hold it.
+        lately = takewhile(lambda example: example.settled_ts > ts, reversed(self.remembered))
+        written = [example for example in lately if ts in example.window][::-1]
+        since = takewhile(lambda each: each.t >= ts, reversed(self.opens))
+        waiting = [each for each in since if each.point is not None and any(message.ts == ts for message in each.point.window)]
         if kept is None and not written and not waiting:
             made.account.count("ignored:unknown_message")
             return
@@ -342,8 +348,7 @@ class Channel:
         for example in written:
             if not example.is_retracted:
                 self._retract(example.identity, t, made)
-        if written:
-            self.remembered = deque(each._replace(is_retracted=True) if ts in each.window else each for each in self.remembered)
+                example.is_retracted = True
         if self.rules.target != "next_user":
             for each in waiting:
                 each.retracted_ts = t if each.retracted_ts is None else each.retracted_ts
@@ -384,7 +389,9 @@ class Channel:
                 if not event.untimed:
                     conversation.act(event.t, event.user)
                 elif conversation.held:
-                    conversation.untimed = [*(conversation.untimed or []), (event.ts, event.user)]
+                    if conversation.untimed is None:
+                        conversation.untimed = []
+                    conversation.untimed.append((event.ts, event.user))
 
     # Points
 

@@ -25,6 +25,8 @@ HALF_LIVES = (3 * DAY, 30 * DAY, 180 * DAY, 7 * DAY, 60 * DAY, 30 * DAY)
 COUNTS = len(HALF_LIVES)
 SPAN = 512
 """Half-lives between two landmarks: 2^512 squared still fits in a double. Rescaling by a power of two is exact."""
+NOTHING_LEFT = 1e-180
+"""What is left of a count after two landmarks, over 512 half-lives later: taken as 0, since its inverse would not fit in a double."""
 
 BUCKETS = 1024
 """Words are hashed by crc32 into so many buckets: a vocabulary that was fitted later would leak."""
@@ -56,7 +58,7 @@ class Person:
     __slots__ = ("authors", "counts", "hours", "hours_sum", "seen", "words", "words_norm")
 
     def __init__(self) -> None:
-        self.seen = 0
+        self.seen = -1
         """Time of the last post."""
         self.counts = [0.0] * COUNTS
         self.hours = bytearray(24)
@@ -159,7 +161,7 @@ class People:
             "first_7d": [int(count[FIRST_7D] * now[FIRST_7D] + 0.5) / 1e4 for count in counts],
             "first_60d": [int(count[FIRST_60D] * now[FIRST_60D] + 0.5) / 1e4 for count in counts],
             "posts_30d": [int(count[POSTS_30D] * now[POSTS_30D] + 0.5) / 1e4 for count in counts],
-            "seen_hours": [int((t - person.seen) / HOUR * 1e4 + 0.5) / 1e4 if person.seen else -1.0 for person in known],
+            "seen_hours": [int((t - person.seen) / HOUR * 1e4 + 0.5) / 1e4 if person.seen >= 0 else -1.0 for person in known],
             "to_author": [
                 int(person.authors[last] * now[ANSWERS_180D] + 0.5) / 1e4 if person.authors and last in person.authors else 0.0
                 for person in known
@@ -211,13 +213,13 @@ class People:
             spans = t // span - self.landmarks[count] // span
             if spans == 0:
                 continue
-            factor = 2.0 ** (-SPAN * min(spans, 4))
+            factor = 2.0**-SPAN if spans == 1 else 0.0
             self.landmarks[count] = t // span * span
-            self.totals[count] *= factor
+            self.totals[count] = _scaled(self.totals[count], factor)
             for person in self.people.values():
-                person.counts[count] *= factor
+                person.counts[count] = _scaled(person.counts[count], factor)
                 if count == ANSWERS_180D and person.authors:
-                    person.authors = {author: weight * factor for author, weight in person.authors.items()}
+                    person.authors = {author: _scaled(weight, factor) for author, weight in person.authors.items()}
             if count == POSTS_30D:
                 self.ranked = sorted((-person.counts[count], -person.seen, user) for user, person in self.people.items())
 
@@ -247,6 +249,11 @@ def words_of(cleaned: str) -> tuple[int, ...]:
     5
     """
     return tuple(dict.fromkeys([_NUMBERS[crc32(word.encode()) % BUCKETS] for word in _WORD.findall(cleaned.lower()[:4000])]))
+
+
+def _scaled(count: float, factor: float) -> float:
+    scaled = count * factor
+    return scaled if scaled > NOTHING_LEFT else 0.0
 
 
 def _count_up(counts: bytearray, place: int) -> None:

@@ -46,6 +46,10 @@ class OtherState(Exception):
     """A snapshot was written by another version, or with other rules; the message says what to do."""
 
 
+class ChannelMoved(Exception):
+    """A channel's events came from two partitions, whose order nobody knows; the message says what to do."""
+
+
 class Followed:
     """A channel, its order, and the partition that its records come from."""
 
@@ -83,7 +87,7 @@ class Shard:
         self._recoverable = recoverable
         self._encoded: dict[str, bytes] = {}
         """Each channel as it was last written to a snapshot; a channel that was touched since is in `_dirty`."""
-        self._dirty: set[str] = set()
+        self._dirty: dict[str, None] = {}  # in order: a set's differs between processes
 
     def read(self, parsed: Parsed, partition: str) -> None:
         """One record of this shard, or a heartbeat."""
@@ -122,7 +126,7 @@ class Shard:
             return
         self.ended = True
         for name, followed in self.followed.items():
-            self._dirty.add(name)
+            self._dirty[name] = None
             for event in followed.order.released(FOREVER):
                 self._apply(followed, event)
             clock = max(followed.order.clock, self.heartbeats.get(followed.partition, 0))
@@ -147,7 +151,12 @@ class Shard:
         if followed is None:
             channel = Channel(name, self.rules, self.encoding)
             followed = self.followed[name] = Followed(channel, Order(self.rules.lateness), partition)
-        self._dirty.add(name)
+        if followed.partition != partition:
+            raise ChannelMoved(
+                f"channel {name} was read from partition {followed.partition}, and now from {partition}: their order can't be known. "
+                "Put all of a channel's events into one partition, and start anew"
+            )
+        self._dirty[name] = None
         beat = self.heartbeats.get(partition, 0)
         if beat > followed.order.clock:
             self._advance(followed, beat)
@@ -163,7 +172,7 @@ class Shard:
             followed = self.followed[name]
             if followed.due == when:
                 followed.due = FOREVER
-                self._dirty.add(name)
+                self._dirty[name] = None
                 self._advance(followed, max(followed.order.clock, at))
 
     def _advance(self, followed: Followed, clock: int) -> None:

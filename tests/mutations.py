@@ -289,7 +289,7 @@ MUTATIONS = (
         "§7",
         CHANNEL_PY,
         f"{CHANNEL}::TestEditsAndDeletions",
-        ("            if not example.is_retracted:\n                self._retract(example.identity, t, made)\n", "            pass\n"),
+        ("                self._retract(example.identity, t, made)\n", "            pass\n"),
     ),
     _m(
         "a thread without a reply has a silence of its own",

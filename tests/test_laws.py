@@ -285,6 +285,30 @@ class TestLaw3Prefix:
 
     @patient
     @given(worlds(unlimited=False), st.data())
+    def test_until_T_takes_nothing_but_the_later_away(self, world: tuple[Rules, History], data: st.DataObject):
+        """In any order of arrival, late events too: told T, the run over all records is the beginning of the run told a later time."""
+        rules, history = world
+        arrived = data.draw(late_arrivals(history), label="arrivals")
+        t = data.draw(times_in(history, rules), label="T")
+
+        later, told = run_of(arrived, rules, until=end_of(history, rules)), run_of(arrived, rules, until=t)
+
+        assert sorted(told.examples) == sorted(settled_by(t, later.examples))
+
+    @patient
+    @given(worlds(unlimited=False))
+    def test_without_until_only_silences_may_be_missing(self, world: tuple[Rules, History]):
+        """A channel that fell quiet is closed at its own clock: what was open then is censored, and would have been a silence."""
+        rules, history = world
+        told, untold = run_of(history, rules, until=end_of(history, rules)), run_of(history, rules)
+
+        assert Counter(untold.examples) <= Counter(told.examples)
+        missing = [json.loads(line) for line in (Counter(told.examples) - Counter(untold.examples)).elements()]
+        assert rules.target != "next_user" or not any(example["answer"] for example in missing)
+        assert len(missing) <= untold.account["censored"]
+
+    @patient
+    @given(worlds(unlimited=False), st.data())
     def test_what_is_written_on_the_way_stays_written(self, world: tuple[Rules, History], data: st.DataObject):
         """Followed live, at any moment: all that has been written is in the full run, each line once."""
         rules, history = world
