@@ -7,8 +7,9 @@ import re
 _CODE = re.compile(r"```.*?```", re.DOTALL)
 _MARKUP = re.compile(r"<([^<>]*)>")
 _URL = re.compile(r"(?:https?|ftp)://\S+", re.IGNORECASE)
-_EMOJI = re.compile(r"(?<!\d):[\w+'-]+:(?!\d)")
-_SECRET = re.compile(r"xox[a-z]-[\w%-]+|xoxe\.xox[a-z]-[\w%-]+|xapp-\d-[\w-]+")
+_SCHEME = re.compile(r"^(?:https?://|ftp://|mailto:)", re.IGNORECASE)
+_EMOJI = re.compile(r"(?<![0-9]):[\w+'-]+:(?![0-9])")
+_SECRET = re.compile(r"xox[a-z]-[\w%-]+|xoxe\.xox[a-z]-[\w%-]+|xapp-[0-9]-[\w-]+")
 """Slack's own tokens: an export is read without them, so no prompt may show one."""
 _ESCAPE = re.compile(r"&(amp|lt|gt);")
 _UNESCAPED = {"amp": "&", "lt": "<", "gt": ">"}
@@ -45,4 +46,9 @@ def _shown(match: re.Match[str]) -> str:
         return " "
     if target[:1] == "#":
         return label or " "
-    return " " if label in (target, target.partition("://")[2], target.removeprefix("mailto:")) else label or " "
+    return " " if _without_scheme(label) == _without_scheme(target) else label or " "
+
+
+def _without_scheme(address: str) -> str:
+    """An address as people write it."""
+    return _SCHEME.sub("", address).rstrip("/")

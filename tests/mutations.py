@@ -161,6 +161,13 @@ MUTATIONS = (
         ),
     ),
     _m(
+        "a reaction at its post's own time counts as an answer to it",
+        "§7",
+        CHANNEL_PY,
+        f"{CHANNEL}::TestSets",
+        ("event.untimed or event.t > kept.open.t", "True"),
+    ),
+    _m(
         "silence is called at half the horizon",
         "§7",
         CHANNEL_PY,

@@ -729,7 +729,7 @@ def unmarked(found: re.Match[str]) -> str:
     if target.startswith(("@", "!")):
         return " "
     if target.startswith("#"):
-        return label
+        return label or " "
     return " " if without_scheme(label) == without_scheme(target) else label or " "
 
 
@@ -739,7 +739,7 @@ def without_scheme(url: str) -> str:
     >>> without_scheme("https://example.com/")
     'example.com'
     """
-    return re.sub(r"^(https?://|mailto:)", "", url).rstrip("/")
+    return re.sub(r"^(https?://|ftp://|mailto:)", "", url, flags=re.IGNORECASE).rstrip("/")
 
 
 def clean(text: str) -> str:
@@ -750,8 +750,9 @@ def clean(text: str) -> str:
     """
     text = re.sub(r"```.*?```", " ", text, flags=re.DOTALL)
     text = re.sub(r"<([^<>]*)>", unmarked, text)
-    text = re.sub(r"https?://\S+", " ", text)
-    text = re.sub(r"(?<![0-9]):[^\s:]+:(?![0-9])", " ", text)
+    text = re.sub(r"xoxe\.xox[a-z]-[\w%-]+|xox[a-z]-[\w%-]+|xapp-[0-9]-[\w-]+", " ", text)
+    text = re.sub(r"(https?|ftp)://\S+", " ", text, flags=re.IGNORECASE)
+    text = re.sub(r"(?<![0-9]):(\w|['+-])+:(?![0-9])", " ", text)
     text = re.sub(r"&(amp|lt|gt);", lambda found: {"amp": "&", "lt": "<", "gt": ">"}[found[1]], text)
     return " ".join(text.split())
 

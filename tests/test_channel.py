@@ -404,9 +404,9 @@ class TestSets:
         assert made.examples[0]["settled_ts"] == f"{(at(0) + DAY) // SECOND}.000000"
 
     def test_everybody_who_reacts_to_the_newest(self):
-        """Only to the posted message, within the horizon, its end included; taking it back does not undo it."""
+        """Only to the posted message, after it, within the horizon, its end included; taking it back does not undo it."""
         made = made_from(
-            post("ana", "a", minute=0), post("bo", "b", minute=1), react("cy", to=0, minute=2),
+            post("ana", "a", minute=0), react("fi", to=0, minute=0), post("bo", "b", minute=1), react("cy", to=0, minute=2),
             react("cy", to=0, minute=3, kind="reaction_removed"), react("ana", to=0, minute=4),
             react("di", to=0, minute=TOMORROW), react("ed", to=0, minute=TOMORROW + MOMENT),
             rules=rules(target="reactors"), until=TOMORROW + 1,
