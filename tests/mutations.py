@@ -352,7 +352,7 @@ MUTATIONS = (
         "law 4",
         SHARD_PY,
         f"{LAWS}::TestLaw4OneResult",
-        ("                followed.due = FOREVER\n                self._dirty.add(name)\n", "                followed.due = FOREVER\n"),
+        ("                followed.due = FOREVER\n                self._dirty[name] = None\n", "                followed.due = FOREVER\n"),
     ),
     _m(
         "the account is no part of the snapshot",
