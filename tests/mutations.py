@@ -296,7 +296,7 @@ MUTATIONS = (
         "§7",
         CHANNEL_PY,
         f"{CHANNEL}::TestEditsAndDeletions",
-        ("                self._retract(example.identity, t, made)\n", "            pass\n"),
+        ("                self._retract(example.identity, t, made)\n", "                pass\n"),
     ),
     _m(
         "a thread without a reply has a silence of its own",
