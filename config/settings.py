@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -115,6 +115,47 @@ class Run(BaseModel):
     """Microseconds."""
     progress: bool
     log_level: Literal["debug", "info", "warning", "error"]
+    log_format: Literal["text", "json"]
+    metrics_port: Annotated[Whole, Field(ge=0, le=65_535)]
+    metrics_host: str
+    idle_clock: Literal["log", "wall"]
+
+
+def or_none(value: object) -> object:
+    """TOML has no null: an empty text stands for what isn't given."""
+    return None if value == "" else value
+
+
+Optional = BeforeValidator(or_none)
+
+
+class Kafka(BaseModel):
+    """How the brokers are reached, and what the topics beside SOURCE and DEST are called."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+    mechanism: Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None, Optional]
+    user: Annotated[str | None, Optional]
+    password: Annotated[SecretStr | None, Optional]
+    ca_file: Annotated[Path | None, Optional]
+    cert_file: Annotated[Path | None, Optional]
+    key_file: Annotated[Path | None, Optional]
+    key_password: Annotated[SecretStr | None, Optional]
+    patience: Annotated[Duration, Field(ge=SECOND)]
+    """Microseconds."""
+    group: Annotated[str | None, Optional]
+    late_topic: Annotated[str, Field(min_length=1)]
+    dead_letter_topic: Annotated[str, Field(min_length=1)]
+
+
+class Cluster(BaseModel):
+    """What `examples_flow()` reads and writes, where a Bytewax cluster runs it and no command line does."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+    to: str
 
 
 _SOURCES: ContextVar[tuple[PydanticBaseSettingsSource, ...]] = ContextVar("_SOURCES", default=())
@@ -128,6 +169,8 @@ class Settings(BaseSettings):
 
     conversations: Conversations
     run: Run
+    kafka: Kafka
+    cluster: Cluster
 
     @classmethod
     def settings_customise_sources(
@@ -153,6 +196,11 @@ Name = tuple[str, ...]
 NAMES: list[Name] = [
     (section, name) for section, field in Settings.model_fields.items() for name in getattr(field.annotation, "model_fields", ())
 ]
+
+
+FLAGGED = ("conversations", "run")
+"""The sections whose settings are flags, too: how brokers are reached has no place in a list of processes."""
+SECRET = [("kafka", "password"), ("kafka", "key_password")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +266,9 @@ def read_settings(
     token = _SOURCES.set((variables, *files))
     try:
         wrong = list(_violations(flags, layers[0]))
-        problems += [f"{given[name].told} is {given[name].value!r}: {allowed}" for name, allowed in wrong]
+        problems += [
+            f"{given[name].told} is {'a secret' if name in SECRET else repr(given[name].value)}: {allowed}" for name, allowed in wrong
+        ]
         if problems:
             raise BadSettings(problems)
         return Settings(**_nested(flags))
@@ -263,7 +313,7 @@ def _unknown(name: Name, told: str) -> str:
         names = ["CONFIG"] + ["__".join(each).upper() for each in NAMES]
         near = [PREFIX + each for each in get_close_matches(told.removeprefix(PREFIX), names, n=1)]
     elif told.startswith("--"):
-        near = get_close_matches(told, [_flag(each, value) for each in NAMES for value in (True, False)], n=1)
+        near = get_close_matches(told, [_flag(each, value) for each in NAMES if each[0] in FLAGGED for value in (True, False)], n=1)
     else:
         near = get_close_matches(".".join(name), [".".join(each) for each in NAMES], n=1)
     return f"{told} is unknown" + (f"; did you mean {near[0]}?" if near else "")

@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -34,6 +35,7 @@ with warnings.catch_warnings():
         errors,
     )
     from kafka.admin import ConfigResource, ConfigResourceType  # type: ignore[import-untyped]
+    from kafka.partitioner.default import murmur2  # type: ignore[import-untyped]
     from kafka.structs import OffsetAndMetadata  # type: ignore[import-untyped]
 
 CHUNK = 1_000
@@ -46,6 +48,10 @@ IDLE = 0.005
 LONG_IDLE = 0.025
 """The same for a partition that had none for QUIET looks: each look costs, and there may be many such partitions."""
 QUIET = 200
+LOOK_BACK = 100
+"""Offsets in which a partition's last record is looked for."""
+IDLE_MARGIN = 60_000_000
+"""Microseconds that a heartbeat by the machine's clock stays behind it: so long may an event take to its topic."""
 CHECK = 10.0
 """Seconds between two looks at the topic's partitions and ends."""
 START_PATIENCE = 15.0
@@ -403,6 +409,17 @@ def max_message_bytes(connection: Connection, topic: str) -> int:
         return DEFAULT_LIMIT
 
 
+def topic_settings(connection: Connection, topic: str, names: Collection[str]) -> dict[str, str]:
+    """These settings of a topic, the brokers' defaults among them; none of them where the user may not ask."""
+    try:
+        with _admin(topic, connection) as admin:
+            resource = ConfigResource(ConfigResourceType.TOPIC, topic, dict.fromkeys(names))
+            described = next(iter(admin.describe_configs([resource], config_filter="all").values()))[topic]
+            return {name: str(described[name]["value"]) for name in names if name in described}
+    except (KafkaFailed, KeyError):
+        return {}
+
+
 def begin_and_end_offsets(connection: Connection, topic: str) -> dict[int, tuple[int, int]]:
     """Of each partition: its first offset, and the one that its next record will have."""
     partitions = _partitions(describe_topic(connection, topic))
@@ -456,7 +473,35 @@ class Record(NamedTuple):
 
 
 Chunk = tuple[str, int, list[Record]]
-"""Partition, offset of the first record, records in order; their offsets may have gaps (compaction, transactions)."""
+"""Topic and partition, offset of the first record, records in order; their offsets may have gaps (compaction, transactions). No
+records: reading stops here, since it was asked to."""
+
+
+def _record(each: Any) -> Record:
+    return Record(each.value, each.offset, each.timestamp * 1000, each.key, each.headers)
+
+
+def records_of(connection: Connection, topic: str, *, back: int | None = None) -> Iterator[tuple[int, Record]]:
+    """A topic's records, each with its partition, to the end as it is now; `back`: of the last so many offsets only."""
+    partitions = _partitions(describe_topic(connection, topic))
+    with _looking(topic, connection) as consumer:
+        begins, ends = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
+        for partition in partitions:
+            begin, end = begins[partition], ends[partition]
+            consumer.assign([partition])
+            consumer.seek(partition, begin if back is None else max(begin, end - back))
+            heard = time.monotonic()
+            while consumer.position(partition) < end:
+                found = consumer.poll(timeout_ms=200).get(partition, [])
+                heard = time.monotonic() if found else heard
+                if time.monotonic() - heard > PATIENCE:
+                    raise errors.KafkaTimeoutError(f"nothing came for {PATIENCE:.0f} seconds")
+                yield from ((partition.partition, _record(each)) for each in found if each.offset < end)
+
+
+def last_records(connection: Connection, topic: str) -> dict[int, Record]:
+    """The last record of each partition, as far as one stands among its last offsets (markers of transactions may, too)."""
+    return dict(records_of(connection, topic, back=LOOK_BACK))
 
 
 class KafkaState(NamedTuple):
@@ -496,6 +541,7 @@ class KafkaSource(FixedPartitionedSource[Chunk, KafkaState]):
         on_end: Callable[[], None] = _nothing,
         progress: Callable[[int, float], None] = _nothing,
         on_lag: Callable[[Mapping[int, int]], None] = _nothing,
+        idle_clock: bool = False,
         patience: float = PATIENCE,
     ) -> None:
         """From the first record stamped at or after `since`, to the last one before the first that is stamped after `until` (microseconds).
@@ -504,6 +550,7 @@ class KafkaSource(FixedPartitionedSource[Chunk, KafkaState]):
         `group` gets offsets committed that a snapshot has covered. `wanted` chooses the partitions that are this process's.
         `stopping` ends the reading without `on_end`, which is called when all partitions have come to their end. `progress`
         is told how many records came and what share of what is known is read, `on_lag` how many records each partition has ahead.
+        `idle_clock`: partitions of which all is read get heartbeats by the machine's clock, which nobody can repeat.
         """
         self.connection = connection
         self.name = topic
@@ -511,6 +558,7 @@ class KafkaSource(FixedPartitionedSource[Chunk, KafkaState]):
         self.progress = progress
         self.on_lag = on_lag
         self.on_end = on_end
+        self.idle_clock = idle_clock
         self.patience = patience
         self.check_every = min(CHECK, patience / 2)
         self.topic = describe_topic(connection, topic)
@@ -540,6 +588,11 @@ class KafkaSource(FixedPartitionedSource[Chunk, KafkaState]):
             each.partition: _Bounds(begins[each], ends[each], starts[each.partition], None if follow else stops[each.partition])
             for each in partitions
         }
+
+    @property
+    def bounds(self) -> dict[int, tuple[int, int | None]]:
+        """Of each partition that is this process's: the first offset of a new start, and where it ends; None: followed."""
+        return {number: (each.start, each.stop) for number, each in self._bounds.items()}
 
     def list_parts(self) -> list[str]:
         if not self._mine:
@@ -708,6 +761,7 @@ class _Reader:
         source = self._source
         self._next_check = now + source.check_every
         partitions = [TopicPartition(source.name, each) for each in self._parts]
+        asked = int(time.time() * 1e6)
         try:
             ends = self._consumer.end_offsets(partitions, timeout_ms=1_000)
             count = len(self._consumer.partitions_for_topic(source.name))
@@ -727,6 +781,10 @@ class _Reader:
             raise source.changed(source.topic.partitions, count)
         ahead = {each.partition: max(ends[each] - self._parts[each.partition].state.next, 0) for each in partitions}
         source.lags(ahead, any(part.state.end is None for part in self._parts.values()))
+        if source.idle_clock:
+            for number, records in ahead.items():
+                if records == 0:
+                    self._parts[number].beat = asked - IDLE_MARGIN
 
     def _out_of_range(self, error: Any) -> KafkaFailed:
         """Says what is gone, as far as the brokers tell."""
@@ -747,7 +805,10 @@ class _KafkaSourcePartition(StatefulSourcePartition[Chunk, KafkaState]):
         self.number = number
         self.state = state
         self.ready: deque[list[Any]] = deque()
-        self._name = str(number)
+        self.beat: int | None = None
+        """A heartbeat that is due, microseconds."""
+        self._name = f"{source.name}/{number}"
+        self._has_told = False
         self._source = source
         self._reader = reader
         self._committer = committer
@@ -767,7 +828,13 @@ class _KafkaSourcePartition(StatefulSourcePartition[Chunk, KafkaState]):
 
     def next_batch(self) -> list[Chunk]:
         if self._source.stopping():
-            raise StopIteration
+            if self._has_told:
+                raise StopIteration
+            self._has_told = True
+            return [(self._name, self.state.next, [])]
+        if self.beat is not None and not self.ready:
+            heartbeat, self.beat = _heartbeat(self.beat, self.state.next), None
+            return [(self._name, self.state.next, [heartbeat])]
         if not self.ready:
             if not self._is_over():
                 self._reader.poll()
@@ -781,7 +848,7 @@ class _KafkaSourcePartition(StatefulSourcePartition[Chunk, KafkaState]):
         self._awake = None
         self._empty_looks = 0
         polled = self.ready.popleft()
-        records = [Record(each.value, each.offset, each.timestamp * 1000, each.key, each.headers) for each in polled]
+        records = [_record(each) for each in polled]
         first, last = records[0].offset, records[-1].offset
         self.state = self.state._replace(next=last + 1)
         self._reader.waiting -= len(records)
@@ -807,6 +874,12 @@ class _KafkaSourcePartition(StatefulSourcePartition[Chunk, KafkaState]):
         """The last snapshot but this one is in the store by now."""
         if self._committer and self._covered is not None:
             self._committer.note(self.number, self._covered)
+
+
+def _heartbeat(at: int, offset: int) -> Record:
+    """As a producer with a clock would write it, where no record stands."""
+    value = b'{"type":"heartbeat","at":"%d.%06d"}' % divmod(at, 1_000_000)
+    return Record(value, offset, at, None, [])
 
 
 def _next_tick(seconds: float) -> datetime:
@@ -898,6 +971,16 @@ class Message(NamedTuple):
     """Microseconds, of which Kafka keeps the milliseconds; None: now."""
 
 
+@lru_cache(maxsize=100_000)
+def partition_of(key: bytes, partitions: int) -> int:
+    """Where all Kafka clients put a key, if there are so many partitions.
+
+    >>> partition_of(b"C024BE91L", 12)
+    5
+    """
+    return int(murmur2(key) & 0x7FFFFFFF) % partitions
+
+
 class KafkaSink(FixedPartitionedSink[Sequence[Message], None]):
     """A topic to write to, at least once: a snapshot waits until all that came before it is confirmed."""
 
@@ -959,6 +1042,11 @@ class Writer:
         self._producer: Any = None
         self._limit = max_message_bytes(connection, topic)
 
+    @property
+    def most(self) -> int:
+        """Bytes that the key and the value of a record may have together."""
+        return self._limit - OVERHEAD
+
     def send(self, messages: Iterable[Message]) -> None:
         """Hands messages over; one that can't be delivered raises NotDelivered here, in a later `send`, or in `flush`."""
         with self._lock:
@@ -968,7 +1056,7 @@ class Writer:
                 for message in messages:
                     key, value, headers, partition, timestamp = message
                     size = len(value or b"") + len(key or b"")
-                    if size > self._limit - OVERHEAD:
+                    if size > self.most:
                         raise errors.MessageSizeTooLargeError
                     future = producer.send(
                         self._topic, value, key, list(headers), partition, None if timestamp is None else timestamp // 1000

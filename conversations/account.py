@@ -53,6 +53,10 @@ class Account:
             wrong.append(f"{self['read']} events read, but {events} accounted for")
         if points != self["points"]:
             wrong.append(f"{self['points']} points made, but {points} accounted for")
+        if self["examples"] + self["before_from"] != self["answered"] + self["silent"]:
+            wrong.append(
+                f"{self['answered'] + self['silent']} points ended as examples, but {self['examples'] + self['before_from']} were made"
+            )
         return wrong
 
     def as_json(self) -> dict[str, Any]:
@@ -70,6 +74,7 @@ class Account:
             "heartbeats": self["heartbeats"],
             "points": {"made": self["points"], **{end: self[end] for end in POINT_ENDS}, "open": self["open"]},
             "examples": self["examples"],
+            "before_from": self["before_from"],
             "retractions": self["retractions"],
             "channels": self["channels"],
             "adds_up": not self.check(),

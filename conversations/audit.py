@@ -159,13 +159,18 @@ class Said:
         self.deleted_at: int | None = None
 
 
+Record = bytes | tuple[str, int, bytes]
+"""A record; one of a topic with its partition and the time it was written, microseconds."""
+
+
 class Heard:
     """A channel's events in the order in which they count, and the channel's clock at the end."""
 
-    __slots__ = ("clock", "events", "name")
+    __slots__ = ("clock", "events", "name", "partition")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, partition: str = "all") -> None:
         self.name = name
+        self.partition = partition
         self.events: list[Event] = []
         self.clock = 0
 
@@ -190,19 +195,21 @@ class History:
     account: Account
 
 
-def hear(records: Iterable[bytes], rules: Rules, *, now: int = FOREVER, until: int | None = None) -> History:
+def hear(records: Iterable[Record], rules: Rules, *, now: int = FOREVER, until: int | None = None) -> History:
     """Records in order of arrival, without what is late, a copy, or of no use: docs/semantics.md, "Order", in the plainest way.
 
     All of it is kept in memory, so that any prefix can be gone through again.
     """
     channels: dict[str, Heard] = {}
     account = Account()
-    beat = 0
+    beats: dict[str, int] = {}
     for record in records:
-        parsed = parse(record, now, bots=rules.bots, edits=rules.edits)
+        partition, written, value = ("all", now, record) if isinstance(record, bytes) else record
+        parsed = parse(value, written, bots=rules.bots, edits=rules.edits)
+        beat = beats.get(partition, 0)
         if isinstance(parsed, Heartbeat):
             account.count("heartbeats")
-            beat = max(beat, parsed.at)
+            beats[partition] = max(beat, parsed.at)
             continue
         account.count("read")
         if isinstance(parsed, Reject):
@@ -211,13 +218,13 @@ def hear(records: Iterable[bytes], rules: Rules, *, now: int = FOREVER, until: i
         if isinstance(parsed, Ignored):
             account.count(f"ignored:{parsed.reason}")
             if parsed.channel is not None and parsed.t is not None:
-                heard = channels.setdefault(parsed.channel, Heard(parsed.channel))
+                heard = channels.setdefault(parsed.channel, Heard(parsed.channel, partition))
                 heard.clock = max(heard.clock, parsed.t)
             continue
         if parsed.untimed and rules.horizon is not None:
             account.count("ignored:untimed")
             continue
-        heard = channels.setdefault(parsed.channel, Heard(parsed.channel))
+        heard = channels.setdefault(parsed.channel, Heard(parsed.channel, partition))
         if max(heard.clock, beat) - parsed.t > rules.lateness:
             account.count("late")
             continue
@@ -227,7 +234,7 @@ def hear(records: Iterable[bytes], rules: Rules, *, now: int = FOREVER, until: i
         else:
             heard.events.append(parsed)
     for heard in channels.values():
-        heard.clock = until if until is not None else max(heard.clock, beat)
+        heard.clock = until if until is not None else max(heard.clock, beats.get(heard.partition, 0))
         heard.events.sort()
         order = Order(rules.lateness)
         applied = [event for event in heard.events if not order.is_copy(event)]
@@ -294,7 +301,7 @@ def rules_of(lines: Iterable[bytes], rules: Rules) -> Rules:
 
 
 def audit_examples(
-    records: Iterable[bytes],
+    records: Iterable[Record],
     lines: Iterable[bytes],
     rules: Rules,
     encoding: Encoding,

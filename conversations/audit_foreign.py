@@ -17,7 +17,7 @@ from zlib import crc32
 
 import orjson
 
-from conversations.audit import LAWS, Audit, Findings, History, Judged, hear
+from conversations.audit import LAWS, Audit, Findings, History, Judged, Record, hear
 from conversations.channel import FOREVER
 from conversations.cleaning import clean
 from conversations.events import ts_text
@@ -106,7 +106,7 @@ class LeakTest:
 
 
 def audit_pairs(
-    records: Iterable[bytes],
+    records: Iterable[Record],
     lines: Iterable[bytes],
     rules: Rules,
     *,

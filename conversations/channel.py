@@ -50,10 +50,12 @@ def conversation_id(channel: str, key: int) -> str:
 class Made:
     """What a run of events made, until somebody takes it away."""
 
-    __slots__ = ("account", "examples", "late", "retractions")
+    __slots__ = ("account", "examples", "late", "retractions", "since")
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, since: int = 0) -> None:
         self.account = account
+        self.since = since
+        """Examples whose `prompt_ts` is before this time are not written: microseconds."""
         self.examples: list[bytes] = []
         self.retractions: list[bytes] = []
         self.late: list[bytes] = []
@@ -495,6 +497,9 @@ class Channel:
     def _write(self, waiting: Open, settled_ts: int, answer_ts: int | None, answer: list[str], made: Made) -> None:
         point = waiting.point
         if point is None:
+            return
+        if point.t < made.since:
+            made.account.count("before_from")
             return
         rules = self.rules
         conversation = conversation_id(self.id, waiting.conversation.key)

@@ -72,12 +72,13 @@ class Followed:
 class Shard:
     """What the engine keeps for one key: channels by id, and the account of all that was read for them."""
 
-    def __init__(self, rules: Rules, encoding: Encoding, *, until: int | None = None, recoverable: bool = True) -> None:
+    def __init__(self, rules: Rules, encoding: Encoding, *, since: int = 0, until: int | None = None, recoverable: bool = True) -> None:
         self.rules = rules
         self.encoding = encoding
+        self.since = since
         self.until = until
         self.account = Account()
-        self.made = Made(self.account)
+        self.made = Made(self.account, since)
         self.followed: dict[str, Followed] = {}
         self.heartbeats: dict[str, int] = {}
         """The latest heartbeat of each partition, which holds for channels that are first seen after it, too."""
@@ -134,7 +135,7 @@ class Shard:
 
     def taken(self) -> Made:
         """What was made since the last time it was taken."""
-        made, self.made = self.made, Made(self.account)
+        made, self.made = self.made, Made(self.account, self.since)
         return made
 
     def account_now(self) -> Account:
@@ -144,6 +145,22 @@ class Shard:
         account.count("open", sum(sum(waiting.is_open for waiting in followed.channel.opens) for followed in self.followed.values()))
         account.count("channels", len(self.followed))
         return account
+
+    def newest(self) -> dict[str, int]:
+        """By partition: the time of the newest event or heartbeat, microseconds. Other threads may ask for it."""
+        newest = dict(self.heartbeats)
+        for followed in list(self.followed.values()):
+            newest[followed.partition] = max(newest.get(followed.partition, 0), followed.order.clock)
+        return newest
+
+    def size(self) -> dict[str, int]:
+        """How much is kept: channels, conversations, events that wait for their turn. Other threads may ask for it."""
+        followed = list(self.followed.values())
+        return {
+            "channels": len(followed),
+            "conversations": sum(len(each.channel.conversations) for each in followed),
+            "held": sum(len(each.order.held) for each in followed),
+        }
 
     def _follow(self, name: str, t: int | None, partition: str) -> Followed | None:
         """The channel, its clock moved by the partition's heartbeats; None if an event at `t` is late for it."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
 
 import bytewax.operators as op
 import orjson
@@ -33,11 +33,45 @@ class Unreadable(Protocol):
     def place(self) -> str: ...
 
 
-Chunk = tuple[str, int, list[Any]]
-"""Partition, number of the first value in it, values: each `bytes`, or an `Unreadable`."""
+class Stored(Protocol):
+    """A record of a topic, which knows its own place and when it was written."""
 
-Placed = tuple[str, str, Parsed]
-"""Partition, place in the source, what the record became."""
+    @property
+    def value(self) -> bytes | None: ...
+
+    @property
+    def offset(self) -> int: ...
+
+    @property
+    def timestamp(self) -> int: ...
+
+    @property
+    def key(self) -> bytes | None: ...
+
+
+Chunk = tuple[str, int, list[Any]]
+"""Partition, number of the first value in it, values: each `bytes` or `Unreadable`, or all of them `Stored`; none: it stops here."""
+
+
+class Stopped:
+    """Told to every shard: the input was stopped, and has not ended."""
+
+
+Placed = tuple[str, str, bytes | None, Parsed | Stopped]
+"""Partition, place in the source, key of the record in it, what the record became."""
+
+Message = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]], int | None, int | None]
+"""To be written to a topic: key, value (None: a tombstone), headers, partition and timestamp (None: as it comes)."""
+
+
+class DeadLetter(NamedTuple):
+    """What was late or could not be used, with where it stood."""
+
+    reason: str
+    place: str
+    record: bytes
+    key: bytes | None
+
 
 Tagged = tuple[str, list[Any]]
 """What a shard made of one kind: `examples`, `retractions`, `late`, `rejects`, `account`."""
@@ -51,10 +85,12 @@ class RunHasEnded(Exception):
 class MadeStreams:
     """All that the examples flow makes, lists of lines without their ends by shard."""
 
+    made: KeyedStream[Tagged]
+    """All of it, in order."""
     examples: KeyedStream[list[bytes]]
     retractions: KeyedStream[list[bytes]]
-    late: KeyedStream[list[bytes]]
-    rejects: KeyedStream[list[bytes]]
+    late: KeyedStream[list[DeadLetter]]
+    rejects: KeyedStream[list[DeadLetter]]
     accounts: KeyedStream[list[Account]]
     """One for each shard when the input ends or the run is stopped."""
 
@@ -66,13 +102,17 @@ class Following:
     rules: Rules
     encoding: Encoding
     now: int
-    """When the run was first started, microseconds: what claims to be from long after it is rejected."""
+    """When the run was first started, microseconds: what claims to be from long after it is rejected. Topics have times of their own."""
+    since: int = 0
+    """Examples of points before this time are not written: microseconds."""
     until: int | None = None
     shards: Collection[str] = SHARDS
     """The shards that are this process's."""
     recoverable: bool = False
     is_stopping: Callable[[], bool] = lambda: False
     """Whether the input stops without having ended."""
+    shards_here: list[Shard] = field(default_factory=list)
+    """The shards that this process follows, for whoever watches the run."""
 
 
 @operator
@@ -81,6 +121,7 @@ def make_examples(step_id: str, chunks: Stream[Chunk], following: Following) -> 
     sharded = op.flat_map_batch("parse_and_shard", chunks, lambda batch: by_shard(batch, following))
     made = op.stateful_batch("follow_channels", sharded, lambda state: FollowChannels(following, state))
     return MadeStreams(
+        made=made,
         examples=only("take_examples", made, "examples"),
         retractions=only("take_retractions", made, "retractions"),
         late=only("take_late", made, "late"),
@@ -93,6 +134,24 @@ def make_examples(step_id: str, chunks: Stream[Chunk], following: Following) -> 
 def write_lines(step_id: str, lines: KeyedStream[list[bytes]], sink: Sink[Any]) -> None:
     """Lines to a file: in few large blobs, with which sinks are fastest."""
     op.output("write", op.map_value("join", lines, as_lines), sink)
+
+
+@operator
+def write_letters(step_id: str, letters: KeyedStream[list[DeadLetter]], sink: Sink[Any]) -> None:
+    """Dead letters to a file, a line each."""
+    op.output("write", op.map_value("join", letters, lambda each: as_lines([dead_letter_line(letter) for letter in each])), sink)
+
+
+@operator
+def send_examples(step_id: str, made: KeyedStream[Tagged], sink: Sink[Any]) -> None:
+    """Examples to a topic under their ids, and a tombstone under the id of one that is retracted: never before it."""
+    op.output("write", op.filter_map_value("to_messages", made, example_messages), sink)
+
+
+@operator
+def send_letters(step_id: str, letters: KeyedStream[list[DeadLetter]], sink: Sink[Any]) -> None:
+    """Dead letters to a topic, as they came."""
+    op.output("write", op.map_value("to_messages", letters, lambda each: [dead_letter_message(letter) for letter in each]), sink)
 
 
 @operator
@@ -127,21 +186,38 @@ def only(step_id: str, made: KeyedStream[Tagged], kind: str) -> KeyedStream[list
 
 def by_shard(batch: Iterable[Chunk], following: Following) -> Iterable[tuple[str, list[Placed]]]:
     """Records parsed and put with their channel's shard, in order; a heartbeat goes to every shard."""
-    rules = following.rules
     grouped: dict[str, list[Placed]] = {shard: [] for shard in following.shards}
     for partition, first, values in batch:
-        for number, value in enumerate(values, start=first):
-            if isinstance(value, bytes):
-                parsed, place = parse(value, following.now, bots=rules.bots, edits=rules.edits), f"{partition}:{number}"
-            else:
-                parsed, place = Reject(value.reason, value.record), value.place
-            placed = (partition, place, parsed)
+        if not values:
+            for records in grouped.values():
+                records.append((partition, "", None, Stopped()))
+        for placed in placed_of(partition, first, values, following):
+            parsed = placed[3]
             if isinstance(parsed, Heartbeat):
                 for shard, records in grouped.items():
-                    records.append(placed if shard == SHARDS[0] else (partition, "", parsed))  # counted where it has a place
+                    records.append(placed if shard == SHARDS[0] else (partition, "", None, parsed))  # counted where it has a place
             elif (records_of_shard := grouped.get(shard_of_parsed(parsed))) is not None:
                 records_of_shard.append(placed)
     return [(shard, records) for shard, records in grouped.items() if records]
+
+
+def placed_of(partition: str, first: int, values: list[Any], following: Following) -> Iterable[tuple[str, str, bytes | None, Parsed]]:
+    """A chunk's records, parsed, each with its place."""
+    rules, now = following.rules, following.now
+    if values and hasattr(values[0], "offset"):
+        for record in values:
+            place = f"{partition}:{record.offset}"
+            if record.value is None:
+                yield partition, place, record.key, Reject("no_value", b"")
+            else:  # what the log says of its time, so that a replay judges as the first run did
+                written = record.timestamp if record.timestamp > 0 else now
+                yield partition, place, record.key, parse(record.value, written, bots=rules.bots, edits=rules.edits)
+        return
+    for number, value in enumerate(values, start=first):
+        if isinstance(value, bytes):
+            yield partition, f"{partition}:{number}", None, parse(value, now, bots=rules.bots, edits=rules.edits)
+        else:
+            yield partition, value.place, None, Reject(value.reason, value.record)
 
 
 class FollowChannels(StatefulBatchLogic[list[Placed], Tagged, dict[str, Any] | None]):
@@ -149,53 +225,90 @@ class FollowChannels(StatefulBatchLogic[list[Placed], Tagged, dict[str, Any] | N
 
     def __init__(self, following: Following, state: dict[str, Any] | None) -> None:
         self._is_stopping = following.is_stopping
-        self._shard = Shard(following.rules, following.encoding, until=following.until, recoverable=following.recoverable)
+        self._is_stopped = False
+        self._shard = Shard(
+            following.rules, following.encoding, since=following.since, until=following.until, recoverable=following.recoverable
+        )
         if state is not None:
             self._shard.resume(state)
+        following.shards_here.append(self._shard)
 
     def on_batch(self, values: list[list[Placed]]) -> tuple[Iterable[Tagged], bool]:
-        if self._shard.ended:
+        if self._shard.ended and any(not isinstance(parsed, Stopped) for records in values for *_, parsed in records):
             raise RunHasEnded(
                 "this run's input had already ended, and now has more records: what was open was settled by its end. "
                 "Delete the recovery store and run again from the start"
             )
-        late: list[bytes] = []
-        rejects: list[bytes] = []
+        late: list[DeadLetter] = []
+        rejects: list[DeadLetter] = []
         for records in values:
-            for partition, place, parsed in records:
+            for partition, place, key, parsed in records:
+                if isinstance(parsed, Stopped):
+                    self._is_stopped = True
+                    continue
                 self._shard.read(parsed, partition)
                 if isinstance(parsed, Heartbeat) and place:
                     self._shard.account.count("heartbeats")
                 elif isinstance(parsed, Reject):
-                    rejects.append(dead_letter(parsed.reason, place, parsed.record))
+                    rejects.append(DeadLetter(parsed.reason, place, parsed.record, key))
                 elif len(self._shard.made.late) > len(late):
-                    late.append(dead_letter("late", place, self._shard.made.late[-1]))
+                    late.append(DeadLetter("late", place, self._shard.made.late[-1], key))
         return self._taken(late, rejects), StatefulBatchLogic.RETAIN
 
     def on_eof(self) -> tuple[Iterable[Tagged], bool]:
-        if not self._is_stopping():
+        if not (self._is_stopped or self._is_stopping()):
             self._shard.end()
         return [*self._taken([], []), ("account", [self._shard.account_now()])], StatefulBatchLogic.RETAIN
 
     def snapshot(self) -> dict[str, Any] | None:
         return self._shard.snapshot()
 
-    def _taken(self, late: list[bytes], rejects: list[bytes]) -> list[Tagged]:
+    def _taken(self, late: list[DeadLetter], rejects: list[DeadLetter]) -> list[Tagged]:
         made = self._shard.taken()
-        tagged = [("examples", made.examples), ("retractions", made.retractions), ("late", late), ("rejects", rejects)]
+        tagged: list[Tagged] = [("examples", made.examples), ("retractions", made.retractions), ("late", late), ("rejects", rejects)]
         return [(kind, lines) for kind, lines in tagged if lines]
 
 
-def dead_letter(reason: str, place: str, record: bytes) -> bytes:
+def dead_letter_line(letter: DeadLetter) -> bytes:
     """What could not be used, as one line: the reason, where it stood, and the record as it came, as text if it is UTF-8.
 
-    >>> dead_letter("not_json", "jsonl:3", b"oops")
+    >>> dead_letter_line(DeadLetter("not_json", "jsonl:3", b"oops", None))
     b'{"reason":"not_json","place":"jsonl:3","record":"oops"}'
     """
+    reason, place, record, _ = letter
     try:
         return orjson.dumps({"reason": reason, "place": place, "record": record.decode()})
     except UnicodeDecodeError:
         return orjson.dumps({"reason": reason, "place": place, "record_base64": base64.b64encode(record).decode()})
+
+
+def dead_letter_message(letter: DeadLetter) -> Message:
+    """The same for a topic: key and bytes as they came, the rest in the headers.
+
+    >>> dead_letter_message(DeadLetter("not_json", "slack.events/3:17", b"oops", b"C1"))
+    (b'C1', b'oops', [('reason', b'not_json'), ('source', b'slack.events/3:17')], None, None)
+    """
+    reason, place, record, key = letter
+    return key, record, [("reason", reason.encode()), ("source", place.encode())], None, None
+
+
+def example_messages(tagged: Tagged) -> list[Message] | None:
+    """Examples under their ids; retractions as tombstones; None for what goes elsewhere.
+
+    >>> example_messages(("examples", [b'{"id":"00112233445566778899aabbccddeeff","spec":1}']))
+    [(b'00112233445566778899aabbccddeeff', b'{"id":"00112233445566778899aabbccddeeff","spec":1}', [], None, None)]
+    """
+    kind, lines = tagged
+    if kind == "examples":
+        return [(_id_of(line), line, [], None, None) for line in lines]
+    if kind == "retractions":
+        return [(_id_of(line), None, [("retracted_ts", orjson.loads(line)["retracted_ts"].encode())], None, None) for line in lines]
+    return None
+
+
+def _id_of(line: bytes) -> bytes:
+    """Of an example or a retraction, which both begin with it: 32 hex digits."""
+    return line[7:39]
 
 
 def as_lines(lines: list[bytes]) -> bytes:

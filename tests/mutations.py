@@ -20,7 +20,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "docs" / "mutations.md"
-COPIED = ("beepgpt.py", "config", "connectors", "conversations", "dataflows", "docs", "tests", "benchmarks", "pyproject.toml", "README.md")
+COPIED = (
+    "beepgpt.py",
+    "commands",
+    "config",
+    "connectors",
+    "conversations",
+    "dataflows",
+    "docs",
+    "tests",
+    "benchmarks",
+    "pyproject.toml",
+    "README.md",
+)
 
 LAWS = "tests/test_laws.py"
 AGREES = "tests/test_agreement.py::test_the_two_readings_agree"

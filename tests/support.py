@@ -16,7 +16,7 @@ from typing import Any
 
 from bytewax.testing import TestingSink, TestingSource, run_main
 
-import beepgpt
+from commands import running
 from connectors.tokenizer import load_encoding
 from conversations.account import Account, sum_of
 from conversations.events import Reject, micros, parse
@@ -118,7 +118,7 @@ def flow_of(records: Iterable[bytes], rules: Rules, batches: Iterable[int], unti
     accounts: list[Account] = []
     following = Following(rules, load_encoding(rules.encoding), NOW, until=until, recoverable=True)
     source: TestingSource[Chunk] = TestingSource(list(chunks_of(list(records), batches)))
-    flow = beepgpt.examples_flow(source, following, {name: TestingSink(into) for name, into in kept.items()}, accounts)
+    flow = running.flow_of(source, following, {name: TestingSink(into) for name, into in kept.items()}, accounts.append)
     run_main(flow, epoch_interval=timedelta(0))
     run = Run()
     run.examples, run.retractions, run.late = (lines_in(kept[name]) for name in ("examples", "retractions", "late"))
@@ -161,7 +161,7 @@ def read_into(shard: Shard, records: Iterable[bytes], partition: str = "all") ->
 
 def program(*arguments: object) -> list[str]:
     """The command that runs the program with these arguments."""
-    return [sys.executable, str(Path(beepgpt.__file__)), *map(str, arguments)]
+    return [sys.executable, str(running.PROGRAM), *map(str, arguments)]
 
 
 def beep(*arguments: object) -> subprocess.CompletedProcess[str]:

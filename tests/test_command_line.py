@@ -128,14 +128,19 @@ def report_in(folder: Path) -> Any:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["--to", "kafka://localhost:9092/x"], "kafka://localhost:9092/x: a .jsonl path or - is expected"),
+        (["--to", "https://localhost/x"], "--to https://localhost/x: a .jsonl path, - or kafka://host:port/topic is expected"),
+        (["--to", "kafka://localhost/x"], "kafka://localhost/x: 'localhost' is no host:port: write kafka://host:port/topic"),
+        (["--to", "kafka://localhost:9092/x?follow=true"], "from, to and follow are for a SOURCE: leave them out"),
+        (["--to", "o.jsonl", "--warmup", "7d"], "--warmup goes with a topic's from"),
+        (["--to", "o.jsonl", "--warmup", "soon"], "--warmup soon: must be a duration like"),
+        (["--to", "o.jsonl", "--idle-clock", "wall"], "--idle-clock wall is for a followed topic"),
         (["--to", "o.jsonl", "--until", "yesterday"], "--until yesterday: a time like 2024-01-31T12:00:00Z"),
         (["--to", "o.jsonl", "--until", ""], "a time like 2024-01-31T12:00:00Z"),
         (["--to", "o.jsonl", "--until", "NaN"], "--until NaN: a time like"),
         (["--to", "o.jsonl", "--include", "dms,privat"], "--include privat: must be of channels, groups, dms, mpims"),
         (["--to", "o.jsonl", "--workers", "0"], "--workers is '0': must be greater than or equal to 1"),
         (["--to", "o.jsonl", "--config", "none.toml"], "none.toml can't be read: No such file"),
-        (["--to", "-", "--recovery", "memory"], "--recovery needs a file as --to"),
+        (["--to", "-", "--recovery", "memory"], "--recovery needs a file or a topic as --to"),
         (["--to", "in.jsonl"], "in.jsonl: would be written over SOURCE: name another file"),
         (["--to", "link.jsonl"], "link.jsonl: would be written over SOURCE"),
         (["--to", "o.jsonl", "--report", "in.jsonl"], "in.jsonl: would be written over SOURCE"),
@@ -160,7 +165,9 @@ def test_a_source_that_is_no_file_or_export(tmp_path):
     ran = run(tmp_path, "examples", "https://localhost/x", "--to", "o.jsonl")
 
     assert ran.status == 2
-    assert "SOURCE https://localhost/x: a Slack export (zip or folder) or a .jsonl of events is expected" in ran.line
+    assert (
+        "SOURCE https://localhost/x: a Slack export (zip or folder), a .jsonl of events, or kafka://host:port/topic is expected" in ran.line
+    )
 
 
 def test_an_unknown_flag_names_its_likes(tmp_path):
@@ -661,7 +668,9 @@ def test_two_runs_do_not_share_a_recovery_folder(long, tmp_path):
     command = ["examples", str(source), "--to", "o.jsonl", "--recovery", "memory"]
     process = started(tmp_path, *command)
     wait_for(lambda: size(tmp_path / "o.jsonl"))
+    process.send_signal(signal.SIGSTOP)  # or it might be done before the second one looks
     second = run(tmp_path, *command)
+    process.send_signal(signal.SIGCONT)
     process.send_signal(signal.SIGINT)
 
     assert (second.status, second.line) == (1, "memory: another run is using it now: wait until that is over, or name another")

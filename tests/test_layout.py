@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-OURS = {"beepgpt", "config", "connectors", "conversations", "dataflows", "training"}
+OURS = {"beepgpt", "commands", "config", "connectors", "conversations", "dataflows", "training"}
 ALLOWED = {
     "config": {"config", "conversations"},
     "connectors": {"connectors"},

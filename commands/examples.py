@@ -1,0 +1,56 @@
+"""`beepgpt examples`: points in time of conversations, and who answered."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+
+from commands.common import duration_of, kinds_of, time_of, with_settings
+from commands.places import check_apart, destination_of
+from commands.running import Job, run_job, work_on_part
+from config.settings import Settings
+from connectors import jsonl
+from connectors.console import console, print_report
+
+
+@with_settings
+def examples(
+    source: Annotated[str, typer.Argument(help="A Slack export (zip or folder), a .jsonl of events, or kafka://host:port/topic.")],
+    to: Annotated[str, typer.Option(help="Where the examples go: a .jsonl path, - for standard output, or kafka://host:port/topic.")],
+    settings: Settings,
+    report: Annotated[Path | None, typer.Option(help="Write the closing account here, as JSON.")] = None,
+    recovery: Annotated[Path | None, typer.Option(help="A folder that remembers the run, so that it goes on after a kill.")] = None,
+    until: Annotated[str | None, typer.Option(help="Every channel's clock is at this time at the end (2024-01-31T12:00:00Z).")] = None,
+    warmup: Annotated[
+        str | None, typer.Option(help="Of a topic with from=: begin so long before it, and not at the beginning (90d).")
+    ] = None,
+    include: Annotated[
+        str, typer.Option(help="Kinds of channels of an export, joined by commas: channels, groups, dms, mpims.")
+    ] = "channels",
+    part: Annotated[int | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Make examples: points in time of conversations, and who answered."""
+    if report is not None:
+        jsonl.check_writable(report)
+    to_place = destination_of(to, settings)
+    job = Job(source, to_place, settings, kinds_of(include), time_of(until), duration_of("--warmup", warmup), recovery)
+    check_apart(source, [*to_place.given().values(), *([report] if report is not None else [])])
+    if part is not None:
+        work_on_part(job, part)
+        return
+    closing, status = run_job(job, sys.argv[1:])
+    print_report(closing)
+    if report is not None:
+        jsonl.write_file(report, orjson.dumps(closing, option=orjson.OPT_INDENT_2) + b"\n")
+    if status == 130:
+        rest = "run the same command again to go on" if recovery else "give --recovery DIR to go on where a run stopped"
+        console.print(f"Interrupted; what was done is kept ({rest}).")
+    elif not closing["ended"] and recovery is None:
+        console.print("Stopped without --recovery DIR: the same command begins anew.")
+    if closing["does_not_add_up"]:
+        raise typer.Exit(1)
+    raise typer.Exit(status)
