@@ -13,11 +13,11 @@ from bytewax.outputs import Sink
 from bytewax.testing import TestingSink, TestingSource
 from bytewax.visualize import to_mermaid
 
-from commands import audit, demo, examples
+from commands import audit, dead_letters, demo, examples, topics
 from commands.common import BadCommand
 from commands.running import cluster_flow, flow_of
 from config.settings import BadSettings, read_settings
-from connectors import jsonl, kafka, slack_export
+from connectors import jsonl, kafka, metrics, slack_export
 from connectors.processes import PartFailed, PartsInterrupted
 from connectors.recovery import BadRecovery
 from connectors.tokenizer import load_encoding
@@ -35,6 +35,7 @@ OURS = (
     jsonl.CannotRead,
     jsonl.CannotWrite,
     kafka.KafkaFailed,
+    metrics.CannotServe,
     slack_export.BadExport,
 )
 """Errors with a message for the user; all others are ours to mend."""
@@ -47,7 +48,7 @@ def beepgpt() -> None:
     """Live chat to training examples and predictions that can be trusted."""
 
 
-for command in (examples.examples, audit.audit, demo.demo):
+for command in (examples.examples, topics.topics, dead_letters.dead_letters, audit.audit, demo.demo):
     app.command()(command)
 
 

@@ -15,7 +15,7 @@ import typer
 from pydantic import SecretStr
 
 from config.settings import DEFAULTS, FLAGGED, Settings, microseconds, read_settings
-from connectors import kafka, slack_export
+from connectors import kafka, logs, slack_export
 from conversations.events import micros
 
 
@@ -34,7 +34,9 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
         for name, section in flags.items():
             overrides[section][name] = given.pop(name)
         path = given.pop("config")
-        command(settings=read_settings(path, overrides), **given)
+        settings = read_settings(path, overrides)
+        logs.configure(settings.run.log_level, settings.run.log_format)
+        command(settings=settings, **given)
 
     own = [each for each in inspect.signature(command, eval_str=True).parameters.values() if each.name != "settings"]
     told: list[inspect.Parameter] = [

@@ -134,6 +134,7 @@ def run_ingest(job: Job) -> tuple[dict[str, Any], int]:
     began = time.monotonic()
     account, stop = Account(), Stop()
     address = topic_of(job.to, "--to")
+    check_command(job, address)
     connection = connection_of(job.settings, address.bootstrap)
     topic = kafka.describe_topic(connection, address.topic)
     with stop.listening(), ExitStack() as stack:
@@ -161,6 +162,19 @@ def run_ingest(job: Job) -> tuple[dict[str, Any], int]:
         "does_not_add_up": check(account),
     }
     return closing, 130 if stop() else 0
+
+
+def check_command(job: Job, to: kafka.KafkaAddress) -> None:
+    """What can't be, before anybody is asked."""
+    if not is_kafka(job.source):
+        if job.beside:
+            raise BadCommand("--with goes with a topic as SOURCE: what was late or unusable in a file stands in that file")
+        return
+    address = kafka.parse_address(job.source)
+    if (address.since, address.until, address.follow) != (None, None, False):
+        raise BadCommand(f"SOURCE {job.source}: all of a topic is put in order: leave out from, to and follow")
+    if to.bootstrap == address.bootstrap and to.topic in topics_read(job):
+        raise BadCommand(f"--to {job.to}: is read from: name another topic, which is empty")
 
 
 def fill(
@@ -378,10 +392,13 @@ class Feed(Protocol):
 
 def feed_of(job: Job, stop: Stop, stack: ExitStack) -> Feed:
     """SOURCE; what it opens is closed by the stack."""
-    if job.beside and not is_kafka(job.source):
-        raise BadCommand("--with goes with a topic as SOURCE: what was late or unusable in a file stands in that file")
     if is_kafka(job.source):
-        return _topic_feed(job, stop, stack)
+        ours = job.settings
+        connection, patience = connection_of(ours, kafka.parse_address(job.source).bootstrap), ours.kafka.patience / 1e6
+        readings = [
+            Reading(kind, kafka.KafkaSource(connection, name, stopping=stop, patience=patience)) for name, kind in topics_read(job).items()
+        ]
+        return TopicFeed(readings, ours.rules.lateness, stack.enter_context(Sorter(job.scratch)))
     origin = origin_of(job.source, job.include)
     if origin.export is not None:
         for line in not_read(origin.export)[1]:
@@ -473,39 +490,33 @@ class FileFeed:
         self.share = share
 
 
+Why = Literal["source", "dead-letters", "late"]
+
+
 class Reading(NamedTuple):
     """A topic that is read, and why: as the source itself, or for what came beside it."""
 
-    kind: Literal["source", "dead-letters", "late"]
+    why: Why
     source: kafka.KafkaSource
 
 
-def _topic_feed(job: Job, stop: Stop, stack: ExitStack) -> TopicFeed:
-    address = kafka.parse_address(job.source)
-    if (address.since, address.until, address.follow) != (None, None, False):
-        raise BadCommand(f"SOURCE {job.source}: all of a topic is put in order: leave out from, to and follow")
+def topics_read(job: Job) -> dict[str, Why]:
+    """The topics that are put in order: SOURCE, and what came beside it."""
     ours = job.settings.kafka
-    named: dict[str, Literal["source", "dead-letters", "late"]] = {address.topic: "source"}
+    named: dict[str, Why] = {kafka.parse_address(job.source).topic: "source"}
     for each, name in (("dead-letters", ours.dead_letter_topic), ("late", ours.late_topic)):
         if each in job.beside:
             named.setdefault(name, "late" if each == "late" else "dead-letters")
-    connection = connection_of(job.settings, address.bootstrap)
-    to = kafka.parse_address(job.to)
-    if to.bootstrap == address.bootstrap and to.topic in named:
-        raise BadCommand(f"--to {job.to}: is read from: name another topic, which is empty")
-    patience = ours.patience / 1e6
-    readings = [Reading(kind, kafka.KafkaSource(connection, name, stopping=stop, patience=patience)) for name, kind in named.items()]
-    return TopicFeed(readings, job.settings.rules.lateness, stop, stack.enter_context(Sorter(job.scratch)))
+    return named
 
 
 class TopicFeed:
     """A topic and what came beside it, in one order of time and without copies."""
 
-    def __init__(self, readings: list[Reading], lateness: int, stop: Stop, sorter: Sorter) -> None:
+    def __init__(self, readings: list[Reading], lateness: int, sorter: Sorter) -> None:
         self._readings = readings
         self._name = readings[0].source.name
         self._lateness = lateness
-        self._stop = stop
         self._sorter = sorter
         self._known = sum((end or 0) - start for each in readings for start, end in each.source.bounds.values())
         self._read = 0
@@ -514,7 +525,7 @@ class TopicFeed:
         self.identity: dict[str, Any] = {
             "kind": "topics",
             "lateness": lateness,
-            "topics": [[each.kind, each.source.topic.id, sorted(each.source.bounds.items())] for each in readings],
+            "topics": [[each.why, each.source.topic.id, sorted(each.source.bounds.items())] for each in readings],
         }
 
     @property
@@ -549,7 +560,7 @@ class TopicFeed:
     def _judged(self, record: kafka.Record, reading: Reading, account: Account) -> Parsed | None:
         """What a record is, as of when it was written; None if it is nothing of this topic."""
         account.count("read")
-        headers = dict(record.headers) if reading.kind != "source" else {}
+        headers = dict(record.headers) if reading.why != "source" else {}
         came_from = headers.get("source", b"").decode(errors="replace").rpartition("/")[0]
         if came_from not in ("", self._name):
             account.count("elsewhere")

@@ -9,10 +9,12 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +27,14 @@ from bytewax.testing import run_main
 from commands.common import BadCommand, is_kafka, now_us
 from commands.places import Destination, Origin, Topics, destination_of, not_read, origin_of, source_of
 from config.settings import BadSettings, Settings
-from connectors import slack_export
+from connectors import logs, metrics, slack_export
 from connectors.console import Watched, console, quiet_engine
 from connectors.processes import run_parts, tell
 from connectors.recovery import RecoveryFolder, open_recovery
 from connectors.tokenizer import load_encoding
 from conversations.account import Account, sum_of
 from conversations.events import ts_text
-from conversations.shard import SHARDS, ChannelMoved
+from conversations.shard import SHARDS, ChannelMoved, Shard
 from dataflows.examples import Chunk, Following, close_account, make_examples, send_examples, send_letters, write_letters, write_lines
 
 PROGRAM = Path(__file__).parent.parent / "beepgpt.py"
@@ -111,14 +113,16 @@ def run_part(
     """One process's share of a run, to its end or until it is stopped."""
     stop = Stop()
     settings = job.settings
+    pulse = pulse_of(settings)
     following = following_of(
         job,
         origin,
         memory.note["started_at"] if memory is not None else now_us(),
         shards=SHARDS if origin.address is not None else SHARDS[part::parts],  # a topic's processes share its partitions
         recoverable=memory is not None,
-        is_stopping=stop,
+        is_stopping=asked_by(pulse, stop),
     )
+    watch = Watch(settings, origin, following, pulse)
     records = 0
     ended = False
 
@@ -130,6 +134,7 @@ def run_part(
     def end() -> None:
         nonlocal ended
         ended = True
+        pulse.end()
 
     source = source_of(
         origin,
@@ -139,6 +144,7 @@ def run_part(
         progress=read,
         partitions=lambda partition: partition % parts == part,
         warmup=job.warmup,
+        on_lag=watch.heard,
         group=settings.kafka.group if memory is not None else None,
     )
     fresh = memory is None or not memory.has_store(part)
@@ -149,6 +155,7 @@ def run_part(
     with ExitStack() as stack:
         stack.enter_context(memory.told() if memory is not None else nullcontext())
         stack.enter_context(stop.listening())
+        stack.enter_context(watch.served(part))
         stack.enter_context(quiet_engine())
         run_main(  # type: ignore[no-untyped-call]
             flow,
@@ -163,6 +170,69 @@ def run_part(
         "counts": sum_of(accounts).counts,
         "peak_memory_mb": _peak_memory_mb(),
     }
+
+
+def pulse_of(settings: Settings) -> metrics.Pulse:
+    """Whether a flow goes on. A sink that waits for its brokers keeps the source waiting, too, as long as it has patience."""
+    patience = settings.kafka.patience / 1e6
+    return metrics.Pulse(asked_within=max(60, patience + 30), heard_within=patience + 30)
+
+
+def asked_by(pulse: metrics.Pulse, stop: Stop) -> Callable[[], bool]:
+    """Whether the input stops; sources ask it whenever they are asked for records, which is the flow's pulse."""
+
+    def is_stopping() -> bool:
+        pulse.beat()
+        return stop()
+
+    return is_stopping
+
+
+def _version() -> str:
+    with suppress(PackageNotFoundError):
+        return version("beepgpt")
+    return "not installed"
+
+
+class Watch:
+    """What a monitor is told of one process of a run."""
+
+    def __init__(self, settings: Settings, origin: Origin, following: Following, pulse: metrics.Pulse) -> None:
+        self._pulse = pulse
+        self._run = settings.run
+        self._lags: dict[int, int] = {}
+        shards = following.shards_here
+        self._figures = metrics.Figures(
+            counts=lambda: sum_of(Account(shard.counts_here()) for shard in list(shards)).counts,
+            lags=lambda: dict(self._lags),
+            state=lambda: sum((Counter(shard.size()) for shard in list(shards)), Counter()),
+            newest=lambda: newest_of(list(shards)),
+            topic=origin.address.topic if origin.address is not None else "",
+            build={"version": _version(), "spec": settings.rules.spec},
+        )
+
+    def heard(self, ahead: Mapping[int, int]) -> None:
+        """The brokers answered, and told how many records each partition has ahead."""
+        self._pulse.heard()
+        self._lags.update(ahead)
+
+    @contextmanager
+    def served(self, part: int = 0) -> Iterator[None]:
+        """While in here, the settings' port answers; each further process has the next one. Raises CannotServe."""
+        if not self._run.metrics_port:
+            yield
+            return
+        with metrics.serve(self._run.metrics_port + part, self._run.metrics_host, self._figures, self._pulse):
+            yield
+
+
+def newest_of(shards: Sequence[Shard]) -> dict[str, int]:
+    """By partition: the time of the newest event or heartbeat that any shard read, microseconds."""
+    newest: dict[str, int] = {}
+    for shard in shards:
+        for partition, at in shard.newest().items():
+            newest[partition] = max(newest.get(partition, 0), at)
+    return newest
 
 
 def following_of(job: Job, origin: Origin, now: int, **more: Any) -> Following:
@@ -242,6 +312,9 @@ def run_in_parts(command: list[str], parts: int, watched: Watched, memory: Recov
     moved: list[str] = []
 
     def told(part: int, what: dict[str, Any]) -> None:
+        if "log" in what:
+            logs.write_line(what["log"])
+            return
         for channel in what.pop("channels", ()):
             if owners.setdefault(channel, part) != part and not moved:
                 moved.append(channel)
@@ -263,6 +336,7 @@ def run_in_parts(command: list[str], parts: int, watched: Watched, memory: Recov
 
 def work_on_part(job: Job, part: int) -> None:
     """A process that another one started: it tells how far it is, and at the end its account."""
+    logs.configure(job.settings.run.log_level, job.settings.run.log_format, lambda line: tell({"log": line}))
     origin = origin_of(job.source, job.include)
     memory = remember(job, origin, shared=True) if job.recovery is not None else None
     last = 0.0
@@ -346,11 +420,17 @@ def cluster_flow(settings: Settings) -> Dataflow:
     job = Job(settings.cluster.source, destination_of(settings.cluster.to, settings), settings)
     origin = origin_of(job.source, job.include)
     check_job(job, origin)
+    logs.configure(settings.run.log_level, settings.run.log_format)
     stop = Stop()
     stop.listen()
-    following = following_of(job, origin, now_us(), recoverable=True, is_stopping=stop)
+    pulse = pulse_of(settings)
+    following = following_of(job, origin, now_us(), recoverable=True, is_stopping=asked_by(pulse, stop))
+    watch = Watch(settings, origin, following, pulse)
     accounts: list[Account] = []
+    serving = ExitStack()
+    serving.enter_context(watch.served())
+    atexit.register(serving.close)
     atexit.register(lambda: log.info("account", extra={"account": sum_of(accounts).as_json()}))
-    source = source_of(origin, following, settings, group=settings.kafka.group)
+    source = source_of(origin, following, settings, on_lag=watch.heard, group=settings.kafka.group)
     log.info("started", extra={"source": job.source, "to": str(job.to)})
     return flow_of(source, following, job.to.sinks(fresh=False, on_closed=lambda: None), accounts.append)

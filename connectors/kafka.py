@@ -747,7 +747,7 @@ class _Reader:
         """All partitions that are open here; those that were assigned before keep their places."""
         if self._consumer is None:
             self._consumer = KafkaConsumer(**_consumer_options(self._source.connection))
-            self._heard, self._next_check = now, now + self._source.check_every
+            self._heard, self._next_check = now, now  # the lag is told at once
         before = set(self._consumer.assignment())
         self._consumer.assign([TopicPartition(self._source.name, each) for each in self._parts])
         for number, part in self._parts.items():

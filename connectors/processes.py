@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -14,6 +15,10 @@ from typing import Any
 
 STOPPED = (0, 130, 143)
 """Exit statuses of a process that ended as it should: by itself, or because it was asked to."""
+
+
+_TELLING = threading.Lock()
+"""Log lines come from several threads."""
 
 
 class PartFailed(Exception):
@@ -92,7 +97,8 @@ def _killed(status: int) -> str:
 def tell(what: dict[str, Any]) -> None:
     """A line to the process that started this one. If that is gone, this one stops as if it had been asked to."""
     try:
-        sys.stdout.write(json.dumps(what) + "\n")
-        sys.stdout.flush()
+        with _TELLING:
+            sys.stdout.write(json.dumps(what) + "\n")
+            sys.stdout.flush()
     except BrokenPipeError:
         os.kill(os.getpid(), signal.SIGTERM)

@@ -83,6 +83,8 @@ class Shard:
         self.heartbeats: dict[str, int] = {}
         """The latest heartbeat of each partition, which holds for channels that are first seen after it, too."""
         self.ended = False
+        self.resumed: dict[str, int] = {}
+        """What was counted before this process took over."""
         self._due: dict[str, list[tuple[int, str]]] = {}
         """By partition: a heap of (due, channel), one entry or a few for each channel that waits for something."""
         self._recoverable = recoverable
@@ -145,6 +147,10 @@ class Shard:
         account.count("open", sum(sum(waiting.is_open for waiting in followed.channel.opens) for followed in self.followed.values()))
         account.count("channels", len(self.followed))
         return account
+
+    def counts_here(self) -> dict[str, int]:
+        """What this process counted, and not those before it. Other threads may ask for it: the copy is made at once."""
+        return {what: times - self.resumed.get(what, 0) for what, times in dict(self.account.counts).items()}
 
     def newest(self) -> dict[str, int]:
         """By partition: the time of the newest event or heartbeat, microseconds. Other threads may ask for it."""
@@ -243,6 +249,7 @@ class Shard:
                 "Use the settings it was written with, or delete it and run again from the start."
             )
         self.account.counts.update(state["counts"])
+        self.resumed = dict(state["counts"])
         self.heartbeats.update(state["heartbeats"])
         self.ended = state["ended"]
         self._encoded = dict(state["channels"])

@@ -1,0 +1,331 @@
+"""What a long run tells a monitor over HTTP: figures for Prometheus, whether it is alive, and whether it is ready.
+
+Figures are asked for when they are scraped, and cost nothing in between. Counters begin at 0 in every process, as Prometheus
+expects: one that went on from a snapshot would fall back a little after a kill, and all of it would be counted again.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from socketserver import TCPServer, ThreadingMixIn
+from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, make_wsgi_app
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+ASKED_WITHIN = 60.0
+"""Seconds between two looks for records, above which a flow counts as hanging."""
+HEARD_WITHIN = 150.0
+"""Seconds between two answers of the brokers: longer than the patience after which a run gives up by itself."""
+REQUEST_PATIENCE = 10.0
+"""Seconds in which a client has to send its request."""
+MAX_REASONS = 100
+"""Different reasons that are told one by one, since each is a time series for ever: some come from what was read."""
+
+COUNTERS = {
+    "read": ("beepgpt_events_read_total", "Events read."),
+    "applied": ("beepgpt_events_applied_total", "Events that took effect."),
+    "duplicate": ("beepgpt_events_duplicate_total", "Copies of events that took effect."),
+    "late": ("beepgpt_events_late_total", "Events read when their channel's clock was already past them by more than the lateness."),
+    "heartbeats": ("beepgpt_heartbeats_total", "Heartbeats read."),
+    "points": ("beepgpt_points_made_total", "Points: moments at which a conversation's window changed."),
+    "examples": ("beepgpt_examples_total", "Examples made."),
+    "before_from": ("beepgpt_examples_before_from_total", "Examples that were not written, since they are older than what was asked for."),
+    "retractions": ("beepgpt_retractions_total", "Examples taken back, since a message of theirs was deleted."),
+}
+"""What a count is called there, by its name in the account."""
+BY_REASON = {
+    "ignored": ("beepgpt_events_ignored_total", "Events that are none of ours, by reason."),
+    "rejected": ("beepgpt_events_rejected_total", "Records that could not be used, by reason."),
+}
+"""The same for counts that the account keeps as `ignored:bot`."""
+ENDS = ("answered", "silent", "superseded", "elsewhere", "censored", "withheld", "empty", "merged")
+POINTS = ("beepgpt_points_total", "Points that came to an end, by how.")
+OTHERS = ("beepgpt_other_counts_total", "Counts of the account that have no name of their own here.")
+GAUGES = {
+    "channels": ("beepgpt_channels", "Channels of which something is kept."),
+    "conversations": ("beepgpt_windows", "Conversations whose windows are kept."),
+    "held": ("beepgpt_held_events", "Events that wait until nothing earlier can come."),
+}
+"""What the sizes of the state are called."""
+LAG = ("beepgpt_consumer_lag_records", "Records of the partition that are not read yet.")
+BEHIND = (
+    "beepgpt_seconds_behind_event_time",
+    "Now, minus the time of the partition's newest event or heartbeat; in a replay the age of what is being read.",
+)
+
+log = logging.getLogger(__name__)
+
+
+class CannotServe(Exception):
+    """The port can't be served; the message names it, and says what to do."""
+
+
+# Figures
+
+
+def _none() -> dict[Any, int]:
+    return {}
+
+
+@dataclass(frozen=True, eq=False)  # a registry keeps collectors as keys
+class Figures(Collector):
+    """A run's figures, read from functions whenever they are scraped: by another thread, so each gives plain values that are its own.
+
+    >>> figures = Figures(counts=lambda: {"read": 3, "ignored:bot": 1}, state=lambda: {"channels": 2})
+    >>> [(sample.name, sample.value) for metric in figures.collect() for sample in metric.samples if sample.value]
+    [('beepgpt_build_info', 1), ('beepgpt_events_read_total', 3), ('beepgpt_events_ignored_total', 1), ('beepgpt_channels', 2)]
+    """
+
+    counts: Callable[[], Mapping[str, int]] = _none
+    """The account's counts since this process started."""
+    lags: Callable[[], Mapping[int, int]] = _none
+    """By partition: records that are not read yet."""
+    state: Callable[[], Mapping[str, int]] = _none
+    """How many `channels`, `conversations` and `held` events are kept."""
+    newest: Callable[[], Mapping[str, int]] = _none
+    """By partition, `3` or `slack.events/3`: the time of the newest event read, microseconds."""
+    topic: str = ""
+    """Where it is read from."""
+    build: Mapping[str, str] = field(default_factory=dict)
+    """Such as `{"version": "0.1.0", "spec": "b81e…"}`: told as labels."""
+    clock: Callable[[], float] = time.time
+    """Seconds since 1970."""
+    _reasons: dict[str, set[str]] = field(default_factory=dict, init=False, repr=False)
+
+    def collect(self) -> Iterator[Metric]:
+        """All of it as it is now."""
+        yield InfoMetricFamily("beepgpt_build", "Which program this is, and which examples it makes.", value=dict(self.build))
+        yield from self._counted(dict(self.counts()))
+        sizes = self.state()
+        for key, (name, told) in GAUGES.items():
+            if key in sizes:
+                yield GaugeMetricFamily(name, told, value=sizes[key])
+        lag = GaugeMetricFamily(*LAG, labels=("topic", "partition"))
+        for number, records in sorted(self.lags().items()):
+            lag.add_metric((self.topic, str(number)), records)
+        yield lag
+        behind = GaugeMetricFamily(*BEHIND, labels=("topic", "partition"))
+        now = self.clock()
+        for partition, micros in sorted(self.newest().items()):
+            if micros:
+                behind.add_metric((self.topic, partition.removeprefix(f"{self.topic}/")), round(now - micros / 1_000_000, 3))
+        yield behind
+
+    def _counted(self, counts: dict[str, int]) -> Iterator[Metric]:
+        """Every count under its name; each is told once, and none is left out."""
+        for key, (name, told) in COUNTERS.items():
+            yield CounterMetricFamily(name, told, value=counts.pop(key, 0))
+        yield _labelled(POINTS, "end", {end: counts.pop(end, 0) for end in ENDS})
+        for key, of in BY_REASON.items():
+            given = {each: counts.pop(each) for each in list(counts) if each.startswith(f"{key}:")}
+            yield _labelled(of, "reason", self._by_reason(key, given))
+        if counts:
+            yield _labelled(OTHERS, "what", self._by_reason("", counts))
+
+    def _by_reason(self, key: str, counts: Mapping[str, int]) -> dict[str, int]:
+        """Counts by reason, as many as are told one by one: once told, always told."""
+        known = self._reasons.setdefault(key, set())
+        told: dict[str, int] = {}
+        for name, count in counts.items():
+            reason = name.partition(":")[2] if key else name
+            if reason not in known:
+                if len(known) < MAX_REASONS and re.fullmatch(r"[\w:.-]{1,64}", reason, re.ASCII):
+                    known.add(reason)
+                else:
+                    reason = "other"
+            told[reason] = told.get(reason, 0) + count
+        return told
+
+
+def _labelled(of: tuple[str, str], label: str, counts: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily(*of, labels=(label,))
+    for value, count in sorted(counts.items()):
+        family.add_metric((value,), count)
+    return family
+
+
+# Health
+
+
+class Pulse:
+    """Whether a flow goes on: it tells when it looks for records, and when the brokers answered.
+
+    >>> now = 0.0
+    >>> pulse = Pulse(asked_within=60, clock=lambda: now)
+    >>> pulse.why_not_ready()
+    'nothing was read yet: the flow is starting'
+    >>> pulse.beat()
+    >>> now = 75.0
+    >>> pulse.why_dead()
+    'the source was not asked for 75 seconds, and 60 are allowed: the flow hangs'
+    """
+
+    def __init__(
+        self,
+        *,
+        asked_within: float = ASKED_WITHIN,
+        heard_within: float = HEARD_WITHIN,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Both in seconds. A flow that waits for its sink does not ask its source: allow longer than the sink's patience."""
+        self._asked_within = asked_within
+        self._heard_within = heard_within
+        self._clock = clock
+        self._asked: float | None = None
+        self._heard: float | None = None
+        self._has_ended = False
+
+    def beat(self) -> None:
+        """The source is asked for records: cheap, for every time."""
+        self._asked = self._clock()
+
+    def heard(self) -> None:
+        """The brokers answered."""
+        self._heard = self._clock()
+
+    def end(self) -> None:
+        """All is read (or there is nothing to read for this process): nobody is asked any more."""
+        self._has_ended = True
+
+    def why_dead(self) -> str:
+        """What is wrong with the flow; empty if it is alive. One that has not begun is: rebuilding its state may take a while."""
+        if self._has_ended or self._asked is None:
+            return ""
+        now = self._clock()
+        if (since := now - self._asked) > self._asked_within:
+            return f"the source was not asked for {since:.0f} seconds, and {self._asked_within:.0f} are allowed: the flow hangs"
+        if self._heard is not None and (since := now - self._heard) > self._heard_within:
+            return f"the brokers did not answer for {since:.0f} seconds, and {self._heard_within:.0f} are allowed"
+        return ""
+
+    def why_not_ready(self) -> str:
+        """What is still missing; empty if the flow reads."""
+        if self._asked is None and not self._has_ended:
+            return "nothing was read yet: the flow is starting"
+        return self.why_dead()
+
+
+# HTTP
+
+
+class Server:
+    """Serves until it is closed, in a thread that does not keep the process alive."""
+
+    def __init__(self, http: WSGIServer) -> None:
+        self._http = http
+        self.host, self.port = http.server_address[:2]
+        """The port that was given by the system where 0 was asked for."""
+        self._thread = threading.Thread(target=http.serve_forever, args=(0.1,), name="metrics", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Gives the port back; to say it twice changes nothing."""
+        if self._thread.is_alive():
+            self._http.shutdown()
+            self._thread.join()
+            self._http.server_close()
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def serve(port: int, host: str, figures: Collector, pulse: Pulse) -> Server:
+    """`/metrics`, `/healthz` and `/readyz` on a port (0: a free one). Raises CannotServe."""
+    registry = CollectorRegistry()
+    registry.register(figures)
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        http = _Http(family, str(address[0]), port)
+    except (OSError, UnicodeError, OverflowError) as error:  # the last two: a host and a port that can't be
+        raise _cannot_serve(error, host, port) from error
+    http.set_app(_app(registry, pulse))
+    return Server(http)
+
+
+def _cannot_serve(error: Exception, host: str, port: int) -> CannotServe:
+    where = f"{host}:{port}"
+    number = getattr(error, "errno", None)
+    if number == errno.EADDRINUSE:
+        return CannotServe(f"metrics can't be served on {where}: the port is taken: stop what has it, or choose another (--metrics-port)")
+    if number == errno.EACCES:
+        return CannotServe(f"metrics can't be served on {where}: this user may not have the port: choose one above 1023 (--metrics-port)")
+    if number == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror | UnicodeError):
+        return CannotServe(f"metrics can't be served on {where}: {host!r} is no address of this machine: check --metrics-host")
+    return CannotServe(f"metrics can't be served on {where}: {error}: check --metrics-host and --metrics-port")
+
+
+def _app(registry: CollectorRegistry, pulse: Pulse) -> WSGIApplication:
+    """Three pages, and a word about them for whoever asks for another."""
+    metrics = make_wsgi_app(registry)
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        try:
+            if path == "/metrics":
+                return metrics(environ, start_response)  # type: ignore[no-any-return]
+            status, line = _told(environ["REQUEST_METHOD"], path, pulse)
+        except Exception as error:
+            log.exception("a page could not be served", extra={"path": path})
+            status, line = HTTPStatus.INTERNAL_SERVER_ERROR, f"{type(error).__name__}: the log says more"
+        body = f"{line}\n".encode()
+        headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers.append(("Allow", "GET, HEAD"))
+        start_response(f"{status.value} {status.phrase}", headers)
+        return [body] if environ["REQUEST_METHOD"] != "HEAD" else []
+
+    return app
+
+
+def _told(method: str, path: str, pulse: Pulse) -> tuple[HTTPStatus, str]:
+    """What a probe is told, in a line."""
+    if path not in ("/healthz", "/readyz"):
+        return HTTPStatus.NOT_FOUND, "there are /metrics, /healthz and /readyz"
+    if method not in ("GET", "HEAD"):
+        return HTTPStatus.METHOD_NOT_ALLOWED, "GET it"
+    wrong = pulse.why_dead() if path == "/healthz" else pulse.why_not_ready()
+    return (HTTPStatus.SERVICE_UNAVAILABLE, wrong) if wrong else (HTTPStatus.OK, "alive" if path == "/healthz" else "ready")
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = REQUEST_PATIENCE
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Probes come every few seconds: no line for each."""
+
+
+class _Http(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+    def __init__(self, family: int, host: str, port: int) -> None:
+        self.address_family = family
+        super().__init__((host, port), _Handler)
+
+    def server_bind(self) -> None:
+        """As its parents do it, but without asking a name server who this machine is, which can take long where there is none."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.setup_environ()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that goes away, or never says what it wants, is no event of note."""
+        log.debug("a request was not finished", exc_info=True)
