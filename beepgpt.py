@@ -13,7 +13,7 @@ from bytewax.outputs import Sink
 from bytewax.testing import TestingSink, TestingSource
 from bytewax.visualize import to_mermaid
 
-from commands import audit, dead_letters, demo, examples, topics
+from commands import audit, dead_letters, demo, examples, ingest, topics
 from commands.common import BadCommand
 from commands.running import cluster_flow, flow_of
 from config.settings import BadSettings, read_settings
@@ -48,7 +48,7 @@ def beepgpt() -> None:
     """Live chat to training examples and predictions that can be trusted."""
 
 
-for command in (examples.examples, topics.topics, dead_letters.dead_letters, audit.audit, demo.demo):
+for command in (examples.examples, topics.topics, ingest.ingest, dead_letters.dead_letters, audit.audit, demo.demo):
     app.command()(command)
 
 

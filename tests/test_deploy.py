@@ -1,0 +1,616 @@
+"""What is deployed works: the files are valid, images are pinned, commands run, figures exist."""
+
+import gc
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import kubernetes_validate  # type: ignore[import-untyped]
+import promql_parser
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from config.settings import read_settings
+from connectors.kafka import Connection, begin_and_end_offsets, describe_topics
+from connectors.metrics import ENDS, Figures
+from connectors.workspace_maker import Plan, write_export
+from tests.broker import Broker, free_ports
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from kafka import KafkaAdminClient  # type: ignore[import-untyped]
+
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # kafka-python leaves those that can't connect
+
+ROOT = Path(__file__).parents[1]
+KUBERNETES = ROOT / "deploy" / "kubernetes"
+WAYS = ("one-pod", "cluster")
+"""The ways of running that there are manifests for; each stands on `base`."""
+OURS = "beepgpt"
+PATIENCE = 60
+"""Seconds in which a flow has to start, and to make something."""
+
+
+# What the files say
+
+
+def document(path: Path) -> Any:
+    return yaml.safe_load(path.read_text("utf-8"))
+
+
+@cache
+def services() -> dict[str, Any]:
+    found: dict[str, Any] = document(ROOT / "docker-compose.yml")["services"]
+    return found
+
+
+@cache
+def manifests(folder: str) -> list[dict[str, Any]]:
+    """All objects of a folder, and of the base where it stands on that."""
+    made = document(KUBERNETES / folder / "kustomization.yaml")
+    found: list[dict[str, Any]] = []
+    for each in made["resources"]:
+        if each == "../base":
+            found += manifests("base")
+        else:
+            found += yaml.safe_load_all((KUBERNETES / folder / each).read_text("utf-8"))
+    return found
+
+
+def of_kind(folder: str, kind: str) -> dict[str, Any]:
+    """The folder's only object of that kind."""
+    (found,) = (each for each in manifests(folder) if each["kind"] == kind)
+    return found
+
+
+def pods(folder: str) -> list[dict[str, Any]]:
+    return [each["spec"]["template"]["spec"] for each in manifests(folder) if "template" in each["spec"]]
+
+
+def containers(folder: str) -> list[dict[str, Any]]:
+    return [each for pod in pods(folder) for each in (*pod.get("initContainers", []), *pod["containers"])]
+
+
+def base_settings() -> dict[str, str]:
+    """What the ConfigMap of the base holds."""
+    lines = (KUBERNETES / "base" / "settings.env").read_text("utf-8").splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def base_images() -> list[str]:
+    return re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)
+
+
+def copied() -> list[str]:
+    """What the Dockerfile takes from the repository."""
+    lines = re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)
+    return [name for line in lines for name in line.split()]
+
+
+def flag(command: list[str], name: str) -> str:
+    """The value of `--name=value` in a command."""
+    (value,) = (each.partition("=")[2] for each in command if each.startswith(f"{name}="))
+    return value
+
+
+# The files
+
+
+def test_the_compose_file_is_valid():
+    """By the Compose specification's own schema."""
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(ROOT / "docker-compose.yml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_image_is_pinned_by_its_full_version():
+    """Nothing is called latest, or only 3; and ours is of this version."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    images = [each["image"] for each in services().values()] + base_images()
+    images += [each["image"] for folder in WAYS for each in containers(folder)]
+    theirs = [image for image in images if not image.startswith(f"{OURS}:")]
+
+    assert len(theirs) >= 5
+    for image in theirs:
+        assert re.fullmatch(r"[\w./-]+:v?\d+\.\d+\.\d+(-[\w.-]+)?(@sha256:[0-9a-f]{64})?", image)
+    assert {image for image in images if image not in theirs} == {f"{OURS}:{version}"}
+    for folder in WAYS:
+        assert document(KUBERNETES / folder / "kustomization.yaml")["images"][0]["newTag"] == version
+
+
+def test_what_the_image_is_built_from_is_enough(tmp_path):
+    """The files that the Dockerfile copies make a package whose program runs."""
+    source = tmp_path / "source"
+    for name in copied():
+        for path in [ROOT / name] if (ROOT / name).is_file() else sorted((ROOT / name).rglob("*.*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                to = source / path.relative_to(ROOT)
+                to.parent.mkdir(parents=True, exist_ok=True)
+                to.write_bytes(path.read_bytes())
+    build = [sys.executable, "-c", "from setuptools import build_meta; print(build_meta.build_wheel('.'))"]
+    made = subprocess.run(build, cwd=source, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    ZipFile(source / made.stdout.split()[-1]).extractall(tmp_path / "installed")
+    run = [sys.executable, "-P", "-c", "import beepgpt; print(beepgpt.__file__); beepgpt.main()", "--help"]
+    plain = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path / "installed")}
+    done = subprocess.run(run, cwd=tmp_path, env=plain, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(tmp_path))
+
+
+def test_nothing_else_is_sent_to_the_builder():
+    """.dockerignore lets through what the Dockerfile copies: no history, no data, no secrets."""
+    first, *lines = [line for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if not line.startswith("#")]
+
+    assert first == "*"
+    assert {line[1:] for line in lines if line.startswith("!")} == set(copied())
+
+
+def test_the_image_runs_as_nobody_special():
+    """The last user is a number that isn't root's, and Kubernetes is told the same one."""
+    *_, user = re.findall(r"^USER (\d+):\d+$", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)
+
+    assert int(user) > 0
+    for folder in WAYS:
+        for pod in pods(folder):
+            assert pod["securityContext"]["runAsNonRoot"] and pod["securityContext"]["runAsUser"] == int(user)
+        for each in containers(folder):
+            assert each["securityContext"]["readOnlyRootFilesystem"] and not each["securityContext"]["allowPrivilegeEscalation"]
+
+
+@pytest.mark.parametrize("folder", WAYS)
+def test_the_manifests_are_valid(folder: str):
+    """By Kubernetes' own schemas, where an unknown field is an error."""
+    for each in manifests(folder):
+        kubernetes_validate.validate(each, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_the_pod_monitor_asks_for_every_port_that_there_is():
+    """Its kind is no part of Kubernetes, so only its names can be checked."""
+    monitor = document(KUBERNETES / "pod-monitor.yaml")
+    ports = {each["name"] for folder in WAYS for one in containers(folder) for each in one.get("ports", [])} - {"cluster"}
+
+    assert {each["port"] for each in monitor["spec"]["podMetricsEndpoints"]} == ports
+    assert monitor["spec"]["selector"] == of_kind("cluster", "StatefulSet")["spec"]["selector"]
+
+
+@pytest.mark.parametrize("folder", WAYS)
+def test_what_manifests_refer_to_is_there(folder: str):
+    """Claims, ConfigMaps, volumes and the ports of probes."""
+    made = [document(KUBERNETES / each / "kustomization.yaml") for each in ("base", folder)]
+    maps = {each["name"] for one in made for each in one.get("configMapGenerator", [])}
+    claims = {each["metadata"]["name"] for each in manifests(folder) if each["kind"] == "PersistentVolumeClaim"}
+    claimed = {each["metadata"]["name"] for each in of_kind(folder, "StatefulSet")["spec"].get("volumeClaimTemplates", [])}
+
+    for pod in pods(folder):
+        volumes = {each["name"]: each for each in pod["volumes"]}
+        assert {each["configMap"]["name"] for each in volumes.values() if "configMap" in each} <= maps
+        assert {each["persistentVolumeClaim"]["claimName"] for each in volumes.values() if "persistentVolumeClaim" in each} <= claims
+        for each in (*pod.get("initContainers", []), *pod["containers"]):
+            assert {one["name"] for one in each["volumeMounts"]} <= volumes.keys() | claimed
+            assert {one["configMapRef"]["name"] for one in each.get("envFrom", [])} <= maps
+            probes = [each[name] for name in ("startupProbe", "livenessProbe", "readinessProbe") if name in each]
+            assert {one["httpGet"]["port"] for one in probes} <= {one["name"] for one in each.get("ports", [])}
+
+
+@pytest.mark.parametrize("folder", WAYS)
+def test_a_flow_is_probed_and_has_time_to_stop(folder: str):
+    """Three probes, of what the program serves; and longer to stop than a snapshot takes to come."""
+    pod = of_kind(folder, "StatefulSet")["spec"]["template"]["spec"]
+    (flow,) = pod["containers"]
+
+    asked = {name: flow[name]["httpGet"]["path"] for name in ("startupProbe", "livenessProbe", "readinessProbe")}
+    assert asked == {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/readyz"}
+    assert pod["terminationGracePeriodSeconds"] > 2 * read_settings(environ={}).run.snapshot_every / 1_000_000
+
+
+@pytest.mark.parametrize("folder", WAYS)
+def test_settings_in_manifests_are_known(folder: str):
+    """A misspelt variable would stop the program; and no variable comes from a service's name."""
+    for pod in pods(folder):
+        assert pod["enableServiceLinks"] is False
+        for each in containers(folder):
+            given = environment(each, "pod-0", base_settings())
+            read_settings(environ={name: value for name, value in given.items() if name.startswith("BEEPGPT_")})
+
+
+def test_no_secret_stands_in_a_file():
+    """Passwords are referred to; where there is none, nobody can log in."""
+    for path in [ROOT / "docker-compose.yml", *(ROOT / "deploy").rglob("*.*")]:
+        for line in path.read_text("utf-8").splitlines():
+            assert not re.search(r"(?i)(password|secret)\w*\s*[=:]\s*[\"']?\w", line), f"{path.name}: {line}"
+
+
+def test_a_cluster_has_as_many_pods_as_hosts():
+    """Each pod is in the list of hosts, in the order of their numbers, at the port that Bytewax listens on."""
+    made = document(KUBERNETES / "cluster" / "kustomization.yaml")
+    pod_set = of_kind("cluster", "StatefulSet")
+    name, service = pod_set["metadata"]["name"], pod_set["spec"]["serviceName"]
+    hosts = (KUBERNETES / "cluster" / "hosts").read_text("utf-8").split()
+    ports = {each["name"]: each["port"] for each in of_kind("cluster", "Service")["spec"]["ports"]}
+
+    assert made["replicas"] == [{"name": name, "count": len(hosts)}]
+    assert pod_set["spec"]["replicas"] == len(hosts)
+    assert hosts == [f"{name}-{number}.{service}:{ports['cluster']}" for number in range(len(hosts))]
+
+
+def test_one_pod_shows_a_port_for_each_process():
+    """From the metrics port on, as many as there are workers."""
+    (flow,) = of_kind("one-pod", "StatefulSet")["spec"]["template"]["spec"]["containers"]
+    first, workers = int(base_settings()["BEEPGPT_RUN__METRICS_PORT"]), int(flag(flow["command"], "--workers"))
+
+    assert [each["containerPort"] for each in flow["ports"]] == list(range(first, first + workers))
+
+
+def test_the_page_names_files_that_exist():
+    """What docs/cluster.md tells to read, edit or apply is there."""
+    named = re.findall(r"\b(?:deploy|tests)/[\w./-]*\w", (ROOT / "docs" / "cluster.md").read_text("utf-8"))
+
+    assert len(set(named)) >= 5
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+# What is shown
+
+
+def test_prometheus_asks_every_process_of_the_flow():
+    """Its targets are the compose file's service and as many ports as it has workers; its own file is where it is told."""
+    config = document(ROOT / "deploy" / "prometheus.yml")
+    command = services()["examples"]["command"]
+    first, workers = int(flag(command, "--metrics-port")), int(flag(command, "--workers"))
+    targets = {each["job_name"]: [one for given in each["static_configs"] for one in given["targets"]] for each in config["scrape_configs"]}
+    where = flag(services()["prometheus"]["command"], "--config.file")
+
+    assert targets == {"examples": [f"examples:{port}" for port in range(first, first + workers)]}
+    assert f"./deploy/prometheus.yml:{where}:ro" in services()["prometheus"]["volumes"]
+
+
+def test_grafana_finds_prometheus_and_the_dashboard():
+    """The addresses and folders that it is told are the compose file's."""
+    folder = ROOT / "deploy" / "grafana" / "provisioning"
+    (source,) = document(folder / "datasources" / "prometheus.yaml")["datasources"]
+    (provider,) = document(folder / "dashboards" / "beepgpt.yaml")["providers"]
+    grafana = services()["grafana"]
+    mounted = dict(each.split(":")[:2] for each in grafana["volumes"])
+
+    assert source["url"] == "http://prometheus:9090"
+    assert mounted["./deploy/grafana/dashboards"] == provider["options"]["path"]
+    assert mounted["./deploy/grafana/provisioning"] == "/etc/grafana/provisioning"
+    home = Path(grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    assert (ROOT / "deploy" / "grafana" / "dashboards" / home.name).is_file()
+
+
+def dashboard() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((ROOT / "deploy" / "grafana" / "dashboards" / "beepgpt.json").read_text("utf-8"))
+    return found
+
+
+def queries() -> list[tuple[str, str, str]]:
+    """Title, PromQL with Grafana's variables filled in, legend."""
+    variables = {"$__rate_interval": "1m", "$job": ".+"}
+    found = []
+    for panel in dashboard()["panels"]:
+        for target in panel["targets"]:
+            text = target["expr"]
+            for name, value in variables.items():
+                text = text.replace(name, value)
+            found.append((panel["title"], text, target["legendFormat"]))
+    return found
+
+
+@cache
+def exported() -> dict[str, set[str]]:
+    """Every figure that a flow serves, with its labels, and what Prometheus adds."""
+    counts = dict.fromkeys(("read", "applied", "duplicate", "late", "examples", "retractions", "heartbeats", *ENDS), 1)
+    registry = CollectorRegistry()
+    figures = Figures(
+        counts=lambda: counts | {"ignored:bot": 1, "rejected:not_json": 1},
+        lags=lambda: {0: 1},
+        state=lambda: {"channels": 1, "conversations": 1, "held": 1},
+        newest=lambda: {"0": 1},
+    )
+    registry.register(figures)
+    ProcessCollector(registry=registry)
+    found: dict[str, set[str]] = {"up": {"job", "instance"}}
+    for family in text_string_to_metric_families(generate_latest(registry).decode()):
+        for sample in family.samples:
+            found.setdefault(sample.name, {"job", "instance"}).update(sample.labels)
+    return found
+
+
+def test_the_dashboard_asks_for_figures_that_exist():
+    """Every query is PromQL, and names figures and labels that a flow serves."""
+    for title, text, _ in queries():
+        selectors: list[promql_parser.VectorSelector] = []
+        by: list[str] = []
+
+        def visit(node: promql_parser.Expr, selectors: list[Any] = selectors, by: list[str] = by) -> None:
+            if isinstance(node, promql_parser.VectorSelector):
+                selectors.append(node)
+            elif isinstance(node, promql_parser.MatrixSelector):
+                selectors.append(node.vector_selector)
+            elif isinstance(node, promql_parser.AggregateExpr) and node.modifier is not None:
+                by.extend(node.modifier.labels)
+
+        promql_parser.walk(promql_parser.parse(text), visit)
+
+        assert selectors, title
+        for selector in selectors:
+            assert selector.name in exported(), f"{title}: {text}"
+            assert set(by) <= exported()[selector.name], f"{title}: {text}"
+
+
+def test_counters_are_shown_as_rates():
+    """A counter by itself only grows, and falls when a process starts again."""
+    for title, text, _ in queries():
+        for name in re.findall(r"\b\w+_total\b", text):
+            assert re.search(rf"\b(rate|increase)\({name}\{{", text), f"{title}: {text}"
+
+
+def test_a_legend_names_labels_that_its_query_keeps():
+    """Else it would be empty."""
+    for title, text, legend in queries():
+        kept = set(re.findall(r"\bby \(([^)]*)\)", text)[0].replace(" ", "").split(",")) if " by " in text else {"instance"}
+
+        assert set(re.findall(r"\{\{(\w+)\}\}", legend)) <= kept, title
+
+
+def test_panels_can_be_told_apart():
+    """By their numbers and titles; none stands on another."""
+    panels = dashboard()["panels"]
+    places = [each["gridPos"] for each in panels]
+    fields = [(place["x"] + x, place["y"] + y) for place in places for x in range(place["w"]) for y in range(place["h"])]
+
+    assert len({each["id"] for each in panels}) == len({each["title"] for each in panels}) == len(panels)
+    assert len(set(fields)) == len(fields)
+    assert max(x for x, _ in fields) < 24
+
+
+def test_dashboard_chooses_jobs_by_a_figure_that_exists():
+    """The list of jobs comes from a query, too."""
+    (jobs,) = (each for each in dashboard()["templating"]["list"] if each["name"] == "job")
+
+    assert re.fullmatch(r"label_values\((\w+), job\)", jobs["query"]["query"]).group(1) in exported()  # type: ignore[union-attr]
+
+
+# The commands, outside containers
+
+
+def environment(container: Mapping[str, Any], pod: str, settings: Mapping[str, str]) -> dict[str, str]:
+    """The variables that Kubernetes would set: no secret was made, and what is optional is then left out."""
+    given = dict(settings) if container.get("envFrom") else {}
+    own: dict[str, str] = {}
+    for each in container.get("env", []):
+        source = each.get("valueFrom", {})
+        if "configMapKeyRef" in source:
+            own[each["name"]] = settings[source["configMapKeyRef"]["key"]]
+        elif "fieldRef" in source:
+            assert source["fieldRef"]["fieldPath"] == "metadata.name"
+            own[each["name"]] = pod
+        elif "secretKeyRef" in source:
+            assert source["secretKeyRef"]["optional"]
+        else:
+            own[each["name"]] = expanded(each["value"], own)  # from what stands before it, and not from envFrom
+    return given | own
+
+
+def expanded(text: str, variables: Mapping[str, str]) -> str:
+    """`$(NAME)`, as Kubernetes fills it in; a name that is unknown stays as it is."""
+    return re.sub(r"\$\((\w+)\)", lambda found: variables.get(found[1], found[0]), text)
+
+
+@dataclass(frozen=True)
+class Here:
+    """This machine in the place of a container: which addresses and folders stand for its own."""
+
+    folder: Path
+    instead: Mapping[str, str]
+
+    def place(self, text: str) -> str:
+        for theirs, ours in self.instead.items():
+            text = text.replace(theirs, ours)
+        return text
+
+    def start(self, command: list[str], variables: Mapping[str, str] | None = None, log: str = "log") -> subprocess.Popen[bytes]:
+        """Starts a container's command; what it says goes to a file."""
+        argv = [self.place(each) for each in command]
+        programs = {"beepgpt": [sys.executable, str(ROOT / "beepgpt.py")], "python": [sys.executable]}
+        argv[:1] = programs.get(argv[0], argv[:1])
+        ours = {name: value for name, value in os.environ.items() if not name.startswith(("BEEPGPT_", "BYTEWAX_"))}
+        ours["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{ours['PATH']}"
+        ours["PYTHONPATH"] = str(ROOT)
+        ours |= {name: self.place(value) for name, value in (variables or {}).items()}
+        with (self.folder / log).open("ab") as file:
+            return subprocess.Popen(argv, cwd=self.folder, env=ours, stdout=file, stderr=file, stdin=subprocess.DEVNULL)
+
+    def run(self, command: list[str], variables: Mapping[str, str] | None = None) -> None:
+        """Runs a container's command to its end, which has to be a good one."""
+        status = self.start(command, variables).wait(PATIENCE)
+        assert status == 0, f"{command} ended with {status}: {self.said()}"
+
+    def said(self, log: str = "log") -> str:
+        return (self.folder / log).read_text("utf-8", "replace")[-3000:]
+
+
+@contextmanager
+def stopped_at_the_end(processes: list[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Whatever happens in here, none of them is left."""
+    try:
+        yield
+    finally:
+        for each in processes:
+            if each.poll() is None:
+                each.kill()
+            each.wait()
+
+
+def ports_in_a_row(count: int) -> int:
+    """The first of as many free ports, one after the other."""
+    for _ in range(100):
+        (first,) = free_ports(1)
+        with ExitStack() as stack:
+            try:
+                for port in range(first, first + count):
+                    stack.enter_context(listening(port))
+            except OSError:
+                continue
+        return first
+    raise AssertionError(f"no {count} free ports in a row")
+
+
+@contextmanager
+def listening(port: int) -> Iterator[None]:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        yield
+
+
+def answers(port: int, path: str) -> str | None:
+    """What is served there; None if nothing is, or not yet."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return str(answer.read().decode())
+    except (urllib.error.URLError, OSError):
+        return None
+
+
+def wait_until(is_so: Callable[[], object], what: str, said: Callable[[], str]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not is_so():
+        assert time.monotonic() < deadline, f"{what}: not within {PATIENCE} s: {said()}"
+        time.sleep(0.2)
+
+
+def count(connection: Connection, topic: str) -> int:
+    offsets: dict[int, tuple[int, int]] = begin_and_end_offsets(connection, topic)
+    return sum(end - begin for begin, end in offsets.values())
+
+
+@pytest.fixture
+def connection(mortal_broker: Broker) -> Iterator[Connection]:
+    """A broker without topics of ours, before and after; one that somebody else runs is not touched."""
+    connection = Connection(mortal_broker.bootstrap)
+
+    def forget_ours() -> None:
+        admin = KafkaAdminClient(bootstrap_servers=connection.bootstrap)
+        admin.delete_topics([name for name in describe_topics(connection) if name.startswith("slack.")])
+        admin.close()
+        wait_until(lambda: not any(name.startswith("slack.") for name in describe_topics(connection)), "topics are deleted", str)
+
+    forget_ours()
+    yield connection
+    forget_ours()
+    gc.collect()
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Path:
+    path = tmp_path / "export.zip"
+    write_export(Plan(messages=2_000, days=7, channels=12, people=30), path)
+    return path
+
+
+def check_flow(
+    connection: Connection, flow: list[subprocess.Popen[bytes]], ports: list[int], grace: float, said: Callable[[], str]
+) -> None:
+    """It gets ready, makes examples, serves every figure of the dashboard, and stops when it is asked to."""
+
+    def is_up() -> bool:
+        assert all(each.poll() is None for each in flow), f"a process ended: {said()}"
+        return all(answers(port, "/readyz") for port in ports)
+
+    wait_until(is_up, "the flow is ready", said)
+    wait_until(lambda: count(connection, "slack.examples"), "there are examples", said)
+    assert all(answers(port, "/healthz") for port in ports)
+    served = "".join(answers(port, "/metrics") or "" for port in ports)
+    for name in (name for name in exported() if name.startswith("beepgpt_") and any(name in text for _, text, _ in queries())):
+        assert f"# TYPE {name} " in served, name
+    for each in flow:
+        each.send_signal(signal.SIGTERM)
+    assert [each.wait(grace) for each in flow] == [0] * len(flow), said()
+
+
+@pytest.mark.slow
+def test_every_command_of_the_compose_file_runs(connection: Connection, export: Path, tmp_path: Path):
+    """Topics are made, an export is put on them, and examples come until they are stopped."""
+    flow = services()["examples"]
+    workers = int(flag(flow["command"], "--workers"))
+    port = ports_in_a_row(workers)
+    recovery = tmp_path / "recovery"
+    recovery.mkdir()
+    places = {"kafka:19092": connection.bootstrap, "/recovery": str(recovery), "/import/export.zip": str(export), "9464": str(port)}
+    here = Here(tmp_path, places)
+    ours = {name for name, each in services().items() if each["image"].startswith(f"{OURS}:")}
+
+    assert ours == {"topics", "ingest", "examples"}, "a new service is run here, too"
+    here.run(services()["topics"]["command"])
+    here.run(services()["topics"]["command"])
+    here.run(services()["ingest"]["command"])
+    process = here.start(flow["command"])
+    with stopped_at_the_end([process]):
+        wait_until(lambda: answers(port, "/readyz"), "the flow is ready", here.said)
+        here.run(flow["healthcheck"]["test"][1:])
+        grace = float(flow["stop_grace_period"].removesuffix("s"))
+        check_flow(connection, [process], list(range(port, port + workers)), grace, here.said)
+    with pytest.raises(AssertionError, match="ended with 1"):
+        here.run(flow["healthcheck"]["test"][1:])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", WAYS)
+def test_every_command_of_the_manifests_runs(connection: Connection, export: Path, tmp_path: Path, folder: str):
+    """The same on Kubernetes: all pods at once, with the variables and files that they would have."""
+    settings = base_settings() | {"KAFKA": connection.bootstrap}
+    job, pod_set = of_kind(folder, "Job"), of_kind(folder, "StatefulSet")
+    (topics,) = job["spec"]["template"]["spec"]["containers"]
+    pod = pod_set["spec"]["template"]["spec"]
+    (flow,) = pod["containers"]
+    pods = [f"{pod_set['metadata']['name']}-{number}" for number in range(pod_set["spec"]["replicas"])]
+    first = ports_in_a_row(len(pods) * len(flow["ports"]))
+    hosts = tmp_path / "hosts"
+    hosts.write_text("".join(f"127.0.0.1:{port}\n" for port in free_ports(len(pods))))
+    recovery = tmp_path / "recovery"
+    recovery.mkdir()
+    places = {"/recovery": str(recovery), "/etc/beepgpt/hosts": str(hosts), "$BYTEWAX_POD_NAME.beepgpt-examples": "localhost"}
+    here = Here(tmp_path, places)
+
+    def command(container: dict[str, Any], variables: dict[str, str]) -> list[str]:
+        return [expanded(each, variables) for each in container["command"]]
+
+    given = environment(topics, "beepgpt-topics", settings)
+    here.run(command(topics, given), given)
+    Here(tmp_path, {"kafka:19092": connection.bootstrap, "/import/export.zip": str(export)}).run(services()["ingest"]["command"])
+    for name in pods:
+        for each in pod.get("initContainers", []):
+            given = environment(each, name, settings)
+            here.run(command(each, given), given)
+    started: list[subprocess.Popen[bytes]] = []
+    with stopped_at_the_end(started):
+        for number, name in enumerate(pods):
+            own_port = {"BEEPGPT_RUN__METRICS_PORT": str(first + number)}  # here they share one machine
+            given = environment(flow, name, settings) | own_port
+            started.append(here.start(command(flow, given), given, "flow"))
+        metrics = [each for each in flow["ports"] if each["name"].startswith("metrics")]
+        ports = list(range(first, first + len(pods) * len(metrics)))
+        check_flow(connection, started, ports, pod["terminationGracePeriodSeconds"], lambda: here.said("flow"))
+    assert list(recovery.rglob("*.sqlite3"))
