@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -19,11 +17,11 @@ from rich.table import Table
 
 from commands.common import BadCommand, connection_of, is_kafka, kinds_of, now_us, with_settings
 from commands.places import check_apart, not_read, origin_of, topic_of
-from commands.running import Stop
+from commands.running import Stop, peak_memory_mb
 from config.settings import Settings
 from connectors import jsonl, kafka, slack_export
 from connectors.console import Watched, console
-from connectors.kafka_ingest import WrongTopic, check_keeps, chunks_of, tails, wait_until_settled
+from connectors.kafka_ingest import WrongTopic, check_keeps, chunks_of, tails
 from connectors.sorting import Sorter
 from conversations.account import Account
 from conversations.events import Parsed, Reject, parse
@@ -52,12 +50,18 @@ LOOK_BACK = 20
 """Offsets at the end of each partition that tell how far an ingest came."""
 LOOK_FAR_BACK = 10_000
 """The same where others have written since."""
+SETTLED = 0.5
+"""Seconds in which nothing of this run may come to the topic: what a killed process sent last may still be on its way."""
+TRIES = 10
 BEAT_EVERY = 1.0
 """Real seconds between two heartbeats of a run at a pace."""
 TICK = 0.1
 """Seconds for which a run at a pace sleeps before it looks whether it is to stop."""
 ENDS = 64 * 2**10
 """Bytes at the beginning and the end of a file by which it is known again."""
+
+MOST_TOLD = 10
+"""Day files that can't be read, and are named; all of them are counted."""
 
 With = Literal["dead-letters", "late"]
 
@@ -157,7 +161,7 @@ def run_ingest(job: Job) -> tuple[dict[str, Any], int]:
         "ended": not stop(),
         "seconds": round(seconds, 3),
         "records_per_second": round(account["read"] / seconds, 1),
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1),
+        "peak_memory_mb": round(peak_memory_mb(), 1),
         "account": as_json(account),
         "does_not_add_up": check(account),
     }
@@ -200,6 +204,7 @@ def fill(
         return
     if found.others and span.items:
         raise closed_by_others(topic.name, found, span.items)
+    ends_before = all_ends(connection, topic.name)
     with kafka.Writer(connection, topic.name, patience=job.settings.kafka.patience / 1e6) as writer:
         pace = None if job.pace is None else Pace(job.pace, span, writer, plan, account)
         if pace is not None and span.items:
@@ -207,6 +212,9 @@ def fill(
         expected = write(feed.items(account), plan, writer, account, pace, stop, told)
     if not stop():
         check_all_there(connection, topic.name, expected)
+        if not found.is_begun:
+            written = sum(expected.values()) + account["heartbeats_added"] * topic.partitions
+            check_nothing_else(connection, topic.name, ends_before + written)
 
 
 def until_stopped(items: Iterator[Item], stop: Stop) -> Iterator[Item]:
@@ -265,8 +273,8 @@ def too_large(item: Item, most: int) -> kafka.NotDelivered:
     """The error for a record that the topic doesn't take, with the place where it stands."""
     return kafka.NotDelivered(
         f"{item.place}: a record of {len(item.record):,} bytes is larger than the {most:,} that the topic takes. Raise the topic's"
-        " max.message.bytes (for events 2 MiB are enough), or take the record out of the source; what came before it is written,"
-        " and the same command goes on"
+        " max.message.bytes (for events 2 MiB are enough), and the same command goes on: what came before it is written. Or take the"
+        " record out of the source, and name an empty topic"
     )
 
 
@@ -292,10 +300,12 @@ def look(connection: kafka.Connection, topic: str, run: str) -> Found:
             f"{topic}, partition {found.unclear[0]}: of its last {LOOK_FAR_BACK:,} records none is of this ingest, so that nobody knows"
             " what of it stands before them: name an empty topic"
         )
-    if found.is_begun:
-        wait_until_settled(connection, topic)
-        found = ends(LOOK_FAR_BACK)
-    return found
+    for _ in range(TRIES):
+        time.sleep(SETTLED)
+        before, found = found, ends(LOOK_FAR_BACK if found.others else LOOK_BACK)
+        if found.there == before.there:
+            return found
+    raise WrongTopic(f"{topic}: the same ingest is writing to it now: stop that first, or wait for its end")
 
 
 def closed_by_others(topic: str, found: Found, missing: int) -> WrongTopic:
@@ -316,6 +326,21 @@ def check_all_there(connection: kafka.Connection, topic: str, expected: dict[int
             )
 
 
+def check_nothing_else(connection: kafka.Connection, topic: str, expected: int) -> None:
+    """Raises WrongTopic if the partitions' ends together are beyond what is expected."""
+    if (more := all_ends(connection, topic) - expected) > 0:
+        raise WrongTopic(
+            f"{topic}: {more:,} records came from somebody else while this ingest wrote its own: the order of time is lost"
+            f" there. Let nobody else write, and ingest again to an empty topic; or put it in order:"
+            f" `beepgpt ingest kafka://{connection.bootstrap}/{topic} --to` another one"
+        )
+
+
+def all_ends(connection: kafka.Connection, topic: str) -> int:
+    """The sum of the partitions' ends: it grows by one with each record."""
+    return sum(end for _, end in kafka.begin_and_end_offsets(connection, topic).values())
+
+
 # At a pace
 
 
@@ -328,8 +353,8 @@ class Pace:
         self._writer = writer
         self._plan = plan
         self._account = account
-        self._began = time.monotonic()
-        self._next_beat = self._began + BEAT_EVERY
+        self._began: float | None = None
+        self._next_beat = 0.0
         self._due = self._origin = span.first or 0
         """The latest event time so far, and that at which this start begins."""
 
@@ -345,6 +370,9 @@ class Pace:
 
     def wait_for(self, item: Item, seq: int, send: Callable[[], None], stop: Stop) -> bool:
         """Sends what was collected and sleeps until the item is due; False if somebody asks to stop before."""
+        if self._began is None:  # what was there already took some time, too
+            self._began = time.monotonic()
+            self._next_beat = self._began + BEAT_EVERY
         due = self._plan.due(item)
         self._due = max(self._due, self._due if due is None else due)
         while (ahead := (self._due - self._reached()) / 1e6 / self._multiple) > 0:
@@ -357,7 +385,7 @@ class Pace:
         return True
 
     def _reached(self) -> int:
-        return self._origin + int((time.monotonic() - self._began) * self._multiple * 1e6)
+        return self._origin + int((time.monotonic() - (self._began or 0.0)) * self._multiple * 1e6)
 
     def _beat(self, seq: int, send: Callable[[], None]) -> None:
         """A heartbeat behind all before number `seq`, if one is due."""
@@ -383,11 +411,16 @@ class Feed(Protocol):
     """What is to be told of it at the end."""
 
     @property
-    def share(self) -> float: ...
+    def share(self) -> float:
+        """How much of it is done."""
+        ...
 
-    def prepare(self, account: Account, told: Callable[[], None]) -> None: ...
+    def prepare(self, account: Account, told: Callable[[], None]) -> None:
+        """What has to be done once, before the first item."""
 
-    def items(self, account: Account) -> Iterator[Item]: ...
+    def items(self, account: Account) -> Iterator[Item]:
+        """All of it, counted to the account."""
+        ...
 
 
 def feed_of(job: Job, stop: Stop, stack: ExitStack) -> Feed:
@@ -451,7 +484,8 @@ class ExportFeed:
             for reject in day.rejects:  # a file, and no record
                 account.count("read")
                 account.count(f"unusable:{reject.reason}")
-                self.told.append(f"{reject.place}: not written, as it can't be read ({reject.reason}: {reject.detail})")
+                if len(self.told) < MOST_TOLD:
+                    self.told.append(f"{reject.place}: not written, as it can't be read ({reject.reason}: {reject.detail})")
             yield day
 
 

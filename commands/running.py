@@ -168,7 +168,7 @@ def run_part(
         "signal": stop.signal,
         "records": records,
         "counts": sum_of(accounts).counts,
-        "peak_memory_mb": _peak_memory_mb(),
+        "peak_memory_mb": peak_memory_mb(),
     }
 
 
@@ -397,7 +397,8 @@ def report_of(job: Job, done: list[dict[str, Any]], seconds: float) -> dict[str,
     }
 
 
-def _peak_memory_mb() -> float:
+def peak_memory_mb() -> float:
+    """Of this process, since it started."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 

@@ -12,8 +12,8 @@ from config.settings import Settings
 from connectors import kafka
 from connectors.console import console
 
-FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
-"""State is built from a topic's beginning, and an ingested history is older than any retention."""
+FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1", "max.message.bytes": str(2 * 2**20)}
+"""State is built from a topic's beginning, an ingested history is older than any retention, and an event may have a megabyte."""
 COMPACTED = {"cleanup.policy": "compact"}
 """The last value of each id stays; a tombstone takes it away."""
 A_QUARTER = {"cleanup.policy": "delete", "retention.ms": str(90 * 24 * 3600 * 1000)}
