@@ -166,9 +166,21 @@ def parse(line: bytes, rules: Rules, now: int) -> Event | Ignored | Heartbeat:
     received = now
     if not bare and record.get("received_at") is not None:
         received = micros(record["received_at"])
-    if found.t is not None and found.t > received + DAY:
+    if any(t > received + DAY for t in named(found, inner)):
         raise Rejected("future")
     return found
+
+
+def named(found: Event | Ignored, inner: dict[str, Any]) -> Iterator[int]:
+    """Every time that a record's meaning hangs on: its own, and that of the message it is about."""
+    if found.t is not None:
+        yield found.t
+    if isinstance(found, Event):
+        yield found.ts
+    elif found.reason == "unchanged":
+        yield micros(inner["message"]["ts"])
+    elif inner["type"] in ("reaction_added", "reaction_removed") and found.reason != "not_a_message":
+        yield micros(inner["item"]["ts"])
 
 
 def parse_inner(inner: dict[str, Any], bare: bool, rules: Rules, event_id: str | None, line: bytes) -> Event | Ignored:

@@ -19,7 +19,7 @@ from connectors.slack_export import open_export, read_days
 from conversations.events import Heartbeat, Reject, parse
 from conversations.export import records_of
 from tests import oracle
-from tests.histories import Record, cases, late_arrivals, lines_of
+from tests.histories import Record, callback, cases, delete, edit, late_arrivals, lines_of, post, react
 from tests.support import NOW, ours, run_of
 
 thorough = settings(max_examples=8 * settings().max_examples, suppress_health_check=list(HealthCheck))
@@ -73,6 +73,33 @@ def test_they_agree_on_any_until(case: tuple[oracle.Rules, list[Record]], data: 
     until = data.draw(st.sampled_from(times), label="T") + data.draw(st.sampled_from([0, -1, 1, rules.horizon or 0, rules.lateness]))
 
     assert_agreement(lines_of(history), rules, until)
+
+
+SAID = NOW // oracle.SECOND * oracle.SECOND - oracle.DAY
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        post("C1", SAID, "ana"),
+        post("C1", SAID, "ana", subtype="channel_join"),
+        edit("C1", SAID - 1, SAID, "hi"),
+        edit("C1", SAID - 1, SAID, "hi", previous="hi"),
+        delete("C1", SAID - 1, SAID),
+        react("C1", None, SAID, "ana"),
+        react("C1", SAID - 1, SAID, "ana"),
+        react("C1", SAID - 1, SAID, ""),
+    ],
+)
+@pytest.mark.parametrize("horizon", [oracle.DAY, None])
+def test_they_agree_on_what_is_from_the_future(record: Record, horizon: int | None):
+    """A record is, whatever else it is, once one of its times is more than a day after it was received."""
+    for early, future in ((oracle.DAY, 0), (oracle.DAY + 1, 1)):
+        received = callback(record, "Ev1", received_at=oracle.stamp(SAID - early))
+        rules = oracle.Rules(horizon=horizon)
+
+        assert_agreement([received.line], rules)
+        assert run_of([received.line], ours(rules, candidates=False)).account["rejected:future"] == future
 
 
 # Real sets
