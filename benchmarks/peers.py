@@ -11,7 +11,6 @@ import ctypes
 import hashlib
 import json
 import os
-import platform
 import re
 import shutil
 import signal
@@ -33,6 +32,7 @@ if str(ROOT) not in sys.path:
 
 import orjson  # noqa: E402
 
+from benchmarks.common import last_words, machine  # noqa: E402
 from connectors import workspace_maker  # noqa: E402
 from connectors.workspace_maker import Plan, live_records, unchanged, undisturbed  # noqa: E402
 from tests.broker import Broker, NoBroker  # noqa: E402
@@ -215,19 +215,6 @@ def version_of(peer: str) -> str:
     ask = f"import importlib.metadata as m; print(m.version({PACKAGES[peer]!r}))"
     asked = subprocess.run([python_of(peer), "-c", ask], capture_output=True, text=True, check=False)
     return f"{PACKAGES[peer]} {asked.stdout.strip() or '?'}"
-
-
-def last_words(said: str) -> str:
-    """The error that a program told of at last, or its last lines, without the paths and addresses of this machine.
-
-    >>> last_words("at /home/ana/run.py\\nMemoryError: no more in /home/ana/run.py\\nBye.\\n")
-    'MemoryError: no more in …/run.py'
-    """
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Panic)\b", line)]
-    told = errors[-1] if errors else " | ".join(lines[-4:])
-    told = re.sub(r"\w+://\S+", "…", told)
-    return re.sub(r"(?:/[\w.@+~-]+)+/(?=[\w.@+~-])", "…/", told)[:600]
 
 
 # One run
@@ -430,19 +417,6 @@ class Bench:
 
 
 # Results
-
-
-def machine() -> dict[str, Any]:
-    """Where this was measured."""
-    models = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    memory = int(re.findall(r"^MemTotal:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)[0])
-    return {
-        "cpu": models[0] if models else platform.machine(),
-        "cores": os.cpu_count(),
-        "memory_gb": round(memory / 2**20, 1),
-        "system": platform.system(),
-        "python": platform.python_version(),
-    }
 
 
 def write_results(to: Path, rows: list[Row], limits: Limits, runs: int) -> None:

@@ -586,8 +586,12 @@ class Channel:
 
     def _sweep(self, t: int) -> None:
         self._since_sweep, self._last_sweep = 0, t
-        for conversation in [each for each in self.conversations.values() if self._is_too_old(each, t)]:
-            self._forget(conversation)
+        oldest = t - self.rules.thread_ttl
+        oldest_root = self.roots[0] if len(self.roots) >= self.rules.kept_roots else -1
+        suspected = [each for each in self.conversations.values() if each.changed < oldest or each.newest_root < oldest_root]
+        for conversation in suspected:
+            if self._is_too_old(conversation, t):
+                self._forget(conversation)
 
     def _forget(self, conversation: Conversation) -> None:
         del self.conversations[conversation.key]

@@ -70,7 +70,7 @@ def is_withheld(window: Sequence[Message]) -> bool:
 
 def is_empty(window: Sequence[Message]) -> bool:
     """Whether a window has nothing to show in a prompt."""
-    return not any(is_shown(message.text or "") for message in window)
+    return not is_shown(window[-1].text or "") and not any(is_shown(message.text or "") for message in window)
 
 
 def example_id(rules: Rules, conversation: str, prompt_ts: int, answer_ts: int | None) -> str:

@@ -203,9 +203,11 @@ class Shard:
         order, channel = followed.order, followed.channel
         order.clock = clock
         settled = clock - order.lateness
-        for event in order.released(settled):
-            self._apply(followed, event)
-        channel.close(settled if self.until is None else min(settled, self.until + 1), self.made)
+        held = order.held
+        while held and held[0].t < settled:
+            self._apply(followed, heappop(held))
+        if channel.opens:
+            channel.close(settled if self.until is None else min(settled, self.until + 1), self.made)
         next_due = followed.next_due()
         if self.until is not None and next_due > self.until + order.lateness:
             return  # nothing that `until` allows can happen here any more

@@ -58,7 +58,7 @@ def build_prompt(messages: Sequence[tuple[str, int]], encoding: Encoding, max_to
     The oldest are dropped until it fits; a single longer one keeps its beginning, cut at a whole character.
     """
     end = end_tokens(encoding)
-    shown = [(text, tokens) for text, tokens in messages if is_shown(text)]
+    shown = [unit for unit in messages if is_shown(unit[0])]
     while shown:
         prompt = SEPARATOR.join(text for text, _ in shown) + SUFFIX
         count = _count(prompt, shown, end, encoding)
@@ -73,7 +73,7 @@ def build_prompt(messages: Sequence[tuple[str, int]], encoding: Encoding, max_to
 def _count(prompt: str, shown: Sequence[tuple[str, int]], end: int, encoding: Encoding) -> int:
     if encoding.name not in ADDS_UP or any(_merges(one[0], after[0]) for one, after in pairwise(shown)):
         return len(encoding.encode_ordinary(prompt))
-    return sum(tokens for _, tokens in shown) + end
+    return sum([tokens for _, tokens in shown]) + end
 
 
 def _merges(one: str, after: str) -> bool:

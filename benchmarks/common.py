@@ -1,0 +1,188 @@
+"""What the benchmarks share: made-up streams, runs of the program, medians with their spread, files of results."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))  # run as a script, each finds ours beside it, installed or not
+
+from connectors import workspace_maker  # noqa: E402
+from connectors.slack_export import Reject, open_export, read_days  # noqa: E402
+from connectors.workspace_maker import Plan, live_records  # noqa: E402
+from conversations.export import records_of  # noqa: E402
+
+PROGRAM = ROOT / "beepgpt.py"
+RESULTS = Path(__file__).parent / "results"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "beepgpt" / "benchmarks"
+HUBSPOT = ROOT.parent / "shared" / "data" / "hubspot-dev-2016-2023.zip"
+LOADS_US = 1.5
+"""Microseconds that `orjson.loads` of a record takes on the machine that the targets are told for."""
+RECORDS_PER_POST = 1.3
+"""About: posts, and the edits, reactions and all else that comes with them."""
+
+
+class Failed(Exception):
+    """A run of the program failed; the message is its last words."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the program, in a process of its own."""
+
+    seconds: float
+    """Of the whole process, start-up and all."""
+    cpu_seconds: float
+    peak_mb: float
+    report: dict[str, Any]
+    """What the program says of itself; its own `seconds` begin after start-up."""
+
+
+def machine() -> dict[str, Any]:
+    """Where this was measured."""
+    models = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    memory = int(re.findall(r"^MemTotal:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)[0])
+    return {
+        "cpu": models[0] if models else platform.machine(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(memory / 2**20, 1),
+        "system": platform.system(),
+        "python": platform.python_version(),
+    }
+
+
+def last_words(said: str) -> str:
+    """The error that a program told of at last, or its last lines, without the paths and addresses of this machine.
+
+    >>> last_words("at /home/ana/run.py\\nMemoryError: no more in /home/ana/run.py\\nBye.\\n")
+    'MemoryError: no more in …/run.py'
+    """
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Panic)\b", line)]
+    told = errors[-1] if errors else " | ".join(lines[-4:])
+    told = re.sub(r"\w+://\S+", "…", told)
+    return re.sub(r"(?:/[\w.@+~-]+)+/(?=[\w.@+~-])", "…/", told)[:600]
+
+
+def options(what: str) -> argparse.Namespace:
+    """The flags that all benchmarks have."""
+    parser = argparse.ArgumentParser(description=what)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="a twentieth of the size, to see that it works; nothing is written")
+    return parser.parse_args()
+
+
+# Streams
+
+
+def made_records(events: int, *, channels: int, days: float, people: int) -> Iterator[bytes]:
+    """A made-up workspace's live stream, with all that goes wrong on the way, cut at so many records, a line each."""
+    plan = Plan(messages=int(events / RECORDS_PER_POST) + 1_000, days=days, channels=channels, people=people)
+    for record in islice(live_records(plan), events):
+        yield record.replace(b"\n", b" ") + b"\n"
+
+
+def made_file(events: int, *, channels: int, days: float, people: int = 2_000) -> Path:
+    """The same as a file: made once, and again when its maker changes."""
+    maker = Path(workspace_maker.__file__)
+    made_by = hashlib.sha256(maker.read_bytes() + maker.with_name("workspace_words.py").read_bytes()).hexdigest()[:12]
+    path = CACHE / f"{events}-{channels}-{days:g}-{people}-{made_by}.jsonl"
+    if not path.exists():
+        write_once(path, made_records(events, channels=channels, days=days, people=people))
+    return path
+
+
+def hubspot_file() -> Path | None:
+    """HubSpot's export as a file of events, as the export reader tells them; None where it is not."""
+    if not HUBSPOT.exists():
+        return None
+    path = CACHE / f"hubspot-{HUBSPOT.stat().st_size}.jsonl"
+    if not path.exists():
+        export = open_export(HUBSPOT)
+        days = ((channel, [day for day in read_days(export, channel) if not isinstance(day, Reject)]) for channel in export.channels)
+        write_once(path, (record + b"\n" for channel, each in days for record in records_of(channel.id, each)))
+    return path
+
+
+def write_once(path: Path, lines: Iterator[bytes]) -> None:
+    """All of it, or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    with part.open("wb") as out:
+        out.writelines(lines)
+    part.rename(path)
+
+
+# Runs
+
+
+def command_of(source: Path, to: Path, *flags: str) -> list[str]:
+    """`beepgpt examples` as a user runs it, with the report that says how it went."""
+    return [sys.executable, str(PROGRAM), "examples", str(source), "--to", str(to), "--no-progress", "--report", str(report_of(to)), *flags]
+
+
+def report_of(to: Path) -> Path:
+    """Where a run to `to` writes its report."""
+    return to.with_suffix(".report.json")
+
+
+def environment() -> dict[str, str]:
+    """Without anybody's settings."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("BEEPGPT_")}
+
+
+def run_program(source: Path, to: Path, *flags: str) -> Run:
+    """One run to its end."""
+    return run(command_of(source, to, *flags), to.parent, report_of(to))
+
+
+def run(command: Sequence[str], folder: Path, report: Path) -> Run:
+    """One process to its end, with its time, its processor time and its peak memory; `report` is a JSON file that it writes."""
+    log = folder / "log.txt"
+    with log.open("wb") as out:
+        began = time.monotonic()
+        process = subprocess.Popen(command, cwd=folder, env=environment(), stdout=out, stderr=out, stdin=subprocess.DEVNULL)
+        _, status, used = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise Failed(f"exit status {process.returncode}: {last_words(log.read_text('utf-8', 'replace'))}")
+    kilobyte = 1 if sys.platform == "darwin" else 1 << 10
+    peak_mb = used.ru_maxrss * kilobyte / (1 << 20)
+    return Run(round(seconds, 3), round(used.ru_utime + used.ru_stime, 3), round(peak_mb, 1), json.loads(report.read_bytes()))
+
+
+# Results
+
+
+def spread(values: Sequence[float], digits: int = 3) -> dict[str, float]:
+    """Median, least and most.
+
+    >>> spread([1.0, 3.0, 2.0])
+    {'median': 2.0, 'min': 1.0, 'max': 3.0}
+    """
+    return {"median": round(median(values), digits), "min": round(min(values), digits), "max": round(max(values), digits)}
+
+
+def write_results(name: str, runs: int, results: Mapping[str, Any]) -> None:
+    """A benchmark's file of results, with where and with what it was measured."""
+    versions = {package: version(package) for package in ("bytewax", "orjson", "tiktoken")}
+    RESULTS.mkdir(exist_ok=True)
+    body = {"machine": machine(), "versions": versions, "runs": runs, **results}
+    (RESULTS / f"{name}.json").write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n", "utf-8")

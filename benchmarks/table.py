@@ -1,0 +1,302 @@
+"""docs/benchmarks.md, its plots and the README's table, all from benchmarks/results/*.json: no figure is typed by hand.
+
+The README's table stands between `<!-- benchmarks -->` and `<!-- /benchmarks -->`, if it has these lines.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+DOCS = ROOT / "docs"
+Rows = Sequence[Sequence[str]]
+
+
+def results(name: str) -> dict[str, Any] | None:
+    """A benchmark's results, if it was run."""
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        return None
+    read: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return read
+
+
+def table(head: Sequence[str], rows: Rows) -> str:
+    """A Markdown table; all but the first column are figures.
+
+    >>> print(table(["what", "how many"], [["events", "3"]]))
+    | what | how many |
+    |---|--:|
+    | events | 3 |
+    """
+    lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
+    return "\n".join("|" + "|".join(cell if set(cell) <= set("-:") and cell else f" {cell} " for cell in line) + "|" for line in lines)
+
+
+def figure(spread: dict[str, float], digits: int = 0) -> str:
+    """A median and its spread.
+
+    >>> figure({"median": 2.0, "min": 1.5, "max": 3.0}, 1)
+    '2.0 (1.5-3.0)'
+    """
+    return f"{spread['median']:,.{digits}f} ({spread['min']:,.{digits}f}-{spread['max']:,.{digits}f})"
+
+
+def verdict(reached: bool) -> str:
+    """Whether a target was reached."""
+    return "yes" if reached else "**no**"
+
+
+def measured_on(name: str, of: dict[str, Any]) -> str:
+    """Where and with what."""
+    here = of["machine"]
+    versions = ", ".join(
+        f"{package} {version}" for package, version in of["versions"].items() if package in ("bytewax", "orjson", "tiktoken")
+    )
+    runs = f", medians of {of['runs']} runs, least and most in brackets" if of.get("runs", 1) > 1 else ""
+    return (
+        f"`benchmarks/{name}.py`, on {here['cpu']}, {here['cores']} cores, {here['memory_gb']:g} GB, {here['system']}, Python"
+        f" {here['python']}{', ' + versions if versions else ''}{runs}."
+    )
+
+
+# The chapters
+
+
+def floor(of: dict[str, Any]) -> str:
+    """The flow and the plain loop."""
+    rows = [
+        [
+            f"{row['stream']}, {row['candidates']} candidates",
+            figure(row["loop_per_second"]),
+            figure(row["flow_per_second"]),
+            figure(row["ratio"]["after start-up"], 2),
+            figure(row["ratio"]["whole"], 2),
+            f"{row['target']:g}",
+            verdict(row["ratio"]["after start-up"]["median"] >= row["target"]),
+            "yes" if row["equal"] else "**no**",
+        ]
+        for row in of["rows"]
+    ]
+    head = ["stream", "loop, records/s", "flow, records/s", "flow to loop", "with start-up", "wanted", "reached", "equal lines"]
+    return (
+        "The floor is a plain Python loop that does the same work: reads the file, decodes, `Channel.apply`, encodes, writes. The flow is"
+        " `beepgpt examples`.\n\n" + table(head, rows)
+    )
+
+
+def parts(of: dict[str, Any]) -> str:
+    """Where the time goes."""
+    names = list(of["rows"][0]["parts_us_per_record"])
+    rows = [
+        [
+            f"{row['stream']}, {row['candidates']} candidates",
+            *[f"{row['parts_us_per_record'][name]:.1f}" for name in names],
+            figure(row["us_per_record"], 1),
+            f"{row['loads_us']['median']:.2f}",
+        ]
+        for row in of["rows"]
+    ]
+    reached = []
+    for row in of["rows"]:
+        for what, wanted in row["wanted"].items():
+            value = row["normalised"][what]
+            where = f"{row['stream']}, {row['candidates']} candidates ({row['candidates_per_example']:.0f} an example on average)"
+            reached.append([where, what.removeprefix("us_per_"), f"{value:.1f}", f"{wanted:.0f}", verdict(value <= wanted)])
+    return (
+        "Microseconds a record, by part of the work in the plain loop, over the second half of each stream. `the rest` is conversations,"
+        " windows, points and the account.\n\n"
+        + table(["stream", *names, "whole", "`orjson.loads`"], rows)
+        + "\n\nMicroseconds as they would be on a machine where `orjson.loads` of a record takes 1.5:\n\n"
+        + table(["stream", "a", "microseconds", "wanted at most", "reached"], reached)
+    )
+
+
+def memory(of: dict[str, Any]) -> str:
+    """Two years and four."""
+    rows = [
+        [
+            f"{row['days'] / 365:.0f} years",
+            f"{row['events']:,}",
+            f"{row['channels']:,}",
+            f"{row['peak_mb']:,.0f}",
+            f"{row['events_per_second']:,}",
+        ]
+        for row in of["rows"]
+    ]
+    wanted = of["wanted"]
+    first = of["rows"][0]["peak_mb"] <= wanted["two_years_mb"]
+    return (
+        table(["time", "events", "channels", "peak MB", "events/s"], rows)
+        + f"\n\nWanted: at most {wanted['two_years_mb']} MB for two years ({verdict(first)}), and at most {wanted['growth']:g} times that"
+        f" for four (it is {of['growth']:.2f} times: {verdict(of['growth'] <= wanted['growth'])})."
+    )
+
+
+def recovery(of: dict[str, Any]) -> str:
+    """The price of snapshots, and the way back."""
+    rows = [
+        ["seconds without", figure(of["seconds_without"], 1), ""],
+        ["seconds with a snapshot every 10 s", figure(of["seconds_with"], 1), ""],
+        [
+            "speed with to without",
+            figure(of["ratio"], 2),
+            f"{of['wanted']['ratio']:g}: {verdict(of['ratio']['median'] >= of['wanted']['ratio'])}",
+        ],
+        [
+            "seconds from a new start after SIGKILL until it writes on",
+            figure(of["resume_seconds"], 1),
+            f"{of['wanted']['resume_seconds']:g}: {verdict(of['resume_seconds']['median'] <= of['wanted']['resume_seconds'])}",
+        ],
+        ["MB of the store", f"{of['store_mb']:,}", ""],
+        ["peak MB without", f"{of['peak_mb_without']:,.0f}", ""],
+        ["peak MB with", f"{of['peak_mb_with']:,.0f}", ""],
+        ["the same lines, byte for byte", "yes" if of["equal"] else "**no**", ""],
+    ]
+    return f"{of['channels']:,} channels, {of['events']:,} events.\n\n" + table(["what", "measured", "wanted"], rows)
+
+
+def growth(of: dict[str, Any]) -> str:
+    """The table, and the plots of it."""
+    rows = [
+        [f"{row['channels']:,}", f"{row['window']}", figure(row["events_per_second"]), figure(row["peak_mb"])]
+        for row in sorted(of["rows"], key=lambda row: (row["window"], row["channels"]))
+    ]
+    plots = "\n".join(f"![{text}](growth-{name}.svg)" for name, text in PLOTS.items())
+    return (
+        f"`beepgpt examples` over {of['rows'][0]['events']:,} events, with candidates; one channel with all of them is the hot one.\n\n"
+        + table(["channels", "window", "events/s", "peak MB"], rows)
+        + f"\n\n{plots}"
+    )
+
+
+def peers(of: dict[str, Any]) -> str:
+    """The same small job for all."""
+    rows = []
+    for row in of["rows"]:
+        if row["failed"]:
+            rows.append([row["peer"], f"{row['events']:,}", "-", "-", "-", row["failed"].replace("|", "/")])
+            continue
+        per_second, start_up = f"{row['events_per_second']:,}", f"{row['start_up_seconds']:.1f}"
+        rows.append(
+            [
+                row["peer"],
+                f"{row['events']:,}",
+                per_second,
+                f"{row['peak_mb']:,.0f}",
+                start_up,
+                "equal" if row["equal"] else "**different**",
+            ]
+        )
+    job = "The last 5 messages of a conversation before each message, and its author: [how](../benchmarks/README.md#peers).\n\n"
+    return job + table(["who", "events", "events/s", "peak MB", "start-up, s", "lines"], rows)
+
+
+CHAPTERS = {
+    "floor": ("The floor", floor),
+    "parts": ("Where the time goes", parts),
+    "memory": ("Memory", memory),
+    "recovery": ("Recovery", recovery),
+    "growth": ("Growth", growth),
+    "peers": ("Others, on one small job", peers),
+}
+PLOTS = {"channels": "Events per second and memory by number of channels", "window": "Events per second and memory by length of window"}
+
+
+def page() -> str:
+    """docs/benchmarks.md, of what was run."""
+    chapters = []
+    for name, (title, chapter) in CHAPTERS.items():
+        if of := results(name):
+            chapters.append(f"## {title}\n\n{chapter(of)}\n\n{measured_on(name, of)}\n")
+    return "# Benchmarks\n\nMade by `benchmarks/table.py` from `benchmarks/results/`; `make bench` measures anew.\n\n" + "\n".join(chapters)
+
+
+def readme_table() -> str:
+    """The README's few figures."""
+    rows: list[list[str]] = []
+    if of := results("floor"):
+        for row in of["rows"]:
+            speed, share = row["flow_per_second"]["median"], row["ratio"]["after start-up"]["median"]
+            rows.append(
+                [f"{row['stream']}, {row['candidates']} candidates", f"{speed:,.0f} records/s", f"{share:.2f} of a plain loop's speed"]
+            )
+    if of := results("memory"):
+        for row in of["rows"]:
+            rows.append([f"{row['events']:,} events over {row['days'] / 365:.0f} years", f"{row['peak_mb']:,.0f} MB", "at most"])
+    if of := results("recovery"):
+        share, seconds = of["ratio"]["median"], of["resume_seconds"]["median"]
+        rows.append(
+            [
+                f"{of['channels']:,} channels, a snapshot every 10 s",
+                f"{share:.2f} of the speed",
+                f"after a kill it goes on in {seconds:.1f} s",
+            ]
+        )
+    return table(["measured", "", ""], rows)
+
+
+# The plots
+
+
+def draw(name: str, label: str, rows: list[dict[str, Any]]) -> None:
+    """Events per second above memory, both by `rows[name]`; grey on nothing, so that it can be read on white and on black."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams |= {
+        "svg.hashsalt": "benchmarks",
+        "svg.fonttype": "none",
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
+    mpl.rcParams |= dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), "#808080")
+    from matplotlib import pyplot
+
+    rows = sorted(rows, key=lambda row: float(row[name]))
+    figure, axes = pyplot.subplots(2, 1, sharex=True, figsize=(6, 4), layout="constrained")
+    for axis, (what, text, color) in zip(
+        axes, [("events_per_second", "events/s", "#3b82c4"), ("peak_mb", "peak MB", "#c46a3b")], strict=True
+    ):
+        at = [row[name] for row in rows]
+        middle = [row[what]["median"] for row in rows]
+        around = [[row[what]["median"] - row[what]["min"] for row in rows], [row[what]["max"] - row[what]["median"] for row in rows]]
+        axis.errorbar(at, middle, yerr=around, marker="o", markersize=4, capsize=3, color=color)
+        axis.set_ylabel(text)
+        axis.set_ylim(bottom=0)
+        axis.set_xscale("log")
+        axis.grid(color="#808080", alpha=0.25)
+    axes[-1].set_xticks(at, [f"{each:,}" for each in at], minor=False)
+    axes[-1].minorticks_off()
+    axes[-1].set_xlabel(label)
+    figure.savefig(DOCS / f"growth-{name}.svg", transparent=True, metadata={"Date": None})
+    pyplot.close(figure)
+
+
+def main() -> None:
+    """Writes the page, the plots and the README's block."""
+    if not any(results(name) for name in CHAPTERS):
+        sys.exit("benchmarks/results/ has nothing yet: run the others first")
+    if of := results("growth"):
+        usual = min(row["window"] for row in of["rows"])
+        draw("channels", "channels", [row for row in of["rows"] if row["window"] == usual])
+        shared = max((row["channels"] for row in of["rows"] if row["window"] != usual), default=0)
+        draw("window", "messages in a window", [row for row in of["rows"] if row["channels"] == shared])
+    (DOCS / "benchmarks.md").write_text(page(), "utf-8")
+    readme = ROOT / "README.md"
+    text = readme.read_text("utf-8")
+    block = f"<!-- benchmarks -->\n{readme_table()}\n<!-- /benchmarks -->"
+    filled = re.sub(r"<!-- benchmarks -->\n.*?<!-- /benchmarks -->", lambda _: block, text, flags=re.DOTALL)
+    if filled != text:
+        readme.write_text(filled, "utf-8")
+
+
+if __name__ == "__main__":
+    main()
