@@ -198,12 +198,59 @@ def peers(of: dict[str, Any]) -> str:
     return job + table(["who", "events", "events/s", "peak MB", "start-up, s", "lines"], rows)
 
 
+def kafka_speed(of: dict[str, Any]) -> str:
+    """From topic to topic: what was measured of it."""
+    sizes = f"{of['events']:,} events of {of['bytes'] / of['events']:,.0f} bytes on average, kafka-python {of['versions']['kafka-python']}"
+    said = [f"{sizes}, Apache Kafka {of['versions']['Apache Kafka']} on the same cores."]
+    for name, part in of["parts"].items():
+        said.append(f"### {name.capitalize()}")
+        if reason := part.get("not_measured"):
+            said.append(f"Not measured: {reason}.")
+        if rows := part.get("rows"):
+            head = ["what", "events", "seconds", "events/s", "after start-up", "processor seconds", "peak MB"]
+            lines = [
+                [
+                    row["what"],
+                    f"{row['events']:,}",
+                    figure(row["seconds"], 1),
+                    f"{row['events_per_second']:,}",
+                    "-" if (after := row["events_per_second_after_start_up"]) is None else f"{after:,}",
+                    f"{row['cpu_seconds']['median']:,.1f}",
+                    f"{row['peak_mb']:,.0f}",
+                ]
+                for row in rows
+            ]
+            said.append(table(head, lines))
+        if ratios := part.get("ratios"):
+            lines = [
+                [
+                    each["what"],
+                    figure(each["ratio"], 2),
+                    "-" if each["target"] is None else f"{each['target']:g}",
+                    "-" if each["target"] is None else verdict(each["reached"]),
+                ]
+                for each in ratios
+            ]
+            said.append(table(["speed of", "measured", "wanted", "reached"], lines))
+        if micros := part.get("microseconds_a_record"):
+            said.append(table(["of a file", "µs a record"], [[what, f"{value:.2f}"] for what, value in micros.items()]))
+        if times := part.get("milliseconds"):
+            lines = [[what.replace("_", ", "), figure(value, 1)] for what, value in times.items()]
+            said.append(
+                f"{part['events_per_second']} events a second, from the record that settles an example, or from its answer (which waits for"
+                f" the lateness of {part['lateness_ms']:,.0f} ms), to its arrival at the broker:\n\n"
+                + table(["since", "milliseconds"], lines)
+            )
+    return "\n\n".join(said)
+
+
 CHAPTERS = {
     "floor": ("The floor", floor),
     "parts": ("Where the time goes", parts),
     "memory": ("Memory", memory),
     "recovery": ("Recovery", recovery),
     "growth": ("Growth", growth),
+    "kafka_speed": ("From topic to topic", kafka_speed),
     "peers": ("Others, on one small job", peers),
 }
 PLOTS = {"channels": "Events per second and memory by number of channels", "window": "Events per second and memory by length of window"}

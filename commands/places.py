@@ -73,7 +73,9 @@ class Files:
         """What came beside the examples, and where it is."""
         return {name: str(path) for name, path in self.given().items() if name != "examples" and path.exists()}
 
-    def sinks(self, *, fresh: bool, on_closed: Callable[[], None]) -> dict[str, Sink[Any]]:
+    def sinks(
+        self, *, fresh: bool, on_closed: Callable[[], None], on_error: Callable[[Exception], None] = lambda error: None
+    ) -> dict[str, Sink[Any]]:
         """By what goes there; `on_closed` is called when nobody reads standard output any more."""
         sinks: dict[str, Sink[Any]] = {name: jsonl.JsonlSink(path, name, fresh=fresh) for name, path in self.given().items()}
         if self.examples is None:
@@ -132,10 +134,12 @@ class Topics:
         """What came beside the examples, and where it is."""
         return {"retractions": f"{self.examples}, as tombstones", "late": self.late, "dead_letters": self.dead_letters}
 
-    def sinks(self, *, fresh: bool, on_closed: Callable[[], None]) -> dict[str, Sink[Any]]:
+    def sinks(
+        self, *, fresh: bool, on_closed: Callable[[], None], on_error: Callable[[Exception], None] = lambda error: None
+    ) -> dict[str, Sink[Any]]:
         """By what goes there."""
         named = {"messages": self.examples, "late": self.late, "dead_letters": self.dead_letters}
-        return {name: kafka.KafkaSink(self.connection, topic, patience=self.patience) for name, topic in named.items()}
+        return {name: kafka.KafkaSink(self.connection, topic, on_error=on_error, patience=self.patience) for name, topic in named.items()}
 
     def join(self, parts: int) -> None:
         """All is in one place already."""
@@ -146,7 +150,7 @@ class Topics:
     def check(self, spec: str) -> None:
         """The topics are there, and hold nothing that was made by other rules. Raises NoTopic, or OtherState."""
         kafka.check_topics(self.connection, [self.examples, self.late, self.dead_letters])
-        for record in kafka.last_records(self.connection, self.examples).values():
+        for _, record in kafka.records_of(self.connection, self.examples, back=kafka.LOOK_BACK):  # the very last may be tombstones
             with suppress(ValueError, TypeError, KeyError):
                 if record.value is not None and (other := orjson.loads(record.value)["spec"]) != spec:
                     raise OtherState(
@@ -250,6 +254,8 @@ def source_of(
     partitions: Callable[[int], bool] = lambda partition: True,
     warmup: int | None = None,
     on_lag: Callable[[Any], None] = lambda lag: None,
+    on_error: Callable[[Exception], None] = lambda error: None,
+    on_start: Callable[[], None] = lambda: None,
     group: str | None = None,
 ) -> Source[Chunk]:
     """The records of SOURCE. Of a topic, those in `partitions`, from the beginning or from `warmup` microseconds before its `from`."""
@@ -264,6 +270,8 @@ def source_of(
             group=group,
             wanted=partitions,
             on_lag=on_lag,
+            on_error=on_error,
+            on_start=on_start,
             idle_clock=settings.run.idle_clock == "wall",
             patience=settings.kafka.patience / 1e6,
             **common,

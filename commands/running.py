@@ -10,7 +10,6 @@ import resource
 import signal
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
@@ -30,7 +29,7 @@ from commands.places import Destination, Origin, Topics, destination_of, not_rea
 from config.settings import BadSettings, Settings
 from connectors import logs, metrics, slack_export
 from connectors.console import Watched, console, quiet_engine
-from connectors.processes import run_parts, tell
+from connectors.processes import PartsInterrupted, run_parts, stop_with_parent, tell
 from connectors.recovery import RecoveryFolder, open_recovery
 from connectors.tokenizer import load_encoding
 from conversations.account import Account, sum_of
@@ -213,7 +212,7 @@ class Watch:
         self._figures = metrics.Figures(
             counts=lambda: sum_of(Account(shard.counts_here()) for shard in list(shards)).counts,
             lags=lambda: dict(self._lags),
-            state=lambda: sum((Counter(shard.size()) for shard in list(shards)), Counter()),
+            state=lambda: sum_of(Account(shard.size()) for shard in list(shards)).counts,
             newest=lambda: newest_of(list(shards)),
             topic=origin.address.topic if origin.address is not None else "",
             build={"version": _version(), "spec": settings.rules.spec},
@@ -264,6 +263,11 @@ def check_job(job: Job, origin: Origin) -> None:
         raise BadCommand("--warmup goes with a topic's from: kafka://host:port/topic?from=2024-01-01T00:00:00Z")
     if job.settings.run.idle_clock == "wall" and not origin.is_followed:
         raise BadCommand("--idle-clock wall is for a followed topic: kafka://host:port/topic?follow=true")
+    if origin.is_followed and job.recovery is not None and job.settings.run.workers > 1 and not isinstance(job.to, Topics):
+        raise BadCommand(
+            f"--to {job.to}: several --workers with --recovery make one file at the end of their input, and what is followed has none:"
+            " name a topic, or use one worker"
+        )
     if job.recovery is not None and not job.to.is_seekable:
         raise BadCommand("--recovery needs a file or a topic as --to: what was printed can't be cut back to a snapshot")
     if isinstance(job.to, Topics):
@@ -333,7 +337,11 @@ def run_in_parts(command: list[str], parts: int, watched: Watched, memory: Recov
             watched.update(part, parts, what["records"], what["done"])
 
     keep = [memory.lock] if memory is not None and memory.lock is not None else []
-    run_parts([[sys.executable, str(PROGRAM), *command, f"--part={part}"] for part in range(parts)], told, keep)
+    try:
+        run_parts([[sys.executable, str(PROGRAM), *command, f"--part={part}"] for part in range(parts)], told, keep)
+    except PartsInterrupted:  # a process that was over before it could be asked to stop
+        if not moved:
+            raise
     if moved:
         raise ChannelMoved(
             f"channel {moved[0]} was read from partitions of two processes: their order can't be known. Put all of a channel's events into "
@@ -345,6 +353,7 @@ def run_in_parts(command: list[str], parts: int, watched: Watched, memory: Recov
 def work_on_part(job: Job, part: int) -> None:
     """A process that another one started: it tells how far it is, and at the end its account."""
     logs.configure(job.settings.run.log_level, job.settings.run.log_format, lambda line: tell({"log": line}))
+    stop_with_parent()
     origin = origin_of(job.source, job.include)
     memory = remember(job, origin, shared=True) if job.recovery is not None else None
     last = 0.0
@@ -434,13 +443,26 @@ def cluster_flow(settings: Settings) -> Dataflow:
     stop = Stop()
     stop.listen()
     pulse = pulse_of(settings)
-    following = following_of(job, origin, now_us(), recoverable=True, is_stopping=asked_by(pulse, stop))
+    following = following_of(job, origin, now_us(), recoverable=True, is_stopping=asked_by(pulse, stop), on_error=tell_error)
     watch = Watch(settings, origin, following, pulse)
     accounts: list[Account] = []
     serving = ExitStack()
     serving.enter_context(watch.served())
     atexit.register(serving.close)
-    atexit.register(lambda: log.info("account", extra={"account": sum_of(accounts).as_json()}))
-    source = source_of(origin, following, settings, on_lag=watch.heard, group=settings.kafka.group)
+    atexit.register(tell_account, accounts)
+    source = source_of(
+        origin, following, settings, on_lag=watch.heard, group=settings.kafka.group, on_error=tell_error, on_start=pulse.begin
+    )
     log.info("started", extra={"source": job.source, "to": str(job.to)})
-    return flow_of(source, following, job.to.sinks(fresh=False, on_closed=lambda: None), accounts.append)
+    return flow_of(source, following, job.to.sinks(fresh=False, on_closed=lambda: None, on_error=tell_error), accounts.append)
+
+
+def tell_account(accounts: list[Account]) -> None:
+    """What this process's shards closed with; a flow that failed closed nothing."""
+    if accounts:
+        log.info("account", extra={"account": sum_of(accounts).as_json()})
+
+
+def tell_error(error: Exception) -> None:
+    """In a cluster, the engine says nothing of what was raised in a step: it is logged where it happens."""
+    log.error("%s", error, extra={"kind": type(error).__name__})

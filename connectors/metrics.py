@@ -187,7 +187,12 @@ class Pulse:
         self._clock = clock
         self._asked: float | None = None
         self._heard: float | None = None
+        self._has_begun = False
         self._has_ended = False
+
+    def begin(self) -> None:
+        """The flow stands, though perhaps without anything to read for this process of a cluster, which is never asked then."""
+        self._has_begun = True
 
     def beat(self) -> None:
         """The source is asked for records: cheap, for every time."""
@@ -214,7 +219,7 @@ class Pulse:
 
     def why_not_ready(self) -> str:
         """What is still missing; empty if the flow reads."""
-        if self._asked is None and not self._has_ended:
+        if self._asked is None and not (self._has_begun or self._has_ended):
             return "nothing was read yet: the flow is starting"
         return self.why_dead()
 

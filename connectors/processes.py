@@ -36,7 +36,9 @@ def run_parts(commands: Sequence[Sequence[str]], told: Callable[[int, dict[str, 
     """
     # Sessions of their own: a terminal's Ctrl-C comes here alone, and is passed on once.
     processes = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=keep, start_new_session=True)
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=keep, start_new_session=True
+        )
         for command in commands
     ]
     interrupted = False
@@ -55,8 +57,8 @@ def run_parts(commands: Sequence[Sequence[str]], told: Callable[[int, dict[str, 
 
     def listen(part: int) -> str:
         process = processes[part]
-        assert process.stdout is not None and process.stderr is not None
-        with process.stdout, process.stderr, ThreadPoolExecutor(1) as reader:
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        with process.stdin, process.stdout, process.stderr, ThreadPoolExecutor(1) as reader:
             words = reader.submit(process.stderr.read)
             for line in process.stdout:
                 with suppress(ValueError):  # half a line: the process was killed while it told it
@@ -92,6 +94,16 @@ def _killed(status: int) -> str:
     why = ": perhaps memory ran out, and fewer --workers need less" if -status == signal.SIGKILL else ""
     rest = "With --recovery, the same command goes on where it was; without, it starts anew"
     return f"one of the run's processes was killed ({name}){why}. {rest}"
+
+
+def stop_with_parent() -> None:
+    """If the process that started this one is gone, this one stops as if it had been asked to, though it has nothing to tell."""
+
+    def watch() -> None:
+        os.read(0, 1)  # nothing ever comes: it returns when the other end is closed
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 def tell(what: dict[str, Any]) -> None:

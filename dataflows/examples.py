@@ -111,6 +111,8 @@ class Following:
     recoverable: bool = False
     is_stopping: Callable[[], bool] = lambda: False
     """Whether the input stops without having ended."""
+    on_error: Callable[[Exception], None] = lambda error: None
+    """Is told of what stops the flow, before it is raised: an engine may say nothing of it."""
     shards_here: list[Shard] = field(default_factory=list)
     """The shards that this process follows, for whoever watches the run."""
 
@@ -225,6 +227,7 @@ class FollowChannels(StatefulBatchLogic[list[Placed], Tagged, dict[str, Any] | N
 
     def __init__(self, following: Following, state: dict[str, Any] | None) -> None:
         self._is_stopping = following.is_stopping
+        self._on_error = following.on_error
         self._is_stopped = False
         self._shard = Shard(
             following.rules, following.encoding, since=following.since, until=following.until, recoverable=following.recoverable
@@ -234,6 +237,13 @@ class FollowChannels(StatefulBatchLogic[list[Placed], Tagged, dict[str, Any] | N
         following.shards_here.append(self._shard)
 
     def on_batch(self, values: list[list[Placed]]) -> tuple[Iterable[Tagged], bool]:
+        try:
+            return self._read(values)
+        except Exception as error:
+            self._on_error(error)
+            raise
+
+    def _read(self, values: list[list[Placed]]) -> tuple[Iterable[Tagged], bool]:
         if self._shard.ended and any(not isinstance(parsed, Stopped) for records in values for *_, parsed in records):
             raise RunHasEnded(
                 "this run's input had already ended, and now has more records: what was open was settled by its end. "

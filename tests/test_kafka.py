@@ -20,6 +20,8 @@ import pytest
 from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSink, TestingSource, run_main
+from hypothesis import given
+from hypothesis import strategies as st
 
 from connectors.kafka import (
     BadAddress,
@@ -43,6 +45,7 @@ from connectors.kafka import (
     describe_topic,
     describe_topics,
     lag,
+    murmur2,
     offsets_at,
     parse_address,
 )
@@ -140,6 +143,14 @@ def stopped_after(count: int) -> dict[str, Any]:
         read += more
 
     return {"progress": progress, "stopping": lambda: read >= count}
+
+
+@given(st.binary(max_size=70))
+def test_a_key_goes_where_all_clients_put_it(key):
+    """Ours, for speed, and kafka-python's."""
+    from kafka.partitioner.default import murmur2 as theirs  # type: ignore[import-untyped]
+
+    assert murmur2(key) == theirs(key)
 
 
 def test_what_is_written_is_read(connection, topic):
