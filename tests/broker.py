@@ -81,31 +81,36 @@ def free_ports(count: int) -> list[int]:
 class Broker:
     """One Kafka node with its own ports and data, which stay the same when it is started again."""
 
-    def __init__(self, folder: Path, *, java: Sequence[str] = QUICK_START) -> None:
-        """`folder` takes its data, settings and log."""
+    def __init__(self, folder: Path, *, java: Sequence[str] = QUICK_START, joins: Broker | None = None) -> None:
+        """`folder` takes its data, settings and log. One that `joins` another has that one as its controller, and has to run with it."""
         for tool in ("java", "mvn"):
             if shutil.which(tool) is None:
                 raise NoBroker(f"there is no {tool}")
         self.folder = folder
         self.log = folder / "broker.log"
         self._process: subprocess.Popen[bytes] | None = None
-        port, with_password, controller = free_ports(3)
+        port, with_password, own_controller = free_ports(3)
         self.bootstrap = f"127.0.0.1:{port}"
         self.with_password = f"127.0.0.1:{with_password}"
         """Where it wants to know who asks: SASL_PLAINTEXT, PLAIN, user ana, password right."""
-        listeners = f"PLAINTEXT://{self.bootstrap},PASSWORD://{self.with_password},CONTROLLER://127.0.0.1:{controller}"
+        self.controller: str = joins.controller if joins else f"127.0.0.1:{own_controller}"
+        listeners = f"PLAINTEXT://{self.bootstrap},PASSWORD://{self.with_password}"
+        if joins is None:
+            listeners += f",CONTROLLER://{self.controller}"
         settings = folder / "server.properties"
         settings.write_text(
             (HERE / "server.properties").read_text("utf-8")
             + f"listeners={listeners}\nadvertised.listeners={listeners}\n"
-            + f"controller.quorum.bootstrap.servers=127.0.0.1:{controller}\nlog.dirs={folder / 'data'}\n"
+            + f"controller.quorum.bootstrap.servers={self.controller}\nlog.dirs={folder / 'data'}\n"
+            + ("process.roles=broker\nnode.id=2\n" if joins else "")
         )
         self._java = [
             *("java", *java, f"-Dlog4j2.configurationFile={HERE / 'log4j2.properties'}"),
             *("-cp", f"{libraries()}/*"),
         ]
         self._command = [*self._java, "kafka.Kafka", str(settings)]
-        _run([*self._java, "kafka.tools.StorageTool", "format", "--standalone", "-t", "beepgptbeepgptbeepgptA", "-c", str(settings)])
+        alone = [] if joins else ["--standalone"]
+        _run([*self._java, "kafka.tools.StorageTool", "format", *alone, "-t", "beepgptbeepgptbeepgptA", "-c", str(settings)])
 
     @property
     def runs(self) -> bool:
@@ -196,6 +201,26 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker | GivenB
 
 
 @pytest.fixture
+def two_brokers(broker: Broker | GivenBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Broker, Broker]]:
+    """A cluster of its own, of two: the first one is the controller, so the second one is to be killed."""
+    if isinstance(broker, GivenBroker):
+        pytest.skip("KAFKA_BOOTSTRAP_SERVERS names a broker that the tests can't kill")
+    folders = [tmp_path_factory.mktemp(f"broker-{number}-of-2-") for number in (1, 2)]
+    first = Broker(folders[0])
+    second = Broker(folders[1], joins=first)
+    try:
+        first.start()
+        second.start()
+        yield first, second
+    finally:
+        second.kill()
+        first.kill()
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        _collect_sockets()
+
+
+@pytest.fixture
 def mortal_broker(broker: Broker | GivenBroker) -> Iterator[Broker]:
     """The same broker, for tests that kill it; afterwards it runs again."""
     if isinstance(broker, GivenBroker):
@@ -203,9 +228,14 @@ def mortal_broker(broker: Broker | GivenBroker) -> Iterator[Broker]:
     yield broker
     if not broker.runs:
         broker.start()
+    _collect_sockets()
+
+
+def _collect_sockets() -> None:
+    """kafka-python leaves sockets that could not connect to the garbage collector."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()  # kafka-python leaves sockets that could not connect to the garbage collector
+        gc.collect()
 
 
 def _without(missing: NoBroker) -> NoReturn:
