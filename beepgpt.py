@@ -81,6 +81,8 @@ def main() -> None:
         fail(str(error), 1)
     except OSError as error:
         fail(f"{error.filename or 'the system'}: {error.strerror or error}", 1)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def cause_of(error: BaseException) -> BaseException | None:
@@ -93,6 +95,7 @@ def cause_of(error: BaseException) -> BaseException | None:
 
 def fail(message: str, status: int) -> None:
     """The end of a command that went wrong."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends already, and with this status
     print(f"beepgpt: {message}", file=sys.stderr)
     sys.exit(status)
 
