@@ -139,7 +139,11 @@ class Topics:
     ) -> dict[str, Sink[Any]]:
         """By what goes there."""
         named = {"messages": self.examples, "late": self.late, "dead_letters": self.dead_letters}
-        return {name: kafka.KafkaSink(self.connection, topic, on_error=on_error, patience=self.patience) for name, topic in named.items()}
+        # A letter may be larger than its topic takes, since it names reason and source: all of the record still stands at its source.
+        return {
+            name: kafka.KafkaSink(self.connection, topic, on_error=on_error, patience=self.patience, cuts=name != "messages")
+            for name, topic in named.items()
+        }
 
     def join(self, parts: int) -> None:
         """All is in one place already."""

@@ -24,10 +24,10 @@ from bytewax.inputs import Source
 from bytewax.outputs import Sink
 from bytewax.testing import run_main
 
-from commands.common import BadCommand, is_kafka, now_us
+from commands.common import BadCommand, connection_of, is_kafka, now_us
 from commands.places import Destination, Origin, Topics, destination_of, not_read, origin_of, source_of
 from config.settings import BadSettings, Settings
-from connectors import logs, metrics, slack_export
+from connectors import kafka, logs, metrics, slack_export
 from connectors.console import Watched, console, quiet_engine
 from connectors.processes import PartsInterrupted, run_parts, stop_with_parent, tell
 from connectors.recovery import RecoveryFolder, open_recovery
@@ -392,7 +392,16 @@ def remember(job: Job, origin: Origin, *, shared: bool = False) -> RecoveryFolde
         "warmup": job.warmup,
         "workers": job.settings.run.workers,
     }
-    return open_recovery(job.recovery, run, {"started_at": now_us()}, shared=shared)
+    first: dict[str, Any] = {"started_at": now_us()}
+    if origin.address is None:
+        return open_recovery(job.recovery, run, first, shared=shared)
+    # The engine panics when it resumes a partition that is no longer there, before anybody can look.
+    connection = connection_of(job.settings, origin.address.bootstrap)
+    topic = kafka.describe_topic(connection, origin.address.topic)
+    memory = open_recovery(job.recovery, run, first | {"topic": asdict(topic)}, shared=shared)
+    if "topic" in memory.note:
+        kafka.check_same(kafka.Topic(**memory.note["topic"]), topic, connection)
+    return memory
 
 
 def report_of(job: Job, done: list[dict[str, Any]], seconds: float) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from connectors.console import console
 
 FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1", "max.message.bytes": str(2 * 2**20)}
 """State is built from a topic's beginning, an ingested history is older than any retention, and an event may have a megabyte."""
+LETTERS = FOR_EVER | {"max.message.bytes": str(8 << 20)}
+"""A letter is larger than its record, and one that came compressed may be much larger."""
 COMPACTED = {"cleanup.policy": "compact"}
 """The last value of each id stays; a tombstone takes it away."""
 A_QUARTER = {"cleanup.policy": "delete", "retention.ms": str(90 * 24 * 3600 * 1000)}
@@ -30,7 +32,7 @@ def topics(
     """Make the topics that are missing, and tell how those that are there differ from what they should be."""
     connection = connection_of(settings, broker_of(at))
     specs = [*flow_topics(prefix, partitions, replicas)]
-    specs += [kafka.TopicSpec(name, 1, FOR_EVER, replicas) for name in (settings.kafka.late_topic, settings.kafka.dead_letter_topic)]
+    specs += [kafka.TopicSpec(name, 1, LETTERS, replicas) for name in (settings.kafka.late_topic, settings.kafka.dead_letter_topic)]
     made, differences = kafka.create_topics(connection, specs)
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     for spec in specs:

@@ -53,6 +53,8 @@ IDLE_MARGIN = 60_000_000
 """Microseconds that a heartbeat by the machine's clock stays behind it: so long may an event take to its topic."""
 CHECK = 10.0
 """Seconds between two looks at the topic's partitions and ends."""
+MISSED = 10.0
+"""Seconds for which brokers that answer may not know a topic: one that has just started may have to catch up."""
 START_PATIENCE = 15.0
 """Seconds in which a broker has to answer when a run starts."""
 RETRY = 0.2
@@ -315,9 +317,9 @@ class TopicSpec:
 
 
 @contextmanager
-def _admin(where: str, connection: Connection) -> Iterator[Any]:
+def _admin(where: str, connection: Connection, patience: float = START_PATIENCE) -> Iterator[Any]:
     with _told(where, connection):
-        client = KafkaAdminClient(**connection.options())
+        client = KafkaAdminClient(**connection.options() | {"bootstrap_timeout_ms": int(patience * 1000)})
         try:
             yield client
         finally:
@@ -366,6 +368,15 @@ def _described(admin: Any, names: Collection[str] | None) -> dict[str, Topic]:
     }
 
 
+def is_missing(connection: Connection, name: str) -> bool:
+    """Whether brokers that answer, and soon, say that there is no such topic."""
+    try:
+        with _admin(name, connection, patience=2.0) as admin:
+            return not _described(admin, [name])
+    except KafkaFailed:
+        return False
+
+
 def describe_topic(connection: Connection, name: str) -> Topic:
     """A topic that has to be there; raises NoTopic otherwise."""
     found = describe_topics(connection, [name])
@@ -380,6 +391,22 @@ def check_topics(connection: Connection, names: Collection[str]) -> dict[str, To
     if missing := [name for name in names if name not in found]:
         raise no_topics(missing, connection)
     return found
+
+
+def check_same(before: Topic, now: Topic, connection: Connection) -> None:
+    """A topic is the one that it was. Raises TopicChanged."""
+    name = now.name
+    if before.id != now.id:
+        raise TopicChanged(
+            f"{name}: the topic was deleted and made again since this run was started, so that its offsets mean other"
+            " records: start anew without the old recovery store"
+        )
+    if before.partitions != now.partitions:  # keys move between them, so a channel's order is lost
+        raise TopicChanged(
+            f"{name}: the topic had {before.partitions} partitions when this run was started, and has {now.partitions}: channels move"
+            f" between partitions, and their order is lost. Rebuild it: `beepgpt ingest kafka://{connection.bootstrap}/{name}"
+            f" --with dead-letters,late --to kafka://{connection.bootstrap}/NEW`, and start anew from the new topic"
+        )
 
 
 def create_topics(connection: Connection, specs: Sequence[TopicSpec]) -> tuple[list[str], list[str]]:
@@ -630,13 +657,7 @@ class KafkaSource(FixedPartitionedSource[Chunk, KafkaState]):
     def _check(self, number: int, bounds: _Bounds, state: KafkaState) -> None:
         """What was read before is still the same topic, and what comes next is still there."""
         where = f"{self.name}, partition {number}"
-        if state.topic_id != self.topic.id:
-            raise TopicChanged(
-                f"{self.name}: the topic was deleted and made again since this run was stopped, so that its offsets mean other"
-                " records: start anew without the old recovery store"
-            )
-        if state.partitions != self.topic.partitions:
-            raise self.changed(state.partitions, self.topic.partitions)
+        check_same(Topic(self.name, state.topic_id, state.partitions), self.topic, self.connection)
         if state.next < bounds.begin:
             raise self.gone(number, state.next, bounds.begin)
         if state.next > bounds.end:
@@ -651,14 +672,6 @@ class KafkaSource(FixedPartitionedSource[Chunk, KafkaState]):
             f"{self.name}, partition {number}: offsets {first:,} to {begin - 1:,} are gone ({begin - first:,} offsets), removed before"
             " they were read: to go on without them, start anew without the old recovery store; to keep more, raise the topic's"
             " retention.ms or retention.bytes"
-        )
-
-    def changed(self, before: int, now: int) -> TopicChanged:
-        """The error for another number of partitions: keys move between them, so a channel's order is lost."""
-        return TopicChanged(
-            f"{self.name}: the topic had {before} partitions when this run was started, and has {now}: channels move between"
-            f" partitions, and their order is lost. Rebuild it: `beepgpt ingest kafka://{self.connection.bootstrap}/{self.name}"
-            f" --with dead-letters,late --to kafka://{self.connection.bootstrap}/NEW`, and start anew from the new topic"
         )
 
     def took(self, count: int) -> None:
@@ -785,6 +798,10 @@ class _Reader:
         except (errors.RetriableError, errors.KafkaConnectionError) as error:
             self._next_check = time.monotonic() + 1
             away = time.monotonic() - self._heard
+            if away > min(MISSED, source.patience):
+                if is_missing(source.connection, source.name):
+                    raise no_topics([source.name], source.connection) from error
+                self._next_check = time.monotonic() + source.check_every
             if away > source.patience:
                 raise NoBroker(
                     f"{source.name}: no answer from {source.connection.bootstrap} for {away:.0f} seconds ({error}): check the brokers,"
@@ -794,8 +811,8 @@ class _Reader:
         self._heard = time.monotonic()
         if count == 0:
             raise no_topics([source.name], source.connection)
-        if count != source.topic.partitions:
-            raise source.changed(source.topic.partitions, count)
+        topic_id = self._consumer._cluster.topic_id(source.name)
+        check_same(source.topic, Topic(source.name, str(topic_id or source.topic.id), count), source.connection)
         ahead = {each.partition: max(ends[each] - self._parts[each.partition].state.next, 0) for each in partitions}
         source.lags(ahead, any(part.state.end is None for part in self._parts.values()))
         if source.idle_clock:
@@ -1016,13 +1033,19 @@ class KafkaSink(FixedPartitionedSink[Sequence[Message], None]):
     """A topic to write to, at least once: a snapshot waits until all that came before it is confirmed."""
 
     def __init__(
-        self, connection: Connection, topic: str, *, on_error: Callable[[Exception], None] = _nothing, patience: float = PATIENCE
+        self,
+        connection: Connection,
+        topic: str,
+        *,
+        on_error: Callable[[Exception], None] = _nothing,
+        patience: float = PATIENCE,
+        cuts: bool = False,
     ) -> None:
         """Items are lists of messages under Bytewax's keys; messages of one Kafka key keep their order if they come under one of those."""
         self.name = topic
         self.topic = describe_topic(connection, topic)
         self.on_error = on_error
-        self._writer = Writer(connection, topic, patience=patience)
+        self._writer = Writer(connection, topic, patience=patience, cuts=cuts)
         self._open = 0
         self._lock = threading.Lock()
 
@@ -1067,8 +1090,12 @@ class _KafkaSinkPartition(StatefulSinkPartition[Sequence[Message], None]):
 class Writer:
     """Writes to one topic, in the order of its messages, each once as long as this process lives."""
 
-    def __init__(self, connection: Connection, topic: str, *, patience: float = PATIENCE) -> None:
-        """`patience`: for how many seconds the brokers may be away before a delivery counts as failed."""
+    def __init__(self, connection: Connection, topic: str, *, patience: float = PATIENCE, cuts: bool = False) -> None:
+        """`patience`: for how many seconds the brokers may be away before a delivery counts as failed.
+
+        `cuts`: a value that the topic does not take is cut, and how long it was stands in the header `cut_from`.
+        """
+        self._cuts = cuts
         self._connection = connection
         self._topic = topic
         self._patience = patience
@@ -1088,13 +1115,17 @@ class Writer:
         """Hands messages over; one that can't be delivered raises NotDelivered here, in a later `send`, or in `flush`."""
         with self._lock:
             producer = self._producer or self._start()
-            size = 0
+            size, partition = 0, None
             try:
                 for message in messages:
                     key, value, headers, partition, timestamp = message
                     if partition is None and key is not None:
                         partition = partition_of(key, self._partitions)  # kafka-python sorts the partitions for every message
                     size = len(value or b"") + len(key or b"")
+                    if size > self.most and self._cuts and value:
+                        headers = [*headers, ("cut_from", b"%d" % len(value))]
+                        value = value[: max(self.most - len(key or b""), 0)]
+                        size = len(value) + len(key or b"")
                     if size > self.most:
                         raise errors.MessageSizeTooLargeError
                     future = producer.send(
@@ -1105,7 +1136,7 @@ class Writer:
                     if self._pending_bytes > MAX_PENDING_BYTES or len(self._pending) > MAX_PENDING:
                         self._wait()
             except _FOREIGN as error:
-                raise self._not_delivered(error, None, size) from error
+                raise self._not_delivered(error, None, size, partition) from error
             self._settle()
 
     def flush(self) -> None:
@@ -1173,17 +1204,17 @@ class Writer:
             if future.exception is not None:
                 raise self._not_delivered(future.exception, future, size) from future.exception
 
-    def _not_delivered(self, error: BaseException, future: Any, size: int) -> KafkaFailed:
+    def _not_delivered(self, error: BaseException, future: Any, size: int, partition: int | None = None) -> KafkaFailed:
         """The error with topic, partition as far as it is known, and reason."""
         if isinstance(error, KafkaFailed):
             return error
-        where = self._topic
+        where = self._topic if partition is None else f"{self._topic}, partition {partition}"
         placed = getattr(getattr(future, "_produce_future", None), "topic_partition", None)
         if placed is not None and placed.partition is not None:
             where = f"{self._topic}, partition {placed.partition}"
         if isinstance(error, _TOO_LARGE):
             return NotDelivered(
-                f"{where}: a record of {size:,} bytes is larger than the {self._limit:,} that the topic takes: raise its setting"
-                f" max.message.bytes (and message.max.bytes of the brokers), or leave the record out"
+                f"{where}: a record of {size:,} bytes, with the {OVERHEAD} that it may need beside, does not fit into the {self._limit:,}"
+                f" that the topic takes: raise its max.message.bytes (and message.max.bytes of the brokers), or leave the record out"
             )
         return NotDelivered(f"{where}: a record was not delivered: {_failed(error, where, self._connection)}")

@@ -31,6 +31,7 @@ COPIED = (
     "tests",
     "benchmarks",
     "pyproject.toml",
+    "Makefile",
     "README.md",
 )
 
