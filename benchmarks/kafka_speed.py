@@ -749,7 +749,7 @@ def follow_with_flow(source: str, is_all: Callable[[int], bool]) -> None:
 
     settings = read_settings(overrides={"conversations": {"candidates": False}})
     source = f"{source}?follow=true"
-    run_part(Job(source, destination_of(os.devnull, settings), settings), origin_of(source, ("channels",)), 0, 1, None, told)
+    run_part(Job(source, destination_of(os.devnull, settings), settings), origin_of(source, ("channels",)), 0, 1, None, told, [])
 
 
 CHILDREN: dict[str, Callable[..., None]] = {"floor": floor, "read": read, "send": send, "follow": follow}

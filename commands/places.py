@@ -119,8 +119,12 @@ class Topics:
 
     @property
     def identity(self) -> str:
-        """The same for the same place."""
-        return str(self)
+        """The same for the same place, by whatever name its brokers go: which topic it is, its id tells."""
+        return f"kafka:{self.examples}"
+
+    def as_they_are(self) -> dict[str, kafka.Topic]:
+        """The topics with their ids and partitions. Raises NoTopic."""
+        return kafka.check_topics(self.connection, [self.examples, self.late, self.dead_letters])
 
     def of_part(self, part: int, parts: int) -> Topics:
         """All processes write to the same topics."""
@@ -231,15 +235,17 @@ class Origin:
 
     @property
     def identity(self) -> str:
-        """The same for the same source."""
-        return self.text if self.address is not None else str(Path(self.text).resolve())
+        """The same for the same source; of a topic, by whatever name its brokers go."""
+        if self.address is not None:
+            return f"kafka:{self.address.topic}?from={self.address.since}&to={self.address.until}&follow={self.address.follow}"
+        return str(Path(self.text).resolve())
 
 
 def origin_of(source: str, include: tuple[slack_export.Kind, ...]) -> Origin:
     """What SOURCE is: an export (zip or folder), a file of events, or a topic."""
     if is_kafka(source):
         return Origin(source, address=kafka.parse_address(source))
-    if "://" in source:
+    if "://" in source or source.startswith("kafka:"):
         raise BadCommand(f"SOURCE {source}: a Slack export (zip or folder), a .jsonl of events, or kafka://host:port/topic is expected")
     path = Path(source)
     if path.is_dir() or path.suffix.lower() == ".zip" or _begins_as_zip(path):

@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
@@ -108,9 +109,15 @@ class Stop:
 
 
 def run_part(
-    job: Job, origin: Origin, part: int, parts: int, memory: RecoveryFolder | None, told: Callable[[int, float, Following], None]
+    job: Job,
+    origin: Origin,
+    part: int,
+    parts: int,
+    memory: RecoveryFolder | None,
+    told: Callable[[int, float], None],
+    shards: list[Shard],
 ) -> dict[str, Any]:
-    """One process's share of a run, to its end or until it is stopped."""
+    """One process's share of a run, to its end or until it is stopped. What it follows is put into `shards`."""
     collect_rarely()
     stop = Stop()
     settings = job.settings
@@ -122,6 +129,7 @@ def run_part(
         shards=SHARDS if origin.address is not None else SHARDS[part::parts],  # a topic's processes share its partitions
         recoverable=memory is not None,
         is_stopping=asked_by(pulse, stop),
+        shards_here=shards,
     )
     watch = Watch(settings, origin, following, pulse)
     records = 0
@@ -130,7 +138,7 @@ def run_part(
     def read(count: int, done: float) -> None:
         nonlocal records
         records += count
-        told(records, done, following)
+        told(records, done)
 
     def end() -> None:
         nonlocal ended
@@ -292,12 +300,14 @@ def run_job(job: Job, command: list[str]) -> tuple[dict[str, Any], int]:
     for each in told:
         console.print(each)
     memory = remember(job, origin) if job.recovery is not None else None
+    if memory is not None and memory.spoilt is not None:
+        raise ChannelMoved(memory.spoilt)
     if memory is not None and memory.ended is not None:
         console.print(f"This run has ended already, and nothing was done: delete {memory.path} to run it again.")
         return memory.ended, 0
     with Watched("examples", shown=job.settings.run.progress) as watched:
         if parts == 1:
-            done = [run_part(job, origin, 0, 1, memory, lambda records, share, _: watched.update(0, 1, records, share))]
+            done = [run_part(job, origin, 0, 1, memory, lambda records, share: watched.update(0, 1, records, share), [])]
         else:
             done = run_in_parts(command, parts, watched, memory)
     ended = all(each["ended"] for each in done)
@@ -333,7 +343,7 @@ def run_in_parts(command: list[str], parts: int, watched: Watched, memory: Recov
                 os.kill(os.getpid(), signal.SIGTERM)  # stops them all
         if "counts" in what:
             reports[part] = what
-        else:
+        elif "records" in what:
             watched.update(part, parts, what["records"], what["done"])
 
     keep = [memory.lock] if memory is not None and memory.lock is not None else []
@@ -343,10 +353,13 @@ def run_in_parts(command: list[str], parts: int, watched: Watched, memory: Recov
         if not moved:
             raise
     if moved:
-        raise ChannelMoved(
+        why = (
             f"channel {moved[0]} was read from partitions of two processes: their order can't be known. Put all of a channel's events into "
             "one partition (`beepgpt ingest kafka://… --with dead-letters,late --to kafka://…` does), and start anew from there"
         )
+        if memory is not None:
+            memory.spoil(why)
+        raise ChannelMoved(why)
     return reports
 
 
@@ -357,26 +370,33 @@ def work_on_part(job: Job, part: int) -> None:
     origin = origin_of(job.source, job.include)
     memory = remember(job, origin, shared=True) if job.recovery is not None else None
     last = 0.0
+    shards: list[Shard] = []
     seen: set[str] = set()
+    telling = threading.Lock()
 
-    def new_channels(following: Following) -> list[str]:
-        """Of a topic: another process may have read the same channel from its own partitions."""
-        if origin.address is None:
-            return []
-        new = {name for shard in following.shards_here for name in shard.followed} - seen
-        seen.update(new)
-        return sorted(new)
+    def new_channels() -> list[str]:
+        """Of a topic: another process may have the same channel, from its own partitions or from a snapshot."""
+        with telling:
+            new = {name for shard in list(shards) for name in list(shard.followed)} - seen
+            seen.update(new)
+            return sorted(new)
 
-    def told(records: int, done: float, following: Following) -> None:
+    def tell_channels() -> None:
+        while True:
+            time.sleep(TELL_EVERY)
+            if new := new_channels():
+                tell({"channels": new})
+
+    def told(records: int, done: float) -> None:
         nonlocal last
         if time.monotonic() - last > TELL_EVERY:
             last = time.monotonic()
-            tell({"records": records, "done": done, "channels": new_channels(following)})
-            watched.append(following)
+            tell({"records": records, "done": done})
 
-    watched: list[Following] = []
-    report = run_part(job, origin, part, job.settings.run.workers, memory, told)
-    tell(report | {"channels": new_channels(watched[-1]) if watched else []})
+    if origin.address is not None:
+        threading.Thread(target=tell_channels, name="channels", daemon=True).start()
+    report = run_part(job, origin, part, job.settings.run.workers, memory, told, shards)
+    tell(report | ({} if origin.address is None else {"channels": new_channels()}))
 
 
 def remember(job: Job, origin: Origin, *, shared: bool = False) -> RecoveryFolder:
@@ -393,14 +413,17 @@ def remember(job: Job, origin: Origin, *, shared: bool = False) -> RecoveryFolde
         "workers": job.settings.run.workers,
     }
     first: dict[str, Any] = {"started_at": now_us()}
-    if origin.address is None:
-        return open_recovery(job.recovery, run, first, shared=shared)
-    # The engine panics when it resumes a partition that is no longer there, before anybody can look.
-    connection = connection_of(job.settings, origin.address.bootstrap)
-    topic = kafka.describe_topic(connection, origin.address.topic)
-    memory = open_recovery(job.recovery, run, first | {"topic": asdict(topic)}, shared=shared)
-    if "topic" in memory.note:
-        kafka.check_same(kafka.Topic(**memory.note["topic"]), topic, connection)
+    if origin.address is not None:
+        # The engine panics when it resumes a partition that is no longer there, before anybody can look.
+        connection = connection_of(job.settings, origin.address.bootstrap)
+        first["topic"] = asdict(kafka.describe_topic(connection, origin.address.topic))
+    if isinstance(job.to, Topics):
+        first["to_topics"] = {name: asdict(topic) for name, topic in job.to.as_they_are().items()}
+    memory = open_recovery(job.recovery, run, first, shared=shared)
+    if origin.address is not None:
+        kafka.check_same(kafka.Topic(**memory.note["topic"]), kafka.Topic(**first["topic"]), connection)
+    for name, topic in first.get("to_topics", {}).items():
+        kafka.check_kept(kafka.Topic(**memory.note["to_topics"][name]), kafka.Topic(**topic))
     return memory
 
 

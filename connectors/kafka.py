@@ -53,12 +53,16 @@ IDLE_MARGIN = 60_000_000
 """Microseconds that a heartbeat by the machine's clock stays behind it: so long may an event take to its topic."""
 CHECK = 10.0
 """Seconds between two looks at the topic's partitions and ends."""
+PAUSE = 2.0
+"""Seconds without a question or an answer, after which the topic is looked at again before anything of it is handed out."""
 MISSED = 10.0
 """Seconds for which brokers that answer may not know a topic: one that has just started may have to catch up."""
 START_PATIENCE = 15.0
 """Seconds in which a broker has to answer when a run starts."""
 RETRY = 0.2
-"""Seconds between two tries to commit offsets."""
+"""Seconds between two tries to commit offsets, or to look at topics."""
+SOON = 5.0
+"""Seconds in which a look at topics is tried again: less than it takes to find out that no broker answers."""
 PATIENCE = 120.0
 """Seconds for which a broker may be away while a run goes on."""
 BATCH_BYTES = 256 * 2**10
@@ -355,8 +359,15 @@ def _consumer_options(connection: Connection) -> dict[str, Any]:
 
 def describe_topics(connection: Connection, names: Collection[str] | None = None) -> dict[str, Topic]:
     """Those of the named topics that exist (None: all)."""
-    with _admin(", ".join(names or ["the topics"]), connection) as admin:
-        return _described(admin, names)
+    began = time.monotonic()
+    while True:
+        try:
+            with _admin(", ".join(names or ["the topics"]), connection) as admin:
+                return _described(admin, names)
+        except NoBroker:  # one of several brokers may have gone a moment ago, and the others not know it yet
+            if time.monotonic() - began > SOON:
+                raise
+            time.sleep(RETRY)
 
 
 def _described(admin: Any, names: Collection[str] | None) -> dict[str, Topic]:
@@ -406,6 +417,20 @@ def check_same(before: Topic, now: Topic, connection: Connection) -> None:
             f"{name}: the topic had {before.partitions} partitions when this run was started, and has {now.partitions}: channels move"
             f" between partitions, and their order is lost. Rebuild it: `beepgpt ingest kafka://{connection.bootstrap}/{name}"
             f" --with dead-letters,late --to kafka://{connection.bootstrap}/NEW`, and start anew from the new topic"
+        )
+
+
+def check_kept(before: Topic, now: Topic) -> None:
+    """A topic still holds what was written to it, where it was written. Raises TopicChanged."""
+    if before.id != now.id:
+        raise TopicChanged(
+            f"{now.name}: the topic was deleted and made again since this run was started: what was written to it is gone, and would not be"
+            " written again: start anew without the old recovery store"
+        )
+    if before.partitions != now.partitions:
+        raise TopicChanged(
+            f"{now.name}: the topic had {before.partitions} partitions when this run was started, and has {now.partitions}: what comes"
+            " under an old key now, as a retraction does, would not meet what stands there: start anew, to a new topic"
         )
 
 
@@ -718,7 +743,8 @@ class _Reader:
         self._is_assigned = False
         self._next_poll = 0.0
         self._next_check = 0.0
-        self._heard = 0.0
+        self._heard = self._asked = time.monotonic()
+        self._is_sure = False
         self.waiting = 0
         """Records that were polled and not yet taken."""
 
@@ -746,6 +772,9 @@ class _Reader:
         if now < self._next_poll or self.waiting > ENOUGH:
             return
         where = self._source.name
+        if now - self._asked > PAUSE or now - self._heard > self._source.check_every + PAUSE:
+            self._is_sure = False
+        self._asked = now
         try:
             if not self._is_assigned:
                 self._assign(now)
@@ -761,6 +790,9 @@ class _Reader:
         if not polled:
             self._next_poll = now + IDLE / 2
             return
+        if not self._is_sure:  # while nobody asked or answered, the topic may have been made again: offsets would mean other records
+            check_same(self._source.topic, describe_topic(self._source.connection, where), self._source.connection)
+            self._is_sure = True
         self._heard = now
         for each, records in polled.items():
             if part := self._parts.get(each.partition):

@@ -48,6 +48,11 @@ class RecoveryFolder:
         """The closing report, if the run has ended."""
         return self.note.get("ended")
 
+    @property
+    def spoilt(self) -> str | None:
+        """Why the run can't go on, if it was found out."""
+        return self.note.get("spoilt")
+
     def has_store(self, part: int) -> bool:
         """Whether one process's store was made: from then on there may be snapshots to go on from."""
         return self._store(part).exists()
@@ -82,6 +87,10 @@ class RecoveryFolder:
                     f"{self.path}: its store is damaged: delete it and start anew ({quoted[-1] if quoted else said})"
                 ) from error
             raise
+
+    def spoil(self, why: str) -> None:
+        """Notes that the run can't go on, in whatever state its processes are."""
+        _write(self.path, {**self.note, "spoilt": why})
 
     def end(self, report: dict[str, Any]) -> None:
         """Notes that the run has ended, so that nothing is done twice."""

@@ -6,7 +6,7 @@ import struct
 import unicodedata
 import zlib
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -523,7 +523,11 @@ class _ExportPartition(StatefulSourcePartition[Chunk, ExportState]):
     def snapshot(self) -> ExportState:
         return self._channel, self._done, self._total
 
-    def _from(self, start: str, done: int) -> Iterator[tuple[str, int, bytes | Reject]]:
+    def close(self) -> None:
+        """The archive that is being read is closed."""
+        self._values.close()
+
+    def _from(self, start: str, done: int) -> Generator[tuple[str, int, bytes | Reject], None, None]:
         """The values after the first `done` of channel `start`, each with its channel and its number there."""
         for channel in self._source.export.channels:
             if not self._source.wanted(channel.id):

@@ -10,7 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from uuid import uuid4
 import pytest
 from bytewax.recovery import init_db_dir
 
-from connectors.kafka import Connection, Message, Writer, describe_topics, records_of
+from connectors.kafka import Connection, Message, TopicSpec, Writer, create_topics, describe_topics, records_of
 from connectors.tokenizer import load_encoding
 from connectors.workspace_maker import Plan, broken_record
 from conversations.events import micros
@@ -598,17 +598,17 @@ def test_a_channel_in_two_partitions_stops_the_run(connection, workers: int):
 
 
 def test_a_channel_in_partitions_of_two_processes_stops_what_is_followed(connection, tmp_path):
-    """As soon as the next record tells that time goes on."""
+    """At once, whether anything more comes or not; and for good: its recovery folder knows."""
     topics = new_topics(connection, 2)
-    with running(topics, tmp_path, topics.source(follow="true"), "--to", topics.to, workers=2) as run:
-        for minute in range(100):
-            put(topics, TWICE if minute == 0 else [Message(None, heartbeat_at(NOON + minute * HOUR), (), each) for each in (0, 1)])
-            with suppress(subprocess.TimeoutExpired):
-                run.process.wait(0.3)
-                break
-        assert run.process.returncode == 1
+    command = [topics.source(follow="true"), "--to", topics.to, "--recovery", tmp_path / "memory"]
+    with running(topics, tmp_path, *command, workers=2) as run:
+        run.wait_until_ready()
+        put(topics, TWICE)
+        assert run.process.wait(PATIENCE) == 1
 
     assert "channel C1" in run.said and ADVICE in run.said, run.said
+    again = to_the_end(topics, "examples", *command, "--workers", 2)
+    assert again.returncode == 1 and "channel C1" in again.stderr and ADVICE in again.stderr
 
 
 def test_a_channel_in_two_partitions_stops_a_cluster(connection, tmp_path):
@@ -776,6 +776,37 @@ def test_a_recovery_folder_is_of_one_run(connection, silent, tmp_path):
         admin.create_partitions({topics.events: 3})
     said = refused(*command)
     assert "had 2 partitions when this run was started, and has 3" in said and ADVICE in said
+
+
+def test_a_run_goes_on_by_another_name_of_its_broker(connection, silent, tmp_path):
+    """Addresses change, topics keep their ids."""
+    topics = new_topics(connection, 2)
+    source, *rest = stopped_run(topics, tmp_path, silent)
+    named = str(source).replace("127.0.0.1", "localhost")
+
+    with running(topics, tmp_path, named, *rest) as run:
+        run.wait_until_ready()
+        assert run.stop() == 0, run.said
+    assert named != source and outcome_on(topics).examples == outcome_of(silent.run).examples
+
+
+@pytest.mark.parametrize("change", ["partitions are added", "made again"])
+def test_a_topic_of_examples_that_is_no_longer_what_it_was(connection, silent, tmp_path, change: str):
+    """What was written to it is gone, or a retraction would go where its example isn't: nothing is written, and it says why."""
+    topics = new_topics(connection, 2)
+    command = stopped_run(topics, tmp_path, silent)
+    with KafkaAdminClient(bootstrap_servers=connection.bootstrap) as admin:
+        if change == "made again":
+            admin.delete_topics([topics.examples])
+            wait_until(lambda: not describe_topics(connection, [topics.examples]), "the topic is gone")
+            create_topics(connection, [TopicSpec(topics.examples, 2)])
+        else:
+            admin.create_partitions({topics.examples: 3})
+
+    done = to_the_end(topics, "examples", *command)
+
+    assert done.returncode == 1 and topics.examples in done.stderr and "start anew" in done.stderr, done.stderr
+    assert ("made again" if change == "made again" else "had 2 partitions") in done.stderr
 
 
 def test_sixty_four_partitions(connection, silent, tmp_path):

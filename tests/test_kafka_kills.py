@@ -533,7 +533,8 @@ def test_a_topic_that_changed_between_two_runs(connection, tmp_path, kind: str):
 def test_a_topic_that_changes_while_it_is_followed(connection, tmp_path, kind: str):
     """The same, as soon as it looks again: within half a minute."""
     topics = new_topics(connection, PARTITIONS)
-    messages = stream_of(SHORT, RULES).messages(PARTITIONS)
+    stream = stream_of(SHORT, RULES)
+    messages = stream.messages(PARTITIONS)
     put(topics, messages[:5_000])
     command = arguments(topics, tmp_path, "file", follow="true")
     with running(topics, tmp_path, *command[1:], settings={"BEEPGPT_KAFKA__PATIENCE": "4s"}) as run:
@@ -548,6 +549,7 @@ def test_a_topic_that_changes_while_it_is_followed(connection, tmp_path, kind: s
 
     assert re.search(SAID[kind], last_line(run)) and topics.events in last_line(run), run.said
     assert "Traceback" not in run.said
+    assert set((tmp_path / "made.jsonl").read_bytes().splitlines()) <= set(stream.run.examples)  # nothing of another topic's windows
 
 
 # Leaders that change

@@ -31,7 +31,7 @@ def test_the_readme_shows_what_the_program_prints(printed, name):
 
 def test_every_command_stands_in_the_table():
     """And every row of the table is a command."""
-    table = re.findall(r"^\| `beepgpt (\w+)", README.read_text("utf-8"), re.MULTILINE)
+    table = re.findall(r"^\| `beepgpt ([\w-]+)", README.read_text("utf-8"), re.MULTILINE)
 
     assert sorted(set(table)) == sorted(typer.main.get_command(beepgpt.app).commands)  # type: ignore[attr-defined]
 
