@@ -148,7 +148,7 @@ def fitting(texts: list[str], encoding: Encoding) -> list[str]:
 
 
 def clean_by(text: str, adopted: Set[str]) -> str:
-    """Our cleaning, restated from DESIGN.md, each part of it until the original's is adopted."""
+    """Our cleaning, restated from docs/semantics.md, each part of it until the original's is adopted."""
     if "code_drops_the_message" not in adopted:
         text = re.sub(r"```.*?```", " ", text, flags=re.DOTALL)
     lost_whole = "markup_lost_whole" in adopted

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import orjson
 import typer
@@ -46,14 +47,14 @@ def audit(
     stop_at = time_of(until) if origin.address is None or origin.address.until is None else origin.address.until
     following = Following(settings.rules, load_encoding(settings.rules.encoding), now_us())
     records = records_in(source_of(origin, following, settings))
-    lines, told, held = given_of(examples, settings, valid, retractions)
-    if kind_of(lines) == "pairs":
-        found = audit_pairs(records, lines, settings.rules, valid=held, sample=sample, now=following.now)
+    given = given_of(examples, settings, valid, retractions)
+    if kind_of(given.lines) == "pairs":
+        found = audit_pairs(records, given.lines, settings.rules, valid=given.valid, sample=sample, now=following.now)
     else:
         try:
             found = audit_examples(
-                records, lines, settings.rules, following.encoding,
-                valid=held, retractions=told, sample=sample, subset=subset, until=stop_at, now=following.now,
+                records, given.lines, settings.rules, following.encoding, valid=given.valid, retractions=given.retractions,
+                sample=sample, subset=subset, until=stop_at, apart=given.apart, now=following.now,
             )  # fmt: skip
         except OtherSettings as error:
             raise BadCommand(f"EXAMPLES {examples}: {error}") from error
@@ -67,30 +68,53 @@ def audit(
 Lines = list[bytes]
 
 
-def given_of(examples: str, settings: Settings, valid: Path | None, retractions: Path | None) -> tuple[Lines, Lines | None, Lines | None]:
-    """What EXAMPLES holds: examples or pairs, the retractions if there are any, and the validation side if it is one of a split."""
+class Given(NamedTuple):
+    """What EXAMPLES holds."""
+
+    lines: Lines
+    """Examples or pairs."""
+    retractions: Lines | None = None
+    valid: Lines | None = None
+    """The validation side, if it is one of a split."""
+    apart: Mapping[str, str] = {}
+    """Of a topic: by id, why a tombstone can't take back its example."""
+
+
+def given_of(examples: str, settings: Settings, valid: Path | None, retractions: Path | None) -> Given:
+    """All that is to be audited: files, with the retractions beside them, or a topic."""
     if is_kafka(examples):
         address = topic_of(examples, "EXAMPLES")
-        lines, told = examples_in(kafka.records_of(connection_of(settings, address.bootstrap), address.topic))
-        return lines, lines_in(retractions) if retractions else told, lines_in(valid) if valid else None
+        found = examples_in(kafka.records_of(connection_of(settings, address.bootstrap), address.topic))
+        told = lines_in(retractions) if retractions else found.retractions
+        return found._replace(retractions=told, valid=lines_in(valid) if valid else None)
     train, other = sides_of(Path(examples))
     valid = valid or other
-    lines, held = lines_in(train), None if valid is None else lines_in(valid)
     beside = retractions or train.with_name(f"{train.name.removesuffix('.jsonl')}.retractions.jsonl")
-    return lines, lines_in(beside) if retractions is not None or beside.exists() else None, held
+    told = lines_in(beside) if retractions is not None or beside.exists() else None
+    return Given(lines_in(train), told, None if valid is None else lines_in(valid))
 
 
-def examples_in(records: Iterable[tuple[int, kafka.Record]]) -> tuple[Lines, Lines]:
+def examples_in(records: Iterable[tuple[int, kafka.Record]]) -> Given:
     """A topic's examples, each once, and its tombstones as the retractions that they are."""
-    lines: dict[bytes | None, bytes] = {}
-    retractions: dict[bytes | None, bytes] = {}
-    for _, record in records:
+    lines: dict[bytes, bytes] = {}
+    retractions: dict[bytes, bytes] = {}
+    places: defaultdict[bytes, set[int]] = defaultdict(set)
+    tombstones: defaultdict[bytes, set[int]] = defaultdict(set)
+    for partition, record in records:
+        key = record.key or b""
         if record.value is not None:
-            lines[record.key] = record.value
+            lines[key] = record.value
+            places[key].add(partition)
         else:
             retracted = dict(record.headers).get("retracted_ts", b"").decode()
-            retractions[record.key] = orjson.dumps({"id": (record.key or b"").decode(), "retracted_ts": retracted})
-    return list(lines.values()), list(retractions.values())
+            retractions[key] = orjson.dumps({"id": key.decode(), "retracted_ts": retracted})
+            tombstones[key].add(partition)
+    apart = {
+        key.decode(): f"its tombstone stands in partition {min(stones)}, an example in partition {min(places[key] - stones)}"
+        for key, stones in tombstones.items()
+        if places[key] - stones
+    }
+    return Given(list(lines.values()), list(retractions.values()), apart=apart)
 
 
 def lines_in(path: Path) -> Lines:

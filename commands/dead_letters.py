@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -20,6 +21,8 @@ from connectors.console import console
 
 SHOWN = 160
 """Characters of a record that are shown."""
+FIRST = 100
+"""Records of a topic of which one at least must be a letter: others may stand between them, by somebody's mistake."""
 
 
 class Letter(NamedTuple):
@@ -64,10 +67,17 @@ def dead_letters(
 
 
 def letters_in(source: str, settings: Settings) -> Iterator[Letter]:
-    """The dead letters of a topic or a file; raises BadCommand for a file of something else."""
+    """The dead letters of a topic or a file; raises BadCommand if it holds something else."""
     if is_kafka(source):
         address = topic_of(source, "SOURCE")
-        for partition, each in kafka.records_of(connection_of(settings, address.bootstrap), address.topic):
+        records = kafka.records_of(connection_of(settings, address.bootstrap), address.topic)
+        first = list(islice(records, FIRST))
+        if first and not any(name == "reason" for _, each in first for name, _ in each.headers):
+            raise BadCommand(
+                f"SOURCE {source}: is no topic of dead letters: none of its first {len(first):,} records has a header `reason`. Name"
+                f" {settings.kafka.dead_letter_topic} or {settings.kafka.late_topic}, or what a flow's settings call these"
+            )
+        for partition, each in chain(first, records):
             told = dict(each.headers)
             place = told.get("source", f"{address.topic}/{partition}:{each.offset}".encode()).decode(errors="replace")
             yield Letter(told.get("reason", b"unknown").decode(errors="replace"), place, each.value or b"")

@@ -38,6 +38,7 @@ from dataflows.ingest import (
     found_in,
     in_order,
     item_of,
+    next_beat,
     row_of,
     run_of,
     span_of,
@@ -54,7 +55,7 @@ SETTLED = 0.5
 """Seconds in which nothing of this run may come to the topic: what a killed process sent last may still be on its way."""
 TRIES = 10
 BEAT_EVERY = 1.0
-"""Real seconds between two heartbeats of a run at a pace."""
+"""Real seconds between two heartbeats of a run at a pace that keeps up with it."""
 TICK = 0.1
 """Seconds for which a run at a pace sleeps before it looks whether it is to stop."""
 ENDS = 64 * 2**10
@@ -72,7 +73,11 @@ def ingest(
     to: Annotated[str, typer.Option(help="The topic that takes the events: kafka://host:port/topic, empty or begun by the same command.")],
     settings: Settings,
     pace: Annotated[
-        str | None, typer.Option(help="Let event time pass so much faster than real time (60x); without it, all at once.")
+        str | None,
+        typer.Option(
+            help="Let event time pass so much faster than real time (60x), and add a heartbeat for each second of it: every minute of"
+            " event time at 60x. Without it: all at once, and none are added."
+        ),
     ] = None,
     with_: Annotated[
         str | None, typer.Option("--with", help="Of a topic: put what came beside it in its place: dead-letters,late.")
@@ -137,6 +142,8 @@ def run_ingest(job: Job) -> tuple[dict[str, Any], int]:
     """All that is left to write, written. Returns the report and the exit status."""
     began = time.monotonic()
     account, stop = Account(), Stop()
+    if not is_kafka(job.to):
+        raise BadCommand(f"--to {job.to}: a topic is expected: kafka://host:port/topic")
     address = topic_of(job.to, "--to")
     check_command(job, address)
     connection = connection_of(job.settings, address.bootstrap)
@@ -195,7 +202,7 @@ def fill(
     if not check_keeps(connection, topic.name):
         console.print(f"{topic.name}: whether it keeps old records could not be asked.")
     found = look(connection, topic.name, run)
-    plan = Plan(run, topic.partitions, kafka.partition_of, now_us(), found.there)
+    plan = Plan(run, topic.partitions, kafka.partition_of, now_us(), found.there, found.beats)
     feed.prepare(account, told)
     span = Span()
     if (job.pace is not None or found.others) and not stop():
@@ -248,7 +255,7 @@ def write(
 
     for seq, item in enumerate(items):
         missing = plan.missing(item, seq)
-        if missing and pace is not None and not pace.wait_for(item, seq, send, stop):
+        if pace is not None and not pace.come_to(item, seq, bool(missing), send, stop):
             break
         if missing and len(item.record) + len((item.channel or "").encode()) > writer.most:
             send()
@@ -301,9 +308,9 @@ def look(connection: kafka.Connection, topic: str, run: str) -> Found:
             " what of it stands before them: name an empty topic"
         )
     for _ in range(TRIES):
-        time.sleep(SETTLED)
+        time.sleep(SETTLED + (BEAT_EVERY if found.beats else 0))
         before, found = found, ends(LOOK_FAR_BACK if found.others else LOOK_BACK)
-        if found.there == before.there:
+        if (found.there, found.beats) == (before.there, before.beats):
             return found
     raise WrongTopic(f"{topic}: the same ingest is writing to it now: stop that first, or wait for its end")
 
@@ -345,7 +352,11 @@ def all_ends(connection: kafka.Connection, topic: str) -> int:
 
 
 class Pace:
-    """Lets event time pass at a multiple of real time, and tells every partition once a second how far it is."""
+    """Lets event time pass at a multiple of real time, and tells every partition at fixed event times how far it is.
+
+    Which heartbeats there are, and between which records, depends on the events and the pace alone. None is missing in any
+    partition before a record that stands behind it in another: they are confirmed before more is sent.
+    """
 
     def __init__(self, multiple: float, span: Span, writer: kafka.Writer, plan: Plan, account: Account) -> None:
         self._multiple = multiple
@@ -353,50 +364,69 @@ class Pace:
         self._writer = writer
         self._plan = plan
         self._account = account
+        self._step = step_of(multiple)
+        self._told = {each: max(span.first, plan.beats.get(each, 0)) for each in range(plan.partitions)}
+        """Up to which event time each partition has its heartbeats."""
+        self._beat = next_beat(min(self._told.values()), self._step)
+        self._origin = max(self._told.values())
+        """The event time at which this start begins."""
+        self._due = 0
+        """The latest event time so far."""
         self._began: float | None = None
-        self._next_beat = 0.0
-        self._due = self._origin = span.first or 0
-        """The latest event time so far, and that at which this start begins."""
 
     def told(self) -> str:
         """How long it will take."""
-        seconds = (self._span.last - self._origin) / 1e6 / self._multiple
-        days, rest = divmod(round(seconds), 86_400)
-        clock = f"{rest // 3600}:{rest // 60 % 60:02d}:{rest % 60:02d}"
-        told = f"{self._span.items:,} records, at {self._multiple:g}x in {f'{days:,} days and ' if days else ''}{clock}."
+        seconds = max(self._span.last - self._origin, 0) / 1e6 / self._multiple
+        told = f"{self._span.items:,} records, at {self._multiple:g}x in {clock_of(seconds)}."
         if not self._span.in_order:
             told += " The source's channels are not in one order of time, so that no heartbeats are added."
         return told
 
-    def wait_for(self, item: Item, seq: int, send: Callable[[], None], stop: Stop) -> bool:
-        """Sends what was collected and sleeps until the item is due; False if somebody asks to stop before."""
+    def come_to(self, item: Item, seq: int, is_missing: bool, send: Callable[[], None], stop: Stop) -> bool:
+        """Writes the heartbeats before the item, each when it is due, and sleeps until the item is; False if asked to stop before."""
+        self._due = max(self._due, self._plan.due(item) or 0)
+        is_told = False
+        while self._span.in_order and self._beat <= self._due:
+            if missing := [each for each, told in self._told.items() if told < self._beat]:
+                if not self._wait_until(self._beat, send, stop):
+                    return False
+                send()
+                self._writer.send(kafka.Message(*message) for message in self._plan.heartbeats(self._beat, seq - 1, missing))
+                self._account.count("heartbeats_added")
+                is_told = True
+            self._beat += self._step
+        if is_told:
+            self._writer.flush()
+        return not is_missing or self._wait_until(self._due, send, stop)
+
+    def _wait_until(self, t: int, send: Callable[[], None], stop: Stop) -> bool:
+        """Sends what was collected and sleeps; False if somebody asks to stop."""
         if self._began is None:  # what was there already took some time, too
             self._began = time.monotonic()
-            self._next_beat = self._began + BEAT_EVERY
-        due = self._plan.due(item)
-        self._due = max(self._due, self._due if due is None else due)
-        while (ahead := (self._due - self._reached()) / 1e6 / self._multiple) > 0:
+        while (ahead := (t - self._origin) / 1e6 / self._multiple - (time.monotonic() - self._began)) > 0 and not stop():
             send()
-            self._beat(seq, send)
-            if stop():
-                return False
             time.sleep(min(ahead, TICK))
-        self._beat(seq, send)
-        return True
+        return not stop()
 
-    def _reached(self) -> int:
-        return self._origin + int((time.monotonic() - (self._began or 0.0)) * self._multiple * 1e6)
 
-    def _beat(self, seq: int, send: Callable[[], None]) -> None:
-        """A heartbeat behind all before number `seq`, if one is due."""
-        if time.monotonic() < self._next_beat or not self._span.in_order or seq == 0:
-            return
-        self._next_beat = time.monotonic() + BEAT_EVERY
-        send()
-        self._writer.flush()
-        at = min(self._reached(), self._due)
-        self._writer.send(kafka.Message(*message) for message in self._plan.heartbeats(at, seq - 1))
-        self._account.count("heartbeats_added")
+def step_of(multiple: float) -> int:
+    """Microseconds of event time from one heartbeat to the next.
+
+    >>> step_of(60.0), step_of(0.5)
+    (60000000, 500000)
+    """
+    return round(BEAT_EVERY * multiple * 1e6)
+
+
+def clock_of(seconds: float) -> str:
+    """A duration to be read.
+
+    >>> clock_of(93_784)
+    '1 day and 2:03:04'
+    """
+    days, rest = divmod(round(seconds), 86_400)
+    told = f"{days:,} day{'s' if days > 1 else ''} and " if days else ""
+    return f"{told}{rest // 3600}:{rest // 60 % 60:02d}:{rest % 60:02d}"
 
 
 # What is read
@@ -550,6 +580,8 @@ class TopicFeed:
     def __init__(self, readings: list[Reading], lateness: int, sorter: Sorter) -> None:
         self._readings = readings
         self._name = readings[0].source.name
+        self._id = readings[0].source.topic.id.encode()
+        self._bounds = readings[0].source.bounds
         self._lateness = lateness
         self._sorter = sorter
         self._known = sum((end or 0) - start for each in readings for start, end in each.source.bounds.values())
@@ -595,8 +627,9 @@ class TopicFeed:
         """What a record is, as of when it was written; None if it is nothing of this topic."""
         account.count("read")
         headers = dict(record.headers) if reading.why != "source" else {}
-        came_from = headers.get("source", b"").decode(errors="replace").rpartition("/")[0]
-        if came_from not in ("", self._name):
+        came_from, _, place = headers.get("source", b"").decode(errors="replace").rpartition("/")
+        # A topic that was deleted and made again has another id, and the letters of the old one are still there.
+        if came_from not in ("", self._name) or headers.get("source_topic_id", self._id) != self._id:
             account.count("elsewhere")
             return None
         parsed: Parsed
@@ -607,8 +640,15 @@ class TopicFeed:
         else:
             parsed = parse(record.value, record.timestamp if record.timestamp > 0 else now_us(), bots="context")
         if isinstance(parsed, Reject):
-            account.count(f"unusable:{parsed.reason}")
+            is_counted = came_from == self._name and self._has_read(place)
+            account.count("letters_of_unusable" if is_counted else f"unusable:{parsed.reason}")
         return parsed
+
+    def _has_read(self, place: str) -> bool:
+        """Whether a `partition:offset` of SOURCE still stands there, and was read."""
+        match = re.fullmatch(r"([0-9]{1,9}):([0-9]{1,19})", place)
+        begin, end = self._bounds.get(int(match[1]), (0, 0)) if match else (0, 0)
+        return match is not None and begin <= int(match[2]) < (end or 0)
 
 
 # What is told
@@ -618,9 +658,10 @@ MEANING = {
     "written": "to the topic now",
     "there": "there already, written by an earlier start",
     "copies": "of events that are written",
-    "elsewhere": "dead letters and late events of other topics",
+    "letters_of_unusable": "dead letters whose records stand in SOURCE, and are counted below",
+    "elsewhere": "dead letters and late events of other topics, or of an earlier one of this name",
     "waiting": "not written yet",
-    "heartbeats_added": "each in every partition",
+    "heartbeats_added": "each in every partition; without --pace none are added",
 }
 
 
@@ -639,7 +680,7 @@ def print_ingest(report: dict[str, Any]) -> None:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in account["unusable"].items())
         table.add_row("  unusable", f"{sum(account['unusable'].values()):,}", reasons)
     console.print(table)
-    if report["ended"] and account["there"] and not account["written"]:
+    if report["ended"] and account["there"] and not account["written"] and not account["heartbeats_added"]:
         console.print(f"All of it is in {report['to']} already: nothing was written.")
     adds_up = "the account adds up" if account["adds_up"] else "THE ACCOUNT DOES NOT ADD UP"
     console.print(

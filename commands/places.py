@@ -182,7 +182,10 @@ def destination_of(to: str, settings: Settings) -> Destination:
 
 def topic_of(place: str, name: str) -> kafka.KafkaAddress:
     """A topic to write to, or to look at: without from, to and follow."""
-    address = kafka.parse_address(place)
+    try:
+        address = kafka.parse_address(place)
+    except kafka.BadAddress as error:
+        raise BadCommand(f"{name} {str(error).removesuffix(kafka.HOW)}kafka://host:port/topic") from None
     if (address.since, address.until, address.follow) != (None, None, False):
         raise BadCommand(f"{name} {place}: from, to and follow are for a SOURCE: leave them out")
     return address

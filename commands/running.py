@@ -65,8 +65,9 @@ def flow_of(source: Source[Chunk], following: Following, sinks: Mapping[str, Sin
     made = make_examples("make_examples", chunks, following)
     if "messages" in sinks:
         send_examples("send_examples", made.made, sinks["messages"])
-        send_letters("send_late", made.late, sinks["late"])
-        send_letters("send_dead_letters", made.rejects, sinks["dead_letters"])
+        topic_id = source.topic.id if isinstance(source, kafka.KafkaSource) else None
+        send_letters("send_late", made.late, sinks["late"], topic_id)
+        send_letters("send_dead_letters", made.rejects, sinks["dead_letters"], topic_id)
     else:
         write_lines("write_examples", made.examples, sinks["examples"])
         if "retractions" in sinks:

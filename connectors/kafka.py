@@ -134,6 +134,11 @@ class Connection:
 
     def options(self) -> dict[str, Any]:
         """As kafka-python wants it. Raises KafkaFailed for a missing file, which kafka-python would take for an absent broker."""
+        if self.protocol.startswith("SASL") and not (self.mechanism and self.user and self.password):
+            raise KafkaFailed(
+                f"the protocol {self.protocol} needs a mechanism, a user and a password: set kafka.mechanism, kafka.user and"
+                " kafka.password, or BEEPGPT_KAFKA__MECHANISM, BEEPGPT_KAFKA__USER and BEEPGPT_KAFKA__PASSWORD"
+            )
         for name in ("ca_file", "cert_file", "key_file"):
             path = getattr(self, name)
             if path is not None and not Path(path).is_file():
@@ -184,7 +189,8 @@ def parse_address(text: str) -> KafkaAddress:
     parts = urlsplit(text)
 
     def bad(what: str) -> BadAddress:
-        return BadAddress(f"{text.replace(parts.netloc, '…') if '@' in parts.netloc else text}: {what}: write {HOW}")
+        shown = "kafka://…" if "@" in text else text.partition("?")[0]  # whatever stands there, it may be a secret
+        return BadAddress(f"{shown}: {what}: write {HOW}")
 
     if parts.scheme != "kafka":
         raise bad("it does not begin with kafka://")
@@ -291,8 +297,10 @@ def _failed(error: BaseException, where: str, connection: Connection) -> KafkaFa
 
 def no_topics(names: Sequence[str], connection: Connection) -> NoTopic:
     """The error that names what is missing, and the command that makes it."""
-    listed, verb = ", ".join(names), "there is no such topic" if len(names) == 1 else "there are no such topics"
-    return NoTopic(f"{listed}: {verb} on {connection.bootstrap}: make what is missing with `beepgpt topics`, or check the name")
+    made = f"`beepgpt topics kafka://{connection.bootstrap}/{names[0] if len(names) == 1 else 'NAME'}`"
+    if len(names) == 1:
+        return NoTopic(f"{names[0]}: there is no such topic on {connection.bootstrap}: make it with {made}, or check the name")
+    return NoTopic(f"{', '.join(names)}: there are no such topics on {connection.bootstrap}: make each with {made}, or check the names")
 
 
 # Topics

@@ -1,4 +1,4 @@
-"""Where everything went: the sums of DESIGN.md §2.6."""
+"""Where everything went: law 6 of the README (docs/semantics.md, "The account")."""
 
 from __future__ import annotations
 

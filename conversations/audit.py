@@ -1,10 +1,10 @@
-"""Whether examples keep the laws (DESIGN.md §2), told from the events and the examples alone, whoever made them."""
+"""Whether examples keep the laws of the README, told from the events and the examples alone, whoever made them."""
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
@@ -124,6 +124,12 @@ class Findings:
         if len(self._shown[law, what]) < SHOWN:
             self._shown[law, what].append(Instance(where, why))
 
+    def add_all(self, other: Findings) -> None:
+        """All that another collected."""
+        self._counts.update(other._counts)
+        for key, shown in other._shown.items():
+            self._shown[key] = [*self._shown[key], *shown][:SHOWN]
+
     def of(self, law: int) -> int:
         """How many times a law was found broken."""
         return sum(count for (which, _), count in self._counts.items() if which == law)
@@ -166,13 +172,15 @@ Record = bytes | tuple[str, int, bytes]
 class Heard:
     """A channel's events in the order in which they count, and the channel's clock at the end."""
 
-    __slots__ = ("clock", "events", "name", "partition")
+    __slots__ = ("clock", "events", "name", "partition", "settled")
 
     def __init__(self, name: str, partition: str = "all") -> None:
         self.name = name
         self.partition = partition
         self.events: list[Event] = []
         self.clock = 0
+        self.settled = 0
+        """What is before this was settled on the way; the rest waits for the end of the input, which a run that was stopped has not."""
 
     def said(self) -> dict[int, Said]:
         """The channel's messages, by ts."""
@@ -234,13 +242,25 @@ def hear(records: Iterable[Record], rules: Rules, *, now: int = FOREVER, until: 
         else:
             heard.events.append(parsed)
     for heard in channels.values():
-        heard.clock = until if until is not None else max(heard.clock, beats.get(heard.partition, 0))
+        clock = max(heard.clock, beats.get(heard.partition, 0))
+        heard.settled = clock - rules.lateness
+        heard.clock = clock if until is None else until
         heard.events.sort()
         order = Order(rules.lateness)
         applied = [event for event in heard.events if not order.is_copy(event)]
         account.count("duplicate", len(heard.events) - len(applied))
         heard.events = applied
     return History(channels, account)
+
+
+def _up_to(until: int, history: History) -> History:
+    """What a run that was told `until` makes something of; its account starts anew."""
+    channels = {}
+    for name, heard in history.channels.items():
+        channels[name] = cut = Heard(name, heard.partition)
+        cut.events = heard.events[: _after(heard, until)]
+        cut.clock, cut.settled = until, heard.settled
+    return History(channels, Account())
 
 
 # The examples
@@ -312,6 +332,7 @@ def audit_examples(
     subset: bool = False,
     until: int | None = None,
     cut: int | None = None,
+    apart: Mapping[str, str] | None = None,
     now: int = FOREVER,
 ) -> Audit:
     """Our examples against the events that they are said to be made of.
@@ -319,7 +340,7 @@ def audit_examples(
     `valid`: the validation side, where `lines` are the training side of a split. `sample`: so many examples, each made again from
     nothing but the events of its prefix; otherwise all, in one pass through time, and a few in that way. `subset`: the file was
     chosen from more (a time range, labeling), so none is missing. `until`: as it was given to the run that made them. `cut`: the
-    time at which a training set was split, if it is known.
+    time at which a training set was split, if it is known. `apart`: of a topic, by id, why its tombstone can't take back an example.
     """
     given = list(lines)
     if sample is not None and sample < 1:
@@ -333,17 +354,27 @@ def audit_examples(
     rows = _once([row for side in sides for row in side], findings)
     whole = sample is None and not subset and valid is None
 
-    recompute = _Recompute(history, rules, encoding, findings, until)
-    retracted: set[str] | None = None
+    recompute = _Recompute(history, rules, encoding, until)
+    told = None if retractions is None else {body["id"] for line in retractions if (body := _object(line)) is not None and "id" in body}
+    looks_cut: dict[int, str] = {}
     if sample is None:
-        retracted = recompute.in_one_pass(rows, whole=whole)
+        recompute.in_one_pass(rows, told, whole=whole)
+        unlike = {law for law in (3, 4) if recompute.findings.of(law)}
+        if unlike and whole and until is None and (shorter := _cut_short(rows, told, recompute)) is not None:
+            recompute = shorter
+            last = ts_text(max(row.settled_ts for row in rows))
+            why = "it looks as if these were made with --until, or by a run that was stopped before the events here end"
+            looks_cut = dict.fromkeys(unlike, f"{why}; give audit --until (the latest settled_ts is {last})")
         recompute.from_prefixes(_sampled(rows, WITNESSES), is_witness=True)
         recompute.accounted(history.account)
     else:
         recompute.from_prefixes(_sampled(rows, sample), is_witness=False)
+    findings.add_all(recompute.findings)
     notes = list(recompute.notes())
-    if retracted is not None:
-        notes += _retractions(rows, retracted, retractions, findings)
+    if sample is None:
+        notes += _retractions(rows, recompute, told, findings)
+    for identity, why in (apart or {}).items():
+        findings.add(4, "retractions that compaction will never bring together with their examples", identity, why)
     if valid is not None:
         _split(sides[0], sides[1], rules, cut, findings)
 
@@ -355,19 +386,45 @@ def audit_examples(
         "from_scratch": recompute.scratch,
         "answered_by_a_stranger": recompute.asked,
     }
-    return Audit("beepgpt", checked, _judged(findings, checked, history, whole, sample, valid is not None), findings.all(), tuple(notes))
+    judged = _judged(
+        findings, checked, history.account,
+        whole=whole, sample=sample, split=valid is not None, ended=not recompute.was_stopped, looks_cut=looks_cut,
+    )  # fmt: skip
+    return Audit("beepgpt", checked, judged, findings.all(), tuple(notes))
+
+
+def _cut_short(rows: Sequence[Row], told: Collection[str] | None, recompute: _Recompute) -> _Recompute | None:
+    """The same with all that happened after the latest settled_ts left out, if that gives exactly these examples and retractions."""
+    last = max((row.settled_ts for row in rows), default=FOREVER)
+    if last > max((heard.clock for heard in recompute.history.channels.values()), default=0):
+        return None
+    shorter = _Recompute(_up_to(last, recompute.history), recompute.rules, recompute.encoding, last)
+    shorter.in_one_pass(rows, told, whole=True)
+    unlike = Findings()
+    unlike.add_all(shorter.findings)
+    _retractions(rows, shorter, told, unlike)
+    return None if unlike.all() or shorter.was_stopped else shorter
 
 
 def _judged(
-    findings: Findings, checked: Mapping[str, int], history: History, whole: bool, sample: int | None, split: bool
+    findings: Findings,
+    checked: Mapping[str, int],
+    account: Account,
+    *,
+    whole: bool,
+    sample: int | None,
+    split: bool,
+    ended: bool,
+    looks_cut: Mapping[int, str],
 ) -> tuple[Judged, ...]:
-    """A verdict on every law."""
+    """A verdict on every law; `looks_cut`: by law, why it can't be told without `until`."""
     recomputed, asked = checked["recomputed"], checked["answered_by_a_stranger"]
     nothing = "" if recomputed else "no example could be recomputed"
     how = f"{recomputed:,} examples made again"
-    account = history.account
+    all_given = "all that the rules give" if ended else "all that the rules give before the input ends"
     if sample is None and not account.check():
         kept_6 = f"{account['read']:,} events read = applied + duplicate + ignored + rejected + late; {account['points']:,} points likewise"
+        kept_6 += "" if ended else " (to the end of the input, which the run that made these had not come to)"
     else:
         kept_6 = ""
     return (
@@ -375,11 +432,11 @@ def _judged(
         findings.judged(
             2, f"no prompt leaves anything out by who answers; {asked:,} of {asked:,} are the same if a stranger answers", nothing
         ),
-        findings.judged(3, f"{how}: each answer and silence is what the events up to its settled_ts give", nothing),
+        findings.judged(3, f"{how}: each answer and silence is what the events up to its settled_ts give", nothing or looks_cut.get(3, "")),
         findings.judged(
             4,
-            "every id is the right one and stands once" + ("; the file holds all that the rules give and nothing else" if whole else ""),
-            "" if checked["examples"] else "the file holds no example",
+            "every id is the right one and stands once" + (f"; the file holds {all_given} and nothing else" if whole else ""),
+            looks_cut.get(4, "") if checked["examples"] else "the file holds no example",
         ),
         findings.judged(5, "", "examples alone don't tell what was scored: it needs the predictions of a scoring run"),
         findings.judged(6, kept_6, "" if kept_6 else "a sample doesn't read what the rest became: leave out --sample"),
@@ -465,12 +522,12 @@ def _sampled(rows: Sequence[Row], count: int) -> list[Row]:
 class _Recompute:
     """Makes a file's examples again from the events, and says where they differ."""
 
-    def __init__(self, history: History, rules: Rules, encoding: Encoding, findings: Findings, until: int | None) -> None:
+    def __init__(self, history: History, rules: Rules, encoding: Encoding, until: int | None) -> None:
         self.history = history
         self.rules = rules
         self.encoding = encoding
-        self.findings = findings
         self.until = until
+        self.findings = Findings()
         self.passed = 0
         self.scratch = 0
         self.asked = 0
@@ -478,11 +535,28 @@ class _Recompute:
         self.pointless: set[str] = set()
         """Rows without a point: nothing more is to be said of those."""
         self.rewritten: defaultdict[str, set[str]] = defaultdict(set)
+        self.lacking: list[dict[str, Any]] = []
+        self.lacking_at_end: list[dict[str, Any]] = []
+        """Examples that the rules give and the file lacks; those that only the end of the input settles."""
+        self.retracted: set[str] = set()
+        self.retracted_at_end: set[str] = set()
+        """What the rules retract; what they retract only at the end of the input, though the file has the example."""
+        self.heard_of_end = False
+        """Whether anything is there that only the end of the input gives."""
         self.said = cache(lambda channel: history.channels[channel].said())
         """The messages of a channel, for explanations only."""
 
+    @property
+    def was_stopped(self) -> bool:
+        """Whether all that only the end of the input gives is lacking: the run that made these was told of none."""
+        return bool(self.lacking_at_end or self.retracted_at_end) and not self.heard_of_end
+
     def notes(self) -> Iterator[str]:
         """What is worth knowing, and breaks no law."""
+        if self.was_stopped:
+            more = ((len(self.lacking_at_end), "examples"), (len(self.retracted_at_end), "retractions"))
+            what = " and ".join(f"{count:,} more {name}" for count, name in more if count)
+            yield f"{what} are settled only by the end of the input: the run that made these had not come to it"
         if self.strange and self.strange * 2 > self.passed + self.strange:
             yield f"{self.strange:,} examples are of channels that the events don't have: is SOURCE the history they were made from?"
         for what, rows in self.rewritten.items():
@@ -495,42 +569,53 @@ class _Recompute:
 
     # All, in one pass
 
-    def in_one_pass(self, rows: Sequence[Row], *, whole: bool) -> set[str]:
+    def in_one_pass(self, rows: Sequence[Row], told: Collection[str] | None, *, whole: bool) -> None:
         """Goes through each channel once, looks at each example's point when nothing after it has been seen, and at what it became.
 
-        Returns the ids that the rules retract.
+        `told`: the ids that were retracted, if the retractions were given.
         """
         by_channel: defaultdict[str, list[Row]] = defaultdict(list)
         for row in rows:
             by_channel[row.conversation.rsplit(":", 1 if self.rules.scope == "channel" else 2)[0]].append(row)
-        retracted: set[str] = set()
         for name in sorted(self.history.channels.keys() | by_channel.keys()):
             if name not in self.history.channels:
                 for row in by_channel[name]:
                     self.strange += 1
                     self.findings.add(1, "examples of channels that the events don't have", row.where, f"no event is of channel {name}")
             else:
-                retracted |= self._channel(self.history.channels[name], by_channel[name], whole)
-        return retracted
+                self._channel(self.history.channels[name], by_channel[name], told, whole)
+        what = "examples that the rules give and the file lacks (chosen from more, as by a time range? say --subset)"
+        for body in self.lacking if self.was_stopped else [*self.lacking, *self.lacking_at_end]:
+            why = f"{body['conversation']} at {body['prompt_ts']}, settled at {body['settled_ts']}"
+            self.findings.add(4, what, body["id"], why)
 
-    def _channel(self, heard: Heard, rows: Sequence[Row], whole: bool) -> set[str]:
-        made = Made(self.history.account)
+    def _channel(self, heard: Heard, rows: Sequence[Row], told: Collection[str] | None, whole: bool) -> None:
         channel = Channel(heard.name, self.rules, self.encoding)
-        looks: defaultdict[int, list[Row]] = defaultdict(list)
+        by_time: defaultdict[int, list[Row]] = defaultdict(list)
         for row in rows:
-            looks[row.prompt_ts].append(row)
-        times = sorted(looks)
-        looked = 0
-        for event in heard.events:
-            while looked < len(times) and times[looked] < event.t:
-                self._look(channel, times[looked], looks[times[looked]])
-                looked += 1
+            by_time[row.prompt_ts].append(row)
+        looks = deque(sorted(by_time.items(), key=lambda look: look[0]))
+        on_the_way, at_end = Made(self.history.account), Made(self.history.account)
+        held = bisect_left(heard.events, heard.settled, key=lambda event: event.t)
+        self._go_on(channel, heard.events[:held], heard.settled, looks, on_the_way)
+        channel.close(heard.settled if self.until is None else min(heard.settled, self.until + 1), on_the_way)
+        self._go_on(channel, heard.events[held:], FOREVER, looks, at_end)
+        channel.end(heard.clock, at_end)
+        self._compare(heard, rows, on_the_way.examples, at_end.examples, whole)
+        retracted, retracted_at_end = ({orjson.loads(line)["id"] for line in made.retractions} for made in (on_the_way, at_end))
+        self.retracted |= retracted | retracted_at_end
+        if told is not None:
+            self.retracted_at_end |= retracted_at_end.intersection(row.identity for row in rows).difference(told)
+            self.heard_of_end = self.heard_of_end or not retracted_at_end.isdisjoint(told)
+
+    def _go_on(self, channel: Channel, events: Iterable[Event], before: int, looks: deque[tuple[int, list[Row]]], made: Made) -> None:
+        """Applies events, looking at the examples of each time in between, and at last at all from before `before`."""
+        for event in events:
+            while looks and looks[0][0] < event.t:
+                self._look(channel, *looks.popleft())
             channel.apply(event, made)
-        for t in times[looked:]:
-            self._look(channel, t, looks[t])
-        channel.end(heard.clock, made)
-        self._compare(heard, rows, made.examples, whole)
-        return {orjson.loads(each)["id"] for each in made.retractions}
+        while looks and looks[0][0] < before:
+            self._look(channel, *looks.popleft())
 
     def _look(self, channel: Channel, t: int, rows: Sequence[Row]) -> None:
         """Compares examples at `t` with the points of a channel that has seen the events up to then, and none after."""
@@ -560,24 +645,26 @@ class _Recompute:
         why = f"the events up to {ts_text(row.prompt_ts)} change no window of {row.conversation} at that time that could be shown"
         self.findings.add(1, "examples where there is no point", row.where, why)
 
-    def _compare(self, heard: Heard, rows: Sequence[Row], examples: Sequence[bytes], whole: bool) -> None:
+    def _compare(self, heard: Heard, rows: Sequence[Row], on_the_way: Sequence[bytes], at_end: Sequence[bytes], whole: bool) -> None:
         """What the examples' points became, against what the rows say."""
         lines = {row.line for row in rows}
-        others = [orjson.loads(line) for line in examples if line not in lines]
-        made = {(body["conversation"], micros(body["prompt_ts"])): body for body in others}
-        exact = lines.intersection(examples)
+        exact = lines.intersection(on_the_way) | lines.intersection(at_end)
         right = {(row.conversation, row.prompt_ts): row.line for row in rows if row.line in exact}
+        others, others_at_end = (
+            {(body["conversation"], micros(body["prompt_ts"])): body for line in made if line not in lines and (body := orjson.loads(line))}
+            for made in (on_the_way, at_end)
+        )
         given = set()
         for row in rows:
-            given.add((row.conversation, row.prompt_ts))
+            key = (row.conversation, row.prompt_ts)
+            given.add(key)
             if row.line not in exact and row.where not in self.pointless:
-                key = (row.conversation, row.prompt_ts)
-                expected = made.get(key) or (orjson.loads(right[key]) if key in right else None)
+                expected = others.get(key) or others_at_end.get(key) or (orjson.loads(right[key]) if key in right else None)
                 self._settled(row, orjson.loads(row.line), expected, heard)
-        for key, body in made.items():
-            if whole and key not in given:
-                what = "examples that the rules give and the file lacks (chosen from more, as by a time range? say --subset)"
-                self.findings.add(4, what, body["id"], f"{key[0]} at {body['prompt_ts']}, settled at {body['settled_ts']}")
+        self.heard_of_end = self.heard_of_end or not given.isdisjoint(others_at_end) or not lines.isdisjoint(at_end)
+        if whole:
+            self.lacking += [body for key, body in others.items() if key not in given]
+            self.lacking_at_end += [body for key, body in others_at_end.items() if key not in given]
 
     # A few, from scratch
 
@@ -834,22 +921,21 @@ def _why_candidates(given: Any, known: Any) -> str:
 # Retractions, splits
 
 
-def _retractions(rows: Sequence[Row], retracted: Collection[str], given: Iterable[bytes] | None, findings: Findings) -> list[str]:
+def _retractions(rows: Sequence[Row], recompute: _Recompute, told: Collection[str] | None, findings: Findings) -> list[str]:
     """A deleted message leaves everything: whether what has to be retracted was."""
-    gone = [row for row in rows if row.identity in retracted]
-    if given is None:
+    gone = [row for row in rows if row.identity in recompute.retracted]
+    if told is None:
         if not gone:
             return []
         said = "hold messages that were deleted later: their readers must be told, and the retractions were not given"
         return [f"{len(gone):,} examples {said}"]
-    told = {body["id"] for line in given if (body := _object(line)) is not None and "id" in body}
     for row in gone:
-        if row.identity not in told:
+        if row.identity not in told and not (recompute.was_stopped and row.identity in recompute.retracted_at_end):
             findings.add(
                 4, "examples that should be retracted", row.where, "a message of its window was deleted, and no retraction says so"
             )
     for row in rows:
-        if row.identity in told and row.identity not in retracted:
+        if row.identity in told and row.identity not in recompute.retracted:
             findings.add(
                 4, "retractions of what was not deleted", row.where, "no message of its window was deleted while it was remembered"
             )

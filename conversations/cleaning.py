@@ -1,4 +1,4 @@
-"""A message's text as prompts show it (DESIGN.md §9)."""
+"""A message's text as prompts show it (docs/semantics.md, "Cleaning")."""
 
 from __future__ import annotations
 

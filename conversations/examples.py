@@ -1,4 +1,4 @@
-"""A point and its answer, and the bytes that they are written as (DESIGN.md §7)."""
+"""A point and its answer, and the bytes that they are written as (docs/semantics.md, "Examples")."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def example_bytes(
     answer_ts: int | None,
     answer: Sequence[str],
 ) -> bytes:
-    """One line of compact JSON, its keys in the order of DESIGN.md §7."""
+    """One line of compact JSON, its keys in the order of the README's example."""
     body: dict[str, Any] = {
         "id": identity,
         "spec": rules.spec,

@@ -1,4 +1,4 @@
-"""What an export keeps of each message, told as Slack would have told it at the time (DESIGN.md §4).
+"""What an export keeps of each message, told as Slack would have told it at the time (docs/semantics.md, "What an export loses").
 
 An export is a picture taken at the end. What it knows too late is not in what comes out of here: thread fields of roots, replies, a
 text that was edited later. `conversations.history` and `.replies` of Slack's Web API return messages of the same form.

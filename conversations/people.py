@@ -1,4 +1,4 @@
-"""What a channel knows about its people, point in time: the facts beside each candidate (DESIGN.md §8).
+"""What a channel knows about its people, point in time: the facts beside each candidate.
 
 All of it changes on events and never on reads, comes from this channel alone, and is plain integers and floats in a fixed order. Decayed
 counts are kept by forward decay (Cormode et al., "Forward Decay: A Practical Time Decay Model for Streaming Systems", ICDE 2009): an event

@@ -151,9 +151,9 @@ def send_examples(step_id: str, made: KeyedStream[Tagged], sink: Sink[Any]) -> N
 
 
 @operator
-def send_letters(step_id: str, letters: KeyedStream[list[DeadLetter]], sink: Sink[Any]) -> None:
-    """Dead letters to a topic, as they came."""
-    op.output("write", op.map_value("to_messages", letters, lambda each: [dead_letter_message(letter) for letter in each]), sink)
+def send_letters(step_id: str, letters: KeyedStream[list[DeadLetter]], sink: Sink[Any], topic_id: str | None) -> None:
+    """Dead letters to a topic, as they came; `topic_id` tells which incarnation of a topic they were read from."""
+    op.output("write", op.map_value("to_messages", letters, lambda each: [dead_letter_message(letter, topic_id) for letter in each]), sink)
 
 
 @operator
@@ -292,14 +292,17 @@ def dead_letter_line(letter: DeadLetter) -> bytes:
         return orjson.dumps({"reason": reason, "place": place, "record_base64": base64.b64encode(record).decode()})
 
 
-def dead_letter_message(letter: DeadLetter) -> Message:
+def dead_letter_message(letter: DeadLetter, topic_id: str | None = None) -> Message:
     """The same for a topic: key and bytes as they came, the rest in the headers.
 
     >>> dead_letter_message(DeadLetter("not_json", "slack.events/3:17", b"oops", b"C1"))
     (b'C1', b'oops', [('reason', b'not_json'), ('source', b'slack.events/3:17')], None, None)
     """
     reason, place, record, key = letter
-    return key, record, [("reason", reason.encode()), ("source", place.encode())], None, None
+    headers = [("reason", reason.encode()), ("source", place.encode())]
+    if topic_id is not None:
+        headers.append(("source_topic_id", topic_id.encode()))
+    return key, record, headers, None, None
 
 
 def example_messages(tagged: Tagged) -> list[Message] | None:

@@ -26,7 +26,8 @@ from conversations.order import COPIES_KEPT
 VERSION = 1
 """Raised when the same source would be written in another order, or to other partitions: what an older version began can't be finished."""
 HEADER = "beepgpt-ingest"
-_NUMBER = re.compile(rb"([0-9a-f]{12}):([0-9]+)")
+_NUMBER = re.compile(rb"([0-9a-f]{12}):([0-9]+)(?::([0-9]+))?")
+"""Which run, the number in it, and of a heartbeat that was added its time, microseconds."""
 
 Message = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]], int | None, int | None]
 """Key, value, headers, partition, timestamp (microseconds)."""
@@ -131,9 +132,10 @@ def without_copies(rows: Iterable[Row], lateness: int, account: Account) -> Iter
 class Span:
     """What is still to be written, looked at beforehand."""
 
-    first: int | None = None
+    first: int = 0
+    """Event time, microseconds: the end of what is there already, in whichever partition; or the beginning of all."""
     last: int = 0
-    """From when to when, event time, microseconds."""
+    """The end of what is missing."""
     items: int = 0
     in_order: bool = True
     """Whether a heartbeat at the time reached would make nothing late that isn't late in its own channel."""
@@ -144,6 +146,7 @@ def span_of(items: Iterable[Item], plan: Plan, lateness: int) -> Span:
     span = Span()
     clocks: dict[str, int] = {}
     reached = 0
+    newest = max(plan.there.values(), default=-1)
     for seq, item in enumerate(items):
         t = plan.due(item)
         if t is not None:
@@ -152,11 +155,21 @@ def span_of(items: Iterable[Item], plan: Plan, lateness: int) -> Span:
                 span.in_order = False
             clocks[item.channel or ""] = max(own, t)
             reached = max(reached, t)
+        if seq <= newest or not span.first:
+            span.first = reached
         if plan.missing(item, seq):
             span.items += 1
-            span.first = reached if span.first is None else span.first
             span.last = reached
     return span
+
+
+def next_beat(after: int, step: int) -> int:
+    """The first heartbeat after a time: they stand at multiples of the step, whatever the events and however often a run is begun.
+
+    >>> next_beat(90, 60), next_beat(120, 60)
+    (120, 180)
+    """
+    return (after // step + 1) * step
 
 
 # Where to
@@ -183,6 +196,8 @@ class Plan:
     """When this start was made, microseconds: what has no usable time is stamped with it."""
     there: Mapping[int, int] = field(default_factory=dict)
     """The number of the last record that each partition has of this run; -1: none."""
+    beats: Mapping[int, int] = field(default_factory=dict)
+    """The time of the last heartbeat that was added to each partition, where one stands near its end."""
 
     def where(self, item: Item) -> Sequence[int]:
         """Partitions that the item belongs in: its channel's; a heartbeat in all."""
@@ -210,14 +225,11 @@ class Plan:
         header = ((HEADER, b"%s:%d" % (self.run.encode(), seq)),)
         return [(key, item.record, header, each, stamp) for each in partitions]
 
-    def heartbeats(self, at: int, seq: int) -> list[Message]:
-        """For every partition: all before `at` is there. `seq` is the last number that was written, or passed over."""
+    def heartbeats(self, at: int, seq: int, partitions: Iterable[int]) -> list[Message]:
+        """For each of these partitions: all before `at` is there. `seq` is the last number that was written, or passed over."""
         record = b'{"type":"heartbeat","at":"%s"}' % ts_text(at).encode()
-        return [
-            # A partition that is ahead of the others keeps its number: a lower one would have it written again.
-            (None, record, ((HEADER, b"%s:%d" % (self.run.encode(), max(seq, self.there.get(each, -1)))),), each, min(at, self.now))
-            for each in range(self.partitions)
-        ]
+        header = ((HEADER, b"%s:%d:%d" % (self.run.encode(), seq, at)),)
+        return [(None, record, header, each, min(at, self.now)) for each in partitions]
 
 
 # What is there
@@ -232,6 +244,8 @@ class Found:
 
     there: dict[int, int] = field(default_factory=dict)
     """The number of the last record of this run, in each partition; -1: none."""
+    beats: dict[int, int] = field(default_factory=dict)
+    """The time of the last heartbeat that this run added, in each partition that has one near its end."""
     others: list[int] = field(default_factory=list)
     """Partitions that end with others' records."""
     unclear: list[int] = field(default_factory=list)
@@ -248,30 +262,36 @@ def found_in(tails: Mapping[int, tuple[Sequence[Headers], bool]], run: str) -> F
 
     >>> ours = [("beepgpt-ingest", b"0123456789ab:7")]
     >>> found_in({0: ([ours], False), 1: ([ours, []], False), 2: ([], True)}, "0123456789ab")
-    Found(there={0: 7, 1: 7, 2: -1}, others=[1], unclear=[])
+    Found(there={0: 7, 1: 7, 2: -1}, beats={}, others=[1], unclear=[])
     """
     found = Found()
     for partition, (records, is_all) in tails.items():
-        numbers = [number_in(headers, run) for headers in records]
-        found.there[partition] = max((each for each in numbers if each is not None), default=-1)
-        if numbers and numbers[-1] is None:
+        places = [place_in(headers, run) for headers in records]
+        found.there[partition] = max((each[0] for each in places if each is not None), default=-1)
+        if beats := [each[1] for each in places if each is not None and each[1]]:
+            found.beats[partition] = max(beats)
+        if places and places[-1] is None:
             found.others.append(partition)
         if found.there[partition] < 0 and not is_all:
             found.unclear.append(partition)
     return found
 
 
-def number_in(headers: Headers, run: str) -> int | None:
-    """The number that a record has in this run; None if it is not of it."""
+def place_in(headers: Headers, run: str) -> tuple[int, int] | None:
+    """The number that a record has in this run, and of a heartbeat that was added its time, else 0; None if it is not of this run.
+
+    >>> place_in([("beepgpt-ingest", b"0123456789ab:7:1690360260000000")], "0123456789ab")
+    (7, 1690360260000000)
+    """
     for name, value in headers:
         if name == HEADER and (match := _NUMBER.fullmatch(value)) and match[1] == run.encode():
-            return int(match[2])
+            return int(match[2]), int(match[3] or 0)
     return None
 
 
 # The account
 
-ENDS = ("written", "there", "copies", "elsewhere", "waiting")
+ENDS = ("written", "there", "copies", "letters_of_unusable", "elsewhere", "waiting")
 """What becomes of a record that can be used; a heartbeat counts once, though it is written to every partition."""
 
 

@@ -54,7 +54,7 @@ ODD_TEXTS = (
     "1 < 2 > 0",
     "zero\u200bwidth",
 )
-"""Texts on which DESIGN.md §9 leaves room."""
+"""Texts on which a rule for cleaning has room to differ."""
 
 
 @dataclass(frozen=True)

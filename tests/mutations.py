@@ -47,7 +47,7 @@ class Mutation:
 
     name: str
     breaks: str
-    """What of DESIGN.md it breaks."""
+    """What of the README's laws, or of docs/semantics.md, it breaks."""
     files: tuple[str, ...]
     """Where it is planted; what is replaced stands once in all of them together."""
     edits: tuple[tuple[str, str], ...]
@@ -96,7 +96,7 @@ MUTATIONS = (
     ),
     _m(
         "reply_count is read",
-        "§4: known too late",
+        "records: known too late",
         EXPORT_PY,
         f"{LAWS}::TestLaw4LiveAndExport",
         (
@@ -106,7 +106,7 @@ MUTATIONS = (
     ),
     _m(
         "a thread's root is recognised by thread_ts",
-        "§4: known too late",
+        "records: known too late",
         (EVENTS_PY, EXPORT_PY),
         f"{LAWS}::TestLaw4LiveAndExport",
         ("        root = None  # Slack", "        pass  # Slack"),
@@ -114,7 +114,7 @@ MUTATIONS = (
     ),
     _m(
         "a reaction after the horizon counts",
-        "§7",
+        "points and examples",
         CHANNEL_PY,
         AGREES,
         (
@@ -175,14 +175,14 @@ MUTATIONS = (
     ),
     _m(
         "a reaction at its post's own time counts as an answer to it",
-        "§7",
+        "points and examples",
         CHANNEL_PY,
         f"{CHANNEL}::TestSets",
         ("event.untimed or event.t > kept.open.t", "True"),
     ),
     _m(
         "silence is called at half the horizon",
-        "§7",
+        "points and examples",
         CHANNEL_PY,
         AGREES,
         ("        while opens and opens[0].t + horizon < before:", "        while opens and opens[0].t + horizon // 2 < before:"),
@@ -203,7 +203,7 @@ MUTATIONS = (
     ),
     _m(
         "timestamps are floats",
-        "§3",
+        "words",
         EVENTS_PY,
         EVENTS,
         ('int(seconds) * 1_000_000 + (int(fraction.ljust(6, "0")) if fraction else 0)', "int(float(ts) * 1_000_000)"),
@@ -224,14 +224,14 @@ MUTATIONS = (
     ),
     _m(
         "a silence of exactly the session gap ends a session",
-        "§6",
+        "conversations",
         CHANNEL_PY,
         f"{CHANNEL}::TestSessions",
         ("t - self.last_root <= self.rules.session_gap", "t - self.last_root < self.rules.session_gap"),
     ),
     _m(
         "windows hold one message more",
-        "§3",
+        "words",
         CHANNEL_PY,
         AGREES,
         ("if len(conversation.window) > rules.window:", "if len(conversation.window) > rules.window + 1:"),
@@ -285,14 +285,14 @@ MUTATIONS = (
     ),
     _m(
         "heartbeats don't reach the channels' clocks",
-        "§5",
+        "order",
         SHARD_PY,
         AGREES,
         ("        self.heartbeats[partition] = at\n", "        return\n"),
     ),
     _m(
         "the horizon runs from the newest message, not from the point",
-        "§7",
+        "points and examples",
         CHANNEL_PY,
         AGREES,
         ("        self.t = point.t\n        self.point", "        self.t = point.window[-1].ts\n        self.point"),
@@ -306,35 +306,35 @@ MUTATIONS = (
     ),
     _m(
         "a deletion retracts nothing",
-        "§7",
+        "points and examples",
         CHANNEL_PY,
         f"{CHANNEL}::TestEditsAndDeletions",
         ("                self._retract(example.identity, t, made)\n", "                pass\n"),
     ),
     _m(
         "a thread without a reply has a silence of its own",
-        "§7",
+        "points and examples",
         CHANNEL_PY,
         AGREES,
         ("elif conversation.key & 1 and not conversation.replied and conversation.key != WHOLE:", "elif False:"),
     ),
     _m(
         "an answer in the thread leaves the session's silence standing",
-        "§7",
+        "points and examples",
         CHANNEL_PY,
         f"{CHANNEL}::TestThreads",
         ("            self._note_answer_in_thread(event.thread_ts, user)", "            pass"),
     ),
     _m(
         "the last author's own next message counts as the answer",
-        "§7",
+        "points and examples",
         CHANNEL_PY,
         f"{CHANNEL}::TestSessions",
         ("not bot and user != waiting.point.author", "not bot"),
     ),
     _m(
         "a bot's post counts as an answer",
-        "§4",
+        "records",
         CHANNEL_PY,
         f"{CHANNEL}::TestBots",
         ("not bot and user != waiting.point.author", "user != waiting.point.author"),
@@ -348,7 +348,7 @@ MUTATIONS = (
     ),
     _m(
         "a conversation with an open point is forgotten",
-        "§6",
+        "conversations",
         CHANNEL_PY,
         f"{CHANNEL}::TestForgetting",
         ("        if conversation.held or conversation.key == self.session:", "        if conversation.key == self.session:"),
@@ -376,21 +376,21 @@ MUTATIONS = (
     ),
     _m(
         "prompts have the newest message first",
-        "§9",
+        "prompts",
         TOKENS_PY,
         CHANNEL,
         ("SEPARATOR.join(text for text, _ in shown)", "SEPARATOR.join(text for text, _ in reversed(shown))"),
     ),
     _m(
         "token counts are added up where they don't add up",
-        "§9",
+        "prompts",
         TOKENS_PY,
         "tests/test_tokens.py",
         ('    return after.startswith("/") and not one[-1].isalnum()', "    return False"),
     ),
     _m(
         "secrets stay in an export",
-        "§4",
+        "records",
         "connectors/slack_export.py",
         "tests/test_slack_export.py",
         ('    raw = strip_secrets(raw.removeprefix(b"\\xef\\xbb\\xbf"))', '    raw = raw.removeprefix(b"\\xef\\xbb\\xbf")'),
@@ -407,7 +407,7 @@ MUTATIONS = (
     ),
     _m(
         "a stop is taken for the end of the input",
-        "§5",
+        "order",
         "dataflows/examples.py",
         "tests/test_kills.py",
         ("        if not (self._is_stopped or self._is_stopping()):\n            self._shard.end()", "        self._shard.end()"),
@@ -476,8 +476,8 @@ def table_of(outcomes: Sequence[Outcome]) -> str:
         [
             "# Planted leaks and losses",
             "",
-            "Each row is a change to a copy of the code that breaks a promise; the tests must notice. This table is written by the run that",
-            "plants them (`make mutations`), each against the tests that are named for it in [tests/mutations.py](../tests/mutations.py).",
+            "Each row is a change to a copy of the code that breaks a promise: a law of the README, or a part of [semantics.md](semantics.md). The tests must",
+            "notice. This table is written by the run that plants them (`make mutations`), each against the tests that are named for it in [tests/mutations.py](../tests/mutations.py).",
             "`make test` does that, too; `make proof` tries each against the whole suite, but for the tests that need a broker.",
             "",
             f"Caught: {caught} of {len(outcomes)}.",

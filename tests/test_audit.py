@@ -13,16 +13,20 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from commands.audit import examples_in
+from connectors import kafka
 from connectors.tokenizer import load_encoding
 from connectors.workspace_maker import Plan, live_records
 from conversations.audit import Audit, OtherSettings, audit_examples, kind_of
 from conversations.audit_foreign import audit_pairs, pair_of, stratified_tail
+from conversations.channel import FOREVER, Made
 from conversations.cleaning import clean
-from conversations.events import micros, ts_text
+from conversations.events import micros, parse, ts_text
 from conversations.rules import DAY, SECOND, Rules
-from conversations.shard import Run, run_through
+from conversations.shard import Run, Shard, run_through
 from tests import oracle
 from tests.histories import Record, cases, delete, edit, heartbeat, lines_of, post
+from tests.support import ours
 
 ENCODING = load_encoding("o200k_base")
 RULES = Rules()
@@ -107,10 +111,7 @@ def test_what_the_rules_give_keeps_the_laws(target: Any, scope: Any):
 @given(cases())
 def test_any_history_gives_a_clean_file(case: tuple[oracle.Rules, list[Record]]):
     """Whatever the history and the rules, all examples from scratch: nothing is found."""
-    given_rules, history = case
-    names = ("target", "scope", "horizon", "lateness", "session_gap", "window", "thread_ttl", "kept_roots", "max_prompt_tokens", "edits")
-    rules = Rules(bots=given_rules.bots, **{name: getattr(given_rules, name) for name in names})
-    records = lines_of(history)
+    rules, records = ours(case[0]), lines_of(case[1])
     run = run_through(records, rules, ENCODING)
 
     whole = audited(run.examples, records, rules, retractions=run.retractions)
@@ -283,6 +284,172 @@ def test_what_the_file_lacks_is_missing_unless_it_was_chosen():
 
     assert "the file lacks" in broken(audited(lines))[4]
     assert broken(audited(lines, subset=True)) == {}
+
+
+# Runs that came to no end, or to an earlier one
+
+
+def stopped(records: Iterable[bytes], rules: Rules = RULES) -> Made:
+    """What a run wrote that has read all of it and was told of no end."""
+    shard = Shard(rules, ENCODING)
+    for record in records:
+        shard.read(parse(record, FOREVER, bots=rules.bots, edits=rules.edits), "all")
+    return shard.taken()
+
+
+def verdicts(audit: Audit) -> list[str]:
+    """Of laws 1, 2, 3, 4 and 6."""
+    return [judged.verdict for judged in audit.laws if judged.law in (1, 2, 3, 4, 6)]
+
+
+def broken_off() -> list[bytes]:
+    """People talk in three channels, somebody joins in each of them, and four seconds later nothing more is heard."""
+    history = talk()
+    last = history[-1].t or 0
+    return lines_of([*history, *(post(f"C{number}", last + SECOND, "fay", "so") for number in range(3)), heartbeat(last + 5 * SECOND)])
+
+
+@pytest.mark.parametrize("rules", [RULES, Rules(target="interacting_users", horizon=3 * SECOND)])
+def test_a_run_that_was_stopped_lacks_nothing(rules: Rules):
+    """What only the end of the input settles is no finding, but a note that counts it."""
+    records = broken_off()
+    made = stopped(records, rules)
+    more = len(run_through(records, rules, ENCODING).examples) - len(made.examples)
+    assert more >= 3
+
+    audit = audited(made.examples, records, rules, retractions=made.retractions)
+
+    assert verdicts(audit) == ["kept"] * 5
+    assert f"{more} more examples" in audit.notes[0]
+    assert "settled only by the end of the input: the run that made these had not come to it" in audit.notes[0]
+    assert "before the input ends" in audit.laws[3].told
+    assert "had not come to" in audit.laws[5].told
+
+
+def test_a_run_that_came_to_its_end_lacks_what_is_not_there():
+    """A file that has an example which only the end settles, and not another: that one is missing."""
+    records = broken_off()
+    made, run = stopped(records), run_through(records, RULES, ENCODING)
+    by_end = sorted(set(run.examples) - set(made.examples))
+
+    found = broken(audited([*made.examples, by_end[0]], records))
+
+    assert set(found) == {4}
+    assert "the file lacks" in found[4]
+
+
+def test_a_run_that_was_stopped_lacks_what_it_should_have():
+    """What was settled on the way is missing from a stopped run's file, and nothing else is."""
+    records = broken_off()
+
+    audit = audited(stopped(records).examples[1:], records)
+
+    assert set(broken(audit)) == {4}
+    assert [finding.count for finding in audit.findings] == [1]
+
+
+def test_a_deletion_that_was_held_when_the_run_was_stopped_is_not_to_be_told_yet():
+    """Ana takes her message back in the last second: only a run that came to the end has the retraction."""
+    history = [post("C1", T0, "ana", "at noon"), post("C1", T0 + SECOND, "bo", "fine"), post("C1", T0 + 60 * SECOND, "cy", "no")]
+    records = lines_of([*history, delete("C1", T0 + 61 * SECOND, T0)])
+    made, run = stopped(records), run_through(records, RULES, ENCODING)
+    assert len(made.examples) < len(run.examples)
+    assert not made.retractions
+    assert len(run.retractions) > 1
+
+    audit = audited(made.examples, records, retractions=[])
+
+    assert broken(audit) == {}
+    assert "more retractions" in audit.notes[0]
+    assert "should be retracted" in broken(audited(run.examples, records, retractions=[]))[4]
+    assert "the file lacks" in broken(audited(made.examples, records, retractions=run.retractions))[4]
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], max_examples=40)
+@given(cases())
+def test_any_history_gives_a_clean_file_wherever_a_run_is_stopped(case: tuple[oracle.Rules, list[Record]]):
+    """Read to the last record, but told of no end: nothing is found, and the note counts what the end would have added."""
+    rules, records = ours(case[0]), lines_of(case[1])
+    made, run = stopped(records, rules), run_through(records, rules, ENCODING)
+
+    audit = audited(made.examples, records, rules, retractions=made.retractions)
+
+    assert broken(audit) == {}
+    more = len(run.examples) - len(made.examples)
+    assert any(note.startswith(f"{more:,} more examples") for note in audit.notes) == bool(more)
+
+
+def until_hint(audit: Audit) -> set[int]:
+    """The laws that can't be told before audit is given --until."""
+    return {judged.law for judged in audit.laws if "give audit --until (the latest settled_ts is" in judged.told}
+
+
+def test_a_file_of_an_earlier_end_is_told_apart_from_one_that_lacks_examples():
+    """Made with --until, and audited without: what is missing settled later, and quiet channels' silences need that time; so ask for it."""
+    times = sorted(micros(body_of(line)["settled_ts"]) for line in made_up()[1].examples)
+    until = times[len(times) // 2]
+    run = run_through(made_up()[0], RULES, ENCODING, until=until)
+
+    audit = audited(run.examples, retractions=run.retractions)
+
+    assert broken(audit) == {}
+    assert 4 in until_hint(audit) <= {3, 4}
+    assert ts_text(until) in audit.laws[3].told
+    assert until_hint(audited(run.examples, retractions=run.retractions, until=until)) == set()
+    assert set(broken(audited(run.examples[1:], retractions=run.retractions))) >= {4}
+
+
+def test_a_silence_of_a_quiet_channel_needs_the_time_that_the_run_was_told():
+    """Only C2 goes on: that C1 stayed silent is known to a run with --until, and to an audit that is given it."""
+    history = [post("C1", T0, "ana", "anybody?"), *(post("C2", T0 + n * DAY // 4, "bo", f"day {n / 4}") for n in range(20))]
+    records, until = lines_of(history), T0 + 2 * DAY
+    lines = run_through(records, RULES, ENCODING, until=until).examples
+
+    assert until_hint(audited(lines, records)) == {3, 4}
+    assert verdicts(audited(lines, records, until=until)) == ["kept"] * 5
+
+
+def test_a_run_that_was_stopped_before_the_topic_ends_looks_like_one_with_an_earlier_end():
+    """The topic went on after the run: no law is called broken for it."""
+    beaten = list[Record]()
+    for each in talk():
+        assert each.t is not None
+        beaten += [heartbeat(each.t), each]
+    records = lines_of([*beaten, heartbeat(T0 + 3 * DAY)])
+    made = stopped(records[:500])
+    assert made.examples
+
+    audit = audited(made.examples, records, retractions=made.retractions)
+
+    assert broken(audit) == {}
+    assert until_hint(audit) == {4}
+
+
+# Retractions
+
+
+def test_a_tombstone_in_another_partition_than_its_example_is_named():
+    """Partitions were added between the two: compaction will never bring them together. One that was sent to both is well."""
+    lines, stamps = list(made_up()[1].examples), {body_of(line)["id"]: body_of(line) for line in made_up()[1].retractions}
+    retracted = [line for line in lines if body_of(line)["id"] in stamps]
+    one, other = retracted[:2]
+
+    def stands(line: bytes, partition: int, *, is_tombstone: bool = False) -> tuple[int, kafka.Record]:
+        key = body_of(line)["id"].encode()
+        headers = [("retracted_ts", stamps[key.decode()]["retracted_ts"].encode())] if is_tombstone else []
+        return partition, kafka.Record(None if is_tombstone else line, 0, T0, key, headers)
+
+    examples = [stands(line, 0) for line in lines]
+    tombstones = [stands(line, 0, is_tombstone=True) for line in retracted if line not in (one, other)]
+    moved = [stands(one, 2, is_tombstone=True), stands(other, 0, is_tombstone=True), stands(other, 2, is_tombstone=True)]
+
+    held = examples_in([*examples, *tombstones, *moved])
+    audit = audited(held.lines, retractions=held.retractions, apart=held.apart)
+
+    assert [(finding.law, finding.count) for finding in audit.findings] == [(4, 1)]
+    assert "compaction will never bring together with their examples" in audit.findings[0].what
+    assert audit.findings[0].examples[0].where == body_of(one)["id"]
+    assert "its tombstone stands in partition 2, an example in partition 0" in broken(audit)[4]
 
 
 def test_retractions_must_be_told():

@@ -1,4 +1,4 @@
-"""Records in: the table of DESIGN.md §4 row by row, and whatever the bytes, an event or a reject, never an exception."""
+"""Records in: docs/semantics.md, "Records", point by point, and whatever the bytes, an event or a reject, never an exception."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ from connectors.workspace_maker import Plan, keyed_records, live_records, undist
 from conversations.account import Account
 from conversations.events import Event, Heartbeat, Ignored, Reject, parse
 from conversations.rules import MINUTE, SECOND, Rules
-from dataflows.ingest import HEADER, Item, Span, item_of, row_of, span_of, without_copies
+from dataflows.ingest import HEADER, Item, Span, found_in, item_of, row_of, span_of, without_copies
 from dataflows.ingest import Plan as IngestPlan
 from tests.broker import Broker, GivenBroker
 from tests.support import NOW, at, beep, delete, edit, heartbeat, post, program, quiet, react, run_of
@@ -208,7 +208,7 @@ def wait_for_records(connection: Connection, topic: str, count: int, process: su
 def test_a_killed_ingest_goes_on_where_the_topic_ends(connection, tmp_path):
     """`kill -9` at three random moments: every record is there once, in its order."""
     draws, topic = random.Random(8), new_topic(connection, 4)
-    plan = Plan(seed=8, messages=9_000, days=30, channels=12, people=40, broken=0.01, heartbeat_every=7_200)
+    plan = Plan(seed=8, messages=27_000, days=30, channels=12, people=40, broken=0.01, heartbeat_every=7_200)
     lines = lines_of(plan)
     source = write_lines(tmp_path / "events.jsonl", lines)
     hits = 0
@@ -255,23 +255,52 @@ def test_a_stopped_ingest_keeps_what_it_wrote(connection, tmp_path, asked):
     assert len([value for value in values_in(connection, topic) if b"heartbeat" not in value]) == 3
 
 
-def test_a_pace_lets_time_pass(connection, tmp_path):
-    """Six minutes at 150x take more than two seconds; each second every partition is told how far it is, and nothing is late by it."""
-    topic = new_topic(connection, 2)
-    lines = [post(f"u{minute}", minute=minute, channel="C1" if minute % 2 else "C2").line for minute in range(7)]
-    source = write_lines(tmp_path / "events.jsonl", lines)
-    closing = ingested(source, address(connection, topic), pace=150.0)
+def contents(connection: Connection, topic: str) -> dict[int, list[bytes]]:
+    """What stands in each partition, in order."""
+    return {number: [record.value or b"" for record in records] for number, records in records_in(connection, topic).items()}
 
-    assert closing["seconds"] > 2.4
-    assert 1 <= closing["account"]["heartbeats_added"] < 60
-    for records in records_in(connection, topic).values():
-        clock, beats = 0, 0
-        for record in records:
-            parsed = parse(record.value or b"", NOW)
-            t = parsed.t if isinstance(parsed, Event) else getattr(parsed, "at", 0)
-            assert t >= clock
-            clock, beats = t, beats + (not isinstance(parsed, Event))
-        assert beats == closing["account"]["heartbeats_added"]
+
+def test_a_pace_lets_time_pass(connection, tmp_path):
+    """Six minutes at 150x take more than two seconds; at each multiple of 150 s every partition is told that it is reached."""
+    topic = new_topic(connection, 2)
+    posts = {minute: post(f"u{minute}", minute=minute, channel="C1" if minute < 3 else "C4").line for minute in (0, 1, 2, 5, 6)}
+    source = write_lines(tmp_path / "events.jsonl", list(posts.values()))
+    closing = ingested(source, address(connection, topic), pace=150.0)
+    parts = contents(connection, topic)
+    told = [[json.loads(line).get("at") or json.loads(line)["user"] for line in parts[partition_of(each, 2)]] for each in (b"C1", b"C4")]
+    one, two = (json.loads(heartbeat(minute=minute).line)["at"] for minute in (2.5, 5))
+
+    assert closing["seconds"] > 2.4 and closing["account"]["heartbeats_added"] == 2
+    assert told == [["u0", "u1", "u2", one, two], [one, two, "u5", "u6"]]
+
+    again = ingested(source, address(connection, topic), pace=150.0)["account"]
+    assert (again["written"], again["heartbeats_added"]) == (0, 0)
+    assert contents(connection, topic) == parts
+
+
+@pytest.mark.slow
+def test_at_one_pace_two_ingests_write_the_same(connection, tmp_path):
+    """One of them killed twice, in the middle of it and in a silence: record for record in each partition, heartbeats among them."""
+    step = 86_400 * SECOND
+    lines = lines_of(Plan(seed=11, messages=300, days=2, channels=6, people=20, broken=0.0))
+    times = [parsed.t for line in lines if isinstance(parsed := parse(line, NOW), Event)]
+    guest = b'{"type":"message","channel":"C%d","user":"U1","text":"hi","ts":"%d.000000"}'
+    last = [guest % (number, (max(times) + 3 * step) // SECOND) for number in range(2)]
+    source = write_lines(tmp_path / "events.jsonl", [*sorted(lines, key=lambda line: getattr(parse(line, NOW), "t", 0)), *last])
+    whole, killed = new_topic(connection, 3), new_topic(connection, 3)
+    in_silence = len(lines) + 3 * (max(times) // step - min(times) // step + 1)
+    for count in (100, in_silence):
+        process = start(source, "--to", address(connection, killed), "--pace", "86400x")
+        wait_for_records(connection, killed, count, process)
+        assert process.poll() is None
+        process.kill()
+        process.communicate()
+    rest = ingested(source, address(connection, killed), pace=86_400.0)["account"]
+    beats = ingested(source, address(connection, whole), pace=86_400.0)["account"]["heartbeats_added"]
+
+    assert (rest["there"], rest["written"]) == (len(lines), 2)
+    assert 4 <= beats <= 6 and 1 <= rest["heartbeats_added"] <= 2
+    assert contents(connection, killed) == contents(connection, whole)
 
 
 # What is refused
@@ -376,7 +405,7 @@ def test_a_day_file_that_cannot_be_read_is_counted_and_named(connection, tmp_pat
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"to": "events.out"}, "does not begin with kafka://"),
+        ({"to": "events.jsonl"}, "--to events.jsonl: a topic is expected: kafka://host:port/topic"),
         ({"to": f"{NOWHERE}?follow=true"}, "from, to and follow are for a SOURCE"),
         ({"pace": "fast"}, "--pace fast: a multiple of real time"),
         ({"pace": "0x"}, "--pace 0x: a multiple of real time"),
@@ -410,7 +439,7 @@ def test_a_rebuilt_topic_gives_what_the_events_in_order_would_have_given(connect
         where = range(2) if is_heartbeat(value) else [number % 2]  # channels in both partitions
         messages += [Message(None if key is None else key.encode(), value, (), each, stamp) for each in where if value not in missing]
     put(connection, old, messages)
-    source = ("source", f"{old}/0:17".encode())
+    source = ("source", f"{old}/0:999999".encode())
     put(connection, letters, [Message(None, value, [("reason", b"bad_user"), source]) for value in missing[:5]])
     put(connection, letters, [Message(None, b"oops", [("reason", b"not_json"), source]), Message(None, b"x", [("source", b"other/0:1")])])
     put(connection, late, [Message(None, value, [("reason", b"late"), source]) for value in missing])
@@ -432,6 +461,33 @@ def test_a_rebuilt_topic_gives_what_the_events_in_order_would_have_given(connect
 
     again = ingested(address(connection, old), address(connection, new), named, beside=("dead-letters", "late"))["account"]
     assert (again["written"], again["there"]) == (0, account["written"])
+
+
+def test_letters_are_told_from_what_they_were_made_of(connection, tmp_path):
+    """One whose record stands in the topic is not counted again as unusable; one of the topic that had this name before stays out."""
+    old, new, letters = new_topic(connection, 1), new_topic(connection, 1), new_topic(connection, 1)
+    put(connection, old, [Message(b"C1", post("ana", minute=0).line, (), 0, at(0)), Message(None, b"oops", (), 0, at(1))])
+    ours, reason = ("source_topic_id", kafka.describe_topic(connection, old).id.encode()), ("reason", b"not_json")
+    for place, value, more in (
+        ("0:1", b"oops", [ours]),  # its record stands in the topic
+        ("0:1", b"oops", []),
+        ("0:7", b"gone", [ours]),  # its record was removed from there
+        ("0:1", post("old", minute=5).line, [("source_topic_id", b"another")]),
+        ("0:8", post("mended", minute=6).line, []),
+        ("0:9", post("mended", minute=7).line, [ours]),
+    ):
+        put(connection, letters, [Message(None, value, [reason, ("source", f"{old}/{place}".encode()), *more])])
+    named = {"BEEPGPT_KAFKA__DEAD_LETTER_TOPIC": letters}
+    account = ingested(address(connection, old), address(connection, new), named, beside=("dead-letters",))["account"]
+
+    assert {name: count for name, count in account.items() if count and name != "adds_up"} == {
+        "read": 8,
+        "written": 3,
+        "letters_of_unusable": 2,
+        "elsewhere": 1,
+        "unusable": {"not_json": 2},
+    }
+    assert [json.loads(value)["user"] for value in contents(connection, new)[0]] == ["ana", "mended", "mended"]
 
 
 # Plain functions
@@ -491,8 +547,12 @@ def test_what_heartbeats_would_make_late_is_noticed():
     assert span(one, two, post("cy", minute=1, channel="C1").line).in_order, "late by its own channel's clock"
 
 
-def test_a_heartbeat_does_not_set_a_partition_back():
-    """One that is ahead of the others after a kill keeps its number."""
-    plan = IngestPlan("0" * 12, 2, partition_of, NOW, {0: 500, 1: 400})
+def test_where_a_run_begins_again():
+    """At the furthest record that is there; a heartbeat's own time is read from its header."""
+    lines = [post("ana", minute=minute).line for minute in range(4)]
+    plan = IngestPlan("0" * 12, 2, partition_of, NOW, {0: 1, 1: -1})
+    beats = [list(headers) for _, _, headers, _, _ in plan.heartbeats(at(1), 1, range(2))]
+    found = found_in({0: (beats[:1], True), 1: ([], True)}, plan.run)
 
-    assert [dict(headers)[HEADER] for _, _, headers, _, _ in plan.heartbeats(at(0), 450)] == [b"000000000000:500", b"000000000000:450"]
+    assert span_of([item_of(line, "") for line in lines], plan, 5 * SECOND).first == at(1)
+    assert (found.there, found.beats) == ({0: 1, 1: -1}, {0: at(1)})

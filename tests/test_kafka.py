@@ -409,7 +409,7 @@ def test_many_records_near_the_limit_are_written(connection):
 
 def test_missing_topics_are_named_with_the_command_that_makes_them(connection, topic):
     """All at once."""
-    with pytest.raises(NoTopic, match=r"^no\.one, no\.two: there are no such topics on .*`beepgpt topics`"):
+    with pytest.raises(NoTopic, match=r"^no\.one, no\.two: there are no such topics on .*`beepgpt topics kafka://"):
         check_topics(connection, [topic, "no.one", "no.two"])
     with pytest.raises(NoTopic, match=r"^no\.one: there is no such topic"):
         KafkaSource(connection, "no.one")

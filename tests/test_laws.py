@@ -1,4 +1,4 @@
-"""The laws of DESIGN.md §2, as far as examples reach: 1 to 4, and 6. Each holds for any history, so each is tried on random ones.
+"""The laws of the README, as far as examples reach: 1 to 4, and 6. Each holds for any history, so each is tried on random ones.
 
 A law says what a history's examples may depend on. So most properties here have one form: change something that must not matter,
 and look whether anything moved.
@@ -587,7 +587,7 @@ def exported_records(plan: Plan, folder: Path) -> Iterator[bytes]:
 def made_poorer(live: Iterable[bytes]) -> tuple[list[bytes], Counter[str]]:
     """What an export can know of a live stream: the stream after four rules, and how often each took something away.
 
-    This is DESIGN.md §4 read once more, from the live side; it shares no code with `conversations.export`.
+    This is docs/semantics.md, "What an export loses", read once more, from the live side; it shares no code with `conversations.export`.
     """
     bodies = [json.loads(line)["event"] for line in live]
     gone = {(each["channel"], each["deleted_ts"]) for each in bodies if each.get("subtype") == "message_deleted"}
