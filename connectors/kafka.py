@@ -1041,13 +1041,13 @@ class Message(NamedTuple):
     """None: a tombstone, which needs a key."""
     headers: Sequence[tuple[str, bytes]] = ()
     partition: int | None = None
-    """None: as the key says, in the way of all Kafka clients."""
+    """None: as the key says, in the way of Kafka's own clients."""
     timestamp: int | None = None
     """Microseconds, of which Kafka keeps the milliseconds; None: now."""
 
 
 def partition_of(key: bytes, partitions: int) -> int:
-    """Where all Kafka clients put a key, if there are so many partitions.
+    """Where Kafka's own clients put a key, if there are so many partitions.
 
     >>> partition_of(b"C024BE91L", 12)
     5
