@@ -139,7 +139,7 @@ def quiet_engine() -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(terminal, 2)
             os.close(terminal)
-            console.file = sys.stderr
+            console.file = None  # type: ignore[assignment]  # whatever standard error is by then
             ours.close()
             file.seek(0)
             if words := file.read().strip():
