@@ -248,27 +248,16 @@ def kill_one(run: Running, draws: random.Random) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("to", ["file", "topic"])
-def test_kills_of_the_flow_and_of_the_broker(mortal_broker, connection, long, tmp_path, to: str):
-    """Five times the flow, once the broker: every example once in the file, every id with one value on the topic, the same account."""
-    topics = long.topics(connection)
-
-    hits = run_with_kills(long, topics, tmp_path, to, random.Random(5), Hits(5, 1), mortal_broker, seconds=12)
-
-    assert hits == Hits(5, 1)
-    assert_undisturbed(long, topics, tmp_path, to)
-
-
-@pytest.mark.proof
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("to", ["file", "topic"])
-def test_a_hundred_kills_of_the_flow_and_ten_of_the_broker(mortal_broker, connection, long, tmp_path, to: str):
-    """During one run of 200,000 events."""
+@pytest.mark.parametrize(("flow", "brokers"), [(5, 1), pytest.param(100, 10, marks=pytest.mark.proof)])
+def test_kills_of_the_flow_and_of_the_broker(mortal_broker, connection, long, tmp_path, to: str, flow: int, brokers: int):
+    """During one run of 200,000 events: every example once in the file, every id with one value on the topic, the same account."""
     topics = long.topics(connection)
 
-    hits = run_with_kills(long, topics, tmp_path, to, random.Random(7), Hits(100, 10), mortal_broker, seconds=12)
+    hits = run_with_kills(long, topics, tmp_path, to, random.Random(flow), Hits(flow, brokers), mortal_broker, seconds=12)
 
-    assert hits == Hits(100, 10)
+    assert hits == Hits(flow, brokers)
     assert_undisturbed(long, topics, tmp_path, to)
 
 
