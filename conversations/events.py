@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import orjson
+
+from conversations.rules import Bots, Edits
 
 POST, EDIT, DELETE, REACT = 0, 1, 2, 3
 """Kinds of event, in the order in which they are applied at one time."""
@@ -57,6 +60,8 @@ class Reject(NamedTuple):
 
     reason: str
     record: bytes
+    channel: str | None = None
+    """That it names, if it could be read so far."""
 
 
 class Heartbeat(NamedTuple):
@@ -101,11 +106,23 @@ def ts_text(t: int) -> str:
     return f"{t // 1_000_000}.{t % 1_000_000:06d}"
 
 
-def parse(record: bytes, now: int, *, bots: Literal["ignore", "context"] = "ignore", edits: Literal["known", "final"] = "known") -> Parsed:
+@overload
+def parse(record: bytes, now: int, *, bots: Bots = ..., edits: Edits = ..., wanted: None = None) -> Parsed: ...
+
+
+@overload
+def parse(record: bytes, now: int, *, bots: Bots = ..., edits: Edits = ..., wanted: Callable[[str], bool] | None) -> Parsed | None: ...
+
+
+def parse(
+    record: bytes, now: int, *, bots: Bots = "ignore", edits: Edits = "known", wanted: Callable[[str], bool] | None = None
+) -> Parsed | None:
     """One record, whatever its bytes, as exactly one of the four; it never raises.
 
     `now` is when our side saw the record (microseconds): the envelope's `received_at` is preferred. What claims to come from more
     than a day after it is rejected, since one such record would move a channel's clock for good.
+
+    `wanted` says of a channel whether it is the caller's; records that name another one are None, and cost half as much.
 
     >>> parse(b'{"type": "message", "channel": "C1", "user": "U1", "text": "hi", "ts": "1690360253.041239"}', now=1690360254000000).text
     'hi'
@@ -118,10 +135,26 @@ def parse(record: bytes, now: int, *, bots: Literal["ignore", "context"] = "igno
         body = orjson.loads(record)
     except orjson.JSONDecodeError:
         return Reject("not_json", record)
+    if wanted is not None and (channel := _named(body)) is not None and not wanted(channel):
+        return None
     try:
         return _parsed(body, record, now, bots == "context", edits == "final")
     except _Bad as bad:
-        return Reject(str(bad), record)
+        return Reject(str(bad), record, _named(body))
+
+
+def _named(body: Any) -> str | None:
+    """The channel that a decoded record names: the same as that of the event or what else it turns out to be."""
+    kind = body.get("type") if type(body) is dict else "heartbeat"
+    if kind == "heartbeat":
+        return None
+    if kind == "event_callback":
+        body = body.get("event")
+        kind = body.get("type") if type(body) is dict else None
+    if kind in ("reaction_added", "reaction_removed"):
+        body = body.get("item")
+    channel = body.get("channel") if type(body) is dict else None
+    return channel if type(channel) is str and channel else None
 
 
 def _parsed(body: Any, record: bytes, now: int, keep_bots: bool, trust_final: bool) -> Parsed:
@@ -220,13 +253,14 @@ def _reaction(body: dict[str, Any], record: bytes, latest: int, event_id: str, r
 
 def _ignored_other(body: dict[str, Any], record: bytes, latest: int, channel: Any, reason: str) -> Ignored:
     """Another kind of event. Its time counts for its channel's clock, if it has both in good order."""
+    named = channel if type(channel) is str and channel else None
     try:
         t = _time(body.get("event_ts") or body.get("ts"), "bad_ts", latest)
     except _Bad as bad:
         if str(bad) == "future":
             raise
-        return Ignored(reason, record, None, None)
-    return Ignored(reason, record, channel if type(channel) is str and channel else None, t)
+        return Ignored(reason, record, named, None)
+    return Ignored(reason, record, named, t)
 
 
 def _channel(value: Any) -> str:

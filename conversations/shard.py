@@ -33,13 +33,9 @@ def shard_of(channel: str) -> str:
 
 def shard_of_parsed(parsed: Parsed) -> str:
     """Where a record is counted: with its channel, or, if it has none, by its bytes."""
-    if isinstance(parsed, Event):
-        return shard_of(parsed.channel)
-    if isinstance(parsed, Ignored) and parsed.channel is not None:
-        return shard_of(parsed.channel)
     if isinstance(parsed, Heartbeat):
         raise TypeError("a heartbeat is for every shard")
-    return SHARDS[crc32(parsed.record) % len(SHARDS)]
+    return shard_of(parsed.channel) if parsed.channel is not None else SHARDS[crc32(parsed.record) % len(SHARDS)]
 
 
 class OtherState(Exception):

@@ -16,7 +16,7 @@ from bytewax.outputs import DynamicSink, Sink, StatelessSinkPartition
 from conversations.account import Account
 from conversations.events import Heartbeat, Parsed, Reject, parse
 from conversations.rules import Rules
-from conversations.shard import SHARDS, Shard, shard_of_parsed
+from conversations.shard import SHARDS, Shard, shard_of, shard_of_parsed
 from conversations.tokens import Encoding
 
 
@@ -189,11 +189,12 @@ def only(step_id: str, made: KeyedStream[Tagged], kind: str) -> KeyedStream[list
 def by_shard(batch: Iterable[Chunk], following: Following) -> Iterable[tuple[str, list[Placed]]]:
     """Records parsed and put with their channel's shard, in order; a heartbeat goes to every shard."""
     grouped: dict[str, list[Placed]] = {shard: [] for shard in following.shards}
+    wanted = None if len(grouped) == len(SHARDS) else (lambda channel: shard_of(channel) in grouped)
     for partition, first, values in batch:
         if not values:
             for records in grouped.values():
                 records.append((partition, "", None, Stopped()))
-        for placed in placed_of(partition, first, values, following):
+        for placed in placed_of(partition, first, values, following, wanted):
             parsed = placed[3]
             if isinstance(parsed, Heartbeat):
                 for shard, records in grouped.items():
@@ -203,8 +204,10 @@ def by_shard(batch: Iterable[Chunk], following: Following) -> Iterable[tuple[str
     return [(shard, records) for shard, records in grouped.items() if records]
 
 
-def placed_of(partition: str, first: int, values: list[Any], following: Following) -> Iterable[tuple[str, str, bytes | None, Parsed]]:
-    """A chunk's records, parsed, each with its place."""
+def placed_of(
+    partition: str, first: int, values: list[Any], following: Following, wanted: Callable[[str], bool] | None
+) -> Iterable[tuple[str, str, bytes | None, Parsed]]:
+    """A chunk's records, parsed, each with its place, without those that name a channel that isn't `wanted`."""
     rules, now = following.rules, following.now
     if values and hasattr(values[0], "offset"):
         for record in values:
@@ -213,11 +216,15 @@ def placed_of(partition: str, first: int, values: list[Any], following: Followin
                 yield partition, place, record.key, Reject("no_value", b"")
             else:  # what the log says of its time, so that a replay judges as the first run did
                 written = record.timestamp if record.timestamp > 0 else now
-                yield partition, place, record.key, parse(record.value, written, bots=rules.bots, edits=rules.edits)
+                parsed = parse(record.value, written, bots=rules.bots, edits=rules.edits, wanted=wanted)
+                if parsed is not None:
+                    yield partition, place, record.key, parsed
         return
     for number, value in enumerate(values, start=first):
         if isinstance(value, bytes):
-            yield partition, f"{partition}:{number}", None, parse(value, now, bots=rules.bots, edits=rules.edits)
+            parsed = parse(value, now, bots=rules.bots, edits=rules.edits, wanted=wanted)
+            if parsed is not None:
+                yield partition, f"{partition}:{number}", None, parsed
         else:
             yield partition, value.place, None, Reject(value.reason, value.record)
 

@@ -32,7 +32,8 @@ CALLBACK = {"type": "event_callback", "event_id": "Ev1", "team_id": "T1", "recei
 
 def parsed(record: Any, **how: Any) -> Parsed:
     """What some JSON becomes."""
-    return parse(json.dumps(record).encode(), NOW, **how)
+    found: Parsed = parse(json.dumps(record).encode(), NOW, **how)
+    return found
 
 
 def event(record: Any, **how: Any) -> Event:
@@ -252,12 +253,20 @@ def assert_one_of_four(record: bytes):
                 assert (type(found.t), type(found.ts), type(found.user), type(found.channel)) == (int, int, str, str)
                 assert found.text is None or type(found.text) is str
                 assert found.channel and found.t <= NOW + 2 * ONE_DAY
+    assert_has_one_home(record, parse(record, NOW))
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes(record: bytes):
     """Bytes of any kind."""
     assert_one_of_four(record)
+
+
+def assert_has_one_home(record: bytes, found: Parsed):
+    """Who wants none but some channels gets what others don't, and all get what names no channel: so each record is one process's."""
+    channel = None if isinstance(found, Heartbeat) else found.channel
+    for wanted in (lambda name: name == channel, lambda name: name != channel):
+        assert parse(record, NOW, wanted=wanted) == (found if channel is None or wanted(channel) else None)
 
 
 names = st.sampled_from([*MESSAGE, *CHANGED, *REACTION]) | st.text(max_size=5)
