@@ -3,6 +3,7 @@
 | part | what it measures |
 |---|---|
 | `floor` | `beepgpt examples` from topic to topic, against kafka-python that reads the same events and writes the same examples |
+| `candidates` | the same with candidates |
 | `workers` | two processes against one: from a file to a file, and from topic to topic |
 | `ingest` | `beepgpt ingest` of HubSpot's export, against the same records sent when they are already made |
 | `latency` | how long an example takes, at 200 events a second: from the record that settles it, and from the answer itself |
@@ -403,23 +404,22 @@ def count_lines(path: Path) -> int:
         return sum(blob.count(b"\n") for blob in iter(lambda: file.read(MB), b""))
 
 
-def measure_floor(bench: Bench) -> dict[str, Any]:
+def measure_floor(candidates: bool, bench: Bench) -> dict[str, Any]:
     """The flow against its floor."""
-    rows, ratios = [], []
-    sizes = {}
-    for candidates in (False, True):
-        name = "with candidates" if candidates else "without candidates"
-        sides = {
-            f"kafka-python alone, {name}": partial(bench.floor, candidates),
-            f"the flow, {name}": partial(bench.to_topic, candidates),
-        }
-        done = in_turn(sides, bench.rounds)
-        start_ups = (bench.start_up_of_floor(), bench.start_up_of_topics(1))
-        rows += [row_of(*side, bench.events, start_up) for side, start_up in zip(done.items(), start_ups, strict=True)]
-        ratios.append(ratio_of(f"the flow / its floor, {name}", done, None if candidates else FLOOR_TARGET))
-        made = bench.examples_file(candidates)
-        sizes[name] = {"count": count_lines(made), "bytes": made.stat().st_size}
-    return {"rows": rows, "ratios": ratios, "partitions": PARTITIONS, "examples": sizes}
+    name = "with candidates" if candidates else "without candidates"
+    sides = {
+        f"kafka-python alone, {name}": partial(bench.floor, candidates),
+        f"the flow, {name}": partial(bench.to_topic, candidates),
+    }
+    done = in_turn(sides, bench.rounds)
+    start_ups = (bench.start_up_of_floor(), bench.start_up_of_topics(1))
+    made = bench.examples_file(candidates)
+    return {
+        "rows": [row_of(*side, bench.events, start_up) for side, start_up in zip(done.items(), start_ups, strict=True)],
+        "ratios": [ratio_of(f"the flow / its floor, {name}", done, None if candidates else FLOOR_TARGET)],
+        "partitions": PARTITIONS,
+        "examples": {"count": count_lines(made), "bytes": made.stat().st_size},
+    }
 
 
 def measure_workers(bench: Bench) -> dict[str, Any]:
@@ -758,12 +758,13 @@ CHILDREN: dict[str, Callable[..., None]] = {"floor": floor, "read": read, "send"
 # Results
 
 PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
-    "floor": measure_floor,
+    "floor": partial(measure_floor, False),
     "workers": measure_workers,
     "ingest": measure_ingest,
     "latency": measure_latency,
     "rebuild": measure_rebuild,
     "idle": measure_idle,
+    "candidates": partial(measure_floor, True),
 }
 
 
