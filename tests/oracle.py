@@ -222,7 +222,8 @@ def parse_message(inner: dict[str, Any], bare: bool, rules: Rules, event_id: str
         return parse_change(inner, channel, event_id, line)
     ts = micros(inner.get("ts"))
     if subtype not in POSTED | BOTS:
-        return Ignored(f"subtype:{subtype}", channel, ts)
+        is_plain = 1 <= len(subtype) <= 40 and all(each in "abcdefghijklmnopqrstuvwxyz0123456789_" for each in subtype)
+        return Ignored("subtype:" + (subtype if is_plain else "other"), channel, ts)
     user = inner.get("user") or ""
     if not isinstance(user, str):
         raise Rejected("bad_user")

@@ -117,6 +117,8 @@ def test_a_bot_is_named_by_its_user_else_its_id():
     [
         (MESSAGE | {"subtype": "channel_join"}, "ignored: subtype:channel_join"),
         (MESSAGE | {"subtype": "channel_topic"}, "ignored: subtype:channel_topic"),
+        (MESSAGE | {"subtype": "please call Ana"}, "ignored: subtype:other"),
+        (MESSAGE | {"subtype": "x" * 41}, "ignored: subtype:other"),
         (MESSAGE | {"user": ""}, "ignored: no_author"),
         (MESSAGE | {"user": None}, "ignored: no_author"),
         (REACTION | {"item": {"type": "file", "file": "F1"}}, "ignored: not_a_message"),
