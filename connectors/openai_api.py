@@ -200,6 +200,21 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class TextRequest:
+    """A wish for a text that is made of another one."""
+
+    model: Model
+    """Asked in the way `chat`, whatever its own way is; `max_tokens` has to be enough for the text."""
+    instructions: str
+    text: str
+
+    @property
+    def id(self) -> str:
+        """A hash of all that is asked."""
+        return hashlib.sha256(_encode(["text", text_body(self)])).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens that were paid for."""
 
@@ -297,6 +312,17 @@ def chat_body(request: Request) -> dict[str, Any]:
     return body
 
 
+def text_body(request: TextRequest) -> dict[str, Any]:
+    """For `chat.completions`: the answer is whatever the model writes."""
+    model = request.model
+    said = [("system", request.instructions), ("user", request.text)]
+    body: dict[str, Any] = {"model": model.name, "messages": [{"role": role, "content": content} for role, content in said]}
+    body["max_completion_tokens"] = model.max_tokens
+    if model.effort is not None:
+        body["reasoning_effort"] = model.effort
+    return body
+
+
 def decision_body(request: Request) -> dict[str, Any]:
     """For `decisions`, which reads its input once and says how likely each choice is."""
     said = [("system", request.instructions)]
@@ -318,8 +344,20 @@ def decision_body(request: Request) -> dict[str, Any]:
 
 def read_answer(way: Way, content: bytes) -> Answer:
     """An answer's bytes. Raises BadAnswer, which says whether another try may help."""
+    return read_body(way, _decoded(content))
+
+
+def read_text(content: bytes) -> str:
+    """A text that was asked for. Raises BadAnswer, as above."""
+    body = _decoded(content)
+    if not isinstance(body, dict):
+        raise BadAnswer(_EMPTY, passes=True)
+    return _said_in_chat(body)[0].strip()
+
+
+def _decoded(content: bytes) -> object:
     try:
-        body = json.loads(content)
+        body: object = json.loads(content)
     except ValueError:
         is_page = content.lstrip()[:1] == b"<"
         raise BadAnswer(
@@ -328,7 +366,7 @@ def read_answer(way: Way, content: bytes) -> Answer:
             else "the answer's JSON is cut short, or none: ask again",
             passes=True,
         ) from None
-    return read_body(way, body)
+    return body
 
 
 def read_body(way: Way, body: object) -> Answer:
@@ -348,6 +386,15 @@ _OTHER = (
 
 
 def _chosen_in_chat(body: Mapping[str, Any]) -> tuple[str, float | None]:
+    content, logprobs = _said_in_chat(body)
+    choice = read_choice(content)
+    if choice is None:
+        raise BadAnswer(_OTHER)
+    return choice, _probability(content, choice, logprobs)
+
+
+def _said_in_chat(body: Mapping[str, Any]) -> tuple[str, object]:
+    """What the model wrote, to the end, and its likelihoods."""
     first = _first(body.get("choices"))
     message = first.get("message") if first else None
     if first is None or not isinstance(message, dict):
@@ -359,10 +406,7 @@ def _chosen_in_chat(body: Mapping[str, Any]) -> tuple[str, float | None]:
         raise BadAnswer("the model did not come to an end: raise max_tokens, or lower the model's reasoning effort")
     if not isinstance(content, str) or not content.strip():
         raise BadAnswer(_EMPTY, passes=True)
-    choice = read_choice(content)
-    if choice is None:
-        raise BadAnswer(_OTHER)
-    return choice, _probability(content, choice, first.get("logprobs"))
+    return content, first.get("logprobs")
 
 
 def _chosen_in_decision(body: Mapping[str, Any]) -> tuple[str, float | None]:
@@ -697,6 +741,10 @@ class Client:
         """The same, without waiting: as many as one likes, of which `concurrency` run at the same time, in the order they came."""
         return self._begin(self._ask(request))
 
+    def ask_text(self, request: TextRequest) -> Future[str]:
+        """A text, in the same way, under the same limits."""
+        return self._begin(self._ask_text(request))
+
     # Batches: half the price, up to 24 hours
 
     def start_batch(self, part: Part) -> Batch:
@@ -743,29 +791,36 @@ class Client:
     # Inside the loop
 
     async def _ask(self, request: Request) -> Answer:
+        way = request.model.way
+        tokens = request.tokens or _guessed(request.instructions, request.text, *(text for text, _ in request.shots))
+        return await self._asked(PATHS[way], body_of(request), lambda content: read_answer(way, content), tokens, request.model.name)
+
+    async def _ask_text(self, request: TextRequest) -> str:
+        tokens = _guessed(request.instructions, request.text) + request.model.max_tokens
+        return await self._asked(PATHS["chat"], text_body(request), read_text, tokens, request.model.name)
+
+    async def _asked(self, path: str, body: Mapping[str, Any], understand: Callable[[bytes], T], tokens: int, model: str) -> T:
         self._note(asked=1)
-        tokens = request.tokens or _guessed(request)
-        content = _encode(body_of(request))
+        content = _encode(body)
 
         async def send() -> bytes:
             # The SDK's own methods take 10 ms and more to look through the types of 100 messages, and anything for an answer.
-            sent = await self._api.post(PATHS[request.model.way], content=content, cast_to=Response, options=_JSON)
+            sent = await self._api.post(path, content=content, cast_to=Response, options=_JSON)
             return sent.content
 
-        def read(content: bytes) -> tuple[Answer | BadAnswer, Usage | None]:
+        def read(content: bytes) -> tuple[T | BadAnswer, Usage | None]:
+            usage = usage_in(content)
             try:
-                answer = read_answer(request.model.way, content)
+                return understand(content), usage
             except BadAnswer as error:  # no good, and paid for if it tells so
-                usage = usage_in(content)
                 if error.passes:
                     self._spend(usage)
                     raise
                 return error, usage
-            return answer, answer.usage
 
         try:
             async with self._begun:
-                answer, usage = await self._retried(send, read=read, tokens=tokens, model=request.model.name)
+                answer, usage = await self._retried(send, read=read, tokens=tokens, model=model)
         except ProviderFailed as error:
             self._settle(error, None)
             raise
@@ -932,14 +987,14 @@ class Client:
 
     # The account: written inside the loop alone, and replaced as a whole, so that anybody may read it
 
-    def _settle(self, answer: Answer | ProviderFailed, usage: Usage | None, *, is_batch: bool = False) -> None:
+    def _settle(self, answer: object, usage: Usage | None, *, is_batch: bool = False) -> None:
         self._spend(usage, is_batch=is_batch)
         if is_batch:
             self._note(asked=1)
-        if isinstance(answer, Answer):
-            self._note(answered=1, untold=int(usage is None))
-        else:
+        if isinstance(answer, ProviderFailed):
             self._account = replace(self._account, failed=_more(self._account.failed, answer.reason))
+        else:
+            self._note(answered=1, untold=int(usage is None))
 
     def _spend(self, usage: Usage | None, *, is_batch: bool = False) -> None:
         if usage and is_batch:
@@ -990,9 +1045,8 @@ def _bucket(per_minute: int | None) -> AsyncLimiter | None:
     return AsyncLimiter(burst, burst / per_second)
 
 
-def _guessed(request: Request) -> int:
+def _guessed(*texts: str) -> int:
     """Tokens, rather too many than too few: three bytes each."""
-    texts = [request.instructions, request.text, *(text for text, _ in request.shots)]
     return sum(len(each.encode("utf-8", "surrogatepass")) for each in texts) // 3 + 8 * len(texts)
 
 

@@ -36,6 +36,8 @@ CACHED_FROM = 1024
 
 Rule = Callable[[str], float]
 """How likely `yes` is, for the text of the last message."""
+Writer = Callable[[str], str]
+"""What is written where a text is asked for, and no yes or no: of the text of the last message."""
 Fault = str
 """A name, and for some an argument after a colon: see `FAULTS`."""
 
@@ -70,6 +72,11 @@ PAID = {None, "schema", "maybe", "bare", "chatty", "refusal", "length", "slow"}
 def by_hash(text: str) -> float:
     """A rule for any text: the same answer at any time, and yes for about half of them."""
     return int(hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8], 16) / 0xFFFFFFFF
+
+
+def in_short(text: str) -> str:
+    """A writer: the first words."""
+    return " ".join(text.split()[:10])
 
 
 def digest(text: str) -> str:
@@ -163,6 +170,7 @@ class Server(ThreadingHTTPServer):
         port: int = 0,
         *,
         rule: Rule = by_hash,
+        writer: Writer = in_short,
         script: Script | None = None,
         latency: float = 0.0,
         batch_seconds: float = 0.0,
@@ -173,6 +181,7 @@ class Server(ThreadingHTTPServer):
         """`latency`: seconds that an answer takes; `batch_seconds`: that a batch takes; `key`: empty, and any will do."""
         super().__init__(("127.0.0.1", port), Handler)
         self.rule = rule
+        self.writer = writer
         self.script = script or Script()
         self.latency = latency
         self.batch_seconds = batch_seconds
@@ -215,7 +224,10 @@ class Server(ThreadingHTTPServer):
         word = "yes" if yes >= 0.5 else "no"
         tokens = ['{"', "answer", '":"', word, '"}']
         content: str | None = "".join(tokens)
-        if fault == "schema":
+        if "response_format" not in body:
+            content = self.writer(messages[-1][1])
+            tokens = content.split()
+        elif fault == "schema":
             content = '{"label": "strong"}'
         elif fault == "maybe":
             content = '{"answer": "maybe"}'

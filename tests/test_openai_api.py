@@ -31,6 +31,7 @@ from connectors.openai_api import (
     ProviderFailed,
     Refused,
     Request,
+    TextRequest,
     TooBusy,
     TrainingNotAvailable,
     Usage,
@@ -147,6 +148,66 @@ def test_any_text_can_be_asked(server: Server, text: str):
         client.ask(question(text))
 
     assert server.record.asked[0].body["messages"][-1]["content"] == text.replace("\ud800", "?")
+
+
+# Texts
+
+
+def wish(text: str = SECRET, model: Model = LUNA) -> TextRequest:
+    return TextRequest(model, "Say it in short.", text)
+
+
+def test_a_text_is_asked_for_as_it_is(server: Server):
+    """Instructions and text go, and nothing of yes and no; what is written comes back without the space around it, and is paid for."""
+    server.writer = lambda text: f"\n {text.upper()}\n\nand more "
+    with asking(server) as client:
+        written = client.ask_text(wish()).result()
+        account = client.account
+
+    assert written == f"{SECRET.upper()}\n\nand more"
+    assert [each.path for each in server.record.asked] == ["/chat/completions"]
+    assert set(server.record.asked[0].body) == {"model", "messages", "max_completion_tokens", "reasoning_effort"}
+    assert [each["content"] for each in server.record.asked[0].body["messages"]] == ["Say it in short.", SECRET]
+    assert (account.asked, account.answered, account.untold) == (1, 1, 0)
+    assert account.usage.input > 0
+
+
+@pytest.mark.parametrize("fault", ["429", "500", "reset", "cut", "html", "empty"])
+def test_a_text_is_asked_for_again(server: Server, monkeypatch: pytest.MonkeyPatch, fault: str):
+    """As a question is: what can pass is tried again."""
+    monkeypatch.setattr(openai_api, "FIRST_WAIT", 0.05)
+    failing(server, fault)
+    with asking(server) as client:
+        assert client.ask_text(wish()).result() == SECRET
+        assert client.account.tries == 2
+
+
+@pytest.mark.parametrize(("fault", "error"), [("refusal", BadAnswer), ("length", BadAnswer), ("quota", NoMoney), ("404", Refused)])
+def test_a_text_that_can_not_be_had_is_an_error(server: Server, fault: str, error: type[ProviderFailed]):
+    """One try, an error of ours, nothing of the text in it."""
+    server.script.always = fault
+    with asking(server) as client, pytest.raises(error) as raised:
+        client.ask_text(wish()).result()
+
+    assert len(server.record.asked) == 1
+    assert SECRET not in str(raised.value)
+
+
+def test_an_empty_text_is_none(server: Server):
+    """It is asked for again, as often as is set."""
+    server.writer = lambda _: " \n"
+    with asking(server, tries=2) as client, pytest.raises(BadAnswer):
+        client.ask_text(wish()).result()
+
+    assert len(server.record.asked) == 2
+
+
+def test_a_wish_is_known_by_all_that_shapes_it():
+    """And it is never taken for a question."""
+    variants = [wish(), wish("other"), wish(model=replace(LUNA, name="gpt-6-sol")), replace(wish(), instructions="Say it at length.")]
+    question_of_it = Request(LUNA, "Say it in short.", (), SECRET)
+
+    assert len({each.id for each in variants} | {question_of_it.id}) == len(variants) + 1
 
 
 # Faults

@@ -1,0 +1,293 @@
+"""What must not leave for a provider, taken out of a text: secrets, e-mail addresses, and numbers of phones, cards and accounts.
+
+Names of people stay: who is meant is part of what a labeler judges. Better a commit's hash too many than a key too few: what looks as
+if it was drawn by lot goes, whatever it is. Every text takes time by its length alone, and what comes out stays as it is if it is
+redacted again.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+from unicodedata import decimal
+
+import phonenumbers
+from detect_secrets.plugins.aws import AWSKeyDetector
+from detect_secrets.plugins.azure_storage_key import AzureStorageKeyDetector
+from detect_secrets.plugins.basic_auth import BasicAuthDetector
+from detect_secrets.plugins.discord import DiscordBotTokenDetector
+from detect_secrets.plugins.github_token import GitHubTokenDetector
+from detect_secrets.plugins.gitlab_token import GitLabTokenDetector
+from detect_secrets.plugins.jwt import JwtTokenDetector
+from detect_secrets.plugins.mailchimp import MailchimpDetector
+from detect_secrets.plugins.openai import OpenAIDetector
+from detect_secrets.plugins.pypi_token import PypiTokenDetector
+from detect_secrets.plugins.sendgrid import SendGridDetector
+from detect_secrets.plugins.slack import SlackDetector
+from detect_secrets.plugins.square_oauth import SquareOAuthDetector
+from detect_secrets.plugins.stripe import StripeDetector
+from detect_secrets.plugins.telegram_token import TelegramBotTokenDetector
+from detect_secrets.plugins.twilio import TwilioKeyDetector
+from stdnum import iban, luhn
+
+Kind = Literal["secret", "email", "iban", "card", "phone"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""What is taken out; `[secret]` and so on stands in its place."""
+
+# Those that know a secret by its own form. Left out are KeywordDetector, which takes all that follows the word "password" and 700 us for
+# a prompt; PrivateKeyDetector, which sees a key's first line alone; and those that know it by the name before it, as `_NAMED` does.
+_DETECTORS = (
+    AWSKeyDetector,
+    AzureStorageKeyDetector,
+    BasicAuthDetector,
+    DiscordBotTokenDetector,
+    GitHubTokenDetector,
+    GitLabTokenDetector,
+    JwtTokenDetector,
+    MailchimpDetector,
+    OpenAIDetector,
+    PypiTokenDetector,
+    SendGridDetector,
+    SlackDetector,
+    SquareOAuthDetector,
+    StripeDetector,
+    TelegramBotTokenDetector,
+    TwilioKeyDetector,
+)
+_FORMS: tuple[re.Pattern[str], ...] = tuple(form for detector in _DETECTORS for form in detector.denylist)
+_PIECE = 256
+"""Characters that such a form looks through at once, overlapping by half: some take time by the square of that."""
+_PASSES = 8
+"""Taking something out may let another thing be seen. A text that isn't done after so many passes was made to be like that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redacted:
+    """A text that may leave, and what was taken out of it."""
+
+    text: str
+    counts: Mapping[Kind, int]
+    """By kind; what wasn't there isn't told."""
+
+
+def redact(text: str) -> Redacted:
+    """The text without what must not leave.
+
+    >>> redact("I'm ana@example.org, +1 202-555-0123, the password is hunter2").text
+    "I'm [email], [phone], the password is [secret]"
+    >>> redact("pay 4111 1111 1111 1111").counts
+    {'card': 1}
+    """
+    done = text
+    for _ in range(_PASSES):
+        before, done = done, _pass(done)
+        if before == done:
+            break
+    else:
+        done = "[secret]"
+    if done == text:
+        return Redacted(text, {})
+    more = Counter(_MARK.findall(done)) - Counter(_MARK.findall(text))
+    return Redacted(done, {kind: more[kind] for kind in KINDS if more[kind]})
+
+
+def _pass(text: str) -> str:
+    has_digits = _DIGITS.search(text) is not None
+    if has_digits:
+        text = _taken_out(text, "iban", _IBAN, _account)
+    text = _without_secrets(text)
+    if "@" in text or "＠" in text:
+        text = _taken_out(text, "email", _EMAIL, _address)
+    if has_digits:
+        text = _taken_out(text, "card", _CARD, _card)
+        text = _taken_out(text, "phone", _PHONE, _phone)
+        text = _taken_out(text, "phone", _NAMED_PHONE, len)
+    return text
+
+
+# All expressions here take time by a text's length, whatever it holds: `++` and `*+` never go back, and all else that repeats is counted.
+
+_MARK = re.compile(rf"\[({'|'.join(KINDS)})\]")
+
+
+def _taken_out(text: str, kind: Kind, pattern: re.Pattern[str], judge: Callable[[str], int]) -> str:
+    """Without what a pattern's group finds, of which `judge` tells how many characters, from the first on, are meant."""
+    spans = ((match.start(1), match.start(1) + judge(match[1])) for match in pattern.finditer(text))
+    return _replaced(text, kind, (span for span in spans if span[0] < span[1]))
+
+
+def _replaced(text: str, kind: Kind, spans: Iterator[tuple[int, int]]) -> str:
+    """What overlaps is one."""
+    pieces: list[str] = []
+    at = end = 0
+    for start, stop in sorted(spans):
+        if start >= end:
+            pieces += [text[at:start], f"[{kind}]"]
+            at = end = stop
+        elif stop > end:
+            at = end = stop
+    return "".join([*pieces, text[at:]]) if pieces else text
+
+
+# Secrets
+
+_PRIVATE_KEY = re.compile(
+    r"-{2,5}BEGIN [^-\n]{0,40}PRIVATE KEY[^-\n]{0,10}-{2,5}"
+    r"(?:[^-]*+(?:-(?!-)[^-]*+){0,20}-{2,5}END [^-\n]{0,60}-{2,5}|(?:\s*+[A-Za-z0-9+/=]{20,}+)*+(?:\s?[A-Za-z0-9+/]{0,64}={1,2})?)"
+)
+_SLACK = re.compile(r"(?:xoxe\.)?xox(?:[a-np-z]|o(?=-[0-9]))-[\w%-]+|xapp-[0-9]-[\w-]+")
+_NAMED = re.compile(
+    r"(?:(?P<password>passw(?:or)?d|passwort|pwd|pass(?:phrase|code)|contraseña|mot de passe|パスワード)"
+    r"|(?:api|access|auth|private|account)[ _-]?key|hapikey|secret|token)[\w-]{0,20}"
+    r"""["'`”’]?[ \t]{0,3}(?::=|=>|={1,3}|[:：]|\bis\b|は)[ \t]{0,3}["'`“‘]?(?P<value>[^\s\[\]"'`“”‘’<>]{4,}+)""",
+    re.IGNORECASE,
+)
+"""What a secret is called, and what stands behind that; whether it is one is another question."""
+_BEARER = re.compile(r"\b(?:Bearer|Basic)[ \t]{1,3}(?P<value>[A-Za-z0-9_+/=~.-]{8,}+)")
+_RUN = re.compile(r"[^\s\[\]]{16,}+")
+"""Shorter ones hold no secret that is known by its form."""
+_DRAWN = re.compile(r"[A-Za-z0-9_-]{20,}+")
+_HEX = re.compile(r"(?<![0-9A-Za-z])(?:[0-9a-fA-F]{32,}+|[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})(?![0-9A-Za-z])")
+_STUCK = re.compile(r"(?:\.?[A-Za-z0-9_+/=~%-])++")
+"""What belongs together: a secret's parts, and what it stands beside."""
+_DIGIT_TURN = re.compile(r"(?<=[A-Za-z])(?=[0-9])|(?<=[0-9])(?=[A-Za-z])")
+_TURN = re.compile(rf"{_DIGIT_TURN.pattern}|(?<=[a-z])(?=[A-Z])")
+_DRAWN_FROM = 0.23
+"""Turns a character. Random ones have 0.4 in the mean, and names that programmers make up 0.1: by entropy they can hardly be told apart."""
+_HINTS = ("pass", "pwd", "key", "secret", "token", "contraseña", "パスワード")
+"""One of them is in all that has a name for a secret: `_NAMED` takes 50 us for a prompt, this one."""
+
+
+def _without_secrets(text: str) -> str:
+    if "PRIVATE KEY" in text:
+        text = _replaced(text, "secret", (match.span() for match in _PRIVATE_KEY.finditer(text)))
+    if "xox" in text or "xapp-" in text:
+        text = _replaced(text, "secret", (match.span() for match in _SLACK.finditer(text)))
+    if any(map(text.lower().__contains__, _HINTS)) or "Bearer" in text or "Basic" in text:
+        text = _replaced(text, "secret", _named(text))
+    return _replaced(text, "secret", (span for run in _RUN.finditer(text) for span in _formed(text, *run.span())))
+
+
+def _named(text: str) -> Iterator[tuple[int, int]]:
+    for match in _NAMED.finditer(text):
+        value = match["value"].rstrip(".,;:!?)")
+        if _looks_chosen(value, password=match["password"] is not None):
+            yield match.start("value"), match.start("value") + len(value)
+    for match in _BEARER.finditer(text):
+        if _looks_chosen(match["value"], password=False):
+            yield match.span("value")
+
+
+def _looks_chosen(value: str, *, password: bool) -> bool:
+    """Whether it is a secret rather than a word about one, as in `token: string`."""
+    has_digit, has_letter = any(map(str.isdigit, value)), any(map(str.isalpha, value))
+    return len(value) >= 4 and has_digit if password else len(value) >= 8 and has_digit and has_letter
+
+
+def _formed(text: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """Secrets in a run of characters without a space, each with all that sticks to it: forms know how it begins, not where it ends."""
+    found = [*_by_form(text, start, stop), *(match.span() for match in _DRAWN.finditer(text, start, stop) if _is_drawn(match[0]))]
+    if found:
+        stuck = [match.span() for match in _STUCK.finditer(text, start, stop)]
+        starts = [each[0] for each in stuck]
+        for first, last in found:
+            before, behind = bisect(starts, first) - 1, bisect(starts, last - 1) - 1
+            yield (
+                stuck[before][0] if before >= 0 and first < stuck[before][1] else first,
+                max(last, stuck[behind][1] if behind >= 0 else last),
+            )
+    yield from (match.span() for match in _HEX.finditer(text, start, stop) if not match[0].isdecimal())
+
+
+def _by_form(text: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
+    for first in range(start, max(stop - _PIECE // 2, start + 1), _PIECE // 2):
+        piece = text[first : min(first + _PIECE, stop)]
+        for form in _FORMS:
+            yield from ((first + match.start(), first + match.end()) for match in form.finditer(piece))
+
+
+def _is_drawn(token: str) -> bool:
+    """Whether it looks as if each of its characters was drawn by lot: names have words in them, however long.
+
+    >>> _is_drawn("aB3dE5gH7jK9mN1pQ2rS"), _is_drawn("getContactsByCompanyIdV3"), _is_drawn("hs_email_optout_4900834")
+    (True, False, False)
+    """
+    return len(_TURN.findall(token)) >= _DRAWN_FROM * len(token) and len(_DIGIT_TURN.findall(token)) >= 2
+
+
+# Addresses and numbers
+
+_WRITTEN = "[^\\W\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
+"""A letter of a script that puts spaces between words, so that an address ends where the sentence goes on."""
+_LOCAL = rf"(?:{_WRITTEN}|[.!#$%&*+/=?^`{{|}}~-])"
+_EMAIL = re.compile(rf"(?<!{_LOCAL})({_LOCAL}++[@＠](?:{_WRITTEN}|-)++(?:\.(?:{_WRITTEN}|-)++)++)")
+_TOP = re.compile(r"[^\W\d_]{2}")
+_DIGITS = re.compile(r"\d(?:[^\w\n]{0,3}\d){6}")
+"""Fewer are no number of a phone, a card or an account, which IBANs are known by from their first digits on."""
+_IBAN = re.compile(r"(?<![A-Za-z0-9])(?=([A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30}(?![A-Za-z0-9])))")
+_CARD = re.compile(r"(?<![\w.-])(?=(\d(?:[ -]?\d){11,18}(?!\w)))")
+_GAP = r"[ ().\-/\u2010-\u2015]{0,3}"
+_PHONE = re.compile(rf"(?:(?<!\w)(?=[+＋])|(?<![\w.,#=/:+-])(?=[(\d]))(?=([+＋]?[ ]?\(?\d(?:{_GAP}\d){{6,14}}(?!\w)))")
+_NAMED_PHONE = re.compile(
+    rf"(?:\b(?:tele)?phone|\btel|\bmobile|\bcell|\bwhats ?app|\b(?:call|text|ring) me|電話|携帯)[^\d\n\[\]]{{0,12}}?"
+    rf"([+＋]?\(?\d(?:{_GAP}\d){{6,14}}(?!\w))",
+    re.IGNORECASE,
+)
+_AMERICAN = re.compile(r"\(?[2-9]\d\d(?:\) ?|[ .-])[2-9]\d\d[ .-]\d{4}(?!\d)")
+_TRUNK = re.compile(r"\(?0\d{1,5}\D")
+"""A first group that begins with 0, as it does where people call within their country; not `0.1.3`."""
+
+
+def _address(shown: str) -> int:
+    """Not `name@1.5`, which is a package's version."""
+    return len(shown) if _TOP.match(shown, shown.rindex(".") + 1) else 0
+
+
+def _account(shown: str) -> int:
+    return _longest(shown, iban.is_valid)
+
+
+def _card(shown: str) -> int:
+    if _digits(shown[0]) not in "23456":  # 1 are airlines, and times in milliseconds
+        return 0
+    return _longest(shown, lambda number: len(digits := _digits(number)) >= 12 and luhn.is_valid(digits))
+
+
+def _phone(shown: str) -> int:
+    """How much of it is written as a number that can be called; ten digits alone are rather an id."""
+    if shown[0] in "+＋":
+        return _longest(shown, lambda number: phonenumbers.is_possible_number(_parsed("+" + _digits(number))))
+    if american := _AMERICAN.match(shown):
+        return american.end() if phonenumbers.is_valid_number(_parsed("+1" + _digits(american[0]))) else 0
+    return _longest(shown, _is_within_a_country) if _TRUNK.match(shown) else 0
+
+
+def _is_within_a_country(shown: str) -> bool:
+    return 9 <= len(_digits(shown)) <= 12 and shown.count("/") < 2  # 04/05/2023 is a date
+
+
+def _parsed(number: str) -> phonenumbers.PhoneNumber:
+    try:
+        return phonenumbers.parse(number)
+    except phonenumbers.NumberParseException:
+        return phonenumbers.PhoneNumber()
+
+
+def _longest(shown: str, holds: Callable[[str], bool]) -> int:
+    """How much of it, without some of its last groups, is a number of a kind: 0, if nothing is."""
+    end = len(shown)
+    while end and not holds(shown[:end]):
+        while end and shown[end - 1].isalnum():
+            end -= 1
+        while end and not shown[end - 1].isalnum():
+            end -= 1
+    return end
+
+
+def _digits(shown: str) -> str:
+    """Of any script, as ASCII has them."""
+    return "".join(str(decimal(each)) for each in shown if each.isdecimal())

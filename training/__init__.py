@@ -1,0 +1,1 @@
+"""Labeled examples to training sets, models, and what they are worth."""
