@@ -127,7 +127,11 @@ def sides_of(path: Path) -> tuple[Path, Path | None]:
     """EXAMPLES: a file; or a training set's folder, with its two sides."""
     if not path.is_dir():
         return path, None
-    sides = [sorted(path.glob(f"*_{side}.jsonl")) for side in ("train", "valid")]
+    sides = [
+        # What a chat or a completion was made of says itself when it was known; the others can only be guessed from their texts.
+        [whole] if (whole := path / f"examples_{side}.jsonl").exists() else sorted(path.glob(f"*_{side}.jsonl"))
+        for side in ("train", "valid")
+    ]
     if any(len(found) != 1 for found in sides):
         raise BadCommand(f"EXAMPLES {path}: a folder with one ..._train.jsonl and one ..._valid.jsonl is expected")
     return sides[0][0], sides[1][0]
