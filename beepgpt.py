@@ -13,8 +13,9 @@ from bytewax.outputs import Sink
 from bytewax.testing import TestingSink, TestingSource
 from bytewax.visualize import to_mermaid
 
-from commands import audit, dead_letters, demo, examples, ingest, topics
+from commands import audit, dead_letters, demo, examples, ingest, label, prepare, review, topics
 from commands.common import BadCommand
+from commands.labeling import RunStopped
 from commands.running import cluster_flow, flow_of
 from config.settings import BadSettings, read_settings
 from connectors import jsonl, kafka, metrics, slack_export
@@ -24,14 +25,17 @@ from connectors.tokenizer import load_encoding
 from conversations.rules import Rules
 from conversations.shard import ChannelMoved, OtherState
 from dataflows.examples import Following, RunHasEnded
+from training.checks import CannotPrepare
 
 OURS = (
     BadRecovery,
     BadSettings,
+    CannotPrepare,
     ChannelMoved,
     OtherState,
     PartFailed,
     RunHasEnded,
+    RunStopped,
     jsonl.CannotRead,
     jsonl.CannotWrite,
     kafka.KafkaFailed,
@@ -39,6 +43,12 @@ OURS = (
     slack_export.BadExport,
 )
 """Errors with a message for the user; all others are ours to mend."""
+
+EXTRAS = {
+    *("aiolimiter", "backoff", "detect_secrets", "httpx2", "jinja2", "numpy", "openai", "phonenumbers", "pyarrow", "sklearn", "starlette"),
+    *("stdnum", "uvicorn"),
+}
+"""What only labeling and training need."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -48,7 +58,13 @@ def beepgpt() -> None:
     """Live chat to training examples and predictions that can be trusted."""
 
 
-for command in (examples.examples, topics.topics, ingest.ingest, dead_letters.dead_letters, audit.audit, demo.demo):
+COMMANDS = (
+    *(examples.examples, label.label, review.review, prepare.prepare),
+    *(topics.topics, ingest.ingest, dead_letters.dead_letters),
+    *(audit.audit, demo.demo),
+)
+
+for command in COMMANDS:
     app.command()(command)
 
 
@@ -79,6 +95,10 @@ def main() -> None:
         fail(str(ours), 1)
     except OURS as error:
         fail(str(error), 1)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in EXTRAS:
+            raise
+        fail(f"this needs {error.name}, which is not installed: pip install 'beepgpt[labeling,training]'", 1)
     except OSError as error:
         fail(f"{error.filename or 'the system'}: {error.strerror or error}", 1)
     finally:

@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -158,6 +159,109 @@ class Cluster(BaseModel):
     to: str
 
 
+class Labeling(BaseModel):
+    """Which examples teach something: who says so, and what that may cost."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    labeler: Literal["local", "rules", "provider"]
+    few_shots: Path
+    instructions: Annotated[Path | None, Optional]
+    learn_from: Annotated[Path | None, Optional]
+    max_few_shots: Annotated[Whole, Field(ge=0)]
+    summarise: Annotated[Whole, Field(ge=0)]
+    """Tokens; 0: never."""
+    max_cost: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    """USD."""
+    batch: bool
+    store: Annotated[Path | None, Optional]
+    prices: Annotated[Path | None, Optional]
+
+
+class Provider(BaseModel):
+    """Whose model is asked, and how much it may be asked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    allow_external: bool
+    base_url: Annotated[str, Field(pattern="^https?://")]
+    key: Annotated[SecretStr | None, Optional]
+    organisation: Annotated[str | None, Optional]
+    project: Annotated[str | None, Optional]
+    model: Annotated[str, Field(min_length=1)]
+    way: Literal["chat", "decisions"]
+    effort: str
+    logprobs: bool
+    max_tokens: Annotated[Whole, Field(ge=1)]
+    concurrency: Annotated[Whole, Field(ge=1, le=1000)]
+    requests_per_minute: Annotated[Whole, Field(ge=0)]
+    tokens_per_minute: Annotated[Whole, Field(ge=0)]
+    tries: Annotated[Whole, Field(ge=1)]
+    deadline: Annotated[Duration, Field(ge=SECOND)]
+    """Microseconds."""
+    timeout: Annotated[Duration, Field(ge=SECOND)]
+    exclude_channels: str
+    exclude_people: str
+
+
+def microseconds_of_moment(text: object) -> int | None:
+    """A moment as Slack's seconds or in ISO 8601 (UTC if it names no zone), exactly; empty for none.
+
+    >>> microseconds_of_moment("2022-12-07T22:58:13Z")
+    1670453893000000
+    """
+    if text == "":
+        return None
+    if isinstance(text, str) and (found := re.fullmatch(r"([0-9]{9,10})(?:\.([0-9]{1,6}))?", text)):
+        return int(found[1]) * SECOND + int((found[2] or "").ljust(6, "0"))
+    try:
+        moment = datetime.fromisoformat(text if isinstance(text, str) else "")
+    except ValueError:
+        raise ValueError("must be a time like 2024-01-31T12:00:00Z or 1706702400.000000") from None
+    return (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+def none_for_zero(value: object) -> object:
+    """Where 0 means that there is no limit, or that something is not known."""
+    return None if value in (0, "0") else value
+
+
+def formats_of(text: object) -> tuple[str, ...] | None:
+    """Names joined by commas, each once; none for what the examples have."""
+    named = tuple(dict.fromkeys(each.strip() for each in text.split(",") if each.strip())) if isinstance(text, str) else ()
+    if set(named) - set(FORMATS) or (not named and text != ""):
+        raise ValueError(f"must be of {', '.join(FORMATS)}, joined by commas")
+    return named or None
+
+
+FORMATS = ("chat", "completion", "candidates", "examples")
+
+
+class Training(BaseModel):
+    """How a training set is made of examples."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: Annotated[str, Field(min_length=1)]
+    encoding: Annotated[Encoding | None, Optional]
+    """Of a model that isn't known."""
+    format: Annotated[tuple[Literal["chat", "completion", "candidates", "examples"], ...] | None, BeforeValidator(formats_of)]
+    valid_share: Annotated[float, Field(gt=0, lt=1)]
+    cut: Annotated[int | None, BeforeValidator(microseconds_of_moment)]
+    """Microseconds."""
+    answers: Literal["one", "each", "all"]
+    min_answers: Annotated[Whole, Field(ge=1)]
+    silences: Literal["nil", "drop"]
+    weak: Literal["nil", "drop"]
+    cap: Annotated[int | None, Field(ge=1), BeforeValidator(none_for_zero), BeforeValidator(whole)]
+    balance: Annotated[float | None, Field(gt=0, allow_inf_nan=False), BeforeValidator(none_for_zero)]
+    max_characters: Annotated[int | None, Field(ge=1), BeforeValidator(none_for_zero), BeforeValidator(whole)]
+    max_tokens: Annotated[int | None, Field(ge=1), BeforeValidator(none_for_zero), BeforeValidator(whole)]
+    system: str
+    price: Annotated[float | None, Field(gt=0, allow_inf_nan=False), BeforeValidator(none_for_zero)]
+    """USD for a million trained tokens."""
+
+
 _SOURCES: ContextVar[tuple[PydanticBaseSettingsSource, ...]] = ContextVar("_SOURCES", default=())
 """What `read_settings` reads; the hook below is a class method, and can't be handed anything."""
 
@@ -171,6 +275,9 @@ class Settings(BaseSettings):
     run: Run
     kafka: Kafka
     cluster: Cluster
+    labeling: Labeling
+    provider: Provider
+    training: Training
 
     @classmethod
     def settings_customise_sources(
@@ -200,7 +307,7 @@ NAMES: list[Name] = [
 
 FLAGGED = ("conversations", "run")
 """The sections whose settings are flags, too: how brokers are reached has no place in a list of processes."""
-SECRET = [("kafka", "password"), ("kafka", "key_password")]
+SECRET = [("kafka", "password"), ("kafka", "key_password"), ("provider", "key")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +381,27 @@ def read_settings(
         return Settings(**_nested(flags))
     finally:
         _SOURCES.reset(token)
+
+
+def with_flags(settings: Settings, section: str, given: Mapping[str, object]) -> Settings:
+    """The settings with the flags that one command has for a section without durations (`None`: not given).
+
+    >>> with_flags(read_settings(environ={}), "labeling", {"max_cost": 2.5, "labeler": None}).labeling.max_cost
+    2.5
+    >>> with_flags(read_settings(environ={}), "labeling", {"max_cost": -1.0})
+    Traceback (most recent call last):
+    config.settings.BadSettings: --max-cost is -1.0: must be greater than or equal to 0
+    """
+    before = getattr(settings, section)
+    flags = {name: value for name, value in given.items() if value is not None}
+    try:
+        after = type(before)(**{**dict(before), **flags})
+    except ValidationError as error:
+        wrong = {str(each["loc"][0]): _allowed(each["msg"]) for each in error.errors()}
+        raise BadSettings(
+            [f"{_flag((section, name), flags.get(name))} is {flags.get(name)!r}: {what}" for name, what in wrong.items()]
+        ) from error
+    return settings.model_copy(update={section: after})
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[Name, Given]:

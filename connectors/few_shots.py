@@ -129,6 +129,11 @@ class FewShots:
         self.decided[identity] = signal
         self._enter(Entry(identity, signal))
 
+    def retell(self, signal: Signal, lines: list[bytes]) -> None:
+        """The same few-shots of this signal, in the same order, in other words: all lines at once or not at all."""
+        assert len(lines) == len(self._ids[signal])
+        self._files[signal].replace([line + b"\n" for line in lines])
+
     def skip(self, identity: str) -> None:
         """The example is passed over."""
         self._enter(Entry(identity, "skipped"))
@@ -166,7 +171,7 @@ class FewShots:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise CannotWrite(f"{self.folder}: another review is adding to it: end that one first, or name another folder") from None
+            raise CannotWrite(f"{self.folder}: a review is adding to it: end that one first, or name another folder") from None
 
     def _signal_of(self, identity: str) -> Signal:
         return next(signal for signal, ids in self._ids.items() if identity in ids)

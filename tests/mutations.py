@@ -27,6 +27,7 @@ COPIED = (
     "connectors",
     "conversations",
     "dataflows",
+    "training",
     "docs",
     "tests",
     "benchmarks",
@@ -66,6 +67,9 @@ PEOPLE_PY = "conversations/people.py"
 SHARD_PY = "conversations/shard.py"
 ORDER_PY = "conversations/order.py"
 TOKENS_PY = "conversations/tokens.py"
+SPLITS_PY = "training/splits.py"
+PREPARE_PY = "training/prepare.py"
+SPLITS = "tests/test_splits.py"
 
 MUTATIONS = (
     _m(
@@ -412,6 +416,37 @@ MUTATIONS = (
         "tests/test_kills.py",
         ("        if not (self._is_stopped or self._is_stopping()):\n            self._shard.end()", "        self._shard.end()"),
     ),
+    _m(
+        "a split at random",
+        "law 7",
+        SPLITS_PY,
+        SPLITS,
+        (
+            "    train, valid = facts.settled_ts < cut, facts.prompt_ts >= cut\n",
+            "    valid = facts.ids[:, 0] % np.uint64(5) == 0\n    train = ~valid\n",
+        ),
+    ),
+    _m(
+        "a message stands in windows on both sides",
+        "law 7",
+        SPLITS_PY,
+        SPLITS,
+        ("        leave(clashes, reason)\n", '        leave(clashes if reason != "message_on_both_sides" else valid & ~valid, reason)\n'),
+    ),
+    _m(
+        "labels are fitted on validation, too",
+        "training sets",
+        PREPARE_PY,
+        "tests/test_prepare.py::TestLabels",
+        ("answers_of(facts, sides.train, wanted.answers)", "answers_of(facts, sides.train | sides.valid, wanted.answers)"),
+    ),
+    _m(
+        "retractions are not read",
+        "training sets",
+        PREPARE_PY,
+        "tests/test_prepare.py",
+        ("retracted=retracted, few_shots=few_shots", "few_shots=few_shots"),
+    ),
 )
 
 
@@ -495,7 +530,7 @@ def short(test: str) -> str:
     return re.sub(r"\[.*", "", test.removeprefix("tests/"))
 
 
-WITH_A_BROKER = ("tests/test_kafka*.py", "tests/test_ingest.py", "tests/test_deploy.py")
+WITH_A_BROKER = ("tests/test_*kafka*.py", "tests/test_ingest.py", "tests/test_deploy.py", "tests/test_review.py")
 QUICK = ("channel", "events", "tokens", "facts", "export", "jsonl", "slack_export", "oracle", "agreement", "laws")
 WHOLE_SUITE = (
     *(f"tests/test_{each}.py" for each in QUICK),
@@ -503,7 +538,7 @@ WHOLE_SUITE = (
     "--ignore=tests/test_mutations.py",
     *(f"--ignore-glob={each}" for each in WITH_A_BROKER),
 )
-"""All, the quick ones first, but the tests that talk to brokers, which take minutes and ask how the same code is carried."""
+"""All, the quick ones first, but the tests that talk to brokers or browsers, which take minutes and ask how the same code is carried."""
 
 
 def main() -> int:

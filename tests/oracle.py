@@ -222,8 +222,9 @@ def parse_message(inner: dict[str, Any], bare: bool, rules: Rules, event_id: str
         return parse_change(inner, channel, event_id, line)
     ts = micros(inner.get("ts"))
     if subtype not in POSTED | BOTS:
-        is_plain = 1 <= len(subtype) <= 40 and all(each in "abcdefghijklmnopqrstuvwxyz0123456789_" for each in subtype)
-        return Ignored("subtype:" + (subtype if is_plain else "other"), channel, ts)
+        name = str(subtype)
+        is_plain = 1 <= len(name) <= 40 and all(each in "abcdefghijklmnopqrstuvwxyz0123456789_" for each in name)
+        return Ignored("subtype:" + (name if is_plain else "other"), channel, ts)
     user = inner.get("user") or ""
     if not isinstance(user, str):
         raise Rejected("bad_user")

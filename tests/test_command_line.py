@@ -805,3 +805,16 @@ def test_help_comes_at_once():
 
     assert "--recovery" in ran.stdout and "typer" in loaded
     assert loaded.isdisjoint(HEAVY)
+
+
+@pytest.mark.parametrize("missing", ["numpy", "pyarrow"])
+def test_what_is_not_installed_is_named(missing, tmp_path):
+    """Streaming needs none of what labeling and training need, and whoever wants those is told how to get it."""
+    (tmp_path / "labeled.jsonl").touch()
+    argv = ["beepgpt", "prepare", "labeled.jsonl", "--to", "set"]
+    code = f"import sys; sys.modules[{missing!r}] = None; sys.argv = {argv}; import beepgpt; beepgpt.main()"
+    command, variables = [sys.executable, "-c", code], environment(PYTHONPATH=str(ROOT))
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path, env=variables, check=False)
+
+    assert ran.returncode == 1 and "Traceback" not in ran.stderr
+    assert f"this needs {missing}, which is not installed: pip install 'beepgpt[labeling,training]'" in ran.stderr

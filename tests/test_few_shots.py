@@ -211,7 +211,7 @@ def test_one_review_at_a_time(folder: Path):
     """A second process would undo what the first one did."""
     few_shots = FewShots(folder)
 
-    with pytest.raises(CannotWrite, match="another review is adding to it"):
+    with pytest.raises(CannotWrite, match="a review is adding to it"):
         FewShots(folder)
 
     few_shots.close()

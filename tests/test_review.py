@@ -768,7 +768,7 @@ def test_what_cant_be_reviewed_is_named(tmp_path: Path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert "the port is taken" in refused(fine, *into, "--port", taken.getsockname()[1])
     with reviewing(tmp_path, [example(1)]):
-        assert "another review is adding to it" in refused(fine, *into)
+        assert "a review is adding to it" in refused(fine, *into)
 
 
 # Which examples, and in which order
