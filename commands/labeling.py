@@ -22,9 +22,9 @@ from bytewax.testing import run_main
 
 from commands.common import BadCommand, connection_of, is_kafka, now_us
 from commands.places import Destination, Files, Origin, Topics, records_in
-from commands.running import Stop
+from commands.running import Stop, asked_by, program_version, pulse_of
 from config.settings import Settings
-from connectors import jsonl, kafka
+from connectors import jsonl, kafka, metrics
 from connectors.console import Watched, console, quiet_engine
 from connectors.recovery import RecoveryFolder, open_recovery
 from conversations.account import Account, sum_of
@@ -333,13 +333,20 @@ def run_flow(
     """The flow, to the end of its input or until it is stopped."""
     began = time.monotonic()
     settings, halt = job.settings, Halt()
-    labeling = Labeling(labeler, known, retracted, is_excluded, ahead=ahead, is_stopping=halt, stop=halt.because)
+    pulse = pulse_of(settings)
+    labeling = Labeling(labeler, known, retracted, is_excluded, ahead=ahead, is_stopping=asked_by(pulse, halt), stop=halt.because)
+    lags: dict[int, int] = {}
     has_ended = False
     records = 0
 
     def end() -> None:
         nonlocal has_ended
         has_ended = True
+        pulse.end()
+
+    def heard(ahead_of: Mapping[int, int]) -> None:
+        pulse.heard()
+        lags.update(ahead_of)
 
     fresh = memory is None or not memory.has_store(0)
     accounts: list[Account] = []
@@ -351,13 +358,16 @@ def run_flow(
             records += count
             watched.update(0, 1, records, done)
 
-        source = _source_of(job, halt, end, read, group=settings.kafka.group if memory is not None else None)
+        source = _source_of(job, labeling.is_stopping, end, read, heard, group=settings.kafka.group if memory is not None else None)
         if fresh:
             pass_on_retractions(job)
         flow = flow_of(source, labeling, sinks_of(job.to, fresh=fresh, of_topic=job.origin.address is not None), accounts.append)
         log.info("started", extra={"source": job.origin.text, "to": str(job.to), "resumed": not fresh})
         stack.enter_context(memory.told() if memory is not None else nullcontext())
         stack.enter_context(halt.listening())
+        if settings.run.metrics_port:
+            figures = figures_of(job, labeling, lags)
+            stack.enter_context(metrics.serve(settings.run.metrics_port, settings.run.metrics_host, figures, pulse))
         stack.enter_context(quiet_engine())
         run_main(  # type: ignore[no-untyped-call]
             flow,
@@ -369,11 +379,30 @@ def run_flow(
     return Done(sum_of(accounts), ended, records, time.monotonic() - began, halt.signal, halt.why)
 
 
-def _source_of(job: LabelJob, halt: Halt, end: Callable[[], None], read: Callable[[int, float], None], group: str | None) -> Any:
+def figures_of(job: LabelJob, labeling: Labeling, lags: Mapping[int, int]) -> metrics.LabelFigures:
+    """What a monitor is told of the run."""
+    steps = labeling.steps_here
+    return metrics.LabelFigures(
+        counts=lambda: sum_of(Account(step.counts_here()) for step in list(steps)).counts,
+        waiting=lambda: sum(step.waiting_here() for step in list(steps)),
+        lags=lambda: dict(lags),
+        topic=job.origin.address.topic if job.origin.address is not None else "",
+        build={"version": program_version(), "labeler": job.settings.labeling.labeler, "told": labeling.labeler.told},
+    )
+
+
+def _source_of(
+    job: LabelJob,
+    is_stopping: Callable[[], bool],
+    end: Callable[[], None],
+    read: Callable[[int, float], None],
+    heard: Callable[[Mapping[int, int]], None],
+    group: str | None,
+) -> Any:
     origin, settings = job.origin, job.settings
     if origin.address is None:
         assert origin.file is not None
-        return jsonl.JsonlSource(origin.file, stopping=halt, on_end=end, progress=read, max_line=MAX_LINE)
+        return jsonl.JsonlSource(origin.file, stopping=is_stopping, on_end=end, progress=read, max_line=MAX_LINE)
     address = origin.address
     return kafka.KafkaSource(
         connection_of(settings, address.bootstrap),
@@ -382,9 +411,10 @@ def _source_of(job: LabelJob, halt: Halt, end: Callable[[], None], read: Callabl
         until=address.until,
         follow=address.follow,
         group=group,
-        stopping=halt,
+        stopping=is_stopping,
         on_end=end,
         progress=read,
+        on_lag=heard,
         patience=settings.kafka.patience / 1e6,
     )
 

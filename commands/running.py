@@ -188,7 +188,7 @@ def pulse_of(settings: Settings) -> metrics.Pulse:
     return metrics.Pulse(asked_within=max(60, patience + 30), heard_within=patience + 30)
 
 
-def asked_by(pulse: metrics.Pulse, stop: Stop) -> Callable[[], bool]:
+def asked_by(pulse: metrics.Pulse, stop: Callable[[], bool]) -> Callable[[], bool]:
     """Whether the input stops; sources ask it whenever they are asked for records, which is the flow's pulse."""
 
     def is_stopping() -> bool:
@@ -198,7 +198,8 @@ def asked_by(pulse: metrics.Pulse, stop: Stop) -> Callable[[], bool]:
     return is_stopping
 
 
-def _version() -> str:
+def program_version() -> str:
+    """Of this program, as it is installed."""
     with suppress(PackageNotFoundError):
         return version("beepgpt")
     return "not installed"
@@ -224,7 +225,7 @@ class Watch:
             state=lambda: sum_of(Account(shard.size()) for shard in list(shards)).counts,
             newest=lambda: newest_of(list(shards)),
             topic=origin.address.topic if origin.address is not None else "",
-            build={"version": _version(), "spec": settings.rules.spec},
+            build={"version": program_version(), "spec": settings.rules.spec},
         )
 
     def heard(self, ahead: Mapping[int, int]) -> None:

@@ -230,6 +230,8 @@ class Labeling:
     is_stopping: Callable[[], bool] = _never
     stop: Callable[[CannotGoOn], None] = _ignore
     """Is told why no more can be labeled; from then on `is_stopping` has to be true."""
+    steps_here: list[LabelExamples] = field(default_factory=list)
+    """The steps of this process, for whoever watches the run."""
 
 
 @operator
@@ -302,6 +304,16 @@ class LabelExamples(StatefulBatchLogic[list[Read], Tagged, dict[str, Any]]):
         self._letters: list[DeadLetter] = []
         if state is not None:
             self._resume(state)
+        self._resumed = dict(self._account.counts)
+        labeling.steps_here.append(self)
+
+    def counts_here(self) -> dict[str, int]:
+        """What this process counted, and not those before it. Other threads may ask for it: the copy is made at once."""
+        return {what: times - self._resumed.get(what, 0) for what, times in dict(self._account.counts).items()}
+
+    def waiting_here(self) -> int:
+        """Examples that have no verdict yet. Other threads may ask for it."""
+        return len(self._waiting) + len(self._asked)
 
     def on_batch(self, values: list[list[Read]]) -> tuple[Iterable[Tagged], bool]:
         for reads in values:

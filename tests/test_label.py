@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import socket
 import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
+from urllib.request import urlopen
 
 import pytest
 from hypothesis import given
@@ -604,3 +609,29 @@ def test_what_a_batch_can_not_be_is_told(server: Server, labels: Labels):
         labels.run(server, batch=True, provider__way="decisions")
     with pytest.raises(BadCommand, match="--batch is for --labeler provider"):
         labels.run(None, batch=True)
+
+
+def test_a_monitor_is_told_how_far_it_is(labels: Labels):
+    """Figures by what became of each, what waits, and whether the run goes on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    pages: list[str] = []
+
+    def look() -> None:
+        while not any(re.search("beepgpt_labeling_read_total [1-9]", page) for page in pages):
+            with suppress(OSError):
+                pages.extend(urlopen(f"http://127.0.0.1:{port}/{path}").read().decode() for path in ("healthz", "metrics"))
+
+    with serving(latency=0.3) as slow, ThreadPoolExecutor(1) as other:
+        looked = other.submit(look)
+        labels.run(slow, run__metrics_port=port)
+        looked.result(timeout=30)
+
+    told = dict(re.findall(r"^(beepgpt_labeling_\S+) (\S+)$", pages[-1], re.MULTILINE))
+    assert "alive" in pages[-2]
+    assert float(told["beepgpt_labeling_read_total"]) == len(labels.lines)
+    assert float(told["beepgpt_labeling_waiting"]) > 0
+    done = sum(float(told[f'beepgpt_labeling_records_total{{end="{end}"}}']) for end in ("strong", "weak", "silent"))
+    passing = len(labels.lines) - done - float(told["beepgpt_labeling_waiting"])
+    assert passing in (0, 1)  # one may be on its way from the one to the other
