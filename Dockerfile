@@ -17,6 +17,7 @@ COPY config/ config/
 COPY connectors/ connectors/
 COPY conversations/ conversations/
 COPY dataflows/ dataflows/
+COPY training/ training/
 RUN python -m pip wheel --no-deps --no-index --no-build-isolation --wheel-dir /wheels . \
     && python -m pip --python /opt/beepgpt/bin/python install --no-deps --no-index /wheels/*.whl
 
