@@ -62,7 +62,7 @@ def measured_on(name: str, of: dict[str, Any]) -> str:
     runs = f", medians of {of['runs']} runs, least and most in brackets" if of.get("runs", 1) > 1 else ""
     return (
         f"`benchmarks/{name}.py`, on {here['cpu']}, {here['cores']} cores, {here['memory_gb']:g} GB, {here['system']}, Python"
-        f" {here['python']}{', ' + versions if versions else ''}{runs}."
+        f" {here['python']}{', ' + versions if versions else ''}{runs}.{' ' + of['note'] if 'note' in of else ''}"
     )
 
 
@@ -244,6 +244,33 @@ def kafka_speed(of: dict[str, Any]) -> str:
     return "\n\n".join(said)
 
 
+def labeling(of: dict[str, Any]) -> str:
+    """Labels by an LLM."""
+    rows = [
+        [
+            row["run"],
+            f"{row['examples']:,}",
+            "-" if row["seconds"] is None else f"{row['seconds']:,.1f}",
+            "-" if row["seconds"] is None else f"{row['ideal_seconds']:,.1f}",
+            "-" if row["ratio"] is None else f"{row['ratio']:.2f} of {of['target']:g}: {verdict(row['ratio'] <= of['target'])}",
+            f"{row['missing']} / {row['double']}",
+            f"{row['paid_twice']:,}",
+            f"{sum(row['dead_letters'].values()):,}",
+            f"${row['cost']:.4f} / ${row['cost_by_arithmetic']:.4f}",
+            f"{row['peak_mb']:,.0f}",
+        ]
+        for row in of["rows"]
+    ]
+    head = ["run", "examples", "seconds", "ideal", "ratio, allowed", "missing / double", "paid twice", "dead letters", "cost told / true"]
+    head.append("peak MB")
+    return (
+        "HubSpot's examples, each with another prompt, by a server of the tests that takes 300 ms for an answer, 16 at a time. *Ideal* is what"
+        " 16 places allow. With faults: 1 % of requests meet each of 19 faults, and the ideal is the time for which those hold a place. With"
+        " kills: ten `kill -9` besides; what was in flight then, 16 requests at most each time, is asked and paid for again.\n\n"
+        + table(head, rows)
+    )
+
+
 CHAPTERS = {
     "floor": ("The floor", floor),
     "parts": ("Where the time goes", parts),
@@ -251,6 +278,7 @@ CHAPTERS = {
     "recovery": ("Recovery", recovery),
     "growth": ("Growth", growth),
     "kafka_speed": ("From topic to topic", kafka_speed),
+    "labeling": ("Labels by an LLM", labeling),
     "peers": ("Others, on one small job", peers),
 }
 PLOTS = {"channels": "Events per second and memory by number of channels", "window": "Events per second and memory by length of window"}
