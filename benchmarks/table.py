@@ -265,7 +265,7 @@ def labeling(of: dict[str, Any]) -> str:
     head.append("peak MB")
     return (
         "HubSpot's examples, each with another prompt, by a server of the tests that takes 300 ms for an answer, 16 at a time. *Ideal* is"
-        " what 16 places allow. With faults: 1 % of requests meet each of 19 faults, and the ideal is the time for which those hold a place."
+        " what 16 places allow. With faults: 1 % of requests meet each of 19 faults, whose time counts as ideal."
         " With kills: ten `kill -9` besides; what was in flight then, 16 requests at most each time, is asked and paid for again.\n\n"
         + table(head, rows)
     )
