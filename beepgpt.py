@@ -13,7 +13,7 @@ from bytewax.outputs import Sink
 from bytewax.testing import TestingSink, TestingSource
 from bytewax.visualize import to_mermaid
 
-from commands import audit, dead_letters, demo, examples, ingest, label, prepare, review, topics
+from commands import audit, dead_letters, demo, examples, ingest, label, prepare, review, topics, train, validate
 from commands.common import BadCommand
 from commands.labeling import RunStopped
 from commands.running import cluster_flow, flow_of
@@ -45,8 +45,8 @@ OURS = (
 """Errors with a message for the user; all others are ours to mend."""
 
 EXTRAS = {
-    *("aiolimiter", "backoff", "detect_secrets", "httpx2", "jinja2", "numpy", "openai", "phonenumbers", "pyarrow", "sklearn", "starlette"),
-    *("stdnum", "uvicorn"),
+    *("aiolimiter", "backoff", "detect_secrets", "httpx2", "jinja2", "lightgbm", "matplotlib", "numpy", "openai", "phonenumbers"),
+    *("pyarrow", "scipy", "skops", "sklearn", "starlette", "stdnum", "uvicorn"),
 }
 """What only labeling and training need."""
 
@@ -59,7 +59,8 @@ def beepgpt() -> None:
 
 
 COMMANDS = (
-    *(examples.examples, label.label, review.review, prepare.prepare),
+    *(examples.examples, label.label, review.review),
+    *(prepare.prepare, train.train, validate.validate),
     *(topics.topics, ingest.ingest, dead_letters.dead_letters),
     *(audit.audit, demo.demo),
 )

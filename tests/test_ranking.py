@@ -1,0 +1,143 @@
+"""The local model: what it looks at, what it learns, and that it says the same of a point alone and among others."""
+
+import json
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from connectors.workspace_maker import Plan, live_records
+from conversations.rules import Rules
+from tests.support import run_of
+from training.points import Examples, examples_of, points_of
+from training.ranking import NEVER, OUTCOMES, Ranker, features, fit_ranker, targets
+
+Told = dict[str, Any]
+
+
+@cache
+def told() -> list[Told]:
+    """The examples of a made-up workspace, in the order in which they were settled."""
+    run = run_of(live_records(Plan(seed=5, messages=3_000, channels=4, people=30, days=40)), Rules(bots="context"))
+    return sorted(map(json.loads, run.examples), key=lambda each: (each["settled_ts"], each["id"]))
+
+
+@cache
+def examples() -> Examples:
+    return examples_of(told())
+
+
+@cache
+def ranker() -> Ranker:
+    """Few trees: enough to tell a fact from chance."""
+    fitted, _ = fit_ranker(examples(), rounds=20, min_data_in_leaf=20)
+    return fitted
+
+
+def test_a_point_has_rows_for_its_candidates_for_nobody_and_for_somebody_else():
+    """And the facts stand in the candidates' rows as they are, but that who was never seen was seen long ago."""
+    points = examples().points
+    rows, names = features(points)
+    ends = np.cumsum(points.sizes + OUTCOMES)
+
+    assert len(rows) == ends[-1] == len(points.user) + OUTCOMES * len(points)
+    people = np.delete(rows, np.concatenate([ends - 2, ends - 1]), axis=0)
+    assert np.array_equal(people[:, [names.index(fact) for fact in points.names]], np.where(points.facts < 0, NEVER, points.facts))
+    assert (rows[ends - 2, names.index("nobody")] == 1).all()
+    assert (rows[ends - 1, names.index("somebody_else")] == 1).all()
+    assert np.isnan(rows[ends - 1, names.index("place")]).all()
+
+
+def test_what_came_true_sums_to_one():
+    """A candidate, nobody, somebody else; several answers share it."""
+    point = told()[-1]
+    people = point["candidates"]["user"]
+    came = {
+        name: targets(examples_of([{**point, "answer": answer}])).tolist()
+        for name, answer in {"one": [people[1]], "nobody": [], "other": ["somebody"], "two": [people[0], "somebody"]}.items()
+    }
+
+    assert all(sum(each) == 1 for each in came.values())
+    assert came["one"][1] == came["nobody"][-2] == came["other"][-1] == 1
+    assert came["two"][0] == came["two"][-1] == 0.5
+
+
+def test_a_weak_signal_teaches_that_nobody_need_be_told():
+    """Its answer counts as none."""
+    answered = next(each for each in told() if each["answer"])
+
+    assert examples_of([{**answered, "signal": "weak"}]).answers == [[]]
+    assert examples_of([{**answered, "signal": "strong"}]).answers == [answered["answer"]]
+
+
+def test_nothing_is_read_that_was_known_later():
+    """Points of examples without their outcomes are the same points."""
+    later = ("id", "settled_ts", "answer_ts", "answer")
+    blind = points_of([{name: value for name, value in each.items() if name not in later} for each in told()])
+
+    assert np.array_equal(features(blind)[0], features(examples().points)[0], equal_nan=True)
+
+
+@given(st.data())
+@settings(max_examples=25)
+def test_a_point_is_predicted_the_same_alone_and_among_others(data: st.DataObject):
+    """Bit by bit: neither the neighbours nor their number of candidates change anything."""
+    chosen = data.draw(st.lists(st.integers(0, len(told()) - 1), min_size=1, max_size=12))
+    together = ranker().predict(points_of([told()[each] for each in chosen]))
+
+    for place, each in enumerate(chosen):
+        alone = ranker().predict(points_of([told()[each]]))
+        assert alone.of(0) == together.of(place)
+
+
+def test_all_chances_sum_to_one():
+    """Of candidates, nobody, and somebody else; also where there is no candidate at all."""
+    empty = {**told()[0], "candidates": {"user": [], **{fact: [] for fact in examples().points.names}}}
+    said = ranker().predict(points_of([*told()[:200], empty]))
+    assert said.nobody is not None
+    assert said.other is not None
+
+    sums = [said.p[said.starts[point] : said.starts[point + 1]].sum() for point in range(len(said))] + said.nobody + said.other
+    assert sums == pytest.approx(np.ones(len(said)))
+    assert said.of(200).people == []
+
+
+@given(st.randoms(use_true_random=False))
+@settings(max_examples=10)
+def test_names_mean_nothing(random: Any):
+    """With all people renamed the features are the same: it ranks whoever stands there, also people it never saw."""
+    people = sorted(
+        {person for each in told()[:100] for person in each["candidates"]["user"]} | {m["user"] for e in told()[:100] for m in e["window"]}
+    )
+    renamed = dict(zip(people, random.sample([f"X{number}" for number in range(len(people))], len(people)), strict=True))
+    others = [
+        {
+            **each,
+            "window": [{**message, "user": renamed[message["user"]]} for message in each["window"]],
+            "candidates": {**each["candidates"], "user": [renamed[person] for person in each["candidates"]["user"]]},
+        }
+        for each in told()[:100]
+    ]
+
+    assert np.array_equal(features(points_of(others))[0], features(points_of(told()[:100]))[0], equal_nan=True)
+
+
+def test_it_learns():
+    """On what it was fitted on, the likeliest person answers more often than whoever spoke last; and it says as much."""
+    said = ranker().predict(examples().points)
+    answered = [point for point, answer in enumerate(examples().answers) if answer]
+    ours = sum(said.of(point).people[:1] != [] and said.of(point).people[0][0] in examples().answers[point] for point in answered)
+    latest = sum(examples().points.candidates(point)[:1] == examples().answers[point] for point in answered)
+
+    assert ours > latest * 1.05
+
+
+def test_the_same_examples_give_the_same_model():
+    """Seeded and deterministic: the trees are equal as text."""
+    again, _ = fit_ranker(examples(), rounds=20, min_data_in_leaf=20)
+
+    assert again.trees.model_to_string() == ranker().trees.model_to_string()
+    assert (again.sharpness, again.shifts) == (ranker().sharpness, ranker().shifts)

@@ -1,0 +1,153 @@
+"""`beepgpt train` and `beepgpt validate` as their user meets them: a training set in, numbers and a page out."""
+
+import json
+import re
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from connectors.workspace_maker import Plan, live_records
+from tests.support import beep, program, quiet
+from training.points import BadTable, examples_of, read_examples
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+HOSTILE = "<script>alert(1)</script> & </article>"
+
+
+def refused(*arguments: object) -> tuple[int, str]:
+    """The status and the one line of a run that fails."""
+    done = subprocess.run(program(*arguments), capture_output=True, text=True, env=quiet(), check=False)
+    assert done.stderr.startswith("beepgpt: ") and done.stderr.count("\n") == 1, done.stderr
+    return done.returncode, done.stderr.removeprefix("beepgpt: ").rstrip("\n")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training set with both models in it, and with hostile words in every message."""
+    folder = tmp_path_factory.mktemp("trained")
+    records = live_records(Plan(seed=5, messages=1_500, channels=3, people=15, days=30))
+    (folder / "events.jsonl").write_bytes(b"".join(record.replace(b"\n", b" ") + b"\n" for record in records))
+    beep("examples", folder / "events.jsonl", "--to", folder / "made.jsonl", "--no-progress")
+    lines = (folder / "made.jsonl").read_text("utf-8").splitlines()
+    told = [json.loads(line) for line in lines]
+    spoiled = [{**each, "prompt": f"{HOSTILE}\n\n{each['prompt']}"} for each in told]
+    (folder / "made.jsonl").write_text("\n".join(map(json.dumps, spoiled)) + "\n", "utf-8")
+    beep("prepare", folder / "made.jsonl", "--to", folder / "set", "--format", "candidates", "--no-progress")
+    beep("train", folder / "set")
+    beep("train", folder / "set", "--model", "text")
+    beep("validate", folder / "set", "--model", folder / "set" / "models" / "local")
+    return folder
+
+
+def metrics_of(trained: Path) -> dict[str, object]:
+    found: dict[str, object] = json.loads((trained / "set" / "models" / "local" / "metrics.json").read_bytes())
+    return found
+
+
+def test_the_table_holds_the_examples(trained: Path):
+    """What is read from Parquet is what the lines say, to the last bit of a 32-bit float."""
+    from_table = read_examples(trained / "set" / "candidates_valid.parquet")
+    lines = {each["id"]: each for each in map(json.loads, (trained / "made.jsonl").read_text("utf-8").splitlines())}
+    from_lines = examples_of([lines[identity] for identity in from_table.ids])
+
+    assert from_table.answers == from_lines.answers
+    assert (from_table.settled_ts == from_lines.settled_ts).all()
+    assert (from_table.points.facts == from_lines.points.facts).all()
+    assert from_table.points.names == from_lines.points.names
+    assert [from_table.points.candidates(each) for each in range(50)] == [from_lines.points.candidates(each) for each in range(50)]
+    assert from_table.points.window_user == from_lines.points.window_user
+    assert from_table.points.window_ts == from_lines.points.window_ts
+
+
+def test_all_of_the_validation_part_is_judged(trained: Path):
+    """Every kind of point has its rows, for the model, for text alone, and for what has to be beaten."""
+    found = metrics_of(trained)
+    rows = found["rows"]
+    assert isinstance(rows, dict)
+
+    assert found["points"] == pq.read_metadata(trained / "set" / "candidates_valid.parquet").num_rows
+    assert [row["name"] for row in rows["answered"]] == [
+        "local", "text", "latest other author", "most by decayed count", "channel's most frequent",
+    ]  # fmt: skip
+    assert [row["name"] for row in rows["all"]] == ["local", "text"]
+    assert {row["figures"]["hit@1"]["count"] for row in rows["answered"]} == {found["answered"]}
+
+
+def test_two_runs_give_the_same_numbers(trained: Path, tmp_path: Path):
+    """Bytes of metrics.json and report.html; the model itself is trained again, on another number of threads."""
+    first = trained / "set" / "models" / "local"
+    beep("train", trained / "set", "--to", tmp_path / "local", "--threads", 2)
+    beep("validate", trained / "set", "--model", tmp_path / "local")
+
+    assert (tmp_path / "local" / "metrics.json").read_bytes() == (first / "metrics.json").read_bytes()
+    assert (tmp_path / "local" / "report.html").read_bytes() == (first / "report.html").read_bytes()
+
+
+class Page(HTMLParser):
+    """The elements of a page, and what it asks of the network."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[str] = []
+        self.addresses: list[str] = []
+        self.said = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "action")]
+        assert not any(name.startswith("on") for name, _ in attrs)
+
+    def handle_data(self, data: str) -> None:
+        self.said += data
+
+
+def test_the_page_needs_nothing_and_runs_nothing(trained: Path):
+    """No script, no address but its own drawings'; what people wrote is text."""
+    text = (trained / "set" / "models" / "local" / "report.html").read_text("utf-8")
+    page = Page(text)
+
+    assert HOSTILE in page.said
+    assert "script" not in page.elements
+    assert page.elements.count("article") == 12
+    assert page.elements.count("svg") == 5
+    assert [address for address in page.addresses if not address.startswith("#")] == []
+    assert not re.search(r"url\((?!#)", text)
+    assert "prefers-color-scheme: dark" in text
+    assert "default-src 'none'" in text
+
+
+def test_a_model_of_another_training_set_is_refused(trained: Path, tmp_path: Path):
+    """It may have learned what would judge it."""
+    beep("prepare", trained / "made.jsonl", "--to", tmp_path / "other", "--format", "candidates", "--valid-share", "0.3", "--no-progress")
+
+    status, said = refused("validate", tmp_path / "other", "--model", trained / "set" / "models" / "local")
+
+    assert status == 2
+    assert said.endswith(f"was trained on another training set than {tmp_path / 'other'}, and may have seen what would judge it")
+
+
+def test_what_is_missing_is_said_with_what_to_do(trained: Path, tmp_path: Path):
+    """No training set, no table in it, no model."""
+    nothing = refused("train", tmp_path)
+    beep("prepare", trained / "made.jsonl", "--to", tmp_path / "chats", "--format", "chat", "--no-progress")
+
+    assert nothing == (
+        2,
+        f"{tmp_path} is no training set (manifest.json is missing): beepgpt prepare SOURCE --to {tmp_path} --format candidates",
+    )
+    assert "candidates_train.parquet is missing: make it with beepgpt prepare" in refused("train", tmp_path / "chats")[1]
+    assert "is no trained model (model.json is missing)" in refused("validate", trained / "set", "--model", tmp_path)[1]
+    assert refused("train", trained / "set", "--model", "oracle") == (2, "--model oracle: local or text is expected")
+
+
+def test_a_file_that_is_no_table_is_said_to_be_none(tmp_path: Path):
+    """With its name."""
+    (tmp_path / "table.parquet").write_bytes(b"PAR1 this is none")
+
+    with pytest.raises(BadTable, match=r"table\.parquet is no table of candidates"):
+        read_examples(tmp_path / "table.parquet")
