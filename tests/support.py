@@ -173,7 +173,8 @@ def beep(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 def quiet() -> dict[str, str]:
     """An environment without settings of ours."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("BEEPGPT_")}
+    given = {name: value for name, value in os.environ.items() if not name.startswith("BEEPGPT_")}
+    return given | {"OMP_WAIT_POLICY": "PASSIVE"}  # threads that wait busily slow down the tests beside them, and themselves
 
 
 SIDE_FILES = ("retractions", "late", "dead-letters")

@@ -37,8 +37,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spoiled = [{**each, "prompt": f"{HOSTILE}\n\n{each['prompt']}"} for each in told]
     (folder / "made.jsonl").write_text("\n".join(map(json.dumps, spoiled)) + "\n", "utf-8")
     beep("prepare", folder / "made.jsonl", "--to", folder / "set", "--format", "candidates", "--no-progress")
-    beep("train", folder / "set")
-    beep("train", folder / "set", "--model", "text")
+    beep("train", folder / "set", "--threads", 1)  # two would wait for each other where tests run side by side
+    beep("train", folder / "set", "--model", "text", "--threads", 1)
     beep("validate", folder / "set", "--model", folder / "set" / "models" / "local")
     return folder
 
