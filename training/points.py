@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ def points_of(told: Sequence[Mapping[str, Any]]) -> Points:
         user += [found.setdefault(name, len(found)) for name in each["candidates"]["user"]]
         starts.append(len(user))
     names = tuple(name for name in told[0]["candidates"] if name != "user") if told else ()
-    facts = [np.array([each["candidates"][name] for name in names], np.float32).T for each in told if each["candidates"]["user"]]
+    columns = [np.array(list(chain.from_iterable([each["candidates"][name] for each in told])), np.float32) for name in names]
     return Points(
         conversation=[each["conversation"] for each in told],
         channel=[each["channel"] for each in told],
@@ -135,7 +136,7 @@ def points_of(told: Sequence[Mapping[str, Any]]) -> Points:
         people=list(found),
         starts=np.array(starts, np.int64),
         user=np.array(user, np.int32),
-        facts=np.concatenate(facts) if facts else np.zeros((0, len(names)), np.float32),
+        facts=np.stack(columns, axis=1) if names else np.zeros((len(user), 0), np.float32),
         names=names,
     )
 
