@@ -402,7 +402,7 @@ class Channel:
         point: Point | None = None
         for conversation in conversations:
             made.account.count("points")
-            window = tuple(kept.message for kept in conversation.window)
+            window = tuple([kept.message for kept in conversation.window])
             if is_withheld(window):
                 made.account.count("withheld")
             elif is_empty(window):
