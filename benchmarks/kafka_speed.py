@@ -4,7 +4,8 @@
 |---|---|
 | `floor` | `beepgpt examples` from topic to topic, against kafka-python that reads the same events and writes the same examples |
 | `candidates` | the same with candidates |
-| `workers` | two processes against one: from a file to a file, and from topic to topic |
+| `files` | two processes against one, from a file to a file; and what a process does with another's records |
+| `workers` | the same from topic to topic |
 | `ingest` | `beepgpt ingest` of HubSpot's export, against the same records sent when they are already made |
 | `latency` | how long an example takes, at 200 events a second: from the record that settles it, and from the answer itself |
 | `rebuild` | a whole topic gone through with nothing written: what a scorer does when it has lost its state |
@@ -423,18 +424,24 @@ def measure_floor(candidates: bool, bench: Bench) -> dict[str, Any]:
 
 
 def measure_workers(bench: Bench) -> dict[str, Any]:
-    """Two processes against one; and what each does with all of a file, whoever's channels they are."""
+    """Two processes against one, from topic to topic."""
+    topics = in_turn({f"topics, {count}": partial(bench.to_topic, False, count) for count in (1, 2)}, bench.rounds)
+    start_ups = [bench.start_up_of_topics(count) for count in (1, 2)]
+    return {
+        "rows": [row_of(*side, bench.events, start_up) for side, start_up in zip(topics.items(), start_ups, strict=True)],
+        "ratios": [ratio_of("two processes / one, topics", topics, TOPICS_TARGET)],
+    }
+
+
+def measure_files(bench: Bench) -> dict[str, Any]:
+    """Two processes against one, from file to file; and what each does with all of a file, whoever's channels they are."""
     source, to = bench.events_file, bench.folder / "out.jsonl"
     files = in_turn({f"files, {count}": partial(bench.examples, source, to, False, count) for count in (1, 2)}, bench.rounds)
-    topics = in_turn({f"topics, {count}": partial(bench.to_topic, False, count) for count in (1, 2)}, bench.rounds)
     reading = in_turn({what: partial(bench.child, "read", source, what) for what in READINGS}, bench.rounds)
-    start_ups = [start_up(count) for start_up in (bench.start_up_of_files, bench.start_up_of_topics) for count in (1, 2)]
+    start_ups = [bench.start_up_of_files(count) for count in (1, 2)]
     return {
-        "rows": [row_of(*side, bench.events, start_up) for side, start_up in zip((files | topics).items(), start_ups, strict=True)],
-        "ratios": [
-            ratio_of("two processes / one, files", files, FILES_TARGET),
-            ratio_of("two processes / one, topics", topics, TOPICS_TARGET),
-        ],
+        "rows": [row_of(*side, bench.events, start_up) for side, start_up in zip(files.items(), start_ups, strict=True)],
+        "ratios": [ratio_of("two processes / one, files", files, FILES_TARGET)],
         "microseconds_a_record": {what: round(median(map(own_seconds, runs)) * 1e6 / bench.events, 2) for what, runs in reading.items()},
     }
 
@@ -659,7 +666,7 @@ def floor(bootstrap: str, source: str, to: str, examples: str, count: str, event
     consumer.close()
 
 
-READINGS = ("reading", "reading and decoding", "reading and parsing")
+READINGS = ("reading", "reading and decoding", "reading and parsing", "reading what is another's")
 
 
 def read(path: str, what: str) -> None:
@@ -679,6 +686,8 @@ def read(path: str, what: str) -> None:
                 for line in lines:
                     if what == "reading and parsing":
                         shard_of_parsed(parse(line, now))
+                    elif what == "reading what is another's":
+                        parse(line, now, wanted=lambda channel: False)
                     elif what == "reading and decoding":
                         with suppress(ValueError):
                             orjson.loads(line)
@@ -759,6 +768,7 @@ CHILDREN: dict[str, Callable[..., None]] = {"floor": floor, "read": read, "send"
 
 PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "floor": partial(measure_floor, False),
+    "files": measure_files,
     "workers": measure_workers,
     "ingest": measure_ingest,
     "latency": measure_latency,

@@ -32,6 +32,7 @@ def examples(
         str, typer.Option(help="Kinds of channels of an export, joined by commas: channels, groups, dms, mpims.")
     ] = "channels",
     part: Annotated[int | None, typer.Option(hidden=True)] = None,
+    share: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
     """Make examples: points in time of conversations, and who answered."""
     if report is not None:
@@ -40,7 +41,7 @@ def examples(
     job = Job(source, to_place, settings, kinds_of(include), time_of(until), duration_of("--warmup", warmup), recovery)
     check_apart(source, [*to_place.given().values(), *([report] if report is not None else [])])
     if part is not None:
-        work_on_part(job, part)
+        work_on_part(job, part, share.split(","))
         return
     closing, status = run_job(job, sys.argv[1:])
     print_report(closing)

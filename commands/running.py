@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
@@ -28,14 +29,14 @@ from bytewax.testing import run_main
 from commands.common import BadCommand, connection_of, is_kafka, now_us
 from commands.places import Destination, Origin, Topics, destination_of, not_read, origin_of, source_of
 from config.settings import BadSettings, Settings
-from connectors import kafka, logs, metrics, slack_export
+from connectors import jsonl, kafka, logs, metrics, slack_export
 from connectors.console import Watched, console, quiet_engine
 from connectors.processes import PartsInterrupted, run_parts, stop_with_parent, tell
 from connectors.recovery import RecoveryFolder, open_recovery
 from connectors.tokenizer import load_encoding
 from conversations.account import Account, sum_of
-from conversations.events import ts_text
-from conversations.shard import SHARDS, ChannelMoved, Shard
+from conversations.events import channels_in, ts_text
+from conversations.shard import SHARDS, ChannelMoved, Shard, shard_of, shard_of_bytes, shares_of
 from dataflows.examples import Chunk, Following, close_account, make_examples, send_examples, send_letters, write_letters, write_lines
 
 PROGRAM = Path(__file__).parent.parent / "beepgpt.py"
@@ -117,8 +118,9 @@ def run_part(
     memory: RecoveryFolder | None,
     told: Callable[[int, float], None],
     shards: list[Shard],
+    share: Sequence[str] = SHARDS,
 ) -> dict[str, Any]:
-    """One process's share of a run, to its end or until it is stopped. What it follows is put into `shards`."""
+    """One process's `share` of a run, to its end or until it is stopped. What it follows is put into `shards`."""
     collect_rarely()
     stop = Stop()
     settings = job.settings
@@ -127,7 +129,7 @@ def run_part(
         job,
         origin,
         memory.note["started_at"] if memory is not None else now_us(),
-        shards=SHARDS if origin.address is not None else SHARDS[part::parts],  # a topic's processes share its partitions
+        shards=share,
         recoverable=memory is not None,
         is_stopping=asked_by(pulse, stop),
         shards_here=shards,
@@ -311,7 +313,8 @@ def run_job(job: Job, command: list[str]) -> tuple[dict[str, Any], int]:
         if parts == 1:
             done = [run_part(job, origin, 0, 1, memory, lambda records, share: watched.update(0, 1, records, share), [])]
         else:
-            done = run_in_parts(command, parts, watched, memory)
+            shares = shares_among(origin, parts) if memory is None else [tuple(share) for share in memory.note["shares"]]
+            done = run_in_parts(command, shares, watched, memory)
     ended = all(each["ended"] for each in done)
     if parts > 1 and (ended or memory is None):
         job.to.join(parts)
@@ -329,8 +332,27 @@ def run_job(job: Job, command: list[str]) -> tuple[dict[str, Any], int]:
     return report, 130 if stopped_early else 0
 
 
-def run_in_parts(command: list[str], parts: int, watched: Watched, memory: RecoveryFolder | None) -> list[dict[str, Any]]:
-    """The same command once for each process, each with its own part of the channels."""
+def shares_among(origin: Origin, parts: int) -> list[tuple[str, ...]]:
+    """The shards of each process. A topic's processes share its partitions instead, and each has all shards.
+
+    Channels differ in size a thousandfold, so shares are weighed: of a file by some of its lines, of an export by its files' sizes.
+    """
+    if origin.address is not None:
+        return [SHARDS] * parts
+    weights: Counter[str] = Counter()
+    if origin.export is not None:
+        for channel in origin.export.channels:
+            weights[shard_of(channel.id)] += sum(copy.stored for day in channel.days for copy in day.copies)
+    elif origin.file is not None:
+        weights.update(shard_of_bytes(name) for line in jsonl.samples(origin.file) for name in channels_in(line)[:1])
+    return shares_of(weights, parts)
+
+
+def run_in_parts(
+    command: list[str], shares: Sequence[Sequence[str]], watched: Watched, memory: RecoveryFolder | None
+) -> list[dict[str, Any]]:
+    """The same command once for each process, each with its own share of the channels."""
+    parts = len(shares)
     reports: list[dict[str, Any]] = [{} for _ in range(parts)]
     owners: dict[str, int] = {}
     moved: list[str] = []
@@ -350,7 +372,8 @@ def run_in_parts(command: list[str], parts: int, watched: Watched, memory: Recov
 
     keep = [memory.lock] if memory is not None and memory.lock is not None else []
     try:
-        run_parts([[sys.executable, str(PROGRAM), *command, f"--part={part}"] for part in range(parts)], told, keep)
+        own = [[f"--part={part}", f"--share={','.join(share)}"] for part, share in enumerate(shares)]
+        run_parts([[sys.executable, str(PROGRAM), *command, *each] for each in own], told, keep)
     except PartsInterrupted:  # a process that was over before it could be asked to stop
         if not moved:
             raise
@@ -365,7 +388,7 @@ def run_in_parts(command: list[str], parts: int, watched: Watched, memory: Recov
     return reports
 
 
-def work_on_part(job: Job, part: int) -> None:
+def work_on_part(job: Job, part: int, share: Sequence[str]) -> None:
     """A process that another one started: it tells how far it is, and at the end its account."""
     logs.configure(job.settings.run.log_level, job.settings.run.log_format, lambda line: tell({"log": line}))
     stop_with_parent()
@@ -397,7 +420,7 @@ def work_on_part(job: Job, part: int) -> None:
 
     if origin.address is not None:
         threading.Thread(target=tell_channels, name="channels", daemon=True).start()
-    report = run_part(job, origin, part, job.settings.run.workers, memory, told, shards)
+    report = run_part(job, origin, part, job.settings.run.workers, memory, told, shards, share)
     tell(report | ({} if origin.address is None else {"channels": new_channels()}))
 
 
@@ -415,6 +438,8 @@ def remember(job: Job, origin: Origin, *, shared: bool = False) -> RecoveryFolde
         "workers": job.settings.run.workers,
     }
     first: dict[str, Any] = {"started_at": now_us()}
+    if not shared:
+        first["shares"] = shares_among(origin, job.settings.run.workers)
     if origin.address is not None:
         # The engine panics when it resumes a partition that is no longer there, before anybody can look.
         connection = connection_of(job.settings, origin.address.bootstrap)

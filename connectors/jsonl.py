@@ -18,6 +18,7 @@ MAX_LINE = 2**20 + 1024
 CHUNK = 1_000
 CHUNK_BYTES = 8 * 2**20
 PARTITION = "jsonl"
+BOM = b"\xef\xbb\xbf"
 
 Chunk = tuple[str, int, list[bytes]]
 """The file's name, line number of the first value (from 1), values: lines without their ends, with no line between them."""
@@ -100,31 +101,48 @@ class _JsonlSourcePartition(StatefulSourcePartition[Chunk, JsonlState]):
         """Lines up to the next blank one, so that each one's number follows from the first one's."""
         values: list[bytes] = []
         size = 0
-        while len(values) < CHUNK and size < CHUNK_BYTES and (line := self._read_line()) is not None:
+        read, most = self._file.readline, self._source.max_line
+        while len(values) < CHUNK and size < CHUNK_BYTES and (raw := read(most)):
+            if self._line == 0:
+                raw, self._offset = raw.removeprefix(BOM), len(BOM) if raw.startswith(BOM) else 0
+            line = raw.strip() if len(raw) < most - len(BOM) else self._rest_of(raw)
+            size += len(raw)
+            self._offset += len(raw)
+            self._line += 1
             if line:
                 values.append(line)
-                size += len(line)
             elif values:
                 return self._line - len(values), values
         return self._line - len(values) + 1, values
 
-    def _read_line(self) -> bytes | None:
-        """The next line without its end, blank ones empty; None at the end of the file."""
-        most = self._source.max_line
-        line = self._file.readline(most)
-        if not line:
-            return None
-        length = len(line)
-        while not line.endswith(b"\n") and (rest := self._file.readline(most)):
-            length += len(rest)
+    def _rest_of(self, line: bytes) -> bytes:
+        """A line of which only the beginning was read: the rest is passed over, and it says so."""
+        if line.endswith(b"\n"):
+            return line.strip()
+        over = 0
+        while rest := self._file.readline(self._source.max_line):
+            over += len(rest)
             if rest.endswith(b"\n"):
                 break
-        at_start = self._offset == 0
-        self._offset += length
-        self._line += 1
-        if length > len(line):
-            return line + b" ... (cut: the line has %d bytes)" % length
-        return line.removeprefix(b"\xef\xbb\xbf").strip() if at_start else line.strip()
+        self._offset += over
+        return line + b" ... (cut: the line has %d bytes)" % (len(line) + over) if over else line.strip()
+
+
+def samples(path: Path, places: int = 64, size: int = 64 * 2**10) -> list[bytes]:
+    """Some lines from all over a file: those that stand whole in blocks at so many places. None of what is no plain file."""
+    check_readable(path)
+    if not path.is_file():
+        return []
+    lines: list[bytes] = []
+    try:
+        with path.open("rb") as file:
+            last = max(os.fstat(file.fileno()).st_size - size, 0)
+            for start in sorted({last * place // max(places - 1, 1) for place in range(places)}):
+                file.seek(start)
+                lines += file.read(size).split(b"\n")[1 if start else 0 : -1]
+    except OSError as error:
+        raise CannotRead(f"{path}: can't be read ({error.strerror})") from error
+    return lines
 
 
 def _open_at(path: Path, offset: int) -> BinaryIO:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from heapq import heappop, heappush
 from typing import Any
 from zlib import crc32
@@ -43,6 +43,22 @@ def shard_of_parsed(parsed: Parsed) -> str:
     if parsed.channel is not None:
         return shard_of(parsed.channel)
     return shard_of_bytes(next(iter(channels_in(parsed.record)), parsed.record))
+
+
+def shares_of(weights: Mapping[str, float], parts: int) -> list[tuple[str, ...]]:
+    """The shards in so many shares that weigh about the same: the heaviest first, each to the share that has least (Graham, 1969).
+
+    >>> one, other = shares_of({"shard-00": 5, "shard-01": 3, "shard-02": 2}, 2)
+    >>> one[0], other[:2], len(one), len(other)
+    ('shard-00', ('shard-01', 'shard-02'), 16, 16)
+    """
+    shares: list[list[str]] = [[] for _ in range(parts)]
+    loads = [(0.0, 0, part) for part in range(parts)]  # of equally heavy ones, the one with the fewest shards is next
+    for shard in sorted(SHARDS, key=lambda each: (-weights.get(each, 0), each)):
+        load, count, part = heappop(loads)
+        shares[part].append(shard)
+        heappush(loads, (load + weights.get(shard, 0), count + 1, part))
+    return [tuple(sorted(share)) for share in shares]
 
 
 class OtherState(Exception):

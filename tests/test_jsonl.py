@@ -27,6 +27,7 @@ from connectors.jsonl import (
     StdoutSink,
     cannot_write,
     check_writable,
+    samples,
     write_all,
 )
 
@@ -407,3 +408,17 @@ def test_standard_output_on_a_full_disk():
     assert b"CannotWrite: standard output: the disk is full" in err
     assert b"Exception ignored" not in err
     assert child.returncode == 1
+
+
+def test_samples_are_whole_lines_from_all_over(tmp_path: Path):
+    """Of a large file some, of a small one all but the last, of which nobody knows here whether it is whole."""
+    path = tmp_path / "events.jsonl"
+    lines = [b"%06d" % number for number in range(50_000)]
+    path.write_bytes(b"\n".join(lines) + b"\n")
+
+    found = samples(path, places=4, size=700)
+
+    assert set(found) <= set(lines) and len(found) >= 4 * 98
+    assert found[0] == lines[0] and found[-1] == lines[-1] and b"025000" > found[100] > b"010000"
+    assert samples(path, size=1 << 20).count(lines[7]) == 1
+    assert samples(Path("/dev/null")) == []

@@ -1,0 +1,44 @@
+"""Processes that share a run's channels: every shard is somebody's, each once, and each process has about as much to do."""
+
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from commands.places import origin_of
+from commands.running import shares_among
+from conversations.shard import SHARDS, shard_of, shares_of
+
+weights = st.dictionaries(st.sampled_from(SHARDS), st.integers(0, 1000))
+
+
+@given(weights, st.integers(1, 40))
+def test_every_shard_is_in_one_share(weighed: dict[str, int], parts: int):
+    """Whatever they weigh, and with more processes than shards, too."""
+    shares = shares_of(weighed, parts)
+
+    assert len(shares) == parts
+    assert sorted(shard for share in shares for shard in share) == list(SHARDS)
+    assert shares_of(weighed, parts) == shares
+
+
+@given(weights, st.integers(1, 8))
+def test_no_share_is_heavier_than_it_must_be(weighed: dict[str, int], parts: int):
+    """Above an equal share by no more than the heaviest shard: Graham's bound for any order of giving them out."""
+    shares = shares_of(weighed, parts)
+    loads = [sum(weighed.get(shard, 0) for shard in share) for share in shares]
+
+    assert max(loads) <= sum(loads) / parts + max(weighed.values(), default=0)
+
+
+def test_a_files_shares_are_weighed_by_its_lines(tmp_path: Path):
+    """One channel with most of the lines, and 60 small ones: whoever has the large one has little else."""
+    small = [f"C{number}" for number in range(60)]
+    names = [name for name in small for _ in range(10)] + ["BIG"] * 2_000
+    path = tmp_path / "events.jsonl"
+    path.write_text("".join(f'{{"type":"message","channel":"{name}","ts":"1690360240.229079"}}\n' for name in names * 3))
+
+    shares = shares_among(origin_of(str(path), ("channels",)), 2)
+
+    (with_big,) = [share for share in shares if shard_of("BIG") in share]
+    assert sum(shard_of(name) in with_big for name in small) < 20
