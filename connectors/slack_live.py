@@ -2,7 +2,7 @@
 
 slack_sdk asks the Web API and checks signatures. The sockets themselves are of the `websockets` library: slack_sdk's own client
 hands envelopes to ten threads, so that they overtake each other; it closes a connection before its successor has said hello, with
-what was not read of it; and one that ends without a goodbye is noticed after twenty seconds and more.
+what was not read of it; and one that ends without a goodbye was noticed after 26 seconds, of which it spun for most.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ from connectors.kafka import Connection, begin_and_end_offsets, describe_topics
 from connectors.metrics import ENDS, Figures
 from connectors.workspace_maker import Plan, write_export
 from tests.broker import Broker, free_ports
+from tests.slack_server import Server
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -562,7 +563,7 @@ def test_every_command_of_the_compose_file_runs(connection: Connection, export: 
     here = Here(tmp_path, places)
     ours = {name for name, each in services().items() if each["image"].startswith(f"{OURS}:")}
 
-    assert ours == {"topics", "ingest", "examples"}, "a new service is run here, too"
+    assert ours == {"topics", "ingest", "slack", "examples"}, "a new service is run here, too"
     here.run(services()["topics"]["command"])
     here.run(services()["topics"]["command"])
     here.run(services()["ingest"]["command"])
@@ -574,6 +575,31 @@ def test_every_command_of_the_compose_file_runs(connection: Connection, export: 
         check_flow(connection, [process], list(range(port, port + workers)), grace, here.said)
     with pytest.raises(AssertionError, match="ended with 1"):
         here.run(flow["healthcheck"]["test"][1:])
+
+
+def variables_of(service: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, str]:
+    """What Compose would set, where those are set for itself."""
+    return {name: re.sub(r"\$\{(\w+):-\}", lambda found: given.get(found[1], ""), text) for name, text in service["environment"].items()}
+
+
+@pytest.mark.slow
+def test_what_slack_says_comes_to_the_compose_files_topic(connection: Connection, slack_server: Server, tmp_path: Path):
+    """By the service's own command, with the tokens of the environment; it is healthy, and ends well."""
+    service, port = services()["slack"], ports_in_a_row(1)
+    here = Here(tmp_path, {"kafka:19092": connection.bootstrap, "9464": str(port)})
+    given = {**variables_of(service, slack_server.settings), "BEEPGPT_SLACK__BASE_URL": slack_server.base_url}
+    channel = slack_server.workspace.add_channel("C1")
+    here.run(services()["topics"]["command"])
+    process = here.start(service["command"], given)
+    with stopped_at_the_end([process]):
+        wait_until(lambda: "beepgpt_slack_connected 1.0" in (answers(port, "/metrics") or ""), "it is connected", here.said)
+        slack_server.workspace.post(channel, "U1", "hello")
+        wait_until(lambda: slack_server.acknowledged, "what was said is on the topic", here.said)
+        wait_until(lambda: answers(port, "/readyz"), "heartbeats come", here.said)
+        here.run(service["healthcheck"]["test"][1:])
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(float(service["stop_grace_period"].removesuffix("s"))) == 0, here.said()
+    assert not re.search("not-a-secret", here.said())
 
 
 @pytest.mark.slow
