@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
@@ -325,13 +325,13 @@ class _Connection:
         """Up to when all that Slack sent here was put, seconds."""
         self._line = line
         self._put = put
-        self._ws: ClientConnection = connect(
-            url, open_timeout=HELLO_PATIENCE, close_timeout=1, ping_interval=None, max_size=None, logger=_quiet_sockets()
-        )
+        opened = connect(url, open_timeout=HELLO_PATIENCE, close_timeout=1, ping_interval=None, max_size=None, logger=_quiet_sockets())
+        self._stack = ExitStack()
+        self._ws: ClientConnection = self._stack.enter_context(opened)
         try:
             hello = self._hello()
         except BaseException:
-            self._ws.close()
+            self._stack.close()
             raise
         self.connections = int(hello.get("num_connections") or 1)
         self._thread = threading.Thread(target=self._read, name=f"slack-{line}", daemon=True)
@@ -340,7 +340,7 @@ class _Connection:
     def close(self) -> None:
         """Ends it; what was not read comes again, since it was not acknowledged."""
         with suppress(Exception):
-            self._ws.close()
+            self._stack.close()
         if self._thread is not threading.current_thread():
             self._thread.join(3)
 

@@ -122,7 +122,8 @@ def test_what_is_said_is_on_the_topic_in_order_and_then_acknowledged(slack_serve
     for number, record in place.records():
         body = json.loads(record.value or b"{}")
         if body["type"] == "event_callback":
-            assert record.key == body["event"]["channel"].encode() and number == partition_of(record.key, place.partitions)
+            key = body["event"]["channel"].encode()
+            assert (record.key, number) == (key, partition_of(key, place.partitions))
             assert body["event_id"] in slack_server.acknowledged and micros(body["received_at"]) >= micros(body["event"]["ts"])
             assert "token" not in body and body["team_id"] == "T0TEST"
     for channel in channels:
