@@ -33,7 +33,7 @@ from connectors.slack_errors import SlackFailed
 from connectors.slack_metrics import SlackFigures, SlackPulse
 from conversations.events import micros, ts_text
 from conversations.gaps import Facts, Known, facts_of
-from conversations.rules import HOUR, SECOND
+from conversations.rules import DAY, HOUR, SECOND
 
 if TYPE_CHECKING:
     from connectors import slack_live
@@ -51,6 +51,8 @@ SCOPES = {
 """What is needed for them, beside reactions:read, without which there are just no reactions."""
 REMEMBERED = HOUR
 """How long before the last heartbeat copies are known: Slack sends again what was not acknowledged for up to an hour."""
+A_DAY = DAY
+"""How long before its end an export is surely whole."""
 OVERLAP = 5 * SECOND
 """A gap begins so much before the last heartbeat: what a flow still takes."""
 BEAT_EVERY = 1.0
@@ -445,7 +447,6 @@ class Live:
         self._known = memory.known
         self._covered = memory.covered
         """Everything before is on the topic: its last heartbeat."""
-        self._resumes = memory.covered is not None or memory.known.newest() is not None
         self._events = events
         self._interactions = interactions
         self._web = web
@@ -581,11 +582,15 @@ class Live:
         at = int((good - self._web.ahead) * 1e6)
         if self._covered is not None and at <= self._covered:
             return
+        self._beat_at = now
+        self._tell(at)
+        self._known.forget_before(at - REMEMBERED)
+
+    def _tell(self, at: int) -> None:
         value = b'{"type":"heartbeat","at":"%s"}' % ts_text(at).encode()
         self._events.send(kafka.Message(None, value, (), number) for number in range(self._partitions))
         self._events.flush()
-        self._covered, self._beat_at = at, now
-        self._known.forget_before(at - REMEMBERED)
+        self._covered = at
         self.account["heartbeats"] += 1
 
     def _why_not_whole(self, good: float | None) -> str:
@@ -608,12 +613,27 @@ class Live:
         self._up[up.line] = up.at
         self._proven[up.line] = up.at
         if len(self._up) == len(self._lines):
-            if self._covered is None and not self._resumes:
-                self._covered = int((max(self._up.values()) - self._web.ahead) * 1e6)
-                console.print(f"The topic is empty: it begins now, at {ts_text(self._covered)}. What was said before is in an export.")
-                self._resumes = True
-            else:
+            if self._covered is None:
+                self._begin()
+            if self._needs_filling():
                 self._open_gaps()
+
+    def _begin(self) -> None:
+        """The first heartbeat of a topic that has none: where it begins stands on it before anything else does, whatever comes then."""
+        newest = self._known.newest()
+        if newest is None:
+            at = self._begun()
+            console.print(f"The topic is empty: it begins now, at {ts_text(at)}. What was said before is in an export.")
+        else:
+            at = newest - A_DAY
+            console.print(
+                f"The topic ends at {ts_text(newest)}, and has no heartbeats: what was said since is filled in, from a day before."
+            )
+        self._tell(at)
+
+    def _begun(self) -> int:
+        """When all was connected, by Slack's clock."""
+        return int((max(self._up.values()) - self._web.ahead) * 1e6)
 
     def _is_down(self, down: slack_live.Down) -> None:
         log.warning("disconnected from Slack", extra={"line": down.line, "why": down.why})
@@ -631,10 +651,7 @@ class Live:
                 self._open_gap(channel)
 
     def _open_gap(self, channel: str) -> None:
-        since = self._covered
-        if since is None:
-            since = self._known.newest(channel) or self._known.newest()
-        gap = self._gaps.get(channel)
+        since, gap = self._covered, self._gaps.get(channel)
         held = [] if gap is None else gap.held
         if gap is not None and gap.since is not None and since is not None:
             since = min(since, gap.since)
@@ -671,8 +688,7 @@ class Live:
 
     def _needs_filling(self) -> bool:
         """Whether the topic goes on from an earlier time than that at which this run was connected."""
-        begun = int((max(self._up.values()) - self._web.ahead) * 1e6)
-        return self._covered is None or self._covered < begun
+        return self._covered is None or self._covered < self._begun()
 
     def _looked(self, looked: Looked) -> None:
         """A channel's history is here: what is missing is written, and then what waited, in the order of time."""
@@ -820,8 +836,6 @@ class Live:
 
     def _is_missing_something(self) -> bool:
         """Whether gaps are about to be opened: what comes before that has to wait, too."""
-        if self._covered is None and not self._resumes:
-            return False
         return not self._listed or len(self._up) < len(self._lines)
 
     def _count_written(self, arrival: slack_live.Arrival, *, is_copy: bool) -> None:
