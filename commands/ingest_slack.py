@@ -479,7 +479,6 @@ class Live:
     def run(self, stop: Stop, stopping: threading.Event) -> None:
         """Until somebody asks to stop; what came by then is written and acknowledged."""
         self._asker.start()
-        self._asker.list_channels(",".join(KINDS[kind] for kind in self._include))
         watchdog = threading.Thread(target=self._watch, args=(stopping,), name="slack-watchdog", daemon=True)
         watchdog.start()
         for line in self._lines.values():
@@ -615,8 +614,8 @@ class Live:
         if len(self._up) == len(self._lines):
             if self._covered is None:
                 self._begin()
-            if self._needs_filling():
-                self._open_gaps()
+            self._listed = False  # the app may have been added to some meanwhile
+            self._asker.list_channels(",".join(KINDS[kind] for kind in self._include))
 
     def _begin(self) -> None:
         """The first heartbeat of a topic that has none: where it begins stands on it before anything else does, whatever comes then."""
@@ -644,8 +643,6 @@ class Live:
     def _open_gaps(self) -> None:
         """All is connected: the channels' histories are looked through from the last heartbeat on."""
         self._generation += 1
-        if not self._listed:
-            return
         for channel in {**self._channels, **self._gaps}:
             if self._why_left_out(channel, {}) is None:
                 self._open_gap(channel)
@@ -673,18 +670,21 @@ class Live:
         return gap is not None and gap.generation == generation
 
     def _has_list(self, listed: Listed) -> None:
+        """The channels are known: their histories are looked through, unless the topic begins here."""
+        is_first = not self._channels
         self._channels |= {str(each["id"]): each for each in listed.channels}
-        if not self._listed:
-            self._listed = True
-            left_out = len([each for each in self._channels if self._why_left_out(each, {}) is not None])
-            console.print(f"{len(self._channels) - left_out:,} channels; {left_out:,} others are left out.")
-            if len(self._up) == len(self._lines):
-                if self._needs_filling():
-                    self._open_gaps()
-                for channel, gap in self._gaps.items():
-                    if gap.generation < 0:
-                        gap.generation = self._generation
-                        self._ask_for(channel, 0)
+        if is_first:
+            left_out = [each for each in self._channels if self._why_left_out(each, {}) is not None]
+            console.print(f"{len(self._channels) - len(left_out):,} channels; {len(left_out):,} others are left out.")
+        if len(self._up) < len(self._lines):
+            return
+        self._listed = True
+        if self._needs_filling():
+            self._open_gaps()
+        for channel, gap in self._gaps.items():
+            if gap.generation < 0:
+                gap.generation = self._generation
+                self._ask_for(channel, 0)
 
     def _needs_filling(self) -> bool:
         """Whether the topic goes on from an earlier time than that at which this run was connected."""
