@@ -5,11 +5,15 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=igno
 WORKDIR /src
 RUN python -m venv --without-pip /opt/beepgpt
 
-# What we use comes first: it changes less often than we do. Hashes say what is installed.
+# What we use comes first: it changes less often than we do. Hashes say what is installed. Beside what every command needs, what
+# `ingest slack` does.
 COPY requirements.lock requirements-dev.lock ./
 RUN python -m pip --python /opt/beepgpt/bin/python install --require-hashes --only-binary :all: --requirement requirements.lock \
     && sed -n '/^setuptools==/,/[^\\]$/p' requirements-dev.lock > build.lock \
-    && python -m pip install --require-hashes --only-binary :all: --requirement build.lock
+    && python -m pip install --require-hashes --only-binary :all: --requirement build.lock \
+    && for each in slack-sdk websockets starlette anyio uvicorn click h11; do \
+    sed -n "/^$each==/,/[^\\\\]\$/p" requirements-dev.lock; done > slack.lock \
+    && python -m pip --python /opt/beepgpt/bin/python install --no-deps --require-hashes --only-binary :all: --requirement slack.lock
 
 COPY pyproject.toml README.md LICENSE beepgpt.py ./
 COPY commands/ commands/

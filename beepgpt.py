@@ -21,6 +21,7 @@ from config.settings import BadSettings, read_settings
 from connectors import jsonl, kafka, metrics, slack_export
 from connectors.processes import PartFailed, PartsInterrupted
 from connectors.recovery import BadRecovery
+from connectors.slack_errors import SlackFailed
 from connectors.tokenizer import load_encoding
 from conversations.rules import Rules
 from conversations.shard import ChannelMoved, OtherState
@@ -36,6 +37,7 @@ OURS = (
     PartFailed,
     RunHasEnded,
     RunStopped,
+    SlackFailed,
     jsonl.CannotRead,
     jsonl.CannotWrite,
     kafka.KafkaFailed,

@@ -1,4 +1,4 @@
-"""`beepgpt ingest`: an export, a file of events, or another topic, put on a topic as events."""
+"""`beepgpt ingest`: an export, a file of events, another topic, or Slack itself (ingest_slack.py), put on a topic as events."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import orjson
 import typer
 from rich.table import Table
 
+from commands import ingest_slack
 from commands.common import BadCommand, connection_of, is_kafka, kinds_of, now_us, with_settings
 from commands.places import check_apart, not_read, origin_of, topic_of
 from commands.running import Stop, peak_memory_mb
@@ -69,7 +70,9 @@ With = Literal["dead-letters", "late"]
 
 @with_settings
 def ingest(
-    source: Annotated[str, typer.Argument(help="A Slack export (zip or folder), a .jsonl of events, or kafka://host:port/topic.")],
+    source: Annotated[
+        str, typer.Argument(help="A Slack export (zip or folder), a .jsonl of events, kafka://host:port/topic, or slack: live.")
+    ],
     to: Annotated[str, typer.Option(help="The topic that takes the events: kafka://host:port/topic, empty or begun by the same command.")],
     settings: Settings,
     pace: Annotated[
@@ -83,15 +86,32 @@ def ingest(
         str | None, typer.Option("--with", help="Of a topic: put what came beside it in its place: dead-letters,late.")
     ] = None,
     include: Annotated[
-        str, typer.Option(help="Kinds of channels of an export, joined by commas: channels, groups, dms, mpims.")
+        str, typer.Option(help="Kinds of channels of an export, or live, joined by commas: channels, groups, dms, mpims.")
     ] = "channels",
     scratch: Annotated[Path | None, typer.Option(help="A folder with space for all events of a topic, to sort them in.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write the closing account here, as JSON.")] = None,
+    http: Annotated[
+        int | None, typer.Option(help="Of slack: let Slack post its events to this port, in place of Socket Mode.", min=0, max=65_535)
+    ] = None,
+    http_host: Annotated[str, typer.Option(help="On which address that is.")] = "127.0.0.1",
 ) -> None:
-    """Put events on a topic: an export, a file, or another topic in order. Stopped or killed, the same command goes on."""
+    """Put events on a topic: an export, a file, another topic in order, or live from Slack. Stopped or killed, the same command goes on."""
     if report is not None:
         jsonl.check_writable(report)
         check_apart(source, [report])
+    if source == ingest_slack.NAME:
+        if (pace, with_, scratch) != (None, None, None):
+            raise BadCommand("slack is live: --pace, --with and --scratch don't go with it")
+        if not is_kafka(to):
+            raise BadCommand(f"--to {to}: a topic is expected: kafka://host:port/topic")
+        live = ingest_slack.Job(to, topic_of(to, "--to"), settings, kinds_of(include), http, http_host)
+        closing, status = ingest_slack.run_slack(live)
+        ingest_slack.print_report(closing)
+        if report is not None:
+            jsonl.write_file(report, orjson.dumps(closing, option=orjson.OPT_INDENT_2) + b"\n")
+        raise typer.Exit(1 if closing["does_not_add_up"] else status)
+    if http is not None:
+        raise BadCommand("--http goes with slack as SOURCE")
     closing, status = run_ingest(Job(source, to, settings, pace_of(pace), beside_of(with_), kinds_of(include), scratch))
     print_ingest(closing)
     if report is not None:

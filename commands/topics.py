@@ -19,6 +19,8 @@ LETTERS = FOR_EVER | {"max.message.bytes": str(8 << 20)}
 COMPACTED = {"cleanup.policy": "compact"}
 """The last value of each id stays; a tombstone takes it away."""
 A_QUARTER = {"cleanup.policy": "delete", "retention.ms": str(90 * 24 * 3600 * 1000)}
+A_WEEK = {"cleanup.policy": "delete", "retention.ms": str(7 * 24 * 3600 * 1000), "max.message.bytes": str(2 * 2**20)}
+"""What people did with the app is of use for minutes, and names them."""
 
 KINDS = {
     "events": FOR_EVER,
@@ -27,6 +29,7 @@ KINDS = {
     "predictions": A_QUARTER,
     "alerts": A_QUARTER,
     "outcomes": A_QUARTER,
+    "interactions": A_WEEK,
 }
 """The topics of DESIGN.md, "Kafka topics and delivery", but for those of what could not be used."""
 BESIDE = ("late", "dead-letters")

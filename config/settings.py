@@ -204,6 +204,27 @@ class Provider(BaseModel):
     exclude_people: str
 
 
+class Slack(BaseModel):
+    """The app by which events come live, and how far they are trusted to be all."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    app_token: Annotated[SecretStr | None, Optional]
+    bot_token: Annotated[SecretStr | None, Optional]
+    signing_secret: Annotated[SecretStr | None, Optional]
+    base_url: Annotated[str, Field(pattern="^https?://")]
+    connections: Annotated[Whole, Field(ge=1, le=10)]
+    delay: Annotated[Duration, Field(gt=0)]
+    """Microseconds."""
+    check: Annotated[Duration, Field(gt=0)]
+    """Microseconds."""
+    look_back: Duration
+    """Microseconds."""
+    calls_per_minute: Annotated[Whole, Field(ge=1)]
+    shared: bool
+    interactions_topic: Annotated[str, Field(min_length=1)]
+
+
 def microseconds_of_moment(text: object) -> int | None:
     """A moment as Slack's seconds or in ISO 8601 (UTC if it names no zone), exactly; empty for none.
 
@@ -278,6 +299,7 @@ class Settings(BaseSettings):
     labeling: Labeling
     provider: Provider
     training: Training
+    slack: Slack
 
     @classmethod
     def settings_customise_sources(
@@ -308,6 +330,7 @@ NAMES: list[Name] = [
 FLAGGED = ("conversations", "run")
 """The sections whose settings are flags, too: how brokers are reached has no place in a list of processes."""
 SECRET = [("kafka", "password"), ("kafka", "key_password"), ("provider", "key")]
+SECRET += [("slack", "app_token"), ("slack", "bot_token"), ("slack", "signing_secret")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -551,15 +551,21 @@ def _record(each: Any) -> Record:
     return Record(each.value, each.offset, each.timestamp * 1000, each.key, each.headers)
 
 
-def records_of(connection: Connection, topic: str, *, back: int | None = None) -> Iterator[tuple[int, Record]]:
-    """A topic's records, each with its partition, to the end as it is now; `back`: of the last so many offsets only."""
+def records_of(
+    connection: Connection, topic: str, *, back: int | None = None, starts: Mapping[int, int] | None = None
+) -> Iterator[tuple[int, Record]]:
+    """A topic's records, each with its partition, to the end as it is now.
+
+    `back`: of the last so many offsets only; `starts`: of each partition, from this offset on.
+    """
     partitions = _partitions(describe_topic(connection, topic))
     with _looking(topic, connection) as consumer:
         begins, ends = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
         for partition in partitions:
             begin, end = begins[partition], ends[partition]
             consumer.assign([partition])
-            consumer.seek(partition, begin if back is None else max(begin, end - back))
+            start = begin if starts is None else max(begin, starts.get(partition.partition, begin))
+            consumer.seek(partition, start if back is None else max(start, end - back))
             heard = time.monotonic()
             while consumer.position(partition) < end:
                 found = consumer.poll(timeout_ms=200).get(partition, [])

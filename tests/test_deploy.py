@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -25,6 +26,7 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import promql_parser
 import pytest
 import yaml
+from packaging.requirements import Requirement
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -33,6 +35,7 @@ from connectors.kafka import Connection, begin_and_end_offsets, describe_topics
 from connectors.metrics import ENDS, Figures
 from connectors.workspace_maker import Plan, write_export
 from tests.broker import Broker, free_ports
+from tests.slack_server import Server
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -126,7 +129,7 @@ def test_every_image_is_pinned_by_its_full_version():
     """Nothing is called latest, or only 3; and ours is of this version."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
     images = [each["image"] for each in services().values()] + base_images()
-    images += [each["image"] for folder in WAYS for each in containers(folder)]
+    images += [each["image"] for folder in (*WAYS, "slack") for each in containers(folder)]
     theirs = [image for image in images if not image.startswith(f"{OURS}:")]
 
     assert len(theirs) >= 5
@@ -178,11 +181,40 @@ def test_the_image_runs_as_nobody_special():
             assert each["securityContext"]["readOnlyRootFilesystem"] and not each["securityContext"]["allowPrivilegeEscalation"]
 
 
-@pytest.mark.parametrize("folder", WAYS)
+@pytest.mark.parametrize("folder", [*WAYS, "slack"])
 def test_the_manifests_are_valid(folder: str):
     """By Kubernetes' own schemas, where an unknown field is an error."""
     for each in manifests(folder):
         kubernetes_validate.validate(each, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_the_image_has_what_live_slack_needs():
+    """By the Dockerfile's own loop over the lock: all that the extra names, pages apart, and what that needs itself, each by its hash."""
+    (loop,) = re.findall(r"for each in .*?done(?= > slack.lock)", (ROOT / "Dockerfile").read_text("utf-8"), re.DOTALL)
+    lock = subprocess.run(["sh", "-c", loop.replace("\\\n", "")], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    taken = set(re.findall(r"^([\w-]+)==", lock, re.MULTILINE))
+    there = taken | set(re.findall(r"^([\w-]+)==", (ROOT / "requirements.lock").read_text("utf-8"), re.MULTILINE))
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]["slack"]
+    named = {re.split("[>=]", each)[0] for each in extra} - {"jinja2"}
+    needed = [Requirement(each) for name in taken for each in metadata.requires(name) or []]
+
+    assert named <= taken and lock.count("--hash=") >= len(taken)
+    assert {each.name.replace("_", "-") for each in needed if each.marker is None or each.marker.evaluate({"extra": ""})} <= there
+
+
+def test_slack_on_kubernetes_is_the_compose_files_slack():
+    """The same command, with settings that are known, one of it, and tokens from a secret that has to be there."""
+    (slack,) = containers("slack")
+    lines = (KUBERNETES / "slack" / "settings.env").read_text("utf-8").splitlines()
+    given = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    tokens = {each["name"] for each in slack["env"] if not each["valueFrom"]["secretKeyRef"].get("optional")}
+    deployment = of_kind("slack", "Deployment")["spec"]
+
+    assert [expanded(each, {"KAFKA": "kafka:19092"}) for each in slack["command"]] == services()["slack"]["command"][:4]
+    assert tokens == set(services()["slack"]["environment"])
+    assert (deployment["replicas"], deployment["strategy"]) == (1, {"type": "Recreate"})
+    assert pods("slack")[0]["securityContext"]["runAsUser"] == pods("one-pod")[0]["securityContext"]["runAsUser"]
+    read_settings(environ={name: value for name, value in given.items() if name.startswith("BEEPGPT_")})
 
 
 def test_the_pod_monitor_asks_for_every_port_that_there_is():
@@ -562,7 +594,7 @@ def test_every_command_of_the_compose_file_runs(connection: Connection, export: 
     here = Here(tmp_path, places)
     ours = {name for name, each in services().items() if each["image"].startswith(f"{OURS}:")}
 
-    assert ours == {"topics", "ingest", "examples"}, "a new service is run here, too"
+    assert ours == {"topics", "ingest", "slack", "examples"}, "a new service is run here, too"
     here.run(services()["topics"]["command"])
     here.run(services()["topics"]["command"])
     here.run(services()["ingest"]["command"])
@@ -574,6 +606,31 @@ def test_every_command_of_the_compose_file_runs(connection: Connection, export: 
         check_flow(connection, [process], list(range(port, port + workers)), grace, here.said)
     with pytest.raises(AssertionError, match="ended with 1"):
         here.run(flow["healthcheck"]["test"][1:])
+
+
+def variables_of(service: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, str]:
+    """What Compose would set, where those are set for itself."""
+    return {name: re.sub(r"\$\{(\w+):-\}", lambda found: given.get(found[1], ""), text) for name, text in service["environment"].items()}
+
+
+@pytest.mark.slow
+def test_what_slack_says_comes_to_the_compose_files_topic(connection: Connection, slack_server: Server, tmp_path: Path):
+    """By the service's own command, with the tokens of the environment; it is healthy, and ends well."""
+    service, port = services()["slack"], ports_in_a_row(1)
+    here = Here(tmp_path, {"kafka:19092": connection.bootstrap, "9464": str(port)})
+    given = {**variables_of(service, slack_server.settings), "BEEPGPT_SLACK__BASE_URL": slack_server.base_url}
+    channel = slack_server.workspace.add_channel("C1")
+    here.run(services()["topics"]["command"])
+    process = here.start(service["command"], given)
+    with stopped_at_the_end([process]):
+        wait_until(lambda: "beepgpt_slack_connected 1.0" in (answers(port, "/metrics") or ""), "it is connected", here.said)
+        slack_server.workspace.post(channel, "U1", "hello")
+        wait_until(lambda: slack_server.acknowledged, "what was said is on the topic", here.said)
+        wait_until(lambda: answers(port, "/readyz"), "heartbeats come", here.said)
+        here.run(service["healthcheck"]["test"][1:])
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(float(service["stop_grace_period"].removesuffix("s"))) == 0, here.said()
+    assert not re.search("not-a-secret", here.said())
 
 
 @pytest.mark.slow
