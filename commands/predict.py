@@ -30,6 +30,10 @@ MAX_TOKENS = 2_000
 """Of a prompt that is made of a text, where the training set's own limit isn't known."""
 
 
+EPOCH = "100000000.000000"
+"""Some moment: a text was said at none."""
+
+
 def predict(
     model: Annotated[Path, typer.Option(help="The model's folder.")],
     row: Annotated[int | None, typer.Option(help="A row of the validation file, the first is 1.", min=1, show_default=False)] = None,
@@ -149,8 +153,8 @@ def point_of(prompt: str) -> Points:
     """A point of which nothing is known but what was said."""
     from training.points import points_of
 
-    told = {"conversation": "", "channel": "", "speakers": 1, "prompt_ts": "0.000000", "prompt": prompt}
-    return points_of([{**told, "window": [{"ts": "0.000000", "user": ""}], "candidates": {"user": []}}])
+    told = {"conversation": "", "channel": "", "speakers": 1, "prompt_ts": EPOCH, "prompt": prompt}
+    return points_of([{**told, "window": [{"ts": EPOCH, "user": ""}], "candidates": {"user": []}}])
 
 
 def with_prompt(points: Points, prompt: str) -> Points:
