@@ -199,7 +199,7 @@ def checked(client: Client, scorer: Scorer, probe: str) -> Scorer:
         except Refused as error:
             log.info("the server doesn't take logprob_token_ids: its likeliest tokens are asked for", extra={"told": str(error)})
         else:
-            if len(told.alternatives) > TOP:  # an older one says nothing, and tells its likeliest
+            if {token.strip() for token in told.alternatives} >= set(scorer.labels):  # an older one tells its likeliest
                 return exact
     told = _tried(client, scorer, probe)
     if len(told.alternatives) < 2:

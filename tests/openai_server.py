@@ -219,6 +219,8 @@ class Server(ThreadingHTTPServer):
         """Of files that were sent: their name, and when they are read."""
         self.batches: dict[str, dict[str, Any]] = {}
         self.jobs: dict[str, dict[str, Any]] = {}
+        self.words: dict[int, str] = {}
+        """By token: all that were asked for."""
         self.models: dict[str, Labeler] = {}
         """By name: those that jobs have made, or a test has put here."""
         self.lock = threading.Lock()
@@ -303,9 +305,10 @@ class Server(ThreadingHTTPServer):
         wanted = body.get("top_logprobs", 0) if is_chat else (body.get("logprobs") or 0)
         most = {label: math.log(p) for label, p in told[: min(wanted, self.top)] if p > 0}
         if self.is_vllm and "logprob_token_ids" in body:
-            ids = set(body["logprob_token_ids"])
-            most = {label: math.log(p) for label, p in told if p > 0 and _token_id(label) in ids}
-        most = {token: math.log(0.5) for token in tokens[:1]} if self.splits_numbers else most
+            most = {
+                word: math.log(max(likelihoods.get(word, 0.0), 1e-9)) for word in map(self.words.__getitem__, body["logprob_token_ids"])
+            }
+        most = {token: math.log(0.4) for token in (*tokens[:1], "the")} if self.splits_numbers else most
         tokens = tokens[: body.get("max_completion_tokens") or body.get("max_tokens") or 1]
         choice: dict[str, Any] = {"index": 0, "finish_reason": "stop"}
         own = {token: most.get(token, math.log(max(likelihoods.get(token, 1e-9), 1e-9))) for token in tokens}
@@ -644,6 +647,7 @@ class Handler(BaseHTTPRequestHandler):
             case ["POST", "tokenize"] if server.is_vllm:
                 text = json.loads(content)["prompt"]
                 tokens = [*map(_token_id, text)] if server.splits_numbers and text.isdigit() else [_token_id(text)]
+                server.words[tokens[0]] = text
                 return {"count": len(tokens), "max_model_len": 4096, "tokens": tokens}
             case ["POST", *path_] if path_ == jobs:
                 return server.job(server.make_job(json.loads(content))["id"])
