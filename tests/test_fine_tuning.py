@@ -271,7 +271,7 @@ def test_two_commands_at_once_don_t_make_two_jobs(prepared: Set, server: Server)
 
 
 def command(prepared: Set, *more: object) -> list[str]:
-    given = ("--model", "openai:gpt-4.1-mini", "--epochs", "2", "--suffix", "acme", "--every", "50ms")
+    given = ("--model", "openai:gpt-4.1-mini", "--epochs", "2", "--suffix", "acme", "--seed", "7", "--every", "50ms")
     return program("train", prepared.folder, *given, "--to", prepared.folder / "models" / "tuned", *more)
 
 
@@ -279,7 +279,7 @@ def killed_when(prepared: Set, server: Server, is_there: Callable[[], bool], num
     """Starts the command, and kills it when that is so."""
     env = quiet() | variables(server)
     with subprocess.Popen(command(prepared), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env) as process:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         while process.poll() is None and not is_there() and time.monotonic() < until:
             time.sleep(0.01)
         assert process.poll() is None, process.stderr.read() if process.stderr else ""
