@@ -22,7 +22,6 @@ PATHS: Mapping[Way, str] = {"chat": "/chat/completions", "completions": "/comple
 TOP = 20
 """Tokens that a chat's server tells, at most."""
 TOP_COMPLETIONS = 5
-MOST_OPTIONS = 255
 PROBE_TOKENS = 4
 """A whole answer of the check: a label is one token, and then the model ends."""
 
@@ -42,12 +41,16 @@ class Scorer:
     labels: tuple[str, ...]
     """For the way `decisions` they come with each question."""
     system: str = ""
-    """What each chat begins with."""
+    """What each chat begins with; the instructions of a decision."""
     token_ids: tuple[int, ...] = ()
     """The labels' tokens, for a server that tells exactly those: vLLM."""
 
 
-def body_of(scorer: Scorer, prompt: str, options: tuple[str, ...] = (), *, tokens: int = 1) -> dict[str, Any]:
+Options = tuple[tuple[str, str], ...]
+"""Of a decision: each with what is known of it."""
+
+
+def body_of(scorer: Scorer, prompt: str, options: Options = (), *, tokens: int = 1) -> dict[str, Any]:
     """What is sent.
 
     >>> body_of(Scorer("m", "completions", ("0", "nil")), "red?")
@@ -66,22 +69,20 @@ def body_of(scorer: Scorer, prompt: str, options: tuple[str, ...] = (), *, token
             "top_logprobs": TOP,
         }
     else:
-        system = [{"type": "message", "role": "system", "content": scorer.system}] if scorer.system else []
+        choices = [{"value": value, "description": description} for value, description in options]
         return {
             "model": scorer.name,
-            "input": [*system, {"type": "message", "role": "user", "content": prompt}],
-            "questions": [{"type": "choice", "name": "answer", "choices": [{"value": each} for each in options]}],
+            "input": [{"type": "message", "role": "user", "content": prompt}],
+            "questions": [{"type": "choice", "name": "answer", "instructions": scorer.system, "choices": choices}],
         }
     if scorer.token_ids:
         body["logprob_token_ids"] = list(scorer.token_ids)
     return body
 
 
-def ask(
-    client: Client, scorer: Scorer, prompt: str, options: tuple[str, ...] = (), *, deadline: float | None = None
-) -> Future[dict[str, float]]:
+def ask(client: Client, scorer: Scorer, prompt: str, options: Options = (), *, deadline: float | None = None) -> Future[dict[str, float]]:
     """How likely each label is; what isn't told is left out. May be called by any thread, as often as one likes."""
-    known = frozenset(options or scorer.labels)
+    known = frozenset(value for value, _ in options) or frozenset(scorer.labels)
     return client.post(
         PATHS[scorer.way],
         body_of(scorer, prompt, options),
@@ -190,7 +191,7 @@ def checked(client: Client, scorer: Scorer, probe: str) -> Scorer:
     Raises ProviderFailed where the server can't be asked at all.
     """
     if scorer.way == "decisions":
-        _tried(client, scorer, probe, ("0", "nil", "other"))
+        _tried(client, scorer, probe, (("0", "somebody"), ("nil", "nobody"), ("other", "somebody else")))
         return scorer
     if client.owner() == "vllm" and (ids := _token_ids(client, scorer)):
         exact = replace(scorer, token_ids=ids)
@@ -228,7 +229,7 @@ class _Tried:
     is_label: bool
 
 
-def _tried(client: Client, scorer: Scorer, probe: str, options: tuple[str, ...] = ()) -> _Tried:
+def _tried(client: Client, scorer: Scorer, probe: str, options: Options = ()) -> _Tried:
     def understand(content: bytes) -> _Tried:
         body = _decoded(content)
         alternatives = tuple(token for token, _ in _told_by(scorer.way, body))

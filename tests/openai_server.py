@@ -698,6 +698,8 @@ class Handler(BaseHTTPRequestHandler):
                 self._reset()
             elif kind in ("drop", "cut", "html", "empty"):
                 self._broken(kind, self._made(path, body, None))
+            elif path == "/decisions" and not all(each.get("instructions") and len(each["choices"]) > 1 for each in body["questions"]):
+                self._send(*_refusal("400", text, key))
             elif kind in PAID or not kind:
                 made = self._made(path, body, kind or None)
                 with server.lock:

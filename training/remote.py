@@ -21,10 +21,9 @@ AHEAD = 4
 FACTS = ("in_window", "answers_30d", "share_30d", "first_60d", "to_author", "seen_hours", "closeness")
 """What a decision is told of each candidate, where the points have it."""
 DECIDING = (
-    "The user's message is a conversation in a company's chat, and after it people who may answer next, by number, with what is known of"
-    " each: in_window, how many messages back they last spoke (0: not at all); answers they gave in this channel lately, and their share of"
-    " all; first answers; answers to this author; hours since they were seen (-1: never); closeness of the text to what they answered"
-    f' before. Who answers next? Choose a person\'s number; "{NIL}" if nobody will within a day; "{OTHER}" if somebody else will.'
+    "The user's message is a conversation in a company's chat. Who answers next? Each number is somebody, with what is known of them:"
+    " in_window, how many messages back they last spoke (0: not at all); answers they gave in this channel lately, and their share of all;"
+    " first answers; answers to this author; hours since they were seen (-1: never); closeness of the text to what they answered before."
 )
 """What a model that was trained on nothing of ours is told."""
 
@@ -37,9 +36,9 @@ class Question(NamedTuple):
     """What is asked about a point."""
 
     text: str
-    """The prompt, byte for byte as it was trained on; decisions have the candidates after it."""
-    options: tuple[str, ...]
-    """Of a decision; empty: the labels."""
+    """The prompt, byte for byte as it was trained on."""
+    options: tuple[tuple[str, str], ...]
+    """Of a decision, each with what is known of it; empty: the labels."""
 
 
 Ask = Callable[[Question, float | None], "Future[dict[str, float]]"]
@@ -102,13 +101,13 @@ class RemoteModel:
         """
         found: list[Prediction] = []
         waiting: deque[Future[Prediction]] = deque()
-        same: dict[str, Future[dict[str, float]]] = {}
+        same: dict[Question, Future[dict[str, float]]] = {}
         plain = self.ask
 
         def ask(question: Question, deadline: float | None) -> Future[dict[str, float]]:
-            if question.text not in same:
-                same[question.text] = plain(question, deadline)
-            return same[question.text]
+            if question not in same:
+                same[question] = plain(question, deadline)
+            return same[question]
 
         asking = RemoteModel(self.way, self.people, ask, self.at_once, self.may_leave)
         try:
@@ -144,18 +143,16 @@ class RemoteModel:
 
 
 def question_of(points: Points, place: int, way: Way) -> Question:
-    """What is asked: the prompt as it stands, and for a decision the candidates, without their names."""
+    """What is asked: the prompt as it stands, and for a decision the candidates, by number and without their names."""
     prompt = points.prompt[place]
     if way != "decisions":
         return Question(prompt, ())
     names = [name for name in FACTS if name in points.names]
     columns = [points.names.index(name) for name in names]
     rows = points.facts[points.starts[place] : points.starts[place + 1]]
-    told = [
-        f"{number}: {', '.join(f'{name} {row[column]:g}' for name, column in zip(names, columns, strict=True))}"
-        for number, row in enumerate(rows)
-    ]
-    return Question(prompt + "\n".join(told), (*map(str, range(len(rows))), NIL, OTHER))
+    told = [", ".join(f"{name} {row[column]:g}" for name, column in zip(names, columns, strict=True)) for row in rows]
+    people = [(str(number), each) for number, each in enumerate(told)]
+    return Question(prompt, (*people, (NIL, "nobody, within a day"), (OTHER, "somebody else")))
 
 
 def prediction_of(likelihoods: Mapping[str, float], people: Mapping[str, str], author: str) -> Prediction:
