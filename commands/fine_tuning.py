@@ -122,10 +122,15 @@ class RunInterrupted(Exception):
 
 def cancelled(into: Path, settings: Settings) -> str:
     """Stops the job that a folder remembers; gives its status."""
+    if not (into / NOTE).exists():
+        raise BadCommand(f"{into}: remembers no job that could be cancelled")
     with locked(into):
         note = Note.read(into)
         if note is None or note.told["job"] is None:
-            raise BadCommand(f"{into}: remembers no job that could be cancelled")
+            raise BadCommand(
+                f"{into}: remembers no job that could be cancelled; if one was started just before a kill, the same command without"
+                " --cancel finds it"
+            )
         try:
             with client_of(settings) as client:
                 job = client.job(note.told["job"])

@@ -568,7 +568,7 @@ def failure_of(status: int, error: object, headers: Mapping[str, str], model: st
         passes = headers.get("x-should-retry", "").lower() != "false"
         return TooBusy(f"the server is busy or broken: try again later{how}", passes=passes, after=retry_after(headers))
     if status == 404:
-        return Refused(f"there is no such model{f' as {model}' if model else ''}, batch or address: check them{how}")
+        return Refused(f"there is no such model{f' as {model}' if model else ''}, file, job, batch or address: check them{how}")
     if parameter and parameter.split("[")[0].split(".")[0] not in ("messages", "input", "questions"):
         return Refused(f"the model doesn't take this request: check {parameter} and the model's settings{how}")
     return Refused(f"the server refuses this request, as it would again: look at what is asked{how}")

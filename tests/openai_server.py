@@ -16,7 +16,7 @@ import socket
 import struct
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -219,6 +219,8 @@ class Server(ThreadingHTTPServer):
         """Of files that were sent: their name, and when they are read."""
         self.batches: dict[str, dict[str, Any]] = {}
         self.jobs: dict[str, dict[str, Any]] = {}
+        self.addresses: deque[str] = deque(maxlen=100)
+        """The newest that were asked."""
         self.words: dict[int, str] = {}
         """By token: all that were asked for."""
         self.models: dict[str, Labeler] = {}
@@ -583,6 +585,7 @@ class Handler(BaseHTTPRequestHandler):
         self._serve(self.rfile.read(int(self.headers.get("Content-Length", 0))))
 
     def _serve(self, content: bytes) -> None:
+        self.server.addresses.append(self.path)
         address = urlsplit(self.path)
         path = address.path.removeprefix("/v1")
         if path == "/record":

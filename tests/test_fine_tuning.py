@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import fcntl
 import json
+import re
 import signal
 import subprocess
 import time
@@ -16,8 +18,10 @@ import orjson
 import pytest
 
 from commands.common import BadCommand
+from commands.export import exported
 from commands.fine_tuning import EVENTS, LOCK, cancelled
 from commands.labeling import RunStopped
+from config.settings import read_settings
 from connectors.redaction import redact
 from tests.openai_server import STEPS, Script, Server, serving
 from tests.prepare_support import Set
@@ -265,6 +269,44 @@ def test_two_commands_at_once_don_t_make_two_jobs(prepared: Set, server: Server)
         fcntl.flock(file, fcntl.LOCK_EX)
 
         assert "another beepgpt train is at work" in refused(prepared.folder, server)
+
+
+def test_a_folder_without_a_job_has_none_to_cancel(prepared: Set, server: Server):
+    """It says so, whether the folder is there or not."""
+    with pytest.raises(BadCommand, match="remembers no job"):
+        cancelled(prepared.folder / "models" / "tuned", settings_for(server))
+
+
+# Elsewhere
+
+
+def test_an_export_holds_what_a_job_would_be_sent(prepared: Set, server: Server, tmp_path: Path):
+    """The same chats, without a mark that only OpenAI knows; nothing is asked of any server."""
+    done = exported(prepared.folder, tmp_path / "export", read_settings(environ={}))
+    job_of(prepared.folder, server)
+    sent = [[json.loads(line)["messages"] for line in content.splitlines()] for content in sent_files(server)]
+    written = [
+        [json.loads(line)["messages"] for line in (tmp_path / "export" / f"chat_{side}.jsonl").read_bytes().splitlines()]
+        for side in ("train", "valid")
+    ]
+    page = (tmp_path / "export" / "README.md").read_text("utf-8")
+
+    assert [[[(each["role"], each["content"]) for each in chat] for chat in side] for side in written] == [
+        [[(each["role"], each["content"]) for each in chat] for chat in side] for side in sent
+    ]
+    assert b"weight" not in (tmp_path / "export" / "chat_train.jsonl").read_bytes()
+    assert f"{done['train']:,} chats to train on" in page
+    assert "vllm serve" in page and "{" + "length" not in page
+
+
+def test_the_guide_s_python_can_be_read(prepared: Set, tmp_path: Path):
+    """Each block of it, by Python's own parser."""
+    exported(prepared.folder, tmp_path, read_settings(environ={}))
+    blocks = re.findall(r"```python\n(.*?)```", (tmp_path / "README.md").read_text("utf-8"), re.DOTALL)
+
+    assert len(blocks) == 3
+    for block in blocks:
+        ast.parse(block)
 
 
 # Kills

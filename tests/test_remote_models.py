@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,14 +15,15 @@ import pytest
 
 from commands.common import BadCommand
 from commands.labeling import RunStopped
-from commands.models import open_model
+from commands.models import client_of, open_model
 from commands.predict import predicted
 from commands.train import train_served
-from connectors.openai_api import TooBusy
+from connectors.openai_api import Model, Request, TooBusy
 from connectors.redaction import redact
 from tests.openai_server import Labeler, Script, Server, digest, learned, serving
 from tests.prepare_support import Set
-from tests.training_support import job_of, settings_for, training_set
+from tests.support import program, quiet
+from tests.training_support import job_of, settings_for, training_set, variables
 from training.models import BadModel, load_model, read_card
 from training.points import Examples, read_examples
 from training.predictions import Predictions
@@ -256,6 +258,31 @@ def test_nothing_is_asked_of_channels_and_people_that_stay(prepared: Set, server
 
     assert counts == {"kept back": valid.points.channel.count("C2")}
     assert len(server.record.asked) - before == 1 + valid.points.channel.count("C1")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_validate_judges_a_servers_model_beside_the_rules(prepared: Set, server: Server, tmp_path: Path):
+    """By the command, as any other model; each prompt is asked about once."""
+    folder = served(prepared, server, tmp_path)
+    before = len(server.record.asked)
+    run = program("validate", prepared.folder, "--model", folder)
+    done = subprocess.run(run, capture_output=True, text=True, env=quiet() | variables(server), check=False)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((folder / "metrics.json").read_bytes())
+
+    assert metrics["points"] == len(valid_of(prepared))
+    assert len(server.record.asked) - before == 1 + len(set(valid_of(prepared).points.prompt))
+    assert "mine" in done.stderr
+
+
+def test_azure_s_older_addresses_are_asked_in_their_form(server: Server):
+    """The version in each address, and the key in a header of its own."""
+    with client_of(settings_for(server, api_version="2024-10-21")) as client:
+        client.ask(Request(Model("gpt-4.1"), "A question?", (), "hello"))
+
+    assert server.record.asked[0].headers["api-key"] == server.key
+    assert server.addresses[-1] == "/v1/chat/completions?api-version=2024-10-21"
 
 
 # One row, one text
