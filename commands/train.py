@@ -54,6 +54,9 @@ def train(
     kind, _, name = model.partition(":")
     if kind not in KINDS or bool(name) != (kind in NAMED):
         raise BadCommand(f"--model {model}: {', '.join(KINDS[:2])}, openai:NAME, served:NAME or export is expected")
+    jobs_own = {"--epochs": epochs is not None, "--suffix": suffix is not None, "--again": again, "--cancel": cancel}
+    if kind != "openai" and (alien := [flag for flag, is_given in jobs_own.items() if is_given]):
+        raise BadCommand(f"{alien[0]} is for a fine-tuning job: --model openai:NAME")
     into = to or folder / MODELS / (f"{kind}-{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}" if name else kind)
     with in_our_words(folder):
         if kind == "openai":

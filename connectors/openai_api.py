@@ -902,9 +902,10 @@ class Client:
         """Who owns the first of the server's models, as vLLM tells its name; empty: nothing is told."""
 
         async def look() -> str:
-            page = await self._api.models.list()
-            told = page.model_dump().get("data")
-            first = _first(told)
+            page: Any = await self._api.models.list()
+            if isinstance(page, str):  # a web page, where a server has no such list
+                return ""
+            first = _first(page.model_dump().get("data"))
             return str(first.get("owned_by") or "") if first else ""
 
         try:

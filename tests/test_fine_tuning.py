@@ -21,6 +21,7 @@ from commands.common import BadCommand
 from commands.export import exported
 from commands.fine_tuning import EVENTS, LOCK, cancelled
 from commands.labeling import RunStopped
+from commands.train import train
 from config.settings import read_settings
 from connectors.redaction import redact
 from tests.openai_server import STEPS, Script, Server, serving
@@ -259,6 +260,26 @@ def test_a_changed_file_is_refused(prepared: Set, server: Server):
         file.write(b"{}\n")
 
     assert "is not the file that was prepared" in refused(prepared.folder, server)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"model": "local", "epochs": 3}, "--epochs is for a fine-tuning job"),
+        ({"model": "text", "cancel": True}, "--cancel is for a fine-tuning job"),
+        ({"model": "openai"}, "--model openai: local, text, openai:NAME"),
+        ({"model": "local:big"}, "--model local:big: local, text, openai:NAME"),
+        ({"model": "openai:gpt-4.1", "suffix": "x" * 65}, "has 65 characters, and 1 to 64 are allowed"),
+        ({"model": "openai:gpt-4.1", "every": "soon"}, "--every soon: must be a duration"),
+        ({"model": "served:mine", "way": "telepathy"}, "--way telepathy: chat, completions, decisions"),
+    ],
+)
+def test_what_can_t_be_meant_is_refused(prepared: Set, given: dict[str, Any], said: str):
+    """Before anything is sent, and no flag is passed over."""
+    with pytest.raises(BadCommand) as caught:
+        train(prepared.folder, **given)
+
+    assert said in str(caught.value)
 
 
 def test_two_commands_at_once_don_t_make_two_jobs(prepared: Set, server: Server):
