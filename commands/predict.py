@@ -200,7 +200,7 @@ def show(told: dict[str, Any]) -> None:
         out.print(f"expected  {told['expected']}")
     first = told["likeliest"][0]
     out.print(f"answer    {first['label']}  ({first['who']}, {first['p']:.1%})")
-    table = Table(box=None, padding=(0, 2, 0, 0))
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for name in ("label", "who", "p"):
         table.add_column(name, justify="right" if name == "p" else "left")
     for each in told["likeliest"]:

@@ -166,7 +166,7 @@ def test_a_row_and_a_text_are_asked_about(trained: Path):
     assert HOSTILE in row
     assert re.search(r"^expected  (\d+|nil|other)$", row, re.MULTILINE)
     assert re.search(r"^answer    (\d+|nil|other)  \(", row, re.MULTILINE)
-    assert len(re.findall(r"0\.\d{4}$", row, re.MULTILINE)) == 5
+    assert len(re.findall(r"0\.\d{4}\s*$", row, re.MULTILINE)) == 5
     assert lent["prompt"] == own["prompt"] == "Who knows the build?\n\n###\n\n"
     assert "those of that moment" in lent["facts"]
     assert "facts" not in own
