@@ -342,18 +342,18 @@ def killed_when(prepared: Set, server: Server, is_there: Callable[[], bool], num
     """Starts the command, and kills it when that is so."""
     env = quiet() | variables(server)
     with subprocess.Popen(command(prepared), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env) as process:
-        until = time.monotonic() + 120
+        until = time.monotonic() + 600
         while process.poll() is None and not is_there() and time.monotonic() < until:
             time.sleep(0.01)
         assert process.poll() is None, process.stderr.read() if process.stderr else ""
         assert is_there()
         process.send_signal(number)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=600)
     return process.returncode, said
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1800)
 def test_killed_at_every_step_it_comes_to_one_job(prepared: Set):
     """Between what the provider has done and what we know of it, too: both uploads, processing, the job's start, its events, its end."""
     tuned = prepared.folder / "models" / "tuned"
@@ -376,7 +376,7 @@ def test_killed_at_every_step_it_comes_to_one_job(prepared: Set):
         other["GET checkpoints"] = ["held"]
         killed_when(prepared, server, lambda: not other["GET checkpoints"])
         assert not (tuned / "model.json").exists()
-        done = subprocess.run(command(prepared), capture_output=True, text=True, env=quiet() | variables(server), check=False, timeout=60)
+        done = subprocess.run(command(prepared), capture_output=True, text=True, env=quiet() | variables(server), check=False, timeout=600)
         assert done.returncode == 0, done.stderr
         told = [json.loads(line)["id"] for line in (tuned / EVENTS).read_bytes().splitlines()]
 
@@ -391,6 +391,7 @@ def json_of(tuned: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_an_interrupt_leaves_the_job_alone_and_cancel_stops_it(prepared: Set):
     """Status 130; the job goes on at the provider's, until it is cancelled."""
     tuned = prepared.folder / "models" / "tuned"
