@@ -12,6 +12,7 @@ from tests.prepare_support import Example, Set, example, made
 
 PEOPLE = ("ana", "bo", "cy", "dee")
 TOPICS = ("deploy", "billing", "search", "login")
+CANDIDATES = {"user": [*PEOPLE], "in_window": [0, 0, 2, 0], "answers_30d": [4.0, 2.0, 1.0, 0.0], "share_30d": [0.5, 0.25, 0.125, 0.0]}
 WANTED = Wanted("gpt-4.1-mini", 2, "acme", 7)
 
 
@@ -23,8 +24,8 @@ def asked_and_answered(count: int = 60) -> list[Example]:
         minute = number if number < count // 2 else 200 + number
         answer = () if number % 7 == 6 else ("new",) if number % 10 == 9 and minute > 100 else (person,)
         text = f"How does {topic} work, number {number}? Ask me at ana{number}@example.org"
-        found.append(example(f"e{number}", *answer, minute=minute, text=text, channel="C2" if number % 5 == 4 else "C1",
-                             candidates={"user": [*PEOPLE], "in_window": [0, 0, 2, 0], "answers_30d": [4.0, 2.0, 1.0, 0.0], "share_30d": [0.5, 0.25, 0.125, 0.0]}))  # fmt: skip
+        channel = "C2" if number % 5 == 4 else "C1"
+        found.append(example(f"e{number}", *answer, minute=minute, text=text, channel=channel, candidates=CANDIDATES))
     return found
 
 
