@@ -98,7 +98,7 @@ def opened(
         yield [stack.enter_context(open_model(each, settings, told)) for each in folders]
 
 
-def asked(done: int, of: int) -> str:
+def how_far(done: int, of: int) -> str:
     """How far it is, in a line."""
     return f"asked about {done:,} of {of:,} points"
 

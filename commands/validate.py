@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from commands.common import BadCommand
-from commands.models import asked, opened, tell_unanswered
+from commands.models import how_far, opened, tell_unanswered
 from commands.train import MANIFEST, MODELS, TRAIN, VALID, in_our_words
 from config.settings import Settings, read_settings
 from connectors import jsonl
@@ -59,7 +59,7 @@ def validated(folder: Path, path: Path, against: list[Path] | None, precision: f
     others = against if against else [text] if (text / CARD).exists() and text.resolve() != path.resolve() else []
     with (
         console.status("predicting") as status,
-        opened((path, *others), settings, lambda done, of: status.update(asked(done, of))) as models,
+        opened((path, *others), settings, lambda done, of: status.update(how_far(done, of))) as models,
     ):
         for each in models:
             if each.card["manifest"] != hash_of(manifest):
