@@ -122,6 +122,7 @@ def provider_of(settings: ProviderSettings) -> Provider:
         deadline=settings.deadline / 1e6,
         timeout=settings.timeout / 1e6,
         stall=min(settings.timeout / 1e6, Provider.stall),
+        api_version=settings.api_version,
     )
 
 

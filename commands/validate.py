@@ -11,7 +11,9 @@ import typer
 from rich.table import Table
 
 from commands.common import BadCommand
+from commands.models import how_far, opened, tell_unanswered
 from commands.train import MANIFEST, MODELS, TRAIN, VALID, in_our_words
+from config.settings import Settings, read_settings
 from connectors import jsonl
 from connectors.console import console
 from conversations.events import micros
@@ -32,11 +34,12 @@ def validate(
     to: Annotated[
         Path | None, typer.Option(help="Where metrics.json and report.html go; the model's folder if not given.", show_default=False)
     ] = None,
+    config: Annotated[Path | None, typer.Option(help="A TOML file of settings.")] = None,
 ) -> None:
     """Say what a model is worth: on all of the validation part, beside simple rules, with intervals, as numbers and as a page."""
     into = to or model
     with in_our_words(folder):
-        closing, page = validated(folder, model, against, precision)
+        closing, page = validated(folder, model, against, precision, read_settings(config))
     into.mkdir(parents=True, exist_ok=True)
     jsonl.write_file(into / METRICS, orjson.dumps(closing, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     jsonl.write_file(into / REPORT, page.encode())
@@ -44,9 +47,9 @@ def validate(
     console.print(f"All of it: {into / METRICS}; for reading: {into / REPORT}")
 
 
-def validated(folder: Path, path: Path, against: list[Path] | None, precision: float) -> tuple[dict[str, Any], str]:
+def validated(folder: Path, path: Path, against: list[Path] | None, precision: float, settings: Settings) -> tuple[dict[str, Any], str]:
     """What metrics.json and report.html hold."""
-    from training.models import hash_of, load_model
+    from training.models import hash_of
     from training.points import read_examples
     from training.report import report_page
     from training.validation import baselines, judge, some_examples
@@ -54,15 +57,18 @@ def validated(folder: Path, path: Path, against: list[Path] | None, precision: f
     manifest = (folder / MANIFEST).read_bytes()
     text = folder / MODELS / "text"
     others = against if against else [text] if (text / CARD).exists() and text.resolve() != path.resolve() else []
-    models = [load_model(each) for each in (path, *others)]
-    for each in models:
-        if each.card["manifest"] != hash_of(manifest):
-            raise BadCommand(f"{each.folder}: was trained on another training set than {folder}, and may have seen what would judge it")
-    with console.status("predicting"):
+    with (
+        console.status("predicting") as status,
+        opened((path, *others), settings, lambda done, of: status.update(how_far(done, of))) as models,
+    ):
+        for each in models:
+            if each.card["manifest"] != hash_of(manifest):
+                raise BadCommand(f"{each.folder}: was trained on another training set than {folder}, and may have seen what would judge it")
         train, valid = read_examples(folder / TRAIN), read_examples(folder / VALID)
         if not len(valid):
             raise BadCommand(f"{folder}: its validation part is empty: prepare it again with an earlier cut")
         said = {name: each.model.predict(valid.points) for name, each in zip(_names([each.folder for each in models]), models, strict=True)}
+        tell_unanswered(models)
         found, outcomes = judge({**said, **baselines(train, valid)}, train, valid, precision=precision)
         cut = datetime.fromtimestamp(micros(orjson.loads(manifest)["cut"]) / 1e6, UTC)
         card = {name: value for name, value in models[0].card.items() if name not in ("files", "labels")}

@@ -200,6 +200,7 @@ class Provider(BaseModel):
     deadline: Annotated[Duration, Field(ge=SECOND)]
     """Microseconds."""
     timeout: Annotated[Duration, Field(ge=SECOND)]
+    api_version: Annotated[str | None, Optional]
     exclude_channels: str
     exclude_people: str
 

@@ -1,4 +1,5 @@
-"""Yes-or-no questions to OpenAI, or to a server that speaks its protocol: at once, with a probability per option, or in batches.
+"""Yes-or-no questions to OpenAI, or to a server that speaks its protocol: at once, with a probability per option, or in batches; and jobs
+that fine-tune its models.
 
 The one module that knows openai and backoff. What comes back is an `Answer`, or one of the few errors below, which tell
 what to do and never what people wrote. All requests of a client run in one event loop, in a thread of its own: so a
@@ -17,7 +18,7 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
@@ -27,9 +28,11 @@ from urllib.parse import urlsplit
 import backoff
 from aiolimiter import AsyncLimiter
 from httpx2 import Response
-from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI, OpenAIError, RequestOptions, Timeout
+from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI, OpenAIError, RequestOptions, Timeout, omit
 from openai.types import Batch as TheirBatch
 from openai.types import FileObject
+from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
+from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
 
 OPENAI = "https://api.openai.com/v1"
 FIRST_WAIT = 0.5
@@ -44,6 +47,8 @@ BATCH_BYTES = 100_000_000
 PAGE = 100
 FAMILIAR_BATCHES = 10 * PAGE
 """How many of the account's newest batches are looked through for one that was started before."""
+FAMILIAR_JOBS = 20 * PAGE
+"""How many of the newest fine-tuning jobs, and of the files for them, are looked through for those that were made before."""
 BATCH_PATIENCE = 26 * 3600.0
 """Seconds: a batch is done, or has expired, after 24 hours."""
 CHOICES = ("yes", "no")
@@ -51,6 +56,11 @@ NO_MONEY = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_act
 NO_TRAINING = "training_not_available"
 OVER = {"completed", "failed", "expired", "cancelled"}
 USELESS = {"failed", "expired", "cancelling", "cancelled"}
+FAILED_JOBS = {"failed", "cancelled", "canceled"}
+"""Azure writes the second."""
+OVER_JOBS = {"succeeded", *FAILED_JOBS}
+READ_FILES = {"processed", "succeeded"}
+BAD_FILES = {"error", "failed", "deleted"}
 LATER = {408, 409, 425, 429}
 """What may work at another time; as does all from 500 on."""
 
@@ -144,7 +154,9 @@ class Provider:
     connect: float = 10.0
     """Seconds until a connection stands."""
     transfer: float = 900.0
-    """Seconds for one try to send or fetch a batch's file."""
+    """Seconds for one try to send or fetch a file."""
+    api_version: str | None = None
+    """For Azure's older addresses: `api-version` in each, and the key in a header of its own."""
 
     @property
     def place(self) -> str:
@@ -556,7 +568,7 @@ def failure_of(status: int, error: object, headers: Mapping[str, str], model: st
         passes = headers.get("x-should-retry", "").lower() != "false"
         return TooBusy(f"the server is busy or broken: try again later{how}", passes=passes, after=retry_after(headers))
     if status == 404:
-        return Refused(f"there is no such model{f' as {model}' if model else ''}, batch or address: check them{how}")
+        return Refused(f"there is no such model{f' as {model}' if model else ''}, file, job, batch or address: check them{how}")
     if parameter and parameter.split("[")[0].split(".")[0] not in ("messages", "input", "questions"):
         return Refused(f"the model doesn't take this request: check {parameter} and the model's settings{how}")
     return Refused(f"the server refuses this request, as it would again: look at what is asked{how}")
@@ -654,6 +666,86 @@ def batch_parts(requests: Iterable[Request], *, most: int = BATCH_REQUESTS, most
 def _part(lines: list[bytes]) -> Part:
     data = b"".join(lines)
     return Part(hashlib.sha256(data).hexdigest(), len(lines), data)
+
+
+# Fine-tuning
+
+
+class Wish(NamedTuple):
+    """A fine-tuning job as it is wanted."""
+
+    key: str
+    """A hash of all that makes it what it is: the job carries it, so that it can be found again."""
+    model: str
+    training_file: str
+    validation_file: str | None = None
+    epochs: int | None = None
+    """None: as many as the provider thinks right."""
+    suffix: str | None = None
+    seed: int | None = None
+
+
+class File(NamedTuple):
+    """A file at the provider's."""
+
+    id: str
+    status: str
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it was read and found good."""
+        return self.status in READ_FILES
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether it was read and can't be used."""
+        return self.status in BAD_FILES
+
+
+class Job(NamedTuple):
+    """Where a fine-tuning job stands."""
+
+    id: str
+    status: str
+    base: str
+    model: str | None
+    """What it has made."""
+    error: str
+    """Why it failed, by the provider's own codes; empty: nothing is told."""
+    tokens: int | None
+    """That were trained on, and are paid for."""
+    settings: dict[str, Any]
+    """Epochs, batch size, rate and seed, as the provider has chosen or been told."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.status in OVER_JOBS
+
+    @property
+    def has_failed(self) -> bool:
+        """Or was cancelled."""
+        return self.status in FAILED_JOBS
+
+
+class Event(NamedTuple):
+    """What a job tells of itself: the words are the provider's, for a person's eyes and no log."""
+
+    id: str
+    at: int
+    """Seconds since 1970."""
+    level: str
+    message: str
+    data: dict[str, Any]
+    """Step and losses, where it is about those."""
+
+
+class Checkpoint(NamedTuple):
+    """A model as it was at a step on the way."""
+
+    model: str
+    step: int
+    metrics: dict[str, float]
 
 
 _FOREIGN = (OpenAIError, TimeoutError, ValueError, TypeError, AttributeError)
@@ -788,7 +880,146 @@ class Client:
         for request_id, answer, _ in self._result(self._begin(self._results(batch_id))):
             yield request_id, answer
 
+    # Anything else that gives an answer, as connectors/openai_labels.py has it
+
+    def post(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        understand: Callable[[bytes], T],
+        *,
+        tokens: int = 0,
+        model: str = "",
+        deadline: float | None = None,
+    ) -> Future[T]:
+        """Sends a body, and understands what comes; `deadline`: seconds from now on, the wait for a turn and all tries included.
+
+        `path` may be a whole address: what a server has beside the protocol stands elsewhere.
+        """
+        return self._begin(self._asked(path, body, understand, tokens or _guessed(_encode(body).decode()), model, deadline))
+
+    def owner(self) -> str:
+        """Who owns the first of the server's models, as vLLM tells its name; empty: nothing is told."""
+
+        async def look() -> str:
+            page: Any = await self._api.models.list()
+            if isinstance(page, str):  # a web page, where a server has no such list
+                return ""
+            first = _first(page.model_dump().get("data"))
+            return str(first.get("owned_by") or "") if first else ""
+
+        try:
+            return self._result(self._begin(self._retried(look, read=str)))
+        except (NotAllowed, NoMoney):
+            raise
+        except ProviderFailed:
+            return ""
+
+    # Fine-tuning
+
+    def send_file(self, name: str, data: bytes) -> File:
+        """Sends a file to be trained on. One of that name and size that the account has, and that can be used, is taken instead."""
+        return self._result(self._begin(self._send_file(name, data)))
+
+    def file(self, file_id: str) -> File:
+        """Where it stands."""
+        return self._result(self._begin(self._retried(lambda: self._api.files.retrieve(file_id), read=_file)))
+
+    def delete_file(self, file_id: str) -> None:
+        """Takes it away from the provider; it is no error if it is gone."""
+        try:
+            self._result(self._begin(self._retried(lambda: self._api.files.delete(file_id), read=lambda _: None)))
+        except Refused:
+            log.info("there is no such file any more", extra={"file": file_id})
+
+    def start_job(self, wish: Wish, *, again: bool = False) -> Job:
+        """Starts it, unless the account has such a job: then that one is taken, failed ones too, unless it is to be tried `again`."""
+        return self._result(self._begin(self._start_job(wish, again=again)))
+
+    def job(self, job_id: str) -> Job:
+        """Where it stands."""
+        return self._result(self._begin(self._retried(lambda: self._api.fine_tuning.jobs.retrieve(job_id), read=_job)))
+
+    def cancel_job(self, job_id: str) -> Job:
+        """Stops it; what is done by then is paid for."""
+        return self._result(self._begin(self._retried(lambda: self._api.fine_tuning.jobs.cancel(job_id), read=_job)))
+
+    def job_events(self, job_id: str, after: str | None = None) -> list[Event]:
+        """What it has told since the event `after`, the oldest first."""
+
+        async def look() -> list[Event]:
+            found: list[Event] = []
+            async for each in _all_of(await self._api.fine_tuning.jobs.list_events(job_id, limit=PAGE)):
+                if each.id == after:
+                    break
+                found.append(_event(each))
+            return found[::-1]
+
+        return self._result(self._begin(self._retried(look, read=lambda found: found)))
+
+    def checkpoints(self, job_id: str) -> list[Checkpoint]:
+        """The models on the way, the oldest first."""
+
+        async def look() -> list[Checkpoint]:
+            page = await self._api.fine_tuning.jobs.checkpoints.list(job_id, limit=PAGE)
+            return sorted([_checkpoint(each) async for each in _all_of(page)], key=lambda each: each.step)
+
+        return self._result(self._begin(self._retried(look, read=lambda found: found)))
+
     # Inside the loop
+
+    async def _send_file(self, name: str, data: bytes) -> File:
+        async def send() -> Any:
+            seen = 0
+            async for each in _all_of(await self._api.files.list(purpose="fine-tune", limit=PAGE)):
+                if each.filename == name and each.bytes == len(data) and each.status not in BAD_FILES:
+                    return each
+                seen += 1
+                if seen >= FAMILIAR_JOBS:
+                    break
+            return await self._api.files.create(file=(name, data), purpose="fine-tune", timeout=self._transfer)
+
+        return await self._retried(send, read=_file, seconds=self.provider.transfer)
+
+    async def _start_job(self, wish: Wish, *, again: bool) -> Job:
+        async def send() -> Any:
+            found = await self._familiar_job(wish)
+            if found is not None and not (again and found.status in FAILED_JOBS):
+                return found
+            method: Any = {"type": "supervised"}
+            if wish.epochs is not None:
+                method["supervised"] = {"hyperparameters": {"n_epochs": wish.epochs}}
+            return await self._api.fine_tuning.jobs.create(
+                model=wish.model,
+                training_file=wish.training_file,
+                validation_file=wish.validation_file if wish.validation_file is not None else omit,
+                method=method,
+                suffix=wish.suffix if wish.suffix is not None else omit,
+                seed=wish.seed if wish.seed is not None else omit,
+                metadata={"beepgpt_job": wish.key},
+            )
+
+        return await self._retried(send, read=_job, model=wish.model)
+
+    async def _familiar_job(self, wish: Wish) -> FineTuningJob | None:
+        """A job for these very bytes: one that lives or is done, else the newest that failed.
+
+        Where a server keeps no metadata, its files tell: of one file no two jobs are made.
+        """
+        failed: FineTuningJob | None = None
+        seen = 0
+        async for each in _all_of(await self._api.fine_tuning.jobs.list(limit=PAGE)):
+            key = (each.metadata or {}).get("beepgpt_job")
+            is_same_base = each.model == wish.model or each.model.startswith(f"{wish.model}-")
+            if key == wish.key or (key is None and each.training_file == wish.training_file and is_same_base):
+                if each.status not in FAILED_JOBS:
+                    found: FineTuningJob = each
+                    return found
+                failed = failed or each
+            seen += 1
+            if seen >= FAMILIAR_JOBS:
+                break
+        return failed
 
     async def _ask(self, request: Request) -> Answer:
         way = request.model.way
@@ -799,7 +1030,15 @@ class Client:
         tokens = _guessed(request.instructions, request.text) + request.model.max_tokens
         return await self._asked(PATHS["chat"], text_body(request), read_text, tokens, request.model.name)
 
-    async def _asked(self, path: str, body: Mapping[str, Any], understand: Callable[[bytes], T], tokens: int, model: str) -> T:
+    async def _asked(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        understand: Callable[[bytes], T],
+        tokens: int,
+        model: str,
+        deadline: float | None = None,
+    ) -> T:
         self._note(asked=1)
         content = _encode(body)
 
@@ -818,16 +1057,21 @@ class Client:
                     raise
                 return error, usage
 
+        failure: ProviderFailed
         try:
-            async with self._begun:
+            async with asyncio.timeout(deadline), self._begun:
                 answer, usage = await self._retried(send, read=read, tokens=tokens, model=model)
+        except TimeoutError:
+            failure = TooBusy(f"no answer came within {deadline:g} seconds", passes=True)
         except ProviderFailed as error:
-            self._settle(error, None)
-            raise
-        self._settle(answer, usage)
-        if isinstance(answer, BadAnswer):
-            raise answer
-        return answer
+            failure = error
+        else:
+            self._settle(answer, usage)
+            if isinstance(answer, BadAnswer):
+                raise answer
+            return answer
+        self._settle(failure, None)
+        raise failure
 
     async def _start_batch(self, part: Part) -> Batch:
         name = f"beepgpt-{part.digest[:12]}.jsonl"
@@ -849,16 +1093,13 @@ class Client:
 
     async def _familiar(self, digest: str) -> Any:
         """A batch of these very requests that the account has: a kill, or an answer that got lost, must not start it twice."""
-        page = await self._api.batches.list(limit=PAGE)
-        for _ in range(FAMILIAR_BATCHES // PAGE):
-            if not isinstance(page.model_dump().get("data"), list):  # `{}` is no list, and not an empty one
-                raise BadAnswer(_EMPTY, passes=True)
-            for each in page.data:
-                if (each.metadata or {}).get("beepgpt_part") == digest and each.status not in USELESS:
-                    return each
-            if not page.has_next_page():
+        seen = 0
+        async for each in _all_of(await self._api.batches.list(limit=PAGE)):
+            if (each.metadata or {}).get("beepgpt_part") == digest and each.status not in USELESS:
+                return each
+            seen += 1
+            if seen >= FAMILIAR_BATCHES:
                 break
-            page = await page.get_next_page()
         return None
 
     async def _batch(self, batch_id: str) -> tuple[Batch, Any]:
@@ -1033,7 +1274,63 @@ def _api(provider: Provider) -> AsyncOpenAI:
     )
     api.organization, api.project = provider.organisation, provider.project  # it has put variables where there was nothing
     api._custom_headers = {}  # those of OPENAI_CUSTOM_HEADERS, which may hold another key
+    if provider.api_version:
+        api._custom_headers = {"api-key": provider.key}
+        api._custom_query = {"api-version": provider.api_version}
     return api
+
+
+async def _all_of(page: Any) -> AsyncIterator[Any]:
+    """All that is listed, page by page."""
+    while True:
+        if not isinstance(page.model_dump().get("data"), list):  # `{}` is no list, and not an empty one
+            raise BadAnswer(_EMPTY, passes=True)
+        for each in page.data:
+            yield each
+        if not page.has_next_page():
+            return
+        page = await page.get_next_page()
+
+
+def _file(found: object) -> File:
+    if not isinstance(found, FileObject) or not found.id:
+        raise BadAnswer(_EMPTY, passes=True)
+    return File(found.id, found.status or "uploaded")
+
+
+def _job(found: object) -> Job:
+    if not isinstance(found, FineTuningJob) or not found.id or not found.status:
+        raise BadAnswer(_EMPTY, passes=True)
+    error = found.error
+    told = [each for each in (_code(error.code), _code(error.param)) if each] if error else []
+    hyper = found.method.supervised.hyperparameters if found.method and found.method.supervised else None
+    given: Any = hyper or found.hyperparameters
+    names = ("n_epochs", "batch_size", "learning_rate_multiplier")
+    settings = {name: value for name in names if isinstance(value := getattr(given, name, None), int | float | str)}
+    return Job(
+        found.id,
+        found.status,
+        found.model or "",
+        found.fine_tuned_model,
+        ", ".join(told),
+        found.trained_tokens,
+        settings | ({"seed": found.seed} if isinstance(found.seed, int) else {}),
+    )
+
+
+def _event(found: object) -> Event:
+    if not isinstance(found, FineTuningJobEvent) or not found.id:
+        raise BadAnswer(_EMPTY, passes=True)
+    message = " ".join("".join(each if each.isprintable() else " " for each in str(found.message)).split())
+    return Event(found.id, found.created_at or 0, found.level or "info", message[:500], found.data if isinstance(found.data, dict) else {})
+
+
+def _checkpoint(found: object) -> Checkpoint:
+    if not isinstance(found, FineTuningJobCheckpoint) or not found.fine_tuned_model_checkpoint:
+        raise BadAnswer(_EMPTY, passes=True)
+    told = found.metrics.model_dump() if found.metrics else {}
+    metrics = {name: float(value) for name, value in told.items() if isinstance(value, int | float)}
+    return Checkpoint(found.fine_tuned_model_checkpoint, found.step_number or 0, metrics)
 
 
 def _bucket(per_minute: int | None) -> AsyncLimiter | None:

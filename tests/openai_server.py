@@ -16,7 +16,7 @@ import socket
 import struct
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -38,6 +38,10 @@ Rule = Callable[[str], float]
 """How likely `yes` is, for the text of the last message."""
 Writer = Callable[[str], str]
 """What is written where a text is asked for, and no yes or no: of the text of the last message."""
+Labeler = Callable[[str], dict[str, float]]
+"""How likely each label is, for a prompt."""
+STEPS = 12
+"""Of a fine-tuning job, that are told."""
 Fault = str
 """A name, and for some an argument after a colon: see `FAULTS`."""
 
@@ -62,7 +66,8 @@ FAULTS = {
     "chatty": "a sentence instead of JSON",
     "refusal": "the model declines",
     "length": "the model did not come to an end",
-    "lost": "for files and batches: it is done, and the connection is reset before anybody is told",
+    "lost": "for files, batches and jobs: it is done, and the connection is reset before anybody is told",
+    "held": "for the same: it is done, and nobody is told as long as they wait",
     "slow": "the right answer, its headers and body byte by byte over 1 second; `slow:5`: over 5",
 }
 PAID = {None, "schema", "maybe", "bare", "chatty", "refusal", "length", "slow"}
@@ -96,9 +101,13 @@ class Script:
     """Each fault for this share of all messages, told by their hash, at the first try of a message."""
     always: Fault | None = None
     other: dict[str, list[Fault | None]] = field(default_factory=dict)
-    """For files and batches, by method and first part of the path, as in `POST batches`: for the first such request, and so on."""
+    """For files, batches and jobs, by method and first or last part of the path, as in `POST batches`: for the first such one, and on."""
     batch: str = "completed"
     """How batches end: also `failed:CODE`, and `expired` with half of their requests done."""
+    file: str = "processed"
+    """What becomes of files that are to be trained on: also `error`."""
+    job: str = "succeeded"
+    """How fine-tuning jobs end: also `failed:CODE` and `cancelled`."""
 
     def fault(self, number: int, name: str, tries: int) -> Fault | None:
         """For the request of that number, whose last message was asked `tries` times before."""
@@ -174,25 +183,51 @@ class Server(ThreadingHTTPServer):
         script: Script | None = None,
         latency: float = 0.0,
         batch_seconds: float = 0.0,
+        file_seconds: float = 0.0,
+        job_seconds: float = 0.0,
         logprobs: bool = True,
+        top: int = 20,
+        splits_numbers: bool = False,
+        is_vllm: bool = False,
+        keeps_metadata: bool = True,
         key: str = KEY,
         keeps_bodies: bool = True,
     ) -> None:
-        """`latency`: seconds that an answer takes; `batch_seconds`: that a batch takes; `key`: empty, and any will do."""
+        """`latency`: seconds that an answer takes; `…_seconds`: that a batch, a file or a job takes; `key`: empty, and any will do.
+
+        `top`: likelihoods that are told, at most; `splits_numbers`: the tokenizer takes numbers apart; `is_vllm`: it tells the
+        likelihoods of the tokens that are asked for.
+        """
         super().__init__(("127.0.0.1", port), Handler)
         self.rule = rule
         self.writer = writer
         self.script = script or Script()
         self.latency = latency
         self.batch_seconds = batch_seconds
+        self.file_seconds = file_seconds
+        self.job_seconds = job_seconds
         self.logprobs = logprobs
+        self.top = top
+        self.splits_numbers = splits_numbers
+        self.is_vllm = is_vllm
+        self.keeps_metadata = keeps_metadata
         self.key = key
         self.keeps_bodies = keeps_bodies
         self.record = Record()
         self.files: dict[str, tuple[str, bytes]] = {}
+        self.sent: dict[str, tuple[str, float]] = {}
+        """Of files that were sent: their name, and when they are read."""
         self.batches: dict[str, dict[str, Any]] = {}
+        self.jobs: dict[str, dict[str, Any]] = {}
+        self.addresses: deque[str] = deque(maxlen=100)
+        """The newest that were asked."""
+        self.words: dict[int, str] = {}
+        """By token: all that were asked for."""
+        self.models: dict[str, Labeler] = {}
+        """By name: those that jobs have made, or a test has put here."""
         self.lock = threading.Lock()
         self.closing = threading.Event()
+        self._numbers: Counter[str] = Counter()
         self._tries: Counter[str] = Counter()
         self._prefixes: set[str] = set()
 
@@ -219,6 +254,8 @@ class Server(ThreadingHTTPServer):
 
     def chat(self, body: dict[str, Any], fault: str | None) -> dict[str, Any]:
         """A chat completion."""
+        if body.get("model") in self.models:
+            return self.said(body, _text(body["messages"][-1]["content"]), fault)
         messages = [(each["role"], _text(each["content"])) for each in body["messages"]]
         yes = self.rule(messages[-1][1])
         word = "yes" if yes >= 0.5 else "no"
@@ -261,6 +298,37 @@ class Server(ThreadingHTTPServer):
             },
         }
 
+    def said(self, body: dict[str, Any], prompt: str, fault: str | None) -> dict[str, Any]:
+        """What a model of labels says, as a chat or as a completion: one label, and how likely the others were."""
+        likelihoods = self.models[body["model"]](prompt)
+        told = sorted(likelihoods.items(), key=lambda each: (-each[1], each[0]))
+        tokens = list(told[0][0]) if self.splits_numbers and told[0][0].isdigit() else [told[0][0]]
+        is_chat = "messages" in body
+        wanted = body.get("top_logprobs", 0) if is_chat else (body.get("logprobs") or 0)
+        most = {label: math.log(p) for label, p in told[: min(wanted, self.top)] if p > 0}
+        if self.is_vllm and "logprob_token_ids" in body:
+            most = {
+                word: math.log(max(likelihoods.get(word, 0.0), 1e-9)) for word in map(self.words.__getitem__, body["logprob_token_ids"])
+            }
+        most = {token: math.log(0.4) for token in (*tokens[:1], "the")} if self.splits_numbers else most
+        tokens = tokens[: body.get("max_completion_tokens") or body.get("max_tokens") or 1]
+        choice: dict[str, Any] = {"index": 0, "finish_reason": "stop"}
+        own = {token: most.get(token, math.log(max(likelihoods.get(token, 1e-9), 1e-9))) for token in tokens}
+        if is_chat:
+            choice["message"] = {"role": "assistant", "content": "".join(tokens), "refusal": None}
+            if fault == "refusal":
+                choice["message"] |= {"content": None, "refusal": "I can't help with that."}
+            top = [{"token": token, "logprob": logprob, "bytes": None} for token, logprob in most.items()]
+            content = [{"token": each, "logprob": own[each], "bytes": None, "top_logprobs": top} for each in tokens]
+            choice["logprobs"] = {"content": content, "refusal": None} if body.get("logprobs") and self.logprobs else None
+        else:
+            choice["text"] = "".join(tokens)
+            told_so = {"tokens": tokens, "token_logprobs": [own[each] for each in tokens], "top_logprobs": [most for _ in tokens]}
+            choice["logprobs"] = told_so if self.logprobs else None
+        usage = {"prompt_tokens": len(prompt) // 4 + 4, "completion_tokens": len(tokens)}
+        return {"id": "said", "object": "chat.completion" if is_chat else "text_completion", "model": body["model"], "choices": [choice],
+                "usage": usage}  # fmt: skip
+
     def decision(self, body: dict[str, Any], fault: str | None) -> dict[str, Any]:
         """A decision: one answer a question."""
         given = body["input"]
@@ -274,6 +342,9 @@ class Server(ThreadingHTTPServer):
                 continue
             values = [each["value"] for each in question["choices"]]
             probabilities = [{"value": each, "probability": yes if each == "yes" else 1 - yes} for each in values]
+            if "yes" not in values:
+                shares = [by_hash(f"{value} {messages[-1][1]}") for value in values]
+                probabilities = [{"value": value, "probability": share / sum(shares)} for value, share in zip(values, shares, strict=True)]
             chosen = max(probabilities, key=lambda each: each["probability"])
             choice = "maybe" if fault in ("maybe", "schema", "chatty", "bare", "length") else chosen["value"]
             told = {"choice": choice, "confidence": chosen["probability"], "probabilities": probabilities}
@@ -372,24 +443,125 @@ class Server(ThreadingHTTPServer):
         batch["request_counts"] = {"total": len(lines), "completed": len(good), "failed": len(bad)}
         batch["status"] = how
 
-    def keep(self, purpose: str, content: bytes) -> str:
+    def keep(self, purpose: str, content: bytes, name: str = "") -> str:
         """A file's id."""
         with self.lock:
-            file_id = f"file-{len(self.files)}"
+            file_id = f"file-{self._numbers['file']}"
+            self._numbers["file"] += 1
             self.files[file_id] = (purpose, content)
+            self.sent[file_id] = name, time.monotonic() + self.file_seconds
         return file_id
+
+    # Fine-tuning
+
+    def make_job(self, body: dict[str, Any]) -> dict[str, Any]:
+        """A job that learns its file by heart, more or less, and takes `job_seconds` for that."""
+        chats = [json.loads(line)["messages"] for line in self.files[body["training_file"]][1].splitlines()]
+        with self.lock:
+            number = len(self.jobs)
+            epochs = body.get("method", {}).get("supervised", {}).get("hyperparameters", {}).get("n_epochs", 3)
+            job = {
+                "id": f"ftjob-{number}",
+                "object": "fine_tuning.job",
+                "created_at": int(time.time()),
+                "model": f"{body['model']}-2025-04-14",
+                "status": "validating_files",
+                "fine_tuned_model": None,
+                "organization_id": "org-test",
+                "result_files": [],
+                "training_file": body["training_file"],
+                "validation_file": body.get("validation_file"),
+                "trained_tokens": None,
+                "seed": body.get("seed", 7),
+                "error": None,
+                "metadata": body.get("metadata") if self.keeps_metadata else None,
+                "method": {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": epochs, "batch_size": 1}}},
+                "hyperparameters": {"n_epochs": epochs},
+                "_begins": time.monotonic(),
+                "_events": [],
+                "_suffix": body.get("suffix") or "",
+                "_chats": chats,
+            }
+            self.jobs[str(job["id"])] = job
+        return job
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        """As it stands now."""
+        job = self.jobs[job_id]
+        with self.lock:
+            self._go_on(job)
+        return {name: value for name, value in job.items() if not name.startswith("_")}
+
+    def events(self, job_id: str) -> list[dict[str, Any]]:
+        """All that it has told, the newest first."""
+        self.job(job_id)
+        return list(reversed(self.jobs[job_id]["_events"]))
+
+    def checkpoints(self, job_id: str) -> list[dict[str, Any]]:
+        """Two of a job that is done."""
+        if self.job(job_id)["status"] != "succeeded":
+            return []
+        return [
+            {
+                "id": f"ftckpt-{step}", "object": "fine_tuning.job.checkpoint", "created_at": 1, "fine_tuning_job_id": job_id,
+                "fine_tuned_model_checkpoint": f"{self.jobs[job_id]['fine_tuned_model']}:ckpt-step-{step}", "step_number": step,
+                "metrics": {"step": step, "train_loss": 1 / step, "valid_loss": None},
+            }
+            for step in (20, 10)
+        ]  # fmt: skip
+
+    def cancel_job(self, job_id: str) -> dict[str, Any]:
+        """Stopped, unless it is over."""
+        job = self.jobs[job_id]
+        with self.lock:
+            if job["status"] not in ("succeeded", "failed"):
+                job["status"] = "cancelled"
+        return self.job(job_id)
+
+    def _go_on(self, job: dict[str, Any]) -> None:
+        if job["status"] in ("succeeded", "failed", "cancelled"):
+            return
+        done = min((time.monotonic() - job["_begins"]) / max(self.job_seconds, 1e-9), 1.0)
+        events = job["_events"]
+
+        def tell(message: str, level: str = "info", **data: Any) -> None:
+            told = {"id": f"ftevent-{job['id']}-{len(events)}", "object": "fine_tuning.job.event", "created_at": int(time.time())}
+            events.append(told | {"level": level, "message": message, "type": "metrics" if data else "message", "data": data})
+
+        if not events:
+            tell(f"Created fine-tuning job: {job['id']}")
+        job["status"] = "running"
+        for step in range(len(events), 1 + int(done * STEPS)):
+            tell(f"Step {step}/{STEPS}: training loss={1 / step:.2f}", step=step, total_steps=STEPS, train_loss=1 / step)
+        if done < 1.0:
+            return
+        how, _, code = self.script.job.partition(":")
+        job["status"] = how
+        job["finished_at"] = int(time.time())
+        if how == "failed":
+            job["error"] = {"code": code, "message": "what somebody wrote", "param": "training_file"}
+            tell("The job failed", "error")
+        elif how == "succeeded":
+            job["fine_tuned_model"] = f"ft:{job['model']}:test:{job['_suffix']}:{job['id'][6:]}"
+            job["trained_tokens"] = sum(len(each["content"]) for chat in job["_chats"] for each in chat) // 4
+            self.models[job["fine_tuned_model"]] = learned(job["_chats"])
+            tell("The job has successfully completed")
 
     def file(self, file_id: str) -> dict[str, Any]:
         """What the protocol tells of a file."""
         purpose, content = self.files[file_id]
+        name, read_at = self.sent[file_id]
+        status = "processed"
+        if purpose == "fine-tune":
+            status = "uploaded" if time.monotonic() < read_at else self.script.file
         return {
             "id": file_id,
             "object": "file",
             "bytes": len(content),
             "created_at": int(time.time()),
-            "filename": f"{file_id}.jsonl",
+            "filename": name or f"{file_id}.jsonl",
             "purpose": purpose,
-            "status": "processed",
+            "status": status,
         }
 
 
@@ -413,6 +585,7 @@ class Handler(BaseHTTPRequestHandler):
         self._serve(self.rfile.read(int(self.headers.get("Content-Length", 0))))
 
     def _serve(self, content: bytes) -> None:
+        self.server.addresses.append(self.path)
         address = urlsplit(self.path)
         path = address.path.removeprefix("/v1")
         if path == "/record":
@@ -427,13 +600,15 @@ class Handler(BaseHTTPRequestHandler):
         if self.server.key and key != self.server.key:
             self._send(*_refusal("401", "", key))
             return
-        if path in ("/chat/completions", "/decisions"):
+        if path in ("/chat/completions", "/completions", "/decisions"):
             self._answer(path, json.loads(content), key)
             return
         with self.server.lock:
-            faults = self.server.script.other.get(f"{self.command} {path.strip('/').split('/')[0]}", [])
+            parts = path.strip("/").split("/")
+            other = self.server.script.other
+            faults = other.get(f"{self.command} {parts[-1]}") or other.get(f"{self.command} {parts[0]}")
             fault = faults.pop(0) if faults else None
-        if fault and fault != "lost":
+        if fault and fault not in ("lost", "held"):
             self._fail(fault)
             return
         try:
@@ -441,7 +616,9 @@ class Handler(BaseHTTPRequestHandler):
         except KeyError:
             self._send(404, {"error": {"code": "not_found", "type": "invalid_request_error", "message": f"no {path}"}})
             return
-        if fault:
+        if fault == "held":
+            self._gone(STALL)
+        elif fault:
             self._reset()
         else:
             self._send(200, done)
@@ -456,13 +633,37 @@ class Handler(BaseHTTPRequestHandler):
             self._send(*_refusal(fault, "", ""))
 
     def _other(self, path: str, query: dict[str, list[str]], content: bytes) -> Any:
-        """Files and batches."""
+        """Files, batches and jobs."""
         server = self.server
+        jobs = ["fine_tuning", "jobs"]
         match [self.command, *path.strip("/").split("/")]:
             case ["POST", "files"]:
                 fields = _form(self.headers["Content-Type"], content)
                 server.record.uploads += 1
-                return server.file(server.keep(fields["purpose"].decode(), fields["file"]))
+                return server.file(server.keep(fields["purpose"].decode(), fields["file"], fields.get("filename", b"").decode()))
+            case ["GET", "files"]:
+                wanted = query.get("purpose", [""])[0]
+                return _page([server.file(each) for each, (purpose, _) in reversed(server.files.items()) if wanted in ("", purpose)], query)
+            case ["GET", "models"]:
+                told = {"object": "model", "created": 1, "owned_by": "vllm" if server.is_vllm else "system"}
+                return {"object": "list", "data": [{"id": each, **told} for each in server.models]}
+            case ["POST", "tokenize"] if server.is_vllm:
+                text = json.loads(content)["prompt"]
+                tokens = [*map(_token_id, text)] if server.splits_numbers and text.isdigit() else [_token_id(text)]
+                server.words[tokens[0]] = text
+                return {"count": len(tokens), "max_model_len": 4096, "tokens": tokens}
+            case ["POST", *path_] if path_ == jobs:
+                return server.job(server.make_job(json.loads(content))["id"])
+            case ["GET", *path_] if path_ == jobs:
+                return _page([server.job(each) for each in reversed(server.jobs)], query)
+            case ["GET", "fine_tuning", "jobs", job_id]:
+                return server.job(job_id)
+            case ["GET", "fine_tuning", "jobs", job_id, "events"]:
+                return _page(server.events(job_id), query)
+            case ["GET", "fine_tuning", "jobs", job_id, "checkpoints"]:
+                return _page(server.checkpoints(job_id), query)
+            case ["POST", "fine_tuning", "jobs", job_id, "cancel"]:
+                return server.cancel_job(job_id)
             case ["GET", "files", file_id, "content"]:
                 return server.files[file_id][1]
             case ["GET", "files", file_id]:
@@ -473,12 +674,7 @@ class Handler(BaseHTTPRequestHandler):
             case ["POST", "batches"]:
                 return server.batch(server.make_batch(json.loads(content))["id"])
             case ["GET", "batches"]:
-                newest = list(reversed(server.batches))
-                after = query.get("after", [""])[0]
-                start = newest.index(after) + 1 if after else 0
-                limit = int(query.get("limit", ["20"])[0])
-                page = newest[start : start + limit]
-                return {"object": "list", "data": [server.batch(each) for each in page], "has_more": start + limit < len(newest)}
+                return _page([server.batch(each) for each in reversed(server.batches)], query)
             case ["GET", "batches", batch_id]:
                 return server.batch(batch_id)
             case ["POST", "batches", batch_id, "cancel"]:
@@ -488,7 +684,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, path: str, body: dict[str, Any], key: str) -> None:
         server = self.server
-        given = body["messages"] if path == "/chat/completions" else body["input"]
+        given = body["prompt"] if path == "/completions" else body["messages"] if path == "/chat/completions" else body["input"]
         text = given if isinstance(given, str) else _text(given[-1]["content"])
         asked = server.meet(path, text, {name.lower(): value for name, value in self.headers.items()}, body)
         kind, _, argument = (asked.fault or "").partition(":")
@@ -505,6 +701,8 @@ class Handler(BaseHTTPRequestHandler):
                 self._reset()
             elif kind in ("drop", "cut", "html", "empty"):
                 self._broken(kind, self._made(path, body, None))
+            elif path == "/decisions" and not all(each.get("instructions") and len(each["choices"]) > 1 for each in body["questions"]):
+                self._send(*_refusal("400", text, key))
             elif kind in PAID or not kind:
                 made = self._made(path, body, kind or None)
                 with server.lock:
@@ -520,6 +718,8 @@ class Handler(BaseHTTPRequestHandler):
                 server.record.now -= 1
 
     def _made(self, path: str, body: dict[str, Any], fault: str | None) -> dict[str, Any]:
+        if path == "/completions":
+            return self.server.said(body, body["prompt"], fault)
         return self.server.chat(body, fault) if path == "/chat/completions" else self.server.decision(body, fault)
 
     # How it is sent
@@ -579,6 +779,42 @@ def _text(content: Any) -> str:
     return content if isinstance(content, str) else "".join(each["text"] for each in content)
 
 
+def _page(listed: list[dict[str, Any]], query: dict[str, list[str]]) -> dict[str, Any]:
+    """A part of a list, as it is asked for."""
+    after = query.get("after", [""])[0]
+    start = [each["id"] for each in listed].index(after) + 1 if after else 0
+    limit = int(query.get("limit", ["20"])[0])
+    return {"object": "list", "data": listed[start : start + limit], "has_more": start + limit < len(listed)}
+
+
+def _token_id(label: str) -> int:
+    """Any number, the same for the same text."""
+    return int(digest(label)[:7], 16)
+
+
+def learned(chats: Sequence[Sequence[Mapping[str, Any]]]) -> Labeler:
+    """What was seen with each word, and a prompt that was seen as a whole: what a model of labels might have learned."""
+    whole: dict[str, Counter[str]] = {}
+    words: dict[str, Counter[str]] = {}
+    every: Counter[str] = Counter()
+    for *_, asked, answer in chats:
+        label = answer["content"]
+        whole.setdefault(asked["content"], Counter())[label] += 1
+        every[label] += 1
+        for word in set(asked["content"].split()):
+            words.setdefault(word, Counter())[label] += 1
+
+    def say(prompt: str) -> dict[str, float]:
+        weights: dict[str, float] = {}
+        by_word = [(words.get(word, Counter()), 0.2) for word in sorted(set(prompt.split()))]
+        for counts, weight in [(every, 0.5), *by_word, (whole.get(prompt, Counter()), 9)]:
+            for label, count in counts.items():
+                weights[label] = weights.get(label, 0.0) + weight * count / counts.total()
+        return {label: weight / sum(weights.values()) for label, weight in weights.items()}
+
+    return say
+
+
 def _logprob(token: str, yes: float) -> dict[str, Any]:
     """A token with its alternatives: at the answer `yes` and `no`, elsewhere none."""
     word = token.casefold()
@@ -621,8 +857,10 @@ def _form(kind: str, content: bytes) -> dict[str, bytes]:
     fields: dict[str, bytes] = {}
     for part in content.split(boundary)[1:-1]:
         head, _, value = part.partition(b"\r\n\r\n")
-        if found := re.search(rb'name="([^"]+)"', head):
+        if found := re.search(rb'[; ]name="([^"]+)"', head):
             fields[found[1].decode()] = value.removesuffix(b"\r\n")
+        if found := re.search(rb'filename="([^"]+)"', head):
+            fields["filename"] = found[1]
     return fields
 
 
@@ -657,6 +895,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--key", default=KEY)
     parser.add_argument("--latency", type=float, default=0.0, help="seconds")
     parser.add_argument("--batch-seconds", type=float, default=0.0)
+    parser.add_argument("--file-seconds", type=float, default=0.0)
+    parser.add_argument("--job-seconds", type=float, default=0.0)
     parser.add_argument("--rule", default="tests.openai_server:by_hash", help="module:function, from a text to the probability of yes")
     parser.add_argument("--share", action="append", default=[], metavar="FAULT=SHARE", help=f"faults: {', '.join(FAULTS)}")
     given = parser.parse_args(arguments)
@@ -668,6 +908,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         script=Script(share=shares),
         latency=given.latency,
         batch_seconds=given.batch_seconds,
+        file_seconds=given.file_seconds,
+        job_seconds=given.job_seconds,
         key=given.key,
         keeps_bodies=False,
     )

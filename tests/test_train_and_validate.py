@@ -142,7 +142,10 @@ def test_what_is_missing_is_said_with_what_to_do(trained: Path, tmp_path: Path):
     )
     assert "candidates_train.parquet is missing: make it with beepgpt prepare" in refused("train", tmp_path / "chats")[1]
     assert "is no trained model (model.json is missing)" in refused("validate", trained / "set", "--model", tmp_path)[1]
-    assert refused("train", trained / "set", "--model", "oracle") == (2, "--model oracle: local or text is expected")
+    assert refused("train", trained / "set", "--model", "oracle") == (
+        2,
+        "--model oracle: local, text, openai:NAME, served:NAME or export is expected",
+    )
 
 
 def test_a_file_that_is_no_table_is_said_to_be_none(tmp_path: Path):
@@ -151,3 +154,23 @@ def test_a_file_that_is_no_table_is_said_to_be_none(tmp_path: Path):
 
     with pytest.raises(BadTable, match=r"table\.parquet is no table of candidates"):
         read_examples(tmp_path / "table.parquet")
+
+
+def test_a_row_and_a_text_are_asked_about(trained: Path):
+    """A local model is lent the facts of a row for a text, and says so; one of text needs none."""
+    local, text = (trained / "set" / "models" / kind for kind in ("local", "text"))
+    row = beep("predict", "--model", local, "--row", 3).stdout
+    lent = json.loads(beep("predict", "--model", local, "--text", "Who knows the build?", "--json").stdout)
+    own = json.loads(beep("predict", "--model", text, "--text", "Who knows the build?", "--json").stdout)
+
+    assert HOSTILE in row
+    assert re.search(r"^expected  (\d+|nil|other)$", row, re.MULTILINE)
+    assert re.search(r"^answer    (\d+|nil|other)  \(", row, re.MULTILINE)
+    assert len(re.findall(r"0\.\d{4}\s*$", row, re.MULTILINE)) == 5
+    assert lent["prompt"] == own["prompt"] == "Who knows the build?\n\n###\n\n"
+    assert "those of that moment" in lent["facts"]
+    assert "facts" not in own
+    assert refused("predict", "--model", local) == (
+        2,
+        "--row N or --text TEXT is expected: a row of the validation file, or a conversation of your own",
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import version
@@ -16,12 +16,17 @@ from skops.io.exceptions import UntrustedTypesFoundException
 
 from training.predictions import Model
 from training.ranking import Ranker, ranker_from
+from training.remote import labels_in
 from training.text import TextModel, text_model_from
 
 FORMAT = 1
 CARD = "model.json"
 PARTS = "model.skops"
+LABELS = "labels.json"
+REMOTE = "remote"
+"""The kind of a model that a server has: its folder holds who has which label, and how it is asked."""
 LIBRARIES = ("beepgpt", "lightgbm", "numpy", "scikit-learn", "skops")
+REMOTE_LIBRARIES = ("beepgpt", "openai")
 
 KINDS: Mapping[str, Callable[[dict[str, Any]], Model]] = {"local": ranker_from, "text": text_model_from}
 TRUSTED: Mapping[str, frozenset[str]] = {
@@ -48,19 +53,38 @@ class Trained:
 
 def save_model(folder: Path, model: Ranker | TextModel, told: Mapping[str, Any], manifest: bytes) -> dict[str, Any]:
     """Writes a model's folder, the card at last: a folder with a card is whole. `manifest`: the training set's."""
+    kind = "local" if isinstance(model, Ranker) else "text"
+    return _save(folder, kind, manifest, model.labels, told, {PARTS: skops.io.dumps(model.state())}, LIBRARIES)
+
+
+def save_remote(folder: Path, labels: bytes, told: Mapping[str, Any], manifest: bytes) -> dict[str, Any]:
+    """The same for a model that a server has. `labels`: the training set's labels.json; `told["remote"]`: how it is asked."""
+    people = list(labels_in(orjson.loads(labels)).values())
+    return _save(folder, REMOTE, manifest, people, told, {LABELS: labels}, REMOTE_LIBRARIES)
+
+
+def _save(
+    folder: Path,
+    kind: str,
+    manifest: bytes,
+    labels: list[str] | None,
+    told: Mapping[str, Any],
+    files: Mapping[str, bytes],
+    libraries: Sequence[str],
+) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     card_path = folder / CARD
     card_path.unlink(missing_ok=True)
-    parts: bytes = skops.io.dumps(model.state())
-    (folder / PARTS).write_bytes(parts)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
     card = {
         "format": FORMAT,
-        "kind": "local" if isinstance(model, Ranker) else "text",
+        "kind": kind,
         "manifest": hash_of(manifest),
-        "labels": model.labels,
+        "labels": labels,
         **told,
-        "versions": {"python": platform.python_version(), **{library: version(library) for library in LIBRARIES}},
-        "files": {PARTS: hash_of(parts)},
+        "versions": {"python": platform.python_version(), **{library: version(library) for library in libraries}},
+        "files": {name: hash_of(content) for name, content in files.items()},
     }
     part = card_path.with_suffix(".part")
     part.write_bytes(orjson.dumps(card, option=orjson.OPT_INDENT_2) + b"\n")
@@ -68,21 +92,30 @@ def save_model(folder: Path, model: Ranker | TextModel, told: Mapping[str, Any],
     return card
 
 
-def load_model(folder: Path) -> Trained:
-    """A model from its folder."""
+def read_card(folder: Path) -> dict[str, Any]:
+    """What is told of a model, once its files are found to be those that were written. Raises BadModel."""
     try:
-        card = orjson.loads((folder / CARD).read_bytes())
-        parts = (folder / PARTS).read_bytes()
+        card: dict[str, Any] = orjson.loads((folder / CARD).read_bytes())
+        if card.get("format") != FORMAT or card.get("kind") not in (*KINDS, REMOTE):
+            raise BadModel(f"{folder}: was trained by another version of beepgpt: train it again")
+        for name, told in card["files"].items():
+            if told != hash_of((folder / name).read_bytes()):
+                raise BadModel(f"{folder}: {name} is not the file that was trained: train it again")
     except FileNotFoundError as error:
         raise BadModel(
             f"{folder}: is no trained model ({Path(error.filename).name} is missing): beepgpt train DIR --to {folder}"
         ) from error
     except (orjson.JSONDecodeError, NotADirectoryError) as error:
         raise BadModel(f"{folder}: is no trained model ({CARD} can't be read): train it again") from error
-    if card.get("format") != FORMAT or card.get("kind") not in KINDS:
-        raise BadModel(f"{folder}: was trained by another version of beepgpt: train it again")
-    if card["files"].get(PARTS) != hash_of(parts):
-        raise BadModel(f"{folder}: {PARTS} is not the file that was trained: train it again")
+    return card
+
+
+def load_model(folder: Path) -> Trained:
+    """A model that is in its folder; one that a server has is opened by commands/models.py."""
+    card = read_card(folder)
+    if card["kind"] == REMOTE:
+        raise BadModel(f"{folder}: a server has this model, and here one is needed that runs on this machine: beepgpt train --model local")
+    parts = (folder / PARTS).read_bytes()
     kind = card["kind"]
     trained_with = card["versions"]["scikit-learn"]
     if kind in WITH_SKLEARN and trained_with != version("scikit-learn"):
