@@ -13,7 +13,7 @@ from bytewax.outputs import Sink
 from bytewax.testing import TestingSink, TestingSource
 from bytewax.visualize import to_mermaid
 
-from commands import audit, dead_letters, demo, examples, ingest, label, prepare, review, score, topics, train, validate
+from commands import audit, dead_letters, demo, examples, ingest, label, outcomes, prepare, review, score, topics, train, validate
 from commands.common import BadCommand
 from commands.labeling import RunStopped
 from commands.running import cluster_flow, flow_of
@@ -62,7 +62,7 @@ COMMANDS = (
     *(examples.examples, label.label, review.review),
     *(prepare.prepare, train.train, validate.validate),
     *(topics.topics, ingest.ingest, dead_letters.dead_letters),
-    score.score,
+    *(score.score, outcomes.outcomes),
     *(audit.audit, demo.demo),
 )
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from bytewax.testing import TestingSink, TestingSource, run_main
 from commands.common import BadCommand
 from commands.scoring import CARD, WatchedModel, flow_of
 from connectors.tokenizer import load_encoding
-from connectors.workspace_maker import Plan, live_records
 from conversations.account import Account, sum_of
 from conversations.outcomes import Lately, Said
 from conversations.points import Ended, Told
@@ -28,14 +26,10 @@ from conversations.shard import OtherState
 from dataflows.examples import Chunk, Following
 from dataflows.scoring import Asker, CannotScore, InPlace, Pooled, ScorePoints, Scoring, check
 from tests.histories import Record
-from tests.support import NOW, at, chunks_of, delete, lines_in, place_of, post, run_of
+from tests.scoring_support import RULES, SPEC, assert_served_as_trained, ranked, save, workspace
+from tests.support import NOW, at, chunks_of, delete, lines_in, post, run_of
 from training.metrics import Bootstrap, hits, outcomes_of
-from training.models import save_model
 from training.points import examples_of
-from training.ranking import Ranker, fit_ranker
-
-RULES = Rules()
-SPEC = RULES.spec
 
 
 @dataclass
@@ -112,11 +106,6 @@ def score(
     made = {name: lines_in(kept[name]) for name in ("predictions", "outcomes", "deletions")}
     decoded = {name: [json.loads(line) for line in of] for name, of in made.items()}
     return Run(**decoded, alerts=kept["alerts"], account=account, lines=[*made["predictions"], *made["outcomes"]])
-
-
-@cache
-def workspace(messages: int = 300, seed: int = 7) -> tuple[bytes, ...]:
-    return tuple(live_records(Plan(seed=seed, messages=messages, channels=4, people=12, days=20)))
 
 
 # What is predicted, and what becomes of it
@@ -336,19 +325,6 @@ def test_figures_of_alerts():
 # A real model
 
 
-@cache
-def ranked() -> tuple[Ranker, tuple[bytes, ...]]:
-    """A small model and the lines of the examples it was fitted on."""
-    lines = tuple(run_of(workspace(900, 5), RULES).examples)
-    ranker, _ = fit_ranker(examples_of([json.loads(line) for line in lines]), rounds=5, threads=1)
-    return ranker, lines
-
-
-def save(folder: Path, **told: Any) -> Path:
-    save_model(folder, ranked()[0], {"spec": SPEC, **told}, b"{}")
-    return folder
-
-
 def test_live_outcomes_are_the_figures_of_validation(tmp_path: Path):
     """hit@1 and hit@5 of a run over history are what `validate` computes on the same points, exactly."""
     model = WatchedModel(save(tmp_path / "model"), SPEC)
@@ -405,12 +381,4 @@ def test_a_model_of_other_examples_is_refused(tmp_path: Path):
 def test_every_example_is_scored_with_its_own_words():
     """Law 5 on a made-up workspace's stream, through the whole flow: all that an example says, its prediction says."""
     run = score(workspace(), ByPlace(), with_candidates=True)
-    scored = {(conversation, each["prompt_ts"]): each for each in run.predictions for conversation in each["conversations"]}
-    examples = [json.loads(line) for line in run_of(workspace(), RULES).examples]
-
-    assert examples
-    for example in examples:
-        prediction = scored[example["conversation"], example["prompt_ts"]]
-        for name in ("spec", "target", "scope", "channel", "speakers", "root_missing", "window", "prompt", "prompt_tokens", "candidates"):
-            assert prediction[name] == example[name]
-        assert place_of(example)[1] == place_at(prediction)
+    assert_served_as_trained(run_of(workspace(), RULES).examples, run.predictions)
