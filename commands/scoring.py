@@ -7,12 +7,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import bytewax.operators as op
 import orjson
@@ -79,6 +79,27 @@ log = logging.getLogger("beepgpt")
 
 
 # The model
+
+
+class RunsModel(Protocol):
+    """What a run needs of a model, wherever it is."""
+
+    @property
+    def name(self) -> str:
+        """By which predictions say whose they are."""
+
+    @property
+    def works_here(self) -> bool:
+        """Whether it is asked in this process."""
+
+    def predict(self, points: Sequence[Mapping[str, Any]]) -> tuple[str, list[Said]]:
+        """As dataflows/scoring.py has it."""
+
+    def validated(self, model: str) -> Mapping[str, float]:
+        """As dataflows/scoring.py has it."""
+
+    def watched(self, every: float) -> AbstractContextManager[None]:
+        """While in there, a newer one is taken up."""
 
 
 class WatchedModel:
@@ -349,7 +370,7 @@ def sinks_of(job: ScoreJob, part: int, parts: int, *, fresh: bool, on_closed: Ca
     return sinks
 
 
-def scoring_of(job: ScoreJob, origin: Origin, model: WatchedModel, **more: Any) -> Scoring:
+def scoring_of(job: ScoreJob, origin: Origin, model: RunsModel, **more: Any) -> Scoring:
     """How the job scores."""
     ours = job.settings.scoring
     asker: Asker = InPlace(model, ours.batch) if model.works_here else Pooled(model, ours.concurrency)
@@ -435,13 +456,18 @@ def check_topic(connection: kafka.Connection, address: kafka.KafkaAddress, spec:
                 )
 
 
-def run_score(job: ScoreJob, command: list[str], alerts: Callable[[Scoring], Sink[Any]] | None = None) -> tuple[dict[str, Any], int]:
-    """A whole run, in one process or several. Returns its report and exit status. `alerts`: who tells people, if anybody does."""
+def run_score(
+    job: ScoreJob, command: list[str], alerts: Callable[[Scoring], Sink[Any]] | None = None, model: RunsModel | None = None
+) -> tuple[dict[str, Any], int]:
+    """A whole run, in one process or several. Returns its report and exit status.
+
+    `alerts`: who tells people, if anybody does; `model`: in the place of the one in the job's folder.
+    """
     began = time.monotonic()
     parts = job.settings.run.workers
     origin = origin_of(job.source, job.include)
     check_job(job, origin)
-    model = WatchedModel(job.model, job.settings.rules.spec)
+    model = model or WatchedModel(job.model, job.settings.rules.spec)
     left_out, told = not_read(origin.export) if origin.export is not None else ({}, [])
     for each in told:
         console.print(each)
@@ -472,7 +498,7 @@ def run_score(job: ScoreJob, command: list[str], alerts: Callable[[Scoring], Sin
 def run_part(
     job: ScoreJob,
     origin: Origin,
-    model: WatchedModel,
+    model: RunsModel,
     part: int,
     parts: int,
     memory: RecoveryFolder | None,
