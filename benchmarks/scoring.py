@@ -27,8 +27,8 @@ from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))  # run as a script, it finds ours beside it, installed or not
+# Run as a script, it finds ours beside it, installed or not; and not the benchmarks that are called like our packages.
+sys.path[:] = [str(ROOT), *(each for each in sys.path if each not in (str(ROOT), str(Path(__file__).parent)))]
 
 from benchmarks import common, training  # noqa: E402
 from benchmarks.kafka_speed import Bench, percentile, say  # noqa: E402

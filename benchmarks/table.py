@@ -287,8 +287,8 @@ def scoring(of: dict[str, Any]) -> str:
     ]
     head = ["model", "points/s", "seconds", "p50 ms", "p90 ms", "p99 ms", "p99 wanted", "predicted / made", "MB"]
     return (
-        "40 channels talk in threads on a real broker on the same cores; 40 candidates a point. Milliseconds go from the release of a point"
-        " to the arrival of its prediction at a consumer. *local*: in the flow's process; *served*: by a server that takes 300 ms an answer."
+        "40 channels talk in threads on a real broker on the same cores; 40 candidates a point. Milliseconds go from a point's release"
+        " to the arrival of its prediction at a consumer. *local*: in the flow's process; *served*: by a server that takes 300 ms."
         "\n\n" + table(head, rows)
     )
 
