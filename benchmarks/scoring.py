@@ -22,9 +22,11 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from http.client import HTTPConnection
 from pathlib import Path
 from statistics import median
 from typing import Any
+from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parents[1]
 # Run as a script, it finds ours beside it, installed or not; and not the benchmarks that are called like our packages.
@@ -267,16 +269,22 @@ class Served:
     works_here = False
 
     def __init__(self, url: str, key: str) -> None:
-        self._url, self._key = url, key
+        self._at, self._key = urlsplit(url), key
+        self._mine = threading.local()
 
     def predict(self, points: Sequence[Mapping[str, Any]]) -> tuple[str, list[Said]]:
-        """One request for each point."""
+        """One request for each point, on a connection that each thread keeps."""
+        if not hasattr(self._mine, "connection"):
+            self._mine.connection = HTTPConnection(self._at.netloc, timeout=30)
+        connection: HTTPConnection = self._mine.connection
+        headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
         for point in points:
             body = {"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": point["prompt"]}], "max_completion_tokens": 1}
-            headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
-            asked = urllib.request.Request(f"{self._url.rstrip('/')}/chat/completions", json.dumps(body).encode(), headers)
-            with urllib.request.urlopen(asked, timeout=30) as answer:
-                json.loads(answer.read())
+            connection.request("POST", f"{self._at.path.rstrip('/')}/chat/completions", json.dumps(body), headers)
+            answer = connection.getresponse()
+            said = answer.read()
+            if answer.status != 200:
+                raise common.Failed(f"the server said {answer.status}: {said[:200]!r}")
         return self.name, [said_of(point["candidates"]["user"]) for point in points]
 
     def validated(self, model: str) -> Mapping[str, float]:
