@@ -408,7 +408,7 @@ class Channel:
         opened: list[Open] = []
         for conversation in conversations:
             made.account.count("points")
-            window = tuple(kept.message for kept in conversation.window)
+            window = tuple([kept.message for kept in conversation.window])
             if is_withheld(window):
                 made.account.count("withheld")
             elif is_empty(window):

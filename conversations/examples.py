@@ -53,19 +53,16 @@ class Point:
     def prompt_of(self, encoding: Encoding, max_tokens: int) -> Prompt:
         """The prompt, built when it is first asked for: a point that is superseded needs none."""
         if self.prompt is None:
-            units = []
             for message in self.window:
-                text = message.text or ""
                 if message.tokens < 0:
-                    message.tokens = unit_tokens(text, encoding)
-                units.append((text, message.tokens))
-            self.prompt = build_prompt(units, encoding, max_tokens)
+                    message.tokens = unit_tokens(message.text or "", encoding)
+            self.prompt = build_prompt([(message.text or "", message.tokens) for message in self.window], encoding, max_tokens)
         return self.prompt
 
 
 def is_withheld(window: Sequence[Message]) -> bool:
     """Whether a window holds text that nobody knew yet."""
-    return any(message.text is None for message in window)
+    return None in [message.text for message in window]
 
 
 def is_empty(window: Sequence[Message]) -> bool:

@@ -10,7 +10,7 @@ from zlib import crc32
 
 from conversations.account import Account
 from conversations.channel import FOREVER, Channel, Made
-from conversations.events import Event, Heartbeat, Ignored, Parsed, Reject, parse
+from conversations.events import Event, Heartbeat, Ignored, Parsed, Reject, channels_in, parse
 from conversations.order import Order
 from conversations.points import Deleted, Ended, Telling, Told
 from conversations.rules import Rules
@@ -29,14 +29,21 @@ def shard_of(channel: str) -> str:
     >>> shard_of("C024BE91L")
     'shard-01'
     """
-    return SHARDS[crc32(channel.encode()) % len(SHARDS)]
+    return shard_of_bytes(channel.encode())
+
+
+def shard_of_bytes(name: bytes) -> str:
+    """The same of a channel's name in UTF-8."""
+    return SHARDS[crc32(name) % len(SHARDS)]
 
 
 def shard_of_parsed(parsed: Parsed) -> str:
-    """Where a record is counted: with its channel, or, if it has none, by its bytes."""
+    """Where a record is counted: with its channel; if it has none, with the first that it seems to name, or else by its bytes."""
     if isinstance(parsed, Heartbeat):
         raise TypeError("a heartbeat is for every shard")
-    return shard_of(parsed.channel) if parsed.channel is not None else SHARDS[crc32(parsed.record) % len(SHARDS)]
+    if parsed.channel is not None:
+        return shard_of(parsed.channel)
+    return shard_of_bytes(next(iter(channels_in(parsed.record)), parsed.record))
 
 
 class OtherState(Exception):

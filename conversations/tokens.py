@@ -10,6 +10,9 @@ from typing import NamedTuple, Protocol
 SEPARATOR = "\n\n"
 SUFFIX = "\n\n###\n\n"
 
+HIDDEN = ("", "###")
+"""Cleaned texts that no prompt shows: nothing, and what would look like the prompt's end."""
+
 ADDS_UP = frozenset({"cl100k_base", "o200k_base"})
 """Encodings in which the counts of `text + SEPARATOR` add up (measured: FACTS of the encodings' split patterns): line breaks end
 a piece, and the next piece starts with what is no white space. One exception is looked for in `_merges`."""
@@ -37,8 +40,8 @@ class Prompt(NamedTuple):
 
 
 def is_shown(cleaned: str) -> bool:
-    """Whether a message stands in a prompt: a lone `###` would look like the prompt's end."""
-    return cleaned not in ("", "###")
+    """Whether a message stands in a prompt."""
+    return cleaned not in HIDDEN
 
 
 def unit_tokens(cleaned: str, encoding: Encoding) -> int:
@@ -58,9 +61,9 @@ def build_prompt(messages: Sequence[tuple[str, int]], encoding: Encoding, max_to
     The oldest are dropped until it fits; a single longer one keeps its beginning, cut at a whole character.
     """
     end = end_tokens(encoding)
-    shown = [unit for unit in messages if is_shown(unit[0])]
+    shown = [unit for unit in messages if unit[0] not in HIDDEN]
     while shown:
-        prompt = SEPARATOR.join(text for text, _ in shown) + SUFFIX
+        prompt = SEPARATOR.join([text for text, _ in shown]) + SUFFIX
         count = _count(prompt, shown, end, encoding)
         if count <= max_tokens:
             return Prompt(prompt, count, len(shown))
@@ -71,7 +74,7 @@ def build_prompt(messages: Sequence[tuple[str, int]], encoding: Encoding, max_to
 
 
 def _count(prompt: str, shown: Sequence[tuple[str, int]], end: int, encoding: Encoding) -> int:
-    if encoding.name not in ADDS_UP or any(_merges(one[0], after[0]) for one, after in pairwise(shown)):
+    if encoding.name not in ADDS_UP or ("\n/" in prompt and any(_merges(one[0], after[0]) for one, after in pairwise(shown))):
         return len(encoding.encode_ordinary(prompt))
     return sum([tokens for _, tokens in shown]) + end
 

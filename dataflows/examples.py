@@ -17,7 +17,7 @@ from bytewax.outputs import DynamicSink, Sink, StatelessSinkPartition
 from conversations.account import Account
 from conversations.events import Heartbeat, Parsed, Reject, parse
 from conversations.rules import Rules
-from conversations.shard import SHARDS, Shard, shard_of, shard_of_parsed
+from conversations.shard import SHARDS, Shard, shard_of_bytes, shard_of_parsed
 from conversations.tokens import Encoding
 
 
@@ -192,7 +192,7 @@ def only(step_id: str, made: KeyedStream[Tagged], kind: str) -> KeyedStream[list
 def by_shard(batch: Iterable[Chunk], following: Following) -> Iterable[tuple[str, list[Placed]]]:
     """Records parsed and put with their channel's shard, in order; a heartbeat goes to every shard."""
     grouped: dict[str, list[Placed]] = {shard: [] for shard in following.shards}
-    wanted = None if len(grouped) == len(SHARDS) else (lambda channel: shard_of(channel) in grouped)
+    wanted = None if len(grouped) == len(SHARDS) else (lambda channel: shard_of_bytes(channel) in grouped)
     for partition, first, values in batch:
         if not values:
             for records in grouped.values():
@@ -208,7 +208,7 @@ def by_shard(batch: Iterable[Chunk], following: Following) -> Iterable[tuple[str
 
 
 def placed_of(
-    partition: str, first: int, values: list[Any], following: Following, wanted: Callable[[str], bool] | None
+    partition: str, first: int, values: list[Any], following: Following, wanted: Callable[[bytes], bool] | None
 ) -> Iterable[tuple[str, str, bytes | None, Parsed]]:
     """A chunk's records, parsed, each with its place, without those that name a channel that isn't `wanted`."""
     rules, now = following.rules, following.now

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from connectors.workspace_maker import BROKEN_KINDS, broken_record
 from conversations.events import DELETE, EDIT, ONE_DAY, POST, REACT, Event, Heartbeat, Ignored, Parsed, Reject, micros, parse, ts_text
+from conversations.shard import SHARDS, shard_of_bytes, shard_of_parsed
 
 T = 1_690_360_253_041_239
 NOW = T + 1_000_000
@@ -264,11 +267,37 @@ def test_any_bytes(record: bytes):
     assert_one_of_four(record)
 
 
+def is_of(shards: Collection[str | None], channel: bytes) -> bool:
+    return shard_of_bytes(channel) in shards
+
+
 def assert_has_one_home(record: bytes, found: Parsed):
-    """Who wants none but some channels gets what others don't, and all get what names no channel: so each record is one process's."""
-    channel = None if isinstance(found, Heartbeat) else found.channel
-    for wanted in (lambda name: name == channel, lambda name: name != channel):
-        assert parse(record, NOW, wanted=wanted) == (found if channel is None or wanted(channel) else None)
+    """Of processes that share the shards, exactly one counts a record, however little of it the others looked at; all see a heartbeat."""
+    home = None if isinstance(found, Heartbeat) else shard_of_parsed(found)
+    for some in ({SHARDS[0]}, {home}, set(SHARDS) - {home}, set(SHARDS[::2]), set(SHARDS[1::2])):
+        got = parse(record, NOW, wanted=partial(is_of, some))
+        if home is None or home in some:
+            assert got == found
+        else:
+            assert got is None or shard_of_parsed(got) == home
+
+
+def test_a_record_that_seems_to_name_a_channel_is_counted_once():
+    """Channels where none is expected, written as nobody writes them, or in what is no JSON."""
+    for record in (
+        b'{"type":"message","\\u0063hannel":"C1","user":"U1","text":"hi","ts":"%s","item":{"channel":"C2"}}' % TS.encode(),
+        b'{"type":"message","channel":"\\u0043\\u0031","user":"U1","text":"hi","ts":"%s","item":{"channel":"C2"}}' % TS.encode(),
+        b'{"type":"message","channel":"C\\/1","user":"U1","text":"hi","ts":"%s","channel_id":{"channel" : "C2"}}' % TS.encode(),
+        b'{"type":"message","channel":"C1","channel":"C2","user":"U1","text":"hi","ts":"%s"}' % TS.encode(),
+        b'{"type":"heartbeat","at":"%s","channel":"C1"}' % TS.encode(),
+        b'{"type":"heart\\u0062eat","at":"%s","channel":"C1"}' % TS.encode(),
+        b'{"type":"team_join","user":{"channel":"C1"},"more":{"channel":"C2"}}',
+        b'{"type":"message","channel":"C1","user":["channel"],"ts":"%s"' % TS.encode(),
+        b'"channel":"C1\\" "channel":"C2"',
+        b'{"channel":"C1","text":"\xff"}',
+        b'{"type":"message","channel":null,"item":{"channel":"C1"}}',
+    ):
+        assert_has_one_home(record, parse(record, NOW))
 
 
 names = st.sampled_from([*MESSAGE, *CHANGED, *REACTION]) | st.text(max_size=5)
