@@ -6,8 +6,8 @@ WORKDIR /src
 RUN python -m venv --without-pip /opt/beepgpt
 
 # What we use comes first: it changes less often than we do. Hashes say what is installed.
-COPY requirements.lock requirements-dev.lock ./
-RUN python -m pip --python /opt/beepgpt/bin/python install --require-hashes --only-binary :all: --requirement requirements.lock \
+COPY requirements-training.lock requirements-dev.lock ./
+RUN python -m pip --python /opt/beepgpt/bin/python install --require-hashes --only-binary :all: --requirement requirements-training.lock \
     && sed -n '/^setuptools==/,/[^\\]$/p' requirements-dev.lock > build.lock \
     && python -m pip install --require-hashes --only-binary :all: --requirement build.lock
 
@@ -31,7 +31,9 @@ RUN /opt/beepgpt/bin/python -c "from connectors.tokenizer import load_encoding a
 FROM python:3.12.13-slim-trixie
 
 ENV PATH=/opt/beepgpt/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 TIKTOKEN_CACHE_DIR=/opt/beepgpt/tiktoken
-RUN python -m pip uninstall --yes pip \
+# LightGBM, which `beepgpt score` needs for a local model, is linked to the system's OpenMP.
+RUN apt-get update && apt-get install --yes --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/* \
+    && python -m pip uninstall --yes pip \
     && useradd --system --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin beepgpt \
     && install --directory --owner beepgpt --group beepgpt /recovery
 COPY --from=build /opt/beepgpt /opt/beepgpt

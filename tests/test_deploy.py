@@ -29,10 +29,12 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.parser import text_string_to_metric_families
 
 from config.settings import read_settings
-from connectors.kafka import Connection, begin_and_end_offsets, describe_topics
+from connectors.kafka import Connection, Message, Writer, begin_and_end_offsets, describe_topics
 from connectors.metrics import ENDS, Figures
 from connectors.workspace_maker import Plan, write_export
 from tests.broker import Broker, free_ports
+from tests.histories import heartbeat, post
+from tests.scoring_support import save
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -42,7 +44,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning
 
 ROOT = Path(__file__).parents[1]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
-WAYS = ("one-pod", "cluster")
+WAYS = ("one-pod", "cluster", "scoring")
+MAKE_EXAMPLES = ("one-pod", "cluster")
 """The ways of running that there are manifests for; each stands on `base`."""
 OURS = "beepgpt"
 PATIENCE = 60
@@ -281,7 +284,9 @@ def test_prometheus_asks_every_process_of_the_flow():
     targets = {each["job_name"]: [one for given in each["static_configs"] for one in given["targets"]] for each in config["scrape_configs"]}
     where = flag(services()["prometheus"]["command"], "--config.file")
 
-    assert targets == {"examples": [f"examples:{port}" for port in range(first, first + workers)]}
+    scored = flag(services()["score"]["command"], "--metrics-port")
+
+    assert targets == {"examples": [f"examples:{port}" for port in range(first, first + workers)], "score": [f"score:{scored}"]}
     assert f"./deploy/prometheus.yml:{where}:ro" in services()["prometheus"]["volumes"]
 
 
@@ -562,7 +567,7 @@ def test_every_command_of_the_compose_file_runs(connection: Connection, export: 
     here = Here(tmp_path, places)
     ours = {name for name, each in services().items() if each["image"].startswith(f"{OURS}:")}
 
-    assert ours == {"topics", "ingest", "examples"}, "a new service is run here, too"
+    assert ours == {"topics", "ingest", "examples", "score"}, "a new service is run here, too"
     here.run(services()["topics"]["command"])
     here.run(services()["topics"]["command"])
     here.run(services()["ingest"]["command"])
@@ -574,10 +579,25 @@ def test_every_command_of_the_compose_file_runs(connection: Connection, export: 
         check_flow(connection, [process], list(range(port, port + workers)), grace, here.said)
     with pytest.raises(AssertionError, match="ended with 1"):
         here.run(flow["healthcheck"]["test"][1:])
+    scores = services()["score"]
+    with stopped_at_the_end([process := Here(tmp_path, {"/model": str(save(tmp_path / "model")), **places}).start(scores["command"])]):
+        check_scoring(connection, process, port, float(scores["stop_grace_period"].removesuffix("s")), here.said)
+
+
+def check_scoring(connection: Connection, flow: subprocess.Popen[bytes], port: int, grace: float, said: Callable[[], str]) -> None:
+    """It gets ready, goes through all that there is, predicts what is said from then on, and stops when it is asked to."""
+    wait_until(lambda: answers(port, "/readyz"), "the flow is ready", said)
+    now = time.time_ns() // 1000
+    with Writer(connection, "slack.events") as writer:
+        writer.send([Message(b"C1", post("C1", now, "ana", "Is it red?").line), Message(b"C1", heartbeat(now + 60_000_000).line)])
+    wait_until(lambda: count(connection, "slack.predictions"), "there is a prediction", said)
+    assert "beepgpt_predictions_total{" in (answers(port, "/metrics") or "")
+    flow.send_signal(signal.SIGTERM)
+    assert flow.wait(grace) == 0, said()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("folder", WAYS)
+@pytest.mark.parametrize("folder", MAKE_EXAMPLES)
 def test_every_command_of_the_manifests_runs(connection: Connection, export: Path, tmp_path: Path, folder: str):
     """The same on Kubernetes: all pods at once, with the variables and files that they would have."""
     settings = base_settings() | {"KAFKA": connection.bootstrap}
@@ -614,3 +634,19 @@ def test_every_command_of_the_manifests_runs(connection: Connection, export: Pat
         ports = list(range(first, first + len(pods) * len(metrics)))
         check_flow(connection, started, ports, pod["terminationGracePeriodSeconds"], lambda: here.said("flow"))
     assert list(recovery.rglob("*.sqlite3"))
+
+
+@pytest.mark.slow
+def test_the_scoring_pod_runs(connection: Connection, tmp_path: Path):
+    """Its command, with the variables that it would have, predicts what is said from its start on."""
+    settings = base_settings() | {"KAFKA": connection.bootstrap}
+    pod_set = of_kind("scoring", "StatefulSet")
+    pod = pod_set["spec"]["template"]["spec"]
+    (flow,) = pod["containers"]
+    (port,) = free_ports(1)
+    (tmp_path / "recovery").mkdir()
+    here = Here(tmp_path, {"/model": str(save(tmp_path / "model")), "/recovery": str(tmp_path / "recovery")})
+    here.run(["beepgpt", "topics", f"kafka://{connection.bootstrap}"])
+    given = environment(flow, "beepgpt-scoring-0", settings) | {"BEEPGPT_RUN__METRICS_PORT": str(port)}
+    with stopped_at_the_end([process := here.start([expanded(each, given) for each in flow["command"]], given)]):
+        check_scoring(connection, process, port, pod["terminationGracePeriodSeconds"], here.said)
