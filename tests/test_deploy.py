@@ -579,8 +579,19 @@ def test_every_command_of_the_compose_file_runs(connection: Connection, export: 
         check_flow(connection, [process], list(range(port, port + workers)), grace, here.said)
     with pytest.raises(AssertionError, match="ended with 1"):
         here.run(flow["healthcheck"]["test"][1:])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_scoring_service_runs(connection: Connection, tmp_path: Path):
+    """The compose file's command predicts what is said from its start on."""
+    (port,) = free_ports(1)
+    (tmp_path / "recovery").mkdir()
+    places = {"kafka:19092": connection.bootstrap, "/recovery": str(tmp_path / "recovery"), "9464": str(port)}
+    here = Here(tmp_path, {"/model": str(save(tmp_path / "trained")), **places})
+    here.run(services()["topics"]["command"])
     scores = services()["score"]
-    with stopped_at_the_end([process := Here(tmp_path, {"/model": str(save(tmp_path / "model")), **places}).start(scores["command"])]):
+    with stopped_at_the_end([process := here.start(scores["command"])]):
         check_scoring(connection, process, port, float(scores["stop_grace_period"].removesuffix("s")), here.said)
 
 
@@ -637,6 +648,7 @@ def test_every_command_of_the_manifests_runs(connection: Connection, export: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_scoring_pod_runs(connection: Connection, tmp_path: Path):
     """Its command, with the variables that it would have, predicts what is said from its start on."""
     settings = base_settings() | {"KAFKA": connection.bootstrap}
@@ -645,7 +657,7 @@ def test_the_scoring_pod_runs(connection: Connection, tmp_path: Path):
     (flow,) = pod["containers"]
     (port,) = free_ports(1)
     (tmp_path / "recovery").mkdir()
-    here = Here(tmp_path, {"/model": str(save(tmp_path / "model")), "/recovery": str(tmp_path / "recovery")})
+    here = Here(tmp_path, {"/model": str(save(tmp_path / "trained")), "/recovery": str(tmp_path / "recovery")})
     here.run(["beepgpt", "topics", f"kafka://{connection.bootstrap}"])
     given = environment(flow, "beepgpt-scoring-0", settings) | {"BEEPGPT_RUN__METRICS_PORT": str(port)}
     with stopped_at_the_end([process := here.start([expanded(each, given) for each in flow["command"]], given)]):

@@ -27,7 +27,7 @@ from dataflows.examples import Chunk, Following
 from dataflows.scoring import Asker, CannotScore, InPlace, Pooled, ScorePoints, Scoring, check
 from tests.histories import Record
 from tests.scoring_support import RULES, SPEC, assert_served_as_trained, ranked, save, workspace
-from tests.support import NOW, at, chunks_of, delete, lines_in, post, run_of
+from tests.support import NOW, at, chunks_of, delete, edit, lines_in, post, run_of
 from training.metrics import Bootstrap, hits, outcomes_of
 from training.points import examples_of
 
@@ -133,13 +133,13 @@ def test_a_root_is_scored_once_and_told_what_became_of_it_in_both_places():
 def test_speakers_of_a_session_and_of_a_thread_are_two_points_where_they_differ():
     """Bo's message was deleted before ana edits: her session has had two speakers, her thread one, and a model is told so."""
     run = run_of(
-        [post("bo", minute=0), post("ana", minute=1), delete(of=0, minute=2), *[]],
+        [post("bo", minute=0), post("ana", minute=1), delete(of=0, minute=2), edit("hello you", of=1, minute=3)],
         Rules(),
         until=at(60),
         telling_since=0,
     )
     assert [(len(each.conversations), json.loads(each.line)["speakers"]) for each in run.told if isinstance(each, Told)] == [
-        (2, 1), (1, 2), (1, 1), (1, 2),
+        (2, 1), (1, 2), (1, 1), (1, 2), (1, 2), (1, 1),
     ]  # fmt: skip
 
 

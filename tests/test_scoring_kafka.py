@@ -129,11 +129,11 @@ def score(topics: Topics, folder: Path, model: Path, predictions: str, outcomes:
     return started(command, folder, topics.settings, port, 1)
 
 
-def live(*said: tuple[str, str], ago: float = 0.0) -> list[Message]:
-    """A root of now in a channel for each who says something, a second after the other, and heartbeats by which they are released."""
-    now = int(time.time() * 1e6) - round(ago * 1e6)
+def live(*said: tuple[str, str]) -> list[Message]:
+    """A root of now for each who says something, a tenth of a second after the other, and the heartbeat by which they are released."""
+    now = int(time.time() * 1e6)
     records = [("C0", histories.post("C0", now + number * SECOND // 10, user, text).line) for number, (user, text) in enumerate(said)]
-    return list(messages_of([*records, (None, heartbeat_at(now + 30 * SECOND))], 1))
+    return list(messages_of([*records, (None, heartbeat_at(now + 11 * SECOND // 2))], 1))
 
 
 def texts(connection: Connection, topic: str) -> list[str]:
@@ -158,11 +158,11 @@ def test_it_starts_warm_and_goes_on_after_a_stop(connection: Connection, tmp_pat
     assert answered["answer"] == ["bo"]
     put(topics, live(("cy", "And now?")))
     with score(topics, tmp_path, model, predictions, outcomes) as run:
-        wait_until(lambda: texts(connection, predictions)[3:] == ["And now?"] * 1, "what was said meanwhile is predicted")
+        wait_until(lambda: texts(connection, predictions)[3:] == ["And now?"] * 2, "what was said meanwhile is predicted")
         assert run.stop() == 0, run.said
     report = report_in(tmp_path / "report.json")
     assert report["does_not_add_up"] == []
-    assert report["account"]["points"]["scored"] == 4
+    assert report["account"]["points"]["scored"] == 5
     assert report["account"]["points"]["before_start"] > 100
 
 
