@@ -63,15 +63,7 @@ def outcomes(
 
 def outcomes_in(source: str, settings: Settings) -> Iterator[dict[str, Any]]:
     """The outcomes that stand in a file or on a topic. Raises BadCommand for what is none."""
-    if is_kafka(source):
-        address = topic_of(source, "SOURCE")
-        records = kafka.records_of(connection_of(settings, address.bootstrap), address.topic)
-        lines = ((f"{address.topic}/{partition}:{record.offset}", record.value) for partition, record in records if record.value)
-    else:
-        path = Path(source)
-        jsonl.check_readable(path)
-        lines = ((f"{path}:{number}", line) for number, line in enumerate(path.open("rb"), start=1) if line.strip())
-    for place, line in lines:
+    for place, line in lines_in(source, settings):
         try:
             body = orjson.loads(line)
         except orjson.JSONDecodeError as error:
@@ -79,6 +71,22 @@ def outcomes_in(source: str, settings: Settings) -> Iterator[dict[str, Any]]:
         if not isinstance(body, dict) or (missing := [name for name in NEEDED if name not in body]):
             raise BadCommand(f"{place}: is no outcome ({missing[0] if isinstance(body, dict) else 'no object'} is missing)")
         yield body
+
+
+def lines_in(source: str, settings: Settings) -> Iterator[tuple[str, bytes]]:
+    """The lines of a file, or the values of a topic, each with its place."""
+    if is_kafka(source):
+        address = topic_of(source, "SOURCE")
+        for partition, record in kafka.records_of(connection_of(settings, address.bootstrap), address.topic):
+            if record.value is not None:
+                yield f"{address.topic}/{partition}:{record.offset}", record.value
+        return
+    path = Path(source)
+    jsonl.check_readable(path)
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield f"{path}:{number}", line
 
 
 def print_outcomes(told: Mapping[str, Any], promised: Mapping[str, Mapping[str, float]]) -> None:

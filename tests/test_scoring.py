@@ -17,8 +17,10 @@ from bytewax.testing import TestingSink, TestingSource, run_main
 
 from commands.common import BadCommand
 from commands.scoring import CARD, WatchedModel, flow_of
+from connectors.slack_export import Reject, open_export, read_days
 from connectors.tokenizer import load_encoding
 from conversations.account import Account, sum_of
+from conversations.export import records_of
 from conversations.outcomes import Lately, Said
 from conversations.points import Ended, Told
 from conversations.rules import MINUTE, Rules
@@ -382,3 +384,17 @@ def test_every_example_is_scored_with_its_own_words():
     """Law 5 on a made-up workspace's stream, through the whole flow: all that an example says, its prediction says."""
     run = score(workspace(), ByPlace(), with_candidates=True)
     assert_served_as_trained(run_of(workspace(), RULES).examples, run.predictions)
+
+
+@pytest.mark.realdata
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_law_5_on_a_real_workspace(shared: Path):
+    """dd2030: every example of it is among the points that were told, with the same words and facts."""
+    export = open_export(shared / "data" / "dd2030.zip")
+    days = ((channel, [day for day in read_days(export, channel) if not isinstance(day, Reject)]) for channel in export.channels)
+    records = [record for channel, each in days for record in records_of(channel.id, each)]
+    run = run_of(records, RULES, telling_since=0)
+
+    assert len(run.examples) > 1_000
+    assert_served_as_trained(run.examples, [json.loads(each.line) for each in run.told if isinstance(each, Told)])
