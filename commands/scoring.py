@@ -615,7 +615,7 @@ def figures_of(job: ScoreJob, origin: Origin, scoring: Scoring, shards: list[Sha
     )
 
 
-def work_on_part(job: ScoreJob, part: int) -> None:
+def work_on_part(job: ScoreJob, part: int, alerts: Callable[[Scoring], Sink[Any]] | None = None) -> None:
     """A process that another one started: it tells how far it is, and at the end its account."""
     logs.configure(job.settings.run.log_level, job.settings.run.log_format, lambda line: tell({"log": line}))
     stop_with_parent()
@@ -648,7 +648,7 @@ def work_on_part(job: ScoreJob, part: int) -> None:
 
     if origin.address is not None:
         threading.Thread(target=tell_channels, name="channels", daemon=True).start()
-    report = run_part(job, origin, model, part, job.settings.run.workers, memory, told, shards)
+    report = run_part(job, origin, model, part, job.settings.run.workers, memory, told, shards, alerts)
     tell(report | ({} if origin.address is None else {"channels": new_channels()}))
 
 
