@@ -5,15 +5,12 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=igno
 WORKDIR /src
 RUN python -m venv --without-pip /opt/beepgpt
 
-# What we use comes first: it changes less often than we do. Hashes say what is installed. Beside what every command needs, what
-# `ingest slack` does.
-COPY requirements.lock requirements-dev.lock ./
-RUN python -m pip --python /opt/beepgpt/bin/python install --require-hashes --only-binary :all: --requirement requirements.lock \
+# What we use comes first: it changes less often than we do. Hashes say what is installed: what each command needs, training and Slack
+# among them, and labeling apart.
+COPY requirements-image.lock requirements-dev.lock ./
+RUN python -m pip --python /opt/beepgpt/bin/python install --require-hashes --only-binary :all: --requirement requirements-image.lock \
     && sed -n '/^setuptools==/,/[^\\]$/p' requirements-dev.lock > build.lock \
-    && python -m pip install --require-hashes --only-binary :all: --requirement build.lock \
-    && for each in slack-sdk websockets starlette anyio uvicorn click h11; do \
-    sed -n "/^$each==/,/[^\\\\]\$/p" requirements-dev.lock; done > slack.lock \
-    && python -m pip --python /opt/beepgpt/bin/python install --no-deps --require-hashes --only-binary :all: --requirement slack.lock
+    && python -m pip install --require-hashes --only-binary :all: --requirement build.lock
 
 COPY pyproject.toml README.md LICENSE beepgpt.py ./
 COPY commands/ commands/
@@ -35,7 +32,9 @@ RUN /opt/beepgpt/bin/python -c "from connectors.tokenizer import load_encoding a
 FROM python:3.12.13-slim-trixie
 
 ENV PATH=/opt/beepgpt/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 TIKTOKEN_CACHE_DIR=/opt/beepgpt/tiktoken
-RUN python -m pip uninstall --yes pip \
+# LightGBM, which `beepgpt score` needs for a local model, is linked to the system's OpenMP.
+RUN apt-get update && apt-get install --yes --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/* \
+    && python -m pip uninstall --yes pip \
     && useradd --system --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin beepgpt \
     && install --directory --owner beepgpt --group beepgpt /recovery
 COPY --from=build /opt/beepgpt /opt/beepgpt

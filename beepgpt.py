@@ -13,7 +13,22 @@ from bytewax.outputs import Sink
 from bytewax.testing import TestingSink, TestingSource
 from bytewax.visualize import to_mermaid
 
-from commands import audit, dead_letters, demo, examples, ingest, label, predict, prepare, review, topics, train, validate
+from commands import (
+    audit,
+    dead_letters,
+    demo,
+    examples,
+    ingest,
+    label,
+    outcomes,
+    predict,
+    prepare,
+    review,
+    score,
+    topics,
+    train,
+    validate,
+)  # fmt: skip
 from commands.common import BadCommand
 from commands.labeling import RunStopped
 from commands.running import cluster_flow, flow_of
@@ -64,6 +79,7 @@ COMMANDS = (
     *(examples.examples, label.label, review.review),
     *(prepare.prepare, train.train, validate.validate, predict.predict),
     *(topics.topics, ingest.ingest, dead_letters.dead_letters),
+    *(score.score, outcomes.outcomes),
     *(audit.audit, demo.demo),
 )
 

@@ -271,6 +271,28 @@ def labeling(of: dict[str, Any]) -> str:
     )
 
 
+def scoring(of: dict[str, Any]) -> str:
+    """Predictions in real time."""
+    rows = [
+        [
+            name,
+            f"{part['points_per_second']:,}",
+            f"{part['seconds']:,}",
+            *(f"{part['milliseconds'][share]:,.0f}" for share in ("p50", "p90", "p99")),
+            f"{part['target_ms']:,}: {verdict(part['reached'])}",
+            f"{part['predicted']:,} / {part['said']:,}",
+            f"{part['memory_mb']['early']:,.0f}, then {part['memory_mb']['late']:,.0f}",
+        ]
+        for name, part in of["parts"].items()
+    ]
+    head = ["model", "points/s", "seconds", "p50 ms", "p90 ms", "p99 ms", "p99 wanted", "predicted / made", "MB"]
+    return (
+        "40 channels talk in threads on a real broker on the same cores; 40 candidates a point. Milliseconds go from a point's release"
+        " to the arrival of its prediction at a consumer. *local*: in the flow's process; *served*: by a server that takes 300 ms."
+        "\n\n" + table(head, rows)
+    )
+
+
 CHAPTERS = {
     "floor": ("The floor", floor),
     "parts": ("Where the time goes", parts),
@@ -279,6 +301,7 @@ CHAPTERS = {
     "growth": ("Growth", growth),
     "kafka_speed": ("From topic to topic", kafka_speed),
     "labeling": ("Labels by an LLM", labeling),
+    "scoring": ("Scoring in real time", scoring),
     "peers": ("Others, on one small job", peers),
 }
 PLOTS = {"channels": "Events per second and memory by number of channels", "window": "Events per second and memory by length of window"}

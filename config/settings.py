@@ -284,6 +284,23 @@ class Training(BaseModel):
     """USD for a million trained tokens."""
 
 
+class Scoring(BaseModel):
+    """How points are scored as they come: whose turn it is, how long that may take, and who is told."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    deadline: Annotated[Duration, Field(gt=0)]
+    """Microseconds, as all durations."""
+    concurrency: Annotated[Whole, Field(ge=1, le=1000)]
+    batch: Annotated[Whole, Field(ge=1)]
+    people: Annotated[Whole, Field(ge=1)]
+    candidates: bool
+    threshold: Annotated[float | None, Field(gt=0, lt=1), BeforeValidator(none_for_zero)]
+    max_alert_age: Annotated[Duration, Field(gt=0)]
+    clock: Literal["wall", "log"]
+    watch: Annotated[Duration, Field(gt=0)]
+
+
 _SOURCES: ContextVar[tuple[PydanticBaseSettingsSource, ...]] = ContextVar("_SOURCES", default=())
 """What `read_settings` reads; the hook below is a class method, and can't be handed anything."""
 
@@ -301,6 +318,7 @@ class Settings(BaseSettings):
     provider: Provider
     training: Training
     slack: Slack
+    scoring: Scoring
 
     @classmethod
     def settings_customise_sources(

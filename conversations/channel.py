@@ -13,6 +13,7 @@ from conversations.account import Account
 from conversations.events import DELETE, EDIT, POST, Event, ts_text
 from conversations.examples import Message, Point, example_bytes, example_id, is_empty, is_withheld, mark_of, retraction_bytes
 from conversations.people import People
+from conversations.points import Deleted, Ended, Telling, Told, point_bytes, point_id
 from conversations.rules import DAY, Rules
 from conversations.tokens import Encoding
 
@@ -50,15 +51,17 @@ def conversation_id(channel: str, key: int) -> str:
 class Made:
     """What a run of events made, until somebody takes it away."""
 
-    __slots__ = ("account", "examples", "late", "retractions", "since")
+    __slots__ = ("account", "examples", "late", "retractions", "since", "telling")
 
-    def __init__(self, account: Account, since: int = 0) -> None:
+    def __init__(self, account: Account, since: int = 0, telling: Telling | None = None) -> None:
         self.account = account
         self.since = since
         """Examples whose `prompt_ts` is before this time are not written: microseconds."""
         self.examples: list[bytes] = []
         self.retractions: list[bytes] = []
         self.late: list[bytes] = []
+        self.telling = telling
+        """Points as they are made, and what became of them: only where somebody asks, since it takes its time."""
 
 
 class Conversation:
@@ -265,7 +268,7 @@ class Channel:
             if self.rules.horizon is None:
                 self._settle(waiting, clock, made)
             else:
-                made.account.count("censored")
+                self._ends(waiting, "censored", clock, made)
                 self._release(waiting)
 
     # Events
@@ -337,6 +340,8 @@ class Channel:
 
     def _delete(self, event: Event, made: Made) -> None:
         t, ts = event.t, event.ts
+        if made.telling is not None:
+            made.telling.told.append(Deleted(self.id, ts, t))
         kept = self._find(ts, t)
         # Nothing that settled, or was known, before the message was posted can hold it.
         lately = takewhile(lambda example: example.settled_ts > ts, reversed(self.remembered))
@@ -366,7 +371,7 @@ class Channel:
         for conversation in conversations:
             conversation.changed = t
             if conversation.open is not None:
-                made.account.count("superseded")
+                self._ends(conversation.open, "superseded", t, made)
                 self._release(conversation.open)
         if self.rules.target == "next_user":
             self._make_points(t, [conversation for conversation in conversations if conversation.window], made)
@@ -400,6 +405,7 @@ class Channel:
     def _make_points(self, t: int, conversations: list[Conversation], made: Made) -> None:
         """Each window that changed is a point; two equal ones are one, which stands in both conversations."""
         point: Point | None = None
+        opened: list[Open] = []
         for conversation in conversations:
             made.account.count("points")
             window = tuple([kept.message for kept in conversation.window])
@@ -410,14 +416,37 @@ class Channel:
             else:
                 if point is None or point.window != window:
                     point = Point(t, window, self._candidates(t, window))
-                self._open(point, conversation)
+                opened.append(self._open(point, conversation))
+        if made.telling is not None and opened:
+            self._tell(opened, made.telling, made.account)
 
     def _candidates(self, t: int, window: tuple[Message, ...]) -> dict[str, list[object]] | None:
         if not self.rules.candidates:
             return None
         return self.people.candidates(t, [(message.user, message.bot, message.words) for message in window], self.rules.max_candidates)
 
-    def _open(self, point: Point, conversation: Conversation) -> None:
+    def _tell(self, opened: list[Open], telling: Telling, account: Account) -> None:
+        """Tells points as they are made. What examples of two conversations would say in the same words is told once."""
+        if opened[0].t < telling.since:
+            account.count("before_start", len(opened))
+            return
+        told: dict[tuple[object, ...], list[Open]] = {}
+        for each in opened:
+            told.setdefault((each.point, each.speakers, each.root_missing), []).append(each)
+        for first, *others in told.values():
+            point, rules = first.point, self.rules
+            assert point is not None
+            conversations = tuple(conversation_id(self.id, each.conversation.key) for each in (first, *others))
+            identity = point_id(rules, conversations[0], point.t)
+            asked = point.prompt_of(self.encoding, rules.max_prompt_tokens)
+            line = point_bytes(
+                identity, rules, self.id, conversations, point, asked, speakers=first.speakers, root_missing=first.root_missing
+            )
+            telling.told.append(Told(self.id, conversations, point.t, identity, line))
+            account.count("told")
+            account.count("together", len(others))
+
+    def _open(self, point: Point, conversation: Conversation) -> Open:
         newest = conversation.window[-1]
         holds: tuple[Conversation, ...] = (conversation,)
         if not conversation.key & 1:
@@ -433,6 +462,7 @@ class Channel:
         else:
             newest.open = waiting
         self.opens.append(waiting)
+        return waiting
 
     def _note_answer_in_thread(self, root: int, user: str) -> None:
         """The session's point whose newest message is this root has been answered, though elsewhere."""
@@ -444,10 +474,10 @@ class Channel:
     def _answer(self, waiting: Open, t: int, user: str, bot: bool, made: Made) -> None:
         """The conversation's next post: somebody else's answers the open point, the last author's own replaces it."""
         if waiting.point is not None and not bot and user != waiting.point.author:
-            made.account.count("answered")
+            self._ends(waiting, "answered", t, made, t, (user,))
             self._write(waiting, settled_ts=t, answer_ts=t, answer=[user], made=made)
         else:
-            made.account.count("superseded")
+            self._ends(waiting, "superseded", t, made)
         self._release(waiting)
 
     def _settle(self, waiting: Open, settled_ts: int, made: Made) -> None:
@@ -456,21 +486,30 @@ class Channel:
         if self.rules.target != "next_user":
             answer, answer_ts = self._answers_in(waiting)
             if answer:
-                made.account.count("answered")
-                self._write(waiting, settled_ts, settled_ts if answer_ts is None else answer_ts, answer, made)
+                answer_ts = settled_ts if answer_ts is None else answer_ts
+                self._ends(waiting, "answered", settled_ts, made, answer_ts, tuple(answer))
+                self._write(waiting, settled_ts, answer_ts, answer, made)
             elif conversation.last_post > waiting.t:
-                made.account.count("superseded")
+                self._ends(waiting, "superseded", settled_ts, made)
             else:
-                made.account.count("silent")
+                self._ends(waiting, "silent", settled_ts, made)
                 self._write(waiting, settled_ts, None, [], made)
         elif waiting.answered_in_thread:
-            made.account.count("elsewhere")
+            self._ends(waiting, "elsewhere", settled_ts, made)
         elif conversation.key & 1 and not conversation.replied and conversation.key != WHOLE:
-            made.account.count("merged")
+            self._ends(waiting, "merged", settled_ts, made)
         else:
-            made.account.count("silent")
+            self._ends(waiting, "silent", settled_ts, made)
             self._write(waiting, settled_ts, None, [], made)
         self._release(waiting)
+
+    def _ends(self, waiting: Open, how: str, t: int, made: Made, answer_ts: int | None = None, answer: tuple[str, ...] = ()) -> None:
+        """A point is over, one way or the other: it is counted, and told to whoever was told of the point."""
+        made.account.count(how)
+        telling = made.telling
+        if telling is not None and waiting.t >= telling.since:
+            conversation = conversation_id(self.id, waiting.conversation.key)
+            telling.told.append(Ended(self.id, conversation, waiting.t, how, t, answer_ts, answer))
 
     def _answers_in(self, waiting: Open) -> tuple[list[str], int | None]:
         """Who took part or reacted after a point, and when the first of them did; None if nobody knows when."""

@@ -105,13 +105,20 @@ def example_bytes(
         "settled_ts": ts_text(settled_ts),
         "answer_ts": None if answer_ts is None else ts_text(answer_ts),
         "answer": list(answer),
+    }
+    return orjson.dumps(body | shown(point, prompt))
+
+
+def shown(point: Point, prompt: Prompt) -> dict[str, Any]:
+    """What a model is shown of a point, in the words in which examples and scored points have it alike."""
+    body: dict[str, Any] = {
         "window": [{"ts": ts_text(message.ts), "user": message.user} for message in point.window],
         "prompt": prompt.text,
         "prompt_tokens": prompt.tokens,
     }
     if point.candidates is not None:
         body["candidates"] = orjson.Fragment(point.candidates)
-    return orjson.dumps(body)
+    return body
 
 
 def retraction_bytes(identity: str, retracted_ts: int) -> bytes:

@@ -12,6 +12,7 @@ from conversations.account import Account
 from conversations.channel import FOREVER, Channel, Made
 from conversations.events import Event, Heartbeat, Ignored, Parsed, Reject, channels_in, parse
 from conversations.order import Order
+from conversations.points import Deleted, Ended, Telling, Told
 from conversations.rules import Rules
 from conversations.tokens import Encoding
 
@@ -91,13 +92,24 @@ class Followed:
 class Shard:
     """What the engine keeps for one key: channels by id, and the account of all that was read for them."""
 
-    def __init__(self, rules: Rules, encoding: Encoding, *, since: int = 0, until: int | None = None, recoverable: bool = True) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        encoding: Encoding,
+        *,
+        since: int = 0,
+        until: int | None = None,
+        recoverable: bool = True,
+        telling_since: int | None = None,
+    ) -> None:
+        """`telling_since`: points from this time on are told; None: no points are."""
         self.rules = rules
         self.encoding = encoding
         self.since = since
         self.until = until
         self.account = Account()
-        self.made = Made(self.account, since)
+        self.telling_since = telling_since
+        self.made = self._nothing_made()
         self.followed: dict[str, Followed] = {}
         self.heartbeats: dict[str, int] = {}
         """The latest heartbeat of each partition, which holds for channels that are first seen after it, too."""
@@ -156,8 +168,11 @@ class Shard:
 
     def taken(self) -> Made:
         """What was made since the last time it was taken."""
-        made, self.made = self.made, Made(self.account, self.since)
+        made, self.made = self.made, self._nothing_made()
         return made
+
+    def _nothing_made(self) -> Made:
+        return Made(self.account, self.since, None if self.telling_since is None else Telling(self.telling_since))
 
     def account_now(self) -> Account:
         """The account so far, with what is held and what is open."""
@@ -292,12 +307,21 @@ class Run:
         self.late: list[bytes] = []
         self.rejects: list[Reject] = []
         self.account = Account()
+        self.told: list[Told | Ended | Deleted] = []
 
 
-def run_through(records: Iterable[bytes], rules: Rules, encoding: Encoding, *, now: int = FOREVER, until: int | None = None) -> Run:
+def run_through(
+    records: Iterable[bytes],
+    rules: Rules,
+    encoding: Encoding,
+    *,
+    now: int = FOREVER,
+    until: int | None = None,
+    telling_since: int | None = None,
+) -> Run:
     """All of a bounded input through one shard, in a plain loop: the flow without the engine."""
     run = Run()
-    shard = Shard(rules, encoding, until=until, recoverable=False)
+    shard = Shard(rules, encoding, until=until, recoverable=False, telling_since=telling_since)
     for record in records:
         parsed = parse(record, now, bots=rules.bots, edits=rules.edits)
         if isinstance(parsed, Reject):
@@ -308,5 +332,6 @@ def run_through(records: Iterable[bytes], rules: Rules, encoding: Encoding, *, n
     shard.end()
     made = shard.taken()
     run.examples, run.retractions, run.late = made.examples, made.retractions, made.late
+    run.told = made.telling.told if made.telling is not None else []
     run.account.add(shard.account_now())
     return run

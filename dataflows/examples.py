@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -74,7 +75,7 @@ class DeadLetter(NamedTuple):
 
 
 Tagged = tuple[str, list[Any]]
-"""What a shard made of one kind: `examples`, `retractions`, `late`, `rejects`, `account`."""
+"""What a shard made of one kind: `examples`, `retractions`, `late`, `rejects`, `told`, `account`."""
 
 
 class RunHasEnded(Exception):
@@ -109,6 +110,8 @@ class Following:
     shards: Collection[str] = SHARDS
     """The shards that are this process's."""
     recoverable: bool = False
+    telling_since: int | None = None
+    """Points from this time on are told as they are made; None: none are."""
     is_stopping: Callable[[], bool] = lambda: False
     """Whether the input stops without having ended."""
     on_error: Callable[[Exception], None] = lambda error: None
@@ -237,7 +240,12 @@ class FollowChannels(StatefulBatchLogic[list[Placed], Tagged, dict[str, Any] | N
         self._on_error = following.on_error
         self._is_stopped = False
         self._shard = Shard(
-            following.rules, following.encoding, since=following.since, until=following.until, recoverable=following.recoverable
+            following.rules,
+            following.encoding,
+            since=following.since,
+            until=following.until,
+            recoverable=following.recoverable,
+            telling_since=following.telling_since,
         )
         if state is not None:
             self._shard.resume(state)
@@ -283,6 +291,8 @@ class FollowChannels(StatefulBatchLogic[list[Placed], Tagged, dict[str, Any] | N
     def _taken(self, late: list[DeadLetter], rejects: list[DeadLetter]) -> list[Tagged]:
         made = self._shard.taken()
         tagged: list[Tagged] = [("examples", made.examples), ("retractions", made.retractions), ("late", late), ("rejects", rejects)]
+        if made.telling is not None and made.telling.told:
+            tagged.append(("told", [(time.time(), made.telling.told)]))
         return [(kind, lines) for kind, lines in tagged if lines]
 
 

@@ -69,6 +69,7 @@ ORDER_PY = "conversations/order.py"
 TOKENS_PY = "conversations/tokens.py"
 SPLITS_PY = "training/splits.py"
 PREPARE_PY = "training/prepare.py"
+SCORING_PY = "dataflows/scoring.py"
 SPLITS = "tests/test_splits.py"
 
 MUTATIONS = (
@@ -446,6 +447,53 @@ MUTATIONS = (
         PREPARE_PY,
         "tests/test_prepare.py",
         ("retracted=retracted, few_shots=few_shots", "few_shots=few_shots"),
+    ),
+    _m(
+        "a point is told when its answer has come",
+        "law 5",
+        CHANNEL_PY,
+        f"{LAWS}::TestLaw5TrainAsYouServe",
+        ("        if made.telling is not None and opened:\n", "        if made.telling is not None and not self.id:\n"),
+        (
+            "        telling = made.telling\n        if telling is not None and waiting.t",
+            "        telling = made.telling\n        if telling is not None and waiting.point is not None:\n"
+            "            self._tell([waiting], telling, made.account)\n        if telling is not None and waiting.t",
+        ),
+    ),
+    _m(
+        "a scored point has the facts of a day later",
+        "law 5",
+        CHANNEL_PY,
+        f"{LAWS}::TestLaw5TrainAsYouServe",
+        (
+            "            assert point is not None\n            conversations = tuple",
+            "            assert point is not None\n            point = Point(point.t, point.window, self._candidates(point.t + DAY, point.window))\n"
+            "            conversations = tuple",
+        ),
+    ),
+    _m(
+        "a thread's point is scored with its session's speakers",
+        "law 5",
+        CHANNEL_PY,
+        "tests/test_scoring.py",
+        (
+            "            told.setdefault((each.point, each.speakers, each.root_missing), [])",
+            "            told.setdefault((each.point,), [])",
+        ),
+    ),
+    _m(
+        "a prediction that waits when the flow is killed is forgotten",
+        "law 6",
+        SCORING_PY,
+        "tests/test_scoring.py",
+        ('            "lanes": lanes,', '            "lanes": [],'),
+    ),
+    _m(
+        "predictions are joined to the outcomes of other points",
+        "outcomes",
+        SCORING_PY,
+        "tests/test_scoring.py",
+        ("kept.pop((item.conversation, item.prompt_ts), None)", 'kept.pop(next(iter(kept), ("", 0)), None)'),
     ),
 )
 

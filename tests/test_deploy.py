@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -26,15 +25,16 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import promql_parser
 import pytest
 import yaml
-from packaging.requirements import Requirement
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from config.settings import read_settings
-from connectors.kafka import Connection, begin_and_end_offsets, describe_topics
+from connectors.kafka import Connection, Message, Writer, begin_and_end_offsets, describe_topics
 from connectors.metrics import ENDS, Figures
 from connectors.workspace_maker import Plan, write_export
 from tests.broker import Broker, free_ports
+from tests.histories import heartbeat, post
+from tests.scoring_support import save
 from tests.slack_server import Server
 
 with warnings.catch_warnings():
@@ -45,7 +45,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning
 
 ROOT = Path(__file__).parents[1]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
-WAYS = ("one-pod", "cluster")
+WAYS = ("one-pod", "cluster", "scoring")
+MAKE_EXAMPLES = ("one-pod", "cluster")
 """The ways of running that there are manifests for; each stands on `base`."""
 OURS = "beepgpt"
 PATIENCE = 60
@@ -188,18 +189,15 @@ def test_the_manifests_are_valid(folder: str):
         kubernetes_validate.validate(each, kubernetes_validate.latest_version(), strict=True)
 
 
-def test_the_image_has_what_live_slack_needs():
-    """By the Dockerfile's own loop over the lock: all that the extra names, pages apart, and what that needs itself, each by its hash."""
-    (loop,) = re.findall(r"for each in .*?done(?= > slack.lock)", (ROOT / "Dockerfile").read_text("utf-8"), re.DOTALL)
-    lock = subprocess.run(["sh", "-c", loop.replace("\\\n", "")], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+def test_the_image_has_what_its_services_need():
+    """All that the extras for training and for Slack name, each by its hash."""
+    lock = (ROOT / "requirements-image.lock").read_text("utf-8")
     taken = set(re.findall(r"^([\w-]+)==", lock, re.MULTILINE))
-    there = taken | set(re.findall(r"^([\w-]+)==", (ROOT / "requirements.lock").read_text("utf-8"), re.MULTILINE))
-    extra = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]["slack"]
-    named = {re.split("[>=]", each)[0] for each in extra} - {"jinja2"}
-    needed = [Requirement(each) for name in taken for each in metadata.requires(name) or []]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    named = {re.split("[>=]", each)[0] for extra in ("slack", "training") for each in extras[extra]}
 
     assert named <= taken and lock.count("--hash=") >= len(taken)
-    assert {each.name.replace("_", "-") for each in needed if each.marker is None or each.marker.evaluate({"extra": ""})} <= there
+    assert "requirements-image.lock" in (ROOT / "Dockerfile").read_text("utf-8")
 
 
 def test_slack_on_kubernetes_is_the_compose_files_slack():
@@ -313,7 +311,9 @@ def test_prometheus_asks_every_process_of_the_flow():
     targets = {each["job_name"]: [one for given in each["static_configs"] for one in given["targets"]] for each in config["scrape_configs"]}
     where = flag(services()["prometheus"]["command"], "--config.file")
 
-    assert targets == {"examples": [f"examples:{port}" for port in range(first, first + workers)]}
+    scored = flag(services()["score"]["command"], "--metrics-port")
+
+    assert targets == {"examples": [f"examples:{port}" for port in range(first, first + workers)], "score": [f"score:{scored}"]}
     assert f"./deploy/prometheus.yml:{where}:ro" in services()["prometheus"]["volumes"]
 
 
@@ -594,7 +594,7 @@ def test_every_command_of_the_compose_file_runs(connection: Connection, export: 
     here = Here(tmp_path, places)
     ours = {name for name, each in services().items() if each["image"].startswith(f"{OURS}:")}
 
-    assert ours == {"topics", "ingest", "slack", "examples"}, "a new service is run here, too"
+    assert ours == {"topics", "ingest", "slack", "examples", "score"}, "a new service is run here, too"
     here.run(services()["topics"]["command"])
     here.run(services()["topics"]["command"])
     here.run(services()["ingest"]["command"])
@@ -634,7 +634,33 @@ def test_what_slack_says_comes_to_the_compose_files_topic(connection: Connection
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("folder", WAYS)
+@pytest.mark.timeout(300)
+def test_the_scoring_service_runs(connection: Connection, tmp_path: Path):
+    """The compose file's command predicts what is said from its start on."""
+    (port,) = free_ports(1)
+    (tmp_path / "recovery").mkdir()
+    places = {"kafka:19092": connection.bootstrap, "/recovery": str(tmp_path / "recovery"), "9464": str(port)}
+    here = Here(tmp_path, {"/model": str(save(tmp_path / "trained")), **places})
+    here.run(services()["topics"]["command"])
+    scores = services()["score"]
+    with stopped_at_the_end([process := here.start(scores["command"])]):
+        check_scoring(connection, process, port, float(scores["stop_grace_period"].removesuffix("s")), here.said)
+
+
+def check_scoring(connection: Connection, flow: subprocess.Popen[bytes], port: int, grace: float, said: Callable[[], str]) -> None:
+    """It gets ready, goes through all that there is, predicts what is said from then on, and stops when it is asked to."""
+    wait_until(lambda: answers(port, "/readyz"), "the flow is ready", said)
+    now = time.time_ns() // 1000
+    with Writer(connection, "slack.events") as writer:
+        writer.send([Message(b"C1", post("C1", now, "ana", "Is it red?").line), Message(b"C1", heartbeat(now + 60_000_000).line)])
+    wait_until(lambda: count(connection, "slack.predictions"), "there is a prediction", said)
+    assert "beepgpt_predictions_total{" in (answers(port, "/metrics") or "")
+    flow.send_signal(signal.SIGTERM)
+    assert flow.wait(grace) == 0, said()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", MAKE_EXAMPLES)
 def test_every_command_of_the_manifests_runs(connection: Connection, export: Path, tmp_path: Path, folder: str):
     """The same on Kubernetes: all pods at once, with the variables and files that they would have."""
     settings = base_settings() | {"KAFKA": connection.bootstrap}
@@ -671,3 +697,20 @@ def test_every_command_of_the_manifests_runs(connection: Connection, export: Pat
         ports = list(range(first, first + len(pods) * len(metrics)))
         check_flow(connection, started, ports, pod["terminationGracePeriodSeconds"], lambda: here.said("flow"))
     assert list(recovery.rglob("*.sqlite3"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_scoring_pod_runs(connection: Connection, tmp_path: Path):
+    """Its command, with the variables that it would have, predicts what is said from its start on."""
+    settings = base_settings() | {"KAFKA": connection.bootstrap}
+    pod_set = of_kind("scoring", "StatefulSet")
+    pod = pod_set["spec"]["template"]["spec"]
+    (flow,) = pod["containers"]
+    (port,) = free_ports(1)
+    (tmp_path / "recovery").mkdir()
+    here = Here(tmp_path, {"/model": str(save(tmp_path / "trained")), "/recovery": str(tmp_path / "recovery")})
+    here.run(["beepgpt", "topics", f"kafka://{connection.bootstrap}"])
+    given = environment(flow, "beepgpt-scoring-0", settings) | {"BEEPGPT_RUN__METRICS_PORT": str(port)}
+    with stopped_at_the_end([process := here.start([expanded(each, given) for each in flow["command"]], given)]):
+        check_scoring(connection, process, port, pod["terminationGracePeriodSeconds"], here.said)

@@ -1,4 +1,4 @@
-"""The laws of the README, as far as examples reach: 1 to 4, and 6. Each holds for any history, so each is tried on random ones.
+"""The laws of the README, as far as examples reach: 1 to 6. Each holds for any history, so each is tried on random ones.
 
 A law says what a history's examples may depend on. So most properties here have one form: change something that must not matter,
 and look whether anything moved.
@@ -25,6 +25,7 @@ from connectors.workspace_maker import Plan, live_records, unchanged, undisturbe
 from conversations import channel as channel_module
 from conversations.events import POST, REACT, Event, Heartbeat, micros, parse, ts_text
 from conversations.export import records_of
+from conversations.points import Deleted, Ended, Told
 from conversations.rules import Rules
 from conversations.shard import Run, Shard
 from tests.histories import (
@@ -47,6 +48,7 @@ from tests.histories import heartbeat as heartbeat_record
 from tests.oracle import DAY, SECOND
 from tests.support import (
     NOW,
+    OUTCOME,
     Place,
     beep,
     features_of,
@@ -624,6 +626,85 @@ def text_before(changed: dict[str, Any]) -> object:
 
 
 A_FEW = (post("C1", START, "ana"), react("C1", START + 1, START, "bo"), heartbeat_record(START), post("C1", START, "ana", "copy"))
+
+
+class TestLaw5TrainAsYouServe:
+    """For every example there is a scored point with the same conversation, `prompt_ts`, prompt and facts, byte for byte."""
+
+    @patient
+    @given(worlds())
+    def test_every_example_is_a_point_that_was_scored(self, world: tuple[Rules, History]):
+        """All that an example says of its past, the point said, in the same words; and it is told what became of it."""
+        rules, history = world
+        run = run_of(history, rules, until=end_of(history, rules), telling_since=0)
+        points = {place: told for told in points_in(run) for place in places_of(told)}
+        ends = {(each.conversation, each.prompt_ts): each for each in run.told if isinstance(each, Ended)}
+
+        for example in map(json.loads, run.examples):
+            point, end = points[place_of(example)], ends[place_of(example)]
+            assert {name: value for name, value in example.items() if name not in (*OUTCOME, "conversation")} == {
+                name: value for name, value in point.items() if name not in ("id", "conversations")
+            }
+            assert (list(end.answer), end.how == "answered") == (example["answer"], bool(example["answer"]))
+
+    @patient
+    @given(worlds(), st.data())
+    def test_a_point_is_told_as_soon_as_it_is_made(self, world: tuple[Rules, History], data: st.DataObject):
+        """Nothing is read but what had happened by T, and nothing has ended: the points up to T are told, byte for byte."""
+        rules, history = world
+        times = [record.t for record in history if record.t is not None]
+        assume(times)
+        t = data.draw(st.sampled_from(times), label="T")
+        whole = run_of(history, rules, until=end_of(history, rules), telling_since=0)
+        shard = Shard(rules, load_encoding(rules.encoding), recoverable=False, telling_since=0)
+        read_into(shard, lines_of([*up_to(history, t), heartbeat_record(t + rules.lateness + 1)]))
+        telling = shard.taken().telling
+        assert telling is not None
+
+        def lines(told: Iterable[Told | Ended | Deleted]) -> list[bytes]:
+            return sorted(each.line for each in told if isinstance(each, Told) and each.t <= t)
+
+        assert lines(telling.told) == lines(whole.told)
+
+    @patient
+    @given(worlds())
+    def test_a_point_is_told_once_and_ends_once(self, world: tuple[Rules, History]):
+        """Whoever predicts learns what became of it in each of its conversations; asking changes nothing in the examples."""
+        rules, history = world
+        end = end_of(history, rules)
+        run = run_of(history, rules, until=end, telling_since=0)
+        told = Counter(place for point in points_in(run) for place in places_of(point))
+        ends = Counter((each.conversation, each.prompt_ts) for each in run.told if isinstance(each, Ended))
+
+        assert told == ends
+        assert outcome(run) == outcome(run_of(history, rules, until=end))
+        assert run.account["told"] + run.account["together"] + run.account["withheld"] + run.account["empty"] == run.account["points"]
+
+    @patient
+    @given(worlds(), st.data())
+    def test_points_from_a_time_on_are_those_of_the_whole_run(self, world: tuple[Rules, History], data: st.DataObject):
+        """A scorer that starts warm, going through the past without a word, then says what one that always ran would have said."""
+        rules, history = world
+        times = [record.t for record in history if record.t is not None]
+        assume(times)
+        t = data.draw(st.sampled_from(times), label="from")
+        end = end_of(history, rules)
+        whole, since = (run_of(history, rules, until=end, telling_since=each) for each in (0, t))
+
+        def time_of(each: Told | Ended | Deleted) -> int:
+            return each.t if isinstance(each, Told) else each.prompt_ts if isinstance(each, Ended) else t
+
+        assert since.told == [each for each in whole.told if time_of(each) >= t]
+
+
+def points_in(run: Run) -> list[dict[str, Any]]:
+    """The points that a run told, decoded."""
+    return [json.loads(each.line) for each in run.told if isinstance(each, Told)]
+
+
+def places_of(point: dict[str, Any]) -> list[Place]:
+    """Where a point stands, as an example would say it."""
+    return [(conversation, micros(point["prompt_ts"])) for conversation in point["conversations"]]
 
 
 class TestLaw6NothingIsLostInSilence:

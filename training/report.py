@@ -103,7 +103,7 @@ def _calibration(table: Sequence[Mapping[str, Any]]) -> Plot | None:
     if not rows:
         return None
     with mpl.rc_context(STYLE):
-        canvas, axes = _canvas("what was said", "what came true")
+        canvas, axes = canvas_of("what was said", "what came true")
         axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
         said, came = [row["said"] for row in rows], [row["came"] for row in rows]
         below = [max(each["value"] - each["low"], 0) for each in came]
@@ -112,13 +112,13 @@ def _calibration(table: Sequence[Mapping[str, Any]]) -> Plot | None:
             said, [each["value"] for each in came], [below, above], color=OURS, marker="o", markersize=4, linewidth=1.4, capsize=2
         )
         axes.set(xlim=(0, 1), ylim=(0, 1))
-        return Plot("Calibration", "Chances of people, by tenths. On the dotted line, every chance says what it means.", _svg(canvas))
+        return Plot("Calibration", "Chances of people, by tenths. On the dotted line, every chance says what it means.", svg_of(canvas))
 
 
 def _precision_recall(alerts: Mapping[str, Sequence[Mapping[str, Any]]]) -> Plot | None:
     named = {"all": ("all points", OURS), "first_messages": ("first messages", THEIRS)}
     with mpl.rc_context(STYLE):
-        canvas, axes = _canvas("answers announced, %", "alerts right, %")
+        canvas, axes = canvas_of("answers announced, %", "alerts right, %")
         drawn = False
         for kind, (label, colour) in named.items():
             rows = [row for row in alerts[kind] if row["precision"]["value"] is not None and row["recall"]["value"] is not None]
@@ -129,14 +129,14 @@ def _precision_recall(alerts: Mapping[str, Sequence[Mapping[str, Any]]]) -> Plot
         axes.legend()
         if not drawn:
             return None
-        return Plot("Precision and recall", "Each dot is a threshold, from 0.05 at the right to 0.95 at the left.", _svg(canvas))
+        return Plot("Precision and recall", "Each dot is a threshold, from 0.05 at the right to 0.95 at the left.", svg_of(canvas))
 
 
 def _groups(groups: Mapping[str, Mapping[str, Any]], title: str, words: str, *, turned: bool = False) -> Plot | None:
     if not groups:
         return None
     with mpl.rc_context(STYLE):
-        canvas, axes = _canvas("", "hits, %")
+        canvas, axes = canvas_of("", "hits, %")
         for what, colour in (("hit@5", THEIRS), ("hit@1", OURS)):
             values = [group[what] for group in groups.values()]
             middle = [100 * each["value"] for each in values]
@@ -146,17 +146,17 @@ def _groups(groups: Mapping[str, Mapping[str, Any]], title: str, words: str, *, 
         axes.set_xticks(range(len(groups)), list(groups), rotation=60 if turned else 0, ha="right" if turned else "center")
         axes.set(ylim=(0, 100))
         axes.legend()
-        return Plot(title, f"{title}. {words}", _svg(canvas))
+        return Plot(title, f"{title}. {words}", svg_of(canvas))
 
 
-def _canvas(across: str, up: str) -> tuple[Canvas, Axes]:
+def canvas_of(across: str, up: str) -> tuple[Canvas, Axes]:
     canvas = Canvas(figsize=(5.2, 3.4), layout="constrained")
     axes = canvas.add_subplot()
     axes.set(xlabel=across, ylabel=up)
     return canvas, axes
 
 
-def _svg(canvas: Canvas) -> str:
+def svg_of(canvas: Canvas) -> str:
     written = io.StringIO()
     canvas.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
     text = written.getvalue()

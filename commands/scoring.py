@@ -1,0 +1,711 @@
+"""A run of the scoring flow: its model, what it reads and writes, and what it closes with."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import bytewax.operators as op
+import orjson
+from bytewax.dataflow import Dataflow
+from bytewax.inputs import Source
+from bytewax.outputs import Sink
+from bytewax.testing import run_main
+
+from commands.common import BadCommand, connection_of, is_kafka, now_us
+from commands.places import Origin, check_apart, not_read, origin_of, source_of, topic_of
+from commands.running import (
+    TELL_EVERY,
+    Stop,
+    asked_by,
+    collect_rarely,
+    newest_of,
+    peak_memory_mb,
+    program_version,
+    pulse_of,
+    run_in_parts,
+)
+from config.settings import Settings
+from connectors import jsonl, kafka, logs, metrics, slack_export
+from connectors.console import Watched, console, quiet_engine
+from connectors.processes import stop_with_parent, tell
+from connectors.recovery import RecoveryFolder, open_recovery
+from connectors.tokenizer import load_encoding
+from conversations.account import Account, sum_of
+from conversations.outcomes import Said
+from conversations.shard import SHARDS, ChannelMoved, OtherState, Shard
+from dataflows.examples import Chunk, Following
+from dataflows.labeling import Gated
+from dataflows.scoring import (
+    BUCKETS,
+    Asker,
+    CannotScore,
+    InPlace,
+    Pooled,
+    Scoring,
+    account_as_json,
+    check,
+    close_scores,
+    hand_over,
+    score_points,
+    send_outcomes,
+    send_predictions,
+    write_deletions,
+    write_outcomes,
+    write_predictions,
+)
+
+if TYPE_CHECKING:
+    from training.models import Trained
+
+CARD, METRICS = "model.json", "metrics.json"
+HERE = ("local", "text")
+"""Kinds of models that work in this process; all others are asked elsewhere, by many calls at a time."""
+THRESHOLD = 0.5
+"""Where a model's validation found none."""
+LOOK_BACK = 1_000
+"""Records of a topic, its last ones, among which one with a spec is looked for."""
+
+log = logging.getLogger("beepgpt")
+
+
+# The model
+
+
+class RunsModel(Protocol):
+    """What a run needs of a model, wherever it is."""
+
+    @property
+    def name(self) -> str:
+        """By which predictions say whose they are."""
+
+    @property
+    def works_here(self) -> bool:
+        """Whether it is asked in this process."""
+
+    def predict(self, points: Sequence[Mapping[str, Any]]) -> tuple[str, list[Said]]:
+        """As dataflows/scoring.py has it."""
+
+    def validated(self, model: str) -> Mapping[str, float]:
+        """As dataflows/scoring.py has it."""
+
+    def watched(self, every: float) -> AbstractContextManager[None]:
+        """While in there, a newer one is taken up."""
+
+
+class WatchedModel:
+    """The model in a folder, and the next one, once it is there: whoever trains puts it in place, and nothing is restarted."""
+
+    def __init__(self, folder: Path, spec: str) -> None:
+        """Raises BadCommand if there is none, or if it was trained on other examples than this run makes."""
+        from training.models import BadModel
+
+        self.folder = folder
+        self._spec = spec
+        self._lock = threading.Lock()
+        self._seen = self._stamp()
+        self._validated: dict[str, dict[str, float]] = {}
+        try:
+            self._trained, self._name = self._load()
+        except BadModel as error:
+            raise BadCommand(f"--model {error}") from error
+
+    @property
+    def name(self) -> str:
+        """A hash of the model's card, by which predictions say whose they are."""
+        return self._name
+
+    @property
+    def works_here(self) -> bool:
+        """Whether it is asked in this process."""
+        return self._trained.card["kind"] in HERE
+
+    def predict(self, points: Sequence[Mapping[str, Any]]) -> tuple[str, list[Said]]:
+        """What the folder's model says of points, by that model's name."""
+        from training.points import points_of
+        from training.predictions import OtherFacts
+
+        with self._lock:
+            trained, name = self._trained, self._name
+        try:
+            told = [{**point, "conversation": point["conversations"][0]} for point in points]
+            predictions = trained.model.predict(points_of(told))
+        except OtherFacts as error:
+            raise BadCommand(f"{self.folder}: {error}") from error
+        except Exception as error:
+            if self.works_here:
+                raise
+            raise CannotScore(type(error).__name__, f"the model could not be asked: {type(error).__name__}") from error
+        said = [predictions.of(place) for place in range(len(points))]
+        return name, [Said(each.people, each.nobody, each.other) for each in said]
+
+    def validated(self, model: str) -> Mapping[str, float]:
+        """The lower ends of the intervals that `beepgpt validate` found, as far as it was run."""
+        if model not in self._validated and model == self._name:
+            self._validated[model] = {name: each["low"] for name, each in hits_in(figures_in(self.folder)).items()}
+        return self._validated.get(model, {})
+
+    def look(self) -> bool:
+        """Takes up another model if the folder has one by now; one that can't be used is told of, and the old one goes on."""
+        stamp = self._stamp()
+        if stamp is None or stamp == self._seen:
+            return False
+        self._seen = stamp
+        try:
+            trained, name = self._load()
+        except Exception as error:
+            log.warning("the new model is not taken up: %s", error, extra={"model": self._name})
+            return False
+        if name == self._name:
+            return False
+        if (trained.card["kind"] in HERE) != self.works_here:
+            log.warning("%s: the new model is of another kind: start again with it", self.folder, extra={"model": self._name})
+            return False
+        before = self._name
+        with self._lock:
+            self._trained, self._name = trained, name
+        log.info("another model", extra={"model": name, "before": before})
+        return True
+
+    @contextmanager
+    def watched(self, every: float) -> Iterator[None]:
+        """While in here, the folder is looked at."""
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(every):
+                self.look()
+
+        thread = threading.Thread(target=watch, name="model", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join(5)
+
+    def _stamp(self) -> tuple[int, int, int] | None:
+        with suppress(OSError):
+            status = (self.folder / CARD).stat()
+            return status.st_ino, status.st_mtime_ns, status.st_size
+        return None
+
+    def _load(self) -> tuple[Trained, str]:
+        from training.models import load_model
+
+        trained = load_model(self.folder)
+        if trained.card.get("spec") != self._spec:
+            raise BadCommand(
+                f"--model {self.folder}: was trained on examples of spec {trained.card.get('spec')}, and this run makes spec {self._spec}:"
+                " give the settings that its examples were made with, or train it anew"
+            )
+        return trained, sha256((self.folder / CARD).read_bytes()).hexdigest()[:12]
+
+
+def figures_in(folder: Path) -> dict[str, Any]:
+    """What `beepgpt validate` wrote of a model; nothing if it did not."""
+    with suppress(OSError, ValueError):
+        found = orjson.loads((folder / METRICS).read_bytes())
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def hits_in(figures: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """The hits among the answered points, with their intervals."""
+    with suppress(KeyError, IndexError, TypeError):
+        row = figures["rows"]["answered"][0]["figures"]
+        return {name: row[name] for name in ("hit@1", "hit@5") if row[name]["low"] is not None}
+    return {}
+
+
+def threshold_of(settings: Settings, folder: Path) -> float:
+    """From which chance on a person would be told: as the settings say, or as the model's validation found."""
+    if settings.scoring.threshold is not None:
+        return settings.scoring.threshold
+    with suppress(KeyError, TypeError):
+        return float(figures_in(folder)["threshold"]["threshold"])
+    return THRESHOLD
+
+
+# Where it goes
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where a run's lines go: files (`-`: standard output), or topics."""
+
+    predictions: Path | kafka.KafkaAddress | None
+    """None: standard output."""
+    outcomes: Path | kafka.KafkaAddress | None
+    """None: nowhere."""
+
+    def __str__(self) -> str:
+        return "standard output" if self.predictions is None else told_of(self.predictions)
+
+    def files(self) -> dict[str, Path]:
+        """Those that are files, by what stands in them."""
+        found = {name: place for name in ("predictions", "outcomes") if isinstance(place := getattr(self, name), Path)}
+        if (path := found.get("predictions")) is not None and (path.is_file() or not path.exists()):
+            found["deletions"] = path.with_name(f"{path.name.removesuffix('.jsonl')}.deletions.jsonl")
+        return found
+
+    def topics(self) -> dict[str, kafka.KafkaAddress]:
+        """Those that are topics."""
+        return {name: place for name in ("predictions", "outcomes") if isinstance(place := getattr(self, name), kafka.KafkaAddress)}
+
+    def of_part(self, part: int, parts: int) -> dict[str, Path]:
+        """The files of one process of several."""
+        files = self.files()
+        if parts == 1:
+            return files
+        for path in files.values():
+            shares_of(path).mkdir(parents=True, exist_ok=True)
+        return {name: shares_of(path) / f"{name}-{part}.jsonl" for name, path in files.items()}
+
+    def join(self, parts: int) -> None:
+        """The processes' shares, one after the other, as one file; the shares go."""
+        for name, path in self.files().items():
+            jsonl.join([shares_of(path) / f"{name}-{part}.jsonl" for part in range(parts)], path)
+            with suppress(OSError):
+                shares_of(path).rmdir()
+
+    def tidy(self) -> None:
+        """A file of deletions in which nothing came goes."""
+        with suppress(OSError, KeyError):
+            if (path := self.files()["deletions"]).stat().st_size == 0:
+                path.unlink()
+
+
+def shares_of(path: Path) -> Path:
+    """The folder of what each process of several writes."""
+    return Path(f"{path}.parts")
+
+
+def told_of(place: Path | kafka.KafkaAddress) -> str:
+    """A place in words."""
+    return str(place) if isinstance(place, Path) else f"kafka://{place.bootstrap}/{place.topic}"
+
+
+def outputs_of(to: str, outcomes: str | None) -> Outputs:
+    """DEST and `--outcomes`."""
+    return Outputs(_place_of(to, "--to"), None if outcomes is None else _place_of(outcomes, "--outcomes"))
+
+
+def _place_of(place: str, name: str) -> Path | kafka.KafkaAddress | None:
+    if is_kafka(place):
+        return topic_of(place, name)
+    if place == "-" and name == "--to":
+        return None
+    if "://" in place or place == "-":
+        raise BadCommand(f"{name} {place}: a .jsonl path{', -' if name == '--to' else ''} or kafka://host:port/topic is expected")
+    jsonl.check_writable(Path(place))
+    return Path(place)
+
+
+# The run
+
+
+@dataclass(frozen=True)
+class ScoreJob:
+    """A `score` command, as it was given."""
+
+    source: str
+    to: Outputs
+    model: Path
+    settings: Settings
+    include: tuple[slack_export.Kind, ...] = ("channels",)
+    since: int | None = None
+    until: int | None = None
+    deadline: int | None = None
+    """Microseconds, where the command names it: then it holds for history, too."""
+    recovery: Path | None = None
+
+
+def flow_of(
+    source: Source[Chunk],
+    following: Following,
+    scoring: Scoring,
+    sinks: Mapping[str, Sink[Any]],
+    taken: Callable[[Account], None],
+    alerts: Sink[Any] | None = None,
+) -> Dataflow:
+    """Slack events to predictions, outcomes, and whoever tells people about them."""
+    flow = Dataflow("scoring")
+    chunks = op.input("read_records", flow, Gated(source, scoring.gate, scoring.is_stopping))  # type: ignore[arg-type]
+    made = score_points("score_points", chunks, following, scoring)
+    if isinstance(sinks["predictions"], kafka.KafkaSink):
+        send_predictions("send_predictions", made.scored, sinks["predictions"])
+    else:
+        write_predictions("write_predictions", made.scored, sinks["predictions"])
+    if "deletions" in sinks:
+        write_deletions("write_deletions", made.scored, sinks["deletions"])
+    if isinstance(sinks.get("outcomes"), kafka.KafkaSink):
+        send_outcomes("send_outcomes", made.scored, sinks["outcomes"])
+    elif "outcomes" in sinks:
+        write_outcomes("write_outcomes", made.scored, sinks["outcomes"])
+    if alerts is not None:
+        hand_over("hand_over", made.scored, alerts)
+    close_scores("close_scores", made.accounts, taken)
+    return flow
+
+
+def sinks_of(job: ScoreJob, part: int, parts: int, *, fresh: bool, on_closed: Callable[[], None]) -> dict[str, Sink[Any]]:
+    """By what goes there."""
+    sinks: dict[str, Sink[Any]] = {name: jsonl.JsonlSink(path, name, fresh=fresh) for name, path in job.to.of_part(part, parts).items()}
+    for name, address in job.to.topics().items():
+        connection = connection_of(job.settings, address.bootstrap)
+        sinks[name] = kafka.KafkaSink(connection, address.topic, patience=job.settings.kafka.patience / 1e6)
+    if job.to.predictions is None:
+        sinks["predictions"] = jsonl.StdoutSink(on_closed=on_closed)
+    return sinks
+
+
+def scoring_of(job: ScoreJob, origin: Origin, model: RunsModel, **more: Any) -> Scoring:
+    """How the job scores."""
+    ours = job.settings.scoring
+    asker: Asker = InPlace(model, ours.batch) if model.works_here else Pooled(model, ours.concurrency)
+    return Scoring(
+        model,
+        asker,
+        job.settings.rules.spec,
+        live_since=now_us() if origin.is_followed and ours.clock == "wall" else None,
+        deadline=(ours.deadline if job.deadline is None else job.deadline) / 1e6,
+        bounded_deadline=job.deadline is not None or origin.is_followed,
+        max_alert_age=ours.max_alert_age,
+        most=ours.people,
+        threshold=threshold_of(job.settings, job.model),
+        with_candidates=ours.candidates,
+        on_drop=tell_drop,
+        on_failure=tell_failure,
+        **more,
+    )
+
+
+def tell_drop(model: str, name: str, now: float, least: float) -> None:
+    """A model is no longer what it was when it was validated."""
+    log.warning(
+        "%s of model %s fell to %.3f, and its validation lets one expect %.3f: train it anew, or look what changed",
+        name, model, now, least, extra={"model": model, "figure": name, "lately": round(now, 4), "validated_low": round(least, 4)},
+    )  # fmt: skip
+
+
+def tell_failure(error: CannotScore) -> None:
+    """A model could not be asked."""
+    log.warning("%s", error, extra={"reason": error.reason})
+
+
+def starts_at(job: ScoreJob, origin: Origin, started_at: int) -> int:
+    """From which time on points are scored: as the command says, or what is newer than the first start; history wholly."""
+    given = job.since if origin.address is None or origin.address.since is None else origin.address.since
+    if given is not None:
+        return given
+    return started_at if origin.is_followed and job.settings.scoring.clock == "wall" else 0
+
+
+def check_job(job: ScoreJob, origin: Origin) -> None:
+    """What can't be, before anything is begun."""
+    rules, address = job.settings.rules, origin.address
+    if address is not None and address.follow and rules.horizon is None:
+        raise BadCommand("--horizon unlimited is for bounded input: what is followed has no end at which all could settle")
+    if address is not None and address.follow and job.until is not None:
+        raise BadCommand("--until is for bounded input: what is followed has no end")
+    if address is not None and address.until is not None and job.until not in (None, address.until):
+        raise BadCommand(f"--until and to in {job.source} say the same thing differently: give one")
+    if address is not None and address.since is not None and job.since not in (None, address.since):
+        raise BadCommand(f"--since and from in {job.source} say the same thing differently: give one")
+    if job.settings.run.idle_clock == "wall" and not origin.is_followed:
+        raise BadCommand("--idle-clock wall is for a followed topic: kafka://host:port/topic?follow=true")
+    if not rules.candidates:
+        raise BadCommand("--no-candidates: a model is asked about candidates: leave it out")
+    files = job.to.files()
+    if job.recovery is not None and (job.to.predictions is None or any(path.exists() and not path.is_file() for path in files.values())):
+        raise BadCommand("--recovery needs a file or a topic as --to: what was printed can't be cut back to a snapshot")
+    if origin.is_followed and job.recovery is not None and job.settings.run.workers > 1 and files:
+        raise BadCommand(
+            f"--to {job.to}: several --workers with --recovery make one file at the end of their input, and what is followed has none:"
+            " name topics, or use one worker"
+        )
+    check_apart(job.source, files.values())
+    taken: dict[tuple[str, str], str] = {} if address is None else {(address.bootstrap, address.topic): "SOURCE"}
+    for name, each in job.to.topics().items():
+        if other := taken.get((each.bootstrap, each.topic)):
+            raise BadCommand(f"{told_of(each)}: is {other} already: name another topic")
+        taken[each.bootstrap, each.topic] = name
+        check_topic(connection_of(job.settings, each.bootstrap), each, rules.spec)
+
+
+def check_topic(connection: kafka.Connection, address: kafka.KafkaAddress, spec: str) -> None:
+    """A topic is there, and holds nothing that was made by other rules. Raises NoTopic, or OtherState."""
+    kafka.check_topics(connection, [address.topic])
+    for _, record in kafka.records_of(connection, address.topic, back=LOOK_BACK):
+        with suppress(ValueError, TypeError, KeyError):
+            if record.value is not None and (other := orjson.loads(record.value)["spec"]) != spec:
+                raise OtherState(
+                    f"{told_of(address)}: the topic holds what was made by spec {other}, and this run makes spec {spec}: name another,"
+                    " or give the settings that it was made with"
+                )
+
+
+def run_score(
+    job: ScoreJob, command: list[str], alerts: Callable[[Scoring], Sink[Any]] | None = None, model: RunsModel | None = None
+) -> tuple[dict[str, Any], int]:
+    """A whole run, in one process or several. Returns its report and exit status.
+
+    `alerts`: who tells people, if anybody does; `model`: in the place of the one in the job's folder.
+    """
+    began = time.monotonic()
+    parts = job.settings.run.workers
+    origin = origin_of(job.source, job.include)
+    check_job(job, origin)
+    model = model or WatchedModel(job.model, job.settings.rules.spec)
+    left_out, told = not_read(origin.export) if origin.export is not None else ({}, [])
+    for each in told:
+        console.print(each)
+    memory = remember(job, origin) if job.recovery is not None else None
+    if memory is not None and memory.spoilt is not None:
+        raise ChannelMoved(memory.spoilt)
+    if memory is not None and memory.ended is not None:
+        console.print(f"This run has ended already, and nothing was done: delete {memory.path} to run it again.")
+        return memory.ended, 0
+    with Watched("score", shown=job.settings.run.progress) as watched:
+        if parts == 1:
+            done = [run_part(job, origin, model, 0, 1, memory, lambda records, share: watched.update(0, 1, records, share), [], alerts)]
+        else:
+            done = run_in_parts(command, parts, watched, memory)
+    ended = all(each["ended"] for each in done)
+    if parts > 1 and (ended or memory is None):
+        job.to.join(parts)
+    if ended or memory is None:
+        job.to.tidy()
+    report = report_of(job, model.name, done, time.monotonic() - began) | {"left_out": left_out, "ended": ended}
+    if ended and memory is not None:
+        memory.end(report)
+    interrupted = next((each["signal"] for each in done if each["signal"]), 0)
+    stopped_early = interrupted in (signal.SIGINT, signal.SIGTERM) and not origin.is_followed
+    return report, 130 if stopped_early else 0
+
+
+def run_part(
+    job: ScoreJob,
+    origin: Origin,
+    model: RunsModel,
+    part: int,
+    parts: int,
+    memory: RecoveryFolder | None,
+    told: Callable[[int, float], None],
+    shards: list[Shard],
+    alerts: Callable[[Scoring], Sink[Any]] | None = None,
+) -> dict[str, Any]:
+    """One process's share of a run, to its end or until it is stopped."""
+    collect_rarely()
+    stop, settings, rules = Stop(), job.settings, job.settings.rules
+    pulse = pulse_of(settings)
+    is_stopping = asked_by(pulse, stop)
+    started_at = memory.note["started_at"] if memory is not None else now_us()
+    until = job.until if origin.address is None or origin.address.until is None else origin.address.until
+    following = Following(
+        rules,
+        load_encoding(rules.encoding),
+        started_at,
+        until=until,
+        shards=SHARDS if origin.address is not None else SHARDS[part::parts],
+        recoverable=memory is not None,
+        telling_since=starts_at(job, origin, started_at),
+        is_stopping=is_stopping,
+        shards_here=shards,
+    )
+    scoring = scoring_of(job, origin, model, is_stopping=is_stopping, with_alerts=alerts is not None)
+    lags: dict[int, int] = {}
+    records, ended = 0, False
+
+    def read(count: int, done: float) -> None:
+        nonlocal records
+        records += count
+        told(records, done)
+
+    def end() -> None:
+        nonlocal ended
+        ended = True
+        pulse.end()
+
+    def heard(ahead: Mapping[int, int]) -> None:
+        pulse.heard()
+        lags.update(ahead)
+
+    source = source_of(
+        origin,
+        following,
+        settings,
+        ended=end,
+        progress=read,
+        partitions=lambda partition: partition % parts == part,
+        on_lag=heard,
+        group=settings.kafka.group and f"{settings.kafka.group}-score" if memory is not None else None,
+    )
+    fresh = memory is None or not memory.has_store(part)
+    sinks = sinks_of(job, part, parts, fresh=fresh, on_closed=lambda: setattr(stop, "signal", signal.SIGPIPE))
+    accounts: list[Account] = []
+    flow = flow_of(source, following, scoring, sinks, accounts.append, alerts(scoring) if alerts is not None else None)
+    log.info(
+        "started", extra={"part": part, "parts": parts, "source": job.source, "to": str(job.to), "resumed": not fresh, "model": model.name}
+    )
+    with ExitStack() as stack:
+        stack.callback(scoring.asker.close)
+        stack.enter_context(memory.told() if memory is not None else nullcontext())
+        stack.enter_context(stop.listening())
+        stack.enter_context(model.watched(settings.scoring.watch / 1e6))
+        if settings.run.metrics_port:
+            figures = figures_of(job, origin, scoring, shards, lags)
+            stack.enter_context(metrics.serve(settings.run.metrics_port + part, settings.run.metrics_host, figures, pulse))
+        stack.enter_context(quiet_engine())
+        run_main(  # type: ignore[no-untyped-call]
+            flow,
+            epoch_interval=timedelta(microseconds=settings.run.snapshot_every),
+            recovery_config=memory.store(part) if memory is not None else None,
+        )
+    log.info("ended" if ended and not stop() else "stopped", extra={"part": part, "records": records, "signal": stop.signal})
+    return {
+        "ended": ended and not stop(),
+        "signal": stop.signal,
+        "records": records,
+        "counts": sum_of(accounts).counts,
+        "figures": {name: {**each.counts, **each.figures()} for step in scoring.steps_here for name, each in step.lately.items()},
+        "peak_memory_mb": peak_memory_mb(),
+    }
+
+
+def figures_of(job: ScoreJob, origin: Origin, scoring: Scoring, shards: list[Shard], lags: Mapping[int, int]) -> metrics.ScoreFigures:
+    """What a monitor is told of one process of the run."""
+    steps = scoring.steps_here
+
+    def scores() -> metrics.Scores:
+        step = steps[0] if steps else None
+        if step is None:
+            return metrics.Scores()
+        return metrics.Scores(
+            counts=step.counts_here(),
+            predicted=dict(step.predicted_by),
+            outcomes=dict(step.outcomes_by),
+            waiting=step.waiting_here(),
+            buckets=BUCKETS,
+            waits=list(step.waits),
+            waited=step.waited,
+            totals={name: dict(each.counts) for name, each in list(step.lately.items())},
+            lately={name: each.figures() for name, each in list(step.lately.items())},
+        )
+
+    return metrics.ScoreFigures(
+        counts=lambda: sum_of(Account(shard.counts_here()) for shard in list(shards)).counts,
+        lags=lambda: dict(lags),
+        state=lambda: sum_of(Account(shard.size()) for shard in list(shards)).counts,
+        newest=lambda: newest_of(list(shards)),
+        topic=origin.address.topic if origin.address is not None else "",
+        build={"version": program_version(), "spec": job.settings.rules.spec},
+        scores=scores,
+    )
+
+
+def work_on_part(job: ScoreJob, part: int, alerts: Callable[[Scoring], Sink[Any]] | None = None) -> None:
+    """A process that another one started: it tells how far it is, and at the end its account."""
+    logs.configure(job.settings.run.log_level, job.settings.run.log_format, lambda line: tell({"log": line}))
+    stop_with_parent()
+    origin = origin_of(job.source, job.include)
+    memory = remember(job, origin, shared=True) if job.recovery is not None else None
+    model = WatchedModel(job.model, job.settings.rules.spec)
+    last = 0.0
+    shards: list[Shard] = []
+    seen: set[str] = set()
+    telling = threading.Lock()
+
+    def new_channels() -> list[str]:
+        """Of a topic: another process may have the same channel, from its own partitions or from a snapshot."""
+        with telling:
+            new = {name for shard in list(shards) for name in list(shard.followed)} - seen
+            seen.update(new)
+            return sorted(new)
+
+    def tell_channels() -> None:
+        while True:
+            time.sleep(TELL_EVERY)
+            if new := new_channels():
+                tell({"channels": new})
+
+    def told(records: int, done: float) -> None:
+        nonlocal last
+        if time.monotonic() - last > TELL_EVERY:
+            last = time.monotonic()
+            tell({"records": records, "done": done})
+
+    if origin.address is not None:
+        threading.Thread(target=tell_channels, name="channels", daemon=True).start()
+    report = run_part(job, origin, model, part, job.settings.run.workers, memory, told, shards, alerts)
+    tell(report | ({} if origin.address is None else {"channels": new_channels()}))
+
+
+def remember(job: ScoreJob, origin: Origin, *, shared: bool = False) -> RecoveryFolder:
+    """The recovery folder of this run; `shared` by the process that started this one."""
+    assert job.recovery is not None
+    run = {
+        "command": "score",
+        **asdict(job.settings.rules),
+        "spec": job.settings.rules.spec,
+        "source": origin.identity,
+        "to": str(job.to),
+        "outcomes": None if job.to.outcomes is None else told_of(job.to.outcomes),
+        "include": list(job.include),
+        "since": job.since,
+        "until": job.until,
+        "workers": job.settings.run.workers,
+    }
+    first: dict[str, Any] = {"started_at": now_us()}
+    if origin.address is not None:
+        connection = connection_of(job.settings, origin.address.bootstrap)
+        first["topic"] = asdict(kafka.describe_topic(connection, origin.address.topic))
+    topics = job.to.topics()
+    first["to_topics"] = {
+        name: asdict(kafka.describe_topic(connection_of(job.settings, each.bootstrap), each.topic)) for name, each in topics.items()
+    }
+    memory = open_recovery(job.recovery, run, first, shared=shared)
+    if origin.address is not None:
+        kafka.check_same(kafka.Topic(**memory.note["topic"]), kafka.Topic(**first["topic"]), connection)
+    for name, topic in first["to_topics"].items():
+        kafka.check_kept(kafka.Topic(**memory.note["to_topics"][name]), kafka.Topic(**topic))
+    return memory
+
+
+def report_of(job: ScoreJob, model: str, done: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
+    """The closing report, as `--report` writes it; time and speed are this start's, the account is the whole run's."""
+    account = sum_of(Account(each["counts"]) for each in done)
+    events = account.as_json()
+    return {
+        "command": "score",
+        "source": job.source,
+        "to": str(job.to),
+        "outcomes_to": None if job.to.outcomes is None else told_of(job.to.outcomes),
+        "spec": job.settings.rules.spec,
+        "model": model,
+        "threshold": threshold_of(job.settings, job.model),
+        "workers": job.settings.run.workers,
+        "seconds": round(seconds, 3),
+        "events_per_second": round(sum(each["records"] for each in done) / seconds, 1),
+        "points_per_second": round(account["scored"] / seconds, 1),
+        "peak_memory_mb": round(sum(each["peak_memory_mb"] for each in done), 1),
+        "account": {
+            "events": events["events"],
+            "heartbeats": events["heartbeats"],
+            "channels": events["channels"],
+            **account_as_json(account),
+        },
+        "lately": [each["figures"] for each in done],
+        "does_not_add_up": [*account.check(), *check(account)],
+    }

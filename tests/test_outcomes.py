@@ -1,0 +1,76 @@
+"""`beepgpt outcomes`: figures by model of what became of predictions, and a page that needs nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commands.common import BadCommand
+from commands.outcomes import outcomes_in
+from commands.scoring import hits_in
+from config.settings import read_settings
+from conversations.events import ts_text
+from tests.support import at
+from training.live import figures_by_model
+from training.live_page import page_of
+
+SETTINGS = read_settings(environ={})
+
+
+def outcome(number: int, *, rank: int | None = 1, how: str = "answered", model: str = "a1", **more: Any) -> dict[str, Any]:
+    """Ana is likely and bo is not; who is named at `rank` answered."""
+    people = [{"user": "ana", "p": 0.75}, {"user": "bo", "p": 0.125}]
+    answer = [] if how != "answered" else [people[rank - 1]["user"] if rank else "eve"]
+    return {
+        "id": f"{number:032x}", "conversation": f"C1:{ts_text(at(number))}:thread", "prompt_ts": ts_text(at(number)), "how": how,
+        "speakers": 1 + number % 2, "answer": answer, "rank": rank if how == "answered" else None, "model": model, "people": people,
+    } | more  # fmt: skip
+
+
+def test_figures_are_told_by_model():
+    """Of 4 answered ones ana gave two, bo one, and somebody else one; what has no answer counts nowhere but among the outcomes."""
+    told = [outcome(0), outcome(1), outcome(2, rank=2), outcome(3, rank=None), outcome(4, how="silent"), outcome(5, how="superseded")]
+    (figures, other) = figures_by_model([*told, told[0], outcome(9, model="b2")], 0.5)
+
+    assert (figures["model"], other["model"]) == ("a1", "b2")
+    assert figures["outcomes"] == {"answered": 4, "silent": 1, "superseded": 1}
+    assert {name: (each["value"], each["count"]) for name, each in figures["answered"].items()} == {"hit@1": (0.5, 4), "hit@5": (0.75, 4)}
+    assert figures["first_replies"]["hit@1"]["count"] == 2
+    assert (figures["alerts"]["given"], figures["alerts"]["right"], figures["alerts"]["promised"]) == (5, 2, 0.75)
+    assert figures["calibration"] == [
+        {"from": 0.1, "count": 5, "said": 0.125, "came": 0.2},
+        {"from": 0.7, "count": 5, "said": 0.75, "came": 0.4},
+    ]
+    assert [week["answered"] for week in figures["weeks"]] == [4]
+
+
+def test_the_page_needs_nothing_else_and_escapes_all():
+    """No address, no script; what a source or a model is called can't break it."""
+    found = figures_by_model([outcome(number, model="<script>alert(1)</script>") for number in range(5)], 0.5)
+    page = page_of({"source": "<b>x</b>", "promised": {"hit@1": {"value": 0.5, "low": 0.4, "high": 0.6, "count": 9}}, "models": found})
+
+    assert "<script" not in page and "<b>" not in page
+    assert 'src="' not in page and "@import" not in page and "url(http" not in page
+    assert page.count("<svg") == 2
+
+
+def test_what_is_no_outcome_is_named_with_its_place(tmp_path: Path):
+    """A line of predictions among them, or no JSON."""
+    path = tmp_path / "outcomes.jsonl"
+    path.write_text(json.dumps(outcome(0)) + "\n\n" + json.dumps({"id": "1"}) + "\n", "utf-8")
+    with pytest.raises(BadCommand, match=r"outcomes\.jsonl:3: is no outcome \(conversation is missing\)"):
+        list(outcomes_in(str(path), SETTINGS))
+    path.write_text("oops\n", "utf-8")
+    with pytest.raises(BadCommand, match=r"outcomes\.jsonl:1: is no JSON"):
+        list(outcomes_in(str(path), SETTINGS))
+
+
+def test_what_validation_promised_is_read_where_it_is():
+    """Of the model itself, which stands first; nothing where there are no figures."""
+    row = {"name": "local", "figures": {"hit@1": {"value": 0.7, "low": 0.6, "high": 0.8, "count": 9}, "hit@5": {"low": None}}}
+
+    assert hits_in({"rows": {"answered": [row]}}) == {"hit@1": row["figures"]["hit@1"]}  # type: ignore[index]
+    assert hits_in({}) == hits_in({"rows": {}}) == {}
