@@ -58,6 +58,7 @@ def score(
         str, typer.Option(help="Kinds of channels of an export, joined by commas: channels, groups, dms, mpims.")
     ] = "channels",
     part: Annotated[int | None, typer.Option(hidden=True)] = None,
+    share: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
     """Score points as they are made: who will answer, how likely, and what became of it."""
     if threshold is not None and not 0 < threshold < 1:
@@ -77,7 +78,7 @@ def score(
     except ModuleNotFoundError as error:
         raise BadCommand(f"this needs {error.name}: pip install 'beepgpt[{EXTRA}]'") from error
     if part is not None:
-        work_on_part(job, part)
+        work_on_part(job, part, share.split(","))
         return
     closing, status = run_score(job, sys.argv[1:])
     print_scores(closing)

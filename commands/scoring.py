@@ -33,6 +33,7 @@ from commands.running import (
     program_version,
     pulse_of,
     run_in_parts,
+    shares_among,
 )
 from config.settings import Settings
 from connectors import jsonl, kafka, logs, metrics, slack_export
@@ -481,7 +482,8 @@ def run_score(
         if parts == 1:
             done = [run_part(job, origin, model, 0, 1, memory, lambda records, share: watched.update(0, 1, records, share), [], alerts)]
         else:
-            done = run_in_parts(command, parts, watched, memory)
+            shares = shares_among(origin, parts) if memory is None else [tuple(share) for share in memory.note["shares"]]
+            done = run_in_parts(command, shares, watched, memory)
     ended = all(each["ended"] for each in done)
     if parts > 1 and (ended or memory is None):
         job.to.join(parts)
@@ -505,8 +507,9 @@ def run_part(
     told: Callable[[int, float], None],
     shards: list[Shard],
     alerts: Callable[[Scoring], Sink[Any]] | None = None,
+    share: Sequence[str] = SHARDS,
 ) -> dict[str, Any]:
-    """One process's share of a run, to its end or until it is stopped."""
+    """One process's `share` of a run, to its end or until it is stopped."""
     collect_rarely()
     stop, settings, rules = Stop(), job.settings, job.settings.rules
     pulse = pulse_of(settings)
@@ -518,7 +521,7 @@ def run_part(
         load_encoding(rules.encoding),
         started_at,
         until=until,
-        shards=SHARDS if origin.address is not None else SHARDS[part::parts],
+        shards=share,
         recoverable=memory is not None,
         telling_since=starts_at(job, origin, started_at),
         is_stopping=is_stopping,
@@ -615,7 +618,7 @@ def figures_of(job: ScoreJob, origin: Origin, scoring: Scoring, shards: list[Sha
     )
 
 
-def work_on_part(job: ScoreJob, part: int, alerts: Callable[[Scoring], Sink[Any]] | None = None) -> None:
+def work_on_part(job: ScoreJob, part: int, share: Sequence[str], alerts: Callable[[Scoring], Sink[Any]] | None = None) -> None:
     """A process that another one started: it tells how far it is, and at the end its account."""
     logs.configure(job.settings.run.log_level, job.settings.run.log_format, lambda line: tell({"log": line}))
     stop_with_parent()
@@ -648,7 +651,7 @@ def work_on_part(job: ScoreJob, part: int, alerts: Callable[[Scoring], Sink[Any]
 
     if origin.address is not None:
         threading.Thread(target=tell_channels, name="channels", daemon=True).start()
-    report = run_part(job, origin, model, part, job.settings.run.workers, memory, told, shards, alerts)
+    report = run_part(job, origin, model, part, job.settings.run.workers, memory, told, shards, alerts, share)
     tell(report | ({} if origin.address is None else {"channels": new_channels()}))
 
 
@@ -668,6 +671,8 @@ def remember(job: ScoreJob, origin: Origin, *, shared: bool = False) -> Recovery
         "workers": job.settings.run.workers,
     }
     first: dict[str, Any] = {"started_at": now_us()}
+    if not shared:
+        first["shares"] = shares_among(origin, job.settings.run.workers)
     if origin.address is not None:
         connection = connection_of(job.settings, origin.address.bootstrap)
         first["topic"] = asdict(kafka.describe_topic(connection, origin.address.topic))
