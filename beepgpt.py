@@ -13,14 +13,16 @@ from bytewax.outputs import Sink
 from bytewax.testing import TestingSink, TestingSource
 from bytewax.visualize import to_mermaid
 
-from commands import audit, dead_letters, demo, examples, ingest, label, prepare, review, topics, train, validate
+from commands import alert, audit, dead_letters, demo, examples, ingest, label, prepare, review, topics, train, validate
 from commands.common import BadCommand
 from commands.labeling import RunStopped
 from commands.running import cluster_flow, flow_of
 from config.settings import BadSettings, read_settings
 from connectors import jsonl, kafka, metrics, slack_export
+from connectors.alert_store import BadStore
 from connectors.processes import PartFailed, PartsInterrupted
 from connectors.recovery import BadRecovery
+from connectors.slack_errors import SlackFailed
 from connectors.tokenizer import load_encoding
 from conversations.rules import Rules
 from conversations.shard import ChannelMoved, OtherState
@@ -30,12 +32,14 @@ from training.checks import CannotPrepare
 OURS = (
     BadRecovery,
     BadSettings,
+    BadStore,
     CannotPrepare,
     ChannelMoved,
     OtherState,
     PartFailed,
     RunHasEnded,
     RunStopped,
+    SlackFailed,
     jsonl.CannotRead,
     jsonl.CannotWrite,
     kafka.KafkaFailed,
@@ -61,6 +65,7 @@ def beepgpt() -> None:
 COMMANDS = (
     *(examples.examples, label.label, review.review),
     *(prepare.prepare, train.train, validate.validate),
+    *(alert.alert,),
     *(topics.topics, ingest.ingest, dead_letters.dead_letters),
     *(audit.audit, demo.demo),
 )

@@ -262,6 +262,58 @@ class Training(BaseModel):
     """USD for a million trained tokens."""
 
 
+def minutes_of_day(text: object) -> tuple[int, int]:
+    """Quiet hours: from and to, in minutes; twice the same where no hour is.
+
+    >>> minutes_of_day("22:00-07:30"), minutes_of_day("")
+    ((1320, 450), (0, 0))
+    """
+    if text == "":
+        return (0, 0)
+    time = r"([01][0-9]|2[0-3]):([0-5][0-9])"
+    found = re.fullmatch(rf"{time}\s*-\s*{time}", text) if isinstance(text, str) else None
+    if found is None:
+        raise ValueError("must be two times like 22:00-07:00")
+    return int(found[1]) * 60 + int(found[2]), int(found[3]) * 60 + int(found[4])
+
+
+def minute_of_day(text: object) -> int | None:
+    """A time of the day, in minutes; empty for none."""
+    return None if text == "" else minutes_of_day(f"{text}-00:00")[0] if isinstance(text, str) else minutes_of_day(text)[0]
+
+
+class Alerts(BaseModel):
+    """Who is told of which conversation, where nobody asked for something else."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    threshold: Annotated[float | None, Field(gt=0, le=1), Optional]
+    list_from: Annotated[float | None, Field(gt=0, le=1), Optional]
+    per_hour: Annotated[Whole, Field(ge=0)]
+    quiet: Annotated[tuple[int, int], BeforeValidator(minutes_of_day)]
+    """Minutes of the day."""
+    zone: Annotated[str, Field(min_length=1)]
+    max_alert_age: Annotated[Duration, Field(ge=SECOND)]
+    """Microseconds."""
+    digest_at: Annotated[int | None, BeforeValidator(minute_of_day)]
+    """A minute of the day."""
+    opted_in: bool
+    topic_from: Annotated[float, Field(gt=0, le=1)]
+    topics: Literal["local", "provider"]
+    store: Path
+    kept: Annotated[Duration, Field(ge=DAY)]
+    webhook: Annotated[SecretStr | None, Optional]
+
+
+class Slack(BaseModel):
+    """How Slack is reached."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base_url: Annotated[str, Field(pattern="^https?://")]
+    bot_token: Annotated[SecretStr | None, Optional]
+
+
 _SOURCES: ContextVar[tuple[PydanticBaseSettingsSource, ...]] = ContextVar("_SOURCES", default=())
 """What `read_settings` reads; the hook below is a class method, and can't be handed anything."""
 
@@ -278,6 +330,8 @@ class Settings(BaseSettings):
     labeling: Labeling
     provider: Provider
     training: Training
+    alerts: Alerts
+    slack: Slack
 
     @classmethod
     def settings_customise_sources(
@@ -307,7 +361,7 @@ NAMES: list[Name] = [
 
 FLAGGED = ("conversations", "run")
 """The sections whose settings are flags, too: how brokers are reached has no place in a list of processes."""
-SECRET = [("kafka", "password"), ("kafka", "key_password"), ("provider", "key")]
+SECRET = [("kafka", "password"), ("kafka", "key_password"), ("provider", "key"), ("alerts", "webhook"), ("slack", "bot_token")]
 
 
 @dataclass(frozen=True, slots=True)
