@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -438,7 +438,7 @@ def read_settings(
 
 
 def with_flags(settings: Settings, section: str, given: Mapping[str, object]) -> Settings:
-    """The settings with the flags that one command has for a section without durations (`None`: not given).
+    """The settings with the flags that one command has for a section (`None`: not given).
 
     >>> with_flags(read_settings(environ={}), "labeling", {"max_cost": 2.5, "labeler": None}).labeling.max_cost
     2.5
@@ -447,15 +447,19 @@ def with_flags(settings: Settings, section: str, given: Mapping[str, object]) ->
     config.settings.BadSettings: --max-cost is -1.0: must be greater than or equal to 0
     """
     before = getattr(settings, section)
-    flags = {name: value for name, value in given.items() if value is not None}
-    try:
-        after = type(before)(**{**dict(before), **flags})
-    except ValidationError as error:
-        wrong = {str(each["loc"][0]): _allowed(each["msg"]) for each in error.errors()}
-        raise BadSettings(
-            [f"{_flag((section, name), flags.get(name))} is {flags.get(name)!r}: {what}" for name, what in wrong.items()]
-        ) from error
-    return settings.model_copy(update={section: after})
+    values: dict[str, object] = {}
+    wrong: list[str] = []
+    for name, value in given.items():
+        if value is None:
+            continue
+        field = type(before).model_fields[name]
+        try:  # each alone: a section's other values are no longer as they were written
+            values[name] = TypeAdapter(Annotated[field.annotation, field]).validate_python(value)
+        except ValidationError as error:
+            wrong.append(f"{_flag((section, name), value)} is {value!r}: {_allowed(error.errors()[0]['msg'])}")
+    if wrong:
+        raise BadSettings(wrong)
+    return settings.model_copy(update={section: before.model_copy(update=values)})
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[Name, Given]:

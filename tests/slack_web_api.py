@@ -37,6 +37,7 @@ FAULTS = {
     "done500": "done, and then a server's error",
     "drop": "the connection ends without an answer, nothing done",
     "html": "200, and a web page",
+    "hold": "taken, and nothing is done for as long as somebody waits",
     "wait": "`wait:3`: done, and the answer comes after 3 seconds",
 }
 
@@ -296,6 +297,10 @@ async def answered(space: Workspace, method: str, args: dict[str, Any], fault: F
     if name == "html":
         return Response("<html>down for maintenance</html>", 200, media_type="text/html")
     if name == "drop":
+        return broken()
+    if name == "hold":
+        while not await request.is_disconnected():
+            await asyncio.sleep(0.05)
         return broken()
     if name == "error":
         return JSONResponse({"ok": False, "error": more, "needed": "im:history"})
