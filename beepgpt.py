@@ -13,7 +13,7 @@ from bytewax.outputs import Sink
 from bytewax.testing import TestingSink, TestingSource
 from bytewax.visualize import to_mermaid
 
-from commands import alert, audit, dead_letters, demo, examples, ingest, label, prepare, review, topics, train, validate
+from commands import alert, audit, dead_letters, demo, examples, ingest, label, prepare, rehearse, review, topics, train, validate
 from commands.common import BadCommand
 from commands.labeling import RunStopped
 from commands.running import cluster_flow, flow_of
@@ -65,7 +65,7 @@ def beepgpt() -> None:
 COMMANDS = (
     *(examples.examples, label.label, review.review),
     *(prepare.prepare, train.train, validate.validate),
-    *(alert.alert,),
+    *(alert.alert, rehearse.rehearse),
     *(topics.topics, ingest.ingest, dead_letters.dead_letters),
     *(audit.audit, demo.demo),
 )

@@ -64,7 +64,7 @@ class Workspace:
     dms: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     homes: dict[str, dict[str, Any]] = field(default_factory=dict)
     faults: dict[str, list[Fault | None]] = field(default_factory=dict)
-    """By method: for its first request, the second, and so on; then none."""
+    """By method, or `method:channel`: for its first request, the second, and so on; then none."""
     scopes: str = SCOPES
     called: list[Called] = field(default_factory=list)
     too_fast: int = 0
@@ -275,8 +275,10 @@ def app_of(space: Workspace) -> Starlette:
             args = dict(parse_qsl(body.decode()), **dict(request.query_params))
         fault = None
         with space.lock:
-            if method != "auth.test" and space.faults.get(method):
-                fault = space.faults[method].pop(0)
+            of_one = f"{method}:{args.get('channel')}"
+            name = of_one if space.faults.get(of_one) else method
+            if method != "auth.test" and space.faults.get(name):
+                fault = space.faults[name].pop(0)
             space.called.append(Called(method, args, time.monotonic(), fault))
             if method == "chat.postMessage":
                 space.arrived.set()
