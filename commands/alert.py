@@ -105,7 +105,7 @@ def run_alerts(job: Job) -> dict[str, Any]:
             )
         if slack is not None:
             console.print(f"Slack: {slack.check()}")
-        store = stack.enter_context(closing(AlertStore(job.settings.alerts.store)))
+        store = stack.enter_context(closing(AlertStore(job.settings.alerts.store, alone=True)))
         desk = Desk(store, policy)
         streams = [stack.enter_context(closing(each)) for each in streams_of(job, desk, store, stop)]
         courier = courier_of(job, store, policy, slack, stack)

@@ -299,7 +299,6 @@ class Alerts(BaseModel):
     """A minute of the day."""
     opted_in: bool
     topic_from: Annotated[float, Field(gt=0, le=1)]
-    topics: Literal["local", "provider"]
     store: Path
     kept: Annotated[Duration, Field(ge=DAY)]
     webhook: Annotated[SecretStr | None, Optional]

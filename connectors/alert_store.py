@@ -6,7 +6,9 @@ kill. A letter (a direct message) is written down before it is sent, and its ans
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -64,12 +66,28 @@ class BadStore(Exception):
     """The file can't be used; the message names it and says what to do."""
 
 
-class AlertStore:
-    """The file, open. One process has it at a time."""
+def _locked(path: Path) -> int:
+    """A lock that goes with the process, however it ends."""
+    beside = path.with_name(f"{path.name}.lock")
+    try:
+        lock = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise BadStore(f"{beside}: can't be written ({error.strerror}): check the folder, or name another store") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise BadStore(f"{path}: another beepgpt alert has it: stop that one first, or people would be told twice") from None
+    return lock
 
-    def __init__(self, path: Path | str) -> None:
-        """Made if it isn't there. Raises BadStore."""
+
+class AlertStore:
+    """The file, open."""
+
+    def __init__(self, path: Path, *, alone: bool = False) -> None:
+        """Made if it isn't there. `alone`: who sends letters has it alone, or they would be sent twice. Raises BadStore."""
         self.path = path
+        self._lock = _locked(path) if alone else None
         try:
             self._db = sqlite3.connect(path, timeout=BUSY, isolation_level=None)
             self._db.row_factory = sqlite3.Row
@@ -101,6 +119,8 @@ class AlertStore:
     def close(self) -> None:
         """Nothing is lost without it."""
         self._db.close()
+        if self._lock is not None:
+            os.close(self._lock)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -302,6 +302,16 @@ def test_a_store_of_a_newer_version_or_of_somebody_else_is_refused(tmp_path: Pat
         AlertStore(tmp_path / "text")
 
 
+def test_one_process_sends_from_a_store(tmp_path: Path):
+    """A second one would send each letter again; when the first is gone, it may."""
+    first = AlertStore(tmp_path / "ours.sqlite", alone=True)
+    with pytest.raises(BadStore, match="another beepgpt alert"):
+        AlertStore(tmp_path / "ours.sqlite", alone=True)
+    AlertStore(tmp_path / "ours.sqlite").close()
+    first.close()
+    AlertStore(tmp_path / "ours.sqlite", alone=True).close()
+
+
 def test_nobody_is_told_of_old_things(tmp_path: Path, slack: Workspace):
     """A topic that is read again, or predictions of a rebuild, tell nobody; the clock decides, and the flow's own word."""
     office = Office(tmp_path, slack, clock=Clock(NOON + HOUR))
