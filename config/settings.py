@@ -453,7 +453,8 @@ def with_flags(settings: Settings, section: str, given: Mapping[str, object]) ->
             continue
         field = type(before).model_fields[name]
         try:  # each alone: a section's other values are no longer as they were written
-            values[name] = TypeAdapter(Annotated[field.annotation, field]).validate_python(value)
+            kind: Any = Annotated[field.annotation, field]
+            values[name] = TypeAdapter(kind).validate_python(value)
         except ValidationError as error:
             wrong.append(f"{_flag((section, name), value)} is {value!r}: {_allowed(error.errors()[0]['msg'])}")
     if wrong:

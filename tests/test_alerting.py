@@ -22,7 +22,6 @@ from conversations.alerting import (
     Alert,
     Memory,
     NoPrediction,
-    Point,
     Policy,
     Wishes,
     alerts_of,
@@ -168,13 +167,12 @@ def test_the_database_decides_as_the_memory_does(history: list[dict[str, Any]], 
     with tempfile.TemporaryDirectory() as folder:
         store = AlertStore(Path(folder) / "alerts.sqlite")
         store._db.execute("PRAGMA synchronous = OFF")
-        for user, each in asked.items():
-            begin, end = each.quiet or (None, None)
-            opted_in = None if each.opted_in is None else int(each.opted_in)
-            store.ask(
-                user, opted_in=opted_in, threshold=each.threshold, per_hour=each.per_hour, zone=each.zone, quiet_from=begin, quiet_to=end
-            )
-            store.mute(user, each.muted)
+        for user, theirs in asked.items():
+            begin, end = theirs.quiet or (None, None)
+            opted_in = None if theirs.opted_in is None else int(theirs.opted_in)
+            given = {"opted_in": opted_in, "threshold": theirs.threshold, "per_hour": theirs.per_hour, "zone": theirs.zone}
+            store.ask(user, **given, quiet_from=begin, quiet_to=end)
+            store.mute(user, theirs.muted)
         desk = Desk(store, POLICY, topics=False)
         for each in history:
             kind = "prediction" if "people" in each else "deletion"
@@ -203,13 +201,9 @@ def test_old_points_and_rebuilds_tell_nobody():
     """An edit of an old message is as old as its message."""
     memory = Memory(asked={"bo": Wishes(opted_in=True)})
     point = read_point(prediction(NOON + HOUR, window=[(NOON, "ana")]))
-    for each, now in ((point, NOON + HOUR), (replace_point(point, fresh=False), NOON), (point, NOON + 10 * MINUTE + 1)):
+    for each, now in ((point, NOON + HOUR), (point._replace(fresh=False), NOON), (point, NOON + 10 * MINUTE + 1)):
         assert not any(isinstance(found, Alert) for found in alerts_of(each, memory, POLICY, now))
     assert any(isinstance(found, Alert) for found in alerts_of(point, memory, POLICY, NOON + 10 * MINUTE))
-
-
-def replace_point(point: Point, **more: Any) -> Point:
-    return point._replace(**more)
 
 
 def test_who_asked_for_a_topic_is_told_whoever_is_likely():
@@ -229,7 +223,7 @@ def test_the_reason_is_one_line_of_what_the_model_saw():
 
     told = "80% likely that you answer: 42% of this channel's recent answers are yours, you have answered this author about 3 times"
     assert why(point, "bo", 0.8) == told
-    assert why(point, "cy", 0.3) == "30% likely that you answer: place 0 of 1 people" or "\n" not in why(point, "cy", 0.3)
+    assert why(point, "bo", 0.8).count("\n") == 0
 
 
 @pytest.mark.parametrize("wrong", [{}, {"window": []}, {"window": [{"ts": "x", "user": "a"}]}, {"people": [{"user": "bo"}]}, {"people": 3}])
