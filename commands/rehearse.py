@@ -277,8 +277,9 @@ def day_of(t: int) -> str:
 def print_figures(told: Mapping[str, Any]) -> None:
     """The rules beside each other."""
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("", "alerts", "people", "joined", "next", "announced", "a person a day"):
-        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for name in ("alerts", "people", "joined", "next", "announced", "a day each"):
+        table.add_column(name, justify="right", no_wrap=True)
     for row in (*told["rules"], *told["thresholds"]):
         shares = ["–" if row[name] is None else f"{row[name]:.1%}" for name in ("joined", "next", "announced")]
         a_day = row["per_person_per_day"]
