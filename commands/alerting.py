@@ -6,11 +6,13 @@ Nothing here talks to Slack: `commands/courier.py` gives what was decided here.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import orjson
+from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
 from config.settings import Settings
 from connectors.alert_store import AlertStore
@@ -230,6 +232,30 @@ class Desk:
             self.store.ask(user, **both)
         else:
             self.store.ask(user, **{name: int(value) if name == "opted_in" else value})
+
+
+class AlertSink(DynamicSink[tuple[str, Mapping[str, Any]]]):
+    """A scoring flow's items, as (kind, value), decided on in its own process; items that come again decide nothing new."""
+
+    def __init__(self, path: Path, policy: Policy, clock: Callable[[], int]) -> None:
+        self.path, self.policy, self.clock = path, policy, clock
+
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> _AlertSinkPartition:
+        return _AlertSinkPartition(Desk(AlertStore(self.path), self.policy), self.clock)
+
+
+class _AlertSinkPartition(StatelessSinkPartition[tuple[str, Mapping[str, Any]]]):
+    def __init__(self, desk: Desk, clock: Callable[[], int]) -> None:
+        self._desk, self._clock = desk, clock
+
+    def write_batch(self, items: list[tuple[str, Mapping[str, Any]]]) -> None:
+        self._desk.store.forget_cached()
+        with self._desk.store.transaction():
+            for kind, value in items:
+                self._desk.take(kind, value, self._clock())
+
+    def close(self) -> None:
+        self._desk.store.close()
 
 
 def kind_of(value: Any) -> str:

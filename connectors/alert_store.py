@@ -133,11 +133,12 @@ class AlertStore:
             yield
         except BaseException:
             self._db.execute("ROLLBACK")
-            self._forget_cached()
+            self.forget_cached()
             raise
         self._db.execute("COMMIT")
 
-    def _forget_cached(self) -> None:
+    def forget_cached(self) -> None:
+        """What people asked for is read anew: another process may have changed it."""
         self._asked, self._muted = {}, {}
 
     def _one(self, sql: str, *values: Any) -> Any:
@@ -466,4 +467,4 @@ class AlertStore:
         self._db.execute("DELETE FROM alert_message WHERE alert IN (SELECT id FROM alert WHERE user = ?)", (user,))
         for table in ("person", "muted", "topic", "alert", "told", "speaker", "letter"):
             self._db.execute(f"DELETE FROM {table} WHERE user = ?", (user,))
-        self._forget_cached()
+        self.forget_cached()

@@ -5,12 +5,16 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+import bytewax.operators as op
 import pytest
+from bytewax.dataflow import Dataflow
+from bytewax.testing import TestingSource, run_main
 
+from commands.alerting import AlertSink
 from connectors.alert_store import AlertStore, BadStore
 from connectors.slack_alerts import SlackDesk
 from connectors.slack_errors import SlackFailed
-from conversations.alerting import DAY, HOUR, MINUTE, SECOND
+from conversations.alerting import DAY, HOUR, MINUTE, SECOND, Policy
 from conversations.events import ts_text
 from tests.alert_support import NOON, Clock, Office, prediction
 from tests.slack_web_api import TOKEN, Workspace, serving
@@ -300,6 +304,19 @@ def test_a_store_of_a_newer_version_or_of_somebody_else_is_refused(tmp_path: Pat
     (tmp_path / "text").write_text("no database, but long enough to be taken for one " * 30)
     with pytest.raises(BadStore, match="no store of alerts"):
         AlertStore(tmp_path / "text")
+
+
+def test_a_flow_may_decide_in_its_own_process(tmp_path: Path):
+    """Through a sink that takes its items as they come; those that come again after a kill tell nobody twice."""
+    store = AlertStore(tmp_path / "alerts.sqlite")
+    store.ask("bo", opted_in=1)
+    items = [("prediction", prediction()), ("outcome", {"id": prediction()["id"], "answer": ["bo"]}), ("prediction", prediction())]
+    flow = Dataflow("test")
+    op.output("alerts", op.input("items", flow, TestingSource(items)), AlertSink(store.path, Policy(threshold=0.5), lambda: NOON))
+    run_main(flow)
+    run_main(flow)
+    assert [(row["user"], row["answered"]) for row in store.due()] == [("bo", 1)]
+    store.close()
 
 
 def test_one_process_sends_from_a_store(tmp_path: Path):
