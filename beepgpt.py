@@ -14,6 +14,7 @@ from bytewax.testing import TestingSink, TestingSource
 from bytewax.visualize import to_mermaid
 
 from commands import (
+    alert,
     audit,
     dead_letters,
     demo,
@@ -23,17 +24,19 @@ from commands import (
     outcomes,
     predict,
     prepare,
+    rehearse,
     review,
     score,
     topics,
     train,
     validate,
-)  # fmt: skip
+)
 from commands.common import BadCommand
 from commands.labeling import RunStopped
 from commands.running import cluster_flow, flow_of
 from config.settings import BadSettings, read_settings
 from connectors import jsonl, kafka, metrics, slack_export
+from connectors.alert_store import BadStore
 from connectors.processes import PartFailed, PartsInterrupted
 from connectors.recovery import BadRecovery
 from connectors.slack_errors import SlackFailed
@@ -46,6 +49,7 @@ from training.checks import CannotPrepare
 OURS = (
     BadRecovery,
     BadSettings,
+    BadStore,
     CannotPrepare,
     ChannelMoved,
     OtherState,
@@ -78,6 +82,7 @@ def beepgpt() -> None:
 COMMANDS = (
     *(examples.examples, label.label, review.review),
     *(prepare.prepare, train.train, validate.validate, predict.predict),
+    *(alert.alert, rehearse.rehearse),
     *(topics.topics, ingest.ingest, dead_letters.dead_letters),
     *(score.score, outcomes.outcomes),
     *(audit.audit, demo.demo),

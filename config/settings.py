@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -301,6 +301,48 @@ class Scoring(BaseModel):
     watch: Annotated[Duration, Field(gt=0)]
 
 
+def minutes_of_day(text: object) -> tuple[int, int]:
+    """Quiet hours: from and to, in minutes; twice the same where no hour is.
+
+    >>> minutes_of_day("22:00-07:30"), minutes_of_day("")
+    ((1320, 450), (0, 0))
+    """
+    if text == "":
+        return (0, 0)
+    time = r"([01][0-9]|2[0-3]):([0-5][0-9])"
+    found = re.fullmatch(rf"{time}\s*-\s*{time}", text) if isinstance(text, str) else None
+    if found is None:
+        raise ValueError("must be two times like 22:00-07:00")
+    return int(found[1]) * 60 + int(found[2]), int(found[3]) * 60 + int(found[4])
+
+
+def minute_of_day(text: object) -> int | None:
+    """A time of the day, in minutes; empty for none."""
+    return None if text == "" else minutes_of_day(f"{text}-00:00")[0] if isinstance(text, str) else minutes_of_day(text)[0]
+
+
+class Alerts(BaseModel):
+    """Who is told of which conversation, where nobody asked for something else."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    threshold: Annotated[float | None, Field(gt=0, le=1), Optional]
+    list_from: Annotated[float | None, Field(gt=0, le=1), Optional]
+    per_hour: Annotated[Whole, Field(ge=0)]
+    quiet: Annotated[tuple[int, int], BeforeValidator(minutes_of_day)]
+    """Minutes of the day."""
+    zone: Annotated[str, Field(min_length=1)]
+    max_alert_age: Annotated[Duration, Field(ge=SECOND)]
+    """Microseconds."""
+    digest_at: Annotated[int | None, BeforeValidator(minute_of_day)]
+    """A minute of the day."""
+    opted_in: bool
+    topic_from: Annotated[float, Field(gt=0, le=1)]
+    store: Path
+    kept: Annotated[Duration, Field(ge=DAY)]
+    webhook: Annotated[SecretStr | None, Optional]
+
+
 _SOURCES: ContextVar[tuple[PydanticBaseSettingsSource, ...]] = ContextVar("_SOURCES", default=())
 """What `read_settings` reads; the hook below is a class method, and can't be handed anything."""
 
@@ -319,6 +361,7 @@ class Settings(BaseSettings):
     training: Training
     slack: Slack
     scoring: Scoring
+    alerts: Alerts
 
     @classmethod
     def settings_customise_sources(
@@ -350,6 +393,7 @@ FLAGGED = ("conversations", "run")
 """The sections whose settings are flags, too: how brokers are reached has no place in a list of processes."""
 SECRET = [("kafka", "password"), ("kafka", "key_password"), ("provider", "key")]
 SECRET += [("slack", "app_token"), ("slack", "bot_token"), ("slack", "signing_secret")]
+SECRET += [("alerts", "webhook")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,7 +470,7 @@ def read_settings(
 
 
 def with_flags(settings: Settings, section: str, given: Mapping[str, object]) -> Settings:
-    """The settings with the flags that one command has for a section without durations (`None`: not given).
+    """The settings with the flags that one command has for a section (`None`: not given).
 
     >>> with_flags(read_settings(environ={}), "labeling", {"max_cost": 2.5, "labeler": None}).labeling.max_cost
     2.5
@@ -435,15 +479,20 @@ def with_flags(settings: Settings, section: str, given: Mapping[str, object]) ->
     config.settings.BadSettings: --max-cost is -1.0: must be greater than or equal to 0
     """
     before = getattr(settings, section)
-    flags = {name: value for name, value in given.items() if value is not None}
-    try:
-        after = type(before)(**{**dict(before), **flags})
-    except ValidationError as error:
-        wrong = {str(each["loc"][0]): _allowed(each["msg"]) for each in error.errors()}
-        raise BadSettings(
-            [f"{_flag((section, name), flags.get(name))} is {flags.get(name)!r}: {what}" for name, what in wrong.items()]
-        ) from error
-    return settings.model_copy(update={section: after})
+    values: dict[str, object] = {}
+    wrong: list[str] = []
+    for name, value in given.items():
+        if value is None:
+            continue
+        field = type(before).model_fields[name]
+        try:  # each alone: a section's other values are no longer as they were written
+            kind: Any = Annotated[field.annotation, field]
+            values[name] = TypeAdapter(kind).validate_python(value)
+        except ValidationError as error:
+            wrong.append(f"{_flag((section, name), value)} is {value!r}: {_allowed(error.errors()[0]['msg'])}")
+    if wrong:
+        raise BadSettings(wrong)
+    return settings.model_copy(update={section: before.model_copy(update=values)})
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[Name, Given]:

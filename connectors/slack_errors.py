@@ -1,5 +1,32 @@
-"""How a command says that Slack will not go on with it: apart from what talks to Slack, since every command knows its errors."""
+"""What can go wrong with Slack: what was certainly not done, and what is in doubt, told apart. None of it holds what people wrote."""
+
+from __future__ import annotations
 
 
-class SlackFailed(Exception):
-    """Slack will not go on with us; the message says why, and what to do."""
+class SlackError(Exception):
+    """Slack could not do it."""
+
+
+class SlackFailed(SlackError):
+    """It won't do anything before somebody mends the app or its token; the message says what."""
+
+
+class SlackRefused(SlackError):
+    """It certainly wasn't done, and won't be: `reason` is Slack's own word for why."""
+
+    def __init__(self, method: str, reason: str) -> None:
+        super().__init__(f"{method}: {reason}")
+        self.reason = reason
+
+
+class SlackBusy(SlackError):
+    """It certainly wasn't done: this method is not to be called for so many seconds."""
+
+    def __init__(self, method: str, after: float) -> None:
+        super().__init__(f"{method}: wait {after:.0f} s")
+        self.method = method
+        self.after = after
+
+
+class SlackUnclear(SlackError):
+    """Nobody knows whether it was done."""

@@ -1,0 +1,347 @@
+"""`beepgpt alert`: tells people about conversations, from predictions; a process of its own, so that Slack's pace holds up nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
+
+import orjson
+import typer
+from rich.table import Table
+
+from commands.common import BadCommand, connection_of, is_kafka, now_us, with_settings
+from commands.places import topic_of
+from commands.running import Stop
+from config.settings import Settings, with_flags
+from connectors import jsonl, kafka
+from connectors.alert_store import AlertStore
+from connectors.console import console
+
+if TYPE_CHECKING:
+    from commands.courier import Courier, Members
+    from connectors.slack_alerts import SlackDesk
+
+PANEL = "Alerts"
+REST = 0.1
+"""Seconds between two looks where there was nothing to do."""
+INSTALL = "pip install 'beepgpt[slack]'"
+
+
+@with_settings
+def alert(
+    source: Annotated[
+        str, typer.Argument(metavar="PREDICTIONS", help="kafka://host:port/slack.predictions?follow=true, or a .jsonl path.")
+    ],
+    settings: Settings,
+    interactions: Annotated[
+        str | None, typer.Option(help="What people do in Slack: kafka://host:port/slack.interactions?follow=true, or a .jsonl path.")
+    ] = None,
+    outcomes: Annotated[str | None, typer.Option(help="What happened, as scoring tells it: counts how often it was right.")] = None,
+    deletions: Annotated[
+        str | None, typer.Option(help="Messages that were deleted: slack.events itself, or what scoring writes of them.")
+    ] = None,
+    to: Annotated[str | None, typer.Option(help="Where each alert goes, too: kafka://host:port/slack.alerts, a .jsonl path, or -.")] = None,
+    model: Annotated[Path | None, typer.Option(help="The model's folder: its validated threshold is taken.", rich_help_panel=PANEL)] = None,
+    threshold: Annotated[float | None, typer.Option(help="How likely an answer has to be.", rich_help_panel=PANEL)] = None,
+    list_from: Annotated[float | None, typer.Option(help="From here on it is listed in silence.", rich_help_panel=PANEL)] = None,
+    per_hour: Annotated[int | None, typer.Option(help="Messages to one person an hour, at most.", rich_help_panel=PANEL)] = None,
+    opted_in: Annotated[
+        bool | None, typer.Option("--opted-in/--opt-in", help="Tell everybody who doesn't turn it off.", rich_help_panel=PANEL)
+    ] = None,
+    store: Annotated[Path | None, typer.Option(help="The file of what people asked for and were told.", rich_help_panel=PANEL)] = None,
+    members: Annotated[
+        Path | None, typer.Option(help="Without Slack: an export that says who may see which channel.", show_default=False)
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the closing account here, as JSON.")] = None,
+) -> None:
+    """Tell people about conversations they would want to be in: in Slack, on a topic, by a webhook, here."""
+    given = {"threshold": threshold, "list_from": list_from, "per_hour": per_hour, "opted_in": opted_in, "store": store}
+    settings = with_flags(settings, "alerts", given)
+    if report is not None:
+        jsonl.check_writable(report)
+    job = Job(source, interactions, outcomes, deletions, to, model, members, settings)
+    account = run_alerts(job)
+    print_account(account)
+    if report is not None:
+        jsonl.write_file(report, orjson.dumps(account, option=orjson.OPT_INDENT_2) + b"\n")
+
+
+@dataclass(frozen=True)
+class Job:
+    """An `alert` command, as it was given."""
+
+    predictions: str
+    interactions: str | None
+    outcomes: str | None
+    deletions: str | None
+    to: str | None
+    model: Path | None
+    members: Path | None
+    settings: Settings
+
+
+def run_alerts(job: Job) -> dict[str, Any]:
+    """Reads, decides and gives until everything is read and given, or somebody asks to stop. Returns what was counted."""
+    if find_spec("slack_sdk") is None:
+        raise BadCommand(f"beepgpt alert needs slack_sdk, which is not installed: {INSTALL}")
+    from commands.alerting import Desk, policy_of
+
+    limit = threshold_of(job.settings, job.model)
+    policy = policy_of(job.settings, limit)
+    stop = Stop()
+    with ExitStack() as stack:
+        stack.enter_context(stop.listening())
+        slack = slack_of(job.settings)
+        if slack is None and job.members is None:
+            raise BadCommand(
+                "nobody can say who may see which channel: set slack.bot_token (BEEPGPT_SLACK__BOT_TOKEN), or give --members EXPORT;"
+                " alerts that may not be seen are never given"
+            )
+        if slack is not None:
+            console.print(f"Slack: {slack.check()}")
+        store = stack.enter_context(closing(AlertStore(job.settings.alerts.store, alone=True)))
+        desk = Desk(store, policy)
+        streams = [stack.enter_context(closing(each)) for each in streams_of(job, desk, store, stop)]
+        courier = courier_of(job, store, policy, slack, stack)
+        while not stop():
+            read = [stream.read() for stream in streams]
+            gave = courier.work()
+            if not any(read) and not gave:
+                if all(stream.is_over for stream in streams) and courier.is_idle():
+                    break
+                time.sleep(REST)
+        return account_of(store, limit)
+
+
+def threshold_of(settings: Settings, model: Path | None) -> float:
+    """How likely an answer has to be: as it was set, or as validation found for the model."""
+    if settings.alerts.threshold is not None:
+        return settings.alerts.threshold
+    if model is None:
+        raise BadCommand("how likely must an answer be? Give --model DIR, whose validated threshold is taken, or --threshold 0.5")
+    path = model / "metrics.json"
+    jsonl.check_readable(path)
+    try:
+        chosen = orjson.loads(path.read_bytes())["threshold"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadCommand(f"{path}: is nothing that `beepgpt validate` wrote: validate the model, or give --threshold") from error
+    if chosen is None:
+        raise BadCommand(
+            f"{path}: no threshold reached the precision that was asked for: give --threshold, or validate with a lower --precision"
+        )
+    return float(chosen["threshold"])
+
+
+def slack_of(settings: Settings) -> SlackDesk | None:
+    """Slack, where there is a token."""
+    from connectors.slack_alerts import SlackDesk
+
+    token = settings.slack.bot_token
+    return None if token is None else SlackDesk(token.get_secret_value(), settings.slack.base_url)
+
+
+def courier_of(job: Job, store: AlertStore, policy: Any, slack: SlackDesk | None, stack: ExitStack) -> Courier:
+    """Who gives the alerts, and to whom."""
+    from commands.courier import Courier
+    from connectors.members import ListedMembers
+
+    ours = job.settings.alerts
+    members: Members
+    if job.members is not None:
+        members = ListedMembers(job.members)
+    else:
+        assert slack is not None
+        members = slack
+    webhook = None if ours.webhook is None else webhook_of(ours.webhook.get_secret_value())
+    return Courier(
+        store,
+        policy,
+        members,
+        slack,
+        clock=now_us,
+        hand_on=handing_on(job, stack),
+        webhook=webhook,
+        digest_at=ours.digest_at,
+        kept=ours.kept,
+    )
+
+
+def handing_on(job: Job, stack: ExitStack) -> Callable[[Sequence[Mapping[str, Any]]], None]:
+    """Where each alert goes, too. What was handed on when we were killed may be handed on again, with the same id and bytes."""
+    if job.to is None:
+        return lambda alerts: None
+    if is_kafka(job.to):
+        address = topic_of(job.to, "--to")
+        connection = connection_of(job.settings, address.bootstrap)
+        writer = stack.enter_context(kafka.Writer(connection, address.topic, patience=job.settings.kafka.patience / 1e6))
+
+        def to_topic(alerts: Sequence[Mapping[str, Any]]) -> None:
+            writer.send(kafka.Message(each["user"].encode(), orjson.dumps(each)) for each in alerts)
+            writer.flush()
+
+        return to_topic
+    if "://" in job.to:
+        raise BadCommand(f"--to {job.to}: a .jsonl path, - or kafka://host:port/topic is expected")
+    path = None if job.to == "-" else Path(job.to)
+    if path is not None:
+        jsonl.check_writable(path)
+
+    def to_lines(alerts: Sequence[Mapping[str, Any]]) -> None:
+        lines = b"".join(orjson.dumps(each, option=orjson.OPT_APPEND_NEWLINE) for each in alerts)
+        if path is None:
+            typer.echo(lines, nl=False)
+            return
+        try:
+            with path.open("ab") as file:
+                file.write(lines)
+        except OSError as error:
+            raise jsonl.cannot_write(path, error) from error
+
+    return to_lines
+
+
+def webhook_of(url: str) -> Callable[[Mapping[str, Any]], bool]:
+    """Gives an alert to a web server of yours, and says whether it took it."""
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise BadCommand("alerts.webhook: an address with http:// or https:// is expected")
+    import http.client
+    import logging
+
+    from slack_sdk.errors import SlackClientError
+    from slack_sdk.webhook import WebhookClient
+
+    silent = logging.getLogger("commands.alert.webhook")  # it would log what was sent
+    silent.propagate = False
+    client = WebhookClient(url, timeout=10, retry_handlers=[], logger=silent)
+
+    def call(value: Mapping[str, Any]) -> bool:
+        try:
+            return 200 <= client.send_dict(dict(value), headers={"Idempotency-Key": value["id"]}).status_code < 300
+        except (OSError, http.client.HTTPException, ValueError, SlackClientError):
+            return False
+
+    return call
+
+
+# Reading
+
+
+class Stream:
+    """A source, read a chunk at a time; what comes of a chunk and how far it goes are written down together."""
+
+    def __init__(
+        self, name: str, source: Any, parts: Mapping[str, Any], store: AlertStore, take: Callable[[bytes, int], None], *, follows: bool
+    ) -> None:
+        self._name, self._source, self._store, self._take = name, source, store, take
+        self._parts = dict(parts)
+        self._follows = follows
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come."""
+        return not self._parts and not self._follows
+
+    def read(self) -> bool:
+        """A chunk of each of its parts; whether there was any."""
+        found = False
+        for name, part in list(self._parts.items()):
+            try:
+                chunks = part.next_batch()
+            except StopIteration:
+                self._parts.pop(name).close()
+                continue
+            if not any(values for _, _, values in chunks):
+                continue
+            found = True
+            now = now_us()
+            with self._store.transaction():
+                for _, _, values in chunks:
+                    for value in values:
+                        self._take(value if isinstance(value, bytes) else value.value or b"", now)
+                self._store.set_place(self._name, name, list(part.snapshot()))
+        return found
+
+    def close(self) -> None:
+        """Stops reading."""
+        for part in self._parts.values():
+            part.close()
+
+
+def streams_of(job: Job, desk: Any, store: AlertStore, stop: Stop) -> Iterator[Stream]:
+    """What is to be read, each from where it was left: what people asked for and what was deleted first."""
+    given: list[tuple[str, str | None, Callable[[bytes, int], None]]] = [
+        ("interactions", job.interactions, lambda record, now: desk.interaction(record)),
+        ("deletions", job.deletions, desk.record),
+        ("outcomes", job.outcomes, desk.record),
+        ("predictions", job.predictions, desk.record),
+    ]
+    for name, place, take in given:
+        if place is not None:
+            yield stream_of(name, place, job, store, take, stop)
+
+
+def stream_of(name: str, place: str, job: Job, store: AlertStore, take: Callable[[bytes, int], None], stop: Stop) -> Stream:
+    """One of them. A topic's records from before what is remembered can make no difference, and are passed over."""
+    if is_kafka(place):
+        address = kafka.parse_address(place)
+        since = address.since
+        if since is None and name != "interactions":
+            since = max(now_us() - job.settings.alerts.kept, 0)
+        source = kafka.KafkaSource(
+            connection_of(job.settings, address.bootstrap),
+            address.topic,
+            since=since,
+            until=address.until,
+            follow=address.follow,
+            patience=job.settings.kafka.patience / 1e6,
+        )
+        identity = f"{name}:kafka:{address.topic}"
+        parts = {}
+        for each in source.list_parts():
+            before = store.place(identity, each)
+            end = source.bounds[int(each)][1]
+            state = None if before is None else kafka.KafkaState(*before)._replace(end=end)
+            parts[each] = source.build_part("read", each, state)
+        return Stream(identity, source, parts, store, take, follows=address.follow)
+    if "://" in place:
+        raise BadCommand(f"{name} {place}: a .jsonl path or kafka://host:port/topic is expected")
+    path = Path(place)
+    file = jsonl.JsonlSource(path, max_line=1 << 30)
+    identity = f"{name}:{path.resolve()}"
+    before = store.place(identity, jsonl.PARTITION)
+    part = file.build_part("read", jsonl.PARTITION, None if before is None else (before[0], before[1]))
+    return Stream(identity, file, {jsonl.PARTITION: part}, store, take, follows=False)
+
+
+# The account
+
+
+def account_of(store: AlertStore, threshold: float) -> dict[str, Any]:
+    """All that was counted since the store was made, and where the alerts stand that are remembered."""
+    counts = store.counts()
+    answered, not_answered = counts.get("answer:answered", 0), counts.get("answer:not_answered", 0)
+    return {
+        "command": "alert",
+        "threshold": threshold,
+        "alerts": store.states(),
+        "counts": counts,
+        "right": None if not answered + not_answered else round(answered / (answered + not_answered), 4),
+    }
+
+
+def print_account(account: Mapping[str, Any]) -> None:
+    """The closing account, as a table."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    for name, count in account["counts"].items():
+        table.add_row(name.replace("_", " ").replace(":", ", "), f"{count:,}")
+    console.print(table)
+    if account["right"] is not None:
+        console.print(f"{account['right']:.1%} of those who were told of a conversation whose outcome is known were the next to answer.")

@@ -1,0 +1,26 @@
+"""What people would have been told, as one page that needs nothing else: no script, no network, light and dark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+
+def rehearsal_page(told: Mapping[str, Any]) -> str:
+    """The page; whatever was written or is somebody's name is text."""
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters["percent"] = percent
+    environment.filters["number"] = lambda value: "–" if value is None else f"{value:.2f}"
+    return environment.get_template("rehearsal.html").render(told=told)
+
+
+def percent(value: float | None) -> str:
+    """A share.
+
+    >>> percent(0.1234), percent(None)
+    ('12.3 %', '–')
+    """
+    return "–" if value is None else f"{value * 100:.1f} %"

@@ -1,0 +1,340 @@
+"""Alerts are delivered in Slack over real HTTP: within its rates, to who may see them, once, and taken back."""
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import bytewax.operators as op
+import pytest
+from bytewax.dataflow import Dataflow
+from bytewax.testing import TestingSource, run_main
+
+from commands.alerting import AlertSink
+from connectors.alert_store import AlertStore, BadStore
+from connectors.slack_alerts import SlackDesk
+from connectors.slack_errors import SlackFailed
+from conversations.alerting import DAY, HOUR, MINUTE, SECOND, Policy
+from conversations.events import ts_text
+from tests.alert_support import NOON, Clock, Office, prediction
+from tests.slack_web_api import TOKEN, Workspace, serving
+
+
+@pytest.fixture
+def slack() -> Iterator[Workspace]:
+    space = Workspace()
+    for name in ("ana", "bo", "cy", "di"):
+        space.user(name)
+    space.channel("C1", "ana", "bo", "cy")
+    space.channel("C2", "ana", "cy", private=True)
+    with serving(space):
+        yield space
+
+
+def deleted(ts: int, channel: str = "C1") -> dict[str, str]:
+    return {"channel": channel, "ts": ts_text(ts + SECOND), "deleted_ts": ts_text(ts)}
+
+
+def test_somebody_is_told_with_a_link_an_excerpt_a_reason_and_buttons(tmp_path: Path, slack: Workspace):
+    """Nothing is unfurled, nobody is called, and the message can be found again by its id."""
+    office = Office(tmp_path, slack)
+    office.opt_in("bo")
+    office.take("prediction", prediction(texts=["<!channel> is the build red & hot? @here"]))
+    office.work()
+
+    (message,) = slack.sent_to("bo")
+    told = json.dumps(message, ensure_ascii=False)
+    assert "https://acme.slack.com/archives/C1/p1700049600000000" in told
+    assert "&lt;!channel&gt; is the build red &amp; hot?" in told and "@here" not in told and "<!" not in told
+    assert "80% likely that you answer" in told and "feedback_buttons" in told
+    assert message["metadata"]["event_payload"]["id"] == office.handed[0]["id"]
+    assert slack.bad_blocks == []
+    assert "build" not in json.dumps(office.handed), "what was written goes to Slack alone"
+
+
+def test_only_who_may_see_the_channel_is_told_of_it(tmp_path: Path, slack: Workspace):
+    """A member of a private channel; any full member of a public one; no guest, nobody who left, and nobody in doubt."""
+    slack.user("guest", is_restricted=True)
+    slack.user("stranger", team_id="T2")
+    slack.user("left", deleted=True)
+    people = {"bo": 0.9, "cy": 0.9, "guest": 0.9, "stranger": 0.9, "left": 0.9, "nobody-knows": 0.9}
+    office = Office(tmp_path, slack)
+    office.opt_in(*people)
+    office.take("prediction", prediction(channel="C2", people=people))
+    office.take("prediction", prediction(channel="C1", people={each: p for each, p in people.items() if each != "cy"}))
+    office.take("prediction", prediction(channel="CGONE", people=people))
+    office.work()
+
+    told = {user for user in people if slack.sent_to(user)}
+    assert told == {"bo", "cy"}
+    assert "archives/C2" in json.dumps(slack.sent_to("cy")) and "archives/C1" in json.dumps(slack.sent_to("bo"))
+    assert office.counts["refused:not_a_member"] == 7 and office.counts["refused:membership_in_doubt"] >= 3
+
+
+def test_slacks_rates_are_kept(tmp_path: Path, slack: Workspace):
+    """About one message a second to one person; Retry-After is obeyed; others don't wait for it."""
+    office = Office(tmp_path, slack, policy={"per_hour": 10})
+    office.opt_in("bo", "cy")
+    slack.faults["chat.postMessage"] = ["429:1"]
+    for number in range(3):
+        office.take("prediction", prediction(NOON + number * SECOND, people={"bo": 0.9, "cy": 0.8}))
+    office.work()
+
+    assert (len(slack.sent_to("bo")), len(slack.sent_to("cy"))) == (3, 3)
+    assert slack.too_fast == 0 and office.counts["slack_busy"] == 1
+    first, second = slack.calls("chat.postMessage")[:2]
+    assert second.at - first.at >= 1.0
+
+
+@pytest.mark.parametrize("fault", ["done", "done500", "wait:2"])
+def test_what_was_sent_without_an_answer_is_found_and_not_sent_again(tmp_path: Path, slack: Workspace, fault: str):
+    """The letter stands in the conversation, under its id."""
+    office = Office(tmp_path, slack, timeout=1)
+    office.opt_in("bo")
+    slack.faults["chat.postMessage"] = [fault]
+    office.take("prediction", prediction())
+    office.work(lambda: office.store.letters("sending"))
+    office.clock.set(office.clock() + MINUTE)
+    office.work()
+
+    assert len(slack.sent_to("bo")) == 1 and office.counts["looked_up:sent"] == 1
+
+
+@pytest.mark.parametrize("fault", ["drop", "500", "html"])
+def test_what_certainly_is_not_there_is_sent_again_once(tmp_path: Path, slack: Workspace, fault: str):
+    """It was looked up first; a second time it stays unknown, and is counted."""
+    office = Office(tmp_path, slack)
+    office.opt_in("bo", "cy")
+    slack.faults["chat.postMessage"] = [fault, fault, fault]
+    office.take("prediction", prediction())
+    office.work(lambda: office.store.letters("sending"))
+    office.clock.set(office.clock() + MINUTE)
+    office.work(lambda: len(slack.calls("chat.postMessage")) == 2)
+    office.clock.set(office.clock() + MINUTE)
+    office.work()
+
+    assert len(slack.calls("chat.postMessage")) == 2 and slack.sent_to("bo") == []
+    assert office.counts["looked_up:due"] == 1 and office.counts["letters_unknown"] == 1
+
+
+def test_what_stays_unknown_is_counted_and_not_sent_again(tmp_path: Path, slack: Workspace):
+    """Nobody may read the conversation."""
+    office = Office(tmp_path, slack)
+    office.opt_in("bo")
+    slack.faults["chat.postMessage"] = ["done"]
+    slack.faults["conversations.history"] = ["error:channel_not_found"]
+    office.take("prediction", prediction())
+    office.work(lambda: office.store.letters("sending"))
+    office.clock.set(office.clock() + MINUTE)
+    office.work()
+
+    assert len(slack.sent_to("bo")) == 1 and office.counts["letters_unknown"] == 1
+
+
+def test_an_alert_that_waited_too_long_is_not_given(tmp_path: Path, slack: Workspace):
+    """Slack was busy for longer than max_alert_age."""
+    office = Office(tmp_path, slack)
+    office.opt_in("bo")
+    slack.faults["chat.postMessage"] = ["429:1"]
+    office.take("prediction", prediction())
+    office.work(lambda: slack.calls("chat.postMessage"))
+    office.clock.set(NOON + HOUR)
+    office.work()
+
+    assert slack.sent_to("bo") == [] and office.counts["refused:too_old"] == 1
+
+
+def test_who_changed_their_mind_or_joined_in_is_not_told(tmp_path: Path, slack: Workspace):
+    """All is asked again just before it is sent."""
+    office = Office(tmp_path, slack)
+    office.opt_in("bo", "cy", "di")
+    office.take("prediction", prediction(people={"bo": 0.9, "cy": 0.9, "di": 0.9}))
+    office.store.ask("bo", opted_in=0)
+    office.store.mute("cy", ["C1"])
+    later = prediction(NOON + SECOND, window=[(NOON, "ana"), (NOON + SECOND, "di")], people={"ana": 0.1})
+    office.take("prediction", later)
+    office.work()
+
+    assert not any(slack.sent_to(user) for user in ("bo", "cy", "di"))
+    assert {name for name in office.counts if name.startswith("refused")} == {
+        "refused:not_opted_in",
+        "refused:muted",
+        "refused:participant",
+    }
+
+
+def test_a_deleted_message_leaves_letters_and_app_home(tmp_path: Path, slack: Workspace):
+    """The one that it was about takes the letter with it; another one takes the excerpt."""
+    office = Office(tmp_path, slack)
+    office.opt_in("bo", "cy")
+    office.store.open_home("bo")
+    office.store.open_home("cy")
+    both = [(NOON - MINUTE, "ana"), (NOON, "ana")]
+    office.take("prediction", prediction(people={"bo": 0.9}, window=both, texts=["a secret", "of mine"]))
+    office.take(
+        "prediction", prediction(NOON + SECOND, channel="C2", people={"cy": 0.9}, window=[(NOON + SECOND, "ana")], texts=["another secret"])
+    )
+    office.work(lambda: len(slack.homes) == 2 and slack.sent_to("bo") and slack.sent_to("cy") and not office.store.spoilt_homes())
+    assert "of mine" in json.dumps(slack.homes["bo"]) and "another secret" in json.dumps(slack.homes["cy"])
+
+    office.take("deletion", deleted(NOON - MINUTE))
+    office.take("deletion", deleted(NOON + SECOND, "C2"))
+    office.work(lambda: not office.store.chores() and not office.store.spoilt_homes())
+
+    assert "of mine" not in json.dumps(slack.sent_to("bo")) and "can't be shown" in json.dumps(slack.sent_to("bo"))
+    assert slack.sent_to("cy") == []
+    assert (
+        "mine" not in json.dumps(slack.homes) and "secret" not in json.dumps(slack.homes) and "archives/C2" not in json.dumps(slack.homes)
+    )
+    assert b"secret" not in (tmp_path / "alerts.sqlite").read_bytes()
+
+
+def test_a_message_that_was_deleted_first_is_never_told_of(tmp_path: Path, slack: Workspace):
+    """The deletion may be read before the prediction, and Slack may know of it before we do."""
+    slack.missing.add(("C1", ts_text(NOON + SECOND)))
+    office = Office(tmp_path, slack)
+    office.opt_in("bo", "cy")
+    office.take("deletion", deleted(NOON))
+    office.take("prediction", prediction())
+    office.take("prediction", prediction(NOON + SECOND, people={"cy": 0.9}))
+    office.work()
+
+    assert slack.dms.get("Dbo", []) == [] and slack.dms.get("Dcy", []) == []
+    assert office.counts["passed:deleted"] == 1 and office.counts["refused:deleted"] == 1
+
+
+def test_less_likely_ones_come_once_a_day(tmp_path: Path, slack: Workspace):
+    """At the time that is set, where the person is; what was deleted since is not in it, and what is deleted later leaves it."""
+    office = Office(tmp_path, slack, digest_at=15 * 60)
+    slack.users["bo"]["tz"] = "Europe/Berlin"  # UTC+1
+    office.opt_in("bo", low="digest")
+    for number in range(3):
+        at = NOON + number * SECOND
+        office.take(
+            "prediction",
+            prediction(at, people={"bo": 0.3}, window=[(at, "ana")], texts=[f"question {number}"], conversations=[f"s{number}"]),
+        )
+    office.work()
+    assert slack.sent_to("bo") == []
+    office.take("deletion", deleted(NOON))
+    office.clock.set(NOON + 2 * HOUR + MINUTE)
+    office.work(lambda: slack.sent_to("bo"))
+
+    assert "question 0" not in json.dumps(slack.sent_to("bo"))
+    assert "question 1" in json.dumps(slack.sent_to("bo")) and "question 2" in json.dumps(slack.sent_to("bo"))
+
+    office.take("deletion", deleted(NOON + SECOND))
+    office.work(lambda: not office.store.chores())
+    assert "question 1" not in json.dumps(slack.sent_to("bo")) and "question 2" in json.dumps(slack.sent_to("bo"))
+    assert len(slack.sent_to("bo")) == 1 and slack.bad_blocks == []
+    office.clock.set(NOON + DAY)
+    office.work()
+    assert len(slack.sent_to("bo")) == 1, "nothing new, no digest"
+
+
+def test_app_home_changes_what_somebody_is_told(tmp_path: Path, slack: Workspace):
+    """Opening it shows it; each of its fields is heard; buttons below an alert are counted, the last word of each."""
+    office = Office(tmp_path, slack)
+    opened = {"type": "event_callback", "event": {"type": "app_home_opened", "user": "bo", "tab": "home"}}
+
+    def acted(**action: object) -> bytes:
+        return json.dumps({"type": "block_actions", "user": {"id": "bo"}, "actions": [action]}).encode()
+
+    office.desk.interaction(json.dumps(opened).encode())
+    office.work(lambda: "bo" in slack.homes)
+    assert "Turn on" in json.dumps(slack.homes["bo"])
+
+    office.desk.interaction(acted(action_id="opt_in", value="on"))
+    office.desk.interaction(acted(action_id="threshold", selected_option={"value": "0.9"}))
+    office.desk.interaction(acted(action_id="muted", selected_conversations=["C2"]))
+    office.desk.interaction(acted(action_id="quiet_from", selected_time="23:00"))
+    office.desk.interaction(acted(action_id="quiet_to", selected_time="06:30"))
+    office.desk.interaction(acted(action_id="topic_add", value="Kafka upgrades"))
+    office.desk.interaction(b"[1]")
+    office.desk.interaction(acted(action_id="foreign", value="x"))
+    office.work(lambda: not office.store.spoilt_homes())
+    home = json.dumps(slack.homes["bo"])
+    assert all(each in home for each in ("Turn off", '"0.9"', "C2", "23:00", "06:30", "Kafka upgrades"))
+    assert office.counts["interactions_unreadable"] == 2 and slack.bad_blocks == []
+
+    office.take("prediction", prediction(people={"bo": 0.8}))
+    office.work(lambda: "archives/C1" in json.dumps(slack.homes["bo"]) and not office.store.spoilt_homes())
+    assert slack.sent_to("bo") == [], "listed: it is less likely than what was asked for"
+    identity = office.handed[0]["id"]
+    for value in ("good", "bad", "bad"):
+        office.desk.interaction(acted(action_id="alert_feedback", value=f"{value}:{identity}"))
+    office.desk.interaction(acted(action_id="alert_feedback", value="good:ffff"))
+    assert (office.counts["feedback:good"], office.counts["feedback:bad"], office.counts["feedback:unknown_alert"]) == (0, 1, 1)
+
+
+def test_a_token_that_does_nothing_stops_with_what_to_do(slack: Workspace):
+    """Before anybody is told: a wrong token, or a scope that is missing."""
+    with pytest.raises(SlackFailed, match=r"slack\.bot_token"):
+        SlackDesk("xoxb-wrong", slack.url).check()
+    slack.scopes = "chat:write"
+    with pytest.raises(SlackFailed, match="im:history"):
+        SlackDesk(TOKEN, slack.url).check()
+
+
+def test_logs_hold_nothing_that_people_wrote(tmp_path: Path, slack: Workspace, caplog: pytest.LogCaptureFixture):
+    """Whatever goes wrong, and however much is logged."""
+    caplog.set_level(logging.DEBUG)
+    office = Office(tmp_path, slack, timeout=1)
+    office.opt_in("bo", "cy")
+    slack.faults = {"chat.postMessage": ["html", "error:is_archived"], "views.publish": ["500"], "users.info": ["drop"]}
+    office.store.open_home("bo")
+    office.take("prediction", prediction(texts=["a-secret-word"], people={"bo": 0.9, "cy": 0.8}))
+    office.take("prediction", {"people": [], "window": "a-secret-word"})
+    office.work(lambda: not office.store.letters("due") and not office.store.due())
+
+    assert caplog.records and "a-secret-word" not in caplog.text
+
+
+def test_a_store_of_a_newer_version_or_of_somebody_else_is_refused(tmp_path: Path):
+    """With what to do; ours is opened again as it was."""
+    store = AlertStore(tmp_path / "ours.sqlite")
+    store.ask("bo", opted_in=1)
+    store.close()
+    store = AlertStore(tmp_path / "ours.sqlite")
+    assert store.asked("bo")["opted_in"] == 1
+    store._db.execute("PRAGMA user_version = 99")
+    store.close()
+    with pytest.raises(BadStore, match="newer beepgpt"):
+        AlertStore(tmp_path / "ours.sqlite")
+    (tmp_path / "text").write_text("no database, but long enough to be taken for one " * 30)
+    with pytest.raises(BadStore, match="no store of alerts"):
+        AlertStore(tmp_path / "text")
+
+
+def test_a_flow_may_decide_in_its_own_process(tmp_path: Path):
+    """Through a sink that takes its items as they come; those that come again after a kill tell nobody twice."""
+    store = AlertStore(tmp_path / "alerts.sqlite")
+    store.ask("bo", opted_in=1)
+    items = [("prediction", prediction()), ("outcome", {"id": prediction()["id"], "answer": ["bo"]}), ("prediction", prediction())]
+    flow = Dataflow("test")
+    op.output("alerts", op.input("items", flow, TestingSource(items)), AlertSink(store.path, Policy(threshold=0.5), lambda: NOON))
+    run_main(flow)
+    run_main(flow)
+    assert [(row["user"], row["answered"]) for row in store.due()] == [("bo", 1)]
+    store.close()
+
+
+def test_one_process_sends_from_a_store(tmp_path: Path):
+    """A second one would send each letter again; when the first is gone, it may."""
+    first = AlertStore(tmp_path / "ours.sqlite", alone=True)
+    with pytest.raises(BadStore, match="another beepgpt alert"):
+        AlertStore(tmp_path / "ours.sqlite", alone=True)
+    AlertStore(tmp_path / "ours.sqlite").close()
+    first.close()
+    AlertStore(tmp_path / "ours.sqlite", alone=True).close()
+
+
+def test_nobody_is_told_of_old_things(tmp_path: Path, slack: Workspace):
+    """A topic that is read again, or predictions of a rebuild, tell nobody; the clock decides, and the flow's own word."""
+    office = Office(tmp_path, slack, clock=Clock(NOON + HOUR))
+    office.opt_in("bo")
+    office.take("prediction", prediction())
+    office.take("prediction", prediction(NOON + HOUR, fresh=False))
+    office.work()
+
+    assert slack.called == [] and office.counts["passed:too_old"] == 1 and office.counts["passed:not_fresh"] == 1
