@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.tokenizer import load_encoding
-from conversations.people import words_of
+from conversations.people import Said, words_of
 from conversations.rules import DAY, MINUTE, SECOND, Rules
 from conversations.shard import Shard
 from conversations.tokens import SEPARATOR, SUFFIX, build_prompt, unit_tokens
@@ -542,7 +542,7 @@ class TestCandidates:
         read_into(shard, lines_of(post(("ana", "bo", "cy")[number % 3], "the build", minute=number) for number in range(20)))
         people = shard.followed["C1"].channel.people
         before = pickle.dumps(people)
-        window = [("cy", False, words_of("build again"))]
+        window = [Said("cy", False, words_of("build again"))]
 
         first = people.candidates(at(30), window, 40)
 
