@@ -13,7 +13,7 @@ from bytewax.outputs import Sink
 from bytewax.testing import TestingSink, TestingSource
 from bytewax.visualize import to_mermaid
 
-from commands import audit, dead_letters, demo, examples, ingest, label, prepare, review, topics, train, validate
+from commands import audit, compare, dead_letters, demo, examples, experiment, ingest, label, prepare, review, topics, train, validate
 from commands.common import BadCommand
 from commands.labeling import RunStopped
 from commands.running import cluster_flow, flow_of
@@ -60,7 +60,7 @@ def beepgpt() -> None:
 
 COMMANDS = (
     *(examples.examples, label.label, review.review),
-    *(prepare.prepare, train.train, validate.validate),
+    *(prepare.prepare, train.train, validate.validate, compare.compare, experiment.experiment),
     *(topics.topics, ingest.ingest, dead_letters.dead_letters),
     *(audit.audit, demo.demo),
 )
