@@ -6,15 +6,16 @@ with everybody's chances; reading the JSON itself is not counted.
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import tempfile
 import time
+from itertools import islice
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT))  # before this folder, which has a training.py, too
 
 import orjson  # noqa: E402
 
@@ -30,6 +31,16 @@ CUT = "2022-12-07T22:58:13Z"
 """Where HubSpot's last 20 % of time begin."""
 
 
+def options() -> argparse.Namespace:
+    """The flags that all benchmarks have, and where a set is that was made before."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="a small made-up workspace, to see that it works; nothing is written")
+    parser.add_argument("--made", type=Path, help="HubSpot's examples, made before: MADE.jsonl, and their training set")
+    parser.add_argument("--set", type=Path)
+    return parser.parse_args()
+
+
 def training_set(folder: Path, *, quick: bool) -> tuple[Path, list[bytes]]:
     """The folder that is trained on, and points to predict."""
     real = None if quick else common.hubspot_file()
@@ -38,8 +49,16 @@ def training_set(folder: Path, *, quick: bool) -> tuple[Path, list[bytes]]:
     common.run_program(source, made)
     cut = ["--cut", CUT] if real else []
     beepgpt("prepare", made, "--to", folder / "set", "--format", "candidates", "--no-progress", *cut)
-    lines = made.read_bytes().splitlines()
-    return folder / "set", lines[:: max(len(lines) // POINTS, 1)][:POINTS]
+    return folder / "set", some_lines(made)
+
+
+def some_lines(made: Path) -> list[bytes]:
+    """Examples from all over the file."""
+    with made.open("rb") as file:
+        count = sum(1 for _ in file)
+    step = max(count // POINTS, 1)
+    with made.open("rb") as file:
+        return list(islice(islice(file, 0, None, step), POINTS))
 
 
 def beepgpt(*arguments: object) -> float:
@@ -62,10 +81,13 @@ def predict_us(model: Model, lines: list[bytes], batch: int) -> float:
 
 def main() -> None:
     """Measures, prints, and writes benchmarks/results/training.json."""
-    given = common.options(main.__doc__ or "")
+    given = options()
     runs = 1 if given.quick else given.runs
     with tempfile.TemporaryDirectory(prefix="training-") as folder:
-        trained_on, lines = training_set(Path(folder), quick=given.quick)
+        if given.made and given.set:
+            trained_on, lines = given.set, some_lines(given.made)
+        else:
+            trained_on, lines = training_set(Path(folder), quick=given.quick)
         seconds = [beepgpt("train", trained_on) for _ in range(runs)]
         trained = load_model(trained_on / "models" / "local")
         predict_us(trained.model, lines[:300], BATCH)  # what is loaded when it is first used
