@@ -166,10 +166,8 @@ class Bootstrap:
         names, self.place = np.unique(np.asarray(conversation), return_inverse=True)
         random = np.random.default_rng(seed)
         share = np.full(len(names), 1 / max(len(names), 1))
-        self.drawn = (
-            random.multinomial(len(names), share, size=draws).astype(np.float32) if len(names) else np.zeros((draws, 0), np.float32)
-        )
-        """How often each conversation is drawn, a row a draw."""
+        self.drawn = random.multinomial(len(names), share, size=draws).astype(np.float64) if len(names) else np.zeros((draws, 0))
+        """How often each conversation is drawn, a row a draw: as floats, so that no sum has to turn them into such."""
 
     def sums(self, values: Floats, point: Ints | None = None) -> Floats:
         """The sum of values over each draw, and over all at last. `point`: which each value belongs to, if it is not one a point."""
