@@ -72,9 +72,9 @@ def experiment(
     rows = []
     for number, (name, ours) in enumerate(settings.items(), start=1):
         console.print(f"{number} of {len(settings)}: {name}")
-        rows.append(
-            framing_row(name, ours, to / name, Job(given, files_of(str(to / name / "examples.jsonl")), ours, kinds), asked, threads)
-        )
+        make_anew(to / name)
+        job = Job(given, files_of(str(to / name / "examples.jsonl")), ours, kinds)
+        rows.append(framing_row(name, ours, to / name, job, asked, threads))
         if why := rows[-1].get("why"):
             console.print(f"  {why}")
     print_framings(rows)
@@ -104,8 +104,16 @@ def settings_of(asked: Experiment, framing: Framing, config: Path | None) -> Set
         {
             "conversations": {**asked.all.conversations, **framing.conversations},
             "training": {**asked.all.training, **framing.training, "format": "candidates"},
+            "run": {"workers": 1},
         },
     )
+
+
+def make_anew(folder: Path) -> None:
+    """A framing's folder, without what an earlier run left in it."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
 
 
 def framing_row(name: str, settings: Settings, folder: Path, job: Job, asked: Experiment, threads: int) -> dict[str, Any]:
@@ -114,9 +122,6 @@ def framing_row(name: str, settings: Settings, folder: Path, job: Job, asked: Ex
     from training.points import BadTable
     from training.predictions import OtherFacts, TooLittle
 
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
     ours = settings.conversations
     row: dict[str, Any] = {"framing": name, "scope": ours.scope, "target": ours.target, "spec": settings.rules.spec}
     run_job(job, [])
