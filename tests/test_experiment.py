@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 def tried(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The original's five framings of a made-up live stream, in which reactions have their times."""
     folder = tmp_path_factory.mktemp("tried")
-    records = live_records(Plan(seed=5, messages=1_500, channels=3, people=15, days=30))
+    records = live_records(Plan(seed=5, messages=3_000, channels=3, people=15, days=30))
     (folder / "events.jsonl").write_bytes(b"".join(record.replace(b"\n", b" ") + b"\n" for record in records))
     beep("experiment", FRAMINGS, "--source", folder / "events.jsonl", "--to", folder / "framings", "--threads", 1)
     return folder / "framings"
