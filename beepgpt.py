@@ -16,9 +16,11 @@ from bytewax.visualize import to_mermaid
 from commands import (
     alert,
     audit,
+    compare,
     dead_letters,
     demo,
     examples,
+    experiment,
     ingest,
     label,
     outcomes,
@@ -81,7 +83,7 @@ def beepgpt() -> None:
 
 COMMANDS = (
     *(examples.examples, label.label, review.review),
-    *(prepare.prepare, train.train, validate.validate, predict.predict),
+    *(prepare.prepare, train.train, validate.validate, predict.predict, compare.compare, experiment.experiment),
     *(alert.alert, rehearse.rehearse),
     *(topics.topics, ingest.ingest, dead_letters.dead_letters),
     *(score.score, outcomes.outcomes),

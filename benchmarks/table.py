@@ -293,6 +293,61 @@ def scoring(of: dict[str, Any]) -> str:
     )
 
 
+def training(of: dict[str, Any]) -> str:
+    """The local model: fitting it, and asking it."""
+    wanted = of["wanted"]
+    rows = [
+        [what, figure(of[name], digits), f"under {wanted[name]:,.0f}: {verdict(of[name]['median'] < wanted[name])}"]
+        for what, name, digits in (
+            ("training, s", "train_seconds", 0),
+            ("one point alone, µs", "alone_us", 0),
+            ("a point among a hundred, µs", "in_hundreds_us", 0),
+        )
+    ]
+    rows.append(["a point among a hundred, µs of the processor", figure(of["in_hundreds_processor_us"]), ""])
+    return (
+        f"HubSpot's {of['examples']:,} training examples, silences among them, with up to 40 candidates each: {of['rounds']} trees."
+        " Points are asked about on one thread, from decoded JSON to everybody's chances.\n\n" + table(["what", "measured", "wanted"], rows)
+    )
+
+
+def prepare(of: dict[str, Any]) -> str:
+    """Training sets of many examples."""
+    rows = [
+        [
+            f"{row['examples']:,}",
+            f"{row['file_mb']:,}",
+            f"{row['seconds']:,.0f}",
+            f"{row['examples_per_second']:,}",
+            f"{row['peak_mb']:,.0f}",
+        ]
+        for row in of["rows"]
+    ]
+    peak, most = of["rows"][-1]["peak_mb"], of["wanted"]["peak_mb"]
+    return (
+        f"`beepgpt prepare` with chats and candidates. Each example takes {of['bytes_per_example']:,} bytes of memory;"
+        f" {peak:,.0f} MB at most, wanted under {most:,}: {verdict(peak < most)}.\n\n"
+        + table(["examples", "file, MB", "seconds", "examples/s", "peak MB"], rows)
+    )
+
+
+def leak(of: dict[str, Any]) -> str:
+    """What the original's leak was worth."""
+    rows = [
+        [row["name"], *(" ".join(_ranged(row[f"hit@{k}"][part]) for k in (1, 5)) for part in ("apparent", "as_served", "not_there"))]
+        for row in of["rows_judged"]
+    ]
+    return (
+        f"The original's {of['rows']:,} rows on HubSpot, and a model of text; hit@1 and hit@5 in per cent, as the original would have"
+        " judged, and with the prompts that there are when it is asked. docs/experiments.md says what it means.\n\n"
+        + table(["fitted on", "apparent", "as served", "not there"], rows)
+    )
+
+
+def _ranged(of: dict[str, Any]) -> str:
+    return f"{100 * of['value']:.1f} ({100 * of['low']:.1f}–{100 * of['high']:.1f})"
+
+
 CHAPTERS = {
     "floor": ("The floor", floor),
     "parts": ("Where the time goes", parts),
@@ -302,6 +357,9 @@ CHAPTERS = {
     "kafka_speed": ("From topic to topic", kafka_speed),
     "labeling": ("Labels by an LLM", labeling),
     "scoring": ("Scoring in real time", scoring),
+    "prepare": ("Training sets", prepare),
+    "training": ("The local model", training),
+    "leak": ("What the original's leak was worth", leak),
     "peers": ("Others, on one small job", peers),
 }
 PLOTS = {"channels": "Events per second and memory by number of channels", "window": "Events per second and memory by length of window"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -143,6 +144,7 @@ def train_elsewhere(folder: Path, into: Path, settings: Settings) -> None:
 
 def trained(folder: Path, kind: str, into: Path, *, seed: int, threads: int) -> tuple[dict[str, Any], float]:
     """Fits and writes a model; gives its card and the seconds it took."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # on a busy machine, threads that wait busily wait for each other
     from training.models import save_model
     from training.points import read_examples
     from training.ranking import fit_ranker
@@ -174,15 +176,25 @@ def trained(folder: Path, kind: str, into: Path, *, seed: int, threads: int) -> 
 @contextmanager
 def in_our_words(folder: Path) -> Iterator[None]:
     """What can be wrong with a training set or a model, as the user is told it."""
+    with in_words_of_training():
+        if not (folder / MANIFEST).exists():
+            raise BadCommand(
+                f"{folder} is no training set ({MANIFEST} is missing): beepgpt prepare SOURCE --to {folder} --format candidates"
+            )
+        yield
+
+
+@contextmanager
+def in_words_of_training() -> Iterator[None]:
+    """What goes wrong in training/, as the user is told it."""
     try:
         from training.models import BadModel
         from training.points import BadTable
         from training.predictions import OtherFacts, TooLittle
+        from training.runs import BadRun
     except ModuleNotFoundError as error:
         raise BadCommand(f"this needs {error.name}: pip install 'beepgpt[{EXTRA}]'") from error
-    if not (folder / MANIFEST).exists():
-        raise BadCommand(f"{folder} is no training set ({MANIFEST} is missing): beepgpt prepare SOURCE --to {folder} --format candidates")
     try:
         yield
-    except (BadModel, BadTable, OtherFacts, TooLittle) as error:
+    except (BadModel, BadRun, BadTable, OtherFacts, TooLittle) as error:
         raise BadCommand(str(error)) from error

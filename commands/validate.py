@@ -39,19 +39,29 @@ def validate(
     """Say what a model is worth: on all of the validation part, beside simple rules, with intervals, as numbers and as a page."""
     into = to or model
     with in_our_words(folder):
-        closing, page = validated(folder, model, against, precision, read_settings(config))
-    into.mkdir(parents=True, exist_ok=True)
-    jsonl.write_file(into / METRICS, orjson.dumps(closing, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-    jsonl.write_file(into / REPORT, page.encode())
+        closing, files = validated(folder, model, against, precision, read_settings(config))
+    write_run(into, files)
     print_figures(closing)
-    console.print(f"All of it: {into / METRICS}; for reading: {into / REPORT}")
+    if not any(row["name"] == "text" for row in closing["rows"]["answered"]):
+        console.print(f"To compare it with text alone: beepgpt train {folder} --model text, and validate again.")
+    console.print(f"All of it: {into / METRICS}; for reading: {into / REPORT}; beside others: beepgpt compare {into} …")
 
 
-def validated(folder: Path, path: Path, against: list[Path] | None, precision: float, settings: Settings) -> tuple[dict[str, Any], str]:
-    """What metrics.json and report.html hold."""
+def write_run(into: Path, files: dict[str, bytes]) -> None:
+    """All files of a run."""
+    into.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        jsonl.write_file(into / name, content)
+
+
+def validated(
+    folder: Path, path: Path, against: list[Path] | None, precision: float, settings: Settings
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """What is told of a model, and the files that tell it."""
     from training.models import hash_of
     from training.points import read_examples
     from training.report import report_page
+    from training.runs import FILE, run_bytes
     from training.validation import baselines, judge, some_examples
 
     manifest = (folder / MANIFEST).read_bytes()
@@ -67,16 +77,22 @@ def validated(folder: Path, path: Path, against: list[Path] | None, precision: f
         train, valid = read_examples(folder / TRAIN), read_examples(folder / VALID)
         if not len(valid):
             raise BadCommand(f"{folder}: its validation part is empty: prepare it again with an earlier cut")
-        said = {name: each.model.predict(valid.points) for name, each in zip(_names([each.folder for each in models]), models, strict=True)}
+        said = {
+            name: each.model.predict(valid.points) for name, each in zip(names_of([each.folder for each in models]), models, strict=True)
+        }
         tell_unanswered(models)
         found, outcomes = judge({**said, **baselines(train, valid)}, train, valid, precision=precision)
         cut = datetime.fromtimestamp(micros(orjson.loads(manifest)["cut"]) / 1e6, UTC)
         card = {name: value for name, value in models[0].card.items() if name not in ("files", "labels")}
         closing = {"cut": f"{cut:%Y-%m-%d %H:%M:%S} UTC", "model": card, **found}
-        return closing, report_page(closing, some_examples(outcomes, next(iter(said.values())), valid))
+        page = report_page(closing, some_examples(outcomes, next(iter(said.values())), valid))
+        examples = orjson.loads(manifest).get("examples", {})
+        asked = {name: examples[name] for name in ("target", "scope") if name in examples}
+        metrics = orjson.dumps(closing, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        return closing, {METRICS: metrics, REPORT: page.encode(), FILE: run_bytes(outcomes, valid, asked)}
 
 
-def _names(folders: list[Path]) -> list[str]:
+def names_of(folders: list[Path]) -> list[str]:
     """A name for each, by its folder, or by all of its path where two folders are called the same."""
     plain = [each.name for each in folders]
     return [name if plain.count(name) == 1 else str(each) for name, each in zip(plain, folders, strict=True)]
@@ -86,13 +102,14 @@ def print_figures(closing: dict[str, Any]) -> None:
     """The figures that matter most."""
     from training.report import KINDS, told
 
+    columns = shown_columns(console.width)
     for kind, title, _ in KINDS:
-        table = Table(box=None, padding=(0, 2, 0, 0), title=title, title_justify="left", title_style="bold")
-        table.add_column("", no_wrap=True)
-        for name in closing["columns"]:
-            table.add_column(name.replace("_", " "), justify="right", no_wrap=name.startswith("hit"))
+        table = Table(box=None, padding=(0, 1, 0, 0), title=title, title_justify="left", title_style="bold")
+        table.add_column("", overflow="fold")
+        for head, _ in columns.values():
+            table.add_column(head, justify="right", no_wrap=True)
         for row in closing["rows"][kind]:
-            table.add_row(row["name"], *(_short(row["figures"].get(name), name) for name in closing["columns"]))
+            table.add_row(row["name"], *(short(row["figures"].get(name), name, ranged) for name, (_, ranged) in columns.items()))
         console.print(table)
     half = next(row for row in closing["alerts"]["all"] if row["threshold"] == 0.5)
     if half["alerts"]:
@@ -104,13 +121,36 @@ def print_figures(closing: dict[str, Any]) -> None:
     chosen = closing["threshold"]
     if chosen is None:
         console.print("No threshold reaches the wanted precision with more than a few alerts.")
-    else:
-        console.print(f"{chosen['wanted']:.0%} of the alerts are right from a threshold of {chosen['threshold']:.3f} on.")
+        return
+    console.print(f"{chosen['wanted']:.0%} of the alerts are right from a threshold of {chosen['threshold']:.3f} on.")
+    if checked := chosen["checked"]:
+        console.print(
+            f"Chosen on the first half of the time alone it would be {checked['threshold']:.3f}, and on the second half"
+            f" {told(checked['precision'], 'precision')} % of {checked['alerts']:,} alerts would be right."
+        )
 
 
-def _short(figure: dict[str, Any] | None, name: str) -> str:
-    """Of hits the range, too; of the rest the number alone, so that a line has room for all."""
+WIDE, NARROW = 78, 60
+"""Columns of a terminal that hold all figures, and the fewest that hold the hits and the mean reciprocal rank."""
+
+
+def shown_columns(width: int) -> dict[str, tuple[str, bool]]:
+    """Which figures there is room for: how each is headed, and whether its range is told."""
+    if width < NARROW:
+        return {"hit@1": ("hit@1", False), "hit@5": ("hit@5", False)}
+    hits = {"hit@1": ("hit@1", True), "hit@3": ("hit@3", False), "hit@5": ("hit@5", True), "mrr": ("mrr", False)}
+    return hits if width < WIDE else hits | {"log_loss": ("log loss", False), "calibration_error": ("off, %", False)}
+
+
+def short(figure: dict[str, Any] | None, name: str, ranged: bool) -> str:
+    """A figure, and how far its range goes on either side.
+
+    >>> short({"value": 0.3214, "low": 0.3, "high": 0.34, "count": 9}, "hit@1", True)
+    '32.1 ±2.0'
+    """
     from training.report import told
 
-    told_in_full = told(figure, name)
-    return told_in_full if name in ("hit@1", "hit@5") else told_in_full.partition(" ")[0]
+    number = told(figure, name).partition(" ")[0]
+    if not ranged or figure is None or figure["value"] is None:
+        return number
+    return f"{number} ±{50 * (figure['high'] - figure['low']):.1f}"

@@ -12,7 +12,7 @@ from itertools import takewhile
 from conversations.account import Account
 from conversations.events import DELETE, EDIT, POST, Event, ts_text
 from conversations.examples import Message, Point, example_bytes, example_id, is_empty, is_withheld, mark_of, retraction_bytes
-from conversations.people import People
+from conversations.people import People, Said
 from conversations.points import Deleted, Ended, Telling, Told, point_bytes, point_id
 from conversations.rules import DAY, Rules
 from conversations.tokens import Encoding
@@ -75,8 +75,8 @@ class Conversation:
     def __init__(self, key: int, t: int, newest_root: int, *, root_missing: bool = False) -> None:
         self.key = key
         self.window: list[Kept] = []
-        self.spoken: list[str] | set[str] = []
-        """Who has posted so far (no bots): a list while it is short, for most threads are."""
+        self.spoken: list[str] | dict[str, None] = []
+        """Who has posted so far (no bots), in the order in which they began: a list while it is short, for most threads are."""
         self.changed = t
         """When its window last changed."""
         self.newest_root = newest_root
@@ -97,12 +97,12 @@ class Conversation:
         """`user` has spoken here."""
         if user in self.spoken:
             return
-        if isinstance(self.spoken, set):
-            self.spoken.add(user)
+        if isinstance(self.spoken, dict):
+            self.spoken[user] = None
         elif len(self.spoken) < 8:
             self.spoken.append(user)
         else:
-            self.spoken = {*self.spoken, user}
+            self.spoken = dict.fromkeys([*self.spoken, user])
 
     def act(self, t: int, user: str) -> None:
         """`user` took part at `t`."""
@@ -295,6 +295,8 @@ class Channel:
                 self.people.posted(user, t, message.words, answers, len(first.spoken) == 1, asked)
             for conversation in joined:
                 conversation.speak(user)
+        elif rules.candidates:
+            self.people.bot_posted(user)
         kept = self.kept[event.ts] = Kept(message, tuple(conversation.key for conversation in joined))
         for conversation in joined:
             conversation.window.append(kept)
@@ -415,15 +417,17 @@ class Channel:
                 made.account.count("empty")
             else:
                 if point is None or point.window != window:
-                    point = Point(t, window, self._candidates(t, window))
+                    point = Point(t, window, self._candidates(t, window, conversation))
                 opened.append(self._open(point, conversation))
         if made.telling is not None and opened:
             self._tell(opened, made.telling, made.account)
 
-    def _candidates(self, t: int, window: tuple[Message, ...]) -> dict[str, list[object]] | None:
+    def _candidates(self, t: int, window: tuple[Message, ...], conversation: Conversation) -> dict[str, list[object]] | None:
         if not self.rules.candidates:
             return None
-        return self.people.candidates(t, [(message.user, message.bot, message.words) for message in window], self.rules.max_candidates)
+        said = [Said(message.user, message.bot, message.words, message.mentions) for message in window]
+        spoken = () if conversation.key == WHOLE else conversation.spoken
+        return self.people.candidates(t, said, self.rules.max_candidates, spoken)
 
     def _tell(self, opened: list[Open], telling: Telling, account: Account) -> None:
         """Tells points as they are made. What examples of two conversations would say in the same words is told once."""

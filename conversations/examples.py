@@ -10,7 +10,7 @@ import orjson
 
 from conversations.cleaning import clean
 from conversations.events import ts_text
-from conversations.people import Columns, words_of
+from conversations.people import Columns, mentions_of, words_of
 from conversations.rules import Rules
 from conversations.tokens import Encoding, Prompt, build_prompt, is_shown, unit_tokens
 
@@ -18,7 +18,7 @@ from conversations.tokens import Encoding, Prompt, build_prompt, is_shown, unit_
 class Message:
     """A message as known at some time; an edit makes another one. Never changed, but for its token count, found when first asked for."""
 
-    __slots__ = ("bot", "mark", "text", "tokens", "ts", "user", "words")
+    __slots__ = ("bot", "mark", "mentions", "text", "tokens", "ts", "user", "words")
 
     def __init__(self, ts: int, user: str, bot: bool, text: str | None, *, with_words: bool) -> None:
         self.ts = ts
@@ -29,6 +29,7 @@ class Message:
         self.mark = mark_of(text)
         self.tokens = -1
         self.words = words_of(self.text) if with_words and self.text else ()
+        self.mentions = mentions_of(text) if with_words and text else ()
 
 
 def mark_of(text: str | None) -> str | bytes | None:

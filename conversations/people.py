@@ -13,7 +13,7 @@ from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, islice
 from operator import itemgetter, mul
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 DAY = 86_400_000_000
@@ -37,19 +37,51 @@ AUTHORS_KEPT = 32
 WEIGHT = 1 << 20
 """Of a word that was never said before. Integers, because sums of floats differ between Pythons."""
 
+MENTIONS_KEPT = 8
+"""Of one message: who names more people calls everybody."""
+SPOKEN_KEPT = 8
+"""People who are known to have spoken in a conversation: the first ones."""
+SLACKBOT = "USLACKBOT"
+
 _WORD = re.compile(r"\w{2,}")
+_CODE = re.compile(r"```.*?```", re.DOTALL)
+_MENTION = re.compile(r"<@([^<>|\s]+)(?:\|[^<>]*)?>")
 _NUMBERS = tuple(range(BUCKETS))
 """One object for each bucket: a message's words then take a third of the memory."""
 
 Columns = dict[str, list[Any]]
 """Facts about candidates, a list for each. `user`: who. `in_window`: how many messages back they last spoke, 2 for the message before the
-newest, 0 for not at all. `answers_*`, `first_*`, `posts_*`: counts by half-life. `share_*`: of all answers in the channel. `seen_hours`:
+newest, 0 for not at all. `mentioned`: how many messages back they were last named by Slack's `<@…>`, 1 for the newest, 0 for not at all.
+`spoke`: their place among the first eight who spoke in the conversation, 1 for who began it, 0 for none of them (and where all of a channel
+is one). `answers_*`, `first_*`, `posts_*`: counts by half-life. `share_*`: of all answers in the channel. `seen_hours`:
 since their last post in the channel, -1 for never (or no longer known). `to_author`: answers to the last author, half-life 180 days.
 `hour_share`: of their posts, within the hour of the day before, this one and the next (UTC). `closeness`: cosine-like, of the window's
 words to those they answered before."""
 
 Query = tuple[Callable[[bytearray], tuple[int, ...]], list[int], float] | None
 """What takes a window's words from a person's counts, the words' weights, and the weights' length."""
+
+
+class Said(NamedTuple):
+    """What a message of a window tells of who may answer."""
+
+    author: str
+    bot: bool = False
+    words: tuple[int, ...] = ()
+    mentions: tuple[str, ...] = ()
+
+
+class Around(NamedTuple):
+    """Who stands in a window and around it."""
+
+    last: str
+    """Who posted last."""
+    spoke_back: dict[str, int]
+    """How many messages back each of the others last spoke."""
+    named_back: dict[str, int]
+    """How many messages back each was last named."""
+    began: dict[str, int]
+    """Their places among the first who spoke in the conversation."""
 
 
 class Person:
@@ -76,11 +108,13 @@ class Person:
 class People:
     """The people of one channel, the most recently seen last."""
 
-    __slots__ = ("channel_words", "channel_words_seen", "kept", "landmarks", "people", "next_span", "ranked", "totals")
+    __slots__ = ("bots", "channel_words", "channel_words_seen", "kept", "landmarks", "people", "next_span", "ranked", "totals")
 
     def __init__(self, kept: int) -> None:
         self.kept = kept
         self.people: dict[str, Person] = {}
+        self.bots: dict[str, None] = {}
+        """Who has posted and is a bot: nobody who is named may be one."""
         self.ranked: list[tuple[float, int, str]] = []
         """(-decayed posts, -time of the last post, person), ascending: the most active first."""
         self.totals = [0.0] * COUNTS
@@ -125,24 +159,35 @@ class People:
             common[bucket] += 1
         self.channel_words_seen += 1
 
-    def candidates(self, t: int, window: Sequence[tuple[str, bool, tuple[int, ...]]], most: int) -> Columns:
+    def bot_posted(self, user: str) -> None:
+        """A bot is no person, and is remembered so that it stays none when somebody names it."""
+        self.bots[user] = None
+
+    def candidates(self, t: int, window: Sequence[Said], most: int, spoken: Iterable[str] = ()) -> Columns:
         """At most `most` people who may answer a window, most likely named first, with their facts at `t`, as columns.
 
-        `window`: (author, whether a bot, words), oldest first. Nobody who posted last and no bot is a candidate.
+        `window`: oldest first. `spoken`: who has spoken in the conversation, in the order in which they began to. Nobody who posted last
+        and no bot is a candidate. Who is named may be a stranger to the channel.
         """
-        last = window[-1][0]
-        place: dict[str, int] = {}
-        for back, (author, bot, _) in enumerate(reversed(window), start=1):
-            if not bot and author != last:
-                place.setdefault(author, back)
-        users = list(place)[:most]
-        passed_over = {last, *users}
+        last = window[-1].author
+        spoke_back: dict[str, int] = {}
+        named_back: dict[str, int] = {}
+        for back, said in enumerate(reversed(window), start=1):
+            if not said.bot and said.author != last:
+                spoke_back.setdefault(said.author, back)
+            for person in said.mentions:
+                if person != last and person not in self.bots:
+                    named_back.setdefault(person, back)
+        began = {person: place for place, person in enumerate(islice(spoken, SPOKEN_KEPT), start=1)}
+        passed_over = dict.fromkeys([last, *spoke_back, *named_back, *began])
+        users = [user for user in passed_over if user != last][:most]
         likely = self.ranked[: most - len(users) + len(passed_over)]
         users += [user for _, _, user in likely if user not in passed_over]
         del users[most:]
-        return self._facts(t, users, place, last, self._query(window))
+        return self._facts(t, users, Around(last, spoke_back, named_back, began), self._query(window))
 
-    def _facts(self, t: int, users: list[str], place: dict[str, int], last: str, query: Query) -> Columns:
+    def _facts(self, t: int, users: list[str], around: Around, query: Query) -> Columns:
+        last = around.last
         known = [self.people.get(user, _NOBODY) for user in users]
         counts = [person.counts for person in known]
         columns: Sequence[Sequence[float]] = list(zip(*counts, strict=True)) or [()] * COUNTS
@@ -153,7 +198,9 @@ class People:
         before, after = (hour - 1) % 24, (hour + 1) % 24
         return {
             "user": users,
-            "in_window": [place.get(user, 0) for user in users],
+            "in_window": [around.spoke_back.get(user, 0) for user in users],
+            "mentioned": [around.named_back.get(user, 0) for user in users],
+            "spoke": [around.began.get(user, 0) for user in users],
             "answers_3d": _rounded(columns[ANSWERS_3D], now[ANSWERS_3D]),
             "answers_30d": _rounded(columns[ANSWERS_30D], now[ANSWERS_30D]),
             "answers_180d": _rounded(columns[ANSWERS_180D], now[ANSWERS_180D]),
@@ -174,9 +221,9 @@ class People:
             "closeness": [closeness(person, query) for person in known],
         }
 
-    def _query(self, window: Sequence[tuple[str, bool, tuple[int, ...]]]) -> Query:
+    def _query(self, window: Sequence[Said]) -> Query:
         """The window's words, the newest message's first, weighted by how rare they are in the channel."""
-        newest_first = chain.from_iterable([words for _, _, words in reversed(window)])
+        newest_first = chain.from_iterable([said.words for said in reversed(window)])
         buckets = tuple(islice(dict.fromkeys(newest_first), QUERY_WORDS))
         common = self.channel_words
         if not buckets or common is None:
@@ -250,6 +297,20 @@ def closeness(person: Person, query: Query) -> float:
     take, weights, length = query
     close: int = sum(map(mul, take(person.words), weights))
     return int(close / (length * math.sqrt(person.words_norm)) * 1e4 + 0.5) / 1e4 if close else 0.0
+
+
+def mentions_of(text: str) -> tuple[str, ...]:
+    """Whom a text names by Slack's markup, as it came: each once, in order of appearance; not Slack's own bot, and nobody inside of code.
+
+    >>> mentions_of("Ask <@U1> or <@U2|bo>, and not ```<@U3>```")
+    ('U1', 'U2')
+    """
+    if "<@" not in text:
+        return ()
+    if "```" in text:
+        text = _CODE.sub(" ", text)
+    named = dict.fromkeys([person for person in _MENTION.findall(text) if person != SLACKBOT])
+    return tuple(islice(named, MENTIONS_KEPT))
 
 
 def words_of(cleaned: str) -> tuple[int, ...]:

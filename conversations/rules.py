@@ -13,7 +13,7 @@ MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
-FACTS_VERSION = 1
+FACTS_VERSION = 2
 """Raised when the same events would give other facts about people."""
 
 EXAMPLE_VERSION = 1

@@ -16,7 +16,7 @@ from conversations.points import Deleted, Ended, Telling, Told
 from conversations.rules import Rules
 from conversations.tokens import Encoding
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 """Raised when pickled state of an older version can't be read any more."""
 
 SHARDS = tuple(f"shard-{number:02d}" for number in range(32))

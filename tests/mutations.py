@@ -144,7 +144,7 @@ MUTATIONS = (
         f"{LAWS}::TestLaw1PastOnly",
         (
             "        prompt = point.prompt_of(",
-            "        point = Point(point.t, point.window, self._candidates(point.t, point.window))\n        prompt = point.prompt_of(",
+            "        point = Point(point.t, point.window, self._candidates(point.t, point.window, waiting.conversation))\n        prompt = point.prompt_of(",
         ),
     ),
     _m(
@@ -157,7 +157,7 @@ MUTATIONS = (
             "        first = joined[0]\n"
             "        if rules.candidates and first.open is not None and first.open.point is not None:\n"
             "            self.people.posted(user, t, message.words, None, False, ())\n"
-            "            first.open.point = Point(first.open.t, first.open.point.window, self._candidates(t, first.open.point.window))\n",
+            "            first.open.point = Point(first.open.t, first.open.point.window, self._candidates(t, first.open.point.window, first))\n",
         ),
     ),
     _m(

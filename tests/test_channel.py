@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.tokenizer import load_encoding
-from conversations.people import words_of
+from conversations.people import Said, words_of
 from conversations.rules import DAY, MINUTE, SECOND, Rules
 from conversations.shard import Shard
 from conversations.tokens import SEPARATOR, SUFFIX, build_prompt, unit_tokens
@@ -475,12 +475,29 @@ class TestCandidates:
         assert list(facts) == ["ana"]
         assert facts["ana"]["answers_3d"] == 0.0
 
+    def test_who_is_named_is_known_from_the_text_as_it_then_is(self):
+        """An edit that names somebody else counts from its own time on, and a name in code never."""
+        made = made_from(
+            post("ana", "ask <@cy>, not ```<@dee>```", minute=0), edit("ask <@eve>", of=0, minute=1), post("bo", minute=2), rules=Rules()
+        )
+        facts = facts_of(made.examples[0])
+
+        assert made.examples[0]["prompt_ts"] == f"{at(1) // SECOND}.000000"
+        assert {user: told["mentioned"] for user, told in facts.items()} == {"eve": 1}
+
+    def test_who_spoke_before_the_window_is_still_a_candidate(self):
+        """Ana began; six messages later she stands in no window, but has her place."""
+        made = made_from(*[post(user, minute=minute) for minute, user in enumerate(["ana", *["bo", "cy"] * 4])], rules=Rules())
+        last = facts_of(made.examples[-1])
+
+        assert (last["ana"]["spoke"], last["ana"]["in_window"]) == (1, 0)
+
     def test_columns_stand_in_order(self):
         """So that bytes agree."""
         made = made_from(post("ana", minute=0), post("bo", minute=1), rules=Rules())
 
         assert list(made.examples[0]["candidates"]) == [
-            "user", "in_window", "answers_3d", "answers_30d", "answers_180d", "share_3d", "share_30d", "share_180d",
+            "user", "in_window", "mentioned", "spoke", "answers_3d", "answers_30d", "answers_180d", "share_3d", "share_30d", "share_180d",
             "first_7d", "first_60d", "posts_30d", "seen_hours", "to_author", "hour_share", "closeness",
         ]  # fmt: skip
 
@@ -542,7 +559,7 @@ class TestCandidates:
         read_into(shard, lines_of(post(("ana", "bo", "cy")[number % 3], "the build", minute=number) for number in range(20)))
         people = shard.followed["C1"].channel.people
         before = pickle.dumps(people)
-        window = [("cy", False, words_of("build again"))]
+        window = [Said("cy", False, words_of("build again"))]
 
         first = people.candidates(at(30), window, 40)
 

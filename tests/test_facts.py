@@ -13,7 +13,7 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from conversations import people as kept_facts
-from conversations.people import Columns, People
+from conversations.people import Columns, People, Said
 
 SECOND = 1_000_000
 HOUR = 3600 * SECOND
@@ -46,8 +46,9 @@ class Look(NamedTuple):
     """A call of `candidates`."""
 
     t: int
-    window: list[tuple[str, bool, tuple[int, ...]]]
+    window: list[Said]
     most: int
+    spoken: tuple[str, ...] = ()
 
 
 def decayed(times: Iterable[int], t: int, days: int) -> float:
@@ -104,17 +105,18 @@ def answered(posts: Sequence[Post], authors_kept: int) -> dict[str, list[int]]:
 
 
 def who(log: Sequence[Post], look: Look, kept: int) -> list[str]:
-    last = look.window[-1][0]
-    spoke = [author for author, bot, _ in reversed(look.window) if not bot and author != last]
+    last = look.window[-1].author
+    spoke = [said.author for said in reversed(look.window) if not said.bot]
+    named = [person for said in reversed(look.window) for person in said.mentions if person != BOT]
     known = {user: [post.t for post in since_known(log, user, kept)] for user in {post.user for post in log}}
     known = {user: times for user, times in known.items() if times}
     insist_on_distance(known.values(), look.t, 30)
     active = sorted(known, key=lambda user: (-decayed(known[user], look.t, 30), -known[user][-1], user))
-    return list(dict.fromkeys(user for user in spoke + active if user != last))[: look.most]
+    return list(dict.fromkeys(user for user in [*spoke, *named, *look.spoken[:8], *active] if user != last))[: look.most]
 
 
 def closeness(log: Sequence[Post], posts: Sequence[Post], look: Look, query_words: int) -> float:
-    query = list(dict.fromkeys(word for _, _, words in reversed(look.window) for word in words))[:query_words]
+    query = list(dict.fromkeys(word for said in reversed(look.window) for word in said.words))[:query_words]
     common = counted(word for post in log for word in post.words)
     weights = {word: WEIGHT // (1 + common.get(word, 0)) for word in query}
     counts = counted(word for post in posts if post.answers is not None for word in post.asked)
@@ -124,14 +126,16 @@ def closeness(log: Sequence[Post], posts: Sequence[Post], look: Look, query_word
 
 def facts(log: Sequence[Post], look: Look, user: str, kept: int, authors_kept: int, query_words: int) -> dict[str, float]:
     """All numbers beside one candidate, unrounded."""
-    posts, t, last = since_known(log, user, kept), look.t, look.window[-1][0]
+    posts, t, last = since_known(log, user, kept), look.t, look.window[-1].author
     answers = [post.t for post in posts if post.answers is not None]
     first = [post.t for post in posts if post.answers is not None and post.first]
     all_answers = [post.t for post in log if post.answers is not None]
     hours = counted(post.t // HOUR % 24 for post in posts)
     near = {(t // HOUR + step) % 24 for step in (-1, 0, 1)}
     made = {
-        "in_window": next((back for back, (author, _, _) in enumerate(reversed(look.window), start=1) if author == user), 0),
+        "in_window": next((back for back, said in enumerate(reversed(look.window), start=1) if said.author == user), 0),
+        "mentioned": next((back for back, said in enumerate(reversed(look.window), start=1) if user in said.mentions), 0),
+        "spoke": look.spoken[:8].index(user) + 1 if user in look.spoken[:8] else 0,
         "seen_hours": (t - posts[-1].t) / HOUR if posts else -1.0,
         "to_author": decayed(answered(posts, authors_kept).get(last, []), t, 180),
         "hour_share": sum(hours.get(hour, 0) for hour in near) / sum(hours.values()) if posts else 0.0,
@@ -171,11 +175,14 @@ def follow(steps: Iterable[Post | Look], kept: int, authors_kept: int = AUTHORS_
             people.posted(*step)
             log.append(step)
         else:
-            assert_same(people.candidates(step.t, step.window, step.most), log, step, kept, authors_kept, query_words)
+            if any(said.bot for said in step.window):
+                people.bot_posted(BOT)
+            assert_same(people.candidates(*step), log, step, kept, authors_kept, query_words)
 
 
 USERS = ["U1", "U2", "U3", "U4", "U5", "U6"]
 BOT = "B"
+STRANGER = "S"
 WORDS = st.lists(st.integers(0, 5), max_size=4, unique=True).map(tuple)
 # No sum of a few of these is a half-life, see insist_on_distance.
 GAPS = st.sampled_from([0, 1, 61, 47 * 60, 5 * 3600, 2 * 86_400 + 1003, 11 * 86_400 + 7919]).map(lambda seconds: seconds * SECOND)
@@ -183,9 +190,13 @@ SPANS = st.builds(lambda spans, days: (spans * 512 * 3 + days) * DAY, st.integer
 STARTS = st.sampled_from([YEAR_2016, (12 * 512 * 3 - 1) * DAY, (512 * 180 - 1) * DAY])
 """Two of them a day before landmarks move: the shortest, and nearly all."""
 TIES = st.sampled_from([0, 0, 30 * DAY, 180 * DAY])
+MENTIONS = st.just(()) | st.lists(st.sampled_from([*USERS, STRANGER]), max_size=3, unique=True).map(tuple)
 WINDOWS = st.lists(
-    st.tuples(st.sampled_from([*USERS, BOT]), WORDS).map(lambda said: (said[0], said[0] == BOT, said[1])), min_size=1, max_size=5
+    st.tuples(st.sampled_from([*USERS, BOT]), WORDS, MENTIONS).map(lambda said: Said(said[0], said[0] == BOT, *said[1:])),
+    min_size=1,
+    max_size=5,
 )
+SPOKEN = st.lists(st.sampled_from([*USERS, STRANGER]), unique=True, max_size=7).map(tuple)
 
 
 @st.composite
@@ -196,12 +207,12 @@ def histories(draw: st.DrawFn, gaps: st.SearchStrategy[int], starts: st.SearchSt
     for kind in draw(st.lists(st.sampled_from(["post"] * 5 + ["posts"] + ["look"] * 2), min_size=3, max_size=25)):
         t += draw(gaps)
         if kind == "look":
-            steps.append(Look(t, draw(WINDOWS), draw(st.integers(1, 7))))
+            steps.append(Look(t, draw(WINDOWS), draw(st.integers(1, 7)), draw(SPOKEN)))
             continue
         answers = draw(st.none() | st.sampled_from(USERS))
         post = Post(draw(st.sampled_from(USERS)), t, draw(WORDS), answers, draw(st.booleans()), draw(WORDS))
         steps += [post] * (draw(st.integers(100, 400)) if kind == "posts" else 1)
-    return [*steps, Look(t, draw(WINDOWS), 7), Look(t + draw(gaps), draw(WINDOWS), 7)]
+    return [*steps, Look(t, draw(WINDOWS), 7, draw(SPOKEN)), Look(t + draw(gaps), draw(WINDOWS), 7)]
 
 
 @settings(max_examples=250, deadline=None)
@@ -242,14 +253,14 @@ def test_two_posts_a_half_life_ago_are_one_today():
     people = People(10)
     for user, t in (("U1", 0), ("U1", 0), ("U3", 30 * DAY), ("U2", 30 * DAY), ("U4", 30 * DAY), ("U4", 30 * DAY)):
         people.posted(user, t, (), None, False, ())
-    assert people.candidates(30 * DAY, [("U9", False, ())], 10)["user"] == ["U4", "U2", "U3", "U1"]
+    assert people.candidates(30 * DAY, [Said("U9")], 10)["user"] == ["U4", "U2", "U3", "U1"]
 
 
 def test_of_authors_answered_as_often_the_smaller_name_goes():
     """A and B were answered once each at the same time; when C comes, B stays."""
     for authors in ("ABC", "BAC"):
         posts = [Post("U1", YEAR_2016, (), author) for author in authors]
-        looks = [Look(YEAR_2016, [(author, False, ())], 5) for author in "ABC"]
+        looks = [Look(YEAR_2016, [Said(author)], 5) for author in "ABC"]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(kept_facts, "AUTHORS_KEPT", 2)
             people = People(5)
@@ -274,8 +285,8 @@ def test_facts_with_many_authors_and_many_words(seed: int):
             Post(random.choice(USERS[:3]), t, random.choice(words), random.choice(authors), random.random() < 0.5, random.choice(words))
         )
     for author in authors:
-        window = [(random.choice(authors), False, random.choice(words)) for _ in range(3)]
-        steps.append(Look(t + 7, [*window, (author, False, random.choice(words))], 5))
+        window = [Said(random.choice(authors), False, random.choice(words)) for _ in range(3)]
+        steps.append(Look(t + 7, [*window, Said(author, False, random.choice(words))], 5))
     follow(steps, 500)
 
 
@@ -285,8 +296,8 @@ def test_a_channel_wakes_up_after_eight_years(kept: int, glances: int):
     """What was counted in 2016 still has finite shares in 2024, and new answers count as ever."""
     before, asked, after = (seconds * SECOND for seconds in (1_460_246_400, 1_460_246_460, 1_725_321_600))
     # With a look in between, landmarks move twice by one span each: what is left has no inverse in a double.
-    glance = Look(before + 5 * 365 * DAY, [("U1", False, (1,))], 5)
-    look = Look(after, [("U1", False, (1, 2)), ("U2", False, (2, 3)), ("U3", False, ())], 5)
+    glance = Look(before + 5 * 365 * DAY, [Said("U1", False, (1,))], 5)
+    look = Look(after, [Said("U1", False, (1, 2)), Said("U2", False, (2, 3)), Said("U3")], 5)
     steps: list[Post | Look] = [Post("U1", before, (1, 2)), Post("U2", asked, (2, 3), "U1", True, (1, 2)), *[glance] * glances, look]
     steps += [Post("U3", after, (1,), "U2", False, (2, 3)), look._replace(t=after + HOUR)]
     follow(steps, kept)
@@ -298,3 +309,19 @@ def test_a_channel_wakes_up_after_eight_years(kept: int, glances: int):
             continue
         columns = people.candidates(*step)
         assert all(0 <= share <= 1 for name in ("share_3d", "share_30d", "share_180d") for share in columns[name])
+
+
+def test_who_is_named_is_a_candidate_even_a_stranger_and_no_bot_is():
+    """After the window's authors come those it names, the newest first; then those who spoke before; then the most active."""
+    people = People(10)
+    people.move_on(YEAR_2016)
+    for user in ("U1", "U2", "U3"):
+        people.posted(user, YEAR_2016, (), None, False, ())
+    people.bot_posted(BOT)
+    window = [Said("U2", mentions=("U5",)), Said("U9", mentions=("U9", STRANGER, BOT))]
+    columns = people.candidates(YEAR_2016, window, 10, ("U9", "U3", "U2"))
+
+    assert columns["user"] == ["U2", STRANGER, "U5", "U3", "U1"]
+    assert columns["mentioned"] == [0, 1, 2, 0, 0]
+    assert columns["spoke"] == [3, 0, 0, 2, 0]
+    assert columns["seen_hours"] == [0, -1, -1, 0, 0]

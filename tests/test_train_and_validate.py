@@ -2,16 +2,20 @@
 
 import json
 import re
+import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from connectors.workspace_maker import Plan, live_records
 from tests.support import beep, program, quiet
+from training.models import load_model
 from training.points import BadTable, examples_of, read_examples
+from training.ranking import Ranker
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -85,6 +89,52 @@ def test_two_runs_give_the_same_numbers(trained: Path, tmp_path: Path):
 
     assert (tmp_path / "local" / "metrics.json").read_bytes() == (first / "metrics.json").read_bytes()
     assert (tmp_path / "local" / "report.html").read_bytes() == (first / "report.html").read_bytes()
+
+
+def test_nothing_of_the_validation_part_is_learned(trained: Path, tmp_path: Path):
+    """With its answers turned into each other's, the model is the same: its trees, and what makes chances of them."""
+    spoiled = shutil.copytree(trained / "set", tmp_path / "set", ignore=shutil.ignore_patterns("models"))
+    path = spoiled / "candidates_valid.parquet"
+    table = pq.read_table(path)
+    answers = table["answer"].to_pylist()
+    place = table.schema.get_field_index("answer")
+    turned = pa.array(answers[1:] + answers[:1], table.schema.field(place).type)
+    pq.write_table(table.set_column(place, "answer", turned), path)
+    beep("train", spoiled, "--threads", 1)
+
+    models = [load_model(folder / "models" / "local").model for folder in (trained / "set", spoiled)]
+    first, second = (model for model in models if isinstance(model, Ranker))
+
+    assert answers != turned.to_pylist()
+    assert first.trees.model_to_string() == second.trees.model_to_string()
+    assert (first.sharpness, first.shifts) == (second.sharpness, second.shifts)
+
+
+def test_runs_are_compared_as_they_were_validated(trained: Path, tmp_path: Path):
+    """The local model beside text alone, with the figures that each was told to have."""
+    local, text = (trained / "set" / "models" / name for name in ("local", "text"))
+    beep("validate", trained / "set", "--model", text, "--against", local)
+    beep("compare", local, text, "--to", tmp_path / "beside.json")
+    found = json.loads((tmp_path / "beside.json").read_bytes())
+
+    for place, folder in enumerate((local, text)):
+        row = json.loads((folder / "metrics.json").read_bytes())["rows"]["answered"][0]
+        told = {name: each[place]["figure"] for name, each in found["kinds"]["answered"].items() if not name.startswith("alert")}
+        assert told == row["figures"]
+    assert refused("compare", local)[1] == "two runs or more are compared: beepgpt compare RUN RUN"
+
+
+@pytest.mark.parametrize("width", [40, 66, 80, 120])
+def test_figures_fit_into_a_narrow_terminal(trained: Path, width: int):
+    """No line is longer than the terminal is wide, and no number is torn."""
+    environment = quiet() | {"COLUMNS": str(width)}
+    command = program("validate", trained / "set", "--model", trained / "set" / "models" / "local", "--to", trained / f"at-{width}")
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    table = done.stderr.split("Of ")[0].splitlines()
+
+    assert max(map(len, table)) <= width
+    assert any(re.search(r"local +\d+\.\d", line) for line in table)
+    assert not any(re.fullmatch(r"[ \d.±–]+", line) and line.strip() for line in table)
 
 
 class Page(HTMLParser):

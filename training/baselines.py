@@ -12,9 +12,9 @@ from training.predictions import Predictions
 
 
 def latest_other_author(points: Points) -> Predictions:
-    """The window's other authors, newest first, then whoever posts most in the channel: the order in which candidates stand."""
-    place = np.arange(len(points.user)) - np.repeat(points.starts[:-1], points.sizes)
-    return _ordered(points, -place.astype(np.float64))
+    """The window's other authors, newest first, then whoever posts most in the channel: nothing of who is named, or who began."""
+    back, posts = (points.facts[:, points.names.index(name)].astype(np.float64) for name in ("in_window", "posts_30d"))
+    return _ordered(points, np.where(back > 0, 1 + 1 / np.maximum(back, 1), posts / (1 + posts)))
 
 
 def decayed_count(points: Points) -> Predictions:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,13 @@ class Outcomes:
     """Of the answered ones, given that somebody answers: chances without nobody's."""
     alerts: Alerts
 
+    def at(self, places: Ints) -> Outcomes:
+        """Of some points, each once, in any order."""
+        return Outcomes(
+            [self.conversation[each] for each in places], self.prompt_ts[places], self.speakers[places], self.answered[places],
+            self.rank[places], self.rank_with_nobody[places], self.told.at(places), self.told_answered.at(places), self.alerts.at(places),
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Told:
@@ -57,6 +64,10 @@ class Told:
     """The chance of the likeliest outcome."""
     right: Bools
     """Whether it came."""
+
+    def at(self, places: Ints) -> Told:
+        """Of some points."""
+        return Told(self.p_true[places], self.likeliest[places], self.right[places])
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +81,15 @@ class Alerts:
     answers: Ints
     """Of each point: how many people answered."""
 
+    def at(self, places: Ints) -> Alerts:
+        """Of some points, each once, in any order."""
+        new_place = np.full(len(self.answers), -1)
+        new_place[places] = np.arange(len(places))
+        point = new_place[self.point]
+        rows = np.flatnonzero(point >= 0)
+        rows = rows[np.argsort(point[rows], kind="stable")]
+        return Alerts(point[rows], [self.person[row] for row in rows], self.p[rows], self.right[rows], self.answers[places])
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:
@@ -80,6 +100,8 @@ class Figure:
     high: float
     count: int
     """Of what: points, alerts, answers."""
+    drawn: Floats = field(default_factory=lambda: np.zeros(0), repr=False, compare=False)
+    """The number in each draw: where two runs are drawn alike, these can be set side by side."""
 
     def as_json(self) -> dict[str, Any]:
         """For metrics.json: rounded, so that two runs give the same bytes."""
@@ -144,10 +166,8 @@ class Bootstrap:
         names, self.place = np.unique(np.asarray(conversation), return_inverse=True)
         random = np.random.default_rng(seed)
         share = np.full(len(names), 1 / max(len(names), 1))
-        self.drawn = (
-            random.multinomial(len(names), share, size=draws).astype(np.float32) if len(names) else np.zeros((draws, 0), np.float32)
-        )
-        """How often each conversation is drawn, a row a draw."""
+        self.drawn = random.multinomial(len(names), share, size=draws).astype(np.float64) if len(names) else np.zeros((draws, 0))
+        """How often each conversation is drawn, a row a draw: as floats, so that no sum has to turn them into such."""
 
     def sums(self, values: Floats, point: Ints | None = None) -> Floats:
         """The sum of values over each draw, and over all at last. `point`: which each value belongs to, if it is not one a point."""
@@ -168,7 +188,21 @@ def figure(tops: Floats, bottoms: Floats, count: int) -> Figure:
     if np.isnan(values[-1]):
         return Figure(np.nan, np.nan, np.nan, count)
     low, high = np.nanquantile(values[:-1], [0.025, 0.975])
-    return Figure(float(values[-1]), float(low), float(high), count)
+    return Figure(float(values[-1]), float(low), float(high), count, values[:-1])
+
+
+def difference(one: Figure, other: Figure) -> Figure:
+    """How much more the other is, with the interval of the difference: both of the same draws of the same points.
+
+    >>> one, other = (Figure(value, 0, 0, 3, np.full(9, value)) for value in (0.5, 0.75))
+    >>> difference(one, other).as_json()
+    {'value': 0.25, 'low': 0.25, 'high': 0.25, 'count': 3}
+    """
+    if np.isnan(one.value) or np.isnan(other.value):
+        return Figure(np.nan, np.nan, np.nan, other.count)
+    drawn = other.drawn - one.drawn
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    return Figure(other.value - one.value, float(low), float(high), other.count, drawn)
 
 
 Kind = Callable[[Outcomes], Bools]

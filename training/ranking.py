@@ -9,8 +9,10 @@ LightGBM (Ke et al., 2017).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import lightgbm as lgb
@@ -28,12 +30,21 @@ Told = dict[str, NDArray[Any]]
 """Numbers by name: one for each candidate, in a table with a row a point, or one for each point."""
 Bools = NDArray[np.bool_]
 
-OF_MOST = ("answers_30d", "answers_180d", "first_7d", "first_60d", "hour_share", "closeness")
-RANKED = ("answers_3d", "first_7d", "first_60d", "posts_30d", "seen_hours")
+OF_MOST = ("answers_180d", "first_7d", "first_60d", "hour_share", "closeness")
+RANKED = ("posts_30d", "seen_hours")
 OF_ALL = ("first_60d", "to_author", "closeness")
 """Facts that are also told beside those of the point's other candidates: as a share of the most, by how many have more, as a share of all.
 Those that gained little on the tuning period are left out (docs/experiments.md), since each takes its time with every prediction."""
-NEEDED = frozenset({*OF_MOST, *RANKED, *OF_ALL, "in_window", "answers_30d", "share_3d", "share_30d", "share_180d"})
+NEEDED = frozenset(
+    {
+        *OF_MOST,
+        *RANKED,
+        *OF_ALL,
+        "in_window",
+        "mentioned",
+        *(f"{what}_{half_life}" for what in ("answers", "share") for half_life in ("3d", "30d", "180d")),
+    }
+)
 """Facts that a model can't do without; others are taken as they are."""
 OUTCOMES = 2
 """Rows of a point after those of its candidates: nobody, and somebody else."""
@@ -45,6 +56,13 @@ NEVER = 1e6
 LEAST = 100
 """Answered examples. With so few the trees know little, and the held-out share sees to it that they don't pretend."""
 HELD_OUT = 0.1
+"""The last share of the examples: it says when there are trees enough, and fits what makes chances of the scores."""
+MANY = 20_000
+"""Examples. With fewer, one held-out share is too little to fit chances on, since how much goes unanswered changes from week to week: the
+last `SHARES` shares are held out one after the other, each from all before it; smaller steps are taken; and the trees are at last fitted on
+all examples. With so many it gained nothing that was worth the time."""
+SHARES = 3
+SMALL_STEPS = 0.05
 ROUNDS = 160
 """At most: each tree takes its time with every prediction, and more of them gained a tenth of a point."""
 PATIENCE = 20
@@ -87,6 +105,8 @@ def features(points: Points) -> tuple[Rows, list[str]]:
     whole["candidates"] = sizes
     whole["speakers"] = points.speakers
     whole["others_in_window"] = (told["in_window"] > 0).sum(axis=1)
+    whole["named_in_newest"] = (told["mentioned"] == 1).sum(axis=1)
+    whole["answers_to_author"] = _sum(told["to_author"])
     names = [*columns, *whole, "nobody", "somebody_else"]
     rows = np.full((len(points), width + OUTCOMES, len(names)), np.nan, np.float32)
     for place, values in enumerate(columns.values()):
@@ -226,7 +246,7 @@ class Ranker:
 
     def scores(self, rows: Rows) -> Floats:
         """What the trees say of rows."""
-        return np.asarray(self.trees.predict(rows, num_threads=1), np.float64)
+        return _scores(self.trees, rows)
 
     def shifted(self, scores: Floats, ends: Ints) -> Floats:
         """Scores of which chances can be made."""
@@ -241,6 +261,10 @@ def ranker_from(state: dict[str, Any]) -> Ranker:
     """A ranker that was kept."""
     nobody, other = state["shifts"]
     return Ranker(state["trees"], tuple(state["facts"]), state["sharpness"], (nobody, other))
+
+
+def _scores(trees: lgb.Booster, rows: Rows) -> Floats:
+    return np.asarray(trees.predict(rows, num_threads=1), np.float64)
 
 
 def _shifted(scores: Floats, ends: Ints, sharpness: float, shifts: tuple[float, float]) -> Floats:
@@ -277,7 +301,7 @@ def fit_ranker(
 ) -> tuple[Ranker, dict[str, Any]]:
     """A ranker of the examples' points, and how it was fitted. `threads`: 0 for as many as there are; the result is the same.
 
-    The last share of the examples is held out: it says when there are trees enough, and fits what makes chances of the scores.
+    All that is fitted, chances too, is fitted on `examples` alone.
     """
     answered = sum(bool(answer) for answer in examples.answers)
     if answered < LEAST:
@@ -287,42 +311,77 @@ def fit_ranker(
     if missing := NEEDED - set(examples.points.names):
         raise OtherFacts(f"the examples have no fact {min(missing)} about their candidates: make them again, with candidates")
     ordered = examples.by_settled()
-    cut = int(len(ordered) * (1 - HELD_OUT))
-    early, late = ordered.at(np.arange(cut)), ordered.at(np.arange(cut, len(ordered)))
-    trees_of = {**TREES, "seed": seed, "num_threads": threads, **more}
-    fitting, held_out = _choices(early), _choices(late)
-    data = lgb.Dataset(fitting.rows, fitting.came, feature_name=fitting.names, params=trees_of)
-    check = lgb.Dataset(held_out.rows, held_out.came, reference=data, params=trees_of)
-
-    data.construct()
-    fitting.rows.clear()  # LightGBM keeps them in a quarter of the memory
-
-    def listwise(scores: Floats, _: lgb.Dataset) -> tuple[Floats, Floats]:
-        p = softmax(scores, fitting.sizes)
-        return p - fitting.came, np.maximum(p * (1 - p), 1e-6)
-
-    def surprise(scores: Floats, _: lgb.Dataset) -> tuple[str, float, bool]:
-        return "log_loss", held_out.loss(scores), False
-
-    trees = lgb.train(
-        {**trees_of, "objective": listwise},
-        data,
-        rounds,
-        valid_sets=[check],
-        feval=surprise,
-        callbacks=[lgb.early_stopping(PATIENCE, verbose=False), lambda now: progress(now.iteration + 1, rounds)],
-    )
-    raw = Ranker(trees, examples.points.names, 1.0, (0.0, 0.0))
-    scores = np.concatenate([raw.scores(rows) for rows in held_out.rows])
-    sharpness, shifts = _calibrated(held_out, scores)
-    ranker = replace(raw, sharpness=sharpness, shifts=shifts)
+    are_few = len(ordered) < MANY
+    steps = {"learning_rate": SMALL_STEPS} if are_few else {}
+    fitting = Fitting({**TREES, **steps, "seed": seed, "num_threads": threads, **more}, rounds)
+    shares = SHARES if are_few else 1
+    ends = [int(len(ordered) * (1 - HELD_OUT * share)) for share in range(shares, 0, -1)] + [len(ordered)]
+    held_out, scores, trees_of = [], [], []
+    for share, (cut, end) in enumerate(pairwise(ends)):
+        early, late = ordered.at(np.arange(cut)), choices_of(ordered.at(np.arange(cut, end)))
+        trees = fitting.until_enough(early, late, partial(_part_done, progress, share, shares))
+        held_out.append(late)
+        scores.append(np.concatenate([_scores(trees, rows) for rows in late.rows]))
+        trees_of.append(trees.best_iteration)
+    judge, said = together(held_out), np.concatenate(scores)
+    if are_few:
+        trees = fitting.so_many(ordered, round(float(np.median(trees_of))))
+    sharpness, shifts = _calibrated(judge, said)
+    ranker = Ranker(trees, examples.points.names, sharpness, shifts)
     told = {
-        "rounds": trees.best_iteration,
-        "held_out": len(late),
-        "log_loss": round(held_out.loss(scores), 5),
-        "log_loss_calibrated": round(held_out.loss(ranker.shifted(scores, held_out.ends)), 5),
+        "rounds": trees.num_trees() if are_few else trees.best_iteration,
+        "held_out": len(judge.sizes),
+        "log_loss": round(judge.loss(said), 5),
+        "log_loss_calibrated": round(judge.loss(ranker.shifted(said, judge.ends)), 5),
     }
     return ranker, told
+
+
+def _part_done(progress: Progress, done: int, parts: int, now: int, most: int) -> None:
+    progress(done * most + now, parts * most)
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """How trees are fitted."""
+
+    settings: dict[str, Any]
+    rounds: int
+    """At most."""
+
+    def until_enough(self, early: Examples, late: Choices, progress: Progress) -> lgb.Booster:
+        """Trees of the early examples, as many as help with the late ones."""
+        data, objective = self._data(early)
+        check = lgb.Dataset(late.rows, late.came, reference=data, params=self.settings)
+
+        def surprise(scores: Floats, _: lgb.Dataset) -> tuple[str, float, bool]:
+            return "log_loss", late.loss(scores), False
+
+        return lgb.train(
+            {**self.settings, "objective": objective},
+            data,
+            self.rounds,
+            valid_sets=[check],
+            feval=surprise,
+            callbacks=[lgb.early_stopping(PATIENCE, verbose=False), lambda now: progress(now.iteration + 1, self.rounds)],
+        )
+
+    def so_many(self, examples: Examples, rounds: int) -> lgb.Booster:
+        """So many trees of all examples."""
+        data, objective = self._data(examples)
+        return lgb.train({**self.settings, "objective": objective}, data, rounds)
+
+    def _data(self, examples: Examples) -> tuple[lgb.Dataset, Callable[[Floats, lgb.Dataset], tuple[Floats, Floats]]]:
+        fitted = choices_of(examples)
+        data = lgb.Dataset(fitted.rows, fitted.came, feature_name=fitted.names, params=self.settings)
+        data.construct()
+        fitted.rows.clear()  # LightGBM keeps them in a quarter of the memory
+
+        def listwise(scores: Floats, _: lgb.Dataset) -> tuple[Floats, Floats]:
+            p = softmax(scores, fitted.sizes)
+            return p - fitted.came, np.maximum(p * (1 - p), 1e-6)
+
+        return data, listwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,9 +405,16 @@ class Choices:
         return float(-(self.came * np.log(np.maximum(p, 1e-12))).sum() / len(self.sizes))
 
 
-def _choices(examples: Examples) -> Choices:
+def choices_of(examples: Examples) -> Choices:
+    """Examples as trees are fitted on them."""
     made = [features(part) for part in examples.points.parts(PART)]
     return Choices([rows for rows, _ in made], made[0][1], examples.points.sizes + OUTCOMES, targets(examples))
+
+
+def together(parts: Sequence[Choices]) -> Choices:
+    """Several as one, without their rows."""
+    sizes, came = np.concatenate([part.sizes for part in parts]), np.concatenate([part.came for part in parts])
+    return Choices([], parts[0].names, sizes, came)
 
 
 def _calibrated(held_out: Choices, scores: Floats) -> tuple[float, tuple[float, float]]:

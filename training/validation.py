@@ -123,7 +123,18 @@ def _groups(outcomes: Outcomes, groups: Sequence[str], order: Sequence[str] | No
 
 def _chosen(outcomes: Outcomes, precision: float, boot: Bootstrap) -> dict[str, Any] | None:
     threshold = threshold_for(outcomes, precision)
-    return None if threshold is None else {"wanted": precision, **_told(alerts_at(outcomes, threshold, "all", boot))}
+    if threshold is None:
+        return None
+    return {"wanted": precision, **_told(alerts_at(outcomes, threshold, "all", boot)), "checked": _checked(outcomes, precision)}
+
+
+def _checked(outcomes: Outcomes, precision: float) -> dict[str, Any] | None:
+    """The threshold that the first half of the time would have chosen, and what it was worth in the second: who chooses and judges
+    by the same points flatters the choice."""
+    order = np.argsort(outcomes.prompt_ts, kind="stable")
+    early, late = (outcomes.at(half) for half in np.array_split(order, 2))
+    threshold = threshold_for(early, precision)
+    return None if threshold is None else _told(alerts_at(late, threshold, "all", Bootstrap(late.conversation)))
 
 
 def _told(row: Mapping[str, Any]) -> dict[str, Any]:
