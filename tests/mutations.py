@@ -307,7 +307,7 @@ MUTATIONS = (
         "law 1",
         "conversations/examples.py",
         AGREES,
-        ("    return any(message.text is None for message in window)", "    return False"),
+        ("    return None in [message.text for message in window]", "    return False"),
     ),
     _m(
         "a deletion retracts nothing",
@@ -384,7 +384,7 @@ MUTATIONS = (
         "prompts",
         TOKENS_PY,
         CHANNEL,
-        ("SEPARATOR.join(text for text, _ in shown)", "SEPARATOR.join(text for text, _ in reversed(shown))"),
+        ("SEPARATOR.join([text for text, _ in shown])", "SEPARATOR.join([text for text, _ in reversed(shown)])"),
     ),
     _m(
         "token counts are added up where they don't add up",
