@@ -416,11 +416,15 @@ class Channel:
             elif is_empty(window):
                 made.account.count("empty")
             else:
-                if point is None or point.window != window:
+                if point is None or point.window != window or not self._has_speakers_of(opened[-1].conversation, conversation):
                     point = Point(t, window, self._candidates(t, window, conversation))
                 opened.append(self._open(point, conversation))
         if made.telling is not None and opened:
             self._tell(opened, made.telling, made.account)
+
+    def _has_speakers_of(self, other: Conversation, conversation: Conversation) -> bool:
+        """Whether facts about people can be the same in two conversations: they tell who spoke there, and in which order."""
+        return not self.rules.candidates or [*other.spoken] == [*conversation.spoken]
 
     def _candidates(self, t: int, window: tuple[Message, ...], conversation: Conversation) -> dict[str, list[object]] | None:
         if not self.rules.candidates:

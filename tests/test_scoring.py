@@ -143,6 +143,9 @@ def test_speakers_of_a_session_and_of_a_thread_are_two_points_where_they_differ(
     assert [(len(each.conversations), json.loads(each.line)["speakers"]) for each in run.told if isinstance(each, Told)] == [
         (2, 1), (1, 2), (1, 1), (1, 2), (1, 2), (1, 1),
     ]  # fmt: skip
+    *_, session, thread = (json.loads(each.line)["candidates"] for each in run.told if isinstance(each, Told))
+    assert (session["user"], session["spoke"]) == (["bo"], [1]), "he began it"
+    assert (thread["user"], thread["spoke"]) == (["bo"], [0]), "he never spoke there"
 
 
 @pytest.mark.parametrize("batches", [[1] * 2_000, [7] * 300, []], ids=["1", "7", "all"])
