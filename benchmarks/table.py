@@ -395,6 +395,20 @@ def readme_table() -> str:
                 f"after a kill it goes on in {seconds:.1f} s",
             ]
         )
+    if of := results("kafka_speed"):
+        parts = of["parts"]
+        for row in parts.get("floor", {}).get("rows", [])[-1:]:
+            share = parts["floor"]["ratios"][0]["ratio"]["median"]
+            rows.append(
+                ["from topic to topic, without candidates", f"{row['events_per_second']:,} events/s", f"{share:.2f} of kafka-python alone"]
+            )
+        for name in ("files", "workers"):
+            for each in parts.get(name, {}).get("ratios", []):
+                rows.append([each["what"].replace(" / ", " against "), f"{each['ratio']['median']:.2f} times the speed", "on two cores"])
+        if times := parts.get("latency", {}).get("milliseconds"):
+            fast, slow = times["settled_p50"]["median"], times["settled_p99"]["median"]
+            rate = f"{parts['latency']['events_per_second']} events/s, live"
+            rows.append([rate, f"{fast:,.0f} ms (p99 {slow:,.0f})", "from what settles an example to the broker"])
     return table(["measured", "", ""], rows)
 
 
