@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commands.ingest_slack import channel_of, heartbeat_in, record_of
+from commands.ingest_slack_channels import channel_of
+from commands.ingest_slack_records import heartbeat_in, record_of
 from config.settings import read_settings
 from connectors import slack_live
 from connectors.slack_errors import SlackFailed
