@@ -20,8 +20,13 @@ class Window(NamedTuple):
     """What of a history is to be looked at."""
 
     since: str
+    """Something may be missing from here on."""
     roots_since: str
+    """Replies are looked for in threads that are not older."""
+    replies_since: str
+    """So far back they are read, for edits."""
     threads: list[str]
+    """Others that were replied to since then."""
 
 
 class Looked(NamedTuple):
@@ -44,6 +49,7 @@ class Probed(NamedTuple):
 class Listed(NamedTuple):
     """All channels that the app is in."""
 
+    generation: int
     channels: list[dict[str, Any]]
 
 
@@ -102,21 +108,26 @@ class Asker:
                 return Looked(channel, generation, info, [], "")
             return Looked(channel, generation, info, history(self._web, channel, **window._asdict()), "")
         except Refused as refused:
+            if refused.code == "invalid_cursor":  # it ran out while we waited for our turn
+                self.look(channel, generation, window, is_known=is_known, priority=0)
+                return None
             return Looked(channel, generation, info, [], refused.code)
 
-    def list_channels(self, types: str) -> None:
+    def list_channels(self, types: str, generation: int) -> None:
         """The channels that the app is in."""
-        self.ask(lambda: Listed(list(self._web.pages("users.conversations", "channels", types=types, exclude_archived=True))), 0)
+        self.ask(
+            lambda: Listed(generation, list(self._web.pages("users.conversations", "channels", types=types, exclude_archived=True))), 0
+        )
 
-    def probe(self, channels: list[str], since: str) -> None:
-        """Whether the last messages of these have come."""
-        self.ask(partial(self._probe, channels, since), 0)
+    def probe(self, channels: dict[str, str]) -> None:
+        """Whether the last messages of these have come, of each since some time."""
+        self.ask(partial(self._probe, channels), 0)
 
-    def _probe(self, channels: list[str], since: str) -> Probed:
+    def _probe(self, channels: dict[str, str]) -> Probed:
         from connectors.slack_live import Refused
 
         began, found = time.time(), {}
-        for channel in channels:
+        for channel, since in channels.items():
             try:
                 found[channel] = self._web.ask("conversations.history", channel=channel, oldest=since, limit=20).get("messages") or []
             except Refused as refused:

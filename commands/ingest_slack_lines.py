@@ -39,6 +39,8 @@ class Lines:
         """Lines that are connected, and since when."""
         self._proven: dict[str, float | None] = {}
         """Of each of these: until when it is known that events come; None: they do, since one came."""
+        self._heard: dict[str, float] = {}
+        """When the last one came."""
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -94,15 +96,14 @@ class Lines:
 
     def heard(self, name: str) -> None:
         """An event came over it."""
+        self._heard[name] = time.monotonic()
         if name in self._proven:
             self._proven[name] = None
 
-    def unproven(self) -> tuple[str, ...]:
-        """Those over which nothing came yet."""
-        return tuple(name for name, proven in self._proven.items() if proven is not None and name in self._up)
-
-    def names(self) -> tuple[str, ...]:
-        return tuple(self._lines)
+    def suspects(self, quiet: float) -> tuple[str, ...]:
+        """Those over which nothing came yet, or not for so many seconds."""
+        since = time.monotonic() - quiet
+        return tuple(name for name in self._up if self._proven[name] is not None or self._heard[name] < since)
 
     def prove(self, until: float) -> None:
         """All that was said before that time has come."""

@@ -30,15 +30,17 @@ from connectors.slack_errors import SlackFailed
 from connectors.slack_metrics import SlackPulse
 from conversations.events import ts_text
 from conversations.gaps import Facts, facts_of
-from conversations.rules import DAY, SECOND
+from conversations.rules import DAY, MINUTE, SECOND
 
 if TYPE_CHECKING:
     from connectors import slack_live
 
 A_DAY = DAY
 """How long before its end an export is surely whole."""
-OVERLAP = 5 * SECOND
-"""A gap begins so much before the last heartbeat: what a flow still takes."""
+LATENESS = 5 * SECOND
+"""What comes so much behind a heartbeat is not too late for a flow."""
+LATE = 10 * MINUTE
+"""A gap begins so much before the last heartbeat: Slack takes eight minutes at times, and what it had not delivered may never come."""
 BEAT_EVERY = 1.0
 WAIT = 0.1
 BATCH = 1_000
@@ -63,7 +65,6 @@ class Gap:
 
     since: int | None
     """None: only what it is has to be asked."""
-    generation: int
     held: list[Held] = field(default_factory=list)
 
 
@@ -97,6 +98,11 @@ class Live:
         self._known = memory.known
         self._covered = memory.covered
         """Everything before is on the topic: its last heartbeat."""
+        self._begins = memory.begins
+        self._joined: dict[str, int] = {}
+        """Since when the app is in channels to which it was added meanwhile."""
+        self._is_new = False
+        """The topic begins with these connections: there is nothing to fill in."""
         self._partitions = partitions
         self._events = events
         self._interactions = interactions
@@ -109,6 +115,7 @@ class Live:
         self._listed = False
         self._gaps: dict[str, Gap] = {}
         self._generation = 0
+        """Of the connections: what was asked before they changed is not to be believed."""
         self._messages: list[kafka.Message] = []
         self._done: list[Callable[[], None]] = []
         self._beat_at = 0.0
@@ -240,14 +247,16 @@ class Live:
         if self._lines.are_up:
             if self._covered is None:
                 self._begin()
+            self._generation += 1
             self._listed = False  # the app may have been added to some meanwhile
-            self._asker.list_channels(self._channels.types)
+            self._asker.list_channels(self._channels.types, self._generation)
 
     def _begin(self) -> None:
         """The first heartbeat of a topic that has none: where it begins stands on it before anything else does, whatever comes then."""
         newest = self._known.newest()
         if newest is None:
-            at = self._begun()
+            self._begins = at = int((self._lines.up_since - self._web.ahead) * 1e6)
+            self._is_new = True
             console.print(f"The topic is empty: it begins now, at {ts_text(at)}. What was said before is in an export.")
         else:
             at = newest - A_DAY
@@ -256,72 +265,75 @@ class Live:
             )
         self._tell(at)
 
-    def _begun(self) -> int:
-        """When all was connected, by Slack's clock."""
-        return int((self._lines.up_since - self._web.ahead) * 1e6)
-
     def _is_down(self, down: slack_live.Down) -> None:
         self._lines.is_down(down)
         self.account["outages"] += 1
         self._generation += 1  # whatever is being looked at now may end before the gap does
+        self._is_new = False
 
     def _open_gaps(self) -> None:
         """All is connected: the channels' histories are looked through from the last heartbeat on."""
-        self._generation += 1
-        for channel in dict.fromkeys([*self._channels, *self._gaps]):
+        known = self._known.channels((self._covered or 0) - REMEMBERED)  # those that are archived now are not listed
+        for channel in dict.fromkeys([*self._channels, *self._gaps, *known]):
             if self._channels.why_left_out(channel) is None:
                 self._open_gap(channel)
 
     def _open_gap(self, channel: str) -> None:
-        since, gap = self._covered, self._gaps.get(channel)
+        since, gap = self._since(channel), self._gaps.get(channel)
         held = [] if gap is None else gap.held
         if gap is not None and gap.since is not None and since is not None:
             since = min(since, gap.since)
-        self._gaps[channel] = Gap(since, self._generation, held)
+        self._gaps[channel] = Gap(since, held)
         self._ask_for(channel, 0 if held else 1)
+
+    def _since(self, channel: str) -> int | None:
+        """From when on something may be missing there, and not before the topic or the app's time in the channel began."""
+        return None if self._covered is None else max(self._covered - LATE, self._begins, self._joined.get(channel, 0))
+
+    def _whole_since(self, channel: str, since: int) -> int:
+        """From when on all that stands on the topic is known."""
+        return max(since - REMEMBERED + LATE, self._begins, self._joined.get(channel, 0))
 
     def _ask_for(self, channel: str, priority: int) -> None:
         gap = self._gaps[channel]
         window = None
         if gap.since is not None:
-            since = gap.since - OVERLAP
-            roots = max(since - self._ours.look_back, 10**15)
-            window = Window(ts_text(since), ts_text(roots), [ts_text(root) for root in self._known.threads(channel, since - REMEMBERED)])
-        self._asker.look(channel, gap.generation, window, is_known=channel in self._channels, priority=priority)
+            roots, replies = max(gap.since - self._ours.look_back, 10**15), self._whole_since(channel, gap.since)
+            threads = [ts_text(root) for root in self._known.threads(channel, replies)]
+            window = Window(ts_text(gap.since), ts_text(roots), ts_text(replies), threads)
+        self._asker.look(channel, self._generation, window, is_known=channel in self._channels, priority=priority)
 
     def _is_wanted(self, channel: str, generation: int) -> bool:
         """Whether the answer to a question is still of use; asked by another thread."""
-        gap = self._gaps.get(channel)
-        return gap is not None and gap.generation == generation
+        return channel in self._gaps and generation == self._generation
 
     def _has_list(self, listed: Listed) -> None:
         """The channels are known: their histories are looked through, unless the topic begins here."""
         is_first = not self._channels
+        if not is_first:
+            self._joined |= {str(each["id"]): self._covered or 0 for each in listed.channels if str(each["id"]) not in self._channels}
         self._channels.add(listed.channels)
         if is_first:
             wanted = len(self._channels.wanted())
             console.print(f"{wanted:,} channels; {len(self._channels) - wanted:,} others are left out.")
-        if not self._lines.are_up:
+        if listed.generation != self._generation or not self._lines.are_up:
             return
         self._listed = True
-        if self._needs_filling():
+        if not self._is_new:
             self._open_gaps()
-        for channel, gap in self._gaps.items():
-            if gap.generation < 0:
-                gap.generation = self._generation
-                self._ask_for(channel, 0)
-
-    def _needs_filling(self) -> bool:
-        """Whether the topic goes on from an earlier time than that at which this run was connected."""
-        return self._covered is None or self._covered < self._begun()
+            return
+        for channel in self._gaps:
+            self._ask_for(channel, 0)
 
     def _looked(self, looked: Looked) -> None:
         """A channel's history is here: what is missing is written, and then what waited, in the order of time."""
         gap = self._gaps.get(looked.channel)
-        if gap is None or gap.generation != looked.generation:
+        if gap is None or looked.generation != self._generation or self._is_missing_something():
             return
         if looked.info is not None:
             self._channels.add([looked.info | {"id": looked.channel}])
+            if gap.since is None and gap.held:
+                self._joined[looked.channel] = min(held.t for held in gap.held)
         if looked.why_not:
             self._refused(looked)
         del self._gaps[looked.channel]
@@ -331,9 +343,8 @@ class Live:
             return
         now = now_us()
         ready: list[tuple[int, kafka.Message]] = []
-        if gap.since is not None:
-            since = gap.since - OVERLAP
-            found = self._known.missing(looked.channel, looked.messages, since)
+        if gap.since is not None and not looked.why_not:
+            found = self._known.missing(looked.channel, looked.messages, gap.since, self._whole_since(looked.channel, gap.since))
             for t, event in found.events:
                 record = filled_record(event, self._who.team, now)
                 self._known.add(facts_of(record, now))
@@ -341,6 +352,7 @@ class Live:
             self.account.update(
                 filled=len(found.events), fills=1, untimed=found.untimed, vanished=found.vanished, unreadable=found.unreadable
             )
+            self.account["delayed"] += sum(self._is_late(t) for t, _ in found.events)
         ready += [(held.t, held.message) for held in gap.held if held.message is not None]
         ready.sort(key=lambda each: each[0])
         self._messages += [message for _, message in ready]
@@ -361,18 +373,17 @@ class Live:
             log.warning("Slack does not answer", extra={"why": checked.why_not})
             self.account["checks_failed"] += 1
             return
-        is_quiet = self._last_event is None or time.time() - self._last_event > self._ours.check / 1e6
-        unproven = self._lines.unproven()
-        if self._probing is not None or self._gaps or self._is_missing_something() or not (unproven or is_quiet):
+        suspects = self._lines.suspects(self._ours.check / 1e6)
+        if self._probing is not None or self._gaps or self._is_missing_something() or not suspects:
             return
         ours = sorted(self._channels.wanted(), key=lambda channel: self._known.newest(channel) or 0, reverse=True)
-        if not ours or self._covered is None:
+        if not ours:
             self._lines.prove(time.time())
             return
         turn = self._turn_to_probe % max(len(ours) - 3, 1)
         self._turn_to_probe += 2
-        self._probing = unproven or self._lines.names()
-        self._asker.probe(list(dict.fromkeys([*ours[:3], *(ours[3:] + ours[3:])[turn : turn + 2]])), ts_text(self._covered))
+        self._probing = suspects
+        self._asker.probe({channel: ts_text(self._since(channel) or 0) for channel in [*ours[:3], *(ours[3:] + ours[3:])[turn : turn + 2]]})
 
     def _was_probed(self, probed: Probed) -> None:
         """A message that should have come by now, and has not: the connection is deaf."""
@@ -381,7 +392,7 @@ class Live:
         missed: list[int] = []
         for channel, messages in probed.messages.items():
             if channel not in self._gaps:
-                found = self._known.missing(channel, messages, self._covered or 0)
+                found = self._known.missing(channel, messages, self._since(channel) or 0)
                 missed += [t for t, event in found.events if t <= until and event.get("subtype") != "message_changed"]
         if not missed:
             self._lines.prove(until / 1e6 + self._web.ahead)
@@ -389,9 +400,10 @@ class Live:
         log.warning("messages were posted, and did not come: the connection is deaf, and is replaced", extra={"missed": len(missed)})
         if self._covered is not None and min(missed) < self._covered:
             log.warning("heartbeats said that they had come: a flow that follows will count them as late")
-            self._covered = min(missed)
+            self._tell(min(missed))  # a smaller one does nothing to flows, and the next start begins there
         self.account["deaf"] += 1
         self._lines.drop(suspects)  # no heartbeats from now on
+        self._generation += 1
 
     # Events
 
@@ -430,16 +442,13 @@ class Live:
         is_copy = facts in self._known
         if not is_copy:
             self._known.add(facts)
-            self.account["delayed"] += self._covered is not None and facts.t < self._covered - OVERLAP and facts.key is not None
+            self.account["delayed"] += facts.key is not None and self._is_late(facts.t)
         message = None if is_copy else kafka.Message(channel.encode(), record)
-        if channel not in self._channels and channel not in self._gaps:
-            self._gaps[channel] = Gap(None, self._generation)
-            self._ask_for(channel, 0)
         gap = self._gaps.get(channel)
-        if gap is None and self._is_missing_something():
-            self._gaps[channel] = gap = Gap(None, -1)  # asked for as soon as all is connected
+        if gap is None and (channel not in self._channels or self._is_missing_something()):
+            gap = self._gaps[channel] = Gap(None)
         if gap is not None:
-            if not gap.held and gap.generation >= 0 and gap.since is not None:
+            if not gap.held and not self._is_missing_something():  # else it is asked for as soon as all is connected
                 self._ask_for(channel, 0)
             gap.held.append(Held(arrival, message, facts.t))
             return
@@ -451,6 +460,10 @@ class Live:
     def _is_missing_something(self) -> bool:
         """Whether gaps are about to be opened: what comes before that has to wait, too."""
         return not self._listed or not self._lines.are_up
+
+    def _is_late(self, t: int) -> bool:
+        """Whether a heartbeat said that it was there, and flows have gone on."""
+        return self._covered is not None and t < self._covered - LATENESS
 
     def _count_written(self, arrival: slack_live.Arrival, *, is_copy: bool) -> None:
         self.account["duplicate" if is_copy else "written"] += 1

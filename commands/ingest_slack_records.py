@@ -27,25 +27,32 @@ class Memory:
     known: Known
     covered: int | None
     """The last heartbeat that every partition has; None: there is none."""
+    begins: int = 0
+    """When it began empty, if that is not long ago."""
 
 
 def remembered(connection: kafka.Connection, topic: kafka.Topic) -> Memory:
-    """Read from the topic's end: its last heartbeat, and what it holds since an hour before. Without a heartbeat: all of it."""
+    """Read from the topic's end: its last heartbeat, and what it holds since an hour before. Without a heartbeat: all of it.
+
+    The last one, not the greatest: a promise that turns out to be wrong is taken back by an earlier time.
+    """
     beats: dict[int, int] = {}
-    for back in TAILS:
+    for back in (*TAILS, None):
         beats = {}
         for number, record in kafka.records_of(connection, topic.name, back=back):
             if (at := heartbeat_in(record.value)) is not None:
-                beats[number] = max(beats.get(number, 0), at)
+                beats[number] = at
         if len(beats) == topic.partitions:
             break
     covered = min(beats.values()) if len(beats) == topic.partitions else None
-    known = Known()
+    known, begins = Known(), 0
     starts = None if covered is None else kafka.offsets_at(connection, topic.name, covered - REMEMBERED)
     for _, record in kafka.records_of(connection, topic.name, starts=starts):
-        if record.value is not None and heartbeat_in(record.value) is None:
+        if (at := heartbeat_in(record.value)) is not None:
+            begins = at if record.offset == 0 else begins
+        elif record.value is not None:
             known.add(facts_of(record.value, record.timestamp))
-    return Memory(known, covered)
+    return Memory(known, covered, begins)
 
 
 def heartbeat_in(value: bytes | None) -> int | None:

@@ -222,7 +222,7 @@ def test_a_history_has_late_replies_too(slack_server: Server, web: Web):
     replies.append(slack.post("C1", "U2", "to the ancient", thread_ts=ancient))
     replies.append(slack.post("C1", "U2", "broadcast", thread_ts=old, subtype="thread_broadcast"))
     root = slack.post("C1", "U3", "new")
-    found = [each["ts"] for each in history(web, "C1", since=since, roots_since=old, threads=[ancient, ts_text(1)])]
+    found = [each["ts"] for each in history(web, "C1", since=since, roots_since=old, replies_since=since, threads=[ancient, ts_text(1)])]
 
     assert sorted(ts for ts in found if ts >= since) == sorted([*replies, root])
     assert len(found) == len(set(found))
