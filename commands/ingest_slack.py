@@ -17,8 +17,8 @@ from rich.table import Table
 
 from commands.common import BadCommand, connection_of
 from commands.ingest_slack_lines import LiveLine
-from commands.ingest_slack_live import WAIT, Live, Who
-from commands.ingest_slack_records import remembered
+from commands.ingest_slack_live import WAIT, Live
+from commands.ingest_slack_records import Who, remembered
 from commands.running import Stop, peak_memory_mb
 from config.settings import Settings
 from connectors import kafka, metrics

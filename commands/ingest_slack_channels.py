@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from connectors.slack_errors import SlackFailed
+
 KINDS = {"channels": "public_channel", "groups": "private_channel", "dms": "im", "mpims": "mpim"}
 """What Slack calls the kinds of channels that an export has."""
 
@@ -21,6 +23,16 @@ def channel_of(event: Mapping[str, Any]) -> str | None:
         if isinstance(named, str) and named:
             return named
     return None
+
+
+def check_not_gone(kind: str, event: Mapping[str, Any]) -> None:
+    """Raises SlackFailed where an event says that the app was removed."""
+    if kind != "app_uninstalled" and not (kind == "tokens_revoked" and (event.get("tokens") or {}).get("bot")):
+        return
+    raise SlackFailed(
+        f"Slack says {kind}: the app was removed from the workspace. Its policy wants the workspace's data deleted within 14"
+        " business days (docs/slack.md); to go on, install the app again and set the new token"
+    )
 
 
 def kind_of(info: Mapping[str, Any]) -> str:

@@ -12,68 +12,35 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from commands.ingest_slack_asking import Asker, Checked, Listed, Looked, Probed, Window
-from commands.ingest_slack_channels import Channels, channel_of
+from commands.ingest_slack_asking import Asker, Checked, Listed, Looked, Probed
+from commands.ingest_slack_channels import Channels, channel_of, check_not_gone
+from commands.ingest_slack_gaps import Coverage, Gap, Held
 from commands.ingest_slack_lines import Lines, LiveLine
-from commands.ingest_slack_records import REMEMBERED, Memory, filled_record, now_us, record_of, user_of
+from commands.ingest_slack_records import REMEMBERED, Memory, Who, filled_record, now_us, record_of, user_of
 from commands.running import Stop
 from config.settings import Slack
 from connectors import kafka
 from connectors.console import console
-from connectors.slack_errors import SlackFailed
 from connectors.slack_metrics import SlackPulse
 from conversations.events import ts_text
 from conversations.gaps import Facts, facts_of
-from conversations.rules import DAY, MINUTE, SECOND
+from conversations.rules import DAY
 
 if TYPE_CHECKING:
     from connectors import slack_live
 
 A_DAY = DAY
 """How long before its end an export is surely whole."""
-LATENESS = 5 * SECOND
-"""What comes so much behind a heartbeat is not too late for a flow."""
-LATE = 10 * MINUTE
-"""A gap begins so much before the last heartbeat: Slack takes eight minutes at times, and what it had not delivered may never come."""
 BEAT_EVERY = 1.0
 WAIT = 0.1
 BATCH = 1_000
-GONE = ("tokens_revoked", "app_uninstalled")
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class Held:
-    """An arrival that waits for its channel's history."""
-
-    arrival: slack_live.Arrival
-    message: kafka.Message | None
-    """None: a copy of one that waits already."""
-    t: int
-
-
-@dataclass
-class Gap:
-    """A channel of which something may be missing, or of which nothing is known yet."""
-
-    since: int | None
-    """None: only what it is has to be asked."""
-    held: list[Held] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Who:
-    """The app, as Slack knows it."""
-
-    team: str
-    user: str
 
 
 class Live:
@@ -96,11 +63,7 @@ class Live:
         self._ours = ours
         self._who = who
         self._known = memory.known
-        self._covered = memory.covered
-        """Everything before is on the topic: its last heartbeat."""
-        self._begins = memory.begins
-        self._joined: dict[str, int] = {}
-        """Since when the app is in channels to which it was added meanwhile."""
+        self._topic = Coverage(memory)
         self._is_new = False
         """The topic begins with these connections: there is nothing to fill in."""
         self._partitions = partitions
@@ -220,7 +183,7 @@ class Live:
         if self._pulse.missing or good is None or now - self._beat_at < BEAT_EVERY:
             return
         at = int((good - self._web.ahead) * 1e6)
-        if self._covered is not None and at <= self._covered:
+        if self._topic.covered is not None and at <= self._topic.covered:
             return
         self._beat_at = now
         self._tell(at)
@@ -230,7 +193,7 @@ class Live:
         value = b'{"type":"heartbeat","at":"%s"}' % ts_text(at).encode()
         self._events.send(kafka.Message(None, value, (), number) for number in range(self._partitions))
         self._events.flush()
-        self._covered = at
+        self._topic.covered = at
         self.account["heartbeats"] += 1
 
     def _why_not_whole(self, good: float | None) -> str:
@@ -245,7 +208,7 @@ class Live:
     def _is_up(self, up: slack_live.Up) -> None:
         self._lines.is_up(up)
         if self._lines.are_up:
-            if self._covered is None:
+            if self._topic.covered is None:
                 self._begin()
             self._generation += 1
             self._listed = False  # the app may have been added to some meanwhile
@@ -255,7 +218,7 @@ class Live:
         """The first heartbeat of a topic that has none: where it begins stands on it before anything else does, whatever comes then."""
         newest = self._known.newest()
         if newest is None:
-            self._begins = at = int((self._lines.up_since - self._web.ahead) * 1e6)
+            self._topic.begins = at = int((self._lines.up_since - self._web.ahead) * 1e6)
             self._is_new = True
             console.print(f"The topic is empty: it begins now, at {ts_text(at)}. What was said before is in an export.")
         else:
@@ -273,34 +236,24 @@ class Live:
 
     def _open_gaps(self) -> None:
         """All is connected: the channels' histories are looked through from the last heartbeat on."""
-        known = self._known.channels((self._covered or 0) - REMEMBERED)  # those that are archived now are not listed
+        known = self._known.channels((self._topic.covered or 0) - REMEMBERED)  # those that are archived now are not listed
         for channel in dict.fromkeys([*self._channels, *self._gaps, *known]):
             if self._channels.why_left_out(channel) is None:
                 self._open_gap(channel)
 
     def _open_gap(self, channel: str) -> None:
-        since, gap = self._since(channel), self._gaps.get(channel)
+        since, gap = self._topic.since(channel), self._gaps.get(channel)
         held = [] if gap is None else gap.held
         if gap is not None and gap.since is not None and since is not None:
             since = min(since, gap.since)
         self._gaps[channel] = Gap(since, held)
         self._ask_for(channel, 0 if held else 1)
 
-    def _since(self, channel: str) -> int | None:
-        """From when on something may be missing there, and not before the topic or the app's time in the channel began."""
-        return None if self._covered is None else max(self._covered - LATE, self._begins, self._joined.get(channel, 0))
-
-    def _whole_since(self, channel: str, since: int) -> int:
-        """From when on all that stands on the topic is known."""
-        return max(since - REMEMBERED + LATE, self._begins, self._joined.get(channel, 0))
-
     def _ask_for(self, channel: str, priority: int) -> None:
         gap = self._gaps[channel]
         window = None
         if gap.since is not None:
-            roots, replies = max(gap.since - self._ours.look_back, 10**15), self._whole_since(channel, gap.since)
-            threads = [ts_text(root) for root in self._known.threads(channel, replies)]
-            window = Window(ts_text(gap.since), ts_text(roots), ts_text(replies), threads)
+            window = self._topic.window(channel, gap.since, self._ours.look_back)
         self._asker.look(channel, self._generation, window, is_known=channel in self._channels, priority=priority)
 
     def _is_wanted(self, channel: str, generation: int) -> bool:
@@ -311,7 +264,8 @@ class Live:
         """The channels are known: their histories are looked through, unless the topic begins here."""
         is_first = not self._channels
         if not is_first:
-            self._joined |= {str(each["id"]): self._covered or 0 for each in listed.channels if str(each["id"]) not in self._channels}
+            new = [each for each in (str(info["id"]) for info in listed.channels) if each not in self._channels]
+            self._topic.joined |= dict.fromkeys(new, self._topic.covered or 0)
         self._channels.add(listed.channels)
         if is_first:
             wanted = len(self._channels.wanted())
@@ -333,7 +287,7 @@ class Live:
         if looked.info is not None:
             self._channels.add([looked.info | {"id": looked.channel}])
             if gap.since is None and gap.held:
-                self._joined[looked.channel] = min(held.t for held in gap.held)
+                self._topic.joined[looked.channel] = min(held.t for held in gap.held)
         if looked.why_not:
             self._refused(looked)
         del self._gaps[looked.channel]
@@ -344,7 +298,7 @@ class Live:
         now = now_us()
         ready: list[tuple[int, kafka.Message]] = []
         if gap.since is not None and not looked.why_not:
-            found = self._known.missing(looked.channel, looked.messages, gap.since, self._whole_since(looked.channel, gap.since))
+            found = self._known.missing(looked.channel, looked.messages, gap.since, self._topic.whole_since(looked.channel, gap.since))
             for t, event in found.events:
                 record = filled_record(event, self._who.team, now)
                 self._known.add(facts_of(record, now))
@@ -352,7 +306,7 @@ class Live:
             self.account.update(
                 filled=len(found.events), fills=1, untimed=found.untimed, vanished=found.vanished, unreadable=found.unreadable
             )
-            self.account["delayed"] += sum(self._is_late(t) for t, _ in found.events)
+            self.account["delayed"] += sum(self._topic.is_late(t) for t, _ in found.events)
         ready += [(held.t, held.message) for held in gap.held if held.message is not None]
         ready.sort(key=lambda each: each[0])
         self._messages += [message for _, message in ready]
@@ -383,7 +337,8 @@ class Live:
         turn = self._turn_to_probe % max(len(ours) - 3, 1)
         self._turn_to_probe += 2
         self._probing = suspects
-        self._asker.probe({channel: ts_text(self._since(channel) or 0) for channel in [*ours[:3], *(ours[3:] + ours[3:])[turn : turn + 2]]})
+        chosen = [*ours[:3], *(ours[3:] + ours[3:])[turn : turn + 2]]
+        self._asker.probe({channel: ts_text(self._topic.since(channel) or 0) for channel in chosen})
 
     def _was_probed(self, probed: Probed) -> None:
         """A message that should have come by now, and has not: the connection is deaf."""
@@ -392,13 +347,13 @@ class Live:
         missed: list[int] = []
         for channel, messages in probed.messages.items():
             if channel not in self._gaps:
-                found = self._known.missing(channel, messages, self._since(channel) or 0)
+                found = self._known.missing(channel, messages, self._topic.since(channel) or 0)
                 missed += [t for t, event in found.events if t <= until and event.get("subtype") != "message_changed"]
         if not missed:
             self._lines.prove(until / 1e6 + self._web.ahead)
             return
         log.warning("messages were posted, and did not come: the connection is deaf, and is replaced", extra={"missed": len(missed)})
-        if self._covered is not None and min(missed) < self._covered:
+        if self._topic.covered is not None and min(missed) < self._topic.covered:
             log.warning("heartbeats said that they had come: a flow that follows will count them as late")
             self._tell(min(missed))  # a smaller one does nothing to flows, and the next start begins there
         self.account["deaf"] += 1
@@ -423,8 +378,7 @@ class Live:
         if kind == "app_home_opened":
             self._to_interactions(arrival, user_of(event))
             return
-        if kind in GONE:
-            self._is_gone(kind, event)
+        check_not_gone(kind, event)
         channel = channel_of(event)
         if channel is None:
             self._leave_out(arrival, "no_channel")
@@ -442,7 +396,7 @@ class Live:
         is_copy = facts in self._known
         if not is_copy:
             self._known.add(facts)
-            self.account["delayed"] += facts.key is not None and self._is_late(facts.t)
+            self.account["delayed"] += facts.key is not None and self._topic.is_late(facts.t)
         message = None if is_copy else kafka.Message(channel.encode(), record)
         gap = self._gaps.get(channel)
         if gap is None and (channel not in self._channels or self._is_missing_something()):
@@ -460,10 +414,6 @@ class Live:
     def _is_missing_something(self) -> bool:
         """Whether gaps are about to be opened: what comes before that has to wait, too."""
         return not self._listed or not self._lines.are_up
-
-    def _is_late(self, t: int) -> bool:
-        """Whether a heartbeat said that it was there, and flows have gone on."""
-        return self._covered is not None and t < self._covered - LATENESS
 
     def _count_written(self, arrival: slack_live.Arrival, *, is_copy: bool) -> None:
         self.account["duplicate" if is_copy else "written"] += 1
@@ -487,14 +437,6 @@ class Live:
         self._interactions.send([kafka.Message(user.encode() or None, value)])
         self.account["interactions"] += 1
         self._done.append(arrival.acknowledge)
-
-    def _is_gone(self, kind: str, event: Mapping[str, Any]) -> None:
-        if kind == "tokens_revoked" and not (event.get("tokens") or {}).get("bot"):
-            return
-        raise SlackFailed(
-            f"Slack says {kind}: the app was removed from the workspace. Its policy wants the workspace's data deleted within 14"
-            " business days (docs/slack.md); to go on, install the app again and set the new token"
-        )
 
     # What is told
 

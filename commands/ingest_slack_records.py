@@ -31,6 +31,14 @@ class Memory:
     """When it began empty, if that is not long ago."""
 
 
+@dataclass(frozen=True)
+class Who:
+    """The app, as Slack knows it."""
+
+    team: str
+    user: str
+
+
 def remembered(connection: kafka.Connection, topic: kafka.Topic) -> Memory:
     """Read from the topic's end: its last heartbeat, and what it holds since an hour before. Without a heartbeat: all of it.
 

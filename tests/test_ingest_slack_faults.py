@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from commands import ingest_slack_live
+from commands import ingest_slack_gaps, ingest_slack_live
 from commands.ingest_slack_asking import Checked
-from commands.ingest_slack_live import Live, Who
-from commands.ingest_slack_records import remembered
+from commands.ingest_slack_live import Live
+from commands.ingest_slack_records import Who, remembered
 from config.settings import read_settings
 from connectors import kafka
 from connectors.kafka import Connection
@@ -97,7 +97,7 @@ class Turned:
     def until_promised(self, ts: str | None = None) -> None:
         """Heartbeats say that all is here up to then; or that it is up to now."""
         at = micros(ts or "0000000000")
-        self.until(lambda: (self.live._covered or 0) > at and not self.live._pulse.missing, "heartbeats are written")
+        self.until(lambda: (self.live._topic.covered or 0) > at and not self.live._pulse.missing, "heartbeats are written")
 
     def close(self) -> None:
         self.stopping.set()
@@ -167,20 +167,20 @@ def test_a_deaf_connection_is_noticed_beside_one_that_is_not(slack_server: Serve
 
 def test_a_promise_that_was_not_kept_is_taken_back_on_the_topic(slack_server: Server, place: Place, monkeypatch: pytest.MonkeyPatch):
     """Killed between the discovery and the fill: the next start begins before what is missing, not at the heartbeat that was wrong."""
-    monkeypatch.setattr(ingest_slack_live, "LATE", 0, raising=False)
+    monkeypatch.setattr(ingest_slack_gaps, "LATE", 0)
     slack_server.workspace.add_channel("C1")
     with turned(slack_server, place) as turning:
         begun(turning)
         missed = posted(turning, "unheard", comes=False)
         slack_server.workspace.clock = lambda: time.time_ns() // 1000 + 100_000
         turning.until_promised(missed)
-        turning.live._covered = micros(missed) + 6_000_000  # as if heartbeats had gone on for a while
+        turning.live._topic.covered = micros(missed) + 6_000_000  # as if heartbeats had gone on for a while
         turning.live._tell(micros(missed) + 6_000_000)
-        monkeypatch.setattr(ingest_slack_live, "LATE", 60_000_000, raising=False)
+        monkeypatch.setattr(ingest_slack_gaps, "LATE", 60_000_000)
         time.sleep(0.4)
         turning.came.put(Checked(""))
         turning.until(lambda: turning.lines["1"].dropped, "the connection is replaced")
-    monkeypatch.setattr(ingest_slack_live, "LATE", 0, raising=False)
+    monkeypatch.setattr(ingest_slack_gaps, "LATE", 0)
     with turned(slack_server, place) as turning:
         turning.up()
         turning.until(lambda: turning.live.account["fills"], "the channel is looked through")

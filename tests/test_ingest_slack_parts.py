@@ -300,6 +300,15 @@ def test_a_renewal_is_no_outage(slack_server: Server):
     assert listener.told() == [Up, Changed, Changed]
 
 
+def test_an_old_connection_that_slack_does_not_close_is_an_outage(slack_server: Server, monkeypatch: pytest.MonkeyPatch):
+    """It is closed here in the end, and what was on its way over it would come late."""
+    monkeypatch.setattr(slack_live, "DRAIN", 0.5)
+    with listening(slack_server) as listener:
+        listener.wait_for(lambda: listener.told() == [Up], "it is up")
+        slack_server.disconnect("warning", closes_after=60)
+        listener.wait_for(lambda: listener.told() == [Up, Changed, Down, Up], "it is given up")
+
+
 @pytest.mark.parametrize("how", ["reset", "end", "freeze"])
 def test_an_end_without_a_goodbye_is_an_outage(slack_server: Server, monkeypatch: pytest.MonkeyPatch, how: str):
     """A connection that breaks, ends or is silent is known to be gone, and is replaced."""
