@@ -38,7 +38,7 @@ PING_PATIENCE = 20.0
 """Seconds in which a ping has to be answered."""
 HELLO_PATIENCE = 10.0
 """Seconds in which a new connection has to say hello."""
-DRAIN = 15.0
+DRAIN = 60.0
 """Seconds for which a connection is still read that has a successor."""
 TICK = 0.1
 QUEUED = 64
@@ -252,7 +252,9 @@ class Web:
             raise Stopped
 
     def _compare_clocks(self, date: str | None, began: float, ended: float) -> None:
-        """By the answer's date, which has whole seconds."""
+        """By the answer's date, which has whole seconds; an answer that took long tells nothing."""
+        if ended - began > 2:
+            return
         with suppress(ValueError, TypeError):
             ahead = (began + ended) / 2 - (parsedate_to_datetime(date or "").timestamp() + 0.5)
             self.ahead = ahead if ahead > 1.0 else 0.0
@@ -282,8 +284,11 @@ def _silent() -> logging.Logger:
     return logger
 
 
-def history(web: Web, channel: str, *, since: str, roots_since: str, threads: Collection[str] = ()) -> list[dict[str, Any]]:
-    """A channel's root messages from `roots_since` on, and the replies from `since` on to these and to the given roots.
+def history(
+    web: Web, channel: str, *, since: str, roots_since: str, replies_since: str, threads: Collection[str] = ()
+) -> list[dict[str, Any]]:
+    """A channel's root messages from `roots_since` on, and the replies from `replies_since` on to those that were replied to since, and
+    to the given roots.
 
     Times are Slack's, with six decimals. Replies to older roots can't be found but by name: no list of them exists at Slack.
     """
@@ -297,7 +302,7 @@ def history(web: Web, channel: str, *, since: str, roots_since: str, threads: Co
             replied.add(str(root))
     for root in sorted(replied):
         try:
-            replies = list(web.pages("conversations.replies", "messages", channel=channel, ts=root, oldest=since, inclusive=True))
+            replies = list(web.pages("conversations.replies", "messages", channel=channel, ts=root, oldest=replies_since, inclusive=True))
         except Refused as refused:
             if refused.code not in ("thread_not_found", "message_not_found"):
                 raise
@@ -508,11 +513,11 @@ class Line:
         """Old connections are read to their end, which is a good one only if Slack closed them."""
         for old, until in list(self._draining):
             if old.ended.is_set() or time.monotonic() > until:
-                broke = old.ended.is_set() and not old.why.startswith("Slack closed")
+                broke = not old.why.startswith("Slack closed")  # what was on its way to it comes late, or not at all
                 self._draining.remove((old, until))
                 old.close()
                 if broke:
-                    self._put(Down(self.name, f"an old connection: {old.why}"))
+                    self._put(Down(self.name, f"an old connection: {old.why or 'it was not closed'}"))
                     if self._current is not None:
                         self._put(Up(self.name, self._current.asked_at, self._current.connections))
 

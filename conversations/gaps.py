@@ -108,7 +108,12 @@ class Known:
         """Of a channel: the threads that were replied to, and when."""
 
     def __contains__(self, facts: Facts) -> bool:
-        return bool(facts.event_id and facts.event_id in self._ids) or (facts.key is not None and facts.key in self._keys)
+        if facts.event_id and facts.event_id in self._ids:
+            return True
+        if facts.key is None or facts.edited is None:
+            return facts.key in self._keys
+        end_of_second = facts.t // SECOND * SECOND + SECOND - 1  # which an edit that was filled in has
+        return facts.key in self._keys or (*facts.key[:3], end_of_second) in self._keys
 
     def __len__(self) -> int:
         return len(self._order)
@@ -159,8 +164,12 @@ class Known:
         """Roots of threads that were replied to since then."""
         return [root for root, last in self._threads.get(channel, {}).items() if last >= since]
 
-    def missing(self, channel: str, stored: Iterable[Any], since: int) -> Missing:
-        """What of a channel's history happened since then, and is not known.
+    def channels(self, since: int) -> list[str]:
+        """Those in which something happened since then."""
+        return [channel for channel, newest in self._newest.items() if newest >= since]
+
+    def missing(self, channel: str, stored: Iterable[Any], since: int, whole_since: int | None = None) -> Missing:
+        """What of a channel's history happened since then, and is not known; messages that are known and gone, of `whole_since` on.
 
         A live edit has a time of its own, a stored one the second in which it was made: one that is known from within that second,
         or later, is the same or a newer one.
@@ -175,12 +184,14 @@ class Known:
                 elif kind == REACT:
                     untimed += t >= since
                 elif kind == POST:
-                    there.add(t)
+                    if event.get("subtype") != "tombstone":
+                        there.add(t)
                     if t >= since and (channel, POST, t) not in self._keys:
                         events.append((t, kind, event))
                 elif t >= since and self._edited.get((channel, _message_of(event)), 0) < t // SECOND * SECOND:
                     events.append((t, kind, event))
-        vanished = sum(ts >= since and ts not in there for ts in self._posts.get(channel, ()))
+        earliest = since if whole_since is None else whole_since
+        vanished = sum(ts >= earliest and ts not in there for ts in self._posts.get(channel, ()))
         events.sort(key=lambda each: each[:2])
         return Missing([(t, event) for t, _, event in events], untimed, vanished, unreadable)
 

@@ -340,7 +340,8 @@ class Server:
                 else "public_channel"
             )
 
-        return [each for each in self.workspace.channels.values() if kind(each) in types and (each["is_member"] or not member)]
+        found = [each for each in self.workspace.channels.values() if kind(each) in types and (each["is_member"] or not member)]
+        return [each for each in found if not (each["is_archived"] and given.get("exclude_archived", "").lower() in ("1", "true"))]
 
     def _channel(self, given: dict[str, str]) -> dict[str, Any]:
         if given.get("channel") not in self.workspace.channels:

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commands.ingest_slack import channel_of, heartbeat_in, record_of
+from commands.ingest_slack_channels import channel_of
+from commands.ingest_slack_records import heartbeat_in, record_of
 from config.settings import read_settings
 from connectors import slack_live
 from connectors.slack_errors import SlackFailed
@@ -221,7 +222,7 @@ def test_a_history_has_late_replies_too(slack_server: Server, web: Web):
     replies.append(slack.post("C1", "U2", "to the ancient", thread_ts=ancient))
     replies.append(slack.post("C1", "U2", "broadcast", thread_ts=old, subtype="thread_broadcast"))
     root = slack.post("C1", "U3", "new")
-    found = [each["ts"] for each in history(web, "C1", since=since, roots_since=old, threads=[ancient, ts_text(1)])]
+    found = [each["ts"] for each in history(web, "C1", since=since, roots_since=old, replies_since=since, threads=[ancient, ts_text(1)])]
 
     assert sorted(ts for ts in found if ts >= since) == sorted([*replies, root])
     assert len(found) == len(set(found))
@@ -297,6 +298,15 @@ def test_a_renewal_is_no_outage(slack_server: Server):
             listener.wait_for(lambda: listener.told()[-1] is Changed and not listener.line._draining, "it is renewed")
         listener.wait_for(lambda: len(set(listener.texts())) == 40, "all came")
     assert listener.told() == [Up, Changed, Changed]
+
+
+def test_an_old_connection_that_slack_does_not_close_is_an_outage(slack_server: Server, monkeypatch: pytest.MonkeyPatch):
+    """It is closed here in the end, and what was on its way over it would come late."""
+    monkeypatch.setattr(slack_live, "DRAIN", 0.5)
+    with listening(slack_server) as listener:
+        listener.wait_for(lambda: listener.told() == [Up], "it is up")
+        slack_server.disconnect("warning", closes_after=60)
+        listener.wait_for(lambda: listener.told() == [Up, Changed, Down, Up], "it is given up")
 
 
 @pytest.mark.parametrize("how", ["reset", "end", "freeze"])
