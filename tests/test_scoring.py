@@ -7,6 +7,7 @@ import logging
 import pickle
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ from bytewax.testing import TestingSink, TestingSource, run_main
 
 from commands.common import BadCommand
 from commands.scoring import CARD, WatchedModel, flow_of
+from config.settings import read_settings
 from connectors.slack_export import Reject, open_export, read_days
 from connectors.tokenizer import load_encoding
 from conversations.account import Account, sum_of
@@ -26,12 +28,14 @@ from conversations.points import Ended, Told
 from conversations.rules import MINUTE, Rules
 from conversations.shard import OtherState
 from dataflows.examples import Chunk, Following
-from dataflows.scoring import Asker, CannotScore, InPlace, Pooled, ScorePoints, Scoring, check
+from dataflows.scoring import Answer, Asker, CannotScore, Elsewhere, InPlace, ScorePoints, Scoring, check
 from tests.histories import Record
 from tests.scoring_support import RULES, SPEC, assert_served_as_trained, ranked, save, workspace
 from tests.support import NOW, at, chunks_of, delete, edit, lines_in, post, run_of
 from training.metrics import Bootstrap, hits, outcomes_of
 from training.points import examples_of
+
+SETTINGS = read_settings(environ={})
 
 
 @dataclass
@@ -54,6 +58,17 @@ class ByPlace:
 
     def validated(self, model: str) -> Mapping[str, float]:
         return self.least
+
+
+def pooled(model: ByPlace, concurrency: int) -> Elsewhere:
+    """It is elsewhere: each call is a thread's."""
+    threads = ThreadPoolExecutor(concurrency)
+
+    def one(point: Mapping[str, Any]) -> Answer:
+        name, said = model.predict([point])
+        return name, said[0]
+
+    return Elsewhere(lambda point, seconds: threads.submit(one, point), concurrency)
 
 
 def said_of(people: Sequence[str]) -> Said:
@@ -160,7 +175,7 @@ def test_a_model_elsewhere_is_asked_by_many_calls_at_once():
     """The same lines as by a model here; 0.02 s a call, and a tenth of the time that they take one after the other."""
     model = ByPlace(seconds=0.02)
     began = time.monotonic()
-    run = score(workspace(), model, Pooled(model, 30))
+    run = score(workspace(), model, pooled(model, 30))
     seconds = time.monotonic() - began
 
     assert set(model.asked) == {1}
@@ -180,7 +195,7 @@ def assert_in_order(run: Run) -> None:
 def test_what_would_come_too_late_is_dropped_and_counted():
     """Calls take 0.2 s, and 0.05 s are allowed: nothing is predicted, everything is counted, and no outcome is told."""
     model = ByPlace(seconds=0.2)
-    run = score(workspace()[:60], model, Pooled(model, 4), deadline=0.05, bounded_deadline=True)
+    run = score(workspace()[:60], model, pooled(model, 4), deadline=0.05, bounded_deadline=True)
 
     assert run.predictions == run.outcomes == []
     assert run.account["missed"] == run.account["told"] > 0
@@ -204,7 +219,7 @@ def test_a_refusal_is_counted_and_the_rest_goes_on():
     failures: list[CannotScore] = []
     run = score(
         [post("ana", "yes", minute=0), post("bo", "no", minute=20), post("cy", "yes", minute=40)],
-        model, Pooled(model, 2), on_failure=failures.append,
+        model, pooled(model, 2), on_failure=failures.append,
     )  # fmt: skip
 
     assert [each["prompt"].partition("\n")[0] for each in run.predictions] == ["yes", "yes"]
@@ -260,7 +275,7 @@ def test_what_waits_is_in_the_snapshot_and_asked_again():
     expected = [each for made, _ in (whole.on_batch([(0.0, told)]), whole.on_eof()) for some in made for each in some]
 
     slow = ByPlace(seconds=30.0)
-    pool = Pooled(slow, 4)
+    pool = pooled(slow, 4)
     first = step_of(InPlace(ByPlace()), ByPlace())
     half = len(told) // 2
     before = [each for some in first.on_batch([(0.0, told[:half])])[0] for each in some]
@@ -269,7 +284,6 @@ def test_what_waits_is_in_the_snapshot_and_asked_again():
     assert dies.waiting_here()["points"] > 0
     second = step_of(InPlace(ByPlace()), ByPlace(), dies.snapshot())
     made = [second.on_notify()[0], second.on_batch([(0.0, told[half + 40 :])])[0], second.on_eof()[0]]
-    pool.close()
 
     after = [each for some in made for each_of in some for each in each_of]
     lines = [each.line for each in [*before, *after] if not isinstance(each, Account)]
@@ -329,7 +343,7 @@ def test_figures_of_alerts():
 
 def test_live_outcomes_are_the_figures_of_validation(tmp_path: Path):
     """hit@1 and hit@5 of a run over history are what `validate` computes on the same points, exactly."""
-    model = WatchedModel(save(tmp_path / "model"), SPEC)
+    model = WatchedModel(save(tmp_path / "model"), SETTINGS)
     run = score(workspace(900, 5), model)  # type: ignore[arg-type]
     examples = examples_of([json.loads(line) for line in ranked()[1]])
     judged = outcomes_of(ranked()[0].predict(examples.points), examples)
@@ -346,7 +360,7 @@ def test_live_outcomes_are_the_figures_of_validation(tmp_path: Path):
 
 def test_batches_don_t_change_a_prediction(tmp_path: Path):
     """The bytes are the same alone and among a hundred, so that a replay overwrites with the same."""
-    model = WatchedModel(save(tmp_path / "model"), SPEC)
+    model = WatchedModel(save(tmp_path / "model"), SETTINGS)
     one, many = (score(workspace(), model, InPlace(model, size)) for size in (1, 100))  # type: ignore[arg-type]
 
     assert sorted(one.lines) == sorted(many.lines)
@@ -356,7 +370,7 @@ def test_a_new_model_is_taken_up_without_a_restart(tmp_path: Path, caplog: pytes
     """Predictions say which model made them; a model that can't be used is told of, and the old one goes on."""
     caplog.set_level(logging.INFO)
     folder = save(tmp_path / "model")
-    model = WatchedModel(folder, SPEC)
+    model = WatchedModel(folder, SETTINGS)
     first = model.name
     point = json.loads(next(each.line for each in run_of(workspace(), RULES, telling_since=0).told if isinstance(each, Told)))
 
@@ -375,9 +389,9 @@ def test_a_new_model_is_taken_up_without_a_restart(tmp_path: Path, caplog: pytes
 def test_a_model_of_other_examples_is_refused(tmp_path: Path):
     """It says which spec it has, and what to do."""
     with pytest.raises(BadCommand, match="was trained on examples of spec another"):
-        WatchedModel(save(tmp_path / "model", spec="another"), SPEC)
+        WatchedModel(save(tmp_path / "model", spec="another"), SETTINGS)
     with pytest.raises(BadCommand, match="is no trained model"):
-        WatchedModel(tmp_path, SPEC)
+        WatchedModel(tmp_path, SETTINGS)
 
 
 def test_every_example_is_scored_with_its_own_words():
