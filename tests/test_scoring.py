@@ -28,10 +28,12 @@ from conversations.points import Ended, Told
 from conversations.rules import MINUTE, Rules
 from conversations.shard import OtherState
 from dataflows.examples import Chunk, Following
-from dataflows.scoring import Answer, Asker, CannotScore, Elsewhere, InPlace, ScorePoints, Scoring, check
+from dataflows.scoring import Answer, Asker, CannotScore, Elsewhere, InPlace, Predictor, ScorePoints, Scoring, check
 from tests.histories import Record
-from tests.scoring_support import RULES, SPEC, assert_served_as_trained, ranked, save, workspace
+from tests.openai_server import Script, serving
+from tests.scoring_support import RULES, SPEC, assert_served_as_trained, ranked, save, save_served, workspace
 from tests.support import NOW, at, chunks_of, delete, edit, lines_in, post, run_of
+from tests.training_support import settings_for
 from training.metrics import Bootstrap, hits, outcomes_of
 from training.points import examples_of
 
@@ -100,7 +102,7 @@ def place_at(each: Mapping[str, Any]) -> int:
 
 def score(
     records: Iterable[Record | bytes],
-    model: ByPlace,
+    model: Predictor,
     asker: Asker | None = None,
     *,
     batches: Iterable[int] = (),
@@ -226,6 +228,27 @@ def test_a_refusal_is_counted_and_the_rest_goes_on():
     assert (run.account.by_reason("failed"), len(failures)) == ({"refused": 1}, 1)
 
 
+def test_a_server_s_model_is_asked_over_http_with_a_deadline_for_each_point(tmp_path: Path):
+    """It takes 0.3 s, refuses some, and never answers others: those have no prediction, each is counted, and nobody waits for them."""
+    records = [post(user, f"{user} {minute}", minute=minute) for minute in range(0, 1200, 20) for user in ("ana",)]
+    with serving(latency=0.3) as server:
+        server.models["mine"] = lambda prompt: {"0": 0.5, "1": 0.25, "nil": 0.125}
+        model = WatchedModel(save_served(tmp_path / "model", {"0": "bo", "1": "cy"}), settings_for(server))
+        assert not model.works_here
+        server.script = Script(share={"429:0.01": 0.2, "400": 0.2, "stall": 0.1})
+        began = time.monotonic()
+        with model.watched(5.0):
+            run = score(records, model, Elsewhere(model.submit, 60), deadline=2.0, bounded_deadline=True)
+        seconds = time.monotonic() - began
+
+    assert run.account["scored"] + run.account["missed"] + run.account["failed:Refused"] == run.account["told"] == 60
+    assert set(run.account.by_reason("failed")) == {"Refused"}
+    assert run.account["missed"] > 0 and run.account["scored"] > 30
+    assert {each["model"] for each in run.predictions} == {model.name}
+    assert all(each["people"] == [{"user": "bo", "p": 0.5}, {"user": "cy", "p": 0.25}] for each in run.predictions)
+    assert seconds < 8
+
+
 def test_the_past_is_gone_through_without_a_word():
     """What is older than the start is never asked about, and nothing of it is told; what comes after is as in a run over all."""
     records = workspace()
@@ -344,7 +367,7 @@ def test_figures_of_alerts():
 def test_live_outcomes_are_the_figures_of_validation(tmp_path: Path):
     """hit@1 and hit@5 of a run over history are what `validate` computes on the same points, exactly."""
     model = WatchedModel(save(tmp_path / "model"), SETTINGS)
-    run = score(workspace(900, 5), model)  # type: ignore[arg-type]
+    run = score(workspace(900, 5), model)
     examples = examples_of([json.loads(line) for line in ranked()[1]])
     judged = outcomes_of(ranked()[0].predict(examples.points), examples)
     figures = hits(judged, "answered", Bootstrap(examples.points.conversation))
@@ -361,7 +384,7 @@ def test_live_outcomes_are_the_figures_of_validation(tmp_path: Path):
 def test_batches_don_t_change_a_prediction(tmp_path: Path):
     """The bytes are the same alone and among a hundred, so that a replay overwrites with the same."""
     model = WatchedModel(save(tmp_path / "model"), SETTINGS)
-    one, many = (score(workspace(), model, InPlace(model, size)) for size in (1, 100))  # type: ignore[arg-type]
+    one, many = (score(workspace(), model, InPlace(model, size)) for size in (1, 100))
 
     assert sorted(one.lines) == sorted(many.lines)
 
