@@ -25,9 +25,9 @@ from bytewax.testing import run_main
 from commands.common import BadCommand, connection_of, is_kafka, now_us
 from commands.places import Origin, check_apart, not_read, origin_of, source_of, topic_of
 from commands.running import (
-    TELL_EVERY,
     Stop,
     asked_by,
+    begin_part,
     collect_rarely,
     newest_of,
     peak_memory_mb,
@@ -35,11 +35,11 @@ from commands.running import (
     pulse_of,
     run_in_parts,
     shares_among,
+    tell_of_part,
 )
 from config.settings import Settings
-from connectors import jsonl, kafka, logs, metrics, slack_export
+from connectors import jsonl, kafka, metrics, slack_export
 from connectors.console import Watched, console, quiet_engine
-from connectors.processes import stop_with_parent, tell
 from connectors.recovery import RecoveryFolder, open_recovery
 from connectors.tokenizer import load_encoding
 from conversations.account import Account, sum_of
@@ -661,39 +661,14 @@ def figures_of(job: ScoreJob, origin: Origin, scoring: Scoring, shards: list[Sha
 
 def work_on_part(job: ScoreJob, part: int, share: Sequence[str], alerts: Callable[[Scoring], Sink[Any]] | None = None) -> None:
     """A process that another one started: it tells how far it is, and at the end its account."""
-    logs.configure(job.settings.run.log_level, job.settings.run.log_format, lambda line: tell({"log": line}))
-    stop_with_parent()
+    begin_part(job.settings)
     origin = origin_of(job.source, job.include)
     memory = remember(job, origin, shared=True) if job.recovery is not None else None
     model = WatchedModel(job.model, job.settings)
-    last = 0.0
-    shards: list[Shard] = []
-    seen: set[str] = set()
-    telling = threading.Lock()
-
-    def new_channels() -> list[str]:
-        """Of a topic: another process may have the same channel, from its own partitions or from a snapshot."""
-        with telling:
-            new = {name for shard in list(shards) for name in list(shard.followed)} - seen
-            seen.update(new)
-            return sorted(new)
-
-    def tell_channels() -> None:
-        while True:
-            time.sleep(TELL_EVERY)
-            if new := new_channels():
-                tell({"channels": new})
-
-    def told(records: int, done: float) -> None:
-        nonlocal last
-        if time.monotonic() - last > TELL_EVERY:
-            last = time.monotonic()
-            tell({"records": records, "done": done})
-
-    if origin.address is not None:
-        threading.Thread(target=tell_channels, name="channels", daemon=True).start()
-    report = run_part(job, origin, model, part, job.settings.run.workers, memory, told, shards, alerts, share)
-    tell(report | ({} if origin.address is None else {"channels": new_channels()}))
+    tell_of_part(
+        origin,
+        lambda told, shards: run_part(job, origin, model, part, job.settings.run.workers, memory, told, shards, alerts, share),
+    )
 
 
 def remember(job: ScoreJob, origin: Origin, *, shared: bool = False) -> RecoveryFolder:
