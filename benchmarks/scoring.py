@@ -20,13 +20,10 @@ import threading
 import time
 import urllib.request
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from http.client import HTTPConnection
 from pathlib import Path
 from statistics import median
 from typing import Any
-from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parents[1]
 # Run as a script, it finds ours beside it, installed or not; and not the benchmarks that are called like our packages.
@@ -34,14 +31,13 @@ sys.path[:] = [str(ROOT), *(each for each in sys.path if each not in (str(ROOT),
 
 from benchmarks import common, training  # noqa: E402
 from benchmarks.kafka_speed import Bench, percentile, say  # noqa: E402
-from commands import scoring  # noqa: E402
 from commands.topics import A_QUARTER, FOR_EVER  # noqa: E402
-from config.settings import read_settings  # noqa: E402
 from connectors import kafka  # noqa: E402
 from connectors.kafka import Message, Writer  # noqa: E402
 from conversations.events import micros, ts_text  # noqa: E402
-from conversations.outcomes import Said  # noqa: E402
 from tests.openai_server import serving  # noqa: E402
+from tests.scoring_support import save_served  # noqa: E402
+from tests.training_support import variables  # noqa: E402
 
 RESULTS = common.RESULTS / "scoring.json"
 CHANNELS = 40
@@ -142,14 +138,24 @@ class Arrivals:
         self._thread.join(5)
 
 
-def measure(bench: Bench, name: str, command: Sequence[object], port: int, topics: tuple[str, str, str], seconds: int) -> dict[str, Any]:
+def measure(
+    bench: Bench,
+    name: str,
+    command: Sequence[object],
+    port: int,
+    topics: tuple[str, str, str],
+    seconds: int,
+    more: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """A flow that follows, while the channels talk."""
     events, predictions, _ = topics
     rate, target = TARGETS[name]
     talk = Talk()
     with Writer(bench.connection, events) as writer:
         writer.send(talk.begin())
-    process = subprocess.Popen([str(each) for each in command], env={**bench.env}, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [str(each) for each in command], env={**bench.env, **(more or {})}, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
     arrivals = Arrivals(bench.connection, predictions)
     memory: list[float] = []
     try:
@@ -251,65 +257,18 @@ def local(bench: Bench, folder: Path, seconds: int, *, quick: bool) -> dict[str,
 
 
 def served(bench: Bench, folder: Path, seconds: int, *, quick: bool) -> dict[str, Any]:
-    """A server of the tests, over real HTTP."""
+    """A server of the tests, over real HTTP, which takes 300 ms for an answer."""
+    people = {str(place): f"U{place:03d}" for place in range(PEOPLE)}
+    model = save_served(folder / "served", people)
     topics = topics_of(bench, "served")
-    with serving(latency=0.3) as server:
+    with serving(latency=0.3, keeps_bodies=False) as server:
+        server.models["mine"] = lambda prompt: {label: 0.5 ** (place + 1) for place, label in enumerate(list(people)[:20])}
         flags = flags_of(bench, topics, folder, SERVED_PORT)
-        command = [sys.executable, Path(__file__), "--child", server.url, server.key, *flags]
-        return measure(bench, "served", command, SERVED_PORT, topics, seconds)
+        command = [sys.executable, common.PROGRAM, "score", *flags, "--model", model]
+        return measure(bench, "served", command, SERVED_PORT, topics, seconds, variables(server))
 
 
 PARTS = {"local": local, "served": served}
-
-
-class Served:
-    """A model that is asked by one HTTP request a point; its answer is the server's word, and the order of the candidates."""
-
-    name = "served"
-    works_here = False
-
-    def __init__(self, url: str, key: str) -> None:
-        self._at, self._key = urlsplit(url), key
-        self._mine = threading.local()
-
-    def predict(self, points: Sequence[Mapping[str, Any]]) -> tuple[str, list[Said]]:
-        """One request for each point, on a connection that each thread keeps."""
-        if not hasattr(self._mine, "connection"):
-            self._mine.connection = HTTPConnection(self._at.netloc, timeout=30)
-        connection: HTTPConnection = self._mine.connection
-        headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
-        for point in points:
-            body = {"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": point["prompt"]}], "max_completion_tokens": 1}
-            connection.request("POST", f"{self._at.path.rstrip('/')}/chat/completions", json.dumps(body), headers)
-            answer = connection.getresponse()
-            said = answer.read()
-            if answer.status != 200:
-                raise common.Failed(f"the server said {answer.status}: {said[:200]!r}")
-        return self.name, [said_of(point["candidates"]["user"]) for point in points]
-
-    def validated(self, model: str) -> Mapping[str, float]:
-        """Nobody has."""
-        return {}
-
-    def watched(self, every: float) -> AbstractContextManager[None]:
-        """It stays as it is."""
-        return nullcontext()
-
-
-def said_of(people: Sequence[str]) -> Said:
-    """Chances that halve from one to the next."""
-    rest = 0.5 ** (len(people) + 1)
-    return Said([(user, 0.5 ** (place + 1)) for place, user in enumerate(people)], rest, rest)
-
-
-def follow(url: str, key: str, source: str, *flags: str) -> None:
-    """The flow of `beepgpt score` with a model that is served."""
-    given = dict(zip(flags[::2], flags[1::2], strict=True))
-    settings = read_settings(overrides={"run": {"metrics_port": given["--metrics-port"]}})
-    job = scoring.ScoreJob(
-        source, scoring.outputs_of(given["--to"], given["--outcomes"]), Path("served"), settings, recovery=Path(given["--recovery"])
-    )
-    scoring.run_score(job, [], model=Served(url, key))
 
 
 def told(name: str, result: Mapping[str, Any]) -> str:
@@ -328,11 +287,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(PARTS), help=f"parts, with commas between: {', '.join(PARTS)}")
     parser.add_argument("--seconds", type=int, default=600)
     parser.add_argument("--quick", action="store_true", help="20 seconds of each, to see that it works; nothing is written")
-    parser.add_argument("--child", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.child:
-        follow(*given.child)
-        return
     if sys.platform != "linux":
         parser.exit(message="benchmarks/scoring.py needs Linux: it reads memory from /proc\n")
     if unknown := set(given.only.split(",")) - set(PARTS):

@@ -79,7 +79,9 @@ def _asked(folder: Path, card: dict[str, Any], settings: Settings, told: Callabl
                 try:
                     ended.set_result(theirs.result())
                 except (BadAnswer, Refused) as error:
-                    ended.set_exception(Unanswered(str(error)))
+                    unanswered = Unanswered(str(error))
+                    unanswered.__cause__ = error
+                    ended.set_exception(unanswered)
                 except BaseException as error:
                     ended.set_exception(error)
 

@@ -388,12 +388,22 @@ def run_in_parts(
     return reports
 
 
+def begin_part(settings: Settings) -> None:
+    """A process that another one started: it logs by that one, and ends with it."""
+    logs.configure(settings.run.log_level, settings.run.log_format, lambda line: tell({"log": line}))
+    stop_with_parent()
+
+
 def work_on_part(job: Job, part: int, share: Sequence[str]) -> None:
     """A process that another one started: it tells how far it is, and at the end its account."""
-    logs.configure(job.settings.run.log_level, job.settings.run.log_format, lambda line: tell({"log": line}))
-    stop_with_parent()
+    begin_part(job.settings)
     origin = origin_of(job.source, job.include)
     memory = remember(job, origin, shared=True) if job.recovery is not None else None
+    tell_of_part(origin, lambda told, shards: run_part(job, origin, part, job.settings.run.workers, memory, told, shards, share))
+
+
+def tell_of_part(origin: Origin, run: Callable[[Callable[[int, float], None], list[Shard]], dict[str, Any]]) -> None:
+    """Runs a process's part and tells the process that started it how far it is, and at the end its account."""
     last = 0.0
     shards: list[Shard] = []
     seen: set[str] = set()
@@ -420,7 +430,7 @@ def work_on_part(job: Job, part: int, share: Sequence[str]) -> None:
 
     if origin.address is not None:
         threading.Thread(target=tell_channels, name="channels", daemon=True).start()
-    report = run_part(job, origin, part, job.settings.run.workers, memory, told, shards, share)
+    report = run(told, shards)
     tell(report | ({} if origin.address is None else {"channels": new_channels()}))
 
 

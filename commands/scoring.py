@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -24,9 +25,9 @@ from bytewax.testing import run_main
 from commands.common import BadCommand, connection_of, is_kafka, now_us
 from commands.places import Origin, check_apart, not_read, origin_of, source_of, topic_of
 from commands.running import (
-    TELL_EVERY,
     Stop,
     asked_by,
+    begin_part,
     collect_rarely,
     newest_of,
     peak_memory_mb,
@@ -34,24 +35,26 @@ from commands.running import (
     pulse_of,
     run_in_parts,
     shares_among,
+    tell_of_part,
 )
 from config.settings import Settings
-from connectors import jsonl, kafka, logs, metrics, slack_export
+from connectors import jsonl, kafka, metrics, slack_export
 from connectors.console import Watched, console, quiet_engine
-from connectors.processes import stop_with_parent, tell
 from connectors.recovery import RecoveryFolder, open_recovery
 from connectors.tokenizer import load_encoding
 from conversations.account import Account, sum_of
+from conversations.channel import FOREVER
 from conversations.outcomes import Said
 from conversations.shard import SHARDS, ChannelMoved, OtherState, Shard
 from dataflows.examples import Chunk, Following
 from dataflows.labeling import Gated
 from dataflows.scoring import (
     BUCKETS,
+    Answer,
     Asker,
     CannotScore,
+    Elsewhere,
     InPlace,
-    Pooled,
     Scoring,
     account_as_json,
     check,
@@ -67,6 +70,7 @@ from dataflows.scoring import (
 
 if TYPE_CHECKING:
     from training.models import Trained
+    from training.predictions import Prediction
 
 CARD, METRICS = "model.json", "metrics.json"
 HERE = ("local", "text")
@@ -94,24 +98,33 @@ class RunsModel(Protocol):
         """Whether it is asked in this process."""
 
     def predict(self, points: Sequence[Mapping[str, Any]]) -> tuple[str, list[Said]]:
-        """As dataflows/scoring.py has it."""
+        """As dataflows/scoring.py has it; of one that works here."""
+
+    def submit(self, point: Mapping[str, Any], seconds: float | None) -> Future[Answer]:
+        """What it says of a point, within so many seconds; of one that works elsewhere."""
 
     def validated(self, model: str) -> Mapping[str, float]:
         """As dataflows/scoring.py has it."""
 
     def watched(self, every: float) -> AbstractContextManager[None]:
-        """While in there, a newer one is taken up."""
+        """While in there, a newer one is taken up; afterwards it can't be asked any more."""
+
+    def close(self) -> None:
+        """It isn't asked any more."""
 
 
 class WatchedModel:
     """The model in a folder, and the next one, once it is there: whoever trains puts it in place, and nothing is restarted."""
 
-    def __init__(self, folder: Path, spec: str) -> None:
-        """Raises BadCommand if there is none, or if it was trained on other examples than this run makes."""
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        """Raises BadCommand if there is none, if it was trained on other examples than this run makes, or if its server can't be asked."""
         from training.models import BadModel
 
         self.folder = folder
-        self._spec = spec
+        self._spec = settings.rules.spec
+        at_once = {"concurrency": settings.scoring.concurrency}
+        self._settings = settings.model_copy(update={"provider": settings.provider.model_copy(update=at_once)})
+        self._open = ExitStack()
         self._lock = threading.Lock()
         self._seen = self._stamp()
         self._validated: dict[str, dict[str, float]] = {}
@@ -138,16 +151,33 @@ class WatchedModel:
         with self._lock:
             trained, name = self._trained, self._name
         try:
-            told = [{**point, "conversation": point["conversations"][0]} for point in points]
-            predictions = trained.model.predict(points_of(told))
+            predictions = trained.model.predict(points_of([as_example(point) for point in points]))
         except OtherFacts as error:
             raise BadCommand(f"{self.folder}: {error}") from error
-        except Exception as error:
-            if self.works_here:
-                raise
-            raise CannotScore(type(error).__name__, f"the model could not be asked: {type(error).__name__}") from error
         said = [predictions.of(place) for place in range(len(points))]
         return name, [Said(each.people, each.nobody, each.other) for each in said]
+
+    def submit(self, point: Mapping[str, Any], seconds: float | None) -> Future[Answer]:
+        """What the folder's model says of a point, by that model's name; what its server does wrong is a CannotScore."""
+        from training.points import points_of
+        from training.remote import RemoteModel
+
+        with self._lock:
+            trained, name = self._trained, self._name
+        assert isinstance(trained.model, RemoteModel)
+        answer: Future[Answer] = Future()
+
+        def hand_on(asked: Future[Prediction]) -> None:
+            error = asked.exception()
+            if error is None:
+                said = asked.result()
+                answer.set_result((name, Said(said.people, said.nobody, said.other)))
+            else:
+                kind = type(error.__cause__ or error).__name__  # and not its words, which may quote what people wrote
+                answer.set_exception(CannotScore(kind, f"the model's server did not answer about a point: {kind}"))
+
+        trained.model.submit(points_of([as_example(point)]), deadline=seconds).add_done_callback(hand_on)
+        return answer
 
     def validated(self, model: str) -> Mapping[str, float]:
         """The lower ends of the intervals that `beepgpt validate` found, as far as it was run."""
@@ -179,7 +209,7 @@ class WatchedModel:
 
     @contextmanager
     def watched(self, every: float) -> Iterator[None]:
-        """While in here, the folder is looked at."""
+        """While in here, the folder is looked at; a server's model can't be asked any more afterwards."""
         over = threading.Event()
 
         def watch() -> None:
@@ -188,11 +218,16 @@ class WatchedModel:
 
         thread = threading.Thread(target=watch, name="model", daemon=True)
         thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join(5)
+        with self._open:
+            try:
+                yield
+            finally:
+                over.set()
+                thread.join(5)
+
+    def close(self) -> None:
+        """A server's model can't be asked any more."""
+        self._open.close()
 
     def _stamp(self) -> tuple[int, int, int] | None:
         with suppress(OSError):
@@ -201,15 +236,20 @@ class WatchedModel:
         return None
 
     def _load(self) -> tuple[Trained, str]:
-        from training.models import load_model
+        from commands.models import open_model
 
-        trained = load_model(self.folder)
+        trained = self._open.enter_context(open_model(self.folder, self._settings))
         if trained.card.get("spec") != self._spec:
             raise BadCommand(
                 f"--model {self.folder}: was trained on examples of spec {trained.card.get('spec')}, and this run makes spec {self._spec}:"
                 " give the settings that its examples were made with, or train it anew"
             )
         return trained, sha256((self.folder / CARD).read_bytes()).hexdigest()[:12]
+
+
+def as_example(point: Mapping[str, Any]) -> dict[str, Any]:
+    """A point in an example's words: it has one conversation."""
+    return {**point, "conversation": point["conversations"][0]}
 
 
 def figures_in(folder: Path) -> dict[str, Any]:
@@ -374,7 +414,7 @@ def sinks_of(job: ScoreJob, part: int, parts: int, *, fresh: bool, on_closed: Ca
 def scoring_of(job: ScoreJob, origin: Origin, model: RunsModel, **more: Any) -> Scoring:
     """How the job scores."""
     ours = job.settings.scoring
-    asker: Asker = InPlace(model, ours.batch) if model.works_here else Pooled(model, ours.concurrency)
+    asker: Asker = InPlace(model, ours.batch) if model.works_here else Elsewhere(model.submit, ours.concurrency)
     return Scoring(
         model,
         asker,
@@ -382,7 +422,7 @@ def scoring_of(job: ScoreJob, origin: Origin, model: RunsModel, **more: Any) -> 
         live_since=now_us() if origin.is_followed and ours.clock == "wall" else None,
         deadline=(ours.deadline if job.deadline is None else job.deadline) / 1e6,
         bounded_deadline=job.deadline is not None or origin.is_followed,
-        max_alert_age=ours.max_alert_age,
+        max_alert_age=job.settings.alerts.max_alert_age,
         most=ours.people,
         threshold=threshold_of(job.settings, job.model),
         with_candidates=ours.candidates,
@@ -468,7 +508,7 @@ def run_score(
     parts = job.settings.run.workers
     origin = origin_of(job.source, job.include)
     check_job(job, origin)
-    model = model or WatchedModel(job.model, job.settings.rules.spec)
+    model = model or WatchedModel(job.model, job.settings)
     left_out, told = not_read(origin.export) if origin.export is not None else ({}, [])
     for each in told:
         console.print(each)
@@ -483,6 +523,7 @@ def run_score(
             done = [run_part(job, origin, model, 0, 1, memory, lambda records, share: watched.update(0, 1, records, share), [], alerts)]
         else:
             shares = shares_among(origin, parts) if memory is None else [tuple(share) for share in memory.note["shares"]]
+            model.close()  # each process opens its own
             done = run_in_parts(command, shares, watched, memory)
     ended = all(each["ended"] for each in done)
     if parts > 1 and (ended or memory is None):
@@ -520,6 +561,7 @@ def run_part(
         rules,
         load_encoding(rules.encoding),
         started_at,
+        since=FOREVER,  # examples are another flow's to write
         until=until,
         shards=share,
         recoverable=memory is not None,
@@ -563,7 +605,6 @@ def run_part(
         "started", extra={"part": part, "parts": parts, "source": job.source, "to": str(job.to), "resumed": not fresh, "model": model.name}
     )
     with ExitStack() as stack:
-        stack.callback(scoring.asker.close)
         stack.enter_context(memory.told() if memory is not None else nullcontext())
         stack.enter_context(stop.listening())
         stack.enter_context(model.watched(settings.scoring.watch / 1e6))
@@ -620,39 +661,14 @@ def figures_of(job: ScoreJob, origin: Origin, scoring: Scoring, shards: list[Sha
 
 def work_on_part(job: ScoreJob, part: int, share: Sequence[str], alerts: Callable[[Scoring], Sink[Any]] | None = None) -> None:
     """A process that another one started: it tells how far it is, and at the end its account."""
-    logs.configure(job.settings.run.log_level, job.settings.run.log_format, lambda line: tell({"log": line}))
-    stop_with_parent()
+    begin_part(job.settings)
     origin = origin_of(job.source, job.include)
     memory = remember(job, origin, shared=True) if job.recovery is not None else None
-    model = WatchedModel(job.model, job.settings.rules.spec)
-    last = 0.0
-    shards: list[Shard] = []
-    seen: set[str] = set()
-    telling = threading.Lock()
-
-    def new_channels() -> list[str]:
-        """Of a topic: another process may have the same channel, from its own partitions or from a snapshot."""
-        with telling:
-            new = {name for shard in list(shards) for name in list(shard.followed)} - seen
-            seen.update(new)
-            return sorted(new)
-
-    def tell_channels() -> None:
-        while True:
-            time.sleep(TELL_EVERY)
-            if new := new_channels():
-                tell({"channels": new})
-
-    def told(records: int, done: float) -> None:
-        nonlocal last
-        if time.monotonic() - last > TELL_EVERY:
-            last = time.monotonic()
-            tell({"records": records, "done": done})
-
-    if origin.address is not None:
-        threading.Thread(target=tell_channels, name="channels", daemon=True).start()
-    report = run_part(job, origin, model, part, job.settings.run.workers, memory, told, shards, alerts, share)
-    tell(report | ({} if origin.address is None else {"channels": new_channels()}))
+    model = WatchedModel(job.model, job.settings)
+    tell_of_part(
+        origin,
+        lambda told, shards: run_part(job, origin, model, part, job.settings.run.workers, memory, told, shards, alerts, share),
+    )
 
 
 def remember(job: ScoreJob, origin: Origin, *, shared: bool = False) -> RecoveryFolder:

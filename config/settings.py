@@ -296,7 +296,6 @@ class Scoring(BaseModel):
     people: Annotated[Whole, Field(ge=1)]
     candidates: bool
     threshold: Annotated[float | None, Field(gt=0, lt=1), BeforeValidator(none_for_zero)]
-    max_alert_age: Annotated[Duration, Field(gt=0)]
     clock: Literal["wall", "log"]
     watch: Annotated[Duration, Field(gt=0)]
 

@@ -6,7 +6,7 @@ import pickle
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -77,11 +77,8 @@ class Asker(Protocol):
     ahead: int
     """Points that may be asked about before the first answer is there."""
 
-    def ask(self, points: Sequence[Mapping[str, Any]]) -> Sequence[Future[Answer]]:
-        """An answer for each, now or later."""
-
-    def close(self) -> None:
-        """Nothing more is asked."""
+    def ask(self, points: Sequence[Mapping[str, Any]], dues: Sequence[float | None]) -> Sequence[Future[Answer]]:
+        """An answer for each, now or later. `dues`: until when each is wanted, seconds since 1970."""
 
 
 class InPlace:
@@ -91,7 +88,7 @@ class InPlace:
         self._predictor = predictor
         self.together = self.ahead = together
 
-    def ask(self, points: Sequence[Mapping[str, Any]]) -> Sequence[Future[Answer]]:
+    def ask(self, points: Sequence[Mapping[str, Any]], dues: Sequence[float | None]) -> Sequence[Future[Answer]]:
         futures: list[Future[Answer]] = [Future() for _ in points]
         try:
             name, said = self._predictor.predict(points)
@@ -103,28 +100,18 @@ class InPlace:
             future.set_result((name, each))
         return futures
 
-    def close(self) -> None:
-        """Nothing is open."""
 
-
-class Pooled:
+class Elsewhere:
     """A model elsewhere, asked about one point a call, by many calls at a time."""
 
-    def __init__(self, predictor: Predictor, concurrency: int) -> None:
-        self._predictor = predictor
-        self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="model")
+    def __init__(self, submit: Callable[[Mapping[str, Any], float | None], Future[Answer]], concurrency: int) -> None:
+        """`submit`: asks about a point, within so many seconds from now on."""
+        self._submit = submit
         self.together, self.ahead = 1, concurrency
 
-    def ask(self, points: Sequence[Mapping[str, Any]]) -> Sequence[Future[Answer]]:
-        return [self._pool.submit(self._one, point) for point in points]
-
-    def _one(self, point: Mapping[str, Any]) -> Answer:
-        name, said = self._predictor.predict([point])
-        return name, said[0]
-
-    def close(self) -> None:
-        """Calls that are under way end by themselves."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+    def ask(self, points: Sequence[Mapping[str, Any]], dues: Sequence[float | None]) -> Sequence[Future[Answer]]:
+        now = time.time()
+        return [self._submit(point, None if due is None else max(due - now, 0.0)) for point, due in zip(points, dues, strict=True)]
 
 
 # The flow
@@ -279,13 +266,14 @@ def account_in(made: list[Any]) -> list[Account] | None:
 class _Point:
     """A point on its way to its prediction."""
 
-    __slots__ = ("due", "is_asked", "is_over", "released", "said", "told")
+    __slots__ = ("body", "due", "is_over", "released", "said", "told")
 
     def __init__(self, told: Told, released: float, due: float | None) -> None:
         self.told = told
         self.released = released
         self.due = due
-        self.is_asked = False
+        self.body: dict[str, Any] = {}
+        """Its line, read when the model is asked."""
         self.is_over = False
         """It was predicted, or it never will be."""
         self.said: Answer | None = None
@@ -471,7 +459,9 @@ class ScorePoints(StatefulBatchLogic[Released, list[Any], dict[str, Any]]):
                     points.append(point)
             if not points:
                 continue
-            futures = asker.ask([orjson.loads(point.told.line) for point in points])
+            for point in points:
+                point.body = orjson.loads(point.told.line)
+            futures = asker.ask([point.body for point in points], [point.due for point in points])
             for point, future in zip(points, futures, strict=True):
                 number = self._count = self._count + 1
                 self._asked[number] = point, future
@@ -524,7 +514,7 @@ class ScorePoints(StatefulBatchLogic[Released, list[Any], dict[str, Any]]):
 
     def _predict(self, point: _Point, model: str, said: Said) -> None:
         scoring, told, now = self._scoring, point.told, time.time()
-        body = prediction_body(orjson.loads(told.line), model, said, most=scoring.most, with_candidates=scoring.with_candidates)
+        body = prediction_body(point.body, model, said, most=scoring.most, with_candidates=scoring.with_candidates)
         alert = {**body, "fresh": scoring.is_fresh(told.t, now)} if scoring.with_alerts else None
         self._made.append(Scored("prediction", told.conversations[0], orjson.dumps(body), point.released, alert))
         self._account.count("scored")

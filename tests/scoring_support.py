@@ -11,7 +11,7 @@ from typing import Any
 from connectors.workspace_maker import Plan, live_records
 from conversations.rules import Rules
 from tests.support import run_of
-from training.models import save_model
+from training.models import save_model, save_remote
 from training.points import examples_of
 from training.ranking import Ranker, fit_ranker
 
@@ -38,6 +38,14 @@ def ranked() -> tuple[Ranker, tuple[bytes, ...]]:
 def save(folder: Path, **told: Any) -> Path:
     """The model's folder."""
     save_model(folder, ranked()[0], {"spec": SPEC, **told}, b"{}")
+    return folder
+
+
+def save_served(folder: Path, people: Mapping[str, str]) -> Path:
+    """The folder of a model that a server has, as `mine`; `people`: who has which label."""
+    labels = {"people": [{"label": label, "user": user} for label, user in people.items()]}
+    told = {"spec": SPEC, "remote": {"model": "mine", "way": "chat", "system": ""}}
+    save_remote(folder, json.dumps(labels).encode(), told, b"{}")
     return folder
 
 

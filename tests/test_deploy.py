@@ -32,10 +32,13 @@ from config.settings import read_settings
 from connectors.kafka import Connection, Message, Writer, begin_and_end_offsets, describe_topics
 from connectors.metrics import ENDS, Figures
 from connectors.workspace_maker import Plan, write_export
+from tests.alert_support import prediction
 from tests.broker import Broker, free_ports
 from tests.histories import heartbeat, post
 from tests.scoring_support import save
 from tests.slack_server import Server
+from tests.slack_web_api import TOKEN, Workspace
+from tests.slack_web_api import serving as slack_serving
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -95,7 +98,12 @@ def containers(folder: str) -> list[dict[str, Any]]:
 
 def base_settings() -> dict[str, str]:
     """What the ConfigMap of the base holds."""
-    lines = (KUBERNETES / "base" / "settings.env").read_text("utf-8").splitlines()
+    return settings_in("base")
+
+
+def settings_in(folder: str) -> dict[str, str]:
+    """What a folder's ConfigMap holds."""
+    lines = (KUBERNETES / folder / "settings.env").read_text("utf-8").splitlines()
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
@@ -130,7 +138,7 @@ def test_every_image_is_pinned_by_its_full_version():
     """Nothing is called latest, or only 3; and ours is of this version."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
     images = [each["image"] for each in services().values()] + base_images()
-    images += [each["image"] for folder in (*WAYS, "slack") for each in containers(folder)]
+    images += [each["image"] for folder in (*WAYS, "slack", "alerts") for each in containers(folder)]
     theirs = [image for image in images if not image.startswith(f"{OURS}:")]
 
     assert len(theirs) >= 5
@@ -182,7 +190,7 @@ def test_the_image_runs_as_nobody_special():
             assert each["securityContext"]["readOnlyRootFilesystem"] and not each["securityContext"]["allowPrivilegeEscalation"]
 
 
-@pytest.mark.parametrize("folder", [*WAYS, "slack"])
+@pytest.mark.parametrize("folder", [*WAYS, "slack", "alerts"])
 def test_the_manifests_are_valid(folder: str):
     """By Kubernetes' own schemas, where an unknown field is an error."""
     for each in manifests(folder):
@@ -203,8 +211,7 @@ def test_the_image_has_what_its_services_need():
 def test_slack_on_kubernetes_is_the_compose_files_slack():
     """The same command, with settings that are known, one of it, and tokens from a secret that has to be there."""
     (slack,) = containers("slack")
-    lines = (KUBERNETES / "slack" / "settings.env").read_text("utf-8").splitlines()
-    given = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    given = settings_in("slack")
     tokens = {each["name"] for each in slack["env"] if not each["valueFrom"]["secretKeyRef"].get("optional")}
     deployment = of_kind("slack", "Deployment")["spec"]
 
@@ -213,6 +220,20 @@ def test_slack_on_kubernetes_is_the_compose_files_slack():
     assert (deployment["replicas"], deployment["strategy"]) == (1, {"type": "Recreate"})
     assert pods("slack")[0]["securityContext"]["runAsUser"] == pods("one-pod")[0]["securityContext"]["runAsUser"]
     read_settings(environ={name: value for name, value in given.items() if name.startswith("BEEPGPT_")})
+
+
+def test_alerts_on_kubernetes_are_the_compose_files_alerts():
+    """The same command but for the store and the threshold, with settings that are known, one of it, and a token that has to be there."""
+    (alerts,) = containers("alerts")
+    given = settings_in("alerts")
+    deployment = of_kind("alerts", "Deployment")["spec"]
+    theirs = [each for each in services()["alert"]["command"] if not each.startswith(("--model=", "--store="))]
+
+    assert [expanded(each, {"KAFKA": "kafka:19092"}) for each in alerts["command"]][:-1] == theirs
+    assert {each["name"] for each in alerts["env"]} >= set(services()["alert"]["environment"])
+    assert (deployment["replicas"], deployment["strategy"]) == (1, {"type": "Recreate"})
+    assert pods("alerts")[0]["securityContext"]["runAsUser"] == pods("one-pod")[0]["securityContext"]["runAsUser"]
+    assert read_settings(environ={name: value for name, value in given.items() if name.startswith("BEEPGPT_")}).alerts.threshold
 
 
 def test_the_pod_monitor_asks_for_every_port_that_there_is():
@@ -594,7 +615,7 @@ def test_every_command_of_the_compose_file_runs(connection: Connection, export: 
     here = Here(tmp_path, places)
     ours = {name for name, each in services().items() if each["image"].startswith(f"{OURS}:")}
 
-    assert ours == {"topics", "ingest", "slack", "examples", "score"}, "a new service is run here, too"
+    assert ours == {"topics", "ingest", "slack", "examples", "score", "alert"}, "a new service is run here, too"
     here.run(services()["topics"]["command"])
     here.run(services()["topics"]["command"])
     here.run(services()["ingest"]["command"])
@@ -697,6 +718,37 @@ def test_every_command_of_the_manifests_runs(connection: Connection, export: Pat
         ports = list(range(first, first + len(pods) * len(metrics)))
         check_flow(connection, started, ports, pod["terminationGracePeriodSeconds"], lambda: here.said("flow"))
     assert list(recovery.rglob("*.sqlite3"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["compose", "kubernetes"])
+def test_the_alerts_command_runs(connection: Connection, tmp_path: Path, place: str):
+    """A prediction on the topic comes to somebody in Slack; and it ends well."""
+    space = Workspace()
+    for user in ("ana", "bo"):
+        space.user(user)
+    space.channel("C1", "ana", "bo")
+    (tmp_path / "recovery").mkdir()
+    here = Here(tmp_path, {"kafka:19092": connection.bootstrap, "/recovery": str(tmp_path / "recovery"), "/store": str(tmp_path)})
+    here.run(services()["topics"]["command"])
+    with slack_serving(space):
+        slack = {"BEEPGPT_SLACK__BASE_URL": space.url, "BEEPGPT_SLACK__BOT_TOKEN": TOKEN, "BEEPGPT_ALERTS__QUIET": ""}
+        if place == "compose":
+            service = services()["alert"]
+            given = {**variables_of(service, slack), **slack, "BEEPGPT_ALERTS__THRESHOLD": "0.5", "BEEPGPT_ALERTS__OPTED_IN": "true"}
+            command = service["command"]
+        else:
+            (container,) = containers("alerts")
+            given = settings_in("alerts") | {"KAFKA": connection.bootstrap, **slack, "BEEPGPT_ALERTS__OPTED_IN": "true"}
+            command = [expanded(each, given) for each in container["command"]]
+        with stopped_at_the_end([process := here.start(command, given)]):
+            told = prediction(time.time_ns() // 1000, people={"bo": 0.9})
+            with Writer(connection, "slack.predictions") as writer:
+                writer.send([Message(b"C1", json.dumps(told).encode())])
+            wait_until(lambda: space.sent_to("bo"), "somebody is told", here.said)
+            wait_until(lambda: count(connection, "slack.alerts"), "it is on the topic, too", here.said)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0, here.said()
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import logging
 import pickle
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ from bytewax.testing import TestingSink, TestingSource, run_main
 
 from commands.common import BadCommand
 from commands.scoring import CARD, WatchedModel, flow_of
+from config.settings import read_settings
 from connectors.slack_export import Reject, open_export, read_days
 from connectors.tokenizer import load_encoding
 from conversations.account import Account, sum_of
@@ -26,12 +28,16 @@ from conversations.points import Ended, Told
 from conversations.rules import MINUTE, Rules
 from conversations.shard import OtherState
 from dataflows.examples import Chunk, Following
-from dataflows.scoring import Asker, CannotScore, InPlace, Pooled, ScorePoints, Scoring, check
+from dataflows.scoring import Answer, Asker, CannotScore, Elsewhere, InPlace, Predictor, ScorePoints, Scoring, check
 from tests.histories import Record
-from tests.scoring_support import RULES, SPEC, assert_served_as_trained, ranked, save, workspace
+from tests.openai_server import Script, serving
+from tests.scoring_support import RULES, SPEC, assert_served_as_trained, ranked, save, save_served, workspace
 from tests.support import NOW, at, chunks_of, delete, edit, lines_in, post, run_of
+from tests.training_support import settings_for
 from training.metrics import Bootstrap, hits, outcomes_of
 from training.points import examples_of
+
+SETTINGS = read_settings(environ={})
 
 
 @dataclass
@@ -54,6 +60,17 @@ class ByPlace:
 
     def validated(self, model: str) -> Mapping[str, float]:
         return self.least
+
+
+def pooled(model: ByPlace, concurrency: int) -> Elsewhere:
+    """It is elsewhere: each call is a thread's."""
+    threads = ThreadPoolExecutor(concurrency)
+
+    def one(point: Mapping[str, Any]) -> Answer:
+        name, said = model.predict([point])
+        return name, said[0]
+
+    return Elsewhere(lambda point, seconds: threads.submit(one, point), concurrency)
 
 
 def said_of(people: Sequence[str]) -> Said:
@@ -85,7 +102,7 @@ def place_at(each: Mapping[str, Any]) -> int:
 
 def score(
     records: Iterable[Record | bytes],
-    model: ByPlace,
+    model: Predictor,
     asker: Asker | None = None,
     *,
     batches: Iterable[int] = (),
@@ -163,7 +180,7 @@ def test_a_model_elsewhere_is_asked_by_many_calls_at_once():
     """The same lines as by a model here; 0.02 s a call, and a tenth of the time that they take one after the other."""
     model = ByPlace(seconds=0.02)
     began = time.monotonic()
-    run = score(workspace(), model, Pooled(model, 30))
+    run = score(workspace(), model, pooled(model, 30))
     seconds = time.monotonic() - began
 
     assert set(model.asked) == {1}
@@ -183,7 +200,7 @@ def assert_in_order(run: Run) -> None:
 def test_what_would_come_too_late_is_dropped_and_counted():
     """Calls take 0.2 s, and 0.05 s are allowed: nothing is predicted, everything is counted, and no outcome is told."""
     model = ByPlace(seconds=0.2)
-    run = score(workspace()[:60], model, Pooled(model, 4), deadline=0.05, bounded_deadline=True)
+    run = score(workspace()[:60], model, pooled(model, 4), deadline=0.05, bounded_deadline=True)
 
     assert run.predictions == run.outcomes == []
     assert run.account["missed"] == run.account["told"] > 0
@@ -207,11 +224,32 @@ def test_a_refusal_is_counted_and_the_rest_goes_on():
     failures: list[CannotScore] = []
     run = score(
         [post("ana", "yes", minute=0), post("bo", "no", minute=20), post("cy", "yes", minute=40)],
-        model, Pooled(model, 2), on_failure=failures.append,
+        model, pooled(model, 2), on_failure=failures.append,
     )  # fmt: skip
 
     assert [each["prompt"].partition("\n")[0] for each in run.predictions] == ["yes", "yes"]
     assert (run.account.by_reason("failed"), len(failures)) == ({"refused": 1}, 1)
+
+
+def test_a_server_s_model_is_asked_over_http_with_a_deadline_for_each_point(tmp_path: Path):
+    """It takes 0.3 s, refuses some, and never answers others: those have no prediction, each is counted, and nobody waits for them."""
+    records = [post(user, f"{user} {minute}", minute=minute) for minute in range(0, 1200, 20) for user in ("ana",)]
+    with serving(latency=0.3) as server:
+        server.models["mine"] = lambda prompt: {"0": 0.5, "1": 0.25, "nil": 0.125}
+        model = WatchedModel(save_served(tmp_path / "model", {"0": "bo", "1": "cy"}), settings_for(server))
+        assert not model.works_here
+        server.script = Script(share={"429:0.01": 0.2, "400": 0.2, "stall": 0.1})
+        began = time.monotonic()
+        with model.watched(5.0):
+            run = score(records, model, Elsewhere(model.submit, 60), deadline=2.0, bounded_deadline=True)
+        seconds = time.monotonic() - began
+
+    assert run.account["scored"] + run.account["missed"] + run.account["failed:Refused"] == run.account["told"] == 60
+    assert set(run.account.by_reason("failed")) == {"Refused"}
+    assert run.account["missed"] > 0 and run.account["scored"] > 30
+    assert {each["model"] for each in run.predictions} == {model.name}
+    assert all(each["people"] == [{"user": "bo", "p": 0.5}, {"user": "cy", "p": 0.25}] for each in run.predictions)
+    assert seconds < 8
 
 
 def test_the_past_is_gone_through_without_a_word():
@@ -263,7 +301,7 @@ def test_what_waits_is_in_the_snapshot_and_asked_again():
     expected = [each for made, _ in (whole.on_batch([(0.0, told)]), whole.on_eof()) for some in made for each in some]
 
     slow = ByPlace(seconds=30.0)
-    pool = Pooled(slow, 4)
+    pool = pooled(slow, 4)
     first = step_of(InPlace(ByPlace()), ByPlace())
     half = len(told) // 2
     before = [each for some in first.on_batch([(0.0, told[:half])])[0] for each in some]
@@ -272,7 +310,6 @@ def test_what_waits_is_in_the_snapshot_and_asked_again():
     assert dies.waiting_here()["points"] > 0
     second = step_of(InPlace(ByPlace()), ByPlace(), dies.snapshot())
     made = [second.on_notify()[0], second.on_batch([(0.0, told[half + 40 :])])[0], second.on_eof()[0]]
-    pool.close()
 
     after = [each for some in made for each_of in some for each in each_of]
     lines = [each.line for each in [*before, *after] if not isinstance(each, Account)]
@@ -332,8 +369,8 @@ def test_figures_of_alerts():
 
 def test_live_outcomes_are_the_figures_of_validation(tmp_path: Path):
     """hit@1 and hit@5 of a run over history are what `validate` computes on the same points, exactly."""
-    model = WatchedModel(save(tmp_path / "model"), SPEC)
-    run = score(workspace(900, 5), model)  # type: ignore[arg-type]
+    model = WatchedModel(save(tmp_path / "model"), SETTINGS)
+    run = score(workspace(900, 5), model)
     examples = examples_of([json.loads(line) for line in ranked()[1]])
     judged = outcomes_of(ranked()[0].predict(examples.points), examples)
     figures = hits(judged, "answered", Bootstrap(examples.points.conversation))
@@ -349,8 +386,8 @@ def test_live_outcomes_are_the_figures_of_validation(tmp_path: Path):
 
 def test_batches_don_t_change_a_prediction(tmp_path: Path):
     """The bytes are the same alone and among a hundred, so that a replay overwrites with the same."""
-    model = WatchedModel(save(tmp_path / "model"), SPEC)
-    one, many = (score(workspace(), model, InPlace(model, size)) for size in (1, 100))  # type: ignore[arg-type]
+    model = WatchedModel(save(tmp_path / "model"), SETTINGS)
+    one, many = (score(workspace(), model, InPlace(model, size)) for size in (1, 100))
 
     assert sorted(one.lines) == sorted(many.lines)
 
@@ -359,7 +396,7 @@ def test_a_new_model_is_taken_up_without_a_restart(tmp_path: Path, caplog: pytes
     """Predictions say which model made them; a model that can't be used is told of, and the old one goes on."""
     caplog.set_level(logging.INFO)
     folder = save(tmp_path / "model")
-    model = WatchedModel(folder, SPEC)
+    model = WatchedModel(folder, SETTINGS)
     first = model.name
     point = json.loads(next(each.line for each in run_of(workspace(), RULES, telling_since=0).told if isinstance(each, Told)))
 
@@ -378,9 +415,9 @@ def test_a_new_model_is_taken_up_without_a_restart(tmp_path: Path, caplog: pytes
 def test_a_model_of_other_examples_is_refused(tmp_path: Path):
     """It says which spec it has, and what to do."""
     with pytest.raises(BadCommand, match="was trained on examples of spec another"):
-        WatchedModel(save(tmp_path / "model", spec="another"), SPEC)
+        WatchedModel(save(tmp_path / "model", spec="another"), SETTINGS)
     with pytest.raises(BadCommand, match="is no trained model"):
-        WatchedModel(tmp_path, SPEC)
+        WatchedModel(tmp_path, SETTINGS)
 
 
 def test_every_example_is_scored_with_its_own_words():

@@ -200,6 +200,7 @@ def test_kills_lose_nothing_and_change_nothing(connection: Connection, tmp_path:
     expected = by_id([json.loads(line) for line in (tmp_path / "predictions.jsonl").read_bytes().splitlines()])
     ends = by_id([json.loads(line) for line in (tmp_path / "outcomes.jsonl").read_bytes().splitlines()])
     with follow() as run:
+        run.wait_until_ready()  # all may be there already, and who is asked to stop before that just ends
         wait_until(lambda: len(by_id(on_topic(connection, outcomes, "outcome"))) >= len(ends), "all outcomes are there")
         assert run.stop() == 0, run.said
 

@@ -12,7 +12,13 @@ from tests.prepare_support import Example, Set, example, made
 
 PEOPLE = ("ana", "bo", "cy", "dee")
 TOPICS = ("deploy", "billing", "search", "login")
-CANDIDATES = {"user": [*PEOPLE], "in_window": [0, 0, 2, 0], "answers_30d": [4.0, 2.0, 1.0, 0.0], "share_30d": [0.5, 0.25, 0.125, 0.0]}
+CANDIDATES = {
+    "user": [*PEOPLE],
+    "in_window": [0, 0, 2, 0],
+    "answers_30d": [4.0, 2.0, 1.0, 0.0],
+    "share_30d": [0.5, 0.25, 0.125, 0.0],
+    "posts_30d": [8.0, 4.0, 2.0, 1.0],
+}
 WANTED = Wanted("gpt-4.1-mini", 2, "acme", 7)
 
 
