@@ -26,8 +26,11 @@ from tests.support import program
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 SECRET = "Does anybody know why the build of the zeppelin is red?"
-ANSWERED_BY_ALERTS = ("users.info", "conversations.members", "conversations.open", "chat.getPermalink", "views.publish")
-ANSWERED_BY_ALERTS += ("chat.postMessage", "chat.update", "chat.delete")
+FOR_ALERTS = (
+    *("users.info", "conversations.members", "conversations.open", "chat.getPermalink", "views.publish"),
+    *("chat.postMessage", "chat.update", "chat.delete"),
+)
+"""Methods that tests/slack_web_api.py answers."""
 
 
 @contextmanager
@@ -51,7 +54,7 @@ def one_slack() -> Iterator[tuple[Server, slack_web_api.Workspace]]:
 
     with slack_server.serving(ack_within=1.0, retries=(0.2, 1.0, 3.0)) as server:
         of_channels, of_letters = server.methods["conversations.history"], answering("conversations.history")
-        server.methods |= {method: answering(method) for method in ANSWERED_BY_ALERTS}
+        server.methods |= {method: answering(method) for method in FOR_ALERTS}
         server.methods["conversations.history"] = lambda given: (of_letters if given["channel"][0] == "D" else of_channels)(given)
         server.scopes = f"{slack_server.SCOPES},{slack_web_api.SCOPES}"
         server.workspace.add_channel("C1")
