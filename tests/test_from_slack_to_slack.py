@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 from commands.common import now_us
-from connectors.kafka import Connection, Message, TopicSpec, Writer, create_topics
+from connectors.kafka import Connection, Message, TopicSpec, Writer, create_topics, records_of
 from conversations.events import ts_text
 from conversations.rules import MINUTE, SECOND
 from tests import slack_server, slack_web_api
@@ -26,6 +26,7 @@ from tests.support import program
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 SECRET = "Does anybody know why the build of the zeppelin is red?"
+LEAST = 0.01
 FOR_ALERTS = (
     *("users.info", "conversations.members", "conversations.open", "chat.getPermalink", "views.publish"),
     *("chat.postMessage", "chat.update", "chat.delete"),
@@ -92,7 +93,7 @@ def test_a_question_comes_to_who_will_answer_it_and_goes_with_its_message(broker
     score = program("score", follow("events"), "--model", model, "--to", to("predictions"), "--outcomes", to("outcomes"))
     score = [*score, "--metrics-port", str(ports + 1)]
     alert = program("alert", follow("predictions"), "--interactions", follow("interactions"), "--outcomes", follow("outcomes"))
-    alert = [*alert, "--deletions", follow("events"), "--threshold", "0.01"]
+    alert = [*alert, "--deletions", follow("events"), "--threshold", str(LEAST)]
     with one_slack() as (server, people), ExitStack() as stack:
         settings = server.settings | {
             "BEEPGPT_SLACK__INTERACTIONS_TOPIC": topics["interactions"],
@@ -125,5 +126,8 @@ def test_a_question_comes_to_who_will_answer_it_and_goes_with_its_message(broker
         wait_until(lambda: SECRET not in json.dumps(people.homes), "it is gone from App Home")
         assert [run.stop() for run in runs] == [0, 0, 0], [run.said for run in runs]
 
+    found = [json.loads(record.value or b"{}") for _, record in records_of(connection, topics["predictions"])]
+    likely = [each["user"] for point in found for each in point.get("people", ()) if each["p"] >= LEAST]
+    assert {"UBO", "UCY", "UED"} <= set(likely), "or nobody would have been wrong to tell"
     assert {user: people.sent_to(user) for user in ("UANA", "UCY", "UED")} == {"UANA": [], "UCY": [], "UED": []}
     assert SECRET not in "".join(run.said for run in runs)
