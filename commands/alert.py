@@ -24,7 +24,9 @@ from connectors.alert_store import AlertStore
 from connectors.console import console
 
 if TYPE_CHECKING:
+    from commands.alerting import Desk
     from commands.courier import Courier, Members
+    from commands.embedding import Embeddings
     from connectors.slack_alerts import SlackDesk
 
 PANEL = "Alerts"
@@ -106,8 +108,10 @@ def run_alerts(job: Job) -> dict[str, Any]:
         if slack is not None:
             console.print(f"Slack: {slack.check()}")
         store = stack.enter_context(closing(AlertStore(job.settings.alerts.store, alone=True)))
-        desk = Desk(store, policy)
-        streams = [stack.enter_context(closing(each)) for each in streams_of(job, desk, store, stop)]
+        embeddings = embeddings_of(job.settings, stack)
+        desk = Desk(store, policy, matcher=embeddings)
+        prepare = None if embeddings is None else preparing(embeddings, desk)
+        streams = [stack.enter_context(closing(each)) for each in streams_of(job, desk, store, prepare)]
         courier = courier_of(job, store, policy, slack, stack)
         while not stop():
             read = [stream.read() for stream in streams]
@@ -144,6 +148,40 @@ def slack_of(settings: Settings) -> SlackDesk | None:
 
     token = settings.slack.bot_token
     return None if token is None else SlackDesk(token.get_secret_value(), settings.slack.base_url)
+
+
+def embeddings_of(settings: Settings, stack: ExitStack) -> Embeddings | None:
+    """Who asks a provider about topics and messages, where the settings say so; that it answers is seen before anything else."""
+    if settings.alerts.topics == "words":
+        return None
+    from commands.embedding import PATIENCE, Embeddings
+    from commands.models import check_may_leave, client_of, may_leave_by
+    from connectors.openai_api import ProviderFailed
+
+    check_may_leave(settings.provider, 'alerts.topics = "embeddings" asks about what people wrote')
+    client, model = stack.enter_context(client_of(settings)), settings.alerts.embedding_model
+    try:
+        client.embed(model, [PROBE], PATIENCE).result()
+    except ProviderFailed as error:
+        raise BadCommand(f"alerts.embedding_model {model} at {client.provider.place}: {error}") from error
+    return Embeddings(lambda texts, seconds: client.embed(model, texts, seconds), may_leave_by(settings.provider))
+
+
+def preparing(embeddings: Embeddings, desk: Desk) -> Callable[[Sequence[bytes], int], None]:
+    """Before a chunk of predictions is decided on, while the store is not held: what it needs is asked for."""
+
+    def prepare(records: Sequence[bytes], now: int) -> None:
+        topics = sorted({words for _, words in desk.store.topics()})
+        if topics:
+            for what, count in embeddings.prepare(topics, desk.texts_of(records, now)).items():
+                if count:
+                    desk.store.count(f"topics:{what}", count)
+
+    return prepare
+
+
+PROBE = "Is it there?"
+"""Embedded once before anything else; nobody wrote it."""
 
 
 def courier_of(job: Job, store: AlertStore, policy: Any, slack: SlackDesk | None, stack: ExitStack) -> Courier:
@@ -236,9 +274,18 @@ class Stream:
     """A source, read a chunk at a time; what comes of a chunk and how far it goes are written down together."""
 
     def __init__(
-        self, name: str, source: Any, parts: Mapping[str, Any], store: AlertStore, take: Callable[[bytes, int], None], *, follows: bool
+        self,
+        name: str,
+        source: Any,
+        parts: Mapping[str, Any],
+        store: AlertStore,
+        take: Callable[[bytes, int], None],
+        *,
+        follows: bool,
+        prepare: Callable[[Sequence[bytes], int], None] | None = None,
     ) -> None:
         self._name, self._source, self._store, self._take = name, source, store, take
+        self._prepare = prepare
         self._parts = dict(parts)
         self._follows = follows
 
@@ -259,11 +306,13 @@ class Stream:
             if not any(values for _, _, values in chunks):
                 continue
             found = True
+            records = [each if isinstance(each, bytes) else each.value or b"" for _, _, values in chunks for each in values]
+            if self._prepare is not None:
+                self._prepare(records, now_us())
             now = now_us()
             with self._store.transaction():
-                for _, _, values in chunks:
-                    for value in values:
-                        self._take(value if isinstance(value, bytes) else value.value or b"", now)
+                for record in records:
+                    self._take(record, now)
                 self._store.set_place(self._name, name, list(part.snapshot()))
         return found
 
@@ -273,7 +322,7 @@ class Stream:
             part.close()
 
 
-def streams_of(job: Job, desk: Any, store: AlertStore, stop: Stop) -> Iterator[Stream]:
+def streams_of(job: Job, desk: Any, store: AlertStore, prepare: Callable[[Sequence[bytes], int], None] | None) -> Iterator[Stream]:
     """What is to be read, each from where it was left: what people asked for and what was deleted first."""
     given: list[tuple[str, str | None, Callable[[bytes, int], None]]] = [
         ("interactions", job.interactions, lambda record, now: desk.interaction(record)),
@@ -283,10 +332,17 @@ def streams_of(job: Job, desk: Any, store: AlertStore, stop: Stop) -> Iterator[S
     ]
     for name, place, take in given:
         if place is not None:
-            yield stream_of(name, place, job, store, take, stop)
+            yield stream_of(name, place, job, store, take, prepare if name == "predictions" else None)
 
 
-def stream_of(name: str, place: str, job: Job, store: AlertStore, take: Callable[[bytes, int], None], stop: Stop) -> Stream:
+def stream_of(
+    name: str,
+    place: str,
+    job: Job,
+    store: AlertStore,
+    take: Callable[[bytes, int], None],
+    prepare: Callable[[Sequence[bytes], int], None] | None,
+) -> Stream:
     """One of them. A topic's records from before what is remembered can make no difference, and are passed over."""
     if is_kafka(place):
         address = kafka.parse_address(place)
@@ -308,7 +364,7 @@ def stream_of(name: str, place: str, job: Job, store: AlertStore, take: Callable
             end = source.bounds[int(each)][1]
             state = None if before is None else kafka.KafkaState(*before)._replace(end=end)
             parts[each] = source.build_part("read", each, state)
-        return Stream(identity, source, parts, store, take, follows=address.follow)
+        return Stream(identity, source, parts, store, take, follows=address.follow, prepare=prepare)
     if "://" in place:
         raise BadCommand(f"{name} {place}: a .jsonl path or kafka://host:port/topic is expected")
     path = Path(place)
@@ -316,7 +372,7 @@ def stream_of(name: str, place: str, job: Job, store: AlertStore, take: Callable
     identity = f"{name}:{path.resolve()}"
     before = store.place(identity, jsonl.PARTITION)
     part = file.build_part("read", jsonl.PARTITION, None if before is None else (before[0], before[1]))
-    return Stream(identity, file, {jsonl.PARTITION: part}, store, take, follows=False)
+    return Stream(identity, file, {jsonl.PARTITION: part}, store, take, follows=False, prepare=prepare)
 
 
 # The account

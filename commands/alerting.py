@@ -6,10 +6,10 @@ Nothing here talks to Slack: `commands/courier.py` gives what was decided here.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
@@ -122,17 +122,28 @@ class Words:
             self._seen[bucket] = self._seen.get(bucket, 0) + 1
 
 
+class Matcher(Protocol):
+    """Says how close texts are to what people asked for in words."""
+
+    def closeness(self, words: str, text: str) -> float:
+        """From 0 to 1."""
+
+    def learn(self, text: str) -> None:
+        """One more message has passed."""
+
+
 class Desk:
     """Takes what a scoring flow gives, and what people ask for; decides, and writes down who is to be told.
 
     Each call is to stand in a transaction of the store, together with how far was read.
     """
 
-    def __init__(self, store: AlertStore, policy: Policy, *, topics: bool = True) -> None:
+    def __init__(self, store: AlertStore, policy: Policy, *, topics: bool = True, matcher: Matcher | None = None) -> None:
+        """`matcher`: in the place of words."""
         self.store = store
         self.policy = policy
         self._ledger = Ledger(store)
-        self._words = Words(store) if topics else None
+        self._words: Matcher | None = (matcher or Words(store)) if topics else None
 
     def take(self, kind: str, value: Mapping[str, Any], now: int) -> None:
         """A `prediction`, an `outcome` or a `deletion`, at `now` (microseconds)."""
@@ -146,6 +157,17 @@ class Desk:
             self.store.count("deletions")
         else:
             self.store.count(f"unknown:{kind}")
+
+    def texts_of(self, records: Iterable[bytes], now: int) -> Iterator[tuple[str, frozenset[str], str]]:
+        """Of records, what will be compared with topics: the newest messages of points that are not too old, with channel and people."""
+        for record in records:
+            try:
+                value = orjson.loads(record)
+                point = read_point(value) if kind_of(value) == "prediction" else None
+            except (ValueError, NoPrediction):
+                continue  # it is counted when its turn comes
+            if point is not None and point.fresh and now - point.told_of <= self.policy.max_age:
+                yield point.channel, frozenset(user for _, user in point.window), newest_text(point.prompt)
 
     def _predicted(self, value: Mapping[str, Any], now: int) -> None:
         self.store.count("predictions")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from commands.common import with_settings
 from commands.places import files_of
 from commands.running import Job, run_job
 from config.settings import Settings
-from connectors import workspace_maker
+from connectors import jsonl, workspace_maker
 from connectors.console import console, print_report
 from connectors.show import example_panel
 from conversations.events import micros
@@ -58,6 +59,55 @@ def demo(
     )
     if early != settled:
         raise typer.Exit(1)
+    lacking = [name for name in NEEDED if find_spec(name) is None]
+    if lacking or not settings.rules.candidates:
+        why = (
+            f"needs {', '.join(lacking)}: pip install 'beepgpt[slack,training]'" if lacking else "needs candidates, which were switched off"
+        )
+        console.print(f"The rest of it, a model and whom it would have told, {why}.")
+        return
+    learn_and_rehearse(export, to, alone, workspace_maker.names(plan))
+
+
+NEEDED = ("jinja2", "lightgbm", "numpy", "pyarrow", "scipy", "skops", "sklearn", "slack_sdk")
+"""What a model and a rehearsal need, and examples do not."""
+PRECISION = 0.3
+"""How many of the alerts are to be right: people of a made-up workspace draw lots for who answers."""
+
+
+def learn_and_rehearse(export: Path, to: Path, settings: Settings, names: dict[str, str]) -> None:
+    """A model of the earlier part of the examples, what it is worth on the later part, and whom it would have told."""
+    from commands.prepare import moment, prepared
+    from commands.rehearse import print_figures, rehearsal_of
+    from commands.scoring import ScoreJob, outputs_of, run_score
+    from commands.train import MODELS, trained
+    from commands.validate import figures_table, validated, write_run
+    from connectors.rehearsal_page import rehearsal_page
+
+    folder, model = to / "set", to / "set" / MODELS / "local"
+    wanted = settings.model_copy(update={"training": settings.training.model_copy(update={"format": ("candidates",)})})
+    made = prepared(str(to / "examples.jsonl"), folder, wanted, None, None)
+    card, _ = trained(folder, "local", model, seed=1, threads=0)
+    closing, files = validated(folder, model, None, PRECISION, settings)
+    write_run(model, files)
+    console.print(
+        f"5. A model of the {card['trained_on']['examples']:,} examples settled before {moment(made['cut'])[:10]},"
+        f" asked who answers {made['account']['valid']['examples']:,} later ones:"
+    )
+    console.print(figures_table(closing["rows"]["answered"], "All that was answered"))
+
+    predictions, outcomes = to / "predictions.jsonl", to / "outcomes.jsonl"
+    job = ScoreJob(str(export), outputs_of(str(predictions), str(outcomes)), model, settings, ("channels", "groups"), micros(made["cut"]))
+    scored, _ = run_score(job, [])
+    page = to / "rehearsal.html"
+    chosen = closing["threshold"]
+    told = rehearsal_of(str(predictions), str(outcomes), settings, chosen["threshold"] if chosen else PRECISION, None, export, names)
+    jsonl.write_file(page, rehearsal_page(told).encode())
+    console.print(
+        f"6. Whom it would have told, had {scored['account']['points']['scored']:,} points from then on been scored as they were made, and"
+        f" who of them joined within a day. Nobody is told of what they take part in already. For reading: {page}"
+    )
+    print_figures({"rules": [row for row in told["rules"] if not row["name"].endswith("as many")], "thresholds": []})
 
 
 def most_talkative(lines: list[bytes]) -> dict[str, Any]:

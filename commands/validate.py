@@ -102,15 +102,8 @@ def print_figures(closing: dict[str, Any]) -> None:
     """The figures that matter most."""
     from training.report import KINDS, told
 
-    columns = shown_columns(console.width)
     for kind, title, _ in KINDS:
-        table = Table(box=None, padding=(0, 1, 0, 0), title=title, title_justify="left", title_style="bold")
-        table.add_column("", overflow="fold")
-        for head, _ in columns.values():
-            table.add_column(head, justify="right", no_wrap=True)
-        for row in closing["rows"][kind]:
-            table.add_row(row["name"], *(short(row["figures"].get(name), name, ranged) for name, (_, ranged) in columns.items()))
-        console.print(table)
+        console.print(figures_table(closing["rows"][kind], title))
     half = next(row for row in closing["alerts"]["all"] if row["threshold"] == 0.5)
     if half["alerts"]:
         console.print(
@@ -128,6 +121,18 @@ def print_figures(closing: dict[str, Any]) -> None:
             f"Chosen on the first half of the time alone it would be {checked['threshold']:.3f}, and on the second half"
             f" {told(checked['precision'], 'precision')} % of {checked['alerts']:,} alerts would be right."
         )
+
+
+def figures_table(rows: list[dict[str, Any]], title: str) -> Table:
+    """A row for each model and rule."""
+    columns = shown_columns(console.width)
+    table = Table(box=None, padding=(0, 1, 0, 0), title=title, title_justify="left", title_style="bold")
+    table.add_column("", overflow="fold")
+    for head, _ in columns.values():
+        table.add_column(head, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(row["name"], *(short(row["figures"].get(name), name, ranged) for name, (_, ranged) in columns.items()))
+    return table
 
 
 WIDE, NARROW = 78, 60

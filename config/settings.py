@@ -336,6 +336,8 @@ class Alerts(BaseModel):
     digest_at: Annotated[int | None, BeforeValidator(minute_of_day)]
     """A minute of the day."""
     opted_in: bool
+    topics: Literal["words", "embeddings"]
+    embedding_model: Annotated[str, Field(min_length=1)]
     topic_from: Annotated[float, Field(gt=0, le=1)]
     store: Path
     kept: Annotated[Duration, Field(ge=DAY)]

@@ -18,7 +18,7 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
@@ -69,6 +69,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Way = Literal["chat", "decisions"]
 PATHS: dict[Way, str] = {"chat": "/chat/completions", "decisions": "/decisions"}
+EMBEDDINGS = "/embeddings"
 _JSON: RequestOptions = {"headers": {"Content-Type": "application/json"}}
 
 
@@ -365,6 +366,22 @@ def read_text(content: bytes) -> str:
     if not isinstance(body, dict):
         raise BadAnswer(_EMPTY, passes=True)
     return _said_in_chat(body)[0].strip()
+
+
+def read_vectors(content: bytes, count: int) -> list[tuple[float, ...]]:
+    """As many vectors as were asked for, in their order, all of one length. Raises BadAnswer, as above."""
+    body = _decoded(content)
+    listed = body.get("data") if isinstance(body, dict) else None
+    if not isinstance(listed, list) or len(listed) != count:
+        raise BadAnswer(_EMPTY, passes=True)
+    try:
+        found = {each["index"]: tuple(map(float, each["embedding"])) for each in listed}
+        vectors = [found[number] for number in range(count)]
+    except (KeyError, TypeError, ValueError):
+        raise BadAnswer("the answer holds no vectors: name a model of embeddings") from None
+    if len({len(each) for each in vectors}) > 1 or not all(each and all(map(math.isfinite, each)) for each in vectors):
+        raise BadAnswer("the answer's vectors can't be compared: name another model of embeddings")
+    return vectors
 
 
 def _decoded(content: bytes) -> object:
@@ -836,6 +853,13 @@ class Client:
     def ask_text(self, request: TextRequest) -> Future[str]:
         """A text, in the same way, under the same limits."""
         return self._begin(self._ask_text(request))
+
+    def embed(self, model: str, texts: Sequence[str], deadline: float | None = None) -> Future[list[tuple[float, ...]]]:
+        """A vector for each text, in one request, under the same limits. `deadline`: seconds for all of it."""
+        body = {"model": model, "input": list(texts), "encoding_format": "float"}
+        return self._begin(
+            self._asked(EMBEDDINGS, body, lambda content: read_vectors(content, len(texts)), _guessed(*texts), model, deadline)
+        )
 
     # Batches: half the price, up to 24 hours
 

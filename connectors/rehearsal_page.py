@@ -14,7 +14,21 @@ def rehearsal_page(told: Mapping[str, Any]) -> str:
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters["percent"] = percent
     environment.filters["number"] = lambda value: "–" if value is None else f"{value:.2f}"
+    environment.filters["in_words"] = lambda reason: REASONS.get(reason, reason)
     return environment.get_template("rehearsal.html").render(told=told)
+
+
+REASONS = {
+    "author": "wrote the newest message",
+    "participant": "took part already",
+    "muted": "had muted the channel",
+    "told before": "had been told of it",
+    "not a member": "could not see the channel",
+    "too old": "the newest message was too old, as where an old one was edited",
+    "not fresh": "scored too late",
+    "deleted": "a message of it was deleted",
+}
+"""Why somebody is passed over, as the page says it."""
 
 
 def percent(value: float | None) -> str:
