@@ -16,7 +16,7 @@ from commands.common import BadCommand, kinds_of
 from commands.places import files_of
 from commands.prepare import prepared
 from commands.running import Job, run_job
-from commands.train import KINDS, trained
+from commands.train import HERE, trained
 from commands.validate import validated, write_run
 from config.settings import Settings, read_settings
 from connectors import jsonl
@@ -64,8 +64,8 @@ def experiment(
     given = source or asked.source
     if not given:
         raise BadCommand(f"{file} names no source, and there is no --source: one of them is needed")
-    if asked.model not in KINDS:
-        raise BadCommand(f"{file}: model is {asked.model}: {' or '.join(KINDS)} is expected")
+    if asked.model not in HERE:
+        raise BadCommand(f"{file}: model is {asked.model}: {' or '.join(HERE)} is expected")
     settings = {name: settings_of(asked, framing, config) for name, framing in asked.framings.items()}
     kinds = kinds_of(asked.include)
     to.mkdir(parents=True, exist_ok=True)

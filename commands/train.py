@@ -21,7 +21,9 @@ from conversations.events import ts_text
 TRAIN, VALID, MANIFEST = "candidates_train.parquet", "candidates_valid.parquet", "manifest.json"
 MODELS = "models"
 """Where a training set's models are, if nobody says otherwise."""
-KINDS = ("local", "text", "openai", "served", "export")
+HERE = ("local", "text")
+"""What is trained on this machine."""
+KINDS = (*HERE, "openai", "served", "export")
 NAMED = ("openai", "served")
 CARD = "model.json"
 MOST_SUFFIX = 64
@@ -54,7 +56,7 @@ def train(
     """Train a model that says who will answer: on this machine, without a key, in minutes; or by a provider's fine-tuning job."""
     kind, _, name = model.partition(":")
     if kind not in KINDS or bool(name) != (kind in NAMED):
-        raise BadCommand(f"--model {model}: {', '.join(KINDS[:2])}, openai:NAME, served:NAME or export is expected")
+        raise BadCommand(f"--model {model}: {', '.join(HERE)}, openai:NAME, served:NAME or export is expected")
     jobs_own = {"--epochs": epochs is not None, "--suffix": suffix is not None, "--again": again, "--cancel": cancel}
     if kind != "openai" and (alien := [flag for flag, is_given in jobs_own.items() if is_given]):
         raise BadCommand(f"{alien[0]} is for a fine-tuning job: --model openai:NAME")

@@ -53,6 +53,7 @@ def test_framings_of_other_questions_are_not_compared(tried: Path):
         ('modle = "local"\n[framings.a]', "modle: extra inputs are not permitted"),
         ("framings = {}", "framings: dictionary should have at least 1 item"),
         ('model = "oracle"\nsource = "x"\n[framings.a]', "model is oracle: local or text is expected"),
+        ('model = "openai"\nsource = "x"\n[framings.a]', "model is openai: local or text is expected"),
         ("[framings.a]", "names no source, and there is no --source"),
         ('source = "x"\n[framings.a.conversations]\ntarget = "all"', "--target is 'all'"),
     ],

@@ -11,11 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from commands.validate import print_figures
+from connectors.console import console
 from connectors.workspace_maker import Plan, live_records
 from tests.support import beep, program, quiet
 from training.models import load_model
 from training.points import BadTable, examples_of, read_examples
 from training.ranking import Ranker
+from training.report import HEADS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -124,17 +127,30 @@ def test_runs_are_compared_as_they_were_validated(trained: Path, tmp_path: Path)
     assert refused("compare", local)[1] == "two runs or more are compared: beepgpt compare RUN RUN"
 
 
-@pytest.mark.parametrize("width", [40, 66, 80, 120])
-def test_figures_fit_into_a_narrow_terminal(trained: Path, width: int):
-    """No line is longer than the terminal is wide, and no number is torn."""
-    environment = quiet() | {"COLUMNS": str(width)}
-    command = program("validate", trained / "set", "--model", trained / "set" / "models" / "local", "--to", trained / f"at-{width}")
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
-    table = done.stderr.split("Of ")[0].splitlines()
+def check_that_it_fits(said: str, width: int) -> None:
+    table = said.split("Of ", maxsplit=1)[0].splitlines()
 
     assert max(map(len, table)) <= width
     assert any(re.search(r"local +\d+\.\d", line) for line in table)
     assert not any(re.fullmatch(r"[ \d.±–]+", line) and line.strip() for line in table)
+
+
+@pytest.mark.parametrize("width", [40, 66, 80, 120])
+def test_figures_fit_into_a_narrow_terminal(trained: Path, monkeypatch: pytest.MonkeyPatch, width: int):
+    """No line is longer than the terminal is wide, and no number is torn."""
+    monkeypatch.setattr(console, "width", width)
+    with console.capture() as said:
+        print_figures(metrics_of(trained))
+
+    check_that_it_fits(said.get(), width)
+
+
+def test_the_command_asks_its_terminal_how_wide_it_is(trained: Path):
+    """What it prints is what fits."""
+    command = program("validate", trained / "set", "--model", trained / "set" / "models" / "local", "--to", trained / "narrow")
+    done = subprocess.run(command, capture_output=True, text=True, env=quiet() | {"COLUMNS": "66"}, check=True)
+
+    check_that_it_fits(done.stderr, 66)
 
 
 class Page(HTMLParser):
@@ -165,6 +181,7 @@ def test_the_page_needs_nothing_and_runs_nothing(trained: Path):
     assert "script" not in page.elements
     assert page.elements.count("article") == 12
     assert page.elements.count("svg") == 5
+    assert all(f'<th scope="col">{head}</th>' in text for head in HEADS.values())
     assert [address for address in page.addresses if not address.startswith("#")] == []
     assert not re.search(r"url\((?!#)", text)
     assert "prefers-color-scheme: dark" in text

@@ -38,6 +38,16 @@ KINDS = (
     ("all", "All points, silences among them", "Nobody is one of the outcomes that are ranked."),
 )
 
+HEADS = {
+    "hit@1": "hit@1, %",
+    "hit@3": "hit@3, %",
+    "hit@5": "hit@5, %",
+    "mrr": "mean reciprocal rank",
+    "log_loss": "log loss, nats",
+    "calibration_error": "chances off by, points",
+}
+"""How a column is headed, with its unit."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shown:
@@ -66,7 +76,7 @@ def report_page(found: Mapping[str, Any], shown: Sequence[Shown]) -> str:
     """`found`: what metrics.json holds. All that anybody wrote is escaped."""
     pages = Environment(loader=PackageLoader("training", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     pages.filters["figure"] = told
-    page: str = pages.get_template("report.html").render(found=found, kinds=KINDS, plots=plots_of(found), shown=shown)
+    page: str = pages.get_template("report.html").render(found=found, kinds=KINDS, heads=HEADS, plots=plots_of(found), shown=shown)
     return page
 
 
@@ -103,15 +113,10 @@ def _calibration(table: Sequence[Mapping[str, Any]]) -> Plot | None:
     if not rows:
         return None
     with mpl.rc_context(STYLE):
-        canvas, axes = canvas_of("what was said", "what came true")
-        axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
-        said, came = [row["said"] for row in rows], [row["came"] for row in rows]
-        below = [max(each["value"] - each["low"], 0) for each in came]
-        above = [max(each["high"] - each["value"], 0) for each in came]
-        axes.errorbar(
-            said, [each["value"] for each in came], [below, above], color=OURS, marker="o", markersize=4, linewidth=1.4, capsize=2
-        )
-        axes.set(xlim=(0, 1), ylim=(0, 1))
+        canvas, axes = canvas_of("what was said, %", "what came true, %")
+        axes.plot([0, 100], [0, 100], color=INK, linewidth=0.8, linestyle=":")
+        ranged_line(axes, [100 * row["said"] for row in rows], [row["came"] for row in rows], color=OURS, linewidth=1.4)
+        axes.set(xlim=(0, 100), ylim=(0, 100))
         return Plot("Calibration", "Chances of people, by tenths. On the dotted line, every chance says what it means.", svg_of(canvas))
 
 
@@ -123,10 +128,10 @@ def _precision_recall(alerts: Mapping[str, Sequence[Mapping[str, Any]]]) -> Plot
         for kind, (label, colour) in named.items():
             rows = [row for row in alerts[kind] if row["precision"]["value"] is not None and row["recall"]["value"] is not None]
             recall, precision = [100 * row["recall"]["value"] for row in rows], [100 * row["precision"]["value"] for row in rows]
-            axes.plot(recall, precision, color=colour, marker="o", markersize=3, label=label)
+            axes.plot(recall, precision, color=colour, marker="o", markersize=3, label=label, clip_on=False)
             drawn = drawn or bool(rows)
         axes.set(xlim=(0, None), ylim=(0, 100))
-        axes.legend()
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
         if not drawn:
             return None
         return Plot("Precision and recall", "Each dot is a threshold, from 0.05 at the right to 0.95 at the left.", svg_of(canvas))
@@ -138,15 +143,19 @@ def _groups(groups: Mapping[str, Mapping[str, Any]], title: str, words: str, *, 
     with mpl.rc_context(STYLE):
         canvas, axes = canvas_of("", "hits, %")
         for what, colour in (("hit@5", THEIRS), ("hit@1", OURS)):
-            values = [group[what] for group in groups.values()]
-            middle = [100 * each["value"] for each in values]
-            below = [100 * max(each["value"] - each["low"], 0) for each in values]
-            above = [100 * max(each["high"] - each["value"], 0) for each in values]
-            axes.errorbar(range(len(middle)), middle, [below, above], color=colour, marker="o", markersize=4, capsize=2, label=what)
+            ranged_line(axes, range(len(groups)), [group[what] for group in groups.values()], color=colour, label=what)
         axes.set_xticks(range(len(groups)), list(groups), rotation=60 if turned else 0, ha="right" if turned else "center")
         axes.set(ylim=(0, 100))
-        axes.legend()
-        return Plot(title, f"{title}. {words}", svg_of(canvas))
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)  # above the axes, where no range is hidden by it
+        return Plot(title, words, svg_of(canvas))
+
+
+def ranged_line(axes: Axes, across: Sequence[float], figures: Sequence[Mapping[str, Any]], **look: Any) -> None:
+    """Figures in per cent, each with its range; what lies at the edge is drawn whole."""
+    middle = [100 * each["value"] for each in figures]
+    below = [100 * max(each["value"] - each["low"], 0) for each in figures]
+    above = [100 * max(each["high"] - each["value"], 0) for each in figures]
+    axes.errorbar(across, middle, [below, above], marker="o", markersize=4, capsize=2, clip_on=False, **look)
 
 
 def canvas_of(across: str, up: str) -> tuple[Canvas, Axes]:

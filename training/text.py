@@ -23,7 +23,7 @@ LEAST = 20
 """Answers that somebody must have given to have a label; all others are OTHER."""
 WORDS = 20_000
 ROUNDS = 60
-"""Of the optimiser: more of them gained nothing on the tuning period."""
+"""Of the optimiser: more of them gained nothing on the tuning period, and 15 teach nothing of a large history (docs/experiments.md)."""
 
 
 @dataclass(frozen=True, slots=True)
