@@ -35,7 +35,8 @@ FINAL = {"400": "refused", "404": "refused"} | dict.fromkeys(("schema", "maybe",
 
 def test_the_faults_here_are_all_that_the_server_knows():
     """But those that end a run, and those of files and batches."""
-    assert {each.partition(":")[0] for each in KINDS} - {"503"} == set(FAULTS) - {"quota", "401", "403", "training_not_available", "lost"}
+    others = {"quota", "401", "403", "training_not_available", "lost", "held"}
+    assert {each.partition(":")[0] for each in KINDS} - {"503"} == set(FAULTS) - others
 
 
 def command(labels: Labels, *more: object) -> list[str]:

@@ -149,20 +149,21 @@ def test_a_root_is_scored_once_and_told_what_became_of_it_in_both_places():
     assert run.account["together"] == 2
 
 
-def test_speakers_of_a_session_and_of_a_thread_are_two_points_where_they_differ():
+@pytest.mark.parametrize("candidates", [True, False])
+def test_speakers_of_a_session_and_of_a_thread_are_two_points_where_they_differ(candidates: bool):
     """Bo's message was deleted before ana edits: her session has had two speakers, her thread one, and a model is told so."""
     run = run_of(
         [post("bo", minute=0), post("ana", minute=1), delete(of=0, minute=2), edit("hello you", of=1, minute=3)],
-        Rules(),
+        Rules(candidates=candidates),
         until=at(60),
         telling_since=0,
     )
-    assert [(len(each.conversations), json.loads(each.line)["speakers"]) for each in run.told if isinstance(each, Told)] == [
-        (2, 1), (1, 2), (1, 1), (1, 2), (1, 2), (1, 1),
-    ]  # fmt: skip
-    *_, session, thread = (json.loads(each.line)["candidates"] for each in run.told if isinstance(each, Told))
-    assert (session["user"], session["spoke"]) == (["bo"], [1]), "he began it"
-    assert (thread["user"], thread["spoke"]) == (["bo"], [0]), "he never spoke there"
+    told = [(len(each.conversations), json.loads(each.line)) for each in run.told if isinstance(each, Told)]
+    assert [(conversations, point["speakers"]) for conversations, point in told] == [(2, 1), (1, 2), (1, 1), (1, 2), (1, 2), (1, 1)]
+    if candidates:
+        session, thread = (point["candidates"] for _, point in told[-2:])
+        assert (session["user"], session["spoke"]) == (["bo"], [1]), "he began it"
+        assert (thread["user"], thread["spoke"]) == (["bo"], [0]), "he never spoke there"
 
 
 @pytest.mark.parametrize("batches", [[1] * 2_000, [7] * 300, []], ids=["1", "7", "all"])
