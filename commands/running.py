@@ -32,7 +32,7 @@ from config.settings import BadSettings, Settings
 from connectors import jsonl, kafka, logs, metrics, slack_export
 from connectors.console import Watched, console, quiet_engine
 from connectors.processes import PartsInterrupted, run_parts, stop_with_parent, tell
-from connectors.recovery import RecoveryFolder, open_recovery
+from connectors.recovery import BadRecovery, RecoveryFolder, open_recovery
 from connectors.tokenizer import load_encoding
 from conversations.account import Account, sum_of
 from conversations.events import channels_in, ts_text
@@ -457,6 +457,8 @@ def remember(job: Job, origin: Origin, *, shared: bool = False) -> RecoveryFolde
     if isinstance(job.to, Topics):
         first["to_topics"] = {name: asdict(topic) for name, topic in job.to.as_they_are().items()}
     memory = open_recovery(job.recovery, run, first, shared=shared)
+    if "shares" not in memory.note:
+        raise BadRecovery(f"{memory.path}: was made by an older version of beepgpt: delete it and start anew")
     if origin.address is not None:
         kafka.check_same(kafka.Topic(**memory.note["topic"]), kafka.Topic(**first["topic"]), connection)
     for name, topic in first.get("to_topics", {}).items():

@@ -1,12 +1,16 @@
 """Processes that share a run's channels: every shard is somebody's, each once, and each process has about as much to do."""
 
+import json
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commands.places import origin_of
-from commands.running import shares_among
+from commands.places import destination_of, origin_of
+from commands.running import Job, remember, run_job, shares_among
+from config.settings import read_settings
+from connectors.recovery import BadRecovery
 from conversations.shard import SHARDS, shard_of, shares_of
 
 weights = st.dictionaries(st.sampled_from(SHARDS), st.integers(0, 1000))
@@ -42,3 +46,18 @@ def test_a_files_shares_are_weighed_by_its_lines(tmp_path: Path):
 
     (with_big,) = [share for share in shares if shard_of("BIG") in share]
     assert sum(shard_of(name) in with_big for name in small) < 20
+
+
+def test_a_recovery_folder_of_an_older_version_is_refused(tmp_path: Path):
+    """It doesn't say whose channels were whose, and guessing might lose some."""
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"type":"message","channel":"C1","user":"U1","text":"hi","ts":"1690360240.229079"}\n')
+    settings = read_settings()
+    job = Job(str(path), destination_of(str(tmp_path / "to.jsonl"), settings), settings, recovery=tmp_path / "memory")
+    note = tmp_path / "memory" / "run.json"
+    run_job(job, [])
+    kept = json.loads(note.read_text("utf-8"))
+    note.write_text(json.dumps({name: value for name, value in kept.items() if name != "shares"}), "utf-8")
+
+    with pytest.raises(BadRecovery, match="older version"):
+        remember(job, origin_of(job.source, job.include), shared=True)
