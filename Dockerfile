@@ -5,8 +5,8 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=igno
 WORKDIR /src
 RUN python -m venv --without-pip /opt/beepgpt
 
-# What we use comes first: it changes less often than we do. Hashes say what is installed: what each command needs, training and Slack
-# among them, and labeling apart.
+# What we use comes first: it changes less often than we do. Hashes say what is installed: what all commands need,
+# those that ask a model's server among them.
 COPY requirements-image.lock requirements-dev.lock ./
 RUN python -m pip --python /opt/beepgpt/bin/python install --require-hashes --only-binary :all: --requirement requirements-image.lock \
     && sed -n '/^setuptools==/,/[^\\]$/p' requirements-dev.lock > build.lock \

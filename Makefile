@@ -48,7 +48,7 @@ lock: ## newer versions: make lock ARGS=--upgrade
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
 	$(LOCK) $(ARGS) --output-file requirements.lock
 	$(LOCK) $(ARGS) --group dev --constraint requirements.lock --output-file requirements-dev.lock
-	$(LOCK) $(ARGS) --extra slack --extra training --constraint requirements-dev.lock --output-file requirements-image.lock
+	$(LOCK) $(ARGS) --extra labeling --extra slack --extra training --constraint requirements-dev.lock --output-file requirements-image.lock
 
 clean: ## also forgets .venv
 	rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

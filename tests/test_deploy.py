@@ -198,11 +198,11 @@ def test_the_manifests_are_valid(folder: str):
 
 
 def test_the_image_has_what_its_services_need():
-    """All that the extras for training and for Slack name, each by its hash."""
+    """All that the extras name, each by its hash."""
     lock = (ROOT / "requirements-image.lock").read_text("utf-8")
     taken = set(re.findall(r"^([\w-]+)==", lock, re.MULTILINE))
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
-    named = {re.split("[>=]", each)[0] for extra in ("slack", "training") for each in extras[extra]}
+    named = {re.split(r"[\[>=]", each)[0] for names in extras.values() for each in names}
 
     assert named <= taken and lock.count("--hash=") >= len(taken)
     assert "requirements-image.lock" in (ROOT / "Dockerfile").read_text("utf-8")
