@@ -16,8 +16,8 @@ import typer
 from rich.table import Table
 
 from commands.common import BadCommand, connection_of, is_kafka, now_us, with_settings
+from commands.parts import Stop
 from commands.places import topic_of
-from commands.running import Stop
 from config.settings import Settings, with_flags
 from connectors import jsonl, kafka
 from connectors.alert_store import AlertStore

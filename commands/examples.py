@@ -6,15 +6,15 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import orjson
 import typer
 
 from commands.common import duration_of, kinds_of, time_of, with_settings
+from commands.parts import close_command
 from commands.places import check_apart, destination_of
 from commands.running import Job, run_job, work_on_part
 from config.settings import Settings
 from connectors import jsonl
-from connectors.console import console, print_report
+from connectors.console import print_report
 
 
 @with_settings
@@ -44,14 +44,4 @@ def examples(
         work_on_part(job, part, share.split(","))
         return
     closing, status = run_job(job, sys.argv[1:])
-    print_report(closing)
-    if report is not None:
-        jsonl.write_file(report, orjson.dumps(closing, option=orjson.OPT_INDENT_2) + b"\n")
-    if status == 130:
-        rest = "run the same command again to go on" if recovery else "give --recovery DIR to go on where a run stopped"
-        console.print(f"Interrupted; what was done is kept ({rest}).")
-    elif not closing["ended"] and recovery is None:
-        console.print("Stopped without --recovery DIR: the same command begins anew.")
-    if closing["does_not_add_up"]:
-        raise typer.Exit(1)
-    raise typer.Exit(status)
+    close_command(closing, status, report, recovery, print_report)

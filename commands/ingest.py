@@ -17,8 +17,8 @@ from rich.table import Table
 
 from commands import ingest_slack
 from commands.common import BadCommand, connection_of, is_kafka, kinds_of, now_us, with_settings
+from commands.parts import Stop, peak_memory_mb
 from commands.places import check_apart, not_read, origin_of, topic_of
-from commands.running import Stop, peak_memory_mb
 from config.settings import Settings
 from connectors import jsonl, kafka, slack_export
 from connectors.console import Watched, console

@@ -19,7 +19,7 @@ from commands.common import BadCommand, connection_of
 from commands.ingest_slack_lines import LiveLine
 from commands.ingest_slack_live import WAIT, Live
 from commands.ingest_slack_records import Who, remembered
-from commands.running import Stop, peak_memory_mb
+from commands.parts import Stop, peak_memory_mb
 from config.settings import Settings
 from connectors import kafka, metrics
 from connectors.console import console

@@ -22,7 +22,7 @@ from commands.ingest_slack_channels import Channels, channel_of, check_not_gone
 from commands.ingest_slack_gaps import Coverage, Gap, Held
 from commands.ingest_slack_lines import Lines, LiveLine
 from commands.ingest_slack_records import REMEMBERED, Memory, Who, filled_record, now_us, record_of, user_of
-from commands.running import Stop
+from commands.parts import Stop
 from config.settings import Slack
 from connectors import kafka
 from connectors.console import console

@@ -21,8 +21,8 @@ from bytewax.outputs import Sink
 from bytewax.testing import run_main
 
 from commands.common import BadCommand, connection_of, is_kafka, now_us
+from commands.parts import Stop, asked_by, program_version, pulse_of
 from commands.places import Destination, Files, Origin, Topics, records_in
-from commands.running import Stop, asked_by, program_version, pulse_of
 from config.settings import Settings
 from connectors import jsonl, kafka, metrics
 from connectors.console import Watched, console, quiet_engine

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from commands.common import BadCommand, duration_of, kinds_of, time_of, with_settings
+from commands.parts import close_command
 from commands.places import check_apart
 from commands.scoring import ScoreJob, outputs_of, run_score, work_on_part
 from config.settings import Settings
@@ -81,17 +81,7 @@ def score(
         work_on_part(job, part, share.split(","))
         return
     closing, status = run_score(job, sys.argv[1:])
-    print_scores(closing)
-    if report is not None:
-        jsonl.write_file(report, orjson.dumps(closing, option=orjson.OPT_INDENT_2) + b"\n")
-    if status == 130:
-        rest = "run the same command again to go on" if recovery else "give --recovery DIR to go on where a run stopped"
-        console.print(f"Interrupted; what was done is kept ({rest}).")
-    elif not closing["ended"] and recovery is None:
-        console.print("Stopped without --recovery DIR: the same command begins anew.")
-    if closing["does_not_add_up"]:
-        raise typer.Exit(1)
-    raise typer.Exit(status)
+    close_command(closing, status, report, recovery, print_scores)
 
 
 MEANING = {

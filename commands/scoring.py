@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass
-from datetime import timedelta
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,32 +18,30 @@ import orjson
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import Source
 from bytewax.outputs import Sink
-from bytewax.testing import run_main
 
 from commands.common import BadCommand, connection_of, is_kafka, now_us
-from commands.places import Origin, check_apart, not_read, origin_of, source_of, topic_of
-from commands.running import (
-    Stop,
-    asked_by,
+from commands.parts import (
+    Part,
+    Told,
     begin_part,
-    collect_rarely,
-    newest_of,
-    peak_memory_mb,
-    program_version,
-    pulse_of,
-    run_in_parts,
-    shares_among,
+    check_source,
+    finished,
+    open_memory,
+    run_processes,
+    shard_figures,
+    status_of,
     tell_of_part,
 )
+from commands.places import Origin, check_apart, not_read, origin_of, source_of, topic_of
 from config.settings import Settings
 from connectors import jsonl, kafka, metrics, slack_export
-from connectors.console import Watched, console, quiet_engine
-from connectors.recovery import RecoveryFolder, open_recovery
+from connectors.console import console
+from connectors.recovery import RecoveryFolder
 from connectors.tokenizer import load_encoding
 from conversations.account import Account, sum_of
 from conversations.channel import FOREVER
 from conversations.outcomes import Said
-from conversations.shard import SHARDS, ChannelMoved, OtherState, Shard
+from conversations.shard import SHARDS, OtherState, Shard
 from dataflows.examples import Chunk, Following
 from dataflows.labeling import Gated
 from dataflows.scoring import (
@@ -55,6 +51,7 @@ from dataflows.scoring import (
     CannotScore,
     Elsewhere,
     InPlace,
+    ScorePoints,
     Scoring,
     account_as_json,
     check,
@@ -456,26 +453,12 @@ def starts_at(job: ScoreJob, origin: Origin, started_at: int) -> int:
 def check_job(job: ScoreJob, origin: Origin) -> None:
     """What can't be, before anything is begun."""
     rules, address = job.settings.rules, origin.address
-    if address is not None and address.follow and rules.horizon is None:
-        raise BadCommand("--horizon unlimited is for bounded input: what is followed has no end at which all could settle")
-    if address is not None and address.follow and job.until is not None:
-        raise BadCommand("--until is for bounded input: what is followed has no end")
-    if address is not None and address.until is not None and job.until not in (None, address.until):
-        raise BadCommand(f"--until and to in {job.source} say the same thing differently: give one")
-    if address is not None and address.since is not None and job.since not in (None, address.since):
-        raise BadCommand(f"--since and from in {job.source} say the same thing differently: give one")
-    if job.settings.run.idle_clock == "wall" and not origin.is_followed:
-        raise BadCommand("--idle-clock wall is for a followed topic: kafka://host:port/topic?follow=true")
+    files = job.to.files()
+    check_source(job.source, origin, job.settings, until=job.until, since=job.since, recovery=job.recovery, writes_files=bool(files))
     if not rules.candidates:
         raise BadCommand("--no-candidates: a model is asked about candidates: leave it out")
-    files = job.to.files()
     if job.recovery is not None and (job.to.predictions is None or any(path.exists() and not path.is_file() for path in files.values())):
         raise BadCommand("--recovery needs a file or a topic as --to: what was printed can't be cut back to a snapshot")
-    if origin.is_followed and job.recovery is not None and job.settings.run.workers > 1 and files:
-        raise BadCommand(
-            f"--to {job.to}: several --workers with --recovery make one file at the end of their input, and what is followed has none:"
-            " name topics, or use one worker"
-        )
     check_apart(job.source, files.values())
     taken: dict[tuple[str, str], str] = {} if address is None else {(address.bootstrap, address.topic): "SOURCE"}
     for name, each in job.to.topics().items():
@@ -505,157 +488,88 @@ def run_score(
     `alerts`: who tells people, if anybody does; `model`: in the place of the one in the job's folder.
     """
     began = time.monotonic()
-    parts = job.settings.run.workers
     origin = origin_of(job.source, job.include)
     check_job(job, origin)
-    model = model or WatchedModel(job.model, job.settings)
+    used = model or WatchedModel(job.model, job.settings)
     left_out, told = not_read(origin.export) if origin.export is not None else ({}, [])
     for each in told:
         console.print(each)
     memory = remember(job, origin) if job.recovery is not None else None
-    if memory is not None and memory.spoilt is not None:
-        raise ChannelMoved(memory.spoilt)
-    if memory is not None and memory.ended is not None:
-        console.print(f"This run has ended already, and nothing was done: delete {memory.path} to run it again.")
-        return memory.ended, 0
-    with Watched("score", shown=job.settings.run.progress) as watched:
-        if parts == 1:
-            done = [run_part(job, origin, model, 0, 1, memory, lambda records, share: watched.update(0, 1, records, share), [], alerts)]
-        else:
-            shares = shares_among(origin, parts) if memory is None else [tuple(share) for share in memory.note["shares"]]
-            model.close()  # each process opens its own
-            done = run_in_parts(command, shares, watched, memory)
-    ended = all(each["ended"] for each in done)
-    if parts > 1 and (ended or memory is None):
-        job.to.join(parts)
-    if ended or memory is None:
-        job.to.tidy()
-    report = report_of(job, model.name, done, time.monotonic() - began) | {"left_out": left_out, "ended": ended}
+    if (before := finished(memory)) is not None:
+        return before, 0
+    if job.settings.run.workers > 1:
+        used.close()  # each process opens its own
+    done, ended = run_processes(
+        "score", job, origin, memory, lambda told: run_part(job, origin, used, 0, 1, memory, told, [], alerts), command
+    )
+    report = report_of(job, used.name, done, time.monotonic() - began) | {"left_out": left_out, "ended": ended}
     if ended and memory is not None:
         memory.end(report)
-    interrupted = next((each["signal"] for each in done if each["signal"]), 0)
-    stopped_early = interrupted in (signal.SIGINT, signal.SIGTERM) and not origin.is_followed
-    return report, 130 if stopped_early else 0
+    return report, status_of(done, origin)
 
 
 def run_part(
     job: ScoreJob,
     origin: Origin,
     model: RunsModel,
-    part: int,
+    number: int,
     parts: int,
     memory: RecoveryFolder | None,
-    told: Callable[[int, float], None],
+    told: Told,
     shards: list[Shard],
     alerts: Callable[[Scoring], Sink[Any]] | None = None,
     share: Sequence[str] = SHARDS,
 ) -> dict[str, Any]:
     """One process's `share` of a run, to its end or until it is stopped."""
-    collect_rarely()
-    stop, settings, rules = Stop(), job.settings, job.settings.rules
-    pulse = pulse_of(settings)
-    is_stopping = asked_by(pulse, stop)
-    started_at = memory.note["started_at"] if memory is not None else now_us()
+    settings, rules = job.settings, job.settings.rules
+    part = Part(settings, number, parts, memory, told, shards)
     until = job.until if origin.address is None or origin.address.until is None else origin.address.until
     following = Following(
         rules,
         load_encoding(rules.encoding),
-        started_at,
+        part.started_at,
         since=FOREVER,  # examples are another flow's to write
         until=until,
         shards=share,
         recoverable=memory is not None,
-        telling_since=starts_at(job, origin, started_at),
-        is_stopping=is_stopping,
+        telling_since=starts_at(job, origin, part.started_at),
+        is_stopping=part.is_stopping,
         shards_here=shards,
     )
-    scoring = scoring_of(job, origin, model, is_stopping=is_stopping, with_alerts=alerts is not None)
-    lags: dict[int, int] = {}
-    records, ended = 0, False
-
-    def read(count: int, done: float) -> None:
-        nonlocal records
-        records += count
-        told(records, done)
-
-    def end() -> None:
-        nonlocal ended
-        ended = True
-        pulse.end()
-
-    def heard(ahead: Mapping[int, int]) -> None:
-        pulse.heard()
-        lags.update(ahead)
-
+    scoring = scoring_of(job, origin, model, is_stopping=part.is_stopping, with_alerts=alerts is not None)
     source = source_of(
         origin,
         following,
         settings,
-        ended=end,
-        progress=read,
-        partitions=lambda partition: partition % parts == part,
-        on_lag=heard,
+        ended=part.end,
+        progress=part.read,
+        partitions=part.owns,
+        on_lag=part.heard,
         group=settings.kafka.group and f"{settings.kafka.group}-score" if memory is not None else None,
     )
-    fresh = memory is None or not memory.has_store(part)
-    sinks = sinks_of(job, part, parts, fresh=fresh, on_closed=lambda: setattr(stop, "signal", signal.SIGPIPE))
-    accounts: list[Account] = []
-    flow = flow_of(source, following, scoring, sinks, accounts.append, alerts(scoring) if alerts is not None else None)
-    log.info(
-        "started", extra={"part": part, "parts": parts, "source": job.source, "to": str(job.to), "resumed": not fresh, "model": model.name}
-    )
-    with ExitStack() as stack:
-        stack.enter_context(memory.told() if memory is not None else nullcontext())
-        stack.enter_context(stop.listening())
-        stack.enter_context(model.watched(settings.scoring.watch / 1e6))
-        if settings.run.metrics_port:
-            figures = figures_of(job, origin, scoring, shards, lags)
-            stack.enter_context(metrics.serve(settings.run.metrics_port + part, settings.run.metrics_host, figures, pulse))
-        stack.enter_context(quiet_engine())
-        run_main(  # type: ignore[no-untyped-call]
-            flow,
-            epoch_interval=timedelta(microseconds=settings.run.snapshot_every),
-            recovery_config=memory.store(part) if memory is not None else None,
-        )
-    log.info("ended" if ended and not stop() else "stopped", extra={"part": part, "records": records, "signal": stop.signal})
-    return {
-        "ended": ended and not stop(),
-        "signal": stop.signal,
-        "records": records,
-        "counts": sum_of(accounts).counts,
-        "figures": {name: {**each.counts, **each.figures()} for step in scoring.steps_here for name, each in step.lately.items()},
-        "peak_memory_mb": peak_memory_mb(),
-    }
+    sinks = sinks_of(job, number, parts, fresh=part.is_fresh, on_closed=part.lose_reader)
+    flow = flow_of(source, following, scoring, sinks, part.accounts.append, alerts(scoring) if alerts is not None else None)
+    figures = metrics.ScoreFigures(**shard_figures(shards, part.lags, origin, rules.spec), scores=lambda: scores_of(scoring.steps_here[:1]))
+    part.run(flow, job, figures, model.watched(settings.scoring.watch / 1e6), model=model.name)
+    lately = {name: {**each.counts, **each.figures()} for step in scoring.steps_here for name, each in step.lately.items()}
+    return part.report() | {"figures": lately}
 
 
-def figures_of(job: ScoreJob, origin: Origin, scoring: Scoring, shards: list[Shard], lags: Mapping[int, int]) -> metrics.ScoreFigures:
-    """What a monitor is told of one process of the run."""
-    steps = scoring.steps_here
-
-    def scores() -> metrics.Scores:
-        step = steps[0] if steps else None
-        if step is None:
-            return metrics.Scores()
-        return metrics.Scores(
-            counts=step.counts_here(),
-            predicted=dict(step.predicted_by),
-            outcomes=dict(step.outcomes_by),
-            waiting=step.waiting_here(),
-            buckets=BUCKETS,
-            waits=list(step.waits),
-            waited=step.waited,
-            totals={name: dict(each.counts) for name, each in list(step.lately.items())},
-            lately={name: each.figures() for name, each in list(step.lately.items())},
-        )
-
-    return metrics.ScoreFigures(
-        counts=lambda: sum_of(Account(shard.counts_here()) for shard in list(shards)).counts,
-        lags=lambda: dict(lags),
-        state=lambda: sum_of(Account(shard.size()) for shard in list(shards)).counts,
-        newest=lambda: newest_of(list(shards)),
-        topic=origin.address.topic if origin.address is not None else "",
-        build={"version": program_version(), "spec": job.settings.rules.spec},
-        scores=scores,
+def scores_of(steps: Sequence[ScorePoints]) -> metrics.Scores:
+    """What a monitor is told of the scoring step, once it is there."""
+    if not steps:
+        return metrics.Scores()
+    step = steps[0]
+    return metrics.Scores(
+        counts=step.counts_here(),
+        predicted=dict(step.predicted_by),
+        outcomes=dict(step.outcomes_by),
+        waiting=step.waiting_here(),
+        buckets=BUCKETS,
+        waits=list(step.waits),
+        waited=step.waited,
+        totals={name: dict(each.counts) for name, each in list(step.lately.items())},
+        lately={name: each.figures() for name, each in list(step.lately.items())},
     )
 
 
@@ -676,32 +590,18 @@ def remember(job: ScoreJob, origin: Origin, *, shared: bool = False) -> Recovery
     assert job.recovery is not None
     run = {
         "command": "score",
-        **asdict(job.settings.rules),
-        "spec": job.settings.rules.spec,
-        "source": origin.identity,
         "to": str(job.to),
         "outcomes": None if job.to.outcomes is None else told_of(job.to.outcomes),
         "include": list(job.include),
         "since": job.since,
         "until": job.until,
-        "workers": job.settings.run.workers,
     }
-    first: dict[str, Any] = {"started_at": now_us()}
-    if not shared:
-        first["shares"] = shares_among(origin, job.settings.run.workers)
-    if origin.address is not None:
-        connection = connection_of(job.settings, origin.address.bootstrap)
-        first["topic"] = asdict(kafka.describe_topic(connection, origin.address.topic))
-    topics = job.to.topics()
-    first["to_topics"] = {
-        name: asdict(kafka.describe_topic(connection_of(job.settings, each.bootstrap), each.topic)) for name, each in topics.items()
-    }
-    memory = open_recovery(job.recovery, run, first, shared=shared)
-    if origin.address is not None:
-        kafka.check_same(kafka.Topic(**memory.note["topic"]), kafka.Topic(**first["topic"]), connection)
-    for name, topic in first["to_topics"].items():
-        kafka.check_kept(kafka.Topic(**memory.note["to_topics"][name]), kafka.Topic(**topic))
-    return memory
+
+    def to_topics() -> dict[str, kafka.Topic]:
+        topics = job.to.topics()
+        return {name: kafka.describe_topic(connection_of(job.settings, each.bootstrap), each.topic) for name, each in topics.items()}
+
+    return open_memory(job.recovery, job.settings, origin, run, to_topics, shared=shared)
 
 
 def report_of(job: ScoreJob, model: str, done: list[dict[str, Any]], seconds: float) -> dict[str, Any]:

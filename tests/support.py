@@ -16,7 +16,7 @@ from typing import Any
 
 from bytewax.testing import TestingSink, TestingSource, run_main
 
-from commands import running
+from commands import parts, running
 from connectors.tokenizer import load_encoding
 from conversations.account import Account, sum_of
 from conversations.events import Reject, micros, parse
@@ -161,7 +161,7 @@ def read_into(shard: Shard, records: Iterable[bytes], partition: str = "all") ->
 
 def program(*arguments: object) -> list[str]:
     """The command that runs the program with these arguments."""
-    return [sys.executable, str(running.PROGRAM), *map(str, arguments)]
+    return [sys.executable, str(parts.PROGRAM), *map(str, arguments)]
 
 
 def beep(*arguments: object) -> subprocess.CompletedProcess[str]:

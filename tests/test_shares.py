@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from commands.parts import shares_among
 from commands.places import destination_of, origin_of
-from commands.running import Job, remember, run_job, shares_among
+from commands.running import Job, remember, run_job
 from config.settings import read_settings
 from connectors.recovery import BadRecovery
 from conversations.shard import SHARDS, shard_of, shares_of
