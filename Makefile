@@ -7,7 +7,7 @@ READY := .venv/.ready
 LOCKED := .venv/.locked
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: demo test check lint format mutations proof bench readme lock clean
+.PHONY: demo test check lint format mutations proof bench readme lock wheel clean
 
 demo: $(READY) ## all of it, on a workspace that it makes up
 	@$(BIN)/beepgpt demo
@@ -49,6 +49,9 @@ lock: ## newer versions: make lock ARGS=--upgrade
 	$(LOCK) $(ARGS) --output-file requirements.lock
 	$(LOCK) $(ARGS) --group dev --constraint requirements.lock --output-file requirements-dev.lock
 	$(LOCK) $(ARGS) --extra labeling --extra slack --extra training --constraint requirements-dev.lock --output-file requirements-image.lock
+
+wheel: $(READY) ## the compiled build (setup.py) in dist/: a message takes half the time
+	BEEPGPT_COMPILE=1 $(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 clean: ## also forgets .venv
 	rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from itertools import takewhile
+from typing import Any
+
+from mypy_extensions import mypyc_attr
 
 from conversations.account import Account
 from conversations.events import DELETE, EDIT, POST, Event, ts_text
@@ -64,6 +67,7 @@ class Made:
         """Points as they are made, and what became of them: only where somebody asks, since it takes its time."""
 
 
+@mypyc_attr(serializable=True)
 class Conversation:
     """A thread, a session, or a whole channel."""
 
@@ -115,6 +119,7 @@ class Conversation:
         self.last_act[user] = t
 
 
+@mypyc_attr(serializable=True)
 class Kept:
     """A message that can still be edited, deleted or reacted to: it stands in a window, or an open point has it as its newest."""
 
@@ -129,6 +134,7 @@ class Kept:
         """For the set targets: its own point."""
 
 
+@mypyc_attr(serializable=True)
 class Open:
     """A point that waits for its answer in one conversation."""
 
@@ -162,6 +168,7 @@ class Open:
         self.retracted_ts: int | None = None
 
 
+@mypyc_attr(serializable=True)
 class Remembered:
     """An example that was written not long ago, in case a message of its window is deleted."""
 
@@ -174,6 +181,7 @@ class Remembered:
         self.is_retracted = is_retracted
 
 
+@mypyc_attr(serializable=True)
 class Channel:
     """One channel: events in, examples out."""
 
@@ -211,13 +219,18 @@ class Channel:
         self._since_sweep = 0
         self._last_sweep = 0
 
-    def __getstate__(self) -> tuple[object, ...]:
+    def __getstate__(self) -> tuple[Any, ...]:
         """Everything but the rules and the encoding, which belong to the run."""
-        return tuple(getattr(self, name) for name in self.__slots__ if name not in ("rules", "encoding"))
+        return (
+            self._last_sweep, self._since_sweep, self.conversations, self.id, self.kept, self.last_root,
+            self.opens, self.people, self.remembered, self.roots, self.session,
+        )  # fmt: skip
 
-    def __setstate__(self, state: tuple[object, ...]) -> None:
-        for name, value in zip([name for name in self.__slots__ if name not in ("rules", "encoding")], state, strict=True):
-            setattr(self, name, value)
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        (
+            self._last_sweep, self._since_sweep, self.conversations, self.id, self.kept, self.last_root,
+            self.opens, self.people, self.remembered, self.roots, self.session,
+        ) = state  # fmt: skip
 
     # Time
 

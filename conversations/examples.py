@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import Any
 
 import orjson
+from mypy_extensions import mypyc_attr
 
 from conversations.cleaning import clean
 from conversations.events import ts_text
@@ -15,6 +16,7 @@ from conversations.rules import Rules
 from conversations.tokens import Encoding, Prompt, build_prompt, is_shown, unit_tokens
 
 
+@mypyc_attr(serializable=True)
 class Message:
     """A message as known at some time; an edit makes another one. Never changed, but for its token count, found when first asked for."""
 
@@ -37,6 +39,7 @@ def mark_of(text: str | None) -> str | bytes | None:
     return text if text is None or len(text) <= 40 else sha256(text.encode()).digest()
 
 
+@mypyc_attr(serializable=True)
 class Point:
     """A moment at which a window changed: the window as known then, and the facts about who might answer."""
 

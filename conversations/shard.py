@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterable, Mapping
 from heapq import heappop, heappush
+from pathlib import Path
 from typing import Any
 from zlib import crc32
 
@@ -16,8 +17,10 @@ from conversations.points import Deleted, Ended, Telling, Told
 from conversations.rules import Rules
 from conversations.tokens import Encoding
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 """Raised when pickled state of an older version can't be read any more."""
+BUILD = "plain" if Path(__file__).suffix == ".py" else "compiled"
+"""Pickled state of one build can't be read by the other."""
 
 SHARDS = tuple(f"shard-{number:02d}" for number in range(32))
 """Names are the engine's keys, and permanent: recovery state is filed under them."""
@@ -265,6 +268,7 @@ class Shard:
         self._dirty.clear()
         return {
             "version": STATE_VERSION,
+            "build": BUILD,
             "spec": self.rules.spec,
             "channels": dict(self._encoded),
             "counts": dict(self.account.counts),
@@ -283,6 +287,11 @@ class Shard:
                 f"the recovery store was written by state version {state['version']}, spec {state['spec']}; "
                 f"this is state version {STATE_VERSION}, spec {self.rules.spec}. "
                 "Use the settings it was written with, or delete it and run again from the start."
+            )
+        if (build := state.get("build", "plain")) != BUILD:
+            raise OtherState(
+                f"the recovery store was written by the {build} build, and this is the {BUILD} one: their states differ. "
+                "Use the build it was written with, or delete it and run again from the start."
             )
         self.account.counts.update(state["counts"])
         self.resumed = dict(state["counts"])

@@ -32,6 +32,7 @@ COPIED = (
     "tests",
     "benchmarks",
     "pyproject.toml",
+    "setup.py",
     "Makefile",
     "README.md",
 )

@@ -1,0 +1,19 @@
+"""The compiled build: with BEEPGPT_COMPILE=1, conversations/ becomes C (mypyc). All else stands in pyproject.toml.
+
+What is done for every message is there, and takes half the time; the bytes are the same, which tests/test_compiled.py holds. It needs
+mypy and a C compiler. In place, a module that was compiled hides its source: so do it in a copy, or make a wheel (`make wheel`).
+"""
+
+import os
+from pathlib import Path
+
+from setuptools import setup
+
+PLAIN = {"__init__", "audit", "audit_foreign"}
+"""The audit is a second reading of the same rules, and is run once: it stays as it is read."""
+extensions = []
+if os.environ.get("BEEPGPT_COMPILE") == "1":
+    from mypyc.build import mypycify
+
+    extensions = mypycify(sorted(str(path) for path in Path("conversations").glob("*.py") if path.stem not in PLAIN))
+setup(ext_modules=extensions)
