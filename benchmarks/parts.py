@@ -3,15 +3,21 @@
 A stopwatch is put around each part's own function, and its price, measured beforehand, taken off. `the rest` is what the whole takes
 without stopwatches, less the parts: conversations, windows, points, the account. Rounds with and without take turns. The targets are
 told for a machine on which `orjson.loads` of a record takes 1.5 microseconds, so `normalised` is times 1.5 over what it takes here.
+
+The same loop with the compiled build (setup.py), in a process of its own and without stopwatches, which find no place there.
 """
 
 from __future__ import annotations
 
 import gc
+import json
+import os
+import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -30,6 +36,7 @@ from conversations.channel import FOREVER  # noqa: E402
 from conversations.order import Order  # noqa: E402
 from conversations.rules import Rules  # noqa: E402
 from conversations.shard import Shard  # noqa: E402
+from tests.mutations import planted  # noqa: E402
 
 PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
     "decode": ((events, "parse"),),
@@ -135,10 +142,46 @@ def loads_us(records: list[bytes]) -> float:
     return (clock() - began) / len(readable) * 1e6
 
 
-def measure(name: str, source: Path, candidates: str, runs: int, most: int) -> dict[str, Any]:
-    """One stream, with or without candidates, over its second half: by then there are people to be candidates."""
+def records_of(source: Path, most: int) -> list[bytes]:
+    """The first records of a stream."""
     with source.open("rb") as lines:
-        records = [line.strip() for line in islice(lines, most)]
+        return [line.strip() for line in islice(lines, most)]
+
+
+def whole_loops(source: Path, candidates: str, runs: int, most: int) -> dict[str, list[float]]:
+    """Seconds of each round without stopwatches, and what `orjson.loads` took beside it."""
+    records = records_of(source, most)
+    warm = len(records) // 2
+    rules = Rules(candidates=candidates == "with")
+    rounds = [(loads_us(records[warm:]), one_round(records, warm, rules, timed=False)["seconds"]) for _ in range(runs)]
+    return {"loads_us": [loads for loads, _ in rounds], "seconds": [seconds for _, seconds in rounds]}
+
+
+def build_in(tree: Path) -> Path:
+    """Compiles a copy of the code in place. Raises CalledProcessError."""
+    build = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
+    subprocess.run(build, cwd=tree, env={**os.environ, "BEEPGPT_COMPILE": "1"}, check=True, stdout=subprocess.DEVNULL)
+    return tree
+
+
+def compiled(tree: Path, source: Path, candidates: str, runs: int, most: int, here: int, per_point: float) -> dict[str, Any]:
+    """The same stream by the compiled build."""
+    ask = f"import sys, json; from benchmarks import parts; from pathlib import Path; parts.set_up(); print(json.dumps(parts.whole_loops(Path({str(source)!r}), {candidates!r}, {runs}, {most})))"  # noqa: E501
+    env = {**os.environ, "PYTHONPATH": str(tree)}
+    told = subprocess.run([sys.executable, "-c", ask], cwd=tree, env=env, check=True, capture_output=True, text=True).stdout
+    found: dict[str, list[float]] = json.loads(told)
+    us = [seconds / here * 1e6 for seconds in found["seconds"]]
+    normal = common.LOADS_US / median(found["loads_us"])
+    return {
+        "us_per_record": common.spread(us, 1),
+        "us_per_point": common.spread([each * per_point for each in us], 1),
+        "normalised": {"us_per_record": round(median(us) * normal, 1), "us_per_point": round(median(us) * normal * per_point, 1)},
+    }
+
+
+def measure(name: str, source: Path, candidates: str, runs: int, most: int, tree: Path | None) -> dict[str, Any]:
+    """One stream, with or without candidates, over its second half: by then there are people to be candidates."""
+    records = records_of(source, most)
     warm = len(records) // 2
     here = len(records) - warm
     rules = Rules(candidates=candidates == "with")
@@ -168,6 +211,7 @@ def measure(name: str, source: Path, candidates: str, runs: int, most: int) -> d
         "sum_of_parts_us": round(watched, 1),
         "parts_us_per_record": {part: round(us, 2) for part, us in parts.items()},
         "parts_us_per_point": {part: round(us * per_point, 2) for part, us in parts.items()},
+        "compiled": None if tree is None else compiled(tree, source, candidates, runs, most, here, per_point),
     }
 
 
@@ -175,26 +219,41 @@ def main() -> None:
     """Measures, prints, and writes benchmarks/results/parts.json."""
     given = common.options(main.__doc__ or "")
     most = 10_000 if given.quick else 120_000
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 1_000)
+    set_up()
     streams = {
         "5,000 channels": common.made_file(15_000 if given.quick else 300_000, channels=250 if given.quick else 5_000, days=90),
         "4 channels": common.made_file(15_000 if given.quick else 120_000, channels=4, days=180),  # where all 40 candidates are there
     }
     rows = []
-    for name, source in streams.items():
-        for candidates, (what, wanted) in WANTED.items():
-            row = measure(name, source, candidates, 1 if given.quick else given.runs, most)
-            rows.append(row)
-            parts = ", ".join(f"{part} {us:.1f}" for part, us in row["parts_us_per_record"].items())
-            print(
-                f"{name}, {candidates} candidates ({row['candidates_per_example']:.0f} an example): {row['us_per_record']['median']:.1f} us"
-                f" a record, {row['us_per_point']['median']:.1f} a point, orjson.loads {row['loads_us']['median']:.2f}; normalised"
-                f" {row['normalised'][what]:.1f} (wanted: {wanted:.0f}). By part, a record: {parts}; together {row['sum_of_parts_us']:.1f}",
-                flush=True,
-            )
+    has_compiler = shutil.which(os.environ.get("CC", "cc")) is not None
+    with planted(None) if has_compiler else nullcontext() as copy:
+        tree = None if copy is None else build_in(copy)
+        for name, source in streams.items():
+            for candidates, (what, wanted) in WANTED.items():
+                row = measure(name, source, candidates, 1 if given.quick else given.runs, most, tree)
+                rows.append(row)
+                tell(row, what, wanted)
     if not given.quick:
         common.write_results("parts", given.runs, {"rows": rows})
+
+
+def set_up() -> None:
+    """As the program has it: nothing of ours makes cycles."""
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 1_000)
+
+
+def tell(row: dict[str, Any], what: str, wanted: float) -> None:
+    """A row, for whoever waits."""
+    parts = ", ".join(f"{part} {us:.1f}" for part, us in row["parts_us_per_record"].items())
+    with_c = f", compiled {row['compiled']['normalised'][what]:.1f}" if row["compiled"] else ""
+    print(
+        f"{row['stream']}, {row['candidates']} candidates ({row['candidates_per_example']:.0f} an example): "
+        f"{row['us_per_record']['median']:.1f} us a record, {row['us_per_point']['median']:.1f} a point, orjson.loads"
+        f" {row['loads_us']['median']:.2f}; normalised {row['normalised'][what]:.1f}{with_c} (wanted: {wanted:.0f})."
+        f" By part, a record: {parts}; together {row['sum_of_parts_us']:.1f}",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@
 | `local` | 500 points a second, 40 candidates each, by the local model in the flow's process |
 | `served` | 200 points a second by a model server that takes 300 ms for an answer |
 
-40 channels talk in threads: each reply is a point, and answers the one before it. A prediction's time goes from the release of its point (the header `released_at`) to its
-arrival here, a consumer of its own; the last seconds' points, which the closing heartbeats release all at once, are counted but not timed. Linux only: memory is read from /proc. `KAFKA_BOOTSTRAP_SERVERS` names a broker to use; without it one is started.
-"""  # noqa: E501
+40 channels talk in threads: each reply is a point, and answers the one before it. A prediction's time goes from the release of its point
+(the header `released_at`) to its arrival here, a consumer of its own. Talk begins before what counts, and goes on for some seconds after
+it. Linux only: memory is read from /proc. `KAFKA_BOOTSTRAP_SERVERS` names a broker to use; without it one is started.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +30,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # Run as a script, it finds ours beside it, installed or not; and not the benchmarks that are called like our packages.
 sys.path[:] = [str(ROOT), *(each for each in sys.path if each not in (str(ROOT), str(Path(__file__).parent)))]
 
+import orjson  # noqa: E402
+
 from benchmarks import common, training  # noqa: E402
 from benchmarks.kafka_speed import Bench, percentile, say  # noqa: E402
 from commands.topics import A_QUARTER, FOR_EVER  # noqa: E402
@@ -47,10 +50,12 @@ THREADS = 25
 """In which each channel talks: so many points are open at a time."""
 TICK = 0.02
 """Seconds between two writes."""
-LEAD_SECONDS = 10
-"""Of talk before it counts: the lateness, and a model that is asked for the first time."""
+LEAD_SECONDS = {"local": 660, "served": 60}
+"""Of talk before it counts. Copies are remembered for ten minutes and the lateness: until then memory can't be flat."""
+TAIL_SECONDS = 8
+"""Of talk after it, so that the last points are released as they would be, one after the other."""
 SETTLE = 15.0
-"""Seconds after the last event within which the last prediction has to come."""
+"""Seconds after that within which the last prediction has to come."""
 TARGETS = {"local": (500, 0.250), "served": (200, 1.0)}
 """Points a second, and seconds for 99 of 100 predictions."""
 LOCAL_PORT, SERVED_PORT = 19464, 19465
@@ -66,7 +71,8 @@ class Talk:
     """Channels that talk in threads, at a pace."""
 
     roots: dict[str, list[int]] = field(default_factory=dict)
-    said: int = 0
+    said: list[int] = field(default_factory=list)
+    """When, microseconds."""
 
     def begin(self) -> list[Message]:
         """The threads and everybody's first word, as of an hour ago."""
@@ -83,11 +89,12 @@ class Talk:
 
     def reply(self) -> Message:
         """The next word: a point."""
-        number, self.said = self.said, self.said + 1
+        number, now = len(self.said), now_us()
+        self.said.append(now)
         channel = f"C{number % CHANNELS:03d}"
         turn = number // CHANNELS
         thread = self.roots[channel][turn % THREADS]
-        return post(channel, now_us(), f"U{(turn * 7) % PEOPLE:03d}", f"The gateway was slow again, try {turn} once more.", thread)
+        return post(channel, now, f"U{(turn * 7) % PEOPLE:03d}", f"The gateway was slow again, try {turn} once more.", thread)
 
 
 def post(channel: str, ts: int, user: str, text: str, thread: int | None = None) -> Message:
@@ -110,8 +117,8 @@ class Arrivals:
     """Predictions as they arrive, and how late each was."""
 
     def __init__(self, connection: kafka.Connection, topic: str) -> None:
-        self.times: list[tuple[float, float]] = []
-        """When, and how many seconds after its release."""
+        self.times: list[tuple[int, float]] = []
+        """`prompt_ts`, microseconds, and how many seconds after its release."""
         self._over = threading.Event()
         self._source = kafka.KafkaSource(connection, topic, follow=True, stopping=self._over.is_set)
         self._thread = threading.Thread(target=self._read, daemon=True)
@@ -127,10 +134,15 @@ class Arrivals:
                     for record in records:
                         headers = dict(record.headers)
                         if headers["kind"] == b"prediction":
-                            self.times.append((now, now - micros(headers["released_at"].decode()) / 1e6))
+                            late = now - micros(headers["released_at"].decode()) / 1e6
+                            self.times.append((micros(orjson.loads(record.value or b"")["prompt_ts"]), late))
                             came += 1
             if not came:
                 time.sleep(0.002)
+
+    def waits(self, first: int, last: int) -> list[float]:
+        """Milliseconds, of the points from one time to another: microseconds."""
+        return [1000 * late for at, late in list(self.times) if first <= at < last]
 
     def close(self) -> None:
         """Stops looking."""
@@ -146,10 +158,13 @@ def measure(
     topics: tuple[str, str, str],
     seconds: int,
     more: Mapping[str, str] | None = None,
+    *,
+    quick: bool,
 ) -> dict[str, Any]:
     """A flow that follows, while the channels talk."""
     events, predictions, _ = topics
     rate, target = TARGETS[name]
+    lead = 5 if quick else LEAD_SECONDS[name]
     talk = Talk()
     with Writer(bench.connection, events) as writer:
         writer.send(talk.begin())
@@ -163,42 +178,37 @@ def measure(
         began = time.time()
         due = 0.0
         with Writer(bench.connection, events) as writer:
-            while (now := time.time() - began) < LEAD_SECONDS + seconds:
+            while (now := time.time() - began) < lead + seconds + TAIL_SECONDS:
                 count = int((now - due) * rate)
                 if count:
                     writer.send(talk.reply() for _ in range(count))
                     writer.flush()
                     due += count / rate
-                if len(memory) < now:
+                if len(memory) < now - lead < seconds:
                     memory.append(resident_mb(process.pid))
                 time.sleep(TICK)
-            last = now_us()
-            ended = time.time()
-            beats = [
-                Message(None, b'{"type":"heartbeat","at":"%s"}' % ts_text(last + 60_000_000).encode(), partition=each) for each in range(12)
-            ]
-            writer.send(beats)
+        first, last = (round((began + lead + each) * 1e6) for each in (0, seconds))
+        said = sum(first <= at < last for at in talk.said)
         until = time.time() + SETTLE
-        while len(arrivals.times) < talk.said and time.time() < until:
+        while len(waits := arrivals.waits(first, last)) < said and time.time() < until:
             time.sleep(0.1)
     finally:
         process.terminate()
-        _, said = process.communicate(timeout=60)
+        _, told = process.communicate(timeout=60)
         arrivals.close()
     if process.returncode:
-        raise common.Failed(said[-2000:].decode(errors="replace"))
-    waits = [1000 * late for at, late in arrivals.times if began + LEAD_SECONDS <= at and at - late <= ended]
+        raise common.Failed(told[-2000:].decode(errors="replace"))
     fifth = max(len(memory) // 5, 1)
     early, late = median(memory[fifth : 2 * fifth] or memory), median(memory[-fifth:])
     figures = {f"p{share}": round(percentile(waits, share), 1) for share in (50, 90, 99)} if waits else {}
     return {
         "points_per_second": rate,
         "seconds": seconds,
-        "said": talk.said,
-        "predicted": len(arrivals.times),
+        "said": said,
+        "predicted": len(waits),
         "milliseconds": figures,
         "target_ms": round(target * 1000),
-        "reached": bool(waits) and figures["p99"] <= target * 1000 and len(arrivals.times) >= talk.said,
+        "reached": bool(waits) and figures["p99"] <= target * 1000 and len(waits) == said,
         "memory_mb": {"early": round(early, 1), "late": round(late, 1)},
         "is_flat": late <= FLAT * early,
     }
@@ -254,7 +264,7 @@ def local(bench: Bench, folder: Path, seconds: int, *, quick: bool) -> dict[str,
     topics = topics_of(bench, "local")
     flags = flags_of(bench, topics, folder, LOCAL_PORT)
     command = [sys.executable, common.PROGRAM, "score", *flags, "--model", trained_on / "models" / "local"]
-    return measure(bench, "local", command, LOCAL_PORT, topics, seconds)
+    return measure(bench, "local", command, LOCAL_PORT, topics, seconds, quick=quick)
 
 
 def served(bench: Bench, folder: Path, seconds: int, *, quick: bool) -> dict[str, Any]:
@@ -266,7 +276,7 @@ def served(bench: Bench, folder: Path, seconds: int, *, quick: bool) -> dict[str
         server.models["mine"] = lambda prompt: {label: 0.5 ** (place + 1) for place, label in enumerate(list(people)[:20])}
         flags = flags_of(bench, topics, folder, SERVED_PORT)
         command = [sys.executable, common.PROGRAM, "score", *flags, "--model", model]
-        return measure(bench, "served", command, SERVED_PORT, topics, seconds, variables(server))
+        return measure(bench, "served", command, SERVED_PORT, topics, seconds, variables(server), quick=quick)
 
 
 PARTS = {"local": local, "served": served}
