@@ -3,23 +3,27 @@ FROM python:3.12.13-slim-trixie AS build
 
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 RUN python -m venv --without-pip /opt/beepgpt
 
 # What we use comes first: it changes less often than we do. Hashes say what is installed: what all commands need,
 # those that ask a model's server among them.
 COPY requirements-image.lock requirements-dev.lock ./
 RUN python -m pip --python /opt/beepgpt/bin/python install --require-hashes --only-binary :all: --requirement requirements-image.lock \
-    && sed -n '/^setuptools==/,/[^\\]$/p' requirements-dev.lock > build.lock \
+    && for each in setuptools mypy mypy-extensions librt ast-serialize pathspec typing-extensions; do \
+        sed -n "/^$each==/,/[^\\\\]$/p" requirements-dev.lock; done > build.lock \
     && python -m pip install --require-hashes --only-binary :all: --requirement build.lock
 
-COPY pyproject.toml README.md LICENSE beepgpt.py ./
+COPY pyproject.toml setup.py README.md LICENSE beepgpt.py ./
 COPY commands/ commands/
 COPY config/ config/
 COPY connectors/ connectors/
 COPY conversations/ conversations/
 COPY dataflows/ dataflows/
 COPY training/ training/
-RUN python -m pip wheel --no-deps --no-index --no-build-isolation --wheel-dir /wheels . \
+# The compiled build (setup.py): mypy looks at what we use, which is installed above.
+RUN BEEPGPT_COMPILE=1 PYTHONPATH="$(echo /opt/beepgpt/lib/python*/site-packages)" \
+    python -m pip wheel --no-deps --no-index --no-build-isolation --wheel-dir /wheels . \
     && python -m pip --python /opt/beepgpt/bin/python install --no-deps --no-index /wheels/*.whl
 
 # The encodings are unpacked here, since the running program can write to its volume only.

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -206,6 +207,18 @@ def test_the_image_has_what_its_services_need():
 
     assert named <= taken and lock.count("--hash=") >= len(taken)
     assert "requirements-image.lock" in (ROOT / "Dockerfile").read_text("utf-8")
+
+
+def test_the_image_is_compiled_with_what_is_locked():
+    """Each tool of the build stands in the lock with its hashes, where the Dockerfile looks for it; mypy's own needs are among them."""
+    lock = (ROOT / "requirements-dev.lock").read_text("utf-8")
+    dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
+    tools = re.findall(r"for each in (.+); do", dockerfile)[0].split()
+    needs = {re.split(r"[\s<>=!;(\[]", each)[0].replace("_", "-") for each in metadata.requires("mypy") or [] if "extra ==" not in each}
+
+    assert "BEEPGPT_COMPILE=1" in dockerfile and {"setuptools", "mypy"} <= set(tools)
+    assert {each for each in needs if each != "tomli"} <= set(tools), needs
+    assert [each for each in tools if not re.search(rf"^{each}==\S+ .*\\\n(    --hash=\S+( \\)?\n)+", lock, re.MULTILINE)] == []
 
 
 def test_slack_on_kubernetes_is_the_compose_files_slack():
