@@ -386,6 +386,23 @@ def readme_table() -> str:
             rows.append(
                 [f"{row['stream']}, {row['candidates']} candidates", f"{speed:,.0f} records/s", f"{share:.2f} of a plain loop's speed"]
             )
+    if of := results("parts"):
+        for row in of["rows"]:
+            if row.get("compiled"):
+                plain, fast = (each["normalised"]["us_per_record"] for each in (row, row["compiled"]))
+                what = f"a record of {row['stream']}, {row['candidates']} candidates, compiled"
+                rows.append([what, f"{fast:.0f} µs", f"plain {plain:.0f}, where `orjson.loads` of it takes 1.5"])
+    if of := results("peers"):
+        speeds: dict[int, dict[str, float]] = {}
+        for row in of["rows"]:
+            if row["events_per_second"]:
+                speeds.setdefault(row["events"], {})[row["peer"]] = row["events_per_second"]
+        for events, by_peer in speeds.items():
+            others = {peer: speed for peer, speed in by_peer.items() if peer not in ("loop", "ours")}
+            if "ours" in by_peer and others:
+                best = max(others, key=lambda peer: others[peer])
+                times = f"{by_peer['ours'] / others[best]:.1f} times the best peer, {best}"
+                rows.append([f"windows of {events:,} messages, in our dataflow's shape", f"{by_peer['ours']:,.0f} events/s", times])
     if of := results("memory"):
         for row in of["rows"]:
             rows.append([f"{row['events']:,} events over {row['days'] / 365:.0f} years", f"{row['peak_mb']:,.0f} MB", "at most"])
@@ -412,6 +429,10 @@ def readme_table() -> str:
             fast, slow = times["settled_p50"]["median"], times["settled_p99"]["median"]
             rate = f"{parts['latency']['events_per_second']} events/s, live"
             rows.append([rate, f"{fast:,.0f} ms (p99 {slow:,.0f})", "from what settles an example to the broker"])
+    if of := results("scoring"):
+        for name, part in of["parts"].items():
+            what = f"{part['points_per_second']} points/s for {part['seconds'] // 60:.0f} minutes, {name} model"
+            rows.append([what, f"{part['milliseconds']['p50']:,.0f} ms (p99 {part['milliseconds']['p99']:,.0f})", "to the prediction"])
     return table(["measured", "", ""], rows)
 
 
