@@ -116,8 +116,8 @@ def parts(of: dict[str, Any]) -> str:
         "Microseconds a record, by part of the work in the plain loop, over the second half of each stream. `the rest` is conversations,"
         " windows, points and the account.\n\n"
         + table(["stream", *names, "whole", "`orjson.loads`"], rows)
-        + "\n\nThe plain build's profile is flat: no function of ours takes over 6 %, and what is left over the parts is the interpreter's own"
-        " work between many small calls. That is what the compiled build (setup.py) takes away, without another line of code."
+        + "\n\nThe plain build's profile is flat: no function of ours takes over 6 %, and what is left over the parts is the interpreter's"
+        " own work between many small calls. That is what the compiled build (setup.py) takes away, without another line of code."
         "\n\nMicroseconds as they would be on a machine where `orjson.loads` of a record takes 1.5:\n\n"
         + table(["stream", "build", "a", "microseconds", "wanted at most", "reached"], reached)
     )
