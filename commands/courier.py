@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from commands.alerting import Ledger, home_of, point_of
+from connectors.alert_metrics import Waits
 from connectors.alert_store import AlertStore, Row
 from connectors.slack_alerts import Person, SlackDesk
 from connectors.slack_errors import SlackBusy, SlackRefused, SlackUnclear
@@ -51,6 +52,10 @@ class Members(Protocol):
     def may_see(self, user: str, channel: str, person: Person) -> bool: ...
 
 
+def _nothing() -> None:
+    """Nobody asks."""
+
+
 class Courier:
     """One process's deliveries. `work` does what can be done now, and says whether there was anything."""
 
@@ -66,12 +71,20 @@ class Courier:
         webhook: Callable[[Mapping[str, Any]], bool] | None = None,
         digest_at: int | None = None,
         kept: int = 30 * DAY,
+        handed_to: str = "",
+        alive: Callable[[], None] = _nothing,
     ) -> None:
-        """`desk`: None where nothing goes to Slack. `hand_on` takes alerts for good or raises; `webhook` says whether it was taken."""
+        """`desk`: None where nothing goes to Slack. `hand_on` takes alerts for good or raises; `webhook` says whether it was taken.
+
+        `handed_to`: by what name that is counted; not, without one. `alive` is called before everything that may take long.
+        """
         self.store, self.policy, self.members, self.desk = store, policy, members, desk
         self._ledger = Ledger(store)
         self._clock, self._hand_on, self._webhook = clock, hand_on, webhook
         self._digest_at, self._kept = digest_at, kept
+        self._handed_to, self._alive = handed_to, alive
+        self.waits = {"release": Waits(), "message": Waits()}
+        """How long people waited for what they were told, since its point was released, and since its message."""
         self._paused: dict[str, float] = {}
         self._pauses: dict[str, float] = {}
         self._next_to: dict[str, float] = {}
@@ -102,6 +115,7 @@ class Courier:
         return not any((*waiting, *letters))
 
     def _stage(self, name: str, stage: Callable[[], bool]) -> bool:
+        self._alive()
         if time.monotonic() < self._paused.get(name, 0.0):
             return False
         try:
@@ -155,6 +169,7 @@ class Courier:
     def _check_due(self) -> bool:
         done = False
         for row in self.store.due()[:SHARE]:
+            self._alive()
             now = self._clock()
             refused = "too_old" if now - row["ts"] > self.policy.max_age else self._refusal(row, now)
             refused = refused or self._may_see(row["user"], row["channel"])
@@ -187,6 +202,7 @@ class Courier:
         for letter in self.store.letters("due"):
             if sent >= SHARE:
                 break
+            self._alive()
             now = self._clock()
             alerts = self._still_given(letter, now)
             if not alerts:
@@ -217,6 +233,7 @@ class Courier:
             else:
                 with self.store.transaction():
                     self.store.sent(letter["id"], dm_ts)
+                self._note_wait(letter, alerts, self._clock())
             done, sent = True, sent + 1
         return done
 
@@ -224,6 +241,7 @@ class Courier:
         """The alerts of a letter that may be given now; those that no longer may are taken out for good."""
         left = []
         for row in self.store.in_letter(letter["id"]):
+            self._alive()
             refused = self._refusal(row, now)
             if not refused and letter["kind"] == "alert" and now - row["ts"] > self.policy.max_age:
                 refused = "too_old"
@@ -234,6 +252,15 @@ class Courier:
             else:
                 left.append(row)
         return left
+
+    def _note_wait(self, letter: Row, alerts: Rows, at: int) -> None:
+        """What is told at once is told late by so much; a digest's time is everybody's own."""
+        if letter["kind"] != "alert":
+            return
+        for row in alerts:
+            self.waits["message"].add((at - row["ts"]) / SECOND)
+            if row["released_at"] is not None:
+                self.waits["release"].add((at - row["released_at"]) / SECOND)
 
     def _give_up(self, letter: Row, alerts: Rows, reason: str) -> None:
         log.warning("a letter is refused", extra={"user": letter["user"], "why": reason})
@@ -247,6 +274,7 @@ class Courier:
         assert self.desk is not None
         done = False
         for letter in self.store.letters("sending"):
+            self._alive()
             now = self._clock()
             if 0 <= now - letter["tried_at"] < SETTLE:
                 continue
@@ -264,6 +292,7 @@ class Courier:
             with self.store.transaction():
                 if state == "sent":
                     self.store.sent(letter["id"], found or "")
+                    self._note_wait(letter, self.store.in_letter(letter["id"]), letter["tried_at"])
                 else:
                     self.store.not_sent(letter["id"], state)
                 self.store.count(f"looked_up:{state}")
@@ -275,6 +304,7 @@ class Courier:
         assert self.desk is not None
         done = False
         for letter in self.store.chores()[:SHARE]:
+            self._alive()
             alerts = self.store.in_letter(letter["id"])
             state = "sent"
             try:
@@ -323,6 +353,7 @@ class Courier:
         for user in self.store.spoilt_homes()[:SHARE]:
             now = self._clock()
             for row in self.store.listed(user, now - SHOWN, LISTED):
+                self._alive()
                 if refused := self._may_see(user, row["channel"]):
                     with self.store.transaction():
                         self.store.revoke(row["id"], refused)
@@ -350,12 +381,15 @@ class Courier:
         self._hand_on([alert_value(row) for row in rows])
         with self.store.transaction():
             self.store.handed_on([row["id"] for row in rows], 1 if self._webhook else 3)
+            if self._handed_to:
+                self.store.count(f"told:{self._handed_to}", len(rows))
         return True
 
     def _call_webhook(self) -> bool:
         if self._webhook is None:
             return False
         for row in self.store.to_hand_on(2)[:SHARE]:
+            self._alive()
             taken = self._webhook(alert_value(row))
             if not taken and self._clock() - row["made_at"] < GIVE_UP:
                 raise SlackUnclear("the webhook")

@@ -11,7 +11,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ SCHEMA = (
     CREATE TABLE counted (name TEXT PRIMARY KEY, count INTEGER NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE word (bucket INTEGER PRIMARY KEY, count INTEGER NOT NULL) STRICT;
     """,
+    "ALTER TABLE alert ADD COLUMN released_at INTEGER",
 )
 """The statements that lead from each version to the next."""
 VERSION = len(SCHEMA)
@@ -266,8 +267,8 @@ class AlertStore:
     def add(self, alert: Mapping[str, Any], keys: Sequence[str], messages: Iterable[int]) -> bool:
         """An alert that is due, and by what it counts as told; whether it is new."""
         columns = ("id", "user", "kind", "way", "reason", "prediction", "conversation", "channel", "ts", "prompt_ts", "model", "p", "why")
-        names = (*columns, "excerpt", "made_at")
-        values = [alert[name] for name in names]
+        names = (*columns, "excerpt", "made_at", "released_at")
+        values = [alert.get(name) if name == "released_at" else alert[name] for name in names]
         sql = f"INSERT OR IGNORE INTO alert ({', '.join(names)}, state) VALUES ({', '.join('?' * len(names))}, 'due')"
         if not self._db.execute(sql, values).rowcount:
             return False
@@ -400,8 +401,11 @@ class AlertStore:
 
     def sent(self, identity: str, dm_ts: str) -> None:
         """It stands in the conversation."""
-        self._db.execute("UPDATE letter SET state = 'sent', dm_ts = ? WHERE id = ? AND state <> 'sent'", (dm_ts, identity))
+        sql = "UPDATE letter SET state = 'sent', dm_ts = ? WHERE id = ? AND state <> 'sent' RETURNING kind"
+        row = self._one(sql, dm_ts, identity)
         self.count("letters_sent")
+        if row is not None:
+            self.count(f"told:{'digest' if row[0] == 'digest' else 'slack'}", len(self.in_letter(identity)))
 
     def not_sent(self, identity: str, state: str) -> None:
         """It certainly isn't there and is due again, or is given up: `unknown`, or `refused:` and why."""
@@ -468,3 +472,47 @@ class AlertStore:
         for table in ("person", "muted", "topic", "alert", "told", "speaker", "letter"):
             self._db.execute(f"DELETE FROM {table} WHERE user = ?", (user,))
         self.forget_cached()
+
+
+class AlertView:
+    """A store as another thread looks at it, while it is at work: what is committed, by a connection for each look."""
+
+    def __init__(self, store: AlertStore) -> None:
+        self._address = f"{store.path.resolve().as_uri()}?mode=ro"
+        self._before = store.counts()
+
+    def counts(self) -> dict[str, int]:
+        """What was counted since this view was made."""
+        now = self._looked("SELECT name, count FROM counted")
+        return {name: count - self._before.get(name, 0) for name, count in now.items()}
+
+    def feedback(self) -> dict[str, int]:
+        """How many alerts people found `good`, and how many `bad`, of those that are remembered."""
+        return self._looked("SELECT feedback, count(*) FROM alert WHERE feedback IS NOT NULL GROUP BY feedback")
+
+    def people(self) -> dict[str, int]:
+        """How many said that they want to be told (`in`), and how many that they don't (`out`)."""
+        sql = "SELECT iif(opted_in, 'in', 'out'), count(*) FROM person WHERE opted_in IS NOT NULL GROUP BY 1"
+        return {"in": 0, "out": 0} | self._looked(sql)
+
+    def waiting(self) -> dict[str, int]:
+        """What is left to do, by what it waits for."""
+        return self._looked(WAITING)
+
+    def _looked(self, sql: str) -> dict[str, int]:
+        with closing(sqlite3.connect(self._address, uri=True, timeout=BUSY, isolation_level=None)) as db:
+            return {str(row[0]): int(row[1]) for row in db.execute(sql)}
+
+
+WAITING = """
+    SELECT 'check', count(*) FROM alert WHERE state = 'due'
+    UNION ALL SELECT 'letter', count(*) FROM letter WHERE state = 'due'
+    UNION ALL SELECT 'doubt', count(*) FROM letter WHERE state = 'sending'
+    UNION ALL SELECT 'change', count(*) FROM letter WHERE chore IS NOT NULL AND state = 'sent'
+    UNION ALL SELECT 'digest', count(*) FROM alert JOIN person USING (user)
+        WHERE low = 'digest' AND way = 'list' AND letter IS NULL AND state = 'cleared'
+    UNION ALL SELECT 'hand_on', count(*) FROM alert LEFT JOIN letter ON letter.id = alert.letter
+        WHERE handed_on < 3 AND alert.state = 'cleared' AND (alert.way = 'list' OR letter.id IS NULL OR letter.state IN ('sent', 'unknown'))
+    UNION ALL SELECT 'home', count(*) FROM person WHERE home_dirty = 1 AND home_opened = 1
+"""
+"""Alerts before it is asked whether they may be seen; letters to be sent, looked up, or changed; alerts until a digest; and so on."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import logging
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -34,6 +35,12 @@ HOPELESS = {
     "token_expired", "token_revoked", "two_factor_setup_required", "ekm_access_denied",
 }  # fmt: skip
 """No alert will get through before somebody mends it."""
+RESULTS: dict[type[SlackError], str] = {
+    SlackBusy: "rate_limited",
+    SlackRefused: "refused",
+    SlackUnclear: "unclear",
+    SlackFailed: "failed",
+}
 LATER = {"fatal_error", "internal_error", "request_timeout", "service_unavailable", "team_added_to_org"}
 """Slack does not know either whether it was done."""
 _ERROR = re.compile(r"[a-z0-9_]{1,80}")
@@ -61,6 +68,8 @@ class SlackDesk:
             token, base_url=base_url.rstrip("/") + "/", timeout=timeout, retry_handlers=[], logger=_silent, user_agent_prefix="beepgpt"
         )
         self._dms: dict[str, str] = {}
+        self.calls: Counter[tuple[str, str]] = Counter()
+        """How often each method was called, and what came of it: `ok`, `rate_limited`, `refused`, `unclear` or `failed`."""
         self.place = base_url
         self.team = ""
 
@@ -68,6 +77,15 @@ class SlackDesk:
         return self._answer(method, json, params)[0]
 
     def _answer(self, method: str, json: Mapping[str, Any] | None, params: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, Any]]:
+        try:
+            answer = self._asked(method, json, params)
+        except SlackError as error:
+            self.calls[method, RESULTS[type(error)]] += 1
+            raise
+        self.calls[method, "ok"] += 1
+        return answer
+
+    def _asked(self, method: str, json: Mapping[str, Any] | None, params: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, Any]]:
         try:
             response = (
                 self._client.api_call(method, json=dict(json)) if json is not None else self._client.api_call(method, params=dict(params))

@@ -227,7 +227,8 @@ def test_alerts_on_kubernetes_are_the_compose_files_alerts():
     (alerts,) = containers("alerts")
     given = settings_in("alerts")
     deployment = of_kind("alerts", "Deployment")["spec"]
-    theirs = [each for each in services()["alert"]["command"] if not each.startswith(("--model=", "--store="))]
+    own = ("--model=", "--store=", "--metrics-", "--log-")  # settings say the last ones
+    theirs = [each for each in services()["alert"]["command"] if not each.startswith(own)]
 
     assert [expanded(each, {"KAFKA": "kafka:19092"}) for each in alerts["command"]][:-1] == theirs
     assert {each["name"] for each in alerts["env"]} >= set(services()["alert"]["environment"])
@@ -273,6 +274,24 @@ def test_a_flow_is_probed_and_has_time_to_stop(folder: str):
     asked = {name: flow[name]["httpGet"]["path"] for name in ("startupProbe", "livenessProbe", "readinessProbe")}
     assert asked == {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/readyz"}
     assert pod["terminationGracePeriodSeconds"] > 2 * read_settings(environ={}).run.snapshot_every / 1_000_000
+
+
+@pytest.mark.parametrize("folder", ["slack", "alerts"])
+def test_what_talks_to_slack_is_probed_and_scraped(folder: str):
+    """Three probes, and an annotation with the port that its settings have."""
+    (container,) = containers(folder)
+    template = of_kind(folder, "Deployment")["spec"]["template"]
+    port = settings_in(folder)["BEEPGPT_RUN__METRICS_PORT"]
+    asked = {name: container[name]["httpGet"] for name in ("startupProbe", "livenessProbe", "readinessProbe")}
+
+    assert {name: each["path"] for name, each in asked.items()} == {
+        "startupProbe": "/healthz",
+        "livenessProbe": "/healthz",
+        "readinessProbe": "/readyz",
+    }
+    assert {each["port"] for each in asked.values()} == {each["name"] for each in container["ports"]} == {"metrics"}
+    assert [str(each["containerPort"]) for each in container["ports"]] == [port]
+    assert template["metadata"]["annotations"] == {"prometheus.io/scrape": "true", "prometheus.io/port": port}
 
 
 @pytest.mark.parametrize("folder", WAYS)
@@ -324,17 +343,17 @@ def test_the_page_names_files_that_exist():
 # What is shown
 
 
-def test_prometheus_asks_every_process_of_the_flow():
-    """Its targets are the compose file's service and as many ports as it has workers; its own file is where it is told."""
+def test_prometheus_asks_every_process_that_serves_figures():
+    """Its targets are the compose file's services, and as many ports as they have workers; its own file is where it is told."""
     config = document(ROOT / "deploy" / "prometheus.yml")
     command = services()["examples"]["command"]
     first, workers = int(flag(command, "--metrics-port")), int(flag(command, "--workers"))
     targets = {each["job_name"]: [one for given in each["static_configs"] for one in given["targets"]] for each in config["scrape_configs"]}
     where = flag(services()["prometheus"]["command"], "--config.file")
 
-    scored = flag(services()["score"]["command"], "--metrics-port")
+    others = {name: [f"{name}:{flag(services()[name]['command'], '--metrics-port')}"] for name in ("score", "slack", "alert")}
 
-    assert targets == {"examples": [f"examples:{port}" for port in range(first, first + workers)], "score": [f"score:{scored}"]}
+    assert targets == {"examples": [f"examples:{port}" for port in range(first, first + workers)], **others}
     assert f"./deploy/prometheus.yml:{where}:ro" in services()["prometheus"]["volumes"]
 
 
@@ -729,7 +748,9 @@ def test_the_alerts_command_runs(connection: Connection, tmp_path: Path, place: 
         space.user(user)
     space.channel("C1", "ana", "bo")
     (tmp_path / "recovery").mkdir()
-    here = Here(tmp_path, {"kafka:19092": connection.bootstrap, "/recovery": str(tmp_path / "recovery"), "/store": str(tmp_path)})
+    (port,) = free_ports(1)
+    places = {"kafka:19092": connection.bootstrap, "/recovery": str(tmp_path / "recovery"), "/store": str(tmp_path), "9464": str(port)}
+    here = Here(tmp_path, places)
     here.run(services()["topics"]["command"])
     with slack_serving(space):
         slack = {"BEEPGPT_SLACK__BASE_URL": space.url, "BEEPGPT_SLACK__BOT_TOKEN": TOKEN, "BEEPGPT_ALERTS__QUIET": ""}
@@ -742,11 +763,14 @@ def test_the_alerts_command_runs(connection: Connection, tmp_path: Path, place: 
             given = settings_in("alerts") | {"KAFKA": connection.bootstrap, **slack, "BEEPGPT_ALERTS__OPTED_IN": "true"}
             command = [expanded(each, given) for each in container["command"]]
         with stopped_at_the_end([process := here.start(command, given)]):
+            wait_until(lambda: answers(port, "/readyz"), "it has read what was there", here.said)
+            here.run(services()["alert"]["healthcheck"]["test"][1:])
             told = prediction(time.time_ns() // 1000, people={"bo": 0.9})
             with Writer(connection, "slack.predictions") as writer:
                 writer.send([Message(b"C1", json.dumps(told).encode())])
             wait_until(lambda: space.sent_to("bo"), "somebody is told", here.said)
             wait_until(lambda: count(connection, "slack.alerts"), "it is on the topic, too", here.said)
+            wait_until(lambda: 'told_total{by="topic"} 1.0' in (answers(port, "/metrics") or ""), "it is counted", here.said)
             process.send_signal(signal.SIGTERM)
             assert process.wait(60) == 0, here.said()
 
