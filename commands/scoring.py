@@ -609,7 +609,7 @@ def run_part(
         stack.enter_context(stop.listening())
         stack.enter_context(model.watched(settings.scoring.watch / 1e6))
         if settings.run.metrics_port:
-            figures = figures_of(job, origin, scoring, shards, lags)
+            figures = figures_of(job, origin, scoring, shards, lags, model)
             stack.enter_context(metrics.serve(settings.run.metrics_port + part, settings.run.metrics_host, figures, pulse))
         stack.enter_context(quiet_engine())
         run_main(  # type: ignore[no-untyped-call]
@@ -628,7 +628,9 @@ def run_part(
     }
 
 
-def figures_of(job: ScoreJob, origin: Origin, scoring: Scoring, shards: list[Shard], lags: Mapping[int, int]) -> metrics.ScoreFigures:
+def figures_of(
+    job: ScoreJob, origin: Origin, scoring: Scoring, shards: list[Shard], lags: Mapping[int, int], model: RunsModel
+) -> metrics.ScoreFigures:
     """What a monitor is told of one process of the run."""
     steps = scoring.steps_here
 
@@ -646,6 +648,8 @@ def figures_of(job: ScoreJob, origin: Origin, scoring: Scoring, shards: list[Sha
             waited=step.waited,
             totals={name: dict(each.counts) for name, each in list(step.lately.items())},
             lately={name: each.figures() for name, each in list(step.lately.items())},
+            answered_lately={name: each.answered for name, each in list(step.lately.items())},
+            validated={name: dict(model.validated(name)) for name in {model.name, *step.lately}},
         )
 
     return metrics.ScoreFigures(

@@ -174,6 +174,8 @@ LATELY = (
     "beepgpt_outcomes_lately",
     "Of the last 1,000 outcomes of a model: hits, precision of alerts, and how much more of them was promised.",
 )
+LATELY_OF = ("beepgpt_outcomes_lately_answered", "How many of these outcomes were answered, by model: the hits are of as many.")
+VALIDATED = ("beepgpt_model_validated", "The lower ends of the intervals that validation found for a model's hits, as far as it was run.")
 SCORE_WAITING = ("beepgpt_scoring_waiting", "Points that wait for their prediction, and predictions that wait for their outcome.")
 SCORE_WAITS = ("beepgpt_prediction_seconds", "From a point's release to its prediction.")
 
@@ -196,6 +198,10 @@ class Scores:
     totals: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """By model: `answered`, `hit@1`, `hit@5`, `alerts`, `right`."""
     lately: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    answered_lately: Mapping[str, int] = field(default_factory=dict)
+    """By model."""
+    validated: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """By model: the least that may be expected of `hit@1` and `hit@5`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,11 +232,16 @@ class ScoreFigures(Figures):
                 alerts.add_metric((model, what), totals[name])
         yield hits
         yield alerts
-        lately = GaugeMetricFamily(*LATELY, labels=("model", "figure"))
-        for model, told in sorted(now.lately.items()):
-            for name, value in told.items():
-                lately.add_metric((model, name), value)
-        yield lately
+        for of, by_model in ((LATELY, now.lately), (VALIDATED, now.validated)):
+            figures = GaugeMetricFamily(*of, labels=("model", "figure"))
+            for model, told in sorted(by_model.items()):
+                for name, value in told.items():
+                    figures.add_metric((model, name), value)
+            yield figures
+        answered = GaugeMetricFamily(*LATELY_OF, labels=("model",))
+        for model, count in sorted(now.answered_lately.items()):
+            answered.add_metric((model,), count)
+        yield answered
         waiting = GaugeMetricFamily(*SCORE_WAITING, labels=("what",))
         for name, count in now.waiting.items():
             waiting.add_metric((name,), count)
