@@ -29,8 +29,10 @@ from conversations.alerting import (
     newest_text,
     read_point,
     shortened,
+    texts_of,
 )
-from conversations.events import DELETE, Event, micros, parse
+from conversations.cleaning import clean
+from conversations.events import DELETE, EDIT, Event, micros, parse
 from conversations.topics import closeness_of, features_of, wanted_of
 
 log = logging.getLogger(__name__)
@@ -180,6 +182,8 @@ class Desk:
             self.store.count("unreadable")
             return
         self.newest = max(self.newest, point.prompt_ts)
+        for ts, text in texts_of(point).items():
+            self.store.edit_message(point.channel, ts, shortened(text), point.prompt_ts)
         closeness = self._words.closeness if self._words is not None else None
         for each in alerts_of(point, self._ledger, self.policy, now, closeness):
             if isinstance(each, Alert):
@@ -203,7 +207,7 @@ class Desk:
             self.store.count(f"{alert.kind}:{alert.way}")
 
     def record(self, record: bytes, now: int, released: int | None = None) -> None:
-        """A prediction, an outcome or a deletion as JSON, told apart by its form; or an event of Slack's, of which deletions count."""
+        """A prediction, an outcome or a deletion as JSON, told apart by form; or an event of Slack's: deletions and edits count."""
         try:
             value = orjson.loads(record)
         except ValueError:
@@ -215,6 +219,8 @@ class Desk:
             if isinstance(event, Event) and event.kind == DELETE:
                 self.store.delete_message(event.channel, event.ts, now)
                 self.store.count("deletions")
+            elif isinstance(event, Event) and event.kind == EDIT and event.text is not None:
+                self.store.edit_message(event.channel, event.ts, shortened(clean(event.text)), event.t)
             return
         try:
             self.take(kind, value, now, released)

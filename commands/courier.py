@@ -98,6 +98,7 @@ class Courier:
         if self.desk is not None:
             stages = [
                 ("doubt", self._look_up),
+                ("lost", self._look_for_lost),
                 ("chores", self._do_chores),
                 *stages,
                 ("send", self._send_letters),
@@ -111,7 +112,7 @@ class Courier:
     def is_idle(self) -> bool:
         """Whether nothing is left to do but what waits for a time of day."""
         waiting = (self.store.due(), self.store.to_hand_on(1), self.store.to_hand_on(2) if self._webhook else ())
-        letters = (self.store.letters("due"), self.store.letters("sending"), self.store.chores()) if self.desk else ()
+        letters = (self.store.letters("due"), self.store.letters("sending"), self.store.lost(), self.store.chores()) if self.desk else ()
         return not any((*waiting, *letters))
 
     def _stage(self, name: str, stage: Callable[[], bool]) -> bool:
@@ -299,8 +300,30 @@ class Courier:
             done = True
         return done
 
+    def _look_for_lost(self) -> bool:
+        """Letters that nobody could find, and that show what was deleted since: if they are there after all, they are taken back, too."""
+        assert self.desk is not None
+        done = False
+        for letter in self.store.lost()[:SHARE]:
+            self._alive()
+            since, until = ts_text(max(letter["made_at"] - SKEW, 0)), ts_text(letter["tried_at"] + SKEW)
+            found = None
+            try:
+                found = self.desk.find(letter["dm"], letter["id"], since, until)
+            except SlackRefused as error:
+                log.error("a letter that shows what was deleted can't be looked for", extra={"user": letter["user"], "why": error.reason})
+            with self.store.transaction():
+                if found is None:
+                    self.store.chore_done(letter["id"], "unknown")
+                    self.store.count("letters_not_found")
+                else:
+                    self.store.sent(letter["id"], found)
+                    self.store.count("looked_up:sent")
+            done = True
+        return done
+
     def _do_chores(self) -> bool:
-        """Letters that show what was deleted are changed, or taken back."""
+        """Letters that show what was deleted or edited are changed, or taken back."""
         assert self.desk is not None
         done = False
         for letter in self.store.chores()[:SHARE]:
@@ -315,10 +338,11 @@ class Courier:
                     text, blocks = said_in(letter, alerts)
                     self.desk.update(letter["dm"], letter["dm_ts"], letter["id"], text, blocks)
             except SlackRefused as error:
-                log.error("a letter with a deleted message can't be changed", extra={"user": letter["user"], "why": error.reason})
+                log.error("a letter can't be changed", extra={"user": letter["user"], "why": error.reason, "since": letter["chore"]})
                 state = "not_changed"
             with self.store.transaction():
-                self.store.chore_done(letter["id"], state)
+                is_kept = state == "not_changed" and letter["chore"] == "edit"  # it may have to be taken back one day
+                self.store.chore_done(letter["id"], "sent" if is_kept else state)
                 self.store.count(f"letters_{'updated' if state == 'sent' else state}")
             done = True
         return done

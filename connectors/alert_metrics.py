@@ -39,7 +39,7 @@ LETTERS = (
     "beepgpt_alert_letters_total",
     "Messages in Slack, by what became of them; unknown is what nobody could find, and is not sent again.",
 )
-LETTER_ENDS = ("sent", "unknown", "updated", "deleted", "not_changed")
+LETTER_ENDS = ("sent", "unknown", "updated", "deleted", "not_changed", "not_found")
 LETTERS_REFUSED = ("beepgpt_alert_letters_refused_total", "Messages that Slack did not take, by its reason.")
 SETTLED = (
     "beepgpt_alert_outcomes_total",

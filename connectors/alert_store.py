@@ -52,7 +52,7 @@ SCHEMA = (
     CREATE TABLE counted (name TEXT PRIMARY KEY, count INTEGER NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE word (bucket INTEGER PRIMARY KEY, count INTEGER NOT NULL) STRICT;
     """,
-    "ALTER TABLE alert ADD COLUMN released_at INTEGER",
+    "ALTER TABLE alert ADD COLUMN released_at INTEGER; ALTER TABLE alert ADD COLUMN excerpt_at INTEGER",
 )
 """The statements that lead from each version to the next."""
 VERSION = len(SCHEMA)
@@ -364,9 +364,22 @@ class AlertStore:
             if row["letter"] is not None:
                 chore = "delete" if row["ts"] == ts and row["letter"] == row["id"] else "update"
                 self._db.execute(
-                    "UPDATE letter SET chore = ? WHERE id = ? AND state IN ('due', 'sending', 'sent') AND chore IS NOT 'delete'",
+                    """UPDATE letter SET chore = ? WHERE id = ? AND state IN ('due', 'sending', 'sent', 'unknown')
+                       AND chore IS NOT 'delete'""",
                     (chore, row["letter"]),
                 )
+            self.spoil_home(row["user"])
+
+    def edit_message(self, channel: str, ts: int, excerpt: str, at: int) -> None:
+        """A message says something else since `at`: so does every alert about it, but one whose excerpt is gone for good."""
+        sql = """UPDATE alert SET excerpt = ?, excerpt_at = ?
+                 WHERE id IN (SELECT alert FROM alert_message WHERE channel = ? AND ts = ?) AND ts = ? AND state IN ('due', 'cleared')
+                 AND excerpt NOT IN ('', ?) AND prompt_ts < ? AND coalesce(excerpt_at, 0) < ? RETURNING user, letter"""
+        for row in self._rows(sql, excerpt, at, channel, ts, ts, excerpt, at, at):
+            self.count("excerpts_changed")
+            self._db.execute(
+                "UPDATE letter SET chore = 'edit' WHERE id = ? AND state IN ('sending', 'sent') AND chore IS NULL", (row["letter"],)
+            )
             self.spoil_home(row["user"])
 
     # Letters
@@ -394,6 +407,10 @@ class AlertStore:
     def chores(self) -> list[Row]:
         """Letters that were sent and are to be changed or deleted."""
         return self._rows("SELECT * FROM letter WHERE chore IS NOT NULL AND state = 'sent' ORDER BY made_at, id LIMIT 1000")
+
+    def lost(self) -> list[Row]:
+        """Letters of which nobody knows whether they were sent, and that are to be changed or deleted if they were."""
+        return self._rows("SELECT * FROM letter WHERE chore IS NOT NULL AND state = 'unknown' ORDER BY made_at, id LIMIT 1000")
 
     def sending(self, identity: str, dm: str, now: int) -> None:
         """From now on it is in doubt."""
@@ -508,7 +525,7 @@ WAITING = """
     SELECT 'check', count(*) FROM alert WHERE state = 'due'
     UNION ALL SELECT 'letter', count(*) FROM letter WHERE state = 'due'
     UNION ALL SELECT 'doubt', count(*) FROM letter WHERE state = 'sending'
-    UNION ALL SELECT 'change', count(*) FROM letter WHERE chore IS NOT NULL AND state = 'sent'
+    UNION ALL SELECT 'change', count(*) FROM letter WHERE chore IS NOT NULL AND state IN ('sent', 'unknown')
     UNION ALL SELECT 'digest', count(*) FROM alert JOIN person USING (user)
         WHERE low = 'digest' AND way = 'list' AND letter IS NULL AND state = 'cleared'
     UNION ALL SELECT 'hand_on', count(*) FROM alert LEFT JOIN letter ON letter.id = alert.letter

@@ -158,11 +158,12 @@ class SlackDesk:
         answer = self._call("chat.postMessage", json={"channel": dm, "text": text, "blocks": list(blocks), "metadata": metadata, **how})
         return str(answer["ts"])
 
-    def find(self, dm: str, identity: str, since: str) -> str | None:
-        """The ts of a letter that was sent after `since`, if it is there. Raises SlackError when nobody can say."""
+    def find(self, dm: str, identity: str, since: str, until: str | None = None) -> str | None:
+        """The ts of a letter that was sent after `since` (and before `until`), if it is there. Raises SlackError when nobody can say."""
         cursor = ""
+        span: dict[str, Any] = {"oldest": since} | ({} if until is None else {"latest": until})
         for _ in range(PAGES):
-            answer = self._call("conversations.history", channel=dm, oldest=since, include_all_metadata=True, limit=100, cursor=cursor)
+            answer = self._call("conversations.history", channel=dm, **span, include_all_metadata=True, limit=100, cursor=cursor)
             for message in answer["messages"]:
                 metadata = message.get("metadata") or {}
                 if metadata.get("event_type") == METADATA and (metadata.get("event_payload") or {}).get("id") == identity:

@@ -131,6 +131,85 @@ def test_what_stays_unknown_is_counted_and_not_sent_again(tmp_path: Path, slack:
     assert len(slack.sent_to("bo")) == 1 and office.counts["letters_unknown"] == 1
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_what_was_unknown_is_looked_for_again_when_its_message_is_deleted(tmp_path: Path, slack: Workspace, is_there: bool):
+    """A letter that stood there all the time is taken back; one that is nowhere is counted, and asked for once."""
+    office = Office(tmp_path, slack)
+    slack.clock = lambda: office.clock() / SECOND
+    office.opt_in("bo")
+    slack.faults["chat.postMessage"] = ["done" if is_there else "drop"]
+    slack.faults["conversations.history"] = ["error:channel_not_found"]
+    office.take("prediction", prediction(texts=["a secret"]))
+    office.work(lambda: office.store.letters("sending"))
+    office.clock.set(office.clock() + MINUTE)
+    office.work()
+    assert len(slack.sent_to("bo")) == is_there and office.counts["letters_unknown"] == 1
+
+    office.clock.set(office.clock() + DAY)
+    asked = len(slack.calls("conversations.history"))
+    office.take("deletion", deleted(NOON))
+    office.work()
+    assert slack.sent_to("bo") == [] and len(slack.calls("chat.postMessage")) == 1
+    assert (office.counts.get("letters_deleted", 0), office.counts.get("letters_not_found", 0)) == (is_there, not is_there)
+    office.take("deletion", deleted(NOON))
+    office.work()
+    assert len(slack.calls("conversations.history")) == asked + 1 + (not is_there), "what is said again may be looked for again"
+
+
+def edited(ts: int, text: str, at: int) -> bytes:
+    """As Slack sends it, on `slack.events`."""
+    inner = {"type": "message", "user": "ana", "text": text, "ts": ts_text(ts), "edited": {"user": "ana", "ts": ts_text(at)}}
+    before = {**inner, "text": "another"}
+    event = {"type": "message", "subtype": "message_changed", "channel": "C1", "message": inner, "previous_message": before}
+    return json.dumps({**event, "ts": ts_text(at), "event_ts": ts_text(at)}).encode()
+
+
+def test_an_edited_message_changes_what_was_sent(tmp_path: Path, slack: Workspace):
+    """By the event itself, or by the prediction that the edit made; the newest text counts, in whatever order they come."""
+    office = Office(tmp_path, slack)
+    office.opt_in("bo")
+    office.store.open_home("bo")
+    office.take("prediction", prediction(texts=["is it a-secret?"]))
+    office.work(lambda: slack.sent_to("bo") and "a-secret" in json.dumps(slack.homes) and not office.store.spoilt_homes())
+    office.desk.record(edited(NOON, "is it *red* &amp; hot?", NOON + 2 * SECOND), office.clock())
+    office.work()
+    (message,) = slack.sent_to("bo")
+    assert "a-secret" not in json.dumps([message, slack.homes]) and "is it *red* &amp; hot?" in message["text"]
+    assert message["metadata"]["event_payload"]["id"] == office.handed[0]["id"], "it can still be found"
+
+    office.take("prediction", prediction(texts=["is it a-secret?"]))  # it comes again, after a kill of scoring
+    office.desk.record(edited(NOON, "of long ago", NOON + SECOND), office.clock())
+    reply = [(NOON, "ana"), (NOON + 9 * SECOND, "cy")]
+    office.take("prediction", {**prediction(NOON + 9 * SECOND, window=reply, texts=["is it blue?", "no"]), "people": []})
+    office.take("prediction", {**prediction(NOON + 12 * SECOND, window=reply, texts=["only one of two"]), "people": []})
+    office.work()
+    (message,) = slack.sent_to("bo")
+    assert "is it blue?" in message["text"] and len(slack.calls("chat.update")) == 2 == office.counts["letters_updated"]
+    assert b"a-secret" not in (tmp_path / "alerts.sqlite").read_bytes()
+
+    slack.faults["chat.update"] = ["error:edit_window_closed"]
+    office.desk.record(edited(NOON, "too late", NOON + 20 * SECOND), office.clock())
+    office.work()
+    office.take("deletion", deleted(NOON))
+    office.work()
+    assert office.counts["letters_not_changed"] == 1 and slack.sent_to("bo") == [], "what can't be changed can still be taken back"
+
+
+def test_an_edit_before_anything_is_sent_is_what_is_sent(tmp_path: Path, slack: Workspace):
+    """And one of a deleted message's excerpt brings nothing back."""
+    office = Office(tmp_path, slack)
+    office.opt_in("bo")
+    both = [(NOON - MINUTE, "ana"), (NOON, "ana")]
+    office.take("prediction", prediction(window=both, texts=["first", "a typpo"]))
+    office.desk.record(edited(NOON, "a typo", NOON + SECOND), office.clock())
+    office.work()
+    assert "a typo" in slack.sent_to("bo")[0]["text"] and slack.calls("chat.update") == []
+    office.take("deletion", deleted(NOON - MINUTE))
+    office.desk.record(edited(NOON, "a secret", NOON + 2 * SECOND), office.clock())
+    office.work()
+    assert "secret" not in json.dumps(slack.sent_to("bo")) and "can't be shown" in json.dumps(slack.sent_to("bo"))
+
+
 def test_an_alert_that_waited_too_long_is_not_given(tmp_path: Path, slack: Workspace):
     """Slack was busy for longer than max_alert_age."""
     office = Office(tmp_path, slack)
