@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from commands.alerting import Ledger, home_of, point_of
 from connectors.alert_metrics import Waits
 from connectors.alert_store import AlertStore, Row
-from connectors.slack_alerts import Person, SlackDesk
+from connectors.slack_alerts import POST, Person, SlackDesk
 from connectors.slack_errors import SlackBusy, SlackRefused, SlackUnclear
 from connectors.slack_views import LISTED, alert_blocks, alert_text, digest_blocks, digest_text, home_view
 from conversations.alerting import DAY, MINUTE, SECOND, Policy, is_quiet, local_minute, local_time, may_be_told
@@ -123,8 +123,7 @@ class Courier:
             done = stage()
         except SlackBusy as busy:
             self._paused[name] = time.monotonic() + busy.after
-            self.store.count("slack_busy")
-            log.info("Slack asks us to wait", extra={"method": busy.method, "seconds": busy.after})
+            self._note_busy(busy)
             return False
         except SlackUnclear as unclear:
             pause = self._pauses[name] = min(self._pauses.get(name, FIRST_PAUSE / 2) * 2, LONGEST_PAUSE)
@@ -135,6 +134,11 @@ class Courier:
         if done:
             self._pauses.pop(name, None)
         return done
+
+    def _note_busy(self, busy: SlackBusy) -> None:
+        if busy.was_asked:
+            self.store.count("slack_busy")
+            log.info("Slack asks us to wait", extra={"method": busy.method, "seconds": busy.after})
 
     # Whether somebody may still be told
 
@@ -198,45 +202,55 @@ class Courier:
     # Letters
 
     def _send_letters(self) -> bool:
+        """Who can't be written to now holds up nobody else, unless Slack has no time for any message of ours."""
         assert self.desk is not None
         done, sent = False, 0
         for letter in self.store.letters("due"):
             if sent >= SHARE:
                 break
             self._alive()
-            now = self._clock()
-            alerts = self._still_given(letter, now)
-            if not alerts:
-                with self.store.transaction():
-                    self.store.not_sent(letter["id"], "refused:nothing_left")
-                done = True
-                continue
             try:
-                dm = self.desk.open_dm(letter["user"])
-            except SlackRefused as error:
-                self._give_up(letter, alerts, error.reason)
-                done = True
+                end = self._send_letter(letter, self.desk)
+            except SlackBusy as busy:
+                if busy.method == POST and self.desk.pause_of(POST):
+                    raise
+                self._note_busy(busy)
                 continue
-            if time.monotonic() < self._next_to.get(dm, self._first):
-                continue
-            text, blocks = said_in(letter, alerts)
-            with self.store.transaction():
-                self.store.sending(letter["id"], dm, now)
-            self._next_to[dm] = time.monotonic() + APART
-            try:
-                dm_ts = self.desk.send(dm, letter["id"], text, blocks)
-            except SlackBusy:
-                with self.store.transaction():
-                    self.store.not_sent(letter["id"], "due")
-                raise
-            except SlackRefused as error:
-                self._give_up(letter, alerts, error.reason)
-            else:
-                with self.store.transaction():
-                    self.store.sent(letter["id"], dm_ts)
-                self._note_wait(letter, alerts, self._clock())
-            done, sent = True, sent + 1
+            done, sent = done or end != "waits", sent + (end == "sent")
         return done
+
+    def _send_letter(self, letter: Row, desk: SlackDesk) -> str:
+        """What became of it: `sent`, `refused` or `waits`."""
+        now = self._clock()
+        alerts = self._still_given(letter, now)
+        if not alerts:
+            with self.store.transaction():
+                self.store.not_sent(letter["id"], "refused:nothing_left")
+            return "refused"
+        try:
+            dm = desk.open_dm(letter["user"])
+        except SlackRefused as error:
+            self._give_up(letter, alerts, error.reason)
+            return "refused"
+        if time.monotonic() < self._next_to.get(dm, self._first) or desk.pause_of(POST, dm) > 0:
+            return "waits"
+        text, blocks = said_in(letter, alerts)
+        with self.store.transaction():
+            self.store.sending(letter["id"], dm, now)
+        self._next_to[dm] = time.monotonic() + APART
+        try:
+            dm_ts = desk.send(dm, letter["id"], text, blocks)
+        except SlackBusy:
+            with self.store.transaction():
+                self.store.not_tried(letter["id"])
+            raise
+        except SlackRefused as error:
+            self._give_up(letter, alerts, error.reason)
+            return "refused"
+        with self.store.transaction():
+            self.store.sent(letter["id"], dm_ts)
+        self._note_wait(letter, alerts, self._clock())
+        return "sent"
 
     def _still_given(self, letter: Row, now: int) -> list[Row]:
         """The alerts of a letter that may be given now; those that no longer may are taken out for good."""

@@ -430,6 +430,10 @@ class AlertStore:
         if state != "due":
             self.count(f"letters_{state}")
 
+    def not_tried(self, identity: str) -> None:
+        """Slack had no time for it: it is due again, and that was no try."""
+        self._db.execute("UPDATE letter SET state = 'due', tries = tries - 1 WHERE id = ? AND state = 'sending'", (identity,))
+
     def chore_done(self, identity: str, state: str) -> None:
         """The letter shows no longer what it shouldn't."""
         self._db.execute("UPDATE letter SET chore = NULL, state = ? WHERE id = ?", (state, identity))

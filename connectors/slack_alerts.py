@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import logging
 import re
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -22,6 +23,8 @@ SLACK = "https://slack.com/api/"
 TIMEOUT = 15
 """Seconds for one request."""
 LONGEST_PAUSE = 3600.0
+POST = "chat.postMessage"
+"""The one method here whose limit is each conversation's own: about a message a second; and the app's, some hundred a minute."""
 METADATA = "beepgpt_alert"
 """The event type in a letter's metadata, by which it is found again."""
 PAGES = 20
@@ -70,6 +73,7 @@ class SlackDesk:
         self._dms: dict[str, str] = {}
         self.calls: Counter[tuple[str, str]] = Counter()
         """How often each method was called, and what came of it: `ok`, `rate_limited`, `refused`, `unclear` or `failed`."""
+        self._not_before: dict[tuple[str, str], float] = {}
         self.place = base_url
         self.team = ""
 
@@ -77,13 +81,30 @@ class SlackDesk:
         return self._answer(method, json, params)[0]
 
     def _answer(self, method: str, json: Mapping[str, Any] | None, params: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, Any]]:
+        channel = str(json["channel"]) if json is not None and method == POST else ""
+        if (left := self.pause_of(method, channel)) > 0:
+            raise SlackBusy(method, left, was_asked=False)
         try:
             answer = self._asked(method, json, params)
         except SlackError as error:
             self.calls[method, RESULTS[type(error)]] += 1
+            if isinstance(error, SlackBusy):
+                self._hold(method, channel, error.after)
             raise
         self.calls[method, "ok"] += 1
         return answer
+
+    def pause_of(self, method: str, channel: str = "") -> float:
+        """For how many seconds a method is not to be called: at all, or for a conversation."""
+        until = max(self._not_before.get((method, each), 0.0) for each in ("", channel))
+        return max(until - time.monotonic(), 0.0)
+
+    def _hold(self, method: str, channel: str, seconds: float) -> None:
+        """Slack doesn't say whose limit it was: taken for the conversation's at first, and for everybody's when a second one is refused."""
+        now = time.monotonic()
+        self._not_before = {place: until for place, until in self._not_before.items() if until > now}
+        is_everybodys = any(each == method and other != channel for each, other in self._not_before)
+        self._not_before[method, "" if is_everybodys else channel] = now + seconds
 
     def _asked(self, method: str, json: Mapping[str, Any] | None, params: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, Any]]:
         try:
@@ -155,7 +176,7 @@ class SlackDesk:
         """A letter with its id in its metadata, and nothing of it unfurled. Returns its ts."""
         metadata = {"event_type": METADATA, "event_payload": {"id": identity}}
         how = {"unfurl_links": False, "unfurl_media": False, "link_names": False, "parse": "none"}
-        answer = self._call("chat.postMessage", json={"channel": dm, "text": text, "blocks": list(blocks), "metadata": metadata, **how})
+        answer = self._call(POST, json={"channel": dm, "text": text, "blocks": list(blocks), "metadata": metadata, **how})
         return str(answer["ts"])
 
     def find(self, dm: str, identity: str, since: str, until: str | None = None) -> str | None:

@@ -2,8 +2,10 @@
 
 import json
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import bytewax.operators as op
 import pytest
@@ -82,8 +84,50 @@ def test_slacks_rates_are_kept(tmp_path: Path, slack: Workspace):
 
     assert (len(slack.sent_to("bo")), len(slack.sent_to("cy"))) == (3, 3)
     assert slack.too_fast == 0 and office.counts["slack_busy"] == 1
-    first, second = slack.calls("chat.postMessage")[:2]
-    assert second.at - first.at >= 1.0
+    first, *later = slack.calls("chat.postMessage")
+    assert next(each.at for each in later if each.args["channel"] == first.args["channel"]) - first.at >= 1.0
+    assert any(each.args["channel"] != first.args["channel"] and each.at - first.at < 1.0 for each in later)
+
+
+def test_who_is_written_to_too_often_holds_up_nobody_else(tmp_path: Path, slack: Workspace):
+    """Bo's conversation is at its limit for half a minute: Cy and Di are told, the webhook is called; and a pause is no try."""
+    got: list[str] = []
+
+    def taken(alert: Mapping[str, Any]) -> bool:
+        got.append(alert["user"])
+        return True
+
+    office = Office(tmp_path, slack, webhook=taken)
+    office.opt_in("bo", "cy", "di")
+    slack.faults["chat.postMessage:Dbo"] = ["429:30"]
+    began = time.monotonic()
+    office.take("prediction", prediction(people={"bo": 0.9, "cy": 0.8, "di": 0.7}))
+    office.work(lambda: slack.sent_to("cy") and slack.sent_to("di") and {"cy", "di"} <= set(got))
+    for _ in range(20):
+        office.courier.work()
+
+    assert time.monotonic() - began < 25 and slack.sent_to("bo") == []
+    assert len([each for each in slack.calls("chat.postMessage") if each.args["channel"] == "Dbo"]) == 1, "Retry-After is obeyed"
+    (letter,) = office.store.letters("due")
+    assert (letter["user"], letter["tries"]) == ("bo", 0) and office.counts["slack_busy"] == 1
+
+
+def test_a_limit_of_the_app_holds_up_all_messages_and_nothing_else(tmp_path: Path, slack: Workspace):
+    """When a second conversation is refused, too, no third one is tried; what is not a message goes on."""
+    office = Office(tmp_path, slack)
+    office.opt_in("bo", "cy", "di")
+    office.store.open_home("di")
+    slack.faults["chat.postMessage"] = ["429:3", "429:3"]
+    began = time.monotonic()
+    office.take("prediction", prediction(people={"bo": 0.9, "cy": 0.8, "di": 0.7}))
+    office.work(lambda: "di" in slack.homes and len(slack.calls("chat.postMessage")) == 2)
+    office.work(lambda: len(slack.calls("chat.postMessage")) > 2)
+    first, second, third = slack.calls("chat.postMessage")[:3]
+    office.work()
+
+    assert third.at - second.at >= 2.9 and second.at - first.at < 2.9
+    assert all(slack.sent_to(user) for user in ("bo", "cy", "di")) and time.monotonic() - began < 25
+    assert office.counts["slack_busy"] == 2 and slack.too_fast == 0
 
 
 @pytest.mark.parametrize("fault", ["done", "done500", "wait:2"])
