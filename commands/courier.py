@@ -128,8 +128,8 @@ class Courier:
         except SlackUnclear as unclear:
             pause = self._pauses[name] = min(self._pauses.get(name, FIRST_PAUSE / 2) * 2, LONGEST_PAUSE)
             self._paused[name] = time.monotonic() + pause
-            self.store.count("slack_unclear")
-            log.warning("Slack did not answer", extra={"what": str(unclear), "seconds": pause})
+            self.store.count("webhook_unclear" if name == "webhook" else "slack_unclear")
+            log.warning("no answer, or none that says whether it was done", extra={"what": str(unclear), "seconds": pause})
             return False
         if done:
             self._pauses.pop(name, None)

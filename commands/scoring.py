@@ -181,7 +181,7 @@ class WatchedModel:
 
     def validated(self, model: str) -> Mapping[str, float]:
         """The lower ends of the intervals that `beepgpt validate` found, as far as it was run."""
-        if model not in self._validated and model == self._name:
+        if not self._validated.get(model) and model == self._name:  # it may be validated later than it was taken up
             self._validated[model] = {name: each["low"] for name, each in hits_in(figures_in(self.folder)).items()}
         return self._validated.get(model, {})
 

@@ -47,8 +47,11 @@ SETTLED = (
 )
 ANSWERS = {f"{kind}:{end}": (kind, end) for kind in ("answer", "topic") for end in ("answered", "not_answered")}
 MAY_FALL = ("feedback:good", "feedback:bad")
-"""Who changes their mind is counted anew, so that these are no counters; they are told by what is remembered."""
-FEEDBACK = ("beepgpt_alert_feedback", "What people said of alerts that are remembered, by the buttons below them.")
+"""Who changes their mind is counted anew, so that these are no counters but a gauge, of all that was said."""
+FEEDBACK = (
+    "beepgpt_alert_feedback",
+    "What people said of alerts, by the buttons below them: the last word of each, since the store was made.",
+)
 PEOPLE = ("beepgpt_alert_people", "People who turned alerts on (in) or off (out).")
 WAITING = ("beepgpt_alerts_waiting", "What waits: for a check, to be sent, looked up, changed, or handed on, for a digest; and App Homes.")
 AGE = ("beepgpt_alert_prediction_age_seconds", "Now, minus the time of the newest prediction read: a quiet channel lets it grow, too.")

@@ -508,8 +508,8 @@ class AlertView:
         return {name: count - self._before.get(name, 0) for name, count in now.items()}
 
     def feedback(self) -> dict[str, int]:
-        """How many alerts people found `good`, and how many `bad`, of those that are remembered."""
-        return self._looked("SELECT feedback, count(*) FROM alert WHERE feedback IS NOT NULL GROUP BY feedback")
+        """How many alerts people found `good`, and how many `bad`, since the file was made: the last word of each counts."""
+        return self._looked("SELECT substr(name, 10), count FROM counted WHERE name IN ('feedback:good', 'feedback:bad')")
 
     def people(self) -> dict[str, int]:
         """How many said that they want to be told (`in`), and how many that they don't (`out`)."""
