@@ -117,7 +117,7 @@ def run_alerts(job: Job) -> dict[str, Any]:
         desk = Desk(store, policy, matcher=embeddings)
         prepare = None if embeddings is None else preparing(embeddings, desk)
         pulse = pulse_of(job.settings)
-        streams = [stack.enter_context(closing(each)) for each in streams_of(job, desk, store, prepare, pulse)]
+        streams = [stack.enter_context(closing(each)) for each in streams_of(job, desk, store, prepare)]
         courier = courier_of(job, store, policy, slack, stack, pulse)
         if job.settings.run.metrics_port:
             figures = figures_of(store, desk, courier, slack, streams, limit)
@@ -143,9 +143,8 @@ def run_alerts(job: Job) -> dict[str, Any]:
 
 
 def pulse_of(settings: Settings) -> AlertPulse:
-    """Whether it goes on. What waits for the brokers may wait as long as it has patience."""
-    patience = settings.kafka.patience / 1e6
-    return AlertPulse(asked_within=max(60, patience + 30), heard_within=patience + 30)
+    """Whether its loop turns. What waits for the brokers may wait as long as it has patience; then the run ends by itself."""
+    return AlertPulse(asked_within=max(60, settings.kafka.patience / 1e6 + 30))
 
 
 def figures_of(
@@ -392,9 +391,7 @@ def told_in(record: kafka.Record) -> tuple[bytes, int | None]:
     return record.value or b"", None
 
 
-def streams_of(
-    job: Job, desk: Any, store: AlertStore, prepare: Callable[[Sequence[bytes], int], None] | None, pulse: AlertPulse
-) -> Iterator[Stream]:
+def streams_of(job: Job, desk: Any, store: AlertStore, prepare: Callable[[Sequence[bytes], int], None] | None) -> Iterator[Stream]:
     """What is to be read, each from where it was left: what people asked for and what was deleted first."""
     given: list[tuple[str, str | None, Take]] = [
         ("interactions", job.interactions, lambda record, now, released: desk.interaction(record)),
@@ -404,7 +401,7 @@ def streams_of(
     ]
     for name, place, take in given:
         if place is not None:
-            yield stream_of(name, place, job, store, take, prepare if name == "predictions" else None, pulse)
+            yield stream_of(name, place, job, store, take, prepare if name == "predictions" else None)
 
 
 def stream_of(
@@ -414,7 +411,6 @@ def stream_of(
     store: AlertStore,
     take: Take,
     prepare: Callable[[Sequence[bytes], int], None] | None,
-    pulse: AlertPulse,
 ) -> Stream:
     """One of them. A topic's records from before what is remembered can make no difference, and are passed over."""
     if is_kafka(place):
@@ -424,8 +420,7 @@ def stream_of(
             since = max(now_us() - job.settings.alerts.kept, 0)
         lags: dict[tuple[str, int], int] = {}
 
-        def heard(ahead: Mapping[int, int]) -> None:
-            pulse.heard()
+        def note_lags(ahead: Mapping[int, int]) -> None:
             lags.update({(address.topic, number): records for number, records in ahead.items()})
 
         source = kafka.KafkaSource(
@@ -434,7 +429,7 @@ def stream_of(
             since=since,
             until=address.until,
             follow=address.follow,
-            on_lag=heard,
+            on_lag=note_lags,
             patience=job.settings.kafka.patience / 1e6,
         )
         identity = f"{name}:kafka:{address.topic}"
