@@ -192,6 +192,7 @@ class Courier:
                         self.store.list_only(row["id"], "quiet_hours")
                         row["way"] = "list"
                     self.store.clear(row["id"], permalink, letter=row["way"] == "direct" and self.desk is not None, now=now)
+            self._pauses.pop("check", None)
             done = True
         return done
 
@@ -217,6 +218,8 @@ class Courier:
                 self._note_busy(busy)
                 continue
             done, sent = done or end != "waits", sent + (end == "sent")
+            if end == "sent":
+                self._pauses.pop("send", None)  # Slack is there: one letter without an answer is no reason for long pauses
         return done
 
     def _send_letter(self, letter: Row, desk: SlackDesk) -> str:

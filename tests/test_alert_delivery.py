@@ -112,6 +112,22 @@ def test_who_is_written_to_too_often_holds_up_nobody_else(tmp_path: Path, slack:
     assert (letter["user"], letter["tries"]) == ("bo", 0) and office.counts["slack_busy"] == 1
 
 
+def test_now_and_then_no_answer_makes_no_long_pauses(tmp_path: Path, slack: Workspace):
+    """Each pause is the first one where something got through in between; an outage's are longer and longer."""
+    office = Office(tmp_path, slack, policy={"per_hour": 100})
+    people = [f"u{number}" for number in range(12)]
+    for user in people:
+        office.opt_in(slack.user(user))
+    slack.channel("C3", *people)
+    slack.faults["chat.postMessage"] = [None, "drop"] * 5
+    began = time.monotonic()
+    office.take("prediction", prediction(channel="C3", people=dict.fromkeys(people, 0.9)))
+    office.work(lambda: not office.store.letters("due") and not office.store.due())
+
+    assert office.counts["slack_unclear"] == 5 and len(office.store.letters("sending")) == 5
+    assert time.monotonic() - began < 25, "and not 1 + 2 + 4 + 8 + 16"
+
+
 def test_a_limit_of_the_app_holds_up_all_messages_and_nothing_else(tmp_path: Path, slack: Workspace):
     """When a second conversation is refused, too, no third one is tried; what is not a message goes on."""
     office = Office(tmp_path, slack)
