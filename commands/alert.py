@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,12 +17,14 @@ import typer
 from rich.table import Table
 
 from commands.common import BadCommand, connection_of, is_kafka, now_us, with_settings
-from commands.parts import Stop
+from commands.parts import Stop, program_version
 from commands.places import topic_of
 from config.settings import Settings, with_flags
-from connectors import jsonl, kafka
-from connectors.alert_store import AlertStore
+from connectors import jsonl, kafka, metrics
+from connectors.alert_metrics import AlertFigures, AlertPulse
+from connectors.alert_store import AlertStore, AlertView
 from connectors.console import console
+from conversations.events import micros
 
 if TYPE_CHECKING:
     from commands.alerting import Desk
@@ -33,6 +36,8 @@ PANEL = "Alerts"
 REST = 0.1
 """Seconds between two looks where there was nothing to do."""
 INSTALL = "pip install 'beepgpt[slack]'"
+
+log = logging.getLogger("beepgpt")
 
 
 @with_settings
@@ -111,16 +116,53 @@ def run_alerts(job: Job) -> dict[str, Any]:
         embeddings = embeddings_of(job.settings, stack)
         desk = Desk(store, policy, matcher=embeddings)
         prepare = None if embeddings is None else preparing(embeddings, desk)
+        pulse = pulse_of(job.settings)
         streams = [stack.enter_context(closing(each)) for each in streams_of(job, desk, store, prepare)]
-        courier = courier_of(job, store, policy, slack, stack)
+        courier = courier_of(job, store, policy, slack, stack, pulse)
+        if job.settings.run.metrics_port:
+            figures = figures_of(store, desk, courier, slack, streams, limit)
+            stack.enter_context(metrics.serve(job.settings.run.metrics_port, job.settings.run.metrics_host, figures, pulse))
+        log.info("started", extra={"source": job.predictions, "threshold": limit})
         while not stop():
+            pulse.beat()
             read = [stream.read() for stream in streams]
+            if pulse.missing:
+                pulse.missing = "; ".join(told for stream in streams if (told := stream.missing()))
             gave = courier.work()
             if not any(read) and not gave:
-                if all(stream.is_over for stream in streams) and courier.is_idle():
-                    break
+                if all(stream.is_over for stream in streams):
+                    if courier.is_idle():
+                        break
+                    pulse.end()
                 time.sleep(REST)
+        log.info("stopped" if stop() else "ended", extra={"signal": stop.signal})
         return account_of(store, limit)
+
+
+# What a monitor is told
+
+
+def pulse_of(settings: Settings) -> AlertPulse:
+    """Whether its loop turns. What waits for the brokers may wait as long as it has patience; then the run ends by itself."""
+    return AlertPulse(asked_within=max(60, settings.kafka.patience / 1e6 + 30))
+
+
+def figures_of(
+    store: AlertStore, desk: Desk, courier: Courier, slack: SlackDesk | None, streams: Sequence[Stream], threshold: float
+) -> AlertFigures:
+    """All of them, as they are whenever somebody asks."""
+    view = AlertView(store)
+    return AlertFigures(
+        counts=view.counts,
+        waiting=view.waiting,
+        people=view.people,
+        feedback=view.feedback,
+        waits=lambda: courier.waits,
+        newest=lambda: desk.newest,
+        calls=lambda: {} if slack is None else dict(slack.calls),
+        lags=lambda: {place: records for stream in streams for place, records in list(stream.lags.items())},
+        build={"version": program_version(), "threshold": f"{threshold:g}"},
+    )
 
 
 def threshold_of(settings: Settings, model: Path | None) -> float:
@@ -184,7 +226,7 @@ PROBE = "Is it there?"
 """Embedded once before anything else; nobody wrote it."""
 
 
-def courier_of(job: Job, store: AlertStore, policy: Any, slack: SlackDesk | None, stack: ExitStack) -> Courier:
+def courier_of(job: Job, store: AlertStore, policy: Any, slack: SlackDesk | None, stack: ExitStack, pulse: AlertPulse) -> Courier:
     """Who gives the alerts, and to whom."""
     from commands.courier import Courier
     from connectors.members import ListedMembers
@@ -207,6 +249,8 @@ def courier_of(job: Job, store: AlertStore, policy: Any, slack: SlackDesk | None
         webhook=webhook,
         digest_at=ours.digest_at,
         kept=ours.kept,
+        handed_to="" if job.to is None else "topic" if is_kafka(job.to) else "console" if job.to == "-" else "file",
+        alive=pulse.beat,
     )
 
 
@@ -269,6 +313,9 @@ def webhook_of(url: str) -> Callable[[Mapping[str, Any]], bool]:
 
 # Reading
 
+Take = Callable[[bytes, int, int | None], None]
+"""What becomes of a record, at a time; and when its point was released, if that is known."""
+
 
 class Stream:
     """A source, read a chunk at a time; what comes of a chunk and how far it goes are written down together."""
@@ -279,12 +326,17 @@ class Stream:
         source: Any,
         parts: Mapping[str, Any],
         store: AlertStore,
-        take: Callable[[bytes, int], None],
+        take: Take,
         *,
         follows: bool,
         prepare: Callable[[Sequence[bytes], int], None] | None = None,
+        ends: Mapping[str, int] | None = None,
+        lags: Mapping[tuple[str, int], int] | None = None,
     ) -> None:
+        """`ends`: where each part ended when this run began, by its name; `lags`: what is ahead, kept up to date by whoever reads."""
         self._name, self._source, self._store, self._take = name, source, store, take
+        self._behind = dict(ends or {})
+        self.lags = lags if lags is not None else {}
         self._prepare = prepare
         self._parts = dict(parts)
         self._follows = follows
@@ -293,6 +345,15 @@ class Stream:
     def is_over(self) -> bool:
         """Whether nothing more will come."""
         return not self._parts and not self._follows
+
+    def missing(self) -> str:
+        """What of all that was there when this run began is still to be read; empty once it was."""
+        for name, end in list(self._behind.items()):
+            if name not in self._parts or self._parts[name].has_come_to(end):
+                del self._behind[name]
+        if not self._behind:
+            return ""
+        return f"{self._name}: {len(self._behind)} of {len(self._parts)} partitions are not read to where they ended at the start"
 
     def read(self) -> bool:
         """A chunk of each of its parts; whether there was any."""
@@ -306,13 +367,13 @@ class Stream:
             if not any(values for _, _, values in chunks):
                 continue
             found = True
-            records = [each if isinstance(each, bytes) else each.value or b"" for _, _, values in chunks for each in values]
+            records = [(each, None) if isinstance(each, bytes) else told_in(each) for _, _, values in chunks for each in values]
             if self._prepare is not None:
-                self._prepare(records, now_us())
+                self._prepare([record for record, _ in records], now_us())
             now = now_us()
             with self._store.transaction():
-                for record in records:
-                    self._take(record, now)
+                for record, released in records:
+                    self._take(record, now, released)
                 self._store.set_place(self._name, name, list(part.snapshot()))
         return found
 
@@ -322,10 +383,18 @@ class Stream:
             part.close()
 
 
+def told_in(record: kafka.Record) -> tuple[bytes, int | None]:
+    """A record's value, and when its point was released, as scoring wrote it beside."""
+    released = dict(record.headers).get("released_at", b"").decode("ascii", "replace")
+    with suppress(ValueError):
+        return record.value or b"", micros(released)
+    return record.value or b"", None
+
+
 def streams_of(job: Job, desk: Any, store: AlertStore, prepare: Callable[[Sequence[bytes], int], None] | None) -> Iterator[Stream]:
     """What is to be read, each from where it was left: what people asked for and what was deleted first."""
-    given: list[tuple[str, str | None, Callable[[bytes, int], None]]] = [
-        ("interactions", job.interactions, lambda record, now: desk.interaction(record)),
+    given: list[tuple[str, str | None, Take]] = [
+        ("interactions", job.interactions, lambda record, now, released: desk.interaction(record)),
         ("deletions", job.deletions, desk.record),
         ("outcomes", job.outcomes, desk.record),
         ("predictions", job.predictions, desk.record),
@@ -340,7 +409,7 @@ def stream_of(
     place: str,
     job: Job,
     store: AlertStore,
-    take: Callable[[bytes, int], None],
+    take: Take,
     prepare: Callable[[Sequence[bytes], int], None] | None,
 ) -> Stream:
     """One of them. A topic's records from before what is remembered can make no difference, and are passed over."""
@@ -349,12 +418,18 @@ def stream_of(
         since = address.since
         if since is None and name != "interactions":
             since = max(now_us() - job.settings.alerts.kept, 0)
+        lags: dict[tuple[str, int], int] = {}
+
+        def note_lags(ahead: Mapping[int, int]) -> None:
+            lags.update({(address.topic, number): records for number, records in ahead.items()})
+
         source = kafka.KafkaSource(
             connection_of(job.settings, address.bootstrap),
             address.topic,
             since=since,
             until=address.until,
             follow=address.follow,
+            on_lag=note_lags,
             patience=job.settings.kafka.patience / 1e6,
         )
         identity = f"{name}:kafka:{address.topic}"
@@ -364,7 +439,8 @@ def stream_of(
             end = source.bounds[int(each)][1]
             state = None if before is None else kafka.KafkaState(*before)._replace(end=end)
             parts[each] = source.build_part("read", each, state)
-        return Stream(identity, source, parts, store, take, follows=address.follow, prepare=prepare)
+        ends = {str(number): end for number, end in source.ends.items()}
+        return Stream(identity, source, parts, store, take, follows=address.follow, prepare=prepare, ends=ends, lags=lags)
     if "://" in place:
         raise BadCommand(f"{name} {place}: a .jsonl path or kafka://host:port/topic is expected")
     path = Path(place)

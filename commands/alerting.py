@@ -29,8 +29,10 @@ from conversations.alerting import (
     newest_text,
     read_point,
     shortened,
+    texts_of,
 )
-from conversations.events import DELETE, Event, micros, parse
+from conversations.cleaning import clean
+from conversations.events import DELETE, EDIT, Event, micros, parse
 from conversations.topics import closeness_of, features_of, wanted_of
 
 log = logging.getLogger(__name__)
@@ -144,11 +146,13 @@ class Desk:
         self.policy = policy
         self._ledger = Ledger(store)
         self._words: Matcher | None = (matcher or Words(store)) if topics else None
+        self.newest = 0
+        """The time of the newest prediction taken, microseconds."""
 
-    def take(self, kind: str, value: Mapping[str, Any], now: int) -> None:
-        """A `prediction`, an `outcome` or a `deletion`, at `now` (microseconds)."""
+    def take(self, kind: str, value: Mapping[str, Any], now: int, released: int | None = None) -> None:
+        """A `prediction`, an `outcome` or a `deletion`, at `now`; `released`: when its point was, if that is known (microseconds)."""
         if kind == "prediction":
-            self._predicted(value, now)
+            self._predicted(value, now, released)
         elif kind == "outcome":
             self.store.settle(str(value["id"]), [str(each) for each in value["answer"]])
             self.store.count("outcomes")
@@ -169,7 +173,7 @@ class Desk:
             if point is not None and point.fresh and now - point.told_of <= self.policy.max_age:
                 yield point.channel, frozenset(user for _, user in point.window), newest_text(point.prompt)
 
-    def _predicted(self, value: Mapping[str, Any], now: int) -> None:
+    def _predicted(self, value: Mapping[str, Any], now: int, released: int | None) -> None:
         self.store.count("predictions")
         try:
             point = read_point(value)
@@ -177,10 +181,13 @@ class Desk:
             log.warning("a prediction can't be read", extra={"why": str(error)})
             self.store.count("unreadable")
             return
+        self.newest = max(self.newest, point.prompt_ts)
+        for ts, text in texts_of(point).items():
+            self.store.edit_message(point.channel, ts, shortened(text), point.prompt_ts)
         closeness = self._words.closeness if self._words is not None else None
         for each in alerts_of(point, self._ledger, self.policy, now, closeness):
             if isinstance(each, Alert):
-                self._decided(each, now)
+                self._decided(each, now, released)
             else:
                 self.store.count(f"passed:{each.reason}")
         authors = dict.fromkeys(user for _, user in point.window)
@@ -188,19 +195,19 @@ class Desk:
         if self._words is not None:
             self._words.learn(newest_text(point.prompt))
 
-    def _decided(self, alert: Alert, now: int) -> None:
+    def _decided(self, alert: Alert, now: int, released: int | None) -> None:
         point = alert.point
         row = {
             "id": alert.id, "user": alert.user, "kind": alert.kind, "way": alert.way, "reason": alert.reason, "prediction": point.id,
             "conversation": point.conversations[0] if point.conversations else point.channel, "channel": point.channel,
             "ts": point.message, "prompt_ts": point.prompt_ts, "model": point.model, "p": alert.p, "why": alert.why,
-            "excerpt": shortened(newest_text(point.prompt)), "made_at": now,
+            "excerpt": shortened(newest_text(point.prompt)), "made_at": now, "released_at": released,
         }  # fmt: skip
         if self.store.add(row, alert.keys, [ts for ts, _ in point.window]):
             self.store.count(f"{alert.kind}:{alert.way}")
 
-    def record(self, record: bytes, now: int) -> None:
-        """A prediction, an outcome or a deletion as JSON, told apart by its form; or an event of Slack's, of which deletions count."""
+    def record(self, record: bytes, now: int, released: int | None = None) -> None:
+        """A prediction, an outcome or a deletion as JSON, told apart by form; or an event of Slack's: deletions and edits count."""
         try:
             value = orjson.loads(record)
         except ValueError:
@@ -212,9 +219,11 @@ class Desk:
             if isinstance(event, Event) and event.kind == DELETE:
                 self.store.delete_message(event.channel, event.ts, now)
                 self.store.count("deletions")
+            elif isinstance(event, Event) and event.kind == EDIT and event.text is not None:
+                self.store.edit_message(event.channel, event.ts, shortened(clean(event.text)), event.t)
             return
         try:
-            self.take(kind, value, now)
+            self.take(kind, value, now, released)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             log.warning("a record can't be read", extra={"kind": kind, "why": type(error).__name__})
             self.store.count("unreadable")

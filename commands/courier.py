@@ -14,8 +14,9 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from commands.alerting import Ledger, home_of, point_of
+from connectors.alert_metrics import Waits
 from connectors.alert_store import AlertStore, Row
-from connectors.slack_alerts import Person, SlackDesk
+from connectors.slack_alerts import POST, Person, SlackDesk
 from connectors.slack_errors import SlackBusy, SlackRefused, SlackUnclear
 from connectors.slack_views import LISTED, alert_blocks, alert_text, digest_blocks, digest_text, home_view
 from conversations.alerting import DAY, MINUTE, SECOND, Policy, is_quiet, local_minute, local_time, may_be_told
@@ -51,6 +52,10 @@ class Members(Protocol):
     def may_see(self, user: str, channel: str, person: Person) -> bool: ...
 
 
+def _nothing() -> None:
+    """Nobody asks."""
+
+
 class Courier:
     """One process's deliveries. `work` does what can be done now, and says whether there was anything."""
 
@@ -66,12 +71,20 @@ class Courier:
         webhook: Callable[[Mapping[str, Any]], bool] | None = None,
         digest_at: int | None = None,
         kept: int = 30 * DAY,
+        handed_to: str = "",
+        alive: Callable[[], None] = _nothing,
     ) -> None:
-        """`desk`: None where nothing goes to Slack. `hand_on` takes alerts for good or raises; `webhook` says whether it was taken."""
+        """`desk`: None where nothing goes to Slack. `hand_on` takes alerts for good or raises; `webhook` says whether it was taken.
+
+        `handed_to`: by what name that is counted; not, without one. `alive` is called before everything that may take long.
+        """
         self.store, self.policy, self.members, self.desk = store, policy, members, desk
         self._ledger = Ledger(store)
         self._clock, self._hand_on, self._webhook = clock, hand_on, webhook
         self._digest_at, self._kept = digest_at, kept
+        self._handed_to, self._alive = handed_to, alive
+        self.waits = {"release": Waits(), "message": Waits()}
+        """How long people waited for what they were told, since its point was released, and since its message."""
         self._paused: dict[str, float] = {}
         self._pauses: dict[str, float] = {}
         self._next_to: dict[str, float] = {}
@@ -85,6 +98,7 @@ class Courier:
         if self.desk is not None:
             stages = [
                 ("doubt", self._look_up),
+                ("lost", self._look_for_lost),
                 ("chores", self._do_chores),
                 *stages,
                 ("send", self._send_letters),
@@ -98,28 +112,33 @@ class Courier:
     def is_idle(self) -> bool:
         """Whether nothing is left to do but what waits for a time of day."""
         waiting = (self.store.due(), self.store.to_hand_on(1), self.store.to_hand_on(2) if self._webhook else ())
-        letters = (self.store.letters("due"), self.store.letters("sending"), self.store.chores()) if self.desk else ()
+        letters = (self.store.letters("due"), self.store.letters("sending"), self.store.lost(), self.store.chores()) if self.desk else ()
         return not any((*waiting, *letters))
 
     def _stage(self, name: str, stage: Callable[[], bool]) -> bool:
+        self._alive()
         if time.monotonic() < self._paused.get(name, 0.0):
             return False
         try:
             done = stage()
         except SlackBusy as busy:
             self._paused[name] = time.monotonic() + busy.after
-            self.store.count("slack_busy")
-            log.info("Slack asks us to wait", extra={"method": busy.method, "seconds": busy.after})
+            self._note_busy(busy)
             return False
         except SlackUnclear as unclear:
             pause = self._pauses[name] = min(self._pauses.get(name, FIRST_PAUSE / 2) * 2, LONGEST_PAUSE)
             self._paused[name] = time.monotonic() + pause
-            self.store.count("slack_unclear")
-            log.warning("Slack did not answer", extra={"what": str(unclear), "seconds": pause})
+            self.store.count("webhook_unclear" if name == "webhook" else "slack_unclear")
+            log.warning("no answer, or none that says whether it was done", extra={"what": str(unclear), "seconds": pause})
             return False
         if done:
             self._pauses.pop(name, None)
         return done
+
+    def _note_busy(self, busy: SlackBusy) -> None:
+        if busy.was_asked:
+            self.store.count("slack_busy")
+            log.info("Slack asks us to wait", extra={"method": busy.method, "seconds": busy.after})
 
     # Whether somebody may still be told
 
@@ -155,6 +174,7 @@ class Courier:
     def _check_due(self) -> bool:
         done = False
         for row in self.store.due()[:SHARE]:
+            self._alive()
             now = self._clock()
             refused = "too_old" if now - row["ts"] > self.policy.max_age else self._refusal(row, now)
             refused = refused or self._may_see(row["user"], row["channel"])
@@ -172,6 +192,7 @@ class Courier:
                         self.store.list_only(row["id"], "quiet_hours")
                         row["way"] = "list"
                     self.store.clear(row["id"], permalink, letter=row["way"] == "direct" and self.desk is not None, now=now)
+            self._pauses.pop("check", None)
             done = True
         return done
 
@@ -182,48 +203,63 @@ class Courier:
     # Letters
 
     def _send_letters(self) -> bool:
+        """Who can't be written to now holds up nobody else, unless Slack has no time for any message of ours."""
         assert self.desk is not None
         done, sent = False, 0
         for letter in self.store.letters("due"):
             if sent >= SHARE:
                 break
-            now = self._clock()
-            alerts = self._still_given(letter, now)
-            if not alerts:
-                with self.store.transaction():
-                    self.store.not_sent(letter["id"], "refused:nothing_left")
-                done = True
-                continue
+            self._alive()
             try:
-                dm = self.desk.open_dm(letter["user"])
-            except SlackRefused as error:
-                self._give_up(letter, alerts, error.reason)
-                done = True
+                end = self._send_letter(letter, self.desk)
+            except SlackBusy as busy:
+                if busy.method == POST and self.desk.pause_of(POST):
+                    raise
+                self._note_busy(busy)
                 continue
-            if time.monotonic() < self._next_to.get(dm, self._first):
-                continue
-            text, blocks = said_in(letter, alerts)
-            with self.store.transaction():
-                self.store.sending(letter["id"], dm, now)
-            self._next_to[dm] = time.monotonic() + APART
-            try:
-                dm_ts = self.desk.send(dm, letter["id"], text, blocks)
-            except SlackBusy:
-                with self.store.transaction():
-                    self.store.not_sent(letter["id"], "due")
-                raise
-            except SlackRefused as error:
-                self._give_up(letter, alerts, error.reason)
-            else:
-                with self.store.transaction():
-                    self.store.sent(letter["id"], dm_ts)
-            done, sent = True, sent + 1
+            done, sent = done or end != "waits", sent + (end == "sent")
+            if end == "sent":
+                self._pauses.pop("send", None)  # Slack is there: one letter without an answer is no reason for long pauses
         return done
+
+    def _send_letter(self, letter: Row, desk: SlackDesk) -> str:
+        """What became of it: `sent`, `refused` or `waits`."""
+        now = self._clock()
+        alerts = self._still_given(letter, now)
+        if not alerts:
+            with self.store.transaction():
+                self.store.not_sent(letter["id"], "refused:nothing_left")
+            return "refused"
+        try:
+            dm = desk.open_dm(letter["user"])
+        except SlackRefused as error:
+            self._give_up(letter, alerts, error.reason)
+            return "refused"
+        if time.monotonic() < self._next_to.get(dm, self._first) or desk.pause_of(POST, dm) > 0:
+            return "waits"
+        text, blocks = said_in(letter, alerts)
+        with self.store.transaction():
+            self.store.sending(letter["id"], dm, now)
+        self._next_to[dm] = time.monotonic() + APART
+        try:
+            dm_ts = desk.send(dm, letter["id"], text, blocks)
+        except SlackBusy:
+            with self.store.transaction():
+                self.store.not_tried(letter["id"])
+            raise
+        except SlackRefused as error:
+            self._give_up(letter, alerts, error.reason)
+            return "refused"
+        with self.store.transaction():
+            self.store.sent(letter["id"], dm_ts)
+        self._note_wait(letter, alerts, self._clock())
+        return "sent"
 
     def _still_given(self, letter: Row, now: int) -> list[Row]:
         """The alerts of a letter that may be given now; those that no longer may are taken out for good."""
         left = []
         for row in self.store.in_letter(letter["id"]):
+            self._alive()
             refused = self._refusal(row, now)
             if not refused and letter["kind"] == "alert" and now - row["ts"] > self.policy.max_age:
                 refused = "too_old"
@@ -234,6 +270,15 @@ class Courier:
             else:
                 left.append(row)
         return left
+
+    def _note_wait(self, letter: Row, alerts: Rows, at: int) -> None:
+        """What is told at once is told late by so much; a digest's time is everybody's own."""
+        if letter["kind"] != "alert":
+            return
+        for row in alerts:
+            self.waits["message"].add((at - row["ts"]) / SECOND)
+            if row["released_at"] is not None:
+                self.waits["release"].add((at - row["released_at"]) / SECOND)
 
     def _give_up(self, letter: Row, alerts: Rows, reason: str) -> None:
         log.warning("a letter is refused", extra={"user": letter["user"], "why": reason})
@@ -247,6 +292,7 @@ class Courier:
         assert self.desk is not None
         done = False
         for letter in self.store.letters("sending"):
+            self._alive()
             now = self._clock()
             if 0 <= now - letter["tried_at"] < SETTLE:
                 continue
@@ -264,17 +310,41 @@ class Courier:
             with self.store.transaction():
                 if state == "sent":
                     self.store.sent(letter["id"], found or "")
+                    self._note_wait(letter, self.store.in_letter(letter["id"]), letter["tried_at"])
                 else:
                     self.store.not_sent(letter["id"], state)
                 self.store.count(f"looked_up:{state}")
             done = True
         return done
 
+    def _look_for_lost(self) -> bool:
+        """Letters that nobody could find, and that show what was deleted since: if they are there after all, they are taken back, too."""
+        assert self.desk is not None
+        done = False
+        for letter in self.store.lost()[:SHARE]:
+            self._alive()
+            since, until = ts_text(max(letter["made_at"] - SKEW, 0)), ts_text(letter["tried_at"] + SKEW)
+            found = None
+            try:
+                found = self.desk.find(letter["dm"], letter["id"], since, until)
+            except SlackRefused as error:
+                log.error("a letter that shows what was deleted can't be looked for", extra={"user": letter["user"], "why": error.reason})
+            with self.store.transaction():
+                if found is None:
+                    self.store.chore_done(letter["id"], "unknown")
+                    self.store.count("letters_not_found")
+                else:
+                    self.store.sent(letter["id"], found)
+                    self.store.count("looked_up:sent")
+            done = True
+        return done
+
     def _do_chores(self) -> bool:
-        """Letters that show what was deleted are changed, or taken back."""
+        """Letters that show what was deleted or edited are changed, or taken back."""
         assert self.desk is not None
         done = False
         for letter in self.store.chores()[:SHARE]:
+            self._alive()
             alerts = self.store.in_letter(letter["id"])
             state = "sent"
             try:
@@ -285,10 +355,11 @@ class Courier:
                     text, blocks = said_in(letter, alerts)
                     self.desk.update(letter["dm"], letter["dm_ts"], letter["id"], text, blocks)
             except SlackRefused as error:
-                log.error("a letter with a deleted message can't be changed", extra={"user": letter["user"], "why": error.reason})
+                log.error("a letter can't be changed", extra={"user": letter["user"], "why": error.reason, "since": letter["chore"]})
                 state = "not_changed"
             with self.store.transaction():
-                self.store.chore_done(letter["id"], state)
+                is_kept = state == "not_changed" and letter["chore"] == "edit"  # it may have to be taken back one day
+                self.store.chore_done(letter["id"], "sent" if is_kept else state)
                 self.store.count(f"letters_{'updated' if state == 'sent' else state}")
             done = True
         return done
@@ -323,6 +394,7 @@ class Courier:
         for user in self.store.spoilt_homes()[:SHARE]:
             now = self._clock()
             for row in self.store.listed(user, now - SHOWN, LISTED):
+                self._alive()
                 if refused := self._may_see(user, row["channel"]):
                     with self.store.transaction():
                         self.store.revoke(row["id"], refused)
@@ -350,12 +422,15 @@ class Courier:
         self._hand_on([alert_value(row) for row in rows])
         with self.store.transaction():
             self.store.handed_on([row["id"] for row in rows], 1 if self._webhook else 3)
+            if self._handed_to:
+                self.store.count(f"told:{self._handed_to}", len(rows))
         return True
 
     def _call_webhook(self) -> bool:
         if self._webhook is None:
             return False
         for row in self.store.to_hand_on(2)[:SHARE]:
+            self._alive()
             taken = self._webhook(alert_value(row))
             if not taken and self._clock() - row["made_at"] < GIVE_UP:
                 raise SlackUnclear("the webhook")

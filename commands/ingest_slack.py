@@ -19,7 +19,7 @@ from commands.common import BadCommand, connection_of
 from commands.ingest_slack_lines import LiveLine
 from commands.ingest_slack_live import WAIT, Live
 from commands.ingest_slack_records import Who, remembered
-from commands.parts import Stop, peak_memory_mb
+from commands.parts import Stop, peak_memory_mb, program_version
 from config.settings import Settings
 from connectors import kafka, metrics
 from connectors.console import console
@@ -122,18 +122,26 @@ def run_slack(job: Job) -> tuple[dict[str, Any], int]:
         )
         arrivals: queue.Queue[Any] = queue.Queue()
         lines: list[LiveLine] = []
+        callers = [web]
         if job.http is not None:
             lines.append(slack_live.HttpLine(job.http, job.http_host, tokens.signing, arrivals.put))
         else:
             opener = slack_live.Web(tokens.app, ours.base_url, stopping, called="slack.app_token")
+            callers.append(opener)
             lines += [slack_live.Line(str(number), opener, arrivals.put) for number in range(1, ours.connections + 1)]
         partitions = there[job.address.topic].partitions
         live = Live(ours, job.include, who, memory, partitions, events, interactions, web, lines, arrivals, pulse)
         if job.settings.run.metrics_port:
-            figures = SlackFigures(live.counts, live.gauges, live.types_written, {"team": who.team})
+            build = {"version": program_version(), "team": who.team}
+            figures = SlackFigures(live.counts, live.gauges, live.types_written, lambda: called_by(callers), build)
             stack.enter_context(metrics.serve(job.settings.run.metrics_port, job.settings.run.metrics_host, figures, pulse))
         live.run(stop, stopping)
     return report_of(job, live.account, live.held(), began), 0
+
+
+def called_by(callers: Iterable[slack_live.Web]) -> dict[tuple[str, str], int]:
+    """Calls of Slack, by method and by what came of them."""
+    return dict(sum((each.calls for each in callers), Counter()))
 
 
 def _until(stop: Stop, stopping: threading.Event) -> None:

@@ -178,7 +178,7 @@ class WatchedModel:
 
     def validated(self, model: str) -> Mapping[str, float]:
         """The lower ends of the intervals that `beepgpt validate` found, as far as it was run."""
-        if model not in self._validated and model == self._name:
+        if not self._validated.get(model) and model == self._name:  # it may be validated later than it was taken up
             self._validated[model] = {name: each["low"] for name, each in hits_in(figures_in(self.folder)).items()}
         return self._validated.get(model, {})
 
@@ -549,13 +549,15 @@ def run_part(
     )
     sinks = sinks_of(job, number, parts, fresh=part.is_fresh, on_closed=part.lose_reader)
     flow = flow_of(source, following, scoring, sinks, part.accounts.append, alerts(scoring) if alerts is not None else None)
-    figures = metrics.ScoreFigures(**shard_figures(shards, part.lags, origin, rules.spec), scores=lambda: scores_of(scoring.steps_here[:1]))
+    figures = metrics.ScoreFigures(
+        **shard_figures(shards, part.lags, origin, rules.spec), scores=lambda: scores_of(scoring.steps_here[:1], model)
+    )
     part.run(flow, job, figures, model.watched(settings.scoring.watch / 1e6), model=model.name)
     lately = {name: {**each.counts, **each.figures()} for step in scoring.steps_here for name, each in step.lately.items()}
     return part.report() | {"figures": lately}
 
 
-def scores_of(steps: Sequence[ScorePoints]) -> metrics.Scores:
+def scores_of(steps: Sequence[ScorePoints], model: RunsModel) -> metrics.Scores:
     """What a monitor is told of the scoring step, once it is there."""
     if not steps:
         return metrics.Scores()
@@ -570,6 +572,8 @@ def scores_of(steps: Sequence[ScorePoints]) -> metrics.Scores:
         waited=step.waited,
         totals={name: dict(each.counts) for name, each in list(step.lately.items())},
         lately={name: each.figures() for name, each in list(step.lately.items())},
+        answered_lately={name: each.answered for name, each in list(step.lately.items())},
+        validated={name: dict(model.validated(name)) for name in {model.name, *step.lately}},
     )
 
 

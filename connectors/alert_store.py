@@ -11,7 +11,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ SCHEMA = (
     CREATE TABLE counted (name TEXT PRIMARY KEY, count INTEGER NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE word (bucket INTEGER PRIMARY KEY, count INTEGER NOT NULL) STRICT;
     """,
+    "ALTER TABLE alert ADD COLUMN released_at INTEGER; ALTER TABLE alert ADD COLUMN excerpt_at INTEGER",
 )
 """The statements that lead from each version to the next."""
 VERSION = len(SCHEMA)
@@ -266,8 +267,8 @@ class AlertStore:
     def add(self, alert: Mapping[str, Any], keys: Sequence[str], messages: Iterable[int]) -> bool:
         """An alert that is due, and by what it counts as told; whether it is new."""
         columns = ("id", "user", "kind", "way", "reason", "prediction", "conversation", "channel", "ts", "prompt_ts", "model", "p", "why")
-        names = (*columns, "excerpt", "made_at")
-        values = [alert[name] for name in names]
+        names = (*columns, "excerpt", "made_at", "released_at")
+        values = [alert.get(name) if name == "released_at" else alert[name] for name in names]
         sql = f"INSERT OR IGNORE INTO alert ({', '.join(names)}, state) VALUES ({', '.join('?' * len(names))}, 'due')"
         if not self._db.execute(sql, values).rowcount:
             return False
@@ -363,9 +364,22 @@ class AlertStore:
             if row["letter"] is not None:
                 chore = "delete" if row["ts"] == ts and row["letter"] == row["id"] else "update"
                 self._db.execute(
-                    "UPDATE letter SET chore = ? WHERE id = ? AND state IN ('due', 'sending', 'sent') AND chore IS NOT 'delete'",
+                    """UPDATE letter SET chore = ? WHERE id = ? AND state IN ('due', 'sending', 'sent', 'unknown')
+                       AND chore IS NOT 'delete'""",
                     (chore, row["letter"]),
                 )
+            self.spoil_home(row["user"])
+
+    def edit_message(self, channel: str, ts: int, excerpt: str, at: int) -> None:
+        """A message says something else since `at`: so does every alert about it, but one whose excerpt is gone for good."""
+        sql = """UPDATE alert SET excerpt = ?, excerpt_at = ?
+                 WHERE id IN (SELECT alert FROM alert_message WHERE channel = ? AND ts = ?) AND ts = ? AND state IN ('due', 'cleared')
+                 AND excerpt NOT IN ('', ?) AND prompt_ts < ? AND coalesce(excerpt_at, 0) < ? RETURNING user, letter"""
+        for row in self._rows(sql, excerpt, at, channel, ts, ts, excerpt, at, at):
+            self.count("excerpts_changed")
+            self._db.execute(
+                "UPDATE letter SET chore = 'edit' WHERE id = ? AND state IN ('sending', 'sent') AND chore IS NULL", (row["letter"],)
+            )
             self.spoil_home(row["user"])
 
     # Letters
@@ -394,20 +408,31 @@ class AlertStore:
         """Letters that were sent and are to be changed or deleted."""
         return self._rows("SELECT * FROM letter WHERE chore IS NOT NULL AND state = 'sent' ORDER BY made_at, id LIMIT 1000")
 
+    def lost(self) -> list[Row]:
+        """Letters of which nobody knows whether they were sent, and that are to be changed or deleted if they were."""
+        return self._rows("SELECT * FROM letter WHERE chore IS NOT NULL AND state = 'unknown' ORDER BY made_at, id LIMIT 1000")
+
     def sending(self, identity: str, dm: str, now: int) -> None:
         """From now on it is in doubt."""
         self._db.execute("UPDATE letter SET state = 'sending', dm = ?, tried_at = ?, tries = tries + 1 WHERE id = ?", (dm, now, identity))
 
     def sent(self, identity: str, dm_ts: str) -> None:
         """It stands in the conversation."""
-        self._db.execute("UPDATE letter SET state = 'sent', dm_ts = ? WHERE id = ? AND state <> 'sent'", (dm_ts, identity))
+        sql = "UPDATE letter SET state = 'sent', dm_ts = ? WHERE id = ? AND state <> 'sent' RETURNING kind"
+        row = self._one(sql, dm_ts, identity)
         self.count("letters_sent")
+        if row is not None:
+            self.count(f"told:{'digest' if row[0] == 'digest' else 'slack'}", len(self.in_letter(identity)))
 
     def not_sent(self, identity: str, state: str) -> None:
         """It certainly isn't there and is due again, or is given up: `unknown`, or `refused:` and why."""
         self._db.execute("UPDATE letter SET state = ? WHERE id = ?", (state, identity))
         if state != "due":
             self.count(f"letters_{state}")
+
+    def not_tried(self, identity: str) -> None:
+        """Slack had no time for it: it is due again, and that was no try."""
+        self._db.execute("UPDATE letter SET state = 'due', tries = tries - 1 WHERE id = ? AND state = 'sending'", (identity,))
 
     def chore_done(self, identity: str, state: str) -> None:
         """The letter shows no longer what it shouldn't."""
@@ -468,3 +493,47 @@ class AlertStore:
         for table in ("person", "muted", "topic", "alert", "told", "speaker", "letter"):
             self._db.execute(f"DELETE FROM {table} WHERE user = ?", (user,))
         self.forget_cached()
+
+
+class AlertView:
+    """A store as another thread looks at it, while it is at work: what is committed, by a connection for each look."""
+
+    def __init__(self, store: AlertStore) -> None:
+        self._address = f"{store.path.resolve().as_uri()}?mode=ro"
+        self._before = store.counts()
+
+    def counts(self) -> dict[str, int]:
+        """What was counted since this view was made."""
+        now = self._looked("SELECT name, count FROM counted")
+        return {name: count - self._before.get(name, 0) for name, count in now.items()}
+
+    def feedback(self) -> dict[str, int]:
+        """How many alerts people found `good`, and how many `bad`, since the file was made: the last word of each counts."""
+        return self._looked("SELECT substr(name, 10), count FROM counted WHERE name IN ('feedback:good', 'feedback:bad')")
+
+    def people(self) -> dict[str, int]:
+        """How many said that they want to be told (`in`), and how many that they don't (`out`)."""
+        sql = "SELECT iif(opted_in, 'in', 'out'), count(*) FROM person WHERE opted_in IS NOT NULL GROUP BY 1"
+        return {"in": 0, "out": 0} | self._looked(sql)
+
+    def waiting(self) -> dict[str, int]:
+        """What is left to do, by what it waits for."""
+        return self._looked(WAITING)
+
+    def _looked(self, sql: str) -> dict[str, int]:
+        with closing(sqlite3.connect(self._address, uri=True, timeout=BUSY, isolation_level=None)) as db:
+            return {str(row[0]): int(row[1]) for row in db.execute(sql)}
+
+
+WAITING = """
+    SELECT 'check', count(*) FROM alert WHERE state = 'due'
+    UNION ALL SELECT 'letter', count(*) FROM letter WHERE state = 'due'
+    UNION ALL SELECT 'doubt', count(*) FROM letter WHERE state = 'sending'
+    UNION ALL SELECT 'change', count(*) FROM letter WHERE chore IS NOT NULL AND state IN ('sent', 'unknown')
+    UNION ALL SELECT 'digest', count(*) FROM alert JOIN person USING (user)
+        WHERE low = 'digest' AND way = 'list' AND letter IS NULL AND state = 'cleared'
+    UNION ALL SELECT 'hand_on', count(*) FROM alert LEFT JOIN letter ON letter.id = alert.letter
+        WHERE handed_on < 3 AND alert.state = 'cleared' AND (alert.way = 'list' OR letter.id IS NULL OR letter.state IN ('sent', 'unknown'))
+    UNION ALL SELECT 'home', count(*) FROM person WHERE home_dirty = 1 AND home_opened = 1
+"""
+"""Alerts before it is asked whether they may be seen; letters to be sent, looked up, or changed; alerts until a digest; and so on."""

@@ -675,6 +675,11 @@ class KafkaSource(FixedPartitionedSource[Chunk, KafkaState]):
         """Of each partition that is this process's: the first offset of a new start, and where it ends; None: followed."""
         return {number: (each.start, each.stop) for number, each in self._bounds.items()}
 
+    @property
+    def ends(self) -> dict[int, int]:
+        """Of each partition that is this process's: where it ended when this run began."""
+        return {number: each.end for number, each in self._bounds.items()}
+
     def list_parts(self) -> list[str]:
         self.on_start()
         if not self._mine:
@@ -814,6 +819,8 @@ class _Reader:
 
     def position(self, number: int) -> int:
         """The next offset that the consumer will give: beyond the last record's where offsets have gaps."""
+        if self._consumer is None:
+            return 0
         try:
             return self._consumer.position(TopicPartition(self._source.name, number), timeout_ms=0) or 0
         except _FOREIGN as error:
@@ -938,6 +945,10 @@ class _KafkaSourcePartition(StatefulSourcePartition[Chunk, KafkaState]):
 
     def next_awake(self) -> datetime | None:
         return self._awake
+
+    def has_come_to(self, offset: int) -> bool:
+        """Whether all that stands before an offset was handed out; there may be gaps before it."""
+        return self.state.next >= offset or (not self.ready and self._reader.position(self.number) >= offset)
 
     def snapshot(self) -> KafkaState:
         self._commit()

@@ -67,6 +67,8 @@ BEHIND = (
     "Now, minus the time of the partition's newest event or heartbeat; in a replay the age of what is being read.",
 )
 
+CALLS = ("beepgpt_slack_calls_total", "Calls of Slack's Web API, by method and by what came of them.")
+
 log = logging.getLogger(__name__)
 
 
@@ -79,6 +81,31 @@ class CannotServe(Exception):
 
 def _none() -> dict[Any, int]:
     return {}
+
+
+class Reasons:
+    """Counts by reason, as many as are told one by one: once told, always told. What is no plain name is `other`.
+
+    >>> Reasons().told("ignored", {"ignored:bot": 1, "ignored:call Ana": 2})
+    {'bot': 1, 'other': 2}
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, set[str]] = {}
+
+    def told(self, key: str, counts: Mapping[str, int]) -> dict[str, int]:
+        """Of counts like `key:reason`; without a key, the whole name is the reason."""
+        known = self._known.setdefault(key, set())
+        told: dict[str, int] = {}
+        for name, count in counts.items():
+            reason = name.partition(":")[2] if key else name
+            if reason not in known:
+                if len(known) < MAX_REASONS and re.fullmatch(r"[\w:.-]{1,64}", reason, re.ASCII):
+                    known.add(reason)
+                else:
+                    reason = "other"
+            told[reason] = told.get(reason, 0) + count
+        return told
 
 
 @dataclass(frozen=True, eq=False)  # a registry keeps collectors as keys
@@ -104,7 +131,7 @@ class Figures(Collector):
     """Such as `{"version": "0.1.0", "spec": "b81e…"}`: told as labels."""
     clock: Callable[[], float] = time.time
     """Seconds since 1970."""
-    _reasons: dict[str, set[str]] = field(default_factory=dict, init=False, repr=False)
+    _reasons: Reasons = field(default_factory=Reasons, init=False, repr=False)
 
     def collect(self) -> Iterator[Metric]:
         """All of it as it is now."""
@@ -129,26 +156,12 @@ class Figures(Collector):
         """Every count under its name; each is told once, and none is left out."""
         for key, (name, told) in COUNTERS.items():
             yield CounterMetricFamily(name, told, value=counts.pop(key, 0))
-        yield _labelled(POINTS, "end", {end: counts.pop(end, 0) for end in ENDS})
+        yield labelled(POINTS, "end", {end: counts.pop(end, 0) for end in ENDS})
         for key, of in BY_REASON.items():
             given = {each: counts.pop(each) for each in list(counts) if each.startswith(f"{key}:")}
-            yield _labelled(of, "reason", self._by_reason(key, given))
+            yield labelled(of, "reason", self._reasons.told(key, given))
         if counts:
-            yield _labelled(OTHERS, "what", self._by_reason("", counts))
-
-    def _by_reason(self, key: str, counts: Mapping[str, int]) -> dict[str, int]:
-        """Counts by reason, as many as are told one by one: once told, always told."""
-        known = self._reasons.setdefault(key, set())
-        told: dict[str, int] = {}
-        for name, count in counts.items():
-            reason = name.partition(":")[2] if key else name
-            if reason not in known:
-                if len(known) < MAX_REASONS and re.fullmatch(r"[\w:.-]{1,64}", reason, re.ASCII):
-                    known.add(reason)
-                else:
-                    reason = "other"
-            told[reason] = told.get(reason, 0) + count
-        return told
+            yield labelled(OTHERS, "what", self._reasons.told("", counts))
 
 
 SCORED = ("beepgpt_points_scored_total", "Points that were told to the scoring, by what became of them.")
@@ -161,6 +174,8 @@ LATELY = (
     "beepgpt_outcomes_lately",
     "Of the last 1,000 outcomes of a model: hits, precision of alerts, and how much more of them was promised.",
 )
+LATELY_OF = ("beepgpt_outcomes_lately_answered", "How many of these outcomes were answered, by model: the hits are of as many.")
+VALIDATED = ("beepgpt_model_validated", "The lower ends of the intervals that validation found for a model's hits, as far as it was run.")
 SCORE_WAITING = ("beepgpt_scoring_waiting", "Points that wait for their prediction, and predictions that wait for their outcome.")
 SCORE_WAITS = ("beepgpt_prediction_seconds", "From a point's release to its prediction.")
 
@@ -183,6 +198,10 @@ class Scores:
     totals: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """By model: `answered`, `hit@1`, `hit@5`, `alerts`, `right`."""
     lately: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    answered_lately: Mapping[str, int] = field(default_factory=dict)
+    """By model."""
+    validated: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """By model: the least that may be expected of `hit@1` and `hit@5`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,14 +219,11 @@ class ScoreFigures(Figures):
         """All of it as it is now."""
         yield from super().collect()
         now = self.scores()
-        yield _labelled(SCORED, "end", {end: now.counts.get(end, 0) for end in ("scored", "missed")})
+        yield labelled(SCORED, "end", {end: now.counts.get(end, 0) for end in ("scored", "missed")})
         failed = {name: times for name, times in now.counts.items() if name.startswith("failed:")}
-        yield _labelled(FAILED, "reason", self._by_reason("failed", failed))
-        yield _labelled(PREDICTIONS, "model", now.predicted)
-        outcomes = CounterMetricFamily(*OUTCOMES, labels=("model", "how"))
-        for names, count in sorted(now.outcomes.items()):
-            outcomes.add_metric(names, count)
-        yield outcomes
+        yield labelled(FAILED, "reason", self._reasons.told("failed", failed))
+        yield labelled(PREDICTIONS, "model", now.predicted)
+        yield by_two(OUTCOMES, ("model", "how"), now.outcomes)
         hits, alerts = CounterMetricFamily(*HITS, labels=("model", "k")), CounterMetricFamily(*ALERTS, labels=("model", "what"))
         for model, totals in sorted(now.totals.items()):
             for k in ("1", "5"):
@@ -216,11 +232,16 @@ class ScoreFigures(Figures):
                 alerts.add_metric((model, what), totals[name])
         yield hits
         yield alerts
-        lately = GaugeMetricFamily(*LATELY, labels=("model", "figure"))
-        for model, told in sorted(now.lately.items()):
-            for name, value in told.items():
-                lately.add_metric((model, name), value)
-        yield lately
+        for of, by_model in ((LATELY, now.lately), (VALIDATED, now.validated)):
+            figures = GaugeMetricFamily(*of, labels=("model", "figure"))
+            for model, told in sorted(by_model.items()):
+                for name, value in told.items():
+                    figures.add_metric((model, name), value)
+            yield figures
+        answered = GaugeMetricFamily(*LATELY_OF, labels=("model",))
+        for model, count in sorted(now.answered_lately.items()):
+            answered.add_metric((model,), count)
+        yield answered
         waiting = GaugeMetricFamily(*SCORE_WAITING, labels=("what",))
         for name, count in now.waiting.items():
             waiting.add_metric((name,), count)
@@ -259,9 +280,9 @@ class LabelFigures(Collector):
         counts = dict(self.counts())
         yield InfoMetricFamily("beepgpt_build", "Which program this is, and who labels.", value=dict(self.build))
         yield CounterMetricFamily(*LABELING_READ, value=counts.get("read", 0))
-        yield _labelled(LABELED, "end", {end: counts.get(end, 0) for end in LABEL_ENDS})
+        yield labelled(LABELED, "end", {end: counts.get(end, 0) for end in LABEL_ENDS})
         dead = {name.partition(":")[2]: times for name, times in counts.items() if name.startswith("dead_letters:")}
-        yield _labelled(UNLABELED, "reason", dead)
+        yield labelled(UNLABELED, "reason", dead)
         yield GaugeMetricFamily(*LABELING_WAITING, value=self.waiting())
         lag = GaugeMetricFamily(*LAG, labels=("topic", "partition"))
         for number, records in sorted(self.lags().items()):
@@ -269,10 +290,19 @@ class LabelFigures(Collector):
         yield lag
 
 
-def _labelled(of: tuple[str, str], label: str, counts: Mapping[str, int]) -> Metric:
+def labelled(of: tuple[str, str], label: str, counts: Mapping[str, int]) -> Metric:
+    """A counter with a series for each value of a label."""
     family = CounterMetricFamily(*of, labels=(label,))
     for value, count in sorted(counts.items()):
         family.add_metric((value,), count)
+    return family
+
+
+def by_two(of: tuple[str, str], labels: tuple[str, str], counts: Mapping[tuple[str, str], int]) -> Metric:
+    """A counter with a series for each pair of labels."""
+    family = CounterMetricFamily(*of, labels=labels)
+    for names, count in sorted(counts.items()):
+        family.add_metric(names, count)
     return family
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import http.client
 import logging
 import re
+import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -21,6 +23,8 @@ SLACK = "https://slack.com/api/"
 TIMEOUT = 15
 """Seconds for one request."""
 LONGEST_PAUSE = 3600.0
+POST = "chat.postMessage"
+"""The one method here whose limit is each conversation's own: about a message a second; and the app's, some hundred a minute."""
 METADATA = "beepgpt_alert"
 """The event type in a letter's metadata, by which it is found again."""
 PAGES = 20
@@ -34,6 +38,12 @@ HOPELESS = {
     "token_expired", "token_revoked", "two_factor_setup_required", "ekm_access_denied",
 }  # fmt: skip
 """No alert will get through before somebody mends it."""
+RESULTS: dict[type[SlackError], str] = {
+    SlackBusy: "rate_limited",
+    SlackRefused: "refused",
+    SlackUnclear: "unclear",
+    SlackFailed: "failed",
+}
 LATER = {"fatal_error", "internal_error", "request_timeout", "service_unavailable", "team_added_to_org"}
 """Slack does not know either whether it was done."""
 _ERROR = re.compile(r"[a-z0-9_]{1,80}")
@@ -61,6 +71,9 @@ class SlackDesk:
             token, base_url=base_url.rstrip("/") + "/", timeout=timeout, retry_handlers=[], logger=_silent, user_agent_prefix="beepgpt"
         )
         self._dms: dict[str, str] = {}
+        self.calls: Counter[tuple[str, str]] = Counter()
+        """How often each method was called, and what came of it: `ok`, `rate_limited`, `refused`, `unclear` or `failed`."""
+        self._not_before: dict[tuple[str, str], float] = {}
         self.place = base_url
         self.team = ""
 
@@ -68,6 +81,32 @@ class SlackDesk:
         return self._answer(method, json, params)[0]
 
     def _answer(self, method: str, json: Mapping[str, Any] | None, params: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, Any]]:
+        channel = str(json["channel"]) if json is not None and method == POST else ""
+        if (left := self.pause_of(method, channel)) > 0:
+            raise SlackBusy(method, left, was_asked=False)
+        try:
+            answer = self._asked(method, json, params)
+        except SlackError as error:
+            self.calls[method, RESULTS[type(error)]] += 1
+            if isinstance(error, SlackBusy):
+                self._hold(method, channel, error.after)
+            raise
+        self.calls[method, "ok"] += 1
+        return answer
+
+    def pause_of(self, method: str, channel: str = "") -> float:
+        """For how many seconds a method is not to be called: at all, or for a conversation."""
+        until = max(self._not_before.get((method, each), 0.0) for each in ("", channel))
+        return max(until - time.monotonic(), 0.0)
+
+    def _hold(self, method: str, channel: str, seconds: float) -> None:
+        """Slack doesn't say whose limit it was: taken for the conversation's at first, and for everybody's when a second one is refused."""
+        now = time.monotonic()
+        self._not_before = {place: until for place, until in self._not_before.items() if until > now}
+        is_everybodys = any(each == method and other != channel for each, other in self._not_before)
+        self._not_before[method, "" if is_everybodys else channel] = now + seconds
+
+    def _asked(self, method: str, json: Mapping[str, Any] | None, params: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, Any]]:
         try:
             response = (
                 self._client.api_call(method, json=dict(json)) if json is not None else self._client.api_call(method, params=dict(params))
@@ -137,14 +176,15 @@ class SlackDesk:
         """A letter with its id in its metadata, and nothing of it unfurled. Returns its ts."""
         metadata = {"event_type": METADATA, "event_payload": {"id": identity}}
         how = {"unfurl_links": False, "unfurl_media": False, "link_names": False, "parse": "none"}
-        answer = self._call("chat.postMessage", json={"channel": dm, "text": text, "blocks": list(blocks), "metadata": metadata, **how})
+        answer = self._call(POST, json={"channel": dm, "text": text, "blocks": list(blocks), "metadata": metadata, **how})
         return str(answer["ts"])
 
-    def find(self, dm: str, identity: str, since: str) -> str | None:
-        """The ts of a letter that was sent after `since`, if it is there. Raises SlackError when nobody can say."""
+    def find(self, dm: str, identity: str, since: str, until: str | None = None) -> str | None:
+        """The ts of a letter that was sent after `since` (and before `until`), if it is there. Raises SlackError when nobody can say."""
         cursor = ""
+        span: dict[str, Any] = {"oldest": since} | ({} if until is None else {"latest": until})
         for _ in range(PAGES):
-            answer = self._call("conversations.history", channel=dm, oldest=since, include_all_metadata=True, limit=100, cursor=cursor)
+            answer = self._call("conversations.history", channel=dm, **span, include_all_metadata=True, limit=100, cursor=cursor)
             for message in answer["messages"]:
                 metadata = message.get("metadata") or {}
                 if metadata.get("event_type") == METADATA and (metadata.get("event_payload") or {}).get("id") == identity:

@@ -22,10 +22,12 @@ class SlackRefused(SlackError):
 class SlackBusy(SlackError):
     """It certainly wasn't done: this method is not to be called for so many seconds."""
 
-    def __init__(self, method: str, after: float) -> None:
+    def __init__(self, method: str, after: float, *, was_asked: bool = True) -> None:
+        """`was_asked`: it is Slack who says so now, and not we who remember it."""
         super().__init__(f"{method}: wait {after:.0f} s")
         self.method = method
         self.after = after
+        self.was_asked = was_asked
 
 
 class SlackUnclear(SlackError):

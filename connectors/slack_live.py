@@ -152,6 +152,8 @@ class Web:
         self._lock = threading.Lock()
         self._asked: dict[str, deque[float]] = {}
         self._not_before: dict[str, float] = {}
+        self.calls: Counter[tuple[str, str]] = Counter()
+        """How often each method was called, and what came of it: `ok`, `rate_limited`, `refused` or `unclear`."""
         self.ahead = 0.0
         """Seconds that this machine's clock is ahead of Slack's; 0 if it is not, by more than a second."""
 
@@ -171,9 +173,11 @@ class Web:
                 status, code, headers, data = _error_of(error)
                 if status == 429 or code in ("ratelimited", "rate_limited"):
                     self.limited += 1
+                    self._note(method, "rate_limited")
                     self._hold(method, _seconds(headers.get("retry-after"), 30.0))
                     continue
                 if status < 500 and code not in ("internal_error", "fatal_error", "service_unavailable", "request_timeout", ""):
+                    self._note(method, "refused")
                     raise self._refusal(method, code, data) from None
                 why = code or f"status {status}"
             except (SlackClientError, HTTPException, OSError, ValueError) as error:
@@ -181,7 +185,9 @@ class Web:
             else:
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 self._compare_clocks(headers.get("date"), began, time.time())
+                self._note(method, "ok")
                 return dict(response.data) if isinstance(response.data, dict) else {}, headers
+            self._note(method, "unclear")
             log.warning("Slack could not be asked, and is asked again", extra={"method": method, "why": why})
             self._pause(BACKOFF[min(tries, len(BACKOFF) - 1)])
             tries += 1
@@ -194,12 +200,16 @@ class Web:
             status, code, _, data = _error_of(error)
             if status == 429 or code == "ratelimited":
                 self.limited += 1
+                self._note(method, "rate_limited")
                 return "rate limited"
+            self._note(method, "refused" if status < 500 else "unclear")
             if code in DEAD or code == "missing_scope":
                 raise self._refusal(method, code, data) from None
             return code or f"status {status}"
         except (SlackClientError, HTTPException, OSError, ValueError) as error:
+            self._note(method, "unclear")
             return f"{type(error).__name__}: {error}"
+        self._note(method, "ok")
         now = time.time()
         self._compare_clocks({name.lower(): value for name, value in response.headers.items()}.get("date"), now, now)
         return ""
@@ -241,6 +251,10 @@ class Web:
                     asked.append(now)
                     return
             self._pause(wait)
+
+    def _note(self, method: str, result: str) -> None:
+        with self._lock:
+            self.calls[method, result] += 1
 
     def _hold(self, method: str, seconds: float) -> None:
         log.info("Slack asks to wait", extra={"method": method, "seconds": seconds})

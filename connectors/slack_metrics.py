@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from connectors.metrics import Pulse
+from connectors.metrics import CALLS, Pulse, by_two
 
 COUNTS = {
     "arrived": ("beepgpt_slack_arrived_total", "Envelopes or requests that Slack sent."),
@@ -47,6 +47,8 @@ class SlackFigures(Collector):
     gauges: Callable[[], Mapping[str, float]]
     """`connected`, `gaps` (channels that are still to be filled), `waiting`, `last_event` (seconds since 1970), `ahead`."""
     types: Callable[[], Mapping[str, int]] = _none
+    calls: Callable[[], Mapping[tuple[str, str], int]] = dict
+    """Of Slack's Web API, by method and result."""
     build: Mapping[str, str] = field(default_factory=dict)
     clock: Callable[[], float] = time.time
 
@@ -68,6 +70,7 @@ class SlackFigures(Collector):
         if rest := sum(count for _, count in types[TYPES:]):
             by_type.add_metric(("other",), rest)
         yield by_type
+        yield by_two(CALLS, ("method", "result"), self.calls())
         gauges = self.gauges()
         yield GaugeMetricFamily("beepgpt_slack_connected", "Whether all connections are up.", value=gauges.get("connected", 0))
         yield GaugeMetricFamily("beepgpt_slack_gaps", "Channels whose history is still to be looked through.", value=gauges.get("gaps", 0))

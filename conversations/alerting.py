@@ -363,6 +363,12 @@ def newest_text(prompt: str) -> str:
     return prompt.removesuffix(SUFFIX).rpartition(SEPARATOR)[2]
 
 
+def texts_of(point: Point) -> dict[int, str]:
+    """What each message of the window says, by its time; nothing where the prompt leaves one out, since it doesn't say which."""
+    texts = point.prompt.removesuffix(SUFFIX).split(SEPARATOR)
+    return dict(zip((ts for ts, _ in point.window), texts, strict=True)) if len(texts) == len(point.window) else {}
+
+
 def shortened(text: str, most: int = EXCERPT) -> str:
     """At most so many characters, cut at a word where there is one.
 

@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,6 +75,8 @@ class Workspace:
     """A chat.postMessage has come."""
     last: dict[str, float] = field(default_factory=dict)
     posts: int = 0
+    clock: Callable[[], float] = time.time
+    """Seconds since 1970: what is posted is stamped with it."""
     url: str = ""
 
     def user(self, name: str, **more: Any) -> str:
@@ -139,7 +141,8 @@ def answer(space: Workspace, method: str, args: Mapping[str, Any]) -> dict[str, 
             found.update({name: args[name] for name in ("text", "blocks", "metadata") if name in args})
         return {"ts": args["ts"]}
     if method == "conversations.history":
-        told = [each for each in reversed(space.dms[args["channel"]]) if each["ts"] > args.get("oldest", "0")]
+        oldest, latest = args.get("oldest", "0"), args.get("latest", "9")
+        told = [each for each in reversed(space.dms[args["channel"]]) if oldest < each["ts"] < latest]
         if args.get("include_all_metadata") not in ("1", True):
             told = [{name: value for name, value in each.items() if name != "metadata"} for each in told]
         return {"messages": told, "has_more": False}
@@ -164,7 +167,7 @@ def post(space: Workspace, args: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(metadata["event_type"], str) or not isinstance(metadata["event_payload"], dict):
         raise Refused("invalid_metadata_format")
     space.posts += 1
-    ts = f"{int(time.time())}.{space.posts:06d}"
+    ts = f"{int(space.clock())}.{space.posts:06d}"
     space.dms[channel].append({"ts": ts, "user": "UBOT", "text": args["text"], "blocks": args["blocks"], "metadata": metadata})
     return {"ts": ts, "channel": channel}
 

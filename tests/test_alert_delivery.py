@@ -2,8 +2,10 @@
 
 import json
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import bytewax.operators as op
 import pytest
@@ -82,8 +84,66 @@ def test_slacks_rates_are_kept(tmp_path: Path, slack: Workspace):
 
     assert (len(slack.sent_to("bo")), len(slack.sent_to("cy"))) == (3, 3)
     assert slack.too_fast == 0 and office.counts["slack_busy"] == 1
-    first, second = slack.calls("chat.postMessage")[:2]
-    assert second.at - first.at >= 1.0
+    first, *later = slack.calls("chat.postMessage")
+    assert next(each.at for each in later if each.args["channel"] == first.args["channel"]) - first.at >= 1.0
+    assert any(each.args["channel"] != first.args["channel"] and each.at - first.at < 1.0 for each in later)
+
+
+def test_who_is_written_to_too_often_holds_up_nobody_else(tmp_path: Path, slack: Workspace):
+    """Bo's conversation is at its limit for half a minute: Cy and Di are told, the webhook is called; and a pause is no try."""
+    got: list[str] = []
+
+    def taken(alert: Mapping[str, Any]) -> bool:
+        got.append(alert["user"])
+        return True
+
+    office = Office(tmp_path, slack, webhook=taken)
+    office.opt_in("bo", "cy", "di")
+    slack.faults["chat.postMessage:Dbo"] = ["429:30"]
+    began = time.monotonic()
+    office.take("prediction", prediction(people={"bo": 0.9, "cy": 0.8, "di": 0.7}))
+    office.work(lambda: slack.sent_to("cy") and slack.sent_to("di") and {"cy", "di"} <= set(got))
+    for _ in range(20):
+        office.courier.work()
+
+    assert time.monotonic() - began < 25 and slack.sent_to("bo") == []
+    assert len([each for each in slack.calls("chat.postMessage") if each.args["channel"] == "Dbo"]) == 1, "Retry-After is obeyed"
+    (letter,) = office.store.letters("due")
+    assert (letter["user"], letter["tries"]) == ("bo", 0) and office.counts["slack_busy"] == 1
+
+
+def test_now_and_then_no_answer_makes_no_long_pauses(tmp_path: Path, slack: Workspace):
+    """Each pause is the first one where something got through in between; an outage's are longer and longer."""
+    office = Office(tmp_path, slack, policy={"per_hour": 100})
+    people = [f"u{number}" for number in range(12)]
+    for user in people:
+        office.opt_in(slack.user(user))
+    slack.channel("C3", *people)
+    slack.faults["chat.postMessage"] = [None, "drop"] * 5
+    began = time.monotonic()
+    office.take("prediction", prediction(channel="C3", people=dict.fromkeys(people, 0.9)))
+    office.work(lambda: not office.store.letters("due") and not office.store.due())
+
+    assert office.counts["slack_unclear"] == 5 and len(office.store.letters("sending")) == 5
+    assert time.monotonic() - began < 25, "and not 1 + 2 + 4 + 8 + 16"
+
+
+def test_a_limit_of_the_app_holds_up_all_messages_and_nothing_else(tmp_path: Path, slack: Workspace):
+    """When a second conversation is refused, too, no third one is tried; what is not a message goes on."""
+    office = Office(tmp_path, slack)
+    office.opt_in("bo", "cy", "di")
+    office.store.open_home("di")
+    slack.faults["chat.postMessage"] = ["429:3", "429:3"]
+    began = time.monotonic()
+    office.take("prediction", prediction(people={"bo": 0.9, "cy": 0.8, "di": 0.7}))
+    office.work(lambda: "di" in slack.homes and len(slack.calls("chat.postMessage")) == 2)
+    office.work(lambda: len(slack.calls("chat.postMessage")) > 2)
+    first, second, third = slack.calls("chat.postMessage")[:3]
+    office.work()
+
+    assert third.at - second.at >= 2.9 and second.at - first.at < 2.9
+    assert all(slack.sent_to(user) for user in ("bo", "cy", "di")) and time.monotonic() - began < 25
+    assert office.counts["slack_busy"] == 2 and slack.too_fast == 0
 
 
 @pytest.mark.parametrize("fault", ["done", "done500", "wait:2"])
@@ -129,6 +189,85 @@ def test_what_stays_unknown_is_counted_and_not_sent_again(tmp_path: Path, slack:
     office.work()
 
     assert len(slack.sent_to("bo")) == 1 and office.counts["letters_unknown"] == 1
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_what_was_unknown_is_looked_for_again_when_its_message_is_deleted(tmp_path: Path, slack: Workspace, is_there: bool):
+    """A letter that stood there all the time is taken back; one that is nowhere is counted, and asked for once."""
+    office = Office(tmp_path, slack)
+    slack.clock = lambda: office.clock() / SECOND
+    office.opt_in("bo")
+    slack.faults["chat.postMessage"] = ["done" if is_there else "drop"]
+    slack.faults["conversations.history"] = ["error:channel_not_found"]
+    office.take("prediction", prediction(texts=["a secret"]))
+    office.work(lambda: office.store.letters("sending"))
+    office.clock.set(office.clock() + MINUTE)
+    office.work()
+    assert len(slack.sent_to("bo")) == is_there and office.counts["letters_unknown"] == 1
+
+    office.clock.set(office.clock() + DAY)
+    asked = len(slack.calls("conversations.history"))
+    office.take("deletion", deleted(NOON))
+    office.work()
+    assert slack.sent_to("bo") == [] and len(slack.calls("chat.postMessage")) == 1
+    assert (office.counts.get("letters_deleted", 0), office.counts.get("letters_not_found", 0)) == (is_there, not is_there)
+    office.take("deletion", deleted(NOON))
+    office.work()
+    assert len(slack.calls("conversations.history")) == asked + 1 + (not is_there), "what is said again may be looked for again"
+
+
+def edited(ts: int, text: str, at: int) -> bytes:
+    """As Slack sends it, on `slack.events`."""
+    inner = {"type": "message", "user": "ana", "text": text, "ts": ts_text(ts), "edited": {"user": "ana", "ts": ts_text(at)}}
+    before = {**inner, "text": "another"}
+    event = {"type": "message", "subtype": "message_changed", "channel": "C1", "message": inner, "previous_message": before}
+    return json.dumps({**event, "ts": ts_text(at), "event_ts": ts_text(at)}).encode()
+
+
+def test_an_edited_message_changes_what_was_sent(tmp_path: Path, slack: Workspace):
+    """By the event itself, or by the prediction that the edit made; the newest text counts, in whatever order they come."""
+    office = Office(tmp_path, slack)
+    office.opt_in("bo")
+    office.store.open_home("bo")
+    office.take("prediction", prediction(texts=["is it a-secret?"]))
+    office.work(lambda: slack.sent_to("bo") and "a-secret" in json.dumps(slack.homes) and not office.store.spoilt_homes())
+    office.desk.record(edited(NOON, "is it *red* &amp; hot?", NOON + 2 * SECOND), office.clock())
+    office.work()
+    (message,) = slack.sent_to("bo")
+    assert "a-secret" not in json.dumps([message, slack.homes]) and "is it *red* &amp; hot?" in message["text"]
+    assert message["metadata"]["event_payload"]["id"] == office.handed[0]["id"], "it can still be found"
+
+    office.take("prediction", prediction(texts=["is it a-secret?"]))  # it comes again, after a kill of scoring
+    office.desk.record(edited(NOON, "of long ago", NOON + SECOND), office.clock())
+    reply = [(NOON, "ana"), (NOON + 9 * SECOND, "cy")]
+    office.take("prediction", {**prediction(NOON + 9 * SECOND, window=reply, texts=["is it blue?", "no"]), "people": []})
+    office.take("prediction", {**prediction(NOON + 12 * SECOND, window=reply, texts=["only one of two"]), "people": []})
+    office.work()
+    (message,) = slack.sent_to("bo")
+    assert "is it blue?" in message["text"] and len(slack.calls("chat.update")) == 2 == office.counts["letters_updated"]
+    assert b"a-secret" not in (tmp_path / "alerts.sqlite").read_bytes()
+
+    slack.faults["chat.update"] = ["error:edit_window_closed"]
+    office.desk.record(edited(NOON, "too late", NOON + 20 * SECOND), office.clock())
+    office.work()
+    office.take("deletion", deleted(NOON))
+    office.work()
+    assert office.counts["letters_not_changed"] == 1 and slack.sent_to("bo") == [], "what can't be changed can still be taken back"
+
+
+def test_an_edit_before_anything_is_sent_is_what_is_sent(tmp_path: Path, slack: Workspace):
+    """And one of a deleted message's excerpt brings nothing back."""
+    office = Office(tmp_path, slack)
+    office.opt_in("bo")
+    both = [(NOON - MINUTE, "ana"), (NOON, "ana")]
+    office.take("prediction", prediction(window=both, texts=["first", "a typpo"]))
+    office.desk.record(edited(NOON, "a typo", NOON + SECOND), office.clock())
+    office.work()
+    assert "a typo" in slack.sent_to("bo")[0]["text"] and slack.calls("chat.update") == []
+    office.take("deletion", deleted(NOON - MINUTE))
+    office.desk.record(edited(NOON, "a secret", NOON + 2 * SECOND), office.clock())
+    office.work()
+    assert "secret" not in json.dumps(slack.sent_to("bo")) and "can't be shown" in json.dumps(slack.sent_to("bo"))
 
 
 def test_an_alert_that_waited_too_long_is_not_given(tmp_path: Path, slack: Workspace):

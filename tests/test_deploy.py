@@ -13,7 +13,7 @@ import tomllib
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -28,10 +28,14 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from config.settings import read_settings
+from connectors.alert_metrics import AlertFigures, Waits
 from connectors.kafka import Connection, Message, Writer, begin_and_end_offsets, describe_topics
-from connectors.metrics import ENDS, Figures
+from connectors.metrics import ENDS, Figures, ScoreFigures, Scores
+from connectors.slack_alerts import RESULTS
+from connectors.slack_metrics import SlackFigures
 from connectors.workspace_maker import Plan, write_export
 from tests.alert_support import prediction
 from tests.broker import Broker, free_ports
@@ -240,7 +244,8 @@ def test_alerts_on_kubernetes_are_the_compose_files_alerts():
     (alerts,) = containers("alerts")
     given = settings_in("alerts")
     deployment = of_kind("alerts", "Deployment")["spec"]
-    theirs = [each for each in services()["alert"]["command"] if not each.startswith(("--model=", "--store="))]
+    own = ("--model=", "--store=", "--metrics-", "--log-")  # settings say the last ones
+    theirs = [each for each in services()["alert"]["command"] if not each.startswith(own)]
 
     assert [expanded(each, {"KAFKA": "kafka:19092"}) for each in alerts["command"]][:-1] == theirs
     assert {each["name"] for each in alerts["env"]} >= set(services()["alert"]["environment"])
@@ -252,10 +257,15 @@ def test_alerts_on_kubernetes_are_the_compose_files_alerts():
 def test_the_pod_monitor_asks_for_every_port_that_there_is():
     """Its kind is no part of Kubernetes, so only its names can be checked."""
     monitor = document(KUBERNETES / "pod-monitor.yaml")
-    ports = {each["name"] for folder in WAYS for one in containers(folder) for each in one.get("ports", [])} - {"cluster"}
+    folders = (*WAYS, "slack", "alerts")
+    ports = {each["name"] for folder in folders for one in containers(folder) for each in one.get("ports", [])} - {"cluster"}
+    (label,) = monitor["spec"]["selector"]["matchLabels"].items()
+    labels = [
+        each["spec"]["template"]["metadata"]["labels"] for folder in folders for each in manifests(folder) if "template" in each["spec"]
+    ]
 
     assert {each["port"] for each in monitor["spec"]["podMetricsEndpoints"]} == ports
-    assert monitor["spec"]["selector"] == of_kind("cluster", "StatefulSet")["spec"]["selector"]
+    assert len(labels) > 4 and all(label in each.items() for each in labels)
 
 
 @pytest.mark.parametrize("folder", WAYS)
@@ -286,6 +296,24 @@ def test_a_flow_is_probed_and_has_time_to_stop(folder: str):
     asked = {name: flow[name]["httpGet"]["path"] for name in ("startupProbe", "livenessProbe", "readinessProbe")}
     assert asked == {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/readyz"}
     assert pod["terminationGracePeriodSeconds"] > 2 * read_settings(environ={}).run.snapshot_every / 1_000_000
+
+
+@pytest.mark.parametrize("folder", ["slack", "alerts"])
+def test_what_talks_to_slack_is_probed_and_scraped(folder: str):
+    """Three probes, and an annotation with the port that its settings have."""
+    (container,) = containers(folder)
+    template = of_kind(folder, "Deployment")["spec"]["template"]
+    port = settings_in(folder)["BEEPGPT_RUN__METRICS_PORT"]
+    asked = {name: container[name]["httpGet"] for name in ("startupProbe", "livenessProbe", "readinessProbe")}
+
+    assert {name: each["path"] for name, each in asked.items()} == {
+        "startupProbe": "/healthz",
+        "livenessProbe": "/healthz",
+        "readinessProbe": "/readyz",
+    }
+    assert {each["port"] for each in asked.values()} == {each["name"] for each in container["ports"]} == {"metrics"}
+    assert [str(each["containerPort"]) for each in container["ports"]] == [port]
+    assert template["metadata"]["annotations"] == {"prometheus.io/scrape": "true", "prometheus.io/port": port}
 
 
 @pytest.mark.parametrize("folder", WAYS)
@@ -337,17 +365,17 @@ def test_the_page_names_files_that_exist():
 # What is shown
 
 
-def test_prometheus_asks_every_process_of_the_flow():
-    """Its targets are the compose file's service and as many ports as it has workers; its own file is where it is told."""
+def test_prometheus_asks_every_process_that_serves_figures():
+    """Its targets are the compose file's services, and as many ports as they have workers; its own file is where it is told."""
     config = document(ROOT / "deploy" / "prometheus.yml")
     command = services()["examples"]["command"]
     first, workers = int(flag(command, "--metrics-port")), int(flag(command, "--workers"))
     targets = {each["job_name"]: [one for given in each["static_configs"] for one in given["targets"]] for each in config["scrape_configs"]}
     where = flag(services()["prometheus"]["command"], "--config.file")
 
-    scored = flag(services()["score"]["command"], "--metrics-port")
+    others = {name: [f"{name}:{flag(services()[name]['command'], '--metrics-port')}"] for name in ("score", "slack", "alert")}
 
-    assert targets == {"examples": [f"examples:{port}" for port in range(first, first + workers)], "score": [f"score:{scored}"]}
+    assert targets == {"examples": [f"examples:{port}" for port in range(first, first + workers)], **others}
     assert f"./deploy/prometheus.yml:{where}:ro" in services()["prometheus"]["volumes"]
 
 
@@ -366,16 +394,19 @@ def test_grafana_finds_prometheus_and_the_dashboard():
     assert (ROOT / "deploy" / "grafana" / "dashboards" / home.name).is_file()
 
 
-def dashboard() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((ROOT / "deploy" / "grafana" / "dashboards" / "beepgpt.json").read_text("utf-8"))
+DASHBOARDS = ("beepgpt", "beepgpt-scoring")
+
+
+def dashboard(name: str = "beepgpt") -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((ROOT / "deploy" / "grafana" / "dashboards" / f"{name}.json").read_text("utf-8"))
     return found
 
 
-def queries() -> list[tuple[str, str, str]]:
-    """Title, PromQL with Grafana's variables filled in, legend."""
+def queries(*names: str) -> list[tuple[str, str, str]]:
+    """Title, PromQL with Grafana's variables filled in, legend: of all dashboards, or of those."""
     variables = {"$__rate_interval": "1m", "$job": ".+"}
     found = []
-    for panel in dashboard()["panels"]:
+    for panel in (panel for name in names or DASHBOARDS for panel in dashboard(name)["panels"]):
         for target in panel["targets"]:
             text = target["expr"]
             for name, value in variables.items():
@@ -384,46 +415,144 @@ def queries() -> list[tuple[str, str, str]]:
     return found
 
 
-@cache
-def exported() -> dict[str, set[str]]:
-    """Every figure that a flow serves, with its labels, and what Prometheus adds."""
-    counts = dict.fromkeys(("read", "applied", "duplicate", "late", "examples", "retractions", "heartbeats", *ENDS), 1)
-    registry = CollectorRegistry()
-    figures = Figures(
-        counts=lambda: counts | {"ignored:bot": 1, "rejected:not_json": 1},
-        lags=lambda: {0: 1},
-        state=lambda: {"channels": 1, "conversations": 1, "held": 1},
-        newest=lambda: {"0": 1},
-    )
-    registry.register(figures)
-    ProcessCollector(registry=registry)
-    found: dict[str, set[str]] = {"up": {"job", "instance"}}
-    for family in text_string_to_metric_families(generate_latest(registry).decode()):
-        for sample in family.samples:
-            found.setdefault(sample.name, {"job", "instance"}).update(sample.labels)
+def rules() -> list[dict[str, Any]]:
+    """What Prometheus warns of."""
+    (group,) = document(ROOT / "deploy" / "prometheus-rules.yml")["groups"]
+    found: list[dict[str, Any]] = group["rules"]
     return found
 
 
-def test_the_dashboard_asks_for_figures_that_exist():
-    """Every query is PromQL, and names figures and labels that a flow serves."""
+Labels = dict[str, set[str]]
+"""The values of each label."""
+
+
+@cache
+def exported_by() -> dict[str, dict[str, Labels]]:
+    """By job: every figure that it serves, with its labels and what they can be, and what Prometheus adds."""
+    counts = dict.fromkeys(("read", "applied", "duplicate", "late", "examples", "retractions", "heartbeats", *ENDS), 1)
+    read = {
+        "counts": lambda: counts | {"ignored:bot": 1, "rejected:not_json": 1},
+        "lags": lambda: {0: 1},
+        "state": lambda: {"channels": 1, "conversations": 1, "held": 1},
+        "newest": lambda: {"0": 1},
+    }
+    scores = Scores(
+        counts={"failed:TimedOut": 1},
+        predicted={"m": 1},
+        outcomes={("m", "answered"): 1},
+        waiting={"points": 1, "predictions": 1},
+        buckets=(1.0,),
+        waits=[1, 1],
+        totals={"m": {"answered": 1, "hit@1": 1, "hit@5": 1, "alerts": 1, "right": 1}},
+        lately={"m": {"hit@1": 0.5, "hit@5": 0.5, "precision": 0.5, "drift": 0.1}},
+        answered_lately={"m": 1},
+        validated={"m": {"hit@1": 0.4, "hit@5": 0.4}},
+    )
+    calls = {("chat.postMessage", result): 1 for result in RESULTS.values()}
+    alerts = {"passed:told_before": 1, "refused:too_old": 1, "letters_refused:is_archived": 1}
+    alerted = AlertFigures(
+        counts=lambda: alerts,
+        waiting=lambda: dict.fromkeys(("check", "letter", "doubt", "change", "digest", "hand_on", "home"), 1),
+        people=lambda: {"in": 1, "out": 1},
+        feedback=lambda: {"good": 1},
+        waits=lambda: {"release": Waits(), "message": Waits()},
+        newest=lambda: 1,
+        calls=lambda: calls,
+        lags=lambda: {("slack.predictions", 0): 1},
+    )
+    slack = SlackFigures(
+        counts=lambda: {"left_out:shared": 1}, gauges=lambda: {"last_event": 1.0}, types=lambda: {"message": 1}, calls=lambda: calls
+    )
+    by_job: dict[str, Collector] = {
+        "examples": Figures(**read),  # type: ignore[arg-type]
+        "score": ScoreFigures(**read, scores=lambda: scores),  # type: ignore[arg-type]
+        "alert": alerted,
+        "slack": slack,
+    }
+    found: dict[str, dict[str, Labels]] = {}
+    for job, figures in by_job.items():
+        registry = CollectorRegistry()
+        registry.register(figures)
+        ProcessCollector(registry=registry)
+        found[job] = {"up": {"job": set(), "instance": set()}}
+        for family in text_string_to_metric_families(generate_latest(registry).decode()):
+            for sample in family.samples:
+                labels = found[job].setdefault(sample.name, {"job": set(), "instance": set()})
+                for name, value in sample.labels.items():
+                    labels.setdefault(name, set()).add(value)
+    return found
+
+
+@cache
+def exported() -> dict[str, Labels]:
+    """The same of all of them."""
+    found: dict[str, Labels] = {}
+    for figures in exported_by().values():
+        for name, labels in figures.items():
+            for label, values in labels.items():
+                found.setdefault(name, {}).setdefault(label, set()).update(values)
+    return found
+
+
+def shown_of(job: str) -> set[str]:
+    """The figures of a job that a panel or a rule asks for, as the page names their families."""
+    asked = " ".join([*(text for _, text, _ in queries()), *(each["expr"] for each in rules())])
+    used = {name for name in exported_by()[job] if name.startswith("beepgpt_") and re.search(rf"\b{name}\b", asked)}
+    return {re.sub(r"_(bucket|sum|count)$", "", name) for name in used}
+
+
+def check_query(title: str, text: str) -> None:
+    """It is PromQL, and names figures that a job serves, labels that they have, and values that these can have."""
+    selectors: list[promql_parser.VectorSelector] = []
+    by: list[str] = []
+
+    def visit(node: promql_parser.Expr) -> None:
+        if isinstance(node, promql_parser.VectorSelector):
+            selectors.append(node)
+        elif isinstance(node, promql_parser.MatrixSelector):
+            selectors.append(node.vector_selector)
+        elif isinstance(node, promql_parser.AggregateExpr) and node.modifier is not None:
+            by.extend(node.modifier.labels)
+
+    promql_parser.walk(promql_parser.parse(text), visit)
+
+    assert selectors, title
+    for selector in selectors:
+        labels = exported().get(selector.name or "")
+        assert labels is not None, f"{title}: there is no {selector.name}"
+        assert set(by) <= labels.keys(), f"{title}: {text}"
+        for matcher in selector.matchers.matchers:
+            assert matcher.name in labels, f"{title}: {selector.name} has no {matcher.name}"
+            known = labels[matcher.name]
+            fits = re.compile(matcher.value if "~" in str(matcher.op) or "Re" in str(matcher.op) else re.escape(matcher.value))
+            assert not known or any(fits.fullmatch(value) for value in known), f"{title}: no {matcher.name} is {matcher.value}"
+
+
+def test_dashboards_ask_for_figures_that_exist():
+    """Every query is PromQL, and names figures and labels that a process serves."""
     for title, text, _ in queries():
-        selectors: list[promql_parser.VectorSelector] = []
-        by: list[str] = []
+        check_query(title, text)
 
-        def visit(node: promql_parser.Expr, selectors: list[Any] = selectors, by: list[str] = by) -> None:
-            if isinstance(node, promql_parser.VectorSelector):
-                selectors.append(node)
-            elif isinstance(node, promql_parser.MatrixSelector):
-                selectors.append(node.vector_selector)
-            elif isinstance(node, promql_parser.AggregateExpr) and node.modifier is not None:
-                by.extend(node.modifier.labels)
 
-        promql_parser.walk(promql_parser.parse(text), visit)
+def test_prometheus_warns_by_figures_that_exist():
+    """Every rule's, too; it has a name of its own and says what is wrong; and Prometheus finds the file beside its own."""
+    for each in rules():
+        check_query(each["alert"], each["expr"])
+        assert each["labels"]["severity"] in ("warning", "critical") and each["annotations"]["summary"]
+        assert set(re.findall(r"\$labels\.(\w+)", each["annotations"]["summary"])) <= {"figure", "model", "reason"}
+    given = services()["prometheus"]["volumes"]
 
-        assert selectors, title
-        for selector in selectors:
-            assert selector.name in exported(), f"{title}: {text}"
-            assert set(by) <= exported()[selector.name], f"{title}: {text}"
+    assert len({each["alert"] for each in rules()}) == len(rules())
+    assert {"beepgpt_outcomes_lately", "beepgpt_model_validated", "beepgpt_alert_letters_total"} <= shown_of("score") | shown_of("alert")
+    assert document(ROOT / "deploy" / "prometheus.yml")["rule_files"] == ["rules.yml"]
+    assert "./deploy/prometheus-rules.yml:/etc/prometheus/rules.yml:ro" in given
+
+
+def test_every_job_has_its_panels():
+    """Nobody serves figures that nobody shows."""
+    assert {job for job in exported_by() if shown_of(job) - {"beepgpt_build_info"}} == {"examples", "score", "alert", "slack"}
+    assert shown_of("alert") >= {"beepgpt_alerts_told_total", "beepgpt_alerts_refused_total", "beepgpt_alert_seconds"}
+    assert shown_of("slack") >= {"beepgpt_slack_connected", "beepgpt_slack_gaps", "beepgpt_slack_events_total"}
 
 
 def test_counters_are_shown_as_rates():
@@ -441,9 +570,10 @@ def test_a_legend_names_labels_that_its_query_keeps():
         assert set(re.findall(r"\{\{(\w+)\}\}", legend)) <= kept, title
 
 
-def test_panels_can_be_told_apart():
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_panels_can_be_told_apart(name: str):
     """By their numbers and titles; none stands on another."""
-    panels = dashboard()["panels"]
+    panels = dashboard(name)["panels"]
     places = [each["gridPos"] for each in panels]
     fields = [(place["x"] + x, place["y"] + y) for place in places for x in range(place["w"]) for y in range(place["h"])]
 
@@ -452,9 +582,10 @@ def test_panels_can_be_told_apart():
     assert max(x for x, _ in fields) < 24
 
 
-def test_dashboard_chooses_jobs_by_a_figure_that_exists():
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_dashboard_chooses_jobs_by_a_figure_that_exists(name: str):
     """The list of jobs comes from a query, too."""
-    (jobs,) = (each for each in dashboard()["templating"]["list"] if each["name"] == "job")
+    (jobs,) = (each for each in dashboard(name)["templating"]["list"] if each["name"] == "job")
 
     assert re.fullmatch(r"label_values\((\w+), job\)", jobs["query"]["query"]).group(1) in exported()  # type: ignore[union-attr]
 
@@ -596,6 +727,12 @@ def export(tmp_path: Path) -> Path:
     return path
 
 
+def check_served(job: str, served: str, but: Collection[str] = ()) -> None:
+    """The process serves every figure of its job that a panel or a rule asks for; `but`: what it may have nothing to say of yet."""
+    for name in shown_of(job) - set(but):
+        assert f"# TYPE {name} " in served, name
+
+
 def check_flow(
     connection: Connection, flow: list[subprocess.Popen[bytes]], ports: list[int], grace: float, said: Callable[[], str]
 ) -> None:
@@ -609,8 +746,7 @@ def check_flow(
     wait_until(lambda: count(connection, "slack.examples"), "there are examples", said)
     assert all(answers(port, "/healthz") for port in ports)
     served = "".join(answers(port, "/metrics") or "" for port in ports)
-    for name in (name for name in exported() if name.startswith("beepgpt_") and any(name in text for _, text, _ in queries())):
-        assert f"# TYPE {name} " in served, name
+    check_served("examples", served)
     for each in flow:
         each.send_signal(signal.SIGTERM)
     assert [each.wait(grace) for each in flow] == [0] * len(flow), said()
@@ -661,6 +797,7 @@ def test_what_slack_says_comes_to_the_compose_files_topic(connection: Connection
         slack_server.workspace.post(channel, "U1", "hello")
         wait_until(lambda: slack_server.acknowledged, "what was said is on the topic", here.said)
         wait_until(lambda: answers(port, "/readyz"), "heartbeats come", here.said)
+        check_served("slack", answers(port, "/metrics") or "")
         here.run(service["healthcheck"]["test"][1:])
         process.send_signal(signal.SIGTERM)
         assert process.wait(float(service["stop_grace_period"].removesuffix("s"))) == 0, here.said()
@@ -689,6 +826,7 @@ def check_scoring(connection: Connection, flow: subprocess.Popen[bytes], port: i
         writer.send([Message(b"C1", post("C1", now, "ana", "Is it red?").line), Message(b"C1", heartbeat(now + 60_000_000).line)])
     wait_until(lambda: count(connection, "slack.predictions"), "there is a prediction", said)
     assert "beepgpt_predictions_total{" in (answers(port, "/metrics") or "")
+    check_served("score", answers(port, "/metrics") or "")
     flow.send_signal(signal.SIGTERM)
     assert flow.wait(grace) == 0, said()
 
@@ -742,7 +880,9 @@ def test_the_alerts_command_runs(connection: Connection, tmp_path: Path, place: 
         space.user(user)
     space.channel("C1", "ana", "bo")
     (tmp_path / "recovery").mkdir()
-    here = Here(tmp_path, {"kafka:19092": connection.bootstrap, "/recovery": str(tmp_path / "recovery"), "/store": str(tmp_path)})
+    (port,) = free_ports(1)
+    places = {"kafka:19092": connection.bootstrap, "/recovery": str(tmp_path / "recovery"), "/store": str(tmp_path), "9464": str(port)}
+    here = Here(tmp_path, places)
     here.run(services()["topics"]["command"])
     with slack_serving(space):
         slack = {"BEEPGPT_SLACK__BASE_URL": space.url, "BEEPGPT_SLACK__BOT_TOKEN": TOKEN, "BEEPGPT_ALERTS__QUIET": ""}
@@ -755,11 +895,15 @@ def test_the_alerts_command_runs(connection: Connection, tmp_path: Path, place: 
             given = settings_in("alerts") | {"KAFKA": connection.bootstrap, **slack, "BEEPGPT_ALERTS__OPTED_IN": "true"}
             command = [expanded(each, given) for each in container["command"]]
         with stopped_at_the_end([process := here.start(command, given)]):
+            wait_until(lambda: answers(port, "/readyz"), "it has read what was there", here.said)
+            here.run(services()["alert"]["healthcheck"]["test"][1:])
             told = prediction(time.time_ns() // 1000, people={"bo": 0.9})
             with Writer(connection, "slack.predictions") as writer:
                 writer.send([Message(b"C1", json.dumps(told).encode())])
             wait_until(lambda: space.sent_to("bo"), "somebody is told", here.said)
             wait_until(lambda: count(connection, "slack.alerts"), "it is on the topic, too", here.said)
+            wait_until(lambda: 'told_total{by="topic"} 1.0' in (answers(port, "/metrics") or ""), "it is counted", here.said)
+            check_served("alert", answers(port, "/metrics") or "")
             process.send_signal(signal.SIGTERM)
             assert process.wait(60) == 0, here.said()
 

@@ -17,7 +17,7 @@ import pytest
 from bytewax.testing import TestingSink, TestingSource, run_main
 
 from commands.common import BadCommand
-from commands.scoring import CARD, WatchedModel, flow_of
+from commands.scoring import CARD, METRICS, WatchedModel, flow_of
 from config.settings import read_settings
 from connectors.slack_export import Reject, open_export, read_days
 from connectors.tokenizer import load_encoding
@@ -352,6 +352,16 @@ def test_a_drop_below_the_validated_interval_is_told_once():
 
     assert drops == [("by-place", "hit@1", 0.0, 0.4)]
     assert step.lately["by-place"].counts["answered"] == 400
+
+
+def test_a_model_that_is_validated_later_is_held_to_it(tmp_path: Path):
+    """The monitor may have asked before there was anything to say."""
+    model = WatchedModel(folder := save(tmp_path / "model"), SETTINGS)
+    assert model.validated(model.name) == {}
+    figures = {"hit@1": {"value": 0.5, "low": 0.4, "high": 0.6}, "hit@5": {"value": 0.7, "low": 0.6, "high": 0.8}}
+    (folder / METRICS).write_text(json.dumps({"rows": {"answered": [{"figures": figures}]}}))
+
+    assert model.validated(model.name) == {"hit@1": 0.4, "hit@5": 0.6} and model.validated("another") == {}
 
 
 def test_figures_of_alerts():
