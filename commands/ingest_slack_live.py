@@ -298,7 +298,8 @@ class Live:
         now = now_us()
         ready: list[tuple[int, kafka.Message]] = []
         if gap.since is not None and not looked.why_not:
-            found = self._known.missing(looked.channel, looked.messages, gap.since, self._topic.whole_since(looked.channel, gap.since))
+            whole_since, waiting = self._topic.whole_since(looked.channel, gap.since), {held.t for held in gap.held}
+            found = self._known.missing(looked.channel, looked.messages, gap.since, whole_since, waiting)
             for t, event in found.events:
                 record = filled_record(event, self._who.team, now)
                 self._known.add(facts_of(record, now))

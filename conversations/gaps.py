@@ -7,7 +7,7 @@ common is what they are about: the channel, the message, the time.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -168,8 +168,12 @@ class Known:
         """Those in which something happened since then."""
         return [channel for channel, newest in self._newest.items() if newest >= since]
 
-    def missing(self, channel: str, stored: Iterable[Any], since: int, whole_since: int | None = None) -> Missing:
+    def missing(
+        self, channel: str, stored: Iterable[Any], since: int, whole_since: int | None = None, waiting: Collection[int] = ()
+    ) -> Missing:
         """What of a channel's history happened since then, and is not known; messages that are known and gone, of `whole_since` on.
+
+        `waiting`: times of those that came while the history was read, and may be newer than it.
 
         A live edit has a time of its own, a stored one the second in which it was made: one that is known from within that second,
         or later, is the same or a newer one.
@@ -191,7 +195,7 @@ class Known:
                 elif t >= since and self._edited.get((channel, _message_of(event)), 0) < t // SECOND * SECOND:
                     events.append((t, kind, event))
         earliest = since if whole_since is None else whole_since
-        vanished = sum(ts >= earliest and ts not in there for ts in self._posts.get(channel, ()))
+        vanished = sum(ts >= earliest and ts not in there and ts not in waiting for ts in self._posts.get(channel, ()))
         events.sort(key=lambda each: each[:2])
         return Missing([(t, event) for t, _, event in events], untimed, vanished, unreadable)
 

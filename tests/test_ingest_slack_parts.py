@@ -119,6 +119,18 @@ def test_what_a_history_cannot_tell_is_counted():
     assert known_of(slack.events).missing("C1", stored(slack), 0).vanished == 0, "its deletion came live"
 
 
+def test_what_came_while_a_history_was_read_is_not_taken_for_deleted():
+    """It is newer than the history, and known already."""
+    slack = workspace()
+    slack.post("C1", "U1", "one")
+    history = stored(slack)
+    late = slack.post("C1", "U1", "two")
+    known = known_of(slack.events)
+
+    assert known.missing("C1", history, 0).vanished == 1
+    assert known.missing("C1", history, 0, waiting={micros(late)}).vanished == 0
+
+
 def test_what_is_long_ago_is_forgotten():
     """Copies are known as long as it is asked for, and no longer; the newest time of a channel stays."""
     slack = workspace()
