@@ -214,7 +214,7 @@ class Channel:
         self.roots: list[int] = []
         """The newest `kept_roots` roots."""
         self.opens: deque[Open] = deque()
-        """Points in the order of their time, so of their horizons' ends too. Those that are no longer open leave with their turn."""
+        """Points in the order of their time, so of their horizons' ends too. Those that are no longer open leave with their turn, or a sweep."""
         self.remembered: deque[Remembered] = deque()
         self._since_sweep = 0
         self._last_sweep = 0
@@ -646,6 +646,8 @@ class Channel:
 
     def _sweep(self, t: int) -> None:
         self._since_sweep, self._last_sweep = 0, t
+        # One point that nobody answers would hold all that are over behind it for a whole horizon.
+        self.opens = deque([waiting for waiting in self.opens if waiting.is_open])
         oldest = t - self.rules.thread_ttl
         oldest_root = self.roots[0] if len(self.roots) >= self.rules.kept_roots else -1
         suspected = [each for each in self.conversations.values() if each.changed < oldest or each.newest_root < oldest_root]

@@ -66,7 +66,7 @@ class Order:
             return True
         if len(applied) >= self._forget_at:
             self.applied = applied = {key: t for key, t in applied.items() if t >= oldest}
-            self._forget_at = max(64, 2 * len(applied))
+            self._forget_at = max(64, len(applied) + len(applied) // 4)
         applied[what] = event.t
         if event.event_id:
             applied[event.event_id] = event.t
