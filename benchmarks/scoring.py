@@ -60,7 +60,7 @@ TARGETS = {"local": (500, 0.250), "served": (200, 1.0)}
 """Points a second, and seconds for 99 of 100 predictions."""
 LOCAL_PORT, SERVED_PORT = 19464, 19465
 FLAT = 1.1
-"""Memory at the end, against that of the second fifth of the time. Copies are remembered for ten minutes, so it grows a little until then."""
+"""Memory at the end, against that of the second fifth of the time: copies are remembered for ten minutes, so it grows until then."""
 
 
 # The talk

@@ -214,7 +214,7 @@ class Channel:
         self.roots: list[int] = []
         """The newest `kept_roots` roots."""
         self.opens: deque[Open] = deque()
-        """Points in the order of their time, so of their horizons' ends too. Those that are no longer open leave with their turn, or a sweep."""
+        """Points in the order of their time, so of their horizons' ends too. Those that are over leave with their turn, or a sweep."""
         self.remembered: deque[Remembered] = deque()
         self._since_sweep = 0
         self._last_sweep = 0

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.tokenizer import load_encoding
+from conversations.channel import SWEEP_EVERY
 from conversations.people import Said, words_of
 from conversations.rules import DAY, MINUTE, SECOND, Rules
 from conversations.shard import Shard
@@ -373,6 +374,23 @@ class TestForgetting:
         made = made_from(*history, post("bo", "re", minute=50, to=0), rules=few)
 
         assert told(made) == ["thread: old -> bo"]
+
+    def test_what_is_over_does_not_wait_behind_what_is_open(self):
+        """A question that nobody answers stays open for a day; the thousands that are answered after it leave long before."""
+        shard = Shard(rules(), ENCODING)
+        replies = [post("bo" if number % 2 else "ana", minute=2 + number / 60, to=1) for number in range(3_000)]
+        read_into(shard, lines_of([post("cy", "anybody?", minute=0), post("ana", minute=1), *replies]))
+        opens = shard.followed["C1"].channel.opens
+
+        assert (shard.account["points"] > 2_900, opens[0].t, opens[0].is_open) == (True, at(0), True)
+        assert len(opens) < SWEEP_EVERY + 5
+
+    def test_what_is_remembered_of_copies_is_bounded(self):
+        """Of a channel that is never quiet: ten minutes of it and the lateness, and a quarter more until it is looked through."""
+        shard = Shard(rules(), ENCODING)
+        read_into(shard, lines_of(post("ana", minute=number / 60) for number in range(4_000)))
+
+        assert 605 <= len(shard.followed["C1"].order.applied) <= 605 * 1.25 + 1
 
 
 class TestWholeChannels:
