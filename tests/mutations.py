@@ -562,7 +562,7 @@ def table_of(outcomes: Sequence[Outcome]) -> str:
             "",
             "Each row is a change to a copy of the code that breaks a promise: a law of the README, or a part of [semantics.md](semantics.md). The tests must",
             "notice. This table is written by the run that plants them (`make mutations`), each against the tests that are named for it in [tests/mutations.py](../tests/mutations.py).",
-            "`make test` does that, too; `make proof` tries each against the whole suite, but for the tests that need a broker.",
+            "`make test` does that with those that break a law or read what was known too late; `make proof` does it with all, and tries each against the whole suite, but for the tests that need a broker.",
             "",
             f"Caught: {caught} of {len(outcomes)}.",
             "",
