@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Iterable
 from itertools import takewhile
@@ -211,8 +212,8 @@ class Channel:
         self.session = -2
         """Key of the current session; before the first, one that no session has."""
         self.last_root = -FOREVER
-        self.roots: list[int] = []
-        """The newest `kept_roots` roots."""
+        self.roots: array[int] = array("q")
+        """The newest `kept_roots` roots: a number each and no object, since a quiet channel has all of them for years."""
         self.opens: deque[Open] = deque()
         """Points in the order of their time, so of their horizons' ends too. Those that are over leave with their turn, or a sweep."""
         self.remembered: deque[Remembered] = deque()
