@@ -44,7 +44,7 @@ def audit(
     origin = origin_of(source, kinds_of(include))
     if origin.address is not None and (origin.address.follow or origin.address.since is not None):
         raise BadCommand(f"SOURCE {source}: an audit goes through all of it: leave out follow and from")
-    stop_at = time_of(until) if origin.address is None or origin.address.until is None else origin.address.until
+    stop_at = time_of("--until", until) if origin.address is None or origin.address.until is None else origin.address.until
     following = Following(settings.rules, load_encoding(settings.rules.encoding), now_us())
     records = records_in(source_of(origin, following, settings))
     given = given_of(examples, settings, valid, retractions)

@@ -56,7 +56,7 @@ def _flag(name: str, section: Any) -> Any:
     return Annotated[kind | None, typer.Option(help=told[1] if told else None, rich_help_panel="Settings", show_default=False)]
 
 
-def time_of(text: str | None) -> int | None:
+def time_of(name: str, text: str | None) -> int | None:
     """A moment on the command line: Slack's seconds, or ISO 8601 (UTC if it names no zone)."""
     if text is None:
         return None
@@ -65,7 +65,7 @@ def time_of(text: str | None) -> int | None:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise BadCommand(f"--until {text}: a time like 2024-01-31T12:00:00Z or 1706702400.000000 is expected") from None
+        raise BadCommand(f"{name} {text}: a time like 2024-01-31T12:00:00Z or 1706702400.000000 is expected") from None
     return (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 

@@ -38,7 +38,7 @@ def examples(
     if report is not None:
         jsonl.check_writable(report)
     to_place = destination_of(to, settings)
-    job = Job(source, to_place, settings, kinds_of(include), time_of(until), duration_of("--warmup", warmup), recovery)
+    job = Job(source, to_place, settings, kinds_of(include), time_of("--until", until), duration_of("--warmup", warmup), recovery)
     check_apart(source, [*to_place.given().values(), *([report] if report is not None else [])])
     if part is not None:
         work_on_part(job, part, share.split(","))

@@ -66,7 +66,7 @@ def score(
     given = {name: value for name, value in (("threshold", threshold), ("candidates", candidates_too)) if value is not None}
     settings = settings.model_copy(update={"scoring": settings.scoring.model_copy(update=given)})
     job = ScoreJob(
-        source, outputs_of(to, outcomes), model, settings, kinds_of(include), time_of(since), time_of(until),
+        source, outputs_of(to, outcomes), model, settings, kinds_of(include), time_of("--since", since), time_of("--until", until),
         duration_of("--deadline", deadline), recovery,
     )  # fmt: skip
     if report is not None:

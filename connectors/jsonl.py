@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
 import stat
@@ -201,6 +202,7 @@ class _JsonlSinkPartition(StatefulSinkPartition[bytes, int]):
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             self._is_regular = stat.S_ISREG(os.fstat(self._file).st_mode)
             if self._is_regular:
+                self._take()
                 self._cut_back()
         except OSError as error:
             raise cannot_write(path, error) from error
@@ -228,6 +230,17 @@ class _JsonlSinkPartition(StatefulSinkPartition[bytes, int]):
 
     def close(self) -> None:
         os.close(self._file)
+
+    def _take(self) -> None:
+        """No other process writes to it while it is open here; the lock goes with the process, however it ends."""
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                os.close(self._file)
+                raise CannotWrite(f"{self._path}: another run writes to it: wait until that is over, or name another file") from None
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):  # some network disks know no locks
+                raise
 
     def _cut_back(self) -> None:
         """The file ends where the last whole batch does."""

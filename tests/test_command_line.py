@@ -160,6 +160,14 @@ def test_a_wrong_command_says_what_is_allowed(args, said, tmp_path):
     assert (tmp_path / "in.jsonl").read_bytes() == before
 
 
+def test_a_time_that_is_none_is_named_by_its_flag(tmp_path):
+    """--since is not --until."""
+    events(tmp_path / "in.jsonl", 3)
+    ran = run(tmp_path, "score", "in.jsonl", "--model", "none", "--to", "p.jsonl", "--since", "yesterday")
+
+    assert (ran.status, ran.line) == (2, "--since yesterday: a time like 2024-01-31T12:00:00Z or 1706702400.000000 is expected")
+
+
 def test_a_source_that_is_no_file_or_export(tmp_path):
     """An address that can't be read is a wrong command."""
     ran = run(tmp_path, "examples", "https://localhost/x", "--to", "o.jsonl")
@@ -675,6 +683,23 @@ def test_two_runs_do_not_share_a_recovery_folder(long, tmp_path):
 
     assert (second.status, second.line) == (1, "memory: another run is using it now: wait until that is over, or name another")
     assert over(process).status == 130
+
+
+def test_two_runs_do_not_share_a_file(long, tmp_path):
+    """Without a recovery folder, too: the second one is refused while the first one writes, and changes nothing of it."""
+    source, _ = long
+    command = ["examples", str(source), "--to", "o.jsonl"]
+    process = started(tmp_path, *command)
+    wait_for(lambda: size(tmp_path / "o.jsonl"))
+    process.send_signal(signal.SIGSTOP)  # or it might be done before the second one looks
+    before = (tmp_path / "o.jsonl").read_bytes()
+    second = run(tmp_path, *command)
+    after = (tmp_path / "o.jsonl").read_bytes()
+    process.send_signal(signal.SIGCONT)
+    process.send_signal(signal.SIGINT)
+
+    assert (second.status, second.line) == (1, "o.jsonl: another run writes to it: wait until that is over, or name another file")
+    assert before == after and over(process).status == 130
 
 
 @pytest.fixture(scope="module")
