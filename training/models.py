@@ -96,7 +96,7 @@ def read_card(folder: Path) -> dict[str, Any]:
     """What is told of a model, once its files are found to be those that were written. Raises BadModel."""
     try:
         card: dict[str, Any] = orjson.loads((folder / CARD).read_bytes())
-        if card.get("format") != FORMAT or card.get("kind") not in (*KINDS, REMOTE):
+        if not isinstance(card, dict) or card.get("format") != FORMAT or card.get("kind") not in (*KINDS, REMOTE):
             raise BadModel(f"{folder}: was trained by another version of beepgpt: train it again")
         for name, told in card["files"].items():
             if told != hash_of((folder / name).read_bytes()):
