@@ -18,7 +18,7 @@ from rich.table import Table
 
 from commands.common import BadCommand, connection_of, is_kafka, now_us, with_settings
 from commands.parts import Stop, program_version
-from commands.places import topic_of
+from commands.places import check_apart, topic_of
 from config.settings import Settings, with_flags
 from connectors import jsonl, kafka, metrics
 from connectors.alert_metrics import AlertFigures, AlertPulse
@@ -70,8 +70,11 @@ def alert(
     """Tell people about conversations they would want to be in: in Slack, on a topic, by a webhook, here."""
     given = {"threshold": threshold, "list_from": list_from, "per_hour": per_hour, "opted_in": opted_in, "store": store}
     settings = with_flags(settings, "alerts", given)
-    if report is not None:
-        jsonl.check_writable(report)
+    written = [Path(each) for each in (to, report) if each is not None and each != "-" and not is_kafka(str(each))]
+    for path in written:
+        jsonl.check_writable(path)
+    read = {"interactions": interactions, "outcomes": outcomes, "deletions": deletions, "members": members}
+    check_apart(source, written, **read, store=settings.alerts.store)
     job = Job(source, interactions, outcomes, deletions, to, model, members, settings)
     account = run_alerts(job)
     print_account(account)
@@ -172,6 +175,10 @@ def threshold_of(settings: Settings, model: Path | None) -> float:
     if model is None:
         raise BadCommand("how likely must an answer be? Give --model DIR, whose validated threshold is taken, or --threshold 0.5")
     path = model / "metrics.json"
+    if not path.exists():
+        validate = "was not validated: beepgpt validate SET --model"
+        what = validate if (model / "model.json").is_file() else "is no trained model: beepgpt train SET --to"
+        raise BadCommand(f"--model {model}: {what} {model}, or give --threshold 0.5 in its place")
     jsonl.check_readable(path)
     try:
         chosen = orjson.loads(path.read_bytes())["threshold"]
@@ -313,8 +320,8 @@ def webhook_of(url: str) -> Callable[[Mapping[str, Any]], bool]:
 
 # Reading
 
-Take = Callable[[bytes, int, int | None], None]
-"""What becomes of a record, at a time; and when its point was released, if that is known."""
+Take = Callable[[bytes, int, int | None, str], None]
+"""What becomes of a record, at a time; when its point was released, if that is known; and where it stands."""
 
 
 class Stream:
@@ -367,13 +374,17 @@ class Stream:
             if not any(values for _, _, values in chunks):
                 continue
             found = True
-            records = [(each, None) if isinstance(each, bytes) else told_in(each) for _, _, values in chunks for each in values]
+            records = [
+                (f"{whole}:{first + number}", each, None) if isinstance(each, bytes) else (f"{whole}:{each.offset}", *told_in(each))
+                for whole, first, values in chunks
+                for number, each in enumerate(values)
+            ]
             if self._prepare is not None:
-                self._prepare([record for record, _ in records], now_us())
+                self._prepare([record for _, record, _ in records], now_us())
             now = now_us()
             with self._store.transaction():
-                for record, released in records:
-                    self._take(record, now, released)
+                for place, record, released in records:
+                    self._take(record, now, released, place)
                 self._store.set_place(self._name, name, list(part.snapshot()))
         return found
 
@@ -394,7 +405,7 @@ def told_in(record: kafka.Record) -> tuple[bytes, int | None]:
 def streams_of(job: Job, desk: Any, store: AlertStore, prepare: Callable[[Sequence[bytes], int], None] | None) -> Iterator[Stream]:
     """What is to be read, each from where it was left: what people asked for and what was deleted first."""
     given: list[tuple[str, str | None, Take]] = [
-        ("interactions", job.interactions, lambda record, now, released: desk.interaction(record)),
+        ("interactions", job.interactions, lambda record, now, released, place: desk.interaction(record, place)),
         ("deletions", job.deletions, desk.record),
         ("outcomes", job.outcomes, desk.record),
         ("predictions", job.predictions, desk.record),

@@ -149,10 +149,10 @@ class Desk:
         self.newest = 0
         """The time of the newest prediction taken, microseconds."""
 
-    def take(self, kind: str, value: Mapping[str, Any], now: int, released: int | None = None) -> None:
+    def take(self, kind: str, value: Mapping[str, Any], now: int, released: int | None = None, place: str = "") -> None:
         """A `prediction`, an `outcome` or a `deletion`, at `now`; `released`: when its point was, if that is known (microseconds)."""
         if kind == "prediction":
-            self._predicted(value, now, released)
+            self._predicted(value, now, released, place)
         elif kind == "outcome":
             self.store.settle(str(value["id"]), [str(each) for each in value["answer"]])
             self.store.count("outcomes")
@@ -173,12 +173,12 @@ class Desk:
             if point is not None and point.fresh and now - point.told_of <= self.policy.max_age:
                 yield point.channel, frozenset(user for _, user in point.window), newest_text(point.prompt)
 
-    def _predicted(self, value: Mapping[str, Any], now: int, released: int | None) -> None:
+    def _predicted(self, value: Mapping[str, Any], now: int, released: int | None, place: str) -> None:
         self.store.count("predictions")
         try:
             point = read_point(value)
         except NoPrediction as error:
-            log.warning("a prediction can't be read", extra={"why": str(error)})
+            log.warning("a prediction can't be read", extra={"place": place, "why": str(error)})
             self.store.count("unreadable")
             return
         self.newest = max(self.newest, point.prompt_ts)
@@ -206,11 +206,15 @@ class Desk:
         if self.store.add(row, alert.keys, [ts for ts, _ in point.window]):
             self.store.count(f"{alert.kind}:{alert.way}")
 
-    def record(self, record: bytes, now: int, released: int | None = None) -> None:
-        """A prediction, an outcome or a deletion as JSON, told apart by form; or an event of Slack's: deletions and edits count."""
+    def record(self, record: bytes, now: int, released: int | None = None, place: str = "") -> None:
+        """A prediction, an outcome or a deletion as JSON, told apart by form; or an event of Slack's: deletions and edits count.
+
+        `place`: where it stands, for the log.
+        """
         try:
             value = orjson.loads(record)
         except ValueError:
+            log.warning("a record can't be read", extra={"place": place, "why": "it is no JSON"})
             self.store.count("unreadable")
             return
         kind = kind_of(value)
@@ -223,19 +227,19 @@ class Desk:
                 self.store.edit_message(event.channel, event.ts, shortened(clean(event.text)), event.t)
             return
         try:
-            self.take(kind, value, now, released)
+            self.take(kind, value, now, released, place)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            log.warning("a record can't be read", extra={"kind": kind, "why": type(error).__name__})
+            log.warning("a record can't be read", extra={"place": place, "kind": kind, "why": type(error).__name__})
             self.store.count("unreadable")
 
-    def interaction(self, record: bytes) -> None:
+    def interaction(self, record: bytes, place: str = "") -> None:
         """What somebody did in Slack, as Slack sent it."""
         try:
             payload = orjson.loads(record)
             wishes = wishes_in(payload)
         except (ValueError, AttributeError) as error:
             told = str(error) if isinstance(error, BadInteraction) else "it is no JSON object"
-            log.warning("an interaction can't be read", extra={"why": told})
+            log.warning("an interaction can't be read", extra={"place": place, "why": told})
             self.store.count("interactions_unreadable")
             return
         self.store.count("interactions")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Annotated, Any
 
 import orjson
@@ -11,14 +12,19 @@ import typer
 from rich.table import Table
 
 from commands.common import BadCommand, connection_of, is_kafka, with_settings
-from commands.places import topic_of
+from commands.places import check_apart, topic_of
 from commands.scoring import figures_in, hits_in, threshold_of
 from config.settings import Settings
 from connectors import jsonl, kafka
 from connectors.console import console
+from conversations.events import micros
 
 EXTRA = "training"
-NEEDED = ("id", "conversation", "prompt_ts", "how", "answer", "rank", "model", "people", "speakers")
+CARD = "model.json"
+NEEDED: dict[str, tuple[type, ...]] = {
+    "id": (str,), "conversation": (str,), "prompt_ts": (str,), "how": (str,), "answer": (list,), "rank": (int, NoneType),
+    "model": (str,), "people": (list,), "speakers": (int,),
+}  # fmt: skip
 
 
 @with_settings
@@ -41,14 +47,16 @@ def outcomes(
         from training.live import figures_by_model
     except ModuleNotFoundError as error:
         raise BadCommand(f"this needs {error.name}: pip install 'beepgpt[{EXTRA}]'") from error
-    for path in (to, report):
-        if path is not None:
-            jsonl.check_writable(path)
-    at = threshold if threshold is not None else threshold_of(settings, model or Path())
+    written = [path for path in (to, report) if path is not None]
+    for path in written:
+        jsonl.check_writable(path)
+    check_apart(source, written)
+    figures = {} if model is None else validated(model)
+    at = threshold if threshold is not None else threshold_of(settings, model)
     told = figures_by_model(outcomes_in(source, settings), at)
     if not told:
         raise BadCommand(f"{source}: no outcome stands there yet: a point's is known when somebody answered, or its horizon has passed")
-    promised = hits_in(figures_in(model)) if model is not None else {}
+    promised = hits_in(figures)
     for each in told:
         print_outcomes(each, promised)
     closing = {"source": source, "promised": promised, "models": told}
@@ -61,6 +69,16 @@ def outcomes(
         console.print(f"For reading: {to}")
 
 
+def validated(model: Path) -> dict[str, Any]:
+    """What `beepgpt validate` found of a model; if it never looked at it, that is said. Raises BadCommand if there is no model."""
+    if not (model / CARD).is_file():
+        raise BadCommand(f"--model {model}: is no trained model ({CARD} is missing): name the folder that `beepgpt train` made")
+    figures = figures_in(model)
+    if not figures:
+        console.print(f"{model} was not validated, so nothing was promised of it: beepgpt validate SET --model {model}")
+    return figures
+
+
 def outcomes_in(source: str, settings: Settings) -> Iterator[dict[str, Any]]:
     """The outcomes that stand in a file or on a topic. Raises BadCommand for what is none."""
     for place, line in lines_in(source, settings):
@@ -68,9 +86,33 @@ def outcomes_in(source: str, settings: Settings) -> Iterator[dict[str, Any]]:
             body = orjson.loads(line)
         except orjson.JSONDecodeError as error:
             raise BadCommand(f"{place}: is no JSON: name what `beepgpt score --outcomes` wrote") from error
-        if not isinstance(body, dict) or (missing := [name for name in NEEDED if name not in body]):
-            raise BadCommand(f"{place}: is no outcome ({missing[0] if isinstance(body, dict) else 'no object'} is missing)")
+        if fault := fault_of(body):
+            raise BadCommand(f"{place}: is no outcome ({fault}): name what `beepgpt score --outcomes` wrote")
         yield body
+
+
+def fault_of(body: object) -> str:
+    """Why this is no outcome; empty if it is one.
+
+    >>> fault_of([]), fault_of({"id": "1"})
+    ('it is no object', 'conversation is missing')
+    """
+    if not isinstance(body, dict):
+        return "it is no object"
+    for name, kinds in NEEDED.items():
+        if name not in body:
+            return f"{name} is missing"
+        if not isinstance(body[name], kinds):
+            return f"{name} is wrong"
+    try:
+        micros(body["prompt_ts"])
+        for person in body["people"]:
+            person["user"], float(person["p"])
+    except ValueError:
+        return "prompt_ts is wrong"
+    except (KeyError, TypeError):
+        return "people is wrong"
+    return ""
 
 
 def lines_in(source: str, settings: Settings) -> Iterator[tuple[str, bytes]]:

@@ -208,9 +208,10 @@ def files_of(to: str) -> Files:
     return files
 
 
-def check_apart(source: str, outputs: Iterable[Path]) -> None:
-    """Nothing is written over what is read, or twice to one file."""
-    taken = {} if is_kafka(source) else {"SOURCE": Path(source)}
+def check_apart(source: str, outputs: Iterable[Path], **others: str | Path | None) -> None:
+    """Nothing is written over what is read (SOURCE, and `others` by the names of their flags), or twice to one file."""
+    read = {"SOURCE": source} | {f"--{name}": str(place) for name, place in others.items() if place is not None}
+    taken = {name: Path(place) for name, place in read.items() if not is_kafka(place)}
     for path in outputs:
         for name, other in taken.items():
             same = path.is_file() and other.is_file() and path.samefile(other)

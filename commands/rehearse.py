@@ -17,7 +17,7 @@ from rich.table import Table
 
 from commands.alert import INSTALL, threshold_of
 from commands.common import BadCommand, connection_of, is_kafka, with_settings
-from commands.places import check_apart, records_in, topic_of
+from commands.places import check_apart, topic_of
 from commands.review import names_in
 from config.settings import Settings, with_flags
 from connectors import jsonl, kafka
@@ -71,7 +71,8 @@ def rehearse(
             raise BadCommand(f"beepgpt rehearse needs {name}, which is not installed: {INSTALL}")
     settings = with_flags(settings, "alerts", {"threshold": threshold, "list_from": list_from, "per_hour": per_hour})
     jsonl.check_writable(to)
-    check_apart(source, [to, *([report] if report is not None else [])])
+    given_names = {f"names {each}": each for each in names or []}
+    check_apart(source, [to, *([report] if report is not None else [])], outcomes=outcomes, store=store, members=members, **given_names)
     told = rehearsal_of(source, outcomes, settings, threshold_of(settings, model), store, members, names_in(names or []))
     from connectors.rehearsal_page import rehearsal_page
 
@@ -139,9 +140,9 @@ def history_of(source: str, outcomes: str | None, settings: Settings) -> History
 
     points: dict[str, Point] = {}
     happened: list[Outcome] = []
-    unreadable = 0
-    for place in (source, *([outcomes] if outcomes is not None else [])):
-        for line in lines_of(place, settings):
+    unreadable: list[str] = []
+    for name, source_of in (("PREDICTIONS", source), ("--outcomes", outcomes)):
+        for place, line in () if source_of is None else lines_of(name, source_of, settings):
             try:
                 value = orjson.loads(line)
                 kind = kind_of(value)
@@ -150,10 +151,14 @@ def history_of(source: str, outcomes: str | None, settings: Settings) -> History
                     points[point.id] = point
                 elif kind == "outcome":
                     happened.append(read_outcome(value))
+                elif kind in ("no_object", "other"):
+                    unreadable.append(place)
             except (NoPrediction, ValueError, KeyError, TypeError):
-                unreadable += 1
+                unreadable.append(place)
     if unreadable:
-        console.print(f"{unreadable:,} lines are neither predictions nor outcomes, and are left out.")
+        console.print(
+            f"{len(unreadable):,} lines are neither predictions nor outcomes, and are left out, the first of them {unreadable[0]}."
+        )
     if not points:
         raise BadCommand(f"PREDICTIONS {source}: holds no prediction: give what `beepgpt score` wrote")
     if not happened:
@@ -161,14 +166,20 @@ def history_of(source: str, outcomes: str | None, settings: Settings) -> History
     return History(list(points.values()), happened)
 
 
-def lines_of(place: str, settings: Settings) -> Iterator[bytes]:
-    """The records of a file or a topic, to its end as it is now."""
+def lines_of(name: str, place: str, settings: Settings) -> Iterator[tuple[str, bytes]]:
+    """The records of a file or a topic, to its end as it is now, each with its place."""
     if is_kafka(place):
-        address = topic_of(place, "PREDICTIONS")
-        found = kafka.records_of(connection_of(settings, address.bootstrap), address.topic)
-        yield from (record.value for _, record in found if record.value is not None)
+        address = topic_of(place, name)
+        for partition, record in kafka.records_of(connection_of(settings, address.bootstrap), address.topic):
+            if record.value is not None:
+                yield f"{address.topic}/{partition}:{record.offset}", record.value
         return
-    yield from (each for each in records_in(jsonl.JsonlSource(Path(place), max_line=1 << 30)) if isinstance(each, bytes))
+    path = Path(place)
+    jsonl.check_readable(path)
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield f"{path}:{number}", line
 
 
 def asked_in(store: Path | None, members: Path | None, points: list[Point]) -> tuple[dict[str, Wishes], MAY_SEE]:

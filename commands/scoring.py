@@ -266,12 +266,12 @@ def hits_in(figures: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     return {}
 
 
-def threshold_of(settings: Settings, folder: Path) -> float:
+def threshold_of(settings: Settings, folder: Path | None) -> float:
     """From which chance on a person would be told: as the settings say, or as the model's validation found."""
     if settings.scoring.threshold is not None:
         return settings.scoring.threshold
     with suppress(KeyError, TypeError):
-        return float(figures_in(folder)["threshold"]["threshold"])
+        return float(figures_in(folder)["threshold"]["threshold"]) if folder is not None else THRESHOLD
     return THRESHOLD
 
 

@@ -31,10 +31,12 @@ class ListedMembers:
 
     def __init__(self, path: Path) -> None:
         """Raises CannotRead."""
+        if not path.exists():
+            raise CannotRead(f"{path}: there is no such file or folder: give a Slack export, zip or folder")
         lists = dict(_lists(path))
         if "channels.json" not in lists:
             raise CannotRead(f"{path}: has no channels.json: give a Slack export, zip or folder")
-        self._people = {str(each["id"]): each for each in lists.get("users.json", [])}
+        self._people = {str(each["id"]): each for each in lists.get("users.json", []) if "id" in each}
         self._public = {str(each["id"]) for each in lists["channels.json"] if "id" in each}
         listed = [each for name in LISTS[1:] for each in lists.get(name, []) if "id" in each]
         self._members = {str(each["id"]): set(each.get("members") or ()) for each in listed}
@@ -55,11 +57,19 @@ class ListedMembers:
 def _lists(path: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     try:
         if path.is_dir():
-            yield from ((name, json.loads((path / name).read_bytes())) for name in LISTS if (path / name).exists())
+            yield from ((name, _listed((path / name).read_bytes())) for name in LISTS if (path / name).exists())
             return
         with zipfile.ZipFile(path) as archive:
             for each in archive.namelist():
                 if PurePosixPath(each).name in LISTS and len(PurePosixPath(each).parts) <= 2:
-                    yield PurePosixPath(each).name, json.loads(archive.read(each))
+                    yield PurePosixPath(each).name, _listed(archive.read(each))
     except (OSError, zipfile.BadZipFile, ValueError) as error:
         raise CannotRead(f"{path}: can't be read as a Slack export ({type(error).__name__})") from error
+
+
+def _listed(raw: bytes) -> list[dict[str, Any]]:
+    """Raises ValueError if it is no list of objects."""
+    found = json.loads(raw)
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise ValueError("no list of objects")
+    return found

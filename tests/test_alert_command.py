@@ -231,6 +231,25 @@ def test_what_is_lacking_is_named(tmp_path: Path, arguments: tuple[str, ...], to
     assert done.returncode == 2 and told in done.stderr
 
 
+def test_a_broken_record_is_named_and_the_others_count(tmp_path: Path):
+    """With its line, and without its words; nothing is written over what is read."""
+    plan = Plan(seed=3, messages=200, channels=4, people=8)
+    write_export(plan, tmp_path / "export.zip")
+    with zipfile.ZipFile(tmp_path / "export.zip") as archive:
+        listed = json.loads(archive.read("channels.json"))
+    channel, member = listed[0]["id"], listed[0]["members"][0]
+    good = prediction(just_now(), channel=channel, people={member: 0.9})
+    source = write(tmp_path / "predictions.jsonl", {**good, "id": "a", "people": SECRET}, good)
+    source.write_text('{"broken": "' + SECRET + "\n\n" + source.read_text())
+    told = ("--threshold", 0.5, "--members", tmp_path / "export.zip")
+    over = run(tmp_path, None, source, *told, "--to", source)
+    done = run(tmp_path, None, source, *told, "--to", "-")
+
+    assert over.returncode == 2 and "predictions.jsonl: would be written over SOURCE" in over.stderr
+    assert done.returncode == 0 and json.loads(done.stdout)["user"] == member, done.stderr
+    assert "predictions.jsonl:1" in done.stderr and "predictions.jsonl:3" in done.stderr and SECRET not in done.stderr
+
+
 class Hook:
     """A web server that takes alerts, the first `fails` of them not."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from commands.outcomes import outcomes_in
 from commands.scoring import hits_in
 from config.settings import read_settings
 from conversations.events import ts_text
-from tests.support import at
+from tests.support import at, program, quiet
 from training.live import figures_by_model
 from training.live_page import page_of
 
@@ -63,6 +64,15 @@ def test_what_is_no_outcome_is_named_with_its_place(tmp_path: Path):
     path.write_text(json.dumps(outcome(0)) + "\n\n" + json.dumps({"id": "1"}) + "\n", "utf-8")
     with pytest.raises(BadCommand, match=r"outcomes\.jsonl:3: is no outcome \(conversation is missing\)"):
         list(outcomes_in(str(path), SETTINGS))
+    for line, said in (
+        ("7", "it is no object"),
+        (json.dumps(outcome(0, people=["ana"])), "people is wrong"),
+        (json.dumps(outcome(0, prompt_ts="noon")), "prompt_ts is wrong"),
+        (json.dumps(outcome(0, speakers="2")), "speakers is wrong"),
+    ):
+        path.write_text(line + "\n", "utf-8")
+        with pytest.raises(BadCommand, match=rf"outcomes\.jsonl:1: is no outcome \({said}\): name what"):
+            list(outcomes_in(str(path), SETTINGS))
     path.write_text("oops\n", "utf-8")
     with pytest.raises(BadCommand, match=r"outcomes\.jsonl:1: is no JSON"):
         list(outcomes_in(str(path), SETTINGS))
@@ -74,3 +84,24 @@ def test_what_validation_promised_is_read_where_it_is():
 
     assert hits_in({"rows": {"answered": [row]}}) == {"hit@1": row["figures"]["hit@1"]}  # type: ignore[index]
     assert hits_in({}) == hits_in({"rows": {}}) == {}
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--to", "outcomes.jsonl"), "outcomes.jsonl: would be written over SOURCE"),
+        (("--report", "outcomes.jsonl"), "outcomes.jsonl: would be written over SOURCE"),
+        (("--model", "nowhere"), "--model nowhere: is no trained model (model.json is missing)"),
+    ],
+)
+def test_a_wrong_command_changes_nothing(more: tuple[str, ...], said: str, tmp_path: Path):
+    """What is read is not written over, and a model that isn't there is not passed over."""
+    path = tmp_path / "outcomes.jsonl"
+    path.write_text(json.dumps(outcome(0)) + "\n", "utf-8")
+    before = path.read_bytes()
+    done = subprocess.run(
+        program("outcomes", "outcomes.jsonl", *more), cwd=tmp_path, capture_output=True, text=True, env=quiet(), timeout=60, check=False
+    )
+
+    assert (done.returncode, done.stdout) == (2, "") and done.stderr.startswith(f"beepgpt: {said}"), done.stderr
+    assert path.read_bytes() == before

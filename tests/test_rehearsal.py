@@ -121,3 +121,53 @@ def test_a_rehearsal_without_one_of_the_two_says_so(tmp_path: Path, what: str):
     command = program("rehearse", path, "--to", tmp_path / "page.html", "--threshold", 0.5)
     done = subprocess.run(command, capture_output=True, text=True, env=quiet(), timeout=60, check=False)
     assert done.returncode == 2 and "beepgpt score" in done.stderr and what.removesuffix("s") in done.stderr
+
+
+def test_a_line_that_is_neither_is_named(tmp_path: Path):
+    """The first of them, by its place; the others count."""
+    points, outcomes = made_up()
+    lines = [json.dumps(each) for each in points]
+    lines[2:2] = ["", '{"broken": ']
+    lines.append("[]")
+    (tmp_path / "predictions.jsonl").write_text("\n".join(lines) + "\n")
+    (tmp_path / "outcomes.jsonl").write_text("".join(json.dumps(each) + "\n" for each in outcomes))
+    done = rehearsed_in(tmp_path, "--outcomes", "outcomes.jsonl", "--to", "page.html", "--threshold", 0.3)
+
+    assert done.returncode == 0, done.stderr
+    assert "2 lines are neither predictions nor outcomes, and are left out, the first of them predictions.jsonl:4." in flat(done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--outcomes", "o.jsonl", "--to", "o.jsonl"), "o.jsonl: would be written over --outcomes"),
+        (("--outcomes", "none.jsonl", "--to", "page.html"), "none.jsonl: there is no such file"),
+        (("--outcomes", "o.jsonl", "--to", "page.html", "--members", "none.zip"), "none.zip: there is no such file or folder"),
+        (("--outcomes", "o.jsonl", "--to", "page.html", "--model", "none"), "--model none: is no trained model: beepgpt train"),
+        (("--outcomes", "o.jsonl", "--to", "page.html", "--model", "fresh"), "--model fresh: was not validated: beepgpt validate"),
+    ],
+)
+def test_a_wrong_command_says_what_is_wrong(tmp_path: Path, more: tuple[str, ...], said: str):
+    """And what was there is as it was."""
+    point = prediction()
+    told = {"prompt_ts": point["prompt_ts"], "answer": ["cy"], "answer_ts": None, "settled_ts": point["prompt_ts"]}
+    (tmp_path / "predictions.jsonl").write_text(json.dumps(point) + "\n")
+    (tmp_path / "o.jsonl").write_text(json.dumps({"id": point["id"], "conversation": point["conversations"][0], **told}) + "\n")
+    (tmp_path / "fresh").mkdir()
+    (tmp_path / "fresh" / "model.json").write_text("{}")
+    before = (tmp_path / "o.jsonl").read_bytes()
+    done = rehearsed_in(tmp_path, *more, *(() if "--model" in more else ("--threshold", 0.5)))
+
+    assert done.returncode in (1, 2) and flat(done.stderr).startswith(f"beepgpt: {said}"), done.stderr
+    assert (tmp_path / "o.jsonl").read_bytes() == before and not (tmp_path / "page.html").exists()
+
+
+def rehearsed_in(folder: Path, *more: object) -> "subprocess.CompletedProcess[str]":
+    """`beepgpt rehearse predictions.jsonl MORE`, in a folder."""
+    command = program("rehearse", "predictions.jsonl", *more)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=quiet(), timeout=100, check=False)
+
+
+def flat(text: str) -> str:
+    """As one line, however wide the console was."""
+    return " ".join(text.split())
