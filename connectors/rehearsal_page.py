@@ -23,6 +23,7 @@ REASONS = {
     "participant": "took part already",
     "muted": "had muted the channel",
     "told before": "had been told of it",
+    "root alone": "the session that the message stands in is asked instead of its thread, which has no reply",
     "not a member": "could not see the channel",
     "too old": "the newest message was too old, as where an old one was edited",
     "not fresh": "scored too late",

@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any, Literal, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
-from conversations.events import micros
+from conversations.events import micros, ts_text
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -150,6 +150,16 @@ def keys_of(point: Point, session_of: Callable[[str], str | None]) -> tuple[str,
     return tuple(keys)
 
 
+def is_root_alone(point: Point) -> bool:
+    """Whether this is the own thread of a root that stands in a session begun before, and nobody replied.
+
+    The session has a point of its own for the same message. Who replies first in a thread is learned from threads that have a reply: those
+    without are their session's silence (*merged*), so chances are far too high here.
+    """
+    own = f"{point.channel}:{ts_text(point.message)}:thread"
+    return point.conversations == (own,) and len(point.window) == 1
+
+
 def links_of(point: Point) -> dict[str, str]:
     """The threads of which a session's window shows the roots, and that session."""
     links = {}
@@ -214,7 +224,7 @@ def judge(user: str, p: float, point: Point, keys: Sequence[str], known: Known, 
     wishes = known.wishes(user)
     if refused := may_be_told(user, point, wishes, policy):
         return Verdict(None, refused)
-    if known.took_part(user, point.conversations):
+    if known.took_part(user, (*point.conversations, *keys)):
         return Verdict(None, "participant")
     verdict = how_told(user, p, wishes, policy, known.told_directly(user, now - HOUR), now)
     if verdict.way is not None and known.was_told(user, keys):
@@ -255,6 +265,7 @@ def alerts_of(point: Point, known: Known, policy: Policy, now: int, closeness: C
     stale = "" if point.fresh else "not_fresh"
     stale = stale or ("too_old" if now - point.told_of > policy.max_age else "")
     stale = stale or ("deleted" if any(known.is_deleted(point.channel, ts) for ts, _ in point.window) else "")
+    stale = stale or ("root_alone" if is_root_alone(point) else "")
     if stale:
         yield Passed("", stale)
         return

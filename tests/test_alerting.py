@@ -22,6 +22,7 @@ from conversations.alerting import (
     Alert,
     Memory,
     NoPrediction,
+    Passed,
     Policy,
     Wishes,
     alerts_of,
@@ -204,6 +205,22 @@ def test_old_points_and_rebuilds_tell_nobody():
     for each, now in ((point, NOON + HOUR), (point._replace(fresh=False), NOON), (point, NOON + 10 * MINUTE + 1)):
         assert not any(isinstance(found, Alert) for found in alerts_of(each, memory, POLICY, now))
     assert any(isinstance(found, Alert) for found in alerts_of(point, memory, POLICY, NOON + 10 * MINUTE))
+
+
+def test_who_speaks_in_a_session_is_not_told_of_its_threads():
+    """Bo is in the session and not in the window; a root's own thread is asked once it has a reply, and then Bo takes part already."""
+    memory = Memory(asked={"bo": Wishes(opted_in=True), "cy": Wishes(opted_in=True)})
+    session, thread = f"C1:{ts_text(NOON)}:session", f"C1:{ts_text(NOON + MINUTE)}:thread"
+    roots, people = [(NOON, "bo"), (NOON + MINUTE, "ana")], {"bo": 0.9, "cy": 0.9}
+    memory.see(read_point(prediction(NOON, window=roots[:1], conversations=[session])))
+    memory.see(read_point(prediction(NOON + MINUTE, window=roots, conversations=[session])))
+    alone = read_point(prediction(NOON + MINUTE, window=roots[1:], conversations=[thread], people=people))
+    replied = [*roots[1:], (NOON + 2 * MINUTE, "di")]
+    later = read_point(prediction(NOON + 2 * MINUTE, window=replied, conversations=[thread], people=people))
+
+    assert list(alerts_of(alone, memory, POLICY, NOON + MINUTE)) == [Passed("", "root_alone")]
+    bo, cy = alerts_of(later, memory, POLICY, NOON + 2 * MINUTE)
+    assert bo == Passed("bo", "participant") and isinstance(cy, Alert) and cy.user == "cy"
 
 
 def test_who_asked_for_a_topic_is_told_whoever_is_likely():
