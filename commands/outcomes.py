@@ -147,7 +147,7 @@ def print_outcomes(told: Mapping[str, Any], promised: Mapping[str, Mapping[str, 
     alerts = told["alerts"]
     if alerts["given"]:
         right = (
-            f"{alerts['right']:,} of {alerts['given']:,} people from {alerts['threshold']:.2f} on; {alerts['promised']:.1%} was promised"
+            f"{alerts['right']:,} of {alerts['given']:,} chances from {alerts['threshold']:.2f} on; {alerts['promised']:.1%} was promised"
         )
         table.add_row("  alerts right", f"{alerts['precision']['value']:.1%}", right)
     for row in told["calibration"]:

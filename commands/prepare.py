@@ -208,7 +208,9 @@ def print_training_set(closing: Mapping[str, Any]) -> None:
     table.add_column(style="dim")
     table.add_row("lines read", f"{account['read']:,}", "")
     for name, count in account["left_out"].items():
-        table.add_row(f"  {name}", f"{count:,}", MEANING[name])
+        lines = [each for each in closing["rules"].get(name, {}).get("ids", ()) if each.startswith("line ")]  # an id is hexadecimal
+        where = f": {', '.join(lines[:SHOWN])}{', …' if count > SHOWN else ''}" if lines else ""
+        table.add_row(f"  {name}", f"{count:,}", f"{MEANING[name]}{where}")
     for side, told in SIDES.items():
         counts = account[side]
         parts = ", ".join(f"{name} {counts[name]:,}" for name in ("answered", "silences", "weak", "unlabeled") if counts[name])

@@ -103,6 +103,7 @@ def print_scores(closing: Mapping[str, Any]) -> None:
     table.add_column(style="dim")
     events, points, outcomes = account["events"], account["points"], account["outcomes"]
     table.add_row("events read", f"{events['read']:,}", "")
+    table.add_row("  applied", f"{events['applied']:,}", "")
     for name in ("ignored", "rejected"):
         if reasons := events[name]:
             table.add_row(f"  {name}", f"{sum(reasons.values()):,}", ", ".join(f"{reason} {times:,}" for reason, times in reasons.items()))
