@@ -70,6 +70,9 @@ def alert(
     """Tell people about conversations they would want to be in: in Slack, on a topic, by a webhook, here."""
     given = {"threshold": threshold, "list_from": list_from, "per_hour": per_hour, "opted_in": opted_in, "store": store}
     settings = with_flags(settings, "alerts", given)
+    for place in (source, interactions, outcomes, deletions):
+        if place is not None and "://" not in place:
+            jsonl.check_readable(Path(place))  # before a store is made
     written = [Path(each) for each in (to, report) if each is not None and each != "-" and not is_kafka(str(each))]
     for path in written:
         jsonl.check_writable(path)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from training.points import Examples, Points
     from training.predictions import Prediction
 
+CARD = "model.json"
 CHATS = "chat_valid.jsonl"
 LIKELIEST = 5
 NOBODY, SOMEBODY_ELSE = "nobody", "somebody else"
@@ -49,6 +50,8 @@ def predict(
     """Ask a model about one row of a validation file, or a text: what was expected, its answer, and the 5 likeliest."""
     if row is None and text is None:
         raise BadCommand("--row N or --text TEXT is expected: a row of the validation file, or a conversation of your own")
+    if not (model / CARD).is_file():
+        raise BadCommand(f"--model {model}: is no trained model ({CARD} is missing): name the folder that `beepgpt train` made")
     folder = set if set is not None else model.resolve().parent.parent
     with in_our_words(folder):
         told = predicted(folder, model, row, text, read_settings(config))

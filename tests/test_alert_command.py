@@ -250,6 +250,16 @@ def test_a_broken_record_is_named_and_the_others_count(tmp_path: Path):
     assert "predictions.jsonl:1" in done.stderr and "predictions.jsonl:3" in done.stderr and SECRET not in done.stderr
 
 
+def test_a_source_that_is_not_there_makes_no_store(tmp_path: Path):
+    """Each of them is looked for first."""
+    source = write(tmp_path / "predictions.jsonl", prediction())
+    told = ("--threshold", 0.5, "--members", tmp_path)
+    for arguments in ((tmp_path / "none.jsonl",), (source, "--outcomes", tmp_path / "none.jsonl")):
+        done = run(tmp_path, None, *arguments, *told)
+        assert done.returncode == 1 and "none.jsonl: there is no such file" in done.stderr
+    assert [each.name for each in tmp_path.iterdir()] == ["predictions.jsonl"]
+
+
 class Hook:
     """A web server that takes alerts, the first `fails` of them not."""
 

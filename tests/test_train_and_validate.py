@@ -241,3 +241,7 @@ def test_a_row_and_a_text_are_asked_about(trained: Path):
         2,
         "--row N or --text TEXT is expected: a row of the validation file, or a conversation of your own",
     )
+    assert refused("predict", "--model", "nowhere", "--row", 3) == (
+        2,
+        "--model nowhere: is no trained model (model.json is missing): name the folder that `beepgpt train` made",
+    )
