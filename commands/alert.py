@@ -293,7 +293,6 @@ def webhook_of(url: str) -> Callable[[Mapping[str, Any]], bool]:
     if urlsplit(url).scheme not in ("http", "https"):
         raise BadCommand("alerts.webhook: an address with http:// or https:// is expected")
     import http.client
-    import logging
 
     from slack_sdk.errors import SlackClientError
     from slack_sdk.webhook import WebhookClient

@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,20 +26,10 @@ from tests.alert_support import prediction
 from tests.broker import Broker, GivenBroker
 from tests.kafka_support import KEPT, address, started
 from tests.kafka_support import wait_until as wait_until_named
-from tests.slack_web_api import TOKEN, Workspace, serving
+from tests.slack_web_api import TOKEN, Workspace
 from tests.support import program, quiet
 
 SECRET = "a-secret-word"
-
-
-@pytest.fixture
-def slack() -> Iterator[Workspace]:
-    space = Workspace()
-    for name in ("ana", "bo", "cy", "di"):
-        space.user(name)
-    space.channel("C1", "ana", "bo", "cy")
-    with serving(space):
-        yield space
 
 
 def wait_until(is_so: Callable[[], object]) -> None:
