@@ -273,6 +273,24 @@ def test_an_edit_is_not_shown_to_who_left_the_channel(tmp_path: Path, slack: Wor
     assert "a-secret" not in told and "can't be shown" in told and office.counts["letters_updated"] == 1
 
 
+def test_a_deletion_does_not_wait_until_it_is_known_who_may_see_an_edit(tmp_path: Path, slack: Workspace):
+    """Slack has no time for the one: the other is done meanwhile."""
+    office = Office(tmp_path, slack)
+    office.opt_in("bo", "cy")
+    office.take("prediction", prediction(people={"bo": 0.9}))
+    office.take("prediction", prediction(NOON + SECOND, people={"cy": 0.9}))
+    office.work()
+    office.courier._checked.clear()  # half a minute later
+    slack.faults["users.info"] = ["429:30"]
+    began = time.monotonic()
+    office.desk.record(edited(NOON, "a new text", NOON + SECOND), office.clock())
+    office.courier.work()
+    office.take("deletion", deleted(NOON + SECOND))
+    office.work(lambda: slack.sent_to("cy") == [])
+
+    assert time.monotonic() - began < 25 and "a new text" not in json.dumps(slack.sent_to("bo")) and len(office.store.chores()) == 1
+
+
 def test_what_another_process_edits_while_slack_is_asked_is_not_lost(tmp_path: Path, slack: Workspace):
     """Before a letter is sent it says the new text; while it is changed, it is changed once more."""
     other = AlertStore(tmp_path / "alerts.sqlite")
