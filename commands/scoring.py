@@ -179,8 +179,12 @@ class WatchedModel:
 
     def validated(self, model: str) -> Mapping[str, float]:
         """The lower ends of the intervals that `beepgpt validate` found, as far as it was run."""
-        if not self._validated.get(model) and model == self._name:  # it may be validated later than it was taken up
-            self._validated[model] = {name: each["low"] for name, each in hits_in(figures_in(self.folder)).items()}
+        with self._lock:
+            card, name = self._trained.card, self._name
+        if not self._validated.get(model) and model == name:  # it may be validated later than it was taken up
+            figures = figures_in(self.folder)
+            if is_told_of(figures, card):  # the folder may have those of the model before, or of the next one already
+                self._validated[model] = {what: each["low"] for what, each in hits_in(figures).items()}
         return self._validated.get(model, {})
 
     def look(self) -> bool:
@@ -257,6 +261,11 @@ def figures_in(folder: Path) -> dict[str, Any]:
         if isinstance(found, dict):
             return found
     return {}
+
+
+def is_told_of(figures: Mapping[str, Any], card: Mapping[str, Any]) -> bool:
+    """Whether `beepgpt validate` wrote these of the model with that card."""
+    return figures.get("model") == {name: value for name, value in card.items() if name not in ("files", "labels")}
 
 
 def hits_in(figures: Mapping[str, Any]) -> dict[str, dict[str, float]]:
