@@ -50,7 +50,7 @@ lock: ## newer versions: make lock ARGS=--upgrade
 	$(LOCK) $(ARGS) --group dev --constraint requirements.lock --output-file requirements-dev.lock
 	$(LOCK) $(ARGS) --extra labeling --extra slack --extra training --constraint requirements-dev.lock --output-file requirements-image.lock
 
-wheel: $(READY) ## the compiled build (setup.py) in dist/: a message takes half the time
+wheel: $(READY) ## the compiled build (setup.py) in dist/: a message takes little more than half the time
 	BEEPGPT_COMPILE=1 $(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 clean: ## also forgets .venv

@@ -183,9 +183,14 @@ def threshold_of(settings: Settings, model: Path | None) -> float:
         what = validate if (model / "model.json").is_file() else "is no trained model: beepgpt train SET --to"
         raise BadCommand(f"--model {model}: {what} {model}, or give --threshold 0.5 in its place")
     jsonl.check_readable(path)
+    from commands.scoring import CARD, is_told_of
+
     try:
-        chosen = orjson.loads(path.read_bytes())["threshold"]
-    except (ValueError, KeyError, TypeError) as error:
+        figures = orjson.loads(path.read_bytes())
+        chosen = figures["threshold"]
+        if (card := model / CARD).exists() and not is_told_of(figures, orjson.loads(card.read_bytes())):
+            raise BadCommand(f"{path}: is of another model than the one that stands there now: validate that one, or give --threshold")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadCommand(f"{path}: is nothing that `beepgpt validate` wrote: validate the model, or give --threshold") from error
     if chosen is None:
         raise BadCommand(
@@ -303,7 +308,6 @@ def webhook_of(url: str) -> Callable[[Mapping[str, Any]], bool]:
     if urlsplit(url).scheme not in ("http", "https"):
         raise BadCommand("alerts.webhook: an address with http:// or https:// is expected")
     import http.client
-    import logging
 
     from slack_sdk.errors import SlackClientError
     from slack_sdk.webhook import WebhookClient

@@ -183,7 +183,7 @@ class Desk:
             return
         self.newest = max(self.newest, point.prompt_ts)
         for ts, text in texts_of(point).items():
-            self.store.edit_message(point.channel, ts, shortened(text), point.prompt_ts)
+            self.store.edit_message(point.channel, ts, shortened(text), point.prompt_ts, is_edit=False)
         closeness = self._words.closeness if self._words is not None else None
         for each in alerts_of(point, self._ledger, self.policy, now, closeness):
             if isinstance(each, Alert):
@@ -224,7 +224,7 @@ class Desk:
                 self.store.delete_message(event.channel, event.ts, now)
                 self.store.count("deletions")
             elif isinstance(event, Event) and event.kind == EDIT and event.text is not None:
-                self.store.edit_message(event.channel, event.ts, shortened(clean(event.text)), event.t)
+                self.store.edit_message(event.channel, event.ts, shortened(clean(event.text)), event.t, is_edit=True)
             return
         try:
             self.take(kind, value, now, released, place)

@@ -237,9 +237,17 @@ class Courier:
             return "refused"
         if time.monotonic() < self._next_to.get(dm, self._first) or desk.pause_of(POST, dm) > 0:
             return "waits"
-        text, blocks = said_in(letter, alerts)
+        given = {row["id"] for row in alerts}
         with self.store.transaction():
-            self.store.sending(letter["id"], dm, now)
+            # Another process may have edited or withdrawn something while Slack was asked; from here on it is changed in Slack, too.
+            alerts = [row for row in self.store.in_letter(letter["id"]) if row["id"] in given]
+            if alerts:
+                self.store.sending(letter["id"], dm, now)
+            else:
+                self.store.not_sent(letter["id"], "refused:nothing_left")
+        if not alerts:
+            return "refused"
+        text, blocks = said_in(letter, alerts)
         self._next_to[dm] = time.monotonic() + APART
         try:
             dm_ts = desk.send(dm, letter["id"], text, blocks)
@@ -346,23 +354,34 @@ class Courier:
         for letter in self.store.chores()[:SHARE]:
             self._alive()
             alerts = self.store.in_letter(letter["id"])
-            state = "sent"
+            state, is_taken_back = "sent", letter["chore"] == "delete" or not alerts
             try:
-                if letter["chore"] == "delete" or not alerts:
+                shown = () if is_taken_back else self._still_shown(alerts)
+            except SlackBusy as busy:
+                self._note_busy(busy)
+                continue  # what was deleted does not wait for it
+            try:
+                if is_taken_back:
                     self.desk.delete(letter["dm"], letter["dm_ts"])
                     state = "deleted"
                 else:
-                    text, blocks = said_in(letter, alerts)
+                    text, blocks = said_in(letter, shown)
                     self.desk.update(letter["dm"], letter["dm_ts"], letter["id"], text, blocks)
             except SlackRefused as error:
                 log.error("a letter can't be changed", extra={"user": letter["user"], "why": error.reason, "since": letter["chore"]})
                 state = "not_changed"
             with self.store.transaction():
-                is_kept = state == "not_changed" and letter["chore"] == "edit"  # it may have to be taken back one day
-                self.store.chore_done(letter["id"], "sent" if is_kept else state)
+                if is_taken_back:
+                    self.store.chore_done(letter["id"], state)
+                elif self.store.in_letter(letter["id"]) == alerts:  # else another process has changed it again meanwhile
+                    self.store.chore_done(letter["id"], "sent")  # one that can't be changed may have to be taken back one day
                 self.store.count(f"letters_{'updated' if state == 'sent' else state}")
             done = True
         return done
+
+    def _still_shown(self, alerts: Rows) -> Rows:
+        """As a letter may show them from now on: who may not see a channel any more is not told what was written there since."""
+        return [{**row, "excerpt": ""} if row["excerpt"] and self._may_see(row["user"], row["channel"]) else row for row in alerts]
 
     # Once a day
 
@@ -392,6 +411,7 @@ class Courier:
         assert self.desk is not None
         done = False
         for user in self.store.spoilt_homes()[:SHARE]:
+            self._alive()
             now = self._clock()
             for row in self.store.listed(user, now - SHOWN, LISTED):
                 self._alive()
@@ -429,6 +449,7 @@ class Courier:
     def _call_webhook(self) -> bool:
         if self._webhook is None:
             return False
+        done = False
         for row in self.store.to_hand_on(2)[:SHARE]:
             self._alive()
             taken = self._webhook(alert_value(row))
@@ -437,7 +458,10 @@ class Courier:
             with self.store.transaction():
                 self.store.handed_on([row["id"]], 2)
                 self.store.count("webhook_taken" if taken else "webhook_given_up")
-        return False
+            if taken:
+                self._pauses.pop("webhook", None)
+            done = True
+        return done
 
     def _forget(self) -> bool:
         now = self._clock()

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from commands import ingest_slack
 from commands.common import BadCommand, connection_of, is_kafka, kinds_of, now_us, with_settings
+from commands.pacing import BEAT_EVERY, TICK, pace_of, step_of, told_of_pace
 from commands.parts import Stop, peak_memory_mb
 from commands.places import check_apart, not_read, origin_of, topic_of
 from config.settings import Settings
@@ -55,10 +56,6 @@ LOOK_FAR_BACK = 10_000
 SETTLED = 0.5
 """Seconds in which nothing of this run may come to the topic: what a killed process sent last may still be on its way."""
 TRIES = 10
-BEAT_EVERY = 1.0
-"""Real seconds between two heartbeats of a run at a pace that keeps up with it."""
-TICK = 0.1
-"""Seconds for which a run at a pace sleeps before it looks whether it is to stop."""
 ENDS = 64 * 2**10
 """Bytes at the beginning and the end of a file by which it is known again."""
 
@@ -132,19 +129,6 @@ class Job:
     beside: tuple[With, ...] = ()
     include: tuple[slack_export.Kind, ...] = ("channels",)
     scratch: Path | None = None
-
-
-def pace_of(text: str | None) -> float | None:
-    """How much faster than real time.
-
-    >>> pace_of("60x"), pace_of("0.5x")
-    (60.0, 0.5)
-    """
-    if text is None:
-        return None
-    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?x", text) or not (multiple := float(text.removesuffix("x"))):
-        raise BadCommand(f"--pace {text}: a multiple of real time like 1x, 60x or 0.5x is expected")
-    return multiple
 
 
 def beside_of(text: str | None) -> tuple[With, ...]:
@@ -396,11 +380,7 @@ class Pace:
 
     def told(self) -> str:
         """How long it will take."""
-        seconds = max(self._span.last - self._origin, 0) / 1e6 / self._multiple
-        told = f"{self._span.items:,} records, at {self._multiple:g}x in {clock_of(seconds)}."
-        if not self._span.in_order:
-            told += " The source's channels are not in one order of time, so that no heartbeats are added."
-        return told
+        return told_of_pace(self._span, self._origin, self._multiple)
 
     def come_to(self, item: Item, seq: int, is_missing: bool, send: Callable[[], None], stop: Stop) -> bool:
         """Writes the heartbeats before the item, each when it is due, and sleeps until the item is; False if asked to stop before."""
@@ -427,26 +407,6 @@ class Pace:
             send()
             time.sleep(min(ahead, TICK))
         return not stop()
-
-
-def step_of(multiple: float) -> int:
-    """Microseconds of event time from one heartbeat to the next.
-
-    >>> step_of(60.0), step_of(0.5)
-    (60000000, 500000)
-    """
-    return round(BEAT_EVERY * multiple * 1e6)
-
-
-def clock_of(seconds: float) -> str:
-    """A duration to be read.
-
-    >>> clock_of(93_784)
-    '1 day and 2:03:04'
-    """
-    days, rest = divmod(round(seconds), 86_400)
-    told = f"{days:,} day{'s' if days > 1 else ''} and " if days else ""
-    return f"{told}{rest // 3600}:{rest // 60 % 60:02d}:{rest % 60:02d}"
 
 
 # What is read

@@ -141,7 +141,7 @@ def run_slack(job: Job) -> tuple[dict[str, Any], int]:
 
 def called_by(callers: Iterable[slack_live.Web]) -> dict[tuple[str, str], int]:
     """Calls of Slack, by method and by what came of them."""
-    return dict(sum((each.calls for each in callers), Counter()))
+    return dict(sum((each.calls_here() for each in callers), Counter()))
 
 
 def _until(stop: Stop, stopping: threading.Event) -> None:

@@ -319,6 +319,17 @@ def not_read(export: slack_export.Export) -> tuple[dict[str, int], list[str]]:
 
 def records_in(source: Source[Chunk]) -> Iterator[Record]:
     """All records of a bounded source, in order, in a plain loop."""
+    for partition, _, value in values_in(source):
+        if isinstance(value, bytes):
+            yield value
+        elif hasattr(value, "offset"):
+            yield partition, value.timestamp if value.timestamp > 0 else now_us(), value.value or b""
+        else:
+            yield value.record
+
+
+def values_in(source: Source[Chunk]) -> Iterator[tuple[str, int, Any]]:
+    """All that is in the chunks of a bounded source: partition, number in it, value."""
     for name in source.list_parts():  # type: ignore[attr-defined]
         part = source.build_part("read_records", name, None)  # type: ignore[attr-defined]
         while True:
@@ -328,14 +339,9 @@ def records_in(source: Source[Chunk]) -> Iterator[Record]:
                 break
             if not chunks:
                 time.sleep(WAIT)
-            for partition, _, values in chunks:
-                for value in values:
-                    if isinstance(value, bytes):
-                        yield value
-                    elif hasattr(value, "offset"):
-                        yield partition, value.timestamp if value.timestamp > 0 else now_us(), value.value or b""
-                    else:
-                        yield value.record
+            for partition, first, values in chunks:
+                for number, value in enumerate(values, first):
+                    yield partition, number, value
         part.close()
 
 

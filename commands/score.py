@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from commands.common import BadCommand, duration_of, kinds_of, time_of, with_settings
+from commands.pacing import pace_of
 from commands.parts import close_command
 from commands.places import check_apart
 from commands.scoring import ScoreJob, outputs_of, run_score, work_on_part
@@ -37,6 +38,13 @@ def score(
         typer.Option(help="Score points from this time on (2024-01-31T12:00:00Z); of a topic, from= says the same.", show_default=False),
     ] = None,
     until: Annotated[str | None, typer.Option(help="Every channel's clock is at this time at the end.", show_default=False)] = None,
+    pace: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a file or an export: let event time pass so much faster than real time (60x), from --since on, as if it came live.",
+            show_default=False,
+        ),
+    ] = None,
     threshold: Annotated[
         float | None,
         typer.Option(help="The chance from which on somebody would be told, for the figures.", rich_help_panel=PANEL, show_default=False),
@@ -67,7 +75,7 @@ def score(
     settings = settings.model_copy(update={"scoring": settings.scoring.model_copy(update=given)})
     job = ScoreJob(
         source, outputs_of(to, outcomes), model, settings, kinds_of(include), time_of("--since", since), time_of("--until", until),
-        duration_of("--deadline", deadline), recovery,
+        duration_of("--deadline", deadline), recovery, pace_of(pace),
     )  # fmt: skip
     if report is not None:
         jsonl.check_writable(report)

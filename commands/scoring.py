@@ -20,6 +20,7 @@ from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
 from commands.common import BadCommand, connection_of, is_kafka, now_us
+from commands.pacing import PacedSource
 from commands.parts import (
     Part,
     Told,
@@ -178,8 +179,12 @@ class WatchedModel:
 
     def validated(self, model: str) -> Mapping[str, float]:
         """The lower ends of the intervals that `beepgpt validate` found, as far as it was run."""
-        if not self._validated.get(model) and model == self._name:  # it may be validated later than it was taken up
-            self._validated[model] = {name: each["low"] for name, each in hits_in(figures_in(self.folder)).items()}
+        with self._lock:
+            card, name = self._trained.card, self._name
+        if not self._validated.get(model) and model == name:  # it may be validated later than it was taken up
+            figures = figures_in(self.folder)
+            if is_told_of(figures, card):  # the folder may have those of the model before, or of the next one already
+                self._validated[model] = {what: each["low"] for what, each in hits_in(figures).items()}
         return self._validated.get(model, {})
 
     def look(self) -> bool:
@@ -256,6 +261,11 @@ def figures_in(folder: Path) -> dict[str, Any]:
         if isinstance(found, dict):
             return found
     return {}
+
+
+def is_told_of(figures: Mapping[str, Any], card: Mapping[str, Any]) -> bool:
+    """Whether `beepgpt validate` wrote these of the model with that card."""
+    return figures.get("model") == {name: value for name, value in card.items() if name not in ("files", "labels")}
 
 
 def hits_in(figures: Mapping[str, Any]) -> dict[str, dict[str, float]]:
@@ -367,6 +377,8 @@ class ScoreJob:
     deadline: int | None = None
     """Microseconds, where the command names it: then it holds for history, too."""
     recovery: Path | None = None
+    pace: float | None = None
+    """How much faster than real time event time passes; None: as fast as it goes."""
 
 
 def flow_of(
@@ -418,7 +430,7 @@ def scoring_of(job: ScoreJob, origin: Origin, model: RunsModel, **more: Any) -> 
         job.settings.rules.spec,
         live_since=now_us() if origin.is_followed and ours.clock == "wall" else None,
         deadline=(ours.deadline if job.deadline is None else job.deadline) / 1e6,
-        bounded_deadline=job.deadline is not None or origin.is_followed,
+        bounded_deadline=job.deadline is not None or origin.is_followed or job.pace is not None,
         max_alert_age=job.settings.alerts.max_alert_age,
         most=ours.people,
         threshold=threshold_of(job.settings, job.model),
@@ -457,6 +469,8 @@ def check_job(job: ScoreJob, origin: Origin) -> None:
     check_source(job.source, origin, job.settings, until=job.until, since=job.since, recovery=job.recovery, writes_files=bool(files))
     if not rules.candidates:
         raise BadCommand("--no-candidates: a model is asked about candidates: leave it out")
+    if job.pace is not None:
+        check_pace(job, origin)
     if job.recovery is not None and (job.to.predictions is None or any(path.exists() and not path.is_file() for path in files.values())):
         raise BadCommand("--recovery needs a file or a topic as --to: what was printed can't be cut back to a snapshot")
     check_apart(job.source, files.values())
@@ -466,6 +480,19 @@ def check_job(job: ScoreJob, origin: Origin) -> None:
             raise BadCommand(f"{told_of(each)}: is {other} already: name another topic")
         taken[each.bootstrap, each.topic] = name
         check_topic(connection_of(job.settings, each.bootstrap), each, rules.spec)
+
+
+def check_pace(job: ScoreJob, origin: Origin) -> None:
+    """What doesn't go at a pace."""
+    if origin.address is not None:
+        raise BadCommand(
+            f"--pace is for a file or an export, and {job.source} is a topic: put its records on another one with `beepgpt ingest --pace`,"
+            ' and follow that with scoring.clock = "log"'
+        )
+    if origin.file is not None and not origin.file.is_file():
+        raise BadCommand(f"SOURCE {origin.file}: with --pace a file is expected, which is read twice")
+    if job.settings.run.workers > 1 or job.recovery is not None:
+        raise BadCommand("--pace goes with one worker and without --recovery: `beepgpt ingest --pace` puts on a topic what can be resumed")
 
 
 def check_topic(connection: kafka.Connection, address: kafka.KafkaAddress, spec: str) -> None:
@@ -537,15 +564,19 @@ def run_part(
         shards_here=shards,
     )
     scoring = scoring_of(job, origin, model, is_stopping=part.is_stopping, with_alerts=alerts is not None)
-    source = source_of(
-        origin,
-        following,
-        settings,
-        ended=part.end,
-        progress=part.read,
-        partitions=part.owns,
-        on_lag=part.heard,
-        group=settings.kafka.group and f"{settings.kafka.group}-score" if memory is not None else None,
+    source = (
+        paced(job, origin, part, until)
+        if job.pace is not None
+        else source_of(
+            origin,
+            following,
+            settings,
+            ended=part.end,
+            progress=part.read,
+            partitions=part.owns,
+            on_lag=part.heard,
+            group=settings.kafka.group and f"{settings.kafka.group}-score" if memory is not None else None,
+        )
     )
     sinks = sinks_of(job, number, parts, fresh=part.is_fresh, on_closed=part.lose_reader)
     flow = flow_of(source, following, scoring, sinks, part.accounts.append, alerts(scoring) if alerts is not None else None)
@@ -555,6 +586,17 @@ def run_part(
     part.run(flow, job, figures, model.watched(settings.scoring.watch / 1e6), model=model.name)
     lately = {name: {**each.counts, **each.figures()} for step in scoring.steps_here for name, each in step.lately.items()}
     return part.report() | {"figures": lately}
+
+
+def paced(job: ScoreJob, origin: Origin, part: Part, until: int | None) -> PacedSource:
+    """History as if it came live."""
+    assert job.pace is not None
+    source = PacedSource(
+        origin, job.settings.rules, job.pace, since=job.since or 0, until=until,
+        stopping=part.is_stopping, on_end=part.end, progress=part.read,
+    )  # fmt: skip
+    console.print(source.told())
+    return source
 
 
 def scores_of(steps: Sequence[ScorePoints], model: RunsModel) -> metrics.Scores:

@@ -24,6 +24,8 @@ DECIDED = ("beepgpt_alerts_decided_total", "Alerts that were decided on, by kind
 WAYS = {f"{kind}:{way}": (kind, way) for kind in ("answer", "topic") for way in ("direct", "list")}
 PASSED = ("beepgpt_alerts_passed_total", "People who were likely enough and of whom nothing came, and points that were too old, by reason.")
 REFUSED = ("beepgpt_alerts_refused_total", "Alerts that were decided on and not given after all, by reason.")
+EXPECTED = ("deleted", "membership_in_doubt", "not_a_member", "too_old")
+"""Of those reasons: told before there is any, since what first appears with its first alerts has no increase that a rule could see."""
 WITHDRAWN = ("beepgpt_alerts_withdrawn_total", "Alerts that went with the message that they were about.")
 TOLD = ("beepgpt_alerts_told_total", "Alerts that were given, by what gave them.")
 BY = {
@@ -40,7 +42,10 @@ LETTERS = (
     "Messages in Slack, by what became of them; unknown is what nobody could find, and is not sent again.",
 )
 LETTER_ENDS = ("sent", "unknown", "updated", "deleted", "not_changed", "not_found")
-LETTERS_REFUSED = ("beepgpt_alert_letters_refused_total", "Messages that Slack did not take, by its reason.")
+LETTERS_REFUSED = (
+    "beepgpt_alert_letters_refused_total",
+    "Messages that were not sent: Slack's reason, or nothing_left where nothing that they told of may be told any more.",
+)
 SETTLED = (
     "beepgpt_alert_outcomes_total",
     "Alerts whose conversation went on, by kind, and by whether who was told was the next to answer.",
@@ -132,7 +137,7 @@ class AlertFigures(Collector):
         yield labelled(READ, "what", {what: counts.pop(name, 0) for name, what in WHAT.items()})
         yield by_two(DECIDED, ("kind", "way"), {names: counts.pop(name, 0) for name, names in WAYS.items()})
         yield labelled(PASSED, "reason", self._taken(counts, "passed"))
-        yield labelled(REFUSED, "reason", self._taken(counts, "refused"))
+        yield labelled(REFUSED, "reason", dict.fromkeys(EXPECTED, 0) | self._taken(counts, "refused"))
         yield CounterMetricFamily(*WITHDRAWN, value=counts.pop("withdrawn", 0))
         yield labelled(TOLD, "by", {by: counts.pop(name, 0) for name, by in BY.items()})
         yield CounterMetricFamily(*NOT_TOLD, value=counts.pop("webhook_given_up", 0))

@@ -53,6 +53,7 @@ SCHEMA = (
     CREATE TABLE word (bucket INTEGER PRIMARY KEY, count INTEGER NOT NULL) STRICT;
     """,
     "ALTER TABLE alert ADD COLUMN released_at INTEGER; ALTER TABLE alert ADD COLUMN excerpt_at INTEGER",
+    "ALTER TABLE alert ADD COLUMN edited_at INTEGER",
 )
 """The statements that lead from each version to the next."""
 VERSION = len(SCHEMA)
@@ -370,12 +371,16 @@ class AlertStore:
                 )
             self.spoil_home(row["user"])
 
-    def edit_message(self, channel: str, ts: int, excerpt: str, at: int) -> None:
-        """A message says something else since `at`: so does every alert about it, but one whose excerpt is gone for good."""
-        sql = """UPDATE alert SET excerpt = ?, excerpt_at = ?
-                 WHERE id IN (SELECT alert FROM alert_message WHERE channel = ? AND ts = ?) AND ts = ? AND state IN ('due', 'cleared')
+    def edit_message(self, channel: str, ts: int, excerpt: str, at: int, *, is_edit: bool) -> None:
+        """A message says something else since `at`: so does every alert about it, but one whose excerpt is gone for good.
+
+        `is_edit`: it is the edit that says so. A prediction knows none that came too late for the flow, and changes nothing after one.
+        """
+        sql = """UPDATE alert SET excerpt = ?, excerpt_at = ?, edited_at = iif(?, ?, edited_at)
+                 WHERE (? OR edited_at IS NULL)
+                 AND id IN (SELECT alert FROM alert_message WHERE channel = ? AND ts = ?) AND ts = ? AND state IN ('due', 'cleared')
                  AND excerpt NOT IN ('', ?) AND prompt_ts < ? AND coalesce(excerpt_at, 0) < ? RETURNING user, letter"""
-        for row in self._rows(sql, excerpt, at, channel, ts, ts, excerpt, at, at):
+        for row in self._rows(sql, excerpt, at, is_edit, at, is_edit, channel, ts, ts, excerpt, at, at):
             self.count("excerpts_changed")
             self._db.execute(
                 "UPDATE letter SET chore = 'edit' WHERE id = ? AND state IN ('sending', 'sent') AND chore IS NULL", (row["letter"],)
@@ -405,8 +410,9 @@ class AlertStore:
         return self._rows("SELECT * FROM alert WHERE letter = ? AND state = 'cleared' ORDER BY made_at, id", identity)
 
     def chores(self) -> list[Row]:
-        """Letters that were sent and are to be changed or deleted."""
-        return self._rows("SELECT * FROM letter WHERE chore IS NOT NULL AND state = 'sent' ORDER BY made_at, id LIMIT 1000")
+        """Letters that were sent and are to be changed or deleted; what shows a deleted message first."""
+        sql = "SELECT * FROM letter WHERE chore IS NOT NULL AND state = 'sent' ORDER BY chore = 'edit', chore, made_at, id LIMIT 1000"
+        return self._rows(sql)
 
     def lost(self) -> list[Row]:
         """Letters of which nobody knows whether they were sent, and that are to be changed or deleted if they were."""

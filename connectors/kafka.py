@@ -540,6 +540,7 @@ class Record(NamedTuple):
     """Microseconds, though Kafka counts milliseconds."""
     key: bytes | None
     headers: list[tuple[str, bytes]]
+    """A value that is null, as other producers may write it, is empty here."""
 
 
 Chunk = tuple[str, int, list[Record]]
@@ -548,7 +549,8 @@ records: reading stops here, since it was asked to."""
 
 
 def _record(each: Any) -> Record:
-    return Record(each.value, each.offset, each.timestamp * 1000, each.key, each.headers)
+    headers = each.headers and [(name, value or b"") for name, value in each.headers]
+    return Record(each.value, each.offset, each.timestamp * 1000, each.key, headers)
 
 
 def records_of(

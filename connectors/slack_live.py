@@ -252,6 +252,11 @@ class Web:
                     return
             self._pause(wait)
 
+    def calls_here(self) -> Counter[tuple[str, str]]:
+        """The same, for another thread."""
+        with self._lock:
+            return Counter(self.calls)
+
     def _note(self, method: str, result: str) -> None:
         with self._lock:
             self.calls[method, result] += 1

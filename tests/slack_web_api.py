@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
+import pytest
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -359,3 +360,15 @@ def serving(space: Workspace | None = None) -> Iterator[Workspace]:
         finally:
             server.should_exit = True
             thread.join(10)
+
+
+@pytest.fixture
+def slack() -> Iterator[Workspace]:
+    """Four people; `ana`, `bo` and `cy` are in C1, `ana` and `cy` in the private C2."""
+    space = Workspace()
+    for name in ("ana", "bo", "cy", "di"):
+        space.user(name)
+    space.channel("C1", "ana", "bo", "cy")
+    space.channel("C2", "ana", "cy", private=True)
+    with serving(space):
+        yield space

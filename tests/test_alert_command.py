@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,7 +16,9 @@ from uuid import uuid4
 
 import pytest
 
-from commands.common import now_us
+from commands.alert import threshold_of
+from commands.common import BadCommand, now_us
+from config.settings import read_settings
 from connectors.alert_store import AlertStore
 from connectors.kafka import Connection, Message, TopicSpec, Writer, create_topics, records_of
 from connectors.workspace_maker import Plan, write_export
@@ -26,20 +28,11 @@ from tests.alert_support import prediction
 from tests.broker import Broker, GivenBroker
 from tests.kafka_support import KEPT, address, started
 from tests.kafka_support import wait_until as wait_until_named
-from tests.slack_web_api import TOKEN, Workspace, serving
+from tests.scoring_support import save
+from tests.slack_web_api import TOKEN, Workspace
 from tests.support import program, quiet
 
 SECRET = "a-secret-word"
-
-
-@pytest.fixture
-def slack() -> Iterator[Workspace]:
-    space = Workspace()
-    for name in ("ana", "bo", "cy", "di"):
-        space.user(name)
-    space.channel("C1", "ana", "bo", "cy")
-    with serving(space):
-        yield space
 
 
 def wait_until(is_so: Callable[[], object]) -> None:
@@ -89,6 +82,18 @@ def test_a_file_of_predictions_is_given_once(tmp_path: Path, slack: Workspace):
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["alerts"] == {"cleared": 2} and report["counts"]["letters_sent"] == 2 and report["right"] == 1.0
     assert SECRET not in done.stderr + done.stdout + to.read_text()
+
+
+def test_a_threshold_is_that_of_the_model_that_stands_there(tmp_path: Path):
+    """One that was trained anew and not validated has none: the old one's says nothing of its chances."""
+    folder, settings = save(tmp_path / "model"), read_settings(environ={})
+    card = {name: value for name, value in json.loads((folder / "model.json").read_text()).items() if name not in ("files", "labels")}
+    (folder / "metrics.json").write_text(json.dumps({"model": card, "threshold": {"threshold": 0.13}}))
+    assert threshold_of(settings, folder) == 0.13
+
+    save(folder, seed=2)
+    with pytest.raises(BadCommand, match="is of another model"):
+        threshold_of(settings, folder)
 
 
 def test_killed_before_and_after_sending_nobody_is_told_twice(tmp_path: Path, slack: Workspace):

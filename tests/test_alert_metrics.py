@@ -2,13 +2,14 @@
 
 import json
 import re
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from commands import alert
 from connectors.alert_metrics import AlertFigures, AlertPulse
-from connectors.alert_store import SCHEMA, AlertView
+from connectors.alert_store import SCHEMA, VERSION
 from connectors.kafka import Connection, Message, TopicSpec, Writer, create_topics
 from connectors.metrics import serve
 from conversations.alerting import HOUR, MINUTE, SECOND
@@ -17,46 +18,28 @@ from tests.alert_support import NOON, Office, prediction
 from tests.broker import Broker, GivenBroker
 from tests.kafka_support import KEPT, address, free_block, started
 from tests.kafka_support import wait_until as wait_until_named
-from tests.slack_web_api import TOKEN, Workspace, serving
+from tests.slack_web_api import TOKEN, Workspace
 from tests.support import program
 from tests.test_alert_command import just_now, settings_of
 from tests.test_metrics import Clock, Values, get, scraped, values
 
 
-@pytest.fixture
-def slack() -> Iterator[Workspace]:
-    space = Workspace()
-    for name in ("ana", "bo", "cy", "di"):
-        space.user(name)
-    space.channel("C1", "ana", "bo", "cy")
-    with serving(space):
-        yield space
+def figures_of(office: Office) -> AlertFigures:
+    """What the command serves of an office from now on, by the office's clock."""
+    served = alert.figures_of(office.store, office.desk, office.courier, office.slack, [], office.policy.threshold)
+    return replace(served, clock=lambda: office.clock() / SECOND)
 
 
-def figures_of(office: Office, view: AlertView) -> AlertFigures:
-    """What the command serves, of an office."""
-    return AlertFigures(
-        counts=view.counts,
-        waiting=view.waiting,
-        people=view.people,
-        feedback=view.feedback,
-        waits=lambda: office.courier.waits,
-        newest=lambda: office.desk.newest,
-        calls=lambda: dict(office.slack.calls) if office.slack is not None else {},
-        clock=lambda: office.clock() / SECOND,
-    )
-
-
-def told(office: Office, view: AlertView) -> Values:
-    """The figures as Prometheus reads them, zeros left out."""
-    with serve(0, "127.0.0.1", figures_of(office, view), AlertPulse()) as server:
+def told(figures: AlertFigures) -> Values:
+    """As Prometheus reads them, zeros left out."""
+    with serve(0, "127.0.0.1", figures, AlertPulse()) as server:
         return values(scraped(server))
 
 
 def test_what_became_of_every_alert_is_told(tmp_path: Path, slack: Workspace):
     """Told in Slack and handed on, refused and why, once only, unknown, taken back, and what was done about it; each where it belongs."""
     office = Office(tmp_path, slack, handed_to="topic", policy={"per_hour": 10})
-    view = AlertView(office.store)
+    figures = figures_of(office)
     office.opt_in("bo", "cy", "di")
     office.store.ask("ana", opted_in=0)
     slack.faults["chat.postMessage:Dcy"] = ["drop", "drop"]
@@ -65,7 +48,7 @@ def test_what_became_of_every_alert_is_told(tmp_path: Path, slack: Workspace):
         office.desk.take("prediction", prediction(people={"bo": 0.9, "cy": 0.9, "di": 0.8}), office.clock(), NOON + SECOND)
     office.take("prediction", prediction(NOON + SECOND, people={"bo": 0.9}, conversations=["C1:1700049600.000000:session"]))
     office.work(lambda: slack.sent_to("bo") and office.store.letters("sending") and not office.store.letters("due"))
-    waiting = told(office, view)
+    waiting = told(figures)
     assert waiting["beepgpt_alerts_waiting{what=doubt}"] == 1 and "beepgpt_alerts_waiting{what=letter}" not in waiting
     for _ in range(2):
         office.clock.set(office.clock() + MINUTE)
@@ -74,7 +57,7 @@ def test_what_became_of_every_alert_is_told(tmp_path: Path, slack: Workspace):
     office.take("deletion", {"channel": "C1", "ts": ts_text(NOON + MINUTE), "deleted_ts": ts_text(NOON)})
     office.work()
     office.desk.interaction(b"[1]")
-    found = told(office, view)
+    found = told(figures)
 
     assert found["beepgpt_alert_records_total{what=prediction}"] == 2
     assert found["beepgpt_alert_records_total{what=outcome}"] == found["beepgpt_alert_records_total{what=deletion}"] == 1
@@ -102,16 +85,16 @@ def test_what_became_of_every_alert_is_told(tmp_path: Path, slack: Workspace):
 def test_what_is_held_for_a_digest_is_told_and_so_is_the_digest(tmp_path: Path, slack: Workspace):
     """Two alerts wait; then one message has them both."""
     office = Office(tmp_path, slack, digest_at=15 * 60)
-    view = AlertView(office.store)
+    figures = figures_of(office)
     office.opt_in("bo", low="digest")
     for number in range(2):
         at = NOON + number * SECOND
         office.take("prediction", prediction(at, people={"bo": 0.3}, window=[(at, "ana")], conversations=[f"s{number}"]))
     office.work()
-    assert told(office, view)["beepgpt_alerts_waiting{what=digest}"] == 2
+    assert told(figures)["beepgpt_alerts_waiting{what=digest}"] == 2
     office.clock.set(NOON + 3 * HOUR + MINUTE)
     office.work(lambda: slack.sent_to("bo"))
-    found = told(office, view)
+    found = told(figures)
 
     assert found["beepgpt_alerts_told_total{by=digest}"] == 2 and "beepgpt_alerts_waiting{what=digest}" not in found
     assert not any("beepgpt_alert_seconds" in name for name in found if "bucket" not in name), "a digest's time is everybody's own"
@@ -122,13 +105,13 @@ def test_counters_begin_with_the_process_and_never_fall(tmp_path: Path):
     office = Office(tmp_path)
     office.opt_in("bo")
     office.take("prediction", prediction())
-    view = AlertView(office.store)
+    figures = figures_of(office)
     office.courier.work()
     identity = office.handed[0]["id"]
     office.store.give_feedback(identity, "bo", "good")
-    before = told(office, view)
+    before = told(figures)
     office.store.give_feedback(identity, "bo", "bad")
-    after = told(office, view)
+    after = told(figures)
 
     assert "beepgpt_alert_records_total{what=prediction}" not in before
     assert before["beepgpt_alert_feedback{said=good}"] == after["beepgpt_alert_feedback{said=bad}"] == 1
@@ -138,7 +121,7 @@ def test_counters_begin_with_the_process_and_never_fall(tmp_path: Path):
 def test_figures_are_there_before_anything_is_counted(tmp_path: Path):
     """A rate over a counter that first appears with its first event would miss that event."""
     office = Office(tmp_path)
-    with serve(0, "127.0.0.1", figures_of(office, AlertView(office.store)), AlertPulse()) as server:
+    with serve(0, "127.0.0.1", figures_of(office), AlertPulse()) as server:
         metrics = [metric for metric in scraped(server) if metric.name.startswith("beepgpt_")]
         names = {sample.name for metric in metrics for sample in metric.samples}
 
@@ -154,6 +137,8 @@ def test_figures_are_there_before_anything_is_counted(tmp_path: Path):
         "people",
     )
     assert all(any(each in name for name in names) for each in wanted)
+    (refused,) = (metric for metric in metrics if metric.name == "beepgpt_alerts_refused")
+    assert {sample.labels["reason"]: sample.value for sample in refused.samples}["too_old"] == 0, "a rule asks for its increase"
     for metric in metrics:
         assert re.fullmatch(r"[a-z]+(_[a-z]+)*", metric.name) and metric.documentation.endswith(".")
         assert not re.search(r"_(ms|millis|minutes|hours|percent|count|counter|gauge)(_|$)", metric.name)
@@ -163,10 +148,10 @@ def test_nothing_that_people_wrote_is_told(tmp_path: Path, slack: Workspace):
     """No text, no person and no channel is a label."""
     office = Office(tmp_path, slack)
     office.opt_in("bo")
-    view = AlertView(office.store)
+    figures = figures_of(office)
     office.take("prediction", prediction(texts=["a-secret-word"], channel="C1"))
     office.work()
-    with serve(0, "127.0.0.1", figures_of(office, view), AlertPulse()) as server:
+    with serve(0, "127.0.0.1", figures, AlertPulse()) as server:
         text = get(server, "/metrics")[1]
 
     assert not re.search(r'a-secret-word|"(bo|ana|C1)"', text)
@@ -186,15 +171,16 @@ def test_ready_is_who_has_read_what_was_there():
     assert "hangs" in pulse.why_dead() and "hangs" in pulse.why_not_ready()
 
 
-def test_a_store_of_the_version_before_is_taken_over(tmp_path: Path):
+@pytest.mark.parametrize("version", range(1, VERSION))
+def test_a_store_of_a_version_before_is_taken_over(tmp_path: Path, version: int):
     """What people asked for and were told stays."""
     import sqlite3
 
     path = tmp_path / "alerts.sqlite"
     before = sqlite3.connect(path)
-    before.executescript(SCHEMA[0])
+    before.executescript(";".join(SCHEMA[:version]))
     before.execute("INSERT INTO person (user, opted_in) VALUES ('bo', 1)")
-    before.execute("PRAGMA user_version = 1")
+    before.execute(f"PRAGMA user_version = {version}")
     before.commit()
     before.close()
     office = Office(tmp_path)
@@ -222,12 +208,12 @@ def test_the_command_serves_them_and_is_ready_once_it_caught_up(tmp_path: Path, 
         assert run.figure("beepgpt_alert_records_total") == 1, "ready is who has read what was there"
         put(prediction(at, people={"bo": 0.9}), at + SECOND // 2)
         wait_until_named(lambda: run.figure("beepgpt_alert_seconds_count") == 2, "somebody was told")
-        (figures,) = run.metrics()
-        lags = {name for name in figures if name.startswith("beepgpt_consumer_lag_records")}
+        (served,) = run.metrics()
+        lags = {name for name in served if name.startswith("beepgpt_consumer_lag_records")}
         assert lags == {f'beepgpt_consumer_lag_records{{partition="{number}",topic="{topic}"}}' for number in (0, 1)}
-        assert figures['beepgpt_alerts_told_total{by="slack"}'] == figures['beepgpt_alerts_passed_total{reason="too_old"}'] == 1
-        assert figures['beepgpt_slack_calls_total{method="chat.postMessage",result="ok"}'] == 1
-        assert figures['beepgpt_build_info{threshold="0.5",version="0.1.0"}'] == 1
+        assert served['beepgpt_alerts_told_total{by="slack"}'] == served['beepgpt_alerts_passed_total{reason="too_old"}'] == 1
+        assert served['beepgpt_slack_calls_total{method="chat.postMessage",result="ok"}'] == 1
+        assert served['beepgpt_build_info{threshold="0.5",version="0.1.0"}'] == 1
         wait_until_named(lambda: run.figure("beepgpt_alerts_told_total") == 2, "and it stands in the file")
         assert run.stop() == 0, run.said
     assert TOKEN not in run.said

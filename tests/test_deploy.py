@@ -590,6 +590,18 @@ def test_dashboard_chooses_jobs_by_a_figure_that_exists(name: str):
     assert re.fullmatch(r"label_values\((\w+), job\)", jobs["query"]["query"]).group(1) in exported()  # type: ignore[union-attr]
 
 
+def test_all_jobs_are_those_that_have_what_is_shown():
+    """Where a dashboard is about some jobs alone, all of them are no others: the lag of alerts is not that of examples."""
+    for name in DASHBOARDS:
+        (jobs,) = (each for each in dashboard(name)["templating"]["list"] if each["name"] == "job")
+        (figure,) = re.findall(r"label_values\((\w+), job\)", jobs["query"]["query"])
+        are_all = all(figure in figures for figures in exported_by().values())
+
+        assert jobs.get("allValue") in (None, *([".+"] if are_all else [])), name
+    lags = [text for _, text, _ in queries() if "consumer_lag_records" in text and "by (" in text]
+    assert lags and all("by (job," in text for text in lags), "several jobs read the same partition"
+
+
 # The commands, outside containers
 
 

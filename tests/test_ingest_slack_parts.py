@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from commands.ingest_slack import called_by
 from commands.ingest_slack_channels import channel_of
 from commands.ingest_slack_records import heartbeat_in, record_of
 from config.settings import read_settings
@@ -129,6 +130,21 @@ def test_what_came_while_a_history_was_read_is_not_taken_for_deleted():
 
     assert known.missing("C1", history, 0).vanished == 1
     assert known.missing("C1", history, 0, waiting={micros(late)}).vanished == 0
+
+
+def test_calls_are_told_between_two_of_them():
+    """A monitor asks by a thread of its own, and a method that is called for the first time meanwhile would break its reading."""
+    web = Web(BOT_TOKEN, "http://127.0.0.1:9/api/", threading.Event())
+    web._note("auth.test", "ok")
+    told: list[dict[tuple[str, str], int]] = []
+    asking = threading.Thread(target=lambda: told.append(called_by([web, web])))
+    with web._lock:
+        asking.start()
+        asking.join(0.3)
+        assert told == [], "it waits for who counts"
+    asking.join(60)
+
+    assert told == [{("auth.test", "ok"): 2}]
 
 
 def test_what_is_long_ago_is_forgotten():

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -23,6 +24,7 @@ from bytewax.testing import TestingSink, TestingSource, run_main
 from hypothesis import given
 from hypothesis import strategies as st
 
+from commands.alert import told_in
 from connectors.kafka import (
     BadAddress,
     Chunk,
@@ -39,6 +41,7 @@ from connectors.kafka import (
     TopicChanged,
     TopicSpec,
     Writer,
+    _record,
     begin_and_end_offsets,
     check_topics,
     create_topics,
@@ -188,6 +191,14 @@ def test_a_tombstone_has_no_value(connection, topic):
         (b"k", b""),
         (None, b"v"),
     ]
+
+
+def test_a_null_header_is_read_as_an_empty_one():
+    """Other producers write such headers, and nothing here is to end by one; kafka-python's own producer writes none."""
+    read = SimpleNamespace(value=b"{}", offset=7, timestamp=1, key=b"C1", headers=[("released_at", None), ("kind", b"prediction")])
+
+    assert _record(read) == Record(b"{}", 7, 1000, b"C1", [("released_at", b""), ("kind", b"prediction")])
+    assert told_in(_record(read)) == (b"{}", None)
 
 
 def test_a_tombstone_needs_a_key(connection, topic):

@@ -358,10 +358,29 @@ def test_a_model_that_is_validated_later_is_held_to_it(tmp_path: Path):
     """The monitor may have asked before there was anything to say."""
     model = WatchedModel(folder := save(tmp_path / "model"), SETTINGS)
     assert model.validated(model.name) == {}
-    figures = {"hit@1": {"value": 0.5, "low": 0.4, "high": 0.6}, "hit@5": {"value": 0.7, "low": 0.6, "high": 0.8}}
-    (folder / METRICS).write_text(json.dumps({"rows": {"answered": [{"figures": figures}]}}))
+    validate(folder)
 
     assert model.validated(model.name) == {"hit@1": 0.4, "hit@5": 0.6} and model.validated("another") == {}
+
+
+def validate(folder: Path) -> None:
+    """What `beepgpt validate` writes of the model that stands there, as far as it is asked for."""
+    figures = {"hit@1": {"value": 0.5, "low": 0.4, "high": 0.6}, "hit@5": {"value": 0.7, "low": 0.6, "high": 0.8}}
+    card = {name: value for name, value in json.loads((folder / CARD).read_text()).items() if name not in ("files", "labels")}
+    (folder / METRICS).write_text(json.dumps({"model": card, "rows": {"answered": [{"figures": figures}]}}))
+
+
+def test_no_model_is_held_to_the_validation_of_another(tmp_path: Path):
+    """The folder has the next one already, validated and not taken up yet; or the model is new, and the figures are the old one's."""
+    model = WatchedModel(folder := save(tmp_path / "model"), SETTINGS)
+    save(folder, seed=2)
+    validate(folder)
+    before = model.name
+    assert model.validated(before) == {}
+    assert model.look() and model.validated(model.name) == {"hit@1": 0.4, "hit@5": 0.6} and model.validated(before) == {}
+
+    save(folder, seed=3)
+    assert model.look() and model.validated(model.name) == {}
 
 
 def test_figures_of_alerts():
