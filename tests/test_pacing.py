@@ -183,6 +183,7 @@ def test_what_cannot_be_read_is_counted_with_its_place(clock: Clock, tmp_path: P
     assert time_of(record) == START * 1_000_000 + 100_000
 
 
+@pytest.mark.timeout(300)
 def test_scored_at_a_pace_as_without(tmp_path: Path):
     """The whole program: the same predictions in the end, and an account that adds up."""
     model, source = save(tmp_path / "model"), file_of(tmp_path / "events.jsonl", workspace())
