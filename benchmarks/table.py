@@ -188,14 +188,14 @@ def peers(of: dict[str, Any]) -> str:
         if row["failed"]:
             rows.append([row["peer"], f"{row['events']:,}", "-", "-", "-", row["failed"].replace("|", "/")])
             continue
-        per_second, start_up = f"{row['events_per_second']:,}", f"{row['start_up_seconds']:.1f}"
+        slowest, fastest = (row["events"] / row[f"seconds_{which}"] for which in ("max", "min"))
         rows.append(
             [
                 row["peer"],
                 f"{row['events']:,}",
-                per_second,
+                f"{row['events_per_second']:,} ({slowest:,.0f}-{fastest:,.0f})",
                 f"{row['peak_mb']:,.0f}",
-                start_up,
+                f"{row['start_up_seconds']:.1f}",
                 "equal" if row["equal"] else "**different**",
             ]
         )
