@@ -39,6 +39,8 @@ class Lines:
         """Lines that are connected, and since when."""
         self._proven: dict[str, float | None] = {}
         """Of each of these: until when it is known that events come; None: they do, since one came."""
+        self._untried: set[str] = set()
+        """Lines whose connection has brought nothing yet, while no look at the channels found that nothing was missing, either."""
         self._heard: dict[str, float] = {}
         """When the last one came."""
 
@@ -84,21 +86,26 @@ class Lines:
                 extra={"connections": up.connections, "ours": len(self._lines)},
             )
         self._up[up.line] = self._proven[up.line] = up.at
+        self._untried.add(up.line)
 
     def is_down(self, down: slack_live.Down) -> None:
         log.warning("disconnected from Slack", extra={"line": down.line, "why": down.why})
         self._up.pop(down.line, None)
 
-    def is_renewed(self, changed: slack_live.Changed) -> None:
-        """The new connection has to prove itself, too."""
+    def is_renewed(self, changed: slack_live.Changed) -> bool:
+        """The new connection has to prove itself, too. False if the old one never did: then what it was to bring may be missing."""
         log.info("a connection was renewed", extra={"line": changed.line})
         self._proven[changed.line] = changed.at
+        was_tried = changed.line not in self._untried
+        self._untried.add(changed.line)
+        return was_tried
 
     def heard(self, name: str) -> None:
         """An event came over it."""
         self._heard[name] = time.monotonic()
         if name in self._proven:
             self._proven[name] = None
+            self._untried.discard(name)
 
     def suspects(self, quiet: float) -> tuple[str, ...]:
         """Those over which nothing came yet, or not for so many seconds."""
@@ -108,8 +115,9 @@ class Lines:
     def prove(self, until: float) -> None:
         """All that was said before that time has come."""
         for name, proven in self._proven.items():
-            if proven is not None:
-                self._proven[name] = max(proven, until)
+            if proven is not None and until > proven:
+                self._proven[name] = until
+                self._untried.discard(name)
 
     def drop(self, names: Iterable[str]) -> None:
         """They are deaf: other connections are taken, and until then none of these is up."""

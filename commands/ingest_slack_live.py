@@ -151,7 +151,9 @@ class Live:
             case slack_live.Up():
                 self._is_up(came)
             case slack_live.Changed():
-                self._lines.is_renewed(came)
+                if not self._lines.is_renewed(came):
+                    self._is_down(slack_live.Down(came.line, "its connection was renewed before it had brought anything"))
+                    self._is_up(slack_live.Up(came.line, came.at, len(self._lines)))
             case slack_live.Down():
                 self._is_down(came)
             case Listed():

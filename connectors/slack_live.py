@@ -336,7 +336,7 @@ def history(
 
 
 class _Connection:
-    """One WebSocket, read by a thread of its own until it ends."""
+    """One WebSocket, read by a thread of its own, once it is told to, until it ends."""
 
     def __init__(self, url: str, line: str, put: Put) -> None:
         """Returns when Slack has said hello. Raises OSError, WebSocketException or TimeoutError."""
@@ -359,13 +359,16 @@ class _Connection:
             raise
         self.connections = int(hello.get("num_connections") or 1)
         self._thread = threading.Thread(target=self._read, name=f"slack-{line}", daemon=True)
+
+    def read(self) -> None:
+        """From now on what comes is put: after what tells that there is another connection, or it would speak for the one before."""
         self._thread.start()
 
     def close(self) -> None:
         """Ends it; what was not read comes again, since it was not acknowledged."""
         with suppress(Exception):
             self._stack.close()
-        if self._thread is not threading.current_thread():
+        if self._thread is not threading.current_thread() and self._thread.ident is not None:
             self._thread.join(3)
 
     def _hello(self) -> dict[str, Any]:
@@ -391,7 +394,7 @@ class _Connection:
                 try:
                     text = self._ws.recv(timeout=TICK if not was_answered else 0)
                 except TimeoutError:
-                    left = 0
+                    left = 0 if was_answered else left  # a silence before the answer says nothing of what came just before it
                 else:
                     left -= was_answered
                     self._take(_decoded(text))
@@ -504,6 +507,7 @@ class Line:
             self._current = current = self._open()
             if current is not None:
                 self._put(Up(self.name, current.asked_at, current.connections))
+                current.read()
             return
         self._drain()
         if self._drop.is_set():
@@ -525,6 +529,7 @@ class Line:
                 self._draining.append((current, time.monotonic() + DRAIN))
                 self._current = successor
                 self._put(Changed(self.name, successor.asked_at))
+            successor.read()
         else:
             current.ended.wait(TICK)
 

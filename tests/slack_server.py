@@ -205,6 +205,8 @@ class Server:
         """Ids of events, in order."""
         self.lost: list[dict[str, Any]] = []
         """Payloads that were given up."""
+        self.swallowed: list[dict[str, Any]] = []
+        """Those among them that deaf connections got."""
         self.delivered = 0
         self.links: list[Link] = []
         self.opened = 0
@@ -431,6 +433,7 @@ class Server:
             if link.deaf:
                 self._waiting.pop(name)
                 self.lost.append(envelope.payload)
+                self.swallowed.append(envelope.payload)
                 return
             with suppress(ConnectionClosed):
                 await link.connection.send(json.dumps(message))

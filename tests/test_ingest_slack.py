@@ -9,7 +9,7 @@ import signal
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -136,25 +136,37 @@ def test_what_is_said_is_on_the_topic_in_order_and_then_acknowledged(slack_serve
 # Outages
 
 
-def examples_of(place: Place, until: int) -> tuple[list[bytes], int]:
-    """What a flow makes of the topic, read partition by partition, and how much of it came too late."""
+Post = tuple[str, str]
+"""Channel and ts."""
+
+
+def examples_of(place: Place, until: int) -> tuple[list[bytes], set[Post]]:
+    """What a flow makes of the topic, read partition by partition, and what of it came too late."""
     shard = Shard(Rules(), load_encoding("o200k_base"), until=until, recoverable=False)
     for number, record in place.records():
         shard.read(parse(record.value or b"", NOW), f"{place.events}/{number}")
     shard.end()
     made = shard.taken()
-    return sorted(made.examples), len(made.late)
+    return sorted(made.examples), posts_in(json.loads(each) for each in made.late)
 
 
-def examples_of_file(server: Server, until: int) -> list[bytes]:
+def posts_in(bodies: Iterable[dict[str, Any]]) -> set[Post]:
+    """The posts of what Slack sent, or would have."""
+    return {(each["event"]["channel"], each["event"]["ts"]) for each in bodies if each["event"]["type"] == "message"}
+
+
+def examples_of_file(server: Server, until: int, without: set[Post]) -> list[bytes]:
     """The same of the history itself, told as a file of events."""
-    lines = [json.dumps(each).encode() for each in server.workspace.events]
+    lines = [json.dumps(each).encode() for each in server.workspace.events if (each["channel"], each["ts"]) not in without]
     run = run_through(lines, Rules(), load_encoding("o200k_base"), now=NOW, until=until)
     return sorted(run.examples)
 
 
 def check_nothing_lost_or_twice(server: Server, place: Place) -> None:
-    """Every post once; the topic gives the examples that the history gives; nothing was late."""
+    """Every post once; the topic gives the examples that the history gives; nothing was late but what a deaf connection swallowed.
+
+    That one may be late: what is newer comes over other connections, or over the next one, before anybody can know (docs/slack.md).
+    """
     posts = [each for each in server.workspace.events if each["type"] == "message" and "subtype" not in each]
     found = Counter((each["event"]["channel"], each["event"]["ts"]) for each in place.bodies() if "subtype" not in each["event"])
     assert {name: count for name, count in found.items() if count > 1} == {}
@@ -162,8 +174,8 @@ def check_nothing_lost_or_twice(server: Server, place: Place) -> None:
     assert missing == set()
     until = micros(server.workspace.now()) + 3 * DAY
     made, late = examples_of(place, until)
-    assert late == 0
-    assert made == examples_of_file(server, until) and made
+    assert late <= posts_in(server.swallowed)
+    assert made == examples_of_file(server, until, late) and made
 
 
 def talk(slack: Workspace, seconds: float, dice: random.Random, every: float = 0.05) -> list[str]:
@@ -236,6 +248,31 @@ def test_connections_that_are_renewed_break_or_go_deaf(slack_server: Server, pla
         assert run.stop(signal.SIGINT) == 0, run.said
     assert len(slack_server.lost) > 0
     check_nothing_lost_or_twice(slack_server, place)
+
+
+def test_a_deaf_connection_that_is_renewed_is_found_out_all_the_same(slack_server: Server, place: Place, tmp_path: Path):
+    """What was lost on it, no later connection brings: no heartbeat passes that until the histories were looked through."""
+    slack, dice = slack_server.workspace, random.Random(3)
+    slack.add_channel("C0")
+    with ingesting(slack_server, place, tmp_path) as run:
+        connected(run)
+        talk(slack, 1, dice)
+        run.wait_until_ready()
+        outages = run.figure("beepgpt_slack_outages_total") or 0
+        slack_server.faults.deaf = 1
+        slack_server.reset()
+        wait_until(lambda: run.figure("beepgpt_slack_outages_total") == outages + 1, "the break was noticed")
+        connected(run)
+        wait_until(lambda: run.figure("beepgpt_slack_gaps") == 0, "it was filled")
+        lost, opened = slack.post("C0", "U1", "to nobody"), slack_server.opened
+        slack_server.disconnect("warning")
+        wait_until(lambda: slack_server.opened > opened, "it was renewed")
+        talk(slack, 2, dice)
+        place.wait_for_beat(lost)
+        assert "to nobody" in place.said()
+        assert run.stop() == 0, run.said
+    assert any(each["event"]["ts"] == lost for each in slack_server.lost)
+    assert "heartbeats said that they had come" not in run.said
 
 
 # What is left out, and what goes elsewhere
