@@ -33,6 +33,12 @@ class Message:
         self.words = words_of(self.text) if with_words and self.text else ()
         self.mentions = mentions_of(text) if with_words and text else ()
 
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self.bot, self.mark, self.mentions, self.text, self.tokens, self.ts, self.user, self.words
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.bot, self.mark, self.mentions, self.text, self.tokens, self.ts, self.user, self.words = state
+
 
 def mark_of(text: str | None) -> str | bytes | None:
     """Equal for equal texts, and short: whether an edit changed anything must not cost a second copy of a long text."""
@@ -53,6 +59,12 @@ class Point:
         self.candidates = None if candidates is None else orjson.dumps(candidates)
         """As they are written: a point may be open for a day, and as columns it would take six times the memory."""
         self.prompt: Prompt | None = None
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self.author, self.candidates, self.prompt, self.t, self.window
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.author, self.candidates, self.prompt, self.t, self.window = state
 
     def prompt_of(self, encoding: Encoding, max_tokens: int) -> Prompt:
         """The prompt, built when it is first asked for: a point that is superseded needs none."""

@@ -108,6 +108,12 @@ class Person:
         self.words_norm = 0
         """Sum of the squares of `words`."""
 
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self.authors, self.counts, self.hours, self.hours_sum, self.seen, self.words, self.words_norm
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.authors, self.counts, self.hours, self.hours_sum, self.seen, self.words, self.words_norm = state
+
 
 @mypyc_attr(serializable=True)
 class People:

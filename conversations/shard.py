@@ -17,7 +17,7 @@ from conversations.points import Deleted, Ended, Telling, Told
 from conversations.rules import Rules
 from conversations.tokens import Encoding
 
-STATE_VERSION = 4
+STATE_VERSION = 5
 """Raised when pickled state of an older version can't be read any more."""
 BUILD = "plain" if Path(__file__).suffix == ".py" else "compiled"
 """Pickled state of one build can't be read by the other."""

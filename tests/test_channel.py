@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+from collections import deque
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.tokenizer import load_encoding
-from conversations.channel import SWEEP_EVERY
+from connectors.workspace_maker import Plan, live_records
+from conversations.channel import FOREVER, SWEEP_EVERY
+from conversations.events import parse
 from conversations.people import Said, words_of
 from conversations.rules import DAY, MINUTE, SECOND, Rules
 from conversations.shard import Shard
@@ -644,3 +647,34 @@ class TestPrompts:
 
         for each in made.examples:
             assert each["prompt_tokens"] == len(ENCODING.encode_ordinary(each["prompt"]))
+
+
+def parts_of(value: Any, seen: dict[int, int]) -> Any:
+    """All that a state is made of, as plain values; what stands in it once more, as the number of its first time."""
+    if isinstance(value, dict):
+        return [(parts_of(key, seen), parts_of(each, seen)) for key, each in value.items()]
+    if isinstance(value, (list, tuple, deque)):
+        return [parts_of(each, seen) for each in value]
+    fields = getattr(type(value), "__slots__", None)
+    if fields is None or isinstance(value, Rules):
+        return value
+    if id(value) in seen:
+        return seen[id(value)]
+    seen[id(value)] = len(seen)
+    return type(value).__name__, [(name, parts_of(getattr(value, name), seen)) for name in fields if name != "encoding"]
+
+
+@pytest.mark.parametrize("target", ["next_user", "interacting_users", "reactors"])
+def test_a_state_that_is_read_again_lacks_nothing(target: str):
+    """Every field of every conversation, message, point and person is there; what stands in several places is still one."""
+    plan = Plan(seed=8, messages=400, channels=1, people=9, days=9, edits=0.1, deletions=0.1, reactions=0.3)
+    settings = rules(target=target, candidates=True)
+    shard = Shard(settings, ENCODING, recoverable=True)
+    for line in live_records(plan):
+        shard.read(parse(line, FOREVER), "all")
+    (followed,) = shard.followed.values()
+    again = Shard(settings, ENCODING, recoverable=True)
+    again.resume(pickle.loads(pickle.dumps(shard.snapshot())))
+    kept, (read,) = followed.channel, again.followed.values()
+    assert parts_of([read.channel, read.order], {}) == parts_of([kept, followed.order], {})
+    assert kept.conversations and kept.kept and kept.opens and kept.people.people
