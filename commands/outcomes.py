@@ -11,11 +11,11 @@ import orjson
 import typer
 from rich.table import Table
 
-from commands.common import BadCommand, connection_of, is_kafka, with_settings
-from commands.places import check_apart, topic_of
+from commands.common import BadCommand, with_settings
+from commands.places import check_apart, lines_with_places
 from commands.scoring import figures_in, hits_in, threshold_of
 from config.settings import Settings
-from connectors import jsonl, kafka
+from connectors import jsonl
 from connectors.console import console
 from conversations.events import micros
 
@@ -81,7 +81,7 @@ def validated(model: Path) -> dict[str, Any]:
 
 def outcomes_in(source: str, settings: Settings) -> Iterator[dict[str, Any]]:
     """The outcomes that stand in a file or on a topic. Raises BadCommand for what is none."""
-    for place, line in lines_in(source, settings):
+    for place, line in lines_with_places("SOURCE", source, settings):
         try:
             body = orjson.loads(line)
         except orjson.JSONDecodeError as error:
@@ -113,22 +113,6 @@ def fault_of(body: object) -> str:
     except (KeyError, TypeError):
         return "people is wrong"
     return ""
-
-
-def lines_in(source: str, settings: Settings) -> Iterator[tuple[str, bytes]]:
-    """The lines of a file, or the values of a topic, each with its place."""
-    if is_kafka(source):
-        address = topic_of(source, "SOURCE")
-        for partition, record in kafka.records_of(connection_of(settings, address.bootstrap), address.topic):
-            if record.value is not None:
-                yield f"{address.topic}/{partition}:{record.offset}", record.value
-        return
-    path = Path(source)
-    jsonl.check_readable(path)
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield f"{path}:{number}", line
 
 
 def print_outcomes(told: Mapping[str, Any], promised: Mapping[str, Mapping[str, float]]) -> None:

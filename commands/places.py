@@ -345,6 +345,22 @@ def values_in(source: Source[Chunk]) -> Iterator[tuple[str, int, Any]]:
         part.close()
 
 
+def lines_with_places(name: str, place: str, settings: Settings) -> Iterator[tuple[str, bytes]]:
+    """The lines of a file, or the values on a topic to its end as it is now, each with its place; `name`: what the command calls it."""
+    if is_kafka(place):
+        address = topic_of(place, name)
+        for partition, record in kafka.records_of(connection_of(settings, address.bootstrap), address.topic):
+            if record.value is not None:
+                yield f"{address.topic}/{partition}:{record.offset}", record.value
+        return
+    path = Path(place)
+    jsonl.check_readable(path)
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield f"{path}:{number}", line
+
+
 def _begins_as_zip(path: Path) -> bool:
     if not path.is_file():
         return False  # what is read from a pipe is gone from it

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,11 +16,11 @@ import typer
 from rich.table import Table
 
 from commands.alert import INSTALL, threshold_of
-from commands.common import BadCommand, connection_of, is_kafka, with_settings
-from commands.places import check_apart, topic_of
+from commands.common import BadCommand, with_settings
+from commands.places import check_apart, lines_with_places
 from commands.review import names_in
 from config.settings import Settings, with_flags
-from connectors import jsonl, kafka
+from connectors import jsonl
 from connectors.console import console
 from conversations.alerting import NEVER, NoPrediction, Point, Wishes, newest_text, read_point, shortened
 from conversations.rehearsal import (
@@ -142,7 +142,7 @@ def history_of(source: str, outcomes: str | None, settings: Settings) -> History
     happened: list[Outcome] = []
     unreadable: list[str] = []
     for name, source_of in (("PREDICTIONS", source), ("--outcomes", outcomes)):
-        for place, line in () if source_of is None else lines_of(name, source_of, settings):
+        for place, line in () if source_of is None else lines_with_places(name, source_of, settings):
             try:
                 value = orjson.loads(line)
                 kind = kind_of(value)
@@ -164,22 +164,6 @@ def history_of(source: str, outcomes: str | None, settings: Settings) -> History
     if not happened:
         raise BadCommand("there is no outcome: give what `beepgpt score` wrote of what happened, with --outcomes")
     return History(list(points.values()), happened)
-
-
-def lines_of(name: str, place: str, settings: Settings) -> Iterator[tuple[str, bytes]]:
-    """The records of a file or a topic, to its end as it is now, each with its place."""
-    if is_kafka(place):
-        address = topic_of(place, name)
-        for partition, record in kafka.records_of(connection_of(settings, address.bootstrap), address.topic):
-            if record.value is not None:
-                yield f"{address.topic}/{partition}:{record.offset}", record.value
-        return
-    path = Path(place)
-    jsonl.check_readable(path)
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield f"{path}:{number}", line
 
 
 def asked_in(store: Path | None, members: Path | None, points: list[Point]) -> tuple[dict[str, Wishes], MAY_SEE]:
