@@ -655,13 +655,15 @@ def parts_of(value: Any, seen: dict[int, int]) -> Any:
         return [(parts_of(key, seen), parts_of(each, seen)) for key, each in value.items()]
     if isinstance(value, (list, tuple, deque)):
         return [parts_of(each, seen) for each in value]
-    fields = getattr(type(value), "__slots__", None)
-    if fields is None or isinstance(value, Rules):
+    kind = type(value)
+    names = getattr(kind, "__slots__", None) or getattr(kind, "__mypyc_attrs__", None)  # the latter where it is compiled
+    if names is None or isinstance(value, Rules):
         return value
     if id(value) in seen:
         return seen[id(value)]
     seen[id(value)] = len(seen)
-    return type(value).__name__, [(name, parts_of(getattr(value, name), seen)) for name in fields if name != "encoding"]
+    kept = [name for name in sorted(names) if name != "encoding" and not name.startswith("__")]
+    return kind.__name__, [(name, parts_of(getattr(value, name), seen)) for name in kept]
 
 
 @pytest.mark.parametrize("target", ["next_user", "interacting_users", "reactors"])

@@ -13,7 +13,7 @@ import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,8 @@ class Review:
     """With the token."""
     folder: Path
     told: list[str]
+    pages: list[Page] = field(default_factory=list)
+    """Closed before it ends: one that still loads something would complain that nobody answers."""
 
     @property
     def url(self) -> str:
@@ -124,7 +126,10 @@ def reviewing(folder: Path, lines: Sequence[bytes] | str, *flags: str, env: dict
         while not (found := re.search(r"http://\S+", line := process.stderr.readline())):
             told.append(line)
             assert line, told
-        yield Review(process, found[0], folder / "few-shots", told)
+        review = Review(process, found[0], folder / "few-shots", told)
+        yield review
+        for page in review.pages:
+            page.close()
     finally:
         process.kill()
         process.communicate()
@@ -170,6 +175,7 @@ def window(browser: Browser) -> Iterator[BrowserContext]:
 def page_of(window: BrowserContext, review: Review, path: str = "/") -> Page:
     """The page, come in by its token."""
     page = window.new_page()
+    review.pages.append(page)
     page.goto(review.address)
     page.wait_for_url(review.url + "/")
     if path != "/":
