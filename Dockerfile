@@ -14,13 +14,11 @@ RUN python -m pip --python /opt/beepgpt/bin/python install --require-hashes --on
         sed -n "/^$each==/,/[^\\\\]$/p" requirements-dev.lock; done > build.lock \
     && python -m pip install --require-hashes --only-binary :all: --requirement build.lock
 
-COPY pyproject.toml setup.py README.md LICENSE beepgpt.py ./
-COPY commands/ commands/
+COPY pyproject.toml setup.py README.md LICENSE ./
+COPY beepgpt/ beepgpt/
 COPY config/ config/
 COPY connectors/ connectors/
-COPY conversations/ conversations/
 COPY dataflows/ dataflows/
-COPY training/ training/
 # The compiled build (setup.py): mypy looks at what we use, which is installed above.
 RUN BEEPGPT_COMPILE=1 PYTHONPATH="$(echo /opt/beepgpt/lib/python*/site-packages)" \
     python -m pip wheel --no-deps --no-index --no-build-isolation --wheel-dir /wheels . \
@@ -29,7 +27,7 @@ RUN BEEPGPT_COMPILE=1 PYTHONPATH="$(echo /opt/beepgpt/lib/python*/site-packages)
 # The encodings are unpacked here, since the running program can write to its volume only.
 ENV TIKTOKEN_CACHE_DIR=/opt/beepgpt/tiktoken
 WORKDIR /
-RUN /opt/beepgpt/bin/python -c "from connectors.tokenizer import load_encoding as load; load('o200k_base'); load('cl100k_base')" \
+RUN /opt/beepgpt/bin/python -c "from beepgpt.connectors.tokenizer import load_encoding as load; load('o200k_base'); load('cl100k_base')" \
     && chmod -R a+rX "$TIKTOKEN_CACHE_DIR"
 
 

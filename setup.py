@@ -10,11 +10,10 @@ from pathlib import Path
 
 from setuptools import setup
 
-PLAIN = {"__init__", "audit", "audit_foreign"}
-"""The audit is a second reading of the same rules, and is run once: it stays as it is read."""
+PLAIN = {"__init__"}
 extensions = []
 if os.environ.get("BEEPGPT_COMPILE") == "1":
     from mypyc.build import mypycify
 
-    extensions = mypycify(sorted(str(path) for path in Path("conversations").glob("*.py") if path.stem not in PLAIN))
+    extensions = mypycify(sorted(str(path) for path in Path("beepgpt/conversations").glob("*.py") if path.stem not in PLAIN))
 setup(ext_modules=extensions)

@@ -23,12 +23,11 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # run as a script, each finds ours beside it, installed or not
 
-from connectors import workspace_maker  # noqa: E402
-from connectors.slack_export import Reject, open_export, read_days  # noqa: E402
-from connectors.workspace_maker import Plan, live_records  # noqa: E402
-from conversations.export import records_of  # noqa: E402
+from beepgpt.connectors.slack.export import Reject, open_export, read_days  # noqa: E402
+from beepgpt.conversations.export import records_of  # noqa: E402
+from beepgpt.simulation import workspace as workspace_maker  # noqa: E402
+from beepgpt.simulation.workspace import Plan, live_records  # noqa: E402
 
-PROGRAM = ROOT / "beepgpt.py"
 RESULTS = Path(__file__).parent / "results"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "beepgpt" / "benchmarks"
 HUBSPOT = ROOT.parent / "shared" / "data" / "hubspot-dev-2016-2023.zip"
@@ -101,7 +100,7 @@ def made_records(events: int, *, channels: int, days: float, people: int) -> Ite
 def made_file(events: int, *, channels: int, days: float, people: int = 2_000) -> Path:
     """The same as a file: made once, and again when its maker changes."""
     maker = Path(workspace_maker.__file__)
-    made_by = hashlib.sha256(maker.read_bytes() + maker.with_name("workspace_words.py").read_bytes()).hexdigest()[:12]
+    made_by = hashlib.sha256(maker.read_bytes() + maker.with_name("words.py").read_bytes()).hexdigest()[:12]
     path = CACHE / f"{events}-{channels}-{days:g}-{people}-{made_by}.jsonl"
     if not path.exists():
         write_once(path, made_records(events, channels=channels, days=days, people=people))
@@ -134,7 +133,19 @@ def write_once(path: Path, lines: Iterator[bytes]) -> None:
 
 def command_of(source: Path, to: Path, *flags: str) -> list[str]:
     """`beepgpt examples` as a user runs it, with the report that says how it went."""
-    return [sys.executable, str(PROGRAM), "examples", str(source), "--to", str(to), "--no-progress", "--report", str(report_of(to)), *flags]
+    return [
+        sys.executable,
+        "-m",
+        "beepgpt",
+        "examples",
+        str(source),
+        "--to",
+        str(to),
+        "--no-progress",
+        "--report",
+        str(report_of(to)),
+        *flags,
+    ]
 
 
 def report_of(to: Path) -> Path:

@@ -19,14 +19,14 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # run as a script, it finds ours beside it, installed or not
 
+from beepgpt.connectors.tokenizer import load_encoding  # noqa: E402
+from beepgpt.conversations.cleaning import clean  # noqa: E402
+from beepgpt.conversations.events import micros  # noqa: E402
+from beepgpt.conversations.rules import Rules  # noqa: E402
+from beepgpt.conversations.shard import run_through  # noqa: E402
+from beepgpt.conversations.tokens import SEPARATOR, SUFFIX, Encoding, build_prompt, is_shown, unit_tokens  # noqa: E402
 from benchmarks import original  # noqa: E402
 from benchmarks.original import GAP, GOLDEN, Message  # noqa: E402
-from connectors.tokenizer import load_encoding  # noqa: E402
-from conversations.cleaning import clean  # noqa: E402
-from conversations.events import micros  # noqa: E402
-from conversations.rules import Rules  # noqa: E402
-from conversations.shard import run_through  # noqa: E402
-from conversations.tokens import SEPARATOR, SUFFIX, Encoding, build_prompt, is_shown, unit_tokens  # noqa: E402
 
 DOC = ROOT / "docs" / "compared-with-beepgpt.md"
 RULES = Rules(candidates=False)

@@ -19,13 +19,13 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from beepgpt.connectors.tokenizer import load_encoding  # noqa: E402
+from beepgpt.conversations.channel import FOREVER  # noqa: E402
+from beepgpt.conversations.events import parse  # noqa: E402
+from beepgpt.conversations.rules import Rules  # noqa: E402
+from beepgpt.conversations.shard import Shard  # noqa: E402
 from benchmarks import common  # noqa: E402
 from benchmarks.common import Run  # noqa: E402
-from connectors.tokenizer import load_encoding  # noqa: E402
-from conversations.channel import FOREVER  # noqa: E402
-from conversations.events import parse  # noqa: E402
-from conversations.rules import Rules  # noqa: E402
-from conversations.shard import Shard  # noqa: E402
 
 TARGETS = {"without": 0.8, "with": 0.9}
 CHUNK = 1_000

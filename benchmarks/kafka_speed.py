@@ -45,14 +45,15 @@ if str(ROOT) not in sys.path:
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition  # type: ignore[import-untyped]  # noqa: E402
 
+from beepgpt.commands.topics import COMPACTED, FOR_EVER  # noqa: E402
+from beepgpt.connectors import kafka  # noqa: E402
+from beepgpt.connectors.kafka import Connection, Message, TopicSpec, Writer  # noqa: E402
+from beepgpt.conversations.events import micros, ts_text  # noqa: E402
+from beepgpt.conversations.rules import Rules  # noqa: E402
+from beepgpt.simulation import workspace as workspace_maker  # noqa: E402
+from beepgpt.simulation.workspace import Plan, keyed_records  # noqa: E402
 from benchmarks import common  # noqa: E402
-from benchmarks.common import CACHE, HUBSPOT, PROGRAM, machine, spread  # noqa: E402
-from commands.topics import COMPACTED, FOR_EVER  # noqa: E402
-from connectors import kafka, workspace_maker  # noqa: E402
-from connectors.kafka import Connection, Message, TopicSpec, Writer  # noqa: E402
-from connectors.workspace_maker import Plan, keyed_records  # noqa: E402
-from conversations.events import micros, ts_text  # noqa: E402
-from conversations.rules import Rules  # noqa: E402
+from benchmarks.common import CACHE, HUBSPOT, machine, spread  # noqa: E402
 from tests.broker import Broker  # noqa: E402
 
 RESULTS = common.RESULTS / "kafka_speed.json"
@@ -106,7 +107,7 @@ def plan_of(events: int) -> Plan:
 def events_of(events: int) -> Path:
     """The events of a size, a line each; and beside it their keys. Made once, and again when the maker changes."""
     maker = Path(workspace_maker.__file__)
-    made_by = hashlib.sha256(b"".join(path.read_bytes() for path in (maker, maker.with_name("workspace_words.py")))).hexdigest()[:12]
+    made_by = hashlib.sha256(b"".join(path.read_bytes() for path in (maker, maker.with_name("words.py")))).hexdigest()[:12]
     path = CACHE / f"kafka-{events}-{made_by}" / "events.jsonl"
     if not path.exists():
         say(f"making {events:,} events, once")
@@ -326,7 +327,7 @@ class Bench:
     def examples(self, source: object, to: object, candidates: bool, workers: int = 1) -> Run:
         """`beepgpt examples`, as a user runs it."""
         flags = ["--candidates" if candidates else "--no-candidates", "--workers", workers, "--no-progress"]
-        return timed([sys.executable, PROGRAM, "examples", source, "--to", to, *flags], self.env)
+        return timed([sys.executable, "-m", "beepgpt", "examples", source, "--to", to, *flags], self.env)
 
     def child(self, what: str, *arguments: object) -> Run:
         """A process of this script."""
@@ -454,7 +455,7 @@ def measure_ingest(bench: Bench) -> dict[str, Any]:
     bootstrap = bench.connection.bootstrap
 
     def ingest(topic: str) -> Run:
-        command = [sys.executable, PROGRAM, "ingest", HUBSPOT, "--to", bench.address(topic), "--no-progress", "--report", report]
+        command = [sys.executable, "-m", "beepgpt", "ingest", HUBSPOT, "--to", bench.address(topic), "--no-progress", "--report", report]
         return replace(timed(command, bench.env), told={"seconds": json.loads(report.read_text("utf-8"))["seconds"]})
 
     def fresh(run: Callable[[str], Run]) -> Run:
@@ -527,7 +528,7 @@ def latencies(bench: Bench) -> dict[str, float]:
     stamped = {**COMPACTED, "message.timestamp.type": "LogAppendTime"}  # the broker's own time: the delivery counts, too
     with bench.topic("live", settings=FOR_EVER) as events, bench.topic("made", settings=stamped) as examples:
         source = f"{bench.address(events)}?follow=true"
-        command = [sys.executable, str(PROGRAM), "examples", source, "--to", bench.address(examples), "--no-progress"]
+        command = [sys.executable, "-m", "beepgpt", "examples", source, "--to", bench.address(examples), "--no-progress"]
         flow = subprocess.Popen(command, env=bench.env, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             began = talk(bench.connection, events, LEAD_SECONDS + bench.seconds)
@@ -673,9 +674,9 @@ def read(path: str, what: str) -> None:
     """A file's lines in chunks, as the flow's source reads them; and decoded; and parsed."""
     import orjson
 
-    from connectors.jsonl import PARTITION, JsonlSource
-    from conversations.events import parse
-    from conversations.shard import shard_of_parsed
+    from beepgpt.connectors.files.jsonl import PARTITION, JsonlSource
+    from beepgpt.conversations.events import parse
+    from beepgpt.conversations.shard import shard_of_parsed
 
     now = now_us()
     part = JsonlSource(Path(path)).build_part("read", PARTITION, None)
@@ -727,7 +728,7 @@ def read_alone(source: str, is_all: Callable[[int], bool]) -> None:
     from bytewax.dataflow import Dataflow
     from bytewax.testing import run_main
 
-    from dataflows.examples import TakenSink
+    from beepgpt.dataflows.examples import TakenSink
 
     address = kafka.parse_address(source)
     read = 0
@@ -748,9 +749,9 @@ def read_alone(source: str, is_all: Callable[[int], bool]) -> None:
 
 def follow_with_flow(source: str, is_all: Callable[[int], bool]) -> None:
     """The whole flow, which writes nothing."""
-    from commands.places import destination_of, origin_of
-    from commands.running import Job, run_part
-    from config.settings import read_settings
+    from beepgpt.config.settings import read_settings
+    from beepgpt.runtime.places import destination_of, origin_of
+    from beepgpt.runtime.running import Job, run_part
 
     def told(records: int, *_: object) -> None:
         if is_all(records):

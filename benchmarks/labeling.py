@@ -25,12 +25,12 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from beepgpt.config.prices import read_prices  # noqa: E402
+from beepgpt.connectors.tokenizer import load_encoding  # noqa: E402
+from beepgpt.conversations.rules import Rules  # noqa: E402
+from beepgpt.conversations.shard import run_through  # noqa: E402
+from beepgpt.simulation.workspace import Plan, live_records  # noqa: E402
 from benchmarks import common  # noqa: E402
-from config.prices import read_prices  # noqa: E402
-from connectors.tokenizer import load_encoding  # noqa: E402
-from connectors.workspace_maker import Plan, live_records  # noqa: E402
-from conversations.rules import Rules  # noqa: E402
-from conversations.shard import run_through  # noqa: E402
 from tests.openai_server import KEY  # noqa: E402
 
 EXAMPLES = 10_000
@@ -107,7 +107,7 @@ def start(source: Path, to: Path, url: str) -> subprocess.Popen[bytes]:
         "BEEPGPT_PROVIDER__TIMEOUT": f"{GIVEN_UP}s",
         "BEEPGPT_LABELING__FEW_SHOTS": str(source.parent / "few-shots"),
     }
-    command = [sys.executable, str(common.PROGRAM), "label", str(source), "--to", str(to), "--labeler", "provider", "--no-progress"]
+    command = [sys.executable, "-m", "beepgpt", "label", str(source), "--to", str(to), "--labeler", "provider", "--no-progress"]
     flags = ["--report", str(common.report_of(to)), "--recovery", str(to.with_suffix(".memory")), "--yes"]
     with (to.parent / "log.txt").open("wb") as log:
         return subprocess.Popen([*command, *flags], env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=to.parent)

@@ -20,13 +20,13 @@ sys.path.insert(0, str(ROOT))  # before this folder, which has a training.py, to
 
 import numpy as np  # noqa: E402
 
+from beepgpt.connectors.slack.export import Reject, open_export, read_days  # noqa: E402
+from beepgpt.simulation import workspace as workspace_maker  # noqa: E402
+from beepgpt.training.metrics import Bootstrap, Figure, Outcomes, outcomes_of  # noqa: E402
+from beepgpt.training.points import Examples, Points  # noqa: E402
+from beepgpt.training.text import TextModel, fit_text  # noqa: E402
 from benchmarks import common, original  # noqa: E402
 from benchmarks.original import Message, Row, prompt_of, without_answerer  # noqa: E402
-from connectors import workspace_maker  # noqa: E402
-from connectors.slack_export import Reject, open_export, read_days  # noqa: E402
-from training.metrics import Bootstrap, Figure, Outcomes, outcomes_of  # noqa: E402
-from training.points import Examples, Points  # noqa: E402
-from training.text import TextModel, fit_text  # noqa: E402
 
 CUT_US = 1_670_453_893_000_000
 """2022-12-07T22:58:13Z, where HubSpot's last 20 % of time begin."""

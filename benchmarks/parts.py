@@ -29,13 +29,14 @@ if str(ROOT) not in sys.path:
 
 import orjson  # noqa: E402
 
+from beepgpt.connectors.tokenizer import load_encoding  # noqa: E402
+from beepgpt.conversations import channel, events, examples, shard  # noqa: E402
+from beepgpt.conversations import features as people  # noqa: E402
+from beepgpt.conversations.channel import FOREVER  # noqa: E402
+from beepgpt.conversations.reorder import Order  # noqa: E402
+from beepgpt.conversations.rules import Rules  # noqa: E402
+from beepgpt.conversations.shard import Shard  # noqa: E402
 from benchmarks import common  # noqa: E402
-from connectors.tokenizer import load_encoding  # noqa: E402
-from conversations import channel, events, examples, people, shard  # noqa: E402
-from conversations.channel import FOREVER  # noqa: E402
-from conversations.order import Order  # noqa: E402
-from conversations.rules import Rules  # noqa: E402
-from conversations.shard import Shard  # noqa: E402
 from tests.mutations import planted  # noqa: E402
 
 PARTS: dict[str, tuple[tuple[Any, str], ...]] = {

@@ -32,9 +32,9 @@ if str(ROOT) not in sys.path:
 
 import orjson  # noqa: E402
 
+from beepgpt.simulation import workspace as workspace_maker  # noqa: E402
+from beepgpt.simulation.workspace import Plan, live_records, unchanged, undisturbed  # noqa: E402
 from benchmarks.common import last_words, machine  # noqa: E402
-from connectors import workspace_maker  # noqa: E402
-from connectors.workspace_maker import Plan, live_records, unchanged, undisturbed  # noqa: E402
 from tests.broker import Broker, NoBroker  # noqa: E402
 
 PEERS = Path(__file__).with_suffix("")
@@ -124,7 +124,7 @@ def messages_of(events: int) -> Path:
 
 def _makers() -> tuple[Path, Path, Path]:
     maker = Path(workspace_maker.__file__)
-    return Path(__file__), maker, maker.with_name("workspace_words.py")
+    return Path(__file__), maker, maker.with_name("words.py")
 
 
 def lines_of(events: int) -> Iterator[bytes]:

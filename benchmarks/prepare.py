@@ -20,12 +20,12 @@ if str(ROOT) not in sys.path:
 
 import orjson  # noqa: E402
 
+from beepgpt.connectors.tokenizer import load_encoding  # noqa: E402
+from beepgpt.conversations.events import micros, ts_text  # noqa: E402
+from beepgpt.conversations.rules import DAY, Rules  # noqa: E402
+from beepgpt.conversations.shard import run_through  # noqa: E402
+from beepgpt.simulation.workspace import Plan, live_records  # noqa: E402
 from benchmarks import common  # noqa: E402
-from connectors.tokenizer import load_encoding  # noqa: E402
-from connectors.workspace_maker import Plan, live_records  # noqa: E402
-from conversations.events import micros, ts_text  # noqa: E402
-from conversations.rules import DAY, Rules  # noqa: E402
-from conversations.shard import run_through  # noqa: E402
 
 PLAN = Plan(messages=10_000, days=30, channels=10, people=60)
 SIZES = (100_000, 1_000_000)
@@ -67,7 +67,7 @@ def measure(size: int, folder: Path) -> dict[str, Any]:
     source, report = folder / "examples.jsonl", folder / "report.json"
     common.write_once(source, islice(examples(), size))
     told = ["--format", "chat", "--format", "candidates", "--no-progress", "--report", str(report)]
-    done = common.run([sys.executable, str(common.PROGRAM), "prepare", str(source), "--to", str(folder / "set"), *told], folder, report)
+    done = common.run([sys.executable, "-m", "beepgpt", "prepare", str(source), "--to", str(folder / "set"), *told], folder, report)
     account = done.report["account"]
     return {
         "examples": size,

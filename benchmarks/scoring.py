@@ -32,12 +32,12 @@ sys.path[:] = [str(ROOT), *(each for each in sys.path if each not in (str(ROOT),
 
 import orjson  # noqa: E402
 
+from beepgpt.commands.topics import A_QUARTER, FOR_EVER  # noqa: E402
+from beepgpt.connectors import kafka  # noqa: E402
+from beepgpt.connectors.kafka import Message, Writer  # noqa: E402
+from beepgpt.conversations.events import micros, ts_text  # noqa: E402
 from benchmarks import common, training  # noqa: E402
 from benchmarks.kafka_speed import Bench, percentile, say  # noqa: E402
-from commands.topics import A_QUARTER, FOR_EVER  # noqa: E402
-from connectors import kafka  # noqa: E402
-from connectors.kafka import Message, Writer  # noqa: E402
-from conversations.events import micros, ts_text  # noqa: E402
 from tests.openai_server import serving  # noqa: E402
 from tests.scoring_support import save_served  # noqa: E402
 from tests.training_support import variables  # noqa: E402
@@ -263,7 +263,7 @@ def local(bench: Bench, folder: Path, seconds: int, *, quick: bool) -> dict[str,
     training.beepgpt("train", trained_on)
     topics = topics_of(bench, "local")
     flags = flags_of(bench, topics, folder, LOCAL_PORT)
-    command = [sys.executable, common.PROGRAM, "score", *flags, "--model", trained_on / "models" / "local"]
+    command = [sys.executable, "-m", "beepgpt", "score", *flags, "--model", trained_on / "models" / "local"]
     return measure(bench, "local", command, LOCAL_PORT, topics, seconds, quick=quick)
 
 
@@ -275,7 +275,7 @@ def served(bench: Bench, folder: Path, seconds: int, *, quick: bool) -> dict[str
     with serving(latency=0.3, keeps_bodies=False) as server:
         server.models["mine"] = lambda prompt: {label: 0.5 ** (place + 1) for place, label in enumerate(list(people)[:20])}
         flags = flags_of(bench, topics, folder, SERVED_PORT)
-        command = [sys.executable, common.PROGRAM, "score", *flags, "--model", model]
+        command = [sys.executable, "-m", "beepgpt", "score", *flags, "--model", model]
         return measure(bench, "served", command, SERVED_PORT, topics, seconds, variables(server), quick=quick)
 
 

@@ -20,10 +20,10 @@ sys.path.insert(0, str(ROOT))  # before this folder, which has a training.py, to
 
 import orjson  # noqa: E402
 
+from beepgpt.training.models import load_model  # noqa: E402
+from beepgpt.training.points import points_of  # noqa: E402
+from beepgpt.training.predictions import Model  # noqa: E402
 from benchmarks import common  # noqa: E402
-from training.models import load_model  # noqa: E402
-from training.points import points_of  # noqa: E402
-from training.predictions import Model  # noqa: E402
 
 WANTED = {"train_seconds": 300.0, "alone_us": 4_000.0, "in_hundreds_us": 350.0}
 BATCH = 100
@@ -65,7 +65,7 @@ def some_lines(made: Path) -> list[bytes]:
 def beepgpt(*arguments: object) -> float:
     """One command to its end; gives the seconds it took."""
     began = time.perf_counter()
-    subprocess.run([sys.executable, str(common.PROGRAM), *map(str, arguments)], env=common.environment(), check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "beepgpt", *map(str, arguments)], env=common.environment(), check=True, capture_output=True)
     return time.perf_counter() - began
 
 

@@ -22,7 +22,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from conversations.rules import DAY, HOUR, MINUTE, SECOND, BadRules, Bots, Edits, Encoding, Rules, Scope, Target
+from beepgpt.conversations.rules import DAY, HOUR, MINUTE, SECOND, BadRules, Bots, Edits, Encoding, Rules, Scope, Target
 
 DEFAULTS = Path(__file__).with_name("default.toml")
 PREFIX = "BEEPGPT_"
@@ -447,7 +447,7 @@ def read_settings(
     (None, 2)
     >>> read_settings(overrides={"run": {"workers": 0}}, environ={"BEEPGPT_RUN__WORKER": "2"})
     Traceback (most recent call last):
-    config.settings.BadSettings: BEEPGPT_RUN__WORKER is unknown; did you mean BEEPGPT_RUN__WORKERS?
+    beepgpt.config.settings.BadSettings: BEEPGPT_RUN__WORKER is unknown; did you mean BEEPGPT_RUN__WORKERS?
     --workers is 0: must be greater than or equal to 1
     """
     if path is None and environ.get(CONFIG):
@@ -477,7 +477,7 @@ def with_flags(settings: Settings, section: str, given: Mapping[str, object]) ->
     2.5
     >>> with_flags(read_settings(environ={}), "labeling", {"max_cost": -1.0})
     Traceback (most recent call last):
-    config.settings.BadSettings: --max-cost is -1.0: must be greater than or equal to 0
+    beepgpt.config.settings.BadSettings: --max-cost is -1.0: must be greater than or equal to 0
     """
     before = getattr(settings, section)
     values: dict[str, object] = {}

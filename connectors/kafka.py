@@ -184,7 +184,7 @@ def parse_address(text: str) -> KafkaAddress:
     KafkaAddress(bootstrap='a:9092,b:9092', topic='slack.events', since=86400000000, until=None, follow=True)
     >>> parse_address("kafka://a:9092/")
     Traceback (most recent call last):
-    connectors.kafka.BadAddress: kafka://a:9092/: it names no topic: write kafka://host:port/topic?from=2024-01-01T00:00:00Z&...
+    beepgpt.connectors.kafka.BadAddress: kafka://a:9092/: it names no topic: write kafka://host:port/topic?from=2024-01-01T00:00:00Z&...
     """
     parts = urlsplit(text)
 

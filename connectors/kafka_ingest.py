@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from connectors.kafka import (
+from beepgpt.connectors.kafka import (
     Chunk,
     Connection,
     KafkaFailed,

@@ -14,11 +14,11 @@ from bytewax.dataflow import Stream, operator
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 from bytewax.outputs import DynamicSink, Sink, StatelessSinkPartition
 
-from conversations.account import Account
-from conversations.events import Heartbeat, Parsed, Reject, parse
-from conversations.rules import Rules
-from conversations.shard import SHARDS, Shard, shard_of_bytes, shard_of_parsed
-from conversations.tokens import Encoding
+from beepgpt.conversations.account import Account
+from beepgpt.conversations.events import Heartbeat, Parsed, Reject, parse
+from beepgpt.conversations.rules import Rules
+from beepgpt.conversations.shard import SHARDS, Shard, shard_of_bytes, shard_of_parsed
+from beepgpt.conversations.tokens import Encoding
 
 
 class Unreadable(Protocol):

@@ -20,10 +20,10 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 from bytewax.outputs import Sink
 
-from conversations.account import Account
-from conversations.shard import OtherState
-from conversations.signals import Verdict
-from dataflows.examples import Chunk, DeadLetter, Message, TakenSink, as_lines, only
+from beepgpt.conversations.account import Account
+from beepgpt.conversations.shard import OtherState
+from beepgpt.conversations.signals import Verdict
+from beepgpt.dataflows.examples import Chunk, DeadLetter, Message, TakenSink, as_lines, only
 
 VERSION = 1
 """Of the state in a recovery store."""

@@ -19,13 +19,13 @@ from bytewax.dataflow import Stream, operator
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 from bytewax.outputs import Sink
 
-from conversations.account import Account
-from conversations.events import ts_text
-from conversations.outcomes import Lately, Predicted, Said, outcome_body, prediction_body
-from conversations.points import Deleted, Ended, Told, deletion_bytes
-from conversations.shard import OtherState
-from dataflows.examples import Chunk, Following, Message, TakenSink, as_lines, make_examples
-from dataflows.labeling import Gate
+from beepgpt.conversations.account import Account
+from beepgpt.conversations.events import ts_text
+from beepgpt.conversations.outcomes import Lately, Predicted, Said, outcome_body, prediction_body
+from beepgpt.conversations.points import Deleted, Ended, Told, deletion_bytes
+from beepgpt.conversations.shard import OtherState
+from beepgpt.dataflows.examples import Chunk, Following, Message, TakenSink, as_lines, make_examples
+from beepgpt.dataflows.labeling import Gate
 
 VERSION = 1
 """Of the state in a recovery store."""

@@ -18,7 +18,7 @@ def blocks() -> dict[str, tuple[str, str]]:
     """Each block's name, with the language of its fence and its text."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "COLUMNS": "110", "NO_COLOR": "1", "TERM": "dumb"}
-        command = [sys.executable, str(HERE / "beepgpt.py"), "demo"]
+        command = [sys.executable, "-m", "beepgpt", "demo"]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
         lines = (Path(folder) / "beepgpt-demo" / "examples.jsonl").read_text("utf-8").splitlines()
         shown = re.search(r"(C\w+:[\d.]+:\w+) ─.*known at ([\d.]+)", done.stderr, re.DOTALL)
@@ -26,11 +26,11 @@ def blocks() -> dict[str, tuple[str, str]]:
     example = next(each for each in map(json.loads, lines) if (each["conversation"], each["prompt_ts"]) == shown.groups())
     example["candidates"] = {name: values[:2] for name, values in example["candidates"].items()}
     sys.path.insert(0, str(HERE))
-    import beepgpt
+    from beepgpt.commands.app import picture
 
     return {
         "demo": ("text", "\n".join(line.rstrip() for line in done.stderr.strip().splitlines())),
-        "picture": ("mermaid", beepgpt.picture().strip()),
+        "picture": ("mermaid", picture().strip()),
         "example": ("json", wrapped(json.dumps(example, ensure_ascii=False))),
     }
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 HERE = Path(__file__).resolve().parents[1]
-BEEPGPT = [sys.executable, str(HERE / "beepgpt.py")]
+BEEPGPT = [sys.executable, "-m", "beepgpt"]
 PICTURES = {"review-light": ("light", 960, 840, 1.0), "review-dark": ("dark", 960, 840, 1.0), "review-phone": ("light", 390, 844, 2.0)}
 """By name: the scheme, the window's width and height, pixels to a point."""
 MOST_BYTES = 200_000

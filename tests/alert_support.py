@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from commands.alerting import Desk
-from commands.courier import Courier
-from connectors.alert_store import AlertStore
-from connectors.members import Everybody
-from connectors.slack_alerts import SlackDesk
-from conversations.alerting import SECOND, Policy
-from conversations.events import ts_text
+from beepgpt.alerts.decisions import SECOND, Policy
+from beepgpt.alerts.delivery import Courier
+from beepgpt.alerts.handling import Desk
+from beepgpt.alerts.store import AlertStore
+from beepgpt.connectors.slack.alerts import SlackDesk
+from beepgpt.connectors.slack.members import Everybody
+from beepgpt.conversations.events import ts_text
 from tests.slack_web_api import TOKEN, Workspace
 
 NOON = 1_700_049_600 * SECOND

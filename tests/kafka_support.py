@@ -23,12 +23,12 @@ from typing import Any
 from uuid import uuid4
 from zlib import crc32
 
-from connectors import kafka
-from connectors.kafka import Connection, Message, TopicSpec, Writer, create_topics, partition_of
-from connectors.workspace_maker import Plan, keyed_records
-from conversations.events import Heartbeat, parse, ts_text
-from conversations.rules import DAY, Rules
-from conversations.shard import Run
+from beepgpt.connectors import kafka
+from beepgpt.connectors.kafka import Connection, Message, TopicSpec, Writer, create_topics, partition_of
+from beepgpt.conversations.events import Heartbeat, parse, ts_text
+from beepgpt.conversations.rules import DAY, Rules
+from beepgpt.conversations.shard import Run
+from beepgpt.simulation.workspace import Plan, keyed_records
 from tests.support import NOW, files_in, program, quiet, run_of
 
 KEPT = {"retention.ms": "-1", "retention.bytes": "-1", "max.message.bytes": str(2 << 20)}

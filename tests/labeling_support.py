@@ -11,13 +11,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from commands.label import run_label
-from commands.labeling import LabelJob, input_of
-from commands.places import destination_of
-from config.settings import read_settings
-from connectors.redaction import redact
-from connectors.workspace_maker import Plan, live_records
-from conversations.rules import Rules
+from beepgpt.commands.label import run_label
+from beepgpt.config.settings import read_settings
+from beepgpt.conversations.rules import Rules
+from beepgpt.labeling.redaction import redact
+from beepgpt.labeling.run import LabelJob, input_of
+from beepgpt.runtime.places import destination_of
+from beepgpt.simulation.workspace import Plan, live_records
 from tests.openai_server import Server, by_hash
 from tests.support import run_of
 

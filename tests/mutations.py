@@ -21,13 +21,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "docs" / "mutations.md"
 COPIED = (
-    "beepgpt.py",
-    "commands",
+    "beepgpt",
     "config",
     "connectors",
-    "conversations",
     "dataflows",
-    "training",
     "docs",
     "tests",
     "benchmarks",
@@ -61,15 +58,15 @@ def _m(name: str, breaks: str, files: str | tuple[str, ...], caught_by: str, *ed
     return Mutation(name, breaks, (files,) if isinstance(files, str) else files, edits, caught_by)
 
 
-CHANNEL_PY = "conversations/channel.py"
-EVENTS_PY = "conversations/events.py"
-EXPORT_PY = "conversations/export.py"
-PEOPLE_PY = "conversations/people.py"
-SHARD_PY = "conversations/shard.py"
-ORDER_PY = "conversations/order.py"
-TOKENS_PY = "conversations/tokens.py"
-SPLITS_PY = "training/splits.py"
-PREPARE_PY = "training/prepare.py"
+CHANNEL_PY = "beepgpt/conversations/channel.py"
+EVENTS_PY = "beepgpt/conversations/events.py"
+EXPORT_PY = "beepgpt/conversations/export.py"
+PEOPLE_PY = "beepgpt/conversations/features.py"
+SHARD_PY = "beepgpt/conversations/shard.py"
+ORDER_PY = "beepgpt/conversations/reorder.py"
+TOKENS_PY = "beepgpt/conversations/tokens.py"
+SPLITS_PY = "beepgpt/training/splits.py"
+PREPARE_PY = "beepgpt/training/prepare.py"
 SCORING_PY = "dataflows/scoring.py"
 SPLITS = "tests/test_splits.py"
 
@@ -306,7 +303,7 @@ MUTATIONS = (
     _m(
         "text that nobody knew yet is taken as empty",
         "law 1",
-        "conversations/examples.py",
+        "beepgpt/conversations/examples.py",
         AGREES,
         ("    return None in [message.text for message in window]", "    return False"),
     ),
@@ -397,14 +394,14 @@ MUTATIONS = (
     _m(
         "secrets stay in an export",
         "records",
-        "connectors/slack_export.py",
+        "connectors/slack/export.py",
         "tests/test_slack_export.py",
         ('    raw = strip_secrets(raw.removeprefix(b"\\xef\\xbb\\xbf"))', '    raw = raw.removeprefix(b"\\xef\\xbb\\xbf")'),
     ),
     _m(
         "after a kill, the file is not cut back",
         "law 4",
-        "connectors/jsonl.py",
+        "connectors/files/jsonl.py",
         "tests/test_jsonl.py",
         (
             "        os.ftruncate(self._file, self._offset)\n        os.lseek(self._file, self._offset, os.SEEK_SET)",

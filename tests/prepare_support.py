@@ -12,14 +12,14 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from connectors.tokenizer import load_encoding
-from connectors.workspace_maker import Plan, live_records
-from conversations.events import micros, ts_text
-from conversations.rules import DAY, HOUR, MINUTE, Rules
+from beepgpt.connectors.tokenizer import load_encoding
+from beepgpt.conversations.events import micros, ts_text
+from beepgpt.conversations.rules import DAY, HOUR, MINUTE, Rules
+from beepgpt.simulation.workspace import Plan, live_records
+from beepgpt.training.checks import Line, read_line
+from beepgpt.training.prepare import Wanted, prepare
+from beepgpt.training.splits import Choices, Facts, Notes
 from tests.support import MONDAY_AT_TEN, at, run_of
-from training.checks import Line, read_line
-from training.prepare import Wanted, prepare
-from training.splits import Choices, Facts, Notes
 
 Example = dict[str, Any]
 O200K = load_encoding("o200k_base")

@@ -8,12 +8,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from connectors.workspace_maker import Plan, live_records
-from conversations.rules import Rules
+from beepgpt.conversations.rules import Rules
+from beepgpt.simulation.workspace import Plan, live_records
+from beepgpt.training.models import save_model, save_remote
+from beepgpt.training.points import examples_of
+from beepgpt.training.ranking import Ranker, fit_ranker
 from tests.support import run_of
-from training.models import save_model, save_remote
-from training.points import examples_of
-from training.ranking import Ranker, fit_ranker
 
 RULES = Rules()
 SPEC = RULES.spec

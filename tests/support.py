@@ -16,13 +16,13 @@ from typing import Any
 
 from bytewax.testing import TestingSink, TestingSource, run_main
 
-from commands import parts, running
-from connectors.tokenizer import load_encoding
-from conversations.account import Account, sum_of
-from conversations.events import Reject, micros, parse
-from conversations.rules import MINUTE, SECOND, Rules
-from conversations.shard import Run, Shard, run_through
-from dataflows.examples import Chunk, Following
+from beepgpt.connectors.tokenizer import load_encoding
+from beepgpt.conversations.account import Account, sum_of
+from beepgpt.conversations.events import Reject, micros, parse
+from beepgpt.conversations.rules import MINUTE, SECOND, Rules
+from beepgpt.conversations.shard import Run, Shard, run_through
+from beepgpt.dataflows.examples import Chunk, Following
+from beepgpt.runtime import running
 from tests import histories, oracle
 from tests.histories import Record
 
@@ -161,7 +161,7 @@ def read_into(shard: Shard, records: Iterable[bytes], partition: str = "all") ->
 
 def program(*arguments: object) -> list[str]:
     """The command that runs the program with these arguments."""
-    return [sys.executable, str(parts.PROGRAM), *map(str, arguments)]
+    return [sys.executable, "-m", "beepgpt", *map(str, arguments)]
 
 
 def beep(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from connectors.slack_export import open_export, read_days
-from conversations.events import Heartbeat, Reject, parse
-from conversations.export import records_of
+from beepgpt.connectors.slack.export import open_export, read_days
+from beepgpt.conversations.events import Heartbeat, Reject, parse
+from beepgpt.conversations.export import records_of
 from tests import oracle
 from tests.histories import Record, callback, cases, delete, edit, late_arrivals, lines_of, post, react
 from tests.support import NOW, ours, run_of

@@ -16,14 +16,15 @@ from uuid import uuid4
 
 import pytest
 
-from commands.alert import threshold_of
-from commands.common import BadCommand, now_us
-from config.settings import read_settings
-from connectors.alert_store import AlertStore
-from connectors.kafka import Connection, Message, TopicSpec, Writer, create_topics, records_of
-from connectors.workspace_maker import Plan, write_export
-from conversations.alerting import SECOND
-from conversations.events import ts_text
+from beepgpt.alerts.decisions import SECOND
+from beepgpt.alerts.store import AlertStore
+from beepgpt.commands.alert import threshold_of
+from beepgpt.config.settings import read_settings
+from beepgpt.connectors.kafka import Connection, Message, TopicSpec, Writer, create_topics, records_of
+from beepgpt.conversations.events import ts_text
+from beepgpt.errors import BadCommand
+from beepgpt.runtime.clock import now_us
+from beepgpt.simulation.workspace import Plan, write_export
 from tests.alert_support import prediction
 from tests.broker import Broker, GivenBroker
 from tests.kafka_support import KEPT, address, started

@@ -12,13 +12,13 @@ import pytest
 from bytewax.dataflow import Dataflow
 from bytewax.testing import TestingSource, run_main
 
-from commands.alerting import AlertSink
-from connectors.alert_store import AlertStore, BadStore
-from connectors.members import Everybody
-from connectors.slack_alerts import Person, SlackDesk
-from connectors.slack_errors import SlackFailed
-from conversations.alerting import DAY, HOUR, MINUTE, SECOND, Policy
-from conversations.events import ts_text
+from beepgpt.alerts.decisions import DAY, HOUR, MINUTE, SECOND, Policy
+from beepgpt.alerts.handling import AlertSink
+from beepgpt.alerts.store import AlertStore, BadStore
+from beepgpt.connectors.slack.alerts import Person, SlackDesk
+from beepgpt.connectors.slack.errors import SlackFailed
+from beepgpt.connectors.slack.members import Everybody
+from beepgpt.conversations.events import ts_text
 from tests.alert_support import NOON, Clock, Office, prediction
 from tests.slack_web_api import TOKEN, Workspace
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from commands import alert
-from connectors.alert_metrics import AlertFigures, AlertPulse
-from connectors.alert_store import SCHEMA, VERSION
-from connectors.kafka import Connection, Message, TopicSpec, Writer, create_topics
-from connectors.metrics import serve
-from conversations.alerting import HOUR, MINUTE, SECOND
-from conversations.events import ts_text
+from beepgpt.alerts.decisions import HOUR, MINUTE, SECOND
+from beepgpt.alerts.store import SCHEMA, VERSION
+from beepgpt.commands import alert
+from beepgpt.connectors.kafka import Connection, Message, TopicSpec, Writer, create_topics
+from beepgpt.conversations.events import ts_text
+from beepgpt.runtime.alert_metrics import AlertFigures, AlertPulse
+from beepgpt.runtime.metrics import serve
 from tests.alert_support import NOON, Office, prediction
 from tests.broker import Broker, GivenBroker
 from tests.kafka_support import KEPT, address, free_block, started

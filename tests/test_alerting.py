@@ -12,10 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from commands.alerting import Desk
-from connectors.alert_store import AlertStore
-from connectors.slack_views import BadInteraction, alert_blocks, digest_blocks, home_view, wishes_in
-from conversations.alerting import (
+from beepgpt.alerts.decisions import (
     HOUR,
     MINUTE,
     SECOND,
@@ -32,7 +29,10 @@ from conversations.alerting import (
     shortened,
     why,
 )
-from conversations.events import ts_text
+from beepgpt.alerts.handling import Desk
+from beepgpt.alerts.messages import BadInteraction, alert_blocks, digest_blocks, home_view, wishes_in
+from beepgpt.alerts.store import AlertStore
+from beepgpt.conversations.events import ts_text
 from tests.alert_support import NOON, prediction
 from tests.slack_web_api import problems_of
 

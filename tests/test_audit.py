@@ -13,17 +13,17 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from commands.audit import examples_in
-from connectors import kafka
-from connectors.tokenizer import load_encoding
-from connectors.workspace_maker import Plan, live_records
-from conversations.audit import Audit, OtherSettings, audit_examples, kind_of
-from conversations.audit_foreign import audit_pairs, pair_of, stratified_tail
-from conversations.channel import FOREVER, Made
-from conversations.cleaning import clean
-from conversations.events import micros, parse, ts_text
-from conversations.rules import DAY, SECOND, Rules
-from conversations.shard import Run, Shard, run_through
+from beepgpt.audit.foreign import audit_pairs, pair_of, stratified_tail
+from beepgpt.audit.laws import Audit, OtherSettings, audit_examples, kind_of
+from beepgpt.commands.audit import examples_in
+from beepgpt.connectors import kafka
+from beepgpt.connectors.tokenizer import load_encoding
+from beepgpt.conversations.channel import FOREVER, Made
+from beepgpt.conversations.cleaning import clean
+from beepgpt.conversations.events import micros, parse, ts_text
+from beepgpt.conversations.rules import DAY, SECOND, Rules
+from beepgpt.conversations.shard import Run, Shard, run_through
+from beepgpt.simulation.workspace import Plan, live_records
 from tests import oracle
 from tests.histories import Record, cases, delete, edit, heartbeat, lines_of, post
 from tests.support import ours

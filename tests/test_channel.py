@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.tokenizer import load_encoding
-from connectors.workspace_maker import Plan, live_records
-from conversations.channel import FOREVER, SWEEP_EVERY
-from conversations.events import parse
-from conversations.people import Said, words_of
-from conversations.rules import DAY, MINUTE, SECOND, Rules
-from conversations.shard import Shard
-from conversations.tokens import SEPARATOR, SUFFIX, build_prompt, unit_tokens
+from beepgpt.connectors.tokenizer import load_encoding
+from beepgpt.conversations.channel import FOREVER, SWEEP_EVERY
+from beepgpt.conversations.events import parse
+from beepgpt.conversations.features import Said, words_of
+from beepgpt.conversations.rules import DAY, MINUTE, SECOND, Rules
+from beepgpt.conversations.shard import Shard
+from beepgpt.conversations.tokens import SEPARATOR, SUFFIX, build_prompt, unit_tokens
+from beepgpt.simulation.workspace import Plan, live_records
 from tests.histories import lines_of
 from tests.support import at, delete, edit, facts_of, heartbeat, made_from, post, react, read_into, told
 

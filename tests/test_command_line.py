@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-BEEPGPT = [sys.executable, str(ROOT / "beepgpt.py")]
+BEEPGPT = [sys.executable, "-m", "beepgpt"]
 
 
 @dataclass(frozen=True)
@@ -837,7 +837,7 @@ def test_what_is_not_installed_is_named(missing, tmp_path):
     """Streaming needs none of what labeling and training need, and whoever wants those is told how to get it."""
     (tmp_path / "labeled.jsonl").touch()
     argv = ["beepgpt", "prepare", "labeled.jsonl", "--to", "set"]
-    code = f"import sys; sys.modules[{missing!r}] = None; sys.argv = {argv}; import beepgpt; beepgpt.main()"
+    code = f"import sys; sys.modules[{missing!r}] = None; sys.argv = {argv}; from beepgpt.commands.app import main; main()"
     command, variables = [sys.executable, "-c", code], environment(PYTHONPATH=str(ROOT))
     ran = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path, env=variables, check=False)
 

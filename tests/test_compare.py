@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from beepgpt.training.metrics import outcomes_of
+from beepgpt.training.points import Examples
+from beepgpt.training.predictions import Predictions
+from beepgpt.training.runs import FILE, BadRun, Run, read_run, run_bytes, side_by_side
 from tests.test_training_metrics import examples_with
-from training.metrics import outcomes_of
-from training.points import Examples
-from training.predictions import Predictions
-from training.runs import FILE, BadRun, Run, read_run, run_bytes, side_by_side
 
 ASKED = {"target": "next_user", "scope": "conversation"}
 

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from beepgpt.connectors.slack.export import open_export, read_days
+from beepgpt.connectors.tokenizer import load_encoding
+from beepgpt.conversations.cleaning import clean
+from beepgpt.conversations.events import ts_text
+from beepgpt.conversations.rules import MINUTE, SECOND
+from beepgpt.conversations.shard import run_through
 from benchmarks import compare_with_original, original
 from benchmarks.compare_with_original import DOC, NAMES, RULES, Comparison, clean_by, compare, compare_golden, tables_of, with_tables
 from benchmarks.original import GOLDEN_SHA256, SUFFIX, examples_of, leak_of, read_messages, rows_of
-from connectors.slack_export import open_export, read_days
-from connectors.tokenizer import load_encoding
-from conversations.cleaning import clean
-from conversations.events import ts_text
-from conversations.rules import MINUTE, SECOND
-from conversations.shard import run_through
 
 ENCODING = load_encoding(RULES.encoding)
 

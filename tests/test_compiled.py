@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from connectors.tokenizer import load_encoding
-from connectors.workspace_maker import Plan, write_export
-from conversations.rules import Rules
-from conversations.shard import OtherState, Shard
+from beepgpt.connectors.tokenizer import load_encoding
+from beepgpt.conversations.rules import Rules
+from beepgpt.conversations.shard import OtherState, Shard
+from beepgpt.simulation.workspace import Plan, write_export
 from tests.mutations import ROOT, planted
 
 pytestmark = pytest.mark.xdist_group("compiled")
@@ -48,9 +48,9 @@ def python(tree: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
 @pytest.mark.timeout(300)
 def test_it_is_compiled(tree: Path):
     """What is run for every message is C there, and plain here."""
-    told = python(tree, "-c", "from conversations import channel, shard; print(channel.__file__, shard.BUILD)").stdout.split()
+    told = python(tree, "-c", "from beepgpt.conversations import channel, shard; print(channel.__file__, shard.BUILD)").stdout.split()
 
-    assert (told[0].endswith((".so", ".pyd")), Path(told[0]).parents[1], told[1]) == (True, tree.resolve(), "compiled")
+    assert (told[0].endswith((".so", ".pyd")), Path(told[0]).parents[2], told[1]) == (True, tree.resolve(), "compiled")
 
 
 @needs_a_compiler
@@ -61,7 +61,7 @@ def test_it_makes_the_same_bytes(tree: Path, tmp_path: Path, framing: tuple[str,
     write_export(Plan(seed=3, messages=2_500, channels=5, people=30, days=40), tmp_path / "export.zip")
     made: list[bytes] = []
     for place in (ROOT, tree):
-        done = python(place, place / "beepgpt.py", "examples", tmp_path / "export.zip", "--to", tmp_path / f"{len(made)}.jsonl", *framing)
+        done = python(place, "-m", "beepgpt", "examples", tmp_path / "export.zip", "--to", tmp_path / f"{len(made)}.jsonl", *framing)
         assert done.returncode == 0, done.stderr
         made.append((tmp_path / f"{len(made)}.jsonl").read_bytes())
 

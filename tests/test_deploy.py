@@ -30,13 +30,13 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from config.settings import read_settings
-from connectors.alert_metrics import AlertFigures, Waits
-from connectors.kafka import Connection, Message, Writer, begin_and_end_offsets, describe_topics
-from connectors.metrics import ENDS, Figures, ScoreFigures, Scores
-from connectors.slack_alerts import RESULTS
-from connectors.slack_metrics import SlackFigures
-from connectors.workspace_maker import Plan, write_export
+from beepgpt.config.settings import read_settings
+from beepgpt.connectors.kafka import Connection, Message, Writer, begin_and_end_offsets, describe_topics
+from beepgpt.connectors.slack.alerts import RESULTS
+from beepgpt.runtime.alert_metrics import AlertFigures, Waits
+from beepgpt.runtime.metrics import ENDS, Figures, ScoreFigures, Scores
+from beepgpt.runtime.slack_metrics import SlackFigures
+from beepgpt.simulation.workspace import Plan, write_export
 from tests.alert_support import prediction
 from tests.broker import Broker, free_ports
 from tests.histories import heartbeat, post
@@ -167,7 +167,7 @@ def test_what_the_image_is_built_from_is_enough(tmp_path):
     made = subprocess.run(build, cwd=source, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
     ZipFile(source / made.stdout.split()[-1]).extractall(tmp_path / "installed")
-    run = [sys.executable, "-P", "-c", "import beepgpt; print(beepgpt.__file__); beepgpt.main()", "--help"]
+    run = [sys.executable, "-P", "-c", "import beepgpt; print(beepgpt.__file__); from beepgpt.commands.app import main; main()", "--help"]
     plain = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path / "installed")}
     done = subprocess.run(run, cwd=tmp_path, env=plain, capture_output=True, text=True, check=False)
 
@@ -643,7 +643,7 @@ class Here:
     def start(self, command: list[str], variables: Mapping[str, str] | None = None, log: str = "log") -> subprocess.Popen[bytes]:
         """Starts a container's command; what it says goes to a file."""
         argv = [self.place(each) for each in command]
-        programs = {"beepgpt": [sys.executable, str(ROOT / "beepgpt.py")], "python": [sys.executable]}
+        programs = {"beepgpt": [sys.executable, "-m", "beepgpt"], "python": [sys.executable]}
         argv[:1] = programs.get(argv[0], argv[:1])
         ours = {name: value for name, value in os.environ.items() if not name.startswith(("BEEPGPT_", "BYTEWAX_"))}
         ours["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{ours['PATH']}"

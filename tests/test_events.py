@@ -11,9 +11,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.workspace_maker import BROKEN_KINDS, broken_record
-from conversations.events import DELETE, EDIT, ONE_DAY, POST, REACT, Event, Heartbeat, Ignored, Parsed, Reject, micros, parse, ts_text
-from conversations.shard import SHARDS, shard_of_bytes, shard_of_parsed
+from beepgpt.conversations.events import (
+    DELETE,
+    EDIT,
+    ONE_DAY,
+    POST,
+    REACT,
+    Event,
+    Heartbeat,
+    Ignored,
+    Parsed,
+    Reject,
+    micros,
+    parse,
+    ts_text,
+)
+from beepgpt.conversations.shard import SHARDS, shard_of_bytes, shard_of_parsed
+from beepgpt.simulation.workspace import BROKEN_KINDS, broken_record
 
 T = 1_690_360_253_041_239
 NOW = T + 1_000_000

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors.workspace_maker import Plan, live_records
+from beepgpt.simulation.workspace import Plan, live_records
 from tests.support import beep, program, quiet
 
 FRAMINGS = Path(__file__).resolve().parents[1] / "config" / "framings.toml"

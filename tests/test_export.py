@@ -8,8 +8,8 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conversations.events import EDIT, POST, REACT, Event, Reject, micros, parse
-from conversations.export import records_of
+from beepgpt.conversations.events import EDIT, POST, REACT, Event, Reject, micros, parse
+from beepgpt.conversations.export import records_of
 
 
 @dataclass

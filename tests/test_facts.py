@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from conversations import people as kept_facts
-from conversations.people import Columns, People, Said
+from beepgpt.conversations import features as kept_facts
+from beepgpt.conversations.features import Columns, People, Said
 
 SECOND = 1_000_000
 HOUR = 3600 * SECOND

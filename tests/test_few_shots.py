@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.few_shots import FILES, JOURNAL, Entry, FewShots, few_shot_line
-from connectors.jsonl import CannotRead, CannotWrite
+from beepgpt.connectors.files.jsonl import CannotRead, CannotWrite
+from beepgpt.labeling.few_shots import FILES, JOURNAL, Entry, FewShots, few_shot_line
 
 POSITIVE, NEGATIVE = FILES.values()
 IDS = ["a", "b", "c", "d"]

@@ -17,13 +17,13 @@ from typing import Any
 import orjson
 import pytest
 
-from commands.common import BadCommand
-from commands.export import exported
-from commands.fine_tuning import EVENTS, LOCK, cancelled
-from commands.labeling import RunStopped
-from commands.train import train
-from config.settings import read_settings
-from connectors.redaction import redact
+from beepgpt.commands.train import train
+from beepgpt.config.settings import read_settings
+from beepgpt.errors import BadCommand
+from beepgpt.labeling.redaction import redact
+from beepgpt.labeling.run import RunStopped
+from beepgpt.training.chat_export import exported
+from beepgpt.training.fine_tuning import EVENTS, LOCK, cancelled
 from tests.openai_server import STEPS, Script, Server, serving
 from tests.prepare_support import Set
 from tests.support import program, quiet

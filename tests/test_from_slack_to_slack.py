@@ -11,10 +11,10 @@ from uuid import uuid4
 
 import pytest
 
-from commands.common import now_us
-from connectors.kafka import Connection, Message, TopicSpec, Writer, create_topics, records_of
-from conversations.events import ts_text
-from conversations.rules import MINUTE, SECOND
+from beepgpt.connectors.kafka import Connection, Message, TopicSpec, Writer, create_topics, records_of
+from beepgpt.conversations.events import ts_text
+from beepgpt.conversations.rules import MINUTE, SECOND
+from beepgpt.runtime.clock import now_us
 from tests import slack_server, slack_web_api
 from tests.broker import Broker, GivenBroker
 from tests.kafka_support import KEPT, address, free_block, started, wait_until

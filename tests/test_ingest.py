@@ -19,19 +19,19 @@ from zlib import crc32
 
 import pytest
 
-from commands.common import BadCommand
-from commands.ingest import Job, ingest, run_ingest
-from config.settings import read_settings
-from connectors import kafka
-from connectors.kafka import Connection, Message, Record, TopicSpec, Writer, create_topics, partition_of
-from connectors.kafka_ingest import check_keeps, chunks_of
-from connectors.sorting import Sorter
-from connectors.workspace_maker import Plan, keyed_records, live_records, undisturbed, write_export
-from conversations.account import Account
-from conversations.events import Event, Heartbeat, Ignored, Reject, parse
-from conversations.rules import MINUTE, SECOND, Rules
-from dataflows.ingest import HEADER, Item, Span, found_in, item_of, row_of, span_of, without_copies
-from dataflows.ingest import Plan as IngestPlan
+from beepgpt.commands.ingest import Job, ingest, run_ingest
+from beepgpt.config.settings import read_settings
+from beepgpt.connectors import kafka
+from beepgpt.connectors.kafka import Connection, Message, Record, TopicSpec, Writer, create_topics, partition_of
+from beepgpt.connectors.kafka_ingest import check_keeps, chunks_of
+from beepgpt.connectors.sqlite.sorting import Sorter
+from beepgpt.conversations.account import Account
+from beepgpt.conversations.events import Event, Heartbeat, Ignored, Reject, parse
+from beepgpt.conversations.ingestion import HEADER, Item, Span, found_in, item_of, row_of, span_of, without_copies
+from beepgpt.conversations.ingestion import Plan as IngestPlan
+from beepgpt.conversations.rules import MINUTE, SECOND, Rules
+from beepgpt.errors import BadCommand
+from beepgpt.simulation.workspace import Plan, keyed_records, live_records, undisturbed, write_export
 from tests.broker import Broker, GivenBroker
 from tests.support import NOW, at, beep, delete, edit, heartbeat, post, program, quiet, react, run_of
 

@@ -17,12 +17,12 @@ from uuid import uuid4
 
 import pytest
 
-from connectors import kafka
-from connectors.kafka import Connection, TopicSpec, create_topics, partition_of
-from connectors.tokenizer import load_encoding
-from conversations.events import micros, parse, ts_text
-from conversations.rules import DAY, Rules
-from conversations.shard import Shard, run_through
+from beepgpt.connectors import kafka
+from beepgpt.connectors.kafka import Connection, TopicSpec, create_topics, partition_of
+from beepgpt.connectors.tokenizer import load_encoding
+from beepgpt.conversations.events import micros, parse, ts_text
+from beepgpt.conversations.rules import DAY, Rules
+from beepgpt.conversations.shard import Shard, run_through
 from tests.broker import Broker
 from tests.kafka_support import KEPT, Running, address, free_block, started, wait_until
 from tests.slack_server import Faults, Server, Workspace, posted, signed

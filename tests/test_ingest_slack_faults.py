@@ -11,16 +11,17 @@ from typing import Any
 
 import pytest
 
-from commands import ingest_slack_gaps, ingest_slack_live
-from commands.ingest_slack_asking import Checked
-from commands.ingest_slack_live import Live
-from commands.ingest_slack_records import Who, remembered
-from config.settings import read_settings
-from connectors import kafka
-from connectors.kafka import Connection
-from connectors.slack_live import Arrival, Down, Up, Web
-from connectors.slack_metrics import SlackPulse
-from conversations.events import micros
+from beepgpt.config.settings import read_settings
+from beepgpt.connectors import kafka
+from beepgpt.connectors.kafka import Connection
+from beepgpt.connectors.slack.live import Arrival, Down, Up, Web
+from beepgpt.conversations.events import micros
+from beepgpt.ingest.slack import gaps as ingest_slack_gaps
+from beepgpt.ingest.slack import loop as ingest_slack_live
+from beepgpt.ingest.slack.asking import Checked
+from beepgpt.ingest.slack.loop import Live
+from beepgpt.ingest.slack.records import Who, remembered
+from beepgpt.runtime.slack_metrics import SlackPulse
 from tests.broker import Broker
 from tests.kafka_support import wait_until
 from tests.slack_server import BOT_TOKEN, BOT_USER, TEAM, ApiError, Server

@@ -14,16 +14,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commands.ingest_slack import called_by
-from commands.ingest_slack_channels import channel_of
-from commands.ingest_slack_records import heartbeat_in, record_of
-from config.settings import read_settings
-from connectors import slack_live
-from connectors.slack_errors import SlackFailed
-from connectors.slack_live import Arrival, Changed, Down, Line, Refused, Stopped, Up, Web, history
-from conversations.events import micros, ts_text
-from conversations.gaps import Known, facts_of
-from conversations.rules import SECOND
+from beepgpt.config.settings import read_settings
+from beepgpt.connectors.slack import live as slack_live
+from beepgpt.connectors.slack.errors import SlackFailed
+from beepgpt.connectors.slack.live import Arrival, Changed, Down, Line, Refused, Stopped, Up, Web, history
+from beepgpt.conversations.events import micros, ts_text
+from beepgpt.conversations.rules import SECOND
+from beepgpt.ingest.slack.channels import channel_of
+from beepgpt.ingest.slack.known import Known, facts_of
+from beepgpt.ingest.slack.records import heartbeat_in, record_of
+from beepgpt.ingest.slack.run import called_by
 from tests.kafka_support import wait_until
 from tests.slack_server import APP_TOKEN, BOT_TOKEN, Faults, Server, Workspace, serving
 from tests.support import MONDAY_AT_TEN

@@ -17,7 +17,7 @@ from bytewax.inputs import AbortExecution
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSink, run_main
 
-from connectors.jsonl import (
+from beepgpt.connectors.files.jsonl import (
     MAX_LINE,
     CannotRead,
     CannotWrite,
@@ -362,7 +362,7 @@ import sys
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 from bytewax.testing import TestingSource, run_main
-from connectors.jsonl import StdoutSink
+from beepgpt.connectors.files.jsonl import StdoutSink
 
 closed = []
 flow = Dataflow("out")

@@ -24,8 +24,8 @@ from bytewax.testing import TestingSink, TestingSource, run_main
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commands.alert import told_in
-from connectors.kafka import (
+from beepgpt.commands.alert import told_in
+from beepgpt.connectors.kafka import (
     BadAddress,
     Chunk,
     Connection,
@@ -360,7 +360,7 @@ def test_partitions_that_were_added_stop_a_resumed_run(connection, topic, tmp_pa
 
 def test_partitions_that_are_added_stop_a_run(connection, topic, monkeypatch):
     """While it follows."""
-    monkeypatch.setattr("connectors.kafka.CHECK", 0.5)
+    monkeypatch.setattr("beepgpt.connectors.kafka.CHECK", 0.5)
     source = KafkaSource(connection, topic, follow=True)
     adding = threading.Timer(0.5, lambda: add_partitions(connection, topic, 4))
     adding.start()
@@ -390,7 +390,7 @@ def delete_topic(connection: Connection, topic: str) -> None:
 
 def test_a_topic_that_goes_away_stops_a_run(connection, topic, monkeypatch):
     """It is missed within a few seconds."""
-    monkeypatch.setattr("connectors.kafka.CHECK", 0.5)
+    monkeypatch.setattr("beepgpt.connectors.kafka.CHECK", 0.5)
     source = KafkaSource(connection, topic, follow=True, patience=3)
     deleting = threading.Timer(0.5, lambda: delete_topic(connection, topic))
     deleting.start()
@@ -453,7 +453,7 @@ def test_offsets_are_committed_for_the_tools_that_show_lag(connection, topic, tm
 
 def test_lag_is_told(connection, topic, monkeypatch):
     """How many records each partition has ahead."""
-    monkeypatch.setattr("connectors.kafka.CHECK", 0.2)
+    monkeypatch.setattr("beepgpt.connectors.kafka.CHECK", 0.2)
     told: list[Mapping[int, int]] = []
     put(connection, topic, *numbered(10, partition=0))
 
@@ -474,8 +474,8 @@ import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig
 from bytewax.testing import run_main
-from connectors.jsonl import JsonlSink
-from connectors.kafka import Connection, KafkaSink, KafkaSource, Message
+from beepgpt.connectors.files.jsonl import JsonlSink
+from beepgpt.connectors.kafka import Connection, KafkaSink, KafkaSource, Message
 
 _, bootstrap, from_topic, to_topic, to_file, store = sys.argv
 connection = Connection(bootstrap)
@@ -580,7 +580,7 @@ def test_a_broker_that_stays_away_is_told(mortal_broker):
 
 def test_a_user_with_a_password(mortal_broker, monkeypatch):
     """The right one may read and write; with a wrong one it is told to check, and the password is not shown."""
-    monkeypatch.setattr("connectors.kafka.START_PATIENCE", 3)
+    monkeypatch.setattr("beepgpt.connectors.kafka.START_PATIENCE", 3)
     right = Connection(mortal_broker.with_password, "SASL_PLAINTEXT", "PLAIN", "ana", "right")
     topic = new_topic(right)
     put(right, topic, *numbered(3))
@@ -593,7 +593,7 @@ def test_a_user_with_a_password(mortal_broker, monkeypatch):
 
 def test_no_broker_at_all(monkeypatch):
     """The address is named, and what to check."""
-    monkeypatch.setattr("connectors.kafka.START_PATIENCE", 0.5)
+    monkeypatch.setattr("beepgpt.connectors.kafka.START_PATIENCE", 0.5)
     with pytest.raises(NoBroker, match=r"^events: no answer from 127\.0\.0\.1:1 .*check that the broker runs"):
         KafkaSource(Connection("127.0.0.1:1"), "events")
 

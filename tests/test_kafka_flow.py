@@ -20,12 +20,12 @@ from uuid import uuid4
 import pytest
 from bytewax.recovery import init_db_dir
 
-from connectors.kafka import Connection, Message, TopicSpec, Writer, create_topics, describe_topics, records_of
-from connectors.tokenizer import load_encoding
-from connectors.workspace_maker import Plan, broken_record
-from conversations.events import micros
-from conversations.rules import HOUR, MINUTE, SECOND
-from conversations.shard import Run, Shard
+from beepgpt.connectors.kafka import Connection, Message, TopicSpec, Writer, create_topics, describe_topics, records_of
+from beepgpt.connectors.tokenizer import load_encoding
+from beepgpt.conversations.events import micros
+from beepgpt.conversations.rules import HOUR, MINUTE, SECOND
+from beepgpt.conversations.shard import Run, Shard
+from beepgpt.simulation.workspace import Plan, broken_record
 from tests.broker import Broker, GivenBroker
 from tests.histories import delete, post
 from tests.kafka_support import (
@@ -175,7 +175,7 @@ def cluster(topics: Topics, folder: Path, count: int, level: str = "info") -> It
         init_db_dir(store, 3)
     first = free_block(count)
     addresses = ";".join(f"127.0.0.1:{first + number}" for number in range(count))
-    command = [sys.executable, "-m", "bytewax.run", "beepgpt:examples_flow()", "-r", str(store), "-s", "1", "-b", "0"]
+    command = [sys.executable, "-m", "bytewax.run", "beepgpt.commands.app:examples_flow()", "-r", str(store), "-s", "1", "-b", "0"]
     settings = topics.settings | {
         "PYTHONPATH": str(ROOT),
         "BEEPGPT_CLUSTER__SOURCE": topics.source(follow="true"),

@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
-from connectors.kafka import DEFAULT_LIMIT, OVERHEAD, Connection, Message, TopicSpec, create_topics, describe_topics, records_of
-from connectors.workspace_maker import Plan, keyed_records
-from conversations.events import MAX_RECORD_BYTES, Event, parse
-from conversations.rules import DAY, Rules
+from beepgpt.connectors.kafka import DEFAULT_LIMIT, OVERHEAD, Connection, Message, TopicSpec, create_topics, describe_topics, records_of
+from beepgpt.conversations.events import MAX_RECORD_BYTES, Event, parse
+from beepgpt.conversations.rules import DAY, Rules
+from beepgpt.simulation.workspace import Plan, keyed_records
 from tests.broker import Broker, GivenBroker
 from tests.kafka_support import (
     KEPT,

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import pytest
 
-from connectors.workspace_maker import Plan, live_records
+from beepgpt.simulation.workspace import Plan, live_records
 from tests.support import beep, files_in, program, quiet
 
 PLAN = Plan(
@@ -157,5 +157,5 @@ def test_a_stop_is_no_end(undisturbed: Undisturbed, tmp_path: Path, asked: signa
     assert account["points"]["open"] > 0
     assert account["adds_up"]
 
-    beep(*command[2:])
+    beep(*command[3:])
     assert_undisturbed(undisturbed, tmp_path)

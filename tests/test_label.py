@@ -23,16 +23,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commands.common import BadCommand
-from commands.labeling import RunStopped, balanced, read_few_shots
-from commands.labeling_requests import CACHED_FROM, INSTRUCTIONS, Asking
-from config.prices import read_prices
-from connectors import openai_api
-from connectors.openai_api import Model, Request
-from connectors.recovery import BadRecovery
-from connectors.responses import BadStore
-from connectors.tokenizer import load_encoding
-from conversations.tokens import SUFFIX
+from beepgpt.config.prices import read_prices
+from beepgpt.connectors.openai import api as openai_api
+from beepgpt.connectors.openai.api import Model, Request
+from beepgpt.connectors.openai.responses import BadStore
+from beepgpt.connectors.tokenizer import load_encoding
+from beepgpt.conversations.tokens import SUFFIX
+from beepgpt.errors import BadCommand
+from beepgpt.labeling.requests import CACHED_FROM, INSTRUCTIONS, Asking
+from beepgpt.labeling.run import RunStopped, balanced, read_few_shots
+from beepgpt.runtime.recovery import BadRecovery
 from tests.labeling_support import Labels, asked_about, few_shots_in, made_examples, prompts_of, write
 from tests.openai_server import KEY, Script, Server, by_hash, digest, serving
 
@@ -582,7 +582,7 @@ def test_a_batch_costs_half_and_comes_to_the_same(server: Server, labels: Labels
 
 def test_a_batch_that_expires_is_followed_by_another(server: Server, labels: Labels, monkeypatch: pytest.MonkeyPatch):
     """Half of it was done; in the end all of it is, and what was paid for is not paid for again."""
-    monkeypatch.setattr("commands.labeling_requests.LOOKS", 0.05)
+    monkeypatch.setattr("beepgpt.labeling.requests.LOOKS", 0.05)
     server.script.batch = "expired"
     report = labels.run(server, batch=True)
 

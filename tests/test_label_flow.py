@@ -18,14 +18,12 @@ from bytewax.testing import TestingSink, TestingSource, run_main
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commands.common import BadCommand
-from commands.label import InBatches
-from commands.labeling import flow_of
-from connectors.kafka import Record
-from conversations.account import Account
-from conversations.shard import OtherState
-from conversations.signals import Verdict
-from dataflows.labeling import (
+from beepgpt.commands.label import InBatches
+from beepgpt.connectors.kafka import Record
+from beepgpt.conversations.account import Account
+from beepgpt.conversations.shard import OtherState
+from beepgpt.conversations.signals import Verdict
+from beepgpt.dataflows.labeling import (
     CannotGoOn,
     CannotLabel,
     Gate,
@@ -38,10 +36,12 @@ from dataflows.labeling import (
     labeled_line,
     read_of,
 )
+from beepgpt.errors import BadCommand
+from beepgpt.labeling.labelers import LocalLabeler, RulesLabeler, read_few_shots
+from beepgpt.labeling.run import flow_of
 from tests.labeling_support import Labels, asked_about, few_shots_in, made_examples, prompts_of
 from tests.openai_server import by_hash
 from tests.support import lines_in
-from training.labelers import LocalLabeler, RulesLabeler, read_few_shots
 
 TOLD = "0123456789ab"
 

@@ -13,13 +13,13 @@ from uuid import uuid4
 
 import pytest
 
-from commands.common import BadCommand
-from commands.label import run_label
-from commands.labeling import LabelJob, input_of
-from commands.places import destination_of
-from config.settings import read_settings
-from connectors.kafka import Connection, Message, NoTopic, Record, TopicSpec, Writer, create_topics, records_of
-from conversations.shard import OtherState
+from beepgpt.commands.label import run_label
+from beepgpt.config.settings import read_settings
+from beepgpt.connectors.kafka import Connection, Message, NoTopic, Record, TopicSpec, Writer, create_topics, records_of
+from beepgpt.conversations.shard import OtherState
+from beepgpt.errors import BadCommand
+from beepgpt.labeling.run import LabelJob, input_of
+from beepgpt.runtime.places import destination_of
 from tests.broker import Broker, GivenBroker
 from tests.kafka_support import KEPT, Running, address, report_in, started, wait_until
 from tests.labeling_support import Labels, asked_about, made_examples, prompts_of, read, write

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from connectors.jsonl import JsonlSource
-from connectors.redaction import redact
+from beepgpt.connectors.files.jsonl import JsonlSource
+from beepgpt.labeling.redaction import redact
 from tests.labeling_support import Labels, made_examples, prompts_of
 from tests.openai_server import FAULTS, Script, Server, digest, serving
 from tests.support import beep, program, quiet

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from commands.labeling import RunStopped
-from conversations.tokens import SUFFIX
+from beepgpt.conversations.tokens import SUFFIX
+from beepgpt.labeling.run import RunStopped
 from tests.labeling_support import Labels, few_shots_in, made_examples
 from tests.openai_server import Script, Server, serving
 

@@ -15,12 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors import workspace_maker
-from conversations.signals import Signal
-from conversations.tokens import SUFFIX
-from tests.openai_server import by_hash
-from tests.support import beep
-from training.labelers import (
+from beepgpt.conversations.signals import Signal
+from beepgpt.conversations.tokens import SUFFIX
+from beepgpt.labeling.labelers import (
     LEAST,
     SHORT,
     Accuracy,
@@ -36,6 +33,9 @@ from training.labelers import (
     read_labeled,
     rule_of,
 )
+from beepgpt.simulation import workspace as workspace_maker
+from tests.openai_server import by_hash
+from tests.support import beep
 
 # Rules
 

@@ -19,15 +19,15 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from connectors.slack_export import open_export, read_days
-from connectors.tokenizer import load_encoding
-from connectors.workspace_maker import Plan, live_records, unchanged, undisturbed, write_export
-from conversations import channel as channel_module
-from conversations.events import POST, REACT, Event, Heartbeat, micros, parse, ts_text
-from conversations.export import records_of
-from conversations.points import Deleted, Ended, Told
-from conversations.rules import Rules
-from conversations.shard import Run, Shard
+from beepgpt.connectors.slack.export import open_export, read_days
+from beepgpt.connectors.tokenizer import load_encoding
+from beepgpt.conversations import channel as channel_module
+from beepgpt.conversations.events import POST, REACT, Event, Heartbeat, micros, parse, ts_text
+from beepgpt.conversations.export import records_of
+from beepgpt.conversations.points import Deleted, Ended, Told
+from beepgpt.conversations.rules import Rules
+from beepgpt.conversations.shard import Run, Shard
+from beepgpt.simulation.workspace import Plan, live_records, unchanged, undisturbed, write_export
 from tests.histories import (
     START,
     Record,
@@ -592,7 +592,8 @@ def exported_records(plan: Plan, folder: Path) -> Iterator[bytes]:
 def made_poorer(live: Iterable[bytes]) -> tuple[list[bytes], Counter[str]]:
     """What an export can know of a live stream: the stream after four rules, and how often each took something away.
 
-    This is docs/semantics.md, "What an export loses", read once more, from the live side; it shares no code with `conversations.export`.
+    This is docs/semantics.md, "What an export loses", read once more, from the live side; it shares no code with
+    `beepgpt.conversations.export`.
     """
     bodies = [json.loads(line)["event"] for line in live]
     gone = {(each["channel"], each["deleted_ts"]) for each in bodies if each.get("subtype") == "message_deleted"}

@@ -15,8 +15,8 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from connectors.console import quiet_engine
-from connectors.logs import OURS, SILENCED, LineHandler, configure, write_line
+from beepgpt.runtime.console import quiet_engine
+from beepgpt.runtime.logs import OURS, SILENCED, LineHandler, configure, write_line
 
 log = logging.getLogger("beepgpt")
 
@@ -168,7 +168,7 @@ def test_only_what_was_asked_for_is_written(file: StringIO, to_file: Write):
 
     log.info("no")
     log.warning("yes")
-    logging.getLogger("connectors.kafka").warning("yes, too")
+    logging.getLogger("beepgpt.connectors.kafka").warning("yes, too")
 
     assert [event["message"] for event in events(file)] == ["yes", "yes, too"]
 
@@ -190,7 +190,7 @@ def test_the_kafka_library_is_silent(file: StringIO, to_file: Write):
     configure("debug", "json", to_file)
 
     logging.getLogger("kafka.conn").error("connection refused")
-    logging.getLogger("connectors.kafka").error("no answer")
+    logging.getLogger("beepgpt.connectors.kafka").error("no answer")
 
     assert [event["message"] for event in events(file)] == ["no answer"]
 
@@ -261,7 +261,7 @@ def test_a_log_that_nobody_reads_stops_nothing():
     """Standard error is closed by its reader, or by the process: the run goes on, and ends as it should."""
     code = """
 import logging, sys
-from connectors.logs import configure
+from beepgpt.runtime.logs import configure
 configure("info", "json")
 log = logging.getLogger("beepgpt")
 sys.stdin.readline()

@@ -17,13 +17,13 @@ from prometheus_client.core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from connectors.metrics import ENDS, MAX_REASONS, CannotServe, Figures, Pulse, Server, serve
-from connectors.tokenizer import load_encoding
-from connectors.workspace_maker import Plan, live_records
-from conversations.account import POINT_ENDS, Account, sum_of
-from conversations.events import parse
-from conversations.rules import Rules
-from conversations.shard import Shard, run_through
+from beepgpt.connectors.tokenizer import load_encoding
+from beepgpt.conversations.account import POINT_ENDS, Account, sum_of
+from beepgpt.conversations.events import parse
+from beepgpt.conversations.rules import Rules
+from beepgpt.conversations.shard import Shard, run_through
+from beepgpt.runtime.metrics import ENDS, MAX_REASONS, CannotServe, Figures, Pulse, Server, serve
+from beepgpt.simulation.workspace import Plan, live_records
 
 RULES = Rules(candidates=False)
 FAR = 2**62

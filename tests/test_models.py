@@ -11,14 +11,14 @@ import orjson
 import pytest
 import skops.io
 
-from connectors.workspace_maker import Plan, live_records
-from conversations.rules import Rules
+from beepgpt.conversations.rules import Rules
+from beepgpt.simulation.workspace import Plan, live_records
+from beepgpt.training.models import CARD, PARTS, BadModel, load_model, save_model
+from beepgpt.training.points import Examples, examples_of
+from beepgpt.training.predictions import TooLittle
+from beepgpt.training.ranking import Ranker, fit_ranker
+from beepgpt.training.text import TextModel, fit_text
 from tests.support import run_of
-from training.models import CARD, PARTS, BadModel, load_model, save_model
-from training.points import Examples, examples_of
-from training.predictions import TooLittle
-from training.ranking import Ranker, fit_ranker
-from training.text import TextModel, fit_text
 
 
 @cache

@@ -18,9 +18,9 @@ from urllib.request import urlopen
 
 import pytest
 
-from config.prices import BadPrices, read_prices
-from connectors import openai_api
-from connectors.openai_api import (
+from beepgpt.config.prices import BadPrices, read_prices
+from beepgpt.connectors.openai import api as openai_api
+from beepgpt.connectors.openai.api import (
     Answer,
     BadAnswer,
     Client,
@@ -538,7 +538,7 @@ def test_a_batch_outlives_who_asked(tmp_path: Path):
     script = tmp_path / "starts.py"
     script.write_text(
         "import sys, time\n"
-        "from connectors.openai_api import Client, Provider, batch_parts\n"
+        "from beepgpt.connectors.openai.api import Client, Provider, batch_parts\n"
         "from tests.test_openai_api import question\n"
         "with Client(Provider(*sys.argv[1:])) as client:\n"
         "    part, = batch_parts(question(str(number)) for number in range(20))\n"

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from commands.common import BadCommand
-from commands.outcomes import outcomes_in
-from commands.scoring import hits_in
-from config.settings import read_settings
-from conversations.events import ts_text
+from beepgpt.commands.outcomes import outcomes_in
+from beepgpt.commands.scoring import hits_in
+from beepgpt.config.settings import read_settings
+from beepgpt.conversations.events import ts_text
+from beepgpt.errors import BadCommand
+from beepgpt.training.live import figures_by_model
+from beepgpt.web.outcomes_page import page_of
 from tests.support import at, program, quiet
-from training.live import figures_by_model
-from training.live_page import page_of
 
 SETTINGS = read_settings(environ={})
 

@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 from bytewax.inputs import StatefulSourcePartition
 
-from commands import pacing
-from commands.common import BadCommand
-from commands.pacing import PacedSource
-from commands.places import origin_of, values_in
-from commands.scoring import ScoreJob, check_job, outputs_of
-from config.settings import read_settings
-from connectors.workspace_maker import Plan, write_export
-from conversations.events import Event, Heartbeat, parse
-from conversations.points import Told
-from conversations.rules import MINUTE, Rules
-from dataflows.examples import Chunk
+from beepgpt.commands.scoring import ScoreJob, check_job, outputs_of
+from beepgpt.config.settings import read_settings
+from beepgpt.conversations.events import Event, Heartbeat, parse
+from beepgpt.conversations.points import Told
+from beepgpt.conversations.rules import MINUTE, Rules
+from beepgpt.dataflows.examples import Chunk
+from beepgpt.errors import BadCommand
+from beepgpt.runtime import pacing
+from beepgpt.runtime.pacing import PacedSource
+from beepgpt.runtime.places import origin_of, values_in
+from beepgpt.simulation.workspace import Plan, write_export
 from tests.kafka_support import report_in
 from tests.scoring_support import save, workspace
 from tests.support import NOW, beep, run_of

@@ -13,8 +13,12 @@ import tiktoken
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from connectors.tokenizer import load_encoding
-from conversations.events import micros
+from beepgpt.connectors.tokenizer import load_encoding
+from beepgpt.conversations.events import micros
+from beepgpt.training.checks import CannotPrepare, check_single_tokens, model_of
+from beepgpt.training.formats import FORMATS
+from beepgpt.training.prepare import OUTPUTS, few_shots_in, retracted_in
+from beepgpt.training.splits import Choices
 from tests.prepare_support import (
     CUT_AT_100,
     FIRST,
@@ -32,10 +36,6 @@ from tests.prepare_support import (
     write,
 )
 from tests.support import at
-from training.checks import CannotPrepare, check_single_tokens, model_of
-from training.formats import FORMATS
-from training.prepare import OUTPUTS, few_shots_in, retracted_in
-from training.splits import Choices
 
 
 def spaced(*texts: str) -> tiktoken.Encoding:
@@ -464,7 +464,7 @@ class TestWhatCantBePrepared:
 
 def made_with(progress: Callable[[int, float], None]) -> Callable[..., Set]:
     """`made`, watched."""
-    from training.prepare import Wanted, prepare
+    from beepgpt.training.prepare import Wanted, prepare
 
     def make(folder: Path, examples: list[dict[str, object]]) -> Set:
         source = write(folder / "examples.jsonl", examples)

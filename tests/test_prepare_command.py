@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conversations.events import ts_text
+from beepgpt.conversations.events import ts_text
 from tests.prepare_support import FIRST, LAST, Example, Set, example, line_of, write
 from tests.support import at, beep, program, quiet
 

@@ -6,8 +6,8 @@ from uuid import uuid4
 
 import pytest
 
-from connectors.kafka import Connection, Message, TopicSpec, Writer, create_topics
-from conversations.events import ts_text
+from beepgpt.connectors.kafka import Connection, Message, TopicSpec, Writer, create_topics
+from beepgpt.conversations.events import ts_text
 from tests.broker import Broker, GivenBroker
 from tests.kafka_support import KEPT, address
 from tests.prepare_support import FIRST, LAST, Example, Set, example, line_of, write

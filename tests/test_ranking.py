@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.workspace_maker import Plan, live_records
-from conversations.rules import Rules
+from beepgpt.conversations.rules import Rules
+from beepgpt.simulation.workspace import Plan, live_records
+from beepgpt.training.points import Examples, examples_of, points_of
+from beepgpt.training.ranking import NEVER, OUTCOMES, Ranker, features, fit_ranker, targets
 from tests.support import run_of
-from training.points import Examples, examples_of, points_of
-from training.ranking import NEVER, OUTCOMES, Ranker, features, fit_ranker, targets
 
 Told = dict[str, Any]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-import beepgpt
+from beepgpt.commands.app import app
 from docs.fill_readme import README, blocks, fenced
 
 TIMES = re.compile(r"[\d,.]+ (s|events/s|MB)\b")
@@ -33,7 +33,7 @@ def test_every_command_stands_in_the_table():
     """And every row of the table is a command."""
     table = re.findall(r"^\| `beepgpt ([\w-]+)", README.read_text("utf-8"), re.MULTILINE)
 
-    assert sorted(set(table)) == sorted(typer.main.get_command(beepgpt.app).commands)  # type: ignore[attr-defined]
+    assert sorted(set(table)) == sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 
 
 def test_every_file_that_is_linked_is_there():

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.redaction import KINDS, Redacted, redact
+from beepgpt.labeling.redaction import KINDS, Redacted, redact
 
 SUFFIX = "\n\n###\n\n"
 KEY = "aB3dE5gH7jK9mN1pQ2rS4tU6"

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from connectors.tokenizer import load_encoding
-from connectors.workspace_maker import Plan, live_records, undisturbed
-from conversations.alerting import HOUR, MINUTE, Policy, Wishes, read_point
-from conversations.events import ts_text
-from conversations.rehearsal import History, latest_other_author, most_frequent, read_outcome, rehearse
-from conversations.rules import Rules
-from conversations.shard import run_through
+from beepgpt.alerts.decisions import HOUR, MINUTE, Policy, Wishes, read_point
+from beepgpt.alerts.rehearsal import History, latest_other_author, most_frequent, read_outcome, rehearse
+from beepgpt.connectors.tokenizer import load_encoding
+from beepgpt.conversations.events import ts_text
+from beepgpt.conversations.rules import Rules
+from beepgpt.conversations.shard import run_through
+from beepgpt.simulation.workspace import Plan, live_records, undisturbed
 from tests.alert_support import NOON, prediction
 from tests.support import program, quiet
 

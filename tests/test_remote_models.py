@@ -13,21 +13,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from commands.common import BadCommand
-from commands.labeling import RunStopped
-from commands.models import client_of, open_model
-from commands.predict import predicted
-from commands.train import train_served
-from connectors.openai_api import Model, Request, TooBusy
-from connectors.redaction import redact
+from beepgpt.commands.models import client_of, open_model
+from beepgpt.commands.predict import predicted
+from beepgpt.commands.train import train_served
+from beepgpt.connectors.openai.api import Model, Request, TooBusy
+from beepgpt.errors import BadCommand
+from beepgpt.labeling.redaction import redact
+from beepgpt.labeling.run import RunStopped
+from beepgpt.training.models import BadModel, load_model, read_card
+from beepgpt.training.points import Examples, read_examples
+from beepgpt.training.predictions import Predictions
+from beepgpt.training.remote import RemoteModel, Unanswered
 from tests.openai_server import Labeler, Script, Server, digest, learned, serving
 from tests.prepare_support import Set
 from tests.support import program, quiet
 from tests.training_support import job_of, settings_for, training_set, variables
-from training.models import BadModel, load_model, read_card
-from training.points import Examples, read_examples
-from training.predictions import Predictions
-from training.remote import RemoteModel, Unanswered
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from commands.desk import Example, Sample, answer_of, messages_of, spread
+from beepgpt.labeling.review import Example, Sample, answer_of, messages_of, spread
 from tests.support import program, quiet
 
 pytestmark = pytest.mark.xdist_group("browser")

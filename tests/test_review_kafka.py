@@ -4,7 +4,7 @@ from pathlib import Path
 
 import orjson
 
-from connectors import kafka
+from beepgpt.connectors import kafka
 from tests.broker import Broker, GivenBroker
 from tests.kafka_support import new_topics
 from tests.test_review import asked, cookie_of, example, refused, reviewing

@@ -16,26 +16,26 @@ from typing import Any
 import pytest
 from bytewax.testing import TestingSink, TestingSource, run_main
 
-from commands.common import BadCommand
-from commands.scoring import CARD, METRICS, WatchedModel, flow_of
-from config.settings import read_settings
-from connectors.slack_export import Reject, open_export, read_days
-from connectors.tokenizer import load_encoding
-from conversations.account import Account, sum_of
-from conversations.export import records_of
-from conversations.outcomes import Lately, Said
-from conversations.points import Ended, Told
-from conversations.rules import MINUTE, Rules
-from conversations.shard import OtherState
-from dataflows.examples import Chunk, Following
-from dataflows.scoring import Answer, Asker, CannotScore, Elsewhere, InPlace, Predictor, ScorePoints, Scoring, check
+from beepgpt.commands.scoring import CARD, METRICS, WatchedModel, flow_of
+from beepgpt.config.settings import read_settings
+from beepgpt.connectors.slack.export import Reject, open_export, read_days
+from beepgpt.connectors.tokenizer import load_encoding
+from beepgpt.conversations.account import Account, sum_of
+from beepgpt.conversations.export import records_of
+from beepgpt.conversations.outcomes import Lately, Said
+from beepgpt.conversations.points import Ended, Told
+from beepgpt.conversations.rules import MINUTE, Rules
+from beepgpt.conversations.shard import OtherState
+from beepgpt.dataflows.examples import Chunk, Following
+from beepgpt.dataflows.scoring import Answer, Asker, CannotScore, Elsewhere, InPlace, Predictor, ScorePoints, Scoring, check
+from beepgpt.errors import BadCommand
+from beepgpt.training.metrics import Bootstrap, hits, outcomes_of
+from beepgpt.training.points import examples_of
 from tests.histories import Record
 from tests.openai_server import Script, serving
 from tests.scoring_support import RULES, SPEC, assert_served_as_trained, ranked, save, save_served, workspace
 from tests.support import NOW, at, chunks_of, delete, edit, lines_in, post, run_of
 from tests.training_support import settings_for
-from training.metrics import Bootstrap, hits, outcomes_of
-from training.points import examples_of
 
 SETTINGS = read_settings(environ={})
 

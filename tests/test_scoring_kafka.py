@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from connectors import kafka
-from connectors.kafka import Connection, Message, TopicSpec, create_topics
-from connectors.workspace_maker import Plan, live_records
-from conversations.rules import SECOND
+from beepgpt.connectors import kafka
+from beepgpt.connectors.kafka import Connection, Message, TopicSpec, create_topics
+from beepgpt.conversations.rules import SECOND
+from beepgpt.simulation.workspace import Plan, live_records
 from tests import histories
 from tests.broker import Broker, GivenBroker
 from tests.kafka_support import (

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from config.settings import DEFAULTS, UNITS, BadSettings, Conversations, Settings, microseconds, read_settings
-from conversations.rules import DAY, MINUTE, SECOND, BadRules, Rules, spec_of
+from beepgpt.config.settings import DEFAULTS, UNITS, BadSettings, Conversations, Settings, microseconds, read_settings
+from beepgpt.conversations.rules import DAY, MINUTE, SECOND, BadRules, Rules, spec_of
 
 
 def problems(*, toml: Path | None = None, environ: dict[str, str] | None = None, **overrides: dict[str, object]) -> list[str]:

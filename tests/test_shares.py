@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commands.parts import shares_among
-from commands.places import destination_of, origin_of
-from commands.running import Job, remember, run_job
-from config.settings import read_settings
-from connectors.recovery import BadRecovery
-from conversations.shard import SHARDS, shard_of, shares_of
+from beepgpt.config.settings import read_settings
+from beepgpt.conversations.shard import SHARDS, shard_of, shares_of
+from beepgpt.runtime.places import destination_of, origin_of
+from beepgpt.runtime.recovery import BadRecovery
+from beepgpt.runtime.running import Job, remember, run_job
+from beepgpt.runtime.workers import shares_among
 
 weights = st.dictionaries(st.sampled_from(SHARDS), st.integers(0, 1000))
 

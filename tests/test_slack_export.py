@@ -21,7 +21,7 @@ from bytewax.testing import TestingSink, run_main
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.slack_export import (
+from beepgpt.connectors.slack.export import (
     CHUNK,
     KINDS,
     BadExport,

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conversations.audit import audit_examples
-from conversations.events import micros
-from conversations.rules import Rules
+from beepgpt.audit.laws import audit_examples
+from beepgpt.conversations.events import micros
+from beepgpt.conversations.rules import Rules
+from beepgpt.training.checks import CannotPrepare
+from beepgpt.training.splits import REASONS, Choices, Mask, Sides, split
 from tests.prepare_support import O200K, Example, example, facts_of, leaks, line_of, parsed, shared, shuffled, workspace
 from tests.support import at
-from training.checks import CannotPrepare
-from training.splits import REASONS, Choices, Mask, Sides, split
 
 
 @dataclass(frozen=True)

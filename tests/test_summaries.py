@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.few_shots import few_shot_line
-from connectors.openai_api import BadAnswer, Client, Model, NoMoney, Provider, Refused, TextRequest
-from connectors.redaction import redact
-from connectors.tokenizer import load_encoding
-from conversations.tokens import SUFFIX
+from beepgpt.connectors.openai.api import BadAnswer, Client, Model, NoMoney, Provider, Refused, TextRequest
+from beepgpt.connectors.tokenizer import load_encoding
+from beepgpt.conversations.tokens import SUFFIX
+from beepgpt.labeling.few_shots import few_shot_line
+from beepgpt.labeling.redaction import redact
+from beepgpt.labeling.summaries import Ask, BadFewShot, NoSummary, Summarised, instructions, problem_with, summarised, tidied, with_summary
 from tests.openai_server import Script, Server, digest
-from training.summaries import Ask, BadFewShot, NoSummary, Summarised, instructions, problem_with, summarised, tidied, with_summary
 
 LIMIT = 30
 LONG = "the importer drops the last column of every sheet, and the log says nothing\n\n" * 4 + "who knows why?" + SUFFIX

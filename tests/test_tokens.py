@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.tokenizer import load_encoding
-from conversations.cleaning import clean
-from conversations.tokens import SEPARATOR, SUFFIX, build_prompt, is_shown, unit_tokens
+from beepgpt.connectors.tokenizer import load_encoding
+from beepgpt.conversations.cleaning import clean
+from beepgpt.conversations.tokens import SEPARATOR, SUFFIX, build_prompt, is_shown, unit_tokens
 
 ENCODINGS = ("o200k_base", "cl100k_base")
 

@@ -8,12 +8,12 @@ from uuid import uuid4
 
 import pytest
 
-from commands.common import BadCommand
-from commands.dead_letters import dead_letters
-from commands.topics import BESIDE, COMPACTED, FOR_EVER, KINDS, LETTERS, topics
-from config.settings import read_settings
-from connectors import kafka
-from connectors.kafka import Connection, Message, TopicSpec, Writer, create_topics
+from beepgpt.commands.dead_letters import dead_letters
+from beepgpt.commands.topics import BESIDE, COMPACTED, FOR_EVER, KINDS, LETTERS, topics
+from beepgpt.config.settings import read_settings
+from beepgpt.connectors import kafka
+from beepgpt.connectors.kafka import Connection, Message, TopicSpec, Writer, create_topics
+from beepgpt.errors import BadCommand
 from tests.broker import Broker, GivenBroker
 
 NOWHERE = "kafka://127.0.0.1:1"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from commands.common import now_us
-from commands.embedding import REST, Embeddings
-from connectors.alert_store import AlertStore
-from connectors.openai_api import BadAnswer, Client, NotAllowed, Provider, read_vectors
-from conversations.alerting import SECOND
+from beepgpt.alerts.decisions import SECOND
+from beepgpt.alerts.embeddings import REST, Embeddings
+from beepgpt.alerts.store import AlertStore
+from beepgpt.connectors.openai.api import BadAnswer, Client, NotAllowed, Provider, read_vectors
+from beepgpt.runtime.clock import now_us
 from tests.alert_support import prediction
 from tests.openai_server import KEY, Server, serving
 from tests.support import program, quiet

@@ -7,9 +7,9 @@ from random import Random
 
 import pytest
 
-from connectors import workspace_words
-from connectors.workspace_maker import Plan, live_records, truth, undisturbed
-from conversations.topics import ALL, closeness_of, features_of, wanted_of
+from beepgpt.alerts.interests import ALL, closeness_of, features_of, wanted_of
+from beepgpt.simulation import words as workspace_words
+from beepgpt.simulation.workspace import Plan, live_records, truth, undisturbed
 from tests.alert_support import NOON, Office, prediction
 
 PLAN = undisturbed(

@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from commands.validate import print_figures
-from connectors.console import console
-from connectors.workspace_maker import Plan, live_records
+from beepgpt.commands.validate import print_figures
+from beepgpt.runtime.console import console
+from beepgpt.simulation.workspace import Plan, live_records
+from beepgpt.training.models import load_model
+from beepgpt.training.points import BadTable, examples_of, read_examples
+from beepgpt.training.ranking import Ranker
+from beepgpt.web.report import HEADS
 from tests.support import beep, program, quiet
-from training.models import load_model
-from training.points import BadTable, examples_of, read_examples
-from training.ranking import Ranker
-from training.report import HEADS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.metrics import FEW, Bootstrap, Outcomes, alerts_at, calibration, hits, losses, outcomes_of, place_of, threshold_for
-from training.points import Examples, points_of
-from training.predictions import Predictions
+from beepgpt.training.metrics import FEW, Bootstrap, Outcomes, alerts_at, calibration, hits, losses, outcomes_of, place_of, threshold_for
+from beepgpt.training.points import Examples, points_of
+from beepgpt.training.predictions import Predictions
 
 NOWHERE: dict[str, object] = {"conversation": "C1:1.0:thread", "channel": "C1", "speakers": 1, "prompt": "red?\n\n###\n\n"}
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from connectors import workspace_words
-from connectors.workspace_maker import (
+from beepgpt.simulation import words as workspace_words
+from beepgpt.simulation.workspace import (
     BROKEN_KINDS,
     POSTED,
     SECOND,

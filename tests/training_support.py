@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from commands.fine_tuning import Wanted, fine_tuned
-from config.settings import Settings, read_settings
+from beepgpt.config.settings import Settings, read_settings
+from beepgpt.training.fine_tuning import Wanted, fine_tuned
 from tests.openai_server import Server
 from tests.prepare_support import Example, Set, example, made
 

@@ -19,9 +19,9 @@ from bytewax.dataflow import Dataflow  # noqa: E402
 from bytewax.operators import StatefulBatchLogic  # noqa: E402
 from bytewax.testing import run_main  # noqa: E402
 
-from connectors.jsonl import Chunk, JsonlSink, JsonlSource  # noqa: E402
-from conversations.shard import SHARDS  # noqa: E402
-from dataflows.examples import write_lines  # noqa: E402
+from beepgpt.connectors.files.jsonl import Chunk, JsonlSink, JsonlSource  # noqa: E402
+from beepgpt.conversations.shard import SHARDS  # noqa: E402
+from beepgpt.dataflows.examples import write_lines  # noqa: E402
 
 WINDOW = 5
 

@@ -1,0 +1,5 @@
+"""`python -m beepgpt` is the command line."""
+
+from beepgpt.commands.app import main
+
+main()

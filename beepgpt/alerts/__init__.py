@@ -1,0 +1,1 @@
+"""Who is alerted to what: decisions, state, messages, delivery, rehearsal. No Slack client."""

@@ -1,0 +1,1 @@
+"""Reads outputs again and holds them against the laws."""

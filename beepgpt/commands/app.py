@@ -1,0 +1,153 @@
+"""The command line: wiring and nothing else."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import Any
+
+import typer
+from bytewax.dataflow import Dataflow
+from bytewax.errors import BytewaxRuntimeError
+from bytewax.outputs import Sink
+from bytewax.testing import TestingSink, TestingSource
+from bytewax.visualize import to_mermaid
+
+from beepgpt.alerts.store import BadStore
+from beepgpt.commands import (
+    alert,
+    audit,
+    compare,
+    dead_letters,
+    demo,
+    examples,
+    experiment,
+    ingest,
+    label,
+    outcomes,
+    predict,
+    prepare,
+    rehearse,
+    review,
+    score,
+    topics,
+    train,
+    validate,
+)
+from beepgpt.config.settings import BadSettings, read_settings
+from beepgpt.connectors import kafka
+from beepgpt.connectors.files import jsonl
+from beepgpt.connectors.slack import export as slack_export
+from beepgpt.connectors.slack.errors import SlackFailed
+from beepgpt.connectors.tokenizer import load_encoding
+from beepgpt.conversations.rules import Rules
+from beepgpt.conversations.shard import ChannelMoved, OtherState
+from beepgpt.dataflows.examples import Following, RunHasEnded
+from beepgpt.errors import BadCommand
+from beepgpt.labeling.run import RunStopped
+from beepgpt.runtime import metrics
+from beepgpt.runtime.processes import PartFailed, PartsInterrupted
+from beepgpt.runtime.recovery import BadRecovery
+from beepgpt.runtime.running import cluster_flow, flow_of
+from beepgpt.training.checks import CannotPrepare
+
+OURS = (
+    BadRecovery,
+    BadSettings,
+    BadStore,
+    CannotPrepare,
+    ChannelMoved,
+    OtherState,
+    PartFailed,
+    RunHasEnded,
+    RunStopped,
+    SlackFailed,
+    jsonl.CannotRead,
+    jsonl.CannotWrite,
+    kafka.KafkaFailed,
+    metrics.CannotServe,
+    slack_export.BadExport,
+)
+"""Errors with a message for the user; all others are ours to mend."""
+
+EXTRAS = {
+    *("aiolimiter", "backoff", "detect_secrets", "httpx2", "jinja2", "lightgbm", "matplotlib", "numpy", "openai", "phonenumbers"),
+    *("pyarrow", "scipy", "skops", "sklearn", "starlette", "stdnum", "uvicorn"),
+}
+"""What only labeling and training need."""
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.callback()
+def beepgpt() -> None:
+    """Live chat to training examples and predictions that can be trusted."""
+
+
+COMMANDS = (
+    *(examples.examples, label.label, review.review),
+    *(prepare.prepare, train.train, validate.validate, predict.predict, compare.compare, experiment.experiment),
+    *(alert.alert, rehearse.rehearse),
+    *(topics.topics, ingest.ingest, dead_letters.dead_letters),
+    *(score.score, outcomes.outcomes),
+    *(audit.audit, demo.demo),
+)
+
+for command in COMMANDS:
+    app.command()(command)
+
+
+def examples_flow() -> Dataflow:
+    """The examples flow of the settings' `cluster`, for `python -m bytewax.run 'beepgpt.commands.app:examples_flow()'`."""
+    return cluster_flow(read_settings())
+
+
+def picture() -> str:
+    """The examples flow as a Mermaid diagram, drawn from the flow itself."""
+    following = Following(Rules(), load_encoding("o200k_base"), now=0)
+    sinks: dict[str, Sink[Any]] = {name: TestingSink([]) for name in ("examples", "retractions", "late", "dead_letters")}
+    return str(to_mermaid(flow_of(TestingSource([]), following, sinks, lambda account: None)))
+
+
+def main() -> None:
+    """Runs a command; every error of ours is one clear message."""
+    signal.signal(signal.SIGINT, lambda _number, _frame: fail("interrupted", 130))
+    try:
+        app()
+    except (BadCommand, BadSettings, kafka.BadAddress) as error:
+        fail(str(error), 2)
+    except PartsInterrupted:
+        fail("interrupted at once: with --recovery the same command goes on from the last snapshot; without, it starts anew", 130)
+    except BytewaxRuntimeError as error:
+        if (ours := cause_of(error)) is None:
+            raise
+        fail(str(ours), 1)
+    except OURS as error:
+        fail(str(error), 1)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in EXTRAS:
+            raise
+        fail(f"this needs {error.name}, which is not installed: pip install 'beepgpt[labeling,training]'", 1)
+    except OSError as error:
+        fail(f"{error.filename or 'the system'}: {error.strerror or error}", 1)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def cause_of(error: BaseException) -> BaseException | None:
+    """The error of ours that the engine wrapped, if there is one."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OURS):
+        cause = cause.__cause__ or cause.__context__
+    return cause
+
+
+def fail(message: str, status: int) -> None:
+    """The end of a command that went wrong."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends already, and with this status
+    print(f"beepgpt: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

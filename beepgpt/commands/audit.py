@@ -1,0 +1,141 @@
+"""`beepgpt audit`: the laws, proved or refuted on the user's own data."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import orjson
+import typer
+
+from beepgpt.audit.foreign import audit_pairs
+from beepgpt.audit.laws import OtherSettings, audit_examples, kind_of
+from beepgpt.commands.flags import kinds_of, time_of, with_settings
+from beepgpt.commands.show import print_audit
+from beepgpt.config.settings import Settings
+from beepgpt.connectors import kafka
+from beepgpt.connectors.files import jsonl
+from beepgpt.connectors.tokenizer import load_encoding
+from beepgpt.dataflows.examples import Following
+from beepgpt.errors import BadCommand
+from beepgpt.runtime.clock import now_us
+from beepgpt.runtime.connections import connection_of, is_kafka
+from beepgpt.runtime.places import origin_of, records_in, source_of, topic_of
+
+
+@with_settings
+def audit(
+    source: Annotated[
+        str, typer.Argument(help="The events: a Slack export (zip or folder), a .jsonl of events, or kafka://host:port/topic.")
+    ],
+    examples: Annotated[
+        str, typer.Argument(help="The examples, ours or others' prompts and completions; a training set's folder; or a topic of examples.")
+    ],
+    settings: Settings,
+    valid: Annotated[Path | None, typer.Option(help="The validation side, if EXAMPLES is the training side of a split.")] = None,
+    retractions: Annotated[Path | None, typer.Option(help="The retractions; found by themselves beside EXAMPLES.")] = None,
+    sample: Annotated[int | None, typer.Option(help="Check so many only, each made again from nothing but its past.", min=1)] = None,
+    subset: Annotated[bool, typer.Option("--subset", help="EXAMPLES was chosen from more, so none is missing.")] = False,
+    until: Annotated[str | None, typer.Option(help="As it was given to the run that made the examples.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write what was found here, as JSON.")] = None,
+    include: Annotated[str, typer.Option(help="Kinds of channels of an export, joined by commas.")] = "channels",
+) -> None:
+    """Prove or refute the laws on your own data, whoever made the examples."""
+    if report is not None:
+        jsonl.check_writable(report)
+    origin = origin_of(source, kinds_of(include))
+    if origin.address is not None and (origin.address.follow or origin.address.since is not None):
+        raise BadCommand(f"SOURCE {source}: an audit goes through all of it: leave out follow and from")
+    stop_at = time_of("--until", until) if origin.address is None or origin.address.until is None else origin.address.until
+    following = Following(settings.rules, load_encoding(settings.rules.encoding), now_us())
+    records = records_in(source_of(origin, following, settings))
+    given = given_of(examples, settings, valid, retractions)
+    if kind_of(given.lines) == "pairs":
+        found = audit_pairs(records, given.lines, settings.rules, valid=given.valid, sample=sample, now=following.now)
+    else:
+        try:
+            found = audit_examples(
+                records, given.lines, settings.rules, following.encoding, valid=given.valid, retractions=given.retractions,
+                sample=sample, subset=subset, until=stop_at, apart=given.apart, now=following.now,
+            )  # fmt: skip
+        except OtherSettings as error:
+            raise BadCommand(f"EXAMPLES {examples}: {error}") from error
+    closing = {"command": "audit", "source": source, "examples": examples, **found.as_json()}
+    print_audit(closing)
+    if report is not None:
+        jsonl.write_file(report, orjson.dumps(closing, option=orjson.OPT_INDENT_2) + b"\n")
+    raise typer.Exit(1 if found.is_broken else 0)
+
+
+Lines = list[bytes]
+
+
+class Given(NamedTuple):
+    """What EXAMPLES holds."""
+
+    lines: Lines
+    """Examples or pairs."""
+    retractions: Lines | None = None
+    valid: Lines | None = None
+    """The validation side, if it is one of a split."""
+    apart: Mapping[str, str] = {}
+    """Of a topic: by id, why a tombstone can't take back its example."""
+
+
+def given_of(examples: str, settings: Settings, valid: Path | None, retractions: Path | None) -> Given:
+    """All that is to be audited: files, with the retractions beside them, or a topic."""
+    if is_kafka(examples):
+        address = topic_of(examples, "EXAMPLES")
+        found = examples_in(kafka.records_of(connection_of(settings, address.bootstrap), address.topic))
+        told = lines_in(retractions) if retractions else found.retractions
+        return found._replace(retractions=told, valid=lines_in(valid) if valid else None)
+    train, other = sides_of(Path(examples))
+    valid = valid or other
+    beside = retractions or train.with_name(f"{train.name.removesuffix('.jsonl')}.retractions.jsonl")
+    told = lines_in(beside) if retractions is not None or beside.exists() else None
+    return Given(lines_in(train), told, None if valid is None else lines_in(valid))
+
+
+def examples_in(records: Iterable[tuple[int, kafka.Record]]) -> Given:
+    """A topic's examples, each once, and its tombstones as the retractions that they are."""
+    lines: dict[bytes, bytes] = {}
+    retractions: dict[bytes, bytes] = {}
+    places: defaultdict[bytes, set[int]] = defaultdict(set)
+    tombstones: defaultdict[bytes, set[int]] = defaultdict(set)
+    for partition, record in records:
+        key = record.key or b""
+        if record.value is not None:
+            lines[key] = record.value
+            places[key].add(partition)
+        else:
+            retracted = dict(record.headers).get("retracted_ts", b"").decode()
+            retractions[key] = orjson.dumps({"id": key.decode(), "retracted_ts": retracted})
+            tombstones[key].add(partition)
+    apart = {
+        key.decode(): f"its tombstone stands in partition {min(stones)}, an example in partition {min(places[key] - stones)}"
+        for key, stones in tombstones.items()
+        if places[key] - stones
+    }
+    return Given(list(lines.values()), list(retractions.values()), apart=apart)
+
+
+def lines_in(path: Path) -> Lines:
+    """The lines of a file of examples."""
+    records = records_in(jsonl.JsonlSource(path, max_line=1 << 30))  # an example may be longer than an event
+    return [each for each in records if isinstance(each, bytes)]
+
+
+def sides_of(path: Path) -> tuple[Path, Path | None]:
+    """EXAMPLES: a file; or a training set's folder, with its two sides."""
+    if not path.is_dir():
+        return path, None
+    sides = [
+        # What a chat or a completion was made of says itself when it was known; the others can only be guessed from their texts.
+        [whole] if (whole := path / f"examples_{side}.jsonl").exists() else sorted(path.glob(f"*_{side}.jsonl"))
+        for side in ("train", "valid")
+    ]
+    if any(len(found) != 1 for found in sides):
+        raise BadCommand(f"EXAMPLES {path}: a folder with one ..._train.jsonl and one ..._valid.jsonl is expected")
+    return sides[0][0], sides[1][0]

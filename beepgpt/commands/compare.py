@@ -1,0 +1,80 @@
+"""`beepgpt compare`: runs side by side, on the same conversations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.table import Table
+
+from beepgpt.commands.train import in_words_of_training
+from beepgpt.commands.validate import names_of
+from beepgpt.connectors.files import jsonl
+from beepgpt.errors import BadCommand
+from beepgpt.runtime.console import console
+
+DIGITS = {"mrr": 3, "log_loss": 3}
+"""Of figures that are no shares; shares are told in per cent."""
+NAMES = {"alert_precision": "alerts right at 0.5", "alert_recall": "answers announced at 0.5", "calibration_error": "calibration error"}
+SHOWN = ("first_replies", "answered", "all")
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN…", help="Folders where beepgpt validate wrote; the first is the measure.")],
+    to: Annotated[Path | None, typer.Option(help="Write all of it here, as JSON.", show_default=False)] = None,
+) -> None:
+    """Set runs side by side: each figure, and how sure its difference from the first run's is, on the same conversations."""
+    from beepgpt.training.runs import read_run, side_by_side
+
+    if len(runs) < 2:
+        raise BadCommand("two runs or more are compared: beepgpt compare RUN RUN")
+    if to is not None:
+        jsonl.check_writable(to)
+    with in_words_of_training():
+        found = side_by_side([read_run(folder, name) for folder, name in zip(runs, names_of(runs), strict=True)])
+    print_comparison(found)
+    if to is not None:
+        jsonl.write_file(to, orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+
+
+def print_comparison(found: dict[str, Any]) -> None:
+    """A table for each kind of point: a line for each figure of each run."""
+    from beepgpt.web.report import KINDS
+
+    titles = {kind: title for kind, title, _ in KINDS}
+    others = f"; {found['points_left_out']:,} points that not all of them judged are left out" if found["points_left_out"] else ""
+    console.print(f"{found['points']:,} points{others}. Differences are from {found['runs'][0]['name']}; * marks those that are no chance.")
+    for kind in SHOWN:
+        table = Table(box=None, padding=(0, 2, 0, 0), title=titles[kind], title_justify="left", title_style="bold")
+        table.add_column("", overflow="fold")
+        table.add_column("", overflow="fold")
+        table.add_column("", justify="right", no_wrap=True)
+        table.add_column("difference", justify="right", no_wrap=True)
+        for name, of_runs in found["kinds"][kind].items():
+            for place, (run, each) in enumerate(zip(found["runs"], of_runs, strict=True)):
+                head = NAMES.get(name, name.replace("_", " ")) if place == 0 else ""
+                table.add_row(head, run["name"], number(each["figure"], name), told_difference(each["difference"], name))
+        console.print(table)
+
+
+def number(figure: dict[str, Any], name: str) -> str:
+    """A figure alone: shares in per cent."""
+    if figure["value"] is None:
+        return "–"
+    return f"{figure['value']:.{DIGITS[name]}f}" if name in DIGITS else f"{100 * figure['value']:.1f}"
+
+
+def told_difference(figure: dict[str, Any] | None, name: str) -> str:
+    """How much more than the first run, its interval, and a star if zero lies outside of it.
+
+    >>> told_difference({"value": 0.012, "low": 0.004, "high": 0.02, "count": 9}, "hit@1")
+    '+1.2 (+0.4 to +2.0) *'
+    """
+    if figure is None or figure["value"] is None:
+        return ""
+    scale, digits = (1, DIGITS[name]) if name in DIGITS else (100, 1)
+    value, low, high = (f"{scale * figure[part]:+.{digits}f}" for part in ("value", "low", "high"))
+    sure = figure["low"] > 0 or figure["high"] < 0
+    return f"{value} ({low} to {high}) {'*' if sure else ' '}"

@@ -1,0 +1,104 @@
+"""`beepgpt dead-letters`: what could not be used, by reason, with where it stood."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from itertools import chain, islice
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import orjson
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from beepgpt.commands.flags import with_settings
+from beepgpt.config.settings import Settings
+from beepgpt.connectors import kafka
+from beepgpt.connectors.files import jsonl
+from beepgpt.errors import BadCommand
+from beepgpt.runtime.connections import connection_of, is_kafka
+from beepgpt.runtime.console import console
+from beepgpt.runtime.places import topic_of
+
+SHOWN = 160
+"""Characters of a record that are shown."""
+FIRST = 100
+"""Records of a topic of which one at least must be a letter: others may stand between them, by somebody's mistake."""
+
+
+class Letter(NamedTuple):
+    """What a dead letter tells."""
+
+    reason: str
+    place: str
+    record: bytes
+
+
+@with_settings
+def dead_letters(
+    source: Annotated[str, typer.Argument(help="kafka://host:port/slack.dead-letters (or slack.late), or a ….dead-letters.jsonl.")],
+    settings: Settings,
+    reason: Annotated[str | None, typer.Option(help="Those of one reason only.")] = None,
+    show: Annotated[int, typer.Option(min=0, help="Show so many of each reason, as they came.")] = 1,
+) -> None:
+    """What could not be used: how many for which reason, where they stood, and what they look like."""
+    counts: dict[str, int] = {}
+    last: dict[str, str] = {}
+    samples: dict[str, list[Letter]] = {}
+    for letter in letters_in(source, settings):
+        if reason is not None and letter.reason != reason:
+            continue
+        counts[letter.reason] = counts.get(letter.reason, 0) + 1
+        last[letter.reason] = letter.place
+        shown = samples.setdefault(letter.reason, [])
+        if len(shown) < show:
+            shown.append(letter)
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    for each, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        table.add_row(Text(each, style="bold"), f"{count:,}", Text(f"the last one at {last[each]}", style="dim"))
+        for letter in samples[each]:
+            table.add_row("", "", Text(f"{letter.place}: {readable(letter.record)}"))
+    console.print(table)
+    told = f" for the reason {reason}" if reason else ""
+    console.print(f"{sum(counts.values()):,} dead letters{told} in {source}")
+    if any(counts) and is_kafka(source):
+        console.print(
+            "What could be mended since comes back by `beepgpt ingest kafka://…/slack.events --with dead-letters,late --to kafka://…`."
+        )
+
+
+def letters_in(source: str, settings: Settings) -> Iterator[Letter]:
+    """The dead letters of a topic or a file; raises BadCommand if it holds something else."""
+    if is_kafka(source):
+        address = topic_of(source, "SOURCE")
+        records = kafka.records_of(connection_of(settings, address.bootstrap), address.topic)
+        first = list(islice(records, FIRST))
+        if first and not any(name == "reason" for _, each in first for name, _ in each.headers):
+            raise BadCommand(
+                f"SOURCE {source}: is no topic of dead letters: none of its first {len(first):,} records has a header `reason`. Name"
+                f" {settings.kafka.dead_letter_topic} or {settings.kafka.late_topic}, or what a flow's settings call these"
+            )
+        for partition, each in chain(first, records):
+            told = dict(each.headers)
+            place = told.get("source", f"{address.topic}/{partition}:{each.offset}".encode()).decode(errors="replace")
+            yield Letter(told.get("reason", b"unknown").decode(errors="replace"), place, each.value or b"")
+        return
+    path = Path(source)
+    jsonl.check_readable(path)
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                body = orjson.loads(line)
+                record = body["record"].encode() if "record" in body else base64.b64decode(body["record_base64"])
+                yield Letter(body["reason"], body["place"], record)
+            except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError):
+                raise BadCommand(f"SOURCE {path}, line {number}: is no dead letter: name a ….dead-letters.jsonl or ….late.jsonl") from None
+
+
+def readable(record: bytes) -> str:
+    """The beginning of a record on one line, with nothing in it that a terminal would obey."""
+    text = record[: 4 * SHOWN].decode(errors="backslashreplace")
+    plain = "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+    return plain if len(plain) <= SHOWN else f"{plain[:SHOWN]}… ({len(record):,} bytes)"

@@ -1,0 +1,84 @@
+"""What commands have in common: settings as flags, times, and how a wrong command says so."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from beepgpt.config.settings import DEFAULTS, FLAGGED, Settings, microseconds, read_settings
+from beepgpt.connectors.slack import export as slack_export
+from beepgpt.conversations.events import micros
+from beepgpt.errors import BadCommand
+from beepgpt.runtime import logs
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command a flag for every setting that has one, and hands it the settings that result."""
+    sections = {name: Settings.model_fields[name].annotation for name in FLAGGED}
+    flags = {name: section for section, model in sections.items() for name in model.model_fields}  # type: ignore[union-attr]
+
+    @wraps(command)
+    def wrapped(**given: Any) -> None:
+        overrides: dict[str, dict[str, object]] = {section: {} for section in sections}
+        for name, section in flags.items():
+            overrides[section][name] = given.pop(name)
+        path = given.pop("config")
+        settings = read_settings(path, overrides)
+        logs.configure(settings.run.log_level, settings.run.log_format)
+        command(settings=settings, **given)
+
+    own = [each for each in inspect.signature(command, eval_str=True).parameters.values() if each.name != "settings"]
+    told: list[inspect.Parameter] = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_flag(name, sections[section]))
+        for name, section in flags.items()
+    ]
+    file = Annotated[Path | None, typer.Option(help="A TOML file of settings.", rich_help_panel="Settings")]
+    told.append(inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=file))
+    wrapped.__signature__ = inspect.Signature([*own, *told])  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {each.name: each.annotation for each in (*own, *told)}
+    return wrapped
+
+
+def _flag(name: str, section: Any) -> Any:
+    kind = bool if section.model_fields[name].annotation is bool else str
+    told = re.search(rf"^{name} = .*?# (.*)$", DEFAULTS.read_text("utf-8"), re.MULTILINE)
+    return Annotated[kind | None, typer.Option(help=told[1] if told else None, rich_help_panel="Settings", show_default=False)]
+
+
+def time_of(name: str, text: str | None) -> int | None:
+    """A moment on the command line: Slack's seconds, or ISO 8601 (UTC if it names no zone)."""
+    if text is None:
+        return None
+    with suppress(ValueError):
+        return micros(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadCommand(f"{name} {text}: a time like 2024-01-31T12:00:00Z or 1706702400.000000 is expected") from None
+    return (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+def duration_of(name: str, text: str | None) -> int | None:
+    """A duration on the command line, in microseconds."""
+    if text is None:
+        return None
+    try:
+        return microseconds(text)
+    except ValueError as error:
+        raise BadCommand(f"{name} {text}: {error}") from error
+
+
+def kinds_of(include: str) -> tuple[slack_export.Kind, ...]:
+    """The kinds of channels that are to be read."""
+    chosen = {kind.strip() for kind in include.split(",")}
+    if unknown := chosen - set(slack_export.KINDS):
+        raise BadCommand(f"--include {', '.join(sorted(unknown))}: must be of {', '.join(slack_export.KINDS)}")
+    return tuple(kind for kind in slack_export.KINDS if kind in chosen)

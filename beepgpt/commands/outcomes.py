@@ -1,0 +1,149 @@
+"""`beepgpt outcomes`: what became of predictions, as a table and as a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.table import Table
+
+from beepgpt.commands.flags import with_settings
+from beepgpt.commands.scoring import figures_in, hits_in, threshold_of
+from beepgpt.config.settings import Settings
+from beepgpt.connectors.files import jsonl
+from beepgpt.conversations.events import micros
+from beepgpt.errors import BadCommand
+from beepgpt.runtime.console import console
+from beepgpt.runtime.places import check_apart, lines_with_places
+
+EXTRA = "training"
+CARD = "model.json"
+NEEDED: dict[str, tuple[type, ...]] = {
+    "id": (str,), "conversation": (str,), "prompt_ts": (str,), "how": (str,), "answer": (list,), "rank": (int, NoneType),
+    "model": (str,), "people": (list,), "speakers": (int,),
+}  # fmt: skip
+
+
+@with_settings
+def outcomes(
+    source: Annotated[str, typer.Argument(help="Outcomes: a .jsonl, or kafka://host:port/slack.outcomes.")],
+    settings: Settings,
+    model: Annotated[
+        Path | None, typer.Option(help="The model's folder: what its validation promised is told beside.", show_default=False)
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="The chance from which on somebody would have been told.", show_default=False)
+    ] = None,
+    to: Annotated[Path | None, typer.Option(help="A page of it, .html, that needs nothing else.", show_default=False)] = None,
+    report: Annotated[Path | None, typer.Option(help="The same as JSON.", show_default=False)] = None,
+) -> None:
+    """Say how well predictions did, by model: hits, precision of alerts, calibration, and how that changed from week to week."""
+    if threshold is not None and not 0.02 <= threshold < 1:
+        raise BadCommand(f"--threshold {threshold:g}: a chance of at least 0.02 is expected: less likely people are not told in outcomes")
+    try:
+        from beepgpt.training.live import figures_by_model
+    except ModuleNotFoundError as error:
+        raise BadCommand(f"this needs {error.name}: pip install 'beepgpt[{EXTRA}]'") from error
+    written = [path for path in (to, report) if path is not None]
+    for path in written:
+        jsonl.check_writable(path)
+    check_apart(source, written)
+    figures = {} if model is None else validated(model)
+    at = threshold if threshold is not None else threshold_of(settings, model)
+    told = figures_by_model(outcomes_in(source, settings), at)
+    if not told:
+        raise BadCommand(f"{source}: no outcome stands there yet: a point's is known when somebody answered, or its horizon has passed")
+    promised = hits_in(figures)
+    for each in told:
+        print_outcomes(each, promised)
+    closing = {"source": source, "promised": promised, "models": told}
+    if report is not None:
+        jsonl.write_file(report, orjson.dumps(closing, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    if to is not None:
+        from beepgpt.web.outcomes_page import page_of
+
+        jsonl.write_file(to, page_of(closing).encode())
+        console.print(f"For reading: {to}")
+
+
+def validated(model: Path) -> dict[str, Any]:
+    """What `beepgpt validate` found of a model; if it never looked at it, that is said. Raises BadCommand if there is no model."""
+    if not (model / CARD).is_file():
+        raise BadCommand(f"--model {model}: is no trained model ({CARD} is missing): name the folder that `beepgpt train` made")
+    figures = figures_in(model)
+    if not figures:
+        console.print(f"{model} was not validated, so nothing was promised of it: beepgpt validate SET --model {model}")
+    return figures
+
+
+def outcomes_in(source: str, settings: Settings) -> Iterator[dict[str, Any]]:
+    """The outcomes that stand in a file or on a topic. Raises BadCommand for what is none."""
+    for place, line in lines_with_places("SOURCE", source, settings):
+        try:
+            body = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            raise BadCommand(f"{place}: is no JSON: name what `beepgpt score --outcomes` wrote") from error
+        if fault := fault_of(body):
+            raise BadCommand(f"{place}: is no outcome ({fault}): name what `beepgpt score --outcomes` wrote")
+        yield body
+
+
+def fault_of(body: object) -> str:
+    """Why this is no outcome; empty if it is one.
+
+    >>> fault_of([]), fault_of({"id": "1"})
+    ('it is no object', 'conversation is missing')
+    """
+    if not isinstance(body, dict):
+        return "it is no object"
+    for name, kinds in NEEDED.items():
+        if name not in body:
+            return f"{name} is missing"
+        if not isinstance(body[name], kinds):
+            return f"{name} is wrong"
+    try:
+        micros(body["prompt_ts"])
+        for person in body["people"]:
+            person["user"], float(person["p"])
+    except ValueError:
+        return "prompt_ts is wrong"
+    except (KeyError, TypeError):
+        return "people is wrong"
+    return ""
+
+
+def print_outcomes(told: Mapping[str, Any], promised: Mapping[str, Mapping[str, float]]) -> None:
+    """One model's figures."""
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    table.add_column(style="dim")
+    table.add_row(f"model {told['model']}", "", f"points from {told['from']} to {told['until']} UTC")
+    counts = told["outcomes"]
+    table.add_row("outcomes", f"{sum(counts.values()):,}", ", ".join(f"{how} {times:,}" for how, times in counts.items()))
+    for kind, name in (("answered", "answered"), ("first_replies", "first replies")):
+        for what, figure in told[kind].items():
+            beside = f"; validation: {share(promised[what])}" if kind == "answered" and what in promised else ""
+            table.add_row(f"  {what}, {name}", f"{figure['value']:.1%}", f"{share(figure)} of {figure['count']:,}{beside}")
+    alerts = told["alerts"]
+    if alerts["given"]:
+        right = (
+            f"{alerts['right']:,} of {alerts['given']:,} chances from {alerts['threshold']:.2f} on; {alerts['promised']:.1%} was promised"
+        )
+        table.add_row("  alerts right", f"{alerts['precision']['value']:.1%}", right)
+    for row in told["calibration"]:
+        table.add_row(f"  said {row['said']:.0%}", f"{row['came']:.0%}", f"came true, of {row['count']:,} chances")
+    console.print(table)
+
+
+def share(figure: Mapping[str, float]) -> str:
+    """A share and its interval, in per cent.
+
+    >>> share({"value": 0.3214, "low": 0.3, "high": 0.34})
+    '32.1 (30.0–34.0)'
+    """
+    return f"{figure['value'] * 100:.1f} ({figure['low'] * 100:.1f}–{figure['high'] * 100:.1f})"

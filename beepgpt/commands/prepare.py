@@ -1,0 +1,276 @@
+"""`beepgpt prepare`: a training set, checked, encoded, and split by time."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, NamedTuple
+
+import orjson
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from beepgpt.config.settings import Settings, read_settings
+from beepgpt.connectors import kafka
+from beepgpt.connectors.files import jsonl
+from beepgpt.connectors.tokenizer import load_encoding
+from beepgpt.errors import BadCommand
+from beepgpt.runtime.connections import connection_of, is_kafka
+from beepgpt.runtime.console import Watched, console
+from beepgpt.runtime.places import check_apart
+
+SETTINGS = "Settings"
+
+
+def prepare(
+    source: Annotated[str, typer.Argument(help="Examples, labeled or not: a .jsonl, or kafka://host:port/topic.")],
+    to: Annotated[Path, typer.Option(help="A folder for the training set; an older one in it is replaced.")],
+    format: Annotated[
+        list[str] | None, typer.Option(help="chat, completion, candidates or examples; several may be given.", show_default=False)
+    ] = None,
+    retractions: Annotated[Path | None, typer.Option(help="Examples to forget; found by themselves beside SOURCE.")] = None,
+    few_shots: Annotated[Path | None, typer.Option(help="The folder of the labeler's few-shots, which must not validate.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the closing account here, as JSON.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A TOML file of settings.", rich_help_panel=SETTINGS)] = None,
+    progress: Annotated[bool | None, typer.Option(help="Show progress.", rich_help_panel=SETTINGS, show_default=False)] = None,
+    model: Annotated[str | None, typer.Option(help="The model that is to be trained.", rich_help_panel=SETTINGS)] = None,
+    encoding: Annotated[str | None, typer.Option(help="Its encoding, where it isn't known.", rich_help_panel=SETTINGS)] = None,
+    valid_share: Annotated[str | None, typer.Option(help="Of the examples, the last in time validate.", rich_help_panel=SETTINGS)] = None,
+    cut: Annotated[str | None, typer.Option(help="The time between the sides (2024-01-31T12:00:00Z).", rich_help_panel=SETTINGS)] = None,
+    answers: Annotated[str | None, typer.Option(help="Of several people who answered: each, one, all.", rich_help_panel=SETTINGS)] = None,
+    min_answers: Annotated[str | None, typer.Option(help="Who has fewer to train on is other.", rich_help_panel=SETTINGS)] = None,
+    silences: Annotated[str | None, typer.Option(help="Nobody answered: nil, or drop.", rich_help_panel=SETTINGS)] = None,
+    weak: Annotated[str | None, typer.Option(help="Not worth learning: nil, or drop.", rich_help_panel=SETTINGS)] = None,
+    cap: Annotated[str | None, typer.Option(help="Training examples of one person, at most.", rich_help_panel=SETTINGS)] = None,
+    balance: Annotated[
+        str | None, typer.Option(help="Training examples of nobody, at most, for each of somebody.", rich_help_panel=SETTINGS)
+    ] = None,
+    max_characters: Annotated[str | None, typer.Option(help="Of a training row, at most.", rich_help_panel=SETTINGS)] = None,
+    max_tokens: Annotated[
+        str | None, typer.Option(help="Of a row, at most, where the model's limit isn't known.", rich_help_panel=SETTINGS)
+    ] = None,
+    system: Annotated[str | None, typer.Option(help="What a chat begins with.", rich_help_panel=SETTINGS)] = None,
+    price: Annotated[str | None, typer.Option(help="USD for a million trained tokens.", rich_help_panel=SETTINGS)] = None,
+) -> None:
+    """Make a training set of examples: checked, encoded, split by time so that nothing leaks."""
+    told = {
+        "model": model, "encoding": encoding, "valid_share": valid_share, "cut": cut, "answers": answers, "min_answers": min_answers,
+        "silences": silences, "weak": weak, "cap": cap, "balance": balance, "max_characters": max_characters, "max_tokens": max_tokens,
+        "system": system, "price": price, "format": ",".join(format) if format else None,
+    }  # fmt: skip
+    settings = read_settings(config, {"training": told, "run": {"progress": progress}})
+    if report is not None:
+        jsonl.check_writable(report)
+        check_apart(source, [report])
+    closing = prepared(source, to, settings, retractions, few_shots)
+    print_training_set(closing)
+    if report is not None:
+        jsonl.write_file(report, orjson.dumps(closing, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    raise typer.Exit(0 if closing["account"]["adds_up"] else 1)
+
+
+def prepared(source: str, to: Path, settings: Settings, retractions: Path | None, few_shots: Path | None) -> dict[str, Any]:
+    """Makes the training set and gives what is to be told of it."""
+    from beepgpt.training.checks import model_of
+    from beepgpt.training.prepare import Wanted, check_folder, few_shots_in, prepare, retracted_in
+    from beepgpt.training.splits import Choices
+
+    began = time.monotonic()
+    ours = settings.training
+    target = model_of(ours.model, ours.encoding)
+    wanted = Wanted(
+        model=ours.model,
+        max_tokens=ours.max_tokens or target.max_tokens,
+        formats=ours.format,
+        answers=ours.answers,
+        min_answers=ours.min_answers,
+        max_characters=ours.max_characters,
+        system=ours.system,
+        price=ours.price,
+        sides=Choices(
+            valid_share=ours.valid_share, cut=ours.cut, silences=ours.silences, weak=ours.weak, cap=ours.cap, balance=ours.balance
+        ),
+    )
+    check_folder(to)
+    folder = few_shots_folder(few_shots, settings)
+    with examples_of(source, to, settings) as given, Watched("preparing", shown=settings.run.progress) as watched:
+        beside = retractions or given.path.with_name(f"{given.path.name.removesuffix('.jsonl')}.retractions.jsonl")
+        if retractions is not None:
+            jsonl.check_readable(retractions)
+        retracted = {*given.retracted, *(retracted_in(beside) if beside.exists() else ())}
+        shots = [] if folder is None else list(few_shots_in(folder))
+        try:
+            manifest = prepare(
+                given.path,
+                to,
+                wanted,
+                load_encoding(target.encoding),
+                retracted=retracted,
+                few_shots=shots,
+                progress=lambda lines, share: watched.update(0, 1, lines, share),
+                called=source,
+            )
+        except OSError as error:
+            raise jsonl.cannot_write(to, error) from error
+    seconds = time.monotonic() - began
+    kilobyte = 1 if sys.platform == "darwin" else 1 << 10
+    return {
+        "command": "prepare",
+        "source": source,
+        "to": str(to),
+        **manifest,
+        "seconds": round(seconds, 3),
+        "examples_per_second": round(manifest["examples"]["lines"] / seconds),
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobyte / (1 << 20), 1),
+    }
+
+
+def few_shots_folder(given: Path | None, settings: Settings) -> Path | None:
+    """Where the few-shots are: as it was said, or where labeling finds them, if they are there."""
+    folder = given or settings.labeling.few_shots
+    if not folder.is_dir():
+        if given is not None:
+            raise BadCommand(f"--few-shots {given}: there is no such folder")
+        return None
+    return folder
+
+
+class Given(NamedTuple):
+    """SOURCE as a file, and what its tombstones take back."""
+
+    path: Path
+    retracted: frozenset[bytes] = frozenset()
+
+
+@contextmanager
+def examples_of(source: str, to: Path, settings: Settings) -> Iterator[Given]:
+    """SOURCE as a file that can be read twice; a topic is written to one in `to` first."""
+    from beepgpt.training.prepare import folder_in
+
+    if not is_kafka(source):
+        yield Given(file_of(source, to))
+        return
+    address = kafka.parse_address(source)
+    if (address.since, address.until, address.follow) != (None, None, False):
+        raise BadCommand(f"SOURCE {source}: a training set is made of all that the topic holds: leave out from, to and follow")
+    to.mkdir(parents=True, exist_ok=True)
+    with folder_in(to, ".spool-") as folder:
+        path = folder / "examples.jsonl"
+        with path.open("wb") as file:
+            gone = spool(kafka.records_of(connection_of(settings, address.bootstrap), address.topic), file)
+        yield Given(path, gone)
+
+
+def file_of(source: str, to: Path) -> Path:
+    """SOURCE, if it can be read twice and nothing is written over it."""
+    from beepgpt.training.prepare import OUTPUTS
+
+    path = Path(source)
+    jsonl.check_readable(path)
+    if not path.is_file():
+        raise BadCommand(f"SOURCE {source}: is read twice, so it must be a file")
+    if path.name in OUTPUTS and path.resolve().parent == to.resolve():
+        raise BadCommand(f"--to {to}: SOURCE {source} would be written over: name another folder")
+    return path
+
+
+def spool(records: Iterable[tuple[int, kafka.Record]], file: BinaryIO) -> frozenset[bytes]:
+    """Writes a topic's examples as lines, and gives the ids of those that a tombstone took back: the last word of any partition."""
+    gone: dict[tuple[int, bytes], bytes] = {}
+    for partition, record in records:
+        place = partition, record.key or b""
+        if record.value is not None:
+            gone.pop(place, None)
+            file.write(record.value.replace(b"\n", b" ") + b"\n")
+            continue
+        try:
+            gone[place] = bytes.fromhex(place[1].decode())
+        except ValueError:
+            raise BadCommand(
+                f"SOURCE: the key of the tombstone at {partition}:{record.offset} is no example's id: a topic of examples is expected"
+            ) from None
+    return frozenset(gone.values())
+
+
+# What is told
+
+
+def print_training_set(closing: Mapping[str, Any]) -> None:
+    """Where every line went, what the sides hold, and which rules were broken."""
+    account = closing["account"]
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    table.add_column(style="dim")
+    table.add_row("lines read", f"{account['read']:,}", "")
+    for name, count in account["left_out"].items():
+        lines = [each for each in closing["rules"].get(name, {}).get("ids", ()) if each.startswith("line ")]  # an id is hexadecimal
+        where = f": {', '.join(lines[:SHOWN])}{', …' if count > SHOWN else ''}" if lines else ""
+        table.add_row(f"  {name}", f"{count:,}", f"{MEANING[name]}{where}")
+    for side, told in SIDES.items():
+        counts = account[side]
+        parts = ", ".join(f"{name} {counts[name]:,}" for name in ("answered", "silences", "weak", "unlabeled") if counts[name])
+        table.add_row(told, f"{counts['examples']:,}", parts)
+        rows = closing.get("rows", {}).get(side, {})
+        if rows:
+            parts = ", ".join(f"{name} {rows[name]:,}" for name in ("nil", "other") if name in rows)
+            table.add_row("  rows of text", f"{rows['rows']:,}", f"{parts}{'; ' if parts else ''}{closing['tokens'][side]:,} tokens")
+    labels = closing["labels"]
+    table.add_row("labels", f"{labels['people']:,}", f"people; {labels['others'] + labels['too_many']:,} more are other")
+    console.print(table)
+    for name, rule in closing["rules"].items():
+        if rule["count"] and name not in account["left_out"]:
+            named = f" ({', '.join(rule['ids'][:SHOWN])}{', …' if rule['count'] > SHOWN else ''})" if name in NAMED else ""
+            console.print(Text(f"{name}: {rule['count']:,} {rule['done']}{named}"))
+    cost = closing.get("cost_per_epoch")
+    price = (
+        "" if "tokens" not in closing else "; what training costs is not known (--price)" if cost is None else f"; ${cost:,.2f} an epoch"
+    )
+    adds_up = Text("the account adds up") if account["adds_up"] else Text("THE ACCOUNT DOES NOT ADD UP", "bold red")
+    console.print(
+        Text.assemble(
+            adds_up,
+            f"; cut {moment(closing['cut'])}; {closing['seconds']:,.1f} s, {closing['peak_memory_mb']:,.0f} MB at most{price}",
+        )
+    )
+
+
+def moment(ts: str) -> str:
+    """A time as a person reads it.
+
+    >>> moment("1670453893.000100")
+    '2022-12-07T22:58:13.000100Z'
+    """
+    seconds, _, fraction = ts.partition(".")
+    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{fraction}Z"
+
+
+NAMED = ("long_rows", "too_many_tokens")
+"""Rules whose rows are told by their ids; manifest.json has more of them."""
+SHOWN = 3
+SIDES = {"train": "training", "valid": "validation"}
+MEANING = {
+    "not_json": "no JSON",
+    "not_an_example": "JSON, but no examples",
+    "no_prompt": "no prompt, or one without words",
+    "no_answer": "no answer, not even an empty one",
+    "no_suffix": "prompts without the suffix of all others",
+    "suffix_inside": "prompts with the suffix before their end",
+    "replaced": "their id comes again later, and the last one counts",
+    "retracted": "a message of their window was deleted",
+    "silence": "nobody answered (--silences drop)",
+    "weak": "not worth learning (--weak drop)",
+    "few_shot": "validation: shown to the labeler, or of a conversation that was",
+    "across_cut": "asked before the cut, settled after it",
+    "conversation_on_both_sides": "training: their conversation goes on in validation",
+    "message_on_both_sides": "training: a message of their window stands in one of validation",
+    "prompt_on_both_sides": "training: validation has the same prompt",
+    "over_cap": "training: people who have enough without them (--cap)",
+    "over_balance": "training: nobody is named, and enough others name nobody (--balance)",
+}

@@ -1,0 +1,125 @@
+"""`beepgpt topics`: the topics that the flows need, made with the settings that they need."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from beepgpt.commands.flags import with_settings
+from beepgpt.config.settings import Settings, read_settings
+from beepgpt.connectors import kafka
+from beepgpt.errors import BadCommand
+from beepgpt.runtime.connections import connection_of, is_kafka
+from beepgpt.runtime.console import console
+
+FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1", "max.message.bytes": str(2 * 2**20)}
+"""State is built from a topic's beginning, an ingested history is older than any retention, and an event may have a megabyte."""
+LETTERS = FOR_EVER | {"max.message.bytes": str(8 << 20)}
+"""A letter is larger than its record, and one that came compressed may be much larger."""
+COMPACTED = {"cleanup.policy": "compact"}
+"""The last value of each id stays; a tombstone takes it away."""
+A_QUARTER = {"cleanup.policy": "delete", "retention.ms": str(90 * 24 * 3600 * 1000)}
+A_WEEK = {"cleanup.policy": "delete", "retention.ms": str(7 * 24 * 3600 * 1000), "max.message.bytes": str(2 * 2**20)}
+"""What people did with the app is of use for minutes, and names them."""
+
+KINDS = {
+    "events": FOR_EVER,
+    "examples": COMPACTED,
+    "labeled": COMPACTED,
+    "predictions": A_QUARTER,
+    "alerts": A_QUARTER,
+    "outcomes": A_QUARTER,
+    "interactions": A_WEEK,
+}
+"""The topics of DESIGN.md, "Kafka topics and delivery", but for those of what could not be used."""
+BESIDE = ("late", "dead-letters")
+"""Those; a flow finds them by its settings, since DEST does not name them."""
+
+PREFIX = "slack"
+
+
+@with_settings
+def topics(
+    at: Annotated[str, typer.Argument(metavar="BROKER", help="kafka://host:port, or kafka://host:port/topic to make just that one.")],
+    settings: Settings,
+    partitions: Annotated[int, typer.Option(min=1, help="Of slack.events and what is made of it; they can't be changed later.")] = 12,
+    replicas: Annotated[int, typer.Option(min=-1, help="Copies of each; -1: as many as the brokers make by themselves.")] = -1,
+    prefix: Annotated[str, typer.Option(help="What the topics' names begin with.")] = PREFIX,
+) -> None:
+    """Make the topics that are missing, or the one that is named, and tell how those that are there differ from what they should be."""
+    bootstrap, name = broker_and_topic(at)
+    if name is not None and prefix != PREFIX:
+        raise BadCommand(f"--prefix {prefix}: BROKER names a topic, {name}: leave one of them out")
+    connection = connection_of(settings, bootstrap)
+    beside = names_beside(prefix, settings)
+    specs = [spec_of(name, partitions, replicas, beside)] if name is not None else flow_topics(prefix, partitions, replicas, beside)
+    made, differences = kafka.create_topics(connection, specs)
+    there = kafka.check_topics(connection, [spec.name for spec in specs])
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    for spec in specs:
+        is_made = spec.name in made
+        has = dict(spec.settings) if is_made else kafka.topic_settings(connection, spec.name, spec.settings)
+        told = ", ".join([f"{there[spec.name].partitions} partitions", *(f"{setting}={value}" for setting, value in has.items())])
+        table.add_row(spec.name, "made" if is_made else "is there", told)
+    console.print(table)
+    for line in differences:
+        console.print(f"differs, and is left as it is: {line}")
+    if name is None and (needed := needed_settings(beside, settings)):
+        console.print(f"A flow that is to use these needs: {' '.join(needed)}", soft_wrap=True)
+
+
+def flow_topics(prefix: str, partitions: int, replicas: int, beside: dict[str, str]) -> list[kafka.TopicSpec]:
+    """All that the flows read and write."""
+    names = [*(f"{prefix}.{kind}" for kind in KINDS), *beside.values()]
+    return [spec_of(name, partitions, replicas, beside) for name in dict.fromkeys(names)]
+
+
+def spec_of(name: str, partitions: int, replicas: int, beside: dict[str, str]) -> kafka.TopicSpec:
+    """A topic of the kind that its name tells; of no kind that is known: as for events.
+
+    >>> spec_of("slack.examples.2", 12, -1, {}).settings, spec_of("acme.late", 12, -1, {}).partitions
+    ({'cleanup.policy': 'compact'}, 1)
+    >>> spec_of("chat", 12, -1, {}).settings == spec_of("slack.events.2", 12, -1, {}).settings == FOR_EVER
+    True
+    """
+    told = [part for part in name.split(".") if part in KINDS or part in BESIDE]
+    if name in beside.values() or (told and told[-1] in BESIDE):
+        return kafka.TopicSpec(name, 1, LETTERS, replicas)
+    return kafka.TopicSpec(name, partitions, KINDS[told[-1]] if told else FOR_EVER, replicas)
+
+
+def names_beside(prefix: str, settings: Settings) -> dict[str, str]:
+    """The topics of what could not be used: as the settings say, or as the prefix does where they say nothing of their own."""
+    given, default = _beside(settings), _beside(read_settings(environ={}))
+    return {each: f"{prefix}.{each}" if given[each] == default[each] and prefix != PREFIX else given[each] for each in BESIDE}
+
+
+def needed_settings(beside: dict[str, str], settings: Settings) -> list[str]:
+    """Variables by which a flow finds the topics of what could not be used, if it would look elsewhere without them."""
+    variables = {"late": "BEEPGPT_KAFKA__LATE_TOPIC", "dead-letters": "BEEPGPT_KAFKA__DEAD_LETTER_TOPIC"}
+    given = _beside(settings)
+    return [f"{variables[each]}={name}" for each, name in beside.items() if name != given[each]]
+
+
+def _beside(settings: Settings) -> dict[str, str]:
+    return dict(zip(BESIDE, (settings.kafka.late_topic, settings.kafka.dead_letter_topic), strict=True))
+
+
+def broker_and_topic(at: str) -> tuple[str, str | None]:
+    """`host:port` of `kafka://host:port`, and the topic if one is named.
+
+    >>> broker_and_topic("kafka://localhost:9092"), broker_and_topic("kafka://localhost:9092/slack.events.2")
+    (('localhost:9092', None), ('localhost:9092', 'slack.events.2'))
+    """
+    if not is_kafka(at) or "?" in at or "#" in at:
+        raise BadCommand(f"BROKER {at}: kafka://host:port or kafka://host:port/topic is expected")
+    names_topic = "/" in at.removeprefix("kafka://").rstrip("/")
+    try:
+        address = kafka.parse_address(at if names_topic else f"{at.rstrip('/')}/any")
+    except kafka.BadAddress as error:
+        told = str(error).removesuffix(kafka.HOW)
+        told = told if names_topic else told.replace("/any: ", ": ", 1)
+        raise BadCommand(f"BROKER {told}kafka://host:port or kafka://host:port/topic") from None
+    return address.bootstrap, address.topic if names_topic else None

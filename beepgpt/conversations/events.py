@@ -1,0 +1,319 @@
+"""What Slack said, as one of four things: an event, something to ignore, a reject, a heartbeat."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple, overload
+
+import orjson
+
+from beepgpt.conversations.rules import Bots, Edits
+
+POST, EDIT, DELETE, REACT = 0, 1, 2, 3
+"""Kinds of event, in the order in which they are applied at one time."""
+
+MAX_RECORD_BYTES = 1 << 20
+ONE_DAY = 86_400_000_000
+POSTED_SUBTYPES = frozenset({"thread_broadcast", "me_message", "file_share"})
+BOT_SUBTYPES = frozenset({"bot_message", "slackbot_response"})
+
+_SUBTYPE = re.compile(r"[a-z0-9_]{1,40}")
+_CHANNELS = re.compile(rb'"channel"\s*:\s*"([^"]*)"')
+_TS = re.compile(r"([0-9]{9,10})(?:\.([0-9]{1,6}))?")
+
+
+class Event(NamedTuple):
+    """One event. The first seven fields are the order of application (docs/semantics.md, "Order"): tuples compare by them."""
+
+    t: int
+    """Event time, microseconds since 1970."""
+    kind: int
+    ts: int
+    """The message it is about: with the channel, its name."""
+    user: str
+    """Author of a post, or who reacted; empty for edits and deletions, which anybody may make."""
+    reaction: str
+    removed: bool
+    record: bytes
+    channel: str
+    text: str | None
+    """None: not known (an export keeps an edited message's last text only)."""
+    thread_ts: int | None
+    """The root that a reply belongs to; None for a root."""
+    event_id: str
+    bot: bool
+    untimed: bool
+    """A reaction whose time nobody knows; `t` is then its message's `ts`."""
+
+
+class Ignored(NamedTuple):
+    """A record that is of no use here. If it has a channel and a time, it still moves the channel's clock."""
+
+    reason: str
+    record: bytes
+    channel: str | None
+    t: int | None
+
+
+class Reject(NamedTuple):
+    """A record that can't be read: it goes to the dead letters."""
+
+    reason: str
+    record: bytes
+    channel: str | None = None
+    """That it names, if it could be read so far."""
+
+
+class Heartbeat(NamedTuple):
+    """All that happened before `at` is in this partition."""
+
+    at: int
+
+
+Parsed = Event | Ignored | Reject | Heartbeat
+
+
+class _Bad(Exception):
+    """Carries a reject's reason out of the parsing of one record."""
+
+
+def micros(ts: str) -> int:
+    """Slack's `ts` in integer microseconds; a float would lose its last digit.
+
+    >>> micros("1690360253.041239")
+    1690360253041239
+
+    Raises ValueError for anything but 9 or 10 digits, a point and up to 6 digits.
+    """
+    if len(ts) == 17 and ts[10] == ".":  # as nearly all are; the pattern takes twice the time
+        digits = ts[:10] + ts[11:]
+        if digits.isascii() and digits.isdigit():
+            return int(digits)
+    match = _TS.fullmatch(ts)
+    if match is None:
+        raise ValueError(f"not a Slack timestamp: {ts[:40]!r}")
+    seconds, fraction = match.groups()
+    return int(seconds) * 1_000_000 + (int(fraction.ljust(6, "0")) if fraction else 0)
+
+
+@lru_cache(maxsize=1 << 14)
+def one_object(name: str) -> str:
+    """The same name as the same object: conversations, windows and facts of every channel keep people's names."""
+    return name
+
+
+@lru_cache(maxsize=8192)  # a window's times are written again with the next ones
+def ts_text(t: int) -> str:
+    """Microseconds as Slack writes them.
+
+    >>> ts_text(1690360253041239)
+    '1690360253.041239'
+    """
+    return f"{t // 1_000_000}.{t % 1_000_000:06d}"
+
+
+@overload
+def parse(record: bytes, now: int, *, bots: Bots = ..., edits: Edits = ..., wanted: None = None) -> Parsed: ...
+
+
+@overload
+def parse(record: bytes, now: int, *, bots: Bots = ..., edits: Edits = ..., wanted: Callable[[bytes], bool] | None) -> Parsed | None: ...
+
+
+def parse(
+    record: bytes, now: int, *, bots: Bots = "ignore", edits: Edits = "known", wanted: Callable[[bytes], bool] | None = None
+) -> Parsed | None:
+    """One record, whatever its bytes, as exactly one of the four; it never raises.
+
+    `now` is when our side saw the record (microseconds): the envelope's `received_at` is preferred. What claims to come from more
+    than a day after it is rejected, since one such record would move a channel's clock for good.
+
+    `wanted` says of a channel (UTF-8) whether it is the caller's. A record of another one is None, and costs a fraction: it isn't even
+    decoded if nothing that stands in it could be a channel of the caller's.
+
+    >>> parse(b'{"type": "message", "channel": "C1", "user": "U1", "text": "hi", "ts": "1690360253.041239"}', now=1690360254000000).text
+    'hi'
+    >>> parse(b'{"type": "message"', now=0).reason
+    'not_json'
+    """
+    if len(record) > MAX_RECORD_BYTES:
+        return Reject("too_large", record)
+    if wanted is not None and (names := channels_in(record)) and not any(map(wanted, names)):
+        return None
+    try:
+        body = orjson.loads(record)
+    except orjson.JSONDecodeError:
+        return Reject("not_json", record)
+    if wanted is not None and (channel := _named(body)) is not None and not wanted(channel.encode()):
+        return None
+    try:
+        return _parsed(body, record, now, bots == "context", edits == "final")
+    except _Bad as bad:
+        return Reject(str(bad), record, _named(body))
+
+
+def channels_in(record: bytes) -> list[bytes]:
+    """All that could be a record's channel, without decoding it; empty if only that can tell, or if it may be a heartbeat.
+
+    >>> channels_in(b'{"type": "message", "channel": "C1", "previous_message": {"channel": "C2"}}')
+    [b'C1', b'C2']
+    """
+    names: list[bytes] = _CHANNELS.findall(record)
+    if b'"heartbeat"' in record or (b"\\" in record and (b"\\u00" in record or b"\\" in b"".join(names))):
+        return []  # a letter may be written as an escape, in a key, too
+    return names
+
+
+def _named(body: Any) -> str | None:
+    """The channel that a decoded record names: the same as that of the event or what else it turns out to be."""
+    kind = body.get("type") if type(body) is dict else "heartbeat"
+    if kind == "heartbeat":
+        return None
+    if kind == "event_callback":
+        body = body.get("event")
+        kind = body.get("type") if type(body) is dict else None
+    if kind in ("reaction_added", "reaction_removed"):
+        body = body.get("item")
+    channel = body.get("channel") if type(body) is dict else None
+    return channel if type(channel) is str and channel else None
+
+
+def _parsed(body: Any, record: bytes, now: int, keep_bots: bool, trust_final: bool) -> Parsed:
+    if type(body) is not dict:
+        raise _Bad("not_an_object")
+    received_at = body.get("received_at")
+    latest = (now if received_at is None else _time(received_at, "bad_received_at")) + ONE_DAY
+    kind = body.get("type")
+    event_id = ""
+    if kind == "heartbeat":
+        return Heartbeat(_time(body.get("at"), "bad_ts", latest))
+    if kind == "event_callback":
+        event_id = _text(body.get("event_id") or "", "bad_event_id")
+        body = body.get("event")
+        if type(body) is not dict:
+            raise _Bad("bad_event")
+        kind = body.get("type")
+    if type(kind) is not str or not kind:
+        raise _Bad("bad_type")
+    if kind == "message":
+        return _message(body, record, latest, event_id, keep_bots, trust_final)
+    if kind in ("reaction_added", "reaction_removed"):
+        return _reaction(body, record, latest, event_id, kind == "reaction_removed")
+    return _ignored_other(body, record, latest, body.get("channel"), "other_event")
+
+
+def _message(body: dict[str, Any], record: bytes, latest: int, event_id: str, keep_bots: bool, trust_final: bool) -> Parsed:
+    channel = _channel(body.get("channel"))
+    subtype = body.get("subtype")
+    if subtype is not None and type(subtype) is not str:
+        raise _Bad("bad_subtype")
+    if subtype == "message_changed":
+        return _changed(body, record, channel, latest, event_id)
+    if subtype == "message_deleted":
+        t = _time(body.get("event_ts") or body.get("ts"), "bad_ts", latest)
+        ts = _time(body.get("deleted_ts") or _inner(body.get("previous_message")).get("ts"), "bad_ts", latest)
+        return Event(t, DELETE, ts, "", "", False, record, channel, None, None, event_id, False, False)
+
+    t = _time(body.get("ts"), "bad_ts", latest)
+    user = one_object(_text(body.get("user") or "", "bad_user"))
+    bot_id = _text(body.get("bot_id") or "", "bad_user")
+    bot = subtype in BOT_SUBTYPES or bot_id != "" or user == "USLACKBOT"
+    if subtype and subtype not in POSTED_SUBTYPES and subtype not in BOT_SUBTYPES:
+        # A foreign record may hold anything here: what is no plain name must not make reasons without end, or tell what was written.
+        return Ignored(f"subtype:{subtype if _SUBTYPE.fullmatch(subtype) else 'other'}", record, channel, t)
+    if bot and not keep_bots:
+        return Ignored("bot", record, channel, t)
+    if bot:
+        user = user or bot_id or "bot"
+    elif not user:
+        return Ignored("no_author", record, channel, t)
+    text = body.get("text", "")
+    if text is not None and type(text) is not str:
+        raise _Bad("bad_text")
+    if body.get("edited") and not trust_final:
+        text = None
+    thread_ts = body.get("thread_ts")
+    root = None if thread_ts is None else _time(thread_ts, "bad_thread_ts")
+    if root is not None and root >= t:
+        if root > t:
+            raise _Bad("thread_after_reply")
+        root = None  # Slack writes a root's own ts here, but only once somebody has replied: reading it would be a leak
+    return Event(t, POST, t, user, "", False, record, channel, text, root, event_id, bot, False)
+
+
+def _changed(body: dict[str, Any], record: bytes, channel: str, latest: int, event_id: str) -> Parsed:
+    t = _time(body.get("event_ts") or body.get("ts"), "bad_ts", latest)
+    message = _inner(body.get("message"))
+    ts = _time(message.get("ts"), "bad_ts", latest)
+    if message.get("subtype") == "tombstone":
+        return Event(t, DELETE, ts, "", "", False, record, channel, None, None, event_id, False, False)
+    text = message.get("text", "")
+    if text is not None and type(text) is not str:
+        raise _Bad("bad_text")
+    previous = body.get("previous_message")
+    if type(previous) is dict and "text" in previous and previous["text"] == text:
+        return Ignored("unchanged", record, channel, t)
+    return Event(t, EDIT, ts, "", "", False, record, channel, text, None, event_id, False, False)
+
+
+def _reaction(body: dict[str, Any], record: bytes, latest: int, event_id: str, removed: bool) -> Parsed:
+    item = _inner(body.get("item"))
+    if item.get("type", "message") != "message":
+        return _ignored_other(body, record, latest, item.get("channel"), "not_a_message")
+    channel = _channel(item.get("channel"))
+    ts = _time(item.get("ts"), "bad_ts", latest)
+    event_ts = body.get("event_ts")
+    t = ts if event_ts is None else _time(event_ts, "bad_ts", latest)
+    user = one_object(_text(body.get("user") or "", "bad_user"))
+    name = _text(body.get("reaction") or "", "bad_reaction")
+    if not user:
+        return Ignored("no_author", record, channel, t)
+    if user == "USLACKBOT":
+        return Ignored("bot", record, channel, t)
+    return Event(t, REACT, ts, user, name, removed, record, channel, None, None, event_id, False, event_ts is None)
+
+
+def _ignored_other(body: dict[str, Any], record: bytes, latest: int, channel: Any, reason: str) -> Ignored:
+    """Another kind of event. Its time counts for its channel's clock, if it has both in good order."""
+    named = channel if type(channel) is str and channel else None
+    try:
+        t = _time(body.get("event_ts") or body.get("ts"), "bad_ts", latest)
+    except _Bad as bad:
+        if str(bad) == "future":
+            raise
+        return Ignored(reason, record, named, None)
+    return Ignored(reason, record, named, t)
+
+
+def _channel(value: Any) -> str:
+    if value is None or value == "":
+        raise _Bad("no_channel")
+    return _text(value, "bad_channel")
+
+
+def _inner(value: Any) -> dict[str, Any]:
+    if type(value) is not dict:
+        raise _Bad("bad_event")
+    return value
+
+
+def _text(value: Any, reason: str) -> str:
+    if type(value) is not str:
+        raise _Bad(reason)
+    return value
+
+
+def _time(value: Any, reason: str, latest: int | None = None) -> int:
+    if value is None and reason == "bad_ts":
+        raise _Bad("no_ts")
+    if type(value) is not str:
+        raise _Bad(reason)
+    try:
+        t = micros(value)
+    except ValueError:
+        raise _Bad(reason) from None
+    if latest is not None and t > latest:
+        raise _Bad("future")
+    return t

@@ -1,0 +1,142 @@
+"""A point and its answer, and the bytes that they are written as (docs/semantics.md, "Examples")."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Any
+
+import orjson
+from mypy_extensions import mypyc_attr
+
+from beepgpt.conversations.cleaning import clean
+from beepgpt.conversations.events import ts_text
+from beepgpt.conversations.features import Columns, mentions_of, words_of
+from beepgpt.conversations.rules import Rules
+from beepgpt.conversations.tokens import Encoding, Prompt, build_prompt, is_shown, unit_tokens
+
+
+@mypyc_attr(serializable=True)
+class Message:
+    """A message as known at some time; an edit makes another one. Never changed, but for its token count, found when first asked for."""
+
+    __slots__ = ("bot", "mark", "mentions", "text", "tokens", "ts", "user", "words")
+
+    def __init__(self, ts: int, user: str, bot: bool, text: str | None, *, with_words: bool) -> None:
+        self.ts = ts
+        self.user = user
+        self.bot = bot
+        self.text = None if text is None else clean(text)
+        """Cleaned; None if it is not known."""
+        self.mark = mark_of(text)
+        self.tokens = -1
+        self.words = words_of(self.text) if with_words and self.text else ()
+        self.mentions = mentions_of(text) if with_words and text else ()
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self.bot, self.mark, self.mentions, self.text, self.tokens, self.ts, self.user, self.words
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.bot, self.mark, self.mentions, self.text, self.tokens, self.ts, self.user, self.words = state
+
+
+def mark_of(text: str | None) -> str | bytes | None:
+    """Equal for equal texts, and short: whether an edit changed anything must not cost a second copy of a long text."""
+    return text if text is None or len(text) <= 40 else sha256(text.encode()).digest()
+
+
+@mypyc_attr(serializable=True)
+class Point:
+    """A moment at which a window changed: the window as known then, and the facts about who might answer."""
+
+    __slots__ = ("author", "candidates", "prompt", "t", "window")
+
+    def __init__(self, t: int, window: tuple[Message, ...], candidates: Columns | None = None) -> None:
+        self.t = t
+        """`prompt_ts`, microseconds."""
+        self.window = window
+        self.author = window[-1].user
+        self.candidates = None if candidates is None else orjson.dumps(candidates)
+        """As they are written: a point may be open for a day, and as columns it would take six times the memory."""
+        self.prompt: Prompt | None = None
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self.author, self.candidates, self.prompt, self.t, self.window
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.author, self.candidates, self.prompt, self.t, self.window = state
+
+    def prompt_of(self, encoding: Encoding, max_tokens: int) -> Prompt:
+        """The prompt, built when it is first asked for: a point that is superseded needs none."""
+        if self.prompt is None:
+            for message in self.window:
+                if message.tokens < 0:
+                    message.tokens = unit_tokens(message.text or "", encoding)
+            self.prompt = build_prompt([(message.text or "", message.tokens) for message in self.window], encoding, max_tokens)
+        return self.prompt
+
+
+def is_withheld(window: Sequence[Message]) -> bool:
+    """Whether a window holds text that nobody knew yet."""
+    return None in [message.text for message in window]
+
+
+def is_empty(window: Sequence[Message]) -> bool:
+    """Whether a window has nothing to show in a prompt."""
+    return not is_shown(window[-1].text or "") and not any(is_shown(message.text or "") for message in window)
+
+
+def example_id(rules: Rules, conversation: str, prompt_ts: int, answer_ts: int | None) -> str:
+    """32 hex digits that name an example in every run that would make it."""
+    answered = "" if answer_ts is None else ts_text(answer_ts)
+    named = (rules.workspace, rules.spec, rules.target, rules.scope, conversation, ts_text(prompt_ts), answered)
+    return sha256("\n".join(named).encode()).hexdigest()[:32]
+
+
+def example_bytes(
+    identity: str,
+    rules: Rules,
+    channel: str,
+    conversation: str,
+    point: Point,
+    prompt: Prompt,
+    *,
+    speakers: int,
+    root_missing: bool,
+    settled_ts: int,
+    answer_ts: int | None,
+    answer: Sequence[str],
+) -> bytes:
+    """One line of compact JSON, its keys in the order of the README's example."""
+    body: dict[str, Any] = {
+        "id": identity,
+        "spec": rules.spec,
+        "target": rules.target,
+        "scope": rules.scope,
+        "channel": channel,
+        "conversation": conversation,
+        "speakers": speakers,
+        "root_missing": root_missing,
+        "prompt_ts": ts_text(point.t),
+        "settled_ts": ts_text(settled_ts),
+        "answer_ts": None if answer_ts is None else ts_text(answer_ts),
+        "answer": list(answer),
+    }
+    return orjson.dumps(body | shown(point, prompt))
+
+
+def shown(point: Point, prompt: Prompt) -> dict[str, Any]:
+    """What a model is shown of a point, in the words in which examples and scored points have it alike."""
+    body: dict[str, Any] = {
+        "window": [{"ts": ts_text(message.ts), "user": message.user} for message in point.window],
+        "prompt": prompt.text,
+        "prompt_tokens": prompt.tokens,
+    }
+    if point.candidates is not None:
+        body["candidates"] = orjson.Fragment(point.candidates)
+    return body
+
+
+def retraction_bytes(identity: str, retracted_ts: int) -> bytes:
+    """What tells the readers of an example to forget it."""
+    return orjson.dumps({"id": identity, "retracted_ts": ts_text(retracted_ts)})

@@ -1,0 +1,116 @@
+"""What an export keeps of each message, told as Slack would have told it at the time (docs/semantics.md, "What an export loses").
+
+An export is a picture taken at the end. What it knows too late is not in what comes out of here: thread fields of roots, replies, a
+text that was edited later. `conversations.history` and `.replies` of Slack's Web API return messages of the same form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
+from heapq import heappop, heappush
+from typing import Any, Literal, Protocol
+
+import orjson
+
+from beepgpt.conversations.events import EDIT, POST, REACT, micros, ts_text
+
+NEVER = -1
+"""The time of what has none that can be read."""
+
+WEST = timedelta(hours=14)
+"""Day files are cut by local time, at most so far from UTC: a day file and all later ones hold nothing from before its start less this."""
+
+AS_KNOWN = ("type", "subtype", "user", "bot_id", "text", "ts")
+"""What a stored message and its first event have in common. All else is left out: much of it is from the future, none of it needed."""
+
+
+class Day(Protocol):
+    """A day file of one channel."""
+
+    @property
+    def date(self) -> date: ...
+
+    @property
+    def place(self) -> str: ...
+
+    @property
+    def messages(self) -> Sequence[Any]: ...
+
+
+def records_of(channel: str, days: Iterable[Day], *, edits: Literal["known", "final"] = "known") -> Iterator[bytes]:
+    """A channel's days, in order of their dates, as records in order of their times.
+
+    A message without a time that can be read is passed on at once, with the file it stands in: the parser says what is wrong with it.
+    """
+    waiting: list[tuple[int, int, int, bytes]] = []
+    count = 0
+    for day in days:
+        begins = _micros(datetime(day.date.year, day.date.month, day.date.day, tzinfo=UTC) - WEST)
+        while waiting and waiting[0][0] < begins:
+            yield heappop(waiting)[3]
+        for message in day.messages:
+            for t, kind, event in events_of(channel, message, edits=edits):
+                if t == NEVER:
+                    yield orjson.dumps(event | {"export_file": day.place})
+                    continue
+                count += 1
+                heappush(waiting, (t, kind, count, orjson.dumps(event)))
+    while waiting:
+        yield heappop(waiting)[3]
+
+
+def events_of(channel: str, stored: Any, *, edits: Literal["known", "final"] = "known") -> Iterator[tuple[int, int, Any]]:
+    """A stored message as (time, kind, inner event): its post, its last edit, its reactions (untimed).
+
+    >>> stored = {"type": "message", "user": "U1", "ts": "1690360240.229079", "text": "now", "edited": {"ts": "1690360300.000000"}}
+    >>> [(ts_text(t), event.get("text"), event.get("message")) for t, _, event in events_of("C1", stored)]
+    [('1690360240.229079', None, None), ('1690360300.999999', None, {'ts': '1690360240.229079', 'text': 'now'})]
+    """
+    if not isinstance(stored, dict):
+        yield NEVER, POST, {"type": "message", "channel": channel, "element": stored}
+        return
+    event: dict[str, Any] = {name: stored[name] for name in AS_KNOWN if name in stored} | {"channel": channel}
+    event.setdefault("type", "message")
+    try:
+        t = micros(stored["ts"])
+    except (KeyError, TypeError, ValueError):
+        yield NEVER, POST, event
+        return
+    thread_ts = stored.get("thread_ts")
+    if thread_ts is not None and thread_ts != stored["ts"]:
+        event["thread_ts"] = thread_ts
+    edited = stored.get("edited")
+    if not edited or edits == "final":
+        yield t, POST, event
+    else:
+        yield t, POST, event | {"text": None}
+        edited_at = _end_of_second(edited)
+        if edited_at is not None:
+            changed = {"ts": stored["ts"], "text": stored.get("text", "")}
+            outer = {"type": "message", "subtype": "message_changed", "channel": channel, "message": changed}
+            edited_at = max(edited_at, t)
+            yield edited_at, EDIT, outer | {"event_ts": ts_text(edited_at)}
+    item = {"type": "message", "channel": channel, "ts": stored["ts"]}
+    for name, user in _reactions(stored.get("reactions")):
+        yield t, REACT, {"type": "reaction_added", "user": user, "reaction": name, "item": item}
+
+
+def _end_of_second(edited: Any) -> int | None:
+    """`edited.ts` has whole seconds, so the text was surely known when its second was over; None if it can't be read."""
+    try:
+        return micros(edited["ts"]) // 1_000_000 * 1_000_000 + 999_999
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _reactions(reactions: Any) -> Iterator[tuple[Any, Any]]:
+    """(name, person) for each reaction that names its people."""
+    for reaction in reactions if isinstance(reactions, list) else ():
+        if isinstance(reaction, dict) and isinstance(reaction.get("users"), list):
+            for user in reaction["users"]:
+                yield reaction.get("name"), user
+
+
+def _micros(moment: datetime) -> int:
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)

@@ -1,0 +1,100 @@
+"""Points as they are told to whoever predicts: when they are made, and when it is known what became of them (README, law 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import NamedTuple
+
+import orjson
+
+from beepgpt.conversations.events import ts_text
+from beepgpt.conversations.examples import Point, shown
+from beepgpt.conversations.rules import Rules
+from beepgpt.conversations.tokens import Prompt
+
+
+class Told(NamedTuple):
+    """A point at which a prediction can be made: nothing of it was known later than its time."""
+
+    channel: str
+    conversations: tuple[str, ...]
+    """One, or a root's session and its own thread."""
+    t: int
+    """`prompt_ts`, microseconds, as all times here."""
+    identity: str
+    line: bytes
+    """Compact JSON, its keys as an example has them."""
+
+
+class Ended(NamedTuple):
+    """What became of a point in one of its conversations."""
+
+    channel: str
+    conversation: str
+    prompt_ts: int
+    how: str
+    """`answered`, `silent`, or why there is no example: `superseded`, `elsewhere`, `merged`, `censored`."""
+    settled_ts: int
+    answer_ts: int | None
+    answer: tuple[str, ...]
+
+
+class Deleted(NamedTuple):
+    """A message is gone, and so must be all that was made of it."""
+
+    channel: str
+    ts: int
+    deleted_ts: int
+
+
+class Telling:
+    """What channels tell of their points, in the order in which it happened."""
+
+    __slots__ = ("since", "told")
+
+    def __init__(self, since: int = 0) -> None:
+        self.since = since
+        """Points before this time are counted, and not told."""
+        self.told: list[Told | Ended | Deleted] = []
+
+
+def point_id(rules: Rules, conversation: str, prompt_ts: int) -> str:
+    """32 hex digits that name a point in every run: `conversation` is the first of those in which it stands."""
+    named = (rules.workspace, rules.spec, rules.target, rules.scope, conversation, ts_text(prompt_ts))
+    return sha256("\n".join(named).encode()).hexdigest()[:32]
+
+
+def point_bytes(
+    identity: str,
+    rules: Rules,
+    channel: str,
+    conversations: Sequence[str],
+    point: Point,
+    prompt: Prompt,
+    *,
+    speakers: int,
+    root_missing: bool,
+) -> bytes:
+    """One line of compact JSON, its keys in the order of an example's."""
+    body = {
+        "id": identity,
+        "spec": rules.spec,
+        "target": rules.target,
+        "scope": rules.scope,
+        "channel": channel,
+        "conversations": conversations,
+        "speakers": speakers,
+        "root_missing": root_missing,
+        "prompt_ts": ts_text(point.t),
+    }
+    return orjson.dumps(body | shown(point, prompt))
+
+
+def deletion_bytes(deleted: Deleted) -> bytes:
+    """What tells readers to forget all that holds a message.
+
+    >>> deletion_bytes(Deleted("C1", 1690360240229079, 1690360253041239))
+    b'{"channel":"C1","ts":"1690360240.229079","deleted_ts":"1690360253.041239"}'
+    """
+    return orjson.dumps({"channel": deleted.channel, "ts": ts_text(deleted.ts), "deleted_ts": ts_text(deleted.deleted_ts)})

@@ -1,0 +1,14 @@
+"""Errors with a message for the user. All others are faults of the program."""
+
+
+class BeepGPTError(Exception):
+    """Something that the user can mend: the message says what happened, where, and what to do."""
+
+    exit_status = 1
+    """What the command line ends with."""
+
+
+class BadCommand(BeepGPTError):
+    """The command was wrong; the message says what is allowed."""
+
+    exit_status = 2

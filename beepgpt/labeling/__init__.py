@@ -1,0 +1,1 @@
+"""What makes an example worth learning from: few-shots, questions, redaction, labelers."""

@@ -1,0 +1,1 @@
+"""How a flow runs: workers, snapshots, stopping, supervision, metrics, logs. Knows no Slack and no model."""

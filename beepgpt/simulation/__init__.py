@@ -1,0 +1,1 @@
+"""Workspaces and servers that are made up, for demos, tests and benchmarks."""

@@ -1,0 +1,193 @@
+"""The forms in which a training set is written: chats, prompts with completions, the table of candidates, the examples themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol, Self, get_args
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from beepgpt.conversations.events import micros
+from beepgpt.training.checks import MOST_LABELS, NIL, OTHER, CannotPrepare
+
+Format = Literal["chat", "completion", "candidates", "examples"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+Side = Literal["train", "valid"]
+SIDES: tuple[Side, ...] = get_args(Side)
+Answers = Literal["one", "each", "all"]
+"""Of several people who answered: one of them by the example's id, a row for each, or all in one completion."""
+
+ROWS = 1_000
+"""Of a table, that are written at once."""
+CHAT_TOKENS = 11
+"""What the form of a chat adds to a row: three for each message and one for its role, three for the answer's beginning."""
+
+
+# Labels
+
+
+class Labels:
+    """What a person is called in completions: a number, fitted on the training side alone, or `other`.
+
+    >>> labels = Labels({"ana": 5, "bo": 1, "cy": 9}, min_answers=2)
+    >>> labels.of("ana"), labels.of("bo"), labels.of("cy"), labels.of("never seen")
+    ('0', 'other', '1', 'other')
+    """
+
+    def __init__(self, answers: Mapping[str, int], min_answers: int) -> None:
+        from sklearn.preprocessing import LabelEncoder  # slow to import, and a wrong command needn't wait for it
+
+        enough = sorted((user for user, count in answers.items() if count >= min_answers), key=lambda user: (-answers[user], user))
+        self.others = sum(0 < count < min_answers for count in answers.values())
+        """People of the training side with too few answers."""
+        self.too_many = len(enough[MOST_LABELS:])
+        """People with enough answers for whom no single token is left: those with the fewest."""
+        encoder = LabelEncoder().fit(np.array(enough[:MOST_LABELS], dtype=object))
+        self.people: dict[str, str] = {user: str(number) for number, user in enumerate(encoder.classes_)}
+        self.answers = {user: answers[user] for user in self.people}
+
+    def of(self, user: str) -> str:
+        """The label of anybody."""
+        return self.people.get(user, OTHER)
+
+    def completions(self, identity: bytes, answer: Sequence[str], answers: Answers) -> list[str]:
+        """What a model is to say of an example: several rows for `each`; nobody is `nil`."""
+        if not answer:
+            return [NIL]
+        if answers == "one":
+            return [self.of(answer[drawn(identity, len(answer))])]
+        found = sorted({self.of(user) for user in answer}, key=lambda label: (label == OTHER, len(label), label))
+        return found if answers == "each" else [" ".join(found)]
+
+    def as_json(self) -> dict[str, Any]:
+        """The labels as labels.json tells them."""
+        people = [{"label": label, "user": user, "answers": self.answers[user]} for user, label in self.people.items()]
+        return {"people": people, "nil": NIL, "other": OTHER, "others": self.others + self.too_many}
+
+
+def drawn(identity: bytes, count: int) -> int:
+    """One of so many, by an example's id: the same in every run."""
+    return int.from_bytes(identity[:8], "big") % count
+
+
+# Files
+
+
+class Rows(Protocol):
+    """A file of rows, one for each prompt and completion."""
+
+    def write(self, prompt: str, completion: str) -> None: ...
+
+
+class _Lines:
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def _write(self, body: dict[str, Any]) -> None:
+        self._file.write(orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE))
+
+
+class Chats(_Lines):
+    """For chat models: the prompt is what the user says, the label what the assistant answers, and all that is learned."""
+
+    def __init__(self, path: Path, system: str = "") -> None:
+        super().__init__(path)
+        self._told = [{"role": "system", "content": system}] if system else []
+
+    def write(self, prompt: str, completion: str) -> None:
+        """One more row."""
+        answer = {"role": "assistant", "content": completion, "weight": 1}
+        self._write({"messages": [*self._told, {"role": "user", "content": prompt}, answer]})
+
+
+class Completions(_Lines):
+    """For models of the older kind, and for whatever else reads prompts and completions."""
+
+    def __init__(self, path: Path, space: str = "") -> None:
+        super().__init__(path)
+        self._space = space
+
+    def write(self, prompt: str, completion: str) -> None:
+        """One more row."""
+        self._write({"prompt": prompt, "completion": self._space + completion})
+
+
+class Examples(_Lines):
+    """The examples as they came, byte for byte: what an audit proves or refutes the split with."""
+
+    def write(self, line: bytes) -> None:
+        """One more line."""
+        self._file.write(line.strip() + b"\n")
+
+
+COLUMNS = {
+    "id": pa.string(),
+    "conversation": pa.string(),
+    "channel": pa.string(),
+    "prompt_ts": pa.int64(),
+    "settled_ts": pa.int64(),
+    "speakers": pa.int32(),
+    "author": pa.string(),
+    "window_ts": pa.list_(pa.int64()),
+    "window_user": pa.list_(pa.string()),
+    "answer": pa.list_(pa.string()),
+    "signal": pa.string(),
+    "signal_p": pa.float64(),
+    "prompt": pa.string(),
+    "prompt_tokens": pa.int32(),
+    "user": pa.list_(pa.string()),
+}
+"""Times are microseconds; `author` is who spoke last, `user` the candidates. After them, each fact about the candidates has a column."""
+
+
+class CandidateTable:
+    """Parquet for the local model: a row for each example, a list for each fact, some rows at a time."""
+
+    def __init__(self, path: Path, facts: Sequence[str]) -> None:
+        """`facts`: the names of what is known about candidates, as the examples have them."""
+        self._facts = list(facts)
+        self._schema = pa.schema([*COLUMNS.items(), *((name, pa.list_(pa.float32())) for name in facts)])
+        self._columns: dict[str, list[Any]] = {name: [] for name in self._schema.names}
+        self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._flush()
+        self._writer.close()
+
+    def write(self, body: Mapping[str, Any]) -> None:
+        """One more example."""
+        candidates = body["candidates"]
+        if candidates.keys() != {"user", *self._facts}:
+            raise CannotPrepare(f"example {body['id']} has other facts about its candidates than the first one: make the examples again")
+        row = {
+            **{name: body.get(name) for name in COLUMNS},
+            "prompt_ts": micros(body["prompt_ts"]),
+            "settled_ts": micros(body["settled_ts"]),
+            "author": body["window"][-1]["user"],
+            "window_ts": [micros(each["ts"]) for each in body["window"]],
+            "window_user": [each["user"] for each in body["window"]],
+            **candidates,
+        }
+        for name, column in self._columns.items():
+            column.append(row[name])
+        if len(self._columns["id"]) == ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._columns["id"]:
+            self._writer.write_batch(pa.record_batch(self._columns, schema=self._schema))
+            self._columns = {name: [] for name in self._schema.names}

@@ -1,0 +1,312 @@
+"""What predictions are worth: hits, chances that can be believed, alerts worth getting, and how sure each figure is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beepgpt.training.points import Examples, Floats, Ints
+from beepgpt.training.predictions import Predictions
+
+Bools = NDArray[np.bool_]
+
+DRAWS = 1_000
+"""Of the bootstrap."""
+SEED = 20_230_101
+NO_CHANCE = 1e-6
+"""The least chance that log loss takes a model to have given: one that gives 0 would lose for ever."""
+BINS = 10
+LEAST = 0.02
+"""A chance below this is not worth a place in the table of calibration: nine of ten candidates have less."""
+THRESHOLDS = tuple(step / 100 for step in range(5, 96, 5))
+FEW = 30
+"""With fewer alerts than these a threshold is not chosen: its precision is luck."""
+DAY = 86_400_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """Predictions beside what happened, a row a point."""
+
+    conversation: list[str]
+    prompt_ts: Ints
+    speakers: Ints
+    answered: Bools
+    rank: Ints
+    """Place, from 1, of the likeliest person who answered; 0 if none of them was among the people."""
+    rank_with_nobody: Ints
+    """Place of what happened where nobody stands among the people; 0 if it was somebody else. As `rank` where there are no chances."""
+    told: Told
+    """Of all points."""
+    told_answered: Told
+    """Of the answered ones, given that somebody answers: chances without nobody's."""
+    alerts: Alerts
+
+    def at(self, places: Ints) -> Outcomes:
+        """Of some points, each once, in any order."""
+        return Outcomes(
+            [self.conversation[each] for each in places], self.prompt_ts[places], self.speakers[places], self.answered[places],
+            self.rank[places], self.rank_with_nobody[places], self.told.at(places), self.told_answered.at(places), self.alerts.at(places),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What chances came to, a row a point; NaN where there are none."""
+
+    p_true: Floats
+    """The chance that was given to what happened; the mean of it over several answers."""
+    likeliest: Floats
+    """The chance of the likeliest outcome."""
+    right: Bools
+    """Whether it came."""
+
+    def at(self, places: Ints) -> Told:
+        """Of some points."""
+        return Told(self.p_true[places], self.likeliest[places], self.right[places])
+
+
+@dataclass(frozen=True, slots=True)
+class Alerts:
+    """Every person who might have been told about a point, likeliest first: whether that would have been right."""
+
+    point: Ints
+    person: list[str]
+    p: Floats
+    right: Bools
+    answers: Ints
+    """Of each point: how many people answered."""
+
+    def at(self, places: Ints) -> Alerts:
+        """Of some points, each once, in any order."""
+        new_place = np.full(len(self.answers), -1)
+        new_place[places] = np.arange(len(places))
+        point = new_place[self.point]
+        rows = np.flatnonzero(point >= 0)
+        rows = rows[np.argsort(point[rows], kind="stable")]
+        return Alerts(point[rows], [self.person[row] for row in rows], self.p[rows], self.right[rows], self.answers[places])
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A number with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    count: int
+    """Of what: points, alerts, answers."""
+    drawn: Floats = field(default_factory=lambda: np.zeros(0), repr=False, compare=False)
+    """The number in each draw: where two runs are drawn alike, these can be set side by side."""
+
+    def as_json(self) -> dict[str, Any]:
+        """For metrics.json: rounded, so that two runs give the same bytes."""
+        return {"value": _told(self.value), "low": _told(self.low), "high": _told(self.high), "count": self.count}
+
+
+def outcomes_of(predictions: Predictions, examples: Examples) -> Outcomes:
+    """What happened, beside what was said of it."""
+    count = len(examples)
+    rank, with_nobody = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    told, told_answered = _untold(count), _untold(count)
+    hit = np.zeros(len(predictions.people), np.bool_)
+    for point, answer in enumerate(examples.answers):
+        first, end = predictions.starts[point], predictions.starts[point + 1]
+        p = predictions.p[first:end]
+        hit[first:end] = right = np.array([person in answer for person in predictions.people[first:end]], np.bool_)
+        rank[point] = with_nobody[point] = place_of(p, right)
+        if predictions.nobody is None or predictions.other is None:
+            continue
+        nobody, other = predictions.nobody[point], predictions.other[point]
+        with_nobody[point] = place_of(np.append(p, nobody), np.append(right, not answer))
+        came = np.append(right, [False, False]) / max(len(answer), 1)
+        came[-2], came[-1] = not answer, bool(answer) and 1 - right.sum() / len(answer)
+        chances = np.concatenate([p, [nobody, other]])
+        _tell(told, point, chances, came)
+        if answer:
+            somebody = np.delete(chances, -2)
+            _tell(told_answered, point, somebody / max(somebody.sum(), NO_CHANCE), np.delete(came, -2))
+    points = examples.points
+    each = np.repeat(np.arange(count), np.diff(predictions.starts))
+    alerts = Alerts(each, predictions.people, predictions.p, hit, np.array([len(answer) for answer in examples.answers], np.int64))
+    answered = alerts.answers > 0
+    return Outcomes(points.conversation, points.prompt_ts, points.speakers, answered, rank, with_nobody, told, told_answered, alerts)
+
+
+def _untold(count: int) -> Told:
+    return Told(np.full(count, np.nan), np.full(count, np.nan), np.zeros(count, np.bool_))
+
+
+def _tell(told: Told, point: int, chances: Floats, came: Floats) -> None:
+    best = int(np.argmax(chances))
+    told.p_true[point] = (chances * came).sum()
+    told.likeliest[point], told.right[point] = chances[best], came[best] > 0
+
+
+def place_of(p: Floats, right: Bools) -> int:
+    """The place of the likeliest right one, from 1; of equals, the one who stands first comes first. 0 if none is there.
+
+    >>> place_of(np.array([0.2, 0.5, 0.2]), np.array([False, False, True]))
+    3
+    """
+    if not right.any():
+        return 0
+    best = int(np.argmax(np.where(right, p, -np.inf)))
+    return int((p > p[best]).sum() + (p[:best] == p[best]).sum()) + 1
+
+
+class Bootstrap:
+    """Intervals from conversations drawn again and again: points of one conversation share their fate, so they are drawn together."""
+
+    def __init__(self, conversation: Sequence[str], draws: int = DRAWS, seed: int = SEED) -> None:
+        names, self.place = np.unique(np.asarray(conversation), return_inverse=True)
+        random = np.random.default_rng(seed)
+        share = np.full(len(names), 1 / max(len(names), 1))
+        self.drawn = random.multinomial(len(names), share, size=draws).astype(np.float64) if len(names) else np.zeros((draws, 0))
+        """How often each conversation is drawn, a row a draw: as floats, so that no sum has to turn them into such."""
+
+    def sums(self, values: Floats, point: Ints | None = None) -> Floats:
+        """The sum of values over each draw, and over all at last. `point`: which each value belongs to, if it is not one a point."""
+        place = self.place if point is None else self.place[point]
+        of_each = np.bincount(place, values, minlength=self.drawn.shape[1])
+        return np.append(self.drawn @ of_each, of_each.sum())
+
+    def ratio(self, above: Floats, below: Floats, point: Ints | None = None) -> Figure:
+        """A sum over another, with its interval."""
+        tops, bottoms = self.sums(above, point), self.sums(below, point)
+        return figure(tops, bottoms, round(float(below.sum())))
+
+
+def figure(tops: Floats, bottoms: Floats, count: int) -> Figure:
+    """Sums over draws, the whole at last, as a number with its interval; NaN where there is nothing to divide by."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = np.where(bottoms > 0, tops / bottoms, np.nan)
+    if np.isnan(values[-1]):
+        return Figure(np.nan, np.nan, np.nan, count)
+    low, high = np.nanquantile(values[:-1], [0.025, 0.975])
+    return Figure(float(values[-1]), float(low), float(high), count, values[:-1])
+
+
+def difference(one: Figure, other: Figure) -> Figure:
+    """How much more the other is, with the interval of the difference: both of the same draws of the same points.
+
+    >>> one, other = (Figure(value, 0, 0, 3, np.full(9, value)) for value in (0.5, 0.75))
+    >>> difference(one, other).as_json()
+    {'value': 0.25, 'low': 0.25, 'high': 0.25, 'count': 3}
+    """
+    if np.isnan(one.value) or np.isnan(other.value):
+        return Figure(np.nan, np.nan, np.nan, other.count)
+    drawn = other.drawn - one.drawn
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    return Figure(other.value - one.value, float(low), float(high), other.count, drawn)
+
+
+Kind = Callable[[Outcomes], Bools]
+
+KINDS: dict[str, Kind] = {
+    "all": lambda outcomes: np.ones(len(outcomes.rank), np.bool_),
+    "answered": lambda outcomes: outcomes.answered,
+    "first_replies": lambda outcomes: outcomes.answered & (outcomes.speakers == 1),
+    "first_messages": lambda outcomes: outcomes.speakers == 1,
+}
+"""What figures are told of: all points, those that somebody answered, those of them where one person had spoken so far, and all such.
+
+Alerts are given before anybody knows whether there will be an answer: what they are worth is told of the first kind and the last.
+"""
+WITH_SILENCES = ("all", "first_messages")
+
+
+def hits(outcomes: Outcomes, kind: str, boot: Bootstrap) -> dict[str, Figure]:
+    """hit@k and mean reciprocal rank; of all points, nobody is one of the outcomes that are ranked. People never seen are misses."""
+    among = KINDS[kind](outcomes)
+    rank = outcomes.rank_with_nobody if kind in WITH_SILENCES else outcomes.rank
+    ones = among.astype(np.float64)
+    found = {f"hit@{k}": boot.ratio(ones * ((rank > 0) & (rank <= k)), ones) for k in (1, 3, 5)}
+    return found | {"mrr": boot.ratio(ones * np.where(rank > 0, 1 / np.maximum(rank, 1), 0.0), ones)}
+
+
+def losses(outcomes: Outcomes, kind: str, boot: Bootstrap) -> dict[str, Figure]:
+    """Log loss, in nats, and the calibration error of the likeliest outcome: how far its chances lie from how often it came.
+
+    Of answered points, the chances given that somebody answers: to choose points by what became of them would make liars of all others.
+    """
+    among = KINDS[kind](outcomes)
+    ones = among.astype(np.float64)
+    told = outcomes.told if kind in WITH_SILENCES else outcomes.told_answered
+    p_true, likeliest = np.where(among, told.p_true, 1.0), np.where(among, told.likeliest, 0.0)
+    bins = np.minimum((likeliest * BINS).astype(np.int64), BINS - 1)
+    off = sum(np.abs(boot.sums(ones * (bins == each).astype(np.float64) * (likeliest - told.right))) for each in range(BINS))
+    return {
+        "log_loss": boot.ratio(-ones * np.log(np.maximum(p_true, NO_CHANCE)), ones),
+        "calibration_error": figure(np.asarray(off), boot.sums(ones), int(among.sum())),
+    }
+
+
+def alerts_at(outcomes: Outcomes, threshold: float, kind: str, boot: Bootstrap) -> dict[str, Any]:
+    """What telling everybody whose chance is at least `threshold` would have been worth."""
+    alerts = outcomes.alerts
+    among = KINDS[kind](outcomes)
+    given = (alerts.p >= threshold) & among[alerts.point]
+    right = (given & alerts.right).astype(np.float64)
+    ones = given.astype(np.float64)
+    caught, answers = boot.sums(right, alerts.point), boot.sums((among * alerts.answers).astype(np.float64))
+    days = max((outcomes.prompt_ts.max() - outcomes.prompt_ts.min()) / DAY, 1.0) if len(outcomes.prompt_ts) else 1.0
+    told: dict[str, int] = {}
+    for row in np.flatnonzero(given):
+        told[alerts.person[row]] = told.get(alerts.person[row], 0) + 1
+    return {
+        "threshold": threshold,
+        "alerts": int(given.sum()),
+        "precision": boot.ratio(right, ones, alerts.point),
+        "recall": figure(caught, answers, round(float(answers[-1]))),
+        "people": len(told),
+        "per_person_per_day": len(told) and int(given.sum()) / len(told) / days,
+        "most_for_one_per_day": max(told.values(), default=0) / days,
+    }
+
+
+def threshold_for(outcomes: Outcomes, precision: float) -> float | None:
+    """The least threshold at which so many of the alerts are right; None if there is none with more than a few alerts.
+
+    Alerts with equal chances are given together or not at all.
+    """
+    order = np.argsort(-outcomes.alerts.p, kind="stable")
+    p = outcomes.alerts.p[order]
+    right = np.cumsum(outcomes.alerts.right[order])
+    given = np.arange(1, len(p) + 1)
+    last_of_equals = np.append(p[1:] < p[:-1], True) if len(p) else np.zeros(0, np.bool_)
+    good = last_of_equals & (right >= precision * given) & (given >= FEW)
+    return float(p[np.flatnonzero(good)[-1]]) if good.any() else None
+
+
+def calibration(outcomes: Outcomes, boot: Bootstrap) -> list[dict[str, Any]]:
+    """Of the chances that were given to people, by tenths: what was said, and what came true."""
+    alerts = outcomes.alerts
+    table = []
+    for low in range(BINS):
+        inside = (alerts.p >= max(low / BINS, LEAST)) & (alerts.p < (low + 1) / BINS if low + 1 < BINS else alerts.p <= 1.0 + 1e-9)
+        ones = inside.astype(np.float64)
+        said = float(alerts.p[inside].mean()) if inside.any() else np.nan
+        table.append({"from": low / BINS, "said": said, "came": boot.ratio(ones * alerts.right, ones, alerts.point)})
+    return table
+
+
+def by_group(outcomes: Outcomes, groups: Sequence[str], kind: str, boot: Bootstrap) -> dict[str, dict[str, Figure]]:
+    """hit@1 and hit@5 of each group of points, in the order of their names."""
+    among = KINDS[kind](outcomes)
+    named = np.asarray(groups)
+    found = {}
+    for name in sorted(set(groups)):
+        ones = (among & (named == name)).astype(np.float64)
+        if ones.any():
+            hit = {f"hit@{k}": ones * ((outcomes.rank > 0) & (outcomes.rank <= k)) for k in (1, 5)}
+            found[name] = {what: boot.ratio(values, ones) for what, values in hit.items()}
+    return found
+
+
+def _told(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), 5)

@@ -1,0 +1,133 @@
+"""A folder per trained model: what it was trained on, what it can do, and nothing that runs code when it is read."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import orjson
+import skops.io
+from skops.io.exceptions import UntrustedTypesFoundException
+
+from beepgpt.training.predictions import Model
+from beepgpt.training.ranking import Ranker, ranker_from
+from beepgpt.training.remote import labels_in
+from beepgpt.training.text import TextModel, text_model_from
+
+FORMAT = 1
+CARD = "model.json"
+PARTS = "model.skops"
+LABELS = "labels.json"
+REMOTE = "remote"
+"""The kind of a model that a server has: its folder holds who has which label, and how it is asked."""
+LIBRARIES = ("beepgpt", "lightgbm", "numpy", "scikit-learn", "skops")
+REMOTE_LIBRARIES = ("beepgpt", "openai")
+
+KINDS: Mapping[str, Callable[[dict[str, Any]], Model]] = {"local": ranker_from, "text": text_model_from}
+TRUSTED: Mapping[str, frozenset[str]] = {
+    "local": frozenset({"collections.OrderedDict", "lightgbm.basic.Booster"}),
+    "text": frozenset(),
+}
+"""What a model's file may hold beside what skops trusts by itself: lightgbm takes a Booster from its own text format."""
+WITH_SKLEARN = {"text"}
+"""Kinds that hold estimators of scikit-learn, which promise nothing from one of its versions to the next."""
+
+
+class BadModel(Exception):
+    """A model can't be used; the message names its folder and says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A model and what is told of it."""
+
+    model: Model
+    card: dict[str, Any]
+    folder: Path
+
+
+def save_model(folder: Path, model: Ranker | TextModel, told: Mapping[str, Any], manifest: bytes) -> dict[str, Any]:
+    """Writes a model's folder, the card at last: a folder with a card is whole. `manifest`: the training set's."""
+    kind = "local" if isinstance(model, Ranker) else "text"
+    return _save(folder, kind, manifest, model.labels, told, {PARTS: skops.io.dumps(model.state())}, LIBRARIES)
+
+
+def save_remote(folder: Path, labels: bytes, told: Mapping[str, Any], manifest: bytes) -> dict[str, Any]:
+    """The same for a model that a server has. `labels`: the training set's labels.json; `told["remote"]`: how it is asked."""
+    people = list(labels_in(orjson.loads(labels)).values())
+    return _save(folder, REMOTE, manifest, people, told, {LABELS: labels}, REMOTE_LIBRARIES)
+
+
+def _save(
+    folder: Path,
+    kind: str,
+    manifest: bytes,
+    labels: list[str] | None,
+    told: Mapping[str, Any],
+    files: Mapping[str, bytes],
+    libraries: Sequence[str],
+) -> dict[str, Any]:
+    folder.mkdir(parents=True, exist_ok=True)
+    card_path = folder / CARD
+    card_path.unlink(missing_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    card = {
+        "format": FORMAT,
+        "kind": kind,
+        "manifest": hash_of(manifest),
+        "labels": labels,
+        **told,
+        "versions": {"python": platform.python_version(), **{library: version(library) for library in libraries}},
+        "files": {name: hash_of(content) for name, content in files.items()},
+    }
+    part = card_path.with_suffix(".part")
+    part.write_bytes(orjson.dumps(card, option=orjson.OPT_INDENT_2) + b"\n")
+    part.rename(card_path)
+    return card
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """What is told of a model, once its files are found to be those that were written. Raises BadModel."""
+    try:
+        card: dict[str, Any] = orjson.loads((folder / CARD).read_bytes())
+        if not isinstance(card, dict) or card.get("format") != FORMAT or card.get("kind") not in (*KINDS, REMOTE):
+            raise BadModel(f"{folder}: was trained by another version of beepgpt: train it again")
+        for name, told in card["files"].items():
+            if told != hash_of((folder / name).read_bytes()):
+                raise BadModel(f"{folder}: {name} is not the file that was trained: train it again")
+    except FileNotFoundError as error:
+        raise BadModel(
+            f"{folder}: is no trained model ({Path(error.filename).name} is missing): beepgpt train DIR --to {folder}"
+        ) from error
+    except (orjson.JSONDecodeError, NotADirectoryError) as error:
+        raise BadModel(f"{folder}: is no trained model ({CARD} can't be read): train it again") from error
+    return card
+
+
+def load_model(folder: Path) -> Trained:
+    """A model that is in its folder; one that a server has is opened by beepgpt/commands/models.py."""
+    card = read_card(folder)
+    if card["kind"] == REMOTE:
+        raise BadModel(f"{folder}: a server has this model, and here one is needed that runs on this machine: beepgpt train --model local")
+    parts = (folder / PARTS).read_bytes()
+    kind = card["kind"]
+    trained_with = card["versions"]["scikit-learn"]
+    if kind in WITH_SKLEARN and trained_with != version("scikit-learn"):
+        now = version("scikit-learn")
+        raise BadModel(f"{folder}: was trained with scikit-learn {trained_with}, and this is {now}: train it again, or install that one")
+    try:
+        state = skops.io.loads(parts, trusted=sorted(TRUSTED[kind]))
+    except UntrustedTypesFoundException as error:
+        raise BadModel(f"{folder}: {PARTS} holds what no model of ours does, so it is not read: train it again") from error
+    return Trained(KINDS[kind](state), card, folder)
+
+
+def hash_of(content: bytes) -> str:
+    """The sha256 of a file: a training set's manifest names the hashes of all else."""
+    return sha256(content).hexdigest()

@@ -1,0 +1,197 @@
+"""Points with their candidates, as columns: what a model is fitted on and asked about, from a training set's table or one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from beepgpt.conversations.events import micros
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+class BadTable(Exception):
+    """A table of candidates can't be used; the message names it and says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """Points as columns. The candidates of point i are rows `starts[i]` to `starts[i + 1]` of `user` and `facts`."""
+
+    conversation: list[str]
+    channel: list[str]
+    author: list[str]
+    """Of the newest message."""
+    prompt: list[str]
+    prompt_ts: Ints
+    """Microseconds, as all times here."""
+    speakers: Ints
+    window_ts: list[list[int]]
+    window_user: list[list[str]]
+    people: list[str]
+    """Everybody who is a candidate of any of them."""
+    starts: Ints
+    user: NDArray[np.int32]
+    """Who: a place in `people`."""
+    facts: NDArray[np.float32]
+    """A row a candidate, a column a fact."""
+    names: tuple[str, ...]
+    """Of the facts, as beepgpt/conversations/features.py calls them."""
+
+    def __len__(self) -> int:
+        return len(self.channel)
+
+    @property
+    def sizes(self) -> Ints:
+        """How many candidates each has."""
+        return np.diff(self.starts)
+
+    def candidates(self, point: int) -> list[str]:
+        """Who may answer a point, in the order in which they were found."""
+        return [self.people[user] for user in self.user[self.starts[point] : self.starts[point + 1]]]
+
+    def at(self, places: Ints) -> Points:
+        """Some of them, in any order."""
+        sizes = self.sizes[places]
+        starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        rows = np.repeat(self.starts[:-1][places] - starts[:-1], sizes) + np.arange(starts[-1])
+        return Points(
+            [self.conversation[each] for each in places], [self.channel[each] for each in places], [self.author[each] for each in places],
+            [self.prompt[each] for each in places], self.prompt_ts[places], self.speakers[places],
+            [self.window_ts[each] for each in places], [self.window_user[each] for each in places],
+            self.people, starts, self.user[rows], self.facts[rows], self.names,
+        )  # fmt: skip
+
+    def parts(self, size: int) -> Iterator[Points]:
+        """All of them, so many at a time."""
+        if len(self) <= size:
+            yield self
+            return
+        for first in range(0, len(self), size):
+            yield self.at(np.arange(first, min(first + size, len(self))))
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Points and what became of them."""
+
+    points: Points
+    ids: list[str]
+    answers: list[list[str]]
+    """Empty: nobody, or nothing worth an answer (a weak signal)."""
+    settled_ts: Ints
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def at(self, places: Ints) -> Examples:
+        """Some of them, in any order."""
+        return Examples(
+            self.points.at(places), [self.ids[each] for each in places], [self.answers[each] for each in places], self.settled_ts[places]
+        )
+
+    def by_settled(self) -> Examples:
+        """In the order in which their answers were known."""
+        order = np.argsort(self.settled_ts, kind="stable")
+        return self if (order[1:] > order[:-1]).all() else self.at(order)
+
+
+def points_of(told: Sequence[Mapping[str, Any]]) -> Points:
+    """Points as they are told one by one: an example's JSON, of which nothing is read that was known later.
+
+    >>> point = {"conversation": "C1:1.0:thread", "channel": "C1", "speakers": 1, "prompt_ts": "1690360240.229079",
+    ...          "prompt": "red?", "window": [{"ts": "1690360240.229079", "user": "ana"}],
+    ...          "candidates": {"user": ["bo"], "in_window": [0], "closeness": [0.5]}}
+    >>> points = points_of([point])
+    >>> points.candidates(0), points.names, points.facts
+    (['bo'], ('in_window', 'closeness'), array([[0. , 0.5]], dtype=float32))
+    """
+    found: dict[str, int] = {}
+    user: list[int] = []
+    starts = [0]
+    for each in told:
+        user += [found.setdefault(name, len(found)) for name in each["candidates"]["user"]]
+        starts.append(len(user))
+    names = tuple(name for name in told[0]["candidates"] if name != "user") if told else ()
+    columns = [np.array(list(chain.from_iterable([each["candidates"][name] for each in told])), np.float32) for name in names]
+    return Points(
+        conversation=[each["conversation"] for each in told],
+        channel=[each["channel"] for each in told],
+        author=[each["window"][-1]["user"] for each in told],
+        prompt=[each["prompt"] for each in told],
+        prompt_ts=np.array([micros(each["prompt_ts"]) for each in told], np.int64),
+        speakers=np.array([each["speakers"] for each in told], np.int64),
+        window_ts=[[micros(message["ts"]) for message in each["window"]] for each in told],
+        window_user=[[message["user"] for message in each["window"]] for each in told],
+        people=list(found),
+        starts=np.array(starts, np.int64),
+        user=np.array(user, np.int32),
+        facts=np.stack(columns, axis=1) if names else np.zeros((len(user), 0), np.float32),
+        names=names,
+    )
+
+
+def examples_of(told: Sequence[Mapping[str, Any]]) -> Examples:
+    """Examples as they are written, labeled or not: a weak one teaches that nobody need be told."""
+    answers = [[] if each.get("signal") == "weak" else list(each["answer"]) for each in told]
+    settled = np.array([micros(each["settled_ts"]) for each in told], np.int64)
+    return Examples(points_of(told), [each["id"] for each in told], answers, settled)
+
+
+COLUMNS = (
+    "id", "conversation", "channel", "author", "prompt", "prompt_ts", "settled_ts", "speakers",
+    "window_ts", "window_user", "answer", "signal", "user",
+)  # fmt: skip
+"""What a table has to have beside the facts, which are its columns of 32-bit floats."""
+
+
+def read_examples(path: Path) -> Examples:
+    """A training set's table of candidates, as `beepgpt prepare` writes it."""
+    try:
+        schema = pq.read_schema(path)
+        names = tuple(field.name for field in schema if field.type == pa.list_(pa.float32()))
+        if missing := [name for name in COLUMNS if name not in schema.names]:
+            raise BadTable(f"{path}: the column {missing[0]} is missing: make it again with this version's beepgpt prepare")
+        table = pq.read_table(path, columns=[*COLUMNS, *names])
+    except FileNotFoundError as error:
+        raise BadTable(f"{path} is missing: make it with beepgpt prepare SOURCE --to {path.parent} --format candidates") from error
+    except (pa.ArrowException, OSError) as error:
+        raise BadTable(f"{path} is no table of candidates ({type(error).__name__}): make it again with beepgpt prepare") from error
+    users = _flat(table, "user")
+    known = pc.dictionary_encode(users.values)
+    facts = [np.asarray(_flat(table, name).values, np.float32) for name in names]
+    points = Points(
+        conversation=table["conversation"].to_pylist(),
+        channel=table["channel"].to_pylist(),
+        author=table["author"].to_pylist(),
+        prompt=table["prompt"].to_pylist(),
+        prompt_ts=np.asarray(table["prompt_ts"], np.int64),
+        speakers=np.asarray(table["speakers"], np.int64),
+        window_ts=table["window_ts"].to_pylist(),
+        window_user=table["window_user"].to_pylist(),
+        people=known.dictionary.to_pylist(),
+        starts=np.asarray(users.offsets, np.int64),
+        user=np.asarray(known.indices, np.int32),
+        facts=np.stack(facts, axis=1) if facts else np.zeros((len(users.values), 0), np.float32),
+        names=names,
+    )
+    told = zip(table["answer"].to_pylist(), table["signal"].to_pylist(), strict=True)
+    answers = [[] if signal == "weak" else answer for answer, signal in told]
+    return Examples(points, table["id"].to_pylist(), answers, np.asarray(table["settled_ts"], np.int64))
+
+
+def _flat(table: pa.Table, name: str) -> pa.ListArray:
+    """A column of lists in one piece, its values without what stands outside of it."""
+    column = table[name].combine_chunks()
+    whole = column if isinstance(column, pa.Array) else pa.concat_arrays(column.chunks)
+    return pa.ListArray.from_arrays(pc.subtract(whole.offsets, whole.offsets[0]), whole.flatten())

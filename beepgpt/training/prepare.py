@@ -1,0 +1,431 @@
+"""A training set out of labeled examples: two passes over their file, and never more than a line of it in memory.
+
+The first pass checks every line and keeps a few numbers of it; from these it is decided which examples train and which validate. The second
+reads those lines again, in the order of their time, and writes them. The same examples give the same bytes, in whatever order they stand.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from hashlib import file_digest, sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from beepgpt.conversations.events import ts_text
+from beepgpt.conversations.tokens import Encoding
+from beepgpt.training.checks import NIL, OTHER, Broken, CannotPrepare, Line, check_single_tokens, read_line
+from beepgpt.training.formats import FORMATS, SIDES, Answers, CandidateTable, Chats, Completions, Examples, Format, Labels, Rows, Side
+from beepgpt.training.rows import TextRows
+from beepgpt.training.splits import Choices, Facts, Hashes, Mask, Notes, Sides, Whole, split
+
+VERSION = 1
+"""Raised when the same examples would give other files, or files of another form."""
+MADE_BY = "beepgpt prepare"
+MANIFEST = "manifest.json"
+LABELS = "labels.json"
+SUFFIXES: dict[Format, str] = {"chat": "jsonl", "completion": "jsonl", "candidates": "parquet", "examples": "jsonl"}
+OUTPUTS = frozenset({MANIFEST, LABELS, *(f"{name}_{side}.{SUFFIXES[name]}" for name in FORMATS for side in SIDES)})
+MILLION = 1_000_000
+TOLD_EVERY = 1_000
+"""Lines between two words about the progress."""
+
+Progress = Callable[[int, float], None]
+"""Is told how many lines were read so far, those that are read twice counted twice, and what share of the work is done."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a user may say about a training set."""
+
+    model: str
+    max_tokens: int | None
+    """Of one row; None: no limit is known."""
+    formats: tuple[Format, ...] | None = None
+    """None: chats, and the candidates where the examples have them."""
+    answers: Answers = "each"
+    min_answers: int = 5
+    """Of a person on the training side; who has fewer is `other`."""
+    max_characters: int | None = 10_000
+    """Of a training row's prompt and completion."""
+    system: str = ""
+    """What a chat begins with."""
+    price: float | None = None
+    """USD for a million trained tokens."""
+    sides: Choices = field(default_factory=Choices)
+
+
+def _unwatched(lines: int, share: float) -> None:
+    return None
+
+
+def prepare(
+    source: Path,
+    to: Path,
+    wanted: Wanted,
+    encoding: Encoding,
+    *,
+    retracted: Iterable[bytes] = (),
+    few_shots: Iterable[Line] = (),
+    progress: Progress = _unwatched,
+    called: str | None = None,
+) -> dict[str, Any]:
+    """Makes the training set `to`, a folder, of the examples in `source`, and gives its manifest. Raises CannotPrepare.
+
+    `retracted` are ids of examples; messages name the source as it is `called`.
+    """
+    check_folder(to)
+    called = called or str(source)
+    few_shots, retracted = list(few_shots), frozenset(retracted)
+    read = _read(source, called, wanted, encoding, progress)
+    facts = read.notes.facts()
+    sides = split(facts, wanted.sides, by_conversation=read.scope == "conversation", retracted=retracted, few_shots=few_shots)
+    labels = Labels(answers_of(facts, sides.train, wanted.answers), wanted.min_answers)
+    texts = _texts(read, labels, wanted, encoding)
+    to.mkdir(parents=True, exist_ok=True)
+    done, both = 0, sides.train.sum() + sides.valid.sum()
+
+    def wrote(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(read.lines + done, 0.5 + done / both / 2)
+
+    with folder_in(to, ".prepare-") as folder:
+        writing = _Writing(source, called, folder, read, facts, texts, wanted, wrote)
+        writing.write("train", sides.train)
+        writing.write("valid", sides.valid)
+        told = {"model": wanted.model, "encoding": encoding.name, "space": texts.space if texts else "", **labels.as_json()}
+        _write_json(folder / LABELS, told)
+        manifest = {
+            "made_by": MADE_BY,
+            "version": VERSION,
+            "examples": read.as_json(),
+            "retractions": {"count": len(retracted), "sha256": _hash_of(retracted)},
+            "few_shots": {"count": len(few_shots), "sha256": _hash_of(each.id for each in few_shots)},
+            "settings": asdict(wanted),
+            "encoding": encoding.name,
+            "cut": ts_text(sides.cut),
+            "account": account_of(read.lines, read.faults, facts, sides),
+            "rules": {name: asdict(rule) for name, rule in _rules(read, facts, texts, wanted).items()},
+            "labels": {"people": len(labels.people), "others": labels.others, "too_many": labels.too_many},
+            **_sums(texts, wanted),
+            "files": {path.name: _told_of(path) for path in sorted(folder.iterdir())},
+            "versions": {name: version(name) for name in ("numpy", "orjson", "pyarrow", "scikit-learn", "tiktoken")},
+        }
+        _write_json(folder / MANIFEST, manifest)
+        _move_in(folder, to)
+    return manifest
+
+
+def check_folder(to: Path) -> None:
+    """Nothing is written over what is not ours. Raises CannotPrepare."""
+    if to.exists() and not to.is_dir():
+        raise CannotPrepare(f"{to}: is no folder: name another")
+    try:
+        theirs = (to / MANIFEST).exists() and orjson.loads((to / MANIFEST).read_bytes()).get("made_by") != MADE_BY
+    except (orjson.JSONDecodeError, AttributeError):
+        theirs = True
+    if theirs:
+        raise CannotPrepare(f"{to}: has a {MANIFEST} that is no training set's: name another folder")
+
+
+@contextmanager
+def folder_in(to: Path, prefix: str) -> Iterator[Path]:
+    """A folder that is gone afterwards; and those that killed runs have left go, too."""
+    for left in to.glob(f"{prefix}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=to) as made:
+        yield Path(made)
+
+
+def _move_in(made: Path, to: Path) -> None:
+    """The new files in the place of the old ones. The manifest goes first and comes last: without it a folder is no training set."""
+    for name in (MANIFEST, *sorted(OUTPUTS)):
+        (to / name).unlink(missing_ok=True)
+    for path in sorted(made.iterdir(), key=lambda path: (path.name == MANIFEST, path.name)):
+        path.rename(to / path.name)
+
+
+def _write_json(path: Path, body: object) -> None:
+    path.write_bytes(orjson.dumps(body, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+
+
+# The first pass
+
+
+@dataclass
+class _Read:
+    """What the first pass found."""
+
+    notes: Notes = field(default_factory=Notes)
+    formats: tuple[Format, ...] = ()
+    candidate_facts: list[str] = field(default_factory=list)
+    spec: str = ""
+    target: str = ""
+    scope: str = ""
+    lines: int = 0
+    hash: int = 0
+    """The sum of the lines' sha256: the same for the same lines in any order."""
+    faults: dict[str, Broken] = field(default_factory=dict)
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether rows of text are wanted."""
+        return bool({"chat", "completion"} & set(self.formats))
+
+    def as_json(self) -> dict[str, Any]:
+        """For the manifest."""
+        return {"lines": self.lines, "sha256_sum": f"{self.hash:064x}", "spec": self.spec, "target": self.target, "scope": self.scope}
+
+
+def _read(source: Path, called: str, wanted: Wanted, encoding: Encoding, progress: Progress) -> _Read:
+    read, place = _Read(), 0
+    size = max(source.stat().st_size, 1)
+    with source.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                _note(read, line, number, place, wanted, encoding)
+            place += len(line)
+            if not number % TOLD_EVERY:
+                progress(number, place / size / 2)
+    if not len(read.notes):
+        told = ", ".join(f"{name} {fault.count:,}" for name, fault in read.faults.items()) or "it is empty"
+        raise CannotPrepare(f"{called}: has no examples ({told}): make some with `beepgpt examples`, and have them labeled")
+    return read
+
+
+def _note(read: _Read, line: bytes, number: int, place: int, wanted: Wanted, encoding: Encoding) -> None:
+    read.lines += 1
+    read.hash = (read.hash + int.from_bytes(sha256(line.strip()).digest(), "big")) % 2**256
+    found = read_line(line)
+    if isinstance(found, str):
+        read.faults.setdefault(found, Broken()).add(f"line {number:,}")
+        return
+    if not len(read.notes):
+        _begin(read, found, line, wanted)
+    if found.spec != read.spec:
+        raise CannotPrepare(
+            f"line {number:,} is of spec {found.spec[:40]}, those before it of spec {read.spec[:40]}: they were made by other settings."
+            " A training set holds examples of one spec: make all of them with the same settings"
+        )
+    if "candidates" in read.formats and not found.has_candidates:
+        raise CannotPrepare(
+            f"line {number:,} has no candidates: make the examples without --no-candidates, or ask for another format (--format chat)"
+        )
+    read.notes.add(found, place, len(line), len(encoding.encode_ordinary(found.prompt)) if read.has_texts else 0)
+
+
+def _begin(read: _Read, first: Line, line: bytes, wanted: Wanted) -> None:
+    """What the first example tells of all."""
+    read.spec, read.target, read.scope = first.spec, first.target, first.scope
+    read.formats = wanted.formats if wanted.formats is not None else (("chat", "candidates") if first.has_candidates else ("chat",))
+    if first.has_candidates:
+        read.candidate_facts = [name for name in orjson.loads(line)["candidates"] if name != "user"]
+
+
+def answers_of(facts: Facts, train: Mask, answers: Answers) -> dict[str, int]:
+    """How many examples of the training side teach each person's label."""
+    values, rows = facts.answers
+    teach = (train & ~facts.is_weak)[rows]
+    if answers == "one":
+        counts = np.bincount(rows, minlength=len(facts))
+        place = np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows]
+        drawn = facts.ids[:, 0] % np.maximum(counts, 1).astype(np.uint64)
+        teach &= place == drawn.astype(np.int64)[rows]
+    found = np.bincount(values[teach], minlength=len(facts.people))
+    return {user: int(count) for user, count in zip(facts.people, found, strict=True) if count}
+
+
+# The second pass
+
+
+def _texts(read: _Read, labels: Labels, wanted: Wanted, encoding: Encoding) -> TextRows | None:
+    """What writes rows of text, if any are wanted."""
+    if not read.has_texts:
+        return None
+    check_single_tokens([*labels.people.values(), NIL, OTHER], encoding)
+    return TextRows(
+        labels,
+        encoding,
+        answers=wanted.answers,
+        is_chat="chat" in read.formats,
+        max_tokens=wanted.max_tokens,
+        max_characters=wanted.max_characters,
+        system=wanted.system,
+    )
+
+
+class _Writing:
+    """The second pass, a side at a time."""
+
+    def __init__(
+        self,
+        source: Path,
+        called: str,
+        folder: Path,
+        read: _Read,
+        facts: Facts,
+        texts: TextRows | None,
+        wanted: Wanted,
+        told: Callable[[int], None],
+    ) -> None:
+        """`told` hears how many more examples were written."""
+        self._source = source
+        self._called = called
+        self._folder = folder
+        self._read = read
+        self._facts = facts
+        self._texts = texts
+        self._wanted = wanted
+        self._told = told
+
+    def write(self, side: Side, mask: Mask) -> None:
+        """The files of one side, in the order of time."""
+        rows = self._facts.in_time[mask[self._facts.in_time]]
+        repeated = _repeated(self._facts.prompts, rows)
+        with ExitStack() as stack:
+            table, texts, lines = self._open(stack, side)
+            for number, (row, line) in enumerate(_lines_at(self._source, self._facts, rows), start=1):
+                body = self._example(row, line)
+                if table is not None:
+                    table.write(body)
+                if lines is not None:
+                    lines.write(line)
+                if self._texts is not None:
+                    self._texts.write(side, texts, body, int(self._facts.tokens[row]), is_repeated=bool(repeated[row]))
+                if not number % TOLD_EVERY:
+                    self._told(TOLD_EVERY)
+        if self._texts is not None:
+            self._texts.end_side()
+
+    def _example(self, row: int, line: bytes) -> dict[str, Any]:
+        """A line that is what it was in the first pass."""
+        try:
+            body: dict[str, Any] = orjson.loads(line)
+            if bytes.fromhex(body["id"]) == self._facts.ids[row].astype(">u8").tobytes():
+                return body
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+            pass
+        raise CannotPrepare(f"{self._called}: was changed while it was read: prepare it again when it is at rest")
+
+    def _open(self, stack: ExitStack, side: Side) -> tuple[CandidateTable | None, list[Rows], Examples | None]:
+        """The files of a side, by what is written to them."""
+        table, texts, lines = None, list[Rows](), None
+        for name in self._read.formats:
+            path = self._folder / f"{name}_{side}.{SUFFIXES[name]}"
+            if name == "candidates":
+                table = stack.enter_context(CandidateTable(path, self._read.candidate_facts))
+            elif name == "examples":
+                lines = stack.enter_context(Examples(path))
+            elif name == "chat":
+                texts.append(stack.enter_context(Chats(path, self._wanted.system)))
+            else:
+                texts.append(stack.enter_context(Completions(path, self._texts.space if self._texts else "")))
+        return table, texts, lines
+
+
+def _lines_at(source: Path, facts: Facts, rows: Whole) -> Iterator[tuple[int, bytes]]:
+    """The lines of these rows, each with its row, in the order of the rows."""
+    with source.open("rb") as file:
+        for row in rows:
+            yield row, os.pread(file.fileno(), int(facts.sizes[row]), int(facts.places[row]))
+
+
+def _repeated(prompts: Hashes, rows: Whole) -> Mask:
+    """Which of all rows have a prompt that another one of `rows` has, too: only they can be copies, so only they are remembered."""
+    found, counts = np.unique(prompts[rows], return_counts=True)
+    return np.isin(prompts, found[counts > 1])
+
+
+# The manifest
+
+
+def account_of(lines: int, faults: dict[str, Broken], facts: Facts, sides: Sides) -> dict[str, Any]:
+    """Where every line went."""
+    left_out = {**{name: fault.count for name, fault in sorted(faults.items())}, **sides.left_out()}
+    on = {
+        side: {
+            "examples": int(mask.sum()),
+            "answered": int((mask & ~facts.is_silence & ~facts.is_weak).sum()),
+            "weak": int((mask & facts.is_weak).sum()),
+            "silences": int((mask & facts.is_silence).sum()),
+            "unlabeled": int((mask & ~facts.is_labeled & ~facts.is_silence).sum()),
+        }
+        for side, mask in (("train", sides.train), ("valid", sides.valid))
+    }
+    total = sum(left_out.values()) + on["train"]["examples"] + on["valid"]["examples"]
+    return {"read": lines, "left_out": left_out, **on, "adds_up": total == lines}
+
+
+def _rules(read: _Read, facts: Facts, texts: TextRows | None, wanted: Wanted) -> dict[str, Broken]:
+    """Every rule that was looked at, in the order in which `prepare_data` asked."""
+    silences = "left out" if wanted.sides.silences == "drop" else f'written as "{NIL}"'
+    weak = "left out" if wanted.sides.weak == "drop" else f'written as "{NIL}"'
+    done = {
+        "not_json": "lines that are no JSON: left out",
+        "not_an_example": "lines that are JSON, but no examples of ours: left out",
+        "no_prompt": "no prompt, or one without words: left out",
+        "no_answer": "no answer, not even an empty one: left out",
+        "no_suffix": "prompts without the suffix that all others end with: left out",
+        "suffix_inside": "prompts with the suffix before their end: left out",
+    }
+    found = {name: Broken(done=what) for name, what in done.items()}
+    for name, fault in read.faults.items():
+        found[name].count, found[name].ids = fault.count, fault.ids
+    found["empty_completion"] = Broken(int(facts.is_silence.sum()), f"nobody answered: {silences}")
+    found["weak_signal"] = Broken(int(facts.is_weak.sum()), f"answered, but not worth learning: {weak}")
+    return found | (texts.rules() if texts is not None else {})
+
+
+def _sums(texts: TextRows | None, wanted: Wanted) -> dict[str, Any]:
+    """Rows and tokens of the files of text, and what an epoch of training costs."""
+    if texts is None:
+        return {}
+    return {
+        "rows": {side: dict(sorted(texts.counts[side].items())) for side in SIDES},
+        "tokens": dict(texts.tokens),
+        "cost_per_epoch": None if wanted.price is None else round(texts.tokens["train"] * wanted.price / MILLION, 4),
+    }
+
+
+def _hash_of(ids: Iterable[bytes]) -> str:
+    return sha256(b"".join(sorted(ids))).hexdigest()
+
+
+def _told_of(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": file_digest(file, "sha256").hexdigest()}
+
+
+# What comes beside the examples
+
+
+def retracted_in(path: Path) -> Iterator[bytes]:
+    """The ids in a file of retractions. Raises CannotPrepare: what can't be read may be a message that somebody deleted."""
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        if line.strip():
+            try:
+                yield bytes.fromhex(orjson.loads(line)["id"])
+            except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+                raise CannotPrepare(f"{path}: line {number:,} is no retraction: mend it, or what was deleted will be learned") from error
+
+
+def few_shots_in(folder: Path) -> Iterator[Line]:
+    """The examples that were chosen to show a labeler what is meant. Raises CannotPrepare."""
+    for path in (folder / "examples_pos.jsonl", folder / "examples_neg.jsonl"):
+        if not path.exists():
+            continue
+        for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+            if line.strip():
+                found = read_line(line)
+                if isinstance(found, str):
+                    raise CannotPrepare(f"{path}: line {number:,} is no few-shot ({found}): mend it, or it might be validated with")
+                yield found

@@ -1,0 +1,167 @@
+"""What a validation leaves of every point, so that runs can be set side by side on the same conversations, wherever their models are."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from beepgpt.training.metrics import DRAWS, KINDS, LEAST, Alerts, Bootstrap, Figure, Outcomes, Told, alerts_at, difference, hits, losses
+from beepgpt.training.points import Examples, Ints
+
+FILE = "outcomes.parquet"
+FORMAT = 1
+THRESHOLD = 0.5
+"""At which alerts are compared."""
+
+
+class BadRun(Exception):
+    """A run can't be compared; the message names it and says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A validation: what was said of each point, and what happened."""
+
+    name: str
+    folder: Path
+    outcomes: Outcomes
+    answers: list[list[str]]
+    asked: dict[str, Any]
+    """What shaped the question: the examples' target and scope."""
+
+    def at(self, places: Ints) -> Run:
+        """Of some points, in any order."""
+        return replace(self, outcomes=self.outcomes.at(places), answers=[self.answers[each] for each in places])
+
+
+def run_bytes(outcomes: Outcomes, valid: Examples, asked: Mapping[str, Any]) -> bytes:
+    """A run's file: a row a point. Chances under the least that calibration looks at are left out."""
+    alerts = outcomes.alerts
+    kept = alerts.p >= LEAST
+    counts = np.bincount(alerts.point[kept], minlength=len(valid))
+    starts = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32())
+    people = [person for person, stays in zip(alerts.person, kept, strict=True) if stays]
+    columns: dict[str, Any] = {
+        "conversation": outcomes.conversation,
+        "prompt_ts": outcomes.prompt_ts,
+        "speakers": outcomes.speakers,
+        "answer": valid.answers,
+        "rank": outcomes.rank,
+        "rank_with_nobody": outcomes.rank_with_nobody,
+        **{f"{name}.{part.name}": getattr(getattr(outcomes, name), part.name) for name in TOLD for part in fields(Told)},
+        "person": pa.ListArray.from_arrays(starts, pa.array(people, pa.string())),
+        "p": pa.ListArray.from_arrays(starts, pa.array(alerts.p[kept])),
+    }
+    told = {"beepgpt": orjson.dumps({"format": FORMAT, "asked": dict(asked)})}
+    written = io.BytesIO()
+    pq.write_table(pa.table(columns).replace_schema_metadata(told), written, compression="zstd")
+    return written.getvalue()
+
+
+TOLD = ("told", "told_answered")
+
+
+def read_run(folder: Path, name: str) -> Run:
+    """A run from its folder."""
+    path = folder / FILE
+    try:
+        table = pq.read_table(path)
+        told = orjson.loads((table.schema.metadata or {}).get(b"beepgpt", b"{}"))
+    except FileNotFoundError as error:
+        raise BadRun(f"{folder}: is no run ({FILE} is missing): beepgpt validate DIR --model {folder}") from error
+    except (pa.ArrowException, OSError, orjson.JSONDecodeError) as error:
+        raise BadRun(f"{path} can't be read ({type(error).__name__}): validate the model again") from error
+    if told.get("format") != FORMAT:
+        raise BadRun(f"{path}: was written by another version of beepgpt: validate the model again")
+    answers: list[list[str]] = table["answer"].to_pylist()
+    people: list[list[str]] = table["person"].to_pylist()
+    chances: list[list[float]] = table["p"].to_pylist()
+    point = np.repeat(np.arange(len(table)), [len(each) for each in people])
+    person = [name for each in people for name in each]
+    right = np.array([name in answers[at] for name, at in zip(person, point, strict=True)], np.bool_)
+    count = np.array([len(answer) for answer in answers], np.int64)
+    alerts = Alerts(point, person, np.array([p for each in chances for p in each], np.float64), right, count)
+    chance = {each: Told(*(table[f"{each}.{part.name}"].to_numpy() for part in fields(Told))) for each in TOLD}
+    outcomes = Outcomes(
+        conversation=table["conversation"].to_pylist(),
+        prompt_ts=table["prompt_ts"].to_numpy(),
+        speakers=table["speakers"].to_numpy(),
+        answered=count > 0,
+        rank=table["rank"].to_numpy(),
+        rank_with_nobody=table["rank_with_nobody"].to_numpy(),
+        told=chance["told"],
+        told_answered=chance["told_answered"],
+        alerts=alerts,
+    )
+    return Run(name, folder, outcomes, answers, told["asked"])
+
+
+def on_the_same_points(runs: Sequence[Run]) -> tuple[list[Run], int]:
+    """The runs on the points that all of them judged, in one order, and how many other points there were in the largest of them."""
+    first = runs[0]
+    for other in runs[1:]:
+        if other.asked != first.asked:
+            raise BadRun(f"{other.folder} was asked {_told(other.asked)}, and {first.folder} {_told(first.asked)}: that can't be compared")
+    places = [
+        {point: place for place, point in enumerate(zip(run.outcomes.conversation, run.outcomes.prompt_ts.tolist(), strict=True))}
+        for run in runs
+    ]
+    common = [point for point in places[0] if all(point in each for each in places[1:])]
+    if not common:
+        raise BadRun(f"{runs[-1].folder} and {first.folder} have no point in common: validate them on the same training set")
+    aligned = [run.at(np.array([each[point] for point in common], np.int64)) for run, each in zip(runs, places, strict=True)]
+    for other in aligned[1:]:
+        if wrong := sum(one != another for one, another in zip(first_answers(aligned), other.answers, strict=True)):
+            raise BadRun(
+                f"{other.folder} and {first.folder} differ in what happened at {wrong:,} of their points (were they labeled otherwise?):"
+                " validate them on the same training set"
+            )
+    return aligned, max(len(run.answers) for run in runs) - len(common)
+
+
+def first_answers(runs: Sequence[Run]) -> list[list[str]]:
+    """What happened, as the first run has it."""
+    return runs[0].answers
+
+
+def side_by_side(runs: Sequence[Run]) -> dict[str, Any]:
+    """Every figure of every run, and how far it is from the first run's, by the same draws of the same conversations."""
+    aligned, left_out = on_the_same_points(runs)
+    boot = Bootstrap(aligned[0].outcomes.conversation)
+    kinds: dict[str, Any] = {}
+    for kind in KINDS:
+        figures = [figures_of(run.outcomes, kind, boot) for run in aligned]
+        kinds[kind] = {
+            name: [
+                {"figure": each[name].as_json(), "difference": None if place == 0 else difference(figures[0][name], each[name]).as_json()}
+                for place, each in enumerate(figures)
+            ]
+            for name in figures[0]
+        }
+    return {
+        "runs": [{"name": run.name, "folder": str(run.folder)} for run in aligned],
+        "asked": aligned[0].asked,
+        "points": len(aligned[0].answers),
+        "points_left_out": left_out,
+        "draws": DRAWS,
+        "kinds": kinds,
+    }
+
+
+def figures_of(outcomes: Outcomes, kind: str, boot: Bootstrap) -> dict[str, Figure]:
+    """All that is compared of a run."""
+    alerts = alerts_at(outcomes, THRESHOLD, kind, boot)
+    told = {"alert_precision": alerts["precision"], "alert_recall": alerts["recall"]}
+    return hits(outcomes, kind, boot) | losses(outcomes, kind, boot) | told
+
+
+def _told(asked: Mapping[str, Any]) -> str:
+    return " and ".join(f"{name} {value}" for name, value in asked.items()) or "nothing known"

@@ -1,0 +1,335 @@
+"""Which examples train, which validate, and which do neither: law 7 of the README.
+
+Every example of the training side is settled before the cut, and every prompt of the validation side is made at the cut or after it.
+No message is in windows of both sides, no text is the prompt of both, and no conversation is on both (but where a channel is one). What
+clashes leaves the training side, so that validation is whole. All of it is decided from a few numbers for each example; the examples
+themselves stay on the disk.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from beepgpt.training.checks import CannotPrepare, Line
+
+Mask = npt.NDArray[np.bool_]
+Whole = npt.NDArray[np.int64]
+Hashes = npt.NDArray[np.uint64]
+
+REASONS = (
+    "stays",
+    "replaced",
+    "retracted",
+    "silence",
+    "weak",
+    "few_shot",
+    "across_cut",
+    "conversation_on_both_sides",
+    "message_on_both_sides",
+    "prompt_on_both_sides",
+    "over_cap",
+    "over_balance",
+)
+"""Why an example is on no side, in the order in which it is asked."""
+STAYS = 0
+
+Handled = Literal["nil", "drop"]
+"""What becomes of an example that names nobody."""
+
+
+def hash_of(text: str) -> int:
+    """64 bits, the same in every run. Two texts that share them by chance are taken for one: a training example is lost, none leaks."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+class Ragged(NamedTuple):
+    """Some values for each row."""
+
+    values: Any
+    rows: Whole
+    """Whose each value is."""
+
+
+class Notes:
+    """The numbers that are kept of each example: about 150 bytes, whatever the length of its line."""
+
+    def __init__(self) -> None:
+        self.people: dict[str, int] = {}
+        """Everybody who ever answered, numbered in the order of their first answer."""
+        self._places = array("q")
+        self._sizes = array("q")
+        self._ids = bytearray()
+        self._prompt_ts = array("q")
+        self._settled_ts = array("q")
+        self._conversations = array("Q")
+        self._prompts = array("Q")
+        self._tokens = array("q")
+        self._signals = array("b")
+        self._messages = array("Q")
+        self._message_counts = array("q")
+        self._answers = array("q")
+        self._answer_counts = array("q")
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def add(self, line: Line, place: int, size: int, tokens: int = 0) -> None:
+        """One more example, whose line of `size` bytes begins at `place`."""
+        self._places.append(place)
+        self._sizes.append(size)
+        self._ids += line.id
+        self._prompt_ts.append(line.prompt_ts)
+        self._settled_ts.append(line.settled_ts)
+        self._conversations.append(hash_of(line.conversation))
+        self._prompts.append(hash_of(line.prompt))
+        self._tokens.append(tokens)
+        self._signals.append({None: 0, "strong": 1, "weak": -1}[line.signal])
+        self._messages.extend([hash_of(f"{line.channel}:{ts}") for ts in line.window])
+        self._message_counts.append(len(line.window))
+        self._answers.extend([self.people.setdefault(user, len(self.people)) for user in line.answer])
+        self._answer_counts.append(len(line.answer))
+
+    def facts(self) -> Facts:
+        """All of it as arrays."""
+        answered = np.frombuffer(self._answer_counts, np.int64) if len(self) else np.zeros(0, np.int64)
+        signals = np.frombuffer(self._signals, np.int8) if len(self) else np.zeros(0, np.int8)
+        return Facts(
+            places=_whole(self._places),
+            sizes=_whole(self._sizes),
+            ids=np.frombuffer(bytes(self._ids), ">u8").astype(np.uint64).reshape(-1, 2),
+            prompt_ts=_whole(self._prompt_ts),
+            settled_ts=_whole(self._settled_ts),
+            conversations=np.array(self._conversations, np.uint64),
+            prompts=np.array(self._prompts, np.uint64),
+            tokens=_whole(self._tokens),
+            is_silence=answered == 0,
+            is_weak=(signals < 0) & (answered > 0),
+            is_labeled=(signals != 0) & (answered > 0),
+            messages=_ragged(np.array(self._messages, np.uint64), self._message_counts),
+            answers=_ragged(_whole(self._answers), self._answer_counts),
+            people=list(self.people),
+        )
+
+
+def _whole(values: array[int]) -> Whole:
+    return np.array(values, np.int64)
+
+
+def _ragged(values: Any, counts: array[int]) -> Ragged:
+    return Ragged(values, np.repeat(np.arange(len(counts), dtype=np.int64), _whole(counts)))
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A number, or some, for each example, in the order of its lines."""
+
+    places: Whole
+    sizes: Whole
+    ids: Hashes
+    """Two halves each."""
+    prompt_ts: Whole
+    settled_ts: Whole
+    conversations: Hashes
+    prompts: Hashes
+    tokens: Whole
+    """Of the prompt, in the encoding of the model that is to be trained."""
+    is_silence: Mask
+    is_weak: Mask
+    is_labeled: Mask
+    messages: Ragged
+    answers: Ragged
+    people: Sequence[str]
+    """Names of the numbers in `answers`."""
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @cached_property
+    def in_time(self) -> Whole:
+        """The rows by prompt and id: an order that no order of reading changes."""
+        return np.lexsort((self.ids[:, 1], self.ids[:, 0], self.prompt_ts))
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a user may say about the sides."""
+
+    valid_share: float = 0.2
+    """Of all examples, by time; the last ones validate."""
+    cut: int | None = None
+    """Microseconds; None: where `valid_share` says."""
+    silences: Handled = "nil"
+    weak: Handled = "nil"
+    cap: int | None = None
+    """Training examples of one person, at most."""
+    balance: float | None = None
+    """Training examples that name nobody, at most, for each that names somebody."""
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Where every example went."""
+
+    cut: int
+    train: Mask
+    valid: Mask
+    why: npt.NDArray[np.uint8]
+    """By number in `REASONS`, of those that are on no side."""
+
+    def left_out(self) -> dict[str, int]:
+        """How many are on no side, by reason."""
+        counts = np.bincount(self.why, minlength=len(REASONS))
+        return {reason: int(count) for reason, count in zip(REASONS, counts, strict=True) if count and reason != "stays"}
+
+
+def split(
+    facts: Facts,
+    choices: Choices,
+    *,
+    by_conversation: bool,
+    retracted: Iterable[bytes] = (),
+    few_shots: Iterable[Line] = (),
+) -> Sides:
+    """Every example on one side or on none. `by_conversation`: a conversation may not be on both. Raises CannotPrepare."""
+    why = np.zeros(len(facts), np.uint8)
+
+    def leave(which: Mask, reason: str) -> None:
+        why[which & (why == STAYS)] = REASONS.index(reason)
+
+    leave(_replaced(facts), "replaced")
+    leave(_are_of(facts, retracted), "retracted")
+    if choices.silences == "drop":
+        leave(facts.is_silence, "silence")
+    if choices.weak == "drop":
+        leave(facts.is_weak, "weak")
+    cut = cut_of(facts.prompt_ts[why == STAYS], choices)
+    train, valid = facts.settled_ts < cut, facts.prompt_ts >= cut
+    leave(valid & _like(facts, list(few_shots), by_conversation), "few_shot")
+    leave(~train & ~valid, "across_cut")
+    for reason, clashes in _clashes(facts, train & (why == STAYS), valid & (why == STAYS), by_conversation).items():
+        leave(clashes, reason)
+    if choices.cap is not None:
+        leave(_over_cap(facts, train & (why == STAYS), choices.cap), "over_cap")
+    if choices.balance is not None:
+        leave(_over_balance(facts, train & (why == STAYS), choices.balance), "over_balance")
+    sides = Sides(cut, train & (why == STAYS), valid & (why == STAYS), why)
+    _check_both(sides)
+    return sides
+
+
+def cut_of(prompt_ts: Whole, choices: Choices) -> int:
+    """The time between the sides: as it was chosen, or where the last `valid_share` of the prompts begins.
+
+    >>> cut_of(np.array([50, 10, 30, 20, 40]), Choices(valid_share=0.4))
+    40
+    """
+    if choices.cut is not None:
+        return choices.cut
+    if not len(prompt_ts):
+        raise CannotPrepare("no examples are left to split: the account says what became of them")
+    first = min(int(len(prompt_ts) * (1 - choices.valid_share) + 1e-9), len(prompt_ts) - 1)
+    return int(np.partition(prompt_ts, first)[first])
+
+
+def _check_both(sides: Sides) -> None:
+    for name, side, other in (("training", sides.train, "a later"), ("validation", sides.valid, "an earlier")):
+        if not side.any():
+            told = ", ".join(f"{reason} {count:,}" for reason, count in sides.left_out().items()) or "none left out"
+            raise CannotPrepare(
+                f"nothing is left on the {name} side ({told}): choose {other} --cut, another --valid-share, or more examples"
+            )
+
+
+def _replaced(facts: Facts) -> Mask:
+    """Those whose id comes again later: the last one counts, as on a compacted topic."""
+    by_id = np.lexsort((np.arange(len(facts)), facts.ids[:, 1], facts.ids[:, 0]))
+    ids = facts.ids[by_id]
+    again = np.zeros(len(facts), np.bool_)
+    again[by_id[:-1]] = (ids[1:] == ids[:-1]).all(axis=1)
+    return again
+
+
+def _are_of(facts: Facts, ids: Iterable[bytes]) -> Mask:
+    wanted = frozenset(ids)
+    if not wanted:
+        return np.zeros(len(facts), np.bool_)
+    halves = np.frombuffer(b"".join(sorted(wanted)), ">u8").astype(np.uint64).reshape(-1, 2)
+    maybe = np.flatnonzero(np.isin(facts.ids[:, 0], halves[:, 0]))
+    are = np.zeros(len(facts), np.bool_)
+    are[maybe] = [facts.ids[row].astype(">u8").tobytes() in wanted for row in maybe]
+    return are
+
+
+def _like(facts: Facts, few_shots: Sequence[Line], by_conversation: bool) -> Mask:
+    """Those that a few-shot shows: itself, its conversation, or a message of its window."""
+    shown = _are_of(facts, [each.id for each in few_shots])
+    if by_conversation:
+        shown |= _is_in(facts.conversations, np.array([hash_of(each.conversation) for each in few_shots], np.uint64))
+    messages = [hash_of(f"{each.channel}:{ts}") for each in few_shots for ts in each.window]
+    return shown | _have_any(facts.messages, np.array(messages, np.uint64), len(facts))
+
+
+def _clashes(facts: Facts, train: Mask, valid: Mask, by_conversation: bool) -> Mapping[str, Mask]:
+    """What of the training side has to go, by what it has in common with the validation side."""
+    of_both = np.zeros(len(facts), np.bool_)
+    if by_conversation:
+        of_both = _is_in(facts.conversations, facts.conversations[valid])
+    told = facts.messages.values[valid[facts.messages.rows]]
+    return {
+        "conversation_on_both_sides": train & of_both,
+        "message_on_both_sides": train & _have_any(facts.messages, told, len(facts)),
+        "prompt_on_both_sides": train & _is_in(facts.prompts, facts.prompts[valid]),
+    }
+
+
+def _is_in(values: Hashes, among: Hashes) -> Mask:
+    """As numpy's `isin`, with a third of its memory."""
+    wanted = np.unique(among)
+    if not len(wanted):
+        return np.zeros(len(values), np.bool_)
+    found = np.searchsorted(wanted, values)
+    found[found == len(wanted)] = 0
+    return np.asarray(wanted[found] == values)
+
+
+def _have_any(ragged: Ragged, among: Hashes, rows: int) -> Mask:
+    """The rows of which a value is among these."""
+    have = np.zeros(rows, np.bool_)
+    have[ragged.rows[_is_in(ragged.values, among)]] = True
+    return have
+
+
+def _over_cap(facts: Facts, train: Mask, cap: int) -> Mask:
+    """Of a person's training examples only the newest `cap` stay: one with several answers stays while anyone of them has room."""
+    over = np.zeros(len(facts), np.bool_)
+    if not len(facts.answers.values):
+        return over
+    people, counts = facts.answers.values, np.bincount(facts.answers.rows, minlength=len(facts))
+    ends = np.cumsum(counts)
+    taken = np.zeros(int(people.max()) + 1, np.int64)
+    names_somebody = train & ~facts.is_silence & ~facts.is_weak
+    for row in facts.in_time[::-1]:
+        if names_somebody[row]:
+            answered = people[ends[row] - counts[row] : ends[row]]
+            over[row] = bool((taken[answered] >= cap).all())
+            if not over[row]:
+                taken[answered] += 1
+    return over
+
+
+def _over_balance(facts: Facts, train: Mask, balance: float) -> Mask:
+    """Training examples that name nobody, beyond `balance` for each that names somebody: those with the highest ids, which are hashes."""
+    nobody = facts.is_silence | facts.is_weak
+    most = int(balance * int((train & ~nobody).sum()) + 1e-9)
+    rows = np.flatnonzero(train & nobody)
+    over = np.zeros(len(facts), np.bool_)
+    over[rows[np.lexsort((facts.ids[rows, 1], facts.ids[rows, 0]))][most:]] = True
+    return over

@@ -1,0 +1,1 @@
+"""Pages: one base, one style, and small servers on this machine."""

@@ -1,0 +1,1 @@
+"""Files of lines of JSON."""
