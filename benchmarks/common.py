@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # run as a script, each finds ours beside it, installed or not
 
-from beepgpt.connectors.slack.export import Reject, open_export, read_days  # noqa: E402
+from beepgpt.connectors.slack.export import UnreadableDay, open_export, read_days  # noqa: E402
 from beepgpt.conversations.export import records_of  # noqa: E402
 from beepgpt.simulation import workspace as workspace_maker  # noqa: E402
 from beepgpt.simulation.workspace import Plan, live_records  # noqa: E402
@@ -114,7 +114,7 @@ def hubspot_file() -> Path | None:
     path = CACHE / f"hubspot-{HUBSPOT.stat().st_size}.jsonl"
     if not path.exists():
         export = open_export(HUBSPOT)
-        days = ((channel, [day for day in read_days(export, channel) if not isinstance(day, Reject)]) for channel in export.channels)
+        days = ((channel, [day for day in read_days(export, channel) if not isinstance(day, UnreadableDay)]) for channel in export.channels)
         write_once(path, (record + b"\n" for channel, each in days for record in records_of(channel.id, each)))
     return path
 

@@ -47,7 +47,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
 from beepgpt.commands.topics import COMPACTED, FOR_EVER  # noqa: E402
 from beepgpt.connectors import kafka  # noqa: E402
-from beepgpt.connectors.kafka import Connection, Message, TopicSpec, Writer  # noqa: E402
+from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writer  # noqa: E402
 from beepgpt.conversations.events import micros, ts_text  # noqa: E402
 from beepgpt.conversations.rules import Rules  # noqa: E402
 from beepgpt.simulation import workspace as workspace_maker  # noqa: E402
@@ -126,11 +126,11 @@ def keys_of(path: Path) -> Path:
     return path.with_name("keys.txt")
 
 
-def messages_of(path: Path, partition: int | None = None) -> Iterator[Message]:
+def messages_of(path: Path, partition: int | None = None) -> Iterator[OutgoingRecord]:
     """The events as messages; all to one partition if it is named."""
     with path.open("rb") as lines, keys_of(path).open("rb") as keys:
         for line, key in zip(lines, keys, strict=True):
-            yield Message(key[:-1] or None, line[:-1], partition=partition)
+            yield OutgoingRecord(key[:-1] or None, line[:-1], partition=partition)
 
 
 # Runs
@@ -380,7 +380,7 @@ class Bench:
         return self.start_up(f"files {workers}", lambda: self.examples(empty, self.folder / "none.jsonl", False, workers))
 
 
-def fill(connection: Connection, topic: str, messages: Iterator[Message]) -> None:
+def fill(connection: Connection, topic: str, messages: Iterator[OutgoingRecord]) -> None:
     """Puts messages on a topic, and returns when all are there."""
     with Writer(connection, topic) as writer:
         while batch := list(islice(messages, 1_000)):
@@ -562,7 +562,7 @@ def talk(connection: Connection, topic: str, seconds: int) -> int:
             if (now := now_us()) >= next_beat and now < last:
                 next_beat += 1_000_000
                 beat = b'{"type":"heartbeat","at":"%s"}' % ts_text(now).encode()
-                writer.send(Message(None, beat, partition=each) for each in range(PARTITIONS))
+                writer.send(OutgoingRecord(None, beat, partition=each) for each in range(PARTITIONS))
             if number < RATE * seconds:
                 channel, user = number % TALKING, number // TALKING % 7
                 said = {
@@ -573,7 +573,7 @@ def talk(connection: Connection, topic: str, seconds: int) -> int:
                     "text": texts[number % len(texts)],
                 }
                 value = json.dumps({"type": "event_callback", "event_id": f"Ev{number}", "event": said}).encode()
-                writer.send([Message(said["channel"].encode(), value)])
+                writer.send([OutgoingRecord(said["channel"].encode(), value)])
     return began
 
 
@@ -700,7 +700,7 @@ def send(bootstrap: str, source: str, to: str) -> None:
     connection = Connection(bootstrap)
     # In the order of the ingest, as far as times tell: a partition after the other would be another work.
     records = sorted(kafka.records_of(connection, source), key=lambda placed: placed[1].timestamp)
-    messages = [Message(record.key, record.value, record.headers, partition, record.timestamp) for partition, record in records]
+    messages = [OutgoingRecord(record.key, record.value, record.headers, partition, record.timestamp) for partition, record in records]
     began = time.perf_counter()
     fill(connection, to, iter(messages))
     print(json.dumps({"seconds": time.perf_counter() - began}))
@@ -751,7 +751,7 @@ def follow_with_flow(source: str, is_all: Callable[[int], bool]) -> None:
     """The whole flow, which writes nothing."""
     from beepgpt.config.settings import read_settings
     from beepgpt.runtime.places import destination_of, origin_of
-    from beepgpt.runtime.running import Job, run_part
+    from beepgpt.runtime.running import ExamplesJob, run_part
 
     def told(records: int, *_: object) -> None:
         if is_all(records):
@@ -759,7 +759,7 @@ def follow_with_flow(source: str, is_all: Callable[[int], bool]) -> None:
 
     settings = read_settings(overrides={"conversations": {"candidates": False}})
     source = f"{source}?follow=true"
-    run_part(Job(source, destination_of(os.devnull, settings), settings), origin_of(source, ("channels",)), 0, 1, None, told, [])
+    run_part(ExamplesJob(source, destination_of(os.devnull, settings), settings), origin_of(source, ("channels",)), 0, 1, None, told, [])
 
 
 CHILDREN: dict[str, Callable[..., None]] = {"floor": floor, "read": read, "send": send, "follow": follow}

@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))  # before this folder, which has a training.py, to
 
 import numpy as np  # noqa: E402
 
-from beepgpt.connectors.slack.export import Reject, open_export, read_days  # noqa: E402
+from beepgpt.connectors.slack.export import UnreadableDay, open_export, read_days  # noqa: E402
 from beepgpt.simulation import workspace as workspace_maker  # noqa: E402
 from beepgpt.training.metrics import Bootstrap, Figure, Outcomes, outcomes_of  # noqa: E402
 from beepgpt.training.points import Examples, Points  # noqa: E402
@@ -46,7 +46,7 @@ class Prompted(NamedTuple):
 def messages_of(path: Path) -> list[Message]:
     """An export's messages by people, as the original reads them."""
     export = open_export(path)
-    days = ((channel, day) for channel in export.channels for day in read_days(export, channel) if not isinstance(day, Reject))
+    days = ((channel, day) for channel in export.channels for day in read_days(export, channel) if not isinstance(day, UnreadableDay))
     stored = ({**message, "channel": channel.id} for channel, day in days for message in day.messages if message.get("user"))
     return original.read_messages(stored)
 

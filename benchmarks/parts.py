@@ -33,7 +33,7 @@ from beepgpt.connectors.tokenizer import load_encoding  # noqa: E402
 from beepgpt.conversations import channel, events, examples, shard  # noqa: E402
 from beepgpt.conversations import features as people  # noqa: E402
 from beepgpt.conversations.channel import FOREVER  # noqa: E402
-from beepgpt.conversations.reorder import Order  # noqa: E402
+from beepgpt.conversations.reorder import ReorderBuffer  # noqa: E402
 from beepgpt.conversations.rules import Rules  # noqa: E402
 from beepgpt.conversations.shard import Shard  # noqa: E402
 from benchmarks import common  # noqa: E402
@@ -41,7 +41,7 @@ from tests.mutations import planted  # noqa: E402
 
 PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
     "decode": ((events, "parse"),),
-    "buffer": ((Order, "hold"), (Order, "is_copy"), (shard, "heappop")),
+    "buffer": ((ReorderBuffer, "hold"), (ReorderBuffer, "is_copy"), (shard, "heappop")),
     "clean": ((examples, "clean"),),
     "tokens": ((examples, "unit_tokens"),),
     "facts": ((examples, "words_of"), (people.People, "posted"), (people.People, "candidates"), (examples.Point, "__init__")),

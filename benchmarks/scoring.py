@@ -34,7 +34,7 @@ import orjson  # noqa: E402
 
 from beepgpt.commands.topics import A_QUARTER, FOR_EVER  # noqa: E402
 from beepgpt.connectors import kafka  # noqa: E402
-from beepgpt.connectors.kafka import Message, Writer  # noqa: E402
+from beepgpt.connectors.kafka import OutgoingRecord, Writer  # noqa: E402
 from beepgpt.conversations.events import micros, ts_text  # noqa: E402
 from benchmarks import common, training  # noqa: E402
 from benchmarks.kafka_speed import Bench, percentile, say  # noqa: E402
@@ -74,7 +74,7 @@ class Talk:
     said: list[int] = field(default_factory=list)
     """When, microseconds."""
 
-    def begin(self) -> list[Message]:
+    def begin(self) -> list[OutgoingRecord]:
         """The threads and everybody's first word, as of an hour ago."""
         messages = []
         for channel in (f"C{number:03d}" for number in range(CHANNELS)):
@@ -87,7 +87,7 @@ class Talk:
                 messages.append(post(channel, ts, f"U{place:03d}", "Let me look at the log of the gateway.", roots[place % THREADS]))
         return messages
 
-    def reply(self) -> Message:
+    def reply(self) -> OutgoingRecord:
         """The next word: a point."""
         number, now = len(self.said), now_us()
         self.said.append(now)
@@ -97,12 +97,12 @@ class Talk:
         return post(channel, now, f"U{(turn * 7) % PEOPLE:03d}", f"The gateway was slow again, try {turn} once more.", thread)
 
 
-def post(channel: str, ts: int, user: str, text: str, thread: int | None = None) -> Message:
+def post(channel: str, ts: int, user: str, text: str, thread: int | None = None) -> OutgoingRecord:
     """A message, as Slack tells it."""
     event = {"type": "message", "channel": channel, "user": user, "text": text, "ts": ts_text(ts)}
     if thread is not None:
         event["thread_ts"] = ts_text(thread)
-    return Message(channel.encode(), json.dumps(event).encode())
+    return OutgoingRecord(channel.encode(), json.dumps(event).encode())
 
 
 def now_us() -> int:

@@ -22,7 +22,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from beepgpt.conversations.rules import DAY, HOUR, MINUTE, SECOND, BadRules, Bots, Edits, Encoding, Rules, Scope, Target
+from beepgpt.conversations.rules import DAY, HOUR, MINUTE, SECOND, BadRules, Bots, Edits, EncodingName, Rules, Scope, Target
 
 DEFAULTS = Path(__file__).with_name("default.toml")
 PREFIX = "BEEPGPT_"
@@ -79,10 +79,10 @@ def whole(value: object) -> object:
     return value
 
 
-Whole = Annotated[int, BeforeValidator(whole)]
+WholeNumber = Annotated[int, BeforeValidator(whole)]
 
 
-class Conversations(BaseModel):
+class ConversationSettings(BaseModel):
     """The `Rules`, as they are written in settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -93,31 +93,31 @@ class Conversations(BaseModel):
     horizon: Annotated[int | None, BeforeValidator(microseconds_or_unlimited)]
     lateness: Duration
     session_gap: Duration
-    window: Whole
+    window: WholeNumber
     thread_ttl: Duration
-    kept_roots: Whole
-    kept_people: Whole
-    max_prompt_tokens: Whole
-    encoding: Encoding
+    kept_roots: WholeNumber
+    kept_people: WholeNumber
+    max_prompt_tokens: WholeNumber
+    encoding: EncodingName
     edits: Edits
     bots: Bots
     candidates: bool
-    max_candidates: Whole
+    max_candidates: WholeNumber
     remember: Duration
 
 
-class Run(BaseModel):
+class RunSettings(BaseModel):
     """How a command runs, whatever it makes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    workers: Annotated[Whole, Field(ge=1)]
+    workers: Annotated[WholeNumber, Field(ge=1)]
     snapshot_every: Annotated[Duration, Field(gt=0)]
     """Microseconds."""
     progress: bool
     log_level: Literal["debug", "info", "warning", "error"]
     log_format: Literal["text", "json"]
-    metrics_port: Annotated[Whole, Field(ge=0, le=65_535)]
+    metrics_port: Annotated[WholeNumber, Field(ge=0, le=65_535)]
     metrics_host: str
     idle_clock: Literal["log", "wall"]
 
@@ -130,7 +130,7 @@ def or_none(value: object) -> object:
 Optional = BeforeValidator(or_none)
 
 
-class Kafka(BaseModel):
+class KafkaSettings(BaseModel):
     """How the brokers are reached, and what the topics beside SOURCE and DEST are called."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -150,7 +150,7 @@ class Kafka(BaseModel):
     dead_letter_topic: Annotated[str, Field(min_length=1)]
 
 
-class Cluster(BaseModel):
+class ClusterSettings(BaseModel):
     """What `examples_flow()` reads and writes, where a Bytewax cluster runs it and no command line does."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -159,7 +159,7 @@ class Cluster(BaseModel):
     to: str
 
 
-class Labeling(BaseModel):
+class LabelingSettings(BaseModel):
     """Which examples teach something: who says so, and what that may cost."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -168,8 +168,8 @@ class Labeling(BaseModel):
     few_shots: Path
     instructions: Annotated[Path | None, Optional]
     learn_from: Annotated[Path | None, Optional]
-    max_few_shots: Annotated[Whole, Field(ge=0)]
-    summarise: Annotated[Whole, Field(ge=0)]
+    max_few_shots: Annotated[WholeNumber, Field(ge=0)]
+    summarise: Annotated[WholeNumber, Field(ge=0)]
     """Tokens; 0: never."""
     max_cost: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     """USD."""
@@ -178,7 +178,7 @@ class Labeling(BaseModel):
     prices: Annotated[Path | None, Optional]
 
 
-class Provider(BaseModel):
+class ProviderSettings(BaseModel):
     """Whose model is asked, and how much it may be asked."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -192,11 +192,11 @@ class Provider(BaseModel):
     way: Literal["chat", "decisions"]
     effort: str
     logprobs: bool
-    max_tokens: Annotated[Whole, Field(ge=1)]
-    concurrency: Annotated[Whole, Field(ge=1, le=1000)]
-    requests_per_minute: Annotated[Whole, Field(ge=0)]
-    tokens_per_minute: Annotated[Whole, Field(ge=0)]
-    tries: Annotated[Whole, Field(ge=1)]
+    max_tokens: Annotated[WholeNumber, Field(ge=1)]
+    concurrency: Annotated[WholeNumber, Field(ge=1, le=1000)]
+    requests_per_minute: Annotated[WholeNumber, Field(ge=0)]
+    tokens_per_minute: Annotated[WholeNumber, Field(ge=0)]
+    tries: Annotated[WholeNumber, Field(ge=1)]
     deadline: Annotated[Duration, Field(ge=SECOND)]
     """Microseconds."""
     timeout: Annotated[Duration, Field(ge=SECOND)]
@@ -205,7 +205,7 @@ class Provider(BaseModel):
     exclude_people: str
 
 
-class Slack(BaseModel):
+class SlackSettings(BaseModel):
     """The app by which events come live, and how far they are trusted to be all."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -214,14 +214,14 @@ class Slack(BaseModel):
     bot_token: Annotated[SecretStr | None, Optional]
     signing_secret: Annotated[SecretStr | None, Optional]
     base_url: Annotated[str, Field(pattern="^https?://")]
-    connections: Annotated[Whole, Field(ge=1, le=10)]
+    connections: Annotated[WholeNumber, Field(ge=1, le=10)]
     delay: Annotated[Duration, Field(gt=0)]
     """Microseconds."""
     check: Annotated[Duration, Field(gt=0)]
     """Microseconds."""
     look_back: Duration
     """Microseconds."""
-    calls_per_minute: Annotated[Whole, Field(ge=1)]
+    calls_per_minute: Annotated[WholeNumber, Field(ge=1)]
     shared: bool
     interactions_topic: Annotated[str, Field(min_length=1)]
 
@@ -259,20 +259,20 @@ def formats_of(text: object) -> tuple[str, ...] | None:
 FORMATS = ("chat", "completion", "candidates", "examples")
 
 
-class Training(BaseModel):
+class TrainingSettings(BaseModel):
     """How a training set is made of examples."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: Annotated[str, Field(min_length=1)]
-    encoding: Annotated[Encoding | None, Optional]
+    encoding: Annotated[EncodingName | None, Optional]
     """Of a model that isn't known."""
     format: Annotated[tuple[Literal["chat", "completion", "candidates", "examples"], ...] | None, BeforeValidator(formats_of)]
     valid_share: Annotated[float, Field(gt=0, lt=1)]
     cut: Annotated[int | None, BeforeValidator(microseconds_of_moment)]
     """Microseconds."""
     answers: Literal["one", "each", "all"]
-    min_answers: Annotated[Whole, Field(ge=1)]
+    min_answers: Annotated[WholeNumber, Field(ge=1)]
     silences: Literal["nil", "drop"]
     weak: Literal["nil", "drop"]
     cap: Annotated[int | None, Field(ge=1), BeforeValidator(none_for_zero), BeforeValidator(whole)]
@@ -284,16 +284,16 @@ class Training(BaseModel):
     """USD for a million trained tokens."""
 
 
-class Scoring(BaseModel):
+class ScoringSettings(BaseModel):
     """How points are scored as they come: whose turn it is, how long that may take, and who is told."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     deadline: Annotated[Duration, Field(gt=0)]
     """Microseconds, as all durations."""
-    concurrency: Annotated[Whole, Field(ge=1, le=1000)]
-    batch: Annotated[Whole, Field(ge=1)]
-    people: Annotated[Whole, Field(ge=1)]
+    concurrency: Annotated[WholeNumber, Field(ge=1, le=1000)]
+    batch: Annotated[WholeNumber, Field(ge=1)]
+    people: Annotated[WholeNumber, Field(ge=1)]
     candidates: bool
     threshold: Annotated[float | None, Field(gt=0, lt=1), BeforeValidator(none_for_zero)]
     clock: Literal["wall", "log"]
@@ -320,14 +320,14 @@ def minute_of_day(text: object) -> int | None:
     return None if text == "" else minutes_of_day(f"{text}-00:00")[0] if isinstance(text, str) else minutes_of_day(text)[0]
 
 
-class Alerts(BaseModel):
+class AlertSettings(BaseModel):
     """Who is told of which conversation, where nobody asked for something else."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     threshold: Annotated[float | None, Field(gt=0, le=1), Optional]
     list_from: Annotated[float | None, Field(gt=0, le=1), Optional]
-    per_hour: Annotated[Whole, Field(ge=0)]
+    per_hour: Annotated[WholeNumber, Field(ge=0)]
     quiet: Annotated[tuple[int, int], BeforeValidator(minutes_of_day)]
     """Minutes of the day."""
     zone: Annotated[str, Field(min_length=1)]
@@ -353,16 +353,16 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid")
 
-    conversations: Conversations
-    run: Run
-    kafka: Kafka
-    cluster: Cluster
-    labeling: Labeling
-    provider: Provider
-    training: Training
-    slack: Slack
-    scoring: Scoring
-    alerts: Alerts
+    conversations: ConversationSettings
+    run: RunSettings
+    kafka: KafkaSettings
+    cluster: ClusterSettings
+    labeling: LabelingSettings
+    provider: ProviderSettings
+    training: TrainingSettings
+    slack: SlackSettings
+    scoring: ScoringSettings
+    alerts: AlertSettings
 
     @classmethod
     def settings_customise_sources(
@@ -398,7 +398,7 @@ SECRET += [("alerts", "webhook")]
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class SettingOrigin:
     """A setting's value, and where it comes from in the words of whoever gave it."""
 
     value: object
@@ -422,7 +422,7 @@ class TomlFile(TomlConfigSettingsSource):
     def __init__(self, path: Path) -> None:
         super().__init__(Settings, path)
         file = path.name if path == DEFAULTS else path
-        self.given = {name: Given(value, f"{'.'.join(name)} in {file}") for name, value in _leaves(self.toml_data)}
+        self.given = {name: SettingOrigin(value, f"{'.'.join(name)} in {file}") for name, value in _leaves(self.toml_data)}
 
     def _read_files(self, files: Any, deep_merge: bool = False) -> dict[str, Any]:
         try:
@@ -496,13 +496,13 @@ def with_flags(settings: Settings, section: str, given: Mapping[str, object]) ->
     return settings.model_copy(update={section: before.model_copy(update=values)})
 
 
-def _from_environment(environ: Mapping[str, str]) -> dict[Name, Given]:
+def _from_environment(environ: Mapping[str, str]) -> dict[Name, SettingOrigin]:
     ours = {name: value for name, value in environ.items() if name.startswith(PREFIX) and name != CONFIG}
-    return {tuple(name.removeprefix(PREFIX).lower().split("__")): Given(value, name) for name, value in sorted(ours.items())}
+    return {tuple(name.removeprefix(PREFIX).lower().split("__")): SettingOrigin(value, name) for name, value in sorted(ours.items())}
 
 
-def _from_flags(overrides: Mapping[str, Mapping[str, object]]) -> dict[Name, Given]:
-    return {name: Given(value, _flag(name, value)) for name, value in _leaves(overrides) if value is not None}
+def _from_flags(overrides: Mapping[str, Mapping[str, object]]) -> dict[Name, SettingOrigin]:
+    return {name: SettingOrigin(value, _flag(name, value)) for name, value in _leaves(overrides) if value is not None}
 
 
 def _flag(name: Name, value: object = None) -> str:
@@ -518,7 +518,7 @@ def _leaves(table: Mapping[str, Any]) -> Iterator[tuple[Name, Any]]:
             yield (section,), values
 
 
-def _nested(given: Mapping[Name, Given]) -> dict[str, Any]:
+def _nested(given: Mapping[Name, SettingOrigin]) -> dict[str, Any]:
     """What is known of it, a section a table."""
     table: dict[str, Any] = {}
     for section, name in NAMES:
@@ -539,7 +539,7 @@ def _unknown(name: Name, told: str) -> str:
     return f"{told} is unknown" + (f"; did you mean {near[0]}?" if near else "")
 
 
-def _violations(flags: Mapping[Name, Given], defaults: Mapping[Name, Given]) -> Iterator[tuple[Name, str]]:
+def _violations(flags: Mapping[Name, SettingOrigin], defaults: Mapping[Name, SettingOrigin]) -> Iterator[tuple[Name, str]]:
     """Everything that can't be, and what is allowed: first each value alone, then the rules as a whole."""
     bad: dict[Name, str] = {}
     try:

@@ -543,7 +543,7 @@ class Record(NamedTuple):
     """A value that is null, as other producers may write it, is empty here."""
 
 
-Chunk = tuple[str, int, list[Record]]
+RecordChunk = tuple[str, int, list[Record]]
 """Topic and partition, offset of the first record, records in order; their offsets may have gaps (compaction, transactions). No
 records: reading stops here, since it was asked to."""
 
@@ -602,7 +602,7 @@ def _nothing(*_: object) -> None:
     return None
 
 
-class KafkaSource(FixedPartitionedSource[Chunk, KafkaState]):
+class KafkaSource(FixedPartitionedSource[RecordChunk, KafkaState]):
     """The records of a topic, in order within each partition: to an end, or followed for ever."""
 
     def __init__(
@@ -889,7 +889,7 @@ class _Reader:
         )
 
 
-class _KafkaSourcePartition(StatefulSourcePartition[Chunk, KafkaState]):
+class _KafkaSourcePartition(StatefulSourcePartition[RecordChunk, KafkaState]):
     def __init__(self, source: KafkaSource, reader: _Reader, number: int, state: KafkaState, committer: _Committer | None) -> None:
         self.number = number
         self.state = state
@@ -915,7 +915,7 @@ class _KafkaSourcePartition(StatefulSourcePartition[Chunk, KafkaState]):
             self.ready.append(records[start : start + CHUNK])
         return len(records)
 
-    def next_batch(self) -> list[Chunk]:
+    def next_batch(self) -> list[RecordChunk]:
         if self._source.stopping():
             if self._has_told:
                 raise StopIteration
@@ -1052,7 +1052,7 @@ class _Committer:
 # Out
 
 
-class Message(NamedTuple):
+class OutgoingRecord(NamedTuple):
     """What is to be written."""
 
     key: bytes | None
@@ -1088,7 +1088,7 @@ def murmur2(key: bytes) -> int:
     return hashed ^ hashed >> 15
 
 
-class KafkaSink(FixedPartitionedSink[Sequence[Message], None]):
+class KafkaSink(FixedPartitionedSink[Sequence[OutgoingRecord], None]):
     """A topic to write to, at least once: a snapshot waits until all that came before it is confirmed."""
 
     def __init__(
@@ -1128,12 +1128,12 @@ class KafkaSink(FixedPartitionedSink[Sequence[Message], None]):
             self._writer.close()
 
 
-class _KafkaSinkPartition(StatefulSinkPartition[Sequence[Message], None]):
+class _KafkaSinkPartition(StatefulSinkPartition[Sequence[OutgoingRecord], None]):
     def __init__(self, sink: KafkaSink, writer: Writer) -> None:
         self._sink = sink
         self._writer = writer
 
-    def write_batch(self, values: list[Sequence[Message]]) -> None:
+    def write_batch(self, values: list[Sequence[OutgoingRecord]]) -> None:
         with heard_by(self._sink.on_error):
             for messages in values:
                 self._writer.send(messages)
@@ -1170,7 +1170,7 @@ class Writer:
         """Bytes that the key and the value of a record may have together."""
         return self._limit - OVERHEAD
 
-    def send(self, messages: Iterable[Message]) -> None:
+    def send(self, messages: Iterable[OutgoingRecord]) -> None:
         """Hands messages over; one that can't be delivered raises NotDelivered here, in a later `send`, or in `flush`."""
         with self._lock:
             producer = self._producer or self._start()

@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterator
 
 from beepgpt.connectors.kafka import (
-    Chunk,
     Connection,
     KafkaFailed,
     KafkaSource,
+    RecordChunk,
     begin_and_end_offsets,
     records_of,
     topic_settings,
@@ -18,7 +18,7 @@ from beepgpt.connectors.kafka import (
 WAIT = 0.002
 """Seconds between two looks for records."""
 
-Headers = list[tuple[str, bytes]]
+KafkaHeaders = list[tuple[str, bytes]]
 
 UNFIT = {
     "retention.ms": ("-1", "records as old as an export's would be deleted soon after they came"),
@@ -45,16 +45,16 @@ def check_keeps(connection: Connection, topic: str) -> bool:
     return bool(has)
 
 
-def tails(connection: Connection, topic: str, back: int) -> dict[int, tuple[list[Headers], bool]]:
+def tails(connection: Connection, topic: str, back: int) -> dict[int, tuple[list[KafkaHeaders], bool]]:
     """Of each partition: the headers of the records among its last `back` offsets, oldest first, and whether no others stand before."""
     bounds = begin_and_end_offsets(connection, topic)
-    found: dict[int, tuple[list[Headers], bool]] = {number: ([], end - back <= begin) for number, (begin, end) in bounds.items()}
+    found: dict[int, tuple[list[KafkaHeaders], bool]] = {number: ([], end - back <= begin) for number, (begin, end) in bounds.items()}
     for number, record in records_of(connection, topic, back=back):
         found[number][0].append(record.headers)
     return found
 
 
-def chunks_of(source: KafkaSource) -> Iterator[Chunk]:
+def chunks_of(source: KafkaSource) -> Iterator[RecordChunk]:
     """All that a source has, its partitions in turn, in a plain loop; it ends early if the source is told to stop."""
     parts = {name: source.build_part("read_records", name, None) for name in source.list_parts()}
     try:

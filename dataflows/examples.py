@@ -54,14 +54,14 @@ Chunk = tuple[str, int, list[Any]]
 """Partition, number of the first value in it, values: each `bytes` or `Unreadable`, or all of them `Stored`; none: it stops here."""
 
 
-class Stopped:
+class InputStopped:
     """Told to every shard: the input was stopped, and has not ended."""
 
 
-Placed = tuple[str, str, bytes | None, Parsed | Stopped]
+Placed = tuple[str, str, bytes | None, Parsed | InputStopped]
 """Partition, place in the source, key of the record in it, what the record became."""
 
-Message = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]], int | None, int | None]
+KafkaMessage = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]], int | None, int | None]
 """To be written to a topic: key, value (None: a tombstone), headers, partition and timestamp (None: as it comes)."""
 
 
@@ -74,7 +74,7 @@ class DeadLetter(NamedTuple):
     key: bytes | None
 
 
-Tagged = tuple[str, list[Any]]
+TaggedItems = tuple[str, list[Any]]
 """What a shard made of one kind: `examples`, `retractions`, `late`, `rejects`, `told`, `account`."""
 
 
@@ -86,7 +86,7 @@ class RunHasEnded(Exception):
 class MadeStreams:
     """All that the examples flow makes, lists of lines without their ends by shard."""
 
-    made: KeyedStream[Tagged]
+    made: KeyedStream[TaggedItems]
     """All of it, in order."""
     examples: KeyedStream[list[bytes]]
     retractions: KeyedStream[list[bytes]]
@@ -148,7 +148,7 @@ def write_letters(step_id: str, letters: KeyedStream[list[DeadLetter]], sink: Si
 
 
 @operator
-def send_examples(step_id: str, made: KeyedStream[Tagged], sink: Sink[Any]) -> None:
+def send_examples(step_id: str, made: KeyedStream[TaggedItems], sink: Sink[Any]) -> None:
     """Examples to a topic under their ids, and a tombstone under the id of one that is retracted: never before it."""
     op.output("write", op.filter_map_value("to_messages", made, example_messages), sink)
 
@@ -184,7 +184,7 @@ class _TakenPartition(StatelessSinkPartition[Any]):
             self._taken(item)
 
 
-def only(step_id: str, made: KeyedStream[Tagged], kind: str) -> KeyedStream[list[Any]]:
+def only(step_id: str, made: KeyedStream[TaggedItems], kind: str) -> KeyedStream[list[Any]]:
     """What was made of one kind."""
     return op.filter_map_value(step_id, made, lambda tagged: tagged[1] if tagged[0] == kind else None)
 
@@ -196,7 +196,7 @@ def by_shard(batch: Iterable[Chunk], following: Following) -> Iterable[tuple[str
     for partition, first, values in batch:
         if not values:
             for records in grouped.values():
-                records.append((partition, "", None, Stopped()))
+                records.append((partition, "", None, InputStopped()))
         for placed in placed_of(partition, first, values, following, wanted):
             parsed = placed[3]
             if isinstance(parsed, Heartbeat):
@@ -232,7 +232,7 @@ def placed_of(
             yield partition, value.place, None, Reject(value.reason, value.record)
 
 
-class FollowChannels(StatefulBatchLogic[list[Placed], Tagged, dict[str, Any] | None]):
+class FollowChannels(StatefulBatchLogic[list[Placed], TaggedItems, dict[str, Any] | None]):
     """The one stateful step: a shard's channels, fed in order."""
 
     def __init__(self, following: Following, state: dict[str, Any] | None) -> None:
@@ -251,15 +251,15 @@ class FollowChannels(StatefulBatchLogic[list[Placed], Tagged, dict[str, Any] | N
             self._shard.resume(state)
         following.shards_here.append(self._shard)
 
-    def on_batch(self, values: list[list[Placed]]) -> tuple[Iterable[Tagged], bool]:
+    def on_batch(self, values: list[list[Placed]]) -> tuple[Iterable[TaggedItems], bool]:
         try:
             return self._read(values)
         except Exception as error:
             self._on_error(error)
             raise
 
-    def _read(self, values: list[list[Placed]]) -> tuple[Iterable[Tagged], bool]:
-        if self._shard.ended and any(not isinstance(parsed, Stopped) for records in values for *_, parsed in records):
+    def _read(self, values: list[list[Placed]]) -> tuple[Iterable[TaggedItems], bool]:
+        if self._shard.ended and any(not isinstance(parsed, InputStopped) for records in values for *_, parsed in records):
             raise RunHasEnded(
                 "this run's input had already ended, and now has more records: what was open was settled by its end. "
                 "Delete the recovery store and run again from the start"
@@ -268,7 +268,7 @@ class FollowChannels(StatefulBatchLogic[list[Placed], Tagged, dict[str, Any] | N
         rejects: list[DeadLetter] = []
         for records in values:
             for partition, place, key, parsed in records:
-                if isinstance(parsed, Stopped):
+                if isinstance(parsed, InputStopped):
                     self._is_stopped = True
                     continue
                 self._shard.read(parsed, partition)
@@ -280,7 +280,7 @@ class FollowChannels(StatefulBatchLogic[list[Placed], Tagged, dict[str, Any] | N
                     late.append(DeadLetter("late", place, self._shard.made.late[-1], key))
         return self._taken(late, rejects), StatefulBatchLogic.RETAIN
 
-    def on_eof(self) -> tuple[Iterable[Tagged], bool]:
+    def on_eof(self) -> tuple[Iterable[TaggedItems], bool]:
         if not (self._is_stopped or self._is_stopping()):
             self._shard.end()
         return [*self._taken([], []), ("account", [self._shard.account_now()])], StatefulBatchLogic.RETAIN
@@ -288,9 +288,9 @@ class FollowChannels(StatefulBatchLogic[list[Placed], Tagged, dict[str, Any] | N
     def snapshot(self) -> dict[str, Any] | None:
         return self._shard.snapshot()
 
-    def _taken(self, late: list[DeadLetter], rejects: list[DeadLetter]) -> list[Tagged]:
+    def _taken(self, late: list[DeadLetter], rejects: list[DeadLetter]) -> list[TaggedItems]:
         made = self._shard.taken()
-        tagged: list[Tagged] = [("examples", made.examples), ("retractions", made.retractions), ("late", late), ("rejects", rejects)]
+        tagged: list[TaggedItems] = [("examples", made.examples), ("retractions", made.retractions), ("late", late), ("rejects", rejects)]
         if made.telling is not None and made.telling.told:
             tagged.append(("told", [(time.time(), made.telling.told)]))
         return [(kind, lines) for kind, lines in tagged if lines]
@@ -309,7 +309,7 @@ def dead_letter_line(letter: DeadLetter) -> bytes:
         return orjson.dumps({"reason": reason, "place": place, "record_base64": base64.b64encode(record).decode()})
 
 
-def dead_letter_message(letter: DeadLetter, topic_id: str | None = None) -> Message:
+def dead_letter_message(letter: DeadLetter, topic_id: str | None = None) -> KafkaMessage:
     """The same for a topic: key and bytes as they came, the rest in the headers.
 
     >>> dead_letter_message(DeadLetter("not_json", "slack.events/3:17", b"oops", b"C1"))
@@ -322,7 +322,7 @@ def dead_letter_message(letter: DeadLetter, topic_id: str | None = None) -> Mess
     return key, record, headers, None, None
 
 
-def example_messages(tagged: Tagged) -> list[Message] | None:
+def example_messages(tagged: TaggedItems) -> list[KafkaMessage] | None:
     """Examples under their ids; retractions as tombstones; None for what goes elsewhere.
 
     >>> example_messages(("examples", [b'{"id":"00112233445566778899aabbccddeeff","spec":1}']))

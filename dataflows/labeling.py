@@ -22,8 +22,8 @@ from bytewax.outputs import Sink
 
 from beepgpt.conversations.account import Account
 from beepgpt.conversations.shard import OtherState
-from beepgpt.conversations.signals import Verdict
-from beepgpt.dataflows.examples import Chunk, DeadLetter, Message, TakenSink, as_lines, only
+from beepgpt.conversations.signals import SignalVerdict
+from beepgpt.dataflows.examples import Chunk, DeadLetter, KafkaMessage, TakenSink, as_lines, only
 
 VERSION = 1
 """Of the state in a recovery store."""
@@ -62,14 +62,14 @@ class Labeler(Protocol):
     def told(self) -> str:
         """A hash of all that it was told, which is written as `signal_instructions`."""
 
-    def label(self, prompt: str) -> Future[Verdict]:
+    def label(self, prompt: str) -> Future[SignalVerdict]:
         """The verdict, or CannotLabel; one that is made here and now is done already."""
 
 
 # An example, looked at
 
 
-class Question(NamedTuple):
+class LabelQuestion(NamedTuple):
     """What is looked at of an example."""
 
     id: str
@@ -81,7 +81,7 @@ class Question(NamedTuple):
     """Who wrote what stands in the window."""
 
 
-def question_in(line: bytes) -> Question:
+def question_in(line: bytes) -> LabelQuestion:
     """What is to be asked about a line. Raises CannotLabel if it is no example.
 
     >>> question_in(b'{"id": "6f1c", "channel": "C1", "prompt": "hello", "answer": [], "window": [{"ts": "1.0", "user": "U1"}]}')
@@ -92,7 +92,7 @@ def question_in(line: bytes) -> Question:
     except orjson.JSONDecodeError:
         raise CannotLabel("not_json", "the line is no JSON") from None
     try:
-        question = Question(
+        question = LabelQuestion(
             body["id"], body["prompt"], body["answer"] == [], body["channel"], frozenset(each["user"] for each in body["window"])
         )
         told = [question.id, question.prompt, question.channel, *question.people]
@@ -109,13 +109,13 @@ _LABELED = re.compile(
 _NAMES = ("signal", "signal_p", "signal_model", "signal_instructions")
 
 
-def labeled_line(line: bytes, verdict: Verdict, told: str) -> bytes:
+def labeled_line(line: bytes, verdict: SignalVerdict, told: str) -> bytes:
     """An example's line with its label behind all else; one that it had is replaced.
 
-    >>> once = labeled_line(b'{"id":"6f1c"}', Verdict("strong", 0.93, "gpt-6-luna"), "0123456789ab")
+    >>> once = labeled_line(b'{"id":"6f1c"}', SignalVerdict("strong", 0.93, "gpt-6-luna"), "0123456789ab")
     >>> once
     b'{"id":"6f1c","signal":"strong","signal_p":0.93,"signal_model":"gpt-6-luna","signal_instructions":"0123456789ab"}'
-    >>> labeled_line(once, Verdict("weak", None, "person"), "ba9876543210")
+    >>> labeled_line(once, SignalVerdict("weak", None, "person"), "ba9876543210")
     b'{"id":"6f1c","signal":"weak","signal_p":null,"signal_model":"person","signal_instructions":"ba9876543210"}'
     """
     if b'"signal' in line:
@@ -188,7 +188,7 @@ class Read(NamedTuple):
     retracted_ts: str = ""
 
 
-class Made(NamedTuple):
+class LabeledRecord(NamedTuple):
     """A record of the output."""
 
     id: str
@@ -197,7 +197,7 @@ class Made(NamedTuple):
     retracted_ts: str = ""
 
 
-Tagged = tuple[str, list[Any]]
+LabeledOutput = tuple[str, list[Any]]
 """What was made of one kind: `made`, `letters`, `account`."""
 
 
@@ -205,7 +205,7 @@ Tagged = tuple[str, list[Any]]
 class LabeledStreams:
     """All that the labeling flow makes."""
 
-    made: KeyedStream[list[Made]]
+    made: KeyedStream[list[LabeledRecord]]
     letters: KeyedStream[list[DeadLetter]]
     accounts: KeyedStream[list[Account]]
     """One, when the input ends or the run is stopped."""
@@ -216,15 +216,15 @@ def _ignore(error: Exception) -> None:
 
 
 @dataclass(frozen=True)
-class Labeling:
+class LabelingRun:
     """How one run labels: values, and no settings."""
 
     labeler: Labeler
-    known: Mapping[str, Verdict] = field(default_factory=dict)
+    known: Mapping[str, SignalVerdict] = field(default_factory=dict)
     """By id: examples that a person has labeled, which nobody is asked about."""
     retracted: Collection[str] = frozenset()
     """Ids of examples that are known to be retracted: they are neither asked about nor passed on."""
-    is_excluded: Callable[[Question], bool] = lambda question: False
+    is_excluded: Callable[[LabelQuestion], bool] = lambda question: False
     ahead: int = AHEAD
     gate: Gate = field(default_factory=Gate)
     is_stopping: Callable[[], bool] = _never
@@ -235,7 +235,7 @@ class Labeling:
 
 
 @operator
-def label_examples(step_id: str, chunks: Stream[Chunk], labeling: Labeling) -> LabeledStreams:
+def label_examples(step_id: str, chunks: Stream[Chunk], labeling: LabelingRun) -> LabeledStreams:
     """Examples in chunks, as the sources give them, to labeled ones and all that comes beside them."""
     keyed = op.flat_map_batch("take_records", chunks, by_key)
     labeled = op.stateful_batch("label", keyed, lambda state: LabelExamples(labeling, state))
@@ -247,19 +247,19 @@ def label_examples(step_id: str, chunks: Stream[Chunk], labeling: Labeling) -> L
 
 
 @operator
-def write_labeled(step_id: str, made: KeyedStream[list[Made]], sink: Sink[Any]) -> None:
+def write_labeled(step_id: str, made: KeyedStream[list[LabeledRecord]], sink: Sink[Any]) -> None:
     """Labeled examples to a file."""
     op.output("write", op.filter_map_value("join", made, labeled_lines), sink)
 
 
 @operator
-def write_retractions(step_id: str, made: KeyedStream[list[Made]], sink: Sink[Any]) -> None:
+def write_retractions(step_id: str, made: KeyedStream[list[LabeledRecord]], sink: Sink[Any]) -> None:
     """Retractions to a file beside it."""
     op.output("write", op.filter_map_value("join", made, retraction_lines), sink)
 
 
 @operator
-def send_labeled(step_id: str, made: KeyedStream[list[Made]], sink: Sink[Any]) -> None:
+def send_labeled(step_id: str, made: KeyedStream[list[LabeledRecord]], sink: Sink[Any]) -> None:
     """Labeled examples to a topic under their ids, and a tombstone under the id of one that is retracted: never before it."""
     op.output("write", op.map_value("to_messages", made, lambda each: [labeled_message(one) for one in each]), sink)
 
@@ -287,20 +287,20 @@ def read_of(partition: str, number: int, value: Any) -> Read:
 
 class _Waiting(NamedTuple):
     read: Read
-    question: Question
+    question: LabelQuestion
 
 
-class LabelExamples(StatefulBatchLogic[list[Read], Tagged, dict[str, Any]]):
+class LabelExamples(StatefulBatchLogic[list[Read], LabeledOutput, dict[str, Any]]):
     """The one stateful step: what the labeler has, what still waits for it, and what became of all else."""
 
-    def __init__(self, labeling: Labeling, state: dict[str, Any] | None) -> None:
+    def __init__(self, labeling: LabelingRun, state: dict[str, Any] | None) -> None:
         self._labeling = labeling
         self._account = Account()
         self._waiting: deque[_Waiting] = deque()
-        self._asked: dict[int, tuple[_Waiting, Future[Verdict]]] = {}
+        self._asked: dict[int, tuple[_Waiting, Future[SignalVerdict]]] = {}
         self._done: SimpleQueue[int] = SimpleQueue()
         self._count = 0
-        self._made: list[Made] = []
+        self._made: list[LabeledRecord] = []
         self._letters: list[DeadLetter] = []
         if state is not None:
             self._resume(state)
@@ -315,19 +315,19 @@ class LabelExamples(StatefulBatchLogic[list[Read], Tagged, dict[str, Any]]):
         """Examples that have no verdict yet. Other threads may ask for it."""
         return len(self._waiting) + len(self._asked)
 
-    def on_batch(self, values: list[list[Read]]) -> tuple[Iterable[Tagged], bool]:
+    def on_batch(self, values: list[list[Read]]) -> tuple[Iterable[LabeledOutput], bool]:
         for reads in values:
             for read in reads:
                 self._take(read)
         self._go_on()
         return self._taken(), StatefulBatchLogic.RETAIN
 
-    def on_notify(self) -> tuple[Iterable[Tagged], bool]:
+    def on_notify(self) -> tuple[Iterable[LabeledOutput], bool]:
         self._collect(WAIT)
         self._go_on()
         return self._taken(), StatefulBatchLogic.RETAIN
 
-    def on_eof(self) -> tuple[Iterable[Tagged], bool]:
+    def on_eof(self) -> tuple[Iterable[LabeledOutput], bool]:
         """All that is left, unless the input was stopped: then what the labeler has, if it doesn't take too long."""
         deadline = 0.0
         while self._asked or (self._waiting and not self._labeling.is_stopping()):
@@ -360,8 +360,8 @@ class LabelExamples(StatefulBatchLogic[list[Read], Tagged, dict[str, Any]]):
         self._account = Account(dict(state["counts"]))
         self._labeling.gate.is_open = not self._waiting
 
-    def _taken(self) -> list[Tagged]:
-        tagged: list[Tagged] = [("made", self._made), ("letters", self._letters)]
+    def _taken(self) -> list[LabeledOutput]:
+        tagged: list[LabeledOutput] = [("made", self._made), ("letters", self._letters)]
         self._made, self._letters = [], []
         return [(kind, lines) for kind, lines in tagged if lines]
 
@@ -381,7 +381,7 @@ class LabelExamples(StatefulBatchLogic[list[Read], Tagged, dict[str, Any]]):
             self._account.count("retracted")
         elif question.is_silent:
             self._account.count("silent")
-            self._made.append(Made(question.id, read.line))
+            self._made.append(LabeledRecord(question.id, read.line))
         elif (verdict := self._labeling.known.get(question.id)) is not None:
             self._account.count("by_hand")
             self._give(read, question, verdict)
@@ -403,11 +403,11 @@ class LabelExamples(StatefulBatchLogic[list[Read], Tagged, dict[str, Any]]):
         for number in dropped:
             del self._asked[number]
         self._account.count("retractions")
-        self._made.append(Made(name, None, read.retracted_ts))
+        self._made.append(LabeledRecord(name, None, read.retracted_ts))
 
-    def _give(self, read: Read, question: Question, verdict: Verdict) -> None:
+    def _give(self, read: Read, question: LabelQuestion, verdict: SignalVerdict) -> None:
         self._account.count(verdict.signal)
-        self._made.append(Made(question.id, labeled_line(read.line or b"", verdict, self._labeling.labeler.told)))
+        self._made.append(LabeledRecord(question.id, labeled_line(read.line or b"", verdict, self._labeling.labeler.told)))
 
     def _reject(self, read: Read, reason: str) -> None:
         self._account.count(f"dead_letters:{reason}")
@@ -460,26 +460,26 @@ class LabelExamples(StatefulBatchLogic[list[Read], Tagged, dict[str, Any]]):
 # Lines and messages
 
 
-def labeled_lines(made: Sequence[Made]) -> bytes | None:
+def labeled_lines(made: Sequence[LabeledRecord]) -> bytes | None:
     """The labeled examples among what was made, as whole lines; None: there are none."""
     lines = [each.line for each in made if each.line is not None]
     return as_lines(lines) if lines else None
 
 
-def retraction_lines(made: Sequence[Made]) -> bytes | None:
+def retraction_lines(made: Sequence[LabeledRecord]) -> bytes | None:
     """The retractions among it.
 
-    >>> retraction_lines([Made("6f1c", b"{}"), Made("6f1d", None, "1690360253.041239")])
+    >>> retraction_lines([LabeledRecord("6f1c", b"{}"), LabeledRecord("6f1d", None, "1690360253.041239")])
     b'{"id":"6f1d","retracted_ts":"1690360253.041239"}\\n'
     """
     lines = [orjson.dumps({"id": each.id, "retracted_ts": each.retracted_ts}) for each in made if each.line is None]
     return as_lines(lines) if lines else None
 
 
-def labeled_message(made: Made) -> Message:
+def labeled_message(made: LabeledRecord) -> KafkaMessage:
     """An example under its id; a retraction as a tombstone.
 
-    >>> labeled_message(Made("6f1d", None, "1690360253.041239"))
+    >>> labeled_message(LabeledRecord("6f1d", None, "1690360253.041239"))
     (b'6f1d', None, [('retracted_ts', b'1690360253.041239')], None, None)
     """
     headers = [("retracted_ts", made.retracted_ts.encode())] if made.line is None and made.retracted_ts else []

@@ -21,10 +21,10 @@ from bytewax.outputs import Sink
 
 from beepgpt.conversations.account import Account
 from beepgpt.conversations.events import ts_text
-from beepgpt.conversations.outcomes import Lately, Predicted, Said, outcome_body, prediction_body
-from beepgpt.conversations.points import Deleted, Ended, Told, deletion_bytes
+from beepgpt.conversations.outcomes import PredictedPoint, Probabilities, RollingMetrics, outcome_body, prediction_body
+from beepgpt.conversations.points import MessageDeleted, PointEmitted, PointSettled, deletion_bytes
 from beepgpt.conversations.shard import OtherState
-from beepgpt.dataflows.examples import Chunk, Following, Message, TakenSink, as_lines, make_examples
+from beepgpt.dataflows.examples import Chunk, Following, KafkaMessage, TakenSink, as_lines, make_examples
 from beepgpt.dataflows.labeling import Gate
 
 VERSION = 1
@@ -58,18 +58,18 @@ class CannotScore(Exception):
 class Predictor(Protocol):
     """A model, or whichever stands in its place by now."""
 
-    def predict(self, points: Sequence[Mapping[str, Any]]) -> tuple[str, list[Said]]:
+    def predict(self, points: Sequence[Mapping[str, Any]]) -> tuple[str, list[Probabilities]]:
         """The name of the model that was asked, and what it says of each point. Raises CannotScore; all other errors stop the run."""
 
     def validated(self, model: str) -> Mapping[str, float]:
         """The least that a model's validation lets one expect: `hit@1`, `hit@5`; nothing where that is not known."""
 
 
-Answer = tuple[str, Said]
+ModelAnswer = tuple[str, Probabilities]
 """The model's name, and what it says of one point."""
 
 
-class Asker(Protocol):
+class ModelCaller(Protocol):
     """How a model is asked."""
 
     together: int
@@ -77,19 +77,19 @@ class Asker(Protocol):
     ahead: int
     """Points that may be asked about before the first answer is there."""
 
-    def ask(self, points: Sequence[Mapping[str, Any]], dues: Sequence[float | None]) -> Sequence[Future[Answer]]:
+    def ask(self, points: Sequence[Mapping[str, Any]], dues: Sequence[float | None]) -> Sequence[Future[ModelAnswer]]:
         """An answer for each, now or later. `dues`: until when each is wanted, seconds since 1970."""
 
 
-class InPlace:
+class LocalModel:
     """A model in this process, asked about as many points as there are: one by one they take ten times as long."""
 
     def __init__(self, predictor: Predictor, together: int = 100) -> None:
         self._predictor = predictor
         self.together = self.ahead = together
 
-    def ask(self, points: Sequence[Mapping[str, Any]], dues: Sequence[float | None]) -> Sequence[Future[Answer]]:
-        futures: list[Future[Answer]] = [Future() for _ in points]
+    def ask(self, points: Sequence[Mapping[str, Any]], dues: Sequence[float | None]) -> Sequence[Future[ModelAnswer]]:
+        futures: list[Future[ModelAnswer]] = [Future() for _ in points]
         try:
             name, said = self._predictor.predict(points)
         except CannotScore as error:
@@ -101,15 +101,15 @@ class InPlace:
         return futures
 
 
-class Elsewhere:
+class RemoteCaller:
     """A model elsewhere, asked about one point a call, by many calls at a time."""
 
-    def __init__(self, submit: Callable[[Mapping[str, Any], float | None], Future[Answer]], concurrency: int) -> None:
+    def __init__(self, submit: Callable[[Mapping[str, Any], float | None], Future[ModelAnswer]], concurrency: int) -> None:
         """`submit`: asks about a point, within so many seconds from now on."""
         self._submit = submit
         self.together, self.ahead = 1, concurrency
 
-    def ask(self, points: Sequence[Mapping[str, Any]], dues: Sequence[float | None]) -> Sequence[Future[Answer]]:
+    def ask(self, points: Sequence[Mapping[str, Any]], dues: Sequence[float | None]) -> Sequence[Future[ModelAnswer]]:
         now = time.time()
         return [self._submit(point, None if due is None else max(due - now, 0.0)) for point, due in zip(points, dues, strict=True)]
 
@@ -148,11 +148,11 @@ def _nothing(*_: object) -> None:
 
 
 @dataclass(frozen=True)
-class Scoring:
+class ScoringRun:
     """How one run scores: values, and no settings."""
 
     predictor: Predictor
-    asker: Asker
+    asker: ModelCaller
     spec: str
     live_since: int | None = None
     """Points from this time on are of now, microseconds: they have a deadline. None: it is history, which has none, and is always fresh."""
@@ -190,7 +190,7 @@ class Scoring:
 
 
 @operator
-def score_points(step_id: str, chunks: Stream[Chunk], following: Following, scoring: Scoring) -> ScoredStreams:
+def score_points(step_id: str, chunks: Stream[Chunk], following: Following, scoring: ScoringRun) -> ScoredStreams:
     """Records in chunks, as the sources give them, to predictions and what became of them."""
     made = make_examples("make_points", chunks, following)
     told = op.flat_map_batch("gather_points", made.made, gathered)
@@ -241,7 +241,7 @@ def close_scores(step_id: str, accounts: KeyedStream[list[Account]], taken: Call
     op.output("close", op.flat_map("take", accounts, lambda keyed: keyed[1]), TakenSink(taken))
 
 
-Released = tuple[float, list[Told | Ended | Deleted]]
+Released = tuple[float, list[PointEmitted | PointSettled | MessageDeleted]]
 """When a shard gave these away, seconds since 1970, and what it told."""
 
 
@@ -268,7 +268,7 @@ class _Point:
 
     __slots__ = ("body", "due", "is_over", "released", "said", "told")
 
-    def __init__(self, told: Told, released: float, due: float | None) -> None:
+    def __init__(self, told: PointEmitted, released: float, due: float | None) -> None:
         self.told = told
         self.released = released
         self.due = due
@@ -276,16 +276,16 @@ class _Point:
         """Its line, read when the model is asked."""
         self.is_over = False
         """It was predicted, or it never will be."""
-        self.said: Answer | None = None
+        self.said: ModelAnswer | None = None
 
 
-_Item = _Point | Ended | Deleted
+_Item = _Point | PointSettled | MessageDeleted
 
 
 class ScorePoints(StatefulBatchLogic[Released, list[Any], dict[str, Any]]):
     """The one step: points that wait for the model, predictions that wait for their outcomes, and what became of all else."""
 
-    def __init__(self, scoring: Scoring, state: dict[str, Any] | None) -> None:
+    def __init__(self, scoring: ScoringRun, state: dict[str, Any] | None) -> None:
         self._scoring = scoring
         self._account = Account()
         self._lanes: dict[str, deque[_Item]] = {}
@@ -293,18 +293,18 @@ class ScorePoints(StatefulBatchLogic[Released, list[Any], dict[str, Any]]):
         self._to_ask: deque[_Point] = deque()
         self._stale = 0
         """Points without a deadline among those."""
-        self._asked: dict[int, tuple[_Point, Future[Answer]]] = {}
+        self._asked: dict[int, tuple[_Point, Future[ModelAnswer]]] = {}
         self._overdue: deque[_Point] = deque()
         """Points with a deadline, in the order of their release."""
         self._done: SimpleQueue[int] = SimpleQueue()
         self._count = 0
         self._made: list[Scored] = []
-        self._predicted: dict[str, dict[tuple[str, int], Predicted]] = {}
+        self._predicted: dict[str, dict[tuple[str, int], PredictedPoint]] = {}
         """By channel, conversation and `prompt_ts`."""
         self._encoded: dict[str, bytes] = {}
         """A channel's predictions as they were last written to a snapshot; what was touched since is in `_dirty`."""
         self._dirty: dict[str, None] = {}
-        self.lately: dict[str, Lately] = {}
+        self.lately: dict[str, RollingMetrics] = {}
         """By model."""
         self._below: set[tuple[str, str]] = set()
         self.predicted_by: dict[str, int] = {}
@@ -388,7 +388,7 @@ class ScorePoints(StatefulBatchLogic[Released, list[Any], dict[str, Any]]):
         self._predicted = {channel: pickle.loads(blob) for channel, blob in self._encoded.items()}
         for lane in state["lanes"]:
             for item in lane:
-                if isinstance(item, Ended | Deleted):
+                if isinstance(item, PointSettled | MessageDeleted):
                     self._put(item)
                 else:
                     self._put_point(item, time.time())
@@ -407,13 +407,13 @@ class ScorePoints(StatefulBatchLogic[Released, list[Any], dict[str, Any]]):
 
     # What comes in
 
-    def _take(self, told: Told | Ended | Deleted, released: float) -> None:
-        if isinstance(told, Told):
+    def _take(self, told: PointEmitted | PointSettled | MessageDeleted, released: float) -> None:
+        if isinstance(told, PointEmitted):
             self._put_point(told, released)
         else:
             self._put(told)
 
-    def _put_point(self, told: Told, released: float) -> None:
+    def _put_point(self, told: PointEmitted, released: float) -> None:
         point = _Point(told, released, self._scoring.due(told.t, released))
         self._to_ask.append(point)
         if point.due is None:
@@ -422,7 +422,7 @@ class ScorePoints(StatefulBatchLogic[Released, list[Any], dict[str, Any]]):
             self._overdue.append(point)
         self._lanes.setdefault(told.channel, deque()).append(point)
 
-    def _put(self, item: Ended | Deleted) -> None:
+    def _put(self, item: PointSettled | MessageDeleted) -> None:
         if lane := self._lanes.get(item.channel):
             lane.append(item)
         else:
@@ -493,7 +493,7 @@ class ScorePoints(StatefulBatchLogic[Released, list[Any], dict[str, Any]]):
             self._scoring.on_failure(error)
             self._over(point, None)
 
-    def _over(self, point: _Point, said: Answer | None) -> None:
+    def _over(self, point: _Point, said: ModelAnswer | None) -> None:
         """A point is done with: it goes, and what waited behind it."""
         point.is_over, point.said = True, said
         lane = self._lanes[point.told.channel]
@@ -512,7 +512,7 @@ class ScorePoints(StatefulBatchLogic[Released, list[Any], dict[str, Any]]):
 
     # What goes out
 
-    def _predict(self, point: _Point, model: str, said: Said) -> None:
+    def _predict(self, point: _Point, model: str, said: Probabilities) -> None:
         scoring, told, now = self._scoring, point.told, time.time()
         body = prediction_body(point.body, model, said, most=scoring.most, with_candidates=scoring.with_candidates)
         alert = {**body, "fresh": scoring.is_fresh(told.t, now)} if scoring.with_alerts else None
@@ -523,14 +523,14 @@ class ScorePoints(StatefulBatchLogic[Released, list[Any], dict[str, Any]]):
         self.waits[next((place for place, most in enumerate(BUCKETS) if waited <= most), len(BUCKETS))] += 1
         self.waited += waited
         known = orjson.dumps({name: body[name] for name in ("people", "nobody", "other")})
-        predicted = Predicted(told.identity, body["speakers"], model, known)
+        predicted = PredictedPoint(told.identity, body["speakers"], model, known)
         kept = self._predicted.setdefault(told.channel, {})
         for conversation in told.conversations:
             kept[conversation, told.t] = predicted
         self._dirty[told.channel] = None
 
-    def _give(self, item: Ended | Deleted) -> None:
-        if isinstance(item, Deleted):
+    def _give(self, item: PointSettled | MessageDeleted) -> None:
+        if isinstance(item, MessageDeleted):
             self._account.count("deletions")
             line = deletion_bytes(item)
             self._made.append(Scored("deletion", item.channel, line, 0.0, orjson.loads(line) if self._scoring.with_alerts else None))
@@ -554,7 +554,7 @@ class ScorePoints(StatefulBatchLogic[Released, list[Any], dict[str, Any]]):
         model, how = outcome["model"], outcome["how"]
         self.outcomes_by[model, how] = self.outcomes_by.get((model, how), 0) + 1
         if (lately := self.lately.get(model)) is None:
-            lately = self.lately[model] = Lately(self._scoring.threshold)
+            lately = self.lately[model] = RollingMetrics(self._scoring.threshold)
         lately.add(outcome)
         if how != "answered" or lately.answered < ENOUGH or lately.counts["answered"] % 10:
             return
@@ -576,13 +576,13 @@ def lines_of(scored: Sequence[Scored], kind: str) -> bytes | None:
     return as_lines(lines) if lines else None
 
 
-def messages_of(scored: Sequence[Scored], kinds: tuple[str, ...]) -> list[Message] | None:
+def messages_of(scored: Sequence[Scored], kinds: tuple[str, ...]) -> list[KafkaMessage] | None:
     """Those of some kinds as records of a topic; wall times stand in headers alone, so that a replay sends the same values.
 
     >>> messages_of([Scored("prediction", "C1:1.0:thread", b"{}", 1690360253.041239)], ("prediction",))
     [(b'C1:1.0:thread', b'{}', [('kind', b'prediction'), ('released_at', b'1690360253.041239')], None, None)]
     """
-    messages: list[Message] = []
+    messages: list[KafkaMessage] = []
     for each in scored:
         if each.kind in kinds:
             headers = [("kind", each.kind.encode())]

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from beepgpt.alerts.decisions import SECOND, Policy
-from beepgpt.alerts.delivery import Courier
-from beepgpt.alerts.handling import Desk
+from beepgpt.alerts.delivery import AlertDelivery
+from beepgpt.alerts.handling import AlertDecider
 from beepgpt.alerts.store import AlertStore
-from beepgpt.connectors.slack.alerts import SlackDesk
+from beepgpt.connectors.slack.alerts import SlackMessenger
 from beepgpt.connectors.slack.members import Everybody
 from beepgpt.conversations.events import ts_text
 from tests.slack_web_api import TOKEN, Workspace
@@ -76,10 +76,10 @@ class Office:
         self.clock = clock or Clock()
         self.policy = Policy(threshold=0.5, list_from=0.2, **how.pop("policy", {}))
         self.store = AlertStore(folder / "alerts.sqlite")
-        self.desk = Desk(self.store, self.policy)
-        self.slack = None if slack is None else SlackDesk(TOKEN, slack.url, timeout=how.pop("timeout", 5))
+        self.desk = AlertDecider(self.store, self.policy)
+        self.slack = None if slack is None else SlackMessenger(TOKEN, slack.url, timeout=how.pop("timeout", 5))
         self.handed: list[dict[str, Any]] = []
-        self.courier = Courier(
+        self.courier = AlertDelivery(
             self.store,
             self.policy,
             how.pop("members", self.slack or Everybody()),

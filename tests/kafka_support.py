@@ -24,10 +24,10 @@ from uuid import uuid4
 from zlib import crc32
 
 from beepgpt.connectors import kafka
-from beepgpt.connectors.kafka import Connection, Message, TopicSpec, Writer, create_topics, partition_of
+from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writer, create_topics, partition_of
 from beepgpt.conversations.events import Heartbeat, parse, ts_text
 from beepgpt.conversations.rules import DAY, Rules
-from beepgpt.conversations.shard import Run
+from beepgpt.conversations.shard import RunOutput
 from beepgpt.simulation.workspace import Plan, keyed_records
 from tests.support import NOW, files_in, program, quiet, run_of
 
@@ -130,7 +130,7 @@ class Stream:
     rules: Rules
 
     @cached_property
-    def run(self) -> Run:
+    def run(self) -> RunOutput:
         """The batch run: the plain loop."""
         return run_of(self.lines, self.rules)
 
@@ -139,7 +139,7 @@ class Stream:
         """As a file has them."""
         return [value for _, value in self.records]
 
-    def messages(self, partitions: int) -> list[Message]:
+    def messages(self, partitions: int) -> list[OutgoingRecord]:
         """As a live ingest writes them."""
         return list(messages_of(self.records, partitions))
 
@@ -156,15 +156,15 @@ def heartbeat_at(at: int) -> bytes:
     return b'{"type":"heartbeat","at":"%s"}' % ts_text(at).encode()
 
 
-def messages_of(records: Sequence[Keyed], partitions: int) -> Iterator[Message]:
+def messages_of(records: Sequence[Keyed], partitions: int) -> Iterator[OutgoingRecord]:
     """Events where their channel belongs, heartbeats everywhere; what names no channel has no key, and stands anywhere."""
     for (key, value), stamp in zip(records, stamps_of(records), strict=True):
         if key is None:
-            yield from (Message(None, value, (), number, stamp) for number in range(partitions))
+            yield from (OutgoingRecord(None, value, (), number, stamp) for number in range(partitions))
         elif b'"channel":' in value:
-            yield Message(key.encode(), value, (), partition_of(key.encode(), partitions), stamp)
+            yield OutgoingRecord(key.encode(), value, (), partition_of(key.encode(), partitions), stamp)
         else:
-            yield Message(None, value, (), crc32(value) % partitions, stamp)
+            yield OutgoingRecord(None, value, (), crc32(value) % partitions, stamp)
 
 
 def stamps_of(records: Sequence[Keyed]) -> list[int]:
@@ -178,7 +178,7 @@ def time_of(value: bytes) -> int:
     return parsed.at if isinstance(parsed, Heartbeat) else getattr(parsed, "t", None) or 0
 
 
-def put(topics: Topics, messages: Sequence[Message], *, seconds: float = 0.0, steps: int = 10) -> None:
+def put(topics: Topics, messages: Sequence[OutgoingRecord], *, seconds: float = 0.0, steps: int = 10) -> None:
     """Writes messages to the topic of events: at once, or in steps over some time."""
     size = len(messages) // steps + 1 if seconds else max(len(messages), 1)
     with Writer(topics.connection, topics.events) as writer:
@@ -209,7 +209,7 @@ class Outcome:
 NOTHING = Outcome([], [], [], [])
 
 
-def outcome_of(run: Run) -> Outcome:
+def outcome_of(run: RunOutput) -> Outcome:
     """Of the plain loop."""
     retractions = [json.loads(line) for line in run.retractions]
     return Outcome(

@@ -16,9 +16,9 @@ from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.events import micros, ts_text
 from beepgpt.conversations.rules import DAY, HOUR, MINUTE, Rules
 from beepgpt.simulation.workspace import Plan, live_records
-from beepgpt.training.checks import Line, read_line
-from beepgpt.training.prepare import Wanted, prepare
-from beepgpt.training.splits import Choices, Facts, Notes
+from beepgpt.training.checks import ExampleLine, read_line
+from beepgpt.training.prepare import PrepareOptions, prepare
+from beepgpt.training.splits import ExampleColumns, Notes, SplitOptions
 from tests.support import MONDAY_AT_TEN, at, run_of
 
 Example = dict[str, Any]
@@ -68,16 +68,16 @@ def write(path: Path, examples: Iterable[Mapping[str, Any] | bytes]) -> Path:
     return path
 
 
-def made(folder: Path, examples: Iterable[Mapping[str, Any] | bytes], *, sides: Choices | None = None, **wanted: Any) -> Set:
+def made(folder: Path, examples: Iterable[Mapping[str, Any] | bytes], *, sides: SplitOptions | None = None, **wanted: Any) -> Set:
     """The training set of these examples; whoever answered once has a label, unless something else is wanted."""
     told: dict[str, Any] = {"model": "gpt-4.1", "max_tokens": 65_536, "min_answers": 1, "sides": sides or CUT_AT_100} | wanted
     beside = {name: told.pop(name) for name in ("retracted", "few_shots", "encoding") if name in told}
     source = write(folder / "examples.jsonl", examples)
-    manifest = prepare(source, folder / "set", Wanted(**told), beside.pop("encoding", O200K), **beside)
+    manifest = prepare(source, folder / "set", PrepareOptions(**told), beside.pop("encoding", O200K), **beside)
     return Set(folder / "set", manifest)
 
 
-CUT_AT_100 = Choices(cut=at(100))
+CUT_AT_100 = SplitOptions(cut=at(100))
 """Minutes below 100 are for training, and from 100 on they are for validation."""
 FIRST, LAST = example("first", "ana", minute=0), example("last", "ana", minute=200)
 """One for each side, where a test is about something else."""
@@ -133,7 +133,7 @@ def workspace(seed: int, scope: str = "conversation", target: str = "next_user")
     return tuple(run_of(live_records(plan), rules, plan.end_us + DAY).examples)
 
 
-def facts_of(lines: Iterable[bytes]) -> Facts:
+def facts_of(lines: Iterable[bytes]) -> ExampleColumns:
     """What is kept of each line."""
     notes = Notes()
     for number, line in enumerate(lines):
@@ -141,10 +141,10 @@ def facts_of(lines: Iterable[bytes]) -> Facts:
     return notes.facts()
 
 
-def parsed(line: bytes) -> Line:
+def parsed(line: bytes) -> ExampleLine:
     """An example that can be read."""
     found = read_line(line)
-    assert isinstance(found, Line), found
+    assert isinstance(found, ExampleLine), found
     return found
 
 

@@ -20,7 +20,7 @@ from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.account import Account, sum_of
 from beepgpt.conversations.events import Reject, micros, parse
 from beepgpt.conversations.rules import MINUTE, SECOND, Rules
-from beepgpt.conversations.shard import Run, Shard, run_through
+from beepgpt.conversations.shard import RunOutput, Shard, run_through
 from beepgpt.dataflows.examples import Chunk, Following
 from beepgpt.runtime import running
 from tests import histories, oracle
@@ -73,7 +73,7 @@ def heartbeat(*, minute: float) -> Record:
 class Made:
     """What a run made, decoded."""
 
-    run: Run
+    run: RunOutput
     examples: list[dict[str, Any]]
     retractions: list[dict[str, str]]
 
@@ -94,7 +94,7 @@ def made_from(*records: Record, rules: Rules = NO_FACTS, until: float | None = N
     return Made(run, [json.loads(line) for line in run.examples], [json.loads(line) for line in run.retractions])
 
 
-def run_of(records: Iterable[Record | bytes], rules: Rules, until: int | None = None, telling_since: int | None = None) -> Run:
+def run_of(records: Iterable[Record | bytes], rules: Rules, until: int | None = None, telling_since: int | None = None) -> RunOutput:
     """A run of the plain loop; its account is checked at once."""
     lines = [record if isinstance(record, bytes) else record.line for record in records]
     run = run_through(lines, rules, load_encoding(rules.encoding), now=NOW, until=until, telling_since=telling_since)
@@ -107,12 +107,12 @@ def ours(rules: oracle.Rules, **more: Any) -> Rules:
     return Rules(**{each.name: getattr(rules, each.name) for each in fields_of(rules) if each.name != "spec"}, **more)
 
 
-def outcome(run: Run) -> tuple[list[bytes], list[bytes], dict[str, Any]]:
+def outcome(run: RunOutput) -> tuple[list[bytes], list[bytes], dict[str, Any]]:
     """All that a run gives, whatever the order it was written in: examples, retractions, account."""
     return sorted(run.examples), sorted(run.retractions), run.account.as_json()
 
 
-def flow_of(records: Iterable[bytes], rules: Rules, batches: Iterable[int], until: int | None = None) -> Run:
+def flow_of(records: Iterable[bytes], rules: Rules, batches: Iterable[int], until: int | None = None) -> RunOutput:
     """A run of the real dataflow over batches of these sizes, as long as they last; each batch is an epoch, with a snapshot."""
     kept: dict[str, list[Any]] = {name: [] for name in ("examples", "retractions", "late", "dead_letters")}
     accounts: list[Account] = []
@@ -120,7 +120,7 @@ def flow_of(records: Iterable[bytes], rules: Rules, batches: Iterable[int], unti
     source: TestingSource[Chunk] = TestingSource(list(chunks_of(list(records), batches)))
     flow = running.flow_of(source, following, {name: TestingSink(into) for name, into in kept.items()}, accounts.append)
     run_main(flow, epoch_interval=timedelta(0))
-    run = Run()
+    run = RunOutput()
     run.examples, run.retractions, run.late = (lines_in(kept[name]) for name in ("examples", "retractions", "late"))
     run.rejects = [Reject(json.loads(line)["reason"], line) for line in lines_in(kept["dead_letters"])]
     run.account = sum_of(accounts)
@@ -218,7 +218,7 @@ Place = tuple[str, int]
 """A point: its conversation and its time."""
 
 
-def features_of(run: Run) -> dict[Place, dict[str, Any]]:
+def features_of(run: RunOutput) -> dict[Place, dict[str, Any]]:
     """What was known at each point that a run made an example of."""
     examples = [json.loads(line) for line in run.examples]
     return {place_of(each): {name: value for name, value in each.items() if name not in OUTCOME} for each in examples}

@@ -20,7 +20,7 @@ from beepgpt.alerts.decisions import SECOND
 from beepgpt.alerts.store import AlertStore
 from beepgpt.commands.alert import threshold_of
 from beepgpt.config.settings import read_settings
-from beepgpt.connectors.kafka import Connection, Message, TopicSpec, Writer, create_topics, records_of
+from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writer, create_topics, records_of
 from beepgpt.conversations.events import ts_text
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.clock import now_us
@@ -154,7 +154,7 @@ def test_from_topic_to_slack_and_to_another_topic(tmp_path: Path, slack: Workspa
 
     def put(topic: str, key: str, value: Any) -> None:
         with Writer(connection, topics[topic]) as writer:
-            writer.send([Message(key.encode(), json.dumps(value).encode())])
+            writer.send([OutgoingRecord(key.encode(), json.dumps(value).encode())])
             writer.flush()
 
     def follow(topic: str) -> str:

@@ -14,8 +14,8 @@ from bytewax.testing import TestingSource, run_main
 
 from beepgpt.alerts.decisions import DAY, HOUR, MINUTE, SECOND, Policy
 from beepgpt.alerts.handling import AlertSink
-from beepgpt.alerts.store import AlertStore, BadStore
-from beepgpt.connectors.slack.alerts import Person, SlackDesk
+from beepgpt.alerts.store import AlertStore, BadAlertStore
+from beepgpt.connectors.slack.alerts import SlackMessenger, SlackPerson
 from beepgpt.connectors.slack.errors import SlackFailed
 from beepgpt.connectors.slack.members import Everybody
 from beepgpt.conversations.events import ts_text
@@ -300,7 +300,7 @@ def test_what_another_process_edits_while_slack_is_asked_is_not_lost(tmp_path: P
         other.edit_message("C1", NOON, texts.pop(0), NOON + (4 - len(texts)) * SECOND, is_edit=True)
 
     class Slow(Everybody):
-        def may_see(self, user: str, channel: str, person: Person) -> bool:
+        def may_see(self, user: str, channel: str, person: SlackPerson) -> bool:
             if other.chores() and texts:
                 edit()
             return True
@@ -498,10 +498,10 @@ def test_app_home_changes_what_somebody_is_told(tmp_path: Path, slack: Workspace
 def test_a_token_that_does_nothing_stops_with_what_to_do(slack: Workspace):
     """Before anybody is told: a wrong token, or a scope that is missing."""
     with pytest.raises(SlackFailed, match=r"slack\.bot_token"):
-        SlackDesk("xoxb-wrong", slack.url).check()
+        SlackMessenger("xoxb-wrong", slack.url).check()
     slack.scopes = "chat:write"
     with pytest.raises(SlackFailed, match="im:history"):
-        SlackDesk(TOKEN, slack.url).check()
+        SlackMessenger(TOKEN, slack.url).check()
 
 
 def test_logs_hold_nothing_that_people_wrote(tmp_path: Path, slack: Workspace, caplog: pytest.LogCaptureFixture):
@@ -527,10 +527,10 @@ def test_a_store_of_a_newer_version_or_of_somebody_else_is_refused(tmp_path: Pat
     assert store.asked("bo")["opted_in"] == 1
     store._db.execute("PRAGMA user_version = 99")
     store.close()
-    with pytest.raises(BadStore, match="newer beepgpt"):
+    with pytest.raises(BadAlertStore, match="newer beepgpt"):
         AlertStore(tmp_path / "ours.sqlite")
     (tmp_path / "text").write_text("no database, but long enough to be taken for one " * 30)
-    with pytest.raises(BadStore, match="no store of alerts"):
+    with pytest.raises(BadAlertStore, match="no store of alerts"):
         AlertStore(tmp_path / "text")
 
 
@@ -550,7 +550,7 @@ def test_a_flow_may_decide_in_its_own_process(tmp_path: Path):
 def test_one_process_sends_from_a_store(tmp_path: Path):
     """A second one would send each letter again; when the first is gone, it may."""
     first = AlertStore(tmp_path / "ours.sqlite", alone=True)
-    with pytest.raises(BadStore, match="another beepgpt alert"):
+    with pytest.raises(BadAlertStore, match="another beepgpt alert"):
         AlertStore(tmp_path / "ours.sqlite", alone=True)
     AlertStore(tmp_path / "ours.sqlite").close()
     first.close()

@@ -10,7 +10,7 @@ import pytest
 from beepgpt.alerts.decisions import HOUR, MINUTE, SECOND
 from beepgpt.alerts.store import SCHEMA, VERSION
 from beepgpt.commands import alert
-from beepgpt.connectors.kafka import Connection, Message, TopicSpec, Writer, create_topics
+from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writer, create_topics
 from beepgpt.conversations.events import ts_text
 from beepgpt.runtime.alert_metrics import AlertFigures, AlertPulse
 from beepgpt.runtime.metrics import serve
@@ -199,7 +199,7 @@ def test_the_command_serves_them_and_is_ready_once_it_caught_up(tmp_path: Path, 
 
     def put(value: object, released: int) -> None:
         with Writer(connection, topic) as writer:
-            writer.send([Message(b"C1", json.dumps(value).encode(), [("released_at", ts_text(released).encode())])])
+            writer.send([OutgoingRecord(b"C1", json.dumps(value).encode(), [("released_at", ts_text(released).encode())])])
 
     put(prediction(just_now(3600), people={"bo": 0.9}, conversations=["old"]), at)
     command = program("alert", source, "--threshold", 0.5, "--metrics-port", port, "--to", tmp_path / "alerts.jsonl")

@@ -17,7 +17,7 @@ from beepgpt.alerts.decisions import (
     MINUTE,
     SECOND,
     Alert,
-    Memory,
+    InMemoryHistory,
     NoPrediction,
     Passed,
     Policy,
@@ -29,7 +29,7 @@ from beepgpt.alerts.decisions import (
     shortened,
     why,
 )
-from beepgpt.alerts.handling import Desk
+from beepgpt.alerts.handling import AlertDecider
 from beepgpt.alerts.messages import BadInteraction, alert_blocks, digest_blocks, home_view, wishes_in
 from beepgpt.alerts.store import AlertStore
 from beepgpt.conversations.events import ts_text
@@ -93,7 +93,7 @@ wishes = st.builds(
 everybodys = st.fixed_dictionaries(dict.fromkeys(PEOPLE, wishes))
 
 
-def told_of(history: list[dict[str, Any]], memory: Memory) -> Iterator[tuple[int, Alert]]:
+def told_of(history: list[dict[str, Any]], memory: InMemoryHistory) -> Iterator[tuple[int, Alert]]:
     """All alerts, each at the second after its point."""
     for each in history:
         if "people" not in each:
@@ -118,7 +118,7 @@ def test_the_rules_hold(history: list[dict[str, Any]], asked: dict[str, Wishes])
     directly = defaultdict(list)
     gone: set[int] = set()
     spoke: dict[str, set[str]] = defaultdict(set)
-    alerts = list(told_of(history, Memory(asked=asked)))
+    alerts = list(told_of(history, InMemoryHistory(asked=asked)))
     by_point = defaultdict(list)
     for now, alert in alerts:
         by_point[alert.point.id].append((now, alert))
@@ -153,7 +153,7 @@ def test_nobody_is_told_twice(history: list[dict[str, Any]], asked: dict[str, Wi
             if name.endswith(":session"):
                 session_of.update({f"{each['channel']}:{one['ts']}:thread": name for one in each["window"]})
     messages, sessions = set(), set()
-    for _, alert in told_of(history, Memory(asked=asked)):
+    for _, alert in told_of(history, InMemoryHistory(asked=asked)):
         message = (alert.user, alert.point.channel, alert.point.message)
         session = (alert.user, session_of.get(alert.point.conversations[0], alert.point.conversations[0]))
         assert message not in messages and session not in sessions
@@ -174,7 +174,7 @@ def test_the_database_decides_as_the_memory_does(history: list[dict[str, Any]], 
             given = {"opted_in": opted_in, "threshold": theirs.threshold, "per_hour": theirs.per_hour, "zone": theirs.zone}
             store.ask(user, **given, quiet_from=begin, quiet_to=end)
             store.mute(user, theirs.muted)
-        desk = Desk(store, POLICY, topics=False)
+        desk = AlertDecider(store, POLICY, topics=False)
         for each in history:
             kind = "prediction" if "people" in each else "deletion"
             with store.transaction():
@@ -182,7 +182,7 @@ def test_the_database_decides_as_the_memory_does(history: list[dict[str, Any]], 
                 desk.take(kind, each, now)
                 for row in store.due():
                     store.clear(row["id"], "https://x", letter=row["way"] == "direct", now=now)
-        memory = Memory(asked=asked)
+        memory = InMemoryHistory(asked=asked)
         expected = {alert.id: alert.way for _, alert in told_of(history, memory)}
         rows = store._rows("SELECT * FROM alert")
         assert {row["id"]: row["way"] for row in rows} == expected
@@ -200,7 +200,7 @@ def test_the_database_decides_as_the_memory_does(history: list[dict[str, Any]], 
 
 def test_old_points_and_rebuilds_tell_nobody():
     """An edit of an old message is as old as its message."""
-    memory = Memory(asked={"bo": Wishes(opted_in=True)})
+    memory = InMemoryHistory(asked={"bo": Wishes(opted_in=True)})
     point = read_point(prediction(NOON + HOUR, window=[(NOON, "ana")]))
     for each, now in ((point, NOON + HOUR), (point._replace(fresh=False), NOON), (point, NOON + 10 * MINUTE + 1)):
         assert not any(isinstance(found, Alert) for found in alerts_of(each, memory, POLICY, now))
@@ -209,7 +209,7 @@ def test_old_points_and_rebuilds_tell_nobody():
 
 def test_who_speaks_in_a_session_is_not_told_of_its_threads():
     """Bo is in the session and not in the window; a root's own thread is asked once it has a reply, and then Bo takes part already."""
-    memory = Memory(asked={"bo": Wishes(opted_in=True), "cy": Wishes(opted_in=True)})
+    memory = InMemoryHistory(asked={"bo": Wishes(opted_in=True), "cy": Wishes(opted_in=True)})
     session, thread = f"C1:{ts_text(NOON)}:session", f"C1:{ts_text(NOON + MINUTE)}:thread"
     roots, people = [(NOON, "bo"), (NOON + MINUTE, "ana")], {"bo": 0.9, "cy": 0.9}
     memory.see(read_point(prediction(NOON, window=roots[:1], conversations=[session])))
@@ -225,7 +225,9 @@ def test_who_speaks_in_a_session_is_not_told_of_its_threads():
 
 def test_who_asked_for_a_topic_is_told_whoever_is_likely():
     """As a second kind, under the same rules; and the threshold of guesses isn't theirs."""
-    memory = Memory(asked={"bo": Wishes(opted_in=True), "di": Wishes(opted_in=True)}, asked_topics=[("di", "builds"), ("ana", "builds")])
+    memory = InMemoryHistory(
+        asked={"bo": Wishes(opted_in=True), "di": Wishes(opted_in=True)}, asked_topics=[("di", "builds"), ("ana", "builds")]
+    )
     point = read_point(prediction(people={"bo": 0.1}))
 
     found = [each for each in alerts_of(point, memory, POLICY, NOON, lambda words, text: 0.7) if isinstance(each, Alert)]

@@ -18,11 +18,11 @@ from beepgpt.audit.laws import Audit, OtherSettings, audit_examples, kind_of
 from beepgpt.commands.audit import examples_in
 from beepgpt.connectors import kafka
 from beepgpt.connectors.tokenizer import load_encoding
-from beepgpt.conversations.channel import FOREVER, Made
+from beepgpt.conversations.channel import FOREVER, Output
 from beepgpt.conversations.cleaning import clean
 from beepgpt.conversations.events import micros, parse, ts_text
 from beepgpt.conversations.rules import DAY, SECOND, Rules
-from beepgpt.conversations.shard import Run, Shard, run_through
+from beepgpt.conversations.shard import RunOutput, Shard, run_through
 from beepgpt.simulation.workspace import Plan, live_records
 from tests import oracle
 from tests.histories import Record, cases, delete, edit, heartbeat, lines_of, post
@@ -36,7 +36,7 @@ PLAN = Plan(messages=450, channels=3, people=15, days=12, deletions=0.05, edits=
 
 
 @cache
-def made_up() -> tuple[list[bytes], Run]:
+def made_up() -> tuple[list[bytes], RunOutput]:
     """A made-up workspace's events, and its examples."""
     records = list(live_records(PLAN))
     return records, run_through(records, RULES, ENCODING)
@@ -289,7 +289,7 @@ def test_what_the_file_lacks_is_missing_unless_it_was_chosen():
 # Runs that came to no end, or to an earlier one
 
 
-def stopped(records: Iterable[bytes], rules: Rules = RULES) -> Made:
+def stopped(records: Iterable[bytes], rules: Rules = RULES) -> Output:
     """What a run wrote that has read all of it and was told of no end."""
     shard = Shard(rules, ENCODING)
     for record in records:

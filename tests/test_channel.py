@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.channel import FOREVER, SWEEP_EVERY
 from beepgpt.conversations.events import parse
-from beepgpt.conversations.features import Said, words_of
+from beepgpt.conversations.features import MessageCues, words_of
 from beepgpt.conversations.rules import DAY, MINUTE, SECOND, Rules
 from beepgpt.conversations.shard import Shard
 from beepgpt.conversations.tokens import SEPARATOR, SUFFIX, build_prompt, unit_tokens
@@ -580,7 +580,7 @@ class TestCandidates:
         read_into(shard, lines_of(post(("ana", "bo", "cy")[number % 3], "the build", minute=number) for number in range(20)))
         people = shard.followed["C1"].channel.people
         before = pickle.dumps(people)
-        window = [Said("cy", False, words_of("build again"))]
+        window = [MessageCues("cy", False, words_of("build again"))]
 
         first = people.candidates(at(30), window, 40)
 

@@ -10,7 +10,7 @@ import pytest
 from beepgpt.training.metrics import outcomes_of
 from beepgpt.training.points import Examples
 from beepgpt.training.predictions import Predictions
-from beepgpt.training.runs import FILE, BadRun, Run, read_run, run_bytes, side_by_side
+from beepgpt.training.runs import FILE, BadRun, ValidationRun, read_run, run_bytes, side_by_side
 from tests.test_training_metrics import examples_with
 
 ASKED = {"target": "next_user", "scope": "conversation"}
@@ -26,7 +26,7 @@ def said(*of_points: dict[str, float]) -> Predictions:
     return Predictions(np.cumsum([0, *map(len, people)]), names, np.array(list(chain.from_iterable(p))), nobody, other)
 
 
-def written(folder: Path, name: str, predictions: Predictions, valid: Examples, asked: dict[str, str] = ASKED) -> Run:
+def written(folder: Path, name: str, predictions: Predictions, valid: Examples, asked: dict[str, str] = ASKED) -> ValidationRun:
     """A run, through its file."""
     (folder / name).mkdir()
     (folder / name / FILE).write_bytes(run_bytes(outcomes_of(predictions, valid), valid, asked))

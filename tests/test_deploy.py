@@ -31,7 +31,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from beepgpt.config.settings import read_settings
-from beepgpt.connectors.kafka import Connection, Message, Writer, begin_and_end_offsets, describe_topics
+from beepgpt.connectors.kafka import Connection, OutgoingRecord, Writer, begin_and_end_offsets, describe_topics
 from beepgpt.connectors.slack.alerts import RESULTS
 from beepgpt.runtime.alert_metrics import AlertFigures, Waits
 from beepgpt.runtime.metrics import ENDS, Figures, ScoreFigures, Scores
@@ -835,7 +835,9 @@ def check_scoring(connection: Connection, flow: subprocess.Popen[bytes], port: i
     wait_until(lambda: answers(port, "/readyz"), "the flow is ready", said)
     now = time.time_ns() // 1000
     with Writer(connection, "slack.events") as writer:
-        writer.send([Message(b"C1", post("C1", now, "ana", "Is it red?").line), Message(b"C1", heartbeat(now + 60_000_000).line)])
+        writer.send(
+            [OutgoingRecord(b"C1", post("C1", now, "ana", "Is it red?").line), OutgoingRecord(b"C1", heartbeat(now + 60_000_000).line)]
+        )
     wait_until(lambda: count(connection, "slack.predictions"), "there is a prediction", said)
     assert "beepgpt_predictions_total{" in (answers(port, "/metrics") or "")
     check_served("score", answers(port, "/metrics") or "")
@@ -911,7 +913,7 @@ def test_the_alerts_command_runs(connection: Connection, tmp_path: Path, place: 
             here.run(services()["alert"]["healthcheck"]["test"][1:])
             told = prediction(time.time_ns() // 1000, people={"bo": 0.9})
             with Writer(connection, "slack.predictions") as writer:
-                writer.send([Message(b"C1", json.dumps(told).encode())])
+                writer.send([OutgoingRecord(b"C1", json.dumps(told).encode())])
             wait_until(lambda: space.sent_to("bo"), "somebody is told", here.said)
             wait_until(lambda: count(connection, "slack.alerts"), "it is on the topic, too", here.said)
             wait_until(lambda: 'told_total{by="topic"} 1.0' in (answers(port, "/metrics") or ""), "it is counted", here.said)

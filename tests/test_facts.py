@@ -13,7 +13,7 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from beepgpt.conversations import features as kept_facts
-from beepgpt.conversations.features import Columns, People, Said
+from beepgpt.conversations.features import Columns, MessageCues, People
 
 SECOND = 1_000_000
 HOUR = 3600 * SECOND
@@ -46,7 +46,7 @@ class Look(NamedTuple):
     """A call of `candidates`."""
 
     t: int
-    window: list[Said]
+    window: list[MessageCues]
     most: int
     spoken: tuple[str, ...] = ()
 
@@ -192,7 +192,7 @@ STARTS = st.sampled_from([YEAR_2016, (12 * 512 * 3 - 1) * DAY, (512 * 180 - 1) *
 TIES = st.sampled_from([0, 0, 30 * DAY, 180 * DAY])
 MENTIONS = st.just(()) | st.lists(st.sampled_from([*USERS, STRANGER]), max_size=3, unique=True).map(tuple)
 WINDOWS = st.lists(
-    st.tuples(st.sampled_from([*USERS, BOT]), WORDS, MENTIONS).map(lambda said: Said(said[0], said[0] == BOT, *said[1:])),
+    st.tuples(st.sampled_from([*USERS, BOT]), WORDS, MENTIONS).map(lambda said: MessageCues(said[0], said[0] == BOT, *said[1:])),
     min_size=1,
     max_size=5,
 )
@@ -253,14 +253,14 @@ def test_two_posts_a_half_life_ago_are_one_today():
     people = People(10)
     for user, t in (("U1", 0), ("U1", 0), ("U3", 30 * DAY), ("U2", 30 * DAY), ("U4", 30 * DAY), ("U4", 30 * DAY)):
         people.posted(user, t, (), None, False, ())
-    assert people.candidates(30 * DAY, [Said("U9")], 10)["user"] == ["U4", "U2", "U3", "U1"]
+    assert people.candidates(30 * DAY, [MessageCues("U9")], 10)["user"] == ["U4", "U2", "U3", "U1"]
 
 
 def test_of_authors_answered_as_often_the_smaller_name_goes():
     """A and B were answered once each at the same time; when C comes, B stays."""
     for authors in ("ABC", "BAC"):
         posts = [Post("U1", YEAR_2016, (), author) for author in authors]
-        looks = [Look(YEAR_2016, [Said(author)], 5) for author in "ABC"]
+        looks = [Look(YEAR_2016, [MessageCues(author)], 5) for author in "ABC"]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(kept_facts, "AUTHORS_KEPT", 2)
             people = People(5)
@@ -285,8 +285,8 @@ def test_facts_with_many_authors_and_many_words(seed: int):
             Post(random.choice(USERS[:3]), t, random.choice(words), random.choice(authors), random.random() < 0.5, random.choice(words))
         )
     for author in authors:
-        window = [Said(random.choice(authors), False, random.choice(words)) for _ in range(3)]
-        steps.append(Look(t + 7, [*window, Said(author, False, random.choice(words))], 5))
+        window = [MessageCues(random.choice(authors), False, random.choice(words)) for _ in range(3)]
+        steps.append(Look(t + 7, [*window, MessageCues(author, False, random.choice(words))], 5))
     follow(steps, 500)
 
 
@@ -296,8 +296,8 @@ def test_a_channel_wakes_up_after_eight_years(kept: int, glances: int):
     """What was counted in 2016 still has finite shares in 2024, and new answers count as ever."""
     before, asked, after = (seconds * SECOND for seconds in (1_460_246_400, 1_460_246_460, 1_725_321_600))
     # With a look in between, landmarks move twice by one span each: what is left has no inverse in a double.
-    glance = Look(before + 5 * 365 * DAY, [Said("U1", False, (1,))], 5)
-    look = Look(after, [Said("U1", False, (1, 2)), Said("U2", False, (2, 3)), Said("U3")], 5)
+    glance = Look(before + 5 * 365 * DAY, [MessageCues("U1", False, (1,))], 5)
+    look = Look(after, [MessageCues("U1", False, (1, 2)), MessageCues("U2", False, (2, 3)), MessageCues("U3")], 5)
     steps: list[Post | Look] = [Post("U1", before, (1, 2)), Post("U2", asked, (2, 3), "U1", True, (1, 2)), *[glance] * glances, look]
     steps += [Post("U3", after, (1,), "U2", False, (2, 3)), look._replace(t=after + HOUR)]
     follow(steps, kept)
@@ -318,7 +318,7 @@ def test_who_is_named_is_a_candidate_even_a_stranger_and_no_bot_is():
     for user in ("U1", "U2", "U3"):
         people.posted(user, YEAR_2016, (), None, False, ())
     people.bot_posted(BOT)
-    window = [Said("U2", mentions=("U5",)), Said("U9", mentions=("U9", STRANGER, BOT))]
+    window = [MessageCues("U2", mentions=("U5",)), MessageCues("U9", mentions=("U9", STRANGER, BOT))]
     columns = people.candidates(YEAR_2016, window, 10, ("U9", "U3", "U2"))
 
     assert columns["user"] == ["U2", STRANGER, "U5", "U3", "U1"]

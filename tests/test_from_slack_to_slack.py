@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from beepgpt.connectors.kafka import Connection, Message, TopicSpec, Writer, create_topics, records_of
+from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writer, create_topics, records_of
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import MINUTE, SECOND
 from beepgpt.runtime.clock import now_us
@@ -78,7 +78,7 @@ def test_a_question_comes_to_who_will_answer_it_and_goes_with_its_message(broker
     topics = {each: f"{name}.{each}" for each in ("events", "interactions", "predictions", "outcomes")}
     create_topics(connection, [TopicSpec(each, 2, KEPT) for each in topics.values()])
     with Writer(connection, topics["events"]) as writer:
-        writer.send(Message(b"C1", json.dumps(each).encode()) for each in history())
+        writer.send(OutgoingRecord(b"C1", json.dumps(each).encode()) for each in history())
         writer.flush()
 
     def follow(topic: str) -> str:

@@ -19,16 +19,16 @@ from zlib import crc32
 
 import pytest
 
-from beepgpt.commands.ingest import Job, ingest, run_ingest
+from beepgpt.commands.ingest import IngestJob, ingest, run_ingest
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors import kafka
-from beepgpt.connectors.kafka import Connection, Message, Record, TopicSpec, Writer, create_topics, partition_of
+from beepgpt.connectors.kafka import Connection, OutgoingRecord, Record, TopicSpec, Writer, create_topics, partition_of
 from beepgpt.connectors.kafka_ingest import check_keeps, chunks_of
 from beepgpt.connectors.sqlite.sorting import Sorter
 from beepgpt.conversations.account import Account
 from beepgpt.conversations.events import Event, Heartbeat, Ignored, Reject, parse
 from beepgpt.conversations.ingestion import HEADER, Item, Span, found_in, item_of, row_of, span_of, without_copies
-from beepgpt.conversations.ingestion import Plan as IngestPlan
+from beepgpt.conversations.ingestion import WritePlan as IngestPlan
 from beepgpt.conversations.rules import MINUTE, SECOND, Rules
 from beepgpt.errors import BadCommand
 from beepgpt.simulation.workspace import Plan, keyed_records, live_records, undisturbed, write_export
@@ -60,7 +60,7 @@ def address(connection: Connection, topic: str) -> str:
     return f"kafka://{connection.bootstrap}/{topic}"
 
 
-def put(connection: Connection, topic: str, messages: Sequence[Message]):
+def put(connection: Connection, topic: str, messages: Sequence[OutgoingRecord]):
     with Writer(connection, topic) as writer:
         writer.send(messages)
 
@@ -85,7 +85,7 @@ def write_lines(path: Path, lines: Iterator[bytes] | Sequence[bytes]) -> Path:
 
 def ingested(source: object, to: str, environ: Mapping[str, str] | None = None, **more: Any) -> dict[str, Any]:
     """A run to its end; its report."""
-    closing, status = run_ingest(Job(str(source), to, read_settings(environ=environ or {}), **more))
+    closing, status = run_ingest(IngestJob(str(source), to, read_settings(environ=environ or {}), **more))
     assert closing["ended"] and closing["account"]["adds_up"] and status == 0
     return closing
 
@@ -309,7 +309,7 @@ def test_at_one_pace_two_ingests_write_the_same(connection, tmp_path):
 def test_a_topic_with_others_records_is_refused(connection, tmp_path):
     """Nothing is written; the same holds when the source has changed since."""
     topic, source = new_topic(connection), write_lines(tmp_path / "events.jsonl", [post("ana", minute=0).line])
-    put(connection, topic, [Message(b"C1", b"theirs")])
+    put(connection, topic, [OutgoingRecord(b"C1", b"theirs")])
     said = refused(source, address(connection, topic))
 
     assert "Name an empty topic" in said
@@ -322,12 +322,16 @@ def test_others_records_behind_ours(connection, tmp_path):
     source = write_lines(tmp_path / "events.jsonl", lines)
     ingested(source, address(connection, topic))
     whole = records_in(connection, topic)[0]
-    put(connection, topic, [Message(b"C1", b"theirs")] * 30)
+    put(connection, topic, [OutgoingRecord(b"C1", b"theirs")] * 30)
     again = ingested(source, address(connection, topic))
 
     assert (again["account"]["there"], again["account"]["written"]) == (3, 0)
     begun = new_topic(connection, 1)
-    put(connection, begun, [*(Message(each.key, each.value, each.headers, 0, each.timestamp) for each in whole[:2]), Message(None, b"x")])
+    put(
+        connection,
+        begun,
+        [*(OutgoingRecord(each.key, each.value, each.headers, 0, each.timestamp) for each in whole[:2]), OutgoingRecord(None, b"x")],
+    )
     assert "of which 1 are missing" in refused(source, address(connection, begun))
     assert len(records_in(connection, begun)[0]) == 3
 
@@ -437,12 +441,18 @@ def test_a_rebuilt_topic_gives_what_the_events_in_order_would_have_given(connect
         parsed = parse(value, NOW)
         stamp = (getattr(parsed, "t", None) or plan.end_us) + SECOND
         where = range(2) if is_heartbeat(value) else [number % 2]  # channels in both partitions
-        messages += [Message(None if key is None else key.encode(), value, (), each, stamp) for each in where if value not in missing]
+        messages += [
+            OutgoingRecord(None if key is None else key.encode(), value, (), each, stamp) for each in where if value not in missing
+        ]
     put(connection, old, messages)
     source = ("source", f"{old}/0:999999".encode())
-    put(connection, letters, [Message(None, value, [("reason", b"bad_user"), source]) for value in missing[:5]])
-    put(connection, letters, [Message(None, b"oops", [("reason", b"not_json"), source]), Message(None, b"x", [("source", b"other/0:1")])])
-    put(connection, late, [Message(None, value, [("reason", b"late"), source]) for value in missing])
+    put(connection, letters, [OutgoingRecord(None, value, [("reason", b"bad_user"), source]) for value in missing[:5]])
+    put(
+        connection,
+        letters,
+        [OutgoingRecord(None, b"oops", [("reason", b"not_json"), source]), OutgoingRecord(None, b"x", [("source", b"other/0:1")])],
+    )
+    put(connection, late, [OutgoingRecord(None, value, [("reason", b"late"), source]) for value in missing])
 
     named = {"BEEPGPT_KAFKA__LATE_TOPIC": late, "BEEPGPT_KAFKA__DEAD_LETTER_TOPIC": letters}
     account = ingested(address(connection, old), address(connection, new), named, beside=("dead-letters", "late"))["account"]
@@ -466,7 +476,7 @@ def test_a_rebuilt_topic_gives_what_the_events_in_order_would_have_given(connect
 def test_letters_are_told_from_what_they_were_made_of(connection, tmp_path):
     """One whose record stands in the topic is not counted again as unusable; one of the topic that had this name before stays out."""
     old, new, letters = new_topic(connection, 1), new_topic(connection, 1), new_topic(connection, 1)
-    put(connection, old, [Message(b"C1", post("ana", minute=0).line, (), 0, at(0)), Message(None, b"oops", (), 0, at(1))])
+    put(connection, old, [OutgoingRecord(b"C1", post("ana", minute=0).line, (), 0, at(0)), OutgoingRecord(None, b"oops", (), 0, at(1))])
     ours, reason = ("source_topic_id", kafka.describe_topic(connection, old).id.encode()), ("reason", b"not_json")
     for place, value, more in (
         ("0:1", b"oops", [ours]),  # its record stands in the topic
@@ -476,7 +486,7 @@ def test_letters_are_told_from_what_they_were_made_of(connection, tmp_path):
         ("0:8", post("mended", minute=6).line, []),
         ("0:9", post("mended", minute=7).line, [ours]),
     ):
-        put(connection, letters, [Message(None, value, [reason, ("source", f"{old}/{place}".encode()), *more])])
+        put(connection, letters, [OutgoingRecord(None, value, [reason, ("source", f"{old}/{place}".encode()), *more])])
     named = {"BEEPGPT_KAFKA__DEAD_LETTER_TOPIC": letters}
     account = ingested(address(connection, old), address(connection, new), named, beside=("dead-letters",))["account"]
 

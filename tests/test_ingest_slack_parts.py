@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors.slack import live as slack_live
 from beepgpt.connectors.slack.errors import SlackFailed
-from beepgpt.connectors.slack.live import Arrival, Changed, Down, Line, Refused, Stopped, Up, Web, history
+from beepgpt.connectors.slack.live import Arrival, CallRefused, CallStopped, Changed, Down, SocketLine, Up, Web, history
 from beepgpt.conversations.events import micros, ts_text
 from beepgpt.conversations.rules import SECOND
 from beepgpt.ingest.slack.channels import channel_of
-from beepgpt.ingest.slack.known import Known, facts_of
+from beepgpt.ingest.slack.known import KnownRecords, facts_of
 from beepgpt.ingest.slack.records import heartbeat_in, record_of
 from beepgpt.ingest.slack.run import called_by
 from tests.kafka_support import wait_until
@@ -55,9 +55,9 @@ def stored(slack: Workspace) -> list[dict[str, Any]]:
     return list(slack.messages["C1"].values())
 
 
-def known_of(events: list[dict[str, Any]]) -> Known:
+def known_of(events: list[dict[str, Any]]) -> KnownRecords:
     """What is known when these came live."""
-    known = Known()
+    known = KnownRecords()
     for number, event in enumerate(events):
         payload = {"type": "event_callback", "event_id": f"Ev{number}", "event": event}
         known.add(facts_of(record_of(payload, NOW), NOW))
@@ -209,7 +209,7 @@ def test_our_own_limit_is_kept_and_a_stop_ends_the_wait(slack_server: Server):
     web.ask("team.info")
     threading.Timer(0.2, stopping.set).start()
 
-    with pytest.raises(Stopped):
+    with pytest.raises(CallStopped):
         web.ask("team.info")
     assert slack_server.asked["team.info"] == 2
 
@@ -225,7 +225,7 @@ def test_refusals_are_told_apart(slack_server: Server, web: Web):
     slack_server.faults.refuse["auth.test"] = "missing_scope"
     with pytest.raises(SlackFailed, match="lacks the scope"):
         web.ask("auth.test")
-    with pytest.raises(Refused, match="channel_not_found"):
+    with pytest.raises(CallRefused, match="channel_not_found"):
         web.ask("conversations.info", channel="C404")
 
 
@@ -266,7 +266,7 @@ class Listener:
         self.came: queue.Queue[Any] = queue.Queue()
         self.seen: list[Any] = []
         self.stopping = threading.Event()
-        self.line = Line("1", Web(APP_TOKEN, server.base_url, self.stopping), self.came.put)
+        self.line = SocketLine("1", Web(APP_TOKEN, server.base_url, self.stopping), self.came.put)
         self.acknowledges = True
 
     def texts(self) -> list[str]:
@@ -396,5 +396,5 @@ def test_a_server_can_be_given_more(slack_server: Server):
     web = Web(BOT_TOKEN, slack_server.base_url, threading.Event())
 
     assert web.ask("chat.postMessage", channel="C1", text="hi")["ts"] in slack_server.workspace.messages["C1"]
-    with serving() as other, pytest.raises(Refused, match="unknown_method"):
+    with serving() as other, pytest.raises(CallRefused, match="unknown_method"):
         Web(BOT_TOKEN, other.base_url, threading.Event()).ask("chat.postMessage", channel="C1", text="hi")

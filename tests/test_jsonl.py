@@ -21,9 +21,9 @@ from beepgpt.connectors.files.jsonl import (
     MAX_LINE,
     CannotRead,
     CannotWrite,
-    Chunk,
     JsonlSink,
     JsonlSource,
+    LineChunk,
     StdoutSink,
     cannot_write,
     check_writable,
@@ -40,9 +40,9 @@ def written(tmp_path: Path, raw: bytes) -> Path:
     return path
 
 
-def read(source: JsonlSource, **how: Any) -> list[Chunk]:
+def read(source: JsonlSource, **how: Any) -> list[LineChunk]:
     """What the source gives to a flow."""
-    out: list[Chunk] = []
+    out: list[LineChunk] = []
     flow = Dataflow("read")
     op.output("write", op.input("read", flow, source), TestingSink(out))
     run_main(flow, **how)
@@ -52,7 +52,7 @@ def read(source: JsonlSource, **how: Any) -> list[Chunk]:
 def copy(source: JsonlSource, sink: JsonlSink | StdoutSink, **how: Any) -> None:
     """A flow from lines to lines, that notes each line's number."""
 
-    def numbered(chunk: Chunk) -> tuple[str, bytes]:
+    def numbered(chunk: LineChunk) -> tuple[str, bytes]:
         _, first, values = chunk
         return "all", b"".join(b"%d %s\n" % (number, value) for number, value in enumerate(values, first))
 

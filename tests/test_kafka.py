@@ -27,17 +27,17 @@ from hypothesis import strategies as st
 from beepgpt.commands.alert import told_in
 from beepgpt.connectors.kafka import (
     BadAddress,
-    Chunk,
     Connection,
     KafkaFailed,
     KafkaSink,
     KafkaSource,
-    Message,
     NoBroker,
     NotDelivered,
     NoTopic,
     OffsetsGone,
+    OutgoingRecord,
     Record,
+    RecordChunk,
     TopicChanged,
     TopicSpec,
     Writer,
@@ -82,36 +82,36 @@ def new_topic(connection: Connection, partitions: int = 3, **settings: str) -> s
     return name
 
 
-def put(connection: Connection, topic: str, *messages: Message) -> None:
+def put(connection: Connection, topic: str, *messages: OutgoingRecord) -> None:
     with Writer(connection, topic) as writer:
         writer.send(messages)
 
 
-def numbered(count: int, first: int = 0, partition: int | None = None) -> list[Message]:
+def numbered(count: int, first: int = 0, partition: int | None = None) -> list[OutgoingRecord]:
     """Messages `0`, `1`, …, each a second after the one before."""
-    return [Message(b"%d" % each, b"%d" % each, (), partition, NOON + each * SECOND) for each in range(first, first + count)]
+    return [OutgoingRecord(b"%d" % each, b"%d" % each, (), partition, NOON + each * SECOND) for each in range(first, first + count)]
 
 
-def read(source: KafkaSource, **how: Any) -> list[Chunk]:
+def read(source: KafkaSource, **how: Any) -> list[RecordChunk]:
     """What the source gives to a flow."""
-    out: list[Chunk] = []
+    out: list[RecordChunk] = []
     flow = Dataflow("read")
     op.output("write", op.input("read", flow, source), TestingSink(out))
     run_main(flow, **how)
     return out
 
 
-def write(sink: KafkaSink, items: Sequence[tuple[str, Sequence[Message]]], **how: Any) -> None:
+def write(sink: KafkaSink, items: Sequence[tuple[str, Sequence[OutgoingRecord]]], **how: Any) -> None:
     flow = Dataflow("write")
     op.output("write", op.input("read", flow, TestingSource(items)), sink)
     run_main(flow, **how)
 
 
-def records(chunks: Sequence[Chunk]) -> list[Record]:
+def records(chunks: Sequence[RecordChunk]) -> list[Record]:
     return [record for _, _, values in chunks for record in values]
 
 
-def values(chunks: Sequence[Chunk]) -> list[int]:
+def values(chunks: Sequence[RecordChunk]) -> list[int]:
     return sorted(int(record.value or b"-1") for record in records(chunks))
 
 
@@ -159,7 +159,7 @@ def test_a_key_goes_where_all_clients_put_it(key):
 def test_what_is_written_is_read(connection, topic):
     """Keys, values, headers and times, in order within each partition; then the end is told."""
     told: list[Any] = []
-    messages = [Message(b"C%d" % (each % 5), b"%d" % each, [("n", b"%d" % each)], None, NOON + each * 1000) for each in range(2_500)]
+    messages = [OutgoingRecord(b"C%d" % (each % 5), b"%d" % each, [("n", b"%d" % each)], None, NOON + each * 1000) for each in range(2_500)]
     write(KafkaSink(connection, topic), [("all", messages[start : start + 100]) for start in range(0, 2_500, 100)])
 
     chunks = read(KafkaSource(connection, topic, on_end=lambda: told.append("end"), progress=lambda *seen: told.append(seen)))
@@ -184,7 +184,13 @@ def test_what_is_written_is_read(connection, topic):
 
 def test_a_tombstone_has_no_value(connection, topic):
     """None goes out and comes in, beside an empty value."""
-    put(connection, topic, Message(b"k", None, partition=1), Message(b"k", b"", partition=1), Message(None, b"v", partition=1))
+    put(
+        connection,
+        topic,
+        OutgoingRecord(b"k", None, partition=1),
+        OutgoingRecord(b"k", b"", partition=1),
+        OutgoingRecord(None, b"v", partition=1),
+    )
 
     assert [(record.key, record.value) for record in records(read(KafkaSource(connection, topic)))] == [
         (b"k", None),
@@ -203,7 +209,7 @@ def test_a_null_header_is_read_as_an_empty_one():
 
 def test_a_tombstone_needs_a_key(connection, topic):
     """Without one it would remove nothing."""
-    assert topic in failing(lambda: put(connection, topic, Message(None, None)), NotDelivered)
+    assert topic in failing(lambda: put(connection, topic, OutgoingRecord(None, None)), NotDelivered)
 
 
 def test_an_empty_topic_ends_at_once(connection, topic):
@@ -292,9 +298,9 @@ def test_offsets_may_have_gaps(connection):
         1,
         **{"cleanup.policy": "compact", "segment.ms": "100", "min.cleanable.dirty.ratio": "0.01", "max.compaction.lag.ms": "100"},
     )
-    put(connection, topic, *(Message(b"%d" % (each % 2), b"%d" % each) for each in range(10)))
+    put(connection, topic, *(OutgoingRecord(b"%d" % (each % 2), b"%d" % each) for each in range(10)))
     time.sleep(0.2)
-    put(connection, topic, Message(b"new segment", b"10"))
+    put(connection, topic, OutgoingRecord(b"new segment", b"10"))
     deadline = time.monotonic() + 20
     while len(chunks := records(read(KafkaSource(connection, topic)))) > 3 and time.monotonic() < deadline:
         time.sleep(0.3)
@@ -402,7 +408,7 @@ def test_a_topic_that_goes_away_stops_a_run(connection, topic, monkeypatch):
 def test_a_record_over_the_limit_stops_the_flow(connection):
     """It names the topic, the size and the setting; what came before it is there."""
     topic = new_topic(connection, 1, **{"max.message.bytes": "10000"})
-    items = [("all", [Message(b"k", b"1")]), ("all", [Message(b"k", b"x" * 20_000)])]
+    items = [("all", [OutgoingRecord(b"k", b"1")]), ("all", [OutgoingRecord(b"k", b"x" * 20_000)])]
 
     said = failing(lambda: write(KafkaSink(connection, topic), items), NotDelivered)
 
@@ -413,7 +419,7 @@ def test_a_record_over_the_limit_stops_the_flow(connection):
 def test_many_records_near_the_limit_are_written(connection):
     """A batch may not be larger than a record may: it is split."""
     topic = new_topic(connection, 1, **{"max.message.bytes": "10000"})
-    put(connection, topic, *(Message(b"%d" % each, b"%d" % each + b" " * 900) for each in range(500)))
+    put(connection, topic, *(OutgoingRecord(b"%d" % each, b"%d" % each + b" " * 900) for each in range(500)))
 
     assert values(read(KafkaSource(connection, topic))) == list(range(500))
 
@@ -531,11 +537,11 @@ def test_a_broker_that_is_killed_and_comes_back_is_waited_for(mortal_broker, tmp
     from_topic, to_topic = new_topic(connection), new_topic(connection)
     read_count = 0
 
-    def paced(chunk: Chunk) -> tuple[str, list[Message]]:
+    def paced(chunk: RecordChunk) -> tuple[str, list[OutgoingRecord]]:
         nonlocal read_count
         read_count += len(chunk[2])
         time.sleep(0.02)
-        return chunk[0], [Message(record.key, record.value) for record in chunk[2]]
+        return chunk[0], [OutgoingRecord(record.key, record.value) for record in chunk[2]]
 
     put(connection, from_topic, *numbered(30_000))
     flow = Dataflow("copy")

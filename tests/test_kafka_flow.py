@@ -20,11 +20,11 @@ from uuid import uuid4
 import pytest
 from bytewax.recovery import init_db_dir
 
-from beepgpt.connectors.kafka import Connection, Message, TopicSpec, Writer, create_topics, describe_topics, records_of
+from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writer, create_topics, describe_topics, records_of
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.events import micros
 from beepgpt.conversations.rules import HOUR, MINUTE, SECOND
-from beepgpt.conversations.shard import Run, Shard
+from beepgpt.conversations.shard import RunOutput, Shard
 from beepgpt.simulation.workspace import Plan, broken_record
 from tests.broker import Broker, GivenBroker
 from tests.histories import delete, post
@@ -273,13 +273,13 @@ def once(outcome: Outcome) -> Outcome:
 # A stop is no end
 
 
-def so_far(stream: Stream, count: int) -> Run:
+def so_far(stream: Stream, count: int) -> RunOutput:
     """What the first records of a stream give while nobody knows how it goes on."""
     shard = Shard(stream.rules, load_encoding(stream.rules.encoding))
     read_into(shard, stream.lines[:count])
     shard.account.count("heartbeats", sum(key is None for key, _ in stream.records[:count]))
     made = shard.taken()
-    run = Run()
+    run = RunOutput()
     run.examples, run.retractions, run.late, run.account = made.examples, made.retractions, made.late, shard.account_now()
     return run
 
@@ -324,7 +324,7 @@ def iso(at: int) -> str:
     return datetime.fromtimestamp(at // SECOND, UTC).isoformat().replace("+00:00", "Z")
 
 
-def prompted_from(run: Run, since: int) -> list[bytes]:
+def prompted_from(run: RunOutput, since: int) -> list[bytes]:
     """A run's examples of points at this time or later."""
     return sorted(line for line in run.examples if micros(json.loads(line)["prompt_ts"]) >= since)
 
@@ -499,7 +499,7 @@ def test_a_record_over_the_limit_is_a_dead_letter(connection, tmp_path):
     """More than 1 MiB, where the topics take it: rejected, and kept whole."""
     topics = new_topics(connection)
     record = broken_record("over 1 MiB")
-    put(topics, [Message(b"C1", record)])
+    put(topics, [OutgoingRecord(b"C1", record)])
 
     replay(topics, tmp_path, 1, "topic")
 
@@ -515,7 +515,7 @@ def test_a_topic_of_another_spec_is_refused(connection, tmp_path, last: str):
     topics = new_topics(connection)
     told = [post("C1", NOON, "ana"), post("C1", NOON + MINUTE, "bo"), delete("C1", NOON + 2 * MINUTE, NOON)]
     told = told if last == "a tombstone" else told[:2]
-    put(topics, [Message(b"C1", each.line) for each in told])
+    put(topics, [OutgoingRecord(b"C1", each.line) for each in told])
     replay(topics, tmp_path, 1, "topic")
     before = examples_on(topics)
     assert (len(before.values), len(before.tombstones)) == (1, len(told) - 2)
@@ -577,9 +577,9 @@ def test_topics_are_made_and_compared(connection):
 
 
 TWICE = [
-    Message(None, post("C1", NOON, "ana", "first").line, (), 0, NOON),
-    Message(None, post("C1", NOON + MINUTE, "bo", "second").line, (), 1, NOON),
-    *(Message(None, heartbeat_at(NOON + HOUR), (), number, NOON) for number in (0, 1)),
+    OutgoingRecord(None, post("C1", NOON, "ana", "first").line, (), 0, NOON),
+    OutgoingRecord(None, post("C1", NOON + MINUTE, "bo", "second").line, (), 1, NOON),
+    *(OutgoingRecord(None, heartbeat_at(NOON + HOUR), (), number, NOON) for number in (0, 1)),
 ]
 """Somebody changed the number of partitions, or how keys are placed."""
 ADVICE = "beepgpt ingest"
@@ -729,7 +729,7 @@ def leaking(line: bytes) -> bytes:
 def put_examples(topics: Topics, lines: Sequence[bytes]):
     """As the flow writes them."""
     with Writer(topics.connection, topics.examples) as writer:
-        writer.send(Message(json.loads(line)["id"].encode(), line) for line in lines)
+        writer.send(OutgoingRecord(json.loads(line)["id"].encode(), line) for line in lines)
 
 
 def audit(topics: Topics, folder: Path) -> dict[str, Any]:

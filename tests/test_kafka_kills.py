@@ -18,7 +18,16 @@ from typing import Any
 
 import pytest
 
-from beepgpt.connectors.kafka import DEFAULT_LIMIT, OVERHEAD, Connection, Message, TopicSpec, create_topics, describe_topics, records_of
+from beepgpt.connectors.kafka import (
+    DEFAULT_LIMIT,
+    OVERHEAD,
+    Connection,
+    OutgoingRecord,
+    TopicSpec,
+    create_topics,
+    describe_topics,
+    records_of,
+)
 from beepgpt.conversations.events import MAX_RECORD_BYTES, Event, parse
 from beepgpt.conversations.rules import DAY, Rules
 from beepgpt.simulation.workspace import Plan, keyed_records
@@ -338,7 +347,7 @@ def test_poison_goes_to_the_dead_letters_and_nothing_else_is_lost(connection, tm
     put(topics, disguised(messages[:third]))
     put(topics, poison)
     write(topics, messages[third : 2 * third], compression_type="gzip")
-    write(topics, [*messages[2 * third :], Message(b"C1", b"never happened", (), 0)], transactional_id=topics.events, commits=False)
+    write(topics, [*messages[2 * third :], OutgoingRecord(b"C1", b"never happened", (), 0)], transactional_id=topics.events, commits=False)
     write(topics, messages[2 * third :], transactional_id=topics.events)
 
     with started(program(*arguments(topics, tmp_path, "topic")), tmp_path, topics.settings) as run:
@@ -371,27 +380,27 @@ def with_a_large_record(stream: Stream) -> Stream:
     return Stream([*stream.records[:-1], ("CLARGE", large), stream.records[-1]], stream.rules)
 
 
-def poison_of_kafka(messages: list[Message]) -> Iterator[Message]:
+def poison_of_kafka(messages: list[OutgoingRecord]) -> Iterator[OutgoingRecord]:
     """What can't be used, whatever its bytes: without a value, with an empty one, and events stamped long before they happened."""
     for number in range(30):
-        yield Message(b"C%d" % number, None, (), number % PARTITIONS)
-        yield Message(None, b"", [("reason", b"mine")], number % PARTITIONS)
+        yield OutgoingRecord(b"C%d" % number, None, (), number % PARTITIONS)
+        yield OutgoingRecord(None, b"", [("reason", b"mine")], number % PARTITIONS)
     events = [each for each in messages if isinstance(parse(each.value or b"", NOW), Event)]
     yield from (each._replace(timestamp=1_000) for each in events[:30])
 
 
-def reason_of(poison: Message) -> str:
+def reason_of(poison: OutgoingRecord) -> str:
     """Under which its letter stands."""
     return "no_value" if poison.value is None else "future" if poison.value else "not_json"
 
 
-def disguised(messages: list[Message]) -> list[Message]:
+def disguised(messages: list[OutgoingRecord]) -> list[OutgoingRecord]:
     """Some of them under no key, under a wrong one, or with large headers: all of that means nothing."""
     forms: list[dict[str, Any]] = [{"key": None}, {"key": b"\xff\xfe"}, {"headers": [("trace", b"x" * 50_000), ("empty", b"")]}]
     return [each._replace(**forms[number % 3]) if number % 20 < 3 else each for number, each in enumerate(messages)]
 
 
-def write(topics: Topics, messages: list[Message], *, commits: bool = True, **how: Any) -> None:
+def write(topics: Topics, messages: list[OutgoingRecord], *, commits: bool = True, **how: Any) -> None:
     """Writes as other producers may: compressed, or in a transaction, which may be aborted."""
     producer = KafkaProducer(bootstrap_servers=topics.connection.bootstrap, max_request_size=8 << 20, linger_ms=20, **how)
     if "transactional_id" in how:
@@ -429,7 +438,7 @@ def test_poison_as_large_as_its_topic_takes(connection, tmp_path):
     topics = with_limits(connection, new_topics(connection, 1))
     stream = stream_of(replace(POISONED, messages=50), RULES)
     put(topics, stream.messages(1)[:-1])
-    large = [Message(b"C1", b"x" * (DEFAULT_LIMIT - 100), (), 0), Message(b"C1", b"x" * (3 << 20), (), 0)]
+    large = [OutgoingRecord(b"C1", b"x" * (DEFAULT_LIMIT - 100), (), 0), OutgoingRecord(b"C1", b"x" * (3 << 20), (), 0)]
     for each in large:
         write(topics, [each], compression_type="gzip" if len(each.value or b"") > DEFAULT_LIMIT else None)
     put(topics, stream.messages(1)[-1:])

@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 
 from beepgpt.config.prices import read_prices
 from beepgpt.connectors.openai import api as openai_api
-from beepgpt.connectors.openai.api import Model, Request
-from beepgpt.connectors.openai.responses import BadStore
+from beepgpt.connectors.openai.api import AskedModel, Request
+from beepgpt.connectors.openai.responses import BadResponseStore
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.tokens import SUFFIX
 from beepgpt.errors import BadCommand
@@ -171,15 +171,15 @@ def test_a_store_that_can_not_be_used_is_told_of(server: Server, labels: Labels)
     """Whatever it is instead."""
     path = labels.folder / "labeled.responses.sqlite"
     path.write_bytes(b"something else" * 1000)
-    with pytest.raises(BadStore, match=r"labeled\.responses\.sqlite: .*labeling\.store"):
+    with pytest.raises(BadResponseStore, match=r"labeled\.responses\.sqlite: .*labeling\.store"):
         labels.run(server)
     path.unlink()
     with sqlite3.connect(path) as other:
         other.execute("CREATE TABLE things (name)")
     other.close()
-    with pytest.raises(BadStore, match="is no store of answers"):
+    with pytest.raises(BadResponseStore, match="is no store of answers"):
         labels.run(server)
-    with pytest.raises(BadStore, match="nowhere"):
+    with pytest.raises(BadResponseStore, match="nowhere"):
         labels.run(server, store=labels.folder / "nowhere" / "store.sqlite")
 
     assert server.record.asked == []
@@ -190,7 +190,7 @@ def test_a_store_that_can_not_be_used_is_told_of(server: Server, labels: Labels)
 )
 def test_a_request_has_the_same_id_however_it_is_found(text: str, shots: tuple[tuple[str, str], ...], way: Literal["chat", "decisions"]):
     """In a batch, the client finds it."""
-    asking = Asking(Model("gpt-6-luna", way, marks_prefix=True), "Is it a question?", shots, load_encoding("o200k_base"))
+    asking = Asking(AskedModel("gpt-6-luna", way, marks_prefix=True), "Is it a question?", shots, load_encoding("o200k_base"))
 
     assert asking.id_of(text) == Request(asking.model, asking.instructions, shots, text).id
 

@@ -22,14 +22,14 @@ from beepgpt.commands.label import InBatches
 from beepgpt.connectors.kafka import Record
 from beepgpt.conversations.account import Account
 from beepgpt.conversations.shard import OtherState
-from beepgpt.conversations.signals import Verdict
+from beepgpt.conversations.signals import SignalVerdict
 from beepgpt.dataflows.labeling import (
     CannotGoOn,
     CannotLabel,
     Gate,
+    LabeledRecord,
     LabelExamples,
-    Labeling,
-    Made,
+    LabelingRun,
     Read,
     account_as_json,
     check,
@@ -60,7 +60,9 @@ def lines(count: int) -> list[bytes]:
 class Threads:
     """A labeler that takes its time, in threads; the rule decides, and may raise."""
 
-    rule: Callable[[str], Verdict] = lambda prompt: Verdict("strong" if by_hash(prompt) >= 0.5 else "weak", by_hash(prompt), "rule")
+    rule: Callable[[str], SignalVerdict] = lambda prompt: SignalVerdict(
+        "strong" if by_hash(prompt) >= 0.5 else "weak", by_hash(prompt), "rule"
+    )
     seconds: float = 0.0
     told: str = TOLD
     asked: list[str] = field(default_factory=list)
@@ -69,14 +71,14 @@ class Threads:
     lock: threading.Lock = field(default_factory=threading.Lock)
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(8))
 
-    def label(self, prompt: str) -> Future[Verdict]:
+    def label(self, prompt: str) -> Future[SignalVerdict]:
         with self.lock:
             self.asked.append(prompt)
             self.now += 1
             self.most = max(self.most, self.now)
         return self.pool.submit(self._label, prompt)
 
-    def _label(self, prompt: str) -> Verdict:
+    def _label(self, prompt: str) -> SignalVerdict:
         try:
             time.sleep(self.seconds * by_hash(prompt[::-1]))  # so that answers come in another order
             return self.rule(prompt)
@@ -98,7 +100,7 @@ def chunks(all_lines: Sequence[bytes], size: int = 7) -> list[Any]:
     return [("examples", first + 1, list(all_lines[first : first + size])) for first in range(0, len(all_lines), size)]
 
 
-def run(labeling: Labeling, given_chunks: Sequence[Any], store: RecoveryConfig | None = None) -> Outcome:
+def run(labeling: LabelingRun, given_chunks: Sequence[Any], store: RecoveryConfig | None = None) -> Outcome:
     """The flow over chunks; each batch is an epoch."""
     kept: dict[str, list[Any]] = {"examples": [], "dead_letters": []}
     accounts: list[Account] = []
@@ -118,12 +120,12 @@ def ids(found: Sequence[bytes]) -> list[str]:
 
 texts = st.text(st.characters(codec="utf-8"), max_size=30)
 values = st.recursive(st.none() | st.booleans() | st.integers(-(2**50), 2**50) | texts, lambda more: st.lists(more, max_size=3))
-verdicts = st.builds(Verdict, st.sampled_from(["strong", "weak"]), st.none() | st.floats(0, 1), texts)
+verdicts = st.builds(SignalVerdict, st.sampled_from(["strong", "weak"]), st.none() | st.floats(0, 1), texts)
 SIGNALS = ("signal", "signal_p", "signal_model", "signal_instructions")
 
 
 @given(st.dictionaries(texts, values, min_size=1).filter(lambda body: not set(SIGNALS) & set(body)), verdicts, verdicts)
-def test_a_label_stands_behind_all_else_and_replaces_an_older_one(body: dict[str, Any], verdict: Verdict, other: Verdict):
+def test_a_label_stands_behind_all_else_and_replaces_an_older_one(body: dict[str, Any], verdict: SignalVerdict, other: SignalVerdict):
     """The line is kept byte for byte, whatever stands in it."""
     line = json.dumps(body, ensure_ascii=False).encode()
     labeled = labeled_line(line, verdict, TOLD)
@@ -139,7 +141,7 @@ def test_text_that_looks_like_a_label_is_text():
     looks = ',"signal":"weak","signal_p":null,"signal_model":"m","signal_instructions":"00"}'
     line = json.dumps({"id": "1", "prompt": looks}).encode()
 
-    assert labeled_line(line, Verdict("strong", None, "m"), TOLD).startswith(line[:-1])
+    assert labeled_line(line, SignalVerdict("strong", None, "m"), TOLD).startswith(line[:-1])
 
 
 # The flow
@@ -150,7 +152,7 @@ def test_each_example_comes_out_once(seconds: float):
     """In any order: labeled as the rule says, silences as they came."""
     came = lines(300)
     labeler = Threads(seconds=seconds)
-    outcome = run(Labeling(labeler, ahead=20), chunks(came))
+    outcome = run(LabelingRun(labeler, ahead=20), chunks(came))
 
     assert ids(outcome.lines) == ids(came)
     assert set(came[::5]) <= set(outcome.lines)
@@ -169,7 +171,7 @@ def test_no_more_is_asked_or_read_than_may_be_at_a_time():
             yield chunk
 
     labeler = Threads(seconds=0.01)
-    run(Labeling(labeler, ahead=6), told())  # type: ignore[arg-type]
+    run(LabelingRun(labeler, ahead=6), told())  # type: ignore[arg-type]
 
     assert labeler.most <= 6
     asked_by_then = [max(chunk * 8 - 8 - 6, 0) for chunk in range(len(read))]  # 8 of 10 are asked about; 6 may still be answered
@@ -180,12 +182,12 @@ def test_what_can_not_be_labeled_is_a_dead_letter():
     """With the labeler's reason, its place and the line as it came."""
     came = [*lines(20), b"oops"]
 
-    def rule(prompt: str) -> Verdict:
+    def rule(prompt: str) -> SignalVerdict:
         if prompt.endswith("7"):
             raise CannotLabel("refused", "it is a seven")
-        return Verdict("strong", None, "m")
+        return SignalVerdict("strong", None, "m")
 
-    outcome = run(Labeling(Threads(rule)), chunks(came, 30))
+    outcome = run(LabelingRun(Threads(rule)), chunks(came, 30))
 
     told = {each["place"]: (each["reason"], each["record"]) for each in outcome.letters}
     assert told == {
@@ -198,8 +200,8 @@ def test_what_can_not_be_labeled_is_a_dead_letter():
 def test_a_person_knows_better_and_what_is_excluded_is_not_asked():
     """Neither reaches the labeler."""
     labeler = Threads()
-    known = {f"{3:032x}": Verdict("weak", None, "person")}
-    outcome = run(Labeling(labeler, known=known, is_excluded=lambda question: question.id.endswith("4")), chunks(lines(10)))
+    known = {f"{3:032x}": SignalVerdict("weak", None, "person")}
+    outcome = run(LabelingRun(labeler, known=known, is_excluded=lambda question: question.id.endswith("4")), chunks(lines(10)))
 
     assert not {"prompt 3", "prompt 4"} & set(labeler.asked)
     assert [each["reason"] for each in outcome.letters] == ["excluded"]
@@ -209,11 +211,11 @@ def test_a_person_knows_better_and_what_is_excluded_is_not_asked():
 def test_other_errors_of_a_labeler_stop_the_flow():
     """They are ours to mend, and no dead letters."""
 
-    def rule(prompt: str) -> Verdict:
+    def rule(prompt: str) -> SignalVerdict:
         raise ZeroDivisionError
 
     with pytest.raises(Exception) as raised:
-        run(Labeling(Threads(rule)), chunks(lines(5)))
+        run(LabelingRun(Threads(rule)), chunks(lines(5)))
     causes = []
     each: BaseException | None = raised.value
     while each is not None:
@@ -232,7 +234,7 @@ def test_what_can_not_go_on_is_taken_up_again(tmp_path: Path, after: int):
     labeler = Threads(seconds=0.002)
     count = 0
 
-    def failing(prompt: str) -> Verdict:
+    def failing(prompt: str) -> SignalVerdict:
         nonlocal count
         with labeler.lock:
             count += 1
@@ -241,16 +243,16 @@ def test_what_can_not_go_on_is_taken_up_again(tmp_path: Path, after: int):
         return labeler.rule(prompt)
 
     first_labeler = replace(labeler, rule=failing, asked=[])
-    stopping = Labeling(first_labeler, ahead=10, is_stopping=lambda: bool(stops), stop=stops.append)
+    stopping = LabelingRun(first_labeler, ahead=10, is_stopping=lambda: bool(stops), stop=stops.append)
     # As the program's own sources do, this one ends when the run stops.
     first = run(stopping, StopsWhen(chunks(came), stopping.is_stopping), store)  # type: ignore[arg-type]
-    second = run(Labeling(labeler, ahead=10), chunks(came), store)
+    second = run(LabelingRun(labeler, ahead=10), chunks(came), store)
 
     assert str(stops[0]) == "no money left"
     assert account_as_json(first.account)["waiting"] > 0
     assert ids(first.lines + second.lines) == ids(came)
     assert first.letters == second.letters == []
-    assert account_as_json(second.account) | {"waiting": 0} == account_as_json(run(Labeling(labeler), chunks(came)).account)
+    assert account_as_json(second.account) | {"waiting": 0} == account_as_json(run(LabelingRun(labeler), chunks(came)).account)
 
 
 class StopsWhen:
@@ -270,7 +272,7 @@ class StopsWhen:
 def test_a_state_of_another_version_is_refused():
     """With what is kept all the same."""
     with pytest.raises(OtherState, match=r"version 99.*is not asked again"):
-        LabelExamples(Labeling(Threads()), {"version": 99})
+        LabelExamples(LabelingRun(Threads()), {"version": 99})
 
 
 # One step, by hand
@@ -280,7 +282,7 @@ def tombstone(number: int) -> Read:
     return Read("topic/0:9", None, f"{number:032x}".encode(), "1706702400.000000")
 
 
-def given_out(tagged: Any) -> list[Made]:
+def given_out(tagged: Any) -> list[LabeledRecord]:
     return [made for kind, each in tagged for made in each if kind == "made"]
 
 
@@ -288,11 +290,11 @@ def test_nothing_comes_after_its_retraction():
     """An example that is retracted while it is asked about, or waits for that, never comes out; one that is out is taken back."""
     release = threading.Event()
 
-    def rule(prompt: str) -> Verdict:
+    def rule(prompt: str) -> SignalVerdict:
         release.wait(10)
-        return Verdict("strong", None, "m")
+        return SignalVerdict("strong", None, "m")
 
-    step = LabelExamples(Labeling(Threads(rule), ahead=2), None)
+    step = LabelExamples(LabelingRun(Threads(rule), ahead=2), None)
     reads = [Read("topic/0:1", line_of(number), f"{number:032x}".encode()) for number in range(1, 5)]
     before = given_out(step.on_batch([[*reads, tombstone(1), tombstone(4), tombstone(7)]])[0])
     release.set()
@@ -305,7 +307,7 @@ def test_nothing_comes_after_its_retraction():
 
 def test_what_was_taken_back_once_and_is_made_again_comes_out():
     """After a replay, the order of the topic counts."""
-    step = LabelExamples(Labeling(RulesLabeler()), None)
+    step = LabelExamples(LabelingRun(RulesLabeler()), None)
     again = Read("topic/0:3", line_of(1), f"{1:032x}".encode())
     made = given_out(step.on_batch([[again, tombstone(1), again]])[0])
 
@@ -315,13 +317,13 @@ def test_what_was_taken_back_once_and_is_made_again_comes_out():
 def test_a_snapshot_holds_what_is_asked_and_what_waits():
     """As it came, so that it can be asked again; later changes don't reach it."""
     release = threading.Event()
-    labeler = Threads(lambda prompt: Verdict("weak", None, "m") if release.wait(10) else Verdict("strong", None, "m"))
-    step = LabelExamples(Labeling(labeler, ahead=2), None)
+    labeler = Threads(lambda prompt: SignalVerdict("weak", None, "m") if release.wait(10) else SignalVerdict("strong", None, "m"))
+    step = LabelExamples(LabelingRun(labeler, ahead=2), None)
     step.on_batch([[Read(f"examples:{number}", line_of(number)) for number in range(1, 6)]])
     state = step.snapshot()
     release.set()
     step.on_eof()
-    resumed = LabelExamples(Labeling(RulesLabeler(), gate=(gate := Gate())), state)
+    resumed = LabelExamples(LabelingRun(RulesLabeler(), gate=(gate := Gate())), state)
     was_closed = not gate.is_open
     made = given_out(resumed.on_eof()[0])
 

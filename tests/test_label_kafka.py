@@ -15,7 +15,7 @@ import pytest
 
 from beepgpt.commands.label import run_label
 from beepgpt.config.settings import read_settings
-from beepgpt.connectors.kafka import Connection, Message, NoTopic, Record, TopicSpec, Writer, create_topics, records_of
+from beepgpt.connectors.kafka import Connection, NoTopic, OutgoingRecord, Record, TopicSpec, Writer, create_topics, records_of
 from beepgpt.conversations.shard import OtherState
 from beepgpt.errors import BadCommand
 from beepgpt.labeling.run import LabelJob, input_of
@@ -67,7 +67,7 @@ class Places:
     def to(self) -> str:
         return address(self.connection, self.labeled)
 
-    def put(self, messages: Sequence[Message]) -> None:
+    def put(self, messages: Sequence[OutgoingRecord]) -> None:
         with Writer(self.connection, self.examples) as writer:
             writer.send(messages)
 
@@ -88,12 +88,12 @@ def places(connection: Connection, tmp_path: Path) -> Places:
     return made
 
 
-def messages(lines: Sequence[bytes]) -> list[Message]:
-    return [Message(json.loads(line)["id"].encode(), line) for line in lines]
+def messages(lines: Sequence[bytes]) -> list[OutgoingRecord]:
+    return [OutgoingRecord(json.loads(line)["id"].encode(), line) for line in lines]
 
 
-def tombstone(example: dict[str, Any]) -> Message:
-    return Message(example["id"].encode(), None, [("retracted_ts", b"1706702400.000000")])
+def tombstone(example: dict[str, Any]) -> OutgoingRecord:
+    return OutgoingRecord(example["id"].encode(), None, [("retracted_ts", b"1706702400.000000")])
 
 
 def assert_labeled(records: list[Record]):
@@ -107,7 +107,7 @@ def test_a_topic_is_labeled_to_another_one(places: Places, server: Server):
     """What is retracted later in the topic is never sent to anybody; its tombstone goes along."""
     lines = made_examples()[:200]
     gone = asked_about(lines)[:7]
-    places.put([*messages(lines), *map(tombstone, gone), Message(b"C1", b"oops")])
+    places.put([*messages(lines), *map(tombstone, gone), OutgoingRecord(b"C1", b"oops")])
     report = places.run(places.source, places.to, server)
 
     there = places.there()
@@ -156,7 +156,7 @@ def test_what_can_not_be_is_told_first(places: Places, server: Server):
     with pytest.raises(BadCommand, match="--batch is for bounded input"):
         places.run(f"{places.source}?follow=true", places.to, server, batch=True)
     with Writer(places.connection, places.labeled) as writer:
-        writer.send([Message(b"1", lines[0].replace(b'"spec":"', b'"spec":"0'))])
+        writer.send([OutgoingRecord(b"1", lines[0].replace(b'"spec":"', b'"spec":"0'))])
     with pytest.raises(OtherState, match="name another topic"):
         places.run(places.source, places.to, server)
 

@@ -24,9 +24,9 @@ from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations import channel as channel_module
 from beepgpt.conversations.events import POST, REACT, Event, Heartbeat, micros, parse, ts_text
 from beepgpt.conversations.export import records_of
-from beepgpt.conversations.points import Deleted, Ended, Told
+from beepgpt.conversations.points import MessageDeleted, PointEmitted, PointSettled
 from beepgpt.conversations.rules import Rules
-from beepgpt.conversations.shard import Run, Shard
+from beepgpt.conversations.shard import RunOutput, Shard
 from beepgpt.simulation.workspace import Plan, live_records, unchanged, undisturbed, write_export
 from tests.histories import (
     START,
@@ -259,7 +259,7 @@ def by_a_stranger(history: History, example: dict[str, Any]) -> History:
     ]
 
 
-def features_and_answers(run: Run) -> dict[Place, tuple[dict[str, Any], list[str]]]:
+def features_and_answers(run: RunOutput) -> dict[Place, tuple[dict[str, Any], list[str]]]:
     """What was known at each point, and who answered."""
     answers = {place_of(each): each["answer"] for each in map(json.loads, run.examples)}
     return {place: (known, answers[place]) for place, known in features_of(run).items()}
@@ -495,7 +495,7 @@ def in_time_order(history: History) -> History:
     return sorted(history, key=time_of)
 
 
-def without_heartbeats(run: Run) -> dict[str, Any]:
+def without_heartbeats(run: RunOutput) -> dict[str, Any]:
     """The account, but for the heartbeats, which every partition and process has its own of."""
     return {name: value for name, value in run.account.as_json().items() if name != "heartbeats"}
 
@@ -534,7 +534,7 @@ def interrupted(records: History, after_each: Sequence[str], rules: Rules) -> tu
     return steps, shard.account_now().as_json()
 
 
-def run_sweeping(history: History, rules: Rules, every: int) -> Run:
+def run_sweeping(history: History, rules: Rules, every: int) -> RunOutput:
     """A run that looks for what can be forgotten every so many events."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(channel_module, "SWEEP_EVERY", every)
@@ -642,7 +642,7 @@ class TestLaw5TrainAsYouServe:
         rules, history = world
         run = run_of(history, rules, until=end_of(history, rules), telling_since=0)
         points = {place: told for told in points_in(run) for place in places_of(told)}
-        ends = {(each.conversation, each.prompt_ts): each for each in run.told if isinstance(each, Ended)}
+        ends = {(each.conversation, each.prompt_ts): each for each in run.told if isinstance(each, PointSettled)}
 
         for example in map(json.loads, run.examples):
             point, end = points[place_of(example)], ends[place_of(example)]
@@ -665,8 +665,8 @@ class TestLaw5TrainAsYouServe:
         telling = shard.taken().telling
         assert telling is not None
 
-        def lines(told: Iterable[Told | Ended | Deleted]) -> list[bytes]:
-            return sorted(each.line for each in told if isinstance(each, Told) and each.t <= t)
+        def lines(told: Iterable[PointEmitted | PointSettled | MessageDeleted]) -> list[bytes]:
+            return sorted(each.line for each in told if isinstance(each, PointEmitted) and each.t <= t)
 
         assert lines(telling.told) == lines(whole.told)
 
@@ -678,7 +678,7 @@ class TestLaw5TrainAsYouServe:
         end = end_of(history, rules)
         run = run_of(history, rules, until=end, telling_since=0)
         told = Counter(place for point in points_in(run) for place in places_of(point))
-        ends = Counter((each.conversation, each.prompt_ts) for each in run.told if isinstance(each, Ended))
+        ends = Counter((each.conversation, each.prompt_ts) for each in run.told if isinstance(each, PointSettled))
 
         assert told == ends
         assert outcome(run) == outcome(run_of(history, rules, until=end))
@@ -695,15 +695,15 @@ class TestLaw5TrainAsYouServe:
         end = end_of(history, rules)
         whole, since = (run_of(history, rules, until=end, telling_since=each) for each in (0, t))
 
-        def time_of(each: Told | Ended | Deleted) -> int:
-            return each.t if isinstance(each, Told) else each.prompt_ts if isinstance(each, Ended) else t
+        def time_of(each: PointEmitted | PointSettled | MessageDeleted) -> int:
+            return each.t if isinstance(each, PointEmitted) else each.prompt_ts if isinstance(each, PointSettled) else t
 
         assert since.told == [each for each in whole.told if time_of(each) >= t]
 
 
-def points_in(run: Run) -> list[dict[str, Any]]:
+def points_in(run: RunOutput) -> list[dict[str, Any]]:
     """The points that a run told, decoded."""
-    return [json.loads(each.line) for each in run.told if isinstance(each, Told)]
+    return [json.loads(each.line) for each in run.told if isinstance(each, PointEmitted)]
 
 
 def places_of(point: dict[str, Any]) -> list[Place]:

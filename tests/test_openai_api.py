@@ -21,16 +21,16 @@ import pytest
 from beepgpt.config.prices import BadPrices, read_prices
 from beepgpt.connectors.openai import api as openai_api
 from beepgpt.connectors.openai.api import (
-    Answer,
+    AskedModel,
     BadAnswer,
     Client,
-    Model,
     NoMoney,
     NotAllowed,
     Provider,
+    ProviderAnswer,
     ProviderFailed,
-    Refused,
     Request,
+    RequestRefused,
     TextRequest,
     TooBusy,
     TrainingNotAvailable,
@@ -42,8 +42,8 @@ from beepgpt.connectors.openai.api import (
 from tests.openai_server import KEY, Script, Server, by_hash, digest, serving
 
 ROOT = Path(__file__).resolve().parents[1]
-LUNA = Model("gpt-6-luna", effort="none", marks_prefix=True)
-DECIDING = Model("gpt-6-luna", way="decisions")
+LUNA = AskedModel("gpt-6-luna", effort="none", marks_prefix=True)
+DECIDING = AskedModel("gpt-6-luna", way="decisions")
 SECRET = "the launch is called off"
 """What somebody wrote, and nobody else may read."""
 
@@ -55,7 +55,7 @@ def server() -> Iterator[Server]:
         yield server
 
 
-def question(text: str = SECRET, model: Model = LUNA, tokens: int = 0) -> Request:
+def question(text: str = SECRET, model: AskedModel = LUNA, tokens: int = 0) -> Request:
     shots = (("hello", "no"), ("How do I reset my key?", "yes"))
     return Request(model, "Does this conversation teach who answers what? " * 100, shots, text, tokens)
 
@@ -126,7 +126,7 @@ def test_what_requests_share_comes_first(server: Server):
 
 def test_older_models_and_other_servers_see_no_mark():
     """They would refuse what they don't know."""
-    body = body_of(question(model=Model("llama", logprobs=False)))
+    body = body_of(question(model=AskedModel("llama", logprobs=False)))
 
     assert set(body) == {"model", "messages", "response_format", "max_completion_tokens"}
     assert all(isinstance(each["content"], str) for each in body["messages"])
@@ -153,7 +153,7 @@ def test_any_text_can_be_asked(server: Server, text: str):
 # Texts
 
 
-def wish(text: str = SECRET, model: Model = LUNA) -> TextRequest:
+def wish(text: str = SECRET, model: AskedModel = LUNA) -> TextRequest:
     return TextRequest(model, "Say it in short.", text)
 
 
@@ -182,7 +182,7 @@ def test_a_text_is_asked_for_again(server: Server, monkeypatch: pytest.MonkeyPat
         assert client.account.tries == 2
 
 
-@pytest.mark.parametrize(("fault", "error"), [("refusal", BadAnswer), ("length", BadAnswer), ("quota", NoMoney), ("404", Refused)])
+@pytest.mark.parametrize(("fault", "error"), [("refusal", BadAnswer), ("length", BadAnswer), ("quota", NoMoney), ("404", RequestRefused)])
 def test_a_text_that_can_not_be_had_is_an_error(server: Server, fault: str, error: type[ProviderFailed]):
     """One try, an error of ours, nothing of the text in it."""
     server.script.always = fault
@@ -220,10 +220,10 @@ def test_a_wish_is_known_by_all_that_shapes_it():
         ("401", NotAllowed),
         ("403", NotAllowed),
         ("training_not_available", TrainingNotAvailable),
-        ("400", Refused),
-        ("404", Refused),
-        ("422", Refused),
-        ("413", Refused),
+        ("400", RequestRefused),
+        ("404", RequestRefused),
+        ("422", RequestRefused),
+        ("413", RequestRefused),
         ("503:never", TooBusy),
         ("schema", BadAnswer),
         ("maybe", BadAnswer),
@@ -261,13 +261,13 @@ CAN_PASS = ["429", "500", "502", "503", "408", "409", "reset", "drop", "cut", "h
 @pytest.mark.parametrize(
     ("way", "fault"), [*(("chat", each) for each in CAN_PASS), ("decisions", "429"), ("decisions", "cut"), ("decisions", "empty")]
 )
-def test_what_can_pass_is_tried_again(server: Server, monkeypatch: pytest.MonkeyPatch, fault: str, way: openai_api.Way):
+def test_what_can_pass_is_tried_again(server: Server, monkeypatch: pytest.MonkeyPatch, fault: str, way: openai_api.QuestionApi):
     """Two tries that fail, one that is answered; what never arrived is counted by its reason."""
     monkeypatch.setattr(openai_api, "FIRST_WAIT", 0.05)
     failing(server, fault, fault)
     patience = {"stall": {"stall": 0.4}, "slow:4": {"timeout": 0.6}}.get(fault, {})
     with asking(server, **patience) as client:
-        answer = client.ask(question(model=Model("gpt-6-luna", way)))
+        answer = client.ask(question(model=AskedModel("gpt-6-luna", way)))
         account = client.account
 
     assert answer.probability == pytest.approx(by_hash(SECRET), abs=1e-5)
@@ -460,13 +460,13 @@ def test_an_answer_without_a_word_on_tokens_is_counted():
     """So that nobody takes the sum for all that was spent."""
     answer = openai_api.read_answer("chat", json.dumps({"choices": [{"message": {"content": "no"}}], "usage": None}).encode())
 
-    assert answer == Answer("no", None, "", None)
+    assert answer == ProviderAnswer("no", None, "", None)
 
 
 # Batches
 
 
-def run_batch(client: Client, *texts: str) -> dict[str, Answer | ProviderFailed]:
+def run_batch(client: Client, *texts: str) -> dict[str, ProviderAnswer | ProviderFailed]:
     """All of it, in one go."""
     (part,) = batch_parts(question(text) for text in texts)
     batch = client.wait_for_batch(client.start_batch(part).id, every=0.05)
@@ -485,9 +485,9 @@ def test_a_batch_answers_each_request(server: Server):
 
     assert set(results) == {question(text).id for text in texts}
     kinds = {text: type(results[question(text).id]) for text in texts}
-    assert {text: kind for text, kind in kinds.items() if kind is not Answer} == {"7": BadAnswer, "8": TooBusy, "9": Refused}
+    assert {text: kind for text, kind in kinds.items() if kind is not ProviderAnswer} == {"7": BadAnswer, "8": TooBusy, "9": RequestRefused}
     answer = results[question("3").id]
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, ProviderAnswer)
     assert answer.probability == pytest.approx(by_hash("3"), abs=1e-5)
     assert (account.asked, account.answered, account.failed) == (50, 47, {"bad_answer": 1, "too_busy": 1, "refused": 1})
     assert account.usage == Usage()
@@ -507,7 +507,7 @@ def test_a_batch_is_cut_by_requests_and_by_bytes():
 
 def test_there_are_no_batches_of_decisions():
     """The error says what to do instead."""
-    with pytest.raises(Refused, match="without --batch"):
+    with pytest.raises(RequestRefused, match="without --batch"):
         list(batch_parts([question(model=DECIDING)]))
 
 
@@ -517,11 +517,11 @@ def test_a_batch_that_expires_gives_what_was_done(server: Server):
     with asking(server) as client:
         results = run_batch(client, "a", "b", "c", "d")
 
-    assert sorted(type(each).__name__ for each in results.values()) == ["Answer", "Answer", "TooBusy", "TooBusy"]
+    assert sorted(type(each).__name__ for each in results.values()) == ["ProviderAnswer", "ProviderAnswer", "TooBusy", "TooBusy"]
 
 
 @pytest.mark.parametrize(
-    ("code", "error"), [("token_limit_exceeded", TooBusy), ("insufficient_quota", NoMoney), ("invalid_json_line", Refused)]
+    ("code", "error"), [("token_limit_exceeded", TooBusy), ("insufficient_quota", NoMoney), ("invalid_json_line", RequestRefused)]
 )
 def test_a_batch_that_is_turned_down_says_why(server: Server, code: str, error: type[ProviderFailed]):
     """Too much at once may work later; what is wrong will not."""
@@ -565,7 +565,7 @@ def test_a_batch_outlives_who_asked(tmp_path: Path):
 
     assert again.id == batch_id == batch.id
     assert seen[-1] == "completed"
-    assert all(isinstance(each, Answer) for each in results.values())
+    assert all(isinstance(each, ProviderAnswer) for each in results.values())
     assert (len(results), len(server.batches), server.record.uploads, server.record.paid_twice) == (20, 1, 1, 0)
 
 
@@ -587,7 +587,7 @@ def test_files_and_batches_are_asked_for_again(server: Server, monkeypatch: pyte
     with asking(server) as client:
         results = run_batch(client, "a", "b")
 
-    assert [type(each) for each in results.values()] == [Answer, Answer]
+    assert [type(each) for each in results.values()] == [ProviderAnswer, ProviderAnswer]
     assert (len(server.batches), server.record.paid_twice) == (1, 0)
     assert not any(server.script.other.values())
 

@@ -14,7 +14,7 @@ from bytewax.inputs import StatefulSourcePartition
 from beepgpt.commands.scoring import ScoreJob, check_job, outputs_of
 from beepgpt.config.settings import read_settings
 from beepgpt.conversations.events import Event, Heartbeat, parse
-from beepgpt.conversations.points import Told
+from beepgpt.conversations.points import PointEmitted
 from beepgpt.conversations.rules import MINUTE, Rules
 from beepgpt.dataflows.examples import Chunk
 from beepgpt.errors import BadCommand
@@ -125,7 +125,7 @@ def test_the_same_points_as_without_a_pace(export: Path, clock: Clock):
     """Heartbeats settle what would be open; what is known at a point is the same, byte for byte."""
     with_pace = run_of(all_of(paced(export, HOUR)), Rules(), telling_since=0)
     without = run_of(all_of(paced(export, 1e9)), Rules(), telling_since=0)
-    points = [{each.line for each in run.told if isinstance(each, Told)} for run in (with_pace, without)]
+    points = [{each.line for each in run.told if isinstance(each, PointEmitted)} for run in (with_pace, without)]
     assert points[0] == points[1]
     assert len(points[0]) > 200
 

@@ -18,7 +18,7 @@ from beepgpt.conversations.events import micros
 from beepgpt.training.checks import CannotPrepare, check_single_tokens, model_of
 from beepgpt.training.formats import FORMATS
 from beepgpt.training.prepare import OUTPUTS, few_shots_in, retracted_in
-from beepgpt.training.splits import Choices
+from beepgpt.training.splits import SplitOptions
 from tests.prepare_support import (
     CUT_AT_100,
     FIRST,
@@ -76,7 +76,7 @@ class TestRulesOfPrepareData:
     def test_empty_completions_may_be_left_out(self, tmp_path):
         """From rows, from the table, and on both sides."""
         examples = [FIRST, example("silent", minute=1), example("weak", "bo", minute=2, signal="weak"), LAST, example("too", minute=150)]
-        made_of = made(tmp_path, examples, sides=Choices(cut=at(100), silences="drop", weak="drop"))
+        made_of = made(tmp_path, examples, sides=SplitOptions(cut=at(100), silences="drop", weak="drop"))
 
         assert made_of.left_out == {"silence": 2, "weak": 1}
         assert made_of.rows("train") == [("first", "0")] and made_of.rows("valid") == [("last", "0")]
@@ -396,8 +396,8 @@ class TestOneResult:
         """Every file, the manifest and its hashes among them; and no side knows of the other."""
         lines = workspace(seed, target="interacting_users")
         one, other = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("other")
-        first = made(one, lines, sides=Choices(), answers=answers)
-        second = made(other, shuffled(lines, order), sides=Choices(), answers=answers)
+        first = made(one, lines, sides=SplitOptions(), answers=answers)
+        second = made(other, shuffled(lines, order), sides=SplitOptions(), answers=answers)
         told = {json.loads(line)["prompt"].removesuffix("\n\n###\n\n"): json.loads(line) for line in lines}
         sides = [[told[prompt] for prompt, _ in first.rows(side)] for side in ("train", "valid")]
 
@@ -464,11 +464,13 @@ class TestWhatCantBePrepared:
 
 def made_with(progress: Callable[[int, float], None]) -> Callable[..., Set]:
     """`made`, watched."""
-    from beepgpt.training.prepare import Wanted, prepare
+    from beepgpt.training.prepare import PrepareOptions, prepare
 
     def make(folder: Path, examples: list[dict[str, object]]) -> Set:
         source = write(folder / "examples.jsonl", examples)
-        return Set(folder / "set", prepare(source, folder / "set", Wanted("gpt-4.1", None, sides=CUT_AT_100), O200K, progress=progress))
+        return Set(
+            folder / "set", prepare(source, folder / "set", PrepareOptions("gpt-4.1", None, sides=CUT_AT_100), O200K, progress=progress)
+        )
 
     return make
 

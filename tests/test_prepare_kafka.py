@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from beepgpt.connectors.kafka import Connection, Message, TopicSpec, Writer, create_topics
+from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writer, create_topics
 from beepgpt.conversations.events import ts_text
 from tests.broker import Broker, GivenBroker
 from tests.kafka_support import KEPT, address
@@ -21,16 +21,16 @@ def connection(broker: Broker | GivenBroker) -> Connection:
     return Connection(broker.bootstrap)
 
 
-def put(connection: Connection, topic: str, messages: list[Message]) -> None:
+def put(connection: Connection, topic: str, messages: list[OutgoingRecord]) -> None:
     """Onto a topic, in order."""
     with Writer(connection, topic) as writer:
         writer.send(messages)
         writer.flush()
 
 
-def message(body: Example, partition: int, *, tombstone: bool = False) -> Message:
+def message(body: Example, partition: int, *, tombstone: bool = False) -> OutgoingRecord:
     """An example under its id, or what takes it back."""
-    return Message(body["id"].encode(), None if tombstone else line_of(body), (), partition, 1_700_000_000_000)
+    return OutgoingRecord(body["id"].encode(), None if tombstone else line_of(body), (), partition, 1_700_000_000_000)
 
 
 def test_a_topic_gives_the_same_set_as_a_file(tmp_path, connection):

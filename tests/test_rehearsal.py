@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from beepgpt.alerts.decisions import HOUR, MINUTE, Policy, Wishes, read_point
-from beepgpt.alerts.rehearsal import History, latest_other_author, most_frequent, read_outcome, rehearse
+from beepgpt.alerts.rehearsal import RehearsalHistory, latest_other_author, most_frequent, read_outcome, rehearse
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import Rules
@@ -27,8 +27,8 @@ def outcome(point: dict[str, Any], after: int, *answer: str, conversation: str |
     return {"id": point["id"], "conversation": conversation or point["conversations"][0], "answer": list(answer), **times}
 
 
-def history(points: list[dict[str, Any]], outcomes: list[dict[str, Any]]) -> History:
-    return History(list(map(read_point, points)), map(read_outcome, outcomes))
+def history(points: list[dict[str, Any]], outcomes: list[dict[str, Any]]) -> RehearsalHistory:
+    return RehearsalHistory(list(map(read_point, points)), map(read_outcome, outcomes))
 
 
 def test_right_is_who_joined_the_conversation_or_its_threads():

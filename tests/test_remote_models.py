@@ -16,7 +16,7 @@ import pytest
 from beepgpt.commands.models import client_of, open_model
 from beepgpt.commands.predict import predicted
 from beepgpt.commands.train import train_served
-from beepgpt.connectors.openai.api import Model, Request, TooBusy
+from beepgpt.connectors.openai.api import AskedModel, Request, TooBusy
 from beepgpt.errors import BadCommand
 from beepgpt.labeling.redaction import redact
 from beepgpt.labeling.run import RunStopped
@@ -279,7 +279,7 @@ def test_validate_judges_a_servers_model_beside_the_rules(prepared: Set, server:
 def test_azure_s_older_addresses_are_asked_in_their_form(server: Server):
     """The version in each address, and the key in a header of its own."""
     with client_of(settings_for(server, api_version="2024-10-21")) as client:
-        client.ask(Request(Model("gpt-4.1"), "A question?", (), "hello"))
+        client.ask(Request(AskedModel("gpt-4.1"), "A question?", (), "hello"))
 
     assert server.record.asked[0].headers["api-key"] == server.key
     assert server.addresses[-1] == "/v1/chat/completions?api-version=2024-10-21"

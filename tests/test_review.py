@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from beepgpt.labeling.review import Example, Sample, answer_of, messages_of, spread
+from beepgpt.labeling.review import ReviewedExample, Sample, answer_of, messages_of, spread
 from tests.support import program, quiet
 
 pytestmark = pytest.mark.xdist_group("browser")
@@ -821,7 +821,7 @@ def test_a_few_shot_of_a_strangers_hand_is_shown(tmp_path: Path):
 
 def test_conversations_take_turns():
     """The windows of one conversation overlap: its second example waits until every conversation had its first."""
-    made = [Example(name, b"", "", name[0], "") for name in ("a1", "a2", "b1", "a3", "b2", "c1")]
+    made = [ReviewedExample(name, b"", "", name[0], "") for name in ("a1", "a2", "b1", "a3", "b2", "c1")]
 
     assert [each.id for each in spread(made)] == ["a1", "b1", "c1", "a2", "b2", "a3"]
 

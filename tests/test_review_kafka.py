@@ -16,8 +16,8 @@ def test_a_topic_of_examples_is_reviewed_to_its_end(tmp_path: Path, broker: Brok
     topics = new_topics(connection)
     with kafka.Writer(connection, topics.examples, patience=60) as writer:
         lines = [example(1, p=0.1), example(2), example(3), example(1, p=0.9)]
-        writer.send(kafka.Message(orjson.loads(line)["id"].encode(), line, []) for line in lines)
-        writer.send([kafka.Message(b"%032x" % 2, None, [])])
+        writer.send(kafka.OutgoingRecord(orjson.loads(line)["id"].encode(), line, []) for line in lines)
+        writer.send([kafka.OutgoingRecord(b"%032x" % 2, None, [])])
 
     with reviewing(tmp_path, topics.to) as review:
         page = asked(review, "GET", "/?view=newest", Cookie=cookie_of(review)).text

@@ -18,16 +18,26 @@ from bytewax.testing import TestingSink, TestingSource, run_main
 
 from beepgpt.commands.scoring import CARD, METRICS, WatchedModel, flow_of
 from beepgpt.config.settings import read_settings
-from beepgpt.connectors.slack.export import Reject, open_export, read_days
+from beepgpt.connectors.slack.export import UnreadableDay, open_export, read_days
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.account import Account, sum_of
 from beepgpt.conversations.export import records_of
-from beepgpt.conversations.outcomes import Lately, Said
-from beepgpt.conversations.points import Ended, Told
+from beepgpt.conversations.outcomes import Probabilities, RollingMetrics
+from beepgpt.conversations.points import PointEmitted, PointSettled
 from beepgpt.conversations.rules import MINUTE, Rules
 from beepgpt.conversations.shard import OtherState
 from beepgpt.dataflows.examples import Chunk, Following
-from beepgpt.dataflows.scoring import Answer, Asker, CannotScore, Elsewhere, InPlace, Predictor, ScorePoints, Scoring, check
+from beepgpt.dataflows.scoring import (
+    CannotScore,
+    LocalModel,
+    ModelAnswer,
+    ModelCaller,
+    Predictor,
+    RemoteCaller,
+    ScorePoints,
+    ScoringRun,
+    check,
+)
 from beepgpt.errors import BadCommand
 from beepgpt.training.metrics import Bootstrap, hits, outcomes_of
 from beepgpt.training.points import examples_of
@@ -51,7 +61,7 @@ class ByPlace:
     asked: list[int] = field(default_factory=list)
     least: Mapping[str, float] = field(default_factory=dict)
 
-    def predict(self, points: Sequence[Mapping[str, Any]]) -> tuple[str, list[Said]]:
+    def predict(self, points: Sequence[Mapping[str, Any]]) -> tuple[str, list[Probabilities]]:
         self.asked.append(len(points))
         time.sleep(self.seconds)
         if any(point["prompt"].partition("\n")[0] in self.fails for point in points):
@@ -62,20 +72,22 @@ class ByPlace:
         return self.least
 
 
-def pooled(model: ByPlace, concurrency: int) -> Elsewhere:
+def pooled(model: ByPlace, concurrency: int) -> RemoteCaller:
     """It is elsewhere: each call is a thread's."""
     threads = ThreadPoolExecutor(concurrency)
 
-    def one(point: Mapping[str, Any]) -> Answer:
+    def one(point: Mapping[str, Any]) -> ModelAnswer:
         name, said = model.predict([point])
         return name, said[0]
 
-    return Elsewhere(lambda point, seconds: threads.submit(one, point), concurrency)
+    return RemoteCaller(lambda point, seconds: threads.submit(one, point), concurrency)
 
 
-def said_of(people: Sequence[str]) -> Said:
+def said_of(people: Sequence[str]) -> Probabilities:
     """The first is likeliest, with half of all; each further one has half of what is left."""
-    return Said([(user, 0.5 ** (place + 1)) for place, user in enumerate(people)], 0.5 ** (len(people) + 1), 0.5 ** (len(people) + 1))
+    return Probabilities(
+        [(user, 0.5 ** (place + 1)) for place, user in enumerate(people)], 0.5 ** (len(people) + 1), 0.5 ** (len(people) + 1)
+    )
 
 
 @dataclass
@@ -103,7 +115,7 @@ def place_at(each: Mapping[str, Any]) -> int:
 def score(
     records: Iterable[Record | bytes],
     model: Predictor,
-    asker: Asker | None = None,
+    asker: ModelCaller | None = None,
     *,
     batches: Iterable[int] = (),
     since: int = 0,
@@ -114,7 +126,7 @@ def score(
     lines = [each if isinstance(each, bytes) else each.line for each in records]
     following = Following(RULES, load_encoding(RULES.encoding), NOW, until=until, recoverable=True, telling_since=since)
     kept: dict[str, list[Any]] = {name: [] for name in ("predictions", "outcomes", "deletions", "alerts")}
-    scoring = Scoring(model, asker or InPlace(model), SPEC, with_alerts=True, **more)
+    scoring = ScoringRun(model, asker or LocalModel(model), SPEC, with_alerts=True, **more)
     source: TestingSource[Chunk] = TestingSource(list(chunks_of(lines, batches)))
     sinks = {name: TestingSink(kept[name]) for name in ("predictions", "outcomes", "deletions")}
     accounts: list[Account] = []
@@ -158,7 +170,7 @@ def test_speakers_of_a_session_and_of_a_thread_are_two_points_where_they_differ(
         until=at(60),
         telling_since=0,
     )
-    told = [(len(each.conversations), json.loads(each.line)) for each in run.told if isinstance(each, Told)]
+    told = [(len(each.conversations), json.loads(each.line)) for each in run.told if isinstance(each, PointEmitted)]
     assert [(conversations, point["speakers"]) for conversations, point in told] == [(2, 1), (1, 2), (1, 1), (1, 2), (1, 2), (1, 1)]
     if candidates:
         session, thread = (point["candidates"] for _, point in told[-2:])
@@ -210,7 +222,7 @@ def test_what_would_come_too_late_is_dropped_and_counted():
 
 def test_live_points_have_a_deadline_and_what_piled_up_before_has_none():
     """A point of now is due within the deadline, and never later than anybody would be told; one from before the start is not."""
-    scoring = Scoring(ByPlace(), InPlace(ByPlace()), SPEC, live_since=at(0), deadline=2.0, max_alert_age=10 * MINUTE)
+    scoring = ScoringRun(ByPlace(), LocalModel(ByPlace()), SPEC, live_since=at(0), deadline=2.0, max_alert_age=10 * MINUTE)
 
     assert scoring.due(at(1), at(1) / 1e6 + 5) == at(1) / 1e6 + 7
     assert scoring.due(at(1), at(20) / 1e6) == at(11) / 1e6
@@ -242,7 +254,7 @@ def test_a_server_s_model_is_asked_over_http_with_a_deadline_for_each_point(tmp_
         server.script = Script(share={"429:0.01": 0.2, "400": 0.2, "stall": 0.1})
         began = time.monotonic()
         with model.watched(5.0):
-            run = score(records, model, Elsewhere(model.submit, 60), deadline=2.0, bounded_deadline=True)
+            run = score(records, model, RemoteCaller(model.submit, 60), deadline=2.0, bounded_deadline=True)
         seconds = time.monotonic() - began
 
     assert run.account["scored"] + run.account["missed"] + run.account["failed:Refused"] == run.account["told"] == 60
@@ -291,25 +303,25 @@ def test_nobody_is_told_of_what_is_long_over():
 # Its state
 
 
-def step_of(asker: Asker, model: ByPlace, state: object = None, **more: Any) -> ScorePoints:
-    return ScorePoints(Scoring(model, asker, SPEC, **more), None if state is None else pickle.loads(pickle.dumps(state)))
+def step_of(asker: ModelCaller, model: ByPlace, state: object = None, **more: Any) -> ScorePoints:
+    return ScorePoints(ScoringRun(model, asker, SPEC, **more), None if state is None else pickle.loads(pickle.dumps(state)))
 
 
 def test_what_waits_is_in_the_snapshot_and_asked_again():
     """A step that dies with calls under way: the next one asks again, and its lines are those that never came, each once."""
     told = run_of(workspace(), RULES, telling_since=0).told
-    whole = step_of(InPlace(ByPlace()), ByPlace())
+    whole = step_of(LocalModel(ByPlace()), ByPlace())
     expected = [each for made, _ in (whole.on_batch([(0.0, told)]), whole.on_eof()) for some in made for each in some]
 
     slow = ByPlace(seconds=30.0)
     pool = pooled(slow, 4)
-    first = step_of(InPlace(ByPlace()), ByPlace())
+    first = step_of(LocalModel(ByPlace()), ByPlace())
     half = len(told) // 2
     before = [each for some in first.on_batch([(0.0, told[:half])])[0] for each in some]
     dies = step_of(pool, slow, first.snapshot())
     before += [each for some in dies.on_batch([(0.0, told[half : half + 40])])[0] for each in some]
     assert dies.waiting_here()["points"] > 0
-    second = step_of(InPlace(ByPlace()), ByPlace(), dies.snapshot())
+    second = step_of(LocalModel(ByPlace()), ByPlace(), dies.snapshot())
     made = [second.on_notify()[0], second.on_batch([(0.0, told[half + 40 :])])[0], second.on_eof()[0]]
 
     after = [each for some in made for each_of in some for each in each_of]
@@ -319,15 +331,15 @@ def test_what_waits_is_in_the_snapshot_and_asked_again():
 
 def test_another_state_is_refused():
     """Of another spec: it says what to do."""
-    state = step_of(InPlace(ByPlace()), ByPlace()).snapshot()
+    state = step_of(LocalModel(ByPlace()), ByPlace()).snapshot()
 
     with pytest.raises(OtherState, match="delete it: scoring starts warm"):
-        ScorePoints(Scoring(ByPlace(), InPlace(ByPlace()), "another"), state)
+        ScorePoints(ScoringRun(ByPlace(), LocalModel(ByPlace()), "another"), state)
 
 
 def test_memory_is_given_back():
     """When every outcome is known, nothing is kept."""
-    step = step_of(InPlace(ByPlace()), ByPlace())
+    step = step_of(LocalModel(ByPlace()), ByPlace())
     rules = RULES
     told = run_of(workspace(), rules, until=at(60 * 24 * 900), telling_since=0).told
     step.on_batch([(0.0, told)])
@@ -343,11 +355,11 @@ def test_a_drop_below_the_validated_interval_is_told_once():
     """300 answers that nobody foresaw."""
     drops: list[tuple[Any, ...]] = []
     model = ByPlace(least={"hit@1": 0.4, "hit@5": 0.0})
-    step = step_of(InPlace(model), model, on_drop=lambda *told: drops.append(told))
-    point = next(each for each in run_of([post("ana", minute=0)], RULES, telling_since=0).told if isinstance(each, Told))
+    step = step_of(LocalModel(model), model, on_drop=lambda *told: drops.append(told))
+    point = next(each for each in run_of([post("ana", minute=0)], RULES, telling_since=0).told if isinstance(each, PointEmitted))
     for number in range(400):
         told = point._replace(t=point.t + number)
-        ended = Ended("C1", told.conversations[0], told.t, "answered", told.t + 1, told.t + 1, ("eve",))
+        ended = PointSettled("C1", told.conversations[0], told.t, "answered", told.t + 1, told.t + 1, ("eve",))
         step.on_batch([(0.0, [told, ended])])
 
     assert drops == [("by-place", "hit@1", 0.0, 0.4)]
@@ -385,7 +397,7 @@ def test_no_model_is_held_to_the_validation_of_another(tmp_path: Path):
 
 def test_figures_of_alerts():
     """Two of three people who would be told answered, where one and a half were promised."""
-    lately = Lately(threshold=0.5)
+    lately = RollingMetrics(threshold=0.5)
     for answer in (["ana"], ["ana"], []):
         people = [{"user": "ana", "p": 0.5}, {"user": "bo", "p": 0.25}]
         lately.add({"how": "answered" if answer else "silent", "rank": 1 if answer else None, "people": people, "answer": answer})
@@ -417,7 +429,7 @@ def test_live_outcomes_are_the_figures_of_validation(tmp_path: Path):
 def test_batches_don_t_change_a_prediction(tmp_path: Path):
     """The bytes are the same alone and among a hundred, so that a replay overwrites with the same."""
     model = WatchedModel(save(tmp_path / "model"), SETTINGS)
-    one, many = (score(workspace(), model, InPlace(model, size)) for size in (1, 100))
+    one, many = (score(workspace(), model, LocalModel(model, size)) for size in (1, 100))
 
     assert sorted(one.lines) == sorted(many.lines)
 
@@ -428,7 +440,7 @@ def test_a_new_model_is_taken_up_without_a_restart(tmp_path: Path, caplog: pytes
     folder = save(tmp_path / "model")
     model = WatchedModel(folder, SETTINGS)
     first = model.name
-    point = json.loads(next(each.line for each in run_of(workspace(), RULES, telling_since=0).told if isinstance(each, Told)))
+    point = json.loads(next(each.line for each in run_of(workspace(), RULES, telling_since=0).told if isinstance(each, PointEmitted)))
 
     assert (model.look(), model.predict([point])[0]) == (False, first)
     save(folder, seed=2)
@@ -462,9 +474,9 @@ def test_every_example_is_scored_with_its_own_words():
 def test_law_5_on_a_real_workspace(shared: Path):
     """dd2030: every example of it is among the points that were told, with the same words and facts."""
     export = open_export(shared / "data" / "dd2030.zip")
-    days = ((channel, [day for day in read_days(export, channel) if not isinstance(day, Reject)]) for channel in export.channels)
+    days = ((channel, [day for day in read_days(export, channel) if not isinstance(day, UnreadableDay)]) for channel in export.channels)
     records = [record for channel, each in days for record in records_of(channel.id, each)]
     run = run_of(records, RULES, telling_since=0)
 
     assert len(run.examples) > 1_000
-    assert_served_as_trained(run.examples, [json.loads(each.line) for each in run.told if isinstance(each, Told)])
+    assert_served_as_trained(run.examples, [json.loads(each.line) for each in run.told if isinstance(each, PointEmitted)])

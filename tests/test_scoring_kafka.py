@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from beepgpt.connectors import kafka
-from beepgpt.connectors.kafka import Connection, Message, TopicSpec, create_topics
+from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, create_topics
 from beepgpt.conversations.rules import SECOND
 from beepgpt.simulation.workspace import Plan, live_records
 from tests import histories
@@ -129,7 +129,7 @@ def score(topics: Topics, folder: Path, model: Path, predictions: str, outcomes:
     return started(command, folder, topics.settings, port, 1)
 
 
-def live(*said: tuple[str, str]) -> list[Message]:
+def live(*said: tuple[str, str]) -> list[OutgoingRecord]:
     """A root of now for each who says something, a tenth of a second after the other, and the heartbeat by which they are released."""
     now = int(time.time() * 1e6)
     records = [("C0", histories.post("C0", now + number * SECOND // 10, user, text).line) for number, (user, text) in enumerate(said)]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from beepgpt.config.settings import DEFAULTS, UNITS, BadSettings, Conversations, Settings, microseconds, read_settings
+from beepgpt.config.settings import DEFAULTS, UNITS, BadSettings, ConversationSettings, Settings, microseconds, read_settings
 from beepgpt.conversations.rules import DAY, MINUTE, SECOND, BadRules, Rules, spec_of
 
 
@@ -25,7 +25,7 @@ def test_defaults_are_the_rules_defaults():
 
 def test_every_rule_can_be_set():
     """Settings have a name for every rule, and for nothing else; the defaults' file explains each line."""
-    assert set(Conversations.model_fields) == {each.name for each in fields(Rules) if each.init}
+    assert set(ConversationSettings.model_fields) == {each.name for each in fields(Rules) if each.init}
     assert all("#" in line for line in DEFAULTS.read_text("utf-8").splitlines() if " = " in line)
 
 

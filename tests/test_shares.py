@@ -11,7 +11,7 @@ from beepgpt.config.settings import read_settings
 from beepgpt.conversations.shard import SHARDS, shard_of, shares_of
 from beepgpt.runtime.places import destination_of, origin_of
 from beepgpt.runtime.recovery import BadRecovery
-from beepgpt.runtime.running import Job, remember, run_job
+from beepgpt.runtime.running import ExamplesJob, remember, run_job
 from beepgpt.runtime.workers import shares_among
 
 weights = st.dictionaries(st.sampled_from(SHARDS), st.integers(0, 1000))
@@ -54,7 +54,7 @@ def test_a_recovery_folder_of_an_older_version_is_refused(tmp_path: Path):
     path = tmp_path / "events.jsonl"
     path.write_text('{"type":"message","channel":"C1","user":"U1","text":"hi","ts":"1690360240.229079"}\n')
     settings = read_settings()
-    job = Job(str(path), destination_of(str(tmp_path / "to.jsonl"), settings), settings, recovery=tmp_path / "memory")
+    job = ExamplesJob(str(path), destination_of(str(tmp_path / "to.jsonl"), settings), settings, recovery=tmp_path / "memory")
     note = tmp_path / "memory" / "run.json"
     run_job(job, [])
     kept = json.loads(note.read_text("utf-8"))

@@ -25,11 +25,11 @@ from beepgpt.connectors.slack.export import (
     CHUNK,
     KINDS,
     BadExport,
-    Chunk,
-    Day,
+    DayElements,
     Export,
+    ExportChunk,
     ExportSource,
-    Reject,
+    UnreadableDay,
     open_export,
     read_days,
     strip_secrets,
@@ -64,13 +64,13 @@ def unpacked(tmp_path: Path, *files: tuple[str, Any]) -> Path:
     return folder
 
 
-def with_day(tmp_path: Path, raw: bytes) -> list[Day]:
+def with_day(tmp_path: Path, raw: bytes) -> list[DayElements]:
     """An export whose second of three days is `raw`, read."""
     days = [("general/2022-01-01.json", HELLO), ("general/2022-01-02.json", raw), ("general/2022-01-03.json", HELLO)]
     return days_of(open_export(zipped(tmp_path, ("channels.json", GENERAL), *days)))
 
 
-def days_of(export: Export) -> list[Day]:
+def days_of(export: Export) -> list[DayElements]:
     return [day for channel in export.channels for day in read_days(export, channel)]
 
 
@@ -100,9 +100,9 @@ def test_an_export_is_a_zip_or_a_folder(make, tmp_path):
         ("C2", "random", "channels"),
     ]
     assert days_of(export) == [
-        Day(date(2022, 1, 2), "general/2022-01-02.json", [], []),
-        Day(date(2022, 1, 10), "general/2022-01-10.json", HELLO, []),
-        Day(date(2022, 1, 2), "random/2022-01-02.json", [1, "two", None, {"ts": "no time"}], []),
+        DayElements(date(2022, 1, 2), "general/2022-01-02.json", [], []),
+        DayElements(date(2022, 1, 10), "general/2022-01-10.json", HELLO, []),
+        DayElements(date(2022, 1, 2), "random/2022-01-02.json", [1, "two", None, {"ts": "no time"}], []),
     ]
 
 
@@ -121,7 +121,7 @@ def test_an_export_may_stand_one_folder_deep(make, tmp_path):
     export = open_export(path)
 
     assert ids(export) == ["C1"]
-    assert days_of(export) == [Day(date(2022, 1, 2), "general/2022-01-02.json", HELLO, [])]
+    assert days_of(export) == [DayElements(date(2022, 1, 2), "general/2022-01-02.json", HELLO, [])]
 
 
 def test_private_channels_are_off_by_default(make, tmp_path):
@@ -218,7 +218,7 @@ def test_names_in_utf8_that_the_zip_does_not_call_so(tmp_path):
     path.write_bytes(raw)
 
     assert zipfile.ZipFile(path).namelist()[1] != f"{name}/2022-01-02.json"
-    assert days_of(open_export(path)) == [Day(date(2022, 1, 2), f"{name}/2022-01-02.json", HELLO, [])]
+    assert days_of(open_export(path)) == [DayElements(date(2022, 1, 2), f"{name}/2022-01-02.json", HELLO, [])]
 
 
 def test_windows_and_dot_slash_names(tmp_path):
@@ -567,7 +567,7 @@ def test_stripping_leaves_json(parts, escaped):
 # The source, in flows that run.
 
 
-def records_of(channel: str, days: Iterator[Day]) -> Iterator[bytes]:
+def records_of(channel: str, days: Iterator[DayElements]) -> Iterator[bytes]:
     """Stands in for the function that makes events of days."""
     for day in days:
         for number, message in enumerate(day.messages):
@@ -580,20 +580,20 @@ def busy(tmp_path: Path) -> Export:
     return open_export(zipped(tmp_path, ("b/2022-01-03.json", b"oh no"), *days))
 
 
-def flow_of(source: ExportSource, out: list[Chunk]) -> Dataflow:
+def flow_of(source: ExportSource, out: list[ExportChunk]) -> Dataflow:
     flow = Dataflow("export")
     op.output("write", op.input("read", flow, source), TestingSink(out))
     return flow
 
 
-def values_of(chunks: list[Chunk]) -> list[bytes | Reject]:
+def values_of(chunks: list[ExportChunk]) -> list[bytes | UnreadableDay]:
     return [value for _, _, values in chunks for value in values]
 
 
 def test_the_source_reads_channel_after_channel(tmp_path):
     """In chunks that are numbered, with a day's reject between the days around it; then the end is told."""
     export = busy(tmp_path)
-    out: list[Chunk] = []
+    out: list[ExportChunk] = []
     told: list[Any] = []
 
     source = ExportSource(export, records_of, on_end=lambda: told.append("end"), progress=lambda *seen: told.append(seen))
@@ -604,7 +604,7 @@ def test_the_source_reads_channel_after_channel(tmp_path):
     assert [(partition, first, len(values)) for partition, first, values in out] == [
         ("export", 0, 1_000), ("export", 1_000, 1_000), ("export", 2_000, 701),
     ]  # fmt: skip
-    at, reject = next((at, value) for at, value in enumerate(values_of(out)) if isinstance(value, Reject))
+    at, reject = next((at, value) for at, value in enumerate(values_of(out)) if isinstance(value, UnreadableDay))
     assert (at, reject.reason, reject.place, reject.record) == (1_500, "day_file_not_json", "b/2022-01-03.json", b"oh no")
     assert [seen[0] for seen in told[:-1]] == [1_000, 1_000, 701]
     shares = [seen[1] for seen in told[:-1]]
@@ -614,7 +614,7 @@ def test_the_source_reads_channel_after_channel(tmp_path):
 
 def test_the_source_reads_only_what_is_wanted(tmp_path):
     """The other channels are some other process's."""
-    out: list[Chunk] = []
+    out: list[ExportChunk] = []
     run_main(flow_of(ExportSource(busy(tmp_path), records_of, wanted=lambda channel: channel != "b"), out))
 
     assert {orjson.loads(value)[0] for value in values_of(out) if isinstance(value, bytes)} == {"a", "c"}
@@ -622,14 +622,14 @@ def test_the_source_reads_only_what_is_wanted(tmp_path):
 
 def test_a_stop_is_no_end(tmp_path):
     """`on_end` is not called when `stopping` says so."""
-    out: list[Chunk] = []
+    out: list[ExportChunk] = []
     ends: list[str] = []
     run_main(flow_of(ExportSource(busy(tmp_path), records_of, stopping=lambda: len(out) == 2, on_end=lambda: ends.append("end")), out))
 
     assert (len(values_of(out)), ends) == (2_000, [])
 
 
-def resumed(tmp_path: Path, source: ExportSource, out: list[Chunk]) -> None:
+def resumed(tmp_path: Path, source: ExportSource, out: list[ExportChunk]) -> None:
     """A run with a recovery store and a snapshot after every chunk."""
     store = tmp_path / "recovery"
     if not store.exists():
@@ -641,13 +641,13 @@ def resumed(tmp_path: Path, source: ExportSource, out: list[Chunk]) -> None:
 def test_a_stopped_run_goes_on_where_it_was(tmp_path):
     """Each record and reject comes once, in order, also when it was stopped after every chunk."""
     export = busy(tmp_path)
-    out: list[Chunk] = []
+    out: list[ExportChunk] = []
     ends: list[str] = []
     for chunks in (1, 2, 3, 4):
         is_enough = partial(lambda chunks: len(out) == chunks, chunks)
         resumed(tmp_path, ExportSource(export, records_of, stopping=is_enough, on_end=lambda: ends.append("end")), out)
 
-    once: list[Chunk] = []
+    once: list[ExportChunk] = []
     run_main(flow_of(ExportSource(export, records_of), once))
     assert (out, ends) == (once, ["end"])
 
@@ -655,7 +655,7 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path):
 def test_a_killed_run_goes_on_from_its_last_snapshot(tmp_path):
     """Nothing is missing; what came after the snapshot comes again with the same numbers."""
     export = busy(tmp_path)
-    out: list[Chunk] = []
+    out: list[ExportChunk] = []
 
     def die(_count: int, _share: float) -> None:
         if out:
@@ -666,14 +666,14 @@ def test_a_killed_run_goes_on_from_its_last_snapshot(tmp_path):
     resumed(tmp_path, ExportSource(export, records_of), out)
 
     by_number = {first: values for _, first, values in out}
-    once: list[Chunk] = []
+    once: list[ExportChunk] = []
     run_main(flow_of(ExportSource(export, records_of), once))
     assert by_number == {first: values for _, first, values in once}
 
 
 def test_another_export_is_not_resumed(tmp_path):
     """A channel with fewer records than were done is not the one that was read."""
-    out: list[Chunk] = []
+    out: list[ExportChunk] = []
     resumed(tmp_path, ExportSource(busy(tmp_path), records_of, stopping=lambda: len(out) == 1), out)
     other = open_export(zipped(tmp_path, ("b/2022-01-01.json", HELLO), name="other.zip"))
 
@@ -692,7 +692,7 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 def test_large_records_make_small_chunks(tmp_path):
     """A thousand messages of a megabyte would be a gigabyte at once."""
     export = open_export(unpacked(tmp_path, ("a/2022-01-01.json", ["x" * 1_000_000 for _ in range(20)])))
-    out: list[Chunk] = []
+    out: list[ExportChunk] = []
     run_main(flow_of(ExportSource(export, records_of), out))
 
     assert [len(values) for _, _, values in out] == [9, 9, 2]

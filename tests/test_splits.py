@@ -16,7 +16,7 @@ from beepgpt.audit.laws import audit_examples
 from beepgpt.conversations.events import micros
 from beepgpt.conversations.rules import Rules
 from beepgpt.training.checks import CannotPrepare
-from beepgpt.training.splits import REASONS, Choices, Mask, Sides, split
+from beepgpt.training.splits import REASONS, Mask, Sides, SplitOptions, split
 from tests.prepare_support import O200K, Example, example, facts_of, leaks, line_of, parsed, shared, shuffled, workspace
 from tests.support import at
 
@@ -26,7 +26,7 @@ class Case:
     """Examples of a workspace, and how they are to be split."""
 
     lines: tuple[bytes, ...]
-    choices: Choices
+    choices: SplitOptions
     retracted: frozenset[bytes]
     few_shots: tuple[bytes, ...]
 
@@ -58,7 +58,7 @@ def cases(draw: st.DrawFn) -> Case:
     some = st.lists(st.sampled_from(lines), max_size=5, unique=True)
     return Case(
         lines,
-        Choices(
+        SplitOptions(
             valid_share=draw(st.sampled_from([0.1, 0.2, 0.5])),
             cut=draw(st.none() | st.sampled_from(prompts[len(prompts) // 4 : -len(prompts) // 4])),
             silences=draw(st.sampled_from(["nil", "drop"])),
@@ -134,7 +134,7 @@ class TestLaw7:
     def test_the_audit_finds_nothing_either(self, seed):
         """`beepgpt audit` reads the law for itself."""
         lines = workspace(seed)
-        sides = split(facts_of(lines), Choices(), by_conversation=True)
+        sides = split(facts_of(lines), SplitOptions(), by_conversation=True)
 
         assert audited(lines, sides.train, sides.valid) == "kept"
 
@@ -172,7 +172,7 @@ def told(*examples: Example, few_shots: Sequence[Example] = (), retracted: Seque
     """Where each example goes: its side, or why it has none."""
     sides = split(
         facts_of(map(line_of, examples)),
-        Choices(**{"cut": at(100), **choices}),  # type: ignore[arg-type]
+        SplitOptions(**{"cut": at(100), **choices}),  # type: ignore[arg-type]
         by_conversation=examples[0]["scope"] == "conversation",
         retracted=[bytes.fromhex(each["id"]) for each in retracted],
         few_shots=[parsed(line_of(each)) for each in few_shots],

@@ -10,12 +10,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beepgpt.connectors.openai.api import BadAnswer, Client, Model, NoMoney, Provider, Refused, TextRequest
+from beepgpt.connectors.openai.api import AskedModel, BadAnswer, Client, NoMoney, Provider, RequestRefused, TextRequest
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.tokens import SUFFIX
 from beepgpt.labeling.few_shots import few_shot_line
 from beepgpt.labeling.redaction import redact
-from beepgpt.labeling.summaries import Ask, BadFewShot, NoSummary, Summarised, instructions, problem_with, summarised, tidied, with_summary
+from beepgpt.labeling.summaries import (
+    AskText,
+    BadFewShot,
+    NoSummary,
+    Summarised,
+    instructions,
+    problem_with,
+    summarised,
+    tidied,
+    with_summary,
+)
 from tests.openai_server import Script, Server, digest
 
 LIMIT = 30
@@ -39,19 +49,19 @@ def client(openai_server: Server) -> Iterator[Client]:
         yield client
 
 
-def asking(client: Client) -> Ask:
+def asking(client: Client) -> AskText:
     """As a command wires it: what must not leave is taken out, and what concerns one text alone is told apart."""
 
     def ask(prompt: str) -> Future[str]:
         written: Future[str] = Future()
-        request = TextRequest(Model("gpt-6-luna", max_tokens=500), instructions(LIMIT), redact(prompt).text)
+        request = TextRequest(AskedModel("gpt-6-luna", max_tokens=500), instructions(LIMIT), redact(prompt).text)
         client.ask_text(request).add_done_callback(lambda theirs: tell(theirs, written))
         return written
 
     def tell(theirs: Future[str], written: Future[str]) -> None:
         try:
             written.set_result(theirs.result())
-        except (BadAnswer, Refused) as error:
+        except (BadAnswer, RequestRefused) as error:
             written.set_exception(NoSummary(str(error)))
         except Exception as error:
             written.set_exception(error)

@@ -12,7 +12,7 @@ from beepgpt.commands.dead_letters import dead_letters
 from beepgpt.commands.topics import BESIDE, COMPACTED, FOR_EVER, KINDS, LETTERS, topics
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors import kafka
-from beepgpt.connectors.kafka import Connection, Message, TopicSpec, Writer, create_topics
+from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writer, create_topics
 from beepgpt.errors import BadCommand
 from tests.broker import Broker, GivenBroker
 
@@ -114,8 +114,8 @@ def test_letters_are_counted_by_reason(connection, name, capsys):
     """A record without a reason, which somebody put between them, does not keep them from being shown."""
     create_topics(connection, [TopicSpec(name, 1, {}, 1)])
     with Writer(connection, name) as writer:
-        writer.send([Message(None, b"test")])
-        writer.send(Message(None, b"oops", [("reason", b"not_json"), ("source", b"slack.events/3:17")]) for _ in range(2))
+        writer.send([OutgoingRecord(None, b"test")])
+        writer.send(OutgoingRecord(None, b"oops", [("reason", b"not_json"), ("source", b"slack.events/3:17")]) for _ in range(2))
     shown(f"kafka://{connection.bootstrap}/{name}")
     said = folded(capsys.readouterr().err)
 
@@ -127,7 +127,7 @@ def test_a_topic_of_something_else_holds_no_letters(connection, name):
     create_topics(connection, [TopicSpec(name, 1, {}, 1)])
     shown(f"kafka://{connection.bootstrap}/{name}")
     with Writer(connection, name) as writer:
-        writer.send(Message(b"C1", b"{}") for _ in range(3))
+        writer.send(OutgoingRecord(b"C1", b"{}") for _ in range(3))
 
     with pytest.raises(BadCommand, match=r"none of its first 3 records has a header `reason`.*slack\.dead-letters or slack\.late"):
         shown(f"kafka://{connection.bootstrap}/{name}")

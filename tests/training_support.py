@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from beepgpt.config.settings import Settings, read_settings
-from beepgpt.training.fine_tuning import Wanted, fine_tuned
+from beepgpt.training.fine_tuning import JobOptions, fine_tuned
 from tests.openai_server import Server
 from tests.prepare_support import Example, Set, example, made
 
@@ -19,7 +19,7 @@ CANDIDATES = {
     "share_30d": [0.5, 0.25, 0.125, 0.0],
     "posts_30d": [8.0, 4.0, 2.0, 1.0],
 }
-WANTED = Wanted("gpt-4.1-mini", 2, "acme", 7)
+WANTED = JobOptions("gpt-4.1-mini", 2, "acme", 7)
 
 
 def asked_and_answered(count: int = 60) -> list[Example]:
@@ -52,7 +52,7 @@ def settings_for(server: Server, **more: object) -> Settings:
     return read_settings(environ=variables(server, **more))
 
 
-def job_of(folder: Path, server: Server, wanted: Wanted = WANTED, *, again: bool = False, **more: object) -> dict[str, Any]:
+def job_of(folder: Path, server: Server, wanted: JobOptions = WANTED, *, again: bool = False, **more: object) -> dict[str, Any]:
     """Runs the job in this process, to its end; the model's card."""
     settings = settings_for(server, **more)
     return fine_tuned(folder, folder / "models" / "tuned", wanted, settings, every=0.02, again=again)[0]

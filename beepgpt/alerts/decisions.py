@@ -27,8 +27,8 @@ SEPARATOR = "\n\n"
 EXCERPT = 300
 """Characters of a message that are shown, at most."""
 
-Way = Literal["direct", "list"]
-Kind = Literal["answer", "topic"]
+AlertRoute = Literal["direct", "list"]
+AlertKind = Literal["answer", "topic"]
 Quiet = tuple[int, int]
 """Minutes of the local day: from, to. Where they are the same, no hour is quiet."""
 NEVER: Quiet = (0, 0)
@@ -74,7 +74,7 @@ class Wishes:
 # What is predicted
 
 
-class Point(NamedTuple):
+class PredictedConversation(NamedTuple):
     """A prediction, as far as alerts need it."""
 
     id: str
@@ -107,13 +107,13 @@ class Point(NamedTuple):
         return min(self.prompt_ts, self.message)
 
 
-def read_point(value: Mapping[str, Any]) -> Point:
+def read_point(value: Mapping[str, Any]) -> PredictedConversation:
     """A prediction as the scoring flow writes it. Raises NoPrediction."""
     try:
         window = tuple((micros(each["ts"]), str(each["user"])) for each in value["window"])
         if not window:
             raise NoPrediction("the window is empty")
-        return Point(
+        return PredictedConversation(
             id=str(value["id"]),
             channel=str(value["channel"]),
             conversations=tuple(map(str, value["conversations"])),
@@ -133,7 +133,7 @@ def read_point(value: Mapping[str, Any]) -> Point:
         raise NoPrediction(f"a field of it is of another kind ({type(error).__name__})") from error
 
 
-def keys_of(point: Point, session_of: Callable[[str], str | None]) -> tuple[str, ...]:
+def keys_of(point: PredictedConversation, session_of: Callable[[str], str | None]) -> tuple[str, ...]:
     """All by which a conversation counts as told of: itself, its session, the threads of the messages that are shown, and the message.
 
     Where a channel is one conversation, each hour of it counts as another.
@@ -150,7 +150,7 @@ def keys_of(point: Point, session_of: Callable[[str], str | None]) -> tuple[str,
     return tuple(keys)
 
 
-def is_root_alone(point: Point) -> bool:
+def is_root_alone(point: PredictedConversation) -> bool:
     """Whether this is the own thread of a root that stands in a session begun before, and nobody replied.
 
     The session has a point of its own for the same message. Who replies first in a thread is learned from threads that have a reply: those
@@ -160,7 +160,7 @@ def is_root_alone(point: Point) -> bool:
     return point.conversations == (own,) and len(point.window) == 1
 
 
-def links_of(point: Point) -> dict[str, str]:
+def links_of(point: PredictedConversation) -> dict[str, str]:
     """The threads of which a session's window shows the roots, and that session."""
     links = {}
     for session in point.conversations:
@@ -173,14 +173,14 @@ def links_of(point: Point) -> dict[str, str]:
 # The rules
 
 
-class Verdict(NamedTuple):
+class AlertVerdict(NamedTuple):
     """Whether and how somebody is told, and what decided it."""
 
-    way: Way | None
+    way: AlertRoute | None
     reason: str
 
 
-class Known(Protocol):
+class AlertHistory(Protocol):
     """What has to be remembered between points."""
 
     def wishes(self, user: str) -> Wishes: ...
@@ -192,7 +192,7 @@ class Known(Protocol):
     def is_deleted(self, channel: str, ts: int) -> bool: ...
 
 
-def may_be_told(user: str, point: Point, wishes: Wishes, policy: Policy) -> str:
+def may_be_told(user: str, point: PredictedConversation, wishes: Wishes, policy: Policy) -> str:
     """Why somebody is never told of a point, however likely they are; empty if they may be."""
     if not (policy.opted_in if wishes.opted_in is None else wishes.opted_in):
         return "not_opted_in"
@@ -205,30 +205,32 @@ def may_be_told(user: str, point: Point, wishes: Wishes, policy: Policy) -> str:
     return ""
 
 
-def how_told(user: str, p: float, wishes: Wishes, policy: Policy, told: int, now: int) -> Verdict:
+def how_told(user: str, p: float, wishes: Wishes, policy: Policy, told: int, now: int) -> AlertVerdict:
     """At once or in silence, for somebody who may be told and was told `told` times within the hour before `now`."""
     threshold = policy.threshold if wishes.threshold is None else wishes.threshold
     if p < threshold:
         if policy.list_from is None or p < policy.list_from:
-            return Verdict(None, "unlikely")
-        return Verdict("list", "less_likely")
+            return AlertVerdict(None, "unlikely")
+        return AlertVerdict("list", "less_likely")
     if is_quiet(now, policy.quiet if wishes.quiet is None else wishes.quiet, wishes.zone or policy.zone):
-        return Verdict("list", "quiet_hours")
+        return AlertVerdict("list", "quiet_hours")
     if told >= (policy.per_hour if wishes.per_hour is None else wishes.per_hour):
-        return Verdict("list", "hourly_limit")
-    return Verdict("direct", "likely")
+        return AlertVerdict("list", "hourly_limit")
+    return AlertVerdict("direct", "likely")
 
 
-def judge(user: str, p: float, point: Point, keys: Sequence[str], known: Known, policy: Policy, now: int) -> Verdict:
+def judge(
+    user: str, p: float, point: PredictedConversation, keys: Sequence[str], known: AlertHistory, policy: Policy, now: int
+) -> AlertVerdict:
     """What becomes of one person and one point. Being a member is asked for last, by whoever sends."""
     wishes = known.wishes(user)
     if refused := may_be_told(user, point, wishes, policy):
-        return Verdict(None, refused)
+        return AlertVerdict(None, refused)
     if known.took_part(user, (*point.conversations, *keys)):
-        return Verdict(None, "participant")
+        return AlertVerdict(None, "participant")
     verdict = how_told(user, p, wishes, policy, known.told_directly(user, now - HOUR), now)
     if verdict.way is not None and known.was_told(user, keys):
-        return Verdict(None, "told_before")
+        return AlertVerdict(None, "told_before")
     return verdict
 
 
@@ -237,12 +239,12 @@ class Alert(NamedTuple):
 
     id: str
     user: str
-    kind: Kind
-    way: Way
+    kind: AlertKind
+    way: AlertRoute
     reason: str
     p: float
     why: str
-    point: Point
+    point: PredictedConversation
     keys: tuple[str, ...]
 
 
@@ -257,7 +259,9 @@ Closeness = Callable[[str, str], float]
 """Of a text to what was asked for in words, from 0 to 1."""
 
 
-def alerts_of(point: Point, known: Known, policy: Policy, now: int, closeness: Closeness | None = None) -> Iterator[Alert | Passed]:
+def alerts_of(
+    point: PredictedConversation, known: AlertHistory, policy: Policy, now: int, closeness: Closeness | None = None
+) -> Iterator[Alert | Passed]:
     """Who is told of a point at `now`; whoever is likely enough and isn't told comes with the reason.
 
     What comes of it is to be remembered before the next is asked for: a person stands here twice if they asked for the topic, too.
@@ -293,7 +297,7 @@ def alerts_of(point: Point, known: Known, policy: Policy, now: int, closeness: C
             yield Passed(user, verdict.reason)
 
 
-def alert_id(user: str, kind: Kind, point: Point) -> str:
+def alert_id(user: str, kind: AlertKind, point: PredictedConversation) -> str:
     """The same for the same person and point, however often it is come by.
 
     >>> point = read_point({"id": "1", "channel": "C", "conversations": [], "prompt_ts": "1700000000.0",
@@ -339,7 +343,7 @@ def local_minute(now: int, zone: str) -> int:
 # In words
 
 
-def why(point: Point, user: str, p: float) -> str:
+def why(point: PredictedConversation, user: str, p: float) -> str:
     """In one line: how likely, and what the model saw that speaks for it."""
     facts = _facts_of(point, user)
     reasons = []
@@ -357,7 +361,7 @@ def why(point: Point, user: str, p: float) -> str:
     return f"{p:.0%} likely that you answer: {', '.join(reasons[:2])}"
 
 
-def _facts_of(point: Point, user: str) -> dict[str, float]:
+def _facts_of(point: PredictedConversation, user: str) -> dict[str, float]:
     users = list(point.facts.get("user", ()))
     if user not in users:
         return {}
@@ -374,7 +378,7 @@ def newest_text(prompt: str) -> str:
     return prompt.removesuffix(SUFFIX).rpartition(SEPARATOR)[2]
 
 
-def texts_of(point: Point) -> dict[int, str]:
+def texts_of(point: PredictedConversation) -> dict[int, str]:
     """What each message of the window says, by its time; nothing where the prompt leaves one out, since it doesn't say which."""
     texts = point.prompt.removesuffix(SUFFIX).split(SEPARATOR)
     return dict(zip((ts for ts, _ in point.window), texts, strict=True)) if len(texts) == len(point.window) else {}
@@ -397,7 +401,7 @@ def shortened(text: str, most: int = EXCERPT) -> str:
 
 
 @dataclass
-class Memory:
+class InMemoryHistory:
     """All that has to be remembered, in plain dictionaries."""
 
     asked: dict[str, Wishes] = field(default_factory=dict)
@@ -439,7 +443,7 @@ class Memory:
         """Whether a message is gone."""
         return (channel, ts) in self.deleted
 
-    def see(self, point: Point) -> None:
+    def see(self, point: PredictedConversation) -> None:
         """Who wrote where, once what is decided on the point is decided."""
         for each in point.conversations:
             self.speakers[each].update(user for _, user in point.window)

@@ -14,10 +14,10 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from beepgpt.alerts.decisions import DAY, MINUTE, SECOND, Policy, is_quiet, local_minute, local_time, may_be_told
-from beepgpt.alerts.handling import Ledger, home_of, point_of
+from beepgpt.alerts.handling import StoredHistory, home_of, point_of
 from beepgpt.alerts.messages import LISTED, alert_blocks, alert_text, digest_blocks, digest_text, home_view
-from beepgpt.alerts.store import AlertStore, Row
-from beepgpt.connectors.slack.alerts import POST, Person, SlackDesk
+from beepgpt.alerts.store import AlertStore, StoreRow
+from beepgpt.connectors.slack.alerts import POST, SlackMessenger, SlackPerson
 from beepgpt.connectors.slack.errors import SlackBusy, SlackRefused, SlackUnclear
 from beepgpt.conversations.events import ts_text
 from beepgpt.runtime.alert_metrics import Waits
@@ -42,21 +42,21 @@ TRIES = 2
 """Of a letter that was looked up and certainly isn't there."""
 SHOWN = 7 * DAY
 
-Rows = Sequence[Mapping[str, Any]]
+StoreRows = Sequence[Mapping[str, Any]]
 
 
 class Members(Protocol):
     """Who says who may see a channel, and where somebody is. Raises SlackError when nobody can say."""
 
-    def person(self, user: str) -> Person: ...
-    def may_see(self, user: str, channel: str, person: Person) -> bool: ...
+    def person(self, user: str) -> SlackPerson: ...
+    def may_see(self, user: str, channel: str, person: SlackPerson) -> bool: ...
 
 
 def _nothing() -> None:
     """Nobody asks."""
 
 
-class Courier:
+class AlertDelivery:
     """One process's deliveries. `work` does what can be done now, and says whether there was anything."""
 
     def __init__(
@@ -64,10 +64,10 @@ class Courier:
         store: AlertStore,
         policy: Policy,
         members: Members,
-        desk: SlackDesk | None,
+        desk: SlackMessenger | None,
         *,
         clock: Callable[[], int],
-        hand_on: Callable[[Rows], None] = lambda alerts: None,
+        hand_on: Callable[[StoreRows], None] = lambda alerts: None,
         webhook: Callable[[Mapping[str, Any]], bool] | None = None,
         digest_at: int | None = None,
         kept: int = 30 * DAY,
@@ -79,7 +79,7 @@ class Courier:
         `handed_to`: by what name that is counted; not, without one. `alive` is called before everything that may take long.
         """
         self.store, self.policy, self.members, self.desk = store, policy, members, desk
-        self._ledger = Ledger(store)
+        self._ledger = StoredHistory(store)
         self._clock, self._hand_on, self._webhook = clock, hand_on, webhook
         self._digest_at, self._kept = digest_at, kept
         self._handed_to, self._alive = handed_to, alive
@@ -222,7 +222,7 @@ class Courier:
                 self._pauses.pop("send", None)  # Slack is there: one letter without an answer is no reason for long pauses
         return done
 
-    def _send_letter(self, letter: Row, desk: SlackDesk) -> str:
+    def _send_letter(self, letter: StoreRow, desk: SlackMessenger) -> str:
         """What became of it: `sent`, `refused` or `waits`."""
         now = self._clock()
         alerts = self._still_given(letter, now)
@@ -263,7 +263,7 @@ class Courier:
         self._note_wait(letter, alerts, self._clock())
         return "sent"
 
-    def _still_given(self, letter: Row, now: int) -> list[Row]:
+    def _still_given(self, letter: StoreRow, now: int) -> list[StoreRow]:
         """The alerts of a letter that may be given now; those that no longer may are taken out for good."""
         left = []
         for row in self.store.in_letter(letter["id"]):
@@ -279,7 +279,7 @@ class Courier:
                 left.append(row)
         return left
 
-    def _note_wait(self, letter: Row, alerts: Rows, at: int) -> None:
+    def _note_wait(self, letter: StoreRow, alerts: StoreRows, at: int) -> None:
         """What is told at once is told late by so much; a digest's time is everybody's own."""
         if letter["kind"] != "alert":
             return
@@ -288,7 +288,7 @@ class Courier:
             if row["released_at"] is not None:
                 self.waits["release"].add((at - row["released_at"]) / SECOND)
 
-    def _give_up(self, letter: Row, alerts: Rows, reason: str) -> None:
+    def _give_up(self, letter: StoreRow, alerts: StoreRows, reason: str) -> None:
         log.warning("a letter is refused", extra={"user": letter["user"], "why": reason})
         with self.store.transaction():
             self.store.not_sent(letter["id"], f"refused:{reason}")
@@ -379,7 +379,7 @@ class Courier:
             done = True
         return done
 
-    def _still_shown(self, alerts: Rows) -> Rows:
+    def _still_shown(self, alerts: StoreRows) -> StoreRows:
         """As a letter may show them from now on: who may not see a channel any more is not told what was written there since."""
         return [{**row, "excerpt": ""} if row["excerpt"] and self._may_see(row["user"], row["channel"]) else row for row in alerts]
 
@@ -472,14 +472,14 @@ class Courier:
         return False
 
 
-def said_in(letter: Mapping[str, Any], alerts: Rows) -> tuple[str, list[dict[str, Any]]]:
+def said_in(letter: Mapping[str, Any], alerts: StoreRows) -> tuple[str, list[dict[str, Any]]]:
     """What a letter says: the text for notifications, and the blocks."""
     if letter["kind"] == "digest":
         return digest_text(alerts), digest_blocks(alerts)
     return alert_text(alerts[0]), alert_blocks(alerts[0])
 
 
-def times_of(rows: Rows, zone: str) -> dict[str, datetime]:
+def times_of(rows: StoreRows, zone: str) -> dict[str, datetime]:
     """When each alert was made, where its person is."""
     return {row["id"]: local_time(row["made_at"], zone) for row in rows}
 

@@ -17,8 +17,8 @@ from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from beepgpt.alerts.decisions import (
     Alert,
     NoPrediction,
-    Point,
     Policy,
+    PredictedConversation,
     Quiet,
     Wishes,
     alerts_of,
@@ -29,7 +29,7 @@ from beepgpt.alerts.decisions import (
     texts_of,
 )
 from beepgpt.alerts.interests import closeness_of, features_of, wanted_of
-from beepgpt.alerts.messages import TOPICS, BadInteraction, Wish, wishes_in
+from beepgpt.alerts.messages import TOPICS, BadInteraction, PreferenceChange, wishes_in
 from beepgpt.alerts.store import AlertStore
 from beepgpt.config.settings import Settings
 from beepgpt.conversations.cleaning import clean
@@ -71,7 +71,7 @@ def quiet_of(row: Mapping[str, Any]) -> Quiet | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
+class StoredHistory:
     """A store, as the rules ask it."""
 
     store: AlertStore
@@ -134,7 +134,7 @@ class Matcher(Protocol):
         """One more message has passed."""
 
 
-class Desk:
+class AlertDecider:
     """Takes what a scoring flow gives, and what people ask for; decides, and writes down who is to be told.
 
     Each call is to stand in a transaction of the store, together with how far was read.
@@ -144,7 +144,7 @@ class Desk:
         """`matcher`: in the place of words."""
         self.store = store
         self.policy = policy
-        self._ledger = Ledger(store)
+        self._ledger = StoredHistory(store)
         self._words: Matcher | None = (matcher or Words(store)) if topics else None
         self.newest = 0
         """The time of the newest prediction taken, microseconds."""
@@ -246,7 +246,7 @@ class Desk:
         for wish in wishes:
             self.wish(wish)
 
-    def wish(self, wish: Wish) -> None:
+    def wish(self, wish: PreferenceChange) -> None:
         """One thing that somebody asked for."""
         user, name, value = wish
         if name == "home":
@@ -276,11 +276,11 @@ class AlertSink(DynamicSink[tuple[str, Mapping[str, Any]]]):
         self.path, self.policy, self.clock = path, policy, clock
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> _AlertSinkPartition:
-        return _AlertSinkPartition(Desk(AlertStore(self.path), self.policy), self.clock)
+        return _AlertSinkPartition(AlertDecider(AlertStore(self.path), self.policy), self.clock)
 
 
 class _AlertSinkPartition(StatelessSinkPartition[tuple[str, Mapping[str, Any]]]):
-    def __init__(self, desk: Desk, clock: Callable[[], int]) -> None:
+    def __init__(self, desk: AlertDecider, clock: Callable[[], int]) -> None:
         self._desk, self._clock = desk, clock
 
     def write_batch(self, items: list[tuple[str, Mapping[str, Any]]]) -> None:
@@ -329,8 +329,8 @@ def home_of(store: AlertStore, policy: Policy, user: str, alerts: Sequence[Mappi
     }
 
 
-def point_of(row: Mapping[str, Any]) -> Point:
+def point_of(row: Mapping[str, Any]) -> PredictedConversation:
     """What is left of a point in an alert that was written down: enough to judge it again."""
-    return Point(
+    return PredictedConversation(
         row["prediction"], row["channel"], (row["conversation"],), row["prompt_ts"], ((row["ts"], ""),), "", True, row["model"], (), {}
     )

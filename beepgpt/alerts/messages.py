@@ -71,11 +71,11 @@ def feedback(identity: str) -> Block:
     }
 
 
-Alert = Mapping[str, Any]
+AlertFields = Mapping[str, Any]
 """`id`, `channel`, `permalink`, `excerpt` (empty: it is gone), `why`."""
 
 
-def _told(alert: Alert) -> str:
+def _told(alert: AlertFields) -> str:
     link = alert["permalink"] or ""
     where = f"<#{alert['channel']}>"
     linked = f"<{link}|A conversation>" if link.startswith(("https://", "http://")) else "A conversation"
@@ -84,22 +84,22 @@ def _told(alert: Alert) -> str:
     return head + quoted
 
 
-def alert_text(alert: Alert) -> str:
+def alert_text(alert: AlertFields) -> str:
     """What a notification shows."""
     return f"You may want to see this: {escaped(alert['excerpt'])}" if alert["excerpt"] else "You may want to see a conversation."
 
 
-def alert_blocks(alert: Alert) -> list[Block]:
+def alert_blocks(alert: AlertFields) -> list[Block]:
     """A direct message about one conversation."""
     return [section(_told(alert)), context(escaped(alert["why"])), feedback(alert["id"])]
 
 
-def digest_text(alerts: Sequence[Alert]) -> str:
+def digest_text(alerts: Sequence[AlertFields]) -> str:
     """What a notification shows of a digest: nothing that anybody wrote."""
     return f"{len(alerts)} conversation{'' if len(alerts) == 1 else 's'} you may want to see"
 
 
-def digest_blocks(alerts: Sequence[Alert]) -> list[Block]:
+def digest_blocks(alerts: Sequence[AlertFields]) -> list[Block]:
     """A direct message about what was less likely, once a day."""
     blocks = [section(f"*{digest_text(alerts)}*")]
     for alert in alerts[:LISTED]:
@@ -181,7 +181,7 @@ def _topics(home: Home) -> list[Block]:
     return [section("*Topics* you are told of, whoever is likely to answer"), *wanted, ask]
 
 
-def _listed(alerts: Sequence[Alert], now: Mapping[str, datetime]) -> list[Block]:
+def _listed(alerts: Sequence[AlertFields], now: Mapping[str, datetime]) -> list[Block]:
     if not alerts:
         return [context("Nothing yet: what you are told will stand here, too.")]
     blocks = [section("*What you were told, and what was less likely*")]
@@ -214,7 +214,7 @@ def timepicker(action: str, minute: int) -> Block:
 
 # What comes back
 
-Wish = tuple[str, str, Any]
+PreferenceChange = tuple[str, str, Any]
 """Who, what, and the value: `home`, `opted_in`, `threshold`, `per_hour`, `quiet_from`, `quiet_to`, `low`, `muted`, `topic_add`,
 `topic_remove`, `feedback`."""
 
@@ -223,7 +223,7 @@ class BadInteraction(ValueError):
     """What came is nothing that Slack sends, or not of ours; the message holds nothing that anybody wrote."""
 
 
-def wishes_in(payload: Mapping[str, Any]) -> list[Wish]:
+def wishes_in(payload: Mapping[str, Any]) -> list[PreferenceChange]:
     """What an interaction or an `app_home_opened` event asks for. Raises BadInteraction."""
     try:
         kind = payload.get("type")
@@ -247,7 +247,7 @@ def wishes_in(payload: Mapping[str, Any]) -> list[Wish]:
     raise BadInteraction("its type is unknown")
 
 
-def _wishes(user: str, action: Mapping[str, Any]) -> list[Wish]:
+def _wishes(user: str, action: Mapping[str, Any]) -> list[PreferenceChange]:
     name = action["action_id"]
     if name in ("opt_in", "opt_out"):
         return [(user, "opted_in", name == "opt_in")]

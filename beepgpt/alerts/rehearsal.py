@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from beepgpt.alerts.decisions import DAY, SECOND, Alert, Memory, Point, Policy, Wishes, alerts_of, links_of
+from beepgpt.alerts.decisions import DAY, SECOND, Alert, InMemoryHistory, Policy, PredictedConversation, Wishes, alerts_of, links_of
 from beepgpt.conversations.events import micros
 
 MAY_SEE = Callable[[str, str], bool]
@@ -20,7 +20,7 @@ MATCHING = 12
 """Halvings in which a baseline's threshold is looked for."""
 
 
-class Outcome(NamedTuple):
+class PastOutcome(NamedTuple):
     """What happened after a point."""
 
     id: str
@@ -30,23 +30,23 @@ class Outcome(NamedTuple):
     settled_ts: int
 
 
-def read_outcome(value: Mapping[str, Any]) -> Outcome:
+def read_outcome(value: Mapping[str, Any]) -> PastOutcome:
     """As the scoring flow writes it. Raises KeyError, TypeError or ValueError."""
     answered = value.get("answer_ts")
     settled = value.get("settled_ts") or answered or value["prompt_ts"]
     answer = tuple(map(str, value["answer"]))
-    return Outcome(
+    return PastOutcome(
         str(value["id"]), str(value.get("conversation", "")), answer, None if answered is None else micros(answered), micros(settled)
     )
 
 
-class History:
+class RehearsalHistory:
     """What happened, put together so that alerts can be judged."""
 
-    def __init__(self, points: Sequence[Point], outcomes: Iterable[Outcome]) -> None:
+    def __init__(self, points: Sequence[PredictedConversation], outcomes: Iterable[PastOutcome]) -> None:
         self.points = sorted(points, key=lambda point: (point.prompt_ts, point.id))
         self.outcomes = sorted(outcomes, key=lambda outcome: (outcome.settled_ts, outcome.id))
-        self.by_id: dict[str, list[Outcome]] = defaultdict(list)
+        self.by_id: dict[str, list[PastOutcome]] = defaultdict(list)
         for outcome in self.outcomes:
             self.by_id[outcome.id].append(outcome)
         self._session_of: dict[str, str] = {}
@@ -77,7 +77,7 @@ class History:
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class RehearsedAlert:
     """An alert that would have been given, and what came of it."""
 
     alert: Alert
@@ -93,7 +93,7 @@ class Rehearsed:
 
     name: str
     threshold: float | None
-    given: list[Given]
+    given: list[RehearsedAlert]
     passed: Counter[str]
     joins: int
     announced: int
@@ -101,17 +101,17 @@ class Rehearsed:
     figures: dict[str, float | int | None] = field(default_factory=dict)
 
     @property
-    def direct(self) -> list[Given]:
+    def direct(self) -> list[RehearsedAlert]:
         """Those told at once."""
         return [each for each in self.given if each.alert.way == "direct"]
 
 
-Rename = Callable[[Point], Sequence[tuple[str, float]]]
+Rename = Callable[[PredictedConversation], Sequence[tuple[str, float]]]
 """Who is named in the place of a model's people, likeliest first."""
 
 
 def rehearse(
-    history: History,
+    history: RehearsalHistory,
     policy: Policy,
     *,
     name: str = "the model",
@@ -120,7 +120,7 @@ def rehearse(
     may_see: MAY_SEE = lambda user, channel: True,
 ) -> Rehearsed:
     """The alerts that would have been given, in order. `asked`: what people asked for; `people`: who is named, if not by the model."""
-    memory = Memory(asked=dict(asked or {}))
+    memory = InMemoryHistory(asked=dict(asked or {}))
     passed: Counter[str] = Counter()
     given = []
     for point in history.points:
@@ -149,11 +149,11 @@ def rehearse(
     return told
 
 
-def _judged(alert: Alert, now: int, history: History) -> Given:
+def _judged(alert: Alert, now: int, history: RehearsalHistory) -> RehearsedAlert:
     outcomes = history.by_id.get(alert.point.id, ())
     answered = None if not outcomes else any(alert.user in each.answer for each in outcomes)
     joined = (history.joins.get((history.family(each), alert.user)) for each in alert.point.conversations)
-    return Given(alert, answered, any(at is not None and now - SECOND < at <= now + DAY for at in joined))
+    return RehearsedAlert(alert, answered, any(at is not None and now - SECOND < at <= now + DAY for at in joined))
 
 
 def _figures(told: Rehearsed) -> dict[str, float | int | None]:
@@ -183,7 +183,7 @@ def latest_other_author() -> Rename:
     """Whoever wrote last in the channel and isn't in the window; the later, the likelier."""
     wrote: dict[str, dict[str, int]] = defaultdict(dict)
 
-    def named(point: Point) -> list[tuple[str, float]]:
+    def named(point: PredictedConversation) -> list[tuple[str, float]]:
         here = wrote[point.channel]
         inside = {user for _, user in point.window}
         others = [(ts, user) for user, ts in here.items() if user not in inside]
@@ -197,13 +197,13 @@ def latest_other_author() -> Rename:
     return named
 
 
-def most_frequent(history: History) -> Rename:
+def most_frequent(history: RehearsalHistory) -> Rename:
     """Whoever answered most in the channel so far and isn't in the window, by their share of its answers."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     settled = iter([each for each in history.outcomes if each.answer])
-    waiting: list[Outcome] = []
+    waiting: list[PastOutcome] = []
 
-    def named(point: Point) -> list[tuple[str, float]]:
+    def named(point: PredictedConversation) -> list[tuple[str, float]]:
         while True:
             outcome = waiting.pop() if waiting else next(settled, None)
             if outcome is None:
@@ -220,7 +220,7 @@ def most_frequent(history: History) -> Rename:
     return named
 
 
-def matched(history: History, policy: Policy, wanted: int, name: str, rule: Callable[[], Rename], **how: Any) -> Rehearsed:
+def matched(history: RehearsalHistory, policy: Policy, wanted: int, name: str, rule: Callable[[], Rename], **how: Any) -> Rehearsed:
     """A baseline at the threshold at which it gives about as many alerts as the model does, and no more if that can be."""
     low, high = 0.0, 1.0
     best: Rehearsed | None = None

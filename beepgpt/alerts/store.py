@@ -61,10 +61,10 @@ VERSION = len(SCHEMA)
 WISHES = ("opted_in", "threshold", "per_hour", "quiet_from", "quiet_to", "zone", "low")
 """What a person can ask for, as columns."""
 
-Row = dict[str, Any]
+StoreRow = dict[str, Any]
 
 
-class BadStore(Exception):
+class BadAlertStore(Exception):
     """The file can't be used; the message names it and says what to do."""
 
 
@@ -74,12 +74,12 @@ def _locked(path: Path) -> int:
     try:
         lock = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise BadStore(f"{beside}: can't be written ({error.strerror}): check the folder, or name another store") from error
+        raise BadAlertStore(f"{beside}: can't be written ({error.strerror}): check the folder, or name another store") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(lock)
-        raise BadStore(f"{path}: another beepgpt alert has it: stop that one first, or people would be told twice") from None
+        raise BadAlertStore(f"{path}: another beepgpt alert has it: stop that one first, or people would be told twice") from None
     return lock
 
 
@@ -98,20 +98,20 @@ class AlertStore:
             self._db.execute("PRAGMA secure_delete = ON")  # what was deleted in Slack is not to be found in the file
             self._upgrade()
         except sqlite3.Error as error:
-            raise BadStore(f"{path}: is no store of alerts, or can't be opened ({error}): name another file") from error
-        self._asked: dict[str, Row] = {}
+            raise BadAlertStore(f"{path}: is no store of alerts, or can't be opened ({error}): name another file") from error
+        self._asked: dict[str, StoreRow] = {}
         self._muted: dict[str, frozenset[str]] = {}
 
     def _upgrade(self) -> None:
         with self.transaction():
             version = self._one("PRAGMA user_version")[0]
             if version > VERSION:
-                raise BadStore(
+                raise BadAlertStore(
                     f"{self.path}: was written by a newer beepgpt (version {version}, and this one knows {VERSION}): run that one, or name"
                     " another file: what people asked for is then forgotten, and nobody is told twice of anything older than max_alert_age"
                 )
             if version == 0 and self._db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
-                raise BadStore(f"{self.path}: is another program's database: name another file")
+                raise BadAlertStore(f"{self.path}: is another program's database: name another file")
             for step in SCHEMA[version:]:
                 for statement in step.split(";"):  # executescript would end the transaction
                     if statement.strip():
@@ -146,7 +146,7 @@ class AlertStore:
     def _one(self, sql: str, *values: Any) -> Any:
         return self._db.execute(sql, values).fetchone()
 
-    def _rows(self, sql: str, *values: Any) -> list[Row]:
+    def _rows(self, sql: str, *values: Any) -> list[StoreRow]:
         return [dict(row) for row in self._db.execute(sql, values)]
 
     # How far reading came
@@ -170,7 +170,7 @@ class AlertStore:
 
     # What people asked for
 
-    def asked(self, user: str) -> Row:
+    def asked(self, user: str) -> StoreRow:
         """What a person asked for, by column; None for what they said nothing about."""
         if (row := self._asked.get(user)) is None:
             found = self._one(f"SELECT {', '.join(WISHES)} FROM person WHERE user = ?", user)
@@ -279,11 +279,11 @@ class AlertStore:
         self._db.executemany("INSERT OR IGNORE INTO alert_message VALUES (?, ?, ?)", shown)
         return True
 
-    def due(self) -> list[Row]:
+    def due(self) -> list[StoreRow]:
         """Alerts of which it is not yet known whether they may be given, oldest first."""
         return self._rows("SELECT * FROM alert WHERE state = 'due' ORDER BY made_at, id LIMIT 1000")
 
-    def alert(self, identity: str) -> Row | None:
+    def alert(self, identity: str) -> StoreRow | None:
         """One of them."""
         rows = self._rows("SELECT * FROM alert WHERE id = ?", identity)
         return rows[0] if rows else None
@@ -316,12 +316,12 @@ class AlertStore:
             self.write_letter(identity, row[0], "alert", [identity], now)
         self.spoil_home(row[0])
 
-    def listed(self, user: str, since: int, most: int) -> list[Row]:
+    def listed(self, user: str, since: int, most: int) -> list[StoreRow]:
         """What they were told, and what is listed for them, newest first."""
         sql = "SELECT * FROM alert WHERE user = ? AND made_at > ? AND state = 'cleared' ORDER BY made_at DESC, id LIMIT ?"
         return self._rows(sql, user, since, most)
 
-    def to_hand_on(self, to: int) -> list[Row]:
+    def to_hand_on(self, to: int) -> list[StoreRow]:
         """Alerts that were given, and that the topic (1) or the webhook (2) hasn't heard of."""
         sql = """SELECT alert.* FROM alert LEFT JOIN letter ON letter.id = alert.letter
                  WHERE handed_on < 3 AND handed_on & ? = 0 AND alert.state = 'cleared'
@@ -396,25 +396,25 @@ class AlertStore:
         )
         self._db.executemany("UPDATE alert SET letter = ? WHERE id = ?", [(identity, each) for each in alerts])
 
-    def letters(self, state: str) -> list[Row]:
+    def letters(self, state: str) -> list[StoreRow]:
         """In this state, oldest first."""
         return self._rows("SELECT * FROM letter WHERE state = ? ORDER BY made_at, id LIMIT 1000", state)
 
-    def letter(self, identity: str) -> Row | None:
+    def letter(self, identity: str) -> StoreRow | None:
         """One of them."""
         rows = self._rows("SELECT * FROM letter WHERE id = ?", identity)
         return rows[0] if rows else None
 
-    def in_letter(self, identity: str) -> list[Row]:
+    def in_letter(self, identity: str) -> list[StoreRow]:
         """The alerts that a letter tells of and that still stand."""
         return self._rows("SELECT * FROM alert WHERE letter = ? AND state = 'cleared' ORDER BY made_at, id", identity)
 
-    def chores(self) -> list[Row]:
+    def chores(self) -> list[StoreRow]:
         """Letters that were sent and are to be changed or deleted; what shows a deleted message first."""
         sql = "SELECT * FROM letter WHERE chore IS NOT NULL AND state = 'sent' ORDER BY chore = 'edit', chore, made_at, id LIMIT 1000"
         return self._rows(sql)
 
-    def lost(self) -> list[Row]:
+    def lost(self) -> list[StoreRow]:
         """Letters of which nobody knows whether they were sent, and that are to be changed or deleted if they were."""
         return self._rows("SELECT * FROM letter WHERE chore IS NOT NULL AND state = 'unknown' ORDER BY made_at, id LIMIT 1000")
 
@@ -456,7 +456,7 @@ class AlertStore:
                  WHERE low = 'digest' AND alert.way = 'list' AND alert.letter IS NULL AND alert.state = 'cleared' ORDER BY user"""
         return [row[0] for row in self._db.execute(sql)]
 
-    def for_digest(self, user: str, since: int, most: int) -> list[Row]:
+    def for_digest(self, user: str, since: int, most: int) -> list[StoreRow]:
         """What is listed for them and no letter told yet, likeliest first."""
         sql = """SELECT * FROM alert WHERE user = ? AND way = 'list' AND letter IS NULL AND state = 'cleared' AND made_at > ?
                  ORDER BY p DESC, made_at DESC, id LIMIT ?"""

@@ -17,7 +17,7 @@ from zlib import crc32
 
 import orjson
 
-from beepgpt.audit.laws import LAWS, Audit, Findings, History, Judged, Record, hear
+from beepgpt.audit.laws import LAWS, Audit, AuditedRecord, ChannelHistories, Findings, Judged, hear
 from beepgpt.conversations.channel import FOREVER
 from beepgpt.conversations.cleaning import clean
 from beepgpt.conversations.events import ts_text
@@ -49,7 +49,7 @@ class Pair(NamedTuple):
     completion: str
 
 
-class Message(NamedTuple):
+class PostedMessage(NamedTuple):
     """Something that was said."""
 
     channel: str
@@ -106,7 +106,7 @@ class LeakTest:
 
 
 def audit_pairs(
-    records: Iterable[Record],
+    records: Iterable[AuditedRecord],
     lines: Iterable[bytes],
     rules: Rules,
     *,
@@ -258,8 +258,8 @@ def key_of(text: str) -> str:
 class Index:
     """All that was said, by its words."""
 
-    def __init__(self, history: History) -> None:
-        self.messages: list[Message] = []
+    def __init__(self, history: ChannelHistories) -> None:
+        self.messages: list[PostedMessage] = []
         """In order of their time, so that of two the later one has the greater number."""
         self.by_key: defaultdict[str, list[int]] = defaultdict(list)
         self.known_from: dict[tuple[str, int], int] = {}
@@ -277,7 +277,7 @@ class Index:
                     if (key, number) not in self.known_from:
                         self.known_from[key, number] = known_from
                         self.by_key[key].append(number)
-            self.messages.append(Message(channel, said.ts, said.user, said.thread_ts, said.bot, first, shown))
+            self.messages.append(PostedMessage(channel, said.ts, said.user, said.thread_ts, said.bot, first, shown))
         self.sorted_keys = sorted(self.by_key)
         self._found: dict[str, tuple[str, Unit]] = {}
 
@@ -328,14 +328,14 @@ def _template(units: Sequence[Sequence[tuple[str, str, Unit]]]) -> set[str]:
     return {key for key, count in counted.items() if len(units) > 3 and count * 2 > len(units)}
 
 
-Known = list[tuple[str, str, Unit]]
+KnownUnits = list[tuple[str, str, Unit]]
 
 
 def _matched(
     pairs: Sequence[Pair], units: Sequence[Sequence[tuple[str, str, Unit]]], template: set[str]
-) -> tuple[list[Known], list[list[str]]]:
+) -> tuple[list[KnownUnits], list[list[str]]]:
     """Of each row the sentences that somebody said, and those that nobody did."""
-    found: list[Known] = []
+    found: list[KnownUnits] = []
     unknown: list[list[str]] = []
     for row in units:
         found.append([unit for unit in row if unit[2]])
@@ -343,7 +343,7 @@ def _matched(
     return found, unknown
 
 
-def _longest(found: Sequence[Known]) -> int:
+def _longest(found: Sequence[KnownUnits]) -> int:
     """The window: the greatest number of sentences that isn't a rarity."""
     counted = Counter(len({key for _, key, _ in row}) for row in found)
     often = [size for size, count in counted.items() if count * 100 >= len(found)]
@@ -397,7 +397,7 @@ def _conversations(said: Index, gap: int) -> dict[str, list[list[int]]]:
 
 
 def _placed(
-    pairs: Sequence[Pair], found: Sequence[Known], said: Index, window: int, rules: Rules
+    pairs: Sequence[Pair], found: Sequence[KnownUnits], said: Index, window: int, rules: Rules
 ) -> tuple[list[Place | None], list[list[Place]], str, bool]:
     """Where each row stands and could stand, in the way of forming conversations that leaves the fewest prompts with something left out."""
     best: tuple[int, int] = (-1, -1)
@@ -428,7 +428,7 @@ def _where(conversations: Sequence[Sequence[int]]) -> Places:
     return places
 
 
-def _options(row: Known, conversations: Sequence[Sequence[int]], where: Places, window: int, said: Index) -> list[Place]:
+def _options(row: KnownUnits, conversations: Sequence[Sequence[int]], where: Places, window: int, said: Index) -> list[Place]:
     """Every place at which a conversation's last messages hold all sentences of a prompt, and another message follows."""
     distinct = list({key: unit for _, key, unit in row}.values())
     if not distinct:
@@ -519,7 +519,7 @@ def _agreement(told: Sequence[tuple[str, str]]) -> float:
 
 def _past_only(
     pairs: Sequence[Pair],
-    found: Sequence[Known],
+    found: Sequence[KnownUnits],
     unknown: Sequence[Sequence[str]],
     options: Sequence[Sequence[Place]],
     said: Index,
@@ -537,7 +537,7 @@ def _past_only(
     _later(pairs, found, options, said, window, findings)
 
 
-def _edited_later(row: Known, place: Place, said: Index) -> str:
+def _edited_later(row: KnownUnits, place: Place, said: Index) -> str:
     """In words, the text of a row that was another one when the answer came; nothing if there is none."""
     answered = said.messages[place.answer].ts
     for text, key, unit in row:
@@ -548,7 +548,7 @@ def _edited_later(row: Known, place: Place, said: Index) -> str:
 
 
 def _later(
-    pairs: Sequence[Pair], found: Sequence[Known], options: Sequence[Sequence[Place]], said: Index, window: int, findings: Findings
+    pairs: Sequence[Pair], found: Sequence[KnownUnits], options: Sequence[Sequence[Place]], said: Index, window: int, findings: Findings
 ) -> None:
     """Rows that stand nowhere, but would without one sentence, which was said only later."""
     lost = [number for number, could in enumerate(options) if not could and len(found[number]) > 1]
@@ -568,7 +568,7 @@ def _later(
                 break
 
 
-def leak_test(placed: Sequence[tuple[Pair, Place]], messages: Sequence[Message]) -> LeakTest:
+def leak_test(placed: Sequence[tuple[Pair, Place]], messages: Sequence[PostedMessage]) -> LeakTest:
     """Compares how often messages by the person who answers next are left out, with other people's at the same place in the window.
 
     Under the law, whether a message is shown may depend on its place (what doesn't fit is dropped from the oldest) and on the window's

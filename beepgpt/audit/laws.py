@@ -14,11 +14,11 @@ from typing import Any, Literal, NamedTuple
 import orjson
 
 from beepgpt.conversations.account import Account
-from beepgpt.conversations.channel import FOREVER, Channel, Made, Open, conversation_id
+from beepgpt.conversations.channel import FOREVER, Channel, Open, Output, conversation_id
 from beepgpt.conversations.cleaning import clean
 from beepgpt.conversations.events import DELETE, EDIT, POST, Event, Heartbeat, Ignored, Reject, micros, parse, ts_text
 from beepgpt.conversations.examples import example_bytes
-from beepgpt.conversations.reorder import Order
+from beepgpt.conversations.reorder import ReorderBuffer
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.shard import Shard
 from beepgpt.conversations.tokens import SEPARATOR, SUFFIX, Encoding
@@ -46,7 +46,7 @@ FIELDS = (
 KNOWN_THEN = ("speakers", "root_missing", "window", "prompt", "prompt_tokens", "candidates")
 KNOWN_LATER = ("settled_ts", "answer_ts", "answer")
 
-Verdict = Literal["kept", "broken", "not checkable"]
+LawVerdict = Literal["kept", "broken", "not checkable"]
 
 
 class OtherSettings(ValueError):
@@ -77,7 +77,7 @@ class Judged:
 
     law: int
     name: str
-    verdict: Verdict
+    verdict: LawVerdict
     told: str
 
 
@@ -150,7 +150,7 @@ class Findings:
 # The events
 
 
-class Said:
+class MessageVersions:
     """A message with all its versions."""
 
     __slots__ = ("bot", "deleted_at", "thread_ts", "ts", "user", "versions")
@@ -165,11 +165,11 @@ class Said:
         self.deleted_at: int | None = None
 
 
-Record = bytes | tuple[str, int, bytes]
+AuditedRecord = bytes | tuple[str, int, bytes]
 """A record; one of a topic with its partition and the time it was written, microseconds."""
 
 
-class Heard:
+class ChannelHistory:
     """A channel's events in the order in which they count, and the channel's clock at the end."""
 
     __slots__ = ("clock", "events", "name", "partition", "settled")
@@ -182,12 +182,12 @@ class Heard:
         self.settled = 0
         """What is before this was settled on the way; the rest waits for the end of the input, which a run that was stopped has not."""
 
-    def said(self) -> dict[int, Said]:
+    def said(self) -> dict[int, MessageVersions]:
         """The channel's messages, by ts."""
-        messages: dict[int, Said] = {}
+        messages: dict[int, MessageVersions] = {}
         for event in self.events:
             if event.kind == POST:
-                messages.setdefault(event.ts, Said(event))
+                messages.setdefault(event.ts, MessageVersions(event))
             elif event.kind == EDIT and event.ts in messages:
                 messages[event.ts].versions.append((event.t, event.text))
             elif event.kind == DELETE and event.ts in messages and messages[event.ts].deleted_at is None:
@@ -196,19 +196,19 @@ class Heard:
 
 
 @dataclass(frozen=True)
-class History:
+class ChannelHistories:
     """All that the events say, channel by channel."""
 
-    channels: Mapping[str, Heard]
+    channels: Mapping[str, ChannelHistory]
     account: Account
 
 
-def hear(records: Iterable[Record], rules: Rules, *, now: int = FOREVER, until: int | None = None) -> History:
+def hear(records: Iterable[AuditedRecord], rules: Rules, *, now: int = FOREVER, until: int | None = None) -> ChannelHistories:
     """Records in order of arrival, without what is late, a copy, or of no use: docs/semantics.md, "Order", in the plainest way.
 
     All of it is kept in memory, so that any prefix can be gone through again.
     """
-    channels: dict[str, Heard] = {}
+    channels: dict[str, ChannelHistory] = {}
     account = Account()
     beats: dict[str, int] = {}
     for record in records:
@@ -226,13 +226,13 @@ def hear(records: Iterable[Record], rules: Rules, *, now: int = FOREVER, until: 
         if isinstance(parsed, Ignored):
             account.count(f"ignored:{parsed.reason}")
             if parsed.channel is not None and parsed.t is not None:
-                heard = channels.setdefault(parsed.channel, Heard(parsed.channel, partition))
+                heard = channels.setdefault(parsed.channel, ChannelHistory(parsed.channel, partition))
                 heard.clock = max(heard.clock, parsed.t)
             continue
         if parsed.untimed and rules.horizon is not None:
             account.count("ignored:untimed")
             continue
-        heard = channels.setdefault(parsed.channel, Heard(parsed.channel, partition))
+        heard = channels.setdefault(parsed.channel, ChannelHistory(parsed.channel, partition))
         if max(heard.clock, beat) - parsed.t > rules.lateness:
             account.count("late")
             continue
@@ -246,27 +246,27 @@ def hear(records: Iterable[Record], rules: Rules, *, now: int = FOREVER, until: 
         heard.settled = clock - rules.lateness
         heard.clock = clock if until is None else until
         heard.events.sort()
-        order = Order(rules.lateness)
+        order = ReorderBuffer(rules.lateness)
         applied = [event for event in heard.events if not order.is_copy(event)]
         account.count("duplicate", len(heard.events) - len(applied))
         heard.events = applied
-    return History(channels, account)
+    return ChannelHistories(channels, account)
 
 
-def _up_to(until: int, history: History) -> History:
+def _up_to(until: int, history: ChannelHistories) -> ChannelHistories:
     """What a run that was told `until` makes something of; its account starts anew."""
     channels = {}
     for name, heard in history.channels.items():
-        channels[name] = cut = Heard(name, heard.partition)
+        channels[name] = cut = ChannelHistory(name, heard.partition)
         cut.events = heard.events[: _after(heard, until)]
         cut.clock, cut.settled = until, heard.settled
-    return History(channels, Account())
+    return ChannelHistories(channels, Account())
 
 
 # The examples
 
 
-class Row(NamedTuple):
+class ExampleRow(NamedTuple):
     """An example of a file, as far as it is always needed; the rest is read again where it is."""
 
     line: bytes
@@ -321,7 +321,7 @@ def rules_of(lines: Iterable[bytes], rules: Rules) -> Rules:
 
 
 def audit_examples(
-    records: Iterable[Record],
+    records: Iterable[AuditedRecord],
     lines: Iterable[bytes],
     rules: Rules,
     encoding: Encoding,
@@ -393,7 +393,7 @@ def audit_examples(
     return Audit("beepgpt", checked, judged, findings.all(), tuple(notes))
 
 
-def _cut_short(rows: Sequence[Row], told: Collection[str] | None, recompute: _Recompute) -> _Recompute | None:
+def _cut_short(rows: Sequence[ExampleRow], told: Collection[str] | None, recompute: _Recompute) -> _Recompute | None:
     """The same with all that happened after the latest settled_ts left out, if that gives exactly these examples and retractions."""
     last = max((row.settled_ts for row in rows), default=FOREVER)
     if last > max((heard.clock for heard in recompute.history.channels.values()), default=0):
@@ -448,7 +448,7 @@ def _judged(
     )
 
 
-def _rows(lines: Iterable[bytes], side: str, rules: Rules, findings: Findings) -> Iterator[Row]:
+def _rows(lines: Iterable[bytes], side: str, rules: Rules, findings: Findings) -> Iterator[ExampleRow]:
     """A file's examples; what is none, or has a wrong id or spec, is told."""
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -473,7 +473,7 @@ def _rows(lines: Iterable[bytes], side: str, rules: Rules, findings: Findings) -
                 told,
                 f"workspace {rules.workspace}, spec, target, scope, conversation, prompt_ts and answer_ts give {expected}",
             )
-        yield Row(line.strip(), told, identity, conversation, micros(body["prompt_ts"]), micros(body["settled_ts"]))
+        yield ExampleRow(line.strip(), told, identity, conversation, micros(body["prompt_ts"]), micros(body["settled_ts"]))
 
 
 def _is_example(body: dict[str, Any]) -> bool:
@@ -495,9 +495,9 @@ def _is_example(body: dict[str, Any]) -> bool:
         return False
 
 
-def _once(rows: Sequence[Row], findings: Findings) -> list[Row]:
+def _once(rows: Sequence[ExampleRow], findings: Findings) -> list[ExampleRow]:
     """The rows whose id was not there before."""
-    first: dict[str, Row] = {}
+    first: dict[str, ExampleRow] = {}
     for row in rows:
         other = first.setdefault(row.identity, row)
         if other is row:
@@ -511,7 +511,7 @@ def _once(rows: Sequence[Row], findings: Findings) -> list[Row]:
     return list(first.values())
 
 
-def _sampled(rows: Sequence[Row], count: int) -> list[Row]:
+def _sampled(rows: Sequence[ExampleRow], count: int) -> list[ExampleRow]:
     """The same few in every audit of the same file, spread by a hash."""
     return sorted(rows, key=lambda row: sha256(row.identity.encode()).digest())[:count]
 
@@ -522,7 +522,7 @@ def _sampled(rows: Sequence[Row], count: int) -> list[Row]:
 class _Recompute:
     """Makes a file's examples again from the events, and says where they differ."""
 
-    def __init__(self, history: History, rules: Rules, encoding: Encoding, until: int | None) -> None:
+    def __init__(self, history: ChannelHistories, rules: Rules, encoding: Encoding, until: int | None) -> None:
         self.history = history
         self.rules = rules
         self.encoding = encoding
@@ -569,12 +569,12 @@ class _Recompute:
 
     # All, in one pass
 
-    def in_one_pass(self, rows: Sequence[Row], told: Collection[str] | None, *, whole: bool) -> None:
+    def in_one_pass(self, rows: Sequence[ExampleRow], told: Collection[str] | None, *, whole: bool) -> None:
         """Goes through each channel once, looks at each example's point when nothing after it has been seen, and at what it became.
 
         `told`: the ids that were retracted, if the retractions were given.
         """
-        by_channel: defaultdict[str, list[Row]] = defaultdict(list)
+        by_channel: defaultdict[str, list[ExampleRow]] = defaultdict(list)
         for row in rows:
             by_channel[row.conversation.rsplit(":", 1 if self.rules.scope == "channel" else 2)[0]].append(row)
         for name in sorted(self.history.channels.keys() | by_channel.keys()):
@@ -589,13 +589,13 @@ class _Recompute:
             why = f"{body['conversation']} at {body['prompt_ts']}, settled at {body['settled_ts']}"
             self.findings.add(4, what, body["id"], why)
 
-    def _channel(self, heard: Heard, rows: Sequence[Row], told: Collection[str] | None, whole: bool) -> None:
+    def _channel(self, heard: ChannelHistory, rows: Sequence[ExampleRow], told: Collection[str] | None, whole: bool) -> None:
         channel = Channel(heard.name, self.rules, self.encoding)
-        by_time: defaultdict[int, list[Row]] = defaultdict(list)
+        by_time: defaultdict[int, list[ExampleRow]] = defaultdict(list)
         for row in rows:
             by_time[row.prompt_ts].append(row)
         looks = deque(sorted(by_time.items(), key=lambda look: look[0]))
-        on_the_way, at_end = Made(self.history.account), Made(self.history.account)
+        on_the_way, at_end = Output(self.history.account), Output(self.history.account)
         held = bisect_left(heard.events, heard.settled, key=lambda event: event.t)
         self._go_on(channel, heard.events[:held], heard.settled, looks, on_the_way)
         channel.close(heard.settled if self.until is None else min(heard.settled, self.until + 1), on_the_way)
@@ -608,7 +608,9 @@ class _Recompute:
             self.retracted_at_end |= retracted_at_end.intersection(row.identity for row in rows).difference(told)
             self.heard_of_end = self.heard_of_end or not retracted_at_end.isdisjoint(told)
 
-    def _go_on(self, channel: Channel, events: Iterable[Event], before: int, looks: deque[tuple[int, list[Row]]], made: Made) -> None:
+    def _go_on(
+        self, channel: Channel, events: Iterable[Event], before: int, looks: deque[tuple[int, list[ExampleRow]]], made: Output
+    ) -> None:
         """Applies events, looking at the examples of each time in between, and at last at all from before `before`."""
         for event in events:
             while looks and looks[0][0] < event.t:
@@ -617,7 +619,7 @@ class _Recompute:
         while looks and looks[0][0] < before:
             self._look(channel, *looks.popleft())
 
-    def _look(self, channel: Channel, t: int, rows: Sequence[Row]) -> None:
+    def _look(self, channel: Channel, t: int, rows: Sequence[ExampleRow]) -> None:
         """Compares examples at `t` with the points of a channel that has seen the events up to then, and none after."""
         opened: dict[str, Open] = {}
         for waiting in reversed(channel.opens):
@@ -640,12 +642,14 @@ class _Recompute:
             if known != row.line:
                 self._known_then(row, body, orjson.loads(known))
 
-    def _no_point(self, row: Row) -> None:
+    def _no_point(self, row: ExampleRow) -> None:
         self.pointless.add(row.where)
         why = f"the events up to {ts_text(row.prompt_ts)} change no window of {row.conversation} at that time that could be shown"
         self.findings.add(1, "examples where there is no point", row.where, why)
 
-    def _compare(self, heard: Heard, rows: Sequence[Row], on_the_way: Sequence[bytes], at_end: Sequence[bytes], whole: bool) -> None:
+    def _compare(
+        self, heard: ChannelHistory, rows: Sequence[ExampleRow], on_the_way: Sequence[bytes], at_end: Sequence[bytes], whole: bool
+    ) -> None:
         """What the examples' points became, against what the rows say."""
         lines = {row.line for row in rows}
         exact = lines.intersection(on_the_way) | lines.intersection(at_end)
@@ -668,7 +672,7 @@ class _Recompute:
 
     # A few, from scratch
 
-    def from_prefixes(self, rows: Sequence[Row], *, is_witness: bool) -> None:
+    def from_prefixes(self, rows: Sequence[ExampleRow], *, is_witness: bool) -> None:
         """Makes each example again three times: from its prompt's prefix, from its answer's, and with a stranger for an answer.
 
         A witness's first two have been told by the pass already: they count here only if the pass found nothing.
@@ -697,14 +701,14 @@ class _Recompute:
                     why = f"{', '.join(changed)} change if a stranger answers"
                     self.findings.add(2, "what is known at prompt_ts depends on who answers", row.where, why)
 
-    def _shard(self, heard: Heard, until: int) -> dict[str, Any]:
+    def _shard(self, heard: ChannelHistory, until: int) -> dict[str, Any]:
         """The state of a fresh shard that has read one channel's events up to a time, and none after."""
         shard = Shard(self.rules, self.encoding)
         for event in heard.events[: _after(heard, until)]:
             shard.read(event, "all")
         return shard.__getstate__()
 
-    def _known_alone(self, heard: Heard, row: Row, prefix: dict[str, Any]) -> dict[str, Any] | None:
+    def _known_alone(self, heard: ChannelHistory, row: ExampleRow, prefix: dict[str, Any]) -> dict[str, Any] | None:
         """The example that the events up to its prompt give by themselves: nobody answers, or, where that makes none, a stranger."""
         silent = self._future(prefix, [], row, row.prompt_ts + (self.rules.horizon or 0))
         if silent is not None or not row.conversation.endswith(":thread"):
@@ -712,7 +716,7 @@ class _Recompute:
         root = micros(row.conversation.rsplit(":", 2)[1])
         return self._future(prefix, [_post(heard.name, row.prompt_ts + 1, root)], row, None)
 
-    def _settled_by(self, heard: Heard, row: Row, prefix: dict[str, Any]) -> dict[str, Any] | None:
+    def _settled_by(self, heard: ChannelHistory, row: ExampleRow, prefix: dict[str, Any]) -> dict[str, Any] | None:
         """The example that has settled by `settled_ts`; if there is none, the one that settles later."""
         last = heard.clock if self.rules.horizon is None else row.prompt_ts + self.rules.horizon
         for until in (row.settled_ts, last):
@@ -721,7 +725,9 @@ class _Recompute:
                 return settled
         return None
 
-    def _answered_by_a_stranger(self, heard: Heard, row: Row, body: dict[str, Any], prefix: dict[str, Any]) -> dict[str, Any] | None:
+    def _answered_by_a_stranger(
+        self, heard: ChannelHistory, row: ExampleRow, body: dict[str, Any], prefix: dict[str, Any]
+    ) -> dict[str, Any] | None:
         """The same events up to the answer, but somebody else gave it."""
         if body["answer_ts"] is None or self.rules.horizon is None:
             return None
@@ -730,7 +736,7 @@ class _Recompute:
         changed = [event._replace(user=STRANGER) if event.kind == POST and event.t == answer_ts else event for event in events]
         return self._future(prefix, changed, row, row.settled_ts)
 
-    def _future(self, prefix: dict[str, Any], events: Iterable[Event], row: Row, until: int | None) -> dict[str, Any] | None:
+    def _future(self, prefix: dict[str, Any], events: Iterable[Event], row: ExampleRow, until: int | None) -> dict[str, Any] | None:
         """What becomes of a row's point if these events follow its prefix."""
         shard = Shard(self.rules, self.encoding, until=until, recoverable=False)
         shard.resume(prefix)
@@ -745,7 +751,7 @@ class _Recompute:
 
     # What differs, and why
 
-    def _known_then(self, row: Row, body: dict[str, Any], known: dict[str, Any]) -> None:
+    def _known_then(self, row: ExampleRow, body: dict[str, Any], known: dict[str, Any]) -> None:
         """Tells what an example says of its own time that the events up to then don't."""
         differs = [name for name in KNOWN_THEN if _differs(body.get(name), known.get(name))]
         for name in ("target", "scope", "channel"):
@@ -798,7 +804,7 @@ class _Recompute:
         count = max(sum(lacking.values()), len(windows))
         return f"{count} of the {len(units)} messages known then are by {', '.join(sorted(answer))}, who answers, and are left out"
 
-    def _why_prompt(self, row: Row, body: dict[str, Any], known: dict[str, Any]) -> list[str]:
+    def _why_prompt(self, row: ExampleRow, body: dict[str, Any], known: dict[str, Any]) -> list[str]:
         shown, units = _units(body["prompt"]), _units(known["prompt"])
         added = Counter(shown) - Counter(units)
         answer_ts = None if body["answer_ts"] is None else micros(body["answer_ts"])
@@ -832,14 +838,14 @@ class _Recompute:
                     return f"{_quoted(unit)} was said before, but is not in this window"
         return best or f"{_quoted(unit)} was said by nobody in {channel}"
 
-    def _why_window(self, row: Row, window: list[dict[str, Any]], known: list[dict[str, Any]]) -> str:
+    def _why_window(self, row: ExampleRow, window: list[dict[str, Any]], known: list[dict[str, Any]]) -> str:
         for each in window:
             if each not in known:
                 later = "posted after prompt_ts" if micros(each["ts"]) > row.prompt_ts else "not in the window as known then"
                 return f"its window has {each['ts']}, {later}"
         return f"its window has {len(window)} messages, where {len(known)} were known, or in another order"
 
-    def _settled(self, row: Row, body: dict[str, Any], expected: dict[str, Any] | None, heard: Heard) -> None:
+    def _settled(self, row: ExampleRow, body: dict[str, Any], expected: dict[str, Any] | None, heard: ChannelHistory) -> None:
         """Tells what an example says of its answer that the events up to `settled_ts` don't."""
         if expected is not None:
             differs = [name for name in KNOWN_LATER if body[name] != expected[name]]
@@ -868,7 +874,7 @@ class _Recompute:
             why = f"what {said.user} posted at {body['answer_ts']} does not answer this point"
         self.findings.add(3, "answers that are none", row.where, why)
 
-    def _next_post(self, row: Row, heard: Heard) -> str:
+    def _next_post(self, row: ExampleRow, heard: ChannelHistory) -> str:
         place = _after(heard, row.prompt_ts)
         for event in heard.events[place : place + 50]:
             if event.kind == POST:
@@ -876,7 +882,7 @@ class _Recompute:
         return ""
 
 
-def _after(heard: Heard, t: int) -> int:
+def _after(heard: ChannelHistory, t: int) -> int:
     """How many of a channel's events are no later than `t`."""
     return bisect_right(heard.events, t, key=lambda event: event.t)
 
@@ -897,7 +903,7 @@ def _units(prompt: str) -> list[str]:
     return body.split(SEPARATOR) if body else []
 
 
-def _text_at(message: Said | None, t: int) -> str:
+def _text_at(message: MessageVersions | None, t: int) -> str:
     """A message's text as it was known at `t`, cleaned."""
     if message is None:
         return ""
@@ -921,7 +927,7 @@ def _why_candidates(given: Any, known: Any) -> str:
 # Retractions, splits
 
 
-def _retractions(rows: Sequence[Row], recompute: _Recompute, told: Collection[str] | None, findings: Findings) -> list[str]:
+def _retractions(rows: Sequence[ExampleRow], recompute: _Recompute, told: Collection[str] | None, findings: Findings) -> list[str]:
     """A deleted message leaves everything: whether what has to be retracted was."""
     gone = [row for row in rows if row.identity in recompute.retracted]
     if told is None:
@@ -942,7 +948,7 @@ def _retractions(rows: Sequence[Row], recompute: _Recompute, told: Collection[st
     return []
 
 
-def _split(train: Sequence[Row], valid: Sequence[Row], rules: Rules, cut: int | None, findings: Findings) -> None:
+def _split(train: Sequence[ExampleRow], valid: Sequence[ExampleRow], rules: Rules, cut: int | None, findings: Findings) -> None:
     """Law 7: time, messages, conversations."""
     if not train or not valid:
         return

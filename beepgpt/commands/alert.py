@@ -32,10 +32,10 @@ from beepgpt.runtime.places import check_apart, topic_of
 from beepgpt.runtime.workers import Stop, program_version
 
 if TYPE_CHECKING:
-    from beepgpt.alerts.delivery import Courier, Members
+    from beepgpt.alerts.delivery import AlertDelivery, Members
     from beepgpt.alerts.embeddings import Embeddings
-    from beepgpt.alerts.handling import Desk
-    from beepgpt.connectors.slack.alerts import SlackDesk
+    from beepgpt.alerts.handling import AlertDecider
+    from beepgpt.connectors.slack.alerts import SlackMessenger
 
 PANEL = "Alerts"
 REST = 0.1
@@ -83,7 +83,7 @@ def alert(
         jsonl.check_writable(path)
     read = {"interactions": interactions, "outcomes": outcomes, "deletions": deletions, "members": members}
     check_apart(source, written, **read, store=settings.alerts.store)
-    job = Job(source, interactions, outcomes, deletions, to, model, members, settings)
+    job = AlertJob(source, interactions, outcomes, deletions, to, model, members, settings)
     account = run_alerts(job)
     print_account(account)
     if report is not None:
@@ -91,7 +91,7 @@ def alert(
 
 
 @dataclass(frozen=True)
-class Job:
+class AlertJob:
     """An `alert` command, as it was given."""
 
     predictions: str
@@ -104,11 +104,11 @@ class Job:
     settings: Settings
 
 
-def run_alerts(job: Job) -> dict[str, Any]:
+def run_alerts(job: AlertJob) -> dict[str, Any]:
     """Reads, decides and gives until everything is read and given, or somebody asks to stop. Returns what was counted."""
     if find_spec("slack_sdk") is None:
         raise BadCommand(f"beepgpt alert needs slack_sdk, which is not installed: {INSTALL}")
-    from beepgpt.alerts.handling import Desk, policy_of
+    from beepgpt.alerts.handling import AlertDecider, policy_of
 
     limit = threshold_of(job.settings, job.model)
     policy = policy_of(job.settings, limit)
@@ -125,7 +125,7 @@ def run_alerts(job: Job) -> dict[str, Any]:
             console.print(f"Slack: {slack.check()}")
         store = stack.enter_context(closing(AlertStore(job.settings.alerts.store, alone=True)))
         embeddings = embeddings_of(job.settings, stack)
-        desk = Desk(store, policy, matcher=embeddings)
+        desk = AlertDecider(store, policy, matcher=embeddings)
         prepare = None if embeddings is None else preparing(embeddings, desk)
         pulse = pulse_of(job.settings)
         streams = [stack.enter_context(closing(each)) for each in streams_of(job, desk, store, prepare)]
@@ -159,7 +159,7 @@ def pulse_of(settings: Settings) -> AlertPulse:
 
 
 def figures_of(
-    store: AlertStore, desk: Desk, courier: Courier, slack: SlackDesk | None, streams: Sequence[Stream], threshold: float
+    store: AlertStore, desk: AlertDecider, courier: AlertDelivery, slack: SlackMessenger | None, streams: Sequence[Stream], threshold: float
 ) -> AlertFigures:
     """All of them, as they are whenever somebody asks."""
     view = AlertView(store)
@@ -204,12 +204,12 @@ def threshold_of(settings: Settings, model: Path | None) -> float:
     return float(chosen["threshold"])
 
 
-def slack_of(settings: Settings) -> SlackDesk | None:
+def slack_of(settings: Settings) -> SlackMessenger | None:
     """Slack, where there is a token."""
-    from beepgpt.connectors.slack.alerts import SlackDesk
+    from beepgpt.connectors.slack.alerts import SlackMessenger
 
     token = settings.slack.bot_token
-    return None if token is None else SlackDesk(token.get_secret_value(), settings.slack.base_url)
+    return None if token is None else SlackMessenger(token.get_secret_value(), settings.slack.base_url)
 
 
 def embeddings_of(settings: Settings, stack: ExitStack) -> Embeddings | None:
@@ -229,7 +229,7 @@ def embeddings_of(settings: Settings, stack: ExitStack) -> Embeddings | None:
     return Embeddings(lambda texts, seconds: client.embed(model, texts, seconds), may_leave_by(settings.provider))
 
 
-def preparing(embeddings: Embeddings, desk: Desk) -> Callable[[Sequence[bytes], int], None]:
+def preparing(embeddings: Embeddings, desk: AlertDecider) -> Callable[[Sequence[bytes], int], None]:
     """Before a chunk of predictions is decided on, while the store is not held: what it needs is asked for."""
 
     def prepare(records: Sequence[bytes], now: int) -> None:
@@ -246,9 +246,11 @@ PROBE = "Is it there?"
 """Embedded once before anything else; nobody wrote it."""
 
 
-def courier_of(job: Job, store: AlertStore, policy: Any, slack: SlackDesk | None, stack: ExitStack, pulse: AlertPulse) -> Courier:
+def courier_of(
+    job: AlertJob, store: AlertStore, policy: Any, slack: SlackMessenger | None, stack: ExitStack, pulse: AlertPulse
+) -> AlertDelivery:
     """Who gives the alerts, and to whom."""
-    from beepgpt.alerts.delivery import Courier
+    from beepgpt.alerts.delivery import AlertDelivery
     from beepgpt.connectors.slack.members import ListedMembers
 
     ours = job.settings.alerts
@@ -259,7 +261,7 @@ def courier_of(job: Job, store: AlertStore, policy: Any, slack: SlackDesk | None
         assert slack is not None
         members = slack
     webhook = None if ours.webhook is None else webhook_of(ours.webhook.get_secret_value())
-    return Courier(
+    return AlertDelivery(
         store,
         policy,
         members,
@@ -274,7 +276,7 @@ def courier_of(job: Job, store: AlertStore, policy: Any, slack: SlackDesk | None
     )
 
 
-def handing_on(job: Job, stack: ExitStack) -> Callable[[Sequence[Mapping[str, Any]]], None]:
+def handing_on(job: AlertJob, stack: ExitStack) -> Callable[[Sequence[Mapping[str, Any]]], None]:
     """Where each alert goes, too. What was handed on when we were killed may be handed on again, with the same id and bytes."""
     if job.to is None:
         return lambda alerts: None
@@ -284,7 +286,7 @@ def handing_on(job: Job, stack: ExitStack) -> Callable[[Sequence[Mapping[str, An
         writer = stack.enter_context(kafka.Writer(connection, address.topic, patience=job.settings.kafka.patience / 1e6))
 
         def to_topic(alerts: Sequence[Mapping[str, Any]]) -> None:
-            writer.send(kafka.Message(each["user"].encode(), orjson.dumps(each)) for each in alerts)
+            writer.send(kafka.OutgoingRecord(each["user"].encode(), orjson.dumps(each)) for each in alerts)
             writer.flush()
 
         return to_topic
@@ -414,7 +416,7 @@ def told_in(record: kafka.Record) -> tuple[bytes, int | None]:
     return record.value or b"", None
 
 
-def streams_of(job: Job, desk: Any, store: AlertStore, prepare: Callable[[Sequence[bytes], int], None] | None) -> Iterator[Stream]:
+def streams_of(job: AlertJob, desk: Any, store: AlertStore, prepare: Callable[[Sequence[bytes], int], None] | None) -> Iterator[Stream]:
     """What is to be read, each from where it was left: what people asked for and what was deleted first."""
     given: list[tuple[str, str | None, Take]] = [
         ("interactions", job.interactions, lambda record, now, released, place: desk.interaction(record, place)),
@@ -430,7 +432,7 @@ def streams_of(job: Job, desk: Any, store: AlertStore, prepare: Callable[[Sequen
 def stream_of(
     name: str,
     place: str,
-    job: Job,
+    job: AlertJob,
     store: AlertStore,
     take: Take,
     prepare: Callable[[Sequence[bytes], int], None] | None,

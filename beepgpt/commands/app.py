@@ -13,7 +13,7 @@ from bytewax.outputs import Sink
 from bytewax.testing import TestingSink, TestingSource
 from bytewax.visualize import to_mermaid
 
-from beepgpt.alerts.store import BadStore
+from beepgpt.alerts.store import BadAlertStore
 from beepgpt.commands import (
     alert,
     audit,
@@ -54,7 +54,7 @@ from beepgpt.training.checks import CannotPrepare
 OURS = (
     BadRecovery,
     BadSettings,
-    BadStore,
+    BadAlertStore,
     CannotPrepare,
     ChannelMoved,
     OtherState,

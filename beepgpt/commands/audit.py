@@ -69,22 +69,22 @@ def audit(
     raise typer.Exit(1 if found.is_broken else 0)
 
 
-Lines = list[bytes]
+AuditedLines = list[bytes]
 
 
-class Given(NamedTuple):
+class AuditedFiles(NamedTuple):
     """What EXAMPLES holds."""
 
-    lines: Lines
+    lines: AuditedLines
     """Examples or pairs."""
-    retractions: Lines | None = None
-    valid: Lines | None = None
+    retractions: AuditedLines | None = None
+    valid: AuditedLines | None = None
     """The validation side, if it is one of a split."""
     apart: Mapping[str, str] = {}
     """Of a topic: by id, why a tombstone can't take back its example."""
 
 
-def given_of(examples: str, settings: Settings, valid: Path | None, retractions: Path | None) -> Given:
+def given_of(examples: str, settings: Settings, valid: Path | None, retractions: Path | None) -> AuditedFiles:
     """All that is to be audited: files, with the retractions beside them, or a topic."""
     if is_kafka(examples):
         address = topic_of(examples, "EXAMPLES")
@@ -95,10 +95,10 @@ def given_of(examples: str, settings: Settings, valid: Path | None, retractions:
     valid = valid or other
     beside = retractions or train.with_name(f"{train.name.removesuffix('.jsonl')}.retractions.jsonl")
     told = lines_in(beside) if retractions is not None or beside.exists() else None
-    return Given(lines_in(train), told, None if valid is None else lines_in(valid))
+    return AuditedFiles(lines_in(train), told, None if valid is None else lines_in(valid))
 
 
-def examples_in(records: Iterable[tuple[int, kafka.Record]]) -> Given:
+def examples_in(records: Iterable[tuple[int, kafka.Record]]) -> AuditedFiles:
     """A topic's examples, each once, and its tombstones as the retractions that they are."""
     lines: dict[bytes, bytes] = {}
     retractions: dict[bytes, bytes] = {}
@@ -118,10 +118,10 @@ def examples_in(records: Iterable[tuple[int, kafka.Record]]) -> Given:
         for key, stones in tombstones.items()
         if places[key] - stones
     }
-    return Given(list(lines.values()), list(retractions.values()), apart=apart)
+    return AuditedFiles(list(lines.values()), list(retractions.values()), apart=apart)
 
 
-def lines_in(path: Path) -> Lines:
+def lines_in(path: Path) -> AuditedLines:
     """The lines of a file of examples."""
     records = records_in(jsonl.JsonlSource(path, max_line=1 << 30))  # an example may be longer than an event
     return [each for each in records if isinstance(each, bytes)]

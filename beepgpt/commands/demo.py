@@ -17,7 +17,7 @@ from beepgpt.connectors.files import jsonl
 from beepgpt.conversations.events import micros
 from beepgpt.runtime.console import console, print_report
 from beepgpt.runtime.places import files_of
-from beepgpt.runtime.running import Job, run_job
+from beepgpt.runtime.running import ExamplesJob, run_job
 from beepgpt.simulation import workspace as workspace_maker
 
 
@@ -34,7 +34,7 @@ def demo(
     console.print(f"1. A made-up workspace of {plan.people} people and {plan.messages:,} messages, as Slack would export it: {export}")
 
     alone = settings.model_copy(update={"run": settings.run.model_copy(update={"workers": 1})})
-    job = Job(str(export), files_of(str(to / "examples.jsonl")), alone, ("channels", "groups"))
+    job = ExamplesJob(str(export), files_of(str(to / "examples.jsonl")), alone, ("channels", "groups"))
     closing, _ = run_job(job, [])
     made = (to / "examples.jsonl").read_bytes().splitlines()
     console.print(f"2. Its examples, {len(made):,} of them: {to / 'examples.jsonl'}")

@@ -13,7 +13,7 @@ from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.runtime.console import print_report
 from beepgpt.runtime.places import check_apart, destination_of
-from beepgpt.runtime.running import Job, run_job, work_on_part
+from beepgpt.runtime.running import ExamplesJob, run_job, work_on_part
 from beepgpt.runtime.workers import close_command
 
 
@@ -38,7 +38,7 @@ def examples(
     if report is not None:
         jsonl.check_writable(report)
     to_place = destination_of(to, settings)
-    job = Job(source, to_place, settings, kinds_of(include), time_of("--until", until), duration_of("--warmup", warmup), recovery)
+    job = ExamplesJob(source, to_place, settings, kinds_of(include), time_of("--until", until), duration_of("--warmup", warmup), recovery)
     check_apart(source, [*to_place.given().values(), *([report] if report is not None else [])])
     if part is not None:
         work_on_part(job, part, share.split(","))

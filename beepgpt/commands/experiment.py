@@ -21,7 +21,7 @@ from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console
 from beepgpt.runtime.places import files_of
-from beepgpt.runtime.running import Job, run_job
+from beepgpt.runtime.running import ExamplesJob, run_job
 
 RESULT = "experiment.json"
 SIMPLE = "latest other author"
@@ -74,7 +74,7 @@ def experiment(
     for number, (name, ours) in enumerate(settings.items(), start=1):
         console.print(f"{number} of {len(settings)}: {name}")
         make_anew(to / name)
-        job = Job(given, files_of(str(to / name / "examples.jsonl")), ours, kinds)
+        job = ExamplesJob(given, files_of(str(to / name / "examples.jsonl")), ours, kinds)
         rows.append(framing_row(name, ours, to / name, job, asked, threads))
         if why := rows[-1].get("why"):
             console.print(f"  {why}")
@@ -117,7 +117,7 @@ def make_anew(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
-def framing_row(name: str, settings: Settings, folder: Path, job: Job, asked: Experiment, threads: int) -> dict[str, Any]:
+def framing_row(name: str, settings: Settings, folder: Path, job: ExamplesJob, asked: Experiment, threads: int) -> dict[str, Any]:
     """A framing from its examples to its figures. One that can't be learned says why, and the others go on."""
     from beepgpt.training.checks import CannotPrepare
     from beepgpt.training.points import BadTable

@@ -76,7 +76,7 @@ def duration_of(name: str, text: str | None) -> int | None:
         raise BadCommand(f"{name} {text}: {error}") from error
 
 
-def kinds_of(include: str) -> tuple[slack_export.Kind, ...]:
+def kinds_of(include: str) -> tuple[slack_export.ChannelKind, ...]:
     """The kinds of channels that are to be read."""
     chosen = {kind.strip() for kind in include.split(",")}
     if unknown := chosen - set(slack_export.KINDS):

@@ -24,13 +24,13 @@ from beepgpt.connectors.slack import export as slack_export
 from beepgpt.connectors.sqlite.sorting import Sorter
 from beepgpt.conversations.account import Account
 from beepgpt.conversations.events import Parsed, Reject, parse
-from beepgpt.conversations.export import Day, records_of
+from beepgpt.conversations.export import ExportedDay, records_of
 from beepgpt.conversations.ingestion import (
     Found,
     Item,
-    Message,
-    Plan,
     Span,
+    TopicMessage,
+    WritePlan,
     accounted,
     as_json,
     check,
@@ -106,7 +106,7 @@ def ingest(
             raise BadCommand("slack is live: --pace, --with and --scratch don't go with it")
         if not is_kafka(to):
             raise BadCommand(f"--to {to}: a topic is expected: kafka://host:port/topic")
-        live = ingest_slack.Job(to, topic_of(to, "--to"), settings, kinds_of(include), http, http_host)
+        live = ingest_slack.SlackIngestJob(to, topic_of(to, "--to"), settings, kinds_of(include), http, http_host)
         closing, status = ingest_slack.run_slack(live)
         ingest_slack.print_report(closing)
         if report is not None:
@@ -114,7 +114,7 @@ def ingest(
         raise typer.Exit(1 if closing["does_not_add_up"] else status)
     if http is not None:
         raise BadCommand("--http goes with slack as SOURCE")
-    closing, status = run_ingest(Job(source, to, settings, pace_of(pace), beside_of(with_), kinds_of(include), scratch))
+    closing, status = run_ingest(IngestJob(source, to, settings, pace_of(pace), beside_of(with_), kinds_of(include), scratch))
     print_ingest(closing)
     if report is not None:
         jsonl.write_file(report, orjson.dumps(closing, option=orjson.OPT_INDENT_2) + b"\n")
@@ -124,7 +124,7 @@ def ingest(
 
 
 @dataclass(frozen=True)
-class Job:
+class IngestJob:
     """An `ingest` command, as it was given."""
 
     source: str
@@ -132,7 +132,7 @@ class Job:
     settings: Settings
     pace: float | None = None
     beside: tuple[With, ...] = ()
-    include: tuple[slack_export.Kind, ...] = ("channels",)
+    include: tuple[slack_export.ChannelKind, ...] = ("channels",)
     scratch: Path | None = None
 
 
@@ -147,7 +147,7 @@ def beside_of(text: str | None) -> tuple[With, ...]:
 # The whole of it
 
 
-def run_ingest(job: Job) -> tuple[dict[str, Any], int]:
+def run_ingest(job: IngestJob) -> tuple[dict[str, Any], int]:
     """All that is left to write, written. Returns the report and the exit status."""
     began = time.monotonic()
     account, stop = Account(), Stop()
@@ -184,7 +184,7 @@ def run_ingest(job: Job) -> tuple[dict[str, Any], int]:
     return closing, 130 if stop() else 0
 
 
-def check_command(job: Job, to: kafka.KafkaAddress) -> None:
+def check_command(job: IngestJob, to: kafka.KafkaAddress) -> None:
     """What can't be, before anybody is asked."""
     if not is_kafka(job.source):
         if job.beside:
@@ -198,7 +198,7 @@ def check_command(job: Job, to: kafka.KafkaAddress) -> None:
 
 
 def fill(
-    job: Job,
+    job: IngestJob,
     connection: kafka.Connection,
     topic: kafka.Topic,
     run: str,
@@ -211,7 +211,7 @@ def fill(
     if not check_keeps(connection, topic.name):
         console.print(f"{topic.name}: whether it keeps old records could not be asked.")
     found = look(connection, topic.name, run)
-    plan = Plan(run, topic.partitions, kafka.partition_of, now_us(), found.there, found.beats)
+    plan = WritePlan(run, topic.partitions, kafka.partition_of, now_us(), found.there, found.beats)
     feed.prepare(account, told)
     span = Span()
     if (job.pace is not None or found.others) and not stop():
@@ -243,7 +243,7 @@ def until_stopped(items: Iterator[Item], stop: Stop) -> Iterator[Item]:
 
 def write(
     items: Iterator[Item],
-    plan: Plan,
+    plan: WritePlan,
     writer: kafka.Writer,
     account: Account,
     pace: Pace | None,
@@ -251,13 +251,13 @@ def write(
     told: Callable[[], None],
 ) -> dict[int, int]:
     """Writes what is missing; returns how many records of the source each partition has then, at least."""
-    batch: list[Message] = []
+    batch: list[TopicMessage] = []
     size = 0
     counts = dict.fromkeys(range(plan.partitions), 0)
 
     def send() -> None:
         nonlocal size
-        writer.send(kafka.Message(*message) for message in batch)
+        writer.send(kafka.OutgoingRecord(*message) for message in batch)
         batch.clear()
         size = 0
         told()
@@ -367,7 +367,7 @@ class Pace:
     partition before a record that stands behind it in another: they are confirmed before more is sent.
     """
 
-    def __init__(self, multiple: float, span: Span, writer: kafka.Writer, plan: Plan, account: Account) -> None:
+    def __init__(self, multiple: float, span: Span, writer: kafka.Writer, plan: WritePlan, account: Account) -> None:
         self._multiple = multiple
         self._span = span
         self._writer = writer
@@ -396,7 +396,7 @@ class Pace:
                 if not self._wait_until(self._beat, send, stop):
                     return False
                 send()
-                self._writer.send(kafka.Message(*message) for message in self._plan.heartbeats(self._beat, seq - 1, missing))
+                self._writer.send(kafka.OutgoingRecord(*message) for message in self._plan.heartbeats(self._beat, seq - 1, missing))
                 self._account.count("heartbeats_added")
                 is_told = True
             self._beat += self._step
@@ -438,7 +438,7 @@ class Feed(Protocol):
         ...
 
 
-def feed_of(job: Job, stop: Stop, stack: ExitStack) -> Feed:
+def feed_of(job: IngestJob, stop: Stop, stack: ExitStack) -> Feed:
     """SOURCE; what it opens is closed by the stack."""
     if is_kafka(job.source):
         ours = job.settings
@@ -461,7 +461,9 @@ def feed_of(job: Job, stop: Stop, stack: ExitStack) -> Feed:
 class ExportFeed:
     """An export's channels in one order of time."""
 
-    def __init__(self, export: slack_export.Export, edits: Literal["known", "final"], include: tuple[slack_export.Kind, ...]) -> None:
+    def __init__(
+        self, export: slack_export.Export, edits: Literal["known", "final"], include: tuple[slack_export.ChannelKind, ...]
+    ) -> None:
         self._export = export
         self._edits = edits
         self._days = 0
@@ -493,7 +495,7 @@ class ExportFeed:
             account.count("read")
             yield item_of(record, f"{self._export.path}, record {number:,} of channel {channel.id}")
 
-    def _days_of(self, channel: slack_export.ExportChannel, account: Account) -> Iterator[Day]:
+    def _days_of(self, channel: slack_export.ExportChannel, account: Account) -> Iterator[ExportedDay]:
         for day in slack_export.read_days(self._export, channel):
             self._days += 1
             for reject in day.rejects:  # a file, and no record
@@ -549,7 +551,7 @@ class Reading(NamedTuple):
     source: kafka.KafkaSource
 
 
-def topics_read(job: Job) -> dict[str, Why]:
+def topics_read(job: IngestJob) -> dict[str, Why]:
     """The topics that are put in order: SOURCE, and what came beside it."""
     ours = job.settings.kafka
     named: dict[str, Why] = {kafka.parse_address(job.source).topic: "source"}

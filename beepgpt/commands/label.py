@@ -18,7 +18,7 @@ from rich.text import Text
 from beepgpt.commands.flags import with_settings
 from beepgpt.config.settings import Settings, with_flags
 from beepgpt.connectors.files import jsonl
-from beepgpt.conversations.signals import Verdict
+from beepgpt.conversations.signals import SignalVerdict
 from beepgpt.dataflows.labeling import Labeler
 from beepgpt.errors import BadCommand
 from beepgpt.labeling.run import (
@@ -174,13 +174,13 @@ class InBatches:
     def __init__(self, labeler: LocalLabeler) -> None:
         self.told = labeler.told
         self._labeler = labeler
-        self._waiting: list[tuple[str, Future[Verdict]]] = []
+        self._waiting: list[tuple[str, Future[SignalVerdict]]] = []
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="local-labeler")
 
-    def label(self, prompt: str) -> Future[Verdict]:
+    def label(self, prompt: str) -> Future[SignalVerdict]:
         """The verdict, soon."""
-        future: Future[Verdict] = Future()
+        future: Future[SignalVerdict] = Future()
         with self._lock:
             self._waiting.append((prompt, future))
             if len(self._waiting) == 1:
@@ -197,7 +197,7 @@ class InBatches:
                 future.set_exception(error)
             return
         for (_, future), p in zip(waiting, chances, strict=True):
-            future.set_result(Verdict("strong" if p >= 0.5 else "weak", p, "local"))
+            future.set_result(SignalVerdict("strong" if p >= 0.5 else "weak", p, "local"))
 
 
 # What a person sees

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from beepgpt.config.settings import Provider as ProviderSettings
-from beepgpt.config.settings import Settings
+from beepgpt.config.settings import ProviderSettings, Settings
 from beepgpt.errors import BadCommand
 from beepgpt.labeling.run import RunStopped
 from beepgpt.runtime.console import console
@@ -19,7 +18,7 @@ from beepgpt.runtime.console import console
 if TYPE_CHECKING:
     from beepgpt.connectors.openai.api import Client
     from beepgpt.training.models import Trained
-    from beepgpt.training.remote import Question
+    from beepgpt.training.remote import PointQuestion
 
 PROBE = "Does it answer with a label?\n\n###\n\n"
 """Asked once before anything else; nobody wrote it."""
@@ -54,8 +53,8 @@ def _asked(folder: Path, card: dict[str, Any], settings: Settings, told: Callabl
     """A server's model, once it has shown that it gives what is needed."""
     import orjson
 
-    from beepgpt.connectors.openai.api import BadAnswer, Refused
-    from beepgpt.connectors.openai.labels import CannotScore, Scorer, ask, checked
+    from beepgpt.connectors.openai.api import BadAnswer, RequestRefused
+    from beepgpt.connectors.openai.labels import LabelsMissing, Scorer, ask, checked
     from beepgpt.labeling.redaction import redact
     from beepgpt.training.checks import NIL, OTHER
     from beepgpt.training.models import LABELS
@@ -68,17 +67,17 @@ def _asked(folder: Path, card: dict[str, Any], settings: Settings, told: Callabl
     with client_of(settings) as client:
         try:
             scorer = checked(client, Scorer(how["model"], how["way"], (*people, NIL, OTHER), system), PROBE)
-        except CannotScore as error:
+        except LabelsMissing as error:
             raise BadCommand(str(error)) from error
 
-        def asked_of(question: Question, deadline: float | None) -> Future[dict[str, float]]:
+        def asked_of(question: PointQuestion, deadline: float | None) -> Future[dict[str, float]]:
             """With what must not leave taken out, as it was when the model was trained."""
             ended: Future[dict[str, float]] = Future()
 
             def hand_on(theirs: Future[dict[str, float]]) -> None:
                 try:
                     ended.set_result(theirs.result())
-                except (BadAnswer, Refused) as error:
+                except (BadAnswer, RequestRefused) as error:
                     unanswered = Unanswered(str(error))
                     unanswered.__cause__ = error
                     ended.set_exception(unanswered)

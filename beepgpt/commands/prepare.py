@@ -78,13 +78,13 @@ def prepare(
 def prepared(source: str, to: Path, settings: Settings, retractions: Path | None, few_shots: Path | None) -> dict[str, Any]:
     """Makes the training set and gives what is to be told of it."""
     from beepgpt.training.checks import model_of
-    from beepgpt.training.prepare import Wanted, check_folder, few_shots_in, prepare, retracted_in
-    from beepgpt.training.splits import Choices
+    from beepgpt.training.prepare import PrepareOptions, check_folder, few_shots_in, prepare, retracted_in
+    from beepgpt.training.splits import SplitOptions
 
     began = time.monotonic()
     ours = settings.training
     target = model_of(ours.model, ours.encoding)
-    wanted = Wanted(
+    wanted = PrepareOptions(
         model=ours.model,
         max_tokens=ours.max_tokens or target.max_tokens,
         formats=ours.format,
@@ -93,7 +93,7 @@ def prepared(source: str, to: Path, settings: Settings, retractions: Path | None
         max_characters=ours.max_characters,
         system=ours.system,
         price=ours.price,
-        sides=Choices(
+        sides=SplitOptions(
             valid_share=ours.valid_share, cut=ours.cut, silences=ours.silences, weak=ours.weak, cap=ours.cap, balance=ours.balance
         ),
     )
@@ -141,7 +141,7 @@ def few_shots_folder(given: Path | None, settings: Settings) -> Path | None:
     return folder
 
 
-class Given(NamedTuple):
+class SpooledSource(NamedTuple):
     """SOURCE as a file, and what its tombstones take back."""
 
     path: Path
@@ -149,12 +149,12 @@ class Given(NamedTuple):
 
 
 @contextmanager
-def examples_of(source: str, to: Path, settings: Settings) -> Iterator[Given]:
+def examples_of(source: str, to: Path, settings: Settings) -> Iterator[SpooledSource]:
     """SOURCE as a file that can be read twice; a topic is written to one in `to` first."""
     from beepgpt.training.prepare import folder_in
 
     if not is_kafka(source):
-        yield Given(file_of(source, to))
+        yield SpooledSource(file_of(source, to))
         return
     address = kafka.parse_address(source)
     if (address.since, address.until, address.follow) != (None, None, False):
@@ -164,7 +164,7 @@ def examples_of(source: str, to: Path, settings: Settings) -> Iterator[Given]:
         path = folder / "examples.jsonl"
         with path.open("wb") as file:
             gone = spool(kafka.records_of(connection_of(settings, address.bootstrap), address.topic), file)
-        yield Given(path, gone)
+        yield SpooledSource(path, gone)
 
 
 def file_of(source: str, to: Path) -> Path:

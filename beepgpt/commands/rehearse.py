@@ -15,13 +15,13 @@ import orjson
 import typer
 from rich.table import Table
 
-from beepgpt.alerts.decisions import NEVER, NoPrediction, Point, Wishes, newest_text, read_point, shortened
+from beepgpt.alerts.decisions import NEVER, NoPrediction, PredictedConversation, Wishes, newest_text, read_point, shortened
 from beepgpt.alerts.rehearsal import (
     MAY_SEE,
-    Given,
-    History,
-    Outcome,
+    PastOutcome,
+    RehearsalHistory,
     Rehearsed,
+    RehearsedAlert,
     latest_other_author,
     matched,
     most_frequent,
@@ -135,12 +135,12 @@ def rehearsal_of(
 # What is read
 
 
-def history_of(source: str, outcomes: str | None, settings: Settings) -> History:
+def history_of(source: str, outcomes: str | None, settings: Settings) -> RehearsalHistory:
     """Predictions and outcomes, told apart by their form."""
     from beepgpt.alerts.handling import kind_of
 
-    points: dict[str, Point] = {}
-    happened: list[Outcome] = []
+    points: dict[str, PredictedConversation] = {}
+    happened: list[PastOutcome] = []
     unreadable: list[str] = []
     for name, source_of in (("PREDICTIONS", source), ("--outcomes", outcomes)):
         for place, line in () if source_of is None else lines_with_places(name, source_of, settings):
@@ -164,12 +164,12 @@ def history_of(source: str, outcomes: str | None, settings: Settings) -> History
         raise BadCommand(f"PREDICTIONS {source}: holds no prediction: give what `beepgpt score` wrote")
     if not happened:
         raise BadCommand("there is no outcome: give what `beepgpt score` wrote of what happened, with --outcomes")
-    return History(list(points.values()), happened)
+    return RehearsalHistory(list(points.values()), happened)
 
 
-def asked_in(store: Path | None, members: Path | None, points: list[Point]) -> tuple[dict[str, Wishes], MAY_SEE]:
+def asked_in(store: Path | None, members: Path | None, points: list[PredictedConversation]) -> tuple[dict[str, Wishes], MAY_SEE]:
     """What people asked for, and who may see what, as far as files tell it."""
-    from beepgpt.alerts.handling import Ledger
+    from beepgpt.alerts.handling import StoredHistory
     from beepgpt.alerts.store import AlertStore
     from beepgpt.connectors.slack.members import Everybody, ListedMembers
 
@@ -178,7 +178,7 @@ def asked_in(store: Path | None, members: Path | None, points: list[Point]) -> t
     if store is not None:
         jsonl.check_readable(store)
         with closing(AlertStore(store)) as opened:
-            asked = {user: Ledger(opened).wishes(user) for user in users}
+            asked = {user: StoredHistory(opened).wishes(user) for user in users}
     listed = Everybody() if members is None else ListedMembers(members)
     for user in users:
         wishes = asked.get(user, Wishes())
@@ -198,7 +198,7 @@ def row_of(told: Rehearsed, *, ours: bool = False) -> dict[str, Any]:
 
 def people_of(told: Rehearsed, names: Mapping[str, str]) -> list[dict[str, Any]]:
     """Who would have been told most."""
-    by_user: dict[str, list[Given]] = defaultdict(list)
+    by_user: dict[str, list[RehearsedAlert]] = defaultdict(list)
     for each in told.direct:
         by_user[each.alert.user].append(each)
     most = sorted(by_user.items(), key=lambda item: (-len(item[1]), item[0]))[:PEOPLE]

@@ -18,7 +18,7 @@ from beepgpt.commands.flags import with_settings
 from beepgpt.config.settings import Settings, with_flags
 from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
-from beepgpt.conversations.signals import Signal, Verdict
+from beepgpt.conversations.signals import Signal, SignalVerdict
 from beepgpt.errors import BadCommand
 from beepgpt.labeling.few_shots import FewShots
 from beepgpt.labeling.run import input_of, retractions_of
@@ -50,7 +50,7 @@ def review(
 ) -> None:
     """Choose few-shot examples by hand, on a web page on this machine."""
     try:
-        from beepgpt.labeling.review import Desk
+        from beepgpt.labeling.review import ReviewQueue
         from beepgpt.web import review_page
     except ModuleNotFoundError as error:
         raise BadCommand(f"beepgpt review needs {error.name}, which is not installed: {INSTALL}") from error
@@ -61,7 +61,7 @@ def review(
         examples = examples_in(source, settings, kept, sample)
         for each in kept.mended:
             console.print(each)
-        desk = Desk(
+        desk = ReviewQueue(
             examples, kept, thinker_of("none" if labeler == "none" else ours.labeler, ours.learn_from), people=known, channels=known
         )
         with closing(review_page.listen(port)) as listener:
@@ -103,11 +103,11 @@ def examples_in(source: str, settings: Settings, kept: FewShots, most: int) -> l
     return examples
 
 
-Known = tuple[str, bytes | None]
+ReviewedKey = tuple[str, bytes | None]
 """An example's line; or the id of one that was retracted, and None."""
 
 
-def records_of(source: str, settings: Settings) -> Iterator[Known]:
+def records_of(source: str, settings: Settings) -> Iterator[ReviewedKey]:
     """All examples of SOURCE, then its retractions."""
     origin = input_of(source)
     if origin.address is not None:
@@ -137,7 +137,7 @@ def _lines_in(path: Path, **how: Any) -> Iterator[bytes]:
     return (each for each in records if isinstance(each, bytes))
 
 
-def _in_topic(source: str, address: kafka.KafkaAddress, settings: Settings) -> Iterator[Known]:
+def _in_topic(source: str, address: kafka.KafkaAddress, settings: Settings) -> Iterator[ReviewedKey]:
     """A topic's examples and tombstones, to its end as it is now."""
     if (address.since, address.until, address.follow) != (None, None, False):
         raise BadCommand(f"SOURCE {source}: a review goes through the whole topic, to its end: leave out from, to and follow")
@@ -186,7 +186,7 @@ def thinker_of(labeler: str, learn_from: Path | None) -> Any:
     return lambda prompts, chosen: local_thoughts(prompts, chosen, others)
 
 
-def local_thoughts(prompts: Sequence[str], chosen: Mapping[Signal, Sequence[str]], others: Sequence[Any]) -> list[Verdict | None]:
+def local_thoughts(prompts: Sequence[str], chosen: Mapping[Signal, Sequence[str]], others: Sequence[Any]) -> list[SignalVerdict | None]:
     """What the local labeler has learned from the few-shots so far; of a few-shot itself, what it says when it hasn't seen that one."""
     from beepgpt.labeling.labelers import LEAST, CannotLearn, Labeled, LocalLabeler
     from beepgpt.labeling.review import NoOpinion
@@ -206,7 +206,7 @@ def local_thoughts(prompts: Sequence[str], chosen: Mapping[Signal, Sequence[str]
             p.pop(each, None)
         with suppress(CannotLearn):  # too few are left
             p |= learned_from([each for place, each in enumerate(few_shots) if place % FOLDS != fold], unseen)
-    return [Verdict("strong" if p[each] >= 0.5 else "weak", p[each], "local") if each in p else None for each in prompts]
+    return [SignalVerdict("strong" if p[each] >= 0.5 else "weak", p[each], "local") if each in p else None for each in prompts]
 
 
 def can_show_pages() -> bool:

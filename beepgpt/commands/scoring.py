@@ -26,19 +26,19 @@ from beepgpt.connectors.slack import export as slack_export
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.account import Account, sum_of
 from beepgpt.conversations.channel import FOREVER
-from beepgpt.conversations.outcomes import Said
+from beepgpt.conversations.outcomes import Probabilities
 from beepgpt.conversations.shard import SHARDS, OtherState, Shard
 from beepgpt.dataflows.examples import Chunk, Following
 from beepgpt.dataflows.labeling import Gated
 from beepgpt.dataflows.scoring import (
     BUCKETS,
-    Answer,
-    Asker,
     CannotScore,
-    Elsewhere,
-    InPlace,
+    LocalModel,
+    ModelAnswer,
+    ModelCaller,
+    RemoteCaller,
     ScorePoints,
-    Scoring,
+    ScoringRun,
     account_as_json,
     check,
     close_scores,
@@ -59,8 +59,8 @@ from beepgpt.runtime.pacing import PacedSource
 from beepgpt.runtime.places import Origin, check_apart, not_read, origin_of, source_of, topic_of
 from beepgpt.runtime.recovery import RecoveryFolder
 from beepgpt.runtime.workers import (
-    Part,
-    Told,
+    ProgressCallback,
+    Worker,
     begin_part,
     check_source,
     finished,
@@ -100,10 +100,10 @@ class RunsModel(Protocol):
     def works_here(self) -> bool:
         """Whether it is asked in this process."""
 
-    def predict(self, points: Sequence[Mapping[str, Any]]) -> tuple[str, list[Said]]:
+    def predict(self, points: Sequence[Mapping[str, Any]]) -> tuple[str, list[Probabilities]]:
         """As dataflows/scoring.py has it; of one that works here."""
 
-    def submit(self, point: Mapping[str, Any], seconds: float | None) -> Future[Answer]:
+    def submit(self, point: Mapping[str, Any], seconds: float | None) -> Future[ModelAnswer]:
         """What it says of a point, within so many seconds; of one that works elsewhere."""
 
     def validated(self, model: str) -> Mapping[str, float]:
@@ -146,7 +146,7 @@ class WatchedModel:
         """Whether it is asked in this process."""
         return self._trained.card["kind"] in HERE
 
-    def predict(self, points: Sequence[Mapping[str, Any]]) -> tuple[str, list[Said]]:
+    def predict(self, points: Sequence[Mapping[str, Any]]) -> tuple[str, list[Probabilities]]:
         """What the folder's model says of points, by that model's name."""
         from beepgpt.training.points import points_of
         from beepgpt.training.predictions import OtherFacts
@@ -158,9 +158,9 @@ class WatchedModel:
         except OtherFacts as error:
             raise BadCommand(f"{self.folder}: {error}") from error
         said = [predictions.of(place) for place in range(len(points))]
-        return name, [Said(each.people, each.nobody, each.other) for each in said]
+        return name, [Probabilities(each.people, each.nobody, each.other) for each in said]
 
-    def submit(self, point: Mapping[str, Any], seconds: float | None) -> Future[Answer]:
+    def submit(self, point: Mapping[str, Any], seconds: float | None) -> Future[ModelAnswer]:
         """What the folder's model says of a point, by that model's name; what its server does wrong is a CannotScore."""
         from beepgpt.training.points import points_of
         from beepgpt.training.remote import RemoteModel
@@ -168,13 +168,13 @@ class WatchedModel:
         with self._lock:
             trained, name = self._trained, self._name
         assert isinstance(trained.model, RemoteModel)
-        answer: Future[Answer] = Future()
+        answer: Future[ModelAnswer] = Future()
 
         def hand_on(asked: Future[Prediction]) -> None:
             error = asked.exception()
             if error is None:
                 said = asked.result()
-                answer.set_result((name, Said(said.people, said.nobody, said.other)))
+                answer.set_result((name, Probabilities(said.people, said.nobody, said.other)))
             else:
                 kind = type(error.__cause__ or error).__name__  # and not its words, which may quote what people wrote
                 answer.set_exception(CannotScore(kind, f"the model's server did not answer about a point: {kind}"))
@@ -376,7 +376,7 @@ class ScoreJob:
     to: Outputs
     model: Path
     settings: Settings
-    include: tuple[slack_export.Kind, ...] = ("channels",)
+    include: tuple[slack_export.ChannelKind, ...] = ("channels",)
     since: int | None = None
     until: int | None = None
     deadline: int | None = None
@@ -389,7 +389,7 @@ class ScoreJob:
 def flow_of(
     source: Source[Chunk],
     following: Following,
-    scoring: Scoring,
+    scoring: ScoringRun,
     sinks: Mapping[str, Sink[Any]],
     taken: Callable[[Account], None],
     alerts: Sink[Any] | None = None,
@@ -425,11 +425,11 @@ def sinks_of(job: ScoreJob, part: int, parts: int, *, fresh: bool, on_closed: Ca
     return sinks
 
 
-def scoring_of(job: ScoreJob, origin: Origin, model: RunsModel, **more: Any) -> Scoring:
+def scoring_of(job: ScoreJob, origin: Origin, model: RunsModel, **more: Any) -> ScoringRun:
     """How the job scores."""
     ours = job.settings.scoring
-    asker: Asker = InPlace(model, ours.batch) if model.works_here else Elsewhere(model.submit, ours.concurrency)
-    return Scoring(
+    asker: ModelCaller = LocalModel(model, ours.batch) if model.works_here else RemoteCaller(model.submit, ours.concurrency)
+    return ScoringRun(
         model,
         asker,
         job.settings.rules.spec,
@@ -513,7 +513,7 @@ def check_topic(connection: kafka.Connection, address: kafka.KafkaAddress, spec:
 
 
 def run_score(
-    job: ScoreJob, command: list[str], alerts: Callable[[Scoring], Sink[Any]] | None = None, model: RunsModel | None = None
+    job: ScoreJob, command: list[str], alerts: Callable[[ScoringRun], Sink[Any]] | None = None, model: RunsModel | None = None
 ) -> tuple[dict[str, Any], int]:
     """A whole run, in one process or several. Returns its report and exit status.
 
@@ -547,14 +547,14 @@ def run_part(
     number: int,
     parts: int,
     memory: RecoveryFolder | None,
-    told: Told,
+    told: ProgressCallback,
     shards: list[Shard],
-    alerts: Callable[[Scoring], Sink[Any]] | None = None,
+    alerts: Callable[[ScoringRun], Sink[Any]] | None = None,
     share: Sequence[str] = SHARDS,
 ) -> dict[str, Any]:
     """One process's `share` of a run, to its end or until it is stopped."""
     settings, rules = job.settings, job.settings.rules
-    part = Part(settings, number, parts, memory, told, shards)
+    part = Worker(settings, number, parts, memory, told, shards)
     until = job.until if origin.address is None or origin.address.until is None else origin.address.until
     following = Following(
         rules,
@@ -593,7 +593,7 @@ def run_part(
     return part.report() | {"figures": lately}
 
 
-def paced(job: ScoreJob, origin: Origin, part: Part, until: int | None) -> PacedSource:
+def paced(job: ScoreJob, origin: Origin, part: Worker, until: int | None) -> PacedSource:
     """History as if it came live."""
     assert job.pace is not None
     source = PacedSource(
@@ -624,7 +624,7 @@ def scores_of(steps: Sequence[ScorePoints], model: RunsModel) -> metrics.Scores:
     )
 
 
-def work_on_part(job: ScoreJob, part: int, share: Sequence[str], alerts: Callable[[Scoring], Sink[Any]] | None = None) -> None:
+def work_on_part(job: ScoreJob, part: int, share: Sequence[str], alerts: Callable[[ScoringRun], Sink[Any]] | None = None) -> None:
     """A process that another one started: it tells how far it is, and at the end its account."""
     begin_part(job.settings)
     origin = origin_of(job.source, job.include)

@@ -95,7 +95,7 @@ def train_by_job(
     cancel: bool,
 ) -> None:
     """A provider's fine-tuning job, or its end."""
-    from beepgpt.training.fine_tuning import RunInterrupted, Wanted, cancelled, fine_tuned
+    from beepgpt.training.fine_tuning import JobOptions, RunInterrupted, cancelled, fine_tuned
 
     if suffix is not None and not 0 < len(suffix) <= MOST_SUFFIX:
         raise BadCommand(f"--suffix {suffix}: has {len(suffix)} characters, and 1 to {MOST_SUFFIX} are allowed")
@@ -104,7 +104,7 @@ def train_by_job(
         console.print(f"The job is {cancelled(into, settings)}.")
         return
     try:
-        card, was_there = fine_tuned(folder, into, Wanted(name, epochs, suffix, seed), settings, every=seconds, again=again)
+        card, was_there = fine_tuned(folder, into, JobOptions(name, epochs, suffix, seed), settings, every=seconds, again=again)
     except RunInterrupted as error:
         console.print(str(error))
         raise typer.Exit(130) from error

@@ -16,8 +16,8 @@ from mypy_extensions import mypyc_attr
 from beepgpt.conversations.account import Account
 from beepgpt.conversations.events import DELETE, EDIT, POST, Event, ts_text
 from beepgpt.conversations.examples import Message, Point, example_bytes, example_id, is_empty, is_withheld, mark_of, retraction_bytes
-from beepgpt.conversations.features import People, Said
-from beepgpt.conversations.points import Deleted, Ended, Telling, Told, point_bytes, point_id
+from beepgpt.conversations.features import MessageCues, People
+from beepgpt.conversations.points import MessageDeleted, PointEmitted, PointLog, PointSettled, point_bytes, point_id
 from beepgpt.conversations.rules import DAY, Rules
 from beepgpt.conversations.tokens import Encoding
 
@@ -52,12 +52,12 @@ def conversation_id(channel: str, key: int) -> str:
     return f"{channel}:{ts_text(key >> 1)}:{'thread' if key & 1 else 'session'}"
 
 
-class Made:
+class Output:
     """What a run of events made, until somebody takes it away."""
 
     __slots__ = ("account", "examples", "late", "retractions", "since", "telling")
 
-    def __init__(self, account: Account, since: int = 0, telling: Telling | None = None) -> None:
+    def __init__(self, account: Account, since: int = 0, telling: PointLog | None = None) -> None:
         self.account = account
         self.since = since
         """Examples whose `prompt_ts` is before this time are not written: microseconds."""
@@ -272,7 +272,7 @@ class Channel:
 
     # Time
 
-    def apply(self, event: Event, made: Made) -> None:
+    def apply(self, event: Event, made: Output) -> None:
         """One event takes effect. Events come in order, and each once."""
         t = event.t
         self.close(t, made)
@@ -298,7 +298,7 @@ class Channel:
             self.opens.popleft()
         return self.opens[0].t + horizon if self.opens and horizon is not None else FOREVER
 
-    def close(self, before: int, made: Made) -> None:
+    def close(self, before: int, made: Output) -> None:
         """Closes the points whose horizon ends before `before`, in the order of their ends."""
         horizon = self.rules.horizon
         if horizon is None:
@@ -309,7 +309,7 @@ class Channel:
             if waiting.is_open:
                 self._settle(waiting, waiting.t + horizon, made)
 
-    def end(self, clock: int, made: Made) -> None:
+    def end(self, clock: int, made: Output) -> None:
         """The input ends at `clock`: what is still open is censored, or settled where the horizon is unlimited."""
         self.close(clock + 1, made)
         while self.opens:
@@ -324,7 +324,7 @@ class Channel:
 
     # Events
 
-    def _post(self, event: Event, made: Made) -> None:
+    def _post(self, event: Event, made: Output) -> None:
         made.account.count("applied")
         t, user, rules = event.t, event.user, self.rules
         message = Message(event.ts, user, event.bot, event.text, with_words=rules.candidates)
@@ -379,7 +379,7 @@ class Channel:
             del self.roots[0]
         return [session, self._opened(thread_key(event.ts), t, event.ts)]
 
-    def _edit(self, event: Event, made: Made) -> None:
+    def _edit(self, event: Event, made: Output) -> None:
         kept = self._find(event.ts, event.t)
         if kept is None:
             made.account.count("ignored:unknown_message")
@@ -391,10 +391,10 @@ class Channel:
         kept.message = Message(old.ts, old.user, old.bot, event.text, with_words=self.rules.candidates)
         self._changed([conversation for conversation in self._places(kept) if kept in conversation.window], event.t, made)
 
-    def _delete(self, event: Event, made: Made) -> None:
+    def _delete(self, event: Event, made: Output) -> None:
         t, ts = event.t, event.ts
         if made.telling is not None:
-            made.telling.told.append(Deleted(self.id, ts, t))
+            made.telling.told.append(MessageDeleted(self.id, ts, t))
         kept = self._find(ts, t)
         # Nothing that settled, or was known, before the message was posted can hold it.
         lately = takewhile(lambda example: example.settled_ts > ts, reversed(self.remembered))
@@ -419,7 +419,7 @@ class Channel:
                 conversation.window.remove(kept)
             self._changed(changed, t, made)
 
-    def _changed(self, conversations: list[Conversation], t: int, made: Made) -> None:
+    def _changed(self, conversations: list[Conversation], t: int, made: Output) -> None:
         """Windows changed by an edit or a deletion: new points for next_user, and none for the set targets."""
         for conversation in conversations:
             conversation.changed = t
@@ -429,7 +429,7 @@ class Channel:
         if self.rules.target == "next_user":
             self._make_points(t, [conversation for conversation in conversations if conversation.window], made)
 
-    def _react(self, event: Event, made: Made) -> None:
+    def _react(self, event: Event, made: Output) -> None:
         kept = self._find(event.ts, event.t)
         if kept is None:
             made.account.count("ignored:unknown_message")
@@ -455,7 +455,7 @@ class Channel:
 
     # Points
 
-    def _make_points(self, t: int, conversations: list[Conversation], made: Made) -> None:
+    def _make_points(self, t: int, conversations: list[Conversation], made: Output) -> None:
         """Each window that changed is a point; two equal ones are one, which stands in both conversations."""
         point: Point | None = None
         opened: list[Open] = []
@@ -480,11 +480,11 @@ class Channel:
     def _candidates(self, t: int, window: tuple[Message, ...], conversation: Conversation) -> dict[str, list[object]] | None:
         if not self.rules.candidates:
             return None
-        said = [Said(message.user, message.bot, message.words, message.mentions) for message in window]
+        said = [MessageCues(message.user, message.bot, message.words, message.mentions) for message in window]
         spoken = () if conversation.key == WHOLE else conversation.spoken
         return self.people.candidates(t, said, self.rules.max_candidates, spoken)
 
-    def _tell(self, opened: list[Open], telling: Telling, account: Account) -> None:
+    def _tell(self, opened: list[Open], telling: PointLog, account: Account) -> None:
         """Tells points as they are made. What examples of two conversations would say in the same words is told once."""
         if opened[0].t < telling.since:
             account.count("before_start", len(opened))
@@ -501,7 +501,7 @@ class Channel:
             line = point_bytes(
                 identity, rules, self.id, conversations, point, asked, speakers=first.speakers, root_missing=first.root_missing
             )
-            telling.told.append(Told(self.id, conversations, point.t, identity, line))
+            telling.told.append(PointEmitted(self.id, conversations, point.t, identity, line))
             account.count("told")
             account.count("together", len(others))
 
@@ -530,7 +530,7 @@ class Channel:
         if session is not None and session.open is not None and session.open.newest == root and session.open.point is not None:
             session.open.answered_in_thread |= session.open.point.author != user
 
-    def _answer(self, waiting: Open, t: int, user: str, bot: bool, made: Made) -> None:
+    def _answer(self, waiting: Open, t: int, user: str, bot: bool, made: Output) -> None:
         """The conversation's next post: somebody else's answers the open point, the last author's own replaces it."""
         if waiting.point is not None and not bot and user != waiting.point.author:
             self._ends(waiting, "answered", t, made, t, (user,))
@@ -539,7 +539,7 @@ class Channel:
             self._ends(waiting, "superseded", t, made)
         self._release(waiting)
 
-    def _settle(self, waiting: Open, settled_ts: int, made: Made) -> None:
+    def _settle(self, waiting: Open, settled_ts: int, made: Output) -> None:
         """The horizon has passed."""
         conversation = waiting.conversation
         if self.rules.target != "next_user":
@@ -562,13 +562,13 @@ class Channel:
             self._write(waiting, settled_ts, None, [], made)
         self._release(waiting)
 
-    def _ends(self, waiting: Open, how: str, t: int, made: Made, answer_ts: int | None = None, answer: tuple[str, ...] = ()) -> None:
+    def _ends(self, waiting: Open, how: str, t: int, made: Output, answer_ts: int | None = None, answer: tuple[str, ...] = ()) -> None:
         """A point is over, one way or the other: it is counted, and told to whoever was told of the point."""
         made.account.count(how)
         telling = made.telling
         if telling is not None and waiting.t >= telling.since:
             conversation = conversation_id(self.id, waiting.conversation.key)
-            telling.told.append(Ended(self.id, conversation, waiting.t, how, t, answer_ts, answer))
+            telling.told.append(PointSettled(self.id, conversation, waiting.t, how, t, answer_ts, answer))
 
     def _answers_in(self, waiting: Open) -> tuple[list[str], int | None]:
         """Who took part or reacted after a point, and when the first of them did; None if nobody knows when."""
@@ -592,7 +592,7 @@ class Channel:
             people.update(user for ts, user in conversation.untimed or () if ts >= waiting.t)
         return sorted(people - {author}), first
 
-    def _write(self, waiting: Open, settled_ts: int, answer_ts: int | None, answer: list[str], made: Made) -> None:
+    def _write(self, waiting: Open, settled_ts: int, answer_ts: int | None, answer: list[str], made: Output) -> None:
         point = waiting.point
         if point is None:
             return
@@ -624,7 +624,7 @@ class Channel:
         window = tuple(message.ts for message in point.window)
         self.remembered.append(Remembered(settled_ts, identity, window, waiting.retracted_ts is not None))
 
-    def _retract(self, identity: str, t: int, made: Made) -> None:
+    def _retract(self, identity: str, t: int, made: Output) -> None:
         made.retractions.append(retraction_bytes(identity, t))
         made.account.count("retractions")
 

@@ -25,7 +25,7 @@ AS_KNOWN = ("type", "subtype", "user", "bot_id", "text", "ts")
 """What a stored message and its first event have in common. All else is left out: much of it is from the future, none of it needed."""
 
 
-class Day(Protocol):
+class ExportedDay(Protocol):
     """A day file of one channel."""
 
     @property
@@ -38,7 +38,7 @@ class Day(Protocol):
     def messages(self) -> Sequence[Any]: ...
 
 
-def records_of(channel: str, days: Iterable[Day], *, edits: Literal["known", "final"] = "known") -> Iterator[bytes]:
+def records_of(channel: str, days: Iterable[ExportedDay], *, edits: Literal["known", "final"] = "known") -> Iterator[bytes]:
     """A channel's days, in order of their dates, as records in order of their times.
 
     A message without a time that can be read is passed on at once, with the file it stands in: the parser says what is wrong with it.

@@ -65,7 +65,7 @@ Query = tuple[Callable[[bytearray], tuple[int, ...]], list[int], float] | None
 """What takes a window's words from a person's counts, the words' weights, and the weights' length."""
 
 
-class Said(NamedTuple):
+class MessageCues(NamedTuple):
     """What a message of a window tells of who may answer."""
 
     author: str
@@ -174,7 +174,7 @@ class People:
         """A bot is no person, and is remembered so that it stays none when somebody names it."""
         self.bots[user] = None
 
-    def candidates(self, t: int, window: Sequence[Said], most: int, spoken: Iterable[str] = ()) -> Columns:
+    def candidates(self, t: int, window: Sequence[MessageCues], most: int, spoken: Iterable[str] = ()) -> Columns:
         """At most `most` people who may answer a window, most likely named first, with their facts at `t`, as columns.
 
         `window`: oldest first. `spoken`: who has spoken in the conversation, in the order in which they began to. Nobody who posted last
@@ -232,7 +232,7 @@ class People:
             "closeness": [closeness(person, query) for person in known],
         }
 
-    def _query(self, window: Sequence[Said]) -> Query:
+    def _query(self, window: Sequence[MessageCues]) -> Query:
         """The window's words, the newest message's first, weighted by how rare they are in the channel."""
         newest_first = chain.from_iterable([said.words for said in reversed(window)])
         buckets = tuple(islice(dict.fromkeys(newest_first), QUERY_WORDS))

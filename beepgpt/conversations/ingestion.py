@@ -29,9 +29,9 @@ HEADER = "beepgpt-ingest"
 _NUMBER = re.compile(rb"([0-9a-f]{12}):([0-9]+)(?::([0-9]+))?")
 """Which run, the number in it, and of a heartbeat that was added its time, microseconds."""
 
-Message = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]], int | None, int | None]
+TopicMessage = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]], int | None, int | None]
 """Key, value, headers, partition, timestamp (microseconds)."""
-Row = tuple[int, bytes, bytes, bytes]
+SortedRow = tuple[int, bytes, bytes, bytes]
 """What is sorted: time, rank among those of one time, record, and what else is known of it."""
 
 
@@ -89,7 +89,7 @@ def _timed(items: Iterable[Item]) -> Iterator[tuple[int, Item]]:
         yield t, item
 
 
-def row_of(record: bytes, place: str, parsed: Event | Ignored | Heartbeat, written: int) -> Row:
+def row_of(record: bytes, place: str, parsed: Event | Ignored | Heartbeat, written: int) -> SortedRow:
     """A record to be sorted; one without a time of its own stands where it was `written`."""
     item = item_of(record, place, parsed)
     rank = b"\0"
@@ -112,7 +112,7 @@ def row_of(record: bytes, place: str, parsed: Event | Ignored | Heartbeat, writt
     return t, rank, record, orjson.dumps([place, item.t, item.channel, item.latest, item.is_heartbeat, names])
 
 
-def without_copies(rows: Iterable[Row], lateness: int, account: Account) -> Iterator[Item]:
+def without_copies(rows: Iterable[SortedRow], lateness: int, account: Account) -> Iterator[Item]:
     """Sorted rows as items, the first of each event only: copies are known as the flow knows them, and for as long."""
     seen: set[str] = set()
     kept: deque[tuple[int, str]] = deque()
@@ -141,7 +141,7 @@ class Span:
     """Whether a heartbeat at the time reached would make nothing late that isn't late in its own channel."""
 
 
-def span_of(items: Iterable[Item], plan: Plan, lateness: int) -> Span:
+def span_of(items: Iterable[Item], plan: WritePlan, lateness: int) -> Span:
     """What of the items is to be written: from when to when, and whether in one order of time."""
     span = Span()
     clocks: dict[str, int] = {}
@@ -185,7 +185,7 @@ def run_of(source: Mapping[str, Any], partitions: int) -> str:
 
 
 @dataclass(frozen=True)
-class Plan:
+class WritePlan:
     """How one run is written."""
 
     run: str
@@ -215,7 +215,7 @@ class Plan:
         """The time at which a run at a pace writes it; None: at once, as what claims to be from the future."""
         return item.t if item.t is not None and item.t <= self.now + ONE_DAY else None
 
-    def messages(self, item: Item, seq: int, partitions: Iterable[int]) -> list[Message]:
+    def messages(self, item: Item, seq: int, partitions: Iterable[int]) -> list[TopicMessage]:
         """The item for each of these partitions, stamped with its event time.
 
         A reader takes a time of up to a day after the stamp: what is rejected today for its time must be rejected by every reader.
@@ -225,7 +225,7 @@ class Plan:
         header = ((HEADER, b"%s:%d" % (self.run.encode(), seq)),)
         return [(key, item.record, header, each, stamp) for each in partitions]
 
-    def heartbeats(self, at: int, seq: int, partitions: Iterable[int]) -> list[Message]:
+    def heartbeats(self, at: int, seq: int, partitions: Iterable[int]) -> list[TopicMessage]:
         """For each of these partitions: all before `at` is there. `seq` is the last number that was written, or passed over."""
         record = b'{"type":"heartbeat","at":"%s"}' % ts_text(at).encode()
         header = ((HEADER, b"%s:%d:%d" % (self.run.encode(), seq, at)),)
@@ -235,7 +235,7 @@ class Plan:
 # What is there
 
 
-Headers = Sequence[tuple[str, bytes]]
+RecordHeaders = Sequence[tuple[str, bytes]]
 
 
 @dataclass
@@ -257,7 +257,7 @@ class Found:
         return any(seq >= 0 for seq in self.there.values())
 
 
-def found_in(tails: Mapping[int, tuple[Sequence[Headers], bool]], run: str) -> Found:
+def found_in(tails: Mapping[int, tuple[Sequence[RecordHeaders], bool]], run: str) -> Found:
     """What the ends of a topic's partitions tell: headers of their last records, oldest first, and whether those are all there are.
 
     >>> ours = [("beepgpt-ingest", b"0123456789ab:7")]
@@ -277,7 +277,7 @@ def found_in(tails: Mapping[int, tuple[Sequence[Headers], bool]], run: str) -> F
     return found
 
 
-def place_in(headers: Headers, run: str) -> tuple[int, int] | None:
+def place_in(headers: RecordHeaders, run: str) -> tuple[int, int] | None:
     """The number that a record has in this run, and of a heartbeat that was added its time, else 0; None if it is not of this run.
 
     >>> place_in([("beepgpt-ingest", b"0123456789ab:7:1690360260000000")], "0123456789ab")

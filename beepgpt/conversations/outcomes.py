@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from beepgpt.conversations.events import ts_text
-from beepgpt.conversations.points import Ended
+from beepgpt.conversations.points import PointSettled
 
 DIGITS = 6
 """Of a chance: more would differ with the machine."""
@@ -19,18 +19,18 @@ FEW = 5
 KNOWN = ("answered", "silent")
 """Ends that have an answer, if only that nobody gave one: of these there are examples, and figures are told."""
 
-People = Sequence[tuple[str, float]]
+RankedPeople = Sequence[tuple[str, float]]
 
 
-class Said(NamedTuple):
+class Probabilities(NamedTuple):
     """What a model says of a point: chances of people, likeliest first, of nobody, and of somebody else."""
 
-    people: People
+    people: RankedPeople
     nobody: float
     other: float
 
 
-class Predicted(NamedTuple):
+class PredictedPoint(NamedTuple):
     """A prediction that waits for its outcome."""
 
     identity: str
@@ -40,23 +40,25 @@ class Predicted(NamedTuple):
     """Its people, nobody and other as JSON: a point may be open for a day, and as objects they would take six times the memory."""
 
 
-def prediction_body(point: Mapping[str, Any], model: str, said: Said, *, most: int, with_candidates: bool = False) -> dict[str, Any]:
+def prediction_body(
+    point: Mapping[str, Any], model: str, said: Probabilities, *, most: int, with_candidates: bool = False
+) -> dict[str, Any]:
     """A point and what a model says of it, in the order of the keys in which it is written."""
     kept = {name: value for name, value in point.items() if with_candidates or name != "candidates"}
     return {**kept, "model": model, **said_body(said, most)}
 
 
-def said_body(said: Said, most: int) -> dict[str, Any]:
+def said_body(said: Probabilities, most: int) -> dict[str, Any]:
     """What a model says, rounded, so that the same model always says it in the same bytes.
 
-    >>> said_body(Said([("ana", 0.51234567), ("bo", 0.3)], 0.1, 0.08765433), most=1)
+    >>> said_body(Probabilities([("ana", 0.51234567), ("bo", 0.3)], 0.1, 0.08765433), most=1)
     {'people': [{'user': 'ana', 'p': 0.512346}], 'nobody': 0.1, 'other': 0.087654}
     """
     people = [{"user": user, "p": round(p, DIGITS)} for user, p in said.people[:most]]
     return {"people": people, "nobody": round(said.nobody, DIGITS), "other": round(said.other, DIGITS)}
 
 
-def outcome_body(predicted: Predicted, ended: Ended, spec: str) -> dict[str, Any]:
+def outcome_body(predicted: PredictedPoint, ended: PointSettled, spec: str) -> dict[str, Any]:
     """A prediction and what became of it in one of its conversations."""
     said = orjson.loads(predicted.said)
     people: list[dict[str, Any]] = said["people"]
@@ -102,10 +104,10 @@ def alerted(outcome: Mapping[str, Any], threshold: float) -> Alerted:
     return Alerted(len(given), sum(each["user"] in outcome["answer"] for each in given), sum(each["p"] for each in given))
 
 
-class Lately:
+class RollingMetrics:
     """How a model did with the last outcomes whose answers are known.
 
-    >>> lately = Lately(threshold=0.5)
+    >>> lately = RollingMetrics(threshold=0.5)
     >>> lately.add({"how": "answered", "rank": 2, "people": [{"user": "ana", "p": 0.75}, {"user": "bo", "p": 0.125}], "answer": ["bo"]})
     >>> lately.figures()
     {'hit@1': 0.0, 'hit@5': 1.0, 'precision': 0.0, 'drift': 0.75}

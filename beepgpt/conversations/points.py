@@ -14,7 +14,7 @@ from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.tokens import Prompt
 
 
-class Told(NamedTuple):
+class PointEmitted(NamedTuple):
     """A point at which a prediction can be made: nothing of it was known later than its time."""
 
     channel: str
@@ -27,7 +27,7 @@ class Told(NamedTuple):
     """Compact JSON, its keys as an example has them."""
 
 
-class Ended(NamedTuple):
+class PointSettled(NamedTuple):
     """What became of a point in one of its conversations."""
 
     channel: str
@@ -40,7 +40,7 @@ class Ended(NamedTuple):
     answer: tuple[str, ...]
 
 
-class Deleted(NamedTuple):
+class MessageDeleted(NamedTuple):
     """A message is gone, and so must be all that was made of it."""
 
     channel: str
@@ -48,7 +48,7 @@ class Deleted(NamedTuple):
     deleted_ts: int
 
 
-class Telling:
+class PointLog:
     """What channels tell of their points, in the order in which it happened."""
 
     __slots__ = ("since", "told")
@@ -56,7 +56,7 @@ class Telling:
     def __init__(self, since: int = 0) -> None:
         self.since = since
         """Points before this time are counted, and not told."""
-        self.told: list[Told | Ended | Deleted] = []
+        self.told: list[PointEmitted | PointSettled | MessageDeleted] = []
 
 
 def point_id(rules: Rules, conversation: str, prompt_ts: int) -> str:
@@ -91,10 +91,10 @@ def point_bytes(
     return orjson.dumps(body | shown(point, prompt))
 
 
-def deletion_bytes(deleted: Deleted) -> bytes:
+def deletion_bytes(deleted: MessageDeleted) -> bytes:
     """What tells readers to forget all that holds a message.
 
-    >>> deletion_bytes(Deleted("C1", 1690360240229079, 1690360253041239))
+    >>> deletion_bytes(MessageDeleted("C1", 1690360240229079, 1690360253041239))
     b'{"channel":"C1","ts":"1690360240.229079","deleted_ts":"1690360253.041239"}'
     """
     return orjson.dumps({"channel": deleted.channel, "ts": ts_text(deleted.ts), "deleted_ts": ts_text(deleted.deleted_ts)})

@@ -13,14 +13,14 @@ from beepgpt.conversations.rules import MINUTE
 COPIES_KEPT = 10 * MINUTE
 """Copies are remembered for so long, and the lateness."""
 
-Key = tuple[int | str, ...] | int | str
+OrderKey = tuple[int | str, ...] | int | str
 
 
 @mypyc_attr(serializable=True)
-class Order:
+class ReorderBuffer:
     """Holds events until the clock is more than `lateness` past them; tells the late and the copies.
 
-    >>> order = Order(lateness=5)
+    >>> order = ReorderBuffer(lateness=5)
     >>> order.is_late(100)
     False
     """
@@ -31,7 +31,7 @@ class Order:
         self.lateness = lateness
         self.clock = 0
         self.held: list[Event] = []
-        self.applied: dict[Key, int] = {}
+        self.applied: dict[OrderKey, int] = {}
         """When each event of the last minutes was applied, by its id and by what it is."""
         self._forget_at = 64
 
@@ -55,7 +55,7 @@ class Order:
         Judged in the order of application, so that it doesn't depend on the order of arrival: of two copies the one that sorts first
         counts, which is the one with the smaller bytes.
         """
-        what: Key = event.ts  # a post has no other time: as tuples, ten busy minutes would take a third more memory
+        what: OrderKey = event.ts  # a post has no other time: as tuples, ten busy minutes would take a third more memory
         if event.kind == REACT:
             what = (event.kind, event.ts, event.t, event.user, event.reaction, event.removed)
         elif event.kind != POST:

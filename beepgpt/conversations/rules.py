@@ -21,7 +21,7 @@ EXAMPLE_VERSION = 1
 
 Target = Literal["next_user", "interacting_users", "reactors"]
 Scope = Literal["conversation", "channel"]
-Encoding = Literal["cl100k_base", "o200k_base"]
+EncodingName = Literal["cl100k_base", "o200k_base"]
 Edits = Literal["known", "final"]
 Bots = Literal["ignore", "context"]
 
@@ -67,7 +67,7 @@ class Rules:
     """People a channel keeps facts about."""
     max_prompt_tokens: int = 2000
     """Tokens a prompt may have, its suffix included."""
-    encoding: Encoding = "o200k_base"
+    encoding: EncodingName = "o200k_base"
     """The model's encoding, in which tokens are counted."""
     edits: Edits = "known"
     """Whether an export's edited text is unknown until its edit, or its last version is trusted."""
@@ -128,7 +128,7 @@ def spec_of(rules: Rules) -> str:
 _CHOICES = {
     "target": get_args(Target),
     "scope": get_args(Scope),
-    "encoding": get_args(Encoding),
+    "encoding": get_args(EncodingName),
     "edits": get_args(Edits),
     "bots": get_args(Bots),
 }

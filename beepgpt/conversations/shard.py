@@ -10,10 +10,10 @@ from typing import Any
 from zlib import crc32
 
 from beepgpt.conversations.account import Account
-from beepgpt.conversations.channel import FOREVER, Channel, Made
+from beepgpt.conversations.channel import FOREVER, Channel, Output
 from beepgpt.conversations.events import Event, Heartbeat, Ignored, Parsed, Reject, channels_in, parse
-from beepgpt.conversations.points import Deleted, Ended, Telling, Told
-from beepgpt.conversations.reorder import Order
+from beepgpt.conversations.points import MessageDeleted, PointEmitted, PointLog, PointSettled
+from beepgpt.conversations.reorder import ReorderBuffer
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.tokens import Encoding
 
@@ -78,7 +78,7 @@ class Followed:
 
     __slots__ = ("channel", "due", "order", "partition")
 
-    def __init__(self, channel: Channel, order: Order, partition: str) -> None:
+    def __init__(self, channel: Channel, order: ReorderBuffer, partition: str) -> None:
         self.channel = channel
         self.order = order
         self.partition = partition
@@ -169,13 +169,13 @@ class Shard:
             clock = max(followed.order.clock, self.heartbeats.get(followed.partition, 0))
             followed.channel.end(clock if self.until is None else self.until, self.made)
 
-    def taken(self) -> Made:
+    def taken(self) -> Output:
         """What was made since the last time it was taken."""
         made, self.made = self.made, self._nothing_made()
         return made
 
-    def _nothing_made(self) -> Made:
-        return Made(self.account, self.since, None if self.telling_since is None else Telling(self.telling_since))
+    def _nothing_made(self) -> Output:
+        return Output(self.account, self.since, None if self.telling_since is None else PointLog(self.telling_since))
 
     def account_now(self) -> Account:
         """The account so far, with what is held and what is open."""
@@ -210,7 +210,7 @@ class Shard:
         followed = self.followed.get(name)
         if followed is None:
             channel = Channel(name, self.rules, self.encoding)
-            followed = self.followed[name] = Followed(channel, Order(self.rules.lateness), partition)
+            followed = self.followed[name] = Followed(channel, ReorderBuffer(self.rules.lateness), partition)
         if followed.partition != partition:
             raise ChannelMoved(
                 f"channel {name} was read from partition {followed.partition}, and now from {partition}: their order can't be known. "
@@ -307,7 +307,7 @@ class Shard:
                 heappush(self._due.setdefault(partition, []), (followed.due, name))
 
 
-class Run:
+class RunOutput:
     """What a whole run made, in memory: for tests, benchmarks and small jobs."""
 
     def __init__(self) -> None:
@@ -316,7 +316,7 @@ class Run:
         self.late: list[bytes] = []
         self.rejects: list[Reject] = []
         self.account = Account()
-        self.told: list[Told | Ended | Deleted] = []
+        self.told: list[PointEmitted | PointSettled | MessageDeleted] = []
 
 
 def run_through(
@@ -327,9 +327,9 @@ def run_through(
     now: int = FOREVER,
     until: int | None = None,
     telling_since: int | None = None,
-) -> Run:
+) -> RunOutput:
     """All of a bounded input through one shard, in a plain loop: the flow without the engine."""
-    run = Run()
+    run = RunOutput()
     shard = Shard(rules, encoding, until=until, recoverable=False, telling_since=telling_since)
     for record in records:
         parsed = parse(record, now, bots=rules.bots, edits=rules.edits)

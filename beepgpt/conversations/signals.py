@@ -9,7 +9,7 @@ Signal = Literal["strong", "weak"]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class SignalVerdict:
     """What a labeler says of a prompt."""
 
     signal: Signal

@@ -15,10 +15,10 @@ import orjson
 
 from beepgpt.connectors.files.jsonl import CannotRead, CannotWrite, cannot_write, write_all
 
-Signal = Literal["strong", "weak"]
+SignalName = Literal["strong", "weak"]
 Decision = Literal["strong", "weak", "skipped"]
 
-FILES: dict[Signal, str] = {"strong": "examples_pos.jsonl", "weak": "examples_neg.jsonl"}
+FILES: dict[SignalName, str] = {"strong": "examples_pos.jsonl", "weak": "examples_neg.jsonl"}
 JOURNAL = "review.jsonl"
 LABEL = re.compile(
     rb',"signal":"(?:strong|weak)"(?:,"signal_p":[0-9.eE+-]+|,"signal_p":null)?(?:,"signal_model":"(?:[^"\\]|\\.)*")?'
@@ -28,7 +28,7 @@ LABEL = re.compile(
 LABEL_KEYS = ("signal", "signal_p", "signal_model", "signal_instructions")
 
 
-def few_shot_line(line: bytes, signal: Signal) -> bytes:
+def few_shot_line(line: bytes, signal: SignalName) -> bytes:
     """An example's line as it was, with a person's signal in the place of any other.
 
     >>> few_shot_line(b'{"id":"a","prompt":"hi"}', "weak")
@@ -51,7 +51,7 @@ class Entry:
 
     id: str
     did: Decision
-    was: Signal | None = None
+    was: SignalName | None = None
     """Where it stood before, if it was moved."""
 
     def line(self) -> bytes:
@@ -77,11 +77,11 @@ class FewShots:
             raise cannot_write(folder, error) from error
         try:
             self._take_lock()
-            self._files = {signal: Lines(folder / name, self.mended) for signal, name in FILES.items()}
-            self._journal = Lines(folder / JOURNAL, self.mended)
+            self._files = {signal: AppendOnlyLines(folder / name, self.mended) for signal, name in FILES.items()}
+            self._journal = AppendOnlyLines(folder / JOURNAL, self.mended)
             self.decided: dict[str, Decision] = {}
             """What was decided of which example."""
-            self._ids: dict[Signal, list[str]] = {signal: list(_ids_in(file, signal)) for signal, file in self._files.items()}
+            self._ids: dict[SignalName, list[str]] = {signal: list(_ids_in(file, signal)) for signal, file in self._files.items()}
             self.entries = self._read_journal()
             """What was decided, oldest first."""
         except BaseException:
@@ -97,7 +97,7 @@ class FewShots:
     # What there is
 
     @property
-    def counts(self) -> dict[Signal, int]:
+    def counts(self) -> dict[SignalName, int]:
         """How many there are of each."""
         return {signal: len(ids) for signal, ids in self._ids.items()}
 
@@ -111,25 +111,25 @@ class FewShots:
         """What `undo` would undo."""
         return self.entries[-1] if self.entries else None
 
-    def lines(self, signal: Signal) -> list[bytes]:
+    def lines(self, signal: SignalName) -> list[bytes]:
         """The lines of those with this signal, oldest first."""
         return [line.strip() for line in self._files[signal].lines]
 
-    def chosen(self) -> Iterator[tuple[str, Signal, bytes]]:
+    def chosen(self) -> Iterator[tuple[str, SignalName, bytes]]:
         """Each one's id, signal and line, strong ones first."""
         for signal, ids in self._ids.items():
             yield from ((each, signal, line) for each, line in zip(ids, self.lines(signal), strict=True))
 
     # What can be done
 
-    def keep(self, identity: str, line: bytes, signal: Signal) -> None:
+    def keep(self, identity: str, line: bytes, signal: SignalName) -> None:
         """Adds the example's line to those with this signal."""
         self._files[signal].add(few_shot_line(line, signal))
         self._ids[signal].append(identity)
         self.decided[identity] = signal
         self._enter(Entry(identity, signal))
 
-    def retell(self, signal: Signal, lines: list[bytes]) -> None:
+    def retell(self, signal: SignalName, lines: list[bytes]) -> None:
         """The same few-shots of this signal, in the same order, in other words: all lines at once or not at all."""
         assert len(lines) == len(self._ids[signal])
         self._files[signal].replace([line + b"\n" for line in lines])
@@ -173,10 +173,10 @@ class FewShots:
         except BlockingIOError:
             raise CannotWrite(f"{self.folder}: a review is adding to it: end that one first, or name another folder") from None
 
-    def _signal_of(self, identity: str) -> Signal:
+    def _signal_of(self, identity: str) -> SignalName:
         return next(signal for signal, ids in self._ids.items() if identity in ids)
 
-    def _move(self, identity: str, was: Signal) -> None:
+    def _move(self, identity: str, was: SignalName) -> None:
         """To the other file first: a crash in between loses nothing."""
         other = _other(was)
         self._files[other].add(few_shot_line(self._files[was].lines[self._ids[was].index(identity)], other))
@@ -184,7 +184,7 @@ class FewShots:
         self._take_out(identity, was)
         self.decided[identity] = other
 
-    def _take_out(self, identity: str, signal: Signal) -> None:
+    def _take_out(self, identity: str, signal: SignalName) -> None:
         place = self._ids[signal].index(identity)
         self._files[signal].remove(place)
         del self._ids[signal][place]
@@ -242,7 +242,7 @@ class FewShots:
         self.mended.append(f"{self.folder}: example {identity} stood in both files, and stays {newest}, as was decided last")
 
 
-class Lines:
+class AppendOnlyLines:
     """A file of lines that grows at its end. Only whole lines stand in it: what a crash cut short is taken out when it is opened."""
 
     def __init__(self, path: Path, mended: list[str]) -> None:
@@ -335,7 +335,7 @@ class Lines:
         mended.append(f"{self.path}: its last line was cut short, and is taken out ({len(rest):,} bytes)")
 
 
-def _ids_in(file: Lines, signal: Signal) -> Iterator[str]:
+def _ids_in(file: AppendOnlyLines, signal: SignalName) -> Iterator[str]:
     """The id of each of a file's few-shots. Raises CannotRead for what is none."""
     seen: set[str] = set()
     for number, line in enumerate(file.lines, 1):
@@ -362,5 +362,5 @@ def _is_json(line: bytes) -> bool:
     return True
 
 
-def _other(signal: Signal) -> Signal:
+def _other(signal: SignalName) -> SignalName:
     return "weak" if signal == "strong" else "strong"

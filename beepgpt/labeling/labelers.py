@@ -29,7 +29,7 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from beepgpt.conversations.signals import Signal, Verdict
+from beepgpt.conversations.signals import Signal, SignalVerdict
 from beepgpt.conversations.tokens import SEPARATOR, SUFFIX
 
 FEW_SHOTS: dict[Signal, str] = {"strong": "examples_pos.jsonl", "weak": "examples_neg.jsonl"}
@@ -155,14 +155,14 @@ class RulesLabeler:
 
     told = sha256(repr((_GREETINGS, _THANKS, UNSPACED.pattern, SHORT)).encode()).hexdigest()[:12]
 
-    def label(self, prompt: str) -> Future[Verdict]:
+    def label(self, prompt: str) -> Future[SignalVerdict]:
         """The verdict, at once.
 
         >>> RulesLabeler().label("Good morning everyone!\\n\\n###\\n\\n").result()
         Verdict(signal='weak', p=None, model='rules:greeting')
         """
         rule = rule_of(prompt)
-        return _done(Verdict("strong" if rule == "words" else "weak", None, f"rules:{rule}"))
+        return _done(SignalVerdict("strong" if rule == "words" else "weak", None, f"rules:{rule}"))
 
 
 def rule_of(prompt: str) -> str:
@@ -244,10 +244,10 @@ class LocalLabeler:
         self._scorer = _scorer_of(_classifier().fit(self._prompts, self._is_strong))
         self.told = _told(self._examples)
 
-    def label(self, prompt: str) -> Future[Verdict]:
+    def label(self, prompt: str) -> Future[SignalVerdict]:
         """The verdict, at once."""
         (p,) = self.chances([prompt])
-        return _done(Verdict("strong" if p >= 0.5 else "weak", p, "local"))
+        return _done(SignalVerdict("strong" if p >= 0.5 else "weak", p, "local"))
 
     def chances(self, prompts: Sequence[str]) -> list[float]:
         """How likely each prompt is strong."""
@@ -465,7 +465,7 @@ def _gap(p: NDArray[np.float64], is_strong: NDArray[np.bool_]) -> float:
     return float(sum(abs(p[each].mean() - is_strong[each].mean()) * each.mean() for each in members))
 
 
-def _done(verdict: Verdict) -> Future[Verdict]:
-    future: Future[Verdict] = Future()
+def _done(verdict: SignalVerdict) -> Future[SignalVerdict]:
+    future: Future[SignalVerdict] = Future()
     future.set_result(verdict)
     return future

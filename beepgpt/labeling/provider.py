@@ -19,7 +19,7 @@ from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.openai.api import Batch, Client, ProviderFailed
 from beepgpt.connectors.openai.responses import Responses, Spent
 from beepgpt.connectors.tokenizer import load_encoding
-from beepgpt.dataflows.labeling import Question
+from beepgpt.dataflows.labeling import LabelQuestion
 from beepgpt.errors import BadCommand
 from beepgpt.labeling.requests import (
     AHEAD,
@@ -145,11 +145,11 @@ def is_gone_on_with(job: LabelJob) -> bool:
 # What is given
 
 
-def excluded_by(channels: str, people: str) -> Callable[[Question], bool]:
+def excluded_by(channels: str, people: str) -> Callable[[LabelQuestion], bool]:
     """Whether an example is of these channels, or shows what these people wrote: ids, joined by commas.
 
     >>> is_excluded = excluded_by("C1, C2", "U7")
-    >>> example = Question("6f1c", "hello", False, "C3", frozenset({"U1", "U7"}))
+    >>> example = LabelQuestion("6f1c", "hello", False, "C3", frozenset({"U1", "U7"}))
     >>> is_excluded(example), is_excluded(example._replace(people=frozenset({"U1"})))
     (True, False)
     """

@@ -34,8 +34,8 @@ from detect_secrets.plugins.telegram_token import TelegramBotTokenDetector
 from detect_secrets.plugins.twilio import TwilioKeyDetector
 from stdnum import iban, luhn
 
-Kind = Literal["secret", "email", "iban", "card", "phone"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+RedactedKind = Literal["secret", "email", "iban", "card", "phone"]
+KINDS: tuple[RedactedKind, ...] = get_args(RedactedKind)
 """What is taken out; `[secret]` and so on stands in its place."""
 
 # Those that know a secret by its own form. Left out are KeywordDetector, which takes all that follows the word "password" and 700 us for
@@ -70,7 +70,7 @@ class Redacted:
     """A text that may leave, and what was taken out of it."""
 
     text: str
-    counts: Mapping[Kind, int]
+    counts: Mapping[RedactedKind, int]
     """By kind; what wasn't there isn't told."""
 
 
@@ -114,13 +114,13 @@ def _pass(text: str) -> str:
 _MARK = re.compile(rf"\[({'|'.join(KINDS)})\]")
 
 
-def _taken_out(text: str, kind: Kind, pattern: re.Pattern[str], judge: Callable[[str], int]) -> str:
+def _taken_out(text: str, kind: RedactedKind, pattern: re.Pattern[str], judge: Callable[[str], int]) -> str:
     """Without what a pattern's group finds, of which `judge` tells how many characters, from the first on, are meant."""
     spans = ((match.start(1), match.start(1) + judge(match[1])) for match in pattern.finditer(text))
     return _replaced(text, kind, (span for span in spans if span[0] < span[1]))
 
 
-def _replaced(text: str, kind: Kind, spans: Iterator[tuple[int, int]]) -> str:
+def _replaced(text: str, kind: RedactedKind, spans: Iterator[tuple[int, int]]) -> str:
     """What overlaps is one."""
     pieces: list[str] = []
     at = end = 0

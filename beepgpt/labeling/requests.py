@@ -18,18 +18,17 @@ from urllib.parse import urlsplit
 import orjson
 
 from beepgpt.config.prices import Price
-from beepgpt.config.settings import Provider as ProviderSettings
-from beepgpt.config.settings import Settings
+from beepgpt.config.settings import ProviderSettings, Settings
 from beepgpt.connectors.openai.api import (
-    Answer,
+    AskedModel,
     BadAnswer,
     Batch,
+    BatchPart,
     Client,
-    Model,
     NoMoney,
     NotAllowed,
-    Part,
     Provider,
+    ProviderAnswer,
     ProviderFailed,
     Request,
     TooBusy,
@@ -37,7 +36,7 @@ from beepgpt.connectors.openai.api import (
     body_of,
 )
 from beepgpt.connectors.openai.responses import Responses, Spent, spent_of
-from beepgpt.conversations.signals import Signal, Verdict
+from beepgpt.conversations.signals import Signal, SignalVerdict
 from beepgpt.conversations.tokens import Encoding
 from beepgpt.dataflows.labeling import CannotGoOn, CannotLabel
 from beepgpt.errors import BadCommand
@@ -126,11 +125,11 @@ def provider_of(settings: ProviderSettings) -> Provider:
     )
 
 
-def model_of(settings: ProviderSettings) -> Model:
+def model_of(settings: ProviderSettings) -> AskedModel:
     """The model with what it takes; of one that isn't known nothing is taken for granted."""
     is_known = _MARKED.match(settings.model) is not None
     effort = ("none" if is_known else "") if settings.effort == "auto" else settings.effort
-    return Model(
+    return AskedModel(
         settings.model,
         settings.way,
         logprobs=settings.logprobs,
@@ -157,7 +156,7 @@ class Prepared(NamedTuple):
 class Asking:
     """All that a request has beside its text: what must not leave is taken out of texts here, and nowhere is it left in."""
 
-    model: Model
+    model: AskedModel
     instructions: str
     shots: tuple[tuple[str, str], ...]
     """Redacted."""
@@ -301,7 +300,7 @@ class _Asked(NamedTuple):
 
     id: str
     request: Request
-    future: Future[Verdict]
+    future: Future[SignalVerdict]
     good: int = -1
     """Answers that had come when it was sent once more; -1: it was not."""
     error: ProviderFailed | None = None
@@ -338,7 +337,7 @@ class ProviderLabeler:
         """By this start."""
         return spent_of(self._client.account, self._redacted)
 
-    def label(self, prompt: str) -> Future[Verdict]:
+    def label(self, prompt: str) -> Future[SignalVerdict]:
         """The verdict: from the store, from an answer that is awaited already, or by a request of its own."""
         prepared = self._asking.request(prompt)
         with self._lock:
@@ -367,11 +366,11 @@ class ProviderLabeler:
     def _submit(self, asked: _Asked) -> None:
         self._client.submit(asked.request).add_done_callback(lambda theirs: self._answered(asked, theirs))
 
-    def _answered(self, asked: _Asked, theirs: Future[Answer]) -> None:
+    def _answered(self, asked: _Asked, theirs: Future[ProviderAnswer]) -> None:
         """In the client's thread: whatever goes wrong here has to reach who waits."""
         try:
             try:
-                answer: Answer | ProviderFailed = theirs.result()
+                answer: ProviderAnswer | ProviderFailed = theirs.result()
             except ProviderFailed as error:
                 answer = error
             with self._lock:
@@ -383,14 +382,14 @@ class ProviderLabeler:
                 self._asked.pop(asked.id, None)
             _resolve(asked.future, error)
 
-    def _tell(self, settled: Iterable[tuple[_Asked, Verdict | Exception]]) -> None:
+    def _tell(self, settled: Iterable[tuple[_Asked, SignalVerdict | Exception]]) -> None:
         for asked, verdict in settled:
             del self._asked[asked.id]
             _resolve(asked.future, verdict)
 
-    def _settled(self, asked: _Asked, answer: Answer | ProviderFailed) -> list[tuple[_Asked, Verdict | Exception]]:
+    def _settled(self, asked: _Asked, answer: ProviderAnswer | ProviderFailed) -> list[tuple[_Asked, SignalVerdict | Exception]]:
         """What is known by an answer: of this request, and of those that were held."""
-        if isinstance(answer, Answer):
+        if isinstance(answer, ProviderAnswer):
             self._store.put(asked.id, answer, self.spent)
             self._good += 1
             return [(asked, verdict_of(answer)), *self._released()]
@@ -443,28 +442,28 @@ def may_work_later(error: ProviderFailed) -> bool:
     return error.passes or isinstance(error, TooBusy)
 
 
-def verdict_of(answer: Answer) -> Verdict:
+def verdict_of(answer: ProviderAnswer) -> SignalVerdict:
     """What an answer says of a prompt."""
-    return Verdict(SIGNALS[answer.choice], answer.probability, answer.model)
+    return SignalVerdict(SIGNALS[answer.choice], answer.probability, answer.model)
 
 
 def _cannot(error: ProviderFailed) -> CannotLabel:
     return CannotLabel(error.reason, str(error))
 
 
-def _done(known: Answer | BadAnswer) -> Future[Verdict]:
-    future: Future[Verdict] = Future()
-    _resolve(future, verdict_of(known) if isinstance(known, Answer) else _cannot(known))
+def _done(known: ProviderAnswer | BadAnswer) -> Future[SignalVerdict]:
+    future: Future[SignalVerdict] = Future()
+    _resolve(future, verdict_of(known) if isinstance(known, ProviderAnswer) else _cannot(known))
     return future
 
 
-def _failed(error: CannotLabel) -> Future[Verdict]:
-    future: Future[Verdict] = Future()
+def _failed(error: CannotLabel) -> Future[SignalVerdict]:
+    future: Future[SignalVerdict] = Future()
     future.set_exception(error)
     return future
 
 
-def _resolve(future: Future[Verdict], verdict: Verdict | BaseException) -> None:
+def _resolve(future: Future[SignalVerdict], verdict: SignalVerdict | BaseException) -> None:
     if isinstance(verdict, BaseException):
         future.set_exception(verdict)
     else:
@@ -517,7 +516,7 @@ class Batches:
             count += part.requests
         return count
 
-    def _start(self, part: Part) -> None:
+    def _start(self, part: BatchPart) -> None:
         self.store.plan(self.run, part.digest, ids_in(part))
         batch = self.client.start_batch(part)
         self.store.started(part.digest, batch.id)
@@ -554,11 +553,11 @@ class Batches:
         return spent_of(self.client.account, self.redacted)
 
 
-def is_kept(answer: Answer | ProviderFailed) -> bool:
+def is_kept(answer: ProviderAnswer | ProviderFailed) -> bool:
     """Whether it was paid for, and would be the same another time."""
-    return isinstance(answer, Answer) or (isinstance(answer, BadAnswer) and not answer.passes)
+    return isinstance(answer, ProviderAnswer) or (isinstance(answer, BadAnswer) and not answer.passes)
 
 
-def ids_in(part: Part) -> list[str]:
+def ids_in(part: BatchPart) -> list[str]:
     """The requests of a batch."""
     return [orjson.loads(line)["custom_id"] for line in part.data.splitlines()]

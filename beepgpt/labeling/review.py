@@ -15,9 +15,9 @@ from typing import Any
 import orjson
 
 from beepgpt.conversations.events import micros
-from beepgpt.conversations.signals import Verdict
-from beepgpt.labeling.few_shots import FewShots, Signal
-from beepgpt.web.review_page import Card, Choice, Goal, Opinion, Said, View
+from beepgpt.conversations.signals import SignalVerdict
+from beepgpt.labeling.few_shots import FewShots, SignalName
+from beepgpt.web.review_page import Card, Choice, Goal, Opinion, ShownMessage, View
 
 SUFFIX = "\n\n###\n\n"
 SEPARATOR = "\n\n"
@@ -28,8 +28,8 @@ AGAIN = 5
 SEATS = 5
 """Colours that tell people apart."""
 
-Prompts = Mapping[Signal, Sequence[str]]
-Think = Callable[[Sequence[str], Prompts], Sequence[Verdict | None]]
+Prompts = Mapping[SignalName, Sequence[str]]
+Think = Callable[[Sequence[str], Prompts], Sequence[SignalVerdict | None]]
 """What somebody says of each prompt who may learn from few-shots."""
 
 
@@ -41,7 +41,7 @@ class NoOpinion(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class ReviewedExample:
     """A line of SOURCE, and what of it decides when it is shown."""
 
     id: str
@@ -49,7 +49,7 @@ class Example:
     prompt: str
     conversation: str
     prompt_ts: str
-    said: Verdict | None = None
+    said: SignalVerdict | None = None
     """In SOURCE."""
 
     @property
@@ -58,13 +58,13 @@ class Example:
         return int.from_bytes(blake2b(self.id.encode(), digest_size=8).digest())
 
 
-def example_in(line: bytes) -> Example | None:
+def example_in(line: bytes) -> ReviewedExample | None:
     """An example that somebody answered; None for a silence, which needs no label. Raises ValueError for anything else."""
     body = orjson.loads(line)
     try:
         if not body["answer"]:
             return None
-        example = Example(body["id"], line, body["prompt"], body["conversation"], body["prompt_ts"], _said_in(body))
+        example = ReviewedExample(body["id"], line, body["prompt"], body["conversation"], body["prompt_ts"], _said_in(body))
         micros(example.prompt_ts)
         told = (example.id, example.prompt, example.conversation)
         lists = (body["answer"], body["window"])
@@ -75,11 +75,11 @@ def example_in(line: bytes) -> Example | None:
     return example
 
 
-def _said_in(body: Mapping[str, Any]) -> Verdict | None:
+def _said_in(body: Mapping[str, Any]) -> SignalVerdict | None:
     signal, p, model = (body.get(name) for name in ("signal", "signal_p", "signal_model"))
     if signal not in ("strong", "weak"):
         return None
-    return Verdict(signal, p if isinstance(p, float | int) and 0 <= p <= 1 else None, str(model or "SOURCE"))
+    return SignalVerdict(signal, p if isinstance(p, float | int) and 0 <= p <= 1 else None, str(model or "SOURCE"))
 
 
 class Sample:
@@ -91,7 +91,7 @@ class Sample:
         """Lines by what became of them."""
         self.first_unreadable = ""
         self._wanted = set(wanted)
-        self._kept: dict[str, Example] = {}
+        self._kept: dict[str, ReviewedExample] = {}
         self._by_chance = _Least(most)
         self._newest = _Least(newest)
 
@@ -118,7 +118,7 @@ class Sample:
         self._by_chance.drop(identity)
         self._newest.drop(identity)
 
-    def examples(self) -> list[Example]:
+    def examples(self) -> list[ReviewedExample]:
         """Each prompt once, in an order of chance."""
         every = {**self._newest.kept, **self._by_chance.kept, **self._kept}
         ordered = sorted(every.values(), key=lambda each: (each.id not in self._kept, each.chance))
@@ -130,11 +130,11 @@ class _Least:
     """The examples with the least keys."""
 
     def __init__(self, most: int) -> None:
-        self.kept: dict[str, Example] = {}
+        self.kept: dict[str, ReviewedExample] = {}
         self._most = most
         self._heap: list[tuple[int, str]] = []
 
-    def add(self, key: int, example: Example) -> None:
+    def add(self, key: int, example: ReviewedExample) -> None:
         if example.id in self.kept:
             self.kept[example.id] = example
         elif len(self._heap) < self._most:
@@ -154,10 +154,10 @@ class _Least:
 
 
 @dataclass
-class Desk:
+class ReviewQueue:
     """The examples, the few-shots, and what a labeler thinks meanwhile."""
 
-    examples: Sequence[Example]
+    examples: Sequence[ReviewedExample]
     few_shots: FewShots
     think: Think | None = None
     people: Mapping[str, str] = field(default_factory=dict)
@@ -168,7 +168,7 @@ class Desk:
         self._by_id = {each.id: each for each in self.examples}
         self._prompts = {each.id: each.prompt for each in self.examples}
         self._prompts |= {identity: _few_shot_in(line).prompt for identity, _, line in self.few_shots.chosen()}
-        self._thoughts: dict[str, Verdict] = {}
+        self._thoughts: dict[str, SignalVerdict] = {}
         self._no_opinion = ""
         self._since = 0
         self._thinking = threading.Lock()
@@ -258,8 +258,8 @@ class Desk:
 
     # What the labeler thinks
 
-    def _chosen_prompts(self) -> dict[Signal, list[str]]:
-        chosen: dict[Signal, list[str]] = {"strong": [], "weak": []}
+    def _chosen_prompts(self) -> dict[SignalName, list[str]]:
+        chosen: dict[SignalName, list[str]] = {"strong": [], "weak": []}
         for identity, signal, _ in self.few_shots.chosen():
             chosen[signal].append(self._prompts[identity])
         return chosen
@@ -289,7 +289,7 @@ class Desk:
                 self._thoughts, self._no_opinion = {}, str(error)
         self._orders = self._ordered()
 
-    def _ordered(self) -> dict[str, list[Example]]:
+    def _ordered(self) -> dict[str, list[ReviewedExample]]:
         thoughts = self._thoughts
         sure = {each.id: abs(_p_of(thought) - 0.5) for each in self.examples if (thought := thoughts.get(each.id, each.said)) is not None}
         apart = {
@@ -306,7 +306,7 @@ class Desk:
 
     # How
 
-    def _is_open(self, example: Example, known: set[str]) -> bool:
+    def _is_open(self, example: ReviewedExample, known: set[str]) -> bool:
         return example.id not in self.few_shots.decided and example.prompt not in known
 
     def _known_prompts(self) -> set[str]:
@@ -317,7 +317,7 @@ class Desk:
         strong, weak = self.few_shots.counts.values()
         return f"{strong} strong, {weak} weak."
 
-    def _card_of(self, example: Example) -> Card:
+    def _card_of(self, example: ReviewedExample) -> Card:
         body = orjson.loads(example.line)
         messages, left_out = messages_of(body, self.people)
         channel = str(body.get("channel", ""))
@@ -332,7 +332,7 @@ class Desk:
             list(self._opinions_on(example)),
         )
 
-    def _opinions_on(self, example: Example) -> Iterator[Opinion]:
+    def _opinions_on(self, example: ReviewedExample) -> Iterator[Opinion]:
         if (said := example.said) is not None:
             yield Opinion(said.model, _says(said), said.p)
         if (thought := self._thoughts.get(example.id)) is not None:
@@ -341,7 +341,7 @@ class Desk:
             yield Opinion("labeler", self._no_opinion, None)
 
 
-def spread(examples: Sequence[Example]) -> list[Example]:
+def spread(examples: Sequence[ReviewedExample]) -> list[ReviewedExample]:
     """In this order, but every conversation once before any comes again: its windows overlap, so a second one teaches less."""
     seen: Counter[str] = Counter()
     turns = []
@@ -354,7 +354,7 @@ def spread(examples: Sequence[Example]) -> list[Example]:
 # An example in words
 
 
-def messages_of(body: Mapping[str, Any], people: Mapping[str, str]) -> tuple[list[Said], str]:
+def messages_of(body: Mapping[str, Any], people: Mapping[str, str]) -> tuple[list[ShownMessage], str]:
     """The prompt's messages and who wrote them; and how many of the window aren't in it.
 
     A window also names messages that the prompt leaves out, and not which those are: where more than one person may have written what
@@ -374,7 +374,7 @@ def messages_of(body: Mapping[str, Any], people: Mapping[str, str]) -> tuple[lis
         before = at
         name = " or ".join(_name(each, seats, people) for each in who) or "Somebody"
         seat = seats.index(who[0]) if len(who) == 1 else -1
-        said.append(Said(name, _mark(name, seat), seat % SEATS + 1 if seat >= 0 else 0, when, text))
+        said.append(ShownMessage(name, _mark(name, seat), seat % SEATS + 1 if seat >= 0 else 0, when, text))
     left_out = f"{gone} more in the window, without words or too far back" if gone else ""
     return said, left_out
 
@@ -428,12 +428,12 @@ def _letter(place: int) -> str:
     return chr(ord("A") + place) if place < 26 else str(place + 1)
 
 
-def _p_of(said: Verdict) -> float:
+def _p_of(said: SignalVerdict) -> float:
     """The chance that it is strong; for want of one, all or nothing."""
     return float(said.signal == "strong") if said.p is None else said.p
 
 
-def _says(said: Verdict) -> str:
+def _says(said: SignalVerdict) -> str:
     return said.signal if said.p is None else f"{said.signal} ({100 * said.p:.0f} % strong)"
 
 
@@ -450,7 +450,7 @@ def _micros(ts: object) -> int | None:
     return None
 
 
-def _few_shot_in(line: bytes) -> Example:
+def _few_shot_in(line: bytes) -> ReviewedExample:
     """A few-shot, which may have come from anywhere: an id and a prompt are all that it must have."""
     body = orjson.loads(line)
-    return Example(body["id"], line, body["prompt"], str(body.get("conversation", "")), str(body.get("prompt_ts", "")))
+    return ReviewedExample(body["id"], line, body["prompt"], str(body.get("conversation", "")), str(body.get("prompt_ts", "")))

@@ -25,15 +25,15 @@ from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
 from beepgpt.conversations.account import Account, sum_of
 from beepgpt.conversations.shard import OtherState
-from beepgpt.conversations.signals import Signal, Verdict
+from beepgpt.conversations.signals import Signal, SignalVerdict
 from beepgpt.dataflows.examples import send_letters, write_letters
 from beepgpt.dataflows.labeling import (
     CannotGoOn,
     CannotLabel,
     Gated,
     Labeler,
-    Labeling,
-    Question,
+    LabelingRun,
+    LabelQuestion,
     account_as_json,
     check,
     close_labels,
@@ -98,22 +98,22 @@ def retractions_of(path: Path) -> Path:
     return path.with_name(f"{path.name.removesuffix('.jsonl')}.retractions.jsonl")
 
 
-class Looked(NamedTuple):
+class SourceContents(NamedTuple):
     """What a bounded SOURCE holds, as far as that has to be known before it is labeled."""
 
-    questions: Callable[[], Iterator[Question]]
+    questions: Callable[[], Iterator[LabelQuestion]]
     """Its examples, whenever it is called; what is none is passed over."""
     retracted: frozenset[str]
     """Ids that are taken back in it."""
 
 
-def look_at(job: LabelJob) -> Looked:
+def look_at(job: LabelJob) -> SourceContents:
     """Goes through a bounded SOURCE for what is retracted: that is not to be sent to anybody."""
     origin = job.origin
     if origin.file is not None:
         beside = retractions_of(origin.file)
         lines = _lines(beside) if beside.exists() else iter(())
-        return Looked(lambda: _questions(_lines(origin.file or Path())), frozenset(_ids_in(lines, beside)))
+        return SourceContents(lambda: _questions(_lines(origin.file or Path())), frozenset(_ids_in(lines, beside)))
     assert origin.address is not None
     address, connection = origin.address, connection_of(job.settings, origin.address.bootstrap)
     last: dict[bytes, bool] = {}
@@ -128,14 +128,14 @@ def look_at(job: LabelJob) -> Looked:
             if record.value is not None and record.timestamp >= since and (until is None or record.timestamp <= until):
                 yield record.value
 
-    return Looked(lambda: _questions(values()), retracted)
+    return SourceContents(lambda: _questions(values()), retracted)
 
 
 def _lines(path: Path) -> Iterator[bytes]:
     return (each for each in records_in(jsonl.JsonlSource(path, max_line=MAX_LINE)) if isinstance(each, bytes))
 
 
-def _questions(lines: Iterator[bytes]) -> Iterator[Question]:
+def _questions(lines: Iterator[bytes]) -> Iterator[LabelQuestion]:
     for line in lines:
         with suppress(CannotLabel):
             yield question_in(line)
@@ -212,7 +212,7 @@ def _spec_of(line: bytes) -> str | None:
 class FewShot:
     """An example that a person has labeled."""
 
-    question: Question
+    question: LabelQuestion
     text: str
     """Its summary, or its prompt."""
     signal: Signal
@@ -252,15 +252,15 @@ def balanced(few_shots: Sequence[FewShot], most: int) -> list[FewShot]:
     return [each for pair in zip(strong[:count], weak[:count], strict=True) for each in pair]
 
 
-def by_hand(few_shots: Sequence[FewShot]) -> dict[str, Verdict]:
+def by_hand(few_shots: Sequence[FewShot]) -> dict[str, SignalVerdict]:
     """What a person said of examples, by id."""
-    return {each.question.id: Verdict(each.signal, None, PERSON) for each in few_shots}
+    return {each.question.id: SignalVerdict(each.signal, None, PERSON) for each in few_shots}
 
 
 # The flow
 
 
-def flow_of(source: Any, labeling: Labeling, sinks: Mapping[str, Sink[Any]], taken: Callable[[Account], None]) -> Dataflow:
+def flow_of(source: Any, labeling: LabelingRun, sinks: Mapping[str, Sink[Any]], taken: Callable[[Account], None]) -> Dataflow:
     """Examples to labeled examples: to files, or to topics."""
     flow = Dataflow("labeling")
     chunks = op.input("read_examples", flow, Gated(source, labeling.gate, labeling.is_stopping))
@@ -329,16 +329,16 @@ def run_flow(
     memory: RecoveryFolder | None,
     labeler: Labeler,
     *,
-    known: Mapping[str, Verdict],
+    known: Mapping[str, SignalVerdict],
     retracted: frozenset[str],
-    is_excluded: Callable[[Question], bool] = lambda question: False,
+    is_excluded: Callable[[LabelQuestion], bool] = lambda question: False,
     ahead: int,
 ) -> Done:
     """The flow, to the end of its input or until it is stopped."""
     began = time.monotonic()
     settings, halt = job.settings, Halt()
     pulse = pulse_of(settings)
-    labeling = Labeling(labeler, known, retracted, is_excluded, ahead=ahead, is_stopping=asked_by(pulse, halt), stop=halt.because)
+    labeling = LabelingRun(labeler, known, retracted, is_excluded, ahead=ahead, is_stopping=asked_by(pulse, halt), stop=halt.because)
     lags: dict[int, int] = {}
     has_ended = False
     records = 0
@@ -383,7 +383,7 @@ def run_flow(
     return Done(sum_of(accounts), ended, records, time.monotonic() - began, halt.signal, halt.why)
 
 
-def figures_of(job: LabelJob, labeling: Labeling, lags: Mapping[int, int]) -> metrics.LabelFigures:
+def figures_of(job: LabelJob, labeling: LabelingRun, lags: Mapping[int, int]) -> metrics.LabelFigures:
     """What a monitor is told of the run."""
     steps = labeling.steps_here
     return metrics.LabelFigures(
@@ -438,9 +438,9 @@ def pass_on_retractions(job: LabelJob) -> None:
         job.to.retractions.unlink(missing_ok=True)
 
 
-def _tombstone(retraction: Mapping[str, Any]) -> kafka.Message:
+def _tombstone(retraction: Mapping[str, Any]) -> kafka.OutgoingRecord:
     told = str(retraction.get("retracted_ts", "")).encode()
-    return kafka.Message(str(retraction["id"]).encode(), None, [("retracted_ts", told)] if told else [])
+    return kafka.OutgoingRecord(str(retraction["id"]).encode(), None, [("retracted_ts", told)] if told else [])
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 
 from beepgpt.config.settings import Settings
-from beepgpt.connectors.openai.api import BadAnswer, Client, ProviderFailed, Refused, TextRequest
+from beepgpt.connectors.openai.api import BadAnswer, Client, ProviderFailed, RequestRefused, TextRequest
 from beepgpt.connectors.openai.responses import Spent, spent_of
 from beepgpt.conversations.tokens import Encoding
 from beepgpt.errors import BadCommand
@@ -16,7 +16,7 @@ from beepgpt.labeling.few_shots import FewShots
 from beepgpt.labeling.redaction import redact
 from beepgpt.labeling.requests import Budget, dollars, model_of
 from beepgpt.labeling.run import FewShot, RunStopped
-from beepgpt.labeling.summaries import Ask, NoSummary, instructions, summarised
+from beepgpt.labeling.summaries import AskText, NoSummary, instructions, summarised
 from beepgpt.runtime.console import console
 
 ROOM = 4
@@ -64,7 +64,7 @@ def summarise(long: Sequence[FewShot], settings: Settings, client: Client, encod
     return spent_of(client.account, tokens)
 
 
-def asking(client: Client, settings: Settings, redacted: dict[str, int]) -> Ask:
+def asking(client: Client, settings: Settings, redacted: dict[str, int]) -> AskText:
     """Asks for one summary; what must not leave is taken out of the text here, and counted."""
     limit = settings.labeling.summarise
     model = replace(model_of(settings.provider), way="chat", max_tokens=ROOM * limit)
@@ -80,7 +80,7 @@ def asking(client: Client, settings: Settings, redacted: dict[str, int]) -> Ask:
     def tell(theirs: Future[str], written: Future[str]) -> None:
         try:
             written.set_result(theirs.result())
-        except (BadAnswer, Refused) as error:  # that text's fault alone
+        except (BadAnswer, RequestRefused) as error:  # that text's fault alone
             written.set_exception(NoSummary(str(error)))
         except BaseException as error:
             written.set_exception(error)

@@ -37,7 +37,7 @@ class Summarised(NamedTuple):
     """Why it has none, although its prompt is too long: then its prompt is used, or left out by whoever asks."""
 
 
-Ask = Callable[[str], Future[str]]
+AskText = Callable[[str], Future[str]]
 """A prompt to what a model makes of it by `instructions(limit)`; the future may raise NoSummary. It leaves out what must not leave."""
 
 
@@ -46,7 +46,7 @@ def instructions(limit: int) -> str:
     return INSTRUCTIONS.format(words=max(limit * 2 // 3, 5))  # a word is about 1.3 tokens, and models don't count well
 
 
-def summarised(lines: Iterable[bytes], ask: Ask, tokens_of: Callable[[str], int], limit: int) -> Iterator[Summarised]:
+def summarised(lines: Iterable[bytes], ask: AskText, tokens_of: Callable[[str], int], limit: int) -> Iterator[Summarised]:
     """Each few-shot, in order: those of more than `limit` tokens with a summary, all others as they are. All are asked for at once."""
     waiting = [(line, prompt, None if fits else ask(prompt)) for line, prompt, fits in _looked_at(lines, tokens_of, limit)]
     for line, prompt, future in waiting:

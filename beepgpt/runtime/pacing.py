@@ -14,8 +14,8 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.slack import export as slack_export
 from beepgpt.conversations.events import ts_text
-from beepgpt.conversations.export import Day, records_of
-from beepgpt.conversations.ingestion import Item, Plan, Span, in_order, item_of, next_beat, span_of
+from beepgpt.conversations.export import ExportedDay, records_of
+from beepgpt.conversations.ingestion import Item, Span, WritePlan, in_order, item_of, next_beat, span_of
 from beepgpt.conversations.rules import Rules
 from beepgpt.dataflows.examples import Chunk
 from beepgpt.errors import BadCommand
@@ -99,8 +99,8 @@ class PacedSource(FixedPartitionedSource[Chunk, None]):
         self.stopping = stopping
         self.on_end = on_end
         self.progress = progress
-        self._plan = Plan("", 1, lambda key, partitions: 0, now_us())
-        self._rejects: dict[str, slack_export.Reject] = {}
+        self._plan = WritePlan("", 1, lambda key, partitions: 0, now_us())
+        self._rejects: dict[str, slack_export.UnreadableDay] = {}
         self.span = span_of((item for _, item in self._items()), self._plan, rules.lateness)
         self.begins = max(self.span.first, since)
         """The event time from which on it passes at the pace."""
@@ -145,7 +145,7 @@ class PacedSource(FixedPartitionedSource[Chunk, None]):
     def _of(self, channel: str) -> Iterator[Item]:
         assert self.origin.export is not None
 
-        def to_records(channel: str, days: Iterator[Day]) -> Iterator[bytes]:
+        def to_records(channel: str, days: Iterator[ExportedDay]) -> Iterator[bytes]:
             return records_of(channel, days, edits=self.rules.edits)
 
         source = slack_export.ExportSource(self.origin.export, to_records, wanted=lambda each: each == channel, stopping=self.stopping)

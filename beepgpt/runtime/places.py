@@ -13,7 +13,7 @@ import orjson
 from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
-from beepgpt.audit.laws import Record
+from beepgpt.audit.laws import AuditedRecord
 from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
@@ -249,7 +249,7 @@ class Origin:
         return str(Path(self.text).resolve())
 
 
-def origin_of(source: str, include: tuple[slack_export.Kind, ...]) -> Origin:
+def origin_of(source: str, include: tuple[slack_export.ChannelKind, ...]) -> Origin:
     """What SOURCE is: an export (zip or folder), a file of events, or a topic."""
     if is_kafka(source):
         return Origin(source, address=kafka.parse_address(source))
@@ -321,7 +321,7 @@ def not_read(export: slack_export.Export) -> tuple[dict[str, int], list[str]]:
     return left_out, told
 
 
-def records_in(source: Source[Chunk]) -> Iterator[Record]:
+def records_in(source: Source[Chunk]) -> Iterator[AuditedRecord]:
     """All records of a bounded source, in order, in a plain loop."""
     for partition, _, value in values_in(source):
         if isinstance(value, bytes):

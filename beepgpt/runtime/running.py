@@ -41,9 +41,9 @@ from beepgpt.runtime.console import console
 from beepgpt.runtime.places import Destination, Origin, Topics, destination_of, not_read, origin_of, source_of
 from beepgpt.runtime.recovery import RecoveryFolder
 from beepgpt.runtime.workers import (
-    Part,
+    ProgressCallback,
     Stop,
-    Told,
+    Worker,
     asked_by,
     begin_part,
     check_source,
@@ -62,13 +62,13 @@ log = logging.getLogger("beepgpt")
 
 
 @dataclass(frozen=True)
-class Job:
+class ExamplesJob:
     """An `examples` command, as it was given."""
 
     source: str
     to: Destination
     settings: Settings
-    include: tuple[slack_export.Kind, ...] = ("channels",)
+    include: tuple[slack_export.ChannelKind, ...] = ("channels",)
     until: int | None = None
     warmup: int | None = None
     recovery: Path | None = None
@@ -95,18 +95,18 @@ def flow_of(source: Source[Chunk], following: Following, sinks: Mapping[str, Sin
 
 
 def run_part(
-    job: Job,
+    job: ExamplesJob,
     origin: Origin,
     number: int,
     parts: int,
     memory: RecoveryFolder | None,
-    told: Told,
+    told: ProgressCallback,
     shards: list[Shard],
     share: Sequence[str] = SHARDS,
 ) -> dict[str, Any]:
     """One process's `share` of a run, to its end or until it is stopped. What it follows is put into `shards`."""
     settings = job.settings
-    part = Part(settings, number, parts, memory, told, shards)
+    part = Worker(settings, number, parts, memory, told, shards)
     following = following_of(
         job,
         origin,
@@ -133,7 +133,7 @@ def run_part(
     return part.report()
 
 
-def following_of(job: Job, origin: Origin, now: int, **more: Any) -> Following:
+def following_of(job: ExamplesJob, origin: Origin, now: int, **more: Any) -> Following:
     """How the job follows channels: a topic's `from` chooses what is written, its `to` is `--until`."""
     rules, address = job.settings.rules, origin.address
     since = 0 if address is None else address.since or 0
@@ -141,7 +141,7 @@ def following_of(job: Job, origin: Origin, now: int, **more: Any) -> Following:
     return Following(rules, load_encoding(rules.encoding), now, since=since, until=until, **more)
 
 
-def check_job(job: Job, origin: Origin) -> None:
+def check_job(job: ExamplesJob, origin: Origin) -> None:
     """What can't be, before anything is begun."""
     rules, address = job.settings.rules, origin.address
     check_source(
@@ -157,7 +157,7 @@ def check_job(job: Job, origin: Origin) -> None:
         job.to.check(rules.spec)
 
 
-def run_job(job: Job, command: list[str]) -> tuple[dict[str, Any], int]:
+def run_job(job: ExamplesJob, command: list[str]) -> tuple[dict[str, Any], int]:
     """A whole run, in one process or several. Returns its report and exit status."""
     began = time.monotonic()
     origin = origin_of(job.source, job.include)
@@ -185,7 +185,7 @@ def run_job(job: Job, command: list[str]) -> tuple[dict[str, Any], int]:
     return report, status_of(done, origin)
 
 
-def work_on_part(job: Job, part: int, share: Sequence[str]) -> None:
+def work_on_part(job: ExamplesJob, part: int, share: Sequence[str]) -> None:
     """A process that another one started: it tells how far it is, and at the end its account."""
     begin_part(job.settings)
     origin = origin_of(job.source, job.include)
@@ -193,7 +193,7 @@ def work_on_part(job: Job, part: int, share: Sequence[str]) -> None:
     tell_of_part(origin, lambda told, shards: run_part(job, origin, part, job.settings.run.workers, memory, told, shards, share))
 
 
-def remember(job: Job, origin: Origin, *, shared: bool = False) -> RecoveryFolder:
+def remember(job: ExamplesJob, origin: Origin, *, shared: bool = False) -> RecoveryFolder:
     """The recovery folder of this run; `shared` by the process that started this one."""
     assert job.recovery is not None
     run = {
@@ -206,7 +206,7 @@ def remember(job: Job, origin: Origin, *, shared: bool = False) -> RecoveryFolde
     return open_memory(job.recovery, job.settings, origin, run, lambda: to.as_they_are() if isinstance(to, Topics) else {}, shared=shared)
 
 
-def report_of(job: Job, done: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
+def report_of(job: ExamplesJob, done: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
     """The closing report, as `--report` writes it; time and speed are this start's, the account is the whole run's."""
     account = sum_of(Account(each["counts"]) for each in done)
     return {
@@ -241,7 +241,7 @@ def cluster_flow(settings: Settings) -> Dataflow:
                 " BEEPGPT_CLUSTER__TO=kafka://host:port/slack.examples (or the same in the file that BEEPGPT_CONFIG names)"
             ]
         )
-    job = Job(settings.cluster.source, destination_of(settings.cluster.to, settings), settings)
+    job = ExamplesJob(settings.cluster.source, destination_of(settings.cluster.to, settings), settings)
     origin = origin_of(job.source, job.include)
     check_job(job, origin)
     collect_rarely()

@@ -44,7 +44,7 @@ TELL_EVERY = 0.2
 
 log = logging.getLogger("beepgpt")
 
-Told = Callable[[int, float], None]
+ProgressCallback = Callable[[int, float], None]
 """Hears of records that were read, and the share of all that was."""
 
 
@@ -109,10 +109,12 @@ class Stop:
         return {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
 
 
-class Part:
+class Worker:
     """One process of a run: how far it is, whether it is to stop, and what it ends with."""
 
-    def __init__(self, settings: Settings, number: int, of: int, memory: RecoveryFolder | None, told: Told, shards: list[Shard]) -> None:
+    def __init__(
+        self, settings: Settings, number: int, of: int, memory: RecoveryFolder | None, told: ProgressCallback, shards: list[Shard]
+    ) -> None:
         """`shards`: what it follows is put there."""
         collect_rarely()
         self.settings = settings
@@ -278,7 +280,12 @@ def finished(memory: RecoveryFolder | None) -> dict[str, Any] | None:
 
 
 def run_processes(
-    name: str, job: RunJob, origin: Origin, memory: RecoveryFolder | None, run_here: Callable[[Told], dict[str, Any]], command: list[str]
+    name: str,
+    job: RunJob,
+    origin: Origin,
+    memory: RecoveryFolder | None,
+    run_here: Callable[[ProgressCallback], dict[str, Any]],
+    command: list[str],
 ) -> tuple[list[dict[str, Any]], bool]:
     """All processes of a run, or this one alone. Returns what each reports, and whether the input came to its end."""
     parts = job.settings.run.workers

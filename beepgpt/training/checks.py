@@ -25,7 +25,7 @@ MOST_LABELS = 1000
 """`"0"` to `"999"` are single tokens, `"1000"` is none."""
 NIL, OTHER = "nil", "other"
 
-Signal = Literal["strong", "weak"]
+LineSignal = Literal["strong", "weak"]
 
 
 class CannotPrepare(Exception):
@@ -35,7 +35,7 @@ class CannotPrepare(Exception):
 # Lines
 
 
-class Line(NamedTuple):
+class ExampleLine(NamedTuple):
     """What is needed of an example before it is known what becomes of it."""
 
     id: bytes
@@ -50,7 +50,7 @@ class Line(NamedTuple):
     window: list[str]
     """The messages' `ts`."""
     prompt: str
-    signal: Signal | None
+    signal: LineSignal | None
     has_candidates: bool
 
 
@@ -58,7 +58,7 @@ FAULTS = ("not_json", "not_an_example", "no_prompt", "no_answer", "no_suffix", "
 """Why a line is no example that a model could learn from."""
 
 
-def read_line(line: bytes) -> Line | str:
+def read_line(line: bytes) -> ExampleLine | str:
     """A line's example, or its fault by name.
 
     >>> read_line(b'{"prompt": "hello", "completion": " 1"}')
@@ -81,7 +81,7 @@ def read_line(line: bytes) -> Line | str:
     return made if made.prompt.find(SUFFIX) == len(made.prompt) - len(SUFFIX) else "suffix_inside"
 
 
-def _line(body: dict[str, Any]) -> Line | str:
+def _line(body: dict[str, Any]) -> ExampleLine | str:
     told = [body[name] for name in ("spec", "target", "scope", "channel", "conversation")]
     identity = bytes.fromhex(body["id"])
     window = [each["ts"] for each in body["window"]]
@@ -98,13 +98,13 @@ def _line(body: dict[str, Any]) -> Line | str:
     if candidates is not None and not isinstance(candidates["user"], list):
         raise TypeError
     times = micros(body["prompt_ts"]), micros(body["settled_ts"])
-    return Line(identity, *told, *times, answer, window, prompt, signal, candidates is not None)  # type: ignore[call-arg]
+    return ExampleLine(identity, *told, *times, answer, window, prompt, signal, candidates is not None)  # type: ignore[call-arg]
 
 
 # Models
 
 
-class Model(NamedTuple):
+class ModelLimits(NamedTuple):
     """What has to be known of a model that is to be trained."""
 
     encoding: str
@@ -112,21 +112,21 @@ class Model(NamedTuple):
     """Of one training example; None: not known."""
 
 
-MODELS: Mapping[str, Model] = {
-    "gpt-6": Model("o200k_base", None),
-    "gpt-5": Model("o200k_base", None),
-    "gpt-4.1": Model("o200k_base", 65_536),
-    "gpt-4o": Model("o200k_base", 65_536),
-    "gpt-4-turbo": Model("cl100k_base", None),
-    "gpt-4": Model("cl100k_base", 8_192),
-    "gpt-3.5-turbo": Model("cl100k_base", 16_385),
-    "babbage-002": Model("cl100k_base", 16_384),
-    "davinci-002": Model("cl100k_base", 16_384),
+MODELS: Mapping[str, ModelLimits] = {
+    "gpt-6": ModelLimits("o200k_base", None),
+    "gpt-5": ModelLimits("o200k_base", None),
+    "gpt-4.1": ModelLimits("o200k_base", 65_536),
+    "gpt-4o": ModelLimits("o200k_base", 65_536),
+    "gpt-4-turbo": ModelLimits("cl100k_base", None),
+    "gpt-4": ModelLimits("cl100k_base", 8_192),
+    "gpt-3.5-turbo": ModelLimits("cl100k_base", 16_385),
+    "babbage-002": ModelLimits("cl100k_base", 16_384),
+    "davinci-002": ModelLimits("cl100k_base", 16_384),
 }
 """By the beginning of the name; the longest counts."""
 
 
-def model_of(name: str, encoding: str | None = None) -> Model:
+def model_of(name: str, encoding: str | None = None) -> ModelLimits:
     """What is known of a model, fine-tuned ones included; `encoding` is for those that aren't known.
 
     >>> model_of("ft:gpt-4.1-mini-2025-04-14:acme::abc").encoding, model_of("gpt-4-0613").encoding
@@ -139,7 +139,7 @@ def model_of(name: str, encoding: str | None = None) -> Model:
     begins = [each for each in MODELS if base == each or base.startswith((f"{each}-", f"{each}."))]
     known = MODELS[max(begins, key=len)] if begins else None
     if encoding is not None:
-        return Model(encoding, known.max_tokens if known else None)
+        return ModelLimits(encoding, known.max_tokens if known else None)
     if known is None:
         raise CannotPrepare(f"the model {name} is not known, so neither is its encoding: give --encoding o200k_base or cl100k_base")
     return known

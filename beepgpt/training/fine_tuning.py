@@ -23,9 +23,18 @@ from typing import Any
 import orjson
 
 from beepgpt.commands.models import check_may_leave, client_of, may_leave_by
-from beepgpt.config.settings import Provider as ProviderSettings
-from beepgpt.config.settings import Settings
-from beepgpt.connectors.openai.api import Checkpoint, Client, Event, Job, ProviderFailed, Refused, TooBusy, TrainingNotAvailable, Wish
+from beepgpt.config.settings import ProviderSettings, Settings
+from beepgpt.connectors.openai.api import (
+    Checkpoint,
+    Client,
+    JobEvent,
+    JobRequest,
+    ProviderFailed,
+    RequestRefused,
+    TooBusy,
+    TrainingNotAvailable,
+    TuningJob,
+)
 from beepgpt.errors import BadCommand
 from beepgpt.labeling.run import Interrupted, RunStopped, interruptible
 from beepgpt.runtime.console import console
@@ -47,7 +56,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Wanted:
+class JobOptions:
     """What a user may say about a job."""
 
     model: str
@@ -79,7 +88,7 @@ class Upload:
 
 
 def fine_tuned(
-    folder: Path, into: Path, wanted: Wanted, settings: Settings, *, every: float, again: bool = False
+    folder: Path, into: Path, wanted: JobOptions, settings: Settings, *, every: float, again: bool = False
 ) -> tuple[dict[str, Any], bool]:
     """Runs the job, or goes on with it. Gives the model's card, and whether it was there already."""
     from beepgpt.training.models import CARD, hash_of, read_card
@@ -227,13 +236,13 @@ def check_uploads(folder: Path, uploads: list[Upload]) -> None:
             )
 
 
-def key_of(wanted: Wanted, uploads: list[Upload]) -> str:
+def key_of(wanted: JobOptions, uploads: list[Upload]) -> str:
     """A hash of all that makes a job what it is."""
     told = {**asdict(wanted), "files": [each.digest for each in uploads if each.rows]}
     return sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def tell_what_goes(manifest: Mapping[str, Any], uploads: list[Upload], wanted: Wanted) -> None:
+def tell_what_goes(manifest: Mapping[str, Any], uploads: list[Upload], wanted: JobOptions) -> None:
     """How much is sent, and what it may cost."""
     train, valid = uploads
     redacted = sum((Counter(each.redacted) for each in uploads), Counter())
@@ -273,7 +282,7 @@ class Note:
             raise BadCommand(f"{path} can't be read: look at the provider's which job it was, and remove it") from error
 
     @classmethod
-    def of(cls, into: Path, key: str, wanted: Wanted, settings: ProviderSettings) -> Note:
+    def of(cls, into: Path, key: str, wanted: JobOptions, settings: ProviderSettings) -> Note:
         """What is remembered of this very job. Raises BadCommand if it was another one."""
         note = cls.read(into)
         if note is None:
@@ -320,7 +329,7 @@ def locked(into: Path) -> Iterator[None]:
         yield
 
 
-class Told:
+class JobEventLog:
     """`events.jsonl`: what the job has told, each once; a person sees it as it comes."""
 
     def __init__(self, path: Path) -> None:
@@ -333,7 +342,7 @@ class Told:
         for line in kept.splitlines():
             self.last = orjson.loads(line)["id"]
 
-    def add(self, event: Event) -> None:
+    def add(self, event: JobEvent) -> None:
         """One more."""
         with self._path.open("ab") as file:
             file.write(orjson.dumps(event._asdict(), option=orjson.OPT_APPEND_NEWLINE))
@@ -345,7 +354,7 @@ class Told:
 # At the provider's
 
 
-def at_work(client: Client, note: Note, uploads: list[Upload], wanted: Wanted, *, every: float, again: bool) -> Job:
+def at_work(client: Client, note: Note, uploads: list[Upload], wanted: JobOptions, *, every: float, again: bool) -> TuningJob:
     """The job, once it has succeeded."""
     job_id: str | None = note.told["job"]
     if job_id is not None and again and client.job(job_id).has_failed:
@@ -354,7 +363,7 @@ def at_work(client: Client, note: Note, uploads: list[Upload], wanted: Wanted, *
         job_id = None
     if job_id is None:
         job_id = started(client, note, uploads, wanted, every=every, again=again)
-    job = followed(client, job_id, Told(note.path.parent / EVENTS), every=every)
+    job = followed(client, job_id, JobEventLog(note.path.parent / EVENTS), every=every)
     if job.has_failed:
         raise RunStopped(told_failure(job, note.path.parent))
     if not job.model:
@@ -362,13 +371,13 @@ def at_work(client: Client, note: Note, uploads: list[Upload], wanted: Wanted, *
     return job
 
 
-def started(client: Client, note: Note, uploads: list[Upload], wanted: Wanted, *, every: float, again: bool) -> str:
+def started(client: Client, note: Note, uploads: list[Upload], wanted: JobOptions, *, every: float, again: bool) -> str:
     """Sends the files and starts the job, unless the provider has them already."""
     ids = {each.side: sent(client, note, each) for each in uploads if each.rows}
     for each in uploads:
         if each.rows:
             processed(client, note, each, ids[each.side], every=every)
-    wish = Wish(note.told["key"], wanted.model, ids["train"], ids.get("valid"), wanted.epochs, wanted.suffix, wanted.seed)
+    wish = JobRequest(note.told["key"], wanted.model, ids["train"], ids.get("valid"), wanted.epochs, wanted.suffix, wanted.seed)
     try:
         job = client.start_job(wish, again=again)
     except TrainingNotAvailable:
@@ -403,7 +412,7 @@ def processed(client: Client, note: Note, upload: Upload, file_id: str, *, every
                 file = client.file(file_id)
             except TooBusy as error:
                 _wait_for(error, seen)
-            except Refused as error:
+            except RequestRefused as error:
                 forget(note, upload)
                 raise RunStopped(f"file {file_id} is gone from the provider's ({error}): the same command sends it anew") from error
             else:
@@ -425,7 +434,7 @@ def forget(note: Note, upload: Upload) -> None:
     note.save(files={side: each for side, each in note.told["files"].items() if side != upload.side})
 
 
-def followed(client: Client, job_id: str, told: Told, *, every: float) -> Job:
+def followed(client: Client, job_id: str, told: JobEventLog, *, every: float) -> TuningJob:
     """Returns when the job is over; tells what it tells meanwhile."""
     seen = time.monotonic()
     with console.status(f"job {job_id}") as status:
@@ -450,13 +459,13 @@ def _wait_for(error: TooBusy, seen: float) -> None:
     log.warning("the provider can't be reached, and is waited for: %s", error)
 
 
-def told_step(job: Job, event: Event) -> str:
+def told_step(job: TuningJob, event: JobEvent) -> str:
     """Where it stands, in a line."""
     step, steps = event.data.get("step"), event.data.get("total_steps")
     return f"job {job.id}: {job.status}" + (f", step {step} of {steps}" if steps else f", step {step}" if step else "")
 
 
-def told_failure(job: Job, into: Path) -> str:
+def told_failure(job: TuningJob, into: Path) -> str:
     """Why there is no model, and what to do instead."""
     if job.status == "failed":
         return (
@@ -471,7 +480,7 @@ def checkpoints_of(client: Client, job_id: str) -> list[Checkpoint]:
     """The models on the way; a server may not know any."""
     try:
         return client.checkpoints(job_id)
-    except Refused:
+    except RequestRefused:
         return []
 
 
@@ -482,9 +491,9 @@ def written(
     folder: Path,
     into: Path,
     manifest: bytes,
-    wanted: Wanted,
+    wanted: JobOptions,
     key: str,
-    job: Job,
+    job: TuningJob,
     points: list[Checkpoint],
     uploads: list[Upload],
 ) -> dict[str, Any]:

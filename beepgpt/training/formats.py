@@ -77,7 +77,7 @@ def drawn(identity: bytes, count: int) -> int:
 # Files
 
 
-class Rows(Protocol):
+class TextRowsFile(Protocol):
     """A file of rows, one for each prompt and completion."""
 
     def write(self, prompt: str, completion: str) -> None: ...
@@ -122,7 +122,7 @@ class Completions(_Lines):
         self._write({"prompt": prompt, "completion": self._space + completion})
 
 
-class Examples(_Lines):
+class ExampleRows(_Lines):
     """The examples as they came, byte for byte: what an audit proves or refutes the split with."""
 
     def write(self, line: bytes) -> None:

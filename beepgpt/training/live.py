@@ -13,21 +13,21 @@ from beepgpt.conversations.events import micros
 from beepgpt.conversations.outcomes import KNOWN, LEAST, alerted
 from beepgpt.training.metrics import BINS, Bootstrap, Figure
 
-Outcome = Mapping[str, Any]
+OutcomeRecord = Mapping[str, Any]
 DAY = 86_400_000_000
 WEEKS_SHOWN = 60
 
 
-def figures_by_model(outcomes: Iterable[Outcome], threshold: float) -> list[dict[str, Any]]:
+def figures_by_model(outcomes: Iterable[OutcomeRecord], threshold: float) -> list[dict[str, Any]]:
     """What is told of each model, the one of the newest point last. An outcome that comes twice counts once."""
-    by_model: dict[str, dict[tuple[str, str], Outcome]] = defaultdict(dict)
+    by_model: dict[str, dict[tuple[str, str], OutcomeRecord]] = defaultdict(dict)
     for each in outcomes:
         by_model[each["model"]][each["id"], each["conversation"]] = each
     told = [_figures(model, list(of.values()), threshold) for model, of in by_model.items()]
     return sorted(told, key=lambda each: (each["until"], each["model"]))
 
 
-def _figures(model: str, outcomes: Sequence[Outcome], threshold: float) -> dict[str, Any]:
+def _figures(model: str, outcomes: Sequence[OutcomeRecord], threshold: float) -> dict[str, Any]:
     known = [each for each in outcomes if each["how"] in KNOWN]
     answered = [each for each in known if each["how"] == "answered"]
     times = [micros(each["prompt_ts"]) for each in outcomes]
@@ -44,7 +44,7 @@ def _figures(model: str, outcomes: Sequence[Outcome], threshold: float) -> dict[
     }
 
 
-def _hits(answered: Sequence[Outcome]) -> dict[str, dict[str, Any]]:
+def _hits(answered: Sequence[OutcomeRecord]) -> dict[str, dict[str, Any]]:
     """hit@1 and hit@5, as `beepgpt validate` computes them."""
     if not answered:
         return {}
@@ -54,7 +54,7 @@ def _hits(answered: Sequence[Outcome]) -> dict[str, dict[str, Any]]:
     return {f"hit@{k}": boot.ratio(((ranks > 0) & (ranks <= k)).astype(np.float64), ones).as_json() for k in (1, 5)}
 
 
-def _alerts(known: Sequence[Outcome], threshold: float) -> dict[str, Any]:
+def _alerts(known: Sequence[OutcomeRecord], threshold: float) -> dict[str, Any]:
     """What telling everybody from the threshold on would have been worth."""
     counts = [alerted(each, threshold) for each in known]
     given, right = sum(each.given for each in counts), sum(each.right for each in counts)
@@ -69,7 +69,7 @@ def _alerts(known: Sequence[Outcome], threshold: float) -> dict[str, Any]:
     return found
 
 
-def _calibration(known: Sequence[Outcome]) -> list[dict[str, Any]]:
+def _calibration(known: Sequence[OutcomeRecord]) -> list[dict[str, Any]]:
     """Of the chances that were given to people, by tenths: how many, what was said, and what came true."""
     said: list[list[float]] = [[] for _ in range(BINS)]
     came = [0] * BINS
@@ -86,7 +86,7 @@ def _calibration(known: Sequence[Outcome]) -> list[dict[str, Any]]:
     ]
 
 
-def _weeks(answered: Sequence[Outcome]) -> list[dict[str, Any]]:
+def _weeks(answered: Sequence[OutcomeRecord]) -> list[dict[str, Any]]:
     """Hits by the week of the point: a model that grows stale falls."""
     by_week: dict[int, list[int]] = defaultdict(list)
     for each in answered:

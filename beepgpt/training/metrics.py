@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from beepgpt.training.points import Examples, Floats, Ints
 from beepgpt.training.predictions import Predictions
 
-Bools = NDArray[np.bool_]
+BoolArray = NDArray[np.bool_]
 
 DRAWS = 1_000
 """Of the bootstrap."""
@@ -35,16 +35,16 @@ class Outcomes:
     conversation: list[str]
     prompt_ts: Ints
     speakers: Ints
-    answered: Bools
+    answered: BoolArray
     rank: Ints
     """Place, from 1, of the likeliest person who answered; 0 if none of them was among the people."""
     rank_with_nobody: Ints
     """Place of what happened where nobody stands among the people; 0 if it was somebody else. As `rank` where there are no chances."""
-    told: Told
+    told: PointScores
     """Of all points."""
-    told_answered: Told
+    told_answered: PointScores
     """Of the answered ones, given that somebody answers: chances without nobody's."""
-    alerts: Alerts
+    alerts: RankedAlerts
 
     def at(self, places: Ints) -> Outcomes:
         """Of some points, each once, in any order."""
@@ -55,40 +55,40 @@ class Outcomes:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class PointScores:
     """What chances came to, a row a point; NaN where there are none."""
 
     p_true: Floats
     """The chance that was given to what happened; the mean of it over several answers."""
     likeliest: Floats
     """The chance of the likeliest outcome."""
-    right: Bools
+    right: BoolArray
     """Whether it came."""
 
-    def at(self, places: Ints) -> Told:
+    def at(self, places: Ints) -> PointScores:
         """Of some points."""
-        return Told(self.p_true[places], self.likeliest[places], self.right[places])
+        return PointScores(self.p_true[places], self.likeliest[places], self.right[places])
 
 
 @dataclass(frozen=True, slots=True)
-class Alerts:
+class RankedAlerts:
     """Every person who might have been told about a point, likeliest first: whether that would have been right."""
 
     point: Ints
     person: list[str]
     p: Floats
-    right: Bools
+    right: BoolArray
     answers: Ints
     """Of each point: how many people answered."""
 
-    def at(self, places: Ints) -> Alerts:
+    def at(self, places: Ints) -> RankedAlerts:
         """Of some points, each once, in any order."""
         new_place = np.full(len(self.answers), -1)
         new_place[places] = np.arange(len(places))
         point = new_place[self.point]
         rows = np.flatnonzero(point >= 0)
         rows = rows[np.argsort(point[rows], kind="stable")]
-        return Alerts(point[rows], [self.person[row] for row in rows], self.p[rows], self.right[rows], self.answers[places])
+        return RankedAlerts(point[rows], [self.person[row] for row in rows], self.p[rows], self.right[rows], self.answers[places])
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,22 +132,22 @@ def outcomes_of(predictions: Predictions, examples: Examples) -> Outcomes:
             _tell(told_answered, point, somebody / max(somebody.sum(), NO_CHANCE), np.delete(came, -2))
     points = examples.points
     each = np.repeat(np.arange(count), np.diff(predictions.starts))
-    alerts = Alerts(each, predictions.people, predictions.p, hit, np.array([len(answer) for answer in examples.answers], np.int64))
+    alerts = RankedAlerts(each, predictions.people, predictions.p, hit, np.array([len(answer) for answer in examples.answers], np.int64))
     answered = alerts.answers > 0
     return Outcomes(points.conversation, points.prompt_ts, points.speakers, answered, rank, with_nobody, told, told_answered, alerts)
 
 
-def _untold(count: int) -> Told:
-    return Told(np.full(count, np.nan), np.full(count, np.nan), np.zeros(count, np.bool_))
+def _untold(count: int) -> PointScores:
+    return PointScores(np.full(count, np.nan), np.full(count, np.nan), np.zeros(count, np.bool_))
 
 
-def _tell(told: Told, point: int, chances: Floats, came: Floats) -> None:
+def _tell(told: PointScores, point: int, chances: Floats, came: Floats) -> None:
     best = int(np.argmax(chances))
     told.p_true[point] = (chances * came).sum()
     told.likeliest[point], told.right[point] = chances[best], came[best] > 0
 
 
-def place_of(p: Floats, right: Bools) -> int:
+def place_of(p: Floats, right: BoolArray) -> int:
     """The place of the likeliest right one, from 1; of equals, the one who stands first comes first. 0 if none is there.
 
     >>> place_of(np.array([0.2, 0.5, 0.2]), np.array([False, False, True]))
@@ -205,9 +205,9 @@ def difference(one: Figure, other: Figure) -> Figure:
     return Figure(other.value - one.value, float(low), float(high), other.count, drawn)
 
 
-Kind = Callable[[Outcomes], Bools]
+OutcomeFilter = Callable[[Outcomes], BoolArray]
 
-KINDS: dict[str, Kind] = {
+KINDS: dict[str, OutcomeFilter] = {
     "all": lambda outcomes: np.ones(len(outcomes.rank), np.bool_),
     "answered": lambda outcomes: outcomes.answered,
     "first_replies": lambda outcomes: outcomes.answered & (outcomes.speakers == 1),

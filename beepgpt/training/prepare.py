@@ -22,10 +22,22 @@ import orjson
 
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.tokens import Encoding
-from beepgpt.training.checks import NIL, OTHER, Broken, CannotPrepare, Line, check_single_tokens, read_line
-from beepgpt.training.formats import FORMATS, SIDES, Answers, CandidateTable, Chats, Completions, Examples, Format, Labels, Rows, Side
+from beepgpt.training.checks import NIL, OTHER, Broken, CannotPrepare, ExampleLine, check_single_tokens, read_line
+from beepgpt.training.formats import (
+    FORMATS,
+    SIDES,
+    Answers,
+    CandidateTable,
+    Chats,
+    Completions,
+    ExampleRows,
+    Format,
+    Labels,
+    Side,
+    TextRowsFile,
+)
 from beepgpt.training.rows import TextRows
-from beepgpt.training.splits import Choices, Facts, Hashes, Mask, Notes, Sides, Whole, split
+from beepgpt.training.splits import ExampleColumns, Hashes, Integers, Mask, Notes, Sides, SplitOptions, split
 
 VERSION = 1
 """Raised when the same examples would give other files, or files of another form."""
@@ -38,12 +50,12 @@ MILLION = 1_000_000
 TOLD_EVERY = 1_000
 """Lines between two words about the progress."""
 
-Progress = Callable[[int, float], None]
+PrepareProgress = Callable[[int, float], None]
 """Is told how many lines were read so far, those that are read twice counted twice, and what share of the work is done."""
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PrepareOptions:
     """What a user may say about a training set."""
 
     model: str
@@ -60,7 +72,7 @@ class Wanted:
     """What a chat begins with."""
     price: float | None = None
     """USD for a million trained tokens."""
-    sides: Choices = field(default_factory=Choices)
+    sides: SplitOptions = field(default_factory=SplitOptions)
 
 
 def _unwatched(lines: int, share: float) -> None:
@@ -70,12 +82,12 @@ def _unwatched(lines: int, share: float) -> None:
 def prepare(
     source: Path,
     to: Path,
-    wanted: Wanted,
+    wanted: PrepareOptions,
     encoding: Encoding,
     *,
     retracted: Iterable[bytes] = (),
-    few_shots: Iterable[Line] = (),
-    progress: Progress = _unwatched,
+    few_shots: Iterable[ExampleLine] = (),
+    progress: PrepareProgress = _unwatched,
     called: str | None = None,
 ) -> dict[str, Any]:
     """Makes the training set `to`, a folder, of the examples in `source`, and gives its manifest. Raises CannotPrepare.
@@ -186,7 +198,7 @@ class _Read:
         return {"lines": self.lines, "sha256_sum": f"{self.hash:064x}", "spec": self.spec, "target": self.target, "scope": self.scope}
 
 
-def _read(source: Path, called: str, wanted: Wanted, encoding: Encoding, progress: Progress) -> _Read:
+def _read(source: Path, called: str, wanted: PrepareOptions, encoding: Encoding, progress: PrepareProgress) -> _Read:
     read, place = _Read(), 0
     size = max(source.stat().st_size, 1)
     with source.open("rb") as file:
@@ -202,7 +214,7 @@ def _read(source: Path, called: str, wanted: Wanted, encoding: Encoding, progres
     return read
 
 
-def _note(read: _Read, line: bytes, number: int, place: int, wanted: Wanted, encoding: Encoding) -> None:
+def _note(read: _Read, line: bytes, number: int, place: int, wanted: PrepareOptions, encoding: Encoding) -> None:
     read.lines += 1
     read.hash = (read.hash + int.from_bytes(sha256(line.strip()).digest(), "big")) % 2**256
     found = read_line(line)
@@ -223,7 +235,7 @@ def _note(read: _Read, line: bytes, number: int, place: int, wanted: Wanted, enc
     read.notes.add(found, place, len(line), len(encoding.encode_ordinary(found.prompt)) if read.has_texts else 0)
 
 
-def _begin(read: _Read, first: Line, line: bytes, wanted: Wanted) -> None:
+def _begin(read: _Read, first: ExampleLine, line: bytes, wanted: PrepareOptions) -> None:
     """What the first example tells of all."""
     read.spec, read.target, read.scope = first.spec, first.target, first.scope
     read.formats = wanted.formats if wanted.formats is not None else (("chat", "candidates") if first.has_candidates else ("chat",))
@@ -231,7 +243,7 @@ def _begin(read: _Read, first: Line, line: bytes, wanted: Wanted) -> None:
         read.candidate_facts = [name for name in orjson.loads(line)["candidates"] if name != "user"]
 
 
-def answers_of(facts: Facts, train: Mask, answers: Answers) -> dict[str, int]:
+def answers_of(facts: ExampleColumns, train: Mask, answers: Answers) -> dict[str, int]:
     """How many examples of the training side teach each person's label."""
     values, rows = facts.answers
     teach = (train & ~facts.is_weak)[rows]
@@ -247,7 +259,7 @@ def answers_of(facts: Facts, train: Mask, answers: Answers) -> dict[str, int]:
 # The second pass
 
 
-def _texts(read: _Read, labels: Labels, wanted: Wanted, encoding: Encoding) -> TextRows | None:
+def _texts(read: _Read, labels: Labels, wanted: PrepareOptions, encoding: Encoding) -> TextRows | None:
     """What writes rows of text, if any are wanted."""
     if not read.has_texts:
         return None
@@ -272,9 +284,9 @@ class _Writing:
         called: str,
         folder: Path,
         read: _Read,
-        facts: Facts,
+        facts: ExampleColumns,
         texts: TextRows | None,
-        wanted: Wanted,
+        wanted: PrepareOptions,
         told: Callable[[int], None],
     ) -> None:
         """`told` hears how many more examples were written."""
@@ -316,15 +328,15 @@ class _Writing:
             pass
         raise CannotPrepare(f"{self._called}: was changed while it was read: prepare it again when it is at rest")
 
-    def _open(self, stack: ExitStack, side: Side) -> tuple[CandidateTable | None, list[Rows], Examples | None]:
+    def _open(self, stack: ExitStack, side: Side) -> tuple[CandidateTable | None, list[TextRowsFile], ExampleRows | None]:
         """The files of a side, by what is written to them."""
-        table, texts, lines = None, list[Rows](), None
+        table, texts, lines = None, list[TextRowsFile](), None
         for name in self._read.formats:
             path = self._folder / f"{name}_{side}.{SUFFIXES[name]}"
             if name == "candidates":
                 table = stack.enter_context(CandidateTable(path, self._read.candidate_facts))
             elif name == "examples":
-                lines = stack.enter_context(Examples(path))
+                lines = stack.enter_context(ExampleRows(path))
             elif name == "chat":
                 texts.append(stack.enter_context(Chats(path, self._wanted.system)))
             else:
@@ -332,14 +344,14 @@ class _Writing:
         return table, texts, lines
 
 
-def _lines_at(source: Path, facts: Facts, rows: Whole) -> Iterator[tuple[int, bytes]]:
+def _lines_at(source: Path, facts: ExampleColumns, rows: Integers) -> Iterator[tuple[int, bytes]]:
     """The lines of these rows, each with its row, in the order of the rows."""
     with source.open("rb") as file:
         for row in rows:
             yield row, os.pread(file.fileno(), int(facts.sizes[row]), int(facts.places[row]))
 
 
-def _repeated(prompts: Hashes, rows: Whole) -> Mask:
+def _repeated(prompts: Hashes, rows: Integers) -> Mask:
     """Which of all rows have a prompt that another one of `rows` has, too: only they can be copies, so only they are remembered."""
     found, counts = np.unique(prompts[rows], return_counts=True)
     return np.isin(prompts, found[counts > 1])
@@ -348,7 +360,7 @@ def _repeated(prompts: Hashes, rows: Whole) -> Mask:
 # The manifest
 
 
-def account_of(lines: int, faults: dict[str, Broken], facts: Facts, sides: Sides) -> dict[str, Any]:
+def account_of(lines: int, faults: dict[str, Broken], facts: ExampleColumns, sides: Sides) -> dict[str, Any]:
     """Where every line went."""
     left_out = {**{name: fault.count for name, fault in sorted(faults.items())}, **sides.left_out()}
     on = {
@@ -365,7 +377,7 @@ def account_of(lines: int, faults: dict[str, Broken], facts: Facts, sides: Sides
     return {"read": lines, "left_out": left_out, **on, "adds_up": total == lines}
 
 
-def _rules(read: _Read, facts: Facts, texts: TextRows | None, wanted: Wanted) -> dict[str, Broken]:
+def _rules(read: _Read, facts: ExampleColumns, texts: TextRows | None, wanted: PrepareOptions) -> dict[str, Broken]:
     """Every rule that was looked at, in the order in which `prepare_data` asked."""
     silences = "left out" if wanted.sides.silences == "drop" else f'written as "{NIL}"'
     weak = "left out" if wanted.sides.weak == "drop" else f'written as "{NIL}"'
@@ -385,7 +397,7 @@ def _rules(read: _Read, facts: Facts, texts: TextRows | None, wanted: Wanted) ->
     return found | (texts.rules() if texts is not None else {})
 
 
-def _sums(texts: TextRows | None, wanted: Wanted) -> dict[str, Any]:
+def _sums(texts: TextRows | None, wanted: PrepareOptions) -> dict[str, Any]:
     """Rows and tokens of the files of text, and what an epoch of training costs."""
     if texts is None:
         return {}
@@ -418,7 +430,7 @@ def retracted_in(path: Path) -> Iterator[bytes]:
                 raise CannotPrepare(f"{path}: line {number:,} is no retraction: mend it, or what was deleted will be learned") from error
 
 
-def few_shots_in(folder: Path) -> Iterator[Line]:
+def few_shots_in(folder: Path) -> Iterator[ExampleLine]:
     """The examples that were chosen to show a labeler what is meant. Raises CannotPrepare."""
     for path in (folder / "examples_pos.jsonl", folder / "examples_neg.jsonl"):
         if not path.exists():

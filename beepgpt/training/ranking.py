@@ -25,10 +25,10 @@ from beepgpt.conversations.tokens import SEPARATOR, SUFFIX
 from beepgpt.training.points import Examples, Floats, Ints, Points
 from beepgpt.training.predictions import OtherFacts, Predictions, TooLittle
 
-Rows = NDArray[np.float32]
-Told = dict[str, NDArray[Any]]
+FeatureRows = NDArray[np.float32]
+FittedArrays = dict[str, NDArray[Any]]
 """Numbers by name: one for each candidate, in a table with a row a point, or one for each point."""
-Bools = NDArray[np.bool_]
+Flags = NDArray[np.bool_]
 
 OF_MOST = ("answers_180d", "first_7d", "first_60d", "hour_share", "closeness")
 RANKED = ("posts_30d", "seen_hours")
@@ -89,7 +89,7 @@ THANKS = re.compile(
 # Features
 
 
-def features(points: Points) -> tuple[Rows, list[str]]:
+def features(points: Points) -> tuple[FeatureRows, list[str]]:
     """Rows of features, those of a point side by side: its candidates', nobody's, somebody else's."""
     sizes = points.sizes
     width = max(int(sizes.max(initial=0)), 1)
@@ -120,9 +120,9 @@ def features(points: Points) -> tuple[Rows, list[str]]:
     return rows[kept], names
 
 
-def _compared(told: Told, inside: Bools) -> Told:
+def _compared(told: FittedArrays, inside: Flags) -> FittedArrays:
     """Each fact beside the other candidates'."""
-    found: Told = {"place": np.broadcast_to(np.arange(inside.shape[1], dtype=np.float32), inside.shape)}
+    found: FittedArrays = {"place": np.broadcast_to(np.arange(inside.shape[1], dtype=np.float32), inside.shape)}
     for name in OF_MOST:
         found[f"{name}_of_most"] = told[name] / np.maximum(told[name].max(axis=1, keepdims=True), 1e-4)
     for name in RANKED:
@@ -132,11 +132,11 @@ def _compared(told: Told, inside: Bools) -> Told:
     return found
 
 
-def _rank(fact: NDArray[Any], inside: Bools) -> Rows:
+def _rank(fact: NDArray[Any], inside: Flags) -> FeatureRows:
     """How many candidates have more."""
     facts = np.ascontiguousarray(np.where(inside, fact, -np.inf))
     more = facts[:, None, :] > facts[:, :, None]
-    rank: Rows = more.view(np.uint8).sum(axis=2, dtype=np.uint16).astype(np.float32)
+    rank: FeatureRows = more.view(np.uint8).sum(axis=2, dtype=np.uint16).astype(np.float32)
     return rank
 
 
@@ -146,7 +146,7 @@ def _sum(fact: NDArray[Any]) -> Floats:
     return exact
 
 
-def _proportions(told: Told) -> Told:
+def _proportions(told: FittedArrays) -> FittedArrays:
     """What a person's own facts say of each other."""
     lately, long = told["answers_30d"], np.maximum(told["answers_180d"], 0.05)
     return {
@@ -156,9 +156,9 @@ def _proportions(told: Told) -> Told:
     }
 
 
-def _channel(told: Told) -> Told:
+def _channel(told: FittedArrays) -> FittedArrays:
     """What the candidates' facts say of the channel."""
-    found: Told = {}
+    found: FittedArrays = {}
     for half_life in ("3d", "30d", "180d"):
         share = told[f"share_{half_life}"]
         found[f"channel_{half_life}"] = np.where(share > 0.001, told[f"answers_{half_life}"] / np.maximum(share, 1e-4), 0).max(axis=1)
@@ -174,8 +174,8 @@ def _channel(told: Told) -> Told:
 class Windows:
     """What the windows say, of each point and of each candidate."""
 
-    point: Told
-    people: Told
+    point: FittedArrays
+    people: FittedArrays
 
 
 def _windows(points: Points, width: int) -> Windows:
@@ -195,7 +195,7 @@ def _windows(points: Points, width: int) -> Windows:
     return Windows({name: told[:, place] for place, name in enumerate(names)}, {"posts_in_window": posts, "ago_in_window": ago})
 
 
-def _prompts(points: Points) -> Told:
+def _prompts(points: Points) -> FittedArrays:
     """What little of the text tells in every language, and thanks in one."""
     told = np.zeros((len(points), 4))
     for point, prompt in enumerate(points.prompt):
@@ -204,7 +204,7 @@ def _prompts(points: Points) -> Told:
     return {name: told[:, place] for place, name in enumerate(("length", "last_length", "asks", "thanks"))}
 
 
-def _time(points: Points) -> Told:
+def _time(points: Points) -> FittedArrays:
     """Hour of the day and day of the week, UTC."""
     return {"hour": points.prompt_ts % DAY / HOUR, "weekday": (points.prompt_ts // DAY + 3) % 7}
 
@@ -244,7 +244,7 @@ class Ranker:
         people = [points.people[user] for user in points.user]
         return Predictions(points.starts, people, np.concatenate(chances), np.concatenate(nobody), np.concatenate(other))
 
-    def scores(self, rows: Rows) -> Floats:
+    def scores(self, rows: FeatureRows) -> Floats:
         """What the trees say of rows."""
         return _scores(self.trees, rows)
 
@@ -263,7 +263,7 @@ def ranker_from(state: dict[str, Any]) -> Ranker:
     return Ranker(state["trees"], tuple(state["facts"]), state["sharpness"], (nobody, other))
 
 
-def _scores(trees: lgb.Booster, rows: Rows) -> Floats:
+def _scores(trees: lgb.Booster, rows: FeatureRows) -> Floats:
     return np.asarray(trees.predict(rows, num_threads=1), np.float64)
 
 
@@ -288,7 +288,7 @@ def softmax(scores: Floats, sizes: Ints) -> Floats:
 
 # Fitting
 
-Progress = Callable[[int, int], None]
+FitProgress = Callable[[int, int], None]
 """Is told how many rounds are done, and how many there are at most."""
 
 
@@ -297,7 +297,7 @@ def _nothing(*_: object) -> None:
 
 
 def fit_ranker(
-    examples: Examples, *, seed: int = 1, threads: int = 0, rounds: int = ROUNDS, progress: Progress = _nothing, **more: Any
+    examples: Examples, *, seed: int = 1, threads: int = 0, rounds: int = ROUNDS, progress: FitProgress = _nothing, **more: Any
 ) -> tuple[Ranker, dict[str, Any]]:
     """A ranker of the examples' points, and how it was fitted. `threads`: 0 for as many as there are; the result is the same.
 
@@ -337,7 +337,7 @@ def fit_ranker(
     return ranker, told
 
 
-def _part_done(progress: Progress, done: int, parts: int, now: int, most: int) -> None:
+def _part_done(progress: FitProgress, done: int, parts: int, now: int, most: int) -> None:
     progress(done * most + now, parts * most)
 
 
@@ -349,7 +349,7 @@ class Fitting:
     rounds: int
     """At most."""
 
-    def until_enough(self, early: Examples, late: Choices, progress: Progress) -> lgb.Booster:
+    def until_enough(self, early: Examples, late: TreeTargets, progress: FitProgress) -> lgb.Booster:
         """Trees of the early examples, as many as help with the late ones."""
         data, objective = self._data(early)
         check = lgb.Dataset(late.rows, late.came, reference=data, params=self.settings)
@@ -385,10 +385,10 @@ class Fitting:
 
 
 @dataclass(frozen=True, slots=True)
-class Choices:
+class TreeTargets:
     """What trees are fitted on."""
 
-    rows: list[Rows]
+    rows: list[FeatureRows]
     names: list[str]
     sizes: Ints
     """Rows of each point."""
@@ -405,19 +405,19 @@ class Choices:
         return float(-(self.came * np.log(np.maximum(p, 1e-12))).sum() / len(self.sizes))
 
 
-def choices_of(examples: Examples) -> Choices:
+def choices_of(examples: Examples) -> TreeTargets:
     """Examples as trees are fitted on them."""
     made = [features(part) for part in examples.points.parts(PART)]
-    return Choices([rows for rows, _ in made], made[0][1], examples.points.sizes + OUTCOMES, targets(examples))
+    return TreeTargets([rows for rows, _ in made], made[0][1], examples.points.sizes + OUTCOMES, targets(examples))
 
 
-def together(parts: Sequence[Choices]) -> Choices:
+def together(parts: Sequence[TreeTargets]) -> TreeTargets:
     """Several as one, without their rows."""
     sizes, came = np.concatenate([part.sizes for part in parts]), np.concatenate([part.came for part in parts])
-    return Choices([], parts[0].names, sizes, came)
+    return TreeTargets([], parts[0].names, sizes, came)
 
 
-def _calibrated(held_out: Choices, scores: Floats) -> tuple[float, tuple[float, float]]:
+def _calibrated(held_out: TreeTargets, scores: Floats) -> tuple[float, tuple[float, float]]:
     """The sharpness and the shifts that make the held-out outcomes likeliest."""
 
     def loss(given: Floats) -> float:

@@ -14,8 +14,8 @@ from beepgpt.training.checks import NIL, OTHER
 from beepgpt.training.points import Points
 from beepgpt.training.predictions import Prediction, Predictions
 
-Way = Literal["chat", "completions", "decisions"]
-WAYS: tuple[Way, ...] = ("chat", "completions", "decisions")
+RemoteEndpoint = Literal["chat", "completions", "decisions"]
+WAYS: tuple[RemoteEndpoint, ...] = ("chat", "completions", "decisions")
 AHEAD = 4
 """Questions that wait for their turn, for each that is under way: a hundred thousand points are not all in memory at once."""
 FACTS = ("in_window", "answers_30d", "share_30d", "first_60d", "to_author", "seen_hours", "closeness")
@@ -32,7 +32,7 @@ class Unanswered(Exception):
     """The server doesn't answer this question, as it wouldn't at another time; the message says why."""
 
 
-class Question(NamedTuple):
+class PointQuestion(NamedTuple):
     """What is asked about a point."""
 
     text: str
@@ -41,7 +41,7 @@ class Question(NamedTuple):
     """Of a decision, each with what is known of it; empty: the labels."""
 
 
-Ask = Callable[[Question, float | None], "Future[dict[str, float]]"]
+AskModel = Callable[[PointQuestion, float | None], "Future[dict[str, float]]"]
 """How likely each label is, within so many seconds; what isn't told is left out."""
 
 
@@ -53,10 +53,10 @@ def _everything(channel: str, people: Collection[str]) -> bool:
 class RemoteModel:
     """Asks a server. Nothing of it changes but the counts of `RemoteModel.predict`."""
 
-    way: Way
+    way: RemoteEndpoint
     people: Mapping[str, str]
     """Who has which label; for decisions nobody has one beforehand."""
-    ask: Ask
+    ask: AskModel
     at_once: int = 16
     """Questions under way at the same time, as the server is used."""
     may_leave: Callable[[str, Collection[str]], bool] = _everything
@@ -101,10 +101,10 @@ class RemoteModel:
         """
         found: list[Prediction] = []
         waiting: deque[Future[Prediction]] = deque()
-        same: dict[Question, Future[dict[str, float]]] = {}
+        same: dict[PointQuestion, Future[dict[str, float]]] = {}
         plain = self.ask
 
-        def ask(question: Question, deadline: float | None) -> Future[dict[str, float]]:
+        def ask(question: PointQuestion, deadline: float | None) -> Future[dict[str, float]]:
             if question not in same:
                 same[question] = plain(question, deadline)
             return same[question]
@@ -142,17 +142,17 @@ class RemoteModel:
         return {str(number): user for number, user in enumerate(points.candidates(place))}
 
 
-def question_of(points: Points, place: int, way: Way) -> Question:
+def question_of(points: Points, place: int, way: RemoteEndpoint) -> PointQuestion:
     """What is asked: the prompt as it stands, and for a decision the candidates, by number and without their names."""
     prompt = points.prompt[place]
     if way != "decisions":
-        return Question(prompt, ())
+        return PointQuestion(prompt, ())
     names = [name for name in FACTS if name in points.names]
     columns = [points.names.index(name) for name in names]
     rows = points.facts[points.starts[place] : points.starts[place + 1]]
     told = [", ".join(f"{name} {row[column]:g}" for name, column in zip(names, columns, strict=True)) for row in rows]
     people = [(str(number), each) for number, each in enumerate(told)]
-    return Question(prompt, (*people, (NIL, "nobody, within a day"), (OTHER, "somebody else")))
+    return PointQuestion(prompt, (*people, (NIL, "nobody, within a day"), (OTHER, "somebody else")))
 
 
 def prediction_of(likelihoods: Mapping[str, float], people: Mapping[str, str], author: str) -> Prediction:

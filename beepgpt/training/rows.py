@@ -8,7 +8,7 @@ from typing import Any
 
 from beepgpt.conversations.tokens import Encoding
 from beepgpt.training.checks import MAX_COMPLETION_PREFIX, MAX_PREFIX, NIL, OTHER, Broken, CommonPrefix, takes_leading_space
-from beepgpt.training.formats import CHAT_TOKENS, SIDES, Answers, Labels, Rows, Side
+from beepgpt.training.formats import CHAT_TOKENS, SIDES, Answers, Labels, Side, TextRowsFile
 
 RULES = ("duplicate_rows", "long_rows", "too_many_tokens", "common_prompt_prefix", "no_leading_space", "common_completion_prefix")
 """That can only be told of rows; those of lines are among the faults."""
@@ -41,7 +41,7 @@ class TextRows:
         self._prompts, self._completions = CommonPrefix(), CommonPrefix()
         self._written: set[tuple[str, str]] = set()
 
-    def write(self, side: Side, files: Sequence[Rows], body: Mapping[str, Any], prompt_tokens: int, *, is_repeated: bool) -> None:
+    def write(self, side: Side, files: Sequence[TextRowsFile], body: Mapping[str, Any], prompt_tokens: int, *, is_repeated: bool) -> None:
         """An example's rows. `is_repeated`: its prompt stands in other examples of its side, too, so its rows may."""
         identity, prompt = body["id"], body["prompt"]
         answer = [] if body.get("signal") == "weak" else body["answer"]

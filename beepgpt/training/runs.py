@@ -13,7 +13,20 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beepgpt.training.metrics import DRAWS, KINDS, LEAST, Alerts, Bootstrap, Figure, Outcomes, Told, alerts_at, difference, hits, losses
+from beepgpt.training.metrics import (
+    DRAWS,
+    KINDS,
+    LEAST,
+    Bootstrap,
+    Figure,
+    Outcomes,
+    PointScores,
+    RankedAlerts,
+    alerts_at,
+    difference,
+    hits,
+    losses,
+)
 from beepgpt.training.points import Examples, Ints
 
 FILE = "outcomes.parquet"
@@ -27,7 +40,7 @@ class BadRun(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class ValidationRun:
     """A validation: what was said of each point, and what happened."""
 
     name: str
@@ -37,7 +50,7 @@ class Run:
     asked: dict[str, Any]
     """What shaped the question: the examples' target and scope."""
 
-    def at(self, places: Ints) -> Run:
+    def at(self, places: Ints) -> ValidationRun:
         """Of some points, in any order."""
         return replace(self, outcomes=self.outcomes.at(places), answers=[self.answers[each] for each in places])
 
@@ -56,7 +69,7 @@ def run_bytes(outcomes: Outcomes, valid: Examples, asked: Mapping[str, Any]) -> 
         "answer": valid.answers,
         "rank": outcomes.rank,
         "rank_with_nobody": outcomes.rank_with_nobody,
-        **{f"{name}.{part.name}": getattr(getattr(outcomes, name), part.name) for name in TOLD for part in fields(Told)},
+        **{f"{name}.{part.name}": getattr(getattr(outcomes, name), part.name) for name in TOLD for part in fields(PointScores)},
         "person": pa.ListArray.from_arrays(starts, pa.array(people, pa.string())),
         "p": pa.ListArray.from_arrays(starts, pa.array(alerts.p[kept])),
     }
@@ -69,7 +82,7 @@ def run_bytes(outcomes: Outcomes, valid: Examples, asked: Mapping[str, Any]) -> 
 TOLD = ("told", "told_answered")
 
 
-def read_run(folder: Path, name: str) -> Run:
+def read_run(folder: Path, name: str) -> ValidationRun:
     """A run from its folder."""
     path = folder / FILE
     try:
@@ -88,8 +101,8 @@ def read_run(folder: Path, name: str) -> Run:
     person = [name for each in people for name in each]
     right = np.array([name in answers[at] for name, at in zip(person, point, strict=True)], np.bool_)
     count = np.array([len(answer) for answer in answers], np.int64)
-    alerts = Alerts(point, person, np.array([p for each in chances for p in each], np.float64), right, count)
-    chance = {each: Told(*(table[f"{each}.{part.name}"].to_numpy() for part in fields(Told))) for each in TOLD}
+    alerts = RankedAlerts(point, person, np.array([p for each in chances for p in each], np.float64), right, count)
+    chance = {each: PointScores(*(table[f"{each}.{part.name}"].to_numpy() for part in fields(PointScores))) for each in TOLD}
     outcomes = Outcomes(
         conversation=table["conversation"].to_pylist(),
         prompt_ts=table["prompt_ts"].to_numpy(),
@@ -101,10 +114,10 @@ def read_run(folder: Path, name: str) -> Run:
         told_answered=chance["told_answered"],
         alerts=alerts,
     )
-    return Run(name, folder, outcomes, answers, told["asked"])
+    return ValidationRun(name, folder, outcomes, answers, told["asked"])
 
 
-def on_the_same_points(runs: Sequence[Run]) -> tuple[list[Run], int]:
+def on_the_same_points(runs: Sequence[ValidationRun]) -> tuple[list[ValidationRun], int]:
     """The runs on the points that all of them judged, in one order, and how many other points there were in the largest of them."""
     first = runs[0]
     for other in runs[1:]:
@@ -127,12 +140,12 @@ def on_the_same_points(runs: Sequence[Run]) -> tuple[list[Run], int]:
     return aligned, max(len(run.answers) for run in runs) - len(common)
 
 
-def first_answers(runs: Sequence[Run]) -> list[list[str]]:
+def first_answers(runs: Sequence[ValidationRun]) -> list[list[str]]:
     """What happened, as the first run has it."""
     return runs[0].answers
 
 
-def side_by_side(runs: Sequence[Run]) -> dict[str, Any]:
+def side_by_side(runs: Sequence[ValidationRun]) -> dict[str, Any]:
     """Every figure of every run, and how far it is from the first run's, by the same draws of the same conversations."""
     aligned, left_out = on_the_same_points(runs)
     boot = Bootstrap(aligned[0].outcomes.conversation)

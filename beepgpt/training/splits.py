@@ -18,10 +18,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from beepgpt.training.checks import CannotPrepare, Line
+from beepgpt.training.checks import CannotPrepare, ExampleLine
 
 Mask = npt.NDArray[np.bool_]
-Whole = npt.NDArray[np.int64]
+Integers = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
 
 REASONS = (
@@ -54,7 +54,7 @@ class Ragged(NamedTuple):
     """Some values for each row."""
 
     values: Any
-    rows: Whole
+    rows: Integers
     """Whose each value is."""
 
 
@@ -81,7 +81,7 @@ class Notes:
     def __len__(self) -> int:
         return len(self._places)
 
-    def add(self, line: Line, place: int, size: int, tokens: int = 0) -> None:
+    def add(self, line: ExampleLine, place: int, size: int, tokens: int = 0) -> None:
         """One more example, whose line of `size` bytes begins at `place`."""
         self._places.append(place)
         self._sizes.append(size)
@@ -97,11 +97,11 @@ class Notes:
         self._answers.extend([self.people.setdefault(user, len(self.people)) for user in line.answer])
         self._answer_counts.append(len(line.answer))
 
-    def facts(self) -> Facts:
+    def facts(self) -> ExampleColumns:
         """All of it as arrays."""
         answered = np.frombuffer(self._answer_counts, np.int64) if len(self) else np.zeros(0, np.int64)
         signals = np.frombuffer(self._signals, np.int8) if len(self) else np.zeros(0, np.int8)
-        return Facts(
+        return ExampleColumns(
             places=_whole(self._places),
             sizes=_whole(self._sizes),
             ids=np.frombuffer(bytes(self._ids), ">u8").astype(np.uint64).reshape(-1, 2),
@@ -119,7 +119,7 @@ class Notes:
         )
 
 
-def _whole(values: array[int]) -> Whole:
+def _whole(values: array[int]) -> Integers:
     return np.array(values, np.int64)
 
 
@@ -128,18 +128,18 @@ def _ragged(values: Any, counts: array[int]) -> Ragged:
 
 
 @dataclass(frozen=True)
-class Facts:
+class ExampleColumns:
     """A number, or some, for each example, in the order of its lines."""
 
-    places: Whole
-    sizes: Whole
+    places: Integers
+    sizes: Integers
     ids: Hashes
     """Two halves each."""
-    prompt_ts: Whole
-    settled_ts: Whole
+    prompt_ts: Integers
+    settled_ts: Integers
     conversations: Hashes
     prompts: Hashes
-    tokens: Whole
+    tokens: Integers
     """Of the prompt, in the encoding of the model that is to be trained."""
     is_silence: Mask
     is_weak: Mask
@@ -153,13 +153,13 @@ class Facts:
         return len(self.places)
 
     @cached_property
-    def in_time(self) -> Whole:
+    def in_time(self) -> Integers:
         """The rows by prompt and id: an order that no order of reading changes."""
         return np.lexsort((self.ids[:, 1], self.ids[:, 0], self.prompt_ts))
 
 
 @dataclass(frozen=True)
-class Choices:
+class SplitOptions:
     """What a user may say about the sides."""
 
     valid_share: float = 0.2
@@ -191,12 +191,12 @@ class Sides:
 
 
 def split(
-    facts: Facts,
-    choices: Choices,
+    facts: ExampleColumns,
+    choices: SplitOptions,
     *,
     by_conversation: bool,
     retracted: Iterable[bytes] = (),
-    few_shots: Iterable[Line] = (),
+    few_shots: Iterable[ExampleLine] = (),
 ) -> Sides:
     """Every example on one side or on none. `by_conversation`: a conversation may not be on both. Raises CannotPrepare."""
     why = np.zeros(len(facts), np.uint8)
@@ -225,10 +225,10 @@ def split(
     return sides
 
 
-def cut_of(prompt_ts: Whole, choices: Choices) -> int:
+def cut_of(prompt_ts: Integers, choices: SplitOptions) -> int:
     """The time between the sides: as it was chosen, or where the last `valid_share` of the prompts begins.
 
-    >>> cut_of(np.array([50, 10, 30, 20, 40]), Choices(valid_share=0.4))
+    >>> cut_of(np.array([50, 10, 30, 20, 40]), SplitOptions(valid_share=0.4))
     40
     """
     if choices.cut is not None:
@@ -248,7 +248,7 @@ def _check_both(sides: Sides) -> None:
             )
 
 
-def _replaced(facts: Facts) -> Mask:
+def _replaced(facts: ExampleColumns) -> Mask:
     """Those whose id comes again later: the last one counts, as on a compacted topic."""
     by_id = np.lexsort((np.arange(len(facts)), facts.ids[:, 1], facts.ids[:, 0]))
     ids = facts.ids[by_id]
@@ -257,7 +257,7 @@ def _replaced(facts: Facts) -> Mask:
     return again
 
 
-def _are_of(facts: Facts, ids: Iterable[bytes]) -> Mask:
+def _are_of(facts: ExampleColumns, ids: Iterable[bytes]) -> Mask:
     wanted = frozenset(ids)
     if not wanted:
         return np.zeros(len(facts), np.bool_)
@@ -268,7 +268,7 @@ def _are_of(facts: Facts, ids: Iterable[bytes]) -> Mask:
     return are
 
 
-def _like(facts: Facts, few_shots: Sequence[Line], by_conversation: bool) -> Mask:
+def _like(facts: ExampleColumns, few_shots: Sequence[ExampleLine], by_conversation: bool) -> Mask:
     """Those that a few-shot shows: itself, its conversation, or a message of its window."""
     shown = _are_of(facts, [each.id for each in few_shots])
     if by_conversation:
@@ -277,7 +277,7 @@ def _like(facts: Facts, few_shots: Sequence[Line], by_conversation: bool) -> Mas
     return shown | _have_any(facts.messages, np.array(messages, np.uint64), len(facts))
 
 
-def _clashes(facts: Facts, train: Mask, valid: Mask, by_conversation: bool) -> Mapping[str, Mask]:
+def _clashes(facts: ExampleColumns, train: Mask, valid: Mask, by_conversation: bool) -> Mapping[str, Mask]:
     """What of the training side has to go, by what it has in common with the validation side."""
     of_both = np.zeros(len(facts), np.bool_)
     if by_conversation:
@@ -307,7 +307,7 @@ def _have_any(ragged: Ragged, among: Hashes, rows: int) -> Mask:
     return have
 
 
-def _over_cap(facts: Facts, train: Mask, cap: int) -> Mask:
+def _over_cap(facts: ExampleColumns, train: Mask, cap: int) -> Mask:
     """Of a person's training examples only the newest `cap` stay: one with several answers stays while anyone of them has room."""
     over = np.zeros(len(facts), np.bool_)
     if not len(facts.answers.values):
@@ -325,7 +325,7 @@ def _over_cap(facts: Facts, train: Mask, cap: int) -> Mask:
     return over
 
 
-def _over_balance(facts: Facts, train: Mask, balance: float) -> Mask:
+def _over_balance(facts: ExampleColumns, train: Mask, balance: float) -> Mask:
     """Training examples that name nobody, beyond `balance` for each that names somebody: those with the highest ids, which are hashes."""
     nobody = facts.is_silence | facts.is_weak
     most = int(balance * int((train & ~nobody).sum()) + 1e-9)

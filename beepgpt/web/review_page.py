@@ -60,7 +60,7 @@ NO_KEY = "This page is for the person who started it: open the address that `bee
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class ShownMessage:
     """A message of a conversation."""
 
     author: str
@@ -90,7 +90,7 @@ class Card:
     place: str
     kind: str
     when: str
-    messages: Sequence[Said]
+    messages: Sequence[ShownMessage]
     left_out: str
     """What the prompt doesn't show of the conversation, in words; may be empty."""
     answer: str
@@ -128,7 +128,7 @@ class Goal:
     most: int
 
 
-class Desk(Protocol):
+class ReviewDesk(Protocol):
     """Where the examples lie. What is done there is told in a sentence; CannotWrite if it could not be done."""
 
     @property
@@ -231,7 +231,7 @@ class Guard:
 class Page:
     """The routes, over a desk."""
 
-    def __init__(self, desk: Desk, source: str) -> None:
+    def __init__(self, desk: ReviewDesk, source: str) -> None:
         self.desk = desk
         self.source = source
         self._told = ""

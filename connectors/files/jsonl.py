@@ -21,7 +21,7 @@ CHUNK_BYTES = 8 * 2**20
 PARTITION = "jsonl"
 BOM = b"\xef\xbb\xbf"
 
-Chunk = tuple[str, int, list[bytes]]
+LineChunk = tuple[str, int, list[bytes]]
 """The file's name, line number of the first value (from 1), values: lines without their ends, with no line between them."""
 JsonlState = tuple[int, int]
 """Bytes and lines that are done."""
@@ -45,7 +45,7 @@ def _nothing(*_: object) -> None:
     return None
 
 
-class JsonlSource(FixedPartitionedSource[Chunk, JsonlState]):
+class JsonlSource(FixedPartitionedSource[LineChunk, JsonlState]):
     """The lines of a file, in order; blank ones are skipped, and one that is too long is cut and says so."""
 
     def __init__(
@@ -72,14 +72,14 @@ class JsonlSource(FixedPartitionedSource[Chunk, JsonlState]):
         return _JsonlSourcePartition(self, resume_state or (0, 0))
 
 
-class _JsonlSourcePartition(StatefulSourcePartition[Chunk, JsonlState]):
+class _JsonlSourcePartition(StatefulSourcePartition[LineChunk, JsonlState]):
     def __init__(self, source: JsonlSource, state: JsonlState) -> None:
         self._source = source
         self._offset, self._line = state
         self._file = _open_at(source.path, self._offset)
         self._size = os.fstat(self._file.fileno()).st_size
 
-    def next_batch(self) -> list[Chunk]:
+    def next_batch(self) -> list[LineChunk]:
         if self._source.stopping():
             raise StopIteration
         try:

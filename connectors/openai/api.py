@@ -1,7 +1,7 @@
 """Yes-or-no questions to OpenAI, or to a server that speaks its protocol: at once, with a probability per option, or in batches; and jobs
 that fine-tune its models.
 
-The one module that knows openai and backoff. What comes back is an `Answer`, or one of the few errors below, which tell
+The one module that knows openai and backoff. What comes back is an `ProviderAnswer`, or one of the few errors below, which tell
 what to do and never what people wrote. All requests of a client run in one event loop, in a thread of its own: so a
 time-out is a time-out, however slowly bytes come, and limits hold whoever asks.
 """
@@ -78,8 +78,8 @@ LATER = {408, 409, 425, 429}
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Way = Literal["chat", "decisions"]
-PATHS: dict[Way, str] = {"chat": "/chat/completions", "decisions": "/decisions"}
+QuestionApi = Literal["chat", "decisions"]
+PATHS: dict[QuestionApi, str] = {"chat": "/chat/completions", "decisions": "/decisions"}
 EMBEDDINGS = "/embeddings"
 _JSON: RequestOptions = {"headers": {"Content-Type": "application/json"}}
 
@@ -118,7 +118,7 @@ class NoMoney(ProviderFailed):
     reason = "no_money"
 
 
-class Refused(ProviderFailed):
+class RequestRefused(ProviderFailed):
     """The server refuses this request, as it would at any time."""
 
     reason = "refused"
@@ -181,11 +181,11 @@ class Provider:
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class AskedModel:
     """Which model is asked, and what it takes."""
 
     name: str
-    way: Way = "chat"
+    way: QuestionApi = "chat"
     """`decisions` gives a calibrated probability, where the server has that."""
     logprobs: bool = True
     """For the probability, in the way `chat`: reasoning models give them with `effort="none"` only."""
@@ -204,7 +204,7 @@ class Request:
     What requests share comes first and the text last, so that the provider has to read the shared part only once.
     """
 
-    model: Model
+    model: AskedModel
     instructions: str
     shots: tuple[tuple[str, str], ...]
     """Texts with their right answers, `yes` or `no`."""
@@ -216,7 +216,7 @@ class Request:
     def id(self) -> str:
         """A hash of all that is asked: two requests of one id get one answer.
 
-        >>> model = Model("gpt-6-luna")
+        >>> model = AskedModel("gpt-6-luna")
         >>> Request(model, "A question?", (), "hello").id == Request(model, "A question?", (), "hello", tokens=9).id
         True
         """
@@ -227,7 +227,7 @@ class Request:
 class TextRequest:
     """A wish for a text that is made of another one."""
 
-    model: Model
+    model: AskedModel
     """Asked in the way `chat`, whatever its own way is; `max_tokens` has to be enough for the text."""
     instructions: str
     text: str
@@ -254,7 +254,7 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ProviderAnswer:
     """What the model says to a request."""
 
     choice: str
@@ -268,7 +268,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class ClientUsage:
     """What a client has done so far."""
 
     asked: int = 0
@@ -366,7 +366,7 @@ def decision_body(request: Request) -> dict[str, Any]:
     }
 
 
-def read_answer(way: Way, content: bytes) -> Answer:
+def read_answer(way: QuestionApi, content: bytes) -> ProviderAnswer:
     """An answer's bytes. Raises BadAnswer, which says whether another try may help."""
     return read_body(way, _decoded(content))
 
@@ -409,12 +409,12 @@ def _decoded(content: bytes) -> object:
     return body
 
 
-def read_body(way: Way, body: object) -> Answer:
+def read_body(way: QuestionApi, body: object) -> ProviderAnswer:
     """The same, once it is decoded."""
     if not isinstance(body, dict):
         raise BadAnswer(_EMPTY, passes=True)
     choice, probability = (_chosen_in_chat if way == "chat" else _chosen_in_decision)(body)
-    return Answer(choice, probability, str(body.get("model", "")), usage_of(body))
+    return ProviderAnswer(choice, probability, str(body.get("model", "")), usage_of(body))
 
 
 _EMPTY = "the answer is empty: ask again"
@@ -596,10 +596,10 @@ def failure_of(status: int, error: object, headers: Mapping[str, str], model: st
         passes = headers.get("x-should-retry", "").lower() != "false"
         return TooBusy(f"the server is busy or broken: try again later{how}", passes=passes, after=retry_after(headers))
     if status == 404:
-        return Refused(f"there is no such model{f' as {model}' if model else ''}, file, job, batch or address: check them{how}")
+        return RequestRefused(f"there is no such model{f' as {model}' if model else ''}, file, job, batch or address: check them{how}")
     if parameter and parameter.split("[")[0].split(".")[0] not in ("messages", "input", "questions"):
-        return Refused(f"the model doesn't take this request: check {parameter} and the model's settings{how}")
-    return Refused(f"the server refuses this request, as it would again: look at what is asked{how}")
+        return RequestRefused(f"the model doesn't take this request: check {parameter} and the model's settings{how}")
+    return RequestRefused(f"the server refuses this request, as it would again: look at what is asked{how}")
 
 
 def _code(told: object) -> str:
@@ -646,7 +646,7 @@ def _date(told: str | None) -> float | None:
 
 
 @dataclass(frozen=True)
-class Part:
+class BatchPart:
     """Requests that make one batch."""
 
     digest: str
@@ -670,14 +670,14 @@ class Batch(NamedTuple):
         return self.status in OVER
 
 
-def batch_parts(requests: Iterable[Request], *, most: int = BATCH_REQUESTS, most_bytes: int = BATCH_BYTES) -> Iterator[Part]:
+def batch_parts(requests: Iterable[Request], *, most: int = BATCH_REQUESTS, most_bytes: int = BATCH_BYTES) -> Iterator[BatchPart]:
     """Requests, cut into as many batches as it takes, each request once. Raises Refused for the way `decisions`, which has none."""
     seen: set[str] = set()
     lines: list[bytes] = []
     size = 0
     for request in requests:
         if request.model.way != "chat":
-            raise Refused("there are no batches of decisions: ask in the way chat, or without --batch")
+            raise RequestRefused("there are no batches of decisions: ask in the way chat, or without --batch")
         if request.id in seen:
             continue
         seen.add(request.id)
@@ -691,15 +691,15 @@ def batch_parts(requests: Iterable[Request], *, most: int = BATCH_REQUESTS, most
         yield _part(lines)
 
 
-def _part(lines: list[bytes]) -> Part:
+def _part(lines: list[bytes]) -> BatchPart:
     data = b"".join(lines)
-    return Part(hashlib.sha256(data).hexdigest(), len(lines), data)
+    return BatchPart(hashlib.sha256(data).hexdigest(), len(lines), data)
 
 
 # Fine-tuning
 
 
-class Wish(NamedTuple):
+class JobRequest(NamedTuple):
     """A fine-tuning job as it is wanted."""
 
     key: str
@@ -730,7 +730,7 @@ class File(NamedTuple):
         return self.status in BAD_FILES
 
 
-class Job(NamedTuple):
+class TuningJob(NamedTuple):
     """Where a fine-tuning job stands."""
 
     id: str
@@ -756,7 +756,7 @@ class Job(NamedTuple):
         return self.status in FAILED_JOBS
 
 
-class Event(NamedTuple):
+class JobEvent(NamedTuple):
     """What a job tells of itself: the words are the provider's, for a person's eyes and no log."""
 
     id: str
@@ -779,11 +779,11 @@ class Checkpoint(NamedTuple):
 _FOREIGN = (OpenAIError, TimeoutError, ValueError, TypeError, AttributeError)
 """What the SDK raises; the last three where it takes anything for an answer, and stumbles over it."""
 
-Result = tuple[str, "Answer | ProviderFailed"]
+Result = tuple[str, "ProviderAnswer | ProviderFailed"]
 """A request's id, and what became of it."""
 
 
-def read_results(content: bytes) -> Iterator[tuple[str, Answer | ProviderFailed, Usage | None]]:
+def read_results(content: bytes) -> Iterator[tuple[str, ProviderAnswer | ProviderFailed, Usage | None]]:
     """A batch's output file or its error file, line by line: id, answer or error, and what it cost."""
     for line in content.splitlines():
         try:
@@ -824,7 +824,7 @@ class Client:
         self._begun = asyncio.Semaphore(2 * provider.concurrency)  # so that a further try waits for few others, however many were submitted
         self._requests = _bucket(provider.requests_per_minute)
         self._tokens = _bucket(provider.tokens_per_minute)
-        self._account = Account()
+        self._account = ClientUsage()
         self._closing = threading.Event()
         self._door = threading.Lock()
         self._loop = asyncio.new_event_loop()
@@ -849,15 +849,15 @@ class Client:
         self._loop.close()
 
     @property
-    def account(self) -> Account:
+    def account(self) -> ClientUsage:
         """What was done so far; a value, which doesn't change any more."""
         return self._account
 
-    def ask(self, request: Request) -> Answer:
+    def ask(self, request: Request) -> ProviderAnswer:
         """The answer, after as many tries as are allowed. Raises ProviderFailed."""
         return self._result(self.submit(request))
 
-    def submit(self, request: Request) -> Future[Answer]:
+    def submit(self, request: Request) -> Future[ProviderAnswer]:
         """The same, without waiting: as many as one likes, of which `concurrency` run at the same time, in the order they came."""
         return self._begin(self._ask(request))
 
@@ -874,7 +874,7 @@ class Client:
 
     # Batches: half the price, up to 24 hours
 
-    def start_batch(self, part: Part) -> Batch:
+    def start_batch(self, part: BatchPart) -> Batch:
         """Sends it off. One of the same requests that was started before, and can still be used, is taken up instead."""
         return self._result(self._begin(self._start_batch(part)))
 
@@ -966,26 +966,26 @@ class Client:
         """Takes it away from the provider; it is no error if it is gone."""
         try:
             self._result(self._begin(self._retried(lambda: self._api.files.delete(file_id), read=lambda _: None)))
-        except Refused:
+        except RequestRefused:
             log.info("there is no such file any more", extra={"file": file_id})
 
-    def start_job(self, wish: Wish, *, again: bool = False) -> Job:
+    def start_job(self, wish: JobRequest, *, again: bool = False) -> TuningJob:
         """Starts it, unless the account has such a job: then that one is taken, failed ones too, unless it is to be tried `again`."""
         return self._result(self._begin(self._start_job(wish, again=again)))
 
-    def job(self, job_id: str) -> Job:
+    def job(self, job_id: str) -> TuningJob:
         """Where it stands."""
         return self._result(self._begin(self._retried(lambda: self._api.fine_tuning.jobs.retrieve(job_id), read=_job)))
 
-    def cancel_job(self, job_id: str) -> Job:
+    def cancel_job(self, job_id: str) -> TuningJob:
         """Stops it; what is done by then is paid for."""
         return self._result(self._begin(self._retried(lambda: self._api.fine_tuning.jobs.cancel(job_id), read=_job)))
 
-    def job_events(self, job_id: str, after: str | None = None) -> list[Event]:
+    def job_events(self, job_id: str, after: str | None = None) -> list[JobEvent]:
         """What it has told since the event `after`, the oldest first."""
 
-        async def look() -> list[Event]:
-            found: list[Event] = []
+        async def look() -> list[JobEvent]:
+            found: list[JobEvent] = []
             async for each in _all_of(await self._api.fine_tuning.jobs.list_events(job_id, limit=PAGE)):
                 if each.id == after:
                     break
@@ -1018,7 +1018,7 @@ class Client:
 
         return await self._retried(send, read=_file, seconds=self.provider.transfer)
 
-    async def _start_job(self, wish: Wish, *, again: bool) -> Job:
+    async def _start_job(self, wish: JobRequest, *, again: bool) -> TuningJob:
         async def send() -> Any:
             found = await self._familiar_job(wish)
             if found is not None and not (again and found.status in FAILED_JOBS):
@@ -1038,7 +1038,7 @@ class Client:
 
         return await self._retried(send, read=_job, model=wish.model)
 
-    async def _familiar_job(self, wish: Wish) -> FineTuningJob | None:
+    async def _familiar_job(self, wish: JobRequest) -> FineTuningJob | None:
         """A job for these very bytes: one that lives or is done, else the newest that failed.
 
         Where a server keeps no metadata, its files tell: of one file no two jobs are made.
@@ -1058,7 +1058,7 @@ class Client:
                 break
         return failed
 
-    async def _ask(self, request: Request) -> Answer:
+    async def _ask(self, request: Request) -> ProviderAnswer:
         way = request.model.way
         tokens = request.tokens or _guessed(request.instructions, request.text, *(text for text, _ in request.shots))
         return await self._asked(PATHS[way], body_of(request), lambda content: read_answer(way, content), tokens, request.model.name)
@@ -1110,7 +1110,7 @@ class Client:
         self._settle(failure, None)
         raise failure
 
-    async def _start_batch(self, part: Part) -> Batch:
+    async def _start_batch(self, part: BatchPart) -> Batch:
         name = f"beepgpt-{part.digest[:12]}.jsonl"
 
         async def send() -> Any:
@@ -1142,13 +1142,13 @@ class Client:
     async def _batch(self, batch_id: str) -> tuple[Batch, Any]:
         return await self._retried(lambda: self._api.batches.retrieve(batch_id), read=lambda found: (_batch(found), found))
 
-    async def _results(self, batch_id: str) -> list[tuple[str, Answer | ProviderFailed, Usage | None]]:
+    async def _results(self, batch_id: str) -> list[tuple[str, ProviderAnswer | ProviderFailed, Usage | None]]:
         batch, found = await self._batch(batch_id)
         if not batch.is_over:
             raise TooBusy(f"batch {batch_id} is {batch.status}: wait until it is over")
         if batch.status == "failed":
             raise _turned_down(batch_id, found)
-        results: list[tuple[str, Answer | ProviderFailed, Usage | None]] = []
+        results: list[tuple[str, ProviderAnswer | ProviderFailed, Usage | None]] = []
         for file_id in (found.output_file_id, found.error_file_id):
             if file_id:
                 results += await self._retried(
@@ -1336,7 +1336,7 @@ def _file(found: object) -> File:
     return File(found.id, found.status or "uploaded")
 
 
-def _job(found: object) -> Job:
+def _job(found: object) -> TuningJob:
     if not isinstance(found, FineTuningJob) or not found.id or not found.status:
         raise BadAnswer(_EMPTY, passes=True)
     error = found.error
@@ -1345,7 +1345,7 @@ def _job(found: object) -> Job:
     given: Any = hyper or found.hyperparameters
     names = ("n_epochs", "batch_size", "learning_rate_multiplier")
     settings = {name: value for name in names if isinstance(value := getattr(given, name, None), int | float | str)}
-    return Job(
+    return TuningJob(
         found.id,
         found.status,
         found.model or "",
@@ -1356,11 +1356,13 @@ def _job(found: object) -> Job:
     )
 
 
-def _event(found: object) -> Event:
+def _event(found: object) -> JobEvent:
     if not isinstance(found, FineTuningJobEvent) or not found.id:
         raise BadAnswer(_EMPTY, passes=True)
     message = " ".join("".join(each if each.isprintable() else " " for each in str(found.message)).split())
-    return Event(found.id, found.created_at or 0, found.level or "info", message[:500], found.data if isinstance(found.data, dict) else {})
+    return JobEvent(
+        found.id, found.created_at or 0, found.level or "info", message[:500], found.data if isinstance(found.data, dict) else {}
+    )
 
 
 def _checkpoint(found: object) -> Checkpoint:
@@ -1426,7 +1428,7 @@ def _turned_down(batch_id: str, found: TheirBatch) -> ProviderFailed:
         )
     if NO_MONEY & set(codes):
         return NoMoney(f"batch {batch_id}: the account has no money or quota left: add credit, or raise its limit, and start again")
-    return Refused(f"batch {batch_id} was turned down ({', '.join(codes) or 'no reason given'}): look at it at the provider's")
+    return RequestRefused(f"batch {batch_id} was turned down ({', '.join(codes) or 'no reason given'}): look at it at the provider's")
 
 
 def _more(counts: Mapping[str, int], reason: str) -> dict[str, int]:

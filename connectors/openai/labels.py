@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from beepgpt.connectors.openai.api import BadAnswer, Client, NoMoney, NotAllowed, ProviderFailed, Refused, TooBusy
+from beepgpt.connectors.openai.api import BadAnswer, Client, NoMoney, NotAllowed, ProviderFailed, RequestRefused, TooBusy
 
-Way = Literal["chat", "completions", "decisions"]
-PATHS: Mapping[Way, str] = {"chat": "/chat/completions", "completions": "/completions", "decisions": "/decisions"}
+LabelApi = Literal["chat", "completions", "decisions"]
+PATHS: Mapping[LabelApi, str] = {"chat": "/chat/completions", "completions": "/completions", "decisions": "/decisions"}
 TOP = 20
 """Tokens that a chat's server tells, at most."""
 TOP_COMPLETIONS = 5
@@ -28,7 +28,7 @@ PROBE_TOKENS = 4
 log = logging.getLogger(__name__)
 
 
-class CannotScore(Exception):
+class LabelsMissing(Exception):
     """The server or the model doesn't give what a prediction needs; the message says what is missing and which ones give it."""
 
 
@@ -37,7 +37,7 @@ class Scorer:
     """A model that says labels, and how it is asked."""
 
     name: str
-    way: Way
+    way: LabelApi
     labels: tuple[str, ...]
     """For the way `decisions` they come with each question."""
     system: str = ""
@@ -92,7 +92,7 @@ def ask(client: Client, scorer: Scorer, prompt: str, options: Options = (), *, d
     )
 
 
-def likelihoods_of(way: Way, labels: frozenset[str], content: bytes) -> dict[str, float]:
+def likelihoods_of(way: LabelApi, labels: frozenset[str], content: bytes) -> dict[str, float]:
     """Of each label that is told of, from an answer's bytes: the sum over the tokens that say it, with a space before it or without.
 
     >>> told = {"choices": [{"text": " 1", "logprobs": {"top_logprobs": [{" 1": -0.5, "1": -2.0, "nil": -3.0, "the": -4.0}]}}]}
@@ -119,7 +119,7 @@ def _decoded(content: bytes) -> dict[str, Any]:
     return body
 
 
-def _told_by(way: Way, body: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+def _told_by(way: LabelApi, body: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """The first token's alternatives with their chances, each once."""
     if way == "decisions":
         yield from _decided(body)
@@ -197,19 +197,19 @@ def checked(client: Client, scorer: Scorer, probe: str) -> Scorer:
         exact = replace(scorer, token_ids=ids)
         try:
             told = _tried(client, exact, probe)
-        except Refused as error:
+        except RequestRefused as error:
             log.info("the server doesn't take logprob_token_ids: its likeliest tokens are asked for", extra={"told": str(error)})
         else:
             if {token.strip() for token in told.alternatives} >= set(scorer.labels):  # an older one tells its likeliest
                 return exact
     told = _tried(client, scorer, probe)
     if len(told.alternatives) < 2:
-        raise CannotScore(
+        raise LabelsMissing(
             f"{scorer.name} at {client.provider.place} tells the likelihood of one token alone, and a prediction needs those of others:"
             f" let the server tell {TOP if scorer.way == 'chat' else TOP_COMPLETIONS} (vLLM: --max-logprobs 20)"
         )
     if len(told.said) > 1 and all(part.isdigit() for part in told.said):
-        raise CannotScore(
+        raise LabelsMissing(
             f"{scorer.name} says a label in {len(told.said)} tokens ({' + '.join(told.said)}), and a prediction is of one: its tokenizer"
             " takes numbers apart. Train a model whose tokenizer has 0 to 999 as single tokens"
         )
@@ -240,10 +240,10 @@ def _tried(client: Client, scorer: Scorer, probe: str, options: Options = ()) ->
     try:
         return client.post(PATHS[scorer.way], body, understand, model=scorer.name).result()
     except BadAnswer as error:
-        raise CannotScore(f"{scorer.name} at {client.provider.place}: {error}") from error
+        raise LabelsMissing(f"{scorer.name} at {client.provider.place}: {error}") from error
 
 
-def _said(way: Way, body: Mapping[str, Any]) -> tuple[str, ...]:
+def _said(way: LabelApi, body: Mapping[str, Any]) -> tuple[str, ...]:
     first = _first(body.get("choices")) or {}
     logprobs = first.get("logprobs")
     if not isinstance(logprobs, dict):
@@ -280,7 +280,7 @@ def _token_ids(client: Client, scorer: Scorer) -> tuple[int, ...]:
         except ProviderFailed:
             return ()
         if len(tokens) != 1:
-            raise CannotScore(
+            raise LabelsMissing(
                 f'{scorer.name} takes {len(tokens)} tokens to say the label "{label}", and a prediction is of one: train a model whose'
                 " tokenizer has 0 to 999, nil and other as single tokens, or have fewer labels (prepare --min-answers)"
             )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from beepgpt.connectors.files.jsonl import CannotWrite
-from beepgpt.connectors.openai.api import Account, Answer, BadAnswer, Usage
+from beepgpt.connectors.openai.api import BadAnswer, ClientUsage, ProviderAnswer, Usage
 
 VERSION = 1
 PATIENCE = 60.0
@@ -30,7 +30,7 @@ CREATE TABLE batched (id BLOB PRIMARY KEY, digest TEXT NOT NULL) WITHOUT ROWID;
 """  # noqa: E501
 
 
-class BadStore(CannotWrite):
+class BadResponseStore(CannotWrite):
     """The file can't be used; the message names it and says what to do."""
 
 
@@ -89,7 +89,7 @@ class Responses:
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version = {VERSION}")
             elif version != VERSION:
-                raise BadStore(
+                raise BadResponseStore(
                     f"{self.path}: is no store of answers of version {VERSION}: name another file (labeling.store), or delete it, by which"
                     " what was answered has to be paid for again"
                 )
@@ -107,16 +107,16 @@ class Responses:
 
     # Answers
 
-    def get(self, request_id: str) -> Answer | BadAnswer | None:
+    def get(self, request_id: str) -> ProviderAnswer | BadAnswer | None:
         """What was answered; None: nothing yet."""
         with self._told(), self._lock:
             row = self._db.execute("SELECT choice, p, model, why FROM answers WHERE id = ?", (_key(request_id),)).fetchone()
         if row is None:
             return None
         choice, p, model, why = row
-        return BadAnswer(why) if choice is None else Answer(choice, p, model, None)
+        return BadAnswer(why) if choice is None else ProviderAnswer(choice, p, model, None)
 
-    def put(self, request_id: str, answer: Answer | BadAnswer, spent: Spent) -> None:
+    def put(self, request_id: str, answer: ProviderAnswer | BadAnswer, spent: Spent) -> None:
         """Keeps an answer, and what this start has done with it."""
         with self._told(), self._changed():
             self._put(request_id, answer)
@@ -130,10 +130,10 @@ class Responses:
             ).fetchone()
         return int(times)
 
-    def _put(self, request_id: str, answer: Answer | BadAnswer) -> None:
+    def _put(self, request_id: str, answer: ProviderAnswer | BadAnswer) -> None:
         choice, p, model, why = None, None, None, str(answer)
         usage = Usage()
-        if isinstance(answer, Answer):
+        if isinstance(answer, ProviderAnswer):
             choice, p, model, why = answer.choice, answer.probability, answer.model, ""
             usage = answer.usage or usage
         row = (_key(request_id), choice, p, model, usage.input, usage.cached, usage.written, usage.output, why)
@@ -224,10 +224,10 @@ class Responses:
         except sqlite3.Error as error:
             full = "full" in str(error)
             what = "free some space" if full else "check its folder and permissions, name another file (labeling.store), or delete it"
-            raise BadStore(f"{self.path}: can't be used as a store of answers ({error}): {what}") from error
+            raise BadResponseStore(f"{self.path}: can't be used as a store of answers ({error}): {what}") from error
 
 
-def spent_of(account: Account, redacted: Mapping[str, int]) -> Spent:
+def spent_of(account: ClientUsage, redacted: Mapping[str, int]) -> Spent:
     """What one client has done so far."""
     mine = {each.name: getattr(account, each.name) for each in fields(Spent) if each.name != "redacted"}
     return Spent(**mine, redacted=dict(redacted))

@@ -54,7 +54,7 @@ _silent.addHandler(logging.NullHandler())
 _silent.setLevel(logging.CRITICAL)
 
 
-class Person(NamedTuple):
+class SlackPerson(NamedTuple):
     """Somebody, as Slack knows them."""
 
     is_full_member: bool
@@ -62,7 +62,7 @@ class Person(NamedTuple):
     zone: str | None
 
 
-class SlackDesk:
+class SlackMessenger:
     """The few calls, as functions of plain values."""
 
     def __init__(self, token: str, base_url: str = SLACK, *, timeout: int = TIMEOUT) -> None:
@@ -134,16 +134,16 @@ class SlackDesk:
 
     # Who may see what
 
-    def person(self, user: str) -> Person:
+    def person(self, user: str) -> SlackPerson:
         """Somebody, as Slack knows them now."""
         if not self.team:
             self.check()  # or nobody could be told from a stranger
         who = self._call("users.info", user=user)["user"]
         outside = who.get("is_stranger") or who.get("team_id") != self.team
         limited = who.get("deleted") or who.get("is_bot") or who.get("is_restricted") or who.get("is_ultra_restricted")
-        return Person(not (outside or limited), who.get("tz") or None)
+        return SlackPerson(not (outside or limited), who.get("tz") or None)
 
-    def may_see(self, user: str, channel: str, person: Person) -> bool:
+    def may_see(self, user: str, channel: str, person: SlackPerson) -> bool:
         """Whether they are a member of the channel, or a full member where it is public. Raises SlackError when nobody can say."""
         about = self._call("conversations.info", channel=channel)["channel"]
         if about.get("id") not in (None, channel):

@@ -17,9 +17,9 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 import orjson
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
-Kind = Literal["channels", "groups", "dms", "mpims"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-PUBLIC: tuple[Kind, ...] = ("channels",)
+ChannelKind = Literal["channels", "groups", "dms", "mpims"]
+KINDS: tuple[ChannelKind, ...] = get_args(ChannelKind)
+PUBLIC: tuple[ChannelKind, ...] = ("channels",)
 
 MAX_DAY_FILE = 256 * 2**20
 """Bytes of a day file, inflated; decoded it takes about ten times that."""
@@ -39,7 +39,7 @@ CHUNK_BYTES = 8 * 2**20
 PARTITION = "export"
 
 DAY = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})\.json")
-LISTINGS: dict[str, Kind] = {f"{kind}.json": kind for kind in KINDS}
+LISTINGS: dict[str, ChannelKind] = {f"{kind}.json": kind for kind in KINDS}
 NO_CHANNELS = frozenset(["attachments", "canvases", "file_conversations", "huddle_transcripts", "lists", "__uploads"])
 """Folders that stand beside the channels' in exports since 2024, and in those of other tools."""
 FILE_CONVERSATION = re.compile(r"FC[:_]F[A-Z0-9]+")
@@ -59,7 +59,7 @@ class BadExport(Exception):
     """What was given can't be read as a Slack export; the message says what to do."""
 
 
-class Reject(NamedTuple):
+class UnreadableDay(NamedTuple):
     """A day file that can't be read: it goes to the dead letters."""
 
     reason: str
@@ -95,7 +95,7 @@ class ExportChannel:
 
     id: str
     name: str
-    kind: Kind
+    kind: ChannelKind
     days: tuple[DayFile, ...]
 
 
@@ -114,24 +114,24 @@ class Export:
 
 
 @dataclass(frozen=True, slots=True)
-class Day:
+class DayElements:
     """A day file's elements as they are, whatever they are; or the reason why there are none."""
 
     date: date
     place: str
     messages: list[Any]
-    rejects: list[Reject]
+    rejects: list[UnreadableDay]
 
 
-class Listed(NamedTuple):
+class ListedChannel(NamedTuple):
     """An entry of channels.json, groups.json, dms.json or mpims.json."""
 
     id: str
     name: str | None
-    kind: Kind
+    kind: ChannelKind
 
 
-class CannotRead(Exception):
+class UnreadableMember(Exception):
     """A member of an archive can't be read, why, and how it begins."""
 
     def __init__(self, reason: str, detail: str, head: bytes = b"") -> None:
@@ -140,7 +140,7 @@ class CannotRead(Exception):
         self.head = head
 
 
-def open_export(path: Path, include: Collection[Kind] = PUBLIC, *, max_day_file: int = MAX_DAY_FILE) -> Export:
+def open_export(path: Path, include: Collection[ChannelKind] = PUBLIC, *, max_day_file: int = MAX_DAY_FILE) -> Export:
     """The table of contents of the export at `path`, with the kinds of channels that are included."""
     if unknown := set(include) - set(KINDS):
         raise ValueError(f"no such kind of channel: {', '.join(sorted(unknown))} (there are {', '.join(KINDS)})")
@@ -160,16 +160,16 @@ def open_export(path: Path, include: Collection[Kind] = PUBLIC, *, max_day_file:
     )
 
 
-def read_days(export: Export, channel: ExportChannel) -> Iterator[Day]:
+def read_days(export: Export, channel: ExportChannel) -> Iterator[DayElements]:
     """The channel's days in order; a day file that can't be read is a reject, and reading goes on."""
     for day in channel.days:
         *replaced, last = day.copies
         rejects = [_repeated(export, day, member) for member in replaced]
         try:
-            yield Day(day.date, day.place, decode_day(read_member(last, export.max_day_file)), rejects)
-        except CannotRead as error:
-            rejects.append(Reject(error.reason, day.place, strip_secrets(error.head), str(error)))
-            yield Day(day.date, day.place, [], rejects)
+            yield DayElements(day.date, day.place, decode_day(read_member(last, export.max_day_file)), rejects)
+        except UnreadableMember as error:
+            rejects.append(UnreadableDay(error.reason, day.place, strip_secrets(error.head), str(error)))
+            yield DayElements(day.date, day.place, [], rejects)
 
 
 def strip_secrets(raw: bytes) -> bytes:
@@ -187,13 +187,13 @@ def decode_day(raw: bytes) -> list[Any]:
     """A day file's list, with the secrets stripped."""
     raw = strip_secrets(raw.removeprefix(b"\xef\xbb\xbf"))
     if not raw or raw.isspace():
-        raise CannotRead("day_file_empty", "nothing stands in it", raw[:MAX_REJECT])
+        raise UnreadableMember("day_file_empty", "nothing stands in it", raw[:MAX_REJECT])
     try:
         messages = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         messages = _decode_again(raw, error)
     if not isinstance(messages, list):
-        raise CannotRead("day_file_not_a_list", f"a list was expected, not {type(messages).__name__}", raw[:MAX_REJECT])
+        raise UnreadableMember("day_file_not_a_list", f"a list was expected, not {type(messages).__name__}", raw[:MAX_REJECT])
     return messages
 
 
@@ -206,18 +206,18 @@ def _decode_again(raw: bytes, error: orjson.JSONDecodeError) -> Any:
     try:
         raw.decode()
     except UnicodeDecodeError as not_utf8:
-        raise CannotRead("day_file_not_utf8", f"{not_utf8.reason} at byte {not_utf8.start:,}", raw[:MAX_REJECT]) from not_utf8
+        raise UnreadableMember("day_file_not_utf8", f"{not_utf8.reason} at byte {not_utf8.start:,}", raw[:MAX_REJECT]) from not_utf8
     nul = "; it has NUL bytes" if b"\0" in raw else ""
-    raise CannotRead("day_file_not_json", f"{error}{nul}", raw[:MAX_REJECT]) from error
+    raise UnreadableMember("day_file_not_json", f"{error}{nul}", raw[:MAX_REJECT]) from error
 
 
-def _repeated(export: Export, day: DayFile, member: Member) -> Reject:
+def _repeated(export: Export, day: DayFile, member: Member) -> UnreadableDay:
     """An earlier member of the same name, which the last one replaces."""
     try:
         head = read_member(member, export.max_day_file)[:MAX_REJECT]
-    except CannotRead as error:
+    except UnreadableMember as error:
         head = error.head
-    return Reject("day_file_repeated", day.place, strip_secrets(head), "the archive holds a later file of this name")
+    return UnreadableDay("day_file_repeated", day.place, strip_secrets(head), "the archive holds a later file of this name")
 
 
 def read_member(member: Member, most: int) -> bytes:
@@ -230,13 +230,13 @@ def read_member(member: Member, most: int) -> bytes:
                 parts.append(part)
                 size += len(part)
                 if size > most:
-                    raise CannotRead("day_file_too_large", f"over {most:,} bytes", _head(parts))
+                    raise UnreadableMember("day_file_too_large", f"over {most:,} bytes", _head(parts))
                 if size > BOMB_FROM and size > BOMB_RATIO * member.stored:
-                    raise CannotRead("day_file_zip_bomb", f"{member.stored:,} bytes become over {size:,}", _head(parts))
+                    raise UnreadableMember("day_file_zip_bomb", f"{member.stored:,} bytes become over {size:,}", _head(parts))
     except (BadZipFile, EOFError, struct.error, zlib.error) as error:
-        raise CannotRead("day_file_damaged", str(error) or "it ends too early", _head(parts)) from error
+        raise UnreadableMember("day_file_damaged", str(error) or "it ends too early", _head(parts)) from error
     except (OSError, RuntimeError, ValueError) as error:
-        raise CannotRead("day_file_unreadable", str(error), _head(parts)) from error
+        raise UnreadableMember("day_file_unreadable", str(error), _head(parts)) from error
     return b"".join(parts)
 
 
@@ -361,16 +361,16 @@ def _day(name: str) -> date | None:
         return None
 
 
-def _listed(path: Path, name: str, member: Member, most: int) -> list[Listed]:
+def _listed(path: Path, name: str, member: Member, most: int) -> list[ListedChannel]:
     """The entries of channels.json and its like; a broken one stops the reading, lest what it hides be taken for public."""
     try:
         entries = decode_day(read_member(member, most))
-    except CannotRead as error:
+    except UnreadableMember as error:
         raise BadExport(f"{path}: {name} can't be read ({error}): download the export again") from error
     return [_entry(path, name, number, entry) for number, entry in enumerate(entries, 1)]
 
 
-def _entry(path: Path, file: str, number: int, entry: Any) -> Listed:
+def _entry(path: Path, file: str, number: int, entry: Any) -> ListedChannel:
     def bad(what: str) -> NoReturn:
         raise BadExport(f"{path}: entry {number} of {file} {what}: mend or remove it, or download the export again")
 
@@ -381,7 +381,7 @@ def _entry(path: Path, file: str, number: int, entry: Any) -> Listed:
     name = entry.get("name") or None
     if name is not None and not isinstance(name, str):
         bad("has a name that is no text")
-    return Listed(entry["id"], name, LISTINGS[file])
+    return ListedChannel(entry["id"], name, LISTINGS[file])
 
 
 def _folders(members: Iterable[tuple[str, Member]]) -> tuple[dict[str, list[DayFile]], list[str]]:
@@ -403,11 +403,11 @@ def _folders(members: Iterable[tuple[str, Member]]) -> tuple[dict[str, list[DayF
 
 
 def _channels(
-    path: Path, listed: list[Listed], folders: dict[str, list[DayFile]], include: frozenset[Kind]
+    path: Path, listed: list[ListedChannel], folders: dict[str, list[DayFile]], include: frozenset[ChannelKind]
 ) -> tuple[list[ExportChannel], list[str]]:
     """Folders and listings joined, ordered by id; and the names of day files that belong to no channel."""
-    by_name: dict[str, list[Listed]] = {}
-    by_id: dict[str, list[Listed]] = {}
+    by_name: dict[str, list[ListedChannel]] = {}
+    by_id: dict[str, list[ListedChannel]] = {}
     for entry in listed:
         by_id.setdefault(entry.id, []).append(entry)
         if entry.name is not None:
@@ -431,18 +431,18 @@ def _channels(
     return sorted(channels.values(), key=lambda channel: channel.id), skipped
 
 
-def _channel(entries: list[Listed], include: frozenset[Kind], days: list[DayFile]) -> ExportChannel:
+def _channel(entries: list[ListedChannel], include: frozenset[ChannelKind], days: list[DayFile]) -> ExportChannel:
     """A channel that is listed twice is left out if either listing is."""
     entry = next((entry for entry in entries if entry.kind not in include), entries[0])
     return ExportChannel(entry.id, entry.name or entry.id, entry.kind, tuple(sorted(days, key=lambda day: day.date)))
 
 
-def _unlisted(folder: str) -> list[Listed]:
+def _unlisted(folder: str) -> list[ListedChannel]:
     """A folder that no listing names keeps its name as id; those that are surely private, or no channel's, are told apart."""
     if "/" in folder or folder in NO_CHANNELS or FILE_CONVERSATION.match(folder):
         return []
-    kind: Kind = "dms" if DIRECT_MESSAGE.fullmatch(folder) else "mpims" if folder.startswith("mpdm-") else "channels"
-    return [Listed(folder, folder, kind)]
+    kind: ChannelKind = "dms" if DIRECT_MESSAGE.fullmatch(folder) else "mpims" if folder.startswith("mpdm-") else "channels"
+    return [ListedChannel(folder, folder, kind)]
 
 
 def _composed(name: str) -> str:
@@ -451,7 +451,7 @@ def _composed(name: str) -> str:
 
 
 Records = Iterator[bytes]
-Chunk = tuple[str, int, list[bytes | Reject]]
+ExportChunk = tuple[str, int, list[bytes | UnreadableDay]]
 """Partition, number of the first value (from 0, over the whole export), values."""
 ExportState = tuple[str, int, int]
 """Channel id, values done in that channel, values done in all."""
@@ -465,13 +465,13 @@ def _nothing(*_: object) -> None:
     return None
 
 
-class ExportSource(FixedPartitionedSource[Chunk, ExportState]):
+class ExportSource(FixedPartitionedSource[ExportChunk, ExportState]):
     """The wanted channels of an export one after the other, as the records that `to_records` makes of their days."""
 
     def __init__(
         self,
         export: Export,
-        to_records: Callable[[str, Iterator[Day]], Records],
+        to_records: Callable[[str, Iterator[DayElements]], Records],
         *,
         wanted: Callable[[str], bool] = lambda channel: True,
         stopping: Callable[[], bool] = _never,
@@ -493,7 +493,7 @@ class ExportSource(FixedPartitionedSource[Chunk, ExportState]):
         return _ExportPartition(self, resume_state or ("", 0, 0))
 
 
-class _ExportPartition(StatefulSourcePartition[Chunk, ExportState]):
+class _ExportPartition(StatefulSourcePartition[ExportChunk, ExportState]):
     def __init__(self, source: ExportSource, state: ExportState) -> None:
         self._source = source
         self._channel, self._done, self._total = state
@@ -501,10 +501,10 @@ class _ExportPartition(StatefulSourcePartition[Chunk, ExportState]):
         self._days = 0
         self._all_days = sum(len(channel.days) for channel in source.export.channels if source.wanted(channel.id))
 
-    def next_batch(self) -> list[Chunk]:
+    def next_batch(self) -> list[ExportChunk]:
         if self._source.stopping():
             raise StopIteration
-        values: list[bytes | Reject] = []
+        values: list[bytes | UnreadableDay] = []
         size = 0
         for channel, done, value in self._values:
             self._channel, self._done = channel, done
@@ -527,7 +527,7 @@ class _ExportPartition(StatefulSourcePartition[Chunk, ExportState]):
         """The archive that is being read is closed."""
         self._values.close()
 
-    def _from(self, start: str, done: int) -> Generator[tuple[str, int, bytes | Reject], None, None]:
+    def _from(self, start: str, done: int) -> Generator[tuple[str, int, bytes | UnreadableDay], None, None]:
         """The values after the first `done` of channel `start`, each with its channel and its number there."""
         for channel in self._source.export.channels:
             if not self._source.wanted(channel.id):
@@ -546,11 +546,11 @@ class _ExportPartition(StatefulSourcePartition[Chunk, ExportState]):
                     f" {number:,} now: give the same export as before, or start anew without the old recovery store"
                 )
 
-    def _of(self, channel: ExportChannel) -> Iterator[bytes | Reject]:
+    def _of(self, channel: ExportChannel) -> Iterator[bytes | UnreadableDay]:
         """A channel's records, and the rejects of a day file before what follows that file."""
-        met: deque[Reject] = deque()
+        met: deque[UnreadableDay] = deque()
 
-        def days() -> Iterator[Day]:
+        def days() -> Iterator[DayElements]:
             for day in read_days(self._source.export, channel):
                 self._days += 1
                 met.extend(day.rejects)

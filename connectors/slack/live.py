@@ -67,7 +67,7 @@ DEAD = {
 """What makes a token useless, and what to do."""
 
 
-class Refused(Exception):
+class CallRefused(Exception):
     """Slack answered a question with an error that concerns just that question."""
 
     def __init__(self, method: str, code: str) -> None:
@@ -75,7 +75,7 @@ class Refused(Exception):
         self.code = code
 
 
-class Stopped(Exception):
+class CallStopped(Exception):
     """Somebody asked to stop while a question waited."""
 
 
@@ -237,7 +237,7 @@ class Web:
                 f"{self.called} lacks the scope {data.get('needed', '')}, which {method} needs: update the app from config/slack-app.yaml,"
                 " and install it again"
             )
-        return Refused(method, code)
+        return CallRefused(method, code)
 
     def _wait_for_turn(self, method: str) -> None:
         while True:
@@ -268,7 +268,7 @@ class Web:
 
     def _pause(self, seconds: float) -> None:
         if self.stopping.wait(seconds):
-            raise Stopped
+            raise CallStopped
 
     def _compare_clocks(self, date: str | None, began: float, ended: float) -> None:
         """By the answer's date, which has whole seconds; an answer that took long tells nothing."""
@@ -322,7 +322,7 @@ def history(
     for root in sorted(replied):
         try:
             replies = list(web.pages("conversations.replies", "messages", channel=channel, ts=root, oldest=replies_since, inclusive=True))
-        except Refused as refused:
+        except CallRefused as refused:
             if refused.code not in ("thread_not_found", "message_not_found"):
                 raise
             continue
@@ -454,7 +454,7 @@ def _quiet_sockets() -> logging.Logger:
     return logger
 
 
-class Line:
+class SocketLine:
     """A place for one connection at a time: when Slack announces its end, the next one is opened before it comes."""
 
     def __init__(self, name: str, web: Web, put: Put) -> None:
@@ -491,7 +491,7 @@ class Line:
         try:
             while not self._closing.is_set():
                 self._turn()
-        except Stopped:
+        except CallStopped:
             pass
         except Exception as error:
             self._put(Failed(error))
@@ -551,7 +551,7 @@ class Line:
         while not self._closing.is_set():
             try:
                 return _Connection(str(self._web.ask("apps.connections.open")["url"]), self.name, self._put)
-            except (OSError, WebSocketException, Refused, KeyError) as error:
+            except (OSError, WebSocketException, CallRefused, KeyError) as error:
                 log.warning(
                     "a connection to Slack could not be opened", extra={"line": self.name, "why": f"{type(error).__name__}: {error}"}
                 )

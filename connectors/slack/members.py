@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from beepgpt.connectors.files.jsonl import CannotRead
-from beepgpt.connectors.slack.alerts import Person
+from beepgpt.connectors.slack.alerts import SlackPerson
 
 LISTS = ("users.json", "channels.json", "groups.json")
 
@@ -17,11 +17,11 @@ LISTS = ("users.json", "channels.json", "groups.json")
 class Everybody:
     """Everybody may see everything: for rehearsals, in which nobody is told."""
 
-    def person(self, user: str) -> Person:
+    def person(self, user: str) -> SlackPerson:
         """A full member."""
-        return Person(True, None)
+        return SlackPerson(True, None)
 
-    def may_see(self, user: str, channel: str, person: Person) -> bool:
+    def may_see(self, user: str, channel: str, person: SlackPerson) -> bool:
         """They may."""
         return True
 
@@ -41,15 +41,15 @@ class ListedMembers:
         listed = [each for name in LISTS[1:] for each in lists.get(name, []) if "id" in each]
         self._members = {str(each["id"]): set(each.get("members") or ()) for each in listed}
 
-    def person(self, user: str) -> Person:
+    def person(self, user: str) -> SlackPerson:
         """Somebody, as they were when the export was made."""
         who = self._people.get(user)
         if who is None:
-            return Person(False, None)
+            return SlackPerson(False, None)
         limited = any(who.get(name) for name in ("deleted", "is_bot", "is_restricted", "is_ultra_restricted", "is_stranger"))
-        return Person(not limited, who.get("tz"))
+        return SlackPerson(not limited, who.get("tz"))
 
-    def may_see(self, user: str, channel: str, person: Person) -> bool:
+    def may_see(self, user: str, channel: str, person: SlackPerson) -> bool:
         """A full member where the channel is public, else a member of it."""
         return (person.is_full_member and channel in self._public) or user in self._members.get(channel, ())
 

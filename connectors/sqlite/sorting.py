@@ -14,7 +14,7 @@ from beepgpt.connectors.files.jsonl import CannotWrite
 CACHE_KB = 64 * 1024
 """Of memory for all of it."""
 
-Row = tuple[int, bytes, bytes, bytes]
+SorterRow = tuple[int, bytes, bytes, bytes]
 """Time, rank among those of one time, record, and a note that comes back with it."""
 
 
@@ -45,7 +45,7 @@ class Sorter:
             finally:
                 os.unlink(path)
 
-    def add(self, rows: Iterable[Row]) -> None:
+    def add(self, rows: Iterable[SorterRow]) -> None:
         """More rows: best a thousand at a time."""
         with self._told():
             self._base.execute("BEGIN")
@@ -55,7 +55,7 @@ class Sorter:
     def __len__(self) -> int:
         return self._count
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[SorterRow]:
         """All of them in order; it may be asked again."""
         with self._told():
             yield from self._base.execute("SELECT time, rank, record, note FROM held ORDER BY time, rank, record")

@@ -29,7 +29,7 @@ class Window(NamedTuple):
     """Others that were replied to since then."""
 
 
-class Looked(NamedTuple):
+class HistoryAnswer(NamedTuple):
     """What a history has, or what a channel is."""
 
     channel: str
@@ -46,7 +46,7 @@ class Probed(NamedTuple):
     messages: dict[str, list[dict[str, Any]]]
 
 
-class Listed(NamedTuple):
+class ChannelListing(NamedTuple):
     """All channels that the app is in."""
 
     generation: int
@@ -59,7 +59,7 @@ class Checked(NamedTuple):
     why_not: str
 
 
-class Asker:
+class SlackQueries:
     """Asks the Web API one thing after the other: first what live events wait for."""
 
     def __init__(self, web: slack_live.Web, put: Callable[[Any], None], is_wanted: Callable[[str, int], bool]) -> None:
@@ -74,14 +74,14 @@ class Asker:
         self._thread.start()
 
     def _run(self) -> None:
-        from beepgpt.connectors.slack.live import Failed, Stopped
+        from beepgpt.connectors.slack.live import CallStopped, Failed
 
         while True:
             _, _, job = self._jobs.get()
             try:
                 if (answer := job()) is not None:
                     self._put(answer)
-            except Stopped:
+            except CallStopped:
                 return
             except Exception as error:
                 self._put(Failed(error))
@@ -95,8 +95,8 @@ class Asker:
         """A channel's history; without a window: just what it is."""
         self.ask(partial(self._look, channel, generation, window, is_known), priority)
 
-    def _look(self, channel: str, generation: int, window: Window | None, is_known: bool) -> Looked | None:
-        from beepgpt.connectors.slack.live import Refused, history
+    def _look(self, channel: str, generation: int, window: Window | None, is_known: bool) -> HistoryAnswer | None:
+        from beepgpt.connectors.slack.live import CallRefused, history
 
         if not self._is_wanted(channel, generation):
             return None
@@ -105,18 +105,21 @@ class Asker:
             if not is_known:
                 info = self._web.ask("conversations.info", channel=channel).get("channel") or {}
             if window is None:
-                return Looked(channel, generation, info, [], "")
-            return Looked(channel, generation, info, history(self._web, channel, **window._asdict()), "")
-        except Refused as refused:
+                return HistoryAnswer(channel, generation, info, [], "")
+            return HistoryAnswer(channel, generation, info, history(self._web, channel, **window._asdict()), "")
+        except CallRefused as refused:
             if refused.code == "invalid_cursor":  # it ran out while we waited for our turn
                 self.look(channel, generation, window, is_known=is_known, priority=0)
                 return None
-            return Looked(channel, generation, info, [], refused.code)
+            return HistoryAnswer(channel, generation, info, [], refused.code)
 
     def list_channels(self, types: str, generation: int) -> None:
         """The channels that the app is in."""
         self.ask(
-            lambda: Listed(generation, list(self._web.pages("users.conversations", "channels", types=types, exclude_archived=True))), 0
+            lambda: ChannelListing(
+                generation, list(self._web.pages("users.conversations", "channels", types=types, exclude_archived=True))
+            ),
+            0,
         )
 
     def probe(self, channels: dict[str, str]) -> None:
@@ -124,12 +127,12 @@ class Asker:
         self.ask(partial(self._probe, channels), 0)
 
     def _probe(self, channels: dict[str, str]) -> Probed:
-        from beepgpt.connectors.slack.live import Refused
+        from beepgpt.connectors.slack.live import CallRefused
 
         began, found = time.time(), {}
         for channel, since in channels.items():
             try:
                 found[channel] = self._web.ask("conversations.history", channel=channel, oldest=since, limit=20).get("messages") or []
-            except Refused as refused:
+            except CallRefused as refused:
                 log.info("a channel could not be looked at", extra={"channel": channel, "why": refused.code})
         return Probed(began, found)

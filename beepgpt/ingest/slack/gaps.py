@@ -9,7 +9,7 @@ from beepgpt.connectors import kafka
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import MINUTE, SECOND
 from beepgpt.ingest.slack.asking import Window
-from beepgpt.ingest.slack.records import REMEMBERED, Memory
+from beepgpt.ingest.slack.records import REMEMBERED, TopicContents
 
 if TYPE_CHECKING:
     from beepgpt.connectors.slack import live as slack_live
@@ -21,11 +21,11 @@ LATE = 10 * MINUTE
 
 
 @dataclass
-class Held:
+class HeldEvent:
     """An arrival that waits for its channel's history."""
 
     arrival: slack_live.Arrival
-    message: kafka.Message | None
+    message: kafka.OutgoingRecord | None
     """None: a copy of one that waits already."""
     t: int
 
@@ -36,13 +36,13 @@ class Gap:
 
     since: int | None
     """None: only what it is has to be asked."""
-    held: list[Held] = field(default_factory=list)
+    held: list[HeldEvent] = field(default_factory=list)
 
 
 class Coverage:
     """Up to when all is on the topic, and since when."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: TopicContents) -> None:
         self._known = memory.known
         self.covered = memory.covered
         """Everything before is on the topic: its last heartbeat."""

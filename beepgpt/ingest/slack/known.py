@@ -17,18 +17,18 @@ from beepgpt.conversations.events import DELETE, EDIT, POST, REACT, Event, Ignor
 from beepgpt.conversations.export import NEVER, events_of
 from beepgpt.conversations.rules import SECOND
 
-Key = tuple[object, ...]
+RecordKey = tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class RecordIdentity:
     """What a record is known by."""
 
     t: int
     """When it happened, microseconds."""
     channel: str | None
     event_id: str
-    key: Key | None
+    key: RecordKey | None
     """What it is about; None for what no history tells of."""
     edited: int | None
     """The message that it edits."""
@@ -36,7 +36,7 @@ class Facts:
     """The root that it replies to."""
 
 
-def facts_of(record: bytes, now: int) -> Facts:
+def facts_of(record: bytes, now: int) -> RecordIdentity:
     """Of a record as it stands on a topic, which came at that time.
 
     >>> said = b'{"type": "message", "channel": "C1", "user": "U1", "text": "hi", "ts": "1690360253.041239"}'
@@ -45,18 +45,18 @@ def facts_of(record: bytes, now: int) -> Facts:
     """
     parsed = parse(record, now, bots="context")
     if isinstance(parsed, Event):
-        key: Key = (parsed.channel, parsed.kind, parsed.ts)
+        key: RecordKey = (parsed.channel, parsed.kind, parsed.ts)
         if parsed.kind == EDIT:
             key = (*key, parsed.t)
         elif parsed.kind == REACT:
             key = (*key, parsed.t, parsed.user, parsed.reaction, parsed.removed)
         edited = parsed.ts if parsed.kind == EDIT else None
-        return Facts(parsed.t, parsed.channel, parsed.event_id, key, edited, parsed.thread_ts)
+        return RecordIdentity(parsed.t, parsed.channel, parsed.event_id, key, edited, parsed.thread_ts)
     event_id = _id_of(record)
     if isinstance(parsed, Ignored) and parsed.channel is not None and parsed.t is not None:
         is_message = parsed.reason in ("bot", "no_author") or parsed.reason.startswith("subtype:")
-        return Facts(parsed.t, parsed.channel, event_id, (parsed.channel, POST, parsed.t) if is_message else None, None, None)
-    return Facts(now, getattr(parsed, "channel", None), event_id, None, None, None)
+        return RecordIdentity(parsed.t, parsed.channel, event_id, (parsed.channel, POST, parsed.t) if is_message else None, None, None)
+    return RecordIdentity(now, getattr(parsed, "channel", None), event_id, None, None, None)
 
 
 def _id_of(record: bytes) -> str:
@@ -81,10 +81,10 @@ class Missing:
     """Messages without a time that can be read."""
 
 
-class Known:
+class KnownRecords:
     """What stands on a topic, as far back as it matters.
 
-    >>> known = Known()
+    >>> known = KnownRecords()
     >>> said = b'{"type": "message", "channel": "C1", "user": "U1", "text": "hi", "ts": "1690360253.041239"}'
     >>> known.add(facts_of(said, now=1690360254000000))
     >>> facts_of(said, now=1690360254000000) in known
@@ -97,17 +97,17 @@ class Known:
 
     def __init__(self) -> None:
         self._ids: set[str] = set()
-        self._keys: set[Key] = set()
+        self._keys: set[RecordKey] = set()
         self._edited: dict[tuple[str, int], int] = {}
         """Of a message: its last edit."""
         self._posts: dict[str, set[int]] = {}
         """Of a channel: its messages that are not deleted."""
-        self._order: deque[Facts] = deque()
+        self._order: deque[RecordIdentity] = deque()
         self._newest: dict[str, int] = {}
         self._threads: dict[str, dict[int, int]] = {}
         """Of a channel: the threads that were replied to, and when."""
 
-    def __contains__(self, facts: Facts) -> bool:
+    def __contains__(self, facts: RecordIdentity) -> bool:
         if facts.event_id and facts.event_id in self._ids:
             return True
         if facts.key is None or facts.edited is None:
@@ -118,7 +118,7 @@ class Known:
     def __len__(self) -> int:
         return len(self._order)
 
-    def add(self, facts: Facts) -> None:
+    def add(self, facts: RecordIdentity) -> None:
         """It stands on the topic, or will before anything that comes after it."""
         self._order.append(facts)
         if facts.event_id:

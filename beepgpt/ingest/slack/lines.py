@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class LiveLine(Protocol):
+class LiveConnection(Protocol):
     """A way on which events come."""
 
     name: str
@@ -28,10 +28,10 @@ class LiveLine(Protocol):
     def drop(self) -> None: ...
 
 
-class Lines:
+class Connections:
     """All of them. They are asked and told by one thread."""
 
-    def __init__(self, lines: Iterable[LiveLine], delay: float) -> None:
+    def __init__(self, lines: Iterable[LiveConnection], delay: float) -> None:
         """`delay`: seconds that an event may take from Slack."""
         self._lines = {line.name: line for line in lines}
         self._delay = delay

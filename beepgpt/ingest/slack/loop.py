@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from beepgpt.config.settings import Slack
+from beepgpt.config.settings import SlackSettings
 from beepgpt.connectors import kafka
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY
-from beepgpt.ingest.slack.asking import Asker, Checked, Listed, Looked, Probed
+from beepgpt.ingest.slack.asking import ChannelListing, Checked, HistoryAnswer, Probed, SlackQueries
 from beepgpt.ingest.slack.channels import Channels, channel_of, check_not_gone
-from beepgpt.ingest.slack.gaps import Coverage, Gap, Held
-from beepgpt.ingest.slack.known import Facts, facts_of
-from beepgpt.ingest.slack.lines import Lines, LiveLine
-from beepgpt.ingest.slack.records import REMEMBERED, Memory, Who, filled_record, now_us, record_of, user_of
+from beepgpt.ingest.slack.gaps import Coverage, Gap, HeldEvent
+from beepgpt.ingest.slack.known import RecordIdentity, facts_of
+from beepgpt.ingest.slack.lines import Connections, LiveConnection
+from beepgpt.ingest.slack.records import REMEMBERED, TopicContents, Who, filled_record, now_us, record_of, user_of
 from beepgpt.runtime.console import console
 from beepgpt.runtime.slack_metrics import SlackPulse
 from beepgpt.runtime.workers import Stop
@@ -48,15 +48,15 @@ class Live:
 
     def __init__(
         self,
-        ours: Slack,
+        ours: SlackSettings,
         include: tuple[str, ...],
         who: Who,
-        memory: Memory,
+        memory: TopicContents,
         partitions: int,
         events: kafka.Writer,
         interactions: kafka.Writer,
         web: slack_live.Web,
-        lines: Iterable[LiveLine],
+        lines: Iterable[LiveConnection],
         arrivals: queue.Queue[Any],
         pulse: SlackPulse,
     ) -> None:
@@ -70,16 +70,16 @@ class Live:
         self._events = events
         self._interactions = interactions
         self._web = web
-        self._lines = Lines(lines, ours.delay / 1e6)
+        self._lines = Connections(lines, ours.delay / 1e6)
         self._arrivals = arrivals
         self._pulse = pulse
-        self._asker = Asker(web, arrivals.put, self._is_wanted)
+        self._asker = SlackQueries(web, arrivals.put, self._is_wanted)
         self._channels = Channels(include, ours.shared)
         self._listed = False
         self._gaps: dict[str, Gap] = {}
         self._generation = 0
         """Of the connections: what was asked before they changed is not to be believed."""
-        self._messages: list[kafka.Message] = []
+        self._messages: list[kafka.OutgoingRecord] = []
         self._done: list[Callable[[], None]] = []
         self._beat_at = 0.0
         self._last_event: float | None = None
@@ -146,7 +146,7 @@ class Live:
         match came:
             case slack_live.Arrival():
                 self._arrived(came)
-            case Looked():
+            case HistoryAnswer():
                 self._looked(came)
             case slack_live.Up():
                 self._is_up(came)
@@ -156,7 +156,7 @@ class Live:
                     self._is_up(slack_live.Up(came.line, came.at, len(self._lines)))
             case slack_live.Down():
                 self._is_down(came)
-            case Listed():
+            case ChannelListing():
                 self._has_list(came)
             case Checked():
                 self._was_checked(came)
@@ -193,7 +193,7 @@ class Live:
 
     def _tell(self, at: int) -> None:
         value = b'{"type":"heartbeat","at":"%s"}' % ts_text(at).encode()
-        self._events.send(kafka.Message(None, value, (), number) for number in range(self._partitions))
+        self._events.send(kafka.OutgoingRecord(None, value, (), number) for number in range(self._partitions))
         self._events.flush()
         self._topic.covered = at
         self.account["heartbeats"] += 1
@@ -262,7 +262,7 @@ class Live:
         """Whether the answer to a question is still of use; asked by another thread."""
         return channel in self._gaps and generation == self._generation
 
-    def _has_list(self, listed: Listed) -> None:
+    def _has_list(self, listed: ChannelListing) -> None:
         """The channels are known: their histories are looked through, unless the topic begins here."""
         is_first = not self._channels
         if not is_first:
@@ -281,7 +281,7 @@ class Live:
         for channel in self._gaps:
             self._ask_for(channel, 0)
 
-    def _looked(self, looked: Looked) -> None:
+    def _looked(self, looked: HistoryAnswer) -> None:
         """A channel's history is here: what is missing is written, and then what waited, in the order of time."""
         gap = self._gaps.get(looked.channel)
         if gap is None or looked.generation != self._generation or self._is_missing_something():
@@ -298,14 +298,14 @@ class Live:
                 self._leave_out(held.arrival, why)
             return
         now = now_us()
-        ready: list[tuple[int, kafka.Message]] = []
+        ready: list[tuple[int, kafka.OutgoingRecord]] = []
         if gap.since is not None and not looked.why_not:
             whole_since, waiting = self._topic.whole_since(looked.channel, gap.since), {held.t for held in gap.held}
             found = self._known.missing(looked.channel, looked.messages, gap.since, whole_since, waiting)
             for t, event in found.events:
                 record = filled_record(event, self._who.team, now)
                 self._known.add(facts_of(record, now))
-                ready.append((t, kafka.Message(looked.channel.encode(), record)))
+                ready.append((t, kafka.OutgoingRecord(looked.channel.encode(), record)))
             self.account.update(
                 filled=len(found.events), fills=1, untimed=found.untimed, vanished=found.vanished, unreadable=found.unreadable
             )
@@ -317,7 +317,7 @@ class Live:
             self._count_written(held.arrival, is_copy=held.message is None)
             self._done.append(held.arrival.acknowledge)
 
-    def _refused(self, looked: Looked) -> None:
+    def _refused(self, looked: HistoryAnswer) -> None:
         told = {"channel": looked.channel, "why": looked.why_not}
         log.warning("a channel's history was refused: what was said there in the gap is missing", extra=told)
         self.account["fills_refused"] += 1
@@ -400,14 +400,14 @@ class Live:
         if not is_copy:
             self._known.add(facts)
             self.account["delayed"] += facts.key is not None and self._topic.is_late(facts.t)
-        message = None if is_copy else kafka.Message(channel.encode(), record)
+        message = None if is_copy else kafka.OutgoingRecord(channel.encode(), record)
         gap = self._gaps.get(channel)
         if gap is None and (channel not in self._channels or self._is_missing_something()):
             gap = self._gaps[channel] = Gap(None)
         if gap is not None:
             if not gap.held and not self._is_missing_something():  # else it is asked for as soon as all is connected
                 self._ask_for(channel, 0)
-            gap.held.append(Held(arrival, message, facts.t))
+            gap.held.append(HeldEvent(arrival, message, facts.t))
             return
         if message is not None:
             self._messages.append(message)
@@ -430,14 +430,14 @@ class Live:
     def _to_interactions(self, arrival: slack_live.Arrival, user: str) -> None:
         """As Slack sent it, under the user's id; written at once, since somebody waits."""
         event_id = str(arrival.payload.get("event_id") or arrival.payload.get("trigger_id") or arrival.name)
-        facts = Facts(int(arrival.at * 1e6), None, event_id, None, None, None)
+        facts = RecordIdentity(int(arrival.at * 1e6), None, event_id, None, None, None)
         if facts in self._known:
             self.account["duplicate"] += 1
             self._done.append(arrival.acknowledge)
             return
         self._known.add(facts)
         value = orjson.dumps({name: each for name, each in arrival.payload.items() if name != "token"})
-        self._interactions.send([kafka.Message(user.encode() or None, value)])
+        self._interactions.send([kafka.OutgoingRecord(user.encode() or None, value)])
         self.account["interactions"] += 1
         self._done.append(arrival.acknowledge)
 

@@ -12,7 +12,7 @@ import orjson
 from beepgpt.connectors import kafka
 from beepgpt.conversations.events import micros, ts_text
 from beepgpt.conversations.rules import HOUR
-from beepgpt.ingest.slack.known import Known, facts_of
+from beepgpt.ingest.slack.known import KnownRecords, facts_of
 
 REMEMBERED = HOUR
 """How long before the last heartbeat copies are known: Slack sends again what was not acknowledged for up to an hour."""
@@ -21,10 +21,10 @@ TAILS = (1_000, 50_000)
 
 
 @dataclass
-class Memory:
+class TopicContents:
     """What stands on the topic."""
 
-    known: Known
+    known: KnownRecords
     covered: int | None
     """The last heartbeat that every partition has; None: there is none."""
     begins: int = 0
@@ -39,7 +39,7 @@ class Who:
     user: str
 
 
-def remembered(connection: kafka.Connection, topic: kafka.Topic) -> Memory:
+def remembered(connection: kafka.Connection, topic: kafka.Topic) -> TopicContents:
     """Read from the topic's end: its last heartbeat, and what it holds since an hour before. Without a heartbeat: all of it.
 
     The last one, not the greatest: a promise that turns out to be wrong is taken back by an earlier time.
@@ -53,14 +53,14 @@ def remembered(connection: kafka.Connection, topic: kafka.Topic) -> Memory:
         if len(beats) == topic.partitions:
             break
     covered = min(beats.values()) if len(beats) == topic.partitions else None
-    known, begins = Known(), 0
+    known, begins = KnownRecords(), 0
     starts = None if covered is None else kafka.offsets_at(connection, topic.name, covered - REMEMBERED)
     for _, record in kafka.records_of(connection, topic.name, starts=starts):
         if (at := heartbeat_in(record.value)) is not None:
             begins = at if record.offset == 0 else begins
         elif record.value is not None:
             known.add(facts_of(record.value, record.timestamp))
-    return Memory(known, covered, begins)
+    return TopicContents(known, covered, begins)
 
 
 def heartbeat_in(value: bytes | None) -> int | None:

@@ -20,7 +20,7 @@ from beepgpt.connectors import kafka
 from beepgpt.connectors.kafka_ingest import check_keeps
 from beepgpt.connectors.slack.errors import SlackFailed
 from beepgpt.errors import BadCommand
-from beepgpt.ingest.slack.lines import LiveLine
+from beepgpt.ingest.slack.lines import LiveConnection
 from beepgpt.ingest.slack.loop import WAIT, Live
 from beepgpt.ingest.slack.records import Who, remembered
 from beepgpt.runtime import metrics
@@ -80,7 +80,7 @@ def tokens_of(settings: Settings, *, over_http: bool) -> Tokens:
 
 
 @dataclass(frozen=True)
-class Job:
+class SlackIngestJob:
     """The command, as it was given."""
 
     to: str
@@ -94,7 +94,7 @@ class Job:
 # The whole of it
 
 
-def run_slack(job: Job) -> tuple[dict[str, Any], int]:
+def run_slack(job: SlackIngestJob) -> tuple[dict[str, Any], int]:
     """Until somebody asks to stop. Returns the report and the exit status."""
     tokens = tokens_of(job.settings, over_http=job.http is not None)
     try:
@@ -116,21 +116,21 @@ def run_slack(job: Job) -> tuple[dict[str, Any], int]:
         try:
             who = signed_in(web, job.include)
             memory = remembered(connection, there[job.address.topic])
-        except slack_live.Stopped:
+        except slack_live.CallStopped:
             return report_of(job, Counter(), 0, began), 0
         patience = job.settings.kafka.patience / 1e6
         events, interactions = (
             stack.enter_context(kafka.Writer(connection, name, patience=patience)) for name in (job.address.topic, ours.interactions_topic)
         )
         arrivals: queue.Queue[Any] = queue.Queue()
-        lines: list[LiveLine] = []
+        lines: list[LiveConnection] = []
         callers = [web]
         if job.http is not None:
             lines.append(slack_live.HttpLine(job.http, job.http_host, tokens.signing, arrivals.put))
         else:
             opener = slack_live.Web(tokens.app, ours.base_url, stopping, called="slack.app_token")
             callers.append(opener)
-            lines += [slack_live.Line(str(number), opener, arrivals.put) for number in range(1, ours.connections + 1)]
+            lines += [slack_live.SocketLine(str(number), opener, arrivals.put) for number in range(1, ours.connections + 1)]
         partitions = there[job.address.topic].partitions
         live = Live(ours, job.include, who, memory, partitions, events, interactions, web, lines, arrivals, pulse)
         if job.settings.run.metrics_port:
@@ -188,7 +188,7 @@ BESIDE = {
 }
 
 
-def report_of(job: Job, account: Counter[str], held: int, began: float) -> dict[str, Any]:
+def report_of(job: SlackIngestJob, account: Counter[str], held: int, began: float) -> dict[str, Any]:
     """The closing account."""
     left_out = {name.partition(":")[2]: count for name, count in sorted(account.items()) if name.startswith("left_out:")}
     told = {name: account[name] for name in ("arrived", *MEANING)} | {"held": held, "left_out": left_out}

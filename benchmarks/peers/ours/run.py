@@ -19,7 +19,7 @@ from bytewax.dataflow import Dataflow  # noqa: E402
 from bytewax.operators import StatefulBatchLogic  # noqa: E402
 from bytewax.testing import run_main  # noqa: E402
 
-from beepgpt.connectors.files.jsonl import Chunk, JsonlSink, JsonlSource  # noqa: E402
+from beepgpt.connectors.files.jsonl import JsonlSink, JsonlSource, LineChunk  # noqa: E402
 from beepgpt.conversations.shard import SHARDS  # noqa: E402
 from beepgpt.dataflows.examples import write_lines  # noqa: E402
 
@@ -40,7 +40,7 @@ def windows_flow(source: Path, to: Path) -> Dataflow:
     return flow
 
 
-def by_shard(batch: Iterable[Chunk]) -> Iterable[tuple[str, list[Message]]]:
+def by_shard(batch: Iterable[LineChunk]) -> Iterable[tuple[str, list[Message]]]:
     """Messages parsed and put with their conversation's shard, in order."""
     grouped: dict[str, list[Message]] = {shard: [] for shard in SHARDS}
     for _, _, lines in batch:
