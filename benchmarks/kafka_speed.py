@@ -54,7 +54,7 @@ from beepgpt.simulation import workspace as workspace_maker  # noqa: E402
 from beepgpt.simulation.workspace import Plan, keyed_records  # noqa: E402
 from benchmarks import common  # noqa: E402
 from benchmarks.common import CACHE, HUBSPOT, machine, spread  # noqa: E402
-from tests.broker import Broker  # noqa: E402
+from tests.support.broker import Broker  # noqa: E402
 
 RESULTS = common.RESULTS / "kafka_speed.json"
 EVENTS = 1_000_000
@@ -840,7 +840,9 @@ def main() -> None:
     if sys.platform != "linux":
         parser.exit(message="benchmarks/kafka_speed.py needs Linux: it reads processor time from /proc\n")
     if shutil.which("java") is None and not os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
-        parser.exit(message="not measured: there is neither Java nor KAFKA_BOOTSTRAP_SERVERS (tests/broker.py says what is needed)\n")
+        parser.exit(
+            message="not measured: there is neither Java nor KAFKA_BOOTSTRAP_SERVERS (tests/support/broker.py says what is needed)\n"
+        )
     if unknown := set(given.only.split(",")) - set(PARTS):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     if given.quick:

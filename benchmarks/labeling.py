@@ -31,7 +31,7 @@ from beepgpt.conversations.rules import Rules  # noqa: E402
 from beepgpt.conversations.shard import run_through  # noqa: E402
 from beepgpt.simulation.workspace import Plan, live_records  # noqa: E402
 from benchmarks import common  # noqa: E402
-from tests.openai_server import KEY  # noqa: E402
+from tests.support.openai_server import KEY  # noqa: E402
 
 EXAMPLES = 10_000
 CONCURRENCY = 16
@@ -83,7 +83,7 @@ def write_few_shots(folder: Path, lines: Sequence[bytes]) -> None:
 def server(shares: Sequence[str]) -> Iterator[str]:
     """Its address."""
     faults = [part for fault in shares for part in ("--share", f"{fault}=0.01")]
-    command = [sys.executable, "-m", "tests.openai_server", "--latency", str(LATENCY), *faults]
+    command = [sys.executable, "-m", "tests.support.openai_server", "--latency", str(LATENCY), *faults]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout
         try:

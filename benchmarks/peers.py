@@ -35,7 +35,7 @@ import orjson  # noqa: E402
 from beepgpt.simulation import workspace as workspace_maker  # noqa: E402
 from beepgpt.simulation.workspace import Plan, live_records, unchanged, undisturbed  # noqa: E402
 from benchmarks.common import last_words, machine  # noqa: E402
-from tests.broker import Broker, NoBroker  # noqa: E402
+from tests.support.broker import Broker, NoBroker  # noqa: E402
 
 PEERS = Path(__file__).with_suffix("")
 RESULTS = Path(__file__).parent / "results" / "peers.json"

@@ -38,9 +38,9 @@ from beepgpt.connectors.kafka import OutgoingRecord, Writer  # noqa: E402
 from beepgpt.conversations.events import micros, ts_text  # noqa: E402
 from benchmarks import common, training  # noqa: E402
 from benchmarks.kafka_speed import Bench, percentile, say  # noqa: E402
-from tests.openai_server import serving  # noqa: E402
-from tests.scoring_support import save_served  # noqa: E402
-from tests.training_support import variables  # noqa: E402
+from tests.support.openai_server import serving  # noqa: E402
+from tests.support.scoring import save_served  # noqa: E402
+from tests.support.training import variables  # noqa: E402
 
 RESULTS = common.RESULTS / "scoring.json"
 CHANNELS = 40

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, settings
 
-pytest_plugins = ["tests.broker", "tests.openai_server", "tests.slack_server", "tests.slack_web_api"]
+pytest_plugins = ["tests.support.broker", "tests.support.openai_server", "tests.support.slack_server", "tests.support.slack_web_api"]
 
 settings.register_profile("default", max_examples=100, deadline=None, print_blob=True)
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True)

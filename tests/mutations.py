@@ -1,7 +1,7 @@
 """Leaks and losses, planted one at a time in a copy of the code: the tests must catch each.
 
 `python -m tests.mutations` plants all of them, runs the tests that are named here against each, and writes docs/mutations.md; with
-`--whole`, as `make proof` calls it, the whole suite. `tests/test_mutations.py` is the same as a test.
+`--whole`, as `make proof` calls it, the whole suite. `tests/laws/test_mutations.py` is the same as a test.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ COPIED = (
     "README.md",
 )
 
-LAWS = "tests/test_laws.py"
-AGREES = "tests/test_agreement.py::test_the_two_readings_agree"
-CHANNEL = "tests/test_channel.py"
-EVENTS = "tests/test_events.py"
+LAWS = "tests/laws/test_laws.py"
+AGREES = "tests/laws/test_agreement.py::test_the_two_readings_agree"
+CHANNEL = "tests/conversations/test_channel.py"
+EVENTS = "tests/conversations/test_events.py"
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ TOKENS_PY = "beepgpt/conversations/tokens.py"
 SPLITS_PY = "beepgpt/training/splits.py"
 PREPARE_PY = "beepgpt/training/prepare.py"
 SCORING_PY = "dataflows/scoring.py"
-SPLITS = "tests/test_splits.py"
+SPLITS = "tests/training/test_splits.py"
 
 MUTATIONS = (
     _m(
@@ -87,7 +87,7 @@ MUTATIONS = (
         "an edit is applied at its post's time",
         "law 1",
         EXPORT_PY,
-        "tests/test_export.py",
+        "tests/conversations/test_export.py",
         ("            edited_at = max(edited_at, t)\n", "            edited_at = t\n"),
     ),
     _m(
@@ -388,21 +388,21 @@ MUTATIONS = (
         "token counts are added up where they don't add up",
         "prompts",
         TOKENS_PY,
-        "tests/test_tokens.py",
+        "tests/conversations/test_tokens.py",
         ('    return after.startswith("/") and not one[-1].isalnum()', "    return False"),
     ),
     _m(
         "secrets stay in an export",
         "records",
         "connectors/slack/export.py",
-        "tests/test_slack_export.py",
+        "tests/connectors/test_slack_export.py",
         ('    raw = strip_secrets(raw.removeprefix(b"\\xef\\xbb\\xbf"))', '    raw = raw.removeprefix(b"\\xef\\xbb\\xbf")'),
     ),
     _m(
         "after a kill, the file is not cut back",
         "law 4",
         "connectors/files/jsonl.py",
-        "tests/test_jsonl.py",
+        "tests/connectors/test_jsonl.py",
         (
             "        os.ftruncate(self._file, self._offset)\n        os.lseek(self._file, self._offset, os.SEEK_SET)",
             "        os.lseek(self._file, 0, os.SEEK_END)",
@@ -412,7 +412,7 @@ MUTATIONS = (
         "a stop is taken for the end of the input",
         "order",
         "dataflows/examples.py",
-        "tests/test_kills.py",
+        "tests/dataflows/test_kills.py",
         ("        if not (self._is_stopped or self._is_stopping()):\n            self._shard.end()", "        self._shard.end()"),
     ),
     _m(
@@ -436,14 +436,14 @@ MUTATIONS = (
         "labels are fitted on validation, too",
         "training sets",
         PREPARE_PY,
-        "tests/test_prepare.py::TestLabels",
+        "tests/training/test_prepare.py::TestLabels",
         ("answers_of(facts, sides.train, wanted.answers)", "answers_of(facts, sides.train | sides.valid, wanted.answers)"),
     ),
     _m(
         "retractions are not read",
         "training sets",
         PREPARE_PY,
-        "tests/test_prepare.py",
+        "tests/training/test_prepare.py",
         ("retracted=retracted, few_shots=few_shots", "few_shots=few_shots"),
     ),
     _m(
@@ -473,7 +473,7 @@ MUTATIONS = (
         "a thread's point is scored with its session's speakers",
         "law 5",
         CHANNEL_PY,
-        "tests/test_scoring.py",
+        "tests/dataflows/test_scoring.py",
         (
             "            told.setdefault((each.point, each.speakers, each.root_missing), [])",
             "            told.setdefault((each.point,), [])",
@@ -483,14 +483,14 @@ MUTATIONS = (
         "a prediction that waits when the flow is killed is forgotten",
         "law 6",
         SCORING_PY,
-        "tests/test_scoring.py",
+        "tests/dataflows/test_scoring.py",
         ('            "lanes": lanes,', '            "lanes": [],'),
     ),
     _m(
         "predictions are joined to the outcomes of other points",
         "outcomes",
         SCORING_PY,
-        "tests/test_scoring.py",
+        "tests/dataflows/test_scoring.py",
         ("kept.pop((item.conversation, item.prompt_ts), None)", 'kept.pop(next(iter(kept), ("", 0)), None)'),
     ),
 )
@@ -576,12 +576,19 @@ def short(test: str) -> str:
     return re.sub(r"\[.*", "", test.removeprefix("tests/"))
 
 
-WITH_A_BROKER = ("tests/test_*kafka*.py", "tests/test_ingest.py", "tests/test_deploy.py", "tests/test_review.py")
-QUICK = ("channel", "events", "tokens", "facts", "export", "jsonl", "slack_export", "oracle", "agreement", "laws")
+WITH_A_BROKER = ("tests/*/test_*kafka*.py", "tests/ingest/test_ingest.py", "tests/test_deploy.py", "tests/web/test_review.py")
+QUICK = (
+    "tests/conversations",
+    "tests/connectors/test_jsonl.py",
+    "tests/connectors/test_slack_export.py",
+    "tests/laws/test_oracle.py",
+    AGREES,
+    LAWS,
+)
 WHOLE_SUITE = (
-    *(f"tests/test_{each}.py" for each in QUICK),
+    *QUICK,
     "tests",
-    "--ignore=tests/test_mutations.py",
+    "--ignore=tests/laws/test_mutations.py",
     *(f"--ignore-glob={each}" for each in WITH_A_BROKER),
 )
 """All, the quick ones first, but the tests that talk to brokers or browsers, which take minutes and ask how the same code is carried."""

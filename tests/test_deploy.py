@@ -37,13 +37,13 @@ from beepgpt.runtime.alert_metrics import AlertFigures, Waits
 from beepgpt.runtime.metrics import ENDS, Figures, ScoreFigures, Scores
 from beepgpt.runtime.slack_metrics import SlackFigures
 from beepgpt.simulation.workspace import Plan, write_export
-from tests.alert_support import prediction
-from tests.broker import Broker, free_ports
-from tests.histories import heartbeat, post
-from tests.scoring_support import save
-from tests.slack_server import Server
-from tests.slack_web_api import TOKEN, Workspace
-from tests.slack_web_api import serving as slack_serving
+from tests.support.alerts import prediction
+from tests.support.broker import Broker, free_ports
+from tests.support.histories import heartbeat, post
+from tests.support.scoring import save
+from tests.support.slack_server import Server
+from tests.support.slack_web_api import TOKEN, Workspace
+from tests.support.slack_web_api import serving as slack_serving
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)

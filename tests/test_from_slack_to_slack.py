@@ -15,13 +15,12 @@ from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writ
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import MINUTE, SECOND
 from beepgpt.runtime.clock import now_us
-from tests import slack_server, slack_web_api
-from tests.broker import Broker, GivenBroker
-from tests.kafka_support import KEPT, address, free_block, started, wait_until
-from tests.scoring_support import save
-from tests.slack_server import ApiError, Server
-from tests.slack_web_api import Refused
-from tests.support import program
+from tests.support import program, slack_server, slack_web_api
+from tests.support.broker import Broker, GivenBroker
+from tests.support.kafka import KEPT, address, free_block, started, wait_until
+from tests.support.scoring import save
+from tests.support.slack_server import ApiError, Server
+from tests.support.slack_web_api import Refused
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -31,7 +30,7 @@ FOR_ALERTS = (
     *("users.info", "conversations.members", "conversations.open", "chat.getPermalink", "views.publish"),
     *("chat.postMessage", "chat.update", "chat.delete"),
 )
-"""Methods that tests/slack_web_api.py answers."""
+"""Methods that tests/support/slack_web_api.py answers."""
 
 
 @contextmanager

@@ -1,0 +1,173 @@
+"""A rehearsal tells what would have been told, and how often rightly, by the rules that hold live."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from beepgpt.alerts.decisions import HOUR, MINUTE, Policy, Wishes, read_point
+from beepgpt.alerts.rehearsal import RehearsalHistory, latest_other_author, most_frequent, read_outcome, rehearse
+from beepgpt.connectors.tokenizer import load_encoding
+from beepgpt.conversations.events import ts_text
+from beepgpt.conversations.rules import Rules
+from beepgpt.conversations.shard import run_through
+from beepgpt.simulation.workspace import Plan, live_records, undisturbed
+from tests.support import program, quiet
+from tests.support.alerts import NOON, prediction
+
+POLICY = Policy(threshold=0.5, list_from=0.2, per_hour=3, opted_in=True)
+
+
+def outcome(point: dict[str, Any], after: int, *answer: str, conversation: str | None = None) -> dict[str, Any]:
+    at = ts_text(int(point["prompt_ts"].replace(".", "")) + after)
+    times = {"prompt_ts": point["prompt_ts"], "answer_ts": at, "settled_ts": at}
+    return {"id": point["id"], "conversation": conversation or point["conversations"][0], "answer": list(answer), **times}
+
+
+def history(points: list[dict[str, Any]], outcomes: list[dict[str, Any]]) -> RehearsalHistory:
+    return RehearsalHistory(list(map(read_point, points)), map(read_outcome, outcomes))
+
+
+def test_right_is_who_joined_the_conversation_or_its_threads():
+    """Next, or later within a day; not who answered before they were told, and nobody is announced after the fact."""
+    session = prediction(people={"bo": 0.9, "cy": 0.8, "di": 0.7}, conversations=["C1:s:session", "C1:t:thread"])
+    own = f"C1:{ts_text(NOON)}:thread"
+    thread = prediction(NOON + MINUTE, window=[(NOON, "ana"), (NOON + MINUTE, "bo")], conversations=[own], people={"ed": 0.9})
+    told = rehearse(history([session, thread], [outcome(session, MINUTE, "bo"), outcome(thread, HOUR, "cy")]), POLICY)
+
+    found = {each.alert.user: (each.next, each.joined) for each in told.direct}
+    assert found == {"bo": (True, True), "cy": (False, True), "di": (False, False), "ed": (False, False)}
+    assert (told.figures["joined"], told.figures["announced"], told.joins) == (0.5, 1.0, 2)
+
+
+def test_the_future_changes_no_alert():
+    """With or without outcomes, and up to any time, the same people are told."""
+    points, outcomes = made_up()
+    half = sorted(points, key=lambda each: (each["prompt_ts"], each["id"]))[: len(points) // 2]
+    everything, without, early = (rehearse(history(*each), POLICY).given for each in ((points, outcomes), (points, []), (half, outcomes)))
+    all_of_it = [each.alert.id for each in everything]
+    assert [each.alert.id for each in without] == all_of_it
+    assert [each.alert.id for each in early] == all_of_it[: len(early)]
+    assert len(all_of_it) > 50
+
+
+def test_a_baseline_knows_only_what_was_before():
+    """Whoever answered most is counted once the answer was known."""
+    first, second = prediction(NOON), prediction(NOON + HOUR, conversations=["C1:other"])
+    name = most_frequent(history([first, second], [outcome(first, 2 * HOUR, "cy"), outcome(second, 3 * HOUR, "di")]))
+    assert name(read_point(first)) == name(read_point(second)) == []
+    assert name(read_point(prediction(NOON + 4 * HOUR)))[0][1] == 0.5
+
+    latest = latest_other_author()
+    assert latest(read_point(first)) == []
+    assert [user for user, _ in latest(read_point(prediction(NOON + HOUR, window=[(NOON + HOUR, "bo")])))] == ["ana"]
+
+
+def test_what_people_asked_for_holds_in_a_rehearsal_too():
+    """Who is not opted in is not told."""
+    told = rehearse(history([prediction()], []), POLICY, asked={"bo": Wishes(opted_in=False)})
+    assert told.given == []
+
+
+def made_up() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Predictions of a made-up workspace by a simple model, and what happened."""
+    plan = undisturbed(Plan(seed=4, messages=1500, channels=6, people=30, deletions=0))
+    run = run_through(list(live_records(plan)), Rules(workspace="acme"), load_encoding("o200k_base"))
+    points, outcomes = [], []
+    for example in map(json.loads, run.examples):
+        facts = example["candidates"]
+        people = sorted(zip(facts["user"], facts["share_30d"], strict=True), key=lambda each: -each[1])[:5]
+        told = {name: example[name] for name in ("id", "channel", "prompt_ts", "window", "prompt", "candidates")}
+        told |= {"conversations": [example["conversation"]], "people": [{"user": user, "p": 2 * p} for user, p in people]}
+        points.append(told)
+        outcomes.append({name: example[name] for name in ("id", "conversation", "prompt_ts", "answer_ts", "answer", "settled_ts")})
+    return points, outcomes
+
+
+def test_the_page_needs_nothing_else_and_runs_nothing(tmp_path: Path):
+    """Figures on the console and as JSON, a page without scripts or addresses, and whatever was written is text on it."""
+    points, outcomes = made_up()
+    for each in points:
+        each["prompt"] = "<script>alert(1)</script> <img src=x onerror=alert(1)> " + each["prompt"]
+    for name, records in (("predictions", points), ("outcomes", outcomes)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(each) + "\n" for each in records))
+    (tmp_path / "users.json").write_text(json.dumps([{"id": user["user"], "name": "<b>Bo</b>"} for user in points[-1]["people"]]))
+    command = program(
+        *("rehearse", tmp_path / "predictions.jsonl", "--outcomes", tmp_path / "outcomes.jsonl", "--to", tmp_path / "page.html"),
+        *("--threshold", 0.3, "--names", tmp_path / "users.json", "--report", tmp_path / "report.json"),
+    )
+    done = subprocess.run(command, capture_output=True, text=True, env=quiet(), timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+
+    page = (tmp_path / "page.html").read_text()
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert not re.search(r"<(script|img|link|iframe)|src=|https?:|<b>", re.sub(r"&lt;.*?&gt;", "", page))
+    assert "&lt;script&gt;" in page and "&lt;b&gt;Bo" in page
+    rows = {row["name"]: row for row in report["rules"]}
+    assert f"{report['figures']['alerts']:,}" in page and report["figures"]["alerts"] > 20
+    assert rows["channel's most frequent, as many"]["alerts"] <= report["figures"]["alerts"]
+    counts = [row["alerts"] for row in report["thresholds"]]
+    assert counts == sorted(counts, reverse=True)
+
+
+@pytest.mark.parametrize("what", ["predictions", "outcomes"])
+def test_a_rehearsal_without_one_of_the_two_says_so(tmp_path: Path, what: str):
+    """And which command makes it."""
+    path = tmp_path / "some.jsonl"
+    path.write_text(json.dumps(prediction() if what == "outcomes" else {"x": 1}) + "\n")
+    command = program("rehearse", path, "--to", tmp_path / "page.html", "--threshold", 0.5)
+    done = subprocess.run(command, capture_output=True, text=True, env=quiet(), timeout=60, check=False)
+    assert done.returncode == 2 and "beepgpt score" in done.stderr and what.removesuffix("s") in done.stderr
+
+
+def test_a_line_that_is_neither_is_named(tmp_path: Path):
+    """The first of them, by its place; the others count."""
+    points, outcomes = made_up()
+    lines = [json.dumps(each) for each in points]
+    lines[2:2] = ["", '{"broken": ']
+    lines.append("[]")
+    (tmp_path / "predictions.jsonl").write_text("\n".join(lines) + "\n")
+    (tmp_path / "outcomes.jsonl").write_text("".join(json.dumps(each) + "\n" for each in outcomes))
+    done = rehearsed_in(tmp_path, "--outcomes", "outcomes.jsonl", "--to", "page.html", "--threshold", 0.3)
+
+    assert done.returncode == 0, done.stderr
+    assert "2 lines are neither predictions nor outcomes, and are left out, the first of them predictions.jsonl:4." in flat(done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--outcomes", "o.jsonl", "--to", "o.jsonl"), "o.jsonl: would be written over --outcomes"),
+        (("--outcomes", "none.jsonl", "--to", "page.html"), "none.jsonl: there is no such file"),
+        (("--outcomes", "o.jsonl", "--to", "page.html", "--members", "none.zip"), "none.zip: there is no such file or folder"),
+        (("--outcomes", "o.jsonl", "--to", "page.html", "--model", "none"), "--model none: is no trained model: beepgpt train"),
+        (("--outcomes", "o.jsonl", "--to", "page.html", "--model", "fresh"), "--model fresh: was not validated: beepgpt validate"),
+    ],
+)
+def test_a_wrong_command_says_what_is_wrong(tmp_path: Path, more: tuple[str, ...], said: str):
+    """And what was there is as it was."""
+    point = prediction()
+    told = {"prompt_ts": point["prompt_ts"], "answer": ["cy"], "answer_ts": None, "settled_ts": point["prompt_ts"]}
+    (tmp_path / "predictions.jsonl").write_text(json.dumps(point) + "\n")
+    (tmp_path / "o.jsonl").write_text(json.dumps({"id": point["id"], "conversation": point["conversations"][0], **told}) + "\n")
+    (tmp_path / "fresh").mkdir()
+    (tmp_path / "fresh" / "model.json").write_text("{}")
+    before = (tmp_path / "o.jsonl").read_bytes()
+    done = rehearsed_in(tmp_path, *more, *(() if "--model" in more else ("--threshold", 0.5)))
+
+    assert done.returncode in (1, 2) and flat(done.stderr).startswith(f"beepgpt: {said}"), done.stderr
+    assert (tmp_path / "o.jsonl").read_bytes() == before and not (tmp_path / "page.html").exists()
+
+
+def rehearsed_in(folder: Path, *more: object) -> "subprocess.CompletedProcess[str]":
+    """`beepgpt rehearse predictions.jsonl MORE`, in a folder."""
+    command = program("rehearse", "predictions.jsonl", *more)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=quiet(), timeout=100, check=False)
+
+
+def flat(text: str) -> str:
+    """As one line, however wide the console was."""
+    return " ".join(text.split())

@@ -1,0 +1,299 @@
+"""`beepgpt alert` as its user meets it: from files and topics, stopped, killed, and told what it lacks."""
+
+import json
+import random
+import signal
+import subprocess
+import threading
+import time
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from beepgpt.alerts.decisions import SECOND
+from beepgpt.alerts.store import AlertStore
+from beepgpt.commands.alert import threshold_of
+from beepgpt.config.settings import read_settings
+from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writer, create_topics, records_of
+from beepgpt.conversations.events import ts_text
+from beepgpt.errors import BadCommand
+from beepgpt.runtime.clock import now_us
+from beepgpt.simulation.workspace import Plan, write_export
+from tests.support import program, quiet
+from tests.support.alerts import prediction
+from tests.support.broker import Broker, GivenBroker
+from tests.support.kafka import KEPT, address, started
+from tests.support.kafka import wait_until as wait_until_named
+from tests.support.scoring import save
+from tests.support.slack_web_api import TOKEN, Workspace
+
+SECRET = "a-secret-word"
+
+
+def wait_until(is_so: Callable[[], object]) -> None:
+    """Until what Slack has is so."""
+    wait_until_named(lambda: bool(is_so()), "it is so at Slack")
+
+
+def settings_of(slack: Workspace | None, folder: Path, **more: str) -> dict[str, str]:
+    """An environment for the program; nobody sleeps, whenever the test runs."""
+    told = {"BEEPGPT_ALERTS__STORE": str(folder / "alerts.sqlite"), "BEEPGPT_ALERTS__QUIET": "", "BEEPGPT_ALERTS__OPTED_IN": "true"}
+    told |= {"BEEPGPT_RUN__LOG_LEVEL": "info"}
+    if slack is not None:
+        told |= {"BEEPGPT_SLACK__BOT_TOKEN": TOKEN, "BEEPGPT_SLACK__BASE_URL": slack.url}
+    return told | more
+
+
+def run(folder: Path, slack: Workspace | None, *arguments: object, **more: str) -> subprocess.CompletedProcess[str]:
+    env = quiet() | settings_of(slack, folder, **more)
+    return subprocess.run(program("alert", *arguments), capture_output=True, text=True, env=env, timeout=90, check=False)
+
+
+def write(path: Path, *records: Any) -> Path:
+    path.write_text("".join(json.dumps(each) + "\n" for each in records))
+    return path
+
+
+def just_now(back: int = 2) -> int:
+    return now_us() - back * SECOND
+
+
+def test_a_file_of_predictions_is_given_once(tmp_path: Path, slack: Workspace):
+    """To Slack and beside it; the same command again has nothing to do, and more lines are gone on with."""
+    at = just_now()
+    slack.users["bo"]["is_restricted"] = True  # a guest, who is a member of C1
+    first, second = prediction(at, texts=[SECRET]), prediction(at + SECOND, people={"cy": 0.9}, texts=[SECRET])
+    source, to = write(tmp_path / "predictions.jsonl", first), tmp_path / "alerts.jsonl"
+    done = run(tmp_path, slack, source, "--threshold", 0.5, "--to", to, "--report", tmp_path / "report.json")
+    assert done.returncode == 0, done.stderr
+    write(source, first, second, {"id": first["id"], "answer": ["bo"], "conversation": "x"})
+    for _ in range(2):
+        done = run(tmp_path, slack, source, "--threshold", 0.5, "--to", to, "--report", tmp_path / "report.json")
+        assert done.returncode == 0, done.stderr
+
+    assert (len(slack.sent_to("bo")), len(slack.sent_to("cy"))) == (1, 1)
+    lines = [json.loads(line) for line in to.read_text().splitlines()]
+    assert [(each["user"], each["way"], each["channel"]) for each in lines] == [("bo", "direct", "C1"), ("cy", "direct", "C1")]
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["alerts"] == {"cleared": 2} and report["counts"]["letters_sent"] == 2 and report["right"] == 1.0
+    assert SECRET not in done.stderr + done.stdout + to.read_text()
+
+
+def test_a_threshold_is_that_of_the_model_that_stands_there(tmp_path: Path):
+    """One that was trained anew and not validated has none: the old one's says nothing of its chances."""
+    folder, settings = save(tmp_path / "model"), read_settings(environ={})
+    card = {name: value for name, value in json.loads((folder / "model.json").read_text()).items() if name not in ("files", "labels")}
+    (folder / "metrics.json").write_text(json.dumps({"model": card, "threshold": {"threshold": 0.13}}))
+    assert threshold_of(settings, folder) == 0.13
+
+    save(folder, seed=2)
+    with pytest.raises(BadCommand, match="is of another model"):
+        threshold_of(settings, folder)
+
+
+def test_killed_before_and_after_sending_nobody_is_told_twice(tmp_path: Path, slack: Workspace):
+    """Bo's letter was written down and never sent, Cy's was sent and never noted: each stands there once at last."""
+    at = just_now()
+    source = write(tmp_path / "predictions.jsonl", prediction(at, people={"bo": 0.9, "cy": 0.8}))
+    slack.faults = {"chat.postMessage:Dbo": ["hold"], "chat.postMessage:Dcy": ["wait:60"]}
+    for is_time in (lambda: slack.calls("chat.postMessage"), lambda: slack.sent_to("cy")):
+        with started(program("alert", source, "--threshold", 0.5), tmp_path, settings_of(slack, tmp_path)) as process:
+            wait_until(is_time)
+            process.process.send_signal(signal.SIGKILL)
+            process.process.wait()
+    done = run(tmp_path, slack, source, "--threshold", 0.5, "--report", tmp_path / "report.json")
+
+    assert done.returncode == 0, done.stderr
+    assert (len(slack.sent_to("bo")), len(slack.sent_to("cy"))) == (1, 1)
+    counts = json.loads((tmp_path / "report.json").read_text())["counts"]
+    assert (counts["looked_up:due"], counts["looked_up:sent"], counts["letters_sent"]) == (1, 1, 2)
+
+
+@pytest.mark.proof
+def test_killed_at_any_time_everybody_is_told_once(tmp_path: Path, slack: Workspace):
+    """Twelve kills at random, with answers that come late and servers that fail."""
+    draws = random.Random(7)
+    at = just_now()
+    told = [prediction(at + number * 1000, people={"bo": 0.9, "cy": 0.8, "di": 0.7}, conversations=[f"s{number}"]) for number in range(8)]
+    source = write(tmp_path / "predictions.jsonl", *told)
+    slack.faults["chat.postMessage"] = [draws.choice((None, "wait:0.3", "done", "500", "429:1")) for _ in range(40)]
+    settings = settings_of(slack, tmp_path, BEEPGPT_ALERTS__PER_HOUR="100")
+    for _ in range(12):
+        with started(program("alert", source, "--threshold", 0.5), tmp_path, settings) as process:
+            many = len(slack.calls("chat.postMessage"))
+            end = time.monotonic() + 30
+            while len(slack.calls("chat.postMessage")) == many and process.process.poll() is None and time.monotonic() < end:
+                time.sleep(0.05)
+            time.sleep(draws.random() * 2)
+            process.process.kill()
+            process.process.wait()
+    done = run(tmp_path, slack, source, "--threshold", 0.5, BEEPGPT_ALERTS__PER_HOUR="100")
+    assert done.returncode == 0, done.stderr
+    for user in ("bo", "cy", "di"):
+        ids = [each["metadata"]["event_payload"]["id"] for each in slack.sent_to(user)]
+        assert len(ids) == len(set(ids)) <= 8
+    store = AlertStore(tmp_path / "alerts.sqlite")
+    sent = sum(len(slack.sent_to(user)) for user in ("bo", "cy", "di"))
+    given_up = store._rows("SELECT 1 FROM letter WHERE state = 'unknown' OR state LIKE 'refused%'")
+    assert sent == 24 - len(given_up)
+    store.close()
+
+
+def test_from_topic_to_slack_and_to_another_topic(tmp_path: Path, slack: Workspace, broker: Broker | GivenBroker):
+    """Opting in comes from a topic, too; a deletion is read from slack.events itself; SIGTERM ends it; nothing is told again."""
+    connection = Connection(broker.bootstrap)
+    name = f"test-{uuid4().hex[:12]}"
+    topics = {each: f"{name}.{each}" for each in ("predictions", "interactions", "alerts", "events")}
+    create_topics(connection, [TopicSpec(each, 2, KEPT) for each in topics.values()])
+
+    def put(topic: str, key: str, value: Any) -> None:
+        with Writer(connection, topics[topic]) as writer:
+            writer.send([OutgoingRecord(key.encode(), json.dumps(value).encode())])
+            writer.flush()
+
+    def follow(topic: str) -> str:
+        return address(connection, topics[topic]) + "?follow=true"
+
+    command = program(
+        *("alert", follow("predictions"), "--interactions", follow("interactions"), "--deletions", follow("events")),
+        *("--to", address(connection, topics["alerts"]), "--threshold", 0.5, "--opt-in"),
+    )
+    settings = settings_of(slack, tmp_path)
+    put("interactions", "bo", {"type": "event_callback", "event": {"type": "app_home_opened", "user": "bo", "tab": "home"}})
+    put("interactions", "bo", {"type": "block_actions", "user": {"id": "bo"}, "actions": [{"action_id": "opt_in", "value": "on"}]})
+    put("predictions", "old", prediction(just_now(3600), people={"bo": 0.9, "cy": 0.9}, conversations=["old"]))
+    with started(command, tmp_path, settings) as process:
+        wait_until(lambda: "Turn off" in json.dumps(slack.homes))
+        at = just_now()
+        put("predictions", "C1", prediction(at, people={"bo": 0.9, "cy": 0.9}, texts=[SECRET]))
+        wait_until(lambda: slack.sent_to("bo"))
+        wait_until(lambda: SECRET in json.dumps(slack.homes))
+        process.process.send_signal(signal.SIGTERM)
+        assert process.process.wait(30) == 0, process.said
+        assert SECRET not in process.said
+    put(
+        "events",
+        "C1",
+        {
+            "type": "message",
+            "subtype": "message_deleted",
+            "channel": "C1",
+            "deleted_ts": ts_text(at),
+            "ts": ts_text(at + SECOND),
+            "event_ts": ts_text(at + SECOND),
+        },
+    )
+    with started(command, tmp_path, settings) as process:
+        wait_until(lambda: not slack.sent_to("bo") and SECRET not in json.dumps(slack.homes))
+        process.process.send_signal(signal.SIGTERM)
+        assert process.process.wait(30) == 0, process.said
+
+    assert len(slack.calls("chat.postMessage")) == 1 and not slack.sent_to("cy"), "Cy did not ask for it, and nobody is told of old things"
+    (alert,) = [(record.key, json.loads(record.value or b"")) for _, record in records_of(connection, topics["alerts"])]
+    assert alert[0] == b"bo" and alert[1]["channel"] == "C1" and alert[1]["reason"] == "likely"
+
+
+def test_without_slack_an_export_says_who_may_see_what(tmp_path: Path):
+    """And a webhook gets each alert, with its id and without what was written; one that fails is called again."""
+    plan = Plan(seed=3, messages=200, channels=4, people=8)
+    write_export(plan, tmp_path / "export.zip")
+    with zipfile.ZipFile(tmp_path / "export.zip") as archive:
+        listed = json.loads(archive.read("channels.json"))
+    channel, member = listed[0]["id"], listed[0]["members"][0]
+    at = just_now()
+    source = write(
+        tmp_path / "predictions.jsonl",
+        prediction(at, channel=channel, people={member: 0.9, "U-UNKNOWN": 0.9}, texts=[SECRET]),
+    )
+    with hooked(fails=1) as hook:
+        done = run(
+            *(tmp_path, None, source, "--threshold", 0.5, "--members", tmp_path / "export.zip", "--to", "-"),
+            BEEPGPT_ALERTS__WEBHOOK=f"http://127.0.0.1:{hook.port}/alerts",
+        )
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    assert json.loads(line)["user"] == member
+    assert [json.loads(each)["id"] for each in hook.got] == [json.loads(line)["id"]] * 2 and SECRET not in done.stdout + str(hook.got)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "how likely must an answer be"),
+        (("--threshold", "0.5"), "nobody can say who may see which channel"),
+        (("--threshold", "7"), "--threshold is 7.0"),
+    ],
+)
+def test_what_is_lacking_is_named(tmp_path: Path, arguments: tuple[str, ...], told: str):
+    """Before anything is begun."""
+    source = write(tmp_path / "predictions.jsonl", prediction())
+    done = run(tmp_path, None, source, *arguments)
+    assert done.returncode == 2 and told in done.stderr
+
+
+def test_a_broken_record_is_named_and_the_others_count(tmp_path: Path):
+    """With its line, and without its words; nothing is written over what is read."""
+    plan = Plan(seed=3, messages=200, channels=4, people=8)
+    write_export(plan, tmp_path / "export.zip")
+    with zipfile.ZipFile(tmp_path / "export.zip") as archive:
+        listed = json.loads(archive.read("channels.json"))
+    channel, member = listed[0]["id"], listed[0]["members"][0]
+    good = prediction(just_now(), channel=channel, people={member: 0.9})
+    source = write(tmp_path / "predictions.jsonl", {**good, "id": "a", "people": SECRET}, good)
+    source.write_text('{"broken": "' + SECRET + "\n\n" + source.read_text())
+    told = ("--threshold", 0.5, "--members", tmp_path / "export.zip")
+    over = run(tmp_path, None, source, *told, "--to", source)
+    done = run(tmp_path, None, source, *told, "--to", "-")
+
+    assert over.returncode == 2 and "predictions.jsonl: would be written over SOURCE" in over.stderr
+    assert done.returncode == 0 and json.loads(done.stdout)["user"] == member, done.stderr
+    assert "predictions.jsonl:1" in done.stderr and "predictions.jsonl:3" in done.stderr and SECRET not in done.stderr
+
+
+def test_a_source_that_is_not_there_makes_no_store(tmp_path: Path):
+    """Each of them is looked for first."""
+    source = write(tmp_path / "predictions.jsonl", prediction())
+    told = ("--threshold", 0.5, "--members", tmp_path)
+    for arguments in ((tmp_path / "none.jsonl",), (source, "--outcomes", tmp_path / "none.jsonl")):
+        done = run(tmp_path, None, *arguments, *told)
+        assert done.returncode == 1 and "none.jsonl: there is no such file" in done.stderr
+    assert [each.name for each in tmp_path.iterdir()] == ["predictions.jsonl"]
+
+
+class Hook:
+    """A web server that takes alerts, the first `fails` of them not."""
+
+    def __init__(self, fails: int) -> None:
+        self.got: list[bytes] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                outer.got.append(self.rfile.read(int(self.headers["Content-Length"])))
+                self.send_response(503 if len(outer.got) <= fails else 204)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Nothing."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_address[1]
+
+    def __enter__(self) -> "Hook":
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self.server.shutdown()
+            self.server.server_close()
+
+
+def hooked(fails: int) -> Hook:
+    return Hook(fails)

@@ -1,0 +1,83 @@
+"""`beepgpt experiment`: framings of one history, each from its examples to its figures."""
+
+import json
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from beepgpt.simulation.workspace import Plan, live_records
+from tests.support import beep, program, quiet
+
+FRAMINGS = Path(__file__).resolve().parents[2] / "config" / "framings.toml"
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def tried(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The original's five framings of a made-up live stream, in which reactions have their times."""
+    folder = tmp_path_factory.mktemp("tried")
+    records = live_records(Plan(seed=5, messages=3_000, channels=3, people=15, days=30))
+    (folder / "events.jsonl").write_bytes(b"".join(record.replace(b"\n", b" ") + b"\n" for record in records))
+    beep("experiment", FRAMINGS, "--source", folder / "events.jsonl", "--to", folder / "framings", "--threads", 1)
+    return folder / "framings"
+
+
+def test_the_five_framings_of_the_original_are_told_in_one_table(tried: Path):
+    """Each with its model's figures and those of a simple rule, on its own training set."""
+    rows = json.loads((tried / "experiment.json").read_bytes())
+
+    assert [row["framing"] for row in rows] == list(tomllib.loads(FRAMINGS.read_text("utf-8"))["framings"])
+    assert len({row["spec"] for row in rows}) == 5
+    for row in rows:
+        metrics = json.loads((tried / row["framing"] / "model" / "metrics.json").read_bytes())
+        assert row["figures"]["answered"]["model"] == metrics["rows"]["answered"][0]["figures"]
+        assert row["figures"]["answered_points"] == metrics["answered"] > 0
+
+
+def test_framings_of_other_questions_are_not_compared(tried: Path):
+    """Who reacts and who speaks next are two questions."""
+    runs = [tried / name / "model" for name in ("conversation-next-user", "channel-reactors")]
+    done = subprocess.run(program("compare", *runs), capture_output=True, text=True, env=quiet(), check=False)
+
+    assert done.returncode == 2
+    assert "that can't be compared" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("source = [", "is no TOML"),
+        ('modle = "local"\n[framings.a]', "modle: extra inputs are not permitted"),
+        ("framings = {}", "framings: dictionary should have at least 1 item"),
+        ('model = "oracle"\nsource = "x"\n[framings.a]', "model is oracle: local or text is expected"),
+        ('model = "openai"\nsource = "x"\n[framings.a]', "model is openai: local or text is expected"),
+        ("[framings.a]", "names no source, and there is no --source"),
+        ('source = "x"\n[framings.a.conversations]\ntarget = "all"', "--target is 'all'"),
+    ],
+)
+def test_a_file_that_is_wrong_is_told_to_be(tmp_path: Path, text: str, said: str):
+    """Before anything is made."""
+    (tmp_path / "wrong.toml").write_text(text, "utf-8")
+    command = program("experiment", tmp_path / "wrong.toml", "--to", tmp_path / "framings")
+    done = subprocess.run(command, capture_output=True, text=True, env=quiet(), check=False)
+
+    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+    assert not (tmp_path / "framings").exists()
+
+
+def test_a_framing_that_can_not_be_learned_says_why_and_the_others_go_on(tmp_path: Path):
+    """Nobody reacts in this history."""
+    records = live_records(Plan(seed=5, messages=900, channels=2, people=10, days=20))
+    lines = [record.replace(b"\n", b" ") for record in records if b"reaction_" not in record]
+    (tmp_path / "events.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    (tmp_path / "two.toml").write_text(
+        '[framings.reactors.conversations]\ntarget = "reactors"\n[framings.next.conversations]\ntarget = "next_user"\n', "utf-8"
+    )
+    beep("experiment", tmp_path / "two.toml", "--source", tmp_path / "events.jsonl", "--to", tmp_path / "out", "--threads", 1)
+    reactors, following = json.loads((tmp_path / "out" / "experiment.json").read_bytes())
+
+    assert "the training part has 0 answered examples" in reactors["why"]
+    assert "figures" in following

@@ -1,0 +1,652 @@
+"""Kafka: in, out, and through kills, on a real broker."""
+
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import bytewax.operators as op
+import pytest
+from bytewax.dataflow import Dataflow
+from bytewax.recovery import RecoveryConfig, init_db_dir
+from bytewax.testing import TestingSink, TestingSource, run_main
+from hypothesis import given
+from hypothesis import strategies as st
+
+from beepgpt.commands.alert import told_in
+from beepgpt.connectors.kafka import (
+    BadAddress,
+    Connection,
+    KafkaFailed,
+    KafkaSink,
+    KafkaSource,
+    NoBroker,
+    NotDelivered,
+    NoTopic,
+    OffsetsGone,
+    OutgoingRecord,
+    Record,
+    RecordChunk,
+    TopicChanged,
+    TopicSpec,
+    Writer,
+    _record,
+    begin_and_end_offsets,
+    check_topics,
+    create_topics,
+    describe_topic,
+    describe_topics,
+    lag,
+    murmur2,
+    offsets_at,
+    parse_address,
+)
+from tests.support.broker import Broker, GivenBroker
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from kafka import KafkaAdminClient, TopicPartition  # type: ignore[import-untyped]
+
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # kafka-python leaves those that can't connect
+
+ROOT = Path(__file__).parents[2]
+NOON = 1_690_286_400_000_000
+SECOND = 1_000_000
+
+
+@pytest.fixture
+def connection(broker: Broker | GivenBroker) -> Connection:
+    return Connection(broker.bootstrap)
+
+
+@pytest.fixture
+def topic(connection: Connection) -> str:
+    """An empty topic with three partitions."""
+    return new_topic(connection)
+
+
+def new_topic(connection: Connection, partitions: int = 3, **settings: str) -> str:
+    name = f"test-{uuid4().hex[:12]}"
+    create_topics(connection, [TopicSpec(name, partitions, settings)])
+    return name
+
+
+def put(connection: Connection, topic: str, *messages: OutgoingRecord) -> None:
+    with Writer(connection, topic) as writer:
+        writer.send(messages)
+
+
+def numbered(count: int, first: int = 0, partition: int | None = None) -> list[OutgoingRecord]:
+    """Messages `0`, `1`, …, each a second after the one before."""
+    return [OutgoingRecord(b"%d" % each, b"%d" % each, (), partition, NOON + each * SECOND) for each in range(first, first + count)]
+
+
+def read(source: KafkaSource, **how: Any) -> list[RecordChunk]:
+    """What the source gives to a flow."""
+    out: list[RecordChunk] = []
+    flow = Dataflow("read")
+    op.output("write", op.input("read", flow, source), TestingSink(out))
+    run_main(flow, **how)
+    return out
+
+
+def write(sink: KafkaSink, items: Sequence[tuple[str, Sequence[OutgoingRecord]]], **how: Any) -> None:
+    flow = Dataflow("write")
+    op.output("write", op.input("read", flow, TestingSource(items)), sink)
+    run_main(flow, **how)
+
+
+def records(chunks: Sequence[RecordChunk]) -> list[Record]:
+    return [record for _, _, values in chunks for record in values]
+
+
+def values(chunks: Sequence[RecordChunk]) -> list[int]:
+    return sorted(int(record.value or b"-1") for record in records(chunks))
+
+
+def store_in(tmp_path: Path) -> dict[str, Any]:
+    """A recovery store, and a snapshot after every batch."""
+    store = tmp_path / "recovery"
+    if not store.exists():
+        store.mkdir()
+        init_db_dir(store, 1)
+    return {"recovery_config": RecoveryConfig(str(store)), "epoch_interval": timedelta(0)}
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def failing(run: Callable[[], object], kind: type[KafkaFailed]) -> str:
+    """The message with which it fails."""
+    with pytest.raises(Exception) as raised:
+        run()
+    return next(str(cause) for cause in causes(raised.value) if isinstance(cause, kind))
+
+
+def stopped_after(count: int) -> dict[str, Any]:
+    """Arguments that stop a source that has read so many records, as a signal would."""
+    read = 0
+
+    def progress(more: int, _done: float) -> None:
+        nonlocal read
+        read += more
+
+    return {"progress": progress, "stopping": lambda: read >= count}
+
+
+@given(st.binary(max_size=70))
+def test_a_key_goes_where_all_clients_put_it(key):
+    """Ours, for speed, and kafka-python's."""
+    from kafka.partitioner.default import murmur2 as theirs  # type: ignore[import-untyped]
+
+    assert murmur2(key) == theirs(key)
+
+
+def test_what_is_written_is_read(connection, topic):
+    """Keys, values, headers and times, in order within each partition; then the end is told."""
+    told: list[Any] = []
+    messages = [OutgoingRecord(b"C%d" % (each % 5), b"%d" % each, [("n", b"%d" % each)], None, NOON + each * 1000) for each in range(2_500)]
+    write(KafkaSink(connection, topic), [("all", messages[start : start + 100]) for start in range(0, 2_500, 100)])
+
+    chunks = read(KafkaSource(connection, topic, on_end=lambda: told.append("end"), progress=lambda *seen: told.append(seen)))
+
+    assert values(chunks) == list(range(2_500))
+    assert max(len(chunk) for _, _, chunk in chunks) <= 1_000
+    by_key: dict[bytes | None, list[Record]] = {}
+    for partition, first, chunk in chunks:
+        assert partition in {f"{topic}/{number}" for number in range(3)}
+        assert [record.offset for record in chunk] == list(range(first, first + len(chunk)))
+        for record in chunk:
+            by_key.setdefault(record.key, []).append(record)
+    assert {key: [record.value for record in some] for key, some in by_key.items()} == {
+        b"C%d" % key: [b"%d" % each for each in range(key, 2_500, 5)] for key in range(5)
+    }
+    assert all(record.headers == [("n", record.value)] for record in records(chunks))
+    assert all(record.timestamp == NOON + int(record.value or b"") * 1000 for record in records(chunks))
+    assert told[-1] == "end" and told.count("end") == 1
+    assert sum(count for count, _ in told[:-1]) == 2_500
+    assert told[-2][1] == 1
+
+
+def test_a_tombstone_has_no_value(connection, topic):
+    """None goes out and comes in, beside an empty value."""
+    put(
+        connection,
+        topic,
+        OutgoingRecord(b"k", None, partition=1),
+        OutgoingRecord(b"k", b"", partition=1),
+        OutgoingRecord(None, b"v", partition=1),
+    )
+
+    assert [(record.key, record.value) for record in records(read(KafkaSource(connection, topic)))] == [
+        (b"k", None),
+        (b"k", b""),
+        (None, b"v"),
+    ]
+
+
+def test_a_null_header_is_read_as_an_empty_one():
+    """Other producers write such headers, and nothing here is to end by one; kafka-python's own producer writes none."""
+    read = SimpleNamespace(value=b"{}", offset=7, timestamp=1, key=b"C1", headers=[("released_at", None), ("kind", b"prediction")])
+
+    assert _record(read) == Record(b"{}", 7, 1000, b"C1", [("released_at", b""), ("kind", b"prediction")])
+    assert told_in(_record(read)) == (b"{}", None)
+
+
+def test_a_tombstone_needs_a_key(connection, topic):
+    """Without one it would remove nothing."""
+    assert topic in failing(lambda: put(connection, topic, OutgoingRecord(None, None)), NotDelivered)
+
+
+def test_an_empty_topic_ends_at_once(connection, topic):
+    """And says so, once."""
+    told: list[str] = []
+
+    assert read(KafkaSource(connection, topic, on_end=lambda: told.append("end"))) == []
+    assert told == ["end"]
+
+
+def test_the_end_is_where_it_stood_at_the_start(connection, topic):
+    """What is written later is not read, not even by a run that was stopped and goes on after it."""
+    put(connection, topic, *numbered(30))
+    source = KafkaSource(connection, topic)
+    put(connection, topic, *numbered(30, first=30))
+
+    assert values(read(source)) == list(range(30))
+
+
+def test_a_resumed_run_keeps_its_end(connection, topic, tmp_path):
+    """The end of the first start is in the snapshots."""
+    put(connection, topic, *numbered(3_000, partition=0))
+    first = read(KafkaSource(connection, topic, **stopped_after(1)), **store_in(tmp_path))
+    put(connection, topic, *numbered(50, first=3_000, partition=0))
+    second = read(KafkaSource(connection, topic), **store_in(tmp_path))
+
+    assert 0 < len(values(first)) < 3_000
+    assert values(first + second) == list(range(3_000))
+
+
+def test_followed_until_it_is_stopped(connection, topic, tmp_path):
+    """Records are read as they come; a stop is no end, and the next run goes on behind it."""
+    told: list[str] = []
+    put(connection, topic, *numbered(10))
+    writer = threading.Timer(0.5, lambda: put(connection, topic, *numbered(10, first=10)))
+    writer.start()
+
+    source = KafkaSource(connection, topic, follow=True, on_end=lambda: told.append("end"), **stopped_after(20))
+    first = read(source, **store_in(tmp_path))
+    writer.join()
+    put(connection, topic, *numbered(10, first=20))
+    second = read(KafkaSource(connection, topic, follow=True, **stopped_after(10)), **store_in(tmp_path))
+
+    assert values(first) == list(range(20))
+    assert values(second) == list(range(20, 30))
+    assert told == []
+
+
+def test_from_a_time_to_a_time(connection, topic):
+    """Both are part of it, in every partition."""
+    for partition in range(3):
+        put(connection, topic, *numbered(10, partition=partition))
+
+    chunks = read(KafkaSource(connection, topic, since=NOON + 3 * SECOND, until=NOON + 5 * SECOND))
+
+    assert values(chunks) == sorted([3, 4, 5] * 3)
+    assert values(read(KafkaSource(connection, topic, until=NOON - SECOND))) == []
+    assert values(read(KafkaSource(connection, topic, since=NOON + 100 * SECOND))) == []
+    assert len(values(read(KafkaSource(connection, topic, until=NOON + 100 * SECOND)))) == 30
+
+
+def test_offsets_by_time(connection, topic):
+    """The first record at or after a time, or the end."""
+    put(connection, topic, *numbered(10, partition=1))
+
+    assert offsets_at(connection, topic, NOON + 3 * SECOND) == {0: 0, 1: 3, 2: 0}
+    assert offsets_at(connection, topic, NOON + 99 * SECOND) == {0: 0, 1: 10, 2: 0}
+    assert begin_and_end_offsets(connection, topic) == {0: (0, 0), 1: (0, 10), 2: (0, 0)}
+
+
+def test_a_process_reads_its_own_partitions(connection, topic):
+    """And one that has none ends at once."""
+    for partition in range(3):
+        put(connection, topic, *numbered(5, first=10 * partition, partition=partition))
+    told: list[str] = []
+
+    assert values(read(KafkaSource(connection, topic, wanted=lambda each: each != 1))) == [0, 1, 2, 3, 4, 20, 21, 22, 23, 24]
+    assert read(KafkaSource(connection, topic, wanted=lambda each: False, on_end=lambda: told.append("end"))) == []
+    assert told == ["end"]
+
+
+def test_offsets_may_have_gaps(connection):
+    """What compaction removed is passed over, also at the end that was asked for."""
+    topic = new_topic(
+        connection,
+        1,
+        **{"cleanup.policy": "compact", "segment.ms": "100", "min.cleanable.dirty.ratio": "0.01", "max.compaction.lag.ms": "100"},
+    )
+    put(connection, topic, *(OutgoingRecord(b"%d" % (each % 2), b"%d" % each) for each in range(10)))
+    time.sleep(0.2)
+    put(connection, topic, OutgoingRecord(b"new segment", b"10"))
+    deadline = time.monotonic() + 20
+    while len(chunks := records(read(KafkaSource(connection, topic)))) > 3 and time.monotonic() < deadline:
+        time.sleep(0.3)
+
+    assert [(record.offset, record.value) for record in chunks] == [(8, b"8"), (9, b"9"), (10, b"10")]
+
+
+def delete_before(connection: Connection, topic: str, offset: int) -> None:
+    """As retention does, for partition 0."""
+    admin = KafkaAdminClient(**connection.options())
+    admin.delete_records({TopicPartition(topic, 0): offset})
+    admin.close()
+
+
+def test_what_retention_removed_is_an_error_on_resume(connection, topic, tmp_path):
+    """It says which offsets are gone, and what to do."""
+    put(connection, topic, *numbered(3_000, partition=0))
+    read(KafkaSource(connection, topic, **stopped_after(1)), **store_in(tmp_path))
+    delete_before(connection, topic, 2_500)
+
+    said = failing(lambda: read(KafkaSource(connection, topic), **store_in(tmp_path)), OffsetsGone)
+
+    assert re.match(rf"{topic}, partition 0: offsets 1,000 to 2,499 are gone \(1,500 offsets\)", said)
+    assert "start anew" in said
+
+
+def test_what_retention_removes_while_it_is_read_is_an_error(connection, topic):
+    """Between the look at the offsets and the first fetch: no jump."""
+    put(connection, topic, *numbered(100, partition=0))
+    source = KafkaSource(connection, topic)
+    delete_before(connection, topic, 60)
+
+    assert "offsets 0 to 59 are gone" in failing(lambda: read(source), OffsetsGone)
+
+
+def test_a_new_start_begins_where_the_topic_does(connection, topic):
+    """What was gone before the run is no error."""
+    put(connection, topic, *numbered(100, partition=0))
+    delete_before(connection, topic, 60)
+
+    assert values(read(KafkaSource(connection, topic))) == list(range(60, 100))
+
+
+def add_partitions(connection: Connection, topic: str, count: int) -> None:
+    admin = KafkaAdminClient(**connection.options())
+    admin.create_partitions({topic: count})
+    admin.close()
+    while describe_topic(connection, topic).partitions < count:
+        time.sleep(0.05)
+
+
+def test_partitions_that_were_added_stop_a_resumed_run(connection, topic, tmp_path):
+    """Channels would have moved: it says how to rebuild the topic."""
+    put(connection, topic, *numbered(3_000))
+    read(KafkaSource(connection, topic, **stopped_after(1)), **store_in(tmp_path))
+    add_partitions(connection, topic, 5)
+
+    said = failing(lambda: read(KafkaSource(connection, topic), **store_in(tmp_path)), TopicChanged)
+
+    assert "had 3 partitions when this run was started, and has 5" in said
+    assert "beepgpt ingest" in said and "--with dead-letters,late" in said
+
+
+def test_partitions_that_are_added_stop_a_run(connection, topic, monkeypatch):
+    """While it follows."""
+    monkeypatch.setattr("beepgpt.connectors.kafka.CHECK", 0.5)
+    source = KafkaSource(connection, topic, follow=True)
+    adding = threading.Timer(0.5, lambda: add_partitions(connection, topic, 4))
+    adding.start()
+
+    assert "had 3 partitions when this run was started, and has 4" in failing(lambda: read(source), TopicChanged)
+    adding.join()
+
+
+def test_a_topic_that_was_made_again_is_not_resumed(connection, topic, tmp_path):
+    """Its offsets mean other records."""
+    put(connection, topic, *numbered(3_000))
+    read(KafkaSource(connection, topic, **stopped_after(1)), **store_in(tmp_path))
+    delete_topic(connection, topic)
+    create_topics(connection, [TopicSpec(topic, 3)])
+    put(connection, topic, *numbered(3_000))
+
+    assert "deleted and made again" in failing(lambda: read(KafkaSource(connection, topic), **store_in(tmp_path)), TopicChanged)
+
+
+def delete_topic(connection: Connection, topic: str) -> None:
+    admin = KafkaAdminClient(**connection.options())
+    admin.delete_topics([topic])
+    admin.close()
+    while describe_topics(connection, [topic]):
+        time.sleep(0.05)
+
+
+def test_a_topic_that_goes_away_stops_a_run(connection, topic, monkeypatch):
+    """It is missed within a few seconds."""
+    monkeypatch.setattr("beepgpt.connectors.kafka.CHECK", 0.5)
+    source = KafkaSource(connection, topic, follow=True, patience=3)
+    deleting = threading.Timer(0.5, lambda: delete_topic(connection, topic))
+    deleting.start()
+
+    assert topic in failing(lambda: read(source), KafkaFailed)
+    deleting.join()
+
+
+def test_a_record_over_the_limit_stops_the_flow(connection):
+    """It names the topic, the size and the setting; what came before it is there."""
+    topic = new_topic(connection, 1, **{"max.message.bytes": "10000"})
+    items = [("all", [OutgoingRecord(b"k", b"1")]), ("all", [OutgoingRecord(b"k", b"x" * 20_000)])]
+
+    said = failing(lambda: write(KafkaSink(connection, topic), items), NotDelivered)
+
+    assert topic in said and "20,001 bytes" in said and "max.message.bytes" in said
+    assert len(records(read(KafkaSource(connection, topic)))) == 1
+
+
+def test_many_records_near_the_limit_are_written(connection):
+    """A batch may not be larger than a record may: it is split."""
+    topic = new_topic(connection, 1, **{"max.message.bytes": "10000"})
+    put(connection, topic, *(OutgoingRecord(b"%d" % each, b"%d" % each + b" " * 900) for each in range(500)))
+
+    assert values(read(KafkaSource(connection, topic))) == list(range(500))
+
+
+def test_missing_topics_are_named_with_the_command_that_makes_them(connection, topic):
+    """All at once."""
+    with pytest.raises(NoTopic, match=r"^no\.one, no\.two: there are no such topics on .*`beepgpt topics kafka://"):
+        check_topics(connection, [topic, "no.one", "no.two"])
+    with pytest.raises(NoTopic, match=r"^no\.one: there is no such topic"):
+        KafkaSource(connection, "no.one")
+    with pytest.raises(NoTopic, match=r"^no\.one: there is no such topic"):
+        KafkaSink(connection, "no.one")
+
+
+def test_topics_are_made_as_they_should_be(connection):
+    """What is there already is left, and what differs is told."""
+    one, two = (f"test-{uuid4().hex[:12]}" for _ in range(2))
+    made = create_topics(connection, [TopicSpec(one, 2, {"cleanup.policy": "compact", "retention.ms": "-1"})])
+    again = create_topics(connection, [TopicSpec(one, 4, {"cleanup.policy": "delete", "retention.ms": "-1"}), TopicSpec(two, 1)])
+
+    assert made == ([one], [])
+    assert again == ([two], [f"{one}: has 2 partitions, not 4", f"{one}: cleanup.policy is compact, not delete"])
+    assert set(check_topics(connection, [one, two])) == {one, two}
+
+
+def test_offsets_are_committed_for_the_tools_that_show_lag(connection, topic, tmp_path):
+    """Those that a snapshot covers, under the group's name."""
+    group = f"group-{topic}"
+    put(connection, topic, *numbered(3_000, partition=0))
+    read(KafkaSource(connection, topic, group=group, **stopped_after(1)), **store_in(tmp_path))
+    after_stop = lag(connection, topic, group)
+    read(KafkaSource(connection, topic, group=group), **store_in(tmp_path))
+
+    assert after_stop[0] in (2_000, 3_000)
+    assert lag(connection, topic, group)[0] == 0
+
+
+def test_lag_is_told(connection, topic, monkeypatch):
+    """How many records each partition has ahead."""
+    monkeypatch.setattr("beepgpt.connectors.kafka.CHECK", 0.2)
+    told: list[Mapping[int, int]] = []
+    put(connection, topic, *numbered(10, partition=0))
+
+    def all_is_read() -> bool:
+        return bool(told) and not any(told[-1].values())
+
+    read(KafkaSource(connection, topic, follow=True, on_lag=told.append, stopping=all_is_read))
+
+    assert told[0] == {0: 10, 1: 0, 2: 0} and told[-1] == {0: 0, 1: 0, 2: 0}
+
+
+COPY = """
+import sys
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+from bytewax.recovery import RecoveryConfig
+from bytewax.testing import run_main
+from beepgpt.connectors.files.jsonl import JsonlSink
+from beepgpt.connectors.kafka import Connection, KafkaSink, KafkaSource, Message
+
+_, bootstrap, from_topic, to_topic, to_file, store = sys.argv
+connection = Connection(bootstrap)
+flow = Dataflow("copy")
+chunks = op.input("read", flow, KafkaSource(connection, from_topic))
+lines = op.map("lines", chunks, lambda chunk: (chunk[0], b"".join(record.value + b"\\n" for record in chunk[2])))
+messages = op.map("messages", chunks, lambda chunk: (chunk[0], [Message(record.key, record.value) for record in chunk[2]]))
+op.output("write_lines", lines, JsonlSink(Path(to_file)))
+op.output("write_messages", messages, KafkaSink(connection, to_topic))
+run_main(flow, epoch_interval=timedelta(milliseconds=50), recovery_config=RecoveryConfig(store))
+"""
+
+
+def copying(connection: Connection, from_topic: str, to_topic: str, tmp_path: Path) -> "subprocess.Popen[bytes]":
+    store_in(tmp_path)
+    command = [
+        sys.executable,
+        "-c",
+        COPY,
+        connection.bootstrap,
+        from_topic,
+        to_topic,
+        str(tmp_path / "copy.jsonl"),
+        str(tmp_path / "recovery"),
+    ]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE)
+
+
+def test_nothing_is_lost_through_kills(connection, topic, tmp_path):
+    """A process is killed four times: a file has every line once, a topic has every record, and no other."""
+    count = 40_000
+    put(connection, topic, *numbered(count))
+    to_topic = new_topic(connection)
+    chance = random.Random(5)
+
+    for _ in range(4):
+        child = copying(connection, topic, to_topic, tmp_path)
+        time.sleep(chance.uniform(0.9, 2.0))
+        child.send_signal(signal.SIGKILL)
+        child.communicate()
+    child = copying(connection, topic, to_topic, tmp_path)
+    _, err = child.communicate(timeout=60)
+
+    assert child.returncode == 0, err.decode()
+    lines = (tmp_path / "copy.jsonl").read_bytes().splitlines()
+    assert sorted(map(int, lines)) == list(range(count))
+    assert set(values(read(KafkaSource(connection, to_topic)))) == set(range(count))
+
+
+def test_a_broker_that_is_killed_and_comes_back_is_waited_for(mortal_broker, tmp_path):
+    """In the middle of reading and writing: nothing is missing, and nothing fails."""
+    connection = Connection(mortal_broker.bootstrap)
+    from_topic, to_topic = new_topic(connection), new_topic(connection)
+    read_count = 0
+
+    def paced(chunk: RecordChunk) -> tuple[str, list[OutgoingRecord]]:
+        nonlocal read_count
+        read_count += len(chunk[2])
+        time.sleep(0.02)
+        return chunk[0], [OutgoingRecord(record.key, record.value) for record in chunk[2]]
+
+    put(connection, from_topic, *numbered(30_000))
+    flow = Dataflow("copy")
+    source = KafkaSource(connection, from_topic, follow=True, stopping=lambda: read_count >= 31_000)
+    op.output("write", op.map("paced", op.input("read", flow, source), paced), KafkaSink(connection, to_topic))
+
+    def disturb() -> None:
+        while read_count < 5_000:
+            time.sleep(0.01)
+        mortal_broker.kill()
+        time.sleep(1)
+        mortal_broker.start()
+        put(connection, from_topic, *numbered(1_000, first=30_000))
+
+    disturbing = threading.Thread(target=disturb)
+    disturbing.start()
+    run_main(flow, epoch_interval=timedelta(seconds=0.2))
+    disturbing.join()
+
+    assert values(read(KafkaSource(connection, to_topic))) == list(range(31_000))
+
+
+def test_a_broker_that_stays_away_is_told(mortal_broker):
+    """Reading stops after its patience, and so does writing, with the topic and what to do."""
+    connection = Connection(mortal_broker.bootstrap)
+    topic = new_topic(connection, 1)
+    put(connection, topic, *numbered(10))
+    source = KafkaSource(connection, topic, follow=True, patience=2, progress=lambda *_: mortal_broker.kill())
+    said = failing(lambda: read(source), NoBroker)
+    mortal_broker.start()
+    writer = Writer(connection, topic, patience=2)
+    writer.send(numbered(1))
+    writer.flush()
+    mortal_broker.kill()
+    writer.send(numbered(1))
+    not_delivered = failing(writer.flush, NotDelivered)
+    writer.close()
+
+    assert topic in said and connection.bootstrap in said and "check the brokers" in said
+    assert topic in not_delivered
+
+
+def test_a_user_with_a_password(mortal_broker, monkeypatch):
+    """The right one may read and write; with a wrong one it is told to check, and the password is not shown."""
+    monkeypatch.setattr("beepgpt.connectors.kafka.START_PATIENCE", 3)
+    right = Connection(mortal_broker.with_password, "SASL_PLAINTEXT", "PLAIN", "ana", "right")
+    topic = new_topic(right)
+    put(right, topic, *numbered(3))
+
+    assert values(read(KafkaSource(right, topic))) == [0, 1, 2]
+    with pytest.raises(KafkaFailed, match="and that the user ana and the password are right") as raised:
+        describe_topic(replace(right, password="wrong"), topic)
+    assert "wrong" not in str(raised.value)
+
+
+def test_no_broker_at_all(monkeypatch):
+    """The address is named, and what to check."""
+    monkeypatch.setattr("beepgpt.connectors.kafka.START_PATIENCE", 0.5)
+    with pytest.raises(NoBroker, match=r"^events: no answer from 127\.0\.0\.1:1 .*check that the broker runs"):
+        KafkaSource(Connection("127.0.0.1:1"), "events")
+
+
+def test_a_file_of_the_tls_settings_that_is_missing():
+    """It is named, with its setting."""
+    with pytest.raises(KafkaFailed, match=r"^/no/such\.pem: there is no such file: check ca_file"):
+        describe_topic(Connection("127.0.0.1:1", "SSL", ca_file="/no/such.pem"), "events")
+
+
+def test_secrets_are_not_shown():
+    """Neither in the repr of a connection nor in a refused address."""
+    assert "hush" not in repr(Connection("a:1", "SASL_SSL", "PLAIN", "ana", "hush", key_password="hush"))
+    with pytest.raises(BadAddress) as raised:
+        parse_address("kafka://ana:hush@a:9092/events")
+    assert "hush" not in str(raised.value)
+    assert "a user and a password stand in the settings" in str(raised.value)
+
+
+def test_an_address_with_times():
+    """Times of any zone; a plus sign in one needs no escape."""
+    address = parse_address("kafka://a:9092/events?from=2023-07-25T12:00:00Z&to=2023-07-25T14:00:00.000001+01:00")
+
+    assert (address.since, address.until, address.follow) == (NOON, NOON + 3600 * SECOND + 1, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("http://a:1/t", "does not begin with kafka://"),
+        ("kafka:///t", "names no host:port"),
+        ("kafka://a/t", "'a' is no host:port"),
+        ("kafka://a:0/t", "'a:0' is no host:port"),
+        ("kafka://a:1,b/t", "'b' is no host:port"),
+        ("kafka://a:1", "names no topic"),
+        ("kafka://a:1/t/u", "'t/u' can't be a topic's name"),
+        ("kafka://a:1/t?form=2024-01-01", "'form' is unknown"),
+        ("kafka://a:1/t?from=2024-01-01&from=2024-01-01", "from is given twice"),
+        ("kafka://a:1/t?from=yesterday", "from is 'yesterday', and no time"),
+        ("kafka://a:1/t?to=1950-01-01", "to is '1950-01-01', and no time"),
+        ("kafka://a:1/t?follow=yes", "follow is 'yes'"),
+        ("kafka://a:1/t?follow=true&to=2024-01-01", "exclude each other"),
+        ("kafka://a:1/t?from=2024-01-02&to=2024-01-01", "from is after to"),
+    ],
+)
+def test_a_wrong_address_says_what_is_wrong(text, wrong):
+    """And how one looks."""
+    with pytest.raises(BadAddress, match=re.escape(wrong)) as raised:
+        parse_address(text)
+    assert "kafka://host:port/topic" in str(raised.value)

@@ -1,0 +1,482 @@
+"""The scoring flow: points to predictions within a deadline, and what became of them; its parts are real, the model a simple rule."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bytewax.testing import TestingSink, TestingSource, run_main
+
+from beepgpt.commands.scoring import CARD, METRICS, WatchedModel, flow_of
+from beepgpt.config.settings import read_settings
+from beepgpt.connectors.slack.export import UnreadableDay, open_export, read_days
+from beepgpt.connectors.tokenizer import load_encoding
+from beepgpt.conversations.account import Account, sum_of
+from beepgpt.conversations.export import records_of
+from beepgpt.conversations.outcomes import Probabilities, RollingMetrics
+from beepgpt.conversations.points import PointEmitted, PointSettled
+from beepgpt.conversations.rules import MINUTE, Rules
+from beepgpt.conversations.shard import OtherState
+from beepgpt.dataflows.examples import Chunk, Following
+from beepgpt.dataflows.scoring import (
+    CannotScore,
+    LocalModel,
+    ModelAnswer,
+    ModelCaller,
+    Predictor,
+    RemoteCaller,
+    ScorePoints,
+    ScoringRun,
+    check,
+)
+from beepgpt.errors import BadCommand
+from beepgpt.training.metrics import Bootstrap, hits, outcomes_of
+from beepgpt.training.points import examples_of
+from tests.support import NOW, at, chunks_of, delete, edit, lines_in, post, run_of
+from tests.support.histories import Record
+from tests.support.openai_server import Script, serving
+from tests.support.scoring import RULES, SPEC, assert_served_as_trained, ranked, save, save_served, workspace
+from tests.support.training import settings_for
+
+SETTINGS = read_settings(environ={})
+
+
+@dataclass
+class ByPlace:
+    """A model that believes in the order in which candidates stand; it takes its time where it is told to."""
+
+    name: str = "by-place"
+    seconds: float = 0.0
+    fails: frozenset[str] = frozenset()
+    """Prompts about which it can't be asked."""
+    asked: list[int] = field(default_factory=list)
+    least: Mapping[str, float] = field(default_factory=dict)
+
+    def predict(self, points: Sequence[Mapping[str, Any]]) -> tuple[str, list[Probabilities]]:
+        self.asked.append(len(points))
+        time.sleep(self.seconds)
+        if any(point["prompt"].partition("\n")[0] in self.fails for point in points):
+            raise CannotScore("refused", "the model refused")
+        return self.name, [said_of(point["candidates"]["user"]) for point in points]
+
+    def validated(self, model: str) -> Mapping[str, float]:
+        return self.least
+
+
+def pooled(model: ByPlace, concurrency: int) -> RemoteCaller:
+    """It is elsewhere: each call is a thread's."""
+    threads = ThreadPoolExecutor(concurrency)
+
+    def one(point: Mapping[str, Any]) -> ModelAnswer:
+        name, said = model.predict([point])
+        return name, said[0]
+
+    return RemoteCaller(lambda point, seconds: threads.submit(one, point), concurrency)
+
+
+def said_of(people: Sequence[str]) -> Probabilities:
+    """The first is likeliest, with half of all; each further one has half of what is left."""
+    return Probabilities(
+        [(user, 0.5 ** (place + 1)) for place, user in enumerate(people)], 0.5 ** (len(people) + 1), 0.5 ** (len(people) + 1)
+    )
+
+
+@dataclass
+class Run:
+    """What a run of the flow made."""
+
+    predictions: list[dict[str, Any]]
+    outcomes: list[dict[str, Any]]
+    deletions: list[dict[str, Any]]
+    alerts: list[tuple[str, dict[str, Any]]]
+    account: Account
+    lines: list[bytes]
+
+    def of(self, conversation: str, minute: float) -> dict[str, Any]:
+        """The prediction of a conversation at a minute."""
+        (found,) = [each for each in self.predictions if conversation in each["conversations"] and place_at(each) == at(minute)]
+        return found
+
+
+def place_at(each: Mapping[str, Any]) -> int:
+    seconds, _, rest = each["prompt_ts"].partition(".")
+    return int(seconds) * 1_000_000 + int(rest)
+
+
+def score(
+    records: Iterable[Record | bytes],
+    model: Predictor,
+    asker: ModelCaller | None = None,
+    *,
+    batches: Iterable[int] = (),
+    since: int = 0,
+    until: int | None = None,
+    **more: Any,
+) -> Run:
+    """A run of the real dataflow, each batch an epoch."""
+    lines = [each if isinstance(each, bytes) else each.line for each in records]
+    following = Following(RULES, load_encoding(RULES.encoding), NOW, until=until, recoverable=True, telling_since=since)
+    kept: dict[str, list[Any]] = {name: [] for name in ("predictions", "outcomes", "deletions", "alerts")}
+    scoring = ScoringRun(model, asker or LocalModel(model), SPEC, with_alerts=True, **more)
+    source: TestingSource[Chunk] = TestingSource(list(chunks_of(lines, batches)))
+    sinks = {name: TestingSink(kept[name]) for name in ("predictions", "outcomes", "deletions")}
+    accounts: list[Account] = []
+    flow = flow_of(source, following, scoring, sinks, accounts.append, TestingSink(kept["alerts"]))
+    run_main(flow, epoch_interval=timedelta(0))
+    account = sum_of(accounts)
+    assert [*account.check(), *check(account)] == []
+    made = {name: lines_in(kept[name]) for name in ("predictions", "outcomes", "deletions")}
+    decoded = {name: [json.loads(line) for line in of] for name, of in made.items()}
+    return Run(**decoded, alerts=kept["alerts"], account=account, lines=[*made["predictions"], *made["outcomes"]])
+
+
+# What is predicted, and what becomes of it
+
+
+def test_a_root_is_scored_once_and_told_what_became_of_it_in_both_places():
+    """Ana asks, bo answers in the thread: one prediction; the thread is answered, the session's point is answered elsewhere."""
+    run = score([post("bo", minute=-30), post("ana", minute=0), post("bo", minute=1, to=0)], ByPlace(), until=at(60 * 30))
+    asked = run.of(f"C1:{run.predictions[1]['prompt_ts']}:session", 0)
+
+    assert [each.rsplit(":", 1)[1] for each in asked["conversations"]] == ["session", "thread"]
+    assert asked["people"] == [{"user": "bo", "p": 0.5}]
+    assert (asked["model"], asked["nobody"], asked["other"]) == ("by-place", 0.25, 0.25)
+    found = {each["conversation"].rsplit(":", 1)[1]: each for each in run.outcomes if each["id"] == asked["id"]}
+    assert (found["thread"]["how"], found["thread"]["answer"], found["thread"]["rank"], found["thread"]["p"]) == (
+        "answered",
+        ["bo"],
+        1,
+        0.5,
+    )
+    assert (found["session"]["how"], found["session"]["answer"], found["session"]["rank"]) == ("elsewhere", [], None)
+    assert run.account["together"] == 2
+
+
+@pytest.mark.parametrize("candidates", [True, False])
+def test_speakers_of_a_session_and_of_a_thread_are_two_points_where_they_differ(candidates: bool):
+    """Bo's message was deleted before ana edits: her session has had two speakers, her thread one, and a model is told so."""
+    run = run_of(
+        [post("bo", minute=0), post("ana", minute=1), delete(of=0, minute=2), edit("hello you", of=1, minute=3)],
+        Rules(candidates=candidates),
+        until=at(60),
+        telling_since=0,
+    )
+    told = [(len(each.conversations), json.loads(each.line)) for each in run.told if isinstance(each, PointEmitted)]
+    assert [(conversations, point["speakers"]) for conversations, point in told] == [(2, 1), (1, 2), (1, 1), (1, 2), (1, 2), (1, 1)]
+    if candidates:
+        session, thread = (point["candidates"] for _, point in told[-2:])
+        assert (session["user"], session["spoke"]) == (["bo"], [1]), "he began it"
+        assert (thread["user"], thread["spoke"]) == (["bo"], [0]), "he never spoke there"
+
+
+@pytest.mark.parametrize("batches", [[1] * 2_000, [7] * 300, []], ids=["1", "7", "all"])
+def test_one_result_in_any_batches(batches: list[int]):
+    """The same predictions and outcomes, byte for byte; many points are asked about at once."""
+    model = ByPlace()
+    run = score(workspace(), model, batches=batches)
+
+    assert sorted(run.lines) == sorted(score(workspace(), ByPlace()).lines)
+    assert len({each["id"] for each in run.predictions}) == len(run.predictions) == run.account["scored"]
+    assert run.account["missed"] == 0
+
+
+def test_a_model_elsewhere_is_asked_by_many_calls_at_once():
+    """The same lines as by a model here; 0.02 s a call, and a tenth of the time that they take one after the other."""
+    model = ByPlace(seconds=0.02)
+    began = time.monotonic()
+    run = score(workspace(), model, pooled(model, 30))
+    seconds = time.monotonic() - began
+
+    assert set(model.asked) == {1}
+    assert seconds < 0.02 * len(model.asked) / 2
+    assert sorted(run.lines) == sorted(score(workspace(), ByPlace()).lines)
+    assert_in_order(run)
+
+
+def assert_in_order(run: Run) -> None:
+    """Of a channel, predictions come in the order of their points."""
+    times: dict[str, int] = {}
+    for each in run.predictions:
+        assert times.get(each["channel"], 0) <= place_at(each)
+        times[each["channel"]] = place_at(each)
+
+
+def test_what_would_come_too_late_is_dropped_and_counted():
+    """Calls take 0.2 s, and 0.05 s are allowed: nothing is predicted, everything is counted, and no outcome is told."""
+    model = ByPlace(seconds=0.2)
+    run = score(workspace()[:60], model, pooled(model, 4), deadline=0.05, bounded_deadline=True)
+
+    assert run.predictions == run.outcomes == []
+    assert run.account["missed"] == run.account["told"] > 0
+    assert len(model.asked) < run.account["told"], "who is late is not even asked"
+
+
+def test_live_points_have_a_deadline_and_what_piled_up_before_has_none():
+    """A point of now is due within the deadline, and never later than anybody would be told; one from before the start is not."""
+    scoring = ScoringRun(ByPlace(), LocalModel(ByPlace()), SPEC, live_since=at(0), deadline=2.0, max_alert_age=10 * MINUTE)
+
+    assert scoring.due(at(1), at(1) / 1e6 + 5) == at(1) / 1e6 + 7
+    assert scoring.due(at(1), at(20) / 1e6) == at(11) / 1e6
+    assert scoring.due(at(-1), at(1) / 1e6) is None
+    assert (scoring.is_fresh(at(1), at(10) / 1e6), scoring.is_fresh(at(1), at(12) / 1e6)) == (True, False)
+    assert replace(scoring, live_since=None).is_fresh(at(1), at(12) / 1e6)
+
+
+def test_a_refusal_is_counted_and_the_rest_goes_on():
+    """One prompt can't be asked about: it has no prediction, and all others have theirs."""
+    model = ByPlace(fails=frozenset({"no"}))
+    failures: list[CannotScore] = []
+    run = score(
+        [post("ana", "yes", minute=0), post("bo", "no", minute=20), post("cy", "yes", minute=40)],
+        model, pooled(model, 2), on_failure=failures.append,
+    )  # fmt: skip
+
+    assert [each["prompt"].partition("\n")[0] for each in run.predictions] == ["yes", "yes"]
+    assert (run.account.by_reason("failed"), len(failures)) == ({"refused": 1}, 1)
+
+
+def test_a_server_s_model_is_asked_over_http_with_a_deadline_for_each_point(tmp_path: Path):
+    """It takes 0.3 s, refuses some, and never answers others: those have no prediction, each is counted, and nobody waits for them."""
+    records = [post(user, f"{user} {minute}", minute=minute) for minute in range(0, 1200, 20) for user in ("ana",)]
+    with serving(latency=0.3) as server:
+        server.models["mine"] = lambda prompt: {"0": 0.5, "1": 0.25, "nil": 0.125}
+        model = WatchedModel(save_served(tmp_path / "model", {"0": "bo", "1": "cy"}), settings_for(server))
+        assert not model.works_here
+        server.script = Script(share={"429:0.01": 0.2, "400": 0.2, "stall": 0.1})
+        began = time.monotonic()
+        with model.watched(5.0):
+            run = score(records, model, RemoteCaller(model.submit, 60), deadline=2.0, bounded_deadline=True)
+        seconds = time.monotonic() - began
+
+    assert run.account["scored"] + run.account["missed"] + run.account["failed:Refused"] == run.account["told"] == 60
+    assert set(run.account.by_reason("failed")) == {"Refused"}
+    assert run.account["missed"] > 0 and run.account["scored"] > 30
+    assert {each["model"] for each in run.predictions} == {model.name}
+    assert all(each["people"] == [{"user": "bo", "p": 0.5}, {"user": "cy", "p": 0.25}] for each in run.predictions)
+    assert seconds < 8
+
+
+def test_the_past_is_gone_through_without_a_word():
+    """What is older than the start is never asked about, and nothing of it is told; what comes after is as in a run over all."""
+    records = workspace()
+    whole = score(records, ByPlace())
+    middle = sorted(map(place_at, whole.predictions))[len(whole.predictions) // 2]
+    model = ByPlace()
+    run = score(records, model, since=middle)
+
+    assert sorted(run.lines) == sorted(line for line in whole.lines if place_at(json.loads(line)) >= middle)
+    assert sum(model.asked) == len(run.predictions)
+    assert run.account["before_start"] > 0
+
+
+def test_who_tells_people_gets_everything_in_order():
+    """Predictions with their freshness, outcomes behind them, and deletions."""
+    run = score([post("ana", minute=0), post("bo", minute=1, to=0), delete(of=1, minute=2)], ByPlace(), until=at(60))
+
+    assert [kind for kind, _ in run.alerts][:3] == ["prediction", "outcome", "prediction"]
+    assert run.alerts[0][1] == {**run.predictions[0], "fresh": True}
+    assert [value for kind, value in run.alerts if kind == "outcome"] == run.outcomes
+    (gone,) = [value for kind, value in run.alerts if kind == "deletion"]
+    assert gone == run.deletions[0]
+    assert set(gone) == {"channel", "ts", "deleted_ts"}
+
+
+def test_nobody_is_told_of_what_is_long_over():
+    """Followed, points of years ago are not fresh, whatever the clock of the log says."""
+    run = score([post("ana", minute=0)], ByPlace(), live_since=at(-60), until=at(60))
+
+    assert run.predictions == []
+    assert run.account["missed"] == 1
+    backlog = score([post("ana", minute=0)], ByPlace(), live_since=at(60), until=at(60))
+    assert [value["fresh"] for kind, value in backlog.alerts if kind == "prediction"] == [False]
+
+
+# Its state
+
+
+def step_of(asker: ModelCaller, model: ByPlace, state: object = None, **more: Any) -> ScorePoints:
+    return ScorePoints(ScoringRun(model, asker, SPEC, **more), None if state is None else pickle.loads(pickle.dumps(state)))
+
+
+def test_what_waits_is_in_the_snapshot_and_asked_again():
+    """A step that dies with calls under way: the next one asks again, and its lines are those that never came, each once."""
+    told = run_of(workspace(), RULES, telling_since=0).told
+    whole = step_of(LocalModel(ByPlace()), ByPlace())
+    expected = [each for made, _ in (whole.on_batch([(0.0, told)]), whole.on_eof()) for some in made for each in some]
+
+    slow = ByPlace(seconds=30.0)
+    pool = pooled(slow, 4)
+    first = step_of(LocalModel(ByPlace()), ByPlace())
+    half = len(told) // 2
+    before = [each for some in first.on_batch([(0.0, told[:half])])[0] for each in some]
+    dies = step_of(pool, slow, first.snapshot())
+    before += [each for some in dies.on_batch([(0.0, told[half : half + 40])])[0] for each in some]
+    assert dies.waiting_here()["points"] > 0
+    second = step_of(LocalModel(ByPlace()), ByPlace(), dies.snapshot())
+    made = [second.on_notify()[0], second.on_batch([(0.0, told[half + 40 :])])[0], second.on_eof()[0]]
+
+    after = [each for some in made for each_of in some for each in each_of]
+    lines = [each.line for each in [*before, *after] if not isinstance(each, Account)]
+    assert sorted(lines) == sorted(each.line for each in expected if not isinstance(each, Account))
+
+
+def test_another_state_is_refused():
+    """Of another spec: it says what to do."""
+    state = step_of(LocalModel(ByPlace()), ByPlace()).snapshot()
+
+    with pytest.raises(OtherState, match="delete it: scoring starts warm"):
+        ScorePoints(ScoringRun(ByPlace(), LocalModel(ByPlace()), "another"), state)
+
+
+def test_memory_is_given_back():
+    """When every outcome is known, nothing is kept."""
+    step = step_of(LocalModel(ByPlace()), ByPlace())
+    rules = RULES
+    told = run_of(workspace(), rules, until=at(60 * 24 * 900), telling_since=0).told
+    step.on_batch([(0.0, told)])
+
+    assert step.waiting_here() == {"points": 0, "predictions": 0}
+    assert step.snapshot()["predicted"] == {}
+
+
+# How well it did
+
+
+def test_a_drop_below_the_validated_interval_is_told_once():
+    """300 answers that nobody foresaw."""
+    drops: list[tuple[Any, ...]] = []
+    model = ByPlace(least={"hit@1": 0.4, "hit@5": 0.0})
+    step = step_of(LocalModel(model), model, on_drop=lambda *told: drops.append(told))
+    point = next(each for each in run_of([post("ana", minute=0)], RULES, telling_since=0).told if isinstance(each, PointEmitted))
+    for number in range(400):
+        told = point._replace(t=point.t + number)
+        ended = PointSettled("C1", told.conversations[0], told.t, "answered", told.t + 1, told.t + 1, ("eve",))
+        step.on_batch([(0.0, [told, ended])])
+
+    assert drops == [("by-place", "hit@1", 0.0, 0.4)]
+    assert step.lately["by-place"].counts["answered"] == 400
+
+
+def test_a_model_that_is_validated_later_is_held_to_it(tmp_path: Path):
+    """The monitor may have asked before there was anything to say."""
+    model = WatchedModel(folder := save(tmp_path / "model"), SETTINGS)
+    assert model.validated(model.name) == {}
+    validate(folder)
+
+    assert model.validated(model.name) == {"hit@1": 0.4, "hit@5": 0.6} and model.validated("another") == {}
+
+
+def validate(folder: Path) -> None:
+    """What `beepgpt validate` writes of the model that stands there, as far as it is asked for."""
+    figures = {"hit@1": {"value": 0.5, "low": 0.4, "high": 0.6}, "hit@5": {"value": 0.7, "low": 0.6, "high": 0.8}}
+    card = {name: value for name, value in json.loads((folder / CARD).read_text()).items() if name not in ("files", "labels")}
+    (folder / METRICS).write_text(json.dumps({"model": card, "rows": {"answered": [{"figures": figures}]}}))
+
+
+def test_no_model_is_held_to_the_validation_of_another(tmp_path: Path):
+    """The folder has the next one already, validated and not taken up yet; or the model is new, and the figures are the old one's."""
+    model = WatchedModel(folder := save(tmp_path / "model"), SETTINGS)
+    save(folder, seed=2)
+    validate(folder)
+    before = model.name
+    assert model.validated(before) == {}
+    assert model.look() and model.validated(model.name) == {"hit@1": 0.4, "hit@5": 0.6} and model.validated(before) == {}
+
+    save(folder, seed=3)
+    assert model.look() and model.validated(model.name) == {}
+
+
+def test_figures_of_alerts():
+    """Two of three people who would be told answered, where one and a half were promised."""
+    lately = RollingMetrics(threshold=0.5)
+    for answer in (["ana"], ["ana"], []):
+        people = [{"user": "ana", "p": 0.5}, {"user": "bo", "p": 0.25}]
+        lately.add({"how": "answered" if answer else "silent", "rank": 1 if answer else None, "people": people, "answer": answer})
+    lately.add({"how": "superseded", "rank": None, "people": [], "answer": []})
+
+    assert lately.figures() == {"hit@1": 1.0, "hit@5": 1.0, "precision": 2 / 3, "drift": pytest.approx(-1 / 6)}
+
+
+# A real model
+
+
+def test_live_outcomes_are_the_figures_of_validation(tmp_path: Path):
+    """hit@1 and hit@5 of a run over history are what `validate` computes on the same points, exactly."""
+    model = WatchedModel(save(tmp_path / "model"), SETTINGS)
+    run = score(workspace(900, 5), model)
+    examples = examples_of([json.loads(line) for line in ranked()[1]])
+    judged = outcomes_of(ranked()[0].predict(examples.points), examples)
+    figures = hits(judged, "answered", Bootstrap(examples.points.conversation))
+
+    known = [each for each in run.outcomes if each["how"] in ("answered", "silent")]
+    answered = [each for each in known if each["how"] == "answered"]
+    assert len(known) == len(examples)
+    for k in (1, 3, 5):
+        assert sum(0 < (each["rank"] or 0) <= k for each in answered) / len(answered) == pytest.approx(figures[f"hit@{k}"].value, abs=1e-12)
+    ranks = dict(zip(zip(examples.points.conversation, examples.points.prompt_ts.tolist(), strict=True), judged.rank.tolist(), strict=True))
+    assert {(each["conversation"], place_at(each)): each["rank"] or 0 for each in answered}.items() <= ranks.items()
+
+
+def test_batches_don_t_change_a_prediction(tmp_path: Path):
+    """The bytes are the same alone and among a hundred, so that a replay overwrites with the same."""
+    model = WatchedModel(save(tmp_path / "model"), SETTINGS)
+    one, many = (score(workspace(), model, LocalModel(model, size)) for size in (1, 100))
+
+    assert sorted(one.lines) == sorted(many.lines)
+
+
+def test_a_new_model_is_taken_up_without_a_restart(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """Predictions say which model made them; a model that can't be used is told of, and the old one goes on."""
+    caplog.set_level(logging.INFO)
+    folder = save(tmp_path / "model")
+    model = WatchedModel(folder, SETTINGS)
+    first = model.name
+    point = json.loads(next(each.line for each in run_of(workspace(), RULES, telling_since=0).told if isinstance(each, PointEmitted)))
+
+    assert (model.look(), model.predict([point])[0]) == (False, first)
+    save(folder, seed=2)
+    assert model.look() and model.name != first
+    assert model.predict([point])[0] == model.name
+    second = model.name
+    (folder / CARD).write_bytes(b"{}")
+    assert (model.look(), model.predict([point])[0]) == (False, second)
+    assert "the new model is not taken up" in caplog.text
+    save(folder, spec="another")
+    assert (model.look(), model.name) == (False, second)
+
+
+def test_a_model_of_other_examples_is_refused(tmp_path: Path):
+    """It says which spec it has, and what to do."""
+    with pytest.raises(BadCommand, match="was trained on examples of spec another"):
+        WatchedModel(save(tmp_path / "model", spec="another"), SETTINGS)
+    with pytest.raises(BadCommand, match="is no trained model"):
+        WatchedModel(tmp_path, SETTINGS)
+
+
+def test_every_example_is_scored_with_its_own_words():
+    """Law 5 on a made-up workspace's stream, through the whole flow: all that an example says, its prediction says."""
+    run = score(workspace(), ByPlace(), with_candidates=True)
+    assert_served_as_trained(run_of(workspace(), RULES).examples, run.predictions)
+
+
+@pytest.mark.realdata
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_law_5_on_a_real_workspace(shared: Path):
+    """dd2030: every example of it is among the points that were told, with the same words and facts."""
+    export = open_export(shared / "data" / "dd2030.zip")
+    days = ((channel, [day for day in read_days(export, channel) if not isinstance(day, UnreadableDay)]) for channel in export.channels)
+    records = [record for channel, each in days for record in records_of(channel.id, each)]
+    run = run_of(records, RULES, telling_since=0)
+
+    assert len(run.examples) > 1_000
+    assert_served_as_trained(run.examples, [json.loads(each.line) for each in run.told if isinstance(each, PointEmitted)])

@@ -1,0 +1,353 @@
+"""The loop of `beepgpt ingest slack`, turned by hand on a real topic: what is lost on the way, comes late, or ends at the worst moment."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from beepgpt.config.settings import read_settings
+from beepgpt.connectors import kafka
+from beepgpt.connectors.kafka import Connection
+from beepgpt.connectors.slack.live import Arrival, Down, Up, Web
+from beepgpt.conversations.events import micros
+from beepgpt.ingest.slack import gaps as ingest_slack_gaps
+from beepgpt.ingest.slack import loop as ingest_slack_live
+from beepgpt.ingest.slack.asking import Checked
+from beepgpt.ingest.slack.loop import Live
+from beepgpt.ingest.slack.records import Who, remembered
+from beepgpt.runtime.slack_metrics import SlackPulse
+from tests.ingest.test_ingest_slack import Place
+from tests.support.broker import Broker
+from tests.support.kafka import wait_until
+from tests.support.slack_server import BOT_TOKEN, BOT_USER, TEAM, ApiError, Server
+
+SETTINGS = {"BEEPGPT_SLACK__DELAY": "200ms", "BEEPGPT_SLACK__CHECK": "300ms", "BEEPGPT_SLACK__CALLS_PER_MINUTE": "100000"}
+
+
+@pytest.fixture
+def place(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """Heartbeats as often as they are true."""
+    monkeypatch.setattr(ingest_slack_live, "BEAT_EVERY", 0.0)
+    return Place(Connection(broker.bootstrap), partitions=1)
+
+
+class ByHand:
+    """A line that brings what a test says, and answers every ping."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.dropped = 0
+
+    @property
+    def good_until(self) -> float | None:
+        return time.time()
+
+    def start(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def drop(self) -> None:
+        self.dropped += 1
+
+
+class Turned:
+    """The loop, of which each turn is a test's; it ends as by `kill -9`."""
+
+    def __init__(self, server: Server, place: Place, lines: str) -> None:
+        self.server, self.place = server, place
+        self.lines = {name: ByHand(name) for name in lines}
+        self.came: queue.Queue[Any] = queue.Queue()
+        self.stopping = threading.Event()
+        self.acknowledged: list[str] = []
+        self.writers = [kafka.Writer(place.connection, name) for name in (place.events, place.interactions)]
+        web = Web(BOT_TOKEN, server.base_url, self.stopping, per_minute=100_000)
+        web.ask("auth.test")
+        memory = remembered(place.connection, kafka.describe_topic(place.connection, place.events))
+        ours, who = read_settings(environ=SETTINGS).slack, Who(TEAM, BOT_USER)
+        events, interactions = self.writers
+        ways, pulse = self.lines.values(), SlackPulse(asked_within=60)
+        self.live = Live(ours, ("channels",), who, memory, place.partitions, events, interactions, web, ways, self.came, pulse)
+        self.live.start()
+
+    def up(self, *names: str) -> None:
+        for name in names or tuple(self.lines):
+            self.came.put(Up(name, time.time(), len(self.lines)))
+
+    def down(self, name: str = "1") -> None:
+        self.came.put(Down(name, "it broke"))
+
+    def bring(self, event: dict[str, Any], line: str = "1") -> None:
+        """An event comes."""
+        payload = self.server.payload_of(event)
+        name = payload["event_id"]
+        self.came.put(Arrival(line, "events_api", payload, name, 0, time.time(), lambda: self.acknowledged.append(name)))
+
+    def until(self, is_so: Callable[[], object], what: str) -> None:
+        def turned() -> bool:
+            self.live.turn(0.01)
+            return bool(is_so())
+
+        wait_until(turned, what, 20)
+
+    def until_promised(self, ts: str | None = None) -> None:
+        """Heartbeats say that all is here up to then; or that it is up to now."""
+        at = micros(ts or "0000000000")
+        self.until(lambda: (self.live._topic.covered or 0) > at and not self.live._pulse.missing, "heartbeats are written")
+
+    def close(self) -> None:
+        self.stopping.set()
+        for writer in self.writers:
+            writer.close()
+
+
+@contextmanager
+def turned(server: Server, place: Place, lines: str = "1") -> Iterator[Turned]:
+    server.workspace.tell = lambda event: None
+    turning = Turned(server, place, lines)
+    try:
+        yield turning
+    finally:
+        turning.close()
+
+
+def posted(turning: Turned, text: str, *, comes: bool = True, line: str = "1", **more: Any) -> str:
+    """Somebody says something, and it comes, or not; its `ts`."""
+    slack = turning.server.workspace
+    ts = slack.post("C1", "U1", text, **more)
+    if comes:
+        turning.bring(slack.events[-1], line)
+    return ts
+
+
+def begun(turning: Turned) -> str:
+    """Connected, a first message has come, and heartbeats are written; its `ts`."""
+    turning.up()
+    ts = posted(turning, "first")
+    for name in turning.lines:
+        turning.bring(turning.server.workspace.events[-1], name)
+    turning.until_promised(ts)
+    return ts
+
+
+# Deaf connections
+
+
+def test_a_connection_that_goes_deaf_after_it_brought_events_is_noticed(slack_server: Server, place: Place):
+    """It answers pings, so heartbeats go on; what it did not bring is seen in the history, and filled in."""
+    slack_server.workspace.add_channel("C1")
+    with turned(slack_server, place) as turning:
+        begun(turning)
+        turning.until_promised(posted(turning, "unheard", comes=False))
+        time.sleep(0.4)
+        turning.came.put(Checked(""))
+        turning.until(lambda: turning.lines["1"].dropped, "the connection is replaced")
+        turning.down()
+        turning.up()
+        turning.until(lambda: place.said() == ["first", "unheard"], "it is filled in")
+
+
+def test_a_deaf_connection_is_noticed_beside_one_that_is_not(slack_server: Server, place: Place):
+    """The other one brings events all the time."""
+    slack_server.workspace.add_channel("C1")
+    with turned(slack_server, place, "12") as turning:
+        begun(turning)
+        posted(turning, "unheard", comes=False)
+        for _ in range(5):
+            time.sleep(0.1)
+            posted(turning, "heard", line="1")
+        turning.came.put(Checked(""))
+        turning.until(lambda: turning.lines["2"].dropped, "the deaf connection is replaced")
+        assert not turning.lines["1"].dropped
+
+
+def test_a_promise_that_was_not_kept_is_taken_back_on_the_topic(slack_server: Server, place: Place, monkeypatch: pytest.MonkeyPatch):
+    """Killed between the discovery and the fill: the next start begins before what is missing, not at the heartbeat that was wrong."""
+    monkeypatch.setattr(ingest_slack_gaps, "LATE", 0)
+    slack_server.workspace.add_channel("C1")
+    with turned(slack_server, place) as turning:
+        begun(turning)
+        missed = posted(turning, "unheard", comes=False)
+        slack_server.workspace.clock = lambda: time.time_ns() // 1000 + 100_000
+        turning.until_promised(missed)
+        turning.live._topic.covered = micros(missed) + 6_000_000  # as if heartbeats had gone on for a while
+        turning.live._tell(micros(missed) + 6_000_000)
+        monkeypatch.setattr(ingest_slack_gaps, "LATE", 60_000_000)
+        time.sleep(0.4)
+        turning.came.put(Checked(""))
+        turning.until(lambda: turning.lines["1"].dropped, "the connection is replaced")
+    monkeypatch.setattr(ingest_slack_gaps, "LATE", 0)
+    with turned(slack_server, place) as turning:
+        turning.up()
+        turning.until(lambda: turning.live.account["fills"], "the channel is looked through")
+        assert place.said() == ["first", "unheard"]
+
+
+# What comes late
+
+
+def test_what_slack_had_not_delivered_when_the_connection_broke_is_not_lost(slack_server: Server, place: Place):
+    """Slack takes up to eight minutes at times: a heartbeat has passed it by then. It is late in flows, and it is there."""
+    slack_server.workspace.add_channel("C1")
+    with turned(slack_server, place) as turning:
+        begun(turning)
+        ts = posted(turning, "slow", comes=False)
+        turning.live._tell(micros(ts) + 8 * 60_000_000)
+        turning.down()
+        turning.up()
+        turning.until(lambda: turning.live.account["fills"], "the channel is looked through")
+        assert place.said() == ["first", "slow"]
+        turning.bring(slack_server.workspace.events[-1])
+        turning.until(lambda: len(turning.acknowledged) == 3, "it comes after all, and is acknowledged")
+    assert place.said() == ["first", "slow"]
+
+
+def test_what_was_said_before_the_topic_began_or_the_app_was_invited_is_not_filled_in(slack_server: Server, place: Place):
+    """Neither after an outage nor after a restart, and it makes no connection look deaf."""
+    slack = slack_server.workspace
+    slack.add_channel("C1")
+    slack.add_channel("C2", is_member=False)
+    slack.post("C1", "U1", "before the topic")
+    slack.post("C2", "U1", "before the app")
+    time.sleep(0.01)
+    with turned(slack_server, place) as turning:
+        begun(turning)
+        slack.channels["C2"]["is_member"] = True
+        slack.post("C2", "U1", "after")
+        turning.bring(slack.events[-1])
+        turning.until_promised(slack.events[-1]["ts"])
+        time.sleep(0.4)
+        turning.came.put(Checked(""))
+        turning.until(lambda: slack_server.asked["conversations.history"] and turning.live._probing is None, "it is looked")
+        assert not turning.lines["1"].dropped
+        turning.down()
+        turning.up()
+        turning.until(lambda: turning.live.account["fills"] == 2, "channels are looked through")
+        turning.until_promised()
+    slack.channels["C2"]["is_member"] = False
+    with turned(slack_server, place) as turning:
+        turning.up()
+        turning.until(lambda: turning.live.account["fills"], "the channel is looked through again")
+    assert place.said() == ["first", "after"]
+
+
+def test_a_clock_that_was_set_back_makes_no_gap_that_nobody_fills(slack_server: Server, place: Place):
+    """The last heartbeat is in the future of the machine that goes on, and what was said since is filled in all the same."""
+    slack = slack_server.workspace
+    slack.add_channel("C1")
+    with turned(slack_server, place) as turning:
+        begun(turning)
+        turning.live._tell(time.time_ns() // 1000 + 30_000_000)
+    slack.clock = lambda: time.time_ns() // 1000 + 60_000_000
+    slack_server.date_ahead = -60
+    slack.post("C1", "U1", "a minute ahead of this machine")
+    with turned(slack_server, place) as turning:
+        turning.up()
+        turning.until(lambda: turning.live._listed and not turning.live._gaps, "it is connected")
+        assert place.said() == ["first", "a minute ahead of this machine"]
+
+
+# In the midst of a fill
+
+
+def test_an_answer_from_before_another_outage_lets_nothing_overtake(slack_server: Server, place: Place):
+    """Two connections; one breaks again while a history is read: what came over the other waits for what was lost meanwhile."""
+    slack = slack_server.workspace
+    slack.add_channel("C1")
+    read, go_on = threading.Event(), threading.Event()
+    history = slack_server.methods["conversations.history"]
+
+    def slow(given: dict[str, str]) -> dict[str, Any]:
+        answer = history(given)
+        read.set()
+        go_on.wait(20)
+        return answer
+
+    with turned(slack_server, place, "12") as turning:
+        begun(turning)
+        slack_server.methods["conversations.history"] = slow
+        turning.down("1")
+        turning.up("1")
+        turning.until(read.is_set, "the history is read")
+        posted(turning, "held", line="2")
+        turning.down("1")
+        posted(turning, "lost", comes=False)
+        posted(turning, "behind it", line="2")
+        turning.live.turn(0)
+        go_on.set()
+        time.sleep(0.5)
+        turning.live.turn(0.5)
+        turning.up("1")
+        turning.until(lambda: len(place.said()) == 4, "all is there")
+    assert place.said() == ["first", "held", "lost", "behind it"]
+
+
+def test_a_channel_that_was_archived_meanwhile_is_looked_through_too(slack_server: Server, place: Place):
+    """It is in no list any more, and its last words are on the topic all the same."""
+    slack = slack_server.workspace
+    slack.add_channel("C1")
+    with turned(slack_server, place) as turning:
+        begun(turning)
+    slack.post("C1", "U1", "goodbye")
+    slack.channels["C1"]["is_archived"] = True
+    with turned(slack_server, place) as turning:
+        turning.up()
+        turning.until(lambda: turning.live._listed and not turning.live._gaps, "it is connected")
+    assert place.said() == ["first", "goodbye"]
+
+
+def test_what_was_edited_or_deleted_in_a_gap_is_found_in_threads_too(slack_server: Server, place: Place):
+    """The edit of a reply is written, though nobody replied since; what is gone is counted. An edit that comes again is known."""
+    slack = slack_server.workspace
+    slack.add_channel("C1")
+    with turned(slack_server, place) as turning:
+        root = begun(turning)
+        reply = posted(turning, "a reply", thread_ts=root)
+        gone = posted(turning, "to go", thread_ts=root)
+        also = posted(turning, "to go, too")
+        turning.until_promised(also)
+        turning.live._tell(micros(also) + 20_000_000)
+        slack.clock = lambda: time.time_ns() // 1000 + 30_000_000
+        turning.down()
+        slack.edit("C1", reply, "a better reply")
+        edit = slack.events[-1]
+        slack.delete("C1", gone)
+        slack.delete("C1", also)
+        turning.up()
+        turning.until(lambda: turning.live.account["fills"], "the channel is looked through")
+        turning.bring(edit)
+        turning.until(lambda: len(turning.acknowledged) == 6, "the edit comes again, and is acknowledged")
+        assert turning.live.account["vanished"] == 2
+    changed = [each["event"]["message"] for each in place.bodies() if each["event"].get("subtype") == "message_changed"]
+    assert [(each["ts"], each["text"]) for each in changed] == [(reply, "a better reply")]
+
+
+def test_a_cursor_that_ran_out_does_not_end_a_fill(slack_server: Server, place: Place):
+    """The history is read again from its first page; nothing of it is given up."""
+    slack = slack_server.workspace
+    slack.add_channel("C1")
+    with turned(slack_server, place) as turning:
+        begun(turning)
+        turning.down()
+        texts = [f"in the gap {number}" for number in range(20)]
+        for text in texts:
+            posted(turning, text, comes=False)
+        history = slack_server.methods["conversations.history"]
+        asked: list[str | None] = []
+
+        def forgetful(given: dict[str, str]) -> dict[str, Any]:
+            asked.append(given.get("cursor"))
+            if len(asked) == 2:
+                raise ApiError("invalid_cursor")
+            return history(given)
+
+        slack_server.methods["conversations.history"] = forgetful
+        turning.up()
+        turning.until(lambda: turning.live._listed and not turning.live._gaps, "the channel is looked through")
+    assert place.said() == ["first", *texts]
+    assert not turning.live.account["fills_refused"]

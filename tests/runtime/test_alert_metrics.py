@@ -1,0 +1,219 @@
+"""An operator of alerts is told what was read, what became of it, who waits, and whether the loop turns."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from beepgpt.alerts.decisions import HOUR, MINUTE, SECOND
+from beepgpt.alerts.store import SCHEMA, VERSION
+from beepgpt.commands import alert
+from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writer, create_topics
+from beepgpt.conversations.events import ts_text
+from beepgpt.runtime.alert_metrics import AlertFigures, AlertPulse
+from beepgpt.runtime.metrics import serve
+from tests.commands.test_alert_command import just_now, settings_of
+from tests.runtime.test_metrics import Clock, Values, get, scraped, values
+from tests.support import program
+from tests.support.alerts import NOON, Office, prediction
+from tests.support.broker import Broker, GivenBroker
+from tests.support.kafka import KEPT, address, free_block, started
+from tests.support.kafka import wait_until as wait_until_named
+from tests.support.slack_web_api import TOKEN, Workspace
+
+
+def figures_of(office: Office) -> AlertFigures:
+    """What the command serves of an office from now on, by the office's clock."""
+    served = alert.figures_of(office.store, office.desk, office.courier, office.slack, [], office.policy.threshold)
+    return replace(served, clock=lambda: office.clock() / SECOND)
+
+
+def told(figures: AlertFigures) -> Values:
+    """As Prometheus reads them, zeros left out."""
+    with serve(0, "127.0.0.1", figures, AlertPulse()) as server:
+        return values(scraped(server))
+
+
+def test_what_became_of_every_alert_is_told(tmp_path: Path, slack: Workspace):
+    """Told in Slack and handed on, refused and why, once only, unknown, taken back, and what was done about it; each where it belongs."""
+    office = Office(tmp_path, slack, handed_to="topic", policy={"per_hour": 10})
+    figures = figures_of(office)
+    office.opt_in("bo", "cy", "di")
+    office.store.ask("ana", opted_in=0)
+    slack.faults["chat.postMessage:Dcy"] = ["drop", "drop"]
+    slack.faults["chat.postMessage:Ddi"] = ["429:1", "error:is_archived"]
+    with office.store.transaction():
+        office.desk.take("prediction", prediction(people={"bo": 0.9, "cy": 0.9, "di": 0.8}), office.clock(), NOON + SECOND)
+    office.take("prediction", prediction(NOON + SECOND, people={"bo": 0.9}, conversations=["C1:1700049600.000000:session"]))
+    office.work(lambda: slack.sent_to("bo") and office.store.letters("sending") and not office.store.letters("due"))
+    waiting = told(figures)
+    assert waiting["beepgpt_alerts_waiting{what=doubt}"] == 1 and "beepgpt_alerts_waiting{what=letter}" not in waiting
+    for _ in range(2):
+        office.clock.set(office.clock() + MINUTE)
+        office.work()
+    office.take("outcome", {"id": prediction()["id"], "answer": ["bo"]})
+    office.take("deletion", {"channel": "C1", "ts": ts_text(NOON + MINUTE), "deleted_ts": ts_text(NOON)})
+    office.work()
+    office.desk.interaction(b"[1]")
+    found = told(figures)
+
+    assert found["beepgpt_alert_records_total{what=prediction}"] == 2
+    assert found["beepgpt_alert_records_total{what=outcome}"] == found["beepgpt_alert_records_total{what=deletion}"] == 1
+    assert found["beepgpt_alert_records_total{what=unreadable_interaction}"] == 1
+    assert found["beepgpt_alerts_decided_total{kind=answer}{way=direct}"] == 3
+    assert found["beepgpt_alerts_passed_total{reason=told_before}"] == 1
+    assert found["beepgpt_alerts_told_total{by=slack}"] == 1
+    assert found["beepgpt_alerts_told_total{by=topic}"] == 3, "one in Slack, one unknown, one in App Home alone"
+    assert found["beepgpt_alerts_withdrawn_total"] == 3
+    assert found["beepgpt_alert_letters_total{end=sent}"] == found["beepgpt_alert_letters_total{end=unknown}"] == 1
+    assert found["beepgpt_alert_letters_total{end=deleted}"] == 1
+    assert found["beepgpt_alert_letters_refused_total{reason=is_archived}"] == 1
+    assert found["beepgpt_alert_outcomes_total{end=answered}{kind=answer}"] == 1
+    assert found["beepgpt_alert_outcomes_total{end=not_answered}{kind=answer}"] == 2
+    assert (found["beepgpt_alert_people{asked=in}"], found["beepgpt_alert_people{asked=out}"]) == (3, 1)
+    assert found["beepgpt_slack_calls_total{method=chat.postMessage}{result=rate_limited}"] == 1
+    assert found["beepgpt_slack_calls_total{method=chat.postMessage}{result=unclear}"] == 2
+    assert found["beepgpt_slack_calls_total{method=chat.postMessage}{result=refused}"] == 1
+    assert found["beepgpt_slack_calls_total{method=chat.postMessage}{result=ok}"] == 1
+    assert 120 < found["beepgpt_alert_prediction_age_seconds"] < 160
+    assert found["beepgpt_alert_seconds_count{since=release}"] == found["beepgpt_alert_seconds_count{since=message}"] == 1
+    assert 4 <= found["beepgpt_alert_seconds_sum{since=release}"] + 1 <= found["beepgpt_alert_seconds_sum{since=message}"] + 0.1 < 30
+
+
+def test_what_is_held_for_a_digest_is_told_and_so_is_the_digest(tmp_path: Path, slack: Workspace):
+    """Two alerts wait; then one message has them both."""
+    office = Office(tmp_path, slack, digest_at=15 * 60)
+    figures = figures_of(office)
+    office.opt_in("bo", low="digest")
+    for number in range(2):
+        at = NOON + number * SECOND
+        office.take("prediction", prediction(at, people={"bo": 0.3}, window=[(at, "ana")], conversations=[f"s{number}"]))
+    office.work()
+    assert told(figures)["beepgpt_alerts_waiting{what=digest}"] == 2
+    office.clock.set(NOON + 3 * HOUR + MINUTE)
+    office.work(lambda: slack.sent_to("bo"))
+    found = told(figures)
+
+    assert found["beepgpt_alerts_told_total{by=digest}"] == 2 and "beepgpt_alerts_waiting{what=digest}" not in found
+    assert not any("beepgpt_alert_seconds" in name for name in found if "bucket" not in name), "a digest's time is everybody's own"
+
+
+def test_counters_begin_with_the_process_and_never_fall(tmp_path: Path):
+    """What the store counted before is not told again; who changes their mind about an alert lowers no counter."""
+    office = Office(tmp_path)
+    office.opt_in("bo")
+    office.take("prediction", prediction())
+    figures = figures_of(office)
+    office.courier.work()
+    identity = office.handed[0]["id"]
+    office.store.give_feedback(identity, "bo", "good")
+    before = told(figures)
+    office.store.give_feedback(identity, "bo", "bad")
+    after = told(figures)
+
+    assert "beepgpt_alert_records_total{what=prediction}" not in before
+    assert before["beepgpt_alert_feedback{said=good}"] == after["beepgpt_alert_feedback{said=bad}"] == 1
+    assert all(after.get(name, 0) >= value for name, value in before.items() if re.search(r"_total\b", name))
+
+
+def test_figures_are_there_before_anything_is_counted(tmp_path: Path):
+    """A rate over a counter that first appears with its first event would miss that event."""
+    office = Office(tmp_path)
+    with serve(0, "127.0.0.1", figures_of(office), AlertPulse()) as server:
+        metrics = [metric for metric in scraped(server) if metric.name.startswith("beepgpt_")]
+        names = {sample.name for metric in metrics for sample in metric.samples}
+
+    wanted = (
+        "records",
+        "alerts_told",
+        "alerts_decided",
+        "alerts_withdrawn",
+        "letters",
+        "alert_outcomes",
+        "seconds_bucket",
+        "waiting",
+        "people",
+    )
+    assert all(any(each in name for name in names) for each in wanted)
+    (refused,) = (metric for metric in metrics if metric.name == "beepgpt_alerts_refused")
+    assert {sample.labels["reason"]: sample.value for sample in refused.samples}["too_old"] == 0, "a rule asks for its increase"
+    for metric in metrics:
+        assert re.fullmatch(r"[a-z]+(_[a-z]+)*", metric.name) and metric.documentation.endswith(".")
+        assert not re.search(r"_(ms|millis|minutes|hours|percent|count|counter|gauge)(_|$)", metric.name)
+
+
+def test_nothing_that_people_wrote_is_told(tmp_path: Path, slack: Workspace):
+    """No text, no person and no channel is a label."""
+    office = Office(tmp_path, slack)
+    office.opt_in("bo")
+    figures = figures_of(office)
+    office.take("prediction", prediction(texts=["a-secret-word"], channel="C1"))
+    office.work()
+    with serve(0, "127.0.0.1", figures, AlertPulse()) as server:
+        text = get(server, "/metrics")[1]
+
+    assert not re.search(r'a-secret-word|"(bo|ana|C1)"', text)
+
+
+def test_ready_is_who_has_read_what_was_there():
+    """Healthy is whose loop turns."""
+    clock = Clock()
+    pulse = AlertPulse(clock=clock)
+    assert pulse.why_dead() == "" and "starting" in pulse.why_not_ready()
+    pulse.beat()
+    pulse.missing = "predictions: 2 of 3 partitions are not read to where they ended at the start"
+    assert pulse.why_dead() == "" and "2 of 3" in pulse.why_not_ready()
+    pulse.missing = ""
+    assert pulse.why_not_ready() == ""
+    clock.now += 61
+    assert "hangs" in pulse.why_dead() and "hangs" in pulse.why_not_ready()
+
+
+@pytest.mark.parametrize("version", range(1, VERSION))
+def test_a_store_of_a_version_before_is_taken_over(tmp_path: Path, version: int):
+    """What people asked for and were told stays."""
+    import sqlite3
+
+    path = tmp_path / "alerts.sqlite"
+    before = sqlite3.connect(path)
+    before.executescript(";".join(SCHEMA[:version]))
+    before.execute("INSERT INTO person (user, opted_in) VALUES ('bo', 1)")
+    before.execute(f"PRAGMA user_version = {version}")
+    before.commit()
+    before.close()
+    office = Office(tmp_path)
+    office.take("prediction", prediction())
+    assert [row["user"] for row in office.store.due()] == ["bo"]
+
+
+def test_the_command_serves_them_and_is_ready_once_it_caught_up(tmp_path: Path, slack: Workspace, broker: Broker | GivenBroker):
+    """From a topic: the lag is told, a point's release comes from the record's header, and a wrong port is told before anything is done."""
+    connection = Connection(broker.bootstrap)
+    topic = f"test-alert-metrics-{free_block(1)}.predictions"
+    create_topics(connection, [TopicSpec(topic, 2, KEPT)])
+    port = free_block(1)
+    source = address(connection, topic) + "?follow=true"
+    at = just_now()
+
+    def put(value: object, released: int) -> None:
+        with Writer(connection, topic) as writer:
+            writer.send([OutgoingRecord(b"C1", json.dumps(value).encode(), [("released_at", ts_text(released).encode())])])
+
+    put(prediction(just_now(3600), people={"bo": 0.9}, conversations=["old"]), at)
+    command = program("alert", source, "--threshold", 0.5, "--metrics-port", port, "--to", tmp_path / "alerts.jsonl")
+    with started(command, tmp_path, settings_of(slack, tmp_path), port, 1) as run:
+        run.wait_until_ready()
+        assert run.figure("beepgpt_alert_records_total") == 1, "ready is who has read what was there"
+        put(prediction(at, people={"bo": 0.9}), at + SECOND // 2)
+        wait_until_named(lambda: run.figure("beepgpt_alert_seconds_count") == 2, "somebody was told")
+        (served,) = run.metrics()
+        lags = {name for name in served if name.startswith("beepgpt_consumer_lag_records")}
+        assert lags == {f'beepgpt_consumer_lag_records{{partition="{number}",topic="{topic}"}}' for number in (0, 1)}
+        assert served['beepgpt_alerts_told_total{by="slack"}'] == served['beepgpt_alerts_passed_total{reason="too_old"}'] == 1
+        assert served['beepgpt_slack_calls_total{method="chat.postMessage",result="ok"}'] == 1
+        assert served['beepgpt_build_info{threshold="0.5",version="0.1.0"}'] == 1
+        wait_until_named(lambda: run.figure("beepgpt_alerts_told_total") == 2, "and it stands in the file")
+        assert run.stop() == 0, run.said
+    assert TOKEN not in run.said

@@ -1,0 +1,113 @@
+"""What the tests of alerts share: predictions, as a scoring flow gives them, and an office that decides and delivers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from beepgpt.alerts.decisions import SECOND, Policy
+from beepgpt.alerts.delivery import AlertDelivery
+from beepgpt.alerts.handling import AlertDecider
+from beepgpt.alerts.store import AlertStore
+from beepgpt.connectors.slack.alerts import SlackMessenger
+from beepgpt.connectors.slack.members import Everybody
+from beepgpt.conversations.events import ts_text
+from tests.support.slack_web_api import TOKEN, Workspace
+
+NOON = 1_700_049_600 * SECOND
+"""A Wednesday, 12:00 UTC."""
+
+
+def prediction(
+    at: int = NOON,
+    *,
+    channel: str = "C1",
+    window: Sequence[tuple[int, str]] | None = None,
+    people: Mapping[str, float] | None = None,
+    conversations: Sequence[str] | None = None,
+    texts: Sequence[str] = ("Is the build red?",),
+    **more: Any,
+) -> dict[str, Any]:
+    """One, of which `ana`'s question at `at` is the newest message."""
+    window = window or [(at, "ana")]
+    told = conversations or [f"{channel}:{ts_text(window[0][0])}:session"]
+    return {
+        "id": f"{channel}-{at}-{len(window)}",
+        "spec": "s",
+        "target": "next_user",
+        "scope": "conversation",
+        "channel": channel,
+        "conversations": list(told),
+        "speakers": 1,
+        "root_missing": False,
+        "prompt_ts": ts_text(at),
+        "window": [{"ts": ts_text(ts), "user": user} for ts, user in window],
+        "prompt": "\n\n".join(texts) + "\n\n###\n\n",
+        "prompt_tokens": 5,
+        "model": "m",
+        "people": [{"user": user, "p": p} for user, p in (people or {"bo": 0.8}).items()],
+        "nobody": 0.1,
+        "other": 0.1,
+        "fresh": True,
+        **more,
+    }
+
+
+class Clock:
+    """A time that a test sets; it goes on by itself as fast as the real one."""
+
+    def __init__(self, at: int = NOON + 5 * SECOND) -> None:
+        self.set(at)
+
+    def set(self, at: int) -> None:
+        """It is now this time."""
+        self._at, self._since = at, time.monotonic()
+
+    def __call__(self) -> int:
+        return self._at + int((time.monotonic() - self._since) * SECOND)
+
+
+class Office:
+    """A store, who decides, and who delivers."""
+
+    def __init__(self, folder: Path, slack: Workspace | None = None, *, clock: Clock | None = None, **how: Any) -> None:
+        self.clock = clock or Clock()
+        self.policy = Policy(threshold=0.5, list_from=0.2, **how.pop("policy", {}))
+        self.store = AlertStore(folder / "alerts.sqlite")
+        self.desk = AlertDecider(self.store, self.policy)
+        self.slack = None if slack is None else SlackMessenger(TOKEN, slack.url, timeout=how.pop("timeout", 5))
+        self.handed: list[dict[str, Any]] = []
+        self.courier = AlertDelivery(
+            self.store,
+            self.policy,
+            how.pop("members", self.slack or Everybody()),
+            self.slack,
+            clock=self.clock,
+            hand_on=lambda alerts: self.handed.extend(map(dict, alerts)),
+            **how,
+        )
+
+    def take(self, kind: str, value: Mapping[str, Any]) -> None:
+        """In a transaction, as the command does it."""
+        with self.store.transaction():
+            self.desk.take(kind, value, self.clock())
+
+    def opt_in(self, *users: str, **wishes: Any) -> None:
+        """They want to be told."""
+        for user in users:
+            self.store.ask(user, opted_in=1, **wishes)
+
+    def work(self, until: Callable[[], object] | None = None, seconds: float = 20.0) -> None:
+        """Until it is so, or nothing is left to do."""
+        end = time.monotonic() + seconds
+        while not (until() if until is not None else self.courier.is_idle() and not self.courier.work()):
+            assert time.monotonic() < end, (self.store.counts(), self.store.states())
+            self.courier.work()
+            time.sleep(0.01)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What was counted."""
+        return self.store.counts()
