@@ -17,6 +17,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 import orjson
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
+from beepgpt.connectors.callbacks import never, nothing
 from beepgpt.errors import BeepGPTError
 
 ChannelKind = Literal["channels", "groups", "dms", "mpims"]
@@ -459,14 +460,6 @@ ExportState = tuple[str, int, int]
 """Channel id, values done in that channel, values done in all."""
 
 
-def _never() -> bool:
-    return False
-
-
-def _nothing(*_: object) -> None:
-    return None
-
-
 class ExportSource(FixedPartitionedSource[ExportChunk, ExportState]):
     """The wanted channels of an export one after the other, as the records that `to_records` makes of their days."""
 
@@ -476,9 +469,9 @@ class ExportSource(FixedPartitionedSource[ExportChunk, ExportState]):
         to_records: Callable[[str, Iterator[DayElements]], Records],
         *,
         wanted: Callable[[str], bool] = lambda channel: True,
-        stopping: Callable[[], bool] = _never,
-        on_end: Callable[[], None] = _nothing,
-        progress: Callable[[int, float], None] = _nothing,
+        stopping: Callable[[], bool] = never,
+        on_end: Callable[[], None] = nothing,
+        progress: Callable[[int, float], None] = nothing,
     ) -> None:
         """`stopping` ends the reading without `on_end`; `progress` is told how many values came, and the share of day files read."""
         self.export = export
