@@ -616,7 +616,7 @@ def test_no_error_of_kafka_python_is_left_unmapped():
     assert errors.KafkaError in theirs
     for each in theirs:
         assert issubclass(each, FOREIGN), each
-        assert "events" in str(failure_of(each(), "events", Connection("127.0.0.1:1"))), each
+        assert "events" in str(failure_of(each.__new__(each), "events", Connection("127.0.0.1:1"))), each
 
 
 def test_no_broker_at_all(monkeypatch):
