@@ -528,7 +528,7 @@ class Batches:
         for digest, batch_id in self.store.batches(self.run):
             if batch_id is None:
                 continue
-            batch = self.client.wait_for_batch(batch_id, every=LOOKS, told=self.told)
+            batch = self.client.wait_for_batch(batch_id, every=LOOKS, progress=self.told)
             if batch.status == "failed":  # nothing of it was asked, so that it may be started again
                 self.store.forget(digest)
             answers = list(self.client.batch_results(batch_id))
