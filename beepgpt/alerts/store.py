@@ -15,6 +15,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from beepgpt.errors import BeepGPTError
+
 BUSY = 30.0
 """Seconds for which another process may hold the file."""
 
@@ -64,7 +66,7 @@ WISHES = ("opted_in", "threshold", "per_hour", "quiet_from", "quiet_to", "zone",
 StoreRow = dict[str, Any]
 
 
-class BadAlertStore(Exception):
+class BadAlertStore(BeepGPTError):
     """The file can't be used; the message names it and says what to do."""
 
 

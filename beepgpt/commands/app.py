@@ -110,34 +110,30 @@ def picture() -> str:
 
 
 def main() -> None:
-    """Runs a command; every error of ours is one clear message."""
+    """Run a command; an error of ours is one clear message and its exit status."""
     signal.signal(signal.SIGINT, lambda _number, _frame: fail("interrupted", 130))
     try:
         app()
-    except (BadCommand, BadSettings, kafka.BadAddress) as error:
-        fail(str(error), 2)
-    except PartsInterrupted:
-        fail("interrupted at once: with --recovery the same command goes on from the last snapshot; without, it starts anew", 130)
-    except BytewaxRuntimeError as error:
-        if (ours := cause_of(error)) is None:
-            raise
-        fail(str(ours), 1)
-    except OURS as error:
-        fail(str(error), 1)
+    except BeepGPTError as error:
+        fail(str(error), error.exit_status)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in EXTRAS:
             raise
         fail(f"this needs {error.name}, which is not installed: pip install 'beepgpt[labeling,training]'", 1)
     except OSError as error:
         fail(f"{error.filename or 'the system'}: {error.strerror or error}", 1)
+    except Exception as error:
+        if type(error).__name__ != "BytewaxRuntimeError" or (ours := cause_of(error)) is None:
+            raise
+        fail(str(ours), 1)
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def cause_of(error: BaseException) -> BaseException | None:
-    """The error of ours that the engine wrapped, if there is one."""
+def cause_of(error: BaseException) -> BeepGPTError | None:
+    """The error of ours that Bytewax wrapped, if there is one."""
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, OURS):
+    while cause is not None and not isinstance(cause, BeepGPTError):
         cause = cause.__cause__ or cause.__context__
     return cause
 

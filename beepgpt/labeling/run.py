@@ -43,7 +43,7 @@ from beepgpt.dataflows.labeling import (
     write_labeled,
     write_retractions,
 )
-from beepgpt.errors import BadCommand
+from beepgpt.errors import BadCommand, BeepGPTError
 from beepgpt.runtime import metrics
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.connections import connection_of, is_kafka
@@ -63,7 +63,7 @@ PERSON = "person"
 log = logging.getLogger("beepgpt")
 
 
-class RunStopped(Exception):
+class RunStopped(BeepGPTError):
     """A run could not go on, and what it did is kept; the message says why, and how it goes on."""
 
 

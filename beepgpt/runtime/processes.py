@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
+from beepgpt.errors import BeepGPTError
+
 STOPPED = (0, 130, 143)
 """Exit statuses of a process that ended as it should: by itself, or because it was asked to."""
 
@@ -21,12 +23,17 @@ _TELLING = threading.Lock()
 """Log lines come from several threads."""
 
 
-class PartFailed(Exception):
+class PartFailed(BeepGPTError):
     """A process of the run failed; the message is its own last words, or how it was killed."""
 
 
-class PartsInterrupted(Exception):
+class PartsInterrupted(BeepGPTError):
     """The run was interrupted before each process could give its account."""
+
+    exit_status = 130
+
+    def __init__(self) -> None:
+        super().__init__("interrupted at once: with --recovery the same command goes on from the last snapshot; without, it starts anew")
 
 
 def run_parts(commands: Sequence[Sequence[str]], told: Callable[[int, dict[str, Any]], None], keep: Sequence[int] = ()) -> None:

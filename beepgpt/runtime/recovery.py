@@ -22,12 +22,14 @@ from bytewax.recovery import (
     init_db_dir,
 )
 
+from beepgpt.errors import BeepGPTError
+
 NOTE = "run.json"
 LOCK = "lock"
 STORE_ERRORS = (InconsistentPartitionsError, MissingPartitionsError, NoPartitionsError)
 
 
-class BadRecovery(Exception):
+class BadRecovery(BeepGPTError):
     """A recovery folder can't be used, or is of another run; the message says why, and what to do."""
 
 

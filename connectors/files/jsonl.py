@@ -14,6 +14,8 @@ from typing import BinaryIO
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.outputs import DynamicSink, FixedPartitionedSink, StatefulSinkPartition, StatelessSinkPartition
 
+from beepgpt.errors import BeepGPTError
+
 MAX_LINE = 2**20 + 1024
 """Bytes of a line that are kept: enough that a longer one is still seen to be over 1 MiB."""
 CHUNK = 1_000
@@ -29,11 +31,11 @@ Blob = tuple[str, bytes]
 """A key, as Bytewax wants one, and whole lines, each with its newline."""
 
 
-class CannotRead(Exception):
+class CannotRead(BeepGPTError):
     """A file can't be read; the message names it and says what to do."""
 
 
-class CannotWrite(Exception):
+class CannotWrite(BeepGPTError):
     """A file can't be written; the message names it and says what to do."""
 
 

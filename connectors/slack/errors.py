@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from beepgpt.errors import BeepGPTError
+
 
 class SlackError(Exception):
     """Slack could not do it."""
 
 
-class SlackFailed(SlackError):
+class SlackFailed(SlackError, BeepGPTError):
     """It won't do anything before somebody mends the app or its token; the message says what."""
 
 
