@@ -136,7 +136,7 @@ def main() -> None:
     except Exception as error:
         if type(error).__name__ != "BytewaxRuntimeError" or (ours := cause_of(error)) is None:
             raise
-        fail(str(ours), 1)
+        fail(str(ours), ours.exit_status)
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
