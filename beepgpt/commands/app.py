@@ -9,16 +9,13 @@ import signal
 import sys
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from beepgpt import __version__
 from beepgpt.errors import BeepGPTError
-
-if TYPE_CHECKING:
-    from bytewax.dataflow import Dataflow
 
 COMMANDS = {
     "Try": {
@@ -109,7 +106,7 @@ def beepgpt(
     """Live chat to training examples and predictions that can be trusted."""
 
 
-def examples_flow() -> Dataflow:
+def examples_flow() -> Any:
     """The examples flow of the settings' `cluster`, for `python -m bytewax.run 'beepgpt.commands.app:examples_flow()'`."""
     from beepgpt.config.settings import read_settings
     from beepgpt.runtime.running import cluster_flow
