@@ -21,7 +21,7 @@ import orjson
 from beepgpt.conversations.account import Account
 from beepgpt.conversations.channel import FOREVER
 from beepgpt.conversations.events import ONE_DAY, REACT, Event, Heartbeat, Ignored, Parsed, parse, ts_text
-from beepgpt.conversations.reorder import COPIES_KEPT
+from beepgpt.conversations.reorder import DUPLICATES_KEPT
 
 VERSION = 1
 """Raised when the same source would be written in another order, or to other partitions: what an older version began can't be finished."""
@@ -118,7 +118,7 @@ def without_copies(rows: Iterable[SortedRow], lateness: int, account: Account) -
     kept: deque[tuple[int, str]] = deque()
     for t, _, record, note in rows:
         place, own_t, channel, latest, is_heartbeat, names = orjson.loads(note)
-        while kept and kept[0][0] < t - lateness - COPIES_KEPT:
+        while kept and kept[0][0] < t - lateness - DUPLICATES_KEPT:
             seen.discard(kept.popleft()[1])
         if not seen.isdisjoint(names):
             account.count("copies")

@@ -14,8 +14,8 @@ from bytewax.testing import TestingSource, run_main
 
 from beepgpt.alerts.decisions import Policy
 from beepgpt.alerts.store import AlertStore
-from beepgpt.connectors.slack.alerts import SlackMessenger, SlackPerson
-from beepgpt.connectors.slack.members import Everybody
+from beepgpt.connectors.slack.alerts import SlackMessenger
+from beepgpt.connectors.slack.members import Everybody, SlackPerson
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY, HOUR, MINUTE, SECOND
 from beepgpt.dataflows.alerts import AlertSink

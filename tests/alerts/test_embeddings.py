@@ -11,7 +11,9 @@ import pytest
 
 from beepgpt.alerts.embeddings import REST, EmbeddingMatcher
 from beepgpt.alerts.store import AlertStore
-from beepgpt.connectors.openai.api import Client, Provider, read_vectors
+from beepgpt.connectors.openai.answers import read_vectors
+from beepgpt.connectors.openai.client import Client
+from beepgpt.connectors.openai.values import Provider
 from beepgpt.conversations.rules import SECOND
 from beepgpt.errors import BadAnswer, NotAllowed
 from beepgpt.labeling.redaction import redact
