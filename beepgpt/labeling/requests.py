@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 import orjson
 
 from beepgpt.config.prices import Price
-from beepgpt.config.settings import ProviderSettings, Settings
+from beepgpt.config.sections import ProviderSettings
+from beepgpt.config.settings import Settings
 from beepgpt.connectors.openai.batches import Batch, BatchPart, batch_parts
 from beepgpt.connectors.openai.client import Client
 from beepgpt.connectors.openai.responses import Responses, Spent, spent_of
