@@ -219,7 +219,7 @@ MUTATIONS = (
         "law 6",
         SHARD_PY,
         f"{LAWS}::TestLaw6NothingIsLostInSilence",
-        ('                account.count(LATE)\n', ""),
+        ("                account.count(LATE)\n", ""),
     ),
     _m(
         "a late event is counted, and lost",
@@ -247,7 +247,10 @@ MUTATIONS = (
         "law 4",
         REORDER_PY,
         f"{LAWS}::TestLaw4OneResult::test_any_order_of_arrival_within_lateness",
-        ("        heappush(self.buffered, event)\n", "        self.buffered.append(event)\n        self.buffered.sort(key=lambda each: each.t)\n"),
+        (
+            "        heappush(self.buffered, event)\n",
+            "        self.buffered.append(event)\n        self.buffered.sort(key=lambda each: each.t)\n",
+        ),
         ("            yield heappop(buffered)", "            yield buffered.pop(0)"),
     ),
     _m(
@@ -257,7 +260,7 @@ MUTATIONS = (
         f"{LAWS}::TestLaw4OneResult",
         (
             "                followed.buffer.add(parsed)",
-            '                account.count(DUPLICATE) if followed.buffer.is_duplicate(parsed) else followed.buffer.add(parsed)',
+            "                account.count(DUPLICATE) if followed.buffer.is_duplicate(parsed) else followed.buffer.add(parsed)",
         ),
         ("        if followed.buffer.is_duplicate(event):", "        if False:"),
     ),
