@@ -123,8 +123,8 @@ MUTATIONS = (
         CHANNEL_PY,
         AGREES,
         (
-            "        self.close(t, output)\n        self.people.move_on",
-            "        if event.kind < 3:\n            self.close(t, output)\n        self.people.move_on",
+            "        self.close(t, output)\n        self.people.advance",
+            "        if event.kind < 3:\n            self.close(t, output)\n        self.people.advance",
         ),
     ),
     _m(

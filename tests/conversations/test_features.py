@@ -170,7 +170,7 @@ def follow(steps: Iterable[Post | Look], kept: int, authors_kept: int = AUTHORS_
     """Both computations side by side, as a channel would call the one."""
     people, log = People(kept), list[Post]()
     for step in steps:
-        people.move_on(step.t)
+        people.advance(step.t)
         if isinstance(step, Post):
             people.posted(*step)
             log.append(step)
@@ -264,7 +264,7 @@ def test_of_authors_answered_as_often_the_smaller_name_goes():
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(kept_facts, "AUTHORS_KEPT", 2)
             people = People(5)
-            people.move_on(YEAR_2016)
+            people.advance(YEAR_2016)
             for post in posts:
                 people.posted(*post)
             assert [people.candidates(*look)["to_author"] for look in looks] == [[0.0], [1.0], [1.0]]
@@ -303,7 +303,7 @@ def test_a_channel_wakes_up_after_eight_years(kept: int, glances: int):
     follow(steps, kept)
     people = People(kept)
     for step in steps:
-        people.move_on(step.t)
+        people.advance(step.t)
         if isinstance(step, Post):
             people.posted(*step)
             continue
@@ -314,7 +314,7 @@ def test_a_channel_wakes_up_after_eight_years(kept: int, glances: int):
 def test_who_is_named_is_a_candidate_even_a_stranger_and_no_bot_is():
     """After the window's authors come those it names, the newest first; then those who spoke before; then the most active."""
     people = People(10)
-    people.move_on(YEAR_2016)
+    people.advance(YEAR_2016)
     for user in ("U1", "U2", "U3"):
         people.posted(user, YEAR_2016, (), None, False, ())
     people.bot_posted(BOT)
