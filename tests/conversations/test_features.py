@@ -81,7 +81,7 @@ def counted(places: Iterable[int]) -> dict[int, int]:
 
 
 def insist_on_distance(times: Iterable[list[int]], t: int, days: int) -> None:
-    """Sums in floats tell almost equal counts apart or don't: such a log is left out, unless times are the same or weights powers of 2."""
+    """Float sums may or may not separate almost equal counts: such a log is left out, unless times are the same or weights powers of 2."""
     different = sorted({tuple(each) for each in times}, key=lambda each: decayed(each, t, days))
     if all(time % (days * DAY) == 0 for each in different for time in each):
         return
@@ -158,12 +158,12 @@ def assert_same(columns: Columns, log: Sequence[Post], look: Look, kept: int, au
         expected = facts(log, look, user, kept, authors_kept, query_words)
         assert {"user", *expected} == set(columns)
         for name, value in expected.items():
-            told = columns[name][row]
+            given = columns[name][row]
             left = name.startswith("share_") and decayed(all_answers, look.t, ANSWERS[name.removeprefix("share_")])
-            if left is not False and left < TINY and told == 0:
+            if left is not False and left < TINY and given == 0:
                 continue
-            assert told == round(told, 4)
-            assert abs(told - value) <= 0.500001e-4 + 1e-9 * abs(value), (name, user, told, value)
+            assert given == round(given, 4)
+            assert abs(given - value) <= 0.500001e-4 + 1e-9 * abs(value), (name, user, given, value)
 
 
 def follow(steps: Iterable[Post | Look], kept: int, authors_kept: int = AUTHORS_KEPT, query_words: int = QUERY_WORDS) -> None:
@@ -218,7 +218,7 @@ def histories(draw: st.DrawFn, gaps: st.SearchStrategy[int], starts: st.SearchSt
 @settings(max_examples=250, deadline=None)
 @given(histories(GAPS, st.just(YEAR_2016)), st.integers(2, 5))
 def test_facts_are_what_the_log_says(steps: list[Post | Look], kept: int):
-    """Whatever is posted, the kept counts tell what the whole log tells; those who were forgotten have no facts."""
+    """Whatever is posted, the kept counts are those of the whole log; people who were forgotten have no features."""
     follow(steps, kept)
 
 
