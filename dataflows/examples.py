@@ -19,6 +19,7 @@ from beepgpt.conversations.events import Heartbeat, Parsed, Reject, parse
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.shard import SHARDS, Shard, shard_of_bytes, shard_of_parsed
 from beepgpt.conversations.tokens import Encoding
+from beepgpt.errors import BeepGPTError
 
 
 class Unreadable(Protocol):
@@ -78,7 +79,7 @@ TaggedItems = tuple[str, list[Any]]
 """What a shard made of one kind: `examples`, `retractions`, `late`, `rejects`, `told`, `account`."""
 
 
-class RunHasEnded(Exception):
+class RunHasEnded(BeepGPTError):
     """New records came for a run that was already told of its input's end."""
 
 

@@ -21,8 +21,10 @@ FIELDS = (
 )  # fmt: skip
 
 
-class OtherSettings(BeepGPTError, ValueError):
+class OtherSettings(BeepGPTError):
     """The examples were made by other rules than these; the message says what to do."""
+
+    exit_status = 2
 
 
 class ExampleRow(NamedTuple):

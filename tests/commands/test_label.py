@@ -24,14 +24,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beepgpt.config.prices import read_prices
-from beepgpt.connectors.openai import api as openai_api
-from beepgpt.connectors.openai.api import AskedModel, Request
+from beepgpt.connectors.openai import caller
 from beepgpt.connectors.openai.responses import BadResponseStore
+from beepgpt.connectors.openai.values import AskedModel, Request
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.tokens import SUFFIX
-from beepgpt.errors import BadCommand
+from beepgpt.errors import BadCommand, RunStopped
 from beepgpt.labeling.requests import CACHED_FROM, INSTRUCTIONS, Asking
-from beepgpt.labeling.run import RunStopped, balanced, read_few_shots
+from beepgpt.labeling.run import balanced, read_few_shots
 from beepgpt.runtime.recovery import BadRecovery
 from tests.support.labeling import Labels, asked_about, few_shots_in, made_examples, prompts_of, write
 from tests.support.openai_server import KEY, Script, Server, by_hash, digest, serving
@@ -54,7 +54,7 @@ def labels(tmp_path: Path) -> Labels:
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_api, "FIRST_WAIT", 0.02)
+    monkeypatch.setattr(caller, "FIRST_WAIT", 0.02)
 
 
 def account(report: dict[str, Any]) -> dict[str, Any]:
