@@ -563,9 +563,9 @@ def table_of(outcomes: Sequence[Outcome]) -> str:
         [
             "# Planted leaks and losses",
             "",
-            "Each row is a change to a copy of the code that breaks a promise: a law of the README, or a part of [semantics.md](semantics.md). The tests must",
-            "notice. This table is written by the run that plants them (`make mutations`), each against the tests that are named for it in [tests/mutations.py](../tests/mutations.py).",
-            "`make test` does that with those that break a law or read what was known too late; `make proof` does it with all, and tries each against the whole suite, but for the tests that need a broker.",
+            "Would the tests notice a mistake? Each row is a change to a copy of the code that breaks a law of the README or a rule of [semantics.md](semantics.md), and the",
+            "test that caught it. `make mutations` plants each change, runs the tests that [tests/mutations.py](../tests/mutations.py) names for it, and writes this table.",
+            "`make test` does this with the changes that break a law or read something before it was known. `make proof` does it with all of them, against the whole suite except the tests that need a broker.",
             "",
             f"Caught: {caught} of {len(outcomes)}.",
             "",
