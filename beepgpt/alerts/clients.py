@@ -9,8 +9,8 @@ POST = "chat.postMessage"
 """The method behind `Messenger.send`. Its rate limit is each conversation's own (about one message a second) and the app's."""
 
 
-class Person(Protocol):
-    """A person, as a source of members knows them."""
+class Recipient(Protocol):
+    """A person who may be alerted, as a source of members knows them."""
 
     @property
     def zone(self) -> str | None:
@@ -20,7 +20,7 @@ class Person(Protocol):
 class Members(Protocol):
     """Who may see a channel, and where people are."""
 
-    def person(self, user: str) -> Person:
+    def person(self, user: str) -> Recipient:
         """Look a person up."""
 
     def may_see(self, user: str, channel: str, person: Any) -> bool:
