@@ -12,10 +12,10 @@ import numpy as np
 
 from beepgpt.conversations.events import micros
 from beepgpt.conversations.outcomes import KNOWN, LEAST, count_alerts
+from beepgpt.conversations.rules import DAY
 from beepgpt.training.metrics import BINS, Bootstrap, Figure
 
 OutcomeRecord = Mapping[str, Any]
-DAY = 86_400_000_000
 WEEKS_SHOWN = 60
 NEEDED: dict[str, tuple[type, ...]] = {
     "id": (str,), "conversation": (str,), "prompt_ts": (str,), "how": (str,), "answer": (list,), "rank": (int, NoneType),
