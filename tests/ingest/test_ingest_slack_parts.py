@@ -22,8 +22,8 @@ from beepgpt.conversations.rules import SECOND
 from beepgpt.errors import SlackFailed, SlackRefused
 from beepgpt.ingest.slack.channels import channel_of
 from beepgpt.ingest.slack.envelopes import heartbeat_in, record_of
-from beepgpt.ingest.slack.known_records import KnownRecords, facts_of
-from beepgpt.ingest.slack.run import called_by
+from beepgpt.ingest.slack.known_records import KnownRecords, identify
+from beepgpt.ingest.slack.run import calls_of
 from tests.support import MONDAY_AT_TEN
 from tests.support.kafka import wait_until
 from tests.support.slack_server import APP_TOKEN, BOT_TOKEN, Faults, Server, Workspace, serving
@@ -60,7 +60,7 @@ def known_of(events: list[dict[str, Any]]) -> KnownRecords:
     known = KnownRecords()
     for number, event in enumerate(events):
         payload = {"type": "event_callback", "event_id": f"Ev{number}", "event": event}
-        known.add(facts_of(record_of(payload, NOW), NOW))
+        known.add(identify(record_of(payload, NOW), NOW))
     return known
 
 
@@ -100,7 +100,7 @@ def test_an_edit_in_the_gap_is_found_once_and_at_the_end_of_its_second():
     known = known_of(slack.events)
     slack.edit("C1", ts, "after")
     ((t, event),) = known.missing("C1", stored(slack), 0).events
-    known.add(facts_of(json.dumps(event).encode(), NOW))
+    known.add(identify(json.dumps(event).encode(), NOW))
 
     assert (event["subtype"], event["message"]) == ("message_changed", {"ts": ts, "text": "after"})
     assert t == micros(slack.events[-1]["ts"]) // SECOND * SECOND + 999_999
@@ -137,7 +137,7 @@ def test_calls_are_told_between_two_of_them():
     web = Web(BOT_TOKEN, "http://127.0.0.1:9/api/", threading.Event())
     web._note("auth.test", "ok")
     told: list[dict[tuple[str, str], int]] = []
-    asking = threading.Thread(target=lambda: told.append(called_by([web, web])))
+    asking = threading.Thread(target=lambda: told.append(calls_of([web, web])))
     with web._lock:
         asking.start()
         asking.join(0.3)
@@ -154,7 +154,7 @@ def test_what_is_long_ago_is_forgotten():
         slack.post("C1", "U1", str(number))
     known = known_of(slack.events)
     known.forget_before(micros(slack.events[3]["ts"]))
-    again = [facts_of(json.dumps(each).encode(), NOW) in known for each in slack.events]
+    again = [identify(json.dumps(each).encode(), NOW) in known for each in slack.events]
 
     assert again == [False, False, False, True, True] and len(known) == 2
     assert known.newest("C1") == micros(slack.events[-1]["ts"])
