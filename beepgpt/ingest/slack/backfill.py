@@ -86,7 +86,7 @@ class Backfill:
         """Why the topic may lack events; empty if it is complete."""
         if not self._is_listed:
             return "the channels are still to be listed"
-        return f"the histories of {len(self._gaps):,} channels are still to be looked through" if self._gaps else ""
+        return f"the histories of {len(self._gaps):,} channels are still to be read" if self._gaps else ""
 
     def held(self) -> int:
         """Arrivals that are held, unacknowledged; may be called from another thread."""
@@ -117,11 +117,11 @@ class Backfill:
         if newest is None:
             self._coverage.begins = at = int((self._connections.up_since - self._queries.clock_ahead) * 1e6)
             self._is_new = True
-            console.print(f"The topic is empty: it begins now, at {ts_text(at)}. What was said before is in an export.")
+            console.print(f"The topic is empty: it begins now, at {ts_text(at)}. Earlier messages are in an export.")
         else:
             at = newest - EXPORT_MARGIN
             console.print(
-                f"The topic ends at {ts_text(newest)}, and has no heartbeats: what was said since is filled in, from a day before."
+                f"The topic ends at {ts_text(newest)}, and has no heartbeats: it is backfilled, from a day before that on."
             )
         self._writer.write_heartbeat(at)
 
@@ -190,7 +190,7 @@ class Backfill:
                 self._coverage.joined[answer.channel] = min(held.t for held in gap.held)
         if answer.why_not:
             log.warning(
-                "a channel's history was refused: what was said there in the gap is missing",
+                "Slack refused a channel's history: the events of its gap are missing",
                 extra={"channel": answer.channel, "why": answer.why_not},
             )
             self._writer.account["fills_refused"] += 1

@@ -84,7 +84,7 @@ class Connections:
         if up.connections > len(self._connections):
             log.warning(
                 "the app has more connections than this command has: Slack gives each of them a share of the events, so that those of"
-                " another program are missing here until they are filled in",
+                " another program are missing here until they are backfilled",
                 extra={"connections": up.connections, "ours": len(self._connections)},
             )
         self._up[up.line] = self._proven[up.line] = up.at

@@ -86,9 +86,9 @@ class DeafnessCheck:
         if not missed:
             self._connections.prove(until / 1e6 + self._queries.clock_ahead)
             return
-        log.warning("messages were posted, and did not come: the connection is deaf, and is replaced", extra={"missed": len(missed)})
+        log.warning("messages were posted, and did not arrive: the connection is deaf, and is replaced", extra={"missed": len(missed)})
         if self._coverage.covered is not None and min(missed) < self._coverage.covered:
-            log.warning("heartbeats said that they had come: a flow that follows will count them as late")
+            log.warning("heartbeats covered them already: a flow that follows will count them as late")
             self._writer.write_heartbeat(min(missed))  # flows ignore an earlier one, and the next start begins there
         self._writer.account["deaf"] += 1
         self._connections.drop(suspects)  # no heartbeats from now on
