@@ -564,7 +564,7 @@ def run_part(
         until=until,
         shards=share,
         recoverable=memory is not None,
-        telling_since=starts_at(job, origin, part.started_at),
+        points_since=starts_at(job, origin, part.started_at),
         is_stopping=part.is_stopping,
         shards_here=shards,
     )

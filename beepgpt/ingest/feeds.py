@@ -12,7 +12,7 @@ import orjson
 
 from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
-from beepgpt.connectors.kafka_ingest import chunks_of
+from beepgpt.connectors.kafka import chunks_of
 from beepgpt.connectors.slack import export as slack_export
 from beepgpt.connectors.sqlite.sorting import Sorter
 from beepgpt.conversations.account import Account

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from beepgpt.connectors import kafka
-from beepgpt.connectors.kafka_ingest import WrongTopic, tails
+from beepgpt.connectors.kafka import WrongTopic, tails
 from beepgpt.ingest.write_plan import HEADER
 from beepgpt.runtime.pacing import HEARTBEAT_EVERY
 

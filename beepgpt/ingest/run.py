@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
-from beepgpt.connectors.kafka_ingest import check_keeps
+from beepgpt.connectors.kafka import check_keeps
 from beepgpt.connectors.slack import export as slack_export
 from beepgpt.connectors.sqlite.sorting import Sorter
 from beepgpt.conversations.account import Account

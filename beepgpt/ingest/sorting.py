@@ -11,7 +11,7 @@ import orjson
 from beepgpt.conversations.account import Account
 from beepgpt.conversations.events import REACT, Event, Heartbeat, Ignored
 from beepgpt.conversations.record_order import TimedRecord, timed_record
-from beepgpt.conversations.reorder import COPIES_KEPT
+from beepgpt.conversations.reorder import DUPLICATES_KEPT
 
 SortedRow = tuple[int, bytes, bytes, bytes]
 """Time, rank among rows of the same time, record, and a note: the `TimedRecord`'s other fields and the names of its event, as JSON."""
@@ -46,7 +46,7 @@ def without_duplicates(rows: Iterable[SortedRow], lateness: int, account: Accoun
     kept: deque[tuple[int, str]] = deque()
     for t, _, record, note in rows:
         place, own_t, channel, latest, is_heartbeat, names = orjson.loads(note)
-        while kept and kept[0][0] < t - lateness - COPIES_KEPT:
+        while kept and kept[0][0] < t - lateness - DUPLICATES_KEPT:
             seen.discard(kept.popleft()[1])
         if not seen.isdisjoint(names):
             account.count("copies")

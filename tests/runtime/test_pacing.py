@@ -123,9 +123,9 @@ def test_each_record_comes_once_in_one_order_of_time_and_heartbeats_between(expo
 
 def test_the_same_points_as_without_a_pace(export: Path, clock: Clock):
     """Heartbeats settle what would be open; what is known at a point is the same, byte for byte."""
-    with_pace = run_of(all_of(paced(export, HOUR)), Rules(), telling_since=0)
-    without = run_of(all_of(paced(export, 1e9)), Rules(), telling_since=0)
-    points = [{each.line for each in run.told if isinstance(each, PointEmitted)} for run in (with_pace, without)]
+    with_pace = run_of(all_of(paced(export, HOUR)), Rules(), points_since=0)
+    without = run_of(all_of(paced(export, 1e9)), Rules(), points_since=0)
+    points = [{each.line for each in run.points if isinstance(each, PointEmitted)} for run in (with_pace, without)]
     assert points[0] == points[1]
     assert len(points[0]) > 200
 

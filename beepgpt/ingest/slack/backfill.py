@@ -120,9 +120,7 @@ class Backfill:
             console.print(f"The topic is empty: it begins now, at {ts_text(at)}. Earlier messages are in an export.")
         else:
             at = newest - EXPORT_MARGIN
-            console.print(
-                f"The topic ends at {ts_text(newest)}, and has no heartbeats: it is backfilled, from a day before that on."
-            )
+            console.print(f"The topic ends at {ts_text(newest)}, and has no heartbeats: it is backfilled, from a day before that on.")
         self._writer.write_heartbeat(at)
 
     # Gaps

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
-from beepgpt.connectors.kafka_ingest import check_keeps
+from beepgpt.connectors.kafka import check_keeps
 from beepgpt.errors import BadCommand
 from beepgpt.ingest.slack.connections import LiveConnection
 from beepgpt.ingest.slack.credentials import team_of, tokens_of
