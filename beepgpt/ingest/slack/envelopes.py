@@ -25,11 +25,6 @@ def backfilled_record(event: Mapping[str, Any], team: str, received_at: int) -> 
     return orjson.dumps({"type": "event_callback", "team_id": team, "event": event, "filled": True, "received_at": ts_text(received_at)})
 
 
-def heartbeat_record(at: int) -> bytes:
-    """The record of a heartbeat."""
-    return b'{"type":"heartbeat","at":"%s"}' % ts_text(at).encode()
-
-
 def heartbeat_in(value: bytes | None) -> int | None:
     """The time of a heartbeat in microseconds; None for any other record."""
     if value is None or len(value) > 200 or b'"heartbeat"' not in value:

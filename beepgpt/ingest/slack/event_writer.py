@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import orjson
 
 from beepgpt.connectors import kafka
+from beepgpt.conversations.record_order import heartbeat_record
 from beepgpt.ingest.slack.coverage import Coverage, HeldEvent
-from beepgpt.ingest.slack.envelopes import heartbeat_record, without_token
+from beepgpt.ingest.slack.envelopes import without_token
 from beepgpt.ingest.slack.known_records import KnownRecords, RecordIdentity
 
 if TYPE_CHECKING:
