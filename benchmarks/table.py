@@ -200,7 +200,8 @@ def peers(of: dict[str, Any]) -> str:
             ]
         )
     job = (
-        "One job for all: the last 5 messages of a conversation before each one, and its author ([how](../benchmarks/README.md#peers)).\n\n"
+        "One job for all: the last 5 messages of a conversation before each message, and its author"
+        " ([how](../benchmarks/README.md#peers)).\n\n"
     )
     return job + table(["who", "events", "events/s", "peak MB", "start-up, s", "lines"], rows)
 
@@ -281,7 +282,8 @@ def labeling(of: dict[str, Any]) -> str:
     ]
     head.append("peak MB")
     return (
-        "HubSpot's examples, each with a different prompt, labeled by a test server that answers in 300 ms, 16 at a time. *Ideal* is"
+        "HubSpot's examples, each with a different prompt, labeled by a test server that answers in 300 ms, 16 requests at a time."
+        " *Ideal* is"
         " the time that 16 concurrent requests allow. With faults: 1 % of requests meet each of 19 faults, whose time counts as ideal."
         " With kills: ten `kill -9` besides; requests in flight at a kill, at most 16, are sent and paid for again.\n\n" + table(head, rows)
     )
@@ -390,8 +392,9 @@ def page() -> str:
         if of := results(name):
             chapters.append(f"## {title}\n\n{chapter(of)}\n\n{measured_on(name, of)}\n")
     intro = (
-        "How fast is it, how much memory does it take, and how does it grow? `make bench` measures all of it anew; `benchmarks/table.py`"
-        " makes this page from `benchmarks/results/`. *Wanted* are the targets that were set beforehand."
+        "How fast is it, how much memory does it take, and how does it grow? `make bench` measures all of it anew;"
+        " `benchmarks/table.py` makes"
+        " this page from `benchmarks/results/`. *Wanted* are the targets that were set beforehand."
     )
     return f"# Benchmarks\n\n{intro}\n\n" + "\n".join(chapters)
 

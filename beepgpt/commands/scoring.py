@@ -600,7 +600,7 @@ def paced(job: ScoreJob, origin: Origin, part: Worker, until: int | None) -> Pac
         origin, job.settings.rules, job.pace, since=job.since or 0, until=until,
         stopping=part.is_stopping, on_end=part.end, progress=part.read,
     )  # fmt: skip
-    console.print(source.told())
+    console.print(source.summary())
     return source
 
 
