@@ -35,9 +35,9 @@ from beepgpt import __version__
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors.kafka import Connection, OutgoingRecord, Writer, begin_and_end_offsets, describe_topics
 from beepgpt.connectors.slack.alerts import RESULTS
+from beepgpt.ingest.slack.metrics import SlackFigures
 from beepgpt.runtime.alert_metrics import AlertFigures, Waits
 from beepgpt.runtime.metrics import ENDS, Figures, ScoreFigures, Scores
-from beepgpt.runtime.slack_metrics import SlackFigures
 from beepgpt.simulation.workspace import Plan, write_export
 from tests.support.alerts import prediction
 from tests.support.broker import Broker, free_ports
