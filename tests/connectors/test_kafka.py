@@ -469,7 +469,7 @@ def lag(connection: Connection, topic: str, group: str) -> int:
     return int(begin_and_end_offsets(connection, topic)[0][1] - committed[partition].offset)
 
 
-def test_lag_is_told(connection, topic, monkeypatch):
+def test_lag_is_reported(connection, topic, monkeypatch):
     """How many records each partition has ahead."""
     monkeypatch.setattr("beepgpt.connectors.kafka.source.CHECK", 0.2)
     told: list[Mapping[int, int]] = []
@@ -576,7 +576,7 @@ def test_a_broker_that_is_killed_and_comes_back_is_waited_for(mortal_broker, tmp
     assert values(read(KafkaSource(connection, to_topic))) == list(range(31_000))
 
 
-def test_a_broker_that_stays_away_is_told(mortal_broker):
+def test_a_broker_that_stays_away_is_reported(mortal_broker):
     """Reading stops after its patience, and so does writing, with the topic and what to do."""
     connection = Connection(mortal_broker.bootstrap)
     topic = new_topic(connection, 1)

@@ -350,7 +350,7 @@ def test_slow_bytes_are_waited_for_and_not_for_ever(server: Server):
     assert time.monotonic() - started < 2
 
 
-def test_the_allowance_per_minute_holds_whoever_asks(server: Server):
+def test_the_limits_per_minute_hold_for_all_threads(server: Server):
     """16 threads ask as fast as they can: at no time has the server seen more than a burst and what has dripped in since."""
     per_minute = 1200
     burst = per_minute * 3 / 63
@@ -651,7 +651,7 @@ def everything_told(error: BaseException) -> str:
     "fault",
     ["quota", "400", "401", "403", "404", "429", "500", "stall", "reset", "drop", "cut", "html", "schema", "chatty", "refusal", "length"],
 )
-def test_neither_keys_nor_texts_are_told(server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: str):
+def test_neither_keys_nor_texts_are_shown(server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: str):
     """The server quotes both, and the SDK repeats it; our errors and all that is logged at any level do not."""
     monkeypatch.setattr(caller, "FIRST_WAIT", 0.02)
     caplog.set_level(logging.DEBUG)
@@ -700,7 +700,7 @@ def test_organisation_and_project_are_sent_if_they_are_given(server: Server):
         (Provider(key="sk-smart\u201dquote"), NotAllowed),
     ],
 )
-def test_what_can_not_work_is_told_before_anything_is_sent(provider: Provider, error: type[ProviderFailed]):
+def test_wrong_values_are_reported_before_anything_is_sent(provider: Provider, error: type[ProviderFailed]):
     """No request is made, and no key is repeated."""
     with pytest.raises(error) as raised:
         Client(provider)
