@@ -493,14 +493,14 @@ from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig
 from bytewax.testing import run_main
 from beepgpt.connectors.files.jsonl import JsonlSink
-from beepgpt.connectors.kafka import Connection, KafkaSink, KafkaSource, Message
+from beepgpt.connectors.kafka import Connection, KafkaSink, KafkaSource, OutgoingRecord
 
 _, bootstrap, from_topic, to_topic, to_file, store = sys.argv
 connection = Connection(bootstrap)
 flow = Dataflow("copy")
 chunks = op.input("read", flow, KafkaSource(connection, from_topic))
 lines = op.map("lines", chunks, lambda chunk: (chunk[0], b"".join(record.value + b"\\n" for record in chunk[2])))
-messages = op.map("messages", chunks, lambda chunk: (chunk[0], [Message(record.key, record.value) for record in chunk[2]]))
+messages = op.map("messages", chunks, lambda chunk: (chunk[0], [OutgoingRecord(record.key, record.value) for record in chunk[2]]))
 op.output("write_lines", lines, JsonlSink(Path(to_file)))
 op.output("write_messages", messages, KafkaSink(connection, to_topic))
 run_main(flow, epoch_interval=timedelta(milliseconds=50), recovery_config=RecoveryConfig(store))
