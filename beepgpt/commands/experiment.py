@@ -121,7 +121,7 @@ def framing_row(name: str, settings: Settings, folder: Path, job: ExamplesJob, a
     """A framing from its examples to its figures. One that can't be learned says why, and the others go on."""
     from beepgpt.training.checks import CannotPrepare
     from beepgpt.training.points import BadTable
-    from beepgpt.training.predictions import OtherFacts, TooLittle
+    from beepgpt.training.predictions import OtherFeatures, TooLittle
 
     ours = settings.conversations
     row: dict[str, Any] = {"framing": name, "scope": ours.scope, "target": ours.target, "spec": settings.rules.spec}
@@ -131,7 +131,7 @@ def framing_row(name: str, settings: Settings, folder: Path, job: ExamplesJob, a
         row["examples"] = {side: manifest["account"][side]["examples"] for side in ("train", "valid")}
         trained(folder / "set", asked.model, folder / "model", seed=1, threads=threads)
         closing, files = validated(folder / "set", folder / "model", [], asked.precision, settings)
-    except (BadCommand, CannotPrepare, BadTable, OtherFacts, TooLittle) as error:
+    except (BadCommand, CannotPrepare, BadTable, OtherFeatures, TooLittle) as error:
         return {**row, "why": str(error)}
     write_run(folder / "model", files)
     return {**row, "figures": figures_of(closing)}

@@ -118,9 +118,9 @@ def train_served(folder: Path, into: Path, settings: Settings, name: str, way: s
     from beepgpt.commands.models import check_may_leave, open_model
     from beepgpt.training.fine_tuning import told_of
     from beepgpt.training.models import save_remote
-    from beepgpt.training.remote import WAYS
+    from beepgpt.training.remote import REMOTE_ENDPOINTS
 
-    if way not in WAYS:
+    if way not in REMOTE_ENDPOINTS:
         raise BadCommand(f"--way {way}: {', '.join(WAYS)} is expected")
     check_may_leave(settings.provider, f"--model served:{name} is asked what people wrote")
     manifest = (folder / MANIFEST).read_bytes()
@@ -193,11 +193,11 @@ def in_words_of_training() -> Iterator[None]:
     try:
         from beepgpt.training.models import BadModel
         from beepgpt.training.points import BadTable
-        from beepgpt.training.predictions import OtherFacts, TooLittle
+        from beepgpt.training.predictions import OtherFeatures, TooLittle
         from beepgpt.training.runs import BadRun
     except ModuleNotFoundError as error:
         raise BadCommand(f"this needs {error.name}: pip install 'beepgpt[{EXTRA}]'") from error
     try:
         yield
-    except (BadModel, BadRun, BadTable, OtherFacts, TooLittle) as error:
+    except (BadModel, BadRun, BadTable, OtherFeatures, TooLittle) as error:
         raise BadCommand(str(error)) from error

@@ -13,13 +13,13 @@ from beepgpt.training.predictions import Predictions
 
 def latest_other_author(points: Points) -> Predictions:
     """The window's other authors, newest first, then whoever posts most in the channel: nothing of who is named, or who began."""
-    back, posts = (points.facts[:, points.names.index(name)].astype(np.float64) for name in ("in_window", "posts_30d"))
+    back, posts = (points.features[:, points.feature_names.index(name)].astype(np.float64) for name in ("in_window", "posts_30d"))
     return _ordered(points, np.where(back > 0, 1 + 1 / np.maximum(back, 1), posts / (1 + posts)))
 
 
 def decayed_count(points: Points) -> Predictions:
     """Whoever answered most in the channel lately, by a count with a half-life of 30 days."""
-    return _ordered(points, points.facts[:, points.names.index("answers_30d")].astype(np.float64))
+    return _ordered(points, points.features[:, points.feature_names.index("answers_30d")].astype(np.float64))
 
 
 def most_frequent(train: Examples, valid: Examples, most: int = 40) -> Predictions:

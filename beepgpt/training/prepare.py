@@ -37,7 +37,7 @@ from beepgpt.training.formats import (
     TextRowsFile,
 )
 from beepgpt.training.rows import TextRows
-from beepgpt.training.splits import ExampleColumns, Hashes, Integers, Mask, Notes, Sides, SplitOptions, split
+from beepgpt.training.splits import ExampleColumns, Hashes, Integers, Mask, ExampleNotes, Sides, SplitOptions, split
 
 VERSION = 1
 """Raised when the same examples would give other files, or files of another form."""
@@ -98,9 +98,9 @@ def prepare(
     called = called or str(source)
     few_shots, retracted = list(few_shots), frozenset(retracted)
     read = _read(source, called, wanted, encoding, progress)
-    facts = read.notes.facts()
-    sides = split(facts, wanted.sides, by_conversation=read.scope == "conversation", retracted=retracted, few_shots=few_shots)
-    labels = Labels(answers_of(facts, sides.train, wanted.answers), wanted.min_answers)
+    columns = read.notes.columns()
+    sides = split(columns, wanted.sides, by_conversation=read.scope == "conversation", retracted=retracted, few_shots=few_shots)
+    labels = Labels(answers_of(columns, sides.train, wanted.answers), wanted.min_answers)
     texts = _texts(read, labels, wanted, encoding)
     to.mkdir(parents=True, exist_ok=True)
     done, both = 0, sides.train.sum() + sides.valid.sum()
@@ -111,7 +111,7 @@ def prepare(
         progress(read.lines + done, 0.5 + done / both / 2)
 
     with folder_in(to, ".prepare-") as folder:
-        writing = _Writing(source, called, folder, read, facts, texts, wanted, wrote)
+        writing = _Writing(source, called, folder, read, columns, texts, wanted, wrote)
         writing.write("train", sides.train)
         writing.write("valid", sides.valid)
         told = {"model": wanted.model, "encoding": encoding.name, "space": texts.space if texts else "", **labels.as_json()}
@@ -125,8 +125,8 @@ def prepare(
             "settings": asdict(wanted),
             "encoding": encoding.name,
             "cut": ts_text(sides.cut),
-            "account": account_of(read.lines, read.faults, facts, sides),
-            "rules": {name: asdict(rule) for name, rule in _rules(read, facts, texts, wanted).items()},
+            "account": account_of(read.lines, read.faults, columns, sides),
+            "rules": {name: asdict(rule) for name, rule in _rules(read, columns, texts, wanted).items()},
             "labels": {"people": len(labels.people), "others": labels.others, "too_many": labels.too_many},
             **_sums(texts, wanted),
             "files": {path.name: _told_of(path) for path in sorted(folder.iterdir())},
@@ -177,9 +177,9 @@ def _write_json(path: Path, body: object) -> None:
 class _Read:
     """What the first pass found."""
 
-    notes: Notes = field(default_factory=Notes)
+    notes: ExampleNotes = field(default_factory=ExampleNotes)
     formats: tuple[Format, ...] = ()
-    candidate_facts: list[str] = field(default_factory=list)
+    candidate_features: list[str] = field(default_factory=list)
     spec: str = ""
     target: str = ""
     scope: str = ""
@@ -240,20 +240,20 @@ def _begin(read: _Read, first: ExampleLine, line: bytes, wanted: PrepareOptions)
     read.spec, read.target, read.scope = first.spec, first.target, first.scope
     read.formats = wanted.formats if wanted.formats is not None else (("chat", "candidates") if first.has_candidates else ("chat",))
     if first.has_candidates:
-        read.candidate_facts = [name for name in orjson.loads(line)["candidates"] if name != "user"]
+        read.candidate_features = [name for name in orjson.loads(line)["candidates"] if name != "user"]
 
 
-def answers_of(facts: ExampleColumns, train: Mask, answers: Answers) -> dict[str, int]:
+def answers_of(columns: ExampleColumns, train: Mask, answers: Answers) -> dict[str, int]:
     """How many examples of the training side teach each person's label."""
-    values, rows = facts.answers
-    teach = (train & ~facts.is_weak)[rows]
+    values, rows = columns.answers
+    teach = (train & ~columns.is_weak)[rows]
     if answers == "one":
-        counts = np.bincount(rows, minlength=len(facts))
+        counts = np.bincount(rows, minlength=len(columns))
         place = np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows]
-        drawn = facts.ids[:, 0] % np.maximum(counts, 1).astype(np.uint64)
+        drawn = columns.ids[:, 0] % np.maximum(counts, 1).astype(np.uint64)
         teach &= place == drawn.astype(np.int64)[rows]
-    found = np.bincount(values[teach], minlength=len(facts.people))
-    return {user: int(count) for user, count in zip(facts.people, found, strict=True) if count}
+    found = np.bincount(values[teach], minlength=len(columns.people))
+    return {user: int(count) for user, count in zip(columns.people, found, strict=True) if count}
 
 
 # The second pass
@@ -284,7 +284,7 @@ class _Writing:
         called: str,
         folder: Path,
         read: _Read,
-        facts: ExampleColumns,
+        columns: ExampleColumns,
         texts: TextRows | None,
         wanted: PrepareOptions,
         told: Callable[[int], None],
@@ -294,25 +294,25 @@ class _Writing:
         self._called = called
         self._folder = folder
         self._read = read
-        self._facts = facts
+        self._columns = columns
         self._texts = texts
         self._wanted = wanted
         self._told = told
 
     def write(self, side: Side, mask: Mask) -> None:
         """The files of one side, in the order of time."""
-        rows = self._facts.in_time[mask[self._facts.in_time]]
-        repeated = _repeated(self._facts.prompts, rows)
+        rows = self._columns.in_time[mask[self._columns.in_time]]
+        repeated = _repeated(self._columns.prompts, rows)
         with ExitStack() as stack:
             table, texts, lines = self._open(stack, side)
-            for number, (row, line) in enumerate(_lines_at(self._source, self._facts, rows), start=1):
+            for number, (row, line) in enumerate(_lines_at(self._source, self._columns, rows), start=1):
                 body = self._example(row, line)
                 if table is not None:
                     table.write(body)
                 if lines is not None:
                     lines.write(line)
                 if self._texts is not None:
-                    self._texts.write(side, texts, body, int(self._facts.tokens[row]), is_repeated=bool(repeated[row]))
+                    self._texts.write(side, texts, body, int(self._columns.tokens[row]), is_repeated=bool(repeated[row]))
                 if not number % TOLD_EVERY:
                     self._told(TOLD_EVERY)
         if self._texts is not None:
@@ -322,7 +322,7 @@ class _Writing:
         """A line that is what it was in the first pass."""
         try:
             body: dict[str, Any] = orjson.loads(line)
-            if bytes.fromhex(body["id"]) == self._facts.ids[row].astype(">u8").tobytes():
+            if bytes.fromhex(body["id"]) == self._columns.ids[row].astype(">u8").tobytes():
                 return body
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
             pass
@@ -334,7 +334,7 @@ class _Writing:
         for name in self._read.formats:
             path = self._folder / f"{name}_{side}.{SUFFIXES[name]}"
             if name == "candidates":
-                table = stack.enter_context(CandidateTable(path, self._read.candidate_facts))
+                table = stack.enter_context(CandidateTable(path, self._read.candidate_features))
             elif name == "examples":
                 lines = stack.enter_context(ExampleRows(path))
             elif name == "chat":
@@ -344,11 +344,11 @@ class _Writing:
         return table, texts, lines
 
 
-def _lines_at(source: Path, facts: ExampleColumns, rows: Integers) -> Iterator[tuple[int, bytes]]:
+def _lines_at(source: Path, columns: ExampleColumns, rows: Integers) -> Iterator[tuple[int, bytes]]:
     """The lines of these rows, each with its row, in the order of the rows."""
     with source.open("rb") as file:
         for row in rows:
-            yield row, os.pread(file.fileno(), int(facts.sizes[row]), int(facts.places[row]))
+            yield row, os.pread(file.fileno(), int(columns.sizes[row]), int(columns.places[row]))
 
 
 def _repeated(prompts: Hashes, rows: Integers) -> Mask:
@@ -360,16 +360,16 @@ def _repeated(prompts: Hashes, rows: Integers) -> Mask:
 # The manifest
 
 
-def account_of(lines: int, faults: dict[str, Broken], facts: ExampleColumns, sides: Sides) -> dict[str, Any]:
+def account_of(lines: int, faults: dict[str, Broken], columns: ExampleColumns, sides: Sides) -> dict[str, Any]:
     """Where every line went."""
     left_out = {**{name: fault.count for name, fault in sorted(faults.items())}, **sides.left_out()}
     on = {
         side: {
             "examples": int(mask.sum()),
-            "answered": int((mask & ~facts.is_silence & ~facts.is_weak).sum()),
-            "weak": int((mask & facts.is_weak).sum()),
-            "silences": int((mask & facts.is_silence).sum()),
-            "unlabeled": int((mask & ~facts.is_labeled & ~facts.is_silence).sum()),
+            "answered": int((mask & ~columns.is_silence & ~columns.is_weak).sum()),
+            "weak": int((mask & columns.is_weak).sum()),
+            "silences": int((mask & columns.is_silence).sum()),
+            "unlabeled": int((mask & ~columns.is_labeled & ~columns.is_silence).sum()),
         }
         for side, mask in (("train", sides.train), ("valid", sides.valid))
     }
@@ -377,7 +377,7 @@ def account_of(lines: int, faults: dict[str, Broken], facts: ExampleColumns, sid
     return {"read": lines, "left_out": left_out, **on, "adds_up": total == lines}
 
 
-def _rules(read: _Read, facts: ExampleColumns, texts: TextRows | None, wanted: PrepareOptions) -> dict[str, Broken]:
+def _rules(read: _Read, columns: ExampleColumns, texts: TextRows | None, wanted: PrepareOptions) -> dict[str, Broken]:
     """Every rule that was looked at, in the order in which `prepare_data` asked."""
     silences = "left out" if wanted.sides.silences == "drop" else f'written as "{NIL}"'
     weak = "left out" if wanted.sides.weak == "drop" else f'written as "{NIL}"'
@@ -392,8 +392,8 @@ def _rules(read: _Read, facts: ExampleColumns, texts: TextRows | None, wanted: P
     found = {name: Broken(done=what) for name, what in done.items()}
     for name, fault in read.faults.items():
         found[name].count, found[name].ids = fault.count, fault.ids
-    found["empty_completion"] = Broken(int(facts.is_silence.sum()), f"nobody answered: {silences}")
-    found["weak_signal"] = Broken(int(facts.is_weak.sum()), f"answered, but not worth learning: {weak}")
+    found["empty_completion"] = Broken(int(columns.is_silence.sum()), f"nobody answered: {silences}")
+    found["weak_signal"] = Broken(int(columns.is_weak.sum()), f"answered, but not worth learning: {weak}")
     return found | (texts.rules() if texts is not None else {})
 
 

@@ -58,7 +58,7 @@ class Ragged(NamedTuple):
     """Whose each value is."""
 
 
-class Notes:
+class ExampleNotes:
     """The numbers that are kept of each example: about 150 bytes, whatever the length of its line."""
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ class Notes:
         self._answers.extend([self.people.setdefault(user, len(self.people)) for user in line.answer])
         self._answer_counts.append(len(line.answer))
 
-    def facts(self) -> ExampleColumns:
+    def columns(self) -> ExampleColumns:
         """All of it as arrays."""
         answered = np.frombuffer(self._answer_counts, np.int64) if len(self) else np.zeros(0, np.int64)
         signals = np.frombuffer(self._signals, np.int8) if len(self) else np.zeros(0, np.int8)
@@ -191,7 +191,7 @@ class Sides:
 
 
 def split(
-    facts: ExampleColumns,
+    columns: ExampleColumns,
     choices: SplitOptions,
     *,
     by_conversation: bool,
@@ -199,27 +199,27 @@ def split(
     few_shots: Iterable[ExampleLine] = (),
 ) -> Sides:
     """Every example on one side or on none. `by_conversation`: a conversation may not be on both. Raises CannotPrepare."""
-    why = np.zeros(len(facts), np.uint8)
+    why = np.zeros(len(columns), np.uint8)
 
     def leave(which: Mask, reason: str) -> None:
         why[which & (why == STAYS)] = REASONS.index(reason)
 
-    leave(_replaced(facts), "replaced")
-    leave(_are_of(facts, retracted), "retracted")
+    leave(_replaced(columns), "replaced")
+    leave(_are_of(columns, retracted), "retracted")
     if choices.silences == "drop":
-        leave(facts.is_silence, "silence")
+        leave(columns.is_silence, "silence")
     if choices.weak == "drop":
-        leave(facts.is_weak, "weak")
-    cut = cut_of(facts.prompt_ts[why == STAYS], choices)
-    train, valid = facts.settled_ts < cut, facts.prompt_ts >= cut
-    leave(valid & _like(facts, list(few_shots), by_conversation), "few_shot")
+        leave(columns.is_weak, "weak")
+    cut = cut_of(columns.prompt_ts[why == STAYS], choices)
+    train, valid = columns.settled_ts < cut, columns.prompt_ts >= cut
+    leave(valid & _like(columns, list(few_shots), by_conversation), "few_shot")
     leave(~train & ~valid, "across_cut")
-    for reason, clashes in _clashes(facts, train & (why == STAYS), valid & (why == STAYS), by_conversation).items():
+    for reason, clashes in _clashes(columns, train & (why == STAYS), valid & (why == STAYS), by_conversation).items():
         leave(clashes, reason)
     if choices.cap is not None:
-        leave(_over_cap(facts, train & (why == STAYS), choices.cap), "over_cap")
+        leave(_over_cap(columns, train & (why == STAYS), choices.cap), "over_cap")
     if choices.balance is not None:
-        leave(_over_balance(facts, train & (why == STAYS), choices.balance), "over_balance")
+        leave(_over_balance(columns, train & (why == STAYS), choices.balance), "over_balance")
     sides = Sides(cut, train & (why == STAYS), valid & (why == STAYS), why)
     _check_both(sides)
     return sides
@@ -248,45 +248,45 @@ def _check_both(sides: Sides) -> None:
             )
 
 
-def _replaced(facts: ExampleColumns) -> Mask:
+def _replaced(columns: ExampleColumns) -> Mask:
     """Those whose id comes again later: the last one counts, as on a compacted topic."""
-    by_id = np.lexsort((np.arange(len(facts)), facts.ids[:, 1], facts.ids[:, 0]))
-    ids = facts.ids[by_id]
-    again = np.zeros(len(facts), np.bool_)
+    by_id = np.lexsort((np.arange(len(columns)), columns.ids[:, 1], columns.ids[:, 0]))
+    ids = columns.ids[by_id]
+    again = np.zeros(len(columns), np.bool_)
     again[by_id[:-1]] = (ids[1:] == ids[:-1]).all(axis=1)
     return again
 
 
-def _are_of(facts: ExampleColumns, ids: Iterable[bytes]) -> Mask:
+def _are_of(columns: ExampleColumns, ids: Iterable[bytes]) -> Mask:
     wanted = frozenset(ids)
     if not wanted:
-        return np.zeros(len(facts), np.bool_)
+        return np.zeros(len(columns), np.bool_)
     halves = np.frombuffer(b"".join(sorted(wanted)), ">u8").astype(np.uint64).reshape(-1, 2)
-    maybe = np.flatnonzero(np.isin(facts.ids[:, 0], halves[:, 0]))
-    are = np.zeros(len(facts), np.bool_)
-    are[maybe] = [facts.ids[row].astype(">u8").tobytes() in wanted for row in maybe]
+    maybe = np.flatnonzero(np.isin(columns.ids[:, 0], halves[:, 0]))
+    are = np.zeros(len(columns), np.bool_)
+    are[maybe] = [columns.ids[row].astype(">u8").tobytes() in wanted for row in maybe]
     return are
 
 
-def _like(facts: ExampleColumns, few_shots: Sequence[ExampleLine], by_conversation: bool) -> Mask:
+def _like(columns: ExampleColumns, few_shots: Sequence[ExampleLine], by_conversation: bool) -> Mask:
     """Those that a few-shot shows: itself, its conversation, or a message of its window."""
-    shown = _are_of(facts, [each.id for each in few_shots])
+    shown = _are_of(columns, [each.id for each in few_shots])
     if by_conversation:
-        shown |= _is_in(facts.conversations, np.array([hash_of(each.conversation) for each in few_shots], np.uint64))
+        shown |= _is_in(columns.conversations, np.array([hash_of(each.conversation) for each in few_shots], np.uint64))
     messages = [hash_of(f"{each.channel}:{ts}") for each in few_shots for ts in each.window]
-    return shown | _have_any(facts.messages, np.array(messages, np.uint64), len(facts))
+    return shown | _have_any(columns.messages, np.array(messages, np.uint64), len(columns))
 
 
-def _clashes(facts: ExampleColumns, train: Mask, valid: Mask, by_conversation: bool) -> Mapping[str, Mask]:
+def _clashes(columns: ExampleColumns, train: Mask, valid: Mask, by_conversation: bool) -> Mapping[str, Mask]:
     """What of the training side has to go, by what it has in common with the validation side."""
-    of_both = np.zeros(len(facts), np.bool_)
+    of_both = np.zeros(len(columns), np.bool_)
     if by_conversation:
-        of_both = _is_in(facts.conversations, facts.conversations[valid])
-    told = facts.messages.values[valid[facts.messages.rows]]
+        of_both = _is_in(columns.conversations, columns.conversations[valid])
+    told = columns.messages.values[valid[columns.messages.rows]]
     return {
         "conversation_on_both_sides": train & of_both,
-        "message_on_both_sides": train & _have_any(facts.messages, told, len(facts)),
-        "prompt_on_both_sides": train & _is_in(facts.prompts, facts.prompts[valid]),
+        "message_on_both_sides": train & _have_any(columns.messages, told, len(columns)),
+        "prompt_on_both_sides": train & _is_in(columns.prompts, columns.prompts[valid]),
     }
 
 
@@ -307,16 +307,16 @@ def _have_any(ragged: Ragged, among: Hashes, rows: int) -> Mask:
     return have
 
 
-def _over_cap(facts: ExampleColumns, train: Mask, cap: int) -> Mask:
+def _over_cap(columns: ExampleColumns, train: Mask, cap: int) -> Mask:
     """Of a person's training examples only the newest `cap` stay: one with several answers stays while anyone of them has room."""
-    over = np.zeros(len(facts), np.bool_)
-    if not len(facts.answers.values):
+    over = np.zeros(len(columns), np.bool_)
+    if not len(columns.answers.values):
         return over
-    people, counts = facts.answers.values, np.bincount(facts.answers.rows, minlength=len(facts))
+    people, counts = columns.answers.values, np.bincount(columns.answers.rows, minlength=len(columns))
     ends = np.cumsum(counts)
     taken = np.zeros(int(people.max()) + 1, np.int64)
-    names_somebody = train & ~facts.is_silence & ~facts.is_weak
-    for row in facts.in_time[::-1]:
+    names_somebody = train & ~columns.is_silence & ~columns.is_weak
+    for row in columns.in_time[::-1]:
         if names_somebody[row]:
             answered = people[ends[row] - counts[row] : ends[row]]
             over[row] = bool((taken[answered] >= cap).all())
@@ -325,11 +325,11 @@ def _over_cap(facts: ExampleColumns, train: Mask, cap: int) -> Mask:
     return over
 
 
-def _over_balance(facts: ExampleColumns, train: Mask, balance: float) -> Mask:
+def _over_balance(columns: ExampleColumns, train: Mask, balance: float) -> Mask:
     """Training examples that name nobody, beyond `balance` for each that names somebody: those with the highest ids, which are hashes."""
-    nobody = facts.is_silence | facts.is_weak
+    nobody = columns.is_silence | columns.is_weak
     most = int(balance * int((train & ~nobody).sum()) + 1e-9)
     rows = np.flatnonzero(train & nobody)
-    over = np.zeros(len(facts), np.bool_)
-    over[rows[np.lexsort((facts.ids[rows, 1], facts.ids[rows, 0]))][most:]] = True
+    over = np.zeros(len(columns), np.bool_)
+    over[rows[np.lexsort((columns.ids[rows, 1], columns.ids[rows, 0]))][most:]] = True
     return over

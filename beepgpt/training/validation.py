@@ -57,9 +57,9 @@ def judge(said: Mapping[str, Predictions], train: Examples, valid: Examples, *, 
     rows: dict[str, list[dict[str, Any]]] = {}
     for kind in KINDS:
         rows[kind] = [
-            {"name": name, "figures": _json(hits(each, kind, boot) | (losses(each, kind, boot) if said[name].are_chances else {}))}
+            {"name": name, "figures": _json(hits(each, kind, boot) | (losses(each, kind, boot) if said[name].are_probabilities else {}))}
             for name, each in outcomes.items()
-            if kind not in WITH_SILENCES or said[name].are_chances
+            if kind not in WITH_SILENCES or said[name].are_probabilities
         ]
     found: dict[str, Any] = {
         "points": len(valid),
@@ -77,7 +77,7 @@ def judge(said: Mapping[str, Predictions], train: Examples, valid: Examples, *, 
             "month": _groups(ours, [_when(ts)[:7] for ts in valid.points.prompt_ts], None, boot),
         },
     }
-    assert first.are_chances, "a model gives chances"
+    assert first.are_probabilities, "a model gives chances"
     return found, ours
 
 

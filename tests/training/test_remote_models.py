@@ -76,7 +76,7 @@ def test_all_ways_give_chances(prepared: Set, server: Server, tmp_path: Path, wa
     said, counts = said_of(served(prepared, server, tmp_path, way), server, valid)
 
     assert sums(said) == pytest.approx([1.0] * len(valid), abs=1e-5)
-    assert said.are_chances and set(said.people) == {"ana", "bo", "cy", "dee"}
+    assert said.are_probabilities and set(said.people) == {"ana", "bo", "cy", "dee"}
     assert counts == {}
     if way == "chat":
         best = [said.of(each).people[0][0] for each in range(len(valid))]
