@@ -33,7 +33,7 @@ UNITS = {"us": 1, "ms": 1000, "s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w"
 WORDS = {"second": "s", "sec": "s", "minute": "m", "min": "m", "hour": "h", "day": "d", "week": "w"}
 
 
-class BadSettings(BeepGPTError, ValueError):
+class BadSettings(BeepGPTError):
     """Everything that is wrong with the settings, a line each."""
 
     exit_status = 2

@@ -24,6 +24,7 @@ from beepgpt.conversations.account import Account
 from beepgpt.conversations.shard import OtherState
 from beepgpt.conversations.signals import SignalVerdict
 from beepgpt.dataflows.examples import Chunk, DeadLetter, KafkaMessage, TakenSink, as_lines, only
+from beepgpt.errors import BeepGPTError
 
 VERSION = 1
 """Of the state in a recovery store."""
@@ -42,7 +43,7 @@ PATIENCE = 10.0
 # Labelers
 
 
-class CannotLabel(Exception):
+class CannotLabel(BeepGPTError):
     """A prompt can't be labeled; the message says why, and holds nothing that anybody wrote."""
 
     def __init__(self, reason: str, message: str) -> None:

@@ -26,6 +26,7 @@ from beepgpt.conversations.points import MessageDeleted, PointEmitted, PointSett
 from beepgpt.conversations.shard import OtherState
 from beepgpt.dataflows.examples import Chunk, Following, KafkaMessage, TakenSink, as_lines, make_examples
 from beepgpt.dataflows.labeling import Gate
+from beepgpt.errors import BeepGPTError
 
 VERSION = 1
 """Of the state in a recovery store."""
@@ -46,7 +47,7 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 # Models
 
 
-class CannotScore(Exception):
+class CannotScore(BeepGPTError):
     """A model can't be asked about some points, though it may be about others; the message says why, and holds nothing that was written."""
 
     def __init__(self, reason: str, message: str) -> None:

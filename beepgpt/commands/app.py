@@ -13,7 +13,6 @@ from bytewax.outputs import Sink
 from bytewax.testing import TestingSink, TestingSource
 from bytewax.visualize import to_mermaid
 
-from beepgpt.alerts.store import BadAlertStore
 from beepgpt.commands import (
     alert,
     audit,
@@ -34,41 +33,12 @@ from beepgpt.commands import (
     train,
     validate,
 )
-from beepgpt.config.settings import BadSettings, read_settings
-from beepgpt.connectors import kafka
-from beepgpt.connectors.files import jsonl
-from beepgpt.connectors.slack import export as slack_export
-from beepgpt.connectors.slack.errors import SlackFailed
+from beepgpt.config.settings import read_settings
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.rules import Rules
-from beepgpt.conversations.shard import ChannelMoved, OtherState
-from beepgpt.dataflows.examples import Following, RunHasEnded
-from beepgpt.errors import BadCommand
-from beepgpt.labeling.run import RunStopped
-from beepgpt.runtime import metrics
-from beepgpt.runtime.processes import PartFailed, PartsInterrupted
-from beepgpt.runtime.recovery import BadRecovery
+from beepgpt.dataflows.examples import Following
+from beepgpt.errors import BeepGPTError
 from beepgpt.runtime.running import cluster_flow, flow_of
-from beepgpt.training.checks import CannotPrepare
-
-OURS = (
-    BadRecovery,
-    BadSettings,
-    BadAlertStore,
-    CannotPrepare,
-    ChannelMoved,
-    OtherState,
-    PartFailed,
-    RunHasEnded,
-    RunStopped,
-    SlackFailed,
-    jsonl.CannotRead,
-    jsonl.CannotWrite,
-    kafka.KafkaFailed,
-    metrics.CannotServe,
-    slack_export.BadExport,
-)
-"""Errors with a message for the user; all others are ours to mend."""
 
 EXTRAS = {
     *("aiolimiter", "backoff", "detect_secrets", "httpx2", "jinja2", "lightgbm", "matplotlib", "numpy", "openai", "phonenumbers"),
@@ -110,28 +80,28 @@ def picture() -> str:
 
 
 def main() -> None:
-    """Run a command; an error of ours is one clear message and its exit status."""
+    """Runs a command; every error of ours is one clear message."""
     signal.signal(signal.SIGINT, lambda _number, _frame: fail("interrupted", 130))
     try:
         app()
     except BeepGPTError as error:
         fail(str(error), error.exit_status)
+    except BytewaxRuntimeError as error:
+        if (ours := cause_of(error)) is None:
+            raise
+        fail(str(ours), ours.exit_status)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in EXTRAS:
             raise
         fail(f"this needs {error.name}, which is not installed: pip install 'beepgpt[labeling,training]'", 1)
     except OSError as error:
         fail(f"{error.filename or 'the system'}: {error.strerror or error}", 1)
-    except Exception as error:
-        if type(error).__name__ != "BytewaxRuntimeError" or (ours := cause_of(error)) is None:
-            raise
-        fail(str(ours), 1)
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def cause_of(error: BaseException) -> BeepGPTError | None:
-    """The error of ours that Bytewax wrapped, if there is one."""
+    """The error of ours that the engine wrapped, if there is one."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, BeepGPTError):
         cause = cause.__cause__ or cause.__context__

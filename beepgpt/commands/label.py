@@ -20,12 +20,10 @@ from beepgpt.config.settings import Settings, with_flags
 from beepgpt.connectors.files import jsonl
 from beepgpt.conversations.signals import SignalVerdict
 from beepgpt.dataflows.labeling import Labeler
-from beepgpt.errors import BadCommand
+from beepgpt.errors import BadCommand, Interrupted, RunStopped
 from beepgpt.labeling.run import (
     INTERRUPTED,
-    Interrupted,
     LabelJob,
-    RunStopped,
     by_hand,
     check_places,
     closed,
@@ -150,22 +148,19 @@ def check_labeler(job: LabelJob) -> None:
 
 
 def local_labeler(settings: Settings) -> tuple[Labeler, list[str]]:
-    """The labeler of the settings, and what to tell of it. Raises BadCommand if there is too little to learn from."""
+    """The labeler of the settings, and what to tell of it. Raises CannotLearn if there is too little to learn from."""
     from beepgpt.labeling import labelers  # it takes a second to load
 
     ours = settings.labeling
     if ours.labeler == "rules":
         return labelers.RulesLabeler(), []
-    try:
-        with ExitStack() as stack:
-            lines: Iterable[bytes] = ()
-            if ours.learn_from is not None:
-                jsonl.check_readable(ours.learn_from)
-                lines = stack.enter_context(ours.learn_from.open("rb"))
-            labeler = labelers.LocalLabeler(labelers.read_few_shots(ours.few_shots), labelers.read_labeled(lines, ours.learn_from))
-        return InBatches(labeler), [f"The local labeler is {accuracy}." for accuracy in labeler.accuracy]
-    except labelers.CannotLearn as error:
-        raise BadCommand(str(error)) from error
+    with ExitStack() as stack:
+        lines: Iterable[bytes] = ()
+        if ours.learn_from is not None:
+            jsonl.check_readable(ours.learn_from)
+            lines = stack.enter_context(ours.learn_from.open("rb"))
+        labeler = labelers.LocalLabeler(labelers.read_few_shots(ours.few_shots), labelers.read_labeled(lines, ours.learn_from))
+    return InBatches(labeler), [f"The local labeler is {accuracy}." for accuracy in labeler.accuracy]
 
 
 class InBatches:

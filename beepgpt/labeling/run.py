@@ -43,7 +43,7 @@ from beepgpt.dataflows.labeling import (
     write_labeled,
     write_retractions,
 )
-from beepgpt.errors import BadCommand, BeepGPTError
+from beepgpt.errors import BadCommand, CannotRead, Interrupted
 from beepgpt.runtime import metrics
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.connections import connection_of, is_kafka
@@ -61,10 +61,6 @@ PERSON = "person"
 """Who labeled a few-shot."""
 
 log = logging.getLogger("beepgpt")
-
-
-class RunStopped(BeepGPTError):
-    """A run could not go on, and what it did is kept; the message says why, and how it goes on."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +142,7 @@ def _ids_in(lines: Iterator[bytes], path: Path) -> Iterator[str]:
         try:
             yield str(orjson.loads(line)["id"])
         except (ValueError, TypeError, KeyError):
-            raise jsonl.CannotRead(
+            raise CannotRead(
                 f"{path}:{number}: is no retraction: mend the line, since an example that it takes back would be passed on"
             ) from None
 
@@ -290,10 +286,6 @@ class Halt(Stop):
     def because(self, error: CannotGoOn) -> None:
         """Stops the run; the first reason counts."""
         self.why = self.why or error
-
-
-class Interrupted(Exception):
-    """Asked to stop, before the flow began."""
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
-from beepgpt.errors import BeepGPTError
+from beepgpt.errors import BeepGPTError, Interrupted
 
 STOPPED = (0, 130, 143)
 """Exit statuses of a process that ended as it should: by itself, or because it was asked to."""
@@ -25,15 +25,6 @@ _TELLING = threading.Lock()
 
 class PartFailed(BeepGPTError):
     """A process of the run failed; the message is its own last words, or how it was killed."""
-
-
-class PartsInterrupted(BeepGPTError):
-    """The run was interrupted before each process could give its account."""
-
-    exit_status = 130
-
-    def __init__(self) -> None:
-        super().__init__("interrupted at once: with --recovery the same command goes on from the last snapshot; without, it starts anew")
 
 
 def run_parts(commands: Sequence[Sequence[str]], told: Callable[[int, dict[str, Any]], None], keep: Sequence[int] = ()) -> None:
@@ -83,7 +74,7 @@ def run_parts(commands: Sequence[Sequence[str]], told: Callable[[int, dict[str, 
     statuses = [process.returncode for process in processes]
     # A process that was stopped before it could listen for it, or that was asked twice, went without its account.
     if interrupted and any(status in (-signal.SIGTERM, 143) for status in statuses):
-        raise PartsInterrupted
+        raise Interrupted("interrupted at once: with --recovery the same command goes on from the last snapshot; without, it starts anew")
     failed = [
         words.removeprefix("beepgpt: ") or _killed(status)
         for status, words in zip(statuses, last_words, strict=True)

@@ -30,13 +30,13 @@ from beepgpt.connectors.files import jsonl
 from beepgpt.conversations.account import Account, sum_of
 from beepgpt.conversations.events import channels_in
 from beepgpt.conversations.shard import SHARDS, ChannelMoved, Shard, shard_of, shard_of_bytes, shares_of
-from beepgpt.errors import BadCommand
+from beepgpt.errors import BadCommand, Interrupted
 from beepgpt.runtime import logs, metrics
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.connections import connection_of
 from beepgpt.runtime.console import Watched, console, quiet_engine
 from beepgpt.runtime.places import Origin
-from beepgpt.runtime.processes import PartsInterrupted, run_parts, stop_with_parent, tell
+from beepgpt.runtime.processes import run_parts, stop_with_parent, tell
 from beepgpt.runtime.recovery import BadRecovery, RecoveryFolder, open_recovery
 
 TELL_EVERY = 0.2
@@ -366,7 +366,7 @@ def run_in_parts(
     try:
         own = [[f"--part={part}", f"--share={','.join(share)}"] for part, share in enumerate(shares)]
         run_parts([[sys.executable, "-m", "beepgpt", *command, *each] for each in own], told, keep)
-    except PartsInterrupted:  # a process that was over before it could be asked to stop
+    except Interrupted:  # a process that was over before it could be asked to stop
         if not moved:
             raise
     if moved:

@@ -7,7 +7,6 @@ their inputs. So there is never a second job for the same bytes.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import time
@@ -22,6 +21,7 @@ from typing import Any, Protocol
 import orjson
 
 from beepgpt.errors import BadCommand, ProviderFailed, RequestRefused, RunStopped, TooBusy, TrainingNotAvailable
+from beepgpt.locks import lock
 from beepgpt.training.models import CARD, hash_of, read_card, save_remote
 from beepgpt.training.uploads import Upload, check_uploads, describe_uploads
 
@@ -278,12 +278,12 @@ class JobNote:
 @contextmanager
 def locked(into: Path) -> Iterator[None]:
     """Hold a folder for one process: a second one would start the same job. A kill releases it. Raises BadCommand."""
-    with (into / LOCK).open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BadCommand(f"{into}: another beepgpt train is at work on it: wait for it, or end it") from None
+    in_use = BadCommand(f"{into}: another beepgpt train is at work on it: wait for it, or end it")
+    descriptor = lock(into / LOCK, in_use)
+    try:
         yield
+    finally:
+        os.close(descriptor)
 
 
 class JobEventLog:

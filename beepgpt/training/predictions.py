@@ -7,16 +7,20 @@ from typing import Protocol
 
 import numpy as np
 
-from beepgpt.errors import BadCommand
+from beepgpt.errors import BeepGPTError
 from beepgpt.training.points import Floats, Ints, Points
 
 
-class TooLittle(BadCommand):
+class TooLittle(BeepGPTError):
     """Too few examples to learn from; the message says what is missing."""
 
+    exit_status = 2
 
-class OtherFeatures(BadCommand):
+
+class OtherFeatures(BeepGPTError):
     """The points have other features than those a model was fitted on; the message says what to do."""
+
+    exit_status = 2
 
 
 @dataclass(frozen=True, slots=True)
