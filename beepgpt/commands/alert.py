@@ -217,7 +217,7 @@ def embeddings_of(settings: Settings, stack: ExitStack) -> Embeddings | None:
     if settings.alerts.topics == "words":
         return None
     from beepgpt.alerts.embeddings import PATIENCE, Embeddings
-    from beepgpt.commands.models import check_may_leave, client_of, may_leave_by
+    from beepgpt.commands.provider import check_may_leave, client_of, may_leave_by
     from beepgpt.errors import ProviderFailed
 
     check_may_leave(settings.provider, 'alerts.topics = "embeddings" asks about what people wrote')

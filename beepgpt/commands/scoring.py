@@ -243,7 +243,7 @@ class WatchedModel:
         return None
 
     def _load(self) -> tuple[Trained, str]:
-        from beepgpt.commands.models import open_model
+        from beepgpt.commands.provider import open_model
 
         trained = self._open.enter_context(open_model(self.folder, self._settings))
         if trained.card.get("spec") != self._spec:

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from beepgpt.errors import BadCommand
+from beepgpt.training.folder import LABELS, MANIFEST
 from beepgpt.training.models import hash_of
 from beepgpt.training.uploads import MayLeave, Redact, Upload, chats_in, uploads_of
 
@@ -92,13 +93,13 @@ server that speaks its protocol.
 
 def exported(folder: Path, redact: Redact, may_leave: MayLeave | None) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Counts of rows (`train`, `valid`, `left_out`), and the files by name. `may_leave`: None if nothing is excluded. Raises BadCommand."""
-    manifest = (folder / "manifest.json").read_bytes()
+    manifest = (folder / MANIFEST).read_bytes()
     parsed = orjson.loads(manifest)
     train, valid = uploads = uploads_of(folder, parsed, redact, may_leave)
     if not train.rows:
         raise BadCommand(f"{chats_in(folder, parsed, 'train')}: has no rows: prepare more examples")
     files = {f"chat_{each.side}.jsonl": b"".join(map(_without_weight, each.data.splitlines())) for each in uploads}
-    files["labels.json"] = (folder / "labels.json").read_bytes()
+    files[LABELS] = (folder / LABELS).read_bytes()
     longest = max(length_of(each) for each in uploads)
     page = README.format(train=train.rows, valid=valid.rows, manifest=hash_of(manifest)[:12], length=longest)
     files["README.md"] = page.encode()

@@ -1,8 +1,8 @@
 """A provider's fine-tuning job, from a training set to a model's folder, however often it is interrupted.
 
-The model's folder records each step as soon as it is known: which files were sent, which job was started, which events were shown. Steps that
-a kill kept from being recorded are looked up at the provider: files by their name, which contains their hash, and jobs by a hash of all
-their inputs. So there is never a second job for the same bytes.
+The model's folder records each step as soon as it is known: files that were sent, the job that was started, events that were shown. Steps
+that a kill kept from being recorded are looked up at the provider: files by their name, which contains their hash, and jobs by a hash of
+all their inputs. So there is never a second job for the same bytes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ import orjson
 
 from beepgpt.errors import BadCommand, ProviderFailed, RequestRefused, RunStopped, TooBusy, TrainingNotAvailable
 from beepgpt.locks import lock
-from beepgpt.training.models import CARD, hash_of, read_card, save_remote
+from beepgpt.training.folder import CARD, LABELS, MANIFEST
+from beepgpt.training.models import hash_of, read_card, save_remote
 from beepgpt.training.uploads import Upload, check_uploads, describe_uploads
 
 NOTE, EVENTS, LOCK = "job.json", "events.jsonl", "job.lock"
@@ -142,7 +143,7 @@ def finished_card(folder: Path, into: Path, options: JobOptions, uploads: Sequen
     if not (into / CARD).exists():
         return None
     card = read_card(into)
-    if card.get("remote", {}).get("key") == job_key(options, uploads) and card["manifest"] == hash_of((folder / "manifest.json").read_bytes()):
+    if card.get("remote", {}).get("key") == job_key(options, uploads) and card["manifest"] == hash_of((folder / MANIFEST).read_bytes()):
         return card
     raise BadCommand(f"{into}: holds another model: name another folder (--to), or remove it")
 
@@ -154,7 +155,7 @@ def fine_tune(
 
     `again`: start a new job if the last one failed. Raises BadCommand, and RunStopped if there is no model yet.
     """
-    manifest = (folder / "manifest.json").read_bytes()
+    manifest = (folder / MANIFEST).read_bytes()
     parsed = orjson.loads(manifest)
     try:
         note = JobNote.of(into, job_key(options, uploads), options, provider.base_url)
@@ -179,7 +180,7 @@ def fine_tune(
         "checkpoints": [each._asdict() for each in checkpoints],
         "files": {each.side: {"sha256": each.digest, "rows": each.rows, "left_out": each.left_out} for each in uploads},
     }
-    return save_remote(into, (folder / "labels.json").read_bytes(), trained_on(parsed) | {"remote": remote}, manifest)
+    return save_remote(into, (folder / LABELS).read_bytes(), trained_on(parsed) | {"remote": remote}, manifest)
 
 
 def cancel_job_in(into: Path, client: TuningClient) -> str:

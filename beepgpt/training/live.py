@@ -1,4 +1,4 @@
-"""What outcomes say of models: how often they were right on the points that they met, with intervals, beside what validation promised."""
+"""Figures of models from their outcomes: how often they were right on live points, with intervals, in the form of validation's figures."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ WEEKS_SHOWN = 60
 
 
 def figures_by_model(outcomes: Iterable[OutcomeRecord], threshold: float) -> list[dict[str, Any]]:
-    """What is told of each model, the one of the newest point last. An outcome that comes twice counts once."""
+    """The figures of each model, the one with the newest point last. Duplicate outcomes count once."""
     by_model: dict[str, dict[tuple[str, str], OutcomeRecord]] = defaultdict(dict)
     for each in outcomes:
         by_model[each["model"]][each["id"], each["conversation"]] = each
-    told = [_figures(model, list(of.values()), threshold) for model, of in by_model.items()]
-    return sorted(told, key=lambda each: (each["until"], each["model"]))
+    figures = [_figures(model, list(of.values()), threshold) for model, of in by_model.items()]
+    return sorted(figures, key=lambda each: (each["until"], each["model"]))
 
 
 def _figures(model: str, outcomes: Sequence[OutcomeRecord], threshold: float) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def _hits(answered: Sequence[OutcomeRecord]) -> dict[str, dict[str, Any]]:
 
 
 def _alerts(known: Sequence[OutcomeRecord], threshold: float) -> dict[str, Any]:
-    """What telling everybody from the threshold on would have been worth."""
+    """Precision, had everybody at or above the threshold been alerted, beside the precision that the probabilities promised."""
     counts = [alerted(each, threshold) for each in known]
     given, right = sum(each.given for each in counts), sum(each.right for each in counts)
     found: dict[str, Any] = {"threshold": threshold, "given": given, "right": right}
@@ -70,24 +70,24 @@ def _alerts(known: Sequence[OutcomeRecord], threshold: float) -> dict[str, Any]:
 
 
 def _calibration(known: Sequence[OutcomeRecord]) -> list[dict[str, Any]]:
-    """Of the chances that were given to people, by tenths: how many, what was said, and what came true."""
-    said: list[list[float]] = [[] for _ in range(BINS)]
+    """By tenths of probability: how many there were, their mean, and the share that came true."""
+    predicted: list[list[float]] = [[] for _ in range(BINS)]
     came = [0] * BINS
     for each in known:
         for person in each["people"]:
             if person["p"] >= LEAST:
                 place = min(int(person["p"] * BINS), BINS - 1)
-                said[place].append(person["p"])
+                predicted[place].append(person["p"])
                 came[place] += person["user"] in each["answer"]
     return [
         {"from": place / BINS, "count": len(of), "said": round(sum(of) / len(of), 5), "came": round(came[place] / len(of), 5)}
-        for place, of in enumerate(said)
+        for place, of in enumerate(predicted)
         if of
     ]
 
 
 def _weeks(answered: Sequence[OutcomeRecord]) -> list[dict[str, Any]]:
-    """Hits by the week of the point: a model that grows stale falls."""
+    """Hits by the week of the point: those of a stale model fall."""
     by_week: dict[int, list[int]] = defaultdict(list)
     for each in answered:
         by_week[micros(each["prompt_ts"]) // (7 * DAY)].append(each["rank"] or 0)
@@ -103,7 +103,7 @@ def _weeks(answered: Sequence[OutcomeRecord]) -> list[dict[str, Any]]:
 
 
 def ts_of(at: int) -> str:
-    """A time for reading, UTC.
+    """A time in UTC, for reading.
 
     >>> ts_of(1690360240229079)
     '2023-07-26 08:30'

@@ -189,7 +189,7 @@ def read_examples(path: Path) -> Examples:
         feature_names=names,
     )
     answered = zip(table["answer"].to_pylist(), table["signal"].to_pylist(), strict=True)
-    answers = [[] if signal == "weak" else answer for answer, signal in bodies]
+    answers = [[] if signal == "weak" else answer for answer, signal in answered]
     return Examples(points, table["id"].to_pylist(), answers, np.asarray(table["settled_ts"], np.int64))
 
 

@@ -58,8 +58,8 @@ LEAST = 100
 HELD_OUT = 0.1
 """The last share of the examples: it decides how many trees are enough, and calibrates the scores."""
 MANY = 20_000
-"""Examples. With fewer, one held-out share is too little to calibrate on, since the rate of unanswered points changes from week to week: the
-last `SHARES` shares are held out one after the other, each predicted from all before it; smaller steps are taken; and the final trees are
+"""Examples. With fewer, one held-out share is too little to calibrate on, since the rate of unanswered points changes weekly: the last
+`SHARES` shares are held out one after the other, each predicted from all before it; smaller steps are taken; and the final trees are
 fitted on all examples. With more examples this gained too little for the time it takes."""
 SHARES = 3
 SMALL_STEPS = 0.05
@@ -90,7 +90,7 @@ THANKS = re.compile(
 
 
 def feature_rows(points: Points) -> tuple[FeatureRows, list[str]]:
-    """The rows of all points, one after the other, and the names of their columns: a point has a row for each candidate, nobody, somebody else."""
+    """The rows of all points, and the names of their columns: a row for each candidate, one for nobody, one for somebody else."""
     sizes = points.sizes
     width = max(int(sizes.max(initial=0)), 1)
     inside = np.arange(width) < sizes[:, None]

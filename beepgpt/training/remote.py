@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from beepgpt.errors import BadAnswer, RequestRefused
+from beepgpt.errors import BadAnswer, BeepGPTError, RequestRefused
 from beepgpt.training.checks import NIL, OTHER
 from beepgpt.training.points import Points
 from beepgpt.training.predictions import Prediction, Predictions
@@ -30,7 +30,7 @@ DECIDING = (
 """The instructions of a model that was not trained on our examples."""
 
 
-class Unanswered(Exception):
+class Unanswered(BeepGPTError):
     """The server refuses this question, now and later; the message says why."""
 
 

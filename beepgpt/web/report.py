@@ -12,6 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
+from beepgpt.training.validation import ShownExample
+
 INK = "#010203"
 """A colour that nothing else has: it becomes the page's own, so that a plot can be read in the light and in the dark."""
 OURS, THEIRS, THIRD = "#3b82c4", "#d9822b", "#8a63d2"
@@ -50,20 +52,6 @@ HEADS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """One example for the page."""
-
-    when: str
-    channel: str
-    messages: list[str]
-    answer: list[str]
-    people: list[tuple[str, float]]
-    nobody: float
-    other: float
-    right: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Plot:
     """A picture, with a sentence that says what it shows."""
 
@@ -72,7 +60,7 @@ class Plot:
     svg: str
 
 
-def report_page(found: Mapping[str, Any], shown: Sequence[Shown]) -> str:
+def report_page(found: Mapping[str, Any], shown: Sequence[ShownExample]) -> str:
     """`found`: what metrics.json holds. All that anybody wrote is escaped."""
     pages = Environment(loader=PackageLoader("beepgpt.web", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     pages.filters["figure"] = told

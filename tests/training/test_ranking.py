@@ -45,7 +45,9 @@ def test_a_point_has_rows_for_its_candidates_for_nobody_and_for_somebody_else():
 
     assert len(rows) == ends[-1] == len(points.user) + OUTCOMES * len(points)
     people = np.delete(rows, np.concatenate([ends - 2, ends - 1]), axis=0)
-    assert np.array_equal(people[:, [names.index(fact) for fact in points.feature_names]], np.where(points.features < 0, NEVER, points.features))
+    assert np.array_equal(
+        people[:, [names.index(fact) for fact in points.feature_names]], np.where(points.features < 0, NEVER, points.features)
+    )
     assert (rows[ends - 2, names.index("nobody")] == 1).all()
     assert (rows[ends - 1, names.index("somebody_else")] == 1).all()
     assert np.isnan(rows[ends - 1, names.index("place")]).all()

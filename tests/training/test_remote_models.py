@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from beepgpt.commands.models import client_of, open_model
 from beepgpt.commands.predict import predicted
-from beepgpt.commands.train import train_served
+from beepgpt.commands.provider import client_of, open_model
+from beepgpt.commands.train_elsewhere import adopt_served
 from beepgpt.connectors.openai.api import AskedModel, Request
 from beepgpt.errors import BadCommand, RunStopped, TooBusy
 from beepgpt.labeling.redaction import redact
@@ -48,7 +48,7 @@ def heart(prepared: Set) -> Labeler:
 def served(prepared: Set, server: Server, to: Path, way: str = "chat", labeler: Labeler | None = None) -> Path:
     """A folder that leads to a model of the server's."""
     server.models["mine"] = labeler or heart(prepared)
-    train_served(prepared.folder, to / "mine", settings_for(server), "mine" if way != "decisions" else "gpt-6-luna", way)
+    adopt_served(prepared.folder, to / "mine", settings_for(server), "mine" if way != "decisions" else "gpt-6-luna", way)
     return to / "mine"
 
 
@@ -157,7 +157,7 @@ def test_a_server_that_doesn_t_give_what_is_needed_is_refused(prepared: Set, tmp
     with serving(**options) as server, pytest.raises(BadCommand) as caught:
         folder = prepared.folder if "is_vllm" not in options else with_labels(prepared, tmp_path)
         server.models["mine"] = lambda _: {"17": 0.9, "nil": 0.1}
-        train_served(folder, tmp_path / "mine", settings_for(server), "mine", "chat")
+        adopt_served(folder, tmp_path / "mine", settings_for(server), "mine", "chat")
 
     assert said in str(caught.value)
     assert not (tmp_path / "mine" / "model.json").exists()

@@ -18,7 +18,7 @@ from beepgpt.conversations.rules import Rules
 from beepgpt.training.checks import CannotPrepare
 from beepgpt.training.splits import REASONS, Mask, Sides, SplitOptions, split
 from tests.support import at
-from tests.support.prepare import O200K, Example, example, columns_of, leaks, line_of, parsed, shared, shuffled, workspace
+from tests.support.prepare import O200K, Example, columns_of, example, leaks, line_of, parsed, shared, shuffled, workspace
 
 
 @dataclass(frozen=True)
