@@ -17,6 +17,7 @@ from beepgpt.commands.predict import predicted
 from beepgpt.commands.provider import client_of, open_model
 from beepgpt.commands.train_elsewhere import adopt_served
 from beepgpt.connectors.openai.api import AskedModel, Request
+from beepgpt.connectors.openai.labels import LabelsMissing
 from beepgpt.errors import BadCommand, RunStopped, TooBusy
 from beepgpt.labeling.redaction import redact
 from beepgpt.training.models import BadModel, load_model, read_card
@@ -154,7 +155,7 @@ def test_vllm_is_asked_for_exactly_the_labels(prepared: Set, tmp_path: Path):
 )
 def test_a_server_that_doesn_t_give_what_is_needed_is_refused(prepared: Set, tmp_path: Path, options: dict[str, Any], said: str):
     """Before anything is asked in earnest, with who drops it; and no folder says that it works."""
-    with serving(**options) as server, pytest.raises(BadCommand) as caught:
+    with serving(**options) as server, pytest.raises(LabelsMissing) as caught:
         folder = prepared.folder if "is_vllm" not in options else with_labels(prepared, tmp_path)
         server.models["mine"] = lambda _: {"17": 0.9, "nil": 0.1}
         adopt_served(folder, tmp_path / "mine", settings_for(server), "mine", "chat")
