@@ -394,7 +394,7 @@ MUTATIONS = (
     _m(
         "secrets stay in an export",
         "records",
-        "connectors/slack/export.py",
+        "connectors/slack/export/days.py",
         "tests/connectors/test_slack_export.py",
         ('    raw = strip_secrets(raw.removeprefix(b"\\xef\\xbb\\xbf"))', '    raw = raw.removeprefix(b"\\xef\\xbb\\xbf")'),
     ),

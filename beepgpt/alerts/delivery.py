@@ -17,7 +17,8 @@ from beepgpt.alerts.decisions import DAY, MINUTE, SECOND, Policy, is_quiet, loca
 from beepgpt.alerts.handling import StoredHistory, home_of, point_of
 from beepgpt.alerts.messages import LISTED, alert_blocks, alert_text, digest_blocks, digest_text, home_view
 from beepgpt.alerts.store import AlertStore, StoreRow
-from beepgpt.connectors.slack.alerts import POST, SlackMessenger, SlackPerson
+from beepgpt.connectors.slack.alerts import POST, SlackMessenger
+from beepgpt.connectors.slack.members import SlackPerson
 from beepgpt.conversations.events import ts_text
 from beepgpt.errors import SlackBusy, SlackRefused, SlackUnclear
 from beepgpt.runtime.alert_metrics import Waits

@@ -19,7 +19,7 @@ from beepgpt.commands.flags import kinds_of, with_settings
 from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
-from beepgpt.connectors.kafka_ingest import WrongTopic, check_keeps, chunks_of, tails
+from beepgpt.connectors.kafka import WrongTopic, check_keeps, chunks_of, tails
 from beepgpt.connectors.slack import export as slack_export
 from beepgpt.connectors.sqlite.sorting import Sorter
 from beepgpt.conversations.account import Account

@@ -17,7 +17,8 @@ from beepgpt.errors import BadCommand, ProviderFailed, RunStopped
 from beepgpt.runtime.console import console
 
 if TYPE_CHECKING:
-    from beepgpt.connectors.openai.api import AskedModel, Client
+    from beepgpt.connectors.openai.client import Client
+    from beepgpt.connectors.openai.values import AskedModel
     from beepgpt.training.models import Trained
     from beepgpt.training.uploads import MayLeave
 
@@ -35,7 +36,8 @@ Progress = Callable[[int, int], None]
 
 def client_of(settings: Settings) -> Client:
     """A client of the settings' provider. Raises BadCommand if they can't be right."""
-    from beepgpt.connectors.openai.api import Client, Provider
+    from beepgpt.connectors.openai.client import Client
+    from beepgpt.connectors.openai.values import Provider
 
     ours = settings.provider
     try:
@@ -61,7 +63,7 @@ def client_of(settings: Settings) -> Client:
 
 def model_of(settings: ProviderSettings) -> AskedModel:
     """The settings' model and its options; nothing is assumed of a model that isn't known."""
-    from beepgpt.connectors.openai.api import AskedModel
+    from beepgpt.connectors.openai.values import AskedModel
 
     is_known = _KNOWN.match(settings.model) is not None
     effort = ("none" if is_known else "") if settings.effort == "auto" else settings.effort

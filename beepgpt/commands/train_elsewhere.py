@@ -10,7 +10,7 @@ import orjson
 from beepgpt.commands.provider import check_may_leave, client_of, may_leave_by, open_model
 from beepgpt.config.settings import ProviderSettings, Settings
 from beepgpt.connectors.files import jsonl
-from beepgpt.connectors.openai.api import JobRequest
+from beepgpt.connectors.openai.jobs import JobRequest
 from beepgpt.errors import BadCommand
 from beepgpt.labeling.redaction import redact
 from beepgpt.runtime.console import console

@@ -16,7 +16,8 @@ import typer
 from beepgpt.config.prices import Prices, read_prices
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
-from beepgpt.connectors.openai.api import Batch, Client
+from beepgpt.connectors.openai.batches import Batch
+from beepgpt.connectors.openai.client import Client
 from beepgpt.connectors.openai.responses import Responses, Spent
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.dataflows.labeling import LabelQuestion

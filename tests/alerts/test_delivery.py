@@ -15,8 +15,8 @@ from bytewax.testing import TestingSource, run_main
 from beepgpt.alerts.decisions import DAY, HOUR, MINUTE, SECOND, Policy
 from beepgpt.alerts.handling import AlertSink
 from beepgpt.alerts.store import AlertStore, BadAlertStore
-from beepgpt.connectors.slack.alerts import SlackMessenger, SlackPerson
-from beepgpt.connectors.slack.members import Everybody
+from beepgpt.connectors.slack.alerts import SlackMessenger
+from beepgpt.connectors.slack.members import Everybody, SlackPerson
 from beepgpt.conversations.events import ts_text
 from beepgpt.errors import SlackFailed
 from tests.support.alerts import NOON, Clock, Office, prediction

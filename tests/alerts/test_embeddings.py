@@ -12,7 +12,9 @@ import pytest
 from beepgpt.alerts.decisions import SECOND
 from beepgpt.alerts.embeddings import REST, Embeddings
 from beepgpt.alerts.store import AlertStore
-from beepgpt.connectors.openai.api import Client, Provider, read_vectors
+from beepgpt.connectors.openai.answers import read_vectors
+from beepgpt.connectors.openai.client import Client
+from beepgpt.connectors.openai.values import Provider
 from beepgpt.errors import BadAnswer, NotAllowed
 from beepgpt.runtime.clock import now_us
 from tests.support import program, quiet

@@ -22,8 +22,17 @@ import pytest
 from beepgpt.commands.ingest import IngestJob, ingest, run_ingest
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors import kafka
-from beepgpt.connectors.kafka import Connection, OutgoingRecord, Record, TopicSpec, Writer, create_topics, partition_of
-from beepgpt.connectors.kafka_ingest import check_keeps, chunks_of
+from beepgpt.connectors.kafka import (
+    Connection,
+    OutgoingRecord,
+    Record,
+    TopicSpec,
+    Writer,
+    check_keeps,
+    chunks_of,
+    create_topics,
+    partition_of,
+)
 from beepgpt.connectors.sqlite.sorting import Sorter
 from beepgpt.conversations.account import Account
 from beepgpt.conversations.events import Event, Heartbeat, Ignored, Reject, parse
