@@ -111,7 +111,7 @@ class Following:
     shards: Collection[str] = SHARDS
     """The shards that are this process's."""
     recoverable: bool = False
-    telling_since: int | None = None
+    points_since: int | None = None
     """Points from this time on are told as they are made; None: none are."""
     is_stopping: Callable[[], bool] = lambda: False
     """Whether the input stops without having ended."""
@@ -246,7 +246,7 @@ class FollowChannels(StatefulBatchLogic[list[Placed], TaggedItems, dict[str, Any
             since=following.since,
             until=following.until,
             recoverable=following.recoverable,
-            telling_since=following.telling_since,
+            points_since=following.points_since,
         )
         if state is not None:
             self._shard.resume(state)
@@ -277,8 +277,8 @@ class FollowChannels(StatefulBatchLogic[list[Placed], TaggedItems, dict[str, Any
                     self._shard.account.count("heartbeats")
                 elif isinstance(parsed, Reject):
                     rejects.append(DeadLetter(parsed.reason, place, parsed.record, key))
-                elif len(self._shard.made.late) > len(late):
-                    late.append(DeadLetter("late", place, self._shard.made.late[-1], key))
+                elif len(self._shard.output.late) > len(late):
+                    late.append(DeadLetter("late", place, self._shard.output.late[-1], key))
         return self._taken(late, rejects), StatefulBatchLogic.RETAIN
 
     def on_eof(self) -> tuple[Iterable[TaggedItems], bool]:
@@ -290,10 +290,15 @@ class FollowChannels(StatefulBatchLogic[list[Placed], TaggedItems, dict[str, Any
         return self._shard.snapshot()
 
     def _taken(self, late: list[DeadLetter], rejects: list[DeadLetter]) -> list[TaggedItems]:
-        made = self._shard.taken()
-        tagged: list[TaggedItems] = [("examples", made.examples), ("retractions", made.retractions), ("late", late), ("rejects", rejects)]
-        if made.telling is not None and made.telling.told:
-            tagged.append(("told", [(time.time(), made.telling.told)]))
+        output = self._shard.drain()
+        tagged: list[TaggedItems] = [
+            ("examples", output.examples),
+            ("retractions", output.retractions),
+            ("late", late),
+            ("rejects", rejects),
+        ]
+        if output.points is not None and output.points.entries:
+            tagged.append(("told", [(time.time(), output.points.entries)]))
         return [(kind, lines) for kind, lines in tagged if lines]
 
 

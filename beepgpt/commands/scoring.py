@@ -564,7 +564,7 @@ def run_part(
         until=until,
         shards=share,
         recoverable=memory is not None,
-        telling_since=starts_at(job, origin, part.started_at),
+        points_since=starts_at(job, origin, part.started_at),
         is_stopping=part.is_stopping,
         shards_here=shards,
     )
@@ -600,7 +600,7 @@ def paced(job: ScoreJob, origin: Origin, part: Worker, until: int | None) -> Pac
         origin, job.settings.rules, job.pace, since=job.since or 0, until=until,
         stopping=part.is_stopping, on_end=part.end, progress=part.read,
     )  # fmt: skip
-    console.print(source.told())
+    console.print(source.summary())
     return source
 
 

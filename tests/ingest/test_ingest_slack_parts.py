@@ -21,8 +21,8 @@ from beepgpt.conversations.events import micros, ts_text
 from beepgpt.conversations.rules import SECOND
 from beepgpt.errors import SlackFailed, SlackRefused
 from beepgpt.ingest.slack.channels import channel_of
-from beepgpt.ingest.slack.known import KnownRecords, facts_of
-from beepgpt.ingest.slack.records import heartbeat_in, record_of
+from beepgpt.ingest.slack.envelopes import heartbeat_in, record_of
+from beepgpt.ingest.slack.known_records import KnownRecords, facts_of
 from beepgpt.ingest.slack.run import called_by
 from tests.support import MONDAY_AT_TEN
 from tests.support.kafka import wait_until

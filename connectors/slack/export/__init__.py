@@ -2,7 +2,7 @@
 
 from beepgpt.connectors.slack.export.contents import open_export
 from beepgpt.connectors.slack.export.days import decode_day, read_days, strip_secrets
-from beepgpt.connectors.slack.export.source import ExportSource
+from beepgpt.connectors.slack.export.source import ExportChunk, ExportSource
 from beepgpt.connectors.slack.export.values import (
     KINDS,
     PARTITION,
@@ -26,6 +26,7 @@ __all__ = [
     "DayFile",
     "Export",
     "ExportChannel",
+    "ExportChunk",
     "ExportSource",
     "UnreadableDay",
     "decode_day",
