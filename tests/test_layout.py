@@ -63,7 +63,6 @@ ROOMS_NOT_YET: set[tuple[str, str]] = {
     ("labeling", "connectors"),
     ("labeling", "dataflows"),
     ("labeling", "runtime"),
-    ("labeling", "web"),
     ("runtime", "audit"),
     ("runtime", "dataflows"),
     ("training", "commands"),

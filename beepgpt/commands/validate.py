@@ -83,15 +83,16 @@ def write_run(into: Path, files: Mapping[str, bytes]) -> None:
 
 def print_figures(closing: dict[str, Any]) -> None:
     """The figures that matter most."""
-    from beepgpt.web.report import KINDS, told
+    from beepgpt.web.numbers import with_interval
+    from beepgpt.web.report import KINDS
 
     for kind, title, _ in KINDS:
         console.print(figures_table(closing["rows"][kind], title))
     half = next(row for row in closing["alerts"]["all"] if row["threshold"] == 0.5)
     if half["alerts"]:
         console.print(
-            f"Of {half['alerts']:,} alerts at 0.5, {told(half['precision'], 'precision')} % were right;"
-            f" {told(half['recall'], 'recall')} % of all answers were announced, to {half['people']:,} people,"
+            f"Of {half['alerts']:,} alerts at 0.5, {with_interval(half['precision'], 'precision')} % were right;"
+            f" {with_interval(half['recall'], 'recall')} % of all answers were announced, to {half['people']:,} people,"
             f" {half['per_person_per_day']:.2f} a day for each."
         )
     chosen = closing["threshold"]
@@ -102,7 +103,7 @@ def print_figures(closing: dict[str, Any]) -> None:
     if checked := chosen["checked"]:
         console.print(
             f"Chosen on the first half of the time alone it would be {checked['threshold']:.3f}, and on the second half"
-            f" {told(checked['precision'], 'precision')} % of {checked['alerts']:,} alerts would be right."
+            f" {with_interval(checked['precision'], 'precision')} % of {checked['alerts']:,} alerts would be right."
         )
 
 
