@@ -32,9 +32,7 @@ from beepgpt.runtime.console import console
 from beepgpt.runtime.running import ended_before
 from beepgpt.runtime.stopping import interruptible
 
-INTERRUPTED = (
-    "interrupted before the first label; what was answered is kept, and batches go on: the same command goes on with them"
-)
+INTERRUPTED = "interrupted before the first label; what was answered is kept, and batches go on: the same command goes on with them"
 
 
 def run_provider(job: LabelJob, few_shots: list[FewShot], *, yes: bool) -> tuple[dict[str, Any], int]:
@@ -119,9 +117,7 @@ def write_summaries(long: Sequence[FewShot], settings: Settings, encoding: Encod
     """Have long few-shots summarised; what that took."""
     redacted: Counter[str] = Counter()
     with client_of(settings) as client, interruptible(INTERRUPTED), closing(FewShots(settings.labeling.few_shots)) as store:
-        summarise(
-            long, store, model_of(settings.provider), client, encoding, settings.labeling.summarise, redacted, console.print
-        )
+        summarise(long, store, model_of(settings.provider), client, encoding, settings.labeling.summarise, redacted, console.print)
         return spent_of(client.account, redacted)
 
 
@@ -155,9 +151,7 @@ def print_shots(settings: Settings, few_shots: Sequence[FewShot], shots: Sequenc
         console.print(f"{len(shots)} few-shots of {folder}, half of them strong; {len(few_shots):,} examples there are labeled by hand.")
     elif settings.labeling.max_few_shots:
         found = f"only {few_shots[0].signal} ones can be used" if few_shots else "there are none"
-        console.print(
-            f"Without few-shots ({found} in {folder}): the model gets the instructions alone. Choose some with beepgpt review."
-        )
+        console.print(f"Without few-shots ({found} in {folder}): the model gets the instructions alone. Choose some with beepgpt review.")
 
 
 def complete(batches: Batches) -> None:

@@ -11,12 +11,13 @@ import orjson
 import typer
 from rich.text import Text
 
+from beepgpt.commands.closing import account_table, print_verdict
 from beepgpt.commands.prepare_source import examples_of
-from beepgpt.commands.tables import closing_line, ledger, moment
+from beepgpt.commands.tables import moment
 from beepgpt.config.settings import Settings, read_settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.tokenizer import load_encoding
-from beepgpt.errors import BadCommand
+from beepgpt.errors import BadCommand, cannot_write
 from beepgpt.runtime.console import Watched, console
 from beepgpt.runtime.places import check_apart
 from beepgpt.runtime.workers import peak_memory_mb
@@ -113,7 +114,7 @@ def prepared(source: str, to: Path, settings: Settings, retractions: Path | None
                 called=source,
             )
         except OSError as error:
-            raise jsonl.cannot_write(to, error) from error
+            raise cannot_write(to, error) from error
     seconds = time.monotonic() - began
     return {
         "command": "prepare",
@@ -142,7 +143,7 @@ def few_shots_folder(given: Path | None, settings: Settings) -> Path | None:
 def print_training_set(closing: Mapping[str, Any]) -> None:
     """Print where every line went, what the sides hold, and which rules were broken."""
     account = closing["account"]
-    table = ledger()
+    table = account_table()
     table.add_row("lines read", f"{account['read']:,}", "")
     for name, count in account["left_out"].items():
         lines = [each for each in closing["rules"].get(name, {}).get("ids", ()) if each.startswith("line ")]  # an id is hexadecimal
@@ -167,12 +168,8 @@ def print_training_set(closing: Mapping[str, Any]) -> None:
     price = (
         "" if "tokens" not in closing else "; what training costs is not known (--price)" if cost is None else f"; ${cost:,.2f} an epoch"
     )
-    console.print(
-        closing_line(
-            account["adds_up"],
-            f"; cut {moment(closing['cut'])}; {closing['seconds']:,.1f} s, {closing['peak_memory_mb']:,.0f} MB at most{price}",
-        )
-    )
+    rest = f"; cut {moment(closing['cut'])}; {closing['seconds']:,.1f} s, {closing['peak_memory_mb']:,.0f} MB at most{price}"
+    print_verdict(account["adds_up"], rest)
 
 
 NAMED = ("long_rows", "too_many_tokens")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from beepgpt.conversations.signals import Signal, SignalVerdict
 from beepgpt.errors import BadCommand
 from beepgpt.labeling.questions import CannotLabel, LabelQuestion, question_in
 
-FILES: Mapping[Signal, str] = {"strong": "examples_pos.jsonl", "weak": "examples_neg.jsonl"}
+FILES: dict[Signal, str] = {"strong": "examples_pos.jsonl", "weak": "examples_neg.jsonl"}
 PERSON = "person"
 """The `signal_model` of few-shots."""
 

@@ -22,9 +22,9 @@ from beepgpt.labeling.summaries import (
     BadFewShot,
     NoSummary,
     Summarised,
-    summary_instructions,
     problem_with,
     summarised,
+    summary_instructions,
     tidied,
     with_summary,
 )

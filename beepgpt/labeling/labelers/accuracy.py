@@ -50,7 +50,9 @@ def accuracy_of(of: str, p: NDArray[np.float64], is_strong: NDArray[np.bool_], g
     right = float(((p >= 0.5) == is_strong).mean())
     low, high = interval(right, len(set(groups.tolist())))
     share = float(is_strong.mean())
-    return Accuracy(of, len(p), right, low, high, max(share, 1 - share), _calibration_error(p, is_strong) if len(p) >= CALIBRATED_FROM else None)
+    return Accuracy(
+        of, len(p), right, low, high, max(share, 1 - share), _calibration_error(p, is_strong) if len(p) >= CALIBRATED_FROM else None
+    )
 
 
 def interval(share: float, count: int) -> tuple[float, float]:

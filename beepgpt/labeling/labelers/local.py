@@ -48,7 +48,7 @@ class LocalLabeler:
     """Logistic regression over words and measures of a prompt. The same examples give the same labeler."""
 
     def __init__(self, few_shots: Iterable[Labeled], labeled: Iterable[Labeled] = ()) -> None:
-        """Fit on both; a few-shot counts before another label of the same prompt. Raises CannotLearn if there are too few of either signal."""
+        """Fit on both; a few-shot overrides another label of its prompt. Raises CannotLearn if there are too few of either signal."""
         by_hand = _each_once(few_shots)
         chosen = heapq.nsmallest(MOST, _each_once(each for each in labeled if each.prompt not in by_hand).values(), key=_by_lot)
         self._examples = [*sorted(by_hand.values(), key=_by_lot), *chosen]
