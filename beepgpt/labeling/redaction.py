@@ -156,7 +156,7 @@ _STUCK = re.compile(r"(?:\.?[A-Za-z0-9_+/=~%-])++")
 _DIGIT_TURN = re.compile(r"(?<=[A-Za-z])(?=[0-9])|(?<=[0-9])(?=[A-Za-z])")
 _TURN = re.compile(rf"{_DIGIT_TURN.pattern}|(?<=[a-z])(?=[A-Z])")
 _DRAWN_FROM = 0.23
-"""Changes of character class for each character: random tokens have 0.4 on average, names in programs 0.1. Entropy hardly separates them."""
+"""Changes of character class for each character: random tokens have 0.4 on average, names in programs 0.1. Entropy can't separate them."""
 _HINTS = ("pass", "pwd", "key", "secret", "token", "contraseña", "パスワード")
 """Every name of a secret contains one of these. `_NAMED` takes 50 us for a prompt, this check far less."""
 

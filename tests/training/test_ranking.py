@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from beepgpt.conversations.rules import Rules
 from beepgpt.simulation.workspace import Plan, live_records
 from beepgpt.training.points import Examples, examples_of, points_of
-from beepgpt.training.ranking import NEVER, OUTCOMES, Ranker, feature_rows, fit_ranker, targets
+from beepgpt.training.ranking import Ranker, fit_ranker, targets
+from beepgpt.training.ranking_features import NEVER, OUTCOMES, feature_rows
 from tests.support import run_of
 
 Told = dict[str, Any]
