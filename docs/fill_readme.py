@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parents[1]
 README = HERE / "README.md"
@@ -26,13 +27,26 @@ def blocks() -> dict[str, tuple[str, str]]:
     example = next(each for each in map(json.loads, lines) if (each["conversation"], each["prompt_ts"]) == shown.groups())
     example["candidates"] = {name: values[:2] for name, values in example["candidates"].items()}
     sys.path.insert(0, str(HERE))
-    from beepgpt.commands.app import picture
-
     return {
         "demo": ("text", "\n".join(line.rstrip() for line in done.stderr.strip().splitlines())),
         "picture": ("mermaid", picture().strip()),
         "example": ("json", wrapped(json.dumps(example, ensure_ascii=False))),
     }
+
+
+def picture() -> str:
+    """The examples flow to files as a Mermaid diagram, drawn from the flow itself."""
+    from bytewax.testing import TestingSink, TestingSource
+    from bytewax.visualize import to_mermaid
+
+    from beepgpt.connectors.tokenizer import load_encoding
+    from beepgpt.conversations.rules import Rules
+    from beepgpt.dataflows.examples import examples_flow
+    from beepgpt.dataflows.following import Following
+
+    sinks: dict[str, Any] = {name: TestingSink([]) for name in ("examples", "retractions", "late", "dead_letters")}
+    following = Following(Rules(), load_encoding("o200k_base"), now=0)
+    return str(to_mermaid(examples_flow(TestingSource([]), following, sinks, lambda account: None)))
 
 
 def wrapped(line: str, width: int = 150) -> str:

@@ -34,7 +34,8 @@ from beepgpt.config.settings import read_settings
 from beepgpt.connectors.kafka import Connection, OutgoingRecord, Writer, begin_and_end_offsets, describe_topics
 from beepgpt.connectors.slack.alerts import RESULTS
 from beepgpt.runtime.alert_metrics import AlertFigures, Waits
-from beepgpt.runtime.metrics import ENDS, Figures, ScoreFigures, Scores
+from beepgpt.runtime.metrics import ENDS, Figures
+from beepgpt.runtime.score_metrics import ScoreFigures, Scores
 from beepgpt.runtime.slack_metrics import SlackFigures
 from beepgpt.simulation.workspace import Plan, write_export
 from tests.support.alerts import prediction

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import signal
 import sys
-from typing import Any
 
 import typer
-from bytewax.dataflow import Dataflow
 from bytewax.errors import BytewaxRuntimeError
-from bytewax.outputs import Sink
-from bytewax.testing import TestingSink, TestingSource
-from bytewax.visualize import to_mermaid
 
 from beepgpt.alerts.store import BadAlertStore
 from beepgpt.commands import (
@@ -34,21 +29,17 @@ from beepgpt.commands import (
     train,
     validate,
 )
-from beepgpt.config.settings import BadSettings, read_settings
+from beepgpt.config.settings import BadSettings
 from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.slack import export as slack_export
 from beepgpt.connectors.slack.errors import SlackFailed
-from beepgpt.connectors.tokenizer import load_encoding
-from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.shard import ChannelMoved, OtherState
-from beepgpt.dataflows.examples import Following, RunHasEnded
-from beepgpt.errors import BadCommand
-from beepgpt.labeling.run import RunStopped
+from beepgpt.dataflows.following import RunHasEnded
+from beepgpt.errors import BadCommand, RunStopped
 from beepgpt.runtime import metrics
-from beepgpt.runtime.processes import PartFailed, PartsInterrupted
+from beepgpt.runtime.processes import WorkerFailed, WorkersInterrupted
 from beepgpt.runtime.recovery import BadRecovery
-from beepgpt.runtime.running import cluster_flow, flow_of
 from beepgpt.training.checks import CannotPrepare
 
 OURS = (
@@ -58,7 +49,7 @@ OURS = (
     CannotPrepare,
     ChannelMoved,
     OtherState,
-    PartFailed,
+    WorkerFailed,
     RunHasEnded,
     RunStopped,
     SlackFailed,
@@ -97,18 +88,6 @@ for command in COMMANDS:
     app.command()(command)
 
 
-def examples_flow() -> Dataflow:
-    """The examples flow of the settings' `cluster`, for `python -m bytewax.run 'beepgpt.commands.app:examples_flow()'`."""
-    return cluster_flow(read_settings())
-
-
-def picture() -> str:
-    """The examples flow as a Mermaid diagram, drawn from the flow itself."""
-    following = Following(Rules(), load_encoding("o200k_base"), now=0)
-    sinks: dict[str, Sink[Any]] = {name: TestingSink([]) for name in ("examples", "retractions", "late", "dead_letters")}
-    return str(to_mermaid(flow_of(TestingSource([]), following, sinks, lambda account: None)))
-
-
 def main() -> None:
     """Runs a command; every error of ours is one clear message."""
     signal.signal(signal.SIGINT, lambda _number, _frame: fail("interrupted", 130))
@@ -116,7 +95,7 @@ def main() -> None:
         app()
     except (BadCommand, BadSettings, kafka.BadAddress) as error:
         fail(str(error), 2)
-    except PartsInterrupted:
+    except WorkersInterrupted:
         fail("interrupted at once: with --recovery the same command goes on from the last snapshot; without, it starts anew", 130)
     except BytewaxRuntimeError as error:
         if (ours := cause_of(error)) is None:

@@ -12,6 +12,7 @@ import typer
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rich.table import Table
 
+from beepgpt.commands.examples import ExamplesJob, run_examples
 from beepgpt.commands.flags import kinds_of
 from beepgpt.commands.prepare import prepared
 from beepgpt.commands.train import HERE, trained
@@ -20,8 +21,7 @@ from beepgpt.config.settings import Settings, read_settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console
-from beepgpt.runtime.places import files_of
-from beepgpt.runtime.running import ExamplesJob, run_job
+from beepgpt.runtime.destinations import files_of
 
 RESULT = "experiment.json"
 SIMPLE = "latest other author"
@@ -125,7 +125,7 @@ def framing_row(name: str, settings: Settings, folder: Path, job: ExamplesJob, a
 
     ours = settings.conversations
     row: dict[str, Any] = {"framing": name, "scope": ours.scope, "target": ours.target, "spec": settings.rules.spec}
-    run_job(job, [])
+    run_examples(job)
     try:
         manifest = prepared(str(folder / "examples.jsonl"), folder / "set", settings, None, None)
         row["examples"] = {side: manifest["account"][side]["examples"] for side in ("train", "valid")}

@@ -16,34 +16,25 @@ from rich.table import Table
 from rich.text import Text
 
 from beepgpt.commands.flags import with_settings
+from beepgpt.commands.label_source import input_of
+from beepgpt.commands.labeling import LabelJob, check_places, closed, remembering, report_of, run_labeling
 from beepgpt.config.settings import Settings, with_flags
 from beepgpt.connectors.files import jsonl
 from beepgpt.conversations.signals import SignalVerdict
-from beepgpt.dataflows.labeling import Labeler
-from beepgpt.errors import BadCommand
-from beepgpt.labeling.run import (
-    INTERRUPTED,
-    Interrupted,
-    LabelJob,
-    RunStopped,
-    by_hand,
-    check_places,
-    closed,
-    ended_already,
-    input_of,
-    look_at,
-    read_few_shots,
-    remembering,
-    report_of,
-    run_flow,
-)
+from beepgpt.errors import BadCommand, Interrupted, RunStopped
+from beepgpt.labeling.questions import Labeler
+from beepgpt.labeling.run import by_hand, read_few_shots
 from beepgpt.runtime.console import console
-from beepgpt.runtime.places import check_apart, destination_of
+from beepgpt.runtime.destinations import destination_of
+from beepgpt.runtime.places import check_apart
+from beepgpt.runtime.running import ended_before
 
 if TYPE_CHECKING:
     from beepgpt.labeling.labelers import LocalLabeler
 
 PANEL = "Labeling"
+INTERRUPTED = 130
+"""The exit status."""
 TOGETHER = 512
 """Prompts that a labeler here has at a time."""
 NEEDED = {
@@ -123,12 +114,12 @@ def run_label(job: LabelJob, *, yes: bool) -> tuple[dict[str, Any], int]:
         return run_provider(job, few_shots, yes=yes)
     labeler, told = local_labeler(job.settings)
     with remembering(job, chosen, labeler.told) as memory:
-        if (ended := ended_already(memory)) is not None:
+        if (ended := ended_before(memory)) is not None:
             return ended, 0
         for line in told:
             console.print(line)
-        retracted = look_at(job).retracted if job.origin.file is not None else frozenset()
-        done = run_flow(job, memory, labeler, known=by_hand(few_shots), retracted=retracted, ahead=TOGETHER)
+        retracted = job.contents().retracted if job.origin.file is not None else frozenset()
+        done = run_labeling(job, memory, labeler, known=by_hand(few_shots), retracted=retracted, ahead=TOGETHER)
         return closed(job, report_of(job, chosen, labeler.told, done), done, memory)
 
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from beepgpt.config.settings import ProviderSettings, Settings
-from beepgpt.errors import BadCommand
-from beepgpt.labeling.run import RunStopped
+from beepgpt.errors import BadCommand, RunStopped
 from beepgpt.runtime.console import console
 
 if TYPE_CHECKING:

@@ -15,13 +15,13 @@ import orjson
 import typer
 
 from beepgpt.commands.flags import with_settings
+from beepgpt.commands.label_source import input_of, retractions_of
 from beepgpt.config.settings import Settings, with_flags
 from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
 from beepgpt.conversations.signals import Signal, SignalVerdict
 from beepgpt.errors import BadCommand
 from beepgpt.labeling.few_shots import FewShots
-from beepgpt.labeling.run import input_of, retractions_of
 from beepgpt.runtime.connections import connection_of
 from beepgpt.runtime.console import Watched, console
 from beepgpt.runtime.places import records_in

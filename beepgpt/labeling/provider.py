@@ -13,14 +13,15 @@ from typing import Any
 
 import typer
 
+from beepgpt.commands.labeling import LabelJob, closed, remembering, report_of, run_labeling
 from beepgpt.config.prices import BadPrices, Prices, read_prices
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.openai.api import Batch, Client, ProviderFailed
 from beepgpt.connectors.openai.responses import Responses, Spent
 from beepgpt.connectors.tokenizer import load_encoding
-from beepgpt.dataflows.labeling import LabelQuestion
-from beepgpt.errors import BadCommand
+from beepgpt.errors import BadCommand, RunStopped
+from beepgpt.labeling.questions import LabelQuestion
 from beepgpt.labeling.requests import (
     AHEAD,
     ENCODING,
@@ -36,23 +37,11 @@ from beepgpt.labeling.requests import (
     estimated,
     provider_of,
 )
-from beepgpt.labeling.run import (
-    FewShot,
-    LabelJob,
-    RunStopped,
-    balanced,
-    by_hand,
-    closed,
-    ended_already,
-    interruptible,
-    look_at,
-    read_few_shots,
-    remembering,
-    report_of,
-    run_flow,
-)
+from beepgpt.labeling.run import FewShot, balanced, by_hand, read_few_shots
 from beepgpt.labeling.shortening import long_ones, summarise
 from beepgpt.runtime.console import Watched, console
+from beepgpt.runtime.running import ended_before
+from beepgpt.runtime.workers import interruptible
 
 MARGIN = 1.2
 """What was agreed to may cost so much more than was estimated: retries, and guesses of tokens."""
@@ -84,7 +73,7 @@ def run_provider(job: LabelJob, few_shots: list[FewShot], *, yes: bool) -> tuple
     run = f"{job.to.identity} {asking.told}"
     with ExitStack() as stack:
         memory = stack.enter_context(remembering(job, "provider", asking.told))
-        if (ended := ended_already(memory)) is not None:
+        if (ended := ended_before(memory)) is not None:
             return ended, 0
         tell_shots(settings, few_shots, shots)
         answers = stack.enter_context(Responses(store))
@@ -102,7 +91,7 @@ def run_provider(job: LabelJob, few_shots: list[FewShot], *, yes: bool) -> tuple
 
         with interruptible():
             if not job.origin.is_followed:
-                looked = look_at(job)
+                looked = job.contents()
                 retracted = looked.retracted
                 estimate = counted(wanted(), asking, answers, budget, settings)
             budget = agreed(budget, estimate, settings, yes=yes)
@@ -112,7 +101,7 @@ def run_provider(job: LabelJob, few_shots: list[FewShot], *, yes: bool) -> tuple
         if settings.labeling.batch:
             complete(Batches(client, asking, answers, run, wanted, BatchTeller(), redacted))
         labeler = ProviderLabeler(client, asking, answers, budget, redacted)
-        done = run_flow(
+        done = run_labeling(
             job,
             memory,
             labeler,

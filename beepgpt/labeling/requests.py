@@ -38,8 +38,8 @@ from beepgpt.connectors.openai.api import (
 from beepgpt.connectors.openai.responses import Responses, Spent, spent_of
 from beepgpt.conversations.signals import Signal, SignalVerdict
 from beepgpt.conversations.tokens import Encoding
-from beepgpt.dataflows.labeling import CannotGoOn, CannotLabel
 from beepgpt.errors import BadCommand
+from beepgpt.labeling.questions import CannotGoOn, CannotLabel
 from beepgpt.labeling.redaction import redact
 
 INSTRUCTIONS = """\

@@ -11,11 +11,11 @@ from beepgpt.config.settings import Settings
 from beepgpt.connectors.openai.api import BadAnswer, Client, ProviderFailed, RequestRefused, TextRequest
 from beepgpt.connectors.openai.responses import Spent, spent_of
 from beepgpt.conversations.tokens import Encoding
-from beepgpt.errors import BadCommand
+from beepgpt.errors import BadCommand, RunStopped
 from beepgpt.labeling.few_shots import FewShots
 from beepgpt.labeling.redaction import redact
 from beepgpt.labeling.requests import Budget, dollars, model_of
-from beepgpt.labeling.run import FewShot, RunStopped
+from beepgpt.labeling.run import FewShot
 from beepgpt.labeling.summaries import AskText, NoSummary, instructions, summarised
 from beepgpt.runtime.console import console
 

@@ -6,14 +6,12 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
 console = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
@@ -66,62 +64,6 @@ class Watched:
         completed = PARTS * sum(self._done.values()) / parts
         # Each process goes through the whole of a file, so the furthest one tells how many records there were.
         self._bar.update(self._task, completed=completed, records=sum(self._records.values()))
-
-
-def print_report(report: Mapping[str, Any]) -> None:
-    """The closing account, as a table."""
-    account = report["account"]
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold")
-    table.add_column(justify="right")
-    table.add_column(style="dim")
-    _rows(table, "events", account["events"], "read")
-    _rows(table, "points", account["points"], "made")
-    table.add_row("examples", f"{account['examples']:,}", f"to {report['to']}")
-    others = {
-        "retractions": account["retractions"],
-        "late": account["events"]["late"],
-        "dead_letters": sum(account["events"]["rejected"].values()),
-    }
-    for name, count in others.items():
-        if count:
-            path = report.get("beside", {}).get(name)
-            table.add_row(name.replace("_", " "), f"{count:,}", f"to {path}" if path else "not kept: name a file as --to to keep them")
-    console.print(table)
-    told = (
-        f"; {account['channels']:,} channels, {report['seconds']:,.1f} s, {report['events_per_second']:,.0f} events/s,"
-        f" {report['peak_memory_mb']:,.0f} MB at most"
-    )
-    adds_up = Text("the account adds up") if account["adds_up"] else Text("THE ACCOUNT DOES NOT ADD UP", "bold red")
-    console.print(Text.assemble(adds_up, told))
-
-
-def _rows(table: Table, what: str, counts: Mapping[str, Any], total: str) -> None:
-    table.add_row(f"{what} {total}", f"{counts[total]:,}", "")
-    for name, count in counts.items():
-        if name == total or not count:
-            continue
-        if isinstance(count, Mapping):
-            reasons = ", ".join(f"{reason} {times:,}" for reason, times in count.items())
-            table.add_row(f"  {name}", f"{sum(count.values()):,}", reasons)
-        else:
-            table.add_row(f"  {name}", f"{count:,}", MEANING.get(name, ""))
-
-
-MEANING = {
-    "duplicate": "copies of events that were applied",
-    "late": "read when the channel's clock was already past them",
-    "held": "wait for their turn",
-    "answered": "somebody else posted",
-    "silent": "nobody did, within the horizon",
-    "superseded": "a newer point of the conversation took their place",
-    "elsewhere": "a session's, answered in the thread alone",
-    "censored": "the input ended before their horizon",
-    "withheld": "their window holds text that was not known yet",
-    "empty": "nothing to show in a prompt",
-    "merged": "threads without a reply: their silence is their session's",
-    "open": "wait for their answer",
-}
 
 
 @contextmanager

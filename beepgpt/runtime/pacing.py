@@ -13,11 +13,11 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.slack import export as slack_export
+from beepgpt.conversations.chunks import Chunk
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.export import ExportedDay, records_of
 from beepgpt.conversations.ingestion import Item, Span, WritePlan, in_order, item_of, next_beat, span_of
 from beepgpt.conversations.rules import Rules
-from beepgpt.dataflows.examples import Chunk
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.places import Origin, values_in

@@ -35,9 +35,9 @@ from beepgpt.connectors.openai.api import (
     TrainingNotAvailable,
     TuningJob,
 )
-from beepgpt.errors import BadCommand
-from beepgpt.labeling.run import Interrupted, RunStopped, interruptible
+from beepgpt.errors import BadCommand, Interrupted, RunStopped
 from beepgpt.runtime.console import console
+from beepgpt.runtime.workers import interruptible
 
 NOTE, EVENTS, LOCK = "job.json", "events.jsonl", "job.lock"
 WITH = {"train": "train on", "valid": "validate with"}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from beepgpt.conversations.tokens import SUFFIX
-from beepgpt.labeling.run import RunStopped
+from beepgpt.errors import RunStopped
 from tests.support.labeling import Labels, few_shots_in, made_examples
 from tests.support.openai_server import Script, Server, serving
 

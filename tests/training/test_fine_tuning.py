@@ -19,9 +19,8 @@ import pytest
 
 from beepgpt.commands.train import train
 from beepgpt.config.settings import read_settings
-from beepgpt.errors import BadCommand
+from beepgpt.errors import BadCommand, RunStopped
 from beepgpt.labeling.redaction import redact
-from beepgpt.labeling.run import RunStopped
 from beepgpt.training.chat_export import exported
 from beepgpt.training.fine_tuning import EVENTS, LOCK, cancelled
 from tests.support import program, quiet

@@ -17,9 +17,8 @@ from beepgpt.commands.models import client_of, open_model
 from beepgpt.commands.predict import predicted
 from beepgpt.commands.train import train_served
 from beepgpt.connectors.openai.api import AskedModel, Request, TooBusy
-from beepgpt.errors import BadCommand
+from beepgpt.errors import BadCommand, RunStopped
 from beepgpt.labeling.redaction import redact
-from beepgpt.labeling.run import RunStopped
 from beepgpt.training.models import BadModel, load_model, read_card
 from beepgpt.training.points import Examples, read_examples
 from beepgpt.training.predictions import Predictions
