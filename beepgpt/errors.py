@@ -1,11 +1,40 @@
-"""Errors with a message for the user. All others are faults of the program."""
+"""Errors with a message for the user. All others are faults of the program.
+
+What several rooms raise or catch stands here, in one tree:
+
+* BeepGPTError
+  * BadCommand
+  * Interrupted
+  * RunStopped
+  * CannotRead
+  * CannotWrite
+  * CannotServe
+  * ProviderFailed
+    * NotAllowed
+      * TrainingNotAvailable
+    * NoMoney
+    * RequestRefused
+    * TooBusy
+    * BadAnswer
+  * SlackError
+    * SlackFailed
+    * SlackRefused
+    * SlackBusy
+    * SlackUnclear
+
+Others derive from `BeepGPTError` in the rooms that raise them.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
 
 
 class BeepGPTError(Exception):
     """Something that the user can mend: the message says what happened, where, and what to do."""
 
-    exit_status = 1
-    """What the command line ends with."""
+    exit_status: ClassVar[int] = 1
+    """What the command line ends with: 1 if the work failed, 2 if the command, its settings or its input were wrong."""
 
 
 class BadCommand(BeepGPTError):
@@ -14,9 +43,113 @@ class BadCommand(BeepGPTError):
     exit_status = 2
 
 
+class Interrupted(BeepGPTError):
+    """The user asked to stop; the message says what is kept, and how to resume."""
+
+    exit_status = 130
+
+
 class RunStopped(BeepGPTError):
-    """A run could not go on, and what it did is kept; the message says why, and how it goes on."""
+    """A run could not continue, and its work so far is kept; the message says why, and how to resume it."""
 
 
-class Interrupted(Exception):
-    """The user asked to stop (SIGINT or SIGTERM) before the work began."""
+# Files and ports of this machine
+
+
+class CannotRead(BeepGPTError):
+    """A file can't be read; the message names it and says what to do."""
+
+
+class CannotWrite(BeepGPTError):
+    """A file can't be written; the message names it and says what to do."""
+
+
+class CannotServe(BeepGPTError):
+    """A port can't be listened on; the message names it and says what to do."""
+
+
+# A provider that speaks OpenAI's protocol
+
+
+class ProviderFailed(BeepGPTError):
+    """A request to the provider failed; the message says what to do, and holds no text of a message."""
+
+    reason: ClassVar[str] = "provider"
+    """For counts and dead letters."""
+
+    def __init__(self, message: str, *, passes: bool = False, after: float | None = None) -> None:
+        """`passes`: another try may help; `after`: seconds that the server asks us to wait first."""
+        super().__init__(message)
+        self.passes = passes
+        self.after = after
+
+
+class NotAllowed(ProviderFailed):
+    """The key is not accepted, or not for this: no request will work."""
+
+    reason = "not_allowed"
+
+
+class TrainingNotAvailable(NotAllowed):
+    """This account can't start fine-tuning jobs."""
+
+    reason = "training_not_available"
+
+
+class NoMoney(ProviderFailed):
+    """The account's money or quota is used up: no request will work, and trying again can't help."""
+
+    reason = "no_money"
+
+
+class RequestRefused(ProviderFailed):
+    """The server refuses this request, and would at any time."""
+
+    reason = "refused"
+
+
+class TooBusy(ProviderFailed):
+    """No answer after all tries: the server is busy, broken or out of reach. The same request may work later."""
+
+    reason = "too_busy"
+
+
+class BadAnswer(ProviderFailed):
+    """The response does not answer the question."""
+
+    reason = "bad_answer"
+
+
+# Slack's Web API. None of these messages holds what people wrote.
+
+
+class SlackError(BeepGPTError):
+    """A request to Slack failed."""
+
+
+class SlackFailed(SlackError):
+    """Slack refuses everything until somebody mends the app or its token; the message says what."""
+
+
+class SlackRefused(SlackError):
+    """Slack refuses this request: it was certainly not done."""
+
+    def __init__(self, method: str, code: str) -> None:
+        """`code`: Slack's own, `channel_not_found` say."""
+        super().__init__(f"{method}: {code}")
+        self.code = code
+
+
+class SlackBusy(SlackError):
+    """Rate limited: the request was certainly not done, and the method must rest for `after` seconds."""
+
+    def __init__(self, method: str, after: float, *, was_asked: bool = True) -> None:
+        """`was_asked`: Slack said so now; otherwise the client remembered an earlier limit, and sent nothing."""
+        super().__init__(f"{method}: wait {after:.0f} s")
+        self.method = method
+        self.after = after
+        self.was_asked = was_asked
+
+
+class SlackUnclear(SlackError):
+    """No usable response: the request may have been done or not."""

@@ -1,4 +1,4 @@
-"""What the benchmarks share: made-up streams, runs of the program, medians with their spread, files of results."""
+"""What the benchmarks share: simulated streams, runs of the program, medians with their spread, files of results."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # run as a script, each finds ours beside it, installed or not
 
+import beepgpt.simulation  # noqa: E402
 from beepgpt.connectors.slack.export import UnreadableDay, open_export, read_days  # noqa: E402
 from beepgpt.conversations.export import records_of  # noqa: E402
-from beepgpt.simulation import workspace as workspace_maker  # noqa: E402
 from beepgpt.simulation.workspace import Plan, live_records  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "beepgpt" / "benchmarks"
 HUBSPOT = ROOT.parent / "shared" / "data" / "hubspot-dev-2016-2023.zip"
 LOADS_US = 1.5
-"""Microseconds that `orjson.loads` of a record takes on the machine that the targets are told for."""
+"""Microseconds that `orjson.loads` of a record takes on the machine that the targets are given for."""
 RECORDS_PER_POST = 1.3
 """About: posts, and the edits, reactions and all else that comes with them."""
 
@@ -91,17 +91,21 @@ def options(what: str) -> argparse.Namespace:
 
 
 def made_records(events: int, *, channels: int, days: float, people: int) -> Iterator[bytes]:
-    """A made-up workspace's live stream, with all that goes wrong on the way, cut at so many records, a line each."""
+    """A simulated workspace's live stream, with all that goes wrong on the way, cut at so many records, a line each."""
     plan = Plan(messages=int(events / RECORDS_PER_POST) + 1_000, days=days, channels=channels, people=people)
     for record in islice(live_records(plan), events):
         yield record.replace(b"\n", b" ") + b"\n"
 
 
+def simulator_digest(*more: Path) -> str:
+    """A digest of the simulator's source, and of more files: the key under which simulated inputs are cached."""
+    sources = [*sorted(Path(beepgpt.simulation.__file__).parent.glob("*.py")), *more]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
+
+
 def made_file(events: int, *, channels: int, days: float, people: int = 2_000) -> Path:
-    """The same as a file: made once, and again when its maker changes."""
-    maker = Path(workspace_maker.__file__)
-    made_by = hashlib.sha256(maker.read_bytes() + maker.with_name("words.py").read_bytes()).hexdigest()[:12]
-    path = CACHE / f"{events}-{channels}-{days:g}-{people}-{made_by}.jsonl"
+    """The same as a file: made once, and again when the simulator changes."""
+    path = CACHE / f"{events}-{channels}-{days:g}-{people}-{simulator_digest()}.jsonl"
     if not path.exists():
         write_once(path, made_records(events, channels=channels, days=days, people=people))
     return path

@@ -1,6 +1,6 @@
 """How speed and memory grow with the number of channels and the length of the window. One channel with everything in it is the hot one.
 
-`beepgpt examples` over as many made-up events each time. Speed is of the time after start-up.
+`beepgpt examples` over as many simulated events each time. Speed is of the time after start-up.
 """
 
 from __future__ import annotations

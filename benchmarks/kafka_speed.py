@@ -18,7 +18,6 @@ from /proc. `KAFKA_BOOTSTRAP_SERVERS` names a broker to use; without it one is s
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
@@ -50,10 +49,9 @@ from beepgpt.connectors import kafka  # noqa: E402
 from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writer  # noqa: E402
 from beepgpt.conversations.events import micros, ts_text  # noqa: E402
 from beepgpt.conversations.rules import Rules  # noqa: E402
-from beepgpt.simulation import workspace as workspace_maker  # noqa: E402
 from beepgpt.simulation.workspace import Plan, keyed_records  # noqa: E402
 from benchmarks import common  # noqa: E402
-from benchmarks.common import CACHE, HUBSPOT, machine, spread  # noqa: E402
+from benchmarks.common import CACHE, HUBSPOT, machine, simulator_digest, spread  # noqa: E402
 from tests.support.broker import Broker  # noqa: E402
 
 RESULTS = common.RESULTS / "kafka_speed.json"
@@ -100,15 +98,13 @@ class Run:
 
 
 def plan_of(events: int) -> Plan:
-    """A made-up year of 2,000 channels and 2,000 people, with all that goes wrong on the way: copies, disorder, late and broken records."""
+    """A simulated year of 2,000 channels and 2,000 people, with duplicates, disorder, late and broken records."""
     return Plan(messages=int(events / common.RECORDS_PER_POST) + 1_000, days=365, channels=2_000, people=2_000)
 
 
 def events_of(events: int) -> Path:
-    """The events of a size, a line each; and beside it their keys. Made once, and again when the maker changes."""
-    maker = Path(workspace_maker.__file__)
-    made_by = hashlib.sha256(b"".join(path.read_bytes() for path in (maker, maker.with_name("words.py")))).hexdigest()[:12]
-    path = CACHE / f"kafka-{events}-{made_by}" / "events.jsonl"
+    """The events of a size, a line each; and beside it their keys. Made once, and again when the simulator changes."""
+    path = CACHE / f"kafka-{events}-{simulator_digest()}" / "events.jsonl"
     if not path.exists():
         say(f"making {events:,} events, once")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -578,7 +574,7 @@ def talk(connection: Connection, topic: str, seconds: int) -> int:
 
 
 def talk_texts() -> Iterator[str]:
-    """What people say, from the maker."""
+    """Texts of people, from the simulator."""
     for _, value in keyed_records(Plan(messages=5_000, bots=0, broken=0, edits=0, deletions=0, reactions=0)):
         if text := json.loads(value).get("event", {}).get("text"):
             yield text

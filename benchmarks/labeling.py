@@ -46,7 +46,7 @@ FAULTS = [*PASSING, "400", "404", "schema", "maybe", "chatty", "refusal", "lengt
 
 
 def examples(count: int) -> list[bytes]:
-    """HubSpot's, with different prompts; made-up ones where it isn't there."""
+    """HubSpot's, with different prompts; simulated ones where it isn't there."""
     source = common.hubspot_file()
     if source is not None:
         made = common.CACHE / f"{source.stem}-examples.jsonl"

@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))  # before this folder, which has a training.py, to
 import numpy as np  # noqa: E402
 
 from beepgpt.connectors.slack.export import UnreadableDay, open_export, read_days  # noqa: E402
-from beepgpt.simulation import workspace as workspace_maker  # noqa: E402
+from beepgpt.simulation.workspace import Plan, live_records  # noqa: E402
 from beepgpt.training.metrics import Bootstrap, Figure, Outcomes, outcomes_of  # noqa: E402
 from beepgpt.training.points import Examples, Points  # noqa: E402
 from beepgpt.training.text import TextModel, fit_text  # noqa: E402
@@ -169,9 +169,9 @@ def main() -> None:
     """Measures, prints, and writes benchmarks/results/leak.json."""
     given = common.options(main.__doc__ or "")
     if given.quick or not common.HUBSPOT.exists():
-        plan = workspace_maker.Plan(seed=3, messages=4_000, channels=4, people=20, days=60)
-        events = [event for event in map(common_event, workspace_maker.live_records(plan)) if event is not None]
-        print("a made-up workspace:")
+        plan = Plan(seed=3, messages=4_000, channels=4, people=20, days=60)
+        events = [event for event in map(common_event, live_records(plan)) if event is not None]
+        print("a simulated workspace:")
         measured(list(prompted(original.read_messages(events))), least=5)
         return
     found = measured(list(prompted(messages_of(common.HUBSPOT))), cut_us=CUT_US)
@@ -185,7 +185,7 @@ def common_event(record: bytes) -> dict[str, Any] | None:
 
     try:
         told = orjson.loads(record)
-    except orjson.JSONDecodeError:  # the made-up stream has broken records, too
+    except orjson.JSONDecodeError:  # the simulated stream has broken records, too
         return None
     if not isinstance(told, dict):
         return None

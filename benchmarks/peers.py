@@ -32,9 +32,8 @@ if str(ROOT) not in sys.path:
 
 import orjson  # noqa: E402
 
-from beepgpt.simulation import workspace as workspace_maker  # noqa: E402
 from beepgpt.simulation.workspace import Plan, live_records, unchanged, undisturbed  # noqa: E402
-from benchmarks.common import last_words, machine  # noqa: E402
+from benchmarks.common import last_words, machine, simulator_digest  # noqa: E402
 from tests.support.broker import Broker, NoBroker  # noqa: E402
 
 PEERS = Path(__file__).with_suffix("")
@@ -110,9 +109,8 @@ class Row:
 
 
 def messages_of(events: int) -> Path:
-    """The input of a size, alone in its folder: made once, and again when its maker changes."""
-    made_by = hashlib.sha256(b"".join(path.read_bytes() for path in _makers())).hexdigest()[:12]
-    path = CACHE / "inputs" / f"{events}-{made_by}" / "messages.jsonl"
+    """The input of a size, alone in its folder: made once, and again when the simulator or this file changes."""
+    path = CACHE / "inputs" / f"{events}-{simulator_digest(Path(__file__))}" / "messages.jsonl"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
@@ -122,13 +120,8 @@ def messages_of(events: int) -> Path:
     return path
 
 
-def _makers() -> tuple[Path, Path, Path]:
-    maker = Path(workspace_maker.__file__)
-    return Path(__file__), maker, maker.with_name("words.py")
-
-
 def lines_of(events: int) -> Iterator[bytes]:
-    """A made-up year of 200 channels and 2,000 people. A conversation is a thread's replies, or all that is said in the channel itself."""
+    """A simulated year: 200 channels, 2,000 people. A conversation is a thread's replies, or everything posted in the channel itself."""
     plan = Plan(messages=events, days=365, channels=200, people=2_000, bots=0, no_author=0, joins=0)
     for record in live_records(undisturbed(unchanged(plan))):
         said = orjson.loads(record)["event"]

@@ -1,6 +1,6 @@
 """Whether a training set is made without holding it: time and memory of `beepgpt prepare` over 100,000 and over 1,000,000 examples.
 
-The examples are those of a made-up workspace, again and again, each time later, with ids and prompts of their own. They are written to a
+The examples are those of a simulated workspace, again and again, each time later, with ids and prompts of their own. They are written to a
 temporary folder, which needs 8 GB.
 """
 

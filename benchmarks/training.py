@@ -1,6 +1,6 @@
 """How long the local model takes to train, and to predict: one point alone, and a hundred at once, on one thread.
 
-On HubSpot's examples where they are, else on a made-up workspace's. A prediction begins with points as they come, decoded JSON, and ends
+On HubSpot's examples where they are, else on a simulated workspace's. A prediction begins with points as they come, decoded JSON, and ends
 with everybody's chances; reading the JSON itself is not counted.
 """
 
@@ -36,7 +36,7 @@ def options() -> argparse.Namespace:
     """The flags that all benchmarks have, and where a set is that was made before."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="a small made-up workspace, to see that it works; nothing is written")
+    parser.add_argument("--quick", action="store_true", help="a small simulated workspace, to see that it works; nothing is written")
     parser.add_argument("--made", type=Path, help="HubSpot's examples, made before: MADE.jsonl, and their training set")
     parser.add_argument("--set", type=Path)
     return parser.parse_args()

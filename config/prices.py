@@ -12,14 +12,18 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from beepgpt.errors import BeepGPTError
+
 PRICES = Path(__file__).with_name("prices.toml")
 MILLION = 1_000_000
 
 Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class BadPrices(ValueError):
+class BadPrices(BeepGPTError):
     """A table of prices can't be read; the message says where and why."""
+
+    exit_status = 2
 
 
 class Price(BaseModel):

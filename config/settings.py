@@ -23,6 +23,7 @@ from pydantic_settings import (
 )
 
 from beepgpt.conversations.rules import DAY, HOUR, MINUTE, SECOND, BadRules, Bots, Edits, EncodingName, Rules, Scope, Target
+from beepgpt.errors import BeepGPTError
 
 DEFAULTS = Path(__file__).with_name("default.toml")
 PREFIX = "BEEPGPT_"
@@ -32,8 +33,10 @@ UNITS = {"us": 1, "ms": 1000, "s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w"
 WORDS = {"second": "s", "sec": "s", "minute": "m", "min": "m", "hour": "h", "day": "d", "week": "w"}
 
 
-class BadSettings(ValueError):
+class BadSettings(BeepGPTError):
     """Everything that is wrong with the settings, a line each."""
+
+    exit_status = 2
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems

@@ -25,6 +25,8 @@ from zlib import crc32
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
+from beepgpt.errors import BeepGPTError
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # its import uses an old way to find its own files
     from kafka import (  # type: ignore[import-untyped]
@@ -79,11 +81,13 @@ LANES = tuple(f"lane-{number}" for number in range(8))
 log = logging.getLogger(__name__)
 
 
-class BadAddress(Exception):
+class BadAddress(BeepGPTError):
     """An address is wrong; the message says how one looks."""
 
+    exit_status = 2
 
-class KafkaFailed(Exception):
+
+class KafkaFailed(BeepGPTError):
     """Kafka could not do it; the message names the topic, the partition where there is one, and what to do."""
 
 

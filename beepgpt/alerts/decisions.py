@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
 from beepgpt.conversations.events import micros, ts_text
+from beepgpt.errors import BeepGPTError
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -34,7 +35,7 @@ Quiet = tuple[int, int]
 NEVER: Quiet = (0, 0)
 
 
-class NoPrediction(ValueError):
+class NoPrediction(BeepGPTError):
     """What should be a prediction is none; the message names the field."""
 
 

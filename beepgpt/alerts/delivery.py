@@ -18,8 +18,8 @@ from beepgpt.alerts.handling import StoredHistory, home_of, point_of
 from beepgpt.alerts.messages import LISTED, alert_blocks, alert_text, digest_blocks, digest_text, home_view
 from beepgpt.alerts.store import AlertStore, StoreRow
 from beepgpt.connectors.slack.alerts import POST, SlackMessenger, SlackPerson
-from beepgpt.connectors.slack.errors import SlackBusy, SlackRefused, SlackUnclear
 from beepgpt.conversations.events import ts_text
+from beepgpt.errors import SlackBusy, SlackRefused, SlackUnclear
 from beepgpt.runtime.alert_metrics import Waits
 
 log = logging.getLogger(__name__)
@@ -160,7 +160,7 @@ class AlertDelivery:
             person = self.members.person(user)
             may = self.members.may_see(user, channel, person)
         except SlackRefused as error:
-            log.info("nobody can say who may see a channel", extra={"channel": channel, "why": error.reason})
+            log.info("nobody can say who may see a channel", extra={"channel": channel, "why": error.code})
             return "membership_in_doubt"
         if person.zone and self.store.asked(user)["zone"] != person.zone:
             self.store.ask(user, zone=person.zone)
@@ -183,7 +183,7 @@ class AlertDelivery:
                 try:
                     permalink = self.desk.permalink(row["channel"], ts_text(row["ts"]))
                 except SlackRefused as error:
-                    refused = "deleted" if error.reason == "message_not_found" else "no_permalink"
+                    refused = "deleted" if error.code == "message_not_found" else "no_permalink"
             with self.store.transaction():
                 if refused:
                     self.store.refuse(row["id"], refused)
@@ -233,7 +233,7 @@ class AlertDelivery:
         try:
             dm = desk.open_dm(letter["user"])
         except SlackRefused as error:
-            self._give_up(letter, alerts, error.reason)
+            self._give_up(letter, alerts, error.code)
             return "refused"
         if time.monotonic() < self._next_to.get(dm, self._first) or desk.pause_of(POST, dm) > 0:
             return "waits"
@@ -256,7 +256,7 @@ class AlertDelivery:
                 self.store.not_tried(letter["id"])
             raise
         except SlackRefused as error:
-            self._give_up(letter, alerts, error.reason)
+            self._give_up(letter, alerts, error.code)
             return "refused"
         with self.store.transaction():
             self.store.sent(letter["id"], dm_ts)
@@ -307,7 +307,7 @@ class AlertDelivery:
             try:
                 found = self.desk.find(letter["dm"], letter["id"], ts_text(max(letter["tried_at"] - SKEW, 0)))
             except SlackRefused as error:
-                log.warning("a letter can't be looked up", extra={"user": letter["user"], "why": error.reason})
+                log.warning("a letter can't be looked up", extra={"user": letter["user"], "why": error.code})
                 state = "unknown"
             except SlackUnclear:
                 if now - letter["tried_at"] < GIVE_UP:
@@ -336,7 +336,7 @@ class AlertDelivery:
             try:
                 found = self.desk.find(letter["dm"], letter["id"], since, until)
             except SlackRefused as error:
-                log.error("a letter that shows what was deleted can't be looked for", extra={"user": letter["user"], "why": error.reason})
+                log.error("a letter that shows what was deleted can't be looked for", extra={"user": letter["user"], "why": error.code})
             with self.store.transaction():
                 if found is None:
                     self.store.chore_done(letter["id"], "unknown")
@@ -368,7 +368,7 @@ class AlertDelivery:
                     text, blocks = said_in(letter, shown)
                     self.desk.update(letter["dm"], letter["dm_ts"], letter["id"], text, blocks)
             except SlackRefused as error:
-                log.error("a letter can't be changed", extra={"user": letter["user"], "why": error.reason, "since": letter["chore"]})
+                log.error("a letter can't be changed", extra={"user": letter["user"], "why": error.code, "since": letter["chore"]})
                 state = "not_changed"
             with self.store.transaction():
                 if is_taken_back:
@@ -426,7 +426,7 @@ class AlertDelivery:
                 self.desk.publish_home(user, home_view(home, times_of(rows, home["zone"])))
             except SlackRefused as error:
                 self.store.count("homes_refused")
-                log.warning("an App Home can't be published", extra={"user": user, "why": error.reason})
+                log.warning("an App Home can't be published", extra={"user": user, "why": error.code})
             except Exception:
                 with self.store.transaction():
                     self.store.spoil_home(user)

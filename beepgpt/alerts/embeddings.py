@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 
-from beepgpt.connectors.openai.api import ProviderFailed
+from beepgpt.errors import ProviderFailed
 from beepgpt.labeling.redaction import redact
 
 MOST_CHARACTERS = 4_000

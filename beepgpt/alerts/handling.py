@@ -237,7 +237,7 @@ class AlertDecider:
         try:
             payload = orjson.loads(record)
             wishes = wishes_in(payload)
-        except (ValueError, AttributeError) as error:
+        except (ValueError, AttributeError, BadInteraction) as error:
             told = str(error) if isinstance(error, BadInteraction) else "it is no JSON object"
             log.warning("an interaction can't be read", extra={"place": place, "why": told})
             self.store.count("interactions_unreadable")

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from beepgpt.errors import BeepGPTError
+
 MOST_BLOCKS = 100
 """Of a view; a message has 50."""
 MOST_TEXT = 3000
@@ -219,7 +221,7 @@ PreferenceChange = tuple[str, str, Any]
 `topic_remove`, `feedback`."""
 
 
-class BadInteraction(ValueError):
+class BadInteraction(BeepGPTError):
     """What came is nothing that Slack sends, or not of ours; the message holds nothing that anybody wrote."""
 
 

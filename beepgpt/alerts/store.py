@@ -6,7 +6,6 @@ kill. A letter (a direct message) is written down before it is sent, and its ans
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import sqlite3
@@ -14,6 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+
+from beepgpt.errors import BeepGPTError
+from beepgpt.locks import lock
 
 BUSY = 30.0
 """Seconds for which another process may hold the file."""
@@ -64,23 +66,18 @@ WISHES = ("opted_in", "threshold", "per_hour", "quiet_from", "quiet_to", "zone",
 StoreRow = dict[str, Any]
 
 
-class BadAlertStore(Exception):
+class BadAlertStore(BeepGPTError):
     """The file can't be used; the message names it and says what to do."""
 
 
 def _locked(path: Path) -> int:
-    """A lock that goes with the process, however it ends."""
+    """Locks the store for this process."""
     beside = path.with_name(f"{path.name}.lock")
+    in_use = BadAlertStore(f"{path}: another beepgpt alert has it: stop that one first, or people would be told twice")
     try:
-        lock = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return lock(beside, in_use, mode=0o600)
     except OSError as error:
         raise BadAlertStore(f"{beside}: can't be written ({error.strerror}): check the folder, or name another store") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        raise BadAlertStore(f"{path}: another beepgpt alert has it: stop that one first, or people would be told twice") from None
-    return lock
 
 
 class AlertStore:

@@ -22,6 +22,7 @@ from beepgpt.conversations.reorder import ReorderBuffer
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.shard import Shard
 from beepgpt.conversations.tokens import SEPARATOR, SUFFIX, Encoding
+from beepgpt.errors import BeepGPTError
 
 LAWS = {
     1: "past only",
@@ -49,8 +50,10 @@ KNOWN_LATER = ("settled_ts", "answer_ts", "answer")
 LawVerdict = Literal["kept", "broken", "not checkable"]
 
 
-class OtherSettings(ValueError):
+class OtherSettings(BeepGPTError):
     """The examples were made by other rules than these; the message says what to do."""
+
+    exit_status = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,7 +218,7 @@ def embeddings_of(settings: Settings, stack: ExitStack) -> Embeddings | None:
         return None
     from beepgpt.alerts.embeddings import PATIENCE, Embeddings
     from beepgpt.commands.models import check_may_leave, client_of, may_leave_by
-    from beepgpt.connectors.openai.api import ProviderFailed
+    from beepgpt.errors import ProviderFailed
 
     check_may_leave(settings.provider, 'alerts.topics = "embeddings" asks about what people wrote')
     client, model = stack.enter_context(client_of(settings)), settings.alerts.embedding_model

@@ -8,7 +8,6 @@ import sys
 import typer
 from bytewax.errors import BytewaxRuntimeError
 
-from beepgpt.alerts.store import BadAlertStore
 from beepgpt.commands import (
     alert,
     audit,
@@ -29,37 +28,7 @@ from beepgpt.commands import (
     train,
     validate,
 )
-from beepgpt.config.settings import BadSettings
-from beepgpt.connectors import kafka
-from beepgpt.connectors.files import jsonl
-from beepgpt.connectors.slack import export as slack_export
-from beepgpt.connectors.slack.errors import SlackFailed
-from beepgpt.conversations.shard import ChannelMoved, OtherState
-from beepgpt.dataflows.following import RunHasEnded
-from beepgpt.errors import BadCommand, RunStopped
-from beepgpt.runtime import metrics
-from beepgpt.runtime.processes import WorkerFailed, WorkersInterrupted
-from beepgpt.runtime.recovery import BadRecovery
-from beepgpt.training.checks import CannotPrepare
-
-OURS = (
-    BadRecovery,
-    BadSettings,
-    BadAlertStore,
-    CannotPrepare,
-    ChannelMoved,
-    OtherState,
-    WorkerFailed,
-    RunHasEnded,
-    RunStopped,
-    SlackFailed,
-    jsonl.CannotRead,
-    jsonl.CannotWrite,
-    kafka.KafkaFailed,
-    metrics.CannotServe,
-    slack_export.BadExport,
-)
-"""Errors with a message for the user; all others are ours to mend."""
+from beepgpt.errors import BeepGPTError
 
 EXTRAS = {
     *("aiolimiter", "backoff", "detect_secrets", "httpx2", "jinja2", "lightgbm", "matplotlib", "numpy", "openai", "phonenumbers"),
@@ -93,16 +62,12 @@ def main() -> None:
     signal.signal(signal.SIGINT, lambda _number, _frame: fail("interrupted", 130))
     try:
         app()
-    except (BadCommand, BadSettings, kafka.BadAddress) as error:
-        fail(str(error), 2)
-    except WorkersInterrupted:
-        fail("interrupted at once: with --recovery the same command goes on from the last snapshot; without, it starts anew", 130)
+    except BeepGPTError as error:
+        fail(str(error), error.exit_status)
     except BytewaxRuntimeError as error:
         if (ours := cause_of(error)) is None:
             raise
-        fail(str(ours), 1)
-    except OURS as error:
-        fail(str(error), 1)
+        fail(str(ours), ours.exit_status)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in EXTRAS:
             raise
@@ -113,10 +78,10 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def cause_of(error: BaseException) -> BaseException | None:
+def cause_of(error: BaseException) -> BeepGPTError | None:
     """The error of ours that the engine wrapped, if there is one."""
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, OURS):
+    while cause is not None and not isinstance(cause, BeepGPTError):
         cause = cause.__cause__ or cause.__context__
     return cause
 

@@ -9,7 +9,6 @@ import orjson
 import typer
 from rich.table import Table
 
-from beepgpt.commands.train import in_words_of_training
 from beepgpt.commands.validate import names_of
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
@@ -32,8 +31,7 @@ def compare(
         raise BadCommand("two runs or more are compared: beepgpt compare RUN RUN")
     if to is not None:
         jsonl.check_writable(to)
-    with in_words_of_training():
-        found = side_by_side([read_run(folder, name) for folder, name in zip(runs, names_of(runs), strict=True)])
+    found = side_by_side([read_run(folder, name) for folder, name in zip(runs, names_of(runs), strict=True)])
     print_comparison(found)
     if to is not None:
         jsonl.write_file(to, orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))

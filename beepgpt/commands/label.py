@@ -141,22 +141,19 @@ def check_labeler(job: LabelJob) -> None:
 
 
 def local_labeler(settings: Settings) -> tuple[Labeler, list[str]]:
-    """The labeler of the settings, and what to tell of it. Raises BadCommand if there is too little to learn from."""
+    """The labeler of the settings, and what to tell of it. Raises CannotLearn if there is too little to learn from."""
     from beepgpt.labeling import labelers  # it takes a second to load
 
     ours = settings.labeling
     if ours.labeler == "rules":
         return labelers.RulesLabeler(), []
-    try:
-        with ExitStack() as stack:
-            lines: Iterable[bytes] = ()
-            if ours.learn_from is not None:
-                jsonl.check_readable(ours.learn_from)
-                lines = stack.enter_context(ours.learn_from.open("rb"))
-            labeler = labelers.LocalLabeler(labelers.read_few_shots(ours.few_shots), labelers.read_labeled(lines, ours.learn_from))
-        return InBatches(labeler), [f"The local labeler is {accuracy}." for accuracy in labeler.accuracy]
-    except labelers.CannotLearn as error:
-        raise BadCommand(str(error)) from error
+    with ExitStack() as stack:
+        lines: Iterable[bytes] = ()
+        if ours.learn_from is not None:
+            jsonl.check_readable(ours.learn_from)
+            lines = stack.enter_context(ours.learn_from.open("rb"))
+        labeler = labelers.LocalLabeler(labelers.read_few_shots(ours.few_shots), labelers.read_labeled(lines, ours.learn_from))
+    return InBatches(labeler), [f"The local labeler is {accuracy}." for accuracy in labeler.accuracy]
 
 
 class InBatches:

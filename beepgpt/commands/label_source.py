@@ -13,7 +13,7 @@ import orjson
 from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
-from beepgpt.errors import BadCommand
+from beepgpt.errors import BadCommand, CannotRead
 from beepgpt.labeling.questions import CannotLabel, LabelQuestion, question_in
 from beepgpt.runtime.connections import connection_of, is_kafka
 from beepgpt.runtime.destinations import Destination, Topics
@@ -83,7 +83,7 @@ def _ids_in(path: Path) -> Iterator[str]:
         try:
             yield str(orjson.loads(line)["id"])
         except (ValueError, TypeError, KeyError):
-            raise jsonl.CannotRead(
+            raise CannotRead(
                 f"{path}:{number}: is no retraction: mend the line, since an example that it takes back would be passed on"
             ) from None
 

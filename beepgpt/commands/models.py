@@ -38,7 +38,7 @@ def open_model(folder: Path, settings: Settings, told: Callable[[int, int], None
     if card["kind"] != REMOTE:
         yield load_model(folder)
         return
-    from beepgpt.connectors.openai.api import ProviderFailed
+    from beepgpt.errors import ProviderFailed
 
     try:
         with _asked(folder, card, settings, told) as model:
@@ -52,8 +52,8 @@ def _asked(folder: Path, card: dict[str, Any], settings: Settings, told: Callabl
     """A server's model, once it has shown that it gives what is needed."""
     import orjson
 
-    from beepgpt.connectors.openai.api import BadAnswer, RequestRefused
-    from beepgpt.connectors.openai.labels import LabelsMissing, Scorer, ask, checked
+    from beepgpt.connectors.openai.labels import Scorer, ask, checked
+    from beepgpt.errors import BadAnswer, RequestRefused
     from beepgpt.labeling.redaction import redact
     from beepgpt.training.checks import NIL, OTHER
     from beepgpt.training.models import LABELS
@@ -64,10 +64,7 @@ def _asked(folder: Path, card: dict[str, Any], settings: Settings, told: Callabl
     people = {} if how["way"] == "decisions" else labels_in(orjson.loads((folder / LABELS).read_bytes()))
     system = DECIDING if how["way"] == "decisions" else how["system"]
     with client_of(settings) as client:
-        try:
-            scorer = checked(client, Scorer(how["model"], how["way"], (*people, NIL, OTHER), system), PROBE)
-        except LabelsMissing as error:
-            raise BadCommand(str(error)) from error
+        scorer = checked(client, Scorer(how["model"], how["way"], (*people, NIL, OTHER), system), PROBE)
 
         def asked_of(question: PointQuestion, deadline: float | None) -> Future[dict[str, float]]:
             """With what must not leave taken out, as it was when the model was trained."""
@@ -112,7 +109,8 @@ def tell_unanswered(models: Sequence[Trained]) -> None:
 
 def client_of(settings: Settings) -> Client:
     """Who asks. Raises BadCommand if the settings can't be right."""
-    from beepgpt.connectors.openai.api import Client, ProviderFailed
+    from beepgpt.connectors.openai.api import Client
+    from beepgpt.errors import ProviderFailed
     from beepgpt.labeling.requests import provider_of
 
     try:

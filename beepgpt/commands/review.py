@@ -20,7 +20,7 @@ from beepgpt.config.settings import Settings, with_flags
 from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
 from beepgpt.conversations.signals import Signal, SignalVerdict
-from beepgpt.errors import BadCommand
+from beepgpt.errors import BadCommand, CannotRead
 from beepgpt.labeling.few_shots import FewShots
 from beepgpt.runtime.connections import connection_of
 from beepgpt.runtime.console import Watched, console
@@ -129,7 +129,7 @@ def records_of(source: str, settings: Settings) -> Iterator[ReviewedKey]:
             try:
                 yield str(orjson.loads(line)["id"]), None
             except (ValueError, TypeError, KeyError):
-                raise jsonl.CannotRead(f"{beside}: retraction {number} is none: mend it, since its example would be shown") from None
+                raise CannotRead(f"{beside}: retraction {number} is none: mend it, since its example would be shown") from None
 
 
 def _lines_in(path: Path, **how: Any) -> Iterator[bytes]:
@@ -179,10 +179,7 @@ def thinker_of(labeler: str, learn_from: Path | None) -> Any:
         raise BadCommand(f"--labeler {labeler} needs {error.name}, which is not installed: {INSTALL}, or take --labeler none") from error
     if labeler == "rules":
         return lambda prompts, _: [labelers.RulesLabeler().label(prompt).result() for prompt in prompts]
-    try:
-        others = [] if learn_from is None else list(labelers.read_labeled(_lines_in(learn_from), learn_from))
-    except labelers.CannotLearn as error:
-        raise BadCommand(str(error)) from error
+    others = [] if learn_from is None else list(labelers.read_labeled(_lines_in(learn_from), learn_from))
     return lambda prompts, chosen: local_thoughts(prompts, chosen, others)
 
 

@@ -95,7 +95,7 @@ def train_by_job(
     cancel: bool,
 ) -> None:
     """A provider's fine-tuning job, or its end."""
-    from beepgpt.training.fine_tuning import JobOptions, RunInterrupted, cancelled, fine_tuned
+    from beepgpt.training.fine_tuning import JobOptions, cancelled, fine_tuned
 
     if suffix is not None and not 0 < len(suffix) <= MOST_SUFFIX:
         raise BadCommand(f"--suffix {suffix}: has {len(suffix)} characters, and 1 to {MOST_SUFFIX} are allowed")
@@ -103,11 +103,7 @@ def train_by_job(
     if cancel:
         console.print(f"The job is {cancelled(into, settings)}.")
         return
-    try:
-        card, was_there = fine_tuned(folder, into, JobOptions(name, epochs, suffix, seed), settings, every=seconds, again=again)
-    except RunInterrupted as error:
-        console.print(str(error))
-        raise typer.Exit(130) from error
+    card, was_there = fine_tuned(folder, into, JobOptions(name, epochs, suffix, seed), settings, every=seconds, again=again)
     remote = card["remote"]
     tokens = f", trained on {remote['trained_tokens']:,} tokens" if remote["trained_tokens"] else ""
     console.print(f"{'It is trained already: ' if was_there else ''}{remote['model']}{tokens}: {into}")
@@ -178,26 +174,12 @@ def trained(folder: Path, kind: str, into: Path, *, seed: int, threads: int) -> 
 
 @contextmanager
 def in_our_words(folder: Path) -> Iterator[None]:
-    """What can be wrong with a training set or a model, as the user is told it."""
-    with in_words_of_training():
-        if not (folder / MANIFEST).exists():
-            raise BadCommand(
-                f"{folder} is no training set ({MANIFEST} is missing): beepgpt prepare SOURCE --to {folder} --format candidates"
-            )
-        yield
-
-
-@contextmanager
-def in_words_of_training() -> Iterator[None]:
-    """What goes wrong in training/, as the user is told it."""
+    """Raises BadCommand if what training needs is not installed, or if the folder is no training set."""
     try:
-        from beepgpt.training.models import BadModel
-        from beepgpt.training.points import BadTable
-        from beepgpt.training.predictions import OtherFacts, TooLittle
-        from beepgpt.training.runs import BadRun
+        import beepgpt.training.models
+        import beepgpt.training.runs  # noqa: F401
     except ModuleNotFoundError as error:
         raise BadCommand(f"this needs {error.name}: pip install 'beepgpt[{EXTRA}]'") from error
-    try:
-        yield
-    except (BadModel, BadRun, BadTable, OtherFacts, TooLittle) as error:
-        raise BadCommand(str(error)) from error
+    if not (folder / MANIFEST).exists():
+        raise BadCommand(f"{folder} is no training set ({MANIFEST} is missing): beepgpt prepare SOURCE --to {folder} --format candidates")
+    yield

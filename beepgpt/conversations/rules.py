@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, fields
 from hashlib import sha256
 from typing import Literal, get_args
 
+from beepgpt.errors import BeepGPTError
+
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
@@ -26,7 +28,7 @@ Edits = Literal["known", "final"]
 Bots = Literal["ignore", "context"]
 
 
-class BadRules(ValueError):
+class BadRules(BeepGPTError):
     """Rules that can't be, each with its name and what is allowed."""
 
     def __init__(self, rules: object, wrong: Sequence[tuple[str, str]]) -> None:

@@ -16,6 +16,7 @@ from beepgpt.conversations.points import MessageDeleted, PointEmitted, PointLog,
 from beepgpt.conversations.reorder import ReorderBuffer
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.tokens import Encoding
+from beepgpt.errors import BeepGPTError
 
 STATE_VERSION = 5
 """Raised when pickled state of an older version can't be read any more."""
@@ -65,11 +66,11 @@ def shares_of(weights: Mapping[str, float], parts: int) -> list[tuple[str, ...]]
     return [tuple(sorted(share)) for share in shares]
 
 
-class OtherState(Exception):
+class OtherState(BeepGPTError):
     """A snapshot was written by another version, or with other rules; the message says what to do."""
 
 
-class ChannelMoved(Exception):
+class ChannelMoved(BeepGPTError):
     """A channel's events came from two partitions, whose order nobody knows; the message says what to do."""
 
 

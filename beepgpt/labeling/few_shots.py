@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -13,7 +12,9 @@ from typing import Any, Literal
 
 import orjson
 
-from beepgpt.connectors.files.jsonl import CannotRead, CannotWrite, cannot_write, write_all
+from beepgpt.connectors.files.jsonl import cannot_write, write_all
+from beepgpt.errors import CannotRead, CannotWrite
+from beepgpt.locks import lock
 
 SignalName = Literal["strong", "weak"]
 Decision = Literal["strong", "weak", "skipped"]
@@ -72,11 +73,10 @@ class FewShots:
         self.mended: list[str] = []
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._lock = lock(folder, CannotWrite(f"{folder}: a review is adding to it: end that one first, or name another folder"))
         except OSError as error:
             raise cannot_write(folder, error) from error
         try:
-            self._take_lock()
             self._files = {signal: AppendOnlyLines(folder / name, self.mended) for signal, name in FILES.items()}
             self._journal = AppendOnlyLines(folder / JOURNAL, self.mended)
             self.decided: dict[str, Decision] = {}
@@ -166,12 +166,6 @@ class FewShots:
         return entry
 
     # How
-
-    def _take_lock(self) -> None:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CannotWrite(f"{self.folder}: a review is adding to it: end that one first, or name another folder") from None
 
     def _signal_of(self, identity: str) -> SignalName:
         return next(signal for signal, ids in self._ids.items() if identity in ids)

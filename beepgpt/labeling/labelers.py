@@ -31,6 +31,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from beepgpt.conversations.signals import Signal, SignalVerdict
 from beepgpt.conversations.tokens import SEPARATOR, SUFFIX
+from beepgpt.errors import BeepGPTError
 
 FEW_SHOTS: dict[Signal, str] = {"strong": "examples_pos.jsonl", "weak": "examples_neg.jsonl"}
 LEAST = 10
@@ -41,8 +42,10 @@ CALIBRATED_FROM = 200
 """Examples from which on the classifier's probabilities are fitted to how often it is right."""
 
 
-class CannotLearn(Exception):
+class CannotLearn(BeepGPTError):
     """There is nothing to learn from, or it can't be read; the message says what to do."""
+
+    exit_status = 2
 
 
 @dataclass(frozen=True, slots=True)

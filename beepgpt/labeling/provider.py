@@ -14,13 +14,13 @@ from typing import Any
 import typer
 
 from beepgpt.commands.labeling import LabelJob, closed, remembering, report_of, run_labeling
-from beepgpt.config.prices import BadPrices, Prices, read_prices
+from beepgpt.config.prices import Prices, read_prices
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
-from beepgpt.connectors.openai.api import Batch, Client, ProviderFailed
+from beepgpt.connectors.openai.api import Batch, Client
 from beepgpt.connectors.openai.responses import Responses, Spent
 from beepgpt.connectors.tokenizer import load_encoding
-from beepgpt.errors import BadCommand, RunStopped
+from beepgpt.errors import BadCommand, ProviderFailed, RunStopped
 from beepgpt.labeling.questions import LabelQuestion
 from beepgpt.labeling.requests import (
     AHEAD,
@@ -172,10 +172,7 @@ def store_of(job: LabelJob) -> Path:
 
 def prices_of(settings: Settings) -> Prices:
     """Ours, and over them the user's."""
-    try:
-        return read_prices(settings.labeling.prices)
-    except BadPrices as error:
-        raise BadCommand(str(error)) from error
+    return read_prices(settings.labeling.prices)
 
 
 def tell_shots(settings: Settings, few_shots: Sequence[FewShot], shots: Sequence[FewShot]) -> None:

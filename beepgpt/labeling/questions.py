@@ -9,9 +9,10 @@ from typing import NamedTuple, Protocol
 import orjson
 
 from beepgpt.conversations.signals import SignalVerdict
+from beepgpt.errors import BeepGPTError
 
 
-class CannotLabel(Exception):
+class CannotLabel(BeepGPTError):
     """A prompt can't be labeled; the message says why, and holds nothing that anybody wrote."""
 
     def __init__(self, reason: str, message: str) -> None:

@@ -19,26 +19,11 @@ import orjson
 
 from beepgpt.config.prices import Price
 from beepgpt.config.settings import ProviderSettings, Settings
-from beepgpt.connectors.openai.api import (
-    AskedModel,
-    BadAnswer,
-    Batch,
-    BatchPart,
-    Client,
-    NoMoney,
-    NotAllowed,
-    Provider,
-    ProviderAnswer,
-    ProviderFailed,
-    Request,
-    TooBusy,
-    batch_parts,
-    body_of,
-)
+from beepgpt.connectors.openai.api import AskedModel, Batch, BatchPart, Client, Provider, ProviderAnswer, Request, batch_parts, body_of
 from beepgpt.connectors.openai.responses import Responses, Spent, spent_of
 from beepgpt.conversations.signals import Signal, SignalVerdict
 from beepgpt.conversations.tokens import Encoding
-from beepgpt.errors import BadCommand
+from beepgpt.errors import BadAnswer, BadCommand, NoMoney, NotAllowed, ProviderFailed, TooBusy
 from beepgpt.labeling.questions import CannotGoOn, CannotLabel
 from beepgpt.labeling.redaction import redact
 

@@ -16,6 +16,7 @@ import orjson
 
 from beepgpt.conversations.events import micros
 from beepgpt.conversations.signals import SignalVerdict
+from beepgpt.errors import BeepGPTError
 from beepgpt.labeling.few_shots import FewShots, SignalName
 from beepgpt.web.review_page import Card, Choice, Goal, Opinion, ShownMessage, View
 
@@ -33,7 +34,7 @@ Think = Callable[[Sequence[str], Prompts], Sequence[SignalVerdict | None]]
 """What somebody says of each prompt who may learn from few-shots."""
 
 
-class NoOpinion(Exception):
+class NoOpinion(BeepGPTError):
     """A labeler can't say anything yet; the message says what it needs."""
 
 

@@ -8,10 +8,10 @@ from contextlib import closing
 from dataclasses import replace
 
 from beepgpt.config.settings import Settings
-from beepgpt.connectors.openai.api import BadAnswer, Client, ProviderFailed, RequestRefused, TextRequest
+from beepgpt.connectors.openai.api import Client, TextRequest
 from beepgpt.connectors.openai.responses import Spent, spent_of
 from beepgpt.conversations.tokens import Encoding
-from beepgpt.errors import BadCommand, RunStopped
+from beepgpt.errors import BadAnswer, BadCommand, ProviderFailed, RequestRefused, RunStopped
 from beepgpt.labeling.few_shots import FewShots
 from beepgpt.labeling.redaction import redact
 from beepgpt.labeling.requests import Budget, dollars, model_of

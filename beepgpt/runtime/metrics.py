@@ -23,6 +23,8 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from beepgpt.errors import CannotServe
+
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -70,10 +72,6 @@ BEHIND = (
 CALLS = ("beepgpt_slack_calls_total", "Calls of Slack's Web API, by method and by what came of them.")
 
 log = logging.getLogger(__name__)
-
-
-class CannotServe(Exception):
-    """The port can't be served; the message names it, and says what to do."""
 
 
 # Figures

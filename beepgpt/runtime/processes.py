@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
-from beepgpt.errors import BeepGPTError
+from beepgpt.errors import BeepGPTError, Interrupted
 
 STOPPED = (0, 130, 143)
 """Exit statuses of a process that ended as it should: by itself, or because it was asked to."""
@@ -27,14 +27,10 @@ class WorkerFailed(BeepGPTError):
     """A process of the run failed; the message is its own, or says how it was killed."""
 
 
-class WorkersInterrupted(Exception):
-    """The run was interrupted before each process had reported its account."""
-
-
 def run_processes(commands: Sequence[Sequence[str]], on_report: Callable[[int, dict[str, Any]], None], keep: Sequence[int] = ()) -> None:
     """Runs all commands at once to their ends. `on_report` gets each line with its process's number; they share the open files `keep`.
 
-    If one fails, the others are stopped: what they did is in their snapshots. Raises WorkerFailed or WorkersInterrupted.
+    If one fails, the others are stopped: what they did is in their snapshots. Raises WorkerFailed or Interrupted.
     """
     # Sessions of their own: a terminal's Ctrl-C comes here alone, and is passed on once.
     processes = [
@@ -78,7 +74,7 @@ def run_processes(commands: Sequence[Sequence[str]], on_report: Callable[[int, d
     statuses = [process.returncode for process in processes]
     # A process that was stopped before it could listen for it, or that was asked twice, went without its account.
     if interrupted and any(status in (-signal.SIGTERM, 143) for status in statuses):
-        raise WorkersInterrupted
+        raise Interrupted("interrupted at once: with --recovery the same command goes on from the last snapshot; without, it starts anew")
     failed = [
         message.removeprefix("beepgpt: ") or _killed(status)
         for status, message in zip(statuses, messages, strict=True)

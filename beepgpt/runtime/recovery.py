@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -23,6 +21,7 @@ from bytewax.recovery import (
 )
 
 from beepgpt.errors import BeepGPTError
+from beepgpt.locks import lock as take_lock
 
 NOTE = "run.json"
 LOCK = "lock"
@@ -109,12 +108,13 @@ def open_recovery(path: Path, run: dict[str, Any], first: dict[str, Any], state:
     if the store had been written under other ids. `shared`: the process that started this one has the folder locked. Raises BadRecovery
     if the folder is another run's, was written with another `state`, or is in use.
     """
+    in_use = f"{path}: another run is using it now: wait until that is over, or name another"
     try:
         path.mkdir(parents=True, exist_ok=True)
         names = {each.name for each in path.iterdir()}
         if NOTE not in names and names - {LOCK, f"{NOTE}.new"}:
             raise BadRecovery(f"{path}: is not empty, and no recovery folder: name another")
-        lock = None if shared else _locked(path)
+        lock = None if shared else take_lock(path / LOCK, BadRecovery(in_use))
         note = json.loads((path / NOTE).read_text("utf-8")) if (path / NOTE).exists() else None
     except OSError as error:
         raise _unusable(path, error) from error
@@ -134,17 +134,6 @@ def open_recovery(path: Path, run: dict[str, Any], first: dict[str, Any], state:
         was = ", ".join(f"{name} was {_shown(note.get(name))} and is {_shown(run[name])}" for name in different)
         raise BadRecovery(f"{path}: is the recovery folder of another run ({was}): give what was given then, or delete it and start anew")
     return RecoveryFolder(path, note, is_new, lock)
-
-
-def _locked(path: Path) -> int:
-    """The folder's lock, held while the file is open: what a killed process had locked is free again."""
-    lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise BadRecovery(f"{path}: another run is using it now: wait until that is over, or name another") from None
-    return lock
 
 
 def _messages(error: BaseException | None) -> Iterator[str]:

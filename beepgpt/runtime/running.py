@@ -19,14 +19,14 @@ from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
 from beepgpt.conversations.events import channels_in
 from beepgpt.conversations.shard import SHARDS, ChannelMoved, shard_of, shard_of_bytes, shares_of
-from beepgpt.errors import BadCommand
+from beepgpt.errors import BadCommand, Interrupted
 from beepgpt.runtime import logs
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.connections import connection_of
 from beepgpt.runtime.console import Watched, console
 from beepgpt.runtime.destinations import Output
 from beepgpt.runtime.places import Origin
-from beepgpt.runtime.processes import WorkersInterrupted, report, run_processes, stop_with_parent
+from beepgpt.runtime.processes import report, run_processes, stop_with_parent
 from beepgpt.runtime.recovery import BadRecovery, RecoveryFolder, open_recovery
 from beepgpt.runtime.workers import PreparedFlow, ProgressCallback, Stop, Worker
 
@@ -132,7 +132,7 @@ def _run_all(
     try:
         own = [[f"--worker={number}", f"--shards={','.join(share)}"] for number, share in enumerate(shares)]
         run_processes([[sys.executable, "-m", "beepgpt", *command, *each] for each in own], on_report, keep)
-    except WorkersInterrupted:  # a process that had ended before it could be asked to stop
+    except Interrupted:  # a process that had ended before it could be asked to stop
         if not moved:
             raise
     if moved:

@@ -1,1 +1,1 @@
-"""Workspaces and servers that are made up, for demos, tests and benchmarks."""
+"""Simulated workspaces, for demos, tests and benchmarks: the same bytes for the same plan on every machine."""

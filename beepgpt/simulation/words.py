@@ -1,4 +1,4 @@
-"""What the people of a made-up workspace talk about, in their words."""
+"""Vocabulary of a simulated workspace: topics, sentence templates, names of people."""
 
 from __future__ import annotations
 
@@ -250,14 +250,14 @@ LAST_NAMES = (
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """A sentence with holes, and what may stand in each."""
+    """A sentence with `%s` for each hole, and the words that may fill it."""
 
     text: str
     holes: tuple[tuple[str, ...], ...]
 
 
 def sentence(template: str, words: dict[str, tuple[str, ...]]) -> Sentence:
-    """The sentence of a template, in the words of one topic.
+    """Compile a template with `{named}` holes for one topic.
 
     >>> sentence("Who can {task}?", {"task": ("swim", "run")})
     Sentence(text='Who can %s?', holes=(('swim', 'run'),))
@@ -275,5 +275,5 @@ def sentence(template: str, words: dict[str, tuple[str, ...]]) -> Sentence:
 
 
 def sentences(templates: tuple[str, ...]) -> tuple[tuple[Sentence, ...], ...]:
-    """For each topic, the templates in its words, with `&` written as Slack writes it."""
+    """Compile the templates for each topic, in the order of `TOPICS`; `&` is escaped as Slack escapes it."""
     return tuple(tuple(sentence(template.replace("&", "&amp;"), words | COMMON) for template in templates) for words in TOPICS.values())

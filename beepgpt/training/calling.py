@@ -8,9 +8,10 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 from beepgpt.conversations.outcomes import Probabilities
+from beepgpt.errors import BeepGPTError
 
 
-class CannotScore(Exception):
+class CannotScore(BeepGPTError):
     """A model can't be asked about some points, though it may be about others. The message says why, and quotes nobody."""
 
     def __init__(self, reason: str, message: str) -> None:

@@ -15,6 +15,7 @@ import orjson
 
 from beepgpt.conversations.events import micros
 from beepgpt.conversations.tokens import SUFFIX, Encoding
+from beepgpt.errors import BeepGPTError
 
 MAX_PREFIX = 12
 """Characters: prompts that all begin with more than these waste them."""
@@ -28,7 +29,7 @@ NIL, OTHER = "nil", "other"
 LineSignal = Literal["strong", "weak"]
 
 
-class CannotPrepare(Exception):
+class CannotPrepare(BeepGPTError):
     """No training set can be made of this; the message says why, and what to do."""
 
 

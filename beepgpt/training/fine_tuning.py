@@ -7,7 +7,6 @@ that they are made of. So there is never a second job for the same bytes.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import time
@@ -24,18 +23,9 @@ import orjson
 
 from beepgpt.commands.models import check_may_leave, client_of, may_leave_by
 from beepgpt.config.settings import ProviderSettings, Settings
-from beepgpt.connectors.openai.api import (
-    Checkpoint,
-    Client,
-    JobEvent,
-    JobRequest,
-    ProviderFailed,
-    RequestRefused,
-    TooBusy,
-    TrainingNotAvailable,
-    TuningJob,
-)
-from beepgpt.errors import BadCommand, Interrupted, RunStopped
+from beepgpt.connectors.openai.api import Checkpoint, Client, JobEvent, JobRequest, TuningJob
+from beepgpt.errors import BadCommand, Interrupted, ProviderFailed, RequestRefused, RunStopped, TooBusy, TrainingNotAvailable
+from beepgpt.locks import lock
 from beepgpt.runtime.console import console
 from beepgpt.runtime.workers import interruptible
 
@@ -114,8 +104,8 @@ def fine_tuned(
                 job = at_work(client, note, uploads, wanted, every=every, again=again)
                 points = checkpoints_of(client, job.id)
         except Interrupted:
-            raise RunInterrupted(
-                "Interrupted. What was sent and started is remembered, and a job goes on at the provider's: the same command goes on with"
+            raise Interrupted(
+                "interrupted. What was sent and started is remembered, and a job goes on at the provider's: the same command goes on with"
                 " it; with --cancel it is stopped"
             ) from None
         except TrainingNotAvailable as error:
@@ -123,10 +113,6 @@ def fine_tuned(
         except ProviderFailed as error:
             raise RunStopped(f"{error}; what was done is remembered in {into}, and the same command goes on from there") from error
         return written(folder, into, manifest, wanted, key, job, points, uploads), False
-
-
-class RunInterrupted(Exception):
-    """A job was left alone because somebody asked to stop; the message says how it goes on."""
 
 
 def cancelled(into: Path, settings: Settings) -> str:
@@ -321,12 +307,12 @@ class Note:
 @contextmanager
 def locked(into: Path) -> Iterator[None]:
     """One process at a time: a second one would start the same job. A kill releases it."""
-    with (into / LOCK).open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BadCommand(f"{into}: another beepgpt train is at work on it: wait for it, or end it") from None
+    in_use = BadCommand(f"{into}: another beepgpt train is at work on it: wait for it, or end it")
+    descriptor = lock(into / LOCK, in_use)
+    try:
         yield
+    finally:
+        os.close(descriptor)
 
 
 class JobEventLog:

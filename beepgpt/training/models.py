@@ -14,6 +14,7 @@ import orjson
 import skops.io
 from skops.io.exceptions import UntrustedTypesFoundException
 
+from beepgpt.errors import BeepGPTError
 from beepgpt.training.predictions import Model
 from beepgpt.training.ranking import Ranker, ranker_from
 from beepgpt.training.remote import labels_in
@@ -38,8 +39,10 @@ WITH_SKLEARN = {"text"}
 """Kinds that hold estimators of scikit-learn, which promise nothing from one of its versions to the next."""
 
 
-class BadModel(Exception):
+class BadModel(BeepGPTError):
     """A model can't be used; the message names its folder and says what to do."""
+
+    exit_status = 2
 
 
 @dataclass(frozen=True, slots=True)

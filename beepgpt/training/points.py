@@ -15,13 +15,16 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from beepgpt.conversations.events import micros
+from beepgpt.errors import BeepGPTError
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-class BadTable(Exception):
+class BadTable(BeepGPTError):
     """A table of candidates can't be used; the message names it and says what to do."""
+
+    exit_status = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,15 +7,20 @@ from typing import Protocol
 
 import numpy as np
 
+from beepgpt.errors import BeepGPTError
 from beepgpt.training.points import Floats, Ints, Points
 
 
-class TooLittle(Exception):
+class TooLittle(BeepGPTError):
     """There is not enough to learn from; the message says what is missing."""
 
+    exit_status = 2
 
-class OtherFacts(Exception):
+
+class OtherFacts(BeepGPTError):
     """The points have other facts than those a model was fitted on; the message says what to do."""
+
+    exit_status = 2
 
 
 @dataclass(frozen=True, slots=True)

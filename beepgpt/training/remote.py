@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from beepgpt.errors import BeepGPTError
 from beepgpt.training.checks import NIL, OTHER
 from beepgpt.training.points import Points
 from beepgpt.training.predictions import Prediction, Predictions
@@ -28,7 +29,7 @@ DECIDING = (
 """What a model that was trained on nothing of ours is told."""
 
 
-class Unanswered(Exception):
+class Unanswered(BeepGPTError):
     """The server doesn't answer this question, as it wouldn't at another time; the message says why."""
 
 

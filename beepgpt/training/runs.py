@@ -13,6 +13,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from beepgpt.errors import BeepGPTError
 from beepgpt.training.metrics import (
     DRAWS,
     KINDS,
@@ -35,8 +36,10 @@ THRESHOLD = 0.5
 """At which alerts are compared."""
 
 
-class BadRun(Exception):
+class BadRun(BeepGPTError):
     """A run can't be compared; the message names it and says what to do."""
+
+    exit_status = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from beepgpt.connectors.files.jsonl import CannotWrite
-from beepgpt.runtime.metrics import CannotServe
+from beepgpt.errors import CannotServe, CannotWrite
 
 log = logging.getLogger(__name__)
 

@@ -14,6 +14,8 @@ from typing import BinaryIO
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.outputs import DynamicSink, FixedPartitionedSink, StatefulSinkPartition, StatelessSinkPartition
 
+from beepgpt.errors import CannotRead, CannotWrite
+
 MAX_LINE = 2**20 + 1024
 """Bytes of a line that are kept: enough that a longer one is still seen to be over 1 MiB."""
 CHUNK = 1_000
@@ -27,14 +29,6 @@ JsonlState = tuple[int, int]
 """Bytes and lines that are done."""
 Blob = tuple[str, bytes]
 """A key, as Bytewax wants one, and whole lines, each with its newline."""
-
-
-class CannotRead(Exception):
-    """A file can't be read; the message names it and says what to do."""
-
-
-class CannotWrite(Exception):
-    """A file can't be written; the message names it and says what to do."""
 
 
 def _never() -> bool:

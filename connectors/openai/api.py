@@ -22,7 +22,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Gener
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
-from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import backoff
@@ -44,6 +44,8 @@ from openai.types import Batch as TheirBatch
 from openai.types import FileObject
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
+
+from beepgpt.errors import BadAnswer, NoMoney, NotAllowed, ProviderFailed, RequestRefused, TooBusy, TrainingNotAvailable
 
 OPENAI = "https://api.openai.com/v1"
 FIRST_WAIT = 0.5
@@ -85,55 +87,6 @@ _JSON: RequestOptions = {"headers": {"Content-Type": "application/json"}}
 
 
 # What can go wrong
-
-
-class ProviderFailed(Exception):
-    """The provider could not do it; the message says what to do, and holds nothing that anybody wrote."""
-
-    reason: ClassVar[str] = "provider"
-    """For counts and dead letters."""
-
-    def __init__(self, message: str, *, passes: bool = False, after: float | None = None) -> None:
-        """`passes`: another try may help; `after`: seconds that the server wants us to wait first."""
-        super().__init__(message)
-        self.passes = passes
-        self.after = after
-
-
-class NotAllowed(ProviderFailed):
-    """The key is not accepted, or not for this: no request will work."""
-
-    reason = "not_allowed"
-
-
-class TrainingNotAvailable(NotAllowed):
-    """This account can't start fine-tuning jobs."""
-
-    reason = NO_TRAINING
-
-
-class NoMoney(ProviderFailed):
-    """The account's money or quota is used up: no request will work, and trying again can't help."""
-
-    reason = "no_money"
-
-
-class RequestRefused(ProviderFailed):
-    """The server refuses this request, as it would at any time."""
-
-    reason = "refused"
-
-
-class TooBusy(ProviderFailed):
-    """No answer after all tries: the server is busy, broken or out of reach. The same request may work later."""
-
-    reason = "too_busy"
-
-
-class BadAnswer(ProviderFailed):
-    """What came is no answer to the question."""
-
-    reason = "bad_answer"
 
 
 # Whom we ask, and what

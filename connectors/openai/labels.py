@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from beepgpt.connectors.openai.api import BadAnswer, Client, NoMoney, NotAllowed, ProviderFailed, RequestRefused, TooBusy
+from beepgpt.connectors.openai.api import Client
+from beepgpt.errors import BadAnswer, BeepGPTError, NoMoney, NotAllowed, ProviderFailed, RequestRefused, TooBusy
 
 LabelApi = Literal["chat", "completions", "decisions"]
 PATHS: Mapping[LabelApi, str] = {"chat": "/chat/completions", "completions": "/completions", "decisions": "/decisions"}
@@ -28,8 +29,10 @@ PROBE_TOKENS = 4
 log = logging.getLogger(__name__)
 
 
-class LabelsMissing(Exception):
+class LabelsMissing(BeepGPTError):
     """The server or the model doesn't give what a prediction needs; the message says what is missing and which ones give it."""
+
+    exit_status = 2
 
 
 @dataclass(frozen=True)

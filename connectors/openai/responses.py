@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from beepgpt.connectors.files.jsonl import CannotWrite
-from beepgpt.connectors.openai.api import BadAnswer, ClientUsage, ProviderAnswer, Usage
+from beepgpt.connectors.openai.api import ClientUsage, ProviderAnswer, Usage
+from beepgpt.errors import BadAnswer, CannotWrite
 
 VERSION = 1
 PATIENCE = 60.0

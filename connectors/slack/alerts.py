@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackClientError
 
-from beepgpt.connectors.slack.errors import SlackBusy, SlackError, SlackFailed, SlackRefused, SlackUnclear
+from beepgpt.errors import SlackBusy, SlackError, SlackFailed, SlackRefused, SlackUnclear
 
 SLACK = "https://slack.com/api/"
 TIMEOUT = 15
@@ -205,7 +205,7 @@ class SlackMessenger:
         try:
             self._call("chat.delete", json={"channel": dm, "ts": ts})
         except SlackRefused as error:
-            if error.reason != "message_not_found":
+            if error.code != "message_not_found":
                 raise
 
     def publish_home(self, user: str, view: Mapping[str, Any]) -> None:

@@ -17,6 +17,8 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 import orjson
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
+from beepgpt.errors import BeepGPTError
+
 ChannelKind = Literal["channels", "groups", "dms", "mpims"]
 KINDS: tuple[ChannelKind, ...] = get_args(ChannelKind)
 PUBLIC: tuple[ChannelKind, ...] = ("channels",)
@@ -55,7 +57,7 @@ PARAMETER = re.compile(rb"(&amp;|[?&]|(?<!\\)\\u0026)(?:[A-Za-z0-9_]*=" + TOKEN 
 BARE_TOKEN = re.compile(TOKEN)
 
 
-class BadExport(Exception):
+class BadExport(BeepGPTError):
     """What was given can't be read as a Slack export; the message says what to do."""
 
 

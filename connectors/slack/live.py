@@ -28,7 +28,7 @@ from slack_sdk.web import WebClient
 from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
-from beepgpt.connectors.slack.errors import SlackFailed
+from beepgpt.errors import SlackFailed, SlackRefused
 
 log = logging.getLogger(__name__)
 
@@ -65,14 +65,6 @@ DEAD = {
     "access_denied": "access is denied: ask an administrator of the workspace",
 }
 """What makes a token useless, and what to do."""
-
-
-class CallRefused(Exception):
-    """Slack answered a question with an error that concerns just that question."""
-
-    def __init__(self, method: str, code: str) -> None:
-        super().__init__(f"{method}: {code}")
-        self.code = code
 
 
 class CallStopped(Exception):
@@ -237,7 +229,7 @@ class Web:
                 f"{self.called} lacks the scope {data.get('needed', '')}, which {method} needs: update the app from config/slack-app.yaml,"
                 " and install it again"
             )
-        return CallRefused(method, code)
+        return SlackRefused(method, code)
 
     def _wait_for_turn(self, method: str) -> None:
         while True:
@@ -322,7 +314,7 @@ def history(
     for root in sorted(replied):
         try:
             replies = list(web.pages("conversations.replies", "messages", channel=channel, ts=root, oldest=replies_since, inclusive=True))
-        except CallRefused as refused:
+        except SlackRefused as refused:
             if refused.code not in ("thread_not_found", "message_not_found"):
                 raise
             continue
@@ -551,7 +543,7 @@ class SocketLine:
         while not self._closing.is_set():
             try:
                 return _Connection(str(self._web.ask("apps.connections.open")["url"]), self.name, self._put)
-            except (OSError, WebSocketException, CallRefused, KeyError) as error:
+            except (OSError, WebSocketException, SlackRefused, KeyError) as error:
                 log.warning(
                     "a connection to Slack could not be opened", extra={"line": self.name, "why": f"{type(error).__name__}: {error}"}
                 )

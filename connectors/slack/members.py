@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from beepgpt.connectors.files.jsonl import CannotRead
 from beepgpt.connectors.slack.alerts import SlackPerson
+from beepgpt.errors import CannotRead
 
 LISTS = ("users.json", "channels.json", "groups.json")
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from beepgpt.connectors.files.jsonl import CannotWrite
+from beepgpt.errors import CannotWrite
 
 CACHE_KB = 64 * 1024
 """Of memory for all of it."""

@@ -16,9 +16,9 @@ from beepgpt.alerts.decisions import DAY, HOUR, MINUTE, SECOND, Policy
 from beepgpt.alerts.handling import AlertSink
 from beepgpt.alerts.store import AlertStore, BadAlertStore
 from beepgpt.connectors.slack.alerts import SlackMessenger, SlackPerson
-from beepgpt.connectors.slack.errors import SlackFailed
 from beepgpt.connectors.slack.members import Everybody
 from beepgpt.conversations.events import ts_text
+from beepgpt.errors import SlackFailed
 from tests.support.alerts import NOON, Clock, Office, prediction
 from tests.support.slack_web_api import TOKEN, Workspace
 

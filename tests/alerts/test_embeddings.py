@@ -12,7 +12,8 @@ import pytest
 from beepgpt.alerts.decisions import SECOND
 from beepgpt.alerts.embeddings import REST, Embeddings
 from beepgpt.alerts.store import AlertStore
-from beepgpt.connectors.openai.api import BadAnswer, Client, NotAllowed, Provider, read_vectors
+from beepgpt.connectors.openai.api import Client, Provider, read_vectors
+from beepgpt.errors import BadAnswer, NotAllowed
 from beepgpt.runtime.clock import now_us
 from tests.support import program, quiet
 from tests.support.alerts import prediction

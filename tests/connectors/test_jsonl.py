@@ -19,8 +19,6 @@ from bytewax.testing import TestingSink, run_main
 
 from beepgpt.connectors.files.jsonl import (
     MAX_LINE,
-    CannotRead,
-    CannotWrite,
     JsonlSink,
     JsonlSource,
     LineChunk,
@@ -30,6 +28,7 @@ from beepgpt.connectors.files.jsonl import (
     samples,
     write_all,
 )
+from beepgpt.errors import CannotRead, CannotWrite
 
 ROOT = Path(__file__).parents[2]
 

@@ -22,23 +22,17 @@ from beepgpt.config.prices import BadPrices, read_prices
 from beepgpt.connectors.openai import api as openai_api
 from beepgpt.connectors.openai.api import (
     AskedModel,
-    BadAnswer,
     Client,
-    NoMoney,
-    NotAllowed,
     Provider,
     ProviderAnswer,
-    ProviderFailed,
     Request,
-    RequestRefused,
     TextRequest,
-    TooBusy,
-    TrainingNotAvailable,
     Usage,
     batch_parts,
     body_of,
     read_choice,
 )
+from beepgpt.errors import BadAnswer, NoMoney, NotAllowed, ProviderFailed, RequestRefused, TooBusy, TrainingNotAvailable
 from tests.support.openai_server import KEY, Script, Server, by_hash, digest, serving
 
 ROOT = Path(__file__).resolve().parents[2]

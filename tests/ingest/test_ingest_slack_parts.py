@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors.slack import live as slack_live
-from beepgpt.connectors.slack.errors import SlackFailed
-from beepgpt.connectors.slack.live import Arrival, CallRefused, CallStopped, Changed, Down, SocketLine, Up, Web, history
+from beepgpt.connectors.slack.live import Arrival, CallStopped, Changed, Down, SocketLine, Up, Web, history
 from beepgpt.conversations.events import micros, ts_text
 from beepgpt.conversations.rules import SECOND
+from beepgpt.errors import SlackFailed, SlackRefused
 from beepgpt.ingest.slack.channels import channel_of
 from beepgpt.ingest.slack.known import KnownRecords, facts_of
 from beepgpt.ingest.slack.records import heartbeat_in, record_of
@@ -225,7 +225,7 @@ def test_refusals_are_told_apart(slack_server: Server, web: Web):
     slack_server.faults.refuse["auth.test"] = "missing_scope"
     with pytest.raises(SlackFailed, match="lacks the scope"):
         web.ask("auth.test")
-    with pytest.raises(CallRefused, match="channel_not_found"):
+    with pytest.raises(SlackRefused, match="channel_not_found"):
         web.ask("conversations.info", channel="C404")
 
 
@@ -396,5 +396,5 @@ def test_a_server_can_be_given_more(slack_server: Server):
     web = Web(BOT_TOKEN, slack_server.base_url, threading.Event())
 
     assert web.ask("chat.postMessage", channel="C1", text="hi")["ts"] in slack_server.workspace.messages["C1"]
-    with serving() as other, pytest.raises(CallRefused, match="unknown_method"):
+    with serving() as other, pytest.raises(SlackRefused, match="unknown_method"):
         Web(BOT_TOKEN, other.base_url, threading.Event()).ask("chat.postMessage", channel="C1", text="hi")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beepgpt.connectors.files.jsonl import CannotRead, CannotWrite
+from beepgpt.errors import CannotRead, CannotWrite
 from beepgpt.labeling.few_shots import FILES, JOURNAL, Entry, FewShots, few_shot_line
 
 POSITIVE, NEGATIVE = FILES.values()

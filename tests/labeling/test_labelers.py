@@ -33,7 +33,7 @@ from beepgpt.labeling.labelers import (
     read_labeled,
     rule_of,
 )
-from beepgpt.simulation import workspace as workspace_maker
+from beepgpt.simulation.workspace import Plan, write_export
 from tests.support import beep
 from tests.support.openai_server import by_hash
 
@@ -439,8 +439,8 @@ def judged(examples: list[Labeled], learned: int) -> dict[str, tuple[float, str]
 
 def test_what_it_gets_on_a_made_up_workspace(tmp_path: Path):
     """Of 50 few-shots it learns something, of 800 labeled examples more; and its own estimate holds."""
-    plan = workspace_maker.Plan(seed=3, messages=6_000, channels=6, people=30, days=60)
-    workspace_maker.write_export(plan, tmp_path / "workspace.zip")
+    plan = Plan(seed=3, messages=6_000, channels=6, people=30, days=60)
+    write_export(plan, tmp_path / "workspace.zip")
     beep("examples", tmp_path / "workspace.zip", "--to", tmp_path / "examples.jsonl", "--no-candidates", "--include", "channels,groups")
     few, more = judged(by_the_truth((tmp_path / "examples.jsonl").read_bytes().splitlines()), 800).values()
 

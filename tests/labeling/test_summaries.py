@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beepgpt.connectors.openai.api import AskedModel, BadAnswer, Client, NoMoney, Provider, RequestRefused, TextRequest
+from beepgpt.connectors.openai.api import AskedModel, Client, Provider, TextRequest
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.tokens import SUFFIX
+from beepgpt.errors import BadAnswer, NoMoney, RequestRefused
 from beepgpt.labeling.few_shots import few_shot_line
 from beepgpt.labeling.redaction import redact
 from beepgpt.labeling.summaries import (

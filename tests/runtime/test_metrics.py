@@ -22,7 +22,8 @@ from beepgpt.conversations.account import POINT_ENDS, Account, sum_of
 from beepgpt.conversations.events import parse
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.shard import Shard, run_through
-from beepgpt.runtime.metrics import ENDS, MAX_REASONS, CannotServe, Figures, Pulse, Server, serve
+from beepgpt.errors import CannotServe
+from beepgpt.runtime.metrics import ENDS, MAX_REASONS, Figures, Pulse, Server, serve
 from beepgpt.simulation.workspace import Plan, live_records
 
 RULES = Rules(candidates=False)

@@ -1,4 +1,4 @@
-"""The made-up workspace: whole, repeatable, and true to what it says of itself."""
+"""The simulated workspace: whole, repeatable, and true to what it says of itself."""
 
 import json
 import tracemalloc
@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
+from beepgpt.conversations.rules import SECOND
 from beepgpt.simulation import words as workspace_words
+from beepgpt.simulation.slack_json import POSTED
 from beepgpt.simulation.workspace import (
     BROKEN_KINDS,
-    POSTED,
-    SECOND,
     Plan,
     broken_record,
     expected_topic_people,

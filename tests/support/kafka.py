@@ -1,4 +1,4 @@
-"""What the Kafka tests share: topics of their own, a made-up workspace on one of them, and the program while it runs."""
+"""What the Kafka tests share: topics of their own, a simulated workspace on one of them, and the program while it runs."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class Stream:
 
 
 def stream_of(plan: Plan, rules: Rules | None = None) -> Stream:
-    """A made-up workspace, and at its end a heartbeat from so much later that everything is settled by it."""
+    """A simulated workspace, and at its end a heartbeat from so much later that everything is settled by it."""
     rules = rules or Rules()
     settling = heartbeat_at(plan.end_us + 3 * max(rules.horizon or DAY, DAY))
     return Stream([*keyed_records(plan), (None, settling)], rules)

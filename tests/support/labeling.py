@@ -1,4 +1,4 @@
-"""What the labeling tests share: examples of a made-up workspace, few-shots among them, and runs that label them."""
+"""What the labeling tests share: examples of a simulated workspace, few-shots among them, and runs that label them."""
 
 from __future__ import annotations
 

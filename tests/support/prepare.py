@@ -127,7 +127,7 @@ class Set:
 
 @cache
 def workspace(seed: int, scope: str = "conversation", target: str = "next_user") -> tuple[bytes, ...]:
-    """The examples of a made-up workspace of a few days in which people talk across any cut."""
+    """The examples of a simulated workspace of a few days in which people talk across any cut."""
     plan = Plan(seed=seed, messages=250, days=2, channels=2, people=8, start=MONDAY_AT_TEN)
     rules = Rules(scope=scope, target=target, horizon=3 * HOUR, session_gap=30 * MINUTE, candidates=False)  # type: ignore[arg-type]
     return tuple(run_of(live_records(plan), rules, plan.end_us + DAY).examples)

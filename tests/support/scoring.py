@@ -1,4 +1,4 @@
-"""What the tests of scoring share: a made-up workspace, and a small model that was fitted on its examples."""
+"""What the tests of scoring share: a simulated workspace, and a small model that was fitted on its examples."""
 
 from __future__ import annotations
 

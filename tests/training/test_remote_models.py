@@ -16,8 +16,8 @@ import pytest
 from beepgpt.commands.models import client_of, open_model
 from beepgpt.commands.predict import predicted
 from beepgpt.commands.train import train_served
-from beepgpt.connectors.openai.api import AskedModel, Request, TooBusy
-from beepgpt.errors import BadCommand, RunStopped
+from beepgpt.connectors.openai.api import AskedModel, Request
+from beepgpt.errors import BadCommand, RunStopped, TooBusy
 from beepgpt.labeling.redaction import redact
 from beepgpt.training.models import BadModel, load_model, read_card
 from beepgpt.training.points import Examples, read_examples

@@ -96,7 +96,8 @@ class SlackQueries:
         self.ask(partial(self._look, channel, generation, window, is_known), priority)
 
     def _look(self, channel: str, generation: int, window: Window | None, is_known: bool) -> HistoryAnswer | None:
-        from beepgpt.connectors.slack.live import CallRefused, history
+        from beepgpt.connectors.slack.live import history
+        from beepgpt.errors import SlackRefused
 
         if not self._is_wanted(channel, generation):
             return None
@@ -107,7 +108,7 @@ class SlackQueries:
             if window is None:
                 return HistoryAnswer(channel, generation, info, [], "")
             return HistoryAnswer(channel, generation, info, history(self._web, channel, **window._asdict()), "")
-        except CallRefused as refused:
+        except SlackRefused as refused:
             if refused.code == "invalid_cursor":  # it ran out while we waited for our turn
                 self.look(channel, generation, window, is_known=is_known, priority=0)
                 return None
@@ -127,12 +128,12 @@ class SlackQueries:
         self.ask(partial(self._probe, channels), 0)
 
     def _probe(self, channels: dict[str, str]) -> Probed:
-        from beepgpt.connectors.slack.live import CallRefused
+        from beepgpt.errors import SlackRefused
 
         began, found = time.time(), {}
         for channel, since in channels.items():
             try:
                 found[channel] = self._web.ask("conversations.history", channel=channel, oldest=since, limit=20).get("messages") or []
-            except CallRefused as refused:
+            except SlackRefused as refused:
                 log.info("a channel could not be looked at", extra={"channel": channel, "why": refused.code})
         return Probed(began, found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from beepgpt.connectors.slack.errors import SlackFailed
+from beepgpt.errors import SlackFailed
 
 KINDS = {"channels": "public_channel", "groups": "private_channel", "dms": "im", "mpims": "mpim"}
 """What Slack calls the kinds of channels that an export has."""

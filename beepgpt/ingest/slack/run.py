@@ -18,8 +18,7 @@ from rich.table import Table
 from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
 from beepgpt.connectors.kafka_ingest import check_keeps
-from beepgpt.connectors.slack.errors import SlackFailed
-from beepgpt.errors import BadCommand
+from beepgpt.errors import BadCommand, SlackFailed
 from beepgpt.ingest.slack.lines import LiveConnection
 from beepgpt.ingest.slack.loop import WAIT, Live
 from beepgpt.ingest.slack.records import Who, remembered

@@ -1,0 +1,97 @@
+"""What a simulated workspace is made from: its size, its people's habits, and what goes wrong on the way to Kafka."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
+
+from beepgpt.conversations.rules import DAY, SECOND
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All parameters of a simulated workspace. Shares are of posts by people unless they say otherwise; 0 leaves a thing out."""
+
+    seed: int = 0
+    messages: int = 10_000
+    """Posts by people, exactly."""
+    days: float = 30.0
+    start: int | datetime = datetime(2024, 1, 1, tzinfo=UTC)
+    """Microseconds since 1970, or an aware datetime."""
+    channels: int = 20
+    people: int = 60
+
+    edits: float = 0.06
+    deletions: float = 0.02
+    reactions: float = 0.15
+    """Reactions for each post, on average."""
+    unfurls: float = 0.7
+    """Share of posts with a link that Slack unfurls."""
+    bots: float = 0.05
+    no_author: float = 0.02
+    joins: float = 0.02
+    """Joins and topic changes."""
+    broadcasts: float = 0.03
+    """Share of replies that are sent to the channel, too."""
+    files: float = 0.02
+    me: float = 0.003
+    links: float = 0.05
+    code: float = 0.03
+    mentions: float = 0.05
+    private: float = 0.15
+    """Share of channels."""
+    blocks: bool = False
+    """Whether messages repeat their text as rich text blocks, as most of Slack's do."""
+
+    duplicates: float = 0.01
+    """Share of events that arrive twice."""
+    disorder: float = 2.0
+    """Greatest delay of a record in seconds; at most `lateness`, so that it makes nothing late."""
+    too_late: float = 0.0005
+    """Share of records that arrive 2 to 20 minutes after their time."""
+    broken: float = 0.001
+    """Unreadable records, per record."""
+    heartbeat_every: float | None = None
+    """Seconds between two heartbeats. Beware: one a second for a year is 31 million records."""
+    lateness: float = 5.0
+
+    time_zone: str = "America/New_York"
+    """Time zone whose midnights cut the export's day files."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for values that can't be simulated."""
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, int | float) and value < 0 and each.name not in ("seed", "start"):
+                raise ValueError(f"{each.name} must not be negative: {value}")
+        if not (1 <= self.channels <= 1 << 20 and 1 <= self.people <= 1 << 20 and self.days > 0):
+            raise ValueError("channels and people must be from 1 to 1,048,576, and days more than 0")
+        if self.disorder > self.lateness:
+            raise ValueError(f"disorder must not be over lateness: {self.disorder} > {self.lateness}")
+        if self.heartbeat_every == 0:
+            raise ValueError("heartbeat_every must be None or more than 0")
+
+    @property
+    def start_us(self) -> int:
+        """The start in microseconds since 1970."""
+        if isinstance(self.start, int):
+            return self.start
+        if self.start.tzinfo is None:
+            raise ValueError("start must be an aware datetime")
+        since = self.start - datetime(1970, 1, 1, tzinfo=UTC)
+        return (since.days * 86400 + since.seconds) * SECOND + since.microseconds
+
+    @property
+    def end_us(self) -> int:
+        """The end in microseconds since 1970; everything happens before it."""
+        return self.start_us + int(self.days * DAY)
+
+
+def unchanged(plan: Plan) -> Plan:
+    """The same plan without edits, deletions, reactions and unfurls: its export holds all that the live stream does."""
+    return replace(plan, edits=0.0, deletions=0.0, reactions=0.0, unfurls=0.0)
+
+
+def undisturbed(plan: Plan) -> Plan:
+    """The same plan, delivered in order, without duplicates, late or broken records."""
+    return replace(plan, duplicates=0.0, disorder=0.0, too_late=0.0, broken=0.0)

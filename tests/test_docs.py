@@ -1,0 +1,73 @@
+"""The glossary has what a user meets, and the pages' links lead somewhere."""
+
+import re
+from pathlib import Path
+
+import orjson
+import pytest
+
+from beepgpt.alerts import delivery
+from beepgpt.commands.topics import BESIDE, KINDS, PREFIX
+from beepgpt.connectors.tokenizer import load_encoding
+from beepgpt.conversations.account import POINT_ENDS, Account
+from beepgpt.conversations.rules import Rules
+from beepgpt.conversations.shard import run_through
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+
+
+def missing(words: set[str]) -> set[str]:
+    """Those that the glossary doesn't have in backticks."""
+    return words - set(re.findall(r"`([^`\n]+)`", (ROOT / "docs" / "glossary.md").read_text("utf-8")))
+
+
+def test_the_glossary_has_the_rows_of_the_account():
+    """As the report writes them."""
+    assert missing({*Account().as_json()["events"], *POINT_ENDS, "open"}) == set()
+
+
+def test_the_glossary_has_the_keys_of_an_example():
+    """Those of its candidates, too."""
+    said = [
+        b'{"type": "message", "channel": "C1", "user": "ana", "text": "Is the build red?", "ts": "1690360240.229079"}',
+        b'{"type": "message", "channel": "C1", "user": "bo", "text": "Not any more", "ts": "1690360253.041239"}',
+    ]
+    (line,) = run_through(said, Rules(), load_encoding("o200k_base")).examples
+    example = orjson.loads(line)
+
+    assert missing({*example, *example["candidates"]}) == set()
+
+
+def test_the_glossary_has_the_keys_of_an_alert():
+    """All that others get of it."""
+    row = dict.fromkeys(["id", "user", "kind", "way", "reason", "prediction", "conversation", "channel", "permalink", "model", "why"], "")
+    value = delivery.alert_value({**row, "ts": 0, "prompt_ts": 0, "p": 0.5, "made_at": 0})
+
+    assert missing(set(value)) == set()
+
+
+def test_the_glossary_has_the_topics():
+    """All that `beepgpt topics` makes."""
+    assert missing({f"{PREFIX}.{kind}" for kind in (*KINDS, *BESIDE)}) == set()
+
+
+def test_the_glossary_has_the_metrics():
+    """Every family that a process serves."""
+    code = "".join(path.read_text("utf-8") for path in (ROOT / "beepgpt").glob("*/**/*.py"))
+    families = set(re.findall(r'"(beepgpt_[a-z]+_[a-z_]+)"', code))
+
+    assert len(families) > 50
+    assert missing(families) == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path):
+    """Files that a page links to are there, and so are the headings within them."""
+    for target in re.findall(r"\]\((?!https?:)([^)\s]*)\)", page.read_text("utf-8")):
+        name, _, heading = target.partition("#")
+        there = page if not name else page.parent / name
+        assert there.exists(), target
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", there.read_text("utf-8"), re.MULTILINE)
+            assert heading in {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}, target
