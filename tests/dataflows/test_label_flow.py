@@ -26,8 +26,7 @@ from beepgpt.conversations.signals import SignalVerdict
 from beepgpt.dataflows.asking import Gate
 from beepgpt.dataflows.label_examples import LabeledRecord, LabelExamples, LabelingRun, Read, check_labels, labels_as_json, read_of
 from beepgpt.dataflows.labeling import labeling_flow
-from beepgpt.errors import BadCommand
-from beepgpt.labeling.labelers import LocalLabeler, RulesLabeler, read_few_shots
+from beepgpt.labeling.labelers import CannotLearn, LocalLabeler, RulesLabeler, read_few_shots
 from beepgpt.labeling.questions import CannotGoOn, CannotLabel, labeled_line
 from tests.support import lines_in
 from tests.support.labeling import Labels, asked_about, few_shots_in, made_examples, prompts_of
@@ -362,10 +361,10 @@ def test_the_local_labeler_says_in_a_batch_what_it_says_of_one(tmp_path: Path):
 def test_too_few_few_shots_are_told_of(tmp_path: Path):
     """With what to do."""
     labels = Labels(tmp_path / "work", made_examples()[:20])
-    with pytest.raises(BadCommand, match="beepgpt review"):
+    with pytest.raises(CannotLearn, match="beepgpt review"):
         labels.run(None)
     few_shots_in(labels.folder / "few-shots", made_examples(), 6)
-    with pytest.raises(BadCommand, match=r"3 strong and 3 weak.*--labeler rules"):
+    with pytest.raises(CannotLearn, match=r"3 strong and 3 weak.*--labeler rules"):
         labels.run(None)
 
 
