@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import orjson
 from bytewax.operators import StatefulBatchLogic
 
-from beepgpt.conversations.account import Account
+from beepgpt.conversations.account import Account, sum_of
 from beepgpt.conversations.chunks import Chunk
 from beepgpt.conversations.shard import OtherState
 from beepgpt.conversations.signals import SignalVerdict
@@ -74,6 +74,13 @@ class LabelingRun:
     """Called with what stops the flow, before it is raised."""
     steps_here: list[LabelExamples] = field(default_factory=list)
     """The steps of this process, for metrics."""
+
+    def figures(self) -> dict[str, Callable[[], Any]]:
+        """What metrics say of it: the counts of this process, and how many examples wait. Safe to call from other threads."""
+        return {
+            "counts": lambda: sum_of(Account(step.counts_here()) for step in list(self.steps_here)).counts,
+            "waiting": lambda: sum(step.waiting_here() for step in list(self.steps_here)),
+        }
 
 
 def read_records(batch: Iterable[Chunk]) -> Iterator[tuple[str, list[Read]]]:

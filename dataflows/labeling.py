@@ -12,7 +12,7 @@ from bytewax.outputs import Sink
 
 from beepgpt.conversations.account import Account
 from beepgpt.dataflows.asking import GatedSource
-from beepgpt.dataflows.label_examples import LABELED_LINES, VERSION, LabelExamples, LabelingRun, read_records
+from beepgpt.dataflows.label_examples import LABELED_LINES, VERSION, LabelExamples, LabelingRun, labeled_topics, read_records
 from beepgpt.dataflows.records import CallbackSink, Formats, accounts_in
 
 NAME = f"labeling_v{VERSION}"
@@ -43,3 +43,37 @@ def labeling_flow(
     accounts = op.flat_map("take_account", labeled, accounts_in)
     op.output("close_account", accounts, CallbackSink(on_account))
     return flow
+
+
+def flow() -> Dataflow:
+    """The flow for Bytewax's own runner: `python -m bytewax.run 'beepgpt.dataflows.labeling:flow()'`.
+
+    It reads and writes the topics of the settings' section `cluster`, and labels by rules. All examples meet in one of the processes.
+    Raises BadSettings if the settings name no topics or another labeler.
+    """
+    from beepgpt.config.settings import BadSettings, read_settings
+    from beepgpt.connectors import kafka
+    from beepgpt.labeling.labelers import RulesLabeler
+    from beepgpt.runtime.cluster import ClusterWorker, cluster_topics
+    from beepgpt.runtime.label_metrics import LabelFigures
+    from beepgpt.runtime.places import source_of, topic_id_of
+    from beepgpt.runtime.workers import program_version
+
+    settings = read_settings()
+    if settings.labeling.labeler != "rules":
+        raise BadSettings(
+            [
+                f'labeling.labeler: in a cluster there is "rules" alone: nobody can be asked there whether a cost is agreed to, and'
+                f' few-shots are files of one machine. Run `beepgpt label` for "{settings.labeling.labeler}"'
+            ]
+        )
+    origin, to = cluster_topics(settings, "slack.examples", "slack.labeled")
+    kafka.check_topics(to.connection, [to.examples, to.dead_letters])
+    worker = ClusterWorker(settings)
+    labeling = LabelingRun(RulesLabeler(), is_stopping=worker.is_stopping, on_error=worker.fail)
+    source = source_of(origin, settings, worker, since=origin.since, until=origin.until, group=settings.kafka.group)
+    names = {"version": program_version(), "labeler": settings.labeling.labeler, "told": labeling.labeler.told}
+    figures = LabelFigures(**labeling.figures(), lags=lambda: dict(worker.lags), topic=origin.topic, build=names)
+    worker.start(origin, str(to), figures)
+    sinks = to.sinks(on_error=worker.fail)
+    return labeling_flow(source, labeling, sinks, worker.accounts.append, labeled_topics(topic_id_of(source)))

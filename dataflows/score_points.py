@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 from bytewax.operators import StatefulBatchLogic
 
 from beepgpt.conversations.account import Account
-from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.outcomes import PredictedPoint, Probabilities, RollingMetrics, outcome_body, prediction_body
 from beepgpt.conversations.points import MessageDeleted, PointEmitted, PointSettled, deletion_bytes
 from beepgpt.conversations.shard import OtherState
 from beepgpt.dataflows.asking import AskingLogic, Gate
-from beepgpt.dataflows.records import Formats, KafkaMessage, TaggedItems, as_lines
+from beepgpt.dataflows.records import TaggedItems
+from beepgpt.dataflows.scored_records import Scored
 from beepgpt.training.calling import CannotScore, ModelAnswer, ModelCaller, Predictor
 
 VERSION = 1
@@ -33,18 +34,18 @@ ENOUGH = 300
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Seconds from a point's release to its prediction."""
 
+log = logging.getLogger("beepgpt")
 
-class Scored(NamedTuple):
-    """A record of the output."""
 
-    kind: str
-    """`prediction`, `outcome` or `deletion`."""
-    key: str
-    line: bytes
-    released: float = 0.0
-    """When the point was released, seconds since 1970."""
-    alert: dict[str, Any] | None = None
-    """The same for the sink of alerts, if there is one."""
+def _log_drop(model: str, name: str, lately: float, least: float) -> None:
+    log.warning(
+        "%s of model %s fell to %.3f, and its validation lets one expect %.3f: train it anew, or look what changed",
+        name, model, lately, least, extra={"model": model, "figure": name, "lately": round(lately, 4), "validated_low": round(least, 4)},
+    )  # fmt: skip
+
+
+def _log_failure(error: CannotScore) -> None:
+    log.warning("%s", error, extra={"reason": error.reason})
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,34 @@ class ScoringRun:
     with_alerts: bool = False
     gate: Gate = field(default_factory=Gate)
     is_stopping: Callable[[], bool] = lambda: False
-    on_drop: Callable[[str, str, float, float], None] = lambda model, figure, lately, least: None
+    on_drop: Callable[[str, str, float, float], None] = _log_drop
     """Called with a model, a figure's name, its recent value and its validated lower end, when it falls below that."""
-    on_failure: Callable[[CannotScore], None] = lambda error: None
+    on_failure: Callable[[CannotScore], None] = _log_failure
+    """Called when the model could not be asked about points."""
     on_error: Callable[[Exception], None] = lambda error: None
     """Called with what stops the flow, before it is raised."""
     steps_here: list[ScorePoints] = field(default_factory=list)
     """The steps of this process, for metrics."""
+
+    def figures(self, serving: str = "") -> dict[str, Any]:
+        """What metrics say of it, once its step is there. `serving`: the model that is asked now. Safe to call from other threads."""
+        if not self.steps_here:
+            return {}
+        step = self.steps_here[0]
+        lately = dict(step.lately)
+        return {
+            "counts": step.counts_here(),
+            "predicted": dict(step.predicted_by),
+            "outcomes": dict(step.outcomes_by),
+            "waiting": step.waiting_here(),
+            "buckets": BUCKETS,
+            "waits": list(step.waits),
+            "waited": step.waited,
+            "totals": {name: dict(each.counts) for name, each in lately.items()},
+            "lately": {name: each.figures() for name, each in lately.items()},
+            "answered_lately": {name: each.answered for name, each in lately.items()},
+            "validated": {name: dict(self.predictor.validated(name)) for name in {serving, *lately}},
+        }
 
     def is_fresh(self, t: int, now: float) -> bool:
         """Whether a point is young enough that somebody may be alerted to it."""
@@ -354,100 +376,3 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
                 self._scoring.on_drop(model, name, figures[name], least)
             elif figures[name] >= least:
                 self._below.discard((model, name))
-
-
-# Lines and messages
-
-
-def _lines(kind: str, tagged: TaggedItems) -> bytes | None:
-    lines = [each.line for each in tagged[1] if each.kind == kind] if tagged[0] == "scored" else []
-    return as_lines(lines) if lines else None
-
-
-def prediction_lines(tagged: TaggedItems) -> bytes | None:
-    """Predictions as lines of a file; None: there are none."""
-    return _lines("prediction", tagged)
-
-
-def deletion_lines(tagged: TaggedItems) -> bytes | None:
-    """Deleted messages as lines of a file; None: there are none."""
-    return _lines("deletion", tagged)
-
-
-def outcome_lines(tagged: TaggedItems) -> bytes | None:
-    """Outcomes as lines of a file; None: there are none."""
-    return _lines("outcome", tagged)
-
-
-def _messages(kinds: tuple[str, ...], tagged: TaggedItems) -> list[KafkaMessage] | None:
-    """Wall times stand in headers alone, so that a replay sends the same values."""
-    messages: list[KafkaMessage] = []
-    for each in tagged[1] if tagged[0] == "scored" else ():
-        if each.kind in kinds:
-            headers = [("kind", each.kind.encode())]
-            if each.released:
-                headers.append(("released_at", ts_text(round(each.released * 1e6)).encode()))
-            messages.append((each.key.encode(), each.line, headers, None, None))
-    return messages or None
-
-
-def prediction_messages(tagged: TaggedItems) -> list[KafkaMessage] | None:
-    """Predictions under their conversations, and deleted messages under their channels.
-
-    >>> prediction_messages(("scored", [Scored("prediction", "C1:1.0:thread", b"{}", 1690360253.041239)]))
-    [(b'C1:1.0:thread', b'{}', [('kind', b'prediction'), ('released_at', b'1690360253.041239')], None, None)]
-    """
-    return _messages(("prediction", "deletion"), tagged)
-
-
-def outcome_messages(tagged: TaggedItems) -> list[KafkaMessage] | None:
-    """Outcomes under their conversations."""
-    return _messages(("outcome",), tagged)
-
-
-SCORED_LINES: Formats = {"predictions": prediction_lines, "deletions": deletion_lines, "outcomes": outcome_lines}
-"""The scoring flow's outputs as lines of files."""
-SCORED_MESSAGES: Formats = {"predictions": prediction_messages, "outcomes": outcome_messages}
-"""The scoring flow's outputs as messages of topics; deletions stand among the predictions."""
-
-
-def alerts_in(tagged: TaggedItems) -> list[tuple[str, dict[str, Any]]]:
-    """Predictions, outcomes and deletions for a sink that alerts people: `(kind, value)` each."""
-    return [(each.kind, each.alert) for each in tagged[1] if each.alert is not None] if tagged[0] == "scored" else []
-
-
-# The account
-
-ENDS = ("scored", "missed", "waiting")
-"""How an emitted point ends, failures apart; `waiting` is not 0 only where a run was stopped."""
-
-
-def check_scores(account: Account) -> list[str]:
-    """What doesn't add up, in words: of the shards' accounts and the scoring's together."""
-    failed = sum(account.by_reason("failed").values())
-    found = sum(account[each] for each in ENDS) + failed
-    wrong = [] if found == account["told"] else [f"{account['told']:,} points told, but {found:,} accounted for"]
-    made = sum(account[each] for each in ("told", "together", "before_start", "withheld", "empty"))
-    if made != account["points"]:
-        wrong.append(f"{account['points']:,} points made, but {made:,} accounted for")
-    return wrong
-
-
-def scores_as_json(account: Account) -> dict[str, Any]:
-    """The account as a report writes it."""
-    return {
-        "points": {
-            "made": account["points"],
-            "scored": account["scored"],
-            "missed": account["missed"],
-            "failed": account.by_reason("failed"),
-            "before_start": account["before_start"],
-            "together": account["together"],
-            "withheld": account["withheld"],
-            "empty": account["empty"],
-            "waiting": account["waiting"],
-        },
-        "outcomes": {**account.by_reason("outcome"), "unsettled": account["unsettled"]},
-        "deletions": account["deletions"],
-        "adds_up": not check_scores(account),
-    }

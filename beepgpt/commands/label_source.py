@@ -103,3 +103,24 @@ def pass_on_retractions(source: Path, to: Destination) -> None:
 def _tombstone(retraction: Mapping[str, Any]) -> kafka.OutgoingRecord:
     retracted = str(retraction.get("retracted_ts", "")).encode()
     return kafka.OutgoingRecord(str(retraction["id"]).encode(), None, [("retracted_ts", retracted)] if retracted else [])
+
+
+def spec_in(origin: Origin, settings: Settings) -> str | None:
+    """The spec of the first example in SOURCE that has one; of a topic, among its last records."""
+    if origin.address is not None:
+        return spec_on(connection_of(settings, origin.address.bootstrap), origin.address.topic)
+    assert origin.file is not None
+    with origin.file.open("rb") as lines:
+        return next((spec for line in lines if (spec := _spec_of(line))), None)
+
+
+def spec_on(connection: kafka.Connection, topic: str) -> str | None:
+    """The spec of an example among a topic's last records."""
+    values = (record.value for _, record in kafka.records_of(connection, topic, back=kafka.LOOK_BACK))
+    return next((spec for value in values if value is not None and (spec := _spec_of(value))), None)
+
+
+def _spec_of(line: bytes) -> str | None:
+    with suppress(ValueError, TypeError, KeyError):
+        return str(orjson.loads(line)["spec"])
+    return None

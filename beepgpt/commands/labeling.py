@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import orjson
 from bytewax.outputs import Sink
 
-from beepgpt.commands.label_source import MAX_LINE, SourceContents, look_at, pass_on_retractions, retractions_of
+from beepgpt.commands.label_source import MAX_LINE, SourceContents, look_at, pass_on_retractions, retractions_of, spec_in, spec_on
 from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
-from beepgpt.conversations.account import Account, sum_of
+from beepgpt.conversations.account import Account
 from beepgpt.conversations.shard import OtherState
 from beepgpt.conversations.signals import SignalVerdict
 from beepgpt.dataflows import labeling
 from beepgpt.dataflows.label_examples import LABELED_LINES, LabelingRun, check_labels, labeled_topics, labels_as_json
 from beepgpt.errors import BadCommand
 from beepgpt.labeling.questions import CannotGoOn, Labeler, LabelQuestion
-from beepgpt.runtime.connections import connection_of
 from beepgpt.runtime.destinations import Destination, Files, Topics
 from beepgpt.runtime.label_metrics import LabelFigures
 from beepgpt.runtime.places import Origin, source_of, topic_id_of
@@ -74,28 +72,9 @@ def check_places(job: LabelJob) -> None:
     if address is not None and (address.bootstrap, address.topic) == (to.connection.bootstrap, to.examples):
         raise BadCommand(f"--to {to}: is SOURCE: name another topic")
     kafka.check_topics(to.connection, [to.examples, to.dead_letters])
-    there, mine = _spec_on(to.connection, to.examples), _spec_in(job)
+    there, mine = spec_on(to.connection, to.examples), spec_in(job.origin, job.settings)
     if there is not None and mine is not None and there != mine:
         raise OtherState(f"{to}: the topic holds examples of spec {there}, and SOURCE has examples of spec {mine}: name another topic")
-
-
-def _spec_in(job: LabelJob) -> str | None:
-    if job.origin.address is not None:
-        return _spec_on(connection_of(job.settings, job.origin.address.bootstrap), job.origin.address.topic)
-    assert job.origin.file is not None
-    with job.origin.file.open("rb") as lines:
-        return next((spec for line in lines if (spec := _spec_of(line))), None)
-
-
-def _spec_on(connection: kafka.Connection, topic: str) -> str | None:
-    values = (record.value for _, record in kafka.records_of(connection, topic, back=kafka.LOOK_BACK))
-    return next((spec for value in values if value is not None and (spec := _spec_of(value))), None)
-
-
-def _spec_of(line: bytes) -> str | None:
-    with suppress(ValueError, TypeError, KeyError):
-        return str(orjson.loads(line)["spec"])
-    return None
 
 
 @dataclass(frozen=True)
@@ -172,7 +151,8 @@ def run_labeling(
         sinks = _sinks(job, fresh=worker.is_fresh)
         formats = labeled_topics(topic_id_of(source)) if isinstance(job.to, Topics) else LABELED_LINES
         flow = labeling.labeling_flow(source, run, sinks, worker.accounts.append, formats)
-        return PreparedFlow(flow, _figures(job, run, worker))
+        names = {"version": program_version(), "labeler": job.settings.labeling.labeler, "told": labeler.told}
+        return PreparedFlow(flow, LabelFigures(**run.figures(), lags=lambda: dict(worker.lags), topic=job.origin.topic, build=names))
 
     (report,), ended = run_flow(flow_run(job, job.settings.labeling.labeler, labeler.told, build, halt), recovery)
     status = status_of([report], job.origin)
@@ -185,17 +165,6 @@ def _sinks(job: LabelJob, *, fresh: bool) -> dict[str, Sink[Any]]:
     return {
         name: sinks[name] for name in ("examples", "dead_letters", *(["retractions"] if job.origin.file is None else [])) if name in sinks
     }
-
-
-def _figures(job: LabelJob, run: LabelingRun, worker: Worker) -> LabelFigures:
-    steps = run.steps_here
-    return LabelFigures(
-        counts=lambda: sum_of(Account(step.counts_here()) for step in list(steps)).counts,
-        waiting=lambda: sum(step.waiting_here() for step in list(steps)),
-        lags=lambda: dict(worker.lags),
-        topic=job.origin.topic,
-        build={"version": program_version(), "labeler": job.settings.labeling.labeler, "told": run.labeler.told},
-    )
 
 
 def report_of(job: LabelJob, labeler: str, told: str, result: LabelingResult) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from beepgpt.commands.scoring import ScoreJob
 from beepgpt.connectors import kafka
 from beepgpt.conversations.account import Account, sum_of
 from beepgpt.conversations.shard import OtherState
-from beepgpt.dataflows.score_points import check_scores, scores_as_json
+from beepgpt.dataflows.scored_records import check_scores, scores_as_json
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.connections import connection_of
 from beepgpt.runtime.console import console

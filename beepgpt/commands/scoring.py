@@ -17,7 +17,8 @@ from beepgpt.conversations.channel import FOREVER
 from beepgpt.conversations.chunks import Chunk
 from beepgpt.dataflows import scoring as dataflow
 from beepgpt.dataflows.following import Following
-from beepgpt.dataflows.score_points import BUCKETS, SCORED_LINES, SCORED_MESSAGES, ScoringRun
+from beepgpt.dataflows.score_points import ScoringRun
+from beepgpt.dataflows.scored_records import SCORED_LINES, SCORED_MESSAGES
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.console import console
 from beepgpt.runtime.destinations import ScoreOutputs, place_name
@@ -26,7 +27,6 @@ from beepgpt.runtime.places import Origin, source_of
 from beepgpt.runtime.running import FlowRun, note_of_rules
 from beepgpt.runtime.score_metrics import ScoreFigures, Scores
 from beepgpt.runtime.workers import PreparedFlow, Worker
-from beepgpt.training.calling import CannotScore
 from beepgpt.training.reloading import WatchedModel, threshold_of
 
 log = logging.getLogger("beepgpt")
@@ -99,7 +99,7 @@ def build(job: ScoreJob, origin: Origin, model: WatchedModel, worker: Worker) ->
     sinks = job.to.sinks(worker.number, worker.workers, fresh=worker.is_fresh, on_closed=worker.lose_reader)
     formats = {**SCORED_LINES, **{name: SCORED_MESSAGES[name] for name in job.to.topics()}}
     flow = dataflow.scoring_flow(_source(job, origin, worker, following.until), following, scoring, sinks, worker.accounts.append, formats)
-    figures = ScoreFigures(**worker.figures(origin.topic, rules.spec), scores=lambda: scores_of(scoring, model))
+    figures = ScoreFigures(**worker.figures(origin.topic, rules.spec), scores=lambda: Scores(**scoring.figures(model.name)))
     steps = scoring.steps_here
     return PreparedFlow(
         flow,
@@ -138,42 +138,6 @@ def scoring_of(job: ScoreJob, origin: Origin, model: WatchedModel, worker: Worke
         threshold=threshold_of(ours.threshold, job.model),
         with_candidates=ours.candidates,
         is_stopping=worker.is_stopping,
-        on_drop=log_drop,
-        on_failure=log_failure,
-    )
-
-
-def log_drop(model: str, name: str, lately: float, least: float) -> None:
-    """Warns that a model fell below what its validation found."""
-    log.warning(
-        "%s of model %s fell to %.3f, and its validation lets one expect %.3f: train it anew, or look what changed",
-        name, model, lately, least, extra={"model": model, "figure": name, "lately": round(lately, 4), "validated_low": round(least, 4)},
-    )  # fmt: skip
-
-
-def log_failure(error: CannotScore) -> None:
-    """Warns that a model could not be asked."""
-    log.warning("%s", error, extra={"reason": error.reason})
-
-
-def scores_of(scoring: ScoringRun, model: WatchedModel) -> Scores:
-    """What metrics say of the scoring step, once it is there."""
-    if not scoring.steps_here:
-        return Scores()
-    step = scoring.steps_here[0]
-    lately = dict(step.lately)
-    return Scores(
-        counts=step.counts_here(),
-        predicted=dict(step.predicted_by),
-        outcomes=dict(step.outcomes_by),
-        waiting=step.waiting_here(),
-        buckets=BUCKETS,
-        waits=list(step.waits),
-        waited=step.waited,
-        totals={name: dict(each.counts) for name, each in lately.items()},
-        lately={name: each.figures() for name, each in lately.items()},
-        answered_lately={name: each.answered for name, each in lately.items()},
-        validated={name: dict(model.validated(name)) for name in {model.name, *lately}},
     )
 
 

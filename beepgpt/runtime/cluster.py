@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import atexit
 import logging
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any
 
 from prometheus_client.registry import Collector
 
@@ -48,11 +49,12 @@ class ClusterWorker(Worker):
         """Logs what stops the flow: the engine does not say what was raised in a step."""
         log.error("%s", error, extra={"kind": type(error).__name__})
 
-    def start(self, origin: Origin, to: str, figures: Collector) -> None:
-        """Serves metrics until the process ends, and then logs the account of its shards; a flow that failed has none."""
-        serving = ExitStack()
-        serving.enter_context(self.serving(figures))
-        atexit.register(serving.close)
+    def start(self, origin: Origin, to: str, figures: Collector, *beside: AbstractContextManager[Any]) -> None:
+        """Serves metrics, and opens what is `beside`, until the process ends; then logs the account, which a flow that failed hasn't."""
+        stack = ExitStack()
+        for each in (self.serving(figures), *beside):
+            stack.enter_context(each)
+        atexit.register(stack.close)
         atexit.register(self._log_account)
         log.info("started", extra={"source": origin.text, "to": to})
 

@@ -242,7 +242,15 @@ class ScoreOutputs:
         """The topics, by their contents."""
         return {name: place for name in ("predictions", "outcomes") if isinstance(place := getattr(self, name), kafka.KafkaAddress)}
 
-    def sinks(self, number: int, workers: int, *, fresh: bool, on_closed: Callable[[], None]) -> dict[str, Sink[Any]]:
+    def sinks(
+        self,
+        number: int,
+        workers: int,
+        *,
+        fresh: bool,
+        on_closed: Callable[[], None],
+        on_error: Callable[[Exception], None] = lambda error: None,
+    ) -> dict[str, Sink[Any]]:
         """A sink of worker `number` for each output. `fresh`: files are begun anew; `on_closed`: nobody reads standard output any more."""
         sinks: dict[str, Sink[Any]] = {}
         for name, path in self.files().items():
@@ -252,7 +260,7 @@ class ScoreOutputs:
             sinks[name] = jsonl.JsonlSink(mine, name, fresh=fresh)
         for name, address in self.topics().items():
             connection = connection_of(self.settings, address.bootstrap)
-            sinks[name] = kafka.KafkaSink(connection, address.topic, patience=self.settings.kafka.patience / 1e6)
+            sinks[name] = kafka.KafkaSink(connection, address.topic, on_error=on_error, patience=self.settings.kafka.patience / 1e6)
         if self.predictions is None:
             sinks["predictions"] = jsonl.StdoutSink(on_closed=on_closed)
         return sinks

@@ -28,7 +28,8 @@ from beepgpt.conversations.rules import MINUTE, Rules
 from beepgpt.conversations.shard import OtherState
 from beepgpt.dataflows.following import Following
 from beepgpt.dataflows.records import TaggedItems
-from beepgpt.dataflows.score_points import ScorePoints, ScoringRun, check_scores
+from beepgpt.dataflows.score_points import ScorePoints, ScoringRun
+from beepgpt.dataflows.scored_records import check_scores
 from beepgpt.dataflows.scoring import scoring_flow
 from beepgpt.errors import BadCommand
 from beepgpt.training.calling import CannotScore, LocalModel, ModelAnswer, ModelCaller, Predictor, RemoteCaller
