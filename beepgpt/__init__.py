@@ -1,10 +1,5 @@
 """Live chat to training examples and predictions that can be trusted."""
 
-from importlib.metadata import PackageNotFoundError, version
-
 __all__: list[str] = []
 
-try:
-    __version__ = version("beepgpt")
-except PackageNotFoundError:
-    __version__ = "not installed"
+__version__ = "0.1.0"

@@ -48,7 +48,7 @@ LADDER = (
     Rule("first_message_of_channel_lost", "a channel's first message is one like any other", "it is lost"),
     Rule("no_horizon", "an answer comes within a day", "an answer may take any time"),
     Rule("same_author_follows", "who goes on talking answers nobody", "the author's own next message is an answer, too"),
-    Rule("answerer_left_out_of_prompt", "the window as everybody saw it", "without the messages of whoever answers next"),
+    Rule("answerer_left_out_of_prompt", "the window as everybody saw it", "without the messages of the person who answers next"),
     Rule("newest_first", "oldest message first", "newest message first"),
     Rule("cut_at_5000_characters", "oldest messages dropped until it fits 2,000 tokens", "the first 5,000 characters"),
     Rule("code_drops_the_message", "a code block is taken out", "a message with three backticks is left out"),

@@ -44,9 +44,9 @@ def plain_loop(source: Path, to: Path, report: Path, *, candidates: bool) -> Non
         for read, line in enumerate(lines, start=1):
             shard.read(parse(line.strip(), FOREVER), "all")
             if read % CHUNK == 0:
-                out.writelines(example + b"\n" for example in shard.taken().examples)
+                out.writelines(example + b"\n" for example in shard.drain().examples)
         shard.end()
-        out.writelines(example + b"\n" for example in shard.taken().examples)
+        out.writelines(example + b"\n" for example in shard.drain().examples)
     account = shard.account_now()
     report.write_text(json.dumps({"seconds": time.monotonic() - began, "read": read, "account": account.as_json()}))
 

@@ -41,7 +41,7 @@ from tests.mutations import planted  # noqa: E402
 
 PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
     "decode": ((events, "parse"),),
-    "buffer": ((ReorderBuffer, "hold"), (ReorderBuffer, "is_copy"), (shard, "heappop")),
+    "buffer": ((ReorderBuffer, "add"), (ReorderBuffer, "is_duplicate"), (shard, "heappop")),
     "clean": ((examples, "clean"),),
     "tokens": ((examples, "unit_tokens"),),
     "facts": ((examples, "words_of"), (people.People, "posted"), (people.People, "candidates"), (examples.Point, "__init__")),
@@ -110,7 +110,7 @@ def one_round(records: list[bytes], warm: int, rules: Rules, *, timed: bool) -> 
         watches = put_around(stack) if timed else {}
         for record in records[:warm]:
             followed.read(events.parse(record, FOREVER), "all")
-        followed.taken()
+        followed.drain()
         points = followed.account["points"]
         before = {part: (watch.seconds, watch.calls) for part, watch in watches.items()}
         gc.collect()
@@ -118,7 +118,7 @@ def one_round(records: list[bytes], warm: int, rules: Rules, *, timed: bool) -> 
         for record in records[warm:]:
             followed.read(events.parse(record, FOREVER), "all")
         seconds = clock() - began
-    made = followed.taken().examples
+    made = followed.drain().examples
     columns = [len(orjson.loads(example)["candidates"]["user"]) for example in made[-2_000:]] if rules.candidates else [0]
     return {
         "seconds": seconds,

@@ -86,8 +86,8 @@ def floor(of: dict[str, Any]) -> str:
     ]
     head = ["stream", "loop, records/s", "flow, records/s", "flow to loop", "with start-up", "wanted", "reached", "equal lines"]
     return (
-        "The floor is a plain Python loop that does the same work: reads the file, decodes, `Channel.apply`, encodes, writes. The flow is"
-        " `beepgpt examples`.\n\n" + table(head, rows)
+        "How much does the dataflow cost? The floor is a plain Python loop that does the same work: it reads the file, decodes, calls"
+        " `Channel.apply`, encodes and writes. The flow is `beepgpt examples`.\n\n" + table(head, rows)
     )
 
 
@@ -113,12 +113,12 @@ def parts(of: dict[str, Any]) -> str:
                 cells = [where, build, what.removeprefix("us_per_"), f"{value:.1f}", f"{wanted:.0f}", verdict(value <= wanted)]
                 reached.append(cells)
     return (
-        "Microseconds a record, by part of the work in the plain loop, over the second half of each stream. `the rest` is conversations,"
+        "Microseconds per record in the plain loop, by kind of work, over the second half of each stream. `the rest` is conversations,"
         " windows, points and the account.\n\n"
-        + table(["stream", *names, "whole", "`orjson.loads`"], rows)
-        + "\n\nThe plain build's profile is flat: no function of ours takes over 6 %, and what is left over the parts is the interpreter's"
-        " own work between many small calls. That is what the compiled build (setup.py) takes away, without another line of code."
-        "\n\nMicroseconds as they would be on a machine where `orjson.loads` of a record takes 1.5:\n\n"
+        + table(["stream", *("features" if name == "facts" else name for name in names), "whole", "`orjson.loads`"], rows)
+        + "\n\nThe plain build's profile is flat: no function of ours takes over 6 %, and the rest is the interpreter's"
+        " own work between many small calls. The compiled build (setup.py) removes that work, with the same source."
+        "\n\nThe same, converted to a machine where `orjson.loads` of a record takes 1.5 microseconds:\n\n"
         + table(["stream", "build", "a", "microseconds", "wanted at most", "reached"], reached)
     )
 
@@ -155,7 +155,7 @@ def recovery(of: dict[str, Any]) -> str:
             f"{of['wanted']['ratio']:g}: {verdict(of['ratio']['median'] >= of['wanted']['ratio'])}",
         ],
         [
-            "seconds from a new start after SIGKILL until it writes on",
+            "seconds from the restart after SIGKILL until it writes again",
             figure(of["resume_seconds"], 1),
             f"{of['wanted']['resume_seconds']:g}: {verdict(of['resume_seconds']['median'] <= of['wanted']['resume_seconds'])}",
         ],
@@ -175,7 +175,7 @@ def growth(of: dict[str, Any]) -> str:
     ]
     plots = "\n".join(f"![{text}](growth-{name}.svg)" for name, text in PLOTS.items())
     return (
-        f"`beepgpt examples` over {of['rows'][0]['events']:,} events, with candidates; one channel with all of them is the hot one.\n\n"
+        f"`beepgpt examples` over {of['rows'][0]['events']:,} events, with candidates. With one channel, all events are in it.\n\n"
         + table(["channels", "window", "events/s", "peak MB"], rows)
         + f"\n\n{plots}"
     )
@@ -199,7 +199,10 @@ def peers(of: dict[str, Any]) -> str:
                 "equal" if row["equal"] else "**different**",
             ]
         )
-    job = "The last 5 messages of a conversation before each message, and its author: [how](../benchmarks/README.md#peers).\n\n"
+    job = (
+        "One job for all: the last 5 messages of a conversation before each message, and its author"
+        " ([how](../benchmarks/README.md#peers)).\n\n"
+    )
     return job + table(["who", "events", "events/s", "peak MB", "start-up, s", "lines"], rows)
 
 
@@ -266,13 +269,23 @@ def labeling(of: dict[str, Any]) -> str:
         ]
         for row in of["rows"]
     ]
-    head = ["run", "examples", "seconds", "ideal", "ratio, allowed", "missing / double", "paid twice", "dead letters", "cost told / true"]
+    head = [
+        "run",
+        "examples",
+        "seconds",
+        "ideal",
+        "ratio, allowed",
+        "missing / double",
+        "paid twice",
+        "dead letters",
+        "cost reported / true",
+    ]
     head.append("peak MB")
     return (
-        "HubSpot's examples, each with another prompt, by a server of the tests that takes 300 ms for an answer, 16 at a time. *Ideal* is"
-        " what 16 places allow. With faults: 1 % of requests meet each of 19 faults, whose time counts as ideal."
-        " With kills: ten `kill -9` besides; what was in flight then, 16 requests at most each time, is asked and paid for again.\n\n"
-        + table(head, rows)
+        "HubSpot's examples, each with a different prompt, labeled by a test server that answers in 300 ms, 16 requests at a time."
+        " *Ideal* is"
+        " the time that 16 concurrent requests allow. With faults: 1 % of requests meet each of 19 faults, whose time counts as ideal."
+        " With kills: ten `kill -9` besides; requests in flight at a kill, at most 16, are sent and paid for again.\n\n" + table(head, rows)
     )
 
 
@@ -292,8 +305,9 @@ def scoring(of: dict[str, Any]) -> str:
     ]
     head = ["model", "points/s", "seconds", "p50 ms", "p90 ms", "p99 ms", "p99 wanted", "predicted / made", "MB"]
     return (
-        "40 channels talk in threads on a real broker on the same cores; 40 candidates a point. Milliseconds go from a point's release"
-        " to the arrival of its prediction at a consumer. *local*: in the flow's process; *served*: by a server that takes 300 ms."
+        "How long does a prediction take? 40 channels with threads, on a real broker on the same cores, with 40 candidates a point."
+        " Milliseconds from a point's release to the arrival of its prediction at a consumer. *local*: in the flow's process;"
+        " *served*: by a server that takes 300 ms."
         "\n\n" + table(head, rows)
     )
 
@@ -311,8 +325,9 @@ def training(of: dict[str, Any]) -> str:
     ]
     rows.append(["a point among a hundred, µs of the processor", figure(of["in_hundreds_processor_us"]), ""])
     return (
-        f"HubSpot's {of['examples']:,} training examples, silences among them, with up to 40 candidates each: {of['rounds']} trees."
-        " Points are asked about on one thread, from decoded JSON to everybody's chances.\n\n" + table(["what", "measured", "wanted"], rows)
+        f"HubSpot's {of['examples']:,} training examples, including unanswered ones, with up to 40 candidates each: {of['rounds']} trees."
+        " Predictions are made on one thread, from decoded JSON to the probabilities of all people.\n\n"
+        + table(["what", "measured", "wanted"], rows)
     )
 
 
@@ -343,8 +358,8 @@ def leak(of: dict[str, Any]) -> str:
         for row in of["rows_judged"]
     ]
     return (
-        f"The original's {of['rows']:,} rows on HubSpot, and a model of text; hit@1 and hit@5 in per cent, as the original would have"
-        " judged, and with the prompts that there are when it is asked. docs/experiments.md says what it means.\n\n"
+        f"The original's {of['rows']:,} rows on HubSpot, and a model of text: hit@1 and hit@5 in per cent, as the original would have"
+        " judged, and with the prompts that exist when the model is served. [experiments.md](experiments.md) explains it.\n\n"
         + table(["fitted on", "apparent", "as served", "not there"], rows)
     )
 
@@ -376,7 +391,12 @@ def page() -> str:
     for name, (title, chapter) in CHAPTERS.items():
         if of := results(name):
             chapters.append(f"## {title}\n\n{chapter(of)}\n\n{measured_on(name, of)}\n")
-    return "# Benchmarks\n\nMade by `benchmarks/table.py` from `benchmarks/results/`; `make bench` measures anew.\n\n" + "\n".join(chapters)
+    intro = (
+        "How fast is it, how much memory does it take, and how does it grow? `make bench` measures all of it anew;"
+        " `benchmarks/table.py` makes"
+        " this page from `benchmarks/results/`. *Wanted* are the targets that were set beforehand."
+    )
+    return f"# Benchmarks\n\n{intro}\n\n" + "\n".join(chapters)
 
 
 def readme_table() -> str:

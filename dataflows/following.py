@@ -119,7 +119,7 @@ class FollowChannels(StatefulBatchLogic[list[PlacedRecord], TaggedItems, dict[st
             since=following.since,
             until=following.until,
             recoverable=following.recoverable,
-            telling_since=following.points_since,
+            points_since=following.points_since,
         )
         if state is not None:
             self._shard.resume(state)
@@ -150,8 +150,8 @@ class FollowChannels(StatefulBatchLogic[list[PlacedRecord], TaggedItems, dict[st
                     self._shard.account.count("heartbeats")
                 elif isinstance(parsed, Reject):
                     rejects.append(DeadLetter(parsed.reason, place, parsed.record, key))
-                elif len(self._shard.made.late) > len(late):
-                    late.append(DeadLetter("late", place, self._shard.made.late[-1], key))
+                elif len(self._shard.output.late) > len(late):
+                    late.append(DeadLetter("late", place, self._shard.output.late[-1], key))
         return self._drain(late, rejects), StatefulBatchLogic.RETAIN
 
     def on_eof(self) -> tuple[Iterable[TaggedItems], bool]:
@@ -164,8 +164,13 @@ class FollowChannels(StatefulBatchLogic[list[PlacedRecord], TaggedItems, dict[st
 
     def _drain(self, late: list[DeadLetter], rejects: list[DeadLetter]) -> list[TaggedItems]:
         """What the shard made since the last time, by kind."""
-        made = self._shard.taken()
-        tagged: list[TaggedItems] = [("examples", made.examples), ("retractions", made.retractions), ("late", late), ("rejects", rejects)]
-        if made.telling is not None and made.telling.told:
-            tagged.append(("points", [(time.time(), made.telling.told)]))
+        output = self._shard.drain()
+        tagged: list[TaggedItems] = [
+            ("examples", output.examples),
+            ("retractions", output.retractions),
+            ("late", late),
+            ("rejects", rejects),
+        ]
+        if output.points is not None and output.points.entries:
+            tagged.append(("points", [(time.time(), output.points.entries)]))
         return [(kind, lines) for kind, lines in tagged if lines]

@@ -9,7 +9,10 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bytewax.outputs import Sink
 
 HERE = Path(__file__).resolve().parents[1]
 README = HERE / "README.md"
@@ -27,6 +30,7 @@ def blocks() -> dict[str, tuple[str, str]]:
     example = next(each for each in map(json.loads, lines) if (each["conversation"], each["prompt_ts"]) == shown.groups())
     example["candidates"] = {name: values[:2] for name, values in example["candidates"].items()}
     sys.path.insert(0, str(HERE))
+
     return {
         "demo": ("text", "\n".join(line.rstrip() for line in done.stderr.strip().splitlines())),
         "picture": ("mermaid", picture().strip()),
@@ -35,7 +39,7 @@ def blocks() -> dict[str, tuple[str, str]]:
 
 
 def picture() -> str:
-    """The examples flow to files as a Mermaid diagram, drawn from the flow itself."""
+    """The examples flow as a Mermaid diagram, drawn from the flow itself."""
     from bytewax.testing import TestingSink, TestingSource
     from bytewax.visualize import to_mermaid
 
@@ -44,8 +48,8 @@ def picture() -> str:
     from beepgpt.dataflows.examples import examples_flow
     from beepgpt.dataflows.following import Following
 
-    sinks: dict[str, Any] = {name: TestingSink([]) for name in ("examples", "retractions", "late", "dead_letters")}
     following = Following(Rules(), load_encoding("o200k_base"), now=0)
+    sinks: dict[str, Sink[Any]] = {name: TestingSink([]) for name in ("examples", "retractions", "late", "dead_letters")}
     return str(to_mermaid(examples_flow(TestingSource([]), following, sinks, lambda account: None)))
 
 

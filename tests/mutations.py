@@ -61,9 +61,11 @@ def _m(name: str, breaks: str, files: str | tuple[str, ...], caught_by: str, *ed
 CHANNEL_PY = "beepgpt/conversations/channel.py"
 EVENTS_PY = "beepgpt/conversations/events.py"
 EXPORT_PY = "beepgpt/conversations/export.py"
-PEOPLE_PY = "beepgpt/conversations/features.py"
+FEATURES_PY = "beepgpt/conversations/features.py"
 SHARD_PY = "beepgpt/conversations/shard.py"
-ORDER_PY = "beepgpt/conversations/reorder.py"
+REORDER_PY = "beepgpt/conversations/reorder.py"
+STATE_PY = "beepgpt/conversations/state.py"
+TARGETS_PY = "beepgpt/conversations/targets.py"
 TOKENS_PY = "beepgpt/conversations/tokens.py"
 SPLITS_PY = "beepgpt/training/splits.py"
 PREPARE_PY = "beepgpt/training/prepare.py"
@@ -78,7 +80,7 @@ MUTATIONS = (
         f"{LAWS}::TestLaw2BlindToTheAnswer",
         (
             "        prompt = point.prompt_of(",
-            "        window = tuple(message for message in point.window if message.user not in answer)\n"
+            "        window = tuple(message for message in point.window if message.user not in settlement.answer)\n"
             "        point = Point(point.t, window or point.window)\n"
             "        prompt = point.prompt_of(",
         ),
@@ -121,8 +123,8 @@ MUTATIONS = (
         CHANNEL_PY,
         AGREES,
         (
-            "        self.close(t, made)\n        self.people.move_on",
-            "        if event.kind < 3:\n            self.close(t, made)\n        self.people.move_on",
+            "        self.close(t, output)\n        self.people.move_on",
+            "        if event.kind < 3:\n            self.close(t, output)\n        self.people.move_on",
         ),
     ),
     _m(
@@ -131,8 +133,8 @@ MUTATIONS = (
         SHARD_PY,
         f"{LAWS}::TestLaw4OneResult::test_any_order_of_arrival_within_lateness",
         (
-            "                followed.order.hold(parsed)",
-            "                self._apply(followed, parsed) if parsed.kind == 2 else followed.order.hold(parsed)",
+            "                followed.buffer.add(parsed)",
+            "                self._apply(followed, parsed) if parsed.kind == 2 else followed.buffer.add(parsed)",
         ),
     ),
     _m(
@@ -153,15 +155,16 @@ MUTATIONS = (
         (
             "        first = joined[0]\n",
             "        first = joined[0]\n"
-            "        if rules.candidates and first.open is not None and first.open.point is not None:\n"
+            "        waiting = first.open_point\n"
+            "        if rules.candidates and waiting is not None and waiting.point is not None:\n"
             "            self.people.posted(user, t, message.words, None, False, ())\n"
-            "            first.open.point = Point(first.open.t, first.open.point.window, self._candidates(t, first.open.point.window, first))\n",
+            "            waiting.point = Point(waiting.t, waiting.point.window, self._candidates(t, waiting.point.window, first))\n",
         ),
     ),
     _m(
         "words are weighted by a vocabulary that is fitted on all that was read",
         "laws 1 and 4",
-        PEOPLE_PY,
+        FEATURES_PY,
         f"{LAWS}::TestLaw4OneResult::test_any_order_of_arrival_within_lateness",
         ("self.channel_words: bytearray | None = None", "self.channel_words: bytearray | None = _FITTED"),
         ("_NUMBERS = ", "_FITTED = bytearray(BUCKETS)\n_NUMBERS = "),
@@ -169,7 +172,7 @@ MUTATIONS = (
     _m(
         "facts change when they are read",
         "law 4",
-        PEOPLE_PY,
+        FEATURES_PY,
         f"{CHANNEL}::TestCandidates",
         (
             "        counts = [person.counts for person in known]\n",
@@ -179,16 +182,16 @@ MUTATIONS = (
     _m(
         "a reaction at its post's own time counts as an answer to it",
         "points and examples",
-        CHANNEL_PY,
+        TARGETS_PY,
         f"{CHANNEL}::TestSets",
-        ("event.untimed or event.t > kept.open.t", "True"),
+        ("not (event.untimed or event.t > point.t)", "False"),
     ),
     _m(
         "silence is called at half the horizon",
         "points and examples",
         CHANNEL_PY,
         AGREES,
-        ("        while opens and opens[0].t + horizon < before:", "        while opens and opens[0].t + horizon // 2 < before:"),
+        ("open_points[0].t + horizon < before:", "open_points[0].t + horizon // 2 < before:"),
     ),
     _m(
         "what is censored is called silence",
@@ -202,7 +205,7 @@ MUTATIONS = (
         "law 4",
         SHARD_PY,
         f"{LAWS}::TestLaw4OneResult::test_any_order_of_arrival_within_lateness",
-        ("        settled = clock - order.lateness\n", "        settled = clock + 1\n"),
+        ("        watermark = buffer.watermark\n", "        watermark = clock + 1\n"),
     ),
     _m(
         "timestamps are floats",
@@ -216,14 +219,14 @@ MUTATIONS = (
         "law 6",
         SHARD_PY,
         f"{LAWS}::TestLaw6NothingIsLostInSilence",
-        ('                account.count("late")\n', ""),
+        ("                account.count(LATE)\n", ""),
     ),
     _m(
         "a late event is counted, and lost",
         "law 6",
         SHARD_PY,
         f"{LAWS}::TestLaw6NothingIsLostInSilence",
-        ("                self.made.late.append(parsed.record)\n", ""),
+        ("                self.output.late.append(parsed.record)\n", ""),
     ),
     _m(
         "a silence of exactly the session gap ends a session",
@@ -242,10 +245,13 @@ MUTATIONS = (
     _m(
         "ties are broken by the order of arrival",
         "law 4",
-        ORDER_PY,
+        REORDER_PY,
         f"{LAWS}::TestLaw4OneResult::test_any_order_of_arrival_within_lateness",
-        ("        heappush(self.held, event)\n", "        self.held.append(event)\n        self.held.sort(key=lambda each: each.t)\n"),
-        ("            yield heappop(held)", "            yield held.pop(0)"),
+        (
+            "        heappush(self.buffered, event)\n",
+            "        self.buffered.append(event)\n        self.buffered.sort(key=lambda each: each.t)\n",
+        ),
+        ("            yield heappop(buffered)", "            yield buffered.pop(0)"),
     ),
     _m(
         "copies are judged as they arrive",
@@ -253,17 +259,17 @@ MUTATIONS = (
         SHARD_PY,
         f"{LAWS}::TestLaw4OneResult",
         (
-            "                followed.order.hold(parsed)",
-            '                account.count("duplicate") if followed.order.is_copy(parsed) else followed.order.hold(parsed)',
+            "                followed.buffer.add(parsed)",
+            "                account.count(DUPLICATE) if followed.buffer.is_duplicate(parsed) else followed.buffer.add(parsed)",
         ),
-        ("        if followed.order.is_copy(event):", "        if False:"),
+        ("        if followed.buffer.is_duplicate(event):", "        if False:"),
     ),
     _m(
         "copies are not noticed",
         "law 4",
         SHARD_PY,
         f"{LAWS}::TestLaw4OneResult::test_copies_change_nothing_but_their_count",
-        ("        if followed.order.is_copy(event):", "        if False:"),
+        ("        if followed.buffer.is_duplicate(event):", "        if False:"),
     ),
     _m(
         "one channel's events move another's clock",
@@ -271,8 +277,8 @@ MUTATIONS = (
         SHARD_PY,
         AGREES,
         (
-            "            self._advance(followed, max(followed.order.clock, parsed.t))\n",
-            "            self._advance(followed, max(followed.order.clock, parsed.t))\n"
+            "            self._advance(followed, max(followed.buffer.clock, parsed.t))\n",
+            "            self._advance(followed, max(followed.buffer.clock, parsed.t))\n"
             "            self.heartbeats[partition] = max(self.heartbeats.get(partition, 0), parsed.t)\n",
         ),
     ),
@@ -296,7 +302,7 @@ MUTATIONS = (
     _m(
         "the horizon runs from the newest message, not from the point",
         "points and examples",
-        CHANNEL_PY,
+        STATE_PY,
         AGREES,
         ("        self.t = point.t\n        self.point", "        self.t = point.window[-1].ts\n        self.point"),
     ),
@@ -312,21 +318,21 @@ MUTATIONS = (
         "points and examples",
         CHANNEL_PY,
         f"{CHANNEL}::TestEditsAndDeletions",
-        ("                self._retract(example.identity, t, made)\n", "                pass\n"),
+        ("                self._retract(example.identity, t, output)\n", "                pass\n"),
     ),
     _m(
         "a thread without a reply has a silence of its own",
         "points and examples",
-        CHANNEL_PY,
+        TARGETS_PY,
         AGREES,
-        ("elif conversation.key & 1 and not conversation.replied and conversation.key != WHOLE:", "elif False:"),
+        ("if conversation.key & 1 and not conversation.replied and conversation.key != WHOLE:", "if False:"),
     ),
     _m(
         "an answer in the thread leaves the session's silence standing",
         "points and examples",
-        CHANNEL_PY,
+        TARGETS_PY,
         f"{CHANNEL}::TestThreads",
-        ("            self._note_answer_in_thread(event.thread_ts, user)", "            pass"),
+        ("            waiting.answered_in_thread |= waiting.point.author != event.user", "            pass"),
     ),
     _m(
         "the last author's own next message counts as the answer",
@@ -347,14 +353,14 @@ MUTATIONS = (
         "law 3",
         SHARD_PY,
         f"{LAWS}::TestLaw3Prefix",
-        ("settled if self.until is None else min(settled, self.until + 1)", "settled"),
+        ("watermark if self.until is None else min(watermark, self.until + 1)", "watermark"),
     ),
     _m(
         "a conversation with an open point is forgotten",
         "conversations",
         CHANNEL_PY,
         f"{CHANNEL}::TestForgetting",
-        ("        if conversation.held or conversation.key == self.session:", "        if conversation.key == self.session:"),
+        ("        if conversation.needed_by or conversation.key == self.session:", "        if conversation.key == self.session:"),
     ),
     _m(
         "what is forgotten depends on when memory is swept",
@@ -394,7 +400,7 @@ MUTATIONS = (
     _m(
         "secrets stay in an export",
         "records",
-        "connectors/slack/export.py",
+        "connectors/slack/export/days.py",
         "tests/connectors/test_slack_export.py",
         ('    raw = strip_secrets(raw.removeprefix(b"\\xef\\xbb\\xbf"))', '    raw = raw.removeprefix(b"\\xef\\xbb\\xbf")'),
     ),
@@ -451,11 +457,11 @@ MUTATIONS = (
         "law 5",
         CHANNEL_PY,
         f"{LAWS}::TestLaw5TrainAsYouServe",
-        ("        if made.telling is not None and opened:\n", "        if made.telling is not None and not self.id:\n"),
+        ("        if output.points is not None and opened:\n", "        if output.points is not None and not self.id:\n"),
         (
-            "        telling = made.telling\n        if telling is not None and waiting.t",
-            "        telling = made.telling\n        if telling is not None and waiting.point is not None:\n"
-            "            self._tell([waiting], telling, made.account)\n        if telling is not None and waiting.t",
+            "        points = output.points\n        if points is not None and waiting.t",
+            "        points = output.points\n        if points is not None and waiting.point is not None:\n"
+            "            self._emit([waiting], points, output.account)\n        if points is not None and waiting.t",
         ),
     ),
     _m(
@@ -465,7 +471,7 @@ MUTATIONS = (
         f"{LAWS}::TestLaw5TrainAsYouServe",
         (
             "            assert point is not None\n            conversations = tuple",
-            "            assert point is not None\n            point = Point(point.t, point.window, self._candidates(point.t + DAY, point.window))\n"
+            "            assert point is not None\n            point = Point(point.t, point.window, self._candidates(point.t + DAY, point.window, first.conversation))\n"
             "            conversations = tuple",
         ),
     ),
@@ -475,8 +481,8 @@ MUTATIONS = (
         CHANNEL_PY,
         "tests/dataflows/test_scoring.py",
         (
-            "            told.setdefault((each.point, each.speakers, each.root_missing), [])",
-            "            told.setdefault((each.point,), [])",
+            "            alike.setdefault((each.point, each.speakers, each.root_missing), [])",
+            "            alike.setdefault((each.point,), [])",
         ),
     ),
     _m(
@@ -557,9 +563,9 @@ def table_of(outcomes: Sequence[Outcome]) -> str:
         [
             "# Planted leaks and losses",
             "",
-            "Each row is a change to a copy of the code that breaks a promise: a law of the README, or a part of [semantics.md](semantics.md). The tests must",
-            "notice. This table is written by the run that plants them (`make mutations`), each against the tests that are named for it in [tests/mutations.py](../tests/mutations.py).",
-            "`make test` does that with those that break a law or read what was known too late; `make proof` does it with all, and tries each against the whole suite, but for the tests that need a broker.",
+            "Would the tests notice a mistake? Each row is a change to a copy of the code that breaks a law of the README or a rule of [semantics.md](semantics.md), and the",
+            "test that caught it. `make mutations` plants each change, runs the tests that [tests/mutations.py](../tests/mutations.py) names for it, and writes this table.",
+            "`make test` does this with the changes that break a law or read something before it was known. `make proof` does it with all of them, against the whole suite except the tests that need a broker.",
             "",
             f"Caught: {caught} of {len(outcomes)}.",
             "",

@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -30,13 +31,14 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from beepgpt import __version__
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors.kafka import Connection, OutgoingRecord, Writer, begin_and_end_offsets, describe_topics
 from beepgpt.connectors.slack.alerts import RESULTS
+from beepgpt.ingest.slack.metrics import SlackFigures
 from beepgpt.runtime.alert_metrics import AlertFigures, Waits
 from beepgpt.runtime.metrics import ENDS, Figures
 from beepgpt.runtime.score_metrics import ScoreFigures, Scores
-from beepgpt.runtime.slack_metrics import SlackFigures
 from beepgpt.simulation.workspace import Plan, write_export
 from tests.support.alerts import prediction
 from tests.support.broker import Broker, free_ports
@@ -142,7 +144,6 @@ def test_the_compose_file_is_valid():
 
 def test_every_image_is_pinned_by_its_full_version():
     """Nothing is called latest, or only 3; and ours is of this version."""
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
     images = [each["image"] for each in services().values()] + base_images()
     images += [each["image"] for folder in (*WAYS, "slack", "alerts") for each in containers(folder)]
     theirs = [image for image in images if not image.startswith(f"{OURS}:")]
@@ -150,30 +151,37 @@ def test_every_image_is_pinned_by_its_full_version():
     assert len(theirs) >= 5
     for image in theirs:
         assert re.fullmatch(r"[\w./-]+:v?\d+\.\d+\.\d+(-[\w.-]+)?(@sha256:[0-9a-f]{64})?", image)
-    assert {image for image in images if image not in theirs} == {f"{OURS}:{version}"}
+    assert {image for image in images if image not in theirs} == {f"{OURS}:{__version__}"}
     for folder in WAYS:
-        assert document(KUBERNETES / folder / "kustomization.yaml")["images"][0]["newTag"] == version
+        assert document(KUBERNETES / folder / "kustomization.yaml")["images"][0]["newTag"] == __version__
 
 
 def test_what_the_image_is_built_from_is_enough(tmp_path):
-    """The files that the Dockerfile copies make a package whose program runs."""
+    """The files that the Dockerfile copies, links as links, make a package that is whole and runs."""
     source = tmp_path / "source"
+    source.mkdir()
     for name in copied():
-        for path in [ROOT / name] if (ROOT / name).is_file() else sorted((ROOT / name).rglob("*.*")):
-            if path.is_file() and "__pycache__" not in path.parts:
-                to = source / path.relative_to(ROOT)
-                to.parent.mkdir(parents=True, exist_ok=True)
-                to.write_bytes(path.read_bytes())
+        if (ROOT / name).is_file():
+            shutil.copy(ROOT / name, source)
+        else:
+            shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     build = [sys.executable, "-c", "from setuptools import build_meta; print(build_meta.build_wheel('.'))"]
     made = subprocess.run(build, cwd=source, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
     ZipFile(source / made.stdout.split()[-1]).extractall(tmp_path / "installed")
-    run = [sys.executable, "-P", "-c", "import beepgpt; print(beepgpt.__file__); from beepgpt.commands.app import main; main()", "--help"]
+    run = [
+        sys.executable,
+        "-P",
+        "-c",
+        "import beepgpt; print(beepgpt.__file__); from beepgpt.commands.app import main; main()",
+        "score",
+        "-h",
+    ]
     plain = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path / "installed")}
     done = subprocess.run(run, cwd=tmp_path, env=plain, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(str(tmp_path))
+    assert done.stdout.startswith(str(tmp_path)) and "--recovery" in done.stdout
 
 
 def test_nothing_else_is_sent_to_the_builder():

@@ -42,7 +42,7 @@ def test_the_glossary_has_the_keys_of_an_example():
 def test_the_glossary_has_the_keys_of_an_alert():
     """All that others get of it."""
     row = dict.fromkeys(["id", "user", "kind", "way", "reason", "prediction", "conversation", "channel", "permalink", "model", "why"], "")
-    value = delivery.alert_value({**row, "ts": 0, "prompt_ts": 0, "p": 0.5, "made_at": 0})
+    value = delivery.alert_body({**row, "ts": 0, "prompt_ts": 0, "p": 0.5, "made_at": 0})
 
     assert missing(set(value)) == set()
 

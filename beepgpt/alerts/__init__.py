@@ -1,1 +1,1 @@
-"""Who is alerted to what: decisions, state, messages, delivery, rehearsal. No Slack client."""
+"""Who is alerted to what: decisions, state, messages, delivery and rehearsal; no Slack client, which comes as an argument."""

@@ -1,4 +1,4 @@
-"""Topics in words by a provider's embeddings: which texts it is asked about, and what its silence means."""
+"""Topics by a provider's embeddings: which texts are sent, and what an outage means."""
 
 from __future__ import annotations
 
@@ -9,66 +9,70 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 
 from beepgpt.errors import ProviderFailed
-from beepgpt.labeling.redaction import redact
 
 MOST_CHARACTERS = 4_000
-"""Of a text: no model of embeddings reads much more than that."""
+"""Characters of a text that are sent: no embedding model reads much more."""
 AT_ONCE = 100
 """Texts in one request."""
 PATIENCE = 10.0
-"""Seconds: what isn't embedded by then is decided on without topics, so that a provider's outage holds up nobody's alerts."""
+"""Seconds: what isn't embedded by then is decided on without topics, so that a provider's outage holds up no other alert."""
 REST = 60.0
-"""Seconds for which a provider that failed is left alone."""
+"""Seconds for which a provider that failed is not called."""
 KEPT = 2_000
-"""Vectors that are remembered."""
+"""Vectors kept in memory."""
 
 Vector = tuple[float, ...]
 Embed = Callable[[Sequence[str], float], "Future[list[Vector]]"]
-"""Texts, and the seconds there are, to a vector for each."""
+"""A call of the provider: texts, and the seconds it may take, to a vector for each."""
 
 log = logging.getLogger(__name__)
 
 
-class Embeddings:
-    """How close texts are to topics by the angle between their vectors.
+class EmbeddingMatcher:
+    """A `beepgpt.alerts.interests.TopicMatcher` by the angle between vectors.
 
     Vectors are asked for before a chunk is decided on, and kept in memory alone: what is deleted in Slack leaves none on the disk.
     """
 
     def __init__(
-        self, embed: Embed, may_leave: Callable[[str, Collection[str]], bool], clock: Callable[[], float] = time.monotonic
+        self,
+        embed: Embed,
+        may_leave: Callable[[str, Collection[str]], bool],
+        redact: Callable[[str], str],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._embed, self._may_leave, self._clock = embed, may_leave, clock
+        """`may_leave`: whether texts of a channel and of people may be sent; `redact` takes out what must not be; `clock`: seconds."""
+        self._embed, self._may_leave, self._redact, self._clock = embed, may_leave, redact, clock
         self._vectors: dict[str, Vector] = {}
         self._rests_until = 0.0
 
     def closeness(self, words: str, text: str) -> float:
-        """From 0 to 1; 0 where there is no vector."""
+        """How close a text is to a topic in words, from 0 to 1; 0 where a vector is missing."""
         return cosine(self._vectors.get(words), self._vectors.get(text))
 
     def learn(self, text: str) -> None:
-        """Nothing is learned from messages: the model is as it is."""
+        """Do nothing: the model does not change."""
 
     def prepare(self, topics: Collection[str], messages: Iterable[tuple[str, Collection[str], str]]) -> Mapping[str, int]:
-        """Asks about what isn't known of topics and of messages (channel, people, text). Returns what was done, and what was not."""
+        """Embed topics and messages (channel, people, text) that have no vector yet. Returns counts of what was done, and what was not."""
         found = list(messages)
         allowed = [text for channel, people, text in found if text.strip() and self._may_leave(channel, people)]
         counts = {"may_not_leave": sum(bool(text.strip()) for _, _, text in found) - len(allowed)}
         wanted = [each for each in dict.fromkeys((*topics, *allowed)) if each.strip() and each not in self._vectors]
         if wanted and self._clock() < self._rests_until:
             return counts | {"not_embedded": len(wanted)}
-        parts = [wanted[at : at + AT_ONCE] for at in range(0, len(wanted), AT_ONCE)]
-        asked = [self._embed([redact(each).text[:MOST_CHARACTERS] for each in part], PATIENCE) for part in parts]
-        for part, future in zip(parts, asked, strict=True):
+        batches = [wanted[at : at + AT_ONCE] for at in range(0, len(wanted), AT_ONCE)]
+        asked = [self._embed([self._redact(each)[:MOST_CHARACTERS] for each in batch], PATIENCE) for batch in batches]
+        for batch, future in zip(batches, asked, strict=True):
             try:
-                told = future.result()
+                vectors = future.result()
             except ProviderFailed as error:
                 log.warning("topics are not looked for: %s", error, extra={"reason": error.reason})
                 self._rests_until = self._clock() + REST
-                counts["not_embedded"] = counts.get("not_embedded", 0) + len(part)
+                counts["not_embedded"] = counts.get("not_embedded", 0) + len(batch)
                 continue
-            counts["embedded"] = counts.get("embedded", 0) + len(part)
-            self._vectors.update(zip(part, told, strict=True))
+            counts["embedded"] = counts.get("embedded", 0) + len(batch)
+            self._vectors.update(zip(batch, vectors, strict=True))
         kept = frozenset(topics) | frozenset(allowed)
         for each in [each for each in self._vectors if each not in kept][: max(len(self._vectors) - KEPT, 0)]:
             del self._vectors[each]
@@ -76,7 +80,7 @@ class Embeddings:
 
 
 def cosine(one: Vector | None, other: Vector | None) -> float:
-    """Of the angle between two, where both are there; what points the other way is as far as can be.
+    """The cosine of the angle between two vectors, from 0 to 1; 0 if one is missing, or if they point in opposite directions.
 
     >>> cosine((1.0, 0.0), (0.6, 0.8)), cosine((1.0, 0.0), (-1.0, 0.0)), cosine(None, (1.0, 0.0))
     (0.6, 0.0, 0.0)

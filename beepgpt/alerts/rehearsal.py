@@ -1,27 +1,32 @@
-"""What people would have been told, and how often rightly: predictions and outcomes of the past, gone through by the rules.
+"""Rehearsal: replay past predictions with alerts, and judge the alerts by outcomes.
 
-The rules are those that hold live; the time is each point's own, as if it had been scored at once. What happened later is looked at only
-to judge an alert, never to give one.
+The rules are the live ones; each point is decided on at its own time, as if it had been scored at once. What happened later only judges
+alerts, and never decides on one.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from beepgpt.alerts.decisions import DAY, SECOND, Alert, InMemoryHistory, Policy, PredictedConversation, Wishes, alerts_of, links_of
-from beepgpt.conversations.events import micros
+import orjson
 
-MAY_SEE = Callable[[str, str], bool]
+from beepgpt.alerts.decisions import Alert, Policy, Preferences, decide
+from beepgpt.alerts.history import InMemoryHistory
+from beepgpt.alerts.predictions import NoPrediction, PredictedConversation, links_of, read_prediction, record_kind
+from beepgpt.conversations.events import micros
+from beepgpt.conversations.rules import DAY, SECOND
+
+MaySee = Callable[[str, str], bool]
 """Whether a person may see a channel."""
-MATCHING = 12
-"""Halvings in which a baseline's threshold is looked for."""
+Predictor = Callable[[PredictedConversation], Sequence[tuple[str, float]]]
+"""A baseline: whom it predicts for a point in the place of the model, likeliest first."""
 
 
 class PastOutcome(NamedTuple):
-    """What happened after a point."""
+    """What happened after a point. Times are microseconds since 1970."""
 
     id: str
     conversation: str
@@ -31,7 +36,7 @@ class PastOutcome(NamedTuple):
 
 
 def read_outcome(value: Mapping[str, Any]) -> PastOutcome:
-    """As the scoring flow writes it. Raises KeyError, TypeError or ValueError."""
+    """Read an outcome as the scoring flow writes it. Raises KeyError, TypeError or ValueError."""
     answered = value.get("answer_ts")
     settled = value.get("settled_ts") or answered or value["prompt_ts"]
     answer = tuple(map(str, value["answer"]))
@@ -41,7 +46,7 @@ def read_outcome(value: Mapping[str, Any]) -> PastOutcome:
 
 
 class RehearsalHistory:
-    """What happened, put together so that alerts can be judged."""
+    """Points and outcomes, indexed so that alerts can be judged."""
 
     def __init__(self, points: Sequence[PredictedConversation], outcomes: Iterable[PastOutcome]) -> None:
         self.points = sorted(points, key=lambda point: (point.prompt_ts, point.id))
@@ -59,7 +64,7 @@ class RehearsalHistory:
                     key = (self.family(each), user)
                     self._spoke[key] = min(ts, self._spoke.get(key, ts))
         self.joins: dict[tuple[str, str], int] = {}
-        """When somebody who had not spoken in a session and its threads answered there first."""
+        """When each person, by conversation family, first took part in it: by answering, without having spoken there before."""
         for outcome in self.outcomes:
             if outcome.answer_ts is not None:
                 for user in outcome.answer:
@@ -68,46 +73,44 @@ class RehearsalHistory:
                         self.joins[key] = min(outcome.answer_ts, self.joins.get(key, outcome.answer_ts))
 
     def family(self, conversation: str) -> str:
-        """A session together with its threads: the session's name, where it is known."""
+        """A name for a session together with its threads: the session's, where it is known."""
         return self._session_of.get(conversation, conversation)
 
     def days(self) -> float:
-        """How long it lasts."""
+        """Days from the first point to the last; at least an hour."""
         return max((self.points[-1].prompt_ts - self.points[0].prompt_ts) / DAY, 1 / 24) if self.points else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class RehearsedAlert:
-    """An alert that would have been given, and what came of it."""
+    """An alert that would have been delivered, and what became of it."""
 
     alert: Alert
     next: bool | None
-    """Whether they were the next to answer; None: it isn't known."""
+    """Whether the person was the next to answer; None: it isn't known."""
     joined: bool
-    """Whether they first took part in that conversation, or its session and threads, within a day after."""
+    """Whether the person took part in the conversation, or its session and threads, for the first time within a day after."""
 
 
 @dataclass(frozen=True)
 class Rehearsed:
-    """All of them under one policy."""
+    """The alerts of one policy, and their figures."""
 
     name: str
     threshold: float | None
-    given: list[RehearsedAlert]
+    alerts: list[RehearsedAlert]
     passed: Counter[str]
     joins: int
-    announced: int
+    """People who joined a conversation, alerted or not."""
+    covered: int
+    """Of those, the ones who had been alerted to it first."""
     days: float
     figures: dict[str, float | int | None] = field(default_factory=dict)
 
     @property
     def direct(self) -> list[RehearsedAlert]:
-        """Those told at once."""
-        return [each for each in self.given if each.alert.way == "direct"]
-
-
-Rename = Callable[[PredictedConversation], Sequence[tuple[str, float]]]
-"""Who is named in the place of a model's people, likeliest first."""
+        """Those that would have been direct messages."""
+        return [each for each in self.alerts if each.alert.way == "direct"]
 
 
 def rehearse(
@@ -115,28 +118,28 @@ def rehearse(
     policy: Policy,
     *,
     name: str = "the model",
-    asked: Mapping[str, Wishes] | None = None,
-    people: Rename | None = None,
-    may_see: MAY_SEE = lambda user, channel: True,
+    asked: Mapping[str, Preferences] | None = None,
+    people: Predictor | None = None,
+    may_see: MaySee = lambda user, channel: True,
 ) -> Rehearsed:
-    """The alerts that would have been given, in order. `asked`: what people asked for; `people`: who is named, if not by the model."""
-    memory = InMemoryHistory(asked=dict(asked or {}))
+    """Replay the points in order. `asked`: people's preferences; `people`: a baseline in the place of the model."""
+    known = InMemoryHistory(asked=dict(asked or {}))
     passed: Counter[str] = Counter()
-    given = []
+    alerts = []
     for point in history.points:
-        shown = point if people is None else point._replace(people=tuple(people(point)), facts={})
+        shown = point if people is None else point._replace(people=tuple(people(point)), features={})
         now = point.prompt_ts + SECOND
-        for each in alerts_of(shown._replace(fresh=True), memory, policy, now):
+        for each in decide(shown._replace(fresh=True), known, policy, now):
             if not isinstance(each, Alert):
                 passed[each.reason] += 1
             elif not may_see(each.user, point.channel):
                 passed["not_a_member"] += 1
             else:
-                memory.tell(each, now)
-                given.append(_judged(each, now, history))
-        memory.see(point)
-    directly = [each for each in given if each.alert.way == "direct"]
-    announced = {
+                known.record_alert(each, now)
+                alerts.append(_judged(each, now, history))
+        known.record_point(point)
+    directly = [each for each in alerts if each.alert.way == "direct"]
+    covered = {
         key
         for each in directly
         if each.joined
@@ -144,9 +147,9 @@ def rehearse(
         if (key := (history.family(conversation), each.alert.user)) in history.joins
     }
     threshold = policy.threshold if people is None else None
-    told = Rehearsed(name, threshold, given, passed, len(history.joins), len(announced), history.days())
-    told.figures.update(_figures(told))
-    return told
+    found = Rehearsed(name, threshold, alerts, passed, len(history.joins), len(covered), history.days())
+    found.figures.update(_figures(found))
+    return found
 
 
 def _judged(alert: Alert, now: int, history: RehearsalHistory) -> RehearsedAlert:
@@ -156,79 +159,42 @@ def _judged(alert: Alert, now: int, history: RehearsalHistory) -> RehearsedAlert
     return RehearsedAlert(alert, answered, any(at is not None and now - SECOND < at <= now + DAY for at in joined))
 
 
-def _figures(told: Rehearsed) -> dict[str, float | int | None]:
-    direct = told.direct
+def _figures(found: Rehearsed) -> dict[str, float | int | None]:
+    direct = found.direct
     known = [each.next for each in direct if each.next is not None]
     people = {each.alert.user for each in direct}
     return {
         "alerts": len(direct),
-        "listed": len(told.given) - len(direct),
+        "listed": len(found.alerts) - len(direct),
         "people": len(people),
         "joined": share(sum(each.joined for each in direct), len(direct)),
         "next": share(sum(map(bool, known)), len(known)),
-        "announced": share(told.announced, told.joins),
-        "per_person_per_day": share(len(direct), len(people) * told.days),
+        "announced": share(found.covered, found.joins),
+        "per_person_per_day": share(len(direct), len(people) * found.days),
     }
 
 
-def share(some: float, all_of_it: float) -> float | None:
-    """A part, rounded; None of nothing."""
-    return round(some / all_of_it, 4) if all_of_it else None
+def share(part: float, whole: float) -> float | None:
+    """A ratio with 4 decimals; None if the whole is zero."""
+    return round(part / whole, 4) if whole else None
 
 
-# Baselines: one person for each point, who has not spoken in its window
-
-
-def latest_other_author() -> Rename:
-    """Whoever wrote last in the channel and isn't in the window; the later, the likelier."""
-    wrote: dict[str, dict[str, int]] = defaultdict(dict)
-
-    def named(point: PredictedConversation) -> list[tuple[str, float]]:
-        here = wrote[point.channel]
-        inside = {user for _, user in point.window}
-        others = [(ts, user) for user, ts in here.items() if user not in inside]
-        for ts, user in point.window:
-            here[user] = max(ts, here.get(user, 0))
-        if not others:
-            return []
-        ts, user = max(others)
-        return [(user, 1.0 / (1.0 + max(point.prompt_ts - ts, 0) / (3600 * SECOND)))]
-
-    return named
-
-
-def most_frequent(history: RehearsalHistory) -> Rename:
-    """Whoever answered most in the channel so far and isn't in the window, by their share of its answers."""
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    settled = iter([each for each in history.outcomes if each.answer])
-    waiting: list[PastOutcome] = []
-
-    def named(point: PredictedConversation) -> list[tuple[str, float]]:
-        while True:
-            outcome = waiting.pop() if waiting else next(settled, None)
-            if outcome is None:
-                break
-            if outcome.settled_ts > point.prompt_ts:
-                waiting.append(outcome)
-                break
-            counts[outcome.conversation.partition(":")[0]].update(outcome.answer)
-        here = counts[point.channel]
-        inside = {user for _, user in point.window}
-        best = min(((-count, user) for user, count in here.items() if user not in inside), default=None)
-        return [] if best is None else [(best[1], -best[0] / here.total())]
-
-    return named
-
-
-def matched(history: RehearsalHistory, policy: Policy, wanted: int, name: str, rule: Callable[[], Rename], **how: Any) -> Rehearsed:
-    """A baseline at the threshold at which it gives about as many alerts as the model does, and no more if that can be."""
-    low, high = 0.0, 1.0
-    best: Rehearsed | None = None
-    for _ in range(MATCHING):
-        middle = (low + high) / 2
-        found = rehearse(history, replace(policy, threshold=middle, list_from=None), name=name, people=rule(), **how)
-        if len(found.direct) > wanted:
-            low = middle
-        else:
-            high, best = middle, found
-    return best or found
+def read_history(records: Iterable[tuple[str, bytes]]) -> tuple[RehearsalHistory, list[str]]:
+    """Read predictions and outcomes from JSON records with their places. Returns them, and the places of records that are neither."""
+    points: dict[str, PredictedConversation] = {}
+    outcomes: list[PastOutcome] = []
+    unreadable: list[str] = []
+    for place, record in records:
+        try:
+            value = orjson.loads(record)
+            kind = record_kind(value)
+            if kind == "prediction":
+                point = read_prediction(value)
+                points[point.id] = point
+            elif kind == "outcome":
+                outcomes.append(read_outcome(value))
+            elif kind in ("no_object", "other"):
+                unreadable.append(place)
+        except (NoPrediction, ValueError, KeyError, TypeError):
+            unreadable.append(place)
+    return RehearsalHistory(list(points.values()), outcomes), unreadable

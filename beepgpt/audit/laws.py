@@ -14,13 +14,14 @@ from typing import Any, Literal, NamedTuple
 import orjson
 
 from beepgpt.conversations.account import Account
-from beepgpt.conversations.channel import FOREVER, Channel, Open, Output, conversation_id
+from beepgpt.conversations.channel import FOREVER, Channel, Output
 from beepgpt.conversations.cleaning import clean
 from beepgpt.conversations.events import DELETE, EDIT, POST, Event, Heartbeat, Ignored, Reject, micros, parse, ts_text
 from beepgpt.conversations.examples import example_bytes
 from beepgpt.conversations.reorder import ReorderBuffer
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.shard import Shard
+from beepgpt.conversations.state import OpenPoint, conversation_id
 from beepgpt.conversations.tokens import SEPARATOR, SUFFIX, Encoding
 from beepgpt.errors import BeepGPTError
 
@@ -250,7 +251,7 @@ def hear(records: Iterable[AuditedRecord], rules: Rules, *, now: int = FOREVER, 
         heard.clock = clock if until is None else until
         heard.events.sort()
         order = ReorderBuffer(rules.lateness)
-        applied = [event for event in heard.events if not order.is_copy(event)]
+        applied = [event for event in heard.events if not order.is_duplicate(event)]
         account.count("duplicate", len(heard.events) - len(applied))
         heard.events = applied
     return ChannelHistories(channels, account)
@@ -624,8 +625,8 @@ class _Recompute:
 
     def _look(self, channel: Channel, t: int, rows: Sequence[ExampleRow]) -> None:
         """Compares examples at `t` with the points of a channel that has seen the events up to then, and none after."""
-        opened: dict[str, Open] = {}
-        for waiting in reversed(channel.opens):
+        opened: dict[str, OpenPoint] = {}
+        for waiting in reversed(channel.open_points):
             if waiting.t != t:
                 break
             if waiting.is_open:
@@ -746,7 +747,7 @@ class _Recompute:
         for event in events:
             shard.read(event, "all")
         shard.end()
-        for line in reversed(shard.taken().examples):
+        for line in reversed(shard.drain().examples):
             body: dict[str, Any] = orjson.loads(line)
             if body["conversation"] == row.conversation and micros(body["prompt_ts"]) == row.prompt_ts:
                 return body

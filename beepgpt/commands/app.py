@@ -1,34 +1,53 @@
-"""The command line: wiring and nothing else."""
+"""The command line: finds a command, runs it, and turns an error of ours into one message.
+
+A command's module is imported when the command runs or its help is asked for, so that `beepgpt --help` is quick.
+"""
 
 from __future__ import annotations
 
 import signal
 import sys
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Annotated, Any
 
 import typer
-from bytewax.errors import BytewaxRuntimeError
+from typer.core import TyperGroup
 
-from beepgpt.commands import (
-    alert,
-    audit,
-    compare,
-    dead_letters,
-    demo,
-    examples,
-    experiment,
-    ingest,
-    label,
-    outcomes,
-    predict,
-    prepare,
-    rehearse,
-    review,
-    score,
-    topics,
-    train,
-    validate,
-)
+from beepgpt import __version__
 from beepgpt.errors import BeepGPTError
+
+COMMANDS = {
+    "Try": {
+        "demo": "All of it, on a simulated workspace",
+    },
+    "Make": {
+        "examples": "Make examples: points in time of conversations, and who answered",
+        "label": "Label examples: which teach something (strong), and which don't (weak)",
+        "review": "Choose few-shot examples by hand, on a web page on this machine",
+        "prepare": "Make a training set of examples",
+        "audit": "Prove or refute the laws on your own data, whoever made the examples",
+    },
+    "Train": {
+        "train": "Train a model that says who will answer",
+        "validate": "Say what a model is worth",
+        "predict": "Ask a model about one row of a validation file, or a text",
+        "compare": "Set runs side by side",
+        "experiment": "Try several framings of one history",
+    },
+    "Live": {
+        "topics": "Make the topics that are missing",
+        "ingest": "Put events on a topic: an export, a file, another topic in order, or live from Slack",
+        "score": "Score points as they are made: who will answer",
+        "alert": "Tell people about conversations they would want to be in",
+        "dead-letters": "What could not be used",
+    },
+    "Look": {
+        "outcomes": "Say how well predictions did, by model",
+        "rehearse": "Say what people would have been told by predictions of the past, and how often rightly",
+    },
+}
+"""Each command with the beginning of its help, by group. `dead-letters` is the function `dead_letters` of the module of that name."""
 
 EXTRAS = {
     *("aiolimiter", "backoff", "detect_secrets", "httpx2", "jinja2", "lightgbm", "matplotlib", "numpy", "openai", "phonenumbers"),
@@ -36,50 +55,83 @@ EXTRAS = {
 }
 """What only labeling and training need."""
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+LINKS = ("beepgpt.config", "beepgpt.connectors", "beepgpt.dataflows")
+"""In a checkout these are symbolic links to folders beside the package."""
+
+PLAIN: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
+
+
+class Commands(TyperGroup):
+    """The commands by name; a module is imported when its command is asked for."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command itself, or None if there is none of that name."""
+        if cmd_name not in self.commands:
+            return None
+        name = cmd_name.replace("-", "_")
+        alone = typer.Typer(**PLAIN)
+        alone.command(cmd_name)(getattr(import_module(f"beepgpt.commands.{name}"), name))
+        return typer.main.get_command(alone)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands into the help, without importing them."""
+        for group, commands in COMMANDS.items():
+            with formatter.section(group):
+                formatter.write_dl([(f"{name:12}", f"{line}.") for name, line in commands.items()])
+
+
+app = typer.Typer(cls=Commands, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]}, **PLAIN)
+
+for group in COMMANDS.values():
+    for name, line in group.items():
+        app.command(name, help=line)(lambda: None)  # its name is known; Commands.get_command finds what runs
+
+
+def show_version(wanted: bool) -> None:
+    """Print what a report of a fault should name, and end."""
+    if wanted:
+        from importlib.metadata import version
+        from platform import python_version
+
+        spec = find_spec("beepgpt.conversations.channel")
+        build = "plain" if spec is None or (spec.origin or "").endswith(".py") else "compiled"
+        print(f"beepgpt {__version__} ({build}), Python {python_version()}, Bytewax {version('bytewax')}")
+        raise typer.Exit
 
 
 @app.callback()
-def beepgpt() -> None:
+def beepgpt(
+    _: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version, and exit.")] = False,
+) -> None:
     """Live chat to training examples and predictions that can be trusted."""
 
 
-COMMANDS = (
-    *(examples.examples, label.label, review.review),
-    *(prepare.prepare, train.train, validate.validate, predict.predict, compare.compare, experiment.experiment),
-    *(alert.alert, rehearse.rehearse),
-    *(topics.topics, ingest.ingest, dead_letters.dead_letters),
-    *(score.score, outcomes.outcomes),
-    *(audit.audit, demo.demo),
-)
-
-for command in COMMANDS:
-    app.command()(command)
-
-
 def main() -> None:
-    """Runs a command; every error of ours is one clear message."""
+    """Run a command; an error of ours is one clear message and its exit status."""
     signal.signal(signal.SIGINT, lambda _number, _frame: fail("interrupted", 130))
     try:
         app()
     except BeepGPTError as error:
         fail(str(error), error.exit_status)
-    except BytewaxRuntimeError as error:
-        if (ours := cause_of(error)) is None:
-            raise
-        fail(str(ours), ours.exit_status)
     except ModuleNotFoundError as error:
+        if error.name in LINKS:
+            folder = error.name.replace(".", "/")
+            fail(f"{folder} is no folder: this checkout has no symbolic links; clone it with git, or install the wheel", 1)
         if (error.name or "").partition(".")[0] not in EXTRAS:
             raise
         fail(f"this needs {error.name}, which is not installed: pip install 'beepgpt[labeling,training]'", 1)
     except OSError as error:
         fail(f"{error.filename or 'the system'}: {error.strerror or error}", 1)
+    except Exception as error:
+        if type(error).__name__ != "BytewaxRuntimeError" or (ours := cause_of(error)) is None:
+            raise
+        fail(str(ours), ours.exit_status)
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def cause_of(error: BaseException) -> BeepGPTError | None:
-    """The error of ours that the engine wrapped, if there is one."""
+    """The error of ours that Bytewax wrapped, if there is one."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, BeepGPTError):
         cause = cause.__cause__ or cause.__context__
@@ -87,7 +139,7 @@ def cause_of(error: BaseException) -> BeepGPTError | None:
 
 
 def fail(message: str, status: int) -> None:
-    """The end of a command that went wrong."""
+    """Print the message of a command that went wrong, and end with `status`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends already, and with this status
     print(f"beepgpt: {message}", file=sys.stderr)
     sys.exit(status)

@@ -27,7 +27,7 @@ def demo(
     settings: Settings,
     to: Annotated[Path, typer.Option(help="A folder for what is made.")] = Path("beepgpt-demo"),
 ) -> None:
-    """All of it, on a workspace that it makes up: no key, no broker, a minute."""
+    """All of it, on a simulated workspace: no key, no broker, a minute."""
     to.mkdir(parents=True, exist_ok=True)
     plan = workspace_maker.Plan(seed=7, messages=4_000, channels=8, people=40, days=60)
     export = to / "workspace.zip"

@@ -15,7 +15,7 @@ from beepgpt.errors import BadCommand, RunStopped
 from beepgpt.runtime.console import console
 
 if TYPE_CHECKING:
-    from beepgpt.connectors.openai.api import Client
+    from beepgpt.connectors.openai.client import Client
     from beepgpt.training.models import Trained
     from beepgpt.training.remote import PointQuestion
 
@@ -109,7 +109,7 @@ def tell_unanswered(models: Sequence[Trained]) -> None:
 
 def client_of(settings: Settings) -> Client:
     """Who asks. Raises BadCommand if the settings can't be right."""
-    from beepgpt.connectors.openai.api import Client
+    from beepgpt.connectors.openai.client import Client
     from beepgpt.errors import ProviderFailed
     from beepgpt.labeling.requests import provider_of
 

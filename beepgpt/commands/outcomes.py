@@ -1,10 +1,9 @@
-"""`beepgpt outcomes`: what became of predictions, as a table and as a page."""
+"""`beepgpt outcomes`: how often predictions were right, as a table and as a page."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import NoneType
 from typing import Annotated, Any
 
 import orjson
@@ -14,7 +13,6 @@ from rich.table import Table
 from beepgpt.commands.flags import with_settings
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
-from beepgpt.conversations.events import micros
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console
 from beepgpt.runtime.places import check_apart, lines_with_places
@@ -22,10 +20,6 @@ from beepgpt.training.reloading import figures_in, hits_in, threshold_of
 
 EXTRA = "training"
 CARD = "model.json"
-NEEDED: dict[str, tuple[type, ...]] = {
-    "id": (str,), "conversation": (str,), "prompt_ts": (str,), "how": (str,), "answer": (list,), "rank": (int, NoneType),
-    "model": (str,), "people": (list,), "speakers": (int,),
-}  # fmt: skip
 
 
 @with_settings
@@ -33,19 +27,17 @@ def outcomes(
     source: Annotated[str, typer.Argument(help="Outcomes: a .jsonl, or kafka://host:port/slack.outcomes.")],
     settings: Settings,
     model: Annotated[
-        Path | None, typer.Option(help="The model's folder: what its validation promised is told beside.", show_default=False)
+        Path | None, typer.Option(help="The model's folder: its figures of validation are shown beside.", show_default=False)
     ] = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="The chance from which on somebody would have been told.", show_default=False)
-    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="The least probability for an alert.", show_default=False)] = None,
     to: Annotated[Path | None, typer.Option(help="A page of it, .html, that needs nothing else.", show_default=False)] = None,
     report: Annotated[Path | None, typer.Option(help="The same as JSON.", show_default=False)] = None,
 ) -> None:
-    """Say how well predictions did, by model: hits, precision of alerts, calibration, and how that changed from week to week."""
+    """Show how well predictions did, by model: hits, precision of alerts, calibration, and how that changed from week to week."""
     if threshold is not None and not 0.02 <= threshold < 1:
-        raise BadCommand(f"--threshold {threshold:g}: a chance of at least 0.02 is expected: less likely people are not told in outcomes")
+        raise BadCommand(f"--threshold {threshold:g}: a probability of at least 0.02 is expected: outcomes hold no less likely people")
     try:
-        from beepgpt.training.live import figures_by_model
+        from beepgpt.training.outcomes import figures_by_model
     except ModuleNotFoundError as error:
         raise BadCommand(f"this needs {error.name}: pip install 'beepgpt[{EXTRA}]'") from error
     written = [path for path in (to, report) if path is not None]
@@ -54,13 +46,13 @@ def outcomes(
     check_apart(source, written)
     figures = {} if model is None else validated(model)
     at = threshold if threshold is not None else threshold_of(settings.scoring.threshold, model)
-    told = figures_by_model(outcomes_in(source, settings), at)
-    if not told:
-        raise BadCommand(f"{source}: no outcome stands there yet: a point's is known when somebody answered, or its horizon has passed")
+    models = figures_by_model(outcomes_in(source, settings), at)
+    if not models:
+        raise BadCommand(f"{source}: holds no outcome yet: a point's is known when somebody answered, or its horizon has passed")
     promised = hits_in(figures)
-    for each in told:
+    for each in models:
         print_outcomes(each, promised)
-    closing = {"source": source, "promised": promised, "models": told}
+    closing = {"source": source, "promised": promised, "models": models}
     if report is not None:
         jsonl.write_file(report, orjson.dumps(closing, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     if to is not None:
@@ -71,17 +63,19 @@ def outcomes(
 
 
 def validated(model: Path) -> dict[str, Any]:
-    """What `beepgpt validate` found of a model; if it never looked at it, that is said. Raises BadCommand if there is no model."""
+    """A model's figures of validation; if it was not validated, print that. Raises BadCommand if there is no model."""
     if not (model / CARD).is_file():
         raise BadCommand(f"--model {model}: is no trained model ({CARD} is missing): name the folder that `beepgpt train` made")
     figures = figures_in(model)
     if not figures:
-        console.print(f"{model} was not validated, so nothing was promised of it: beepgpt validate SET --model {model}")
+        console.print(f"{model} was not validated, so it has no figures to compare with: beepgpt validate SET --model {model}")
     return figures
 
 
 def outcomes_in(source: str, settings: Settings) -> Iterator[dict[str, Any]]:
-    """The outcomes that stand in a file or on a topic. Raises BadCommand for what is none."""
+    """Read outcomes from a file or a topic. Raises BadCommand for a record that is none."""
+    from beepgpt.training.outcomes import fault_of
+
     for place, line in lines_with_places("SOURCE", source, settings):
         try:
             body = orjson.loads(line)
@@ -92,56 +86,30 @@ def outcomes_in(source: str, settings: Settings) -> Iterator[dict[str, Any]]:
         yield body
 
 
-def fault_of(body: object) -> str:
-    """Why this is no outcome; empty if it is one.
-
-    >>> fault_of([]), fault_of({"id": "1"})
-    ('it is no object', 'conversation is missing')
-    """
-    if not isinstance(body, dict):
-        return "it is no object"
-    for name, kinds in NEEDED.items():
-        if name not in body:
-            return f"{name} is missing"
-        if not isinstance(body[name], kinds):
-            return f"{name} is wrong"
-    try:
-        micros(body["prompt_ts"])
-        for person in body["people"]:
-            person["user"], float(person["p"])
-    except ValueError:
-        return "prompt_ts is wrong"
-    except (KeyError, TypeError):
-        return "people is wrong"
-    return ""
-
-
-def print_outcomes(told: Mapping[str, Any], promised: Mapping[str, Mapping[str, float]]) -> None:
-    """One model's figures."""
+def print_outcomes(model: Mapping[str, Any], promised: Mapping[str, Mapping[str, float]]) -> None:
+    """Print one model's figures as a table."""
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     table.add_column(style="bold")
     table.add_column(justify="right")
     table.add_column(style="dim")
-    table.add_row(f"model {told['model']}", "", f"points from {told['from']} to {told['until']} UTC")
-    counts = told["outcomes"]
+    table.add_row(f"model {model['model']}", "", f"points from {model['from']} to {model['until']} UTC")
+    counts = model["outcomes"]
     table.add_row("outcomes", f"{sum(counts.values()):,}", ", ".join(f"{how} {times:,}" for how, times in counts.items()))
     for kind, name in (("answered", "answered"), ("first_replies", "first replies")):
-        for what, figure in told[kind].items():
+        for what, figure in model[kind].items():
             beside = f"; validation: {share(promised[what])}" if kind == "answered" and what in promised else ""
             table.add_row(f"  {what}, {name}", f"{figure['value']:.1%}", f"{share(figure)} of {figure['count']:,}{beside}")
-    alerts = told["alerts"]
+    alerts = model["alerts"]
     if alerts["given"]:
-        right = (
-            f"{alerts['right']:,} of {alerts['given']:,} chances from {alerts['threshold']:.2f} on; {alerts['promised']:.1%} was promised"
-        )
+        right = f"{alerts['right']:,} of {alerts['given']:,} from {alerts['threshold']:.2f} on; {alerts['promised']:.1%} was predicted"
         table.add_row("  alerts right", f"{alerts['precision']['value']:.1%}", right)
-    for row in told["calibration"]:
-        table.add_row(f"  said {row['said']:.0%}", f"{row['came']:.0%}", f"came true, of {row['count']:,} chances")
+    for row in model["calibration"]:
+        table.add_row(f"  predicted {row['said']:.0%}", f"{row['came']:.0%}", f"came true, of {row['count']:,}")
     console.print(table)
 
 
 def share(figure: Mapping[str, float]) -> str:
-    """A share and its interval, in per cent.
+    """Format a share and its interval, in percent.
 
     >>> share({"value": 0.3214, "low": 0.3, "high": 0.34})
     '32.1 (30.0–34.0)'

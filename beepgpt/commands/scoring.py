@@ -119,7 +119,7 @@ def _source(job: ScoreJob, origin: Origin, worker: Worker, until: int | None) ->
         origin, settings.rules, job.pace, since=job.since or 0, until=until,
         stopping=worker.is_stopping, on_end=worker.end, progress=worker.read,
     )  # fmt: skip
-    console.print(source.told())
+    console.print(source.summary())
     return source
 
 

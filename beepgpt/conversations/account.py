@@ -1,15 +1,58 @@
-"""Where everything went: law 6 of the README (docs/semantics.md, "The account")."""
+"""The closing account: a ledger in which every record and every point stands in exactly one row (docs/semantics.md, "The account")."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
-POINT_ENDS = ("answered", "silent", "superseded", "elsewhere", "censored", "withheld", "empty", "merged")
+# Names of rows are a public contract: reports, metrics and the glossary have them. Plain strings, not an enum: the compiled build
+# counts with these as fast as with literals, and an enum's members would be slower keys.
+
+READ: Final = "read"
+APPLIED: Final = "applied"
+DUPLICATE: Final = "duplicate"
+LATE: Final = "late"
+HELD: Final = "held"
+"""Events in the reorder buffers when a run was stopped."""
+HEARTBEATS: Final = "heartbeats"
+CHANNELS: Final = "channels"
+
+IGNORED: Final = "ignored"
+REJECTED: Final = "rejected"
+"""These two are counted by reason, as `ignored:bot`."""
+UNKNOWN_MESSAGE: Final = "ignored:unknown_message"
+UNTIMED: Final = "ignored:untimed"
+AFTER_UNTIL: Final = "ignored:after_until"
+
+POINTS: Final = "points"
+ANSWERED: Final = "answered"
+SILENT: Final = "silent"
+SUPERSEDED: Final = "superseded"
+ELSEWHERE: Final = "elsewhere"
+CENSORED: Final = "censored"
+WITHHELD: Final = "withheld"
+EMPTY: Final = "empty"
+MERGED: Final = "merged"
+OPEN: Final = "open"
+"""Points that had not settled when a run was stopped."""
+POINT_ENDS: Final = (ANSWERED, SILENT, SUPERSEDED, ELSEWHERE, CENSORED, WITHHELD, EMPTY, MERGED)
+EXAMPLE_ENDS: Final = (ANSWERED, SILENT)
+"""How a point ends that becomes an example."""
+
+EXAMPLES: Final = "examples"
+BEFORE_FROM: Final = "before_from"
+RETRACTIONS: Final = "retractions"
+
+EMITTED: Final = "told"
+"""Points that were logged to be scored."""
+TOGETHER: Final = "together"
+"""Points that stand in the line of another one."""
+BEFORE_START: Final = "before_start"
+"""Points from before the time from which points are logged."""
 
 
 class Account:
-    """Counts of events and points, and whether they add up.
+    """Counts of records and points, and whether they add up.
 
     >>> account = Account()
     >>> account.count("read"), account.count("ignored:bot")
@@ -26,57 +69,56 @@ class Account:
     def __init__(self, counts: dict[str, int] | None = None) -> None:
         self.counts: dict[str, int] = {} if counts is None else counts
 
-    def count(self, what: str, times: int = 1) -> None:
-        """Counts `what`: `ignored` and `rejected` go by their reason, as `ignored:bot`."""
-        self.counts[what] = self.counts.get(what, 0) + times
+    def count(self, row: str, times: int = 1) -> None:
+        """Add `times` to a row."""
+        self.counts[row] = self.counts.get(row, 0) + times
 
-    def __getitem__(self, what: str) -> int:
-        return self.counts.get(what, 0)
+    def __getitem__(self, row: str) -> int:
+        return self.counts.get(row, 0)
 
     def add(self, other: Account) -> None:
-        """Adds another's counts to these."""
-        for what, times in other.counts.items():
-            self.count(what, times)
+        """Add another account's counts to these."""
+        for row, times in other.counts.items():
+            self.count(row, times)
 
-    def by_reason(self, what: str) -> dict[str, int]:
+    def by_reason(self, row: str) -> dict[str, int]:
         """`ignored` or `rejected`, by reason, the most frequent first."""
-        found = {key.partition(":")[2]: times for key, times in self.counts.items() if key.startswith(f"{what}:")}
+        found = {key.partition(":")[2]: times for key, times in self.counts.items() if key.startswith(f"{row}:")}
         return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
     def check(self) -> list[str]:
-        """What doesn't add up, in words; empty if all does. `held` and `open` are not 0 only where a run was stopped before its end."""
-        ignored, rejected = sum(self.by_reason("ignored").values()), sum(self.by_reason("rejected").values())
-        events = self["applied"] + self["duplicate"] + ignored + rejected + self["late"] + self["held"]
-        points = sum(self[end] for end in POINT_ENDS) + self["open"]
+        """The sums that don't add up, in words; empty if all do. `held` and `open` are 0 unless a run was stopped before its end."""
+        ignored, rejected = sum(self.by_reason(IGNORED).values()), sum(self.by_reason(REJECTED).values())
+        events = self[APPLIED] + self[DUPLICATE] + ignored + rejected + self[LATE] + self[HELD]
+        points = sum(self[end] for end in POINT_ENDS) + self[OPEN]
+        settled, written = sum(self[end] for end in EXAMPLE_ENDS), self[EXAMPLES] + self[BEFORE_FROM]
         wrong = []
-        if events != self["read"]:
-            wrong.append(f"{self['read']} events read, but {events} accounted for")
-        if points != self["points"]:
-            wrong.append(f"{self['points']} points made, but {points} accounted for")
-        if self["examples"] + self["before_from"] != self["answered"] + self["silent"]:
-            wrong.append(
-                f"{self['answered'] + self['silent']} points ended as examples, but {self['examples'] + self['before_from']} were made"
-            )
+        if events != self[READ]:
+            wrong.append(f"{self[READ]} events read, but {events} accounted for")
+        if points != self[POINTS]:
+            wrong.append(f"{self[POINTS]} points made, but {points} accounted for")
+        if written != settled:
+            wrong.append(f"{settled} points ended as examples, but {written} were made")
         return wrong
 
     def as_json(self) -> dict[str, Any]:
         """The account as a report writes it."""
         return {
             "events": {
-                "read": self["read"],
-                "applied": self["applied"],
-                "duplicate": self["duplicate"],
-                "ignored": self.by_reason("ignored"),
-                "rejected": self.by_reason("rejected"),
-                "late": self["late"],
-                "held": self["held"],
+                READ: self[READ],
+                APPLIED: self[APPLIED],
+                DUPLICATE: self[DUPLICATE],
+                IGNORED: self.by_reason(IGNORED),
+                REJECTED: self.by_reason(REJECTED),
+                LATE: self[LATE],
+                HELD: self[HELD],
             },
-            "heartbeats": self["heartbeats"],
-            "points": {"made": self["points"], **{end: self[end] for end in POINT_ENDS}, "open": self["open"]},
-            "examples": self["examples"],
-            "before_from": self["before_from"],
-            "retractions": self["retractions"],
-            "channels": self["channels"],
+            HEARTBEATS: self[HEARTBEATS],
+            POINTS: {"made": self[POINTS], **{end: self[end] for end in POINT_ENDS}, OPEN: self[OPEN]},
+            EXAMPLES: self[EXAMPLES],
+            BEFORE_FROM: self[BEFORE_FROM],
+            RETRACTIONS: self[RETRACTIONS],
+            CHANNELS: self[CHANNELS],
             "adds_up": not self.check(),
         }
 

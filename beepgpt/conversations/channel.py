@@ -1,361 +1,200 @@
-"""All that is known of one channel: its conversations, its open points, its people.
+"""One channel: its conversations, its open points, its people.
 
-`Channel.apply` takes events in the order of docs/semantics.md and tells what they settle. It knows no clock but the events' own times.
+`Channel.apply` takes events in the order of docs/semantics.md and returns nothing: what they settle goes to an `Output`. It knows no
+clock but the events' own times. What the three targets do differently is in targets.py.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Iterable
 from itertools import takewhile
+from operator import attrgetter
 from typing import Any
 
-from mypy_extensions import mypyc_attr
-
-from beepgpt.conversations.account import Account
-from beepgpt.conversations.events import DELETE, EDIT, POST, Event, ts_text
+from beepgpt.conversations.account import (
+    ANSWERED,
+    APPLIED,
+    BEFORE_FROM,
+    BEFORE_START,
+    CENSORED,
+    EMITTED,
+    EMPTY,
+    EXAMPLE_ENDS,
+    EXAMPLES,
+    POINTS,
+    RETRACTIONS,
+    SUPERSEDED,
+    TOGETHER,
+    UNKNOWN_MESSAGE,
+    WITHHELD,
+    Account,
+)
+from beepgpt.conversations.events import DELETE, EDIT, POST, Event
 from beepgpt.conversations.examples import Message, Point, example_bytes, example_id, is_empty, is_withheld, mark_of, retraction_bytes
 from beepgpt.conversations.features import MessageCues, People
 from beepgpt.conversations.points import MessageDeleted, PointEmitted, PointLog, PointSettled, point_bytes, point_id
 from beepgpt.conversations.rules import DAY, Rules
+from beepgpt.conversations.state import (
+    WHOLE,
+    Conversation,
+    KeptMessage,
+    OpenPoint,
+    WrittenExample,
+    conversation_id,
+    session_key,
+    thread_key,
+)
+from beepgpt.conversations.targets import TARGETS, Settlement
 from beepgpt.conversations.tokens import Encoding
 
 SWEEP_EVERY = 512
 SWEEP_AFTER = DAY
-"""Applied events, or time, between two looks for what can be forgotten: it decides how soon memory is free, not what is forgotten."""
-
-WHOLE = -1
-"""Key of the one conversation of `scope = "channel"`. A session's key is twice its first root's ts, a thread's that plus one."""
+"""Applied events, or time, between two looks for what can be forgotten: they decide how soon memory is free, not what is forgotten."""
 
 FOREVER = 1 << 62
 
 
-def session_key(ts: int) -> int:
-    """The key of the session that begins with the root `ts`."""
-    return ts << 1
-
-
-def thread_key(ts: int) -> int:
-    """The key of the thread of the root `ts`."""
-    return ts << 1 | 1
-
-
-def conversation_id(channel: str, key: int) -> str:
-    """A conversation's name in examples.
-
-    >>> conversation_id("C1", thread_key(1690360240229079))
-    'C1:1690360240.229079:thread'
-    """
-    if key == WHOLE:
-        return f"{channel}:channel"
-    return f"{channel}:{ts_text(key >> 1)}:{'thread' if key & 1 else 'session'}"
-
-
 class Output:
-    """What a run of events made, until somebody takes it away."""
+    """What channels wrote since it was last drained."""
 
-    __slots__ = ("account", "examples", "late", "retractions", "since", "telling")
+    __slots__ = ("account", "examples", "late", "points", "retractions", "since")
 
-    def __init__(self, account: Account, since: int = 0, telling: PointLog | None = None) -> None:
+    def __init__(self, account: Account, since: int = 0, points: PointLog | None = None) -> None:
         self.account = account
         self.since = since
-        """Examples whose `prompt_ts` is before this time are not written: microseconds."""
+        """Examples whose `prompt_ts` is before this time, in microseconds, are counted and not written."""
         self.examples: list[bytes] = []
         self.retractions: list[bytes] = []
         self.late: list[bytes] = []
-        self.telling = telling
-        """Points as they are made, and what became of them: only where somebody asks, since it takes its time."""
+        self.points = points
+        """Points as they are made, and what became of them; None where nobody needs them, since logging takes its time."""
 
 
-@mypyc_attr(serializable=True)
-class Conversation:
-    """A thread, a session, or a whole channel."""
-
-    __slots__ = (
-        "acts", "changed", "held", "key", "last_act", "last_post", "newest_root",
-        "open", "replied", "root_missing", "spoken", "untimed", "window",
-    )  # fmt: skip
-
-    def __init__(self, key: int, t: int, newest_root: int, *, root_missing: bool = False) -> None:
-        self.key = key
-        self.window: list[Kept] = []
-        self.spoken: list[str] | dict[str, None] = []
-        """Who has posted so far (no bots), in the order in which they began: a list while it is short, for most threads are."""
-        self.changed = t
-        """When its window last changed."""
-        self.newest_root = newest_root
-        self.root_missing = root_missing
-        self.replied = root_missing
-        self.open: Open | None = None
-        self.held = 0
-        """Open points for which it must not be forgotten."""
-        self.last_post = t
-        self.acts: deque[tuple[int, str]] | None = None
-        """Posts and reactions (time, person) since the oldest open point; only for interacting_users."""
-        self.last_act: dict[str, int] | None = None
-        """The same by person, the most recent last."""
-        self.untimed: list[tuple[int, str]] | None = None
-        """Reactions whose time nobody knows: (their message's ts, person)."""
-
-    def __getstate__(self) -> tuple[Any, ...]:
-        """A tuple, here and below: dictionaries by name would take a snapshot half as long again."""
-        return (
-            self.acts, self.changed, self.held, self.key, self.last_act, self.last_post, self.newest_root, self.open, self.replied,
-            self.root_missing, self.spoken, self.untimed, self.window,
-        )  # fmt: skip
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        (
-            self.acts, self.changed, self.held, self.key, self.last_act, self.last_post, self.newest_root, self.open, self.replied,
-            self.root_missing, self.spoken, self.untimed, self.window,
-        ) = state  # fmt: skip
-
-    def speak(self, user: str) -> None:
-        """`user` has spoken here."""
-        if user in self.spoken:
-            return
-        if isinstance(self.spoken, dict):
-            self.spoken[user] = None
-        elif len(self.spoken) < 8:
-            self.spoken.append(user)
-        else:
-            self.spoken = dict.fromkeys([*self.spoken, user])
-
-    def act(self, t: int, user: str) -> None:
-        """`user` took part at `t`."""
-        if not self.held:
-            return
-        if self.acts is None or self.last_act is None:
-            self.acts, self.last_act = deque(), {}
-        self.acts.append((t, user))
-        self.last_act.pop(user, None)
-        self.last_act[user] = t
+_STATE = (
+    "_last_sweep", "_since_sweep", "conversations", "id", "kept", "last_root",
+    "open_points", "people", "roots", "session", "written",
+)  # fmt: skip
+"""The fields of a channel that a snapshot keeps: all but its rules and encoding, which belong to the run."""
 
 
-@mypyc_attr(serializable=True)
-class Kept:
-    """A message that can still be edited, deleted or reacted to: it stands in a window, or an open point has it as its newest."""
-
-    __slots__ = ("message", "open", "places", "references")
-
-    def __init__(self, message: Message, places: tuple[int, ...]) -> None:
-        self.message = message
-        self.places = places
-        """Keys of the conversations it was posted in."""
-        self.references = 0
-        self.open: Open | None = None
-        """For the set targets: its own point."""
-
-    def __getstate__(self) -> tuple[Any, ...]:
-        return self.message, self.open, self.places, self.references
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.message, self.open, self.places, self.references = state
-
-
-@mypyc_attr(serializable=True)
-class Open:
-    """A point that waits for its answer in one conversation."""
-
-    __slots__ = (
-        "acts",
-        "answered_in_thread",
-        "conversation",
-        "holds",
-        "is_open",
-        "newest",
-        "point",
-        "retracted_ts",
-        "root_missing",
-        "speakers",
-        "t",
-    )
-
-    def __init__(self, point: Point, conversation: Conversation, holds: tuple[Conversation, ...]) -> None:
-        self.t = point.t
-        self.point: Point | None = point
-        self.conversation = conversation
-        self.holds = holds
-        self.newest = point.window[-1].ts
-        self.speakers = len(conversation.spoken)
-        self.root_missing = conversation.root_missing
-        self.is_open = True
-        self.answered_in_thread = False
-        """A session's point: somebody else replied in the thread of its newest message."""
-        self.acts: dict[str, int | None] | None = None
-        """reactors: who, and when first; None if nobody knows when."""
-        self.retracted_ts: int | None = None
-
-    def __getstate__(self) -> tuple[Any, ...]:
-        return (
-            self.acts, self.answered_in_thread, self.conversation, self.holds, self.is_open, self.newest, self.point, self.retracted_ts,
-            self.root_missing, self.speakers, self.t,
-        )  # fmt: skip
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        (
-            self.acts, self.answered_in_thread, self.conversation, self.holds, self.is_open, self.newest, self.point, self.retracted_ts,
-            self.root_missing, self.speakers, self.t,
-        ) = state  # fmt: skip
-
-
-@mypyc_attr(serializable=True)
-class Remembered:
-    """An example that was written not long ago, in case a message of its window is deleted."""
-
-    __slots__ = ("identity", "is_retracted", "settled_ts", "window")
-
-    def __init__(self, settled_ts: int, identity: str, window: tuple[int, ...], is_retracted: bool) -> None:
-        self.settled_ts = settled_ts
-        self.identity = identity
-        self.window = window
-        self.is_retracted = is_retracted
-
-    def __getstate__(self) -> tuple[Any, ...]:
-        return self.identity, self.is_retracted, self.settled_ts, self.window
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.identity, self.is_retracted, self.settled_ts, self.window = state
-
-
-@mypyc_attr(serializable=True)
 class Channel:
     """One channel: events in, examples out."""
 
-    __slots__ = (
-        "_last_sweep",
-        "_since_sweep",
-        "conversations",
-        "encoding",
-        "id",
-        "kept",
-        "last_root",
-        "opens",
-        "people",
-        "remembered",
-        "roots",
-        "rules",
-        "session",
-    )
+    __slots__ = (*_STATE, "encoding", "rules", "target")
 
     def __init__(self, channel: str, rules: Rules, encoding: Encoding) -> None:
         self.id = channel
         self.rules = rules
         self.encoding = encoding
+        self.target = TARGETS[rules.target]
         self.conversations: dict[int, Conversation] = {}
-        self.kept: dict[int, Kept] = {}
+        self.kept: dict[int, KeptMessage] = {}
+        """Messages by ts."""
         self.people = People(rules.kept_people)
         self.session = -2
         """Key of the current session; before the first, one that no session has."""
         self.last_root = -FOREVER
         self.roots: array[int] = array("q")
         """The newest `kept_roots` roots: a number each and no object, since a quiet channel has all of them for years."""
-        self.opens: deque[Open] = deque()
-        """Points in the order of their time, so of their horizons' ends too. Those that are over leave with their turn, or a sweep."""
-        self.remembered: deque[Remembered] = deque()
+        self.open_points: deque[OpenPoint] = deque()
+        """In the order of their times, and so of their horizons' ends. A settled one stays until it comes to the front, or a sweep."""
+        self.written: deque[WrittenExample] = deque()
+        """Examples that can still be retracted, oldest first."""
         self._since_sweep = 0
         self._last_sweep = 0
 
-    def __getstate__(self) -> tuple[Any, ...]:
-        """Everything but the rules and the encoding, which belong to the run."""
-        return (
-            self._last_sweep, self._since_sweep, self.conversations, self.id, self.kept, self.last_root,
-            self.opens, self.people, self.remembered, self.roots, self.session,
-        )  # fmt: skip
+    def state(self) -> tuple[Any, ...]:
+        """What a snapshot keeps of the channel."""
+        values: tuple[Any, ...] = attrgetter(*_STATE)(self)
+        return values
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        (
-            self._last_sweep, self._since_sweep, self.conversations, self.id, self.kept, self.last_root,
-            self.opens, self.people, self.remembered, self.roots, self.session,
-        ) = state  # fmt: skip
+    def restore(self, state: tuple[Any, ...]) -> None:
+        """Take over another channel's `state()`."""
+        for name, value in zip(_STATE, state, strict=True):
+            setattr(self, name, value)
 
     # Time
 
-    def apply(self, event: Event, made: Output) -> None:
-        """One event takes effect. Events come in order, and each once."""
+    def apply(self, event: Event, output: Output) -> None:
+        """Let one event take effect. Events come in order, each once."""
         t = event.t
-        self.close(t, made)
+        self.close(t, output)
         self.people.move_on(t)
         self._since_sweep += 1
         if self._since_sweep >= SWEEP_EVERY or t - self._last_sweep >= SWEEP_AFTER:
             self._sweep(t)
-        while self.remembered and t - self.remembered[0].settled_ts > self.rules.remember:
-            self.remembered.popleft()
+        while self.written and t - self.written[0].settled_ts > self.rules.remember:
+            self.written.popleft()
         if event.kind == POST:
-            self._post(event, made)
+            self._post(event, output)
         elif event.kind == EDIT:
-            self._edit(event, made)
+            self._edit(event, output)
         elif event.kind == DELETE:
-            self._delete(event, made)
+            self._delete(event, output)
         else:
-            self._react(event, made)
+            self._react(event, output)
 
     def next_end(self) -> int:
-        """When the first open horizon ends."""
+        """When the first open horizon ends; FOREVER if none does."""
         horizon = self.rules.horizon
-        while self.opens and not self.opens[0].is_open:
-            self.opens.popleft()
-        return self.opens[0].t + horizon if self.opens and horizon is not None else FOREVER
+        while self.open_points and not self.open_points[0].is_open:
+            self.open_points.popleft()
+        return self.open_points[0].t + horizon if self.open_points and horizon is not None else FOREVER
 
-    def close(self, before: int, made: Output) -> None:
-        """Closes the points whose horizon ends before `before`, in the order of their ends."""
+    def close(self, before: int, output: Output) -> None:
+        """Settle the points whose horizon ends before `before`, in the order of their ends."""
         horizon = self.rules.horizon
         if horizon is None:
             return
-        opens = self.opens
-        while opens and opens[0].t + horizon < before:
-            waiting = opens.popleft()
+        open_points = self.open_points
+        while open_points and open_points[0].t + horizon < before:
+            waiting = open_points.popleft()
             if waiting.is_open:
-                self._settle(waiting, waiting.t + horizon, made)
+                self._settle(waiting, waiting.t + horizon, output)
 
-    def end(self, clock: int, made: Output) -> None:
+    def end(self, clock: int, output: Output) -> None:
         """The input ends at `clock`: what is still open is censored, or settled where the horizon is unlimited."""
-        self.close(clock + 1, made)
-        while self.opens:
-            waiting = self.opens.popleft()
+        self.close(clock + 1, output)
+        while self.open_points:
+            waiting = self.open_points.popleft()
             if not waiting.is_open:
                 continue
             if self.rules.horizon is None:
-                self._settle(waiting, clock, made)
+                self._settle(waiting, clock, output)
             else:
-                self._ends(waiting, "censored", clock, made)
-                self._release(waiting)
+                self._end_point(waiting, Settlement(CENSORED), clock, output)
 
     # Events
 
-    def _post(self, event: Event, made: Output) -> None:
-        made.account.count("applied")
+    def _post(self, event: Event, output: Output) -> None:
+        output.account.count(APPLIED)
         t, user, rules = event.t, event.user, self.rules
         message = Message(event.ts, user, event.bot, event.text, with_words=rules.candidates)
         joined = self._join(event)
         first = joined[0]
-        if rules.target == "next_user":
-            for conversation in joined:
-                if conversation.open is not None:
-                    self._answer(conversation.open, t, user, event.bot, made)
-            if event.thread_ts is not None and not event.bot:
-                self._note_answer_in_thread(event.thread_ts, user)
-        elif not event.bot:
-            first.act(t, user)
+        for conversation in joined:
+            if conversation.open_point is not None:
+                self._answer(conversation.open_point, t, user, event.bot, output)
         if not event.bot:
+            self.target.posted(event, joined, None if event.thread_ts is None else self.kept.get(event.thread_ts))
             before = first.window[-1].message if first.window else None
-            answers = before.user if before is not None and before.user != user else None
+            answered = before.user if before is not None and before.user != user else None
             if rules.candidates:
-                asked = before.words if before is not None and answers is not None else ()
-                self.people.posted(user, t, message.words, answers, len(first.spoken) == 1, asked)
+                answered_words = before.words if before is not None and answered is not None else ()
+                self.people.posted(user, t, message.words, answered, len(first.spoken) == 1, answered_words)
             for conversation in joined:
-                conversation.speak(user)
+                conversation.add_speaker(user)
         elif rules.candidates:
             self.people.bot_posted(user)
-        kept = self.kept[event.ts] = Kept(message, tuple(conversation.key for conversation in joined))
+        kept = self.kept[event.ts] = KeptMessage(message, tuple(conversation.key for conversation in joined))
         for conversation in joined:
             conversation.window.append(kept)
             kept.references += 1
             if len(conversation.window) > rules.window:
                 self._unreference(conversation.window.pop(0))
             conversation.changed = conversation.last_post = t
-        self._make_points(t, joined if rules.target == "next_user" else [first], made)
+        self._make_points(t, self.target.points_of_post(joined), output)
 
     def _join(self, event: Event) -> list[Conversation]:
         """The conversations a post belongs to, opened where needed: for a root its session and its own thread."""
@@ -379,231 +218,168 @@ class Channel:
             del self.roots[0]
         return [session, self._opened(thread_key(event.ts), t, event.ts)]
 
-    def _edit(self, event: Event, made: Output) -> None:
+    def _edit(self, event: Event, output: Output) -> None:
         kept = self._find(event.ts, event.t)
         if kept is None:
-            made.account.count("ignored:unknown_message")
+            output.account.count(UNKNOWN_MESSAGE)
             return
-        made.account.count("applied")
+        output.account.count(APPLIED)
         old = kept.message
         if old.mark == mark_of(event.text):
             return
         kept.message = Message(old.ts, old.user, old.bot, event.text, with_words=self.rules.candidates)
-        self._changed([conversation for conversation in self._places(kept) if kept in conversation.window], event.t, made)
+        self._windows_changed(self._showing(kept), event.t, output)
 
-    def _delete(self, event: Event, made: Output) -> None:
+    def _delete(self, event: Event, output: Output) -> None:
         t, ts = event.t, event.ts
-        if made.telling is not None:
-            made.telling.told.append(MessageDeleted(self.id, ts, t))
+        if output.points is not None:
+            output.points.entries.append(MessageDeleted(self.id, ts, t))
         kept = self._find(ts, t)
         # Nothing that settled, or was known, before the message was posted can hold it.
-        lately = takewhile(lambda example: example.settled_ts > ts, reversed(self.remembered))
-        written = [example for example in lately if ts in example.window][::-1]
-        since = takewhile(lambda each: each.t >= ts, reversed(self.opens))
+        since_post = takewhile(lambda example: example.settled_ts > ts, reversed(self.written))
+        written = [example for example in since_post if ts in example.window][::-1]
+        since = takewhile(lambda each: each.t >= ts, reversed(self.open_points))
         waiting = [each for each in since if each.point is not None and any(message.ts == ts for message in each.point.window)]
         if kept is None and not written and not waiting:
-            made.account.count("ignored:unknown_message")
+            output.account.count(UNKNOWN_MESSAGE)
             return
-        made.account.count("applied")
+        output.account.count(APPLIED)
         for example in written:
             if not example.is_retracted:
-                self._retract(example.identity, t, made)
+                self._retract(example.identity, t, output)
                 example.is_retracted = True
-        if self.rules.target != "next_user":
-            for each in waiting:
-                each.retracted_ts = t if each.retracted_ts is None else each.retracted_ts
+        for each in waiting:
+            self.target.deleted(each, t)
         if kept is not None:
             del self.kept[ts]
-            changed = [conversation for conversation in self._places(kept) if kept in conversation.window]
+            changed = self._showing(kept)
             for conversation in changed:
                 conversation.window.remove(kept)
-            self._changed(changed, t, made)
+            self._windows_changed(changed, t, output)
 
-    def _changed(self, conversations: list[Conversation], t: int, made: Output) -> None:
-        """Windows changed by an edit or a deletion: new points for next_user, and none for the set targets."""
+    def _windows_changed(self, conversations: list[Conversation], t: int, output: Output) -> None:
+        """An edit or a deletion changed the windows of these conversations."""
         for conversation in conversations:
             conversation.changed = t
-            if conversation.open is not None:
-                self._ends(conversation.open, "superseded", t, made)
-                self._release(conversation.open)
-        if self.rules.target == "next_user":
-            self._make_points(t, [conversation for conversation in conversations if conversation.window], made)
+            if conversation.open_point is not None:
+                self._end_point(conversation.open_point, Settlement(SUPERSEDED), t, output)
+        self._make_points(t, self.target.points_of_change(conversations), output)
 
-    def _react(self, event: Event, made: Output) -> None:
+    def _react(self, event: Event, output: Output) -> None:
         kept = self._find(event.ts, event.t)
         if kept is None:
-            made.account.count("ignored:unknown_message")
+            output.account.count(UNKNOWN_MESSAGE)
             return
-        made.account.count("applied")
-        if event.removed:
-            return
-        if self.rules.target == "reactors":
-            is_later = kept.open is not None and (event.untimed or event.t > kept.open.t)
-            if kept.open is not None and is_later and event.user != kept.message.user:
-                if kept.open.acts is None:
-                    kept.open.acts = {}
-                when = kept.open.acts.get(event.user)
-                kept.open.acts[event.user] = when if when is not None or event.untimed else event.t
-        elif self.rules.target == "interacting_users":
-            for conversation in self._places(kept):
-                if not event.untimed:
-                    conversation.act(event.t, event.user)
-                elif conversation.held:
-                    if conversation.untimed is None:
-                        conversation.untimed = []
-                    conversation.untimed.append((event.ts, event.user))
+        output.account.count(APPLIED)
+        if not event.removed:
+            self.target.reacted(event, kept, self._conversations_of(kept))
 
     # Points
 
-    def _make_points(self, t: int, conversations: list[Conversation], made: Output) -> None:
+    def _make_points(self, t: int, conversations: list[Conversation], output: Output) -> None:
         """Each window that changed is a point; two equal ones are one, which stands in both conversations."""
         point: Point | None = None
-        opened: list[Open] = []
+        opened: list[OpenPoint] = []
         for conversation in conversations:
-            made.account.count("points")
+            output.account.count(POINTS)
             window = tuple([kept.message for kept in conversation.window])
             if is_withheld(window):
-                made.account.count("withheld")
+                output.account.count(WITHHELD)
             elif is_empty(window):
-                made.account.count("empty")
+                output.account.count(EMPTY)
             else:
-                if point is None or point.window != window or not self._has_speakers_of(opened[-1].conversation, conversation):
+                if point is None or point.window != window or not self._have_same_speakers(opened[-1].conversation, conversation):
                     point = Point(t, window, self._candidates(t, window, conversation))
                 opened.append(self._open(point, conversation))
-        if made.telling is not None and opened:
-            self._tell(opened, made.telling, made.account)
+        if output.points is not None and opened:
+            self._emit(opened, output.points, output.account)
 
-    def _has_speakers_of(self, other: Conversation, conversation: Conversation) -> bool:
-        """Whether facts about people can be the same in two conversations: they tell who spoke there, and in which order."""
-        return not self.rules.candidates or [*other.spoken] == [*conversation.spoken]
+    def _have_same_speakers(self, one: Conversation, other: Conversation) -> bool:
+        """Whether candidates can be the same in two conversations: their features depend on who spoke there, and in which order."""
+        return not self.rules.candidates or [*one.spoken] == [*other.spoken]
 
     def _candidates(self, t: int, window: tuple[Message, ...], conversation: Conversation) -> dict[str, list[object]] | None:
         if not self.rules.candidates:
             return None
-        said = [MessageCues(message.user, message.bot, message.words, message.mentions) for message in window]
+        cues = [MessageCues(message.user, message.bot, message.words, message.mentions) for message in window]
         spoken = () if conversation.key == WHOLE else conversation.spoken
-        return self.people.candidates(t, said, self.rules.max_candidates, spoken)
+        return self.people.candidates(t, cues, self.rules.max_candidates, spoken)
 
-    def _tell(self, opened: list[Open], telling: PointLog, account: Account) -> None:
-        """Tells points as they are made. What examples of two conversations would say in the same words is told once."""
-        if opened[0].t < telling.since:
-            account.count("before_start", len(opened))
+    def _emit(self, opened: list[OpenPoint], points: PointLog, account: Account) -> None:
+        """Log points as they are made. Those that would be the same line in two conversations are one entry."""
+        if opened[0].t < points.since:
+            account.count(BEFORE_START, len(opened))
             return
-        told: dict[tuple[object, ...], list[Open]] = {}
+        alike: dict[tuple[object, ...], list[OpenPoint]] = {}
         for each in opened:
-            told.setdefault((each.point, each.speakers, each.root_missing), []).append(each)
-        for first, *others in told.values():
+            alike.setdefault((each.point, each.speakers, each.root_missing), []).append(each)
+        for first, *others in alike.values():
             point, rules = first.point, self.rules
             assert point is not None
             conversations = tuple(conversation_id(self.id, each.conversation.key) for each in (first, *others))
             identity = point_id(rules, conversations[0], point.t)
-            asked = point.prompt_of(self.encoding, rules.max_prompt_tokens)
+            shown = point.prompt_of(self.encoding, rules.max_prompt_tokens)
             line = point_bytes(
-                identity, rules, self.id, conversations, point, asked, speakers=first.speakers, root_missing=first.root_missing
+                identity, rules, self.id, conversations, point, shown, speakers=first.speakers, root_missing=first.root_missing
             )
-            telling.told.append(PointEmitted(self.id, conversations, point.t, identity, line))
-            account.count("told")
-            account.count("together", len(others))
+            points.entries.append(PointEmitted(self.id, conversations, point.t, identity, line))
+            account.count(EMITTED)
+            account.count(TOGETHER, len(others))
 
-    def _open(self, point: Point, conversation: Conversation) -> Open:
+    def _open(self, point: Point, conversation: Conversation) -> OpenPoint:
         newest = conversation.window[-1]
-        holds: tuple[Conversation, ...] = (conversation,)
+        needs: tuple[Conversation, ...] = (conversation,)
         if not conversation.key & 1:
             thread = self._at(thread_key(newest.message.ts), point.t)
             if thread is not None:
-                holds = (conversation, thread)
-        waiting = Open(point, conversation, holds)
-        for held in holds:
-            held.held += 1
+                needs = (conversation, thread)
+        waiting = OpenPoint(point, conversation, needs)
+        for needed in needs:
+            needed.needed_by += 1
         newest.references += 1
-        if self.rules.target == "next_user":
-            conversation.open = waiting
-        else:
-            newest.open = waiting
-        self.opens.append(waiting)
+        self.target.opened(waiting, newest)
+        self.open_points.append(waiting)
         return waiting
 
-    def _note_answer_in_thread(self, root: int, user: str) -> None:
-        """The session's point whose newest message is this root has been answered, though elsewhere."""
-        kept = self.kept.get(root)
-        session = self.conversations.get(kept.places[0]) if kept is not None else None
-        if session is not None and session.open is not None and session.open.newest == root and session.open.point is not None:
-            session.open.answered_in_thread |= session.open.point.author != user
-
-    def _answer(self, waiting: Open, t: int, user: str, bot: bool, made: Output) -> None:
-        """The conversation's next post: somebody else's answers the open point, the last author's own replaces it."""
+    def _answer(self, waiting: OpenPoint, t: int, user: str, bot: bool, output: Output) -> None:
+        """The conversation's next post: somebody else's answers the open point, the last author's own or a bot's replaces it."""
         if waiting.point is not None and not bot and user != waiting.point.author:
-            self._ends(waiting, "answered", t, made, t, (user,))
-            self._write(waiting, settled_ts=t, answer_ts=t, answer=[user], made=made)
+            self._end_point(waiting, Settlement(ANSWERED, (user,), t), t, output)
         else:
-            self._ends(waiting, "superseded", t, made)
-        self._release(waiting)
+            self._end_point(waiting, Settlement(SUPERSEDED), t, output)
 
-    def _settle(self, waiting: Open, settled_ts: int, made: Output) -> None:
+    def _settle(self, waiting: OpenPoint, settled_ts: int, output: Output) -> None:
         """The horizon has passed."""
-        conversation = waiting.conversation
-        if self.rules.target != "next_user":
-            answer, answer_ts = self._answers_in(waiting)
-            if answer:
-                answer_ts = settled_ts if answer_ts is None else answer_ts
-                self._ends(waiting, "answered", settled_ts, made, answer_ts, tuple(answer))
-                self._write(waiting, settled_ts, answer_ts, answer, made)
-            elif conversation.last_post > waiting.t:
-                self._ends(waiting, "superseded", settled_ts, made)
-            else:
-                self._ends(waiting, "silent", settled_ts, made)
-                self._write(waiting, settled_ts, None, [], made)
-        elif waiting.answered_in_thread:
-            self._ends(waiting, "elsewhere", settled_ts, made)
-        elif conversation.key & 1 and not conversation.replied and conversation.key != WHOLE:
-            self._ends(waiting, "merged", settled_ts, made)
-        else:
-            self._ends(waiting, "silent", settled_ts, made)
-            self._write(waiting, settled_ts, None, [], made)
+        settlement = self.target.settle(waiting)
+        if settlement.answer and settlement.answer_ts is None:
+            settlement = settlement._replace(answer_ts=settled_ts)
+        self._end_point(waiting, settlement, settled_ts, output)
+
+    def _end_point(self, waiting: OpenPoint, settlement: Settlement, t: int, output: Output) -> None:
+        """Count how a point ended at `t`, log it, write its example if it has one, and let go of what was kept for it."""
+        output.account.count(settlement.how)
+        points = output.points
+        if points is not None and waiting.t >= points.since:
+            conversation = conversation_id(self.id, waiting.conversation.key)
+            points.entries.append(
+                PointSettled(self.id, conversation, waiting.t, settlement.how, t, settlement.answer_ts, settlement.answer)
+            )
+        if settlement.how in EXAMPLE_ENDS:
+            self._write(waiting, settlement, t, output)
         self._release(waiting)
 
-    def _ends(self, waiting: Open, how: str, t: int, made: Output, answer_ts: int | None = None, answer: tuple[str, ...] = ()) -> None:
-        """A point is over, one way or the other: it is counted, and told to whoever was told of the point."""
-        made.account.count(how)
-        telling = made.telling
-        if telling is not None and waiting.t >= telling.since:
-            conversation = conversation_id(self.id, waiting.conversation.key)
-            telling.told.append(PointSettled(self.id, conversation, waiting.t, how, t, answer_ts, answer))
-
-    def _answers_in(self, waiting: Open) -> tuple[list[str], int | None]:
-        """Who took part or reacted after a point, and when the first of them did; None if nobody knows when."""
-        if self.rules.target == "reactors":
-            acts = waiting.acts or {}
-            return sorted(acts), min((when for when in acts.values() if when is not None), default=None)
-        author = waiting.point.author if waiting.point is not None else ""
-        people: set[str] = set()
-        first: int | None = None
-        for conversation in waiting.holds:
-            for user, when in reversed((conversation.last_act or {}).items()):
-                if when <= waiting.t:
-                    break
-                people.add(user)
-            acts_since = conversation.acts or deque()
-            while acts_since and acts_since[0][0] <= waiting.t:
-                acts_since.popleft()
-            when_first = next((when for when, user in acts_since if user != author), None)
-            if when_first is not None and (first is None or when_first < first):
-                first = when_first
-            people.update(user for ts, user in conversation.untimed or () if ts >= waiting.t)
-        return sorted(people - {author}), first
-
-    def _write(self, waiting: Open, settled_ts: int, answer_ts: int | None, answer: list[str], made: Output) -> None:
-        point = waiting.point
+    def _write(self, waiting: OpenPoint, settlement: Settlement, settled_ts: int, output: Output) -> None:
+        point, answer_ts = waiting.point, settlement.answer_ts
         if point is None:
             return
-        if point.t < made.since:
-            made.account.count("before_from")
+        if point.t < output.since:
+            output.account.count(BEFORE_FROM)
             return
         rules = self.rules
         conversation = conversation_id(self.id, waiting.conversation.key)
         identity = example_id(rules, conversation, point.t, answer_ts)
         prompt = point.prompt_of(self.encoding, rules.max_prompt_tokens)
-        made.examples.append(
+        output.examples.append(
             example_bytes(
                 identity,
                 rules,
@@ -615,34 +391,34 @@ class Channel:
                 root_missing=waiting.root_missing,
                 settled_ts=settled_ts,
                 answer_ts=answer_ts,
-                answer=answer,
+                answer=settlement.answer,
             )
         )
-        made.account.count("examples")
+        output.account.count(EXAMPLES)
         if waiting.retracted_ts is not None:
-            self._retract(identity, waiting.retracted_ts, made)
+            self._retract(identity, waiting.retracted_ts, output)
         window = tuple(message.ts for message in point.window)
-        self.remembered.append(Remembered(settled_ts, identity, window, waiting.retracted_ts is not None))
+        self.written.append(WrittenExample(settled_ts, identity, window, waiting.retracted_ts is not None))
 
-    def _retract(self, identity: str, t: int, made: Output) -> None:
-        made.retractions.append(retraction_bytes(identity, t))
-        made.account.count("retractions")
+    def _retract(self, identity: str, t: int, output: Output) -> None:
+        output.retractions.append(retraction_bytes(identity, t))
+        output.account.count(RETRACTIONS)
 
-    def _release(self, waiting: Open) -> None:
-        """A point is over: what was kept for it alone can go."""
+    def _release(self, waiting: OpenPoint) -> None:
+        """Let go of what was kept for a point that has ended."""
         waiting.is_open = False
         waiting.point = None
-        waiting.acts = None
-        for held in waiting.holds:
-            held.held -= 1
-            if held.held == 0:
-                held.acts = held.last_act = held.untimed = None
-        waiting.holds = ()
-        if waiting.conversation.open is waiting:
-            waiting.conversation.open = None
+        waiting.reactors = None
+        for needed in waiting.needs:
+            needed.needed_by -= 1
+            if needed.needed_by == 0:
+                needed.acts = needed.last_act = needed.untimed = None
+        waiting.needs = ()
+        if waiting.conversation.open_point is waiting:
+            waiting.conversation.open_point = None
         newest = self.kept.get(waiting.newest)
         if newest is not None:
-            newest.open = None if newest.open is waiting else newest.open
+            newest.open_point = None if newest.open_point is waiting else newest.open_point
             self._unreference(newest)
 
     # Keeping and forgetting
@@ -652,44 +428,46 @@ class Channel:
         return conversation
 
     def _at(self, key: int, t: int) -> Conversation | None:
-        """The conversation of that key, unless it is, judged at `t`, to be forgotten."""
+        """The conversation of that key, or None if it isn't kept at `t`."""
         conversation = self.conversations.get(key)
         if conversation is not None and self._is_too_old(conversation, t):
             self._forget(conversation)
             return None
         return conversation
 
-    def _find(self, ts: int, t: int) -> Kept | None:
-        """The message of that name, if it is kept at `t`."""
+    def _find(self, ts: int, t: int) -> KeptMessage | None:
+        """The message of that ts, if it is kept at `t`."""
         kept = self.kept.get(ts)
         if kept is not None:
-            self._places_at(kept, t)
+            for key in kept.conversations:
+                self._at(key, t)  # which may forget the message with its last conversation
         return self.kept.get(ts)
 
-    def _places(self, kept: Kept) -> list[Conversation]:
+    def _conversations_of(self, kept: KeptMessage) -> list[Conversation]:
         """The conversations a message was posted in, as far as they are kept."""
-        return [self.conversations[key] for key in kept.places if key in self.conversations]
+        return [self.conversations[key] for key in kept.conversations if key in self.conversations]
 
-    def _places_at(self, kept: Kept, t: int) -> Iterable[Conversation]:
-        return [conversation for key in kept.places if (conversation := self._at(key, t)) is not None]
+    def _showing(self, kept: KeptMessage) -> list[Conversation]:
+        """The conversations whose windows hold a message."""
+        return [conversation for conversation in self._conversations_of(kept) if kept in conversation.window]
 
     def _is_too_old(self, conversation: Conversation, t: int) -> bool:
         if conversation.key == WHOLE:
             return False
         if self.rules.horizon is not None and t - conversation.changed > self.rules.thread_ttl:
             return True
-        if conversation.held or conversation.key == self.session:
+        if conversation.needed_by or conversation.key == self.session:
             return False
         return len(self.roots) >= self.rules.kept_roots and self.roots[0] > conversation.newest_root
 
     def _sweep(self, t: int) -> None:
         self._since_sweep, self._last_sweep = 0, t
-        # One point that nobody answers would hold all that are over behind it for a whole horizon.
-        self.opens = deque([waiting for waiting in self.opens if waiting.is_open])
+        # One unanswered point would keep all settled ones behind it for a whole horizon.
+        self.open_points = deque([waiting for waiting in self.open_points if waiting.is_open])
         oldest = t - self.rules.thread_ttl
         oldest_root = self.roots[0] if len(self.roots) >= self.rules.kept_roots else -1
-        suspected = [each for each in self.conversations.values() if each.changed < oldest or each.newest_root < oldest_root]
-        for conversation in suspected:
+        idle_or_old = [each for each in self.conversations.values() if each.changed < oldest or each.newest_root < oldest_root]
+        for conversation in idle_or_old:
             if self._is_too_old(conversation, t):
                 self._forget(conversation)
 
@@ -698,7 +476,7 @@ class Channel:
         for kept in conversation.window:
             self._unreference(kept)
 
-    def _unreference(self, kept: Kept) -> None:
+    def _unreference(self, kept: KeptMessage) -> None:
         kept.references -= 1
         if kept.references == 0 and self.kept.get(kept.message.ts) is kept:
             del self.kept[kept.message.ts]

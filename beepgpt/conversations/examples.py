@@ -1,4 +1,4 @@
-"""A point and its answer, and the bytes that they are written as (docs/semantics.md, "Examples")."""
+"""Messages, points, and the bytes of examples (docs/semantics.md, "Examples")."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from hashlib import sha256
 from typing import Any
 
 import orjson
-from mypy_extensions import mypyc_attr
 
 from beepgpt.conversations.cleaning import clean
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.features import Columns, mentions_of, words_of
 from beepgpt.conversations.rules import Rules
+from beepgpt.conversations.snapshots import State
 from beepgpt.conversations.tokens import Encoding, Prompt, build_prompt, is_shown, unit_tokens
 
 
-@mypyc_attr(serializable=True)
-class Message:
-    """A message as known at some time; an edit makes another one. Never changed, but for its token count, found when first asked for."""
+class Message(State):
+    """A message as known at some time; an edit makes another one. Never changed, but for its token count, which is computed once needed."""
 
     __slots__ = ("bot", "mark", "mentions", "text", "tokens", "ts", "user", "words")
 
@@ -33,21 +32,14 @@ class Message:
         self.words = words_of(self.text) if with_words and self.text else ()
         self.mentions = mentions_of(text) if with_words and text else ()
 
-    def __getstate__(self) -> tuple[Any, ...]:
-        return self.bot, self.mark, self.mentions, self.text, self.tokens, self.ts, self.user, self.words
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.bot, self.mark, self.mentions, self.text, self.tokens, self.ts, self.user, self.words = state
-
 
 def mark_of(text: str | None) -> str | bytes | None:
-    """Equal for equal texts, and short: whether an edit changed anything must not cost a second copy of a long text."""
+    """A short value that is equal for equal texts: to see whether an edit changed anything, no second copy of a long text is kept."""
     return text if text is None or len(text) <= 40 else sha256(text.encode()).digest()
 
 
-@mypyc_attr(serializable=True)
-class Point:
-    """A moment at which a window changed: the window as known then, and the facts about who might answer."""
+class Point(State):
+    """A moment at which a window changed: the window as known then, and the features of the people who might answer."""
 
     __slots__ = ("author", "candidates", "prompt", "t", "window")
 
@@ -57,17 +49,11 @@ class Point:
         self.window = window
         self.author = window[-1].user
         self.candidates = None if candidates is None else orjson.dumps(candidates)
-        """As they are written: a point may be open for a day, and as columns it would take six times the memory."""
+        """As JSON: a point may be open for a day, and as columns they would take six times the memory."""
         self.prompt: Prompt | None = None
 
-    def __getstate__(self) -> tuple[Any, ...]:
-        return self.author, self.candidates, self.prompt, self.t, self.window
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.author, self.candidates, self.prompt, self.t, self.window = state
-
     def prompt_of(self, encoding: Encoding, max_tokens: int) -> Prompt:
-        """The prompt, built when it is first asked for: a point that is superseded needs none."""
+        """The prompt, built at the first call: a superseded point needs none."""
         if self.prompt is None:
             for message in self.window:
                 if message.tokens < 0:
@@ -77,17 +63,17 @@ class Point:
 
 
 def is_withheld(window: Sequence[Message]) -> bool:
-    """Whether a window holds text that nobody knew yet."""
+    """Whether a window holds unknown text."""
     return None in [message.text for message in window]
 
 
 def is_empty(window: Sequence[Message]) -> bool:
-    """Whether a window has nothing to show in a prompt."""
+    """Whether a window's prompt would be empty."""
     return not is_shown(window[-1].text or "") and not any(is_shown(message.text or "") for message in window)
 
 
 def example_id(rules: Rules, conversation: str, prompt_ts: int, answer_ts: int | None) -> str:
-    """32 hex digits that name an example in every run that would make it."""
+    """An example's id, 32 hex digits: the same in every run that makes the example."""
     answered = "" if answer_ts is None else ts_text(answer_ts)
     named = (rules.workspace, rules.spec, rules.target, rules.scope, conversation, ts_text(prompt_ts), answered)
     return sha256("\n".join(named).encode()).hexdigest()[:32]
@@ -122,11 +108,11 @@ def example_bytes(
         "answer_ts": None if answer_ts is None else ts_text(answer_ts),
         "answer": list(answer),
     }
-    return orjson.dumps(body | shown(point, prompt))
+    return orjson.dumps(body | shown_fields(point, prompt))
 
 
-def shown(point: Point, prompt: Prompt) -> dict[str, Any]:
-    """What a model is shown of a point, in the words in which examples and scored points have it alike."""
+def shown_fields(point: Point, prompt: Prompt) -> dict[str, Any]:
+    """The fields that a model is shown of a point: the same bytes in an example and in a scored point."""
     body: dict[str, Any] = {
         "window": [{"ts": ts_text(message.ts), "user": message.user} for message in point.window],
         "prompt": prompt.text,
@@ -138,5 +124,5 @@ def shown(point: Point, prompt: Prompt) -> dict[str, Any]:
 
 
 def retraction_bytes(identity: str, retracted_ts: int) -> bytes:
-    """What tells the readers of an example to forget it."""
+    """A retraction: readers of the example must forget it."""
     return orjson.dumps({"id": identity, "retracted_ts": ts_text(retracted_ts)})

@@ -16,7 +16,7 @@ from operator import itemgetter, mul
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from mypy_extensions import mypyc_attr
+from beepgpt.conversations.snapshots import State
 
 DAY = 86_400_000_000
 HOUR = 3_600_000_000
@@ -87,8 +87,7 @@ class Around(NamedTuple):
     """Their places among the first who spoke in the conversation."""
 
 
-@mypyc_attr(serializable=True)
-class Person:
+class Person(State):
     """One person in one channel."""
 
     __slots__ = ("authors", "counts", "hours", "hours_sum", "seen", "words", "words_norm")
@@ -108,15 +107,8 @@ class Person:
         self.words_norm = 0
         """Sum of the squares of `words`."""
 
-    def __getstate__(self) -> tuple[Any, ...]:
-        return self.authors, self.counts, self.hours, self.hours_sum, self.seen, self.words, self.words_norm
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.authors, self.counts, self.hours, self.hours_sum, self.seen, self.words, self.words_norm = state
-
-
-@mypyc_attr(serializable=True)
-class People:
+class People(State):
     """The people of one channel, the most recently seen last."""
 
     __slots__ = ("bots", "channel_words", "channel_words_seen", "kept", "landmarks", "people", "next_span", "ranked", "totals")

@@ -1,4 +1,4 @@
-"""Points as they are told to whoever predicts: when they are made, and when it is known what became of them (README, law 5)."""
+"""Points as a scorer gets them: when they are made, and when it is known what became of them (README, law 5)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import orjson
 
 from beepgpt.conversations.events import ts_text
-from beepgpt.conversations.examples import Point, shown
+from beepgpt.conversations.examples import Point, shown_fields
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.tokens import Prompt
 
@@ -19,7 +19,7 @@ class PointEmitted(NamedTuple):
 
     channel: str
     conversations: tuple[str, ...]
-    """One, or a root's session and its own thread."""
+    """One conversation, or a root's session and its own thread."""
     t: int
     """`prompt_ts`, microseconds, as all times here."""
     identity: str
@@ -41,7 +41,7 @@ class PointSettled(NamedTuple):
 
 
 class MessageDeleted(NamedTuple):
-    """A message is gone, and so must be all that was made of it."""
+    """A message was deleted: all that was made of it must be deleted, too."""
 
     channel: str
     ts: int
@@ -49,18 +49,18 @@ class MessageDeleted(NamedTuple):
 
 
 class PointLog:
-    """What channels tell of their points, in the order in which it happened."""
+    """What happened to points, in order."""
 
-    __slots__ = ("since", "told")
+    __slots__ = ("entries", "since")
 
     def __init__(self, since: int = 0) -> None:
         self.since = since
-        """Points before this time are counted, and not told."""
-        self.told: list[PointEmitted | PointSettled | MessageDeleted] = []
+        """Points before this time are counted, and not logged."""
+        self.entries: list[PointEmitted | PointSettled | MessageDeleted] = []
 
 
 def point_id(rules: Rules, conversation: str, prompt_ts: int) -> str:
-    """32 hex digits that name a point in every run: `conversation` is the first of those in which it stands."""
+    """A point's id, 32 hex digits: the same in every run. `conversation` is the first of those in which it stands."""
     named = (rules.workspace, rules.spec, rules.target, rules.scope, conversation, ts_text(prompt_ts))
     return sha256("\n".join(named).encode()).hexdigest()[:32]
 
@@ -88,11 +88,11 @@ def point_bytes(
         "root_missing": root_missing,
         "prompt_ts": ts_text(point.t),
     }
-    return orjson.dumps(body | shown(point, prompt))
+    return orjson.dumps(body | shown_fields(point, prompt))
 
 
 def deletion_bytes(deleted: MessageDeleted) -> bytes:
-    """What tells readers to forget all that holds a message.
+    """A deletion record: its readers must forget all that holds the message.
 
     >>> deletion_bytes(MessageDeleted("C1", 1690360240229079, 1690360253041239))
     b'{"channel":"C1","ts":"1690360240.229079","deleted_ts":"1690360253.041239"}'

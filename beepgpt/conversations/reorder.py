@@ -1,73 +1,103 @@
-"""A channel's clock, and its events brought into the order of their time (docs/semantics.md, "Order")."""
+"""Reordering: a channel's events come out in the order of their time, without duplicates (docs/semantics.md, "Order")."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from heapq import heappop, heappush
-
-from mypy_extensions import mypyc_attr
+from operator import attrgetter
+from typing import Any
 
 from beepgpt.conversations.events import POST, REACT, Event
 from beepgpt.conversations.rules import MINUTE
 
-COPIES_KEPT = 10 * MINUTE
-"""Copies are remembered for so long, and the lateness."""
+DUPLICATES_KEPT = 10 * MINUTE
+"""For so long, and the allowed lateness, an applied event is remembered, so that its duplicates are recognised."""
 
-OrderKey = tuple[int | str, ...] | int | str
+EventKey = tuple[int | str, ...] | int | str
+"""An event's id, or what it is about: equal for duplicates."""
+
+_STATE = ("_forget_at", "applied", "buffered", "clock")
+"""The fields that a snapshot keeps."""
 
 
-@mypyc_attr(serializable=True)
 class ReorderBuffer:
-    """Holds events until the clock is more than `lateness` past them; tells the late and the copies.
+    """One channel's clock, and the events that were read and wait for the watermark.
 
-    >>> order = ReorderBuffer(lateness=5)
-    >>> order.is_late(100)
-    False
+    The watermark is the clock minus the allowed lateness: events before it are applied, and what comes before it is late.
+
+    >>> buffer = ReorderBuffer(lateness=5)
+    >>> buffer.clock = 100
+    >>> buffer.watermark, buffer.is_late(95), buffer.is_late(94)
+    (95, False, True)
     """
 
-    __slots__ = ("_forget_at", "applied", "clock", "held", "lateness")
+    __slots__ = (*_STATE, "lateness")
 
     def __init__(self, lateness: int) -> None:
         self.lateness = lateness
+        """Microseconds that an event may come behind the clock."""
         self.clock = 0
-        self.held: list[Event] = []
-        self.applied: dict[OrderKey, int] = {}
-        """When each event of the last minutes was applied, by its id and by what it is."""
+        """The greatest event time read for the channel, or of a heartbeat in its partition."""
+        self.buffered: list[Event] = []
+        """A heap, in the order of application."""
+        self.applied: dict[EventKey, int] = {}
+        """When each event of the last minutes was applied, by its id and by what it is about."""
         self._forget_at = 64
 
+    @property
+    def watermark(self) -> int:
+        """The time up to which events are complete: microseconds."""
+        return self.clock - self.lateness
+
     def is_late(self, t: int) -> bool:
-        """Whether the clock was already too far past `t` when it was read."""
-        return self.clock - t > self.lateness
+        """Whether an event at `t` comes too late to be applied in order."""
+        return t < self.watermark
 
-    def hold(self, event: Event) -> None:
-        """An event that is not late waits for its turn."""
-        heappush(self.held, event)
+    def add(self, event: Event) -> None:
+        """Buffer an event that is not late."""
+        heappush(self.buffered, event)
 
-    def released(self, before: int) -> Iterator[Event]:
-        """The held events from before `before`, in order, copies among them."""
-        held = self.held
-        while held and held[0].t < before:
-            yield heappop(held)
+    def release(self, before: int) -> Iterator[Event]:
+        """Take out the buffered events from before `before`, in order, duplicates among them."""
+        buffered = self.buffered
+        while buffered and buffered[0].t < before:
+            yield heappop(buffered)
 
-    def is_copy(self, event: Event) -> bool:
-        """Whether an equal event was applied already; if not, it is remembered as applied now.
+    def is_duplicate(self, event: Event) -> bool:
+        """Whether an equal event was applied already; if not, the event is remembered as applied.
 
-        Judged in the order of application, so that it doesn't depend on the order of arrival: of two copies the one that sorts first
-        counts, which is the one with the smaller bytes.
+        It is asked in the order of application, so that the answer doesn't depend on the order of arrival: of two duplicates the one
+        that sorts first is applied, which is the one with the smaller bytes.
         """
-        what: OrderKey = event.ts  # a post has no other time: as tuples, ten busy minutes would take a third more memory
+        key: EventKey = event.ts  # a post has no other time: as tuples, ten busy minutes would take a third more memory
         if event.kind == REACT:
-            what = (event.kind, event.ts, event.t, event.user, event.reaction, event.removed)
+            key = (event.kind, event.ts, event.t, event.user, event.reaction, event.removed)
         elif event.kind != POST:
-            what = (event.kind, event.ts, event.t)
-        oldest = max(0, event.t - self.lateness - COPIES_KEPT)
+            key = (event.kind, event.ts, event.t)
+        oldest = max(0, event.t - self.lateness - DUPLICATES_KEPT)
         applied = self.applied
-        if applied.get(what, -1) >= oldest or (event.event_id and applied.get(event.event_id, -1) >= oldest):
+        if applied.get(key, -1) >= oldest or (event.event_id and applied.get(event.event_id, -1) >= oldest):
             return True
         if len(applied) >= self._forget_at:
-            self.applied = applied = {key: t for key, t in applied.items() if t >= oldest}
+            self.applied = applied = {each: t for each, t in applied.items() if t >= oldest}
             self._forget_at = max(64, len(applied) + len(applied) // 4)
-        applied[what] = event.t
+        applied[key] = event.t
         if event.event_id:
             applied[event.event_id] = event.t
         return False
+
+    def state(self) -> tuple[Any, ...]:
+        """What a snapshot keeps of the buffer."""
+        values: tuple[Any, ...] = attrgetter(*_STATE)(self)
+        return values
+
+    def restore(self, state: tuple[Any, ...]) -> None:
+        """Take over another buffer's `state()`."""
+        for name, value in zip(_STATE, state, strict=True):
+            setattr(self, name, value)
+
+
+def without_duplicates(events: Iterable[Event], lateness: int) -> list[Event]:
+    """Events in the order of application, each once."""
+    buffer = ReorderBuffer(lateness)
+    return [event for event in events if not buffer.is_duplicate(event)]

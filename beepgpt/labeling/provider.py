@@ -17,7 +17,8 @@ from beepgpt.commands.labeling import LabelJob, closed, remembering, report_of, 
 from beepgpt.config.prices import Prices, read_prices
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
-from beepgpt.connectors.openai.api import Batch, Client
+from beepgpt.connectors.openai.batches import Batch
+from beepgpt.connectors.openai.client import Client
 from beepgpt.connectors.openai.responses import Responses, Spent
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.errors import BadCommand, ProviderFailed, RunStopped

@@ -19,8 +19,10 @@ import orjson
 
 from beepgpt.config.prices import Price
 from beepgpt.config.settings import ProviderSettings, Settings
-from beepgpt.connectors.openai.api import AskedModel, Batch, BatchPart, Client, Provider, ProviderAnswer, Request, batch_parts, body_of
+from beepgpt.connectors.openai.batches import Batch, BatchPart, batch_parts
+from beepgpt.connectors.openai.client import Client
 from beepgpt.connectors.openai.responses import Responses, Spent, spent_of
+from beepgpt.connectors.openai.values import AskedModel, Provider, ProviderAnswer, Request, body_of
 from beepgpt.conversations.signals import Signal, SignalVerdict
 from beepgpt.conversations.tokens import Encoding
 from beepgpt.errors import BadAnswer, BadCommand, NoMoney, NotAllowed, ProviderFailed, TooBusy

@@ -8,8 +8,9 @@ from contextlib import closing
 from dataclasses import replace
 
 from beepgpt.config.settings import Settings
-from beepgpt.connectors.openai.api import Client, TextRequest
+from beepgpt.connectors.openai.client import Client
 from beepgpt.connectors.openai.responses import Spent, spent_of
+from beepgpt.connectors.openai.values import TextRequest
 from beepgpt.conversations.tokens import Encoding
 from beepgpt.errors import BadAnswer, BadCommand, ProviderFailed, RequestRefused, RunStopped
 from beepgpt.labeling.few_shots import FewShots

@@ -1,4 +1,4 @@
-"""History at a pace: event time passes at a multiple of real time, as if it happened now."""
+"""History at a pace: a Bytewax source whose event time passes at a multiple of real time."""
 
 from __future__ import annotations
 
@@ -13,25 +13,24 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.slack import export as slack_export
-from beepgpt.conversations.chunks import Chunk
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.export import ExportedDay, records_of
-from beepgpt.conversations.ingestion import Item, Span, WritePlan, in_order, item_of, next_beat, span_of
+from beepgpt.conversations.record_order import Span, TimedRecord, due_time, merge_by_time, next_heartbeat, span_of, timed_record
 from beepgpt.conversations.rules import Rules
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.places import Origin, values_in
 
-BEAT_EVERY = 1.0
-"""Real seconds between two heartbeats of a run at a pace that keeps up with it."""
+HEARTBEAT_EVERY = 1.0
+"""Real seconds between two heartbeats, while the run keeps up with its pace."""
 TICK = 0.1
-"""Seconds for which a run at a pace sleeps before it looks whether it is to stop."""
+"""Seconds for which a paced run sleeps before it checks whether it is asked to stop."""
 AT_ONCE = 500
-"""Values that a source at a pace gives at a time: more are due only where it fell behind."""
+"""Values per batch: more are due only where the run fell behind."""
 
 
 def pace_of(text: str | None) -> float | None:
-    """How much faster than real time.
+    """Parse `--pace`: how much faster than real time. Raises BadCommand.
 
     >>> pace_of("60x"), pace_of("0.5x")
     (60.0, 0.5)
@@ -43,40 +42,40 @@ def pace_of(text: str | None) -> float | None:
     return multiple
 
 
-def step_of(multiple: float) -> int:
+def heartbeat_step(multiple: float) -> int:
     """Microseconds of event time from one heartbeat to the next.
 
-    >>> step_of(60.0), step_of(0.5)
+    >>> heartbeat_step(60.0), heartbeat_step(0.5)
     (60000000, 500000)
     """
-    return round(BEAT_EVERY * multiple * 1e6)
+    return round(HEARTBEAT_EVERY * multiple * 1e6)
 
 
-def told_of_pace(span: Span, since: int, multiple: float) -> str:
-    """How long it will take from `since` on, and whether there are heartbeats."""
+def pace_summary(span: Span, since: int, multiple: float) -> str:
+    """How many records there are, how long they will take from `since` on, and whether heartbeats are added."""
     seconds = max(span.last - since, 0) / 1e6 / multiple
-    told = f"{span.items:,} records, at {multiple:g}x in {clock_of(seconds)}."
+    summary = f"{span.items:,} records, at {multiple:g}x in {duration_text(seconds)}."
     if not span.in_order:
-        told += " The source's channels are not in one order of time, so that no heartbeats are added."
-    return told
+        summary += " The source's channels are not in one order of time: no heartbeats are added."
+    return summary
 
 
-def clock_of(seconds: float) -> str:
-    """A duration to be read.
+def duration_text(seconds: float) -> str:
+    """Format a duration in seconds.
 
-    >>> clock_of(93_784)
+    >>> duration_text(93_784)
     '1 day and 2:03:04'
     """
     days, rest = divmod(round(seconds), 86_400)
-    told = f"{days:,} day{'s' if days > 1 else ''} and " if days else ""
-    return f"{told}{rest // 3600}:{rest // 60 % 60:02d}:{rest % 60:02d}"
+    before = f"{days:,} day{'s' if days > 1 else ''} and " if days else ""
+    return f"{before}{rest // 3600}:{rest // 60 % 60:02d}:{rest % 60:02d}"
 
 
-class PacedSource(FixedPartitionedSource[Chunk, None]):
-    """An export or a file as it would come live: in one order of time, each record when it is due, and heartbeats between them.
+class PacedSource(FixedPartitionedSource[slack_export.ExportChunk, None]):
+    """An export or a file as it would arrive live: in one order of time, each record when it is due, with heartbeats in between.
 
-    What is from before `since` comes at once. Which heartbeats there are, and between which records, depends on the records and the pace
-    alone. It can't be resumed: who wants that puts the records on a topic at a pace, and reads that.
+    Records from before `since` come at once. Which heartbeats there are, and between which records, depends on the records and the pace
+    alone. It can't be resumed: for that, write the records to a topic at a pace (`beepgpt ingest --pace`), and read the topic.
     """
 
     def __init__(
@@ -91,7 +90,7 @@ class PacedSource(FixedPartitionedSource[Chunk, None]):
         on_end: Callable[[], None],
         progress: Callable[[int, float], None],
     ) -> None:
-        """Reads all of it once, for how long it will take, and whether heartbeats would make anything late."""
+        """Read the source once, to find how long it will take, and whether heartbeats would make anything late."""
         self.origin = origin
         self.rules = rules
         self.multiple = multiple
@@ -99,16 +98,16 @@ class PacedSource(FixedPartitionedSource[Chunk, None]):
         self.stopping = stopping
         self.on_end = on_end
         self.progress = progress
-        self._plan = WritePlan("", 1, lambda key, partitions: 0, now_us())
+        self._now = now_us()
         self._rejects: dict[str, slack_export.UnreadableDay] = {}
-        self.span = span_of((item for _, item in self._items()), self._plan, rules.lateness)
+        self.span = span_of((item for _, item in self._items()), self._now, rules.lateness)
         self.begins = max(self.span.first, since)
-        """The event time from which on it passes at the pace."""
+        """Event time at which the pace starts, in microseconds."""
 
-    def told(self) -> str:
-        """How long it will take."""
+    def summary(self) -> str:
+        """How many records there are, and how long they will take."""
         last = self.span.last if self.until is None else min(self.span.last, self.until)
-        return told_of_pace(replace(self.span, last=last), self.begins, self.multiple)
+        return pace_summary(replace(self.span, last=last), self.begins, self.multiple)
 
     def list_parts(self) -> list[str]:
         return [self._name]
@@ -117,11 +116,11 @@ class PacedSource(FixedPartitionedSource[Chunk, None]):
         return _PacedPartition(self)
 
     def steps(self) -> Generator[Step, None, None]:
-        """What comes, and when."""
-        due, every = self.begins, step_of(self.multiple)
-        beat = next_beat(due, every)
+        """All records and heartbeats, with the event times at which they are due."""
+        due, every = self.begins, heartbeat_step(self.multiple)
+        beat = next_heartbeat(due, every)
         for number, item in self._items():
-            t = self._plan.due(item)
+            t = due_time(item, self._now)
             if t is not None:
                 due = max(due, t if self.until is None else min(t, self.until))
             while self.span.in_order and beat <= due:
@@ -133,16 +132,16 @@ class PacedSource(FixedPartitionedSource[Chunk, None]):
     def _name(self) -> str:
         return slack_export.PARTITION if self.origin.file is None else self.origin.file.name
 
-    def _items(self) -> Iterator[tuple[int, Item]]:
-        """Each with its number in the file, or in the order of all."""
+    def _items(self) -> Iterator[tuple[int, TimedRecord]]:
+        """All records, each with its line number in the file or its number in the merged order."""
         if self.origin.export is not None:
-            yield from enumerate(in_order([self._of(channel.id) for channel in self.origin.export.channels]))
+            yield from enumerate(merge_by_time([self._channel(channel.id) for channel in self.origin.export.channels]))
             return
         assert self.origin.file is not None
         for _, number, line in values_in(jsonl.JsonlSource(self.origin.file, stopping=self.stopping)):
-            yield number, item_of(line, "")
+            yield number, timed_record(line, "")
 
-    def _of(self, channel: str) -> Iterator[Item]:
+    def _channel(self, channel: str) -> Iterator[TimedRecord]:
         assert self.origin.export is not None
 
         def to_records(channel: str, days: Iterator[ExportedDay]) -> Iterator[bytes]:
@@ -151,45 +150,45 @@ class PacedSource(FixedPartitionedSource[Chunk, None]):
         source = slack_export.ExportSource(self.origin.export, to_records, wanted=lambda each: each == channel, stopping=self.stopping)
         for _, _, value in values_in(source):
             if isinstance(value, bytes):
-                yield item_of(value, "")
+                yield timed_record(value, "")
             else:
                 self._rejects[value.place] = value
-                yield Item(b"", value.place, None, None, None, False)
+                yield TimedRecord(b"", value.place, None, None, None, False)
 
 
 class Step(NamedTuple):
-    """One value, as a chunk of its own, and the event time at which it is due."""
+    """One value as a chunk of its own, and the event time at which it is due."""
 
     due: int
-    chunk: Chunk
+    chunk: slack_export.ExportChunk
     is_record: bool = True
-    """Whether it is none of the heartbeats that the pace adds."""
+    """False for the heartbeats that the pace adds."""
 
 
-class _PacedPartition(StatefulSourcePartition[Chunk, None]):
+class _PacedPartition(StatefulSourcePartition[slack_export.ExportChunk, None]):
     def __init__(self, source: PacedSource) -> None:
         self._source = source
         self._steps = source.steps()
         self._next: Step | None = next(self._steps, None)
-        self._given = 0
+        self._emitted = 0
         self._began: float | None = None
-        """When the pace began, by the monotonic clock: what was to come at once took some time, too."""
+        """When the pace began, by the monotonic clock: after the records that come at once."""
 
-    def next_batch(self) -> list[Chunk]:
+    def next_batch(self) -> list[slack_export.ExportChunk]:
         source = self._source
         if source.stopping():
             raise StopIteration
         if self._next is None:
             source.on_end()
             raise StopIteration
-        chunks: list[Chunk] = []
-        before = self._given
+        chunks: list[slack_export.ExportChunk] = []
+        before = self._emitted
         while self._next is not None and self._ahead(self._next) <= 0 and len(chunks) < AT_ONCE:
             chunks.append(self._next.chunk)
-            self._given += self._next.is_record
+            self._emitted += self._next.is_record
             self._next = next(self._steps, None)
         if chunks:
-            source.progress(self._given - before, min(self._given / max(source.span.items, 1), 1.0))
+            source.progress(self._emitted - before, min(self._emitted / max(source.span.items, 1), 1.0))
         return chunks
 
     def next_awake(self) -> datetime | None:

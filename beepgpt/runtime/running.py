@@ -18,7 +18,7 @@ from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
 from beepgpt.conversations.events import channels_in
-from beepgpt.conversations.shard import SHARDS, ChannelMoved, shard_of, shard_of_bytes, shares_of
+from beepgpt.conversations.shard import SHARDS, ChannelMoved, assign_shards, shard_of, shard_of_bytes
 from beepgpt.errors import BadCommand, Interrupted
 from beepgpt.runtime import logs
 from beepgpt.runtime.clock import now_us
@@ -103,7 +103,7 @@ def shares_among(origin: Origin, workers: int) -> list[tuple[str, ...]]:
             weights[shard_of(channel.id)] += sum(copy.stored for day in channel.days for copy in day.copies)
     elif origin.file is not None:
         weights.update(shard_of_bytes(name) for line in jsonl.samples(origin.file) for name in channels_in(line)[:1])
-    return shares_of(weights, workers)
+    return assign_shards(weights, workers)
 
 
 def _run_all(

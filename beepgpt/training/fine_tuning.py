@@ -23,7 +23,8 @@ import orjson
 
 from beepgpt.commands.models import check_may_leave, client_of, may_leave_by
 from beepgpt.config.settings import ProviderSettings, Settings
-from beepgpt.connectors.openai.api import Checkpoint, Client, JobEvent, JobRequest, TuningJob
+from beepgpt.connectors.openai.client import Client
+from beepgpt.connectors.openai.jobs import Checkpoint, JobEvent, JobRequest, TuningJob
 from beepgpt.errors import BadCommand, Interrupted, ProviderFailed, RequestRefused, RunStopped, TooBusy, TrainingNotAvailable
 from beepgpt.locks import lock
 from beepgpt.runtime.console import console

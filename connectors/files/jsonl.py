@@ -14,6 +14,7 @@ from typing import BinaryIO
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.outputs import DynamicSink, FixedPartitionedSink, StatefulSinkPartition, StatelessSinkPartition
 
+from beepgpt.connectors.callbacks import never, nothing
 from beepgpt.errors import CannotRead, CannotWrite
 
 MAX_LINE = 2**20 + 1024
@@ -31,14 +32,6 @@ Blob = tuple[str, bytes]
 """A key, as Bytewax wants one, and whole lines, each with its newline."""
 
 
-def _never() -> bool:
-    return False
-
-
-def _nothing(*_: object) -> None:
-    return None
-
-
 class JsonlSource(FixedPartitionedSource[LineChunk, JsonlState]):
     """The lines of a file, in order; blank ones are skipped, and one that is too long is cut and says so."""
 
@@ -46,9 +39,9 @@ class JsonlSource(FixedPartitionedSource[LineChunk, JsonlState]):
         self,
         path: Path,
         *,
-        stopping: Callable[[], bool] = _never,
-        on_end: Callable[[], None] = _nothing,
-        progress: Callable[[int, float], None] = _nothing,
+        stopping: Callable[[], bool] = never,
+        on_end: Callable[[], None] = nothing,
+        progress: Callable[[int, float], None] = nothing,
         max_line: int = MAX_LINE,
     ) -> None:
         """`stopping` ends the reading without `on_end`; `progress` is told how many lines came, and what share of the file is read."""
@@ -251,7 +244,7 @@ class _JsonlSinkPartition(StatefulSinkPartition[bytes, int]):
 class StdoutSink(DynamicSink[Blob]):
     """Standard output; takes what `JsonlSink` takes. When its reader has gone, `on_closed` is called and the rest is dropped."""
 
-    def __init__(self, on_closed: Callable[[], None] = _nothing) -> None:
+    def __init__(self, on_closed: Callable[[], None] = nothing) -> None:
         if sys.stdout is None:  # when it was closed before we started
             raise CannotWrite("standard output is closed: name a file, or open it")
         self.on_closed = on_closed

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from beepgpt.connectors.openai.api import Client
+from beepgpt.connectors.openai.client import Client
 from beepgpt.errors import BadAnswer, BeepGPTError, NoMoney, NotAllowed, ProviderFailed, RequestRefused, TooBusy
 
 LabelApi = Literal["chat", "completions", "decisions"]

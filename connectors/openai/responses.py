@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from beepgpt.connectors.openai.api import ClientUsage, ProviderAnswer, Usage
+from beepgpt.connectors.openai.values import ClientUsage, ProviderAnswer, Usage
 from beepgpt.errors import BadAnswer, CannotWrite
 
 VERSION = 1

@@ -12,11 +12,12 @@ import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackClientError
 
+from beepgpt.connectors.slack.members import SlackPerson
 from beepgpt.errors import SlackBusy, SlackError, SlackFailed, SlackRefused, SlackUnclear
 
 SLACK = "https://slack.com/api/"
@@ -52,14 +53,6 @@ _silent = logging.getLogger("beepgpt.connectors.slack.alerts.sdk")  # slack_sdk 
 _silent.propagate = False
 _silent.addHandler(logging.NullHandler())
 _silent.setLevel(logging.CRITICAL)
-
-
-class SlackPerson(NamedTuple):
-    """Somebody, as Slack knows them."""
-
-    is_full_member: bool
-    """Of our workspace: no guest, no stranger, no bot, not deactivated."""
-    zone: str | None
 
 
 class SlackMessenger:

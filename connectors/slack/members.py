@@ -6,12 +6,19 @@ import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
-from beepgpt.connectors.slack.alerts import SlackPerson
 from beepgpt.errors import CannotRead
 
 LISTS = ("users.json", "channels.json", "groups.json")
+
+
+class SlackPerson(NamedTuple):
+    """Somebody, as Slack knows them."""
+
+    is_full_member: bool
+    """Of our workspace: no guest, no stranger, no bot, not deactivated."""
+    zone: str | None
 
 
 class Everybody:

@@ -12,27 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beepgpt.alerts.decisions import (
-    HOUR,
-    MINUTE,
-    SECOND,
-    Alert,
-    InMemoryHistory,
-    NoPrediction,
-    Passed,
-    Policy,
-    Wishes,
-    alerts_of,
-    is_quiet,
-    local_time,
-    read_point,
-    shortened,
-    why,
-)
-from beepgpt.alerts.handling import AlertDecider
-from beepgpt.alerts.messages import BadInteraction, alert_blocks, digest_blocks, home_view, wishes_in
+from beepgpt.alerts.deciding import AlertDecider
+from beepgpt.alerts.decisions import Alert, PassedOver, Policy, Preferences, decide, explanation, is_quiet, local_time
+from beepgpt.alerts.history import InMemoryHistory
+from beepgpt.alerts.interactions import BadInteraction, preference_changes
+from beepgpt.alerts.messages import alert_blocks, digest_blocks, home_view
+from beepgpt.alerts.predictions import NoPrediction, read_prediction, shortened
 from beepgpt.alerts.store import AlertStore
 from beepgpt.conversations.events import ts_text
+from beepgpt.conversations.rules import HOUR, MINUTE, SECOND
 from tests.support.alerts import NOON, prediction
 from tests.support.slack_web_api import problems_of
 
@@ -82,7 +70,7 @@ def histories(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 
 wishes = st.builds(
-    Wishes,
+    Preferences,
     opted_in=st.sampled_from((True, True, False, None)),
     threshold=st.sampled_from((None, None, 0.8)),
     per_hour=st.sampled_from((None, 0, 1)),
@@ -99,13 +87,13 @@ def told_of(history: list[dict[str, Any]], memory: InMemoryHistory) -> Iterator[
         if "people" not in each:
             memory.deleted.add((each["channel"], _micros(each["deleted_ts"])))
             continue
-        point = read_point(each)
+        point = read_prediction(each)
         now = point.prompt_ts + SECOND
-        for found in alerts_of(point, memory, POLICY, now):
+        for found in decide(point, memory, POLICY, now):
             if isinstance(found, Alert):
-                memory.tell(found, now)
+                memory.record_alert(found, now)
                 yield now, found
-        memory.see(point)
+        memory.record_point(point)
 
 
 def _micros(ts: str) -> int:
@@ -113,7 +101,7 @@ def _micros(ts: str) -> int:
 
 
 @given(histories(), everybodys)
-def test_the_rules_hold(history: list[dict[str, Any]], asked: dict[str, Wishes]):
+def test_the_rules_hold(history: list[dict[str, Any]], asked: dict[str, Preferences]):
     """Never the author, a participant, who muted the channel or isn't opted in; never unlikely; never over the limit or in quiet hours."""
     directly = defaultdict(list)
     gone: set[int] = set()
@@ -145,7 +133,7 @@ def test_the_rules_hold(history: list[dict[str, Any]], asked: dict[str, Wishes])
 
 
 @given(histories(), everybodys)
-def test_nobody_is_told_twice(history: list[dict[str, Any]], asked: dict[str, Wishes]):
+def test_nobody_is_told_twice(history: list[dict[str, Any]], asked: dict[str, Preferences]):
     """Once a message, once a session together with the threads of its messages."""
     session_of = {}
     for each in history:
@@ -163,7 +151,7 @@ def test_nobody_is_told_twice(history: list[dict[str, Any]], asked: dict[str, Wi
 
 @settings(max_examples=25)
 @given(histories(), everybodys)
-def test_the_database_decides_as_the_memory_does(history: list[dict[str, Any]], asked: dict[str, Wishes]):
+def test_the_database_decides_as_the_memory_does(history: list[dict[str, Any]], asked: dict[str, Preferences]):
     """The same rules over the same history; and what was deleted is in no list and no letter, whatever came first."""
     with tempfile.TemporaryDirectory() as folder:
         store = AlertStore(Path(folder) / "alerts.sqlite")
@@ -172,16 +160,16 @@ def test_the_database_decides_as_the_memory_does(history: list[dict[str, Any]], 
             begin, end = theirs.quiet or (None, None)
             opted_in = None if theirs.opted_in is None else int(theirs.opted_in)
             given = {"opted_in": opted_in, "threshold": theirs.threshold, "per_hour": theirs.per_hour, "zone": theirs.zone}
-            store.ask(user, **given, quiet_from=begin, quiet_to=end)
-            store.mute(user, theirs.muted)
-        desk = AlertDecider(store, POLICY, topics=False)
+            store.set_preferences(user, **given, quiet_from=begin, quiet_to=end)
+            store.set_muted(user, theirs.muted)
+        decider = AlertDecider(store, POLICY, topics=False)
         for each in history:
             kind = "prediction" if "people" in each else "deletion"
             with store.transaction():
                 now = _micros(each["prompt_ts"]) + SECOND if kind == "prediction" else _micros(each["ts"])
-                desk.take(kind, each, now)
-                for row in store.due():
-                    store.clear(row["id"], "https://x", letter=row["way"] == "direct", now=now)
+                decider.apply(kind, each, now)
+                for row in store.alerts_to_check():
+                    store.clear(row["id"], "https://x", dm=row["way"] == "direct", now=now)
         memory = InMemoryHistory(asked=asked)
         expected = {alert.id: alert.way for _, alert in told_of(history, memory)}
         rows = store._rows("SELECT * FROM alert")
@@ -192,45 +180,45 @@ def test_the_database_decides_as_the_memory_does(history: list[dict[str, Any]], 
             if memory.deleted & {(row["channel"], each["ts"]) for each in shown}:
                 assert row["excerpt"] == ""
             if (row["channel"], row["ts"]) in memory.deleted:
-                listed = [each for user in PEOPLE for each in (*store.listed(user, 0, 100), *store.for_digest(user, 0, 100))]
+                listed = [each for user in PEOPLE for each in (*store.listed(user, 0, 100), *store.alerts_for_digest(user, 0, 100))]
                 assert row["id"] not in {each["id"] for each in listed}
-                assert row["id"] not in {each["id"] for each in store.in_letter(row["id"])}
+                assert row["id"] not in {each["id"] for each in store.alerts_in_dm(row["id"])}
         store.close()
 
 
 def test_old_points_and_rebuilds_tell_nobody():
     """An edit of an old message is as old as its message."""
-    memory = InMemoryHistory(asked={"bo": Wishes(opted_in=True)})
-    point = read_point(prediction(NOON + HOUR, window=[(NOON, "ana")]))
+    memory = InMemoryHistory(asked={"bo": Preferences(opted_in=True)})
+    point = read_prediction(prediction(NOON + HOUR, window=[(NOON, "ana")]))
     for each, now in ((point, NOON + HOUR), (point._replace(fresh=False), NOON), (point, NOON + 10 * MINUTE + 1)):
-        assert not any(isinstance(found, Alert) for found in alerts_of(each, memory, POLICY, now))
-    assert any(isinstance(found, Alert) for found in alerts_of(point, memory, POLICY, NOON + 10 * MINUTE))
+        assert not any(isinstance(found, Alert) for found in decide(each, memory, POLICY, now))
+    assert any(isinstance(found, Alert) for found in decide(point, memory, POLICY, NOON + 10 * MINUTE))
 
 
 def test_who_speaks_in_a_session_is_not_told_of_its_threads():
     """Bo is in the session and not in the window; a root's own thread is asked once it has a reply, and then Bo takes part already."""
-    memory = InMemoryHistory(asked={"bo": Wishes(opted_in=True), "cy": Wishes(opted_in=True)})
+    memory = InMemoryHistory(asked={"bo": Preferences(opted_in=True), "cy": Preferences(opted_in=True)})
     session, thread = f"C1:{ts_text(NOON)}:session", f"C1:{ts_text(NOON + MINUTE)}:thread"
     roots, people = [(NOON, "bo"), (NOON + MINUTE, "ana")], {"bo": 0.9, "cy": 0.9}
-    memory.see(read_point(prediction(NOON, window=roots[:1], conversations=[session])))
-    memory.see(read_point(prediction(NOON + MINUTE, window=roots, conversations=[session])))
-    alone = read_point(prediction(NOON + MINUTE, window=roots[1:], conversations=[thread], people=people))
+    memory.record_point(read_prediction(prediction(NOON, window=roots[:1], conversations=[session])))
+    memory.record_point(read_prediction(prediction(NOON + MINUTE, window=roots, conversations=[session])))
+    alone = read_prediction(prediction(NOON + MINUTE, window=roots[1:], conversations=[thread], people=people))
     replied = [*roots[1:], (NOON + 2 * MINUTE, "di")]
-    later = read_point(prediction(NOON + 2 * MINUTE, window=replied, conversations=[thread], people=people))
+    later = read_prediction(prediction(NOON + 2 * MINUTE, window=replied, conversations=[thread], people=people))
 
-    assert list(alerts_of(alone, memory, POLICY, NOON + MINUTE)) == [Passed("", "root_alone")]
-    bo, cy = alerts_of(later, memory, POLICY, NOON + 2 * MINUTE)
-    assert bo == Passed("bo", "participant") and isinstance(cy, Alert) and cy.user == "cy"
+    assert list(decide(alone, memory, POLICY, NOON + MINUTE)) == [PassedOver("", "root_alone")]
+    bo, cy = decide(later, memory, POLICY, NOON + 2 * MINUTE)
+    assert bo == PassedOver("bo", "participant") and isinstance(cy, Alert) and cy.user == "cy"
 
 
 def test_who_asked_for_a_topic_is_told_whoever_is_likely():
     """As a second kind, under the same rules; and the threshold of guesses isn't theirs."""
     memory = InMemoryHistory(
-        asked={"bo": Wishes(opted_in=True), "di": Wishes(opted_in=True)}, asked_topics=[("di", "builds"), ("ana", "builds")]
+        asked={"bo": Preferences(opted_in=True), "di": Preferences(opted_in=True)}, asked_topics=[("di", "builds"), ("ana", "builds")]
     )
-    point = read_point(prediction(people={"bo": 0.1}))
+    point = read_prediction(prediction(people={"bo": 0.1}))
 
-    found = [each for each in alerts_of(point, memory, POLICY, NOON, lambda words, text: 0.7) if isinstance(each, Alert)]
+    found = [each for each in decide(point, memory, POLICY, NOON, lambda words, text: 0.7) if isinstance(each, Alert)]
     assert [(each.user, each.kind, each.way, each.p) for each in found] == [("di", "topic", "direct", 0.7)]
     assert "“builds”" in found[0].why
 
@@ -238,11 +226,11 @@ def test_who_asked_for_a_topic_is_told_whoever_is_likely():
 def test_the_reason_is_one_line_of_what_the_model_saw():
     """By the facts where a prediction has them."""
     facts = {"user": ["cy", "bo"], "share_30d": [0.0, 0.42], "to_author": [0.0, 3.2], "first_60d": [0.0, 0.0], "closeness": [0.0, 0.0]}
-    point = read_point(prediction(candidates=facts))
+    point = read_prediction(prediction(candidates=facts))
 
     told = "80% likely that you answer: 42% of this channel's recent answers are yours, you have answered this author about 3 times"
-    assert why(point, "bo", 0.8) == told
-    assert why(point, "bo", 0.8).count("\n") == 0
+    assert explanation(point, "bo", 0.8) == told
+    assert explanation(point, "bo", 0.8).count("\n") == 0
 
 
 @pytest.mark.parametrize("wrong", [{}, {"window": []}, {"window": [{"ts": "x", "user": "a"}]}, {"people": [{"user": "bo"}]}, {"people": 3}])
@@ -250,7 +238,7 @@ def test_what_is_no_prediction_says_so(wrong: dict[str, Any]):
     """Naming what is wrong and nothing that was written."""
     value = prediction(texts=["a-secret"]) | wrong if wrong else {"id": "1"}
     with pytest.raises(NoPrediction) as caught:
-        read_point(value)
+        read_prediction(value)
     assert "a-secret" not in str(caught.value)
 
 
@@ -286,9 +274,9 @@ nested = st.recursive(
 def test_no_interaction_is_trusted(payload: Any):
     """Whatever comes is understood or refused, and refused in our words."""
     with suppress(BadInteraction):
-        wishes_in(payload if isinstance(payload, dict) else {"type": "block_actions", "user": {"id": "bo"}, "actions": payload})
+        preference_changes(payload if isinstance(payload, dict) else {"type": "block_actions", "user": {"id": "bo"}, "actions": payload})
 
 
 def test_a_policy_and_wishes_are_values():
     """Nothing of a rule is hidden in an object that changes."""
-    assert replace(POLICY, per_hour=1).per_hour == 1 and Wishes() == Wishes()
+    assert replace(POLICY, per_hour=1).per_hour == 1 and Preferences() == Preferences()

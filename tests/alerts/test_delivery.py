@@ -12,12 +12,13 @@ import pytest
 from bytewax.dataflow import Dataflow
 from bytewax.testing import TestingSource, run_main
 
-from beepgpt.alerts.decisions import DAY, HOUR, MINUTE, SECOND, Policy
-from beepgpt.alerts.handling import AlertSink
-from beepgpt.alerts.store import AlertStore, BadAlertStore
-from beepgpt.connectors.slack.alerts import SlackMessenger, SlackPerson
-from beepgpt.connectors.slack.members import Everybody
+from beepgpt.alerts.decisions import Policy
+from beepgpt.alerts.store import AlertStore
+from beepgpt.connectors.slack.alerts import SlackMessenger
+from beepgpt.connectors.slack.members import Everybody, SlackPerson
 from beepgpt.conversations.events import ts_text
+from beepgpt.conversations.rules import DAY, HOUR, MINUTE, SECOND
+from beepgpt.dataflows.alerts import AlertSink
 from beepgpt.errors import SlackFailed
 from tests.support.alerts import NOON, Clock, Office, prediction
 from tests.support.slack_web_api import TOKEN, Workspace
@@ -31,7 +32,7 @@ def test_somebody_is_told_with_a_link_an_excerpt_a_reason_and_buttons(tmp_path: 
     """Nothing is unfurled, nobody is called, and the message can be found again by its id."""
     office = Office(tmp_path, slack)
     office.opt_in("bo")
-    office.take("prediction", prediction(texts=["<!channel> is the build red & hot? @here"]))
+    office.apply("prediction", prediction(texts=["<!channel> is the build red & hot? @here"]))
     office.work()
 
     (message,) = slack.sent_to("bo")
@@ -39,9 +40,9 @@ def test_somebody_is_told_with_a_link_an_excerpt_a_reason_and_buttons(tmp_path: 
     assert "https://acme.slack.com/archives/C1/p1700049600000000" in told
     assert "&lt;!channel&gt; is the build red &amp; hot?" in told and "@here" not in told and "<!" not in told
     assert "80% likely that you answer" in told and "feedback_buttons" in told
-    assert message["metadata"]["event_payload"]["id"] == office.handed[0]["id"]
+    assert message["metadata"]["event_payload"]["id"] == office.forwarded[0]["id"]
     assert slack.bad_blocks == []
-    assert "build" not in json.dumps(office.handed), "what was written goes to Slack alone"
+    assert "build" not in json.dumps(office.forwarded), "what was written goes to Slack alone"
 
 
 def test_only_who_may_see_the_channel_is_told_of_it(tmp_path: Path, slack: Workspace):
@@ -52,9 +53,9 @@ def test_only_who_may_see_the_channel_is_told_of_it(tmp_path: Path, slack: Works
     people = {"bo": 0.9, "cy": 0.9, "guest": 0.9, "stranger": 0.9, "left": 0.9, "nobody-knows": 0.9}
     office = Office(tmp_path, slack)
     office.opt_in(*people)
-    office.take("prediction", prediction(channel="C2", people=people))
-    office.take("prediction", prediction(channel="C1", people={each: p for each, p in people.items() if each != "cy"}))
-    office.take("prediction", prediction(channel="CGONE", people=people))
+    office.apply("prediction", prediction(channel="C2", people=people))
+    office.apply("prediction", prediction(channel="C1", people={each: p for each, p in people.items() if each != "cy"}))
+    office.apply("prediction", prediction(channel="CGONE", people=people))
     office.work()
 
     told = {user for user in people if slack.sent_to(user)}
@@ -69,7 +70,7 @@ def test_slacks_rates_are_kept(tmp_path: Path, slack: Workspace):
     office.opt_in("bo", "cy")
     slack.faults["chat.postMessage"] = ["429:1"]
     for number in range(3):
-        office.take("prediction", prediction(NOON + number * SECOND, people={"bo": 0.9, "cy": 0.8}))
+        office.apply("prediction", prediction(NOON + number * SECOND, people={"bo": 0.9, "cy": 0.8}))
     office.work()
 
     assert (len(slack.sent_to("bo")), len(slack.sent_to("cy"))) == (3, 3)
@@ -91,14 +92,14 @@ def test_who_is_written_to_too_often_holds_up_nobody_else(tmp_path: Path, slack:
     office.opt_in("bo", "cy", "di")
     slack.faults["chat.postMessage:Dbo"] = ["429:30"]
     began = time.monotonic()
-    office.take("prediction", prediction(people={"bo": 0.9, "cy": 0.8, "di": 0.7}))
+    office.apply("prediction", prediction(people={"bo": 0.9, "cy": 0.8, "di": 0.7}))
     office.work(lambda: slack.sent_to("cy") and slack.sent_to("di") and {"cy", "di"} <= set(got))
     for _ in range(20):
-        office.courier.work()
+        office.delivery.work()
 
     assert time.monotonic() - began < 25 and slack.sent_to("bo") == []
     assert len([each for each in slack.calls("chat.postMessage") if each.args["channel"] == "Dbo"]) == 1, "Retry-After is obeyed"
-    (letter,) = office.store.letters("due")
+    (letter,) = office.store.dms("due")
     assert (letter["user"], letter["tries"]) == ("bo", 0) and office.counts["slack_busy"] == 1
 
 
@@ -111,10 +112,10 @@ def test_now_and_then_no_answer_makes_no_long_pauses(tmp_path: Path, slack: Work
     slack.channel("C3", *people)
     slack.faults["chat.postMessage"] = [None, "drop"] * 5
     began = time.monotonic()
-    office.take("prediction", prediction(channel="C3", people=dict.fromkeys(people, 0.9)))
-    office.work(lambda: not office.store.letters("due") and not office.store.due())
+    office.apply("prediction", prediction(channel="C3", people=dict.fromkeys(people, 0.9)))
+    office.work(lambda: not office.store.dms("due") and not office.store.alerts_to_check())
 
-    assert office.counts["slack_unclear"] == 5 and len(office.store.letters("sending")) == 5
+    assert office.counts["slack_unclear"] == 5 and len(office.store.dms("sending")) == 5
     assert time.monotonic() - began < 25, "and not 1 + 2 + 4 + 8 + 16"
 
 
@@ -122,10 +123,10 @@ def test_a_limit_of_the_app_holds_up_all_messages_and_nothing_else(tmp_path: Pat
     """When a second conversation is refused, too, no third one is tried; what is not a message goes on."""
     office = Office(tmp_path, slack)
     office.opt_in("bo", "cy", "di")
-    office.store.open_home("di")
+    office.store.note_home_opened("di")
     slack.faults["chat.postMessage"] = ["429:3", "429:3"]
     began = time.monotonic()
-    office.take("prediction", prediction(people={"bo": 0.9, "cy": 0.8, "di": 0.7}))
+    office.apply("prediction", prediction(people={"bo": 0.9, "cy": 0.8, "di": 0.7}))
     office.work(lambda: "di" in slack.homes and len(slack.calls("chat.postMessage")) == 2)
     office.work(lambda: len(slack.calls("chat.postMessage")) > 2)
     first, second, third = slack.calls("chat.postMessage")[:3]
@@ -142,8 +143,8 @@ def test_what_was_sent_without_an_answer_is_found_and_not_sent_again(tmp_path: P
     office = Office(tmp_path, slack, timeout=1)
     office.opt_in("bo")
     slack.faults["chat.postMessage"] = [fault]
-    office.take("prediction", prediction())
-    office.work(lambda: office.store.letters("sending"))
+    office.apply("prediction", prediction())
+    office.work(lambda: office.store.dms("sending"))
     office.clock.set(office.clock() + MINUTE)
     office.work()
 
@@ -156,8 +157,8 @@ def test_what_certainly_is_not_there_is_sent_again_once(tmp_path: Path, slack: W
     office = Office(tmp_path, slack)
     office.opt_in("bo", "cy")
     slack.faults["chat.postMessage"] = [fault, fault, fault]
-    office.take("prediction", prediction())
-    office.work(lambda: office.store.letters("sending"))
+    office.apply("prediction", prediction())
+    office.work(lambda: office.store.dms("sending"))
     office.clock.set(office.clock() + MINUTE)
     office.work(lambda: len(slack.calls("chat.postMessage")) == 2)
     office.clock.set(office.clock() + MINUTE)
@@ -173,8 +174,8 @@ def test_what_stays_unknown_is_counted_and_not_sent_again(tmp_path: Path, slack:
     office.opt_in("bo")
     slack.faults["chat.postMessage"] = ["done"]
     slack.faults["conversations.history"] = ["error:channel_not_found"]
-    office.take("prediction", prediction())
-    office.work(lambda: office.store.letters("sending"))
+    office.apply("prediction", prediction())
+    office.work(lambda: office.store.dms("sending"))
     office.clock.set(office.clock() + MINUTE)
     office.work()
 
@@ -189,19 +190,19 @@ def test_what_was_unknown_is_looked_for_again_when_its_message_is_deleted(tmp_pa
     office.opt_in("bo")
     slack.faults["chat.postMessage"] = ["done" if is_there else "drop"]
     slack.faults["conversations.history"] = ["error:channel_not_found"]
-    office.take("prediction", prediction(texts=["a secret"]))
-    office.work(lambda: office.store.letters("sending"))
+    office.apply("prediction", prediction(texts=["a secret"]))
+    office.work(lambda: office.store.dms("sending"))
     office.clock.set(office.clock() + MINUTE)
     office.work()
     assert len(slack.sent_to("bo")) == is_there and office.counts["letters_unknown"] == 1
 
     office.clock.set(office.clock() + DAY)
     asked = len(slack.calls("conversations.history"))
-    office.take("deletion", deleted(NOON))
+    office.apply("deletion", deleted(NOON))
     office.work()
     assert slack.sent_to("bo") == [] and len(slack.calls("chat.postMessage")) == 1
     assert (office.counts.get("letters_deleted", 0), office.counts.get("letters_not_found", 0)) == (is_there, not is_there)
-    office.take("deletion", deleted(NOON))
+    office.apply("deletion", deleted(NOON))
     office.work()
     assert len(slack.calls("conversations.history")) == asked + 1 + (not is_there), "what is said again may be looked for again"
 
@@ -218,30 +219,30 @@ def test_an_edited_message_changes_what_was_sent(tmp_path: Path, slack: Workspac
     """By the prediction that the edit made, or by the event itself; the newest text counts, in whatever order they come."""
     office = Office(tmp_path, slack)
     office.opt_in("bo")
-    office.store.open_home("bo")
-    office.take("prediction", prediction(texts=["is it a-secret?"]))
-    office.work(lambda: slack.sent_to("bo") and "a-secret" in json.dumps(slack.homes) and not office.store.spoilt_homes())
+    office.store.note_home_opened("bo")
+    office.apply("prediction", prediction(texts=["is it a-secret?"]))
+    office.work(lambda: slack.sent_to("bo") and "a-secret" in json.dumps(slack.homes) and not office.store.stale_homes())
     reply = [(NOON, "ana"), (NOON + 2 * SECOND, "cy")]
-    office.take("prediction", {**prediction(NOON + 9 * SECOND, window=reply, texts=["is it blue?", "no"]), "people": []})
-    office.take("prediction", {**prediction(NOON + 12 * SECOND, window=reply, texts=["only one of two"]), "people": []})
+    office.apply("prediction", {**prediction(NOON + 9 * SECOND, window=reply, texts=["is it blue?", "no"]), "people": []})
+    office.apply("prediction", {**prediction(NOON + 12 * SECOND, window=reply, texts=["only one of two"]), "people": []})
     office.work()
     (message,) = slack.sent_to("bo")
     assert "a-secret" not in json.dumps([message, slack.homes]) and "is it blue?" in message["text"]
-    assert message["metadata"]["event_payload"]["id"] == office.handed[0]["id"], "it can still be found"
+    assert message["metadata"]["event_payload"]["id"] == office.forwarded[0]["id"], "it can still be found"
 
-    office.take("prediction", prediction(texts=["is it a-secret?"]))  # it comes again, after a kill of scoring
-    office.desk.record(edited(NOON, "of long ago", NOON + 8 * SECOND), office.clock())
-    office.desk.record(edited(NOON, "is it *red* &amp; hot?", NOON + 13 * SECOND), office.clock())
-    office.desk.record(edited(NOON, "of long ago", NOON + 11 * SECOND), office.clock())
+    office.apply("prediction", prediction(texts=["is it a-secret?"]))  # it comes again, after a kill of scoring
+    office.decider.apply_record(edited(NOON, "of long ago", NOON + 8 * SECOND), office.clock())
+    office.decider.apply_record(edited(NOON, "is it *red* &amp; hot?", NOON + 13 * SECOND), office.clock())
+    office.decider.apply_record(edited(NOON, "of long ago", NOON + 11 * SECOND), office.clock())
     office.work()
     (message,) = slack.sent_to("bo")
     assert "is it *red* &amp; hot?" in message["text"] and len(slack.calls("chat.update")) == 2 == office.counts["letters_updated"]
     assert b"a-secret" not in (tmp_path / "alerts.sqlite").read_bytes()
 
     slack.faults["chat.update"] = ["error:edit_window_closed"]
-    office.desk.record(edited(NOON, "too late", NOON + 20 * SECOND), office.clock())
+    office.decider.apply_record(edited(NOON, "too late", NOON + 20 * SECOND), office.clock())
     office.work()
-    office.take("deletion", deleted(NOON))
+    office.apply("deletion", deleted(NOON))
     office.work()
     assert office.counts["letters_not_changed"] == 1 and slack.sent_to("bo") == [], "what can't be changed can still be taken back"
 
@@ -250,11 +251,11 @@ def test_an_edit_that_came_too_late_for_the_flow_stays(tmp_path: Path, slack: Wo
     """Predictions go on with the old text, which its author took away."""
     office = Office(tmp_path, slack)
     office.opt_in("bo")
-    office.take("prediction", prediction(texts=["a-secret"]))
+    office.apply("prediction", prediction(texts=["a-secret"]))
     office.work()
-    office.desk.record(edited(NOON, "nothing", NOON + 2 * SECOND), office.clock())
+    office.decider.apply_record(edited(NOON, "nothing", NOON + 2 * SECOND), office.clock())
     reply = [(NOON, "ana"), (NOON + 9 * SECOND, "cy")]
-    office.take("prediction", {**prediction(NOON + 9 * SECOND, window=reply, texts=["a-secret", "no"]), "people": []})
+    office.apply("prediction", {**prediction(NOON + 9 * SECOND, window=reply, texts=["a-secret", "no"]), "people": []})
     office.work()
     assert "nothing" in slack.sent_to("bo")[0]["text"] and "a-secret" not in json.dumps(slack.sent_to("bo"))
 
@@ -263,11 +264,11 @@ def test_an_edit_is_not_shown_to_who_left_the_channel(tmp_path: Path, slack: Wor
     """What was written there since is no more theirs than a new message; nor is what it says now worth keeping."""
     office = Office(tmp_path, slack)
     office.opt_in("cy")
-    office.take("prediction", prediction(channel="C2", people={"cy": 0.9}, texts=["old"]))
+    office.apply("prediction", prediction(channel="C2", people={"cy": 0.9}, texts=["old"]))
     office.work()
     slack.channels["C2"]["members"].remove("cy")
-    office.courier._checked.clear()  # half a minute later
-    office.desk.record(edited(NOON, "a-secret", NOON + SECOND, "C2"), office.clock())
+    office.delivery.eligibility._checked.clear()  # half a minute later
+    office.decider.apply_record(edited(NOON, "a-secret", NOON + SECOND, "C2"), office.clock())
     office.work()
     told = json.dumps(slack.sent_to("cy"))
     assert "a-secret" not in told and "can't be shown" in told and office.counts["letters_updated"] == 1
@@ -277,18 +278,18 @@ def test_a_deletion_does_not_wait_until_it_is_known_who_may_see_an_edit(tmp_path
     """Slack has no time for the one: the other is done meanwhile."""
     office = Office(tmp_path, slack)
     office.opt_in("bo", "cy")
-    office.take("prediction", prediction(people={"bo": 0.9}))
-    office.take("prediction", prediction(NOON + SECOND, people={"cy": 0.9}))
+    office.apply("prediction", prediction(people={"bo": 0.9}))
+    office.apply("prediction", prediction(NOON + SECOND, people={"cy": 0.9}))
     office.work()
-    office.courier._checked.clear()  # half a minute later
+    office.delivery.eligibility._checked.clear()  # half a minute later
     slack.faults["users.info"] = ["429:30"]
     began = time.monotonic()
-    office.desk.record(edited(NOON, "a new text", NOON + SECOND), office.clock())
-    office.courier.work()
-    office.take("deletion", deleted(NOON + SECOND))
+    office.decider.apply_record(edited(NOON, "a new text", NOON + SECOND), office.clock())
+    office.delivery.work()
+    office.apply("deletion", deleted(NOON + SECOND))
     office.work(lambda: slack.sent_to("cy") == [])
 
-    assert time.monotonic() - began < 25 and "a new text" not in json.dumps(slack.sent_to("bo")) and len(office.store.chores()) == 1
+    assert time.monotonic() - began < 25 and "a new text" not in json.dumps(slack.sent_to("bo")) and len(office.store.dms_to_change()) == 1
 
 
 def test_what_another_process_edits_while_slack_is_asked_is_not_lost(tmp_path: Path, slack: Workspace):
@@ -301,16 +302,16 @@ def test_what_another_process_edits_while_slack_is_asked_is_not_lost(tmp_path: P
 
     class Slow(Everybody):
         def may_see(self, user: str, channel: str, person: SlackPerson) -> bool:
-            if other.chores() and texts:
+            if other.dms_to_change() and texts:
                 edit()
             return True
 
-    office = Office(tmp_path, slack, members=Slow(), alive=lambda: edit() if len(texts) == 3 and other.letters("due") else None)
+    office = Office(tmp_path, slack, members=Slow(), beat=lambda: edit() if len(texts) == 3 and other.dms("due") else None)
     office.opt_in("bo")
-    office.take("prediction", prediction(texts=["first"]))
+    office.apply("prediction", prediction(texts=["first"]))
     office.work(lambda: slack.sent_to("bo"))
     assert "second" in slack.sent_to("bo")[0]["text"]
-    office.courier._checked.clear()  # half a minute later
+    office.delivery.eligibility._checked.clear()  # half a minute later
     edit()
     office.work()
     assert "fourth" in slack.sent_to("bo")[0]["text"] and texts == []
@@ -321,11 +322,11 @@ def test_what_could_not_be_changed_is_taken_back_when_its_own_message_is_deleted
     """Another message of its window went first, and Slack took no change any more."""
     office = Office(tmp_path, slack)
     office.opt_in("bo")
-    office.take("prediction", prediction(window=[(NOON - MINUTE, "ana"), (NOON, "ana")], texts=["first", "second"]))
+    office.apply("prediction", prediction(window=[(NOON - MINUTE, "ana"), (NOON, "ana")], texts=["first", "second"]))
     office.work()
     slack.faults["chat.update"] = ["error:edit_window_closed"]
     for ts in (NOON - MINUTE, NOON):
-        office.take("deletion", deleted(ts))
+        office.apply("deletion", deleted(ts))
         office.work()
     assert slack.sent_to("bo") == [] and office.counts["letters_not_changed"] == office.counts["letters_deleted"] == 1
 
@@ -337,7 +338,7 @@ def test_a_webhook_that_takes_things_again_is_not_left_alone_for_long(tmp_path: 
     office.opt_in("bo", "cy")
     began = time.monotonic()
     for number, user in enumerate(("bo", "cy")):
-        office.take("prediction", prediction(NOON + number * SECOND, people={user: 0.9}))
+        office.apply("prediction", prediction(NOON + number * SECOND, people={user: 0.9}))
         office.work()
 
     assert (answers, office.counts["webhook_taken"], office.counts["webhook_unclear"]) == ([], 2, 2)
@@ -349,12 +350,12 @@ def test_an_edit_before_anything_is_sent_is_what_is_sent(tmp_path: Path, slack: 
     office = Office(tmp_path, slack)
     office.opt_in("bo")
     both = [(NOON - MINUTE, "ana"), (NOON, "ana")]
-    office.take("prediction", prediction(window=both, texts=["first", "a typpo"]))
-    office.desk.record(edited(NOON, "a typo", NOON + SECOND), office.clock())
+    office.apply("prediction", prediction(window=both, texts=["first", "a typpo"]))
+    office.decider.apply_record(edited(NOON, "a typo", NOON + SECOND), office.clock())
     office.work()
     assert "a typo" in slack.sent_to("bo")[0]["text"] and slack.calls("chat.update") == []
-    office.take("deletion", deleted(NOON - MINUTE))
-    office.desk.record(edited(NOON, "a secret", NOON + 2 * SECOND), office.clock())
+    office.apply("deletion", deleted(NOON - MINUTE))
+    office.decider.apply_record(edited(NOON, "a secret", NOON + 2 * SECOND), office.clock())
     office.work()
     assert "secret" not in json.dumps(slack.sent_to("bo")) and "can't be shown" in json.dumps(slack.sent_to("bo"))
 
@@ -364,7 +365,7 @@ def test_an_alert_that_waited_too_long_is_not_given(tmp_path: Path, slack: Works
     office = Office(tmp_path, slack)
     office.opt_in("bo")
     slack.faults["chat.postMessage"] = ["429:1"]
-    office.take("prediction", prediction())
+    office.apply("prediction", prediction())
     office.work(lambda: slack.calls("chat.postMessage"))
     office.clock.set(NOON + HOUR)
     office.work()
@@ -376,11 +377,11 @@ def test_who_changed_their_mind_or_joined_in_is_not_told(tmp_path: Path, slack: 
     """All is asked again just before it is sent."""
     office = Office(tmp_path, slack)
     office.opt_in("bo", "cy", "di")
-    office.take("prediction", prediction(people={"bo": 0.9, "cy": 0.9, "di": 0.9}))
-    office.store.ask("bo", opted_in=0)
-    office.store.mute("cy", ["C1"])
+    office.apply("prediction", prediction(people={"bo": 0.9, "cy": 0.9, "di": 0.9}))
+    office.store.set_preferences("bo", opted_in=0)
+    office.store.set_muted("cy", ["C1"])
     later = prediction(NOON + SECOND, window=[(NOON, "ana"), (NOON + SECOND, "di")], people={"ana": 0.1})
-    office.take("prediction", later)
+    office.apply("prediction", later)
     office.work()
 
     assert not any(slack.sent_to(user) for user in ("bo", "cy", "di"))
@@ -395,19 +396,19 @@ def test_a_deleted_message_leaves_letters_and_app_home(tmp_path: Path, slack: Wo
     """The one that it was about takes the letter with it; another one takes the excerpt."""
     office = Office(tmp_path, slack)
     office.opt_in("bo", "cy")
-    office.store.open_home("bo")
-    office.store.open_home("cy")
+    office.store.note_home_opened("bo")
+    office.store.note_home_opened("cy")
     both = [(NOON - MINUTE, "ana"), (NOON, "ana")]
-    office.take("prediction", prediction(people={"bo": 0.9}, window=both, texts=["a secret", "of mine"]))
-    office.take(
+    office.apply("prediction", prediction(people={"bo": 0.9}, window=both, texts=["a secret", "of mine"]))
+    office.apply(
         "prediction", prediction(NOON + SECOND, channel="C2", people={"cy": 0.9}, window=[(NOON + SECOND, "ana")], texts=["another secret"])
     )
-    office.work(lambda: len(slack.homes) == 2 and slack.sent_to("bo") and slack.sent_to("cy") and not office.store.spoilt_homes())
+    office.work(lambda: len(slack.homes) == 2 and slack.sent_to("bo") and slack.sent_to("cy") and not office.store.stale_homes())
     assert "of mine" in json.dumps(slack.homes["bo"]) and "another secret" in json.dumps(slack.homes["cy"])
 
-    office.take("deletion", deleted(NOON - MINUTE))
-    office.take("deletion", deleted(NOON + SECOND, "C2"))
-    office.work(lambda: not office.store.chores() and not office.store.spoilt_homes())
+    office.apply("deletion", deleted(NOON - MINUTE))
+    office.apply("deletion", deleted(NOON + SECOND, "C2"))
+    office.work(lambda: not office.store.dms_to_change() and not office.store.stale_homes())
 
     assert "of mine" not in json.dumps(slack.sent_to("bo")) and "can't be shown" in json.dumps(slack.sent_to("bo"))
     assert slack.sent_to("cy") == []
@@ -422,9 +423,9 @@ def test_a_message_that_was_deleted_first_is_never_told_of(tmp_path: Path, slack
     slack.missing.add(("C1", ts_text(NOON + SECOND)))
     office = Office(tmp_path, slack)
     office.opt_in("bo", "cy")
-    office.take("deletion", deleted(NOON))
-    office.take("prediction", prediction())
-    office.take("prediction", prediction(NOON + SECOND, people={"cy": 0.9}))
+    office.apply("deletion", deleted(NOON))
+    office.apply("prediction", prediction())
+    office.apply("prediction", prediction(NOON + SECOND, people={"cy": 0.9}))
     office.work()
 
     assert slack.dms.get("Dbo", []) == [] and slack.dms.get("Dcy", []) == []
@@ -438,21 +439,21 @@ def test_less_likely_ones_come_once_a_day(tmp_path: Path, slack: Workspace):
     office.opt_in("bo", low="digest")
     for number in range(3):
         at = NOON + number * SECOND
-        office.take(
+        office.apply(
             "prediction",
             prediction(at, people={"bo": 0.3}, window=[(at, "ana")], texts=[f"question {number}"], conversations=[f"s{number}"]),
         )
     office.work()
     assert slack.sent_to("bo") == []
-    office.take("deletion", deleted(NOON))
+    office.apply("deletion", deleted(NOON))
     office.clock.set(NOON + 2 * HOUR + MINUTE)
     office.work(lambda: slack.sent_to("bo"))
 
     assert "question 0" not in json.dumps(slack.sent_to("bo"))
     assert "question 1" in json.dumps(slack.sent_to("bo")) and "question 2" in json.dumps(slack.sent_to("bo"))
 
-    office.take("deletion", deleted(NOON + SECOND))
-    office.work(lambda: not office.store.chores())
+    office.apply("deletion", deleted(NOON + SECOND))
+    office.work(lambda: not office.store.dms_to_change())
     assert "question 1" not in json.dumps(slack.sent_to("bo")) and "question 2" in json.dumps(slack.sent_to("bo"))
     assert len(slack.sent_to("bo")) == 1 and slack.bad_blocks == []
     office.clock.set(NOON + DAY)
@@ -468,30 +469,30 @@ def test_app_home_changes_what_somebody_is_told(tmp_path: Path, slack: Workspace
     def acted(**action: object) -> bytes:
         return json.dumps({"type": "block_actions", "user": {"id": "bo"}, "actions": [action]}).encode()
 
-    office.desk.interaction(json.dumps(opened).encode())
+    office.decider.apply_interaction(json.dumps(opened).encode())
     office.work(lambda: "bo" in slack.homes)
     assert "Turn on" in json.dumps(slack.homes["bo"])
 
-    office.desk.interaction(acted(action_id="opt_in", value="on"))
-    office.desk.interaction(acted(action_id="threshold", selected_option={"value": "0.9"}))
-    office.desk.interaction(acted(action_id="muted", selected_conversations=["C2"]))
-    office.desk.interaction(acted(action_id="quiet_from", selected_time="23:00"))
-    office.desk.interaction(acted(action_id="quiet_to", selected_time="06:30"))
-    office.desk.interaction(acted(action_id="topic_add", value="Kafka upgrades"))
-    office.desk.interaction(b"[1]")
-    office.desk.interaction(acted(action_id="foreign", value="x"))
-    office.work(lambda: not office.store.spoilt_homes())
+    office.decider.apply_interaction(acted(action_id="opt_in", value="on"))
+    office.decider.apply_interaction(acted(action_id="threshold", selected_option={"value": "0.9"}))
+    office.decider.apply_interaction(acted(action_id="muted", selected_conversations=["C2"]))
+    office.decider.apply_interaction(acted(action_id="quiet_from", selected_time="23:00"))
+    office.decider.apply_interaction(acted(action_id="quiet_to", selected_time="06:30"))
+    office.decider.apply_interaction(acted(action_id="topic_add", value="Kafka upgrades"))
+    office.decider.apply_interaction(b"[1]")
+    office.decider.apply_interaction(acted(action_id="foreign", value="x"))
+    office.work(lambda: not office.store.stale_homes())
     home = json.dumps(slack.homes["bo"])
     assert all(each in home for each in ("Turn off", '"0.9"', "C2", "23:00", "06:30", "Kafka upgrades"))
     assert office.counts["interactions_unreadable"] == 2 and slack.bad_blocks == []
 
-    office.take("prediction", prediction(people={"bo": 0.8}))
-    office.work(lambda: "archives/C1" in json.dumps(slack.homes["bo"]) and not office.store.spoilt_homes())
+    office.apply("prediction", prediction(people={"bo": 0.8}))
+    office.work(lambda: "archives/C1" in json.dumps(slack.homes["bo"]) and not office.store.stale_homes())
     assert slack.sent_to("bo") == [], "listed: it is less likely than what was asked for"
-    identity = office.handed[0]["id"]
+    identity = office.forwarded[0]["id"]
     for value in ("good", "bad", "bad"):
-        office.desk.interaction(acted(action_id="alert_feedback", value=f"{value}:{identity}"))
-    office.desk.interaction(acted(action_id="alert_feedback", value="good:ffff"))
+        office.decider.apply_interaction(acted(action_id="alert_feedback", value=f"{value}:{identity}"))
+    office.decider.apply_interaction(acted(action_id="alert_feedback", value="good:ffff"))
     assert (office.counts["feedback:good"], office.counts["feedback:bad"], office.counts["feedback:unknown_alert"]) == (0, 1, 1)
 
 
@@ -510,59 +511,33 @@ def test_logs_hold_nothing_that_people_wrote(tmp_path: Path, slack: Workspace, c
     office = Office(tmp_path, slack, timeout=1)
     office.opt_in("bo", "cy")
     slack.faults = {"chat.postMessage": ["html", "error:is_archived"], "views.publish": ["500"], "users.info": ["drop"]}
-    office.store.open_home("bo")
-    office.take("prediction", prediction(texts=["a-secret-word"], people={"bo": 0.9, "cy": 0.8}))
-    office.take("prediction", {"people": [], "window": "a-secret-word"})
-    office.work(lambda: not office.store.letters("due") and not office.store.due())
+    office.store.note_home_opened("bo")
+    office.apply("prediction", prediction(texts=["a-secret-word"], people={"bo": 0.9, "cy": 0.8}))
+    office.apply("prediction", {"people": [], "window": "a-secret-word"})
+    office.work(lambda: not office.store.dms("due") and not office.store.alerts_to_check())
 
     assert caplog.records and "a-secret-word" not in caplog.text
-
-
-def test_a_store_of_a_newer_version_or_of_somebody_else_is_refused(tmp_path: Path):
-    """With what to do; ours is opened again as it was."""
-    store = AlertStore(tmp_path / "ours.sqlite")
-    store.ask("bo", opted_in=1)
-    store.close()
-    store = AlertStore(tmp_path / "ours.sqlite")
-    assert store.asked("bo")["opted_in"] == 1
-    store._db.execute("PRAGMA user_version = 99")
-    store.close()
-    with pytest.raises(BadAlertStore, match="newer beepgpt"):
-        AlertStore(tmp_path / "ours.sqlite")
-    (tmp_path / "text").write_text("no database, but long enough to be taken for one " * 30)
-    with pytest.raises(BadAlertStore, match="no store of alerts"):
-        AlertStore(tmp_path / "text")
 
 
 def test_a_flow_may_decide_in_its_own_process(tmp_path: Path):
     """Through a sink that takes its items as they come; those that come again after a kill tell nobody twice."""
     store = AlertStore(tmp_path / "alerts.sqlite")
-    store.ask("bo", opted_in=1)
+    store.set_preferences("bo", opted_in=1)
     items = [("prediction", prediction()), ("outcome", {"id": prediction()["id"], "answer": ["bo"]}), ("prediction", prediction())]
     flow = Dataflow("test")
     op.output("alerts", op.input("items", flow, TestingSource(items)), AlertSink(store.path, Policy(threshold=0.5), lambda: NOON))
     run_main(flow)
     run_main(flow)
-    assert [(row["user"], row["answered"]) for row in store.due()] == [("bo", 1)]
+    assert [(row["user"], row["answered"]) for row in store.alerts_to_check()] == [("bo", 1)]
     store.close()
-
-
-def test_one_process_sends_from_a_store(tmp_path: Path):
-    """A second one would send each letter again; when the first is gone, it may."""
-    first = AlertStore(tmp_path / "ours.sqlite", alone=True)
-    with pytest.raises(BadAlertStore, match="another beepgpt alert"):
-        AlertStore(tmp_path / "ours.sqlite", alone=True)
-    AlertStore(tmp_path / "ours.sqlite").close()
-    first.close()
-    AlertStore(tmp_path / "ours.sqlite", alone=True).close()
 
 
 def test_nobody_is_told_of_old_things(tmp_path: Path, slack: Workspace):
     """A topic that is read again, or predictions of a rebuild, tell nobody; the clock decides, and the flow's own word."""
     office = Office(tmp_path, slack, clock=Clock(NOON + HOUR))
     office.opt_in("bo")
-    office.take("prediction", prediction())
-    office.take("prediction", prediction(NOON + HOUR, fresh=False))
+    office.apply("prediction", prediction())
+    office.apply("prediction", prediction(NOON + HOUR, fresh=False))
     office.work()
 
     assert slack.called == [] and office.counts["passed:too_old"] == 1 and office.counts["passed:not_fresh"] == 1

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from beepgpt.alerts.decisions import SECOND
-from beepgpt.alerts.embeddings import REST, Embeddings
+from beepgpt.alerts.embeddings import REST, EmbeddingMatcher
 from beepgpt.alerts.store import AlertStore
-from beepgpt.connectors.openai.api import Client, Provider, read_vectors
+from beepgpt.connectors.openai.answers import read_vectors
+from beepgpt.connectors.openai.client import Client
+from beepgpt.connectors.openai.values import Provider
+from beepgpt.conversations.rules import SECOND
 from beepgpt.errors import BadAnswer, NotAllowed
+from beepgpt.labeling.redaction import redact
 from beepgpt.runtime.clock import now_us
 from tests.support import program, quiet
 from tests.support.alerts import prediction
@@ -34,8 +37,8 @@ def sent(server: Server) -> list[str]:
 def told(folder: Path, server: Server, *predictions: dict[str, object], **more: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
     """Di asked about databases, by a command with embeddings; the predictions of which she is told."""
     store = AlertStore(folder / "alerts.sqlite")
-    store.ask("di", opted_in=1)
-    store.ask_topic("di", "mysql upgrade")
+    store.set_preferences("di", opted_in=1)
+    store.set_topic("di", "mysql upgrade")
     store.close()
     source, to, members = folder / "predictions.jsonl", folder / "alerts.jsonl", folder / "members"
     source.write_text("".join(json.dumps(each) + "\n" for each in predictions))
@@ -86,7 +89,12 @@ def test_an_outage_costs_topics_and_nothing_else(server: Server):
     """It is counted, the provider is left alone for a while, and then asked again; what is known is not asked for twice."""
     now = [0.0]
     with Client(Provider(server.url, KEY, tries=1)) as client:
-        matcher = Embeddings(lambda texts, seconds: client.embed("m", texts, seconds), lambda channel, people: True, lambda: now[0])
+        matcher = EmbeddingMatcher(
+            lambda texts, seconds: client.embed("m", texts, seconds),
+            lambda channel, people: True,
+            lambda text: redact(text).text,
+            lambda: now[0],
+        )
         server.script.always = "500"
         assert matcher.prepare(["mysql"], [("C1", (), "postgres")])["not_embedded"] == 2
         server.script.always = None

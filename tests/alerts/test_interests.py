@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from beepgpt.alerts.interests import ALL, closeness_of, features_of, wanted_of
+from beepgpt.alerts.interests import ALL, closeness_of, topic_buckets, word_buckets
 from beepgpt.simulation import words as workspace_words
 from beepgpt.simulation.workspace import Plan, live_records, truth, undisturbed
 from tests.support.alerts import NOON, Office, prediction
@@ -20,7 +20,7 @@ PLAN = undisturbed(
 def measured(ask: str, least: float) -> tuple[float, float]:
     """Precision and recall of requests for every topic, each message compared with what was seen before it."""
     draws = Random(1)
-    asked = [(topic, wanted_of(request(ask, words, draws))) for topic, words in workspace_words.TOPICS.items() for _ in range(4)]
+    asked = [(topic, topic_buckets(request(ask, words, draws))) for topic, words in workspace_words.TOPICS.items() for _ in range(4)]
     about = {(each.channel, each.ts): each.topic for each in truth(PLAN)}
     seen: Counter[int] = Counter()
     right = wrong = whole = 0
@@ -28,7 +28,7 @@ def measured(ask: str, least: float) -> tuple[float, float]:
         topic = about.get((event.get("channel"), event.get("ts")))
         if topic is None:
             continue
-        said = features_of(event["text"])
+        said = word_buckets(event["text"])
         for wanted_topic, wanted in asked:
             told = closeness_of(wanted, said, seen) >= least
             whole += wanted_topic == topic
@@ -56,7 +56,7 @@ def test_a_topic_is_told_by_its_words_and_by_no_others(tmp_path: Path):
     """Plurals and forms are the same word; words that everybody uses tell nothing."""
     office = Office(tmp_path)
     office.opt_in("di")
-    office.store.ask_topic("di", "Tell me about Kafka upgrades")
+    office.store.set_topic("di", "Tell me about Kafka upgrades")
     texts = [
         "we should do lunch",
         "the broker runs KAFKA 4, upgraded today",
@@ -66,5 +66,5 @@ def test_a_topic_is_told_by_its_words_and_by_no_others(tmp_path: Path):
     ]
     for number, text in enumerate(texts):
         at = NOON + number * 1000
-        office.take("prediction", prediction(at, people={}, texts=[text], conversations=[f"C1:{number}:session"]))
-    assert [row["excerpt"] for row in office.store.due()] == [texts[1]] and office.store.due()[0]["kind"] == "topic"
+        office.apply("prediction", prediction(at, people={}, texts=[text], conversations=[f"C1:{number}:session"]))
+    assert [row["excerpt"] for row in office.store.alerts_to_check()] == [texts[1]] and office.store.alerts_to_check()[0]["kind"] == "topic"

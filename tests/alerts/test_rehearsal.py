@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from beepgpt.alerts.decisions import HOUR, MINUTE, Policy, Wishes, read_point
-from beepgpt.alerts.rehearsal import RehearsalHistory, latest_other_author, most_frequent, read_outcome, rehearse
+from beepgpt.alerts.baselines import latest_other_author, most_frequent
+from beepgpt.alerts.decisions import Policy, Preferences
+from beepgpt.alerts.predictions import read_prediction
+from beepgpt.alerts.rehearsal import RehearsalHistory, read_outcome, rehearse
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.events import ts_text
-from beepgpt.conversations.rules import Rules
+from beepgpt.conversations.rules import HOUR, MINUTE, Rules
 from beepgpt.conversations.shard import run_through
 from beepgpt.simulation.workspace import Plan, live_records, undisturbed
 from tests.support import program, quiet
@@ -28,7 +30,7 @@ def outcome(point: dict[str, Any], after: int, *answer: str, conversation: str |
 
 
 def history(points: list[dict[str, Any]], outcomes: list[dict[str, Any]]) -> RehearsalHistory:
-    return RehearsalHistory(list(map(read_point, points)), map(read_outcome, outcomes))
+    return RehearsalHistory(list(map(read_prediction, points)), map(read_outcome, outcomes))
 
 
 def test_right_is_who_joined_the_conversation_or_its_threads():
@@ -47,7 +49,7 @@ def test_the_future_changes_no_alert():
     """With or without outcomes, and up to any time, the same people are told."""
     points, outcomes = made_up()
     half = sorted(points, key=lambda each: (each["prompt_ts"], each["id"]))[: len(points) // 2]
-    everything, without, early = (rehearse(history(*each), POLICY).given for each in ((points, outcomes), (points, []), (half, outcomes)))
+    everything, without, early = (rehearse(history(*each), POLICY).alerts for each in ((points, outcomes), (points, []), (half, outcomes)))
     all_of_it = [each.alert.id for each in everything]
     assert [each.alert.id for each in without] == all_of_it
     assert [each.alert.id for each in early] == all_of_it[: len(early)]
@@ -58,18 +60,18 @@ def test_a_baseline_knows_only_what_was_before():
     """Whoever answered most is counted once the answer was known."""
     first, second = prediction(NOON), prediction(NOON + HOUR, conversations=["C1:other"])
     name = most_frequent(history([first, second], [outcome(first, 2 * HOUR, "cy"), outcome(second, 3 * HOUR, "di")]))
-    assert name(read_point(first)) == name(read_point(second)) == []
-    assert name(read_point(prediction(NOON + 4 * HOUR)))[0][1] == 0.5
+    assert name(read_prediction(first)) == name(read_prediction(second)) == []
+    assert name(read_prediction(prediction(NOON + 4 * HOUR)))[0][1] == 0.5
 
     latest = latest_other_author()
-    assert latest(read_point(first)) == []
-    assert [user for user, _ in latest(read_point(prediction(NOON + HOUR, window=[(NOON + HOUR, "bo")])))] == ["ana"]
+    assert latest(read_prediction(first)) == []
+    assert [user for user, _ in latest(read_prediction(prediction(NOON + HOUR, window=[(NOON + HOUR, "bo")])))] == ["ana"]
 
 
 def test_what_people_asked_for_holds_in_a_rehearsal_too():
     """Who is not opted in is not told."""
-    told = rehearse(history([prediction()], []), POLICY, asked={"bo": Wishes(opted_in=False)})
-    assert told.given == []
+    told = rehearse(history([prediction()], []), POLICY, asked={"bo": Preferences(opted_in=False)})
+    assert told.alerts == []
 
 
 def made_up() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -293,7 +293,7 @@ def stopped(records: Iterable[bytes], rules: Rules = RULES) -> Output:
     shard = Shard(rules, ENCODING)
     for record in records:
         shard.read(parse(record, FOREVER, bots=rules.bots, edits=rules.edits), "all")
-    return shard.taken()
+    return shard.drain()
 
 
 def verdicts(audit: Audit) -> list[str]:

@@ -16,12 +16,12 @@ from uuid import uuid4
 
 import pytest
 
-from beepgpt.alerts.decisions import SECOND
 from beepgpt.alerts.store import AlertStore
-from beepgpt.commands.alert import threshold_of
+from beepgpt.commands.policy import threshold_of
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writer, create_topics, records_of
 from beepgpt.conversations.events import ts_text
+from beepgpt.conversations.rules import SECOND
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.clock import now_us
 from beepgpt.simulation.workspace import Plan, write_export

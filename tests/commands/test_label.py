@@ -24,9 +24,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beepgpt.config.prices import read_prices
-from beepgpt.connectors.openai import api as openai_api
-from beepgpt.connectors.openai.api import AskedModel, Request
+from beepgpt.connectors.openai import caller
 from beepgpt.connectors.openai.responses import BadResponseStore
+from beepgpt.connectors.openai.values import AskedModel, Request
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.tokens import SUFFIX
 from beepgpt.errors import BadCommand, RunStopped
@@ -54,7 +54,7 @@ def labels(tmp_path: Path) -> Labels:
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_api, "FIRST_WAIT", 0.02)
+    monkeypatch.setattr(caller, "FIRST_WAIT", 0.02)
 
 
 def account(report: dict[str, Any]) -> dict[str, Any]:

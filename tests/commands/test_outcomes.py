@@ -13,7 +13,7 @@ from beepgpt.commands.outcomes import outcomes_in
 from beepgpt.config.settings import read_settings
 from beepgpt.conversations.events import ts_text
 from beepgpt.errors import BadCommand
-from beepgpt.training.live import figures_by_model
+from beepgpt.training.outcomes import figures_by_model
 from beepgpt.training.reloading import hits_in
 from beepgpt.web.outcomes_page import page_of
 from tests.support import at, program, quiet

@@ -13,25 +13,21 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.request import Request as HttpRequest
 from urllib.request import urlopen
 
+import httpx2
+import openai
 import pytest
 
 from beepgpt.config.prices import BadPrices, read_prices
-from beepgpt.connectors.openai import api as openai_api
-from beepgpt.connectors.openai.api import (
-    AskedModel,
-    Client,
-    Provider,
-    ProviderAnswer,
-    Request,
-    TextRequest,
-    Usage,
-    batch_parts,
-    body_of,
-    read_choice,
-)
+from beepgpt.connectors.openai import batches, caller, jobs
+from beepgpt.connectors.openai.answers import read_answer, read_choice
+from beepgpt.connectors.openai.batches import batch_parts
+from beepgpt.connectors.openai.client import Client
+from beepgpt.connectors.openai.errors import FOREIGN, translated
+from beepgpt.connectors.openai.values import AskedModel, Provider, ProviderAnswer, QuestionApi, Request, TextRequest, Usage, body_of
 from beepgpt.errors import BadAnswer, NoMoney, NotAllowed, ProviderFailed, RequestRefused, TooBusy, TrainingNotAvailable
 from tests.support.openai_server import KEY, Script, Server, by_hash, digest, serving
 
@@ -169,7 +165,7 @@ def test_a_text_is_asked_for_as_it_is(server: Server):
 @pytest.mark.parametrize("fault", ["429", "500", "reset", "cut", "html", "empty"])
 def test_a_text_is_asked_for_again(server: Server, monkeypatch: pytest.MonkeyPatch, fault: str):
     """As a question is: what can pass is tried again."""
-    monkeypatch.setattr(openai_api, "FIRST_WAIT", 0.05)
+    monkeypatch.setattr(caller, "FIRST_WAIT", 0.05)
     failing(server, fault)
     with asking(server) as client:
         assert client.ask_text(wish()).result() == SECRET
@@ -255,9 +251,9 @@ CAN_PASS = ["429", "500", "502", "503", "408", "409", "reset", "drop", "cut", "h
 @pytest.mark.parametrize(
     ("way", "fault"), [*(("chat", each) for each in CAN_PASS), ("decisions", "429"), ("decisions", "cut"), ("decisions", "empty")]
 )
-def test_what_can_pass_is_tried_again(server: Server, monkeypatch: pytest.MonkeyPatch, fault: str, way: openai_api.QuestionApi):
+def test_what_can_pass_is_tried_again(server: Server, monkeypatch: pytest.MonkeyPatch, fault: str, way: QuestionApi):
     """Two tries that fail, one that is answered; what never arrived is counted by its reason."""
-    monkeypatch.setattr(openai_api, "FIRST_WAIT", 0.05)
+    monkeypatch.setattr(caller, "FIRST_WAIT", 0.05)
     failing(server, fault, fault)
     patience = {"stall": {"stall": 0.4}, "slow:4": {"timeout": 0.6}}.get(fault, {})
     with asking(server, **patience) as client:
@@ -284,7 +280,7 @@ def test_what_can_pass_is_tried_again(server: Server, monkeypatch: pytest.Monkey
 )
 def test_tries_come_to_an_end(server: Server, monkeypatch: pytest.MonkeyPatch, fault: str, error: type[ProviderFailed]):
     """What never gets better is given up after as many tries as are set."""
-    monkeypatch.setattr(openai_api, "FIRST_WAIT", 0.05)
+    monkeypatch.setattr(caller, "FIRST_WAIT", 0.05)
     server.script.always = fault
     with asking(server, tries=3, stall=0.2) as client, pytest.raises(error) as raised:
         client.ask(question())
@@ -295,7 +291,7 @@ def test_tries_come_to_an_end(server: Server, monkeypatch: pytest.MonkeyPatch, f
 
 def test_a_server_that_is_not_there_is_tried_for_a_while(monkeypatch: pytest.MonkeyPatch):
     """Nobody listens: the error names the place and says what to check."""
-    monkeypatch.setattr(openai_api, "FIRST_WAIT", 0.05)
+    monkeypatch.setattr(caller, "FIRST_WAIT", 0.05)
     with serving() as gone:
         provider = Provider(gone.url, KEY, tries=3)
     with Client(provider) as client, pytest.raises(TooBusy, match=rf"check provider.base_url - {provider.place}; 3 tries"):
@@ -372,7 +368,7 @@ def test_the_allowance_per_minute_holds_whoever_asks(server: Server):
 
 def test_the_allowance_of_tokens_holds_for_requests_larger_than_a_burst(server: Server, monkeypatch: pytest.MonkeyPatch):
     """Each takes as many tokens as it says, even if they have to drip in for it alone."""
-    monkeypatch.setattr(openai_api, "BURST", 0.3)
+    monkeypatch.setattr(caller, "BURST", 0.3)
     per_minute, tokens, requests = 60_300, 1_000, 3  # a burst of 300, and 1,000 a second
     with asking(server, tokens_per_minute=per_minute) as client:
         started = time.monotonic()
@@ -429,7 +425,7 @@ def test_closing_gives_up_what_is_under_way(server: Server):
 
 def test_the_account_adds_up(monkeypatch: pytest.MonkeyPatch):
     """Under faults of all kinds each request is answered or has failed, none is paid twice, and the tokens are the server's."""
-    monkeypatch.setattr(openai_api, "FIRST_WAIT", 0.05)
+    monkeypatch.setattr(caller, "FIRST_WAIT", 0.05)
     kinds = ["429", "500", "reset", "drop", "cut", "html", "empty", "refusal", "schema", "400", "slow:0.1", "stall"]
     with serving(script=Script(share=dict.fromkeys(kinds, 0.02))) as server, asking(server, stall=1.0) as client:
         futures = [client.submit(question(str(number))) for number in range(300)]
@@ -452,7 +448,7 @@ def test_the_account_adds_up(monkeypatch: pytest.MonkeyPatch):
 
 def test_an_answer_without_a_word_on_tokens_is_counted():
     """So that nobody takes the sum for all that was spent."""
-    answer = openai_api.read_answer("chat", json.dumps({"choices": [{"message": {"content": "no"}}], "usage": None}).encode())
+    answer = read_answer("chat", json.dumps({"choices": [{"message": {"content": "no"}}], "usage": None}).encode())
 
     assert answer == ProviderAnswer("no", None, "", None)
 
@@ -532,7 +528,9 @@ def test_a_batch_outlives_who_asked(tmp_path: Path):
     script = tmp_path / "starts.py"
     script.write_text(
         "import sys, time\n"
-        "from beepgpt.connectors.openai.api import Client, Provider, batch_parts\n"
+        "from beepgpt.connectors.openai.batches import batch_parts\n"
+        "from beepgpt.connectors.openai.client import Client\n"
+        "from beepgpt.connectors.openai.values import Provider\n"
         "from tests.connectors.test_openai_api import question\n"
         "with Client(Provider(*sys.argv[1:])) as client:\n"
         "    part, = batch_parts(question(str(number)) for number in range(20))\n"
@@ -565,7 +563,7 @@ def test_a_batch_outlives_who_asked(tmp_path: Path):
 
 def test_an_answer_that_gets_lost_starts_no_second_batch(server: Server, monkeypatch: pytest.MonkeyPatch):
     """The server has started it, and the connection ends before we are told: the next try finds it."""
-    monkeypatch.setattr(openai_api, "FIRST_WAIT", 0.05)
+    monkeypatch.setattr(caller, "FIRST_WAIT", 0.05)
     server.script.other = {"POST batches": ["lost"]}
     with asking(server) as client:
         results = run_batch(client, "a", "b")
@@ -576,7 +574,7 @@ def test_an_answer_that_gets_lost_starts_no_second_batch(server: Server, monkeyp
 @pytest.mark.parametrize("fault", ["500", "429:0", "reset", "drop", "cut", "html", "empty"])
 def test_files_and_batches_are_asked_for_again(server: Server, monkeypatch: pytest.MonkeyPatch, fault: str):
     """Each step meets a fault first; in the end all of it is there, once."""
-    monkeypatch.setattr(openai_api, "FIRST_WAIT", 0.05)
+    monkeypatch.setattr(caller, "FIRST_WAIT", 0.05)
     server.script.other = {"POST files": [fault], "POST batches": [fault], "GET batches": [None, None, None, fault], "GET files": [fault]}
     with asking(server) as client:
         results = run_batch(client, "a", "b")
@@ -588,7 +586,7 @@ def test_files_and_batches_are_asked_for_again(server: Server, monkeypatch: pyte
 
 def test_looking_for_a_started_batch_meets_faults_too(server: Server, monkeypatch: pytest.MonkeyPatch):
     """A list that can't be read is no list without the batch."""
-    monkeypatch.setattr(openai_api, "FIRST_WAIT", 0.05)
+    monkeypatch.setattr(caller, "FIRST_WAIT", 0.05)
     (part,) = batch_parts([question("a")])
     with asking(server) as client:
         first = client.start_batch(part)
@@ -601,7 +599,8 @@ def test_looking_for_a_started_batch_meets_faults_too(server: Server, monkeypatc
 
 def test_a_started_batch_is_found_behind_many_others(server: Server, monkeypatch: pytest.MonkeyPatch):
     """The account's batches are looked through page by page."""
-    monkeypatch.setattr(openai_api, "PAGE", 2)
+    monkeypatch.setattr(batches, "PAGE", 2)
+    monkeypatch.setattr(jobs, "PAGE", 2)
     parts = list(batch_parts((question(str(number)) for number in range(6)), most=1))
     with asking(server) as client:
         ids = [client.start_batch(part).id for part in parts]
@@ -617,6 +616,23 @@ def test_a_batch_of_other_requests_is_another_one(server: Server):
         first, second = (client.start_batch(next(batch_parts([question(text)]))).id for text in ("a", "b"))
 
     assert first != second
+
+
+# Errors
+
+
+def test_no_error_of_the_sdk_is_left_unmapped():
+    """Each that it exports is caught, and becomes one of ours."""
+    theirs: set[Any] = {each for each in vars(openai).values() if isinstance(each, type) and issubclass(each, Exception)}
+
+    assert {openai.APITimeoutError, openai.RateLimitError, openai.LengthFinishReasonError} <= theirs
+    for each in theirs:
+        assert issubclass(each, FOREIGN), each
+        if issubclass(each, openai.APIStatusError):
+            error = each("words", response=httpx2.Response(429, request=httpx2.Request("GET", "http://localhost")), body=None)
+        else:
+            error = each.__new__(each)
+        assert isinstance(translated(error, "gpt-6-luna"), ProviderFailed), each
 
 
 # Secrets
@@ -638,7 +654,7 @@ def everything_told(error: BaseException) -> str:
 )
 def test_neither_keys_nor_texts_are_told(server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: str):
     """The server quotes both, and the SDK repeats it; our errors and all that is logged at any level do not."""
-    monkeypatch.setattr(openai_api, "FIRST_WAIT", 0.02)
+    monkeypatch.setattr(caller, "FIRST_WAIT", 0.02)
     caplog.set_level(logging.DEBUG)
     for name in ("openai", "httpx2", "httpcore2"):
         logging.getLogger(name).setLevel(logging.DEBUG)

@@ -22,18 +22,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beepgpt.connectors.slack.export import (
-    CHUNK,
     KINDS,
     BadExport,
     DayElements,
     Export,
-    ExportChunk,
     ExportSource,
     UnreadableDay,
     open_export,
     read_days,
     strip_secrets,
 )
+from beepgpt.connectors.slack.export.source import CHUNK, ExportChunk
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 MESSAGES = {"dd2030": 10_223, "houstondatavis-scrubbed": 1_382, "hubspot-dev-2016-2023": 177_171, "ubuntu-irc-train-dev": 227_223}

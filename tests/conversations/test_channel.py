@@ -178,22 +178,22 @@ class TestHorizons:
         shard = Shard(rules(), ENCODING)
         end = TOMORROW + 5 / 60
         read_into(shard, lines_of([post("ana", minute=0), heartbeat(minute=end)]))
-        assert shard.taken().examples == []
+        assert shard.drain().examples == []
 
         read_into(shard, lines_of([heartbeat(minute=end + 1 / 60)]))
 
-        assert [json.loads(line)["answer"] for line in shard.taken().examples] == [[]]
+        assert [json.loads(line)["answer"] for line in shard.drain().examples] == [[]]
 
     def test_quiet_channels_settle_by_the_heartbeats_of_their_partition(self):
         """A channel that hears nothing more closes by its own partition's heartbeat, and not by another's."""
         shard = Shard(rules(), ENCODING)
         read_into(shard, lines_of([post("ana", minute=0)]), "zero")
         read_into(shard, lines_of([heartbeat(minute=2 * TOMORROW)]), "one")
-        assert shard.taken().examples == []
+        assert shard.drain().examples == []
 
         read_into(shard, lines_of([heartbeat(minute=2 * TOMORROW)]), "zero")
 
-        assert len(shard.taken().examples) == 1
+        assert len(shard.drain().examples) == 1
 
     def test_a_heartbeat_after_until_is_read(self):
         """A run that is told to stop at minute 60 reads on past it and comes to its end."""
@@ -383,7 +383,7 @@ class TestForgetting:
         shard = Shard(rules(), ENCODING)
         replies = [post("bo" if number % 2 else "ana", minute=2 + number / 60, to=1) for number in range(3_000)]
         read_into(shard, lines_of([post("cy", "anybody?", minute=0), post("ana", minute=1), *replies]))
-        opens = shard.followed["C1"].channel.opens
+        opens = shard.followed["C1"].channel.open_points
 
         assert (shard.account["points"] > 2_900, opens[0].t, opens[0].is_open) == (True, at(0), True)
         assert len(opens) < SWEEP_EVERY + 5
@@ -393,7 +393,7 @@ class TestForgetting:
         shard = Shard(rules(), ENCODING)
         read_into(shard, lines_of(post("ana", minute=number / 60) for number in range(4_000)))
 
-        assert 605 <= len(shard.followed["C1"].order.applied) <= 605 * 1.25 + 1
+        assert 605 <= len(shard.followed["C1"].buffer.applied) <= 605 * 1.25 + 1
 
 
 class TestWholeChannels:
@@ -678,5 +678,5 @@ def test_a_state_that_is_read_again_lacks_nothing(target: str):
     again = Shard(settings, ENCODING, recoverable=True)
     again.resume(pickle.loads(pickle.dumps(shard.snapshot())))
     kept, (read,) = followed.channel, again.followed.values()
-    assert parts_of([read.channel, read.order], {}) == parts_of([kept, followed.order], {})
-    assert kept.conversations and kept.kept and kept.opens and kept.people.people
+    assert parts_of([read.channel, read.buffer], {}) == parts_of([kept, followed.buffer], {})
+    assert kept.conversations and kept.kept and kept.open_points and kept.people.people

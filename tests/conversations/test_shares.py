@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from beepgpt.commands.examples import ExamplesJob, run_examples
 from beepgpt.config.settings import read_settings
-from beepgpt.conversations.shard import SHARDS, shard_of, shares_of
+from beepgpt.conversations.shard import SHARDS, assign_shards, shard_of
 from beepgpt.runtime.destinations import destination_of
 from beepgpt.runtime.places import origin_of
 from beepgpt.runtime.recovery import BadRecovery
@@ -21,17 +21,17 @@ weights = st.dictionaries(st.sampled_from(SHARDS), st.integers(0, 1000))
 @given(weights, st.integers(1, 40))
 def test_every_shard_is_in_one_share(weighed: dict[str, int], parts: int):
     """Whatever they weigh, and with more processes than shards, too."""
-    shares = shares_of(weighed, parts)
+    shares = assign_shards(weighed, parts)
 
     assert len(shares) == parts
     assert sorted(shard for share in shares for shard in share) == list(SHARDS)
-    assert shares_of(weighed, parts) == shares
+    assert assign_shards(weighed, parts) == shares
 
 
 @given(weights, st.integers(1, 8))
 def test_no_share_is_heavier_than_it_must_be(weighed: dict[str, int], parts: int):
     """Above an equal share by no more than the heaviest shard: Graham's bound for any order of giving them out."""
-    shares = shares_of(weighed, parts)
+    shares = assign_shards(weighed, parts)
     loads = [sum(weighed.get(shard, 0) for shard in share) for share in shares]
 
     assert max(loads) <= sum(loads) / parts + max(weighed.values(), default=0)

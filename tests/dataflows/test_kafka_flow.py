@@ -278,7 +278,7 @@ def so_far(stream: Stream, count: int) -> RunOutput:
     shard = Shard(stream.rules, load_encoding(stream.rules.encoding))
     read_into(shard, stream.lines[:count])
     shard.account.count("heartbeats", sum(key is None for key, _ in stream.records[:count]))
-    made = shard.taken()
+    made = shard.drain()
     run = RunOutput()
     run.examples, run.retractions, run.late, run.account = made.examples, made.retractions, made.late, shard.account_now()
     return run

@@ -19,8 +19,6 @@ from typing import Any
 import pytest
 
 from beepgpt.connectors.kafka import (
-    DEFAULT_LIMIT,
-    OVERHEAD,
     Connection,
     OutgoingRecord,
     TopicSpec,
@@ -28,6 +26,8 @@ from beepgpt.connectors.kafka import (
     describe_topics,
     records_of,
 )
+from beepgpt.connectors.kafka.topics import DEFAULT_LIMIT
+from beepgpt.connectors.kafka.writer import OVERHEAD
 from beepgpt.conversations.events import MAX_RECORD_BYTES, Event, parse
 from beepgpt.conversations.rules import DAY, Rules
 from beepgpt.simulation.workspace import Plan, keyed_records

@@ -163,9 +163,9 @@ def test_speakers_of_a_session_and_of_a_thread_are_two_points_where_they_differ(
         [post("bo", minute=0), post("ana", minute=1), delete(of=0, minute=2), edit("hello you", of=1, minute=3)],
         Rules(candidates=candidates),
         until=at(60),
-        telling_since=0,
+        points_since=0,
     )
-    told = [(len(each.conversations), json.loads(each.line)) for each in run.told if isinstance(each, PointEmitted)]
+    told = [(len(each.conversations), json.loads(each.line)) for each in run.points if isinstance(each, PointEmitted)]
     assert [(conversations, point["speakers"]) for conversations, point in told] == [(2, 1), (1, 2), (1, 1), (1, 2), (1, 2), (1, 1)]
     if candidates:
         session, thread = (point["candidates"] for _, point in told[-2:])
@@ -309,7 +309,7 @@ def lines_of(*outputs: Iterable[TaggedItems]) -> list[bytes]:
 
 def test_what_waits_is_in_the_snapshot_and_asked_again():
     """A step that dies with calls under way: the next one asks again, and its lines are those that never came, each once."""
-    told = run_of(workspace(), RULES, telling_since=0).told
+    told = run_of(workspace(), RULES, points_since=0).points
     whole = step_of(LocalModel(ByPlace()), ByPlace())
     expected = lines_of(whole.on_batch([(0.0, told)])[0], whole.on_eof()[0])
 
@@ -339,7 +339,7 @@ def test_memory_is_given_back():
     """When every outcome is known, nothing is kept."""
     step = step_of(LocalModel(ByPlace()), ByPlace())
     rules = RULES
-    told = run_of(workspace(), rules, until=at(60 * 24 * 900), telling_since=0).told
+    told = run_of(workspace(), rules, until=at(60 * 24 * 900), points_since=0).points
     step.on_batch([(0.0, told)])
 
     assert step.waiting_here() == {"points": 0, "predictions": 0}
@@ -354,7 +354,7 @@ def test_a_drop_below_the_validated_interval_is_told_once():
     drops: list[tuple[Any, ...]] = []
     model = ByPlace(least={"hit@1": 0.4, "hit@5": 0.0})
     step = step_of(LocalModel(model), model, on_drop=lambda *told: drops.append(told))
-    point = next(each for each in run_of([post("ana", minute=0)], RULES, telling_since=0).told if isinstance(each, PointEmitted))
+    point = next(each for each in run_of([post("ana", minute=0)], RULES, points_since=0).points if isinstance(each, PointEmitted))
     for number in range(400):
         told = point._replace(t=point.t + number)
         ended = PointSettled("C1", told.conversations[0], told.t, "answered", told.t + 1, told.t + 1, ("eve",))
@@ -438,7 +438,7 @@ def test_a_new_model_is_taken_up_without_a_restart(tmp_path: Path, caplog: pytes
     folder = save(tmp_path / "model")
     model = watched_model(folder, SETTINGS)
     first = model.name
-    point = json.loads(next(each.line for each in run_of(workspace(), RULES, telling_since=0).told if isinstance(each, PointEmitted)))
+    point = json.loads(next(each.line for each in run_of(workspace(), RULES, points_since=0).points if isinstance(each, PointEmitted)))
 
     assert (model.look(), model.predict([point])[0]) == (False, first)
     save(folder, seed=2)
@@ -474,7 +474,7 @@ def test_law_5_on_a_real_workspace(shared: Path):
     export = open_export(shared / "data" / "dd2030.zip")
     days = ((channel, [day for day in read_days(export, channel) if not isinstance(day, UnreadableDay)]) for channel in export.channels)
     records = [record for channel, each in days for record in records_of(channel.id, each)]
-    run = run_of(records, RULES, telling_since=0)
+    run = run_of(records, RULES, points_since=0)
 
     assert len(run.examples) > 1_000
-    assert_served_as_trained(run.examples, [json.loads(each.line) for each in run.told if isinstance(each, PointEmitted)])
+    assert_served_as_trained(run.examples, [json.loads(each.line) for each in run.points if isinstance(each, PointEmitted)])

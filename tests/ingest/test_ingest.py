@@ -19,18 +19,30 @@ from zlib import crc32
 
 import pytest
 
-from beepgpt.commands.ingest import IngestJob, ingest, run_ingest
+from beepgpt.commands.ingest import ingest
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors import kafka
-from beepgpt.connectors.kafka import Connection, OutgoingRecord, Record, TopicSpec, Writer, create_topics, partition_of
-from beepgpt.connectors.kafka_ingest import check_keeps, chunks_of
+from beepgpt.connectors.kafka import (
+    Connection,
+    OutgoingRecord,
+    Record,
+    TopicSpec,
+    Writer,
+    check_keeps,
+    chunks_of,
+    create_topics,
+    partition_of,
+)
 from beepgpt.connectors.sqlite.sorting import Sorter
 from beepgpt.conversations.account import Account
 from beepgpt.conversations.events import Event, Heartbeat, Ignored, Reject, parse
-from beepgpt.conversations.ingestion import HEADER, Item, Span, found_in, item_of, row_of, span_of, without_copies
-from beepgpt.conversations.ingestion import WritePlan as IngestPlan
+from beepgpt.conversations.record_order import Span, TimedRecord, timed_record
 from beepgpt.conversations.rules import MINUTE, SECOND, Rules
 from beepgpt.errors import BadCommand
+from beepgpt.ingest.progress import progress_in
+from beepgpt.ingest.run import IngestJob, run_ingest
+from beepgpt.ingest.sorting import sort_row, without_duplicates
+from beepgpt.ingest.write_plan import HEADER, WritePlan
 from beepgpt.simulation.workspace import Plan, keyed_records, live_records, undisturbed, write_export
 from tests.support import NOW, at, beep, delete, edit, heartbeat, post, program, quiet, react, run_of
 from tests.support.broker import Broker, GivenBroker
@@ -503,15 +515,15 @@ def test_letters_are_told_from_what_they_were_made_of(connection, tmp_path):
 # Plain functions
 
 
-def sorted_items(*lines: bytes) -> list[Item]:
+def sorted_items(*lines: bytes) -> list[TimedRecord]:
     """In order, and without copies."""
     account = Account()
     with Sorter() as sorter:
         for number, line in enumerate(lines):
             parsed = parse(line, NOW, bots="context")
             assert not isinstance(parsed, Reject)
-            sorter.add([row_of(line, f"line {number}", parsed, 0)])
-        found = list(without_copies(sorter.rows(), 5 * SECOND, account))
+            sorter.add([sort_row(line, f"line {number}", parsed, 0)])
+        found = list(without_duplicates(sorter.rows(), 5 * SECOND, account))
     assert len(found) + account["copies"] == len(lines)
     return found
 
@@ -543,8 +555,8 @@ def test_of_copies_the_smaller_one_stays():
 
 
 def span(*lines: bytes) -> Span:
-    plan = IngestPlan("0" * 12, 2, partition_of, NOW)
-    return span_of([item_of(line, "") for line in lines], plan, 5 * SECOND)
+    plan = WritePlan("0" * 12, 2, partition_of, NOW)
+    return plan.span([timed_record(line, "") for line in lines], 5 * SECOND)
 
 
 def test_what_heartbeats_would_make_late_is_noticed():
@@ -560,9 +572,9 @@ def test_what_heartbeats_would_make_late_is_noticed():
 def test_where_a_run_begins_again():
     """At the furthest record that is there; a heartbeat's own time is read from its header."""
     lines = [post("ana", minute=minute).line for minute in range(4)]
-    plan = IngestPlan("0" * 12, 2, partition_of, NOW, {0: 1, 1: -1})
+    plan = WritePlan("0" * 12, 2, partition_of, NOW, {0: 1, 1: -1})
     beats = [list(headers) for _, _, headers, _, _ in plan.heartbeats(at(1), 1, range(2))]
-    found = found_in({0: (beats[:1], True), 1: ([], True)}, plan.run)
+    found = progress_in({0: (beats[:1], True), 1: ([], True)}, plan.run)
 
-    assert span_of([item_of(line, "") for line in lines], plan, 5 * SECOND).first == at(1)
+    assert plan.span([timed_record(line, "") for line in lines], 5 * SECOND).first == at(1)
     assert (found.there, found.beats) == ({0: 1, 1: -1}, {0: at(1)})

@@ -146,7 +146,7 @@ def examples_of(place: Place, until: int) -> tuple[list[bytes], set[Post]]:
     for number, record in place.records():
         shard.read(parse(record.value or b"", NOW), f"{place.events}/{number}")
     shard.end()
-    made = shard.taken()
+    made = shard.drain()
     return sorted(made.examples), posts_in(json.loads(each) for each in made.late)
 
 

@@ -16,12 +16,12 @@ from beepgpt.connectors import kafka
 from beepgpt.connectors.kafka import Connection
 from beepgpt.connectors.slack.live import Arrival, Down, Up, Web
 from beepgpt.conversations.events import micros
-from beepgpt.ingest.slack import gaps as ingest_slack_gaps
+from beepgpt.ingest.slack import coverage as ingest_slack_gaps
 from beepgpt.ingest.slack import loop as ingest_slack_live
-from beepgpt.ingest.slack.asking import Checked
+from beepgpt.ingest.slack.envelopes import Who, remembered
 from beepgpt.ingest.slack.loop import Live
-from beepgpt.ingest.slack.records import Who, remembered
-from beepgpt.runtime.slack_metrics import SlackPulse
+from beepgpt.ingest.slack.metrics import SlackPulse
+from beepgpt.ingest.slack.web_queries import Checked
 from tests.ingest.test_ingest_slack import Place
 from tests.support.broker import Broker
 from tests.support.kafka import wait_until

@@ -15,14 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beepgpt.config.settings import read_settings
-from beepgpt.connectors.slack import live as slack_live
-from beepgpt.connectors.slack.live import Arrival, CallStopped, Changed, Down, SocketLine, Up, Web, history
+from beepgpt.connectors.slack.live import Arrival, CallStopped, Changed, Down, SocketLine, Up, Web, history, sockets
+from beepgpt.connectors.slack.live import web as web_api
 from beepgpt.conversations.events import micros, ts_text
 from beepgpt.conversations.rules import SECOND
 from beepgpt.errors import SlackFailed, SlackRefused
 from beepgpt.ingest.slack.channels import channel_of
-from beepgpt.ingest.slack.known import KnownRecords, facts_of
-from beepgpt.ingest.slack.records import heartbeat_in, record_of
+from beepgpt.ingest.slack.envelopes import heartbeat_in, record_of
+from beepgpt.ingest.slack.known_records import KnownRecords, facts_of
 from beepgpt.ingest.slack.run import called_by
 from tests.support import MONDAY_AT_TEN
 from tests.support.kafka import wait_until
@@ -186,7 +186,7 @@ def web(slack_server: Server) -> Iterator[Web]:
 
 def test_answers_come_whole_and_limits_are_kept(slack_server: Server, web: Web, monkeypatch: pytest.MonkeyPatch):
     """All pages, in spite of 429 and 500; Slack's `Retry-After` is waited for."""
-    monkeypatch.setattr(slack_live, "BACKOFF", (0.01,))
+    monkeypatch.setattr(web_api, "BACKOFF", (0.01,))
     for number in range(20):
         slack_server.workspace.add_channel(f"C{number}", is_private=number % 2 == 0)
     slack_server.faults = Faults(limited=0.3, broken=0.2, retry_after=1)
@@ -330,7 +330,7 @@ def test_a_renewal_is_no_outage(slack_server: Server):
 
 def test_an_old_connection_that_slack_does_not_close_is_an_outage(slack_server: Server, monkeypatch: pytest.MonkeyPatch):
     """It is closed here in the end, and what was on its way over it would come late."""
-    monkeypatch.setattr(slack_live, "DRAIN", 0.5)
+    monkeypatch.setattr(sockets, "DRAIN", 0.5)
     with listening(slack_server) as listener:
         listener.wait_for(lambda: listener.told() == [Up], "it is up")
         slack_server.disconnect("warning", closes_after=60)
@@ -340,8 +340,8 @@ def test_an_old_connection_that_slack_does_not_close_is_an_outage(slack_server: 
 @pytest.mark.parametrize("how", ["reset", "end", "freeze"])
 def test_an_end_without_a_goodbye_is_an_outage(slack_server: Server, monkeypatch: pytest.MonkeyPatch, how: str):
     """A connection that breaks, ends or is silent is known to be gone, and is replaced."""
-    monkeypatch.setattr(slack_live, "PING_EVERY", 0.2)
-    monkeypatch.setattr(slack_live, "PING_PATIENCE", 3.0)
+    monkeypatch.setattr(sockets, "PING_EVERY", 0.2)
+    monkeypatch.setattr(sockets, "PING_PATIENCE", 3.0)
     with listening(slack_server) as listener:
         listener.wait_for(lambda: listener.told() == [Up], "it is up")
         began = time.time()

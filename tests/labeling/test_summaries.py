@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beepgpt.connectors.openai.api import AskedModel, Client, Provider, TextRequest
+from beepgpt.connectors.openai.client import Client
+from beepgpt.connectors.openai.values import AskedModel, Provider, TextRequest
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.tokens import SUFFIX
 from beepgpt.errors import BadAnswer, NoMoney, RequestRefused

@@ -321,7 +321,7 @@ class TestLaw3Prefix:
         shard = Shard(rules, load_encoding(rules.encoding))
         read_into(shard, lines_of(history[: data.draw(st.integers(0, len(history)), label="records read")]))
 
-        assert Counter(shard.taken().examples) <= Counter(full.examples)
+        assert Counter(shard.drain().examples) <= Counter(full.examples)
 
 
 def settled_by(t: int, examples: Iterable[bytes]) -> list[bytes]:
@@ -438,7 +438,7 @@ class TestLaw4OneResult:
         for turn in turns:
             read_into(shard, [next(waiting[turn])], partition=f"partition-{turn}")
         shard.end()
-        made = shard.taken()
+        made = shard.drain()
 
         assert sorted(made.examples) == sorted([*alone[0].examples, *alone[1].examples])
         assert sorted(made.late) == sorted([*alone[0].late, *alone[1].late])
@@ -526,7 +526,7 @@ def interrupted(records: History, after_each: Sequence[str], rules: Rules) -> tu
             read_into(shard, [record.line])
         else:
             shard.end()
-        made = shard.taken()
+        made = shard.drain()
         steps.append((sorted(made.examples), sorted(made.retractions), made.late))
         if what != "nothing":
             state = shard.snapshot()
@@ -640,9 +640,9 @@ class TestLaw5TrainAsYouServe:
     def test_every_example_is_a_point_that_was_scored(self, world: tuple[Rules, History]):
         """All that an example says of its past, the point said, in the same words; and it is told what became of it."""
         rules, history = world
-        run = run_of(history, rules, until=end_of(history, rules), telling_since=0)
+        run = run_of(history, rules, until=end_of(history, rules), points_since=0)
         points = {place: told for told in points_in(run) for place in places_of(told)}
-        ends = {(each.conversation, each.prompt_ts): each for each in run.told if isinstance(each, PointSettled)}
+        ends = {(each.conversation, each.prompt_ts): each for each in run.points if isinstance(each, PointSettled)}
 
         for example in map(json.loads, run.examples):
             point, end = points[place_of(example)], ends[place_of(example)]
@@ -659,16 +659,16 @@ class TestLaw5TrainAsYouServe:
         times = [record.t for record in history if record.t is not None]
         assume(times)
         t = data.draw(st.sampled_from(times), label="T")
-        whole = run_of(history, rules, until=end_of(history, rules), telling_since=0)
-        shard = Shard(rules, load_encoding(rules.encoding), recoverable=False, telling_since=0)
+        whole = run_of(history, rules, until=end_of(history, rules), points_since=0)
+        shard = Shard(rules, load_encoding(rules.encoding), recoverable=False, points_since=0)
         read_into(shard, lines_of([*up_to(history, t), heartbeat_record(t + rules.lateness + 1)]))
-        telling = shard.taken().telling
-        assert telling is not None
+        points = shard.drain().points
+        assert points is not None
 
         def lines(told: Iterable[PointEmitted | PointSettled | MessageDeleted]) -> list[bytes]:
             return sorted(each.line for each in told if isinstance(each, PointEmitted) and each.t <= t)
 
-        assert lines(telling.told) == lines(whole.told)
+        assert lines(points.entries) == lines(whole.points)
 
     @patient
     @given(worlds())
@@ -676,9 +676,9 @@ class TestLaw5TrainAsYouServe:
         """Whoever predicts learns what became of it in each of its conversations; asking changes nothing in the examples."""
         rules, history = world
         end = end_of(history, rules)
-        run = run_of(history, rules, until=end, telling_since=0)
+        run = run_of(history, rules, until=end, points_since=0)
         told = Counter(place for point in points_in(run) for place in places_of(point))
-        ends = Counter((each.conversation, each.prompt_ts) for each in run.told if isinstance(each, PointSettled))
+        ends = Counter((each.conversation, each.prompt_ts) for each in run.points if isinstance(each, PointSettled))
 
         assert told == ends
         assert outcome(run) == outcome(run_of(history, rules, until=end))
@@ -693,17 +693,17 @@ class TestLaw5TrainAsYouServe:
         assume(times)
         t = data.draw(st.sampled_from(times), label="from")
         end = end_of(history, rules)
-        whole, since = (run_of(history, rules, until=end, telling_since=each) for each in (0, t))
+        whole, since = (run_of(history, rules, until=end, points_since=each) for each in (0, t))
 
         def time_of(each: PointEmitted | PointSettled | MessageDeleted) -> int:
             return each.t if isinstance(each, PointEmitted) else each.prompt_ts if isinstance(each, PointSettled) else t
 
-        assert since.told == [each for each in whole.told if time_of(each) >= t]
+        assert since.points == [each for each in whole.points if time_of(each) >= t]
 
 
 def points_in(run: RunOutput) -> list[dict[str, Any]]:
     """The points that a run told, decoded."""
-    return [json.loads(each.line) for each in run.told if isinstance(each, PointEmitted)]
+    return [json.loads(each.line) for each in run.points if isinstance(each, PointEmitted)]
 
 
 def places_of(point: dict[str, Any]) -> list[Place]:

@@ -5,13 +5,10 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
-from beepgpt.alerts.decisions import HOUR, MINUTE, SECOND
-from beepgpt.alerts.store import SCHEMA, VERSION
-from beepgpt.commands import alert
+from beepgpt.commands import alert_run
 from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writer, create_topics
 from beepgpt.conversations.events import ts_text
+from beepgpt.conversations.rules import HOUR, MINUTE, SECOND
 from beepgpt.runtime.alert_metrics import AlertFigures, AlertPulse
 from beepgpt.runtime.metrics import serve
 from tests.commands.test_alert_command import just_now, settings_of
@@ -26,7 +23,7 @@ from tests.support.slack_web_api import TOKEN, Workspace
 
 def figures_of(office: Office) -> AlertFigures:
     """What the command serves of an office from now on, by the office's clock."""
-    served = alert.figures_of(office.store, office.desk, office.courier, office.slack, [], office.policy.threshold)
+    served = alert_run.figures_of(office.store, office.decider, office.waits, office.slack, [], office.policy.threshold)
     return replace(served, clock=lambda: office.clock() / SECOND)
 
 
@@ -38,25 +35,25 @@ def told(figures: AlertFigures) -> Values:
 
 def test_what_became_of_every_alert_is_told(tmp_path: Path, slack: Workspace):
     """Told in Slack and handed on, refused and why, once only, unknown, taken back, and what was done about it; each where it belongs."""
-    office = Office(tmp_path, slack, handed_to="topic", policy={"per_hour": 10})
+    office = Office(tmp_path, slack, forwarded_to="topic", policy={"per_hour": 10})
     figures = figures_of(office)
     office.opt_in("bo", "cy", "di")
-    office.store.ask("ana", opted_in=0)
+    office.store.set_preferences("ana", opted_in=0)
     slack.faults["chat.postMessage:Dcy"] = ["drop", "drop"]
     slack.faults["chat.postMessage:Ddi"] = ["429:1", "error:is_archived"]
     with office.store.transaction():
-        office.desk.take("prediction", prediction(people={"bo": 0.9, "cy": 0.9, "di": 0.8}), office.clock(), NOON + SECOND)
-    office.take("prediction", prediction(NOON + SECOND, people={"bo": 0.9}, conversations=["C1:1700049600.000000:session"]))
-    office.work(lambda: slack.sent_to("bo") and office.store.letters("sending") and not office.store.letters("due"))
+        office.decider.apply("prediction", prediction(people={"bo": 0.9, "cy": 0.9, "di": 0.8}), office.clock(), NOON + SECOND)
+    office.apply("prediction", prediction(NOON + SECOND, people={"bo": 0.9}, conversations=["C1:1700049600.000000:session"]))
+    office.work(lambda: slack.sent_to("bo") and office.store.dms("sending") and not office.store.dms("due"))
     waiting = told(figures)
     assert waiting["beepgpt_alerts_waiting{what=doubt}"] == 1 and "beepgpt_alerts_waiting{what=letter}" not in waiting
     for _ in range(2):
         office.clock.set(office.clock() + MINUTE)
         office.work()
-    office.take("outcome", {"id": prediction()["id"], "answer": ["bo"]})
-    office.take("deletion", {"channel": "C1", "ts": ts_text(NOON + MINUTE), "deleted_ts": ts_text(NOON)})
+    office.apply("outcome", {"id": prediction()["id"], "answer": ["bo"]})
+    office.apply("deletion", {"channel": "C1", "ts": ts_text(NOON + MINUTE), "deleted_ts": ts_text(NOON)})
     office.work()
-    office.desk.interaction(b"[1]")
+    office.decider.apply_interaction(b"[1]")
     found = told(figures)
 
     assert found["beepgpt_alert_records_total{what=prediction}"] == 2
@@ -89,7 +86,7 @@ def test_what_is_held_for_a_digest_is_told_and_so_is_the_digest(tmp_path: Path, 
     office.opt_in("bo", low="digest")
     for number in range(2):
         at = NOON + number * SECOND
-        office.take("prediction", prediction(at, people={"bo": 0.3}, window=[(at, "ana")], conversations=[f"s{number}"]))
+        office.apply("prediction", prediction(at, people={"bo": 0.3}, window=[(at, "ana")], conversations=[f"s{number}"]))
     office.work()
     assert told(figures)["beepgpt_alerts_waiting{what=digest}"] == 2
     office.clock.set(NOON + 3 * HOUR + MINUTE)
@@ -104,13 +101,13 @@ def test_counters_begin_with_the_process_and_never_fall(tmp_path: Path):
     """What the store counted before is not told again; who changes their mind about an alert lowers no counter."""
     office = Office(tmp_path)
     office.opt_in("bo")
-    office.take("prediction", prediction())
+    office.apply("prediction", prediction())
     figures = figures_of(office)
-    office.courier.work()
-    identity = office.handed[0]["id"]
-    office.store.give_feedback(identity, "bo", "good")
+    office.delivery.work()
+    identity = office.forwarded[0]["id"]
+    office.store.record_feedback(identity, "bo", "good")
     before = told(figures)
-    office.store.give_feedback(identity, "bo", "bad")
+    office.store.record_feedback(identity, "bo", "bad")
     after = told(figures)
 
     assert "beepgpt_alert_records_total{what=prediction}" not in before
@@ -149,7 +146,7 @@ def test_nothing_that_people_wrote_is_told(tmp_path: Path, slack: Workspace):
     office = Office(tmp_path, slack)
     office.opt_in("bo")
     figures = figures_of(office)
-    office.take("prediction", prediction(texts=["a-secret-word"], channel="C1"))
+    office.apply("prediction", prediction(texts=["a-secret-word"], channel="C1"))
     office.work()
     with serve(0, "127.0.0.1", figures, AlertPulse()) as server:
         text = get(server, "/metrics")[1]
@@ -169,23 +166,6 @@ def test_ready_is_who_has_read_what_was_there():
     assert pulse.why_not_ready() == ""
     clock.now += 61
     assert "hangs" in pulse.why_dead() and "hangs" in pulse.why_not_ready()
-
-
-@pytest.mark.parametrize("version", range(1, VERSION))
-def test_a_store_of_a_version_before_is_taken_over(tmp_path: Path, version: int):
-    """What people asked for and were told stays."""
-    import sqlite3
-
-    path = tmp_path / "alerts.sqlite"
-    before = sqlite3.connect(path)
-    before.executescript(";".join(SCHEMA[:version]))
-    before.execute("INSERT INTO person (user, opted_in) VALUES ('bo', 1)")
-    before.execute(f"PRAGMA user_version = {version}")
-    before.commit()
-    before.close()
-    office = Office(tmp_path)
-    office.take("prediction", prediction())
-    assert [row["user"] for row in office.store.due()] == ["bo"]
 
 
 def test_the_command_serves_them_and_is_ready_once_it_caught_up(tmp_path: Path, slack: Workspace, broker: Broker | GivenBroker):

@@ -95,10 +95,10 @@ def made_from(*records: Record, rules: Rules = NO_FACTS, until: float | None = N
     return Made(run, [json.loads(line) for line in run.examples], [json.loads(line) for line in run.retractions])
 
 
-def run_of(records: Iterable[Record | bytes], rules: Rules, until: int | None = None, telling_since: int | None = None) -> RunOutput:
+def run_of(records: Iterable[Record | bytes], rules: Rules, until: int | None = None, points_since: int | None = None) -> RunOutput:
     """A run of the plain loop; its account is checked at once."""
     lines = [record if isinstance(record, bytes) else record.line for record in records]
-    run = run_through(lines, rules, load_encoding(rules.encoding), now=NOW, until=until, telling_since=telling_since)
+    run = run_through(lines, rules, load_encoding(rules.encoding), now=NOW, until=until, points_since=points_since)
     assert run.account.check() == []
     return run
 

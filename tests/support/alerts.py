@@ -1,4 +1,4 @@
-"""What the tests of alerts share: predictions, as a scoring flow gives them, and an office that decides and delivers."""
+"""What the tests of alerts share: predictions, as a scoring flow writes them, and an office that decides and delivers."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from beepgpt.alerts.decisions import SECOND, Policy
+from beepgpt.alerts.deciding import AlertDecider
+from beepgpt.alerts.decisions import Policy
 from beepgpt.alerts.delivery import AlertDelivery
-from beepgpt.alerts.handling import AlertDecider
 from beepgpt.alerts.store import AlertStore
 from beepgpt.connectors.slack.alerts import SlackMessenger
 from beepgpt.connectors.slack.members import Everybody
 from beepgpt.conversations.events import ts_text
+from beepgpt.conversations.rules import SECOND
+from beepgpt.runtime.alert_metrics import Waits
 from tests.support.slack_web_api import TOKEN, Workspace
 
 NOON = 1_700_049_600 * SECOND
@@ -70,41 +72,43 @@ class Clock:
 
 
 class Office:
-    """A store, who decides, and who delivers."""
+    """A store, a decider and a delivery, as the command wires them."""
 
     def __init__(self, folder: Path, slack: Workspace | None = None, *, clock: Clock | None = None, **how: Any) -> None:
         self.clock = clock or Clock()
         self.policy = Policy(threshold=0.5, list_from=0.2, **how.pop("policy", {}))
         self.store = AlertStore(folder / "alerts.sqlite")
-        self.desk = AlertDecider(self.store, self.policy)
+        self.decider = AlertDecider(self.store, self.policy)
         self.slack = None if slack is None else SlackMessenger(TOKEN, slack.url, timeout=how.pop("timeout", 5))
-        self.handed: list[dict[str, Any]] = []
-        self.courier = AlertDelivery(
+        self.waits = {"release": Waits(), "message": Waits()}
+        self.forwarded: list[dict[str, Any]] = []
+        self.delivery = AlertDelivery(
             self.store,
             self.policy,
             how.pop("members", self.slack or Everybody()),
             self.slack,
             clock=self.clock,
-            hand_on=lambda alerts: self.handed.extend(map(dict, alerts)),
+            forward=lambda alerts: self.forwarded.extend(map(dict, alerts)),
+            observe=lambda since, seconds: self.waits[since].add(seconds),
             **how,
         )
 
-    def take(self, kind: str, value: Mapping[str, Any]) -> None:
+    def apply(self, kind: str, value: Mapping[str, Any]) -> None:
         """In a transaction, as the command does it."""
         with self.store.transaction():
-            self.desk.take(kind, value, self.clock())
+            self.decider.apply(kind, value, self.clock())
 
     def opt_in(self, *users: str, **wishes: Any) -> None:
-        """They want to be told."""
+        """Opt people in, with preferences."""
         for user in users:
-            self.store.ask(user, opted_in=1, **wishes)
+            self.store.set_preferences(user, opted_in=1, **wishes)
 
     def work(self, until: Callable[[], object] | None = None, seconds: float = 20.0) -> None:
         """Until it is so, or nothing is left to do."""
         end = time.monotonic() + seconds
-        while not (until() if until is not None else self.courier.is_idle() and not self.courier.work()):
-            assert time.monotonic() < end, (self.store.counts(), self.store.states())
-            self.courier.work()
+        while not (until() if until is not None else self.delivery.is_idle() and not self.delivery.work()):
+            assert time.monotonic() < end, (self.store.counts(), self.store.alert_states())
+            self.delivery.work()
             time.sleep(0.01)
 
     @property

@@ -16,7 +16,7 @@ import pytest
 from beepgpt.commands.models import client_of, open_model
 from beepgpt.commands.predict import predicted
 from beepgpt.commands.train import train_served
-from beepgpt.connectors.openai.api import AskedModel, Request
+from beepgpt.connectors.openai.values import AskedModel, Request
 from beepgpt.errors import BadCommand, RunStopped, TooBusy
 from beepgpt.labeling.redaction import redact
 from beepgpt.training.models import BadModel, load_model, read_card

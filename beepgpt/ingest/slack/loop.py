@@ -21,14 +21,14 @@ from beepgpt.config.settings import SlackSettings
 from beepgpt.connectors import kafka
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY
-from beepgpt.ingest.slack.asking import ChannelListing, Checked, HistoryAnswer, Probed, SlackQueries
 from beepgpt.ingest.slack.channels import Channels, channel_of, check_not_gone
-from beepgpt.ingest.slack.gaps import Coverage, Gap, HeldEvent
-from beepgpt.ingest.slack.known import RecordIdentity, facts_of
-from beepgpt.ingest.slack.lines import Connections, LiveConnection
-from beepgpt.ingest.slack.records import REMEMBERED, TopicContents, Who, filled_record, now_us, record_of, user_of
+from beepgpt.ingest.slack.connections import Connections, LiveConnection
+from beepgpt.ingest.slack.coverage import Coverage, Gap, HeldEvent
+from beepgpt.ingest.slack.envelopes import REMEMBERED, TopicContents, Who, filled_record, now_us, record_of, user_of
+from beepgpt.ingest.slack.known_records import RecordIdentity, facts_of
+from beepgpt.ingest.slack.metrics import SlackPulse
+from beepgpt.ingest.slack.web_queries import ChannelListing, Checked, HistoryAnswer, Probed, SlackQueries
 from beepgpt.runtime.console import console
-from beepgpt.runtime.slack_metrics import SlackPulse
 from beepgpt.runtime.workers import Stop
 
 if TYPE_CHECKING:

@@ -17,15 +17,15 @@ from rich.table import Table
 
 from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
-from beepgpt.connectors.kafka_ingest import check_keeps
+from beepgpt.connectors.kafka import check_keeps
 from beepgpt.errors import BadCommand, SlackFailed
-from beepgpt.ingest.slack.lines import LiveConnection
+from beepgpt.ingest.slack.connections import LiveConnection
+from beepgpt.ingest.slack.envelopes import Who, remembered
 from beepgpt.ingest.slack.loop import WAIT, Live
-from beepgpt.ingest.slack.records import Who, remembered
+from beepgpt.ingest.slack.metrics import SlackFigures, SlackPulse
 from beepgpt.runtime import metrics
 from beepgpt.runtime.connections import connection_of
 from beepgpt.runtime.console import console
-from beepgpt.runtime.slack_metrics import SlackFigures, SlackPulse
 from beepgpt.runtime.workers import Stop, peak_memory_mb, program_version
 
 if TYPE_CHECKING:

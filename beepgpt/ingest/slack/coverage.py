@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from beepgpt.connectors import kafka
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import MINUTE, SECOND
-from beepgpt.ingest.slack.asking import Window
-from beepgpt.ingest.slack.records import REMEMBERED, TopicContents
+from beepgpt.ingest.slack.envelopes import REMEMBERED, TopicContents
+from beepgpt.ingest.slack.web_queries import Window
 
 if TYPE_CHECKING:
     from beepgpt.connectors.slack import live as slack_live

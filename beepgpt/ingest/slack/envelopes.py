@@ -12,7 +12,7 @@ import orjson
 from beepgpt.connectors import kafka
 from beepgpt.conversations.events import micros, ts_text
 from beepgpt.conversations.rules import HOUR
-from beepgpt.ingest.slack.known import KnownRecords, facts_of
+from beepgpt.ingest.slack.known_records import KnownRecords, facts_of
 
 REMEMBERED = HOUR
 """How long before the last heartbeat copies are known: Slack sends again what was not acknowledged for up to an hour."""

@@ -1,10 +1,11 @@
-"""What outcomes say of models: how often they were right on the points that they met, with intervals, beside what validation promised."""
+"""A model's figures from outcomes: how often it was right on live points, with intervals by conversation."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -16,15 +17,20 @@ from beepgpt.training.metrics import BINS, Bootstrap, Figure
 OutcomeRecord = Mapping[str, Any]
 DAY = 86_400_000_000
 WEEKS_SHOWN = 60
+NEEDED: dict[str, tuple[type, ...]] = {
+    "id": (str,), "conversation": (str,), "prompt_ts": (str,), "how": (str,), "answer": (list,), "rank": (int, NoneType),
+    "model": (str,), "people": (list,), "speakers": (int,),
+}  # fmt: skip
+"""The fields that figures need, and their types."""
 
 
 def figures_by_model(outcomes: Iterable[OutcomeRecord], threshold: float) -> list[dict[str, Any]]:
-    """What is told of each model, the one of the newest point last. An outcome that comes twice counts once."""
+    """Figures of each model, the one with the newest point last. An outcome that comes twice counts once."""
     by_model: dict[str, dict[tuple[str, str], OutcomeRecord]] = defaultdict(dict)
     for each in outcomes:
         by_model[each["model"]][each["id"], each["conversation"]] = each
-    told = [_figures(model, list(of.values()), threshold) for model, of in by_model.items()]
-    return sorted(told, key=lambda each: (each["until"], each["model"]))
+    figures = [_figures(model, list(of.values()), threshold) for model, of in by_model.items()]
+    return sorted(figures, key=lambda each: (each["until"], each["model"]))
 
 
 def _figures(model: str, outcomes: Sequence[OutcomeRecord], threshold: float) -> dict[str, Any]:
@@ -55,7 +61,7 @@ def _hits(answered: Sequence[OutcomeRecord]) -> dict[str, dict[str, Any]]:
 
 
 def _alerts(known: Sequence[OutcomeRecord], threshold: float) -> dict[str, Any]:
-    """What telling everybody from the threshold on would have been worth."""
+    """Precision, if everybody from the threshold on had been alerted."""
     counts = [alerted(each, threshold) for each in known]
     given, right = sum(each.given for each in counts), sum(each.right for each in counts)
     found: dict[str, Any] = {"threshold": threshold, "given": given, "right": right}
@@ -70,24 +76,24 @@ def _alerts(known: Sequence[OutcomeRecord], threshold: float) -> dict[str, Any]:
 
 
 def _calibration(known: Sequence[OutcomeRecord]) -> list[dict[str, Any]]:
-    """Of the chances that were given to people, by tenths: how many, what was said, and what came true."""
-    said: list[list[float]] = [[] for _ in range(BINS)]
+    """The calibration of predicted probabilities, by tenths: how many, their mean (`said`), and the share that came true (`came`)."""
+    predicted: list[list[float]] = [[] for _ in range(BINS)]
     came = [0] * BINS
     for each in known:
         for person in each["people"]:
             if person["p"] >= LEAST:
                 place = min(int(person["p"] * BINS), BINS - 1)
-                said[place].append(person["p"])
+                predicted[place].append(person["p"])
                 came[place] += person["user"] in each["answer"]
     return [
         {"from": place / BINS, "count": len(of), "said": round(sum(of) / len(of), 5), "came": round(came[place] / len(of), 5)}
-        for place, of in enumerate(said)
+        for place, of in enumerate(predicted)
         if of
     ]
 
 
 def _weeks(answered: Sequence[OutcomeRecord]) -> list[dict[str, Any]]:
-    """Hits by the week of the point: a model that grows stale falls."""
+    """Hits by the week of the point: those of a model that grows stale fall."""
     by_week: dict[int, list[int]] = defaultdict(list)
     for each in answered:
         by_week[micros(each["prompt_ts"]) // (7 * DAY)].append(each["rank"] or 0)
@@ -102,8 +108,32 @@ def _weeks(answered: Sequence[OutcomeRecord]) -> list[dict[str, Any]]:
     ]
 
 
+def fault_of(body: object) -> str:
+    """Why a value is no outcome; empty if it is one.
+
+    >>> fault_of([]), fault_of({"id": "1"})
+    ('it is no object', 'conversation is missing')
+    """
+    if not isinstance(body, dict):
+        return "it is no object"
+    for name, kinds in NEEDED.items():
+        if name not in body:
+            return f"{name} is missing"
+        if not isinstance(body[name], kinds):
+            return f"{name} is wrong"
+    try:
+        micros(body["prompt_ts"])
+        for person in body["people"]:
+            person["user"], float(person["p"])
+    except ValueError:
+        return "prompt_ts is wrong"
+    except (KeyError, TypeError):
+        return "people is wrong"
+    return ""
+
+
 def ts_of(at: int) -> str:
-    """A time for reading, UTC.
+    """Format microseconds as a time in UTC.
 
     >>> ts_of(1690360240229079)
     '2023-07-26 08:30'

@@ -1,0 +1,166 @@
+"""The alert store's SQLite file: its lock, its schema and how older versions are migrated, transactions, counters, read positions."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from beepgpt.errors import BeepGPTError
+from beepgpt.locks import lock
+
+BUSY = 30.0
+"""Seconds to wait while another process holds the file."""
+
+SCHEMA = (
+    """
+    CREATE TABLE person (
+        user TEXT PRIMARY KEY, opted_in INTEGER, threshold REAL, per_hour INTEGER, quiet_from INTEGER, quiet_to INTEGER, zone TEXT,
+        low TEXT, home_opened INTEGER NOT NULL DEFAULT 0, home_dirty INTEGER NOT NULL DEFAULT 0, digested TEXT NOT NULL DEFAULT ''
+    ) STRICT;
+    CREATE TABLE muted (user TEXT, channel TEXT, PRIMARY KEY (user, channel)) STRICT, WITHOUT ROWID;
+    CREATE TABLE topic (user TEXT, words TEXT, PRIMARY KEY (user, words)) STRICT, WITHOUT ROWID;
+    CREATE TABLE alert (
+        id TEXT PRIMARY KEY, user TEXT NOT NULL, kind TEXT NOT NULL, way TEXT NOT NULL, reason TEXT NOT NULL, state TEXT NOT NULL,
+        prediction TEXT NOT NULL, conversation TEXT NOT NULL, channel TEXT NOT NULL, ts INTEGER NOT NULL, prompt_ts INTEGER NOT NULL,
+        model TEXT NOT NULL, p REAL NOT NULL, why TEXT NOT NULL, excerpt TEXT NOT NULL, made_at INTEGER NOT NULL, permalink TEXT,
+        letter TEXT, handed_on INTEGER NOT NULL DEFAULT 0, answered INTEGER, feedback TEXT
+    ) STRICT;
+    CREATE INDEX alert_of_user ON alert (user, made_at);
+    CREATE INDEX alert_by_state ON alert (state) WHERE state = 'due';
+    CREATE INDEX alert_of_letter ON alert (letter);
+    CREATE INDEX alert_of_prediction ON alert (prediction);
+    CREATE INDEX alert_to_hand_on ON alert (handed_on) WHERE handed_on < 3;
+    CREATE TABLE alert_message (channel TEXT, ts INTEGER, alert TEXT, PRIMARY KEY (channel, ts, alert)) STRICT, WITHOUT ROWID;
+    CREATE TABLE told (user TEXT, key TEXT, at INTEGER NOT NULL, PRIMARY KEY (user, key)) STRICT, WITHOUT ROWID;
+    CREATE TABLE speaker (conversation TEXT, user TEXT, at INTEGER NOT NULL, PRIMARY KEY (conversation, user)) STRICT, WITHOUT ROWID;
+    CREATE TABLE session_of (thread TEXT PRIMARY KEY, session TEXT NOT NULL, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE deleted (channel TEXT, ts INTEGER, at INTEGER NOT NULL, PRIMARY KEY (channel, ts)) STRICT, WITHOUT ROWID;
+    CREATE TABLE letter (
+        id TEXT PRIMARY KEY, user TEXT NOT NULL, kind TEXT NOT NULL, state TEXT NOT NULL, dm TEXT, dm_ts TEXT, tried_at INTEGER,
+        tries INTEGER NOT NULL DEFAULT 0, chore TEXT, made_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX letter_by_state ON letter (state) WHERE state IN ('due', 'sending');
+    CREATE INDEX letter_with_chore ON letter (chore) WHERE chore IS NOT NULL;
+    CREATE TABLE place (source TEXT, part TEXT, state TEXT NOT NULL, PRIMARY KEY (source, part)) STRICT, WITHOUT ROWID;
+    CREATE TABLE counted (name TEXT PRIMARY KEY, count INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE word (bucket INTEGER PRIMARY KEY, count INTEGER NOT NULL) STRICT;
+    """,
+    "ALTER TABLE alert ADD COLUMN released_at INTEGER; ALTER TABLE alert ADD COLUMN excerpt_at INTEGER",
+    "ALTER TABLE alert ADD COLUMN edited_at INTEGER",
+)
+"""Migrations: the statements that lead from each schema version to the next; the first one creates the tables.
+
+Append only: a store that any release wrote goes through those that it lacks. A table `letter` holds direct messages, `told` the keys
+under which people were alerted, `place` read positions; their names are part of the file's format.
+"""
+VERSION = len(SCHEMA)
+"""The schema version that this code reads and writes, kept in SQLite's `user_version`."""
+
+StoreRow = dict[str, Any]
+
+
+class BadAlertStore(BeepGPTError):
+    """The file can't be used as an alert store."""
+
+
+class AlertDatabase:
+    """An open alert store file, migrated to this version."""
+
+    def __init__(self, path: Path, *, alone: bool = False) -> None:
+        """Open the file, or create it. `alone`: lock it against a second sender. Raises BadAlertStore, and leaves such a file untouched."""
+        self.path = path
+        with ExitStack() as opened:
+            if alone:
+                opened.callback(os.close, _lock(path))
+            try:
+                self._db = opened.enter_context(closing(sqlite3.connect(path, timeout=BUSY, isolation_level=None)))
+                self._db.row_factory = sqlite3.Row
+                self._version()  # before the log's mode is set, which is written into the file
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = FULL")
+                self._db.execute("PRAGMA secure_delete = ON")  # what was deleted in Slack is not to be found in the file
+                self._migrate()
+            except sqlite3.Error as error:
+                raise BadAlertStore(f"{path}: is no store of alerts, or can't be opened ({error}): name another file") from error
+            self._opened = opened.pop_all()
+
+    def _version(self) -> int:
+        """The file's schema version; 0 for an empty file. Raises BadAlertStore for one that this code can't migrate."""
+        version = int(self._one("PRAGMA user_version")[0])
+        if version > VERSION:
+            raise BadAlertStore(
+                f"{self.path}: was written by a newer beepgpt (version {version}, and this one knows {VERSION}): run that one, or name"
+                " another file: what people asked for is then forgotten, and nobody is alerted again to anything older than max_alert_age"
+            )
+        if version == 0 and self._one("SELECT 1 FROM sqlite_master LIMIT 1"):
+            raise BadAlertStore(f"{self.path}: is another program's database: name another file")
+        return version
+
+    def _migrate(self) -> None:
+        """Run the migrations that the file lacks, all or none."""
+        with self.transaction():
+            for step in SCHEMA[self._version() :]:
+                for statement in step.split(";"):  # executescript would end the transaction
+                    if statement.strip():
+                        self._db.execute(statement)
+            self._db.execute(f"PRAGMA user_version = {VERSION}")
+
+    def close(self) -> None:
+        """Close the file and release the lock."""
+        self._opened.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit everything written inside, or nothing; a nested transaction joins the outer one."""
+        if self._db.in_transaction:
+            yield
+            return
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            self.drop_cache()
+            raise
+        self._db.execute("COMMIT")
+
+    def drop_cache(self) -> None:
+        """Forget cached rows: they were rolled back, or another process may have changed them."""
+
+    def _one(self, sql: str, *values: Any) -> Any:
+        return self._db.execute(sql, values).fetchone()
+
+    def _rows(self, sql: str, *values: Any) -> list[StoreRow]:
+        return [dict(row) for row in self._db.execute(sql, values)]
+
+    def position(self, source: str, partition: str) -> Any:
+        """Where to go on reading a source's partition, as saved by `set_position`; None: from its beginning."""
+        row = self._one("SELECT state FROM place WHERE source = ? AND part = ?", source, partition)
+        return None if row is None else json.loads(row[0])
+
+    def set_position(self, source: str, partition: str, state: Any) -> None:
+        """Save a read position (JSON), in the transaction that holds the effects of what was read."""
+        self._db.execute("INSERT OR REPLACE INTO place VALUES (?, ?, ?)", (source, partition, json.dumps(state)))
+
+    def count(self, name: str, times: int = 1) -> None:
+        """Add to a counter of the closing account."""
+        self._db.execute("INSERT INTO counted VALUES (?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count", (name, times))
+
+    def counts(self) -> dict[str, int]:
+        """All counters since the file was created, by name."""
+        return {row["name"]: row["count"] for row in self._db.execute("SELECT name, count FROM counted ORDER BY name")}
+
+
+def _lock(path: Path) -> int:
+    """Lock the store for this process. Returns the descriptor that holds the lock."""
+    beside = path.with_name(f"{path.name}.lock")
+    in_use = BadAlertStore(f"{path}: another beepgpt alert has it: stop that one first, or people would be alerted twice")
+    try:
+        return lock(beside, in_use, mode=0o600)
+    except OSError as error:
+        raise BadAlertStore(f"{beside}: can't be written ({error.strerror}): check the folder, or name another store") from error

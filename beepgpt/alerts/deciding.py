@@ -1,0 +1,157 @@
+"""Apply records to the alert store: predictions, outcomes, deletions, Slack's events, and what people do in Slack.
+
+Nothing here talks to Slack: `beepgpt.alerts.delivery` delivers what is decided here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from beepgpt.alerts.decisions import Alert, Policy, decide
+from beepgpt.alerts.interactions import TOPICS, BadInteraction, PreferenceChange, preference_changes
+from beepgpt.alerts.interests import TopicMatcher, WordMatcher
+from beepgpt.alerts.predictions import NoPrediction, links_of, newest_text, read_prediction, record_kind, shortened, texts_of
+from beepgpt.alerts.store import AlertStore
+from beepgpt.conversations.cleaning import clean
+from beepgpt.conversations.events import DELETE, EDIT, Event, micros, parse
+
+log = logging.getLogger(__name__)
+
+
+class AlertDecider:
+    """Decides on records and writes the alerts into the store.
+
+    The caller puts each call in a transaction of the store, together with the read position.
+    """
+
+    def __init__(self, store: AlertStore, policy: Policy, *, topics: bool = True, matcher: TopicMatcher | None = None) -> None:
+        """`topics`: whether people are alerted to topics; `matcher`: how, in the place of `WordMatcher`."""
+        self.store = store
+        self.policy = policy
+        self._matcher: TopicMatcher | None = (matcher or WordMatcher(store)) if topics else None
+        self.newest = 0
+        """The time of the newest prediction, microseconds; 0: none was read."""
+
+    def apply_record(self, record: bytes, now: int, released: int | None = None, place: str = "") -> None:
+        """Apply a JSON record: a prediction, outcome or deletion, recognized by form; or an event of Slack's: deletions and edits count.
+
+        `released`: when the point was released, if that is known; `place`: where the record stands, for the log. Times in microseconds.
+        """
+        try:
+            value = orjson.loads(record)
+        except ValueError:
+            log.warning("a record can't be read", extra={"place": place, "why": "it is no JSON"})
+            self.store.count("unreadable")
+            return
+        kind = record_kind(value)
+        if kind == "event":
+            self._apply_event(record, now)
+            return
+        try:
+            self.apply(kind, value, now, released, place)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            log.warning("a record can't be read", extra={"place": place, "kind": kind, "why": type(error).__name__})
+            self.store.count("unreadable")
+
+    def apply(self, kind: str, value: Mapping[str, Any], now: int, released: int | None = None, place: str = "") -> None:
+        """Apply a `prediction`, an `outcome` or a `deletion`. Raises KeyError, TypeError, ValueError or AttributeError for a bad value."""
+        if kind == "prediction":
+            self._apply_prediction(value, now, released, place)
+        elif kind == "outcome":
+            self.store.record_outcome(str(value["id"]), [str(each) for each in value["answer"]])
+            self.store.count("outcomes")
+        elif kind == "deletion":
+            self.store.delete_message(str(value["channel"]), micros(value["deleted_ts"]), now)
+            self.store.count("deletions")
+        else:
+            self.store.count(f"unknown:{kind}")
+
+    def _apply_event(self, record: bytes, now: int) -> None:
+        event = parse(record, now)
+        if isinstance(event, Event) and event.kind == DELETE:
+            self.store.delete_message(event.channel, event.ts, now)
+            self.store.count("deletions")
+        elif isinstance(event, Event) and event.kind == EDIT and event.text is not None:
+            self.store.edit_message(event.channel, event.ts, shortened(clean(event.text)), event.t, is_edit=True)
+
+    def _apply_prediction(self, value: Mapping[str, Any], now: int, released: int | None, place: str) -> None:
+        self.store.count("predictions")
+        try:
+            point = read_prediction(value)
+        except NoPrediction as error:
+            log.warning("a prediction can't be read", extra={"place": place, "why": str(error)})
+            self.store.count("unreadable")
+            return
+        self.newest = max(self.newest, point.prompt_ts)
+        for ts, text in texts_of(point).items():
+            self.store.edit_message(point.channel, ts, shortened(text), point.prompt_ts, is_edit=False)
+        closeness = self._matcher.closeness if self._matcher is not None else None
+        for each in decide(point, self.store, self.policy, now, closeness):
+            if isinstance(each, Alert):
+                self._add_alert(each, now, released)
+            else:
+                self.store.count(f"passed:{each.reason}")
+        authors = dict.fromkeys(user for _, user in point.window)
+        self.store.record_participants(point.conversations, authors, links_of(point), point.message)
+        if self._matcher is not None:
+            self._matcher.learn(newest_text(point.prompt))
+
+    def _add_alert(self, alert: Alert, now: int, released: int | None) -> None:
+        point = alert.point
+        row = {
+            "id": alert.id, "user": alert.user, "kind": alert.kind, "way": alert.way, "reason": alert.reason, "prediction": point.id,
+            "conversation": point.conversations[0] if point.conversations else point.channel, "channel": point.channel,
+            "ts": point.message, "prompt_ts": point.prompt_ts, "model": point.model, "p": alert.p, "why": alert.why,
+            "excerpt": shortened(newest_text(point.prompt)), "made_at": now, "released_at": released,
+        }  # fmt: skip
+        if self.store.add_alert(row, alert.keys, [ts for ts, _ in point.window]):
+            self.store.count(f"{alert.kind}:{alert.way}")
+
+    def texts_to_match(self, records: Iterable[bytes], now: int) -> Iterator[tuple[str, frozenset[str], str]]:
+        """Of the predictions that are not too old: channel, people of the window, and the newest text, which topics are compared with."""
+        for record in records:
+            try:
+                value = orjson.loads(record)
+                point = read_prediction(value) if record_kind(value) == "prediction" else None
+            except (ValueError, NoPrediction):
+                continue  # apply_record counts it
+            if point is not None and point.fresh and now - point.newest_at <= self.policy.max_age:
+                yield point.channel, frozenset(user for _, user in point.window), newest_text(point.prompt)
+
+    def apply_interaction(self, record: bytes, place: str = "") -> None:
+        """Apply what somebody did in Slack, as Slack sent it."""
+        try:
+            changes = preference_changes(orjson.loads(record))
+        except (ValueError, AttributeError, BadInteraction) as error:
+            why = str(error) if isinstance(error, BadInteraction) else "it is no JSON object"
+            log.warning("an interaction can't be read", extra={"place": place, "why": why})
+            self.store.count("interactions_unreadable")
+            return
+        self.store.count("interactions")
+        for change in changes:
+            self._apply_change(change)
+
+    def _apply_change(self, change: PreferenceChange) -> None:
+        user, name, value = change
+        if name == "home":
+            self.store.note_home_opened(user)
+        elif name == "feedback":
+            self.store.record_feedback(value[0], user, value[1])
+        elif name == "muted":
+            self.store.set_muted(user, value)
+        elif name == "topic_add":
+            if len(self.store.topics(user)) < TOPICS:
+                self.store.set_topic(user, value)
+        elif name == "topic_remove":
+            self.store.set_topic(user, value, wanted=False)
+        elif name in ("quiet_from", "quiet_to"):
+            row = self.store.preference_row(user)
+            other = "quiet_to" if name == "quiet_from" else "quiet_from"
+            both = {other: self.policy.quiet[other == "quiet_to"] if row[other] is None else row[other], name: value}
+            self.store.set_preferences(user, **both)
+        else:
+            self.store.set_preferences(user, **{name: int(value) if name == "opted_in" else value})

@@ -1,0 +1,72 @@
+"""The checks just before delivery: whether a person may still be alerted, and may see the channel at all."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from beepgpt.alerts.clients import Members
+from beepgpt.alerts.decisions import Policy, exclusion_reason, in_quiet_hours
+from beepgpt.alerts.predictions import PredictedConversation
+from beepgpt.alerts.store import AlertStore
+from beepgpt.errors import SlackRefused
+
+log = logging.getLogger(__name__)
+
+CHECKED = 30.0
+"""Seconds for which a positive check of membership holds."""
+MOST_CHECKED = 10_000
+
+
+class Eligibility:
+    """Whether alerts may be delivered now. Only what the store and `members` know at this moment counts."""
+
+    def __init__(self, store: AlertStore, policy: Policy, members: Members) -> None:
+        self._store, self._policy, self._members = store, policy, members
+        self._checked: dict[tuple[str, str], float] = {}
+
+    def refusal(self, row: Mapping[str, Any], now: int, *, ages: bool = True) -> str:
+        """Why an alert is not delivered after all; empty if it may be. `ages`: whether it can be too old.
+
+        The checks that cost nothing come first: Slack is asked about membership only for alerts that pass them.
+        """
+        if ages and now - row["ts"] > self._policy.max_age:
+            return "too_old"
+        user = row["user"]
+        if reason := exclusion_reason(user, _point_of(row), self._store.preferences(user), self._policy):
+            return reason
+        if self._store.took_part(user, (row["conversation"],)):
+            return "participant"
+        return self.visibility_refusal(user, row["channel"])
+
+    def visibility_refusal(self, user: str, channel: str) -> str:
+        """Why a person may not see a channel; empty if they may. In doubt they may not. Raises SlackBusy or SlackUnclear."""
+        if time.monotonic() < self._checked.get((user, channel), 0.0):
+            return ""
+        try:
+            person = self._members.person(user)
+            may_see = self._members.may_see(user, channel, person)
+        except SlackRefused as error:
+            log.info("membership can't be checked", extra={"channel": channel, "why": error.code})
+            return "membership_in_doubt"
+        if person.zone and self._store.preference_row(user)["zone"] != person.zone:
+            self._store.set_preferences(user, zone=person.zone)
+        if not may_see:
+            return "not_a_member"
+        if len(self._checked) > MOST_CHECKED:
+            self._checked.clear()
+        self._checked[user, channel] = time.monotonic() + CHECKED
+        return ""
+
+    def is_quiet(self, user: str, now: int) -> bool:
+        """Whether it is within a person's quiet hours."""
+        return in_quiet_hours(now, self._store.preferences(user), self._policy)
+
+
+def _point_of(row: Mapping[str, Any]) -> PredictedConversation:
+    """A stored alert as a point, as far as `exclusion_reason` needs it."""
+    return PredictedConversation(
+        row["prediction"], row["channel"], (row["conversation"],), row["prompt_ts"], ((row["ts"], ""),), "", True, row["model"], (), {}
+    )

@@ -1,0 +1,131 @@
+"""One run of `beepgpt alert`: its sources, store, delivery and metrics, wired and run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from beepgpt.alerts.deciding import AlertDecider
+from beepgpt.alerts.delivery import AlertDelivery
+from beepgpt.alerts.reading import AlertSource, closing_account, run_loop
+from beepgpt.alerts.store import AlertStore
+from beepgpt.alerts.store_view import AlertStoreView
+from beepgpt.commands import alerting
+from beepgpt.commands.policy import policy_of, threshold_of
+from beepgpt.config.settings import Settings
+from beepgpt.connectors.slack.alerts import SlackMessenger
+from beepgpt.connectors.slack.members import ListedMembers
+from beepgpt.connectors.slack.webhook import webhook
+from beepgpt.errors import BadCommand
+from beepgpt.runtime import metrics
+from beepgpt.runtime.alert_metrics import AlertFigures, AlertPulse, Waits
+from beepgpt.runtime.clock import now_us
+from beepgpt.runtime.console import console
+from beepgpt.runtime.workers import Stop, program_version
+
+log = logging.getLogger("beepgpt")
+
+
+@dataclass(frozen=True)
+class AlertJob:
+    """An `alert` command, as it was given."""
+
+    predictions: str
+    interactions: str | None
+    outcomes: str | None
+    deletions: str | None
+    to: str | None
+    model: Path | None
+    members: Path | None
+    settings: Settings
+
+
+def run_alerts(job: AlertJob) -> dict[str, Any]:
+    """Read, decide and deliver until everything is read and delivered, or the user stops it. Returns the closing account."""
+    ours = job.settings.alerts
+    threshold = threshold_of(job.settings, job.model)
+    policy = policy_of(job.settings, threshold)
+    stop = Stop()
+    with ExitStack() as stack:
+        stack.enter_context(stop.listening())
+        slack = alerting.slack_of(job.settings)
+        members = slack if job.members is None else ListedMembers(job.members)
+        if members is None:
+            raise BadCommand(
+                "nobody can say who may see which channel: set slack.bot_token (BEEPGPT_SLACK__BOT_TOKEN), or give --members EXPORT;"
+                " alerts that may not be seen are never delivered"
+            )
+        if slack is not None:
+            console.print(f"Slack: {slack.check()}")
+        store = stack.enter_context(closing(AlertStore(ours.store, alone=True)))
+        matcher = alerting.matcher_of(job.settings, stack)
+        decider = AlertDecider(store, policy, matcher=matcher)
+        prepare = None if matcher is None else alerting.prepare_with(matcher, decider)
+        # What waits for the brokers may wait as long as it has patience; then the run ends by itself.
+        pulse = AlertPulse(asked_within=max(60, job.settings.kafka.patience / 1e6 + 30))
+        given = (
+            ("interactions", job.interactions, lambda record, now, released, place: decider.apply_interaction(record, place)),
+            ("deletions", job.deletions, decider.apply_record),
+            ("outcomes", job.outcomes, decider.apply_record),
+            ("predictions", job.predictions, decider.apply_record),
+        )  # preferences and deletions first
+        sources = [
+            stack.enter_context(
+                closing(alerting.source_of(name, place, job.settings, decider, apply, prepare if name == "predictions" else None))
+            )
+            for name, place, apply in given
+            if place is not None
+        ]
+        url = None if ours.webhook is None else ours.webhook.get_secret_value()
+        if url is not None and urlsplit(url).scheme not in ("http", "https"):
+            raise BadCommand("alerts.webhook: an address with http:// or https:// is expected")
+        waits = {"release": Waits(), "message": Waits()}
+        delivery = AlertDelivery(
+            store,
+            policy,
+            members,
+            slack,
+            clock=now_us,
+            forward=alerting.forward_to(job.to, job.settings, stack),
+            forwarded_to=alerting.destination_kind(job.to),
+            webhook=None if url is None else webhook(url),
+            digest_at=ours.digest_at,
+            kept=ours.kept,
+            beat=pulse.beat,
+            observe=lambda since, seconds: waits[since].add(seconds),
+        )
+        if job.settings.run.metrics_port:
+            figures = figures_of(store, decider, waits, slack, sources, threshold)
+            stack.enter_context(metrics.serve(job.settings.run.metrics_port, job.settings.run.metrics_host, figures, pulse))
+        log.info("started", extra={"source": job.predictions, "threshold": threshold})
+        run_loop(sources, delivery, pulse, stop)
+        log.info("stopped" if stop() else "ended", extra={"signal": stop.signal})
+        return closing_account(store, threshold)
+
+
+def figures_of(
+    store: AlertStore,
+    decider: AlertDecider,
+    waits: Mapping[str, Waits],
+    slack: SlackMessenger | None,
+    sources: Sequence[AlertSource],
+    threshold: float,
+) -> AlertFigures:
+    """The metrics of a run, read whenever they are scraped."""
+    view = AlertStoreView(store)
+    return AlertFigures(
+        counts=view.counts,
+        waiting=view.waiting,
+        people=view.people,
+        feedback=view.feedback,
+        waits=lambda: waits,
+        newest=lambda: decider.newest,
+        calls=lambda: {} if slack is None else dict(slack.calls),
+        lags=lambda: {place: records for source in sources for place, records in list(source.lags.items())},
+        build={"version": program_version(), "threshold": f"{threshold:g}"},
+    )

@@ -1,0 +1,166 @@
+"""What `beepgpt alert` is wired from: Slack, topics by embeddings, `--to`, and its sources."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import orjson
+import typer
+
+from beepgpt.alerts.deciding import AlertDecider
+from beepgpt.alerts.embeddings import PATIENCE, EmbeddingMatcher
+from beepgpt.alerts.reading import AlertRecord, AlertSource, Apply, released_at
+from beepgpt.config.settings import Settings
+from beepgpt.connectors import kafka
+from beepgpt.connectors.files import jsonl
+from beepgpt.connectors.slack.alerts import SlackMessenger
+from beepgpt.errors import BadCommand, ProviderFailed
+from beepgpt.runtime.clock import now_us
+from beepgpt.runtime.connections import connection_of, is_kafka
+from beepgpt.runtime.places import topic_of
+
+PROBE = "Is it there?"
+"""Embedded once at the start; nobody wrote it."""
+
+Prepare = Callable[[Sequence[bytes], int], None]
+"""Called with a chunk of predictions and the time, before the store's transaction begins."""
+Forward = Callable[[Sequence[Mapping[str, Any]]], None]
+
+
+def slack_of(settings: Settings) -> SlackMessenger | None:
+    """Slack's client, if there is a token."""
+    token = settings.slack.bot_token
+    return None if token is None else SlackMessenger(token.get_secret_value(), settings.slack.base_url)
+
+
+def matcher_of(settings: Settings, stack: ExitStack) -> EmbeddingMatcher | None:
+    """The matcher of topics by embeddings, if the settings ask for it; the provider is probed first. Raises BadCommand."""
+    if settings.alerts.topics == "words":
+        return None
+    from beepgpt.commands.models import check_may_leave, client_of, may_leave_by
+    from beepgpt.labeling.redaction import redact
+
+    check_may_leave(settings.provider, 'alerts.topics = "embeddings" asks about what people wrote')
+    client, model = stack.enter_context(client_of(settings)), settings.alerts.embedding_model
+    try:
+        client.embed(model, [PROBE], PATIENCE).result()
+    except ProviderFailed as error:
+        raise BadCommand(f"alerts.embedding_model {model} at {client.provider.place}: {error}") from error
+    return EmbeddingMatcher(
+        lambda texts, seconds: client.embed(model, texts, seconds), may_leave_by(settings.provider), lambda text: redact(text).text
+    )
+
+
+def prepare_with(matcher: EmbeddingMatcher, decider: AlertDecider) -> Prepare:
+    """Ask for the vectors that a chunk of predictions needs, while the store is not locked."""
+
+    def prepare(records: Sequence[bytes], now: int) -> None:
+        topics = sorted({words for _, words in decider.store.topics()})
+        if topics:
+            for what, count in matcher.prepare(topics, decider.texts_to_match(records, now)).items():
+                if count:
+                    decider.store.count(f"topics:{what}", count)
+
+    return prepare
+
+
+# --to
+
+
+def destination_kind(to: str | None) -> str:
+    """The name under which alerts forwarded to a destination are counted; empty without one."""
+    return "" if to is None else "topic" if is_kafka(to) else "console" if to == "-" else "file"
+
+
+def forward_to(to: str | None, settings: Settings, stack: ExitStack) -> Forward:
+    """A function that writes alerts to `--to`. After a kill it may write some again, with the same ids and bytes."""
+    if to is None:
+        return lambda alerts: None
+    if is_kafka(to):
+        address = topic_of(to, "--to")
+        connection = connection_of(settings, address.bootstrap)
+        writer = stack.enter_context(kafka.Writer(connection, address.topic, patience=settings.kafka.patience / 1e6))
+
+        def to_topic(alerts: Sequence[Mapping[str, Any]]) -> None:
+            writer.send(kafka.OutgoingRecord(each["user"].encode(), orjson.dumps(each)) for each in alerts)
+            writer.flush()
+
+        return to_topic
+    if "://" in to:
+        raise BadCommand(f"--to {to}: a .jsonl path, - or kafka://host:port/topic is expected")
+    path = None if to == "-" else Path(to)
+    if path is not None:
+        jsonl.check_writable(path)
+
+    def to_lines(alerts: Sequence[Mapping[str, Any]]) -> None:
+        lines = b"".join(orjson.dumps(each, option=orjson.OPT_APPEND_NEWLINE) for each in alerts)
+        if path is None:
+            typer.echo(lines, nl=False)
+            return
+        try:
+            with path.open("ab") as file:
+                file.write(lines)
+        except OSError as error:
+            raise jsonl.cannot_write(path, error) from error
+
+    return to_lines
+
+
+# Sources
+
+
+def source_of(name: str, place: str, settings: Settings, decider: AlertDecider, apply: Apply, prepare: Prepare | None) -> AlertSource:
+    """A source, from where its reading stopped. Records of a topic that are older than what the store keeps are skipped."""
+    if not is_kafka(place):
+        return _file_source(name, place, decider, apply, prepare)
+    address = kafka.parse_address(place)
+    since = address.since
+    if since is None and name != "interactions":
+        since = max(now_us() - settings.alerts.kept, 0)
+    lags: dict[tuple[str, int], int] = {}
+
+    def note_lags(ahead: Mapping[int, int]) -> None:
+        lags.update({(address.topic, number): records for number, records in ahead.items()})
+
+    source = kafka.KafkaSource(
+        connection_of(settings, address.bootstrap),
+        address.topic,
+        since=since,
+        until=address.until,
+        follow=address.follow,
+        on_lag=note_lags,
+        patience=settings.kafka.patience / 1e6,
+    )
+    identity = f"{name}:kafka:{address.topic}"
+    partitions = {}
+    for each in source.list_parts():
+        before = decider.store.position(identity, each)
+        state = None if before is None else kafka.KafkaState(*before)._replace(end=source.bounds[int(each)][1])
+        partitions[each] = source.build_part("read", each, state)
+    ends = {str(number): end for number, end in source.ends.items()}
+    how: dict[str, Any] = {"follows": address.follow, "prepare": prepare, "ends": ends, "lags": lags}
+    return AlertSource(identity, partitions, _topic_records, decider.store, apply, clock=now_us, **how)
+
+
+def _topic_records(chunk: kafka.RecordChunk) -> Iterator[AlertRecord]:
+    name, _, records = chunk
+    for each in records:
+        yield AlertRecord(f"{name}:{each.offset}", each.value or b"", released_at(each.headers))
+
+
+def _file_source(name: str, place: str, decider: AlertDecider, apply: Apply, prepare: Prepare | None) -> AlertSource:
+    if "://" in place:
+        raise BadCommand(f"{name} {place}: a .jsonl path or kafka://host:port/topic is expected")
+    path = Path(place)
+    identity = f"{name}:{path.resolve()}"
+    before = decider.store.position(identity, jsonl.PARTITION)
+    part = jsonl.JsonlSource(path, max_line=1 << 30).build_part("read", jsonl.PARTITION, None if before is None else (before[0], before[1]))
+    return AlertSource(identity, {jsonl.PARTITION: part}, _file_records, decider.store, apply, clock=now_us, prepare=prepare)
+
+
+def _file_records(chunk: jsonl.LineChunk) -> Iterable[AlertRecord]:
+    name, first, values = chunk
+    return (AlertRecord(f"{name}:{first + number}", each) for number, each in enumerate(values))

@@ -1,0 +1,152 @@
+"""The three targets: which windows are points, what counts as an answer, and how a point ends (docs/semantics.md, "Points")."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from beepgpt.conversations.account import ANSWERED, ELSEWHERE, MERGED, SILENT, SUPERSEDED
+from beepgpt.conversations.events import Event
+from beepgpt.conversations.rules import Target
+from beepgpt.conversations.state import WHOLE, Conversation, KeptMessage, OpenPoint
+
+
+class Settlement(NamedTuple):
+    """What became of a point."""
+
+    how: str
+    """The account's row."""
+    answer: tuple[str, ...] = ()
+    """Who answered, sorted."""
+    answer_ts: int | None = None
+    """When the first of them did, microseconds; None: there is no answer, or nobody knows when."""
+
+
+class TargetRules:
+    """What a target does in its own way, called by `Channel`. It has no state: that is in the conversations and points."""
+
+    def posted(self, event: Event, joined: list[Conversation], root: KeptMessage | None) -> None:
+        """A person posted in the conversations `joined`, whose windows don't hold the post yet.
+
+        `root` is the root of the thread it replies to, if that message is kept.
+        """
+
+    def points_of_post(self, joined: list[Conversation]) -> list[Conversation]:
+        """The conversations in which a post is a point, out of those it joined."""
+        return joined[:1]
+
+    def points_of_change(self, changed: list[Conversation]) -> list[Conversation]:
+        """The conversations in which an edit or a deletion is a point, out of those whose windows it changed."""
+        return []
+
+    def opened(self, point: OpenPoint, newest: KeptMessage) -> None:
+        """A point was opened; `newest` is its window's newest message."""
+        newest.open_point = point
+
+    def deleted(self, point: OpenPoint, t: int) -> None:
+        """A message of an open point's window was deleted: its example will be retracted as soon as it is written."""
+        if point.retracted_ts is None:
+            point.retracted_ts = t
+
+    def reacted(self, event: Event, message: KeptMessage, conversations: list[Conversation]) -> None:
+        """Somebody reacted to a message of these conversations."""
+
+    def settle(self, point: OpenPoint) -> Settlement:
+        """What an open point became by the end of its horizon."""
+        answer, answer_ts = self.answers(point)
+        if answer:
+            return Settlement(ANSWERED, tuple(sorted(answer)), answer_ts)
+        return Settlement(SUPERSEDED if point.conversation.last_post > point.t else SILENT)
+
+    def answers(self, point: OpenPoint) -> tuple[set[str], int | None]:
+        """Who answered a point, and when first; None if nobody knows when."""
+        raise NotImplementedError
+
+
+class NextUser(TargetRules):
+    """Who posts next in the conversation, other than the last author. A conversation has one open point, which its next post ends."""
+
+    def posted(self, event: Event, joined: list[Conversation], root: KeptMessage | None) -> None:
+        """A reply is an answer to the session's point whose newest message is the root, though one given elsewhere."""
+        waiting = root.open_point if root is not None else None
+        if waiting is not None and waiting.point is not None:
+            waiting.answered_in_thread |= waiting.point.author != event.user
+
+    def points_of_post(self, joined: list[Conversation]) -> list[Conversation]:
+        return joined
+
+    def points_of_change(self, changed: list[Conversation]) -> list[Conversation]:
+        return [conversation for conversation in changed if conversation.window]
+
+    def opened(self, point: OpenPoint, newest: KeptMessage) -> None:
+        point.conversation.open_point = point
+        if not point.conversation.key & 1:  # the same message's point in its thread is ended by the reply itself
+            newest.open_point = point
+
+    def deleted(self, point: OpenPoint, t: int) -> None:
+        """Nothing: the deletion supersedes the point, so that there will be no example."""
+
+    def settle(self, point: OpenPoint) -> Settlement:
+        conversation = point.conversation
+        if point.answered_in_thread:
+            return Settlement(ELSEWHERE)
+        if conversation.key & 1 and not conversation.replied and conversation.key != WHOLE:
+            return Settlement(MERGED)  # a thread without a reply: its silence is its session's
+        return Settlement(SILENT)
+
+
+class InteractingUsers(TargetRules):
+    """Everybody who posts in the conversation, or reacts to its messages, within the horizon."""
+
+    def posted(self, event: Event, joined: list[Conversation], root: KeptMessage | None) -> None:
+        joined[0].add_act(event.t, event.user)
+
+    def reacted(self, event: Event, message: KeptMessage, conversations: list[Conversation]) -> None:
+        for conversation in conversations:
+            if event.untimed:
+                conversation.add_untimed_act(event.ts, event.user)
+            else:
+                conversation.add_act(event.t, event.user)
+
+    def answers(self, point: OpenPoint) -> tuple[set[str], int | None]:
+        author = point.point.author if point.point is not None else ""
+        people: set[str] = set()
+        first: int | None = None
+        for conversation in point.needs:
+            if conversation.last_act is not None:
+                for user, t in reversed(conversation.last_act.items()):
+                    if t <= point.t:
+                        break
+                    people.add(user)
+            if (acts := conversation.acts) is not None:
+                while acts and acts[0][0] <= point.t:
+                    acts.popleft()
+                t_first = next((t for t, user in acts if user != author), None)
+                if t_first is not None and (first is None or t_first < first):
+                    first = t_first
+            people.update(user for ts, user in conversation.untimed or () if ts >= point.t)
+        people.discard(author)
+        return people, first
+
+
+class Reactors(TargetRules):
+    """Everybody who reacts to the posted message within the horizon."""
+
+    def reacted(self, event: Event, message: KeptMessage, conversations: list[Conversation]) -> None:
+        point = message.open_point
+        if point is None or event.user == message.message.user or not (event.untimed or event.t > point.t):
+            return
+        if point.reactors is None:
+            point.reactors = {}
+        first = point.reactors.get(event.user)
+        point.reactors[event.user] = first if first is not None or event.untimed else event.t
+
+    def answers(self, point: OpenPoint) -> tuple[set[str], int | None]:
+        reactors = point.reactors or {}
+        return set(reactors), min((t for t in reactors.values() if t is not None), default=None)
+
+
+TARGETS: dict[Target, TargetRules] = {
+    "next_user": NextUser(),
+    "interacting_users": InteractingUsers(),
+    "reactors": Reactors(),
+}

@@ -1,0 +1,219 @@
+"""Sources of an ingest (an export, a file, a topic) as records in the order in which they are to be written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import orjson
+
+from beepgpt.connectors import kafka
+from beepgpt.connectors.files import jsonl
+from beepgpt.connectors.kafka import chunks_of
+from beepgpt.connectors.slack import export as slack_export
+from beepgpt.connectors.sqlite.sorting import Sorter
+from beepgpt.conversations.account import Account
+from beepgpt.conversations.events import Parsed, Reject, parse
+from beepgpt.conversations.export import ExportedDay, records_of
+from beepgpt.conversations.record_order import TimedRecord, merge_by_time, timed_record
+from beepgpt.ingest.sorting import SortedRow, sort_row, without_duplicates
+from beepgpt.runtime.clock import now_us
+
+DIGEST_BYTES = 64 * 2**10
+"""Bytes at the beginning and the end of a file that identify it."""
+MOST_NAMED = 10
+"""Unreadable day files that are named in messages; all of them are counted."""
+
+
+class Feed(Protocol):
+    """A source that can be read repeatedly, always in the same order."""
+
+    identity: dict[str, Any]
+    """What identifies the source and its present content."""
+    notes: list[str]
+    """Messages for the user about it, for the end of the run."""
+
+    @property
+    def share(self) -> float:
+        """How much of it has been read, 0 to 1."""
+        ...
+
+    def prepare(self, account: Account, progress: Callable[[], None]) -> None:
+        """Do what has to be done once, before the first record."""
+
+    def items(self, account: Account) -> Iterator[TimedRecord]:
+        """Yield all records, and count them in the account."""
+        ...
+
+
+class ExportFeed:
+    """An export's channels, merged by event time."""
+
+    def __init__(
+        self, export: slack_export.Export, edits: Literal["known", "final"], include: tuple[slack_export.ChannelKind, ...]
+    ) -> None:
+        self._export = export
+        self._edits = edits
+        self._days = 0
+        self._all_days = sum(len(channel.days) for channel in export.channels)
+        self.notes: list[str] = []
+        listed = [(channel.id, [(day.place, [copy.stored for copy in day.copies]) for day in channel.days]) for channel in export.channels]
+        self.identity: dict[str, Any] = {
+            "kind": "export",
+            "include": list(include),
+            "edits": edits,
+            "files": sha256(orjson.dumps(listed)).hexdigest(),
+        }
+
+    @property
+    def share(self) -> float:
+        return self._days / max(self._all_days, 1)
+
+    def prepare(self, account: Account, progress: Callable[[], None]) -> None:
+        """Nothing to do."""
+
+    def items(self, account: Account) -> Iterator[TimedRecord]:
+        self._days = 0
+        self.notes.clear()
+        return merge_by_time([self._items_of(channel, account) for channel in self._export.channels])
+
+    def _items_of(self, channel: slack_export.ExportChannel, account: Account) -> Iterator[TimedRecord]:
+        records = records_of(channel.id, self._days_of(channel, account), edits=self._edits)
+        for number, record in enumerate(records, 1):
+            account.count("read")
+            yield timed_record(record, f"{self._export.path}, record {number:,} of channel {channel.id}")
+
+    def _days_of(self, channel: slack_export.ExportChannel, account: Account) -> Iterator[ExportedDay]:
+        for day in slack_export.read_days(self._export, channel):
+            self._days += 1
+            for reject in day.rejects:  # a file, not a record
+                account.count("read")
+                account.count(f"unusable:{reject.reason}")
+                if len(self.notes) < MOST_NAMED:
+                    self.notes.append(f"{reject.place}: not written, as it can't be read ({reject.reason}: {reject.detail})")
+            yield day
+
+
+class FileFeed:
+    """A file of events, in its own order."""
+
+    def __init__(self, path: Path, stop: Callable[[], bool]) -> None:
+        self._path = path
+        self._stop = stop
+        self.share = 0.0
+        self.notes: list[str] = []
+        with path.open("rb") as file:
+            head = file.read(DIGEST_BYTES)
+            size = path.stat().st_size
+            file.seek(max(0, size - DIGEST_BYTES))
+            self.identity: dict[str, Any] = {"kind": "file", "size": size, "ends": sha256(head + file.read(DIGEST_BYTES)).hexdigest()}
+
+    def prepare(self, account: Account, progress: Callable[[], None]) -> None:
+        """Nothing to do."""
+
+    def items(self, account: Account) -> Iterator[TimedRecord]:
+        source = jsonl.JsonlSource(self._path, stopping=self._stop, progress=self._progress)
+        partition = source.build_part("read_records", jsonl.PARTITION, None)
+        try:
+            while True:
+                for name, first, lines in partition.next_batch():
+                    for number, line in enumerate(lines, first):
+                        account.count("read")
+                        yield timed_record(line, f"{name}, line {number:,}")
+        except StopIteration:
+            return
+        finally:
+            partition.close()
+
+    def _progress(self, _count: int, share: float) -> None:
+        self.share = share
+
+
+TopicRole = Literal["source", "dead-letters", "late"]
+
+
+class TopicReading(NamedTuple):
+    """A topic that is read: SOURCE itself, or its dead letters or late events."""
+
+    role: TopicRole
+    source: kafka.KafkaSource
+
+
+class TopicFeed:
+    """A topic, and its dead letters and late events if asked for, in one order of time and without duplicates."""
+
+    def __init__(self, readings: list[TopicReading], lateness: int, sorter: Sorter) -> None:
+        self._readings = readings
+        self._name = readings[0].source.name
+        self._id = readings[0].source.topic.id.encode()
+        self._bounds = readings[0].source.bounds
+        self._lateness = lateness
+        self._sorter = sorter
+        self._known = sum((end or 0) - start for each in readings for start, end in each.source.bounds.values())
+        self._read = 0
+        self._passed = 0
+        self.notes: list[str] = []
+        self.identity: dict[str, Any] = {
+            "kind": "topics",
+            "lateness": lateness,
+            "topics": [[each.role, each.source.topic.id, sorted(each.source.bounds.items())] for each in readings],
+        }
+
+    @property
+    def share(self) -> float:
+        # Reading is one half of it, writing the other.
+        return 0.5 * self._read / max(self._known, 1) + 0.5 * self._passed / max(len(self._sorter), 1)
+
+    def prepare(self, account: Account, progress: Callable[[], None]) -> None:
+        """Read all topics into the sorter."""
+        for reading in self._readings:
+            for partition, _, records in chunks_of(reading.source):
+                self._read += len(records)
+                self._sorter.add(
+                    sort_row(record.value or b"", f"{partition}:{record.offset}", parsed, record.timestamp)
+                    for record in records
+                    if (parsed := self._parse(record, reading, account)) is not None and not isinstance(parsed, Reject)
+                )
+                progress()
+        if unusable := sum(account.by_reason("unusable").values()):
+            self.notes.append(f"{unusable:,} records can't be used, and were left where they are.")
+
+    def items(self, account: Account) -> Iterator[TimedRecord]:
+        self._passed = 0
+
+        def rows() -> Iterator[SortedRow]:
+            for row in self._sorter.rows():
+                self._passed += 1
+                yield row
+
+        return without_duplicates(rows(), self._lateness, account)
+
+    def _parse(self, record: kafka.Record, reading: TopicReading, account: Account) -> Parsed | None:
+        """Parse a record as of the time when it was written; None if it came from another topic."""
+        account.count("read")
+        headers = dict(record.headers) if reading.role != "source" else {}
+        came_from, _, place = headers.get("source", b"").decode(errors="replace").rpartition("/")
+        # A topic that was deleted and created again has another id; dead letters of the old one may still be there.
+        if came_from not in ("", self._name) or headers.get("source_topic_id", self._id) != self._id:
+            account.count("elsewhere")
+            return None
+        parsed: Parsed
+        if record.value is None:
+            parsed = Reject("no_value", b"")
+        elif headers.get("reason") == b"future":
+            parsed = Reject("future", record.value)  # by the time at which it became a dead letter, it would no longer be one
+        else:
+            parsed = parse(record.value, record.timestamp if record.timestamp > 0 else now_us(), bots="context")
+        if isinstance(parsed, Reject):
+            is_counted = came_from == self._name and self._has_read(place)
+            account.count("letters_of_unusable" if is_counted else f"unusable:{parsed.reason}")
+        return parsed
+
+    def _has_read(self, place: str) -> bool:
+        """Whether a `partition:offset` of SOURCE still exists and was read."""
+        match = re.fullmatch(r"([0-9]{1,9}):([0-9]{1,19})", place)
+        begin, end = self._bounds.get(int(match[1]), (0, 0)) if match else (0, 0)
+        return match is not None and begin <= int(match[2]) < (end or 0)

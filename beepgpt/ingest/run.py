@@ -1,0 +1,220 @@
+"""A run of `beepgpt ingest`: open the source, find what is missing on the topic, write it, check that it arrived."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from beepgpt.config.settings import Settings
+from beepgpt.connectors import kafka
+from beepgpt.connectors.kafka import check_keeps
+from beepgpt.connectors.slack import export as slack_export
+from beepgpt.connectors.sqlite.sorting import Sorter
+from beepgpt.conversations.account import Account
+from beepgpt.conversations.record_order import Span, TimedRecord
+from beepgpt.errors import BadCommand
+from beepgpt.ingest.account import account_as_json, accounted_for, check_ingest
+from beepgpt.ingest.feeds import ExportFeed, Feed, FileFeed, TopicFeed, TopicReading, TopicRole
+from beepgpt.ingest.pace import PacedWriting
+from beepgpt.ingest.progress import check_all_there, check_not_closed, check_nothing_else, read_progress, sum_of_ends
+from beepgpt.ingest.write_plan import WritePlan, run_id
+from beepgpt.runtime.clock import now_us
+from beepgpt.runtime.connections import connection_of, is_kafka
+from beepgpt.runtime.console import Watched, console
+from beepgpt.runtime.places import not_read, origin_of, topic_of
+from beepgpt.runtime.workers import Stop, peak_memory_mb
+
+BATCH = 1_000
+BATCH_BYTES = 4 * 2**20
+
+SideTopic = Literal["dead-letters", "late"]
+
+
+@dataclass(frozen=True)
+class IngestJob:
+    """What `beepgpt ingest` was asked to do."""
+
+    source: str
+    to: str
+    settings: Settings
+    pace: float | None = None
+    beside: tuple[SideTopic, ...] = ()
+    """Of a topic: which of its side topics are merged with it."""
+    include: tuple[slack_export.ChannelKind, ...] = ("channels",)
+    scratch: Path | None = None
+
+
+def run_ingest(job: IngestJob) -> tuple[dict[str, Any], int]:
+    """Write everything that is missing on the topic. Returns the report and the exit status."""
+    began = time.monotonic()
+    account, stop = Account(), Stop()
+    if not is_kafka(job.to):
+        raise BadCommand(f"--to {job.to}: a topic is expected: kafka://host:port/topic")
+    address = topic_of(job.to, "--to")
+    _check_command(job, address)
+    connection = connection_of(job.settings, address.bootstrap)
+    topic = kafka.describe_topic(connection, address.topic)
+    with stop.listening(), ExitStack() as stack:
+        watched = stack.enter_context(Watched("ingest", shown=job.settings.run.progress))
+        feed = _open_feed(job, stop, stack)
+        run = run_id(feed.identity, topic.partitions)
+        fill(job, connection, topic, run, feed, account, stop, lambda: watched.update(0, 1, account["read"], feed.share))
+    if stop():
+        account.count("waiting", account["read"] - accounted_for(account))
+    for line in feed.notes:
+        console.print(line)
+    seconds = time.monotonic() - began
+    closing = {
+        "command": "ingest",
+        "source": job.source,
+        "to": job.to,
+        "run": run,
+        "partitions": topic.partitions,
+        "pace": job.pace,
+        "ended": not stop(),
+        "seconds": round(seconds, 3),
+        "records_per_second": round(account["read"] / seconds, 1),
+        "peak_memory_mb": round(peak_memory_mb(), 1),
+        "account": account_as_json(account),
+        "does_not_add_up": check_ingest(account),
+    }
+    return closing, 130 if stop() else 0
+
+
+def _check_command(job: IngestJob, to: kafka.KafkaAddress) -> None:
+    """Raises BadCommand where flags contradict each other, before any broker is asked."""
+    if not is_kafka(job.source):
+        if job.beside:
+            raise BadCommand("--with goes with a topic as SOURCE: what was late or unusable in a file stands in that file")
+        return
+    address = kafka.parse_address(job.source)
+    if (address.since, address.until, address.follow) != (None, None, False):
+        raise BadCommand(f"SOURCE {job.source}: all of a topic is put in order: leave out from, to and follow")
+    if to.bootstrap == address.bootstrap and to.topic in _topics_read(job):
+        raise BadCommand(f"--to {job.to}: is read from: name another topic, which is empty")
+
+
+def _topics_read(job: IngestJob) -> dict[str, TopicRole]:
+    """The topics that are merged: SOURCE and the chosen side topics."""
+    ours = job.settings.kafka
+    named: dict[str, TopicRole] = {kafka.parse_address(job.source).topic: "source"}
+    if "dead-letters" in job.beside:
+        named.setdefault(ours.dead_letter_topic, "dead-letters")
+    if "late" in job.beside:
+        named.setdefault(ours.late_topic, "late")
+    return named
+
+
+def _open_feed(job: IngestJob, stop: Stop, stack: ExitStack) -> Feed:
+    """Open SOURCE; the stack closes it."""
+    if is_kafka(job.source):
+        ours = job.settings
+        connection, patience = connection_of(ours, kafka.parse_address(job.source).bootstrap), ours.kafka.patience / 1e6
+        readings = [
+            TopicReading(role, kafka.KafkaSource(connection, name, stopping=stop, patience=patience))
+            for name, role in _topics_read(job).items()
+        ]
+        return TopicFeed(readings, ours.rules.lateness, stack.enter_context(Sorter(job.scratch)))
+    origin = origin_of(job.source, job.include)
+    if origin.export is not None:
+        for line in not_read(origin.export)[1]:
+            console.print(line)
+        return ExportFeed(origin.export, job.settings.rules.edits, job.include)
+    assert origin.file is not None
+    if not origin.file.is_file():
+        raise BadCommand(f"SOURCE {origin.file}: a file is expected, which can be read again if this is interrupted")
+    return FileFeed(origin.file, stop)
+
+
+def fill(
+    job: IngestJob,
+    connection: kafka.Connection,
+    topic: kafka.Topic,
+    run: str,
+    feed: Feed,
+    account: Account,
+    stop: Stop,
+    progress: Callable[[], None],
+) -> None:
+    """Find out what the topic has of this run, and write the rest, unless asked to stop."""
+    if not check_keeps(connection, topic.name):
+        console.print(f"{topic.name}: whether it keeps old records could not be asked.")
+    found = read_progress(connection, topic.name, run)
+    plan = WritePlan(run, topic.partitions, kafka.partition_of, now_us(), found.there, found.beats)
+    feed.prepare(account, progress)
+    span = Span()
+    if (job.pace is not None or found.others) and not stop():
+        span = plan.span(_until_stopped(feed.items(Account()), stop), job.settings.rules.lateness)
+    if stop():  # what is prepared by half has another order
+        return
+    check_not_closed(topic.name, found, span.items)
+    ends_before = sum_of_ends(connection, topic.name)
+    with kafka.Writer(connection, topic.name, patience=job.settings.kafka.patience / 1e6) as writer:
+        pace = None if job.pace is None else PacedWriting(job.pace, span, writer, plan, account)
+        if pace is not None and span.items:
+            console.print(pace.summary())
+        expected = write_missing(feed.items(account), plan, writer, account, pace, stop, progress)
+    if not stop():
+        check_all_there(connection, topic.name, expected)
+        if not found.is_begun:
+            written = sum(expected.values()) + account["heartbeats_added"] * topic.partitions
+            check_nothing_else(connection, topic.name, ends_before + written)
+
+
+def _until_stopped(items: Iterator[TimedRecord], stop: Stop) -> Iterator[TimedRecord]:
+    for item in items:
+        if stop():
+            return
+        yield item
+
+
+def write_missing(
+    items: Iterator[TimedRecord],
+    plan: WritePlan,
+    writer: kafka.Writer,
+    account: Account,
+    pace: PacedWriting | None,
+    stop: Stop,
+    progress: Callable[[], None],
+) -> dict[int, int]:
+    """Write the records that the topic lacks; returns how many records of the source each partition has then, at least."""
+    batch: list[kafka.OutgoingRecord] = []
+    size = 0
+    counts = dict.fromkeys(range(plan.partitions), 0)
+
+    def send() -> None:
+        nonlocal size
+        writer.send(batch)
+        batch.clear()
+        size = 0
+        progress()
+
+    for seq, item in enumerate(items):
+        missing = plan.missing_in(item, seq)
+        if pace is not None and not pace.advance_to(item, seq, bool(missing), send, stop):
+            break
+        if missing and len(item.record) + len((item.channel or "").encode()) > writer.most:
+            send()
+            writer.flush()
+            raise kafka.NotDelivered(
+                f"{item.place}: a record of {len(item.record):,} bytes is larger than the {writer.most:,} that the topic takes. Raise the"
+                " topic's max.message.bytes (for events 2 MiB are enough), and the same command goes on: what came before it is written."
+                " Or take the record out of the source, and name an empty topic"
+            )
+        account.count("written" if missing else "there")
+        for partition in plan.partitions_for(item):
+            counts[partition] += 1
+        batch += plan.outgoing(item, seq, missing)
+        size += len(item.record) * len(missing)
+        if len(batch) >= BATCH or size >= BATCH_BYTES:
+            send()
+        elif seq % BATCH == 0:
+            progress()
+        if stop():
+            break
+    send()
+    return counts

@@ -1,0 +1,169 @@
+"""One consumer for all partitions of a worker."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from beepgpt.connectors.kafka.connection import consumer_options
+from beepgpt.connectors.kafka.errors import FOREIGN, KafkaFailed, NoBroker, OffsetsGone, failure_of, no_topics
+from beepgpt.connectors.kafka.library import (
+    KafkaConsumer,
+    TopicPartition,
+    errors,
+)
+
+if TYPE_CHECKING:
+    from beepgpt.connectors.kafka.source import KafkaSource, _KafkaSourcePartition
+from beepgpt.connectors.kafka.topics import Topic, check_same, describe_topic, is_missing
+
+CHUNK = 1_000
+"""Records that are handed to the flow at once."""
+ENOUGH = 2 * CHUNK
+"""Polled records that wait to be handed out; above it no more are polled."""
+IDLE = 0.005
+"""Seconds between two polls of a partition that gave nothing."""
+IDLE_MARGIN = 60_000_000
+"""Microseconds by which a heartbeat is behind the machine's clock: an event may take that long to reach its topic."""
+PAUSE = 2.0
+"""Seconds without a poll or a response, after which the topic is checked again before records are handed out."""
+MISSED = 10.0
+"""Seconds for which brokers may not know a topic: one that has just started may have to catch up."""
+
+
+class Reader:
+    """One consumer for all partitions of a worker: the partition that has no record left polls for all."""
+
+    def __init__(self, source: KafkaSource) -> None:
+        self._source = source
+        self._parts: dict[int, _KafkaSourcePartition] = {}
+        self._consumer: Any = None
+        self._is_assigned = False
+        self._next_poll = 0.0
+        self._next_check = 0.0
+        self._heard = self._asked = time.monotonic()
+        self._is_sure = False
+        self.waiting = 0
+        """Records that were polled and not yet handed out."""
+
+    def add(self, part: _KafkaSourcePartition) -> None:
+        """Reads a partition, too, from its position."""
+        self._parts[part.number] = part
+        self._is_assigned = False
+
+    def remove(self, part: _KafkaSourcePartition) -> None:
+        """Stops reading a partition; after the last one, closes the consumer."""
+        if self._parts.pop(part.number, None) is None:
+            return
+        self.waiting -= sum(map(len, part.ready))
+        self._is_assigned = False
+        if self._parts:
+            return
+        if self._consumer is not None:
+            with suppress(*FOREIGN):
+                self._consumer.close(autocommit=False, timeout_ms=1_000)
+            self._consumer = None
+        self._source.closed()
+
+    def poll(self) -> None:
+        """Queues fetched records at their partitions, without waiting for more. Raises KafkaFailed."""
+        now = time.monotonic()
+        if now < self._next_poll or self.waiting > ENOUGH:
+            return
+        where = self._source.name
+        if now - self._asked > PAUSE or now - self._heard > self._source.check_every + PAUSE:
+            self._is_sure = False
+        self._asked = now
+        try:
+            if not self._is_assigned:
+                self._assign(now)
+            if now >= self._next_check:
+                self._check(now)
+            # All that has come is taken: a partition of which something is left is not in the next fetch, which then waits
+            # at the broker for the idle ones.
+            polled = self._consumer.poll(timeout_ms=0, max_records=sys.maxsize)
+        except errors.OffsetOutOfRangeError as error:
+            raise self._out_of_range(error) from error
+        except FOREIGN as error:
+            raise failure_of(error, where, self._source.connection) from error
+        if not polled:
+            self._next_poll = now + IDLE / 2
+            return
+        if not self._is_sure:  # while nobody asked or answered, the topic may have been made again: offsets would mean other records
+            check_same(self._source.topic, describe_topic(self._source.connection, where), self._source.connection)
+            self._is_sure = True
+        self._heard = now
+        for each, records in polled.items():
+            if part := self._parts.get(each.partition):
+                self.waiting += part.put(records)
+
+    def position(self, number: int) -> int:
+        """The consumer's next offset in a partition, which may be beyond the last record, since offsets have gaps."""
+        if self._consumer is None:
+            return 0
+        try:
+            return self._consumer.position(TopicPartition(self._source.name, number), timeout_ms=0) or 0
+        except FOREIGN as error:
+            raise failure_of(error, f"{self._source.name}, partition {number}", self._source.connection) from error
+
+    def _assign(self, now: float) -> None:
+        """Assigns all open partitions; those that were assigned before keep their positions."""
+        if self._consumer is None:
+            self._consumer = KafkaConsumer(**consumer_options(self._source.connection))
+            self._heard, self._next_check = now, now  # the lag is told at once
+        before = set(self._consumer.assignment())
+        self._consumer.assign([TopicPartition(self._source.name, each) for each in self._parts])
+        for number, part in self._parts.items():
+            partition = TopicPartition(self._source.name, number)
+            if partition not in before:
+                self._consumer.seek(partition, part.state.next)
+        self._is_assigned = True
+
+    def _check(self, now: float) -> None:
+        """Raises if the brokers are gone for too long, or the topic is another one; reports the lag."""
+        source = self._source
+        self._next_check = now + source.check_every
+        partitions = [TopicPartition(source.name, each) for each in self._parts]
+        asked = int(time.time() * 1e6)
+        try:
+            ends = self._consumer.end_offsets(partitions, timeout_ms=1_000)
+            count = len(self._consumer.partitions_for_topic(source.name))
+        except (errors.RetriableError, errors.KafkaConnectionError) as error:
+            self._next_check = time.monotonic() + 1
+            away = time.monotonic() - self._heard
+            if away > min(MISSED, source.patience):
+                if is_missing(source.connection, source.name):
+                    raise no_topics([source.name], source.connection) from error
+                self._next_check = time.monotonic() + source.check_every
+            if away > source.patience:
+                raise NoBroker(
+                    f"{source.name}: no answer from {source.connection.bootstrap} for {away:.0f} seconds ({error}): check the brokers,"
+                    " and start again; what was read up to the last snapshot is kept"
+                ) from error
+            return
+        self._heard = time.monotonic()
+        if count == 0:
+            raise no_topics([source.name], source.connection)
+        topic_id = self._consumer._cluster.topic_id(source.name)
+        check_same(source.topic, Topic(source.name, str(topic_id or source.topic.id), count), source.connection)
+        ahead = {each.partition: max(ends[each] - self._parts[each.partition].state.next, 0) for each in partitions}
+        source.lags(ahead, any(part.state.end is None for part in self._parts.values()))
+        if source.idle_clock:
+            for number, records in ahead.items():
+                if records == 0:
+                    self._parts[number].beat = asked - IDLE_MARGIN
+
+    def _out_of_range(self, error: Any) -> KafkaFailed:
+        """The error for an offset that is gone, with the range that is missing if the brokers know it."""
+        partition, offset = next(iter(error.args[0].items()))
+        begin = 0
+        with suppress(*FOREIGN):
+            begin = self._consumer.beginning_offsets([partition])[partition]
+        if begin > offset:
+            return self._source.gone(partition.partition, offset, begin)
+        return OffsetsGone(
+            f"{partition.topic}, partition {partition.partition}: there is no offset {offset:,} any more: the topic was made again, or"
+            " the brokers lost records; start anew without the old recovery store"
+        )

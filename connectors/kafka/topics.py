@@ -1,0 +1,216 @@
+"""Describes, checks and creates topics; finds offsets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from beepgpt.connectors.kafka.connection import RETRY, Connection, admin_of, offset_consumer
+from beepgpt.connectors.kafka.errors import KafkaFailed, NoBroker, TopicChanged, WrongTopic, no_topics
+from beepgpt.connectors.kafka.library import (
+    ConfigResource,
+    ConfigResourceType,
+    TopicPartition,
+    errors,
+)
+
+SOON = 5.0
+"""Seconds in which describing topics is tried again: less than it takes to find out that no broker answers."""
+DEFAULT_LIMIT = 1_048_588
+"""The most bytes of a batch, by default."""
+UNFIT = {
+    "retention.ms": ("-1", "records as old as an export's would be deleted soon after they came"),
+    "retention.bytes": ("-1", "the oldest records would be deleted as soon as it is full"),
+    "cleanup.policy": ("delete", "of each channel only the last event would stay"),
+    "message.timestamp.type": ("CreateTime", "records would be stamped with the time of the ingest, not with their events'"),
+}
+"""Settings that a topic of events must have, and what would happen otherwise."""
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic that exists."""
+
+    name: str
+    id: str
+    """It changes when the topic is deleted and made again."""
+    partitions: int
+
+
+@dataclass(frozen=True)
+class TopicSpec:
+    """A topic to create."""
+
+    name: str
+    partitions: int
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Such as `{"cleanup.policy": "compact", "retention.ms": "-1"}`."""
+    replicas: int = -1
+    """-1: the brokers' default."""
+
+
+def describe_topics(connection: Connection, names: Collection[str] | None = None) -> dict[str, Topic]:
+    """The named topics that exist (None: all topics), by name."""
+    began = time.monotonic()
+    while True:
+        try:
+            with admin_of(", ".join(names or ["the topics"]), connection) as admin:
+                return found_topics(admin, names)
+        except NoBroker:  # one of several brokers may have gone a moment ago, and the others not know it yet
+            if time.monotonic() - began > SOON:
+                raise
+            time.sleep(RETRY)
+
+
+def found_topics(admin: Any, names: Collection[str] | None) -> dict[str, Topic]:
+    found = admin.describe_topics(None if names is None else list(names))
+    return {
+        each["name"]: Topic(each["name"], str(each["topic_id"]), len(each["partitions"]))
+        for each in found
+        if each["error_code"] == 0 and each["partitions"]
+    }
+
+
+def is_missing(connection: Connection, name: str) -> bool:
+    """Whether brokers answer within 2 seconds that there is no such topic."""
+    try:
+        with admin_of(name, connection, patience=2.0) as admin:
+            return not found_topics(admin, [name])
+    except KafkaFailed:
+        return False
+
+
+def describe_topic(connection: Connection, name: str) -> Topic:
+    """Describes a topic. Raises NoTopic if it does not exist."""
+    found = describe_topics(connection, [name])
+    if name not in found:
+        raise no_topics([name], connection)
+    return found[name]
+
+
+def check_topics(connection: Connection, names: Collection[str]) -> dict[str, Topic]:
+    """Describes topics, by name. Raises NoTopic that names all that are missing and the command that makes them."""
+    found = describe_topics(connection, names)
+    if missing := [name for name in names if name not in found]:
+        raise no_topics(missing, connection)
+    return found
+
+
+def check_same(before: Topic, now: Topic, connection: Connection) -> None:
+    """Raises TopicChanged if a topic that is read was made anew, or has other partitions."""
+    name = now.name
+    if before.id != now.id:
+        raise TopicChanged(
+            f"{name}: the topic was deleted and made again since this run was started, so that its offsets mean other"
+            " records: start anew without the old recovery store"
+        )
+    if before.partitions != now.partitions:  # keys move between them, so a channel's order is lost
+        raise TopicChanged(
+            f"{name}: the topic had {before.partitions} partitions when this run was started, and has {now.partitions}: channels move"
+            f" between partitions, and their order is lost. Rebuild it: `beepgpt ingest kafka://{connection.bootstrap}/{name}"
+            f" --with dead-letters,late --to kafka://{connection.bootstrap}/NEW`, and start anew from the new topic"
+        )
+
+
+def check_kept(before: Topic, now: Topic) -> None:
+    """Raises TopicChanged if a topic that is written to was made anew, or has other partitions."""
+    if before.id != now.id:
+        raise TopicChanged(
+            f"{now.name}: the topic was deleted and made again since this run was started: what was written to it is gone, and would not be"
+            " written again: start anew without the old recovery store"
+        )
+    if before.partitions != now.partitions:
+        raise TopicChanged(
+            f"{now.name}: the topic had {before.partitions} partitions when this run was started, and has {now.partitions}: what comes"
+            " under an old key now, as a retraction does, would not meet what stands there: start anew, to a new topic"
+        )
+
+
+def create_topics(connection: Connection, specs: Sequence[TopicSpec]) -> tuple[list[str], list[str]]:
+    """Creates topics that are missing, and leaves the others as they are.
+
+    Returns the names of the new ones, and a line for each difference of one that exists.
+    """
+    names = [spec.name for spec in specs]
+    with admin_of(", ".join(names), connection) as admin:
+        there = found_topics(admin, names)
+        missing = [spec for spec in specs if spec.name not in there]
+        for spec in missing:
+            wanted = {"num_partitions": spec.partitions, "replication_factor": spec.replicas, "configs": dict(spec.settings)}
+            with suppress(errors.TopicAlreadyExistsError):  # somebody else was faster
+                admin.create_topics({spec.name: wanted}, wait_for_metadata=True)
+        kept = [spec for spec in specs if spec.name in there]
+        return [spec.name for spec in missing], [line for spec in kept for line in _differences(admin, spec, there[spec.name])]
+
+
+def _differences(admin: Any, spec: TopicSpec, topic: Topic) -> Iterator[str]:
+    if topic.partitions != spec.partitions:
+        yield f"{spec.name}: has {topic.partitions} partitions, not {spec.partitions}"
+    if spec.settings:
+        resource = ConfigResource(ConfigResourceType.TOPIC, spec.name, dict.fromkeys(spec.settings))
+        described = admin.describe_configs([resource], config_filter="all")
+        has = next(iter(described.values()))[spec.name]
+        for name, value in spec.settings.items():
+            if str(now := has.get(name, {}).get("value")) != value:
+                yield f"{spec.name}: {name} is {now}, not {value}"
+
+
+def max_message_bytes(connection: Connection, topic: str) -> int:
+    """The most bytes of a batch that the topic takes; the default if the user may not ask."""
+    try:
+        with admin_of(topic, connection) as admin:
+            resource = ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": None})
+            described = admin.describe_configs([resource], config_filter="all")
+            return int(next(iter(described.values()))[topic]["max.message.bytes"]["value"])
+    except (KafkaFailed, KeyError):
+        return DEFAULT_LIMIT
+
+
+def topic_settings(connection: Connection, topic: str, names: Collection[str]) -> dict[str, str]:
+    """Values of a topic's settings, including defaults; empty if the user may not ask."""
+    try:
+        with admin_of(topic, connection) as admin:
+            resource = ConfigResource(ConfigResourceType.TOPIC, topic, dict.fromkeys(names))
+            described = next(iter(admin.describe_configs([resource], config_filter="all").values()))[topic]
+            return {name: str(described[name]["value"]) for name in names if name in described}
+    except (KafkaFailed, KeyError):
+        return {}
+
+
+def begin_and_end_offsets(connection: Connection, topic: str) -> dict[int, tuple[int, int]]:
+    """The first offset and the next record's offset, by partition."""
+    partitions = partitions_of(describe_topic(connection, topic))
+    with offset_consumer(topic, connection) as consumer:
+        begins, ends = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
+    return {each.partition: (begins[each], ends[each]) for each in partitions}
+
+
+def offsets_at(connection: Connection, topic: str, at: int) -> dict[int, int]:
+    """The offset of the first record stamped at or after `at` (microseconds), or the end, by partition."""
+    partitions = partitions_of(describe_topic(connection, topic))
+    with offset_consumer(topic, connection) as consumer:
+        return consumer_offsets_at(consumer, partitions, at // 1000, consumer.end_offsets(partitions))
+
+
+def check_keeps(connection: Connection, topic: str) -> bool:
+    """Raises WrongTopic if the topic would not keep old events. Returns whether the user may ask for its settings."""
+    has = topic_settings(connection, topic, UNFIT)
+    for name, (wanted, otherwise) in UNFIT.items():
+        if has.get(name, wanted) != wanted:
+            raise WrongTopic(
+                f"{topic}: its {name} is {has[name]}: {otherwise}. Set it to {wanted} (kafka-configs.sh --alter --topic {topic}"
+                f" --add-config {name}={wanted}), or name a topic that `beepgpt topics` made for events"
+            )
+    return bool(has)
+
+
+def consumer_offsets_at(consumer: Any, partitions: Sequence[Any], at_ms: int, ends: Mapping[Any, int]) -> dict[int, int]:
+    found = consumer.offsets_for_times(dict.fromkeys(partitions, at_ms))
+    return {each.partition: ends[each] if found[each] is None else found[each].offset for each in partitions}
+
+
+def partitions_of(topic: Topic) -> list[Any]:
+    return [TopicPartition(topic.name, number) for number in range(topic.partitions)]

@@ -1,0 +1,171 @@
+"""Writes records to a topic; the brokers confirm each."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from beepgpt.connectors.kafka.connection import PATIENCE, Connection
+from beepgpt.connectors.kafka.errors import FOREIGN, TOO_LARGE, KafkaFailed, NotDelivered, failure_of, translated
+from beepgpt.connectors.kafka.library import (
+    KafkaProducer,
+    errors,
+)
+from beepgpt.connectors.kafka.partitioner import partition_of
+from beepgpt.connectors.kafka.topics import DEFAULT_LIMIT, describe_topic, max_message_bytes
+
+BATCH_BYTES = 256 * 2**10
+LINGER_MS = 20
+OVERHEAD = 512
+"""Bytes allowed for what a batch and a record need beside key and value."""
+MAX_PENDING = 20_000
+MAX_PENDING_BYTES = 64 * 2**20
+
+
+class OutgoingRecord(NamedTuple):
+    """A record to write."""
+
+    key: bytes | None
+    value: bytes | None
+    """None: a tombstone, which needs a key."""
+    headers: Sequence[tuple[str, bytes]] = ()
+    partition: int | None = None
+    """None: chosen by the key, as Kafka's own clients do."""
+    timestamp: int | None = None
+    """Microseconds, of which Kafka keeps the milliseconds; None: now."""
+
+
+class Writer:
+    """Writes records to one topic in their order, each once unless the process dies."""
+
+    def __init__(self, connection: Connection, topic: str, *, patience: float = PATIENCE, cuts: bool = False) -> None:
+        """`patience`: seconds for which the brokers may be away before a delivery counts as failed.
+
+        `cuts`: a value that is too large for the topic is cut, and the header `cut_from` holds its length in bytes.
+        """
+        self._cuts = cuts
+        self._connection = connection
+        self._topic = topic
+        self._patience = patience
+        self._pending: deque[tuple[Any, int]] = deque()
+        self._pending_bytes = 0
+        self._lock = threading.RLock()
+        self._producer: Any = None
+        self._limit = max_message_bytes(connection, topic)
+        self._partitions = describe_topic(connection, topic).partitions
+
+    @property
+    def most(self) -> int:
+        """The most bytes that key and value of a record may have together."""
+        return self._limit - OVERHEAD
+
+    def send(self, messages: Iterable[OutgoingRecord]) -> None:
+        """Queues records for delivery. If one can't be delivered, this, a later `send` or `flush` raises NotDelivered."""
+        with self._lock:
+            producer = self._producer or self._start()
+            size, partition = 0, None
+            try:
+                for message in messages:
+                    key, value, headers, partition, timestamp = message
+                    if partition is None and key is not None:
+                        partition = partition_of(key, self._partitions)  # kafka-python sorts the partitions for every message
+                    size = len(value or b"") + len(key or b"")
+                    if size > self.most and self._cuts and value:
+                        headers = [*headers, ("cut_from", b"%d" % len(value))]
+                        value = value[: max(self.most - len(key or b""), 0)]
+                        size = len(value) + len(key or b"")
+                    if size > self.most:
+                        raise errors.MessageSizeTooLargeError
+                    future = producer.send(
+                        self._topic, value, key, list(headers), partition, None if timestamp is None else timestamp // 1000
+                    )
+                    self._pending.append((future, size))
+                    self._pending_bytes += size
+                    if self._pending_bytes > MAX_PENDING_BYTES or len(self._pending) > MAX_PENDING:
+                        self._wait()
+            except FOREIGN as error:
+                raise self._not_delivered(error, None, size, partition) from error
+            self._settle()
+
+    def flush(self) -> None:
+        """Waits until all records are confirmed. Raises NotDelivered if one can't be."""
+        with self._lock:
+            if self._producer is None or not self._pending:
+                return
+            try:
+                self._producer.flush(timeout=self._patience + 10)
+            except FOREIGN as error:
+                raise self._not_delivered(error, None, 0) from error
+            self._settle()
+
+    def close(self) -> None:
+        """Closes the producer without waiting for deliveries: call `flush` first."""
+        with self._lock:
+            if self._producer is not None:
+                with suppress(*FOREIGN):
+                    self._producer.close(timeout=1)
+                self._producer = None
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self.flush()
+        finally:
+            self.close()
+
+    def _start(self) -> Any:
+        with translated(self._topic, self._connection):
+            self._producer = KafkaProducer(
+                **self._connection.options(),
+                acks="all",
+                enable_idempotence=True,
+                allow_auto_create_topics=False,
+                delivery_timeout_ms=int(self._patience * 1000),
+                request_timeout_ms=min(30_000, max(int(self._patience * 1000) - LINGER_MS, 1)),
+                max_block_ms=int(self._patience * 1000),
+                linger_ms=LINGER_MS,
+                batch_size=min(BATCH_BYTES, self._limit),  # it would split a larger one, and lose its way doing so
+                max_request_size=max(2 * self._limit, DEFAULT_LIMIT),  # the topic's own limit is the only one
+                metrics_enabled=False,
+            )
+        return self._producer
+
+    def _wait(self) -> None:
+        """Waits until half of the pending records are confirmed: kafka-python queues without a limit."""
+        while self._pending_bytes > MAX_PENDING_BYTES // 2 or len(self._pending) > MAX_PENDING // 2:
+            future, _ = self._pending[0]
+            with suppress(errors.KafkaError):  # `_settle` raises it
+                future.get(timeout=self._patience + 10)
+            if not future.is_done:
+                raise errors.KafkaTimeoutError(f"nothing was confirmed for {self._patience + 10:.0f} seconds")
+            self._settle()
+
+    def _settle(self) -> None:
+        """Drops confirmed records from the queue. Raises NotDelivered for the first that failed."""
+        pending = self._pending
+        while pending and pending[0][0].is_done:
+            future, size = pending.popleft()
+            self._pending_bytes -= size
+            if future.exception is not None:
+                raise self._not_delivered(future.exception, future, size) from future.exception
+
+    def _not_delivered(self, error: BaseException, future: Any, size: int, partition: int | None = None) -> KafkaFailed:
+        """The error with topic, partition if known, and reason."""
+        if isinstance(error, KafkaFailed):
+            return error
+        where = self._topic if partition is None else f"{self._topic}, partition {partition}"
+        placed = getattr(getattr(future, "_produce_future", None), "topic_partition", None)
+        if placed is not None and placed.partition is not None:
+            where = f"{self._topic}, partition {placed.partition}"
+        if isinstance(error, TOO_LARGE):
+            return NotDelivered(
+                f"{where}: a record of {size:,} bytes, with the {OVERHEAD} that it may need beside, does not fit into the {self._limit:,}"
+                f" that the topic takes: raise its max.message.bytes (and message.max.bytes of the brokers), or leave the record out"
+            )
+        return NotDelivered(f"{where}: a record was not delivered: {failure_of(error, where, self._connection)}")

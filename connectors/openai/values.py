@@ -1,0 +1,242 @@
+"""A provider, and what is asked of it: values."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+OPENAI = "https://api.openai.com/v1"
+CHOICES = ("yes", "no")
+QuestionApi = Literal["chat", "decisions"]
+PATHS: dict[QuestionApi, str] = {"chat": "/chat/completions", "decisions": "/decisions"}
+_SCHEMA = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "answer",
+        "strict": True,
+        "schema": {
+            "type": "object",
+            "properties": {"answer": {"type": "string", "enum": list(CHOICES)}},
+            "required": ["answer"],
+            "additionalProperties": False,
+        },
+    },
+}
+_TOP = 10
+"""Alternatives to each token that are asked for; among them are `yes` and `no`, unless one is out of the question."""
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A server that speaks OpenAI's protocol, and how it may be used: values, whose key stays out of the repr.
+
+    >>> Provider(key="sk-secret", requests_per_minute=500)
+    Provider(base_url='https://api.openai.com/v1', organisation=None, project=None, concurrency=16, requests_per_minute=500, ...)
+    """
+
+    base_url: str = OPENAI
+    key: str = field(default="", repr=False)
+    """Empty for servers that want none."""
+    organisation: str | None = None
+    project: str | None = None
+    concurrency: int = 16
+    """Requests in flight at the same time; as many again may wait for their next try."""
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    tries: int = 8
+    deadline: float = 300.0
+    """Seconds for a request and all its tries, from when its turn has come."""
+    timeout: float = 120.0
+    """Seconds for one try, however slowly its answer comes."""
+    stall: float = 60.0
+    """Seconds of one try without a byte."""
+    connect: float = 10.0
+    """Seconds until a connection stands."""
+    transfer: float = 900.0
+    """Seconds for one try to send or fetch a file."""
+    api_version: str | None = None
+    """For Azure's older addresses: `api-version` in each, and the key in a header of its own."""
+
+    @property
+    def place(self) -> str:
+        """Host and port, without what else may stand in an address.
+
+        >>> Provider("http://ana:secret@localhost:8000/v1").place
+        'localhost:8000'
+        """
+        return urlsplit(self.base_url).netloc.rpartition("@")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class AskedModel:
+    """Which model is asked, and what it takes."""
+
+    name: str
+    way: QuestionApi = "chat"
+    """`decisions` gives a calibrated probability, where the server has that."""
+    logprobs: bool = True
+    """For the probability, in the way `chat`: reasoning models give them with `effort="none"` only."""
+    effort: str | None = None
+    """`reasoning_effort`; None: not sent, so that the model does as it does by default."""
+    marks_prefix: bool = False
+    """Tells where the part that requests share ends: OpenAI's models from gpt-5.6 on don't cache it otherwise, older ones know no mark."""
+    max_tokens: int = 256
+    """Of the answer, reasoning included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A yes-or-no question about a text.
+
+    What requests share comes first and the text last, so that the provider has to read the shared part only once.
+    """
+
+    model: AskedModel
+    instructions: str
+    shots: tuple[tuple[str, str], ...]
+    """Texts with their right answers, `yes` or `no`."""
+    text: str
+    tokens: int = field(default=0, compare=False)
+    """How many it has with all that is shared, for the allowance per minute; 0: not known, and guessed from its length."""
+
+    @property
+    def id(self) -> str:
+        """A hash of all that is asked: two requests of one id get one answer.
+
+        >>> model = AskedModel("gpt-6-luna")
+        >>> Request(model, "A question?", (), "hello").id == Request(model, "A question?", (), "hello", tokens=9).id
+        True
+        """
+        return hashlib.sha256(encode([self.model.way, body_of(self)])).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class TextRequest:
+    """A wish for a text that is made of another one."""
+
+    model: AskedModel
+    """Asked in the way `chat`, whatever its own way is; `max_tokens` has to be enough for the text."""
+    instructions: str
+    text: str
+
+    @property
+    def id(self) -> str:
+        """A hash of all that is asked."""
+        return hashlib.sha256(encode(["text", text_body(self)])).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that were paid for."""
+
+    input: int = 0
+    """All of them, with those from the cache and those written to it."""
+    cached: int = 0
+    written: int = 0
+    """To the cache, which newer models take more for."""
+    output: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(self.input + other.input, self.cached + other.cached, self.written + other.written, self.output + other.output)
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderAnswer:
+    """What the model says to a request."""
+
+    choice: str
+    """`yes` or `no`."""
+    probability: float | None
+    """Of `yes`; None: the server gave none."""
+    model: str
+    """As the server calls it."""
+    usage: Usage | None
+    """None: the server told nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientUsage:
+    """What a client has done so far."""
+
+    asked: int = 0
+    """Requests that were begun; each is answered, failed or still in flight."""
+    answered: int = 0
+    failed: Mapping[str, int] = field(default_factory=dict)
+    """By the reason of the error."""
+    tries: int = 0
+    retries: Mapping[str, int] = field(default_factory=dict)
+    """By the reason of the error that a further try was made after."""
+    waited: float = 0.0
+    """Seconds between tries, of all requests together."""
+    limited: float = 0.0
+    """Seconds for the allowance per minute, of all requests together."""
+    usage: Usage = Usage()
+    batch_usage: Usage = Usage()
+    """Of the batches' results that were read: their price is another one."""
+    untold: int = 0
+    """Answers without a word on tokens."""
+
+
+def body_of(request: Request) -> dict[str, Any]:
+    """What is sent, whichever way is taken: the instructions, the shots, and last the text itself."""
+    return chat_body(request) if request.model.way == "chat" else decision_body(request)
+
+
+def chat_body(request: Request) -> dict[str, Any]:
+    """For `chat.completions`, alone or as a line of a batch: the answer is `{"answer": "yes"}` or `{"answer": "no"}`."""
+    model = request.model
+    messages: list[dict[str, Any]] = [{"role": "system", "content": request.instructions}]
+    for text, choice in request.shots:
+        messages += [{"role": "user", "content": text}, {"role": "assistant", "content": encode({"answer": choice}).decode()}]
+    body: dict[str, Any] = {"model": model.name, "messages": messages}
+    if model.marks_prefix:
+        shared = messages[-2] if request.shots else messages[0]  # the assistant's few tokens after it don't count
+        shared["content"] = [{"type": "text", "text": shared["content"], "prompt_cache_breakpoint": {"mode": "explicit"}}]
+        body["prompt_cache_options"] = {"mode": "explicit", "ttl": "30m"}
+        body["prompt_cache_key"] = hashlib.sha256(encode(messages)).hexdigest()[:32]
+    messages.append({"role": "user", "content": request.text})
+    body |= {"response_format": _SCHEMA, "max_completion_tokens": model.max_tokens}
+    if model.logprobs:
+        body |= {"logprobs": True, "top_logprobs": _TOP}
+    if model.effort is not None:
+        body["reasoning_effort"] = model.effort
+    return body
+
+
+def text_body(request: TextRequest) -> dict[str, Any]:
+    """For `chat.completions`: the answer is whatever the model writes."""
+    model = request.model
+    said = [("system", request.instructions), ("user", request.text)]
+    body: dict[str, Any] = {"model": model.name, "messages": [{"role": role, "content": content} for role, content in said]}
+    body["max_completion_tokens"] = model.max_tokens
+    if model.effort is not None:
+        body["reasoning_effort"] = model.effort
+    return body
+
+
+def decision_body(request: Request) -> dict[str, Any]:
+    """For `decisions`, which reads its input once and says how likely each choice is."""
+    said = [("system", request.instructions)]
+    for text, choice in request.shots:
+        said += [("user", text), ("assistant", choice)]
+    said.append(("user", request.text))
+    question = {
+        "type": "choice",
+        "name": "answer",
+        "instructions": "What is the right answer to the last user message, by the instructions and the examples above?",
+        "choices": [{"value": each} for each in CHOICES],
+    }
+    return {
+        "model": request.model.name,
+        "input": [{"type": "message", "role": role, "content": content} for role, content in said],
+        "questions": [question],
+    }
+
+
+def encode(value: object) -> bytes:
+    """JSON, the same bytes for the same value; half a surrogate pair, which no server takes, becomes a question mark."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")

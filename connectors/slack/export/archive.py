@@ -1,0 +1,130 @@
+"""The files of a zip or a folder, and their bytes."""
+
+import os
+import struct
+import zlib
+from functools import partial
+from pathlib import Path
+from typing import IO
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
+
+from beepgpt.connectors.slack.export.values import MAX_REJECT, BadExport, Member, UnreadableMember
+
+BOMB_RATIO = 200
+"""Inflated to stored bytes: chat is below 20."""
+BOMB_FROM = 16 * 2**20
+"""Bytes from which the ratio counts: a message of a million spaces is no bomb."""
+BOMB_TOTAL = 2**30
+"""Bytes from which the ratio of the whole zip counts, by its own directory."""
+PIECE = 2**20
+
+
+def read_member(member: Member, most: int) -> bytes:
+    """All of a member; its size is what is really read, whatever the archive's directory says."""
+    parts: list[bytes] = []
+    size = 0
+    try:
+        with member.open() as file:
+            while part := file.read(PIECE):
+                parts.append(part)
+                size += len(part)
+                if size > most:
+                    raise UnreadableMember("day_file_too_large", f"over {most:,} bytes", _head(parts))
+                if size > BOMB_FROM and size > BOMB_RATIO * member.stored:
+                    raise UnreadableMember("day_file_zip_bomb", f"{member.stored:,} bytes become over {size:,}", _head(parts))
+    except (BadZipFile, EOFError, struct.error, zlib.error) as error:
+        raise UnreadableMember("day_file_damaged", str(error) or "it ends too early", _head(parts)) from error
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UnreadableMember("day_file_unreadable", str(error), _head(parts)) from error
+    return b"".join(parts)
+
+
+def _head(parts: list[bytes]) -> bytes:
+    return parts[0][:MAX_REJECT] if parts else b""
+
+
+def archive_members(path: Path) -> tuple[list[Member], list[str]]:
+    """The files of a zip or folder without the operating systems' own, and the names of those that can't belong to it."""
+    try:
+        if path.is_dir():
+            return _members_of_folder(path)
+        if not path.exists():
+            raise BadExport(f"{path}: there is no such file or folder")
+        return _members_of_zip(path)
+    except (OSError, ValueError) as error:
+        raise BadExport(f"{path}: can't be read ({error}): check its permissions, or copy it anew") from error
+
+
+def _members_of_zip(path: Path) -> tuple[list[Member], list[str]]:
+    archive = _open_zip(path)
+    members, unread = [], []
+    total = 0
+    for info in archive.infolist():
+        total += info.file_size
+        name = _name_in_zip(info)
+        parts = name.split("/")
+        if ".." in parts:
+            unread.append(name)
+        elif not name.endswith("/") and not any(map(_is_junk, parts)):
+            members.append(Member(name, info.compress_size, partial(_open_in_zip, archive, info)))
+    if total > BOMB_TOTAL and total > BOMB_RATIO * path.stat().st_size:
+        raise BadExport(f"{path}: a zip bomb: it would unpack to {total:,} bytes. Unpack it yourself if you trust it")
+    return members, unread
+
+
+def _open_zip(path: Path) -> ZipFile:
+    try:
+        return ZipFile(path)
+    except (BadZipFile, NotImplementedError, UnicodeDecodeError, struct.error) as error:
+        with path.open("rb") as file:
+            begins_as_zip = file.read(2) == b"PK"
+        if begins_as_zip:
+            raise BadExport(f"{path}: the zip is cut short or damaged ({error}): download it again") from error
+        raise BadExport(f"{path}: neither a zip file nor a folder: give Slack's export as it was downloaded") from error
+
+
+def _open_in_zip(archive: ZipFile, info: ZipInfo) -> IO[bytes]:
+    # zipfile inflates the other methods a whole input piece at a time, without a bound on what comes out.
+    if info.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+        raise NotImplementedError(f"compressed by method {info.compress_type}, where Slack uses deflate")
+    return archive.open(info)
+
+
+def _name_in_zip(info: ZipInfo) -> str:
+    """The member's name, also where the zip doesn't say that it is UTF-8."""
+    name = info.filename.replace("\\", "/").removeprefix("./")
+    if info.flag_bits & 0x800:
+        return name
+    try:
+        return name.encode("cp437").decode()
+    except UnicodeError:
+        return name
+
+
+def _members_of_folder(path: Path) -> tuple[list[Member], list[str]]:
+    members: list[Member] = []
+    unread: list[str] = []
+    folders = [(path, "", 0)]
+    while folders:
+        folder, prefix, depth = folders.pop()
+        with os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                name = prefix + os.fsencode(entry.name).decode(errors="replace")
+                if _is_junk(entry.name):
+                    continue
+                if entry.is_symlink():
+                    unread.append(name)
+                # Deep enough for an export's folder and a name with slashes, but no walk through a whole disk.
+                elif entry.is_dir() and depth < 4:
+                    folders.append((Path(entry.path), name + "/", depth + 1))
+                elif entry.is_file():
+                    members.append(Member(name, entry.stat().st_size, partial(_open_file, entry.path)))
+    return members, unread
+
+
+def _open_file(path: str) -> IO[bytes]:
+    return open(path, "rb")
+
+
+def _is_junk(part: str) -> bool:
+    return part.startswith(".") or part == "__MACOSX"

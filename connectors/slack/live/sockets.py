@@ -1,0 +1,247 @@
+"""Socket Mode: connections that are renewed before Slack ends them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from contextlib import ExitStack, suppress
+from typing import Any
+
+from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.sync.client import ClientConnection, connect
+
+from beepgpt.connectors.slack.live.signals import Arrival, Changed, Down, Failed, Put, Up, decoded
+from beepgpt.connectors.slack.live.web import BACKOFF, CallStopped, Web
+from beepgpt.errors import SlackFailed, SlackRefused
+
+log = logging.getLogger(__name__)
+
+PING_EVERY = 5.0
+"""Seconds between two pings; up to the last one that was answered, all is here that was sent."""
+PING_PATIENCE = 20.0
+"""Seconds in which a ping has to be answered."""
+HELLO_PATIENCE = 10.0
+"""Seconds in which a new connection has to say hello."""
+DRAIN = 60.0
+"""Seconds for which a connection is still read that has a successor."""
+TICK = 0.1
+QUEUED = 64
+"""Messages after an answered ping by which all that came before it has surely been read: more than the library holds back."""
+
+
+class _Connection:
+    """One WebSocket, read by a thread of its own, once it is told to, until it ends."""
+
+    def __init__(self, url: str, line: str, put: Put) -> None:
+        """Returns when Slack has said hello. Raises OSError, WebSocketException or TimeoutError."""
+        self.asked_at = time.time()
+        self.goodbye = threading.Event()
+        """Slack is going to end it."""
+        self.ended = threading.Event()
+        self.why = ""
+        self.good = self.asked_at
+        """Up to when all that Slack sent here was put, seconds."""
+        self._line = line
+        self._put = put
+        opened = connect(url, open_timeout=HELLO_PATIENCE, close_timeout=1, ping_interval=None, max_size=None, logger=_quiet_sockets())
+        self._stack = ExitStack()
+        self._ws: ClientConnection = self._stack.enter_context(opened)
+        try:
+            hello = self._hello()
+        except BaseException:
+            self._stack.close()
+            raise
+        self.connections = int(hello.get("num_connections") or 1)
+        self._thread = threading.Thread(target=self._read, name=f"slack-{line}", daemon=True)
+
+    def read(self) -> None:
+        """From now on what comes is put: after what tells that there is another connection, or it would speak for the one before."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends it; what was not read comes again, since it was not acknowledged."""
+        with suppress(Exception):
+            self._stack.close()
+        if self._thread is not threading.current_thread() and self._thread.ident is not None:
+            self._thread.join(3)
+
+    def _hello(self) -> dict[str, Any]:
+        deadline = time.monotonic() + HELLO_PATIENCE
+        while True:
+            message = decoded(self._ws.recv(timeout=max(deadline - time.monotonic(), 0.01)))
+            if message.get("type") == "hello":
+                return message
+            if message.get("type") == "disconnect":
+                raise ConnectionError(f"it was refused: {message.get('reason')}")
+
+    def _read(self) -> None:
+        answered: threading.Event | None = None
+        pinged, left = 0.0, 0
+        try:
+            while True:
+                now = time.time()
+                if answered is None and now - pinged >= PING_EVERY:
+                    answered, pinged, left = self._ws.ping(), now, QUEUED
+                elif answered is not None and not answered.is_set() and not 0 <= now - pinged <= PING_PATIENCE:
+                    raise TimeoutError(f"a ping was not answered within {PING_PATIENCE:.0f} seconds")
+                was_answered = answered is not None and answered.is_set()
+                try:
+                    text = self._ws.recv(timeout=TICK if not was_answered else 0)
+                except TimeoutError:
+                    left = 0 if was_answered else left  # a silence before the answer says nothing of what came just before it
+                else:
+                    left -= was_answered
+                    self._take(decoded(text))
+                if was_answered and left <= 0:  # all that came before the answer is read
+                    self.good, answered = pinged, None
+        except ConnectionClosed as closed:
+            received = closed.rcvd
+            self.why = f"Slack closed it ({received.code})" if received is not None else "it broke"
+        except (OSError, WebSocketException) as error:
+            self.why = str(error) or type(error).__name__
+        except Exception as error:
+            self._put(Failed(error))
+        finally:
+            self.ended.set()
+            with suppress(Exception):
+                self._ws.close()
+
+    def _take(self, message: dict[str, Any]) -> None:
+        kind, name = message.get("type"), message.get("envelope_id")
+        if kind == "disconnect":
+            if message.get("reason") == "link_disabled":
+                self._put(Failed(SlackFailed("Socket Mode was turned off for the app: turn it on in its settings, or use --http")))
+            self.goodbye.set()
+        elif isinstance(name, str) and isinstance(message.get("payload"), dict):
+            retry = message.get("retry_attempt")
+            self._put(
+                Arrival(
+                    self._line,
+                    str(kind),
+                    message["payload"],
+                    name,
+                    retry if isinstance(retry, int) else 0,
+                    time.time(),
+                    lambda: self._acknowledge(name),
+                )
+            )
+
+    def _acknowledge(self, name: str) -> None:
+        """Where the connection has ended meanwhile, Slack sends it again."""
+        with suppress(OSError, WebSocketException):
+            self._ws.send(json.dumps({"envelope_id": name}))
+
+
+class SocketLine:
+    """A place for one connection at a time: when Slack announces its end, the next one is opened before it comes."""
+
+    def __init__(self, name: str, web: Web, put: Put) -> None:
+        """`web` is asked with the app's token."""
+        self.name = name
+        self._web = web
+        self._put = put
+        self._current: _Connection | None = None
+        self._draining: list[tuple[_Connection, float]] = []
+        self._drop = threading.Event()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"slack-line-{name}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closing.set()
+        self._thread.join(5)
+
+    def drop(self) -> None:
+        """The connection is of no use: take another one."""
+        self._drop.set()
+
+    @property
+    def good_until(self) -> float | None:
+        """Up to when all that Slack sent on this line was put, seconds; None while it is not connected."""
+        current, draining = self._current, list(self._draining)
+        if current is None or current.ended.is_set():
+            return None
+        return min([current.good, *(each.good for each, _ in draining if not each.ended.is_set())])
+
+    def _run(self) -> None:
+        try:
+            while not self._closing.is_set():
+                self._turn()
+        except CallStopped:
+            pass
+        except Exception as error:
+            self._put(Failed(error))
+        finally:
+            for each in [self._current, *(old for old, _ in self._draining)]:
+                if each is not None:
+                    each.close()
+
+    def _turn(self) -> None:
+        current = self._current
+        if current is None:
+            self._drop.clear()
+            self._current = current = self._open()
+            if current is not None:
+                self._put(Up(self.name, current.asked_at, current.connections))
+                current.read()
+            return
+        self._drain()
+        if self._drop.is_set():
+            self._current = None
+            self._put(Down(self.name, "nothing came over it"))
+            current.close()
+        elif current.ended.is_set():
+            self._current = None
+            self._put(Down(self.name, current.why))
+        elif current.goodbye.is_set():
+            successor = self._open()
+            if successor is None:
+                return
+            if current.ended.is_set():
+                self._put(Down(self.name, current.why))
+                self._current = successor
+                self._put(Up(self.name, successor.asked_at, successor.connections))
+            else:
+                self._draining.append((current, time.monotonic() + DRAIN))
+                self._current = successor
+                self._put(Changed(self.name, successor.asked_at))
+            successor.read()
+        else:
+            current.ended.wait(TICK)
+
+    def _drain(self) -> None:
+        """Old connections are read to their end, which is a good one only if Slack closed them."""
+        for old, until in list(self._draining):
+            if old.ended.is_set() or time.monotonic() > until:
+                broke = not old.why.startswith("Slack closed")  # what was on its way to it comes late, or not at all
+                self._draining.remove((old, until))
+                old.close()
+                if broke:
+                    self._put(Down(self.name, f"an old connection: {old.why or 'it was not closed'}"))
+                    if self._current is not None:
+                        self._put(Up(self.name, self._current.asked_at, self._current.connections))
+
+    def _open(self) -> _Connection | None:
+        """Tries until it works; None at the end."""
+        tries = 0
+        while not self._closing.is_set():
+            try:
+                return _Connection(str(self._web.ask("apps.connections.open")["url"]), self.name, self._put)
+            except (OSError, WebSocketException, SlackRefused, KeyError) as error:
+                log.warning(
+                    "a connection to Slack could not be opened", extra={"line": self.name, "why": f"{type(error).__name__}: {error}"}
+                )
+            self._closing.wait(BACKOFF[min(tries, len(BACKOFF) - 1)])
+            tries += 1
+        return None
+
+
+def _quiet_sockets() -> logging.Logger:
+    """For websockets, which tells at lower levels what it reads."""
+    logger = logging.getLogger("websockets.silent")
+    logger.setLevel(logging.CRITICAL + 1)
+    return logger

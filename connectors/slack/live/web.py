@@ -1,0 +1,242 @@
+"""Slack's Web API, called by any thread within its rate limits."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from http.client import HTTPException
+from typing import Any
+
+from slack_sdk.errors import SlackApiError, SlackClientError
+from slack_sdk.web import WebClient
+
+from beepgpt.errors import SlackFailed, SlackRefused
+
+log = logging.getLogger(__name__)
+BACKOFF = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
+"""Seconds before the next try to connect, or to ask; the last one for all that follow."""
+PAGE = 500
+TOO_OLD_TO_ASK = 30.0
+"""Seconds for one answer of the Web API."""
+DEAD = {
+    "invalid_auth": "Slack does not know it: copy it anew from the app's pages (docs/slack.md)",
+    "not_authed": "Slack got none: set it as docs/slack.md says",
+    "account_inactive": "the app was uninstalled, or its workspace is gone: install it again, and set the new token",
+    "token_revoked": "it was revoked: install the app again, and set the new token",
+    "token_expired": "it has expired: token rotation is not supported here; turn it off in the app's settings, and install the app again",
+    "not_allowed_token_type": "it is of another kind: slack.app_token begins with xapp-, slack.bot_token with xoxb-",
+    "org_login_required": "the workspace is being moved to an organisation: try again when that is done",
+    "team_access_not_granted": "the app has no access to the workspace: have an administrator of the organisation grant it",
+    "ekm_access_denied": "an administrator of the organisation has suspended access to messages",
+    "access_denied": "access is denied: ask an administrator of the workspace",
+}
+"""What makes a token useless, and what to do."""
+
+
+class CallStopped(Exception):
+    """Somebody asked to stop while a question waited."""
+
+
+@dataclass
+class Web:
+    """The Web API, asked by any thread, and not more often than Slack permits."""
+
+    token: str = field(repr=False)
+    base_url: str
+    stopping: threading.Event
+    per_minute: int = 50
+    """Calls of one method: Slack permits about fifty of those that are needed here."""
+    called: str = "slack.bot_token"
+    """The setting that the token comes from."""
+    limited: int = 0
+    """How often Slack said that it was too much."""
+
+    def __post_init__(self) -> None:
+        self._client = WebClient(self.token, base_url=self.base_url, timeout=int(TOO_OLD_TO_ASK), retry_handlers=[], logger=_silent())
+        self._lock = threading.Lock()
+        self._asked: dict[str, deque[float]] = {}
+        self._not_before: dict[str, float] = {}
+        self.calls: Counter[tuple[str, str]] = Counter()
+        """How often each method was called, and what came of it: `ok`, `rate_limited`, `refused` or `unclear`."""
+        self.ahead = 0.0
+        """Seconds that this machine's clock is ahead of Slack's; 0 if it is not, by more than a second."""
+
+    def ask(self, method: str, **params: Any) -> dict[str, Any]:
+        """An answer, waited for as long as it takes. Raises SlackFailed, Refused or Stopped."""
+        return self._ask(method, params)[0]
+
+    def _ask(self, method: str, params: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, str]]:
+        given = {name: value for name, value in params.items() if value is not None}
+        tries = 0
+        while True:
+            self._wait_for_turn(method)
+            began = time.time()
+            try:
+                response = self._client.api_call(method, data=given)
+            except SlackApiError as error:
+                status, code, headers, data = _error_of(error)
+                if status == 429 or code in ("ratelimited", "rate_limited"):
+                    self.limited += 1
+                    self._note(method, "rate_limited")
+                    self._hold(method, _seconds(headers.get("retry-after"), 30.0))
+                    continue
+                if status < 500 and code not in ("internal_error", "fatal_error", "service_unavailable", "request_timeout", ""):
+                    self._note(method, "refused")
+                    raise self._refusal(method, code, data) from None
+                why = code or f"status {status}"
+            except (SlackClientError, HTTPException, OSError, ValueError) as error:
+                why = f"{type(error).__name__}: {error}"
+            else:
+                headers = {name.lower(): value for name, value in response.headers.items()}
+                self._compare_clocks(headers.get("date"), began, time.time())
+                self._note(method, "ok")
+                return dict(response.data) if isinstance(response.data, dict) else {}, headers
+            self._note(method, "unclear")
+            log.warning("Slack could not be asked, and is asked again", extra={"method": method, "why": why})
+            self._pause(BACKOFF[min(tries, len(BACKOFF) - 1)])
+            tries += 1
+
+    def try_once(self, method: str, **params: Any) -> str:
+        """Asks without waiting for better times; what went wrong, or nothing. Raises SlackFailed."""
+        try:
+            response = self._client.api_call(method, data=params)
+        except SlackApiError as error:
+            status, code, _, data = _error_of(error)
+            if status == 429 or code == "ratelimited":
+                self.limited += 1
+                self._note(method, "rate_limited")
+                return "rate limited"
+            self._note(method, "refused" if status < 500 else "unclear")
+            if code in DEAD or code == "missing_scope":
+                raise self._refusal(method, code, data) from None
+            return code or f"status {status}"
+        except (SlackClientError, HTTPException, OSError, ValueError) as error:
+            self._note(method, "unclear")
+            return f"{type(error).__name__}: {error}"
+        self._note(method, "ok")
+        now = time.time()
+        self._compare_clocks({name.lower(): value for name, value in response.headers.items()}.get("date"), now, now)
+        return ""
+
+    def scopes(self) -> tuple[dict[str, Any], set[str]]:
+        """Who we are, and what we may do."""
+        data, headers = self._ask("auth.test", {})
+        return data, {each.strip() for each in str(headers.get("x-oauth-scopes", "")).split(",") if each.strip()}
+
+    def pages(self, method: str, items: str, **params: Any) -> Iterator[dict[str, Any]]:
+        """All items of an answer that comes in pages."""
+        cursor: str | None = None
+        while True:
+            answer = self.ask(method, **params, cursor=cursor, limit=PAGE)
+            yield from answer.get(items) or []
+            cursor = (answer.get("response_metadata") or {}).get("next_cursor") or None
+            if cursor is None:
+                return
+
+    def _refusal(self, method: str, code: str, data: Mapping[str, Any]) -> Exception:
+        if code in DEAD:
+            return SlackFailed(f"{self.called} is refused ({method}: {code}): {DEAD[code]}")
+        if code == "missing_scope":
+            return SlackFailed(
+                f"{self.called} lacks the scope {data.get('needed', '')}, which {method} needs: update the app from config/slack-app.yaml,"
+                " and install it again"
+            )
+        return SlackRefused(method, code)
+
+    def _wait_for_turn(self, method: str) -> None:
+        while True:
+            with self._lock:
+                now = time.monotonic()
+                asked = self._asked.setdefault(method, deque())
+                while asked and asked[0] <= now - 60:
+                    asked.popleft()
+                wait = max(self._not_before.get(method, 0.0) - now, asked[0] + 60 - now if len(asked) >= self.per_minute else 0.0)
+                if wait <= 0:
+                    asked.append(now)
+                    return
+            self._pause(wait)
+
+    def calls_here(self) -> Counter[tuple[str, str]]:
+        """The same, for another thread."""
+        with self._lock:
+            return Counter(self.calls)
+
+    def _note(self, method: str, result: str) -> None:
+        with self._lock:
+            self.calls[method, result] += 1
+
+    def _hold(self, method: str, seconds: float) -> None:
+        log.info("Slack asks to wait", extra={"method": method, "seconds": seconds})
+        with self._lock:
+            self._not_before[method] = time.monotonic() + seconds
+
+    def _pause(self, seconds: float) -> None:
+        if self.stopping.wait(seconds):
+            raise CallStopped
+
+    def _compare_clocks(self, date: str | None, began: float, ended: float) -> None:
+        """By the answer's date, which has whole seconds; an answer that took long tells nothing."""
+        if ended - began > 2:
+            return
+        with suppress(ValueError, TypeError):
+            ahead = (began + ended) / 2 - (parsedate_to_datetime(date or "").timestamp() + 0.5)
+            self.ahead = ahead if ahead > 1.0 else 0.0
+
+
+def _error_of(error: SlackApiError) -> tuple[int, str, Mapping[str, str], Mapping[str, Any]]:
+    """Status, code, headers and body, whichever of them there are."""
+    response = error.response
+    status = getattr(response, "status_code", None) or (response.get("status") if isinstance(response, dict) else None) or 500
+    headers = getattr(response, "headers", None) or (response.get("headers") if isinstance(response, dict) else None) or {}
+    body = getattr(response, "data", response)
+    data = body if isinstance(body, dict) else {}
+    return int(status), str(data.get("error") or ""), {str(name).lower(): str(value) for name, value in headers.items()}, data
+
+
+def _seconds(text: str | None, otherwise: float) -> float:
+    try:
+        return max(float(text or ""), 0.0)
+    except ValueError:
+        return otherwise
+
+
+def _silent() -> logging.Logger:
+    """For slack_sdk, whose warnings are tries that will be repeated, and which tells at lower levels what it sends."""
+    logger = logging.getLogger("slack_sdk.silent")
+    logger.setLevel(logging.CRITICAL + 1)
+    return logger
+
+
+def history(
+    web: Web, channel: str, *, since: str, roots_since: str, replies_since: str, threads: Collection[str] = ()
+) -> list[dict[str, Any]]:
+    """A channel's root messages from `roots_since` on, and the replies from `replies_since` on to those that were replied to since, and
+    to the given roots.
+
+    Times are Slack's, with six decimals. Replies to older roots can't be found but by name: no list of them exists at Slack.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    replied = set(threads)
+    for message in web.pages("conversations.history", "messages", channel=channel, oldest=roots_since, inclusive=True):
+        ts = str(message.get("ts", ""))
+        found[ts] = message
+        root = message.get("thread_ts")
+        if root is not None and ((root == ts and str(message.get("latest_reply", since)) >= since) or (root != ts and ts >= since)):
+            replied.add(str(root))
+    for root in sorted(replied):
+        try:
+            replies = list(web.pages("conversations.replies", "messages", channel=channel, ts=root, oldest=replies_since, inclusive=True))
+        except SlackRefused as refused:
+            if refused.code not in ("thread_not_found", "message_not_found"):
+                raise
+            continue
+        for message in replies:
+            if message.get("ts") != root:  # which comes with every answer
+                found.setdefault(str(message.get("ts", "")), message)
+    return list(found.values())

@@ -1,0 +1,118 @@
+"""The alert store as a file: versions are migrated in place, foreign files stay untouched, and one process sends from it."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from beepgpt.alerts.database import SCHEMA, VERSION, BadAlertStore
+from beepgpt.alerts.decisions import Preferences
+from beepgpt.alerts.store import AlertStore
+from tests.support.alerts import NOON, Office, prediction
+from tests.support.slack_web_api import Workspace
+
+DATA = Path(__file__).parent / "data"
+
+
+def restored(dump: str, path: Path) -> Path:
+    """The store that a dump describes, as a file."""
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript((DATA / dump).read_text())
+    return path
+
+
+@pytest.mark.parametrize("dump", sorted(each.name for each in DATA.glob("store_v*.sql")))
+def test_a_store_of_a_release_before_keeps_everything_that_people_asked_for(tmp_path: Path, dump: str):
+    """Opting in and out, threshold, limit, quiet hours, zone, digest, mutes and topics; and where reading stopped."""
+    store = AlertStore(restored(dump, tmp_path / "alerts.sqlite"))
+
+    assert store.preferences("bo") == Preferences(
+        opted_in=True, threshold=0.7, per_hour=5, quiet=(23 * 60, 6 * 60 + 30), zone="Europe/Berlin", muted=frozenset({"C2", "C3"})
+    )
+    assert store.preference_row("bo")["low"] == "digest" and store.stale_homes() == ["bo"]
+    assert store.topics() == [("bo", "Kafka upgrades"), ("bo", "lunch")]
+    assert store.preferences("cy") == Preferences(opted_in=False) and store.preferences("di") == Preferences(opted_in=True)
+    assert store.position("predictions:kafka:slack.predictions", "0") == [7, 7, None]
+    assert store.counts()["feedback:good"] == 1 and store.alert_states() == {"cleared": 2}
+    store.close()
+
+
+def test_a_store_of_a_release_before_alerts_nobody_twice(tmp_path: Path, slack: Workspace):
+    """A direct message that was sent is not sent again; one that was in flight is looked up before it is."""
+    restored("store_v3.sql", tmp_path / "alerts.sqlite")
+    office = Office(tmp_path, slack)
+    office.apply("prediction", prediction(NOON, people={"bo": 0.9}))
+    office.clock.set(office.clock() + 60_000_000)
+    office.work()
+
+    assert slack.sent_to("bo") == [] and office.counts["looked_up:due"] == 1
+    (message,) = slack.sent_to("di")
+    assert message["metadata"]["event_payload"]["id"] == "30618075970351e0c836f7045fdc2d84"
+
+
+@pytest.mark.parametrize("version", range(1, VERSION))
+def test_a_store_of_any_version_before_is_migrated(tmp_path: Path, version: int):
+    """Step by step; what people asked for stays, and the store is as a new one."""
+    path = tmp_path / "alerts.sqlite"
+    with closing(sqlite3.connect(path)) as before:
+        before.executescript(";".join(SCHEMA[:version]))
+        before.execute("INSERT INTO person (user, opted_in) VALUES ('bo', 1)")
+        before.execute(f"PRAGMA user_version = {version}")
+        before.commit()
+    office = Office(tmp_path)
+    office.apply("prediction", prediction())
+    assert [row["user"] for row in office.store.alerts_to_check()] == ["bo"]
+    assert columns_of(path) == columns_of(new_store(tmp_path / "new.sqlite"))
+
+
+def test_a_migration_that_fails_changes_nothing(tmp_path: Path):
+    """All steps and the new version are one transaction."""
+    path = tmp_path / "alerts.sqlite"
+    with closing(sqlite3.connect(path)) as before:
+        before.executescript(";".join(SCHEMA[:1]) + "; ALTER TABLE alert ADD COLUMN edited_at INTEGER; PRAGMA user_version = 1")
+    found = columns_of(path)
+    with pytest.raises(BadAlertStore, match="duplicate column"):
+        AlertStore(path)
+    assert columns_of(path) == found
+
+
+def test_what_is_no_store_of_ours_or_a_newer_one_is_refused_and_left_untouched(tmp_path: Path):
+    """With what to do; not a byte of the file changes, and none appears beside it."""
+    newer = new_store(tmp_path / "newer.sqlite", "PRAGMA user_version = 99")
+    foreign, text = tmp_path / "foreign.sqlite", tmp_path / "text"
+    with closing(sqlite3.connect(foreign)) as db:
+        db.execute("CREATE TABLE other (x)")
+    text.write_text("no database, but long enough to be taken for one " * 30)
+    files = {each: each.read_bytes() for each in tmp_path.iterdir()}
+    for path, reason in ((newer, "newer beepgpt"), (foreign, "another program's"), (text, "no store of alerts")):
+        with pytest.raises(BadAlertStore, match=reason):
+            AlertStore(path)
+
+    assert {each: each.read_bytes() for each in tmp_path.iterdir()} == files
+
+
+def test_one_process_sends_from_a_store(tmp_path: Path):
+    """A second one would send each letter again; when the first is gone, it may."""
+    first = AlertStore(tmp_path / "ours.sqlite", alone=True)
+    with pytest.raises(BadAlertStore, match="another beepgpt alert"):
+        AlertStore(tmp_path / "ours.sqlite", alone=True)
+    AlertStore(tmp_path / "ours.sqlite").close()
+    first.close()
+    AlertStore(tmp_path / "ours.sqlite", alone=True).close()
+
+
+def new_store(path: Path, *statements: str) -> Path:
+    """A new store's file, after some statements."""
+    AlertStore(path).close()
+    with closing(sqlite3.connect(path)) as db:
+        for each in statements:
+            db.execute(each)
+    return path
+
+
+def columns_of(path: Path) -> dict[str, list[str]]:
+    """The columns of each table."""
+    with closing(sqlite3.connect(path)) as db:
+        tables = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
+        return {table: sorted(row[1] for row in db.execute(f"PRAGMA table_info({table})")) for table in tables}
