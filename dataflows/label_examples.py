@@ -83,6 +83,21 @@ class LabelingRun:
         }
 
 
+@dataclass(frozen=True)
+class LabelingResult:
+    """How a run went."""
+
+    account: Account
+    ended: bool
+    records: int
+    """That this start has read."""
+    seconds: float
+    status: int
+    """The exit status."""
+    why: Exception | None
+    """Why it stopped, if nothing more could be labeled."""
+
+
 def read_records(batch: Iterable[Chunk]) -> Iterator[tuple[str, list[Read]]]:
     """Each chunk's records with their places, under the one key."""
     for partition, first, values in batch:

@@ -21,7 +21,7 @@ from beepgpt.conversations.shard import OtherState
 from beepgpt.dataflows.asking import AskingLogic, Gate
 from beepgpt.dataflows.records import TaggedItems
 from beepgpt.dataflows.scored_records import Scored
-from beepgpt.training.calling import CannotScore, ModelAnswer, ModelCaller, Predictor
+from beepgpt.training.calling import CannotScore, ModelAnswer, ModelCaller, ScoringModel
 
 VERSION = 1
 """Of the state in a recovery store."""
@@ -52,7 +52,7 @@ def _log_failure(error: CannotScore) -> None:
 class ScoringRun:
     """How one run scores: values, and no settings."""
 
-    predictor: Predictor
+    predictor: ScoringModel
     caller: ModelCaller
     spec: str
     live_since: int | None = None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
@@ -14,7 +14,7 @@ from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand, CannotRead
-from beepgpt.labeling.questions import CannotLabel, LabelQuestion, question_in
+from beepgpt.labeling.questions import CannotLabel, LabelQuestion, SourceContents, question_in
 from beepgpt.runtime.connections import connection_of, is_kafka
 from beepgpt.runtime.destinations import Destination, Topics
 from beepgpt.runtime.places import Origin, records_in
@@ -39,15 +39,6 @@ def input_of(source: str) -> Origin:
 def retractions_of(path: Path) -> Path:
     """The file of retractions beside a file of examples."""
     return path.with_name(f"{path.name.removesuffix('.jsonl')}.retractions.jsonl")
-
-
-class SourceContents(NamedTuple):
-    """What has to be known of a bounded SOURCE before it is labeled."""
-
-    questions: Callable[[], Iterator[LabelQuestion]]
-    """Reads its examples; lines that are none are skipped."""
-    retracted: frozenset[str]
-    """Ids of retracted examples."""
 
 
 def look_at(origin: Origin, settings: Settings) -> SourceContents:

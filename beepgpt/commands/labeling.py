@@ -9,18 +9,16 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from bytewax.outputs import Sink
-
-from beepgpt.commands.label_source import MAX_LINE, SourceContents, look_at, pass_on_retractions, retractions_of, spec_in, spec_on
+from beepgpt.commands.label_source import MAX_LINE, look_at, pass_on_retractions, retractions_of, spec_in, spec_on
 from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
 from beepgpt.conversations.account import Account
 from beepgpt.conversations.shard import OtherState
 from beepgpt.conversations.signals import SignalVerdict
 from beepgpt.dataflows import labeling
-from beepgpt.dataflows.label_examples import LABELED_LINES, LabelingRun, check_labels, labeled_topics, labels_as_json
+from beepgpt.dataflows.label_examples import LABELED_LINES, LabelingResult, LabelingRun, check_labels, labeled_topics, labels_as_json
 from beepgpt.errors import BadCommand
-from beepgpt.labeling.questions import CannotGoOn, Labeler, LabelQuestion
+from beepgpt.labeling.questions import Labeler, LabelQuestion, SourceContents
 from beepgpt.runtime.destinations import Destination, Files, Topics
 from beepgpt.runtime.label_metrics import LabelFigures
 from beepgpt.runtime.places import Origin, source_of, topic_id_of
@@ -43,20 +41,6 @@ class LabelJob:
         return look_at(self.origin, self.settings)
 
 
-@dataclass
-class Halt(Stop):
-    """Whether the run stops: somebody asked for it, or nothing more can be labeled."""
-
-    why: CannotGoOn | None = None
-
-    def __call__(self) -> bool:
-        return self.signal != 0 or self.why is not None
-
-    def because(self, error: CannotGoOn) -> None:
-        """Stops the run; the first reason counts."""
-        self.why = self.why or error
-
-
 def check_places(job: LabelJob) -> None:
     """Checks SOURCE and DEST before anything is begun. Raises BadCommand, NoTopic or OtherState."""
     to, address = job.to, job.origin.address
@@ -75,21 +59,6 @@ def check_places(job: LabelJob) -> None:
     there, mine = spec_on(to.connection, to.examples), spec_in(job.origin, job.settings)
     if there is not None and mine is not None and there != mine:
         raise OtherState(f"{to}: the topic holds examples of spec {there}, and SOURCE has examples of spec {mine}: name another topic")
-
-
-@dataclass(frozen=True)
-class LabelingResult:
-    """How a run went."""
-
-    account: Account
-    ended: bool
-    records: int
-    """That this start has read."""
-    seconds: float
-    status: int
-    """The exit status."""
-    why: CannotGoOn | None
-    """Why it stopped, if nothing more could be labeled."""
 
 
 def flow_run(job: LabelJob, labeler: str, told: str, build: Callable[[Worker], PreparedFlow], stop: Stop) -> FlowRun:
@@ -131,11 +100,11 @@ def run_labeling(
 ) -> LabelingResult:
     """Runs the flow to the end of its input, or until it is stopped."""
     began = monotonic()
-    halt = Halt()
+    stop = Stop()
 
     def build(worker: Worker) -> PreparedFlow:
         run = LabelingRun(
-            labeler, known, retracted, is_excluded, ahead=ahead, is_stopping=worker.is_stopping, stop=halt.because, on_error=worker.fail
+            labeler, known, retracted, is_excluded, ahead=ahead, is_stopping=worker.is_stopping, stop=stop.because, on_error=worker.fail
         )
         source = source_of(
             job.origin,
@@ -154,12 +123,12 @@ def run_labeling(
         names = {"version": program_version(), "labeler": job.settings.labeling.labeler, "told": labeler.told}
         return PreparedFlow(flow, LabelFigures(**run.figures(), lags=lambda: dict(worker.lags), topic=job.origin.topic, build=names))
 
-    (report,), ended = run_flow(flow_run(job, job.settings.labeling.labeler, labeler.told, build, halt), recovery)
+    (report,), ended = run_flow(flow_run(job, job.settings.labeling.labeler, labeler.told, build, stop), recovery)
     status = status_of([report], job.origin)
-    return LabelingResult(Account(report["counts"]), ended, report["records"], monotonic() - began, status, halt.why)
+    return LabelingResult(Account(report["counts"]), ended, report["records"], monotonic() - began, status, stop.why)
 
 
-def _sinks(job: LabelJob, *, fresh: bool) -> dict[str, Sink[Any]]:
+def _sinks(job: LabelJob, *, fresh: bool) -> dict[str, Any]:
     """Of a file of examples, the retractions are written already; of a topic, they come as tombstones among the examples."""
     sinks = job.to.sinks(fresh=fresh)
     return {

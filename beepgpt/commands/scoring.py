@@ -6,15 +6,13 @@ import logging
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-
-from bytewax.inputs import Source
+from typing import Any
 
 from beepgpt.commands.models import open_model
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.slack import export as slack_export
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.channel import FOREVER
-from beepgpt.conversations.chunks import Chunk
 from beepgpt.dataflows import scoring as dataflow
 from beepgpt.dataflows.following import Following
 from beepgpt.dataflows.score_points import ScoringRun
@@ -110,7 +108,7 @@ def build(job: ScoreJob, origin: Origin, model: WatchedModel, worker: Worker) ->
     )
 
 
-def _source(job: ScoreJob, origin: Origin, worker: Worker, until: int | None) -> Source[Chunk]:
+def _source(job: ScoreJob, origin: Origin, worker: Worker, until: int | None) -> Any:
     settings = job.settings
     if job.pace is None:
         group = settings.kafka.group and f"{settings.kafka.group}-score" if worker.recovery is not None else None

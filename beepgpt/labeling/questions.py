@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import NamedTuple, Protocol
 
@@ -46,6 +47,15 @@ class LabelQuestion(NamedTuple):
     channel: str
     people: frozenset[str]
     """Who wrote what stands in the window."""
+
+
+class SourceContents(NamedTuple):
+    """What has to be known of a bounded SOURCE before it is labeled."""
+
+    questions: Callable[[], Iterator[LabelQuestion]]
+    """Reads its examples; lines that are none are skipped."""
+    retracted: frozenset[str]
+    """Ids of retracted examples."""
 
 
 def question_in(line: bytes) -> LabelQuestion:

@@ -20,7 +20,7 @@ from beepgpt.runtime.connections import connection_of, is_kafka
 from beepgpt.runtime.places import topic_of
 
 
-class Output(Protocol):
+class FlowOutput(Protocol):
     """Where a run's output goes."""
 
     def join(self, workers: int) -> None:

@@ -24,7 +24,7 @@ from beepgpt.runtime import logs
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.connections import connection_of
 from beepgpt.runtime.console import Watched, console
-from beepgpt.runtime.destinations import Output
+from beepgpt.runtime.destinations import FlowOutput
 from beepgpt.runtime.places import Origin
 from beepgpt.runtime.processes import report, run_processes, stop_with_parent
 from beepgpt.runtime.recovery import BadRecovery, RecoveryFolder, open_recovery
@@ -41,7 +41,7 @@ class FlowRun:
     command: str
     """`examples`, `label` or `score`."""
     origin: Origin
-    to: Output
+    to: FlowOutput
     settings: Settings
     build: Callable[[Worker], PreparedFlow]
     """Builds a worker's flow."""

@@ -37,12 +37,18 @@ ProgressCallback = Callable[[int, float], None]
 
 @dataclass
 class Stop:
-    """Whether this process was asked to stop, and by which signal."""
+    """Whether this process is to stop: it was asked to, by a signal, or it can't go on."""
 
     signal: int = 0
+    why: Exception | None = None
+    """What it can't go on for."""
 
     def __call__(self) -> bool:
-        return self.signal != 0
+        return self.signal != 0 or self.why is not None
+
+    def because(self, why: Exception) -> None:
+        """Stops the process; the first reason counts."""
+        self.why = self.why or why
 
     @contextmanager
     def listening(self) -> Iterator[None]:

@@ -20,7 +20,7 @@ class CannotScore(BeepGPTError):
         self.reason = reason
 
 
-class Predictor(Protocol):
+class ScoringModel(Protocol):
     """A model, or the newer one that has taken its place."""
 
     def predict(self, points: Sequence[Mapping[str, Any]]) -> tuple[str, list[Probabilities]]:
@@ -49,7 +49,7 @@ class ModelCaller(Protocol):
 class LocalModel:
     """A model in this process, asked about many points in a call: one by one they take ten times as long."""
 
-    def __init__(self, predictor: Predictor, together: int = 100) -> None:
+    def __init__(self, predictor: ScoringModel, together: int = 100) -> None:
         self._predictor = predictor
         self.together = self.ahead = together
 

@@ -32,7 +32,7 @@ from beepgpt.dataflows.score_points import ScorePoints, ScoringRun
 from beepgpt.dataflows.scored_records import check_scores
 from beepgpt.dataflows.scoring import scoring_flow
 from beepgpt.errors import BadCommand
-from beepgpt.training.calling import CannotScore, LocalModel, ModelAnswer, ModelCaller, Predictor, RemoteCaller
+from beepgpt.training.calling import CannotScore, LocalModel, ModelAnswer, ModelCaller, RemoteCaller, ScoringModel
 from beepgpt.training.metrics import Bootstrap, hits, outcomes_of
 from beepgpt.training.points import examples_of
 from beepgpt.training.reloading import CARD, METRICS
@@ -109,7 +109,7 @@ def place_at(each: Mapping[str, Any]) -> int:
 
 def score(
     records: Iterable[Record | bytes],
-    model: Predictor,
+    model: ScoringModel,
     asker: ModelCaller | None = None,
     *,
     batches: Iterable[int] = (),
