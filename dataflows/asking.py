@@ -1,4 +1,4 @@
-"""A step that asks somebody who answers in their own time, and an input that waits while too much is unanswered."""
+"""A step that calls a service and goes on when the answer is there, and an input that waits while too much is unanswered."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ Answer = TypeVar("Answer")
 
 
 class AskingLogic(StatefulBatchLogic[Value, Output, dict[str, Any]], Generic[Value, Output, Item, Answer]):
-    """Calls somebody about items, many at a time, and goes on with each when its answer is there.
+    """Calls a service about items, many at a time, and goes on with each item when its answer is there.
 
-    A subclass takes values in `on_batch` and then calls `_advance`; it says what to submit and what an answer means. What is submitted or
-    waits belongs into its snapshot, and is submitted again after a kill: so calls repeat, and whoever is called should remember answers.
+    A subclass takes values in `on_batch` and then calls `_advance`; it decides what to submit and what an answer means. Items that
+    are submitted or wait belong into its snapshot, and are submitted again after a kill: calls repeat, so their answers should be stored.
     """
 
     wait: float
@@ -80,7 +80,7 @@ class AskingLogic(StatefulBatchLogic[Value, Output, dict[str, Any]], Generic[Val
         return self._drain(), StatefulBatchLogic.RETAIN
 
     def on_eof(self) -> tuple[Iterable[Output], bool]:
-        """Finishes all items; if the input was stopped, only the calls that are under way, for PATIENCE at most."""
+        """Settles all items; if the input was stopped, only the calls that are under way, for PATIENCE at most."""
         deadline = 0.0
         self._advance()
         while self._calls or (self._has_waiting() and not self._is_stopping()):

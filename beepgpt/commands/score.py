@@ -1,4 +1,4 @@
-"""`beepgpt score`: who will answer, as it happens; and what became of it."""
+"""`beepgpt score`: who will answer each point as it is made, and who did."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ PANEL = "Scoring"
 @with_settings
 def score(
     source: Annotated[str, typer.Argument(help="A Slack export (zip or folder), a .jsonl of events, or kafka://host:port/topic.")],
-    model: Annotated[Path, typer.Option(help="The model's folder; a new model that is put there is taken up without a restart.")],
+    model: Annotated[Path, typer.Option(help="The model's folder; a new model that is put there is loaded without a restart.")],
     to: Annotated[str, typer.Option(help="Where the predictions go: a .jsonl path, - for standard output, or kafka://host:port/topic.")],
     settings: Settings,
     outcomes: Annotated[
-        str | None, typer.Option(help="Where it goes what became of them: a .jsonl path or kafka://host:port/topic.", show_default=False)
+        str | None, typer.Option(help="Where their outcomes go: a .jsonl path or kafka://host:port/topic.", show_default=False)
     ] = None,
     since: Annotated[
         str | None,
-        typer.Option(help="Score points from this time on (2024-01-31T12:00:00Z); of a topic, from= says the same.", show_default=False),
+        typer.Option(help="Score points from this time on (2024-01-31T12:00:00Z); of a topic, from= does the same.", show_default=False),
     ] = None,
     until: Annotated[str | None, typer.Option(help="Every channel's clock is at this time at the end.", show_default=False)] = None,
     pace: Annotated[
@@ -48,7 +48,9 @@ def score(
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(help="The chance from which on somebody would be told, for the figures.", rich_help_panel=PANEL, show_default=False),
+        typer.Option(
+            help="The probability from which on people would be alerted, for the figures.", rich_help_panel=PANEL, show_default=False
+        ),
     ] = None,
     deadline: Annotated[
         str | None,
@@ -59,19 +61,19 @@ def score(
         ),
     ] = None,
     candidates_too: Annotated[
-        bool | None, typer.Option("--with-candidates", help="Predictions carry the facts about people.", rich_help_panel=PANEL)
+        bool | None, typer.Option("--with-candidates", help="Predictions carry the candidates' features.", rich_help_panel=PANEL)
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Write the closing account here, as JSON.")] = None,
-    recovery: Annotated[Path | None, typer.Option(help="A folder that remembers the run, so that it goes on after a kill.")] = None,
+    recovery: Annotated[Path | None, typer.Option(help="A folder for snapshots of the run, so that it goes on after a kill.")] = None,
     include: Annotated[
         str, typer.Option(help="Kinds of channels of an export, joined by commas: channels, groups, dms, mpims.")
     ] = "channels",
     worker: Annotated[int | None, typer.Option(hidden=True)] = None,
     shards: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
-    """Score points as they are made: who will answer, how likely, and what became of it."""
+    """Score points as they are made: who will answer, how likely, and who did."""
     if threshold is not None and not 0 < threshold < 1:
-        raise BadCommand(f"--threshold {threshold:g}: a chance between 0 and 1 is expected")
+        raise BadCommand(f"--threshold {threshold:g}: a probability between 0 and 1 is expected")
     given = {name: value for name, value in (("threshold", threshold), ("candidates", candidates_too)) if value is not None}
     settings = settings.model_copy(update={"scoring": settings.scoring.model_copy(update=given)})
     outputs = score_outputs_of(to, outcomes, settings)

@@ -1,4 +1,4 @@
-"""What a person sees of a run, on standard error: progress while it goes, the account when it is over."""
+"""The terminal: a run's progress on standard error."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ console = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_
 """Names of files are shown as they are, whatever brackets and colons stand in them; long sentences are the terminal's to wrap."""
 log = logging.getLogger("beepgpt")
 
-PARTS = 10_000
-"""A run's progress is told in so many parts of it."""
+STEPS = 10_000
+"""The progress bar's steps."""
 
 
 class _Rate(ProgressColumn):
@@ -31,7 +31,7 @@ class _Rate(ProgressColumn):
 
 
 class Watched:
-    """Progress of a run by one process or several."""
+    """The progress bar of a run by one worker or several."""
 
     def __init__(self, what: str, *, shown: bool) -> None:
         self._bar = Progress(
@@ -47,7 +47,7 @@ class Watched:
             transient=True,
             disable=not (shown and console.is_interactive),  # neither a file nor a dumb terminal can take a line back
         )
-        self._task = self._bar.add_task(what, total=PARTS, records=0)
+        self._task = self._bar.add_task(what, total=STEPS, records=0)
         self._records: dict[int, int] = {}
         self._done: dict[int, float] = {}
 
@@ -58,17 +58,17 @@ class Watched:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.stop()
 
-    def update(self, part: int, parts: int, records: int, done: float) -> None:
-        """Process `part` of `parts` has read so many records, this share of all."""
-        self._records[part], self._done[part] = records, done
-        completed = PARTS * sum(self._done.values()) / parts
-        # Each process goes through the whole of a file, so the furthest one tells how many records there were.
+    def update(self, number: int, workers: int, records: int, done: float) -> None:
+        """Shows that worker `number` of so many has read `records` records, the share `done` of its input."""
+        self._records[number], self._done[number] = records, done
+        completed = STEPS * sum(self._done.values()) / workers
+        # Each process goes through the whole of a file, so the counts add up to more than its records.
         self._bar.update(self._task, completed=completed, records=sum(self._records.values()))
 
 
 @contextmanager
 def quiet_engine() -> Iterator[None]:
-    """Keeps the engine's own last words off the terminal: an error of ours says better what to do. They are shown if another comes."""
+    """Keeps the engine's own messages off the terminal while in here, since ours are clearer; they are logged at debug level."""
     with tempfile.TemporaryFile() as file:
         sys.stderr.flush()
         terminal = os.dup(2)
@@ -84,5 +84,5 @@ def quiet_engine() -> Iterator[None]:
             console.file = None  # type: ignore[assignment]  # whatever standard error is by then
             ours.close()
             file.seek(0)
-            if words := file.read().strip():
-                log.debug("the engine said: %s", words.decode(errors="replace"))
+            if output := file.read().strip():
+                log.debug("the engine wrote: %s", output.decode(errors="replace"))

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from beepgpt.runtime.metrics import LAG, labelled
 
 LABEL_ENDS = ("strong", "weak", "silent", "retracted", "retractions")
-LABELED = ("beepgpt_labeling_records_total", "Records that were done with, by what became of them; dead letters apart.")
+LABELED = ("beepgpt_labeling_records_total", "Records that are finished, by how; dead letters apart.")
 UNLABELED = ("beepgpt_labeling_dead_letters_total", "Records that could not be labeled, by reason.")
 LABELING_READ = ("beepgpt_labeling_read_total", "Records read.")
 LABELING_WAITING = ("beepgpt_labeling_waiting", "Examples that wait for the labeler's verdict.")
@@ -19,7 +19,7 @@ LABELING_WAITING = ("beepgpt_labeling_waiting", "Examples that wait for the labe
 
 @dataclass(frozen=True, eq=False)
 class LabelFigures(Collector):
-    """The same for a run that labels.
+    """Metrics of a run that labels, read from functions when they are scraped.
 
     >>> figures = LabelFigures(counts=lambda: {"read": 3, "strong": 1, "dead_letters:excluded": 1}, waiting=lambda: 1)
     >>> [(sample.labels, sample.value) for metric in figures.collect() for sample in metric.samples if sample.value][1:]
@@ -34,7 +34,7 @@ class LabelFigures(Collector):
     build: Mapping[str, str] = field(default_factory=dict)
 
     def collect(self) -> Iterator[Metric]:
-        """All of it as it is now."""
+        """All metrics as they are now."""
         counts = dict(self.counts())
         yield InfoMetricFamily("beepgpt_build", "Which program this is, and who labels.", value=dict(self.build))
         yield CounterMetricFamily(*LABELING_READ, value=counts.get("read", 0))

@@ -1,4 +1,4 @@
-"""A run of a flow, whichever it is: in this process or in several, with or without a recovery store."""
+"""A run of a flow, the same for all flows: in this process or in several, with or without a recovery store."""
 
 from __future__ import annotations
 

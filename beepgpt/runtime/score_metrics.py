@@ -9,12 +9,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from beepgpt.runtime.metrics import Figures, by_two, labelled
 
-SCORED = ("beepgpt_points_scored_total", "Points that were told to the scoring, by what became of them.")
+SCORED = ("beepgpt_points_scored_total", "Points that were to be scored, by what became of them.")
 FAILED = ("beepgpt_scoring_failures_total", "Points about which the model could not be asked, by reason.")
 PREDICTIONS = ("beepgpt_predictions_total", "Predictions, by model.")
-OUTCOMES = ("beepgpt_outcomes_total", "Predictions of which it is known what became of them, by model and by how.")
+OUTCOMES = ("beepgpt_outcomes_total", "Predictions with a known outcome, by model and by how.")
 HITS = ("beepgpt_outcome_hits_total", "Answered outcomes whose answerer was among the k likeliest people, by model.")
-ALERTS = ("beepgpt_outcome_alerts_total", "People who would be told, and those of them who answered, by model.")
+ALERTS = ("beepgpt_outcome_alerts_total", "People who would be alerted, and those of them who answered, by model.")
 LATELY = (
     "beepgpt_outcomes_lately",
     "Of the last 1,000 outcomes of a model: hits, precision of alerts, and how much more of them was promised.",
@@ -27,7 +27,7 @@ SCORE_WAITS = ("beepgpt_prediction_seconds", "From a point's release to its pred
 
 @dataclass(frozen=True)
 class Scores:
-    """What a scoring flow did, as plain values."""
+    """The work of a scoring flow, as plain values."""
 
     counts: Mapping[str, int] = field(default_factory=dict)
     predicted: Mapping[str, int] = field(default_factory=dict)
@@ -46,12 +46,12 @@ class Scores:
     answered_lately: Mapping[str, int] = field(default_factory=dict)
     """By model."""
     validated: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """By model: the least that may be expected of `hit@1` and `hit@5`."""
+    """By model: the lower ends of the validated intervals of `hit@1` and `hit@5`."""
 
 
 @dataclass(frozen=True, eq=False)
 class ScoreFigures(Figures):
-    """The same for a run that scores: the events and points, and what was predicted of them.
+    """Metrics of a run that scores: of the events and points, and of its predictions.
 
     >>> figures = ScoreFigures(scores=lambda: Scores(predicted={"a1b2": 3}, outcomes={("a1b2", "answered"): 1}))
     >>> [(sample.labels, sample.value) for metric in figures.collect() for sample in metric.samples if sample.value][1:]
@@ -61,12 +61,12 @@ class ScoreFigures(Figures):
     scores: Callable[[], Scores] = Scores
 
     def collect(self) -> Iterator[Metric]:
-        """All of it as it is now."""
+        """All metrics as they are now."""
         yield from super().collect()
         now = self.scores()
         yield labelled(SCORED, "end", {end: now.counts.get(end, 0) for end in ("scored", "missed")})
         failed = {name: times for name, times in now.counts.items() if name.startswith("failed:")}
-        yield labelled(FAILED, "reason", self._reasons.told("failed", failed))
+        yield labelled(FAILED, "reason", self._reasons.of("failed", failed))
         yield labelled(PREDICTIONS, "model", now.predicted)
         yield by_two(OUTCOMES, ("model", "how"), now.outcomes)
         hits, alerts = CounterMetricFamily(*HITS, labels=("model", "k")), CounterMetricFamily(*ALERTS, labels=("model", "what"))
@@ -79,8 +79,8 @@ class ScoreFigures(Figures):
         yield alerts
         for of, by_model in ((LATELY, now.lately), (VALIDATED, now.validated)):
             figures = GaugeMetricFamily(*of, labels=("model", "figure"))
-            for model, told in sorted(by_model.items()):
-                for name, value in told.items():
+            for model, by_figure in sorted(by_model.items()):
+                for name, value in by_figure.items():
                     figures.add_metric((model, name), value)
             yield figures
         answered = GaugeMetricFamily(*LATELY_OF, labels=("model",))
@@ -93,5 +93,5 @@ class ScoreFigures(Figures):
         yield waiting
         if now.buckets:
             sums = [str(sum(now.waits[: place + 1])) for place in range(len(now.waits))]
-            told_buckets = [(name, float(value)) for name, value in zip([*map(str, now.buckets), "+Inf"], sums, strict=True)]
-            yield HistogramMetricFamily(*SCORE_WAITS, buckets=told_buckets, sum_value=now.waited)
+            buckets = [(name, float(value)) for name, value in zip([*map(str, now.buckets), "+Inf"], sums, strict=True)]
+            yield HistogramMetricFamily(*SCORE_WAITS, buckets=buckets, sum_value=now.waited)
