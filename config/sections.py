@@ -89,6 +89,8 @@ class ClusterSettings(BaseModel):
 
     source: str
     to: str
+    outcomes: str
+    model: Annotated[Path | None, Optional]
 
 
 class LabelingSettings(BaseModel):
