@@ -16,8 +16,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 READ_WITHIN = 5.0
 """Seconds for a whole request, from its first byte or the connection's beginning; Slack itself gives up after three."""
 MOST_CONNECTIONS = 256
-BACKLOG = 128
-"""Connections that are accepted in one turn of the loop; more wait in the kernel."""
 
 Refuse = Callable[[str], None]
 

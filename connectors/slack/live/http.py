@@ -89,16 +89,17 @@ class HttpLine:
         """Serves, in a thread."""
         import uvicorn
 
-        from beepgpt.connectors.slack.live.guard import BACKLOG, guarded, most_connections
+        from beepgpt.connectors.slack.live.guard import guarded, most_connections
 
+        most = most_connections()
         config = uvicorn.Config(
             self._app(),
-            http=guarded(self._count, most_connections()),
+            http=guarded(self._count, most),
             log_level="critical",
             access_log=False,
             lifespan="off",
             ws="none",
-            backlog=BACKLOG,
+            backlog=most // 2,  # so many are accepted in one turn of the loop: a newcomer is read before it is the oldest
             timeout_graceful_shutdown=3,
         )
         self._server = uvicorn.Server(config)
