@@ -13,7 +13,7 @@ import orjson
 from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
-from beepgpt.audit.laws import AuditedRecord
+from beepgpt.audit.history import AuditedRecord
 from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl

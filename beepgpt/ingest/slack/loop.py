@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from beepgpt.config.settings import SlackSettings
+from beepgpt.config.sections import SlackSettings
 from beepgpt.connectors import kafka
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY
