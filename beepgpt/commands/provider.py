@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from beepgpt.config.settings import ProviderSettings, Settings
+from beepgpt.config.sections import ProviderSettings
+from beepgpt.config.settings import Settings
 from beepgpt.errors import BadCommand, ProviderFailed, RunStopped
 from beepgpt.runtime.console import console
 

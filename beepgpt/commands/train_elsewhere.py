@@ -8,7 +8,8 @@ from typing import Any
 import orjson
 
 from beepgpt.commands.provider import check_may_leave, client_of, may_leave_by, open_model
-from beepgpt.config.settings import ProviderSettings, Settings
+from beepgpt.config.sections import ProviderSettings
+from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.openai.jobs import JobRequest
 from beepgpt.errors import BadCommand

@@ -49,7 +49,7 @@ class BatchClient(Protocol):
     """What is needed of a provider's client."""
 
     def start_batch(self, part: Any) -> BatchState: ...
-    def wait_for_batch(self, batch_id: str, *, every: float, told: Callable[[Any], None]) -> BatchState: ...
+    def wait_for_batch(self, batch_id: str, *, every: float, progress: Callable[[Any], None]) -> BatchState: ...
     def batch_results(self, batch_id: str) -> Iterable[tuple[str, ProviderAnswer | ProviderFailed]]: ...
 
 
@@ -138,7 +138,7 @@ class Batches:
         for digest, batch_id in self.store.batches(self.run):
             if batch_id is None:
                 continue
-            batch = self.client.wait_for_batch(batch_id, every=LOOKS, told=self.report)
+            batch = self.client.wait_for_batch(batch_id, every=LOOKS, progress=self.report)
             if batch.status == "failed":  # none of it was asked, so it may be started again
                 self.store.forget(digest)
             answers = list(self.client.batch_results(batch_id))

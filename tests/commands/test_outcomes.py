@@ -31,10 +31,10 @@ def outcome(number: int, *, rank: int | None = 1, how: str = "answered", model: 
     } | more  # fmt: skip
 
 
-def test_figures_are_told_by_model():
+def test_figures_are_by_model():
     """Of 4 answered ones ana gave two, bo one, and somebody else one; what has no answer counts nowhere but among the outcomes."""
-    told = [outcome(0), outcome(1), outcome(2, rank=2), outcome(3, rank=None), outcome(4, how="silent"), outcome(5, how="superseded")]
-    (figures, other) = figures_by_model([*told, told[0], outcome(9, model="b2")], 0.5)
+    outcomes = [outcome(0), outcome(1), outcome(2, rank=2), outcome(3, rank=None), outcome(4, how="silent"), outcome(5, how="superseded")]
+    (figures, other) = figures_by_model([*outcomes, outcomes[0], outcome(9, model="b2")], 0.5)
 
     assert (figures["model"], other["model"]) == ("a1", "b2")
     assert figures["outcomes"] == {"answered": 4, "silent": 1, "superseded": 1}
