@@ -16,7 +16,7 @@ from beepgpt.runtime.connections import connection_of, is_kafka
 
 @contextmanager
 def examples_of(source: str, to: Path, settings: Settings) -> Iterator[tuple[Path, frozenset[bytes]]]:
-    """SOURCE as a file that can be read twice, and the ids that its tombstones retract; a topic is copied to a temporary file in `to`. Raises BadCommand."""
+    """SOURCE as a file that can be read twice, and the ids its tombstones retract; a topic is copied into `to` first. Raises BadCommand."""
     from beepgpt.training.prepare import folder_in
 
     if not is_kafka(source):
