@@ -583,7 +583,7 @@ def test_a_batch_costs_half_and_comes_to_the_same(server: Server, labels: Labels
 
 def test_a_batch_that_expires_is_followed_by_another(server: Server, labels: Labels, monkeypatch: pytest.MonkeyPatch):
     """Half of it was done; in the end all of it is, and what was paid for is not paid for again."""
-    monkeypatch.setattr("beepgpt.labeling.requests.LOOKS", 0.05)
+    monkeypatch.setattr("beepgpt.labeling.batches.LOOKS", 0.05)
     server.script.batch = "expired"
     report = labels.run(server, batch=True)
 
