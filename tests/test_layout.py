@@ -55,59 +55,29 @@ FOREIGN: dict[str, tuple[str, ...]] = {
 
 # What does not hold yet. An entry that holds by now fails: take it out.
 ROOMS_NOT_YET: set[tuple[str, str]] = {
-    ("labeling", "config"),
-    ("labeling", "connectors"),
-    ("labeling", "dataflows"),
-    ("labeling", "runtime"),
-    ("labeling", "web"),
+    ("labeling", "connectors"),  # openai.values alone, which its requests are made of: stays
     ("runtime", "audit"),
     ("runtime", "dataflows"),
-    ("training", "commands"),
-    ("training", "config"),
-    ("training", "connectors"),
-    ("training", "labeling"),
-    ("training", "runtime"),
-    ("training", "web"),
 }
 FOREIGN_NOT_YET: set[tuple[str, str]] = {
     ("commands", "bytewax"),
-    ("connectors", "kafka"),
-    ("ingest", "rich"),
-    ("labeling", "bytewax"),
-    ("labeling", "typer"),
     ("runtime", "typer"),
 }
 BUILDERS_NOT_YET: set[str] = {
     "commands/scoring.py",
-    "labeling/run.py",
     "runtime/running.py",
 }
 LONG_NOT_YET: set[str] = {
     "audit/foreign.py",
     "audit/laws.py",
-    "commands/ingest.py",
     "commands/scoring.py",
     "config/settings.py",
-    "connectors/kafka.py",
-    "connectors/openai/api.py",
-    "connectors/slack/export.py",
-    "connectors/slack/live.py",
-    "conversations/channel.py",
     "dataflows/labeling.py",
     "dataflows/scoring.py",
-    "labeling/requests.py",
-    "labeling/run.py",
-    "training/fine_tuning.py",
 }
 COMMANDS_NOT_YET: set[str] = {
     "commands/audit.py",
     "commands/dead_letters.py",
-    "commands/experiment.py",
-    "commands/ingest.py",
-    "commands/label.py",
-    "commands/predict.py",
-    "commands/prepare.py",
-    "commands/review.py",
     "commands/scoring.py",
 }
 

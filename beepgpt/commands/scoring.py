@@ -149,13 +149,13 @@ class WatchedModel:
     def predict(self, points: Sequence[Mapping[str, Any]]) -> tuple[str, list[Probabilities]]:
         """What the folder's model says of points, by that model's name."""
         from beepgpt.training.points import points_of
-        from beepgpt.training.predictions import OtherFacts
+        from beepgpt.training.predictions import OtherFeatures
 
         with self._lock:
             trained, name = self._trained, self._name
         try:
             predictions = trained.model.predict(points_of([as_example(point) for point in points]))
-        except OtherFacts as error:
+        except OtherFeatures as error:
             raise BadCommand(f"{self.folder}: {error}") from error
         said = [predictions.of(place) for place in range(len(points))]
         return name, [Probabilities(each.people, each.nobody, each.other) for each in said]
@@ -243,7 +243,7 @@ class WatchedModel:
         return None
 
     def _load(self) -> tuple[Trained, str]:
-        from beepgpt.commands.models import open_model
+        from beepgpt.commands.provider import open_model
 
         trained = self._open.enter_context(open_model(self.folder, self._settings))
         if trained.card.get("spec") != self._spec:

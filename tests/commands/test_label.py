@@ -30,8 +30,9 @@ from beepgpt.connectors.openai.values import AskedModel, Request
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.tokens import SUFFIX
 from beepgpt.errors import BadCommand, RunStopped
-from beepgpt.labeling.requests import CACHED_FROM, INSTRUCTIONS, Asking
-from beepgpt.labeling.run import balanced, read_few_shots
+from beepgpt.labeling.asking import INSTRUCTIONS, Asking
+from beepgpt.labeling.budget import CACHED_FROM
+from beepgpt.labeling.few_shots import balanced, read_few_shots
 from beepgpt.runtime.recovery import BadRecovery
 from tests.support.labeling import Labels, asked_about, few_shots_in, made_examples, prompts_of, write
 from tests.support.openai_server import KEY, Script, Server, by_hash, digest, serving

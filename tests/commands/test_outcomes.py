@@ -15,7 +15,7 @@ from beepgpt.config.settings import read_settings
 from beepgpt.conversations.events import ts_text
 from beepgpt.errors import BadCommand
 from beepgpt.training.outcomes import figures_by_model
-from beepgpt.web.outcomes_page import page_of
+from beepgpt.web.outcomes_page import outcomes_page
 from tests.support import at, program, quiet
 
 SETTINGS = read_settings(environ={})
@@ -51,7 +51,8 @@ def test_figures_are_by_model():
 def test_the_page_needs_nothing_else_and_escapes_all():
     """No address, no script; what a source or a model is called can't break it."""
     found = figures_by_model([outcome(number, model="<script>alert(1)</script>") for number in range(5)], 0.5)
-    page = page_of({"source": "<b>x</b>", "promised": {"hit@1": {"value": 0.5, "low": 0.4, "high": 0.6, "count": 9}}, "models": found})
+    promised = {"hit@1": {"value": 0.5, "low": 0.4, "high": 0.6, "count": 9}}
+    page = outcomes_page({"source": "<b>x</b>", "promised": promised, "models": found})
 
     assert "<script" not in page and "<b>" not in page
     assert 'src="' not in page and "@import" not in page and "url(http" not in page

@@ -1,0 +1,101 @@
+"""The end of a command that ran a flow: its account as a table, its report as a file, and its exit status."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from beepgpt.connectors.files import jsonl
+from beepgpt.runtime.console import console
+
+
+def close_command(
+    closing: Mapping[str, Any], status: int, report: Path | None, recovery: Path | None, show: Callable[[Mapping[str, Any]], None]
+) -> None:
+    """Shows and writes the closing report, and says how to go on. Raises typer.Exit."""
+    show(closing)
+    if report is not None:
+        jsonl.write_file(report, orjson.dumps(closing, option=orjson.OPT_INDENT_2) + b"\n")
+    if status == 130:
+        rest = "run the same command again to go on" if recovery else "give --recovery DIR to go on where a run stopped"
+        console.print(f"Interrupted; what was done is kept ({rest}).")
+    elif not closing["ended"] and recovery is None:
+        console.print("Stopped without --recovery DIR: the same command begins anew.")
+    raise typer.Exit(1 if closing["does_not_add_up"] else status)
+
+
+def account_table() -> Table:
+    """An empty table for an account: what, how many, and a remark."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    table.add_column(style="dim")
+    return table
+
+
+def print_verdict(adds_up: bool, rest: str) -> None:
+    """Whether the account adds up, and the rest of its last line."""
+    verdict = Text("the account adds up") if adds_up else Text("THE ACCOUNT DOES NOT ADD UP", "bold red")
+    console.print(Text.assemble(verdict, rest))
+
+
+def by_reason(counts: Mapping[str, int]) -> str:
+    """Counts by reason, in a line."""
+    return ", ".join(f"{reason} {times:,}" for reason, times in counts.items())
+
+
+def print_report(report: Mapping[str, Any]) -> None:
+    """The closing account of a run that makes examples, as a table."""
+    account = report["account"]
+    table = account_table()
+    _rows(table, "events", account["events"], "read")
+    _rows(table, "points", account["points"], "made")
+    table.add_row("examples", f"{account['examples']:,}", f"to {report['to']}")
+    others = {
+        "retractions": account["retractions"],
+        "late": account["events"]["late"],
+        "dead_letters": sum(account["events"]["rejected"].values()),
+    }
+    for name, count in others.items():
+        if count:
+            path = report.get("beside", {}).get(name)
+            table.add_row(name.replace("_", " "), f"{count:,}", f"to {path}" if path else "not kept: name a file as --to to keep them")
+    console.print(table)
+    print_verdict(
+        account["adds_up"],
+        f"; {account['channels']:,} channels, {report['seconds']:,.1f} s, {report['events_per_second']:,.0f} events/s,"
+        f" {report['peak_memory_mb']:,.0f} MB at most",
+    )
+
+
+def _rows(table: Table, what: str, counts: Mapping[str, Any], total: str) -> None:
+    table.add_row(f"{what} {total}", f"{counts[total]:,}", "")
+    for name, count in counts.items():
+        if name == total or not count:
+            continue
+        if isinstance(count, Mapping):
+            table.add_row(f"  {name}", f"{sum(count.values()):,}", by_reason(count))
+        else:
+            table.add_row(f"  {name}", f"{count:,}", MEANING.get(name, ""))
+
+
+MEANING = {
+    "duplicate": "duplicates of events that were applied",
+    "late": "read when the channel's clock was already past them",
+    "held": "wait for their turn",
+    "answered": "somebody else posted",
+    "silent": "nobody did, within the horizon",
+    "superseded": "a newer point of the conversation took their place",
+    "elsewhere": "a session's, answered in the thread alone",
+    "censored": "the input ended before their horizon",
+    "withheld": "their window holds text that was not known yet",
+    "empty": "nothing to show in a prompt",
+    "merged": "threads without a reply: their silence is their session's",
+    "open": "wait for their answer",
+}

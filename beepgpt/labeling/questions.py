@@ -1,0 +1,93 @@
+"""What is asked about an example, who answers, and how the answer is written into the example's line."""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import Future
+from typing import NamedTuple, Protocol
+
+import orjson
+
+from beepgpt.conversations.signals import SignalVerdict
+from beepgpt.errors import BeepGPTError
+
+
+class CannotLabel(BeepGPTError):
+    """A prompt can't be labeled; the message says why, and holds nothing that anybody wrote."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        """`reason`: for counts and dead letters."""
+        super().__init__(message)
+        self.reason = reason
+
+
+class CannotGoOn(CannotLabel):
+    """No prompt can be labeled now: the run stops, and what is not done waits until it goes on."""
+
+
+class Labeler(Protocol):
+    """Says whether a prompt teaches something."""
+
+    @property
+    def told(self) -> str:
+        """A hash of all that it was told, which is written as `signal_instructions`."""
+
+    def label(self, prompt: str) -> Future[SignalVerdict]:
+        """The verdict, or CannotLabel; one that is made here and now is done already."""
+
+
+class LabelQuestion(NamedTuple):
+    """What is looked at of an example."""
+
+    id: str
+    prompt: str
+    is_silent: bool
+    """Nobody answered: that needs no label."""
+    channel: str
+    people: frozenset[str]
+    """Who wrote what stands in the window."""
+
+
+def question_in(line: bytes) -> LabelQuestion:
+    """What is to be asked about a line. Raises CannotLabel if it is no example.
+
+    >>> question_in(b'{"id": "6f1c", "channel": "C1", "prompt": "hello", "answer": [], "window": [{"ts": "1.0", "user": "U1"}]}')
+    LabelQuestion(id='6f1c', prompt='hello', is_silent=True, channel='C1', people=frozenset({'U1'}))
+    """
+    try:
+        body = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        raise CannotLabel("not_json", "the line is no JSON") from None
+    try:
+        question = LabelQuestion(
+            body["id"], body["prompt"], body["answer"] == [], body["channel"], frozenset(each["user"] for each in body["window"])
+        )
+        told = [question.id, question.prompt, question.channel, *question.people]
+        if all(isinstance(each, str) for each in told) and isinstance(body["answer"], list) and question.id:
+            return question
+    except (KeyError, TypeError):
+        pass
+    raise CannotLabel("not_an_example", "the line lacks what an example has")
+
+
+_LABELED = re.compile(
+    rb',"signal":"(?:strong|weak)","signal_p":[^,"{}\[\]]+,"signal_model":"(?:[^"\\]|\\.)*+","signal_instructions":"[0-9a-f]*"\}$'
+)
+_NAMES = ("signal", "signal_p", "signal_model", "signal_instructions")
+
+
+def labeled_line(line: bytes, verdict: SignalVerdict, told: str) -> bytes:
+    """An example's line with its label behind all else; one that it had is replaced.
+
+    >>> once = labeled_line(b'{"id":"6f1c"}', SignalVerdict("strong", 0.93, "gpt-6-luna"), "0123456789ab")
+    >>> once
+    b'{"id":"6f1c","signal":"strong","signal_p":0.93,"signal_model":"gpt-6-luna","signal_instructions":"0123456789ab"}'
+    >>> labeled_line(once, SignalVerdict("weak", None, "person"), "ba9876543210")
+    b'{"id":"6f1c","signal":"weak","signal_p":null,"signal_model":"person","signal_instructions":"ba9876543210"}'
+    """
+    if b'"signal' in line:
+        line = _LABELED.sub(b"}", line)
+        if any(name in (body := orjson.loads(line)) for name in _NAMES):  # somewhere else in it
+            line = orjson.dumps({name: value for name, value in body.items() if name not in _NAMES})
+    label = orjson.dumps(dict(zip(_NAMES, (verdict.signal, verdict.p, verdict.model, told), strict=True)))
+    return line.rstrip()[:-1] + b"," + label[1:]
