@@ -724,7 +724,7 @@ def read_alone(source: str, is_all: Callable[[int], bool]) -> None:
     from bytewax.dataflow import Dataflow
     from bytewax.testing import run_main
 
-    from beepgpt.dataflows.examples import TakenSink
+    from beepgpt.dataflows.records import CallbackSink
 
     address = kafka.parse_address(source)
     read = 0
@@ -739,15 +739,18 @@ def read_alone(source: str, is_all: Callable[[int], bool]) -> None:
     chunks = op.input(
         "read", flow, kafka.KafkaSource(Connection(address.bootstrap), address.topic, follow=True, stopping=lambda: over, progress=count)
     )
-    op.output("drop", chunks, TakenSink(lambda _: None))
+    op.output("drop", chunks, CallbackSink(lambda _: None))
     run_main(flow)  # type: ignore[no-untyped-call]
 
 
 def follow_with_flow(source: str, is_all: Callable[[int], bool]) -> None:
     """The whole flow, which writes nothing."""
+    from beepgpt.commands.examples import ExamplesJob
     from beepgpt.config.settings import read_settings
-    from beepgpt.runtime.places import destination_of, origin_of
-    from beepgpt.runtime.running import ExamplesJob, run_part
+    from beepgpt.conversations.shard import SHARDS
+    from beepgpt.runtime.destinations import destination_of
+    from beepgpt.runtime.places import origin_of
+    from beepgpt.runtime.running import run_worker
 
     def on_progress(records: int, *_: object) -> None:
         if is_all(records):
@@ -755,9 +758,8 @@ def follow_with_flow(source: str, is_all: Callable[[int], bool]) -> None:
 
     settings = read_settings(overrides={"conversations": {"candidates": False}})
     source = f"{source}?follow=true"
-    run_part(
-        ExamplesJob(source, destination_of(os.devnull, settings), settings), origin_of(source, ("channels",)), 0, 1, None, on_progress, []
-    )
+    run = ExamplesJob(source, destination_of(os.devnull, settings), settings).run_of(origin_of(source, ("channels",)))
+    run_worker(run, 0, SHARDS, None, on_progress)
 
 
 CHILDREN: dict[str, Callable[..., None]] = {"floor": floor, "read": read, "send": send, "follow": follow}

@@ -83,12 +83,14 @@ class KafkaSettings(BaseModel):
 
 
 class ClusterSettings(BaseModel):
-    """What `examples_flow()` reads and writes, where a Bytewax cluster runs it and no command line does."""
+    """What a flow reads and writes in Bytewax's own runner, which has no command line of ours."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str
     to: str
+    outcomes: str
+    model: Annotated[Path | None, Optional]
 
 
 class LabelingSettings(BaseModel):

@@ -45,12 +45,12 @@ def picture() -> str:
 
     from beepgpt.connectors.tokenizer import load_encoding
     from beepgpt.conversations.rules import Rules
-    from beepgpt.dataflows.examples import Following
-    from beepgpt.runtime.running import flow_of
+    from beepgpt.dataflows.examples import examples_flow
+    from beepgpt.dataflows.following import Following
 
     following = Following(Rules(), load_encoding("o200k_base"), now=0)
     sinks: dict[str, Sink[Any]] = {name: TestingSink([]) for name in ("examples", "retractions", "late", "dead_letters")}
-    return str(to_mermaid(flow_of(TestingSource([]), following, sinks, lambda account: None)))
+    return str(to_mermaid(examples_flow(TestingSource([]), following, sinks, lambda account: None)))
 
 
 def wrapped(line: str, width: int = 150) -> str:

@@ -37,7 +37,8 @@ from beepgpt.connectors.kafka import Connection, OutgoingRecord, Writer, begin_a
 from beepgpt.connectors.slack.alerts import RESULTS
 from beepgpt.ingest.slack.metrics import SlackFigures
 from beepgpt.runtime.alert_metrics import AlertFigures, Waits
-from beepgpt.runtime.metrics import ENDS, Figures, ScoreFigures, Scores
+from beepgpt.runtime.metrics import ENDS, Figures
+from beepgpt.runtime.score_metrics import ScoreFigures, Scores
 from beepgpt.simulation.workspace import Plan, write_export
 from tests.support.alerts import prediction
 from tests.support.broker import Broker, free_ports

@@ -106,14 +106,6 @@ def beepgpt(
     """Live chat to training examples and predictions that can be trusted."""
 
 
-def examples_flow() -> Any:
-    """The examples flow of the settings' `cluster`, for `python -m bytewax.run 'beepgpt.commands.app:examples_flow()'`."""
-    from beepgpt.config.settings import read_settings
-    from beepgpt.runtime.running import cluster_flow
-
-    return cluster_flow(read_settings())
-
-
 def main() -> None:
     """Run a command; an error of ours is one clear message and its exit status."""
     signal.signal(signal.SIGINT, lambda _number, _frame: fail("interrupted", 130))

@@ -19,11 +19,10 @@ from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.tokenizer import load_encoding
-from beepgpt.dataflows.examples import Following
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.connections import connection_of, is_kafka
-from beepgpt.runtime.places import origin_of, records_in, source_of, topic_of
+from beepgpt.runtime.places import SourceListener, origin_of, records_in, source_of, topic_of
 
 
 @with_settings
@@ -50,16 +49,16 @@ def audit(
     if origin.address is not None and (origin.address.follow or origin.address.since is not None):
         raise BadCommand(f"SOURCE {source}: an audit goes through all of it: leave out follow and from")
     stop_at = time_of("--until", until) if origin.address is None or origin.address.until is None else origin.address.until
-    following = Following(settings.rules, load_encoding(settings.rules.encoding), now_us())
-    records = records_in(source_of(origin, following, settings))
+    encoding, now = load_encoding(settings.rules.encoding), now_us()
+    records = records_in(source_of(origin, settings, SourceListener()))
     given = given_of(examples, settings, valid, retractions)
     if kind_of(given.lines) == "pairs":
-        found = audit_pairs(records, given.lines, settings.rules, valid=given.valid, sample=sample, now=following.now)
+        found = audit_pairs(records, given.lines, settings.rules, valid=given.valid, sample=sample, now=now)
     else:
         try:
             found = audit_examples(
-                records, given.lines, settings.rules, following.encoding, valid=given.valid, retractions=given.retractions,
-                sample=sample, subset=subset, until=stop_at, apart=given.apart, now=following.now,
+                records, given.lines, settings.rules, encoding, valid=given.valid, retractions=given.retractions,
+                sample=sample, subset=subset, until=stop_at, apart=given.apart, now=now,
             )  # fmt: skip
         except OtherSettings as error:
             raise BadCommand(f"EXAMPLES {examples}: {error}") from error

@@ -1,4 +1,4 @@
-"""`beepgpt dead-letters`: what could not be used, by reason, with where it stood."""
+"""`beepgpt dead-letters`: records that could not be used, by reason, with their places."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import orjson
 import typer
@@ -17,6 +17,7 @@ from beepgpt.commands.flags import with_settings
 from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
+from beepgpt.dataflows.records import DeadLetter
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.connections import connection_of, is_kafka
 from beepgpt.runtime.console import console
@@ -25,28 +26,20 @@ from beepgpt.runtime.places import topic_of
 SHOWN = 160
 """Characters of a record that are shown."""
 FIRST = 100
-"""Records of a topic of which one at least must be a letter: others may stand between them, by somebody's mistake."""
-
-
-class Letter(NamedTuple):
-    """What a dead letter tells."""
-
-    reason: str
-    place: str
-    record: bytes
+"""The first records of a topic, of which at least one must be a dead letter: others may stand among them by mistake."""
 
 
 @with_settings
 def dead_letters(
     source: Annotated[str, typer.Argument(help="kafka://host:port/slack.dead-letters (or slack.late), or a ….dead-letters.jsonl.")],
     settings: Settings,
-    reason: Annotated[str | None, typer.Option(help="Those of one reason only.")] = None,
-    show: Annotated[int, typer.Option(min=0, help="Show so many of each reason, as they came.")] = 1,
+    reason: Annotated[str | None, typer.Option(help="Those with this reason only.")] = None,
+    show: Annotated[int, typer.Option(min=0, help="Records to show of each reason, as they came.")] = 1,
 ) -> None:
-    """What could not be used: how many for which reason, where they stood, and what they look like."""
+    """What could not be used: how many records for which reason, where, and some of them."""
     counts: dict[str, int] = {}
     last: dict[str, str] = {}
-    samples: dict[str, list[Letter]] = {}
+    samples: dict[str, list[DeadLetter]] = {}
     for letter in letters_in(source, settings):
         if reason is not None and letter.reason != reason:
             continue
@@ -61,16 +54,16 @@ def dead_letters(
         for letter in samples[each]:
             table.add_row("", "", Text(f"{letter.place}: {readable(letter.record)}"))
     console.print(table)
-    told = f" for the reason {reason}" if reason else ""
-    console.print(f"{sum(counts.values()):,} dead letters{told} in {source}")
+    chosen = f" for the reason {reason}" if reason else ""
+    console.print(f"{sum(counts.values()):,} dead letters{chosen} in {source}")
     if any(counts) and is_kafka(source):
         console.print(
             "What could be mended since comes back by `beepgpt ingest kafka://…/slack.events --with dead-letters,late --to kafka://…`."
         )
 
 
-def letters_in(source: str, settings: Settings) -> Iterator[Letter]:
-    """The dead letters of a topic or a file; raises BadCommand if it holds something else."""
+def letters_in(source: str, settings: Settings) -> Iterator[DeadLetter]:
+    """The dead letters of a topic or a file. Raises BadCommand if it holds something else."""
     if is_kafka(source):
         address = topic_of(source, "SOURCE")
         records = kafka.records_of(connection_of(settings, address.bootstrap), address.topic)
@@ -81,9 +74,9 @@ def letters_in(source: str, settings: Settings) -> Iterator[Letter]:
                 f" {settings.kafka.dead_letter_topic} or {settings.kafka.late_topic}, or what a flow's settings call these"
             )
         for partition, each in chain(first, records):
-            told = dict(each.headers)
-            place = told.get("source", f"{address.topic}/{partition}:{each.offset}".encode()).decode(errors="replace")
-            yield Letter(told.get("reason", b"unknown").decode(errors="replace"), place, each.value or b"")
+            headers = dict(each.headers)
+            place = headers.get("source", f"{address.topic}/{partition}:{each.offset}".encode()).decode(errors="replace")
+            yield DeadLetter(headers.get("reason", b"unknown").decode(errors="replace"), place, each.value or b"", each.key)
         return
     path = Path(source)
     jsonl.check_readable(path)
@@ -92,13 +85,13 @@ def letters_in(source: str, settings: Settings) -> Iterator[Letter]:
             try:
                 body = orjson.loads(line)
                 record = body["record"].encode() if "record" in body else base64.b64decode(body["record_base64"])
-                yield Letter(body["reason"], body["place"], record)
+                yield DeadLetter(body["reason"], body["place"], record, None)
             except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError):
                 raise BadCommand(f"SOURCE {path}, line {number}: is no dead letter: name a ….dead-letters.jsonl or ….late.jsonl") from None
 
 
 def readable(record: bytes) -> str:
-    """The beginning of a record on one line, with nothing in it that a terminal would obey."""
+    """The beginning of a record on one line, without control characters."""
     text = record[: 4 * SHOWN].decode(errors="backslashreplace")
     plain = "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
     return plain if len(plain) <= SHOWN else f"{plain[:SHOWN]}… ({len(record):,} bytes)"

@@ -10,14 +10,15 @@ from typing import Annotated, Any
 import orjson
 import typer
 
+from beepgpt.commands.closing import print_report
+from beepgpt.commands.examples import ExamplesJob, run_examples
 from beepgpt.commands.flags import with_settings
 from beepgpt.commands.show import example_panel
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.conversations.events import micros
-from beepgpt.runtime.console import console, print_report
-from beepgpt.runtime.places import files_of
-from beepgpt.runtime.running import ExamplesJob, run_job
+from beepgpt.runtime.console import console
+from beepgpt.runtime.destinations import files_of
 from beepgpt.simulation import workspace as workspace_maker
 
 
@@ -35,7 +36,7 @@ def demo(
 
     alone = settings.model_copy(update={"run": settings.run.model_copy(update={"workers": 1})})
     job = ExamplesJob(str(export), files_of(str(to / "examples.jsonl")), alone, ("channels", "groups"))
-    closing, _ = run_job(job, [])
+    closing, _ = run_examples(job)
     made = (to / "examples.jsonl").read_bytes().splitlines()
     console.print(f"2. Its examples, {len(made):,} of them: {to / 'examples.jsonl'}")
     print_report(closing)
@@ -50,7 +51,7 @@ def demo(
         return
     middle = plan.start_us + (plan.end_us - plan.start_us) // 2
     half = replace(job, to=files_of(str(to / "examples-until-the-middle.jsonl")), until=middle)
-    run_job(half, [])
+    run_examples(half)
     early = sorted((to / "examples-until-the-middle.jsonl").read_bytes().splitlines())
     settled = sorted(line for line in made if micros(orjson.loads(line)["settled_ts"]) <= middle)
     same = "the same, byte for byte" if early == settled else "NOT THE SAME: please report this"
@@ -80,9 +81,11 @@ def learn_and_rehearse(export: Path, to: Path, settings: Settings, names: dict[s
     """A model of the earlier part of the examples, what it is worth on the later part, and whom it would have told."""
     from beepgpt.commands.prepare import prepared
     from beepgpt.commands.rehearse import print_figures, rehearsal_of
-    from beepgpt.commands.scoring import ScoreJob, outputs_of, run_score
+    from beepgpt.commands.score_run import run_score
+    from beepgpt.commands.scoring import ScoreJob
     from beepgpt.commands.tables import moment
     from beepgpt.commands.validate import figures_table, validated, write_run
+    from beepgpt.runtime.destinations import score_outputs_of
     from beepgpt.training.fit import train_here
     from beepgpt.training.folder import MODELS
     from beepgpt.web.rehearsal_page import rehearsal_page
@@ -101,8 +104,15 @@ def learn_and_rehearse(export: Path, to: Path, settings: Settings, names: dict[s
     console.print(figures_table(closing["rows"]["answered"], "All that was answered"))
 
     predictions, outcomes = to / "predictions.jsonl", to / "outcomes.jsonl"
-    job = ScoreJob(str(export), outputs_of(str(predictions), str(outcomes)), model, settings, ("channels", "groups"), micros(made["cut"]))
-    scored, _ = run_score(job, [])
+    job = ScoreJob(
+        str(export),
+        score_outputs_of(str(predictions), str(outcomes), settings),
+        model,
+        settings,
+        ("channels", "groups"),
+        micros(made["cut"]),
+    )
+    scored, _ = run_score(job)
     page = to / "rehearsal.html"
     chosen = closing["threshold"]
     told = rehearsal_of(str(predictions), str(outcomes), settings, chosen["threshold"] if chosen else PRECISION, None, export, names)

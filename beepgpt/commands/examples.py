@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from beepgpt.commands.closing import close_command, print_report
 from beepgpt.commands.flags import duration_of, kinds_of, time_of, with_settings
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
-from beepgpt.runtime.console import print_report
-from beepgpt.runtime.places import check_apart, destination_of
-from beepgpt.runtime.running import ExamplesJob, run_job, work_on_part
-from beepgpt.runtime.workers import close_command
+from beepgpt.connectors.slack import export as slack_export
+from beepgpt.connectors.tokenizer import load_encoding
+from beepgpt.conversations.account import Account, sum_of
+from beepgpt.conversations.events import ts_text
+from beepgpt.dataflows import examples as dataflow
+from beepgpt.dataflows.following import Following
+from beepgpt.dataflows.records import EXAMPLE_LINES, example_topics
+from beepgpt.errors import BadCommand
+from beepgpt.runtime import metrics
+from beepgpt.runtime.console import console
+from beepgpt.runtime.destinations import Destination, Topics, destination_of
+from beepgpt.runtime.places import Origin, check_apart, not_read, origin_of, source_of, topic_id_of
+from beepgpt.runtime.running import FlowRun, check_source, ended_before, note_of_rules, recovery_of, run_child, run_flow, status_of
+from beepgpt.runtime.workers import PreparedFlow, Worker
 
 
 @with_settings
@@ -23,7 +37,7 @@ def examples(
     to: Annotated[str, typer.Option(help="Where the examples go: a .jsonl path, - for standard output, or kafka://host:port/topic.")],
     settings: Settings,
     report: Annotated[Path | None, typer.Option(help="Write the closing account here, as JSON.")] = None,
-    recovery: Annotated[Path | None, typer.Option(help="A folder that remembers the run, so that it goes on after a kill.")] = None,
+    recovery: Annotated[Path | None, typer.Option(help="A folder for snapshots of the run, so that it goes on after a kill.")] = None,
     until: Annotated[str | None, typer.Option(help="Every channel's clock is at this time at the end (2024-01-31T12:00:00Z).")] = None,
     warmup: Annotated[
         str | None, typer.Option(help="Of a topic with from=: begin so long before it, and not at the beginning (90d).")
@@ -31,8 +45,8 @@ def examples(
     include: Annotated[
         str, typer.Option(help="Kinds of channels of an export, joined by commas: channels, groups, dms, mpims.")
     ] = "channels",
-    part: Annotated[int | None, typer.Option(hidden=True)] = None,
-    share: Annotated[str, typer.Option(hidden=True)] = "",
+    worker: Annotated[int | None, typer.Option(hidden=True)] = None,
+    shards: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
     """Make examples: points in time of conversations, and who answered."""
     if report is not None:
@@ -40,8 +54,133 @@ def examples(
     to_place = destination_of(to, settings)
     job = ExamplesJob(source, to_place, settings, kinds_of(include), time_of("--until", until), duration_of("--warmup", warmup), recovery)
     check_apart(source, [*to_place.given().values(), *([report] if report is not None else [])])
-    if part is not None:
-        work_on_part(job, part, share.split(","))
+    if worker is not None:
+        run_child(job.run_of(origin_of(job.source, job.include)), worker, shards.split(","))
         return
-    closing, status = run_job(job, sys.argv[1:])
+    closing, status = run_examples(job, sys.argv[1:])
     close_command(closing, status, report, recovery, print_report)
+
+
+@dataclass(frozen=True)
+class ExamplesJob:
+    """An `examples` command, as it was given."""
+
+    source: str
+    to: Destination
+    settings: Settings
+    include: tuple[slack_export.ChannelKind, ...] = ("channels",)
+    until: int | None = None
+    warmup: int | None = None
+    recovery: Path | None = None
+
+    def run_of(self, origin: Origin) -> FlowRun:
+        """The run of the flow."""
+        note = {
+            **note_of_rules(self.settings),
+            "to": self.to.identity,
+            "include": list(self.include),
+            "until": None if self.until is None else ts_text(self.until),
+            "warmup": self.warmup,
+        }
+        return FlowRun(
+            "examples",
+            origin,
+            self.to,
+            self.settings,
+            lambda worker: self.build(origin, worker),
+            dataflow.NAME,
+            dataflow.STATEFUL,
+            note,
+            self.recovery,
+            self.settings.run.workers,
+        )
+
+    def build(self, origin: Origin, worker: Worker) -> PreparedFlow:
+        """A worker's flow. A topic's `from` chooses what is written, and its `to` is `--until`."""
+        settings, rules, since = self.settings, self.settings.rules, origin.since
+        following = Following(
+            rules,
+            load_encoding(rules.encoding),
+            worker.started_at,
+            since=since or 0,
+            until=self.until if origin.until is None else origin.until,
+            shards=worker.shard_names,
+            recoverable=worker.recovery is not None,
+            is_stopping=worker.is_stopping,
+            shards_here=worker.shards,
+        )
+        source = source_of(
+            origin,
+            settings,
+            worker,
+            shards=worker.shard_names,
+            since=None if since is None or self.warmup is None else max(since - self.warmup, 0),
+            group=settings.kafka.group if worker.recovery is not None else None,
+            idle_clock=settings.run.idle_clock == "wall",
+        )
+        sinks = self.to.of_worker(worker.number, worker.workers).sinks(fresh=worker.is_fresh, on_closed=worker.lose_reader)
+        formats = example_topics(topic_id_of(source)) if isinstance(self.to, Topics) else EXAMPLE_LINES
+        flow = dataflow.examples_flow(source, following, sinks, worker.accounts.append, formats)
+        return PreparedFlow(flow, metrics.Figures(**worker.figures(origin.topic, rules.spec)))
+
+
+def check_job(job: ExamplesJob, origin: Origin) -> None:
+    """Checks the command before anything is begun. Raises BadCommand, NoTopic or OtherState."""
+    check_source(origin, job.settings, until=job.until, recovery=job.recovery, writes_files=not isinstance(job.to, Topics))
+    if job.warmup is not None and origin.since is None:
+        raise BadCommand("--warmup goes with a topic's from: kafka://host:port/topic?from=2024-01-01T00:00:00Z")
+    if job.recovery is not None and not job.to.is_seekable:
+        raise BadCommand("--recovery needs a file or a topic as --to: what was printed can't be cut back to a snapshot")
+    if isinstance(job.to, Topics):
+        address = origin.address
+        if address is not None and (address.bootstrap, address.topic) == (job.to.connection.bootstrap, job.to.examples):
+            raise BadCommand(f"--to {job.to}: is SOURCE: name another topic")
+        job.to.check(job.settings.rules.spec)
+
+
+def run_examples(job: ExamplesJob, command: Sequence[str] = ()) -> tuple[dict[str, Any], int]:
+    """A whole run. Returns its report and exit status. `command`: the arguments that start one worker of several."""
+    began = time.monotonic()
+    origin = origin_of(job.source, job.include)
+    check_job(job, origin)
+    left_out, notes = not_read(origin.export) if origin.export is not None else ({}, [])
+    if job.settings.run.idle_clock == "wall":
+        notes.append("The machine's clock settles quiet channels (--idle-clock wall): this run can't be repeated exactly.")
+    if job.warmup is not None:
+        notes.append(
+            "Windows and features begin at the warm-up: earlier ones are not known, and examples may differ from a run over everything."
+        )
+    for note in notes:
+        console.print(note)
+    run = job.run_of(origin)
+    with recovery_of(run) as folder:
+        if (before := ended_before(folder)) is not None:
+            return before, 0
+        workers, ended = run_flow(run, folder, command)
+        report = report_of(job, workers, time.monotonic() - began) | {
+            "left_out": left_out,
+            "unread": len(origin.export.unread) if origin.export else 0,
+            "ended": ended,
+        }
+        if ended and folder is not None:
+            folder.end(report)
+    return report, status_of(workers, origin)
+
+
+def report_of(job: ExamplesJob, workers: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
+    """The closing report, as `--report` writes it; time and speed are of this start, the account is of the whole run."""
+    account = sum_of(Account(each["counts"]) for each in workers)
+    return {
+        "command": "examples",
+        "source": job.source,
+        "to": str(job.to),
+        "spec": job.settings.rules.spec,
+        "rules": {name: value for name, value in asdict(job.settings.rules).items() if name != "spec"},
+        "beside": job.to.written(),
+        "workers": job.settings.run.workers,
+        "seconds": round(seconds, 3),
+        "events_per_second": round(sum(each["records"] for each in workers) / seconds, 1),
+        "peak_memory_mb": round(sum(each["peak_memory_mb"] for each in workers), 1),
+        "account": account.as_json(),
+        "does_not_add_up": account.check(),
+    }

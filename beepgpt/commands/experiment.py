@@ -10,6 +10,7 @@ import orjson
 import typer
 from rich.table import Table
 
+from beepgpt.commands.examples import ExamplesJob, run_examples
 from beepgpt.commands.flags import kinds_of
 from beepgpt.commands.prepare import prepared
 from beepgpt.commands.tables import number
@@ -20,8 +21,7 @@ from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console
-from beepgpt.runtime.places import files_of
-from beepgpt.runtime.running import ExamplesJob, run_job
+from beepgpt.runtime.destinations import files_of
 
 RESULT = "experiment.json"
 SIMPLE = "latest other author"
@@ -73,7 +73,7 @@ def framing_row(name: str, settings: Settings, folder: Path, job: ExamplesJob, w
 
     ours = settings.conversations
     row: dict[str, Any] = {"framing": name, "scope": ours.scope, "target": ours.target, "spec": settings.rules.spec}
-    run_job(job, [])
+    run_examples(job)
     try:
         manifest = prepared(str(folder / "examples.jsonl"), folder / "set", settings, None, None)
         row["examples"] = {side: manifest["account"][side]["examples"] for side in ("train", "valid")}

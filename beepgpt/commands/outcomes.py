@@ -11,12 +11,12 @@ import typer
 from rich.table import Table
 
 from beepgpt.commands.flags import with_settings
-from beepgpt.commands.scoring import figures_in, hits_in, threshold_of
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console
 from beepgpt.runtime.places import check_apart, lines_with_places
+from beepgpt.training.reloading import figures_in, hits_in, threshold_of
 
 EXTRA = "training"
 CARD = "model.json"
@@ -45,7 +45,7 @@ def outcomes(
         jsonl.check_writable(path)
     check_apart(source, written)
     figures = {} if model is None else validated(model)
-    at = threshold if threshold is not None else threshold_of(settings, model)
+    at = threshold if threshold is not None else threshold_of(settings.scoring.threshold, model)
     models = figures_by_model(outcomes_in(source, settings), at)
     if not models:
         raise BadCommand(f"{source}: holds no outcome yet: a point's is known when somebody answered, or its horizon has passed")

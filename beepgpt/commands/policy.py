@@ -24,12 +24,12 @@ def threshold_of(settings: Settings, model: Path | None) -> float:
         what = validate if (model / "model.json").is_file() else "is no trained model: beepgpt train SET --to"
         raise BadCommand(f"--model {model}: {what} {model}, or give --threshold 0.5 in its place")
     jsonl.check_readable(path)
-    from beepgpt.commands.scoring import CARD, is_told_of
+    from beepgpt.training.reloading import CARD, is_of_card
 
     try:
         figures = orjson.loads(path.read_bytes())
         chosen = figures["threshold"]
-        if (card := model / CARD).exists() and not is_told_of(figures, orjson.loads(card.read_bytes())):
+        if (card := model / CARD).exists() and not is_of_card(figures, orjson.loads(card.read_bytes())):
             raise BadCommand(f"{path}: is of another model than the one that stands there now: validate that one, or give --threshold")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadCommand(f"{path}: is nothing that `beepgpt validate` wrote: validate the model, or give --threshold") from error

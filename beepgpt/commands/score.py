@@ -1,4 +1,4 @@
-"""`beepgpt score`: who will answer, as it happens; and what became of it."""
+"""`beepgpt score`: who will answer each point as it is made, and who did."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
+from beepgpt.commands.closing import account_table, by_reason, close_command, print_verdict
 from beepgpt.commands.flags import duration_of, kinds_of, time_of, with_settings
-from beepgpt.commands.scoring import ScoreJob, outputs_of, run_score, work_on_part
+from beepgpt.commands.score_run import run_score, run_score_worker
+from beepgpt.commands.scoring import ScoreJob
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console
+from beepgpt.runtime.destinations import score_outputs_of
 from beepgpt.runtime.pacing import pace_of
 from beepgpt.runtime.places import check_apart
-from beepgpt.runtime.workers import close_command
 
 EXTRA = "training"
 PANEL = "Scoring"
@@ -28,15 +28,15 @@ PANEL = "Scoring"
 @with_settings
 def score(
     source: Annotated[str, typer.Argument(help="A Slack export (zip or folder), a .jsonl of events, or kafka://host:port/topic.")],
-    model: Annotated[Path, typer.Option(help="The model's folder; a new model that is put there is taken up without a restart.")],
+    model: Annotated[Path, typer.Option(help="The model's folder; a new model that is put there is loaded without a restart.")],
     to: Annotated[str, typer.Option(help="Where the predictions go: a .jsonl path, - for standard output, or kafka://host:port/topic.")],
     settings: Settings,
     outcomes: Annotated[
-        str | None, typer.Option(help="Where it goes what became of them: a .jsonl path or kafka://host:port/topic.", show_default=False)
+        str | None, typer.Option(help="Where their outcomes go: a .jsonl path or kafka://host:port/topic.", show_default=False)
     ] = None,
     since: Annotated[
         str | None,
-        typer.Option(help="Score points from this time on (2024-01-31T12:00:00Z); of a topic, from= says the same.", show_default=False),
+        typer.Option(help="Score points from this time on (2024-01-31T12:00:00Z); of a topic, from= does the same.", show_default=False),
     ] = None,
     until: Annotated[str | None, typer.Option(help="Every channel's clock is at this time at the end.", show_default=False)] = None,
     pace: Annotated[
@@ -48,7 +48,9 @@ def score(
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(help="The chance from which on somebody would be told, for the figures.", rich_help_panel=PANEL, show_default=False),
+        typer.Option(
+            help="The probability from which on people would be alerted, for the figures.", rich_help_panel=PANEL, show_default=False
+        ),
     ] = None,
     deadline: Annotated[
         str | None,
@@ -59,23 +61,24 @@ def score(
         ),
     ] = None,
     candidates_too: Annotated[
-        bool | None, typer.Option("--with-candidates", help="Predictions carry the facts about people.", rich_help_panel=PANEL)
+        bool | None, typer.Option("--with-candidates", help="Predictions carry the candidates' features.", rich_help_panel=PANEL)
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Write the closing account here, as JSON.")] = None,
-    recovery: Annotated[Path | None, typer.Option(help="A folder that remembers the run, so that it goes on after a kill.")] = None,
+    recovery: Annotated[Path | None, typer.Option(help="A folder for snapshots of the run, so that it goes on after a kill.")] = None,
     include: Annotated[
         str, typer.Option(help="Kinds of channels of an export, joined by commas: channels, groups, dms, mpims.")
     ] = "channels",
-    part: Annotated[int | None, typer.Option(hidden=True)] = None,
-    share: Annotated[str, typer.Option(hidden=True)] = "",
+    worker: Annotated[int | None, typer.Option(hidden=True)] = None,
+    shards: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
-    """Score points as they are made: who will answer, how likely, and what became of it."""
+    """Score points as they are made: who will answer, how likely, and who did."""
     if threshold is not None and not 0 < threshold < 1:
-        raise BadCommand(f"--threshold {threshold:g}: a chance between 0 and 1 is expected")
+        raise BadCommand(f"--threshold {threshold:g}: a probability between 0 and 1 is expected")
     given = {name: value for name, value in (("threshold", threshold), ("candidates", candidates_too)) if value is not None}
     settings = settings.model_copy(update={"scoring": settings.scoring.model_copy(update=given)})
+    outputs = score_outputs_of(to, outcomes, settings)
     job = ScoreJob(
-        source, outputs_of(to, outcomes), model, settings, kinds_of(include), time_of("--since", since), time_of("--until", until),
+        source, outputs, model, settings, kinds_of(include), time_of("--since", since), time_of("--until", until),
         duration_of("--deadline", deadline), recovery, pace_of(pace),
     )  # fmt: skip
     if report is not None:
@@ -86,8 +89,8 @@ def score(
         import skops  # noqa: F401
     except ModuleNotFoundError as error:
         raise BadCommand(f"this needs {error.name}: pip install 'beepgpt[{EXTRA}]'") from error
-    if part is not None:
-        work_on_part(job, part, share.split(","))
+    if worker is not None:
+        run_score_worker(job, worker, shards.split(","))
         return
     closing, status = run_score(job, sys.argv[1:])
     close_command(closing, status, report, recovery, print_scores)
@@ -106,28 +109,25 @@ MEANING = {
 def print_scores(closing: Mapping[str, Any]) -> None:
     """The closing account, as a table."""
     account = closing["account"]
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold")
-    table.add_column(justify="right")
-    table.add_column(style="dim")
+    table = account_table()
     events, points, outcomes = account["events"], account["points"], account["outcomes"]
     table.add_row("events read", f"{events['read']:,}", "")
     table.add_row("  applied", f"{events['applied']:,}", "")
     for name in ("ignored", "rejected"):
         if reasons := events[name]:
-            table.add_row(f"  {name}", f"{sum(reasons.values()):,}", ", ".join(f"{reason} {times:,}" for reason, times in reasons.items()))
+            table.add_row(f"  {name}", f"{sum(reasons.values()):,}", by_reason(reasons))
     for name in ("duplicate", "late", "held"):
         if events[name]:
             table.add_row(f"  {name}", f"{events[name]:,}", "")
     table.add_row("points made", f"{points['made']:,}", "")
     table.add_row("  scored", f"{points['scored']:,}", f"to {closing['to']}, by model {closing['model']}")
     if failed := points["failed"]:
-        table.add_row("  failed", f"{sum(failed.values()):,}", ", ".join(f"{reason} {times:,}" for reason, times in failed.items()))
+        table.add_row("  failed", f"{sum(failed.values()):,}", by_reason(failed))
     for name, meaning in MEANING.items():
         if points[name]:
             table.add_row(f"  {name}", f"{points[name]:,}", meaning)
-    told = ", ".join(f"{how} {times:,}" for how, times in outcomes.items() if how != "unsettled" and times)
-    table.add_row("outcomes", f"{sum(times for how, times in outcomes.items() if how != 'unsettled'):,}", told)
+    settled = {how: times for how, times in outcomes.items() if how != "unsettled" and times}
+    table.add_row("outcomes", f"{sum(settled.values()):,}", by_reason(settled))
     if outcomes["unsettled"]:
         table.add_row("  unsettled", f"{outcomes['unsettled']:,}", "nobody knows yet")
     for figures in closing["lately"]:
@@ -135,10 +135,8 @@ def print_scores(closing: Mapping[str, Any]) -> None:
             shares = ", ".join(f"{name} {each[name]:.1%}" for name in ("hit@1", "hit@5", "precision") if name in each)
             table.add_row("lately", "", f"{shares}; model {model}, alerts from {closing['threshold']:.2f}")
     console.print(table)
-    adds_up = not closing["does_not_add_up"]
-    said = Text("the account adds up") if adds_up else Text("THE ACCOUNT DOES NOT ADD UP", "bold red")
-    rest = (
+    print_verdict(
+        not closing["does_not_add_up"],
         f"; {account['channels']:,} channels, {closing['seconds']:,.1f} s, {closing['points_per_second']:,.0f} points/s,"
-        f" {closing['peak_memory_mb']:,.0f} MB at most"
+        f" {closing['peak_memory_mb']:,.0f} MB at most",
     )
-    console.print(Text.assemble(said, rest))

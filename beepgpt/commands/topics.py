@@ -1,4 +1,4 @@
-"""`beepgpt topics`: the topics that the flows need, made with the settings that they need."""
+"""`beepgpt topics`: creates the topics of the flows, with the settings that they need."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from beepgpt.runtime.console import console
 
 FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1", "max.message.bytes": str(2 * 2**20)}
 """State is built from a topic's beginning, an ingested history is older than any retention, and an event may have a megabyte."""
-LETTERS = FOR_EVER | {"max.message.bytes": str(8 << 20)}
-"""A letter is larger than its record, and one that came compressed may be much larger."""
+DEAD_LETTERS = FOR_EVER | {"max.message.bytes": str(8 << 20)}
+"""A dead letter is larger than its record, which may have come compressed."""
 COMPACTED = {"cleanup.policy": "compact"}
 """The last value of each id stays; a tombstone takes it away."""
 A_QUARTER = {"cleanup.policy": "delete", "retention.ms": str(90 * 24 * 3600 * 1000)}
 A_WEEK = {"cleanup.policy": "delete", "retention.ms": str(7 * 24 * 3600 * 1000), "max.message.bytes": str(2 * 2**20)}
-"""What people did with the app is of use for minutes, and names them."""
+"""Interactions with the app name people, and are used within minutes."""
 
 KINDS = {
     "events": FOR_EVER,
@@ -33,9 +33,9 @@ KINDS = {
     "outcomes": A_QUARTER,
     "interactions": A_WEEK,
 }
-"""The topics of DESIGN.md, "Kafka topics and delivery", but for those of what could not be used."""
+"""Topics by the last part of their names, with their settings; late records and dead letters apart."""
 BESIDE = ("late", "dead-letters")
-"""Those; a flow finds them by its settings, since DEST does not name them."""
+"""Topics that a flow finds by its settings, since DEST does not name them."""
 
 PREFIX = "slack"
 
@@ -48,7 +48,7 @@ def topics(
     replicas: Annotated[int, typer.Option(min=-1, help="Copies of each; -1: as many as the brokers make by themselves.")] = -1,
     prefix: Annotated[str, typer.Option(help="What the topics' names begin with.")] = PREFIX,
 ) -> None:
-    """Make the topics that are missing, or the one that is named, and tell how those that are there differ from what they should be."""
+    """Make the topics that are missing, or the one that is named, and show how those that are there differ from what they should be."""
     bootstrap, name = broker_and_topic(at)
     if name is not None and prefix != PREFIX:
         raise BadCommand(f"--prefix {prefix}: BROKER names a topic, {name}: leave one of them out")
@@ -61,8 +61,8 @@ def topics(
     for spec in specs:
         is_made = spec.name in made
         has = dict(spec.settings) if is_made else kafka.topic_settings(connection, spec.name, spec.settings)
-        told = ", ".join([f"{there[spec.name].partitions} partitions", *(f"{setting}={value}" for setting, value in has.items())])
-        table.add_row(spec.name, "made" if is_made else "is there", told)
+        described = ", ".join([f"{there[spec.name].partitions} partitions", *(f"{setting}={value}" for setting, value in has.items())])
+        table.add_row(spec.name, "made" if is_made else "is there", described)
     console.print(table)
     for line in differences:
         console.print(f"differs, and is left as it is: {line}")
@@ -71,33 +71,33 @@ def topics(
 
 
 def flow_topics(prefix: str, partitions: int, replicas: int, beside: dict[str, str]) -> list[kafka.TopicSpec]:
-    """All that the flows read and write."""
+    """The topics that the flows read and write."""
     names = [*(f"{prefix}.{kind}" for kind in KINDS), *beside.values()]
     return [spec_of(name, partitions, replicas, beside) for name in dict.fromkeys(names)]
 
 
 def spec_of(name: str, partitions: int, replicas: int, beside: dict[str, str]) -> kafka.TopicSpec:
-    """A topic of the kind that its name tells; of no kind that is known: as for events.
+    """A topic with the settings of its kind, which its name says; of an unknown kind, with those of events.
 
     >>> spec_of("slack.examples.2", 12, -1, {}).settings, spec_of("acme.late", 12, -1, {}).partitions
     ({'cleanup.policy': 'compact'}, 1)
     >>> spec_of("chat", 12, -1, {}).settings == spec_of("slack.events.2", 12, -1, {}).settings == FOR_EVER
     True
     """
-    told = [part for part in name.split(".") if part in KINDS or part in BESIDE]
-    if name in beside.values() or (told and told[-1] in BESIDE):
-        return kafka.TopicSpec(name, 1, LETTERS, replicas)
-    return kafka.TopicSpec(name, partitions, KINDS[told[-1]] if told else FOR_EVER, replicas)
+    kinds = [each for each in name.split(".") if each in KINDS or each in BESIDE]
+    if name in beside.values() or (kinds and kinds[-1] in BESIDE):
+        return kafka.TopicSpec(name, 1, DEAD_LETTERS, replicas)
+    return kafka.TopicSpec(name, partitions, KINDS[kinds[-1]] if kinds else FOR_EVER, replicas)
 
 
 def names_beside(prefix: str, settings: Settings) -> dict[str, str]:
-    """The topics of what could not be used: as the settings say, or as the prefix does where they say nothing of their own."""
+    """Names of the topics of late records and dead letters: from the settings, or with the prefix where these have their defaults."""
     given, default = _beside(settings), _beside(read_settings(environ={}))
     return {each: f"{prefix}.{each}" if given[each] == default[each] and prefix != PREFIX else given[each] for each in BESIDE}
 
 
 def needed_settings(beside: dict[str, str], settings: Settings) -> list[str]:
-    """Variables by which a flow finds the topics of what could not be used, if it would look elsewhere without them."""
+    """Environment variables without which a flow would look for late records and dead letters elsewhere."""
     variables = {"late": "BEEPGPT_KAFKA__LATE_TOPIC", "dead-letters": "BEEPGPT_KAFKA__DEAD_LETTER_TOPIC"}
     given = _beside(settings)
     return [f"{variables[each]}={name}" for each, name in beside.items() if name != given[each]]
@@ -108,7 +108,7 @@ def _beside(settings: Settings) -> dict[str, str]:
 
 
 def broker_and_topic(at: str) -> tuple[str, str | None]:
-    """`host:port` of `kafka://host:port`, and the topic if one is named.
+    """`host:port` of `kafka://host:port`, and the topic if one is named. Raises BadCommand.
 
     >>> broker_and_topic("kafka://localhost:9092"), broker_and_topic("kafka://localhost:9092/slack.events.2")
     (('localhost:9092', None), ('localhost:9092', 'slack.events.2'))
@@ -119,7 +119,7 @@ def broker_and_topic(at: str) -> tuple[str, str | None]:
     try:
         address = kafka.parse_address(at if names_topic else f"{at.rstrip('/')}/any")
     except kafka.BadAddress as error:
-        told = str(error).removesuffix(kafka.HOW)
-        told = told if names_topic else told.replace("/any: ", ": ", 1)
-        raise BadCommand(f"BROKER {told}kafka://host:port or kafka://host:port/topic") from None
+        why = str(error).removesuffix(kafka.HOW)
+        why = why if names_topic else why.replace("/any: ", ": ", 1)
+        raise BadCommand(f"BROKER {why}kafka://host:port or kafka://host:port/topic") from None
     return address.bootstrap, address.topic if names_topic else None

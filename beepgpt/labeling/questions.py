@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import NamedTuple, Protocol
 
@@ -29,8 +30,8 @@ class Labeler(Protocol):
     """Says whether a prompt teaches something."""
 
     @property
-    def told(self) -> str:
-        """A hash of all that it was told, which is written as `signal_instructions`."""
+    def fingerprint(self) -> str:
+        """A hash of all that shapes its verdicts, which is written as `signal_instructions`."""
 
     def label(self, prompt: str) -> Future[SignalVerdict]:
         """The verdict, or CannotLabel; one that is made here and now is done already."""
@@ -46,6 +47,15 @@ class LabelQuestion(NamedTuple):
     channel: str
     people: frozenset[str]
     """Who wrote what stands in the window."""
+
+
+class SourceContents(NamedTuple):
+    """What has to be known of a bounded SOURCE before it is labeled."""
+
+    questions: Callable[[], Iterator[LabelQuestion]]
+    """Reads its examples; lines that are none are skipped."""
+    retracted: frozenset[str]
+    """Ids of retracted examples."""
 
 
 def question_in(line: bytes) -> LabelQuestion:

@@ -148,7 +148,7 @@ class AlertFigures(Collector):
         yield labelled(DMS_REFUSED, "reason", self._pop_reasons(counts, "letters_refused"))
         yield by_two(SETTLED, ("kind", "end"), {names: counts.pop(name, 0) for name, names in ANSWERS.items()})
         if counts:
-            yield labelled(OTHERS, "what", self._reasons.told("", counts))
+            yield labelled(OTHERS, "what", self._reasons.of("", counts))
         for of, label, found in ((FEEDBACK, "said", self.feedback()), (PEOPLE, "asked", self.people()), (WAITING, "what", self.waiting())):
             gauge = GaugeMetricFamily(*of, labels=(label,))
             for name, count in sorted(found.items()):
@@ -168,7 +168,7 @@ class AlertFigures(Collector):
 
     def _pop_reasons(self, counts: dict[str, int], key: str) -> dict[str, int]:
         """Take the counts by reason under a name out of `counts`."""
-        return self._reasons.told(key, {name: counts.pop(name) for name in list(counts) if name.startswith(f"{key}:")})
+        return self._reasons.of(key, {name: counts.pop(name) for name in list(counts) if name.startswith(f"{key}:")})
 
 
 class AlertPulse(Pulse):

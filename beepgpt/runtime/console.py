@@ -1,4 +1,4 @@
-"""What a person sees of a run, on standard error: progress while it goes, the account when it is over."""
+"""The terminal: a run's progress on standard error."""
 
 from __future__ import annotations
 
@@ -6,22 +6,20 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
 console = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
 """Names of files are shown as they are, whatever brackets and colons stand in them; long sentences are the terminal's to wrap."""
 log = logging.getLogger("beepgpt")
 
-PARTS = 10_000
-"""A run's progress is told in so many parts of it."""
+STEPS = 10_000
+"""The progress bar's steps."""
 
 
 class _Rate(ProgressColumn):
@@ -33,7 +31,7 @@ class _Rate(ProgressColumn):
 
 
 class Watched:
-    """Progress of a run by one process or several."""
+    """The progress bar of a run by one worker or several."""
 
     def __init__(self, what: str, *, shown: bool) -> None:
         self._bar = Progress(
@@ -49,7 +47,7 @@ class Watched:
             transient=True,
             disable=not (shown and console.is_interactive),  # neither a file nor a dumb terminal can take a line back
         )
-        self._task = self._bar.add_task(what, total=PARTS, records=0)
+        self._task = self._bar.add_task(what, total=STEPS, records=0)
         self._records: dict[int, int] = {}
         self._done: dict[int, float] = {}
 
@@ -60,73 +58,17 @@ class Watched:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.stop()
 
-    def update(self, part: int, parts: int, records: int, done: float) -> None:
-        """Process `part` of `parts` has read so many records, this share of all."""
-        self._records[part], self._done[part] = records, done
-        completed = PARTS * sum(self._done.values()) / parts
-        # Each process goes through the whole of a file, so the furthest one tells how many records there were.
+    def update(self, number: int, workers: int, records: int, done: float) -> None:
+        """Shows that worker `number` of so many has read `records` records, the share `done` of its input."""
+        self._records[number], self._done[number] = records, done
+        completed = STEPS * sum(self._done.values()) / workers
+        # Each process goes through the whole of a file, so the counts add up to more than its records.
         self._bar.update(self._task, completed=completed, records=sum(self._records.values()))
-
-
-def print_report(report: Mapping[str, Any]) -> None:
-    """The closing account, as a table."""
-    account = report["account"]
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold")
-    table.add_column(justify="right")
-    table.add_column(style="dim")
-    _rows(table, "events", account["events"], "read")
-    _rows(table, "points", account["points"], "made")
-    table.add_row("examples", f"{account['examples']:,}", f"to {report['to']}")
-    others = {
-        "retractions": account["retractions"],
-        "late": account["events"]["late"],
-        "dead_letters": sum(account["events"]["rejected"].values()),
-    }
-    for name, count in others.items():
-        if count:
-            path = report.get("beside", {}).get(name)
-            table.add_row(name.replace("_", " "), f"{count:,}", f"to {path}" if path else "not kept: name a file as --to to keep them")
-    console.print(table)
-    told = (
-        f"; {account['channels']:,} channels, {report['seconds']:,.1f} s, {report['events_per_second']:,.0f} events/s,"
-        f" {report['peak_memory_mb']:,.0f} MB at most"
-    )
-    adds_up = Text("the account adds up") if account["adds_up"] else Text("THE ACCOUNT DOES NOT ADD UP", "bold red")
-    console.print(Text.assemble(adds_up, told))
-
-
-def _rows(table: Table, what: str, counts: Mapping[str, Any], total: str) -> None:
-    table.add_row(f"{what} {total}", f"{counts[total]:,}", "")
-    for name, count in counts.items():
-        if name == total or not count:
-            continue
-        if isinstance(count, Mapping):
-            reasons = ", ".join(f"{reason} {times:,}" for reason, times in count.items())
-            table.add_row(f"  {name}", f"{sum(count.values()):,}", reasons)
-        else:
-            table.add_row(f"  {name}", f"{count:,}", MEANING.get(name, ""))
-
-
-MEANING = {
-    "duplicate": "copies of events that were applied",
-    "late": "read when the channel's clock was already past them",
-    "held": "wait for their turn",
-    "answered": "somebody else posted",
-    "silent": "nobody did, within the horizon",
-    "superseded": "a newer point of the conversation took their place",
-    "elsewhere": "a session's, answered in the thread alone",
-    "censored": "the input ended before their horizon",
-    "withheld": "their window holds text that was not known yet",
-    "empty": "nothing to show in a prompt",
-    "merged": "threads without a reply: their silence is their session's",
-    "open": "wait for their answer",
-}
 
 
 @contextmanager
 def quiet_engine() -> Iterator[None]:
-    """Keeps the engine's own last words off the terminal: an error of ours says better what to do. They are shown if another comes."""
+    """Keeps the engine's own messages off the terminal while in here, since ours are clearer; they are logged at debug level."""
     with tempfile.TemporaryFile() as file:
         sys.stderr.flush()
         terminal = os.dup(2)
@@ -142,5 +84,5 @@ def quiet_engine() -> Iterator[None]:
             console.file = None  # type: ignore[assignment]  # whatever standard error is by then
             ours.close()
             file.seek(0)
-            if words := file.read().strip():
-                log.debug("the engine said: %s", words.decode(errors="replace"))
+            if output := file.read().strip():
+                log.debug("the engine wrote: %s", output.decode(errors="replace"))

@@ -1,6 +1,6 @@
-"""What a run writes down for those who operate it: one line for each event of note, on standard error.
+"""The log: one line for each event, on standard error, as text or JSON.
 
-Lines tell of counts, places and reasons, and never what people wrote.
+Lines hold counts, places and reasons, and never what people wrote.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from rich.text import Text
 
 from beepgpt.runtime.console import console as standard_error
 
-OURS = ("beepgpt", "commands", "config", "connectors", "conversations", "dataflows", "training")
-"""Loggers that follow the level that was asked for. Libraries are heard from warnings on: at lower levels some tell what they send."""
+OURS = ("beepgpt",)
+"""Loggers with the level of the settings. Libraries log from warnings on: at lower levels some log what they send."""
 SILENCED = ("kafka",)
-"""Its warnings are tries that will be repeated; what goes wrong in the end is told by us."""
+"""Its warnings are about tries that are repeated; we log what goes wrong in the end."""
 MAX_CAUSES = 5
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
 def write_line(line: str, to: Console = standard_error) -> None:
-    """A line to a console: above its progress bar where it shows one, else as it is."""
+    """Writes a line to a console, above its progress bar if it shows one."""
     if to.is_terminal:
         to.print(Text(line), soft_wrap=True)
         return
@@ -62,7 +62,7 @@ def configure(
 
 
 class LineHandler(logging.Handler):
-    """Each event to a function, as one line."""
+    """Passes each event to a function, as one line."""
 
     def __init__(self, write: Callable[[str], None], formatter: logging.Formatter) -> None:
         super().__init__()
@@ -70,14 +70,14 @@ class LineHandler(logging.Handler):
         self.setFormatter(formatter)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Writes it. A log that can't be written stops no run."""
+        """Writes the event. A log that can't be written stops no run."""
         try:
             self._write(self.format(record))
         except Exception:
             self.handleError(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Says that a line is missing, without what stood in it."""
+        """Writes that a line is missing, without its content."""
         kind = type(sys.exception()).__name__
         with suppress(OSError, ValueError):
             sys.stderr.write(f"a line of {record.name} at {record.pathname}:{record.lineno} could not be logged: {kind}\n")
@@ -110,22 +110,22 @@ class TextLine(logging.Formatter):
         fields = own_fields(record)
         if record.exc_info and record.exc_info[1]:
             fields["exception"] = exception_line(record.exc_info[1])
-        told = "".join(f" {name}={_shown(value)}" for name, value in fields.items())
-        return on_one_line(f"{time_of(record)} {record.levelname} {record.name}: {record.getMessage()}{told}")
+        shown = "".join(f" {name}={_shown(value)}" for name, value in fields.items())
+        return on_one_line(f"{time_of(record)} {record.levelname} {record.name}: {record.getMessage()}{shown}")
 
 
 def own_fields(record: logging.LogRecord) -> dict[str, Any]:
-    """What was given as `extra`."""
+    """The fields given as `extra`."""
     return {name: value for name, value in vars(record).items() if name not in RESERVED_ATTRS and not name.startswith("_")}
 
 
 def time_of(record: logging.LogRecord) -> str:
-    """UTC, with milliseconds."""
+    """The time of an event in UTC, with milliseconds."""
     return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def plain(value: object) -> str:
-    """What JSON does not know; of bytes, which may be a message, only how many.
+    """A value that JSON does not know, as text; of bytes, which may be a message, only their number.
 
     >>> plain(b"hello"), plain(Path("a/b"))
     ('<5 bytes>', 'a/b')
@@ -136,7 +136,7 @@ def plain(value: object) -> str:
 
 
 def on_one_line(text: str) -> str:
-    r"""Line ends and other control characters as they are written in Python.
+    r"""A text with its line ends and other control characters escaped as in Python.
 
     >>> print(on_one_line("a\nb\x1b[1m"))
     a\nb\x1b[1m
@@ -145,14 +145,14 @@ def on_one_line(text: str) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value that has no white space as it is, all else as JSON."""
+    """A value as it is if it has no white space, else as JSON."""
     if isinstance(value, str) and value and not any(each.isspace() or each in '"=' for each in value):
         return value
     return json.dumps(value, default=plain, ensure_ascii=False)
 
 
 def exception_line(error: BaseException | None) -> str:
-    """What was raised, and from what, and the way to it: the innermost call last, and nobody's values.
+    """An error with its causes, and the calls that led to it, the innermost last, without values.
 
     >>> try:
     ...     int("x")
@@ -160,14 +160,14 @@ def exception_line(error: BaseException | None) -> str:
     ...     print(exception_line(error))
     ValueError: invalid literal for int() with base 10: 'x' (at ...)
     """
-    told: list[str] = []
+    causes: list[str] = []
     each = error
-    while each is not None and len(told) < MAX_CAUSES:
-        told.append(f"{type(each).__name__}: {each}" if str(each) else type(each).__name__)
+    while each is not None and len(causes) < MAX_CAUSES:
+        causes.append(f"{type(each).__name__}: {each}" if str(each) else type(each).__name__)
         each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
     calls = traceback.extract_tb(error.__traceback__) if error else []
     way = " > ".join(f"{_short(call.filename)}:{call.lineno} {call.name}" for call in calls)
-    return " from ".join(told) + (f" (at {way})" if way else "")
+    return " from ".join(causes) + (f" (at {way})" if way else "")
 
 
 def _short(path: str) -> str:

@@ -1,6 +1,6 @@
-"""What a long run tells a monitor over HTTP: figures for Prometheus, whether it is alive, and whether it is ready.
+"""What a long run serves over HTTP: metrics for Prometheus, whether it is alive, and whether it is ready.
 
-Figures are asked for when they are scraped, and cost nothing in between. Counters begin at 0 in every process, as Prometheus
+Metrics are read when they are scraped, and cost nothing in between. Counters begin at 0 in every process, as Prometheus
 expects: one that went on from a snapshot would fall back a little after a kill, and all of it would be counted again.
 """
 
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, make_wsgi_app
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from beepgpt.errors import CannotServe
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 ASKED_WITHIN = 60.0
-"""Seconds between two looks for records, above which a flow counts as hanging."""
+"""Seconds: a flow that looks for records less often hangs."""
 HEARD_WITHIN = 150.0
-"""Seconds between two answers of the brokers: longer than the patience after which a run gives up by itself."""
+"""Seconds that the brokers may be silent: longer than the patience after which a run gives up by itself."""
 REQUEST_PATIENCE = 10.0
 """Seconds in which a client has to send its request."""
 MAX_REASONS = 100
-"""Different reasons that are told one by one, since each is a time series for ever: some come from what was read."""
+"""Different reasons that have a time series each; some come from what was read, so there could be any number."""
 
 COUNTERS = {
     "read": ("beepgpt_events_read_total", "Events read."),
     "applied": ("beepgpt_events_applied_total", "Events that took effect."),
-    "duplicate": ("beepgpt_events_duplicate_total", "Copies of events that took effect."),
-    "late": ("beepgpt_events_late_total", "Events read when their channel's clock was already past them by more than the lateness."),
+    "duplicate": ("beepgpt_events_duplicate_total", "Duplicates of events that took effect."),
+    "late": ("beepgpt_events_late_total", "Events read when the watermark of their channel was already past them."),
     "heartbeats": ("beepgpt_heartbeats_total", "Heartbeats read."),
     "points": ("beepgpt_points_made_total", "Points: moments at which a conversation's window changed."),
     "examples": ("beepgpt_examples_total", "Examples made."),
@@ -82,19 +82,19 @@ def _none() -> dict[Any, int]:
 
 
 class Reasons:
-    """Counts by reason, as many as are told one by one: once told, always told. What is no plain name is `other`.
+    """Counts by reason, at most MAX_REASONS of them, and the same ones at each scrape. A reason that is no plain name is `other`.
 
-    >>> Reasons().told("ignored", {"ignored:bot": 1, "ignored:call Ana": 2})
+    >>> Reasons().of("ignored", {"ignored:bot": 1, "ignored:call Ana": 2})
     {'bot': 1, 'other': 2}
     """
 
     def __init__(self) -> None:
         self._known: dict[str, set[str]] = {}
 
-    def told(self, key: str, counts: Mapping[str, int]) -> dict[str, int]:
-        """Of counts like `key:reason`; without a key, the whole name is the reason."""
+    def of(self, key: str, counts: Mapping[str, int]) -> dict[str, int]:
+        """The counts named `key:reason`, by reason; without a key, the whole name is the reason."""
         known = self._known.setdefault(key, set())
-        told: dict[str, int] = {}
+        found: dict[str, int] = {}
         for name, count in counts.items():
             reason = name.partition(":")[2] if key else name
             if reason not in known:
@@ -102,13 +102,13 @@ class Reasons:
                     known.add(reason)
                 else:
                     reason = "other"
-            told[reason] = told.get(reason, 0) + count
-        return told
+            found[reason] = found.get(reason, 0) + count
+        return found
 
 
 @dataclass(frozen=True, eq=False)  # a registry keeps collectors as keys
 class Figures(Collector):
-    """A run's figures, read from functions whenever they are scraped: by another thread, so each gives plain values that are its own.
+    """Metrics of a run, read from functions by the thread that is scraped: so each returns plain values of its own.
 
     >>> figures = Figures(counts=lambda: {"read": 3, "ignored:bot": 1}, state=lambda: {"channels": 2})
     >>> [(sample.name, sample.value) for metric in figures.collect() for sample in metric.samples if sample.value]
@@ -124,21 +124,21 @@ class Figures(Collector):
     newest: Callable[[], Mapping[str, int]] = _none
     """By partition, `3` or `slack.events/3`: the time of the newest event read, microseconds."""
     topic: str = ""
-    """Where it is read from."""
+    """The topic that is read."""
     build: Mapping[str, str] = field(default_factory=dict)
-    """Such as `{"version": "0.1.0", "spec": "b81e…"}`: told as labels."""
+    """Labels of `beepgpt_build_info`, such as `{"version": "0.1.0", "spec": "b81e…"}`."""
     clock: Callable[[], float] = time.time
     """Seconds since 1970."""
     _reasons: Reasons = field(default_factory=Reasons, init=False, repr=False)
 
     def collect(self) -> Iterator[Metric]:
-        """All of it as it is now."""
+        """All metrics as they are now."""
         yield InfoMetricFamily("beepgpt_build", "Which program this is, and which examples it makes.", value=dict(self.build))
         yield from self._counted(dict(self.counts()))
         sizes = self.state()
-        for key, (name, told) in GAUGES.items():
+        for key, (name, help_) in GAUGES.items():
             if key in sizes:
-                yield GaugeMetricFamily(name, told, value=sizes[key])
+                yield GaugeMetricFamily(name, help_, value=sizes[key])
         lag = GaugeMetricFamily(*LAG, labels=("topic", "partition"))
         for number, records in sorted(self.lags().items()):
             lag.add_metric((self.topic, str(number)), records)
@@ -151,141 +151,15 @@ class Figures(Collector):
         yield behind
 
     def _counted(self, counts: dict[str, int]) -> Iterator[Metric]:
-        """Every count under its name; each is told once, and none is left out."""
-        for key, (name, told) in COUNTERS.items():
-            yield CounterMetricFamily(name, told, value=counts.pop(key, 0))
+        """Every count once, under its metric's name, or else as one of the others."""
+        for key, (name, help_) in COUNTERS.items():
+            yield CounterMetricFamily(name, help_, value=counts.pop(key, 0))
         yield labelled(POINTS, "end", {end: counts.pop(end, 0) for end in ENDS})
         for key, of in BY_REASON.items():
             given = {each: counts.pop(each) for each in list(counts) if each.startswith(f"{key}:")}
-            yield labelled(of, "reason", self._reasons.told(key, given))
+            yield labelled(of, "reason", self._reasons.of(key, given))
         if counts:
-            yield labelled(OTHERS, "what", self._reasons.told("", counts))
-
-
-SCORED = ("beepgpt_points_scored_total", "Points that were told to the scoring, by what became of them.")
-FAILED = ("beepgpt_scoring_failures_total", "Points about which the model could not be asked, by reason.")
-PREDICTIONS = ("beepgpt_predictions_total", "Predictions, by model.")
-OUTCOMES = ("beepgpt_outcomes_total", "Predictions of which it is known what became of them, by model and by how.")
-HITS = ("beepgpt_outcome_hits_total", "Answered outcomes whose answerer was among the k likeliest people, by model.")
-ALERTS = ("beepgpt_outcome_alerts_total", "People who would be told, and those of them who answered, by model.")
-LATELY = (
-    "beepgpt_outcomes_lately",
-    "Of the last 1,000 outcomes of a model: hits, precision of alerts, and how much more of them was promised.",
-)
-LATELY_OF = ("beepgpt_outcomes_lately_answered", "How many of these outcomes were answered, by model: the hits are of as many.")
-VALIDATED = ("beepgpt_model_validated", "The lower ends of the intervals that validation found for a model's hits, as far as it was run.")
-SCORE_WAITING = ("beepgpt_scoring_waiting", "Points that wait for their prediction, and predictions that wait for their outcome.")
-SCORE_WAITS = ("beepgpt_prediction_seconds", "From a point's release to its prediction.")
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What a scoring flow did, as plain values."""
-
-    counts: Mapping[str, int] = field(default_factory=dict)
-    predicted: Mapping[str, int] = field(default_factory=dict)
-    """By model."""
-    outcomes: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    """By model and how."""
-    waiting: Mapping[str, int] = field(default_factory=dict)
-    buckets: tuple[float, ...] = ()
-    """Seconds."""
-    waits: list[int] = field(default_factory=list)
-    """Predictions by how long they took: for each bucket, and beyond."""
-    waited: float = 0.0
-    totals: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """By model: `answered`, `hit@1`, `hit@5`, `alerts`, `right`."""
-    lately: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    answered_lately: Mapping[str, int] = field(default_factory=dict)
-    """By model."""
-    validated: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """By model: the least that may be expected of `hit@1` and `hit@5`."""
-
-
-@dataclass(frozen=True, eq=False)
-class ScoreFigures(Figures):
-    """The same for a run that scores: the events and points, and what was predicted of them.
-
-    >>> figures = ScoreFigures(scores=lambda: Scores(predicted={"a1b2": 3}, outcomes={("a1b2", "answered"): 1}))
-    >>> [(sample.labels, sample.value) for metric in figures.collect() for sample in metric.samples if sample.value][1:]
-    [({'model': 'a1b2'}, 3), ({'model': 'a1b2', 'how': 'answered'}, 1)]
-    """
-
-    scores: Callable[[], Scores] = Scores
-
-    def collect(self) -> Iterator[Metric]:
-        """All of it as it is now."""
-        yield from super().collect()
-        now = self.scores()
-        yield labelled(SCORED, "end", {end: now.counts.get(end, 0) for end in ("scored", "missed")})
-        failed = {name: times for name, times in now.counts.items() if name.startswith("failed:")}
-        yield labelled(FAILED, "reason", self._reasons.told("failed", failed))
-        yield labelled(PREDICTIONS, "model", now.predicted)
-        yield by_two(OUTCOMES, ("model", "how"), now.outcomes)
-        hits, alerts = CounterMetricFamily(*HITS, labels=("model", "k")), CounterMetricFamily(*ALERTS, labels=("model", "what"))
-        for model, totals in sorted(now.totals.items()):
-            for k in ("1", "5"):
-                hits.add_metric((model, k), totals[f"hit@{k}"])
-            for what, name in (("given", "alerts"), ("right", "right")):
-                alerts.add_metric((model, what), totals[name])
-        yield hits
-        yield alerts
-        for of, by_model in ((LATELY, now.lately), (VALIDATED, now.validated)):
-            figures = GaugeMetricFamily(*of, labels=("model", "figure"))
-            for model, told in sorted(by_model.items()):
-                for name, value in told.items():
-                    figures.add_metric((model, name), value)
-            yield figures
-        answered = GaugeMetricFamily(*LATELY_OF, labels=("model",))
-        for model, count in sorted(now.answered_lately.items()):
-            answered.add_metric((model,), count)
-        yield answered
-        waiting = GaugeMetricFamily(*SCORE_WAITING, labels=("what",))
-        for name, count in now.waiting.items():
-            waiting.add_metric((name,), count)
-        yield waiting
-        if now.buckets:
-            sums = [str(sum(now.waits[: place + 1])) for place in range(len(now.waits))]
-            told_buckets = [(name, float(value)) for name, value in zip([*map(str, now.buckets), "+Inf"], sums, strict=True)]
-            yield HistogramMetricFamily(*SCORE_WAITS, buckets=told_buckets, sum_value=now.waited)
-
-
-LABEL_ENDS = ("strong", "weak", "silent", "retracted", "retractions")
-LABELED = ("beepgpt_labeling_records_total", "Records that were done with, by what became of them; dead letters apart.")
-UNLABELED = ("beepgpt_labeling_dead_letters_total", "Records that could not be labeled, by reason.")
-LABELING_READ = ("beepgpt_labeling_read_total", "Records read.")
-LABELING_WAITING = ("beepgpt_labeling_waiting", "Examples that wait for the labeler's verdict.")
-
-
-@dataclass(frozen=True, eq=False)
-class LabelFigures(Collector):
-    """The same for a run that labels.
-
-    >>> figures = LabelFigures(counts=lambda: {"read": 3, "strong": 1, "dead_letters:excluded": 1}, waiting=lambda: 1)
-    >>> [(sample.labels, sample.value) for metric in figures.collect() for sample in metric.samples if sample.value][1:]
-    [({}, 3), ({'end': 'strong'}, 1), ({'reason': 'excluded'}, 1), ({}, 1)]
-    """
-
-    counts: Callable[[], Mapping[str, int]]
-    """The account's counts since this process started."""
-    waiting: Callable[[], int]
-    lags: Callable[[], Mapping[int, int]] = _none
-    topic: str = ""
-    build: Mapping[str, str] = field(default_factory=dict)
-
-    def collect(self) -> Iterator[Metric]:
-        """All of it as it is now."""
-        counts = dict(self.counts())
-        yield InfoMetricFamily("beepgpt_build", "Which program this is, and who labels.", value=dict(self.build))
-        yield CounterMetricFamily(*LABELING_READ, value=counts.get("read", 0))
-        yield labelled(LABELED, "end", {end: counts.get(end, 0) for end in LABEL_ENDS})
-        dead = {name.partition(":")[2]: times for name, times in counts.items() if name.startswith("dead_letters:")}
-        yield labelled(UNLABELED, "reason", dead)
-        yield GaugeMetricFamily(*LABELING_WAITING, value=self.waiting())
-        lag = GaugeMetricFamily(*LAG, labels=("topic", "partition"))
-        for number, records in sorted(self.lags().items()):
-            lag.add_metric((self.topic, str(number)), records)
-        yield lag
+            yield labelled(OTHERS, "what", self._reasons.of("", counts))
 
 
 def labelled(of: tuple[str, str], label: str, counts: Mapping[str, int]) -> Metric:
@@ -308,7 +182,7 @@ def by_two(of: tuple[str, str], labels: tuple[str, str], counts: Mapping[tuple[s
 
 
 class Pulse:
-    """Whether a flow goes on: it tells when it looks for records, and when the brokers answered.
+    """Whether a flow is alive: the flow calls `beat` when it looks for records, and `heard` when the brokers answered.
 
     >>> now = 0.0
     >>> pulse = Pulse(asked_within=60, clock=lambda: now)
@@ -337,23 +211,23 @@ class Pulse:
         self._has_ended = False
 
     def begin(self) -> None:
-        """The flow stands, though perhaps without anything to read for this process of a cluster, which is never asked then."""
+        """Called when the flow is built: a process of a cluster may have nothing to read, and is ready all the same."""
         self._has_begun = True
 
     def beat(self) -> None:
-        """The source is asked for records: cheap, for every time."""
+        """Called whenever the source is asked for records."""
         self._asked = self._clock()
 
     def heard(self) -> None:
-        """The brokers answered."""
+        """Called when the brokers answered."""
         self._heard = self._clock()
 
     def end(self) -> None:
-        """All is read (or there is nothing to read for this process): nobody is asked any more."""
+        """Called when all is read: the source is not asked any more."""
         self._has_ended = True
 
     def why_dead(self) -> str:
-        """What is wrong with the flow; empty if it is alive. One that has not begun is: rebuilding its state may take a while."""
+        """What is wrong with the flow; empty if it is alive. A flow that rebuilds its state, and has not read yet, is alive."""
         if self._has_ended or self._asked is None:
             return ""
         now = self._clock()
@@ -384,7 +258,7 @@ class Server:
         self._thread.start()
 
     def close(self) -> None:
-        """Gives the port back; to say it twice changes nothing."""
+        """Stops serving, and frees the port. A second call does nothing."""
         if self._thread.is_alive():
             self._http.shutdown()
             self._thread.join()
@@ -425,7 +299,7 @@ def _cannot_serve(error: Exception, host: str, port: int) -> CannotServe:
 
 
 def _app(registry: CollectorRegistry, pulse: Pulse) -> WSGIApplication:
-    """Three pages, and a word about them for whoever asks for another."""
+    """Three pages; for other paths, a line that names them."""
     metrics = make_wsgi_app(registry)
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -433,10 +307,10 @@ def _app(registry: CollectorRegistry, pulse: Pulse) -> WSGIApplication:
         try:
             if path == "/metrics":
                 return metrics(environ, start_response)  # type: ignore[no-any-return]
-            status, line = _told(environ["REQUEST_METHOD"], path, pulse)
+            status, line = _probed(environ["REQUEST_METHOD"], path, pulse)
         except Exception as error:
             log.exception("a page could not be served", extra={"path": path})
-            status, line = HTTPStatus.INTERNAL_SERVER_ERROR, f"{type(error).__name__}: the log says more"
+            status, line = HTTPStatus.INTERNAL_SERVER_ERROR, f"{type(error).__name__}: see the log"
         body = f"{line}\n".encode()
         headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
         if status == HTTPStatus.METHOD_NOT_ALLOWED:
@@ -447,8 +321,8 @@ def _app(registry: CollectorRegistry, pulse: Pulse) -> WSGIApplication:
     return app
 
 
-def _told(method: str, path: str, pulse: Pulse) -> tuple[HTTPStatus, str]:
-    """What a probe is told, in a line."""
+def _probed(method: str, path: str, pulse: Pulse) -> tuple[HTTPStatus, str]:
+    """The response to a probe: status and a line."""
     if path not in ("/healthz", "/readyz"):
         return HTTPStatus.NOT_FOUND, "there are /metrics, /healthz and /readyz"
     if method not in ("GET", "HEAD"):
@@ -461,7 +335,7 @@ class _Handler(WSGIRequestHandler):
     timeout = REQUEST_PATIENCE
 
     def log_message(self, format: str, *args: object) -> None:
-        """Probes come every few seconds: no line for each."""
+        """Nothing: probes come every few seconds."""
 
 
 class _Http(ThreadingMixIn, WSGIServer):
@@ -478,5 +352,5 @@ class _Http(ThreadingMixIn, WSGIServer):
         self.setup_environ()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that goes away, or never says what it wants, is no event of note."""
+        """Logs clients that go away, or never send their request, at debug level alone."""
         log.debug("a request was not finished", exc_info=True)

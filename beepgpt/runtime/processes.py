@@ -1,4 +1,4 @@
-"""Processes that share a run: started together, told of by lines of JSON, stopped together."""
+"""Processes that share a run: started together, stopped together, each reporting by lines of JSON."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ STOPPED = (0, 130, 143)
 """Exit statuses of a process that ended as it should: by itself, or because it was asked to."""
 
 
-_TELLING = threading.Lock()
+_REPORTING = threading.Lock()
 """Log lines come from several threads."""
 
 
-class PartFailed(BeepGPTError):
-    """A process of the run failed; the message is its own last words, or how it was killed."""
+class WorkerFailed(BeepGPTError):
+    """A process of the run failed; the message is its own, or says how it was killed."""
 
 
-def run_parts(commands: Sequence[Sequence[str]], told: Callable[[int, dict[str, Any]], None], keep: Sequence[int] = ()) -> None:
-    """Runs all commands at once to their ends, and passes on what each tells. They share the open files `keep`.
+def run_processes(commands: Sequence[Sequence[str]], on_report: Callable[[int, dict[str, Any]], None], keep: Sequence[int] = ()) -> None:
+    """Runs all commands at once to their ends. `on_report` gets each line with its process's number; they share the open files `keep`.
 
-    If one fails, the others are told to stop: what they did is in their snapshots.
+    If one fails, the others are stopped: what they did is in their snapshots. Raises WorkerFailed or Interrupted.
     """
     # Sessions of their own: a terminal's Ctrl-C comes here alone, and is passed on once.
     processes = [
@@ -53,21 +53,21 @@ def run_parts(commands: Sequence[Sequence[str]], told: Callable[[int, dict[str, 
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def listen(part: int) -> str:
-        process = processes[part]
+    def listen(number: int) -> str:
+        process = processes[number]
         assert process.stdin is not None and process.stdout is not None and process.stderr is not None
         with process.stdin, process.stdout, process.stderr, ThreadPoolExecutor(1) as reader:
-            words = reader.submit(process.stderr.read)
+            stderr = reader.submit(process.stderr.read)
             for line in process.stdout:
-                with suppress(ValueError):  # half a line: the process was killed while it told it
-                    told(part, json.loads(line))
+                with suppress(ValueError):  # half a line: the process was killed while it wrote it
+                    on_report(number, json.loads(line))
             if process.wait() not in STOPPED:
                 stop_all()
-            return words.result().decode(errors="replace").strip()
+            return stderr.result().decode(errors="replace").strip()
 
     try:
         with ThreadPoolExecutor(len(processes)) as pool:
-            last_words = list(pool.map(listen, range(len(processes))))
+            messages = list(pool.map(listen, range(len(processes))))
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -76,16 +76,16 @@ def run_parts(commands: Sequence[Sequence[str]], told: Callable[[int, dict[str, 
     if interrupted and any(status in (-signal.SIGTERM, 143) for status in statuses):
         raise Interrupted("interrupted at once: with --recovery the same command goes on from the last snapshot; without, it starts anew")
     failed = [
-        words.removeprefix("beepgpt: ") or _killed(status)
-        for status, words in zip(statuses, last_words, strict=True)
+        message.removeprefix("beepgpt: ") or _killed(status)
+        for status, message in zip(statuses, messages, strict=True)
         if status not in STOPPED and status != -signal.SIGTERM
     ]
     if failed or any(status not in (0, 130) for status in statuses):
-        raise PartFailed(next(iter(failed), _killed(-signal.SIGTERM)))
+        raise WorkerFailed(next(iter(failed), _killed(-signal.SIGTERM)))
 
 
 def _killed(status: int) -> str:
-    """What became of a process that said nothing."""
+    """How a process ended that wrote no message."""
     if status >= 0:
         return f"one of the run's processes ended with status {status}, and did not say why"
     name = signal.Signals(-status).name
@@ -95,7 +95,7 @@ def _killed(status: int) -> str:
 
 
 def stop_with_parent() -> None:
-    """If the process that started this one is gone, this one stops as if it had been asked to, though it has nothing to tell."""
+    """Stops this process, as if it had been asked to, when the one that started it is gone, even while it has nothing to report."""
 
     def watch() -> None:
         os.read(0, 1)  # nothing ever comes: it returns when the other end is closed
@@ -104,10 +104,10 @@ def stop_with_parent() -> None:
     threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
-def tell(what: dict[str, Any]) -> None:
-    """A line to the process that started this one. If that is gone, this one stops as if it had been asked to."""
+def report(what: dict[str, Any]) -> None:
+    """Writes a line to the process that started this one. If that is gone, this one stops as if it had been asked to."""
     try:
-        with _TELLING:
+        with _REPORTING:
             sys.stdout.write(json.dumps(what) + "\n")
             sys.stdout.flush()
     except BrokenPipeError:

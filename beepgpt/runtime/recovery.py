@@ -1,4 +1,4 @@
-"""A folder that remembers a run: what it was, and where the engine's snapshots of it are."""
+"""The recovery folder of a run: a note of what the run is, and the engine's recovery store of each worker."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ STORE_ERRORS = (InconsistentPartitionsError, MissingPartitionsError, NoPartition
 
 
 class BadRecovery(BeepGPTError):
-    """A recovery folder can't be used, or is of another run; the message says why, and what to do."""
+    """A recovery folder can't be used, or is another run's; the message says why, and what to do."""
 
 
 @dataclass(frozen=True)
 class RecoveryFolder:
-    """A run's memory on disk."""
+    """A run's recovery folder."""
 
     path: Path
     note: dict[str, Any]
-    """What the run is, as it was first started: settings, source, destination, time of the start."""
+    """The run as it was first started: settings, source, destination, time of the start, state of its flow."""
     is_new: bool
     """Whether this is the first start."""
     lock: int | None
-    """The open file that keeps other runs out, for as long as any process has it open."""
+    """An open file: as long as any process has it open, other runs are kept out."""
 
     @property
     def ended(self) -> dict[str, Any] | None:
@@ -51,19 +51,19 @@ class RecoveryFolder:
 
     @property
     def spoilt(self) -> str | None:
-        """Why the run can't go on, if it was found out."""
+        """Why the run can't go on, if it can't."""
         return self.note.get("spoilt")
 
-    def has_store(self, part: int) -> bool:
-        """Whether one process's store was made: from then on there may be snapshots to go on from."""
-        return self._store(part).exists()
+    def has_store(self, number: int) -> bool:
+        """Whether a worker's store was made: from then on there may be snapshots to go on from."""
+        return self._store(number).exists()
 
-    def store(self, part: int) -> RecoveryConfig:
-        """The engine's store of one process."""
-        folder = self._store(part)
+    def store(self, number: int) -> RecoveryConfig:
+        """The engine's store of a worker, made if it is new."""
+        folder = self._store(number)
         if not folder.exists():
-            made = self.path / f"making-{part}"
-            with self.told():
+            made = self.path / f"making-{number}"
+            with self.translated():
                 shutil.rmtree(made, ignore_errors=True)
                 made.mkdir()
                 init_db_dir(made, 1)  # type: ignore[no-untyped-call]
@@ -71,40 +71,42 @@ class RecoveryFolder:
         return RecoveryConfig(folder, timedelta(seconds=0))  # type: ignore[no-untyped-call]
 
     @contextmanager
-    def told(self) -> Iterator[None]:
-        """What goes wrong with the store in here is a BadRecovery; all else passes."""
+    def translated(self) -> Iterator[None]:
+        """Turns an error of the store that is raised in here into a BadRecovery; others pass."""
         try:
             yield
         except OSError as error:
             raise _unusable(self.path, error) from error
         except BaseException as error:  # the engine panics, which is no Exception
-            said = " ".join(_said(error))
-            quoted = re.findall(r'Some\("([^"]*)"\)', said)
-            is_store = isinstance(error, STORE_ERRORS) or "sqlite" in said.lower()
-            if is_store and re.search(r"(?i)DiskFull|disk I/O|disk is full", said):
+            message = " ".join(_messages(error))
+            quoted = re.findall(r'Some\("([^"]*)"\)', message)
+            is_store = isinstance(error, STORE_ERRORS) or "sqlite" in message.lower()
+            if is_store and re.search(r"(?i)DiskFull|disk I/O|disk is full", message):
                 raise BadRecovery(f"{self.path}: the disk is full: free some space, and the same command goes on where it was") from error
             if is_store:
                 raise BadRecovery(
-                    f"{self.path}: its store is damaged: delete it and start anew ({quoted[-1] if quoted else said})"
+                    f"{self.path}: its store is damaged: delete it and start anew ({quoted[-1] if quoted else message})"
                 ) from error
             raise
 
     def spoil(self, why: str) -> None:
-        """Notes that the run can't go on, in whatever state its processes are."""
+        """Notes that the run can't go on."""
         _write(self.path, {**self.note, "spoilt": why})
 
     def end(self, report: dict[str, Any]) -> None:
         """Notes that the run has ended, so that nothing is done twice."""
         _write(self.path, {**self.note, "ended": report})
 
-    def _store(self, part: int) -> Path:
-        return self.path / f"worker-{part}"
+    def _store(self, number: int) -> Path:
+        return self.path / f"worker-{number}"
 
 
-def open_recovery(path: Path, run: dict[str, Any], first: dict[str, Any], *, shared: bool = False) -> RecoveryFolder:
-    """The memory of this run, made if it is new. `run` must be the same in every start; `first` is noted at the first one only.
+def open_recovery(path: Path, run: dict[str, Any], first: dict[str, Any], state: dict[str, Any], *, shared: bool = False) -> RecoveryFolder:
+    """The recovery folder of this run, made if it is new. `run` must be the same in every start; `first` is noted at the first one only.
 
-    `shared`: a process that started this one has the folder locked. Raises BadRecovery if the folder is another run's, or in use.
+    `state` says how the flow's state is kept (its version, the ids of steps that have some): a step would begin with nothing, unnoticed,
+    if the store had been written under other ids. `shared`: the process that started this one has the folder locked. Raises BadRecovery
+    if the folder is another run's, was written with another `state`, or is in use.
     """
     in_use = f"{path}: another run is using it now: wait until that is over, or name another"
     try:
@@ -120,23 +122,28 @@ def open_recovery(path: Path, run: dict[str, Any], first: dict[str, Any], *, sha
         raise BadRecovery(f"{path / NOTE}: can't be read ({error}): delete {path} and start anew, or name another") from error
     is_new = note is None
     if note is None:
-        _write(path, note := {**run, **first})
+        _write(path, note := {**run, **first, **state})
     if not isinstance(note, dict):
         raise BadRecovery(f"{path / NOTE}: is no run's note: delete {path} and start anew, or name another")
+    if any(note.get(name) != value for name, value in state.items()):
+        raise BadRecovery(
+            f"{path}: was written by an older version of beepgpt, or another one, which kept its state differently: delete it and run the"
+            " same command again, which starts anew"
+        )
     if different := [name for name in run if note.get(name) != run[name]]:
-        was = ", ".join(f"{name} was {_told(note.get(name))} and is {_told(run[name])}" for name in different)
-        raise BadRecovery(f"{path}: is the memory of another run ({was}): give what was given then, or delete it and start anew")
+        was = ", ".join(f"{name} was {_shown(note.get(name))} and is {_shown(run[name])}" for name in different)
+        raise BadRecovery(f"{path}: is the recovery folder of another run ({was}): give what was given then, or delete it and start anew")
     return RecoveryFolder(path, note, is_new, lock)
 
 
-def _said(error: BaseException | None) -> Iterator[str]:
-    """The words of an error and its causes, a line each."""
+def _messages(error: BaseException | None) -> Iterator[str]:
+    """The first lines of the messages of an error and its causes."""
     while error is not None:
         yield str(error).partition("\n")[0]
         error = error.__cause__ or error.__context__
 
 
-def _told(value: object) -> str:
+def _shown(value: object) -> str:
     return "not given" if value is None else repr(value)
 
 

@@ -1,278 +1,265 @@
-"""A run of the examples flow: in one process, in several, on a cluster; and what it closes with."""
+"""A run of a flow, the same for all flows: in this process or in several, with or without a recovery store."""
 
 from __future__ import annotations
 
-import atexit
-import logging
+import os
+import signal
+import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import bytewax.operators as op
-from bytewax.dataflow import Dataflow
-from bytewax.inputs import Source
-from bytewax.outputs import Sink
-
-from beepgpt.config.settings import BadSettings, Settings
+from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
-from beepgpt.connectors.slack import export as slack_export
-from beepgpt.connectors.tokenizer import load_encoding
-from beepgpt.conversations.account import Account, sum_of
-from beepgpt.conversations.events import ts_text
-from beepgpt.conversations.shard import SHARDS, Shard
-from beepgpt.dataflows.examples import (
-    Chunk,
-    Following,
-    close_account,
-    make_examples,
-    send_examples,
-    send_letters,
-    write_letters,
-    write_lines,
-)
-from beepgpt.errors import BadCommand
-from beepgpt.runtime import logs, metrics
+from beepgpt.connectors.files import jsonl
+from beepgpt.conversations.events import channels_in
+from beepgpt.conversations.shard import SHARDS, ChannelMoved, assign_shards, shard_of, shard_of_bytes
+from beepgpt.errors import BadCommand, Interrupted
+from beepgpt.runtime import logs
 from beepgpt.runtime.clock import now_us
-from beepgpt.runtime.connections import is_kafka
-from beepgpt.runtime.console import console
-from beepgpt.runtime.places import Destination, Origin, Topics, destination_of, not_read, origin_of, source_of
-from beepgpt.runtime.recovery import RecoveryFolder
-from beepgpt.runtime.workers import (
-    ProgressCallback,
-    Stop,
-    Worker,
-    asked_by,
-    begin_part,
-    check_source,
-    collect_rarely,
-    finished,
-    open_memory,
-    pulse_of,
-    run_processes,
-    served,
-    shard_figures,
-    status_of,
-    tell_of_part,
-)
+from beepgpt.runtime.connections import connection_of
+from beepgpt.runtime.console import Watched, console
+from beepgpt.runtime.destinations import FlowOutput
+from beepgpt.runtime.places import Origin
+from beepgpt.runtime.processes import report, run_processes, stop_with_parent
+from beepgpt.runtime.recovery import BadRecovery, RecoveryFolder, open_recovery
+from beepgpt.runtime.workers import PreparedFlow, ProgressCallback, Stop, Worker
 
-log = logging.getLogger("beepgpt")
+REPORT_EVERY = 0.2
+"""Seconds between two lines in which a worker reports its progress."""
 
 
 @dataclass(frozen=True)
-class ExamplesJob:
-    """An `examples` command, as it was given."""
+class FlowRun:
+    """One run of a flow, as a command describes it."""
 
-    source: str
-    to: Destination
+    command: str
+    """`examples`, `label` or `score`."""
+    origin: Origin
+    to: FlowOutput
     settings: Settings
-    include: tuple[slack_export.ChannelKind, ...] = ("channels",)
-    until: int | None = None
-    warmup: int | None = None
+    build: Callable[[Worker], PreparedFlow]
+    """Builds a worker's flow."""
+    flow: str
+    """The flow's name, with the version of its state."""
+    steps: Sequence[str]
+    """Ids of the flow's steps that have state."""
+    note: Mapping[str, Any]
+    """What must be the same in every start that goes on from the same recovery store."""
     recovery: Path | None = None
+    workers: int = 1
+    stop: Stop = field(default_factory=Stop)
 
 
-def flow_of(source: Source[Chunk], following: Following, sinks: Mapping[str, Sink[Any]], taken: Callable[[Account], None]) -> Dataflow:
-    """Slack events to training examples: to files, or to topics."""
-    flow = Dataflow("examples")
-    chunks = op.input("read_records", flow, source)
-    made = make_examples("make_examples", chunks, following)
-    if "messages" in sinks:
-        send_examples("send_examples", made.made, sinks["messages"])
-        topic_id = source.topic.id if isinstance(source, kafka.KafkaSource) else None
-        send_letters("send_late", made.late, sinks["late"], topic_id)
-        send_letters("send_dead_letters", made.rejects, sinks["dead_letters"], topic_id)
-    else:
-        write_lines("write_examples", made.examples, sinks["examples"])
-        if "retractions" in sinks:
-            write_lines("write_retractions", made.retractions, sinks["retractions"])
-            write_letters("write_late", made.late, sinks["late"])
-            write_letters("write_dead_letters", made.rejects, sinks["dead_letters"])
-    close_account("close_account", made.accounts, taken)
-    return flow
+def run_flow(run: FlowRun, recovery: RecoveryFolder | None, command: Sequence[str] = ()) -> tuple[list[dict[str, Any]], bool]:
+    """Runs all workers. Returns the report of each, and whether the input came to its end. `command`: starts one worker of several."""
+    workers = run.workers
+    with Watched(run.command, shown=run.settings.run.progress) as watched:
+        if workers == 1:
+            reports = [run_worker(run, 0, SHARDS, recovery, lambda records, done: watched.update(0, 1, records, done))]
+        else:
+            shares = shares_among(run.origin, workers) if recovery is None else [tuple(share) for share in recovery.note["shares"]]
+            reports = _run_all(command, shares, watched, recovery)
+    ended = all(each["ended"] for each in reports)
+    if workers > 1 and (ended or recovery is None):
+        run.to.join(workers)
+    if ended or recovery is None:
+        run.to.tidy()
+    return reports, ended
 
 
-def run_part(
-    job: ExamplesJob,
-    origin: Origin,
-    number: int,
-    parts: int,
-    memory: RecoveryFolder | None,
-    told: ProgressCallback,
-    shards: list[Shard],
-    share: Sequence[str] = SHARDS,
+def run_worker(
+    run: FlowRun, number: int, shards: Sequence[str], recovery: RecoveryFolder | None, on_progress: ProgressCallback
 ) -> dict[str, Any]:
-    """One process's `share` of a run, to its end or until it is stopped. What it follows is put into `shards`."""
-    settings = job.settings
-    part = Worker(settings, number, parts, memory, told, shards)
-    following = following_of(
-        job,
-        origin,
-        part.started_at,
-        shards=share,
-        recoverable=memory is not None,
-        is_stopping=part.is_stopping,
-        shards_here=shards,
-    )
-    source = source_of(
-        origin,
-        following,
-        settings,
-        ended=part.end,
-        progress=part.read,
-        partitions=part.owns,
-        warmup=job.warmup,
-        on_lag=part.heard,
-        group=settings.kafka.group if memory is not None else None,
-    )
-    sinks = job.to.of_part(number, parts).sinks(fresh=part.is_fresh, on_closed=part.lose_reader)
-    flow = flow_of(source, following, sinks, part.accounts.append)
-    part.run(flow, job, metrics.Figures(**shard_figures(shards, part.lags, origin, settings.rules.spec)))
-    return part.report()
+    """Runs one worker, which follows these shards, in this process; returns its report."""
+    worker = Worker(run.settings, number, run.workers, shards, recovery, on_progress, run.stop)
+    return worker.run(run.build(worker), run.origin, str(run.to))
 
 
-def following_of(job: ExamplesJob, origin: Origin, now: int, **more: Any) -> Following:
-    """How the job follows channels: a topic's `from` chooses what is written, its `to` is `--until`."""
-    rules, address = job.settings.rules, origin.address
-    since = 0 if address is None else address.since or 0
-    until = job.until if address is None or address.until is None else address.until
-    return Following(rules, load_encoding(rules.encoding), now, since=since, until=until, **more)
+def status_of(reports: Sequence[Mapping[str, Any]], origin: Origin) -> int:
+    """A run's exit status: 130 if it was interrupted, unless it follows a topic, which ends in no other way."""
+    interrupted = next((each["signal"] for each in reports if each["signal"]), 0)
+    return 130 if interrupted in (signal.SIGINT, signal.SIGTERM) and not origin.is_followed else 0
 
 
-def check_job(job: ExamplesJob, origin: Origin) -> None:
-    """What can't be, before anything is begun."""
-    rules, address = job.settings.rules, origin.address
-    check_source(
-        job.source, origin, job.settings, until=job.until, since=None, recovery=job.recovery, writes_files=not isinstance(job.to, Topics)
-    )
-    if job.warmup is not None and (address is None or address.since is None):
-        raise BadCommand("--warmup goes with a topic's from: kafka://host:port/topic?from=2024-01-01T00:00:00Z")
-    if job.recovery is not None and not job.to.is_seekable:
-        raise BadCommand("--recovery needs a file or a topic as --to: what was printed can't be cut back to a snapshot")
-    if isinstance(job.to, Topics):
-        if address is not None and (address.bootstrap, address.topic) == (job.to.connection.bootstrap, job.to.examples):
-            raise BadCommand(f"--to {job.to}: is SOURCE: name another topic")
-        job.to.check(rules.spec)
+# Several workers
 
 
-def run_job(job: ExamplesJob, command: list[str]) -> tuple[dict[str, Any], int]:
-    """A whole run, in one process or several. Returns its report and exit status."""
-    began = time.monotonic()
-    origin = origin_of(job.source, job.include)
-    check_job(job, origin)
-    left_out, told = not_read(origin.export) if origin.export is not None else ({}, [])
-    if job.settings.run.idle_clock == "wall":
-        told.append("The machine's clock settles quiet channels (--idle-clock wall): this run can't be repeated exactly.")
-    if job.warmup is not None:
-        told.append(
-            "Windows and facts begin at the warm-up: earlier ones are not known, and examples may differ from a run over everything."
-        )
-    for each in told:
-        console.print(each)
-    memory = remember(job, origin) if job.recovery is not None else None
-    if (before := finished(memory)) is not None:
-        return before, 0
-    done, ended = run_processes("examples", job, origin, memory, lambda told: run_part(job, origin, 0, 1, memory, told, []), command)
-    report = report_of(job, done, time.monotonic() - began) | {
-        "left_out": left_out,
-        "unread": len(origin.export.unread) if origin.export else 0,
-        "ended": ended,
-    }
-    if ended and memory is not None:
-        memory.end(report)
-    return report, status_of(done, origin)
+def shares_among(origin: Origin, workers: int) -> list[tuple[str, ...]]:
+    """The shards of each worker. Workers of a topic share its partitions instead, and each follows all shards.
 
-
-def work_on_part(job: ExamplesJob, part: int, share: Sequence[str]) -> None:
-    """A process that another one started: it tells how far it is, and at the end its account."""
-    begin_part(job.settings)
-    origin = origin_of(job.source, job.include)
-    memory = remember(job, origin, shared=True) if job.recovery is not None else None
-    tell_of_part(origin, lambda told, shards: run_part(job, origin, part, job.settings.run.workers, memory, told, shards, share))
-
-
-def remember(job: ExamplesJob, origin: Origin, *, shared: bool = False) -> RecoveryFolder:
-    """The recovery folder of this run; `shared` by the process that started this one."""
-    assert job.recovery is not None
-    run = {
-        "to": job.to.identity,
-        "include": list(job.include),
-        "until": None if job.until is None else ts_text(job.until),
-        "warmup": job.warmup,
-    }
-    to = job.to
-    return open_memory(job.recovery, job.settings, origin, run, lambda: to.as_they_are() if isinstance(to, Topics) else {}, shared=shared)
-
-
-def report_of(job: ExamplesJob, done: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
-    """The closing report, as `--report` writes it; time and speed are this start's, the account is the whole run's."""
-    account = sum_of(Account(each["counts"]) for each in done)
-    return {
-        "command": "examples",
-        "source": job.source,
-        "to": str(job.to),
-        "spec": job.settings.rules.spec,
-        "rules": {name: value for name, value in asdict(job.settings.rules).items() if name != "spec"},
-        "beside": job.to.written(),
-        "workers": job.settings.run.workers,
-        "seconds": round(seconds, 3),
-        "events_per_second": round(sum(each["records"] for each in done) / seconds, 1),
-        "peak_memory_mb": round(sum(each["peak_memory_mb"] for each in done), 1),
-        "account": account.as_json(),
-        "does_not_add_up": account.check(),
-    }
-
-
-# A cluster
-
-
-def cluster_flow(settings: Settings) -> Dataflow:
-    """The flow for Bytewax's own runner, which brings processes together, keeps the recovery store and says when a snapshot is taken.
-
-    SIGTERM and SIGINT stop this process's reading; when all processes have stopped, a last snapshot is taken and they end. Raises
-    BadSettings if the settings name no topics.
+    Channels differ in size a thousandfold, so shards are weighed: of a file by some of its lines, of an export by its files' sizes.
     """
-    if not (is_kafka(settings.cluster.source) and is_kafka(settings.cluster.to)):
-        raise BadSettings(
-            [
-                "a cluster reads and writes topics: set BEEPGPT_CLUSTER__SOURCE=kafka://host:port/slack.events?follow=true and"
-                " BEEPGPT_CLUSTER__TO=kafka://host:port/slack.examples (or the same in the file that BEEPGPT_CONFIG names)"
-            ]
+    if origin.address is not None:
+        return [SHARDS] * workers
+    weights: Counter[str] = Counter()
+    if origin.export is not None:
+        for channel in origin.export.channels:
+            weights[shard_of(channel.id)] += sum(copy.stored for day in channel.days for copy in day.copies)
+    elif origin.file is not None:
+        weights.update(shard_of_bytes(name) for line in jsonl.samples(origin.file) for name in channels_in(line)[:1])
+    return assign_shards(weights, workers)
+
+
+def _run_all(
+    command: Sequence[str], shares: Sequence[Sequence[str]], watched: Watched, recovery: RecoveryFolder | None
+) -> list[dict[str, Any]]:
+    """The same command once for each worker, each with its own shards."""
+    workers = len(shares)
+    reports: list[dict[str, Any]] = [{} for _ in range(workers)]
+    owners: dict[str, int] = {}
+    moved: list[str] = []
+
+    def on_report(number: int, line: dict[str, Any]) -> None:
+        if "log" in line:
+            logs.write_line(line["log"])
+            return
+        for channel in line.pop("channels", ()):
+            if owners.setdefault(channel, number) != number and not moved:
+                moved.append(channel)
+                os.kill(os.getpid(), signal.SIGTERM)  # stops them all
+        if "counts" in line:
+            reports[number] = line
+        elif "records" in line:
+            watched.update(number, workers, line["records"], line["done"])
+
+    keep = [recovery.lock] if recovery is not None and recovery.lock is not None else []
+    try:
+        own = [[f"--worker={number}", f"--shards={','.join(share)}"] for number, share in enumerate(shares)]
+        run_processes([[sys.executable, "-m", "beepgpt", *command, *each] for each in own], on_report, keep)
+    except Interrupted:  # a process that had ended before it could be asked to stop
+        if not moved:
+            raise
+    if moved:
+        why = (
+            f"channel {moved[0]} was read from partitions of two processes: their order can't be known. Put all of a channel's events into "
+            "one partition (`beepgpt ingest kafka://… --with dead-letters,late --to kafka://…` does), and start anew from there"
         )
-    job = ExamplesJob(settings.cluster.source, destination_of(settings.cluster.to, settings), settings)
-    origin = origin_of(job.source, job.include)
-    check_job(job, origin)
-    collect_rarely()
-    logs.configure(settings.run.log_level, settings.run.log_format)
-    stop = Stop()
-    stop.listen()
-    pulse = pulse_of(settings)
-    following = following_of(job, origin, now_us(), recoverable=True, is_stopping=asked_by(pulse, stop), on_error=tell_error)
-    lags: dict[int, int] = {}
-    accounts: list[Account] = []
-
-    def heard(ahead: Mapping[int, int]) -> None:
-        pulse.heard()
-        lags.update(ahead)
-
-    serving = ExitStack()
-    figures = metrics.Figures(**shard_figures(following.shards_here, lags, origin, settings.rules.spec))
-    serving.enter_context(served(settings, figures, pulse))
-    atexit.register(serving.close)
-    atexit.register(tell_account, accounts)
-    source = source_of(origin, following, settings, on_lag=heard, group=settings.kafka.group, on_error=tell_error, on_start=pulse.begin)
-    log.info("started", extra={"source": job.source, "to": str(job.to)})
-    return flow_of(source, following, job.to.sinks(fresh=False, on_closed=lambda: None, on_error=tell_error), accounts.append)
+        if recovery is not None:
+            recovery.spoil(why)
+        raise ChannelMoved(why)
+    return reports
 
 
-def tell_account(accounts: list[Account]) -> None:
-    """What this process's shards closed with; a flow that failed closed nothing."""
-    if accounts:
-        log.info("account", extra={"account": sum_of(accounts).as_json()})
+def run_child(run: FlowRun, number: int, shards: Sequence[str]) -> None:
+    """Runs one worker of several in a process that `run_flow` started: it reports its progress, its log lines and its account there."""
+    logs.configure(run.settings.run.log_level, run.settings.run.log_format, lambda line: report({"log": line}))
+    stop_with_parent()
+    seen: set[str] = set()
+    lock = threading.Lock()
+    last = 0.0
+    with recovery_of(run, shared=True) as recovery:
+
+        def new_channels() -> list[str]:
+            """Of a topic: another worker may have the same channel, from its own partitions or from a snapshot."""
+            with lock:
+                new = {name for shard in list(worker.shards) for name in list(shard.followed)} - seen
+                seen.update(new)
+                return sorted(new)
+
+        def report_channels() -> None:
+            while True:
+                time.sleep(REPORT_EVERY)
+                if new := new_channels():
+                    report({"channels": new})
+
+        def on_progress(records: int, done: float) -> None:
+            nonlocal last
+            if time.monotonic() - last > REPORT_EVERY:
+                last = time.monotonic()
+                report({"records": records, "done": done})
+
+        worker = Worker(run.settings, number, run.workers, shards, recovery, on_progress, run.stop)
+        if run.origin.address is not None:
+            threading.Thread(target=report_channels, name="channels", daemon=True).start()
+        result = worker.run(run.build(worker), run.origin, str(run.to))
+        report(result | ({} if run.origin.address is None else {"channels": new_channels()}))
 
 
-def tell_error(error: Exception) -> None:
-    """In a cluster, the engine says nothing of what was raised in a step: it is logged where it happens."""
-    log.error("%s", error, extra={"kind": type(error).__name__})
+# The recovery store
+
+
+@contextmanager
+def recovery_of(run: FlowRun, *, shared: bool = False) -> Iterator[RecoveryFolder | None]:
+    """The run's recovery folder, locked while in here; None if it has none. `shared`: the process that started this one has locked it.
+
+    Raises BadRecovery if the folder is another run's, or in use.
+    """
+    if run.recovery is None:
+        yield None
+        return
+    folder = _open_recovery(run, run.recovery, shared=shared)
+    try:
+        yield folder
+    finally:
+        if folder.lock is not None:
+            os.close(folder.lock)
+
+
+def _open_recovery(run: FlowRun, path: Path, *, shared: bool) -> RecoveryFolder:
+    first: dict[str, Any] = {"started_at": now_us()}
+    if not shared:
+        first["shares"] = shares_among(run.origin, run.workers)
+    address = run.origin.address
+    if address is not None:
+        # The engine panics when it resumes a partition that is no longer there, before anybody can look.
+        connection = connection_of(run.settings, address.bootstrap)
+        first["topic"] = asdict(kafka.describe_topic(connection, address.topic))
+    first["to_topics"] = {name: asdict(topic) for name, topic in run.to.topics_now().items()}
+    state = {"flow": run.flow, "steps": list(run.steps)}
+    folder = open_recovery(path, {"source": run.origin.identity, **run.note}, first, state, shared=shared)
+    if "shares" not in folder.note:
+        raise BadRecovery(f"{path}: was made by an older version of beepgpt: delete it and start anew")
+    if address is not None:
+        kafka.check_same(kafka.Topic(**folder.note["topic"]), kafka.Topic(**first["topic"]), connection)
+    for name, topic in first["to_topics"].items():
+        kafka.check_kept(kafka.Topic(**folder.note["to_topics"][name]), kafka.Topic(**topic))
+    return folder
+
+
+def note_of_rules(settings: Settings) -> dict[str, Any]:
+    """What a run that makes points notes of its settings."""
+    return {**asdict(settings.rules), "spec": settings.rules.spec, "workers": settings.run.workers}
+
+
+def ended_before(recovery: RecoveryFolder | None) -> dict[str, Any] | None:
+    """The report of a run that has ended already, after saying so. Raises ChannelMoved if the run can't go on."""
+    if recovery is None:
+        return None
+    if recovery.spoilt is not None:
+        raise ChannelMoved(recovery.spoilt)
+    if recovery.ended is not None:
+        console.print(f"This run has ended already, and nothing was done: delete {recovery.path} to run it again.")
+    return recovery.ended
+
+
+def check_source(
+    origin: Origin,
+    settings: Settings,
+    *,
+    until: int | None = None,
+    since: int | None = None,
+    recovery: Path | None = None,
+    writes_files: bool = False,
+) -> None:
+    """Checks SOURCE against the flags of a run that makes points. Raises BadCommand."""
+    if origin.is_followed and settings.rules.horizon is None:
+        raise BadCommand("--horizon unlimited is for bounded input: what is followed has no end at which all could settle")
+    if origin.is_followed and until is not None:
+        raise BadCommand("--until is for bounded input: what is followed has no end")
+    if origin.until is not None and until not in (None, origin.until):
+        raise BadCommand(f"--until and to in {origin.text} say the same thing differently: give one")
+    if origin.since is not None and since not in (None, origin.since):
+        raise BadCommand(f"--since and from in {origin.text} say the same thing differently: give one")
+    if settings.run.idle_clock == "wall" and not origin.is_followed:
+        raise BadCommand("--idle-clock wall is for a followed topic: kafka://host:port/topic?follow=true")
+    if origin.is_followed and recovery is not None and settings.run.workers > 1 and writes_files:
+        raise BadCommand(
+            "several --workers with --recovery make one file at the end of their input, and what is followed has none:"
+            " name a topic, or use one worker"
+        )

@@ -731,7 +731,7 @@ def test_another_run_is_refused(args, said, stopped):
     ran = run(stopped, "examples", *args, "--recovery", "memory")
 
     assert ran.status == 1
-    assert ran.line.startswith("memory: is the memory of another run (") and said in ran.line
+    assert ran.line.startswith("memory: is the recovery folder of another run (") and said in ran.line
     assert "give what was given then, or delete it and start anew" in ran.line
 
 

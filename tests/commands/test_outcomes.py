@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from beepgpt.commands.outcomes import outcomes_in
-from beepgpt.commands.scoring import hits_in
 from beepgpt.config.settings import read_settings
 from beepgpt.conversations.events import ts_text
 from beepgpt.errors import BadCommand
 from beepgpt.training.outcomes import figures_by_model
+from beepgpt.training.reloading import hits_in
 from beepgpt.web.outcomes_page import outcomes_page
 from tests.support import at, program, quiet
 

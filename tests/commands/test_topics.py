@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from beepgpt.commands.dead_letters import dead_letters
-from beepgpt.commands.topics import BESIDE, COMPACTED, FOR_EVER, KINDS, LETTERS, topics
+from beepgpt.commands.topics import BESIDE, COMPACTED, DEAD_LETTERS, FOR_EVER, KINDS, topics
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors import kafka
 from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writer, create_topics
@@ -72,7 +72,7 @@ def test_a_prefix_is_that_of_all_topics(connection, name, capsys):
     there = kafka.describe_topics(connection)
 
     assert {each for each in there if each.startswith(name)} == {f"{name}.{kind}" for kind in (*KINDS, *BESIDE)}
-    assert kafka.topic_settings(connection, f"{name}.dead-letters", LETTERS) == LETTERS
+    assert kafka.topic_settings(connection, f"{name}.dead-letters", DEAD_LETTERS) == DEAD_LETTERS
     assert f"BEEPGPT_KAFKA__LATE_TOPIC={name}.late BEEPGPT_KAFKA__DEAD_LETTER_TOPIC={name}.dead-letters" in said
 
 

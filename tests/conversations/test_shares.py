@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from beepgpt.commands.examples import ExamplesJob, run_examples
 from beepgpt.config.settings import read_settings
 from beepgpt.conversations.shard import SHARDS, assign_shards, shard_of
-from beepgpt.runtime.places import destination_of, origin_of
+from beepgpt.runtime.destinations import destination_of
+from beepgpt.runtime.places import origin_of
 from beepgpt.runtime.recovery import BadRecovery
-from beepgpt.runtime.running import ExamplesJob, remember, run_job
-from beepgpt.runtime.workers import shares_among
+from beepgpt.runtime.running import recovery_of, shares_among
 
 weights = st.dictionaries(st.sampled_from(SHARDS), st.integers(0, 1000))
 
@@ -56,9 +57,10 @@ def test_a_recovery_folder_of_an_older_version_is_refused(tmp_path: Path):
     settings = read_settings()
     job = ExamplesJob(str(path), destination_of(str(tmp_path / "to.jsonl"), settings), settings, recovery=tmp_path / "memory")
     note = tmp_path / "memory" / "run.json"
-    run_job(job, [])
+    run_examples(job)
     kept = json.loads(note.read_text("utf-8"))
     note.write_text(json.dumps({name: value for name, value in kept.items() if name != "shares"}), "utf-8")
 
-    with pytest.raises(BadRecovery, match="older version"):
-        remember(job, origin_of(job.source, job.include), shared=True)
+    run = job.run_of(origin_of(job.source, job.include))
+    with pytest.raises(BadRecovery, match="older version"), recovery_of(run, shared=True):
+        pass

@@ -175,7 +175,7 @@ def cluster(topics: Topics, folder: Path, count: int, level: str = "info") -> It
         init_db_dir(store, 3)
     first = free_block(count)
     addresses = ";".join(f"127.0.0.1:{first + number}" for number in range(count))
-    command = [sys.executable, "-m", "bytewax.run", "beepgpt.commands.app:examples_flow()", "-r", str(store), "-s", "1", "-b", "0"]
+    command = [sys.executable, "-m", "bytewax.run", "beepgpt.dataflows.examples:flow()", "-r", str(store), "-s", "1", "-b", "0"]
     settings = topics.settings | {
         "PYTHONPATH": str(ROOT),
         "BEEPGPT_CLUSTER__SOURCE": topics.source(follow="true"),

@@ -22,24 +22,15 @@ from beepgpt.connectors.kafka import Record
 from beepgpt.conversations.account import Account
 from beepgpt.conversations.shard import OtherState
 from beepgpt.conversations.signals import SignalVerdict
+from beepgpt.dataflows.asking import Gate
+from beepgpt.dataflows.label_examples import LabeledRecord, LabelExamples, LabelingRun, Read, check_labels, labels_as_json, read_of
 from beepgpt.dataflows.labeling import (
-    CannotGoOn,
-    CannotLabel,
-    Gate,
-    LabeledRecord,
-    LabelExamples,
-    LabelingRun,
-    Read,
-    account_as_json,
-    check,
-    labeled_line,
-    read_of,
+    labeling_flow,
 )
-from beepgpt.errors import BadCommand
-from beepgpt.labeling.labelers.labeled import labeled_few_shots
+from beepgpt.labeling.labelers.labeled import CannotLearn, labeled_few_shots
 from beepgpt.labeling.labelers.local import BatchingLabeler, LocalLabeler
 from beepgpt.labeling.labelers.rules import RulesLabeler
-from beepgpt.labeling.run import flow_of
+from beepgpt.labeling.questions import CannotGoOn, CannotLabel, labeled_line
 from tests.support import lines_in
 from tests.support.labeling import Labels, asked_about, few_shots_in, made_examples, prompts_of
 from tests.support.openai_server import by_hash
@@ -65,7 +56,7 @@ class Threads:
         "strong" if by_hash(prompt) >= 0.5 else "weak", by_hash(prompt), "rule"
     )
     seconds: float = 0.0
-    told: str = TOLD
+    fingerprint: str = TOLD
     asked: list[str] = field(default_factory=list)
     most: int = 0
     now: int = 0
@@ -106,10 +97,10 @@ def run(labeling: LabelingRun, given_chunks: Sequence[Any], store: RecoveryConfi
     kept: dict[str, list[Any]] = {"examples": [], "dead_letters": []}
     accounts: list[Account] = []
     source: TestingSource[Any] = TestingSource(given_chunks)
-    flow = flow_of(source, labeling, {name: TestingSink(into) for name, into in kept.items()}, accounts.append)
+    flow = labeling_flow(source, labeling, {name: TestingSink(into) for name, into in kept.items()}, accounts.append)
     run_main(flow, epoch_interval=timedelta(0), recovery_config=store)
     (account,) = accounts or [Account()]
-    assert check(account) == []
+    assert check_labels(account) == []
     return Outcome(lines_in(kept["examples"]), [json.loads(each) for each in lines_in(kept["dead_letters"])], account)
 
 
@@ -159,7 +150,7 @@ def test_each_example_comes_out_once(seconds: float):
     assert set(came[::5]) <= set(outcome.lines)
     for each in map(json.loads, outcome.lines):
         assert not each["answer"] or each["signal"] == labeler.rule(each["prompt"]).signal
-    assert account_as_json(outcome.account)["silent"] == 60
+    assert labels_as_json(outcome.account)["silent"] == 60
 
 
 def test_no_more_is_asked_or_read_than_may_be_at_a_time():
@@ -206,7 +197,7 @@ def test_a_person_knows_better_and_what_is_excluded_is_not_asked():
 
     assert not {"prompt 3", "prompt 4"} & set(labeler.asked)
     assert [each["reason"] for each in outcome.letters] == ["excluded"]
-    assert account_as_json(outcome.account)["by_hand"] == 1
+    assert labels_as_json(outcome.account)["by_hand"] == 1
 
 
 def test_other_errors_of_a_labeler_stop_the_flow():
@@ -250,10 +241,10 @@ def test_what_can_not_go_on_is_taken_up_again(tmp_path: Path, after: int):
     second = run(LabelingRun(labeler, ahead=10), chunks(came), store)
 
     assert str(stops[0]) == "no money left"
-    assert account_as_json(first.account)["waiting"] > 0
+    assert labels_as_json(first.account)["waiting"] > 0
     assert ids(first.lines + second.lines) == ids(came)
     assert first.letters == second.letters == []
-    assert account_as_json(second.account) | {"waiting": 0} == account_as_json(run(LabelingRun(labeler), chunks(came)).account)
+    assert labels_as_json(second.account) | {"waiting": 0} == labels_as_json(run(LabelingRun(labeler), chunks(came)).account)
 
 
 class StopsWhen:
@@ -284,7 +275,7 @@ def tombstone(number: int) -> Read:
 
 
 def given_out(tagged: Any) -> list[LabeledRecord]:
-    return [made for kind, each in tagged for made in each if kind == "made"]
+    return [made for kind, each in tagged for made in each if kind == "labeled"]
 
 
 def test_nothing_comes_after_its_retraction():
@@ -373,10 +364,10 @@ def test_the_local_labeler_says_in_a_batch_what_it_says_of_one(tmp_path: Path):
 def test_too_few_few_shots_are_told_of(tmp_path: Path):
     """With what to do."""
     labels = Labels(tmp_path / "work", made_examples()[:20])
-    with pytest.raises(BadCommand, match="beepgpt review"):
+    with pytest.raises(CannotLearn, match="beepgpt review"):
         labels.run(None)
     few_shots_in(labels.folder / "few-shots", made_examples(), 6)
-    with pytest.raises(BadCommand, match=r"3 strong and 3 weak.*--labeler rules"):
+    with pytest.raises(CannotLearn, match=r"3 strong and 3 weak.*--labeler rules"):
         labels.run(None)
 
 

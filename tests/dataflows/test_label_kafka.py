@@ -14,12 +14,13 @@ from uuid import uuid4
 import pytest
 
 from beepgpt.commands.label import run_label
+from beepgpt.commands.label_source import input_of
+from beepgpt.commands.labeling import LabelJob
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors.kafka import Connection, NoTopic, OutgoingRecord, Record, TopicSpec, Writer, create_topics, records_of
 from beepgpt.conversations.shard import OtherState
 from beepgpt.errors import BadCommand
-from beepgpt.labeling.run import LabelJob, input_of
-from beepgpt.runtime.places import destination_of
+from beepgpt.runtime.destinations import destination_of
 from tests.support import program
 from tests.support.broker import Broker, GivenBroker
 from tests.support.kafka import KEPT, Running, address, report_in, started, wait_until

@@ -16,35 +16,30 @@ from typing import Any
 import pytest
 from bytewax.testing import TestingSink, TestingSource, run_main
 
-from beepgpt.commands.scoring import CARD, METRICS, WatchedModel, flow_of
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors.slack.export import UnreadableDay, open_export, read_days
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.account import Account, sum_of
+from beepgpt.conversations.chunks import Chunk
 from beepgpt.conversations.export import records_of
 from beepgpt.conversations.outcomes import Probabilities, RollingMetrics
 from beepgpt.conversations.points import PointEmitted, PointSettled
 from beepgpt.conversations.rules import MINUTE, Rules
 from beepgpt.conversations.shard import OtherState
-from beepgpt.dataflows.examples import Chunk, Following
-from beepgpt.dataflows.scoring import (
-    CannotScore,
-    LocalModel,
-    ModelAnswer,
-    ModelCaller,
-    Predictor,
-    RemoteCaller,
-    ScorePoints,
-    ScoringRun,
-    check,
-)
+from beepgpt.dataflows.following import Following
+from beepgpt.dataflows.records import TaggedItems
+from beepgpt.dataflows.score_points import ScorePoints, ScoringRun
+from beepgpt.dataflows.scored_records import check_scores
+from beepgpt.dataflows.scoring import scoring_flow
 from beepgpt.errors import BadCommand
+from beepgpt.training.calling import CannotScore, LocalModel, ModelAnswer, ModelCaller, RemoteCaller, ScoringModel
 from beepgpt.training.metrics import Bootstrap, hits, outcomes_of
 from beepgpt.training.points import examples_of
+from beepgpt.training.reloading import CARD, METRICS
 from tests.support import NOW, at, chunks_of, delete, edit, lines_in, post, run_of
 from tests.support.histories import Record
 from tests.support.openai_server import Script, serving
-from tests.support.scoring import RULES, SPEC, assert_served_as_trained, ranked, save, save_served, workspace
+from tests.support.scoring import RULES, SPEC, assert_served_as_trained, ranked, save, save_served, watched_model, workspace
 from tests.support.training import settings_for
 
 SETTINGS = read_settings(environ={})
@@ -114,7 +109,7 @@ def place_at(each: Mapping[str, Any]) -> int:
 
 def score(
     records: Iterable[Record | bytes],
-    model: Predictor,
+    model: ScoringModel,
     asker: ModelCaller | None = None,
     *,
     batches: Iterable[int] = (),
@@ -130,10 +125,10 @@ def score(
     source: TestingSource[Chunk] = TestingSource(list(chunks_of(lines, batches)))
     sinks = {name: TestingSink(kept[name]) for name in ("predictions", "outcomes", "deletions")}
     accounts: list[Account] = []
-    flow = flow_of(source, following, scoring, sinks, accounts.append, TestingSink(kept["alerts"]))
+    flow = scoring_flow(source, following, scoring, sinks | {"alerts": TestingSink(kept["alerts"])}, accounts.append)
     run_main(flow, epoch_interval=timedelta(0))
     account = sum_of(accounts)
-    assert [*account.check(), *check(account)] == []
+    assert [*account.check(), *check_scores(account)] == []
     made = {name: lines_in(kept[name]) for name in ("predictions", "outcomes", "deletions")}
     decoded = {name: [json.loads(line) for line in of] for name, of in made.items()}
     return Run(**decoded, alerts=kept["alerts"], account=account, lines=[*made["predictions"], *made["outcomes"]])
@@ -249,8 +244,8 @@ def test_a_server_s_model_is_asked_over_http_with_a_deadline_for_each_point(tmp_
     records = [post(user, f"{user} {minute}", minute=minute) for minute in range(0, 1200, 20) for user in ("ana",)]
     with serving(latency=0.3) as server:
         server.models["mine"] = lambda prompt: {"0": 0.5, "1": 0.25, "nil": 0.125}
-        model = WatchedModel(save_served(tmp_path / "model", {"0": "bo", "1": "cy"}), settings_for(server))
-        assert not model.works_here
+        model = watched_model(save_served(tmp_path / "model", {"0": "bo", "1": "cy"}), settings_for(server))
+        assert not model.is_in_process
         server.script = Script(share={"429:0.01": 0.2, "400": 0.2, "stall": 0.1})
         began = time.monotonic()
         with model.watched(5.0):
@@ -307,26 +302,29 @@ def step_of(asker: ModelCaller, model: ByPlace, state: object = None, **more: An
     return ScorePoints(ScoringRun(model, asker, SPEC, **more), None if state is None else pickle.loads(pickle.dumps(state)))
 
 
+def lines_of(*outputs: Iterable[TaggedItems]) -> list[bytes]:
+    """The lines of what a step gave out."""
+    return [each.line for tagged in outputs for kind, items in tagged if kind == "scored" for each in items]
+
+
 def test_what_waits_is_in_the_snapshot_and_asked_again():
     """A step that dies with calls under way: the next one asks again, and its lines are those that never came, each once."""
     told = run_of(workspace(), RULES, points_since=0).points
     whole = step_of(LocalModel(ByPlace()), ByPlace())
-    expected = [each for made, _ in (whole.on_batch([(0.0, told)]), whole.on_eof()) for some in made for each in some]
+    expected = lines_of(whole.on_batch([(0.0, told)])[0], whole.on_eof()[0])
 
     slow = ByPlace(seconds=30.0)
     pool = pooled(slow, 4)
     first = step_of(LocalModel(ByPlace()), ByPlace())
     half = len(told) // 2
-    before = [each for some in first.on_batch([(0.0, told[:half])])[0] for each in some]
+    before = lines_of(first.on_batch([(0.0, told[:half])])[0])
     dies = step_of(pool, slow, first.snapshot())
-    before += [each for some in dies.on_batch([(0.0, told[half : half + 40])])[0] for each in some]
+    before += lines_of(dies.on_batch([(0.0, told[half : half + 40])])[0])
     assert dies.waiting_here()["points"] > 0
     second = step_of(LocalModel(ByPlace()), ByPlace(), dies.snapshot())
-    made = [second.on_notify()[0], second.on_batch([(0.0, told[half + 40 :])])[0], second.on_eof()[0]]
+    after = lines_of(second.on_notify()[0], second.on_batch([(0.0, told[half + 40 :])])[0], second.on_eof()[0])
 
-    after = [each for some in made for each_of in some for each in each_of]
-    lines = [each.line for each in [*before, *after] if not isinstance(each, Account)]
-    assert sorted(lines) == sorted(each.line for each in expected if not isinstance(each, Account))
+    assert sorted([*before, *after]) == sorted(expected)
 
 
 def test_another_state_is_refused():
@@ -368,7 +366,7 @@ def test_a_drop_below_the_validated_interval_is_told_once():
 
 def test_a_model_that_is_validated_later_is_held_to_it(tmp_path: Path):
     """The monitor may have asked before there was anything to say."""
-    model = WatchedModel(folder := save(tmp_path / "model"), SETTINGS)
+    model = watched_model(folder := save(tmp_path / "model"), SETTINGS)
     assert model.validated(model.name) == {}
     validate(folder)
 
@@ -384,7 +382,7 @@ def validate(folder: Path) -> None:
 
 def test_no_model_is_held_to_the_validation_of_another(tmp_path: Path):
     """The folder has the next one already, validated and not taken up yet; or the model is new, and the figures are the old one's."""
-    model = WatchedModel(folder := save(tmp_path / "model"), SETTINGS)
+    model = watched_model(folder := save(tmp_path / "model"), SETTINGS)
     save(folder, seed=2)
     validate(folder)
     before = model.name
@@ -411,7 +409,7 @@ def test_figures_of_alerts():
 
 def test_live_outcomes_are_the_figures_of_validation(tmp_path: Path):
     """hit@1 and hit@5 of a run over history are what `validate` computes on the same points, exactly."""
-    model = WatchedModel(save(tmp_path / "model"), SETTINGS)
+    model = watched_model(save(tmp_path / "model"), SETTINGS)
     run = score(workspace(900, 5), model)
     examples = examples_of([json.loads(line) for line in ranked()[1]])
     judged = outcomes_of(ranked()[0].predict(examples.points), examples)
@@ -428,7 +426,7 @@ def test_live_outcomes_are_the_figures_of_validation(tmp_path: Path):
 
 def test_batches_don_t_change_a_prediction(tmp_path: Path):
     """The bytes are the same alone and among a hundred, so that a replay overwrites with the same."""
-    model = WatchedModel(save(tmp_path / "model"), SETTINGS)
+    model = watched_model(save(tmp_path / "model"), SETTINGS)
     one, many = (score(workspace(), model, LocalModel(model, size)) for size in (1, 100))
 
     assert sorted(one.lines) == sorted(many.lines)
@@ -438,7 +436,7 @@ def test_a_new_model_is_taken_up_without_a_restart(tmp_path: Path, caplog: pytes
     """Predictions say which model made them; a model that can't be used is told of, and the old one goes on."""
     caplog.set_level(logging.INFO)
     folder = save(tmp_path / "model")
-    model = WatchedModel(folder, SETTINGS)
+    model = watched_model(folder, SETTINGS)
     first = model.name
     point = json.loads(next(each.line for each in run_of(workspace(), RULES, points_since=0).points if isinstance(each, PointEmitted)))
 
@@ -457,9 +455,9 @@ def test_a_new_model_is_taken_up_without_a_restart(tmp_path: Path, caplog: pytes
 def test_a_model_of_other_examples_is_refused(tmp_path: Path):
     """It says which spec it has, and what to do."""
     with pytest.raises(BadCommand, match="was trained on examples of spec another"):
-        WatchedModel(save(tmp_path / "model", spec="another"), SETTINGS)
+        watched_model(save(tmp_path / "model", spec="another"), SETTINGS)
     with pytest.raises(BadCommand, match="is no trained model"):
-        WatchedModel(tmp_path, SETTINGS)
+        watched_model(tmp_path, SETTINGS)
 
 
 def test_every_example_is_scored_with_its_own_words():

@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 from bytewax.inputs import StatefulSourcePartition
 
-from beepgpt.commands.scoring import ScoreJob, check_job, outputs_of
+from beepgpt.commands.score_run import check_job
+from beepgpt.commands.scoring import ScoreJob
 from beepgpt.config.settings import read_settings
+from beepgpt.conversations.chunks import Chunk
 from beepgpt.conversations.events import Event, Heartbeat, parse
 from beepgpt.conversations.points import PointEmitted
 from beepgpt.conversations.rules import MINUTE, Rules
-from beepgpt.dataflows.examples import Chunk
 from beepgpt.errors import BadCommand
 from beepgpt.runtime import pacing
+from beepgpt.runtime.destinations import score_outputs_of
 from beepgpt.runtime.pacing import PacedSource
 from beepgpt.runtime.places import origin_of, values_in
 from beepgpt.simulation.workspace import Plan, write_export
@@ -26,6 +28,7 @@ from tests.support import NOW, beep, run_of
 from tests.support.kafka import report_in
 from tests.support.scoring import save, workspace
 
+SETTINGS = read_settings(environ={})
 PLAN = Plan(seed=4, messages=300, channels=3, people=9, days=20)
 HOUR = 3_600.0
 """At this pace, an hour of events passes in a second."""
@@ -209,6 +212,6 @@ def test_scored_at_a_pace_as_without(tmp_path: Path):
 def test_what_does_not_go_at_a_pace(source: str, more: dict[str, Any], says: str, tmp_path: Path):
     """Told before anything is begun, with what does."""
     given = str(file_of(tmp_path / "events.jsonl", [post("C1", 0)])) if source == "here" else source
-    job = ScoreJob(given, outputs_of(str(tmp_path / "predictions.jsonl"), None), tmp_path, read_settings(environ={}), pace=1.0, **more)
+    job = ScoreJob(given, score_outputs_of(str(tmp_path / "predictions.jsonl"), None, SETTINGS), tmp_path, SETTINGS, pace=1.0, **more)
     with pytest.raises(BadCommand, match=says):
         check_job(job, origin_of(given, ("channels",)))

@@ -18,11 +18,12 @@ from bytewax.testing import TestingSink, TestingSource, run_main
 
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.account import Account, sum_of
+from beepgpt.conversations.chunks import Chunk
 from beepgpt.conversations.events import Reject, micros, parse
 from beepgpt.conversations.rules import MINUTE, SECOND, Rules
 from beepgpt.conversations.shard import RunOutput, Shard, run_through
-from beepgpt.dataflows.examples import Chunk, Following
-from beepgpt.runtime import running
+from beepgpt.dataflows.examples import examples_flow
+from beepgpt.dataflows.following import Following
 from tests.support import histories, oracle
 from tests.support.histories import Record
 
@@ -118,7 +119,7 @@ def flow_of(records: Iterable[bytes], rules: Rules, batches: Iterable[int], unti
     accounts: list[Account] = []
     following = Following(rules, load_encoding(rules.encoding), NOW, until=until, recoverable=True)
     source: TestingSource[Chunk] = TestingSource(list(chunks_of(list(records), batches)))
-    flow = running.flow_of(source, following, {name: TestingSink(into) for name, into in kept.items()}, accounts.append)
+    flow = examples_flow(source, following, {name: TestingSink(into) for name, into in kept.items()}, accounts.append)
     run_main(flow, epoch_interval=timedelta(0))
     run = RunOutput()
     run.examples, run.retractions, run.late = (lines_in(kept[name]) for name in ("examples", "retractions", "late"))

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from beepgpt.commands.label import run_label
+from beepgpt.commands.label_source import input_of
+from beepgpt.commands.labeling import LabelJob
 from beepgpt.config.settings import read_settings
 from beepgpt.conversations.rules import Rules
 from beepgpt.labeling.redaction import redact
-from beepgpt.labeling.run import LabelJob, input_of
-from beepgpt.runtime.places import destination_of
+from beepgpt.runtime.destinations import destination_of
 from beepgpt.simulation.workspace import Plan, live_records
 from tests.support import run_of
 from tests.support.openai_server import Server, by_hash

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from beepgpt.commands.provider import open_model
+from beepgpt.config.settings import Settings
 from beepgpt.conversations.rules import Rules
 from beepgpt.simulation.workspace import Plan, live_records
 from beepgpt.training.models import save_model, save_remote
 from beepgpt.training.points import examples_of
 from beepgpt.training.ranking import Ranker, fit_ranker
+from beepgpt.training.reloading import WatchedModel
 from tests.support import run_of
 
 RULES = Rules()
@@ -33,6 +36,11 @@ def ranked() -> tuple[Ranker, tuple[bytes, ...]]:
     lines = tuple(run_of(workspace(900, 5), RULES).examples)
     ranker, _ = fit_ranker(examples_of([json.loads(line) for line in lines]), rounds=5, threads=1)
     return ranker, lines
+
+
+def watched_model(folder: Path, settings: Settings) -> WatchedModel:
+    """The model in a folder, as `beepgpt score` opens it."""
+    return WatchedModel(folder, settings.rules.spec, partial(open_model, settings=settings))
 
 
 def save(folder: Path, **told: Any) -> Path:

@@ -21,7 +21,7 @@ from bytewax.testing import run_main  # noqa: E402
 
 from beepgpt.connectors.files.jsonl import JsonlSink, JsonlSource, LineChunk  # noqa: E402
 from beepgpt.conversations.shard import SHARDS  # noqa: E402
-from beepgpt.dataflows.examples import write_lines  # noqa: E402
+from beepgpt.dataflows.records import as_lines  # noqa: E402
 
 WINDOW = 5
 
@@ -36,7 +36,7 @@ def windows_flow(source: Path, to: Path) -> Dataflow:
     chunks = op.input("read_messages", flow, JsonlSource(source))
     sharded = op.flat_map_batch("parse_and_shard", chunks, by_shard)
     made = op.stateful_batch("follow_conversations", sharded, FollowConversations)
-    write_lines("write_examples", made, JsonlSink(to, fresh=True))
+    op.output("write_examples", op.map_value("join_lines", made, as_lines), JsonlSink(to, fresh=True))
     return flow
 
 

@@ -1,0 +1,117 @@
+"""What `beepgpt label` reads: examples, and the retractions beside them."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from beepgpt.config.settings import Settings
+from beepgpt.connectors import kafka
+from beepgpt.connectors.files import jsonl
+from beepgpt.errors import BadCommand, CannotRead
+from beepgpt.labeling.questions import CannotLabel, LabelQuestion, SourceContents, question_in
+from beepgpt.runtime.connections import connection_of, is_kafka
+from beepgpt.runtime.destinations import Destination, Topics
+from beepgpt.runtime.places import Origin, records_in
+
+MAX_LINE = 16 << 20
+"""Bytes of a line: an example of many candidates and long messages has a hundredth of that."""
+
+
+def input_of(source: str) -> Origin:
+    """SOURCE as a file of examples, or a topic. Raises BadCommand or CannotRead."""
+    if is_kafka(source):
+        return Origin(source, address=kafka.parse_address(source))
+    if "://" in source:
+        raise BadCommand(f"SOURCE {source}: a .jsonl of examples, or kafka://host:port/topic is expected")
+    path = Path(source)
+    if path.is_dir() or zipfile.is_zipfile(path):
+        raise BadCommand(f"SOURCE {source}: is no file of examples: make one of it first (beepgpt examples {source} --to examples.jsonl)")
+    jsonl.check_readable(path)
+    return Origin(source, file=path)
+
+
+def retractions_of(path: Path) -> Path:
+    """The file of retractions beside a file of examples."""
+    return path.with_name(f"{path.name.removesuffix('.jsonl')}.retractions.jsonl")
+
+
+def look_at(origin: Origin, settings: Settings) -> SourceContents:
+    """Reads a bounded SOURCE for what is retracted, which must not be sent to anybody."""
+    if origin.file is not None:
+        file, beside = origin.file, retractions_of(origin.file)
+        return SourceContents(lambda: _questions(_lines(file)), frozenset(_ids_in(beside)))
+    assert origin.address is not None
+    address, connection = origin.address, connection_of(settings, origin.address.bootstrap)
+    is_gone = {record.key: record.value is None for _, record in kafka.records_of(connection, address.topic) if record.key is not None}
+    since, until = address.since or 0, address.until
+
+    def values() -> Iterator[bytes]:
+        for _, record in kafka.records_of(connection, address.topic):
+            if record.value is not None and record.timestamp >= since and (until is None or record.timestamp <= until):
+                yield record.value
+
+    return SourceContents(lambda: _questions(values()), frozenset(key.decode("utf-8", "replace") for key in is_gone if is_gone[key]))
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    return (each for each in records_in(jsonl.JsonlSource(path, max_line=MAX_LINE)) if isinstance(each, bytes))
+
+
+def _questions(lines: Iterator[bytes]) -> Iterator[LabelQuestion]:
+    for line in lines:
+        with suppress(CannotLabel):
+            yield question_in(line)
+
+
+def _ids_in(path: Path) -> Iterator[str]:
+    for number, line in enumerate(_lines(path) if path.exists() else (), start=1):
+        try:
+            yield str(orjson.loads(line)["id"])
+        except (ValueError, TypeError, KeyError):
+            raise CannotRead(
+                f"{path}:{number}: is no retraction: mend the line, since an example that it takes back would be passed on"
+            ) from None
+
+
+def pass_on_retractions(source: Path, to: Destination) -> None:
+    """Writes the retractions beside a file of examples to the output; those of a topic pass through the flow."""
+    beside = retractions_of(source)
+    if isinstance(to, Topics):
+        with kafka.Writer(to.connection, to.examples, patience=to.patience) as writer:
+            writer.send(_tombstone(orjson.loads(line)) for line in (_lines(beside) if beside.exists() else ()))
+    elif to.retractions is not None and beside.exists():
+        jsonl.write_file(to.retractions, beside.read_bytes())
+    elif to.retractions is not None:
+        to.retractions.unlink(missing_ok=True)
+
+
+def _tombstone(retraction: Mapping[str, Any]) -> kafka.OutgoingRecord:
+    retracted = str(retraction.get("retracted_ts", "")).encode()
+    return kafka.OutgoingRecord(str(retraction["id"]).encode(), None, [("retracted_ts", retracted)] if retracted else [])
+
+
+def spec_in(origin: Origin, settings: Settings) -> str | None:
+    """The spec of the first example in SOURCE that has one; of a topic, among its last records."""
+    if origin.address is not None:
+        return spec_on(connection_of(settings, origin.address.bootstrap), origin.address.topic)
+    assert origin.file is not None
+    with origin.file.open("rb") as lines:
+        return next((spec for line in lines if (spec := _spec_of(line))), None)
+
+
+def spec_on(connection: kafka.Connection, topic: str) -> str | None:
+    """The spec of an example among a topic's last records."""
+    values = (record.value for _, record in kafka.records_of(connection, topic, back=kafka.LOOK_BACK))
+    return next((spec for value in values if value is not None and (spec := _spec_of(value))), None)
+
+
+def _spec_of(line: bytes) -> str | None:
+    with suppress(ValueError, TypeError, KeyError):
+        return str(orjson.loads(line)["spec"])
+    return None

@@ -1,0 +1,162 @@
+"""A run of `beepgpt label`: the labeling flow with a labeler, from SOURCE to DEST."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from beepgpt.commands.label_source import MAX_LINE, look_at, pass_on_retractions, retractions_of, spec_in, spec_on
+from beepgpt.config.settings import Settings
+from beepgpt.connectors import kafka
+from beepgpt.conversations.account import Account
+from beepgpt.conversations.shard import OtherState
+from beepgpt.conversations.signals import SignalVerdict
+from beepgpt.dataflows import labeling
+from beepgpt.dataflows.label_examples import LABELED_LINES, LabelingResult, LabelingRun, check_labels, labeled_topics, labels_as_json
+from beepgpt.errors import BadCommand
+from beepgpt.labeling.questions import Labeler, LabelQuestion, SourceContents
+from beepgpt.runtime.destinations import Destination, Files, Topics
+from beepgpt.runtime.label_metrics import LabelFigures
+from beepgpt.runtime.places import Origin, source_of, topic_id_of
+from beepgpt.runtime.recovery import RecoveryFolder
+from beepgpt.runtime.running import FlowRun, recovery_of, run_flow, status_of
+from beepgpt.runtime.workers import PreparedFlow, Stop, Worker, program_version
+
+
+@dataclass(frozen=True)
+class LabelJob:
+    """A `label` command, as it was given."""
+
+    origin: Origin
+    to: Destination
+    settings: Settings
+    recovery: Path | None = None
+
+    def contents(self) -> SourceContents:
+        """Reads a bounded SOURCE for what is retracted."""
+        return look_at(self.origin, self.settings)
+
+
+def check_places(job: LabelJob) -> None:
+    """Checks SOURCE and DEST before anything is begun. Raises BadCommand, NoTopic or OtherState."""
+    to, address = job.to, job.origin.address
+    if isinstance(to, Files):
+        if to.examples is None or to.dead_letters is None:
+            raise BadCommand(
+                f"--to {to}: a .jsonl path or kafka://host:port/topic is expected: labels need a place that can be gone on with"
+            )
+        beside = None if job.origin.file is None else retractions_of(job.origin.file)
+        if beside is not None and to.retractions is not None and to.retractions.resolve() == beside.resolve():
+            raise BadCommand(f"--to {to}: what is beside it is beside SOURCE already: name another file")
+        return
+    if address is not None and (address.bootstrap, address.topic) == (to.connection.bootstrap, to.examples):
+        raise BadCommand(f"--to {to}: is SOURCE: name another topic")
+    kafka.check_topics(to.connection, [to.examples, to.dead_letters])
+    there, mine = spec_on(to.connection, to.examples), spec_in(job.origin, job.settings)
+    if there is not None and mine is not None and there != mine:
+        raise OtherState(f"{to}: the topic holds examples of spec {there}, and SOURCE has examples of spec {mine}: name another topic")
+
+
+def flow_run(job: LabelJob, labeler: str, told: str, build: Callable[[Worker], PreparedFlow], stop: Stop) -> FlowRun:
+    """The run: the same labels in every start, from the same source."""
+    return FlowRun(
+        "label",
+        job.origin,
+        job.to,
+        job.settings,
+        build,
+        labeling.NAME,
+        labeling.STATEFUL,
+        {"command": "label", "to": job.to.identity, "labeler": labeler, "told": told},
+        job.recovery,
+        stop=stop,
+    )
+
+
+def _no_flow(worker: Worker) -> PreparedFlow:
+    raise NotImplementedError
+
+
+@contextmanager
+def remembering(job: LabelJob, labeler: str, told: str) -> Iterator[RecoveryFolder | None]:
+    """The recovery folder of this run, locked while in here; None if it has none. `told`: the hash of all that the labeler judges by."""
+    with recovery_of(flow_run(job, labeler, told, _no_flow, Stop())) as recovery:
+        yield recovery
+
+
+def run_labeling(
+    job: LabelJob,
+    recovery: RecoveryFolder | None,
+    labeler: Labeler,
+    *,
+    known: Mapping[str, SignalVerdict],
+    retracted: frozenset[str],
+    is_excluded: Callable[[LabelQuestion], bool] = lambda question: False,
+    ahead: int,
+) -> LabelingResult:
+    """Runs the flow to the end of its input, or until it is stopped."""
+    began = monotonic()
+    stop = Stop()
+
+    def build(worker: Worker) -> PreparedFlow:
+        run = LabelingRun(
+            labeler, known, retracted, is_excluded, ahead=ahead, is_stopping=worker.is_stopping, stop=stop.because, on_error=worker.fail
+        )
+        source = source_of(
+            job.origin,
+            job.settings,
+            worker,
+            since=job.origin.since,
+            until=job.origin.until,
+            group=job.settings.kafka.group if recovery is not None else None,
+            max_line=MAX_LINE,
+        )
+        if worker.is_fresh and job.origin.file is not None:
+            pass_on_retractions(job.origin.file, job.to)
+        sinks = _sinks(job, fresh=worker.is_fresh)
+        formats = labeled_topics(topic_id_of(source)) if isinstance(job.to, Topics) else LABELED_LINES
+        flow = labeling.labeling_flow(source, run, sinks, worker.accounts.append, formats)
+        names = {"version": program_version(), "labeler": job.settings.labeling.labeler, "told": labeler.fingerprint}
+        return PreparedFlow(flow, LabelFigures(**run.figures(), lags=lambda: dict(worker.lags), topic=job.origin.topic, build=names))
+
+    (report,), ended = run_flow(flow_run(job, job.settings.labeling.labeler, labeler.fingerprint, build, stop), recovery)
+    status = status_of([report], job.origin)
+    return LabelingResult(Account(report["counts"]), ended, report["records"], monotonic() - began, status, stop.why)
+
+
+def _sinks(job: LabelJob, *, fresh: bool) -> dict[str, Any]:
+    """Of a file of examples, the retractions are written already; of a topic, they come as tombstones among the examples."""
+    sinks = job.to.sinks(fresh=fresh)
+    return {
+        name: sinks[name] for name in ("examples", "dead_letters", *(["retractions"] if job.origin.file is None else [])) if name in sinks
+    }
+
+
+def report_of(job: LabelJob, labeler: str, told: str, result: LabelingResult) -> dict[str, Any]:
+    """The closing report, as `--report` writes it; time and speed are of this start, the account is of the whole run."""
+    return {
+        "command": "label",
+        "source": job.origin.text,
+        "to": str(job.to),
+        "labeler": labeler,
+        "told": told,
+        "seconds": round(result.seconds, 3),
+        "records_per_second": round(result.records / result.seconds, 1) if result.seconds else 0.0,
+        "account": labels_as_json(result.account),
+        "does_not_add_up": check_labels(result.account),
+        "ended": result.ended,
+    }
+
+
+def closed(job: LabelJob, report: dict[str, Any], result: LabelingResult, recovery: RecoveryFolder | None) -> tuple[dict[str, Any], int]:
+    """The finished report and the exit status; what has ended is noted in the recovery folder."""
+    report["beside"] = {name: path for name, path in job.to.written().items() if name != "late"}
+    if result.why is not None:
+        report["stopped_because"] = str(result.why)
+    if result.ended and recovery is not None:
+        recovery.end(report)
+    return report, result.status

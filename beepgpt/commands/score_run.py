@@ -1,0 +1,126 @@
+"""A run of `beepgpt score` from its checks to its report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import orjson
+
+from beepgpt.commands.scoring import ScoreJob
+from beepgpt.connectors import kafka
+from beepgpt.conversations.account import Account, sum_of
+from beepgpt.conversations.shard import OtherState
+from beepgpt.dataflows.scored_records import check_scores, scores_as_json
+from beepgpt.errors import BadCommand
+from beepgpt.runtime.connections import connection_of
+from beepgpt.runtime.console import console
+from beepgpt.runtime.destinations import place_name
+from beepgpt.runtime.places import Origin, check_apart, not_read, origin_of
+from beepgpt.runtime.running import check_source, ended_before, recovery_of, run_child, run_flow, status_of
+from beepgpt.training.reloading import threshold_of
+
+LOOK_BACK = 1_000
+"""The last records of a topic, among which one with a spec is looked for."""
+
+
+def check_job(job: ScoreJob, origin: Origin) -> None:
+    """Checks the command before anything is begun. Raises BadCommand, NoTopic or OtherState."""
+    rules, address = job.settings.rules, origin.address
+    files = job.to.files()
+    check_source(origin, job.settings, until=job.until, since=job.since, recovery=job.recovery, writes_files=bool(files))
+    if not rules.candidates:
+        raise BadCommand("--no-candidates: a model is asked about candidates: leave it out")
+    if job.pace is not None:
+        check_pace(job, origin)
+    if job.recovery is not None and (job.to.predictions is None or any(path.exists() and not path.is_file() for path in files.values())):
+        raise BadCommand("--recovery needs a file or a topic as --to: what was printed can't be cut back to a snapshot")
+    check_apart(job.source, files.values())
+    taken: dict[tuple[str, str], str] = {} if address is None else {(address.bootstrap, address.topic): "SOURCE"}
+    for name, each in job.to.topics().items():
+        if other := taken.get((each.bootstrap, each.topic)):
+            raise BadCommand(f"{place_name(each)}: is {other} already: name another topic")
+        taken[each.bootstrap, each.topic] = name
+        check_topic(connection_of(job.settings, each.bootstrap), each, rules.spec)
+
+
+def check_pace(job: ScoreJob, origin: Origin) -> None:
+    """Checks what goes with `--pace`. Raises BadCommand."""
+    if origin.address is not None:
+        raise BadCommand(
+            f"--pace is for a file or an export, and {job.source} is a topic: put its records on another one with `beepgpt ingest --pace`,"
+            ' and follow that with scoring.clock = "log"'
+        )
+    if origin.file is not None and not origin.file.is_file():
+        raise BadCommand(f"SOURCE {origin.file}: with --pace a file is expected, which is read twice")
+    if job.settings.run.workers > 1 or job.recovery is not None:
+        raise BadCommand("--pace goes with one worker and without --recovery: `beepgpt ingest --pace` puts on a topic what can be resumed")
+
+
+def check_topic(connection: kafka.Connection, address: kafka.KafkaAddress, spec: str) -> None:
+    """Checks that a topic is there, and holds nothing of another spec. Raises NoTopic or OtherState."""
+    kafka.check_topics(connection, [address.topic])
+    for _, record in kafka.records_of(connection, address.topic, back=LOOK_BACK):
+        with suppress(ValueError, TypeError, KeyError):
+            if record.value is not None and (other := orjson.loads(record.value)["spec"]) != spec:
+                raise OtherState(
+                    f"{place_name(address)}: the topic holds what was made by spec {other}, and this run makes spec {spec}: name another,"
+                    " or give the settings that it was made with"
+                )
+
+
+def run_score(job: ScoreJob, command: Sequence[str] = ()) -> tuple[dict[str, Any], int]:
+    """A whole run. Returns its report and exit status. `command`: the arguments that start one worker of several."""
+    began = time.monotonic()
+    origin = origin_of(job.source, job.include)
+    check_job(job, origin)
+    model = job.opened()
+    left_out, notes = not_read(origin.export) if origin.export is not None else ({}, [])
+    for note in notes:
+        console.print(note)
+    run = job.run_of(origin, model)
+    with recovery_of(run) as folder:
+        if (before := ended_before(folder)) is not None:
+            return before, 0
+        if run.workers > 1:
+            model.close()  # each worker opens its own
+        workers, ended = run_flow(run, folder, command)
+        report = report_of(job, model.name, workers, time.monotonic() - began) | {"left_out": left_out, "ended": ended}
+        if ended and folder is not None:
+            folder.end(report)
+    return report, status_of(workers, origin)
+
+
+def run_score_worker(job: ScoreJob, number: int, shards: Sequence[str]) -> None:
+    """One worker of several, in a process that `run_score` started."""
+    run_child(job.run_of(origin_of(job.source, job.include), job.opened()), number, shards)
+
+
+def report_of(job: ScoreJob, model: str, workers: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
+    """The closing report, as `--report` writes it; time and speed are of this start, the account is of the whole run."""
+    account = sum_of(Account(each["counts"]) for each in workers)
+    events = account.as_json()
+    return {
+        "command": "score",
+        "source": job.source,
+        "to": str(job.to),
+        "outcomes_to": None if job.to.outcomes is None else place_name(job.to.outcomes),
+        "spec": job.settings.rules.spec,
+        "model": model,
+        "threshold": threshold_of(job.settings.scoring.threshold, job.model),
+        "workers": job.settings.run.workers,
+        "seconds": round(seconds, 3),
+        "events_per_second": round(sum(each["records"] for each in workers) / seconds, 1),
+        "points_per_second": round(account["scored"] / seconds, 1),
+        "peak_memory_mb": round(sum(each["peak_memory_mb"] for each in workers), 1),
+        "account": {
+            "events": events["events"],
+            "heartbeats": events["heartbeats"],
+            "channels": events["channels"],
+            **scores_as_json(account),
+        },
+        "lately": [each["figures"] for each in workers],
+        "does_not_add_up": [*account.check(), *check_scores(account)],
+    }

@@ -1,0 +1,41 @@
+"""What a source hands to a flow: records in chunks."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+
+class UnreadableRecord(Protocol):
+    """What a source passes on in the place of something that it could not read."""
+
+    @property
+    def reason(self) -> str: ...
+
+    @property
+    def record(self) -> bytes: ...
+
+    @property
+    def place(self) -> str: ...
+
+
+class StoredRecord(Protocol):
+    """A record of a topic, which knows its own offset and when it was written."""
+
+    @property
+    def value(self) -> bytes | None: ...
+
+    @property
+    def offset(self) -> int: ...
+
+    @property
+    def timestamp(self) -> int: ...
+
+    @property
+    def key(self) -> bytes | None: ...
+
+
+Chunk = tuple[str, int, list[Any]]
+"""Partition, number of the first value in it, and values: each `bytes` or an UnreadableRecord, or all of them StoredRecords.
+
+Without values: the partition's input was stopped here.
+"""

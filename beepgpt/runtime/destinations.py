@@ -1,0 +1,310 @@
+"""DEST: what stands behind the name of an output on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import orjson
+from bytewax.outputs import Sink
+
+from beepgpt.config.settings import Settings
+from beepgpt.connectors import kafka
+from beepgpt.connectors.files import jsonl
+from beepgpt.conversations.shard import OtherState
+from beepgpt.errors import BadCommand
+from beepgpt.runtime.connections import connection_of, is_kafka
+from beepgpt.runtime.places import topic_of
+
+
+class FlowOutput(Protocol):
+    """Where a run's output goes."""
+
+    def join(self, workers: int) -> None:
+        """Joins what each of several workers wrote."""
+
+    def tidy(self) -> None:
+        """Removes files that were begun and hold nothing."""
+
+    def topics_now(self) -> Mapping[str, kafka.Topic]:
+        """The topics among it with their ids and partitions, by name. Raises NoTopic."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files for examples and, beside them, for retractions, late records and dead letters."""
+
+    examples: Path | None
+    """None: standard output."""
+    retractions: Path | None
+    late: Path | None
+    dead_letters: Path | None
+
+    def __str__(self) -> str:
+        return str(self.examples or "standard output")
+
+    @property
+    def is_seekable(self) -> bool:
+        """Whether the file can be cut back to a snapshot."""
+        return self.examples is not None and (self.examples.is_file() or not self.examples.exists())
+
+    @property
+    def identity(self) -> str:
+        """Equal for equal places, however they are written."""
+        return str(self.examples.resolve()) if self.examples is not None else "-"
+
+    def of_worker(self, number: int, workers: int) -> Files:
+        """The files of one worker of several."""
+        if workers == 1:
+            return self
+        folder = self._workers_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        named = {
+            each.name: folder / f"{each.name}-{number}.jsonl"
+            for each in fields(self)
+            if each.name == "examples" or getattr(self, each.name)
+        }
+        return replace(self, **named)
+
+    def _workers_folder(self) -> Path:
+        """Beside the file, or in the working directory."""
+        return Path("beepgpt-examples.parts" if self.examples is None or self.late is None else f"{self.examples}.parts")
+
+    def given(self) -> dict[str, Path]:
+        """The files by their names here; standard output is none."""
+        return {each.name: path for each in fields(self) if (path := getattr(self, each.name)) is not None}
+
+    def written(self) -> dict[str, str]:
+        """The files beside the examples that were written, by name."""
+        return {name: str(path) for name, path in self.given().items() if name != "examples" and path.exists()}
+
+    def sinks(
+        self,
+        *,
+        fresh: bool = False,
+        on_closed: Callable[[], None] = lambda: None,
+        on_error: Callable[[Exception], None] = lambda error: None,
+    ) -> dict[str, Sink[Any]]:
+        """A sink for each output. `fresh`: files are begun anew; `on_closed` is called when nobody reads standard output any more."""
+        sinks: dict[str, Sink[Any]] = {name: jsonl.JsonlSink(path, name, fresh=fresh) for name, path in self.given().items()}
+        if self.examples is None:
+            sinks["examples"] = jsonl.StdoutSink(on_closed=on_closed)
+        return sinks
+
+    def join(self, workers: int) -> None:
+        """Joins the workers' files, one after the other, into one each, and removes them."""
+        folder = self._workers_folder()
+        for each in fields(self):
+            path: Path | None = getattr(self, each.name)
+            if path is not None or each.name == "examples":
+                jsonl.join([folder / f"{each.name}-{number}.jsonl" for number in range(workers)], path)
+        with suppress(OSError):
+            folder.rmdir()
+
+    def tidy(self) -> None:
+        """Removes empty files, but not that of the examples."""
+        for name, path in self.given().items():
+            with suppress(OSError):
+                if name != "examples" and path.stat().st_size == 0:
+                    path.unlink()
+
+    def topics_now(self) -> Mapping[str, kafka.Topic]:
+        """None."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Topics:
+    """Topics for examples with their tombstones, for late records and for dead letters."""
+
+    connection: kafka.Connection
+    examples: str
+    late: str
+    dead_letters: str
+    patience: float
+    """Seconds for which the brokers may be away."""
+
+    is_seekable = True
+    """A topic is not cut back to a snapshot: examples that are sent again have the same bytes and ids."""
+
+    def __str__(self) -> str:
+        return f"kafka://{self.connection.bootstrap}/{self.examples}"
+
+    @property
+    def identity(self) -> str:
+        """Equal for equal topics, whichever of its brokers is named; the topic's id is checked apart from it."""
+        return f"kafka:{self.examples}"
+
+    def topics_now(self) -> Mapping[str, kafka.Topic]:
+        """The topics with their ids and partitions, by name. Raises NoTopic."""
+        return kafka.check_topics(self.connection, [self.examples, self.late, self.dead_letters])
+
+    def of_worker(self, number: int, workers: int) -> Topics:
+        """The same topics for all workers."""
+        return self
+
+    def given(self) -> dict[str, Path]:
+        """No files."""
+        return {}
+
+    def written(self) -> dict[str, str]:
+        """The outputs beside the examples, by name."""
+        return {"retractions": f"{self.examples}, as tombstones", "late": self.late, "dead_letters": self.dead_letters}
+
+    def sinks(
+        self,
+        *,
+        fresh: bool = False,
+        on_closed: Callable[[], None] = lambda: None,
+        on_error: Callable[[Exception], None] = lambda error: None,
+    ) -> dict[str, Sink[Any]]:
+        """A sink for each output; retractions go to that of the examples."""
+        named = {"examples": self.examples, "late": self.late, "dead_letters": self.dead_letters}
+        # A dead letter may be larger than its topic takes, since it names reason and source: its record still stands at its source.
+        return {
+            name: kafka.KafkaSink(self.connection, topic, on_error=on_error, patience=self.patience, cuts=name != "examples")
+            for name, topic in named.items()
+        }
+
+    def join(self, workers: int) -> None:
+        """Nothing to do: all workers write to the same topics."""
+
+    def tidy(self) -> None:
+        """Nothing to do."""
+
+    def check(self, spec: str) -> None:
+        """Checks that the topics are there, and hold no examples of another spec. Raises NoTopic or OtherState."""
+        kafka.check_topics(self.connection, [self.examples, self.late, self.dead_letters])
+        for _, record in kafka.records_of(self.connection, self.examples, back=kafka.LOOK_BACK):  # the very last may be tombstones
+            with suppress(ValueError, TypeError, KeyError):
+                if record.value is not None and (other := orjson.loads(record.value)["spec"]) != spec:
+                    raise OtherState(
+                        f"{self}: the topic holds examples of spec {other}, and this run makes spec {spec}: name another topic, or give the"
+                        " settings that its examples were made with"
+                    )
+
+
+Destination = Files | Topics
+
+
+def destination_of(to: str, settings: Settings) -> Destination:
+    """DEST of examples: a topic, a file with the files beside it, or standard output."""
+    if is_kafka(to):
+        address = topic_of(to, "--to")
+        ours = settings.kafka
+        connection = connection_of(settings, address.bootstrap)
+        return Topics(connection, address.topic, ours.late_topic, ours.dead_letter_topic, ours.patience / 1e6)
+    return files_of(to)
+
+
+def files_of(to: str) -> Files:
+    """A file with the files beside it, or standard output (`-`). Raises BadCommand or CannotWrite."""
+    if to == "-":
+        return Files(None, None, None, None)
+    if "://" in to:
+        raise BadCommand(f"--to {to}: a .jsonl path, - or kafka://host:port/topic is expected")
+    path = Path(to)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        jsonl.check_writable(path)
+        return Files(path, None, None, None)  # beside a device or a pipe is no place for files
+    beside = path.with_suffix("") if path.suffix == ".jsonl" else path
+    files = Files(path, *(beside.with_name(f"{beside.name}.{what}.jsonl") for what in ("retractions", "late", "dead-letters")))
+    for each in files.given().values():
+        jsonl.check_writable(each)
+    return files
+
+
+@dataclass(frozen=True)
+class ScoreOutputs:
+    """Where predictions and outcomes go: files (`-`: standard output), or topics."""
+
+    predictions: Path | kafka.KafkaAddress | None
+    """None: standard output."""
+    outcomes: Path | kafka.KafkaAddress | None
+    """None: they are not written."""
+    settings: Settings
+    """Of the connection to the topics."""
+
+    def __str__(self) -> str:
+        return "standard output" if self.predictions is None else place_name(self.predictions)
+
+    def files(self) -> dict[str, Path]:
+        """The files, by their contents; deletions stand in one beside the predictions."""
+        found = {name: place for name in ("predictions", "outcomes") if isinstance(place := getattr(self, name), Path)}
+        if (path := found.get("predictions")) is not None and (path.is_file() or not path.exists()):
+            found["deletions"] = path.with_name(f"{path.name.removesuffix('.jsonl')}.deletions.jsonl")
+        return found
+
+    def topics(self) -> dict[str, kafka.KafkaAddress]:
+        """The topics, by their contents."""
+        return {name: place for name in ("predictions", "outcomes") if isinstance(place := getattr(self, name), kafka.KafkaAddress)}
+
+    def sinks(
+        self,
+        number: int,
+        workers: int,
+        *,
+        fresh: bool,
+        on_closed: Callable[[], None],
+        on_error: Callable[[Exception], None] = lambda error: None,
+    ) -> dict[str, Sink[Any]]:
+        """A sink of worker `number` for each output. `fresh`: files are begun anew; `on_closed`: nobody reads standard output any more."""
+        sinks: dict[str, Sink[Any]] = {}
+        for name, path in self.files().items():
+            if workers > 1:
+                _workers_folder(path).mkdir(parents=True, exist_ok=True)
+            mine = path if workers == 1 else _workers_folder(path) / f"{name}-{number}.jsonl"
+            sinks[name] = jsonl.JsonlSink(mine, name, fresh=fresh)
+        for name, address in self.topics().items():
+            connection = connection_of(self.settings, address.bootstrap)
+            sinks[name] = kafka.KafkaSink(connection, address.topic, on_error=on_error, patience=self.settings.kafka.patience / 1e6)
+        if self.predictions is None:
+            sinks["predictions"] = jsonl.StdoutSink(on_closed=on_closed)
+        return sinks
+
+    def join(self, workers: int) -> None:
+        """Joins the workers' files, one after the other, into one each, and removes them."""
+        for name, path in self.files().items():
+            jsonl.join([_workers_folder(path) / f"{name}-{number}.jsonl" for number in range(workers)], path)
+            with suppress(OSError):
+                _workers_folder(path).rmdir()
+
+    def tidy(self) -> None:
+        """Removes an empty file of deletions."""
+        with suppress(OSError, KeyError):
+            if (path := self.files()["deletions"]).stat().st_size == 0:
+                path.unlink()
+
+    def topics_now(self) -> Mapping[str, kafka.Topic]:
+        """The topics with their ids and partitions, by their contents. Raises NoTopic."""
+        return {
+            name: kafka.describe_topic(connection_of(self.settings, each.bootstrap), each.topic) for name, each in self.topics().items()
+        }
+
+
+def _workers_folder(path: Path) -> Path:
+    return Path(f"{path}.parts")
+
+
+def place_name(place: Path | kafka.KafkaAddress) -> str:
+    """A file or a topic as a user writes it."""
+    return str(place) if isinstance(place, Path) else f"kafka://{place.bootstrap}/{place.topic}"
+
+
+def score_outputs_of(to: str, outcomes: str | None, settings: Settings) -> ScoreOutputs:
+    """DEST and `--outcomes`. Raises BadCommand or CannotWrite."""
+    return ScoreOutputs(_place_of(to, "--to"), None if outcomes is None else _place_of(outcomes, "--outcomes"), settings)
+
+
+def _place_of(place: str, name: str) -> Path | kafka.KafkaAddress | None:
+    if is_kafka(place):
+        return topic_of(place, name)
+    if place == "-" and name == "--to":
+        return None
+    if "://" in place or place == "-":
+        raise BadCommand(f"{name} {place}: a .jsonl path{', -' if name == '--to' else ''} or kafka://host:port/topic is expected")
+    jsonl.check_writable(Path(place))
+    return Path(place)

@@ -1,0 +1,211 @@
+"""A model in a folder, reloaded while it is in use when another one is put there; and what its validation found."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from beepgpt.conversations.outcomes import Probabilities
+from beepgpt.errors import BadCommand
+from beepgpt.training.calling import CannotScore, LocalModel, ModelAnswer, ModelCaller, RemoteCaller
+
+if TYPE_CHECKING:
+    from beepgpt.training.models import Trained
+    from beepgpt.training.predictions import Prediction
+
+CARD, METRICS = "model.json", "metrics.json"
+IN_PROCESS = ("local", "text")
+"""Kinds of models that predict in this process; all others are on a server."""
+REASONS = {"RequestRefused": "Refused"}
+"""Reasons in the account, where they are not the names of errors."""
+THRESHOLD = 0.5
+"""Where a model's validation found none."""
+
+log = logging.getLogger("beepgpt")
+
+ModelOpener = Callable[[Path], AbstractContextManager["Trained"]]
+"""Opens the model of a folder for as long as it is needed. Raises BadModel or BadCommand."""
+
+
+class WatchedModel:
+    """The model in a folder. Once another one stands there, it takes its place without a restart."""
+
+    def __init__(self, folder: Path, spec: str, open_model: ModelOpener) -> None:
+        """Raises BadCommand if there is no model, if it was trained on examples of another `spec`, or if its server can't be asked."""
+        from beepgpt.training.models import BadModel
+
+        self.folder = folder
+        self._spec = spec
+        self._open_model = open_model
+        self._open = ExitStack()
+        self._lock = threading.Lock()
+        self._seen = self._stamp()
+        self._validated: dict[str, dict[str, float]] = {}
+        try:
+            self._trained, self._name = self._load()
+        except BadModel as error:
+            raise BadCommand(f"--model {error}") from error
+
+    @property
+    def name(self) -> str:
+        """The first 12 hex digits of the sha256 of the model's card: the `model` of its predictions."""
+        return self._name
+
+    @property
+    def is_in_process(self) -> bool:
+        """Whether it predicts in this process; else it is on a server."""
+        return self._trained.card["kind"] in IN_PROCESS
+
+    def caller(self, batch: int, concurrency: int) -> ModelCaller:
+        """How it is asked: about `batch` points in a call in this process, or by `concurrency` calls at a time on a server."""
+        return LocalModel(self, batch) if self.is_in_process else RemoteCaller(self.submit, concurrency)
+
+    def predict(self, points: Sequence[Mapping[str, Any]]) -> tuple[str, list[Probabilities]]:
+        """The name of a model in this process, and its probabilities for each point."""
+        from beepgpt.training.points import points_of
+        from beepgpt.training.predictions import OtherFeatures
+
+        with self._lock:
+            trained, name = self._trained, self._name
+        try:
+            predictions = trained.model.predict(points_of([as_example(point) for point in points]))
+        except OtherFeatures as error:
+            raise BadCommand(f"{self.folder}: {error}") from error
+        found = [predictions.of(place) for place in range(len(points))]
+        return name, [Probabilities(each.people, each.nobody, each.other) for each in found]
+
+    def submit(self, point: Mapping[str, Any], seconds: float | None) -> Future[ModelAnswer]:
+        """The name of a model on a server, and its probabilities for a point, within so many seconds; or CannotScore."""
+        from beepgpt.training.points import points_of
+        from beepgpt.training.remote import RemoteModel
+
+        with self._lock:
+            trained, name = self._trained, self._name
+        assert isinstance(trained.model, RemoteModel)
+        answer: Future[ModelAnswer] = Future()
+
+        def forward(asked: Future[Prediction]) -> None:
+            error = asked.exception()
+            if error is None:
+                found = asked.result()
+                answer.set_result((name, Probabilities(found.people, found.nobody, found.other)))
+            else:
+                kind = type(error.__cause__ or error).__name__  # and not its message, which may quote what people wrote
+                kind = REASONS.get(kind, kind)
+                answer.set_exception(CannotScore(kind, f"the model's server did not answer about a point: {kind}"))
+
+        trained.model.submit(points_of([as_example(point)]), deadline=seconds).add_done_callback(forward)
+        return answer
+
+    def validated(self, model: str) -> Mapping[str, float]:
+        """Lower ends of the intervals that `beepgpt validate` found for `hit@1` and `hit@5` of a model; empty if it was not run."""
+        with self._lock:
+            card, name = self._trained.card, self._name
+        if not self._validated.get(model) and model == name:  # it may be validated after it was loaded
+            figures = figures_in(self.folder)
+            if is_of_card(figures, card):  # the folder may have those of the model before, or of the next one already
+                self._validated[model] = {what: each["low"] for what, each in hits_in(figures).items()}
+        return self._validated.get(model, {})
+
+    def look(self) -> bool:
+        """Loads another model if the folder has one by now. One that can't be used is logged, and the old one stays."""
+        stamp = self._stamp()
+        if stamp is None or stamp == self._seen:
+            return False
+        self._seen = stamp
+        try:
+            trained, name = self._load()
+        except Exception as error:
+            log.warning("the new model is not taken up: %s", error, extra={"model": self._name})
+            return False
+        if name == self._name:
+            return False
+        if (trained.card["kind"] in IN_PROCESS) != self.is_in_process:
+            log.warning("%s: the new model is of another kind: start again with it", self.folder, extra={"model": self._name})
+            return False
+        before = self._name
+        with self._lock:
+            self._trained, self._name = trained, name
+        log.info("another model", extra={"model": name, "before": before})
+        return True
+
+    @contextmanager
+    def watched(self, every: float) -> Iterator[None]:
+        """Looks at the folder every so many seconds. Afterwards the model is closed: one on a server can't be asked any more."""
+        is_over = threading.Event()
+
+        def watch() -> None:
+            while not is_over.wait(every):
+                self.look()
+
+        thread = threading.Thread(target=watch, name="model", daemon=True)
+        thread.start()
+        with self._open:
+            try:
+                yield
+            finally:
+                is_over.set()
+                thread.join(5)
+
+    def close(self) -> None:
+        """Closes the model: one on a server can't be asked any more."""
+        self._open.close()
+
+    def _stamp(self) -> tuple[int, int, int] | None:
+        with suppress(OSError):
+            status = (self.folder / CARD).stat()
+            return status.st_ino, status.st_mtime_ns, status.st_size
+        return None
+
+    def _load(self) -> tuple[Trained, str]:
+        trained = self._open.enter_context(self._open_model(self.folder))
+        if trained.card.get("spec") != self._spec:
+            raise BadCommand(
+                f"--model {self.folder}: was trained on examples of spec {trained.card.get('spec')}, and this run makes spec {self._spec}:"
+                " give the settings that its examples were made with, or train it anew"
+            )
+        return trained, sha256((self.folder / CARD).read_bytes()).hexdigest()[:12]
+
+
+def as_example(point: Mapping[str, Any]) -> dict[str, Any]:
+    """A point under an example's keys: it has one conversation."""
+    return {**point, "conversation": point["conversations"][0]}
+
+
+def figures_in(folder: Path) -> dict[str, Any]:
+    """The metrics that `beepgpt validate` wrote into a model's folder; empty if it did not."""
+    with suppress(OSError, ValueError):
+        found = orjson.loads((folder / METRICS).read_bytes())
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def is_of_card(figures: Mapping[str, Any], card: Mapping[str, Any]) -> bool:
+    """Whether metrics are of the model with this card."""
+    return figures.get("model") == {name: value for name, value in card.items() if name not in ("files", "labels")}
+
+
+def hits_in(figures: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """`hit@1` and `hit@5` of the answered points, with their intervals."""
+    with suppress(KeyError, IndexError, TypeError):
+        row = figures["rows"]["answered"][0]["figures"]
+        return {name: row[name] for name in ("hit@1", "hit@5") if row[name]["low"] is not None}
+    return {}
+
+
+def threshold_of(given: float | None, folder: Path | None) -> float:
+    """The probability from which on a person is alerted: as given, or as the model's validation found."""
+    if given is not None:
+        return given
+    with suppress(KeyError, TypeError):
+        return float(figures_in(folder)["threshold"]["threshold"]) if folder is not None else THRESHOLD
+    return THRESHOLD
