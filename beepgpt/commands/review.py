@@ -45,7 +45,7 @@ def review(
     names: Annotated[
         list[Path] | None, typer.Option(help="An export's users.json, channels.json and the like: shows names in the place of ids.")
     ] = None,
-    sample: Annotated[int, typer.Option(help="So many examples, chosen by chance, are at hand; beside them the newest.", min=1)] = SAMPLE,
+    sample: Annotated[int, typer.Option(help="Examples in the random sample; the newest are there beside it.", min=1)] = SAMPLE,
     port: Annotated[int, typer.Option(help="Where the page is; 0: on any port that is free.", min=0, max=65_535)] = 0,
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
 ) -> None:
