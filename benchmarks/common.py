@@ -67,16 +67,16 @@ def machine() -> dict[str, Any]:
 
 
 def last_words(said: str) -> str:
-    """The error that a program told of at last, or its last lines, without the paths and addresses of this machine.
+    """The last error that a program printed, or its last lines, without the paths and addresses of this machine.
 
     >>> last_words("at /home/ana/run.py\\nMemoryError: no more in /home/ana/run.py\\nBye.\\n")
     'MemoryError: no more in …/run.py'
     """
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Panic)\b", line)]
-    told = errors[-1] if errors else " | ".join(lines[-4:])
-    told = re.sub(r"\w+://\S+", "…", told)
-    return re.sub(r"(?:/[\w.@+~-]+)+/(?=[\w.@+~-])", "…/", told)[:600]
+    words = errors[-1] if errors else " | ".join(lines[-4:])
+    words = re.sub(r"\w+://\S+", "…", words)
+    return re.sub(r"(?:/[\w.@+~-]+)+/(?=[\w.@+~-])", "…/", words)[:600]
 
 
 def options(what: str) -> argparse.Namespace:

@@ -205,7 +205,7 @@ class Comparison(NamedTuple):
 
 
 def compare(messages: Sequence[Message], examples: Sequence[Mapping[str, Any]], theirs: bytes, encoding: Encoding) -> Comparison:
-    """Our examples for these messages, and the original's file, every row of both explained or told as unexplained."""
+    """Our examples for these messages, and the original's file, every row of both explained or listed as unexplained."""
     rungs = [rung(messages, frozenset(NAMES[:count]), encoding) for count in range(len(NAMES) + 1)]
     ours, last = rungs[0], rungs[-1]
     silences = [example for example in examples if example["answer_ts"] is None]

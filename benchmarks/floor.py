@@ -108,10 +108,10 @@ def main() -> None:
             for candidates in TARGETS:
                 row = compare(name, source, candidates, 1 if given.quick else given.runs, Path(folder))
                 rows.append(row)
-                told = ", ".join(f"{what} {values['median']:.2f}" for what, values in row["ratio"].items())
+                ratios = ", ".join(f"{what} {values['median']:.2f}" for what, values in row["ratio"].items())
                 print(
                     f"{name}, {candidates} candidates: loop {row['loop_per_second']['median']:,.0f} records/s, flow"
-                    f" {row['flow_per_second']['median']:,.0f}; flow to floor: {told} (wanted: {row['target']});"
+                    f" {row['flow_per_second']['median']:,.0f}; flow to floor: {ratios} (wanted: {row['target']});"
                     f" {'equal' if row['equal'] else 'DIFFERENT'} lines",
                     flush=True,
                 )

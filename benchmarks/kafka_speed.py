@@ -90,7 +90,7 @@ class Run:
     """Of the whole machine meanwhile, the broker and whoever else runs among them."""
     peak_mb: float
     """Of the largest of these processes."""
-    told: dict[str, Any]
+    report: dict[str, Any]
     """What it says of itself on standard output."""
 
 
@@ -144,13 +144,13 @@ def timed(command: Sequence[object], env: Mapping[str, str]) -> Run:
         errors.seek(0)
         if process.returncode:
             raise common.Failed(errors.read()[-2000:].decode(errors="replace").strip())
-        told = out.read()
+        output = out.read()
     return Run(
         round(seconds, 3),
         round(used.ru_utime + used.ru_stime, 3),
         round((_busy_seconds() - busy) / seconds, 2),
         round(used.ru_maxrss / 1024, 1),
-        json.loads(told) if told.startswith(b"{") else {},
+        json.loads(output) if output.startswith(b"{") else {},
     )
 
 
@@ -180,7 +180,7 @@ def say(line: str) -> None:
 
 
 def row_of(what: str, runs: Sequence[Run], events: int, start_up: float = 0.0) -> dict[str, Any]:
-    """What is known of one side; the time after start-up is told unless nearly all is start-up."""
+    """What is known of one side; the time after start-up is reported unless nearly all is start-up."""
     seconds = spread([run.seconds for run in runs])
     working = seconds["median"] - start_up
     return {
@@ -207,7 +207,7 @@ def ratio_of(
 
 def own_seconds(run: Run) -> float:
     """Without imports and what else comes before: as the process tells."""
-    return float(run.told["seconds"])
+    return float(run.report["seconds"])
 
 
 def before_own(runs: Sequence[Run]) -> float:
@@ -452,7 +452,7 @@ def measure_ingest(bench: Bench) -> dict[str, Any]:
 
     def ingest(topic: str) -> Run:
         command = [sys.executable, "-m", "beepgpt", "ingest", HUBSPOT, "--to", bench.address(topic), "--no-progress", "--report", report]
-        return replace(timed(command, bench.env), told={"seconds": json.loads(report.read_text("utf-8"))["seconds"]})
+        return replace(timed(command, bench.env), report={"seconds": json.loads(report.read_text("utf-8"))["seconds"]})
 
     def fresh(run: Callable[[str], Run]) -> Run:
         with bench.topic("ingested", settings=FOR_EVER) as topic:
@@ -694,7 +694,7 @@ def read(path: str, what: str) -> None:
 def send(bootstrap: str, source: str, to: str) -> None:
     """All of a topic, read beforehand, sent to another one as it is."""
     connection = Connection(bootstrap)
-    # In the order of the ingest, as far as times tell: a partition after the other would be another work.
+    # In the order of the ingest, as far as times show: a partition after the other would be another work.
     records = sorted(kafka.records_of(connection, source), key=lambda placed: placed[1].timestamp)
     messages = [OutgoingRecord(record.key, record.value, record.headers, partition, record.timestamp) for partition, record in records]
     began = time.perf_counter()
@@ -752,14 +752,14 @@ def follow_with_flow(source: str, is_all: Callable[[int], bool]) -> None:
     from beepgpt.runtime.places import origin_of
     from beepgpt.runtime.running import run_worker
 
-    def told(records: int, *_: object) -> None:
+    def on_progress(records: int, *_: object) -> None:
         if is_all(records):
             os.kill(os.getpid(), signal.SIGTERM)  # as anybody stops it
 
     settings = read_settings(overrides={"conversations": {"candidates": False}})
     source = f"{source}?follow=true"
     run = ExamplesJob(source, destination_of(os.devnull, settings), settings).run_of(origin_of(source, ("channels",)))
-    run_worker(run, 0, SHARDS, None, told)
+    run_worker(run, 0, SHARDS, None, on_progress)
 
 
 CHILDREN: dict[str, Callable[..., None]] = {"floor": floor, "read": read, "send": send, "follow": follow}
@@ -802,7 +802,7 @@ def write_results(bench: Bench, name: str, result: Mapping[str, Any]) -> None:
     common.write_results(RESULTS.stem, bench.rounds, {**here, "parts": parts})
 
 
-def told(name: str, result: Mapping[str, Any]) -> list[str]:
+def summary(name: str, result: Mapping[str, Any]) -> list[str]:
     """A part's lines of the printed table."""
     lines = [f"== {name}"]
     if "not_measured" in result:
@@ -862,7 +862,7 @@ def main() -> None:
             except NotMeasured as why:
                 result = {"not_measured": str(why)}
             result["took_seconds"] = round(time.monotonic() - began)
-            print("\n".join(told(name, result)), flush=True)
+            print("\n".join(summary(name, result)), flush=True)
             if not given.quick:
                 write_results(bench, name, result)
 

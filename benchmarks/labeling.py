@@ -94,8 +94,8 @@ def server(shares: Sequence[str]) -> Iterator[str]:
 
 def record_of(url: str) -> dict[str, Any]:
     """What the server saw."""
-    with urlopen(url.removesuffix("/v1") + "/record") as told:
-        found: dict[str, Any] = json.load(told)
+    with urlopen(url.removesuffix("/v1") + "/record") as answer:
+        found: dict[str, Any] = json.load(answer)
     return found
 
 
@@ -198,8 +198,8 @@ def main() -> None:
         for run, shares, kills in runs:
             row = measure(run, source, folder, shares, kills, count)
             rows.append(row)
-            told = f"{row['seconds']:.1f} s of {row['ideal_seconds']} s ({row['ratio']:.2f}; wanted: {TARGET})" if not kills else ""
-            print(f"{run}: {told} {json.dumps({key: value for key, value in row.items() if key not in ('run', 'ratio')})}", flush=True)
+            timing = f"{row['seconds']:.1f} s of {row['ideal_seconds']} s ({row['ratio']:.2f}; wanted: {TARGET})" if not kills else ""
+            print(f"{run}: {timing} {json.dumps({key: value for key, value in row.items() if key not in ('run', 'ratio')})}", flush=True)
     if not given.quick:
         common.write_results("labeling", 1, {"target": TARGET, "rows": rows})
 

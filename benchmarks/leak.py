@@ -101,7 +101,7 @@ def hits_of(model: TextModel, judged: Examples, boot: Bootstrap) -> dict[str, An
 
 
 def measured(rows: Sequence[Prompted], *, cut_us: int | None = None, least: int = 20, rounds: int = 60) -> dict[str, Any]:
-    """All that is told: the three models on the prompts that flatter and on those that there are."""
+    """All results: the three models on the prompts that flatter and on those that there are."""
     ordered = sorted(rows, key=lambda row: row.row.answer.ts)
     cut = cut_us if cut_us is not None else ordered[int(len(ordered) * (1 - VALID_SHARE))].row.answer.ts
     early = [row for row in ordered if row.row.answer.ts < cut]
@@ -124,17 +124,17 @@ def measured(rows: Sequence[Prompted], *, cut_us: int | None = None, least: int 
         began = time.perf_counter()
         model = fit_text(fitted_on, least=least, rounds=rounds)
         apparent, real = hits_of(model, flattering, draws), hits_of(model, served, draws)
-        told: dict[str, Any] = {"name": name, "labels": len(model.labels)}
+        row: dict[str, Any] = {"name": name, "labels": len(model.labels)}
         for k in (1, 5):
             less = sum_of_differences(apparent["rank"], real["rank"], k, draws)
-            told[f"hit@{k}"] = {
+            row[f"hit@{k}"] = {
                 "apparent": as_json(apparent[f"hit@{k}"]),
                 "as_served": as_json(real[f"hit@{k}"]),
                 "not_there": as_json(less),
             }
-        told["fit_seconds"] = round(time.perf_counter() - began, 1)
-        found["rows_judged"].append(told)
-        print(row_of(told), flush=True)
+        row["fit_seconds"] = round(time.perf_counter() - began, 1)
+        found["rows_judged"].append(row)
+        print(row_of(row), flush=True)
 
     judge("leak, random split (the original)", leaking(rest), leaking(drawn), whole(drawn), boot_drawn)
     judge("leak, split by time", leaking(early), leaking(late), whole(late), boot)
@@ -153,16 +153,16 @@ def as_json(figure: Figure) -> dict[str, Any]:
     return figure.as_json()
 
 
-def row_of(told: dict[str, Any]) -> str:
+def row_of(row: dict[str, Any]) -> str:
     """A line for reading."""
     parts = []
     for k in (1, 5):
-        each = told[f"hit@{k}"]
+        each = row[f"hit@{k}"]
         parts.append(
             f"hit@{k} {100 * each['apparent']['value']:.1f} apparent, {100 * each['as_served']['value']:.1f} as served"
             f" ({100 * each['not_there']['value']:.1f} not there)"
         )
-    return f"{told['name']:<36} {'; '.join(parts)}"
+    return f"{row['name']:<36} {'; '.join(parts)}"
 
 
 def main() -> None:
@@ -184,15 +184,15 @@ def common_event(record: bytes) -> dict[str, Any] | None:
     import orjson
 
     try:
-        told = orjson.loads(record)
+        body = orjson.loads(record)
     except orjson.JSONDecodeError:  # the simulated stream has broken records, too
         return None
-    if not isinstance(told, dict):
+    if not isinstance(body, dict):
         return None
-    event: dict[str, Any] = told.get("event", told)
+    event: dict[str, Any] = body.get("event", body)
     is_post = isinstance(event, dict) and event.get("type") == "message" and event.get("subtype") is None
-    is_told = is_post and all(isinstance(event.get(name), str) for name in ("user", "ts", "text", "channel"))
-    return event if is_told and re.fullmatch(r"\d{9,10}\.\d{6}", event["ts"]) else None
+    is_whole = is_post and all(isinstance(event.get(name), str) for name in ("user", "ts", "text", "channel"))
+    return event if is_whole and re.fullmatch(r"\d{9,10}\.\d{6}", event["ts"]) else None
 
 
 if __name__ == "__main__":

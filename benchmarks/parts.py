@@ -2,7 +2,7 @@
 
 A stopwatch is put around each part's own function, and its price, measured beforehand, taken off. `the rest` is what the whole takes
 without stopwatches, less the parts: conversations, windows, points, the account. Rounds with and without take turns. The targets are
-told for a machine on which `orjson.loads` of a record takes 1.5 microseconds, so `normalised` is times 1.5 over what it takes here.
+given for a machine on which `orjson.loads` of a record takes 1.5 microseconds, so `normalised` is times 1.5 over what it takes here.
 
 The same loop with the compiled build (setup.py), in a process of its own and without stopwatches, which find no place there.
 """
@@ -104,7 +104,7 @@ def put_around(stack: ExitStack) -> dict[str, Stopwatch]:
 
 
 def one_round(records: list[bytes], warm: int, rules: Rules, *, timed: bool) -> dict[str, Any]:
-    """The plain loop; what is told is of the records after the first `warm`."""
+    """The plain loop; the result is of the records after the first `warm`."""
     followed = Shard(rules, load_encoding(rules.encoding), recoverable=False)
     with ExitStack() as stack:
         watches = put_around(stack) if timed else {}
@@ -169,8 +169,8 @@ def compiled(tree: Path, source: Path, candidates: str, runs: int, most: int, he
     """The same stream by the compiled build."""
     ask = f"import sys, json; from benchmarks import parts; from pathlib import Path; parts.set_up(); print(json.dumps(parts.whole_loops(Path({str(source)!r}), {candidates!r}, {runs}, {most})))"  # noqa: E501
     env = {**os.environ, "PYTHONPATH": str(tree)}
-    told = subprocess.run([sys.executable, "-c", ask], cwd=tree, env=env, check=True, capture_output=True, text=True).stdout
-    found: dict[str, list[float]] = json.loads(told)
+    output = subprocess.run([sys.executable, "-c", ask], cwd=tree, env=env, check=True, capture_output=True, text=True).stdout
+    found: dict[str, list[float]] = json.loads(output)
     us = [seconds / here * 1e6 for seconds in found["seconds"]]
     normal = common.LOADS_US / median(found["loads_us"])
     return {
@@ -233,7 +233,7 @@ def main() -> None:
             for candidates, (what, wanted) in WANTED.items():
                 row = measure(name, source, candidates, 1 if given.quick else given.runs, most, tree)
                 rows.append(row)
-                tell(row, what, wanted)
+                print_row(row, what, wanted)
     if not given.quick:
         common.write_results("parts", given.runs, {"rows": rows})
 
@@ -244,7 +244,7 @@ def set_up() -> None:
     gc.set_threshold(20_000, 20, 1_000)
 
 
-def tell(row: dict[str, Any], what: str, wanted: float) -> None:
+def print_row(row: dict[str, Any], what: str, wanted: float) -> None:
     """A row, for whoever waits."""
     parts = ", ".join(f"{part} {us:.1f}" for part, us in row["parts_us_per_record"].items())
     with_c = f", compiled {row['compiled']['normalised'][what]:.1f}" if row["compiled"] else ""

@@ -50,7 +50,7 @@ PACKAGES = {
     "quix": "quixstreams",
     "kaskada": "kaskada",
 }
-"""Whose version is told, by peer; the first two run where this runs, the others each in an environment of its own."""
+"""The package whose version is reported, by peer; the first two run where this runs, the others each in an environment of its own."""
 AT_HOME = ("loop", "ours")
 SIZES = (50_000, 500_000, 2_000_000)
 FIELDS = ("ts", "conversation", "window", "label")
@@ -231,8 +231,8 @@ def measured(command: list[str], env: dict[str, str], folder: Path, limits: Limi
             os.waitpid(orphan, 0)
     failed = watch.ended_it
     if failed is None and status:
-        told = last_words(log.read_text("utf-8", "replace"))
-        failed = f"killed by {signal.Signals(-status).name}: {told}" if status < 0 else f"exit status {status}: {told}"
+        last = last_words(log.read_text("utf-8", "replace"))
+        failed = f"killed by {signal.Signals(-status).name}: {last}" if status < 0 else f"exit status {status}: {last}"
     return Run(round(seconds, 3), round(watch.peak / MB, 1), failed)
 
 
@@ -286,8 +286,8 @@ def _memory(processes: set[int]) -> tuple[int, int]:
     together, highest = 0, 0
     for each in processes:
         with suppress(OSError):
-            told = Path(f"/proc/{each}/status").read_text("utf-8", "replace")
-            sizes = {name: int(size) * 1024 for name, size in _SIZE.findall(told)}
+            status = Path(f"/proc/{each}/status").read_text("utf-8", "replace")
+            sizes = {name: int(size) * 1024 for name, size in _SIZE.findall(status)}
             together += sizes.get("VmRSS", 0) + sizes.get("VmSwap", 0)
             highest = max(highest, sizes.get("VmHWM", 0))
     return together, highest
@@ -438,7 +438,7 @@ def write_results(to: Path, rows: list[Row], limits: Limits, runs: int) -> None:
 HEAD = f"{'peer':<9}{'events':>10}{'seconds':>10}{'spread':>16}{'start-up':>10}{'events/s':>11}{'after start':>13}{'peak MB':>9}  output"
 
 
-def told(row: Row) -> str:
+def summary(row: Row) -> str:
     """A row of the printed table."""
     if row.failed:
         return f"{row.peer:<9}{row.events:>10,}  {row.failed}"
@@ -491,7 +491,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="peers-") as folder, Bench(Path(folder), limits, given.runs) as bench:
         for events in sizes:
             for peer in peers:
-                print(told(bench.measure(peer, events)), flush=True)
+                print(summary(bench.measure(peer, events)), flush=True)
                 write_results(given.to, bench.rows, limits, given.runs)
     for events in sizes:
         if line := verdict(bench.rows, events):

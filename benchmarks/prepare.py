@@ -36,12 +36,12 @@ def examples() -> Iterator[bytes]:
     """As many as are asked for, in the order of their time."""
     rules = Rules()
     made = run_through(live_records(PLAN), rules, load_encoding(rules.encoding), until=PLAN.end_us + DAY).examples
-    told = []
+    bodies = []
     for line in made:
         body = orjson.loads(line)
-        told.append(body | {"candidates": orjson.Fragment(orjson.dumps(body["candidates"]))})
+        bodies.append(body | {"candidates": orjson.Fragment(orjson.dumps(body["candidates"]))})
     for copy in count():
-        yield from (later(body, copy) for body in told)
+        yield from (later(body, copy) for body in bodies)
 
 
 def later(body: dict[str, Any], copy: int) -> bytes:
@@ -66,8 +66,8 @@ def measure(size: int, folder: Path) -> dict[str, Any]:
     """One run; memory differs little between runs, so one is enough."""
     source, report = folder / "examples.jsonl", folder / "report.json"
     common.write_once(source, islice(examples(), size))
-    told = ["--format", "chat", "--format", "candidates", "--no-progress", "--report", str(report)]
-    done = common.run([sys.executable, "-m", "beepgpt", "prepare", str(source), "--to", str(folder / "set"), *told], folder, report)
+    flags = ["--format", "chat", "--format", "candidates", "--no-progress", "--report", str(report)]
+    done = common.run([sys.executable, "-m", "beepgpt", "prepare", str(source), "--to", str(folder / "set"), *flags], folder, report)
     account = done.report["account"]
     return {
         "examples": size,

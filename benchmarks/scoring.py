@@ -60,7 +60,7 @@ TARGETS = {"local": (500, 0.250), "served": (200, 1.0)}
 """Points a second, and seconds for 99 of 100 predictions."""
 LOCAL_PORT, SERVED_PORT = 19464, 19465
 FLAT = 1.1
-"""Memory at the end, against that of the second fifth of the time: copies are remembered for ten minutes, so it grows until then."""
+"""Memory at the end, against that of the second fifth of the time: duplicates are remembered for ten minutes, so it grows until then."""
 
 
 # The talk
@@ -194,10 +194,10 @@ def measure(
             time.sleep(0.1)
     finally:
         process.terminate()
-        _, told = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=60)
         arrivals.close()
     if process.returncode:
-        raise common.Failed(told[-2000:].decode(errors="replace"))
+        raise common.Failed(errors[-2000:].decode(errors="replace"))
     fifth = max(len(memory) // 5, 1)
     early, late = median(memory[fifth : 2 * fifth] or memory), median(memory[-fifth:])
     figures = {f"p{share}": round(percentile(waits, share), 1) for share in (50, 90, 99)} if waits else {}
@@ -248,7 +248,7 @@ def topics_of(bench: Bench, name: str) -> tuple[str, str, str]:
 
 
 def flags_of(bench: Bench, topics: tuple[str, str, str], folder: Path, port: int) -> list[object]:
-    """What both parts are told."""
+    """Flags of both parts."""
     events, predictions, outcomes = topics
     return [
         f"{bench.address(events)}?follow=true", "--to", bench.address(predictions), "--outcomes", bench.address(outcomes),
@@ -282,7 +282,7 @@ def served(bench: Bench, folder: Path, seconds: int, *, quick: bool) -> dict[str
 PARTS = {"local": local, "served": served}
 
 
-def told(name: str, result: Mapping[str, Any]) -> str:
+def summary(name: str, result: Mapping[str, Any]) -> str:
     """A line or two for whoever waits."""
     times = ", ".join(f"{what} {value:,.0f} ms" for what, value in result["milliseconds"].items())
     memory = result["memory_mb"]
@@ -309,7 +309,7 @@ def main() -> None:
         for name in given.only.split(","):
             say(f"== {name}")
             found[name] = PARTS[name](bench, Path(folder), seconds, quick=given.quick)
-            print(told(name, found[name]), flush=True)
+            print(summary(name, found[name]), flush=True)
     if not given.quick:
         common.write_results("scoring", 1, {"parts": found})
 

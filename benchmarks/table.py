@@ -108,8 +108,8 @@ def parts(of: dict[str, Any]) -> str:
         for what, wanted in row["wanted"].items():
             where = f"{row['stream']}, {row['candidates']} candidates ({row['candidates_per_example']:.0f} an example on average)"
             builds = [("plain", row), *([("compiled", row["compiled"])] if row.get("compiled") else [])]
-            for build, told in builds:
-                value = told["normalised"][what]
+            for build, part in builds:
+                value = part["normalised"][what]
                 cells = [where, build, what.removeprefix("us_per_"), f"{value:.1f}", f"{wanted:.0f}", verdict(value <= wanted)]
                 reached.append(cells)
     return (

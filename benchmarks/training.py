@@ -1,7 +1,7 @@
 """How long the local model takes to train, and to predict: one point alone, and a hundred at once, on one thread.
 
 On HubSpot's examples where they are, else on a simulated workspace's. A prediction begins with points as they come, decoded JSON, and ends
-with everybody's chances; reading the JSON itself is not counted.
+with everybody's probabilities; reading the JSON itself is not counted.
 """
 
 from __future__ import annotations
@@ -73,9 +73,9 @@ def predict_us(model: Model, lines: list[bytes], batch: int, clock: Callable[[],
     """Microseconds a point, in batches of this size, each decoded just before."""
     seconds = 0.0
     for first in range(0, len(lines), batch):
-        told = [orjson.loads(line) for line in lines[first : first + batch]]
+        bodies = [orjson.loads(line) for line in lines[first : first + batch]]
         began = clock()
-        model.predict(points_of(told))
+        model.predict(points_of(bodies))
         seconds += clock() - began
     return seconds / len(lines) * 1e6
 

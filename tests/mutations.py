@@ -123,8 +123,8 @@ MUTATIONS = (
         CHANNEL_PY,
         AGREES,
         (
-            "        self.close(t, output)\n        self.people.move_on",
-            "        if event.kind < 3:\n            self.close(t, output)\n        self.people.move_on",
+            "        self.close(t, output)\n        self.people.advance",
+            "        if event.kind < 3:\n            self.close(t, output)\n        self.people.advance",
         ),
     ),
     _m(
@@ -138,7 +138,7 @@ MUTATIONS = (
         ),
     ),
     _m(
-        "facts are those of the answer's time",
+        "features are those of the answer's time",
         "law 1",
         CHANNEL_PY,
         f"{LAWS}::TestLaw1PastOnly",
@@ -148,7 +148,7 @@ MUTATIONS = (
         ),
     ),
     _m(
-        "the answer is counted among the facts about its own point",
+        "the answer is counted in the features of its own point",
         "law 2",
         CHANNEL_PY,
         f"{LAWS}::TestLaw2BlindToTheAnswer",
@@ -170,7 +170,7 @@ MUTATIONS = (
         ("_NUMBERS = ", "_FITTED = bytearray(BUCKETS)\n_NUMBERS = "),
     ),
     _m(
-        "facts change when they are read",
+        "features change when they are read",
         "law 4",
         FEATURES_PY,
         f"{CHANNEL}::TestCandidates",
@@ -254,7 +254,7 @@ MUTATIONS = (
         ("            yield heappop(buffered)", "            yield buffered.pop(0)"),
     ),
     _m(
-        "copies are judged as they arrive",
+        "duplicates are judged as they arrive",
         "law 4",
         SHARD_PY,
         f"{LAWS}::TestLaw4OneResult",
@@ -265,10 +265,10 @@ MUTATIONS = (
         ("        if followed.buffer.is_duplicate(event):", "        if False:"),
     ),
     _m(
-        "copies are not noticed",
+        "duplicates are not noticed",
         "law 4",
         SHARD_PY,
-        f"{LAWS}::TestLaw4OneResult::test_copies_change_nothing_but_their_count",
+        f"{LAWS}::TestLaw4OneResult::test_duplicates_change_nothing_but_their_count",
         ("        if followed.buffer.is_duplicate(event):", "        if False:"),
     ),
     _m(
@@ -286,7 +286,7 @@ MUTATIONS = (
         "a heartbeat speaks for all partitions",
         "law 4",
         SHARD_PY,
-        f"{LAWS}::TestLaw4OneResult::test_a_partition_is_not_told_by_anothers_heartbeats",
+        f"{LAWS}::TestLaw4OneResult::test_a_partition_is_not_moved_by_anothers_heartbeats",
         (
             "            self._heartbeat(parsed.at, partition)",
             "            for each in {partition, *(f.partition for f in self.followed.values())}:\n                self._heartbeat(parsed.at, each)",
@@ -453,7 +453,7 @@ MUTATIONS = (
         ("retracted=retracted, few_shots=few_shots", "few_shots=few_shots"),
     ),
     _m(
-        "a point is told when its answer has come",
+        "a point is emitted when its answer has come",
         "law 5",
         CHANNEL_PY,
         f"{LAWS}::TestLaw5TrainAsYouServe",
@@ -465,7 +465,7 @@ MUTATIONS = (
         ),
     ),
     _m(
-        "a scored point has the facts of a day later",
+        "a scored point has the features of a day later",
         "law 5",
         CHANNEL_PY,
         f"{LAWS}::TestLaw5TrainAsYouServe",

@@ -142,6 +142,30 @@ def test_the_compose_file_is_valid():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_workflow_is_valid():
+    """By GitHub's schema; it runs what everybody runs, on both versions of Python."""
+    path = ROOT / ".github" / "workflows" / "ci.yml"
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    job = document(path)["jobs"]["tests"]
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert job["strategy"]["matrix"]["python"] == ["3.11", "3.12"]
+    assert any(step.get("run", "").startswith("make test") for step in job["steps"])
+
+
+def test_hooks_fetch_nothing():
+    """They run the tools of .venv, and those are in the lock."""
+    (repository,) = document(ROOT / ".pre-commit-config.yaml")["repos"]
+    hooks = repository["hooks"]
+    lock = (ROOT / "requirements-dev.lock").read_text("utf-8")
+
+    assert repository["repo"] == "local"
+    assert {hook["id"] for hook in hooks} == {"ruff", "ruff-format", "mypy", "lint-imports"}
+    assert all(hook["language"] == "system" and hook["entry"].startswith(".venv/bin/") for hook in hooks)
+    assert all(f"\n{package}==" in lock for package in ("ruff", "mypy", "import-linter"))
+
+
 def test_every_image_is_pinned_by_its_full_version():
     """Nothing is called latest, or only 3; and ours is of this version."""
     images = [each["image"] for each in services().values()] + base_images()

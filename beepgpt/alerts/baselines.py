@@ -9,14 +9,14 @@ from typing import Any
 
 from beepgpt.alerts.decisions import Policy
 from beepgpt.alerts.predictions import PredictedConversation
-from beepgpt.alerts.rehearsal import PastOutcome, Predictor, RehearsalHistory, Rehearsed, rehearse
+from beepgpt.alerts.rehearsal import Baseline, PastOutcome, RehearsalHistory, Rehearsed, rehearse
 from beepgpt.conversations.rules import SECOND
 
 MATCHING = 12
 """Halvings of the interval in which a baseline's threshold is searched."""
 
 
-def latest_other_author() -> Predictor:
+def latest_other_author() -> Baseline:
     """Predict the latest author in the channel who isn't in the window; the later, the likelier."""
     wrote: dict[str, dict[str, int]] = defaultdict(dict)
 
@@ -34,7 +34,7 @@ def latest_other_author() -> Predictor:
     return predicted
 
 
-def most_frequent(history: RehearsalHistory) -> Predictor:
+def most_frequent(history: RehearsalHistory) -> Baseline:
     """Predict the person who answered most in the channel so far and isn't in the window, by their share of its answers."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     settled = iter([each for each in history.outcomes if each.answer])
@@ -58,7 +58,7 @@ def most_frequent(history: RehearsalHistory) -> Predictor:
 
 
 def rehearse_matched(
-    history: RehearsalHistory, policy: Policy, wanted: int, name: str, rule: Callable[[], Predictor], **how: Any
+    history: RehearsalHistory, policy: Policy, wanted: int, name: str, rule: Callable[[], Baseline], **how: Any
 ) -> Rehearsed:
     """Rehearse a baseline at the threshold at which it gives about `wanted` alerts, and no more than that if it can."""
     low, high = 0.0, 1.0

@@ -1,4 +1,4 @@
-"""What alerts need of clients, as Protocols: who may see which channel, and Slack. They raise `SlackError`s of `beepgpt.errors`."""
+"""What delivery needs of clients, as Protocols: who may see which channel, and Slack. They raise `SlackError`s of `beepgpt.errors`."""
 
 from __future__ import annotations
 
@@ -9,47 +9,31 @@ POST = "chat.postMessage"
 """The method behind `Messenger.send`. Its rate limit is each conversation's own (about one message a second) and the app's."""
 
 
-class Person(Protocol):
-    """A person, as a source of members knows them."""
+class Recipient(Protocol):
+    """A person who may be alerted."""
 
     @property
-    def zone(self) -> str | None:
-        """Their time zone, if it is known."""
+    def zone(self) -> str | None: ...
 
 
 class Members(Protocol):
-    """Who may see a channel, and where people are."""
+    """Looks people up, and knows whether a person, as `person` returned them, may see a channel."""
 
-    def person(self, user: str) -> Person:
-        """Look a person up."""
-
-    def may_see(self, user: str, channel: str, person: Any) -> bool:
-        """Whether a person, as `person` returned them, may see a channel."""
+    def person(self, user: str) -> Recipient: ...
+    def may_see(self, user: str, channel: str, person: Any) -> bool: ...
 
 
 class Messenger(Protocol):
-    """Slack's Web API, as far as alerts call it. Texts of `ts` are Slack's."""
+    """The calls of Slack's Web API that delivery makes. `send` posts a message under an id, by which `find` returns its `ts`.
 
-    def open_dm(self, user: str) -> str:
-        """Open the app's DM conversation with a person, and return its id."""
+    `pause_of` returns the seconds for which a method must not be called: at all, or for a conversation.
+    """
 
-    def permalink(self, channel: str, ts: str) -> str:
-        """The address of a message."""
-
-    def send(self, dm: str, identity: str, text: str, blocks: Sequence[Mapping[str, Any]]) -> str:
-        """Post a message that can be found again by `identity`, and return its `ts`."""
-
-    def find(self, dm: str, identity: str, since: str, until: str | None = None) -> str | None:
-        """The `ts` of a message posted with `identity`, if it is in the conversation."""
-
-    def update(self, dm: str, ts: str, identity: str, text: str, blocks: Sequence[Mapping[str, Any]]) -> None:
-        """Replace a message's content."""
-
-    def delete(self, dm: str, ts: str) -> None:
-        """Delete a message; one that is gone already is no error."""
-
-    def publish_home(self, user: str, view: Mapping[str, Any]) -> None:
-        """Publish a person's App Home."""
-
-    def pause_of(self, method: str, channel: str = "") -> float:
-        """Seconds for which a method must not be called: at all, or for a conversation."""
+    def open_dm(self, user: str) -> str: ...
+    def permalink(self, channel: str, ts: str) -> str: ...
+    def send(self, dm: str, identity: str, text: str, blocks: Sequence[Mapping[str, Any]]) -> str: ...
+    def find(self, dm: str, identity: str, since: str, until: str | None = None) -> str | None: ...
+    def update(self, dm: str, ts: str, identity: str, text: str, blocks: Sequence[Mapping[str, Any]]) -> None: ...
+    def delete(self, dm: str, ts: str) -> None: ...
+    def publish_home(self, user: str, view: Mapping[str, Any]) -> None: ...
+    def pause_of(self, method: str, channel: str = "") -> float: ...

@@ -124,9 +124,9 @@ def home_view(home: Home, times: Mapping[str, datetime]) -> Block:
         "value": "off" if home["opted_in"] else "on",
     }
     if home["opted_in"]:
-        text = "You are told when a conversation begins that you would probably take part in. Nobody else sees what you are told."
+        text = "You get an alert when a conversation begins that you would probably take part in. Nobody else sees your alerts."
     else:
-        text = "This is off. Turn it on to be told when a conversation begins that you would probably take part in."
+        text = "This is off. Turn it on to get an alert when a conversation begins that you would probably take part in."
     blocks.append(section(text, button))
     if home["opted_in"]:
         blocks += [{"type": "divider"}, *_settings(home), {"type": "divider"}, *_topics(home)]
@@ -178,13 +178,13 @@ def _topics(home: Home) -> list[Block]:
             "dispatch_action_config": {"trigger_actions_on": ["on_enter_pressed"]},
         },
     }
-    return [section("*Topics* you are told of, whoever is likely to answer"), *wanted, ask]
+    return [section("*Topics* you get alerts about, even if you are unlikely to answer"), *wanted, ask]
 
 
 def _listed(alerts: Sequence[AlertFields], times: Mapping[str, datetime]) -> list[Block]:
     if not alerts:
-        return [context("Nothing yet: what you are told will stand here, too.")]
-    blocks = [section("*What you were told, and what was less likely*")]
+        return [context("Nothing yet: your alerts will be listed here, too.")]
+    blocks = [section("*Your alerts, and what was less likely*")]
     for alert in alerts[:LISTED]:
         how = "by message" if alert["way"] == "direct" else "here only"
         blocks += [section(_linked_excerpt(alert)), context(f"{times[alert['id']]:%d %b, %H:%M}, {how}. {escaped(alert['why'])}")]
@@ -199,8 +199,8 @@ def option(value: str, text: str) -> Block:
 def select(action: str, options: Sequence[tuple[str, str]], chosen: str) -> Block:
     """A menu of values with their texts; a chosen value that isn't among them is added."""
     known = list(options) if chosen in dict(options) else [(chosen, chosen), *options]
-    given = [option(value, text) for value, text in known]
-    return _select(action, given, next(each for each in given if each["value"] == chosen))
+    choices = [option(value, text) for value, text in known]
+    return _select(action, choices, next(each for each in choices if each["value"] == chosen))
 
 
 def _select(action: str, options: Sequence[Block], chosen: Block) -> Block:

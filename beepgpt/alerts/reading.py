@@ -119,7 +119,7 @@ def released_at(headers: Iterable[tuple[str, bytes]]) -> int | None:
     return None
 
 
-class Pulse(Protocol):
+class LoopHealth(Protocol):
     """The state that `/healthz` and `/readyz` show."""
 
     missing: str
@@ -132,7 +132,7 @@ class Pulse(Protocol):
         """Reading is over, and delivery still waits for something."""
 
 
-def run_loop(sources: Sequence[AlertSource], delivery: AlertDelivery, pulse: Pulse, stop: Callable[[], bool]) -> None:
+def run_loop(sources: Sequence[AlertSource], delivery: AlertDelivery, pulse: LoopHealth, stop: Callable[[], bool]) -> None:
     """Read, decide and deliver until everything is read and delivered, or `stop` returns true."""
     while not stop():
         pulse.beat()

@@ -21,7 +21,7 @@ from beepgpt.conversations.rules import DAY, SECOND
 
 MaySee = Callable[[str, str], bool]
 """Whether a person may see a channel."""
-Predictor = Callable[[PredictedConversation], Sequence[tuple[str, float]]]
+Baseline = Callable[[PredictedConversation], Sequence[tuple[str, float]]]
 """A baseline: whom it predicts for a point in the place of the model, likeliest first."""
 
 
@@ -119,7 +119,7 @@ def rehearse(
     *,
     name: str = "the model",
     asked: Mapping[str, Preferences] | None = None,
-    people: Predictor | None = None,
+    people: Baseline | None = None,
     may_see: MaySee = lambda user, channel: True,
 ) -> Rehearsed:
     """Replay the points in order. `asked`: people's preferences; `people`: a baseline in the place of the model."""

@@ -11,7 +11,7 @@ from typing import Any
 from beepgpt.alerts.baselines import latest_other_author, most_frequent, rehearse_matched
 from beepgpt.alerts.decisions import NO_QUIET_HOURS, Policy, Preferences
 from beepgpt.alerts.predictions import newest_text, shortened
-from beepgpt.alerts.rehearsal import MaySee, Predictor, RehearsalHistory, Rehearsed, RehearsedAlert, rehearse, share
+from beepgpt.alerts.rehearsal import Baseline, MaySee, RehearsalHistory, Rehearsed, RehearsedAlert, rehearse, share
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 MOST_BARS = 90
@@ -34,7 +34,7 @@ def rehearsal_report(
     ours = rehearse(history, policy, **how)
     wanted = len(ours.direct)
     rules = [ours]
-    baselines: dict[str, Callable[[], Predictor]] = {
+    baselines: dict[str, Callable[[], Baseline]] = {
         "latest other author": latest_other_author,
         "channel's most frequent": lambda: most_frequent(history),
     }

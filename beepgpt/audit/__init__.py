@@ -1,1 +1,1 @@
-"""Reads outputs again and holds them against the laws."""
+"""Reads examples again and holds them against the laws: ours in laws.py, those of other tools in foreign.py."""

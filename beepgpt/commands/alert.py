@@ -53,8 +53,8 @@ def alert(
     report: Annotated[Path | None, typer.Option(help="Write the closing account here, as JSON.")] = None,
 ) -> None:
     """Alert people to conversations they would want to be in: in Slack, on a topic, by a webhook, here."""
-    given = {"threshold": threshold, "list_from": list_from, "per_hour": per_hour, "opted_in": opted_in, "store": store}
-    settings = with_flags(settings, "alerts", given)
+    flags = {"threshold": threshold, "list_from": list_from, "per_hour": per_hour, "opted_in": opted_in, "store": store}
+    settings = with_flags(settings, "alerts", flags)
     for place in (source, interactions, outcomes, deletions):
         if place is not None and "://" not in place:
             jsonl.check_readable(Path(place))  # before a store is made

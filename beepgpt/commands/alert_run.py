@@ -33,7 +33,7 @@ log = logging.getLogger("beepgpt")
 
 @dataclass(frozen=True)
 class AlertJob:
-    """An `alert` command, as it was given."""
+    """The arguments of an `alert` command."""
 
     predictions: str
     interactions: str | None
@@ -68,7 +68,7 @@ def run_alerts(job: AlertJob) -> dict[str, Any]:
         prepare = None if matcher is None else alerting.prepare_with(matcher, decider)
         # What waits for the brokers may wait as long as it has patience; then the run ends by itself.
         pulse = AlertPulse(asked_within=max(60, job.settings.kafka.patience / 1e6 + 30))
-        given = (
+        readers = (
             ("interactions", job.interactions, lambda record, now, released, place: decider.apply_interaction(record, place)),
             ("deletions", job.deletions, decider.apply_record),
             ("outcomes", job.outcomes, decider.apply_record),
@@ -78,7 +78,7 @@ def run_alerts(job: AlertJob) -> dict[str, Any]:
             stack.enter_context(
                 closing(alerting.source_of(name, place, job.settings, decider, apply, prepare if name == "predictions" else None))
             )
-            for name, place, apply in given
+            for name, place, apply in readers
             if place is not None
         ]
         url = None if ours.webhook is None else ours.webhook.get_secret_value()

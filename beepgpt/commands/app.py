@@ -39,12 +39,12 @@ COMMANDS = {
         "topics": "Make the topics that are missing",
         "ingest": "Put events on a topic: an export, a file, another topic in order, or live from Slack",
         "score": "Score points as they are made: who will answer",
-        "alert": "Tell people about conversations they would want to be in",
+        "alert": "Alert people to conversations they would want to be in",
         "dead-letters": "What could not be used",
     },
     "Look": {
-        "outcomes": "Say how well predictions did, by model",
-        "rehearse": "Say what people would have been told by predictions of the past, and how often rightly",
+        "outcomes": "Show how well predictions did, by model",
+        "rehearse": "Replay predictions of the past with alerts: whom they would have alerted, and how often rightly",
     },
 }
 """Each command with the beginning of its help, by group. `dead-letters` is the function `dead_letters` of the module of that name."""

@@ -10,8 +10,9 @@ from typing import Annotated, NamedTuple
 import orjson
 import typer
 
+from beepgpt.audit.example_rows import OtherSettings, kind_of
 from beepgpt.audit.foreign import audit_pairs
-from beepgpt.audit.laws import OtherSettings, audit_examples, kind_of
+from beepgpt.audit.laws import audit_examples
 from beepgpt.commands.flags import kinds_of, time_of, with_settings
 from beepgpt.commands.show import print_audit
 from beepgpt.config.settings import Settings

@@ -104,10 +104,10 @@ ARRIVALS = {
 }
 BACKFILLS = {
     "filled": "events backfilled from histories after an outage; their edits have times to the second",
-    "untimed": "reactions in these histories: whether they came in the gap nobody can know, and they are not written",
-    "vanished": "messages on the topic that the history lacks: deleted in the gap, at a time nobody can know",
+    "untimed": "reactions in these histories: not written, since their time is unknown",
+    "vanished": "messages on the topic that the history lacks: deleted in the gap, at an unknown time",
     "unreadable": "messages of a history without a time",
-    "fills_refused": "histories that Slack refused: what was said there in the gap is missing",
+    "fills_refused": "histories that Slack refused: the events of these gaps are missing",
     "delayed": "came after a heartbeat with a later time: late in a flow that follows",
     "outages": "times at which events may have been missed",
     "heartbeats": "to every partition",

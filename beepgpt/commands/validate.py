@@ -100,15 +100,16 @@ def names_of(folders: list[Path]) -> list[str]:
 
 def print_figures(closing: dict[str, Any]) -> None:
     """The figures that matter most."""
-    from beepgpt.web.report import KINDS, told
+    from beepgpt.web.numbers import with_interval
+    from beepgpt.web.report import KINDS
 
     for kind, title, _ in KINDS:
         console.print(figures_table(closing["rows"][kind], title))
     half = next(row for row in closing["alerts"]["all"] if row["threshold"] == 0.5)
     if half["alerts"]:
         console.print(
-            f"Of {half['alerts']:,} alerts at 0.5, {told(half['precision'], 'precision')} % were right;"
-            f" {told(half['recall'], 'recall')} % of all answers were announced, to {half['people']:,} people,"
+            f"Of {half['alerts']:,} alerts at 0.5, {with_interval(half['precision'], 'precision')} % were right;"
+            f" {with_interval(half['recall'], 'recall')} % of all answers were announced, to {half['people']:,} people,"
             f" {half['per_person_per_day']:.2f} a day for each."
         )
     chosen = closing["threshold"]
@@ -119,7 +120,7 @@ def print_figures(closing: dict[str, Any]) -> None:
     if checked := chosen["checked"]:
         console.print(
             f"Chosen on the first half of the time alone it would be {checked['threshold']:.3f}, and on the second half"
-            f" {told(checked['precision'], 'precision')} % of {checked['alerts']:,} alerts would be right."
+            f" {with_interval(checked['precision'], 'precision')} % of {checked['alerts']:,} alerts would be right."
         )
 
 
@@ -153,9 +154,9 @@ def short(figure: dict[str, Any] | None, name: str, ranged: bool) -> str:
     >>> short({"value": 0.3214, "low": 0.3, "high": 0.34, "count": 9}, "hit@1", True)
     '32.1 ±2.0'
     """
-    from beepgpt.web.report import told
+    from beepgpt.web.numbers import with_interval
 
-    number = told(figure, name).partition(" ")[0]
+    number = with_interval(figure, name).partition(" ")[0]
     if not ranged or figure is None or figure["value"] is None:
         return number
     return f"{number} ±{50 * (figure['high'] - figure['low']):.1f}"

@@ -1,1 +1,1 @@
-"""What was known, when, and who answered: plain Python, without an engine, a clock or an environment."""
+"""What was said, known and answered, as pure functions of events: no engine, clock, file, network or environment."""

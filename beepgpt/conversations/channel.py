@@ -120,7 +120,7 @@ class Channel:
         """Let one event take effect. Events come in order, each once."""
         t = event.t
         self.close(t, output)
-        self.people.move_on(t)
+        self.people.advance(t)
         self._since_sweep += 1
         if self._since_sweep >= SWEEP_EVERY or t - self._last_sweep >= SWEEP_AFTER:
             self._sweep(t)

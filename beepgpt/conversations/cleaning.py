@@ -16,7 +16,7 @@ _UNESCAPED = {"amp": "&", "lt": "<", "gt": ">"}
 
 
 def clean(text: str) -> str:
-    """Text without code blocks, Slack's markup, bare addresses and emoji names, unescaped once, its white space folded.
+    """A message's text without code blocks, Slack's markup, bare addresses and emoji names, unescaped once, its white space folded.
 
     What is taken out leaves a space, so that no two words grow together. The result never holds a line break, so that a prompt's
     separator and suffix occur nowhere else in it.

@@ -1,4 +1,4 @@
-"""What Slack said, as one of four things: an event, something to ignore, a reject, a heartbeat."""
+"""Parsing: a record is an event, ignored, rejected, or a heartbeat (docs/semantics.md, "Records")."""
 
 from __future__ import annotations
 
@@ -25,13 +25,16 @@ _TS = re.compile(r"([0-9]{9,10})(?:\.([0-9]{1,6}))?")
 
 
 class Event(NamedTuple):
-    """One event. The first seven fields are the order of application (docs/semantics.md, "Order"): tuples compare by them."""
+    """A post, an edit, a deletion or a reaction.
+
+    The first seven fields are the order of application (docs/semantics.md, "Order"): tuples compare by them.
+    """
 
     t: int
     """Event time, microseconds since 1970."""
     kind: int
     ts: int
-    """The message it is about: with the channel, its name."""
+    """The message it is about: channel and ts identify a message."""
     user: str
     """Author of a post, or who reacted; empty for edits and deletions, which anybody may make."""
     reaction: str
@@ -39,17 +42,17 @@ class Event(NamedTuple):
     record: bytes
     channel: str
     text: str | None
-    """None: not known (an export keeps an edited message's last text only)."""
+    """None: unknown (an export keeps an edited message's last text only)."""
     thread_ts: int | None
     """The root that a reply belongs to; None for a root."""
     event_id: str
     bot: bool
     untimed: bool
-    """A reaction whose time nobody knows; `t` is then its message's `ts`."""
+    """A reaction whose time is unknown; `t` is then its message's `ts`."""
 
 
 class Ignored(NamedTuple):
-    """A record that is of no use here. If it has a channel and a time, it still moves the channel's clock."""
+    """A record that examples don't use. If it has a channel and a time, it still moves the channel's clock."""
 
     reason: str
     record: bytes
@@ -58,16 +61,16 @@ class Ignored(NamedTuple):
 
 
 class Reject(NamedTuple):
-    """A record that can't be read: it goes to the dead letters."""
+    """A record that can't be used: it goes to the dead letters."""
 
     reason: str
     record: bytes
     channel: str | None = None
-    """That it names, if it could be read so far."""
+    """The channel it names, if it could be read so far."""
 
 
 class Heartbeat(NamedTuple):
-    """All that happened before `at` is in this partition."""
+    """A promise: everything that happened before `at` has been written to this partition."""
 
     at: int
 
@@ -80,7 +83,7 @@ class _Bad(Exception):
 
 
 def micros(ts: str) -> int:
-    """Slack's `ts` in integer microseconds; a float would lose its last digit.
+    """Slack's `ts` as integer microseconds; a float would lose its last digit.
 
     >>> micros("1690360253.041239")
     1690360253041239
@@ -100,7 +103,7 @@ def micros(ts: str) -> int:
 
 @lru_cache(maxsize=1 << 14)
 def one_object(name: str) -> str:
-    """The same name as the same object: conversations, windows and facts of every channel keep people's names."""
+    """One object for equal names: conversations, windows and features of every channel keep people's names."""
     return name
 
 
@@ -125,13 +128,13 @@ def parse(record: bytes, now: int, *, bots: Bots = ..., edits: Edits = ..., want
 def parse(
     record: bytes, now: int, *, bots: Bots = "ignore", edits: Edits = "known", wanted: Callable[[bytes], bool] | None = None
 ) -> Parsed | None:
-    """One record, whatever its bytes, as exactly one of the four; it never raises.
+    """Parse one record, whatever its bytes are. Never raises: what can't be used is a `Reject`.
 
-    `now` is when our side saw the record (microseconds): the envelope's `received_at` is preferred. What claims to come from more
-    than a day after it is rejected, since one such record would move a channel's clock for good.
+    `now`: when our side received the record, microseconds; its own `received_at` is preferred. A record that claims to be from more than
+    a day later is rejected, since it would move a channel's clock for good.
 
-    `wanted` says of a channel (UTF-8) whether it is the caller's. A record of another one is None, and costs a fraction: it isn't even
-    decoded if nothing that stands in it could be a channel of the caller's.
+    `wanted`: whether the caller wants records of a channel (UTF-8). For one that isn't wanted the result is None, and it costs a fraction:
+    a record is not even decoded if nothing in it could be a wanted channel.
 
     >>> parse(b'{"type": "message", "channel": "C1", "user": "U1", "text": "hi", "ts": "1690360253.041239"}', now=1690360254000000).text
     'hi'
@@ -155,19 +158,19 @@ def parse(
 
 
 def channels_in(record: bytes) -> list[bytes]:
-    """All that could be a record's channel, without decoding it; empty if only that can tell, or if it may be a heartbeat.
+    """All names that could be a record's channel, found without decoding it; empty if it has to be decoded, or may be a heartbeat.
 
     >>> channels_in(b'{"type": "message", "channel": "C1", "previous_message": {"channel": "C2"}}')
     [b'C1', b'C2']
     """
     names: list[bytes] = _CHANNELS.findall(record)
     if b'"heartbeat"' in record or (b"\\" in record and (b"\\u00" in record or b"\\" in b"".join(names))):
-        return []  # a letter may be written as an escape, in a key, too
+        return []  # a character may be written as an escape, in a key, too
     return names
 
 
 def _named(body: Any) -> str | None:
-    """The channel that a decoded record names: the same as that of the event or what else it turns out to be."""
+    """The channel that a decoded record names: the same one that its event, ignored or rejected record will have."""
     kind = body.get("type") if type(body) is dict else "heartbeat"
     if kind == "heartbeat":
         return None
@@ -221,7 +224,7 @@ def _message(body: dict[str, Any], record: bytes, latest: int, event_id: str, ke
     bot_id = _text(body.get("bot_id") or "", "bad_user")
     bot = subtype in BOT_SUBTYPES or bot_id != "" or user == "USLACKBOT"
     if subtype and subtype not in POSTED_SUBTYPES and subtype not in BOT_SUBTYPES:
-        # A foreign record may hold anything here: what is no plain name must not make reasons without end, or tell what was written.
+        # A foreign record may hold anything here: what is no plain name must not make reasons without end, or reveal what was written.
         return Ignored(f"subtype:{subtype if _SUBTYPE.fullmatch(subtype) else 'other'}", record, channel, t)
     if bot and not keep_bots:
         return Ignored("bot", record, channel, t)

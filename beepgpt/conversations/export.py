@@ -1,7 +1,7 @@
-"""What an export keeps of each message, told as Slack would have told it at the time (docs/semantics.md, "What an export loses").
+"""An export's messages as the events that Slack sent at the time, as far as it keeps them (docs/semantics.md, "What an export loses").
 
-An export is a picture taken at the end. What it knows too late is not in what comes out of here: thread fields of roots, replies, a
-text that was edited later. `conversations.history` and `.replies` of Slack's Web API return messages of the same form.
+An export is a picture taken at the end. What nobody knew at the time is left out: thread fields of roots, reply counts, the last text
+of a message that was edited later. `conversations.history` and `.replies` of Slack's Web API return messages of the same form.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import orjson
 from beepgpt.conversations.events import EDIT, POST, REACT, micros, ts_text
 
 NEVER = -1
-"""The time of what has none that can be read."""
+"""The time of a message whose own time can't be read."""
 
 WEST = timedelta(hours=14)
 """Day files are cut by local time, at most so far from UTC: a day file and all later ones hold nothing from before its start less this."""
@@ -39,9 +39,9 @@ class ExportedDay(Protocol):
 
 
 def records_of(channel: str, days: Iterable[ExportedDay], *, edits: Literal["known", "final"] = "known") -> Iterator[bytes]:
-    """A channel's days, in order of their dates, as records in order of their times.
+    """A channel's days, given in order of their dates, as records in order of their times.
 
-    A message without a time that can be read is passed on at once, with the file it stands in: the parser says what is wrong with it.
+    A message whose time can't be read comes at once, with the name of its file: the parser will reject it with a reason.
     """
     waiting: list[tuple[int, int, int, bytes]] = []
     count = 0
@@ -61,7 +61,7 @@ def records_of(channel: str, days: Iterable[ExportedDay], *, edits: Literal["kno
 
 
 def events_of(channel: str, stored: Any, *, edits: Literal["known", "final"] = "known") -> Iterator[tuple[int, int, Any]]:
-    """A stored message as (time, kind, inner event): its post, its last edit, its reactions (untimed).
+    """The events of a stored message, as (time, kind, inner event): its post, its last edit, its reactions (untimed).
 
     >>> stored = {"type": "message", "user": "U1", "ts": "1690360240.229079", "text": "now", "edited": {"ts": "1690360300.000000"}}
     >>> [(ts_text(t), event.get("text"), event.get("message")) for t, _, event in events_of("C1", stored)]
@@ -97,7 +97,7 @@ def events_of(channel: str, stored: Any, *, edits: Literal["known", "final"] = "
 
 
 def _end_of_second(edited: Any) -> int | None:
-    """`edited.ts` has whole seconds, so the text was surely known when its second was over; None if it can't be read."""
+    """The end of the second of an edit, when its text was surely known (`edited.ts` has whole seconds); None if it can't be read."""
     try:
         return micros(edited["ts"]) // 1_000_000 * 1_000_000 + 999_999
     except (KeyError, TypeError, ValueError):

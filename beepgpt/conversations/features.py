@@ -1,6 +1,6 @@
-"""What a channel knows about its people, point in time: the facts beside each candidate.
+"""Features of the people of a channel, point in time: the columns beside each candidate.
 
-All of it changes on events and never on reads, comes from this channel alone, and is plain integers and floats in a fixed order. Decayed
+They change on events and never on reads, come from this channel alone, and are plain integers and floats in a fixed order. Decayed
 counts are kept by forward decay (Cormode et al., "Forward Decay: A Practical Time Decay Model for Streaming Systems", ICDE 2009): an event
 at t adds 2^((t - landmark) / half_life), and a reader divides by today's weight, so that nothing is touched between events.
 """
@@ -37,12 +37,12 @@ AUTHORS_KEPT = 32
 """For how many authors a person's answers are counted one by one."""
 
 WEIGHT = 1 << 20
-"""Of a word that was never said before. Integers, because sums of floats differ between Pythons."""
+"""Weight of a word that was never said before. Integers, because sums of floats differ between Pythons."""
 
 MENTIONS_KEPT = 8
-"""Of one message: who names more people calls everybody."""
+"""Mentions that count of one message: more people are a call to everybody."""
 SPOKEN_KEPT = 8
-"""People who are known to have spoken in a conversation: the first ones."""
+"""The first so many who spoke in a conversation are candidates."""
 SLACKBOT = "USLACKBOT"
 
 _WORD = re.compile(r"\w{2,}")
@@ -53,7 +53,7 @@ _NUMBERS = tuple(range(BUCKETS))
 _HALVES = bytes([count >> 1 for count in range(256)])
 
 Columns = dict[str, list[Any]]
-"""Facts about candidates, a list for each. `user`: who. `in_window`: how many messages back they last spoke, 2 for the message before the
+"""Features of candidates, a column each. `user`: who. `in_window`: how many messages back they last spoke, 2 for the message before the
 newest, 0 for not at all. `mentioned`: how many messages back they were last named by Slack's `<@…>`, 1 for the newest, 0 for not at all.
 `spoke`: their place among the first eight who spoke in the conversation, 1 for who began it, 0 for none of them (and where all of a channel
 is one). `answers_*`, `first_*`, `posts_*`: counts by half-life. `share_*`: of all answers in the channel. `seen_hours`:
@@ -62,11 +62,11 @@ since their last post in the channel, -1 for never (or no longer known). `to_aut
 words to those they answered before."""
 
 Query = tuple[Callable[[bytearray], tuple[int, ...]], list[int], float] | None
-"""What takes a window's words from a person's counts, the words' weights, and the weights' length."""
+"""A window's words: a getter of their counts in a person's `words`, their weights, and the length of the weights; None without words."""
 
 
 class MessageCues(NamedTuple):
-    """What a message of a window tells of who may answer."""
+    """A message of a window, as far as candidates depend on it."""
 
     author: str
     bot: bool = False
@@ -75,20 +75,20 @@ class MessageCues(NamedTuple):
 
 
 class Around(NamedTuple):
-    """Who stands in a window and around it."""
+    """The people of a window and its conversation."""
 
     last: str
-    """Who posted last."""
+    """The author of the newest message."""
     spoke_back: dict[str, int]
     """How many messages back each of the others last spoke."""
     named_back: dict[str, int]
     """How many messages back each was last named."""
     began: dict[str, int]
-    """Their places among the first who spoke in the conversation."""
+    """The place of each among the first who spoke in the conversation."""
 
 
 class Person(State):
-    """One person in one channel."""
+    """What is counted of one person in one channel."""
 
     __slots__ = ("authors", "counts", "hours", "hours_sum", "seen", "words", "words_norm")
 
@@ -109,15 +109,16 @@ class Person(State):
 
 
 class People(State):
-    """The people of one channel, the most recently seen last."""
+    """The people of one channel, and their features."""
 
     __slots__ = ("bots", "channel_words", "channel_words_seen", "kept", "landmarks", "people", "next_span", "ranked", "totals")
 
     def __init__(self, kept: int) -> None:
         self.kept = kept
         self.people: dict[str, Person] = {}
+        """The most recently seen last."""
         self.bots: dict[str, None] = {}
-        """Who has posted and is a bot: nobody who is named may be one."""
+        """Bots that have posted here: they are no candidates when somebody names them."""
         self.ranked: list[tuple[float, int, str]] = []
         """(-decayed posts, -time of the last post, person), ascending: the most active first."""
         self.totals = [0.0] * COUNTS
@@ -125,11 +126,11 @@ class People(State):
         self.next_span = 0
         """When the first of the landmarks has to move on."""
         self.channel_words: bytearray | None = None
-        """How often each bucket stood in any message of the channel, halved as above: what is said everywhere tells little."""
+        """How often each bucket stood in any message of the channel, halved as above: frequent words weigh little."""
         self.channel_words_seen = 0
 
-    def posted(self, user: str, t: int, words: Iterable[int], answers: str | None, first: bool, asked: Iterable[int]) -> None:
-        """`user` posted at `t`. If that was an answer: to which author, whether the first reply, and the words of what was answered."""
+    def posted(self, user: str, t: int, words: Iterable[int], answered: str | None, first: bool, answered_words: Iterable[int]) -> None:
+        """Count a post by `user` at `t`. If it answers: whose message, whether it is a first reply, and the words of that message."""
         person = self.people.pop(user, None)
         if person is None:
             person = Person()
@@ -141,11 +142,11 @@ class People(State):
         weights = self._weights(t)
         counts, totals = person.counts, self.totals
         added = [POSTS_30D]
-        if answers is not None:
+        if answered is not None:
             added += [ANSWERS_3D, ANSWERS_30D, ANSWERS_180D]
             if first:
                 added += [FIRST_7D, FIRST_60D]
-            self._answered(person, answers, weights[ANSWERS_180D], asked)
+            self._answered(person, answered, weights[ANSWERS_180D], answered_words)
         for count in added:
             counts[count] += weights[count]
             totals[count] += weights[count]
@@ -163,33 +164,33 @@ class People(State):
         self.channel_words_seen += 1
 
     def bot_posted(self, user: str) -> None:
-        """A bot is no person, and is remembered so that it stays none when somebody names it."""
+        """Note that `user` is a bot."""
         self.bots[user] = None
 
     def candidates(self, t: int, window: Sequence[MessageCues], most: int, spoken: Iterable[str] = ()) -> Columns:
-        """At most `most` people who may answer a window, most likely named first, with their facts at `t`, as columns.
+        """The people who may answer a window, `most` at most, and their features at `t`, as columns.
 
-        `window`: oldest first. `spoken`: who has spoken in the conversation, in the order in which they began to. Nobody who posted last
-        and no bot is a candidate. Who is named may be a stranger to the channel.
+        `window`: oldest first. `spoken`: who has spoken in the conversation, in the order of their first posts. The last author and bots
+        are no candidates. A person who is named is one, even if they have never posted in the channel.
         """
         last = window[-1].author
         spoke_back: dict[str, int] = {}
         named_back: dict[str, int] = {}
-        for back, said in enumerate(reversed(window), start=1):
-            if not said.bot and said.author != last:
-                spoke_back.setdefault(said.author, back)
-            for person in said.mentions:
+        for back, cues in enumerate(reversed(window), start=1):
+            if not cues.bot and cues.author != last:
+                spoke_back.setdefault(cues.author, back)
+            for person in cues.mentions:
                 if person != last and person not in self.bots:
                     named_back.setdefault(person, back)
         began = {person: place for place, person in enumerate(islice(spoken, SPOKEN_KEPT), start=1)}
-        passed_over = dict.fromkeys([last, *spoke_back, *named_back, *began])
-        users = [user for user in passed_over if user != last][:most]
-        likely = self.ranked[: most - len(users) + len(passed_over)]
-        users += [user for _, _, user in likely if user not in passed_over]
+        nearby = dict.fromkeys([last, *spoke_back, *named_back, *began])
+        users = [user for user in nearby if user != last][:most]
+        likely = self.ranked[: most - len(users) + len(nearby)]
+        users += [user for _, _, user in likely if user not in nearby]
         del users[most:]
-        return self._facts(t, users, Around(last, spoke_back, named_back, began), self._query(window))
+        return self._features(t, users, Around(last, spoke_back, named_back, began), self._query(window))
 
-    def _facts(self, t: int, users: list[str], around: Around, query: Query) -> Columns:
+    def _features(self, t: int, users: list[str], around: Around, query: Query) -> Columns:
         last = around.last
         known = [self.people.get(user, _NOBODY) for user in users]
         counts = [person.counts for person in known]
@@ -226,7 +227,7 @@ class People(State):
 
     def _query(self, window: Sequence[MessageCues]) -> Query:
         """The window's words, the newest message's first, weighted by how rare they are in the channel."""
-        newest_first = chain.from_iterable([said.words for said in reversed(window)])
+        newest_first = chain.from_iterable([cues.words for cues in reversed(window)])
         buckets = tuple(islice(dict.fromkeys(newest_first), QUERY_WORDS))
         common = self.channel_words
         if not buckets or common is None:
@@ -235,7 +236,7 @@ class People(State):
         take = itemgetter(*buckets) if len(buckets) > 1 else lambda counts: (counts[buckets[0]],)
         return take, weights, math.sqrt(sum(map(mul, weights, weights)))
 
-    def _answered(self, person: Person, author: str, weight: float, asked: Iterable[int]) -> None:
+    def _answered(self, person: Person, author: str, weight: float, answered_words: Iterable[int]) -> None:
         if person.authors is None:
             person.authors = {}
         authors = person.authors
@@ -245,7 +246,7 @@ class People(State):
         if person.words is None:
             person.words = bytearray(BUCKETS)
         counted = person.words
-        for bucket in asked:
+        for bucket in answered_words:
             if counted[bucket] == 255:
                 _halve(counted)
                 person.words_norm = sum(map(mul, counted, counted))
@@ -255,8 +256,11 @@ class People(State):
     def _weights(self, t: int) -> list[float]:
         return [2.0 ** ((t - landmark) / half_life) for landmark, half_life in zip(self.landmarks, HALF_LIVES, strict=True)]
 
-    def move_on(self, t: int) -> None:
-        """To be called with each event's time. Landmarks lie a whole number of spans after 1970, so they depend on that time alone."""
+    def advance(self, t: int) -> None:
+        """Move the landmarks on, if it is time. To be called with the time of each event, before it takes effect.
+
+        They lie a whole number of spans after 1970, so that they depend on that time alone.
+        """
         if t < self.next_span:
             return
         self.next_span = min((t // (SPAN * half_life) + 1) * SPAN * half_life for half_life in HALF_LIVES)
@@ -286,7 +290,7 @@ _NOBODY = Person()
 
 
 def _rounded(counts: Iterable[float], factor: float) -> list[float]:
-    """Counts times `factor`, which has 1e4 in it, in 4 decimals.
+    """Counts times `factor` in 4 decimals; the factor includes 1e4.
 
     `int(… + 0.5)` rounds as round() does but for ties, in a fifth of its time: here and wherever it stands, all is positive or 0.
     """
@@ -303,7 +307,7 @@ def closeness(person: Person, query: Query) -> float:
 
 
 def mentions_of(text: str) -> tuple[str, ...]:
-    """Whom a text names by Slack's markup, as it came: each once, in order of appearance; not Slack's own bot, and nobody inside of code.
+    """The people that a raw text names by Slack's markup: each once, in order of appearance; not Slackbot, and nobody inside of code.
 
     >>> mentions_of("Ask <@U1> or <@U2|bo>, and not ```<@U3>```")
     ('U1', 'U2')

@@ -1,4 +1,4 @@
-"""Predictions and what became of them: the bytes that they are written as, and how often they were right lately."""
+"""Predictions and outcomes: their fields as written, and rolling metrics of how often predictions were right."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from beepgpt.conversations.account import EXAMPLE_ENDS
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.points import PointSettled
 
 DIGITS = 6
-"""Of a chance: more would differ with the machine."""
+"""Decimals of a probability: more would differ with the machine."""
 LEAST = 0.02
-"""Chances below this are not told with an outcome, as long as a few are: nine of ten candidates have less."""
+"""People with a lower probability are left out of an outcome, beyond the first few: nine of ten candidates have less."""
 FEW = 5
-KNOWN = ("answered", "silent")
-"""Ends that have an answer, if only that nobody gave one: of these there are examples, and figures are told."""
+KNOWN = EXAMPLE_ENDS
+"""How a point ends whose answer is known, be it that nobody answered: metrics are of these."""
 
 RankedPeople = Sequence[tuple[str, float]]
 
 
 class Probabilities(NamedTuple):
-    """What a model says of a point: chances of people, likeliest first, of nobody, and of somebody else."""
+    """A model's prediction at a point: the probabilities of people, likeliest first, of nobody, and of somebody else."""
 
     people: RankedPeople
     nobody: float
@@ -36,35 +37,35 @@ class PredictedPoint(NamedTuple):
     identity: str
     speakers: int
     model: str
-    said: bytes
-    """Its people, nobody and other as JSON: a point may be open for a day, and as objects they would take six times the memory."""
+    predicted: bytes
+    """`probabilities_body` as JSON: a point may be open for a day, and as objects it would take six times the memory."""
 
 
 def prediction_body(
-    point: Mapping[str, Any], model: str, said: Probabilities, *, most: int, with_candidates: bool = False
+    point: Mapping[str, Any], model: str, probabilities: Probabilities, *, most: int, with_candidates: bool = False
 ) -> dict[str, Any]:
-    """A point and what a model says of it, in the order of the keys in which it is written."""
+    """A prediction as it is written: the point's fields, the model, and the probabilities of at most `most` people."""
     kept = {name: value for name, value in point.items() if with_candidates or name != "candidates"}
-    return {**kept, "model": model, **said_body(said, most)}
+    return {**kept, "model": model, **probabilities_body(probabilities, most)}
 
 
-def said_body(said: Probabilities, most: int) -> dict[str, Any]:
-    """What a model says, rounded, so that the same model always says it in the same bytes.
+def probabilities_body(probabilities: Probabilities, most: int) -> dict[str, Any]:
+    """Probabilities as they are written: rounded, so that the same model always gives the same bytes.
 
-    >>> said_body(Probabilities([("ana", 0.51234567), ("bo", 0.3)], 0.1, 0.08765433), most=1)
+    >>> probabilities_body(Probabilities([("ana", 0.51234567), ("bo", 0.3)], 0.1, 0.08765433), most=1)
     {'people': [{'user': 'ana', 'p': 0.512346}], 'nobody': 0.1, 'other': 0.087654}
     """
-    people = [{"user": user, "p": round(p, DIGITS)} for user, p in said.people[:most]]
-    return {"people": people, "nobody": round(said.nobody, DIGITS), "other": round(said.other, DIGITS)}
+    people = [{"user": user, "p": round(p, DIGITS)} for user, p in probabilities.people[:most]]
+    return {"people": people, "nobody": round(probabilities.nobody, DIGITS), "other": round(probabilities.other, DIGITS)}
 
 
 def outcome_body(predicted: PredictedPoint, ended: PointSettled, spec: str) -> dict[str, Any]:
-    """A prediction and what became of it in one of its conversations."""
-    said = orjson.loads(predicted.said)
-    people: list[dict[str, Any]] = said["people"]
+    """An outcome as it is written: a prediction, and what its point became in one of its conversations."""
+    probabilities = orjson.loads(predicted.predicted)
+    people: list[dict[str, Any]] = probabilities["people"]
     places = [place for place, each in enumerate(people, start=1) if each["user"] in ended.answer]
     is_known = ended.how in KNOWN
-    told = [each for place, each in enumerate(people) if place < FEW or each["p"] >= LEAST]
+    likely = [each for place, each in enumerate(people) if place < FEW or each["p"] >= LEAST]
     return {
         "id": predicted.identity,
         "spec": spec,
@@ -79,33 +80,33 @@ def outcome_body(predicted: PredictedPoint, ended: PointSettled, spec: str) -> d
         "rank": places[0] if places else None,
         "p": people[places[0] - 1]["p"] if places else None,
         "model": predicted.model,
-        "people": told if is_known else [],
-        "nobody": said["nobody"],
-        "other": said["other"],
+        "people": likely if is_known else [],
+        "nobody": probabilities["nobody"],
+        "other": probabilities["other"],
     }
 
 
-class Alerted(NamedTuple):
-    """What telling everybody from a chance on would have come to."""
+class AlertCounts(NamedTuple):
+    """Alerts at one point, if everybody from a threshold on were alerted: how many, how many of them right."""
 
     given: int
     right: int
     expected: float
-    """How many of them should be right by their own chances."""
+    """How many of them should be right by their own probabilities."""
 
 
-def alerted(outcome: Mapping[str, Any], threshold: float) -> Alerted:
-    """Of one outcome.
+def count_alerts(outcome: Mapping[str, Any], threshold: float) -> AlertCounts:
+    """The alerts that a threshold gives for one outcome.
 
-    >>> alerted({"people": [{"user": "ana", "p": 0.75}, {"user": "bo", "p": 0.125}], "answer": ["bo"]}, 0.1)
+    >>> count_alerts({"people": [{"user": "ana", "p": 0.75}, {"user": "bo", "p": 0.125}], "answer": ["bo"]}, 0.1)
     Alerted(given=2, right=1, expected=0.875)
     """
     given = [each for each in outcome["people"] if each["p"] >= threshold]
-    return Alerted(len(given), sum(each["user"] in outcome["answer"] for each in given), sum(each["p"] for each in given))
+    return AlertCounts(len(given), sum(each["user"] in outcome["answer"] for each in given), sum(each["p"] for each in given))
 
 
 class RollingMetrics:
-    """How a model did with the last outcomes whose answers are known.
+    """A model's metrics over the last 1,000 outcomes whose answers are known.
 
     >>> lately = RollingMetrics(threshold=0.5)
     >>> lately.add({"how": "answered", "rank": 2, "people": [{"user": "ana", "p": 0.75}, {"user": "bo", "p": 0.125}], "answer": ["bo"]})
@@ -120,13 +121,13 @@ class RollingMetrics:
         self.counts = {"answered": 0, "hit@1": 0, "hit@5": 0, "alerts": 0, "right": 0}
         """Of all outcomes so far."""
         self._ranks: deque[int] = deque(maxlen=self.KEPT)
-        self._alerts: deque[Alerted] = deque(maxlen=self.KEPT)
+        self._alerts: deque[AlertCounts] = deque(maxlen=self.KEPT)
 
     def add(self, outcome: Mapping[str, Any]) -> None:
-        """One more; what has no answer says nothing."""
+        """Add an outcome; one whose answer isn't known is not counted."""
         if outcome["how"] not in KNOWN:
             return
-        alerts = alerted(outcome, self.threshold)
+        alerts = count_alerts(outcome, self.threshold)
         self._alerts.append(alerts)
         self.counts["alerts"] += alerts.given
         self.counts["right"] += alerts.right
@@ -139,11 +140,11 @@ class RollingMetrics:
 
     @property
     def answered(self) -> int:
-        """How many of them were answered."""
+        """How many of these outcomes were answered."""
         return len(self._ranks)
 
     def figures(self) -> dict[str, float]:
-        """Hits among the answered, the share of alerts that were right, and how much more of them was promised; of nothing, nothing."""
+        """Hits among the answered, precision of alerts, and drift: by how much the probabilities promised more. Without data, none."""
         found: dict[str, float] = {}
         ranks = list(self._ranks)
         if ranks:
@@ -158,5 +159,5 @@ class RollingMetrics:
 
 
 def _share(hits: Iterable[bool]) -> float:
-    told = list(hits)
-    return sum(told) / len(told)
+    counted = list(hits)
+    return sum(counted) / len(counted)

@@ -9,7 +9,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from beepgpt.conversations.channel import FOREVER
-from beepgpt.conversations.events import ONE_DAY, Event, Heartbeat, Ignored, Parsed, parse
+from beepgpt.conversations.events import ONE_DAY, Event, Heartbeat, Ignored, Parsed, parse, ts_text
 
 
 class TimedRecord(NamedTuple):
@@ -114,6 +114,15 @@ def span_of(
             span.items += 1
             span.last = reached
     return span
+
+
+def heartbeat_record(at: int) -> bytes:
+    """The record of a heartbeat: everything before `at` (microseconds) has been read.
+
+    >>> heartbeat_record(1690360260000000)
+    b'{"type":"heartbeat","at":"1690360260.000000"}'
+    """
+    return b'{"type":"heartbeat","at":"%s"}' % ts_text(at).encode()
 
 
 def next_heartbeat(after: int, step: int) -> int:

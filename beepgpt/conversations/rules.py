@@ -16,7 +16,7 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
 FACTS_VERSION = 2
-"""Raised when the same events would give other facts about people."""
+"""Raised when the same events would give other features. Its name is part of the spec's hash."""
 
 EXAMPLE_VERSION = 1
 """Raised when the same events and rules would give other examples."""
@@ -29,7 +29,7 @@ Bots = Literal["ignore", "context"]
 
 
 class BadRules(BeepGPTError):
-    """Rules that can't be, each with its name and what is allowed."""
+    """Settings with values that are not allowed; the message has each name and what is allowed."""
 
     def __init__(self, rules: object, wrong: Sequence[tuple[str, str]]) -> None:
         self.wrong = tuple(wrong)
@@ -48,15 +48,15 @@ class Rules:
     """
 
     workspace: str = "workspace"
-    """Part of every example's id, and not of `spec`: two workspaces may be made by the same rules."""
+    """Part of every example's id, and not of `spec`: two workspaces may have the same rules."""
     target: Target = "next_user"
-    """Which answer is looked for: who posts next, who takes part, or who reacts."""
+    """Whose answer counts: who posts next, who takes part, or who reacts."""
     scope: Scope = "conversation"
     """Sessions and threads, or all of a channel as one conversation."""
     horizon: int | None = DAY
     """Microseconds after `prompt_ts` in which an answer counts; `None`: unlimited, for bounded input only."""
     lateness: int = 5 * SECOND
-    """Microseconds that a channel's clock may be ahead of an event that still counts."""
+    """The allowed lateness: microseconds that a channel's clock may be ahead of an event that still counts."""
     session_gap: int = 10 * MINUTE
     """Microseconds of silence between a channel's roots after which a session is over."""
     window: int = 5
@@ -66,7 +66,7 @@ class Rules:
     kept_roots: int = 500
     """Newer roots in a channel after which a conversation without an open point is forgotten."""
     kept_people: int = 2000
-    """People a channel keeps facts about."""
+    """People of a channel for whom features are kept."""
     max_prompt_tokens: int = 2000
     """Tokens a prompt may have, its suffix included."""
     encoding: EncodingName = "o200k_base"
@@ -76,7 +76,7 @@ class Rules:
     bots: Bots = "ignore"
     """Whether bots' posts stand in windows; their posts are never answers."""
     candidates: bool = True
-    """Whether examples carry facts about the people who might answer."""
+    """Whether examples carry candidates and their features."""
     max_candidates: int = 40
     """Candidates of one point."""
     remember: int = 30 * DAY
@@ -91,7 +91,7 @@ class Rules:
 
 
 def violations(rules: Rules) -> Iterator[tuple[str, str]]:
-    """The name of each value that can't be, and what is allowed."""
+    """The name of each value that is not allowed, and what is."""
     if not rules.workspace or rules.workspace.splitlines() != [rules.workspace]:
         yield "workspace", "a name on one line"  # ids join it to the rest by newlines
     for name, choices in _CHOICES.items():
@@ -114,7 +114,7 @@ def violations(rules: Rules) -> Iterator[tuple[str, str]]:
 
 
 def spec_of(rules: Rules) -> str:
-    """The same for rules that give the same examples in every workspace.
+    """The fingerprint of rules: equal where the same events give the same examples, the workspace apart.
 
     >>> spec_of(Rules(workspace="ours")) == spec_of(Rules(workspace="theirs"))
     True

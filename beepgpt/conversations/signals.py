@@ -1,4 +1,4 @@
-"""Whether an example teaches something, as a labeler says."""
+"""Labels of signal: whether an example teaches something, as judged by a labeler."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ Signal = Literal["strong", "weak"]
 
 @dataclass(frozen=True, slots=True)
 class SignalVerdict:
-    """What a labeler says of a prompt."""
+    """A labeler's label for a prompt."""
 
     signal: Signal
     p: float | None
-    """Of `strong`; None: the labeler gives none."""
+    """The probability of `strong`; None: the labeler gives none."""
     model: str
-    """Who says so, as it is written beside the signal."""
+    """The labeler's name, as it is written beside the label."""

@@ -14,12 +14,12 @@ HIDDEN = ("", "###")
 """Cleaned texts that no prompt shows: nothing, and what would look like the prompt's end."""
 
 ADDS_UP = frozenset({"cl100k_base", "o200k_base"})
-"""Encodings in which the counts of `text + SEPARATOR` add up (measured: FACTS of the encodings' split patterns): line breaks end
-a piece, and the next piece starts with what is no white space. One exception is looked for in `_merges`."""
+"""Encodings in which the counts of `text + SEPARATOR` add up, by their split patterns: line breaks end a piece, and the next piece starts
+with what is no white space. `_merges` finds the one exception."""
 
 
 class Encoding(Protocol):
-    """What is used of `tiktoken.Encoding`."""
+    """The methods of `tiktoken.Encoding` that are used here."""
 
     @property
     def name(self) -> str: ...

@@ -14,8 +14,7 @@ from zlib import crc32
 import orjson
 
 from beepgpt.connectors.kafka import OutgoingRecord
-from beepgpt.conversations.events import ts_text
-from beepgpt.conversations.record_order import Span, TimedRecord, span_of
+from beepgpt.conversations.record_order import Span, TimedRecord, heartbeat_record, span_of
 
 VERSION = 1
 """Raised when the same source would be written in another order or to other partitions: older ingests can't be resumed then."""
@@ -75,6 +74,5 @@ class WritePlan:
 
     def heartbeats(self, at: int, seq: int, partitions: Iterable[int]) -> list[OutgoingRecord]:
         """A heartbeat at time `at` for each of these partitions; `seq`: the last number that was written or found there."""
-        record = b'{"type":"heartbeat","at":"%s"}' % ts_text(at).encode()
         header = ((HEADER, b"%s:%d:%d" % (self.run.encode(), seq, at)),)
-        return [OutgoingRecord(None, record, header, each, min(at, self.now)) for each in partitions]
+        return [OutgoingRecord(None, heartbeat_record(at), header, each, min(at, self.now)) for each in partitions]

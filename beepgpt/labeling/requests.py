@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 import orjson
 
 from beepgpt.config.prices import Price
-from beepgpt.config.settings import ProviderSettings, Settings
+from beepgpt.config.sections import ProviderSettings
+from beepgpt.config.settings import Settings
 from beepgpt.connectors.openai.batches import Batch, BatchPart, batch_parts
 from beepgpt.connectors.openai.client import Client
 from beepgpt.connectors.openai.responses import Responses, Spent, spent_of
@@ -528,7 +529,7 @@ class Batches:
         for digest, batch_id in self.store.batches(self.run):
             if batch_id is None:
                 continue
-            batch = self.client.wait_for_batch(batch_id, every=LOOKS, told=self.told)
+            batch = self.client.wait_for_batch(batch_id, every=LOOKS, progress=self.told)
             if batch.status == "failed":  # nothing of it was asked, so that it may be started again
                 self.store.forget(digest)
             answers = list(self.client.batch_results(batch_id))

@@ -17,8 +17,8 @@ import orjson
 from beepgpt.conversations.events import micros
 from beepgpt.conversations.signals import SignalVerdict
 from beepgpt.errors import BeepGPTError
+from beepgpt.labeling.cards import Card, Choice, Goal, Opinion, ShownMessage, View
 from beepgpt.labeling.few_shots import FewShots, SignalName
-from beepgpt.web.review_page import Card, Choice, Goal, Opinion, ShownMessage, View
 
 SUFFIX = "\n\n###\n\n"
 SEPARATOR = "\n\n"

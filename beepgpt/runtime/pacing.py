@@ -13,9 +13,17 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.slack import export as slack_export
-from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.export import ExportedDay, records_of
-from beepgpt.conversations.record_order import Span, TimedRecord, due_time, merge_by_time, next_heartbeat, span_of, timed_record
+from beepgpt.conversations.record_order import (
+    Span,
+    TimedRecord,
+    due_time,
+    heartbeat_record,
+    merge_by_time,
+    next_heartbeat,
+    span_of,
+    timed_record,
+)
 from beepgpt.conversations.rules import Rules
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.clock import now_us
@@ -124,7 +132,7 @@ class PacedSource(FixedPartitionedSource[slack_export.ExportChunk, None]):
             if t is not None:
                 due = max(due, t if self.until is None else min(t, self.until))
             while self.span.in_order and beat <= due:
-                yield Step(beat, (self._name, 0, [b'{"type":"heartbeat","at":"%s"}' % ts_text(beat).encode()]), is_record=False)
+                yield Step(beat, (self._name, 0, [heartbeat_record(beat)]), is_record=False)
                 beat += every
             yield Step(due, (self._name, number, [self._rejects.pop(item.place, item.record)]))
 

@@ -22,7 +22,8 @@ from typing import Any
 import orjson
 
 from beepgpt.commands.models import check_may_leave, client_of, may_leave_by
-from beepgpt.config.settings import ProviderSettings, Settings
+from beepgpt.config.sections import ProviderSettings
+from beepgpt.config.settings import Settings
 from beepgpt.connectors.openai.client import Client
 from beepgpt.connectors.openai.jobs import Checkpoint, JobEvent, JobRequest, TuningJob
 from beepgpt.errors import BadCommand, Interrupted, ProviderFailed, RequestRefused, RunStopped, TooBusy, TrainingNotAvailable

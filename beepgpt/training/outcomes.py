@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from beepgpt.conversations.events import micros
-from beepgpt.conversations.outcomes import KNOWN, LEAST, alerted
+from beepgpt.conversations.outcomes import KNOWN, LEAST, count_alerts
+from beepgpt.conversations.rules import DAY
 from beepgpt.training.metrics import BINS, Bootstrap, Figure
 
 OutcomeRecord = Mapping[str, Any]
-DAY = 86_400_000_000
 WEEKS_SHOWN = 60
 NEEDED: dict[str, tuple[type, ...]] = {
     "id": (str,), "conversation": (str,), "prompt_ts": (str,), "how": (str,), "answer": (list,), "rank": (int, NoneType),
@@ -62,7 +62,7 @@ def _hits(answered: Sequence[OutcomeRecord]) -> dict[str, dict[str, Any]]:
 
 def _alerts(known: Sequence[OutcomeRecord], threshold: float) -> dict[str, Any]:
     """Precision, if everybody from the threshold on had been alerted."""
-    counts = [alerted(each, threshold) for each in known]
+    counts = [count_alerts(each, threshold) for each in known]
     given, right = sum(each.given for each in counts), sum(each.right for each in counts)
     found: dict[str, Any] = {"threshold": threshold, "given": given, "right": right}
     if given:

@@ -1,1 +1,1 @@
-"""Pages: one base, one style, and small servers on this machine."""
+"""Pages for people, from values that other rooms make: one base, one style, and a small server on this machine."""

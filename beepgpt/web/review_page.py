@@ -1,7 +1,7 @@
-"""A web page for one person on this machine: examples to judge, one after the other. It is told what to show, and tells what was decided.
+"""A web page for one person on this machine: examples to judge, one after the other.
 
-Nothing of the page comes from elsewhere, and nothing of it goes there: its own two files, a token for who may see it, and no other
-origin. What people wrote is always text: templates escape it, and the browser is told to run nothing but the page's own script.
+The page loads nothing from elsewhere and sends nothing there: it has its own files, a token for who may see it, and no other origin.
+What people wrote is always text: templates escape it, and the browser runs nothing but the page's own script.
 """
 
 from __future__ import annotations
@@ -12,13 +12,10 @@ import secrets
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 from urllib.parse import parse_qs, parse_qsl, quote
 
 import uvicorn
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -28,16 +25,18 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from beepgpt.errors import CannotServe, CannotWrite
+from beepgpt.labeling.cards import Card, Choice, Goal, View
+from beepgpt.web import pages
+from beepgpt.web.pages import STATIC
 
 log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
-FILES = Path(__file__).with_suffix("")
-STATIC = {"review.css": "text/css", "review.js": "text/javascript", "icon.svg": "image/svg+xml"}
+TYPES = {"style.css": "text/css", "review.js": "text/javascript", "icon.svg": "image/svg+xml"}
 MAX_FORM = 10_000
-"""Bytes that a decision may take."""
+"""Bytes that a form may have."""
 GRACE = 1
-"""Seconds that an answer under way has when the page is closed."""
+"""Seconds that a request in progress has when the server stops."""
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -55,80 +54,8 @@ HEADERS = {
 NO_KEY = "This page is for the person who started it: open the address that `beepgpt review` printed. It changes with every start.\n"
 
 
-# What is shown
-
-
-@dataclass(frozen=True, slots=True)
-class ShownMessage:
-    """A message of a conversation."""
-
-    author: str
-    mark: str
-    """A letter that stands for the author."""
-    seat: int
-    """Which of the conversation's people that is, from 1; 0: not known for sure."""
-    when: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Opinion:
-    """What somebody else says of the example."""
-
-    who: str
-    says: str
-    p: float | None
-    """Of `strong`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """An example to judge."""
-
-    id: str
-    place: str
-    kind: str
-    when: str
-    messages: Sequence[ShownMessage]
-    left_out: str
-    """What the prompt doesn't show of the conversation, in words; may be empty."""
-    answer: str
-    opinions: Sequence[Opinion]
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """An example that was judged."""
-
-    card: Card
-    signal: str
-    differs: bool
-    """Whether somebody else says otherwise."""
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """An order in which the examples may come."""
-
-    name: str
-    title: str
-    told: str
-    """What it means, in a sentence."""
-    left: int
-
-
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """How many there are of a kind, and how many are wanted."""
-
-    name: str
-    count: int
-    least: int
-    most: int
-
-
-class ReviewDesk(Protocol):
-    """Where the examples lie. What is done there is told in a sentence; CannotWrite if it could not be done."""
+class ReviewSession(Protocol):
+    """The examples under review. What changes them returns a sentence about it, and raises CannotWrite if it could not be kept."""
 
     @property
     def goals(self) -> Sequence[Goal]: ...
@@ -136,7 +63,7 @@ class ReviewDesk(Protocol):
     def views(self) -> Sequence[View]: ...
     @property
     def last(self) -> str:
-        """The id of what was decided last; empty: nothing was."""
+        """The id of the example that was judged last; empty if none was."""
 
     def card(self, view: str) -> Card | None: ...
     def chosen(self) -> Sequence[Choice]: ...
@@ -145,11 +72,11 @@ class ReviewDesk(Protocol):
     def change(self, identity: str, to: str) -> str: ...
 
 
-# Who may come in
+# Access
 
 
 class Keys:
-    """What opens the page: the printed token always, the browser's own once, since other users can see it among the processes."""
+    """The tokens that open the page: the printed one always, the browser's own once, since other users see it among the processes."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -157,32 +84,32 @@ class Keys:
         self._secret, self._printed, self._once = (secrets.token_urlsafe(32) for _ in range(3))
 
     def address(self, *, once: bool = False) -> str:
-        """Where the page is."""
+        """The page's URL with a token; `once`: with the one that works once."""
         return f"http://{HOST}:{self.port}/?token={self._once if once else self._printed}"
 
     def admits(self, token: str) -> bool:
-        """Whether a token is right."""
+        """Whether a token opens the page; the one that works once is used up."""
         if same(token, self._once):
             self._once = secrets.token_urlsafe(32)
             return True
         return same(token, self._printed)
 
     def set_cookie(self) -> str:
-        """A header that lets its browser in from now on."""
+        """The value of a `Set-Cookie` header that admits a browser from now on."""
         return f"{self.cookie}={self._secret}; HttpOnly; SameSite=Strict; Path=/"
 
     def knows(self, cookies: Mapping[str, str]) -> bool:
-        """Whether a browser was let in before."""
+        """Whether a browser's cookies are those of one that was admitted."""
         return same(cookies.get(self.cookie, ""), self._secret)
 
 
 def same(one: str, other: str) -> bool:
-    """Compared in a time that doesn't tell how much of it was right."""
+    """Compare secrets in constant time."""
     return secrets.compare_digest(one.encode(), other.encode())
 
 
 class Guard:
-    """Stands before every request: for this machine's address, from its own pages, by who has the token."""
+    """ASGI middleware that admits requests for this machine's address, from the page itself, with a token or its cookie."""
 
     def __init__(self, app: ASGIApp, keys: Keys) -> None:
         self.app = app
@@ -202,7 +129,7 @@ class Guard:
             await (self.app if refusal is None else refusal)(scope, receive, send_guarded)
 
     def refusal(self, scope: Scope) -> Response | None:
-        """What to say instead; None: come in."""
+        """The response to a request that is not admitted; None if it is."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if host not in self.hosts:  # a name of somebody else's that leads here: DNS rebinding
@@ -215,7 +142,7 @@ class Guard:
         return None if self.keys.knows(Request(scope).cookies) else PlainTextResponse(NO_KEY, 403)
 
     def welcome(self) -> Response:
-        """Takes the token out of the address. Not by a redirect: one that began on another site would come without the strict cookie."""
+        """Set the cookie, and remove the token from the address. A redirect that began on another site would lack the strict cookie."""
         page = (
             '<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="0;url=/"><title>Review</title>'
             '<link rel="icon" href="/static/icon.svg"><p><a href="/">To the page</a></p>'
@@ -228,20 +155,17 @@ class Guard:
 
 
 class Page:
-    """The routes, over a desk."""
+    """The routes of a review."""
 
-    def __init__(self, desk: ReviewDesk, source: str) -> None:
-        self.desk = desk
+    def __init__(self, session: ReviewSession, source: str) -> None:
+        self.session = session
         self.source = source
-        self._told = ""
+        self._notice = ""
         self._failed = False
-        self._static = {name: (FILES / name).read_bytes() for name in STATIC}
-        self._templates = Environment(
-            loader=FileSystemLoader(FILES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-        )
+        self._static = {name: (STATIC / name).read_bytes() for name in TYPES}
 
     def app(self, keys: Keys) -> ASGIApp:
-        """All of it, guarded."""
+        """The ASGI application, behind its guard."""
         routes = [
             Route("/", self.show_card),
             Route("/chosen", self.show_chosen),
@@ -253,65 +177,65 @@ class Page:
         return Guard(Starlette(routes=routes), keys)
 
     async def show_card(self, request: Request) -> Response:
-        """The next example to judge."""
+        """Show the next example to judge."""
         view = self.view_of(request.query_params.get("view", ""))
-        return self.rendered("card.html", view=view, card=self.desk.card(view.name), last=self.desk.last)
+        return self.rendered("card.html", view=view, card=self.session.card(view.name), last=self.session.last)
 
     async def show_chosen(self, _: Request) -> Response:
-        """Those that were judged."""
-        return self.rendered("chosen.html", view=None, choices=self.desk.chosen())
+        """Show the examples that were judged."""
+        return self.rendered("chosen.html", view=None, choices=self.session.chosen())
 
     async def show_static(self, request: Request) -> Response:
-        """The page's own files."""
+        """Serve one of the page's own files."""
         name = request.path_params["name"]
-        if name not in STATIC:
+        if name not in TYPES:
             raise HTTPException(404)
-        return Response(self._static[name], media_type=STATIC[name])
+        return Response(self._static[name], media_type=TYPES[name])
 
     async def decide(self, request: Request) -> Response:
-        """Strong, weak, or skipped."""
+        """Judge an example: strong, weak, or skipped."""
         form = await form_of(request)
-        self.do(lambda: self.desk.decide(form.get("example", ""), form.get("decision", "")))
+        self.do(lambda: self.session.decide(form.get("example", ""), form.get("decision", "")))
         return self.back_to_card(form)
 
     async def undo(self, request: Request) -> Response:
-        """As if the last one had not been judged."""
+        """Take back the last decision."""
         form = await form_of(request)
-        self.do(lambda: self.desk.undo(form.get("last", "")))
+        self.do(lambda: self.session.undo(form.get("last", "")))
         return self.back_to_card(form)
 
     async def change(self, request: Request) -> Response:
-        """To the other side, or out."""
+        """Change the signal of a chosen example, or remove it."""
         form = await form_of(request)
-        self.do(lambda: self.desk.change(form.get("example", ""), form.get("to", "")))
+        self.do(lambda: self.session.change(form.get("example", ""), form.get("to", "")))
         return RedirectResponse("/chosen", 303)
 
     def do(self, act: Callable[[], str]) -> None:
-        """What was done, or why it could not be, is told by the page that comes next."""
+        """Do it. The next page says what was done, or why it could not be."""
         try:
-            self._told, self._failed = act(), False
+            self._notice, self._failed = act(), False
         except CannotWrite as error:
-            self._told, self._failed = str(error), True
+            self._notice, self._failed = str(error), True
             log.error("a decision could not be kept", extra={"reason": str(error)})
 
     def back_to_card(self, form: dict[str, str]) -> Response:
-        """The next one, in the same order."""
+        """Redirect to the next example in the same order."""
         return RedirectResponse(f"/?view={quote(self.view_of(form.get('view', '')).name)}", 303)
 
     def view_of(self, name: str) -> View:
-        """By its name; the first one, if there is none of that name."""
-        views = self.desk.views
+        """The view of that name; the first one if there is none."""
+        views = self.session.views
         return next((view for view in views if view.name == name), views[0])
 
     def rendered(self, template: str, **shown: object) -> Response:
-        """A whole page. What is told is told once."""
-        told, self._told = self._told, ""
-        common = {"source": self.source, "goals": self.desk.goals, "views": self.desk.views, "told": told, "failed": self._failed}
-        return HTMLResponse(self._templates.get_template(template).render(**common, **shown))
+        """A page as a response, with the notice of what was done before, once."""
+        notice, self._notice = self._notice, ""
+        common = {"source": self.source, "goals": self.session.goals, "views": self.session.views, "notice": notice, "failed": self._failed}
+        return HTMLResponse(pages.rendered(f"review/{template}", **common, **shown))
 
 
 async def form_of(request: Request) -> dict[str, str]:
-    """The fields of a form; a browser sends far less than is taken here."""
+    """The fields of a form. Raises a 413 for more than MAX_FORM bytes; a browser sends far less."""
     body = b""
     async for chunk in request.stream():
         body += chunk
@@ -324,7 +248,7 @@ async def form_of(request: Request) -> dict[str, str]:
 
 
 def listen(port: int) -> socket.socket:
-    """A place on this machine that browsers can reach, and nobody from outside; 0: any that is free."""
+    """A socket that listens on this machine's own address; port 0: any free one. Raises CannotServe."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -338,7 +262,7 @@ def listen(port: int) -> socket.socket:
 
 
 def serve(app: ASGIApp, listener: socket.socket) -> None:
-    """Until SIGINT or SIGTERM, which is how a review ends."""
+    """Serve until SIGINT or SIGTERM."""
     config = uvicorn.Config(
         app,
         http="h11",
@@ -353,7 +277,7 @@ def serve(app: ASGIApp, listener: socket.socket) -> None:
     server = uvicorn.Server(config)
 
     def end(_number: int, _frame: object) -> None:
-        """Also called when the server has stopped by itself: it raises the signal again, for whoever was there before it."""
+        """Stop. Called again when the server has stopped by itself: uvicorn raises the signal for the handlers that stood before it."""
         server.should_exit = True
 
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}

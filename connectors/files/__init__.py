@@ -1,1 +1,1 @@
-"""Files of lines of JSON."""
+"""Files of JSON lines."""

@@ -1,4 +1,4 @@
-"""Files of one JSON record a line, as bytes: in by chunks, out by blobs of whole lines."""
+"""JSON lines files, as bytes: in by chunks of lines, out by blobs of whole lines."""
 
 import contextlib
 import errno
@@ -18,22 +18,22 @@ from beepgpt.connectors.callbacks import never, nothing
 from beepgpt.errors import CannotRead, CannotWrite
 
 MAX_LINE = 2**20 + 1024
-"""Bytes of a line that are kept: enough that a longer one is still seen to be over 1 MiB."""
+"""The most bytes of a line that are kept: enough to see that it is over 1 MiB."""
 CHUNK = 1_000
 CHUNK_BYTES = 8 * 2**20
 PARTITION = "jsonl"
 BOM = b"\xef\xbb\xbf"
 
 LineChunk = tuple[str, int, list[bytes]]
-"""The file's name, line number of the first value (from 1), values: lines without their ends, with no line between them."""
+"""The file's name, the line number of the first value (from 1), and values: consecutive lines without their ends."""
 JsonlState = tuple[int, int]
-"""Bytes and lines that are done."""
+"""Bytes and lines that were handed out."""
 Blob = tuple[str, bytes]
-"""A key, as Bytewax wants one, and whole lines, each with its newline."""
+"""A Bytewax key, and whole lines with their newlines."""
 
 
 class JsonlSource(FixedPartitionedSource[LineChunk, JsonlState]):
-    """The lines of a file, in order; blank ones are skipped, and one that is too long is cut and says so."""
+    """Reads the lines of a file in order; blank ones are skipped, one that is too long is cut and says so."""
 
     def __init__(
         self,
@@ -44,7 +44,9 @@ class JsonlSource(FixedPartitionedSource[LineChunk, JsonlState]):
         progress: Callable[[int, float], None] = nothing,
         max_line: int = MAX_LINE,
     ) -> None:
-        """`stopping` ends the reading without `on_end`; `progress` is told how many lines came, and what share of the file is read."""
+        """`stopping`: asked before each batch; once it is true, the source ends without `on_end`. `progress` gets the number of lines of a
+        batch, and the share of the file that is read. Raises CannotRead.
+        """
         check_readable(path)
         self.path = path
         self.stopping = stopping
@@ -86,7 +88,7 @@ class _JsonlSourcePartition(StatefulSourcePartition[LineChunk, JsonlState]):
         self._file.close()
 
     def _read_chunk(self) -> tuple[int, list[bytes]]:
-        """Lines up to the next blank one, so that each one's number follows from the first one's."""
+        """Reads lines up to the next blank one, so that line numbers follow from the first one's."""
         values: list[bytes] = []
         size = 0
         read, most = self._file.readline, self._source.max_line
@@ -104,7 +106,7 @@ class _JsonlSourcePartition(StatefulSourcePartition[LineChunk, JsonlState]):
         return self._line - len(values) + 1, values
 
     def _rest_of(self, line: bytes) -> bytes:
-        """A line of which only the beginning was read: the rest is passed over, and it says so."""
+        """The beginning of a long line with a note of its length; skips the rest."""
         if line.endswith(b"\n"):
             return line.strip()
         over = 0
@@ -117,7 +119,7 @@ class _JsonlSourcePartition(StatefulSourcePartition[LineChunk, JsonlState]):
 
 
 def samples(path: Path, places: int = 64, size: int = 64 * 2**10) -> list[bytes]:
-    """Some lines from all over a file: those that stand whole in blocks at so many places. None of what is no plain file."""
+    """Sample lines: the whole ones in blocks of `size` bytes at that many places of a file. None of a pipe. Raises CannotRead."""
     check_readable(path)
     if not path.is_file():
         return []
@@ -145,7 +147,7 @@ def _open_at(path: Path, offset: int) -> BinaryIO:
 
 
 def _is_not_what_was_read(file: BinaryIO, offset: int) -> str:
-    """Goes to `offset`, where a line must begin; if none can, says why this is another file than the one that was read so far."""
+    """Seeks to `offset`, where a line must begin; otherwise returns why this is not the file that was read before."""
     if not file.seekable():
         return "is no file that can be gone on with"
     size = os.fstat(file.fileno()).st_size
@@ -158,10 +160,10 @@ def _is_not_what_was_read(file: BinaryIO, offset: int) -> str:
 
 
 class JsonlSink(FixedPartitionedSink[bytes, int]):
-    """A file of lines that takes part in snapshots: on resume it is cut back to the last one, so it holds each line once."""
+    """Writes lines to a file, exactly once: on resume the file is cut back to the last snapshot."""
 
     def __init__(self, path: Path, partition: str = PARTITION, *, fresh: bool = False) -> None:
-        """`fresh`, for runs that resume nothing, empties the file at their start: Bytewax opens it with the first line only."""
+        """`fresh`: empties the file when the flow starts, since Bytewax opens it only with the first line; for runs without a snapshot."""
         check_writable(path)
         self.path = path
         self.partition = partition
@@ -219,7 +221,7 @@ class _JsonlSinkPartition(StatefulSinkPartition[bytes, int]):
         os.close(self._file)
 
     def _take(self) -> None:
-        """No other process writes to it while it is open here; the lock goes with the process, however it ends."""
+        """Locks the file against other processes; the lock ends with the process."""
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -230,7 +232,7 @@ class _JsonlSinkPartition(StatefulSinkPartition[bytes, int]):
                 raise
 
     def _cut_back(self) -> None:
-        """The file ends where the last whole batch does."""
+        """Truncates the file to the end of the last whole batch."""
         size = os.fstat(self._file).st_size
         if size < self._offset:
             raise CannotWrite(
@@ -242,7 +244,7 @@ class _JsonlSinkPartition(StatefulSinkPartition[bytes, int]):
 
 
 class StdoutSink(DynamicSink[Blob]):
-    """Standard output; takes what `JsonlSink` takes. When its reader has gone, `on_closed` is called and the rest is dropped."""
+    """Writes lines to standard output. When its reader has gone, `on_closed` is called and the rest is dropped."""
 
     def __init__(self, on_closed: Callable[[], None] = nothing) -> None:
         if sys.stdout is None:  # when it was closed before we started
@@ -274,14 +276,14 @@ class _StdoutSinkPartition(StatelessSinkPartition[Blob]):
 
 
 def _drop_stdout() -> None:
-    """What is still in the buffer goes nowhere, instead of failing once more when Python exits."""
+    """Sends the rest of the buffer to /dev/null, so that Python does not fail once more at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
 
 
 def write_all(file: int, blob: bytes) -> None:
-    """All of `blob` into the open file, without a buffer that could fail later."""
+    """Writes all of `blob` to the descriptor, unbuffered."""
     left = memoryview(blob)
     while left:
         left = left[os.write(file, left) :]
@@ -311,14 +313,14 @@ def check_writable(path: Path) -> None:
 
 
 def cannot_write(where: Path | str, error: OSError) -> CannotWrite:
-    """The error as one of ours, with what to do about it."""
+    """The system's error as one of ours, with what to do about it."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return CannotWrite(f"{where}: the disk is full: free some space and run it again; what was written is kept")
     return CannotWrite(f"{where}: can't be written ({error.strerror}): check the folder and its permissions, or name another")
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """A small file, written whole."""
+    """Writes a small file. Raises CannotWrite."""
     try:
         path.write_bytes(content)
     except OSError as error:
@@ -326,7 +328,7 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def join(pieces: Sequence[Path], path: Path | None) -> None:
-    """The files `pieces`, as far as they exist, one after the other as `path` (None: standard output); then they are removed."""
+    """Concatenates the files `pieces` that exist into `path` (None: standard output), and removes them. Raises CannotWrite."""
     try:
         with contextlib.ExitStack() as stack:
             out: BinaryIO = sys.stdout.buffer if path is None else stack.enter_context(path.open("wb"))

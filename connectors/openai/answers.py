@@ -1,4 +1,4 @@
-"""Reads responses: answers with a probability, texts, vectors, and the tokens that were paid for."""
+"""Reads response bodies: answers with a probability, texts, vectors, and token usage."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _OTHER = (
 
 
 def read_answer(way: QuestionApi, content: bytes) -> ProviderAnswer:
-    """An answer's bytes. Raises BadAnswer, which says whether another try may help."""
+    """Decodes a yes-or-no answer. Raises BadAnswer, whose `passes` says whether another try may help."""
     return read_body(way, _decoded(content))
 
 
 def read_text(content: bytes) -> str:
-    """A text that was asked for. Raises BadAnswer, as above."""
+    """Decodes a text. Raises BadAnswer."""
     body = _decoded(content)
     if not isinstance(body, dict):
         raise BadAnswer(EMPTY, passes=True)
@@ -32,7 +32,7 @@ def read_text(content: bytes) -> str:
 
 
 def read_vectors(content: bytes, count: int) -> list[tuple[float, ...]]:
-    """As many vectors as were asked for, in their order, all of one length. Raises BadAnswer, as above."""
+    """Decodes `count` vectors of one length, in the order of their texts. Raises BadAnswer."""
     body = _decoded(content)
     listed = body.get("data") if isinstance(body, dict) else None
     if not isinstance(listed, list) or len(listed) != count:
@@ -62,7 +62,7 @@ def _decoded(content: bytes) -> object:
 
 
 def read_body(way: QuestionApi, body: object) -> ProviderAnswer:
-    """The same, once it is decoded."""
+    """Reads a yes-or-no answer from decoded JSON. Raises BadAnswer."""
     if not isinstance(body, dict):
         raise BadAnswer(EMPTY, passes=True)
     choice, probability = (_chosen_in_chat if way == "chat" else _chosen_in_decision)(body)
@@ -78,7 +78,7 @@ def _chosen_in_chat(body: Mapping[str, Any]) -> tuple[str, float | None]:
 
 
 def _said_in_chat(body: Mapping[str, Any]) -> tuple[str, object]:
-    """What the model wrote, to the end, and its likelihoods."""
+    """The model's whole text, and its log probabilities. Raises BadAnswer."""
     first = first_of(body.get("choices"))
     message = first.get("message") if first else None
     if first is None or not isinstance(message, dict):
@@ -102,15 +102,15 @@ def _chosen_in_decision(body: Mapping[str, Any]) -> tuple[str, float | None]:
     choice = answer.get("choice")
     if choice not in CHOICES:
         raise BadAnswer(_OTHER)
-    told = answer.get("probabilities")
-    for each in told if isinstance(told, list) else []:
+    probabilities = answer.get("probabilities")
+    for each in probabilities if isinstance(probabilities, list) else []:
         if isinstance(each, dict) and each.get("value") == "yes":
             return choice, _share(each.get("probability"))
     return choice, None
 
 
 def read_choice(content: str) -> str | None:
-    """What was chosen, if that is beyond doubt: the agreed form, or the bare word, as servers without schemas give it.
+    """`yes` or `no`, if the content is exactly that: in the agreed form, or the bare word, as servers without schemas give it.
 
     >>> read_choice('{"answer": "yes"}'), read_choice("Yes."), read_choice("Yes, but no"), read_choice('{"answer": "maybe"}')
     ('yes', 'yes', None, None)
@@ -127,7 +127,7 @@ def read_choice(content: str) -> str | None:
 
 
 def _probability(content: str, choice: str, logprobs: object) -> float | None:
-    """How likely `yes` was at the token where the answer parted from the other one."""
+    """The probability of `yes` at the first token where `yes` and `no` differ; None if it can't be read."""
     tokens = logprobs.get("content") if isinstance(logprobs, dict) else None
     if not isinstance(tokens, list):
         return None
@@ -143,10 +143,10 @@ def _probability(content: str, choice: str, logprobs: object) -> float | None:
     return None
 
 
-def _weighed(token: str, before: int, told: Mapping[str, Any], choice: str) -> float | None:
-    """The weight of `yes` among the alternatives to a token, of which `before` characters come before the answer."""
+def _weighed(token: str, before: int, entry: Mapping[str, Any], choice: str) -> float | None:
+    """The share of `yes` among the alternatives to a token; its first `before` characters precede the answer."""
     weights = dict.fromkeys(CHOICES, 0.0)
-    alternatives = told.get("top_logprobs")
+    alternatives = entry.get("top_logprobs")
     for each in alternatives if isinstance(alternatives, list) else []:
         text = each.get("token") if isinstance(each, dict) else None
         if isinstance(text, str) and text[:before] == token[:before] and (rest := text[before:].strip().casefold()):
@@ -154,7 +154,7 @@ def _weighed(token: str, before: int, told: Mapping[str, Any], choice: str) -> f
                 if word.startswith(rest) or rest.startswith(word):
                     weights[word] += _likelihood(each.get("logprob"))
     if not weights[choice]:
-        weights[choice] = _likelihood(told.get("logprob"))
+        weights[choice] = _likelihood(entry.get("logprob"))
     if total := sum(weights.values()):
         other = CHOICES[choice == "yes"]
         if not weights[other]:  # not among the alternatives: at most what the chosen one leaves
@@ -172,17 +172,17 @@ def _share(value: object) -> float | None:
 
 
 def _rounded(value: float) -> float:
-    """To 6 decimals, between 0 and 1: more is noise, and the same answer should have the same bytes."""
+    """Clipped to 0..1, with 6 decimals: more is noise, and the same answer should have the same bytes."""
     return round(min(max(value, 0.0), 1.0), 6)
 
 
 def usage_of(body: object) -> Usage | None:
-    """What an answer says of its tokens, whichever way it came."""
+    """The token usage in a decoded response of any endpoint; None if there is none."""
     usage = body.get("usage") if isinstance(body, dict) else None
     if not isinstance(usage, dict):
         return None
-    told = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
-    details = told if isinstance(told, dict) else {}
+    listed = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
+    details = listed if isinstance(listed, dict) else {}
     return Usage(
         input=_number(usage, "prompt_tokens", "input_tokens"),
         cached=_number(details, "cached_tokens"),
@@ -192,15 +192,15 @@ def usage_of(body: object) -> Usage | None:
 
 
 def usage_in(content: bytes) -> Usage | None:
-    """The same, of an answer that may be anything."""
+    """The token usage in a response's bytes, which may be anything."""
     try:
         return usage_of(json.loads(content))
     except ValueError:
         return None
 
 
-def _number(told: Mapping[str, Any], *names: str) -> int:
-    return next((value for name in names if type(value := told.get(name)) is int and value > 0), 0)
+def _number(counts: Mapping[str, Any], *names: str) -> int:
+    return next((value for name in names if type(value := counts.get(name)) is int and value > 0), 0)
 
 
 def first_of(listed: object) -> dict[str, Any] | None:

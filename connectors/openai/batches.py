@@ -20,29 +20,29 @@ from beepgpt.errors import BadAnswer, NoMoney, ProviderFailed, RequestRefused, T
 
 BATCH_REQUESTS = 50_000
 BATCH_BYTES = 100_000_000
-"""Of a batch's file: half of what OpenAI takes, since all of it is in memory while it is sent, and sent again if that fails."""
+"""The most bytes of a batch's file: half of what OpenAI takes, since all of it is in memory while it is sent."""
 BATCHES_TO_SEARCH = 10 * PAGE
-"""How many of the account's newest batches are looked through for one that was started before."""
+"""How many of the account's newest batches are searched for one that was started before."""
 BATCH_PATIENCE = 26 * 3600.0
 """Seconds: a batch is done, or has expired, after 24 hours."""
 OVER = {"completed", "failed", "expired", "cancelled"}
 USELESS = {"failed", "expired", "cancelling", "cancelled"}
 Result = tuple[str, "ProviderAnswer | ProviderFailed"]
-"""A request's id, and what became of it."""
+"""A request's id, and its answer or error."""
 
 
 @dataclass(frozen=True)
 class BatchPart:
-    """Requests that make one batch."""
+    """The file of one batch."""
 
     digest: str
-    """Of `data`: the batch carries it, so that it can be found again."""
+    """SHA-256 of `data`: it is in the batch's metadata, so that the batch can be found again."""
     requests: int
     data: bytes = field(repr=False)
 
 
 class Batch(NamedTuple):
-    """Where a batch stands."""
+    """A batch's progress."""
 
     id: str
     status: str
@@ -52,12 +52,12 @@ class Batch(NamedTuple):
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will come of it."""
+        """Whether it is completed, failed, expired or cancelled."""
         return self.status in OVER
 
 
 def batch_parts(requests: Iterable[Request], *, most: int = BATCH_REQUESTS, most_bytes: int = BATCH_BYTES) -> Iterator[BatchPart]:
-    """Requests, cut into as many batches as it takes, each request once. Raises Refused for the way `decisions`, which has none."""
+    """Splits requests into files of batches, each request once. Raises RequestRefused for the API `decisions`, which has no batches."""
     seen: set[str] = set()
     lines: list[bytes] = []
     size = 0
@@ -83,14 +83,14 @@ def _part(lines: list[bytes]) -> BatchPart:
 
 
 def read_results(content: bytes) -> Iterator[tuple[str, ProviderAnswer | ProviderFailed, Usage | None]]:
-    """A batch's output file or its error file, line by line: id, answer or error, and what it cost."""
+    """Reads a batch's output file or error file: id, answer or error, and token usage, by line."""
     for line in content.splitlines():
         try:
-            told = json.loads(line)
-            request_id = told["custom_id"]
+            result = json.loads(line)
+            request_id = result["custom_id"]
         except (ValueError, TypeError, KeyError):
             raise BadAnswer("a batch's file can't be read: fetch it again", passes=True) from None
-        response = told.get("response")
+        response = result.get("response")
         if not isinstance(response, dict):
             yield request_id, TooBusy("the batch ended before this request's turn: ask again"), None
             continue
@@ -106,22 +106,25 @@ def read_results(content: bytes) -> Iterator[tuple[str, ProviderAnswer | Provide
 
 
 class BatchCalls(Caller):
-    """Batches: half the price, and up to 24 hours."""
+    """The client's calls for batches."""
 
     def start_batch(self, part: BatchPart) -> Batch:
-        """Sends it off. One of the same requests that was started before, and can still be used, is taken up instead."""
+        """Starts a batch, or finds the one of the same requests that was started before and can still be used."""
         return self._result(self._begin(self._start_batch(part)))
 
     def batch(self, batch_id: str) -> Batch:
-        """Where it stands."""
+        """Looks up a batch."""
         return self._result(self._begin(self._batch(batch_id)))[0]
 
     def cancel_batch(self, batch_id: str) -> Batch:
-        """Stops it; what is done by then is paid for, and can be read."""
+        """Cancels a batch; answers that are done by then are paid for, and can be read."""
         return self._result(self._begin(self._retried(lambda: self._api.batches.cancel(batch_id), read=_batch)))
 
-    def wait_for_batch(self, batch_id: str, *, every: float = 30.0, told: Callable[[Batch], None] = lambda _: None) -> Batch:
-        """Returns once it is over, and tells where it stands at each look. A provider that can't be reached meanwhile is waited for."""
+    def wait_for_batch(self, batch_id: str, *, every: float = 30.0, progress: Callable[[Batch], None] = lambda _: None) -> Batch:
+        """Polls a batch until it is over, and passes each state to `progress`. While the provider can't be reached, it waits.
+
+        `every`: seconds between two polls. Raises TooBusy after 26 hours, or when the client is closed.
+        """
         deadline = time.monotonic() + BATCH_PATIENCE
         while True:
             try:
@@ -131,7 +134,7 @@ class BatchCalls(Caller):
                     raise
                 log.warning("the batch can't be looked at: %s", error, extra={"batch": batch_id})
             else:
-                told(batch)
+                progress(batch)
                 if batch.is_over:
                     return batch
                 if time.monotonic() > deadline:
@@ -142,9 +145,9 @@ class BatchCalls(Caller):
                 raise TooBusy("the client was closed while it waited for a batch: wait for it again")
 
     def batch_results(self, batch_id: str) -> Iterator[Result]:
-        """What became of each of its requests; of one that isn't told, nothing is known, and it was not paid for.
+        """The answer or error of each request; one that is missing was not paid for.
 
-        Raises Refused or TooBusy if the whole batch was turned down.
+        Raises RequestRefused, NoMoney or TooBusy if the whole batch was refused.
         """
         for request_id, answer, _ in self._result(self._begin(self._results(batch_id))):
             yield request_id, answer
@@ -168,7 +171,7 @@ class BatchCalls(Caller):
         return await self._retried(send, read=_batch, seconds=self.provider.transfer)
 
     async def _find_batch(self, digest: str) -> Any:
-        """A batch of these very requests that the account has: a kill, or an answer that got lost, must not start it twice."""
+        """The account's batch of these requests, if there is one: after a kill or a lost response it must not be started twice."""
         seen = 0
         async for each in all_pages_of(await self._api.batches.list(limit=PAGE)):
             if (each.metadata or {}).get("beepgpt_part") == digest and each.status not in USELESS:
@@ -209,9 +212,9 @@ def _batch(found: object) -> Batch:
 
 
 def _turned_down(batch_id: str, found: TheirBatch) -> ProviderFailed:
-    """Why a batch failed before any of it was asked."""
-    told = (found.errors.data if found.errors else None) or []
-    codes = sorted({code for each in told if (code := code_of(each.code))})
+    """The error for a batch that failed as a whole."""
+    errors = (found.errors.data if found.errors else None) or []
+    codes = sorted({code for each in errors if (code := code_of(each.code))})
     if "token_limit_exceeded" in codes:
         return TooBusy(
             f"batch {batch_id}: too many tokens are queued for this model: wait until other batches are done, then start it again"

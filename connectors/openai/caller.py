@@ -1,4 +1,4 @@
-"""Sends requests, tries again, and holds the limits. The one module that knows backoff."""
+"""Sends requests within limits of rate, concurrency and time, and retries them. The one module that imports backoff."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from beepgpt.connectors.openai.values import OPENAI, ClientUsage, Provider, Usag
 from beepgpt.errors import BadAnswer, NotAllowed, ProviderFailed, TooBusy
 
 FIRST_WAIT = 0.5
-"""Seconds before the second try, at most: the longest wait doubles with each try, and a wait is anything up to that."""
+"""The longest wait in seconds before the second try; it doubles with each try, and the wait is a random part of it."""
 LONGEST_WAIT = 30.0
 BURST = 3.0
-"""Seconds' worth of an allowance per minute that may be used at once."""
+"""How many seconds' worth of a limit per minute may be used at once."""
 MINUTE = 60.0
 PAGE = 100
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class Caller:
     """
 
     def __init__(self, provider: Provider) -> None:
-        """Raises ProviderFailed if an address or a key can't be one; nothing is sent."""
+        """Sends nothing. Raises ProviderFailed if the address or the key has the wrong form."""
         self.provider = provider
         self._api = sdk_of(provider)
         self._transfer = Timeout(provider.transfer, connect=provider.connect)
@@ -70,7 +70,7 @@ class Caller:
         self.close()
 
     def close(self) -> None:
-        """Gives up what is under way."""
+        """Cancels pending requests and ends the thread."""
         with self._door:
             if self._closing.is_set():
                 return
@@ -82,32 +82,33 @@ class Caller:
 
     @property
     def account(self) -> ClientUsage:
-        """What was done so far; a value, which doesn't change any more."""
+        """Counts so far, as a value that does not change."""
         return self._account
 
     def post(
         self,
         path: str,
         body: Mapping[str, Any],
-        understand: Callable[[bytes], T],
+        read: Callable[[bytes], T],
         *,
         tokens: int = 0,
         model: str = "",
         deadline: float | None = None,
     ) -> Future[T]:
-        """Sends a body, and understands what comes; `deadline`: seconds from now on, the wait for a turn and all tries included.
+        """Sends a JSON body, and decodes the response with `read`. The future raises ProviderFailed.
 
-        `path` may be a whole address: what a server has beside the protocol stands elsewhere.
+        `path` may be a whole address, for a server's endpoints outside the protocol. `tokens`: for the limit per minute; 0: estimated.
+        `deadline`: seconds from now for all tries, including the wait for a slot.
         """
         if not tokens and self._tokens:
             tokens = guessed_tokens(encode(body).decode())
-        return self._begin(self._asked(path, body, understand, tokens, model, deadline))
+        return self._begin(self._asked(path, body, read, tokens, model, deadline))
 
     async def _asked(
         self,
         path: str,
         body: Mapping[str, Any],
-        understand: Callable[[bytes], T],
+        decode: Callable[[bytes], T],
         tokens: int,
         model: str,
         deadline: float | None = None,
@@ -123,7 +124,7 @@ class Caller:
         def read(content: bytes) -> tuple[T | BadAnswer, Usage | None]:
             usage = usage_in(content)
             try:
-                return understand(content), usage
+                return decode(content), usage
             except BadAnswer as error:  # no good, and paid for if it tells so
                 if error.passes:
                     self._spend(usage)
@@ -155,7 +156,7 @@ class Caller:
         model: str = "",
         seconds: float | None = None,
     ) -> T:
-        """Sends, reads, and does so again as long as that may help and there is time."""
+        """Calls `send` and `read`, and retries as long as it may help and there is time."""
         provider = self.provider
         most = seconds or provider.timeout
         deadline, tries = 0.0, 0
@@ -171,7 +172,7 @@ class Caller:
                 return await self._once(send, read, min(most, max(deadline - now, 0.0)), model)
 
         def waits() -> Generator[float, ProviderFailed, None]:
-            """As backoff wants it: told the error, says how long to wait, and ends when no time is left for that."""
+            """Waits for backoff: receives an error, yields seconds, and ends when no time is left."""
             error = yield 0.0
             longest = FIRST_WAIT
             while True:
@@ -201,7 +202,7 @@ class Caller:
         raise busy
 
     async def _once(self, send: Callable[[], Awaitable[Any]], read: Callable[[Any], T], seconds: float, model: str) -> T:
-        """One try. What the SDK raises ends here; it is left without its cause, whose words may quote text or keys."""
+        """One try. The SDK's error is translated and raised without its cause, whose message may quote text or keys."""
         try:
             async with asyncio.timeout(seconds):
                 sent = await send()
@@ -212,13 +213,13 @@ class Caller:
         raise failure
 
     async def _admit(self, tokens: int) -> None:
-        """Returns when the allowance per minute lets a try begin."""
+        """Waits until the limits per minute allow a try."""
         started = time.monotonic()
         if self._requests:
             await self._requests.acquire()
         if self._tokens:
             left = float(tokens)
-            while left > 0:  # what is more than the bucket holds is taken in turns
+            while left > 0:  # a request may need more tokens than the limiter holds at once
                 taken = min(left, self._tokens.max_rate)
                 await self._tokens.acquire(taken)
                 left -= taken
@@ -271,7 +272,7 @@ class Caller:
 
 
 def sdk_of(provider: Provider) -> AsyncOpenAI:
-    """The SDK's client, which takes nothing from the environment but proxies and certificates, and never tries again by itself."""
+    """The SDK's client. It takes nothing from the environment but proxies and certificates, and never retries."""
     address = urlsplit(provider.base_url)
     if address.scheme not in ("http", "https") or not address.hostname:
         raise ProviderFailed(f"provider.base_url is no address like {OPENAI}")
@@ -280,7 +281,7 @@ def sdk_of(provider: Provider) -> AsyncOpenAI:
     if not all("!" <= each <= "~" for each in provider.key):
         raise NotAllowed("the key holds what no key holds, such as a space or a line's end: check provider.key")
     for name in ("openai", "httpx2", "aiohttp"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # below that they tell what is sent, whoever turned it on
+        logging.getLogger(name).setLevel(logging.WARNING)  # at lower levels they log what is sent
     api = AsyncOpenAI(
         base_url=provider.base_url,
         api_key=provider.key or "none",
@@ -301,7 +302,7 @@ def sdk_of(provider: Provider) -> AsyncOpenAI:
 
 
 async def all_pages_of(page: Any) -> AsyncIterator[Any]:
-    """All that is listed, page by page."""
+    """All items of a paged list. Raises BadAnswer."""
     while True:
         if not isinstance(page.model_dump().get("data"), list):  # `{}` is no list, and not an empty one
             raise BadAnswer(EMPTY, passes=True)
@@ -313,7 +314,7 @@ async def all_pages_of(page: Any) -> AsyncIterator[Any]:
 
 
 def limiter_of(per_minute: int | None) -> AsyncLimiter | None:
-    """What lets no more than that through in any minute: a burst, and the rest drop by drop."""
+    """A limiter that allows that many in any minute: BURST seconds' worth at once, the rest at a steady rate. None: no limit."""
     if not per_minute:
         return None
     burst = max(per_minute * BURST / (MINUTE + BURST), 1.0)
@@ -322,7 +323,7 @@ def limiter_of(per_minute: int | None) -> AsyncLimiter | None:
 
 
 def guessed_tokens(*texts: str) -> int:
-    """Tokens, rather too many than too few: three bytes each."""
+    """An estimate of the tokens of texts, rather too high: three bytes a token."""
     return sum(len(each.encode("utf-8", "surrogatepass")) for each in texts) // 3 + 8 * len(texts)
 
 

@@ -1,4 +1,4 @@
-"""Asks questions, for texts and for vectors."""
+"""The client: questions, texts and vectors; batches and jobs are inherited."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ EMBEDDINGS = "/embeddings"
 
 
 class Client(BatchCalls, JobCalls):
-    """Asks one provider, from any thread, within its limits. Use it in a `with`, or close it."""
+    """A client of one provider, for any thread. Use it in a `with`, or close it."""
 
     def ask(self, request: Request) -> ProviderAnswer:
-        """The answer, after as many tries as are allowed. Raises ProviderFailed."""
+        """Answers a yes-or-no question; retries as the provider's settings say. Raises ProviderFailed."""
         return self._result(self.submit(request))
 
     def submit(self, request: Request) -> Future[ProviderAnswer]:
-        """The same, without waiting: as many as one likes, of which `concurrency` run at the same time, in the order they came."""
+        """Queues a question without waiting; `concurrency` of them run at the same time, in their order."""
         return self._begin(self._ask(request))
 
     def ask_text(self, request: TextRequest) -> Future[str]:
-        """A text, in the same way, under the same limits."""
+        """Queues a request for a text."""
         return self._begin(self._ask_text(request))
 
     def embed(self, model: str, texts: Sequence[str], deadline: float | None = None) -> Future[list[tuple[float, ...]]]:
-        """A vector for each text, in one request, under the same limits. `deadline`: seconds for all of it."""
+        """Queues one request for a vector of each text. `deadline`: seconds from now, including the wait for a slot."""
         body = {"model": model, "input": list(texts), "encoding_format": "float"}
         return self._begin(
             self._asked(EMBEDDINGS, body, lambda content: read_vectors(content, len(texts)), guessed_tokens(*texts), model, deadline)
         )
 
     def owner(self) -> str:
-        """Who owns the first of the server's models, as vLLM tells its name; empty: nothing is told."""
+        """The owner of the server's first model (`vllm`, say); empty if the server lists none."""
 
         async def look() -> str:
             page: Any = await self._api.models.list()

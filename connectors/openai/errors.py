@@ -1,4 +1,4 @@
-"""The one place where the SDK's errors, and a server's, become ours."""
+"""The one place where errors of the SDK, and statuses of a server, become ours."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from beepgpt.errors import BadAnswer, NoMoney, NotAllowed, ProviderFailed, Reque
 NO_MONEY = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 NO_TRAINING = "training_not_available"
 LATER = {408, 409, 425, 429}
-"""What may work at another time; as does all from 500 on."""
+"""Statuses that may pass, as those from 500 on do."""
 FOREIGN = (OpenAIError, TimeoutError, ValueError, TypeError, AttributeError)
-"""What the SDK raises; the last three where it takes anything for an answer, and stumbles over it."""
+"""What the SDK raises; the last three when it stumbles over a response of an unexpected form."""
 
 
 def failure_of(status: int, error: object, headers: Mapping[str, str], model: str = "") -> ProviderFailed:
-    """A status that isn't a good one. Of the server's words only its own codes are told: the rest may quote text or keys.
+    """The error for an HTTP status. Of the server's message it has the codes only: the rest may quote text or keys.
 
     >>> failure_of(429, {"code": "insufficient_quota"}, {})
     NoMoney('the account has no money or quota left: add credit... (HTTP 429, insufficient_quota)')
     """
-    told = error if isinstance(error, dict) else {}
-    codes = [each for name in ("code", "type") if (each := code_of(told.get(name)))]
-    where = f", {parameter}" if (parameter := code_of(told.get("param"))) else ""
+    details = error if isinstance(error, dict) else {}
+    codes = [each for name in ("code", "type") if (each := code_of(details.get(name)))]
+    where = f", {parameter}" if (parameter := code_of(details.get("param"))) else ""
     how = f" (HTTP {status}{''.join(f', {each}' for each in codes[:1])}{where})"
     if status == 402 or NO_MONEY & set(codes):
         return NoMoney(f"the account has no money or quota left: add credit, or raise its limit, and start again{how}")
@@ -58,13 +58,13 @@ def failure_of(status: int, error: object, headers: Mapping[str, str], model: st
     return RequestRefused(f"the server refuses this request, as it would again: look at what is asked{how}")
 
 
-def code_of(told: object) -> str:
-    """A name that a program made, or nothing."""
-    return told if isinstance(told, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9_.\[\]]{1,63}", told) else ""
+def code_of(value: object) -> str:
+    """An identifier, or nothing: free text may quote what people wrote."""
+    return value if isinstance(value, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9_.\[\]]{1,63}", value) else ""
 
 
 def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
-    """Seconds that the server wants us to wait: in milliseconds, in seconds, or until a date.
+    """Seconds that the server asks to wait, by its headers: in milliseconds, in seconds, or as a date.
 
     >>> retry_after({"retry-after": "2.5"}), retry_after({"retry-after-ms": "40", "retry-after": "1"}), retry_after({})
     (2.5, 0.04, None)
@@ -73,33 +73,33 @@ def retry_after(headers: Mapping[str, str], now: float | None = None) -> float |
     """
     if (seconds := _seconds(headers.get("retry-after-ms"))) is not None:
         return seconds / 1000
-    told = headers.get("retry-after")
-    if (seconds := _seconds(told)) is not None:
+    wait = headers.get("retry-after")
+    if (seconds := _seconds(wait)) is not None:
         return seconds
-    until = _date(told)
+    until = _date(wait)
     if until is None:
         return None
     begun = _date(headers.get("date"))  # the server's own clock, if it tells it: ours may be off
     return max(until - (begun if begun is not None else now if now is not None else time.time()), 0.0)
 
 
-def _seconds(told: str | None) -> float | None:
+def _seconds(text: str | None) -> float | None:
     try:
-        seconds = float(told or "")
+        seconds = float(text or "")
     except ValueError:
         return None
     return max(seconds, 0.0) if math.isfinite(seconds) else None
 
 
-def _date(told: str | None) -> float | None:
+def _date(text: str | None) -> float | None:
     try:
-        return parsedate_to_datetime(told or "").timestamp()
+        return parsedate_to_datetime(text or "").timestamp()
     except (ValueError, OverflowError):
         return None
 
 
 def translated(error: Exception, model: str) -> ProviderFailed:
-    """What the SDK raised, as one of ours."""
+    """The SDK's exception as one of our errors."""
     if isinstance(error, APIStatusError):
         return failure_of(error.status_code, error.body, error.response.headers, model)
     causes = list(_causes(error))

@@ -1,4 +1,4 @@
-"""Files to train on, and fine-tuning jobs."""
+"""Fine-tuning jobs and their files."""
 
 from __future__ import annotations
 
@@ -17,73 +17,73 @@ from beepgpt.connectors.openai.errors import code_of
 from beepgpt.errors import BadAnswer, RequestRefused
 
 JOBS_TO_SEARCH = 20 * PAGE
-"""How many of the newest fine-tuning jobs, and of the files for them, are looked through for those that were made before."""
+"""How many of the newest fine-tuning jobs and files are searched for those that were made before."""
 FAILED_JOBS = {"failed", "cancelled", "canceled"}
-"""Azure writes the second."""
+"""Azure spells it `canceled`."""
 OVER_JOBS = {"succeeded", *FAILED_JOBS}
 READ_FILES = {"processed", "succeeded"}
 BAD_FILES = {"error", "failed", "deleted"}
 
 
 class JobRequest(NamedTuple):
-    """A fine-tuning job as it is wanted."""
+    """A fine-tuning job to start."""
 
     key: str
-    """A hash of all that makes it what it is: the job carries it, so that it can be found again."""
+    """A hash of all that defines it: it is in the job's metadata, so that the job can be found again."""
     model: str
     training_file: str
     validation_file: str | None = None
     epochs: int | None = None
-    """None: as many as the provider thinks right."""
+    """None: the provider's default."""
     suffix: str | None = None
     seed: int | None = None
 
 
 class File(NamedTuple):
-    """A file at the provider's."""
+    """A file that was sent to the provider."""
 
     id: str
     status: str
 
     @property
     def is_ready(self) -> bool:
-        """Whether it was read and found good."""
+        """Whether the provider has read it, and can use it."""
         return self.status in READ_FILES
 
     @property
     def is_bad(self) -> bool:
-        """Whether it was read and can't be used."""
+        """Whether the provider can't use it."""
         return self.status in BAD_FILES
 
 
 class TuningJob(NamedTuple):
-    """Where a fine-tuning job stands."""
+    """A fine-tuning job's progress."""
 
     id: str
     status: str
     base: str
     model: str | None
-    """What it has made."""
+    """The fine-tuned model's name, once there is one."""
     error: str
-    """Why it failed, by the provider's own codes; empty: nothing is told."""
+    """Why it failed, by the provider's codes; empty if it gives none."""
     tokens: int | None
-    """That were trained on, and are paid for."""
+    """Trained tokens, which are paid for."""
     settings: dict[str, Any]
-    """Epochs, batch size, rate and seed, as the provider has chosen or been told."""
+    """Epochs, batch size, learning rate multiplier and seed, as they were set or the provider chose them."""
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will come of it."""
+        """Whether it succeeded, failed or was cancelled."""
         return self.status in OVER_JOBS
 
     @property
     def has_failed(self) -> bool:
-        """Or was cancelled."""
+        """Whether it failed or was cancelled."""
         return self.status in FAILED_JOBS
 
 
 class JobEvent(NamedTuple):
-    """What a job tells of itself: the words are the provider's, for a person's eyes and no log."""
+    """An entry of a job's event log. The message is the provider's: show it to a person, and write it to no log."""
 
     id: str
     at: int
@@ -91,11 +91,11 @@ class JobEvent(NamedTuple):
     level: str
     message: str
     data: dict[str, Any]
-    """Step and losses, where it is about those."""
+    """Step and losses, if it is about those."""
 
 
 class Checkpoint(NamedTuple):
-    """A model as it was at a step on the way."""
+    """A fine-tuned model as it was at a step of the training."""
 
     model: str
     step: int
@@ -103,37 +103,37 @@ class Checkpoint(NamedTuple):
 
 
 class JobCalls(Caller):
-    """Files to train on, and fine-tuning jobs."""
+    """The client's calls for fine-tuning."""
 
     def send_file(self, name: str, data: bytes) -> File:
-        """Sends a file to be trained on. One of that name and size that the account has, and that can be used, is taken instead."""
+        """Sends a training file, or finds one of that name and size that the account has and that can be used."""
         return self._result(self._begin(self._send_file(name, data)))
 
     def file(self, file_id: str) -> File:
-        """Where it stands."""
+        """Looks up a file."""
         return self._result(self._begin(self._retried(lambda: self._api.files.retrieve(file_id), read=_file)))
 
     def delete_file(self, file_id: str) -> None:
-        """Takes it away from the provider; it is no error if it is gone."""
+        """Deletes a file at the provider; it is no error if there is none."""
         try:
             self._result(self._begin(self._retried(lambda: self._api.files.delete(file_id), read=lambda _: None)))
         except RequestRefused:
             log.info("there is no such file any more", extra={"file": file_id})
 
     def start_job(self, wish: JobRequest, *, again: bool = False) -> TuningJob:
-        """Starts it, unless the account has such a job: then that one is taken, failed ones too, unless it is to be tried `again`."""
+        """Starts a job, or finds the account's job of the same key, even a failed one, unless it is to be tried `again`."""
         return self._result(self._begin(self._start_job(wish, again=again)))
 
     def job(self, job_id: str) -> TuningJob:
-        """Where it stands."""
+        """Looks up a job."""
         return self._result(self._begin(self._retried(lambda: self._api.fine_tuning.jobs.retrieve(job_id), read=_job)))
 
     def cancel_job(self, job_id: str) -> TuningJob:
-        """Stops it; what is done by then is paid for."""
+        """Cancels a job; steps that are done by then are paid for."""
         return self._result(self._begin(self._retried(lambda: self._api.fine_tuning.jobs.cancel(job_id), read=_job)))
 
     def job_events(self, job_id: str, after: str | None = None) -> list[JobEvent]:
-        """What it has told since the event `after`, the oldest first."""
+        """A job's events since the one with the id `after`, oldest first."""
 
         async def look() -> list[JobEvent]:
             found: list[JobEvent] = []
@@ -146,7 +146,7 @@ class JobCalls(Caller):
         return self._result(self._begin(self._retried(look, read=lambda found: found)))
 
     def checkpoints(self, job_id: str) -> list[Checkpoint]:
-        """The models on the way, the oldest first."""
+        """A job's checkpoints, by step."""
 
         async def look() -> list[Checkpoint]:
             page = await self._api.fine_tuning.jobs.checkpoints.list(job_id, limit=PAGE)
@@ -188,9 +188,9 @@ class JobCalls(Caller):
         return await self._retried(send, read=_job, model=wish.model)
 
     async def _find_job(self, wish: JobRequest) -> FineTuningJob | None:
-        """A job for these very bytes: one that lives or is done, else the newest that failed.
+        """The account's job with this key: one that has not failed, else the newest that has.
 
-        Where a server keeps no metadata, its files tell: of one file no two jobs are made.
+        On a server that keeps no metadata, a job of the same training file and base model counts.
         """
         failed: FineTuningJob | None = None
         seen = 0
@@ -218,7 +218,7 @@ def _job(found: object) -> TuningJob:
     if not isinstance(found, FineTuningJob) or not found.id or not found.status:
         raise BadAnswer(EMPTY, passes=True)
     error = found.error
-    told = [each for each in (code_of(error.code), code_of(error.param)) if each] if error else []
+    codes = [each for each in (code_of(error.code), code_of(error.param)) if each] if error else []
     hyper = found.method.supervised.hyperparameters if found.method and found.method.supervised else None
     given: Any = hyper or found.hyperparameters
     names = ("n_epochs", "batch_size", "learning_rate_multiplier")
@@ -228,7 +228,7 @@ def _job(found: object) -> TuningJob:
         found.status,
         found.model or "",
         found.fine_tuned_model,
-        ", ".join(told),
+        ", ".join(codes),
         found.trained_tokens,
         settings | ({"seed": found.seed} if isinstance(found.seed, int) else {}),
     )
@@ -246,6 +246,6 @@ def _event(found: object) -> JobEvent:
 def _checkpoint(found: object) -> Checkpoint:
     if not isinstance(found, FineTuningJobCheckpoint) or not found.fine_tuned_model_checkpoint:
         raise BadAnswer(EMPTY, passes=True)
-    told = found.metrics.model_dump() if found.metrics else {}
-    metrics = {name: float(value) for name, value in told.items() if isinstance(value, int | float)}
+    values = found.metrics.model_dump() if found.metrics else {}
+    metrics = {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
     return Checkpoint(found.fine_tuned_model_checkpoint, found.step_number or 0, metrics)

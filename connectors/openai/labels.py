@@ -1,7 +1,7 @@
-"""One token of a model that was trained on labels: how likely it finds each of them.
+"""The probability of each label, from one token of a model that was trained on labels.
 
-Three ways: chats and completions, whose server tells the likeliest tokens (vLLM those that are asked for); and decisions among options,
-which tell all of them. What is asked is the prompt as it was trained on, byte for byte, at temperature 0.
+Three APIs: chats and completions, whose server returns the likeliest tokens (vLLM returns the requested ones); and decisions, which return
+all options. The prompt is the one of the training, byte for byte, at temperature 0.
 """
 
 from __future__ import annotations
@@ -21,40 +21,40 @@ from beepgpt.errors import BadAnswer, BeepGPTError, NoMoney, NotAllowed, Provide
 LabelApi = Literal["chat", "completions", "decisions"]
 PATHS: Mapping[LabelApi, str] = {"chat": "/chat/completions", "completions": "/completions", "decisions": "/decisions"}
 TOP = 20
-"""Tokens that a chat's server tells, at most."""
+"""The most alternatives that a chat returns for a token."""
 TOP_COMPLETIONS = 5
 PROBE_TOKENS = 4
-"""A whole answer of the check: a label is one token, and then the model ends."""
+"""The most tokens of the check's answer: a label is one token, and then the model should end."""
 
 log = logging.getLogger(__name__)
 
 
 class LabelsMissing(BeepGPTError):
-    """The server or the model doesn't give what a prediction needs; the message says what is missing and which ones give it."""
+    """The server or the model doesn't return what a prediction needs; the message says what is missing, and which servers return it."""
 
     exit_status = 2
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """A model that says labels, and how it is asked."""
+    """A model that answers with labels, and how to ask it."""
 
     name: str
     way: LabelApi
     labels: tuple[str, ...]
-    """For the way `decisions` they come with each question."""
+    """Empty for the API `decisions`, whose options come with each question."""
     system: str = ""
-    """What each chat begins with; the instructions of a decision."""
+    """The system message of each chat; the instructions of a decision."""
     token_ids: tuple[int, ...] = ()
-    """The labels' tokens, for a server that tells exactly those: vLLM."""
+    """The labels' tokens, for a server that returns exactly those: vLLM."""
 
 
 Options = tuple[tuple[str, str], ...]
-"""Of a decision: each with what is known of it."""
+"""The options of a decision: value and description of each."""
 
 
 def body_of(scorer: Scorer, prompt: str, options: Options = (), *, tokens: int = 1) -> dict[str, Any]:
-    """What is sent.
+    """The JSON body of a request.
 
     >>> body_of(Scorer("m", "completions", ("0", "nil")), "red?")
     {'model': 'm', 'prompt': 'red?', 'max_tokens': 1, 'temperature': 0, 'logprobs': 5}
@@ -84,7 +84,7 @@ def body_of(scorer: Scorer, prompt: str, options: Options = (), *, tokens: int =
 
 
 def ask(client: Client, scorer: Scorer, prompt: str, options: Options = (), *, deadline: float | None = None) -> Future[dict[str, float]]:
-    """How likely each label is; what isn't told is left out. May be called by any thread, as often as one likes."""
+    """The probability of each label that the server returns. May be called by any thread. The future raises ProviderFailed."""
     known = frozenset(value for value, _ in options) or frozenset(scorer.labels)
     return client.post(
         PATHS[scorer.way],
@@ -96,15 +96,15 @@ def ask(client: Client, scorer: Scorer, prompt: str, options: Options = (), *, d
 
 
 def likelihoods_of(way: LabelApi, labels: frozenset[str], content: bytes) -> dict[str, float]:
-    """Of each label that is told of, from an answer's bytes: the sum over the tokens that say it, with a space before it or without.
+    """The probability of each label in a response: the sum over its tokens, with a space before it or without. Raises BadAnswer.
 
-    >>> told = {"choices": [{"text": " 1", "logprobs": {"top_logprobs": [{" 1": -0.5, "1": -2.0, "nil": -3.0, "the": -4.0}]}}]}
-    >>> likelihoods_of("completions", frozenset({"1", "nil"}), json.dumps(told).encode())
+    >>> body = {"choices": [{"text": " 1", "logprobs": {"top_logprobs": [{" 1": -0.5, "1": -2.0, "nil": -3.0, "the": -4.0}]}}]}
+    >>> likelihoods_of("completions", frozenset({"1", "nil"}), json.dumps(body).encode())
     {'1': 0.741866, 'nil': 0.049787}
     """
     body = _decoded(content)
     sums: dict[str, float] = {}
-    for token, p in _told_by(way, body):
+    for token, p in _probabilities_in(way, body):
         label = token if token in labels else token.strip(" \t\n▁Ġ")
         if label in labels:
             sums[label] = sums.get(label, 0.0) + p
@@ -122,8 +122,8 @@ def _decoded(content: bytes) -> dict[str, Any]:
     return body
 
 
-def _told_by(way: LabelApi, body: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """The first token's alternatives with their chances, each once."""
+def _probabilities_in(way: LabelApi, body: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """The alternatives to the first token and their probabilities, each once."""
     if way == "decisions":
         yield from _decided(body)
         return
@@ -133,10 +133,10 @@ def _told_by(way: LabelApi, body: Mapping[str, Any]) -> Iterator[tuple[str, floa
     if first.get("finish_reason") == "content_filter" or (isinstance(first.get("message"), dict) and first["message"].get("refusal")):
         raise BadAnswer("the model declines to answer: look at the text yourself")
     logprobs = first.get("logprobs")
-    told = _completion_tokens(logprobs) if way == "completions" else _chat_tokens(logprobs)
-    if not told:
+    logprobs_by_token = _completion_tokens(logprobs) if way == "completions" else _chat_tokens(logprobs)
+    if not logprobs_by_token:
         raise BadAnswer(NO_LIKELIHOODS)
-    yield from ((token, math.exp(min(logprob, 0.0))) for token, logprob in told.items())
+    yield from ((token, math.exp(min(logprob, 0.0))) for token, logprob in logprobs_by_token.items())
 
 
 NO_LIKELIHOODS = (
@@ -150,20 +150,22 @@ def _chat_tokens(logprobs: object) -> dict[str, float]:
     if first is None:
         return {}
     top = first.get("top_logprobs")
-    told = [first, *(top if isinstance(top, list) else [])]
-    return {each["token"]: each["logprob"] for each in told if isinstance(each, dict) and _is_told(each.get("token"), each.get("logprob"))}
+    entries = [first, *(top if isinstance(top, list) else [])]
+    return {
+        each["token"]: each["logprob"] for each in entries if isinstance(each, dict) and _is_logprob(each.get("token"), each.get("logprob"))
+    }
 
 
 def _completion_tokens(logprobs: object) -> dict[str, float]:
     if not isinstance(logprobs, dict):
         return {}
     top = _first(logprobs.get("top_logprobs")) or {}
-    tokens, chances = logprobs.get("tokens"), logprobs.get("token_logprobs")
-    own = {tokens[0]: chances[0]} if isinstance(tokens, list) and isinstance(chances, list) and tokens and chances else {}
-    return {token: logprob for token, logprob in {**own, **top}.items() if _is_told(token, logprob)}
+    tokens, values = logprobs.get("tokens"), logprobs.get("token_logprobs")
+    own = {tokens[0]: values[0]} if isinstance(tokens, list) and isinstance(values, list) and tokens and values else {}
+    return {token: logprob for token, logprob in {**own, **top}.items() if _is_logprob(token, logprob)}
 
 
-def _is_told(token: object, logprob: object) -> bool:
+def _is_logprob(token: object, logprob: object) -> bool:
     return isinstance(token, str) and isinstance(logprob, int | float) and not isinstance(logprob, bool)
 
 
@@ -173,10 +175,10 @@ def _decided(body: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
         raise BadAnswer("the answer is empty: ask again", passes=True)
     if answer.get("type") == "refusal":
         raise BadAnswer("the model declines to answer: look at the text yourself")
-    told = answer.get("probabilities")
-    if not isinstance(told, list) or not told:
+    listed = answer.get("probabilities")
+    if not isinstance(listed, list) or not listed:
         raise BadAnswer("the server decides, and doesn't tell how likely each option is: use another way")
-    for each in told:
+    for each in listed:
         if isinstance(each, dict) and isinstance(p := each.get("probability"), int | float) and 0 <= p <= 1:
             yield str(each.get("value")), float(p)
 
@@ -185,13 +187,13 @@ def _first(listed: object) -> dict[str, Any] | None:
     return listed[0] if isinstance(listed, list) and listed and isinstance(listed[0], dict) else None
 
 
-# Before anything is asked in earnest
+# Check
 
 
 def checked(client: Client, scorer: Scorer, probe: str) -> Scorer:
-    """The model as it is best asked, after a small request. Raises CannotScore if it can't say labels with their likelihoods.
+    """Tries a model with a small request, and returns it with the best way to ask it.
 
-    Raises ProviderFailed where the server can't be asked at all.
+    Raises LabelsMissing if the responses lack labels or their probabilities, and ProviderFailed if the server can't be asked.
     """
     if scorer.way == "decisions":
         _tried(client, scorer, probe, (("0", "somebody"), ("nil", "nobody"), ("other", "somebody else")))
@@ -199,24 +201,24 @@ def checked(client: Client, scorer: Scorer, probe: str) -> Scorer:
     if client.owner() == "vllm" and (ids := _token_ids(client, scorer)):
         exact = replace(scorer, token_ids=ids)
         try:
-            told = _tried(client, exact, probe)
+            trial = _tried(client, exact, probe)
         except RequestRefused as error:
             log.info("the server doesn't take logprob_token_ids: its likeliest tokens are asked for", extra={"told": str(error)})
         else:
-            if {token.strip() for token in told.alternatives} >= set(scorer.labels):  # an older one tells its likeliest
+            if {token.strip() for token in trial.alternatives} >= set(scorer.labels):  # an older vLLM returns its likeliest
                 return exact
-    told = _tried(client, scorer, probe)
-    if len(told.alternatives) < 2:
+    trial = _tried(client, scorer, probe)
+    if len(trial.alternatives) < 2:
         raise LabelsMissing(
             f"{scorer.name} at {client.provider.place} tells the likelihood of one token alone, and a prediction needs those of others:"
             f" let the server tell {TOP if scorer.way == 'chat' else TOP_COMPLETIONS} (vLLM: --max-logprobs 20)"
         )
-    if len(told.said) > 1 and all(part.isdigit() for part in told.said):
+    if len(trial.said) > 1 and all(part.isdigit() for part in trial.said):
         raise LabelsMissing(
-            f"{scorer.name} says a label in {len(told.said)} tokens ({' + '.join(told.said)}), and a prediction is of one: its tokenizer"
+            f"{scorer.name} says a label in {len(trial.said)} tokens ({' + '.join(trial.said)}), and a prediction is of one: its tokenizer"
             " takes numbers apart. Train a model whose tokenizer has 0 to 999 as single tokens"
         )
-    if not told.is_label:
+    if not trial.is_label:
         log.warning(
             "the model said something that is no label to a first question: was it trained on this training set?",
             extra={"model": scorer.name},
@@ -233,15 +235,15 @@ class _Tried:
 
 
 def _tried(client: Client, scorer: Scorer, probe: str, options: Options = ()) -> _Tried:
-    def understand(content: bytes) -> _Tried:
+    def read(content: bytes) -> _Tried:
         body = _decoded(content)
-        alternatives = tuple(token for token, _ in _told_by(scorer.way, body))
+        alternatives = tuple(token for token, _ in _probabilities_in(scorer.way, body))
         said = _said(scorer.way, body)
         return _Tried(said, alternatives, bool(said) and said[0].strip() in scorer.labels)
 
     body = body_of(scorer, probe, options, tokens=PROBE_TOKENS)
     try:
-        return client.post(PATHS[scorer.way], body, understand, model=scorer.name).result()
+        return client.post(PATHS[scorer.way], body, read, model=scorer.name).result()
     except BadAnswer as error:
         raise LabelsMissing(f"{scorer.name} at {client.provider.place}: {error}") from error
 
@@ -260,18 +262,18 @@ def _said(way: LabelApi, body: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _token_ids(client: Client, scorer: Scorer) -> tuple[int, ...]:
-    """The labels' tokens, as vLLM's /tokenize tells them; none if it doesn't. Raises CannotScore for a label of several tokens."""
+    """The labels' tokens by vLLM's /tokenize; empty if the server has none. Raises LabelsMissing for a label of several tokens."""
     address = urlsplit(client.provider.base_url)
     path = address._replace(path=address.path.rstrip("/").removesuffix("/v1") + "/tokenize", query="").geturl()
 
-    def understand(content: bytes) -> list[int]:
+    def read(content: bytes) -> list[int]:
         tokens = _decoded(content).get("tokens")
         if not isinstance(tokens, list) or not all(type(each) is int for each in tokens):
             raise BadAnswer("the tokens can't be read")
         return tokens
 
     futures = [
-        client.post(path, {"model": scorer.name, "prompt": label, "add_special_tokens": False}, understand, tokens=1, model=scorer.name)
+        client.post(path, {"model": scorer.name, "prompt": label, "add_special_tokens": False}, read, tokens=1, model=scorer.name)
         for label in scorer.labels
     ]
     found: list[int] = []

@@ -1,6 +1,6 @@
-"""What a provider answered, kept in a file: what was paid for once is never asked again, by whichever run.
+"""A provider's answers in a SQLite file, so that no run pays for the same request again.
 
-Requests are known by their hash, so the file holds nothing that anybody wrote. An answer is written before it is passed on.
+The key is a request's hash, so the file holds no text of a message. An answer is written before it is used.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from beepgpt.errors import BadAnswer, CannotWrite
 
 VERSION = 1
 PATIENCE = 60.0
-"""Seconds that another process may keep the file for itself."""
+"""Seconds to wait while another process writes to the file."""
 
 _TABLES = """
 CREATE TABLE answers (id BLOB PRIMARY KEY, choice TEXT, p REAL, model TEXT, input INT, cached INT, written INT, output INT, why TEXT) WITHOUT ROWID;
@@ -36,10 +36,10 @@ class BadResponseStore(CannotWrite):
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What a run did so far, over all its starts."""
+    """Counts of a run, over all its starts."""
 
     asked: int = 0
-    """Requests, those of batches among them."""
+    """Requests, including those of batches."""
     answered: int = 0
     failed: Mapping[str, int] = field(default_factory=dict)
     tries: int = 0
@@ -48,29 +48,29 @@ class Spent:
     batch_usage: Usage = field(default_factory=Usage)
     untold: int = 0
     redacted: Mapping[str, int] = field(default_factory=dict)
-    """By kind: what was taken out of texts before they left."""
+    """Redactions in texts before they were sent, by kind."""
 
     def __add__(self, other: Spent) -> Spent:
         return Spent(**{each.name: _sum(getattr(self, each.name), getattr(other, each.name)) for each in fields(Spent)})
 
 
 class Started(NamedTuple):
-    """A batch whose results weren't read yet."""
+    """A batch whose results are not yet read."""
 
     digest: str
     id: str | None
-    """None: it was about to be started, and perhaps was."""
+    """None: it may have been started, or not."""
 
 
 class Responses:
-    """The file, open; from any thread, and beside other processes."""
+    """The open file, for any thread; other processes may use it at the same time."""
 
     def __init__(self, path: Path) -> None:
-        """Makes it if it isn't there. Raises BadStore."""
+        """Creates the file if it is missing. Raises BadResponseStore."""
         self.path = path
         self._lock = threading.RLock()
         self._start = 0
-        with self._told():
+        with self._translating():
             self._db = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
             try:
                 self._prepare()
@@ -108,8 +108,8 @@ class Responses:
     # Answers
 
     def get(self, request_id: str) -> ProviderAnswer | BadAnswer | None:
-        """What was answered; None: nothing yet."""
-        with self._told(), self._lock:
+        """The answer to a request; None: there is none yet."""
+        with self._translating(), self._lock:
             row = self._db.execute("SELECT choice, p, model, why FROM answers WHERE id = ?", (_key(request_id),)).fetchone()
         if row is None:
             return None
@@ -117,14 +117,14 @@ class Responses:
         return BadAnswer(why) if choice is None else ProviderAnswer(choice, p, model, None)
 
     def put(self, request_id: str, answer: ProviderAnswer | BadAnswer, spent: Spent) -> None:
-        """Keeps an answer, and what this start has done with it."""
-        with self._told(), self._changed():
+        """Writes an answer, and this start's counts."""
+        with self._translating(), self._changed():
             self._put(request_id, answer)
             self._note(spent)
 
     def trouble(self, request_id: str) -> int:
-        """Notes that a request failed when no other worked either; how often that has been."""
-        with self._told(), self._changed():
+        """Counts a failure of a request while no other request worked either; returns the count."""
+        with self._translating(), self._changed():
             (times,) = self._db.execute(
                 "INSERT INTO troubles VALUES (?, 1) ON CONFLICT (id) DO UPDATE SET times = times + 1 RETURNING times", (_key(request_id),)
             ).fetchone()
@@ -142,18 +142,18 @@ class Responses:
     # What was done
 
     def begin(self, run: str) -> None:
-        """This process goes on with a run, or begins it."""
-        with self._told(), self._changed():
+        """Adds a start of a run."""
+        with self._translating(), self._changed():
             self._start = self._db.execute("INSERT INTO starts (run, account) VALUES (?, '{}')", (run,)).lastrowid or 0
 
     def note(self, spent: Spent) -> None:
-        """What this start has done so far."""
-        with self._told(), self._changed():
+        """Writes this start's counts."""
+        with self._translating(), self._changed():
             self._note(spent)
 
     def spent(self, run: str) -> Spent:
-        """What all starts of a run have done so far."""
-        with self._told(), self._lock:
+        """The sum of counts over all starts of a run."""
+        with self._translating(), self._lock:
             rows = self._db.execute("SELECT account FROM starts WHERE run = ?", (run,)).fetchall()
         return sum((_read(account) for (account,) in rows), Spent())
 
@@ -163,19 +163,19 @@ class Responses:
     # Batches
 
     def plan(self, run: str, digest: str, request_ids: Iterable[str]) -> None:
-        """Notes that a batch of these requests is about to be started: whatever happens then, it is found again."""
-        with self._told(), self._changed():
+        """Writes down a batch before it is started, so that it can be found again after a crash."""
+        with self._translating(), self._changed():
             self._db.execute("INSERT OR IGNORE INTO batches (digest, run) VALUES (?, ?)", (digest, run))
             self._db.executemany("INSERT OR REPLACE INTO batched VALUES (?, ?)", ((_key(each), digest) for each in request_ids))
 
     def started(self, digest: str, batch_id: str) -> None:
-        """Notes what the provider calls it."""
-        with self._told(), self._changed():
+        """Writes down a batch's id."""
+        with self._translating(), self._changed():
             self._db.execute("UPDATE batches SET id = ? WHERE digest = ?", (batch_id, digest))
 
     def forget(self, digest: str) -> None:
-        """A batch that never was, or of which nothing will come."""
-        with self._told(), self._changed():
+        """Deletes a batch that was not started, or has no results."""
+        with self._translating(), self._changed():
             self._forget(digest)
 
     def _forget(self, digest: str) -> None:
@@ -183,20 +183,20 @@ class Responses:
         self._db.execute("DELETE FROM batched WHERE digest = ?", (digest,))
 
     def batches(self, run: str) -> list[Started]:
-        """A run's batches whose results weren't read yet, in the order in which they were planned."""
-        with self._told(), self._lock:
+        """A run's batches whose results are not yet read, in the order of `plan`."""
+        with self._translating(), self._lock:
             rows = self._db.execute("SELECT digest, id FROM batches WHERE run = ? ORDER BY rowid", (run,)).fetchall()
         return [Started(*row) for row in rows]
 
     def batch_of(self, request_id: str) -> str | None:
-        """The digest of the batch that a request is part of, as long as its results weren't read."""
-        with self._told(), self._lock:
+        """The digest of the batch that holds a request, until its results are read."""
+        with self._translating(), self._lock:
             row = self._db.execute("SELECT digest FROM batched WHERE id = ?", (_key(request_id),)).fetchone()
         return None if row is None else str(row[0])
 
     def read(self, digest: str, answers: Iterable[tuple[str, Any]], spent: Spent) -> None:
-        """Keeps all of a batch's answers at once, with what this start has done; the batch is over."""
-        with self._told(), self._changed():
+        """Writes all answers of a batch and this start's counts in one transaction, and deletes the batch."""
+        with self._translating(), self._changed():
             for request_id, answer in answers:
                 self._put(request_id, answer)
             self._forget(digest)
@@ -206,19 +206,19 @@ class Responses:
 
     @contextmanager
     def _changed(self) -> Iterator[None]:
-        """All that is done in here, or nothing."""
+        """A transaction."""
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
             except BaseException:
-                if self._db.in_transaction:  # a full disk ends it by itself
+                if self._db.in_transaction:  # a full disk has rolled it back already
                     self._db.execute("ROLLBACK")
                 raise
             self._db.execute("COMMIT")
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _translating(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
@@ -228,16 +228,16 @@ class Responses:
 
 
 def spent_of(account: ClientUsage, redacted: Mapping[str, int]) -> Spent:
-    """What one client has done so far."""
+    """A client's counts, with redactions."""
     mine = {each.name: getattr(account, each.name) for each in fields(Spent) if each.name != "redacted"}
     return Spent(**mine, redacted=dict(redacted))
 
 
 def _read(text: str) -> Spent:
-    told: dict[str, Any] = json.loads(text)
-    for name in {"usage", "batch_usage"} & set(told):
-        told[name] = Usage(**told[name])
-    return Spent(**told)
+    counts: dict[str, Any] = json.loads(text)
+    for name in {"usage", "batch_usage"} & set(counts):
+        counts[name] = Usage(**counts[name])
+    return Spent(**counts)
 
 
 def _sum(one: Any, other: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A provider, and what is asked of it: values."""
+"""Values: a provider, requests with their JSON bodies, answers and usage."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _SCHEMA = {
     },
 }
 _TOP = 10
-"""Alternatives to each token that are asked for; among them are `yes` and `no`, unless one is out of the question."""
+"""Alternatives requested for each token; `yes` and `no` are among them, unless one is very unlikely."""
 
 
 @dataclass(frozen=True)
 class Provider:
-    """A server that speaks OpenAI's protocol, and how it may be used: values, whose key stays out of the repr.
+    """A server that speaks OpenAI's protocol, and the limits of its use. The key stays out of the repr.
 
     >>> Provider(key="sk-secret", requests_per_minute=500)
     Provider(base_url='https://api.openai.com/v1', organisation=None, project=None, concurrency=16, requests_per_minute=500, ...)
@@ -49,13 +49,13 @@ class Provider:
     tokens_per_minute: int | None = None
     tries: int = 8
     deadline: float = 300.0
-    """Seconds for a request and all its tries, from when its turn has come."""
+    """Seconds for all tries of a request, from the first one on."""
     timeout: float = 120.0
-    """Seconds for one try, however slowly its answer comes."""
+    """Seconds for one try, even if bytes keep coming."""
     stall: float = 60.0
     """Seconds of one try without a byte."""
     connect: float = 10.0
-    """Seconds until a connection stands."""
+    """Seconds to connect."""
     transfer: float = 900.0
     """Seconds for one try to send or fetch a file."""
     api_version: str | None = None
@@ -63,7 +63,7 @@ class Provider:
 
     @property
     def place(self) -> str:
-        """Host and port, without what else may stand in an address.
+        """Host and port of the address, without user and password.
 
         >>> Provider("http://ana:secret@localhost:8000/v1").place
         'localhost:8000'
@@ -73,17 +73,17 @@ class Provider:
 
 @dataclass(frozen=True, slots=True)
 class AskedModel:
-    """Which model is asked, and what it takes."""
+    """A model, and the options of its requests."""
 
     name: str
     way: QuestionApi = "chat"
-    """`decisions` gives a calibrated probability, where the server has that."""
+    """Which API: `decisions` gives a calibrated probability, if the server has it."""
     logprobs: bool = True
-    """For the probability, in the way `chat`: reasoning models give them with `effort="none"` only."""
+    """Request log probabilities, for the probability (`chat` only); reasoning models give them only with `effort="none"`."""
     effort: str | None = None
-    """`reasoning_effort`; None: not sent, so that the model does as it does by default."""
+    """`reasoning_effort`; None: the model's default."""
     marks_prefix: bool = False
-    """Tells where the part that requests share ends: OpenAI's models from gpt-5.6 on don't cache it otherwise, older ones know no mark."""
+    """Mark the end of the shared prefix: OpenAI's models from gpt-5.6 on don't cache it otherwise, older ones refuse the mark."""
     max_tokens: int = 256
     """Of the answer, reasoning included."""
 
@@ -92,7 +92,7 @@ class AskedModel:
 class Request:
     """A yes-or-no question about a text.
 
-    What requests share comes first and the text last, so that the provider has to read the shared part only once.
+    The shared parts come first and the text last, so that the provider can cache the shared prefix.
     """
 
     model: AskedModel
@@ -101,11 +101,11 @@ class Request:
     """Texts with their right answers, `yes` or `no`."""
     text: str
     tokens: int = field(default=0, compare=False)
-    """How many it has with all that is shared, for the allowance per minute; 0: not known, and guessed from its length."""
+    """Tokens of the whole request, for the limit per minute; 0: estimated from its length."""
 
     @property
     def id(self) -> str:
-        """A hash of all that is asked: two requests of one id get one answer.
+        """A hash of the whole request: two requests of one id get one answer.
 
         >>> model = AskedModel("gpt-6-luna")
         >>> Request(model, "A question?", (), "hello").id == Request(model, "A question?", (), "hello", tokens=9).id
@@ -116,16 +116,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class TextRequest:
-    """A wish for a text that is made of another one."""
+    """A request for a text that is made of another one."""
 
     model: AskedModel
-    """Asked in the way `chat`, whatever its own way is; `max_tokens` has to be enough for the text."""
+    """Always asked through `chat`; `max_tokens` has to be enough for the text."""
     instructions: str
     text: str
 
     @property
     def id(self) -> str:
-        """A hash of all that is asked."""
+        """A hash of the whole request."""
         return hashlib.sha256(encode(["text", text_body(self)])).hexdigest()
 
 
@@ -134,10 +134,10 @@ class Usage:
     """Tokens that were paid for."""
 
     input: int = 0
-    """All of them, with those from the cache and those written to it."""
+    """All input tokens, including those from the cache and those written to it."""
     cached: int = 0
     written: int = 0
-    """To the cache, which newer models take more for."""
+    """Written to the cache, which costs more with newer models."""
     output: int = 0
 
     def __add__(self, other: Usage) -> Usage:
@@ -146,48 +146,48 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class ProviderAnswer:
-    """What the model says to a request."""
+    """The model's answer to a yes-or-no question."""
 
     choice: str
     """`yes` or `no`."""
     probability: float | None
     """Of `yes`; None: the server gave none."""
     model: str
-    """As the server calls it."""
+    """Its name, by the server."""
     usage: Usage | None
-    """None: the server told nothing."""
+    """None: the server gave none."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientUsage:
-    """What a client has done so far."""
+    """Counts of a client's requests, tries and tokens."""
 
     asked: int = 0
-    """Requests that were begun; each is answered, failed or still in flight."""
+    """Requests that were started; each is answered, failed or in flight."""
     answered: int = 0
     failed: Mapping[str, int] = field(default_factory=dict)
     """By the reason of the error."""
     tries: int = 0
     retries: Mapping[str, int] = field(default_factory=dict)
-    """By the reason of the error that a further try was made after."""
+    """By the reason of the error before the retry."""
     waited: float = 0.0
-    """Seconds between tries, of all requests together."""
+    """Seconds of waiting between tries, summed over requests."""
     limited: float = 0.0
-    """Seconds for the allowance per minute, of all requests together."""
+    """Seconds of waiting for the limits per minute, summed over requests."""
     usage: Usage = Usage()
     batch_usage: Usage = Usage()
-    """Of the batches' results that were read: their price is another one."""
+    """Of batches, which have another price."""
     untold: int = 0
-    """Answers without a word on tokens."""
+    """Answers without token usage."""
 
 
 def body_of(request: Request) -> dict[str, Any]:
-    """What is sent, whichever way is taken: the instructions, the shots, and last the text itself."""
+    """The JSON body of a question: the instructions, the few-shots, and last the text."""
     return chat_body(request) if request.model.way == "chat" else decision_body(request)
 
 
 def chat_body(request: Request) -> dict[str, Any]:
-    """For `chat.completions`, alone or as a line of a batch: the answer is `{"answer": "yes"}` or `{"answer": "no"}`."""
+    """The body for `chat.completions`, also in a batch: the answer is `{"answer": "yes"}` or `{"answer": "no"}`."""
     model = request.model
     messages: list[dict[str, Any]] = [{"role": "system", "content": request.instructions}]
     for text, choice in request.shots:
@@ -208,7 +208,7 @@ def chat_body(request: Request) -> dict[str, Any]:
 
 
 def text_body(request: TextRequest) -> dict[str, Any]:
-    """For `chat.completions`: the answer is whatever the model writes."""
+    """The body for `chat.completions`: the answer is free text."""
     model = request.model
     said = [("system", request.instructions), ("user", request.text)]
     body: dict[str, Any] = {"model": model.name, "messages": [{"role": role, "content": content} for role, content in said]}
@@ -219,7 +219,7 @@ def text_body(request: TextRequest) -> dict[str, Any]:
 
 
 def decision_body(request: Request) -> dict[str, Any]:
-    """For `decisions`, which reads its input once and says how likely each choice is."""
+    """The body for `decisions`: the answer is a probability for each choice."""
     said = [("system", request.instructions)]
     for text, choice in request.shots:
         said += [("user", text), ("assistant", choice)]
@@ -238,5 +238,5 @@ def decision_body(request: Request) -> dict[str, Any]:
 
 
 def encode(value: object) -> bytes:
-    """JSON, the same bytes for the same value; half a surrogate pair, which no server takes, becomes a question mark."""
+    """Compact JSON, the same bytes for the same value; half a surrogate pair, which no server takes, becomes a question mark."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")

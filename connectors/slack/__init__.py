@@ -1,1 +1,1 @@
-"""Slack: exports, live events, the Web API."""
+"""Slack: exports, live events, direct messages."""

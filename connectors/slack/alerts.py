@@ -1,7 +1,7 @@
-"""Slack's Web API as alerts need it: whom a channel has, direct messages that can be found again, App Home.
+"""Slack's Web API for alerts: members of channels, direct messages that can be found again, App Home.
 
-The one module that calls slack_sdk to send. What can't be done comes as one of four errors, which tell apart what was certainly not
-done from what is in doubt; none of them, and no log, holds what people wrote.
+The one module that sends with slack_sdk. A failure is one of four errors, which separate what was certainly not done from what is
+unconfirmed; neither they nor the log hold what people wrote.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ TIMEOUT = 15
 """Seconds for one request."""
 LONGEST_PAUSE = 3600.0
 POST = "chat.postMessage"
-"""The one method here whose limit is each conversation's own: about a message a second; and the app's, some hundred a minute."""
+"""The one method here with a limit for each conversation, about a message a second, beside the app's, some hundred a minute."""
 METADATA = "beepgpt_alert"
-"""The event type in a letter's metadata, by which it is found again."""
+"""The event type in a direct message's metadata, by which it is found again."""
 PAGES = 20
-"""Of a conversation's history that are looked through for a letter: it was sent lately, or it isn't there."""
+"""Pages of a conversation's history that are searched for a direct message."""
 MEMBERS_A_PAGE = 1000
 
 SCOPES = ("channels:read", "chat:write", "groups:read", "im:history", "im:write", "users:read")
-"""What the app has to be allowed."""
+"""Scopes that the app needs."""
 HOPELESS = {
     "account_inactive", "invalid_auth", "missing_scope", "no_permission", "not_allowed_token_type", "not_authed", "team_access_not_granted",
     "token_expired", "token_revoked", "two_factor_setup_required", "ekm_access_denied",
 }  # fmt: skip
-"""No alert will get through before somebody mends it."""
+"""Slack's error codes after which nothing works until somebody mends the app or its token."""
 RESULTS: dict[type[SlackError], str] = {
     SlackBusy: "rate_limited",
     SlackRefused: "refused",
@@ -46,7 +46,7 @@ RESULTS: dict[type[SlackError], str] = {
     SlackFailed: "failed",
 }
 LATER = {"fatal_error", "internal_error", "request_timeout", "service_unavailable", "team_added_to_org"}
-"""Slack does not know either whether it was done."""
+"""Slack's error codes that leave open whether the request was done."""
 _ERROR = re.compile(r"[a-z0-9_]{1,80}")
 
 _silent = logging.getLogger("beepgpt.connectors.slack.alerts.sdk")  # slack_sdk would log what it sent, and what came back
@@ -56,7 +56,7 @@ _silent.setLevel(logging.CRITICAL)
 
 
 class SlackMessenger:
-    """The few calls, as functions of plain values."""
+    """Calls Slack for alerts. All methods raise SlackError."""
 
     def __init__(self, token: str, base_url: str = SLACK, *, timeout: int = TIMEOUT) -> None:
         # No retries by slack_sdk: a message that was sent and not confirmed would be sent twice.
@@ -65,7 +65,7 @@ class SlackMessenger:
         )
         self._dms: dict[str, str] = {}
         self.calls: Counter[tuple[str, str]] = Counter()
-        """How often each method was called, and what came of it: `ok`, `rate_limited`, `refused`, `unclear` or `failed`."""
+        """Calls by method and result: `ok`, `rate_limited`, `refused`, `unclear` or `failed`."""
         self._not_before: dict[tuple[str, str], float] = {}
         self.place = base_url
         self.team = ""
@@ -88,12 +88,12 @@ class SlackMessenger:
         return answer
 
     def pause_of(self, method: str, channel: str = "") -> float:
-        """For how many seconds a method is not to be called: at all, or for a conversation."""
+        """Seconds until a method may be called again for a conversation."""
         until = max(self._not_before.get((method, each), 0.0) for each in ("", channel))
         return max(until - time.monotonic(), 0.0)
 
     def _hold(self, method: str, channel: str, seconds: float) -> None:
-        """Slack doesn't say whose limit it was: taken for the conversation's at first, and for everybody's when a second one is refused."""
+        """Slack doesn't say which limit it was: the first refusal counts for its conversation, one of another conversation for all."""
         now = time.monotonic()
         self._not_before = {place: until for place, until in self._not_before.items() if until > now}
         is_everybodys = any(each == method and other != channel for each, other in self._not_before)
@@ -105,7 +105,7 @@ class SlackMessenger:
                 self._client.api_call(method, json=dict(json)) if json is not None else self._client.api_call(method, params=dict(params))
             )
         except SlackApiError as error:
-            raise _told(method, error.response) from None
+            raise _error_of(method, error.response) from None
         except (SlackClientError, OSError, http.client.HTTPException, ValueError) as error:
             raise SlackUnclear(f"{method}: {type(error).__name__}") from None
         data = response.data
@@ -114,7 +114,7 @@ class SlackMessenger:
         return data, {str(name).lower(): value for name, value in (response.headers or {}).items()}
 
     def check(self) -> str:
-        """Who we are to Slack: the workspace's name. Raises SlackFailed where the token won't do, or lacks a scope."""
+        """Checks the token, and returns the workspace's name. Raises SlackFailed if the token is refused, or lacks a scope."""
         answer, headers = self._answer("auth.test", None, {})
         granted = headers.get("x-oauth-scopes")
         granted = granted[0] if isinstance(granted, list) else granted
@@ -128,7 +128,7 @@ class SlackMessenger:
     # Who may see what
 
     def person(self, user: str) -> SlackPerson:
-        """Somebody, as Slack knows them now."""
+        """Looks up a person."""
         if not self.team:
             self.check()  # or nobody could be told from a stranger
         who = self._call("users.info", user=user)["user"]
@@ -137,7 +137,7 @@ class SlackMessenger:
         return SlackPerson(not (outside or limited), who.get("tz") or None)
 
     def may_see(self, user: str, channel: str, person: SlackPerson) -> bool:
-        """Whether they are a member of the channel, or a full member where it is public. Raises SlackError when nobody can say."""
+        """Whether a person is a member of the channel, or a full member of the workspace if the channel is public."""
         about = self._call("conversations.info", channel=channel)["channel"]
         if about.get("id") not in (None, channel):
             raise SlackRefused("conversations.info", "another_channel")
@@ -153,27 +153,30 @@ class SlackMessenger:
             if not cursor:
                 return False
 
-    # Letters
+    # Direct messages
 
     def open_dm(self, user: str) -> str:
-        """Our direct messages with somebody."""
+        """The id of the app's direct messages with a person."""
         if user not in self._dms:
             self._dms[user] = str(self._call("conversations.open", users=user)["channel"]["id"])
         return self._dms[user]
 
     def permalink(self, channel: str, ts: str) -> str:
-        """Where a message stands."""
+        """The address of a message."""
         return str(self._call("chat.getPermalink", channel=channel, message_ts=ts)["permalink"])
 
     def send(self, dm: str, identity: str, text: str, blocks: Sequence[Mapping[str, Any]]) -> str:
-        """A letter with its id in its metadata, and nothing of it unfurled. Returns its ts."""
+        """Sends a direct message with `identity` in its metadata, without unfurling links. Returns its ts."""
         metadata = {"event_type": METADATA, "event_payload": {"id": identity}}
         how = {"unfurl_links": False, "unfurl_media": False, "link_names": False, "parse": "none"}
         answer = self._call(POST, json={"channel": dm, "text": text, "blocks": list(blocks), "metadata": metadata, **how})
         return str(answer["ts"])
 
     def find(self, dm: str, identity: str, since: str, until: str | None = None) -> str | None:
-        """The ts of a letter that was sent after `since` (and before `until`), if it is there. Raises SlackError when nobody can say."""
+        """The ts of the direct message `identity` between `since` and `until`; None if it is not there.
+
+        Raises SlackUnclear if there are too many messages to search.
+        """
         cursor = ""
         span: dict[str, Any] = {"oldest": since} | ({} if until is None else {"latest": until})
         for _ in range(PAGES):
@@ -188,13 +191,13 @@ class SlackMessenger:
         raise SlackUnclear("conversations.history: too much was said since")
 
     def update(self, dm: str, ts: str, identity: str, text: str, blocks: Sequence[Mapping[str, Any]]) -> None:
-        """A letter says something else from now on."""
+        """Replaces a direct message's text and blocks."""
         metadata = {"event_type": METADATA, "event_payload": {"id": identity}}
         changed = {"channel": dm, "ts": ts, "text": text, "blocks": list(blocks), "metadata": metadata, "parse": "none"}
         self._call("chat.update", json=changed)
 
     def delete(self, dm: str, ts: str) -> None:
-        """A letter is taken back; one that is gone already is as good."""
+        """Deletes a direct message; it is no error if it is gone."""
         try:
             self._call("chat.delete", json={"channel": dm, "ts": ts})
         except SlackRefused as error:
@@ -202,12 +205,12 @@ class SlackMessenger:
                 raise
 
     def publish_home(self, user: str, view: Mapping[str, Any]) -> None:
-        """What somebody's App Home shows from now on."""
+        """Replaces a person's App Home."""
         self._call("views.publish", json={"user_id": user, "view": dict(view)})
 
 
-def _told(method: str, response: Any) -> SlackError:
-    """Slack's refusal as one of ours."""
+def _error_of(method: str, response: Any) -> SlackError:
+    """Slack's error response as one of our errors."""
     headers = {str(name).lower(): value for name, value in (response.headers or {}).items()}
     data = response.data if isinstance(response.data, dict) else {}
     reason = data.get("error")

@@ -1,4 +1,4 @@
-"""Who may see which channel, as an export lists it: for runs without Slack. People who left since are still listed."""
+"""Who may see which channel, by an export's lists: for runs without Slack. People who have left are still listed."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class SlackPerson(NamedTuple):
 
 
 class Everybody:
-    """Everybody may see everything: for rehearsals, in which nobody is told."""
+    """Everybody may see everything: for rehearsals, which send nothing."""
 
     def person(self, user: str) -> SlackPerson:
         """A full member."""
         return SlackPerson(True, None)
 
     def may_see(self, user: str, channel: str, person: SlackPerson) -> bool:
-        """They may."""
+        """Always."""
         return True
 
 
 class ListedMembers:
-    """Members of channels as an export's lists have them; whoever isn't listed may see nothing."""
+    """Members of channels by an export's lists; a person who isn't listed may see nothing."""
 
     def __init__(self, path: Path) -> None:
         """Raises CannotRead."""
@@ -49,7 +49,7 @@ class ListedMembers:
         self._members = {str(each["id"]): set(each.get("members") or ()) for each in listed}
 
     def person(self, user: str) -> SlackPerson:
-        """Somebody, as they were when the export was made."""
+        """Looks up a person, as of the export."""
         who = self._people.get(user)
         if who is None:
             return SlackPerson(False, None)
@@ -57,7 +57,7 @@ class ListedMembers:
         return SlackPerson(not limited, who.get("tz"))
 
     def may_see(self, user: str, channel: str, person: SlackPerson) -> bool:
-        """A full member where the channel is public, else a member of it."""
+        """Whether a person is a member of the channel, or a full member of the workspace if the channel is public."""
         return (person.is_full_member and channel in self._public) or user in self._members.get(channel, ())
 
 

@@ -1,4 +1,4 @@
-"""Rows in order of their time, whatever their number: an external sort, in a temporary SQLite file."""
+"""Sorts any number of rows by time: an external sort in a temporary SQLite file."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 from beepgpt.errors import CannotWrite
 
 CACHE_KB = 64 * 1024
-"""Of memory for all of it."""
+"""Kilobytes of memory for the whole sort."""
 
 SorterRow = tuple[int, bytes, bytes, bytes]
-"""Time, rank among those of one time, record, and a note that comes back with it."""
+"""Time, rank within one time, record, and a note that is returned with it."""
 
 
 class Sorter:
-    """Takes rows in any order, and gives them back by time, then rank, then record.
+    """Takes rows in any order, and returns them by time, then rank, then record.
 
     >>> with Sorter() as sorter:
     ...     sorter.add([(2, b"", b"b", b"note"), (1, b"", b"a", b""), (2, b"", b"a", b"")])
@@ -28,15 +28,15 @@ class Sorter:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        """`folder` takes the file, which has no name there once it is open: it goes with this process, however that ends."""
+        """`folder` holds the file, which has no name once it is open: it is gone when this process ends. Raises CannotWrite."""
         self.folder = Path(tempfile.gettempdir()) if folder is None else folder
         self._count = 0
-        with self._told():
+        with self._translating():
             file, path = tempfile.mkstemp(prefix="beepgpt-sorting-", dir=self.folder)
             os.close(file)
             self._base = sqlite3.connect(path, isolation_level=None)
             try:
-                self._base.execute("PRAGMA journal_mode = OFF")  # a file that is thrown away needs no way back
+                self._base.execute("PRAGMA journal_mode = OFF")  # a temporary file needs no rollback
                 self._base.execute("PRAGMA synchronous = OFF")
                 self._base.execute("PRAGMA locking_mode = EXCLUSIVE")
                 self._base.execute(f"PRAGMA cache_size = -{CACHE_KB}")
@@ -46,8 +46,8 @@ class Sorter:
                 os.unlink(path)
 
     def add(self, rows: Iterable[SorterRow]) -> None:
-        """More rows: best a thousand at a time."""
-        with self._told():
+        """Adds rows; about a thousand a call is fastest."""
+        with self._translating():
             self._base.execute("BEGIN")
             self._count += self._base.executemany("INSERT INTO held VALUES (?, ?, ?, ?)", rows).rowcount
             self._base.execute("COMMIT")
@@ -56,12 +56,12 @@ class Sorter:
         return self._count
 
     def rows(self) -> Iterator[SorterRow]:
-        """All of them in order; it may be asked again."""
-        with self._told():
+        """All rows in order; may be called again."""
+        with self._translating():
             yield from self._base.execute("SELECT time, rank, record, note FROM held ORDER BY time, rank, record")
 
     def close(self) -> None:
-        """The file is gone."""
+        """Closes the file, which is then gone."""
         self._base.close()
 
     def __enter__(self) -> Sorter:
@@ -71,7 +71,7 @@ class Sorter:
         self.close()
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _translating(self) -> Iterator[None]:
         try:
             yield
         except (sqlite3.Error, OSError) as error:

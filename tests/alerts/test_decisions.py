@@ -1,4 +1,4 @@
-"""Who is told, as properties of random histories: in memory and in the database, without Slack."""
+"""Who is alerted, as properties of random histories: in memory and in the database, without Slack."""
 
 import tempfile
 from collections import defaultdict
@@ -32,7 +32,7 @@ POLICY = Policy(threshold=0.5, list_from=0.2, per_hour=2, quiet=(13 * 60, 14 * 6
 @st.composite
 def histories(draw: st.DrawFn) -> list[dict[str, Any]]:
     """Predictions of sessions and threads of two channels within three hours, in time order, and deletions among them."""
-    told: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = []
     roots: dict[str, list[tuple[int, str]]] = {channel: [] for channel in CHANNELS}
     session: dict[str, int] = {}
     threads: dict[tuple[str, int], list[tuple[int, str]]] = {}
@@ -44,14 +44,14 @@ def histories(draw: st.DrawFn) -> list[dict[str, Any]]:
         mine = [key for key in threads if key[0] == channel]
         what = draw(st.sampled_from(("root", "reply", "again", "delete")))
         if what == "delete" and mine:
-            told.append({"channel": channel, "ts": ts_text(at), "deleted_ts": ts_text(draw(st.sampled_from(mine))[1])})
-        elif what == "again" and told and "people" in told[-1]:
-            told.append(told[-1])
+            records.append({"channel": channel, "ts": ts_text(at), "deleted_ts": ts_text(draw(st.sampled_from(mine))[1])})
+        elif what == "again" and records and "people" in records[-1]:
+            records.append(records[-1])
         elif what == "reply" and mine:
             key = draw(st.sampled_from(mine))
             threads[key].append((at, author))
             name = f"{channel}:{ts_text(key[1])}:thread"
-            told.append(prediction(at, channel=channel, window=threads[key][-5:], conversations=[name], people=people))
+            records.append(prediction(at, channel=channel, window=threads[key][-5:], conversations=[name], people=people))
         else:
             before = roots[channel][-1][0] if roots[channel] else -1
             starts = at - before > 10 * MINUTE
@@ -61,12 +61,12 @@ def histories(draw: st.DrawFn) -> list[dict[str, Any]]:
             threads[channel, at] = [(at, author)]
             own, ours = f"{channel}:{ts_text(at)}:thread", f"{channel}:{ts_text(session[channel])}:session"
             if starts:
-                told.append(prediction(at, channel=channel, window=[(at, author)], conversations=[ours, own], people=people))
+                records.append(prediction(at, channel=channel, window=[(at, author)], conversations=[ours, own], people=people))
             else:
-                told.append(prediction(at, channel=channel, window=roots[channel][-5:], conversations=[ours], people=people))
+                records.append(prediction(at, channel=channel, window=roots[channel][-5:], conversations=[ours], people=people))
                 alone = prediction(at, channel=channel, window=[(at, author)], conversations=[own], people=people)
-                told.append(alone | {"id": f"{alone['id']}-own"})
-    return told
+                records.append(alone | {"id": f"{alone['id']}-own"})
+    return records
 
 
 wishes = st.builds(
@@ -81,7 +81,7 @@ wishes = st.builds(
 everybodys = st.fixed_dictionaries(dict.fromkeys(PEOPLE, wishes))
 
 
-def told_of(history: list[dict[str, Any]], memory: InMemoryHistory) -> Iterator[tuple[int, Alert]]:
+def alerts_in(history: list[dict[str, Any]], memory: InMemoryHistory) -> Iterator[tuple[int, Alert]]:
     """All alerts, each at the second after its point."""
     for each in history:
         if "people" not in each:
@@ -106,7 +106,7 @@ def test_the_rules_hold(history: list[dict[str, Any]], asked: dict[str, Preferen
     directly = defaultdict(list)
     gone: set[int] = set()
     spoke: dict[str, set[str]] = defaultdict(set)
-    alerts = list(told_of(history, InMemoryHistory(asked=asked)))
+    alerts = list(alerts_in(history, InMemoryHistory(asked=asked)))
     by_point = defaultdict(list)
     for now, alert in alerts:
         by_point[alert.point.id].append((now, alert))
@@ -133,7 +133,7 @@ def test_the_rules_hold(history: list[dict[str, Any]], asked: dict[str, Preferen
 
 
 @given(histories(), everybodys)
-def test_nobody_is_told_twice(history: list[dict[str, Any]], asked: dict[str, Preferences]):
+def test_nobody_is_alerted_twice(history: list[dict[str, Any]], asked: dict[str, Preferences]):
     """Once a message, once a session together with the threads of its messages."""
     session_of = {}
     for each in history:
@@ -141,7 +141,7 @@ def test_nobody_is_told_twice(history: list[dict[str, Any]], asked: dict[str, Pr
             if name.endswith(":session"):
                 session_of.update({f"{each['channel']}:{one['ts']}:thread": name for one in each["window"]})
     messages, sessions = set(), set()
-    for _, alert in told_of(history, InMemoryHistory(asked=asked)):
+    for _, alert in alerts_in(history, InMemoryHistory(asked=asked)):
         message = (alert.user, alert.point.channel, alert.point.message)
         session = (alert.user, session_of.get(alert.point.conversations[0], alert.point.conversations[0]))
         assert message not in messages and session not in sessions
@@ -152,7 +152,7 @@ def test_nobody_is_told_twice(history: list[dict[str, Any]], asked: dict[str, Pr
 @settings(max_examples=25)
 @given(histories(), everybodys)
 def test_the_database_decides_as_the_memory_does(history: list[dict[str, Any]], asked: dict[str, Preferences]):
-    """The same rules over the same history; and what was deleted is in no list and no letter, whatever came first."""
+    """The same rules over the same history; and what was deleted is in no list and no DM, whatever came first."""
     with tempfile.TemporaryDirectory() as folder:
         store = AlertStore(Path(folder) / "alerts.sqlite")
         store._db.execute("PRAGMA synchronous = OFF")
@@ -171,7 +171,7 @@ def test_the_database_decides_as_the_memory_does(history: list[dict[str, Any]], 
                 for row in store.alerts_to_check():
                     store.clear(row["id"], "https://x", dm=row["way"] == "direct", now=now)
         memory = InMemoryHistory(asked=asked)
-        expected = {alert.id: alert.way for _, alert in told_of(history, memory)}
+        expected = {alert.id: alert.way for _, alert in alerts_in(history, memory)}
         rows = store._rows("SELECT * FROM alert")
         assert {row["id"]: row["way"] for row in rows} == expected
 
@@ -186,7 +186,7 @@ def test_the_database_decides_as_the_memory_does(history: list[dict[str, Any]], 
         store.close()
 
 
-def test_old_points_and_rebuilds_tell_nobody():
+def test_old_points_and_rebuilds_alert_nobody():
     """An edit of an old message is as old as its message."""
     memory = InMemoryHistory(asked={"bo": Preferences(opted_in=True)})
     point = read_prediction(prediction(NOON + HOUR, window=[(NOON, "ana")]))
@@ -195,7 +195,7 @@ def test_old_points_and_rebuilds_tell_nobody():
     assert any(isinstance(found, Alert) for found in decide(point, memory, POLICY, NOON + 10 * MINUTE))
 
 
-def test_who_speaks_in_a_session_is_not_told_of_its_threads():
+def test_who_speaks_in_a_session_is_not_alerted_to_its_threads():
     """Bo is in the session and not in the window; a root's own thread is asked once it has a reply, and then Bo takes part already."""
     memory = InMemoryHistory(asked={"bo": Preferences(opted_in=True), "cy": Preferences(opted_in=True)})
     session, thread = f"C1:{ts_text(NOON)}:session", f"C1:{ts_text(NOON + MINUTE)}:thread"
@@ -211,7 +211,7 @@ def test_who_speaks_in_a_session_is_not_told_of_its_threads():
     assert bo == PassedOver("bo", "participant") and isinstance(cy, Alert) and cy.user == "cy"
 
 
-def test_who_asked_for_a_topic_is_told_whoever_is_likely():
+def test_who_asked_for_a_topic_is_alerted_whatever_the_model_predicts():
     """As a second kind, under the same rules; and the threshold of guesses isn't theirs."""
     memory = InMemoryHistory(
         asked={"bo": Preferences(opted_in=True), "di": Preferences(opted_in=True)}, asked_topics=[("di", "builds"), ("ana", "builds")]
@@ -224,12 +224,12 @@ def test_who_asked_for_a_topic_is_told_whoever_is_likely():
 
 
 def test_the_reason_is_one_line_of_what_the_model_saw():
-    """By the facts where a prediction has them."""
-    facts = {"user": ["cy", "bo"], "share_30d": [0.0, 0.42], "to_author": [0.0, 3.2], "first_60d": [0.0, 0.0], "closeness": [0.0, 0.0]}
-    point = read_prediction(prediction(candidates=facts))
+    """By the features where a prediction has them."""
+    features = {"user": ["cy", "bo"], "share_30d": [0.0, 0.42], "to_author": [0.0, 3.2], "first_60d": [0.0, 0.0], "closeness": [0.0, 0.0]}
+    point = read_prediction(prediction(candidates=features))
 
-    told = "80% likely that you answer: 42% of this channel's recent answers are yours, you have answered this author about 3 times"
-    assert explanation(point, "bo", 0.8) == told
+    expected = "80% likely that you answer: 42% of this channel's recent answers are yours, you have answered this author about 3 times"
+    assert explanation(point, "bo", 0.8) == expected
     assert explanation(point, "bo", 0.8).count("\n") == 0
 
 

@@ -28,7 +28,7 @@ def deleted(ts: int, channel: str = "C1") -> dict[str, str]:
     return {"channel": channel, "ts": ts_text(ts + SECOND), "deleted_ts": ts_text(ts)}
 
 
-def test_somebody_is_told_with_a_link_an_excerpt_a_reason_and_buttons(tmp_path: Path, slack: Workspace):
+def test_somebody_is_alerted_with_a_link_an_excerpt_a_reason_and_buttons(tmp_path: Path, slack: Workspace):
     """Nothing is unfurled, nobody is called, and the message can be found again by its id."""
     office = Office(tmp_path, slack)
     office.opt_in("bo")
@@ -36,16 +36,16 @@ def test_somebody_is_told_with_a_link_an_excerpt_a_reason_and_buttons(tmp_path: 
     office.work()
 
     (message,) = slack.sent_to("bo")
-    told = json.dumps(message, ensure_ascii=False)
-    assert "https://acme.slack.com/archives/C1/p1700049600000000" in told
-    assert "&lt;!channel&gt; is the build red &amp; hot?" in told and "@here" not in told and "<!" not in told
-    assert "80% likely that you answer" in told and "feedback_buttons" in told
+    shown = json.dumps(message, ensure_ascii=False)
+    assert "https://acme.slack.com/archives/C1/p1700049600000000" in shown
+    assert "&lt;!channel&gt; is the build red &amp; hot?" in shown and "@here" not in shown and "<!" not in shown
+    assert "80% likely that you answer" in shown and "feedback_buttons" in shown
     assert message["metadata"]["event_payload"]["id"] == office.forwarded[0]["id"]
     assert slack.bad_blocks == []
     assert "build" not in json.dumps(office.forwarded), "what was written goes to Slack alone"
 
 
-def test_only_who_may_see_the_channel_is_told_of_it(tmp_path: Path, slack: Workspace):
+def test_only_who_may_see_the_channel_is_alerted(tmp_path: Path, slack: Workspace):
     """A member of a private channel; any full member of a public one; no guest, nobody who left, and nobody in doubt."""
     slack.user("guest", is_restricted=True)
     slack.user("stranger", team_id="T2")
@@ -58,8 +58,8 @@ def test_only_who_may_see_the_channel_is_told_of_it(tmp_path: Path, slack: Works
     office.apply("prediction", prediction(channel="CGONE", people=people))
     office.work()
 
-    told = {user for user in people if slack.sent_to(user)}
-    assert told == {"bo", "cy"}
+    alerted = {user for user in people if slack.sent_to(user)}
+    assert alerted == {"bo", "cy"}
     assert "archives/C2" in json.dumps(slack.sent_to("cy")) and "archives/C1" in json.dumps(slack.sent_to("bo"))
     assert office.counts["refused:not_a_member"] == 7 and office.counts["refused:membership_in_doubt"] >= 3
 
@@ -81,7 +81,7 @@ def test_slacks_rates_are_kept(tmp_path: Path, slack: Workspace):
 
 
 def test_who_is_written_to_too_often_holds_up_nobody_else(tmp_path: Path, slack: Workspace):
-    """Bo's conversation is at its limit for half a minute: Cy and Di are told, the webhook is called; and a pause is no try."""
+    """Bo's conversation is at its limit for half a minute: Cy and Di are alerted, the webhook is called; and a pause is no try."""
     got: list[str] = []
 
     def taken(alert: Mapping[str, Any]) -> bool:
@@ -99,8 +99,8 @@ def test_who_is_written_to_too_often_holds_up_nobody_else(tmp_path: Path, slack:
 
     assert time.monotonic() - began < 25 and slack.sent_to("bo") == []
     assert len([each for each in slack.calls("chat.postMessage") if each.args["channel"] == "Dbo"]) == 1, "Retry-After is obeyed"
-    (letter,) = office.store.dms("due")
-    assert (letter["user"], letter["tries"]) == ("bo", 0) and office.counts["slack_busy"] == 1
+    (dm,) = office.store.dms("due")
+    assert (dm["user"], dm["tries"]) == ("bo", 0) and office.counts["slack_busy"] == 1
 
 
 def test_now_and_then_no_answer_makes_no_long_pauses(tmp_path: Path, slack: Workspace):
@@ -139,7 +139,7 @@ def test_a_limit_of_the_app_holds_up_all_messages_and_nothing_else(tmp_path: Pat
 
 @pytest.mark.parametrize("fault", ["done", "done500", "wait:2"])
 def test_what_was_sent_without_an_answer_is_found_and_not_sent_again(tmp_path: Path, slack: Workspace, fault: str):
-    """The letter stands in the conversation, under its id."""
+    """The DM stands in the conversation, under its id."""
     office = Office(tmp_path, slack, timeout=1)
     office.opt_in("bo")
     slack.faults["chat.postMessage"] = [fault]
@@ -184,7 +184,7 @@ def test_what_stays_unknown_is_counted_and_not_sent_again(tmp_path: Path, slack:
 
 @pytest.mark.parametrize("is_there", [True, False])
 def test_what_was_unknown_is_looked_for_again_when_its_message_is_deleted(tmp_path: Path, slack: Workspace, is_there: bool):
-    """A letter that stood there all the time is taken back; one that is nowhere is counted, and asked for once."""
+    """A DM that stood there all the time is deleted; one that is nowhere is counted, and asked for once."""
     office = Office(tmp_path, slack)
     slack.clock = lambda: office.clock() / SECOND
     office.opt_in("bo")
@@ -270,8 +270,8 @@ def test_an_edit_is_not_shown_to_who_left_the_channel(tmp_path: Path, slack: Wor
     office.delivery.eligibility._checked.clear()  # half a minute later
     office.decider.apply_record(edited(NOON, "a-secret", NOON + SECOND, "C2"), office.clock())
     office.work()
-    told = json.dumps(slack.sent_to("cy"))
-    assert "a-secret" not in told and "can't be shown" in told and office.counts["letters_updated"] == 1
+    shown = json.dumps(slack.sent_to("cy"))
+    assert "a-secret" not in shown and "can't be shown" in shown and office.counts["letters_updated"] == 1
 
 
 def test_a_deletion_does_not_wait_until_it_is_known_who_may_see_an_edit(tmp_path: Path, slack: Workspace):
@@ -293,7 +293,7 @@ def test_a_deletion_does_not_wait_until_it_is_known_who_may_see_an_edit(tmp_path
 
 
 def test_what_another_process_edits_while_slack_is_asked_is_not_lost(tmp_path: Path, slack: Workspace):
-    """Before a letter is sent it says the new text; while it is changed, it is changed once more."""
+    """Before a DM is sent it shows the new text; while it is changed, it is changed once more."""
     other = AlertStore(tmp_path / "alerts.sqlite")
     texts = ["second", "third", "fourth"]
 
@@ -373,7 +373,7 @@ def test_an_alert_that_waited_too_long_is_not_given(tmp_path: Path, slack: Works
     assert slack.sent_to("bo") == [] and office.counts["refused:too_old"] == 1
 
 
-def test_who_changed_their_mind_or_joined_in_is_not_told(tmp_path: Path, slack: Workspace):
+def test_who_changed_their_mind_or_joined_in_is_not_alerted(tmp_path: Path, slack: Workspace):
     """All is asked again just before it is sent."""
     office = Office(tmp_path, slack)
     office.opt_in("bo", "cy", "di")
@@ -392,8 +392,8 @@ def test_who_changed_their_mind_or_joined_in_is_not_told(tmp_path: Path, slack: 
     }
 
 
-def test_a_deleted_message_leaves_letters_and_app_home(tmp_path: Path, slack: Workspace):
-    """The one that it was about takes the letter with it; another one takes the excerpt."""
+def test_a_deleted_message_leaves_dms_and_app_home(tmp_path: Path, slack: Workspace):
+    """The one that it was about takes the DM with it; another one takes the excerpt."""
     office = Office(tmp_path, slack)
     office.opt_in("bo", "cy")
     office.store.note_home_opened("bo")
@@ -418,7 +418,7 @@ def test_a_deleted_message_leaves_letters_and_app_home(tmp_path: Path, slack: Wo
     assert b"secret" not in (tmp_path / "alerts.sqlite").read_bytes()
 
 
-def test_a_message_that_was_deleted_first_is_never_told_of(tmp_path: Path, slack: Workspace):
+def test_a_message_that_was_deleted_first_alerts_nobody(tmp_path: Path, slack: Workspace):
     """The deletion may be read before the prediction, and Slack may know of it before we do."""
     slack.missing.add(("C1", ts_text(NOON + SECOND)))
     office = Office(tmp_path, slack)
@@ -461,7 +461,7 @@ def test_less_likely_ones_come_once_a_day(tmp_path: Path, slack: Workspace):
     assert len(slack.sent_to("bo")) == 1, "nothing new, no digest"
 
 
-def test_app_home_changes_what_somebody_is_told(tmp_path: Path, slack: Workspace):
+def test_app_home_changes_what_somebody_gets(tmp_path: Path, slack: Workspace):
     """Opening it shows it; each of its fields is heard; buttons below an alert are counted, the last word of each."""
     office = Office(tmp_path, slack)
     opened = {"type": "event_callback", "event": {"type": "app_home_opened", "user": "bo", "tab": "home"}}
@@ -497,7 +497,7 @@ def test_app_home_changes_what_somebody_is_told(tmp_path: Path, slack: Workspace
 
 
 def test_a_token_that_does_nothing_stops_with_what_to_do(slack: Workspace):
-    """Before anybody is told: a wrong token, or a scope that is missing."""
+    """Before anybody is alerted: a wrong token, or a scope that is missing."""
     with pytest.raises(SlackFailed, match=r"slack\.bot_token"):
         SlackMessenger("xoxb-wrong", slack.url).check()
     slack.scopes = "chat:write"
@@ -532,7 +532,7 @@ def test_a_flow_may_decide_in_its_own_process(tmp_path: Path):
     store.close()
 
 
-def test_nobody_is_told_of_old_things(tmp_path: Path, slack: Workspace):
+def test_nobody_is_alerted_to_old_things(tmp_path: Path, slack: Workspace):
     """A topic that is read again, or predictions of a rebuild, tell nobody; the clock decides, and the flow's own word."""
     office = Office(tmp_path, slack, clock=Clock(NOON + HOUR))
     office.opt_in("bo")

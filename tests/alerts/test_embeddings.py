@@ -34,8 +34,10 @@ def sent(server: Server) -> list[str]:
     return [text for each in server.record.asked for text in each.body["input"]]
 
 
-def told(folder: Path, server: Server, *predictions: dict[str, object], **more: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
-    """Di asked about databases, by a command with embeddings; the predictions of which she is told."""
+def alerted(
+    folder: Path, server: Server, *predictions: dict[str, object], **more: str
+) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """Di asked about databases, by a command with embeddings; the predictions to which she is alerted."""
     store = AlertStore(folder / "alerts.sqlite")
     store.set_preferences("di", opted_in=1)
     store.set_topic("di", "mysql upgrade")
@@ -63,7 +65,7 @@ def test_other_words_for_the_same_are_found_and_secrets_stay_here(tmp_path: Path
     )
     hidden = prediction(at + 2, people={}, channel="C2", texts=["the hidden upgrade"], conversations=["C2:3.0:session"])
     old = prediction(at - 3600 * SECOND, people={}, texts=["an old upgrade"], conversations=["C1:4.0:session"])
-    done, found = told(tmp_path, server, about, other, hidden, old, BEEPGPT_PROVIDER__EXCLUDE_CHANNELS="C2")
+    done, found = alerted(tmp_path, server, about, other, hidden, old, BEEPGPT_PROVIDER__EXCLUDE_CHANNELS="C2")
 
     assert done.returncode == 0, done.stderr
     assert found == [about["id"]]
@@ -74,14 +76,14 @@ def test_other_words_for_the_same_are_found_and_secrets_stay_here(tmp_path: Path
 
 def test_nothing_is_sent_anywhere_else_before_somebody_allows_it(tmp_path: Path, server: Server):
     """The command says what there is to weigh."""
-    done, _ = told(tmp_path, server, BEEPGPT_PROVIDER__BASE_URL="https://models.example.com/v1")
+    done, _ = alerted(tmp_path, server, BEEPGPT_PROVIDER__BASE_URL="https://models.example.com/v1")
     assert done.returncode == 2 and "allow_external" in done.stderr and not server.record.asked
 
 
 def test_a_model_that_is_not_there_is_named_at_the_start(tmp_path: Path, server: Server):
-    """Before anybody is told anything."""
+    """Before anybody is alerted."""
     server.script.always = "404"
-    done, _ = told(tmp_path, server, BEEPGPT_ALERTS__EMBEDDING_MODEL="no-such-model")
+    done, _ = alerted(tmp_path, server, BEEPGPT_ALERTS__EMBEDDING_MODEL="no-such-model")
     assert done.returncode == 2 and "no-such-model" in done.stderr
 
 

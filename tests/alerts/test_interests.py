@@ -30,10 +30,10 @@ def measured(ask: str, least: float) -> tuple[float, float]:
             continue
         said = word_buckets(event["text"])
         for wanted_topic, wanted in asked:
-            told = closeness_of(wanted, said, seen) >= least
+            found = closeness_of(wanted, said, seen) >= least
             whole += wanted_topic == topic
-            right += told and wanted_topic == topic
-            wrong += told and wanted_topic != topic
+            right += found and wanted_topic == topic
+            wrong += found and wanted_topic != topic
         seen.update((ALL, *said))
     return right / max(right + wrong, 1), right / whole
 
@@ -52,7 +52,7 @@ def test_most_of_what_is_found_is_about_the_topic(ask: str, precision: float, re
     assert found[0] >= precision and found[1] >= recall, found
 
 
-def test_a_topic_is_told_by_its_words_and_by_no_others(tmp_path: Path):
+def test_a_topic_is_found_by_its_words_and_by_no_others(tmp_path: Path):
     """Plurals and forms are the same word; words that everybody uses tell nothing."""
     office = Office(tmp_path)
     office.opt_in("di")

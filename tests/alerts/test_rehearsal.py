@@ -1,4 +1,4 @@
-"""A rehearsal tells what would have been told, and how often rightly, by the rules that hold live."""
+"""A rehearsal replays predictions with alerts, by the live rules, and counts how many were right."""
 
 import json
 import re
@@ -34,20 +34,20 @@ def history(points: list[dict[str, Any]], outcomes: list[dict[str, Any]]) -> Reh
 
 
 def test_right_is_who_joined_the_conversation_or_its_threads():
-    """Next, or later within a day; not who answered before they were told, and nobody is announced after the fact."""
+    """Next, or later within a day; not who answered before they were alerted, and nobody is covered after the fact."""
     session = prediction(people={"bo": 0.9, "cy": 0.8, "di": 0.7}, conversations=["C1:s:session", "C1:t:thread"])
     own = f"C1:{ts_text(NOON)}:thread"
     thread = prediction(NOON + MINUTE, window=[(NOON, "ana"), (NOON + MINUTE, "bo")], conversations=[own], people={"ed": 0.9})
-    told = rehearse(history([session, thread], [outcome(session, MINUTE, "bo"), outcome(thread, HOUR, "cy")]), POLICY)
+    rehearsed = rehearse(history([session, thread], [outcome(session, MINUTE, "bo"), outcome(thread, HOUR, "cy")]), POLICY)
 
-    found = {each.alert.user: (each.next, each.joined) for each in told.direct}
+    found = {each.alert.user: (each.next, each.joined) for each in rehearsed.direct}
     assert found == {"bo": (True, True), "cy": (False, True), "di": (False, False), "ed": (False, False)}
-    assert (told.figures["joined"], told.figures["announced"], told.joins) == (0.5, 1.0, 2)
+    assert (rehearsed.figures["joined"], rehearsed.figures["announced"], rehearsed.joins) == (0.5, 1.0, 2)
 
 
 def test_the_future_changes_no_alert():
-    """With or without outcomes, and up to any time, the same people are told."""
-    points, outcomes = made_up()
+    """With or without outcomes, and up to any time, the same people are alerted."""
+    points, outcomes = simulated()
     half = sorted(points, key=lambda each: (each["prompt_ts"], each["id"]))[: len(points) // 2]
     everything, without, early = (rehearse(history(*each), POLICY).alerts for each in ((points, outcomes), (points, []), (half, outcomes)))
     all_of_it = [each.alert.id for each in everything]
@@ -69,29 +69,29 @@ def test_a_baseline_knows_only_what_was_before():
 
 
 def test_what_people_asked_for_holds_in_a_rehearsal_too():
-    """Who is not opted in is not told."""
-    told = rehearse(history([prediction()], []), POLICY, asked={"bo": Preferences(opted_in=False)})
-    assert told.alerts == []
+    """Who is not opted in is not alerted."""
+    rehearsed = rehearse(history([prediction()], []), POLICY, asked={"bo": Preferences(opted_in=False)})
+    assert rehearsed.alerts == []
 
 
-def made_up() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Predictions of a made-up workspace by a simple model, and what happened."""
+def simulated() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Predictions of a simulated workspace by a simple model, and what happened."""
     plan = undisturbed(Plan(seed=4, messages=1500, channels=6, people=30, deletions=0))
     run = run_through(list(live_records(plan)), Rules(workspace="acme"), load_encoding("o200k_base"))
     points, outcomes = [], []
     for example in map(json.loads, run.examples):
-        facts = example["candidates"]
-        people = sorted(zip(facts["user"], facts["share_30d"], strict=True), key=lambda each: -each[1])[:5]
-        told = {name: example[name] for name in ("id", "channel", "prompt_ts", "window", "prompt", "candidates")}
-        told |= {"conversations": [example["conversation"]], "people": [{"user": user, "p": 2 * p} for user, p in people]}
-        points.append(told)
+        features = example["candidates"]
+        people = sorted(zip(features["user"], features["share_30d"], strict=True), key=lambda each: -each[1])[:5]
+        point = {name: example[name] for name in ("id", "channel", "prompt_ts", "window", "prompt", "candidates")}
+        point |= {"conversations": [example["conversation"]], "people": [{"user": user, "p": 2 * p} for user, p in people]}
+        points.append(point)
         outcomes.append({name: example[name] for name in ("id", "conversation", "prompt_ts", "answer_ts", "answer", "settled_ts")})
     return points, outcomes
 
 
 def test_the_page_needs_nothing_else_and_runs_nothing(tmp_path: Path):
     """Figures on the console and as JSON, a page without scripts or addresses, and whatever was written is text on it."""
-    points, outcomes = made_up()
+    points, outcomes = simulated()
     for each in points:
         each["prompt"] = "<script>alert(1)</script> <img src=x onerror=alert(1)> " + each["prompt"]
     for name, records in (("predictions", points), ("outcomes", outcomes)):
@@ -127,7 +127,7 @@ def test_a_rehearsal_without_one_of_the_two_says_so(tmp_path: Path, what: str):
 
 def test_a_line_that_is_neither_is_named(tmp_path: Path):
     """The first of them, by its place; the others count."""
-    points, outcomes = made_up()
+    points, outcomes = simulated()
     lines = [json.dumps(each) for each in points]
     lines[2:2] = ["", '{"broken": ']
     lines.append("[]")
@@ -152,9 +152,9 @@ def test_a_line_that_is_neither_is_named(tmp_path: Path):
 def test_a_wrong_command_says_what_is_wrong(tmp_path: Path, more: tuple[str, ...], said: str):
     """And what was there is as it was."""
     point = prediction()
-    told = {"prompt_ts": point["prompt_ts"], "answer": ["cy"], "answer_ts": None, "settled_ts": point["prompt_ts"]}
+    happened = {"prompt_ts": point["prompt_ts"], "answer": ["cy"], "answer_ts": None, "settled_ts": point["prompt_ts"]}
     (tmp_path / "predictions.jsonl").write_text(json.dumps(point) + "\n")
-    (tmp_path / "o.jsonl").write_text(json.dumps({"id": point["id"], "conversation": point["conversations"][0], **told}) + "\n")
+    (tmp_path / "o.jsonl").write_text(json.dumps({"id": point["id"], "conversation": point["conversations"][0], **happened}) + "\n")
     (tmp_path / "fresh").mkdir()
     (tmp_path / "fresh" / "model.json").write_text("{}")
     before = (tmp_path / "o.jsonl").read_bytes()

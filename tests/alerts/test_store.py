@@ -93,7 +93,7 @@ def test_what_is_no_store_of_ours_or_a_newer_one_is_refused_and_left_untouched(t
 
 
 def test_one_process_sends_from_a_store(tmp_path: Path):
-    """A second one would send each letter again; when the first is gone, it may."""
+    """A second one would send each DM again; when the first is gone, it may."""
     first = AlertStore(tmp_path / "ours.sqlite", alone=True)
     with pytest.raises(BadAlertStore, match="another beepgpt alert"):
         AlertStore(tmp_path / "ours.sqlite", alone=True)

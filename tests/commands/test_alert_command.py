@@ -1,4 +1,4 @@
-"""`beepgpt alert` as its user meets it: from files and topics, stopped, killed, and told what it lacks."""
+"""`beepgpt alert` as its user meets it: from files and topics, stopped, killed, or lacking something."""
 
 import json
 import random
@@ -43,11 +43,11 @@ def wait_until(is_so: Callable[[], object]) -> None:
 
 def settings_of(slack: Workspace | None, folder: Path, **more: str) -> dict[str, str]:
     """An environment for the program; nobody sleeps, whenever the test runs."""
-    told = {"BEEPGPT_ALERTS__STORE": str(folder / "alerts.sqlite"), "BEEPGPT_ALERTS__QUIET": "", "BEEPGPT_ALERTS__OPTED_IN": "true"}
-    told |= {"BEEPGPT_RUN__LOG_LEVEL": "info"}
+    settings = {"BEEPGPT_ALERTS__STORE": str(folder / "alerts.sqlite"), "BEEPGPT_ALERTS__QUIET": "", "BEEPGPT_ALERTS__OPTED_IN": "true"}
+    settings |= {"BEEPGPT_RUN__LOG_LEVEL": "info"}
     if slack is not None:
-        told |= {"BEEPGPT_SLACK__BOT_TOKEN": TOKEN, "BEEPGPT_SLACK__BASE_URL": slack.url}
-    return told | more
+        settings |= {"BEEPGPT_SLACK__BOT_TOKEN": TOKEN, "BEEPGPT_SLACK__BASE_URL": slack.url}
+    return settings | more
 
 
 def run(folder: Path, slack: Workspace | None, *arguments: object, **more: str) -> subprocess.CompletedProcess[str]:
@@ -86,7 +86,7 @@ def test_a_file_of_predictions_is_given_once(tmp_path: Path, slack: Workspace):
 
 
 def test_a_threshold_is_that_of_the_model_that_stands_there(tmp_path: Path):
-    """One that was trained anew and not validated has none: the old one's says nothing of its chances."""
+    """One that was trained anew and not validated has none: the old one's says nothing of its probabilities."""
     folder, settings = save(tmp_path / "model"), read_settings(environ={})
     card = {name: value for name, value in json.loads((folder / "model.json").read_text()).items() if name not in ("files", "labels")}
     (folder / "metrics.json").write_text(json.dumps({"model": card, "threshold": {"threshold": 0.13}}))
@@ -97,8 +97,8 @@ def test_a_threshold_is_that_of_the_model_that_stands_there(tmp_path: Path):
         threshold_of(settings, folder)
 
 
-def test_killed_before_and_after_sending_nobody_is_told_twice(tmp_path: Path, slack: Workspace):
-    """Bo's letter was written down and never sent, Cy's was sent and never noted: each stands there once at last."""
+def test_killed_before_and_after_sending_nobody_is_alerted_twice(tmp_path: Path, slack: Workspace):
+    """Bo's DM was queued and never sent, Cy's was sent and never noted: each stands there once at last."""
     at = just_now()
     source = write(tmp_path / "predictions.jsonl", prediction(at, people={"bo": 0.9, "cy": 0.8}))
     slack.faults = {"chat.postMessage:Dbo": ["hold"], "chat.postMessage:Dcy": ["wait:60"]}
@@ -116,12 +116,14 @@ def test_killed_before_and_after_sending_nobody_is_told_twice(tmp_path: Path, sl
 
 
 @pytest.mark.proof
-def test_killed_at_any_time_everybody_is_told_once(tmp_path: Path, slack: Workspace):
+def test_killed_at_any_time_everybody_is_alerted_once(tmp_path: Path, slack: Workspace):
     """Twelve kills at random, with answers that come late and servers that fail."""
     draws = random.Random(7)
     at = just_now()
-    told = [prediction(at + number * 1000, people={"bo": 0.9, "cy": 0.8, "di": 0.7}, conversations=[f"s{number}"]) for number in range(8)]
-    source = write(tmp_path / "predictions.jsonl", *told)
+    predictions = [
+        prediction(at + number * 1000, people={"bo": 0.9, "cy": 0.8, "di": 0.7}, conversations=[f"s{number}"]) for number in range(8)
+    ]
+    source = write(tmp_path / "predictions.jsonl", *predictions)
     slack.faults["chat.postMessage"] = [draws.choice((None, "wait:0.3", "done", "500", "429:1")) for _ in range(40)]
     settings = settings_of(slack, tmp_path, BEEPGPT_ALERTS__PER_HOUR="100")
     for _ in range(12):
@@ -146,7 +148,7 @@ def test_killed_at_any_time_everybody_is_told_once(tmp_path: Path, slack: Worksp
 
 
 def test_from_topic_to_slack_and_to_another_topic(tmp_path: Path, slack: Workspace, broker: Broker | GivenBroker):
-    """Opting in comes from a topic, too; a deletion is read from slack.events itself; SIGTERM ends it; nothing is told again."""
+    """Opting in comes from a topic, too; a deletion is read from slack.events itself; SIGTERM ends it; nobody is alerted again."""
     connection = Connection(broker.bootstrap)
     name = f"test-{uuid4().hex[:12]}"
     topics = {each: f"{name}.{each}" for each in ("predictions", "interactions", "alerts", "events")}
@@ -194,7 +196,9 @@ def test_from_topic_to_slack_and_to_another_topic(tmp_path: Path, slack: Workspa
         process.process.send_signal(signal.SIGTERM)
         assert process.process.wait(30) == 0, process.said
 
-    assert len(slack.calls("chat.postMessage")) == 1 and not slack.sent_to("cy"), "Cy did not ask for it, and nobody is told of old things"
+    assert len(slack.calls("chat.postMessage")) == 1 and not slack.sent_to("cy"), (
+        "Cy did not ask for it, and nobody is alerted to old things"
+    )
     (alert,) = [(record.key, json.loads(record.value or b"")) for _, record in records_of(connection, topics["alerts"])]
     assert alert[0] == b"bo" and alert[1]["channel"] == "C1" and alert[1]["reason"] == "likely"
 
@@ -223,18 +227,18 @@ def test_without_slack_an_export_says_who_may_see_what(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "said"),
     [
         ((), "how likely must an answer be"),
         (("--threshold", "0.5"), "nobody can say who may see which channel"),
         (("--threshold", "7"), "--threshold is 7.0"),
     ],
 )
-def test_what_is_lacking_is_named(tmp_path: Path, arguments: tuple[str, ...], told: str):
+def test_what_is_lacking_is_named(tmp_path: Path, arguments: tuple[str, ...], said: str):
     """Before anything is begun."""
     source = write(tmp_path / "predictions.jsonl", prediction())
     done = run(tmp_path, None, source, *arguments)
-    assert done.returncode == 2 and told in done.stderr
+    assert done.returncode == 2 and said in done.stderr
 
 
 def test_a_broken_record_is_named_and_the_others_count(tmp_path: Path):
@@ -247,9 +251,9 @@ def test_a_broken_record_is_named_and_the_others_count(tmp_path: Path):
     good = prediction(just_now(), channel=channel, people={member: 0.9})
     source = write(tmp_path / "predictions.jsonl", {**good, "id": "a", "people": SECRET}, good)
     source.write_text('{"broken": "' + SECRET + "\n\n" + source.read_text())
-    told = ("--threshold", 0.5, "--members", tmp_path / "export.zip")
-    over = run(tmp_path, None, source, *told, "--to", source)
-    done = run(tmp_path, None, source, *told, "--to", "-")
+    common = ("--threshold", 0.5, "--members", tmp_path / "export.zip")
+    over = run(tmp_path, None, source, *common, "--to", source)
+    done = run(tmp_path, None, source, *common, "--to", "-")
 
     assert over.returncode == 2 and "predictions.jsonl: would be written over SOURCE" in over.stderr
     assert done.returncode == 0 and json.loads(done.stdout)["user"] == member, done.stderr
@@ -259,9 +263,9 @@ def test_a_broken_record_is_named_and_the_others_count(tmp_path: Path):
 def test_a_source_that_is_not_there_makes_no_store(tmp_path: Path):
     """Each of them is looked for first."""
     source = write(tmp_path / "predictions.jsonl", prediction())
-    told = ("--threshold", 0.5, "--members", tmp_path)
+    common = ("--threshold", 0.5, "--members", tmp_path)
     for arguments in ((tmp_path / "none.jsonl",), (source, "--outcomes", tmp_path / "none.jsonl")):
-        done = run(tmp_path, None, *arguments, *told)
+        done = run(tmp_path, None, *arguments, *common)
         assert done.returncode == 1 and "none.jsonl: there is no such file" in done.stderr
     assert [each.name for each in tmp_path.iterdir()] == ["predictions.jsonl"]
 

@@ -15,7 +15,7 @@ from beepgpt.conversations.events import ts_text
 from beepgpt.errors import BadCommand
 from beepgpt.training.outcomes import figures_by_model
 from beepgpt.training.reloading import hits_in
-from beepgpt.web.outcomes_page import page_of
+from beepgpt.web.outcomes_page import outcomes_page
 from tests.support import at, program, quiet
 
 SETTINGS = read_settings(environ={})
@@ -31,10 +31,10 @@ def outcome(number: int, *, rank: int | None = 1, how: str = "answered", model: 
     } | more  # fmt: skip
 
 
-def test_figures_are_told_by_model():
+def test_figures_are_by_model():
     """Of 4 answered ones ana gave two, bo one, and somebody else one; what has no answer counts nowhere but among the outcomes."""
-    told = [outcome(0), outcome(1), outcome(2, rank=2), outcome(3, rank=None), outcome(4, how="silent"), outcome(5, how="superseded")]
-    (figures, other) = figures_by_model([*told, told[0], outcome(9, model="b2")], 0.5)
+    outcomes = [outcome(0), outcome(1), outcome(2, rank=2), outcome(3, rank=None), outcome(4, how="silent"), outcome(5, how="superseded")]
+    (figures, other) = figures_by_model([*outcomes, outcomes[0], outcome(9, model="b2")], 0.5)
 
     assert (figures["model"], other["model"]) == ("a1", "b2")
     assert figures["outcomes"] == {"answered": 4, "silent": 1, "superseded": 1}
@@ -51,7 +51,8 @@ def test_figures_are_told_by_model():
 def test_the_page_needs_nothing_else_and_escapes_all():
     """No address, no script; what a source or a model is called can't break it."""
     found = figures_by_model([outcome(number, model="<script>alert(1)</script>") for number in range(5)], 0.5)
-    page = page_of({"source": "<b>x</b>", "promised": {"hit@1": {"value": 0.5, "low": 0.4, "high": 0.6, "count": 9}}, "models": found})
+    promised = {"hit@1": {"value": 0.5, "low": 0.4, "high": 0.6, "count": 9}}
+    page = outcomes_page({"source": "<b>x</b>", "promised": promised, "models": found})
 
     assert "<script" not in page and "<b>" not in page
     assert 'src="' not in page and "@import" not in page and "url(http" not in page

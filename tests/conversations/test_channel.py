@@ -20,7 +20,7 @@ from beepgpt.conversations.rules import DAY, MINUTE, SECOND, Rules
 from beepgpt.conversations.shard import Shard
 from beepgpt.conversations.tokens import SEPARATOR, SUFFIX, build_prompt, unit_tokens
 from beepgpt.simulation.workspace import Plan, live_records
-from tests.support import at, delete, edit, facts_of, heartbeat, made_from, post, react, read_into, told
+from tests.support import answers_in, at, delete, edit, features_by_person, heartbeat, made_from, post, react, read_into
 from tests.support.histories import lines_of
 
 MOMENT = 1 / MINUTE
@@ -42,13 +42,13 @@ class TestSessions:
         """Bo posts after Ana: he answers her session, and her root's own thread stays open."""
         made = made_from(post("ana", "anybody?", minute=0), post("bo", "me", minute=5))
 
-        assert told(made) == ["session: anybody? -> bo"]
+        assert answers_in(made) == ["session: anybody? -> bo"]
         assert made.points == {"made": 4, "answered": 1, "censored": 3}
 
     def test_a_session_ends_after_ten_silent_minutes(self):
         """Exactly ten minutes is no silence; a microsecond more is, and Bo has answered nobody."""
-        assert told(made_from(post("ana", minute=0), post("bo", minute=10))) == ["session: hello -> bo"]
-        assert told(made_from(post("ana", minute=0), post("bo", minute=10 + MOMENT))) == []
+        assert answers_in(made_from(post("ana", minute=0), post("bo", minute=10))) == ["session: hello -> bo"]
+        assert answers_in(made_from(post("ana", minute=0), post("bo", minute=10 + MOMENT))) == []
 
     def test_the_gap_is_between_neighbours(self):
         """A session of messages nine minutes apart goes on for as long as they come."""
@@ -61,26 +61,26 @@ class TestSessions:
         """Only roots count: a reply in the meantime is of its thread alone, a broadcast too."""
         made = made_from(post("ana", minute=0), post("bo", "in between", minute=6, to=0, subtype="thread_broadcast"), post("cy", minute=11))
 
-        assert told(made) == ["thread: hello -> bo"]
+        assert answers_in(made) == ["thread: hello -> bo"]
 
     def test_ones_own_post_is_no_answer(self):
         """Ana goes on herself: her first point is superseded, and Bo answers both messages."""
         made = made_from(post("ana", "one", minute=0), post("ana", "two", minute=1), post("bo", minute=2))
 
-        assert told(made) == ["session: one / two -> bo"]
+        assert answers_in(made) == ["session: one / two -> bo"]
         assert made.points["superseded"] == 1
 
     def test_the_answerers_own_messages_stay_in_the_window(self):
         """Bo spoke before he answers: what he said is in the prompt, for nobody knows yet that it will be he."""
         made = made_from(post("bo", "I have a question", minute=0), post("ana", "which?", minute=1), post("bo", "this", minute=2))
 
-        assert told(made)[-1] == "session: I have a question / which? -> bo"
+        assert answers_in(made)[-1] == "session: I have a question / which? -> bo"
 
     def test_a_window_holds_the_last_five(self):
         """Of seven messages, the five newest."""
         made = made_from(*(post("ana", f"m{number}", minute=number) for number in range(7)), post("bo", minute=7))
 
-        assert told(made) == ["session: m2 / m3 / m4 / m5 / m6 -> bo"]
+        assert answers_in(made) == ["session: m2 / m3 / m4 / m5 / m6 -> bo"]
 
     def test_speakers_are_counted_since_the_beginning(self):
         """One has spoken, then two, then two again; a deletion does not undo it."""
@@ -102,7 +102,7 @@ class TestThreads:
         """Bo replies in Ana's thread, Cy posts in the channel: each answers his own conversation."""
         made = made_from(post("ana", "help", minute=0), post("bo", minute=1, to=0), post("cy", minute=2))
 
-        assert sorted(told(made)) == ["session: help -> cy", "thread: help -> bo"]
+        assert sorted(answers_in(made)) == ["session: help -> cy", "thread: help -> bo"]
 
     def test_a_root_is_a_root_with_or_without_its_own_thread_ts(self):
         """Slack adds `thread_ts` once somebody has replied: the same examples without it."""
@@ -110,27 +110,27 @@ class TestThreads:
 
         marked = made_from(post("ana", minute=0, thread_ts=f"{at(0) // SECOND}.000000"), reply)
 
-        assert told(marked) == ["thread: hello -> bo"]
+        assert answers_in(marked) == ["thread: hello -> bo"]
         assert marked.run.examples == made_from(post("ana", minute=0), reply).run.examples
 
     def test_a_broadcast_belongs_to_its_thread_only(self):
         """It is shown in the channel, too, but answers the thread alone."""
         made = made_from(post("ana", minute=0), post("bo", minute=1, to=0, subtype="thread_broadcast"))
 
-        assert told(made) == ["thread: hello -> bo"]
+        assert answers_in(made) == ["thread: hello -> bo"]
 
     def test_a_thread_can_lack_its_root(self):
         """Replies to a root that was never seen: the thread has no root, and says so."""
         made = made_from(post("ana", "re", minute=0, to=-60), post("bo", minute=1, to=-60))
 
-        assert told(made) == ["thread: re -> bo"]
+        assert answers_in(made) == ["thread: re -> bo"]
         assert made.examples[0]["root_missing"]
 
     def test_nobody_is_an_answer_too(self):
         """Nobody posts for a day: one silence, the session's, at the horizon's end; the thread's point is merged into it."""
         made = made_from(post("ana", "hm", minute=0), until=TOMORROW)
 
-        assert told(made) == ["session: hm -> nobody"]
+        assert answers_in(made) == ["session: hm -> nobody"]
         assert made.examples[0]["answer_ts"] is None
         assert made.examples[0]["settled_ts"] == f"{(at(0) + DAY) // SECOND}.000000"
         assert made.points == {"made": 2, "silent": 1, "merged": 1}
@@ -139,14 +139,14 @@ class TestThreads:
         """Bo replied in her thread, so Ana was not met with silence: her session's point makes no example."""
         made = made_from(post("ana", minute=0), post("bo", minute=1, to=0), until=TOMORROW)
 
-        assert told(made) == ["thread: hello -> bo"]
+        assert answers_in(made) == ["thread: hello -> bo"]
         assert made.points == {"made": 3, "answered": 1, "elsewhere": 1, "censored": 1}
 
     def test_ones_own_reply_is_not_elsewhere(self):
         """Ana replies to herself: nobody answered her session."""
         made = made_from(post("ana", "one", minute=0), post("ana", "two", minute=1, to=0), until=2 * TOMORROW)
 
-        assert told(made) == ["session: one -> nobody", "thread: one / two -> nobody"]
+        assert answers_in(made) == ["session: one -> nobody", "thread: one / two -> nobody"]
 
 
 class TestHorizons:
@@ -156,8 +156,8 @@ class TestHorizons:
         """Bo replies exactly a day later: an answer. A microsecond later: none."""
         late = TOMORROW + MOMENT
 
-        assert told(made_from(post("ana", minute=0), post("bo", minute=TOMORROW, to=0))) == ["thread: hello -> bo"]
-        assert told(made_from(post("ana", minute=0), post("bo", minute=late, to=0))) == ["session: hello -> nobody"]
+        assert answers_in(made_from(post("ana", minute=0), post("bo", minute=TOMORROW, to=0))) == ["thread: hello -> bo"]
+        assert answers_in(made_from(post("ana", minute=0), post("bo", minute=late, to=0))) == ["session: hello -> nobody"]
 
     def test_what_is_open_at_the_end_is_censored(self):
         """The input ends a microsecond before the horizon does: nobody knows, so it is no silence."""
@@ -170,8 +170,10 @@ class TestHorizons:
         """Ana's second message at minute 8 replaces her first: silence comes a day after the second."""
         made = made_from(post("ana", minute=0), post("ana", minute=8), until=TOMORROW + 7)
 
-        assert told(made) == []
-        assert told(made_from(post("ana", "a", minute=0), post("ana", "b", minute=8), until=TOMORROW + 8)) == ["session: a / b -> nobody"]
+        assert answers_in(made) == []
+        assert answers_in(made_from(post("ana", "a", minute=0), post("ana", "b", minute=8), until=TOMORROW + 8)) == [
+            "session: a / b -> nobody"
+        ]
 
     def test_a_silence_is_written_once_the_clock_is_surely_past_it(self):
         """Followed live: not while something within lateness could still answer, and then at once."""
@@ -196,7 +198,7 @@ class TestHorizons:
         assert len(shard.drain().examples) == 1
 
     def test_a_heartbeat_after_until_is_read(self):
-        """A run that is told to stop at minute 60 reads on past it and comes to its end."""
+        """A run with `--until` minute 60 reads on past it and comes to its end."""
         made = made_from(post("ana", minute=0), heartbeat(minute=2 * TOMORROW), until=60)
 
         assert made.points == {"made": 2, "censored": 2}
@@ -235,8 +237,8 @@ class TestTime:
         """Whichever came first."""
         one, other = post("ana", "a", minute=0), post("ana", "b", minute=0)
 
-        for copies in ([one, other], [other, one]):
-            assert told(made_from(*copies, post("bo", minute=1))) == ["session: a -> bo"]
+        for duplicates in ([one, other], [other, one]):
+            assert answers_in(made_from(*duplicates, post("bo", minute=1))) == ["session: a -> bo"]
 
 
 class TestEditsAndDeletions:
@@ -248,13 +250,13 @@ class TestEditsAndDeletions:
             post("ana", "teh", minute=0), post("bo", "what?", minute=1), edit("the", of=0, minute=2), post("cy", "ah", minute=3)
         )
 
-        assert told(made) == ["session: teh -> bo", "session: the / what? -> cy"]
+        assert answers_in(made) == ["session: teh -> bo", "session: the / what? -> cy"]
 
     def test_an_edit_opens_a_new_point(self):
         """It supersedes the open point, and the horizon runs from the edit."""
         made = made_from(post("ana", "teh", minute=0), edit("the", of=0, minute=60), until=TOMORROW + 60)
 
-        assert told(made) == ["session: the -> nobody"]
+        assert answers_in(made) == ["session: the -> nobody"]
         assert made.points == {"made": 4, "superseded": 2, "silent": 1, "merged": 1}
 
     def test_an_edit_that_changes_nothing_is_no_point(self):
@@ -269,13 +271,13 @@ class TestEditsAndDeletions:
         unknown = post("ana", None, minute=0)
 
         assert made_from(unknown, post("bo", minute=1)).points == {"made": 4, "withheld": 3, "censored": 1}
-        assert told(made_from(unknown, edit("known", of=0, minute=1), post("bo", minute=2))) == ["session: known -> bo"]
+        assert answers_in(made_from(unknown, edit("known", of=0, minute=1), post("bo", minute=2))) == ["session: known -> bo"]
 
     def test_a_window_with_nothing_to_show_is_empty(self):
         """Only an emoji: nothing to ask a model."""
         made = made_from(post("ana", ":wave:", minute=0), post("bo", "hi", minute=1), post("ana", "hey", minute=2))
 
-        assert told(made) == ["session: hi -> ana"]
+        assert answers_in(made) == ["session: hi -> ana"]
         assert made.points["empty"] == 2
         assert len(made.examples[0]["window"]) == 2
 
@@ -283,7 +285,7 @@ class TestEditsAndDeletions:
         """Of six messages five stood in the window; one is deleted, and the first does not come back."""
         made = made_from(*(post("ana", f"m{number}", minute=number) for number in range(6)), delete(of=3, minute=6), post("bo", minute=7))
 
-        assert told(made) == ["session: m1 / m2 / m4 / m5 -> bo"]
+        assert answers_in(made) == ["session: m1 / m2 / m4 / m5 -> bo"]
 
     def test_an_emptied_window_closes_its_point(self):
         """All is deleted: nobody was silent."""
@@ -296,7 +298,7 @@ class TestEditsAndDeletions:
         """The session keeps the name of its first root, and its clock the time of its last."""
         made = made_from(post("ana", minute=0), post("bo", "b", minute=8), delete(of=0, minute=9), post("cy", minute=15))
 
-        assert told(made)[-1] == "session: b -> cy"
+        assert answers_in(made)[-1] == "session: b -> cy"
         assert made.examples[-1]["conversation"] == f"C1:{at(0) // SECOND}.000000:session"
 
     def test_a_deleted_message_takes_its_examples_with_it(self):
@@ -305,7 +307,7 @@ class TestEditsAndDeletions:
             post("ana", "a", minute=0), post("bo", "b", minute=1), post("ana", "c", minute=2), delete(of=0, minute=3), post("bo", minute=4)
         )
 
-        assert told(made) == ["session: a -> bo", "session: a / b -> ana", "session: b / c -> bo"]
+        assert answers_in(made) == ["session: a -> bo", "session: a / b -> ana", "session: b / c -> bo"]
         assert made.retractions == [{"id": each["id"], "retracted_ts": f"{at(3) // SECOND}.000000"} for each in made.examples[:2]]
 
     def test_a_retraction_comes_once(self):
@@ -330,7 +332,7 @@ class TestEditsAndDeletions:
         in_time = made_from(*history, delete(of=0, minute=gone))
         too_late = made_from(*history, delete(of=0, minute=gone + MOMENT))
 
-        assert told(in_time) == told(too_late) == ["session: a -> bo", "session: a / b -> nobody"]
+        assert answers_in(in_time) == answers_in(too_late) == ["session: a -> bo", "session: a / b -> nobody"]
         answered, silent = (each["id"] for each in in_time.examples)
         assert [each["id"] for each in in_time.retractions] == [answered, silent]
         assert [each["id"] for each in too_late.retractions] == [silent]
@@ -355,8 +357,8 @@ class TestForgetting:
         gone_at = end + MOMENT
         gone = made_from(*history, post("cy", "more", minute=gone_at, to=0), post("di", minute=end + 1, to=0), rules=ttl)
 
-        assert told(kept)[-1] == "thread: old / re / more -> di"
-        assert told(gone)[-1] == "thread: more -> di"
+        assert answers_in(kept)[-1] == "thread: old / re / more -> di"
+        assert answers_in(gone)[-1] == "thread: more -> di"
         assert [kept.examples[-1]["root_missing"], gone.examples[-1]["root_missing"]] == [False, True]
 
     def test_a_thread_is_forgotten_behind_so_many_newer_roots(self):
@@ -366,7 +368,7 @@ class TestForgetting:
 
         made = made_from(*history, post("bo", "re", minute=50, to=0), post("cy", minute=50.5, to=0), rules=few)
 
-        assert told(made)[-1] == "thread: re -> cy"
+        assert answers_in(made)[-1] == "thread: re -> cy"
         assert made.examples[-1]["root_missing"]
 
     def test_an_open_point_keeps_its_thread(self):
@@ -376,7 +378,7 @@ class TestForgetting:
 
         made = made_from(*history, post("bo", "re", minute=50, to=0), rules=few)
 
-        assert told(made) == ["thread: old -> bo"]
+        assert answers_in(made) == ["thread: old -> bo"]
 
     def test_what_is_over_does_not_wait_behind_what_is_open(self):
         """A question that nobody answers stays open for a day; the thousands that are answered after it leave long before."""
@@ -388,7 +390,7 @@ class TestForgetting:
         assert (shard.account["points"] > 2_900, opens[0].t, opens[0].is_open) == (True, at(0), True)
         assert len(opens) < SWEEP_EVERY + 5
 
-    def test_what_is_remembered_of_copies_is_bounded(self):
+    def test_what_is_remembered_for_duplicates_is_bounded(self):
         """Of a channel that is never quiet: ten minutes of it and the lateness, and a quarter more until it is looked through."""
         shard = Shard(rules(), ENCODING)
         read_into(shard, lines_of(post("ana", minute=number / 60) for number in range(4_000)))
@@ -405,7 +407,7 @@ class TestWholeChannels:
             post("ana", "a", minute=0), post("bo", "b", minute=1, to=0), post("cy", "c", minute=300), rules=rules(scope="channel")
         )
 
-        assert told(made) == ["channel: a -> bo", "channel: a / b -> cy"]
+        assert answers_in(made) == ["channel: a -> bo", "channel: a / b -> cy"]
         assert {each["conversation"] for each in made.examples} == {"C1:channel"}
 
 
@@ -420,7 +422,7 @@ class TestSets:
             rules=rules(target="interacting_users"), until=TOMORROW,
         )  # fmt: skip
 
-        assert told(made) == ["session: a -> bo, cy, di"]
+        assert answers_in(made) == ["session: a -> bo, cy, di"]
         assert made.examples[0]["answer_ts"] == f"{at(1) // SECOND}.000000"
         assert made.examples[0]["settled_ts"] == f"{(at(0) + DAY) // SECOND}.000000"
 
@@ -433,13 +435,13 @@ class TestSets:
             rules=rules(target="reactors"), until=TOMORROW + 1,
         )  # fmt: skip
 
-        assert told(made) == ["session: a -> cy, di", "session: a / b -> nobody"]
+        assert answers_in(made) == ["session: a -> cy, di", "session: a / b -> nobody"]
 
     def test_an_empty_set_is_a_silence_only_for_the_newest(self):
         """Nobody reacts: Ana's first post was followed by another, so only the second was met with silence."""
         made = made_from(post("ana", "a", minute=0), post("ana", "b", minute=1), rules=rules(target="reactors"), until=TOMORROW + 1)
 
-        assert told(made) == ["session: a / b -> nobody"]
+        assert answers_in(made) == ["session: a / b -> nobody"]
         assert made.points == {"made": 2, "superseded": 1, "silent": 1}
 
     def test_a_message_that_is_deleted_before_it_settles_is_retracted_directly(self):
@@ -455,8 +457,8 @@ class TestSets:
         limited = made_from(*history, rules=rules(target="reactors"), until=TOMORROW)
         unlimited = made_from(*history, rules=rules(target="reactors", horizon=None), until=TOMORROW)
 
-        assert (told(limited), limited.ignored) == (["session: a -> nobody"], {"untimed": 1})
-        assert told(unlimited) == ["session: a -> bo"]
+        assert (answers_in(limited), limited.ignored) == (["session: a -> nobody"], {"untimed": 1})
+        assert answers_in(unlimited) == ["session: a -> bo"]
         assert unlimited.examples[0]["answer_ts"] == unlimited.examples[0]["settled_ts"]
 
 
@@ -467,9 +469,9 @@ class TestBots:
         """Its post stands in windows if it is asked for, and supersedes; it answers nobody."""
         history = [post("ana", "a", minute=0), post("robo", "beep", minute=1, bot_id="B1"), post("bo", "b", minute=2)]
 
-        assert told(made_from(*history)) == ["session: a -> bo"]
+        assert answers_in(made_from(*history)) == ["session: a -> bo"]
         context = made_from(*history, rules=rules(bots="context"))
-        assert told(context) == ["session: a / beep -> bo"]
+        assert answers_in(context) == ["session: a / beep -> bo"]
         assert context.examples[0]["speakers"] == 1
 
 
@@ -478,7 +480,7 @@ class TestCandidates:
 
     def facts(self, *history: Any) -> dict[str, dict[str, Any]]:
         """The candidates of the last example."""
-        return facts_of(made_from(*history, rules=Rules()).examples[-1])
+        return features_by_person(made_from(*history, rules=Rules()).examples[-1])
 
     def test_who_and_in_which_order(self):
         """The window's other authors, newest first, then the channel's most active; never the last author."""
@@ -501,15 +503,15 @@ class TestCandidates:
         made = made_from(
             post("ana", "ask <@cy>, not ```<@dee>```", minute=0), edit("ask <@eve>", of=0, minute=1), post("bo", minute=2), rules=Rules()
         )
-        facts = facts_of(made.examples[0])
+        facts = features_by_person(made.examples[0])
 
         assert made.examples[0]["prompt_ts"] == f"{at(1) // SECOND}.000000"
-        assert {user: told["mentioned"] for user, told in facts.items()} == {"eve": 1}
+        assert {user: features["mentioned"] for user, features in facts.items()} == {"eve": 1}
 
     def test_who_spoke_before_the_window_is_still_a_candidate(self):
         """Ana began; six messages later she stands in no window, but has her place."""
         made = made_from(*[post(user, minute=minute) for minute, user in enumerate(["ana", *["bo", "cy"] * 4])], rules=Rules())
-        last = facts_of(made.examples[-1])
+        last = features_by_person(made.examples[-1])
 
         assert (last["ana"]["spoke"], last["ana"]["in_window"]) == (1, 0)
 

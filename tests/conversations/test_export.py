@@ -1,4 +1,4 @@
-"""What an export knows too late is told at its time, or not at all."""
+"""What an export knows too late comes at its time, or not at all."""
 
 from dataclasses import dataclass, field
 from datetime import date
@@ -25,7 +25,7 @@ def stored(ts: object = "1690360240.229079", **more: object) -> dict[str, object
     return {"type": "message", "user": "U1", "text": "hello", "ts": ts, **more}
 
 
-def told(*messages: object, edits: str = "known") -> list[Event]:
+def events_in(*messages: object, edits: str = "known") -> list[Event]:
     """The events of one day file."""
     records = records_of("C1", [Day(messages=list(messages))], edits=edits)  # type: ignore[arg-type]
     events = [parse(record, now=1_800_000_000_000_000) for record in records]
@@ -35,7 +35,7 @@ def told(*messages: object, edits: str = "known") -> list[Event]:
 
 def test_an_edited_text_is_known_at_the_end_of_the_second_of_its_edit():
     """`edited.ts` has whole seconds; until then the text is unknown."""
-    post, edit = told(stored(edited={"user": "U1", "ts": "1690360300.000000"}))
+    post, edit = events_in(stored(edited={"user": "U1", "ts": "1690360300.000000"}))
 
     assert (post.kind, post.text, post.t) == (POST, None, micros("1690360240.229079"))
     assert (edit.kind, edit.text, edit.t) == (EDIT, "hello", micros("1690360300.999999"))
@@ -43,7 +43,7 @@ def test_an_edited_text_is_known_at_the_end_of_the_second_of_its_edit():
 
 def test_an_edit_is_never_before_its_post():
     """A clock that was a little off."""
-    post, edit = told(stored(edited={"ts": "1690360200.000000"}))
+    post, edit = events_in(stored(edited={"ts": "1690360200.000000"}))
 
     assert post.t == edit.t == micros("1690360240.229079")
 
@@ -51,32 +51,32 @@ def test_an_edit_is_never_before_its_post():
 def test_an_edit_of_unknown_time_is_never_known():
     """The text stays unknown for ever."""
     for edited in ({"user": "U1"}, {"ts": 1690360300}, {"ts": "soon"}, "yes"):
-        assert [(event.kind, event.text) for event in told(stored(edited=edited))] == [(POST, None)]
+        assert [(event.kind, event.text) for event in events_in(stored(edited=edited))] == [(POST, None)]
 
 
 def test_the_last_version_can_be_trusted():
     """As the original did, with `edits = "final"`."""
-    assert [(event.kind, event.text) for event in told(stored(edited={"ts": "1690360300.000000"}), edits="final")] == [(POST, "hello")]
+    assert [(event.kind, event.text) for event in events_in(stored(edited={"ts": "1690360300.000000"}), edits="final")] == [(POST, "hello")]
 
 
 def test_a_root_tells_nothing_of_its_replies():
     """The event of a root that will have replies is that of one that won't."""
     popular = stored(thread_ts="1690360240.229079", reply_count=7, reply_users=["U2"], latest_reply="1690360999.000000", subscribed=True)
 
-    assert told(popular) == told(stored())
+    assert events_in(popular) == events_in(stored())
 
 
 def test_a_reply_keeps_its_root():
     """And a broadcast leaves the copy of its root behind."""
     reply = stored("1690360300.000000", thread_ts="1690360240.229079", subtype="thread_broadcast", root={"text": "hello", "reply_count": 1})
 
-    assert [(event.thread_ts, event.text) for event in told(reply)] == [(micros("1690360240.229079"), "hello")]
+    assert [(event.thread_ts, event.text) for event in events_in(reply)] == [(micros("1690360240.229079"), "hello")]
     assert b"reply_count" not in next(iter(records_of("C1", [Day(messages=[reply])])))
 
 
 def test_reactions_have_no_time():
     """They follow their message, each person's by itself."""
-    events = told(stored(reactions=[{"name": "+1", "users": ["U2", "U3"], "count": 3}]))
+    events = events_in(stored(reactions=[{"name": "+1", "users": ["U2", "U3"], "count": 3}]))
 
     assert [(event.kind, event.user, event.untimed) for event in events[1:]] == [(REACT, "U2", True), (REACT, "U3", True)]
 

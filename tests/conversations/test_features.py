@@ -81,7 +81,7 @@ def counted(places: Iterable[int]) -> dict[int, int]:
 
 
 def insist_on_distance(times: Iterable[list[int]], t: int, days: int) -> None:
-    """Sums in floats tell almost equal counts apart or don't: such a log is left out, unless times are the same or weights powers of 2."""
+    """Float sums may or may not separate almost equal counts: such a log is left out, unless times are the same or weights powers of 2."""
     different = sorted({tuple(each) for each in times}, key=lambda each: decayed(each, t, days))
     if all(time % (days * DAY) == 0 for each in different for time in each):
         return
@@ -158,19 +158,19 @@ def assert_same(columns: Columns, log: Sequence[Post], look: Look, kept: int, au
         expected = facts(log, look, user, kept, authors_kept, query_words)
         assert {"user", *expected} == set(columns)
         for name, value in expected.items():
-            told = columns[name][row]
+            given = columns[name][row]
             left = name.startswith("share_") and decayed(all_answers, look.t, ANSWERS[name.removeprefix("share_")])
-            if left is not False and left < TINY and told == 0:
+            if left is not False and left < TINY and given == 0:
                 continue
-            assert told == round(told, 4)
-            assert abs(told - value) <= 0.500001e-4 + 1e-9 * abs(value), (name, user, told, value)
+            assert given == round(given, 4)
+            assert abs(given - value) <= 0.500001e-4 + 1e-9 * abs(value), (name, user, given, value)
 
 
 def follow(steps: Iterable[Post | Look], kept: int, authors_kept: int = AUTHORS_KEPT, query_words: int = QUERY_WORDS) -> None:
     """Both computations side by side, as a channel would call the one."""
     people, log = People(kept), list[Post]()
     for step in steps:
-        people.move_on(step.t)
+        people.advance(step.t)
         if isinstance(step, Post):
             people.posted(*step)
             log.append(step)
@@ -218,7 +218,7 @@ def histories(draw: st.DrawFn, gaps: st.SearchStrategy[int], starts: st.SearchSt
 @settings(max_examples=250, deadline=None)
 @given(histories(GAPS, st.just(YEAR_2016)), st.integers(2, 5))
 def test_facts_are_what_the_log_says(steps: list[Post | Look], kept: int):
-    """Whatever is posted, the kept counts tell what the whole log tells; those who were forgotten have no facts."""
+    """Whatever is posted, the kept counts are those of the whole log; people who were forgotten have no features."""
     follow(steps, kept)
 
 
@@ -264,7 +264,7 @@ def test_of_authors_answered_as_often_the_smaller_name_goes():
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(kept_facts, "AUTHORS_KEPT", 2)
             people = People(5)
-            people.move_on(YEAR_2016)
+            people.advance(YEAR_2016)
             for post in posts:
                 people.posted(*post)
             assert [people.candidates(*look)["to_author"] for look in looks] == [[0.0], [1.0], [1.0]]
@@ -303,7 +303,7 @@ def test_a_channel_wakes_up_after_eight_years(kept: int, glances: int):
     follow(steps, kept)
     people = People(kept)
     for step in steps:
-        people.move_on(step.t)
+        people.advance(step.t)
         if isinstance(step, Post):
             people.posted(*step)
             continue
@@ -314,7 +314,7 @@ def test_a_channel_wakes_up_after_eight_years(kept: int, glances: int):
 def test_who_is_named_is_a_candidate_even_a_stranger_and_no_bot_is():
     """After the window's authors come those it names, the newest first; then those who spoke before; then the most active."""
     people = People(10)
-    people.move_on(YEAR_2016)
+    people.advance(YEAR_2016)
     for user in ("U1", "U2", "U3"):
         people.posted(user, YEAR_2016, (), None, False, ())
     people.bot_posted(BOT)

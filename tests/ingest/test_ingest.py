@@ -163,7 +163,7 @@ def test_an_export_becomes_a_topic_that_gives_the_same_examples(connection, tmp_
 
 
 def test_a_file_keeps_its_order_and_loses_nothing(connection, tmp_path):
-    """With copies, disorder and broken records of all kinds; a heartbeat goes to every partition, what has no channel by its bytes."""
+    """With duplicates, disorder and broken records of all kinds; a heartbeat goes to every partition, what has no channel by its bytes."""
     topic = new_topic(connection)
     plan = Plan(seed=6, messages=300, days=1, channels=5, people=20, broken=0.1, heartbeat_every=3_600)
     lines = lines_of(plan)
@@ -273,17 +273,17 @@ def contents(connection: Connection, topic: str) -> dict[int, list[bytes]]:
 
 
 def test_a_pace_lets_time_pass(connection, tmp_path):
-    """Six minutes at 150x take more than two seconds; at each multiple of 150 s every partition is told that it is reached."""
+    """Six minutes at 150x take more than two seconds; at each multiple of 150 s every partition gets a heartbeat."""
     topic = new_topic(connection, 2)
     posts = {minute: post(f"u{minute}", minute=minute, channel="C1" if minute < 3 else "C4").line for minute in (0, 1, 2, 5, 6)}
     source = write_lines(tmp_path / "events.jsonl", list(posts.values()))
     closing = ingested(source, address(connection, topic), pace=150.0)
     parts = contents(connection, topic)
-    told = [[json.loads(line).get("at") or json.loads(line)["user"] for line in parts[partition_of(each, 2)]] for each in (b"C1", b"C4")]
+    written = [[json.loads(line).get("at") or json.loads(line)["user"] for line in parts[partition_of(each, 2)]] for each in (b"C1", b"C4")]
     one, two = (json.loads(heartbeat(minute=minute).line)["at"] for minute in (2.5, 5))
 
     assert closing["seconds"] > 2.4 and closing["account"]["heartbeats_added"] == 2
-    assert told == [["u0", "u1", "u2", one, two], [one, two, "u5", "u6"]]
+    assert written == [["u0", "u1", "u2", one, two], [one, two, "u5", "u6"]]
 
     again = ingested(source, address(connection, topic), pace=150.0)["account"]
     assert (again["written"], again["heartbeats_added"]) == (0, 0)
@@ -443,7 +443,7 @@ def test_a_wrong_command_is_told(given, said):
 
 @pytest.mark.slow
 def test_a_rebuilt_topic_gives_what_the_events_in_order_would_have_given(connection, tmp_path):
-    """Late events, copies, dead letters that were mended, channels in other partitions: all come back to their places."""
+    """Late events, duplicates, dead letters that were mended, channels in other partitions: all come back to their places."""
     plan = Plan(seed=9, messages=800, days=5, channels=6, people=20, broken=0.02, too_late=0.02, duplicates=0.05, heartbeat_every=7_200)
     old, new, letters, late = (new_topic(connection, partitions) for partitions in (2, 5, 1, 1))
     arrived = [(key, value) for key, value in keyed_records(plan) if len(value) <= 1 << 20]
@@ -516,7 +516,7 @@ def test_letters_are_told_from_what_they_were_made_of(connection, tmp_path):
 
 
 def sorted_items(*lines: bytes) -> list[TimedRecord]:
-    """In order, and without copies."""
+    """In order, and without duplicates."""
     account = Account()
     with Sorter() as sorter:
         for number, line in enumerate(lines):
@@ -542,7 +542,7 @@ def test_ties_stand_as_they_are_applied():
     assert [item.record for item in sorted_items(*reversed(lines))] == lines
 
 
-def test_of_copies_the_smaller_one_stays():
+def test_of_duplicates_the_smaller_one_stays():
     """The same event in other bytes, or by the same id within ten minutes; the same text at another time is another event."""
     first, longer = post("ana", minute=0).line, post("ana", minute=0, team="T1").line
     callback = b'{"type":"event_callback","event_id":"Ev1","event":%s}'

@@ -90,9 +90,9 @@ def ingesting(server: Server, place: Place, folder: Path, *arguments: object, **
     """The command, with a metrics port; killed if it still runs at the end."""
     port = free_block(1)
     command = program("ingest", "slack", "--to", place.to, "--metrics-port", port, *arguments)
-    told = QUICK | server.settings | {"BEEPGPT_SLACK__INTERACTIONS_TOPIC": place.interactions}
-    told |= {f"BEEPGPT_SLACK__{name.upper()}": value for name, value in settings.items()}
-    with started(command, folder, told, port, 1) as run:
+    environ = QUICK | server.settings | {"BEEPGPT_SLACK__INTERACTIONS_TOPIC": place.interactions}
+    environ |= {f"BEEPGPT_SLACK__{name.upper()}": value for name, value in settings.items()}
+    with started(command, folder, environ, port, 1) as run:
         yield run
 
 
@@ -156,7 +156,7 @@ def posts_in(bodies: Iterable[dict[str, Any]]) -> set[Post]:
 
 
 def examples_of_file(server: Server, until: int, without: set[Post]) -> list[bytes]:
-    """The same of the history itself, told as a file of events."""
+    """The same of the history itself, as a file of events."""
     lines = [json.dumps(each).encode() for each in server.workspace.events if (each["channel"], each["ts"]) not in without]
     run = run_through(lines, Rules(), load_encoding("o200k_base"), now=NOW, until=until)
     return sorted(run.examples)
@@ -272,7 +272,7 @@ def test_a_deaf_connection_that_is_renewed_is_found_out_all_the_same(slack_serve
         assert "to nobody" in place.said()
         assert run.stop() == 0, run.said
     assert any(each["event"]["ts"] == lost for each in slack_server.lost)
-    assert "heartbeats said that they had come" not in run.said
+    assert "heartbeats covered them already" not in run.said
 
 
 # What is left out, and what goes elsewhere
@@ -309,9 +309,9 @@ def test_only_the_channels_that_were_asked_for_are_on_the_topic(slack_server: Se
         assert run.stop() == 0, run.said
     kinds = Counter(each["event"].get("subtype") or each["event"]["type"] for each in place.bodies())
     assert kinds == {"message": 3, "reaction_added": 1, "message_changed": 1, "channel_rename": 1}
-    told = [(record.key, json.loads(record.value or b"")) for _, record in kafka.records_of(place.connection, place.interactions)]
-    by_user = dict(told)
-    assert len(told) == 2 and by_user[b"U7"] == {name: value for name, value in button.items() if name != "token"}
+    records = [(record.key, json.loads(record.value or b"")) for _, record in kafka.records_of(place.connection, place.interactions)]
+    by_user = dict(records)
+    assert len(records) == 2 and by_user[b"U7"] == {name: value for name, value in button.items() if name != "token"}
     assert by_user[b"U8"]["event"]["type"] == "app_home_opened"
     account = json.loads((tmp_path / "report.json").read_bytes())["account"]
     assert account["left_out"] == {"dms": 1, "groups": 1, "no_channel": 1, "shared": 1} and account["adds_up"]

@@ -16,16 +16,16 @@ from beepgpt.connectors import kafka
 from beepgpt.connectors.kafka import Connection
 from beepgpt.connectors.slack.live import Arrival, Down, Up, Web
 from beepgpt.conversations.events import micros
-from beepgpt.ingest.slack import coverage as ingest_slack_gaps
-from beepgpt.ingest.slack import loop as ingest_slack_live
-from beepgpt.ingest.slack.envelopes import Who, remembered
-from beepgpt.ingest.slack.loop import Live
+from beepgpt.ingest.slack import coverage as slack_coverage
+from beepgpt.ingest.slack import loop as slack_loop
+from beepgpt.ingest.slack.loop import SlackLoop
 from beepgpt.ingest.slack.metrics import SlackPulse
-from beepgpt.ingest.slack.web_queries import Checked
+from beepgpt.ingest.slack.topic_contents import read_contents
+from beepgpt.ingest.slack.web_queries import CheckAnswer
 from tests.ingest.test_ingest_slack import Place
 from tests.support.broker import Broker
 from tests.support.kafka import wait_until
-from tests.support.slack_server import BOT_TOKEN, BOT_USER, TEAM, ApiError, Server
+from tests.support.slack_server import BOT_TOKEN, TEAM, ApiError, Server
 
 SETTINGS = {"BEEPGPT_SLACK__DELAY": "200ms", "BEEPGPT_SLACK__CHECK": "300ms", "BEEPGPT_SLACK__CALLS_PER_MINUTE": "100000"}
 
@@ -33,7 +33,7 @@ SETTINGS = {"BEEPGPT_SLACK__DELAY": "200ms", "BEEPGPT_SLACK__CHECK": "300ms", "B
 @pytest.fixture
 def place(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Place:
     """Heartbeats as often as they are true."""
-    monkeypatch.setattr(ingest_slack_live, "BEAT_EVERY", 0.0)
+    monkeypatch.setattr(slack_loop, "HEARTBEAT_EVERY", 0.0)
     return Place(Connection(broker.bootstrap), partitions=1)
 
 
@@ -68,11 +68,11 @@ class Turned:
         self.writers = [kafka.Writer(place.connection, name) for name in (place.events, place.interactions)]
         web = Web(BOT_TOKEN, server.base_url, self.stopping, per_minute=100_000)
         web.ask("auth.test")
-        memory = remembered(place.connection, kafka.describe_topic(place.connection, place.events))
-        ours, who = read_settings(environ=SETTINGS).slack, Who(TEAM, BOT_USER)
+        contents = read_contents(place.connection, kafka.describe_topic(place.connection, place.events))
+        ours = read_settings(environ=SETTINGS).slack
         events, interactions = self.writers
         ways, pulse = self.lines.values(), SlackPulse(asked_within=60)
-        self.live = Live(ours, ("channels",), who, memory, place.partitions, events, interactions, web, ways, self.came, pulse)
+        self.live = SlackLoop(ours, ("channels",), TEAM, contents, place.partitions, events, interactions, web, ways, self.came, pulse)
         self.live.start()
 
     def up(self, *names: str) -> None:
@@ -98,7 +98,7 @@ class Turned:
     def until_promised(self, ts: str | None = None) -> None:
         """Heartbeats say that all is here up to then; or that it is up to now."""
         at = micros(ts or "0000000000")
-        self.until(lambda: (self.live._topic.covered or 0) > at and not self.live._pulse.missing, "heartbeats are written")
+        self.until(lambda: (self.live.coverage.covered or 0) > at and not self.live._pulse.missing, "heartbeats are written")
 
     def close(self) -> None:
         self.stopping.set()
@@ -145,7 +145,7 @@ def test_a_connection_that_goes_deaf_after_it_brought_events_is_noticed(slack_se
         begun(turning)
         turning.until_promised(posted(turning, "unheard", comes=False))
         time.sleep(0.4)
-        turning.came.put(Checked(""))
+        turning.came.put(CheckAnswer(""))
         turning.until(lambda: turning.lines["1"].dropped, "the connection is replaced")
         turning.down()
         turning.up()
@@ -161,27 +161,27 @@ def test_a_deaf_connection_is_noticed_beside_one_that_is_not(slack_server: Serve
         for _ in range(5):
             time.sleep(0.1)
             posted(turning, "heard", line="1")
-        turning.came.put(Checked(""))
+        turning.came.put(CheckAnswer(""))
         turning.until(lambda: turning.lines["2"].dropped, "the deaf connection is replaced")
         assert not turning.lines["1"].dropped
 
 
 def test_a_promise_that_was_not_kept_is_taken_back_on_the_topic(slack_server: Server, place: Place, monkeypatch: pytest.MonkeyPatch):
     """Killed between the discovery and the fill: the next start begins before what is missing, not at the heartbeat that was wrong."""
-    monkeypatch.setattr(ingest_slack_gaps, "LATE", 0)
+    monkeypatch.setattr(slack_coverage, "GAP_MARGIN", 0)
     slack_server.workspace.add_channel("C1")
     with turned(slack_server, place) as turning:
         begun(turning)
         missed = posted(turning, "unheard", comes=False)
         slack_server.workspace.clock = lambda: time.time_ns() // 1000 + 100_000
         turning.until_promised(missed)
-        turning.live._topic.covered = micros(missed) + 6_000_000  # as if heartbeats had gone on for a while
-        turning.live._tell(micros(missed) + 6_000_000)
-        monkeypatch.setattr(ingest_slack_gaps, "LATE", 60_000_000)
+        turning.live.coverage.covered = micros(missed) + 6_000_000  # as if heartbeats had gone on for a while
+        turning.live.writer.write_heartbeat(micros(missed) + 6_000_000)
+        monkeypatch.setattr(slack_coverage, "GAP_MARGIN", 60_000_000)
         time.sleep(0.4)
-        turning.came.put(Checked(""))
+        turning.came.put(CheckAnswer(""))
         turning.until(lambda: turning.lines["1"].dropped, "the connection is replaced")
-    monkeypatch.setattr(ingest_slack_gaps, "LATE", 0)
+    monkeypatch.setattr(slack_coverage, "GAP_MARGIN", 0)
     with turned(slack_server, place) as turning:
         turning.up()
         turning.until(lambda: turning.live.account["fills"], "the channel is looked through")
@@ -197,7 +197,7 @@ def test_what_slack_had_not_delivered_when_the_connection_broke_is_not_lost(slac
     with turned(slack_server, place) as turning:
         begun(turning)
         ts = posted(turning, "slow", comes=False)
-        turning.live._tell(micros(ts) + 8 * 60_000_000)
+        turning.live.writer.write_heartbeat(micros(ts) + 8 * 60_000_000)
         turning.down()
         turning.up()
         turning.until(lambda: turning.live.account["fills"], "the channel is looked through")
@@ -222,8 +222,8 @@ def test_what_was_said_before_the_topic_began_or_the_app_was_invited_is_not_fill
         turning.bring(slack.events[-1])
         turning.until_promised(slack.events[-1]["ts"])
         time.sleep(0.4)
-        turning.came.put(Checked(""))
-        turning.until(lambda: slack_server.asked["conversations.history"] and turning.live._probing is None, "it is looked")
+        turning.came.put(CheckAnswer(""))
+        turning.until(lambda: slack_server.asked["conversations.history"] and not turning.live.deafness.is_probing, "it is looked")
         assert not turning.lines["1"].dropped
         turning.down()
         turning.up()
@@ -242,13 +242,13 @@ def test_a_clock_that_was_set_back_makes_no_gap_that_nobody_fills(slack_server: 
     slack.add_channel("C1")
     with turned(slack_server, place) as turning:
         begun(turning)
-        turning.live._tell(time.time_ns() // 1000 + 30_000_000)
+        turning.live.writer.write_heartbeat(time.time_ns() // 1000 + 30_000_000)
     slack.clock = lambda: time.time_ns() // 1000 + 60_000_000
     slack_server.date_ahead = -60
     slack.post("C1", "U1", "a minute ahead of this machine")
     with turned(slack_server, place) as turning:
         turning.up()
-        turning.until(lambda: turning.live._listed and not turning.live._gaps, "it is connected")
+        turning.until(lambda: turning.live.backfill.is_complete, "it is connected")
         assert place.said() == ["first", "a minute ahead of this machine"]
 
 
@@ -297,7 +297,7 @@ def test_a_channel_that_was_archived_meanwhile_is_looked_through_too(slack_serve
     slack.channels["C1"]["is_archived"] = True
     with turned(slack_server, place) as turning:
         turning.up()
-        turning.until(lambda: turning.live._listed and not turning.live._gaps, "it is connected")
+        turning.until(lambda: turning.live.backfill.is_complete, "it is connected")
     assert place.said() == ["first", "goodbye"]
 
 
@@ -311,7 +311,7 @@ def test_what_was_edited_or_deleted_in_a_gap_is_found_in_threads_too(slack_serve
         gone = posted(turning, "to go", thread_ts=root)
         also = posted(turning, "to go, too")
         turning.until_promised(also)
-        turning.live._tell(micros(also) + 20_000_000)
+        turning.live.writer.write_heartbeat(micros(also) + 20_000_000)
         slack.clock = lambda: time.time_ns() // 1000 + 30_000_000
         turning.down()
         slack.edit("C1", reply, "a better reply")
@@ -348,6 +348,6 @@ def test_a_cursor_that_ran_out_does_not_end_a_fill(slack_server: Server, place: 
 
         slack_server.methods["conversations.history"] = forgetful
         turning.up()
-        turning.until(lambda: turning.live._listed and not turning.live._gaps, "the channel is looked through")
+        turning.until(lambda: turning.live.backfill.is_complete, "the channel is looked through")
     assert place.said() == ["first", *texts]
     assert not turning.live.account["fills_refused"]

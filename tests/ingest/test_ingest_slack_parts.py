@@ -22,8 +22,8 @@ from beepgpt.conversations.rules import SECOND
 from beepgpt.errors import SlackFailed, SlackRefused
 from beepgpt.ingest.slack.channels import channel_of
 from beepgpt.ingest.slack.envelopes import heartbeat_in, record_of
-from beepgpt.ingest.slack.known_records import KnownRecords, facts_of
-from beepgpt.ingest.slack.run import called_by
+from beepgpt.ingest.slack.known_records import KnownRecords, identify
+from beepgpt.ingest.slack.run import calls_of
 from tests.support import MONDAY_AT_TEN
 from tests.support.kafka import wait_until
 from tests.support.slack_server import APP_TOKEN, BOT_TOKEN, Faults, Server, Workspace, serving
@@ -60,7 +60,7 @@ def known_of(events: list[dict[str, Any]]) -> KnownRecords:
     known = KnownRecords()
     for number, event in enumerate(events):
         payload = {"type": "event_callback", "event_id": f"Ev{number}", "event": event}
-        known.add(facts_of(record_of(payload, NOW), NOW))
+        known.add(identify(record_of(payload, NOW), NOW))
     return known
 
 
@@ -100,7 +100,7 @@ def test_an_edit_in_the_gap_is_found_once_and_at_the_end_of_its_second():
     known = known_of(slack.events)
     slack.edit("C1", ts, "after")
     ((t, event),) = known.missing("C1", stored(slack), 0).events
-    known.add(facts_of(json.dumps(event).encode(), NOW))
+    known.add(identify(json.dumps(event).encode(), NOW))
 
     assert (event["subtype"], event["message"]) == ("message_changed", {"ts": ts, "text": "after"})
     assert t == micros(slack.events[-1]["ts"]) // SECOND * SECOND + 999_999
@@ -132,19 +132,19 @@ def test_what_came_while_a_history_was_read_is_not_taken_for_deleted():
     assert known.missing("C1", history, 0, waiting={micros(late)}).vanished == 0
 
 
-def test_calls_are_told_between_two_of_them():
+def test_calls_are_read_between_two_of_them():
     """A monitor asks by a thread of its own, and a method that is called for the first time meanwhile would break its reading."""
     web = Web(BOT_TOKEN, "http://127.0.0.1:9/api/", threading.Event())
     web._note("auth.test", "ok")
-    told: list[dict[tuple[str, str], int]] = []
-    asking = threading.Thread(target=lambda: told.append(called_by([web, web])))
+    found: list[dict[tuple[str, str], int]] = []
+    asking = threading.Thread(target=lambda: found.append(calls_of([web, web])))
     with web._lock:
         asking.start()
         asking.join(0.3)
-        assert told == [], "it waits for who counts"
+        assert found == [], "it waits for who counts"
     asking.join(60)
 
-    assert told == [{("auth.test", "ok"): 2}]
+    assert found == [{("auth.test", "ok"): 2}]
 
 
 def test_what_is_long_ago_is_forgotten():
@@ -154,7 +154,7 @@ def test_what_is_long_ago_is_forgotten():
         slack.post("C1", "U1", str(number))
     known = known_of(slack.events)
     known.forget_before(micros(slack.events[3]["ts"]))
-    again = [facts_of(json.dumps(each).encode(), NOW) in known for each in slack.events]
+    again = [identify(json.dumps(each).encode(), NOW) in known for each in slack.events]
 
     assert again == [False, False, False, True, True] and len(known) == 2
     assert known.newest("C1") == micros(slack.events[-1]["ts"])
@@ -216,9 +216,9 @@ def test_our_own_limit_is_kept_and_a_stop_ends_the_wait(slack_server: Server):
 
 def test_refusals_are_told_apart(slack_server: Server, web: Web):
     """A token that is dead, with what to do; a question that is wrong by itself."""
-    for code, told in (("token_revoked", "install the app again"), ("account_inactive", "uninstalled"), ("invalid_auth", "copy it anew")):
+    for code, advice in (("token_revoked", "install the app again"), ("account_inactive", "uninstalled"), ("invalid_auth", "copy it anew")):
         slack_server.faults.refuse["auth.test"] = code
-        with pytest.raises(SlackFailed, match=f"slack.bot_token is refused .auth.test: {code}.: .*{told}"):
+        with pytest.raises(SlackFailed, match=f"slack.bot_token is refused .auth.test: {code}.: .*{advice}"):
             web.ask("auth.test")
         with pytest.raises(SlackFailed, match=code):
             web.try_once("auth.test")
@@ -273,7 +273,7 @@ class Listener:
         self.take()
         return [each.payload["event"]["text"] for each in self.seen if isinstance(each, Arrival)]
 
-    def told(self) -> list[type]:
+    def kinds(self) -> list[type]:
         self.take()
         return [type(each) for each in self.seen if not isinstance(each, Arrival)]
 
@@ -305,7 +305,7 @@ def test_events_come_in_slacks_order(slack_server: Server):
     slack_server.workspace.add_channel("C1")
     slack_server.ack_within = 30
     with listening(slack_server) as listener:
-        listener.wait_for(lambda: listener.told() == [Up], "it is up")
+        listener.wait_for(lambda: listener.kinds() == [Up], "it is up")
         for number in range(500):
             slack_server.workspace.post("C1", "U1", str(number))
         listener.wait_for(lambda: len(listener.texts()) == 500, "all came")
@@ -317,24 +317,24 @@ def test_a_renewal_is_no_outage(slack_server: Server):
     """The new connection has said hello before the old one, which is read to its end, is gone: whatever is said meanwhile comes."""
     slack_server.workspace.add_channel("C1")
     with listening(slack_server) as listener:
-        listener.wait_for(lambda: listener.told() == [Up], "it is up")
+        listener.wait_for(lambda: listener.kinds() == [Up], "it is up")
         for reason in ("warning", "refresh_requested"):
             slack_server.disconnect(reason, closes_after=1.0)
             for number in range(20):
                 slack_server.workspace.post("C1", "U1", f"{reason} {number}")
                 time.sleep(0.02)
-            listener.wait_for(lambda: listener.told()[-1] is Changed and not listener.line._draining, "it is renewed")
+            listener.wait_for(lambda: listener.kinds()[-1] is Changed and not listener.line._draining, "it is renewed")
         listener.wait_for(lambda: len(set(listener.texts())) == 40, "all came")
-    assert listener.told() == [Up, Changed, Changed]
+    assert listener.kinds() == [Up, Changed, Changed]
 
 
 def test_an_old_connection_that_slack_does_not_close_is_an_outage(slack_server: Server, monkeypatch: pytest.MonkeyPatch):
     """It is closed here in the end, and what was on its way over it would come late."""
     monkeypatch.setattr(sockets, "DRAIN", 0.5)
     with listening(slack_server) as listener:
-        listener.wait_for(lambda: listener.told() == [Up], "it is up")
+        listener.wait_for(lambda: listener.kinds() == [Up], "it is up")
         slack_server.disconnect("warning", closes_after=60)
-        listener.wait_for(lambda: listener.told() == [Up, Changed, Down, Up], "it is given up")
+        listener.wait_for(lambda: listener.kinds() == [Up, Changed, Down, Up], "it is given up")
 
 
 @pytest.mark.parametrize("how", ["reset", "end", "freeze"])
@@ -343,7 +343,7 @@ def test_an_end_without_a_goodbye_is_an_outage(slack_server: Server, monkeypatch
     monkeypatch.setattr(sockets, "PING_EVERY", 0.2)
     monkeypatch.setattr(sockets, "PING_PATIENCE", 3.0)
     with listening(slack_server) as listener:
-        listener.wait_for(lambda: listener.told() == [Up], "it is up")
+        listener.wait_for(lambda: listener.kinds() == [Up], "it is up")
         began = time.time()
         listener.wait_for(lambda: (listener.line.good_until or 0) > began, "pings are answered")
         if how == "end":
@@ -351,9 +351,9 @@ def test_an_end_without_a_goodbye_is_an_outage(slack_server: Server, monkeypatch
         else:
             (slack_server.reset if how == "reset" else slack_server.freeze)()
         gone = time.time()
-        listener.wait_for(lambda: Down in listener.told(), "it is down")
+        listener.wait_for(lambda: Down in listener.kinds(), "it is down")
         assert time.time() - gone < 15
-        listener.wait_for(lambda: listener.told() == [Up, Down, Up], "it is up again")
+        listener.wait_for(lambda: listener.kinds() == [Up, Down, Up], "it is up again")
         assert listener.line.good_until is not None
 
 
@@ -364,11 +364,11 @@ async def ended(server: Server) -> None:
 
 
 def test_what_is_not_acknowledged_comes_again(slack_server: Server):
-    """In another envelope, with the same `event_id`, told to be another try."""
+    """In another envelope, with the same `event_id`, marked as another try."""
     slack_server.workspace.add_channel("C1")
     with listening(slack_server) as listener:
         listener.acknowledges = False
-        listener.wait_for(lambda: listener.told() == [Up], "it is up")
+        listener.wait_for(lambda: listener.kinds() == [Up], "it is up")
         slack_server.workspace.post("C1", "U1", "hello")
         listener.wait_for(lambda: len(listener.texts()) == 2, "it came again")
         first, second = (each for each in listener.seen if isinstance(each, Arrival))

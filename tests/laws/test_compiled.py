@@ -48,16 +48,16 @@ def python(tree: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
 @pytest.mark.timeout(300)
 def test_it_is_compiled(tree: Path):
     """What is run for every message is C there, and plain here."""
-    told = python(tree, "-c", "from beepgpt.conversations import channel, shard; print(channel.__file__, shard.BUILD)").stdout.split()
+    printed = python(tree, "-c", "from beepgpt.conversations import channel, shard; print(channel.__file__, shard.BUILD)").stdout.split()
 
-    assert (told[0].endswith((".so", ".pyd")), Path(told[0]).parents[2], told[1]) == (True, tree.resolve(), "compiled")
+    assert (printed[0].endswith((".so", ".pyd")), Path(printed[0]).parents[2], printed[1]) == (True, tree.resolve(), "compiled")
 
 
 @needs_a_compiler
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("framing", FRAMINGS, ids=" ".join)
 def test_it_makes_the_same_bytes(tree: Path, tmp_path: Path, framing: tuple[str, ...]):
-    """All framings of a made-up workspace with everything that Slack does to messages."""
+    """All framings of a simulated workspace with everything that Slack does to messages."""
     write_export(Plan(seed=3, messages=2_500, channels=5, people=30, days=40), tmp_path / "export.zip")
     made: list[bytes] = []
     for place in (ROOT, tree):
@@ -66,6 +66,16 @@ def test_it_makes_the_same_bytes(tree: Path, tmp_path: Path, framing: tuple[str,
         made.append((tmp_path / f"{len(made)}.jsonl").read_bytes())
 
     assert made[0] == made[1] != b""
+
+
+@needs_a_compiler
+@pytest.mark.timeout(300)
+def test_its_examples_can_be_audited(tree: Path, tmp_path: Path):
+    """Plain code makes channels, shards and buffers of the compiled classes."""
+    write_export(Plan(seed=3, messages=300, channels=2, people=9, days=9), tmp_path / "export.zip")
+    for command in (("examples", tmp_path / "export.zip", "--to"), ("audit", tmp_path / "export.zip")):
+        done = python(tree, "-m", "beepgpt", *command, tmp_path / "made.jsonl")
+        assert done.returncode == 0, done.stderr
 
 
 @needs_a_compiler

@@ -266,7 +266,7 @@ def features_and_answers(run: RunOutput) -> dict[Place, tuple[dict[str, Any], li
 
 
 class TestLaw3Prefix:
-    """A run over the events up to T, told `--until T`, gives exactly those examples of the full run with `settled_ts` <= T."""
+    """A run over the events up to T, with `--until T`, gives exactly those examples of the full run with `settled_ts` <= T."""
 
     @patient
     @given(worlds(unlimited=False), st.data())
@@ -277,40 +277,40 @@ class TestLaw3Prefix:
         t = data.draw(times_in(history, rules), label="T")
 
         beginning = run_of(up_to(history, t), rules, until=t)
-        told_to_stop = run_of(history, rules, until=t)
+        until_t = run_of(history, rules, until=t)
 
         assert sorted(beginning.examples) == sorted(settled_by(t, full.examples))
-        assert sorted(told_to_stop.examples) == sorted(beginning.examples)
-        assert sorted(told_to_stop.retractions) == sorted(beginning.retractions)
+        assert sorted(until_t.examples) == sorted(beginning.examples)
+        assert sorted(until_t.retractions) == sorted(beginning.retractions)
         known = {json.loads(line)["id"] for line in beginning.examples}
-        told_by_then = [
+        retracted_by_then = [
             line for line in full.retractions if json.loads(line)["id"] in known and json.loads(line)["retracted_ts"] <= ts_text(t)
         ]
-        assert sorted(beginning.retractions) == sorted(told_by_then)
+        assert sorted(beginning.retractions) == sorted(retracted_by_then)
 
     @patient
     @given(worlds(unlimited=False), st.data())
     def test_until_T_takes_nothing_but_the_later_away(self, world: tuple[Rules, History], data: st.DataObject):
-        """In any order of arrival, late events too: told T, the run over all records is the beginning of the run told a later time."""
+        """In any order of arrival, late events too: until T, the run over all records is the beginning of the run until a later time."""
         rules, history = world
         arrived = data.draw(late_arrivals(history), label="arrivals")
         t = data.draw(times_in(history, rules), label="T")
 
-        later, told = run_of(arrived, rules, until=end_of(history, rules)), run_of(arrived, rules, until=t)
+        later, until_t = run_of(arrived, rules, until=end_of(history, rules)), run_of(arrived, rules, until=t)
 
-        assert sorted(told.examples) == sorted(settled_by(t, later.examples))
+        assert sorted(until_t.examples) == sorted(settled_by(t, later.examples))
 
     @patient
     @given(worlds(unlimited=False))
     def test_without_until_only_silences_may_be_missing(self, world: tuple[Rules, History]):
         """A channel that fell quiet is closed at its own clock: what was open then is censored, and would have been a silence."""
         rules, history = world
-        told, untold = run_of(history, rules, until=end_of(history, rules)), run_of(history, rules)
+        bounded, unbounded = run_of(history, rules, until=end_of(history, rules)), run_of(history, rules)
 
-        assert Counter(untold.examples) <= Counter(told.examples)
-        missing = [json.loads(line) for line in (Counter(told.examples) - Counter(untold.examples)).elements()]
+        assert Counter(unbounded.examples) <= Counter(bounded.examples)
+        missing = [json.loads(line) for line in (Counter(bounded.examples) - Counter(unbounded.examples)).elements()]
         assert rules.target != "next_user" or not any(example["answer"] for example in missing)
-        assert len(missing) <= untold.account["censored"]
+        assert len(missing) <= unbounded.account["censored"]
 
     @patient
     @given(worlds(unlimited=False), st.data())
@@ -350,13 +350,13 @@ class TestLaw4OneResult:
 
     @patient
     @given(worlds(), st.data())
-    def test_copies_change_nothing_but_their_count(self, world: tuple[Rules, History], data: st.DataObject):
+    def test_duplicates_change_nothing_but_their_count(self, world: tuple[Rules, History], data: st.DataObject):
         """Some events arrive twice or three times: they are counted as duplicates, and nothing else moves."""
         rules, history = world
         events = [record for record in history if is_event(record, rules)]
         assume(events)
-        copies = data.draw(st.lists(st.sampled_from(events), max_size=8), label="copies")
-        in_time = sorted([*history, *copies], key=lambda record: START if record.t is None else record.t)
+        duplicates = data.draw(st.lists(st.sampled_from(events), max_size=8), label="duplicates")
+        in_time = sorted([*history, *duplicates], key=lambda record: START if record.t is None else record.t)
         once = run_of(in_time_order(history), rules)
 
         twice = run_of(data.draw(arrivals(in_time, rules.lateness), label="arrivals"), rules)
@@ -364,8 +364,8 @@ class TestLaw4OneResult:
         assert sorted(twice.examples) == sorted(once.examples)
         assert sorted(twice.retractions) == sorted(once.retractions)
         expected = once.account
-        expected.count("read", len(copies))
-        expected.count("duplicate", len(copies))
+        expected.count("read", len(duplicates))
+        expected.count("duplicate", len(duplicates))
         assert twice.account.as_json() == expected.as_json()
 
     @settings(patient, max_examples=max(10, settings().max_examples // 4))
@@ -413,7 +413,7 @@ class TestLaw4OneResult:
     @patient
     @given(worlds(unlimited=False), st.data())
     def test_with_heartbeats_and_without(self, world: tuple[Rules, History], data: st.DataObject):
-        """Heartbeats come at any true time, or none at all: told the same end, the run is the same."""
+        """Heartbeats come at any true time, or none at all: until the same end, the run is the same."""
         rules, history = world
         silent = [record for record in in_time_order(history) if not is_heartbeat(record)]
         end = end_of(history, rules)
@@ -427,7 +427,7 @@ class TestLaw4OneResult:
 
     @patient
     @given(worlds(), st.data())
-    def test_a_partition_is_not_told_by_anothers_heartbeats(self, world: tuple[Rules, History], data: st.DataObject):
+    def test_a_partition_is_not_moved_by_anothers_heartbeats(self, world: tuple[Rules, History], data: st.DataObject):
         """Two partitions with heartbeats of their own, far apart in time and read in turns: each as if it were alone."""
         rules, first = world
         second = [moved(record, DAY * 40) for record in data.draw(histories(), label="second partition")]
@@ -480,7 +480,7 @@ WEEK = Plan(
 
 
 def is_event(record: Record, rules: Rules) -> bool:
-    """Whether a record is an event to these rules, so that a copy of it is a duplicate."""
+    """Whether a record is an event to these rules, so that a second one is a duplicate."""
     parsed = parse(record.line, NOW, bots=rules.bots, edits=rules.edits)
     return isinstance(parsed, Event) and not (parsed.untimed and rules.horizon is not None)
 
@@ -600,7 +600,7 @@ def made_poorer(live: Iterable[bytes]) -> tuple[list[bytes], Counter[str]]:
     gone |= {(each["channel"], each["message"]["ts"]) for each in changes(bodies) if each["message"].get("subtype") == "tombstone"}
     edits = {(each["channel"], each["message"]["ts"]): each for each in changes(bodies) if each["message"].get("text") != text_before(each)}
     counts: Counter[str] = Counter()
-    told: list[tuple[int, dict[str, Any]]] = []
+    timed: list[tuple[int, dict[str, Any]]] = []
     for body in bodies:
         what = body.get("message", body.get("item", body))
         name = (body.get("channel") or what.get("channel"), body.get("deleted_ts") or what.get("ts"))
@@ -609,14 +609,14 @@ def made_poorer(live: Iterable[bytes]) -> tuple[list[bytes], Counter[str]]:
         elif name in gone:
             counts["a deleted message is gone"] += 1
         elif body.get("subtype") != "message_changed":
-            told.append((micros(body["ts"]), body | {"text": None} if name in edits else body))
+            timed.append((micros(body["ts"]), body | {"text": None} if name in edits else body))
             counts["an edited text is unknown"] += name in edits
         elif name in edits and edits[name] is body:
             known = max(micros(what["edited"]["ts"]) // SECOND * SECOND + SECOND - 1, micros(what["ts"]))
-            told.append((known, body | {"event_ts": ts_text(known), "previous_message": None}))
+            timed.append((known, body | {"event_ts": ts_text(known), "previous_message": None}))
         elif body["message"].get("text") != text_before(body):
             counts["only the last edit is kept"] += 1
-    return [json.dumps(body).encode() for _, body in sorted(told, key=lambda each: each[0])], counts
+    return [json.dumps(body).encode() for _, body in sorted(timed, key=lambda each: each[0])], counts
 
 
 def changes(bodies: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -638,10 +638,10 @@ class TestLaw5TrainAsYouServe:
     @patient
     @given(worlds())
     def test_every_example_is_a_point_that_was_scored(self, world: tuple[Rules, History]):
-        """All that an example says of its past, the point said, in the same words; and it is told what became of it."""
+        """All that an example says of its past, the point said, in the same bytes; and its end is logged, too."""
         rules, history = world
         run = run_of(history, rules, until=end_of(history, rules), points_since=0)
-        points = {place: told for told in points_in(run) for place in places_of(told)}
+        points = {place: point for point in points_in(run) for place in places_of(point)}
         ends = {(each.conversation, each.prompt_ts): each for each in run.points if isinstance(each, PointSettled)}
 
         for example in map(json.loads, run.examples):
@@ -653,8 +653,8 @@ class TestLaw5TrainAsYouServe:
 
     @patient
     @given(worlds(), st.data())
-    def test_a_point_is_told_as_soon_as_it_is_made(self, world: tuple[Rules, History], data: st.DataObject):
-        """Nothing is read but what had happened by T, and nothing has ended: the points up to T are told, byte for byte."""
+    def test_a_point_is_emitted_as_soon_as_it_is_made(self, world: tuple[Rules, History], data: st.DataObject):
+        """Nothing is read but what had happened by T, and nothing has ended: the points up to T are emitted, byte for byte."""
         rules, history = world
         times = [record.t for record in history if record.t is not None]
         assume(times)
@@ -665,22 +665,22 @@ class TestLaw5TrainAsYouServe:
         points = shard.drain().points
         assert points is not None
 
-        def lines(told: Iterable[PointEmitted | PointSettled | MessageDeleted]) -> list[bytes]:
-            return sorted(each.line for each in told if isinstance(each, PointEmitted) and each.t <= t)
+        def lines(entries: Iterable[PointEmitted | PointSettled | MessageDeleted]) -> list[bytes]:
+            return sorted(each.line for each in entries if isinstance(each, PointEmitted) and each.t <= t)
 
         assert lines(points.entries) == lines(whole.points)
 
     @patient
     @given(worlds())
-    def test_a_point_is_told_once_and_ends_once(self, world: tuple[Rules, History]):
+    def test_a_point_is_emitted_once_and_ends_once(self, world: tuple[Rules, History]):
         """Whoever predicts learns what became of it in each of its conversations; asking changes nothing in the examples."""
         rules, history = world
         end = end_of(history, rules)
         run = run_of(history, rules, until=end, points_since=0)
-        told = Counter(place for point in points_in(run) for place in places_of(point))
+        emitted = Counter(place for point in points_in(run) for place in places_of(point))
         ends = Counter((each.conversation, each.prompt_ts) for each in run.points if isinstance(each, PointSettled))
 
-        assert told == ends
+        assert emitted == ends
         assert outcome(run) == outcome(run_of(history, rules, until=end))
         assert run.account["told"] + run.account["together"] + run.account["withheld"] + run.account["empty"] == run.account["points"]
 
@@ -702,7 +702,7 @@ class TestLaw5TrainAsYouServe:
 
 
 def points_in(run: RunOutput) -> list[dict[str, Any]]:
-    """The points that a run told, decoded."""
+    """The points that a run emitted, decoded."""
     return [json.loads(each.line) for each in run.points if isinstance(each, PointEmitted)]
 
 

@@ -35,7 +35,7 @@ def run_of(*records: Record, rules: Rules | None = None, until: int | None = Non
     return run(lines_of(records), rules or Rules(), until=until)
 
 
-def told(result: OracleRun) -> list[tuple[str, str, list[str]]]:
+def answers_in(result: OracleRun) -> list[tuple[str, str, list[str]]]:
     """Of each example its kind of conversation, the last line of its prompt, and its answer."""
     return [(e["conversation"].split(":")[-1], e["prompt"].split("\n\n")[-3], e["answer"]) for e in result.examples]
 
@@ -84,8 +84,8 @@ def test_a_session_ends_after_ten_silent_minutes():
     on_time = run_of(ana, post("C1", T0 + 10 * MINUTE, "bo", "me"))
     too_late = run_of(ana, post("C1", T0 + 10 * MINUTE + 1, "bo", "me"))
 
-    assert told(on_time) == [("session", "anybody?", ["bo"])]
-    assert told(too_late) == []
+    assert answers_in(on_time) == [("session", "anybody?", ["bo"])]
+    assert answers_in(too_late) == []
     assert points(too_late) == {"made": 4, "censored": 4}
 
 
@@ -105,7 +105,7 @@ def test_an_answer_in_the_thread_alone_is_elsewhere():
     """Bo replies in Ana's thread at the horizon's very end: her session's point makes no example, and his is still open."""
     result = run_of(post("C1", T0, "ana"), post("C1", T0 + DAY, "bo", "late", T0), until=T0 + DAY)
 
-    assert told(result) == [("thread", "hello", ["bo"])]
+    assert answers_in(result) == [("thread", "hello", ["bo"])]
     assert points(result) == {"made": 3, "answered": 1, "elsewhere": 1, "censored": 1}
 
 
@@ -149,7 +149,7 @@ def test_a_root_collects_from_its_session_and_its_own_thread():
         until=T0 + 2 * MINUTE,
     )
 
-    assert told(result) == [("session", "lunch?", ["bo", "cy", "di"]), ("thread", "yes", ["di"]), ("session", "me too", [])]
+    assert answers_in(result) == [("session", "lunch?", ["bo", "cy", "di"]), ("thread", "yes", ["di"]), ("session", "me too", [])]
     assert points(result) == {"made": 3, "answered": 2, "silent": 1}
 
 
@@ -163,7 +163,7 @@ def test_reactors_react_to_the_newest_message_only():
         until=T0 + 2 * MINUTE,
     )
 
-    assert told(result) == [("session", "cake!", ["cy"]), ("session", "where?", [])]
+    assert answers_in(result) == [("session", "cake!", ["cy"]), ("session", "where?", [])]
 
 
 def test_untimed_reactions_are_answers_without_a_horizon():
@@ -192,14 +192,14 @@ def test_a_reply_to_a_forgotten_root_opens_the_thread_without_it():
 
 
 def test_exactly_the_allowed_lateness_is_not_late():
-    """An event five seconds behind the clock is applied in its place, a microsecond more is late; copies count once."""
+    """An event five seconds behind the clock is applied in its place, a microsecond more is late; duplicates count once."""
     ana, cy = post("C1", T0, "ana"), post("C1", T0 + 5 * SECOND, "cy", "third")
 
     held = run_of(cy, ana, callback(ana, "Ev1"))
     late = run_of(post("C1", T0 + 5 * SECOND + 1, "cy"), ana)
     quiet = run_of(heartbeat(T0 + 5 * SECOND + 1), ana)
 
-    assert told(held) == [("session", "hello", ["cy"])]
+    assert answers_in(held) == [("session", "hello", ["cy"])]
     assert held.account["events"] == {"read": 3, "applied": 2, "duplicate": 1, "ignored": {}, "rejected": {}, "late": 0}
     assert late.account["events"]["late"] == quiet.account["events"]["late"] == 1
 
@@ -213,7 +213,7 @@ def test_a_channel_is_one_conversation_if_asked():
         rules=Rules(scope="channel"),
     )
 
-    assert told(result) == [("channel", "one", ["bo"]), ("channel", "two", ["cy"])]
+    assert answers_in(result) == [("channel", "one", ["bo"]), ("channel", "two", ["cy"])]
 
 
 @pytest.mark.parametrize(

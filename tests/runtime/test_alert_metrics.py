@@ -1,4 +1,4 @@
-"""An operator of alerts is told what was read, what became of it, who waits, and whether the loop turns."""
+"""The metrics of alerts: what was read, what became of it, who waits, and whether the loop turns."""
 
 import json
 import re
@@ -27,7 +27,7 @@ def figures_of(office: Office) -> AlertFigures:
     return replace(served, clock=lambda: office.clock() / SECOND)
 
 
-def told(figures: AlertFigures) -> Values:
+def scraped_of(figures: AlertFigures) -> Values:
     """As Prometheus reads them, zeros left out."""
     with serve(0, "127.0.0.1", figures, AlertPulse()) as server:
         return values(scraped(server))
@@ -45,7 +45,7 @@ def test_what_became_of_every_alert_is_told(tmp_path: Path, slack: Workspace):
         office.decider.apply("prediction", prediction(people={"bo": 0.9, "cy": 0.9, "di": 0.8}), office.clock(), NOON + SECOND)
     office.apply("prediction", prediction(NOON + SECOND, people={"bo": 0.9}, conversations=["C1:1700049600.000000:session"]))
     office.work(lambda: slack.sent_to("bo") and office.store.dms("sending") and not office.store.dms("due"))
-    waiting = told(figures)
+    waiting = scraped_of(figures)
     assert waiting["beepgpt_alerts_waiting{what=doubt}"] == 1 and "beepgpt_alerts_waiting{what=letter}" not in waiting
     for _ in range(2):
         office.clock.set(office.clock() + MINUTE)
@@ -54,7 +54,7 @@ def test_what_became_of_every_alert_is_told(tmp_path: Path, slack: Workspace):
     office.apply("deletion", {"channel": "C1", "ts": ts_text(NOON + MINUTE), "deleted_ts": ts_text(NOON)})
     office.work()
     office.decider.apply_interaction(b"[1]")
-    found = told(figures)
+    found = scraped_of(figures)
 
     assert found["beepgpt_alert_records_total{what=prediction}"] == 2
     assert found["beepgpt_alert_records_total{what=outcome}"] == found["beepgpt_alert_records_total{what=deletion}"] == 1
@@ -88,17 +88,17 @@ def test_what_is_held_for_a_digest_is_told_and_so_is_the_digest(tmp_path: Path, 
         at = NOON + number * SECOND
         office.apply("prediction", prediction(at, people={"bo": 0.3}, window=[(at, "ana")], conversations=[f"s{number}"]))
     office.work()
-    assert told(figures)["beepgpt_alerts_waiting{what=digest}"] == 2
+    assert scraped_of(figures)["beepgpt_alerts_waiting{what=digest}"] == 2
     office.clock.set(NOON + 3 * HOUR + MINUTE)
     office.work(lambda: slack.sent_to("bo"))
-    found = told(figures)
+    found = scraped_of(figures)
 
     assert found["beepgpt_alerts_told_total{by=digest}"] == 2 and "beepgpt_alerts_waiting{what=digest}" not in found
     assert not any("beepgpt_alert_seconds" in name for name in found if "bucket" not in name), "a digest's time is everybody's own"
 
 
 def test_counters_begin_with_the_process_and_never_fall(tmp_path: Path):
-    """What the store counted before is not told again; who changes their mind about an alert lowers no counter."""
+    """What the store counted before is not counted again; who changes their mind about an alert lowers no counter."""
     office = Office(tmp_path)
     office.opt_in("bo")
     office.apply("prediction", prediction())
@@ -106,9 +106,9 @@ def test_counters_begin_with_the_process_and_never_fall(tmp_path: Path):
     office.delivery.work()
     identity = office.forwarded[0]["id"]
     office.store.record_feedback(identity, "bo", "good")
-    before = told(figures)
+    before = scraped_of(figures)
     office.store.record_feedback(identity, "bo", "bad")
-    after = told(figures)
+    after = scraped_of(figures)
 
     assert "beepgpt_alert_records_total{what=prediction}" not in before
     assert before["beepgpt_alert_feedback{said=good}"] == after["beepgpt_alert_feedback{said=bad}"] == 1
@@ -169,7 +169,7 @@ def test_ready_is_who_has_read_what_was_there():
 
 
 def test_the_command_serves_them_and_is_ready_once_it_caught_up(tmp_path: Path, slack: Workspace, broker: Broker | GivenBroker):
-    """From a topic: the lag is told, a point's release comes from the record's header, and a wrong port is told before anything is done."""
+    """From a topic: the lag is served, a point's release comes from the record's header, and a wrong port is named first."""
     connection = Connection(broker.bootstrap)
     topic = f"test-alert-metrics-{free_block(1)}.predictions"
     create_topics(connection, [TopicSpec(topic, 2, KEPT)])
@@ -187,7 +187,7 @@ def test_the_command_serves_them_and_is_ready_once_it_caught_up(tmp_path: Path, 
         run.wait_until_ready()
         assert run.figure("beepgpt_alert_records_total") == 1, "ready is who has read what was there"
         put(prediction(at, people={"bo": 0.9}), at + SECOND // 2)
-        wait_until_named(lambda: run.figure("beepgpt_alert_seconds_count") == 2, "somebody was told")
+        wait_until_named(lambda: run.figure("beepgpt_alert_seconds_count") == 2, "somebody was alerted")
         (served,) = run.metrics()
         lags = {name for name in served if name.startswith("beepgpt_consumer_lag_records")}
         assert lags == {f'beepgpt_consumer_lag_records{{partition="{number}",topic="{topic}"}}' for number in (0, 1)}

@@ -65,11 +65,11 @@ def exported(path: Path) -> dict[str, list[dict[str, Any]]]:
     with zipfile.ZipFile(path) as archive:
         files = {name: json.loads(archive.read(name)) for name in archive.namelist()}
     ids = {channel["name"]: channel["id"] for name in ("channels.json", "groups.json") for channel in files[name]}
-    told: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[dict[str, Any]]] = {}
     for name, content in files.items():
         folder, _, _ = name.rpartition("/")
-        told.setdefault(ids[folder] if folder else name, []).extend(content)
-    return told
+        found.setdefault(ids[folder] if folder else name, []).extend(content)
+    return found
 
 
 def test_a_plan_makes_the_same_bytes_on_every_machine():
@@ -250,14 +250,14 @@ def test_export_and_live_agree_where_nothing_changed(tmp_path):
     """Without edits, deletions and reactions, both forms hold the same messages."""
     plan = unchanged(SMALL)
     write_export(plan, tmp_path / "export.zip")
-    told = exported(tmp_path / "export.zip")
+    found = exported(tmp_path / "export.zip")
 
     def named(channel: str, message: dict[str, Any]) -> tuple[Any, ...]:
         thread = message.get("thread_ts")
         return channel, message["ts"], message.get("user"), message["text"], None if thread == message["ts"] else thread
 
     live = [named(event["channel"], event) for event in events(plan)]
-    export = [named(channel, message) for channel, messages in told.items() if channel[0] == "C" for message in messages]
+    export = [named(channel, message) for channel, messages in found.items() if channel[0] == "C" for message in messages]
 
     assert len(live) > SMALL.messages
     assert sorted(live, key=str) == sorted(export, key=str)
@@ -266,7 +266,7 @@ def test_export_and_live_agree_where_nothing_changed(tmp_path):
 def test_the_export_is_what_the_live_events_lead_to(tmp_path):
     """Texts are the last ones, deleted messages are gone, and reactions are those that were left."""
     write_export(SMALL, tmp_path / "export.zip")
-    told = exported(tmp_path / "export.zip")
+    found = exported(tmp_path / "export.zip")
     texts: dict[tuple[str, str], str] = {}
     edited: dict[tuple[str, str], str] = {}
     reactions: Counter[tuple[str, str, str]] = Counter()
@@ -285,7 +285,7 @@ def test_the_export_is_what_the_live_events_lead_to(tmp_path):
                 edited[key2] = event["message"]["edited"]["ts"]
         else:
             texts[event["channel"], event["ts"]] = event["text"]
-    messages = {(channel, message["ts"]): message for channel, each in told.items() if channel[0] == "C" for message in each}
+    messages = {(channel, message["ts"]): message for channel, each in found.items() if channel[0] == "C" for message in each}
 
     assert {key: message["text"] for key, message in messages.items()} == texts
     assert {key: m["edited"]["ts"] for key, m in messages.items() if "edited" in m} == {
@@ -432,10 +432,10 @@ def test_answers_are_drawn_from_the_truth():
 def test_truth_is_a_distribution_over_others():
     """Likeliest first, never the author, at most ten, and no more than 1 in total."""
     users = {(event["channel"], event["ts"]): event["user"] for event in events(SMALL) if is_post_by_person(event)}
-    told = list(truth(SMALL))
+    found = list(truth(SMALL))
 
-    assert len(told) == SMALL.messages
-    for each in told:
+    assert len(found) == SMALL.messages
+    for each in found:
         chances = [p for _, p in each.responders]
         assert chances == sorted(chances, reverse=True) and len(chances) <= 10
         assert 0 < sum(chances) < 1 + 1e-9

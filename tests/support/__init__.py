@@ -1,4 +1,4 @@
-"""What the tests share: tiny histories told by the minute, runs over them, and what came out, in a form that can be read."""
+"""What the tests share: tiny histories by the minute, runs over them, and what came out, in a form that can be read."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MONDAY_AT_TEN = 1_704_103_200 * SECOND
 """2024-01-01T10:00:00Z, minute 0 of the tiny histories."""
 NOW = 1_800_000_000 * SECOND
 """When all runs here are started: after everything that happens in their histories."""
-NO_FACTS = Rules(candidates=False)
+NO_CANDIDATES = Rules(candidates=False)
 
 
 # Tiny histories: who said what in which minute
@@ -48,12 +48,12 @@ def post(user: str, text: str | None = "hello", *, minute: float, to: float | No
 
 
 def edit(text: str | None, *, of: float, minute: float, channel: str = "C1") -> Record:
-    """The message of the minute `of` reads otherwise from now on."""
+    """An edit of the message of the minute `of`."""
     return histories.edit(channel, at(minute), at(of), text)
 
 
 def delete(*, of: float, minute: float, channel: str = "C1") -> Record:
-    """The message of the minute `of` is gone from now on."""
+    """A deletion of the message of the minute `of`."""
     return histories.delete(channel, at(minute), at(of))
 
 
@@ -63,7 +63,7 @@ def react(user: str, *, to: float, minute: float | None, name: str = "+1", chann
 
 
 def heartbeat(*, minute: float) -> Record:
-    """All before this minute has been read."""
+    """A heartbeat: everything before this minute has been written."""
     return histories.heartbeat(at(minute))
 
 
@@ -71,8 +71,8 @@ def heartbeat(*, minute: float) -> Record:
 
 
 @dataclass(frozen=True)
-class Made:
-    """What a run made, decoded."""
+class DecodedRun:
+    """A run's output, decoded."""
 
     run: RunOutput
     examples: list[dict[str, Any]]
@@ -89,10 +89,10 @@ class Made:
         return self.run.account.by_reason("ignored")
 
 
-def made_from(*records: Record, rules: Rules = NO_FACTS, until: float | None = None) -> Made:
+def made_from(*records: Record, rules: Rules = NO_CANDIDATES, until: float | None = None) -> DecodedRun:
     """A run over a few records, to the end of the input or to a minute."""
     run = run_of(records, rules, None if until is None else at(until))
-    return Made(run, [json.loads(line) for line in run.examples], [json.loads(line) for line in run.retractions])
+    return DecodedRun(run, [json.loads(line) for line in run.examples], [json.loads(line) for line in run.retractions])
 
 
 def run_of(records: Iterable[Record | bytes], rules: Rules, until: int | None = None, points_since: int | None = None) -> RunOutput:
@@ -190,7 +190,7 @@ def files_in(folder: Path) -> dict[str, list[bytes]]:
 # What came out, to be read
 
 
-def told(made: Made) -> list[str]:
+def answers_in(made: DecodedRun) -> list[str]:
     """Each example as a line: the kind of its conversation, the prompt's messages, and who answered."""
     return [
         f"{kind_of(each)}: {' / '.join(each['prompt'].split(SEPARATOR)[:-2])} -> {', '.join(each['answer']) or 'nobody'}"
@@ -206,7 +206,7 @@ def kind_of(example: dict[str, Any]) -> str:
     return str(example["conversation"].rsplit(":", 1)[-1])
 
 
-def facts_of(example: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def features_by_person(example: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """An example's candidates by person."""
     columns: dict[str, list[Any]] = example["candidates"]
     return {user: {name: column[row] for name, column in columns.items()} for row, user in enumerate(columns["user"])}

@@ -34,14 +34,14 @@ def prediction(
 ) -> dict[str, Any]:
     """One, of which `ana`'s question at `at` is the newest message."""
     window = window or [(at, "ana")]
-    told = conversations or [f"{channel}:{ts_text(window[0][0])}:session"]
+    names = conversations or [f"{channel}:{ts_text(window[0][0])}:session"]
     return {
         "id": f"{channel}-{at}-{len(window)}",
         "spec": "s",
         "target": "next_user",
         "scope": "conversation",
         "channel": channel,
-        "conversations": list(told),
+        "conversations": list(names),
         "speakers": 1,
         "root_missing": False,
         "prompt_ts": ts_text(at),

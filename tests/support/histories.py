@@ -1,4 +1,4 @@
-"""Random Slack histories, small enough to read and full of ties, limits and second copies."""
+"""Random Slack histories, small enough to read and full of ties, limits and duplicates."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -154,7 +154,7 @@ POSTS = ("root", "root", "reply", "reply", "reply", "broadcast", "me_message", "
 CHANGES = ("edit", "edit", "same_text", "edit_to_null", "edit_first_seen", "delete", "delete", "tombstone")
 REACTIONS = ("react", "react", "react", "unreact", "untimed")
 REST = ("bot_id", "bot_message", "slackbot", "bot_reply", "no_author", "join", "pin", "file_reaction", "heartbeat", "garbage")
-COPIES = ("copy", "copy_other_order", "copy_other_id", "other_text", "other_author", "same_id")
+DUPLICATES = ("copy", "copy_other_order", "copy_other_id", "other_text", "other_author", "same_id")
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def gaps(rules: Rules) -> st.SearchStrategy[int]:
 
 def moves(rules: Rules, texts: Sequence[str]) -> st.SearchStrategy[Move]:
     """One thing that happens."""
-    kinds = st.one_of(*(st.sampled_from(kinds) for kinds in (POSTS, POSTS, POSTS, CHANGES, REACTIONS, REST, COPIES)))
+    kinds = st.one_of(*(st.sampled_from(kinds) for kinds in (POSTS, POSTS, POSTS, CHANGES, REACTIONS, REST, DUPLICATES)))
     return st.builds(
         Move,
         what=kinds,
@@ -240,8 +240,8 @@ def happen(move: Move, history: Sequence[Record]) -> Record:
         t = max(now, (target.t or 0) + move.gap)
     if move.what == "same_id":
         return callback(say(move, channel, t, target, {message.t for message in said}), f"Ev{max(0, len(history) - 1 - move.target)}")
-    if move.what in COPIES and history:
-        return copy_of(history[-1 - min(move.target, len(history) - 1)], move, len(history))
+    if move.what in DUPLICATES and history:
+        return duplicate_of(history[-1 - min(move.target, len(history) - 1)], move, len(history))
     record = say(move, channel, t, target, {message.t for message in said})
     if record.data is None or record.data["type"] == "heartbeat" or not move.enveloped:
         return record
@@ -305,8 +305,8 @@ def act(move: Move, channel: str, t: int, target: Record | None) -> Record:
     }[move.what]()
 
 
-def copy_of(record: Record, move: Move, number: int) -> Record:
-    """A second copy: the same bytes, or the same said in another way."""
+def duplicate_of(record: Record, move: Move, number: int) -> Record:
+    """A duplicate of a record: the same bytes, or the same event written in another way."""
     if record.data is None or record.data["type"] == "heartbeat":
         return record
     inner = inner_of(record)

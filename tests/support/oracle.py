@@ -30,7 +30,7 @@ NEVER = 10**18
 """Later than every time stamp of ten digits."""
 
 REMEMBERED = 30 * DAY
-COPIES_BEYOND_LATENESS = 10 * MINUTE
+DUPLICATES_BEYOND_LATENESS = 10 * MINUTE
 LARGEST_RECORD = 1 << 20
 
 
@@ -344,7 +344,7 @@ def is_duplicate(event: Event, earlier: Sequence[Event], rules: Rules) -> bool:
         return (one.kind, one.ts, one.t, *who)
 
     return any(
-        event.t - one.t <= rules.lateness + COPIES_BEYOND_LATENESS
+        event.t - one.t <= rules.lateness + DUPLICATES_BEYOND_LATENESS
         and (content(one) == content(event) or (event.event_id is not None and one.event_id == event.event_id))
         for one in earlier
     )
@@ -436,8 +436,8 @@ def window_of(log: Log, conversation: str, rules: Rules) -> tuple[Event, ...]:
 
 def text_of(log: Log, ts: int) -> str | None:
     """A message's text as last known."""
-    told = [entry.event for entry in applied(log) if entry.event.ts == ts and entry.event.kind in (Kind.POST, Kind.EDIT)]
-    return told[-1].text
+    known = [entry.event for entry in applied(log) if entry.event.ts == ts and entry.event.kind in (Kind.POST, Kind.EDIT)]
+    return known[-1].text
 
 
 def views(log: Log, rules: Rules) -> dict[str, tuple[tuple[int, str | None], ...]]:

@@ -197,7 +197,7 @@ def shown(page: Page) -> list[str]:
 
 
 def told(page: Page) -> str:
-    return page.locator("#told").inner_text()
+    return page.locator("#notice").inner_text()
 
 
 # What it keeps
@@ -282,7 +282,7 @@ def test_what_cant_be_kept_is_told(tmp_path: Path, window: BrowserContext):
         (review.folder / POSITIVE).write_bytes(b"")
         press(page, "y")
 
-        assert "was changed by somebody else" in page.locator("#told .failed").inner_text()
+        assert "was changed by somebody else" in page.locator("#notice .failed").inner_text()
         assert review.strong == []
 
 
@@ -294,7 +294,7 @@ def test_a_review_that_has_ended_says_so(tmp_path: Path, browser: Browser):
         review.end(signal.SIGTERM)
         page.keyboard.press("y")
 
-        expect(page.locator("#told .failed")).to_contain_text("The review has ended")
+        expect(page.locator("#notice .failed")).to_contain_text("The review has ended")
     context.close()
 
 
@@ -499,7 +499,7 @@ def test_changes_are_told_to_screen_readers(tmp_path: Path, window: BrowserConte
     """The log and the status stay the elements that they were, so that what is new in them is read; progress bars say what they count."""
     with reviewing(tmp_path, [example(1), example(2)]) as review:
         page = page_of(window, review)
-        page.evaluate("for (const id of ['chat', 'told']) document.getElementById(id).stays = true")
+        page.evaluate("for (const id of ['chat', 'notice']) document.getElementById(id).stays = true")
         press(page, "y")
 
         assert page.get_by_role("log", name="Conversation").evaluate("each => each.stays")
@@ -729,7 +729,7 @@ def test_nonsense_is_answered_and_changes_nothing(tmp_path: Path):
             assert asked(review, "POST", "/undo", form, **known).status == 303, form
         assert asked(review, "POST", "/decide", "a" * 20_000, **known).status == 413
         assert asked(review, "DELETE", "/", **known).status == 405
-        assert asked(review, "GET", "/static/..%2f..%2freview.py", **known).status == 404
+        assert asked(review, "GET", "/static/..%2f..%2freview_page.py", **known).status == 404
         assert asked(review, "GET", "/?view=nothing", **known).status == 200
 
         assert list(review.folder.iterdir()) == []

@@ -1,1 +1,1 @@
-"""Live from Slack: what comes is written before it is acknowledged, and what is missing is filled in."""
+"""Live events from Slack: written before they are acknowledged, with gaps backfilled from the channels' histories."""

@@ -1,4 +1,4 @@
-"""The channels that the app is in, and which of them are for the topic."""
+"""The channels that the app is in, and which of them are written to the topic."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from beepgpt.errors import SlackFailed
 
 KINDS = {"channels": "public_channel", "groups": "private_channel", "dms": "im", "mpims": "mpim"}
-"""What Slack calls the kinds of channels that an export has."""
+"""Slack's names for the kinds of channels in exports."""
 
 
 def channel_of(event: Mapping[str, Any]) -> str | None:
-    """The channel that an inner event is about.
+    """The channel of an inner event; None if it concerns none.
 
     >>> channel_of({"type": "reaction_added", "item": {"type": "message", "channel": "C1", "ts": "1690360253.041239"}})
     'C1'
@@ -25,8 +25,8 @@ def channel_of(event: Mapping[str, Any]) -> str | None:
     return None
 
 
-def check_not_gone(kind: str, event: Mapping[str, Any]) -> None:
-    """Raises SlackFailed where an event says that the app was removed."""
+def check_not_removed(kind: str, event: Mapping[str, Any]) -> None:
+    """Raises SlackFailed if an event says that the app was removed."""
     if kind != "app_uninstalled" and not (kind == "tokens_revoked" and (event.get("tokens") or {}).get("bot")):
         return
     raise SlackFailed(
@@ -36,7 +36,7 @@ def check_not_gone(kind: str, event: Mapping[str, Any]) -> None:
 
 
 def kind_of(info: Mapping[str, Any]) -> str:
-    """Of a channel as the Web API tells it, in the words of an export."""
+    """The kind of a channel, as exports name it, from its description by the Web API."""
     if info.get("is_im"):
         return "dms"
     if info.get("is_mpim"):
@@ -45,7 +45,7 @@ def kind_of(info: Mapping[str, Any]) -> str:
 
 
 class Channels:
-    """What is known of each channel.
+    """Descriptions of the channels, and the rules that leave channels out.
 
     >>> channels = Channels(include=("channels",), shared=False)
     >>> channels.add([{"id": "C1"}, {"id": "C2", "is_private": True}])
@@ -69,24 +69,24 @@ class Channels:
 
     @property
     def types(self) -> str:
-        """Those that are to be listed, as the Web API wants it."""
+        """The kinds of channels to list, for `users.conversations`."""
         return ",".join(KINDS[kind] for kind in self._include)
 
     def add(self, infos: Iterable[Mapping[str, Any]]) -> None:
-        """As the Web API tells them."""
+        """Add channels as the Web API describes them."""
         self._infos |= {str(info["id"]): info for info in infos}
 
     def wanted(self) -> list[str]:
-        """Those that are for the topic."""
+        """The channels that are written to the topic."""
         return [channel for channel in self._infos if self.why_left_out(channel) is None]
 
     def why_left_out(self, channel: str, payload: Mapping[str, Any] | None = None) -> str | None:
-        """Why its events, or this one, are not for the topic; None if they are, or if it is not known yet what it is."""
+        """Why a channel's events, or this one, are left out; None if they are written, or if the channel is not known yet."""
         info = self._infos.get(channel)
         kind = "dms" if channel.startswith("D") else None if info is None else kind_of(info)
         if kind is not None and kind not in self._include:
             return kind
-        told = (payload or {}).get("is_ext_shared_channel")
+        flag = (payload or {}).get("is_ext_shared_channel")
         known = info or {}
-        is_shared = told if isinstance(told, bool) else known.get("is_ext_shared") or known.get("is_pending_ext_shared")
+        is_shared = flag if isinstance(flag, bool) else known.get("is_ext_shared") or known.get("is_pending_ext_shared")
         return "shared" if is_shared and not self._shared else None

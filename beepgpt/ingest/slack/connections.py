@@ -1,4 +1,4 @@
-"""The ways on which events come, and up to when all that Slack sent on them is here."""
+"""The connections that bring events, and up to when everything that Slack sent over them has arrived."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class LiveConnection(Protocol):
-    """A way on which events come."""
+    """A connection over which Slack sends events; it is reopened when it breaks."""
 
     name: str
 
@@ -29,99 +29,102 @@ class LiveConnection(Protocol):
 
 
 class Connections:
-    """All of them. They are asked and told by one thread."""
+    """All connections of the program. Used by one thread only."""
 
-    def __init__(self, lines: Iterable[LiveConnection], delay: float) -> None:
+    def __init__(self, connections: Iterable[LiveConnection], delay: float) -> None:
         """`delay`: seconds that an event may take from Slack."""
-        self._lines = {line.name: line for line in lines}
+        self._connections = {each.name: each for each in connections}
         self._delay = delay
         self._up: dict[str, float] = {}
-        """Lines that are connected, and since when."""
+        """When each connection that is up was opened."""
         self._proven: dict[str, float | None] = {}
-        """Of each of these: until when it is known that events come; None: they do, since one came."""
+        """Up to when events are known to arrive over each connection; None: without limit, since one has arrived."""
         self._untried: set[str] = set()
-        """Lines whose connection has brought nothing yet, while no look at the channels found that nothing was missing, either."""
-        self._heard: dict[str, float] = {}
-        """When the last one came."""
+        """Connections that have brought nothing yet, while no probe of channels has found that nothing is missing, either."""
+        self._last_event: dict[str, float] = {}
+        """When the last event arrived over each connection, by the monotonic clock."""
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return len(self._connections)
 
     def start(self) -> None:
-        for line in self._lines.values():
-            line.start()
+        """Open all."""
+        for connection in self._connections.values():
+            connection.start()
 
     def close(self) -> None:
-        for line in self._lines.values():
-            line.close()
+        """Close all."""
+        for connection in self._connections.values():
+            connection.close()
 
     @property
     def are_up(self) -> bool:
         """Whether all of them are connected."""
-        return len(self._up) == len(self._lines)
+        return len(self._up) == len(self._connections)
 
     @property
     def up_since(self) -> float:
-        """When the last one was connected, seconds."""
+        """When the last one was connected, in seconds since 1970."""
         return max(self._up.values())
 
     def good_until(self) -> float | None:
-        """Up to when all that Slack sent has come, by this machine's clock; None while something may be missing."""
+        """Up to when everything that Slack sent has arrived, by this machine's clock; None while something may be missing."""
         goods: list[float] = []
-        for name, line in self._lines.items():
-            good = line.good_until
+        for name, connection in self._connections.items():
+            good = connection.good_until
             if good is None or name not in self._up:
                 return None
             proven = self._proven.get(name)
             goods.append(good if proven is None else min(good, proven))
         return min([time.time() - self._delay, *goods])
 
-    def is_up(self, up: slack_live.Up) -> None:
-        """It is connected, and has to prove itself."""
+    def on_up(self, up: slack_live.Up) -> None:
+        """Note that a connection was opened; it has yet to prove that events arrive over it."""
         log.info("connected to Slack", extra={"line": up.line, "connections": up.connections})
-        if up.connections > len(self._lines):
+        if up.connections > len(self._connections):
             log.warning(
                 "the app has more connections than this command has: Slack gives each of them a share of the events, so that those of"
-                " another program are missing here until they are filled in",
-                extra={"connections": up.connections, "ours": len(self._lines)},
+                " another program are missing here until they are backfilled",
+                extra={"connections": up.connections, "ours": len(self._connections)},
             )
         self._up[up.line] = self._proven[up.line] = up.at
         self._untried.add(up.line)
 
-    def is_down(self, down: slack_live.Down) -> None:
+    def on_down(self, down: slack_live.Down) -> None:
+        """Note that a connection broke."""
         log.warning("disconnected from Slack", extra={"line": down.line, "why": down.why})
         self._up.pop(down.line, None)
 
-    def is_renewed(self, changed: slack_live.Changed) -> bool:
-        """The new connection has to prove itself, too. False if the old one never did: then what it was to bring may be missing."""
+    def on_renewed(self, changed: slack_live.Changed) -> bool:
+        """Note that a connection was replaced. Returns False if the old one was still unproven: its events may be missing."""
         log.info("a connection was renewed", extra={"line": changed.line})
         self._proven[changed.line] = changed.at
         was_tried = changed.line not in self._untried
         self._untried.add(changed.line)
         return was_tried
 
-    def heard(self, name: str) -> None:
-        """An event came over it."""
-        self._heard[name] = time.monotonic()
+    def on_event(self, name: str) -> None:
+        """Note that an event arrived over a connection, which proves it."""
+        self._last_event[name] = time.monotonic()
         if name in self._proven:
             self._proven[name] = None
             self._untried.discard(name)
 
     def suspects(self, quiet: float) -> tuple[str, ...]:
-        """Those over which nothing came yet, or not for so many seconds."""
+        """Connections that have brought nothing yet, or nothing for `quiet` seconds."""
         since = time.monotonic() - quiet
-        return tuple(name for name in self._up if self._proven[name] is not None or self._heard[name] < since)
+        return tuple(name for name in self._up if self._proven[name] is not None or self._last_event[name] < since)
 
     def prove(self, until: float) -> None:
-        """All that was said before that time has come."""
+        """Note that nothing from before this time is missing."""
         for name, proven in self._proven.items():
             if proven is not None and until > proven:
                 self._proven[name] = until
                 self._untried.discard(name)
 
     def drop(self, names: Iterable[str]) -> None:
-        """They are deaf: other connections are taken, and until then none of these is up."""
+        """Replace deaf connections; until they are replaced, none of these is up."""
         for name in names:
             if name in self._up:
-                self._lines[name].drop()
+                self._connections[name].drop()
                 self._up.pop(name)

@@ -1,6 +1,6 @@
-"""What stands on a topic already, so that what comes again is known, and what is missing in a gap can be told from what is not.
+"""Recognising records that are on the topic already: duplicates of live events, and what a channel's history has and the topic lacks.
 
-A live event and the same message in a channel's history have different forms and only one of them an `event_id`. What they have in
+A live event and the same message in a channel's history have different forms, and only the event has an `event_id`. What they have in
 common is what they are about: the channel, the message, the time.
 """
 
@@ -22,25 +22,25 @@ RecordKey = tuple[object, ...]
 
 @dataclass(frozen=True, slots=True)
 class RecordIdentity:
-    """What a record is known by."""
+    """What identifies a record."""
 
     t: int
-    """When it happened, microseconds."""
+    """When it happened, in microseconds."""
     channel: str | None
     event_id: str
     key: RecordKey | None
-    """What it is about; None for what no history tells of."""
+    """What it is about; None for kinds of events that are in no history."""
     edited: int | None
-    """The message that it edits."""
+    """`ts` of the message that it edits, in microseconds."""
     thread: int | None
-    """The root that it replies to."""
+    """`ts` of the root that it replies to, in microseconds."""
 
 
-def facts_of(record: bytes, now: int) -> RecordIdentity:
-    """Of a record as it stands on a topic, which came at that time.
+def identify(record: bytes, now: int) -> RecordIdentity:
+    """Identify a record of the topic; `now`: when it arrived, in microseconds.
 
-    >>> said = b'{"type": "message", "channel": "C1", "user": "U1", "text": "hi", "ts": "1690360253.041239"}'
-    >>> facts_of(said, now=1690360254000000).key
+    >>> record = b'{"type": "message", "channel": "C1", "user": "U1", "text": "hi", "ts": "1690360253.041239"}'
+    >>> identify(record, now=1690360254000000).key
     ('C1', 0, 1690360253041239)
     """
     parsed = parse(record, now, bots="context")
@@ -69,28 +69,28 @@ def _id_of(record: bytes) -> str:
 
 @dataclass(frozen=True)
 class Missing:
-    """What a channel's history has and a topic has not."""
+    """What a channel's history has and the topic lacks, and what can't be recovered."""
 
     events: list[tuple[int, dict[str, Any]]]
-    """Time and inner event, in order of time: posts, and edits at the end of their second."""
+    """Times and inner events, in order of time: posts, and edits at the end of their second."""
     untimed: int
-    """Reactions in there: whether and when they came in the gap nobody can know."""
+    """Reactions: whether and when they came in the gap can't be known."""
     vanished: int
-    """Messages on the topic that the history has no longer: deleted, at a time that nobody can know."""
+    """Messages on the topic that the history has no longer: deleted, at an unknown time."""
     unreadable: int
-    """Messages without a time that can be read."""
+    """Messages without a readable time."""
 
 
 class KnownRecords:
-    """What stands on a topic, as far back as it matters.
+    """Identities of the records on a topic, as far back as duplicates can come.
 
     >>> known = KnownRecords()
-    >>> said = b'{"type": "message", "channel": "C1", "user": "U1", "text": "hi", "ts": "1690360253.041239"}'
-    >>> known.add(facts_of(said, now=1690360254000000))
-    >>> facts_of(said, now=1690360254000000) in known
+    >>> record = b'{"type": "message", "channel": "C1", "user": "U1", "text": "hi", "ts": "1690360253.041239"}'
+    >>> known.add(identify(record, now=1690360254000000))
+    >>> identify(record, now=1690360254000000) in known
     True
-    >>> told = [("hi", "1690360253.041239"), ("so", "1690360255.000100")]
-    >>> stored = [{"type": "message", "user": "U1", "text": text, "ts": ts} for text, ts in told]
+    >>> texts = [("hi", "1690360253.041239"), ("so", "1690360255.000100")]
+    >>> stored = [{"type": "message", "user": "U1", "text": text, "ts": ts} for text, ts in texts]
     >>> [event["text"] for _, event in known.missing("C1", stored, since=0).events]
     ['so']
     """
@@ -99,83 +99,83 @@ class KnownRecords:
         self._ids: set[str] = set()
         self._keys: set[RecordKey] = set()
         self._edited: dict[tuple[str, int], int] = {}
-        """Of a message: its last edit."""
+        """Time of each message's last edit."""
         self._posts: dict[str, set[int]] = {}
-        """Of a channel: its messages that are not deleted."""
+        """Each channel's messages that are not deleted."""
         self._order: deque[RecordIdentity] = deque()
         self._newest: dict[str, int] = {}
         self._threads: dict[str, dict[int, int]] = {}
-        """Of a channel: the threads that were replied to, and when."""
+        """Each channel's threads that were replied to, and when they last were."""
 
-    def __contains__(self, facts: RecordIdentity) -> bool:
-        if facts.event_id and facts.event_id in self._ids:
+    def __contains__(self, identity: RecordIdentity) -> bool:
+        if identity.event_id and identity.event_id in self._ids:
             return True
-        if facts.key is None or facts.edited is None:
-            return facts.key in self._keys
-        end_of_second = facts.t // SECOND * SECOND + SECOND - 1  # which an edit that was filled in has
-        return facts.key in self._keys or (*facts.key[:3], end_of_second) in self._keys
+        if identity.key is None or identity.edited is None:
+            return identity.key in self._keys
+        end_of_second = identity.t // SECOND * SECOND + SECOND - 1  # the time of an edit that was backfilled
+        return identity.key in self._keys or (*identity.key[:3], end_of_second) in self._keys
 
     def __len__(self) -> int:
         return len(self._order)
 
-    def add(self, facts: RecordIdentity) -> None:
-        """It stands on the topic, or will before anything that comes after it."""
-        self._order.append(facts)
-        if facts.event_id:
-            self._ids.add(facts.event_id)
-        if facts.key is not None:
-            self._keys.add(facts.key)
-        if facts.channel is None:
+    def add(self, identity: RecordIdentity) -> None:
+        """Note a record that is on the topic, or will be before anything later is."""
+        self._order.append(identity)
+        if identity.event_id:
+            self._ids.add(identity.event_id)
+        if identity.key is not None:
+            self._keys.add(identity.key)
+        if identity.channel is None:
             return
-        if facts.key is not None and facts.key[1] in (POST, DELETE):
-            posts, ts = self._posts.setdefault(facts.channel, set()), facts.key[2]
+        if identity.key is not None and identity.key[1] in (POST, DELETE):
+            posts, ts = self._posts.setdefault(identity.channel, set()), identity.key[2]
             assert isinstance(ts, int)
-            (posts.add if facts.key[1] == POST else posts.discard)(ts)
-        self._newest[facts.channel] = max(self._newest.get(facts.channel, 0), facts.t)
-        if facts.edited is not None:
-            message = (facts.channel, facts.edited)
-            self._edited[message] = max(self._edited.get(message, 0), facts.t)
-        if facts.thread is not None:
-            threads = self._threads.setdefault(facts.channel, {})
-            threads[facts.thread] = max(threads.get(facts.thread, 0), facts.t)
+            (posts.add if identity.key[1] == POST else posts.discard)(ts)
+        self._newest[identity.channel] = max(self._newest.get(identity.channel, 0), identity.t)
+        if identity.edited is not None:
+            message = (identity.channel, identity.edited)
+            self._edited[message] = max(self._edited.get(message, 0), identity.t)
+        if identity.thread is not None:
+            threads = self._threads.setdefault(identity.channel, {})
+            threads[identity.thread] = max(threads.get(identity.thread, 0), identity.t)
 
     def forget_before(self, t: int) -> None:
-        """What happened before this time is not asked for any more."""
+        """Forget what happened before this time."""
         while self._order and self._order[0].t < t:
-            facts = self._order.popleft()
-            self._ids.discard(facts.event_id)
-            if facts.key is not None:
-                self._keys.discard(facts.key)
-            if facts.channel is not None and facts.edited is not None:
-                message = (facts.channel, facts.edited)
+            identity = self._order.popleft()
+            self._ids.discard(identity.event_id)
+            if identity.key is not None:
+                self._keys.discard(identity.key)
+            if identity.channel is not None and identity.edited is not None:
+                message = (identity.channel, identity.edited)
                 if self._edited.get(message, t) < t:
                     del self._edited[message]
-            if facts.channel is not None and facts.key is not None:
-                self._posts.get(facts.channel, set()).discard(facts.t)
+            if identity.channel is not None and identity.key is not None:
+                self._posts.get(identity.channel, set()).discard(identity.t)
         for threads in self._threads.values():
             for root in [root for root, last in threads.items() if last < t]:
                 del threads[root]
 
     def newest(self, channel: str | None = None) -> int | None:
-        """The time of the channel's newest event, or of all channels'."""
+        """Time of the channel's newest event, or of the newest of all; None: there is none."""
         return self._newest.get(channel) if channel is not None else max(self._newest.values(), default=None)
 
     def threads(self, channel: str, since: int) -> list[int]:
-        """Roots of threads that were replied to since then."""
+        """Roots of the channel's threads that were replied to since then."""
         return [root for root, last in self._threads.get(channel, {}).items() if last >= since]
 
     def channels(self, since: int) -> list[str]:
-        """Those in which something happened since then."""
+        """Channels with events since then."""
         return [channel for channel, newest in self._newest.items() if newest >= since]
 
     def missing(
         self, channel: str, stored: Iterable[Any], since: int, whole_since: int | None = None, waiting: Collection[int] = ()
     ) -> Missing:
-        """What of a channel's history happened since then, and is not known; messages that are known and gone, of `whole_since` on.
+        """Compare a channel's history with the topic: events since `since` that it lacks, and from `whole_since` on messages that are gone.
 
-        `waiting`: times of those that came while the history was read, and may be newer than it.
+        `stored`: the history's messages. `waiting`: times of events that came while the history was read, and may be newer than it.
 
-        A live edit has a time of its own, a stored one the second in which it was made: one that is known from within that second,
+        A live edit has its own time, a stored one only the second in which it was made: a known edit from within that second,
         or later, is the same or a newer one.
         """
         events: list[tuple[int, int, dict[str, Any]]] = []

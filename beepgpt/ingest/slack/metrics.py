@@ -1,4 +1,4 @@
-"""What `beepgpt ingest slack` tells a monitor: whether it is connected, what came, and what was missing for a while."""
+"""Metrics and health of `beepgpt ingest slack`: connections, arrivals, gaps."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from beepgpt.runtime.metrics import CALLS, Pulse, by_two
 COUNTS = {
     "arrived": ("beepgpt_slack_arrived_total", "Envelopes or requests that Slack sent."),
     "written": ("beepgpt_slack_written_total", "Events that were written to the topic as they came."),
-    "duplicate": ("beepgpt_slack_duplicates_total", "Copies of what is on the topic, acknowledged and not written."),
-    "interactions": ("beepgpt_slack_interactions_total", "What people did with the app: buttons, forms, its home page."),
-    "delayed": ("beepgpt_slack_delayed_total", "Events that came after a heartbeat had said that they were all there."),
+    "duplicate": ("beepgpt_slack_duplicates_total", "Events that are on the topic already, acknowledged and not written."),
+    "interactions": ("beepgpt_slack_interactions_total", "Interactions with the app: buttons, forms, its home page."),
+    "delayed": ("beepgpt_slack_delayed_total", "Events that came after a heartbeat with a later time."),
     "retried": ("beepgpt_slack_retried_total", "Envelopes that Slack sent again."),
-    "filled": ("beepgpt_slack_filled_total", "Events that were missing, and were taken from a channel's history."),
-    "fills": ("beepgpt_slack_channel_fills_total", "Histories of channels that were looked through after an outage."),
+    "filled": ("beepgpt_slack_filled_total", "Missing events that were backfilled from a channel's history."),
+    "fills": ("beepgpt_slack_channel_fills_total", "Channels that were backfilled after an outage."),
     "outages": ("beepgpt_slack_outages_total", "Times at which events may have been missed."),
     "heartbeats": ("beepgpt_slack_heartbeats_total", "Heartbeats written; each goes to every partition."),
-    "rate_limited": ("beepgpt_slack_rate_limited_total", "Times that Slack said it was asked too often."),
+    "rate_limited": ("beepgpt_slack_rate_limited_total", "Calls that Slack refused because of its rate limit."),
 }
-LEFT_OUT = ("beepgpt_slack_left_out_total", "Events that are not for the topic, by reason.")
+LEFT_OUT = ("beepgpt_slack_left_out_total", "Events that were not written, by reason.")
 BY_TYPE = ("beepgpt_slack_events_total", "Events that were written, by Slack's type.")
 TYPES = 50
-"""Types that are told one by one, since each is a time series for ever."""
+"""Types with a time series of their own; the rest are counted as `other`."""
 
 
 def _none() -> dict[str, int]:
@@ -36,7 +36,7 @@ def _none() -> dict[str, int]:
 
 @dataclass(frozen=True, eq=False)  # a registry keeps collectors as keys
 class SlackFigures(Collector):
-    """Read from functions whenever they are scraped, by another thread.
+    """Collector that reads the figures from functions when it is scraped, in another thread.
 
     >>> figures = SlackFigures(counts=lambda: {"arrived": 2, "left_out:shared": 1}, gauges=lambda: {"connected": 1})
     >>> [(sample.labels, sample.value) for metric in figures.collect() for sample in metric.samples if sample.value][1:]
@@ -45,19 +45,19 @@ class SlackFigures(Collector):
 
     counts: Callable[[], Mapping[str, int]]
     gauges: Callable[[], Mapping[str, float]]
-    """`connected`, `gaps` (channels that are still to be filled), `waiting`, `last_event` (seconds since 1970), `ahead`."""
+    """`connected`, `gaps` (channels to backfill), `waiting` (held events), `last_event` (seconds since 1970), `ahead`."""
     types: Callable[[], Mapping[str, int]] = _none
     calls: Callable[[], Mapping[tuple[str, str], int]] = dict
-    """Of Slack's Web API, by method and result."""
+    """Calls of Slack's Web API, by method and result."""
     build: Mapping[str, str] = field(default_factory=dict)
     clock: Callable[[], float] = time.time
 
     def collect(self) -> Iterator[Metric]:
-        """All of it as it is now."""
+        """The current figures."""
         yield InfoMetricFamily("beepgpt_build", "Which program this is.", value=dict(self.build))
         counts = dict(self.counts())
-        for key, (name, told) in COUNTS.items():
-            yield CounterMetricFamily(name, told, value=counts.get(key, 0))
+        for key, (name, meaning) in COUNTS.items():
+            yield CounterMetricFamily(name, meaning, value=counts.get(key, 0))
         left_out = CounterMetricFamily(*LEFT_OUT, labels=("reason",))
         for key in sorted(counts):
             if key.startswith("left_out:"):
@@ -73,19 +73,21 @@ class SlackFigures(Collector):
         yield by_two(CALLS, ("method", "result"), self.calls())
         gauges = self.gauges()
         yield GaugeMetricFamily("beepgpt_slack_connected", "Whether all connections are up.", value=gauges.get("connected", 0))
-        yield GaugeMetricFamily("beepgpt_slack_gaps", "Channels whose history is still to be looked through.", value=gauges.get("gaps", 0))
-        yield GaugeMetricFamily("beepgpt_slack_waiting", "Events that wait for that.", value=gauges.get("waiting", 0))
-        yield GaugeMetricFamily("beepgpt_slack_clock_ahead_seconds", "This clock, ahead of Slack's.", value=gauges.get("ahead", 0))
+        yield GaugeMetricFamily("beepgpt_slack_gaps", "Channels whose history is still to be read.", value=gauges.get("gaps", 0))
+        yield GaugeMetricFamily("beepgpt_slack_waiting", "Events held for it, unacknowledged.", value=gauges.get("waiting", 0))
+        yield GaugeMetricFamily(
+            "beepgpt_slack_clock_ahead_seconds", "How far this clock is ahead of Slack's.", value=gauges.get("ahead", 0)
+        )
         if last := gauges.get("last_event"):
             since = round(self.clock() - last, 3)
-            yield GaugeMetricFamily("beepgpt_slack_seconds_since_last_event", "Since Slack sent anything.", value=since)
+            yield GaugeMetricFamily("beepgpt_slack_seconds_since_last_event", "Seconds since Slack sent anything.", value=since)
 
 
 class SlackPulse(Pulse):
-    """Ready is who is connected, and misses nothing."""
+    """Health of the loop: ready while all connections are up and no gap is open."""
 
     missing = "not connected to Slack yet"
-    """Why heartbeats are not written; empty while they are."""
+    """Why no heartbeats are written; empty while they are."""
 
     def why_not_ready(self) -> str:
         return self.why_dead() or self.missing

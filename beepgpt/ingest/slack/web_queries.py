@@ -1,4 +1,4 @@
-"""What Slack's Web API is asked while events come, one thing after the other, and what it answers."""
+"""Questions to Slack's Web API while events arrive, asked one after the other by a thread of their own, and their answers."""
 
 from __future__ import annotations
 
@@ -10,36 +10,40 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from beepgpt.errors import SlackRefused
+
 if TYPE_CHECKING:
     from beepgpt.connectors.slack import live as slack_live
 
 log = logging.getLogger(__name__)
 
 
-class Window(NamedTuple):
-    """What of a history is to be looked at."""
+class HistoryWindow(NamedTuple):
+    """Which part of a channel's history to read; times are Slack's `ts`."""
 
     since: str
-    """Something may be missing from here on."""
+    """Messages may be missing from here on."""
     roots_since: str
-    """Replies are looked for in threads that are not older."""
+    """Replies are looked for in threads whose root is not older."""
     replies_since: str
-    """So far back they are read, for edits."""
+    """Replies are read from here on, for edits."""
     threads: list[str]
-    """Others that were replied to since then."""
+    """Older threads that were replied to since then."""
 
 
 class HistoryAnswer(NamedTuple):
-    """What a history has, or what a channel is."""
+    """A channel's history, or only its description."""
 
     channel: str
     generation: int
     info: dict[str, Any] | None
+    """The channel as `conversations.info` describes it; None: it was known already."""
     messages: list[dict[str, Any]]
     why_not: str
+    """Slack's error code, if it refused."""
 
 
-class Probed(NamedTuple):
+class ProbeAnswer(NamedTuple):
     """The last messages of some channels."""
 
     began: float
@@ -53,25 +57,29 @@ class ChannelListing(NamedTuple):
     channels: list[dict[str, Any]]
 
 
-class Checked(NamedTuple):
-    """Whether the Web API answers; why not, if it doesn't."""
+class CheckAnswer(NamedTuple):
+    """Whether the Web API answers; `why_not` is empty if it does."""
 
     why_not: str
 
 
 class SlackQueries:
-    """Asks the Web API one thing after the other: first what live events wait for."""
+    """Asks the Web API one question at a time, those first that live events wait for, and puts the answers into a queue."""
 
-    def __init__(self, web: slack_live.Web, put: Callable[[Any], None], is_wanted: Callable[[str, int], bool]) -> None:
+    def __init__(self, web: slack_live.Web, put: Callable[[Any], None]) -> None:
         self._web = web
         self._put = put
-        self._is_wanted = is_wanted
         self._jobs: queue.PriorityQueue[tuple[int, int, Callable[[], Any]]] = queue.PriorityQueue()
         self._count = 0
         self._thread = threading.Thread(target=self._run, name="slack-asker", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+
+    @property
+    def clock_ahead(self) -> float:
+        """Seconds that this machine's clock is ahead of Slack's."""
+        return self._web.ahead
 
     def _run(self) -> None:
         from beepgpt.connectors.slack.live import CallStopped, Failed
@@ -86,20 +94,33 @@ class SlackQueries:
             except Exception as error:
                 self._put(Failed(error))
 
-    def ask(self, job: Callable[[], Any], priority: int) -> None:
-        """Soon; a smaller priority is sooner."""
+    def _ask(self, job: Callable[[], Any], priority: int) -> None:
+        """Queue a question; a smaller priority is asked sooner."""
         self._count += 1
         self._jobs.put((priority, self._count, job))
 
-    def look(self, channel: str, generation: int, window: Window | None, *, is_known: bool, priority: int) -> None:
-        """A channel's history; without a window: just what it is."""
-        self.ask(partial(self._look, channel, generation, window, is_known), priority)
+    def read_history(
+        self,
+        channel: str,
+        generation: int,
+        window: HistoryWindow | None,
+        *,
+        is_known: bool,
+        priority: int,
+        is_wanted: Callable[[str, int], bool],
+    ) -> None:
+        """Read a channel's history and, unless it is known, its description; without a window only the latter.
 
-    def _look(self, channel: str, generation: int, window: Window | None, is_known: bool) -> HistoryAnswer | None:
+        `is_wanted` is called with channel and generation by the asking thread, just before it asks.
+        """
+        self._ask(partial(self._read_history, channel, generation, window, is_known, is_wanted), priority)
+
+    def _read_history(
+        self, channel: str, generation: int, window: HistoryWindow | None, is_known: bool, is_wanted: Callable[[str, int], bool]
+    ) -> HistoryAnswer | None:
         from beepgpt.connectors.slack.live import history
-        from beepgpt.errors import SlackRefused
 
-        if not self._is_wanted(channel, generation):
+        if not is_wanted(channel, generation):
             return None
         info: dict[str, Any] | None = None
         try:
@@ -109,14 +130,14 @@ class SlackQueries:
                 return HistoryAnswer(channel, generation, info, [], "")
             return HistoryAnswer(channel, generation, info, history(self._web, channel, **window._asdict()), "")
         except SlackRefused as refused:
-            if refused.code == "invalid_cursor":  # it ran out while we waited for our turn
-                self.look(channel, generation, window, is_known=is_known, priority=0)
+            if refused.code == "invalid_cursor":  # it expired while we waited for our turn
+                self.read_history(channel, generation, window, is_known=is_known, priority=0, is_wanted=is_wanted)
                 return None
             return HistoryAnswer(channel, generation, info, [], refused.code)
 
     def list_channels(self, types: str, generation: int) -> None:
-        """The channels that the app is in."""
-        self.ask(
+        """List the channels that the app is in."""
+        self._ask(
             lambda: ChannelListing(
                 generation, list(self._web.pages("users.conversations", "channels", types=types, exclude_archived=True))
             ),
@@ -124,16 +145,14 @@ class SlackQueries:
         )
 
     def probe(self, channels: dict[str, str]) -> None:
-        """Whether the last messages of these have come, of each since some time."""
-        self.ask(partial(self._probe, channels), 0)
+        """Read the last messages of these channels, of each from a `ts` on."""
+        self._ask(partial(self._probe, channels), 0)
 
-    def _probe(self, channels: dict[str, str]) -> Probed:
-        from beepgpt.errors import SlackRefused
-
+    def _probe(self, channels: dict[str, str]) -> ProbeAnswer:
         began, found = time.time(), {}
         for channel, since in channels.items():
             try:
                 found[channel] = self._web.ask("conversations.history", channel=channel, oldest=since, limit=20).get("messages") or []
             except SlackRefused as refused:
                 log.info("a channel could not be looked at", extra={"channel": channel, "why": refused.code})
-        return Probed(began, found)
+        return ProbeAnswer(began, found)

@@ -1,4 +1,4 @@
-"""The files of a zip or a folder, and their bytes."""
+"""Lists and reads the files of a zip or folder."""
 
 import os
 import struct
@@ -20,7 +20,7 @@ PIECE = 2**20
 
 
 def read_member(member: Member, most: int) -> bytes:
-    """All of a member; its size is what is really read, whatever the archive's directory says."""
+    """Reads a member, up to `most` bytes; the size that the archive claims is not trusted. Raises UnreadableMember."""
     parts: list[bytes] = []
     size = 0
     try:
@@ -44,7 +44,7 @@ def _head(parts: list[bytes]) -> bytes:
 
 
 def archive_members(path: Path) -> tuple[list[Member], list[str]]:
-    """The files of a zip or folder without the operating systems' own, and the names of those that can't belong to it."""
+    """The files of a zip or folder, without those of operating systems; and the names of files outside it. Raises BadExport."""
     try:
         if path.is_dir():
             return _members_of_folder(path)

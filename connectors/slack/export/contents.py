@@ -1,4 +1,4 @@
-"""The channels of an export and their day files, found without reading a message."""
+"""Opens an export: finds its channels and day files without reading messages."""
 
 import re
 import unicodedata
@@ -32,7 +32,7 @@ DIRECT_MESSAGE = re.compile(r"D[A-Z0-9]{7,}")
 
 
 def open_export(path: Path, include: Collection[ChannelKind] = PUBLIC, *, max_day_file: int = MAX_DAY_FILE) -> Export:
-    """The table of contents of the export at `path`, with the kinds of channels that are included."""
+    """Opens the export at `path`, with the kinds of channels in `include`. Raises BadExport."""
     if unknown := set(include) - set(KINDS):
         raise ValueError(f"no such kind of channel: {', '.join(sorted(unknown))} (there are {', '.join(KINDS)})")
     found, unread = archive_members(path)
@@ -81,7 +81,7 @@ def _only(path: Path, holders: set[str]) -> str:
 
 
 def date_of(name: str) -> date | None:
-    """The date that a day file's name gives, if it is one."""
+    """The date in a day file's name; None for other names."""
     match = DAY.fullmatch(name)
     try:
         return date.fromisoformat(match[1]) if match else None
@@ -90,7 +90,7 @@ def date_of(name: str) -> date | None:
 
 
 def _listed(path: Path, name: str, member: Member, most: int) -> list[ListedChannel]:
-    """The entries of channels.json and its like; a broken one stops the reading, lest what it hides be taken for public."""
+    """The entries of channels.json and the like. Raises BadExport for a broken one: it might hide that a channel is private."""
     try:
         entries = decode_day(read_member(member, most))
     except UnreadableMember as error:
@@ -113,7 +113,7 @@ def _entry(path: Path, file: str, number: int, entry: Any) -> ListedChannel:
 
 
 def _folders(members: Iterable[tuple[str, Member]]) -> tuple[dict[str, list[DayFile]], list[str]]:
-    """Each folder's day files, and the names of other JSON files in folders."""
+    """Day files by folder, and the names of other JSON files in folders."""
     copies: dict[str, list[Member]] = {}
     unread: list[str] = []
     for name, member in members:
@@ -133,7 +133,7 @@ def _folders(members: Iterable[tuple[str, Member]]) -> tuple[dict[str, list[DayF
 def _channels(
     path: Path, listed: list[ListedChannel], folders: dict[str, list[DayFile]], include: frozenset[ChannelKind]
 ) -> tuple[list[ExportChannel], list[str]]:
-    """Folders and listings joined, ordered by id; and the names of day files that belong to no channel."""
+    """Joins folders with listings: channels by id, and the names of day files that belong to no channel."""
     by_name: dict[str, list[ListedChannel]] = {}
     by_id: dict[str, list[ListedChannel]] = {}
     for entry in listed:
@@ -160,13 +160,13 @@ def _channels(
 
 
 def _channel(entries: list[ListedChannel], include: frozenset[ChannelKind], days: list[DayFile]) -> ExportChannel:
-    """A channel that is listed twice is left out if either listing is."""
+    """A channel; one that is listed twice is left out if either listing is."""
     entry = next((entry for entry in entries if entry.kind not in include), entries[0])
     return ExportChannel(entry.id, entry.name or entry.id, entry.kind, tuple(sorted(days, key=lambda day: day.date)))
 
 
 def _unlisted(folder: str) -> list[ListedChannel]:
-    """A folder that no listing names keeps its name as id; those that are surely private, or no channel's, are told apart."""
+    """The entry for a folder that no listing names: its name is the id. Empty if it is no channel's folder."""
     if "/" in folder or folder in NO_CHANNELS or FILE_CONVERSATION.match(folder):
         return []
     kind: ChannelKind = "dms" if DIRECT_MESSAGE.fullmatch(folder) else "mpims" if folder.startswith("mpdm-") else "channels"
@@ -174,5 +174,5 @@ def _unlisted(folder: str) -> list[ListedChannel]:
 
 
 def _composed(name: str) -> str:
-    """One spelling of a name: macOS takes accents and kana marks apart in file names."""
+    """Unicode's composed form: macOS decomposes accents and kana marks in file names."""
     return unicodedata.normalize("NFC", name)

@@ -1,4 +1,4 @@
-"""Day files: decoded, and without the secrets in them."""
+"""Reads day files, without the secrets in them."""
 
 import re
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ BARE_TOKEN = re.compile(TOKEN)
 
 
 def read_days(export: Export, channel: ExportChannel) -> Iterator[DayElements]:
-    """The channel's days in order; a day file that can't be read is a reject, and reading goes on."""
+    """Reads a channel's day files in order; one that can't be read becomes a reject."""
     for day in channel.days:
         *replaced, last = day.copies
         rejects = [_repeated(export, day, member) for member in replaced]
@@ -40,7 +40,7 @@ def read_days(export: Export, channel: ExportChannel) -> Iterator[DayElements]:
 
 
 def strip_secrets(raw: bytes) -> bytes:
-    r"""Slack's tokens out of JSON as it came, which stays JSON.
+    r"""Removes Slack's tokens from raw JSON, which stays JSON.
 
     >>> strip_secrets(rb'"https:\/\/files.slack.com\/cat.png?t=xoxe-12-ab&size=2, but xoxb-1-Zz too"')
     b'"https:\\/\\/files.slack.com\\/cat.png?size=2, but  too"'
@@ -51,7 +51,7 @@ def strip_secrets(raw: bytes) -> bytes:
 
 
 def decode_day(raw: bytes) -> list[Any]:
-    """A day file's list, with the secrets stripped."""
+    """Decodes a day file's list, with secrets stripped. Raises UnreadableMember."""
     raw = strip_secrets(raw.removeprefix(b"\xef\xbb\xbf"))
     if not raw or raw.isspace():
         raise UnreadableMember("day_file_empty", "nothing stands in it", raw[:MAX_REJECT])
@@ -65,7 +65,7 @@ def decode_day(raw: bytes) -> list[Any]:
 
 
 def _decode_again(raw: bytes, error: orjson.JSONDecodeError) -> Any:
-    """Half an emoji, cut off by Slack, must not cost a whole day; all else is told as it is."""
+    """Decodes with half surrogate pairs replaced, since Slack cuts emojis in half. Raises UnreadableMember for anything else."""
     try:
         return orjson.loads(ESCAPE.sub(lambda match: rb"\ufffd" if match[1] else match[0], raw))
     except orjson.JSONDecodeError:
@@ -79,7 +79,7 @@ def _decode_again(raw: bytes, error: orjson.JSONDecodeError) -> Any:
 
 
 def _repeated(export: Export, day: DayFile, member: Member) -> UnreadableDay:
-    """An earlier member of the same name, which the last one replaces."""
+    """The reject for a member that a later one of the same name replaces."""
     try:
         head = read_member(member, export.max_day_file)[:MAX_REJECT]
     except UnreadableMember as error:

@@ -19,7 +19,7 @@ ExportState = tuple[str, int, int]
 
 
 class ExportSource(FixedPartitionedSource[ExportChunk, ExportState]):
-    """The wanted channels of an export one after the other, as the records that `to_records` makes of their days."""
+    """Reads the wanted channels of an export one after the other, as records that `to_records` makes of their days."""
 
     def __init__(
         self,
@@ -31,7 +31,9 @@ class ExportSource(FixedPartitionedSource[ExportChunk, ExportState]):
         on_end: Callable[[], None] = nothing,
         progress: Callable[[int, float], None] = nothing,
     ) -> None:
-        """`stopping` ends the reading without `on_end`; `progress` is told how many values came, and the share of day files read."""
+        """`stopping`: asked before each batch; once it is true, the source ends without `on_end`. `progress` gets the number of values of a
+        batch, and the share of day files that is read.
+        """
         self.export = export
         self.to_records = to_records
         self.wanted = wanted
@@ -77,11 +79,11 @@ class _ExportPartition(StatefulSourcePartition[ExportChunk, ExportState]):
         return self._channel, self._done, self._total
 
     def close(self) -> None:
-        """The archive that is being read is closed."""
+        """Closes the archive."""
         self._values.close()
 
     def _from(self, start: str, done: int) -> Generator[tuple[str, int, bytes | UnreadableDay], None, None]:
-        """The values after the first `done` of channel `start`, each with its channel and its number there."""
+        """Values after the first `done` of channel `start`, each with its channel and its number there. Raises BadExport."""
         for channel in self._source.export.channels:
             if not self._source.wanted(channel.id):
                 continue
@@ -100,7 +102,7 @@ class _ExportPartition(StatefulSourcePartition[ExportChunk, ExportState]):
                 )
 
     def _of(self, channel: ExportChannel) -> Iterator[bytes | UnreadableDay]:
-        """A channel's records, and the rejects of a day file before what follows that file."""
+        """A channel's records, with the rejects of a day file before the records of later files."""
         met: deque[UnreadableDay] = deque()
 
         def days() -> Iterator[DayElements]:

@@ -1,4 +1,4 @@
-"""An export's channels, day files and members: values."""
+"""Values: an export, its channels, day files and archive members."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ ChannelKind = Literal["channels", "groups", "dms", "mpims"]
 KINDS: tuple[ChannelKind, ...] = get_args(ChannelKind)
 PUBLIC: tuple[ChannelKind, ...] = ("channels",)
 MAX_DAY_FILE = 256 * 2**20
-"""Bytes of a day file, inflated; decoded it takes about ten times that."""
+"""The most bytes of an unpacked day file; decoded it takes about ten times that."""
 MAX_REJECT = 2**20
-"""Bytes of a rejected day file that its reject keeps: the file itself is still in the export."""
+"""The most bytes of a rejected day file in its dead letter: the file itself is still in the export."""
 PARTITION = "export"
 LISTINGS: dict[str, ChannelKind] = {f"{kind}.json": kind for kind in KINDS}
 
 
 class BadExport(BeepGPTError):
-    """What was given can't be read as a Slack export; the message says what to do."""
+    """A file or folder can't be read as a Slack export; the message says what to do."""
 
 
 class UnreadableDay(NamedTuple):
-    """A day file that can't be read: it goes to the dead letters."""
+    """A day file that can't be read, for the dead letters."""
 
     reason: str
     place: str
@@ -34,28 +34,28 @@ class UnreadableDay(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A file of an archive."""
+    """A file of a zip or folder."""
 
     name: str
     stored: int
-    """Bytes that it takes in the archive."""
+    """Its bytes in the archive."""
     open: Callable[[], IO[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
 class DayFile:
-    """What was said in a channel on one day of the workspace's local time."""
+    """A file of a channel's messages on one day, by the workspace's local time."""
 
     date: date
     place: str
     """Its name in the export: `folder/2022-01-02.json`."""
     copies: tuple[Member, ...]
-    """Members of this name. The last one is read, as every unzip does."""
+    """Members of this name. The last one is read, as unzip does."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExportChannel:
-    """A channel of an export, in order of its days."""
+    """A channel, with its day files in order."""
 
     id: str
     name: str
@@ -65,21 +65,21 @@ class ExportChannel:
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """What stands in an export: opening it reads its table of contents, and no message."""
+    """An open export: its channels and files, without their messages."""
 
     path: Path
     channels: tuple[ExportChannel, ...]
     """Ordered by id."""
     left_out: tuple[ExportChannel, ...]
-    """Those of a kind that was not included."""
+    """Channels of kinds that were not included."""
     unread: tuple[str, ...]
-    """JSON files in folders that are no channel's day files, and symbolic links."""
+    """JSON files in folders that are no day files of a channel, and symbolic links."""
     max_day_file: int
 
 
 @dataclass(frozen=True, slots=True)
 class DayElements:
-    """A day file's elements as they are, whatever they are; or the reason why there are none."""
+    """A day file's elements, unchecked, and the day files that can't be read."""
 
     date: date
     place: str
@@ -88,7 +88,7 @@ class DayElements:
 
 
 class UnreadableMember(Exception):
-    """A member of an archive can't be read, why, and how it begins."""
+    """A member of an archive can't be read; has the reason and the first bytes."""
 
     def __init__(self, reason: str, detail: str, head: bytes = b"") -> None:
         super().__init__(detail)

@@ -1,4 +1,4 @@
-"""Slack's Events API over HTTP."""
+"""Slack's Events API: a web server for the events that Slack posts."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ from beepgpt.errors import SlackFailed
 log = logging.getLogger(__name__)
 
 ANSWER_WITHIN = 2.5
-"""Seconds in which Slack is answered over HTTP; it waits for three."""
+"""Seconds until Slack gets its response; it waits for three."""
 
 
 class HttpLine:
-    """Events that Slack posts to this machine: a line that is up as long as the port is served."""
+    """A web server for Slack's events: a line that is up as long as it runs."""
 
     name = "http"
 
     def __init__(self, port: int, host: str, secret: str, put: Put) -> None:
+        """Opens the port. `secret`: the app's signing secret. Raises SlackFailed."""
         self._verifier = SignatureVerifier(secret)
         self._put = put
         self._up = threading.Event()
@@ -37,9 +38,10 @@ class HttpLine:
         self._listener = _listening(host, port)
         self.port = self._listener.getsockname()[1]
         self.refused: Counter[str] = Counter()
-        """Requests that were not Slack's, by reason."""
+        """Refused requests, by reason."""
 
     def start(self) -> None:
+        """Serves, in a thread."""
         import uvicorn
 
         config = uvicorn.Config(self._app(), log_level="critical", access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=3)
@@ -50,19 +52,21 @@ class HttpLine:
         self._put(Up(self.name, self._began, 1))
 
     def close(self) -> None:
+        """Stops the server."""
         self._up.clear()
         self._server.should_exit = True
         self._thread.join(5)
         self._listener.close()
 
     def drop(self) -> None:
-        """Nothing can be dropped here: Slack is not sending, or not to this address."""
+        """Reports an outage: Slack does not send, or not to this address."""
         log.error("Slack's events do not come: check the Request URL and the subscriptions in the app's settings, and the way to this port")
         self._put(Down(self.name, "nothing came over it"))
         self._put(Up(self.name, time.time(), 1))
 
     @property
     def good_until(self) -> float | None:
+        """Now, while the server runs."""
         return time.time() if self._up.is_set() else None
 
     def _serve(self) -> None:
@@ -101,7 +105,7 @@ class HttpLine:
         )
 
     def _why_not(self, body: bytes, headers: Mapping[str, str]) -> str:
-        """What keeps a request from being Slack's; nothing if it is."""
+        """Why a request is not Slack's; empty if it is."""
         try:
             good = self._verifier.is_valid_request(body, dict(headers))
         except ValueError:  # a time that is no number
@@ -112,7 +116,7 @@ class HttpLine:
         return "the signature is not Slack's, or older than five minutes"
 
     async def _wait(self, headers: Mapping[str, str], kind: str, payload: dict[str, Any]) -> tuple[str, int]:
-        """200 once it is confirmed; 503, and Slack tries again, where that takes too long."""
+        """Puts an event and waits for its acknowledgement: status 200, or 503 after a timeout, so that Slack sends it again."""
         if not payload:
             return "a JSON object is expected", 400
         loop, done = asyncio.get_running_loop(), asyncio.Event()
@@ -132,7 +136,7 @@ class HttpLine:
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    """A socket on the port. Raises SlackFailed."""
+    """Opens a listening socket. Raises SlackFailed."""
     try:
         return socket.create_server((host, port))
     except (OSError, OverflowError) as error:

@@ -1,4 +1,4 @@
-"""What a connection to Slack reports: events, and whether it is up."""
+"""What a connection to Slack reports: events, and its state."""
 
 from __future__ import annotations
 
@@ -10,53 +10,53 @@ Put = Callable[[Any], None]
 
 
 class Arrival(NamedTuple):
-    """Something that Slack sent, and wants to have acknowledged."""
+    """An event that Slack sent and that has to be acknowledged."""
 
     line: str
     kind: str
     """`events_api`, `interactive`, `slash_commands`."""
     payload: dict[str, Any]
     name: str
-    """Of its envelope."""
+    """The envelope's id."""
     retry: int
-    """How often Slack has tried before; 0 at the first time."""
+    """How many times Slack has sent it before."""
     at: float
-    """When our side first saw it, seconds since 1970."""
+    """When it was received, seconds since 1970."""
     acknowledge: Callable[[], None]
 
 
 class Up(NamedTuple):
-    """A line is connected, after it was not."""
+    """A line is connected after an outage, or for the first time."""
 
     line: str
     at: float
-    """When it was asked for, seconds: what Slack sent before went elsewhere."""
+    """When the connection was requested, seconds since 1970: earlier events did not come here."""
     connections: int
-    """How many the app has now, by Slack's count."""
+    """Connections of the app, by Slack's count."""
 
 
 class Changed(NamedTuple):
-    """A line has a new connection, which said hello before the old one ended: nothing went between them."""
+    """A line has a new connection, which was ready before the old one ended: nothing was lost."""
 
     line: str
     at: float
 
 
 class Down(NamedTuple):
-    """A line's connection ended before it had a successor: what Slack sent since may not have come."""
+    """A line's connection ended before it had a successor: events since then may be missing."""
 
     line: str
     why: str
 
 
 class Failed(NamedTuple):
-    """It can't go on."""
+    """An error that ends the ingest."""
 
     error: Exception
 
 
 def decoded(text: str | bytes) -> dict[str, Any]:
-    """A frame's JSON object; anything else is nothing."""
+    """A JSON object; anything else is an empty one."""
     try:
         message = json.loads(text)
     except ValueError:

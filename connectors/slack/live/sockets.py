@@ -1,4 +1,4 @@
-"""Socket Mode: connections that are renewed before Slack ends them."""
+"""Slack's Socket Mode."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from beepgpt.errors import SlackFailed, SlackRefused
 log = logging.getLogger(__name__)
 
 PING_EVERY = 5.0
-"""Seconds between two pings; up to the last one that was answered, all is here that was sent."""
+"""Seconds between two pings; all that Slack sent before an answered ping was received."""
 PING_PATIENCE = 20.0
-"""Seconds in which a ping has to be answered."""
+"""Seconds until an unanswered ping counts as a broken connection."""
 HELLO_PATIENCE = 10.0
-"""Seconds in which a new connection has to say hello."""
+"""Seconds to wait for the hello of a new connection."""
 DRAIN = 60.0
-"""Seconds for which a connection is still read that has a successor."""
+"""Seconds for which an old connection is read beside its successor."""
 TICK = 0.1
 QUEUED = 64
-"""Messages after an answered ping by which all that came before it has surely been read: more than the library holds back."""
+"""Messages after an answered ping until all before it are surely read: more than the library buffers."""
 
 
 class _Connection:
-    """One WebSocket, read by a thread of its own, once it is told to, until it ends."""
+    """One WebSocket, read by a thread of its own."""
 
     def __init__(self, url: str, line: str, put: Put) -> None:
-        """Returns when Slack has said hello. Raises OSError, WebSocketException or TimeoutError."""
+        """Connects, and waits for Slack's hello. Raises OSError, WebSocketException or TimeoutError."""
         self.asked_at = time.time()
         self.goodbye = threading.Event()
-        """Slack is going to end it."""
+        """Set when Slack announces the end of the connection."""
         self.ended = threading.Event()
         self.why = ""
         self.good = self.asked_at
-        """Up to when all that Slack sent here was put, seconds."""
+        """All that Slack sent before this time (seconds since 1970) was passed to `put`."""
         self._line = line
         self._put = put
         opened = connect(url, open_timeout=HELLO_PATIENCE, close_timeout=1, ping_interval=None, max_size=None, logger=_quiet_sockets())
@@ -57,11 +57,11 @@ class _Connection:
         self._thread = threading.Thread(target=self._read, name=f"slack-{line}", daemon=True)
 
     def read(self) -> None:
-        """From now on what comes is put: after what tells that there is another connection, or it would speak for the one before."""
+        """Starts passing events to `put`; call it after `Up` or `Changed` was put, so that events follow it."""
         self._thread.start()
 
     def close(self) -> None:
-        """Ends it; what was not read comes again, since it was not acknowledged."""
+        """Closes the connection; Slack sends unread events again, since they were not acknowledged."""
         with suppress(Exception):
             self._stack.close()
         if self._thread is not threading.current_thread() and self._thread.ident is not None:
@@ -90,7 +90,7 @@ class _Connection:
                 try:
                     text = self._ws.recv(timeout=TICK if not was_answered else 0)
                 except TimeoutError:
-                    left = 0 if was_answered else left  # a silence before the answer says nothing of what came just before it
+                    left = 0 if was_answered else left  # a pause before the answer does not show that all before it was read
                 else:
                     left -= was_answered
                     self._take(decoded(text))
@@ -129,16 +129,16 @@ class _Connection:
             )
 
     def _acknowledge(self, name: str) -> None:
-        """Where the connection has ended meanwhile, Slack sends it again."""
+        """Acknowledges an envelope; if the connection has ended, Slack sends it again."""
         with suppress(OSError, WebSocketException):
             self._ws.send(json.dumps({"envelope_id": name}))
 
 
 class SocketLine:
-    """A place for one connection at a time: when Slack announces its end, the next one is opened before it comes."""
+    """Keeps one connection open: when Slack announces its end, the successor is opened first."""
 
     def __init__(self, name: str, web: Web, put: Put) -> None:
-        """`web` is asked with the app's token."""
+        """`web` calls with the app's token. `put` gets the signals, from several threads."""
         self.name = name
         self._web = web
         self._put = put
@@ -149,19 +149,21 @@ class SocketLine:
         self._thread = threading.Thread(target=self._run, name=f"slack-line-{name}", daemon=True)
 
     def start(self) -> None:
+        """Connects, in a thread."""
         self._thread.start()
 
     def close(self) -> None:
+        """Closes the connection and ends the thread."""
         self._closing.set()
         self._thread.join(5)
 
     def drop(self) -> None:
-        """The connection is of no use: take another one."""
+        """Replaces the connection."""
         self._drop.set()
 
     @property
     def good_until(self) -> float | None:
-        """Up to when all that Slack sent on this line was put, seconds; None while it is not connected."""
+        """All that Slack sent on this line before this time (seconds since 1970) was put; None while not connected."""
         current, draining = self._current, list(self._draining)
         if current is None or current.ended.is_set():
             return None
@@ -214,10 +216,10 @@ class SocketLine:
             current.ended.wait(TICK)
 
     def _drain(self) -> None:
-        """Old connections are read to their end, which is a good one only if Slack closed them."""
+        """Closes old connections at their end. One that Slack did not close may have lost events: it is reported as an outage."""
         for old, until in list(self._draining):
             if old.ended.is_set() or time.monotonic() > until:
-                broke = not old.why.startswith("Slack closed")  # what was on its way to it comes late, or not at all
+                broke = not old.why.startswith("Slack closed")  # events on their way to it come late, or are lost
                 self._draining.remove((old, until))
                 old.close()
                 if broke:
@@ -226,7 +228,7 @@ class SocketLine:
                         self._put(Up(self.name, self._current.asked_at, self._current.connections))
 
     def _open(self) -> _Connection | None:
-        """Tries until it works; None at the end."""
+        """Opens a connection, and retries until it works; None when the line is closed."""
         tries = 0
         while not self._closing.is_set():
             try:
@@ -241,7 +243,7 @@ class SocketLine:
 
 
 def _quiet_sockets() -> logging.Logger:
-    """For websockets, which tells at lower levels what it reads."""
+    """A logger for websockets, which logs at lower levels what it reads."""
     logger = logging.getLogger("websockets.silent")
     logger.setLevel(logging.CRITICAL + 1)
     return logger

@@ -1,4 +1,4 @@
-"""Slack's Web API, called by any thread within its rate limits."""
+"""Slack's Web API for live ingest."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from beepgpt.errors import SlackFailed, SlackRefused
 
 log = logging.getLogger(__name__)
 BACKOFF = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
-"""Seconds before the next try to connect, or to ask; the last one for all that follow."""
+"""Seconds before each next try to connect or to call; the last one repeats."""
 PAGE = 500
 TOO_OLD_TO_ASK = 30.0
-"""Seconds for one answer of the Web API."""
+"""Seconds for one response of the Web API."""
 DEAD = {
     "invalid_auth": "Slack does not know it: copy it anew from the app's pages (docs/slack.md)",
     "not_authed": "Slack got none: set it as docs/slack.md says",
@@ -36,26 +36,26 @@ DEAD = {
     "ekm_access_denied": "an administrator of the organisation has suspended access to messages",
     "access_denied": "access is denied: ask an administrator of the workspace",
 }
-"""What makes a token useless, and what to do."""
+"""Slack's error codes for a useless token, and what to do."""
 
 
 class CallStopped(Exception):
-    """Somebody asked to stop while a question waited."""
+    """Raised in a waiting call when the run is asked to stop."""
 
 
 @dataclass
 class Web:
-    """The Web API, asked by any thread, and not more often than Slack permits."""
+    """Calls the Web API, from any thread, within Slack's rate limits."""
 
     token: str = field(repr=False)
     base_url: str
     stopping: threading.Event
     per_minute: int = 50
-    """Calls of one method: Slack permits about fifty of those that are needed here."""
+    """Calls of one method: Slack permits about fifty."""
     called: str = "slack.bot_token"
-    """The setting that the token comes from."""
+    """The setting that holds the token, for messages."""
     limited: int = 0
-    """How often Slack said that it was too much."""
+    """How many calls Slack has rate limited."""
 
     def __post_init__(self) -> None:
         self._client = WebClient(self.token, base_url=self.base_url, timeout=int(TOO_OLD_TO_ASK), retry_handlers=[], logger=_silent())
@@ -63,12 +63,12 @@ class Web:
         self._asked: dict[str, deque[float]] = {}
         self._not_before: dict[str, float] = {}
         self.calls: Counter[tuple[str, str]] = Counter()
-        """How often each method was called, and what came of it: `ok`, `rate_limited`, `refused` or `unclear`."""
+        """Calls by method and result: `ok`, `rate_limited`, `refused` or `unclear`."""
         self.ahead = 0.0
-        """Seconds that this machine's clock is ahead of Slack's; 0 if it is not, by more than a second."""
+        """Seconds by which this machine's clock is ahead of Slack's, if more than 1; else 0."""
 
     def ask(self, method: str, **params: Any) -> dict[str, Any]:
-        """An answer, waited for as long as it takes. Raises SlackFailed, Refused or Stopped."""
+        """Calls a method, and retries until there is a response. Raises SlackFailed, SlackRefused or CallStopped."""
         return self._ask(method, params)[0]
 
     def _ask(self, method: str, params: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, str]]:
@@ -103,7 +103,7 @@ class Web:
             tries += 1
 
     def try_once(self, method: str, **params: Any) -> str:
-        """Asks without waiting for better times; what went wrong, or nothing. Raises SlackFailed."""
+        """Calls a method once; returns what went wrong, or nothing. Raises SlackFailed."""
         try:
             response = self._client.api_call(method, data=params)
         except SlackApiError as error:
@@ -125,12 +125,12 @@ class Web:
         return ""
 
     def scopes(self) -> tuple[dict[str, Any], set[str]]:
-        """Who we are, and what we may do."""
+        """The response of `auth.test`, and the token's scopes."""
         data, headers = self._ask("auth.test", {})
         return data, {each.strip() for each in str(headers.get("x-oauth-scopes", "")).split(",") if each.strip()}
 
     def pages(self, method: str, items: str, **params: Any) -> Iterator[dict[str, Any]]:
-        """All items of an answer that comes in pages."""
+        """All items of a paged response."""
         cursor: str | None = None
         while True:
             answer = self.ask(method, **params, cursor=cursor, limit=PAGE)
@@ -163,7 +163,7 @@ class Web:
             self._pause(wait)
 
     def calls_here(self) -> Counter[tuple[str, str]]:
-        """The same, for another thread."""
+        """A copy of `calls`, for another thread."""
         with self._lock:
             return Counter(self.calls)
 
@@ -181,7 +181,7 @@ class Web:
             raise CallStopped
 
     def _compare_clocks(self, date: str | None, began: float, ended: float) -> None:
-        """By the answer's date, which has whole seconds; an answer that took long tells nothing."""
+        """Updates `ahead` by a response's date, which has whole seconds; slow responses are not used."""
         if ended - began > 2:
             return
         with suppress(ValueError, TypeError):
@@ -190,7 +190,7 @@ class Web:
 
 
 def _error_of(error: SlackApiError) -> tuple[int, str, Mapping[str, str], Mapping[str, Any]]:
-    """Status, code, headers and body, whichever of them there are."""
+    """Status, error code, headers and body of an error response, as far as it has them."""
     response = error.response
     status = getattr(response, "status_code", None) or (response.get("status") if isinstance(response, dict) else None) or 500
     headers = getattr(response, "headers", None) or (response.get("headers") if isinstance(response, dict) else None) or {}
@@ -207,7 +207,7 @@ def _seconds(text: str | None, otherwise: float) -> float:
 
 
 def _silent() -> logging.Logger:
-    """For slack_sdk, whose warnings are tries that will be repeated, and which tells at lower levels what it sends."""
+    """A logger for slack_sdk, which warns of calls that are retried, and logs at lower levels what it sends."""
     logger = logging.getLogger("slack_sdk.silent")
     logger.setLevel(logging.CRITICAL + 1)
     return logger
@@ -216,10 +216,10 @@ def _silent() -> logging.Logger:
 def history(
     web: Web, channel: str, *, since: str, roots_since: str, replies_since: str, threads: Collection[str] = ()
 ) -> list[dict[str, Any]]:
-    """A channel's root messages from `roots_since` on, and the replies from `replies_since` on to those that were replied to since, and
-    to the given roots.
+    """A channel's messages: roots from `roots_since` on, and replies from `replies_since` on in threads of these roots and of `threads`.
 
-    Times are Slack's, with six decimals. Replies to older roots can't be found but by name: no list of them exists at Slack.
+    Of the roots, threads with a reply since `since` are read. Times are Slack's `ts`. Slack has no list of recent replies to older roots,
+    so those have to be named in `threads`.
     """
     found: dict[str, dict[str, Any]] = {}
     replied = set(threads)
@@ -237,6 +237,6 @@ def history(
                 raise
             continue
         for message in replies:
-            if message.get("ts") != root:  # which comes with every answer
+            if message.get("ts") != root:  # the root comes with every page
                 found.setdefault(str(message.get("ts", "")), message)
     return list(found.values())

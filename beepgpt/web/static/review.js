@@ -1,4 +1,4 @@
-// Without this script the page works by its forms. With it: single keys, no flicker, and changes are told to screen readers.
+// Without this script the page works by its forms. With it: single keys, no flicker, and screen readers announce changes.
 "use strict";
 
 const KEYS = "beepgpt-review-keys";
@@ -9,11 +9,11 @@ function setBusy(now) {
   document.getElementById("main").setAttribute("aria-busy", String(now));
 }
 
-function tell(text, isFailure) {
+function notify(text, isFailure) {
   const line = document.createElement("span");
   line.textContent = text;
   line.classList.toggle("failed", isFailure);
-  document.getElementById("told").replaceChildren(line);
+  document.getElementById("notice").replaceChildren(line);
 }
 
 // What lives on the page takes its content from the new one; all else stays, and with it the reader's place.
@@ -24,7 +24,7 @@ function show(html) {
     const next = fresh.getElementById(old.id);
     if (next) old.replaceChildren(...next.childNodes);
   }
-  tell(fresh.getElementById("told").textContent.trim(), fresh.querySelector("#told .failed") !== null);
+  notify(fresh.getElementById("notice").textContent.trim(), fresh.querySelector("#notice .failed") !== null);
   if (had) {
     const again = document.querySelector(`[data-key="${had}"]`);
     (again.disabled ? document.getElementById("main") : again).focus({ preventScroll: true });
@@ -39,9 +39,9 @@ async function send(form, button) {
     const body = new URLSearchParams(new FormData(form, button));
     const answer = await fetch(button.getAttribute("formaction") ?? form.getAttribute("action"), { method: "POST", body });
     if (answer.ok) show(await answer.text());
-    else tell(`This could not be done (${answer.status}): ${(await answer.text()).trim()}`, true);
+    else notify(`This could not be done (${answer.status}): ${(await answer.text()).trim()}`, true);
   } catch {
-    tell("The review has ended, and nothing more is kept: start it again where you started it.", true);
+    notify("The review has ended, and nothing more is kept: start it again where you started it.", true);
   } finally {
     setBusy(false);
   }

@@ -1,0 +1,123 @@
+"""The laws, what an audit finds about them, and the verdicts."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+LAWS = {
+    1: "past only",
+    2: "blind to the answer",
+    3: "prefix",
+    4: "one result",
+    5: "train as you serve",
+    6: "nothing is lost in silence",
+    7: "splits don't leak",
+}
+
+SHOWN = 5
+"""Instances that are listed of each finding."""
+
+LawVerdict = Literal["kept", "broken", "not checkable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One example that breaks a law: its id, or its line, and why."""
+
+    where: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One way in which examples break a law, how many do, and a few of them."""
+
+    law: int
+    what: str
+    count: int
+    examples: tuple[Instance, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The verdict on one law."""
+
+    law: int
+    name: str
+    verdict: LawVerdict
+    told: str
+    """Why, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """The result of an audit."""
+
+    made_by: Literal["beepgpt", "others"]
+    checked: Mapping[str, int]
+    laws: tuple[Judged, ...]
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...] = ()
+    measured: Mapping[str, Any] = field(default_factory=dict)
+    """Figures of the statistical tests, for a report."""
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether any law is broken."""
+        return any(judged.verdict == "broken" for judged in self.laws)
+
+    def as_json(self) -> dict[str, Any]:
+        """The audit as a report writes it."""
+        return {
+            "made_by": self.made_by,
+            "kept": not self.is_broken,
+            "checked": dict(self.checked),
+            "laws": [asdict(judged) for judged in self.laws],
+            "findings": [asdict(finding) for finding in self.findings],
+            "notes": list(self.notes),
+            "measured": dict(self.measured),
+        }
+
+
+class Findings:
+    """Collects what breaks a law: every instance is counted, the first few of each kind are kept."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[int, str]] = Counter()
+        self._shown: defaultdict[tuple[int, str], list[Instance]] = defaultdict(list)
+
+    def add(self, law: int, what: str, where: str, why: str) -> None:
+        """Add an example that breaks `law`: what kind of breach, where it is, and why."""
+        self._counts[law, what] += 1
+        if len(self._shown[law, what]) < SHOWN:
+            self._shown[law, what].append(Instance(where, why))
+
+    def add_all(self, other: Findings) -> None:
+        """Add the findings of another collection."""
+        self._counts.update(other._counts)
+        for key, shown in other._shown.items():
+            self._shown[key] = [*self._shown[key], *shown][:SHOWN]
+
+    def of(self, law: int) -> int:
+        """How many instances break a law."""
+        return sum(count for (which, _), count in self._counts.items() if which == law)
+
+    def all(self) -> tuple[Finding, ...]:
+        """All findings by law, the most frequent first."""
+        ordered = sorted(self._counts, key=lambda key: (key[0], -self._counts[key], key[1]))
+        return tuple(Finding(*key, self._counts[key], tuple(self._shown[key])) for key in ordered)
+
+    def judged(self, law: int, kept: str, not_checkable: str = "") -> Judged:
+        """The verdict on one law: `kept` says what was checked, `not_checkable` why nothing could be."""
+        findings = [finding for finding in self.all() if finding.law == law]
+        if findings:
+            return Judged(law, LAWS[law], "broken", "; ".join(f"{finding.count:,} x {finding.what}" for finding in findings))
+        return Judged(law, LAWS[law], "not checkable" if not_checkable else "kept", not_checkable or kept)
+
+
+def quoted(text: str) -> str:
+    """The beginning of a text, in quotation marks."""
+    return f"“{text[:50]}{'…' if len(text) > 50 else ''}”"

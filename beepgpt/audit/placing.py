@@ -1,0 +1,196 @@
+"""Where the rows of another tool's file stand in the history: which conversation and messages a prompt shows, and what follows."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from beepgpt.audit.pairs import Index, KnownUnits, Pair
+from beepgpt.conversations.channel import FOREVER
+from beepgpt.conversations.rules import MINUTE, Rules
+
+TRUSTED = 0.7
+"""Share of completions that must agree with who posted next before they help to place the others."""
+
+
+class Place(NamedTuple):
+    """Where a row stands: the message after its window, the window, and the messages of it that the prompt shows."""
+
+    answer: int
+    window: tuple[int, ...]
+    """Messages, oldest first."""
+    shown: frozenset[int]
+
+    @property
+    def left_out(self) -> int:
+        """Messages of the window that the prompt does not show."""
+        return len(self.window) - len(self.shown)
+
+
+Places = dict[int, list[tuple[int, int]]]
+"""By message: (conversation, position) for each conversation that it stands in."""
+
+
+def conversations_of(index: Index, gap: int) -> dict[str, list[list[int]]]:
+    """The history's conversations, by the name of each way in which tools form them."""
+    messages = index.messages
+    people = [number for number, message in enumerate(messages) if not message.bot]
+    named = {(message.channel, message.thread_ts) for message in messages if message.thread_ts is not None}
+    channels: defaultdict[str, list[int]] = defaultdict(list)
+    threads: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
+    ours: list[list[int]] = []
+    apart: list[list[int]] = []
+    last: dict[tuple[str, bool], tuple[int, list[int]]] = {}
+
+    def add_root(number: int, is_ours: bool) -> None:
+        """Add a root to its channel's session, or begin one."""
+        message = messages[number]
+        when, session = last.get((message.channel, is_ours), (-FOREVER, []))
+        if message.ts - when > gap:
+            session = []
+            (ours if is_ours else apart).append(session)
+        session.append(number)
+        last[message.channel, is_ours] = message.ts, session
+
+    for number in people:
+        message = messages[number]
+        channels[message.channel].append(number)
+        if message.thread_ts is not None:
+            threads[message.channel, message.thread_ts].append(number)
+            continue
+        add_root(number, True)
+        if (message.channel, message.ts) in named:
+            threads[message.channel, message.ts].append(number)
+        else:
+            add_root(number, False)
+    return {
+        "sessions and threads": [*ours, *threads.values()],
+        "sessions without threads' roots, and threads": [*apart, *threads.values()],
+        "channels": list(channels.values()),
+    }
+
+
+def place_rows(
+    pairs: Sequence[Pair], found: Sequence[KnownUnits], index: Index, window: int, rules: Rules
+) -> tuple[list[Place | None], list[list[Place]], str, bool]:
+    """(Each row's place, all its possible places, how the tool forms conversations, whether the rows are in order of time).
+
+    Of the ways to form conversations, the one is taken with which the most prompts leave nothing out.
+    """
+    best: tuple[int, int] = (-1, -1)
+    options: list[list[Place]] = []
+    chosen = ""
+    for name, conversations in conversations_of(index, rules.session_gap or 10 * MINUTE).items():
+        where = positions_in(conversations)
+        tried = [options_of(row, conversations, where, window, index) for row in found]
+        fit = (sum(any(place.left_out == 0 for place in each) for each in tried), sum(map(bool, tried)))
+        if fit > best:
+            best, options, chosen = fit, tried, name
+    in_order = _is_in_order(options, index)
+    places = _choose(pairs, options, index, in_order, {})
+    answers = [(pair.completion, index.messages[place.answer].user) for pair, place in zip(pairs, places, strict=True) if place is not None]
+    if agreement(answers) >= TRUSTED:
+        places = _choose(pairs, options, index, in_order, _names_of(answers))
+    return places, options, chosen, in_order
+
+
+def positions_in(conversations: Sequence[Sequence[int]]) -> Places:
+    """Where each message stands."""
+    places: Places = defaultdict(list)
+    for number, conversation in enumerate(conversations):
+        for place, message in enumerate(conversation):
+            places[message].append((number, place))
+    return places
+
+
+def options_of(row: KnownUnits, conversations: Sequence[Sequence[int]], where: Places, window: int, index: Index) -> list[Place]:
+    """All places where the last messages of a conversation hold all sentences of a prompt, and another message follows."""
+    distinct = list({key: unit for _, key, unit in row}.values())
+    if not distinct:
+        return []
+    anchor, *others = sorted(distinct, key=len)
+    sets = [set(unit) for unit in others]
+    options: dict[tuple[int, frozenset[int]], Place] = {}
+    for message in anchor[:200]:
+        for number, place in where.get(message, ()):
+            conversation = conversations[number]
+            for answer in range(place + 1, min(place + window, len(conversation) - 1) + 1):
+                before = conversation[max(0, answer - window) : answer]
+                shown = {message}
+                for unit in sets:
+                    at = next((each for each in reversed(before) if each in unit and each not in shown), None)
+                    if at is None:
+                        break
+                    shown.add(at)
+                else:
+                    texts = tuple(each for each in before if index.messages[each].shown)
+                    options[conversation[answer], frozenset(shown)] = Place(conversation[answer], texts, frozenset(shown))
+    return list(options.values())
+
+
+def _is_in_order(options: Sequence[Sequence[Place]], index: Index) -> bool:
+    """Whether the rows that have one possible place are in order of time."""
+    answers = [min(place.answer for place in each) for each in options if each and len({place.window[-1] for place in each}) == 1]
+    rising = sum(one <= after for one, after in pairwise(answers))
+    return len(answers) > 1 and rising >= 0.8 * (len(answers) - 1)
+
+
+def _choose(
+    pairs: Sequence[Pair], options: Sequence[Sequence[Place]], index: Index, in_order: bool, named: Mapping[str, str]
+) -> list[Place | None]:
+    """One place for each row: preferably its answerer goes with its completion, little is left out, and it is free and next in time.
+
+    Whose messages are left out plays no part: else the leak test would find what this choice had put there.
+    """
+    chosen: list[Place | None] = []
+    taken: set[int] = set()
+    last = 0
+    for pair, places in zip(pairs, options, strict=True):
+
+        def rank(place: Place, pair: Pair = pair, last: int = last) -> tuple[Any, ...]:
+            answerer = index.messages[place.answer].user
+            strange = pair.completion in named and named[pair.completion] != answerer
+            back = in_order and place.answer < last
+            return strange, place.left_out, place.answer in taken, back, abs(place.answer - last) if in_order else place.answer
+
+        place = min(places, key=rank, default=None)
+        chosen.append(place)
+        if place is not None:
+            taken.add(place.answer)
+            last = place.answer
+    return chosen
+
+
+def _names_of(answers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """By completion, the person that it goes with most often."""
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for completion, user in answers:
+        counts[completion][user] += 1
+    return {completion: min(users, key=lambda user: (-users[user], user)) for completion, users in counts.items()}
+
+
+def agreement(answers: Sequence[tuple[str, str]]) -> float:
+    """The share of rows whose completion goes with the same person as in most *other* rows that have it.
+
+    >>> agreement([("1", "ana"), ("1", "ana"), ("2", "bo"), ("2", "ana"), ("3", "cy")])
+    0.5
+    """
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for completion, user in answers:
+        counts[completion][user] += 1
+    judged = right = 0
+    for users in counts.values():
+        if users.total() < 2:
+            continue
+        for user, count in users.items():
+            judged += count
+            most = max((others for other, others in users.items() if other != user), default=0)
+            right += count if count - 1 > most else 0
+    return share_of(right, judged)
+
+
+def share_of(part: int, whole: int) -> float:
+    """A part of a whole; of nothing, 0."""
+    return part / whole if whole else 0.0

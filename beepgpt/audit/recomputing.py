@@ -1,0 +1,263 @@
+"""Makes a file's examples again from the events: all in one pass through time, a few from nothing but their prefix."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict, deque
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
+
+import orjson
+
+from beepgpt.audit.differences import KNOWN_THEN, Differences
+from beepgpt.audit.example_rows import ExampleRow
+from beepgpt.audit.findings import Findings
+from beepgpt.audit.history import ChannelHistories, ChannelHistory, after
+from beepgpt.conversations.account import Account
+from beepgpt.conversations.channel import FOREVER, Channel, Output
+from beepgpt.conversations.events import POST, Event, micros, ts_text
+from beepgpt.conversations.examples import example_bytes
+from beepgpt.conversations.rules import Rules
+from beepgpt.conversations.shard import Shard
+from beepgpt.conversations.state import OpenPoint, conversation_id
+from beepgpt.conversations.tokens import Encoding
+
+STRANGER = "?somebody else"
+"""No id of Slack's: the person who answers in an imagined future."""
+
+
+class Recomputation:
+    """Makes a file's examples again from the events, and collects where they differ."""
+
+    def __init__(self, history: ChannelHistories, rules: Rules, encoding: Encoding, until: int | None) -> None:
+        self.history = history
+        self.rules = rules
+        self.encoding = encoding
+        self.until = until
+        self.findings = Findings()
+        self.differences = Differences(history, rules, self.findings)
+        self.passed = 0
+        """Rows that were compared in the pass."""
+        self.from_scratch = 0
+        """Rows that were made again from their prefix."""
+        self.answered_by_stranger = 0
+        self.of_unknown_channels = 0
+        self.without_point: set[str] = set()
+        """Rows at whose time there is no point: their answers are not compared."""
+        self.lacking: list[dict[str, Any]] = []
+        self.lacking_at_end: list[dict[str, Any]] = []
+        """Examples that the rules give and the file lacks; the second: those that only the end of the input settles."""
+        self.retracted: set[str] = set()
+        self.retracted_at_end: set[str] = set()
+        """Ids that the rules retract; the second: those retracted only at the end of the input, and not in the given retractions."""
+        self.saw_end = False
+        """Whether the file or its retractions have anything that only the end of the input gives."""
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether everything is lacking that only the end of the input gives: the run that made the file was stopped before it."""
+        return bool(self.lacking_at_end or self.retracted_at_end) and not self.saw_end
+
+    def notes(self) -> Iterator[str]:
+        """Remarks that are no breach of a law."""
+        if self.was_stopped:
+            more = ((len(self.lacking_at_end), "examples"), (len(self.retracted_at_end), "retractions"))
+            what = " and ".join(f"{count:,} more {name}" for count, name in more if count)
+            yield f"{what} are settled only by the end of the input: the run that made these had not come to it"
+        if self.of_unknown_channels and self.of_unknown_channels * 2 > self.passed + self.of_unknown_channels:
+            count = self.of_unknown_channels
+            yield f"{count:,} examples are of channels that the events don't have: is SOURCE the history they were made from?"
+        for what, rows in self.differences.rewritten.items():
+            yield f"{len(rows):,} examples say the same in other bytes than ours ({what}): their fields were compared"
+
+    def check_account(self, account: Account) -> None:
+        """Check the sums of law 6 in the account of the pass."""
+        for wrong in account.check():
+            self.findings.add(6, "sums that don't add up", "the account", wrong)
+
+    # All, in one pass
+
+    def in_one_pass(self, rows: Sequence[ExampleRow], retracted: Collection[str] | None, *, whole: bool) -> None:
+        """Replay each channel once: compare each example's point before anything later is applied, and then what it became.
+
+        `retracted`: the ids of the given retractions, if there are any. `whole`: the file should hold all examples.
+        """
+        by_channel: defaultdict[str, list[ExampleRow]] = defaultdict(list)
+        for row in rows:
+            by_channel[row.conversation.rsplit(":", 1 if self.rules.scope == "channel" else 2)[0]].append(row)
+        for name in sorted(self.history.channels.keys() | by_channel.keys()):
+            if name not in self.history.channels:
+                for row in by_channel[name]:
+                    self.of_unknown_channels += 1
+                    self.findings.add(1, "examples of channels that the events don't have", row.where, f"no event is of channel {name}")
+            else:
+                self._replay(self.history.channels[name], by_channel[name], retracted, whole)
+        what = "examples that the rules give and the file lacks (chosen from more, as by a time range? say --subset)"
+        for body in self.lacking if self.was_stopped else [*self.lacking, *self.lacking_at_end]:
+            why = f"{body['conversation']} at {body['prompt_ts']}, settled at {body['settled_ts']}"
+            self.findings.add(4, what, body["id"], why)
+
+    def _replay(self, heard: ChannelHistory, rows: Sequence[ExampleRow], given_retractions: Collection[str] | None, whole: bool) -> None:
+        channel = Channel(heard.name, self.rules, self.encoding)
+        by_time: defaultdict[int, list[ExampleRow]] = defaultdict(list)
+        for row in rows:
+            by_time[row.prompt_ts].append(row)
+        due = deque(sorted(by_time.items(), key=lambda each: each[0]))
+        before_end, at_end = Output(self.history.account), Output(self.history.account)
+        settled = bisect_left(heard.events, heard.settled, key=lambda event: event.t)
+        self._apply(channel, heard.events[:settled], heard.settled, due, before_end)
+        channel.close(heard.settled if self.until is None else min(heard.settled, self.until + 1), before_end)
+        self._apply(channel, heard.events[settled:], FOREVER, due, at_end)
+        channel.end(heard.clock, at_end)
+        self._compare_answers(heard, rows, before_end.examples, at_end.examples, whole)
+        retracted, retracted_at_end = ({orjson.loads(line)["id"] for line in output.retractions} for output in (before_end, at_end))
+        self.retracted |= retracted | retracted_at_end
+        if given_retractions is not None:
+            self.retracted_at_end |= retracted_at_end.intersection(row.identity for row in rows).difference(given_retractions)
+            self.saw_end = self.saw_end or not retracted_at_end.isdisjoint(given_retractions)
+
+    def _apply(
+        self, channel: Channel, events: Iterable[Event], before: int, due: deque[tuple[int, list[ExampleRow]]], output: Output
+    ) -> None:
+        """Apply events, and compare the examples of each time before any later event is applied; at last those from before `before`."""
+        for event in events:
+            while due and due[0][0] < event.t:
+                self._compare_points(channel, *due.popleft())
+            channel.apply(event, output)
+        while due and due[0][0] < before:
+            self._compare_points(channel, *due.popleft())
+
+    def _compare_points(self, channel: Channel, t: int, rows: Sequence[ExampleRow]) -> None:
+        """Compare examples at `t` with the points of a channel to which the events up to then were applied, and none after."""
+        opened: dict[str, OpenPoint] = {}
+        for waiting in reversed(channel.open_points):
+            if waiting.t != t:
+                break
+            if waiting.is_open:
+                opened[conversation_id(channel.id, waiting.conversation.key)] = waiting
+        for row in rows:
+            self.passed += 1
+            waiting_here = opened.get(row.conversation)
+            if waiting_here is None or waiting_here.point is None:
+                self._no_point(row)
+                continue
+            point, body = waiting_here.point, orjson.loads(row.line)
+            known = example_bytes(
+                row.identity, self.rules, channel.id, row.conversation, point, point.prompt_of(self.encoding, self.rules.max_prompt_tokens),
+                speakers=waiting_here.speakers, root_missing=waiting_here.root_missing, settled_ts=row.settled_ts,
+                answer_ts=None if body["answer_ts"] is None else micros(body["answer_ts"]), answer=body["answer"],
+            )  # fmt: skip
+            if known != row.line:
+                self.differences.compare_known(row, body, orjson.loads(known))
+
+    def _no_point(self, row: ExampleRow) -> None:
+        self.without_point.add(row.where)
+        why = f"the events up to {ts_text(row.prompt_ts)} change no window of {row.conversation} at that time that could be shown"
+        self.findings.add(1, "examples where there is no point", row.where, why)
+
+    def _compare_answers(
+        self, heard: ChannelHistory, rows: Sequence[ExampleRow], before_end: Sequence[bytes], at_end: Sequence[bytes], whole: bool
+    ) -> None:
+        """Compare what the rows say of their answers with the examples that the replay gave."""
+        lines = {row.line for row in rows}
+        exact = lines.intersection(before_end) | lines.intersection(at_end)
+        right = {(row.conversation, row.prompt_ts): row.line for row in rows if row.line in exact}
+        others, others_at_end = (
+            {(body["conversation"], micros(body["prompt_ts"])): body for body in (orjson.loads(line) for line in made if line not in lines)}
+            for made in (before_end, at_end)
+        )
+        given = set()
+        for row in rows:
+            key = (row.conversation, row.prompt_ts)
+            given.add(key)
+            if row.line not in exact and row.where not in self.without_point:
+                expected = others.get(key) or others_at_end.get(key) or (orjson.loads(right[key]) if key in right else None)
+                self.differences.compare_settled(row, orjson.loads(row.line), expected, heard)
+        self.saw_end = self.saw_end or not given.isdisjoint(others_at_end) or not lines.isdisjoint(at_end)
+        if whole:
+            self.lacking += [body for key, body in others.items() if key not in given]
+            self.lacking_at_end += [body for key, body in others_at_end.items() if key not in given]
+
+    # A few, from scratch
+
+    def from_prefixes(self, rows: Sequence[ExampleRow], *, is_witness: bool) -> None:
+        """Make each example again three times: from its prompt's prefix, from its answer's, and with a stranger for an answer.
+
+        For a witness, the pass has made the first two comparisons already: they are findings here only if the pass found nothing.
+        """
+        for row in rows:
+            heard = self.history.channels.get(row.conversation.rsplit(":", 1 if self.rules.scope == "channel" else 2)[0])
+            if heard is None:
+                if not is_witness:
+                    self.findings.add(1, "examples of channels that the events don't have", row.where, "no event is of its channel")
+                continue
+            self.from_scratch += 1
+            body = orjson.loads(row.line)
+            prefix = self._shard(heard, row.prompt_ts)
+            known = self._known_alone(heard, row, prefix)
+            if not is_witness or not any(self.findings.of(law) for law in (1, 2, 3)):
+                if known is None:
+                    self._no_point(row)
+                else:
+                    self.differences.compare_known(row, body, known)
+                    self.differences.compare_settled(row, body, self._settled_by(heard, row, prefix), heard)
+            by_stranger = self._answered_by_a_stranger(heard, row, body, prefix)
+            if known is not None and by_stranger is not None:
+                self.answered_by_stranger += 1
+                changed = [name for name in KNOWN_THEN if known.get(name) != by_stranger.get(name)]
+                if changed:
+                    why = f"{', '.join(changed)} change if a stranger answers"
+                    self.findings.add(2, "what is known at prompt_ts depends on who answers", row.where, why)
+
+    def _shard(self, heard: ChannelHistory, until: int) -> dict[str, Any]:
+        """The snapshot of a new shard that has read one channel's events up to a time, and none after."""
+        shard = Shard(self.rules, self.encoding)
+        for event in heard.events[: after(heard, until)]:
+            shard.read(event, "all")
+        return shard.__getstate__()
+
+    def _known_alone(self, heard: ChannelHistory, row: ExampleRow, prefix: dict[str, Any]) -> dict[str, Any] | None:
+        """The example that the events up to its prompt give if nobody answers, or, where that gives none, if a stranger does."""
+        silent = self._future(prefix, [], row, row.prompt_ts + (self.rules.horizon or 0))
+        if silent is not None or not row.conversation.endswith(":thread"):
+            return silent
+        root = micros(row.conversation.rsplit(":", 2)[1])
+        return self._future(prefix, [_post(heard.name, row.prompt_ts + 1, root)], row, None)
+
+    def _settled_by(self, heard: ChannelHistory, row: ExampleRow, prefix: dict[str, Any]) -> dict[str, Any] | None:
+        """The example that settles by `settled_ts`; if there is none, the one that settles later."""
+        last = heard.clock if self.rules.horizon is None else row.prompt_ts + self.rules.horizon
+        for until in (row.settled_ts, last):
+            events = heard.events[after(heard, row.prompt_ts) : after(heard, until)]
+            if (settled := self._future(prefix, events, row, min(until, heard.clock))) is not None:
+                return settled
+        return None
+
+    def _answered_by_a_stranger(
+        self, heard: ChannelHistory, row: ExampleRow, body: dict[str, Any], prefix: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        """The example that the events up to its answer give if a stranger posted the answer."""
+        if body["answer_ts"] is None or self.rules.horizon is None:
+            return None
+        answer_ts = micros(body["answer_ts"])
+        events = heard.events[after(heard, row.prompt_ts) : after(heard, row.settled_ts)]
+        changed = [event._replace(user=STRANGER) if event.kind == POST and event.t == answer_ts else event for event in events]
+        return self._future(prefix, changed, row, row.settled_ts)
+
+    def _future(self, prefix: dict[str, Any], events: Iterable[Event], row: ExampleRow, until: int | None) -> dict[str, Any] | None:
+        """The example at a row's point if these events follow the prefix; None if there is none."""
+        shard = Shard(self.rules, self.encoding, until=until, recoverable=False)
+        shard.resume(prefix)
+        for event in events:
+            shard.read(event, "all")
+        shard.end()
+        for line in reversed(shard.drain().examples):
+            body: dict[str, Any] = orjson.loads(line)
+            if body["conversation"] == row.conversation and micros(body["prompt_ts"]) == row.prompt_ts:
+                return body
+        return None
+
+
+def _post(channel: str, t: int, thread_ts: int | None) -> Event:
+    """A stranger's post."""
+    return Event(t, POST, t, STRANGER, "", False, b"", channel, "", thread_ts, "", False, False)

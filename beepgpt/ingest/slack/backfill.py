@@ -1,0 +1,223 @@
+"""Backfill after an outage: each channel's history is read from the gap's beginning on, and what is missing is written.
+
+Until that is done, the channel's live events are held, unacknowledged, so that nothing old comes behind something new.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from beepgpt.connectors import kafka
+from beepgpt.conversations.events import ts_text
+from beepgpt.conversations.rules import DAY
+from beepgpt.ingest.slack.channels import Channels
+from beepgpt.ingest.slack.connections import Connections
+from beepgpt.ingest.slack.coverage import Coverage, Gap, HeldEvent
+from beepgpt.ingest.slack.envelopes import backfilled_record
+from beepgpt.ingest.slack.event_writer import EventWriter
+from beepgpt.ingest.slack.known_records import KnownRecords, identify
+from beepgpt.ingest.slack.topic_contents import REMEMBERED
+from beepgpt.ingest.slack.web_queries import ChannelListing, HistoryAnswer, SlackQueries
+from beepgpt.runtime.clock import now_us
+from beepgpt.runtime.console import console
+
+if TYPE_CHECKING:
+    pass
+
+EXPORT_MARGIN = DAY
+"""How long before its end an export is surely complete."""
+
+log = logging.getLogger(__name__)
+
+
+class Backfill:
+    """The gaps that are open, and the live events that are held for them."""
+
+    def __init__(
+        self,
+        queries: SlackQueries,
+        connections: Connections,
+        channels: Channels,
+        known: KnownRecords,
+        coverage: Coverage,
+        writer: EventWriter,
+        team: str,
+        look_back: int,
+    ) -> None:
+        self._queries = queries
+        self._connections = connections
+        self._channels = channels
+        self._known = known
+        self._coverage = coverage
+        self._writer = writer
+        self._team = team
+        self._look_back = look_back
+        self._gaps: dict[str, Gap] = {}
+        self._is_listed = False
+        """Whether the channels were listed since all connections are up."""
+        self._generation = 0
+        """Raised when connections change: answers to older questions don't count."""
+        self._is_new = False
+        """Whether the topic begins with the present connections: then there is nothing to backfill."""
+
+    # State
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether gaps are still to be opened: everything that arrives before has to be held."""
+        return not self._is_listed or not self._connections.are_up
+
+    @property
+    def open_gaps(self) -> int:
+        """Channels whose backfill is not done."""
+        return len(self._gaps)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the channels are listed and no gap is open."""
+        return self._is_listed and not self._gaps
+
+    def has_gap(self, channel: str) -> bool:
+        """Whether the channel's backfill is not done."""
+        return channel in self._gaps
+
+    def why_incomplete(self) -> str:
+        """Why the topic may lack events; empty if it is complete."""
+        if not self._is_listed:
+            return "the channels are still to be listed"
+        return f"the histories of {len(self._gaps):,} channels are still to be read" if self._gaps else ""
+
+    def held(self) -> int:
+        """Arrivals that are held, unacknowledged; may be called from another thread."""
+        return sum(len(gap.held) for gap in list(self._gaps.values()))
+
+    # Connections
+
+    def on_connected(self) -> None:
+        """All connections are up: list the channels, since the app may have been added to some meanwhile."""
+        if self._coverage.covered is None:
+            self._begin_topic()
+        self._generation += 1
+        self._is_listed = False
+        self._queries.list_channels(self._channels.types, self._generation)
+
+    def on_disconnected(self) -> None:
+        """Events may be missing from now on; histories that are being read may end before the gap does."""
+        self._generation += 1
+        self._is_new = False
+
+    def discard_answers(self) -> None:
+        """Ignore the answers to questions that were asked before."""
+        self._generation += 1
+
+    def _begin_topic(self) -> None:
+        """Write the first heartbeat of a topic, before anything else: it says where the topic begins, whatever happens then."""
+        newest = self._known.newest()
+        if newest is None:
+            self._coverage.begins = at = int((self._connections.up_since - self._queries.clock_ahead) * 1e6)
+            self._is_new = True
+            console.print(f"The topic is empty: it begins now, at {ts_text(at)}. Earlier messages are in an export.")
+        else:
+            at = newest - EXPORT_MARGIN
+            console.print(f"The topic ends at {ts_text(newest)}, and has no heartbeats: it is backfilled, from a day before that on.")
+        self._writer.write_heartbeat(at)
+
+    # Gaps
+
+    def on_channels(self, listing: ChannelListing) -> None:
+        """Learn the channels, and open a gap in each, unless the topic begins here."""
+        is_first = not self._channels
+        if not is_first:
+            new = [each for each in (str(info["id"]) for info in listing.channels) if each not in self._channels]
+            self._coverage.joined |= dict.fromkeys(new, self._coverage.covered or 0)
+        self._channels.add(listing.channels)
+        if is_first:
+            wanted = len(self._channels.wanted())
+            console.print(f"{wanted:,} channels; {len(self._channels) - wanted:,} others are left out.")
+        if listing.generation != self._generation or not self._connections.are_up:
+            return
+        self._is_listed = True
+        if self._is_new:
+            for channel in self._gaps:
+                self._read_history(channel, 0)
+            return
+        recent = self._known.channels((self._coverage.covered or 0) - REMEMBERED)  # includes archived ones, which are not listed
+        for channel in dict.fromkeys([*self._channels, *self._gaps, *recent]):
+            if self._channels.why_left_out(channel) is None:
+                self._open_gap(channel)
+
+    def _open_gap(self, channel: str) -> None:
+        since, gap = self._coverage.gap_start(channel), self._gaps.get(channel)
+        held = [] if gap is None else gap.held
+        if gap is not None and gap.since is not None and since is not None:
+            since = min(since, gap.since)
+        self._gaps[channel] = Gap(since, held)
+        self._read_history(channel, 0 if held else 1)
+
+    def _read_history(self, channel: str, priority: int) -> None:
+        gap = self._gaps[channel]
+        window = None if gap.since is None else self._coverage.window(channel, gap.since, self._look_back)
+        is_known = channel in self._channels
+        self._queries.read_history(channel, self._generation, window, is_known=is_known, priority=priority, is_wanted=self._is_wanted)
+
+    def _is_wanted(self, channel: str, generation: int) -> bool:
+        """Whether the answer is still of use; called by the thread that asks."""
+        return channel in self._gaps and generation == self._generation
+
+    def hold(self, channel: str, event: HeldEvent) -> bool:
+        """Hold an event if its channel has a gap or is not known yet; returns whether it is held."""
+        gap = self._gaps.get(channel)
+        if gap is None:
+            if channel in self._channels and not self.is_starting:
+                return False
+            gap = self._gaps[channel] = Gap(None)
+        if not gap.held and not self.is_starting:  # else it is asked for as soon as all are connected
+            self._read_history(channel, 0)
+        gap.held.append(event)
+        return True
+
+    def on_history(self, answer: HistoryAnswer) -> None:
+        """Close a channel's gap: write what is missing together with what was held, in order of time."""
+        gap = self._gaps.get(answer.channel)
+        if gap is None or answer.generation != self._generation or self.is_starting:
+            return
+        if answer.info is not None:
+            self._channels.add([answer.info | {"id": answer.channel}])
+            if gap.since is None and gap.held:
+                self._coverage.joined[answer.channel] = min(held.t for held in gap.held)
+        if answer.why_not:
+            log.warning(
+                "Slack refused a channel's history: the events of its gap are missing",
+                extra={"channel": answer.channel, "why": answer.why_not},
+            )
+            self._writer.account["fills_refused"] += 1
+        del self._gaps[answer.channel]
+        if (why := self._channels.why_left_out(answer.channel)) is not None:
+            for held in gap.held:
+                self._writer.leave_out(held.arrival, why)
+            return
+        missing = []
+        if gap.since is not None and not answer.why_not:
+            missing = self._missing_in(answer, gap.since, gap.held)
+        self._writer.write_backfill(missing, gap.held)
+
+    def _missing_in(self, answer: HistoryAnswer, since: int, held: list[HeldEvent]) -> list[tuple[int, kafka.OutgoingRecord]]:
+        """Times and records of the events that the history has and the topic lacks; counts them, and what can't be recovered."""
+        now = now_us()
+        whole_since = self._coverage.whole_since(answer.channel, since)
+        found = self._known.missing(answer.channel, answer.messages, since, whole_since, {each.t for each in held})
+        missing = []
+        for t, event in found.events:
+            record = backfilled_record(event, self._team, now)
+            self._known.add(identify(record, now))
+            missing.append((t, kafka.OutgoingRecord(answer.channel.encode(), record)))
+        self._writer.account.update(
+            filled=len(found.events),
+            fills=1,
+            untimed=found.untimed,
+            vanished=found.vanished,
+            unreadable=found.unreadable,
+            delayed=sum(self._coverage.is_late(t) for t, _ in found.events),
+        )
+        return missing

@@ -1,0 +1,96 @@
+"""Writing to the topics: events, interactions and heartbeats; arrivals are acknowledged once Kafka has confirmed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import orjson
+
+from beepgpt.connectors import kafka
+from beepgpt.conversations.record_order import heartbeat_record
+from beepgpt.ingest.slack.coverage import Coverage, HeldEvent
+from beepgpt.ingest.slack.envelopes import without_token
+from beepgpt.ingest.slack.known_records import KnownRecords, RecordIdentity
+
+if TYPE_CHECKING:
+    from beepgpt.connectors.slack import live as slack_live
+
+
+class EventWriter:
+    """Writes to the topics of events and interactions, and counts what becomes of each arrival."""
+
+    def __init__(self, events: kafka.Writer, interactions: kafka.Writer, partitions: int, known: KnownRecords, coverage: Coverage) -> None:
+        self._events = events
+        self._interactions = interactions
+        self._partitions = partitions
+        self._known = known
+        self._coverage = coverage
+        self._pending: list[kafka.OutgoingRecord] = []
+        self._acknowledgements: list[Callable[[], None]] = []
+        self.account: Counter[str] = Counter()
+        self.types: Counter[str] = Counter()
+        """Events written, by Slack's type."""
+
+    @property
+    def most(self) -> int:
+        """Greatest size of a record that the topic takes, in bytes."""
+        return self._events.most
+
+    def write(self, arrival: slack_live.Arrival, message: kafka.OutgoingRecord | None) -> None:
+        """Write an event with the next `flush`; None: it is a duplicate, and only acknowledged."""
+        if message is not None:
+            self._pending.append(message)
+        self._settle(arrival, is_duplicate=message is None)
+
+    def write_backfill(self, backfilled: Iterable[tuple[int, kafka.OutgoingRecord]], held: Iterable[HeldEvent]) -> None:
+        """Write a channel's missing events together with those that were held, in order of time, with the next `flush`."""
+        held = list(held)
+        ready = [*backfilled, *((each.t, each.message) for each in held if each.message is not None)]
+        ready.sort(key=lambda each: each[0])
+        self._pending += [message for _, message in ready]
+        for each in held:
+            self._settle(each.arrival, is_duplicate=each.message is None)
+
+    def _settle(self, arrival: slack_live.Arrival, *, is_duplicate: bool) -> None:
+        self.account["duplicate" if is_duplicate else "written"] += 1
+        if not is_duplicate:
+            self.types[str(arrival.payload["event"].get("type"))] += 1
+        self._acknowledgements.append(arrival.acknowledge)
+
+    def leave_out(self, arrival: slack_live.Arrival, why: str) -> None:
+        """Acknowledge an arrival that is not for the topic, without writing it."""
+        self.account[f"left_out:{why}"] += 1
+        self._acknowledgements.append(arrival.acknowledge)
+
+    def write_interaction(self, arrival: slack_live.Arrival, user: str) -> None:
+        """Write an interaction as Slack sent it, under the person's id; sent at once, since the person waits."""
+        event_id = str(arrival.payload.get("event_id") or arrival.payload.get("trigger_id") or arrival.name)
+        identity = RecordIdentity(int(arrival.at * 1e6), None, event_id, None, None, None)
+        if identity in self._known:
+            self.account["duplicate"] += 1
+        else:
+            self._known.add(identity)
+            self._interactions.send([kafka.OutgoingRecord(user.encode() or None, orjson.dumps(without_token(arrival.payload)))])
+            self.account["interactions"] += 1
+        self._acknowledgements.append(arrival.acknowledge)
+
+    def flush(self) -> None:
+        """Send what is pending, wait until Kafka has confirmed all of it, and acknowledge."""
+        if self._pending:
+            self._events.send(self._pending)
+            self._pending = []
+            self._events.flush()
+        self._interactions.flush()
+        acknowledgements, self._acknowledgements = self._acknowledgements, []
+        for acknowledge in acknowledgements:
+            acknowledge()
+
+    def write_heartbeat(self, at: int) -> None:
+        """Write to every partition that it is complete up to `at`, and wait until that is confirmed."""
+        value = heartbeat_record(at)
+        self._events.send(kafka.OutgoingRecord(None, value, (), number) for number in range(self._partitions))
+        self._events.flush()
+        self._coverage.covered = at
+        self.account["heartbeats"] += 1
