@@ -27,6 +27,8 @@ Others derive from `BeepGPTError` in the rooms that raise them.
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -62,6 +64,13 @@ class CannotRead(BeepGPTError):
 
 class CannotWrite(BeepGPTError):
     """A file can't be written; the message names it and says what to do."""
+
+
+def cannot_write(where: Path | str, error: OSError) -> CannotWrite:
+    """The system's error as one of ours, with what to do."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return CannotWrite(f"{where}: the disk is full: free some space and run it again; what was written is kept")
+    return CannotWrite(f"{where}: can't be written ({error.strerror}): check the folder and its permissions, or name another")
 
 
 class CannotServe(BeepGPTError):

@@ -76,8 +76,8 @@ def examples_with(rows: Sequence[Prompted], prompts: Sequence[str]) -> Examples:
         people=[],
         starts=np.zeros(count + 1, np.int64),
         user=nothing.astype(np.int32),
-        facts=np.zeros((0, 0), np.float32),
-        names=(),
+        features=np.zeros((0, 0), np.float32),
+        feature_names=(),
     )
     settled = np.array([row.row.answer.ts for row in rows], np.int64)
     return Examples(points, [str(place) for place in range(count)], [[row.row.answer.user] for row in rows], settled)

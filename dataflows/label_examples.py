@@ -210,7 +210,7 @@ class LabelExamples(AskingLogic[list[Read], TaggedItems, _Waiting, SignalVerdict
 
     def _label(self, read: Read, question: LabelQuestion, verdict: SignalVerdict) -> None:
         self._account.count(verdict.signal)
-        self._labeled.append(LabeledRecord(question.id, labeled_line(read.line or b"", verdict, self._labeling.labeler.told)))
+        self._labeled.append(LabeledRecord(question.id, labeled_line(read.line or b"", verdict, self._labeling.labeler.fingerprint)))
 
     def _reject(self, read: Read, reason: str) -> None:
         self._account.count(f"dead_letters:{reason}")

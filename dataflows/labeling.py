@@ -53,7 +53,7 @@ def flow() -> Dataflow:
     """
     from beepgpt.config.settings import BadSettings, read_settings
     from beepgpt.connectors import kafka
-    from beepgpt.labeling.labelers import RulesLabeler
+    from beepgpt.labeling.labelers.rules import RulesLabeler
     from beepgpt.runtime.cluster import ClusterWorker, cluster_topics
     from beepgpt.runtime.label_metrics import LabelFigures
     from beepgpt.runtime.places import source_of, topic_id_of
@@ -72,7 +72,7 @@ def flow() -> Dataflow:
     worker = ClusterWorker(settings)
     labeling = LabelingRun(RulesLabeler(), is_stopping=worker.is_stopping, on_error=worker.fail)
     source = source_of(origin, settings, worker, since=origin.since, until=origin.until, group=settings.kafka.group)
-    names = {"version": program_version(), "labeler": settings.labeling.labeler, "told": labeling.labeler.told}
+    names = {"version": program_version(), "labeler": settings.labeling.labeler, "told": labeling.labeler.fingerprint}
     figures = LabelFigures(**labeling.figures(), lags=lambda: dict(worker.lags), topic=origin.topic, build=names)
     worker.start(origin, str(to), figures)
     sinks = to.sinks(on_error=worker.fail)

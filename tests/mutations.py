@@ -427,8 +427,8 @@ MUTATIONS = (
         SPLITS_PY,
         SPLITS,
         (
-            "    train, valid = facts.settled_ts < cut, facts.prompt_ts >= cut\n",
-            "    valid = facts.ids[:, 0] % np.uint64(5) == 0\n    train = ~valid\n",
+            "    train, valid = columns.settled_ts < cut, columns.prompt_ts >= cut\n",
+            "    valid = columns.ids[:, 0] % np.uint64(5) == 0\n    train = ~valid\n",
         ),
     ),
     _m(
@@ -443,7 +443,7 @@ MUTATIONS = (
         "training sets",
         PREPARE_PY,
         "tests/training/test_prepare.py::TestLabels",
-        ("answers_of(facts, sides.train, wanted.answers)", "answers_of(facts, sides.train | sides.valid, wanted.answers)"),
+        ("answers_of(columns, sides.train, wanted.answers)", "answers_of(columns, sides.train | sides.valid, wanted.answers)"),
     ),
     _m(
         "retractions are not read",

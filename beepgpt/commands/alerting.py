@@ -17,7 +17,7 @@ from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.slack.alerts import SlackMessenger
-from beepgpt.errors import BadCommand, ProviderFailed
+from beepgpt.errors import BadCommand, ProviderFailed, cannot_write
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.connections import connection_of, is_kafka
 from beepgpt.runtime.places import topic_of
@@ -40,7 +40,7 @@ def matcher_of(settings: Settings, stack: ExitStack) -> EmbeddingMatcher | None:
     """The matcher of topics by embeddings, if the settings ask for it; the provider is probed first. Raises BadCommand."""
     if settings.alerts.topics == "words":
         return None
-    from beepgpt.commands.models import check_may_leave, client_of, may_leave_by
+    from beepgpt.commands.provider import check_may_leave, client_of, may_leave_by
     from beepgpt.labeling.redaction import redact
 
     check_may_leave(settings.provider, 'alerts.topics = "embeddings" asks about what people wrote')
@@ -104,7 +104,7 @@ def forward_to(to: str | None, settings: Settings, stack: ExitStack) -> Forward:
             with path.open("ab") as file:
                 file.write(lines)
         except OSError as error:
-            raise jsonl.cannot_write(path, error) from error
+            raise cannot_write(path, error) from error
 
     return to_lines
 

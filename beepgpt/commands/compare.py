@@ -1,4 +1,4 @@
-"""`beepgpt compare`: runs side by side, on the same conversations."""
+"""`beepgpt compare`: validations side by side, on the same conversations."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import orjson
 import typer
 from rich.table import Table
 
-from beepgpt.commands.validate import names_of
+from beepgpt.commands.tables import UNSCALED, number
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console
+from beepgpt.training.folder import names_of
 
-DIGITS = {"mrr": 3, "log_loss": 3}
-"""Of figures that are no shares; shares are told in per cent."""
 NAMES = {"alert_precision": "alerts right at 0.5", "alert_recall": "answers announced at 0.5", "calibration_error": "calibration error"}
 SHOWN = ("first_replies", "answered", "all")
 
@@ -53,26 +52,19 @@ def print_comparison(found: dict[str, Any]) -> None:
         for name, of_runs in found["kinds"][kind].items():
             for place, (run, each) in enumerate(zip(found["runs"], of_runs, strict=True)):
                 head = NAMES.get(name, name.replace("_", " ")) if place == 0 else ""
-                table.add_row(head, run["name"], number(each["figure"], name), told_difference(each["difference"], name))
+                table.add_row(head, run["name"], number(each["figure"], name), difference_of(each["difference"], name))
         console.print(table)
 
 
-def number(figure: dict[str, Any], name: str) -> str:
-    """A figure alone: shares in per cent."""
-    if figure["value"] is None:
-        return "–"
-    return f"{figure['value']:.{DIGITS[name]}f}" if name in DIGITS else f"{100 * figure['value']:.1f}"
+def difference_of(figure: dict[str, Any] | None, name: str) -> str:
+    """A difference from the first run, its interval, and a star if 0 lies outside of it.
 
-
-def told_difference(figure: dict[str, Any] | None, name: str) -> str:
-    """How much more than the first run, its interval, and a star if zero lies outside of it.
-
-    >>> told_difference({"value": 0.012, "low": 0.004, "high": 0.02, "count": 9}, "hit@1")
+    >>> difference_of({"value": 0.012, "low": 0.004, "high": 0.02, "count": 9}, "hit@1")
     '+1.2 (+0.4 to +2.0) *'
     """
     if figure is None or figure["value"] is None:
         return ""
-    scale, digits = (1, DIGITS[name]) if name in DIGITS else (100, 1)
+    scale, digits = (1, 3) if name in UNSCALED else (100, 1)
     value, low, high = (f"{scale * figure[part]:+.{digits}f}" for part in ("value", "low", "high"))
-    sure = figure["low"] > 0 or figure["high"] < 0
-    return f"{value} ({low} to {high}) {'*' if sure else ' '}"
+    is_sure = figure["low"] > 0 or figure["high"] < 0
+    return f"{value} ({low} to {high}) {'*' if is_sure else ' '}"

@@ -79,19 +79,22 @@ PRECISION = 0.3
 
 def learn_and_rehearse(export: Path, to: Path, settings: Settings, names: dict[str, str]) -> None:
     """A model of the earlier part of the examples, what it is worth on the later part, and whom it would have told."""
-    from beepgpt.commands.prepare import moment, prepared
+    from beepgpt.commands.prepare import prepared
     from beepgpt.commands.rehearse import print_figures, rehearsal_of
     from beepgpt.commands.score_run import run_score
     from beepgpt.commands.scoring import ScoreJob
-    from beepgpt.commands.train import MODELS, trained
+    from beepgpt.commands.tables import moment
     from beepgpt.commands.validate import figures_table, validated, write_run
     from beepgpt.runtime.destinations import score_outputs_of
+    from beepgpt.training.fit import train_here
+    from beepgpt.training.folder import MODELS
     from beepgpt.web.rehearsal_page import rehearsal_page
 
     folder, model = to / "set", to / "set" / MODELS / "local"
     wanted = settings.model_copy(update={"training": settings.training.model_copy(update={"format": ("candidates",)})})
     made = prepared(str(to / "examples.jsonl"), folder, wanted, None, None)
-    card, _ = trained(folder, "local", model, seed=1, threads=0)
+    with console.status("reading") as status:
+        card = train_here(folder, "local", model, seed=1, threads=0, status=status.update)
     closing, files = validated(folder, model, None, PRECISION, settings)
     write_run(model, files)
     console.print(

@@ -120,10 +120,10 @@ def run_labeling(
         sinks = _sinks(job, fresh=worker.is_fresh)
         formats = labeled_topics(topic_id_of(source)) if isinstance(job.to, Topics) else LABELED_LINES
         flow = labeling.labeling_flow(source, run, sinks, worker.accounts.append, formats)
-        names = {"version": program_version(), "labeler": job.settings.labeling.labeler, "told": labeler.told}
+        names = {"version": program_version(), "labeler": job.settings.labeling.labeler, "told": labeler.fingerprint}
         return PreparedFlow(flow, LabelFigures(**run.figures(), lags=lambda: dict(worker.lags), topic=job.origin.topic, build=names))
 
-    (report,), ended = run_flow(flow_run(job, job.settings.labeling.labeler, labeler.told, build, stop), recovery)
+    (report,), ended = run_flow(flow_run(job, job.settings.labeling.labeler, labeler.fingerprint, build, stop), recovery)
     status = status_of([report], job.origin)
     return LabelingResult(Account(report["counts"]), ended, report["records"], monotonic() - began, status, stop.why)
 

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, NamedTuple
+from typing import Annotated, Any
 
 import orjson
 import typer
-from rich.table import Table
 from rich.text import Text
 
+from beepgpt.commands.closing import account_table, print_verdict
+from beepgpt.commands.prepare_source import examples_of
+from beepgpt.commands.tables import moment
 from beepgpt.config.settings import Settings, read_settings
-from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.tokenizer import load_encoding
-from beepgpt.errors import BadCommand
-from beepgpt.runtime.connections import connection_of, is_kafka
+from beepgpt.errors import BadCommand, cannot_write
 from beepgpt.runtime.console import Watched, console
 from beepgpt.runtime.places import check_apart
+from beepgpt.runtime.workers import peak_memory_mb
 
 SETTINGS = "Settings"
 
@@ -59,12 +56,12 @@ def prepare(
     price: Annotated[str | None, typer.Option(help="USD for a million trained tokens.", rich_help_panel=SETTINGS)] = None,
 ) -> None:
     """Make a training set of examples: checked, encoded, split by time so that nothing leaks."""
-    told = {
+    flags = {
         "model": model, "encoding": encoding, "valid_share": valid_share, "cut": cut, "answers": answers, "min_answers": min_answers,
         "silences": silences, "weak": weak, "cap": cap, "balance": balance, "max_characters": max_characters, "max_tokens": max_tokens,
         "system": system, "price": price, "format": ",".join(format) if format else None,
     }  # fmt: skip
-    settings = read_settings(config, {"training": told, "run": {"progress": progress}})
+    settings = read_settings(config, {"training": flags, "run": {"progress": progress}})
     if report is not None:
         jsonl.check_writable(report)
         check_apart(source, [report])
@@ -76,7 +73,7 @@ def prepare(
 
 
 def prepared(source: str, to: Path, settings: Settings, retractions: Path | None, few_shots: Path | None) -> dict[str, Any]:
-    """Makes the training set and gives what is to be told of it."""
+    """Make the training set; its closing account, as `--report` writes it."""
     from beepgpt.training.checks import model_of
     from beepgpt.training.prepare import PrepareOptions, check_folder, few_shots_in, prepare, retracted_in
     from beepgpt.training.splits import SplitOptions
@@ -117,9 +114,8 @@ def prepared(source: str, to: Path, settings: Settings, retractions: Path | None
                 called=source,
             )
         except OSError as error:
-            raise jsonl.cannot_write(to, error) from error
+            raise cannot_write(to, error) from error
     seconds = time.monotonic() - began
-    kilobyte = 1 if sys.platform == "darwin" else 1 << 10
     return {
         "command": "prepare",
         "source": source,
@@ -127,12 +123,12 @@ def prepared(source: str, to: Path, settings: Settings, retractions: Path | None
         **manifest,
         "seconds": round(seconds, 3),
         "examples_per_second": round(manifest["examples"]["lines"] / seconds),
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobyte / (1 << 20), 1),
+        "peak_memory_mb": round(peak_memory_mb(), 1),
     }
 
 
 def few_shots_folder(given: Path | None, settings: Settings) -> Path | None:
-    """Where the few-shots are: as it was said, or where labeling finds them, if they are there."""
+    """The folder of few-shots: as given, or the settings' one if it exists. Raises BadCommand."""
     folder = given or settings.labeling.few_shots
     if not folder.is_dir():
         if given is not None:
@@ -141,82 +137,22 @@ def few_shots_folder(given: Path | None, settings: Settings) -> Path | None:
     return folder
 
 
-class SpooledSource(NamedTuple):
-    """SOURCE as a file, and what its tombstones take back."""
-
-    path: Path
-    retracted: frozenset[bytes] = frozenset()
-
-
-@contextmanager
-def examples_of(source: str, to: Path, settings: Settings) -> Iterator[SpooledSource]:
-    """SOURCE as a file that can be read twice; a topic is written to one in `to` first."""
-    from beepgpt.training.prepare import folder_in
-
-    if not is_kafka(source):
-        yield SpooledSource(file_of(source, to))
-        return
-    address = kafka.parse_address(source)
-    if (address.since, address.until, address.follow) != (None, None, False):
-        raise BadCommand(f"SOURCE {source}: a training set is made of all that the topic holds: leave out from, to and follow")
-    to.mkdir(parents=True, exist_ok=True)
-    with folder_in(to, ".spool-") as folder:
-        path = folder / "examples.jsonl"
-        with path.open("wb") as file:
-            gone = spool(kafka.records_of(connection_of(settings, address.bootstrap), address.topic), file)
-        yield SpooledSource(path, gone)
-
-
-def file_of(source: str, to: Path) -> Path:
-    """SOURCE, if it can be read twice and nothing is written over it."""
-    from beepgpt.training.prepare import OUTPUTS
-
-    path = Path(source)
-    jsonl.check_readable(path)
-    if not path.is_file():
-        raise BadCommand(f"SOURCE {source}: is read twice, so it must be a file")
-    if path.name in OUTPUTS and path.resolve().parent == to.resolve():
-        raise BadCommand(f"--to {to}: SOURCE {source} would be written over: name another folder")
-    return path
-
-
-def spool(records: Iterable[tuple[int, kafka.Record]], file: BinaryIO) -> frozenset[bytes]:
-    """Writes a topic's examples as lines, and gives the ids of those that a tombstone took back: the last word of any partition."""
-    gone: dict[tuple[int, bytes], bytes] = {}
-    for partition, record in records:
-        place = partition, record.key or b""
-        if record.value is not None:
-            gone.pop(place, None)
-            file.write(record.value.replace(b"\n", b" ") + b"\n")
-            continue
-        try:
-            gone[place] = bytes.fromhex(place[1].decode())
-        except ValueError:
-            raise BadCommand(
-                f"SOURCE: the key of the tombstone at {partition}:{record.offset} is no example's id: a topic of examples is expected"
-            ) from None
-    return frozenset(gone.values())
-
-
-# What is told
+# What a person sees
 
 
 def print_training_set(closing: Mapping[str, Any]) -> None:
-    """Where every line went, what the sides hold, and which rules were broken."""
+    """Print where every line went, what the sides hold, and which rules were broken."""
     account = closing["account"]
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold")
-    table.add_column(justify="right")
-    table.add_column(style="dim")
+    table = account_table()
     table.add_row("lines read", f"{account['read']:,}", "")
     for name, count in account["left_out"].items():
         lines = [each for each in closing["rules"].get(name, {}).get("ids", ()) if each.startswith("line ")]  # an id is hexadecimal
         where = f": {', '.join(lines[:SHOWN])}{', …' if count > SHOWN else ''}" if lines else ""
         table.add_row(f"  {name}", f"{count:,}", f"{MEANING[name]}{where}")
-    for side, told in SIDES.items():
+    for side, title in SIDES.items():
         counts = account[side]
         parts = ", ".join(f"{name} {counts[name]:,}" for name in ("answered", "silences", "weak", "unlabeled") if counts[name])
-        table.add_row(told, f"{counts['examples']:,}", parts)
+        table.add_row(title, f"{counts['examples']:,}", parts)
         rows = closing.get("rows", {}).get(side, {})
         if rows:
             parts = ", ".join(f"{name} {rows[name]:,}" for name in ("nil", "other") if name in rows)
@@ -232,27 +168,12 @@ def print_training_set(closing: Mapping[str, Any]) -> None:
     price = (
         "" if "tokens" not in closing else "; what training costs is not known (--price)" if cost is None else f"; ${cost:,.2f} an epoch"
     )
-    adds_up = Text("the account adds up") if account["adds_up"] else Text("THE ACCOUNT DOES NOT ADD UP", "bold red")
-    console.print(
-        Text.assemble(
-            adds_up,
-            f"; cut {moment(closing['cut'])}; {closing['seconds']:,.1f} s, {closing['peak_memory_mb']:,.0f} MB at most{price}",
-        )
-    )
-
-
-def moment(ts: str) -> str:
-    """A time as a person reads it.
-
-    >>> moment("1670453893.000100")
-    '2022-12-07T22:58:13.000100Z'
-    """
-    seconds, _, fraction = ts.partition(".")
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{fraction}Z"
+    rest = f"; cut {moment(closing['cut'])}; {closing['seconds']:,.1f} s, {closing['peak_memory_mb']:,.0f} MB at most{price}"
+    print_verdict(account["adds_up"], rest)
 
 
 NAMED = ("long_rows", "too_many_tokens")
-"""Rules whose rows are told by their ids; manifest.json has more of them."""
+"""Rules whose rows are named by their ids; manifest.json has more of them."""
 SHOWN = 3
 SIDES = {"train": "training", "valid": "validation"}
 MEANING = {

@@ -7,9 +7,9 @@ import sys
 import threading
 import webbrowser
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
@@ -21,16 +21,18 @@ from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
 from beepgpt.conversations.signals import Signal, SignalVerdict
 from beepgpt.errors import BadCommand, CannotRead
-from beepgpt.labeling.few_shots import FewShots
+from beepgpt.labeling.few_shot_store import FewShots
+from beepgpt.labeling.review_sample import ReviewedExample, Sample
 from beepgpt.runtime.connections import connection_of
 from beepgpt.runtime.console import Watched, console
 from beepgpt.runtime.places import records_in
 
+if TYPE_CHECKING:
+    from beepgpt.labeling.review_queue import OpinionSource
+
 SAMPLE = 5_000
 NEWEST = 500
-"""Examples that are at hand in any case, for who wants the newest first."""
-FOLDS = 5
-"""Few-shots are judged by what was learned from the other four fifths of them."""
+"""Newest examples that can be reviewed beside the random sample."""
 INSTALL = "pip install 'beepgpt[labeling]'"
 
 
@@ -38,7 +40,7 @@ INSTALL = "pip install 'beepgpt[labeling]'"
 def review(
     source: Annotated[str, typer.Argument(help="Examples, labeled or not: a .jsonl path, or kafka://host:port/topic.")],
     settings: Settings,
-    few_shots: Annotated[Path | None, typer.Option(help="The folder of the few-shots; what stands there is gone on with.")] = None,
+    few_shots: Annotated[Path | None, typer.Option(help="The folder of the few-shots; one that exists is added to.")] = None,
     labeler: Annotated[str | None, typer.Option(help="Whose opinion is shown beside yours: local, rules or none.")] = None,
     learn_from: Annotated[Path | None, typer.Option(help="Labeled examples that the local labeler learns from, too.")] = None,
     names: Annotated[
@@ -50,7 +52,7 @@ def review(
 ) -> None:
     """Choose few-shot examples by hand, on a web page on this machine."""
     try:
-        from beepgpt.labeling.review import ReviewQueue
+        from beepgpt.labeling.review_queue import ReviewQueue
         from beepgpt.web import review_page
     except ModuleNotFoundError as error:
         raise BadCommand(f"beepgpt review needs {error.name}, which is not installed: {INSTALL}") from error
@@ -61,16 +63,15 @@ def review(
         examples = examples_in(source, settings, kept, sample)
         for each in kept.mended:
             console.print(each)
-        desk = ReviewQueue(
-            examples, kept, thinker_of("none" if labeler == "none" else ours.labeler, ours.learn_from), people=known, channels=known
-        )
+        opinions = opinions_of("none" if labeler == "none" else ours.labeler, ours.learn_from)
+        queue = ReviewQueue(examples, kept, opinions, people=known, channels=known)
         with closing(review_page.listen(port)) as listener:
             keys = review_page.Keys(listener.getsockname()[1])
             console.print(f"Review at {keys.address()}")
             console.print(f"Choices go to {ours.few_shots} as you make them; Ctrl-C ends the review.")
             if browser and can_show_pages():
                 threading.Thread(target=webbrowser.open, args=(keys.address(once=True),), daemon=True).start()
-            review_page.serve(review_page.Page(desk, source).app(keys), listener)
+            review_page.serve(review_page.Page(queue, source).app(keys), listener)
         strong, weak = kept.counts.values()
         console.print(f"{ours.few_shots}: {strong} strong and {weak} weak few-shots, {kept.skipped} examples skipped.")
 
@@ -78,10 +79,8 @@ def review(
 # SOURCE
 
 
-def examples_in(source: str, settings: Settings, kept: FewShots, most: int) -> list[Any]:
-    """The examples that are at hand; few-shots of which a message was deleted since are taken out."""
-    from beepgpt.labeling.review import Sample
-
+def examples_in(source: str, settings: Settings, kept: FewShots, most: int) -> list[ReviewedExample]:
+    """The examples that can be reviewed; few-shots of which a message was deleted are removed."""
     sample = Sample(most, NEWEST, kept.decided)
     retracted = set()
     for identity, line in records_of(source, settings):
@@ -108,7 +107,7 @@ ReviewedKey = tuple[str, bytes | None]
 
 
 def records_of(source: str, settings: Settings) -> Iterator[ReviewedKey]:
-    """All examples of SOURCE, then its retractions."""
+    """All examples of SOURCE, then its retractions. Raises BadCommand, CannotRead."""
     origin = input_of(source)
     if origin.address is not None:
         yield from _in_topic(source, origin.address, settings)
@@ -138,7 +137,7 @@ def _lines_in(path: Path, **how: Any) -> Iterator[bytes]:
 
 
 def _in_topic(source: str, address: kafka.KafkaAddress, settings: Settings) -> Iterator[ReviewedKey]:
-    """A topic's examples and tombstones, to its end as it is now."""
+    """A topic's examples, then its tombstones, to its present end."""
     if (address.since, address.until, address.follow) != (None, None, False):
         raise BadCommand(f"SOURCE {source}: a review goes through the whole topic, to its end: leave out from, to and follow")
     retracted = {}
@@ -154,7 +153,7 @@ def _in_topic(source: str, address: kafka.KafkaAddress, settings: Settings) -> I
 
 
 def names_in(paths: Iterable[Path]) -> dict[str, str]:
-    """Names by id, of people and channels, as an export lists them."""
+    """Names of people and channels by id, from files of an export. Raises BadCommand."""
     names: dict[str, str] = {}
     for path in paths:
         jsonl.check_readable(path)
@@ -169,44 +168,35 @@ def names_in(paths: Iterable[Path]) -> dict[str, str]:
     return names
 
 
-def thinker_of(labeler: str, learn_from: Path | None) -> Any:
-    """How a labeler is asked what it thinks; None: it isn't. A provider never is, since that costs: its labels may stand in SOURCE."""
+def opinions_of(labeler: str, learn_from: Path | None) -> OpinionSource | None:
+    """The opinions of a labeler of this machine; None for all others. A provider would cost: its labels may stand in SOURCE."""
     if labeler not in ("local", "rules"):
         return None
+    from beepgpt.labeling.labelers.rules import RulesLabeler
+
+    if labeler == "rules":
+        rules = RulesLabeler()
+        return lambda prompts, _: [rules.label(prompt).result() for prompt in prompts]
     try:
-        from beepgpt.labeling import labelers
+        from beepgpt.labeling.labelers.labeled import CannotLearn, Labeled, read_labeled
+        from beepgpt.labeling.labelers.local import LEAST, unseen_verdicts
     except ModuleNotFoundError as error:
         raise BadCommand(f"--labeler {labeler} needs {error.name}, which is not installed: {INSTALL}, or take --labeler none") from error
-    if labeler == "rules":
-        return lambda prompts, _: [labelers.RulesLabeler().label(prompt).result() for prompt in prompts]
-    others = [] if learn_from is None else list(labelers.read_labeled(_lines_in(learn_from), learn_from))
-    return lambda prompts, chosen: local_thoughts(prompts, chosen, others)
+    from beepgpt.labeling.review_queue import NoOpinion
 
+    others = [] if learn_from is None else list(read_labeled(_lines_in(learn_from), learn_from))
 
-def local_thoughts(prompts: Sequence[str], chosen: Mapping[Signal, Sequence[str]], others: Sequence[Any]) -> list[SignalVerdict | None]:
-    """What the local labeler has learned from the few-shots so far; of a few-shot itself, what it says when it hasn't seen that one."""
-    from beepgpt.labeling.labelers import LEAST, CannotLearn, Labeled, LocalLabeler
-    from beepgpt.labeling.review import NoOpinion
+    def learned(prompts: Sequence[str], chosen: Mapping[Signal, Sequence[str]]) -> list[SignalVerdict | None]:
+        few_shots = [Labeled(prompt, signal) for signal, those in chosen.items() for prompt in those]
+        try:
+            return unseen_verdicts(prompts, few_shots, others)
+        except CannotLearn:
+            raise NoOpinion(f"has no opinion yet: it learns from {LEAST} strong and {LEAST} weak ones") from None
 
-    few_shots = [Labeled(prompt, signal) for signal, those in chosen.items() for prompt in those]
-
-    def learned_from(some: Sequence[Any], of: Sequence[str]) -> dict[str, float]:
-        return dict(zip(of, LocalLabeler(some, others).chances(of), strict=True))
-
-    try:
-        p: dict[str, float] = learned_from(few_shots, prompts)
-    except CannotLearn:
-        raise NoOpinion(f"has no opinion yet: it learns from {LEAST} strong and {LEAST} weak ones") from None
-    for fold in range(FOLDS):
-        unseen = [each.prompt for each in few_shots[fold::FOLDS]]
-        for each in unseen:
-            p.pop(each, None)
-        with suppress(CannotLearn):  # too few are left
-            p |= learned_from([each for place, each in enumerate(few_shots) if place % FOLDS != fold], unseen)
-    return [SignalVerdict("strong" if p[each] >= 0.5 else "weak", p[each], "local") if each in p else None for each in prompts]
+    return learned
 
 
 def can_show_pages() -> bool:
-    """Whether there is a browser with windows; one for terminals would take ours."""
+    """Whether there is a browser with windows: one for terminals would take over this terminal."""
     has_windows = sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
     return has_windows or "BROWSER" in os.environ

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from beepgpt.commands.models import open_model
+from beepgpt.commands.provider import open_model
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.slack import export as slack_export
 from beepgpt.connectors.tokenizer import load_encoding

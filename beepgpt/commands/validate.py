@@ -1,8 +1,8 @@
-"""`beepgpt validate`: what a model is worth on what it has never seen."""
+"""`beepgpt validate`: a model's figures on what it has never seen."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,15 +10,15 @@ import orjson
 import typer
 from rich.table import Table
 
-from beepgpt.commands.models import how_far, opened, tell_unanswered
-from beepgpt.commands.train import MANIFEST, MODELS, TRAIN, VALID, in_our_words
+from beepgpt.commands.provider import open_models, print_unanswered
+from beepgpt.commands.tables import number
+from beepgpt.commands.train import check_training_set
 from beepgpt.config.settings import Settings, read_settings
 from beepgpt.connectors.files import jsonl
-from beepgpt.conversations.events import micros
-from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console
+from beepgpt.training.folder import CARD, MODELS
 
-METRICS, REPORT, CARD = "metrics.json", "report.html", "model.json"
+METRICS, REPORT = "metrics.json", "report.html"
 
 
 def validate(
@@ -38,8 +38,8 @@ def validate(
 ) -> None:
     """Say what a model is worth: on all of the validation part, beside simple rules, with intervals, as numbers and as a page."""
     into = to or model
-    with in_our_words(folder):
-        closing, files = validated(folder, model, against, precision, read_settings(config))
+    check_training_set(folder)
+    closing, files = validated(folder, model, against, precision, read_settings(config))
     write_run(into, files)
     print_figures(closing)
     if not any(row["name"] == "text" for row in closing["rows"]["answered"]):
@@ -47,55 +47,38 @@ def validate(
     console.print(f"All of it: {into / METRICS}; for reading: {into / REPORT}; beside others: beepgpt compare {into} …")
 
 
-def write_run(into: Path, files: dict[str, bytes]) -> None:
-    """All files of a run."""
+def validated(
+    folder: Path, model: Path, against: Sequence[Path] | None, precision: float, settings: Settings
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """A model's figures, and the files of the run by name. `against`: None for DIR/models/text, if it is there."""
+    from beepgpt.training.runs import FILE
+    from beepgpt.training.validation import validate_models
+    from beepgpt.web.report import report_page
+
+    text = folder / MODELS / "text"
+    if not against:
+        against = [text] if (text / CARD).exists() and text.resolve() != model.resolve() else []
+    with console.status("predicting") as status:
+
+        def progress(done: int, of: int) -> None:
+            status.update(f"asked about {done:,} of {of:,} points")
+
+        with open_models((model, *against), settings, progress) as models:
+            found = validate_models(folder, models, precision=precision)
+            print_unanswered(models)
+        page = report_page(found.figures, found.examples)
+    metrics = orjson.dumps(found.figures, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    return found.figures, {METRICS: metrics, REPORT: page.encode(), FILE: found.run}
+
+
+def write_run(into: Path, files: Mapping[str, bytes]) -> None:
+    """Write the files of a run."""
     into.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         jsonl.write_file(into / name, content)
 
 
-def validated(
-    folder: Path, path: Path, against: list[Path] | None, precision: float, settings: Settings
-) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """What is told of a model, and the files that tell it."""
-    from beepgpt.training.models import hash_of
-    from beepgpt.training.points import read_examples
-    from beepgpt.training.runs import FILE, run_bytes
-    from beepgpt.training.validation import baselines, judge, some_examples
-    from beepgpt.web.report import report_page
-
-    manifest = (folder / MANIFEST).read_bytes()
-    text = folder / MODELS / "text"
-    others = against if against else [text] if (text / CARD).exists() and text.resolve() != path.resolve() else []
-    with (
-        console.status("predicting") as status,
-        opened((path, *others), settings, lambda done, of: status.update(how_far(done, of))) as models,
-    ):
-        for each in models:
-            if each.card["manifest"] != hash_of(manifest):
-                raise BadCommand(f"{each.folder}: was trained on another training set than {folder}, and may have seen what would judge it")
-        train, valid = read_examples(folder / TRAIN), read_examples(folder / VALID)
-        if not len(valid):
-            raise BadCommand(f"{folder}: its validation part is empty: prepare it again with an earlier cut")
-        said = {
-            name: each.model.predict(valid.points) for name, each in zip(names_of([each.folder for each in models]), models, strict=True)
-        }
-        tell_unanswered(models)
-        found, outcomes = judge({**said, **baselines(train, valid)}, train, valid, precision=precision)
-        cut = datetime.fromtimestamp(micros(orjson.loads(manifest)["cut"]) / 1e6, UTC)
-        card = {name: value for name, value in models[0].card.items() if name not in ("files", "labels")}
-        closing = {"cut": f"{cut:%Y-%m-%d %H:%M:%S} UTC", "model": card, **found}
-        page = report_page(closing, some_examples(outcomes, next(iter(said.values())), valid))
-        examples = orjson.loads(manifest).get("examples", {})
-        asked = {name: examples[name] for name in ("target", "scope") if name in examples}
-        metrics = orjson.dumps(closing, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-        return closing, {METRICS: metrics, REPORT: page.encode(), FILE: run_bytes(outcomes, valid, asked)}
-
-
-def names_of(folders: list[Path]) -> list[str]:
-    """A name for each, by its folder, or by all of its path where two folders are called the same."""
-    plain = [each.name for each in folders]
-    return [name if plain.count(name) == 1 else str(each) for name, each in zip(plain, folders, strict=True)]
+# What a person sees
 
 
 def print_figures(closing: dict[str, Any]) -> None:
@@ -141,7 +124,7 @@ WIDE, NARROW = 78, 60
 
 
 def shown_columns(width: int) -> dict[str, tuple[str, bool]]:
-    """Which figures there is room for: how each is headed, and whether its range is told."""
+    """The figures that fit: the head of each, and whether its range is shown."""
     if width < NARROW:
         return {"hit@1": ("hit@1", False), "hit@5": ("hit@5", False)}
     hits = {"hit@1": ("hit@1", True), "hit@3": ("hit@3", False), "hit@5": ("hit@5", True), "mrr": ("mrr", False)}
@@ -149,14 +132,11 @@ def shown_columns(width: int) -> dict[str, tuple[str, bool]]:
 
 
 def short(figure: dict[str, Any] | None, name: str, ranged: bool) -> str:
-    """A figure, and how far its range goes on either side.
+    """A figure, and half the width of its range if `ranged`.
 
     >>> short({"value": 0.3214, "low": 0.3, "high": 0.34, "count": 9}, "hit@1", True)
     '32.1 ±2.0'
     """
-    from beepgpt.web.numbers import with_interval
-
-    number = with_interval(figure, name).partition(" ")[0]
     if not ranged or figure is None or figure["value"] is None:
-        return number
-    return f"{number} ±{50 * (figure['high'] - figure['low']):.1f}"
+        return number(figure, name)
+    return f"{number(figure, name)} ±{50 * (figure['high'] - figure['low']):.1f}"

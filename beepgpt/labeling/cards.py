@@ -1,4 +1,4 @@
-"""What a review shows: values that `labeling.review` makes and the page of `web` renders."""
+"""What a review shows: values that `labeling.review_queue` makes and the page of `web` renders."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""What must not leave for a provider, taken out of a text: secrets, e-mail addresses, and numbers of phones, cards and accounts.
+"""Redaction: secrets, e-mail addresses, and numbers of phones, cards and accounts are removed from texts before they leave.
 
-Names of people stay: who is meant is part of what a labeler judges. Better a commit's hash too many than a key too few: what looks as
-if it was drawn by lot goes, whatever it is. Every text takes time by its length alone, and what comes out stays as it is if it is
-redacted again.
+Names of people stay: who is meant is part of what a labeler judges. Tokens that look random are removed, whatever they are: better a
+commit's hash too many than a key too few. The time depends on a text's length alone, and redacting a redacted text changes nothing.
 """
 
 from __future__ import annotations
@@ -36,10 +35,10 @@ from stdnum import iban, luhn
 
 RedactedKind = Literal["secret", "email", "iban", "card", "phone"]
 KINDS: tuple[RedactedKind, ...] = get_args(RedactedKind)
-"""What is taken out; `[secret]` and so on stands in its place."""
+"""Kinds of what is removed; `[secret]` and so on stands in its place."""
 
-# Those that know a secret by its own form. Left out are KeywordDetector, which takes all that follows the word "password" and 700 us for
-# a prompt; PrivateKeyDetector, which sees a key's first line alone; and those that know it by the name before it, as `_NAMED` does.
+# Detectors of secrets by their own form. Left out are KeywordDetector, which takes all that follows the word "password", and 700 us for a
+# prompt; PrivateKeyDetector, which sees a key's first line alone; and those that go by the name before a secret, as `_NAMED` does.
 _DETECTORS = (
     AWSKeyDetector,
     AzureStorageKeyDetector,
@@ -60,22 +59,22 @@ _DETECTORS = (
 )
 _FORMS: tuple[re.Pattern[str], ...] = tuple(form for detector in _DETECTORS for form in detector.denylist)
 _PIECE = 256
-"""Characters that such a form looks through at once, overlapping by half: some take time by the square of that."""
+"""Characters that a form searches at a time, overlapping by half: for some, the time grows with the square of it."""
 _PASSES = 8
-"""Taking something out may let another thing be seen. A text that isn't done after so many passes was made to be like that."""
+"""Removing one thing may uncover another. A text that still changes after so many passes was made to do so."""
 
 
 @dataclass(frozen=True, slots=True)
 class Redacted:
-    """A text that may leave, and what was taken out of it."""
+    """A redacted text, and counts of what was removed."""
 
     text: str
     counts: Mapping[RedactedKind, int]
-    """By kind; what wasn't there isn't told."""
+    """By kind, without zeros."""
 
 
 def redact(text: str) -> Redacted:
-    """The text without what must not leave.
+    """Redact a text.
 
     >>> redact("I'm ana@example.org, +1 202-555-0123, the password is hunter2").text
     "I'm [email], [phone], the password is [secret]"
@@ -98,30 +97,30 @@ def redact(text: str) -> Redacted:
 def _pass(text: str) -> str:
     has_digits = _DIGITS.search(text) is not None
     if has_digits:
-        text = _taken_out(text, "iban", _IBAN, _account)
+        text = _without(text, "iban", _IBAN, _account)
     text = _without_secrets(text)
     if "@" in text or "＠" in text:
-        text = _taken_out(text, "email", _EMAIL, _address)
+        text = _without(text, "email", _EMAIL, _address)
     if has_digits:
-        text = _taken_out(text, "card", _CARD, _card)
-        text = _taken_out(text, "phone", _PHONE, _phone)
-        text = _taken_out(text, "phone", _NAMED_PHONE, len)
+        text = _without(text, "card", _CARD, _card)
+        text = _without(text, "phone", _PHONE, _phone)
+        text = _without(text, "phone", _NAMED_PHONE, len)
     return text
 
 
-# All expressions here take time by a text's length, whatever it holds: `++` and `*+` never go back, and all else that repeats is counted.
+# All expressions here take linear time, whatever the text: `++` and `*+` never backtrack, and all other repetitions are bounded.
 
 _MARK = re.compile(rf"\[({'|'.join(KINDS)})\]")
 
 
-def _taken_out(text: str, kind: RedactedKind, pattern: re.Pattern[str], judge: Callable[[str], int]) -> str:
-    """Without what a pattern's group finds, of which `judge` tells how many characters, from the first on, are meant."""
+def _without(text: str, kind: RedactedKind, pattern: re.Pattern[str], judge: Callable[[str], int]) -> str:
+    """The text without matches of a pattern's group; `judge` returns how many characters of a match, from its first on, are removed."""
     spans = ((match.start(1), match.start(1) + judge(match[1])) for match in pattern.finditer(text))
     return _replaced(text, kind, (span for span in spans if span[0] < span[1]))
 
 
 def _replaced(text: str, kind: RedactedKind, spans: Iterator[tuple[int, int]]) -> str:
-    """What overlaps is one."""
+    """The text with each span replaced by the kind's mark; overlapping spans become one."""
     pieces: list[str] = []
     at = end = 0
     for start, stop in sorted(spans):
@@ -146,20 +145,20 @@ _NAMED = re.compile(
     r"""["'`”’]?[ \t]{0,3}(?::=|=>|={1,3}|[:：]|\bis\b|は)[ \t]{0,3}["'`“‘]?(?P<value>[^\s\[\]"'`“”‘’<>]{4,}+)""",
     re.IGNORECASE,
 )
-"""What a secret is called, and what stands behind that; whether it is one is another question."""
+"""A name for a secret, and the value behind it, which may not be one."""
 _BEARER = re.compile(r"\b(?:Bearer|Basic)[ \t]{1,3}(?P<value>[A-Za-z0-9_+/=~.-]{8,}+)")
 _RUN = re.compile(r"[^\s\[\]]{16,}+")
-"""Shorter ones hold no secret that is known by its form."""
+"""Shorter runs hold no secret that a detector knows."""
 _DRAWN = re.compile(r"[A-Za-z0-9_-]{20,}+")
 _HEX = re.compile(r"(?<![0-9A-Za-z])(?:[0-9a-fA-F]{32,}+|[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})(?![0-9A-Za-z])")
 _STUCK = re.compile(r"(?:\.?[A-Za-z0-9_+/=~%-])++")
-"""What belongs together: a secret's parts, and what it stands beside."""
+"""Characters that belong together: a secret with what is attached to it."""
 _DIGIT_TURN = re.compile(r"(?<=[A-Za-z])(?=[0-9])|(?<=[0-9])(?=[A-Za-z])")
 _TURN = re.compile(rf"{_DIGIT_TURN.pattern}|(?<=[a-z])(?=[A-Z])")
 _DRAWN_FROM = 0.23
-"""Turns a character. Random ones have 0.4 in the mean, and names that programmers make up 0.1: by entropy they can hardly be told apart."""
+"""Changes of character class for each character: random tokens have 0.4 on average, names in programs 0.1. Entropy can't separate them."""
 _HINTS = ("pass", "pwd", "key", "secret", "token", "contraseña", "パスワード")
-"""One of them is in all that has a name for a secret: `_NAMED` takes 50 us for a prompt, this one."""
+"""Every name of a secret contains one of these. `_NAMED` takes 50 us for a prompt, this check far less."""
 
 
 def _without_secrets(text: str) -> str:
@@ -183,13 +182,13 @@ def _named(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _looks_chosen(value: str, *, password: bool) -> bool:
-    """Whether it is a secret rather than a word about one, as in `token: string`."""
+    """Whether a named value is a secret, and not a word as in `token: string`."""
     has_digit, has_letter = any(map(str.isdigit, value)), any(map(str.isalpha, value))
     return len(value) >= 4 and has_digit if password else len(value) >= 8 and has_digit and has_letter
 
 
 def _formed(text: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """Secrets in a run of characters without a space, each with all that sticks to it: forms know how it begins, not where it ends."""
+    """Spans of secrets in a run without spaces, each with the characters attached to it: forms know a secret's beginning, not its end."""
     found = [*_by_form(text, start, stop), *(match.span() for match in _DRAWN.finditer(text, start, stop) if _is_drawn(match[0]))]
     if found:
         stuck = [match.span() for match in _STUCK.finditer(text, start, stop)]
@@ -211,7 +210,7 @@ def _by_form(text: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
 
 
 def _is_drawn(token: str) -> bool:
-    """Whether it looks as if each of its characters was drawn by lot: names have words in them, however long.
+    """Whether a token looks random: names, however long, contain words.
 
     >>> _is_drawn("aB3dE5gH7jK9mN1pQ2rS"), _is_drawn("getContactsByCompanyIdV3"), _is_drawn("hs_email_optout_4900834")
     (True, False, False)
@@ -222,12 +221,12 @@ def _is_drawn(token: str) -> bool:
 # Addresses and numbers
 
 _WRITTEN = "[^\\W\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
-"""A letter of a script that puts spaces between words, so that an address ends where the sentence goes on."""
+"""A letter of a script with spaces between words: in others, an address would not end where the sentence goes on."""
 _LOCAL = rf"(?:{_WRITTEN}|[.!#$%&*+/=?^`{{|}}~-])"
 _EMAIL = re.compile(rf"(?<!{_LOCAL})({_LOCAL}++[@＠](?:{_WRITTEN}|-)++(?:\.(?:{_WRITTEN}|-)++)++)")
 _TOP = re.compile(r"[^\W\d_]{2}")
 _DIGITS = re.compile(r"\d(?:[^\w\n]{0,3}\d){6}")
-"""Fewer are no number of a phone, a card or an account, which IBANs are known by from their first digits on."""
+"""Fewer digits are no number of a phone, a card or an account."""
 _IBAN = re.compile(r"(?<![A-Za-z0-9])(?=([A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30}(?![A-Za-z0-9])))")
 _CARD = re.compile(r"(?<![\w.-])(?=(\d(?:[ -]?\d){11,18}(?!\w)))")
 _GAP = r"[ ().\-/\u2010-\u2015]{0,3}"
@@ -239,11 +238,11 @@ _NAMED_PHONE = re.compile(
 )
 _AMERICAN = re.compile(r"\(?[2-9]\d\d(?:\) ?|[ .-])[2-9]\d\d[ .-]\d{4}(?!\d)")
 _TRUNK = re.compile(r"\(?0\d{1,5}\D")
-"""A first group that begins with 0, as it does where people call within their country; not `0.1.3`."""
+"""A first group that begins with 0, as in national phone numbers; not `0.1.3`."""
 
 
 def _address(shown: str) -> int:
-    """Not `name@1.5`, which is a package's version."""
+    """The length of an e-mail address; 0 for a package's version, as in `name@1.5`."""
     return len(shown) if _TOP.match(shown, shown.rindex(".") + 1) else 0
 
 
@@ -258,7 +257,7 @@ def _card(shown: str) -> int:
 
 
 def _phone(shown: str) -> int:
-    """How much of it is written as a number that can be called; ten digits alone are rather an id."""
+    """How many characters are a phone number; 0 for ten digits alone, which are rather an id."""
     if shown[0] in "+＋":
         return _longest(shown, lambda number: phonenumbers.is_possible_number(_parsed("+" + _digits(number))))
     if american := _AMERICAN.match(shown):
@@ -278,7 +277,7 @@ def _parsed(number: str) -> phonenumbers.PhoneNumber:
 
 
 def _longest(shown: str, holds: Callable[[str], bool]) -> int:
-    """How much of it, without some of its last groups, is a number of a kind: 0, if nothing is."""
+    """The longest beginning, without some of the last groups, that is a number of a kind; 0 if none is."""
     end = len(shown)
     while end and not holds(shown[:end]):
         while end and shown[end - 1].isalnum():
@@ -289,5 +288,5 @@ def _longest(shown: str, holds: Callable[[str], bool]) -> int:
 
 
 def _digits(shown: str) -> str:
-    """Of any script, as ASCII has them."""
+    """The digits of any script, as ASCII digits."""
     return "".join(str(decimal(each)) for each in shown if each.isdecimal())

@@ -1,4 +1,4 @@
-"""What a model has to beat: orders of people that need no training."""
+"""Baselines that a model has to beat: rankings of people that need no training."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from beepgpt.training.predictions import Predictions
 
 
 def latest_other_author(points: Points) -> Predictions:
-    """The window's other authors, newest first, then whoever posts most in the channel: nothing of who is named, or who began."""
-    back, posts = (points.facts[:, points.names.index(name)].astype(np.float64) for name in ("in_window", "posts_30d"))
+    """The window's other authors, newest first, then the channel's most active. It ignores who is named and who began."""
+    back, posts = (points.features[:, points.feature_names.index(name)].astype(np.float64) for name in ("in_window", "posts_30d"))
     return _ordered(points, np.where(back > 0, 1 + 1 / np.maximum(back, 1), posts / (1 + posts)))
 
 
 def decayed_count(points: Points) -> Predictions:
-    """Whoever answered most in the channel lately, by a count with a half-life of 30 days."""
-    return _ordered(points, points.facts[:, points.names.index("answers_30d")].astype(np.float64))
+    """Candidates by their answers in the channel, counted with a half-life of 30 days."""
+    return _ordered(points, points.features[:, points.feature_names.index("answers_30d")].astype(np.float64))
 
 
 def most_frequent(train: Examples, valid: Examples, most: int = 40) -> Predictions:
-    """Whoever answered most in the channel so far: counted over both parts, each answer from the moment it was known."""
+    """People by their answers in the channel so far, on both sides of the cut: each answer counts from when it was known."""
     settled: list[tuple[int, str, list[str]]] = []
     for part in (train, valid):
         settled += zip(part.settled_ts.tolist(), part.points.channel, part.answers, strict=True)

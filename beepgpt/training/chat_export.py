@@ -1,4 +1,4 @@
-"""`beepgpt train --model export`: chats for training on a machine of your own, and what to do with them."""
+"""A training set's chats as files for training on a machine of your own, with a guide."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 import orjson
 
-from beepgpt.config.settings import Settings
-from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
-from beepgpt.training.fine_tuning import Upload, chats_in, upload_of
+from beepgpt.training.folder import LABELS, MANIFEST
+from beepgpt.training.models import hash_of
+from beepgpt.training.uploads import MayLeave, Redact, Upload, chats_in, uploads_of
 
 README = """\
 # Chats to train a model of your own on
@@ -77,7 +77,7 @@ chats = chats.map(lambda row: {{"text": tokenizer.apply_chat_template(row["messa
 vllm serve BASE --enable-lora --lora-modules beepgpt=./adapter --max-logprobs 20
 ```
 
-vLLM tells the likelihood of exactly the labels, where it has `logprob_token_ids`; before that the 20 likeliest tokens are summed, and the
+vLLM returns the likelihood of exactly the labels, where it has `logprob_token_ids`; before that the 20 likeliest tokens are summed, and the
 rest is somebody else's. Then, with `base_url = "http://localhost:8000/v1"` under `[provider]` of your settings (or in the variable
 `BEEPGPT_PROVIDER__BASE_URL`):
 
@@ -91,28 +91,23 @@ server that speaks its protocol.
 """
 
 
-def exported(folder: Path, into: Path, settings: Settings) -> dict[str, Any]:
-    """Writes the files; nothing leaves this machine."""
-    from beepgpt.training.models import hash_of
-
-    manifest = (folder / "manifest.json").read_bytes()
-    told = orjson.loads(manifest)
-    uploads = [upload_of(folder, told, side, settings.provider) for side in ("train", "valid")]
-    if not uploads[0].rows:
-        raise BadCommand(f"{chats_in(folder, told, 'train')}: has no rows: prepare more examples")
-    into.mkdir(parents=True, exist_ok=True)
-    for each in uploads:
-        jsonl.write_file(into / f"chat_{each.side}.jsonl", b"".join(map(_without_weight, each.data.splitlines())))
-    jsonl.write_file(into / "labels.json", (folder / "labels.json").read_bytes())
-    train, valid = uploads
+def exported(folder: Path, redact: Redact, may_leave: MayLeave | None) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Counts of rows (`train`, `valid`, `left_out`), and the files by name. `may_leave`: None if nothing is excluded. Raises BadCommand."""
+    manifest = (folder / MANIFEST).read_bytes()
+    parsed = orjson.loads(manifest)
+    train, valid = uploads = uploads_of(folder, parsed, redact, may_leave)
+    if not train.rows:
+        raise BadCommand(f"{chats_in(folder, parsed, 'train')}: has no rows: prepare more examples")
+    files = {f"chat_{each.side}.jsonl": b"".join(map(_without_weight, each.data.splitlines())) for each in uploads}
+    files[LABELS] = (folder / LABELS).read_bytes()
     longest = max(length_of(each) for each in uploads)
     page = README.format(train=train.rows, valid=valid.rows, manifest=hash_of(manifest)[:12], length=longest)
-    jsonl.write_file(into / "README.md", page.encode())
-    return {"train": train.rows, "valid": valid.rows, "left_out": train.left_out + valid.left_out}
+    files["README.md"] = page.encode()
+    return {"train": train.rows, "valid": valid.rows, "left_out": train.left_out + valid.left_out}, files
 
 
 def _without_weight(line: bytes) -> bytes:
-    """A chat as others than OpenAI want it."""
+    """A chat without `weight`, which only OpenAI's own service takes."""
     row = orjson.loads(line)
     for message in row["messages"]:
         message.pop("weight", None)
@@ -120,7 +115,7 @@ def _without_weight(line: bytes) -> bytes:
 
 
 def length_of(upload: Upload) -> int:
-    """Tokens that a chat may have, rather too many: a power of two above the longest row's bytes, of which a token has two or more."""
+    """A generous limit of tokens for a chat: a power of two above half the longest row's bytes (a token has two or more)."""
     longest = max((len(line) for line in upload.data.splitlines()), default=0)
     length = 512
     while length < longest // 2:

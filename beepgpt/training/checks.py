@@ -1,7 +1,7 @@
-"""What a line has to be to teach anything, what a model takes, and the rules that `prepare_data` had, each with its name and its count.
+"""Checks of training data: which lines are usable examples, what a model accepts, and the counted rules of `prepare_data`.
 
 `prepare_data` was OpenAI's tool for files of prompts and completions, removed in openai 2.35. Two of its faults are not repeated: long rows
-are known by their ids (it dropped them by position, after duplicates had moved the positions), and completions are never rewritten.
+are identified by their ids (it dropped them by position, after duplicates had moved the positions), and completions are never rewritten.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from beepgpt.conversations.tokens import SUFFIX, Encoding
 from beepgpt.errors import BeepGPTError
 
 MAX_PREFIX = 12
-"""Characters: prompts that all begin with more than these waste them."""
+"""Characters that all prompts may begin with: a longer common prefix is reported."""
 MAX_COMPLETION_PREFIX = 5
 NAMED = 20
-"""Ids that are told of the rows that break a rule."""
+"""Ids that are kept of the rows that break a rule."""
 MOST_LABELS = 1000
 """`"0"` to `"999"` are single tokens, `"1000"` is none."""
 NIL, OTHER = "nil", "other"
@@ -37,7 +37,7 @@ class CannotPrepare(BeepGPTError):
 
 
 class ExampleLine(NamedTuple):
-    """What is needed of an example before it is known what becomes of it."""
+    """The fields of an example that decide its side and its labels."""
 
     id: bytes
     spec: str
@@ -56,11 +56,11 @@ class ExampleLine(NamedTuple):
 
 
 FAULTS = ("not_json", "not_an_example", "no_prompt", "no_answer", "no_suffix", "suffix_inside")
-"""Why a line is no example that a model could learn from."""
+"""Why a line is not a usable example."""
 
 
 def read_line(line: bytes) -> ExampleLine | str:
-    """A line's example, or its fault by name.
+    """A line's example, or the name of its fault.
 
     >>> read_line(b'{"prompt": "hello", "completion": " 1"}')
     'not_an_example'
@@ -72,22 +72,22 @@ def read_line(line: bytes) -> ExampleLine | str:
     except orjson.JSONDecodeError:
         return "not_json"
     try:
-        made = _line(body)
+        parsed = _line(body)
     except (AttributeError, KeyError, TypeError, ValueError):
         return "not_an_example"
-    if isinstance(made, str):
-        return made
-    if not made.prompt.endswith(SUFFIX):
+    if isinstance(parsed, str):
+        return parsed
+    if not parsed.prompt.endswith(SUFFIX):
         return "no_suffix"
-    return made if made.prompt.find(SUFFIX) == len(made.prompt) - len(SUFFIX) else "suffix_inside"
+    return parsed if parsed.prompt.find(SUFFIX) == len(parsed.prompt) - len(SUFFIX) else "suffix_inside"
 
 
 def _line(body: dict[str, Any]) -> ExampleLine | str:
-    told = [body[name] for name in ("spec", "target", "scope", "channel", "conversation")]
+    texts = [body[name] for name in ("spec", "target", "scope", "channel", "conversation")]
     identity = bytes.fromhex(body["id"])
     window = [each["ts"] for each in body["window"]]
     prompt, answer, signal = body.get("prompt"), body.get("answer"), body.get("signal")
-    if not all(type(each) is str for each in (*told, *window)) or not window or len(identity) != 16:
+    if not all(type(each) is str for each in (*texts, *window)) or not window or len(identity) != 16:
         raise ValueError
     if signal not in (None, "strong", "weak"):
         raise ValueError
@@ -99,18 +99,18 @@ def _line(body: dict[str, Any]) -> ExampleLine | str:
     if candidates is not None and not isinstance(candidates["user"], list):
         raise TypeError
     times = micros(body["prompt_ts"]), micros(body["settled_ts"])
-    return ExampleLine(identity, *told, *times, answer, window, prompt, signal, candidates is not None)  # type: ignore[call-arg]
+    return ExampleLine(identity, *texts, *times, answer, window, prompt, signal, candidates is not None)  # type: ignore[call-arg]
 
 
 # Models
 
 
 class ModelLimits(NamedTuple):
-    """What has to be known of a model that is to be trained."""
+    """What a trainable model accepts."""
 
     encoding: str
     max_tokens: int | None
-    """Of one training example; None: not known."""
+    """Tokens of a training example; None: not known."""
 
 
 MODELS: Mapping[str, ModelLimits] = {
@@ -124,11 +124,11 @@ MODELS: Mapping[str, ModelLimits] = {
     "babbage-002": ModelLimits("cl100k_base", 16_384),
     "davinci-002": ModelLimits("cl100k_base", 16_384),
 }
-"""By the beginning of the name; the longest counts."""
+"""By prefix of the model's name; the longest match counts."""
 
 
 def model_of(name: str, encoding: str | None = None) -> ModelLimits:
-    """What is known of a model, fine-tuned ones included; `encoding` is for those that aren't known.
+    """A model's limits, by its name or its fine-tuned name. `encoding`: for models that aren't known. Raises CannotPrepare.
 
     >>> model_of("ft:gpt-4.1-mini-2025-04-14:acme::abc").encoding, model_of("gpt-4-0613").encoding
     ('o200k_base', 'cl100k_base')
@@ -150,20 +150,20 @@ def model_of(name: str, encoding: str | None = None) -> ModelLimits:
 
 
 def check_single_tokens(labels: Iterable[str], encoding: Encoding) -> None:
-    """A model that says one token must be able to say each label. Raises CannotPrepare."""
+    """Raise CannotPrepare unless each label is one token: a model answers with one."""
     split = [label for label in labels if len(encoding.encode_ordinary(label)) != 1]
     if split:
-        told = ", ".join(f'"{label}"' for label in split[:5])
+        named = ", ".join(f'"{label}"' for label in split[:5])
         raise CannotPrepare(
-            f"{len(split):,} labels are more than one token of {encoding.name} ({told}), and a model that answers with one token can't say"
+            f"{len(split):,} labels are more than one token of {encoding.name} ({named}), and a model that answers with one token can't say"
             " them: give another model or --encoding, or have fewer labels with a higher --min-answers"
         )
 
 
 def takes_leading_space(encoding: Encoding) -> bool:
-    """Whether every label with a space before it is still one token: then completions begin with one, as `prepare_data` wanted.
+    """Whether every label is one token with a space before it, too: then completions begin with one, as `prepare_data` wanted.
 
-    In o200k and cl100k `" 1"` is two tokens, and a model that answers with one would only ever say the space.
+    In o200k and cl100k `" 1"` is two tokens, and a model that answers with one token would only ever write the space.
     """
     return all(len(encoding.encode_ordinary(f" {label}")) == 1 for label in (*map(str, range(MOST_LABELS)), NIL, OTHER))
 
@@ -173,21 +173,21 @@ def takes_leading_space(encoding: Encoding) -> bool:
 
 @dataclass
 class Broken:
-    """How many rows break a rule, a few of them by id, and what was done about it."""
+    """How many rows break a rule, the first of them by id, and what was done about them."""
 
     count: int = 0
     done: str = ""
     ids: list[str] = field(default_factory=list)
 
     def add(self, identity: str) -> None:
-        """One more."""
+        """Count a row."""
         self.count += 1
         if len(self.ids) < NAMED:
             self.ids.append(identity)
 
 
 class CommonPrefix:
-    """How many characters all texts begin with.
+    """The length of the prefix that all texts share.
 
     >>> common = CommonPrefix()
     >>> common.see("Slack: hello"), common.see("Slack: hi")
@@ -201,7 +201,7 @@ class CommonPrefix:
         self._differs = False
 
     def see(self, text: str) -> None:
-        """One more text."""
+        """Include a text."""
         if self._seen is None:
             self._seen = text
         elif not text.startswith(self._seen):
@@ -212,5 +212,5 @@ class CommonPrefix:
 
     @property
     def length(self) -> int:
-        """0 where there were not two different texts."""
+        """0 unless there were two different texts."""
         return len(self._seen or "") if self._differs else 0

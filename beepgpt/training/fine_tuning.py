@@ -1,8 +1,8 @@
-"""`beepgpt train --model openai:NAME`: a fine-tuning job, from files to a model's folder, however often it is interrupted.
+"""A provider's fine-tuning job, from a training set to a model's folder, however often it is interrupted.
 
-The model's folder remembers each step as soon as it is known: which files were sent, which job was started, which events were told. What a
-kill keeps from being written down is looked up at the provider's: files by their name, which is their hash, and jobs by a hash of all
-that they are made of. So there is never a second job for the same bytes.
+The model's folder records each step as soon as it is known: files that were sent, the job that was started, events that were shown. Steps
+that a kill kept from being recorded are looked up at the provider: files by their name, which contains their hash, and jobs by a hash of
+all their inputs. So there is never a second job for the same bytes.
 """
 
 from __future__ import annotations
@@ -10,33 +10,24 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
-from beepgpt.commands.models import check_may_leave, client_of, may_leave_by
-from beepgpt.config.sections import ProviderSettings
-from beepgpt.config.settings import Settings
-from beepgpt.connectors.openai.client import Client
-from beepgpt.connectors.openai.jobs import Checkpoint, JobEvent, JobRequest, TuningJob
-from beepgpt.errors import BadCommand, Interrupted, ProviderFailed, RequestRefused, RunStopped, TooBusy, TrainingNotAvailable
+from beepgpt.errors import BadCommand, ProviderFailed, RequestRefused, RunStopped, TooBusy, TrainingNotAvailable
 from beepgpt.locks import lock
-from beepgpt.runtime.console import console
-from beepgpt.runtime.workers import interruptible
+from beepgpt.training.folder import CARD, LABELS, MANIFEST
+from beepgpt.training.models import hash_of, read_card, save_remote
+from beepgpt.training.uploads import Upload, check_uploads, describe_uploads
 
 NOTE, EVENTS, LOCK = "job.json", "events.jsonl", "job.lock"
-WITH = {"train": "train on", "valid": "validate with"}
-FEWEST = 10
-"""Rows that a job wants."""
-LARGEST = 512 * 1_000_000
-"""Bytes of a file."""
+PURPOSES = {"train": "train on", "valid": "validate with"}
 PATIENCE = 3600.0
 """Seconds that the provider may be out of reach while a job is followed; the job goes on meanwhile."""
 CLOSED = (
@@ -47,9 +38,79 @@ CLOSED = (
 log = logging.getLogger(__name__)
 
 
+# What is needed of a provider's client
+
+
+class ProviderFile(Protocol):
+    """A file at the provider."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def is_ready(self) -> bool: ...
+    @property
+    def is_bad(self) -> bool: ...
+
+
+class ProviderJob(Protocol):
+    """The state of a fine-tuning job."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def base(self) -> str: ...
+    @property
+    def model(self) -> str | None:
+        """The fine-tuned model."""
+
+    @property
+    def error(self) -> str: ...
+    @property
+    def tokens(self) -> int | None: ...
+    @property
+    def settings(self) -> dict[str, Any]: ...
+    @property
+    def is_over(self) -> bool: ...
+    @property
+    def has_failed(self) -> bool: ...
+
+
+class ProviderEvent(Protocol):
+    """A line of a job's log."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def at(self) -> int: ...
+    @property
+    def level(self) -> str: ...
+    @property
+    def message(self) -> str: ...
+    @property
+    def data(self) -> dict[str, Any]: ...
+    def _asdict(self) -> dict[str, Any]: ...
+
+
+class TuningClient(Protocol):
+    """The calls of a provider's client that a job needs. Each raises ProviderFailed."""
+
+    def send_file(self, name: str, data: bytes) -> ProviderFile: ...
+    def file(self, file_id: str) -> ProviderFile: ...
+    def delete_file(self, file_id: str) -> None: ...
+    def start_job(self, wish: Any, *, again: bool = False) -> ProviderJob: ...
+    def job(self, job_id: str) -> ProviderJob: ...
+    def cancel_job(self, job_id: str) -> ProviderJob: ...
+    def job_events(self, job_id: str, after: str | None = None) -> Sequence[ProviderEvent]: ...
+    def checkpoints(self, job_id: str) -> Sequence[Any]: ...
+
+
 @dataclass(frozen=True)
 class JobOptions:
-    """What a user may say about a job."""
+    """What a user may choose about a job."""
 
     model: str
     epochs: int | None
@@ -58,209 +119,113 @@ class JobOptions:
 
 
 @dataclass(frozen=True)
-class Upload:
-    """A file as it is sent: what must not leave is taken out of it."""
+class JobProvider:
+    """How a job reaches its provider, and how it reports to the user."""
 
-    side: str
-    data: bytes = field(repr=False)
-    rows: int
-    left_out: int
-    """Rows of channels and people that nothing is sent of."""
-    redacted: Mapping[str, int]
-
-    @property
-    def digest(self) -> str:
-        """Of all of it."""
-        return sha256(self.data).hexdigest()
-
-    @property
-    def name(self) -> str:
-        """By which it is found again."""
-        return f"beepgpt-{self.digest[:32]}-{self.side}.jsonl"
+    client: TuningClient
+    base_url: str
+    request: Callable[..., Any]
+    """Makes the client's job request: key, model, training file, validation file, epochs, suffix, seed."""
+    report: Callable[[str], None]
+    """Shows a line to the user."""
+    status: Callable[[str], None]
+    """Shows the current step, in place of the last one."""
+    every: float
+    """Seconds between two looks at a file or a job."""
 
 
-def fine_tuned(
-    folder: Path, into: Path, wanted: JobOptions, settings: Settings, *, every: float, again: bool = False
-) -> tuple[dict[str, Any], bool]:
-    """Runs the job, or goes on with it. Gives the model's card, and whether it was there already."""
-    from beepgpt.training.models import CARD, hash_of, read_card
-
-    check_may_leave(settings.provider, f"--model openai:{wanted.model} sends {folder}, which holds what people wrote")
-    manifest = (folder / "manifest.json").read_bytes()
-    told = orjson.loads(manifest)
-    check_encoding(folder, told, wanted.model)
-    into.mkdir(parents=True, exist_ok=True)
-    with locked(into), interruptible():
-        try:
-            uploads = [upload_of(folder, told, side, settings.provider) for side in ("train", "valid")]
-            check_uploads(folder, uploads)
-            key = key_of(wanted, uploads)
-            if (into / CARD).exists():
-                card = read_card(into)
-                if card.get("remote", {}).get("key") == key and card["manifest"] == hash_of(manifest):
-                    return card, True
-                raise BadCommand(f"{into}: holds another model: name another folder (--to), or remove it")
-            note = Note.of(into, key, wanted, settings.provider)
-            tell_what_goes(told, uploads, wanted)
-            with client_of(settings) as client:
-                job = at_work(client, note, uploads, wanted, every=every, again=again)
-                points = checkpoints_of(client, job.id)
-        except Interrupted:
-            raise Interrupted(
-                "interrupted. What was sent and started is remembered, and a job goes on at the provider's: the same command goes on with"
-                " it; with --cancel it is stopped"
-            ) from None
-        except TrainingNotAvailable as error:
-            raise RunStopped(f"{error}. {CLOSED}") from error
-        except ProviderFailed as error:
-            raise RunStopped(f"{error}; what was done is remembered in {into}, and the same command goes on from there") from error
-        return written(folder, into, manifest, wanted, key, job, points, uploads), False
+# One job, from its files to its card
 
 
-def cancelled(into: Path, settings: Settings) -> str:
-    """Stops the job that a folder remembers; gives its status."""
-    if not (into / NOTE).exists():
-        raise BadCommand(f"{into}: remembers no job that could be cancelled")
-    with locked(into):
-        note = Note.read(into)
-        if note is None or note.told["job"] is None:
-            raise BadCommand(
-                f"{into}: remembers no job that could be cancelled; if one was started just before a kill, the same command without"
-                " --cancel finds it"
-            )
-        try:
-            with client_of(settings) as client:
-                job = client.job(note.told["job"])
-                return (job if job.is_over else client.cancel_job(job.id)).status
-        except ProviderFailed as error:
-            raise RunStopped(str(error)) from error
+def finished_card(folder: Path, into: Path, options: JobOptions, uploads: Sequence[Upload]) -> dict[str, Any] | None:
+    """The card of a model that this very job has made already; None: there is none yet. Raises BadCommand if the job can't be made."""
+    check_uploads(folder, uploads)
+    if not (into / CARD).exists():
+        return None
+    card = read_card(into)
+    if card.get("remote", {}).get("key") == job_key(options, uploads) and card["manifest"] == hash_of((folder / MANIFEST).read_bytes()):
+        return card
+    raise BadCommand(f"{into}: holds another model: name another folder (--to), or remove it")
 
 
-# What is sent
+def fine_tune(
+    folder: Path, into: Path, options: JobOptions, uploads: Sequence[Upload], provider: JobProvider, *, again: bool = False
+) -> dict[str, Any]:
+    """Run the job, or resume it, and write the model's folder `into`; its card. The caller holds `locked(into)`.
 
-
-def check_encoding(folder: Path, manifest: Mapping[str, Any], model: str) -> None:
-    """Labels are single tokens of the model that is trained, and rows have one. Raises BadCommand."""
-    from beepgpt.training.checks import CannotPrepare, model_of
-
-    prepared = manifest["settings"]["model"]
+    `again`: start a new job if the last one failed. Raises BadCommand, and RunStopped if there is no model yet.
+    """
+    manifest = (folder / MANIFEST).read_bytes()
+    parsed = orjson.loads(manifest)
     try:
-        encoding = model_of(model).encoding
-    except CannotPrepare:
-        if prepared != model:
-            raise BadCommand(
-                f"the model {model} is not known, so neither is its encoding: prepare the training set for it (beepgpt prepare"
-                f" --model {model} --encoding …)"
-            ) from None
-        encoding = manifest["encoding"]
-    if encoding != manifest["encoding"]:
+        note = JobNote.of(into, job_key(options, uploads), options, provider.base_url)
+        for sentence in describe_uploads(uploads, parsed, options.epochs):
+            provider.report(sentence)
+        job = _finish_job(note, uploads, options, provider, again=again)
+        checkpoints = _checkpoints_of(provider.client, job.id)
+    except TrainingNotAvailable as error:
+        raise RunStopped(f"{error}. {CLOSED}") from error
+    except ProviderFailed as error:
+        raise RunStopped(f"{error}; what was done is remembered in {into}, and the same command goes on from there") from error
+    remote = {
+        "model": job.model,
+        "way": "chat",
+        "system": parsed["settings"]["system"],
+        "key": note.content["key"],
+        "job": job.id,
+        "base": job.base,
+        "wanted": asdict(options),
+        "settings": job.settings,
+        "trained_tokens": job.tokens,
+        "checkpoints": [each._asdict() for each in checkpoints],
+        "files": {each.side: {"sha256": each.digest, "rows": each.rows, "left_out": each.left_out} for each in uploads},
+    }
+    return save_remote(into, (folder / LABELS).read_bytes(), trained_on(parsed) | {"remote": remote}, manifest)
+
+
+def cancel_job_in(into: Path, client: TuningClient) -> str:
+    """Cancel the job recorded in a folder; its status. The caller holds `locked(into)`. Raises BadCommand, RunStopped."""
+    note = JobNote.read(into)
+    if note is None or note.content["job"] is None:
         raise BadCommand(
-            f"{folder} was prepared for {prepared}, whose labels are tokens of {manifest['encoding']}, and {model} has {encoding}:"
-            f" beepgpt prepare --model {model}"
+            f"{into}: remembers no job that could be cancelled; if one was started just before a kill, the same command without"
+            " --cancel finds it"
         )
-    if manifest["settings"]["answers"] == "all":
-        raise BadCommand(f"{folder} was prepared with --answers all, and a model is asked for one token: prepare it with each, or one")
+    try:
+        job = client.job(note.content["job"])
+        return (job if job.is_over else client.cancel_job(job.id)).status
+    except ProviderFailed as error:
+        raise RunStopped(str(error)) from error
 
 
-def chats_in(folder: Path, manifest: Mapping[str, Any], side: str) -> Path:
-    """The chats of one side, as they were prepared. Raises BadCommand."""
-    path = folder / f"chat_{side}.jsonl"
-    told = manifest["files"].get(path.name)
-    if told is None or not path.exists():
-        raise BadCommand(f"{path} is missing: make it with beepgpt prepare SOURCE --to {folder} --format chat --format candidates")
-    with path.open("rb") as file:
-        if file_digest(file, "sha256").hexdigest() != told["sha256"]:
-            raise BadCommand(f"{path} is not the file that was prepared: prepare the training set again")
-    return path
+def trained_on(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """A card's description of its training set."""
+    train = manifest["account"]["train"]
+    return {
+        "spec": manifest["examples"]["spec"],
+        "trained_on": {"examples": train["examples"], "answered": train["answered"], "settled_until": manifest["cut"]},
+    }
 
 
-def upload_of(folder: Path, manifest: Mapping[str, Any], side: str, settings: ProviderSettings) -> Upload:
-    """One side's chats, without what must not leave: the same bytes every time."""
-    from beepgpt.labeling.redaction import redact
-
-    kept_back = prompts_kept_back(folder, side, settings)
-    rows, left_out, redacted = list[bytes](), 0, Counter[str]()
-    with chats_in(folder, manifest, side).open("rb") as file:
-        for line in file:
-            row = orjson.loads(line)
-            asked = row["messages"][-2]
-            if asked["content"] in kept_back:
-                left_out += 1
-                continue
-            clean = redact(asked["content"])
-            redacted.update(clean.counts)
-            asked["content"] = clean.text
-            rows.append(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
-    return Upload(side, b"".join(rows), len(rows), left_out, dict(redacted))
+def job_key(options: JobOptions, uploads: Sequence[Upload]) -> str:
+    """A hash of a job's inputs: its options and files."""
+    inputs = {**asdict(options), "files": [each.digest for each in uploads if each.rows]}
+    return sha256(orjson.dumps(inputs, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def prompts_kept_back(folder: Path, side: str, settings: ProviderSettings) -> Collection[str]:
-    """Prompts that show what may not be sent; who wrote them stands in the table of candidates."""
-    if not settings.exclude_channels and not settings.exclude_people:
-        return ()
-    from beepgpt.training.points import read_examples
-
-    path = folder / f"candidates_{side}.parquet"
-    if not path.exists():
-        raise BadCommand(
-            f"provider.exclude_channels and exclude_people keep rows back, and who wrote them stands in {path}, which is missing: prepare"
-            " the training set with --format chat --format candidates"
-        )
-    may_leave, points = may_leave_by(settings), read_examples(path).points
-    told = zip(points.prompt, points.channel, points.window_user, strict=True)
-    return {prompt for prompt, channel, people in told if not may_leave(channel, set(people))}
-
-
-def check_uploads(folder: Path, uploads: list[Upload]) -> None:
-    """Whether a job can be made of them. Raises BadCommand."""
-    train = uploads[0]
-    if train.rows < FEWEST:
-        raise BadCommand(f"{folder}: has {train.rows} rows to train on, and a job wants {FEWEST}: prepare more examples")
-    for each in uploads:
-        if len(each.data) > LARGEST:
-            raise BadCommand(
-                f"{folder}: its {each.side} side has {len(each.data) / 1e6:,.0f} MB, and a file may have {LARGEST / 1e6:,.0f}: prepare"
-                " fewer examples (--cap, --balance)"
-            )
-
-
-def key_of(wanted: JobOptions, uploads: list[Upload]) -> str:
-    """A hash of all that makes a job what it is."""
-    told = {**asdict(wanted), "files": [each.digest for each in uploads if each.rows]}
-    return sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).hexdigest()
-
-
-def tell_what_goes(manifest: Mapping[str, Any], uploads: list[Upload], wanted: JobOptions) -> None:
-    """How much is sent, and what it may cost."""
-    train, valid = uploads
-    redacted = sum((Counter(each.redacted) for each in uploads), Counter())
-    taken = ", ".join(f"{count:,} {kind}" for kind, count in sorted(redacted.items()))
-    kept = train.left_out + valid.left_out
-    console.print(
-        f"{train.rows:,} rows to train on and {valid.rows:,} to validate with"
-        f"{f'; {kept:,} are kept back' if kept else ''}{f'; taken out: {taken}' if taken else ''}."
-    )
-    epochs = f"{wanted.epochs} epochs" if wanted.epochs else "as many epochs as the provider chooses"
-    price = manifest.get("cost_per_epoch")
-    cost = (
-        f"{price:,.2f} USD an epoch, by the price that prepare was told" if price is not None else "what they cost is told by the provider"
-    )
-    console.print(f"{manifest['tokens']['train']:,} tokens an epoch, {epochs}: {cost}.")
-
-
-# What the folder remembers
+# What the folder records
 
 
 @dataclass
-class Note:
-    """`job.json`: what was sent and started so far."""
+class JobNote:
+    """`job.json`: the files and the job that were sent and started so far."""
 
     path: Path
-    told: dict[str, Any]
+    content: dict[str, Any]
 
     @classmethod
-    def read(cls, into: Path) -> Note | None:
-        """What is remembered; None: nothing."""
+    def read(cls, into: Path) -> JobNote | None:
+        """The note in a folder; None: there is none. Raises BadCommand if it can't be read."""
         path = into / NOTE
         try:
             return cls(path, orjson.loads(path.read_bytes()))
@@ -270,45 +235,50 @@ class Note:
             raise BadCommand(f"{path} can't be read: look at the provider's which job it was, and remove it") from error
 
     @classmethod
-    def of(cls, into: Path, key: str, wanted: JobOptions, settings: ProviderSettings) -> Note:
-        """What is remembered of this very job. Raises BadCommand if it was another one."""
+    def of(cls, into: Path, key: str, options: JobOptions, base_url: str) -> JobNote:
+        """The note of this very job, new or continued. Raises BadCommand if the folder's is of another job."""
         note = cls.read(into)
         if note is None:
-            told: dict[str, Any] = {
+            content: dict[str, Any] = {
                 "key": key,
-                "wanted": asdict(wanted),
-                "base_url": settings.base_url,
+                "wanted": asdict(options),
+                "base_url": base_url,
                 "files": {},
                 "job": None,
                 "failed": [],
             }
-            note = cls(into / NOTE, told)
+            note = cls(into / NOTE, content)
             note.save()
-        if note.told["key"] != key:
-            changed = [name for name, value in asdict(wanted).items() if note.told["wanted"][name] != value]
-            why = f"--{changed[0]} was {note.told['wanted'][changed[0]]}" if changed else "the training set was another one"
+        if note.content["key"] != key:
+            before = note.content["wanted"]
+            changed = [name for name, value in asdict(options).items() if before[name] != value]
+            why = f"--{changed[0]} was {before[changed[0]]}" if changed else "the training set was another one"
             raise BadCommand(f"{into}: remembers a job of its own ({why}): name another folder (--to)")
-        if note.told["base_url"] != settings.base_url:
+        if note.content["base_url"] != base_url:
             raise BadCommand(
-                f"{into}: its job is at {note.told['base_url']}, and provider.base_url is {settings.base_url}: set it back, or"
+                f"{into}: its job is at {note.content['base_url']}, and provider.base_url is {base_url}: set it back, or"
                 " name another folder (--to)"
             )
         return note
 
-    def save(self, **told: Any) -> None:
-        """Writes it down, whole or not at all."""
-        self.told |= told
+    def save(self, **changes: Any) -> None:
+        """Update the file, whole or not at all."""
+        self.content |= changes
         part = self.path.with_suffix(".part")
         with part.open("wb") as file:
-            file.write(orjson.dumps(self.told, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+            file.write(orjson.dumps(self.content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
             file.flush()
             os.fsync(file.fileno())
         part.rename(self.path)
 
+    def forget_file(self, side: str) -> None:
+        """Drop a file that can't be used, so that it is sent again."""
+        self.save(files={each: file_id for each, file_id in self.content["files"].items() if each != side})
+
 
 @contextmanager
 def locked(into: Path) -> Iterator[None]:
-    """One process at a time: a second one would start the same job. A kill releases it."""
+    """Hold a folder for one process: a second one would start the same job. A kill releases it. Raises BadCommand."""
     in_use = BadCommand(f"{into}: another beepgpt train is at work on it: wait for it, or end it")
     descriptor = lock(into / LOCK, in_use)
     try:
@@ -318,197 +288,157 @@ def locked(into: Path) -> Iterator[None]:
 
 
 class JobEventLog:
-    """`events.jsonl`: what the job has told, each once; a person sees it as it comes."""
+    """`events.jsonl`: each of a job's events once; the user sees them as they come."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, report: Callable[[str], None]) -> None:
         self._path = path
+        self._report = report
         self.last: str | None = None
-        whole = path.read_bytes() if path.exists() else b""
-        kept = whole[: whole.rfind(b"\n") + 1]  # a kill leaves half a line
-        if kept != whole:
-            path.write_bytes(kept)
-        for line in kept.splitlines():
+        """The id of the newest event."""
+        content = path.read_bytes() if path.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1]  # a kill leaves half a line
+        if whole != content:
+            path.write_bytes(whole)
+        for line in whole.splitlines():
             self.last = orjson.loads(line)["id"]
 
-    def add(self, event: JobEvent) -> None:
-        """One more."""
+    def add(self, event: ProviderEvent) -> None:
+        """Append an event and show it."""
         with self._path.open("ab") as file:
             file.write(orjson.dumps(event._asdict(), option=orjson.OPT_APPEND_NEWLINE))
         self.last = event.id
         when = datetime.fromtimestamp(event.at, UTC).strftime("%H:%M:%S")
-        console.print(f"{when} {'' if event.level == 'info' else event.level.upper() + ': '}{event.message}")
+        self._report(f"{when} {'' if event.level == 'info' else event.level.upper() + ': '}{event.message}")
 
 
-# At the provider's
+# Steps at the provider
 
 
-def at_work(client: Client, note: Note, uploads: list[Upload], wanted: JobOptions, *, every: float, again: bool) -> TuningJob:
+def _finish_job(note: JobNote, uploads: Sequence[Upload], options: JobOptions, provider: JobProvider, *, again: bool) -> ProviderJob:
     """The job, once it has succeeded."""
-    job_id: str | None = note.told["job"]
-    if job_id is not None and again and client.job(job_id).has_failed:
-        note.save(job=None, failed=[*note.told["failed"], job_id])
-        (note.path.parent / EVENTS).unlink(missing_ok=True)
+    folder = note.path.parent
+    job_id: str | None = note.content["job"]
+    if job_id is not None and again and provider.client.job(job_id).has_failed:
+        note.save(job=None, failed=[*note.content["failed"], job_id])
+        (folder / EVENTS).unlink(missing_ok=True)
         job_id = None
     if job_id is None:
-        job_id = started(client, note, uploads, wanted, every=every, again=again)
-    job = followed(client, job_id, JobEventLog(note.path.parent / EVENTS), every=every)
+        job_id = _start_job(note, uploads, options, provider, again=again)
+    job = _follow_job(job_id, JobEventLog(folder / EVENTS, provider.report), provider)
     if job.has_failed:
-        raise RunStopped(told_failure(job, note.path.parent))
+        raise RunStopped(_failure(job, folder))
     if not job.model:
-        raise RunStopped(f"job {job.id} has succeeded, and tells no model: look at it at the provider's")
+        raise RunStopped(f"job {job.id} has succeeded, and names no model: look at it at the provider's")
     return job
 
 
-def started(client: Client, note: Note, uploads: list[Upload], wanted: JobOptions, *, every: float, again: bool) -> str:
-    """Sends the files and starts the job, unless the provider has them already."""
-    ids = {each.side: sent(client, note, each) for each in uploads if each.rows}
+def _start_job(note: JobNote, uploads: Sequence[Upload], options: JobOptions, provider: JobProvider, *, again: bool) -> str:
+    """Send the files and start the job, unless the provider has them already; the job's id."""
+    ids = {each.side: _send(note, each, provider) for each in uploads if each.rows}
     for each in uploads:
         if each.rows:
-            processed(client, note, each, ids[each.side], every=every)
-    wish = JobRequest(note.told["key"], wanted.model, ids["train"], ids.get("valid"), wanted.epochs, wanted.suffix, wanted.seed)
+            _wait_until_processed(note, each, ids[each.side], provider)
+    wanted = provider.request(
+        note.content["key"], options.model, ids["train"], ids.get("valid"), options.epochs, options.suffix, options.seed
+    )
     try:
-        job = client.start_job(wish, again=again)
+        job = provider.client.start_job(wanted, again=again)
     except TrainingNotAvailable:
-        for file_id in ids.values():  # nothing will come of them, and they hold what people wrote
-            client.delete_file(file_id)
+        for file_id in ids.values():  # no job will use them, and they hold what people wrote
+            provider.client.delete_file(file_id)
         note.save(files={})
-        console.print("The files that were sent are deleted again.")
+        provider.report("The files that were sent are deleted again.")
         raise
     note.save(job=job.id)
-    console.print(f"Job {job.id}: {job.status}")
+    provider.report(f"Job {job.id}: {job.status}")
     return job.id
 
 
-def sent(client: Client, note: Note, upload: Upload) -> str:
-    """The id of a file at the provider's."""
-    known: str | None = note.told["files"].get(upload.side)
+def _send(note: JobNote, upload: Upload, provider: JobProvider) -> str:
+    """The id of an upload at the provider, sent now or before."""
+    known: str | None = note.content["files"].get(upload.side)
     if known is not None:
         return known
-    with console.status(f"sending {len(upload.data) / 1e6:,.1f} MB to {WITH[upload.side]}"):
-        file = client.send_file(upload.name, upload.data)
-    note.save(files={**note.told["files"], upload.side: file.id})
-    console.print(f"File {file.id}: {upload.rows:,} rows to {WITH[upload.side]}, {len(upload.data) / 1e6:,.1f} MB")
+    size = f"{len(upload.data) / 1e6:,.1f} MB"
+    provider.status(f"sending {size} to {PURPOSES[upload.side]}")
+    file = provider.client.send_file(upload.name, upload.data)
+    note.save(files={**note.content["files"], upload.side: file.id})
+    provider.report(f"File {file.id}: {upload.rows:,} rows to {PURPOSES[upload.side]}, {size}")
     return file.id
 
 
-def processed(client: Client, note: Note, upload: Upload, file_id: str, *, every: float) -> None:
-    """Returns once the provider has read a file and found it good."""
-    with console.status(f"{file_id} is read by the provider") as status:
-        seen = time.monotonic()
-        while True:
-            try:
-                file = client.file(file_id)
-            except TooBusy as error:
-                _wait_for(error, seen)
-            except RequestRefused as error:
-                forget(note, upload)
-                raise RunStopped(f"file {file_id} is gone from the provider's ({error}): the same command sends it anew") from error
-            else:
-                seen = time.monotonic()
-                status.update(f"{file_id}: {file.status}")
-                if file.is_ready:
-                    return
-                if file.is_bad:
-                    forget(note, upload)
-                    raise RunStopped(
-                        f"file {file_id} ({upload.rows:,} rows to {WITH[upload.side]}) was read by the provider and turned down"
-                        f" ({file.status}): look at it there. The same command sends it anew; --model export is for training elsewhere"
-                    )
-            time.sleep(every)
+def _wait_until_processed(note: JobNote, upload: Upload, file_id: str, provider: JobProvider) -> None:
+    """Return once the provider has accepted a file. Raises RunStopped if it has refused it, or lost it."""
+    provider.status(f"the provider reads {file_id}")
+    reached = time.monotonic()
+    while True:
+        try:
+            file = provider.client.file(file_id)
+        except TooBusy as error:
+            _check_patience(error, reached)
+        except RequestRefused as error:
+            note.forget_file(upload.side)
+            raise RunStopped(f"file {file_id} is gone from the provider's ({error}): the same command sends it anew") from error
+        else:
+            reached = time.monotonic()
+            provider.status(f"{file_id}: {file.status}")
+            if file.is_ready:
+                return
+            if file.is_bad:
+                note.forget_file(upload.side)
+                raise RunStopped(
+                    f"file {file_id} ({upload.rows:,} rows to {PURPOSES[upload.side]}) was read by the provider and turned down"
+                    f" ({file.status}): look at it there. The same command sends it anew; --model export is for training elsewhere"
+                )
+        time.sleep(provider.every)
 
 
-def forget(note: Note, upload: Upload) -> None:
-    """A file that can't be used."""
-    note.save(files={side: each for side, each in note.told["files"].items() if side != upload.side})
+def _follow_job(job_id: str, events: JobEventLog, provider: JobProvider) -> ProviderJob:
+    """Show a job's events until it is over; its last state."""
+    provider.status(f"job {job_id}")
+    reached = time.monotonic()
+    while True:
+        try:
+            job = provider.client.job(job_id)  # before its events: when it is over, they are all there
+            for event in provider.client.job_events(job_id, events.last):
+                events.add(event)
+                provider.status(_step(job, event))
+        except TooBusy as error:
+            _check_patience(error, reached)
+        else:
+            reached = time.monotonic()
+            if job.is_over:
+                return job
+        time.sleep(provider.every)
 
 
-def followed(client: Client, job_id: str, told: JobEventLog, *, every: float) -> TuningJob:
-    """Returns when the job is over; tells what it tells meanwhile."""
-    seen = time.monotonic()
-    with console.status(f"job {job_id}") as status:
-        while True:
-            try:
-                job = client.job(job_id)  # before its events: when it is over, they are all there
-                for event in client.job_events(job_id, told.last):
-                    told.add(event)
-                    status.update(told_step(job, event))
-            except TooBusy as error:
-                _wait_for(error, seen)
-            else:
-                seen = time.monotonic()
-                if job.is_over:
-                    return job
-            time.sleep(every)
-
-
-def _wait_for(error: TooBusy, seen: float) -> None:
-    if time.monotonic() - seen > PATIENCE:
+def _check_patience(error: TooBusy, reached: float) -> None:
+    """Raise the error if the provider was last reached too long ago."""
+    if time.monotonic() - reached > PATIENCE:
         raise error
     log.warning("the provider can't be reached, and is waited for: %s", error)
 
 
-def told_step(job: TuningJob, event: JobEvent) -> str:
-    """Where it stands, in a line."""
+def _step(job: ProviderJob, event: ProviderEvent) -> str:
+    """A job's status and training step, in a line."""
     step, steps = event.data.get("step"), event.data.get("total_steps")
     return f"job {job.id}: {job.status}" + (f", step {step} of {steps}" if steps else f", step {step}" if step else "")
 
 
-def told_failure(job: TuningJob, into: Path) -> str:
-    """Why there is no model, and what to do instead."""
+def _failure(job: ProviderJob, into: Path) -> str:
+    """Why there is no model, and what to do."""
     if job.status == "failed":
         return (
-            f"job {job.id} has failed ({job.error or 'no reason given'}); what it told stands in {into / EVENTS}. Mend what it names and"
+            f"job {job.id} has failed ({job.error or 'no reason given'}); its events stand in {into / EVENTS}. Mend what it names and"
             " prepare the training set again, or try the same once more: --again. --model local needs no provider; --model export is for"
             " training elsewhere"
         )
     return f"job {job.id} was cancelled: to have it anyhow, start it once more with --again; --model local needs no provider"
 
 
-def checkpoints_of(client: Client, job_id: str) -> list[Checkpoint]:
-    """The models on the way; a server may not know any."""
+def _checkpoints_of(client: TuningClient, job_id: str) -> Sequence[Any]:
+    """The models on the way; empty where a server has none."""
     try:
         return client.checkpoints(job_id)
     except RequestRefused:
         return []
-
-
-# The model's folder
-
-
-def written(
-    folder: Path,
-    into: Path,
-    manifest: bytes,
-    wanted: JobOptions,
-    key: str,
-    job: TuningJob,
-    points: list[Checkpoint],
-    uploads: list[Upload],
-) -> dict[str, Any]:
-    """The card, which says how the model is asked; written at last."""
-    from beepgpt.training.models import save_remote
-
-    told = orjson.loads(manifest)
-    remote = {
-        "model": job.model,
-        "way": "chat",
-        "system": told["settings"]["system"],
-        "key": key,
-        "job": job.id,
-        "base": job.base,
-        "wanted": asdict(wanted),
-        "settings": job.settings,
-        "trained_tokens": job.tokens,
-        "checkpoints": [each._asdict() for each in points],
-        "files": {each.side: {"sha256": each.digest, "rows": each.rows, "left_out": each.left_out} for each in uploads},
-    }
-    return save_remote(into, (folder / "labels.json").read_bytes(), told_of(told) | {"remote": remote}, manifest)
-
-
-def told_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What a card tells of its training set."""
-    train = manifest["account"]["train"]
-    return {
-        "spec": manifest["examples"]["spec"],
-        "trained_on": {"examples": train["examples"], "answered": train["answered"], "settled_until": manifest["cut"]},
-    }

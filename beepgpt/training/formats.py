@@ -1,4 +1,4 @@
-"""The forms in which a training set is written: chats, prompts with completions, the table of candidates, the examples themselves."""
+"""The file formats of a training set: chats, prompts with completions, the table of candidates, the examples themselves."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Answers = Literal["one", "each", "all"]
 """Of several people who answered: one of them by the example's id, a row for each, or all in one completion."""
 
 ROWS = 1_000
-"""Of a table, that are written at once."""
+"""Rows of a table that are written at a time."""
 CHAT_TOKENS = 11
 """What the form of a chat adds to a row: three for each message and one for its role, three for the answer's beginning."""
 
@@ -31,7 +31,7 @@ CHAT_TOKENS = 11
 
 
 class Labels:
-    """What a person is called in completions: a number, fitted on the training side alone, or `other`.
+    """People's labels in completions: numbers fitted on the training side alone, or `other`.
 
     >>> labels = Labels({"ana": 5, "bo": 1, "cy": 9}, min_answers=2)
     >>> labels.of("ana"), labels.of("bo"), labels.of("cy"), labels.of("never seen")
@@ -51,11 +51,11 @@ class Labels:
         self.answers = {user: answers[user] for user in self.people}
 
     def of(self, user: str) -> str:
-        """The label of anybody."""
+        """A person's label; `other` if they have none."""
         return self.people.get(user, OTHER)
 
     def completions(self, identity: bytes, answer: Sequence[str], answers: Answers) -> list[str]:
-        """What a model is to say of an example: several rows for `each`; nobody is `nil`."""
+        """The completions of an example: several for `each`; `nil` for nobody."""
         if not answer:
             return [NIL]
         if answers == "one":
@@ -64,13 +64,13 @@ class Labels:
         return found if answers == "each" else [" ".join(found)]
 
     def as_json(self) -> dict[str, Any]:
-        """The labels as labels.json tells them."""
+        """The content of labels.json."""
         people = [{"label": label, "user": user, "answers": self.answers[user]} for user, label in self.people.items()]
         return {"people": people, "nil": NIL, "other": OTHER, "others": self.others + self.too_many}
 
 
 def drawn(identity: bytes, count: int) -> int:
-    """One of so many, by an example's id: the same in every run."""
+    """An index below `count`, drawn by an example's id: the same in every run."""
     return int.from_bytes(identity[:8], "big") % count
 
 
@@ -98,35 +98,35 @@ class _Lines:
 
 
 class Chats(_Lines):
-    """For chat models: the prompt is what the user says, the label what the assistant answers, and all that is learned."""
+    """Chats: the prompt is the user's message, the label the assistant's, and only that has a weight."""
 
     def __init__(self, path: Path, system: str = "") -> None:
         super().__init__(path)
-        self._told = [{"role": "system", "content": system}] if system else []
+        self._system = [{"role": "system", "content": system}] if system else []
 
     def write(self, prompt: str, completion: str) -> None:
-        """One more row."""
+        """Append a row."""
         answer = {"role": "assistant", "content": completion, "weight": 1}
-        self._write({"messages": [*self._told, {"role": "user", "content": prompt}, answer]})
+        self._write({"messages": [*self._system, {"role": "user", "content": prompt}, answer]})
 
 
 class Completions(_Lines):
-    """For models of the older kind, and for whatever else reads prompts and completions."""
+    """Prompts with completions, for completion models and other tools."""
 
     def __init__(self, path: Path, space: str = "") -> None:
         super().__init__(path)
         self._space = space
 
     def write(self, prompt: str, completion: str) -> None:
-        """One more row."""
+        """Append a row."""
         self._write({"prompt": prompt, "completion": self._space + completion})
 
 
 class ExampleRows(_Lines):
-    """The examples as they came, byte for byte: what an audit proves or refutes the split with."""
+    """The examples' own lines, byte for byte: an audit checks the split with them."""
 
     def write(self, line: bytes) -> None:
-        """One more line."""
+        """Append a line."""
         self._file.write(line.strip() + b"\n")
 
 
@@ -147,16 +147,16 @@ COLUMNS = {
     "prompt_tokens": pa.int32(),
     "user": pa.list_(pa.string()),
 }
-"""Times are microseconds; `author` is who spoke last, `user` the candidates. After them, each fact about the candidates has a column."""
+"""Times are microseconds; `author` wrote the newest message, `user` are the candidates. A column for each feature of candidates follows."""
 
 
 class CandidateTable:
-    """Parquet for the local model: a row for each example, a list for each fact, some rows at a time."""
+    """Parquet for the local model: a row for each example, a list for each feature, written `ROWS` rows at a time."""
 
-    def __init__(self, path: Path, facts: Sequence[str]) -> None:
-        """`facts`: the names of what is known about candidates, as the examples have them."""
-        self._facts = list(facts)
-        self._schema = pa.schema([*COLUMNS.items(), *((name, pa.list_(pa.float32())) for name in facts)])
+    def __init__(self, path: Path, features: Sequence[str]) -> None:
+        """`features`: names of the candidates' features, as in the examples."""
+        self._features = list(features)
+        self._schema = pa.schema([*COLUMNS.items(), *((name, pa.list_(pa.float32())) for name in features)])
         self._columns: dict[str, list[Any]] = {name: [] for name in self._schema.names}
         self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
 
@@ -169,10 +169,10 @@ class CandidateTable:
         self._writer.close()
 
     def write(self, body: Mapping[str, Any]) -> None:
-        """One more example."""
+        """Append an example. Raises CannotPrepare if it has other features than the table."""
         candidates = body["candidates"]
-        if candidates.keys() != {"user", *self._facts}:
-            raise CannotPrepare(f"example {body['id']} has other facts about its candidates than the first one: make the examples again")
+        if candidates.keys() != {"user", *self._features}:
+            raise CannotPrepare(f"example {body['id']} has other features of its candidates than the first one: make the examples again")
         row = {
             **{name: body.get(name) for name in COLUMNS},
             "prompt_ts": micros(body["prompt_ts"]),

@@ -1,7 +1,8 @@
-"""What predictions are worth: hits, chances that can be believed, alerts worth getting, and how sure each figure is."""
+"""Metrics of predictions: hits, log loss, calibration, precision and recall of alerts, each with an interval by conversation."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,72 +18,73 @@ BoolArray = NDArray[np.bool_]
 DRAWS = 1_000
 """Of the bootstrap."""
 SEED = 20_230_101
-NO_CHANCE = 1e-6
-"""The least chance that log loss takes a model to have given: one that gives 0 would lose for ever."""
+LEAST_P = 1e-6
+"""The least probability that log loss counts with: a 0 would be an infinite loss."""
 BINS = 10
 LEAST = 0.02
-"""A chance below this is not worth a place in the table of calibration: nine of ten candidates have less."""
+"""Probabilities below this are left out of the calibration table: nine of ten candidates have less."""
 THRESHOLDS = tuple(step / 100 for step in range(5, 96, 5))
 FEW = 30
-"""With fewer alerts than these a threshold is not chosen: its precision is luck."""
+"""Alerts that a threshold needs to be chosen: with fewer, its precision is luck."""
 DAY = 86_400_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """Predictions beside what happened, a row a point."""
+    """Predictions beside what happened, a row for each point."""
 
     conversation: list[str]
     prompt_ts: Ints
     speakers: Ints
     answered: BoolArray
     rank: Ints
-    """Place, from 1, of the likeliest person who answered; 0 if none of them was among the people."""
+    """Rank, from 1, of the likeliest person who answered; 0 if none of them was predicted."""
     rank_with_nobody: Ints
-    """Place of what happened where nobody stands among the people; 0 if it was somebody else. As `rank` where there are no chances."""
-    told: PointScores
+    """Rank of the outcome where nobody is ranked, too; 0 if it was somebody else. As `rank` where there are no probabilities."""
+    scores: PointScores
     """Of all points."""
-    told_answered: PointScores
-    """Of the answered ones, given that somebody answers: chances without nobody's."""
+    scores_answered: PointScores
+    """Of the answered points, given that somebody answers: probabilities without nobody's."""
     alerts: RankedAlerts
 
     def at(self, places: Ints) -> Outcomes:
-        """Of some points, each once, in any order."""
+        """The points at these indices, each once, in this order."""
         return Outcomes(
             [self.conversation[each] for each in places], self.prompt_ts[places], self.speakers[places], self.answered[places],
-            self.rank[places], self.rank_with_nobody[places], self.told.at(places), self.told_answered.at(places), self.alerts.at(places),
+            self.rank[places], self.rank_with_nobody[places],
+            self.scores.at(places), self.scores_answered.at(places), self.alerts.at(places),
         )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class PointScores:
-    """What chances came to, a row a point; NaN where there are none."""
+    """How well probabilities did, a row for each point; NaN where there are none."""
 
     p_true: Floats
-    """The chance that was given to what happened; the mean of it over several answers."""
+    """The probability of what happened; its mean over several answers."""
     likeliest: Floats
-    """The chance of the likeliest outcome."""
+    """The probability of the likeliest outcome."""
     right: BoolArray
-    """Whether it came."""
+    """Whether that one came true."""
 
     def at(self, places: Ints) -> PointScores:
-        """Of some points."""
+        """The points at these indices."""
         return PointScores(self.p_true[places], self.likeliest[places], self.right[places])
 
 
 @dataclass(frozen=True, slots=True)
 class RankedAlerts:
-    """Every person who might have been told about a point, likeliest first: whether that would have been right."""
+    """Everybody who might have been alerted to a point, and whether that would have been right."""
 
     point: Ints
     person: list[str]
     p: Floats
     right: BoolArray
     answers: Ints
-    """Of each point: how many people answered."""
+    """How many people answered each point."""
 
     def at(self, places: Ints) -> RankedAlerts:
-        """Of some points, each once, in any order."""
+        """The points at these indices, each once, in this order."""
         new_place = np.full(len(self.answers), -1)
         new_place[places] = np.arange(len(places))
         point = new_place[self.point]
@@ -99,20 +101,20 @@ class Figure:
     low: float
     high: float
     count: int
-    """Of what: points, alerts, answers."""
+    """What it is a share of: points, alerts or answers."""
     drawn: Floats = field(default_factory=lambda: np.zeros(0), repr=False, compare=False)
-    """The number in each draw: where two runs are drawn alike, these can be set side by side."""
+    """The number in each draw of the bootstrap: comparable where two runs have the same draws."""
 
     def as_json(self) -> dict[str, Any]:
-        """For metrics.json: rounded, so that two runs give the same bytes."""
-        return {"value": _told(self.value), "low": _told(self.low), "high": _told(self.high), "count": self.count}
+        """The figure in metrics.json: rounded, so that two runs give the same bytes."""
+        return {"value": _rounded(self.value), "low": _rounded(self.low), "high": _rounded(self.high), "count": self.count}
 
 
 def outcomes_of(predictions: Predictions, examples: Examples) -> Outcomes:
-    """What happened, beside what was said of it."""
+    """Predictions with what happened."""
     count = len(examples)
     rank, with_nobody = np.zeros(count, np.int64), np.zeros(count, np.int64)
-    told, told_answered = _untold(count), _untold(count)
+    scores, scores_answered = _no_scores(count), _no_scores(count)
     hit = np.zeros(len(predictions.people), np.bool_)
     for point, answer in enumerate(examples.answers):
         first, end = predictions.starts[point], predictions.starts[point + 1]
@@ -125,30 +127,30 @@ def outcomes_of(predictions: Predictions, examples: Examples) -> Outcomes:
         with_nobody[point] = place_of(np.append(p, nobody), np.append(right, not answer))
         came = np.append(right, [False, False]) / max(len(answer), 1)
         came[-2], came[-1] = not answer, bool(answer) and 1 - right.sum() / len(answer)
-        chances = np.concatenate([p, [nobody, other]])
-        _tell(told, point, chances, came)
+        outcomes = np.concatenate([p, [nobody, other]])
+        _score(scores, point, outcomes, came)
         if answer:
-            somebody = np.delete(chances, -2)
-            _tell(told_answered, point, somebody / max(somebody.sum(), NO_CHANCE), np.delete(came, -2))
+            somebody = np.delete(outcomes, -2)
+            _score(scores_answered, point, somebody / max(somebody.sum(), LEAST_P), np.delete(came, -2))
     points = examples.points
     each = np.repeat(np.arange(count), np.diff(predictions.starts))
     alerts = RankedAlerts(each, predictions.people, predictions.p, hit, np.array([len(answer) for answer in examples.answers], np.int64))
     answered = alerts.answers > 0
-    return Outcomes(points.conversation, points.prompt_ts, points.speakers, answered, rank, with_nobody, told, told_answered, alerts)
+    return Outcomes(points.conversation, points.prompt_ts, points.speakers, answered, rank, with_nobody, scores, scores_answered, alerts)
 
 
-def _untold(count: int) -> PointScores:
+def _no_scores(count: int) -> PointScores:
     return PointScores(np.full(count, np.nan), np.full(count, np.nan), np.zeros(count, np.bool_))
 
 
-def _tell(told: PointScores, point: int, chances: Floats, came: Floats) -> None:
-    best = int(np.argmax(chances))
-    told.p_true[point] = (chances * came).sum()
-    told.likeliest[point], told.right[point] = chances[best], came[best] > 0
+def _score(scores: PointScores, point: int, p: Floats, came: Floats) -> None:
+    best = int(np.argmax(p))
+    scores.p_true[point] = (p * came).sum()
+    scores.likeliest[point], scores.right[point] = p[best], came[best] > 0
 
 
 def place_of(p: Floats, right: BoolArray) -> int:
-    """The place of the likeliest right one, from 1; of equals, the one who stands first comes first. 0 if none is there.
+    """The rank, from 1, of the likeliest right one; of equals the first comes first. 0 if none is right.
 
     >>> place_of(np.array([0.2, 0.5, 0.2]), np.array([False, False, True]))
     3
@@ -160,29 +162,29 @@ def place_of(p: Floats, right: BoolArray) -> int:
 
 
 class Bootstrap:
-    """Intervals from conversations drawn again and again: points of one conversation share their fate, so they are drawn together."""
+    """Bootstrap intervals from whole conversations, since points of one conversation are not independent."""
 
     def __init__(self, conversation: Sequence[str], draws: int = DRAWS, seed: int = SEED) -> None:
         names, self.place = np.unique(np.asarray(conversation), return_inverse=True)
         random = np.random.default_rng(seed)
         share = np.full(len(names), 1 / max(len(names), 1))
         self.drawn = random.multinomial(len(names), share, size=draws).astype(np.float64) if len(names) else np.zeros((draws, 0))
-        """How often each conversation is drawn, a row a draw: as floats, so that no sum has to turn them into such."""
+        """How often each conversation is drawn, a row for each draw; floats, which spares every sum a conversion."""
 
     def sums(self, values: Floats, point: Ints | None = None) -> Floats:
-        """The sum of values over each draw, and over all at last. `point`: which each value belongs to, if it is not one a point."""
+        """Sums of values over each draw, and over all as the last. `point`: the point of each value, if there is not one value a point."""
         place = self.place if point is None else self.place[point]
         of_each = np.bincount(place, values, minlength=self.drawn.shape[1])
         return np.append(self.drawn @ of_each, of_each.sum())
 
     def ratio(self, above: Floats, below: Floats, point: Ints | None = None) -> Figure:
-        """A sum over another, with its interval."""
+        """The ratio of two sums, with its interval."""
         tops, bottoms = self.sums(above, point), self.sums(below, point)
         return figure(tops, bottoms, round(float(below.sum())))
 
 
 def figure(tops: Floats, bottoms: Floats, count: int) -> Figure:
-    """Sums over draws, the whole at last, as a number with its interval; NaN where there is nothing to divide by."""
+    """The ratio of two arrays of sums, as `Bootstrap.sums` returns them, with its interval; NaN where the divisor is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         values = np.where(bottoms > 0, tops / bottoms, np.nan)
     if np.isnan(values[-1]):
@@ -192,7 +194,7 @@ def figure(tops: Floats, bottoms: Floats, count: int) -> Figure:
 
 
 def difference(one: Figure, other: Figure) -> Figure:
-    """How much more the other is, with the interval of the difference: both of the same draws of the same points.
+    """`other` minus `one`, with its interval. Both must come from the same draws of the same points.
 
     >>> one, other = (Figure(value, 0, 0, 3, np.full(9, value)) for value in (0.5, 0.75))
     >>> difference(one, other).as_json()
@@ -213,15 +215,15 @@ KINDS: dict[str, OutcomeFilter] = {
     "first_replies": lambda outcomes: outcomes.answered & (outcomes.speakers == 1),
     "first_messages": lambda outcomes: outcomes.speakers == 1,
 }
-"""What figures are told of: all points, those that somebody answered, those of them where one person had spoken so far, and all such.
+"""The points that figures are of: all; answered; answered where one person had spoken so far; all where one person had spoken so far.
 
-Alerts are given before anybody knows whether there will be an answer: what they are worth is told of the first kind and the last.
+Alerts are sent before anybody knows whether there will be an answer, so their figures are of the first kind and the last.
 """
 WITH_SILENCES = ("all", "first_messages")
 
 
 def hits(outcomes: Outcomes, kind: str, boot: Bootstrap) -> dict[str, Figure]:
-    """hit@k and mean reciprocal rank; of all points, nobody is one of the outcomes that are ranked. People never seen are misses."""
+    """hit@k and mean reciprocal rank. For kinds with silences, nobody is ranked, too. People who were not predicted are misses."""
     among = KINDS[kind](outcomes)
     rank = outcomes.rank_with_nobody if kind in WITH_SILENCES else outcomes.rank
     ones = among.astype(np.float64)
@@ -230,24 +232,24 @@ def hits(outcomes: Outcomes, kind: str, boot: Bootstrap) -> dict[str, Figure]:
 
 
 def losses(outcomes: Outcomes, kind: str, boot: Bootstrap) -> dict[str, Figure]:
-    """Log loss, in nats, and the calibration error of the likeliest outcome: how far its chances lie from how often it came.
+    """Log loss in nats, and the expected calibration error of the likeliest outcome, over tenths of its probability.
 
-    Of answered points, the chances given that somebody answers: to choose points by what became of them would make liars of all others.
+    Answered points are chosen by their outcome, so for them the probabilities given that somebody answers are judged.
     """
     among = KINDS[kind](outcomes)
     ones = among.astype(np.float64)
-    told = outcomes.told if kind in WITH_SILENCES else outcomes.told_answered
-    p_true, likeliest = np.where(among, told.p_true, 1.0), np.where(among, told.likeliest, 0.0)
+    scores = outcomes.scores if kind in WITH_SILENCES else outcomes.scores_answered
+    p_true, likeliest = np.where(among, scores.p_true, 1.0), np.where(among, scores.likeliest, 0.0)
     bins = np.minimum((likeliest * BINS).astype(np.int64), BINS - 1)
-    off = sum(np.abs(boot.sums(ones * (bins == each).astype(np.float64) * (likeliest - told.right))) for each in range(BINS))
+    off = sum(np.abs(boot.sums(ones * (bins == each).astype(np.float64) * (likeliest - scores.right))) for each in range(BINS))
     return {
-        "log_loss": boot.ratio(-ones * np.log(np.maximum(p_true, NO_CHANCE)), ones),
+        "log_loss": boot.ratio(-ones * np.log(np.maximum(p_true, LEAST_P)), ones),
         "calibration_error": figure(np.asarray(off), boot.sums(ones), int(among.sum())),
     }
 
 
 def alerts_at(outcomes: Outcomes, threshold: float, kind: str, boot: Bootstrap) -> dict[str, Any]:
-    """What telling everybody whose chance is at least `threshold` would have been worth."""
+    """Precision, recall and volume, had everybody with a probability of at least `threshold` been alerted."""
     alerts = outcomes.alerts
     among = KINDS[kind](outcomes)
     given = (alerts.p >= threshold) & among[alerts.point]
@@ -255,24 +257,22 @@ def alerts_at(outcomes: Outcomes, threshold: float, kind: str, boot: Bootstrap) 
     ones = given.astype(np.float64)
     caught, answers = boot.sums(right, alerts.point), boot.sums((among * alerts.answers).astype(np.float64))
     days = max((outcomes.prompt_ts.max() - outcomes.prompt_ts.min()) / DAY, 1.0) if len(outcomes.prompt_ts) else 1.0
-    told: dict[str, int] = {}
-    for row in np.flatnonzero(given):
-        told[alerts.person[row]] = told.get(alerts.person[row], 0) + 1
+    per_person = Counter(alerts.person[row] for row in np.flatnonzero(given))
     return {
         "threshold": threshold,
         "alerts": int(given.sum()),
         "precision": boot.ratio(right, ones, alerts.point),
         "recall": figure(caught, answers, round(float(answers[-1]))),
-        "people": len(told),
-        "per_person_per_day": len(told) and int(given.sum()) / len(told) / days,
-        "most_for_one_per_day": max(told.values(), default=0) / days,
+        "people": len(per_person),
+        "per_person_per_day": len(per_person) and int(given.sum()) / len(per_person) / days,
+        "most_for_one_per_day": max(per_person.values(), default=0) / days,
     }
 
 
 def threshold_for(outcomes: Outcomes, precision: float) -> float | None:
-    """The least threshold at which so many of the alerts are right; None if there is none with more than a few alerts.
+    """The least threshold with this precision; None if there is none with `FEW` alerts or more.
 
-    Alerts with equal chances are given together or not at all.
+    Alerts with equal probabilities are sent together or not at all.
     """
     order = np.argsort(-outcomes.alerts.p, kind="stable")
     p = outcomes.alerts.p[order]
@@ -284,19 +284,19 @@ def threshold_for(outcomes: Outcomes, precision: float) -> float | None:
 
 
 def calibration(outcomes: Outcomes, boot: Bootstrap) -> list[dict[str, Any]]:
-    """Of the chances that were given to people, by tenths: what was said, and what came true."""
+    """By tenths of people's probabilities: their mean (`said`), and the share that came true (`came`)."""
     alerts = outcomes.alerts
     table = []
     for low in range(BINS):
         inside = (alerts.p >= max(low / BINS, LEAST)) & (alerts.p < (low + 1) / BINS if low + 1 < BINS else alerts.p <= 1.0 + 1e-9)
         ones = inside.astype(np.float64)
-        said = float(alerts.p[inside].mean()) if inside.any() else np.nan
-        table.append({"from": low / BINS, "said": said, "came": boot.ratio(ones * alerts.right, ones, alerts.point)})
+        mean = float(alerts.p[inside].mean()) if inside.any() else np.nan
+        table.append({"from": low / BINS, "said": mean, "came": boot.ratio(ones * alerts.right, ones, alerts.point)})
     return table
 
 
 def by_group(outcomes: Outcomes, groups: Sequence[str], kind: str, boot: Bootstrap) -> dict[str, dict[str, Figure]]:
-    """hit@1 and hit@5 of each group of points, in the order of their names."""
+    """hit@1 and hit@5 of each group of points, by name. `groups`: the group of each point."""
     among = KINDS[kind](outcomes)
     named = np.asarray(groups)
     found = {}
@@ -308,5 +308,5 @@ def by_group(outcomes: Outcomes, groups: Sequence[str], kind: str, boot: Bootstr
     return found
 
 
-def _told(value: float) -> float | None:
+def _rounded(value: float) -> float | None:
     return None if np.isnan(value) else round(float(value), 5)

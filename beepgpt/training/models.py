@@ -1,4 +1,4 @@
-"""A folder per trained model: what it was trained on, what it can do, and nothing that runs code when it is read."""
+"""Models' folders: a card that says what a model was trained on, and files that run no code when they are read."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ import skops.io
 from skops.io.exceptions import UntrustedTypesFoundException
 
 from beepgpt.errors import BeepGPTError
+from beepgpt.training.folder import CARD, LABELS
 from beepgpt.training.predictions import Model
 from beepgpt.training.ranking import Ranker, ranker_from
 from beepgpt.training.remote import labels_in
 from beepgpt.training.text import TextModel, text_model_from
 
 FORMAT = 1
-CARD = "model.json"
 PARTS = "model.skops"
-LABELS = "labels.json"
 REMOTE = "remote"
-"""The kind of a model that a server has: its folder holds who has which label, and how it is asked."""
+"""The kind of a model that a server has: its folder holds the labels, and how the server is asked."""
 LIBRARIES = ("beepgpt", "lightgbm", "numpy", "scikit-learn", "skops")
 REMOTE_LIBRARIES = ("beepgpt", "openai")
 
@@ -34,9 +33,9 @@ TRUSTED: Mapping[str, frozenset[str]] = {
     "local": frozenset({"collections.OrderedDict", "lightgbm.basic.Booster"}),
     "text": frozenset(),
 }
-"""What a model's file may hold beside what skops trusts by itself: lightgbm takes a Booster from its own text format."""
+"""Types that a model's file may hold beside those that skops trusts: lightgbm reads a Booster from its own text format."""
 WITH_SKLEARN = {"text"}
-"""Kinds that hold estimators of scikit-learn, which promise nothing from one of its versions to the next."""
+"""Kinds that hold estimators of scikit-learn, which another version of it may read wrongly."""
 
 
 class BadModel(BeepGPTError):
@@ -47,23 +46,23 @@ class BadModel(BeepGPTError):
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A model and what is told of it."""
+    """A model with its card."""
 
     model: Model
     card: dict[str, Any]
     folder: Path
 
 
-def save_model(folder: Path, model: Ranker | TextModel, told: Mapping[str, Any], manifest: bytes) -> dict[str, Any]:
-    """Writes a model's folder, the card at last: a folder with a card is whole. `manifest`: the training set's."""
+def save_model(folder: Path, model: Ranker | TextModel, about: Mapping[str, Any], manifest: bytes) -> dict[str, Any]:
+    """Write a model's folder, its card last: a folder with a card is whole. `about`: keys of the card; `manifest`: the training set's."""
     kind = "local" if isinstance(model, Ranker) else "text"
-    return _save(folder, kind, manifest, model.labels, told, {PARTS: skops.io.dumps(model.state())}, LIBRARIES)
+    return _save(folder, kind, manifest, model.labels, about, {PARTS: skops.io.dumps(model.state())}, LIBRARIES)
 
 
-def save_remote(folder: Path, labels: bytes, told: Mapping[str, Any], manifest: bytes) -> dict[str, Any]:
-    """The same for a model that a server has. `labels`: the training set's labels.json; `told["remote"]`: how it is asked."""
+def save_remote(folder: Path, labels: bytes, about: Mapping[str, Any], manifest: bytes) -> dict[str, Any]:
+    """The same for a model that a server has. `labels`: the training set's labels.json; `about["remote"]`: how it is asked."""
     people = list(labels_in(orjson.loads(labels)).values())
-    return _save(folder, REMOTE, manifest, people, told, {LABELS: labels}, REMOTE_LIBRARIES)
+    return _save(folder, REMOTE, manifest, people, about, {LABELS: labels}, REMOTE_LIBRARIES)
 
 
 def _save(
@@ -71,7 +70,7 @@ def _save(
     kind: str,
     manifest: bytes,
     labels: list[str] | None,
-    told: Mapping[str, Any],
+    about: Mapping[str, Any],
     files: Mapping[str, bytes],
     libraries: Sequence[str],
 ) -> dict[str, Any]:
@@ -85,7 +84,7 @@ def _save(
         "kind": kind,
         "manifest": hash_of(manifest),
         "labels": labels,
-        **told,
+        **about,
         "versions": {"python": platform.python_version(), **{library: version(library) for library in libraries}},
         "files": {name: hash_of(content) for name, content in files.items()},
     }
@@ -96,13 +95,13 @@ def _save(
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """What is told of a model, once its files are found to be those that were written. Raises BadModel."""
+    """A model's card, after its files are checked against their hashes. Raises BadModel."""
     try:
         card: dict[str, Any] = orjson.loads((folder / CARD).read_bytes())
         if not isinstance(card, dict) or card.get("format") != FORMAT or card.get("kind") not in (*KINDS, REMOTE):
             raise BadModel(f"{folder}: was trained by another version of beepgpt: train it again")
-        for name, told in card["files"].items():
-            if told != hash_of((folder / name).read_bytes()):
+        for name, digest in card["files"].items():
+            if digest != hash_of((folder / name).read_bytes()):
                 raise BadModel(f"{folder}: {name} is not the file that was trained: train it again")
     except FileNotFoundError as error:
         raise BadModel(
@@ -114,7 +113,7 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def load_model(folder: Path) -> Trained:
-    """A model that is in its folder; one that a server has is opened by beepgpt/commands/models.py."""
+    """A model of this machine from its folder; a server's is opened by beepgpt/commands/provider.py. Raises BadModel."""
     card = read_card(folder)
     if card["kind"] == REMOTE:
         raise BadModel(f"{folder}: a server has this model, and here one is needed that runs on this machine: beepgpt train --model local")
@@ -132,5 +131,5 @@ def load_model(folder: Path) -> Trained:
 
 
 def hash_of(content: bytes) -> str:
-    """The sha256 of a file: a training set's manifest names the hashes of all else."""
+    """The sha256 of a file's content."""
     return sha256(content).hexdigest()

@@ -1,4 +1,4 @@
-"""Points with their candidates, as columns: what a model is fitted on and asked about, from a training set's table or one by one."""
+"""Points with their candidates, as columns: the input of models, from a training set's table or from single points."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class BadTable(BeepGPTError):
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """Points as columns. The candidates of point i are rows `starts[i]` to `starts[i + 1]` of `user` and `facts`."""
+    """Points as columns. The candidates of point i are rows `starts[i]` to `starts[i + 1]` of `user` and `features`."""
 
     conversation: list[str]
     channel: list[str]
     author: list[str]
-    """Of the newest message."""
+    """Of each point's newest message."""
     prompt: list[str]
     prompt_ts: Ints
     """Microseconds, as all times here."""
@@ -42,29 +42,29 @@ class Points:
     window_ts: list[list[int]]
     window_user: list[list[str]]
     people: list[str]
-    """Everybody who is a candidate of any of them."""
+    """Everybody who is a candidate of any point."""
     starts: Ints
     user: NDArray[np.int32]
-    """Who: a place in `people`."""
-    facts: NDArray[np.float32]
-    """A row a candidate, a column a fact."""
-    names: tuple[str, ...]
-    """Of the facts, as beepgpt/conversations/features.py calls them."""
+    """Candidates, as indices into `people`."""
+    features: NDArray[np.float32]
+    """A row for each candidate, a column for each feature."""
+    feature_names: tuple[str, ...]
+    """Column names of `features`, as in beepgpt/conversations/features.py."""
 
     def __len__(self) -> int:
         return len(self.channel)
 
     @property
     def sizes(self) -> Ints:
-        """How many candidates each has."""
+        """The number of candidates of each point."""
         return np.diff(self.starts)
 
     def candidates(self, point: int) -> list[str]:
-        """Who may answer a point, in the order in which they were found."""
+        """The candidates of one point, in their order."""
         return [self.people[user] for user in self.user[self.starts[point] : self.starts[point + 1]]]
 
     def at(self, places: Ints) -> Points:
-        """Some of them, in any order."""
+        """The points at these indices, in this order."""
         sizes = self.sizes[places]
         starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         rows = np.repeat(self.starts[:-1][places] - starts[:-1], sizes) + np.arange(starts[-1])
@@ -72,11 +72,11 @@ class Points:
             [self.conversation[each] for each in places], [self.channel[each] for each in places], [self.author[each] for each in places],
             [self.prompt[each] for each in places], self.prompt_ts[places], self.speakers[places],
             [self.window_ts[each] for each in places], [self.window_user[each] for each in places],
-            self.people, starts, self.user[rows], self.facts[rows], self.names,
+            self.people, starts, self.user[rows], self.features[rows], self.feature_names,
         )  # fmt: skip
 
     def parts(self, size: int) -> Iterator[Points]:
-        """All of them, so many at a time."""
+        """All points in order, at most `size` at a time."""
         if len(self) <= size:
             yield self
             return
@@ -86,7 +86,7 @@ class Points:
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Points and what became of them."""
+    """Points with their answers."""
 
     points: Points
     ids: list[str]
@@ -98,68 +98,68 @@ class Examples:
         return len(self.ids)
 
     def at(self, places: Ints) -> Examples:
-        """Some of them, in any order."""
+        """The examples at these indices, in this order."""
         return Examples(
             self.points.at(places), [self.ids[each] for each in places], [self.answers[each] for each in places], self.settled_ts[places]
         )
 
     def by_settled(self) -> Examples:
-        """In the order in which their answers were known."""
+        """Sorted by the time at which the answer was known."""
         order = np.argsort(self.settled_ts, kind="stable")
         return self if (order[1:] > order[:-1]).all() else self.at(order)
 
 
-def points_of(told: Sequence[Mapping[str, Any]]) -> Points:
-    """Points as they are told one by one: an example's JSON, of which nothing is read that was known later.
+def points_of(bodies: Sequence[Mapping[str, Any]]) -> Points:
+    """Points from the JSON of points or examples; fields that were known later are not read.
 
     >>> point = {"conversation": "C1:1.0:thread", "channel": "C1", "speakers": 1, "prompt_ts": "1690360240.229079",
     ...          "prompt": "red?", "window": [{"ts": "1690360240.229079", "user": "ana"}],
     ...          "candidates": {"user": ["bo"], "in_window": [0], "closeness": [0.5]}}
     >>> points = points_of([point])
-    >>> points.candidates(0), points.names, points.facts
+    >>> points.candidates(0), points.feature_names, points.features
     (['bo'], ('in_window', 'closeness'), array([[0. , 0.5]], dtype=float32))
     """
     found: dict[str, int] = {}
     user: list[int] = []
     starts = [0]
-    for each in told:
+    for each in bodies:
         user += [found.setdefault(name, len(found)) for name in each["candidates"]["user"]]
         starts.append(len(user))
-    names = tuple(name for name in told[0]["candidates"] if name != "user") if told else ()
-    columns = [np.array(list(chain.from_iterable([each["candidates"][name] for each in told])), np.float32) for name in names]
+    names = tuple(name for name in bodies[0]["candidates"] if name != "user") if bodies else ()
+    columns = [np.array(list(chain.from_iterable([each["candidates"][name] for each in bodies])), np.float32) for name in names]
     return Points(
-        conversation=[each["conversation"] for each in told],
-        channel=[each["channel"] for each in told],
-        author=[each["window"][-1]["user"] for each in told],
-        prompt=[each["prompt"] for each in told],
-        prompt_ts=np.array([micros(each["prompt_ts"]) for each in told], np.int64),
-        speakers=np.array([each["speakers"] for each in told], np.int64),
-        window_ts=[[micros(message["ts"]) for message in each["window"]] for each in told],
-        window_user=[[message["user"] for message in each["window"]] for each in told],
+        conversation=[each["conversation"] for each in bodies],
+        channel=[each["channel"] for each in bodies],
+        author=[each["window"][-1]["user"] for each in bodies],
+        prompt=[each["prompt"] for each in bodies],
+        prompt_ts=np.array([micros(each["prompt_ts"]) for each in bodies], np.int64),
+        speakers=np.array([each["speakers"] for each in bodies], np.int64),
+        window_ts=[[micros(message["ts"]) for message in each["window"]] for each in bodies],
+        window_user=[[message["user"] for message in each["window"]] for each in bodies],
         people=list(found),
         starts=np.array(starts, np.int64),
         user=np.array(user, np.int32),
-        facts=np.stack(columns, axis=1) if names else np.zeros((len(user), 0), np.float32),
-        names=names,
+        features=np.stack(columns, axis=1) if names else np.zeros((len(user), 0), np.float32),
+        feature_names=names,
     )
 
 
-def examples_of(told: Sequence[Mapping[str, Any]]) -> Examples:
-    """Examples as they are written, labeled or not: a weak one teaches that nobody need be told."""
-    answers = [[] if each.get("signal") == "weak" else list(each["answer"]) for each in told]
-    settled = np.array([micros(each["settled_ts"]) for each in told], np.int64)
-    return Examples(points_of(told), [each["id"] for each in told], answers, settled)
+def examples_of(bodies: Sequence[Mapping[str, Any]]) -> Examples:
+    """Examples from their JSON, labeled or not. A weak signal counts as no answer: nobody need be alerted."""
+    answers = [[] if each.get("signal") == "weak" else list(each["answer"]) for each in bodies]
+    settled = np.array([micros(each["settled_ts"]) for each in bodies], np.int64)
+    return Examples(points_of(bodies), [each["id"] for each in bodies], answers, settled)
 
 
 COLUMNS = (
     "id", "conversation", "channel", "author", "prompt", "prompt_ts", "settled_ts", "speakers",
     "window_ts", "window_user", "answer", "signal", "user",
 )  # fmt: skip
-"""What a table has to have beside the facts, which are its columns of 32-bit floats."""
+"""Columns that a table must have; its features are the columns of 32-bit floats."""
 
 
 def read_examples(path: Path) -> Examples:
-    """A training set's table of candidates, as `beepgpt prepare` writes it."""
+    """Read a table of candidates that `beepgpt prepare` wrote. Raises BadTable."""
     try:
         schema = pq.read_schema(path)
         names = tuple(field.name for field in schema if field.type == pa.list_(pa.float32()))
@@ -172,7 +172,7 @@ def read_examples(path: Path) -> Examples:
         raise BadTable(f"{path} is no table of candidates ({type(error).__name__}): make it again with beepgpt prepare") from error
     users = _flat(table, "user")
     known = pc.dictionary_encode(users.values)
-    facts = [np.asarray(_flat(table, name).values, np.float32) for name in names]
+    features = [np.asarray(_flat(table, name).values, np.float32) for name in names]
     points = Points(
         conversation=table["conversation"].to_pylist(),
         channel=table["channel"].to_pylist(),
@@ -185,16 +185,16 @@ def read_examples(path: Path) -> Examples:
         people=known.dictionary.to_pylist(),
         starts=np.asarray(users.offsets, np.int64),
         user=np.asarray(known.indices, np.int32),
-        facts=np.stack(facts, axis=1) if facts else np.zeros((len(users.values), 0), np.float32),
-        names=names,
+        features=np.stack(features, axis=1) if features else np.zeros((len(users.values), 0), np.float32),
+        feature_names=names,
     )
-    told = zip(table["answer"].to_pylist(), table["signal"].to_pylist(), strict=True)
-    answers = [[] if signal == "weak" else answer for answer, signal in told]
+    answered = zip(table["answer"].to_pylist(), table["signal"].to_pylist(), strict=True)
+    answers = [[] if signal == "weak" else answer for answer, signal in answered]
     return Examples(points, table["id"].to_pylist(), answers, np.asarray(table["settled_ts"], np.int64))
 
 
 def _flat(table: pa.Table, name: str) -> pa.ListArray:
-    """A column of lists in one piece, its values without what stands outside of it."""
+    """A column of lists as one array, whose values start at offset 0."""
     column = table[name].combine_chunks()
     whole = column if isinstance(column, pa.Array) else pa.concat_arrays(column.chunks)
     return pa.ListArray.from_arrays(pc.subtract(whole.offsets, whole.offsets[0]), whole.flatten())

@@ -1,4 +1,4 @@
-"""What a model says of points: who may answer, how likely, and how likely it is that nobody does."""
+"""A model's predictions: who may answer each point, with probabilities, and the probability that nobody does."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from beepgpt.training.points import Floats, Ints, Points
 
 
 class TooLittle(BeepGPTError):
-    """There is not enough to learn from; the message says what is missing."""
+    """Too few examples to learn from; the message says what is missing."""
 
     exit_status = 2
 
 
-class OtherFacts(BeepGPTError):
-    """The points have other facts than those a model was fitted on; the message says what to do."""
+class OtherFeatures(BeepGPTError):
+    """The points have other features than those a model was fitted on; the message says what to do."""
 
     exit_status = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a model says of one point. All of it sums to 1."""
+    """Probabilities of one point's outcomes; they sum to 1."""
 
     people: list[tuple[str, float]]
-    """The likeliest first."""
+    """Sorted by probability, largest first."""
     nobody: float
     other: float
-    """Somebody who is none of `people`."""
+    """Of anybody else."""
 
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """What a model says of points, as columns. The people of point i are rows `starts[i]` to `starts[i + 1]` of `people` and `p`."""
+    """Predictions as columns. The people of point i are rows `starts[i]` to `starts[i + 1]` of `people` and `p`."""
 
     starts: Ints
     people: list[str]
     p: Floats
-    """The chance of each, or any number that grows with it if `nobody` is None."""
+    """Probabilities; any increasing score if `nobody` is None."""
     nobody: Floats | None
     other: Floats | None
 
@@ -49,12 +49,12 @@ class Predictions:
         return len(self.starts) - 1
 
     @property
-    def are_chances(self) -> bool:
-        """Whether it says how likely, and not just in which order."""
+    def are_probabilities(self) -> bool:
+        """Whether `p` holds probabilities, and not just scores to rank by."""
         return self.nobody is not None
 
     def of(self, point: int) -> Prediction:
-        """One of them, for reading."""
+        """The prediction of one point. Raises ValueError if these are no probabilities."""
         if self.nobody is None or self.other is None:
             raise ValueError("an order of people is no prediction")
         first, end = int(self.starts[point]), int(self.starts[point + 1])
@@ -63,7 +63,7 @@ class Predictions:
 
 
 class Model(Protocol):
-    """What can say who answers."""
+    """Predicts who answers."""
 
     def predict(self, points: Points) -> Predictions:
-        """For each point, chances of people, of nobody and of somebody else."""
+        """Probabilities of people, of nobody and of somebody else for each point."""

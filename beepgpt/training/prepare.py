@@ -1,7 +1,7 @@
-"""A training set out of labeled examples: two passes over their file, and never more than a line of it in memory.
+"""A training set of labeled examples, made in two passes over their file, with one line of it in memory at a time.
 
-The first pass checks every line and keeps a few numbers of it; from these it is decided which examples train and which validate. The second
-reads those lines again, in the order of their time, and writes them. The same examples give the same bytes, in whatever order they stand.
+The first pass checks every line and keeps a few numbers of it, from which the split is decided. The second reads the lines of each side
+again, in the order of their time, and writes them. The same examples give the same bytes, in whatever order their lines stand.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import orjson
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.tokens import Encoding
 from beepgpt.training.checks import NIL, OTHER, Broken, CannotPrepare, ExampleLine, check_single_tokens, read_line
+from beepgpt.training.folder import LABELS, MANIFEST
 from beepgpt.training.formats import (
     FORMATS,
     SIDES,
@@ -37,39 +38,37 @@ from beepgpt.training.formats import (
     TextRowsFile,
 )
 from beepgpt.training.rows import TextRows
-from beepgpt.training.splits import ExampleColumns, Hashes, Integers, Mask, Notes, Sides, SplitOptions, split
+from beepgpt.training.splits import ExampleColumns, ExampleNotes, Hashes, Integers, Mask, Sides, SplitOptions, split
 
 VERSION = 1
 """Raised when the same examples would give other files, or files of another form."""
 MADE_BY = "beepgpt prepare"
-MANIFEST = "manifest.json"
-LABELS = "labels.json"
 SUFFIXES: dict[Format, str] = {"chat": "jsonl", "completion": "jsonl", "candidates": "parquet", "examples": "jsonl"}
 OUTPUTS = frozenset({MANIFEST, LABELS, *(f"{name}_{side}.{SUFFIXES[name]}" for name in FORMATS for side in SIDES)})
 MILLION = 1_000_000
-TOLD_EVERY = 1_000
-"""Lines between two words about the progress."""
+PROGRESS_EVERY = 1_000
+"""Lines between two calls of the progress callback."""
 
 PrepareProgress = Callable[[int, float], None]
-"""Is told how many lines were read so far, those that are read twice counted twice, and what share of the work is done."""
+"""Called with the lines read so far (those read twice count twice), and the share of the work that is done."""
 
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """What a user may say about a training set."""
+    """What a user may choose about a training set."""
 
     model: str
     max_tokens: int | None
-    """Of one row; None: no limit is known."""
+    """Tokens of a row; None: no limit is known."""
     formats: tuple[Format, ...] | None = None
-    """None: chats, and the candidates where the examples have them."""
+    """None: chats, and the table of candidates where the examples have them."""
     answers: Answers = "each"
     min_answers: int = 5
-    """Of a person on the training side; who has fewer is `other`."""
+    """Training answers that a person needs to have a label; others are `other`."""
     max_characters: int | None = 10_000
-    """Of a training row's prompt and completion."""
+    """Characters of a training row, prompt and completion together."""
     system: str = ""
-    """What a chat begins with."""
+    """The system message of chats."""
     price: float | None = None
     """USD for a million trained tokens."""
     sides: SplitOptions = field(default_factory=SplitOptions)
@@ -90,17 +89,17 @@ def prepare(
     progress: PrepareProgress = _unwatched,
     called: str | None = None,
 ) -> dict[str, Any]:
-    """Makes the training set `to`, a folder, of the examples in `source`, and gives its manifest. Raises CannotPrepare.
+    """Make the training set `to`, a folder, of the examples in the file `source`; its manifest. Raises CannotPrepare.
 
-    `retracted` are ids of examples; messages name the source as it is `called`.
+    `retracted`: ids of examples; `called`: the source's name in messages.
     """
     check_folder(to)
     called = called or str(source)
     few_shots, retracted = list(few_shots), frozenset(retracted)
     read = _read(source, called, wanted, encoding, progress)
-    facts = read.notes.facts()
-    sides = split(facts, wanted.sides, by_conversation=read.scope == "conversation", retracted=retracted, few_shots=few_shots)
-    labels = Labels(answers_of(facts, sides.train, wanted.answers), wanted.min_answers)
+    columns = read.notes.columns()
+    sides = split(columns, wanted.sides, by_conversation=read.scope == "conversation", retracted=retracted, few_shots=few_shots)
+    labels = Labels(answers_of(columns, sides.train, wanted.answers), wanted.min_answers)
     texts = _texts(read, labels, wanted, encoding)
     to.mkdir(parents=True, exist_ok=True)
     done, both = 0, sides.train.sum() + sides.valid.sum()
@@ -111,11 +110,11 @@ def prepare(
         progress(read.lines + done, 0.5 + done / both / 2)
 
     with folder_in(to, ".prepare-") as folder:
-        writing = _Writing(source, called, folder, read, facts, texts, wanted, wrote)
+        writing = _Writing(source, called, folder, read, columns, texts, wanted, wrote)
         writing.write("train", sides.train)
         writing.write("valid", sides.valid)
-        told = {"model": wanted.model, "encoding": encoding.name, "space": texts.space if texts else "", **labels.as_json()}
-        _write_json(folder / LABELS, told)
+        content = {"model": wanted.model, "encoding": encoding.name, "space": texts.space if texts else "", **labels.as_json()}
+        _write_json(folder / LABELS, content)
         manifest = {
             "made_by": MADE_BY,
             "version": VERSION,
@@ -125,11 +124,11 @@ def prepare(
             "settings": asdict(wanted),
             "encoding": encoding.name,
             "cut": ts_text(sides.cut),
-            "account": account_of(read.lines, read.faults, facts, sides),
-            "rules": {name: asdict(rule) for name, rule in _rules(read, facts, texts, wanted).items()},
+            "account": account_of(read.lines, read.faults, columns, sides),
+            "rules": {name: asdict(rule) for name, rule in _rules(read, columns, texts, wanted).items()},
             "labels": {"people": len(labels.people), "others": labels.others, "too_many": labels.too_many},
             **_sums(texts, wanted),
-            "files": {path.name: _told_of(path) for path in sorted(folder.iterdir())},
+            "files": {path.name: _file_entry(path) for path in sorted(folder.iterdir())},
             "versions": {name: version(name) for name in ("numpy", "orjson", "pyarrow", "scikit-learn", "tiktoken")},
         }
         _write_json(folder / MANIFEST, manifest)
@@ -138,7 +137,7 @@ def prepare(
 
 
 def check_folder(to: Path) -> None:
-    """Nothing is written over what is not ours. Raises CannotPrepare."""
+    """Raise CannotPrepare if a training set in this folder would overwrite a file that is not ours."""
     if to.exists() and not to.is_dir():
         raise CannotPrepare(f"{to}: is no folder: name another")
     try:
@@ -151,7 +150,7 @@ def check_folder(to: Path) -> None:
 
 @contextmanager
 def folder_in(to: Path, prefix: str) -> Iterator[Path]:
-    """A folder that is gone afterwards; and those that killed runs have left go, too."""
+    """A temporary folder inside `to`; those that killed runs have left are deleted, too."""
     for left in to.glob(f"{prefix}*"):
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=prefix, dir=to) as made:
@@ -159,7 +158,7 @@ def folder_in(to: Path, prefix: str) -> Iterator[Path]:
 
 
 def _move_in(made: Path, to: Path) -> None:
-    """The new files in the place of the old ones. The manifest goes first and comes last: without it a folder is no training set."""
+    """Replace the old files by the new ones. The manifest goes first and comes last: without it a folder is no training set."""
     for name in (MANIFEST, *sorted(OUTPUTS)):
         (to / name).unlink(missing_ok=True)
     for path in sorted(made.iterdir(), key=lambda path: (path.name == MANIFEST, path.name)):
@@ -175,11 +174,11 @@ def _write_json(path: Path, body: object) -> None:
 
 @dataclass
 class _Read:
-    """What the first pass found."""
+    """The result of the first pass."""
 
-    notes: Notes = field(default_factory=Notes)
+    notes: ExampleNotes = field(default_factory=ExampleNotes)
     formats: tuple[Format, ...] = ()
-    candidate_facts: list[str] = field(default_factory=list)
+    candidate_features: list[str] = field(default_factory=list)
     spec: str = ""
     target: str = ""
     scope: str = ""
@@ -190,11 +189,11 @@ class _Read:
 
     @property
     def has_texts(self) -> bool:
-        """Whether rows of text are wanted."""
+        """Whether chats or completions are written."""
         return bool({"chat", "completion"} & set(self.formats))
 
     def as_json(self) -> dict[str, Any]:
-        """For the manifest."""
+        """The manifest's description of SOURCE."""
         return {"lines": self.lines, "sha256_sum": f"{self.hash:064x}", "spec": self.spec, "target": self.target, "scope": self.scope}
 
 
@@ -206,11 +205,11 @@ def _read(source: Path, called: str, wanted: PrepareOptions, encoding: Encoding,
             if line.strip():
                 _note(read, line, number, place, wanted, encoding)
             place += len(line)
-            if not number % TOLD_EVERY:
+            if not number % PROGRESS_EVERY:
                 progress(number, place / size / 2)
     if not len(read.notes):
-        told = ", ".join(f"{name} {fault.count:,}" for name, fault in read.faults.items()) or "it is empty"
-        raise CannotPrepare(f"{called}: has no examples ({told}): make some with `beepgpt examples`, and have them labeled")
+        why = ", ".join(f"{name} {fault.count:,}" for name, fault in read.faults.items()) or "it is empty"
+        raise CannotPrepare(f"{called}: has no examples ({why}): make some with `beepgpt examples`, and have them labeled")
     return read
 
 
@@ -236,31 +235,31 @@ def _note(read: _Read, line: bytes, number: int, place: int, wanted: PrepareOpti
 
 
 def _begin(read: _Read, first: ExampleLine, line: bytes, wanted: PrepareOptions) -> None:
-    """What the first example tells of all."""
+    """Take from the first example what all must share."""
     read.spec, read.target, read.scope = first.spec, first.target, first.scope
     read.formats = wanted.formats if wanted.formats is not None else (("chat", "candidates") if first.has_candidates else ("chat",))
     if first.has_candidates:
-        read.candidate_facts = [name for name in orjson.loads(line)["candidates"] if name != "user"]
+        read.candidate_features = [name for name in orjson.loads(line)["candidates"] if name != "user"]
 
 
-def answers_of(facts: ExampleColumns, train: Mask, answers: Answers) -> dict[str, int]:
-    """How many examples of the training side teach each person's label."""
-    values, rows = facts.answers
-    teach = (train & ~facts.is_weak)[rows]
+def answers_of(columns: ExampleColumns, train: Mask, answers: Answers) -> dict[str, int]:
+    """How many training examples have each person's label as a completion."""
+    values, rows = columns.answers
+    teach = (train & ~columns.is_weak)[rows]
     if answers == "one":
-        counts = np.bincount(rows, minlength=len(facts))
+        counts = np.bincount(rows, minlength=len(columns))
         place = np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows]
-        drawn = facts.ids[:, 0] % np.maximum(counts, 1).astype(np.uint64)
+        drawn = columns.ids[:, 0] % np.maximum(counts, 1).astype(np.uint64)
         teach &= place == drawn.astype(np.int64)[rows]
-    found = np.bincount(values[teach], minlength=len(facts.people))
-    return {user: int(count) for user, count in zip(facts.people, found, strict=True) if count}
+    found = np.bincount(values[teach], minlength=len(columns.people))
+    return {user: int(count) for user, count in zip(columns.people, found, strict=True) if count}
 
 
 # The second pass
 
 
 def _texts(read: _Read, labels: Labels, wanted: PrepareOptions, encoding: Encoding) -> TextRows | None:
-    """What writes rows of text, if any are wanted."""
+    """The writer of rows of text; None if neither chats nor completions are written."""
     if not read.has_texts:
         return None
     check_single_tokens([*labels.people.values(), NIL, OTHER], encoding)
@@ -284,57 +283,57 @@ class _Writing:
         called: str,
         folder: Path,
         read: _Read,
-        facts: ExampleColumns,
+        columns: ExampleColumns,
         texts: TextRows | None,
         wanted: PrepareOptions,
-        told: Callable[[int], None],
+        wrote: Callable[[int], None],
     ) -> None:
-        """`told` hears how many more examples were written."""
+        """`wrote`: called with the number of examples written since the last call."""
         self._source = source
         self._called = called
         self._folder = folder
         self._read = read
-        self._facts = facts
+        self._columns = columns
         self._texts = texts
         self._wanted = wanted
-        self._told = told
+        self._wrote = wrote
 
     def write(self, side: Side, mask: Mask) -> None:
-        """The files of one side, in the order of time."""
-        rows = self._facts.in_time[mask[self._facts.in_time]]
-        repeated = _repeated(self._facts.prompts, rows)
+        """Write the files of one side, in the order of time."""
+        rows = self._columns.in_time[mask[self._columns.in_time]]
+        repeated = _repeated(self._columns.prompts, rows)
         with ExitStack() as stack:
             table, texts, lines = self._open(stack, side)
-            for number, (row, line) in enumerate(_lines_at(self._source, self._facts, rows), start=1):
+            for number, (row, line) in enumerate(_lines_at(self._source, self._columns, rows), start=1):
                 body = self._example(row, line)
                 if table is not None:
                     table.write(body)
                 if lines is not None:
                     lines.write(line)
                 if self._texts is not None:
-                    self._texts.write(side, texts, body, int(self._facts.tokens[row]), is_repeated=bool(repeated[row]))
-                if not number % TOLD_EVERY:
-                    self._told(TOLD_EVERY)
+                    self._texts.write(side, texts, body, int(self._columns.tokens[row]), is_repeated=bool(repeated[row]))
+                if not number % PROGRESS_EVERY:
+                    self._wrote(PROGRESS_EVERY)
         if self._texts is not None:
             self._texts.end_side()
 
     def _example(self, row: int, line: bytes) -> dict[str, Any]:
-        """A line that is what it was in the first pass."""
+        """A parsed line, if it is what it was in the first pass. Raises CannotPrepare."""
         try:
             body: dict[str, Any] = orjson.loads(line)
-            if bytes.fromhex(body["id"]) == self._facts.ids[row].astype(">u8").tobytes():
+            if bytes.fromhex(body["id"]) == self._columns.ids[row].astype(">u8").tobytes():
                 return body
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
             pass
         raise CannotPrepare(f"{self._called}: was changed while it was read: prepare it again when it is at rest")
 
     def _open(self, stack: ExitStack, side: Side) -> tuple[CandidateTable | None, list[TextRowsFile], ExampleRows | None]:
-        """The files of a side, by what is written to them."""
+        """Open the files of a side: the table, the files of rows, the file of lines."""
         table, texts, lines = None, list[TextRowsFile](), None
         for name in self._read.formats:
             path = self._folder / f"{name}_{side}.{SUFFIXES[name]}"
             if name == "candidates":
-                table = stack.enter_context(CandidateTable(path, self._read.candidate_facts))
+                table = stack.enter_context(CandidateTable(path, self._read.candidate_features))
             elif name == "examples":
                 lines = stack.enter_context(ExampleRows(path))
             elif name == "chat":
@@ -344,15 +343,15 @@ class _Writing:
         return table, texts, lines
 
 
-def _lines_at(source: Path, facts: ExampleColumns, rows: Integers) -> Iterator[tuple[int, bytes]]:
-    """The lines of these rows, each with its row, in the order of the rows."""
+def _lines_at(source: Path, columns: ExampleColumns, rows: Integers) -> Iterator[tuple[int, bytes]]:
+    """These rows' lines, each with its row."""
     with source.open("rb") as file:
         for row in rows:
-            yield row, os.pread(file.fileno(), int(facts.sizes[row]), int(facts.places[row]))
+            yield row, os.pread(file.fileno(), int(columns.sizes[row]), int(columns.places[row]))
 
 
 def _repeated(prompts: Hashes, rows: Integers) -> Mask:
-    """Which of all rows have a prompt that another one of `rows` has, too: only they can be copies, so only they are remembered."""
+    """Rows whose prompt occurs more than once in `rows`: only they can give duplicates, so only they are remembered."""
     found, counts = np.unique(prompts[rows], return_counts=True)
     return np.isin(prompts, found[counts > 1])
 
@@ -360,16 +359,16 @@ def _repeated(prompts: Hashes, rows: Integers) -> Mask:
 # The manifest
 
 
-def account_of(lines: int, faults: dict[str, Broken], facts: ExampleColumns, sides: Sides) -> dict[str, Any]:
-    """Where every line went."""
+def account_of(lines: int, faults: dict[str, Broken], columns: ExampleColumns, sides: Sides) -> dict[str, Any]:
+    """The account: every line on a side, or left out for one reason."""
     left_out = {**{name: fault.count for name, fault in sorted(faults.items())}, **sides.left_out()}
     on = {
         side: {
             "examples": int(mask.sum()),
-            "answered": int((mask & ~facts.is_silence & ~facts.is_weak).sum()),
-            "weak": int((mask & facts.is_weak).sum()),
-            "silences": int((mask & facts.is_silence).sum()),
-            "unlabeled": int((mask & ~facts.is_labeled & ~facts.is_silence).sum()),
+            "answered": int((mask & ~columns.is_silence & ~columns.is_weak).sum()),
+            "weak": int((mask & columns.is_weak).sum()),
+            "silences": int((mask & columns.is_silence).sum()),
+            "unlabeled": int((mask & ~columns.is_labeled & ~columns.is_silence).sum()),
         }
         for side, mask in (("train", sides.train), ("valid", sides.valid))
     }
@@ -377,8 +376,8 @@ def account_of(lines: int, faults: dict[str, Broken], facts: ExampleColumns, sid
     return {"read": lines, "left_out": left_out, **on, "adds_up": total == lines}
 
 
-def _rules(read: _Read, facts: ExampleColumns, texts: TextRows | None, wanted: PrepareOptions) -> dict[str, Broken]:
-    """Every rule that was looked at, in the order in which `prepare_data` asked."""
+def _rules(read: _Read, columns: ExampleColumns, texts: TextRows | None, wanted: PrepareOptions) -> dict[str, Broken]:
+    """Every rule with its count, in the order of `prepare_data`."""
     silences = "left out" if wanted.sides.silences == "drop" else f'written as "{NIL}"'
     weak = "left out" if wanted.sides.weak == "drop" else f'written as "{NIL}"'
     done = {
@@ -392,13 +391,13 @@ def _rules(read: _Read, facts: ExampleColumns, texts: TextRows | None, wanted: P
     found = {name: Broken(done=what) for name, what in done.items()}
     for name, fault in read.faults.items():
         found[name].count, found[name].ids = fault.count, fault.ids
-    found["empty_completion"] = Broken(int(facts.is_silence.sum()), f"nobody answered: {silences}")
-    found["weak_signal"] = Broken(int(facts.is_weak.sum()), f"answered, but not worth learning: {weak}")
+    found["empty_completion"] = Broken(int(columns.is_silence.sum()), f"nobody answered: {silences}")
+    found["weak_signal"] = Broken(int(columns.is_weak.sum()), f"answered, but not worth learning: {weak}")
     return found | (texts.rules() if texts is not None else {})
 
 
 def _sums(texts: TextRows | None, wanted: PrepareOptions) -> dict[str, Any]:
-    """Rows and tokens of the files of text, and what an epoch of training costs."""
+    """Rows and tokens of the files of text, and the cost of an epoch."""
     if texts is None:
         return {}
     return {
@@ -412,7 +411,7 @@ def _hash_of(ids: Iterable[bytes]) -> str:
     return sha256(b"".join(sorted(ids))).hexdigest()
 
 
-def _told_of(path: Path) -> dict[str, Any]:
+def _file_entry(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         return {"bytes": path.stat().st_size, "sha256": file_digest(file, "sha256").hexdigest()}
 
@@ -421,7 +420,7 @@ def _told_of(path: Path) -> dict[str, Any]:
 
 
 def retracted_in(path: Path) -> Iterator[bytes]:
-    """The ids in a file of retractions. Raises CannotPrepare: what can't be read may be a message that somebody deleted."""
+    """The ids in a file of retractions. Raises CannotPrepare: an unreadable line may stand for a deleted message."""
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         if line.strip():
             try:
@@ -431,7 +430,7 @@ def retracted_in(path: Path) -> Iterator[bytes]:
 
 
 def few_shots_in(folder: Path) -> Iterator[ExampleLine]:
-    """The examples that were chosen to show a labeler what is meant. Raises CannotPrepare."""
+    """The few-shots of a folder. Raises CannotPrepare."""
     for path in (folder / "examples_pos.jsonl", folder / "examples_neg.jsonl"):
         if not path.exists():
             continue

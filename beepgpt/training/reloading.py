@@ -71,13 +71,13 @@ class WatchedModel:
     def predict(self, points: Sequence[Mapping[str, Any]]) -> tuple[str, list[Probabilities]]:
         """The name of a model in this process, and its probabilities for each point."""
         from beepgpt.training.points import points_of
-        from beepgpt.training.predictions import OtherFacts
+        from beepgpt.training.predictions import OtherFeatures
 
         with self._lock:
             trained, name = self._trained, self._name
         try:
             predictions = trained.model.predict(points_of([as_example(point) for point in points]))
-        except OtherFacts as error:
+        except OtherFeatures as error:
             raise BadCommand(f"{self.folder}: {error}") from error
         found = [predictions.of(place) for place in range(len(points))]
         return name, [Probabilities(each.people, each.nobody, each.other) for each in found]

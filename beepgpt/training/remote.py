@@ -1,4 +1,4 @@
-"""A model on a server: asked for one label at a time, from any thread, and told as people, nobody and somebody else."""
+"""A model on a server: asked for one label at a time, from any thread; its answer as probabilities of people, nobody and somebody else."""
 
 from __future__ import annotations
 
@@ -10,72 +10,73 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from beepgpt.errors import BeepGPTError
+from beepgpt.errors import BadAnswer, BeepGPTError, RequestRefused
 from beepgpt.training.checks import NIL, OTHER
 from beepgpt.training.points import Points
 from beepgpt.training.predictions import Prediction, Predictions
+from beepgpt.training.uploads import MayLeave
 
 RemoteEndpoint = Literal["chat", "completions", "decisions"]
-WAYS: tuple[RemoteEndpoint, ...] = ("chat", "completions", "decisions")
+REMOTE_ENDPOINTS: tuple[RemoteEndpoint, ...] = ("chat", "completions", "decisions")
 AHEAD = 4
-"""Questions that wait for their turn, for each that is under way: a hundred thousand points are not all in memory at once."""
-FACTS = ("in_window", "answers_30d", "share_30d", "first_60d", "to_author", "seen_hours", "closeness")
-"""What a decision is told of each candidate, where the points have it."""
+"""Queued questions for each one in flight: a hundred thousand points are not all in memory at once."""
+FEATURES = ("in_window", "answers_30d", "share_30d", "first_60d", "to_author", "seen_hours", "closeness")
+"""Features of a candidate that a decision is given, where the points have them."""
 DECIDING = (
     "The user's message is a conversation in a company's chat. Who answers next? Each number is somebody, with what is known of them:"
     " in_window, how many messages back they last spoke (0: not at all); answers they gave in this channel lately, and their share of all;"
     " first answers; answers to this author; hours since they were seen (-1: never); closeness of the text to what they answered before."
 )
-"""What a model that was trained on nothing of ours is told."""
+"""The instructions of a model that was not trained on our examples."""
 
 
 class Unanswered(BeepGPTError):
-    """The server doesn't answer this question, as it wouldn't at another time; the message says why."""
+    """The server refuses this question, now and later; the message says why."""
 
 
 class PointQuestion(NamedTuple):
-    """What is asked about a point."""
+    """A question about a point."""
 
     text: str
     """The prompt, byte for byte as it was trained on."""
     options: tuple[tuple[str, str], ...]
-    """Of a decision, each with what is known of it; empty: the labels."""
+    """Options of a decision, each with its features in words; empty: the labels are the options."""
 
 
 AskModel = Callable[[PointQuestion, float | None], "Future[dict[str, float]]"]
-"""How likely each label is, within so many seconds; what isn't told is left out."""
+"""A question and a deadline in seconds to the probability of each label; labels that the server doesn't return are missing."""
 
 
-def _everything(channel: str, people: Collection[str]) -> bool:
+def anything_may_leave(channel: str, people: Collection[str]) -> bool:
+    """Nothing is excluded."""
     return True
 
 
 @dataclass(frozen=True)
 class RemoteModel:
-    """Asks a server. Nothing of it changes but the counts of `RemoteModel.predict`."""
+    """A model that a server answers for. It is immutable but for the `counts` of `predict`."""
 
     way: RemoteEndpoint
     people: Mapping[str, str]
-    """Who has which label; for decisions nobody has one beforehand."""
+    """People by label; empty for decisions, whose labels are candidates' numbers."""
     ask: AskModel
     at_once: int = 16
-    """Questions under way at the same time, as the server is used."""
-    may_leave: Callable[[str, Collection[str]], bool] = _everything
-    """Whether what was said in a channel, by these people, may be asked about."""
-    told: Callable[[int, int], None] = lambda done, of: None
-    """Hears how far `predict` is."""
+    """Questions in flight at a time."""
+    may_leave: MayLeave = anything_may_leave
+    progress: Callable[[int, int], None] = lambda done, of: None
+    """Called by `predict` with the points done and all points."""
     counts: dict[str, int] = field(default_factory=dict)
-    """Of `predict`: how often something else than an answer came, by what it was."""
+    """Points that `predict` got no answer for, by reason."""
 
     @property
     def labels(self) -> list[str]:
-        """Who can be named."""
+        """People who have a label."""
         return list(self.people.values())
 
     def submit(self, points: Points, place: int = 0, *, deadline: float | None = None) -> Future[Prediction]:
-        """What it says of one point, within so many seconds from now on. For any thread; as many as one likes may be under way.
+        """The prediction of one point, within `deadline` seconds. Thread-safe; any number may be in flight.
 
-        What the server does wrong is the future's exception, a missed deadline among it.
+        The future raises Unanswered if the server refuses the question, and ProviderFailed for all else, a missed deadline too.
         """
         ended: Future[Prediction] = Future()
         if not self.may_leave(points.channel[place], set(points.window_user[place])):
@@ -89,6 +90,10 @@ class RemoteModel:
                 return
             try:
                 ended.set_result(prediction_of(asked.result(), people, author))
+            except (BadAnswer, RequestRefused) as error:
+                unanswered = Unanswered(str(error))
+                unanswered.__cause__ = error
+                ended.set_exception(unanswered)
             except BaseException as error:
                 ended.set_exception(error)
 
@@ -96,9 +101,9 @@ class RemoteModel:
         return ended
 
     def predict(self, points: Points) -> Predictions:
-        """For each point, chances of people, of nobody and of somebody else; the same question is asked once.
+        """Probabilities of people, nobody and somebody else for each point; equal questions are asked once.
 
-        A question that the server turns down gives somebody else, and is counted; whatever else goes wrong ends it.
+        A refused question counts as somebody else, and in `counts`. Any other failure is raised.
         """
         found: list[Prediction] = []
         waiting: deque[Future[Prediction]] = deque()
@@ -118,10 +123,10 @@ class RemoteModel:
                 waiting.append(asking.submit(points, place))
                 while len(waiting) > AHEAD * self.at_once or (waiting and waiting[0].done()):
                     found.append(self._ended(waiting.popleft()))
-                    self.told(len(found), len(points))
+                    self.progress(len(found), len(points))
             while waiting:
                 found.append(self._ended(waiting.popleft()))
-                self.told(len(found), len(points))
+                self.progress(len(found), len(points))
         finally:
             for each in waiting:
                 each.cancel()
@@ -144,22 +149,22 @@ class RemoteModel:
 
 
 def question_of(points: Points, place: int, way: RemoteEndpoint) -> PointQuestion:
-    """What is asked: the prompt as it stands, and for a decision the candidates, by number and without their names."""
+    """The question about a point: its prompt, and for a decision its candidates, by number and without their names."""
     prompt = points.prompt[place]
     if way != "decisions":
         return PointQuestion(prompt, ())
-    names = [name for name in FACTS if name in points.names]
-    columns = [points.names.index(name) for name in names]
-    rows = points.facts[points.starts[place] : points.starts[place + 1]]
-    told = [", ".join(f"{name} {row[column]:g}" for name, column in zip(names, columns, strict=True)) for row in rows]
-    people = [(str(number), each) for number, each in enumerate(told)]
+    names = [name for name in FEATURES if name in points.feature_names]
+    columns = [points.feature_names.index(name) for name in names]
+    rows = points.features[points.starts[place] : points.starts[place + 1]]
+    described = [", ".join(f"{name} {row[column]:g}" for name, column in zip(names, columns, strict=True)) for row in rows]
+    people = [(str(number), each) for number, each in enumerate(described)]
     return PointQuestion(prompt, (*people, (NIL, "nobody, within a day"), (OTHER, "somebody else")))
 
 
 def prediction_of(likelihoods: Mapping[str, float], people: Mapping[str, str], author: str) -> Prediction:
-    """Likelihoods of labels as chances that sum to 1: what no label says is somebody else's.
+    """Likelihoods of labels as probabilities that sum to 1: what no label has is somebody else's.
 
-    Nobody answers themselves, so that the author's own is somebody else's, too.
+    Nobody answers themselves, so that the author's own share is somebody else's, too.
 
     >>> prediction_of({"0": 0.5, "1": 0.2, "nil": 0.1}, {"0": "ana", "1": "bo", "2": "cy"}, "bo")
     Prediction(people=[('ana', 0.5)], nobody=0.1, other=0.4)
@@ -170,15 +175,15 @@ def prediction_of(likelihoods: Mapping[str, float], people: Mapping[str, str], a
     return Prediction(named, nobody, round(max(1.0 - nobody - sum(p for _, p in named), 0.0), 6))
 
 
-def predictions_of(said: list[Prediction]) -> Predictions:
-    """One by one, as columns."""
-    starts = np.cumsum([0, *(len(each.people) for each in said)], dtype=np.int64)
-    people = [person for each in said for person, _ in each.people]
-    chances = np.array([p for each in said for _, p in each.people], np.float64)
-    nobody, other = (np.array([getattr(each, name) for each in said], np.float64) for name in ("nobody", "other"))
-    return Predictions(starts, people, chances, nobody, other)
+def predictions_of(predictions: list[Prediction]) -> Predictions:
+    """Single predictions as columns."""
+    starts = np.cumsum([0, *(len(each.people) for each in predictions)], dtype=np.int64)
+    people = [person for each in predictions for person, _ in each.people]
+    p = np.array([p for each in predictions for _, p in each.people], np.float64)
+    nobody, other = (np.array([getattr(each, name) for each in predictions], np.float64) for name in ("nobody", "other"))
+    return Predictions(starts, people, p, nobody, other)
 
 
-def labels_in(told: Mapping[str, Any]) -> dict[str, str]:
-    """Who has which label, as labels.json tells it."""
-    return {str(each["label"]): str(each["user"]) for each in told["people"]}
+def labels_in(content: Mapping[str, Any]) -> dict[str, str]:
+    """People by label, from a parsed labels.json."""
+    return {str(each["label"]): str(each["user"]) for each in content["people"]}

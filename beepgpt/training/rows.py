@@ -1,4 +1,4 @@
-"""Rows of text: an example as a prompt and what a model is to say, and the rules that `prepare_data` had for them."""
+"""Rows of text: examples as prompts with completions, and the rules of `prepare_data` for them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from beepgpt.training.checks import MAX_COMPLETION_PREFIX, MAX_PREFIX, NIL, OTHE
 from beepgpt.training.formats import CHAT_TOKENS, SIDES, Answers, Labels, Side, TextRowsFile
 
 RULES = ("duplicate_rows", "long_rows", "too_many_tokens", "common_prompt_prefix", "no_leading_space", "common_completion_prefix")
-"""That can only be told of rows; those of lines are among the faults."""
+"""Rules about rows; those about lines are faults (checks.py)."""
 
 
 class TextRows:
-    """All rows of a training set, one side after the other: which are written, and what they add up to."""
+    """Writes the rows of a training set, one side after the other, and counts rows, tokens and broken rules."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class TextRows:
         self._written: set[tuple[str, str]] = set()
 
     def write(self, side: Side, files: Sequence[TextRowsFile], body: Mapping[str, Any], prompt_tokens: int, *, is_repeated: bool) -> None:
-        """An example's rows. `is_repeated`: its prompt stands in other examples of its side, too, so its rows may."""
+        """Write an example's rows to all files. `is_repeated`: its side has the prompt more than once, so rows may be duplicates."""
         identity, prompt = body["id"], body["prompt"]
         answer = [] if body.get("signal") == "weak" else body["answer"]
         for completion in self._labels.completions(bytes.fromhex(identity), answer, self._answers):
@@ -59,7 +59,7 @@ class TextRows:
                 self._broken["no_leading_space"].count += 1
 
     def _is_wanted(self, side: Side, identity: str, prompt: str, completion: str, tokens: int, is_repeated: bool) -> bool:
-        """Whether a row is written: validation is whole, but for what the model can't take."""
+        """Whether a row is written. Only rows that the model can't take are left out of validation."""
         if self._max_tokens is not None and tokens > self._max_tokens:
             self._broken["too_many_tokens"].add(identity)
             return False
@@ -75,14 +75,14 @@ class TextRows:
         return True
 
     def end_side(self) -> None:
-        """Rows of the other side are no copies of these: prompts of one side don't stand on the other."""
+        """Forget the rows of this side: the other side has no duplicates of them, since the sides share no prompt."""
         self._written.clear()
 
     def rules(self) -> dict[str, Broken]:
-        """Every rule that was looked at, with what was done."""
-        told = self._broken
-        told["common_prompt_prefix"].count = self._prompts.length if self._prompts.length > MAX_PREFIX else 0
-        told["common_completion_prefix"].count = self._completions.length if self._completions.length > MAX_COMPLETION_PREFIX else 0
+        """Every rule with its count, and what was done."""
+        rules = self._broken
+        rules["common_prompt_prefix"].count = self._prompts.length if self._prompts.length > MAX_PREFIX else 0
+        rules["common_completion_prefix"].count = self._completions.length if self._completions.length > MAX_COMPLETION_PREFIX else 0
         done = {
             "duplicate_rows": "the same prompt and completion as an earlier row: left out of the training side, kept for validation",
             "long_rows": f"more than {self._max_characters or 0:,} characters: left out of the training side, kept for validation",
@@ -97,5 +97,5 @@ class TextRows:
         if self._max_characters is None:
             done["long_rows"] = "not checked (--max-characters 0)"
         for name, what in done.items():
-            told[name].done = what
-        return told
+            rules[name].done = what
+        return rules

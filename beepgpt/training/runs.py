@@ -1,4 +1,4 @@
-"""What a validation leaves of every point, so that runs can be set side by side on the same conversations, wherever their models are."""
+"""A validation's record of every point, which lets runs be compared on the same conversations without their models."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from beepgpt.training.points import Examples, Ints
 FILE = "outcomes.parquet"
 FORMAT = 1
 THRESHOLD = 0.5
-"""At which alerts are compared."""
+"""Probability at which alerts are compared."""
 
 
 class BadRun(BeepGPTError):
@@ -44,22 +44,22 @@ class BadRun(BeepGPTError):
 
 @dataclass(frozen=True, slots=True)
 class ValidationRun:
-    """A validation: what was said of each point, and what happened."""
+    """A validation: its predictions and what happened, for each point."""
 
     name: str
     folder: Path
     outcomes: Outcomes
     answers: list[list[str]]
     asked: dict[str, Any]
-    """What shaped the question: the examples' target and scope."""
+    """The examples' target and scope, which decide what the model was asked."""
 
     def at(self, places: Ints) -> ValidationRun:
-        """Of some points, in any order."""
+        """The run on the points at these indices, in this order."""
         return replace(self, outcomes=self.outcomes.at(places), answers=[self.answers[each] for each in places])
 
 
 def run_bytes(outcomes: Outcomes, valid: Examples, asked: Mapping[str, Any]) -> bytes:
-    """A run's file: a row a point. Chances under the least that calibration looks at are left out."""
+    """A run's file, a row for each point. Probabilities below `LEAST` are left out."""
     alerts = outcomes.alerts
     kept = alerts.p >= LEAST
     counts = np.bincount(alerts.point[kept], minlength=len(valid))
@@ -72,40 +72,41 @@ def run_bytes(outcomes: Outcomes, valid: Examples, asked: Mapping[str, Any]) -> 
         "answer": valid.answers,
         "rank": outcomes.rank,
         "rank_with_nobody": outcomes.rank_with_nobody,
-        **{f"{name}.{part.name}": getattr(getattr(outcomes, name), part.name) for name in TOLD for part in fields(PointScores)},
+        **{f"{name}.{part.name}": getattr(getattr(outcomes, of), part.name) for name, of in SCORES.items() for part in fields(PointScores)},
         "person": pa.ListArray.from_arrays(starts, pa.array(people, pa.string())),
         "p": pa.ListArray.from_arrays(starts, pa.array(alerts.p[kept])),
     }
-    told = {"beepgpt": orjson.dumps({"format": FORMAT, "asked": dict(asked)})}
+    metadata = {"beepgpt": orjson.dumps({"format": FORMAT, "asked": dict(asked)})}
     written = io.BytesIO()
-    pq.write_table(pa.table(columns).replace_schema_metadata(told), written, compression="zstd")
+    pq.write_table(pa.table(columns).replace_schema_metadata(metadata), written, compression="zstd")
     return written.getvalue()
 
 
-TOLD = ("told", "told_answered")
+SCORES = {"told": "scores", "told_answered": "scores_answered"}
+"""Fields of `Outcomes` by the names of their columns."""
 
 
 def read_run(folder: Path, name: str) -> ValidationRun:
-    """A run from its folder."""
+    """Read a run from its folder. Raises BadRun."""
     path = folder / FILE
     try:
         table = pq.read_table(path)
-        told = orjson.loads((table.schema.metadata or {}).get(b"beepgpt", b"{}"))
+        metadata = orjson.loads((table.schema.metadata or {}).get(b"beepgpt", b"{}"))
     except FileNotFoundError as error:
         raise BadRun(f"{folder}: is no run ({FILE} is missing): beepgpt validate DIR --model {folder}") from error
     except (pa.ArrowException, OSError, orjson.JSONDecodeError) as error:
         raise BadRun(f"{path} can't be read ({type(error).__name__}): validate the model again") from error
-    if told.get("format") != FORMAT:
+    if metadata.get("format") != FORMAT:
         raise BadRun(f"{path}: was written by another version of beepgpt: validate the model again")
     answers: list[list[str]] = table["answer"].to_pylist()
     people: list[list[str]] = table["person"].to_pylist()
-    chances: list[list[float]] = table["p"].to_pylist()
+    p: list[list[float]] = table["p"].to_pylist()
     point = np.repeat(np.arange(len(table)), [len(each) for each in people])
     person = [name for each in people for name in each]
     right = np.array([name in answers[at] for name, at in zip(person, point, strict=True)], np.bool_)
     count = np.array([len(answer) for answer in answers], np.int64)
-    alerts = RankedAlerts(point, person, np.array([p for each in chances for p in each], np.float64), right, count)
-    chance = {each: PointScores(*(table[f"{each}.{part.name}"].to_numpy() for part in fields(PointScores))) for each in TOLD}
+    alerts = RankedAlerts(point, person, np.array([each for row in p for each in row], np.float64), right, count)
+    scores = {each: PointScores(*(table[f"{each}.{part.name}"].to_numpy() for part in fields(PointScores))) for each in SCORES}
     outcomes = Outcomes(
         conversation=table["conversation"].to_pylist(),
         prompt_ts=table["prompt_ts"].to_numpy(),
@@ -113,19 +114,21 @@ def read_run(folder: Path, name: str) -> ValidationRun:
         answered=count > 0,
         rank=table["rank"].to_numpy(),
         rank_with_nobody=table["rank_with_nobody"].to_numpy(),
-        told=chance["told"],
-        told_answered=chance["told_answered"],
+        scores=scores["told"],
+        scores_answered=scores["told_answered"],
         alerts=alerts,
     )
-    return ValidationRun(name, folder, outcomes, answers, told["asked"])
+    return ValidationRun(name, folder, outcomes, answers, metadata["asked"])
 
 
 def on_the_same_points(runs: Sequence[ValidationRun]) -> tuple[list[ValidationRun], int]:
-    """The runs on the points that all of them judged, in one order, and how many other points there were in the largest of them."""
+    """The runs on the points that they have in common, in one order, and how many points of the largest are left out. Raises BadRun."""
     first = runs[0]
     for other in runs[1:]:
         if other.asked != first.asked:
-            raise BadRun(f"{other.folder} was asked {_told(other.asked)}, and {first.folder} {_told(first.asked)}: that can't be compared")
+            raise BadRun(
+                f"{other.folder} was asked {_question(other.asked)}, and {first.folder} {_question(first.asked)}: that can't be compared"
+            )
     places = [
         {point: place for place, point in enumerate(zip(run.outcomes.conversation, run.outcomes.prompt_ts.tolist(), strict=True))}
         for run in runs
@@ -135,7 +138,7 @@ def on_the_same_points(runs: Sequence[ValidationRun]) -> tuple[list[ValidationRu
         raise BadRun(f"{runs[-1].folder} and {first.folder} have no point in common: validate them on the same training set")
     aligned = [run.at(np.array([each[point] for point in common], np.int64)) for run, each in zip(runs, places, strict=True)]
     for other in aligned[1:]:
-        if wrong := sum(one != another for one, another in zip(first_answers(aligned), other.answers, strict=True)):
+        if wrong := sum(one != another for one, another in zip(aligned[0].answers, other.answers, strict=True)):
             raise BadRun(
                 f"{other.folder} and {first.folder} differ in what happened at {wrong:,} of their points (were they labeled otherwise?):"
                 " validate them on the same training set"
@@ -143,13 +146,8 @@ def on_the_same_points(runs: Sequence[ValidationRun]) -> tuple[list[ValidationRu
     return aligned, max(len(run.answers) for run in runs) - len(common)
 
 
-def first_answers(runs: Sequence[ValidationRun]) -> list[list[str]]:
-    """What happened, as the first run has it."""
-    return runs[0].answers
-
-
 def side_by_side(runs: Sequence[ValidationRun]) -> dict[str, Any]:
-    """Every figure of every run, and how far it is from the first run's, by the same draws of the same conversations."""
+    """Each figure of each run, and its difference from the first run's, by the same draws of the same conversations. Raises BadRun."""
     aligned, left_out = on_the_same_points(runs)
     boot = Bootstrap(aligned[0].outcomes.conversation)
     kinds: dict[str, Any] = {}
@@ -173,11 +171,11 @@ def side_by_side(runs: Sequence[ValidationRun]) -> dict[str, Any]:
 
 
 def figures_of(outcomes: Outcomes, kind: str, boot: Bootstrap) -> dict[str, Figure]:
-    """All that is compared of a run."""
+    """The figures of a run that are compared."""
     alerts = alerts_at(outcomes, THRESHOLD, kind, boot)
-    told = {"alert_precision": alerts["precision"], "alert_recall": alerts["recall"]}
-    return hits(outcomes, kind, boot) | losses(outcomes, kind, boot) | told
+    of_alerts = {"alert_precision": alerts["precision"], "alert_recall": alerts["recall"]}
+    return hits(outcomes, kind, boot) | losses(outcomes, kind, boot) | of_alerts
 
 
-def _told(asked: Mapping[str, Any]) -> str:
+def _question(asked: Mapping[str, Any]) -> str:
     return " and ".join(f"{name} {value}" for name, value in asked.items()) or "nothing known"

@@ -1,9 +1,9 @@
-"""Which examples train, which validate, and which do neither: law 7 of the README.
+"""The split: which examples train, which validate, and which do neither (law 7 of the README).
 
 Every example of the training side is settled before the cut, and every prompt of the validation side is made at the cut or after it.
-No message is in windows of both sides, no text is the prompt of both, and no conversation is on both (but where a channel is one). What
-clashes leaves the training side, so that validation is whole. All of it is decided from a few numbers for each example; the examples
-themselves stay on the disk.
+No message is in windows of both sides, no text is the prompt of both, and no conversation is on both (but where a channel is one). A
+training example that clashes is left out, so that validation is whole. All of it is decided from a few numbers for each example, while the
+examples themselves stay on the disk.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ REASONS = (
     "over_cap",
     "over_balance",
 )
-"""Why an example is on no side, in the order in which it is asked."""
+"""Why an example is on no side; the first reason that applies counts."""
 STAYS = 0
 
 Handled = Literal["nil", "drop"]
@@ -46,24 +46,24 @@ Handled = Literal["nil", "drop"]
 
 
 def hash_of(text: str) -> int:
-    """64 bits, the same in every run. Two texts that share them by chance are taken for one: a training example is lost, none leaks."""
+    """64 bits, the same in every run. A collision makes two texts look equal: it may cost a training example, and leaks none."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 class Ragged(NamedTuple):
-    """Some values for each row."""
+    """Any number of values for each row."""
 
     values: Any
     rows: Integers
-    """Whose each value is."""
+    """The row of each value."""
 
 
-class Notes:
-    """The numbers that are kept of each example: about 150 bytes, whatever the length of its line."""
+class ExampleNotes:
+    """Collects what the split needs of each example: about 150 bytes, whatever the length of its line."""
 
     def __init__(self) -> None:
         self.people: dict[str, int] = {}
-        """Everybody who ever answered, numbered in the order of their first answer."""
+        """Numbers of all people who ever answered, in the order of their first answer."""
         self._places = array("q")
         self._sizes = array("q")
         self._ids = bytearray()
@@ -82,7 +82,7 @@ class Notes:
         return len(self._places)
 
     def add(self, line: ExampleLine, place: int, size: int, tokens: int = 0) -> None:
-        """One more example, whose line of `size` bytes begins at `place`."""
+        """Add an example. `place`, `size`: the offset and the bytes of its line; `tokens`: of its prompt."""
         self._places.append(place)
         self._sizes.append(size)
         self._ids += line.id
@@ -97,8 +97,8 @@ class Notes:
         self._answers.extend([self.people.setdefault(user, len(self.people)) for user in line.answer])
         self._answer_counts.append(len(line.answer))
 
-    def facts(self) -> ExampleColumns:
-        """All of it as arrays."""
+    def columns(self) -> ExampleColumns:
+        """All examples as arrays."""
         answered = np.frombuffer(self._answer_counts, np.int64) if len(self) else np.zeros(0, np.int64)
         signals = np.frombuffer(self._signals, np.int8) if len(self) else np.zeros(0, np.int8)
         return ExampleColumns(
@@ -129,12 +129,12 @@ def _ragged(values: Any, counts: array[int]) -> Ragged:
 
 @dataclass(frozen=True)
 class ExampleColumns:
-    """A number, or some, for each example, in the order of its lines."""
+    """Columns with a value, or several, for each example, in the order of their lines."""
 
     places: Integers
     sizes: Integers
     ids: Hashes
-    """Two halves each."""
+    """128 bits each, as two columns."""
     prompt_ts: Integers
     settled_ts: Integers
     conversations: Hashes
@@ -147,23 +147,23 @@ class ExampleColumns:
     messages: Ragged
     answers: Ragged
     people: Sequence[str]
-    """Names of the numbers in `answers`."""
+    """The ids of the people numbered in `answers`."""
 
     def __len__(self) -> int:
         return len(self.places)
 
     @cached_property
     def in_time(self) -> Integers:
-        """The rows by prompt and id: an order that no order of reading changes."""
+        """The rows by prompt time and id, whatever the order of lines."""
         return np.lexsort((self.ids[:, 1], self.ids[:, 0], self.prompt_ts))
 
 
 @dataclass(frozen=True)
 class SplitOptions:
-    """What a user may say about the sides."""
+    """What a user may choose about the split."""
 
     valid_share: float = 0.2
-    """Of all examples, by time; the last ones validate."""
+    """The last share of the prompts, by time, that validates."""
     cut: int | None = None
     """Microseconds; None: where `valid_share` says."""
     silences: Handled = "nil"
@@ -176,50 +176,50 @@ class SplitOptions:
 
 @dataclass(frozen=True)
 class Sides:
-    """Where every example went."""
+    """The side of every example."""
 
     cut: int
     train: Mask
     valid: Mask
     why: npt.NDArray[np.uint8]
-    """By number in `REASONS`, of those that are on no side."""
+    """Indices into `REASONS`: why an example is on no side."""
 
     def left_out(self) -> dict[str, int]:
-        """How many are on no side, by reason."""
+        """Counts of examples on no side, by reason."""
         counts = np.bincount(self.why, minlength=len(REASONS))
         return {reason: int(count) for reason, count in zip(REASONS, counts, strict=True) if count and reason != "stays"}
 
 
 def split(
-    facts: ExampleColumns,
+    columns: ExampleColumns,
     choices: SplitOptions,
     *,
     by_conversation: bool,
     retracted: Iterable[bytes] = (),
     few_shots: Iterable[ExampleLine] = (),
 ) -> Sides:
-    """Every example on one side or on none. `by_conversation`: a conversation may not be on both. Raises CannotPrepare."""
-    why = np.zeros(len(facts), np.uint8)
+    """Put every example on one side or on none. `by_conversation`: a conversation may not be on both. Raises CannotPrepare."""
+    why = np.zeros(len(columns), np.uint8)
 
     def leave(which: Mask, reason: str) -> None:
         why[which & (why == STAYS)] = REASONS.index(reason)
 
-    leave(_replaced(facts), "replaced")
-    leave(_are_of(facts, retracted), "retracted")
+    leave(_replaced(columns), "replaced")
+    leave(_are_of(columns, retracted), "retracted")
     if choices.silences == "drop":
-        leave(facts.is_silence, "silence")
+        leave(columns.is_silence, "silence")
     if choices.weak == "drop":
-        leave(facts.is_weak, "weak")
-    cut = cut_of(facts.prompt_ts[why == STAYS], choices)
-    train, valid = facts.settled_ts < cut, facts.prompt_ts >= cut
-    leave(valid & _like(facts, list(few_shots), by_conversation), "few_shot")
+        leave(columns.is_weak, "weak")
+    cut = cut_of(columns.prompt_ts[why == STAYS], choices)
+    train, valid = columns.settled_ts < cut, columns.prompt_ts >= cut
+    leave(valid & _like(columns, list(few_shots), by_conversation), "few_shot")
     leave(~train & ~valid, "across_cut")
-    for reason, clashes in _clashes(facts, train & (why == STAYS), valid & (why == STAYS), by_conversation).items():
+    for reason, clashes in _clashes(columns, train & (why == STAYS), valid & (why == STAYS), by_conversation).items():
         leave(clashes, reason)
     if choices.cap is not None:
-        leave(_over_cap(facts, train & (why == STAYS), choices.cap), "over_cap")
+        leave(_over_cap(columns, train & (why == STAYS), choices.cap), "over_cap")
     if choices.balance is not None:
-        leave(_over_balance(facts, train & (why == STAYS), choices.balance), "over_balance")
+        leave(_over_balance(columns, train & (why == STAYS), choices.balance), "over_balance")
     sides = Sides(cut, train & (why == STAYS), valid & (why == STAYS), why)
     _check_both(sides)
     return sides
@@ -242,56 +242,56 @@ def cut_of(prompt_ts: Integers, choices: SplitOptions) -> int:
 def _check_both(sides: Sides) -> None:
     for name, side, other in (("training", sides.train, "a later"), ("validation", sides.valid, "an earlier")):
         if not side.any():
-            told = ", ".join(f"{reason} {count:,}" for reason, count in sides.left_out().items()) or "none left out"
+            reasons = ", ".join(f"{reason} {count:,}" for reason, count in sides.left_out().items()) or "none left out"
             raise CannotPrepare(
-                f"nothing is left on the {name} side ({told}): choose {other} --cut, another --valid-share, or more examples"
+                f"nothing is left on the {name} side ({reasons}): choose {other} --cut, another --valid-share, or more examples"
             )
 
 
-def _replaced(facts: ExampleColumns) -> Mask:
-    """Those whose id comes again later: the last one counts, as on a compacted topic."""
-    by_id = np.lexsort((np.arange(len(facts)), facts.ids[:, 1], facts.ids[:, 0]))
-    ids = facts.ids[by_id]
-    again = np.zeros(len(facts), np.bool_)
+def _replaced(columns: ExampleColumns) -> Mask:
+    """Examples whose id comes again later: the last line counts, as on a compacted topic."""
+    by_id = np.lexsort((np.arange(len(columns)), columns.ids[:, 1], columns.ids[:, 0]))
+    ids = columns.ids[by_id]
+    again = np.zeros(len(columns), np.bool_)
     again[by_id[:-1]] = (ids[1:] == ids[:-1]).all(axis=1)
     return again
 
 
-def _are_of(facts: ExampleColumns, ids: Iterable[bytes]) -> Mask:
+def _are_of(columns: ExampleColumns, ids: Iterable[bytes]) -> Mask:
     wanted = frozenset(ids)
     if not wanted:
-        return np.zeros(len(facts), np.bool_)
+        return np.zeros(len(columns), np.bool_)
     halves = np.frombuffer(b"".join(sorted(wanted)), ">u8").astype(np.uint64).reshape(-1, 2)
-    maybe = np.flatnonzero(np.isin(facts.ids[:, 0], halves[:, 0]))
-    are = np.zeros(len(facts), np.bool_)
-    are[maybe] = [facts.ids[row].astype(">u8").tobytes() in wanted for row in maybe]
+    maybe = np.flatnonzero(np.isin(columns.ids[:, 0], halves[:, 0]))
+    are = np.zeros(len(columns), np.bool_)
+    are[maybe] = [columns.ids[row].astype(">u8").tobytes() in wanted for row in maybe]
     return are
 
 
-def _like(facts: ExampleColumns, few_shots: Sequence[ExampleLine], by_conversation: bool) -> Mask:
-    """Those that a few-shot shows: itself, its conversation, or a message of its window."""
-    shown = _are_of(facts, [each.id for each in few_shots])
+def _like(columns: ExampleColumns, few_shots: Sequence[ExampleLine], by_conversation: bool) -> Mask:
+    """Few-shots, and examples that share their conversation or a message of their window."""
+    shown = _are_of(columns, [each.id for each in few_shots])
     if by_conversation:
-        shown |= _is_in(facts.conversations, np.array([hash_of(each.conversation) for each in few_shots], np.uint64))
+        shown |= _is_in(columns.conversations, np.array([hash_of(each.conversation) for each in few_shots], np.uint64))
     messages = [hash_of(f"{each.channel}:{ts}") for each in few_shots for ts in each.window]
-    return shown | _have_any(facts.messages, np.array(messages, np.uint64), len(facts))
+    return shown | _have_any(columns.messages, np.array(messages, np.uint64), len(columns))
 
 
-def _clashes(facts: ExampleColumns, train: Mask, valid: Mask, by_conversation: bool) -> Mapping[str, Mask]:
-    """What of the training side has to go, by what it has in common with the validation side."""
-    of_both = np.zeros(len(facts), np.bool_)
+def _clashes(columns: ExampleColumns, train: Mask, valid: Mask, by_conversation: bool) -> Mapping[str, Mask]:
+    """Training examples that have to go, by what they share with the validation side."""
+    of_both = np.zeros(len(columns), np.bool_)
     if by_conversation:
-        of_both = _is_in(facts.conversations, facts.conversations[valid])
-    told = facts.messages.values[valid[facts.messages.rows]]
+        of_both = _is_in(columns.conversations, columns.conversations[valid])
+    shown = columns.messages.values[valid[columns.messages.rows]]
     return {
         "conversation_on_both_sides": train & of_both,
-        "message_on_both_sides": train & _have_any(facts.messages, told, len(facts)),
-        "prompt_on_both_sides": train & _is_in(facts.prompts, facts.prompts[valid]),
+        "message_on_both_sides": train & _have_any(columns.messages, shown, len(columns)),
+        "prompt_on_both_sides": train & _is_in(columns.prompts, columns.prompts[valid]),
     }
 
 
 def _is_in(values: Hashes, among: Hashes) -> Mask:
-    """As numpy's `isin`, with a third of its memory."""
+    """NumPy's `isin`, in a third of its memory."""
     wanted = np.unique(among)
     if not len(wanted):
         return np.zeros(len(values), np.bool_)
@@ -301,22 +301,22 @@ def _is_in(values: Hashes, among: Hashes) -> Mask:
 
 
 def _have_any(ragged: Ragged, among: Hashes, rows: int) -> Mask:
-    """The rows of which a value is among these."""
+    """Rows with a value among these."""
     have = np.zeros(rows, np.bool_)
     have[ragged.rows[_is_in(ragged.values, among)]] = True
     return have
 
 
-def _over_cap(facts: ExampleColumns, train: Mask, cap: int) -> Mask:
-    """Of a person's training examples only the newest `cap` stay: one with several answers stays while anyone of them has room."""
-    over = np.zeros(len(facts), np.bool_)
-    if not len(facts.answers.values):
+def _over_cap(columns: ExampleColumns, train: Mask, cap: int) -> Mask:
+    """Training examples beyond a person's newest `cap`. One with several answers stays while any of its people is below the cap."""
+    over = np.zeros(len(columns), np.bool_)
+    if not len(columns.answers.values):
         return over
-    people, counts = facts.answers.values, np.bincount(facts.answers.rows, minlength=len(facts))
+    people, counts = columns.answers.values, np.bincount(columns.answers.rows, minlength=len(columns))
     ends = np.cumsum(counts)
     taken = np.zeros(int(people.max()) + 1, np.int64)
-    names_somebody = train & ~facts.is_silence & ~facts.is_weak
-    for row in facts.in_time[::-1]:
+    names_somebody = train & ~columns.is_silence & ~columns.is_weak
+    for row in columns.in_time[::-1]:
         if names_somebody[row]:
             answered = people[ends[row] - counts[row] : ends[row]]
             over[row] = bool((taken[answered] >= cap).all())
@@ -325,11 +325,11 @@ def _over_cap(facts: ExampleColumns, train: Mask, cap: int) -> Mask:
     return over
 
 
-def _over_balance(facts: ExampleColumns, train: Mask, balance: float) -> Mask:
-    """Training examples that name nobody, beyond `balance` for each that names somebody: those with the highest ids, which are hashes."""
-    nobody = facts.is_silence | facts.is_weak
+def _over_balance(columns: ExampleColumns, train: Mask, balance: float) -> Mask:
+    """Training examples that name nobody, beyond `balance` for each that names somebody: those with the highest ids (hashes)."""
+    nobody = columns.is_silence | columns.is_weak
     most = int(balance * int((train & ~nobody).sum()) + 1e-9)
     rows = np.flatnonzero(train & nobody)
-    over = np.zeros(len(facts), np.bool_)
-    over[rows[np.lexsort((facts.ids[rows, 1], facts.ids[rows, 0]))][most:]] = True
+    over = np.zeros(len(columns), np.bool_)
+    over[rows[np.lexsort((columns.ids[rows, 1], columns.ids[rows, 0]))][most:]] = True
     return over

@@ -1,4 +1,4 @@
-"""Text alone: who answers, told from the prompt and nothing else, as the original had it. For comparison."""
+"""A baseline that predicts who answers from the prompt alone, as the original did."""
 
 from __future__ import annotations
 
@@ -16,53 +16,53 @@ from beepgpt.training.points import Examples, Points
 from beepgpt.training.predictions import Predictions, TooLittle
 
 NOBODY, OTHER = "", "?"
-"""Labels that are nobody's id."""
+"""Labels that are no person's id."""
 MOST = 40
-"""People of one prediction."""
+"""People in a prediction, at most."""
 LEAST = 20
-"""Answers that somebody must have given to have a label; all others are OTHER."""
+"""Answers that a person needs to have a label; all others are OTHER."""
 WORDS = 20_000
 ROUNDS = 60
-"""Of the optimiser: more of them gained nothing on the tuning period, and 15 teach nothing of a large history (docs/experiments.md)."""
+"""Of the optimiser: more gained nothing on the tuning period, and 15 are too few for a large history (docs/experiments.md)."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextModel:
-    """TF-IDF and logistic regression."""
+    """TF-IDF and logistic regression over people."""
 
     words: TfidfVectorizer
     regression: LogisticRegression
 
     @property
     def labels(self) -> list[str]:
-        """Who can be named."""
+        """People who have a label."""
         return [label for label in self.regression.classes_.tolist() if label not in (NOBODY, OTHER)]
 
     def predict(self, points: Points) -> Predictions:
-        """The same people for all points; the likeliest of them are told."""
+        """Probabilities of the likeliest people, of nobody and of somebody else for each point."""
         labels = np.asarray(self.regression.classes_)
         places = np.flatnonzero((labels != NOBODY) & (labels != OTHER))
         most = min(MOST, len(places))
         people: list[str] = []
-        chances, nobody = [np.zeros(0)], [np.zeros(0)]
+        named_p, nobody = [np.zeros(0)], [np.zeros(0)]
         for part in points.parts(2_000):
             p = self.regression.predict_proba(self.words.transform(part.prompt))
             top = places[np.argsort(-p[:, places], axis=1, kind="stable")[:, :most]]
             people += labels[top].ravel().tolist()
-            chances.append(np.take_along_axis(p, top, axis=1).ravel())
+            named_p.append(np.take_along_axis(p, top, axis=1).ravel())
             nobody.append(p[:, labels == NOBODY].sum(axis=1))
-        named = np.concatenate(chances)
+        named = np.concatenate(named_p)
         silent = np.concatenate(nobody)
         rest = np.maximum(1.0 - silent - named.reshape(len(points), most).sum(axis=1), 0.0)
         return Predictions(np.arange(len(points) + 1, dtype=np.int64) * most, people, named, silent, rest)
 
     def state(self) -> dict[str, Any]:
-        """What is kept of it."""
+        """Its parts, for saving."""
         return {"words": self.words, "regression": self.regression}
 
 
 def fit_text(examples: Examples, *, least: int = LEAST, rounds: int = ROUNDS) -> TextModel:
-    """A model of the prompts alone; of several answers one is taken, the first by id."""
+    """Fit on the prompts; of several answers one is taken, the first by id. Raises TooLittle."""
     given = Counter(person for answer in examples.answers for person in answer)
     named = {person for person, count in given.items() if count >= least}
     if not named:
@@ -78,5 +78,5 @@ def fit_text(examples: Examples, *, least: int = LEAST, rounds: int = ROUNDS) ->
 
 
 def text_model_from(state: dict[str, Any]) -> TextModel:
-    """A model that was kept."""
+    """A model from its saved parts."""
     return TextModel(state["words"], state["regression"])

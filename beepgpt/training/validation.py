@@ -1,16 +1,22 @@
-"""All that is told of a model: its figures, those of what it has to beat, and a dozen examples."""
+"""A validation: a model's figures beside those of other models and of simple rules, and a dozen examples."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+import orjson
 
+from beepgpt.conversations.events import micros
 from beepgpt.conversations.tokens import SEPARATOR, SUFFIX
+from beepgpt.errors import BadCommand
 from beepgpt.training.baselines import decayed_count, latest_other_author, most_frequent
+from beepgpt.training.folder import MANIFEST, TRAIN, VALID, names_of
 from beepgpt.training.metrics import (
     DRAWS,
     KINDS,
@@ -27,21 +33,74 @@ from beepgpt.training.metrics import (
     outcomes_of,
     threshold_for,
 )
-from beepgpt.training.points import Examples
+from beepgpt.training.models import Trained, hash_of
+from beepgpt.training.points import Examples, read_examples
 from beepgpt.training.predictions import Predictions
-from beepgpt.web.report import Shown
+from beepgpt.training.runs import run_bytes
 
 SEEN = ((0, "never"), (1, "1–4"), (5, "5–19"), (20, "20–99"), (100, "100 or more"))
-"""How often somebody answered in the training part: from so often on, and what it is called."""
+"""Groups by how often the answerer had answered in the training part: the least number, and the group's name."""
 OF_EACH = 6
-"""Examples shown where the likeliest person answered, and where not."""
+"""Examples that are shown where the likeliest person answered, and as many where not."""
 SHOWN_PEOPLE = 5
 LONGEST = 1_500
 """Characters of a message on the page."""
 
 
+@dataclass(frozen=True, slots=True)
+class ShownExample:
+    """An example with its prediction, for a person to read."""
+
+    when: str
+    channel: str
+    messages: list[str]
+    answer: list[str]
+    people: list[tuple[str, float]]
+    nobody: float
+    other: float
+    right: bool
+
+
+class ValidatedModel(NamedTuple):
+    """The result of a validation."""
+
+    figures: dict[str, Any]
+    """The content of metrics.json."""
+    examples: list[ShownExample]
+    run: bytes
+    """The content of outcomes.parquet, for `beepgpt compare`."""
+
+
+def validate_models(folder: Path, models: Sequence[Trained], *, precision: float) -> ValidatedModel:
+    """Judge the first model on a training set's validation part, beside the others and the baselines.
+
+    `precision`: of alerts; the threshold that reaches it is chosen. Raises BadCommand if a model was trained on another set, or the
+    validation part is empty; BadTable; OtherFeatures.
+    """
+    manifest = (folder / MANIFEST).read_bytes()
+    for each in models:
+        if each.card["manifest"] != hash_of(manifest):
+            raise BadCommand(f"{each.folder}: was trained on another training set than {folder}, and may have seen what would judge it")
+    train, valid = read_examples(folder / TRAIN), read_examples(folder / VALID)
+    if not len(valid):
+        raise BadCommand(f"{folder}: its validation part is empty: prepare it again with an earlier cut")
+    names = names_of([each.folder for each in models])
+    predictions = {name: each.model.predict(valid.points) for name, each in zip(names, models, strict=True)}
+    found, outcomes = judge({**predictions, **baselines(train, valid)}, train, valid, precision=precision)
+    parsed = orjson.loads(manifest)
+    cut = datetime.fromtimestamp(micros(parsed["cut"]) / 1e6, UTC)
+    card = {name: value for name, value in models[0].card.items() if name not in ("files", "labels")}
+    examples = parsed.get("examples", {})
+    question = {name: examples[name] for name in ("target", "scope") if name in examples}
+    return ValidatedModel(
+        {"cut": f"{cut:%Y-%m-%d %H:%M:%S} UTC", "model": card, **found},
+        some_examples(outcomes, predictions[names[0]], valid),
+        run_bytes(outcomes, valid, question),
+    )
+
+
 def baselines(train: Examples, valid: Examples) -> dict[str, Predictions]:
-    """What needs no training."""
+    """Predictions of the rules that need no training, by name."""
     return {
         "latest other author": latest_other_author(valid.points),
         "most by decayed count": decayed_count(valid.points),
@@ -49,17 +108,20 @@ def baselines(train: Examples, valid: Examples) -> dict[str, Predictions]:
     }
 
 
-def judge(said: Mapping[str, Predictions], train: Examples, valid: Examples, *, precision: float) -> tuple[dict[str, Any], Outcomes]:
-    """What metrics.json holds beside where it came from. The first of `said` is the model; the others are what it is compared with."""
+def judge(predictions: Mapping[str, Predictions], train: Examples, valid: Examples, *, precision: float) -> tuple[dict[str, Any], Outcomes]:
+    """The figures of metrics.json, and the outcomes of the first model, which the others are compared with."""
     boot = Bootstrap(valid.points.conversation)
-    outcomes = {name: outcomes_of(each, valid) for name, each in said.items()}
-    ours, first = next(iter(outcomes.items()))[1], next(iter(said.values()))
+    outcomes = {name: outcomes_of(each, valid) for name, each in predictions.items()}
+    ours, first = next(iter(outcomes.items()))[1], next(iter(predictions.values()))
     rows: dict[str, list[dict[str, Any]]] = {}
     for kind in KINDS:
         rows[kind] = [
-            {"name": name, "figures": _json(hits(each, kind, boot) | (losses(each, kind, boot) if said[name].are_chances else {}))}
+            {
+                "name": name,
+                "figures": _json(hits(each, kind, boot) | (losses(each, kind, boot) if predictions[name].are_probabilities else {})),
+            }
             for name, each in outcomes.items()
-            if kind not in WITH_SILENCES or said[name].are_chances
+            if kind not in WITH_SILENCES or predictions[name].are_probabilities
         ]
     found: dict[str, Any] = {
         "points": len(valid),
@@ -68,7 +130,7 @@ def judge(said: Mapping[str, Predictions], train: Examples, valid: Examples, *, 
         "draws": DRAWS,
         "columns": ["hit@1", "hit@3", "hit@5", "mrr", "log_loss", "calibration_error"],
         "rows": rows,
-        "alerts": {kind: [_told(alerts_at(ours, each, kind, boot)) for each in THRESHOLDS] for kind in KINDS},
+        "alerts": {kind: [_rounded(alerts_at(ours, each, kind, boot)) for each in THRESHOLDS] for kind in KINDS},
         "threshold": _chosen(ours, precision, boot),
         "calibration": [{**row, "came": row["came"].as_json(), "said": _or_none(row["said"])} for row in calibration(ours, boot)],
         "groups": {
@@ -77,40 +139,37 @@ def judge(said: Mapping[str, Predictions], train: Examples, valid: Examples, *, 
             "month": _groups(ours, [_when(ts)[:7] for ts in valid.points.prompt_ts], None, boot),
         },
     }
-    assert first.are_chances, "a model gives chances"
+    assert first.are_probabilities, "a model predicts probabilities"
     return found, ours
 
 
-def some_examples(outcomes: Outcomes, predictions: Predictions, valid: Examples, channels: Mapping[str, str] | None = None) -> list[Shown]:
-    """A few where the likeliest person answered, and where not: first replies, chosen by their ids, so that nobody picks the nice ones."""
+def some_examples(outcomes: Outcomes, predictions: Predictions, valid: Examples) -> list[ShownExample]:
+    """Some first replies where the likeliest person answered, and some where not: chosen by id, so that nobody picks the nice ones."""
     among = KINDS["first_replies"](outcomes)
     shown = []
     for right in (True, False):
         points = [point for point in np.flatnonzero(among).tolist() if (outcomes.rank[point] == 1) == right]
-        shown += [
-            _shown(point, right, predictions, valid, channels or {}) for point in sorted(points, key=lambda each: valid.ids[each])[:OF_EACH]
-        ]
+        shown += [_shown(point, right, predictions, valid) for point in sorted(points, key=lambda each: valid.ids[each])[:OF_EACH]]
     return shown
 
 
-def _shown(point: int, right: bool, predictions: Predictions, valid: Examples, channels: Mapping[str, str]) -> Shown:
-    said = predictions.of(point)
+def _shown(point: int, right: bool, predictions: Predictions, valid: Examples) -> ShownExample:
+    prediction = predictions.of(point)
     messages = valid.points.prompt[point].removesuffix(SUFFIX).split(SEPARATOR)
-    channel = valid.points.channel[point]
-    return Shown(
+    return ShownExample(
         when=_when(valid.points.prompt_ts[point]),
-        channel=channels.get(channel, channel),
+        channel=valid.points.channel[point],
         messages=[message if len(message) <= LONGEST else message[:LONGEST] + " …" for message in messages],
         answer=valid.answers[point],
-        people=said.people[:SHOWN_PEOPLE],
-        nobody=said.nobody,
-        other=said.other,
+        people=prediction.people[:SHOWN_PEOPLE],
+        nobody=prediction.nobody,
+        other=prediction.other,
         right=right,
     )
 
 
 def _people_seen(train: Examples, valid: Examples) -> list[str]:
-    """How often each answer's person answered in the training part; of several the one who did most."""
+    """The group in `SEEN` of each answer; of several people the one with the most training answers counts."""
     given = Counter(person for answer in train.answers for person in answer)
     most = [max((given[person] for person in answer), default=0) for answer in valid.answers]
     return [next(name for least, name in reversed(SEEN) if count >= least) for count in most]
@@ -125,19 +184,19 @@ def _chosen(outcomes: Outcomes, precision: float, boot: Bootstrap) -> dict[str, 
     threshold = threshold_for(outcomes, precision)
     if threshold is None:
         return None
-    return {"wanted": precision, **_told(alerts_at(outcomes, threshold, "all", boot)), "checked": _checked(outcomes, precision)}
+    return {"wanted": precision, **_rounded(alerts_at(outcomes, threshold, "all", boot)), "checked": _checked(outcomes, precision)}
 
 
 def _checked(outcomes: Outcomes, precision: float) -> dict[str, Any] | None:
-    """The threshold that the first half of the time would have chosen, and what it was worth in the second: who chooses and judges
-    by the same points flatters the choice."""
+    """The threshold that the first half of the time would have chosen, with its figures in the second half: judged by the points that
+    chose it, a threshold looks better than it is."""
     order = np.argsort(outcomes.prompt_ts, kind="stable")
     early, late = (outcomes.at(half) for half in np.array_split(order, 2))
     threshold = threshold_for(early, precision)
-    return None if threshold is None else _told(alerts_at(late, threshold, "all", Bootstrap(late.conversation)))
+    return None if threshold is None else _rounded(alerts_at(late, threshold, "all", Bootstrap(late.conversation)))
 
 
-def _told(row: Mapping[str, Any]) -> dict[str, Any]:
+def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value.as_json() if isinstance(value, Figure) else round(float(value), 5) if isinstance(value, float) else value
         for name, value in row.items()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
 
+from beepgpt.training.validation import ShownExample
 from beepgpt.web.pages import rendered
 from beepgpt.web.plots import FIRST, SECOND, Plot, diagonal, plot, ranged_line
 
@@ -29,21 +29,7 @@ HEADS = {
 """The head of each figure's column, with its unit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """One example for the page."""
-
-    when: str
-    channel: str
-    messages: list[str]
-    answer: list[str]
-    people: list[tuple[str, float]]
-    nobody: float
-    other: float
-    right: bool
-
-
-def report_page(found: Mapping[str, Any], shown: Sequence[Shown]) -> str:
+def report_page(found: Mapping[str, Any], shown: Sequence[ShownExample]) -> str:
     """The page of what metrics.json holds, with examples."""
     return rendered("report.html", found=found, kinds=KINDS, heads=HEADS, plots=plots_of(found), shown=shown)
 

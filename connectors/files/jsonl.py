@@ -15,7 +15,7 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.outputs import DynamicSink, FixedPartitionedSink, StatefulSinkPartition, StatelessSinkPartition
 
 from beepgpt.connectors.callbacks import never, nothing
-from beepgpt.errors import CannotRead, CannotWrite
+from beepgpt.errors import CannotRead, CannotWrite, cannot_write
 
 MAX_LINE = 2**20 + 1024
 """The most bytes of a line that are kept: enough to see that it is over 1 MiB."""
@@ -310,13 +310,6 @@ def check_writable(path: Path) -> None:
         raise CannotWrite(f"{path}: {folder} is no folder: name another")
     if not os.access(path if path.exists() else folder, os.W_OK):
         raise CannotWrite(f"{path}: may not be written: check its permissions, or name another")
-
-
-def cannot_write(where: Path | str, error: OSError) -> CannotWrite:
-    """The system's error as one of ours, with what to do about it."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return CannotWrite(f"{where}: the disk is full: free some space and run it again; what was written is kept")
-    return CannotWrite(f"{where}: can't be written ({error.strerror}): check the folder and its permissions, or name another")
 
 
 def write_file(path: Path, content: bytes) -> None:

@@ -46,7 +46,7 @@ def test_a_run_is_read_as_it_was_written(tmp_path: Path):
     assert after.alerts.person == before.alerts.person
     for name in ("prompt_ts", "speakers", "answered", "rank", "rank_with_nobody"):
         assert np.array_equal(getattr(after, name), getattr(before, name)), name
-    for part in ("told", "told_answered", "alerts"):
+    for part in ("scores", "scores_answered", "alerts"):
         for name in ("p_true", "likeliest", "right") if part != "alerts" else ("point", "p", "right", "answers"):
             assert np.array_equal(getattr(getattr(after, part), name), getattr(getattr(before, part), name), equal_nan=True), (part, name)
 

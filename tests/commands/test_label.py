@@ -30,8 +30,9 @@ from beepgpt.connectors.openai.values import AskedModel, Request
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.tokens import SUFFIX
 from beepgpt.errors import BadCommand, RunStopped
-from beepgpt.labeling.requests import CACHED_FROM, INSTRUCTIONS, Asking
-from beepgpt.labeling.run import balanced, read_few_shots
+from beepgpt.labeling.asking import INSTRUCTIONS, Asking
+from beepgpt.labeling.budget import CACHED_FROM
+from beepgpt.labeling.few_shots import balanced, read_few_shots
 from beepgpt.runtime.recovery import BadRecovery
 from tests.support.labeling import Labels, asked_about, few_shots_in, made_examples, prompts_of, write
 from tests.support.openai_server import KEY, Script, Server, by_hash, digest, serving
@@ -582,7 +583,7 @@ def test_a_batch_costs_half_and_comes_to_the_same(server: Server, labels: Labels
 
 def test_a_batch_that_expires_is_followed_by_another(server: Server, labels: Labels, monkeypatch: pytest.MonkeyPatch):
     """Half of it was done; in the end all of it is, and what was paid for is not paid for again."""
-    monkeypatch.setattr("beepgpt.labeling.requests.LOOKS", 0.05)
+    monkeypatch.setattr("beepgpt.labeling.batches.LOOKS", 0.05)
     server.script.batch = "expired"
     report = labels.run(server, batch=True)
 

@@ -63,8 +63,8 @@ def test_the_table_holds_the_examples(trained: Path):
 
     assert from_table.answers == from_lines.answers
     assert (from_table.settled_ts == from_lines.settled_ts).all()
-    assert (from_table.points.facts == from_lines.points.facts).all()
-    assert from_table.points.names == from_lines.points.names
+    assert (from_table.points.features == from_lines.points.features).all()
+    assert from_table.points.feature_names == from_lines.points.feature_names
     assert [from_table.points.candidates(each) for each in range(50)] == [from_lines.points.candidates(each) for each in range(50)]
     assert from_table.points.window_user == from_lines.points.window_user
     assert from_table.points.window_ts == from_lines.points.window_ts

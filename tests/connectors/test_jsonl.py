@@ -23,12 +23,11 @@ from beepgpt.connectors.files.jsonl import (
     JsonlSource,
     LineChunk,
     StdoutSink,
-    cannot_write,
     check_writable,
     samples,
     write_all,
 )
-from beepgpt.errors import CannotRead, CannotWrite
+from beepgpt.errors import CannotRead, CannotWrite, cannot_write
 
 ROOT = Path(__file__).parents[2]
 

@@ -22,7 +22,7 @@ from beepgpt.dataflows.following import Following
 from beepgpt.dataflows.label_examples import LabelingRun
 from beepgpt.dataflows.records import CallbackSink
 from beepgpt.dataflows.score_points import ScoringRun
-from beepgpt.labeling.labelers import RulesLabeler
+from beepgpt.labeling.labelers.rules import RulesLabeler
 from beepgpt.runtime.destinations import destination_of
 from beepgpt.runtime.recovery import BadRecovery
 from beepgpt.training.calling import LocalModel

@@ -18,7 +18,6 @@ from bytewax.testing import TestingSink, TestingSource, run_main
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beepgpt.commands.label import InBatches
 from beepgpt.connectors.kafka import Record
 from beepgpt.conversations.account import Account
 from beepgpt.conversations.shard import OtherState
@@ -26,7 +25,9 @@ from beepgpt.conversations.signals import SignalVerdict
 from beepgpt.dataflows.asking import Gate
 from beepgpt.dataflows.label_examples import LabeledRecord, LabelExamples, LabelingRun, Read, check_labels, labels_as_json, read_of
 from beepgpt.dataflows.labeling import labeling_flow
-from beepgpt.labeling.labelers import CannotLearn, LocalLabeler, RulesLabeler, read_few_shots
+from beepgpt.labeling.labelers.labeled import CannotLearn, labeled_few_shots
+from beepgpt.labeling.labelers.local import BatchingLabeler, LocalLabeler
+from beepgpt.labeling.labelers.rules import RulesLabeler
 from beepgpt.labeling.questions import CannotGoOn, CannotLabel, labeled_line
 from tests.support import lines_in
 from tests.support.labeling import Labels, asked_about, few_shots_in, made_examples, prompts_of
@@ -53,7 +54,7 @@ class Threads:
         "strong" if by_hash(prompt) >= 0.5 else "weak", by_hash(prompt), "rule"
     )
     seconds: float = 0.0
-    told: str = TOLD
+    fingerprint: str = TOLD
     asked: list[str] = field(default_factory=list)
     most: int = 0
     now: int = 0
@@ -351,9 +352,9 @@ def test_rules_and_the_local_labeler_label_without_anybody(tmp_path: Path):
 def test_the_local_labeler_says_in_a_batch_what_it_says_of_one(tmp_path: Path):
     """To the last digit."""
     few_shots_in(tmp_path / "few-shots", made_examples(), 60)
-    labeler = LocalLabeler(read_few_shots(tmp_path / "few-shots"))
+    labeler = LocalLabeler(labeled_few_shots(tmp_path / "few-shots"))
     prompts = sorted(prompts_of(made_examples()))[:50]
-    together = InBatches(labeler)
+    together = BatchingLabeler(labeler)
 
     assert [each.result() for each in map(together.label, prompts)] == [labeler.label(each).result() for each in prompts]
 

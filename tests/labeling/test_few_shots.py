@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beepgpt.errors import CannotRead, CannotWrite
-from beepgpt.labeling.few_shots import FILES, JOURNAL, Entry, FewShots, few_shot_line
+from beepgpt.labeling.few_shot_store import JOURNAL, Entry, FewShots, few_shot_line
+from beepgpt.labeling.few_shots import FILES
 
 POSITIVE, NEGATIVE = FILES.values()
 IDS = ["a", "b", "c", "d"]

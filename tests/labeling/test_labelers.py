@@ -17,22 +17,10 @@ from hypothesis import strategies as st
 
 from beepgpt.conversations.signals import Signal
 from beepgpt.conversations.tokens import SUFFIX
-from beepgpt.labeling.labelers import (
-    LEAST,
-    SHORT,
-    Accuracy,
-    CannotLearn,
-    Labeled,
-    LocalLabeler,
-    RulesLabeler,
-    _classifier,
-    _scorer_of,
-    groups_of,
-    interval,
-    read_few_shots,
-    read_labeled,
-    rule_of,
-)
+from beepgpt.labeling.labelers.accuracy import Accuracy, interval
+from beepgpt.labeling.labelers.labeled import CannotLearn, Labeled, labeled_few_shots, read_labeled
+from beepgpt.labeling.labelers.local import LEAST, LocalLabeler, _classifier, _scorer_of, groups_of
+from beepgpt.labeling.labelers.rules import SHORT, RulesLabeler, rule_of
 from beepgpt.simulation.workspace import Plan, write_export
 from tests.support import beep
 from tests.support.openai_server import by_hash
@@ -104,7 +92,7 @@ def test_few_shots_are_read_from_their_two_files(tmp_path: Path):
     (tmp_path / "examples_pos.jsonl").write_bytes(line_of("a", "strong", window=[{"ts": "1.0", "user": "U1"}]) + b"\n")
     (tmp_path / "examples_neg.jsonl").write_bytes(line_of("bb", "weak", summary="b") + line_of("ccc"))
 
-    assert read_few_shots(tmp_path) == [
+    assert labeled_few_shots(tmp_path) == [
         Labeled("a", "strong", ("C1:1:thread", "C1:1.0")),
         Labeled("bb", "weak", ("C1:2:thread",)),
         Labeled("ccc", "weak", ("C1:3:thread",)),
@@ -127,7 +115,7 @@ def test_a_few_shot_that_can_not_be_read_is_named(tmp_path: Path, line: bytes, t
     (tmp_path / "examples_pos.jsonl").write_bytes(line_of("secret words", "strong") + line.strip() + b"\n")
 
     with pytest.raises(CannotLearn) as raised:
-        read_few_shots(tmp_path)
+        labeled_few_shots(tmp_path)
 
     assert told in str(raised.value)
     assert f"{tmp_path / 'examples_pos.jsonl'}, line 2" in str(raised.value)
@@ -138,7 +126,7 @@ def test_where_there_are_no_few_shots_it_says_how_to_get_some(tmp_path: Path):
     """An empty folder, and none at all."""
     for folder in (tmp_path, tmp_path / "missing"):
         with pytest.raises(CannotLearn, match=r"choose some with `beepgpt review SOURCE"):
-            read_few_shots(folder)
+            labeled_few_shots(folder)
 
 
 def test_a_file_that_can_not_be_opened_is_named(tmp_path: Path):
@@ -146,7 +134,7 @@ def test_a_file_that_can_not_be_opened_is_named(tmp_path: Path):
     (tmp_path / "examples_pos.jsonl").mkdir()
 
     with pytest.raises(CannotLearn, match=r"examples_pos\.jsonl: can't be read"):
-        read_few_shots(tmp_path)
+        labeled_few_shots(tmp_path)
 
 
 def test_of_labeled_examples_silences_are_left_out():
@@ -217,7 +205,7 @@ def test_a_verdict_is_its_probability():
     prompts = [each.prompt for each in made_up(60, seed=2)] + ["", SUFFIX, "日本語", "a\ud800"]
     verdicts = [labeler.label(prompt).result() for prompt in prompts]
 
-    assert [each.p for each in verdicts] == labeler.chances(prompts)
+    assert [each.p for each in verdicts] == labeler.probabilities(prompts)
     assert all((each.signal == "strong") == (each.p is not None and each.p >= 0.5) for each in verdicts)
     assert all(each.p is not None and 0 <= each.p <= 1 for each in verdicts)
 
@@ -242,8 +230,8 @@ def test_it_is_the_same_whenever_it_is_fitted():
     first = LocalLabeler(few, labeled)
     second = LocalLabeler([*reversed(few), few[0]], random.Random(4).sample(labeled, len(labeled)))
 
-    assert first.told == second.told
-    assert first.chances(unseen) == second.chances(unseen)
+    assert first.fingerprint == second.fingerprint
+    assert first.probabilities(unseen) == second.probabilities(unseen)
     assert [str(each) for each in first.accuracy] == [str(each) for each in second.accuracy]
 
 
@@ -252,14 +240,16 @@ def test_it_is_the_same_where_labels_differ():
     few = made_up(40)
     both = [Labeled(few[0].prompt, signal, shares) for signal in ("strong", "weak") for shares in (("C1:1",), ("C1:2",))]
 
-    assert len({LocalLabeler([*few[1:], *each]).told for each in (both, both[::-1], [both[1], both[2], both[0]])}) == 1
+    assert len({LocalLabeler([*few[1:], *each]).fingerprint for each in (both, both[::-1], [both[1], both[2], both[0]])}) == 1
 
 
 def test_what_it_was_told_is_its_hash():
     """Another example, or another word on one, is another hash."""
     few = made_up(40)
     other: Signal = "weak" if few[0].signal == "strong" else "strong"
-    tolds = {LocalLabeler(each).told for each in (few, few[1:], [Labeled(few[0].prompt, other), *few[1:]], [*few, *made_up(1, seed=9)])}
+    tolds = {
+        LocalLabeler(each).fingerprint for each in (few, few[1:], [Labeled(few[0].prompt, other), *few[1:]], [*few, *made_up(1, seed=9)])
+    }
 
     assert len(tolds) == 4
     assert all(len(each) == 12 and int(each, 16) >= 0 for each in tolds)
@@ -271,7 +261,7 @@ def test_a_person_has_the_last_word():
     opposite: dict[Signal, Signal] = {"strong": "weak", "weak": "strong"}
     turned = [Labeled(each.prompt, opposite[each.signal], each.shares) for each in few]
 
-    assert LocalLabeler(few, turned).told == LocalLabeler(few).told
+    assert LocalLabeler(few, turned).fingerprint == LocalLabeler(few).fingerprint
 
 
 def test_its_probabilities_come_true_once_there_are_enough_examples():
@@ -280,7 +270,7 @@ def test_its_probabilities_come_true_once_there_are_enough_examples():
     rng = random.Random(7)
     noisy = [Labeled(each.prompt, rng.choice(("strong", "weak")) if rng.random() < 1 / 3 else each.signal, each.shares) for each in truth]
     labeler = LocalLabeler(noisy[:50], noisy[50:1_000])
-    p = labeler.chances([each.prompt for each in noisy[1_000:]])
+    p = labeler.probabilities([each.prompt for each in noisy[1_000:]])
     of_labeled = labeler.accuracy[1]
 
     assert sum(p) / len(p) == pytest.approx(0.5, abs=0.05)
@@ -368,7 +358,7 @@ def test_an_accuracy_is_told_in_a_sentence():
 
 def right(labeler: LocalLabeler, examples: Sequence[Labeled]) -> float:
     """The share of examples about which it is."""
-    p = labeler.chances([each.prompt for each in examples])
+    p = labeler.probabilities([each.prompt for each in examples])
     return sum((chance >= 0.5) == (each.signal == "strong") for chance, each in zip(p, examples, strict=True)) / len(examples)
 
 

@@ -15,16 +15,16 @@ from beepgpt.connectors.openai.values import AskedModel, Provider, TextRequest
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.tokens import SUFFIX
 from beepgpt.errors import BadAnswer, NoMoney, RequestRefused
-from beepgpt.labeling.few_shots import few_shot_line
+from beepgpt.labeling.few_shot_store import few_shot_line
 from beepgpt.labeling.redaction import redact
 from beepgpt.labeling.summaries import (
     AskText,
     BadFewShot,
     NoSummary,
     Summarised,
-    instructions,
     problem_with,
     summarised,
+    summary_instructions,
     tidied,
     with_summary,
 )
@@ -56,7 +56,7 @@ def asking(client: Client) -> AskText:
 
     def ask(prompt: str) -> Future[str]:
         written: Future[str] = Future()
-        request = TextRequest(AskedModel("gpt-6-luna", max_tokens=500), instructions(LIMIT), redact(prompt).text)
+        request = TextRequest(AskedModel("gpt-6-luna", max_tokens=500), summary_instructions(LIMIT), redact(prompt).text)
         client.ask_text(request).add_done_callback(lambda theirs: tell(theirs, written))
         return written
 

@@ -18,7 +18,7 @@ from beepgpt.conversations.rules import DAY, HOUR, MINUTE, Rules
 from beepgpt.simulation.workspace import Plan, live_records
 from beepgpt.training.checks import ExampleLine, read_line
 from beepgpt.training.prepare import PrepareOptions, prepare
-from beepgpt.training.splits import ExampleColumns, Notes, SplitOptions
+from beepgpt.training.splits import ExampleColumns, ExampleNotes, SplitOptions
 from tests.support import MONDAY_AT_TEN, at, run_of
 
 Example = dict[str, Any]
@@ -133,12 +133,12 @@ def workspace(seed: int, scope: str = "conversation", target: str = "next_user")
     return tuple(run_of(live_records(plan), rules, plan.end_us + DAY).examples)
 
 
-def facts_of(lines: Iterable[bytes]) -> ExampleColumns:
+def columns_of(lines: Iterable[bytes]) -> ExampleColumns:
     """What is kept of each line."""
-    notes = Notes()
+    notes = ExampleNotes()
     for number, line in enumerate(lines):
         notes.add(parsed(line), number, len(line))
-    return notes.facts()
+    return notes.columns()
 
 
 def parsed(line: bytes) -> ExampleLine:

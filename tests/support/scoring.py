@@ -8,7 +8,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from beepgpt.commands.models import open_model
+from beepgpt.commands.provider import open_model
 from beepgpt.config.settings import Settings
 from beepgpt.conversations.rules import Rules
 from beepgpt.simulation.workspace import Plan, live_records

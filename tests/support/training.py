@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from beepgpt.commands.train_elsewhere import run_job
 from beepgpt.config.settings import Settings, read_settings
-from beepgpt.training.fine_tuning import JobOptions, fine_tuned
+from beepgpt.training.fine_tuning import JobOptions
 from tests.support.openai_server import Server
 from tests.support.prepare import Example, Set, example, made
 
@@ -55,4 +56,4 @@ def settings_for(server: Server, **more: object) -> Settings:
 def job_of(folder: Path, server: Server, wanted: JobOptions = WANTED, *, again: bool = False, **more: object) -> dict[str, Any]:
     """Runs the job in this process, to its end; the model's card."""
     settings = settings_for(server, **more)
-    return fine_tuned(folder, folder / "models" / "tuned", wanted, settings, every=0.02, again=again)[0]
+    return run_job(folder, folder / "models" / "tuned", wanted, settings, every=0.02, again=again)

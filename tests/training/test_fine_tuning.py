@@ -18,11 +18,11 @@ import orjson
 import pytest
 
 from beepgpt.commands.train import train
+from beepgpt.commands.train_elsewhere import cancel_job, export_chats
 from beepgpt.config.settings import read_settings
 from beepgpt.errors import BadCommand, RunStopped
 from beepgpt.labeling.redaction import redact
-from beepgpt.training.chat_export import exported
-from beepgpt.training.fine_tuning import EVENTS, LOCK, cancelled
+from beepgpt.training.fine_tuning import EVENTS, LOCK
 from tests.support import program, quiet
 from tests.support.openai_server import STEPS, Script, Server, serving
 from tests.support.prepare import Set
@@ -294,7 +294,7 @@ def test_two_commands_at_once_don_t_make_two_jobs(prepared: Set, server: Server)
 def test_a_folder_without_a_job_has_none_to_cancel(prepared: Set, server: Server):
     """It says so, whether the folder is there or not."""
     with pytest.raises(BadCommand, match="remembers no job"):
-        cancelled(prepared.folder / "models" / "tuned", settings_for(server))
+        cancel_job(prepared.folder / "models" / "tuned", settings_for(server))
 
 
 # Elsewhere
@@ -302,7 +302,7 @@ def test_a_folder_without_a_job_has_none_to_cancel(prepared: Set, server: Server
 
 def test_an_export_holds_what_a_job_would_be_sent(prepared: Set, server: Server, tmp_path: Path):
     """The same chats, without a mark that only OpenAI knows; nothing is asked of any server."""
-    done = exported(prepared.folder, tmp_path / "export", read_settings(environ={}))
+    done = export_chats(prepared.folder, tmp_path / "export", read_settings(environ={}))
     job_of(prepared.folder, server)
     sent = [[json.loads(line)["messages"] for line in content.splitlines()] for content in sent_files(server)]
     written = [
@@ -321,7 +321,7 @@ def test_an_export_holds_what_a_job_would_be_sent(prepared: Set, server: Server,
 
 def test_the_guide_s_python_can_be_read(prepared: Set, tmp_path: Path):
     """Each block of it, by Python's own parser."""
-    exported(prepared.folder, tmp_path, read_settings(environ={}))
+    export_chats(prepared.folder, tmp_path, read_settings(environ={}))
     blocks = re.findall(r"```python\n(.*?)```", (tmp_path / "README.md").read_text("utf-8"), re.DOTALL)
 
     assert len(blocks) == 3
@@ -400,6 +400,6 @@ def test_an_interrupt_leaves_the_job_alone_and_cancel_stops_it(prepared: Set):
         assert "a job goes on at the provider's" in said
         assert server.job("ftjob-0")["status"] == "running"
 
-        assert cancelled(tuned, settings_for(server)) == "cancelled"
+        assert cancel_job(tuned, settings_for(server)) == "cancelled"
         assert "was cancelled" in stopped(prepared.folder, server)
         assert len(server.jobs) == 1

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from beepgpt.conversations.rules import Rules
 from beepgpt.simulation.workspace import Plan, live_records
 from beepgpt.training.points import Examples, examples_of, points_of
-from beepgpt.training.ranking import NEVER, OUTCOMES, Ranker, features, fit_ranker, targets
+from beepgpt.training.ranking import Ranker, fit_ranker, targets
+from beepgpt.training.ranking_features import NEVER, OUTCOMES, feature_rows
 from tests.support import run_of
 
 Told = dict[str, Any]
@@ -40,12 +41,14 @@ def ranker() -> Ranker:
 def test_a_point_has_rows_for_its_candidates_for_nobody_and_for_somebody_else():
     """And the facts stand in the candidates' rows as they are, but that who was never seen was seen long ago."""
     points = examples().points
-    rows, names = features(points)
+    rows, names = feature_rows(points)
     ends = np.cumsum(points.sizes + OUTCOMES)
 
     assert len(rows) == ends[-1] == len(points.user) + OUTCOMES * len(points)
     people = np.delete(rows, np.concatenate([ends - 2, ends - 1]), axis=0)
-    assert np.array_equal(people[:, [names.index(fact) for fact in points.names]], np.where(points.facts < 0, NEVER, points.facts))
+    assert np.array_equal(
+        people[:, [names.index(fact) for fact in points.feature_names]], np.where(points.features < 0, NEVER, points.features)
+    )
     assert (rows[ends - 2, names.index("nobody")] == 1).all()
     assert (rows[ends - 1, names.index("somebody_else")] == 1).all()
     assert np.isnan(rows[ends - 1, names.index("place")]).all()
@@ -78,7 +81,7 @@ def test_nothing_is_read_that_was_known_later():
     later = ("id", "settled_ts", "answer_ts", "answer")
     blind = points_of([{name: value for name, value in each.items() if name not in later} for each in told()])
 
-    assert np.array_equal(features(blind)[0], features(examples().points)[0], equal_nan=True)
+    assert np.array_equal(feature_rows(blind)[0], feature_rows(examples().points)[0], equal_nan=True)
 
 
 @given(st.data())
@@ -95,7 +98,7 @@ def test_a_point_is_predicted_the_same_alone_and_among_others(data: st.DataObjec
 
 def test_all_chances_sum_to_one():
     """Of candidates, nobody, and somebody else; also where there is no candidate at all."""
-    empty = {**told()[0], "candidates": {"user": [], **{fact: [] for fact in examples().points.names}}}
+    empty = {**told()[0], "candidates": {"user": [], **{fact: [] for fact in examples().points.feature_names}}}
     said = ranker().predict(points_of([*told()[:200], empty]))
     assert said.nobody is not None
     assert said.other is not None
@@ -122,7 +125,7 @@ def test_names_mean_nothing(random: Any):
         for each in told()[:100]
     ]
 
-    assert np.array_equal(features(points_of(others))[0], features(points_of(told()[:100]))[0], equal_nan=True)
+    assert np.array_equal(feature_rows(points_of(others))[0], feature_rows(points_of(told()[:100]))[0], equal_nan=True)
 
 
 def test_it_learns():

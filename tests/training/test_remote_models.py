@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from beepgpt.commands.models import client_of, open_model
 from beepgpt.commands.predict import predicted
-from beepgpt.commands.train import train_served
+from beepgpt.commands.provider import client_of, open_model
+from beepgpt.commands.train_elsewhere import adopt_served
+from beepgpt.connectors.openai.labels import LabelsMissing
 from beepgpt.connectors.openai.values import AskedModel, Request
 from beepgpt.errors import BadCommand, RunStopped, TooBusy
 from beepgpt.labeling.redaction import redact
@@ -48,7 +49,7 @@ def heart(prepared: Set) -> Labeler:
 def served(prepared: Set, server: Server, to: Path, way: str = "chat", labeler: Labeler | None = None) -> Path:
     """A folder that leads to a model of the server's."""
     server.models["mine"] = labeler or heart(prepared)
-    train_served(prepared.folder, to / "mine", settings_for(server), "mine" if way != "decisions" else "gpt-6-luna", way)
+    adopt_served(prepared.folder, to / "mine", settings_for(server), "mine" if way != "decisions" else "gpt-6-luna", way)
     return to / "mine"
 
 
@@ -75,7 +76,7 @@ def test_all_ways_give_chances(prepared: Set, server: Server, tmp_path: Path, wa
     said, counts = said_of(served(prepared, server, tmp_path, way), server, valid)
 
     assert sums(said) == pytest.approx([1.0] * len(valid), abs=1e-5)
-    assert said.are_chances and set(said.people) == {"ana", "bo", "cy", "dee"}
+    assert said.are_probabilities and set(said.people) == {"ana", "bo", "cy", "dee"}
     assert counts == {}
     if way == "chat":
         best = [said.of(each).people[0][0] for each in range(len(valid))]
@@ -154,10 +155,10 @@ def test_vllm_is_asked_for_exactly_the_labels(prepared: Set, tmp_path: Path):
 )
 def test_a_server_that_doesn_t_give_what_is_needed_is_refused(prepared: Set, tmp_path: Path, options: dict[str, Any], said: str):
     """Before anything is asked in earnest, with who drops it; and no folder says that it works."""
-    with serving(**options) as server, pytest.raises(BadCommand) as caught:
+    with serving(**options) as server, pytest.raises(LabelsMissing) as caught:
         folder = prepared.folder if "is_vllm" not in options else with_labels(prepared, tmp_path)
         server.models["mine"] = lambda _: {"17": 0.9, "nil": 0.1}
-        train_served(folder, tmp_path / "mine", settings_for(server), "mine", "chat")
+        adopt_served(folder, tmp_path / "mine", settings_for(server), "mine", "chat")
 
     assert said in str(caught.value)
     assert not (tmp_path / "mine" / "model.json").exists()

@@ -18,7 +18,7 @@ from beepgpt.conversations.rules import Rules
 from beepgpt.training.checks import CannotPrepare
 from beepgpt.training.splits import REASONS, Mask, Sides, SplitOptions, split
 from tests.support import at
-from tests.support.prepare import O200K, Example, example, facts_of, leaks, line_of, parsed, shared, shuffled, workspace
+from tests.support.prepare import O200K, Example, columns_of, example, leaks, line_of, parsed, shared, shuffled, workspace
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Case:
         lines = self.lines if lines is None else lines
         by_conversation = self.examples[0]["scope"] == "conversation"
         shots = [parsed(line) for line in self.few_shots]
-        return split(facts_of(lines), self.choices, by_conversation=by_conversation, retracted=self.retracted, few_shots=shots)
+        return split(columns_of(lines), self.choices, by_conversation=by_conversation, retracted=self.retracted, few_shots=shots)
 
     def sides(self, sides: Sides) -> tuple[list[Example], list[Example]]:
         """The examples of each side."""
@@ -134,7 +134,7 @@ class TestLaw7:
     def test_the_audit_finds_nothing_either(self, seed):
         """`beepgpt audit` reads the law for itself."""
         lines = workspace(seed)
-        sides = split(facts_of(lines), SplitOptions(), by_conversation=True)
+        sides = split(columns_of(lines), SplitOptions(), by_conversation=True)
 
         assert audited(lines, sides.train, sides.valid) == "kept"
 
@@ -171,7 +171,7 @@ def audited(lines: Sequence[bytes], train: Mask, valid: Mask) -> str:
 def told(*examples: Example, few_shots: Sequence[Example] = (), retracted: Sequence[Example] = (), **choices: object) -> list[str]:
     """Where each example goes: its side, or why it has none."""
     sides = split(
-        facts_of(map(line_of, examples)),
+        columns_of(map(line_of, examples)),
         SplitOptions(**{"cut": at(100), **choices}),  # type: ignore[arg-type]
         by_conversation=examples[0]["scope"] == "conversation",
         retracted=[bytes.fromhex(each["id"]) for each in retracted],

@@ -89,7 +89,7 @@ def test_log_loss_is_the_surprise_at_what_happened():
     """A person, nobody, and somebody who was no candidate, each by the chance it was given."""
     outcomes = judged(({"bo": 0.5}, 0.25, ["bo"]), ({"bo": 0.5}, 0.25, []), ({"bo": 0.5}, 0.25, ["zoe"]))
 
-    assert outcomes.told.p_true.tolist() == [0.5, 0.25, 0.25]
+    assert outcomes.scores.p_true.tolist() == [0.5, 0.25, 0.25]
     assert losses(outcomes, "all", boot(outcomes))["log_loss"].value == pytest.approx(-np.log([0.5, 0.25, 0.25]).mean())
 
 
@@ -172,4 +172,4 @@ def test_an_order_has_places_and_no_chances():
     outcomes = outcomes_of(order, examples_with(["bo"]))
 
     assert outcomes.rank.tolist() == [2]
-    assert np.isnan(outcomes.told.p_true).all()
+    assert np.isnan(outcomes.scores.p_true).all()

@@ -24,7 +24,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from beepgpt.labeling.review import ReviewedExample, Sample, answer_of, messages_of, spread
+from beepgpt.labeling.example_texts import answer_of, messages_of
+from beepgpt.labeling.review_queue import spread
+from beepgpt.labeling.review_sample import ReviewedExample, Sample
 from tests.support import program, quiet
 
 pytestmark = pytest.mark.xdist_group("browser")

@@ -1,0 +1,20 @@
+"""The layout of a training set's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+MANIFEST, LABELS = "manifest.json", "labels.json"
+TRAIN, VALID = "candidates_train.parquet", "candidates_valid.parquet"
+CHATS = "chat_valid.jsonl"
+MODELS = "models"
+"""The folder of its models, each in a folder of its own."""
+CARD = "model.json"
+"""A model's card: a folder with one is a whole model."""
+
+
+def names_of(folders: Sequence[Path]) -> list[str]:
+    """A name for each folder: its last part, or the whole path where two are called the same."""
+    plain = [each.name for each in folders]
+    return [name if plain.count(name) == 1 else str(each) for name, each in zip(plain, folders, strict=True)]

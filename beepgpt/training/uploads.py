@@ -1,0 +1,156 @@
+"""Chats that leave this machine: one side of a training set, redacted, without rows that may not be sent."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import Any, Protocol
+
+import orjson
+
+from beepgpt.errors import BadCommand
+from beepgpt.training.checks import CannotPrepare, model_of
+from beepgpt.training.formats import SIDES, Side
+from beepgpt.training.points import read_examples
+
+FEWEST_ROWS = 10
+"""Training rows that a fine-tuning job needs."""
+LARGEST_FILE = 512 * 1_000_000
+"""Bytes."""
+
+MayLeave = Callable[[str, Collection[str]], bool]
+"""Whether a prompt of this channel, written by these people, may be sent."""
+
+
+class RedactedText(Protocol):
+    """A text without secrets and addresses, and how many of each kind were taken out."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def counts(self) -> Mapping[Any, int]: ...
+
+
+Redact = Callable[[str], RedactedText]
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One side's chats as they are sent."""
+
+    side: Side
+    data: bytes = field(repr=False)
+    rows: int
+    left_out: int
+    """Rows of excluded channels and people."""
+    redacted: Mapping[str, int]
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of `data`."""
+        return sha256(self.data).hexdigest()
+
+    @property
+    def name(self) -> str:
+        """The file's name at the provider, by which it is found again."""
+        return f"beepgpt-{self.digest[:32]}-{self.side}.jsonl"
+
+
+def uploads_of(folder: Path, manifest: Mapping[str, Any], redact: Redact, may_leave: MayLeave | None) -> list[Upload]:
+    """The training and the validation side: the same bytes every time. `may_leave`: None if nothing is excluded. Raises BadCommand."""
+    return [_upload(folder, manifest, side, redact, may_leave) for side in SIDES]
+
+
+def _upload(folder: Path, manifest: Mapping[str, Any], side: Side, redact: Redact, may_leave: MayLeave | None) -> Upload:
+    excluded = _excluded_prompts(folder, side, may_leave) if may_leave is not None else ()
+    rows, left_out, redacted = list[bytes](), 0, Counter[str]()
+    with chats_in(folder, manifest, side).open("rb") as file:
+        for line in file:
+            row = orjson.loads(line)
+            question = row["messages"][-2]
+            if question["content"] in excluded:
+                left_out += 1
+                continue
+            clean = redact(question["content"])
+            redacted.update(clean.counts)
+            question["content"] = clean.text
+            rows.append(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+    return Upload(side, b"".join(rows), len(rows), left_out, dict(redacted))
+
+
+def chats_in(folder: Path, manifest: Mapping[str, Any], side: Side) -> Path:
+    """The chats of one side, unchanged since they were prepared. Raises BadCommand."""
+    path = folder / f"chat_{side}.jsonl"
+    listed = manifest["files"].get(path.name)
+    if listed is None or not path.exists():
+        raise BadCommand(f"{path} is missing: make it with beepgpt prepare SOURCE --to {folder} --format chat --format candidates")
+    with path.open("rb") as file:
+        if file_digest(file, "sha256").hexdigest() != listed["sha256"]:
+            raise BadCommand(f"{path} is not the file that was prepared: prepare the training set again")
+    return path
+
+
+def _excluded_prompts(folder: Path, side: Side, may_leave: MayLeave) -> Collection[str]:
+    """Prompts that may not be sent; their authors are in the table of candidates."""
+    path = folder / f"candidates_{side}.parquet"
+    if not path.exists():
+        raise BadCommand(
+            f"provider.exclude_channels and exclude_people keep rows back, and who wrote them stands in {path}, which is missing: prepare"
+            " the training set with --format chat --format candidates"
+        )
+    points = read_examples(path).points
+    rows = zip(points.prompt, points.channel, points.window_user, strict=True)
+    return {prompt for prompt, channel, people in rows if not may_leave(channel, set(people))}
+
+
+def check_encoding(folder: Path, manifest: Mapping[str, Any], model: str) -> None:
+    """Raise BadCommand unless every label is a single token of `model`, and every row has one label."""
+    prepared = manifest["settings"]["model"]
+    try:
+        encoding = model_of(model).encoding
+    except CannotPrepare:
+        if prepared != model:
+            raise BadCommand(
+                f"the model {model} is not known, so neither is its encoding: prepare the training set for it (beepgpt prepare"
+                f" --model {model} --encoding …)"
+            ) from None
+        encoding = manifest["encoding"]
+    if encoding != manifest["encoding"]:
+        raise BadCommand(
+            f"{folder} was prepared for {prepared}, whose labels are tokens of {manifest['encoding']}, and {model} has {encoding}:"
+            f" beepgpt prepare --model {model}"
+        )
+    if manifest["settings"]["answers"] == "all":
+        raise BadCommand(f"{folder} was prepared with --answers all, and a model is asked for one token: prepare it with each, or one")
+
+
+def check_uploads(folder: Path, uploads: Sequence[Upload]) -> None:
+    """Raise BadCommand if a job needs more rows, or a file is larger than a provider takes."""
+    train = uploads[0]
+    if train.rows < FEWEST_ROWS:
+        raise BadCommand(f"{folder}: has {train.rows} rows to train on, and a job wants {FEWEST_ROWS}: prepare more examples")
+    for each in uploads:
+        if len(each.data) > LARGEST_FILE:
+            raise BadCommand(
+                f"{folder}: its {each.side} side has {len(each.data) / 1e6:,.0f} MB, and a file may have {LARGEST_FILE / 1e6:,.0f}: prepare"
+                " fewer examples (--cap, --balance)"
+            )
+
+
+def describe_uploads(uploads: Sequence[Upload], manifest: Mapping[str, Any], epochs: int | None) -> list[str]:
+    """How much is sent, and what it may cost, as two sentences."""
+    train, valid = uploads
+    redacted = sum((Counter(each.redacted) for each in uploads), Counter())
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(redacted.items()))
+    kept = train.left_out + valid.left_out
+    rows = f"{train.rows:,} rows to train on and {valid.rows:,} to validate with"
+    price = manifest.get("cost_per_epoch")
+    cost = f"{price:,.2f} USD an epoch, by prepare's --price" if price is not None else "the provider says what they cost"
+    many = f"{epochs} epochs" if epochs else "as many epochs as the provider chooses"
+    return [
+        f"{rows}{f'; {kept:,} are kept back' if kept else ''}{f'; taken out: {kinds}' if kinds else ''}.",
+        f"{manifest['tokens']['train']:,} tokens an epoch, {many}: {cost}.",
+    ]
