@@ -31,7 +31,7 @@ class Labeler(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all that shapes its verdicts, which is written as `signal_instructions`."""
+        """A hash of all that it judges by, written as `signal_instructions`."""
 
     def label(self, prompt: str) -> Future[SignalVerdict]:
         """The verdict, now or later; the future may raise CannotLabel or CannotGoOn."""
