@@ -185,19 +185,15 @@ def table(results: dict[str, PartResult]) -> str:
     processor = next(
         (line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor() or "unknown"
     )
-    rows = [
-        f"| {part.name} | {part.shows} | {each.passed + each.failed:,} | {each.seconds:,.0f} | {each.verdict}{', skipped ' + str(each.skipped) if each.skipped else ''} | `{each.of}` | {each.at} |"
-        if (each := results.get(part.name))
-        else f"| {part.name} | {part.shows} | – | – | not run | – | – |"
-        for part in PARTS
-    ]
+    rows = [row(part, results.get(part.name)) for part in PARTS]
     failures = [f"- {name}: `{test}`" for name, each in results.items() for test in each.failures]
     return "\n".join(
         [
             "# Proof",
             "",
-            "What is too long for every day. `make proof` runs it part by part, goes on where it stopped, and writes this table. A property",
-            "draws 3,000 random histories here, and 100 in `make test-all`. A part holds for the product and the tests whose hash is in its row.",
+            "What is too long for every day. `make proof` runs it part by part, goes on where it stopped, and writes this table.",
+            "A property draws 3,000 random histories here, and 100 in `make test-all`. A part holds for the product and the tests",
+            "whose hash stands in its row.",
             "",
             f"Machine: {processor}, {os.cpu_count()} cores, Python {platform.python_version()}.",
             "",
@@ -208,6 +204,15 @@ def table(results: dict[str, PartResult]) -> str:
             "",
         ]
     )
+
+
+def row(part: ProofPart, result: PartResult | None) -> str:
+    """A part's line of the table."""
+    if result is None:
+        return f"| {part.name} | {part.shows} | – | – | not run | – | – |"
+    verdict = result.verdict + (f", {result.skipped} skipped" if result.skipped else "")
+    count = result.passed + result.failed
+    return f"| {part.name} | {part.shows} | {count:,} | {result.seconds:,.0f} | {verdict} | `{result.of}` | {result.at} |"
 
 
 def _cpuinfo() -> list[str]:
