@@ -90,7 +90,9 @@ class ClusterSettings(BaseModel):
     source: str
     to: str
     outcomes: str
+    """Of scoring; empty: they are not written."""
     model: Annotated[Path | None, Optional]
+    """Of scoring."""
 
 
 class LabelingSettings(BaseModel):
