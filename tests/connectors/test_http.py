@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,11 +19,12 @@ from beepgpt.connectors.openai.values import Provider
 from beepgpt.connectors.slack.alerts import SlackMessenger
 from beepgpt.connectors.slack.client import slack_outbound
 from beepgpt.connectors.slack.live import SocketLine, Web
-from beepgpt.connectors.webhook import webhook
+from beepgpt.connectors.webhook import SIGNATURE_HEADER, TIMESTAMP_HEADER, signature_of, webhook
 from beepgpt.errors import AddressRefused, SlackFailed
 from beepgpt.runtime.connections import print_proxy
 from tests.support.strangers import PROXY_VARIABLES, Stranger, proxied, stranger
 
+ROOT = Path(__file__).resolve().parents[2]
 ALERT = {"id": "a1", "user": "U1", "permalink": None, "p": 0.5, "why": "Jürgen wrote"}
 OUTSIDE = "http://10.255.255.1"
 """Another machine, which nothing here may reach."""
@@ -99,6 +102,23 @@ def test_a_receiver_can_check_the_signature(local: Stranger):
     assert not SignatureVerifier("s3cret").is_valid(body + b" ", timestamp, signature)
     assert abs(Clock().now() - int(timestamp)) < 60
     assert not [name for name in unsigned if name.startswith("x-beepgpt")]
+
+
+def test_the_docs_tell_how_to_check_it(local: Stranger):
+    """Their function, run: it takes what was signed now, and nothing else."""
+    code = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "alerts.md").read_text("utf-8"), re.DOTALL)
+    assert code is not None
+    names: dict[str, Any] = {}
+    exec(code[1], names)
+    webhook(local.url, secret="s3cret")(ALERT)
+    _, lowered, body = local.got[0]
+    headers = {name: lowered[name.lower()] for name in (TIMESTAMP_HEADER, SIGNATURE_HEADER)}
+    old = {TIMESTAMP_HEADER: "1700000000", SIGNATURE_HEADER: signature_of("s3cret", "1700000000", body)}
+
+    assert names["is_from_beepgpt"]("s3cret", headers, body)
+    assert not names["is_from_beepgpt"]("another", headers, body)
+    assert not names["is_from_beepgpt"]("s3cret", headers, body + b" ")
+    assert not names["is_from_beepgpt"]("s3cret", old, body), "it may have been overheard"
 
 
 # Slack
