@@ -62,7 +62,8 @@ class Outbound:
         proxy = self.proxy if self.proxy != ENVIRONMENT else _proxy_of_environment(url)
         if proxy and (urlsplit(proxy).scheme != "http" or not urlsplit(proxy).hostname):
             raise AddressRefused(
-                f"{self.setting}: the proxy for {host} is no address like http://proxy.example.com:3128, and no other kind is supported"
+                f"{self.setting}: the proxy for {host} is no address like http://proxy.example.com:3128, and no other kind is supported:"
+                ' set the proxy beside it, or "" for none'
             )
         return proxy
 
@@ -132,6 +133,7 @@ class _Handler(AbstractHTTPHandler):
         return make
 
     def http_error_302(self, request: Request, answer: Any, code: int, message: str, headers: Message) -> Never:
+        answer.close()
         raise AddressRefused(redirected(self._outbound.setting, code, urljoin(request.full_url, headers.get("location", ""))))
 
     http_error_300 = http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302

@@ -50,6 +50,10 @@ def run_alerts(job: AlertJob) -> dict[str, Any]:
     ours = job.settings.alerts
     threshold = threshold_of(job.settings, job.model)
     policy = policy_of(job.settings, threshold)
+    url = revealed(ours.webhook)
+    if url and urlsplit(url).scheme not in ("http", "https"):
+        raise BadCommand("alerts.webhook: an address with https:// is expected, or with http:// on this machine")
+    call_webhook = webhook(url, revealed(ours.webhook_secret), revealed(ours.webhook_proxy)) if url else None
     stop = Stop()
     with ExitStack() as stack:
         stack.enter_context(stop.listening())
@@ -81,9 +85,6 @@ def run_alerts(job: AlertJob) -> dict[str, Any]:
             for name, place, apply in readers
             if place is not None
         ]
-        url = revealed(ours.webhook)
-        if url and urlsplit(url).scheme not in ("http", "https"):
-            raise BadCommand("alerts.webhook: an address with https:// is expected, or with http:// on this machine")
         waits = {"release": Waits(), "message": Waits()}
         delivery = AlertDelivery(
             store,
@@ -93,7 +94,7 @@ def run_alerts(job: AlertJob) -> dict[str, Any]:
             clock=now_us,
             forward=alerting.forward_to(job.to, job.settings, stack),
             forwarded_to=alerting.destination_kind(job.to),
-            webhook=webhook(url, revealed(ours.webhook_secret), revealed(ours.webhook_proxy)) if url else None,
+            webhook=call_webhook,
             digest_at=ours.digest_at,
             kept=ours.kept,
             beat=pulse.beat,
