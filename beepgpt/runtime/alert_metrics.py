@@ -37,10 +37,7 @@ BY = {
     "webhook_taken": "webhook",
 }
 NOT_DELIVERED = ("beepgpt_alerts_not_told_total", "Alerts that the webhook did not take within an hour.")
-DMS = (
-    "beepgpt_alert_letters_total",
-    "Direct messages, by what became of them; unknown: never confirmed, and not sent again.",
-)
+DMS = ("beepgpt_alert_letters_total", "Direct messages, by what became of them; unknown: never confirmed, and not sent again.")
 DM_ENDS = ("sent", "unknown", "updated", "deleted", "not_changed", "not_found")
 DMS_REFUSED = (
     "beepgpt_alert_letters_refused_total",
@@ -53,10 +50,7 @@ SETTLED = (
 ANSWERS = {f"{kind}:{end}": (kind, end) for kind in ("answer", "topic") for end in ("answered", "not_answered")}
 MAY_FALL = ("feedback:good", "feedback:bad")
 """People may change their rating, so these are served as a gauge."""
-FEEDBACK = (
-    "beepgpt_alert_feedback",
-    "Ratings of alerts by their buttons: the last one of each alert, since the store was created.",
-)
+FEEDBACK = ("beepgpt_alert_feedback", "Ratings of alerts by their buttons: the last one of each alert, since the store was created.")
 PEOPLE = ("beepgpt_alert_people", "People who opted in (in) or out (out).")
 WAITING = (
     "beepgpt_alerts_waiting",

@@ -195,11 +195,7 @@ class Pulse:
     """
 
     def __init__(
-        self,
-        *,
-        asked_within: float = ASKED_WITHIN,
-        heard_within: float = HEARD_WITHIN,
-        clock: Callable[[], float] = time.monotonic,
+        self, *, asked_within: float = ASKED_WITHIN, heard_within: float = HEARD_WITHIN, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """Both in seconds. A flow that waits for its sink does not ask its source: allow longer than the sink's patience."""
         self._asked_within = asked_within

@@ -12,13 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from bytewax.recovery import (
-    InconsistentPartitionsError,
-    MissingPartitionsError,
-    NoPartitionsError,
-    RecoveryConfig,
-    init_db_dir,
-)
+from bytewax.recovery import InconsistentPartitionsError, MissingPartitionsError, NoPartitionsError, RecoveryConfig, init_db_dir
 
 from beepgpt.errors import BeepGPTError
 from beepgpt.locks import lock as take_lock

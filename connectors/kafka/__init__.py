@@ -6,16 +6,7 @@ committed to a group's name, for the tools that show lag.
 
 from beepgpt.connectors.kafka.address import HOW, KafkaAddress, parse_address
 from beepgpt.connectors.kafka.connection import Connection
-from beepgpt.connectors.kafka.errors import (
-    BadAddress,
-    KafkaFailed,
-    NoBroker,
-    NotDelivered,
-    NoTopic,
-    OffsetsGone,
-    TopicChanged,
-    WrongTopic,
-)
+from beepgpt.connectors.kafka.errors import BadAddress, KafkaFailed, NoBroker, NotDelivered, NoTopic, OffsetsGone, TopicChanged, WrongTopic
 from beepgpt.connectors.kafka.partitioner import murmur2, partition_of
 from beepgpt.connectors.kafka.records import LOOK_BACK, KafkaHeaders, Record, RecordChunk, records_of, tails
 from beepgpt.connectors.kafka.sink import KafkaSink

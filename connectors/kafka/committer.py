@@ -9,10 +9,7 @@ from collections.abc import Mapping
 
 from beepgpt.connectors.kafka.connection import RETRY, Connection, admin_of
 from beepgpt.connectors.kafka.errors import KafkaFailed
-from beepgpt.connectors.kafka.library import (
-    OffsetAndMetadata,
-    TopicPartition,
-)
+from beepgpt.connectors.kafka.library import OffsetAndMetadata, TopicPartition
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from beepgpt.connectors.kafka.errors import KafkaFailed, translated
-from beepgpt.connectors.kafka.library import (
-    KafkaAdminClient,
-    KafkaConsumer,
-)
+from beepgpt.connectors.kafka.library import KafkaAdminClient, KafkaConsumer
 
 FETCH_BYTES = 4 * 2**20
 """Of one fetch: the next one is asked for when nothing of this one is left, so it is large; it is read in a tenth of a second."""

@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from beepgpt.connectors.kafka.library import (
-    errors,
-)
+from beepgpt.connectors.kafka.library import errors
 from beepgpt.errors import BeepGPTError
 
 if TYPE_CHECKING:

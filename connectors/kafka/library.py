@@ -4,13 +4,7 @@ import warnings
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # its import uses an old way to find its own files
-    from kafka import (  # type: ignore[import-untyped]
-        KafkaAdminClient,
-        KafkaConsumer,
-        KafkaProducer,
-        TopicPartition,
-        errors,
-    )
+    from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition, errors  # type: ignore[import-untyped]
     from kafka.admin import ConfigResource, ConfigResourceType  # type: ignore[import-untyped]
     from kafka.structs import OffsetAndMetadata  # type: ignore[import-untyped]
 

@@ -9,11 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from beepgpt.connectors.kafka.connection import consumer_options
 from beepgpt.connectors.kafka.errors import FOREIGN, KafkaFailed, NoBroker, OffsetsGone, failure_of, no_topics
-from beepgpt.connectors.kafka.library import (
-    KafkaConsumer,
-    TopicPartition,
-    errors,
-)
+from beepgpt.connectors.kafka.library import KafkaConsumer, TopicPartition, errors
 
 if TYPE_CHECKING:
     from beepgpt.connectors.kafka.source import KafkaSource, _KafkaSourcePartition

@@ -7,9 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from beepgpt.connectors.kafka.connection import PATIENCE, Connection, offset_consumer
-from beepgpt.connectors.kafka.library import (
-    errors,
-)
+from beepgpt.connectors.kafka.library import errors
 from beepgpt.connectors.kafka.topics import begin_and_end_offsets, describe_topic, partitions_of
 
 LOOK_BACK = 100

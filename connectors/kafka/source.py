@@ -15,9 +15,7 @@ from beepgpt.connectors.callbacks import never, nothing
 from beepgpt.connectors.kafka.committer import Committer
 from beepgpt.connectors.kafka.connection import CHECK, PATIENCE, Connection, offset_consumer
 from beepgpt.connectors.kafka.errors import OffsetsGone, reporting_to
-from beepgpt.connectors.kafka.library import (
-    TopicPartition,
-)
+from beepgpt.connectors.kafka.library import TopicPartition
 from beepgpt.connectors.kafka.reader import CHUNK, IDLE, Reader
 from beepgpt.connectors.kafka.records import Record, RecordChunk, record_of
 from beepgpt.connectors.kafka.topics import Topic, check_same, consumer_offsets_at, describe_topic

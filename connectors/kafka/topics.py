@@ -10,12 +10,7 @@ from typing import Any
 
 from beepgpt.connectors.kafka.connection import RETRY, Connection, admin_of, offset_consumer
 from beepgpt.connectors.kafka.errors import KafkaFailed, NoBroker, TopicChanged, WrongTopic, no_topics
-from beepgpt.connectors.kafka.library import (
-    ConfigResource,
-    ConfigResourceType,
-    TopicPartition,
-    errors,
-)
+from beepgpt.connectors.kafka.library import ConfigResource, ConfigResourceType, TopicPartition, errors
 
 SOON = 5.0
 """Seconds in which describing topics is tried again: less than it takes to find out that no broker answers."""

@@ -10,10 +10,7 @@ from typing import Any, NamedTuple
 
 from beepgpt.connectors.kafka.connection import PATIENCE, Connection
 from beepgpt.connectors.kafka.errors import FOREIGN, TOO_LARGE, KafkaFailed, NotDelivered, failure_of, translated
-from beepgpt.connectors.kafka.library import (
-    KafkaProducer,
-    errors,
-)
+from beepgpt.connectors.kafka.library import KafkaProducer, errors
 from beepgpt.connectors.kafka.partitioner import partition_of
 from beepgpt.connectors.kafka.topics import DEFAULT_LIMIT, describe_topic, max_message_bytes
 

@@ -162,10 +162,7 @@ class BatchCalls(Caller):
             if not isinstance(file, FileObject) or not file.id:
                 raise BadAnswer(EMPTY, passes=True)
             return await self._api.batches.create(
-                completion_window="24h",
-                endpoint="/v1/chat/completions",
-                input_file_id=file.id,
-                metadata={"beepgpt_part": part.digest},
+                completion_window="24h", endpoint="/v1/chat/completions", input_file_id=file.id, metadata={"beepgpt_part": part.digest}
             )
 
         return await self._retried(send, read=_batch, seconds=self.provider.transfer)

@@ -16,12 +16,7 @@ from urllib.parse import urlsplit
 import backoff
 from aiolimiter import AsyncLimiter
 from httpx2 import Response
-from openai import (
-    AsyncOpenAI,
-    DefaultAioHttpClient,
-    RequestOptions,
-    Timeout,
-)
+from openai import AsyncOpenAI, DefaultAioHttpClient, RequestOptions, Timeout
 
 from beepgpt.connectors.openai.answers import EMPTY, usage_in
 from beepgpt.connectors.openai.errors import FOREIGN, translated
@@ -105,13 +100,7 @@ class Caller:
         return self._begin(self._asked(path, body, read, tokens, model, deadline))
 
     async def _asked(
-        self,
-        path: str,
-        body: Mapping[str, Any],
-        decode: Callable[[bytes], T],
-        tokens: int,
-        model: str,
-        deadline: float | None = None,
+        self, path: str, body: Mapping[str, Any], decode: Callable[[bytes], T], tokens: int, model: str, deadline: float | None = None
     ) -> T:
         self._note(asked=1)
         content = encode(body)

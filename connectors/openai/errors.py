@@ -10,12 +10,7 @@ from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
 
 from aiohttp import ClientConnectionError
-from openai import (
-    APIConnectionError,
-    APIStatusError,
-    APITimeoutError,
-    OpenAIError,
-)
+from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAIError
 
 from beepgpt.errors import BadAnswer, NoMoney, NotAllowed, ProviderFailed, RequestRefused, TooBusy, TrainingNotAvailable
 

@@ -39,12 +39,7 @@ HOPELESS = {
     "token_expired", "token_revoked", "two_factor_setup_required", "ekm_access_denied",
 }  # fmt: skip
 """Slack's error codes after which nothing works until somebody mends the app or its token."""
-RESULTS: dict[type[SlackError], str] = {
-    SlackBusy: "rate_limited",
-    SlackRefused: "refused",
-    SlackUnclear: "unclear",
-    SlackFailed: "failed",
-}
+RESULTS: dict[type[SlackError], str] = {SlackBusy: "rate_limited", SlackRefused: "refused", SlackUnclear: "unclear", SlackFailed: "failed"}
 LATER = {"fatal_error", "internal_error", "request_timeout", "service_unavailable", "team_added_to_org"}
 """Slack's error codes that leave open whether the request was done."""
 _ERROR = re.compile(r"[a-z0-9_]{1,80}")

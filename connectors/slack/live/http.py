@@ -98,10 +98,7 @@ class HttpLine:
             return PlainTextResponse(*await self._wait(request.headers, "interactive", decoded((form.get("payload") or [""])[0])))
 
         return Starlette(
-            routes=[
-                Route("/slack/events", events, methods=["POST"]),
-                Route("/slack/interactions", interactions, methods=["POST"]),
-            ]
+            routes=[Route("/slack/events", events, methods=["POST"]), Route("/slack/interactions", interactions, methods=["POST"])]
         )
 
     def _why_not(self, body: bytes, headers: Mapping[str, str]) -> str:
