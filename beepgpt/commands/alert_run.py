@@ -18,9 +18,8 @@ from beepgpt.alerts.store_view import AlertStoreView
 from beepgpt.commands import alerting
 from beepgpt.commands.policy import policy_of, threshold_of
 from beepgpt.config.settings import Settings
-from beepgpt.connectors.slack.alerts import SlackMessenger
+from beepgpt.connectors.slack.alerts import SlackMessenger, webhook
 from beepgpt.connectors.slack.members import ListedMembers
-from beepgpt.connectors.slack.webhook import webhook
 from beepgpt.errors import BadCommand
 from beepgpt.runtime import metrics
 from beepgpt.runtime.alert_metrics import AlertFigures, AlertPulse, Waits

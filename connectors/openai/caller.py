@@ -18,8 +18,7 @@ from aiolimiter import AsyncLimiter
 from httpx2 import Response
 from openai import AsyncOpenAI, DefaultAioHttpClient, RequestOptions, Timeout
 
-from beepgpt.connectors.openai.answers import EMPTY, usage_in
-from beepgpt.connectors.openai.errors import FOREIGN, translated
+from beepgpt.connectors.openai.answers import EMPTY, FOREIGN, translated, usage_in
 from beepgpt.connectors.openai.values import OPENAI, ClientUsage, Provider, Usage, encode
 from beepgpt.errors import BadAnswer, NotAllowed, ProviderFailed, TooBusy
 

@@ -1,8 +1,7 @@
-"""Slack's Web API for alerts: members of channels, direct messages that can be found again, App Home.
+"""Slack's Web API for alerts: members of channels, direct messages that can be found again, App Home; and a webhook.
 
-The one module that sends with slack_sdk. A failure is one of four errors, which separate what was certainly not done from what is
-unconfirmed; neither they nor the log hold what people wrote.
-"""
+A failure is one of four errors, which separate what was certainly not done from what is unconfirmed; neither they nor the log hold what
+people wrote."""
 
 from __future__ import annotations
 
@@ -11,11 +10,12 @@ import logging
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackClientError
+from slack_sdk.webhook import WebhookClient
 
 from beepgpt.connectors.slack.members import SlackPerson
 from beepgpt.errors import SlackBusy, SlackError, SlackFailed, SlackRefused, SlackUnclear
@@ -23,6 +23,8 @@ from beepgpt.errors import SlackBusy, SlackError, SlackFailed, SlackRefused, Sla
 SLACK = "https://slack.com/api/"
 TIMEOUT = 15
 """Seconds for one request."""
+WEBHOOK_TIMEOUT = 10
+"""Seconds for one call of a webhook."""
 LONGEST_PAUSE = 3600.0
 POST = "chat.postMessage"
 """The one method here with a limit for each conversation, about a message a second, beside the app's, some hundred a minute."""
@@ -229,3 +231,16 @@ def _seconds(retry_after: Any) -> float:
         return min(max(float(value), 1.0), LONGEST_PAUSE)
     except (TypeError, ValueError):
         return 30.0
+
+
+def webhook(url: str) -> Callable[[Mapping[str, Any]], bool]:
+    """A function that posts an object with its `id` as `Idempotency-Key`, once, and returns whether the server took it."""
+    client = WebhookClient(url, timeout=WEBHOOK_TIMEOUT, retry_handlers=[], logger=_silent)
+
+    def post(value: Mapping[str, Any]) -> bool:
+        try:
+            return 200 <= client.send_dict(dict(value), headers={"Idempotency-Key": value["id"]}).status_code < 300
+        except (OSError, http.client.HTTPException, ValueError, SlackClientError):
+            return False
+
+    return post

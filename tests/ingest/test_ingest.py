@@ -49,7 +49,7 @@ from tests.support.broker import Broker, GivenBroker
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
-    from kafka import KafkaAdminClient, TopicPartition  # type: ignore[import-untyped]
+    from kafka import KafkaAdminClient, TopicPartition
 
 NOWHERE = "kafka://127.0.0.1:1/events"
 SMALL = Plan(seed=5, messages=600, days=10, channels=6, people=20, broken=0.0)

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 
 from slack_sdk.signature import SignatureVerifier
 
-from beepgpt.connectors.slack.live.signals import Arrival, Down, Failed, Put, Up, decoded
+from beepgpt.connectors.slack.live.sockets import Arrival, Down, Failed, Put, Up, decoded
 from beepgpt.errors import SlackFailed
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Slack's Socket Mode."""
+"""Slack's Socket Mode, and what a connection to Slack reports: events, and its state."""
 
 from __future__ import annotations
 
@@ -6,15 +6,73 @@ import json
 import logging
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
-from beepgpt.connectors.slack.live.signals import Arrival, Changed, Down, Failed, Put, Up, decoded
 from beepgpt.connectors.slack.live.web import BACKOFF, CallStopped, Web
 from beepgpt.errors import SlackFailed, SlackRefused
+
+Put = Callable[[Any], None]
+
+
+class Arrival(NamedTuple):
+    """An event that Slack sent and that has to be acknowledged."""
+
+    line: str
+    kind: str
+    """`events_api`, `interactive`, `slash_commands`."""
+    payload: dict[str, Any]
+    name: str
+    """The envelope's id."""
+    retry: int
+    """How many times Slack has sent it before."""
+    at: float
+    """When it was received, seconds since 1970."""
+    acknowledge: Callable[[], None]
+
+
+class Up(NamedTuple):
+    """A line is connected after an outage, or for the first time."""
+
+    line: str
+    at: float
+    """When the connection was requested, seconds since 1970: earlier events did not come here."""
+    connections: int
+    """Connections of the app, by Slack's count."""
+
+
+class Changed(NamedTuple):
+    """A line has a new connection, which was ready before the old one ended: nothing was lost."""
+
+    line: str
+    at: float
+
+
+class Down(NamedTuple):
+    """A line's connection ended before it had a successor: events since then may be missing."""
+
+    line: str
+    why: str
+
+
+class Failed(NamedTuple):
+    """An error that ends the ingest."""
+
+    error: Exception
+
+
+def decoded(text: str | bytes) -> dict[str, Any]:
+    """A JSON object; anything else is an empty one."""
+    try:
+        message = json.loads(text)
+    except ValueError:
+        return {}
+    return message if isinstance(message, dict) else {}
+
 
 log = logging.getLogger(__name__)
 
