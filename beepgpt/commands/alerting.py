@@ -19,8 +19,7 @@ from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.slack.alerts import SlackMessenger
 from beepgpt.errors import BadCommand, ProviderFailed, cannot_write
 from beepgpt.runtime.clock import now_us
-from beepgpt.runtime.connections import connection_of, is_kafka
-from beepgpt.runtime.places import topic_of
+from beepgpt.runtime.places import connection_of, is_kafka, topic_of
 
 PROBE = "Is it there?"
 """Embedded once at the start; nobody wrote it."""

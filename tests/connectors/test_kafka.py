@@ -23,7 +23,6 @@ from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSink, TestingSource, run_main
 from hypothesis import given
 from hypothesis import strategies as st
-from kafka import errors
 
 from beepgpt.alerts.reading import released_at
 from beepgpt.connectors.kafka import (
@@ -51,7 +50,7 @@ from beepgpt.connectors.kafka import (
     offsets_at,
     parse_address,
 )
-from beepgpt.connectors.kafka.connection import FOREIGN, failure_of
+from beepgpt.connectors.kafka.connection import FOREIGN, errors, failure_of
 from beepgpt.connectors.kafka.topics import record_of
 from tests.support.broker import Broker, GivenBroker
 
