@@ -113,10 +113,14 @@ Optional = BeforeValidator(or_none)
 """For settings where an empty text stands for none."""
 
 
-class ConversationSettings(BaseModel):
-    """What shapes examples: the fields of `Rules`."""
+class Section(BaseModel):
+    """One section: frozen, and without unknown names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ConversationSettings(Section):
+    """What shapes examples: the fields of `Rules`."""
 
     workspace: str
     target: Target
@@ -137,10 +141,8 @@ class ConversationSettings(BaseModel):
     remember: Duration
 
 
-class RunSettings(BaseModel):
+class RunSettings(Section):
     """How a command runs: workers, snapshots, logs, metrics."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     workers: Annotated[WholeNumber, Field(ge=1)]
     snapshot_every: Annotated[Duration, Field(gt=0)]
@@ -153,10 +155,8 @@ class RunSettings(BaseModel):
     idle_clock: Literal["log", "wall"]
 
 
-class KafkaSettings(BaseModel):
+class KafkaSettings(Section):
     """How to reach the brokers, and the names of topics beside SOURCE and DEST."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
     mechanism: Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None, Optional]
@@ -173,10 +173,8 @@ class KafkaSettings(BaseModel):
     dead_letter_topic: Annotated[str, Field(min_length=1)]
 
 
-class ClusterSettings(BaseModel):
+class ClusterSettings(Section):
     """What a flow reads and writes when Bytewax's own runner runs it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str
     to: str
@@ -186,10 +184,8 @@ class ClusterSettings(BaseModel):
     """Of scoring."""
 
 
-class LabelingSettings(BaseModel):
+class LabelingSettings(Section):
     """How examples are labeled, and what it may cost."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     labeler: Literal["local", "rules", "provider"]
     few_shots: Path
@@ -205,10 +201,8 @@ class LabelingSettings(BaseModel):
     prices: Annotated[Path | None, Optional]
 
 
-class ProviderSettings(BaseModel):
+class ProviderSettings(Section):
     """The server of models, and the limits of its use."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     allow_external: bool
     base_url: Annotated[str, Field(pattern="^https?://")]
@@ -232,10 +226,8 @@ class ProviderSettings(BaseModel):
     exclude_people: str
 
 
-class SlackSettings(BaseModel):
+class SlackSettings(Section):
     """The Slack app, and how gaps in live events are found and filled."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     app_token: Annotated[SecretStr | None, Optional]
     bot_token: Annotated[SecretStr | None, Optional]
@@ -253,10 +245,8 @@ class SlackSettings(BaseModel):
     interactions_topic: Annotated[str, Field(min_length=1)]
 
 
-class TrainingSettings(BaseModel):
+class TrainingSettings(Section):
     """How a training set is made of examples."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: Annotated[str, Field(min_length=1)]
     encoding: Annotated[EncodingName | None, Optional]
@@ -278,10 +268,8 @@ class TrainingSettings(BaseModel):
     """USD for a million trained tokens."""
 
 
-class ScoringSettings(BaseModel):
+class ScoringSettings(Section):
     """How points are scored live: time limits, batches, and the threshold of an alert."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     deadline: Annotated[Duration, Field(gt=0)]
     """Microseconds, as all durations."""
@@ -294,10 +282,8 @@ class ScoringSettings(BaseModel):
     watch: Annotated[Duration, Field(gt=0)]
 
 
-class AlertSettings(BaseModel):
+class AlertSettings(Section):
     """Who is alerted to which conversation, unless the person chose otherwise."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     threshold: Annotated[float | None, Field(gt=0, le=1), Optional]
     list_from: Annotated[float | None, Field(gt=0, le=1), Optional]

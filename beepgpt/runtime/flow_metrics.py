@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from beepgpt.runtime.metrics import CALLS, LAG, Figures, Pulse, Reasons, by_two, labelled
+from beepgpt.runtime.metrics import CALLS, LAG, Figures, Pulse, Reasons, by_two, gauged, labelled
 
 LABEL_ENDS = ("strong", "weak", "silent", "retracted", "retractions")
 LABELED = ("beepgpt_labeling_records_total", "Records that are finished, by how; dead letters apart.")
@@ -43,10 +43,7 @@ class LabelFigures(Collector):
         dead = {name.partition(":")[2]: times for name, times in counts.items() if name.startswith("dead_letters:")}
         yield labelled(UNLABELED, "reason", dead)
         yield GaugeMetricFamily(*LABELING_WAITING, value=self.waiting())
-        lag = GaugeMetricFamily(*LAG, labels=("topic", "partition"))
-        for number, records in sorted(self.lags().items()):
-            lag.add_metric((self.topic, str(number)), records)
-        yield lag
+        yield gauged(LAG, ("topic", "partition"), {(self.topic, number): records for number, records in self.lags().items()})
 
 
 SCORED = ("beepgpt_points_scored_total", "Points that were to be scored, by what became of them.")
@@ -109,28 +106,15 @@ class ScoreFigures(Figures):
         yield labelled(FAILED, "reason", self._reasons.of("failed", failed))
         yield labelled(PREDICTIONS, "model", now.predicted)
         yield by_two(OUTCOMES, ("model", "how"), now.outcomes)
-        hits, alerts = CounterMetricFamily(*HITS, labels=("model", "k")), CounterMetricFamily(*ALERTS, labels=("model", "what"))
-        for model, totals in sorted(now.totals.items()):
-            for k in ("1", "5"):
-                hits.add_metric((model, k), totals[f"hit@{k}"])
-            for what, name in (("given", "alerts"), ("right", "right")):
-                alerts.add_metric((model, what), totals[name])
-        yield hits
-        yield alerts
+        yield by_two(HITS, ("model", "k"), {(model, k): totals[f"hit@{k}"] for model, totals in now.totals.items() for k in ("1", "5")})
+        alerts = {"given": "alerts", "right": "right"}
+        by_what = {(model, what): totals[name] for model, totals in now.totals.items() for what, name in alerts.items()}
+        yield by_two(ALERTS, ("model", "what"), by_what)
         for of, by_model in ((LATELY, now.lately), (VALIDATED, now.validated)):
-            figures = GaugeMetricFamily(*of, labels=("model", "figure"))
-            for model, by_figure in sorted(by_model.items()):
-                for name, value in by_figure.items():
-                    figures.add_metric((model, name), value)
-            yield figures
-        answered = GaugeMetricFamily(*LATELY_OF, labels=("model",))
-        for model, count in sorted(now.answered_lately.items()):
-            answered.add_metric((model,), count)
-        yield answered
-        waiting = GaugeMetricFamily(*SCORE_WAITING, labels=("what",))
-        for name, count in now.waiting.items():
-            waiting.add_metric((name,), count)
-        yield waiting
+            figures = {(model, name): value for model, by_figure in by_model.items() for name, value in by_figure.items()}
+            yield gauged(of, ("model", "figure"), figures)
+        yield gauged(LATELY_OF, ("model",), {(model,): count for model, count in now.answered_lately.items()})
+        yield gauged(SCORE_WAITING, ("what",), {(name,): count for name, count in now.waiting.items()})
         if now.buckets:
             sums = [str(sum(now.waits[: place + 1])) for place in range(len(now.waits))]
             buckets = [(name, float(value)) for name, value in zip([*map(str, now.buckets), "+Inf"], sums, strict=True)]
@@ -218,14 +202,6 @@ class Waits:
         return cumulative
 
 
-def _none() -> dict[str, int]:
-    return {}
-
-
-def _no_waits() -> dict[str, Waits]:
-    return {}
-
-
 @dataclass(frozen=True, eq=False)  # a registry keeps collectors as keys
 class AlertFigures(Collector):
     """The metrics, read from functions whenever they are scraped, by another thread.
@@ -237,10 +213,10 @@ class AlertFigures(Collector):
 
     counts: Callable[[], Mapping[str, int]]
     """Counters since this process started."""
-    waiting: Callable[[], Mapping[str, int]] = _none
-    people: Callable[[], Mapping[str, int]] = _none
-    feedback: Callable[[], Mapping[str, int]] = _none
-    waits: Callable[[], Mapping[str, Waits]] = _no_waits
+    waiting: Callable[[], Mapping[str, int]] = dict
+    people: Callable[[], Mapping[str, int]] = dict
+    feedback: Callable[[], Mapping[str, int]] = dict
+    waits: Callable[[], Mapping[str, Waits]] = dict
     """By what they are measured from: `release`, `message`."""
     newest: Callable[[], int] = lambda: 0
     """The time of the newest prediction read, microseconds; 0: none was read."""
@@ -270,10 +246,7 @@ class AlertFigures(Collector):
         if counts:
             yield labelled(OTHERS, "what", self._reasons.of("", counts))
         for of, label, found in ((FEEDBACK, "said", self.feedback()), (PEOPLE, "asked", self.people()), (WAITING, "what", self.waiting())):
-            gauge = GaugeMetricFamily(*of, labels=(label,))
-            for name, count in sorted(found.items()):
-                gauge.add_metric((name,), count)
-            yield gauge
+            yield gauged(of, (label,), {(name,): count for name, count in found.items()})
         if newest := self.newest():
             yield GaugeMetricFamily(*AGE, value=round(self.clock() - newest / 1_000_000, 3))
         seconds = HistogramMetricFamily(*SECONDS, labels=("since",))
@@ -281,10 +254,7 @@ class AlertFigures(Collector):
             seconds.add_metric((since,), waits.buckets(), waits.seconds)
         yield seconds
         yield by_two(CALLS, ("method", "result"), self.calls())
-        lag = GaugeMetricFamily(*LAG, labels=("topic", "partition"))
-        for (topic, number), records in sorted(self.lags().items()):
-            lag.add_metric((topic, str(number)), records)
-        yield lag
+        yield gauged(LAG, ("topic", "partition"), self.lags())
 
     def _pop_reasons(self, counts: dict[str, int], key: str) -> dict[str, int]:
         """Take the counts by reason under a name out of `counts`."""

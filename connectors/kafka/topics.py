@@ -157,31 +157,29 @@ def _differences(admin: Any, spec: TopicSpec, topic: Topic) -> Iterator[str]:
     if topic.partitions != spec.partitions:
         yield f"{spec.name}: has {topic.partitions} partitions, not {spec.partitions}"
     if spec.settings:
-        resource = ConfigResource(ConfigResourceType.TOPIC, spec.name, dict.fromkeys(spec.settings))
-        described = admin.describe_configs([resource], config_filter="all")
-        has = next(iter(described.values()))[spec.name]
+        has = _configs(admin, spec.name, spec.settings)
         for name, value in spec.settings.items():
             if str(now := has.get(name, {}).get("value")) != value:
                 yield f"{spec.name}: {name} is {now}, not {value}"
 
 
+def _configs(admin: Any, topic: str, names: Collection[str]) -> dict[str, dict[str, Any]]:
+    resource = ConfigResource(ConfigResourceType.TOPIC, topic, dict.fromkeys(names))
+    described: dict[str, dict[str, Any]] = next(iter(admin.describe_configs([resource], config_filter="all").values()))[topic]
+    return described
+
+
 def max_message_bytes(connection: Connection, topic: str) -> int:
     """The most bytes of a batch that the topic takes; the default if the user may not ask."""
-    try:
-        with admin_of(topic, connection) as admin:
-            resource = ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": None})
-            described = admin.describe_configs([resource], config_filter="all")
-            return int(next(iter(described.values()))[topic]["max.message.bytes"]["value"])
-    except (KafkaFailed, KeyError):
-        return DEFAULT_LIMIT
+    name = "max.message.bytes"
+    return int(topic_settings(connection, topic, [name]).get(name, DEFAULT_LIMIT))
 
 
 def topic_settings(connection: Connection, topic: str, names: Collection[str]) -> dict[str, str]:
     """Values of a topic's settings, including defaults; empty if the user may not ask."""
     try:
         with admin_of(topic, connection) as admin:
-            resource = ConfigResource(ConfigResourceType.TOPIC, topic, dict.fromkeys(names))
-            described = next(iter(admin.describe_configs([resource], config_filter="all").values()))[topic]
+            described = _configs(admin, topic, names)
             return {name: str(described[name]["value"]) for name in names if name in described}
     except (KafkaFailed, KeyError):
         return {}

@@ -128,10 +128,6 @@ class BatchCalls(Caller):
         """Looks up a batch."""
         return self._result(self._begin(self._batch(batch_id)))[0]
 
-    def cancel_batch(self, batch_id: str) -> Batch:
-        """Cancels a batch; answers that are done by then are paid for, and can be read."""
-        return self._result(self._begin(self._retried(lambda: self._api.batches.cancel(batch_id), read=_batch)))
-
     def wait_for_batch(self, batch_id: str, *, every: float = 30.0, progress: Callable[[Batch], None] = lambda _: None) -> Batch:
         """Polls a batch until it is over, and passes each state to `progress`. While the provider can't be reached, it waits.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass, field
 
 from beepgpt.connectors import kafka
 from beepgpt.conversations.events import ts_text
@@ -24,35 +25,25 @@ EXPORT_MARGIN = DAY
 log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class Backfill:
     """The gaps that are open, and the live events that are held for them."""
 
-    def __init__(
-        self,
-        queries: SlackQueries,
-        connections: Connections,
-        channels: Channels,
-        known: KnownRecords,
-        coverage: Coverage,
-        writer: EventWriter,
-        team: str,
-        look_back: int,
-    ) -> None:
-        self._queries = queries
-        self._connections = connections
-        self._channels = channels
-        self._known = known
-        self._coverage = coverage
-        self._writer = writer
-        self._team = team
-        self._look_back = look_back
-        self._gaps: dict[str, Gap] = {}
-        self._is_listed = False
-        """Whether the channels were listed since all connections are up."""
-        self._generation = 0
-        """Raised when connections change: answers to older questions don't count."""
-        self._is_new = False
-        """Whether the topic begins with the present connections: then there is nothing to backfill."""
+    _queries: SlackQueries
+    _connections: Connections
+    _channels: Channels
+    _known: KnownRecords
+    _coverage: Coverage
+    _writer: EventWriter
+    _team: str
+    _look_back: int
+    _gaps: dict[str, Gap] = field(default_factory=dict, init=False)
+    _is_listed: bool = field(default=False, init=False)
+    """Whether the channels were listed since all connections are up."""
+    _generation: int = field(default=0, init=False)
+    """Raised when connections change: answers to older questions don't count."""
+    _is_new: bool = field(default=False, init=False)
+    """Whether the topic begins with the present connections: then there is nothing to backfill."""
 
     # State
 
@@ -222,33 +213,23 @@ IN_TURN = 2
 """Other channels that are probed, in turn."""
 
 
+@dataclass(eq=False)
 class DeafnessCheck:
     """Probes channels when a connection has brought nothing for a while, and replaces the connection if messages are missing."""
 
-    def __init__(
-        self,
-        queries: SlackQueries,
-        connections: Connections,
-        channels: Channels,
-        known: KnownRecords,
-        coverage: Coverage,
-        writer: EventWriter,
-        backfill: Backfill,
-        quiet: float,
-        delay: int,
-    ) -> None:
-        """`quiet`: seconds without an event after which a connection is probed; `delay`: microseconds an event may take from Slack."""
-        self._queries = queries
-        self._connections = connections
-        self._channels = channels
-        self._known = known
-        self._coverage = coverage
-        self._writer = writer
-        self._backfill = backfill
-        self._quiet = quiet
-        self._delay = delay
-        self._turn = 0
-        self._suspects: tuple[str, ...] | None = None
+    _queries: SlackQueries
+    _connections: Connections
+    _channels: Channels
+    _known: KnownRecords
+    _coverage: Coverage
+    _writer: EventWriter
+    _backfill: Backfill
+    _quiet: float
+    """Seconds without an event after which a connection is probed."""
+    _delay: int
+    """Microseconds that an event may take from Slack."""
+    _turn: int = field(default=0, init=False)
+    _suspects: tuple[str, ...] | None = field(default=None, init=False)
 
     @property
     def is_probing(self) -> bool:

@@ -74,20 +74,20 @@ class Coverage:
         return self.covered is not None and t < self.covered - LATENESS
 
 
+@dataclass(eq=False)
 class EventWriter:
     """Writes to the topics of events and interactions, and counts what becomes of each arrival."""
 
-    def __init__(self, events: kafka.Writer, interactions: kafka.Writer, partitions: int, known: KnownRecords, coverage: Coverage) -> None:
-        self._events = events
-        self._interactions = interactions
-        self._partitions = partitions
-        self._known = known
-        self._coverage = coverage
-        self._pending: list[kafka.OutgoingRecord] = []
-        self._acknowledgements: list[Callable[[], None]] = []
-        self.account: Counter[str] = Counter()
-        self.types: Counter[str] = Counter()
-        """Events written, by Slack's type."""
+    _events: kafka.Writer
+    _interactions: kafka.Writer
+    _partitions: int
+    _known: KnownRecords
+    _coverage: Coverage
+    _pending: list[kafka.OutgoingRecord] = field(default_factory=list, init=False)
+    _acknowledgements: list[Callable[[], None]] = field(default_factory=list, init=False)
+    account: Counter[str] = field(default_factory=Counter, init=False)
+    types: Counter[str] = field(default_factory=Counter, init=False)
+    """Events written, by Slack's type."""
 
     @property
     def most(self) -> int:

@@ -226,16 +226,12 @@ class KnownRecords:
                         there.add(t)
                     if t >= since and (channel, POST, t) not in self._keys:
                         events.append((t, kind, event))
-                elif t >= since and self._edited.get((channel, _message_of(event)), 0) < t // SECOND * SECOND:
+                elif t >= since and self._edited.get((channel, micros(event["message"]["ts"])), 0) < t // SECOND * SECOND:
                     events.append((t, kind, event))
         earliest = since if whole_since is None else whole_since
         vanished = sum(ts >= earliest and ts not in there and ts not in waiting for ts in self._posts.get(channel, ()))
         events.sort(key=lambda each: each[:2])
         return Missing([(t, event) for t, _, event in events], untimed, vanished, unreadable)
-
-
-def _message_of(event: dict[str, Any]) -> int:
-    return micros(event["message"]["ts"])
 
 
 REMEMBERED = HOUR

@@ -32,7 +32,7 @@ from beepgpt.ingest.slack.web_queries import (
     channel_of,
     check_not_removed,
 )
-from beepgpt.runtime.metrics import CALLS, Pulse, by_two
+from beepgpt.runtime.metrics import CALLS, Pulse, by_two, labelled
 from beepgpt.runtime.workers import Stop
 
 if TYPE_CHECKING:
@@ -57,10 +57,6 @@ TYPES = 50
 """Types with a time series of their own; the rest are counted as `other`."""
 
 
-def _none() -> dict[str, int]:
-    return {}
-
-
 @dataclass(frozen=True, eq=False)  # a registry keeps collectors as keys
 class SlackFigures(Collector):
     """Collector that reads the figures from functions when it is scraped, in another thread.
@@ -73,7 +69,7 @@ class SlackFigures(Collector):
     counts: Callable[[], Mapping[str, int]]
     gauges: Callable[[], Mapping[str, float]]
     """`connected`, `gaps` (channels to backfill), `waiting` (held events), `last_event` (seconds since 1970), `ahead`."""
-    types: Callable[[], Mapping[str, int]] = _none
+    types: Callable[[], Mapping[str, int]] = dict
     calls: Callable[[], Mapping[tuple[str, str], int]] = dict
     """Calls of Slack's Web API, by method and result."""
     build: Mapping[str, str] = field(default_factory=dict)
@@ -85,18 +81,11 @@ class SlackFigures(Collector):
         counts = dict(self.counts())
         for key, (name, meaning) in COUNTS.items():
             yield CounterMetricFamily(name, meaning, value=counts.get(key, 0))
-        left_out = CounterMetricFamily(*LEFT_OUT, labels=("reason",))
-        for key in sorted(counts):
-            if key.startswith("left_out:"):
-                left_out.add_metric((key.partition(":")[2],), counts[key])
-        yield left_out
-        by_type = CounterMetricFamily(*BY_TYPE, labels=("type",))
+        left_out = {name.partition(":")[2]: count for name, count in counts.items() if name.startswith("left_out:")}
+        yield labelled(LEFT_OUT, "reason", left_out)
         types = sorted(self.types().items())
-        for kind, count in types[:TYPES]:
-            by_type.add_metric((kind,), count)
-        if rest := sum(count for _, count in types[TYPES:]):
-            by_type.add_metric(("other",), rest)
-        yield by_type
+        rest = sum(count for _, count in types[TYPES:])
+        yield labelled(BY_TYPE, "type", dict(types[:TYPES]) | ({"other": rest} if rest else {}))
         yield by_two(CALLS, ("method", "result"), self.calls())
         gauges = self.gauges()
         yield GaugeMetricFamily("beepgpt_slack_connected", "Whether all connections are up.", value=gauges.get("connected", 0))

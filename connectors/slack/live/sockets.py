@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
-from beepgpt.connectors.slack.live.web import BACKOFF, CallStopped, Web
+from beepgpt.connectors.slack.live.web import BACKOFF, CallStopped, Web, silent
 from beepgpt.errors import SlackFailed, SlackRefused
 
 Put = Callable[[Any], None]
@@ -103,7 +103,7 @@ class _Connection:
         """All that Slack sent before this time (seconds since 1970) was passed to `put`."""
         self._line = line
         self._put = put
-        opened = connect(url, open_timeout=HELLO_PATIENCE, close_timeout=1, ping_interval=None, max_size=None, logger=_quiet_sockets())
+        opened = connect(url, open_timeout=HELLO_PATIENCE, close_timeout=1, ping_interval=None, max_size=None, logger=silent("websockets"))
         self._stack = ExitStack()
         self._ws: ClientConnection = self._stack.enter_context(opened)
         try:
@@ -298,10 +298,3 @@ class SocketLine:
             self._closing.wait(BACKOFF[min(tries, len(BACKOFF) - 1)])
             tries += 1
         return None
-
-
-def _quiet_sockets() -> logging.Logger:
-    """A logger for websockets, which logs at lower levels what it reads."""
-    logger = logging.getLogger("websockets.silent")
-    logger.setLevel(logging.CRITICAL + 1)
-    return logger

@@ -58,7 +58,9 @@ class Web:
     """How many calls Slack has rate limited."""
 
     def __post_init__(self) -> None:
-        self._client = WebClient(self.token, base_url=self.base_url, timeout=int(TOO_OLD_TO_ASK), retry_handlers=[], logger=_silent())
+        self._client = WebClient(
+            self.token, base_url=self.base_url, timeout=int(TOO_OLD_TO_ASK), retry_handlers=[], logger=silent("slack_sdk")
+        )
         self._lock = threading.Lock()
         self._asked: dict[str, deque[float]] = {}
         self._not_before: dict[str, float] = {}
@@ -206,9 +208,9 @@ def _seconds(text: str | None, otherwise: float) -> float:
         return otherwise
 
 
-def _silent() -> logging.Logger:
-    """A logger for slack_sdk, which warns of calls that are retried, and logs at lower levels what it sends."""
-    logger = logging.getLogger("slack_sdk.silent")
+def silent(library: str) -> logging.Logger:
+    """A logger for a library, which would warn of calls that are retried, and log at lower levels what it sends and reads."""
+    logger = logging.getLogger(f"{library}.silent")
     logger.setLevel(logging.CRITICAL + 1)
     return logger
 
