@@ -44,10 +44,11 @@ def notes_on(export: slack_export.Export) -> list[str]:
     folders = [channel for channel in export.left_out if channel.kind == "unlisted"]
     if folders:
         days = _count(sum(len(folder.days) for folder in folders), "day file")
-        why = "no listing names them" if export.listings else "there is no channels.json"
+        they, are, them = ("it", "is", "it") if len(folders) == 1 else ("they", "are", "them")
+        why = f"no listing names {them}" if export.listings else "there is no channels.json"
         notes.append(
             f"Not read: {_count(len(folders), 'folder')} ({_some([folder.id for folder in folders])}; {days}), as {why}: nothing shows that"
-            f" they are public. To read them, too: --include {_including(export, ['unlisted'])}"
+            f" {they} {are} public. To read {them}, too: --include {_including(export, ['unlisted'])}"
         )
     missing = [each.name for each in (*export.channels, *export.left_out) if each.kind != "channels" and not each.days]
     if missing and export.unlisted:

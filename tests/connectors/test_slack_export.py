@@ -579,7 +579,7 @@ def records_of(channel: str, days: Iterator[DayElements]) -> Iterator[bytes]:
 def busy(tmp_path: Path) -> Export:
     """Three channels of 900 messages each, and a day that can't be read."""
     days = [(f"{name}/2022-01-0{day}.json", list(range(300))) for name in "abc" for day in (1, 2, 4)]
-    return open_export(zipped(tmp_path, ("b/2022-01-03.json", b"oh no"), *days))
+    return open_export(zipped(tmp_path, ("b/2022-01-03.json", b"oh no"), *days), KINDS)
 
 
 def flow_of(source: ExportSource, out: list[ExportChunk]) -> Dataflow:
