@@ -40,7 +40,7 @@ def print_unlisted(closing: Mapping[str, Any]) -> None:
     folders = closing.get("unlisted", [])
     for each in folders[:MOST_NAMED]:
         files = "1 day file" if each["day_files"] == 1 else f"{each['day_files']:,} day files"
-        console.print(f"Not read, as listed nowhere: {each['folder']}, {each['messages']:,} messages in {files}; --include {each['kind']}")
+        console.print(f"Not read, as listed nowhere: {each['folder']} ({each['kind']}), {each['messages']:,} messages in {files}")
     if more := folders[MOST_NAMED:]:
         console.print(f"… and {len(more):,} more folders, {sum(each['messages'] for each in more):,} messages: --report names all")
 

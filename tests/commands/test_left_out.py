@@ -29,7 +29,7 @@ def test_folders_that_nothing_shows_to_be_public_are_said_and_named(tmp_path: Pa
     assert ran.status == 0
     before, _, after = ran.err.partition("events read")
     assert f"{UNLISTED} To read it, too: --include channels,unlisted\n" in before
-    assert "Not read, as listed nowhere: b'board-only', 3 messages in 1 day file; --include unlisted\n" in after
+    assert "Not read, as listed nowhere: b'board-only' (unlisted), 3 messages in 1 day file\n" in after
     assert {each["channel"] for each in lines_of(tmp_path / "o.jsonl")} == {"C1"}
     assert report_in(tmp_path)["unlisted"] == [{"folder": "b'board-only'", "kind": "unlisted", "day_files": 1, "messages": 3}]
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from beepgpt.connectors.slack.export import KINDS, PUBLIC, BadExport, open_export, read_days
 from beepgpt.connectors.slack.members import ListedMembers
+from beepgpt.ingest.slack.channels import Channels
 from beepgpt.runtime.left_out import left_out_of, notes_on, say_left_out
 
 RAW = {"is_channel": True, "is_group": False, "is_im": False, "is_mpim": False, "is_private": False}
@@ -146,6 +147,16 @@ def test_an_entrys_own_flags_count(tmp_path: Path, entry: dict[str, Any], kind: 
         export = open_export(exported(tmp_path / listing, {listed["name"]: SECRET}, **{listing: [listed]}), KINDS)
         strictest = max(kind, listing, key=("channels", "groups", "mpims", "dms").index)
         assert [(channel.kind, channel.is_listed) for channel in export.channels] == [(strictest, True)], listing
+
+
+def test_live_the_same_flags_count():
+    """Slack's descriptions of channels are judged by the same rule, and what is left out is counted by its kind."""
+    channels = Channels(include=PUBLIC, shared=False)
+    private = {"is_private": True}, {"is_group": True, "is_channel": False}, {"is_mpim": True, "is_private": True}, {"is_im": True}
+    channels.add([GENERAL, *({**RAW, "id": f"C{number}", **flags} for number, flags in enumerate(private))])
+
+    assert channels.wanted() == ["C0PUBLIC1"]
+    assert [channels.why_left_out(f"C{number}") for number in range(4)] == ["groups", "groups", "mpims", "dms"]
 
 
 def test_an_export_without_listings_is_not_read_unasked(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
