@@ -1,4 +1,4 @@
-"""What asking a model costs: a dated table, which a file of the user's can add to."""
+"""Prices of models: a dated table, which the user's file can extend."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class BadPrices(BeepGPTError):
-    """A table of prices can't be read; the message says where and why."""
+    """A table of prices can't be read; the message has the file and the problem."""
 
     exit_status = 2
 
 
 class Price(BaseModel):
-    """USD per million tokens, as they were on a day."""
+    """USD per million tokens, as of a day."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,7 +38,7 @@ class Price(BaseModel):
     output: Dollars
 
     def cost(self, *, input: int, cached: int = 0, written: int = 0, output: int = 0) -> float:
-        """USD for tokens, of whose input some came from the provider's cache and some were written to it.
+        """The cost in USD. `cached` and `written`: how many of the input tokens came from the provider's cache, and were written to it.
 
         >>> luna = read_prices().of("gpt-6-luna")
         >>> shots, text = 2_240, 262  # tokens of the shared part and of an example
@@ -53,14 +53,14 @@ class Price(BaseModel):
 
 @dataclass(frozen=True)
 class Prices:
-    """All that is known, by the way of asking and the model."""
+    """Known prices, by API and model."""
 
     known: Mapping[str, Mapping[str, Price]]
     batch: float
-    """The share of the price that is paid in a batch."""
+    """The share of the price that a batch costs."""
 
     def of(self, model: str, way: str = "chat") -> Price | None:
-        """A model's price, also of one of its dated versions; None: it isn't known, and must not be guessed.
+        """The price of a model or of its dated version; None: not known, and must not be guessed.
 
         >>> read_prices().of("gpt-4.1-2025-04-14") == read_prices().of("gpt-4.1"), read_prices().of("ft:gpt-4.1:us::abc")
         (True, None)
@@ -78,13 +78,14 @@ class _Table(BaseModel):
 
 
 def read_prices(path: Path | None = None) -> Prices:
-    """Our table, and over it the user's. Raises BadPrices."""
-    told = _read(PRICES)
+    """Reads the built-in prices, and the user's file over them. Raises BadPrices."""
+    merged = _read(PRICES)
     if path is not None:
         given = _read(path)
-        told = {**told, **given, **{way: {**told[way], **given[way]} for way in ("chat", "decisions") if isinstance(given.get(way), dict)}}
+        by_api = {api: {**merged[api], **given[api]} for api in ("chat", "decisions") if isinstance(given.get(api), dict)}
+        merged = {**merged, **given, **by_api}
     try:
-        table = _Table.model_validate(told)
+        table = _Table.model_validate(merged)
     except ValidationError as error:
         wrong = [f"{'.'.join(map(str, each['loc']))}: {each['msg'].lower()}" for each in error.errors()]
         raise BadPrices(f"the prices in {path or PRICES} are wrong: {'; '.join(wrong)}") from error

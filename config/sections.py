@@ -1,4 +1,4 @@
-"""The sections of the settings, a frozen value each; their defaults stand in default.toml."""
+"""The sections of the settings, one frozen value each. Defaults and explanations are in default.toml."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from beepgpt.conversations.rules import DAY, SECOND, Bots, Edits, EncodingName, 
 
 
 class ConversationSettings(BaseModel):
-    """The `Rules`, as they are written in settings."""
+    """What shapes examples: the fields of `Rules`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -47,7 +47,7 @@ class ConversationSettings(BaseModel):
 
 
 class RunSettings(BaseModel):
-    """How a command runs, whatever it makes."""
+    """How a command runs: workers, snapshots, logs, metrics."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -63,7 +63,7 @@ class RunSettings(BaseModel):
 
 
 class KafkaSettings(BaseModel):
-    """How the brokers are reached, and what the topics beside SOURCE and DEST are called."""
+    """How to reach the brokers, and the names of topics beside SOURCE and DEST."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -83,18 +83,20 @@ class KafkaSettings(BaseModel):
 
 
 class ClusterSettings(BaseModel):
-    """What a flow reads and writes in Bytewax's own runner, which has no command line of ours."""
+    """What a flow reads and writes when Bytewax's own runner runs it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str
     to: str
     outcomes: str
+    """Of scoring; empty: they are not written."""
     model: Annotated[Path | None, Optional]
+    """Of scoring."""
 
 
 class LabelingSettings(BaseModel):
-    """Which examples teach something: who says so, and what that may cost."""
+    """How examples are labeled, and what it may cost."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -113,7 +115,7 @@ class LabelingSettings(BaseModel):
 
 
 class ProviderSettings(BaseModel):
-    """Whose model is asked, and how much it may be asked."""
+    """The server of models, and the limits of its use."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -140,7 +142,7 @@ class ProviderSettings(BaseModel):
 
 
 class SlackSettings(BaseModel):
-    """The app by which events come live, and how far they are trusted to be all."""
+    """The Slack app, and how gaps in live events are found and filled."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -167,7 +169,7 @@ class TrainingSettings(BaseModel):
 
     model: Annotated[str, Field(min_length=1)]
     encoding: Annotated[EncodingName | None, Optional]
-    """Of a model that isn't known."""
+    """The tokenizer of a model that isn't known."""
     format: Annotated[tuple[Literal["chat", "completion", "candidates", "examples"], ...] | None, BeforeValidator(formats_of)]
     valid_share: Annotated[float, Field(gt=0, lt=1)]
     cut: Annotated[int | None, BeforeValidator(microseconds_of_moment)]
@@ -186,7 +188,7 @@ class TrainingSettings(BaseModel):
 
 
 class ScoringSettings(BaseModel):
-    """How points are scored as they come: whose turn it is, how long that may take, and who is shown."""
+    """How points are scored live: time limits, batches, and the threshold of an alert."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -202,7 +204,7 @@ class ScoringSettings(BaseModel):
 
 
 class AlertSettings(BaseModel):
-    """Who is shown of which conversation, where nobody asked for something else."""
+    """Who is alerted to which conversation, unless the person chose otherwise."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -39,11 +39,11 @@ DEFAULTS = Path(__file__).with_name("default.toml")
 PREFIX = "BEEPGPT_"
 CONFIG = PREFIX + "CONFIG"
 _SOURCES: ContextVar[tuple[PydanticBaseSettingsSource, ...]] = ContextVar("_SOURCES", default=())
-"""What `read_settings` reads; the hook below is a class method, and can't be handed anything."""
+"""The sources of `read_settings`: the hook below is a class method, which takes no more arguments."""
 Name = tuple[str, ...]
-"""A setting's section and name; a misspelt one may have more parts, or fewer."""
+"""A setting's section and name; a misspelt one may have more parts or fewer."""
 FLAGGED = ("conversations", "run")
-"""The sections whose settings are flags, too: how brokers are reached has no place in a list of processes."""
+"""Sections whose settings are flags, too. Others hold secrets, which must not show in a list of processes."""
 SECRET = (
     *(("kafka", "password"), ("kafka", "key_password"), ("provider", "key"), ("alerts", "webhook")),
     *(("slack", "app_token"), ("slack", "bot_token"), ("slack", "signing_secret")),
@@ -52,7 +52,7 @@ SECRET = (
 
 
 class BadSettings(BeepGPTError):
-    """Everything that is wrong with the settings, a line each."""
+    """The settings are wrong; the message has a line for each problem."""
 
     exit_status = 2
 
@@ -62,7 +62,7 @@ class BadSettings(BeepGPTError):
 
 
 class Settings(BaseSettings):
-    """All that can be set, a section a field; every default stands in `default.toml`, and secrets are `SecretStr`."""
+    """All settings, a field for each section. Defaults are in `default.toml`; secrets are `SecretStr`."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid")
 
@@ -86,12 +86,12 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags, then what `read_settings` reads: variables, the user's file, `default.toml`. The first with a value wins."""
+        """Flags, variables, the user's file, `default.toml`; the first with a value wins."""
         return init_settings, *_SOURCES.get()
 
     @property
     def rules(self) -> Rules:
-        """What shapes an example."""
+        """The rules that shape examples. Raises BadRules."""
         return Rules(**self.conversations.model_dump())
 
 
@@ -102,14 +102,14 @@ NAMES: list[Name] = [
 
 @dataclass(frozen=True, slots=True)
 class SettingOrigin:
-    """A setting's value, and where it comes from in the words of whoever gave it."""
+    """A setting's value, and the flag, variable or entry that set it, as a message shows it."""
 
     value: object
     shown: str
 
 
 class Variables(EnvSettingsSource):
-    """The known `BEEPGPT_…` variables of a mapping that is passed in, and not of the process."""
+    """`BEEPGPT_…` variables of a mapping; `given` has the unknown ones, too."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.given = _from_environment(environ)
@@ -120,7 +120,7 @@ class Variables(EnvSettingsSource):
 
 
 class TomlFile(TomlConfigSettingsSource):
-    """What is known of a TOML file that has to be there; `given` is all of it."""
+    """A TOML file, which must exist; `given` has unknown settings, too. Raises BadSettings."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(Settings, path)
@@ -129,7 +129,7 @@ class TomlFile(TomlConfigSettingsSource):
 
     def _read_files(self, files: Any, deep_merge: bool = False) -> dict[str, Any]:
         try:
-            return self._read_file(files)  # the original passes over a file that is missing
+            return self._read_file(files)  # pydantic's own method ignores a missing file
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise BadSettings([f"the configuration file {files} can't be read: {reason}"]) from error
@@ -143,7 +143,9 @@ def read_settings(
     overrides: Mapping[str, Mapping[str, object]] | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Settings:
-    """`default.toml`, then the user's file, then `BEEPGPT_…` variables, then flags (`None`: not given); the later one wins.
+    """Reads settings from `default.toml`, the user's file, `BEEPGPT_…` variables and flags (None: not given); the last one wins.
+
+    `path`: the user's file, else the one that BEEPGPT_CONFIG names. Raises BadSettings with all that is wrong.
 
     >>> settings = read_settings(overrides={"conversations": {"horizon": "unlimited"}}, environ={"BEEPGPT_RUN__WORKERS": "2"})
     >>> settings.rules.horizon, settings.run.workers
@@ -174,7 +176,7 @@ def read_settings(
 
 
 def with_flags(settings: Settings, section: str, given: Mapping[str, object]) -> Settings:
-    """The settings with the flags that one command has for a section (`None`: not given).
+    """Replaces values of a section by a command's flags (None: not given). Raises BadSettings.
 
     >>> with_flags(read_settings(environ={}), "labeling", {"max_cost": 2.5, "labeler": None}).labeling.max_cost
     2.5
@@ -213,7 +215,7 @@ def _flag(name: Name, value: object = None) -> str:
 
 
 def _leaves(table: Mapping[str, Any]) -> Iterator[tuple[Name, Any]]:
-    """Every value with its section and name; what stands outside a section has a name of one part."""
+    """All values by section and name; a value outside a section has a name of one part."""
     for section, values in table.items():
         if isinstance(values, Mapping):
             yield from (((section, name), value) for name, value in values.items())
@@ -222,7 +224,7 @@ def _leaves(table: Mapping[str, Any]) -> Iterator[tuple[Name, Any]]:
 
 
 def _nested(given: Mapping[Name, SettingOrigin]) -> dict[str, Any]:
-    """What is known of it, a section a table."""
+    """Known settings as a table for each section."""
     table: dict[str, Any] = {}
     for section, name in NAMES:
         if (section, name) in given:
@@ -231,7 +233,7 @@ def _nested(given: Mapping[Name, SettingOrigin]) -> dict[str, Any]:
 
 
 def _unknown(name: Name, shown: str) -> str:
-    """Names what is unknown and what was perhaps meant, both in the form that was used."""
+    """The message for an unknown setting, with a similar name in the same form."""
     if shown.startswith(PREFIX):
         names = ["CONFIG"] + ["__".join(each).upper() for each in NAMES]
         near = [PREFIX + each for each in get_close_matches(shown.removeprefix(PREFIX), names, n=1)]
@@ -243,14 +245,14 @@ def _unknown(name: Name, shown: str) -> str:
 
 
 def _violations(flags: Mapping[Name, SettingOrigin], defaults: Mapping[Name, SettingOrigin]) -> Iterator[tuple[Name, str]]:
-    """Everything that can't be, and what is allowed: first each value alone, then the rules as a whole."""
+    """All wrong values and what is allowed: first each value alone, then the rules as a whole."""
     bad: dict[Name, str] = {}
     try:
         Settings(**_nested(flags))
     except ValidationError as error:
         bad = {tuple(map(str, each["loc"][:2])): _allowed(each["msg"]) for each in error.errors()}
     yield from bad.items()
-    try:  # with defaults for what can't be read, so that the other violations are named in the same breath
+    try:  # with defaults for unreadable values, so that all violations are shown together
         _ = Settings(**_nested({**flags, **{name: defaults[name] for name in bad}})).rules
     except BadRules as error:
         named = [(("conversations", name), f"must be {allowed}") for name, allowed in error.wrong]

@@ -1,4 +1,4 @@
-"""How settings are written: durations, moments, times of day and lists, as text."""
+"""Parses values of settings: durations, moments, times of day, lists."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FORMATS = ("chat", "completion", "candidates", "examples")
 
 
 def microseconds(text: object) -> int:
-    """A duration, exactly.
+    """Parses a duration. Raises ValueError.
 
     >>> microseconds("10m"), microseconds("1h 30m"), microseconds("30 days")
     (600000000, 5400000000, 2592000000000)
@@ -34,7 +34,7 @@ def microseconds(text: object) -> int:
 
 
 def microseconds_or_unlimited(text: object) -> int | None:
-    """A duration, or `None` for a horizon without an end."""
+    """Parses a duration; None for `unlimited`. Raises ValueError."""
     if text == "unlimited":
         return None
     try:
@@ -44,19 +44,19 @@ def microseconds_or_unlimited(text: object) -> int | None:
 
 
 def whole(value: object) -> object:
-    """What may be a whole number: `true` is none, and neither is 5.0, whatever Python says."""
+    """Rejects `true` and 5.0, which Python takes for whole numbers. Raises ValueError."""
     if isinstance(value, bool | float):
         raise ValueError("must be a valid integer")
     return value
 
 
 def or_none(value: object) -> object:
-    """TOML has no null: an empty text stands for what isn't given."""
+    """None for an empty text, since TOML has no null."""
     return None if value == "" else value
 
 
 def microseconds_of_moment(text: object) -> int | None:
-    """A moment as Slack's seconds or in ISO 8601 (UTC if it names no zone), exactly; empty for none.
+    """Parses a moment: Slack's seconds or ISO 8601 (UTC if it has no zone); None if empty. Raises ValueError.
 
     >>> microseconds_of_moment("2022-12-07T22:58:13Z")
     1670453893000000
@@ -73,12 +73,12 @@ def microseconds_of_moment(text: object) -> int | None:
 
 
 def none_for_zero(value: object) -> object:
-    """Where 0 means that there is no limit, or that something is not known."""
+    """None for 0, which stands for no limit or not known."""
     return None if value in (0, "0") else value
 
 
 def formats_of(text: object) -> tuple[str, ...] | None:
-    """Names joined by commas, each once; none for what the examples have."""
+    """Parses formats joined by commas; None if empty. Raises ValueError."""
     named = tuple(dict.fromkeys(each.strip() for each in text.split(",") if each.strip())) if isinstance(text, str) else ()
     if set(named) - set(FORMATS) or (not named and text != ""):
         raise ValueError(f"must be of {', '.join(FORMATS)}, joined by commas")
@@ -86,7 +86,7 @@ def formats_of(text: object) -> tuple[str, ...] | None:
 
 
 def minutes_of_day(text: object) -> tuple[int, int]:
-    """Quiet hours: from and to, in minutes; twice the same where no hour is.
+    """Parses hours from and to, as minutes of the day; both 0 if empty. Raises ValueError.
 
     >>> minutes_of_day("22:00-07:30"), minutes_of_day("")
     ((1320, 450), (0, 0))
@@ -101,7 +101,7 @@ def minutes_of_day(text: object) -> tuple[int, int]:
 
 
 def minute_of_day(text: object) -> int | None:
-    """A time of the day, in minutes; empty for none."""
+    """Parses a time, as a minute of the day; None if empty. Raises ValueError."""
     return None if text == "" else minutes_of_day(f"{text}-00:00")[0] if isinstance(text, str) else minutes_of_day(text)[0]
 
 

@@ -29,7 +29,7 @@ COMMANDS = {
         "audit": "Prove or refute the laws on your own data, whoever made the examples",
     },
     "Train": {
-        "train": "Train a model that says who will answer",
+        "train": "Train a model that predicts who will answer",
         "validate": "Say what a model is worth",
         "predict": "Ask a model about one row of a validation file, or a text",
         "compare": "Set runs side by side",

@@ -1,17 +1,16 @@
-"""`beepgpt audit`: the laws, proved or refuted on the user's own data."""
+"""`beepgpt audit`: hold examples against the laws, on the user's own data."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import orjson
 import typer
 
 from beepgpt.audit.example_rows import OtherSettings, kind_of
 from beepgpt.audit.foreign import audit_pairs
+from beepgpt.audit.inputs import AuditedFiles, examples_in, sides_of
 from beepgpt.audit.laws import audit_examples
 from beepgpt.commands.closing import print_unlisted
 from beepgpt.commands.flags import Include, kinds_of, time_of, with_settings
@@ -73,73 +72,22 @@ def audit(
     raise typer.Exit(1 if found.is_broken else 0)
 
 
-AuditedLines = list[bytes]
-
-
-class AuditedFiles(NamedTuple):
-    """What EXAMPLES holds."""
-
-    lines: AuditedLines
-    """Examples or pairs."""
-    retractions: AuditedLines | None = None
-    valid: AuditedLines | None = None
-    """The validation side, if it is one of a split."""
-    apart: Mapping[str, str] = {}
-    """Of a topic: by id, why a tombstone can't take back its example."""
-
-
 def given_of(examples: str, settings: Settings, valid: Path | None, retractions: Path | None) -> AuditedFiles:
-    """All that is to be audited: files, with the retractions beside them, or a topic."""
+    """Read all that is to be audited: files, with the retractions beside them, or a topic."""
     if is_kafka(examples):
         address = topic_of(examples, "EXAMPLES")
         found = examples_in(kafka.records_of(connection_of(settings, address.bootstrap), address.topic))
-        told = lines_in(retractions) if retractions else found.retractions
-        return found._replace(retractions=told, valid=lines_in(valid) if valid else None)
+        return found._replace(
+            retractions=lines_in(retractions) if retractions else found.retractions, valid=lines_in(valid) if valid else None
+        )
     train, other = sides_of(Path(examples))
     valid = valid or other
     beside = retractions or train.with_name(f"{train.name.removesuffix('.jsonl')}.retractions.jsonl")
-    told = lines_in(beside) if retractions is not None or beside.exists() else None
-    return AuditedFiles(lines_in(train), told, None if valid is None else lines_in(valid))
+    has_retractions = retractions is not None or beside.exists()
+    return AuditedFiles(lines_in(train), lines_in(beside) if has_retractions else None, lines_in(valid) if valid else None)
 
 
-def examples_in(records: Iterable[tuple[int, kafka.Record]]) -> AuditedFiles:
-    """A topic's examples, each once, and its tombstones as the retractions that they are."""
-    lines: dict[bytes, bytes] = {}
-    retractions: dict[bytes, bytes] = {}
-    places: defaultdict[bytes, set[int]] = defaultdict(set)
-    tombstones: defaultdict[bytes, set[int]] = defaultdict(set)
-    for partition, record in records:
-        key = record.key or b""
-        if record.value is not None:
-            lines[key] = record.value
-            places[key].add(partition)
-        else:
-            retracted = dict(record.headers).get("retracted_ts", b"").decode()
-            retractions[key] = orjson.dumps({"id": key.decode(), "retracted_ts": retracted})
-            tombstones[key].add(partition)
-    apart = {
-        key.decode(): f"its tombstone stands in partition {min(stones)}, an example in partition {min(places[key] - stones)}"
-        for key, stones in tombstones.items()
-        if places[key] - stones
-    }
-    return AuditedFiles(list(lines.values()), list(retractions.values()), apart=apart)
-
-
-def lines_in(path: Path) -> AuditedLines:
+def lines_in(path: Path) -> list[bytes]:
     """The lines of a file of examples."""
     records = records_in(jsonl.JsonlSource(path, max_line=1 << 30))  # an example may be longer than an event
     return [each for each in records if isinstance(each, bytes)]
-
-
-def sides_of(path: Path) -> tuple[Path, Path | None]:
-    """EXAMPLES: a file; or a training set's folder, with its two sides."""
-    if not path.is_dir():
-        return path, None
-    sides = [
-        # What a chat or a completion was made of says itself when it was known; the others can only be guessed from their texts.
-        [whole] if (whole := path / f"examples_{side}.jsonl").exists() else sorted(path.glob(f"*_{side}.jsonl"))
-        for side in ("train", "valid")
-    ]
-    if any(len(found) != 1 for found in sides):
-        raise BadCommand(f"EXAMPLES {path}: a folder with one ..._train.jsonl and one ..._valid.jsonl is expected")
-    return sides[0][0], sides[1][0]

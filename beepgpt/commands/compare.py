@@ -42,7 +42,9 @@ def print_comparison(found: dict[str, Any]) -> None:
 
     titles = {kind: title for kind, title, _ in KINDS}
     others = f"; {found['points_left_out']:,} points that not all of them judged are left out" if found["points_left_out"] else ""
-    console.print(f"{found['points']:,} points{others}. Differences are from {found['runs'][0]['name']}; * marks those that are no chance.")
+    console.print(
+        f"{found['points']:,} points{others}. Differences are from {found['runs'][0]['name']}; * marks those that are significant."
+    )
     for kind in SHOWN:
         table = Table(box=None, padding=(0, 2, 0, 0), title=titles[kind], title_justify="left", title_style="bold")
         table.add_column("", overflow="fold")

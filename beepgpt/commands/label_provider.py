@@ -30,7 +30,7 @@ from beepgpt.labeling.questions import LabelQuestion
 from beepgpt.labeling.summaries import long_few_shots, summarise
 from beepgpt.runtime.console import console
 from beepgpt.runtime.running import ended_before
-from beepgpt.runtime.stopping import interruptible
+from beepgpt.runtime.workers import interruptible
 
 INTERRUPTED = "interrupted before the first label; what was answered is kept, and batches go on: the same command goes on with them"
 

@@ -1,4 +1,4 @@
-"""What `beepgpt label` reads: examples, and the retractions beside them."""
+"""SOURCE of `beepgpt label` and `beepgpt review`: examples, and the retractions beside them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def look_at(origin: Origin, settings: Settings) -> SourceContents:
     """Reads a bounded SOURCE for what is retracted, which must not be sent to anybody."""
     if origin.file is not None:
         file, beside = origin.file, retractions_of(origin.file)
-        return SourceContents(lambda: _questions(_lines(file)), frozenset(_ids_in(beside)))
+        return SourceContents(lambda: _questions(lines_of(file)), frozenset(retracted_in(beside)))
     assert origin.address is not None
     address, connection = origin.address, connection_of(settings, origin.address.bootstrap)
     is_gone = {record.key: record.value is None for _, record in kafka.records_of(connection, address.topic) if record.key is not None}
@@ -59,8 +59,9 @@ def look_at(origin: Origin, settings: Settings) -> SourceContents:
     return SourceContents(lambda: _questions(values()), frozenset(key.decode("utf-8", "replace") for key in is_gone if is_gone[key]))
 
 
-def _lines(path: Path) -> Iterator[bytes]:
-    return (each for each in records_in(jsonl.JsonlSource(path, max_line=MAX_LINE)) if isinstance(each, bytes))
+def lines_of(path: Path, **how: Any) -> Iterator[bytes]:
+    """The lines of a file; those of more than `MAX_LINE` bytes are skipped."""
+    return (each for each in records_in(jsonl.JsonlSource(path, max_line=MAX_LINE, **how)) if isinstance(each, bytes))
 
 
 def _questions(lines: Iterator[bytes]) -> Iterator[LabelQuestion]:
@@ -69,14 +70,13 @@ def _questions(lines: Iterator[bytes]) -> Iterator[LabelQuestion]:
             yield question_in(line)
 
 
-def _ids_in(path: Path) -> Iterator[str]:
-    for number, line in enumerate(_lines(path) if path.exists() else (), start=1):
+def retracted_in(path: Path) -> Iterator[str]:
+    """The ids in a file of retractions; none if there is no file. Raises CannotRead."""
+    for number, line in enumerate(lines_of(path) if path.exists() else (), start=1):
         try:
             yield str(orjson.loads(line)["id"])
         except (ValueError, TypeError, KeyError):
-            raise CannotRead(
-                f"{path}:{number}: is no retraction: mend the line, since an example that it takes back would be passed on"
-            ) from None
+            raise CannotRead(f"{path}:{number}: is no retraction: mend the line, or the example that it retracts would be used") from None
 
 
 def pass_on_retractions(source: Path, to: Destination) -> None:
@@ -84,7 +84,7 @@ def pass_on_retractions(source: Path, to: Destination) -> None:
     beside = retractions_of(source)
     if isinstance(to, Topics):
         with kafka.Writer(to.connection, to.examples, patience=to.patience) as writer:
-            writer.send(_tombstone(orjson.loads(line)) for line in (_lines(beside) if beside.exists() else ()))
+            writer.send(_tombstone(orjson.loads(line)) for line in (lines_of(beside) if beside.exists() else ()))
     elif to.retractions is not None and beside.exists():
         jsonl.write_file(to.retractions, beside.read_bytes())
     elif to.retractions is not None:

@@ -61,7 +61,7 @@ def check_places(job: LabelJob) -> None:
         raise OtherState(f"{to}: the topic holds examples of spec {there}, and SOURCE has examples of spec {mine}: name another topic")
 
 
-def flow_run(job: LabelJob, labeler: str, told: str, build: Callable[[Worker], PreparedFlow], stop: Stop) -> FlowRun:
+def flow_run(job: LabelJob, labeler: str, fingerprint: str, build: Callable[[Worker], PreparedFlow], stop: Stop) -> FlowRun:
     """The run: the same labels in every start, from the same source."""
     return FlowRun(
         "label",
@@ -71,7 +71,7 @@ def flow_run(job: LabelJob, labeler: str, told: str, build: Callable[[Worker], P
         build,
         labeling.NAME,
         labeling.STATEFUL,
-        {"command": "label", "to": job.to.identity, "labeler": labeler, "told": told},
+        {"command": "label", "to": job.to.identity, "labeler": labeler, "told": fingerprint},
         job.recovery,
         stop=stop,
     )
@@ -82,9 +82,9 @@ def _no_flow(worker: Worker) -> PreparedFlow:
 
 
 @contextmanager
-def remembering(job: LabelJob, labeler: str, told: str) -> Iterator[RecoveryFolder | None]:
-    """The recovery folder of this run, locked while in here; None if it has none. `told`: the hash of all that the labeler judges by."""
-    with recovery_of(flow_run(job, labeler, told, _no_flow, Stop())) as recovery:
+def remembering(job: LabelJob, labeler: str, fingerprint: str) -> Iterator[RecoveryFolder | None]:
+    """The recovery folder of this run, locked while in here; None if it has none. `fingerprint`: the labeler's."""
+    with recovery_of(flow_run(job, labeler, fingerprint, _no_flow, Stop())) as recovery:
         yield recovery
 
 
@@ -136,14 +136,14 @@ def _sinks(job: LabelJob, *, fresh: bool) -> dict[str, Any]:
     }
 
 
-def report_of(job: LabelJob, labeler: str, told: str, result: LabelingResult) -> dict[str, Any]:
+def report_of(job: LabelJob, labeler: str, fingerprint: str, result: LabelingResult) -> dict[str, Any]:
     """The closing report, as `--report` writes it; time and speed are of this start, the account is of the whole run."""
     return {
         "command": "label",
         "source": job.origin.text,
         "to": str(job.to),
         "labeler": labeler,
-        "told": told,
+        "told": fingerprint,
         "seconds": round(result.seconds, 3),
         "records_per_second": round(result.records / result.seconds, 1) if result.seconds else 0.0,
         "account": labels_as_json(result.account),

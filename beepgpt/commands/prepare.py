@@ -96,15 +96,15 @@ def prepared(source: str, to: Path, settings: Settings, retractions: Path | None
     )
     check_folder(to)
     folder = few_shots_folder(few_shots, settings)
-    with examples_of(source, to, settings) as given, Watched("preparing", shown=settings.run.progress) as watched:
-        beside = retractions or given.path.with_name(f"{given.path.name.removesuffix('.jsonl')}.retractions.jsonl")
+    with examples_of(source, to, settings) as (path, gone), Watched("preparing", shown=settings.run.progress) as watched:
+        beside = retractions or path.with_name(f"{path.name.removesuffix('.jsonl')}.retractions.jsonl")
         if retractions is not None:
             jsonl.check_readable(retractions)
-        retracted = {*given.retracted, *(retracted_in(beside) if beside.exists() else ())}
+        retracted = {*gone, *(retracted_in(beside) if beside.exists() else ())}
         shots = [] if folder is None else list(few_shots_in(folder))
         try:
             manifest = prepare(
-                given.path,
+                path,
                 to,
                 wanted,
                 load_encoding(target.encoding),

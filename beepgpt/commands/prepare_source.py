@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
@@ -14,20 +14,13 @@ from beepgpt.errors import BadCommand
 from beepgpt.runtime.connections import connection_of, is_kafka
 
 
-class SpooledSource(NamedTuple):
-    """SOURCE as a file, and the ids that its tombstones retract."""
-
-    path: Path
-    retracted: frozenset[bytes] = frozenset()
-
-
 @contextmanager
-def examples_of(source: str, to: Path, settings: Settings) -> Iterator[SpooledSource]:
-    """SOURCE as a file that can be read twice; a topic is copied to a temporary file in `to`. Raises BadCommand."""
+def examples_of(source: str, to: Path, settings: Settings) -> Iterator[tuple[Path, frozenset[bytes]]]:
+    """SOURCE as a file that can be read twice, and the ids its tombstones retract; a topic is copied into `to` first. Raises BadCommand."""
     from beepgpt.training.prepare import folder_in
 
     if not is_kafka(source):
-        yield SpooledSource(file_of(source, to))
+        yield file_of(source, to), frozenset()
         return
     address = kafka.parse_address(source)
     if (address.since, address.until, address.follow) != (None, None, False):
@@ -37,7 +30,7 @@ def examples_of(source: str, to: Path, settings: Settings) -> Iterator[SpooledSo
         path = folder / "examples.jsonl"
         with path.open("wb") as file:
             gone = spool(kafka.records_of(connection_of(settings, address.bootstrap), address.topic), file)
-        yield SpooledSource(path, gone)
+        yield path, gone
 
 
 def file_of(source: str, to: Path) -> Path:

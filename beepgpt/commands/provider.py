@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PROBE = "Does it answer with a label?\n\n###\n\n"
 """Asked once before anything else; nobody wrote it."""
 _KNOWN = re.compile(r"gpt-(?:5\.[6-9]|[6-9]|\d\d)")
-"""Models that can be told where the shared part ends, and that reason unless they are told not to."""
+"""Models that take a mark where the shared part ends, and that reason unless it is switched off."""
 
 Progress = Callable[[int, int], None]
 """Called with the points that are done, and all points."""

@@ -9,23 +9,22 @@ import webbrowser
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
 
 from beepgpt.commands.flags import with_settings
-from beepgpt.commands.label_source import input_of, retractions_of
+from beepgpt.commands.label_source import input_of, lines_of, retracted_in, retractions_of
 from beepgpt.config.settings import Settings, with_flags
 from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
 from beepgpt.conversations.signals import Signal, SignalVerdict
-from beepgpt.errors import BadCommand, CannotRead
+from beepgpt.errors import BadCommand
 from beepgpt.labeling.few_shot_store import FewShots
 from beepgpt.labeling.review_sample import ReviewedExample, Sample
 from beepgpt.runtime.connections import connection_of
 from beepgpt.runtime.console import Watched, console
-from beepgpt.runtime.places import records_in
 
 if TYPE_CHECKING:
     from beepgpt.labeling.review_queue import OpinionSource
@@ -46,7 +45,7 @@ def review(
     names: Annotated[
         list[Path] | None, typer.Option(help="An export's users.json, channels.json and the like: shows names in the place of ids.")
     ] = None,
-    sample: Annotated[int, typer.Option(help="So many examples, chosen by chance, are at hand; beside them the newest.", min=1)] = SAMPLE,
+    sample: Annotated[int, typer.Option(help="Examples in the random sample; the newest are there beside it.", min=1)] = SAMPLE,
     port: Annotated[int, typer.Option(help="Where the page is; 0: on any port that is free.", min=0, max=65_535)] = 0,
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
 ) -> None:
@@ -121,19 +120,8 @@ def records_of(source: str, settings: Settings) -> Iterator[ReviewedKey]:
             read += count
             watched.update(0, 1, read, done)
 
-        yield from (("", line) for line in _lines_in(origin.file, progress=progress))
-    beside = retractions_of(origin.file)
-    if beside.exists():
-        for number, line in enumerate(_lines_in(beside), 1):
-            try:
-                yield str(orjson.loads(line)["id"]), None
-            except (ValueError, TypeError, KeyError):
-                raise CannotRead(f"{beside}: retraction {number} is none: mend it, since its example would be shown") from None
-
-
-def _lines_in(path: Path, **how: Any) -> Iterator[bytes]:
-    records = records_in(jsonl.JsonlSource(path, max_line=1 << 30, **how))  # an example may be longer than an event
-    return (each for each in records if isinstance(each, bytes))
+        yield from (("", line) for line in lines_of(origin.file, progress=progress))
+    yield from ((each, None) for each in retracted_in(retractions_of(origin.file)))
 
 
 def _in_topic(source: str, address: kafka.KafkaAddress, settings: Settings) -> Iterator[ReviewedKey]:
@@ -184,7 +172,7 @@ def opinions_of(labeler: str, learn_from: Path | None) -> OpinionSource | None:
         raise BadCommand(f"--labeler {labeler} needs {error.name}, which is not installed: {INSTALL}, or take --labeler none") from error
     from beepgpt.labeling.review_queue import NoOpinion
 
-    others = [] if learn_from is None else list(read_labeled(_lines_in(learn_from), learn_from))
+    others = [] if learn_from is None else list(read_labeled(lines_of(learn_from), learn_from))
 
     def learned(prompts: Sequence[str], chosen: Mapping[Signal, Sequence[str]]) -> list[SignalVerdict | None]:
         few_shots = [Labeled(prompt, signal) for signal, those in chosen.items() for prompt in those]

@@ -15,7 +15,7 @@ from beepgpt.connectors.openai.jobs import JobRequest
 from beepgpt.errors import BadCommand
 from beepgpt.labeling.redaction import redact
 from beepgpt.runtime.console import console
-from beepgpt.runtime.stopping import interruptible
+from beepgpt.runtime.workers import interruptible
 from beepgpt.training.chat_export import exported
 from beepgpt.training.fine_tuning import NOTE, JobOptions, JobProvider, cancel_job_in, fine_tune, finished_card, locked, trained_on
 from beepgpt.training.folder import CARD, LABELS, MANIFEST

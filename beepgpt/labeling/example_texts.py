@@ -12,7 +12,7 @@ from beepgpt.conversations.tokens import SEPARATOR, SUFFIX
 from beepgpt.labeling.cards import ShownMessage
 
 SEATS = 5
-"""Colours that tell people apart."""
+"""Colours that distinguish people."""
 
 
 def messages_of(body: Mapping[str, Any], people: Mapping[str, str]) -> tuple[list[ShownMessage], str]:

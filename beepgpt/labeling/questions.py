@@ -1,4 +1,4 @@
-"""What is asked about an example, who answers, and how the answer is written into the example's line."""
+"""An example's line as a question to a labeler, and the verdict written into the line."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from beepgpt.errors import BeepGPTError
 
 
 class CannotLabel(BeepGPTError):
-    """A prompt can't be labeled; the message says why, and holds nothing that anybody wrote."""
+    """A prompt can't be labeled; the message says why, and quotes nobody."""
 
     def __init__(self, reason: str, message: str) -> None:
-        """`reason`: for counts and dead letters."""
+        """`reason`: the name for counts and dead letters."""
         super().__init__(message)
         self.reason = reason
 
 
 class CannotGoOn(CannotLabel):
-    """No prompt can be labeled now: the run stops, and what is not done waits until it goes on."""
+    """No prompt can be labeled now: the run stops, and the rest waits until it is resumed."""
 
 
 class Labeler(Protocol):
-    """Says whether a prompt teaches something."""
+    """Judges whether a prompt teaches something."""
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all that shapes its verdicts, which is written as `signal_instructions`."""
+        """A hash of all that it judges by, written as `signal_instructions`."""
 
     def label(self, prompt: str) -> Future[SignalVerdict]:
-        """The verdict, or CannotLabel; one that is made here and now is done already."""
+        """The verdict, now or later; the future may raise CannotLabel or CannotGoOn."""
 
 
 class LabelQuestion(NamedTuple):
-    """What is looked at of an example."""
+    """The fields of an example that labeling needs."""
 
     id: str
     prompt: str
     is_silent: bool
-    """Nobody answered: that needs no label."""
+    """Nobody answered, so it needs no label."""
     channel: str
     people: frozenset[str]
-    """Who wrote what stands in the window."""
+    """The authors of the window's messages."""
 
 
 class SourceContents(NamedTuple):
@@ -59,7 +59,7 @@ class SourceContents(NamedTuple):
 
 
 def question_in(line: bytes) -> LabelQuestion:
-    """What is to be asked about a line. Raises CannotLabel if it is no example.
+    """Parse a line. Raises CannotLabel if it is no example.
 
     >>> question_in(b'{"id": "6f1c", "channel": "C1", "prompt": "hello", "answer": [], "window": [{"ts": "1.0", "user": "U1"}]}')
     LabelQuestion(id='6f1c', prompt='hello', is_silent=True, channel='C1', people=frozenset({'U1'}))
@@ -72,8 +72,8 @@ def question_in(line: bytes) -> LabelQuestion:
         question = LabelQuestion(
             body["id"], body["prompt"], body["answer"] == [], body["channel"], frozenset(each["user"] for each in body["window"])
         )
-        told = [question.id, question.prompt, question.channel, *question.people]
-        if all(isinstance(each, str) for each in told) and isinstance(body["answer"], list) and question.id:
+        texts = [question.id, question.prompt, question.channel, *question.people]
+        if all(isinstance(each, str) for each in texts) and isinstance(body["answer"], list) and question.id:
             return question
     except (KeyError, TypeError):
         pass
@@ -86,8 +86,8 @@ _LABELED = re.compile(
 _NAMES = ("signal", "signal_p", "signal_model", "signal_instructions")
 
 
-def labeled_line(line: bytes, verdict: SignalVerdict, told: str) -> bytes:
-    """An example's line with its label behind all else; one that it had is replaced.
+def labeled_line(line: bytes, verdict: SignalVerdict, fingerprint: str) -> bytes:
+    """An example's line with its label at the end, in the place of any other. `fingerprint`: the labeler's.
 
     >>> once = labeled_line(b'{"id":"6f1c"}', SignalVerdict("strong", 0.93, "gpt-6-luna"), "0123456789ab")
     >>> once
@@ -99,5 +99,5 @@ def labeled_line(line: bytes, verdict: SignalVerdict, told: str) -> bytes:
         line = _LABELED.sub(b"}", line)
         if any(name in (body := orjson.loads(line)) for name in _NAMES):  # somewhere else in it
             line = orjson.dumps({name: value for name, value in body.items() if name not in _NAMES})
-    label = orjson.dumps(dict(zip(_NAMES, (verdict.signal, verdict.p, verdict.model, told), strict=True)))
+    label = orjson.dumps(dict(zip(_NAMES, (verdict.signal, verdict.p, verdict.model, fingerprint), strict=True)))
     return line.rstrip()[:-1] + b"," + label[1:]

@@ -73,11 +73,11 @@ class Stop:
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """While in here, SIGINT and SIGTERM raise Interrupted."""
+def interruptible(message: str) -> Iterator[None]:
+    """While in here, SIGINT and SIGTERM raise Interrupted with this message; for the main thread."""
 
     def interrupt(number: int, _frame: object) -> None:
-        raise Interrupted
+        raise Interrupted(message)
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

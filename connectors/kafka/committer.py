@@ -63,10 +63,10 @@ class Committer:
         offsets = {TopicPartition(self._topic, number): OffsetAndMetadata(offset, "", -1) for number, offset in noted.items()}
         try:
             with admin_of(self._topic, self._connection) as admin:
-                told = admin.alter_group_offsets(self._group, offsets).values()
+                results = admin.alter_group_offsets(self._group, offsets).values()
         except KafkaFailed as error:
             return str(error)
-        return ", ".join(sorted({each.__name__ for each in told} - {"NoError"}))
+        return ", ".join(sorted({each.__name__ for each in results} - {"NoError"}))
 
     def _keep(self, noted: Mapping[int, int]) -> None:
         """Queues offsets for another try, unless newer ones were queued."""

@@ -112,7 +112,7 @@ class Reader:
         """Assigns all open partitions; those that were assigned before keep their positions."""
         if self._consumer is None:
             self._consumer = KafkaConsumer(**consumer_options(self._source.connection))
-            self._heard, self._next_check = now, now  # the lag is told at once
+            self._heard, self._next_check = now, now  # the lag is reported at once
         before = set(self._consumer.assignment())
         self._consumer.assign([TopicPartition(self._source.name, each) for each in self._parts])
         for number, part in self._parts.items():

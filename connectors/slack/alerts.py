@@ -130,7 +130,7 @@ class SlackMessenger:
     def person(self, user: str) -> SlackPerson:
         """Looks up a person."""
         if not self.team:
-            self.check()  # or nobody could be told from a stranger
+            self.check()  # the team is needed to recognize strangers
         who = self._call("users.info", user=user)["user"]
         outside = who.get("is_stranger") or who.get("team_id") != self.team
         limited = who.get("deleted") or who.get("is_bot") or who.get("is_restricted") or who.get("is_ultra_restricted")

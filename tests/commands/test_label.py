@@ -23,7 +23,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beepgpt.config.prices import read_prices
+from beepgpt.config.prices import BadPrices, read_prices
 from beepgpt.connectors.openai import caller
 from beepgpt.connectors.openai.responses import BadResponseStore
 from beepgpt.connectors.openai.values import AskedModel, Request
@@ -381,7 +381,7 @@ def test_a_model_without_a_price_needs_a_yes(server: Server, labels: Labels):
     assert priced["provider"]["cost"] > 0
     assert (unpriced["provider"]["cost"], unpriced["provider"]["limit"]) == (None, None)
     mine.write_text("[chat.llama]\ninput = -1\n")
-    with pytest.raises(BadCommand, match="prices in"):
+    with pytest.raises(BadPrices, match="prices in"):
         labels.run(server, prices=mine)
 
 
@@ -583,7 +583,7 @@ def test_a_batch_costs_half_and_comes_to_the_same(server: Server, labels: Labels
 
 def test_a_batch_that_expires_is_followed_by_another(server: Server, labels: Labels, monkeypatch: pytest.MonkeyPatch):
     """Half of it was done; in the end all of it is, and what was paid for is not paid for again."""
-    monkeypatch.setattr("beepgpt.labeling.requests.LOOKS", 0.05)
+    monkeypatch.setattr("beepgpt.labeling.batches.LOOKS", 0.05)
     server.script.batch = "expired"
     report = labels.run(server, batch=True)
 

@@ -115,7 +115,7 @@ def test_sections_are_written_one_way(tmp_path: Path):
 
 @pytest.mark.parametrize("value", ["true", "5.0"])
 def test_what_is_no_whole_number_is_refused(tmp_path: Path, value: str):
-    """Python takes both for integers; whoever wrote them meant something else."""
+    """Python takes both for integers; and who wrote them meant something else."""
     ours = tmp_path / "ours.toml"
     ours.write_text(f"[conversations]\nwindow = {value}\n[run]\nworkers = {value}\n")
 
@@ -184,7 +184,7 @@ def test_what_is_no_duration_is_refused(text: object):
         microseconds(text)
 
 
-def test_the_spec_tells_rules_apart():
+def test_the_spec_differs_with_the_rules():
     """Every rule but the workspace's name shapes the examples, and so do the versions."""
     others: list[Rules] = [
         Rules(target="reactors"),

@@ -80,12 +80,12 @@ def cause(error: BaseException, kind: type[BaseException]) -> str:
 
 
 def test_lines_come_in_numbered_chunks(tmp_path):
-    """A thousand lines a chunk, without their ends; then the end is told."""
+    """A thousand lines a chunk, without their ends; then the end is reported."""
     lines = [b'{"n": %d}' % number for number in range(1, 2_501)]
-    told: list[Any] = []
+    calls: list[Any] = []
 
     path = written(tmp_path, b"\n".join(lines) + b"\n")
-    chunks = read(JsonlSource(path, on_end=lambda: told.append("end"), progress=lambda *seen: told.append(seen)))
+    chunks = read(JsonlSource(path, on_end=lambda: calls.append("end"), progress=lambda *seen: calls.append(seen)))
 
     assert [(partition, first, len(values)) for partition, first, values in chunks] == [
         ("events.jsonl", 1, 1_000),
@@ -93,10 +93,10 @@ def test_lines_come_in_numbered_chunks(tmp_path):
         ("events.jsonl", 2_001, 500),
     ]
     assert [value for _, _, values in chunks for value in values] == lines
-    assert [seen[0] for seen in told[:-1]] == [1_000, 1_000, 500]
-    shares = [seen[1] for seen in told[:-1]]
+    assert [seen[0] for seen in calls[:-1]] == [1_000, 1_000, 500]
+    shares = [seen[1] for seen in calls[:-1]]
     assert shares == sorted(shares) and shares[-1] == 1
-    assert told[-1] == "end"
+    assert calls[-1] == "end"
 
 
 @pytest.mark.parametrize(
@@ -384,7 +384,7 @@ def test_standard_output_gets_the_lines():
 
 
 def test_a_reader_that_has_gone_is_no_error():
-    """As with `| head -1`: it is told once, and nothing is complained about, also at exit."""
+    """As with `| head -1`: it is reported once, and nothing is complained about, also at exit."""
     child = run_to(subprocess.PIPE)
     assert child.stdout is not None
     assert child.stdout.readline() == b"0\n"

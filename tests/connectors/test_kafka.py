@@ -158,12 +158,12 @@ def test_a_key_goes_where_all_clients_put_it(key):
 
 
 def test_what_is_written_is_read(connection, topic):
-    """Keys, values, headers and times, in order within each partition; then the end is told."""
-    told: list[Any] = []
+    """Keys, values, headers and times, in order within each partition; then the end is reported."""
+    calls: list[Any] = []
     messages = [OutgoingRecord(b"C%d" % (each % 5), b"%d" % each, [("n", b"%d" % each)], None, NOON + each * 1000) for each in range(2_500)]
     write(KafkaSink(connection, topic), [("all", messages[start : start + 100]) for start in range(0, 2_500, 100)])
 
-    chunks = read(KafkaSource(connection, topic, on_end=lambda: told.append("end"), progress=lambda *seen: told.append(seen)))
+    chunks = read(KafkaSource(connection, topic, on_end=lambda: calls.append("end"), progress=lambda *seen: calls.append(seen)))
 
     assert values(chunks) == list(range(2_500))
     assert max(len(chunk) for _, _, chunk in chunks) <= 1_000
@@ -178,9 +178,9 @@ def test_what_is_written_is_read(connection, topic):
     }
     assert all(record.headers == [("n", record.value)] for record in records(chunks))
     assert all(record.timestamp == NOON + int(record.value or b"") * 1000 for record in records(chunks))
-    assert told[-1] == "end" and told.count("end") == 1
-    assert sum(count for count, _ in told[:-1]) == 2_500
-    assert told[-2][1] == 1
+    assert calls[-1] == "end" and calls.count("end") == 1
+    assert sum(count for count, _ in calls[:-1]) == 2_500
+    assert calls[-2][1] == 1
 
 
 def test_a_tombstone_has_no_value(connection, topic):
@@ -215,10 +215,10 @@ def test_a_tombstone_needs_a_key(connection, topic):
 
 def test_an_empty_topic_ends_at_once(connection, topic):
     """And says so, once."""
-    told: list[str] = []
+    calls: list[str] = []
 
-    assert read(KafkaSource(connection, topic, on_end=lambda: told.append("end"))) == []
-    assert told == ["end"]
+    assert read(KafkaSource(connection, topic, on_end=lambda: calls.append("end"))) == []
+    assert calls == ["end"]
 
 
 def test_the_end_is_where_it_stood_at_the_start(connection, topic):
@@ -243,12 +243,12 @@ def test_a_resumed_run_keeps_its_end(connection, topic, tmp_path):
 
 def test_followed_until_it_is_stopped(connection, topic, tmp_path):
     """Records are read as they come; a stop is no end, and the next run goes on behind it."""
-    told: list[str] = []
+    calls: list[str] = []
     put(connection, topic, *numbered(10))
     writer = threading.Timer(0.5, lambda: put(connection, topic, *numbered(10, first=10)))
     writer.start()
 
-    source = KafkaSource(connection, topic, follow=True, on_end=lambda: told.append("end"), **stopped_after(20))
+    source = KafkaSource(connection, topic, follow=True, on_end=lambda: calls.append("end"), **stopped_after(20))
     first = read(source, **store_in(tmp_path))
     writer.join()
     put(connection, topic, *numbered(10, first=20))
@@ -256,7 +256,7 @@ def test_followed_until_it_is_stopped(connection, topic, tmp_path):
 
     assert values(first) == list(range(20))
     assert values(second) == list(range(20, 30))
-    assert told == []
+    assert calls == []
 
 
 def test_from_a_time_to_a_time(connection, topic):
@@ -285,11 +285,11 @@ def test_a_process_reads_its_own_partitions(connection, topic):
     """And one that has none ends at once."""
     for partition in range(3):
         put(connection, topic, *numbered(5, first=10 * partition, partition=partition))
-    told: list[str] = []
+    calls: list[str] = []
 
     assert values(read(KafkaSource(connection, topic, wanted=lambda each: each != 1))) == [0, 1, 2, 3, 4, 20, 21, 22, 23, 24]
-    assert read(KafkaSource(connection, topic, wanted=lambda each: False, on_end=lambda: told.append("end"))) == []
-    assert told == ["end"]
+    assert read(KafkaSource(connection, topic, wanted=lambda each: False, on_end=lambda: calls.append("end"))) == []
+    assert calls == ["end"]
 
 
 def test_offsets_may_have_gaps(connection):
@@ -436,7 +436,7 @@ def test_missing_topics_are_named_with_the_command_that_makes_them(connection, t
 
 
 def test_topics_are_made_as_they_should_be(connection):
-    """What is there already is left, and what differs is told."""
+    """What is there already is left, and what differs is reported."""
     one, two = (f"test-{uuid4().hex[:12]}" for _ in range(2))
     made = create_topics(connection, [TopicSpec(one, 2, {"cleanup.policy": "compact", "retention.ms": "-1"})])
     again = create_topics(connection, [TopicSpec(one, 4, {"cleanup.policy": "delete", "retention.ms": "-1"}), TopicSpec(two, 1)])
@@ -469,18 +469,18 @@ def lag(connection: Connection, topic: str, group: str) -> int:
     return int(begin_and_end_offsets(connection, topic)[0][1] - committed[partition].offset)
 
 
-def test_lag_is_told(connection, topic, monkeypatch):
+def test_lag_is_reported(connection, topic, monkeypatch):
     """How many records each partition has ahead."""
     monkeypatch.setattr("beepgpt.connectors.kafka.source.CHECK", 0.2)
-    told: list[Mapping[int, int]] = []
+    calls: list[Mapping[int, int]] = []
     put(connection, topic, *numbered(10, partition=0))
 
     def all_is_read() -> bool:
-        return bool(told) and not any(told[-1].values())
+        return bool(calls) and not any(calls[-1].values())
 
-    read(KafkaSource(connection, topic, follow=True, on_lag=told.append, stopping=all_is_read))
+    read(KafkaSource(connection, topic, follow=True, on_lag=calls.append, stopping=all_is_read))
 
-    assert told[0] == {0: 10, 1: 0, 2: 0} and told[-1] == {0: 0, 1: 0, 2: 0}
+    assert calls[0] == {0: 10, 1: 0, 2: 0} and calls[-1] == {0: 0, 1: 0, 2: 0}
 
 
 COPY = """
@@ -493,14 +493,14 @@ from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig
 from bytewax.testing import run_main
 from beepgpt.connectors.files.jsonl import JsonlSink
-from beepgpt.connectors.kafka import Connection, KafkaSink, KafkaSource, Message
+from beepgpt.connectors.kafka import Connection, KafkaSink, KafkaSource, OutgoingRecord
 
 _, bootstrap, from_topic, to_topic, to_file, store = sys.argv
 connection = Connection(bootstrap)
 flow = Dataflow("copy")
 chunks = op.input("read", flow, KafkaSource(connection, from_topic))
 lines = op.map("lines", chunks, lambda chunk: (chunk[0], b"".join(record.value + b"\\n" for record in chunk[2])))
-messages = op.map("messages", chunks, lambda chunk: (chunk[0], [Message(record.key, record.value) for record in chunk[2]]))
+messages = op.map("messages", chunks, lambda chunk: (chunk[0], [OutgoingRecord(record.key, record.value) for record in chunk[2]]))
 op.output("write_lines", lines, JsonlSink(Path(to_file)))
 op.output("write_messages", messages, KafkaSink(connection, to_topic))
 run_main(flow, epoch_interval=timedelta(milliseconds=50), recovery_config=RecoveryConfig(store))
@@ -576,7 +576,7 @@ def test_a_broker_that_is_killed_and_comes_back_is_waited_for(mortal_broker, tmp
     assert values(read(KafkaSource(connection, to_topic))) == list(range(31_000))
 
 
-def test_a_broker_that_stays_away_is_told(mortal_broker):
+def test_a_broker_that_stays_away_is_reported(mortal_broker):
     """Reading stops after its patience, and so does writing, with the topic and what to do."""
     connection = Connection(mortal_broker.bootstrap)
     topic = new_topic(connection, 1)
@@ -597,7 +597,7 @@ def test_a_broker_that_stays_away_is_told(mortal_broker):
 
 
 def test_a_user_with_a_password(mortal_broker, monkeypatch):
-    """The right one may read and write; with a wrong one it is told to check, and the password is not shown."""
+    """The right one may read and write; with a wrong one the message says what to check, and the password is not shown."""
     monkeypatch.setattr("beepgpt.connectors.kafka.connection.START_PATIENCE", 3)
     right = Connection(mortal_broker.with_password, "SASL_PLAINTEXT", "PLAIN", "ana", "right")
     topic = new_topic(right)

@@ -84,7 +84,7 @@ def test_decisions_give_the_same_answers_with_their_own_probability(server: Serv
 
 @pytest.mark.parametrize("text", ["a", "b", "c", "d"])
 def test_a_server_without_schemas_and_likelihoods_answers_too(server: Server, text: str):
-    """A bare word is an answer; where nothing is told of likelihoods, there is no probability."""
+    """A bare word is an answer; where no likelihoods are returned, there is no probability."""
     server.logprobs = False
     failing(server, "bare", text=text)
     with asking(server) as client:
@@ -350,7 +350,7 @@ def test_slow_bytes_are_waited_for_and_not_for_ever(server: Server):
     assert time.monotonic() - started < 2
 
 
-def test_the_allowance_per_minute_holds_whoever_asks(server: Server):
+def test_the_limits_per_minute_hold_for_all_threads(server: Server):
     """16 threads ask as fast as they can: at no time has the server seen more than a burst and what has dripped in since."""
     per_minute = 1200
     burst = per_minute * 3 / 63
@@ -392,7 +392,7 @@ def test_as_many_requests_as_are_set_run_at_the_same_time(server: Server):
 
 
 def test_who_waits_for_a_further_try_keeps_nobody_waiting(server: Server):
-    """One at a time: while the first waits for a second, as it was told to, the others are answered."""
+    """One at a time: while the first waits for a second, as the server asked, the others are answered."""
     failing(server, "429:1", text="first")
     with asking(server, concurrency=1) as client:
         first, *others = [client.submit(question(text)) for text in ("first", "second", "third")]
@@ -562,7 +562,7 @@ def test_a_batch_outlives_who_asked(tmp_path: Path):
 
 
 def test_an_answer_that_gets_lost_starts_no_second_batch(server: Server, monkeypatch: pytest.MonkeyPatch):
-    """The server has started it, and the connection ends before we are told: the next try finds it."""
+    """The server has started it, and the connection ends before the response: the next try finds it."""
     monkeypatch.setattr(caller, "FIRST_WAIT", 0.05)
     server.script.other = {"POST batches": ["lost"]}
     with asking(server) as client:
@@ -637,21 +637,21 @@ def test_no_error_of_the_sdk_is_left_unmapped():
 # Secrets
 
 
-def everything_told(error: BaseException) -> str:
+def everything_shown(error: BaseException) -> str:
     """An error with all that it drags along."""
-    told = []
+    shown = []
     each: BaseException | None = error
     while each is not None:
-        told.append(f"{each!r} {each} {each.args} {vars(each)}")
+        shown.append(f"{each!r} {each} {each.args} {vars(each)}")
         each = each.__cause__ or each.__context__
-    return " ".join(told)
+    return " ".join(shown)
 
 
 @pytest.mark.parametrize(
     "fault",
     ["quota", "400", "401", "403", "404", "429", "500", "stall", "reset", "drop", "cut", "html", "schema", "chatty", "refusal", "length"],
 )
-def test_neither_keys_nor_texts_are_told(server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: str):
+def test_neither_keys_nor_texts_are_shown(server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: str):
     """The server quotes both, and the SDK repeats it; our errors and all that is logged at any level do not."""
     monkeypatch.setattr(caller, "FIRST_WAIT", 0.02)
     caplog.set_level(logging.DEBUG)
@@ -661,9 +661,9 @@ def test_neither_keys_nor_texts_are_told(server: Server, monkeypatch: pytest.Mon
     with asking(server, tries=2, stall=0.2) as client, pytest.raises(ProviderFailed) as raised:
         client.ask(question())
 
-    told = everything_told(raised.value) + caplog.text + " ".join(str(vars(each)) for each in caplog.records)
+    shown = everything_shown(raised.value) + caplog.text + " ".join(str(vars(each)) for each in caplog.records)
     for secret in (KEY, SECRET, "reset my key"):
-        assert secret not in told
+        assert secret not in shown
         assert secret not in repr((client.provider, client.account))
 
 
@@ -700,12 +700,12 @@ def test_organisation_and_project_are_sent_if_they_are_given(server: Server):
         (Provider(key="sk-smart\u201dquote"), NotAllowed),
     ],
 )
-def test_what_can_not_work_is_told_before_anything_is_sent(provider: Provider, error: type[ProviderFailed]):
+def test_wrong_values_are_reported_before_anything_is_sent(provider: Provider, error: type[ProviderFailed]):
     """No request is made, and no key is repeated."""
     with pytest.raises(error) as raised:
         Client(provider)
 
-    assert "sk-" not in everything_told(raised.value)
+    assert "sk-" not in everything_shown(raised.value)
 
 
 # The server, and what things cost
@@ -720,8 +720,8 @@ def test_the_server_runs_as_a_process_of_its_own():
             url = process.stdout.readline().strip()
             with Client(Provider(url, KEY)) as client:
                 wait_for([client.submit(question(str(number))) for number in range(20)])
-            with urlopen(url.removesuffix("/v1") + "/record") as told:
-                record = json.load(told)
+            with urlopen(url.removesuffix("/v1") + "/record") as response:
+                record = json.load(response)
             changed = HttpRequest(url.removesuffix("/v1") + "/script", json.dumps({"always": "quota"}).encode())
             with urlopen(changed):
                 pass

@@ -168,7 +168,7 @@ def test_a_channel_listed_twice_is_private_if_either_listing_is(tmp_path):
 
 
 def test_an_export_of_2026_has_more_beside_the_channels(make, tmp_path):
-    """Canvases, lists and their comments are no channels; what was not read is told."""
+    """Canvases, lists and their comments are no channels; what was not read is reported."""
     path = make(
         tmp_path,
         ("channels.json", GENERAL),
@@ -593,12 +593,12 @@ def values_of(chunks: list[ExportChunk]) -> list[bytes | UnreadableDay]:
 
 
 def test_the_source_reads_channel_after_channel(tmp_path):
-    """In chunks that are numbered, with a day's reject between the days around it; then the end is told."""
+    """In chunks that are numbered, with a day's reject between the days around it; then the end is reported."""
     export = busy(tmp_path)
     out: list[ExportChunk] = []
-    told: list[Any] = []
+    calls: list[Any] = []
 
-    source = ExportSource(export, records_of, on_end=lambda: told.append("end"), progress=lambda *seen: told.append(seen))
+    source = ExportSource(export, records_of, on_end=lambda: calls.append("end"), progress=lambda *seen: calls.append(seen))
     run_main(flow_of(source, out))
 
     expected = [record for channel in export.channels for record in records_of(channel.id, read_days(export, channel))]
@@ -608,10 +608,10 @@ def test_the_source_reads_channel_after_channel(tmp_path):
     ]  # fmt: skip
     at, reject = next((at, value) for at, value in enumerate(values_of(out)) if isinstance(value, UnreadableDay))
     assert (at, reject.reason, reject.place, reject.record) == (1_500, "day_file_not_json", "b/2022-01-03.json", b"oh no")
-    assert [seen[0] for seen in told[:-1]] == [1_000, 1_000, 701]
-    shares = [seen[1] for seen in told[:-1]]
+    assert [seen[0] for seen in calls[:-1]] == [1_000, 1_000, 701]
+    shares = [seen[1] for seen in calls[:-1]]
     assert shares == sorted(shares) and shares[-1] == 1
-    assert told[-1] == "end"
+    assert calls[-1] == "end"
 
 
 def test_the_source_reads_only_what_is_wanted(tmp_path):

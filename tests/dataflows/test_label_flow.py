@@ -24,9 +24,7 @@ from beepgpt.conversations.shard import OtherState
 from beepgpt.conversations.signals import SignalVerdict
 from beepgpt.dataflows.asking import Gate
 from beepgpt.dataflows.label_examples import LabeledRecord, LabelExamples, LabelingRun, Read, check_labels, labels_as_json, read_of
-from beepgpt.dataflows.labeling import (
-    labeling_flow,
-)
+from beepgpt.dataflows.labeling import labeling_flow
 from beepgpt.labeling.labelers.labeled import CannotLearn, labeled_few_shots
 from beepgpt.labeling.labelers.local import BatchingLabeler, LocalLabeler
 from beepgpt.labeling.labelers.rules import RulesLabeler

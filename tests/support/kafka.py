@@ -45,7 +45,7 @@ Keyed = tuple[str | None, bytes]
 
 @dataclass(frozen=True)
 class Topics:
-    """The topics of one test, and how the program is told of them."""
+    """The topics of one test, and how they are named to the program."""
 
     connection: Connection
     partitions: int
@@ -113,9 +113,9 @@ def examples_on(topics: Topics) -> Contents:
 
 def letters_on(connection: Connection, topic: str) -> list[tuple[str, str, bytes | None, bytes]]:
     """Reason, source, key and bytes of each dead letter, or late record."""
-    told = [(dict(record.headers), record) for _, record in kafka.records_of(connection, topic)]
+    records = [(dict(record.headers), record) for _, record in kafka.records_of(connection, topic)]
     return sorted(
-        ((headers["reason"].decode(), headers["source"].decode(), record.key, record.value or b"") for headers, record in told), key=repr
+        ((headers["reason"].decode(), headers["source"].decode(), record.key, record.value or b"") for headers, record in records), key=repr
     )
 
 

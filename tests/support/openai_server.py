@@ -2,7 +2,7 @@
 
 In a test: `with serving(rule=…, script=…) as server:` and `Provider(server.url, server.key)`, or the fixture `openai_server`.
 As a process of its own, for tests that kill who asks: `python -m tests.support.openai_server --port 8123 --latency 0.3 --share 429:1=0.01`.
-There `GET /record` tells what was asked, and `POST /script` changes the script.
+There `GET /record` returns what was asked, and `POST /script` changes the script.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Writer = Callable[[str], str]
 Labeler = Callable[[str], dict[str, float]]
 """How likely each label is, for a prompt."""
 STEPS = 12
-"""Of a fine-tuning job, that are told."""
+"""Events of a fine-tuning job that are returned."""
 Fault = str
 """A name, and for some an argument after a colon: see `FAULTS`."""
 
@@ -67,8 +67,8 @@ FAULTS = {
     "chatty": "a sentence instead of JSON",
     "refusal": "the model declines",
     "length": "the model did not come to an end",
-    "lost": "for files, batches and jobs: it is done, and the connection is reset before anybody is told",
-    "held": "for the same: it is done, and nobody is told as long as they wait",
+    "lost": "for files, batches and jobs: it is done, and the connection is reset before the response",
+    "held": "for the same: it is done, and no response comes as long as the client waits",
     "slow": "the right answer, its headers and body byte by byte over 1 second; `slow:5`: over 5",
 }
 PAID = {None, "schema", "maybe", "bare", "chatty", "refusal", "length", "slow"}
@@ -99,7 +99,7 @@ class Script:
     of: dict[str, list[Fault | None]] = field(default_factory=dict)
     """By the digest of its last message: for its first try, its second, and so on; then none."""
     share: dict[Fault, float] = field(default_factory=dict)
-    """Each fault for this share of all messages, told by their hash, at the first try of a message."""
+    """Each fault for this share of all messages, chosen by their hash, at the first try of a message."""
     always: Fault | None = None
     other: dict[str, list[Fault | None]] = field(default_factory=dict)
     """For files, batches and jobs, by method and first or last part of the path, as in `POST batches`: for the first such one, and on."""
@@ -157,7 +157,7 @@ class Record:
         return sum(count - 1 for count in self.answered.values())
 
     def summary(self) -> dict[str, Any]:
-        """As `GET /record` tells it."""
+        """As `GET /record` returns it."""
         return {
             "asked": len(self.asked),
             "answered": dict(self.answered),
@@ -196,7 +196,7 @@ class Server(ThreadingHTTPServer):
     ) -> None:
         """`latency`: seconds that an answer takes; `…_seconds`: that a batch, a file or a job takes; `key`: empty, and any will do.
 
-        `top`: likelihoods that are told, at most; `splits_numbers`: the tokenizer takes numbers apart; `is_vllm`: it tells the
+        `top`: likelihoods that are returned, at most; `splits_numbers`: the tokenizer takes numbers apart; `is_vllm`: it returns the
         likelihoods of the tokens that are asked for.
         """
         super().__init__(("127.0.0.1", port), Handler)
@@ -302,11 +302,11 @@ class Server(ThreadingHTTPServer):
     def said(self, body: dict[str, Any], prompt: str, fault: str | None) -> dict[str, Any]:
         """What a model of labels says, as a chat or as a completion: one label, and how likely the others were."""
         likelihoods = self.models[body["model"]](prompt)
-        told = sorted(likelihoods.items(), key=lambda each: (-each[1], each[0]))
-        tokens = list(told[0][0]) if self.splits_numbers and told[0][0].isdigit() else [told[0][0]]
+        ranked = sorted(likelihoods.items(), key=lambda each: (-each[1], each[0]))
+        tokens = list(ranked[0][0]) if self.splits_numbers and ranked[0][0].isdigit() else [ranked[0][0]]
         is_chat = "messages" in body
         wanted = body.get("top_logprobs", 0) if is_chat else (body.get("logprobs") or 0)
-        most = {label: math.log(p) for label, p in told[: min(wanted, self.top)] if p > 0}
+        most = {label: math.log(p) for label, p in ranked[: min(wanted, self.top)] if p > 0}
         if self.is_vllm and "logprob_token_ids" in body:
             most = {
                 word: math.log(max(likelihoods.get(word, 0.0), 1e-9)) for word in map(self.words.__getitem__, body["logprob_token_ids"])
@@ -324,8 +324,8 @@ class Server(ThreadingHTTPServer):
             choice["logprobs"] = {"content": content, "refusal": None} if body.get("logprobs") and self.logprobs else None
         else:
             choice["text"] = "".join(tokens)
-            told_so = {"tokens": tokens, "token_logprobs": [own[each] for each in tokens], "top_logprobs": [most for _ in tokens]}
-            choice["logprobs"] = told_so if self.logprobs else None
+            logprobs = {"tokens": tokens, "token_logprobs": [own[each] for each in tokens], "top_logprobs": [most for _ in tokens]}
+            choice["logprobs"] = logprobs if self.logprobs else None
         usage = {"prompt_tokens": len(prompt) // 4 + 4, "completion_tokens": len(tokens)}
         return {"id": "said", "object": "chat.completion" if is_chat else "text_completion", "model": body["model"], "choices": [choice],
                 "usage": usage}  # fmt: skip
@@ -348,8 +348,8 @@ class Server(ThreadingHTTPServer):
                 probabilities = [{"value": value, "probability": share / sum(shares)} for value, share in zip(values, shares, strict=True)]
             chosen = max(probabilities, key=lambda each: each["probability"])
             choice = "maybe" if fault in ("maybe", "schema", "chatty", "bare", "length") else chosen["value"]
-            told = {"choice": choice, "confidence": chosen["probability"], "probabilities": probabilities}
-            answers.append({"type": "choice", "name": name, **told})
+            chosen_body = {"choice": choice, "confidence": chosen["probability"], "probabilities": probabilities}
+            answers.append({"type": "choice", "name": name, **chosen_body})
         usage = self._usage(messages, [], body["model"])
         return {
             "model": body["model"],
@@ -423,9 +423,9 @@ class Server(ThreadingHTTPServer):
         lines = [json.loads(line) for line in self.files[batch["input_file_id"]][1].splitlines()]
         good, bad = [], []
         for place, line in enumerate(lines):
-            told: dict[str, Any] = {"id": f"req_{place}", "custom_id": line["custom_id"], "response": None, "error": None}
+            line_out: dict[str, Any] = {"id": f"req_{place}", "custom_id": line["custom_id"], "response": None, "error": None}
             if how == "expired" and place >= len(lines) // 2:
-                bad.append(told | {"error": {"code": "batch_expired", "message": "This request could not be executed."}})
+                bad.append(line_out | {"error": {"code": "batch_expired", "message": "This request could not be executed."}})
                 continue
             text = _text(line["body"]["messages"][-1]["content"])
             asked = self.meet("batch", text, {}, line["body"])
@@ -433,10 +433,10 @@ class Server(ThreadingHTTPServer):
             if kind in PAID:
                 with self.lock:
                     self.record.answered[asked.digest] += 1
-                good.append(told | {"response": {"status_code": 200, "request_id": "r", "body": self.chat(line["body"], kind)}})
+                good.append(line_out | {"response": {"status_code": 200, "request_id": "r", "body": self.chat(line["body"], kind)}})
             else:
                 status, body, _ = _refusal(asked.fault or "500", text, "")
-                bad.append(told | {"response": {"status_code": status, "request_id": "r", "body": body}})
+                bad.append(line_out | {"response": {"status_code": status, "request_id": "r", "body": body}})
         for name, results in (("output_file_id", good), ("error_file_id", bad)):
             if results:
                 content = "".join(json.dumps(each) + "\n" for each in results).encode()
@@ -494,7 +494,7 @@ class Server(ThreadingHTTPServer):
         return {name: value for name, value in job.items() if not name.startswith("_")}
 
     def events(self, job_id: str) -> list[dict[str, Any]]:
-        """All that it has told, the newest first."""
+        """All events, the newest first."""
         self.job(job_id)
         return list(reversed(self.jobs[job_id]["_events"]))
 
@@ -526,8 +526,8 @@ class Server(ThreadingHTTPServer):
         events = job["_events"]
 
         def tell(message: str, level: str = "info", **data: Any) -> None:
-            told = {"id": f"ftevent-{job['id']}-{len(events)}", "object": "fine_tuning.job.event", "created_at": int(time.time())}
-            events.append(told | {"level": level, "message": message, "type": "metrics" if data else "message", "data": data})
+            event = {"id": f"ftevent-{job['id']}-{len(events)}", "object": "fine_tuning.job.event", "created_at": int(time.time())}
+            events.append(event | {"level": level, "message": message, "type": "metrics" if data else "message", "data": data})
 
         if not events:
             tell(f"Created fine-tuning job: {job['id']}")
@@ -549,7 +549,7 @@ class Server(ThreadingHTTPServer):
             tell("The job has successfully completed")
 
     def file(self, file_id: str) -> dict[str, Any]:
-        """What the protocol tells of a file."""
+        """A file, as the protocol shows it."""
         purpose, content = self.files[file_id]
         name, read_at = self.sent[file_id]
         status = "processed"
@@ -625,7 +625,7 @@ class Handler(BaseHTTPRequestHandler):
             self._send(200, done)
 
     def _fail(self, fault: Fault) -> None:
-        """A file or a batch that isn't told of."""
+        """A file or a batch that does not exist."""
         if fault in ("drop", "cut", "html", "empty"):
             self._broken(fault, {"object": "something", "id": "file-0"})
         elif fault == "reset":
@@ -646,8 +646,8 @@ class Handler(BaseHTTPRequestHandler):
                 wanted = query.get("purpose", [""])[0]
                 return _page([server.file(each) for each, (purpose, _) in reversed(server.files.items()) if wanted in ("", purpose)], query)
             case ["GET", "models"]:
-                told = {"object": "model", "created": 1, "owned_by": "vllm" if server.is_vllm else "system"}
-                return {"object": "list", "data": [{"id": each, **told} for each in server.models]}
+                about = {"object": "model", "created": 1, "owned_by": "vllm" if server.is_vllm else "system"}
+                return {"object": "list", "data": [{"id": each, **about} for each in server.models]}
             case ["POST", "tokenize"] if server.is_vllm:
                 text = json.loads(content)["prompt"]
                 tokens = [*map(_token_id, text)] if server.splits_numbers and text.isdigit() else [_token_id(text)]
@@ -791,7 +791,7 @@ def _page(listed: list[dict[str, Any]], query: dict[str, list[str]]) -> dict[str
 
 
 def embedded(model: str, texts: list[str]) -> dict[str, Any]:
-    """Vectors of texts by their words, of which SAME ones point the same way; told in another order, as the protocol allows."""
+    """Vectors of texts by their words, of which SAME ones point the same way; returned in another order, as the protocol allows."""
 
     def vector(text: str) -> list[float]:
         found = [0.0] * 256

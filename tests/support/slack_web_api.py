@@ -143,10 +143,10 @@ def answer(space: Workspace, method: str, args: Mapping[str, Any]) -> dict[str, 
         return {"ts": args["ts"]}
     if method == "conversations.history":
         oldest, latest = args.get("oldest", "0"), args.get("latest", "9")
-        told = [each for each in reversed(space.dms[args["channel"]]) if oldest < each["ts"] < latest]
+        messages = [each for each in reversed(space.dms[args["channel"]]) if oldest < each["ts"] < latest]
         if args.get("include_all_metadata") not in ("1", True):
-            told = [{name: value for name, value in each.items() if name != "metadata"} for each in told]
-        return {"messages": told, "has_more": False}
+            messages = [{name: value for name, value in each.items() if name != "metadata"} for each in messages]
+        return {"messages": messages, "has_more": False}
     if method == "views.publish":
         check(space, args["view"]["blocks"], 100)
         space.homes[args["user_id"]] = args["view"]

@@ -30,7 +30,7 @@ class Accuracy:
     constant: float
     """The share of the more frequent signal: the accuracy of always giving it."""
     gap: float | None
-    """Expected calibration error; None: too few examples to tell."""
+    """Expected calibration error; None: too few examples to measure it."""
 
     def __str__(self) -> str:
         """A sentence for people.

@@ -47,7 +47,7 @@ class _Asked(NamedTuple):
 
 
 class ProviderLabeler:
-    """Asks about each prompt once, stores every answer before passing it on, and tells a prompt's failure from the provider's.
+    """Asks about each prompt once, stores every answer before passing it on, and separates a prompt's failure from the provider's.
 
     A request that failed in all its tries is held until another one is answered. Then it is sent again, and if it fails again while others
     are answered, the fault is its own. If all requests in flight have failed, the run can't continue, unless they are few because the

@@ -1,4 +1,4 @@
--- An alert store as BeepGPT wrote it before version 0.2 (schema version 3), with every kind of preference, a DM that was sent and one in flight.
+-- An alert store as BeepGPT 0.1.0 wrote it (schema version 3): every kind of preference, a DM that was sent and one in flight.
 PRAGMA user_version = 3;
 BEGIN TRANSACTION;
 CREATE TABLE alert (
