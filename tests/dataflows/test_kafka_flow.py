@@ -514,16 +514,15 @@ def stamped(times: Sequence[int], unit: int) -> list[OutgoingRecord]:
 
 
 def test_kafka_timestamp_seconds(connection, tmp_path):
-    """Timestamps in seconds for milliseconds, or in microseconds: the reason names them, and a run of nothing else fails."""
-    for times in ([1_716_200_000, 1_716_200_030], [1_716_200_000_000_000, 1_716_200_030_000_000]):
-        topics = new_topics(connection)
-        put(topics, stamped(times, unit=1_000))
+    """Timestamps in seconds for milliseconds: the reason names them, and a run of nothing else fails."""
+    topics = new_topics(connection)
+    put(topics, stamped([1_716_200_000, 1_716_200_030], unit=1_000))
 
-        done = to_the_end(topics, "examples", topics.source(), "--to", tmp_path / "o.jsonl")
+    done = to_the_end(topics, "examples", topics.source(), "--to", tmp_path / "o.jsonl")
 
-        assert done.returncode == 1, done.stderr
-        assert "Every record could not be used (bad_record_time 2): the log's own timestamps are no milliseconds" in done.stderr
-        assert (tmp_path / "o.dead-letters.jsonl").read_text().count('"reason":"bad_record_time"') == 2
+    assert done.returncode == 1, done.stderr
+    assert "Every record could not be used (bad_record_time 2): the log's own timestamps are no milliseconds" in done.stderr
+    assert (tmp_path / "o.dead-letters.jsonl").read_text().count('"reason":"bad_record_time"') == 2
 
 
 # Topics that don't fit
