@@ -10,7 +10,7 @@ from typing import Any
 from bytewax.operators import StatefulBatchLogic
 
 from beepgpt.conversations.chunks import Chunk
-from beepgpt.conversations.events import Heartbeat, Parsed, Reject, parse
+from beepgpt.conversations.events import Heartbeat, Parsed, Reject, log_time, parse
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.shard import SHARDS, Shard, shard_of_bytes, shard_of_parsed
 from beepgpt.conversations.tokens import Encoding
@@ -72,7 +72,7 @@ def _parsed(
             if record.value is None:
                 yield partition, place, record.key, Reject("no_value", b"")
             else:  # the time that the log has for it, so that a replay judges as the first run did
-                written = record.timestamp if record.timestamp > 0 else now
+                written = log_time(record.timestamp, now)
                 parsed = parse(record.value, written, bots=rules.bots, edits=rules.edits, wanted=wanted)
                 if parsed is not None:
                     yield partition, place, record.key, parsed

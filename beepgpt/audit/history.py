@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from beepgpt.conversations.account import Account
 from beepgpt.conversations.channel import FOREVER
-from beepgpt.conversations.events import DELETE, EDIT, POST, Event, Heartbeat, Ignored, Reject, parse
+from beepgpt.conversations.events import DELETE, EDIT, POST, Event, Heartbeat, Ignored, Reject, log_time, parse
 from beepgpt.conversations.reorder import without_duplicates
 from beepgpt.conversations.rules import Rules
 
@@ -75,7 +75,7 @@ def read_histories(records: Iterable[AuditedRecord], rules: Rules, *, now: int =
     account = Account()
     beats: dict[str, int] = {}
     for record in records:
-        partition, written, value = ("all", now, record) if isinstance(record, bytes) else record
+        partition, written, value = ("all", now, record) if isinstance(record, bytes) else (record[0], log_time(record[1], now), record[2])
         parsed = parse(value, written, bots=rules.bots, edits=rules.edits)
         beat = beats.get(partition, 0)
         if isinstance(parsed, Heartbeat):

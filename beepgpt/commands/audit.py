@@ -12,7 +12,8 @@ from beepgpt.audit.example_rows import OtherSettings, kind_of
 from beepgpt.audit.foreign import audit_pairs
 from beepgpt.audit.inputs import AuditedFiles, examples_in, sides_of
 from beepgpt.audit.laws import audit_examples
-from beepgpt.commands.flags import kinds_of, time_of, with_settings
+from beepgpt.commands.closing import print_unlisted
+from beepgpt.commands.flags import Include, kinds_of, time_of, with_settings
 from beepgpt.commands.show import print_audit
 from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
@@ -20,6 +21,7 @@ from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.clock import now_us
+from beepgpt.runtime.left_out import left_out_of, say_left_out
 from beepgpt.runtime.places import SourceListener, connection_of, is_kafka, origin_of, records_in, source_of, topic_of
 
 
@@ -38,7 +40,7 @@ def audit(
     subset: Annotated[bool, typer.Option("--subset", help="EXAMPLES was chosen from more, so none is missing.")] = False,
     until: Annotated[str | None, typer.Option(help="As it was given to the run that made the examples.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write what was found here, as JSON.")] = None,
-    include: Annotated[str, typer.Option(help="Kinds of channels of an export, joined by commas.")] = "channels",
+    include: Include = "channels",
 ) -> None:
     """Prove or refute the laws on your own data, whoever made the examples."""
     if report is not None:
@@ -46,6 +48,7 @@ def audit(
     origin = origin_of(source, kinds_of(include))
     if origin.address is not None and (origin.address.follow or origin.address.since is not None):
         raise BadCommand(f"SOURCE {source}: an audit goes through all of it: leave out follow and from")
+    say_left_out(origin.export)
     stop_at = time_of("--until", until) if origin.address is None or origin.address.until is None else origin.address.until
     encoding, now = load_encoding(settings.rules.encoding), now_us()
     records = records_in(source_of(origin, settings, SourceListener()))
@@ -60,8 +63,9 @@ def audit(
             )  # fmt: skip
         except OtherSettings as error:
             raise BadCommand(f"EXAMPLES {examples}: {error}") from error
-    closing = {"command": "audit", "source": source, "examples": examples, **found.as_json()}
+    closing = {"command": "audit", "source": source, "examples": examples, **found.as_json(), **left_out_of(origin.export)}
     print_audit(closing)
+    print_unlisted(closing)
     if report is not None:
         jsonl.write_file(report, orjson.dumps(closing, option=orjson.OPT_INDENT_2) + b"\n")
     raise typer.Exit(1 if found.is_broken else 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ def close_command(
 ) -> None:
     """Shows and writes the closing report, and says how to go on. Raises typer.Exit."""
     show(closing)
+    print_unlisted(closing)
+    events = closing["account"]["events"]
+    if closing["ended"] and (rejected := say_rejected(events["read"], events["rejected"])):
+        status = status or rejected
     if report is not None:
         jsonl.write_file(report, orjson.dumps(closing, option=orjson.OPT_INDENT_2) + b"\n")
     if status == 130:
@@ -28,6 +33,44 @@ def close_command(
     elif not closing["ended"] and recovery is None:
         console.print("Stopped without --recovery DIR: the same command begins anew.")
     raise typer.Exit(1 if closing["does_not_add_up"] else status)
+
+
+def print_unlisted(closing: Mapping[str, Any]) -> None:
+    """Names the folders of an export that no listing names and that were not read, with their sizes."""
+    folders = closing.get("unlisted", [])
+    for each in folders[:MOST_NAMED]:
+        files = "1 day file" if each["day_files"] == 1 else f"{each['day_files']:,} day files"
+        console.print(f"Not read, as listed nowhere: {each['folder']} ({each['kind']}), {each['messages']:,} messages in {files}")
+    if more := folders[MOST_NAMED:]:
+        console.print(f"… and {len(more):,} more folders, {sum(each['messages'] for each in more):,} messages: --report names all")
+
+
+def say_rejected(read: int, rejected: Mapping[str, int]) -> int:
+    """Says what is probably wrong if half of all records or more were rejected. Returns the exit status: 1 if all were."""
+    count = sum(rejected.values())
+    if not count or 2 * count < read:
+        return 0
+    reason = max(rejected, key=rejected.__getitem__)
+    why = PROBABLY.get(reason, "the dead letters have each with its reason").format(now=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
+    share = "Every record" if count == read else f"{count:,} of {read:,} records"
+    console.print(f"{share} could not be used ({by_reason(rejected)}): {why}.")
+    return 1 if count == read else 0
+
+
+MOST_NAMED = 20
+PROBABLY = {
+    "future": "their times are after this machine's clock, which says {now}: set the clock, or mend the times",
+    "bad_record_time": "the log's own timestamps are no milliseconds (seconds, probably): mend them where the records are produced",
+    "bad_ts": 'a time is expected as Slack writes it, a string of seconds: "ts": "1690360253.041239"',
+    "no_ts": 'each event needs a time as Slack writes it, a string of seconds: "ts": "1690360253.041239"',
+    "not_json": "SOURCE is probably no file of events, which has one JSON object a line",
+    "no_channel": 'each event needs its channel: "channel": "C0123456789"',
+    "day_file_unreadable": "the day files are encrypted, or may not be read: unpack the zip with its password, or mend the permissions,"
+    " and give the folder",
+    "day_file_not_json": "the day files are damaged or encrypted: download the export again, or unpack it with the tool that made it",
+    "day_file_damaged": "the zip is damaged: download the export again",
+}
+"""What is probably wrong, by the most frequent reason for which records were rejected."""
 
 
 def account_table() -> Table:

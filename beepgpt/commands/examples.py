@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from beepgpt.commands.closing import close_command, print_report
-from beepgpt.commands.flags import duration_of, kinds_of, time_of, with_settings
+from beepgpt.commands.flags import Include, duration_of, kinds_of, time_of, with_settings
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.slack import export as slack_export
@@ -26,7 +26,8 @@ from beepgpt.errors import BadCommand
 from beepgpt.runtime import metrics
 from beepgpt.runtime.console import console
 from beepgpt.runtime.destinations import Destination, Topics, destination_of
-from beepgpt.runtime.places import Origin, check_apart, not_read, origin_of, source_of, topic_id_of
+from beepgpt.runtime.left_out import left_out_of, say_left_out
+from beepgpt.runtime.places import Origin, check_apart, origin_of, source_of, topic_id_of
 from beepgpt.runtime.running import FlowRun, check_source, ended_before, note_of_rules, recovery_of, run_child, run_flow, status_of
 from beepgpt.runtime.workers import PreparedFlow, Worker
 
@@ -42,9 +43,7 @@ def examples(
     warmup: Annotated[
         str | None, typer.Option(help="Of a topic with from=: begin so long before it, and not at the beginning (90d).")
     ] = None,
-    include: Annotated[
-        str, typer.Option(help="Kinds of channels of an export, joined by commas: channels, groups, dms, mpims.")
-    ] = "channels",
+    include: Include = "channels",
     worker: Annotated[int | None, typer.Option(hidden=True)] = None,
     shards: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
@@ -143,7 +142,8 @@ def run_examples(job: ExamplesJob, command: Sequence[str] = ()) -> tuple[dict[st
     began = time.monotonic()
     origin = origin_of(job.source, job.include)
     check_job(job, origin)
-    left_out, notes = not_read(origin.export) if origin.export is not None else ({}, [])
+    say_left_out(origin.export)
+    notes = []
     if job.settings.run.idle_clock == "wall":
         notes.append("The machine's clock settles quiet channels (--idle-clock wall): this run can't be repeated exactly.")
     if job.warmup is not None:
@@ -158,8 +158,7 @@ def run_examples(job: ExamplesJob, command: Sequence[str] = ()) -> tuple[dict[st
             return before, 0
         workers, ended = run_flow(run, folder, command)
         report = report_of(job, workers, time.monotonic() - began) | {
-            "left_out": left_out,
-            "unread": len(origin.export.unread) if origin.export else 0,
+            **left_out_of(origin.export),
             "ended": ended,
         }
         if ended and folder is not None:

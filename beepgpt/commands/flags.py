@@ -77,6 +77,16 @@ def duration_of(name: str, text: str | None) -> int | None:
         raise BadCommand(f"{name} {text}: {error}") from error
 
 
+Include = Annotated[
+    str,
+    typer.Option(
+        help="Kinds of channels, joined by commas: channels (public), groups (private), dms, mpims (group direct messages);"
+        " of an export also unlisted: folders that no listing shows to be public."
+    ),
+]
+"""--include, wherever an export is opened."""
+
+
 def kinds_of(include: str) -> tuple[slack_export.ChannelKind, ...]:
     """The kinds of channels in `--include`, in their order. Raises BadCommand."""
     chosen = {kind.strip() for kind in include.split(",")}

@@ -10,7 +10,8 @@ import orjson
 import typer
 from rich.table import Table
 
-from beepgpt.commands.flags import kinds_of, with_settings
+from beepgpt.commands.closing import print_unlisted, say_rejected
+from beepgpt.commands.flags import Include, kinds_of, with_settings
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
@@ -41,9 +42,7 @@ def ingest(
         str | None,
         typer.Option("--with", help="For a topic as SOURCE: merge its dead letters or late events back in: dead-letters,late."),
     ] = None,
-    include: Annotated[
-        str, typer.Option(help="Kinds of channels to read from an export or live, joined by commas: channels, groups, dms, mpims.")
-    ] = "channels",
+    include: Include = "channels",
     scratch: Annotated[Path | None, typer.Option(help="A folder with space to sort all events of a topic.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write the closing account here, as JSON.")] = None,
     http: Annotated[
@@ -60,7 +59,9 @@ def ingest(
             raise BadCommand("slack is live: --pace, --with and --scratch don't go with it")
         if not is_kafka(to):
             raise BadCommand(f"--to {to}: a topic is expected: kafka://host:port/topic")
-        live = ingest_slack.SlackIngestJob(to, topic_of(to, "--to"), settings, kinds_of(include), http, http_host)
+        if "unlisted" in (kinds := kinds_of(include)):
+            raise BadCommand("--include unlisted: is for folders of an export; live, Slack says of each channel what it is")
+        live = ingest_slack.SlackIngestJob(to, topic_of(to, "--to"), settings, kinds, http, http_host)
         closing, status = ingest_slack.run_slack(live)
         print_slack(closing)
     else:
@@ -69,10 +70,14 @@ def ingest(
         job = IngestJob(source, to, settings, pace_of(pace), side_topics_of(with_), kinds_of(include), scratch)
         closing, status = run_ingest(job)
         print_ingest(closing)
+        print_unlisted(closing)
     if report is not None:
         jsonl.write_file(report, orjson.dumps(closing, option=orjson.OPT_INDENT_2) + b"\n")
     if status == 130:
         console.print("Interrupted; what was written is kept: run the same command again to go on.")
+    if status == 0 and source != ingest_slack.NAME:
+        account = closing["account"]
+        status = say_rejected(account["read"], account["unusable"])
     raise typer.Exit(1 if closing["does_not_add_up"] else status)
 
 

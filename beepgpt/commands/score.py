@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from beepgpt.commands.closing import account_table, by_reason, close_command, print_verdict
-from beepgpt.commands.flags import duration_of, kinds_of, time_of, with_settings
+from beepgpt.commands.flags import Include, duration_of, kinds_of, time_of, with_settings
 from beepgpt.commands.score_run import run_score, run_score_worker
 from beepgpt.commands.scoring import ScoreJob
 from beepgpt.config.settings import Settings
@@ -65,9 +65,7 @@ def score(
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Write the closing account here, as JSON.")] = None,
     recovery: Annotated[Path | None, typer.Option(help="A folder for snapshots of the run, so that it goes on after a kill.")] = None,
-    include: Annotated[
-        str, typer.Option(help="Kinds of channels of an export, joined by commas: channels, groups, dms, mpims.")
-    ] = "channels",
+    include: Include = "channels",
     worker: Annotated[int | None, typer.Option(hidden=True)] = None,
     shards: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:

@@ -15,9 +15,9 @@ from beepgpt.conversations.account import Account, sum_of
 from beepgpt.conversations.shard import OtherState
 from beepgpt.dataflows.scored_records import check_scores, scores_as_json
 from beepgpt.errors import BadCommand
-from beepgpt.runtime.console import console
 from beepgpt.runtime.destinations import place_name
-from beepgpt.runtime.places import Origin, check_apart, connection_of, not_read, origin_of
+from beepgpt.runtime.left_out import left_out_of, say_left_out
+from beepgpt.runtime.places import Origin, check_apart, connection_of, origin_of
 from beepgpt.runtime.running import check_source, ended_before, recovery_of, run_child, run_flow, status_of
 from beepgpt.training.reloading import threshold_of
 
@@ -76,9 +76,7 @@ def run_score(job: ScoreJob, command: Sequence[str] = ()) -> tuple[dict[str, Any
     origin = origin_of(job.source, job.include)
     check_job(job, origin)
     model = job.opened()
-    left_out, notes = not_read(origin.export) if origin.export is not None else ({}, [])
-    for note in notes:
-        console.print(note)
+    say_left_out(origin.export)
     run = job.run_of(origin, model)
     with recovery_of(run) as folder:
         if (before := ended_before(folder)) is not None:
@@ -86,7 +84,7 @@ def run_score(job: ScoreJob, command: Sequence[str] = ()) -> tuple[dict[str, Any
         if run.workers > 1:
             model.close()  # each worker opens its own
         workers, ended = run_flow(run, folder, command)
-        report = report_of(job, model.name, workers, time.monotonic() - began) | {"left_out": left_out, "ended": ended}
+        report = report_of(job, model.name, workers, time.monotonic() - began) | {**left_out_of(origin.export), "ended": ended}
         if ended and folder is not None:
             folder.end(report)
     return report, status_of(workers, origin)

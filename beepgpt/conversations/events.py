@@ -16,6 +16,10 @@ POST, EDIT, DELETE, REACT = 0, 1, 2, 3
 
 MAX_RECORD_BYTES = 1 << 20
 ONE_DAY = 86_400_000_000
+MISDATED = 0
+"""The time at which a record was received, for `parse`, if the log's timestamp can't be one."""
+_EARLIEST, _LATEST = 1_262_304_000_000_000, 4_102_444_800_000_000
+"""2010 to 2100, microseconds: no Slack record was written outside."""
 POSTED_SUBTYPES = frozenset({"thread_broadcast", "me_message", "file_share"})
 BOT_SUBTYPES = frozenset({"bot_message", "slackbot_response"})
 
@@ -154,7 +158,23 @@ def parse(
     try:
         return _parsed(body, record, now, bots == "context", edits == "final")
     except _Bad as bad:
-        return Reject(str(bad), record, _named(body))
+        is_misdated = now == MISDATED and str(bad) == "future"
+        return Reject("bad_record_time" if is_misdated else str(bad), record, _named(body))
+
+
+def log_time(written: int, now: int) -> int:
+    """When a log received a record, for `parse`; `written`: the log's timestamp, microseconds, 0 or less where it has none.
+
+    A timestamp of another unit (seconds for Kafka's milliseconds, say) would make all events look as if they came from the future, or
+    none. It is `MISDATED`: the record is rejected with a reason of its own, unless its `received_at` says when it was received.
+
+    >>> record = b'{"type": "message", "channel": "C1", "user": "U1", "text": "hi", "ts": "1716200000.000100"}'
+    >>> parse(record, log_time(1716200000 * 1000, now=0)).reason, parse(record, log_time(1716200000000 * 1000, now=0)).text
+    ('bad_record_time', 'hi')
+    """
+    if written <= 0:
+        return now
+    return written if _EARLIEST <= written < _LATEST else MISDATED
 
 
 def channels_in(record: bytes) -> list[bytes]:

@@ -17,7 +17,7 @@ from beepgpt.connectors.kafka import chunks_of
 from beepgpt.connectors.slack import export as slack_export
 from beepgpt.connectors.sqlite.sorting import Sorter
 from beepgpt.conversations.account import Account
-from beepgpt.conversations.events import REACT, Event, Heartbeat, Ignored, Parsed, Reject, parse
+from beepgpt.conversations.events import REACT, Event, Heartbeat, Ignored, Parsed, Reject, log_time, parse
 from beepgpt.conversations.export import ExportedDay, records_of
 from beepgpt.conversations.record_order import TimedRecord, merge_by_time, timed_record
 from beepgpt.conversations.reorder import DUPLICATES_KEPT
@@ -99,7 +99,7 @@ class ExportFeed:
     def __init__(
         self, export: slack_export.Export, edits: Literal["known", "final"], include: tuple[slack_export.ChannelKind, ...]
     ) -> None:
-        self._export = export
+        self.export = export
         self._edits = edits
         self._days = 0
         self._all_days = sum(len(channel.days) for channel in export.channels)
@@ -122,16 +122,16 @@ class ExportFeed:
     def items(self, account: Account) -> Iterator[TimedRecord]:
         self._days = 0
         self.notes.clear()
-        return merge_by_time([self._items_of(channel, account) for channel in self._export.channels])
+        return merge_by_time([self._items_of(channel, account) for channel in self.export.channels])
 
     def _items_of(self, channel: slack_export.ExportChannel, account: Account) -> Iterator[TimedRecord]:
         records = records_of(channel.id, self._days_of(channel, account), edits=self._edits)
         for number, record in enumerate(records, 1):
             account.count("read")
-            yield timed_record(record, f"{self._export.path}, record {number:,} of channel {channel.id}")
+            yield timed_record(record, f"{self.export.path}, record {number:,} of channel {channel.id}")
 
     def _days_of(self, channel: slack_export.ExportChannel, account: Account) -> Iterator[ExportedDay]:
-        for day in slack_export.read_days(self._export, channel):
+        for day in slack_export.read_days(self.export, channel):
             self._days += 1
             for reject in day.rejects:  # a file, not a record
                 account.count("read")
@@ -250,7 +250,7 @@ class TopicFeed:
         elif headers.get("reason") == b"future":
             parsed = Reject("future", record.value)  # by the time at which it became a dead letter, it would no longer be one
         else:
-            parsed = parse(record.value, record.timestamp if record.timestamp > 0 else now_us(), bots="context")
+            parsed = parse(record.value, log_time(record.timestamp, now_us()), bots="context")
         if isinstance(parsed, Reject):
             is_counted = came_from == self._name and self._has_read(place)
             account.count("letters_of_unusable" if is_counted else f"unusable:{parsed.reason}")

@@ -30,7 +30,8 @@ from beepgpt.ingest.write_plan import (
 )
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.console import Watched, console
-from beepgpt.runtime.places import connection_of, is_kafka, not_read, origin_of, topic_of
+from beepgpt.runtime.left_out import left_out_of, say_left_out
+from beepgpt.runtime.places import connection_of, is_kafka, origin_of, topic_of
 from beepgpt.runtime.workers import Stop, peak_memory_mb
 
 RECORD_ENDS = ("written", "there", "copies", "letters_of_unusable", "elsewhere", "waiting")
@@ -109,6 +110,7 @@ def run_ingest(job: IngestJob) -> tuple[dict[str, Any], int]:
         "seconds": round(seconds, 3),
         "records_per_second": round(account["read"] / seconds, 1),
         "peak_memory_mb": round(peak_memory_mb(), 1),
+        **left_out_of(feed.export if isinstance(feed, ExportFeed) else None),
         "account": account_as_json(account),
         "does_not_add_up": check_ingest(account),
     }
@@ -150,9 +152,8 @@ def _open_feed(job: IngestJob, stop: Stop, stack: ExitStack) -> Feed:
         ]
         return TopicFeed(readings, ours.rules.lateness, stack.enter_context(Sorter(job.scratch)))
     origin = origin_of(job.source, job.include)
+    say_left_out(origin.export)
     if origin.export is not None:
-        for line in not_read(origin.export)[1]:
-            console.print(line)
         return ExportFeed(origin.export, job.settings.rules.edits, job.include)
     assert origin.file is not None
     if not origin.file.is_file():

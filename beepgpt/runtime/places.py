@@ -21,7 +21,6 @@ from beepgpt.conversations.chunks import Chunk
 from beepgpt.conversations.export import records_of
 from beepgpt.conversations.shard import SHARDS, shard_of
 from beepgpt.errors import BadCommand
-from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.console import console
 
 
@@ -194,28 +193,13 @@ def topic_id_of(source: Source[Any]) -> str | None:
     return source.topic.id if isinstance(source, kafka.KafkaSource) else None
 
 
-def not_read(export: slack_export.Export) -> tuple[dict[str, int], list[str]]:
-    """How many channels of each kind are left out, and notes for the user about that and about files that are not read."""
-    left_out: dict[str, int] = {kind: count for kind in slack_export.KINDS if (count := sum(each.kind == kind for each in export.left_out))}
-    notes = []
-    if left_out:
-        kinds = {each.kind for each in export.channels} | {"channels"} | set(left_out)
-        counts = ", ".join(f"{count:,} {kind}" for kind, count in left_out.items())
-        every = ",".join(kind for kind in slack_export.KINDS if kind in kinds)
-        notes.append(f"Left out, as they are not public: {counts}. To read them, too: --include {every}")
-    if export.unread:
-        some = ", ".join(export.unread[:3]) + (", …" if len(export.unread) > 3 else "")
-        notes.append(f"Not read, as they are no day files of a channel: {len(export.unread):,} files ({some})")
-    return left_out, notes
-
-
 def records_in(source: Source[Chunk]) -> Iterator[bytes | tuple[str, int, bytes]]:
     """All records of a bounded source, in order, without an engine; one of a topic with its partition and the time it was written."""
     for partition, _, value in values_in(source):
         if isinstance(value, bytes):
             yield value
         elif hasattr(value, "offset"):
-            yield partition, value.timestamp if value.timestamp > 0 else now_us(), value.value or b""
+            yield partition, value.timestamp, value.value or b""
         else:
             yield value.record
 

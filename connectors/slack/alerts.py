@@ -23,7 +23,6 @@ from beepgpt.errors import AddressRefused, SlackBusy, SlackError, SlackFailed, S
 SLACK = "https://slack.com/api/"
 TIMEOUT = 15
 """Seconds for one request."""
-"""Seconds for one call of a webhook."""
 LONGEST_PAUSE = 3600.0
 POST = "chat.postMessage"
 """The one method here with a limit for each conversation, about a message a second, beside the app's, some hundred a minute."""

@@ -148,13 +148,16 @@ def test_an_unknown_kind_is_named(tmp_path):
 
 
 def test_a_folder_that_is_not_listed_keeps_its_name(make, tmp_path):
-    """No channels.json is needed; what is private by its name stays private."""
-    path = make(tmp_path, *((f"{folder}/2022-01-02.json", HELLO) for folder in ("old-stuff", "D024BE91L", "mpdm-ana--bo-1")))
+    """It is the id; nothing shows whether the channel is public, but for names that show that it isn't."""
+    path = make(tmp_path, *((f"{folder}/2022-01-02.json", HELLO) for folder in ("old-stuff", "D024BE91L", "G024BE91L", "mpdm-ana--bo-1")))
 
     export = open_export(path)
 
-    assert ids(export) == ["old-stuff"]
-    assert {channel.id: channel.kind for channel in export.left_out} == {"D024BE91L": "dms", "mpdm-ana--bo-1": "mpims"}
+    assert ids(export) == []
+    assert {channel.id: channel.kind for channel in export.unlisted} == {
+        "old-stuff": "unlisted", "D024BE91L": "dms", "G024BE91L": "groups", "mpdm-ana--bo-1": "mpims",
+    }  # fmt: skip
+    assert ids(open_export(path, ["unlisted"])) == ["old-stuff"]
 
 
 def test_a_channel_listed_twice_is_private_if_either_listing_is(tmp_path):
@@ -369,7 +372,7 @@ def test_other_compressions_are_not_inflated(tmp_path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
         archive.writestr("general/2022-01-02.json", b"[]")
 
-    [day] = days_of(open_export(path))
+    [day] = days_of(open_export(path, KINDS))
 
     assert [reject.reason for reject in day.rejects] == ["day_file_unreadable"]
 
@@ -576,7 +579,7 @@ def records_of(channel: str, days: Iterator[DayElements]) -> Iterator[bytes]:
 def busy(tmp_path: Path) -> Export:
     """Three channels of 900 messages each, and a day that can't be read."""
     days = [(f"{name}/2022-01-0{day}.json", list(range(300))) for name in "abc" for day in (1, 2, 4)]
-    return open_export(zipped(tmp_path, ("b/2022-01-03.json", b"oh no"), *days))
+    return open_export(zipped(tmp_path, ("b/2022-01-03.json", b"oh no"), *days), KINDS)
 
 
 def flow_of(source: ExportSource, out: list[ExportChunk]) -> Dataflow:
@@ -674,7 +677,7 @@ def test_another_export_is_not_resumed(tmp_path):
     """A channel with fewer records than were done is not the one that was read."""
     out: list[ExportChunk] = []
     resumed(tmp_path, ExportSource(busy(tmp_path), records_of, stopping=lambda: len(out) == 1), out)
-    other = open_export(zipped(tmp_path, ("b/2022-01-01.json", HELLO), name="other.zip"))
+    other = open_export(zipped(tmp_path, ("b/2022-01-01.json", HELLO), name="other.zip"), KINDS)
 
     with pytest.raises(BaseException) as raised:
         resumed(tmp_path, ExportSource(other, records_of), out)
@@ -690,7 +693,7 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def test_large_records_make_small_chunks(tmp_path):
     """A thousand messages of a megabyte would be a gigabyte at once."""
-    export = open_export(unpacked(tmp_path, ("a/2022-01-01.json", ["x" * 1_000_000 for _ in range(20)])))
+    export = open_export(unpacked(tmp_path, ("a/2022-01-01.json", ["x" * 1_000_000 for _ in range(20)])), KINDS)
     out: list[ExportChunk] = []
     run_main(flow_of(ExportSource(export, records_of), out))
 

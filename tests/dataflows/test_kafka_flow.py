@@ -499,11 +499,30 @@ def test_a_record_over_the_limit_is_a_dead_letter(connection, tmp_path):
     """More than 1 MiB, where the topics take it: rejected, and kept whole."""
     topics = new_topics(connection)
     record = broken_record("over 1 MiB")
-    put(topics, [OutgoingRecord(b"C1", record)])
+    put(topics, [OutgoingRecord(b"C1", record), *stamped([1_716_200_000_000, 1_716_200_030_000], unit=1_000)])
 
     replay(topics, tmp_path, 1, "topic")
 
     assert letters_on(connection, topics.dead_letters) == [("too_large", f"{topics.events}/0:0", b"C1", record)]
+
+
+def stamped(times: Sequence[int], unit: int) -> list[OutgoingRecord]:
+    """A question and its answer as records that the log dates at `times`, each so many microseconds."""
+    posts = [("U0ANA", "1716200000.000100", "Ready?"), ("U0BO", "1716200030.000100", "Yes")]
+    lines = [json.dumps({"type": "message", "channel": "C1", "user": user, "ts": ts, "text": text}) for user, ts, text in posts]
+    return [OutgoingRecord(b"C1", line.encode(), (), 0, t * unit) for line, t in zip(lines, times, strict=True)]
+
+
+def test_kafka_timestamp_seconds(connection, tmp_path):
+    """Timestamps in seconds for milliseconds: the reason names them, and a run of nothing else fails."""
+    topics = new_topics(connection)
+    put(topics, stamped([1_716_200_000, 1_716_200_030], unit=1_000))
+
+    done = to_the_end(topics, "examples", topics.source(), "--to", tmp_path / "o.jsonl")
+
+    assert done.returncode == 1, done.stderr
+    assert "Every record could not be used (bad_record_time 2): the log's own timestamps are no milliseconds" in done.stderr
+    assert (tmp_path / "o.dead-letters.jsonl").read_text().count('"reason":"bad_record_time"') == 2
 
 
 # Topics that don't fit

@@ -391,7 +391,7 @@ def poison_of_kafka(messages: list[OutgoingRecord]) -> Iterator[OutgoingRecord]:
 
 def reason_of(poison: OutgoingRecord) -> str:
     """Under which its letter stands."""
-    return "no_value" if poison.value is None else "future" if poison.value else "not_json"
+    return "no_value" if poison.value is None else "bad_record_time" if poison.value else "not_json"
 
 
 def disguised(messages: list[OutgoingRecord]) -> list[OutgoingRecord]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from beepgpt.connectors.slack.channel_kinds import kind_of
 from beepgpt.errors import SlackFailed, SlackRefused
 
 if TYPE_CHECKING:
@@ -41,15 +42,6 @@ def check_not_removed(kind: str, event: Mapping[str, Any]) -> None:
         f"Slack says {kind}: the app was removed from the workspace. Its policy wants the workspace's data deleted within 14"
         " business days (docs/slack.md); to go on, install the app again and set the new token"
     )
-
-
-def kind_of(info: Mapping[str, Any]) -> str:
-    """The kind of a channel, as exports name it, from its description by the Web API."""
-    if info.get("is_im"):
-        return "dms"
-    if info.get("is_mpim"):
-        return "mpims"
-    return "groups" if info.get("is_private") or info.get("is_group") else "channels"
 
 
 class Channels:

@@ -3,6 +3,7 @@
 from beepgpt.connectors.slack.export.archive import (
     KINDS,
     PARTITION,
+    PUBLIC,
     BadExport,
     ChannelKind,
     DayElements,
@@ -10,5 +11,5 @@ from beepgpt.connectors.slack.export.archive import (
     ExportChannel,
     UnreadableDay,
 )
-from beepgpt.connectors.slack.export.contents import open_export
+from beepgpt.connectors.slack.export.contents import open_export, read_listings, read_users
 from beepgpt.connectors.slack.export.days import ExportChunk, ExportSource, read_days, strip_secrets

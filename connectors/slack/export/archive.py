@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple, get_args
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
+from beepgpt.connectors.slack.channel_kinds import ListedKind
 from beepgpt.errors import BeepGPTError
 
-ChannelKind = Literal["channels", "groups", "dms", "mpims"]
+ChannelKind = Literal[ListedKind, "unlisted"]
+"""`unlisted`: a folder that no listing names, so that nothing shows whether it is public."""
 KINDS: tuple[ChannelKind, ...] = get_args(ChannelKind)
 PUBLIC: tuple[ChannelKind, ...] = ("channels",)
 MAX_DAY_FILE = 256 * 2**20
@@ -21,7 +23,7 @@ MAX_DAY_FILE = 256 * 2**20
 MAX_REJECT = 2**20
 """The most bytes of a rejected day file in its dead letter: the file itself is still in the export."""
 PARTITION = "export"
-LISTINGS: dict[str, ChannelKind] = {f"{kind}.json": kind for kind in KINDS}
+LISTINGS: dict[str, ListedKind] = {f"{kind}.json": kind for kind in get_args(ListedKind)}
 
 
 class BadExport(BeepGPTError):
@@ -66,6 +68,8 @@ class ExportChannel:
     name: str
     kind: ChannelKind
     days: tuple[DayFile, ...]
+    is_listed: bool = True
+    """Whether a listing names it; else its kind is what its folder's name shows, or `unlisted`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,13 @@ class Export:
     unread: tuple[str, ...]
     """JSON files in folders that are no day files of a channel, and symbolic links."""
     max_day_file: int
+    listings: tuple[str, ...] = ()
+    """The listings that it has: channels.json and the like."""
+
+    @property
+    def unlisted(self) -> tuple[ExportChannel, ...]:
+        """Folders that no listing names and that are left out."""
+        return tuple(channel for channel in self.left_out if not channel.is_listed)
 
 
 @dataclass(frozen=True, slots=True)

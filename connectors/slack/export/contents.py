@@ -7,6 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from beepgpt.connectors.slack.channel_kinds import ListedKind, kind_by_name, kind_of
 from beepgpt.connectors.slack.export.archive import (
     KINDS,
     LISTINGS,
@@ -27,9 +28,8 @@ from beepgpt.connectors.slack.export.days import decode_day
 DAY = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})\.json")
 NO_CHANNELS = frozenset(["attachments", "canvases", "file_conversations", "huddle_transcripts", "lists", "__uploads"])
 """Folders that stand beside the channels' in exports since 2024, and in those of other tools."""
+USERS = "users.json"
 FILE_CONVERSATION = re.compile(r"FC[:_]F[A-Z0-9]+")
-DIRECT_MESSAGE = re.compile(r"D[A-Z0-9]{7,}")
-"""No public channel has capitals in its name."""
 
 
 def open_export(path: Path, include: Collection[ChannelKind] = PUBLIC, *, max_day_file: int = MAX_DAY_FILE) -> Export:
@@ -37,8 +37,7 @@ def open_export(path: Path, include: Collection[ChannelKind] = PUBLIC, *, max_da
     if unknown := set(include) - set(KINDS):
         raise ValueError(f"no such kind of channel: {', '.join(sorted(unknown))} (there are {', '.join(KINDS)})")
     found, unread = archive_members(path)
-    root = root_of(path, found)
-    members = [(member.name.removeprefix(root), member) for member in found if member.name.startswith(root)]
+    root, members = _inside(path, found)
     outside = [member.name for member in found if member.name.endswith(".json") and not member.name.startswith(root)]
     listed = [entry for name, member in members if name in LISTINGS for entry in _listed(path, name, member, max_day_file)]
     folders, others = _folders(members)
@@ -49,6 +48,7 @@ def open_export(path: Path, include: Collection[ChannelKind] = PUBLIC, *, max_da
         tuple(channel for channel in channels if channel.kind not in include),
         tuple(sorted([*unread, *outside, *others, *skipped])),
         max_day_file,
+        tuple(sorted({name for name, _ in members if name in LISTINGS})),
     )
 
 
@@ -57,7 +57,28 @@ class ListedChannel(NamedTuple):
 
     id: str
     name: str | None
-    kind: ChannelKind
+    kind: ListedKind
+    """By its file, its id, its name and its own flags: the most private of what they say."""
+    members: frozenset[str] = frozenset()
+
+
+def read_listings(path: Path) -> list[ListedChannel]:
+    """All entries of an export's listings, a channel's as often as it is listed. Raises BadExport."""
+    _, members = _inside(path, archive_members(path)[0])
+    return [entry for name, member in members if name in LISTINGS for entry in _listed(path, name, member, MAX_DAY_FILE)]
+
+
+def read_users(path: Path) -> list[dict[str, Any]]:
+    """The entries of an export's users.json that have an id. Raises BadExport."""
+    _, members = _inside(path, archive_members(path)[0])
+    entries = [entry for name, member in members if name == USERS for entry in _entries(path, name, member, MAX_DAY_FILE)]
+    return [entry for entry in entries if isinstance(entry, dict) and "id" in entry]
+
+
+def _inside(path: Path, found: list[Member]) -> tuple[str, list[tuple[str, Member]]]:
+    """The folder that the export stands in, and its members with their names there."""
+    root = root_of(path, found)
+    return root, [(member.name.removeprefix(root), member) for member in found if member.name.startswith(root)]
 
 
 def root_of(path: Path, members: Iterable[Member]) -> str:
@@ -92,11 +113,14 @@ def date_of(name: str) -> date | None:
 
 def _listed(path: Path, name: str, member: Member, most: int) -> list[ListedChannel]:
     """The entries of channels.json and the like. Raises BadExport for a broken one: it might hide that a channel is private."""
+    return [_entry(path, name, number, entry) for number, entry in enumerate(_entries(path, name, member, most), 1)]
+
+
+def _entries(path: Path, name: str, member: Member, most: int) -> list[Any]:
     try:
-        entries = decode_day(read_member(member, most))
+        return decode_day(read_member(member, most))
     except UnreadableMember as error:
         raise BadExport(f"{path}: {name} can't be read ({error}): download the export again") from error
-    return [_entry(path, name, number, entry) for number, entry in enumerate(entries, 1)]
 
 
 def _entry(path: Path, file: str, number: int, entry: Any) -> ListedChannel:
@@ -110,7 +134,9 @@ def _entry(path: Path, file: str, number: int, entry: Any) -> ListedChannel:
     name = entry.get("name") or None
     if name is not None and not isinstance(name, str):
         bad("has a name that is no text")
-    return ListedChannel(entry["id"], name, LISTINGS[file])
+    members = entry.get("members")
+    people = frozenset(each for each in members if isinstance(each, str)) if isinstance(members, list) else frozenset()
+    return ListedChannel(entry["id"], name, kind_of(entry, LISTINGS[file]), people)
 
 
 def _folders(members: Iterable[tuple[str, Member]]) -> tuple[dict[str, list[DayFile]], list[str]]:
@@ -145,13 +171,17 @@ def _channels(
     channels: dict[str, ExportChannel] = {}
     skipped: list[str] = []
     for folder, days in sorted(folders.items()):
-        entries = by_name.get(_composed(folder)) or by_id.get(folder) or _unlisted(folder)
-        if not entries:
+        entries = by_name.get(_composed(folder), []) + by_id.get(folder, [])
+        if not entries and not _may_be_channel(folder):
             skipped += [day.place for day in days]
             continue
-        if len(ids := sorted({entry.id for entry in entries})) > 1:
+        if len(ids := sorted({entry.id for entry in entries} or {folder})) > 1:
             raise BadExport(f"{path}: folder {folder} may belong to {' or '.join(ids)}, listed by one name: keep one of them")
-        channel = _channel(by_id.get(ids[0], entries), include, days)
+        channel = (
+            _channel(by_id[ids[0]], include, days)
+            if entries
+            else ExportChannel(folder, folder, kind_by_name(folder) or "unlisted", _by_date(days), is_listed=False)
+        )
         if ids[0] in channels:
             raise BadExport(f"{path}: folder {folder} and another one both belong to {ids[0]}: keep one of them")
         channels[ids[0]] = channel
@@ -161,17 +191,21 @@ def _channels(
 
 
 def _channel(entries: list[ListedChannel], include: frozenset[ChannelKind], days: list[DayFile]) -> ExportChannel:
-    """A channel; one that is listed twice is left out if either listing is."""
-    entry = next((entry for entry in entries if entry.kind not in include), entries[0])
-    return ExportChannel(entry.id, entry.name or entry.id, entry.kind, tuple(sorted(days, key=lambda day: day.date)))
+    """A listed channel. One that is listed twice is private if either listing says so, and left out if either is."""
+    kinds = {entry.kind for entry in entries}
+    private = [kind for kind in KINDS if kind in kinds and kind not in PUBLIC]
+    kind = next((kind for kind in private if kind not in include), private[-1] if private else "channels")
+    name = next((entry.name for entry in entries if entry.name), entries[0].id)
+    return ExportChannel(entries[0].id, name, kind, _by_date(days))
 
 
-def _unlisted(folder: str) -> list[ListedChannel]:
-    """The entry for a folder that no listing names: its name is the id. Empty if it is no channel's folder."""
-    if "/" in folder or folder in NO_CHANNELS or FILE_CONVERSATION.match(folder):
-        return []
-    kind: ChannelKind = "dms" if DIRECT_MESSAGE.fullmatch(folder) else "mpims" if folder.startswith("mpdm-") else "channels"
-    return [ListedChannel(folder, folder, kind)]
+def _by_date(days: list[DayFile]) -> tuple[DayFile, ...]:
+    return tuple(sorted(days, key=lambda day: day.date))
+
+
+def _may_be_channel(folder: str) -> bool:
+    """Whether a folder that no listing names may be a channel's."""
+    return not ("/" in folder or folder in NO_CHANNELS or FILE_CONVERSATION.match(folder))
 
 
 def _composed(name: str) -> str:
