@@ -1,19 +1,17 @@
-"""Deliver the alerts that were decided on: in Slack, to the `--to` destination, and to a webhook. Everything that waits, waits here."""
+"""Deliver the alerts that were decided on: in Slack and its App Homes, to `--to`, and to a webhook. Everything that waits, waits here."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from beepgpt.alerts.app_home import AppHomes
-from beepgpt.alerts.backoff import Backoff
-from beepgpt.alerts.clients import Members, Messenger
 from beepgpt.alerts.decisions import Policy, local_minute, local_time
-from beepgpt.alerts.direct_messages import BATCH, GIVE_UP, DirectMessages, StoreRows
-from beepgpt.alerts.eligibility import Eligibility
-from beepgpt.alerts.messages import LISTED
-from beepgpt.alerts.store import AlertStore
+from beepgpt.alerts.direct_messages import BATCH, GIVE_UP, Backoff, DirectMessages, Messenger, StoreRows
+from beepgpt.alerts.eligibility import Eligibility, Members
+from beepgpt.alerts.messages import LISTED, home_view
+from beepgpt.alerts.store import AlertStore, quiet_hours_of
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY, MINUTE
 from beepgpt.errors import SlackRefused, SlackUnclear
@@ -195,4 +193,71 @@ def alert_body(row: Mapping[str, Any]) -> dict[str, Any]:
         "p": round(row["p"], 6),
         "why": row["why"],
         "alerted_ts": ts_text(row["made_at"]),
+    }
+
+
+log = logging.getLogger(__name__)
+
+SHOWN = 7 * DAY
+"""Microseconds for which an App Home shows an alert."""
+
+
+class AppHomes:
+    """Publishes the App Homes that are out of date."""
+
+    def __init__(
+        self,
+        store: AlertStore,
+        policy: Policy,
+        slack: Messenger,
+        eligibility: Eligibility,
+        *,
+        clock: Callable[[], int],
+        beat: Callable[[], None],
+    ) -> None:
+        self._store, self._policy, self._slack, self._eligibility = store, policy, slack, eligibility
+        self._clock, self._beat = clock, beat
+
+    def publish_stale(self) -> bool:
+        """Publish stale App Homes; whether there were any. Alerts of channels that a person may no longer see are dropped."""
+        done = False
+        for user in self._store.stale_homes()[:BATCH]:
+            self._beat()
+            since = self._clock() - SHOWN
+            for row in self._store.listed(user, since, LISTED):
+                self._beat()
+                if reason := self._eligibility.visibility_refusal(user, row["channel"]):
+                    with self._store.transaction():
+                        self._store.revoke(row["id"], reason)
+            with self._store.transaction():
+                rows = self._store.listed(user, since, LISTED)
+                home = home_of(self._store, self._policy, user, rows)
+                self._store.mark_home_published(user)
+            try:
+                self._slack.publish_home(user, home_view(home, {row["id"]: local_time(row["made_at"], home["zone"]) for row in rows}))
+            except SlackRefused as error:
+                self._store.count("homes_refused")
+                log.warning("an App Home can't be published", extra={"user": user, "why": error.code})
+            except Exception:
+                with self._store.transaction():
+                    self._store.mark_home_stale(user)
+                raise
+            done = True
+        return done
+
+
+def home_of(store: AlertStore, policy: Policy, user: str, alerts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a person's App Home shows, as `beepgpt.alerts.messages.Home`."""
+    row = store.preference_row(user)
+    return {
+        "opted_in": policy.opted_in if row["opted_in"] is None else bool(row["opted_in"]),
+        "threshold": row["threshold"],
+        "default_threshold": policy.threshold,
+        "per_hour": policy.per_hour if row["per_hour"] is None else row["per_hour"],
+        "quiet": quiet_hours_of(row) or policy.quiet,
+        "zone": row["zone"] or policy.zone,
+        "low": row["low"] or "list",
+        "muted": store.muted(user),
+        "topics": [words for _, words in store.topics(user)],
+        "alerts": alerts,
     }

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
-from beepgpt.alerts.clients import Members
 from beepgpt.alerts.decisions import Policy, exclusion_reason, in_quiet_hours
 from beepgpt.alerts.predictions import PredictedConversation
 from beepgpt.alerts.store import AlertStore
@@ -18,6 +17,20 @@ log = logging.getLogger(__name__)
 CHECKED = 30.0
 """Seconds for which a positive check of membership holds."""
 MOST_CHECKED = 10_000
+
+
+class Recipient(Protocol):
+    """A person who may be alerted."""
+
+    @property
+    def zone(self) -> str | None: ...
+
+
+class Members(Protocol):
+    """Looks people up, and knows whether a person, as `person` returned them, may see a channel."""
+
+    def person(self, user: str) -> Recipient: ...
+    def may_see(self, user: str, channel: str, person: Any) -> bool: ...
 
 
 class Eligibility:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from beepgpt.alerts.database import AlertStoreView
 from beepgpt.alerts.deciding import AlertDecider
 from beepgpt.alerts.delivery import AlertDelivery
 from beepgpt.alerts.reading import AlertSource, closing_account, run_loop
 from beepgpt.alerts.store import AlertStore
-from beepgpt.alerts.store_view import AlertStoreView
 from beepgpt.commands import alerting
-from beepgpt.commands.policy import policy_of, threshold_of
+from beepgpt.commands.alert import policy_of, threshold_of
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.slack.alerts import SlackMessenger
 from beepgpt.connectors.slack.members import ListedMembers

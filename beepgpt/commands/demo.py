@@ -13,7 +13,7 @@ import typer
 from beepgpt.commands.closing import print_report
 from beepgpt.commands.examples import ExamplesJob, run_examples
 from beepgpt.commands.flags import with_settings
-from beepgpt.commands.show import example_panel
+from beepgpt.commands.tables import example_panel
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.conversations.events import micros
@@ -86,8 +86,8 @@ def learn_and_rehearse(export: Path, to: Path, settings: Settings, names: dict[s
     from beepgpt.commands.tables import moment
     from beepgpt.commands.validate import figures_table, validated, write_run
     from beepgpt.runtime.destinations import score_outputs_of
-    from beepgpt.training.fit import train_here
     from beepgpt.training.folder import MODELS
+    from beepgpt.training.models import train_here
     from beepgpt.web.rehearsal_page import rehearsal_page
 
     folder, model = to / "set", to / "set" / MODELS / "local"

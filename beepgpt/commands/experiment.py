@@ -67,9 +67,8 @@ def experiment(
 def framing_row(name: str, settings: Settings, folder: Path, job: ExamplesJob, wanted: Experiment, threads: int) -> dict[str, Any]:
     """Take a framing from examples to figures; a row of experiment.json, with the reason (`why`) if it can't be learned."""
     from beepgpt.training.checks import CannotPrepare
-    from beepgpt.training.fit import train_here
-    from beepgpt.training.points import BadTable
-    from beepgpt.training.predictions import OtherFeatures, TooLittle
+    from beepgpt.training.models import train_here
+    from beepgpt.training.points import BadTable, OtherFeatures, TooLittle
 
     ours = settings.conversations
     row: dict[str, Any] = {"framing": name, "scope": ours.scope, "target": ours.target, "spec": settings.rules.spec}

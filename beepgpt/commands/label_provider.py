@@ -20,9 +20,8 @@ from beepgpt.connectors.openai.responses import Responses, Spent, spent_of
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.tokens import Encoding
 from beepgpt.errors import BadCommand, ProviderFailed, RunStopped
-from beepgpt.labeling.asking import ENCODING, INSTRUCTIONS, asking_of
+from beepgpt.labeling.asking import ENCODING, INSTRUCTIONS, Budget, asking_of
 from beepgpt.labeling.batches import Batches, BatchReporter
-from beepgpt.labeling.budget import Budget
 from beepgpt.labeling.few_shot_store import FewShots
 from beepgpt.labeling.few_shots import FewShot, balanced, by_hand, read_few_shots
 from beepgpt.labeling.labelers.provider import AHEAD, ProviderLabeler

@@ -52,7 +52,7 @@ def rehearse(
     for name in ("jinja2", "slack_sdk"):
         if find_spec(name) is None:
             raise BadCommand(f"beepgpt rehearse needs {name}, which is not installed: {INSTALL}")
-    from beepgpt.commands.policy import threshold_of
+    from beepgpt.commands.alert import threshold_of
     from beepgpt.commands.review import names_in
     from beepgpt.web.rehearsal_page import rehearsal_page
 
@@ -80,7 +80,7 @@ def rehearsal_of(
 ) -> dict[str, Any]:
     """Rehearse what stands in files or on topics. Returns the values of the page and the report."""
     from beepgpt.alerts.rehearsal_report import rehearsal_report
-    from beepgpt.commands.policy import policy_of
+    from beepgpt.commands.alert import policy_of
 
     history = history_in(source, outcomes, settings)
     asked, may_see = preferences_in(store, members, {user for point in history.points for user, _ in point.people})

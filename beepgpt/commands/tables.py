@@ -1,10 +1,17 @@
-"""Numbers and times as several commands print them."""
+"""What several commands print: numbers and times, an example with who said what and who answered, an audit law by law."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
+
+from rich.console import Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from beepgpt.runtime.console import console
 
 UNSCALED = {"mrr", "log_loss"}
 """Figures that are no shares."""
@@ -29,3 +36,49 @@ def moment(ts: str) -> str:
     """
     seconds, _, fraction = ts.partition(".")
     return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{fraction}Z"
+
+
+def example_panel(example: Mapping[str, Any], names: Mapping[str, str], *, most: int = 4) -> Panel:
+    """One example; `names` of people and channels by id, `most` of its candidates."""
+    shown = Text()
+    messages = example["prompt"].removesuffix("\n\n###\n\n").split("\n\n")
+    authors = [named(each["user"], names) for each in example["window"]]
+    for author, message in zip(authors[-len(messages) :], messages, strict=False):
+        shown.append(f"{author}: ", style="bold")
+        shown.append(f"{message}\n")
+    answer = ", ".join(named(user, names) for user in example["answer"]) or "nobody, within the horizon"
+    facts = Table(box=None, padding=(0, 2, 0, 0), title="what is known about who might answer", title_justify="left", title_style="dim")
+    columns = ("user", "in_window", "share_30d", "first_60d", "to_author", "closeness")
+    for name in columns:
+        facts.add_column(name, justify="left" if name == "user" else "right")
+    candidates = example.get("candidates") or {name: [] for name in columns}
+    for row in list(zip(*(candidates[name] for name in columns), strict=True))[:most]:
+        facts.add_row(named(row[0], names), *(f"{value:g}" for value in row[1:]))
+    told = Text(f"known at {example['prompt_ts']}    answered at {example['answer_ts'] or '-'} by ", style="dim")
+    told.append(answer, style="bold green")
+    return Panel(Group(shown, facts, Text(), told), title=example["conversation"], title_align="left")
+
+
+def named(user: str, names: Mapping[str, str]) -> str:
+    """A person's name, or the id where none is known."""
+    return names.get(user, user)
+
+
+def print_audit(audit: Mapping[str, Any]) -> None:
+    """What an audit found: a row for each law, then each finding with a few of its examples."""
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(justify="right", style="dim")
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    style = {"kept": "green", "broken": "bold red", "not checkable": "yellow"}
+    for law in audit["laws"]:
+        told = "" if law["verdict"] == "broken" else law["told"]
+        table.add_row(str(law["law"]), law["name"], Text(law["verdict"], style=style[law["verdict"]]), Text(told))
+    console.print(table)
+    for finding in audit["findings"]:
+        console.print(Text(f"\nlaw {finding['law']}, {finding['count']:,} x {finding['what']}", style="bold red"))
+        for each in finding["examples"]:
+            console.print(Text(f"  {each['where']}: {each['why']}"))
+    for note in audit["notes"]:
+        console.print(Text(f"note: {note}", style="dim"))

@@ -16,12 +16,11 @@ from beepgpt.errors import BadCommand
 from beepgpt.labeling.redaction import redact
 from beepgpt.runtime.console import console
 from beepgpt.runtime.workers import interruptible
-from beepgpt.training.chat_export import exported
 from beepgpt.training.fine_tuning import NOTE, JobOptions, JobProvider, cancel_job_in, fine_tune, finished_card, locked, trained_on
 from beepgpt.training.folder import CARD, LABELS, MANIFEST
 from beepgpt.training.models import save_remote
 from beepgpt.training.remote import REMOTE_ENDPOINTS
-from beepgpt.training.uploads import MayLeave, check_encoding, uploads_of
+from beepgpt.training.uploads import MayLeave, check_encoding, exported, uploads_of
 
 INTERRUPTED = (
     "interrupted. What was sent and started is remembered, and a job goes on at the provider's: the same command goes on with it; with"

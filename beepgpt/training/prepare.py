@@ -35,9 +35,9 @@ from beepgpt.training.formats import (
     Format,
     Labels,
     Side,
+    TextRows,
     TextRowsFile,
 )
-from beepgpt.training.rows import TextRows
 from beepgpt.training.splits import ExampleColumns, ExampleNotes, Hashes, Integers, Mask, Sides, SplitOptions, split
 
 VERSION = 1

@@ -18,8 +18,7 @@ import lightgbm as lgb
 import numpy as np
 from scipy.optimize import minimize
 
-from beepgpt.training.points import Examples, Floats, Ints, Points
-from beepgpt.training.predictions import OtherFeatures, Predictions, TooLittle
+from beepgpt.training.points import Examples, Floats, Ints, OtherFeatures, Points, Predictions, TooLittle
 from beepgpt.training.ranking_features import NEEDED, OUTCOMES, PART, FeatureRows, feature_rows
 
 LEAST = 100

@@ -12,8 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from beepgpt.training.points import Examples, Points
-from beepgpt.training.predictions import Predictions, TooLittle
+from beepgpt.training.points import Examples, Points, Predictions, TooLittle
 
 NOBODY, OTHER = "", "?"
 """Labels that are no person's id."""

@@ -17,7 +17,7 @@ from uuid import uuid4
 import pytest
 
 from beepgpt.alerts.store import AlertStore
-from beepgpt.commands.policy import threshold_of
+from beepgpt.commands.alert import threshold_of
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writer, create_topics, records_of
 from beepgpt.conversations.events import ts_text
