@@ -23,10 +23,7 @@ from beepgpt.simulation import workspace as workspace_maker
 
 
 @with_settings
-def demo(
-    settings: Settings,
-    to: Annotated[Path, typer.Option(help="A folder for what is made.")] = Path("beepgpt-demo"),
-) -> None:
+def demo(settings: Settings, to: Annotated[Path, typer.Option(help="A folder for what is made.")] = Path("beepgpt-demo")) -> None:
     """All of it, on a simulated workspace: no key, no broker, a minute."""
     to.mkdir(parents=True, exist_ok=True)
     plan = workspace_maker.Plan(seed=7, messages=4_000, channels=8, people=40, days=60)

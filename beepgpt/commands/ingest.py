@@ -39,8 +39,7 @@ def ingest(
         ),
     ] = None,
     with_: Annotated[
-        str | None,
-        typer.Option("--with", help="For a topic as SOURCE: merge its dead letters or late events back in: dead-letters,late."),
+        str | None, typer.Option("--with", help="For a topic as SOURCE: merge its dead letters or late events back in: dead-letters,late.")
     ] = None,
     include: Annotated[
         str, typer.Option(help="Kinds of channels to read from an export or live, joined by commas: channels, groups, dms, mpims.")

@@ -30,11 +30,7 @@ INTERRUPTED = 130
 """The exit status."""
 AHEAD = 512
 """Prompts that a labeler of this machine has at a time."""
-NEEDED = {
-    "provider": ("openai", "backoff", "aiolimiter", "detect_secrets", "phonenumbers", "stdnum"),
-    "local": ("sklearn",),
-    "rules": (),
-}
+NEEDED = {"provider": ("openai", "backoff", "aiolimiter", "detect_secrets", "phonenumbers", "stdnum"), "local": ("sklearn",), "rules": ()}
 """Packages of a labeler that are not installed by default."""
 
 

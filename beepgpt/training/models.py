@@ -30,10 +30,7 @@ LIBRARIES = ("beepgpt", "lightgbm", "numpy", "scikit-learn", "skops")
 REMOTE_LIBRARIES = ("beepgpt", "openai")
 
 KINDS: Mapping[str, Callable[[dict[str, Any]], Model]] = {"local": ranker_from, "text": text_model_from}
-TRUSTED: Mapping[str, frozenset[str]] = {
-    "local": frozenset({"collections.OrderedDict", "lightgbm.basic.Booster"}),
-    "text": frozenset(),
-}
+TRUSTED: Mapping[str, frozenset[str]] = {"local": frozenset({"collections.OrderedDict", "lightgbm.basic.Booster"}), "text": frozenset()}
 """Types that a model's file may hold beside those that skops trusts: lightgbm reads a Booster from its own text format."""
 WITH_SKLEARN = {"text"}
 """Kinds that hold estimators of scikit-learn, which another version of it may read wrongly."""
