@@ -16,6 +16,10 @@ from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY, MINUTE
 from beepgpt.errors import SlackRefused, SlackUnclear
 
+log = logging.getLogger(__name__)
+
+SHOWN = 7 * DAY
+"""Microseconds for which an App Home shows an alert."""
 FORGET_EVERY = 60 * MINUTE
 TO_DESTINATION, TO_WEBHOOK = 1, 2
 """Bits of the store's `handed_on`."""
@@ -57,7 +61,6 @@ class AlertDelivery:
         self._stages: list[tuple[str, Callable[[], bool]]] = [("check", self._check_alerts)]
         if slack is not None:
             dms = DirectMessages(store, slack, self.eligibility, self._backoff, clock=clock, beat=beat, observe=observe)
-            homes = AppHomes(store, policy, slack, self.eligibility, clock=clock, beat=beat)
             self._stages = [
                 ("in_flight", dms.look_up_in_flight),
                 ("unconfirmed", dms.look_up_unconfirmed),
@@ -65,7 +68,7 @@ class AlertDelivery:
                 *self._stages,
                 ("send", dms.send_queued),
                 ("digests", self._queue_digests),
-                ("homes", homes.publish_stale),
+                ("homes", self._publish_homes),
             ]
         self._stages += [("forward", self._forward_alerts), ("webhook", self._call_webhook), ("forget", self._forget)]
 
@@ -135,6 +138,34 @@ class AlertDelivery:
             done = True
         return done
 
+    def _publish_homes(self) -> bool:
+        """Publish stale App Homes; whether there were any. Alerts of channels that a person may no longer see are dropped."""
+        assert self._slack is not None
+        done = False
+        for user in self.store.stale_homes()[:BATCH]:
+            self._beat()
+            since = self._clock() - SHOWN
+            for row in self.store.listed(user, since, LISTED):
+                self._beat()
+                if reason := self.eligibility.visibility_refusal(user, row["channel"]):
+                    with self.store.transaction():
+                        self.store.revoke(row["id"], reason)
+            with self.store.transaction():
+                rows = self.store.listed(user, since, LISTED)
+                home = home_of(self.store, self.policy, user, rows)
+                self.store.mark_home_published(user)
+            try:
+                self._slack.publish_home(user, home_view(home, {row["id"]: local_time(row["made_at"], home["zone"]) for row in rows}))
+            except SlackRefused as error:
+                self.store.count("homes_refused")
+                log.warning("an App Home can't be published", extra={"user": user, "why": error.code})
+            except Exception:
+                with self.store.transaction():
+                    self.store.mark_home_stale(user)
+                raise
+            done = True
+        return done
+
     def _forward_alerts(self) -> bool:
         """Write delivered alerts to the `--to` destination: at least once, with the same bytes."""
         if not (rows := self.store.alerts_to_forward(TO_DESTINATION)):
@@ -194,56 +225,6 @@ def alert_body(row: Mapping[str, Any]) -> dict[str, Any]:
         "why": row["why"],
         "alerted_ts": ts_text(row["made_at"]),
     }
-
-
-log = logging.getLogger(__name__)
-
-SHOWN = 7 * DAY
-"""Microseconds for which an App Home shows an alert."""
-
-
-class AppHomes:
-    """Publishes the App Homes that are out of date."""
-
-    def __init__(
-        self,
-        store: AlertStore,
-        policy: Policy,
-        slack: Messenger,
-        eligibility: Eligibility,
-        *,
-        clock: Callable[[], int],
-        beat: Callable[[], None],
-    ) -> None:
-        self._store, self._policy, self._slack, self._eligibility = store, policy, slack, eligibility
-        self._clock, self._beat = clock, beat
-
-    def publish_stale(self) -> bool:
-        """Publish stale App Homes; whether there were any. Alerts of channels that a person may no longer see are dropped."""
-        done = False
-        for user in self._store.stale_homes()[:BATCH]:
-            self._beat()
-            since = self._clock() - SHOWN
-            for row in self._store.listed(user, since, LISTED):
-                self._beat()
-                if reason := self._eligibility.visibility_refusal(user, row["channel"]):
-                    with self._store.transaction():
-                        self._store.revoke(row["id"], reason)
-            with self._store.transaction():
-                rows = self._store.listed(user, since, LISTED)
-                home = home_of(self._store, self._policy, user, rows)
-                self._store.mark_home_published(user)
-            try:
-                self._slack.publish_home(user, home_view(home, {row["id"]: local_time(row["made_at"], home["zone"]) for row in rows}))
-            except SlackRefused as error:
-                self._store.count("homes_refused")
-                log.warning("an App Home can't be published", extra={"user": user, "why": error.code})
-            except Exception:
-                with self._store.transaction():
-                    self._store.mark_home_stale(user)
-                raise
-            done = True
-        return done
 
 
 def home_of(store: AlertStore, policy: Policy, user: str, alerts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import orjson
 import typer
-from rich.table import Table
 
 from beepgpt.alerts.decisions import Policy
+from beepgpt.commands.closing import account_table, write_report
 from beepgpt.commands.flags import with_settings
 from beepgpt.config.settings import Settings, with_flags
 from beepgpt.connectors.files import jsonl
@@ -71,15 +71,12 @@ def alert(
     job = AlertJob(source, interactions, outcomes, deletions, to, model, members, settings)
     account = run_alerts(job)
     print_account(account)
-    if report is not None:
-        jsonl.write_file(report, orjson.dumps(account, option=orjson.OPT_INDENT_2) + b"\n")
+    write_report(report, account)
 
 
 def print_account(account: Mapping[str, Any]) -> None:
     """Print the closing account as a table."""
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold")
-    table.add_column(justify="right")
+    table = account_table()
     for name, count in account["counts"].items():
         table.add_row(name.replace("_", " ").replace(":", ", "), f"{count:,}")
     console.print(table)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import orjson
 import typer
 
 from beepgpt.audit.example_rows import AuditedFiles, OtherSettings, examples_in, kind_of, sides_of
 from beepgpt.audit.foreign import audit_pairs
 from beepgpt.audit.laws import audit_examples
+from beepgpt.commands.closing import write_report
 from beepgpt.commands.flags import kinds_of, time_of, with_settings
 from beepgpt.commands.tables import print_audit
 from beepgpt.config.settings import Settings
@@ -62,8 +62,7 @@ def audit(
             raise BadCommand(f"EXAMPLES {examples}: {error}") from error
     closing = {"command": "audit", "source": source, "examples": examples, **found.as_json()}
     print_audit(closing)
-    if report is not None:
-        jsonl.write_file(report, orjson.dumps(closing, option=orjson.OPT_INDENT_2) + b"\n")
+    write_report(report, closing)
     raise typer.Exit(1 if found.is_broken else 0)
 
 

@@ -20,14 +20,19 @@ def close_command(
 ) -> None:
     """Shows and writes the closing report, and says how to go on. Raises typer.Exit."""
     show(closing)
-    if report is not None:
-        jsonl.write_file(report, orjson.dumps(closing, option=orjson.OPT_INDENT_2) + b"\n")
+    write_report(report, closing)
     if status == 130:
         rest = "run the same command again to go on" if recovery else "give --recovery DIR to go on where a run stopped"
         console.print(f"Interrupted; what was done is kept ({rest}).")
     elif not closing["ended"] and recovery is None:
         console.print("Stopped without --recovery DIR: the same command begins anew.")
     raise typer.Exit(1 if closing["does_not_add_up"] else status)
+
+
+def write_report(path: Path | None, body: object) -> None:
+    """Write JSON for `--report` and the like, if a path was given."""
+    if path is not None:
+        jsonl.write_file(path, orjson.dumps(body, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
 
 
 def account_table() -> Table:
@@ -37,6 +42,19 @@ def account_table() -> Table:
     table.add_column(justify="right")
     table.add_column(style="dim")
     return table
+
+
+def add_counts(table: Table, account: Mapping[str, Any], meanings: Mapping[str, str], indent: str = "  ") -> None:
+    """Add a row for each count that is not 0."""
+    for name, meaning in meanings.items():
+        if account[name]:
+            table.add_row(f"{indent}{name.replace('_', ' ')}", f"{account[name]:,}", meaning)
+
+
+def add_reasons(table: Table, name: str, counts: Mapping[str, int]) -> None:
+    """Add a row with the sum of the counts and each reason's, if there are any."""
+    if counts:
+        table.add_row(f"  {name}", f"{sum(counts.values()):,}", by_reason(counts))
 
 
 def print_verdict(adds_up: bool, rest: str) -> None:

@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 from rich.table import Table
 
+from beepgpt.commands.closing import write_report
 from beepgpt.commands.examples import ExamplesJob, run_examples
 from beepgpt.commands.flags import kinds_of
 from beepgpt.commands.prepare import prepared
@@ -18,7 +18,6 @@ from beepgpt.commands.train import HERE
 from beepgpt.commands.validate import validated, write_run
 from beepgpt.config.experiment import Experiment, read_experiment
 from beepgpt.config.settings import Settings
-from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console
 from beepgpt.runtime.destinations import files_of
@@ -58,7 +57,7 @@ def experiment(
         if why := rows[-1].get("why"):
             console.print(f"  {why}")
     print_framings(rows)
-    jsonl.write_file(to / RESULT, orjson.dumps(rows, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    write_report(to / RESULT, rows)
     console.print(f"All of it: {to / RESULT}; a report for each: {to / '…' / 'model' / 'report.html'}")
     if all("why" in row for row in rows):
         raise typer.Exit(1)

@@ -9,11 +9,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import orjson
 import typer
 from rich.table import Table
 
 from beepgpt.commands.alert import INSTALL, PANEL
+from beepgpt.commands.closing import write_report
 from beepgpt.commands.flags import with_settings
 from beepgpt.config.settings import Settings, with_flags
 from beepgpt.connectors.files import jsonl
@@ -64,7 +64,7 @@ def rehearse(
     jsonl.write_file(to, rehearsal_page(values).encode())
     if report is not None:
         figures = {name: values[name] for name in ("points", "begin", "end", "threshold", "figures", "rules", "thresholds", "passed")}
-        jsonl.write_file(report, orjson.dumps(figures, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+        write_report(report, figures)
     print_figures(values)
     console.print(f"For reading: {to}")
 

@@ -55,10 +55,6 @@ class ExampleLine(NamedTuple):
     has_candidates: bool
 
 
-FAULTS = ("not_json", "not_an_example", "no_prompt", "no_answer", "no_suffix", "suffix_inside")
-"""Why a line is not a usable example."""
-
-
 def read_line(line: bytes) -> ExampleLine | str:
     """A line's example, or the name of its fault.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self, get_args
 
@@ -209,27 +210,22 @@ RULES = ("duplicate_rows", "long_rows", "too_many_tokens", "common_prompt_prefix
 """Rules about rows; those about lines are faults (checks.py)."""
 
 
+@dataclass(kw_only=True)
 class TextRows:
     """Writes the rows of a training set, one side after the other, and counts rows, tokens and broken rules."""
 
-    def __init__(
-        self,
-        labels: Labels,
-        encoding: Encoding,
-        *,
-        answers: Answers,
-        is_chat: bool,
-        max_tokens: int | None,
-        max_characters: int | None,
-        system: str = "",
-    ) -> None:
-        self._labels = labels
-        self._encoding = encoding
-        self._answers: Answers = answers
-        self._max_tokens = max_tokens
-        self._max_characters = max_characters
-        self._more_tokens = (CHAT_TOKENS + (4 + len(encoding.encode_ordinary(system)) if system else 0)) if is_chat else 0
-        self.space = " " if takes_leading_space(encoding) else ""
+    labels: Labels
+    encoding: Encoding
+    answers: Answers
+    is_chat: bool
+    max_tokens: int | None
+    max_characters: int | None
+    system: str = ""
+
+    def __post_init__(self) -> None:
+        system_tokens = 4 + len(self.encoding.encode_ordinary(self.system)) if self.system else 0
+        self._more_tokens = CHAT_TOKENS + system_tokens if self.is_chat else 0
+        self.space = " " if takes_leading_space(self.encoding) else ""
         self.counts: dict[Side, Counter[str]] = {side: Counter() for side in SIDES}
         self.tokens: dict[Side, int] = dict.fromkeys(SIDES, 0)
         self._broken = {name: Broken() for name in RULES}
@@ -240,8 +236,8 @@ class TextRows:
         """Write an example's rows to all files. `is_repeated`: its side has the prompt more than once, so rows may be duplicates."""
         identity, prompt = body["id"], body["prompt"]
         answer = [] if body.get("signal") == "weak" else body["answer"]
-        for completion in self._labels.completions(bytes.fromhex(identity), answer, self._answers):
-            tokens = prompt_tokens + self._more_tokens + len(self._encoding.encode_ordinary(completion))
+        for completion in self.labels.completions(bytes.fromhex(identity), answer, self.answers):
+            tokens = prompt_tokens + self._more_tokens + len(self.encoding.encode_ordinary(completion))
             if not self._is_wanted(side, identity, prompt, completion, tokens, is_repeated):
                 continue
             for file in files:
@@ -255,10 +251,10 @@ class TextRows:
 
     def _is_wanted(self, side: Side, identity: str, prompt: str, completion: str, tokens: int, is_repeated: bool) -> bool:
         """Whether a row is written. Only rows that the model can't take are left out of validation."""
-        if self._max_tokens is not None and tokens > self._max_tokens:
+        if self.max_tokens is not None and tokens > self.max_tokens:
             self._broken["too_many_tokens"].add(identity)
             return False
-        if self._max_characters is not None and len(prompt) + len(completion) > self._max_characters:
+        if self.max_characters is not None and len(prompt) + len(completion) > self.max_characters:
             self._broken["long_rows"].add(identity)
             if side == "train":
                 return False
@@ -280,16 +276,16 @@ class TextRows:
         rules["common_completion_prefix"].count = self._completions.length if self._completions.length > MAX_COMPLETION_PREFIX else 0
         done = {
             "duplicate_rows": "the same prompt and completion as an earlier row: left out of the training side, kept for validation",
-            "long_rows": f"more than {self._max_characters or 0:,} characters: left out of the training side, kept for validation",
-            "too_many_tokens": f"more than {self._max_tokens or 0:,} tokens, which the model can't take: left out"
-            if self._max_tokens is not None
+            "long_rows": f"more than {self.max_characters or 0:,} characters: left out of the training side, kept for validation",
+            "too_many_tokens": f"more than {self.max_tokens or 0:,} tokens, which the model can't take: left out"
+            if self.max_tokens is not None
             else "not checked: the model's limit is not known (--max-tokens)",
             "common_prompt_prefix": "characters that all prompts begin with: they say nothing; nothing was changed",
             "no_leading_space": "rows whose completion begins with no space: nothing was changed, since with one it would be two tokens of"
-            f" {self._encoding.name}",
+            f" {self.encoding.name}",
             "common_completion_prefix": "characters that all completions begin with; nothing was changed",
         }
-        if self._max_characters is None:
+        if self.max_characters is None:
             done["long_rows"] = "not checked (--max-characters 0)"
         for name, what in done.items():
             rules[name].done = what

@@ -20,7 +20,7 @@ from beepgpt.training.folder import CARD, LABELS, MANIFEST, TRAIN
 from beepgpt.training.points import Model, read_examples
 from beepgpt.training.ranking import Ranker, fit_ranker, ranker_from
 from beepgpt.training.remote import labels_in
-from beepgpt.training.text import TextModel, fit_text, text_model_from
+from beepgpt.training.text import TextModel, fit_text
 
 FORMAT = 1
 PARTS = "model.skops"
@@ -29,7 +29,7 @@ REMOTE = "remote"
 LIBRARIES = ("beepgpt", "lightgbm", "numpy", "scikit-learn", "skops")
 REMOTE_LIBRARIES = ("beepgpt", "openai")
 
-KINDS: Mapping[str, Callable[[dict[str, Any]], Model]] = {"local": ranker_from, "text": text_model_from}
+KINDS: Mapping[str, Callable[[dict[str, Any]], Model]] = {"local": ranker_from, "text": lambda state: TextModel(**state)}
 TRUSTED: Mapping[str, frozenset[str]] = {"local": frozenset({"collections.OrderedDict", "lightgbm.basic.Booster"}), "text": frozenset()}
 """Types that a model's file may hold beside those that skops trusts: lightgbm reads a Booster from its own text format."""
 WITH_SKLEARN = {"text"}

@@ -75,20 +75,12 @@ class Ranker:
             rows, _ = feature_rows(part)
             sizes = part.sizes + OUTCOMES
             ends = np.cumsum(sizes)
-            p = softmax(self.shifted(self.scores(rows), ends), sizes)
+            p = softmax(_shifted(_scores(self.trees, rows), ends, self.sharpness, self.shifts), sizes)
             nobody.append(p[ends - 2])
             other.append(p[ends - 1])
             candidates.append(np.delete(p, np.concatenate([ends - 2, ends - 1])))
         people = [points.people[user] for user in points.user]
         return Predictions(points.starts, people, np.concatenate(candidates), np.concatenate(nobody), np.concatenate(other))
-
-    def scores(self, rows: FeatureRows) -> Floats:
-        """The trees' raw scores of rows."""
-        return _scores(self.trees, rows)
-
-    def shifted(self, scores: Floats, ends: Ints) -> Floats:
-        """Calibrated scores, whose softmax is a probability. `ends`: the row after each point's last."""
-        return _shifted(scores, ends, self.sharpness, self.shifts)
 
     def state(self) -> dict[str, Any]:
         """Its parts, for saving."""
@@ -106,6 +98,7 @@ def _scores(trees: lgb.Booster, rows: FeatureRows) -> Floats:
 
 
 def _shifted(scores: Floats, ends: Ints, sharpness: float, shifts: tuple[float, float]) -> Floats:
+    """Calibrated scores, whose softmax is a probability. `ends`: the row after each point's last."""
     shifted = scores * sharpness
     shifted[ends - 2] += shifts[0]
     shifted[ends - 1] += shifts[1]
@@ -170,7 +163,7 @@ def fit_ranker(
         "rounds": trees.num_trees() if are_few else trees.best_iteration,
         "held_out": len(judge.sizes),
         "log_loss": round(judge.loss(judged_scores), 5),
-        "log_loss_calibrated": round(judge.loss(ranker.shifted(judged_scores, judge.ends)), 5),
+        "log_loss_calibrated": round(judge.loss(_shifted(judged_scores, judge.ends, sharpness, shifts)), 5),
     }
     return ranker, fit
 

@@ -74,8 +74,3 @@ def fit_text(examples: Examples, *, least: int = LEAST, rounds: int = ROUNDS) ->
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # it stops early on purpose
         return TextModel(words, LogisticRegression(C=5.0, max_iter=rounds).fit(texts, labels))
-
-
-def text_model_from(state: dict[str, Any]) -> TextModel:
-    """A model from its saved parts."""
-    return TextModel(state["words"], state["regression"])
