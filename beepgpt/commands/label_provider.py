@@ -22,8 +22,7 @@ from beepgpt.conversations.tokens import Encoding
 from beepgpt.errors import BadCommand, ProviderFailed, RunStopped
 from beepgpt.labeling.asking import ENCODING, INSTRUCTIONS, Budget, asking_of
 from beepgpt.labeling.batches import Batches, BatchReporter
-from beepgpt.labeling.few_shot_store import FewShots
-from beepgpt.labeling.few_shots import FewShot, balanced, by_hand, read_few_shots
+from beepgpt.labeling.few_shots import FewShot, FewShots, balanced, by_hand, read_few_shots
 from beepgpt.labeling.labelers.provider import AHEAD, ProviderLabeler
 from beepgpt.labeling.questions import LabelQuestion
 from beepgpt.labeling.summaries import long_few_shots, summarise

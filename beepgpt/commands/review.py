@@ -21,7 +21,7 @@ from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
 from beepgpt.conversations.signals import Signal, SignalVerdict
 from beepgpt.errors import BadCommand
-from beepgpt.labeling.few_shot_store import FewShots
+from beepgpt.labeling.few_shots import FewShots
 from beepgpt.labeling.review_queue import ReviewedExample, Sample
 from beepgpt.runtime.connections import connection_of
 from beepgpt.runtime.console import Watched, console

@@ -16,7 +16,7 @@ from beepgpt.conversations.events import micros
 from beepgpt.conversations.signals import Signal, SignalVerdict
 from beepgpt.errors import BeepGPTError
 from beepgpt.labeling.cards import Card, Choice, Goal, Opinion, View, answer_of, day_of, messages_of
-from beepgpt.labeling.few_shot_store import FewShots
+from beepgpt.labeling.few_shots import FewShots
 
 
 @dataclass(frozen=True, slots=True)

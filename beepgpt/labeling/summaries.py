@@ -14,8 +14,7 @@ import orjson
 from beepgpt.connectors.openai.values import AskedModel, TextRequest
 from beepgpt.conversations.tokens import SEPARATOR, SUFFIX, Encoding, is_shown
 from beepgpt.errors import BadAnswer, BeepGPTError, ProviderFailed, RequestRefused, RunStopped
-from beepgpt.labeling.few_shot_store import FewShots
-from beepgpt.labeling.few_shots import FewShot
+from beepgpt.labeling.few_shots import FewShot, FewShots
 from beepgpt.labeling.redaction import redact
 
 INSTRUCTIONS = """\

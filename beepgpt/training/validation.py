@@ -16,23 +16,9 @@ import orjson
 from beepgpt.conversations.events import micros
 from beepgpt.conversations.tokens import SEPARATOR, SUFFIX
 from beepgpt.errors import BadCommand
+from beepgpt.training import metrics
 from beepgpt.training.folder import MANIFEST, TRAIN, VALID, names_of
-from beepgpt.training.metrics import (
-    DRAWS,
-    KINDS,
-    THRESHOLDS,
-    WITH_SILENCES,
-    Bootstrap,
-    Figure,
-    Outcomes,
-    alerts_at,
-    by_group,
-    calibration,
-    hits,
-    losses,
-    outcomes_of,
-    threshold_for,
-)
+from beepgpt.training.metrics import Bootstrap, Figure, Outcomes
 from beepgpt.training.models import Trained, hash_of
 from beepgpt.training.points import Examples, Points, Predictions, read_examples
 from beepgpt.training.runs import run_bytes
@@ -152,28 +138,30 @@ def baselines(train: Examples, valid: Examples) -> dict[str, Predictions]:
 def judge(predictions: Mapping[str, Predictions], train: Examples, valid: Examples, *, precision: float) -> tuple[dict[str, Any], Outcomes]:
     """The figures of metrics.json, and the outcomes of the first model, which the others are compared with."""
     boot = Bootstrap(valid.points.conversation)
-    outcomes = {name: outcomes_of(each, valid) for name, each in predictions.items()}
+    outcomes = {name: metrics.outcomes_of(each, valid) for name, each in predictions.items()}
     ours, first = next(iter(outcomes.items()))[1], next(iter(predictions.values()))
     rows: dict[str, list[dict[str, Any]]] = {}
-    for kind in KINDS:
+    for kind in metrics.KINDS:
         rows[kind] = [
             {
                 "name": name,
-                "figures": _json(hits(each, kind, boot) | (losses(each, kind, boot) if predictions[name].are_probabilities else {})),
+                "figures": _json(
+                    metrics.hits(each, kind, boot) | (metrics.losses(each, kind, boot) if predictions[name].are_probabilities else {})
+                ),
             }
             for name, each in outcomes.items()
-            if kind not in WITH_SILENCES or predictions[name].are_probabilities
+            if kind not in metrics.WITH_SILENCES or predictions[name].are_probabilities
         ]
     found: dict[str, Any] = {
         "points": len(valid),
         "answered": int(ours.answered.sum()),
         "people": len({person for answer in valid.answers for person in answer}),
-        "draws": DRAWS,
+        "draws": metrics.DRAWS,
         "columns": ["hit@1", "hit@3", "hit@5", "mrr", "log_loss", "calibration_error"],
         "rows": rows,
-        "alerts": {kind: [_rounded(alerts_at(ours, each, kind, boot)) for each in THRESHOLDS] for kind in KINDS},
+        "alerts": {kind: [_rounded(metrics.alerts_at(ours, each, kind, boot)) for each in metrics.THRESHOLDS] for kind in metrics.KINDS},
         "threshold": _chosen(ours, precision, boot),
-        "calibration": [{**row, "came": row["came"].as_json(), "said": _or_none(row["said"])} for row in calibration(ours, boot)],
+        "calibration": [{**row, "came": row["came"].as_json(), "said": _or_none(row["said"])} for row in metrics.calibration(ours, boot)],
         "groups": {
             "people_seen": _groups(ours, _people_seen(train, valid), [name for _, name in SEEN], boot),
             "length": _groups(ours, [str(len(window)) for window in valid.points.window_ts], None, boot),
@@ -186,7 +174,7 @@ def judge(predictions: Mapping[str, Predictions], train: Examples, valid: Exampl
 
 def some_examples(outcomes: Outcomes, predictions: Predictions, valid: Examples) -> list[ShownExample]:
     """Some first replies where the likeliest person answered, and some where not: chosen by id, so that nobody picks the nice ones."""
-    among = KINDS["first_replies"](outcomes)
+    among = metrics.KINDS["first_replies"](outcomes)
     shown = []
     for right in (True, False):
         points = [point for point in np.flatnonzero(among).tolist() if (outcomes.rank[point] == 1) == right]
@@ -217,15 +205,15 @@ def _people_seen(train: Examples, valid: Examples) -> list[str]:
 
 
 def _groups(outcomes: Outcomes, groups: Sequence[str], order: Sequence[str] | None, boot: Bootstrap) -> dict[str, dict[str, Any]]:
-    found = by_group(outcomes, groups, "answered", boot)
+    found = metrics.by_group(outcomes, groups, "answered", boot)
     return {name: _json(found[name]) for name in order or sorted(found) if name in found}
 
 
 def _chosen(outcomes: Outcomes, precision: float, boot: Bootstrap) -> dict[str, Any] | None:
-    threshold = threshold_for(outcomes, precision)
+    threshold = metrics.threshold_for(outcomes, precision)
     if threshold is None:
         return None
-    return {"wanted": precision, **_rounded(alerts_at(outcomes, threshold, "all", boot)), "checked": _checked(outcomes, precision)}
+    return {"wanted": precision, **_rounded(metrics.alerts_at(outcomes, threshold, "all", boot)), "checked": _checked(outcomes, precision)}
 
 
 def _checked(outcomes: Outcomes, precision: float) -> dict[str, Any] | None:
@@ -233,8 +221,8 @@ def _checked(outcomes: Outcomes, precision: float) -> dict[str, Any] | None:
     chose it, a threshold looks better than it is."""
     order = np.argsort(outcomes.prompt_ts, kind="stable")
     early, late = (outcomes.at(half) for half in np.array_split(order, 2))
-    threshold = threshold_for(early, precision)
-    return None if threshold is None else _rounded(alerts_at(late, threshold, "all", Bootstrap(late.conversation)))
+    threshold = metrics.threshold_for(early, precision)
+    return None if threshold is None else _rounded(metrics.alerts_at(late, threshold, "all", Bootstrap(late.conversation)))
 
 
 def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:
