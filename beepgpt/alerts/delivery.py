@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from beepgpt.alerts.decisions import Policy, local_minute, local_time
+from beepgpt.alerts.decisions import Policy, in_quiet_hours, local_minute, local_time
 from beepgpt.alerts.direct_messages import BATCH, GIVE_UP, Backoff, DirectMessages, Messenger, StoreRows
 from beepgpt.alerts.eligibility import Eligibility, Members
 from beepgpt.alerts.messages import LISTED, home_view
@@ -108,7 +108,7 @@ class AlertDelivery:
                     self.store.refuse(row["id"], refused)
                 else:
                     is_direct = row["way"] == "direct"
-                    if is_direct and self.eligibility.is_quiet(row["user"], now):
+                    if is_direct and in_quiet_hours(now, self.store.preferences(row["user"]), self.policy):
                         self.store.downgrade_to_list(row["id"], "quiet_hours")
                         is_direct = False
                     self.store.clear(row["id"], permalink, dm=is_direct and self._slack is not None, now=now)
@@ -123,10 +123,11 @@ class AlertDelivery:
         done = False
         for user in self.store.users_awaiting_digest():
             now = self._clock()
-            zone = self.store.preferences(user).zone or self.policy.zone
+            preferences = self.store.preferences(user)
+            zone = preferences.zone or self.policy.zone
             today = f"{local_time(now, zone):%Y-%m-%d}"
             is_due = self.store.last_digest(user) != today and local_minute(now, zone) >= self._digest_at
-            if not is_due or self.eligibility.is_quiet(user, now):
+            if not is_due or in_quiet_hours(now, preferences, self.policy):
                 continue
             with self.store.transaction():
                 rows = self.store.alerts_for_digest(user, now - 2 * DAY, LISTED)

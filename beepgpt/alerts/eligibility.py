@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from beepgpt.alerts.decisions import Policy, exclusion_reason, in_quiet_hours
+from beepgpt.alerts.decisions import Policy, exclusion_reason
 from beepgpt.alerts.predictions import PredictedConversation
 from beepgpt.alerts.store import AlertStore
 from beepgpt.errors import SlackRefused
@@ -72,10 +72,6 @@ class Eligibility:
             self._checked.clear()
         self._checked[user, channel] = time.monotonic() + CHECKED
         return ""
-
-    def is_quiet(self, user: str, now: int) -> bool:
-        """Whether it is within a person's quiet hours."""
-        return in_quiet_hours(now, self._store.preferences(user), self._policy)
 
 
 def _point_of(row: Mapping[str, Any]) -> PredictedConversation:

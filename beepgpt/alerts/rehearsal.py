@@ -32,23 +32,18 @@ class InMemoryHistory:
     deleted: set[tuple[str, int]] = field(default_factory=set)
 
     def preferences(self, user: str) -> Preferences:
-        """A person's preferences."""
         return self.asked.get(user, _NO_PREFERENCES)
 
     def topics(self) -> Collection[tuple[str, str]]:
-        """Topics that people asked for, as (user, words)."""
         return self.asked_topics
 
     def took_part(self, user: str, conversations: Sequence[str]) -> bool:
-        """Whether a person wrote in one of the conversations."""
         return any(user in self.speakers.get(each, ()) for each in conversations)
 
     def session_of(self, thread: str) -> str | None:
-        """The session that holds a thread's root, if it is known."""
         return self.sessions.get(thread)
 
     def was_alerted(self, user: str, keys: Sequence[str]) -> bool:
-        """Whether a person was alerted under one of the keys."""
         return any((user, key) in self.alerted for key in keys)
 
     def direct_alerts(self, user: str, since: int) -> int:
@@ -59,7 +54,6 @@ class InMemoryHistory:
         return len(times)
 
     def is_deleted(self, channel: str, ts: int) -> bool:
-        """Whether a message was deleted."""
         return (channel, ts) in self.deleted
 
     def record_point(self, point: PredictedConversation) -> None:

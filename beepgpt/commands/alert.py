@@ -66,10 +66,10 @@ def alert(
     check_apart(source, written, **read, store=settings.alerts.store)
     if find_spec("slack_sdk") is None:
         raise BadCommand(f"beepgpt alert needs slack_sdk, which is not installed: {INSTALL}")
-    from beepgpt.commands.alert_run import AlertJob, run_alerts
+    from beepgpt.commands.alert_run import run_alerts
 
-    job = AlertJob(source, interactions, outcomes, deletions, to, model, members, settings)
-    account = run_alerts(job)
+    places = {"predictions": source, "interactions": interactions, "outcomes": outcomes, "deletions": deletions}
+    account = run_alerts(places, to, model, members, settings)
     print_account(account)
     write_report(report, account)
 

@@ -12,7 +12,7 @@ import typer
 
 from beepgpt.commands.closing import account_table, add_counts, by_reason, print_verdict, write_report
 from beepgpt.commands.flags import with_settings
-from beepgpt.commands.label_source import input_of
+from beepgpt.commands.label_source import input_of, look_at
 from beepgpt.commands.labeling import LabelJob, check_places, closed, remembering, report_of, run_labeling
 from beepgpt.config.settings import Settings, with_flags
 from beepgpt.connectors.files import jsonl
@@ -95,7 +95,7 @@ def run_label(job: LabelJob, *, yes: bool) -> tuple[dict[str, Any], int]:
             return ended, 0
         for sentence in accuracy:
             console.print(sentence)
-        retracted = job.contents().retracted if job.origin.file is not None else frozenset()
+        retracted = look_at(job.origin, job.settings).retracted if job.origin.file is not None else frozenset()
         result = run_labeling(job, recovery, labeler, known=by_hand(few_shots), retracted=retracted, ahead=AHEAD)
         return closed(job, report_of(job, chosen, labeler.fingerprint, result), result, recovery)
 

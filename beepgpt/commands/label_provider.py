@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from beepgpt.commands.label_budget import agreed, check_summaries, estimate_of
+from beepgpt.commands.label_source import look_at
 from beepgpt.commands.labeling import LabelJob, closed, remembering, report_of, run_labeling
 from beepgpt.commands.provider import check_may_leave, client_of, may_leave_by, model_of
 from beepgpt.config.prices import read_prices
@@ -82,7 +83,7 @@ def run_provider(job: LabelJob, few_shots: list[FewShot], *, yes: bool) -> tuple
 
         with interruptible(INTERRUPTED):
             if not job.origin.is_followed:
-                contents = job.contents()
+                contents = look_at(job.origin, job.settings)
                 retracted = contents.retracted
                 estimate = estimate_of(wanted(), asking, lambda request_id: answers.get(request_id) is not None, budget, settings)
             budget = agreed(budget, estimate, settings, yes=yes)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import orjson
@@ -90,12 +90,6 @@ def drawn(identity: bytes, count: int) -> int:
 # Files
 
 
-class TextRowsFile(Protocol):
-    """A file of rows, one for each prompt and completion."""
-
-    def write(self, prompt: str, completion: str) -> None: ...
-
-
 class _Lines:
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb")
@@ -135,13 +129,8 @@ class Completions(_Lines):
         self._write({"prompt": prompt, "completion": self._space + completion})
 
 
-class ExampleRows(_Lines):
-    """The examples' own lines, byte for byte: an audit checks the split with them."""
-
-    def write(self, line: bytes) -> None:
-        """Append a line."""
-        self._file.write(line.strip() + b"\n")
-
+TextRowsFile = Chats | Completions
+"""A file of rows, one for each prompt and completion."""
 
 COLUMNS = {
     "id": pa.string(),

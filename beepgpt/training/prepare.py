@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from hashlib import file_digest, sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import orjson
@@ -31,7 +31,6 @@ from beepgpt.training.formats import (
     CandidateTable,
     Chats,
     Completions,
-    ExampleRows,
     Format,
     Labels,
     Side,
@@ -294,7 +293,7 @@ class _Writing:
                 if table is not None:
                     table.write(body)
                 if lines is not None:
-                    lines.write(line)
+                    lines.write(line.strip() + b"\n")
                 if self.texts is not None:
                     self.texts.write(side, texts, body, int(self.columns.tokens[row]), is_repeated=bool(repeated[row]))
                 if not number % PROGRESS_EVERY:
@@ -312,15 +311,15 @@ class _Writing:
             pass
         raise CannotPrepare(f"{self.called}: was changed while it was read: prepare it again when it is at rest")
 
-    def _open(self, stack: ExitStack, side: Side) -> tuple[CandidateTable | None, list[TextRowsFile], ExampleRows | None]:
-        """Open the files of a side: the table, the files of rows, the file of lines."""
+    def _open(self, stack: ExitStack, side: Side) -> tuple[CandidateTable | None, list[TextRowsFile], BinaryIO | None]:
+        """Open the files of a side: the table, the files of rows, and the examples' own lines, with which an audit checks the split."""
         table, texts, lines = None, list[TextRowsFile](), None
         for name in self.read.formats:
             path = self.folder / f"{name}_{side}.{SUFFIXES[name]}"
             if name == "candidates":
                 table = stack.enter_context(CandidateTable(path, self.read.candidate_features))
             elif name == "examples":
-                lines = stack.enter_context(ExampleRows(path))
+                lines = stack.enter_context(path.open("wb"))
             elif name == "chat":
                 texts.append(stack.enter_context(Chats(path, self.wanted.system)))
             else:

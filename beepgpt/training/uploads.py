@@ -262,7 +262,4 @@ def _without_weight(line: bytes) -> bytes:
 def length_of(upload: Upload) -> int:
     """A generous limit of tokens for a chat: a power of two above half the longest row's bytes (a token has two or more)."""
     longest = max((len(line) for line in upload.data.splitlines()), default=0)
-    length = 512
-    while length < longest // 2:
-        length *= 2
-    return length
+    return max(512, 1 << (longest // 2 - 1).bit_length())
