@@ -7,15 +7,18 @@ READY := .venv/.ready
 LOCKED := .venv/.locked
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: demo test check lint format mutations proof bench readme lock wheel clean
+.PHONY: demo test test-all check lint format mutations proof bench readme lock wheel clean
 
 demo: $(READY) ## all of it, on a workspace that it makes up
 	@$(BIN)/beepgpt demo
 
-test: lint check ## what has to be green before anything is submitted
+test: lint check ## what a person waits for: lint, types, every law at small sizes, a broker, a browser
 
 check: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow" $(ARGS)
+
+test-all: $(READY) ## the rest: kills, real data, every property with 100 histories
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "slow or hypothesis" $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -27,9 +30,8 @@ format: $(READY) ## mend what can be mended by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-proof: $(READY) ## the laws, with thousands of generated histories, and what is too long for every day
-	HYPOTHESIS_PROFILE=proof $(BIN)/python -m pytest -n 2 --dist loadgroup -m "proof or hypothesis" -o timeout=3600 $(ARGS)
-	$(BIN)/python -m tests.mutations --whole
+proof: $(READY) ## what is too long for every day, part by part; goes on where it stopped, and writes docs/proof.md
+	@$(BIN)/python -m tests.proof $(ARGS)
 
 mutations: $(READY) ## plants leaks and losses in copies of the code, and writes docs/mutations.md
 	$(BIN)/python -m tests.mutations

@@ -1,13 +1,18 @@
 """What all tests share: how long Hypothesis looks, where the real data is, and what runs when."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from hypothesis import Phase, settings
 
+from tests.proof import stale_parts
+from tests.support.speed import slowness
+
 pytest_plugins = ["tests.support.broker", "tests.support.openai_server", "tests.support.slack_server", "tests.support.slack_web_api"]
 
+settings.register_profile("quick", max_examples=15, deadline=None, derandomize=True, print_blob=True)  # `make test`
 settings.register_profile("default", max_examples=100, deadline=None, print_blob=True)
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True)
 settings.register_profile("planted", settings.get_profile("ci"), phases=[Phase.explicit, Phase.generate])  # found is enough: no shrinking
@@ -16,13 +21,40 @@ settings.register_profile("proof", settings.get_profile("default"), max_examples
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "default")
 settings.load_profile(PROFILE)
 
+NOT_RUN = pytest.StashKey[Counter[str]]()
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Proofs take too long for every day: they run with their profile only."""
+    """Proofs take too long for every day: they run with their profile only. Time-outs are longer on a busy machine."""
     if PROFILE != "proof":
         proofs = [item for item in items if item.get_closest_marker("proof")]
         config.hook.pytest_deselected(items=proofs)
         items[:] = [item for item in items if item not in proofs]
+    for item in items:
+        marker = item.get_closest_marker("timeout")
+        seconds = float(marker.args[0] if marker else config.getini("timeout"))
+        item.add_marker(pytest.mark.timeout(seconds * slowness()), append=False)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says what was not run, and why."""
+    reasons = Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", []))
+    terminalreporter.config.stash[NOT_RUN] = reasons
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The last line: what a green run did not show."""
+    reasons = config.stash.get(NOT_RUN, None)
+    if reasons is None or hasattr(config, "workerinput"):
+        return
+    skipped = (
+        f"{sum(reasons.values()):,} tests were skipped: " + "; ".join(f"{count:,} as {reason}" for reason, count in reasons.items())
+        if reasons
+        else "no test was skipped"
+    )
+    stale = stale_parts()
+    proofs = f"proofs not passed on this code: {', '.join(stale)}" if stale else "every proof passed on this code"
+    print(f"Not run: {skipped}. Of `make proof`, {proofs}.")
 
 
 @pytest.fixture(scope="session")

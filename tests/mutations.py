@@ -69,7 +69,7 @@ TARGETS_PY = "beepgpt/conversations/targets.py"
 TOKENS_PY = "beepgpt/conversations/tokens.py"
 SPLITS_PY = "beepgpt/training/splits.py"
 PREPARE_PY = "beepgpt/training/prepare.py"
-SCORING_PY = "dataflows/scoring.py"
+SCORING_PY = "dataflows/score_points.py"
 SPLITS = "tests/training/test_splits.py"
 
 MUTATIONS = (
@@ -417,7 +417,7 @@ MUTATIONS = (
     _m(
         "a stop is taken for the end of the input",
         "order",
-        "dataflows/examples.py",
+        "dataflows/following.py",
         "tests/dataflows/test_kills.py",
         ("        if not (self._is_stopped or self._is_stopping()):\n            self._shard.end()", "        self._shard.end()"),
     ),
@@ -525,7 +525,7 @@ def planted(mutation: Mutation | None) -> Iterator[Path]:
         for name in COPIED:
             source = ROOT / name
             if source.is_dir():
-                shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(source, copy / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
             elif source.exists():
                 shutil.copy(source, copy / name)
         if (ROOT.parent / "shared").is_dir():

@@ -1,1 +1,1 @@
-"""The wiring, a file a command: the only place that knows settings, connectors, flows and conversations together."""
+"""The command line, a file a command: flags in, one call, a table out. Settings are wired to connectors here; the work is in the rooms."""

@@ -1,4 +1,4 @@
-"""`beepgpt demo`: all of it, on a workspace that it makes up."""
+"""`beepgpt demo`: all of it, on a simulated workspace."""
 
 from __future__ import annotations
 
@@ -19,17 +19,20 @@ from beepgpt.connectors.files import jsonl
 from beepgpt.conversations.events import micros
 from beepgpt.runtime.console import console
 from beepgpt.runtime.destinations import files_of
-from beepgpt.simulation import workspace as workspace_maker
+from beepgpt.simulation.workspace import Plan, names, write_export
 
 
 @with_settings
-def demo(settings: Settings, to: Annotated[Path, typer.Option(help="A folder for what is made.")] = Path("beepgpt-demo")) -> None:
+def demo(
+    settings: Settings,
+    to: Annotated[Path, typer.Option(help="A folder for the files that it writes.")] = Path("beepgpt-demo"),
+) -> None:
     """All of it, on a simulated workspace: no key, no broker, a minute."""
     to.mkdir(parents=True, exist_ok=True)
-    plan = workspace_maker.Plan(seed=7, messages=4_000, channels=8, people=40, days=60)
+    plan = Plan(seed=7, messages=4_000, channels=8, people=40, days=60)
     export = to / "workspace.zip"
-    workspace_maker.write_export(plan, export)
-    console.print(f"1. A made-up workspace of {plan.people} people and {plan.messages:,} messages, as Slack would export it: {export}")
+    write_export(plan, export)
+    console.print(f"1. A simulated workspace of {plan.people} people and {plan.messages:,} messages, as Slack would export it: {export}")
 
     alone = settings.model_copy(update={"run": settings.run.model_copy(update={"workers": 1})})
     job = ExamplesJob(str(export), files_of(str(to / "examples.jsonl")), alone, ("channels", "groups"))
@@ -39,7 +42,7 @@ def demo(settings: Settings, to: Annotated[Path, typer.Option(help="A folder for
     print_report(closing)
 
     console.print("3. One of them: a prompt, what was known when it was made, and who answered later.")
-    console.print(example_panel(most_talkative(made), workspace_maker.names(plan)))
+    console.print(example_panel(most_talkative(made), names(plan)))
 
     if settings.rules.horizon is None:
         console.print(
@@ -63,19 +66,19 @@ def demo(settings: Settings, to: Annotated[Path, typer.Option(help="A folder for
         why = (
             f"needs {', '.join(lacking)}: pip install 'beepgpt[slack,training]'" if lacking else "needs candidates, which were switched off"
         )
-        console.print(f"The rest of it, a model and whom it would have told, {why}.")
+        console.print(f"The rest of it, a model and whom it would have alerted, {why}.")
         return
-    learn_and_rehearse(export, to, alone, workspace_maker.names(plan))
+    learn_and_rehearse(export, to, alone, names(plan))
 
 
 NEEDED = ("jinja2", "lightgbm", "numpy", "pyarrow", "scipy", "skops", "sklearn", "slack_sdk")
-"""What a model and a rehearsal need, and examples do not."""
+"""Modules that a model and a rehearsal need, and examples do not."""
 PRECISION = 0.3
-"""How many of the alerts are to be right: people of a made-up workspace draw lots for who answers."""
+"""The share of alerts that should be right. It is low, since people of a simulated workspace draw lots for who answers."""
 
 
 def learn_and_rehearse(export: Path, to: Path, settings: Settings, names: dict[str, str]) -> None:
-    """A model of the earlier part of the examples, what it is worth on the later part, and whom it would have told."""
+    """Train a model on the earlier part of the examples, validate it on the later part, and replay that part with alerts."""
     from beepgpt.commands.prepare import prepared
     from beepgpt.commands.rehearse import print_figures, rehearsal_of
     from beepgpt.commands.score_run import run_score
@@ -112,17 +115,17 @@ def learn_and_rehearse(export: Path, to: Path, settings: Settings, names: dict[s
     scored, _ = run_score(job)
     page = to / "rehearsal.html"
     chosen = closing["threshold"]
-    told = rehearsal_of(str(predictions), str(outcomes), settings, chosen["threshold"] if chosen else PRECISION, None, export, names)
-    jsonl.write_file(page, rehearsal_page(told).encode())
+    rehearsed = rehearsal_of(str(predictions), str(outcomes), settings, chosen["threshold"] if chosen else PRECISION, None, export, names)
+    jsonl.write_file(page, rehearsal_page(rehearsed).encode())
     console.print(
-        f"6. Whom it would have told, had {scored['account']['points']['scored']:,} points from then on been scored as they were made, and"
-        f" who of them joined within a day. Nobody is told of what they take part in already. For reading: {page}"
+        f"6. Whom it would have alerted, had {scored['account']['points']['scored']:,} points from then on been scored as they were made,"
+        f" and who of them joined within a day. Nobody is alerted to what they take part in already. For reading: {page}"
     )
-    print_figures({"rules": [row for row in told["rules"] if not row["name"].endswith("as many")], "thresholds": []})
+    print_figures({"rules": [row for row in rehearsed["rules"] if not row["name"].endswith("as many")], "thresholds": []})
 
 
 def most_talkative(lines: list[bytes]) -> dict[str, Any]:
-    """A window of three people that one of its likeliest candidates answered, as short as there is: what a reader wants to see first."""
+    """The shortest example with a window of three people that one of its first candidates answered; without one, the shortest."""
     found = [orjson.loads(line) for line in lines]
     good = [
         each

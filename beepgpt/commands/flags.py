@@ -22,7 +22,7 @@ from beepgpt.runtime import logs
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command a flag for every setting that has one, and hands it the settings that result."""
+    """Give a command a flag for every setting that has one, and pass it the resulting settings. Configures logging."""
     sections = {name: Settings.model_fields[name].annotation for name in FLAGGED}
     flags = {name: section for section, model in sections.items() for name in model.model_fields}  # type: ignore[union-attr]
 
@@ -37,25 +37,25 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
         command(settings=settings, **given)
 
     own = [each for each in inspect.signature(command, eval_str=True).parameters.values() if each.name != "settings"]
-    told: list[inspect.Parameter] = [
+    from_settings: list[inspect.Parameter] = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_flag(name, sections[section]))
         for name, section in flags.items()
     ]
     file = Annotated[Path | None, typer.Option(help="A TOML file of settings.", rich_help_panel="Settings")]
-    told.append(inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=file))
-    wrapped.__signature__ = inspect.Signature([*own, *told])  # type: ignore[attr-defined]
-    wrapped.__annotations__ = {each.name: each.annotation for each in (*own, *told)}
+    from_settings.append(inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=file))
+    wrapped.__signature__ = inspect.Signature([*own, *from_settings])  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {each.name: each.annotation for each in (*own, *from_settings)}
     return wrapped
 
 
 def _flag(name: str, section: Any) -> Any:
     kind = bool if section.model_fields[name].annotation is bool else str
-    told = re.search(rf"^{name} = .*?# (.*)$", DEFAULTS.read_text("utf-8"), re.MULTILINE)
-    return Annotated[kind | None, typer.Option(help=told[1] if told else None, rich_help_panel="Settings", show_default=False)]
+    comment = re.search(rf"^{name} = .*?# (.*)$", DEFAULTS.read_text("utf-8"), re.MULTILINE)
+    return Annotated[kind | None, typer.Option(help=comment[1] if comment else None, rich_help_panel="Settings", show_default=False)]
 
 
 def time_of(name: str, text: str | None) -> int | None:
-    """A moment on the command line: Slack's seconds, or ISO 8601 (UTC if it names no zone)."""
+    """A time on the command line in microseconds since 1970: Slack's seconds, or ISO 8601 (UTC if it names no zone). Raises BadCommand."""
     if text is None:
         return None
     with suppress(ValueError):
@@ -68,7 +68,7 @@ def time_of(name: str, text: str | None) -> int | None:
 
 
 def duration_of(name: str, text: str | None) -> int | None:
-    """A duration on the command line, in microseconds."""
+    """A duration on the command line in microseconds. Raises BadCommand."""
     if text is None:
         return None
     try:
@@ -78,7 +78,7 @@ def duration_of(name: str, text: str | None) -> int | None:
 
 
 def kinds_of(include: str) -> tuple[slack_export.ChannelKind, ...]:
-    """The kinds of channels that are to be read."""
+    """The kinds of channels in `--include`, in their order. Raises BadCommand."""
     chosen = {kind.strip() for kind in include.split(",")}
     if unknown := chosen - set(slack_export.KINDS):
         raise BadCommand(f"--include {', '.join(sorted(unknown))}: must be of {', '.join(slack_export.KINDS)}")

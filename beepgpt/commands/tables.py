@@ -39,7 +39,7 @@ def moment(ts: str) -> str:
 
 
 def example_panel(example: Mapping[str, Any], names: Mapping[str, str], *, most: int = 4) -> Panel:
-    """One example; `names` of people and channels by id, `most` of its candidates."""
+    """An example with at most `most` of its candidates. `names`: of people, by id."""
     shown = Text()
     messages = example["prompt"].removesuffix("\n\n###\n\n").split("\n\n")
     authors = [named(each["user"], names) for each in example["window"]]
@@ -47,16 +47,16 @@ def example_panel(example: Mapping[str, Any], names: Mapping[str, str], *, most:
         shown.append(f"{author}: ", style="bold")
         shown.append(f"{message}\n")
     answer = ", ".join(named(user, names) for user in example["answer"]) or "nobody, within the horizon"
-    facts = Table(box=None, padding=(0, 2, 0, 0), title="what is known about who might answer", title_justify="left", title_style="dim")
+    features = Table(box=None, padding=(0, 2, 0, 0), title="features of who might answer", title_justify="left", title_style="dim")
     columns = ("user", "in_window", "share_30d", "first_60d", "to_author", "closeness")
     for name in columns:
-        facts.add_column(name, justify="left" if name == "user" else "right")
+        features.add_column(name, justify="left" if name == "user" else "right")
     candidates = example.get("candidates") or {name: [] for name in columns}
     for row in list(zip(*(candidates[name] for name in columns), strict=True))[:most]:
-        facts.add_row(named(row[0], names), *(f"{value:g}" for value in row[1:]))
-    told = Text(f"known at {example['prompt_ts']}    answered at {example['answer_ts'] or '-'} by ", style="dim")
-    told.append(answer, style="bold green")
-    return Panel(Group(shown, facts, Text(), told), title=example["conversation"], title_align="left")
+        features.add_row(named(row[0], names), *(f"{value:g}" for value in row[1:]))
+    ending = Text(f"known at {example['prompt_ts']}    answered at {example['answer_ts'] or '-'} by ", style="dim")
+    ending.append(answer, style="bold green")
+    return Panel(Group(shown, features, Text(), ending), title=example["conversation"], title_align="left")
 
 
 def named(user: str, names: Mapping[str, str]) -> str:
@@ -65,7 +65,7 @@ def named(user: str, names: Mapping[str, str]) -> str:
 
 
 def print_audit(audit: Mapping[str, Any]) -> None:
-    """What an audit found: a row for each law, then each finding with a few of its examples."""
+    """Print an audit: a row for each law, then each finding with a few of its examples."""
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     table.add_column(justify="right", style="dim")
     table.add_column(style="bold", no_wrap=True)
@@ -73,8 +73,8 @@ def print_audit(audit: Mapping[str, Any]) -> None:
     table.add_column(overflow="fold")
     style = {"kept": "green", "broken": "bold red", "not checkable": "yellow"}
     for law in audit["laws"]:
-        told = "" if law["verdict"] == "broken" else law["told"]
-        table.add_row(str(law["law"]), law["name"], Text(law["verdict"], style=style[law["verdict"]]), Text(told))
+        reason = "" if law["verdict"] == "broken" else law["told"]
+        table.add_row(str(law["law"]), law["name"], Text(law["verdict"], style=style[law["verdict"]]), Text(reason))
     console.print(table)
     for finding in audit["findings"]:
         console.print(Text(f"\nlaw {finding['law']}, {finding['count']:,} x {finding['what']}", style="bold red"))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from functools import cache
-from operator import attrgetter
 from typing import Any
 
 from mypy_extensions import mypyc_attr
@@ -20,8 +19,12 @@ def fields_of(kind: Hashable) -> tuple[str, ...]:
 
 
 @cache
-def _values_of(kind: Hashable) -> attrgetter[tuple[Any, ...]]:
-    return attrgetter(*fields_of(kind))
+def _accessors_of(kind: Hashable) -> tuple[Callable[[Any], tuple[Any, ...]], Callable[[Any, tuple[Any, ...]], None]]:
+    """A getter and a setter of all fields of an object: made from text, as by `namedtuple`; getattr and setattr would take longer."""
+    fields = ", ".join(f"it.{name}" for name in fields_of(kind))
+    made: dict[str, Any] = {}
+    exec(f"def get(it): return {fields}\ndef set(it, values): {fields} = values", made)
+    return made["get"], made["set"]
 
 
 @mypyc_attr(serializable=True)
@@ -34,9 +37,7 @@ class State:
     __slots__ = ()
 
     def __getstate__(self) -> tuple[Any, ...]:
-        values: tuple[Any, ...] = _values_of(type(self))(self)  # type: ignore[arg-type] # mypy takes the class for unhashable
-        return values
+        return _accessors_of(type(self))[0](self)  # type: ignore[arg-type] # mypy takes the class for unhashable
 
     def __setstate__(self, values: tuple[Any, ...]) -> None:
-        for name, value in zip(fields_of(type(self)), values, strict=True):  # type: ignore[arg-type]
-            setattr(self, name, value)
+        _accessors_of(type(self))[1](self, values)  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beepgpt.config.prices import read_prices
+from beepgpt.config.prices import BadPrices, read_prices
 from beepgpt.connectors.openai import caller
 from beepgpt.connectors.openai.responses import BadResponseStore
 from beepgpt.connectors.openai.values import AskedModel, Request
@@ -380,7 +380,7 @@ def test_a_model_without_a_price_needs_a_yes(server: Server, labels: Labels):
     assert priced["provider"]["cost"] > 0
     assert (unpriced["provider"]["cost"], unpriced["provider"]["limit"]) == (None, None)
     mine.write_text("[chat.llama]\ninput = -1\n")
-    with pytest.raises(BadCommand, match="prices in"):
+    with pytest.raises(BadPrices, match="prices in"):
         labels.run(server, prices=mine)
 
 

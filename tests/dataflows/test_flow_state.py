@@ -14,7 +14,7 @@ from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSink, TestingSource, run_main
 
 from beepgpt.commands.examples import ExamplesJob, run_examples
-from beepgpt.config.settings import read_settings
+from beepgpt.config.settings import BadSettings, read_settings
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.rules import Rules
 from beepgpt.dataflows import examples, labeling, scoring
@@ -118,3 +118,25 @@ def test_in_bytewax_s_own_runner_another_version_starts_over(tmp_path: Path, mon
     monkeypatch.undo()
     assert sorted(run(half)) == sorted(first) != [], "from the beginning"
     assert sorted(first + run(len(lines))) == whole, "and with the same name it goes on"
+
+
+@pytest.mark.parametrize(
+    ("module", "more", "why"),
+    [
+        (examples, {}, "CLUSTER__SOURCE=kafka://host:port/slack.events"),
+        (labeling, {"LABELING__LABELER": "provider"}, 'in a cluster there is "rules" alone.*Run `beepgpt label`'),
+        (labeling, {"LABELING__LABELER": "rules"}, "CLUSTER__SOURCE=kafka://host:port/slack.examples"),
+        (scoring, {"CLUSTER__SOURCE": "kafka://h:1/a?follow=true", "CLUSTER__TO": "kafka://h:1/b"}, "cluster.model: the folder of a model"),
+        (
+            scoring,
+            {"CLUSTER__SOURCE": "kafka://h:1/a?follow=true", "CLUSTER__TO": "kafka://h:1/b", "CLUSTER__MODEL": "model"},
+            "cluster.source: from= is expected",
+        ),
+    ],
+)
+def test_a_flow_for_bytewax_s_own_runner_says_what_it_needs(monkeypatch: pytest.MonkeyPatch, module: Any, more: dict[str, str], why: str):
+    """Before it reads anything or asks a broker."""
+    for name, value in more.items():
+        monkeypatch.setenv(f"BEEPGPT_{name}", value)
+    with pytest.raises(BadSettings, match=why):
+        module.flow()

@@ -86,7 +86,7 @@ def test_an_exception_is_part_of_its_line(file: StringIO, to_file: Write):
     [event] = events(file)
     assert event["message"] == "failed" and event["level"] == "ERROR"
     assert event["exception"].startswith("RuntimeError: two\nlines from ValueError: invalid literal")
-    assert "(at tests/runtime/test_logs.py:" in event["exception"]
+    assert "(at runtime/test_logs.py:" in event["exception"]
     assert len(file.getvalue().splitlines()) == 1
 
 
@@ -156,7 +156,7 @@ def test_an_exception_stands_at_the_end_of_its_line(file: StringIO, to_file: Wri
         log.exception("stopped")
 
     [line] = file.getvalue().splitlines()
-    assert "ERROR beepgpt: stopped exception=" in line and "OSError: disk\\nfull (at tests/runtime/test_logs.py:" in line
+    assert "ERROR beepgpt: stopped exception=" in line and "OSError: disk\\nfull (at runtime/test_logs.py:" in line
 
 
 # Who is heard

@@ -446,7 +446,7 @@ def test_figures_that_fail_are_an_error_of_their_page_alone(caplog: pytest.LogCa
         return {"read": 1}
 
     with served(Figures(counts=counts)) as server, caplog.at_level(logging.ERROR):
-        assert get(server, "/metrics") == (500, "KeyError: the log says more\n")
+        assert get(server, "/metrics") == (500, "KeyError: see the log\n")
         assert get(server, "/healthz") == (200, "alive\n")
         assert [record.message for record in caplog.records] == ["a page could not be served"]
 
