@@ -10,9 +10,8 @@ import typer
 from beepgpt.audit.example_rows import AuditedFiles, OtherSettings, examples_in, kind_of, sides_of
 from beepgpt.audit.foreign import audit_pairs
 from beepgpt.audit.laws import audit_examples
-from beepgpt.commands.closing import write_report
 from beepgpt.commands.flags import kinds_of, time_of, with_settings
-from beepgpt.commands.tables import print_audit
+from beepgpt.commands.output import print_audit, write_report
 from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from beepgpt.commands.closing import write_report
-from beepgpt.commands.tables import UNSCALED, number
+from beepgpt.commands.output import UNSCALED, number, write_report
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console

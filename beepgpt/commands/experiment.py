@@ -9,11 +9,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from beepgpt.commands.closing import write_report
 from beepgpt.commands.examples import ExamplesJob, run_examples
 from beepgpt.commands.flags import kinds_of
+from beepgpt.commands.output import number, write_report
 from beepgpt.commands.prepare import prepared
-from beepgpt.commands.tables import number
 from beepgpt.commands.train import HERE
 from beepgpt.commands.validate import validated, write_run
 from beepgpt.config.experiment import Experiment, read_experiment

@@ -8,8 +8,8 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from beepgpt.commands.closing import account_table, add_counts, add_reasons, print_verdict, write_report
 from beepgpt.commands.flags import kinds_of, with_settings
+from beepgpt.commands.output import account_table, add_counts, add_reasons, print_verdict, write_report
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand

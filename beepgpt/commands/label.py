@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from beepgpt.commands.closing import account_table, add_counts, by_reason, print_verdict, write_report
+from beepgpt.commands.example_source import input_of, look_at
 from beepgpt.commands.flags import with_settings
-from beepgpt.commands.label_source import input_of, look_at
 from beepgpt.commands.labeling import LabelJob, check_places, closed, remembering, report_of, run_labeling
+from beepgpt.commands.output import account_table, add_counts, by_reason, print_verdict, write_report
 from beepgpt.config.settings import Settings, with_flags
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand, RunStopped

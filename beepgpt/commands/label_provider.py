@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from beepgpt.commands.example_source import look_at
 from beepgpt.commands.label_budget import agreed, check_summaries, estimate_of
-from beepgpt.commands.label_source import look_at
 from beepgpt.commands.labeling import LabelJob, closed, remembering, report_of, run_labeling
 from beepgpt.commands.provider import check_may_leave, client_of, may_leave_by, model_of
 from beepgpt.config.prices import read_prices
@@ -116,7 +116,7 @@ def write_summaries(long: Sequence[FewShot], settings: Settings, encoding: Encod
     """Have long few-shots summarised; what that took."""
     redacted: Counter[str] = Counter()
     with client_of(settings) as client, interruptible(INTERRUPTED), closing(FewShots(settings.labeling.few_shots)) as store:
-        summarise(long, store, model_of(settings.provider), client, encoding, settings.labeling.summarise, redacted, console.print)
+        summarise(long, store, model_of(settings.provider), client.ask_text, encoding, settings.labeling.summarise, redacted, console.print)
         return spent_of(client.account, redacted)
 
 

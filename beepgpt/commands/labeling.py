@@ -9,7 +9,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from beepgpt.commands.label_source import MAX_LINE, pass_on_retractions, retractions_of, spec_in, spec_on
+from beepgpt.commands.example_source import MAX_LINE, pass_on_retractions, retractions_of, spec_in, spec_on
 from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
 from beepgpt.conversations.account import Account

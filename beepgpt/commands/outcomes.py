@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from beepgpt.commands.closing import account_table, by_reason, write_report
 from beepgpt.commands.flags import with_settings
+from beepgpt.commands.output import account_table, by_reason, write_report
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand

@@ -10,9 +10,8 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from beepgpt.commands.closing import account_table, print_verdict, write_report
-from beepgpt.commands.prepare_source import examples_of
-from beepgpt.commands.tables import moment
+from beepgpt.commands.example_source import examples_of
+from beepgpt.commands.output import account_table, moment, print_verdict, write_report
 from beepgpt.config.settings import Settings, read_settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.tokenizer import load_encoding

@@ -13,8 +13,8 @@ import typer
 from rich.table import Table
 
 from beepgpt.commands.alert import INSTALL, PANEL
-from beepgpt.commands.closing import write_report
 from beepgpt.commands.flags import with_settings
+from beepgpt.commands.output import write_report
 from beepgpt.config.settings import Settings, with_flags
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand

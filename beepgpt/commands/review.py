@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import orjson
 import typer
 
+from beepgpt.commands.example_source import input_of, lines_of, retracted_in, retractions_of
 from beepgpt.commands.flags import with_settings
-from beepgpt.commands.label_source import input_of, lines_of, retracted_in, retractions_of
 from beepgpt.config.settings import Settings, with_flags
 from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl

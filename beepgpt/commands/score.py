@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from beepgpt.commands.closing import account_table, add_counts, add_reasons, by_reason, close_command, print_verdict
 from beepgpt.commands.flags import duration_of, kinds_of, time_of, with_settings
+from beepgpt.commands.output import account_table, add_counts, add_reasons, by_reason, close_command, print_verdict
 from beepgpt.commands.score_run import run_score, run_score_worker
 from beepgpt.commands.scoring import ScoreJob
 from beepgpt.config.settings import Settings

@@ -73,10 +73,6 @@ class PrepareOptions:
     sides: SplitOptions = field(default_factory=SplitOptions)
 
 
-def _unwatched(lines: int, share: float) -> None:
-    return None
-
-
 def prepare(
     source: Path,
     to: Path,
@@ -85,7 +81,7 @@ def prepare(
     *,
     retracted: Iterable[bytes] = (),
     few_shots: Iterable[ExampleLine] = (),
-    progress: PrepareProgress = _unwatched,
+    progress: PrepareProgress = lambda lines, share: None,
     called: str | None = None,
 ) -> dict[str, Any]:
     """Make the training set `to`, a folder, of the examples in the file `source`; its manifest. Raises CannotPrepare.

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -123,12 +122,14 @@ FitProgress = Callable[[int, int], None]
 """Called with the rounds done, and the most there may be."""
 
 
-def _nothing(*_: object) -> None:
-    return None
-
-
 def fit_ranker(
-    examples: Examples, *, seed: int = 1, threads: int = 0, rounds: int = ROUNDS, progress: FitProgress = _nothing, **more: Any
+    examples: Examples,
+    *,
+    seed: int = 1,
+    threads: int = 0,
+    rounds: int = ROUNDS,
+    progress: FitProgress = lambda *_: None,
+    **more: Any,
 ) -> tuple[Ranker, dict[str, Any]]:
     """A ranker, and figures of its fit. Everything, calibration too, is fitted on `examples` alone.
 
@@ -150,7 +151,11 @@ def fit_ranker(
     held_out, scores, trees_of = [], [], []
     for share, (cut, end) in enumerate(pairwise(ends)):
         early, late = ordered.at(np.arange(cut)), choices_of(ordered.at(np.arange(cut, end)))
-        trees = fitting.until_enough(early, late, partial(_part_done, progress, share, shares))
+
+        def part_done(done: int, most: int, share: int = share) -> None:
+            progress(share * most + done, shares * most)
+
+        trees = fitting.until_enough(early, late, part_done)
         held_out.append(late)
         scores.append(np.concatenate([_scores(trees, rows) for rows in late.rows]))
         trees_of.append(trees.best_iteration)
@@ -166,10 +171,6 @@ def fit_ranker(
         "log_loss_calibrated": round(judge.loss(_shifted(judged_scores, judge.ends, sharpness, shifts)), 5),
     }
     return ranker, fit
-
-
-def _part_done(progress: FitProgress, done: int, parts: int, now: int, most: int) -> None:
-    progress(done * most + now, parts * most)
 
 
 @dataclass(frozen=True, slots=True)
