@@ -11,6 +11,7 @@ from beepgpt.commands.provider import check_may_leave, client_of, may_leave_by, 
 from beepgpt.config.sections import ProviderSettings
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
+from beepgpt.connectors.openai.values import JobRequest
 from beepgpt.errors import BadCommand
 from beepgpt.labeling.redaction import redact
 from beepgpt.runtime.console import console
@@ -40,7 +41,7 @@ def run_job(folder: Path, into: Path, options: JobOptions, settings: Settings, *
         else:
             before = ""
             with client_of(settings) as client, console.status("asking the provider") as status:
-                provider = JobProvider(client, settings.provider.base_url, console.print, status.update, every)
+                provider = JobProvider(client, settings.provider.base_url, JobRequest, console.print, status.update, every)
                 card = fine_tune(folder, into, options, uploads, provider, again=again)
     remote = card["remote"]
     tokens = f", trained on {remote['trained_tokens']:,} tokens" if remote["trained_tokens"] else ""

@@ -20,7 +20,6 @@ from typing import Any, Protocol
 
 import orjson
 
-from beepgpt.connectors.openai.values import Checkpoint, File, JobEvent, JobRequest, TuningJob
 from beepgpt.errors import BadCommand, ProviderFailed, RequestRefused, RunStopped, TooBusy, TrainingNotAvailable
 from beepgpt.locks import lock
 from beepgpt.training.folder import CARD, LABELS, MANIFEST
@@ -42,17 +41,71 @@ log = logging.getLogger(__name__)
 # What is needed of a provider's client
 
 
+class ProviderFile(Protocol):
+    """A file at the provider."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def is_ready(self) -> bool: ...
+    @property
+    def is_bad(self) -> bool: ...
+
+
+class ProviderJob(Protocol):
+    """The state of a fine-tuning job."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def base(self) -> str: ...
+    @property
+    def model(self) -> str | None:
+        """The fine-tuned model."""
+
+    @property
+    def error(self) -> str: ...
+    @property
+    def tokens(self) -> int | None: ...
+    @property
+    def settings(self) -> dict[str, Any]: ...
+    @property
+    def is_over(self) -> bool: ...
+    @property
+    def has_failed(self) -> bool: ...
+
+
+class ProviderEvent(Protocol):
+    """A line of a job's log."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def at(self) -> int: ...
+    @property
+    def level(self) -> str: ...
+    @property
+    def message(self) -> str: ...
+    @property
+    def data(self) -> dict[str, Any]: ...
+    def _asdict(self) -> dict[str, Any]: ...
+
+
 class TuningClient(Protocol):
     """The calls of a provider's client that a job needs. Each raises ProviderFailed."""
 
-    def send_file(self, name: str, data: bytes) -> File: ...
-    def file(self, file_id: str) -> File: ...
+    def send_file(self, name: str, data: bytes) -> ProviderFile: ...
+    def file(self, file_id: str) -> ProviderFile: ...
     def delete_file(self, file_id: str) -> None: ...
-    def start_job(self, wish: JobRequest, *, again: bool = False) -> TuningJob: ...
-    def job(self, job_id: str) -> TuningJob: ...
-    def cancel_job(self, job_id: str) -> TuningJob: ...
-    def job_events(self, job_id: str, after: str | None = None) -> Sequence[JobEvent]: ...
-    def checkpoints(self, job_id: str) -> Sequence[Checkpoint]: ...
+    def start_job(self, wish: Any, *, again: bool = False) -> ProviderJob: ...
+    def job(self, job_id: str) -> ProviderJob: ...
+    def cancel_job(self, job_id: str) -> ProviderJob: ...
+    def job_events(self, job_id: str, after: str | None = None) -> Sequence[ProviderEvent]: ...
+    def checkpoints(self, job_id: str) -> Sequence[Any]: ...
 
 
 @dataclass(frozen=True)
@@ -71,6 +124,8 @@ class JobProvider:
 
     client: TuningClient
     base_url: str
+    request: Callable[..., Any]
+    """Makes the client's job request: key, model, training file, validation file, epochs, suffix, seed."""
     report: Callable[[str], None]
     """Shows a line to the user."""
     status: Callable[[str], None]
@@ -240,7 +295,7 @@ class JobEventLog:
         for line in whole.splitlines():
             self.last = orjson.loads(line)["id"]
 
-    def add(self, event: JobEvent) -> None:
+    def add(self, event: ProviderEvent) -> None:
         """Append an event and show it."""
         with self._path.open("ab") as file:
             file.write(orjson.dumps(event._asdict(), option=orjson.OPT_APPEND_NEWLINE))
@@ -252,7 +307,7 @@ class JobEventLog:
 # Steps at the provider
 
 
-def _finish_job(note: JobNote, uploads: Sequence[Upload], options: JobOptions, provider: JobProvider, *, again: bool) -> TuningJob:
+def _finish_job(note: JobNote, uploads: Sequence[Upload], options: JobOptions, provider: JobProvider, *, again: bool) -> ProviderJob:
     """The job, once it has succeeded."""
     folder = note.path.parent
     job_id: str | None = note.content["job"]
@@ -276,7 +331,9 @@ def _start_job(note: JobNote, uploads: Sequence[Upload], options: JobOptions, pr
     for each in uploads:
         if each.rows:
             _wait_until_processed(note, each, ids[each.side], provider)
-    wanted = JobRequest(note.content["key"], options.model, ids["train"], ids.get("valid"), options.epochs, options.suffix, options.seed)
+    wanted = provider.request(
+        note.content["key"], options.model, ids["train"], ids.get("valid"), options.epochs, options.suffix, options.seed
+    )
     try:
         job = provider.client.start_job(wanted, again=again)
     except TrainingNotAvailable:
@@ -329,7 +386,7 @@ def _wait_until_processed(note: JobNote, upload: Upload, file_id: str, provider:
         time.sleep(provider.every)
 
 
-def _follow_job(job_id: str, events: JobEventLog, provider: JobProvider) -> TuningJob:
+def _follow_job(job_id: str, events: JobEventLog, provider: JobProvider) -> ProviderJob:
     """Show a job's events until it is over; its last state."""
     provider.status(f"job {job_id}")
     reached = time.monotonic()
@@ -355,13 +412,13 @@ def _check_patience(error: TooBusy, reached: float) -> None:
     log.warning("the provider can't be reached, and is waited for: %s", error)
 
 
-def _step(job: TuningJob, event: JobEvent) -> str:
+def _step(job: ProviderJob, event: ProviderEvent) -> str:
     """A job's status and training step, in a line."""
     step, steps = event.data.get("step"), event.data.get("total_steps")
     return f"job {job.id}: {job.status}" + (f", step {step} of {steps}" if steps else f", step {step}" if step else "")
 
 
-def _failure(job: TuningJob, into: Path) -> str:
+def _failure(job: ProviderJob, into: Path) -> str:
     """Why there is no model, and what to do."""
     if job.status == "failed":
         return (
@@ -372,7 +429,7 @@ def _failure(job: TuningJob, into: Path) -> str:
     return f"job {job.id} was cancelled: to have it anyhow, start it once more with --again; --model local needs no provider"
 
 
-def _checkpoints_of(client: TuningClient, job_id: str) -> Sequence[Checkpoint]:
+def _checkpoints_of(client: TuningClient, job_id: str) -> Sequence[Any]:
     """The models on the way; empty where a server has none."""
     try:
         return client.checkpoints(job_id)
