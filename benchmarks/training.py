@@ -21,8 +21,7 @@ sys.path.insert(0, str(ROOT))  # before this folder, which has a training.py, to
 import orjson  # noqa: E402
 
 from beepgpt.training.models import load_model  # noqa: E402
-from beepgpt.training.points import points_of  # noqa: E402
-from beepgpt.training.predictions import Model  # noqa: E402
+from beepgpt.training.points import Model, points_of  # noqa: E402
 from benchmarks import common  # noqa: E402
 
 WANTED = {"train_seconds": 300.0, "alone_us": 4_000.0, "in_hundreds_us": 350.0}

@@ -21,7 +21,7 @@ from beepgpt.conversations.shard import OtherState
 from beepgpt.dataflows.asking import AskingLogic, Gate
 from beepgpt.dataflows.records import TaggedItems
 from beepgpt.dataflows.scored_records import Scored
-from beepgpt.training.calling import CannotScore, ModelAnswer, ModelCaller, ScoringModel
+from beepgpt.training.reloading import CannotScore, ModelAnswer, ModelCaller, ScoringModel
 
 VERSION = 1
 """Of the state in a recovery store."""

@@ -12,8 +12,8 @@ from typing import Any
 import orjson
 
 from beepgpt.alerts.decisions import Alert, Policy, decide
-from beepgpt.alerts.interactions import TOPICS, BadInteraction, PreferenceChange, preference_changes
 from beepgpt.alerts.interests import TopicMatcher, WordMatcher
+from beepgpt.alerts.messages import TOPICS, BadInteraction, PreferenceChange, preference_changes
 from beepgpt.alerts.predictions import NoPrediction, links_of, newest_text, read_prediction, record_kind, shortened, texts_of
 from beepgpt.alerts.store import AlertStore
 from beepgpt.conversations.cleaning import clean

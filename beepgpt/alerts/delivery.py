@@ -1,25 +1,25 @@
-"""Deliver the alerts that were decided on: in Slack, to the `--to` destination, and to a webhook. Everything that waits, waits here."""
+"""Deliver the alerts that were decided on: in Slack and its App Homes, to `--to`, and to a webhook. Everything that waits, waits here."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from beepgpt.alerts.app_home import AppHomes
-from beepgpt.alerts.backoff import Backoff
-from beepgpt.alerts.clients import Members, Messenger
-from beepgpt.alerts.decisions import Policy, local_minute, local_time
-from beepgpt.alerts.direct_messages import BATCH, GIVE_UP, DirectMessages, StoreRows
-from beepgpt.alerts.eligibility import Eligibility
-from beepgpt.alerts.messages import LISTED
-from beepgpt.alerts.store import AlertStore
+from beepgpt.alerts.decisions import Policy, in_quiet_hours, local_minute, local_time
+from beepgpt.alerts.direct_messages import BATCH, GIVE_UP, Backoff, DirectMessages, Messenger, StoreRows
+from beepgpt.alerts.eligibility import Eligibility, Members
+from beepgpt.alerts.messages import LISTED, home_view
+from beepgpt.alerts.store import AlertStore, quiet_hours_of
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY, MINUTE
 from beepgpt.errors import SlackRefused, SlackUnclear
 
 log = logging.getLogger(__name__)
+
+SHOWN = 7 * DAY
+"""Microseconds for which an App Home shows an alert."""
 FORGET_EVERY = 60 * MINUTE
 TO_DESTINATION, TO_WEBHOOK = 1, 2
 """Bits of the store's `handed_on`."""
@@ -62,7 +62,6 @@ class AlertDelivery:
         self._stages: list[tuple[str, Callable[[], bool]]] = [("check", self._check_alerts)]
         if slack is not None:
             dms = DirectMessages(store, slack, self.eligibility, self._backoff, clock=clock, beat=beat, observe=observe)
-            homes = AppHomes(store, policy, slack, self.eligibility, clock=clock, beat=beat)
             self._stages = [
                 ("in_flight", dms.look_up_in_flight),
                 ("unconfirmed", dms.look_up_unconfirmed),
@@ -70,7 +69,7 @@ class AlertDelivery:
                 *self._stages,
                 ("send", dms.send_queued),
                 ("digests", self._queue_digests),
-                ("homes", homes.publish_stale),
+                ("homes", self._publish_homes),
             ]
         self._stages += [("forward", self._forward_alerts), ("webhook", self._call_webhook), ("forget", self._forget)]
 
@@ -110,7 +109,7 @@ class AlertDelivery:
                     self.store.refuse(row["id"], refused)
                 else:
                     is_direct = row["way"] == "direct"
-                    if is_direct and self.eligibility.is_quiet(row["user"], now):
+                    if is_direct and in_quiet_hours(now, self.store.preferences(row["user"]), self.policy):
                         self.store.downgrade_to_list(row["id"], "quiet_hours")
                         is_direct = False
                     self.store.clear(row["id"], permalink, dm=is_direct and self._slack is not None, now=now)
@@ -125,10 +124,11 @@ class AlertDelivery:
         done = False
         for user in self.store.users_awaiting_digest():
             now = self._clock()
-            zone = self.store.preferences(user).zone or self.policy.zone
+            preferences = self.store.preferences(user)
+            zone = preferences.zone or self.policy.zone
             today = f"{local_time(now, zone):%Y-%m-%d}"
             is_due = self.store.last_digest(user) != today and local_minute(now, zone) >= self._digest_at
-            if not is_due or self.eligibility.is_quiet(user, now):
+            if not is_due or in_quiet_hours(now, preferences, self.policy):
                 continue
             with self.store.transaction():
                 rows = self.store.alerts_for_digest(user, now - 2 * DAY, LISTED)
@@ -137,6 +137,34 @@ class AlertDelivery:
                     identity = hashlib.sha256(f"digest\n{user}\n{today}".encode()).hexdigest()[:32]
                     self.store.queue_dm(identity, user, "digest", [row["id"] for row in rows], now)
                     self.store.count("digests")
+            done = True
+        return done
+
+    def _publish_homes(self) -> bool:
+        """Publish stale App Homes; whether there were any. Alerts of channels that a person may no longer see are dropped."""
+        assert self._slack is not None
+        done = False
+        for user in self.store.stale_homes()[:BATCH]:
+            self._beat()
+            since = self._clock() - SHOWN
+            for row in self.store.listed(user, since, LISTED):
+                self._beat()
+                if reason := self.eligibility.visibility_refusal(user, row["channel"]):
+                    with self.store.transaction():
+                        self.store.revoke(row["id"], reason)
+            with self.store.transaction():
+                rows = self.store.listed(user, since, LISTED)
+                home = home_of(self.store, self.policy, user, rows)
+                self.store.mark_home_published(user)
+            try:
+                self._slack.publish_home(user, home_view(home, {row["id"]: local_time(row["made_at"], home["zone"]) for row in rows}))
+            except SlackRefused as error:
+                self.store.count("homes_refused")
+                log.warning("an App Home can't be published", extra={"user": user, "why": error.code})
+            except Exception:
+                with self.store.transaction():
+                    self.store.mark_home_stale(user)
+                raise
             done = True
         return done
 
@@ -201,4 +229,21 @@ def alert_body(row: Mapping[str, Any]) -> dict[str, Any]:
         "p": round(row["p"], 6),
         "why": row["why"],
         "alerted_ts": ts_text(row["made_at"]),
+    }
+
+
+def home_of(store: AlertStore, policy: Policy, user: str, alerts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a person's App Home shows, as `beepgpt.alerts.messages.Home`."""
+    row = store.preference_row(user)
+    return {
+        "opted_in": policy.opted_in if row["opted_in"] is None else bool(row["opted_in"]),
+        "threshold": row["threshold"],
+        "default_threshold": policy.threshold,
+        "per_hour": policy.per_hour if row["per_hour"] is None else row["per_hour"],
+        "quiet": quiet_hours_of(row) or policy.quiet,
+        "zone": row["zone"] or policy.zone,
+        "low": row["low"] or "list",
+        "muted": store.muted(user),
+        "topics": [words for _, words in store.topics(user)],
+        "alerts": alerts,
     }

@@ -9,10 +9,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
-from beepgpt.alerts.backoff import Backoff
-from beepgpt.alerts.clients import POST, Messenger
 from beepgpt.alerts.database import StoreRow
 from beepgpt.alerts.eligibility import Eligibility
 from beepgpt.alerts.messages import alert_blocks, alert_text, digest_blocks, digest_text
@@ -21,7 +19,54 @@ from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import MINUTE, SECOND
 from beepgpt.errors import SlackBusy, SlackRefused, SlackUnclear
 
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+"""Seconds until a stage runs again after a call without an answer; doubled each time."""
+
 log = logging.getLogger(__name__)
+
+
+POST = "chat.postMessage"
+"""The method behind `Messenger.send`. Its rate limit is each conversation's own (about one message a second) and the app's."""
+
+
+class Backoff:
+    """Runs stages by name and pauses each on its own."""
+
+    def __init__(self, store: AlertStore) -> None:
+        self._store = store
+        self._paused_until: dict[str, float] = {}
+        self._pauses: dict[str, float] = {}
+
+    def run(self, name: str, stage: Callable[[], bool]) -> bool:
+        """Run a stage unless it is paused. Returns whether it did anything; SlackBusy and SlackUnclear pause it."""
+        if time.monotonic() < self._paused_until.get(name, 0.0):
+            return False
+        try:
+            done = stage()
+        except SlackBusy as busy:
+            self._paused_until[name] = time.monotonic() + busy.after
+            self.note_busy(busy)
+            return False
+        except SlackUnclear as unclear:
+            pause = self._pauses[name] = min(self._pauses.get(name, FIRST_PAUSE / 2) * 2, LONGEST_PAUSE)
+            self._paused_until[name] = time.monotonic() + pause
+            self._store.count("webhook_unclear" if name == "webhook" else "slack_unclear")
+            log.warning("no answer, or none that says whether it was done", extra={"what": str(unclear), "seconds": pause})
+            return False
+        if done:
+            self.reset(name)
+        return done
+
+    def reset(self, name: str) -> None:
+        """A call of a stage got through: its next pause is the first again."""
+        self._pauses.pop(name, None)
+
+    def note_busy(self, busy: SlackBusy) -> None:
+        """Count and log that Slack asked for a pause, unless it was not called at all."""
+        if busy.was_asked:
+            self._store.count("slack_busy")
+            log.info("Slack asks us to wait", extra={"method": busy.method, "seconds": busy.after})
+
 
 APART = 1.05
 """Seconds between two messages to one conversation: Slack takes about one a second."""
@@ -37,6 +82,22 @@ TRIES = 2
 """Sends of one DM, at most: it is sent again only if the look-up found that it certainly isn't there."""
 
 StoreRows = Sequence[Mapping[str, Any]]
+
+
+class Messenger(Protocol):
+    """The calls of Slack's Web API that delivery makes. `send` posts a message under an id, by which `find` returns its `ts`.
+
+    `pause_of` returns the seconds for which a method must not be called: at all, or for a conversation.
+    """
+
+    def open_dm(self, user: str) -> str: ...
+    def permalink(self, channel: str, ts: str) -> str: ...
+    def send(self, dm: str, identity: str, text: str, blocks: Sequence[Mapping[str, Any]]) -> str: ...
+    def find(self, dm: str, identity: str, since: str, until: str | None = None) -> str | None: ...
+    def update(self, dm: str, ts: str, identity: str, text: str, blocks: Sequence[Mapping[str, Any]]) -> None: ...
+    def delete(self, dm: str, ts: str) -> None: ...
+    def publish_home(self, user: str, view: Mapping[str, Any]) -> None: ...
+    def pause_of(self, method: str, channel: str = "") -> float: ...
 
 
 class DirectMessages:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
-from beepgpt.alerts.clients import Members
-from beepgpt.alerts.decisions import Policy, exclusion_reason, in_quiet_hours
+from beepgpt.alerts.decisions import Policy, exclusion_reason
 from beepgpt.alerts.predictions import PredictedConversation
 from beepgpt.alerts.store import AlertStore
 from beepgpt.errors import SlackRefused
@@ -18,6 +17,20 @@ log = logging.getLogger(__name__)
 CHECKED = 30.0
 """Seconds for which a positive check of membership holds."""
 MOST_CHECKED = 10_000
+
+
+class Recipient(Protocol):
+    """A person who may be alerted."""
+
+    @property
+    def zone(self) -> str | None: ...
+
+
+class Members(Protocol):
+    """Looks people up, and knows whether a person, as `person` returned them, may see a channel."""
+
+    def person(self, user: str) -> Recipient: ...
+    def may_see(self, user: str, channel: str, person: Any) -> bool: ...
 
 
 class Eligibility:
@@ -59,10 +72,6 @@ class Eligibility:
             self._checked.clear()
         self._checked[user, channel] = time.monotonic() + CHECKED
         return ""
-
-    def is_quiet(self, user: str, now: int) -> bool:
-        """Whether it is within a person's quiet hours."""
-        return in_quiet_hours(now, self._store.preferences(user), self._policy)
 
 
 def _point_of(row: Mapping[str, Any]) -> PredictedConversation:

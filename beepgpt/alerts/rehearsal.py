@@ -6,18 +6,71 @@ alerts, and never decides on one.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import orjson
 
 from beepgpt.alerts.decisions import Alert, Policy, Preferences, decide
-from beepgpt.alerts.history import InMemoryHistory
 from beepgpt.alerts.predictions import NoPrediction, PredictedConversation, links_of, read_prediction, record_kind
 from beepgpt.conversations.events import micros
 from beepgpt.conversations.rules import DAY, SECOND
+
+
+@dataclass
+class InMemoryHistory:
+    """An `AlertHistory` in plain dictionaries. Points and alerts have to be recorded in time order."""
+
+    asked: dict[str, Preferences] = field(default_factory=dict)
+    asked_topics: list[tuple[str, str]] = field(default_factory=list)
+    speakers: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    sessions: dict[str, str] = field(default_factory=dict)
+    alerted: set[tuple[str, str]] = field(default_factory=set)
+    direct_times: dict[str, deque[int]] = field(default_factory=lambda: defaultdict(deque))
+    deleted: set[tuple[str, int]] = field(default_factory=set)
+
+    def preferences(self, user: str) -> Preferences:
+        return self.asked.get(user, _NO_PREFERENCES)
+
+    def topics(self) -> Collection[tuple[str, str]]:
+        return self.asked_topics
+
+    def took_part(self, user: str, conversations: Sequence[str]) -> bool:
+        return any(user in self.speakers.get(each, ()) for each in conversations)
+
+    def session_of(self, thread: str) -> str | None:
+        return self.sessions.get(thread)
+
+    def was_alerted(self, user: str, keys: Sequence[str]) -> bool:
+        return any((user, key) in self.alerted for key in keys)
+
+    def direct_alerts(self, user: str, since: int) -> int:
+        """How many direct messages a person got after `since`; older ones are dropped."""
+        times = self.direct_times[user]
+        while times and times[0] <= since:
+            times.popleft()
+        return len(times)
+
+    def is_deleted(self, channel: str, ts: int) -> bool:
+        return (channel, ts) in self.deleted
+
+    def record_point(self, point: PredictedConversation) -> None:
+        """Note who wrote where, after the point was decided on."""
+        for each in point.conversations:
+            self.speakers[each].update(user for _, user in point.window)
+        self.sessions.update(links_of(point))
+
+    def record_alert(self, alert: Alert, now: int) -> None:
+        """Note that a person was alerted at `now`."""
+        self.alerted.update((alert.user, key) for key in alert.keys)
+        if alert.way == "direct":
+            self.direct_times[alert.user].append(now)
+
+
+_NO_PREFERENCES = Preferences()
+
 
 MaySee = Callable[[str, str], bool]
 """Whether a person may see a channel."""
@@ -198,3 +251,64 @@ def read_history(records: Iterable[tuple[str, bytes]]) -> tuple[RehearsalHistory
         except (NoPrediction, ValueError, KeyError, TypeError):
             unreadable.append(place)
     return RehearsalHistory(list(points.values()), outcomes), unreadable
+
+
+MATCHING = 12
+"""Halvings of the interval in which a baseline's threshold is searched."""
+
+
+def latest_other_author() -> Baseline:
+    """Predict the latest author in the channel who isn't in the window; the later, the likelier."""
+    wrote: dict[str, dict[str, int]] = defaultdict(dict)
+
+    def predicted(point: PredictedConversation) -> list[tuple[str, float]]:
+        here = wrote[point.channel]
+        inside = {user for _, user in point.window}
+        others = [(ts, user) for user, ts in here.items() if user not in inside]
+        for ts, user in point.window:
+            here[user] = max(ts, here.get(user, 0))
+        if not others:
+            return []
+        ts, user = max(others)
+        return [(user, 1.0 / (1.0 + max(point.prompt_ts - ts, 0) / (3600 * SECOND)))]
+
+    return predicted
+
+
+def most_frequent(history: RehearsalHistory) -> Baseline:
+    """Predict the person who answered most in the channel so far and isn't in the window, by their share of its answers."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    settled = iter([each for each in history.outcomes if each.answer])
+    waiting: list[PastOutcome] = []
+
+    def predicted(point: PredictedConversation) -> list[tuple[str, float]]:
+        while True:
+            outcome = waiting.pop() if waiting else next(settled, None)
+            if outcome is None:
+                break
+            if outcome.settled_ts > point.prompt_ts:
+                waiting.append(outcome)
+                break
+            counts[outcome.conversation.partition(":")[0]].update(outcome.answer)
+        here = counts[point.channel]
+        inside = {user for _, user in point.window}
+        best = min(((-count, user) for user, count in here.items() if user not in inside), default=None)
+        return [] if best is None else [(best[1], -best[0] / here.total())]
+
+    return predicted
+
+
+def rehearse_matched(
+    history: RehearsalHistory, policy: Policy, wanted: int, name: str, rule: Callable[[], Baseline], **how: Any
+) -> Rehearsed:
+    """Rehearse a baseline at the threshold at which it gives about `wanted` alerts, and no more than that if it can."""
+    low, high = 0.0, 1.0
+    best: Rehearsed | None = None
+    for _ in range(MATCHING):
+        middle = (low + high) / 2
+        found = rehearse(history, replace(policy, threshold=middle, list_from=None), name=name, people=rule(), **how)
+        if len(found.direct) > wanted:
+            low = middle
+        else:
+            high, best = middle, found
+    return best or found

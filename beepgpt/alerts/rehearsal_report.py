@@ -8,10 +8,20 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from beepgpt.alerts.baselines import latest_other_author, most_frequent, rehearse_matched
 from beepgpt.alerts.decisions import NO_QUIET_HOURS, Policy, Preferences
 from beepgpt.alerts.predictions import newest_text, shortened
-from beepgpt.alerts.rehearsal import Baseline, MaySee, RehearsalHistory, Rehearsed, RehearsedAlert, rehearse, share
+from beepgpt.alerts.rehearsal import (
+    Baseline,
+    MaySee,
+    RehearsalHistory,
+    Rehearsed,
+    RehearsedAlert,
+    latest_other_author,
+    most_frequent,
+    rehearse,
+    rehearse_matched,
+    share,
+)
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 MOST_BARS = 90

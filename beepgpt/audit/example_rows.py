@@ -1,19 +1,21 @@
-"""The examples of a file: what is read of each, and whether it is an example at all (law 4)."""
+"""What is audited: the files of examples or pairs, what is read of each example, and whether it is one at all (law 4)."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
-from typing import Any, Literal, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
 
 import orjson
 
 from beepgpt.audit.findings import Findings
 from beepgpt.conversations.events import micros
 from beepgpt.conversations.rules import Rules
-from beepgpt.errors import BeepGPTError
+from beepgpt.errors import BadCommand, BeepGPTError
 
 FIELDS = (
     "id", "spec", "target", "scope", "channel", "conversation", "speakers", "root_missing",
@@ -147,3 +149,65 @@ def each_once(rows: Sequence[ExampleRow], findings: Findings) -> list[ExampleRow
 def sampled(rows: Sequence[ExampleRow], count: int) -> list[ExampleRow]:
     """Some rows, chosen by a hash: the same in every audit of the same file."""
     return sorted(rows, key=lambda row: sha256(row.identity.encode()).digest())[:count]
+
+
+class AuditedTopicRecord(Protocol):
+    """A record of a topic of examples."""
+
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None:
+        """An example; None: a tombstone."""
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+
+
+class AuditedFiles(NamedTuple):
+    """What EXAMPLES holds, as lines."""
+
+    lines: list[bytes]
+    """Examples or pairs."""
+    retractions: list[bytes] | None = None
+    valid: list[bytes] | None = None
+    """The validation side, if `lines` is the training side of a split."""
+    apart: Mapping[str, str] = {}
+    """Of a topic: by id, why a tombstone can't take back its example."""
+
+
+def examples_in(records: Iterable[tuple[int, AuditedTopicRecord]]) -> AuditedFiles:
+    """The examples of a topic, each once, and its tombstones as retractions. `records`: with their partitions."""
+    lines: dict[bytes, bytes] = {}
+    retractions: dict[bytes, bytes] = {}
+    places: defaultdict[bytes, set[int]] = defaultdict(set)
+    tombstones: defaultdict[bytes, set[int]] = defaultdict(set)
+    for partition, record in records:
+        key = record.key or b""
+        if record.value is not None:
+            lines[key] = record.value
+            places[key].add(partition)
+        else:
+            retracted = dict(record.headers).get("retracted_ts", b"").decode()
+            retractions[key] = orjson.dumps({"id": key.decode(), "retracted_ts": retracted})
+            tombstones[key].add(partition)
+    apart = {
+        key.decode(): f"its tombstone stands in partition {min(stones)}, an example in partition {min(places[key] - stones)}"
+        for key, stones in tombstones.items()
+        if places[key] - stones
+    }
+    return AuditedFiles(list(lines.values()), list(retractions.values()), apart=apart)
+
+
+def sides_of(path: Path) -> tuple[Path, Path | None]:
+    """The training side and the validation side of a training set's folder; a file alone has one side. Raises BadCommand."""
+    if not path.is_dir():
+        return path, None
+    sides = [
+        # What a chat or a completion was made of says itself when it was known; the others can only be guessed from their texts.
+        [whole] if (whole := path / f"examples_{side}.jsonl").exists() else sorted(path.glob(f"*_{side}.jsonl"))
+        for side in ("train", "valid")
+    ]
+    if any(len(found) != 1 for found in sides):
+        raise BadCommand(f"EXAMPLES {path}: a folder with one ..._train.jsonl and one ..._valid.jsonl is expected")
+    return sides[0][0], sides[1][0]

@@ -12,9 +12,19 @@ from zlib import crc32
 
 from beepgpt.audit.findings import LAWS, Audit, Findings, Judged, quoted
 from beepgpt.audit.history import AuditedRecord, read_histories
-from beepgpt.audit.leak_test import LeakTest, leak_test, p_in_words
 from beepgpt.audit.pairs import Index, KnownUnits, Pair, match, read_pairs, sampled, template_of, window_of
-from beepgpt.audit.placing import Place, agreement, conversations_of, options_of, place_rows, positions_in, share_of
+from beepgpt.audit.placing import (
+    LeakTest,
+    Place,
+    agreement,
+    conversations_of,
+    leak_test,
+    options_of,
+    p_in_words,
+    place_rows,
+    positions_in,
+    share_of,
+)
 from beepgpt.conversations.channel import FOREVER
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY, MINUTE, Rules

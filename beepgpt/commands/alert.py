@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 import orjson
 import typer
-from rich.table import Table
 
+from beepgpt.alerts.decisions import Policy
 from beepgpt.commands.flags import with_settings
+from beepgpt.commands.output import account_table, write_report
 from beepgpt.config.settings import Settings, with_flags
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
@@ -64,22 +65,62 @@ def alert(
     check_apart(source, written, **read, store=settings.alerts.store)
     if find_spec("slack_sdk") is None:
         raise BadCommand(f"beepgpt alert needs slack_sdk, which is not installed: {INSTALL}")
-    from beepgpt.commands.alert_run import AlertJob, run_alerts
+    from beepgpt.commands.alert_run import run_alerts
 
-    job = AlertJob(source, interactions, outcomes, deletions, to, model, members, settings)
-    account = run_alerts(job)
+    places = {"predictions": source, "interactions": interactions, "outcomes": outcomes, "deletions": deletions}
+    account = run_alerts(places, to, model, members, settings)
     print_account(account)
-    if report is not None:
-        jsonl.write_file(report, orjson.dumps(account, option=orjson.OPT_INDENT_2) + b"\n")
+    write_report(report, account)
 
 
 def print_account(account: Mapping[str, Any]) -> None:
     """Print the closing account as a table."""
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold")
-    table.add_column(justify="right")
+    table = account_table()
     for name, count in account["counts"].items():
         table.add_row(name.replace("_", " ").replace(":", ", "), f"{count:,}")
     console.print(table)
     if account["right"] is not None:
         console.print(f"{account['right']:.1%} of those who were alerted to a conversation with a known outcome were the next to answer.")
+
+
+def threshold_of(settings: Settings, model: Path | None) -> float:
+    """The least probability for a direct message: as it was set, or as validation found for the model. Raises BadCommand."""
+    if settings.alerts.threshold is not None:
+        return settings.alerts.threshold
+    if model is None:
+        raise BadCommand("how likely must an answer be? Give --model DIR, whose validated threshold is taken, or --threshold 0.5")
+    path = model / "metrics.json"
+    if not path.exists():
+        validate = "was not validated: beepgpt validate SET --model"
+        what = validate if (model / "model.json").is_file() else "is no trained model: beepgpt train SET --to"
+        raise BadCommand(f"--model {model}: {what} {model}, or give --threshold 0.5 in its place")
+    jsonl.check_readable(path)
+    from beepgpt.training.reloading import CARD, is_of_card
+
+    try:
+        figures = orjson.loads(path.read_bytes())
+        chosen = figures["threshold"]
+        if (card := model / CARD).exists() and not is_of_card(figures, orjson.loads(card.read_bytes())):
+            raise BadCommand(f"{path}: is of another model than the one that stands there now: validate that one, or give --threshold")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadCommand(f"{path}: is nothing that `beepgpt validate` wrote: validate the model, or give --threshold") from error
+    if chosen is None:
+        raise BadCommand(
+            f"{path}: no threshold reached the precision that was asked for: give --threshold, or validate with a lower --precision"
+        )
+    return float(chosen["threshold"])
+
+
+def policy_of(settings: Settings, threshold: float) -> Policy:
+    """The policy that the settings describe."""
+    ours = settings.alerts
+    return Policy(
+        threshold=threshold,
+        list_from=ours.list_from,
+        per_hour=ours.per_hour,
+        quiet=ours.quiet,
+        zone=ours.zone,
+        max_age=ours.max_alert_age,
+        opted_in=ours.opted_in,
+        topic_from=ours.topic_from,
+    )

@@ -5,18 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from beepgpt.alerts.database import AlertStoreView
 from beepgpt.alerts.deciding import AlertDecider
 from beepgpt.alerts.delivery import AlertDelivery
 from beepgpt.alerts.reading import AlertSource, closing_account, run_loop
 from beepgpt.alerts.store import AlertStore
-from beepgpt.alerts.store_view import AlertStoreView
 from beepgpt.commands import alerting
-from beepgpt.commands.policy import policy_of, threshold_of
+from beepgpt.commands.alert import policy_of, threshold_of
 from beepgpt.config.settings import Settings, revealed
 from beepgpt.connectors.slack.alerts import SlackMessenger
 from beepgpt.connectors.slack.members import ListedMembers
@@ -31,25 +30,16 @@ from beepgpt.runtime.workers import Stop, program_version
 log = logging.getLogger("beepgpt")
 
 
-@dataclass(frozen=True)
-class AlertJob:
-    """The arguments of an `alert` command."""
+def run_alerts(
+    places: Mapping[str, str | None], to: str | None, model: Path | None, members_of: Path | None, settings: Settings
+) -> dict[str, Any]:
+    """Read, decide and deliver until everything is read and delivered, or the user stops it. Returns the closing account.
 
-    predictions: str
-    interactions: str | None
-    outcomes: str | None
-    deletions: str | None
-    to: str | None
-    model: Path | None
-    members: Path | None
-    settings: Settings
-
-
-def run_alerts(job: AlertJob) -> dict[str, Any]:
-    """Read, decide and deliver until everything is read and delivered, or the user stops it. Returns the closing account."""
-    ours = job.settings.alerts
-    threshold = threshold_of(job.settings, job.model)
-    policy = policy_of(job.settings, threshold)
+    `places`: where predictions, interactions, deletions and outcomes are read; None: not. `members_of`: an export, in place of Slack.
+    """
+    ours = settings.alerts
+    threshold = threshold_of(settings, model)
+    policy = policy_of(settings, threshold)
     url = revealed(ours.webhook)
     if url and urlsplit(url).scheme not in ("http", "https"):
         raise BadCommand("alerts.webhook: an address with https:// is expected, or with http:// on this machine")
@@ -57,8 +47,8 @@ def run_alerts(job: AlertJob) -> dict[str, Any]:
     stop = Stop()
     with ExitStack() as stack:
         stack.enter_context(stop.listening())
-        slack = alerting.slack_of(job.settings)
-        members = slack if job.members is None else ListedMembers(job.members)
+        slack = alerting.slack_of(settings)
+        members = slack if members_of is None else ListedMembers(members_of)
         if members is None:
             raise BadCommand(
                 "nobody can say who may see which channel: set slack.bot_token (BEEPGPT_SLACK__BOT_TOKEN), or give --members EXPORT;"
@@ -67,23 +57,23 @@ def run_alerts(job: AlertJob) -> dict[str, Any]:
         if slack is not None:
             console.print(f"Slack: {slack.check()}")
         store = stack.enter_context(closing(AlertStore(ours.store, alone=True)))
-        matcher = alerting.matcher_of(job.settings, stack)
+        matcher = alerting.matcher_of(settings, stack)
         decider = AlertDecider(store, policy, matcher=matcher)
         prepare = None if matcher is None else alerting.prepare_with(matcher, decider)
         # What waits for the brokers may wait as long as it has patience; then the run ends by itself.
-        pulse = AlertPulse(asked_within=max(60, job.settings.kafka.patience / 1e6 + 30))
+        pulse = AlertPulse(asked_within=max(60, settings.kafka.patience / 1e6 + 30))
         readers = (
-            ("interactions", job.interactions, lambda record, now, released, place: decider.apply_interaction(record, place)),
-            ("deletions", job.deletions, decider.apply_record),
-            ("outcomes", job.outcomes, decider.apply_record),
-            ("predictions", job.predictions, decider.apply_record),
+            ("interactions", lambda record, now, released, place: decider.apply_interaction(record, place)),
+            ("deletions", decider.apply_record),
+            ("outcomes", decider.apply_record),
+            ("predictions", decider.apply_record),
         )  # preferences and deletions first
         sources = [
             stack.enter_context(
-                closing(alerting.source_of(name, place, job.settings, decider, apply, prepare if name == "predictions" else None))
+                closing(alerting.source_of(name, place, settings, decider, apply, prepare if name == "predictions" else None))
             )
-            for name, place, apply in readers
-            if place is not None
+            for name, apply in readers
+            if (place := places[name]) is not None
         ]
         waits = {"release": Waits(), "message": Waits()}
         delivery = AlertDelivery(
@@ -92,18 +82,18 @@ def run_alerts(job: AlertJob) -> dict[str, Any]:
             members,
             slack,
             clock=now_us,
-            forward=alerting.forward_to(job.to, job.settings, stack),
-            forwarded_to=alerting.destination_kind(job.to),
+            forward=alerting.forward_to(to, settings, stack),
+            forwarded_to=alerting.destination_kind(to),
             webhook=call_webhook,
             digest_at=ours.digest_at,
             kept=ours.kept,
             beat=pulse.beat,
             observe=lambda since, seconds: waits[since].add(seconds),
         )
-        if job.settings.run.metrics_port:
+        if settings.run.metrics_port:
             figures = figures_of(store, decider, waits, slack, sources, threshold)
-            stack.enter_context(metrics.serve(job.settings.run.metrics_port, job.settings.run.metrics_host, figures, pulse))
-        log.info("started", extra={"source": job.predictions, "threshold": threshold})
+            stack.enter_context(metrics.serve(settings.run.metrics_port, settings.run.metrics_host, figures, pulse))
+        log.info("started", extra={"source": places["predictions"], "threshold": threshold})
         run_loop(sources, delivery, pulse, stop)
         log.info("stopped" if stop() else "ended", extra={"signal": stop.signal})
         return closing_account(store, threshold)

@@ -11,7 +11,7 @@ import orjson
 import typer
 
 from beepgpt.alerts.deciding import AlertDecider
-from beepgpt.alerts.embeddings import PATIENCE, EmbeddingMatcher
+from beepgpt.alerts.interests import PATIENCE, EmbeddingMatcher
 from beepgpt.alerts.reading import AlertRecord, AlertSource, Apply, released_at
 from beepgpt.config.settings import Settings, revealed
 from beepgpt.connectors import kafka

@@ -17,9 +17,7 @@ from beepgpt.commands.starting import begin, fail, ignore_signals
 from beepgpt.errors import BeepGPTError
 
 COMMANDS = {
-    "Try": {
-        "demo": "All of it, on a simulated workspace",
-    },
+    "Try": {"demo": "All of it, on a simulated workspace"},
     "Make": {
         "examples": "Make examples: points in time of conversations, and who answered",
         "label": "Label examples: which teach something (strong), and which don't (weak)",

@@ -5,16 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import orjson
 import typer
 
-from beepgpt.audit.example_rows import OtherSettings, kind_of
+from beepgpt.audit.example_rows import AuditedFiles, OtherSettings, examples_in, kind_of, sides_of
 from beepgpt.audit.foreign import audit_pairs
-from beepgpt.audit.inputs import AuditedFiles, examples_in, sides_of
 from beepgpt.audit.laws import audit_examples
 from beepgpt.commands.closing import print_unlisted
 from beepgpt.commands.flags import Include, kinds_of, time_of, with_settings
-from beepgpt.commands.show import print_audit
+from beepgpt.commands.output import print_audit, write_report
 from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
@@ -66,8 +64,7 @@ def audit(
     closing = {"command": "audit", "source": source, "examples": examples, **found.as_json(), **left_out_of(origin.export)}
     print_audit(closing)
     print_unlisted(closing)
-    if report is not None:
-        jsonl.write_file(report, orjson.dumps(closing, option=orjson.OPT_INDENT_2) + b"\n")
+    write_report(report, closing)
     raise typer.Exit(1 if found.is_broken else 0)
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 from rich.table import Table
 
-from beepgpt.commands.tables import UNSCALED, number
+from beepgpt.commands.output import UNSCALED, number, write_report
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console
@@ -32,8 +31,7 @@ def compare(
         jsonl.check_writable(to)
     found = side_by_side([read_run(folder, name) for folder, name in zip(runs, names_of(runs), strict=True)])
     print_comparison(found)
-    if to is not None:
-        jsonl.write_file(to, orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    write_report(to, found)
 
 
 def print_comparison(found: dict[str, Any]) -> None:

@@ -10,10 +10,9 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from beepgpt.commands.closing import print_report
 from beepgpt.commands.examples import ExamplesJob, run_examples
 from beepgpt.commands.flags import with_settings
-from beepgpt.commands.show import example_panel
+from beepgpt.commands.output import example_panel, print_report
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.conversations.events import micros
@@ -79,15 +78,15 @@ PRECISION = 0.3
 
 def learn_and_rehearse(export: Path, to: Path, settings: Settings, names: dict[str, str]) -> None:
     """Train a model on the earlier part of the examples, validate it on the later part, and replay that part with alerts."""
+    from beepgpt.commands.output import moment
     from beepgpt.commands.prepare import prepared
     from beepgpt.commands.rehearse import print_figures, rehearsal_of
     from beepgpt.commands.score_run import run_score
     from beepgpt.commands.scoring import ScoreJob
-    from beepgpt.commands.tables import moment
     from beepgpt.commands.validate import figures_table, validated, write_run
     from beepgpt.runtime.destinations import score_outputs_of
-    from beepgpt.training.fit import train_here
     from beepgpt.training.folder import MODELS
+    from beepgpt.training.models import train_here
     from beepgpt.web.pages import rehearsal_page
 
     folder, model = to / "set", to / "set" / MODELS / "local"

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from beepgpt.commands.closing import close_command, print_report
+from beepgpt.commands.closing import close_command
 from beepgpt.commands.flags import Include, duration_of, kinds_of, time_of, with_settings
+from beepgpt.commands.output import print_report
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.slack import export as slack_export

@@ -6,19 +6,17 @@ import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 from rich.table import Table
 
 from beepgpt.commands.examples import ExamplesJob, run_examples
 from beepgpt.commands.flags import kinds_of
+from beepgpt.commands.output import number, write_report
 from beepgpt.commands.prepare import prepared
-from beepgpt.commands.tables import number
 from beepgpt.commands.train import HERE
 from beepgpt.commands.validate import validated, write_run
 from beepgpt.config.experiment import Experiment, read_experiment
 from beepgpt.config.settings import Settings
-from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console
 from beepgpt.runtime.destinations import files_of
@@ -58,7 +56,7 @@ def experiment(
         if why := rows[-1].get("why"):
             console.print(f"  {why}")
     print_framings(rows)
-    jsonl.write_file(to / RESULT, orjson.dumps(rows, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    write_report(to / RESULT, rows)
     console.print(f"All of it: {to / RESULT}; a report for each: {to / '…' / 'model' / 'report.html'}")
     if all("why" in row for row in rows):
         raise typer.Exit(1)
@@ -67,9 +65,8 @@ def experiment(
 def framing_row(name: str, settings: Settings, folder: Path, job: ExamplesJob, wanted: Experiment, threads: int) -> dict[str, Any]:
     """Take a framing from examples to figures; a row of experiment.json, with the reason (`why`) if it can't be learned."""
     from beepgpt.training.checks import CannotPrepare
-    from beepgpt.training.fit import train_here
-    from beepgpt.training.points import BadTable
-    from beepgpt.training.predictions import OtherFeatures, TooLittle
+    from beepgpt.training.models import train_here
+    from beepgpt.training.points import BadTable, OtherFeatures, TooLittle
 
     ours = settings.conversations
     row: dict[str, Any] = {"framing": name, "scope": ours.scope, "target": ours.target, "spec": settings.rules.spec}

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-import orjson
 import typer
-from rich.table import Table
 
 from beepgpt.commands.closing import print_unlisted, say_rejected
 from beepgpt.commands.flags import Include, kinds_of, with_settings
+from beepgpt.commands.output import account_table, add_counts, add_reasons, print_verdict, write_report
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
@@ -39,8 +38,7 @@ def ingest(
         ),
     ] = None,
     with_: Annotated[
-        str | None,
-        typer.Option("--with", help="For a topic as SOURCE: merge its dead letters or late events back in: dead-letters,late."),
+        str | None, typer.Option("--with", help="For a topic as SOURCE: merge its dead letters or late events back in: dead-letters,late.")
     ] = None,
     include: Include = "channels",
     scratch: Annotated[Path | None, typer.Option(help="A folder with space to sort all events of a topic.")] = None,
@@ -71,8 +69,7 @@ def ingest(
         closing, status = run_ingest(job)
         print_ingest(closing)
         print_unlisted(closing)
-    if report is not None:
-        jsonl.write_file(report, orjson.dumps(closing, option=orjson.OPT_INDENT_2) + b"\n")
+    write_report(report, closing)
     if status == 130:
         console.print("Interrupted; what was written is kept: run the same command again to go on.")
     if status == 0 and source != ingest_slack.NAME:
@@ -118,46 +115,20 @@ BACKFILLS = {
 }
 
 
-def account_table() -> Table:
-    """An empty table: name, count, what it means."""
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold")
-    table.add_column(justify="right")
-    table.add_column(style="dim")
-    return table
-
-
-def add_counts(table: Table, account: Mapping[str, Any], meanings: Mapping[str, str], indent: str = "") -> None:
-    """Add a row for each count that is not 0."""
-    for name, meaning in meanings.items():
-        if account[name]:
-            table.add_row(f"{indent}{name.replace('_', ' ')}", f"{account[name]:,}", meaning)
-
-
-def add_reasons(table: Table, name: str, counts: Mapping[str, int]) -> None:
-    """Add a row with the sum of the counts and each reason's, if there are any."""
-    if counts:
-        table.add_row(f"  {name}", f"{sum(counts.values()):,}", ", ".join(f"{reason} {count:,}" for reason, count in counts.items()))
-
-
-def adds_up(account: Mapping[str, Any]) -> str:
-    """Whether the account adds up, in words."""
-    return "the account adds up" if account["adds_up"] else "THE ACCOUNT DOES NOT ADD UP"
-
-
 def print_ingest(report: Mapping[str, Any]) -> None:
     """Print the closing account of an export, a file or a topic."""
     account = report["account"]
     table = account_table()
     table.add_row("records read", f"{account['read']:,}", "")
-    add_counts(table, account, RECORDS, "  ")
+    add_counts(table, account, RECORDS)
     add_reasons(table, "unusable", account["unusable"])
     console.print(table)
     if report["ended"] and account["there"] and not account["written"] and not account["heartbeats_added"]:
         console.print(f"All of it is in {report['to']} already: nothing was written.")
-    console.print(
-        f"{adds_up(account)}; {report['partitions']:,} partitions, {report['seconds']:,.1f} s,"
-        f" {report['records_per_second']:,.0f} records/s, {report['peak_memory_mb']:,.0f} MB at most"
+    print_verdict(
+        account["adds_up"],
+        f"; {report['partitions']:,} partitions, {report['seconds']:,.1f} s,"
+        f" {report['records_per_second']:,.0f} records/s, {report['peak_memory_mb']:,.0f} MB at most",
     )
 
 
@@ -166,8 +137,8 @@ def print_slack(report: Mapping[str, Any]) -> None:
     account = report["account"]
     table = account_table()
     table.add_row("arrived", f"{account['arrived']:,}", "envelopes that Slack sent")
-    add_counts(table, account, ARRIVALS, "  ")
+    add_counts(table, account, ARRIVALS)
     add_reasons(table, "left out", account["left_out"])
-    add_counts(table, account, BACKFILLS)
+    add_counts(table, account, BACKFILLS, indent="")
     console.print(table)
-    console.print(f"{adds_up(account)}; {report['seconds']:,.1f} s, {report['peak_memory_mb']:,.0f} MB at most")
+    print_verdict(account["adds_up"], f"; {report['seconds']:,.1f} s, {report['peak_memory_mb']:,.0f} MB at most")

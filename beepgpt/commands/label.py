@@ -8,13 +8,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 
-from beepgpt.commands.closing import account_table, by_reason, print_verdict
+from beepgpt.commands.example_source import input_of, look_at
 from beepgpt.commands.flags import with_settings
-from beepgpt.commands.label_source import input_of
 from beepgpt.commands.labeling import LabelJob, check_places, closed, remembering, report_of, run_labeling
+from beepgpt.commands.output import account_table, add_counts, by_reason, print_verdict, write_report
 from beepgpt.config.settings import Settings, with_flags
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand, RunStopped
@@ -30,11 +29,7 @@ INTERRUPTED = 130
 """The exit status."""
 AHEAD = 512
 """Prompts that a labeler of this machine has at a time."""
-NEEDED = {
-    "provider": ("openai", "backoff", "aiolimiter", "detect_secrets", "phonenumbers", "stdnum"),
-    "local": ("sklearn",),
-    "rules": (),
-}
+NEEDED = {"provider": ("openai", "backoff", "aiolimiter", "detect_secrets", "phonenumbers", "stdnum"), "local": ("sklearn",), "rules": ()}
 """Packages of a labeler that are not installed by default."""
 
 
@@ -75,16 +70,13 @@ def label(
     check_apart(source, [*job.to.given().values(), *([report] if report is not None else [])])
     closing, status = run_label(job, yes=yes)
     print_labels(closing)
-    if report is not None:
-        jsonl.write_file(report, orjson.dumps(closing, option=orjson.OPT_INDENT_2) + b"\n")
+    write_report(report, closing)
     if closing.get("stopped_because"):
         raise RunStopped(closing["stopped_because"])
     if status == INTERRUPTED:
         rest = "run the same command again to go on" if recovery else "give --recovery DIR to go on where a run stopped"
         console.print(f"Interrupted; what was done is kept ({rest}).")
-    if closing["does_not_add_up"]:
-        raise typer.Exit(1)
-    raise typer.Exit(status)
+    raise typer.Exit(1 if closing["does_not_add_up"] else status)
 
 
 def run_label(job: LabelJob, *, yes: bool) -> tuple[dict[str, Any], int]:
@@ -103,7 +95,7 @@ def run_label(job: LabelJob, *, yes: bool) -> tuple[dict[str, Any], int]:
             return ended, 0
         for sentence in accuracy:
             console.print(sentence)
-        retracted = job.contents().retracted if job.origin.file is not None else frozenset()
+        retracted = look_at(job.origin, job.settings).retracted if job.origin.file is not None else frozenset()
         result = run_labeling(job, recovery, labeler, known=by_hand(few_shots), retracted=retracted, ahead=AHEAD)
         return closed(job, report_of(job, chosen, labeler.fingerprint, result), result, recovery)
 
@@ -155,9 +147,7 @@ def print_labels(closing: Mapping[str, Any]) -> None:
     dead = account["dead_letters"]
     if dead:
         table.add_row("  dead letters", f"{sum(dead.values()):,}", f"{by_reason(dead)}; to {closing['beside'].get('dead_letters', '-')}")
-    for name, meaning in MEANING.items():
-        if account[name]:
-            table.add_row(f"  {name}", f"{account[name]:,}", meaning)
+    add_counts(table, account, MEANING)
     for row in provider_rows(closing.get("provider")):
         table.add_row(*row)
     console.print(table)

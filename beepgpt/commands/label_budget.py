@@ -12,8 +12,7 @@ import typer
 from beepgpt.config.settings import Settings
 from beepgpt.conversations.tokens import Encoding
 from beepgpt.errors import BadCommand
-from beepgpt.labeling.asking import Asking
-from beepgpt.labeling.budget import Budget, Estimate, TokenPrice, counted, dollars, estimated
+from beepgpt.labeling.asking import Asking, Budget, Estimate, TokenPrice, counted, dollars, estimated
 from beepgpt.labeling.few_shots import FewShot
 from beepgpt.labeling.summaries import summary_instructions
 from beepgpt.runtime.console import Watched, console

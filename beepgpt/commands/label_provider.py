@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from beepgpt.commands.example_source import look_at
 from beepgpt.commands.label_budget import agreed, check_summaries, estimate_of
 from beepgpt.commands.labeling import LabelJob, closed, remembering, report_of, run_labeling
 from beepgpt.commands.provider import check_may_leave, client_of, may_leave_by, model_of
@@ -20,11 +21,9 @@ from beepgpt.connectors.openai.responses import Responses, Spent, spent_of
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.tokens import Encoding
 from beepgpt.errors import BadCommand, ProviderFailed, RunStopped
-from beepgpt.labeling.asking import ENCODING, INSTRUCTIONS, asking_of
+from beepgpt.labeling.asking import ENCODING, INSTRUCTIONS, Budget, asking_of
 from beepgpt.labeling.batches import Batches, BatchReporter
-from beepgpt.labeling.budget import Budget
-from beepgpt.labeling.few_shot_store import FewShots
-from beepgpt.labeling.few_shots import FewShot, balanced, by_hand, read_few_shots
+from beepgpt.labeling.few_shots import FewShot, FewShots, balanced, by_hand, read_few_shots
 from beepgpt.labeling.labelers.provider import AHEAD, ProviderLabeler
 from beepgpt.labeling.questions import LabelQuestion
 from beepgpt.labeling.summaries import long_few_shots, summarise
@@ -84,7 +83,7 @@ def run_provider(job: LabelJob, few_shots: list[FewShot], *, yes: bool) -> tuple
 
         with interruptible(INTERRUPTED):
             if not job.origin.is_followed:
-                contents = job.contents()
+                contents = look_at(job.origin, job.settings)
                 retracted = contents.retracted
                 estimate = estimate_of(wanted(), asking, lambda request_id: answers.get(request_id) is not None, budget, settings)
             budget = agreed(budget, estimate, settings, yes=yes)
@@ -117,7 +116,7 @@ def write_summaries(long: Sequence[FewShot], settings: Settings, encoding: Encod
     """Have long few-shots summarised; what that took."""
     redacted: Counter[str] = Counter()
     with client_of(settings) as client, interruptible(INTERRUPTED), closing(FewShots(settings.labeling.few_shots)) as store:
-        summarise(long, store, model_of(settings.provider), client, encoding, settings.labeling.summarise, redacted, console.print)
+        summarise(long, store, model_of(settings.provider), client.ask_text, encoding, settings.labeling.summarise, redacted, console.print)
         return spent_of(client.account, redacted)
 
 

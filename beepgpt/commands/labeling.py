@@ -9,7 +9,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from beepgpt.commands.label_source import MAX_LINE, look_at, pass_on_retractions, retractions_of, spec_in, spec_on
+from beepgpt.commands.example_source import MAX_LINE, pass_on_retractions, retractions_of, spec_in, spec_on
 from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
 from beepgpt.conversations.account import Account
@@ -18,7 +18,7 @@ from beepgpt.conversations.signals import SignalVerdict
 from beepgpt.dataflows import labeling
 from beepgpt.dataflows.label_examples import LABELED_LINES, LabelingResult, LabelingRun, check_labels, labeled_topics, labels_as_json
 from beepgpt.errors import BadCommand
-from beepgpt.labeling.questions import Labeler, LabelQuestion, SourceContents
+from beepgpt.labeling.questions import Labeler, LabelQuestion
 from beepgpt.runtime.destinations import Destination, Files, Topics
 from beepgpt.runtime.flow_metrics import LabelFigures
 from beepgpt.runtime.places import Origin, source_of, topic_id_of
@@ -35,10 +35,6 @@ class LabelJob:
     to: Destination
     settings: Settings
     recovery: Path | None = None
-
-    def contents(self) -> SourceContents:
-        """Reads a bounded SOURCE for what is retracted."""
-        return look_at(self.origin, self.settings)
 
 
 def check_places(job: LabelJob) -> None:

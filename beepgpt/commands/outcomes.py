@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import orjson
 import typer
-from rich.table import Table
 
 from beepgpt.commands.flags import with_settings
+from beepgpt.commands.output import account_table, by_reason, write_report
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
@@ -53,8 +53,7 @@ def outcomes(
     for each in models:
         print_outcomes(each, promised)
     closing = {"source": source, "promised": promised, "models": models}
-    if report is not None:
-        jsonl.write_file(report, orjson.dumps(closing, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    write_report(report, closing)
     if to is not None:
         from beepgpt.web.report import outcomes_page
 
@@ -88,13 +87,10 @@ def outcomes_in(source: str, settings: Settings) -> Iterator[dict[str, Any]]:
 
 def print_outcomes(model: Mapping[str, Any], promised: Mapping[str, Mapping[str, float]]) -> None:
     """Print one model's figures as a table."""
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    table.add_column(style="bold")
-    table.add_column(justify="right")
-    table.add_column(style="dim")
+    table = account_table()
     table.add_row(f"model {model['model']}", "", f"points from {model['from']} to {model['until']} UTC")
     counts = model["outcomes"]
-    table.add_row("outcomes", f"{sum(counts.values()):,}", ", ".join(f"{how} {times:,}" for how, times in counts.items()))
+    table.add_row("outcomes", f"{sum(counts.values()):,}", by_reason(counts))
     for kind, name in (("answered", "answered"), ("first_replies", "first replies")):
         for what, figure in model[kind].items():
             beside = f"; validation: {share(promised[what])}" if kind == "answered" and what in promised else ""

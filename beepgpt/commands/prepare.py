@@ -7,13 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 from rich.text import Text
 
-from beepgpt.commands.closing import account_table, print_verdict
-from beepgpt.commands.prepare_source import examples_of
-from beepgpt.commands.tables import moment
+from beepgpt.commands.example_source import examples_of
+from beepgpt.commands.output import account_table, moment, print_verdict, write_report
 from beepgpt.config.settings import Settings, read_settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.tokenizer import load_encoding
@@ -67,8 +65,7 @@ def prepare(
         check_apart(source, [report])
     closing = prepared(source, to, settings, retractions, few_shots)
     print_training_set(closing)
-    if report is not None:
-        jsonl.write_file(report, orjson.dumps(closing, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    write_report(report, closing)
     raise typer.Exit(0 if closing["account"]["adds_up"] else 1)
 
 

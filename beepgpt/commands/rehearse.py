@@ -9,12 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import orjson
 import typer
 from rich.table import Table
 
 from beepgpt.commands.alert import INSTALL, PANEL
 from beepgpt.commands.flags import with_settings
+from beepgpt.commands.output import write_report
 from beepgpt.config.settings import Settings, with_flags
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
@@ -52,7 +52,7 @@ def rehearse(
     for name in ("jinja2", "slack_sdk"):
         if find_spec(name) is None:
             raise BadCommand(f"beepgpt rehearse needs {name}, which is not installed: {INSTALL}")
-    from beepgpt.commands.policy import threshold_of
+    from beepgpt.commands.alert import threshold_of
     from beepgpt.commands.review import names_in
     from beepgpt.web.pages import rehearsal_page
 
@@ -64,7 +64,7 @@ def rehearse(
     jsonl.write_file(to, rehearsal_page(values).encode())
     if report is not None:
         figures = {name: values[name] for name in ("points", "begin", "end", "threshold", "figures", "rules", "thresholds", "passed")}
-        jsonl.write_file(report, orjson.dumps(figures, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+        write_report(report, figures)
     print_figures(values)
     console.print(f"For reading: {to}")
 
@@ -80,7 +80,7 @@ def rehearsal_of(
 ) -> dict[str, Any]:
     """Rehearse what stands in files or on topics. Returns the values of the page and the report."""
     from beepgpt.alerts.rehearsal_report import rehearsal_report
-    from beepgpt.commands.policy import policy_of
+    from beepgpt.commands.alert import policy_of
 
     history = history_in(source, outcomes, settings)
     asked, may_see = preferences_in(store, members, {user for point in history.points for user, _ in point.people})

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Annotated
 import orjson
 import typer
 
+from beepgpt.commands.example_source import input_of, lines_of, retracted_in, retractions_of
 from beepgpt.commands.flags import with_settings
-from beepgpt.commands.label_source import input_of, lines_of, retracted_in, retractions_of
 from beepgpt.config.settings import Settings, with_flags
 from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
 from beepgpt.conversations.signals import Signal, SignalVerdict
 from beepgpt.errors import BadCommand
-from beepgpt.labeling.few_shot_store import FewShots
-from beepgpt.labeling.review_sample import ReviewedExample, Sample
+from beepgpt.labeling.few_shots import FewShots
+from beepgpt.labeling.review_queue import ReviewedExample, Sample
 from beepgpt.runtime.console import Watched, console
 from beepgpt.runtime.places import connection_of
 

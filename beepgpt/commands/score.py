@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from beepgpt.commands.closing import account_table, by_reason, close_command, print_verdict
+from beepgpt.commands.closing import close_command
 from beepgpt.commands.flags import Include, duration_of, kinds_of, time_of, with_settings
+from beepgpt.commands.output import account_table, add_counts, add_reasons, by_reason, print_verdict
 from beepgpt.commands.score_run import run_score, run_score_worker
 from beepgpt.commands.scoring import ScoreJob
 from beepgpt.config.settings import Settings
@@ -112,15 +113,11 @@ def print_scores(closing: Mapping[str, Any]) -> None:
     table.add_row("events read", f"{events['read']:,}", "")
     table.add_row("  applied", f"{events['applied']:,}", "")
     for name in ("ignored", "rejected"):
-        if reasons := events[name]:
-            table.add_row(f"  {name}", f"{sum(reasons.values()):,}", by_reason(reasons))
-    for name in ("duplicate", "late", "held"):
-        if events[name]:
-            table.add_row(f"  {name}", f"{events[name]:,}", "")
+        add_reasons(table, name, events[name])
+    add_counts(table, events, dict.fromkeys(("duplicate", "late", "held"), ""))
     table.add_row("points made", f"{points['made']:,}", "")
     table.add_row("  scored", f"{points['scored']:,}", f"to {closing['to']}, by model {closing['model']}")
-    if failed := points["failed"]:
-        table.add_row("  failed", f"{sum(failed.values()):,}", by_reason(failed))
+    add_reasons(table, "failed", points["failed"])
     for name, meaning in MEANING.items():
         if points[name]:
             table.add_row(f"  {name}", f"{points[name]:,}", meaning)

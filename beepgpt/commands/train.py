@@ -81,7 +81,7 @@ def train(
 def train_local(folder: Path, kind: str, into: Path, *, seed: int, threads: int) -> None:
     """Train a model of this machine, and say of what."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # on a busy machine, threads that wait busily wait for each other
-    from beepgpt.training.fit import train_here
+    from beepgpt.training.models import train_here
 
     began = time.monotonic()
     with console.status("reading") as status:

@@ -11,17 +11,16 @@ from beepgpt.commands.provider import check_may_leave, client_of, may_leave_by, 
 from beepgpt.config.sections import ProviderSettings
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
-from beepgpt.connectors.openai.jobs import JobRequest
+from beepgpt.connectors.openai.values import JobRequest
 from beepgpt.errors import BadCommand
 from beepgpt.labeling.redaction import redact
 from beepgpt.runtime.console import console
 from beepgpt.runtime.workers import interruptible
-from beepgpt.training.chat_export import exported
 from beepgpt.training.fine_tuning import NOTE, JobOptions, JobProvider, cancel_job_in, fine_tune, finished_card, locked, trained_on
 from beepgpt.training.folder import CARD, LABELS, MANIFEST
 from beepgpt.training.models import save_remote
 from beepgpt.training.remote import REMOTE_ENDPOINTS
-from beepgpt.training.uploads import MayLeave, check_encoding, uploads_of
+from beepgpt.training.uploads import MayLeave, check_encoding, exported, uploads_of
 
 INTERRUPTED = (
     "interrupted. What was sent and started is remembered, and a job goes on at the provider's: the same command goes on with it; with"

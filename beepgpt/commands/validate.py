@@ -10,8 +10,8 @@ import orjson
 import typer
 from rich.table import Table
 
+from beepgpt.commands.output import number
 from beepgpt.commands.provider import open_models, print_unanswered
-from beepgpt.commands.tables import number
 from beepgpt.commands.train import check_training_set
 from beepgpt.config.settings import Settings, read_settings
 from beepgpt.connectors.files import jsonl

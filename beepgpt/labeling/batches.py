@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from beepgpt.connectors.openai.values import ProviderAnswer, Request
+from beepgpt.connectors.openai.values import Batch, BatchPart, ProviderAnswer, Request
 from beepgpt.errors import BadAnswer, ProviderFailed
 from beepgpt.labeling.asking import Asking, PreparedRequest, is_final
 
@@ -19,37 +19,11 @@ ROUNDS = 5
 """Rounds of batches, each for what earlier ones left without an answer."""
 
 
-class BatchFile(Protocol):
-    """The content of a batch."""
-
-    @property
-    def digest(self) -> str: ...
-    @property
-    def data(self) -> bytes: ...
-    @property
-    def requests(self) -> int: ...
-
-
-class BatchState(Protocol):
-    """A batch at the provider."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def status(self) -> str: ...
-    @property
-    def done(self) -> int: ...
-    @property
-    def total(self) -> int: ...
-    @property
-    def failed(self) -> int: ...
-
-
 class BatchClient(Protocol):
     """What is needed of a provider's client."""
 
-    def start_batch(self, part: Any) -> BatchState: ...
-    def wait_for_batch(self, batch_id: str, *, every: float, progress: Callable[[Any], None]) -> BatchState: ...
+    def start_batch(self, part: Any) -> Batch: ...
+    def wait_for_batch(self, batch_id: str, *, every: float, progress: Callable[[Any], None]) -> Batch: ...
     def batch_results(self, batch_id: str) -> Iterable[tuple[str, ProviderAnswer | ProviderFailed]]: ...
 
 
@@ -76,7 +50,7 @@ class Batches:
     run: str
     prompts: Callable[[], Iterable[str]]
     """Reads all prompts that have to be labeled."""
-    split: Callable[[Iterable[Request]], Iterable[BatchFile]]
+    split: Callable[[Iterable[Request]], Iterable[BatchPart]]
     """Splits requests into batches as large as the provider takes."""
     report: Callable[[Any], None]
     """Called with a batch's state, whenever it is looked at."""
@@ -113,7 +87,7 @@ class Batches:
             count += part.requests
         return count
 
-    def _start(self, part: BatchFile) -> None:
+    def _start(self, part: BatchPart) -> None:
         self.store.plan(self.run, part.digest, [orjson.loads(line)["custom_id"] for line in part.data.splitlines()])
         batch = self.client.start_batch(part)
         self.store.started(part.digest, batch.id)
@@ -152,7 +126,7 @@ class BatchReporter:
         self._report = report
         self._last: dict[str, tuple[str, int]] = {}
 
-    def __call__(self, batch: BatchState) -> None:
+    def __call__(self, batch: Batch) -> None:
         now = batch.status, 10 * batch.done // max(batch.total, 1)
         if self._last.get(batch.id) != now:
             self._last[batch.id] = now

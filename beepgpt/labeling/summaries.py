@@ -7,15 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import orjson
 
 from beepgpt.connectors.openai.values import AskedModel, TextRequest
 from beepgpt.conversations.tokens import SEPARATOR, SUFFIX, Encoding, is_shown
 from beepgpt.errors import BadAnswer, BeepGPTError, ProviderFailed, RequestRefused, RunStopped
-from beepgpt.labeling.few_shot_store import FewShots
-from beepgpt.labeling.few_shots import FewShot
+from beepgpt.labeling.few_shots import FewShot, FewShots
 from beepgpt.labeling.redaction import redact
 
 INSTRUCTIONS = """\
@@ -134,10 +133,8 @@ ROOM = 4
 """Tokens that the server may write for each that is allowed: a summary that is too long is refused here, and not cut short there."""
 
 
-class TextClient(Protocol):
-    """What is needed of a provider's client."""
-
-    def ask_text(self, request: TextRequest) -> Future[str]: ...
+SendText = Callable[[TextRequest], Future[str]]
+"""A provider's client: a request to the text that answers it."""
 
 
 def long_few_shots(shots: Sequence[FewShot], encoding: Encoding, limit: int) -> list[FewShot]:
@@ -149,7 +146,7 @@ def summarise(
     long: Sequence[FewShot],
     store: FewShots,
     model: AskedModel,
-    client: TextClient,
+    send: SendText,
     encoding: Encoding,
     limit: int,
     redacted: Counter[str],
@@ -161,7 +158,7 @@ def summarise(
     """
     wanted = {each.question.id for each in long}
     chosen = [(identity, line) for identity, signal, line in store.chosen() if signal == "strong"]
-    ask = asking_for_summaries(client, model, limit, redacted)
+    ask = asking_for_summaries(send, model, limit, redacted)
     lines = [line for identity, line in chosen if identity in wanted]
     try:
         done = list(summarised(lines, ask, lambda text: len(encoding.encode_ordinary(text)), limit))
@@ -174,7 +171,7 @@ def summarise(
             report(f"Few-shot {identity} keeps its prompt: {each.problem}.")
 
 
-def asking_for_summaries(client: TextClient, model: AskedModel, limit: int, redacted: Counter[str]) -> AskText:
+def asking_for_summaries(send: SendText, model: AskedModel, limit: int, redacted: Counter[str]) -> AskText:
     """How a model is asked for a summary of at most `limit` tokens: prompts are redacted here, and `redacted` counts it."""
     model = replace(model, way="chat", max_tokens=ROOM * limit)
 
@@ -191,7 +188,7 @@ def asking_for_summaries(client: TextClient, model: AskedModel, limit: int, reda
             except BaseException as error:
                 written.set_exception(error)
 
-        client.ask_text(TextRequest(model, summary_instructions(limit), safe.text)).add_done_callback(pass_on)
+        send(TextRequest(model, summary_instructions(limit), safe.text)).add_done_callback(pass_on)
         return written
 
     return ask

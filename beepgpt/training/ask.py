@@ -17,8 +17,7 @@ from beepgpt.errors import BadCommand
 from beepgpt.training.checks import NIL, OTHER
 from beepgpt.training.folder import CHATS, LABELS, MANIFEST, VALID
 from beepgpt.training.models import Trained, hash_of
-from beepgpt.training.points import Examples, Points, points_of, read_examples
-from beepgpt.training.predictions import Prediction
+from beepgpt.training.points import Examples, Points, Prediction, points_of, read_examples
 from beepgpt.training.remote import labels_in
 
 LIKELIEST = 5

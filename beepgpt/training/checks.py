@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import takewhile
+from os.path import commonprefix
 from typing import Any, Literal, NamedTuple
 
 import orjson
@@ -53,10 +53,6 @@ class ExampleLine(NamedTuple):
     prompt: str
     signal: LineSignal | None
     has_candidates: bool
-
-
-FAULTS = ("not_json", "not_an_example", "no_prompt", "no_answer", "no_suffix", "suffix_inside")
-"""Why a line is not a usable example."""
 
 
 def read_line(line: bytes) -> ExampleLine | str:
@@ -202,13 +198,8 @@ class CommonPrefix:
 
     def see(self, text: str) -> None:
         """Include a text."""
-        if self._seen is None:
-            self._seen = text
-        elif not text.startswith(self._seen):
-            self._seen = text[: sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(self._seen, text, strict=False)))]
-            self._differs = True
-        elif text != self._seen:
-            self._differs = True
+        self._differs = self._differs or (self._seen is not None and text != self._seen)
+        self._seen = text if self._seen is None else commonprefix([self._seen, text])  # noqa: RUF071  # by characters
 
     @property
     def length(self) -> int:

@@ -239,14 +239,7 @@ class JobNote:
         """The note of this very job, new or continued. Raises BadCommand if the folder's is of another job."""
         note = cls.read(into)
         if note is None:
-            content: dict[str, Any] = {
-                "key": key,
-                "wanted": asdict(options),
-                "base_url": base_url,
-                "files": {},
-                "job": None,
-                "failed": [],
-            }
+            content: dict[str, Any] = {"key": key, "wanted": asdict(options), "base_url": base_url, "files": {}, "job": None, "failed": []}
             note = cls(into / NOTE, content)
             note.save()
         if note.content["key"] != key:

@@ -1,10 +1,12 @@
-"""The file formats of a training set: chats, prompts with completions, the table of candidates, the examples themselves."""
+"""The file formats of a training set: chats, prompts with completions, the table of candidates, examples; and the rules of rows."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import orjson
@@ -12,7 +14,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beepgpt.conversations.events import micros
-from beepgpt.training.checks import MOST_LABELS, NIL, OTHER, CannotPrepare
+from beepgpt.conversations.tokens import Encoding
+from beepgpt.training.checks import (
+    MAX_COMPLETION_PREFIX,
+    MAX_PREFIX,
+    MOST_LABELS,
+    NIL,
+    OTHER,
+    Broken,
+    CannotPrepare,
+    CommonPrefix,
+    takes_leading_space,
+)
 
 Format = Literal["chat", "completion", "candidates", "examples"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -77,12 +90,6 @@ def drawn(identity: bytes, count: int) -> int:
 # Files
 
 
-class TextRowsFile(Protocol):
-    """A file of rows, one for each prompt and completion."""
-
-    def write(self, prompt: str, completion: str) -> None: ...
-
-
 class _Lines:
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb")
@@ -122,13 +129,8 @@ class Completions(_Lines):
         self._write({"prompt": prompt, "completion": self._space + completion})
 
 
-class ExampleRows(_Lines):
-    """The examples' own lines, byte for byte: an audit checks the split with them."""
-
-    def write(self, line: bytes) -> None:
-        """Append a line."""
-        self._file.write(line.strip() + b"\n")
-
+TextRowsFile = Chats | Completions
+"""A file of rows, one for each prompt and completion."""
 
 COLUMNS = {
     "id": pa.string(),
@@ -191,3 +193,89 @@ class CandidateTable:
         if self._columns["id"]:
             self._writer.write_batch(pa.record_batch(self._columns, schema=self._schema))
             self._columns = {name: [] for name in self._schema.names}
+
+
+RULES = ("duplicate_rows", "long_rows", "too_many_tokens", "common_prompt_prefix", "no_leading_space", "common_completion_prefix")
+"""Rules about rows; those about lines are faults (checks.py)."""
+
+
+@dataclass(kw_only=True)
+class TextRows:
+    """Writes the rows of a training set, one side after the other, and counts rows, tokens and broken rules."""
+
+    labels: Labels
+    encoding: Encoding
+    answers: Answers
+    is_chat: bool
+    max_tokens: int | None
+    max_characters: int | None
+    system: str = ""
+
+    def __post_init__(self) -> None:
+        system_tokens = 4 + len(self.encoding.encode_ordinary(self.system)) if self.system else 0
+        self._more_tokens = CHAT_TOKENS + system_tokens if self.is_chat else 0
+        self.space = " " if takes_leading_space(self.encoding) else ""
+        self.counts: dict[Side, Counter[str]] = {side: Counter() for side in SIDES}
+        self.tokens: dict[Side, int] = dict.fromkeys(SIDES, 0)
+        self._broken = {name: Broken() for name in RULES}
+        self._prompts, self._completions = CommonPrefix(), CommonPrefix()
+        self._written: set[tuple[str, str]] = set()
+
+    def write(self, side: Side, files: Sequence[TextRowsFile], body: Mapping[str, Any], prompt_tokens: int, *, is_repeated: bool) -> None:
+        """Write an example's rows to all files. `is_repeated`: its side has the prompt more than once, so rows may be duplicates."""
+        identity, prompt = body["id"], body["prompt"]
+        answer = [] if body.get("signal") == "weak" else body["answer"]
+        for completion in self.labels.completions(bytes.fromhex(identity), answer, self.answers):
+            tokens = prompt_tokens + self._more_tokens + len(self.encoding.encode_ordinary(completion))
+            if not self._is_wanted(side, identity, prompt, completion, tokens, is_repeated):
+                continue
+            for file in files:
+                file.write(prompt, completion)
+            self.tokens[side] += tokens
+            self.counts[side].update(["rows", *({NIL: [NIL], OTHER: [OTHER]}.get(completion, []))])
+            self._prompts.see(prompt)
+            self._completions.see(completion)
+            if not self.space:
+                self._broken["no_leading_space"].count += 1
+
+    def _is_wanted(self, side: Side, identity: str, prompt: str, completion: str, tokens: int, is_repeated: bool) -> bool:
+        """Whether a row is written. Only rows that the model can't take are left out of validation."""
+        if self.max_tokens is not None and tokens > self.max_tokens:
+            self._broken["too_many_tokens"].add(identity)
+            return False
+        if self.max_characters is not None and len(prompt) + len(completion) > self.max_characters:
+            self._broken["long_rows"].add(identity)
+            if side == "train":
+                return False
+        if is_repeated and (prompt, completion) in self._written:
+            self._broken["duplicate_rows"].add(identity)
+            return side == "valid"
+        if is_repeated:
+            self._written.add((prompt, completion))
+        return True
+
+    def end_side(self) -> None:
+        """Forget the rows of this side: the other side has no duplicates of them, since the sides share no prompt."""
+        self._written.clear()
+
+    def rules(self) -> dict[str, Broken]:
+        """Every rule with its count, and what was done."""
+        rules = self._broken
+        rules["common_prompt_prefix"].count = self._prompts.length if self._prompts.length > MAX_PREFIX else 0
+        rules["common_completion_prefix"].count = self._completions.length if self._completions.length > MAX_COMPLETION_PREFIX else 0
+        done = {
+            "duplicate_rows": "the same prompt and completion as an earlier row: left out of the training side, kept for validation",
+            "long_rows": f"more than {self.max_characters or 0:,} characters: left out of the training side, kept for validation",
+            "too_many_tokens": f"more than {self.max_tokens or 0:,} tokens, which the model can't take: left out"
+            if self.max_tokens is not None
+            else "not checked: the model's limit is not known (--max-tokens)",
+            "common_prompt_prefix": "characters that all prompts begin with: they say nothing; nothing was changed",
+            "no_leading_space": "rows whose completion begins with no space: nothing was changed, since with one it would be two tokens of"
+            f" {self.encoding.name}",
+            "common_completion_prefix": "characters that all completions begin with; nothing was changed",
+        }
+        if self.max_characters is None:
+            done["long_rows"] = "not checked (--max-characters 0)"
+        for name, what in done.items():
+            rules[name].done = what
+        return rules

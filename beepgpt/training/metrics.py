@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from beepgpt.training.points import Examples, Floats, Ints
-from beepgpt.training.predictions import Predictions
+from beepgpt.training.points import Examples, Floats, Ints, Predictions
 
 BoolArray = NDArray[np.bool_]
 

@@ -1,4 +1,4 @@
-"""Models' folders: a card that says what a model was trained on, and files that run no code when they are read."""
+"""Models: fitted on a training set, and their folders, with a card that says on what, and files that run no code when they are read."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ import orjson
 import skops.io
 from skops.io.exceptions import UntrustedTypesFoundException
 
+from beepgpt.conversations.events import ts_text
 from beepgpt.errors import BeepGPTError
-from beepgpt.training.folder import CARD, LABELS
-from beepgpt.training.predictions import Model
-from beepgpt.training.ranking import Ranker, ranker_from
+from beepgpt.training.folder import CARD, LABELS, MANIFEST, TRAIN
+from beepgpt.training.points import Model, read_examples
+from beepgpt.training.ranking import Ranker, fit_ranker, ranker_from
 from beepgpt.training.remote import labels_in
-from beepgpt.training.text import TextModel, text_model_from
+from beepgpt.training.text import TextModel, fit_text
 
 FORMAT = 1
 PARTS = "model.skops"
@@ -28,11 +29,8 @@ REMOTE = "remote"
 LIBRARIES = ("beepgpt", "lightgbm", "numpy", "scikit-learn", "skops")
 REMOTE_LIBRARIES = ("beepgpt", "openai")
 
-KINDS: Mapping[str, Callable[[dict[str, Any]], Model]] = {"local": ranker_from, "text": text_model_from}
-TRUSTED: Mapping[str, frozenset[str]] = {
-    "local": frozenset({"collections.OrderedDict", "lightgbm.basic.Booster"}),
-    "text": frozenset(),
-}
+KINDS: Mapping[str, Callable[[dict[str, Any]], Model]] = {"local": ranker_from, "text": lambda state: TextModel(**state)}
+TRUSTED: Mapping[str, frozenset[str]] = {"local": frozenset({"collections.OrderedDict", "lightgbm.basic.Booster"}), "text": frozenset()}
 """Types that a model's file may hold beside those that skops trusts: lightgbm reads a Booster from its own text format."""
 WITH_SKLEARN = {"text"}
 """Kinds that hold estimators of scikit-learn, which another version of it may read wrongly."""
@@ -133,3 +131,27 @@ def load_model(folder: Path) -> Trained:
 def hash_of(content: bytes) -> str:
     """The sha256 of a file's content."""
     return sha256(content).hexdigest()
+
+
+def train_here(folder: Path, kind: str, into: Path, *, seed: int, threads: int, status: Callable[[str], None]) -> dict[str, Any]:
+    """Fit a `local` or a `text` model on the training set `folder`, and write it to `into`; its card.
+
+    `threads`: 0 for as many as there are processors; the model is the same. `status` is called with the current step.
+    Raises BadTable, OtherFeatures, TooLittle.
+    """
+    manifest = (folder / MANIFEST).read_bytes()
+    status("reading")
+    examples = read_examples(folder / TRAIN)
+    card: dict[str, Any] = {
+        "spec": orjson.loads(manifest).get("examples", {}).get("spec"),
+        "trained_on": {
+            "examples": len(examples),
+            "answered": sum(bool(answer) for answer in examples.answers),
+            "settled_until": ts_text(int(examples.settled_ts.max(initial=0))),
+        },
+    }
+    status("fitting")
+    if kind == "text":
+        return save_model(into, fit_text(examples), card, manifest)
+    ranker, fit = fit_ranker(examples, seed=seed, threads=threads, progress=lambda tree, most: status(f"tree {tree} of at most {most}"))
+    return save_model(into, ranker, {**card, "seed": seed, "fit": fit}, manifest)

@@ -1,4 +1,4 @@
-"""Points with their candidates, as columns: the input of models, from a training set's table or from single points."""
+"""Points with their candidates, as columns: the input of models, from a training set's table or from single points; and predictions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -198,3 +198,61 @@ def _flat(table: pa.Table, name: str) -> pa.ListArray:
     column = table[name].combine_chunks()
     whole = column if isinstance(column, pa.Array) else pa.concat_arrays(column.chunks)
     return pa.ListArray.from_arrays(pc.subtract(whole.offsets, whole.offsets[0]), whole.flatten())
+
+
+class TooLittle(BeepGPTError):
+    """Too few examples to learn from; the message says what is missing."""
+
+    exit_status = 2
+
+
+class OtherFeatures(BeepGPTError):
+    """The points have other features than those a model was fitted on; the message says what to do."""
+
+    exit_status = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Probabilities of one point's outcomes; they sum to 1."""
+
+    people: list[tuple[str, float]]
+    """Sorted by probability, largest first."""
+    nobody: float
+    other: float
+    """Of anybody else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Predictions as columns. The people of point i are rows `starts[i]` to `starts[i + 1]` of `people` and `p`."""
+
+    starts: Ints
+    people: list[str]
+    p: Floats
+    """Probabilities; any increasing score if `nobody` is None."""
+    nobody: Floats | None
+    other: Floats | None
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def are_probabilities(self) -> bool:
+        """Whether `p` holds probabilities, and not just scores to rank by."""
+        return self.nobody is not None
+
+    def of(self, point: int) -> Prediction:
+        """The prediction of one point. Raises ValueError if these are no probabilities."""
+        if self.nobody is None or self.other is None:
+            raise ValueError("an order of people is no prediction")
+        first, end = int(self.starts[point]), int(self.starts[point + 1])
+        order = first + np.argsort(-self.p[first:end], kind="stable")
+        return Prediction([(self.people[row], float(self.p[row])) for row in order], float(self.nobody[point]), float(self.other[point]))
+
+
+class Model(Protocol):
+    """Predicts who answers."""
+
+    def predict(self, points: Points) -> Predictions:
+        """Probabilities of people, of nobody and of somebody else for each point."""

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from hashlib import file_digest, sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import orjson
@@ -31,13 +31,12 @@ from beepgpt.training.formats import (
     CandidateTable,
     Chats,
     Completions,
-    ExampleRows,
     Format,
     Labels,
     Side,
+    TextRows,
     TextRowsFile,
 )
-from beepgpt.training.rows import TextRows
 from beepgpt.training.splits import ExampleColumns, ExampleNotes, Hashes, Integers, Mask, Sides, SplitOptions, split
 
 VERSION = 1
@@ -74,10 +73,6 @@ class PrepareOptions:
     sides: SplitOptions = field(default_factory=SplitOptions)
 
 
-def _unwatched(lines: int, share: float) -> None:
-    return None
-
-
 def prepare(
     source: Path,
     to: Path,
@@ -86,7 +81,7 @@ def prepare(
     *,
     retracted: Iterable[bytes] = (),
     few_shots: Iterable[ExampleLine] = (),
-    progress: PrepareProgress = _unwatched,
+    progress: PrepareProgress = lambda lines, share: None,
     called: str | None = None,
 ) -> dict[str, Any]:
     """Make the training set `to`, a folder, of the examples in the file `source`; its manifest. Raises CannotPrepare.
@@ -264,82 +259,67 @@ def _texts(read: _Read, labels: Labels, wanted: PrepareOptions, encoding: Encodi
         return None
     check_single_tokens([*labels.people.values(), NIL, OTHER], encoding)
     return TextRows(
-        labels,
-        encoding,
-        answers=wanted.answers,
-        is_chat="chat" in read.formats,
-        max_tokens=wanted.max_tokens,
-        max_characters=wanted.max_characters,
-        system=wanted.system,
-    )
+        labels=labels, encoding=encoding, answers=wanted.answers, is_chat="chat" in read.formats,
+        max_tokens=wanted.max_tokens, max_characters=wanted.max_characters, system=wanted.system,
+    )  # fmt: skip
 
 
+@dataclass(frozen=True)
 class _Writing:
     """The second pass, a side at a time."""
 
-    def __init__(
-        self,
-        source: Path,
-        called: str,
-        folder: Path,
-        read: _Read,
-        columns: ExampleColumns,
-        texts: TextRows | None,
-        wanted: PrepareOptions,
-        wrote: Callable[[int], None],
-    ) -> None:
-        """`wrote`: called with the number of examples written since the last call."""
-        self._source = source
-        self._called = called
-        self._folder = folder
-        self._read = read
-        self._columns = columns
-        self._texts = texts
-        self._wanted = wanted
-        self._wrote = wrote
+    source: Path
+    called: str
+    folder: Path
+    read: _Read
+    columns: ExampleColumns
+    texts: TextRows | None
+    wanted: PrepareOptions
+    wrote: Callable[[int], None]
+    """Called with the number of examples written since the last call."""
 
     def write(self, side: Side, mask: Mask) -> None:
         """Write the files of one side, in the order of time."""
-        rows = self._columns.in_time[mask[self._columns.in_time]]
-        repeated = _repeated(self._columns.prompts, rows)
+        rows = self.columns.in_time[mask[self.columns.in_time]]
+        repeated = _repeated(self.columns.prompts, rows)
         with ExitStack() as stack:
             table, texts, lines = self._open(stack, side)
-            for number, (row, line) in enumerate(_lines_at(self._source, self._columns, rows), start=1):
+            for number, (row, line) in enumerate(_lines_at(self.source, self.columns, rows), start=1):
                 body = self._example(row, line)
                 if table is not None:
                     table.write(body)
                 if lines is not None:
-                    lines.write(line)
-                if self._texts is not None:
-                    self._texts.write(side, texts, body, int(self._columns.tokens[row]), is_repeated=bool(repeated[row]))
+                    lines.write(line.strip() + b"\n")
+                if self.texts is not None:
+                    self.texts.write(side, texts, body, int(self.columns.tokens[row]), is_repeated=bool(repeated[row]))
                 if not number % PROGRESS_EVERY:
-                    self._wrote(PROGRESS_EVERY)
-        if self._texts is not None:
-            self._texts.end_side()
+                    self.wrote(PROGRESS_EVERY)
+        if self.texts is not None:
+            self.texts.end_side()
 
     def _example(self, row: int, line: bytes) -> dict[str, Any]:
         """A parsed line, if it is what it was in the first pass. Raises CannotPrepare."""
         try:
             body: dict[str, Any] = orjson.loads(line)
-            if bytes.fromhex(body["id"]) == self._columns.ids[row].astype(">u8").tobytes():
+            if bytes.fromhex(body["id"]) == self.columns.ids[row].astype(">u8").tobytes():
                 return body
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
             pass
-        raise CannotPrepare(f"{self._called}: was changed while it was read: prepare it again when it is at rest")
+        raise CannotPrepare(f"{self.called}: was changed while it was read: prepare it again when it is at rest")
 
-    def _open(self, stack: ExitStack, side: Side) -> tuple[CandidateTable | None, list[TextRowsFile], ExampleRows | None]:
-        """Open the files of a side: the table, the files of rows, the file of lines."""
+    def _open(self, stack: ExitStack, side: Side) -> tuple[CandidateTable | None, list[TextRowsFile], BinaryIO | None]:
+        """Open the files of a side: the table, the files of rows, and the examples' own lines, with which an audit checks the split."""
         table, texts, lines = None, list[TextRowsFile](), None
-        for name in self._read.formats:
-            path = self._folder / f"{name}_{side}.{SUFFIXES[name]}"
+        for name in self.read.formats:
+            path = self.folder / f"{name}_{side}.{SUFFIXES[name]}"
             if name == "candidates":
-                table = stack.enter_context(CandidateTable(path, self._read.candidate_features))
+                table = stack.enter_context(CandidateTable(path, self.read.candidate_features))
             elif name == "examples":
-                lines = stack.enter_context(ExampleRows(path))
+                lines = stack.enter_context(path.open("wb"))
             elif name == "chat":
-                texts.append(stack.enter_context(Chats(path, self._wanted.system)))
+                texts.append(stack.enter_context(Chats(path, self.wanted.system)))
             else:
-                texts.append(stack.enter_context(Completions(path, self._texts.space if self._texts else "")))
+                texts.append(stack.enter_context(Completions(path, self.texts.space if self.texts else "")))
         return table, texts, lines
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -18,8 +17,7 @@ import lightgbm as lgb
 import numpy as np
 from scipy.optimize import minimize
 
-from beepgpt.training.points import Examples, Floats, Ints, Points
-from beepgpt.training.predictions import OtherFeatures, Predictions, TooLittle
+from beepgpt.training.points import Examples, Floats, Ints, OtherFeatures, Points, Predictions, TooLittle
 from beepgpt.training.ranking_features import NEEDED, OUTCOMES, PART, FeatureRows, feature_rows
 
 LEAST = 100
@@ -76,20 +74,12 @@ class Ranker:
             rows, _ = feature_rows(part)
             sizes = part.sizes + OUTCOMES
             ends = np.cumsum(sizes)
-            p = softmax(self.shifted(self.scores(rows), ends), sizes)
+            p = softmax(_shifted(_scores(self.trees, rows), ends, self.sharpness, self.shifts), sizes)
             nobody.append(p[ends - 2])
             other.append(p[ends - 1])
             candidates.append(np.delete(p, np.concatenate([ends - 2, ends - 1])))
         people = [points.people[user] for user in points.user]
         return Predictions(points.starts, people, np.concatenate(candidates), np.concatenate(nobody), np.concatenate(other))
-
-    def scores(self, rows: FeatureRows) -> Floats:
-        """The trees' raw scores of rows."""
-        return _scores(self.trees, rows)
-
-    def shifted(self, scores: Floats, ends: Ints) -> Floats:
-        """Calibrated scores, whose softmax is a probability. `ends`: the row after each point's last."""
-        return _shifted(scores, ends, self.sharpness, self.shifts)
 
     def state(self) -> dict[str, Any]:
         """Its parts, for saving."""
@@ -107,6 +97,7 @@ def _scores(trees: lgb.Booster, rows: FeatureRows) -> Floats:
 
 
 def _shifted(scores: Floats, ends: Ints, sharpness: float, shifts: tuple[float, float]) -> Floats:
+    """Calibrated scores, whose softmax is a probability. `ends`: the row after each point's last."""
     shifted = scores * sharpness
     shifted[ends - 2] += shifts[0]
     shifted[ends - 1] += shifts[1]
@@ -131,12 +122,14 @@ FitProgress = Callable[[int, int], None]
 """Called with the rounds done, and the most there may be."""
 
 
-def _nothing(*_: object) -> None:
-    return None
-
-
 def fit_ranker(
-    examples: Examples, *, seed: int = 1, threads: int = 0, rounds: int = ROUNDS, progress: FitProgress = _nothing, **more: Any
+    examples: Examples,
+    *,
+    seed: int = 1,
+    threads: int = 0,
+    rounds: int = ROUNDS,
+    progress: FitProgress = lambda *_: None,
+    **more: Any,
 ) -> tuple[Ranker, dict[str, Any]]:
     """A ranker, and figures of its fit. Everything, calibration too, is fitted on `examples` alone.
 
@@ -158,7 +151,11 @@ def fit_ranker(
     held_out, scores, trees_of = [], [], []
     for share, (cut, end) in enumerate(pairwise(ends)):
         early, late = ordered.at(np.arange(cut)), choices_of(ordered.at(np.arange(cut, end)))
-        trees = fitting.until_enough(early, late, partial(_part_done, progress, share, shares))
+
+        def part_done(done: int, most: int, share: int = share) -> None:
+            progress(share * most + done, shares * most)
+
+        trees = fitting.until_enough(early, late, part_done)
         held_out.append(late)
         scores.append(np.concatenate([_scores(trees, rows) for rows in late.rows]))
         trees_of.append(trees.best_iteration)
@@ -171,13 +168,9 @@ def fit_ranker(
         "rounds": trees.num_trees() if are_few else trees.best_iteration,
         "held_out": len(judge.sizes),
         "log_loss": round(judge.loss(judged_scores), 5),
-        "log_loss_calibrated": round(judge.loss(ranker.shifted(judged_scores, judge.ends)), 5),
+        "log_loss_calibrated": round(judge.loss(_shifted(judged_scores, judge.ends, sharpness, shifts)), 5),
     }
     return ranker, fit
-
-
-def _part_done(progress: FitProgress, done: int, parts: int, now: int, most: int) -> None:
-    progress(done * most + now, parts * most)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -58,9 +57,9 @@ def feature_rows(points: Points) -> tuple[FeatureRows, list[str]]:
     given = {name: features[:, :, place] for place, name in enumerate(points.feature_names)}
     seen = given["seen_hours"]
     seen[~inside | (seen < 0)] = NEVER  # also where a point has fewer candidates than `width`
-    windows = _windows(points, width)
-    columns = {**given, **_compared(given, inside), **_proportions(given), **windows.people}
-    whole = {**_channel(given), **windows.point, **_prompts(points), **_time(points)}
+    of_windows, of_people = _windows(points, width)
+    columns = {**given, **_compared(given, inside), **_proportions(given), **of_people}
+    whole = {**_channel(given), **of_windows, **_prompts(points), **_time(points)}
     whole["candidates"] = sizes
     whole["speakers"] = points.speakers
     whole["others_in_window"] = (given["in_window"] > 0).sum(axis=1)
@@ -129,15 +128,8 @@ def _channel(given: FittedArrays) -> FittedArrays:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Windows:
-    """Features of the windows: `(points,)` and `(points, candidates)`."""
-
-    point: FittedArrays
-    people: FittedArrays
-
-
-def _windows(points: Points, width: int) -> Windows:
+def _windows(points: Points, width: int) -> tuple[FittedArrays, FittedArrays]:
+    """Features of the windows: `(points,)`, and `(points, candidates)`."""
     posts, ago = np.zeros((len(points), width), np.float32), np.full((len(points), width), np.nan, np.float32)
     whole = np.full((len(points), 5), np.nan)
     for point, (users, times) in enumerate(zip(points.window_user, points.window_ts, strict=True)):
@@ -151,7 +143,7 @@ def _windows(points: Points, width: int) -> Windows:
                 posts[point, place] = users.count(person)
                 ago[point, place] = (now - times[len(users) - 1 - users[::-1].index(person)]) / MINUTE
     names = ("window", "people_in_window", "pause", "span", "age")
-    return Windows({name: whole[:, place] for place, name in enumerate(names)}, {"posts_in_window": posts, "ago_in_window": ago})
+    return {name: whole[:, place] for place, name in enumerate(names)}, {"posts_in_window": posts, "ago_in_window": ago}
 
 
 def _prompts(points: Points) -> FittedArrays:

@@ -12,8 +12,7 @@ import numpy as np
 
 from beepgpt.errors import BadAnswer, BeepGPTError, RequestRefused
 from beepgpt.training.checks import NIL, OTHER
-from beepgpt.training.points import Points
-from beepgpt.training.predictions import Prediction, Predictions
+from beepgpt.training.points import Points, Prediction, Predictions
 from beepgpt.training.uploads import MayLeave
 
 RemoteEndpoint = Literal["chat", "completions", "decisions"]

@@ -14,20 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beepgpt.errors import BeepGPTError
-from beepgpt.training.metrics import (
-    DRAWS,
-    KINDS,
-    LEAST,
-    Bootstrap,
-    Figure,
-    Outcomes,
-    PointScores,
-    RankedAlerts,
-    alerts_at,
-    difference,
-    hits,
-    losses,
-)
+from beepgpt.training import metrics
+from beepgpt.training.metrics import Bootstrap, Figure, Outcomes, PointScores, RankedAlerts
 from beepgpt.training.points import Examples, Ints
 
 FILE = "outcomes.parquet"
@@ -61,7 +49,7 @@ class ValidationRun:
 def run_bytes(outcomes: Outcomes, valid: Examples, asked: Mapping[str, Any]) -> bytes:
     """A run's file, a row for each point. Probabilities below `LEAST` are left out."""
     alerts = outcomes.alerts
-    kept = alerts.p >= LEAST
+    kept = alerts.p >= metrics.LEAST
     counts = np.bincount(alerts.point[kept], minlength=len(valid))
     starts = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32())
     people = [person for person, stays in zip(alerts.person, kept, strict=True) if stays]
@@ -151,11 +139,14 @@ def side_by_side(runs: Sequence[ValidationRun]) -> dict[str, Any]:
     aligned, left_out = on_the_same_points(runs)
     boot = Bootstrap(aligned[0].outcomes.conversation)
     kinds: dict[str, Any] = {}
-    for kind in KINDS:
+    for kind in metrics.KINDS:
         figures = [figures_of(run.outcomes, kind, boot) for run in aligned]
         kinds[kind] = {
             name: [
-                {"figure": each[name].as_json(), "difference": None if place == 0 else difference(figures[0][name], each[name]).as_json()}
+                {
+                    "figure": each[name].as_json(),
+                    "difference": None if place == 0 else metrics.difference(figures[0][name], each[name]).as_json(),
+                }
                 for place, each in enumerate(figures)
             ]
             for name in figures[0]
@@ -165,16 +156,16 @@ def side_by_side(runs: Sequence[ValidationRun]) -> dict[str, Any]:
         "asked": aligned[0].asked,
         "points": len(aligned[0].answers),
         "points_left_out": left_out,
-        "draws": DRAWS,
+        "draws": metrics.DRAWS,
         "kinds": kinds,
     }
 
 
 def figures_of(outcomes: Outcomes, kind: str, boot: Bootstrap) -> dict[str, Figure]:
     """The figures of a run that are compared."""
-    alerts = alerts_at(outcomes, THRESHOLD, kind, boot)
+    alerts = metrics.alerts_at(outcomes, THRESHOLD, kind, boot)
     of_alerts = {"alert_precision": alerts["precision"], "alert_recall": alerts["recall"]}
-    return hits(outcomes, kind, boot) | losses(outcomes, kind, boot) | of_alerts
+    return metrics.hits(outcomes, kind, boot) | metrics.losses(outcomes, kind, boot) | of_alerts
 
 
 def _question(asked: Mapping[str, Any]) -> str:

@@ -12,8 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from beepgpt.training.points import Examples, Points
-from beepgpt.training.predictions import Predictions, TooLittle
+from beepgpt.training.points import Examples, Points, Predictions, TooLittle
 
 NOBODY, OTHER = "", "?"
 """Labels that are no person's id."""
@@ -75,8 +74,3 @@ def fit_text(examples: Examples, *, least: int = LEAST, rounds: int = ROUNDS) ->
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # it stops early on purpose
         return TextModel(words, LogisticRegression(C=5.0, max_iter=rounds).fit(texts, labels))
-
-
-def text_model_from(state: dict[str, Any]) -> TextModel:
-    """A model from its saved parts."""
-    return TextModel(state["words"], state["regression"])

@@ -1,8 +1,9 @@
-"""A validation: a model's figures beside those of other models and of simple rules, and a dozen examples."""
+"""A validation: a model's figures beside those of other models and of baselines, which need no training, and a dozen examples."""
 
 from __future__ import annotations
 
-from collections import Counter
+import heapq
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,28 +16,54 @@ import orjson
 from beepgpt.conversations.events import micros
 from beepgpt.conversations.tokens import SEPARATOR, SUFFIX
 from beepgpt.errors import BadCommand
-from beepgpt.training.baselines import decayed_count, latest_other_author, most_frequent
+from beepgpt.training import metrics
 from beepgpt.training.folder import MANIFEST, TRAIN, VALID, names_of
-from beepgpt.training.metrics import (
-    DRAWS,
-    KINDS,
-    THRESHOLDS,
-    WITH_SILENCES,
-    Bootstrap,
-    Figure,
-    Outcomes,
-    alerts_at,
-    by_group,
-    calibration,
-    hits,
-    losses,
-    outcomes_of,
-    threshold_for,
-)
+from beepgpt.training.metrics import Bootstrap, Figure, Outcomes
 from beepgpt.training.models import Trained, hash_of
-from beepgpt.training.points import Examples, read_examples
-from beepgpt.training.predictions import Predictions
+from beepgpt.training.points import Examples, Points, Predictions, read_examples
 from beepgpt.training.runs import run_bytes
+
+
+def latest_other_author(points: Points) -> Predictions:
+    """The window's other authors, newest first, then the channel's most active. It ignores who is named and who began."""
+    back, posts = (points.features[:, points.feature_names.index(name)].astype(np.float64) for name in ("in_window", "posts_30d"))
+    return _ordered(points, np.where(back > 0, 1 + 1 / np.maximum(back, 1), posts / (1 + posts)))
+
+
+def decayed_count(points: Points) -> Predictions:
+    """Candidates by their answers in the channel, counted with a half-life of 30 days."""
+    return _ordered(points, points.features[:, points.feature_names.index("answers_30d")].astype(np.float64))
+
+
+def most_frequent(train: Examples, valid: Examples, most: int = 40) -> Predictions:
+    """People by their answers in the channel so far, on both sides of the cut: each answer counts from when it was known."""
+    settled: list[tuple[int, str, list[str]]] = []
+    for part in (train, valid):
+        settled += zip(part.settled_ts.tolist(), part.points.channel, part.answers, strict=True)
+    settled.sort(key=lambda each: each[0])
+    counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    points = valid.points
+    people: list[list[str]] = [[] for _ in range(len(points))]
+    scores: list[list[float]] = [[] for _ in range(len(points))]
+    known = 0
+    for point in np.argsort(points.prompt_ts, kind="stable").tolist():
+        while known < len(settled) and settled[known][0] <= points.prompt_ts[point]:
+            _, channel, answer = settled[known]
+            for person in answer:
+                counts[channel][person] += 1
+            known += 1
+        so_far = counts[points.channel[point]]
+        author = points.author[point]
+        best = heapq.nsmallest(most, ((-count, person) for person, count in so_far.items() if person != author))
+        people[point] = [person for _, person in best]
+        scores[point] = [float(-count) for count, _ in best]
+    starts = np.cumsum([0, *map(len, people)], dtype=np.int64)
+    return Predictions(starts, [each for some in people for each in some], np.array([each for some in scores for each in some]), None, None)
+
+
+def _ordered(points: Points, scores: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Predictions:
+    return Predictions(points.starts, [points.people[user] for user in points.user], scores, None, None)
+
 
 SEEN = ((0, "never"), (1, "1–4"), (5, "5–19"), (20, "20–99"), (100, "100 or more"))
 """Groups by how often the answerer had answered in the training part: the least number, and the group's name."""
@@ -111,28 +138,30 @@ def baselines(train: Examples, valid: Examples) -> dict[str, Predictions]:
 def judge(predictions: Mapping[str, Predictions], train: Examples, valid: Examples, *, precision: float) -> tuple[dict[str, Any], Outcomes]:
     """The figures of metrics.json, and the outcomes of the first model, which the others are compared with."""
     boot = Bootstrap(valid.points.conversation)
-    outcomes = {name: outcomes_of(each, valid) for name, each in predictions.items()}
+    outcomes = {name: metrics.outcomes_of(each, valid) for name, each in predictions.items()}
     ours, first = next(iter(outcomes.items()))[1], next(iter(predictions.values()))
     rows: dict[str, list[dict[str, Any]]] = {}
-    for kind in KINDS:
+    for kind in metrics.KINDS:
         rows[kind] = [
             {
                 "name": name,
-                "figures": _json(hits(each, kind, boot) | (losses(each, kind, boot) if predictions[name].are_probabilities else {})),
+                "figures": _json(
+                    metrics.hits(each, kind, boot) | (metrics.losses(each, kind, boot) if predictions[name].are_probabilities else {})
+                ),
             }
             for name, each in outcomes.items()
-            if kind not in WITH_SILENCES or predictions[name].are_probabilities
+            if kind not in metrics.WITH_SILENCES or predictions[name].are_probabilities
         ]
     found: dict[str, Any] = {
         "points": len(valid),
         "answered": int(ours.answered.sum()),
         "people": len({person for answer in valid.answers for person in answer}),
-        "draws": DRAWS,
+        "draws": metrics.DRAWS,
         "columns": ["hit@1", "hit@3", "hit@5", "mrr", "log_loss", "calibration_error"],
         "rows": rows,
-        "alerts": {kind: [_rounded(alerts_at(ours, each, kind, boot)) for each in THRESHOLDS] for kind in KINDS},
+        "alerts": {kind: [_rounded(metrics.alerts_at(ours, each, kind, boot)) for each in metrics.THRESHOLDS] for kind in metrics.KINDS},
         "threshold": _chosen(ours, precision, boot),
-        "calibration": [{**row, "came": row["came"].as_json(), "said": _or_none(row["said"])} for row in calibration(ours, boot)],
+        "calibration": [{**row, "came": row["came"].as_json(), "said": _or_none(row["said"])} for row in metrics.calibration(ours, boot)],
         "groups": {
             "people_seen": _groups(ours, _people_seen(train, valid), [name for _, name in SEEN], boot),
             "length": _groups(ours, [str(len(window)) for window in valid.points.window_ts], None, boot),
@@ -145,7 +174,7 @@ def judge(predictions: Mapping[str, Predictions], train: Examples, valid: Exampl
 
 def some_examples(outcomes: Outcomes, predictions: Predictions, valid: Examples) -> list[ShownExample]:
     """Some first replies where the likeliest person answered, and some where not: chosen by id, so that nobody picks the nice ones."""
-    among = KINDS["first_replies"](outcomes)
+    among = metrics.KINDS["first_replies"](outcomes)
     shown = []
     for right in (True, False):
         points = [point for point in np.flatnonzero(among).tolist() if (outcomes.rank[point] == 1) == right]
@@ -176,15 +205,15 @@ def _people_seen(train: Examples, valid: Examples) -> list[str]:
 
 
 def _groups(outcomes: Outcomes, groups: Sequence[str], order: Sequence[str] | None, boot: Bootstrap) -> dict[str, dict[str, Any]]:
-    found = by_group(outcomes, groups, "answered", boot)
+    found = metrics.by_group(outcomes, groups, "answered", boot)
     return {name: _json(found[name]) for name in order or sorted(found) if name in found}
 
 
 def _chosen(outcomes: Outcomes, precision: float, boot: Bootstrap) -> dict[str, Any] | None:
-    threshold = threshold_for(outcomes, precision)
+    threshold = metrics.threshold_for(outcomes, precision)
     if threshold is None:
         return None
-    return {"wanted": precision, **_rounded(alerts_at(outcomes, threshold, "all", boot)), "checked": _checked(outcomes, precision)}
+    return {"wanted": precision, **_rounded(metrics.alerts_at(outcomes, threshold, "all", boot)), "checked": _checked(outcomes, precision)}
 
 
 def _checked(outcomes: Outcomes, precision: float) -> dict[str, Any] | None:
@@ -192,8 +221,8 @@ def _checked(outcomes: Outcomes, precision: float) -> dict[str, Any] | None:
     chose it, a threshold looks better than it is."""
     order = np.argsort(outcomes.prompt_ts, kind="stable")
     early, late = (outcomes.at(half) for half in np.array_split(order, 2))
-    threshold = threshold_for(early, precision)
-    return None if threshold is None else _rounded(alerts_at(late, threshold, "all", Bootstrap(late.conversation)))
+    threshold = metrics.threshold_for(early, precision)
+    return None if threshold is None else _rounded(metrics.alerts_at(late, threshold, "all", Bootstrap(late.conversation)))
 
 
 def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:

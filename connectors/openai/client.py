@@ -7,8 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from openai.types import Batch as TheirBatch
 from openai.types import FileObject
@@ -27,7 +26,19 @@ from beepgpt.connectors.openai.answers import (
 )
 from beepgpt.connectors.openai.caller import PAGE, Caller, all_pages_of, guessed_tokens, log
 from beepgpt.connectors.openai.jobs import JobCalls
-from beepgpt.connectors.openai.values import PATHS, ProviderAnswer, Request, TextRequest, Usage, body_of, chat_body, encode, text_body
+from beepgpt.connectors.openai.values import (
+    PATHS,
+    Batch,
+    BatchPart,
+    ProviderAnswer,
+    Request,
+    TextRequest,
+    Usage,
+    body_of,
+    chat_body,
+    encode,
+    text_body,
+)
 from beepgpt.errors import BadAnswer, NoMoney, NotAllowed, ProviderFailed, RequestRefused, TooBusy
 
 BATCH_REQUESTS = 50_000
@@ -37,35 +48,9 @@ BATCHES_TO_SEARCH = 10 * PAGE
 """How many of the account's newest batches are searched for one that was started before."""
 BATCH_PATIENCE = 26 * 3600.0
 """Seconds: a batch is done, or has expired, after 24 hours."""
-OVER = {"completed", "failed", "expired", "cancelled"}
 USELESS = {"failed", "expired", "cancelling", "cancelled"}
 Result = tuple[str, "ProviderAnswer | ProviderFailed"]
 """A request's id, and its answer or error."""
-
-
-@dataclass(frozen=True)
-class BatchPart:
-    """The file of one batch."""
-
-    digest: str
-    """SHA-256 of `data`: it is in the batch's metadata, so that the batch can be found again."""
-    requests: int
-    data: bytes = field(repr=False)
-
-
-class Batch(NamedTuple):
-    """A batch's progress."""
-
-    id: str
-    status: str
-    total: int
-    done: int
-    failed: int
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it is completed, failed, expired or cancelled."""
-        return self.status in OVER
 
 
 def batch_parts(requests: Iterable[Request], *, most: int = BATCH_REQUESTS, most_bytes: int = BATCH_BYTES) -> Iterator[BatchPart]:

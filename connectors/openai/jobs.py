@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from openai import omit
 from openai.types import FileObject
@@ -11,92 +11,11 @@ from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
 
 from beepgpt.connectors.openai.answers import EMPTY, code_of
 from beepgpt.connectors.openai.caller import PAGE, Caller, all_pages_of, log
+from beepgpt.connectors.openai.values import BAD_FILES, FAILED_JOBS, Checkpoint, File, JobEvent, JobRequest, TuningJob
 from beepgpt.errors import BadAnswer, RequestRefused
 
 JOBS_TO_SEARCH = 20 * PAGE
 """How many of the newest fine-tuning jobs and files are searched for those that were made before."""
-FAILED_JOBS = {"failed", "cancelled", "canceled"}
-"""Azure spells it `canceled`."""
-OVER_JOBS = {"succeeded", *FAILED_JOBS}
-READ_FILES = {"processed", "succeeded"}
-BAD_FILES = {"error", "failed", "deleted"}
-
-
-class JobRequest(NamedTuple):
-    """A fine-tuning job to start."""
-
-    key: str
-    """A hash of all that defines it: it is in the job's metadata, so that the job can be found again."""
-    model: str
-    training_file: str
-    validation_file: str | None = None
-    epochs: int | None = None
-    """None: the provider's default."""
-    suffix: str | None = None
-    seed: int | None = None
-
-
-class File(NamedTuple):
-    """A file that was sent to the provider."""
-
-    id: str
-    status: str
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether the provider has read it, and can use it."""
-        return self.status in READ_FILES
-
-    @property
-    def is_bad(self) -> bool:
-        """Whether the provider can't use it."""
-        return self.status in BAD_FILES
-
-
-class TuningJob(NamedTuple):
-    """A fine-tuning job's progress."""
-
-    id: str
-    status: str
-    base: str
-    model: str | None
-    """The fine-tuned model's name, once there is one."""
-    error: str
-    """Why it failed, by the provider's codes; empty if it gives none."""
-    tokens: int | None
-    """Trained tokens, which are paid for."""
-    settings: dict[str, Any]
-    """Epochs, batch size, learning rate multiplier and seed, as they were set or the provider chose them."""
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it succeeded, failed or was cancelled."""
-        return self.status in OVER_JOBS
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether it failed or was cancelled."""
-        return self.status in FAILED_JOBS
-
-
-class JobEvent(NamedTuple):
-    """An entry of a job's event log. The message is the provider's: show it to a person, and write it to no log."""
-
-    id: str
-    at: int
-    """Seconds since 1970."""
-    level: str
-    message: str
-    data: dict[str, Any]
-    """Step and losses, if it is about those."""
-
-
-class Checkpoint(NamedTuple):
-    """A fine-tuned model as it was at a step of the training."""
-
-    model: str
-    step: int
-    metrics: dict[str, float]
 
 
 class JobCalls(Caller):

@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 
 from beepgpt.alerts.deciding import AlertDecider
 from beepgpt.alerts.decisions import Alert, PassedOver, Policy, Preferences, decide, explanation, is_quiet, local_time
-from beepgpt.alerts.history import InMemoryHistory
-from beepgpt.alerts.interactions import BadInteraction, preference_changes
-from beepgpt.alerts.messages import alert_blocks, digest_blocks, home_view
+from beepgpt.alerts.messages import BadInteraction, alert_blocks, digest_blocks, home_view, preference_changes
 from beepgpt.alerts.predictions import NoPrediction, read_prediction, shortened
+from beepgpt.alerts.rehearsal import InMemoryHistory
 from beepgpt.alerts.store import AlertStore
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import HOUR, MINUTE, SECOND

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from beepgpt.alerts.embeddings import REST, EmbeddingMatcher
+from beepgpt.alerts.interests import REST, EmbeddingMatcher
 from beepgpt.alerts.store import AlertStore
 from beepgpt.connectors.openai.answers import read_vectors
 from beepgpt.connectors.openai.client import Client

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from beepgpt.alerts.baselines import latest_other_author, most_frequent
 from beepgpt.alerts.decisions import Policy, Preferences
 from beepgpt.alerts.predictions import read_prediction
-from beepgpt.alerts.rehearsal import RehearsalHistory, read_outcome, rehearse
+from beepgpt.alerts.rehearsal import RehearsalHistory, latest_other_author, most_frequent, read_outcome, rehearse
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import HOUR, MINUTE, Rules

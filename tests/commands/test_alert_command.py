@@ -18,7 +18,7 @@ import pytest
 from slack_sdk.signature import SignatureVerifier
 
 from beepgpt.alerts.store import AlertStore
-from beepgpt.commands.policy import threshold_of
+from beepgpt.commands.alert import threshold_of
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writer, create_topics, records_of
 from beepgpt.conversations.events import ts_text

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from beepgpt.training.metrics import outcomes_of
-from beepgpt.training.points import Examples
-from beepgpt.training.predictions import Predictions
+from beepgpt.training.points import Examples, Predictions
 from beepgpt.training.runs import FILE, BadRun, ValidationRun, read_run, run_bytes, side_by_side
 from tests.training.test_training_metrics import examples_with
 

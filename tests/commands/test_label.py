@@ -30,8 +30,7 @@ from beepgpt.connectors.openai.values import AskedModel, Request
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.tokens import SUFFIX
 from beepgpt.errors import BadCommand, RunStopped
-from beepgpt.labeling.asking import INSTRUCTIONS, Asking
-from beepgpt.labeling.budget import CACHED_FROM
+from beepgpt.labeling.asking import CACHED_FROM, INSTRUCTIONS, Asking
 from beepgpt.labeling.few_shots import balanced, read_few_shots
 from beepgpt.runtime.recovery import BadRecovery
 from tests.support.labeling import Labels, asked_about, few_shots_in, made_examples, prompts_of, write

@@ -25,7 +25,7 @@ from beepgpt.dataflows.score_points import ScoringRun
 from beepgpt.labeling.labelers.rules import RulesLabeler
 from beepgpt.runtime.destinations import destination_of
 from beepgpt.runtime.recovery import BadRecovery
-from beepgpt.training.calling import LocalModel
+from beepgpt.training.reloading import LocalModel
 from tests.dataflows.test_scoring import ByPlace
 from tests.support import NOW, chunks_of, lines_in, run_of
 from tests.support.scoring import workspace

@@ -13,8 +13,8 @@ from uuid import uuid4
 
 import pytest
 
+from beepgpt.commands.example_source import input_of
 from beepgpt.commands.label import run_label
-from beepgpt.commands.label_source import input_of
 from beepgpt.commands.labeling import LabelJob
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors.kafka import Connection, NoTopic, OutgoingRecord, Record, TopicSpec, Writer, create_topics, records_of

@@ -32,10 +32,9 @@ from beepgpt.dataflows.score_points import ScorePoints, ScoringRun
 from beepgpt.dataflows.scored_records import check_scores
 from beepgpt.dataflows.scoring import scoring_flow
 from beepgpt.errors import BadCommand
-from beepgpt.training.calling import CannotScore, LocalModel, ModelAnswer, ModelCaller, RemoteCaller, ScoringModel
 from beepgpt.training.metrics import Bootstrap, hits, outcomes_of
 from beepgpt.training.points import examples_of
-from beepgpt.training.reloading import CARD, METRICS
+from beepgpt.training.reloading import CARD, METRICS, CannotScore, LocalModel, ModelAnswer, ModelCaller, RemoteCaller, ScoringModel
 from tests.support import NOW, at, chunks_of, delete, edit, lines_in, post, run_of
 from tests.support.histories import Record
 from tests.support.openai_server import Script, serving

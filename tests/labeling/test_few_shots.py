@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beepgpt.errors import CannotRead, CannotWrite
-from beepgpt.labeling.few_shot_store import JOURNAL, Entry, FewShots, few_shot_line
-from beepgpt.labeling.few_shots import FILES
+from beepgpt.labeling.few_shots import FILES, JOURNAL, Entry, FewShots, few_shot_line
 
 POSITIVE, NEGATIVE = FILES.values()
 IDS = ["a", "b", "c", "d"]

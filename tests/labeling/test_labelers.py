@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 
 from beepgpt.conversations.signals import Signal
 from beepgpt.conversations.tokens import SUFFIX
-from beepgpt.labeling.labelers.accuracy import Accuracy, interval
 from beepgpt.labeling.labelers.labeled import CannotLearn, Labeled, labeled_few_shots, read_labeled
-from beepgpt.labeling.labelers.local import LEAST, LocalLabeler, _classifier, _scorer_of, groups_of
+from beepgpt.labeling.labelers.local import LEAST, Accuracy, LocalLabeler, _classifier, _scorer_of, groups_of, interval
 from beepgpt.labeling.labelers.rules import SHORT, RulesLabeler, rule_of
 from beepgpt.simulation.workspace import Plan, write_export
 from tests.support import beep

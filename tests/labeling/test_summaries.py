@@ -15,7 +15,7 @@ from beepgpt.connectors.openai.values import AskedModel, Provider, TextRequest
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.tokens import SUFFIX
 from beepgpt.errors import BadAnswer, NoMoney, RequestRefused
-from beepgpt.labeling.few_shot_store import few_shot_line
+from beepgpt.labeling.few_shots import few_shot_line
 from beepgpt.labeling.redaction import redact
 from beepgpt.labeling.summaries import (
     AskText,

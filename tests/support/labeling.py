@@ -11,8 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from beepgpt.commands.example_source import input_of
 from beepgpt.commands.label import run_label
-from beepgpt.commands.label_source import input_of
 from beepgpt.commands.labeling import LabelJob
 from beepgpt.config.settings import read_settings
 from beepgpt.conversations.rules import Rules

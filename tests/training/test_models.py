@@ -15,8 +15,7 @@ from beepgpt.conversations.rules import Rules
 from beepgpt.simulation.workspace import Plan, live_records
 from beepgpt.training.folder import CARD
 from beepgpt.training.models import PARTS, BadModel, load_model, save_model
-from beepgpt.training.points import Examples, examples_of
-from beepgpt.training.predictions import TooLittle
+from beepgpt.training.points import Examples, TooLittle, examples_of
 from beepgpt.training.ranking import Ranker, fit_ranker
 from beepgpt.training.text import TextModel, fit_text
 from tests.support import run_of

@@ -21,8 +21,7 @@ from beepgpt.connectors.openai.values import AskedModel, Request
 from beepgpt.errors import BadCommand, RunStopped, TooBusy
 from beepgpt.labeling.redaction import redact
 from beepgpt.training.models import BadModel, load_model, read_card
-from beepgpt.training.points import Examples, read_examples
-from beepgpt.training.predictions import Predictions
+from beepgpt.training.points import Examples, Predictions, read_examples
 from beepgpt.training.remote import RemoteModel, Unanswered
 from tests.support import program, quiet
 from tests.support.openai_server import Labeler, Script, Server, digest, learned, serving

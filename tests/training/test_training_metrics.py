@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beepgpt.training.metrics import FEW, Bootstrap, Outcomes, alerts_at, calibration, hits, losses, outcomes_of, place_of, threshold_for
-from beepgpt.training.points import Examples, points_of
-from beepgpt.training.predictions import Predictions
+from beepgpt.training.points import Examples, Predictions, points_of
 
 NOWHERE: dict[str, object] = {"conversation": "C1:1.0:thread", "channel": "C1", "speakers": 1, "prompt": "red?\n\n###\n\n"}
 

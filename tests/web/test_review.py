@@ -24,9 +24,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from beepgpt.labeling.example_texts import answer_of, messages_of
-from beepgpt.labeling.review_queue import spread
-from beepgpt.labeling.review_sample import ReviewedExample, Sample
+from beepgpt.labeling.cards import answer_of, messages_of
+from beepgpt.labeling.review_queue import ReviewedExample, Sample, spread
 from tests.support import program, quiet
 
 pytestmark = pytest.mark.xdist_group("browser")

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from beepgpt.connectors.openai.values import ProviderAnswer, Request
 from beepgpt.conversations.signals import SignalVerdict
 from beepgpt.errors import BadAnswer, NoMoney, NotAllowed, ProviderFailed, TooBusy
-from beepgpt.labeling.asking import Asking, is_final, verdict_in
-from beepgpt.labeling.budget import Budget, dollars
+from beepgpt.labeling.asking import Asking, Budget, dollars, is_final, verdict_in
 from beepgpt.labeling.questions import CannotGoOn, CannotLabel
 
 AHEAD = 3
