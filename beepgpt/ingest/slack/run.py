@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -81,16 +81,25 @@ def run_slack(job: SlackIngestJob) -> tuple[dict[str, Any], int]:
         arrivals: queue.Queue[Any] = queue.Queue()
         connections: list[LiveConnection] = []
         callers = [web]
+        refused: Mapping[str, int] = {}
         if job.http is not None:
-            connections.append(slack_live.HttpLine(job.http, job.http_host, tokens.signing, arrivals.put))
+            line = slack_live.HttpLine(job.http, job.http_host, tokens.signing, arrivals.put)
+            connections.append(line)
+            refused = line.refused
         else:
             opener = slack_live.Web(tokens.app, ours.base_url, stopping, called="slack.app_token")
             callers.append(opener)
             connections += [slack_live.SocketLine(str(number), opener, arrivals.put) for number in range(1, ours.connections + 1)]
-        loop = SlackLoop(ours, job.include, team, contents, topic.partitions, events, interactions, web, connections, arrivals, pulse)
+
+        def dead_letters() -> kafka.Writer:
+            return stack.enter_context(kafka.Writer(connection, job.settings.kafka.dead_letter_topic, patience=patience))
+
+        loop = SlackLoop(
+            ours, job.include, team, contents, topic.partitions, events, interactions, web, connections, arrivals, pulse, dead_letters
+        )
         if job.settings.run.metrics_port:
             build = {"version": program_version(), "team": team}
-            figures = SlackFigures(loop.counts, loop.gauges, loop.types_written, lambda: calls_of(callers), build)
+            figures = SlackFigures(loop.counts, loop.gauges, loop.types_written, lambda: calls_of(callers), build, refused=lambda: refused)
             stack.enter_context(metrics.serve(job.settings.run.metrics_port, job.settings.run.metrics_host, figures, pulse))
         loop.run(stop, stopping)
     return report_of(job, loop.account, loop.backfill.held(), began), 0
