@@ -34,8 +34,9 @@ from prometheus_client.registry import Collector
 from beepgpt import __version__
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors.kafka import Connection, OutgoingRecord, Writer, begin_and_end_offsets, describe_topics
-from beepgpt.connectors.slack.alerts import RESULTS
+from beepgpt.connectors.slack.alerts import RESULTS, SCOPES
 from beepgpt.ingest.slack.loop import SlackFigures
+from beepgpt.ingest.slack.run import SCOPES as INGEST_SCOPES
 from beepgpt.runtime.flow_metrics import AlertFigures, ScoreFigures, Scores, Waits
 from beepgpt.runtime.metrics import ENDS, Figures
 from beepgpt.simulation.workspace import Plan, write_export
@@ -112,6 +113,11 @@ def settings_in(folder: str) -> dict[str, str]:
     """What a folder's ConfigMap holds."""
     lines = (KUBERNETES / folder / "settings.env").read_text("utf-8").splitlines()
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def without_security(connection: Connection) -> dict[str, str]:
+    """What differs for a broker of the tests, which asks for no password."""
+    return {"KAFKA": connection.bootstrap, "BEEPGPT_KAFKA__PROTOCOL": "PLAINTEXT", "BEEPGPT_KAFKA__MECHANISM": ""}
 
 
 def base_images() -> list[str]:
@@ -261,7 +267,7 @@ def test_slack_on_kubernetes_is_the_compose_files_slack():
     """The same command, with settings that are known, one of it, and tokens from a secret that has to be there."""
     (slack,) = containers("slack")
     given = settings_in("slack")
-    tokens = {each["name"] for each in slack["env"] if not each["valueFrom"]["secretKeyRef"].get("optional")}
+    tokens = {each["name"] for each in slack["env"] if each["valueFrom"]["secretKeyRef"]["name"] == "beepgpt-slack"}
     deployment = of_kind("slack", "Deployment")["spec"]
 
     assert [expanded(each, {"KAFKA": "kafka:19092"}) for each in slack["command"]] == services()["slack"]["command"][:4]
@@ -356,6 +362,84 @@ def test_settings_in_manifests_are_known(folder: str):
         for each in containers(folder):
             given = environment(each, "pod-0", base_settings())
             read_settings(environ={name: value for name, value in given.items() if name.startswith("BEEPGPT_")})
+
+
+def workloads(folder: str) -> list[dict[str, Any]]:
+    return [each for each in manifests(folder) if "template" in each["spec"]]
+
+
+def ports_of(rules: list[dict[str, Any]]) -> list[Any]:
+    return [each["port"] for rule in rules for each in rule["ports"]]
+
+
+@pytest.mark.parametrize("folder", [*WAYS, "slack", "alerts"])
+def test_each_workload_has_its_network_policy(folder: str):
+    """The monitor reaches metrics and nothing else; Kafka and names are reached, HTTPS only by who talks to Slack, and nobody by all."""
+    policies = {each["metadata"]["name"]: each["spec"] for each in manifests(folder) if each["kind"] == "NetworkPolicy"}
+    made = {each["metadata"]["name"]: each for each in workloads(folder)}
+    kafka = int(settings_in("base" if folder in WAYS else folder)["KAFKA"].rpartition(":")[2])
+
+    assert policies.keys() == made.keys()
+    for name, spec in policies.items():
+        template = made[name]["spec"]["template"]
+        declared = [each["name"] for one in template["spec"]["containers"] for each in one.get("ports", [])]
+        assert spec["podSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+        assert spec["policyTypes"] == ["Ingress", "Egress"]
+        assert all(rule["from"] for rule in spec["ingress"]) and all(rule["to"] for rule in spec["egress"]), "an empty list is everybody"
+        assert sorted(ports_of(spec["ingress"])) == sorted(declared)
+        inside = [rule for rule in spec["ingress"] if "cluster" in ports_of([rule])]
+        assert all(rule["from"] == [{"podSelector": spec["podSelector"]}] for rule in inside)
+        own = ["cluster"] if folder == "cluster" and name == "beepgpt-examples" else []
+        web = [443] if folder in ("slack", "alerts") else []
+        assert ports_of(spec["egress"]) == [*own, 53, 53, kafka, *web]
+        for block in (to["ipBlock"] for rule in spec["egress"] for to in rule["to"] if "ipBlock" in to):
+            assert {"10.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"} <= set(block["except"])
+
+
+@pytest.mark.parametrize("folder", [*WAYS, "slack", "alerts"])
+def test_kafka_is_asked_encrypted_and_by_name(folder: str):
+    """Every container that is told where Kafka is has its user and password, from a secret that has to be there."""
+    given = settings_in("base" if folder in WAYS else folder)
+    settings = read_settings(environ={name: value for name, value in given.items() if name.startswith("BEEPGPT_")})
+
+    assert (settings.kafka.protocol, settings.kafka.mechanism) == ("SASL_SSL", "SCRAM-SHA-512")
+    for each in containers(folder):
+        if each.get("envFrom"):
+            secrets = {one["name"]: one["valueFrom"]["secretKeyRef"] for one in each["env"] if "secretKeyRef" in one.get("valueFrom", {})}
+            assert {"BEEPGPT_KAFKA__USER", "BEEPGPT_KAFKA__PASSWORD"} <= secrets.keys()
+            assert not any(one.get("optional") for one in secrets.values())
+
+
+def test_no_two_services_share_a_volume():
+    """Who can write a recovery store can run code as its flow; and each that keeps state has a volume."""
+    shared = document(ROOT / "docker-compose.yml")["volumes"]
+    mounts = [(name, one.split(":")) for name, each in services().items() for one in each.get("volumes", []) if isinstance(one, str)]
+    named = {name: (service, place) for service, (name, place, *_) in mounts if name in shared}
+
+    assert sorted(named) == sorted(shared) == sorted(name for _, (name, *_) in mounts if name in shared)
+    for service, each in services().items():
+        kept = [path for path in map(str, each.get("command", [])) if re.match("--(recovery|store)=", path)]
+        assert all(any(s == service and path.partition("=")[2].startswith(place) for s, place in named.values()) for path in kept)
+        assert bool(kept) == (service in ("examples", "score", "alert"))
+
+
+@pytest.mark.parametrize(("file", "kinds"), [("slack-app", ["channels"]), ("slack-app-private", ["channels", "groups"])])
+def test_the_slack_app_may_do_what_it_needs(file: str, kinds: list[str]):
+    """One manifest reads no private channel; the other is the same with them."""
+    app = document(ROOT / "config" / f"{file}.yaml")
+    scopes, events = app["oauth_config"]["scopes"]["bot"], app["settings"]["event_subscriptions"]["bot_events"]
+
+    assert set(SCOPES) | {scope for kind in kinds for scope in INGEST_SCOPES[kind]} | {"reactions:read"} == set(scopes)
+    assert ("groups:history" in scopes, "message.groups" in events) == ("groups" in kinds,) * 2
+
+
+def test_the_slack_apps_differ_in_private_channels_alone():
+    """In a scope and an event."""
+    public, private = (document(ROOT / "config" / f"{each}.yaml") for each in ("slack-app", "slack-app-private"))
+    private["oauth_config"]["scopes"]["bot"].remove("groups:history")
+    private["settings"]["event_subscriptions"]["bot_events"].remove("message.groups")
+
+    assert public == private
 
 
 def test_no_secret_stands_in_a_file():
@@ -638,7 +722,7 @@ def test_all_jobs_are_those_that_have_what_is_shown():
 
 
 def environment(container: Mapping[str, Any], pod: str, settings: Mapping[str, str]) -> dict[str, str]:
-    """The variables that Kubernetes would set: no secret was made, and what is optional is then left out."""
+    """The variables that Kubernetes would set: the brokers' user and password come from a secret, which is not made here."""
     given = dict(settings) if container.get("envFrom") else {}
     own: dict[str, str] = {}
     for each in container.get("env", []):
@@ -649,7 +733,7 @@ def environment(container: Mapping[str, Any], pod: str, settings: Mapping[str, s
             assert source["fieldRef"]["fieldPath"] == "metadata.name"
             own[each["name"]] = pod
         elif "secretKeyRef" in source:
-            assert source["secretKeyRef"]["optional"]
+            assert source["secretKeyRef"]["name"] == "beepgpt-kafka"
         else:
             own[each["name"]] = expanded(each["value"], own)  # from what stands before it, and not from envFrom
     return given | own
@@ -881,7 +965,7 @@ def check_scoring(connection: Connection, flow: subprocess.Popen[bytes], port: i
 @pytest.mark.parametrize("folder", MAKE_EXAMPLES)
 def test_every_command_of_the_manifests_runs(connection: Connection, export: Path, tmp_path: Path, folder: str):
     """The same on Kubernetes: all pods at once, with the variables and files that they would have."""
-    settings = base_settings() | {"KAFKA": connection.bootstrap}
+    settings = base_settings() | without_security(connection)
     job, pod_set = of_kind(folder, "Job"), of_kind(folder, "StatefulSet")
     (topics,) = job["spec"]["template"]["spec"]["containers"]
     pod = pod_set["spec"]["template"]["spec"]
@@ -938,7 +1022,7 @@ def test_the_alerts_command_runs(connection: Connection, tmp_path: Path, place: 
             command = service["command"]
         else:
             (container,) = containers("alerts")
-            given = settings_in("alerts") | {"KAFKA": connection.bootstrap, **slack, "BEEPGPT_ALERTS__OPTED_IN": "true"}
+            given = settings_in("alerts") | without_security(connection) | {**slack, "BEEPGPT_ALERTS__OPTED_IN": "true"}
             command = [expanded(each, given) for each in container["command"]]
         with stopped_at_the_end([process := here.start(command, given)]):
             wait_until(lambda: answers(port, "/readyz"), "it has read what was there", here.said)
@@ -958,7 +1042,7 @@ def test_the_alerts_command_runs(connection: Connection, tmp_path: Path, place: 
 @pytest.mark.timeout(300)
 def test_the_scoring_pod_runs(connection: Connection, tmp_path: Path):
     """Its command, with the variables that it would have, predicts what is said from its start on."""
-    settings = base_settings() | {"KAFKA": connection.bootstrap}
+    settings = base_settings() | without_security(connection)
     pod_set = of_kind("scoring", "StatefulSet")
     pod = pod_set["spec"]["template"]["spec"]
     (flow,) = pod["containers"]

@@ -11,6 +11,7 @@ from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Literal, get_args
 from unicodedata import decimal
 
@@ -146,17 +147,41 @@ _NAMED = re.compile(
     re.IGNORECASE,
 )
 """A name for a secret, and the value behind it, which may not be one."""
+_SAYS = re.compile(r"\bis\b|は", re.IGNORECASE)
+_LINE_ENDS = re.compile(r"[\"'`”’.,;!?)]{0,3}[ \t]{0,3}(?:\n|\Z|[,;]|/|(?:user(?:name)?|login|host|port)\b)", re.IGNORECASE)
+_CALL = re.compile(r"[($%{=/\\]|[a-z]\.[a-z]")
+"""Code: a call, a variable, a path, an attribute."""
 _BEARER = re.compile(r"\b(?:Bearer|Basic)[ \t]{1,3}(?P<value>[A-Za-z0-9_+/=~.-]{8,}+)")
 _RUN = re.compile(r"[^\s\[\]]{16,}+")
 """Shorter runs hold no secret that a detector knows."""
 _DRAWN = re.compile(r"[A-Za-z0-9_-]{20,}+")
+_BASE64 = re.compile(r"[A-Za-z0-9+/]{24,}+")
+_MARKUP = re.compile(rf"://|</?[a-z]|<[#@!]|&(?:lt|gt|amp);|[@/]\d{{1,9}}\.\d|/[\w.-]{{3,64}}/|{_MARK.pattern}")
+"""Addresses, paths, tags, versions, and what was redacted before: no password is looked for in them."""
+_GENERATED = re.compile(r"(?<![!-~])([!-~]{12,64}+)(?![!-~])")
+"""What may be a password that a program made, standing by itself."""
 _HEX = re.compile(r"(?<![0-9A-Za-z])(?:[0-9a-fA-F]{32,}+|[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})(?![0-9A-Za-z])")
 _STUCK = re.compile(r"(?:\.?[A-Za-z0-9_+/=~%-])++")
 """Characters that belong together: a secret with what is attached to it."""
 _DIGIT_TURN = re.compile(r"(?<=[A-Za-z])(?=[0-9])|(?<=[0-9])(?=[A-Za-z])")
-_TURN = re.compile(rf"{_DIGIT_TURN.pattern}|(?<=[a-z])(?=[A-Z])")
+_CASE_TURN = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_TURN = re.compile(rf"{_DIGIT_TURN.pattern}|{_CASE_TURN.pattern}")
 _DRAWN_FROM = 0.23
 """Changes of character class for each character: random tokens have 0.4 on average, names in programs 0.1. Entropy can't separate them."""
+_PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
+"""A word, an abbreviation or a number, as names are made of."""
+_BASE64_FROM, _GENERATED_FROM = 0.32, 0.4
+"""Parts for each letter and digit: random tokens of mixed case have 0.5, names and paths 0.2."""
+_PLAIN = re.compile(
+    r"absent|any|auth|blank|bool|boolean|bytes|changeme|changed|char|correct|credentials?|default|defined|disabled|empty|enabled|"
+    r"encrypted|enter|example|expired|false|field|forgot(?:ten)?|given|hash(?:ed)?|here|hidden|in(?:correct|put|teger|valid)?|int|"
+    r"known|length|masked|mandatory|missing|must|name|needed|never|new|nil|no|none|not|null|number|object|off|ok(?:ay)?|old|on|"
+    r"optional|passwords?|please|protect(?:ed|ion)|provided|redacted|required|reset|same|secret|see|set|short|str(?:ing)?|strong|"
+    r"text|the|this|todo|token|true|type|undefined|unknown|unset|update|user(?:name)?|valid|value|varchar|weak|working|wrong|yes|"
+    r"your",
+    re.IGNORECASE,
+)
+"""What stands behind `password:` and is none."""
 _HINTS = ("pass", "pwd", "key", "secret", "token", "contraseña", "パスワード")
 """Every name of a secret contains one of these. `_NAMED` takes 50 us for a prompt, this check far less."""
 
@@ -168,13 +193,15 @@ def _without_secrets(text: str) -> str:
         text = _replaced(text, "secret", (match.span() for match in _SLACK.finditer(text)))
     if any(map(text.lower().__contains__, _HINTS)) or "Bearer" in text or "Basic" in text:
         text = _replaced(text, "secret", _named(text))
+    text = _without(text, "secret", _GENERATED, _generated)
     return _replaced(text, "secret", (span for run in _RUN.finditer(text) for span in _formed(text, *run.span())))
 
 
 def _named(text: str) -> Iterator[tuple[int, int]]:
     for match in _NAMED.finditer(text):
         value = match["value"].rstrip(".,;:!?)")
-        if _looks_chosen(value, password=match["password"] is not None):
+        is_password = match["password"] is not None
+        if _looks_chosen(value, password=is_password) or (is_password and _stands_alone(text, match, value)):
             yield match.start("value"), match.start("value") + len(value)
     for match in _BEARER.finditer(text):
         if _looks_chosen(match["value"], password=False):
@@ -187,9 +214,38 @@ def _looks_chosen(value: str, *, password: bool) -> bool:
     return len(value) >= 4 and has_digit if password else len(value) >= 8 and has_digit and has_letter
 
 
+def _stands_alone(text: str, match: re.Match[str], value: str) -> bool:
+    """Whether a value without digits is a password: quoted, or all that follows `password:` on its line, and no word of forms."""
+    quoted = text[match.start("value") - 1] in "\"'`“‘" and text[match.end("value") : match.end("value") + 1] in tuple("\"'`”’")
+    if not quoted and (_SAYS.search(match[0][: match.start("value") - match.start()]) or not _LINE_ENDS.match(text, match.end("value"))):
+        return False
+    return 6 <= len(value) <= 64 and value.isascii() and _PLAIN.fullmatch(value) is None and _CALL.search(value) is None
+
+
+def _generated(run: str) -> int:
+    """The length of a run that is a generated password: of small and capital letters and digits, in no order that names have.
+
+    >>> _generated("xK9#mQ2$vL7p"), _generated("README.md:7-8"), _generated("iPhone15ProMax")
+    (12, 0, 0)
+    """
+    if _MARKUP.search(run) or not all(map(_has, repeat(run), (str.islower, str.isupper, str.isdigit))):
+        return 0
+    parts = _PART.findall(run)
+    return len(run) if len(parts) >= 5 and max(map(len, parts)) < 6 and _parts(run) >= _GENERATED_FROM else 0
+
+
+def _has(text: str, kind: Callable[[str], bool]) -> bool:
+    return any(map(kind, text))
+
+
+def _parts(token: str) -> float:
+    return len(_PART.findall(token)) / max(sum(map(str.isalnum, token)), 1)
+
+
 def _formed(text: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
     """Spans of secrets in a run without spaces, each with the characters attached to it: forms know a secret's beginning, not its end."""
     found = [*_by_form(text, start, stop), *(match.span() for match in _DRAWN.finditer(text, start, stop) if _is_drawn(match[0]))]
+    found += (match.span() for match in _BASE64.finditer(text, start, stop) if _is_base64(match[0]))
     if found:
         stuck = [match.span() for match in _STUCK.finditer(text, start, stop)]
         starts = [each[0] for each in stuck]
@@ -215,7 +271,19 @@ def _is_drawn(token: str) -> bool:
     >>> _is_drawn("aB3dE5gH7jK9mN1pQ2rS"), _is_drawn("getContactsByCompanyIdV3"), _is_drawn("hs_email_optout_4900834")
     (True, False, False)
     """
-    return len(_TURN.findall(token)) >= _DRAWN_FROM * len(token) and len(_DIGIT_TURN.findall(token)) >= 2
+    digit_turns = len(_DIGIT_TURN.findall(token))
+    if len(_TURN.findall(token)) >= _DRAWN_FROM * len(token) and digit_turns >= 2:
+        return True
+    return len(token) >= 28 and token.isalnum() and digit_turns >= 4
+
+
+def _is_base64(token: str) -> bool:
+    """Whether a token with `/` or `+` in it, or of letters alone, looks random.
+
+    >>> _is_base64("aB3/dE5gH7jK9+mN1pQ2rS4tU6"), _is_base64("crm/v3/objects/contacts/batch/read")
+    (True, False)
+    """
+    return _parts(token) >= _BASE64_FROM and len(_CASE_TURN.findall(token)) >= 2
 
 
 # Addresses and numbers

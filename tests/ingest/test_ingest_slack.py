@@ -360,9 +360,9 @@ def test_slack_may_post_its_events_to_a_port(slack_server: Server, place: Place,
 # What is wrong
 
 
-def failed(place: Place, server: Server, folder: Path, **settings: str) -> tuple[int, str]:
+def failed(place: Place, server: Server, folder: Path, *arguments: object, **settings: str) -> tuple[int, str]:
     """Status and words of the command, which ends by itself."""
-    with ingesting(server, place, folder, **settings) as run:
+    with ingesting(server, place, folder, *arguments, **settings) as run:
         status = run.process.wait(60)
         return status, run.said
 
@@ -380,6 +380,9 @@ def test_a_token_that_will_not_do_is_told_and_not_shown(slack_server: Server, pl
     slack_server.scopes = "channels:read"
     status, said = failed(place, slack_server, tmp_path / "4")
     assert status == 1 and "lacks channels:history" in said and "config/slack-app.yaml" in said
+    slack_server.scopes = "channels:history,channels:read,groups:read"
+    status, said = failed(place, slack_server, tmp_path / "5", "--include", "channels,groups")
+    assert status == 1 and "lacks groups:history" in said and "config/slack-app-private.yaml" in said
     for path in tmp_path.rglob("said-*"):
         assert not re.search("wrong-kind|unknown-one|not-a-secret", path.read_text())
 

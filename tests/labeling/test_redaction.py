@@ -69,6 +69,10 @@ def test_an_address_shows_no_password():
         ("curl -H 'Authorization: Bearer abcd1234'", "curl -H 'Authorization: Bearer [secret]'"),
         ("Authorization: Basic YW5hOmh1bnRlcjI=", "Authorization: Basic [secret]"),
         ("client_secret := abcd1234", "client_secret := [secret]"),
+        ("password: correcthorse", "password: [secret]"),
+        ("user ana, password: correcthorse.\nbye", "user ana, password: [secret].\nbye"),
+        ('{"password": "correcthorse", "a": 1}', '{"password": "[secret]", "a": 1}'),
+        ("the password is `swordfish`, try it", "the password is `[secret]`, try it"),
     ],
 )
 def test_a_secret_is_known_by_its_name(text: str, left: str):
@@ -147,6 +151,10 @@ def test_numbers_that_add_up_go(text: str, left: str):
         "old thread in random channel\n\nand a reply" + SUFFIX,
         "the token is missing, and the secret: ask Ana. Password: required. API key: string",
         "Basic subscription, Bearer authentication",
+        "Password: please ask Ana. Password: required\nthe password is wrong",
+        "forgot the password? password: string; password=get_password()",
+        "README.md:7-8 iPhone15ProMax Next.js(v15), @Scope/cms-cli@1.0.11 HTTPie/3.2.1",
+        "&lt;h2&gt;Price&lt;/h2&gt; /files/U2H1YLSE6/FA2CM7YRY/a.png",
         "getContactsByCompanyIdV3 module_15695960690254 hs_email_optout_4900834 X-HubSpot-signature-v3 com.example.app-2.0.1",
         "a-very-long-name-of-a-branch-in-2023 docs/api/crm/v3/objects/contacts/batch/read",
         "npm i client@3.4.1 deploy-action@v1.5 @here me@ana @media(min-width:1280px) 5 @ 3.50",

@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -70,14 +70,16 @@ def tokens_of(settings: SlackSettings, *, over_http: bool) -> SlackTokens:
     return tokens
 
 
-def team_of(web: slack_live.Web, include: Iterable[str]) -> str:
+def team_of(web: slack_live.Web, include: Collection[str]) -> str:
     """The id of the workspace that the bot's token belongs to. Raises SlackFailed if the token lacks a scope."""
     data, scopes = web.scopes()
     needed = set().union(*(SCOPES[kind] for kind in include))
     if scopes and (missing := needed - scopes):
+        manifest = "config/slack-app-private.yaml" if "groups" in include else "config/slack-app.yaml"
+        direct = " with these scopes of direct messages added" if any(each.startswith(("im:", "mpim:")) for each in missing) else ""
         raise SlackFailed(
             f"slack.bot_token lacks {', '.join(sorted(missing))}, needed for {', '.join(include)}: update the app from"
-            " config/slack-app.yaml, and install it again"
+            f" {manifest}{direct}, and install it again"
         )
     if scopes and "reactions:read" not in scopes:
         log.warning("the app may not see reactions: it lacks the scope reactions:read")

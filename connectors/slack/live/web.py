@@ -150,9 +150,10 @@ class Web:
         if code in DEAD:
             return SlackFailed(f"{self.called} is refused ({method}: {code}): {DEAD[code]}")
         if code == "missing_scope":
+            needed = str(data.get("needed", ""))
+            manifest = "config/slack-app-private.yaml" if "groups:history" in needed else "config/slack-app.yaml"
             return SlackFailed(
-                f"{self.called} lacks the scope {data.get('needed', '')}, which {method} needs: update the app from config/slack-app.yaml,"
-                " and install it again"
+                f"{self.called} lacks the scope {needed}, which {method} needs: update the app from {manifest}, and install it again"
             )
         return SlackRefused(method, code)
 
