@@ -1,4 +1,4 @@
-"""Prompts and completions of other tools against the events: what was said, when, and whether prompts tell who answers.
+"""Audits prompts and completions of other tools: whether they hold what was said, when, and whether they give away who answers.
 
 Such files have no times, so each row is first looked for in the history. All choices on the way favour a row without a fault.
 """
@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 from zlib import crc32
 
-from beepgpt.audit.findings import LAWS, Audit, Findings, Judged, quoted
+from beepgpt.audit.findings import Audit, Findings, Judged, quoted
 from beepgpt.audit.history import AuditedRecord, read_histories
 from beepgpt.audit.leak_test import LeakTest, leak_test, p_in_words
 from beepgpt.audit.pairs import Index, KnownUnits, Pair, match, read_pairs, sampled, template_of, window_of
@@ -20,7 +20,7 @@ from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY, MINUTE, Rules
 
 NEVER_LATE = 700 * DAY
-"""Other tools read late events, too. No longer: the oldest times have nine digits, and duplicates are recognised by what came before."""
+"""Other tools read late events, too. No longer: the oldest times have nine digits, and duplicates are recognized by what came before."""
 
 
 def audit_pairs(
@@ -32,7 +32,7 @@ def audit_pairs(
     sample: int | None = None,
     now: int = FOREVER,
 ) -> Audit:
-    """Hold prompts and completions of another tool, a JSON object a line, against the events that they should be made of.
+    """Check prompts and completions of another tool, a JSON object a line, against the events that they should be made of.
 
     Lines are `{"prompt", "completion"}` or `{"messages": [...]}`. `valid`: the validation side, if there is one. `sample`: so many rows.
     """
@@ -112,9 +112,11 @@ def _verdicts(findings: Findings, checked: Mapping[str, int], test: LeakTest, re
         findings.judged(4, "", "the rows have no ids, so another run's can't be compared with them"),
         findings.judged(5, "", "examples alone don't show what was scored"),
         findings.judged(6, "", "the file has no account of what became of each event"),
-        Judged(7, LAWS[7], "not checkable", "one file is no split: give a training and a validation file")
-        if not split
-        else findings.judged(7, "no prompt and no message is on both sides, and training comes first", few),
+        findings.judged(
+            7,
+            "no prompt and no message is on both sides, and training comes first",
+            few if split else "one file is no split: give a training and a validation file",
+        ),
     )
 
 
@@ -175,7 +177,7 @@ def _add_leak(test: LeakTest, placed: Sequence[tuple[Pair, Place]], index: Index
         f"prompts leave out the answerer's own messages: in {test.dropped:,} of {test.present:,} rows whose window holds messages by the "
         f"person who answers next, the prompt shows none of them ({share_of(test.own_left_out, test.own):.1%} of such messages are left "
         f"out, but {share_of(test.others_left_out, test.others):.1%} of other people's; {p_in_words(test)}). Who is missing shows "
-        "who answers: make prompts of all that was known, whoever answers"
+        "who answers: make prompts of all that was known, no matter who answers"
     )
     for pair, place in placed:
         answerer = index.messages[place.answer].user
@@ -239,7 +241,6 @@ def _both_sides(
             why = f"what {message.user} said at {ts_text(message.ts)} is also in {shown[both[0]]}"
             findings.add(7, "messages on both sides", pair.where, why)
         if max(place.shown) < latest:
-            why = (
-                f"its prompt is of {ts_text(index.messages[max(place.shown)].ts)}, training goes on to {ts_text(index.messages[latest].ts)}"
-            )
+            newest = index.messages[max(place.shown)]
+            why = f"its prompt is of {ts_text(newest.ts)}, training goes on to {ts_text(index.messages[latest].ts)}"
             findings.add(7, "validation prompts from before the last training answer", pair.where, why)

@@ -1,4 +1,4 @@
-"""The events that an audit holds examples against, channel by channel, in the order in which they count."""
+"""The events that an audit checks examples against, channel by channel, in the order in which they are applied."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ AuditedRecord = bytes | tuple[str, int, bytes]
 
 
 class ChannelHistory:
-    """A channel's events in the order in which they count, and the channel's clock at the end."""
+    """A channel's events in the order in which they are applied, and the channel's clock at the end."""
 
     __slots__ = ("clock", "events", "name", "partition", "settled")
 

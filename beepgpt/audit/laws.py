@@ -1,22 +1,24 @@
-"""Audits our examples: whether they keep the laws of the README, judged by the events and the examples alone, whoever made them."""
+"""Audits our examples: checks them against the laws of the README, by the events and the examples alone."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from beepgpt.audit.example_rows import ExampleRow, body_of, each_once, read_rows, rules_of, sampled
+import orjson
+
 from beepgpt.audit.findings import Audit, Findings, Judged
 from beepgpt.audit.history import AuditedRecord, read_histories, up_to
+from beepgpt.audit.inputs import ExampleRow, body_of, each_once, read_rows, rules_of, sampled
 from beepgpt.audit.recomputing import Recomputation
-from beepgpt.audit.splits import check_split
 from beepgpt.conversations.account import Account
 from beepgpt.conversations.channel import FOREVER
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.tokens import Encoding
 
-WITNESSES = 12
-"""Examples that are also made again from nothing but their prefix, where all are made again in one pass."""
+SPOT_CHECKS = 12
+"""Examples that are also made again from their prefix alone, where all are made again in one pass."""
 
 
 def audit_examples(
@@ -34,7 +36,7 @@ def audit_examples(
     apart: Mapping[str, str] | None = None,
     now: int = FOREVER,
 ) -> Audit:
-    """Hold our examples against the events that they should be made of.
+    """Check our examples against the events that they should be made of.
 
     `valid`: the validation side, where `lines` are the training side of a split. `sample`: so many examples, each made again from
     nothing but the events of its prefix; otherwise all, in one pass through time, and a few in that way. `subset`: the file was
@@ -66,10 +68,11 @@ def audit_examples(
             last = ts_text(max(row.settled_ts for row in rows))
             why = "it looks as if these were made with --until, or by a run that was stopped before the events here end"
             looks_cut = dict.fromkeys(unlike, f"{why}; give audit --until (the latest settled_ts is {last})")
-        recompute.from_prefixes(sampled(rows, WITNESSES), is_witness=True)
-        recompute.check_account(history.account)
+        recompute.from_prefixes(sampled(rows, SPOT_CHECKS), after_pass=True)
+        for wrong in history.account.check():
+            findings.add(6, "sums that don't add up", "the account", wrong)
     else:
-        recompute.from_prefixes(sampled(rows, sample), is_witness=False)
+        recompute.from_prefixes(sampled(rows, sample), after_pass=False)
     findings.add_all(recompute.findings)
     notes = list(recompute.notes())
     if sample is None:
@@ -85,7 +88,7 @@ def audit_examples(
         "examples": sum(map(len, sides)),
         "recomputed": recompute.passed or recompute.from_scratch,
         "from_scratch": recompute.from_scratch,
-        "answered_by_a_stranger": recompute.answered_by_stranger,
+        "answered_by_a_stranger": recompute.answered_by_another,
     }
     verdicts = _verdicts(
         findings, checked, history.account,
@@ -130,9 +133,7 @@ def _verdicts(
         kept_6 = ""
     return (
         findings.judged(1, f"{how}: each prompt, window and feature is what the events up to its prompt_ts give, byte for byte", nothing),
-        findings.judged(
-            2, f"no prompt leaves anything out by who answers; {asked:,} of {asked:,} are the same if a stranger answers", nothing
-        ),
+        findings.judged(2, f"no prompt depends on who answers; {asked:,} of {asked:,} are the same if somebody else does", nothing),
         findings.judged(3, f"{how}: each answer and silence is what the events up to its settled_ts give", nothing or looks_cut.get(3, "")),
         findings.judged(
             4,
@@ -161,12 +162,48 @@ def _check_retractions(
         return [f"{len(gone):,} examples {said}"]
     for row in gone:
         if row.identity not in retracted and not (recompute.was_stopped and row.identity in recompute.retracted_at_end):
-            findings.add(
-                4, "examples that should be retracted", row.where, "a message of its window was deleted, and no retraction says so"
-            )
+            why = "a message of its window was deleted, and no retraction says so"
+            findings.add(4, "examples that should be retracted", row.where, why)
     for row in rows:
         if row.identity in retracted and row.identity not in recompute.retracted:
-            findings.add(
-                4, "retractions of what was not deleted", row.where, "no message of its window was deleted while it was remembered"
-            )
+            why = "no message of its window was deleted while it was remembered"
+            findings.add(4, "retractions of what was not deleted", row.where, why)
     return []
+
+
+def check_split(train: Sequence[ExampleRow], valid: Sequence[ExampleRow], rules: Rules, cut: int | None, findings: Findings) -> None:
+    """Law 7: find examples on the wrong side of the cut, and messages and conversations on both sides. `cut`: None if it isn't known."""
+    if not train or not valid:
+        return
+    if cut is None:
+        cut = _best_cut(sorted(row.settled_ts for row in train), sorted(row.prompt_ts for row in valid))
+    messages: dict[tuple[str, str], str] = {}
+    conversations: dict[str, str] = {}
+    for row in valid:
+        conversations.setdefault(row.conversation, row.where)
+        body = orjson.loads(row.line)
+        for each in body["window"]:
+            messages.setdefault((body["channel"], each["ts"]), row.where)
+        if row.prompt_ts < cut:
+            why = f"prompt_ts {ts_text(row.prompt_ts)} is not after the cut at {ts_text(cut)}"
+            findings.add(7, "validation prompts from before the cut", row.where, why)
+    for row in train:
+        if row.settled_ts >= cut:
+            why = f"settled at {ts_text(row.settled_ts)}, the cut is at {ts_text(cut)}"
+            findings.add(7, "training examples settled after the cut", row.where, why)
+        body = orjson.loads(row.line)
+        shared = next(((body["channel"], each["ts"]) for each in body["window"] if (body["channel"], each["ts"]) in messages), None)
+        if shared is not None:
+            findings.add(7, "messages in windows on both sides", row.where, f"{shared[1]} stands in the window of {messages[shared]}, too")
+        if rules.scope == "conversation" and row.conversation in conversations:
+            other = conversations[row.conversation]
+            findings.add(7, "conversations on both sides", row.where, f"{row.conversation} is that of {other}, too")
+
+
+def _best_cut(settled: Sequence[int], prompts: Sequence[int]) -> int:
+    """The first validation prompt; if the sides overlap, the time with the fewest examples on the wrong side.
+
+    >>> _best_cut([1, 2, 3, 9], [2, 5, 6])
+    5
+    """
+    return min(prompts, key=lambda cut: (len(settled) - bisect_left(settled, cut) + bisect_left(prompts, cut), cut))

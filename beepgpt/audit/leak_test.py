@@ -37,9 +37,8 @@ class LeakTest:
     @property
     def is_leak(self) -> bool:
         """Whether the answerer is left out more often than chance explains, and much more often than others."""
-        return self.own > 0 and self.p_value < SIGNIFICANT and share_of(self.own_left_out, self.own) > MUCH_MORE * share_of(
-            self.others_left_out, self.others
-        )  # fmt: skip
+        others = share_of(self.others_left_out, self.others)
+        return self.own > 0 and self.p_value < SIGNIFICANT and share_of(self.own_left_out, self.own) > MUCH_MORE * others
 
 
 def leak_test(placed: Sequence[tuple[Pair, Place]], messages: Sequence[PostedMessage]) -> LeakTest:
@@ -53,7 +52,8 @@ def leak_test(placed: Sequence[tuple[Pair, Place]], messages: Sequence[PostedMes
     cells: defaultdict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     present = dropped = tested = 0
     for pair, place in placed:
-        if place.left_out and len(pair.prompt) > 0.9 * longest and _are_oldest_left_out(place):
+        oldest_are_left_out = not any(number in place.shown for number in place.window[: place.left_out])
+        if place.left_out and len(pair.prompt) > 0.9 * longest and oldest_are_left_out:
             continue
         tested += 1
         answerer = messages[place.answer].user
@@ -73,12 +73,10 @@ def leak_test(placed: Sequence[tuple[Pair, Place]], messages: Sequence[PostedMes
     return LeakTest(tested, present, dropped, left_out, own_all, all_left_out - left_out, all_messages - own_all, p_value, exact)
 
 
-def _are_oldest_left_out(place: Place) -> bool:
-    return not any(number in place.shown for number in place.window[: place.left_out])
-
-
 def stratified_tail(tables: Sequence[tuple[int, int, int, int]]) -> tuple[float, bool]:
-    """The p-value of at least so many that are both, over 2 x 2 tables (all, of one kind, of the other, both); and whether it is exact.
+    """One-sided p-value of the observed overlap over independent 2x2 tables (size, first margin, second margin, overlap).
+
+    Returns it and whether it is exact rather than a normal approximation.
 
     >>> stratified_tail([(10, 5, 5, 5)])[0] == 1 / 252
     True
@@ -115,6 +113,6 @@ def _log_comb(n: int, k: int) -> float:
 
 
 def p_in_words(test: LeakTest) -> str:
-    """The p-value in words."""
+    """The p-value as it stands in messages."""
     p_value = "p < 1e-300" if test.p_value < 1e-300 else f"p = {test.p_value:.2g}"
     return p_value if test.exact else f"{p_value}, normal approximation"

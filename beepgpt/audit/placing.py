@@ -34,7 +34,7 @@ Places = dict[int, list[tuple[int, int]]]
 
 
 def conversations_of(index: Index, gap: int) -> dict[str, list[list[int]]]:
-    """The history's conversations, by the name of each way in which tools form them."""
+    """The conversations of the history, as (messages of) each, by the name of each way in which tools form them."""
     messages = index.messages
     people = [number for number, message in enumerate(messages) if not message.bot]
     named = {(message.channel, message.thread_ts) for message in messages if message.thread_ts is not None}
@@ -75,7 +75,7 @@ def conversations_of(index: Index, gap: int) -> dict[str, list[list[int]]]:
 def place_rows(
     pairs: Sequence[Pair], found: Sequence[KnownUnits], index: Index, window: int, rules: Rules
 ) -> tuple[list[Place | None], list[list[Place]], str, bool]:
-    """(Each row's place, all its possible places, how the tool forms conversations, whether the rows are in order of time).
+    """Place each row; returns (places, all possible places of each row, how the tool forms conversations, whether rows are in time order).
 
     Of the ways to form conversations, the one is taken with which the most prompts leave nothing out.
     """
@@ -97,7 +97,7 @@ def place_rows(
 
 
 def positions_in(conversations: Sequence[Sequence[int]]) -> Places:
-    """Where each message stands."""
+    """Each message's (conversation, index) positions."""
     places: Places = defaultdict(list)
     for number, conversation in enumerate(conversations):
         for place, message in enumerate(conversation):
@@ -140,9 +140,9 @@ def _is_in_order(options: Sequence[Sequence[Place]], index: Index) -> bool:
 def _choose(
     pairs: Sequence[Pair], options: Sequence[Sequence[Place]], index: Index, in_order: bool, named: Mapping[str, str]
 ) -> list[Place | None]:
-    """One place for each row: preferably its answerer goes with its completion, little is left out, and it is free and next in time.
+    """Choose a place for each row: best where its answerer goes with its completion, little is left out, and it is free and next in time.
 
-    Whose messages are left out plays no part: else the leak test would find what this choice had put there.
+    Whose messages are left out is not considered: otherwise the leak test would find what this choice had caused.
     """
     chosen: list[Place | None] = []
     taken: set[int] = set()
@@ -163,12 +163,16 @@ def _choose(
     return chosen
 
 
-def _names_of(answers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """By completion, the person that it goes with most often."""
+def _counted(answers: Iterable[tuple[str, str]]) -> dict[str, Counter[str]]:
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for completion, user in answers:
         counts[completion][user] += 1
-    return {completion: min(users, key=lambda user: (-users[user], user)) for completion, users in counts.items()}
+    return counts
+
+
+def _names_of(answers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """By completion, the person that it goes with most often."""
+    return {completion: min(users, key=lambda user: (-users[user], user)) for completion, users in _counted(answers).items()}
 
 
 def agreement(answers: Sequence[tuple[str, str]]) -> float:
@@ -177,11 +181,8 @@ def agreement(answers: Sequence[tuple[str, str]]) -> float:
     >>> agreement([("1", "ana"), ("1", "ana"), ("2", "bo"), ("2", "ana"), ("3", "cy")])
     0.5
     """
-    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for completion, user in answers:
-        counts[completion][user] += 1
     judged = right = 0
-    for users in counts.values():
+    for users in _counted(answers).values():
         if users.total() < 2:
             continue
         for user, count in users.items():
@@ -192,5 +193,5 @@ def agreement(answers: Sequence[tuple[str, str]]) -> float:
 
 
 def share_of(part: int, whole: int) -> float:
-    """A part of a whole; of nothing, 0."""
+    """The ratio; 0 if the whole is 0."""
     return part / whole if whole else 0.0
