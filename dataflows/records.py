@@ -1,4 +1,4 @@
-"""Streams to lines of files and messages of topics: what the sinks are given."""
+"""Items of streams as lines of files and messages of topics, for the sinks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TaggedItems = tuple[str, list[Any]]
 """The kind of output, and items of it. Of a shard: `examples`, `retractions`, `late`, `rejects`, `points` or `account`."""
 
 Formats = Mapping[str, Callable[[Any], Any]]
-"""By output: makes of an item of the flow what its sink writes; None where the item holds nothing for that sink."""
+"""By output: a function from an item of the flow to the value that its sink writes; it returns None where there is none."""
 
 
 class DeadLetter(NamedTuple):
@@ -33,7 +33,7 @@ class DeadLetter(NamedTuple):
 
 
 def as_lines(lines: Sequence[bytes]) -> bytes:
-    """One blob of complete lines: with few large blobs, sinks are fastest.
+    """Join lines to one blob of complete lines: with few large blobs, sinks are fastest.
 
     >>> as_lines([b"{}", b"[]"])
     b'{}\\n[]\\n'
@@ -47,7 +47,7 @@ def lines_of_kind(kind: str, tagged: TaggedItems) -> bytes | None:
 
 
 def accounts_in(keyed: tuple[str, TaggedItems]) -> Sequence[Account]:
-    """The account of a key, which comes when its input ends or the run is stopped."""
+    """The accounts in an item: there is one when a key's input ends or the run is stopped."""
     kind, items = keyed[1]
     return items if kind == "account" else ()
 

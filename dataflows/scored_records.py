@@ -19,7 +19,7 @@ class Scored(NamedTuple):
     released: float = 0.0
     """When the point was released, seconds since 1970."""
     alert: dict[str, Any] | None = None
-    """The same for the sink of alerts, if there is one."""
+    """The record as a value for the sink of alerts, if there is one."""
 
 
 def _lines(kind: str, tagged: TaggedItems) -> bytes | None:
@@ -43,7 +43,7 @@ def outcome_lines(tagged: TaggedItems) -> bytes | None:
 
 
 def _messages(kinds: tuple[str, ...], tagged: TaggedItems) -> list[KafkaMessage] | None:
-    """Wall times stand in headers alone, so that a replay sends the same values."""
+    """Messages of these kinds. Wall times stand in headers alone, so that a replay sends the same values."""
     messages: list[KafkaMessage] = []
     for each in tagged[1] if tagged[0] == "scored" else ():
         if each.kind in kinds:
@@ -86,10 +86,10 @@ ENDS = ("scored", "missed", "waiting")
 
 
 def check_scores(account: Account) -> list[str]:
-    """What doesn't add up, in words: of the shards' accounts and the scoring's together."""
+    """The sums that don't add up, in words: of the shards' accounts and the scoring's together."""
     failed = sum(account.by_reason("failed").values())
     found = sum(account[each] for each in ENDS) + failed
-    wrong = [] if found == account["told"] else [f"{account['told']:,} points told, but {found:,} accounted for"]
+    wrong = [] if found == account["told"] else [f"{account['told']:,} points emitted, but {found:,} accounted for"]
     made = sum(account[each] for each in ("told", "together", "before_start", "withheld", "empty"))
     if made != account["points"]:
         wrong.append(f"{account['points']:,} points made, but {made:,} accounted for")

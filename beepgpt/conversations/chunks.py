@@ -1,4 +1,4 @@
-"""What a source hands to a flow: records in chunks."""
+"""Records in chunks, as sources pass them to flows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 
 class UnreadableRecord(Protocol):
-    """What a source passes on in the place of something that it could not read."""
+    """Stands for a record that a source could not read, with the reason."""
 
     @property
     def reason(self) -> str: ...

@@ -28,7 +28,7 @@ class PointEmitted(NamedTuple):
 
 
 class PointSettled(NamedTuple):
-    """What became of a point in one of its conversations."""
+    """How a point ended in one of its conversations."""
 
     channel: str
     conversation: str
@@ -41,7 +41,7 @@ class PointSettled(NamedTuple):
 
 
 class MessageDeleted(NamedTuple):
-    """A message was deleted: all that was made of it must be deleted, too."""
+    """A deleted message: its readers delete all that was made of it."""
 
     channel: str
     ts: int
@@ -49,7 +49,7 @@ class MessageDeleted(NamedTuple):
 
 
 class PointLog:
-    """What happened to points, in order."""
+    """Points emitted and settled, and messages deleted, in order."""
 
     __slots__ = ("entries", "since")
 

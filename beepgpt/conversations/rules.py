@@ -1,4 +1,4 @@
-"""The settings that shape an example, and the hash that tells them apart."""
+"""The settings that shape an example, and their fingerprint, `spec`."""
 
 from __future__ import annotations
 
