@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+import bytewax.operators as op
 import orjson
-from bytewax.outputs import DynamicSink, StatelessSinkPartition
+from bytewax.operators import KeyedStream
+from bytewax.outputs import DynamicSink, Sink, StatelessSinkPartition
 
 from beepgpt.conversations.account import Account
 
@@ -44,6 +46,13 @@ def as_lines(lines: Sequence[bytes]) -> bytes:
 def lines_of_kind(kind: str, tagged: TaggedItems) -> bytes | None:
     """Items of one kind as lines of a file; None for other kinds."""
     return as_lines(tagged[1]) if tagged[0] == kind else None
+
+
+def write_outputs(stream: KeyedStream[Any], names: Iterable[str], sinks: Mapping[str, Sink[Any]], formats: Formats) -> None:
+    """Add a step `take_NAME` and an output `write_NAME` for each named output that has a sink."""
+    for name in names:
+        if name in sinks:
+            op.output(f"write_{name}", op.filter_map_value(f"take_{name}", stream, formats[name]), sinks[name])
 
 
 def accounts_in(keyed: tuple[str, TaggedItems]) -> Sequence[Account]:

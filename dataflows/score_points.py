@@ -81,7 +81,7 @@ class ScoringRun:
     """The steps of this process, for metrics."""
 
     def figures(self, serving: str = "") -> dict[str, Any]:
-        """The run's figures for metrics, once its step is there. `serving`: the model that is asked now. Safe to call from other threads."""
+        """The run's figures for metrics, once there is a step. `serving`: the model that is asked now. Safe to call from other threads."""
         if not self.steps_here:
             return {}
         step = self.steps_here[0]

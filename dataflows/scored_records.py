@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 from beepgpt.conversations.account import Account
@@ -22,28 +23,18 @@ class Scored(NamedTuple):
     """The record as a value for the sink of alerts, if there is one."""
 
 
-def _lines(kind: str, tagged: TaggedItems) -> bytes | None:
+def scored_lines(kind: str, tagged: TaggedItems) -> bytes | None:
+    """Records of one kind as lines of a file; None: there are none."""
     lines = [each.line for each in tagged[1] if each.kind == kind] if tagged[0] == "scored" else []
     return as_lines(lines) if lines else None
 
 
-def prediction_lines(tagged: TaggedItems) -> bytes | None:
-    """Predictions as lines of a file; None: there are none."""
-    return _lines("prediction", tagged)
+def scored_messages(kinds: tuple[str, ...], tagged: TaggedItems) -> list[KafkaMessage] | None:
+    """Records of these kinds as messages; None: there are none. Wall times stand in headers alone, so that a replay sends the same values.
 
-
-def deletion_lines(tagged: TaggedItems) -> bytes | None:
-    """Deleted messages as lines of a file; None: there are none."""
-    return _lines("deletion", tagged)
-
-
-def outcome_lines(tagged: TaggedItems) -> bytes | None:
-    """Outcomes as lines of a file; None: there are none."""
-    return _lines("outcome", tagged)
-
-
-def _messages(kinds: tuple[str, ...], tagged: TaggedItems) -> list[KafkaMessage] | None:
-    """Messages of these kinds. Wall times stand in headers alone, so that a replay sends the same values."""
+    >>> scored_messages(("prediction",), ("scored", [Scored("prediction", "C1:1.0:thread", b"{}", 1690360253.041239)]))
+    [(b'C1:1.0:thread', b'{}', [('kind', b'prediction'), ('released_at', b'1690360253.041239')], None, None)]
+    """
     messages: list[KafkaMessage] = []
     for each in tagged[1] if tagged[0] == "scored" else ():
         if each.kind in kinds:
@@ -54,24 +45,13 @@ def _messages(kinds: tuple[str, ...], tagged: TaggedItems) -> list[KafkaMessage]
     return messages or None
 
 
-def prediction_messages(tagged: TaggedItems) -> list[KafkaMessage] | None:
-    """Predictions under their conversations, and deleted messages under their channels.
-
-    >>> prediction_messages(("scored", [Scored("prediction", "C1:1.0:thread", b"{}", 1690360253.041239)]))
-    [(b'C1:1.0:thread', b'{}', [('kind', b'prediction'), ('released_at', b'1690360253.041239')], None, None)]
-    """
-    return _messages(("prediction", "deletion"), tagged)
-
-
-def outcome_messages(tagged: TaggedItems) -> list[KafkaMessage] | None:
-    """Outcomes under their conversations."""
-    return _messages(("outcome",), tagged)
-
-
-SCORED_LINES: Formats = {"predictions": prediction_lines, "deletions": deletion_lines, "outcomes": outcome_lines}
+SCORED_LINES: Formats = {f"{kind}s": partial(scored_lines, kind) for kind in ("prediction", "deletion", "outcome")}
 """The scoring flow's outputs as lines of files."""
-SCORED_MESSAGES: Formats = {"predictions": prediction_messages, "outcomes": outcome_messages}
-"""The scoring flow's outputs as messages of topics; deletions stand among the predictions."""
+SCORED_MESSAGES: Formats = {
+    "predictions": partial(scored_messages, ("prediction", "deletion")),
+    "outcomes": partial(scored_messages, ("outcome",)),
+}
+"""The scoring flow's outputs as messages of topics: predictions and outcomes under their conversations, deletions under their channels."""
 
 
 def alerts_in(tagged: TaggedItems) -> list[tuple[str, dict[str, Any]]]:

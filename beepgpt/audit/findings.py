@@ -71,15 +71,8 @@ class Audit:
 
     def as_json(self) -> dict[str, Any]:
         """The audit as a report writes it."""
-        return {
-            "made_by": self.made_by,
-            "kept": not self.is_broken,
-            "checked": dict(self.checked),
-            "laws": [asdict(judged) for judged in self.laws],
-            "findings": [asdict(finding) for finding in self.findings],
-            "notes": list(self.notes),
-            "measured": dict(self.measured),
-        }
+        body = asdict(self)
+        return {"made_by": body.pop("made_by"), "kept": not self.is_broken, **body}
 
 
 class Findings:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 from beepgpt.audit.findings import Audit, Findings, Judged, quoted
@@ -21,6 +21,19 @@ from beepgpt.conversations.rules import DAY, MINUTE, Rules
 
 NEVER_LATE = 700 * DAY
 """Other tools read late events, too. No longer: the oldest times have nine digits, and duplicates are recognized by what came before."""
+
+
+class _Row(NamedTuple):
+    """A row of the file, and what the history has of it."""
+
+    pair: Pair
+    found: KnownUnits
+    """Sentences of the prompt that somebody posted."""
+    unknown: list[str]
+    """Texts of the prompt that nobody posted."""
+    options: list[Place]
+    """All places where it may stand."""
+    place: Place | None
 
 
 def audit_pairs(
@@ -58,7 +71,8 @@ def audit_pairs(
     places, options, grouping, in_order = place_rows(pairs, found, index, window, rules)
     placed = [(pair, place) for pair, place in zip(pairs, places, strict=True) if place is not None]
     if readable:
-        _past_only(pairs, found, unknown, options, index, window, findings)
+        rows = [_Row(*each) for each in zip(pairs, found, unknown, options, places, strict=True)]
+        _past_only(rows, index, window, findings)
     agree = agreement([(pair.completion, index.messages[place.answer].user) for pair, place in placed])
     newest = agreement([(pair.completion, index.messages[max(place.shown)].user) for pair, place in placed])
     test = leak_test(placed, index.messages)
@@ -120,24 +134,16 @@ def _verdicts(findings: Findings, checked: Mapping[str, int], test: LeakTest, re
     )
 
 
-def _past_only(
-    pairs: Sequence[Pair],
-    found: Sequence[KnownUnits],
-    unknown: Sequence[Sequence[str]],
-    options: Sequence[Sequence[Place]],
-    index: Index,
-    window: int,
-    findings: Findings,
-) -> None:
+def _past_only(rows: Sequence[_Row], index: Index, window: int, findings: Findings) -> None:
     """Law 1: find sentences that nobody had posted when the answer came."""
-    for pair, row, strange, could in zip(pairs, found, unknown, options, strict=True):
-        if strange:
-            findings.add(1, "prompts with sentences that nobody said", pair.where, f"nobody said {quoted(strange[0])}")
+    for row in rows:
+        if row.unknown:
+            findings.add(1, "prompts with sentences that nobody said", row.pair.where, f"nobody said {quoted(row.unknown[0])}")
             continue
-        edited = [_edited_later(row, place, index) for place in could]
+        edited = [_edited_later(row.found, place, index) for place in row.options]
         if edited and all(edited):
-            findings.add(1, "prompts with text from after the answer", pair.where, edited[0])
-    _said_later(pairs, found, options, index, window, findings)
+            findings.add(1, "prompts with text from after the answer", row.pair.where, edited[0])
+    _said_later([row for row in rows if not row.options and len(row.found) > 1], index, window, findings)
 
 
 def _edited_later(row: KnownUnits, place: Place, index: Index) -> str:
@@ -150,24 +156,19 @@ def _edited_later(row: KnownUnits, place: Place, index: Index) -> str:
     return ""
 
 
-def _said_later(
-    pairs: Sequence[Pair], found: Sequence[KnownUnits], options: Sequence[Sequence[Place]], index: Index, window: int, findings: Findings
-) -> None:
-    """Law 1: find rows that fit no place in the history, but would without one sentence, which was posted only later."""
-    lost = [number for number, could in enumerate(options) if not could and len(found[number]) > 1]
+def _said_later(lost: Sequence[_Row], index: Index, window: int, findings: Findings) -> None:
+    """Law 1: of rows that fit no place in the history, find those that would without one sentence, which was posted only later."""
     conversations = conversations_of(index, 10 * MINUTE)["sessions and threads"] if lost else []
     where = positions_in(conversations)
-    for number in lost:
-        row = found[number]
-        for each, (text, _, unit) in enumerate(row):
-            rest = [*row[:each], *row[each + 1 :]]
-            without = options_of(rest, conversations, where, window, index)
+    for row in lost:
+        for each, (text, _, unit) in enumerate(row.found):
+            without = options_of([*row.found[:each], *row.found[each + 1 :]], conversations, where, window, index)
             earliest = min(unit)
             if without and all(earliest > place.answer for place in without):
                 answer = min(place.answer for place in without)
                 why = f"{quoted(text)} was first said at {ts_text(index.messages[earliest].ts)}, "
                 why += f"the answer came at {ts_text(index.messages[answer].ts)}"
-                findings.add(1, "prompts with text from after the answer", pairs[number].where, why)
+                findings.add(1, "prompts with text from after the answer", row.pair.where, why)
                 break
 
 

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
 from beepgpt.audit.findings import Findings
+from beepgpt.conversations.chunks import StoredRecord
 from beepgpt.conversations.events import micros
 from beepgpt.conversations.rules import Rules
 from beepgpt.errors import BadCommand, BeepGPTError
@@ -29,19 +30,6 @@ class OtherSettings(BeepGPTError):
     exit_status = 2
 
 
-class AuditedTopicRecord(Protocol):
-    """A record of a topic of examples."""
-
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None:
-        """An example; None: a tombstone."""
-
-    @property
-    def headers(self) -> Sequence[tuple[str, bytes]]: ...
-
-
 class AuditedFiles(NamedTuple):
     """The lines that are audited."""
 
@@ -54,7 +42,7 @@ class AuditedFiles(NamedTuple):
     """Of a topic: by id, why a tombstone can't take back its example."""
 
 
-def examples_in(records: Iterable[tuple[int, AuditedTopicRecord]]) -> AuditedFiles:
+def examples_in(records: Iterable[tuple[int, StoredRecord]]) -> AuditedFiles:
     """The examples of a topic, each once, and its tombstones as retractions. `records`: with their partitions."""
     lines: dict[bytes, bytes] = {}
     retractions: dict[bytes, bytes] = {}

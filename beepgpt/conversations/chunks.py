@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 
@@ -19,7 +20,7 @@ class UnreadableRecord(Protocol):
 
 
 class StoredRecord(Protocol):
-    """A record of a topic, which knows its own offset and when it was written."""
+    """A record of a topic, with its offset and the time it was written, microseconds; a tombstone's value is None."""
 
     @property
     def value(self) -> bytes | None: ...
@@ -32,6 +33,9 @@ class StoredRecord(Protocol):
 
     @property
     def key(self) -> bytes | None: ...
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
 
 
 Chunk = tuple[str, int, list[Any]]

@@ -53,7 +53,7 @@ _NUMBERS = tuple(range(BUCKETS))
 _HALVES = bytes([count >> 1 for count in range(256)])
 
 Columns = dict[str, list[Any]]
-"""Features of candidates, a column each. `user`: their ids. `in_window`: how many messages back they last spoke, 2 for the message before the
+"""Features of candidates, a column each. `user`: ids. `in_window`: how many messages back they last spoke, 2 for the message before the
 newest, 0 for not at all. `mentioned`: how many messages back they were last named by Slack's `<@…>`, 1 for the newest, 0 for not at all.
 `spoke`: their place among the first eight who spoke in the conversation, 1 for who began it, 0 for none of them (and where all of a channel
 is one). `answers_*`, `first_*`, `posts_*`: counts by half-life. `share_*`: of all answers in the channel. `seen_hours`:
