@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 
+from beepgpt.audit.example_rows import FIELDS, ExampleRow
 from beepgpt.audit.findings import Findings, quoted
 from beepgpt.audit.history import ChannelHistories, ChannelHistory, MessageVersions, after
-from beepgpt.audit.inputs import FIELDS, ExampleRow
 from beepgpt.conversations.channel import FOREVER
 from beepgpt.conversations.cleaning import clean
 from beepgpt.conversations.events import POST, micros, ts_text

@@ -12,9 +12,8 @@ from zlib import crc32
 
 from beepgpt.audit.findings import Audit, Findings, Judged, quoted
 from beepgpt.audit.history import AuditedRecord, read_histories
-from beepgpt.audit.leak_test import LeakTest, leak_test, p_in_words
 from beepgpt.audit.pairs import Index, KnownUnits, Pair, match, read_pairs, sampled, template_of, window_of
-from beepgpt.audit.placing import Place, agreement, conversations_of, options_of, place_rows, positions_in, share_of
+from beepgpt.audit.placing import LeakTest, Place, agreement, conversations_of, leak_test, options_of, place_rows, positions_in, share_of
 from beepgpt.conversations.channel import FOREVER
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY, MINUTE, Rules
@@ -118,7 +117,7 @@ def _verdicts(findings: Findings, checked: Mapping[str, int], test: LeakTest, re
     unreadable = "" if readable else f"only {share:.0%} of the sentences were found in the events: is SOURCE the history of these prompts?"
     few = "" if checked["placed"] else "no row could be found in the history"
     never = f"of {test.own:,} messages by the person who answers next, {test.own_left_out:,} are left out of the prompts; of "
-    never += f"{test.others:,} by others, {test.others_left_out:,} ({p_in_words(test)})"
+    never += f"{test.others:,} by others, {test.others_left_out:,} ({test.p_text})"
     return (
         findings.judged(1, f"{checked['found']:,} sentences, each said before the answer", unreadable),
         findings.judged(2, never, few),
@@ -177,7 +176,7 @@ def _add_leak(test: LeakTest, placed: Sequence[tuple[Pair, Place]], index: Index
     what = (
         f"prompts leave out the answerer's own messages: in {test.dropped:,} of {test.present:,} rows whose window holds messages by the "
         f"person who answers next, the prompt shows none of them ({share_of(test.own_left_out, test.own):.1%} of such messages are left "
-        f"out, but {share_of(test.others_left_out, test.others):.1%} of other people's; {p_in_words(test)}). Who is missing shows "
+        f"out, but {share_of(test.others_left_out, test.others):.1%} of other people's; {test.p_text}). Who is missing shows "
         "who answers: make prompts of all that was known, no matter who answers"
     )
     for pair, place in placed:

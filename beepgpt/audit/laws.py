@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import orjson
 
+from beepgpt.audit.example_rows import ExampleRow, body_of, each_once, read_rows, rules_of, sampled
 from beepgpt.audit.findings import Audit, Findings, Judged
 from beepgpt.audit.history import AuditedRecord, read_histories, up_to
-from beepgpt.audit.inputs import ExampleRow, body_of, each_once, read_rows, rules_of, sampled
 from beepgpt.audit.recomputing import Recomputation
 from beepgpt.conversations.account import Account
 from beepgpt.conversations.channel import FOREVER

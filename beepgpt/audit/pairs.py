@@ -12,9 +12,9 @@ from zlib import crc32
 
 import orjson
 
+from beepgpt.audit.example_rows import body_of
 from beepgpt.audit.findings import Findings
 from beepgpt.audit.history import ChannelHistories
-from beepgpt.audit.inputs import body_of
 from beepgpt.conversations.channel import FOREVER
 from beepgpt.conversations.cleaning import clean
 

@@ -10,9 +10,9 @@ from typing import Any
 import orjson
 
 from beepgpt.audit.differences import KNOWN_THEN, Differences
+from beepgpt.audit.example_rows import ExampleRow
 from beepgpt.audit.findings import Findings
 from beepgpt.audit.history import ChannelHistories, ChannelHistory, after
-from beepgpt.audit.inputs import ExampleRow
 from beepgpt.conversations.channel import FOREVER, Channel, Output
 from beepgpt.conversations.events import POST, Event, micros, ts_text
 from beepgpt.conversations.examples import example_bytes

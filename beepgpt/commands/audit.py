@@ -8,8 +8,8 @@ from typing import Annotated
 import orjson
 import typer
 
+from beepgpt.audit.example_rows import AuditedFiles, OtherSettings, examples_in, kind_of, sides_of
 from beepgpt.audit.foreign import audit_pairs
-from beepgpt.audit.inputs import AuditedFiles, OtherSettings, examples_in, kind_of, sides_of
 from beepgpt.audit.laws import audit_examples
 from beepgpt.commands.flags import kinds_of, time_of, with_settings
 from beepgpt.commands.show import print_audit

@@ -13,12 +13,12 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from beepgpt.audit.example_rows import OtherSettings, examples_in, kind_of
 from beepgpt.audit.findings import Audit
 from beepgpt.audit.foreign import audit_pairs
-from beepgpt.audit.inputs import OtherSettings, examples_in, kind_of
 from beepgpt.audit.laws import audit_examples
-from beepgpt.audit.leak_test import stratified_tail
 from beepgpt.audit.pairs import pair_of
+from beepgpt.audit.placing import stratified_tail
 from beepgpt.connectors import kafka
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.channel import FOREVER, Output
