@@ -1,5 +1,15 @@
-"""`python -m beepgpt` is the command line."""
+"""`beepgpt`, and `python -m beepgpt`, are the command line."""
 
-from beepgpt.commands.app import main
+from beepgpt.commands.starting import begin
 
-main()
+
+def main() -> None:
+    """Run the command line; signals are heard while it is still being imported."""
+    begin()
+    from beepgpt.commands.app import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -9,6 +9,7 @@ What several rooms raise or catch stands here, in one tree:
   * CannotRead
   * CannotWrite
   * CannotServe
+  * AddressRefused
   * ProviderFailed
     * NotAllowed
       * TrainingNotAvailable
@@ -75,6 +76,12 @@ def cannot_write(where: Path | str, error: OSError) -> CannotWrite:
 
 class CannotServe(BeepGPTError):
     """A port can't be listened on; the message names it and says what to do."""
+
+
+class AddressRefused(BeepGPTError):
+    """An address may not be called, or redirects; the message names the setting and says what to do."""
+
+    exit_status = 2
 
 
 # A provider that speaks OpenAI's protocol

@@ -9,15 +9,15 @@ from pathlib import Path
 from beepgpt.errors import BeepGPTError
 
 
-def lock(path: Path, in_use: BeepGPTError, *, mode: int = 0o666) -> int:
-    """Locks a folder, or a file, which is made with `mode` if it is missing. Returns the descriptor that holds the lock.
+def lock(path: Path, in_use: BeepGPTError) -> int:
+    """Locks a folder, or a file, which is made if it is missing. Returns the descriptor that holds the lock.
 
     The lock ends when the last process that has the descriptor open closes it or dies. Raises `in_use` if another process has the lock,
     and OSError if the file can't be opened.
     """
     # `filelock` does not show its descriptor, which workers inherit, and locks no folders.
     flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
-    descriptor = os.open(path, flags | os.O_CLOEXEC, mode)
+    descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -137,6 +137,8 @@ class ProviderSettings(BaseModel):
     """Microseconds."""
     timeout: Annotated[Duration, Field(ge=SECOND)]
     api_version: Annotated[str | None, Optional]
+    proxy: Annotated[SecretStr | None, Optional]
+    """An address, which may hold a password, or `environment`."""
     exclude_channels: str
     exclude_people: str
 
@@ -158,6 +160,8 @@ class SlackSettings(BaseModel):
     look_back: Duration
     """Microseconds."""
     calls_per_minute: Annotated[WholeNumber, Field(ge=1)]
+    proxy: Annotated[SecretStr | None, Optional]
+    """An address, which may hold a password, or `environment`."""
     shared: bool
     interactions_topic: Annotated[str, Field(min_length=1)]
 
@@ -225,3 +229,6 @@ class AlertSettings(BaseModel):
     store: Path
     kept: Annotated[Duration, Field(ge=DAY)]
     webhook: Annotated[SecretStr | None, Optional]
+    webhook_secret: Annotated[SecretStr | None, Optional]
+    webhook_proxy: Annotated[SecretStr | None, Optional]
+    """An address, which may hold a password, or `environment`."""

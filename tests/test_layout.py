@@ -185,6 +185,20 @@ def test_flows_are_built_in_dataflows():
     assert {path for path in builders if not path.startswith("dataflows/")} == set()
 
 
+def test_connections_to_elsewhere_are_made_in_one_place():
+    """`connectors/http.py` decides where they go; what makes clients besides it takes its connections from there."""
+    makers = {"urlopen", "build_opener", "create_connection", "HTTPConnection", "HTTPSConnection", "WebClient", "WebhookClient"}
+    makers |= {"ClientSession", "AsyncClient", "AsyncOpenAI", "OpenAI", "DefaultAioHttpClient", "TCPConnector"}
+    found = {place(path) for path in modules("") if makers & set(called(parsed(path)))}
+    libraries = {place(path) for path in modules("") if {"aiohttp", "httpx2", "requests", "urllib3", "websockets"} & imported(parsed(path))}
+
+    assert found == {"connectors/http.py", "connectors/openai/caller.py", "connectors/openai/transport.py"}
+    assert libraries == {
+        *("connectors/openai/caller.py", "connectors/openai/errors.py", "connectors/openai/transport.py"),
+        "connectors/slack/live/sockets.py",
+    }
+
+
 def test_no_file_is_long():
     """500 lines at most."""
     assert {place(path) for path in modules("") if len(path.read_text("utf-8").splitlines()) > 500} == set()

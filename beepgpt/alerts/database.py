@@ -161,6 +161,6 @@ def _lock(path: Path) -> int:
     beside = path.with_name(f"{path.name}.lock")
     in_use = BadAlertStore(f"{path}: another beepgpt alert has it: stop that one first, or people would be alerted twice")
     try:
-        return lock(beside, in_use, mode=0o600)
+        return lock(beside, in_use)
     except OSError as error:
         raise BadAlertStore(f"{beside}: can't be written ({error.strerror}): check the folder, or name another store") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY, MINUTE
 from beepgpt.errors import SlackRefused, SlackUnclear
 
+log = logging.getLogger(__name__)
 FORGET_EVERY = 60 * MINUTE
 TO_DESTINATION, TO_WEBHOOK = 1, 2
 """Bits of the store's `handed_on`."""
@@ -36,7 +38,7 @@ class AlertDelivery:
         clock: Callable[[], int],
         forward: Callable[[StoreRows], None] = lambda alerts: None,
         forwarded_to: str = "",
-        webhook: Callable[[Mapping[str, Any]], bool] | None = None,
+        webhook: Callable[[Mapping[str, Any]], str] | None = None,
         digest_at: int | None = None,
         kept: int = 30 * DAY,
         beat: Callable[[], None] = lambda: None,
@@ -45,7 +47,8 @@ class AlertDelivery:
         """Set up delivery.
 
         `slack`: None if nothing goes to Slack. `clock`: microseconds. `forward` writes alerts to the `--to` destination or raises;
-        `forwarded_to`: the name under which they are counted (empty: not). `webhook` returns whether it took an alert. `digest_at`: minute
+        `forwarded_to`: the name under which they are counted (empty: not). `webhook` returns why it did not take an alert, or nothing.
+        `digest_at`: minute
         of the local day. `kept`: microseconds after which alerts are forgotten. `beat` is called before everything that may take long;
         `observe` gets how long people waited: since `message` or `release`, and seconds.
         """
@@ -156,14 +159,17 @@ class AlertDelivery:
         done = False
         for row in self.store.alerts_to_forward(TO_WEBHOOK)[:BATCH]:
             self._beat()
-            taken = self._webhook(alert_body(row))
+            why_not = self._webhook(alert_body(row))
+            taken = not why_not
             if not taken and self._clock() - row["made_at"] < GIVE_UP:
-                raise SlackUnclear("the webhook")
+                raise SlackUnclear(f"the webhook: {why_not}")
             with self.store.transaction():
                 self.store.mark_forwarded([row["id"]], TO_WEBHOOK)
                 self.store.count("webhook_taken" if taken else "webhook_given_up")
             if taken:
                 self._backoff.reset("webhook")
+            else:
+                log.warning("the webhook did not take an alert within an hour, and is given up", extra={"alert": row["id"], "why": why_not})
             done = True
         return done
 

@@ -17,10 +17,10 @@ from beepgpt.alerts.store import AlertStore
 from beepgpt.alerts.store_view import AlertStoreView
 from beepgpt.commands import alerting
 from beepgpt.commands.policy import policy_of, threshold_of
-from beepgpt.config.settings import Settings
+from beepgpt.config.settings import Settings, revealed
 from beepgpt.connectors.slack.alerts import SlackMessenger
 from beepgpt.connectors.slack.members import ListedMembers
-from beepgpt.connectors.slack.webhook import webhook
+from beepgpt.connectors.webhook import webhook
 from beepgpt.errors import BadCommand
 from beepgpt.runtime import metrics
 from beepgpt.runtime.alert_metrics import AlertFigures, AlertPulse, Waits
@@ -50,6 +50,10 @@ def run_alerts(job: AlertJob) -> dict[str, Any]:
     ours = job.settings.alerts
     threshold = threshold_of(job.settings, job.model)
     policy = policy_of(job.settings, threshold)
+    url = revealed(ours.webhook)
+    if url and urlsplit(url).scheme not in ("http", "https"):
+        raise BadCommand("alerts.webhook: an address with https:// is expected, or with http:// on this machine")
+    call_webhook = webhook(url, revealed(ours.webhook_secret), revealed(ours.webhook_proxy)) if url else None
     stop = Stop()
     with ExitStack() as stack:
         stack.enter_context(stop.listening())
@@ -81,9 +85,6 @@ def run_alerts(job: AlertJob) -> dict[str, Any]:
             for name, place, apply in readers
             if place is not None
         ]
-        url = None if ours.webhook is None else ours.webhook.get_secret_value()
-        if url is not None and urlsplit(url).scheme not in ("http", "https"):
-            raise BadCommand("alerts.webhook: an address with http:// or https:// is expected")
         waits = {"release": Waits(), "message": Waits()}
         delivery = AlertDelivery(
             store,
@@ -93,7 +94,7 @@ def run_alerts(job: AlertJob) -> dict[str, Any]:
             clock=now_us,
             forward=alerting.forward_to(job.to, job.settings, stack),
             forwarded_to=alerting.destination_kind(job.to),
-            webhook=None if url is None else webhook(url),
+            webhook=call_webhook,
             digest_at=ours.digest_at,
             kept=ours.kept,
             beat=pulse.beat,

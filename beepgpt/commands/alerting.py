@@ -13,13 +13,14 @@ import typer
 from beepgpt.alerts.deciding import AlertDecider
 from beepgpt.alerts.embeddings import PATIENCE, EmbeddingMatcher
 from beepgpt.alerts.reading import AlertRecord, AlertSource, Apply, released_at
-from beepgpt.config.settings import Settings
+from beepgpt.config.settings import Settings, revealed
 from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.slack.alerts import SlackMessenger
+from beepgpt.connectors.slack.client import slack_outbound
 from beepgpt.errors import BadCommand, ProviderFailed, cannot_write
 from beepgpt.runtime.clock import now_us
-from beepgpt.runtime.connections import connection_of, is_kafka
+from beepgpt.runtime.connections import connection_of, is_kafka, print_proxy
 from beepgpt.runtime.places import topic_of
 
 PROBE = "Is it there?"
@@ -32,8 +33,11 @@ Forward = Callable[[Sequence[Mapping[str, Any]]], None]
 
 def slack_of(settings: Settings) -> SlackMessenger | None:
     """Slack's client, if there is a token."""
-    token = settings.slack.bot_token
-    return None if token is None else SlackMessenger(token.get_secret_value(), settings.slack.base_url)
+    if not (token := revealed(settings.slack.bot_token)):
+        return None
+    outbound = slack_outbound(revealed(settings.slack.proxy))
+    print_proxy(outbound, settings.slack.base_url)
+    return SlackMessenger(token, settings.slack.base_url, outbound=outbound)
 
 
 def matcher_of(settings: Settings, stack: ExitStack) -> EmbeddingMatcher | None:

@@ -5,8 +5,6 @@ A command's module is imported when the command runs or its help is asked for, s
 
 from __future__ import annotations
 
-import signal
-import sys
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Annotated, Any
@@ -15,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from beepgpt import __version__
+from beepgpt.commands.starting import begin, fail, ignore_signals
 from beepgpt.errors import BeepGPTError
 
 COMMANDS = {
@@ -108,7 +107,7 @@ def beepgpt(
 
 def main() -> None:
     """Run a command; an error of ours is one clear message and its exit status."""
-    signal.signal(signal.SIGINT, lambda _number, _frame: fail("interrupted", 130))
+    begin()
     try:
         app()
     except BeepGPTError as error:
@@ -127,7 +126,7 @@ def main() -> None:
             raise
         fail(str(ours), ours.exit_status)
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        ignore_signals()
 
 
 def cause_of(error: BaseException) -> BeepGPTError | None:
@@ -136,13 +135,6 @@ def cause_of(error: BaseException) -> BeepGPTError | None:
     while cause is not None and not isinstance(cause, BeepGPTError):
         cause = cause.__cause__ or cause.__context__
     return cause
-
-
-def fail(message: str, status: int) -> None:
-    """Print the message of a command that went wrong, and end with `status`."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends already, and with this status
-    print(f"beepgpt: {message}", file=sys.stderr)
-    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,7 +12,8 @@ from urllib.parse import urlsplit
 import orjson
 
 from beepgpt.config.sections import ProviderSettings
-from beepgpt.config.settings import Settings
+from beepgpt.config.settings import Settings, revealed
+from beepgpt.connectors.http import is_this_machine
 from beepgpt.errors import BadCommand, ProviderFailed, RunStopped
 from beepgpt.runtime.console import console
 
@@ -36,7 +36,7 @@ Progress = Callable[[int, int], None]
 
 
 def client_of(settings: Settings) -> Client:
-    """A client of the settings' provider. Raises BadCommand if they can't be right."""
+    """A client of the settings' provider. Raises BadCommand if they can't be right, AddressRefused if nothing may be sent there."""
     from beepgpt.connectors.openai.client import Client
     from beepgpt.connectors.openai.values import Provider
 
@@ -45,7 +45,7 @@ def client_of(settings: Settings) -> Client:
         return Client(
             Provider(
                 base_url=ours.base_url,
-                key=ours.key.get_secret_value() if ours.key else "",
+                key=revealed(ours.key),
                 organisation=ours.organisation,
                 project=ours.project,
                 concurrency=ours.concurrency,
@@ -55,6 +55,8 @@ def client_of(settings: Settings) -> Client:
                 deadline=ours.deadline / 1e6,
                 timeout=ours.timeout / 1e6,
                 stall=min(ours.timeout / 1e6, Provider.stall),
+                allow_external=ours.allow_external,
+                proxy=revealed(ours.proxy),
                 api_version=ours.api_version,
             )
         )
@@ -92,19 +94,6 @@ def check_may_leave(settings: ProviderSettings, what: str, instead: str = "--mod
         "To switch it on: allow_external = true under [provider] of your settings, or BEEPGPT_PROVIDER__ALLOW_EXTERNAL=true. Without it:"
         f" {instead}, and neither does a server on this machine (provider.base_url)."
     )
-
-
-def is_this_machine(base_url: str) -> bool:
-    """Whether an address can't lead to another machine.
-
-    >>> [is_this_machine(f"http://{host}/v1") for host in ("localhost:8000", "127.0.0.1", "[::1]:80", "10.0.0.7", "localhost.example.com")]
-    [True, True, True, False, False]
-    """
-    host = urlsplit(base_url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def may_leave_by(settings: ProviderSettings) -> MayLeave:

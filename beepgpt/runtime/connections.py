@@ -1,4 +1,4 @@
-"""The brokers that a topic's address names, reached as the settings say."""
+"""How other machines are reached, as the settings say: a topic's brokers, and Slack's proxy."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pydantic import SecretStr
 
 from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
+from beepgpt.connectors.http import ENVIRONMENT, Outbound, place_of
+from beepgpt.runtime.console import console
 
 
 def is_kafka(place: str) -> bool:
@@ -37,3 +39,10 @@ def _revealed(secret: SecretStr | None) -> str | None:
 
 def _path(path: Path | None) -> str | None:
     return None if path is None else str(path)
+
+
+def print_proxy(outbound: Outbound, url: str) -> None:
+    """Say at the start that an address is called through a proxy, and who named it. Raises AddressRefused."""
+    if proxy := outbound.proxy_to(url):
+        named = "HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names" if outbound.proxy == ENVIRONMENT else "the settings name"
+        console.print(f"{outbound.setting} is called through the proxy {place_of(proxy)}, which {named}.")

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
+from bytewax.errors import BytewaxRuntimeError
 from bytewax.recovery import (
     InconsistentPartitionsError,
     MissingPartitionsError,
@@ -26,6 +31,11 @@ from beepgpt.locks import lock as take_lock
 NOTE = "run.json"
 LOCK = "lock"
 STORE_ERRORS = (InconsistentPartitionsError, MissingPartitionsError, NoPartitionsError)
+
+ENGINE = {"translated", "run"}
+"""The functions between the engine and its caller."""
+RESUMING = {"resume", "_resume", "restore", "build_part"}
+"""The functions that take over a snapshot."""
 
 
 class BadRecovery(BeepGPTError):
@@ -65,14 +75,14 @@ class RecoveryFolder:
             made = self.path / f"making-{number}"
             with self.translated():
                 shutil.rmtree(made, ignore_errors=True)
-                made.mkdir()
+                made.mkdir(0o700)
                 init_db_dir(made, 1)  # type: ignore[no-untyped-call]
                 made.rename(folder)  # a store that was half made when the process died is not a store
         return RecoveryConfig(folder, timedelta(seconds=0))  # type: ignore[no-untyped-call]
 
     @contextmanager
-    def translated(self) -> Iterator[None]:
-        """Turns an error of the store that is raised in here into a BadRecovery; others pass."""
+    def translated(self, *, resumes: bool = False) -> Iterator[None]:
+        """Turns an error of the store that is raised in here into a BadRecovery; others pass. `resumes`: a run goes on from the store."""
         try:
             yield
         except OSError as error:
@@ -87,6 +97,8 @@ class RecoveryFolder:
                 raise BadRecovery(
                     f"{self.path}: its store is damaged: delete it and start anew ({quoted[-1] if quoted else message})"
                 ) from error
+            if resumes and _is_of_a_snapshot(error):
+                raise BadRecovery(f"{self.path}: its store is damaged: delete it and start anew ({message})") from error
             raise
 
     def spoil(self, why: str) -> None:
@@ -110,7 +122,8 @@ def open_recovery(path: Path, run: dict[str, Any], first: dict[str, Any], state:
     """
     in_use = f"{path}: another run is using it now: wait until that is over, or name another"
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(0o700, parents=True, exist_ok=True)
+        _check_private(path)
         names = {each.name for each in path.iterdir()}
         if NOTE not in names and names - {LOCK, f"{NOTE}.new"}:
             raise BadRecovery(f"{path}: is not empty, and no recovery folder: name another")
@@ -134,6 +147,33 @@ def open_recovery(path: Path, run: dict[str, Any], first: dict[str, Any], state:
         was = ", ".join(f"{name} was {_shown(note.get(name))} and is {_shown(run[name])}" for name in different)
         raise BadRecovery(f"{path}: is the recovery folder of another run ({was}): give what was given then, or delete it and start anew")
     return RecoveryFolder(path, note, is_new, lock)
+
+
+def _check_private(path: Path) -> None:
+    """Raises BadRecovery if anybody else may write the folder or a file in it: it holds pickles, which run code when they are read."""
+    for each in (path, *path.rglob("*")):
+        status = each.lstat()
+        if stat.S_ISLNK(status.st_mode):
+            continue
+        if status.st_uid not in (0, os.geteuid()):
+            raise BadRecovery(f"{each}: belongs to another user, who could run code by what he writes there: name another recovery folder")
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            mode = f"mode {stat.S_IMODE(status.st_mode):o}"
+            raise BadRecovery(
+                f"{each}: others may write it ({mode}), and run code by what they write there: make sure that nobody did, and then"
+                f" `chmod -R go-rwx {shlex.quote(str(path))}`"
+            )
+
+
+def _is_of_a_snapshot(error: BaseException) -> bool:
+    """Whether a snapshot could not be read: by the engine, which has no frame of Python, or by what takes it over."""
+    chain: list[BaseException] = []
+    while (following := chain[-1].__cause__ or chain[-1].__context__ if chain else error) is not None:
+        chain.append(following)
+    if any(isinstance(each, BeepGPTError | OSError) or not isinstance(each, Exception) for each in chain):
+        return False
+    frames = [{frame.f_code.co_name for frame, _ in walk_tb(each.__traceback__)} for each in chain if type(each) is not BytewaxRuntimeError]
+    return any(names <= ENGINE or names & RESUMING for names in frames)
 
 
 def _messages(error: BaseException | None) -> Iterator[str]:

@@ -172,7 +172,7 @@ class Worker(SourceListener):
         place = {"part": self.number, "parts": self.workers}
         log.info("started", extra={**place, "source": origin.text, "to": to, "resumed": not self.is_fresh, **prepared.logged})
         with ExitStack() as stack:
-            stack.enter_context(self.recovery.translated() if self.recovery is not None else nullcontext())
+            stack.enter_context(self.recovery.translated(resumes=not self.is_fresh) if self.recovery is not None else nullcontext())
             stack.enter_context(self.stop.listening())
             for each in prepared.beside:
                 stack.enter_context(each)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
+from zlib import crc32
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.outputs import DynamicSink, FixedPartitionedSink, StatefulSinkPartition, StatelessSinkPartition
@@ -28,6 +29,9 @@ LineChunk = tuple[str, int, list[bytes]]
 """The file's name, the line number of the first value (from 1), and values: consecutive lines without their ends."""
 JsonlState = tuple[int, int]
 """Bytes and lines that were handed out."""
+WrittenState = tuple[int, int]
+"""Bytes that were written, and their CRC-32."""
+NOTHING = (0, 0)
 Blob = tuple[str, bytes]
 """A Bytewax key, and whole lines with their newlines."""
 
@@ -159,8 +163,8 @@ def _is_not_what_was_read(file: BinaryIO, offset: int) -> str:
     return ""
 
 
-class JsonlSink(FixedPartitionedSink[bytes, int]):
-    """Writes lines to a file, exactly once: on resume the file is cut back to the last snapshot."""
+class JsonlSink(FixedPartitionedSink[bytes, WrittenState]):
+    """Writes lines to a file, exactly once: on resume the file is cut back to the last snapshot, and what is left must be as it was."""
 
     def __init__(self, path: Path, partition: str = PARTITION, *, fresh: bool = False) -> None:
         """`fresh`: empties the file when the flow starts, since Bytewax opens it only with the first line; for runs without a snapshot."""
@@ -171,28 +175,29 @@ class JsonlSink(FixedPartitionedSink[bytes, int]):
 
     def list_parts(self) -> list[str]:
         if self.fresh:
-            _JsonlSinkPartition(self.path, 0).close()
+            _JsonlSinkPartition(self.path, NOTHING).close()
         return [self.partition]
 
     def part_fn(self, item_key: str) -> int:
         return 0
 
-    def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> "_JsonlSinkPartition":
-        return _JsonlSinkPartition(self.path, resume_state or 0)
+    def build_part(self, step_id: str, for_part: str, resume_state: WrittenState | None) -> "_JsonlSinkPartition":
+        return _JsonlSinkPartition(self.path, resume_state or NOTHING)
 
 
-class _JsonlSinkPartition(StatefulSinkPartition[bytes, int]):
-    def __init__(self, path: Path, offset: int) -> None:
+class _JsonlSinkPartition(StatefulSinkPartition[bytes, WrittenState]):
+    def __init__(self, path: Path, state: WrittenState) -> None:
         self._path = path
-        self._offset = offset
+        self._offset, self._checksum = state
         self._unsynced = True
         try:
             # Neither "wb", which empties the file, nor "ab", which ignores the offset.
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             self._is_regular = stat.S_ISREG(os.fstat(self._file).st_mode)
             if self._is_regular:
                 self._take()
                 self._cut_back()
+                self._check()
         except OSError as error:
             raise cannot_write(path, error) from error
 
@@ -206,16 +211,17 @@ class _JsonlSinkPartition(StatefulSinkPartition[bytes, int]):
                     self._cut_back()
             raise cannot_write(self._path, error) from error
         self._offset += len(blob)
+        self._checksum = crc32(blob, self._checksum)
         self._unsynced = True
 
-    def snapshot(self) -> int:
+    def snapshot(self) -> WrittenState:
         if self._unsynced and self._is_regular:
             try:
                 os.fsync(self._file)
             except OSError as error:
                 raise cannot_write(self._path, error) from error
         self._unsynced = False
-        return self._offset
+        return self._offset, self._checksum
 
     def close(self) -> None:
         os.close(self._file)
@@ -241,6 +247,17 @@ class _JsonlSinkPartition(StatefulSinkPartition[bytes, int]):
             )
         os.ftruncate(self._file, self._offset)
         os.lseek(self._file, self._offset, os.SEEK_SET)
+
+    def _check(self) -> None:
+        """Reads what was written before, a gigabyte in about two seconds. Raises CannotWrite if it is not what it was."""
+        found, at = 0, 0
+        while at < self._offset and (blob := os.pread(self._file, 1 << 20, at)):
+            found, at = crc32(blob, found), at + len(blob)
+        if found != self._checksum:
+            os.close(self._file)
+            raise CannotWrite(
+                f"{self._path}: was changed since this run was stopped: put the file back, or start anew without the old recovery store"
+            )
 
 
 class StdoutSink(DynamicSink[Blob]):

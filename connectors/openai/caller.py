@@ -16,15 +16,11 @@ from urllib.parse import urlsplit
 import backoff
 from aiolimiter import AsyncLimiter
 from httpx2 import Response
-from openai import (
-    AsyncOpenAI,
-    DefaultAioHttpClient,
-    RequestOptions,
-    Timeout,
-)
+from openai import AsyncOpenAI, RequestOptions, Timeout
 
 from beepgpt.connectors.openai.answers import EMPTY, usage_in
 from beepgpt.connectors.openai.errors import FOREIGN, translated
+from beepgpt.connectors.openai.transport import http_client_of
 from beepgpt.connectors.openai.values import OPENAI, ClientUsage, Provider, Usage, encode
 from beepgpt.errors import BadAnswer, NotAllowed, ProviderFailed, TooBusy
 
@@ -48,7 +44,7 @@ class Caller:
     """
 
     def __init__(self, provider: Provider) -> None:
-        """Sends nothing. Raises ProviderFailed if the address or the key has the wrong form."""
+        """Sends nothing. Raises ProviderFailed if the address or the key has the wrong form, AddressRefused if it may not be called."""
         self.provider = provider
         self._api = sdk_of(provider)
         self._transfer = Timeout(provider.transfer, connect=provider.connect)
@@ -272,7 +268,7 @@ class Caller:
 
 
 def sdk_of(provider: Provider) -> AsyncOpenAI:
-    """The SDK's client. It takes nothing from the environment but proxies and certificates, and never retries."""
+    """The SDK's client. It takes nothing from the environment but certificates, and never retries. Raises AddressRefused, too."""
     address = urlsplit(provider.base_url)
     if address.scheme not in ("http", "https") or not address.hostname:
         raise ProviderFailed(f"provider.base_url is no address like {OPENAI}")
@@ -291,7 +287,7 @@ def sdk_of(provider: Provider) -> AsyncOpenAI:
         project=provider.project,
         timeout=Timeout(provider.stall, connect=provider.connect, pool=provider.timeout),
         max_retries=0,
-        http_client=DefaultAioHttpClient(),  # half the processor time of the SDK's own: at 200 requests a second that is what counts
+        http_client=http_client_of(provider),
     )
     api.organization, api.project = provider.organisation, provider.project  # it has put variables where there was nothing
     api._custom_headers = {}  # those of OPENAI_CUSTOM_HEADERS, which may hold another key

@@ -17,14 +17,16 @@ from openai import (
     OpenAIError,
 )
 
-from beepgpt.errors import BadAnswer, NoMoney, NotAllowed, ProviderFailed, RequestRefused, TooBusy, TrainingNotAvailable
+from beepgpt.connectors.http import redirected
+from beepgpt.errors import AddressRefused, BadAnswer, NoMoney, NotAllowed, ProviderFailed, RequestRefused, TooBusy, TrainingNotAvailable
 
+SETTING = "provider.base_url"
 NO_MONEY = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 NO_TRAINING = "training_not_available"
 LATER = {408, 409, 425, 429}
 """Statuses that may pass, as those from 500 on do."""
-FOREIGN = (OpenAIError, TimeoutError, ValueError, TypeError, AttributeError)
-"""What the SDK raises; the last three when it stumbles over a response of an unexpected form."""
+FOREIGN = (OpenAIError, AddressRefused, TimeoutError, ValueError, TypeError, AttributeError)
+"""What the SDK raises, or lets through; the last three when it stumbles over a response of an unexpected form."""
 
 
 def failure_of(status: int, error: object, headers: Mapping[str, str], model: str = "") -> ProviderFailed:
@@ -37,6 +39,8 @@ def failure_of(status: int, error: object, headers: Mapping[str, str], model: st
     codes = [each for name in ("code", "type") if (each := code_of(details.get(name)))]
     where = f", {parameter}" if (parameter := code_of(details.get("param"))) else ""
     how = f" (HTTP {status}{''.join(f', {each}' for each in codes[:1])}{where})"
+    if 300 <= status < 400:
+        return NotAllowed(redirected(SETTING, status, headers.get("location", "")))
     if status == 402 or NO_MONEY & set(codes):
         return NoMoney(f"the account has no money or quota left: add credit, or raise its limit, and start again{how}")
     if status == 401:
@@ -103,6 +107,8 @@ def translated(error: Exception, model: str) -> ProviderFailed:
     if isinstance(error, APIStatusError):
         return failure_of(error.status_code, error.body, error.response.headers, model)
     causes = list(_causes(error))
+    if refused := [each for each in causes if isinstance(each, AddressRefused)]:
+        return NotAllowed(str(refused[0]))
     # The SDK's transport over aiohttp takes every broken connection for a time-out; aiohttp itself knows better.
     is_broken = any(isinstance(each, ClientConnectionError) and not isinstance(each, TimeoutError) for each in causes)
     if isinstance(error, APITimeoutError | TimeoutError) and not is_broken:

@@ -58,6 +58,10 @@ class Provider:
     """Seconds to connect."""
     transfer: float = 900.0
     """Seconds for one try to send or fetch a file."""
+    allow_external: bool = False
+    """Whether the address may lead to another machine."""
+    proxy: str = field(default="", repr=False)
+    """For other machines, as in `Outbound`."""
     api_version: str | None = None
     """For Azure's older addresses: `api-version` in each, and the key in a header of its own."""
 

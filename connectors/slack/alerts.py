@@ -14,11 +14,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackClientError
 
+from beepgpt.connectors.http import Outbound
+from beepgpt.connectors.slack.client import SlackClient, slack_outbound
 from beepgpt.connectors.slack.members import SlackPerson
-from beepgpt.errors import SlackBusy, SlackError, SlackFailed, SlackRefused, SlackUnclear
+from beepgpt.errors import AddressRefused, SlackBusy, SlackError, SlackFailed, SlackRefused, SlackUnclear
 
 SLACK = "https://slack.com/api/"
 TIMEOUT = 15
@@ -58,10 +59,16 @@ _silent.setLevel(logging.CRITICAL)
 class SlackMessenger:
     """Calls Slack for alerts. All methods raise SlackError."""
 
-    def __init__(self, token: str, base_url: str = SLACK, *, timeout: int = TIMEOUT) -> None:
+    def __init__(self, token: str, base_url: str = SLACK, *, timeout: int = TIMEOUT, outbound: Outbound | None = None) -> None:
         # No retries by slack_sdk: a message that was sent and not confirmed would be sent twice.
-        self._client = WebClient(
-            token, base_url=base_url.rstrip("/") + "/", timeout=timeout, retry_handlers=[], logger=_silent, user_agent_prefix="beepgpt"
+        self._client = SlackClient(
+            token,
+            outbound or slack_outbound(),
+            base_url=base_url.rstrip("/") + "/",
+            timeout=timeout,
+            retry_handlers=[],
+            logger=_silent,
+            user_agent_prefix="beepgpt",
         )
         self._dms: dict[str, str] = {}
         self.calls: Counter[tuple[str, str]] = Counter()
@@ -106,6 +113,8 @@ class SlackMessenger:
             )
         except SlackApiError as error:
             raise _error_of(method, error.response) from None
+        except AddressRefused as error:
+            raise SlackFailed(str(error)) from None
         except (SlackClientError, OSError, http.client.HTTPException, ValueError) as error:
             raise SlackUnclear(f"{method}: {type(error).__name__}") from None
         data = response.data

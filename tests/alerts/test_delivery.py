@@ -16,12 +16,14 @@ from beepgpt.alerts.decisions import Policy
 from beepgpt.alerts.store import AlertStore
 from beepgpt.connectors.slack.alerts import SlackMessenger
 from beepgpt.connectors.slack.members import Everybody, SlackPerson
+from beepgpt.connectors.webhook import webhook
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY, HOUR, MINUTE, SECOND
 from beepgpt.dataflows.alerts import AlertSink
 from beepgpt.errors import SlackFailed
 from tests.support.alerts import NOON, Clock, Office, prediction
 from tests.support.slack_web_api import TOKEN, Workspace
+from tests.support.strangers import stranger
 
 
 def deleted(ts: int, channel: str = "C1") -> dict[str, str]:
@@ -84,9 +86,9 @@ def test_who_is_written_to_too_often_holds_up_nobody_else(tmp_path: Path, slack:
     """Bo's conversation is at its limit for half a minute: Cy and Di are alerted, the webhook is called; and a pause is no try."""
     got: list[str] = []
 
-    def taken(alert: Mapping[str, Any]) -> bool:
+    def taken(alert: Mapping[str, Any]) -> str:
         got.append(alert["user"])
-        return True
+        return ""
 
     office = Office(tmp_path, slack, webhook=taken)
     office.opt_in("bo", "cy", "di")
@@ -333,7 +335,7 @@ def test_what_could_not_be_changed_is_taken_back_when_its_own_message_is_deleted
 
 def test_a_webhook_that_takes_things_again_is_not_left_alone_for_long(tmp_path: Path):
     """Each pause is the first one where something was taken in between."""
-    answers = [False, True, False, True]
+    answers = ["HTTP 503", "", "HTTP 503", ""]
     office = Office(tmp_path, webhook=lambda alert: answers.pop(0))
     office.opt_in("bo", "cy")
     began = time.monotonic()
@@ -343,6 +345,23 @@ def test_a_webhook_that_takes_things_again_is_not_left_alone_for_long(tmp_path: 
 
     assert (answers, office.counts["webhook_taken"], office.counts["webhook_unclear"]) == ([], 2, 2)
     assert time.monotonic() - began < 2.9, "1 + 1, and not 1 + 2"
+
+
+def test_a_webhook_that_redirects_is_tried_again_and_then_given_up_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """A redirect took nothing: where it leads is in the log, and nothing is sent there."""
+    with stranger() as hook, stranger() as other:
+        hook.redirect = (302, f"{other.url}/login")
+        office = Office(tmp_path, webhook=webhook(hook.url))
+        office.opt_in("bo")
+        office.apply("prediction", prediction(people={"bo": 0.9}))
+        office.work(lambda: office.counts.get("webhook_unclear"))
+        assert not office.counts.get("webhook_taken")
+        office.clock.set(NOON + 2 * HOUR)
+        office.work(lambda: office.counts.get("webhook_given_up"))
+
+        assert len(hook.got) >= 2 and other.connections == 0
+    place = other.url.removeprefix("http://")
+    assert [f"redirects to {place} (HTTP 302)" in str(vars(each)) for each in caplog.records if "is given up" in each.message] == [True]
 
 
 def test_an_edit_before_anything_is_sent_is_what_is_sent(tmp_path: Path, slack: Workspace):

@@ -15,6 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from slack_sdk.signature import SignatureVerifier
 
 from beepgpt.alerts.store import AlertStore
 from beepgpt.commands.policy import threshold_of
@@ -32,6 +33,7 @@ from tests.support.kafka import KEPT, address, started
 from tests.support.kafka import wait_until as wait_until_named
 from tests.support.scoring import save
 from tests.support.slack_web_api import TOKEN, Workspace
+from tests.support.strangers import stranger
 
 SECRET = "a-secret-word"
 
@@ -204,7 +206,7 @@ def test_from_topic_to_slack_and_to_another_topic(tmp_path: Path, slack: Workspa
 
 
 def test_without_slack_an_export_says_who_may_see_what(tmp_path: Path):
-    """And a webhook gets each alert, with its id and without what was written; one that fails is called again."""
+    """And a webhook gets each alert, signed, with its id, without what was written or a proxy; one that fails is called again."""
     plan = Plan(seed=3, messages=200, channels=4, people=8)
     write_export(plan, tmp_path / "export.zip")
     with zipfile.ZipFile(tmp_path / "export.zip") as archive:
@@ -215,15 +217,33 @@ def test_without_slack_an_export_says_who_may_see_what(tmp_path: Path):
         tmp_path / "predictions.jsonl",
         prediction(at, channel=channel, people={member: 0.9, "U-UNKNOWN": 0.9}, texts=[SECRET]),
     )
-    with hooked(fails=1) as hook:
+    with hooked(fails=1) as hook, stranger() as proxy:
         done = run(
             *(tmp_path, None, source, "--threshold", 0.5, "--members", tmp_path / "export.zip", "--to", "-"),
             BEEPGPT_ALERTS__WEBHOOK=f"http://127.0.0.1:{hook.port}/alerts",
+            BEEPGPT_ALERTS__WEBHOOK_SECRET="s3cret",
+            HTTP_PROXY=proxy.url,
+            NO_PROXY="",
         )
     assert done.returncode == 0, done.stderr
+    assert proxy.connections == 0
+    verifier = SignatureVerifier("s3cret")
+    assert [verifier.is_valid(body, *signed) for body, signed in zip(hook.got, hook.signed, strict=True)] == [True, True]
     (line,) = done.stdout.splitlines()
     assert json.loads(line)["user"] == member
     assert [json.loads(each)["id"] for each in hook.got] == [json.loads(line)["id"]] * 2 and SECRET not in done.stdout + str(hook.got)
+
+
+def test_a_webhook_elsewhere_without_tls_is_refused_at_the_start(tmp_path: Path):
+    """The setting is named, and no store is made."""
+    source = write(tmp_path / "predictions.jsonl", prediction())
+    url = "http://10.255.255.1/alerts"
+    done = run(tmp_path, None, source, "--threshold", 0.5, "--members", tmp_path, BEEPGPT_ALERTS__WEBHOOK=url)
+    said = (
+        "alerts.webhook: 10.255.255.1 leads to 10.255.255.1, which is not only this machine, so nothing is sent there: use an address with"
+    )
+    assert done.returncode == 2 and said in " ".join(done.stderr.split())
+    assert [each.name for each in tmp_path.iterdir()] == ["predictions.jsonl"]
 
 
 @pytest.mark.parametrize(
@@ -275,10 +295,12 @@ class Hook:
 
     def __init__(self, fails: int) -> None:
         self.got: list[bytes] = []
+        self.signed: list[tuple[str, str]] = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
+                outer.signed.append((self.headers["X-BeepGPT-Request-Timestamp"], self.headers["X-BeepGPT-Signature"]))
                 outer.got.append(self.rfile.read(int(self.headers["Content-Length"])))
                 self.send_response(503 if len(outer.got) <= fails else 204)
                 self.end_headers()

@@ -3,14 +3,18 @@
 import fcntl
 import json
 import os
+import pickle
 import resource
 import signal
+import sqlite3
+import stat
 import subprocess
 import sys
 import time
 import unicodedata
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -765,6 +769,61 @@ def test_an_output_that_was_shortened_is_refused(stopped):
     assert ran.status == 1 and "o.jsonl: has 0 bytes, but" in ran.line and "start anew" in ran.line
 
 
+def test_an_output_that_was_changed_is_refused(stopped):
+    """Of the same length, but with other bytes before the cut: a mixture would come of it."""
+    path = stopped / "o.jsonl"
+    before = path.read_bytes()
+    path.write_bytes(before.replace(b"nil", b"lin", 1) if b"nil" in before else b"[" + before[1:])
+    ran = run(stopped, "examples", "in.jsonl", "--to", "o.jsonl", "--recovery", "memory")
+    path.write_bytes(before)
+
+    assert ran.status == 1 and ran.line.startswith("o.jsonl: was changed since this run was stopped") and "start anew" in ran.line
+
+
+@pytest.mark.parametrize(("place", "mode"), [(".", 0o770), ("run.json", 0o602), ("worker-0", 0o707)])
+def test_a_recovery_folder_that_others_may_write_is_refused(place, mode, stopped):
+    """It holds pickles: who writes there runs code."""
+    path = stopped / "memory" / place
+    before = path.stat().st_mode
+    path.chmod(mode)
+    ran = run(stopped, "examples", "in.jsonl", "--to", "o.jsonl", "--recovery", "memory")
+    path.chmod(before)
+
+    assert ran.status == 1 and "others may write it" in ran.line and "`chmod -R go-rwx memory`" in ran.line
+
+
+def test_what_a_command_makes_is_private(tmp_path):
+    """Folders 0700 and files 0600, with any umask; a device and what was there before stay as they are."""
+    events(tmp_path / "in.jsonl", 30)
+    (tmp_path / "out").mkdir(mode=0o755)
+    (tmp_path / "out" / "o.jsonl").touch(mode=0o644)
+    before = os.umask(0)
+    try:
+        split = ("--workers", "2", "--recovery", "r/memory", "--report", "report.json")
+        made = [run(tmp_path, "examples", "in.jsonl", "--to", *each) for each in (("out/o.jsonl", *split), ("/dev/null",))]
+    finally:
+        os.umask(before)
+
+    assert [each.status for each in made] == [0, 0] and stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+    modes = {str(each.relative_to(tmp_path)): stat.S_IMODE(each.stat().st_mode) for each in tmp_path.rglob("*")}
+    assert (modes.pop("in.jsonl"), modes.pop("out"), modes.pop("out/o.jsonl")) == (0o644, 0o755, 0o644)
+    assert {name: mode for name, mode in modes.items() if mode != (0o700 if (tmp_path / name).is_dir() else 0o600)} == {}
+    assert {"report.json", "r", "r/memory/run.json", "r/memory/worker-1"} <= modes.keys()
+
+
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_a_signal_while_it_starts_ends_it_cleanly(asked, tmp_path):
+    """Before any command listens: status 130 and a line, no traceback."""
+    events(tmp_path / "in.jsonl", 3)
+    process = started(tmp_path, "examples", "in.jsonl", "--to", "o.jsonl")
+    caught = 1 << (signal.SIGTERM - 1)  # which Python itself leaves alone
+    wait_for(lambda: int(Path(f"/proc/{process.pid}/status").read_text().partition("SigCgt:\t")[2].split()[0], 16) & caught)
+    process.send_signal(asked)
+
+    ended = over(process)
+    assert (ended.status, ended.err) == (130, "beepgpt: interrupted\n")
+
+
 @pytest.mark.parametrize("note", ["", "{oops", "[]"])
 def test_a_recovery_folder_that_was_damaged(note, tmp_path):
     """Its note can't be read: what to do is told."""
@@ -788,6 +847,20 @@ def test_a_store_that_was_damaged(stopped, tmp_path):
 
     assert ran.status == 1
     assert ran.line.startswith("memory: its store is damaged: delete it and start anew")
+
+
+@pytest.mark.parametrize("blob", [b"oops", b"\x80\x05\x8c\x04\xff\xff\xff\xff.", pickle.dumps({"a": 1})])
+def test_a_snapshot_that_was_damaged(blob, stopped, tmp_path):
+    """In a store that is whole otherwise: the same words."""
+    (store,) = (stopped / "memory" / "worker-0").glob("*.sqlite3")
+    before = store.read_bytes()
+    with closing(sqlite3.connect(store)) as db, db:
+        assert db.execute("UPDATE snaps SET ser_change = ? WHERE step_id LIKE '%.follow_channels'", [blob]).rowcount
+    ran = run(stopped, "examples", "in.jsonl", "--to", "o.jsonl", "--recovery", "memory")
+    store.write_bytes(before)
+
+    assert ran.status == 1
+    assert ran.line.startswith("memory: its store is damaged: delete it and start anew") and "Traceback" not in ran.err
 
 
 # One result, and how it looks

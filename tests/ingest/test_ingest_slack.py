@@ -44,7 +44,9 @@ class Place:
         name = f"test-{uuid4().hex[:12]}"
         self.connection, self.partitions = connection, partitions
         self.events, self.interactions = f"{name}.events", f"{name}.interactions"
-        create_topics(connection, [TopicSpec(self.events, partitions, KEPT), TopicSpec(self.interactions, 2, KEPT)])
+        self.dead_letters = f"{name}.dead-letters"
+        beside = [TopicSpec(self.interactions, 2, KEPT), TopicSpec(self.dead_letters, 1, KEPT)]
+        create_topics(connection, [TopicSpec(self.events, partitions, KEPT), *beside])
 
     @property
     def to(self) -> str:
@@ -90,7 +92,8 @@ def ingesting(server: Server, place: Place, folder: Path, *arguments: object, **
     """The command, with a metrics port; killed if it still runs at the end."""
     port = free_block(1)
     command = program("ingest", "slack", "--to", place.to, "--metrics-port", port, *arguments)
-    environ = QUICK | server.settings | {"BEEPGPT_SLACK__INTERACTIONS_TOPIC": place.interactions}
+    topics = {"BEEPGPT_SLACK__INTERACTIONS_TOPIC": place.interactions, "BEEPGPT_KAFKA__DEAD_LETTER_TOPIC": place.dead_letters}
+    environ = QUICK | server.settings | topics
     environ |= {f"BEEPGPT_SLACK__{name.upper()}": value for name, value in settings.items()}
     with started(command, folder, environ, port, 1) as run:
         yield run
@@ -336,6 +339,9 @@ def test_slack_may_post_its_events_to_a_port(slack_server: Server, place: Place,
         )
         assert posted(f"{slack_server.http}/slack/events", forged.encode(), signed(forged.encode(), secret="another")) == 401
         assert posted(f"{slack_server.http}/slack/events", forged.encode(), signed(forged.encode(), at=time.time() - 400)) == 401
+        large = json.dumps({"event": "x" * 3 * 2**20}).encode()
+        assert posted(f"{slack_server.http}/slack/events", large, signed(large)) == 200
+        assert run.figure("beepgpt_slack_refused_total") == 2
         slack_server.faults.twice = 1.0
         texts = [f"message {number}" for number in range(10)]
         for text in texts:
@@ -346,6 +352,8 @@ def test_slack_may_post_its_events_to_a_port(slack_server: Server, place: Place,
         place.wait_for_beat(ts)
         assert run.stop() == 0, run.said
     assert slack_server.asked["apps.connections.open"] == 0
+    [(_, letter)] = kafka.records_of(place.connection, place.dead_letters)
+    assert (letter.value, dict(letter.headers)["cut_from"]) == (large[: 64 * 1024], b"%d" % len(large))
     assert len(list(kafka.records_of(place.connection, place.interactions))) == 1
 
 

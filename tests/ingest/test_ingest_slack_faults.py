@@ -72,7 +72,13 @@ class Turned:
         ours = read_settings(environ=SETTINGS).slack
         events, interactions = self.writers
         ways, pulse = self.lines.values(), SlackPulse(asked_within=60)
-        self.live = SlackLoop(ours, ("channels",), TEAM, contents, place.partitions, events, interactions, web, ways, self.came, pulse)
+
+        def dead_letters() -> kafka.Writer:
+            return kafka.Writer(place.connection, f"{place.events}.dead-letters")
+
+        self.live = SlackLoop(
+            ours, ("channels",), TEAM, contents, place.partitions, events, interactions, web, ways, self.came, pulse, dead_letters
+        )
         self.live.start()
 
     def up(self, *names: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
@@ -17,11 +18,24 @@ from beepgpt.ingest.slack.known_records import KnownRecords, RecordIdentity
 if TYPE_CHECKING:
     from beepgpt.connectors.slack import live as slack_live
 
+log = logging.getLogger(__name__)
+
 
 class EventWriter:
     """Writes to the topics of events and interactions, and counts what becomes of each arrival."""
 
-    def __init__(self, events: kafka.Writer, interactions: kafka.Writer, partitions: int, known: KnownRecords, coverage: Coverage) -> None:
+    def __init__(
+        self,
+        events: kafka.Writer,
+        interactions: kafka.Writer,
+        partitions: int,
+        known: KnownRecords,
+        coverage: Coverage,
+        dead_letters: Callable[[], kafka.Writer],
+    ) -> None:
+        """`dead_letters` opens the writer to their topic, once there are any."""
+        self._open_dead_letters = dead_letters
+        self._dead_letters: kafka.Writer | None = None
         self._events = events
         self._interactions = interactions
         self._partitions = partitions
@@ -64,6 +78,19 @@ class EventWriter:
         self.account[f"left_out:{why}"] += 1
         self._acknowledgements.append(arrival.acknowledge)
 
+    def leave_out_oversized(self, arrival: slack_live.Arrival | slack_live.Oversized, head: bytes, size: int, key: bytes | None) -> None:
+        """Acknowledge what is too large for the topic; its beginning goes to the dead letters."""
+        log.error("an event is larger than what can be taken, and is left out", extra={"bytes": size})
+        try:
+            self._dead_letters = self._dead_letters or self._open_dead_letters()
+        except kafka.NoTopic as error:
+            log.error("its beginning can't be kept", extra={"why": str(error)})
+        else:
+            headers = [("reason", b"too_large"), ("source", f"slack/{arrival.line}".encode()), ("cut_from", b"%d" % size)]
+            self._dead_letters.send([kafka.OutgoingRecord(key, head, headers)])
+        self.account["left_out:too_large"] += 1
+        self._acknowledgements.append(arrival.acknowledge)
+
     def write_interaction(self, arrival: slack_live.Arrival, user: str) -> None:
         """Write an interaction as Slack sent it, under the person's id; sent at once, since the person waits."""
         event_id = str(arrival.payload.get("event_id") or arrival.payload.get("trigger_id") or arrival.name)
@@ -83,6 +110,8 @@ class EventWriter:
             self._pending = []
             self._events.flush()
         self._interactions.flush()
+        if self._dead_letters is not None:
+            self._dead_letters.flush()
         acknowledgements, self._acknowledgements = self._acknowledgements, []
         for acknowledge in acknowledgements:
             acknowledge()

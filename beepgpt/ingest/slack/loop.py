@@ -10,7 +10,7 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from beepgpt.config.sections import SlackSettings
@@ -36,6 +36,8 @@ HEARTBEAT_EVERY = 1.0
 WAIT = 0.1
 """Seconds that a turn waits for something to arrive."""
 BATCH = 1_000
+HEAD = 64 * 2**10
+"""Bytes that are kept of an event that the topic does not take."""
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,7 @@ class SlackLoop:
         connections: Iterable[LiveConnection],
         arrivals: queue.Queue[Any],
         pulse: SlackPulse,
+        dead_letters: Callable[[], kafka.Writer],
     ) -> None:
         self._check_every = ours.check / 1e6
         self._web = web
@@ -66,7 +69,7 @@ class SlackLoop:
         self._queries = queries = SlackQueries(web, arrivals.put)
         self._channels = channels = Channels(include, ours.shared)
         self.coverage = coverage = Coverage(contents)
-        self.writer = writer = EventWriter(events, interactions, partitions, known, coverage)
+        self.writer = writer = EventWriter(events, interactions, partitions, known, coverage, dead_letters)
         self.backfill = Backfill(queries, self._connections, channels, known, coverage, writer, team, ours.look_back)
         self.deafness = DeafnessCheck(
             queries, self._connections, channels, known, coverage, writer, self.backfill, self._check_every, ours.delay
@@ -138,6 +141,9 @@ class SlackLoop:
         match arrived:
             case slack_live.Arrival():
                 self._on_arrival(arrived)
+            case slack_live.Oversized():
+                self._on_anything(arrived)
+                self.writer.leave_out_oversized(arrived, arrived.head, arrived.size, None)
             case HistoryAnswer():
                 self.backfill.on_history(arrived)
             case slack_live.Up():
@@ -189,11 +195,14 @@ class SlackLoop:
 
     # Events
 
-    def _on_arrival(self, arrival: slack_live.Arrival) -> None:
+    def _on_anything(self, arrival: slack_live.Arrival | slack_live.Oversized) -> None:
         self.account["arrived"] += 1
         self.account["retried"] += arrival.retry > 0
         self._last_event = arrival.at
         self._connections.on_event(arrival.line)
+
+    def _on_arrival(self, arrival: slack_live.Arrival) -> None:
+        self._on_anything(arrival)
         if arrival.kind == "interactive":
             self.writer.write_interaction(arrival, user_of(arrival.payload))
             return
@@ -219,8 +228,7 @@ class SlackLoop:
         received_at = int(arrival.at * 1e6)
         record = record_of(arrival.payload, received_at)
         if len(record) + len(channel) > self.writer.most:
-            log.error("an event is larger than what the topic takes, and is left out", extra={"channel": channel, "bytes": len(record)})
-            self.writer.leave_out(arrival, "too_large")
+            self.writer.leave_out_oversized(arrival, record[:HEAD], len(record), channel.encode())
             return
         identity = identify(record, received_at)
         message = None

@@ -25,6 +25,7 @@ COUNTS = {
     "rate_limited": ("beepgpt_slack_rate_limited_total", "Calls that Slack refused because of its rate limit."),
 }
 LEFT_OUT = ("beepgpt_slack_left_out_total", "Events that were not written, by reason.")
+REFUSED = ("beepgpt_slack_refused_total", "Requests over HTTP that were refused or cut off, by reason.")
 BY_TYPE = ("beepgpt_slack_events_total", "Events that were written, by Slack's type.")
 TYPES = 50
 """Types with a time series of their own; the rest are counted as `other`."""
@@ -50,6 +51,8 @@ class SlackFigures(Collector):
     calls: Callable[[], Mapping[tuple[str, str], int]] = dict
     """Calls of Slack's Web API, by method and result."""
     build: Mapping[str, str] = field(default_factory=dict)
+    refused: Callable[[], Mapping[str, int]] = _none
+    """Requests over HTTP that were refused, by reason."""
     clock: Callable[[], float] = time.time
 
     def collect(self) -> Iterator[Metric]:
@@ -63,6 +66,10 @@ class SlackFigures(Collector):
             if key.startswith("left_out:"):
                 left_out.add_metric((key.partition(":")[2],), counts[key])
         yield left_out
+        refused = CounterMetricFamily(*REFUSED, labels=("reason",))
+        for reason, count in sorted(dict(self.refused()).items()):
+            refused.add_metric((reason,), count)
+        yield refused
         by_type = CounterMetricFamily(*BY_TYPE, labels=("type",))
         types = sorted(self.types().items())
         for kind, count in types[:TYPES]:

@@ -6,12 +6,12 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from beepgpt.config.settings import Settings
+from beepgpt.config.settings import Settings, revealed
 from beepgpt.connectors import kafka
 from beepgpt.connectors.kafka import check_keeps
 from beepgpt.errors import BadCommand
@@ -21,7 +21,7 @@ from beepgpt.ingest.slack.loop import WAIT, SlackLoop
 from beepgpt.ingest.slack.metrics import SlackFigures, SlackPulse
 from beepgpt.ingest.slack.topic_contents import read_contents
 from beepgpt.runtime import metrics
-from beepgpt.runtime.connections import connection_of
+from beepgpt.runtime.connections import connection_of, print_proxy
 from beepgpt.runtime.console import console
 from beepgpt.runtime.workers import Stop, peak_memory_mb, program_version
 
@@ -64,7 +64,9 @@ def run_slack(job: SlackIngestJob) -> tuple[dict[str, Any], int]:
     if not check_keeps(connection, topic.name):
         console.print(f"{topic.name}: whether it keeps old records could not be asked.")
     stop, stopping = Stop(), threading.Event()
-    web = slack_live.Web(tokens.bot, ours.base_url, stopping, ours.calls_per_minute)
+    outbound = slack_live.slack_outbound(revealed(ours.proxy))
+    print_proxy(outbound, ours.base_url)
+    web = slack_live.Web(tokens.bot, ours.base_url, stopping, ours.calls_per_minute, outbound=outbound)
     patience = job.settings.kafka.patience / 1e6
     pulse = SlackPulse(asked_within=max(60, patience + 30))
     with stop.listening(), ExitStack() as stack:
@@ -81,16 +83,25 @@ def run_slack(job: SlackIngestJob) -> tuple[dict[str, Any], int]:
         arrivals: queue.Queue[Any] = queue.Queue()
         connections: list[LiveConnection] = []
         callers = [web]
+        refused: Mapping[str, int] = {}
         if job.http is not None:
-            connections.append(slack_live.HttpLine(job.http, job.http_host, tokens.signing, arrivals.put))
+            line = slack_live.HttpLine(job.http, job.http_host, tokens.signing, arrivals.put)
+            connections.append(line)
+            refused = line.refused
         else:
-            opener = slack_live.Web(tokens.app, ours.base_url, stopping, called="slack.app_token")
+            opener = slack_live.Web(tokens.app, ours.base_url, stopping, called="slack.app_token", outbound=outbound)
             callers.append(opener)
             connections += [slack_live.SocketLine(str(number), opener, arrivals.put) for number in range(1, ours.connections + 1)]
-        loop = SlackLoop(ours, job.include, team, contents, topic.partitions, events, interactions, web, connections, arrivals, pulse)
+
+        def dead_letters() -> kafka.Writer:
+            return stack.enter_context(kafka.Writer(connection, job.settings.kafka.dead_letter_topic, patience=patience))
+
+        loop = SlackLoop(
+            ours, job.include, team, contents, topic.partitions, events, interactions, web, connections, arrivals, pulse, dead_letters
+        )
         if job.settings.run.metrics_port:
             build = {"version": program_version(), "team": team}
-            figures = SlackFigures(loop.counts, loop.gauges, loop.types_written, lambda: calls_of(callers), build)
+            figures = SlackFigures(loop.counts, loop.gauges, loop.types_written, lambda: calls_of(callers), build, refused=lambda: refused)
             stack.enter_context(metrics.serve(job.settings.run.metrics_port, job.settings.run.metrics_host, figures, pulse))
         loop.run(stop, stopping)
     return report_of(job, loop.account, loop.backfill.held(), began), 0

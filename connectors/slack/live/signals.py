@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+import orjson
 
 Put = Callable[[Any], None]
 
@@ -22,6 +23,19 @@ class Arrival(NamedTuple):
     """How many times Slack has sent it before."""
     at: float
     """When it was received, seconds since 1970."""
+    acknowledge: Callable[[], None]
+
+
+class Oversized(NamedTuple):
+    """A request that Slack signed and that is too large to be used; it has to be acknowledged."""
+
+    line: str
+    head: bytes
+    """Its beginning."""
+    size: int
+    """Bytes of all of it."""
+    retry: int
+    at: float
     acknowledge: Callable[[], None]
 
 
@@ -56,9 +70,14 @@ class Failed(NamedTuple):
 
 
 def decoded(text: str | bytes) -> dict[str, Any]:
-    """A JSON object; anything else is an empty one."""
+    """A JSON object that can be written again; anything else is an empty one.
+
+    >>> decoded('{"a": [1]}'), decoded("[]"), decoded('{"a": ' + "[" * 300 + "]" * 300 + "}"), decoded("[" * 100_000)
+    ({'a': [1]}, {}, {}, {})
+    """
     try:
-        message = json.loads(text)
-    except ValueError:
+        message = orjson.loads(text)
+        orjson.dumps(message)  # it writes 254 levels, and reads more
+    except (ValueError, TypeError):
         return {}
     return message if isinstance(message, dict) else {}

@@ -12,6 +12,7 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
+from beepgpt.connectors.http import Outbound
 from beepgpt.connectors.slack.live.signals import Arrival, Changed, Down, Failed, Put, Up, decoded
 from beepgpt.connectors.slack.live.web import BACKOFF, CallStopped, Web
 from beepgpt.errors import SlackFailed, SlackRefused
@@ -34,8 +35,8 @@ QUEUED = 64
 class _Connection:
     """One WebSocket, read by a thread of its own."""
 
-    def __init__(self, url: str, line: str, put: Put) -> None:
-        """Connects, and waits for Slack's hello. Raises OSError, WebSocketException or TimeoutError."""
+    def __init__(self, url: str, line: str, put: Put, outbound: Outbound) -> None:
+        """Connects, and waits for Slack's hello. Raises AddressRefused, OSError, WebSocketException, TimeoutError, or ValueError."""
         self.asked_at = time.time()
         self.goodbye = threading.Event()
         """Set when Slack announces the end of the connection."""
@@ -45,7 +46,11 @@ class _Connection:
         """All that Slack sent before this time (seconds since 1970) was passed to `put`."""
         self._line = line
         self._put = put
-        opened = connect(url, open_timeout=HELLO_PATIENCE, close_timeout=1, ping_interval=None, max_size=None, logger=_quiet_sockets())
+        # With a socket that is open already, redirects are not followed but raise ValueError.
+        sock = outbound.open_socket(url, HELLO_PATIENCE)
+        opened = connect(
+            url, sock=sock, open_timeout=HELLO_PATIENCE, close_timeout=1, ping_interval=None, max_size=None, logger=_quiet_sockets()
+        )
         self._stack = ExitStack()
         self._ws: ClientConnection = self._stack.enter_context(opened)
         try:
@@ -232,8 +237,8 @@ class SocketLine:
         tries = 0
         while not self._closing.is_set():
             try:
-                return _Connection(str(self._web.ask("apps.connections.open")["url"]), self.name, self._put)
-            except (OSError, WebSocketException, SlackRefused, KeyError) as error:
+                return _Connection(str(self._web.ask("apps.connections.open")["url"]), self.name, self._put, self._web.outbound)
+            except (OSError, WebSocketException, SlackRefused, KeyError, ValueError) as error:
                 log.warning(
                     "a connection to Slack could not be opened", extra={"line": self.name, "why": f"{type(error).__name__}: {error}"}
                 )

@@ -14,9 +14,10 @@ from http.client import HTTPException
 from typing import Any
 
 from slack_sdk.errors import SlackApiError, SlackClientError
-from slack_sdk.web import WebClient
 
-from beepgpt.errors import SlackFailed, SlackRefused
+from beepgpt.connectors.http import Outbound
+from beepgpt.connectors.slack.client import SlackClient, slack_outbound
+from beepgpt.errors import AddressRefused, SlackFailed, SlackRefused
 
 log = logging.getLogger(__name__)
 BACKOFF = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -54,11 +55,13 @@ class Web:
     """Calls of one method: Slack permits about fifty."""
     called: str = "slack.bot_token"
     """The setting that holds the token, for messages."""
+    outbound: Outbound = field(default_factory=slack_outbound)
     limited: int = 0
     """How many calls Slack has rate limited."""
 
     def __post_init__(self) -> None:
-        self._client = WebClient(self.token, base_url=self.base_url, timeout=int(TOO_OLD_TO_ASK), retry_handlers=[], logger=_silent())
+        how: dict[str, Any] = {"timeout": int(TOO_OLD_TO_ASK), "retry_handlers": [], "logger": _silent()}
+        self._client = SlackClient(self.token, self.outbound, base_url=self.base_url, **how)
         self._lock = threading.Lock()
         self._asked: dict[str, deque[float]] = {}
         self._not_before: dict[str, float] = {}
@@ -90,6 +93,8 @@ class Web:
                     self._note(method, "refused")
                     raise self._refusal(method, code, data) from None
                 why = code or f"status {status}"
+            except AddressRefused as error:
+                raise SlackFailed(str(error)) from None
             except (SlackClientError, HTTPException, OSError, ValueError) as error:
                 why = f"{type(error).__name__}: {error}"
             else:
@@ -116,6 +121,8 @@ class Web:
             if code in DEAD or code == "missing_scope":
                 raise self._refusal(method, code, data) from None
             return code or f"status {status}"
+        except AddressRefused as error:
+            raise SlackFailed(str(error)) from None
         except (SlackClientError, HTTPException, OSError, ValueError) as error:
             self._note(method, "unclear")
             return f"{type(error).__name__}: {error}"

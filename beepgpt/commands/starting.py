@@ -1,0 +1,40 @@
+"""What a process of ours does first: it makes its files private, and ends cleanly when it is asked to.
+
+It imports next to nothing, so that even a signal that comes in the first half second finds it done.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+ASKED = (signal.SIGINT, signal.SIGTERM)
+PRIVATE = 0o077
+"""What nobody else may do with files and folders that we make: anything."""
+
+
+def begin() -> None:
+    """From now on, SIGINT and SIGTERM end the process with status 130 and a message, until a command takes them over; files are private."""
+    keep_private()
+    # A worker is asked to stop by the process that started it, and that one says so.
+    for number in ASKED[:1] if any(each.startswith("--worker=") for each in sys.argv) else ASKED:
+        signal.signal(number, lambda _number, _frame: fail("interrupted", 130))
+
+
+def keep_private() -> None:
+    """From now on, folders are made with mode 0700 and files with 0600, by whatever library; what exists stays as it is."""
+    os.umask(PRIVATE | os.umask(PRIVATE))
+
+
+def fail(message: str, status: int) -> None:
+    """Print the message of a command that went wrong, and end with `status`."""
+    ignore_signals()
+    print(f"beepgpt: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+def ignore_signals() -> None:
+    """The process ends already, with its own status."""
+    for number in ASKED:
+        signal.signal(number, signal.SIG_IGN)
