@@ -96,7 +96,7 @@ class Differences:
         return why
 
     def _why_unit(self, t: int, channel: str, unit: str, answer_ts: int | None) -> str:
-        """Where a message comes from that doesn't belong into a prompt of time `t`."""
+        """Explain where a message comes from that doesn't belong in a prompt of time `t`."""
         messages, best = self._messages(channel), ""
         answer = messages.get(answer_ts) if answer_ts is not None else None
         if answer is not None and any(clean(text or "") == unit for _, text in answer.versions):

@@ -67,9 +67,9 @@ class ChannelHistories:
 
 
 def read_histories(records: Iterable[AuditedRecord], rules: Rules, *, now: int = FOREVER, until: int | None = None) -> ChannelHistories:
-    """Records in order of arrival as events in order of application, without late, duplicate, ignored and rejected ones.
+    """Parse records, in order of arrival, into each channel's events in order of application; only events that were applied are kept.
 
-    It is docs/semantics.md, "Order", in the plainest way: all is kept in memory, so that any prefix can be read again.
+    It follows docs/semantics.md, "Order", in the plainest way: everything stays in memory, so that any prefix can be read again.
     """
     channels: dict[str, ChannelHistory] = {}
     account = Account()

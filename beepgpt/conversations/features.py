@@ -74,7 +74,7 @@ class MessageCues(NamedTuple):
     mentions: tuple[str, ...] = ()
 
 
-class Around(NamedTuple):
+class WindowPeople(NamedTuple):
     """Positions of people in the window and conversation."""
 
     last: str
@@ -188,9 +188,9 @@ class People(State):
         likely = self.ranked[: most - len(users) + len(nearby)]
         users += [user for _, _, user in likely if user not in nearby]
         del users[most:]
-        return self._features(t, users, Around(last, spoke_back, named_back, began), self._query(window))
+        return self._features(t, users, WindowPeople(last, spoke_back, named_back, began), self._query(window))
 
-    def _features(self, t: int, users: list[str], around: Around, query: Query) -> Columns:
+    def _features(self, t: int, users: list[str], around: WindowPeople, query: Query) -> Columns:
         last = around.last
         known = [self.people.get(user, _NOBODY) for user in users]
         counts = [person.counts for person in known]

@@ -100,7 +100,7 @@ class FollowedChannel:
         """A heartbeat from after this time may have something to do here; never later than the truth."""
 
     def next_due(self) -> int:
-        """From when on a heartbeat would apply an event or settle a point."""
+        """The time after which a heartbeat would apply an event or settle a point."""
         buffered = self.buffer.buffered
         first = min(buffered[0].t if buffered else FOREVER, self.channel.next_end())
         return first + self.buffer.lateness
