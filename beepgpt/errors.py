@@ -1,29 +1,6 @@
 """Errors with a message for the user. All others are faults of the program.
 
-What several rooms raise or catch stands here, in one tree:
-
-* BeepGPTError
-  * BadCommand
-  * Interrupted
-  * RunStopped
-  * CannotRead
-  * CannotWrite
-  * CannotServe
-  * AddressRefused
-  * ProviderFailed
-    * NotAllowed
-      * TrainingNotAvailable
-    * NoMoney
-    * RequestRefused
-    * TooBusy
-    * BadAnswer
-  * SlackError
-    * SlackFailed
-    * SlackRefused
-    * SlackBusy
-    * SlackUnclear
-
-Others derive from `BeepGPTError` in the rooms that raise them.
+What several rooms raise or catch stands here; others derive from `BeepGPTError` in the rooms that raise them.
 """
 
 from __future__ import annotations

@@ -2,30 +2,125 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
-from beepgpt.config.values import (
-    Duration,
-    Optional,
-    WholeNumber,
-    formats_of,
-    microseconds_of_moment,
-    microseconds_or_unlimited,
-    minute_of_day,
-    minutes_of_day,
-    none_for_zero,
-    whole,
-)
-from beepgpt.conversations.rules import DAY, SECOND, Bots, Edits, EncodingName, Scope, Target
+from beepgpt.conversations.rules import DAY, HOUR, MINUTE, SECOND, Bots, Edits, EncodingName, Scope, Target
+
+UNITS = {"us": 1, "ms": 1000, "s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY}
+WORDS = {"second": "s", "sec": "s", "minute": "m", "min": "m", "hour": "h", "day": "d", "week": "w"}
+A_DURATION = "must be a duration like 500ms, 10m, 1h 30m or 30 days"
+FORMATS = ("chat", "completion", "candidates", "examples")
 
 
-class ConversationSettings(BaseModel):
-    """What shapes examples: the fields of `Rules`."""
+def microseconds(text: object) -> int:
+    """Parses a duration. Raises ValueError.
+
+    >>> microseconds("10m"), microseconds("1h 30m"), microseconds("30 days")
+    (600000000, 5400000000, 2592000000000)
+    """
+    if not isinstance(text, str) or not re.fullmatch(r"(\s*[0-9]+\s*[a-z]+)+\s*", text):
+        raise ValueError(A_DURATION)
+    total = 0
+    for count, unit in re.findall(r"([0-9]+)\s*([a-z]+)", text):
+        short = unit if unit in UNITS else WORDS.get(unit.removesuffix("s"))
+        if short is None:
+            raise ValueError(A_DURATION)
+        total += int(count) * UNITS[short]
+    return total
+
+
+def microseconds_or_unlimited(text: object) -> int | None:
+    """Parses a duration; None for `unlimited`. Raises ValueError."""
+    if text == "unlimited":
+        return None
+    try:
+        return microseconds(text)
+    except ValueError as error:
+        raise ValueError(f"{error}, or unlimited") from error
+
+
+def whole(value: object) -> object:
+    """Rejects `true` and 5.0, which Python takes for whole numbers. Raises ValueError."""
+    if isinstance(value, bool | float):
+        raise ValueError("must be a valid integer")
+    return value
+
+
+def or_none(value: object) -> object:
+    """None for an empty text, since TOML has no null."""
+    return None if value == "" else value
+
+
+def microseconds_of_moment(text: object) -> int | None:
+    """Parses a moment: Slack's seconds or ISO 8601 (UTC if it has no zone); None if empty. Raises ValueError.
+
+    >>> microseconds_of_moment("2022-12-07T22:58:13Z")
+    1670453893000000
+    """
+    if text == "":
+        return None
+    if isinstance(text, str) and (found := re.fullmatch(r"([0-9]{9,10})(?:\.([0-9]{1,6}))?", text)):
+        return int(found[1]) * SECOND + int((found[2] or "").ljust(6, "0"))
+    try:
+        moment = datetime.fromisoformat(text if isinstance(text, str) else "")
+    except ValueError:
+        raise ValueError("must be a time like 2024-01-31T12:00:00Z or 1706702400.000000") from None
+    return (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+def none_for_zero(value: object) -> object:
+    """None for 0, which stands for no limit or not known."""
+    return None if value in (0, "0") else value
+
+
+def formats_of(text: object) -> tuple[str, ...] | None:
+    """Parses formats joined by commas; None if empty. Raises ValueError."""
+    named = tuple(dict.fromkeys(each.strip() for each in text.split(",") if each.strip())) if isinstance(text, str) else ()
+    if set(named) - set(FORMATS) or (not named and text != ""):
+        raise ValueError(f"must be of {', '.join(FORMATS)}, joined by commas")
+    return named or None
+
+
+def minutes_of_day(text: object) -> tuple[int, int]:
+    """Parses hours from and to, as minutes of the day; both 0 if empty. Raises ValueError.
+
+    >>> minutes_of_day("22:00-07:30"), minutes_of_day("")
+    ((1320, 450), (0, 0))
+    """
+    if text == "":
+        return (0, 0)
+    time = r"([01][0-9]|2[0-3]):([0-5][0-9])"
+    found = re.fullmatch(rf"{time}\s*-\s*{time}", text) if isinstance(text, str) else None
+    if found is None:
+        raise ValueError("must be two times like 22:00-07:00")
+    return int(found[1]) * 60 + int(found[2]), int(found[3]) * 60 + int(found[4])
+
+
+def minute_of_day(text: object) -> int | None:
+    """Parses a time, as a minute of the day; None if empty. Raises ValueError."""
+    return None if text == "" else minutes_of_day(f"{text}-00:00")[0] if isinstance(text, str) else minutes_of_day(text)[0]
+
+
+Duration = Annotated[int, BeforeValidator(microseconds)]
+"""Microseconds; written as `10m`."""
+WholeNumber = Annotated[int, BeforeValidator(whole)]
+Optional = BeforeValidator(or_none)
+"""For settings where an empty text stands for none."""
+
+
+class Section(BaseModel):
+    """One section: frozen, and without unknown names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ConversationSettings(Section):
+    """What shapes examples: the fields of `Rules`."""
 
     workspace: str
     target: Target
@@ -46,10 +141,8 @@ class ConversationSettings(BaseModel):
     remember: Duration
 
 
-class RunSettings(BaseModel):
+class RunSettings(Section):
     """How a command runs: workers, snapshots, logs, metrics."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     workers: Annotated[WholeNumber, Field(ge=1)]
     snapshot_every: Annotated[Duration, Field(gt=0)]
@@ -62,10 +155,8 @@ class RunSettings(BaseModel):
     idle_clock: Literal["log", "wall"]
 
 
-class KafkaSettings(BaseModel):
+class KafkaSettings(Section):
     """How to reach the brokers, and the names of topics beside SOURCE and DEST."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
     mechanism: Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None, Optional]
@@ -82,10 +173,8 @@ class KafkaSettings(BaseModel):
     dead_letter_topic: Annotated[str, Field(min_length=1)]
 
 
-class ClusterSettings(BaseModel):
+class ClusterSettings(Section):
     """What a flow reads and writes when Bytewax's own runner runs it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str
     to: str
@@ -95,10 +184,8 @@ class ClusterSettings(BaseModel):
     """Of scoring."""
 
 
-class LabelingSettings(BaseModel):
+class LabelingSettings(Section):
     """How examples are labeled, and what it may cost."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     labeler: Literal["local", "rules", "provider"]
     few_shots: Path
@@ -114,10 +201,8 @@ class LabelingSettings(BaseModel):
     prices: Annotated[Path | None, Optional]
 
 
-class ProviderSettings(BaseModel):
+class ProviderSettings(Section):
     """The server of models, and the limits of its use."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     allow_external: bool
     base_url: Annotated[str, Field(pattern="^https?://")]
@@ -143,10 +228,8 @@ class ProviderSettings(BaseModel):
     exclude_people: str
 
 
-class SlackSettings(BaseModel):
+class SlackSettings(Section):
     """The Slack app, and how gaps in live events are found and filled."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     app_token: Annotated[SecretStr | None, Optional]
     bot_token: Annotated[SecretStr | None, Optional]
@@ -166,10 +249,8 @@ class SlackSettings(BaseModel):
     interactions_topic: Annotated[str, Field(min_length=1)]
 
 
-class TrainingSettings(BaseModel):
+class TrainingSettings(Section):
     """How a training set is made of examples."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: Annotated[str, Field(min_length=1)]
     encoding: Annotated[EncodingName | None, Optional]
@@ -191,10 +272,8 @@ class TrainingSettings(BaseModel):
     """USD for a million trained tokens."""
 
 
-class ScoringSettings(BaseModel):
+class ScoringSettings(Section):
     """How points are scored live: time limits, batches, and the threshold of an alert."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     deadline: Annotated[Duration, Field(gt=0)]
     """Microseconds, as all durations."""
@@ -207,10 +286,8 @@ class ScoringSettings(BaseModel):
     watch: Annotated[Duration, Field(gt=0)]
 
 
-class AlertSettings(BaseModel):
+class AlertSettings(Section):
     """Who is alerted to which conversation, unless the person chose otherwise."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     threshold: Annotated[float | None, Field(gt=0, le=1), Optional]
     list_from: Annotated[float | None, Field(gt=0, le=1), Optional]

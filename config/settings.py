@@ -12,13 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import SecretStr, TypeAdapter, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from beepgpt.config.sections import (
     AlertSettings,
@@ -140,9 +134,7 @@ class TomlFile(TomlConfigSettingsSource):
 
 
 def read_settings(
-    path: Path | None = None,
-    overrides: Mapping[str, Mapping[str, object]] | None = None,
-    environ: Mapping[str, str] = os.environ,
+    path: Path | None = None, overrides: Mapping[str, Mapping[str, object]] | None = None, environ: Mapping[str, str] = os.environ
 ) -> Settings:
     """Reads settings from `default.toml`, the user's file, `BEEPGPT_…` variables and flags (None: not given); the last one wins.
 

@@ -50,10 +50,10 @@ def flow() -> Dataflow:
     """
     from beepgpt.config.settings import read_settings
     from beepgpt.connectors.tokenizer import load_encoding
-    from beepgpt.runtime.cluster import ClusterWorker, cluster_topics
     from beepgpt.runtime.metrics import Figures
     from beepgpt.runtime.places import source_of, topic_id_of
     from beepgpt.runtime.running import check_source
+    from beepgpt.runtime.workers import ClusterWorker, cluster_topics
 
     settings = read_settings()
     rules = settings.rules

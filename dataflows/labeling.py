@@ -48,10 +48,9 @@ def flow() -> Dataflow:
     from beepgpt.config.settings import BadSettings, read_settings
     from beepgpt.connectors import kafka
     from beepgpt.labeling.labelers.rules import RulesLabeler
-    from beepgpt.runtime.cluster import ClusterWorker, cluster_topics
-    from beepgpt.runtime.label_metrics import LabelFigures
+    from beepgpt.runtime.flow_metrics import LabelFigures
     from beepgpt.runtime.places import source_of, topic_id_of
-    from beepgpt.runtime.workers import program_version
+    from beepgpt.runtime.workers import ClusterWorker, cluster_topics, program_version
 
     settings = read_settings()
     if settings.labeling.labeler != "rules":

@@ -64,11 +64,11 @@ def flow() -> Dataflow:
     from beepgpt.config.settings import BadSettings, read_settings
     from beepgpt.connectors.tokenizer import load_encoding
     from beepgpt.runtime.clock import now_us
-    from beepgpt.runtime.cluster import ClusterWorker, cluster_topics
     from beepgpt.runtime.destinations import score_outputs_of
+    from beepgpt.runtime.flow_metrics import ScoreFigures, Scores
     from beepgpt.runtime.places import source_of
     from beepgpt.runtime.running import check_source
-    from beepgpt.runtime.score_metrics import ScoreFigures, Scores
+    from beepgpt.runtime.workers import ClusterWorker, cluster_topics
     from beepgpt.training.models import load_model
     from beepgpt.training.reloading import WatchedModel, threshold_of
 

@@ -35,10 +35,9 @@ from beepgpt import __version__
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors.kafka import Connection, OutgoingRecord, Writer, begin_and_end_offsets, describe_topics
 from beepgpt.connectors.slack.alerts import RESULTS
-from beepgpt.ingest.slack.metrics import SlackFigures
-from beepgpt.runtime.alert_metrics import AlertFigures, Waits
+from beepgpt.ingest.slack.loop import SlackFigures
+from beepgpt.runtime.flow_metrics import AlertFigures, ScoreFigures, Scores, Waits
 from beepgpt.runtime.metrics import ENDS, Figures
-from beepgpt.runtime.score_metrics import ScoreFigures, Scores
 from beepgpt.simulation.workspace import Plan, write_export
 from tests.support.alerts import prediction
 from tests.support.broker import Broker, free_ports
@@ -50,7 +49,7 @@ from tests.support.slack_web_api import serving as slack_serving
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
-    from kafka import KafkaAdminClient  # type: ignore[import-untyped]
+    from kafka import KafkaAdminClient
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # kafka-python leaves those that can't connect
 

@@ -194,7 +194,7 @@ def test_connections_to_elsewhere_are_made_in_one_place():
 
     assert found == {"connectors/http.py", "connectors/openai/caller.py", "connectors/openai/transport.py"}
     assert libraries == {
-        *("connectors/openai/caller.py", "connectors/openai/errors.py", "connectors/openai/transport.py"),
+        *("connectors/openai/caller.py", "connectors/openai/answers.py", "connectors/openai/transport.py"),
         "connectors/slack/live/sockets.py",
     }
 

@@ -15,9 +15,8 @@ from beepgpt.commands.flags import with_settings
 from beepgpt.config.settings import Settings, with_flags
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
-from beepgpt.runtime.connections import is_kafka
 from beepgpt.runtime.console import console
-from beepgpt.runtime.places import check_apart
+from beepgpt.runtime.places import check_apart, is_kafka
 
 PANEL = "Alerts"
 INSTALL = "pip install 'beepgpt[slack]'"

@@ -23,9 +23,9 @@ from beepgpt.connectors.slack.members import ListedMembers
 from beepgpt.connectors.webhook import webhook
 from beepgpt.errors import BadCommand
 from beepgpt.runtime import metrics
-from beepgpt.runtime.alert_metrics import AlertFigures, AlertPulse, Waits
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.console import console
+from beepgpt.runtime.flow_metrics import AlertFigures, AlertPulse, Waits
 from beepgpt.runtime.workers import Stop, program_version
 
 log = logging.getLogger("beepgpt")

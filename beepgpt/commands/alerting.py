@@ -20,8 +20,7 @@ from beepgpt.connectors.slack.alerts import SlackMessenger
 from beepgpt.connectors.slack.client import slack_outbound
 from beepgpt.errors import BadCommand, ProviderFailed, cannot_write
 from beepgpt.runtime.clock import now_us
-from beepgpt.runtime.connections import connection_of, is_kafka, print_proxy
-from beepgpt.runtime.places import topic_of
+from beepgpt.runtime.places import connection_of, is_kafka, print_proxy, topic_of
 
 PROBE = "Is it there?"
 """Embedded once at the start; nobody wrote it."""

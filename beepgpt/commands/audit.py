@@ -19,8 +19,7 @@ from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.clock import now_us
-from beepgpt.runtime.connections import connection_of, is_kafka
-from beepgpt.runtime.places import SourceListener, origin_of, records_in, source_of, topic_of
+from beepgpt.runtime.places import SourceListener, connection_of, is_kafka, origin_of, records_in, source_of, topic_of
 
 
 @with_settings

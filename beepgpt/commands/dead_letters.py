@@ -19,9 +19,8 @@ from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
 from beepgpt.dataflows.records import DeadLetter
 from beepgpt.errors import BadCommand
-from beepgpt.runtime.connections import connection_of, is_kafka
 from beepgpt.runtime.console import console
-from beepgpt.runtime.places import topic_of
+from beepgpt.runtime.places import connection_of, is_kafka, topic_of
 
 SHOWN = 160
 """Characters of a record that are shown."""

@@ -88,7 +88,7 @@ def learn_and_rehearse(export: Path, to: Path, settings: Settings, names: dict[s
     from beepgpt.runtime.destinations import score_outputs_of
     from beepgpt.training.fit import train_here
     from beepgpt.training.folder import MODELS
-    from beepgpt.web.rehearsal_page import rehearsal_page
+    from beepgpt.web.pages import rehearsal_page
 
     folder, model = to / "set", to / "set" / MODELS / "local"
     wanted = settings.model_copy(update={"training": settings.training.model_copy(update={"format": ("candidates",)})})

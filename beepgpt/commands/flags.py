@@ -13,8 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
+from beepgpt.config.sections import microseconds
 from beepgpt.config.settings import DEFAULTS, FLAGGED, Settings, read_settings
-from beepgpt.config.values import microseconds
 from beepgpt.connectors.slack import export as slack_export
 from beepgpt.conversations.events import micros
 from beepgpt.errors import BadCommand

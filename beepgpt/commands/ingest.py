@@ -16,10 +16,9 @@ from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
 from beepgpt.ingest.run import IngestJob, SideTopic, run_ingest
 from beepgpt.ingest.slack import run as ingest_slack
-from beepgpt.runtime.connections import is_kafka
 from beepgpt.runtime.console import console
 from beepgpt.runtime.pacing import pace_of
-from beepgpt.runtime.places import check_apart, topic_of
+from beepgpt.runtime.places import check_apart, is_kafka, topic_of
 
 
 @with_settings

@@ -15,7 +15,7 @@ from beepgpt.commands.provider import check_may_leave, client_of, may_leave_by, 
 from beepgpt.config.prices import read_prices
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
-from beepgpt.connectors.openai.batches import batch_parts
+from beepgpt.connectors.openai.client import batch_parts
 from beepgpt.connectors.openai.responses import Responses, Spent, spent_of
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.tokens import Encoding

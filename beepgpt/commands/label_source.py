@@ -15,9 +15,8 @@ from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand, CannotRead
 from beepgpt.labeling.questions import CannotLabel, LabelQuestion, SourceContents, question_in
-from beepgpt.runtime.connections import connection_of, is_kafka
 from beepgpt.runtime.destinations import Destination, Topics
-from beepgpt.runtime.places import Origin, records_in
+from beepgpt.runtime.places import Origin, connection_of, is_kafka, records_in
 
 MAX_LINE = 16 << 20
 """Bytes of a line: an example of many candidates and long messages has a hundredth of that."""

@@ -20,7 +20,7 @@ from beepgpt.dataflows.label_examples import LABELED_LINES, LabelingResult, Labe
 from beepgpt.errors import BadCommand
 from beepgpt.labeling.questions import Labeler, LabelQuestion, SourceContents
 from beepgpt.runtime.destinations import Destination, Files, Topics
-from beepgpt.runtime.label_metrics import LabelFigures
+from beepgpt.runtime.flow_metrics import LabelFigures
 from beepgpt.runtime.places import Origin, source_of, topic_id_of
 from beepgpt.runtime.recovery import RecoveryFolder
 from beepgpt.runtime.running import FlowRun, recovery_of, run_flow, status_of

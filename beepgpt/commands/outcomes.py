@@ -56,7 +56,7 @@ def outcomes(
     if report is not None:
         jsonl.write_file(report, orjson.dumps(closing, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     if to is not None:
-        from beepgpt.web.outcomes_page import outcomes_page
+        from beepgpt.web.report import outcomes_page
 
         jsonl.write_file(to, outcomes_page(closing).encode())
         console.print(f"For reading: {to}")

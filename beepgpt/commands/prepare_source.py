@@ -11,7 +11,7 @@ from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
-from beepgpt.runtime.connections import connection_of, is_kafka
+from beepgpt.runtime.places import connection_of, is_kafka
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def rehearse(
             raise BadCommand(f"beepgpt rehearse needs {name}, which is not installed: {INSTALL}")
     from beepgpt.commands.policy import threshold_of
     from beepgpt.commands.review import names_in
-    from beepgpt.web.rehearsal_page import rehearsal_page
+    from beepgpt.web.pages import rehearsal_page
 
     settings = with_flags(settings, "alerts", {"threshold": threshold, "list_from": list_from, "per_hour": per_hour})
     jsonl.check_writable(to)

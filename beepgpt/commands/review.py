@@ -23,8 +23,8 @@ from beepgpt.conversations.signals import Signal, SignalVerdict
 from beepgpt.errors import BadCommand
 from beepgpt.labeling.few_shot_store import FewShots
 from beepgpt.labeling.review_sample import ReviewedExample, Sample
-from beepgpt.runtime.connections import connection_of
 from beepgpt.runtime.console import Watched, console
+from beepgpt.runtime.places import connection_of
 
 if TYPE_CHECKING:
     from beepgpt.labeling.review_queue import OpinionSource

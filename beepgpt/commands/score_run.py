@@ -15,10 +15,9 @@ from beepgpt.conversations.account import Account, sum_of
 from beepgpt.conversations.shard import OtherState
 from beepgpt.dataflows.scored_records import check_scores, scores_as_json
 from beepgpt.errors import BadCommand
-from beepgpt.runtime.connections import connection_of
 from beepgpt.runtime.console import console
 from beepgpt.runtime.destinations import place_name
-from beepgpt.runtime.places import Origin, check_apart, not_read, origin_of
+from beepgpt.runtime.places import Origin, check_apart, connection_of, not_read, origin_of
 from beepgpt.runtime.running import check_source, ended_before, recovery_of, run_child, run_flow, status_of
 from beepgpt.training.reloading import threshold_of
 

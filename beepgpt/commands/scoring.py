@@ -20,10 +20,10 @@ from beepgpt.dataflows.scored_records import SCORED_LINES, SCORED_MESSAGES
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.console import console
 from beepgpt.runtime.destinations import ScoreOutputs, place_name
+from beepgpt.runtime.flow_metrics import ScoreFigures, Scores
 from beepgpt.runtime.pacing import PacedSource
 from beepgpt.runtime.places import Origin, source_of
 from beepgpt.runtime.running import FlowRun, note_of_rules
-from beepgpt.runtime.score_metrics import ScoreFigures, Scores
 from beepgpt.runtime.workers import PreparedFlow, Worker
 from beepgpt.training.reloading import WatchedModel, threshold_of
 

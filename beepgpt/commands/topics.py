@@ -11,8 +11,8 @@ from beepgpt.commands.flags import with_settings
 from beepgpt.config.settings import Settings, read_settings
 from beepgpt.connectors import kafka
 from beepgpt.errors import BadCommand
-from beepgpt.runtime.connections import connection_of, is_kafka
 from beepgpt.runtime.console import console
+from beepgpt.runtime.places import connection_of, is_kafka
 
 FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1", "max.message.bytes": str(2 * 2**20)}
 """State is built from a topic's beginning, an ingested history is older than any retention, and an event may have a megabyte."""

@@ -83,7 +83,7 @@ def write_run(into: Path, files: Mapping[str, bytes]) -> None:
 
 def print_figures(closing: dict[str, Any]) -> None:
     """The figures that matter most."""
-    from beepgpt.web.numbers import with_interval
+    from beepgpt.web.pages import with_interval
     from beepgpt.web.report import KINDS
 
     for kind, title, _ in KINDS:

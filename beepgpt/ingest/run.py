@@ -17,16 +17,46 @@ from beepgpt.connectors.sqlite.sorting import Sorter
 from beepgpt.conversations.account import Account
 from beepgpt.conversations.record_order import Span, TimedRecord
 from beepgpt.errors import BadCommand
-from beepgpt.ingest.account import account_as_json, accounted_for, check_ingest
 from beepgpt.ingest.feeds import ExportFeed, Feed, FileFeed, TopicFeed, TopicReading, TopicRole
-from beepgpt.ingest.pace import PacedWriting
-from beepgpt.ingest.progress import check_all_there, check_not_closed, check_nothing_else, read_progress, sum_of_ends
-from beepgpt.ingest.write_plan import WritePlan, run_id
+from beepgpt.ingest.write_plan import (
+    PacedWriting,
+    WritePlan,
+    check_all_there,
+    check_not_closed,
+    check_nothing_else,
+    read_progress,
+    run_id,
+    sum_of_ends,
+)
 from beepgpt.runtime.clock import now_us
-from beepgpt.runtime.connections import connection_of, is_kafka
 from beepgpt.runtime.console import Watched, console
-from beepgpt.runtime.places import not_read, origin_of, topic_of
+from beepgpt.runtime.places import connection_of, is_kafka, not_read, origin_of, topic_of
 from beepgpt.runtime.workers import Stop, peak_memory_mb
+
+RECORD_ENDS = ("written", "there", "copies", "letters_of_unusable", "elsewhere", "waiting")
+"""What becomes of a usable record. A heartbeat counts once, though every partition gets it; only a stopped run has some `waiting`."""
+
+
+def accounted_for(account: Account) -> int:
+    """How many of the records that were read have an end in the account."""
+    return sum(account[each] for each in RECORD_ENDS) + sum(account.by_reason("unusable").values())
+
+
+def check_ingest(account: Account) -> list[str]:
+    """What doesn't add up, as sentences; empty if everything does."""
+    found = accounted_for(account)
+    return [] if found == account["read"] else [f"{account['read']:,} records read, but {found:,} accounted for"]
+
+
+def account_as_json(account: Account) -> dict[str, Any]:
+    """The account as `--report` writes it."""
+    return {
+        **{each: account[each] for each in ("read", *RECORD_ENDS)},
+        "unusable": account.by_reason("unusable"),
+        "heartbeats_added": account["heartbeats_added"],
+        "adds_up": not check_ingest(account),
+    }
+
 
 BATCH = 1_000
 BATCH_BYTES = 4 * 2**20

@@ -16,8 +16,7 @@ from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
 from beepgpt.conversations.shard import OtherState
 from beepgpt.errors import BadCommand
-from beepgpt.runtime.connections import connection_of, is_kafka
-from beepgpt.runtime.places import topic_of
+from beepgpt.runtime.places import connection_of, is_kafka, topic_of
 
 
 class FlowOutput(Protocol):

@@ -166,10 +166,5 @@ def exception_line(error: BaseException | None) -> str:
         causes.append(f"{type(each).__name__}: {each}" if str(each) else type(each).__name__)
         each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
     calls = traceback.extract_tb(error.__traceback__) if error else []
-    way = " > ".join(f"{_short(call.filename)}:{call.lineno} {call.name}" for call in calls)
+    way = " > ".join(f"{'/'.join(Path(call.filename).parts[-2:])}:{call.lineno} {call.name}" for call in calls)
     return " from ".join(causes) + (f" (at {way})" if way else "")
-
-
-def _short(path: str) -> str:
-    """A file and its folder."""
-    return "/".join(Path(path).parts[-2:])

@@ -77,10 +77,6 @@ log = logging.getLogger(__name__)
 # Figures
 
 
-def _none() -> dict[Any, int]:
-    return {}
-
-
 class Reasons:
     """Counts by reason, at most MAX_REASONS of them, and the same ones at each scrape. A reason that is no plain name is `other`.
 
@@ -115,13 +111,13 @@ class Figures(Collector):
     [('beepgpt_build_info', 1), ('beepgpt_events_read_total', 3), ('beepgpt_events_ignored_total', 1), ('beepgpt_channels', 2)]
     """
 
-    counts: Callable[[], Mapping[str, int]] = _none
+    counts: Callable[[], Mapping[str, int]] = dict
     """The account's counts since this process started."""
-    lags: Callable[[], Mapping[int, int]] = _none
+    lags: Callable[[], Mapping[int, int]] = dict
     """By partition: records that are not read yet."""
-    state: Callable[[], Mapping[str, int]] = _none
+    state: Callable[[], Mapping[str, int]] = dict
     """How many `channels`, `conversations` and `held` events are kept."""
-    newest: Callable[[], Mapping[str, int]] = _none
+    newest: Callable[[], Mapping[str, int]] = dict
     """By partition, `3` or `slack.events/3`: the time of the newest event read, microseconds."""
     topic: str = ""
     """The topic that is read."""
@@ -139,16 +135,10 @@ class Figures(Collector):
         for key, (name, help_) in GAUGES.items():
             if key in sizes:
                 yield GaugeMetricFamily(name, help_, value=sizes[key])
-        lag = GaugeMetricFamily(*LAG, labels=("topic", "partition"))
-        for number, records in sorted(self.lags().items()):
-            lag.add_metric((self.topic, str(number)), records)
-        yield lag
-        behind = GaugeMetricFamily(*BEHIND, labels=("topic", "partition"))
-        now = self.clock()
-        for partition, micros in sorted(self.newest().items()):
-            if micros:
-                behind.add_metric((self.topic, partition.removeprefix(f"{self.topic}/")), round(now - micros / 1_000_000, 3))
-        yield behind
+        yield gauged(LAG, ("topic", "partition"), {(self.topic, number): records for number, records in self.lags().items()})
+        now, newest = self.clock(), {each.removeprefix(f"{self.topic}/"): micros for each, micros in self.newest().items() if micros}
+        behind = {(self.topic, partition): round(now - micros / 1_000_000, 3) for partition, micros in newest.items()}
+        yield gauged(BEHIND, ("topic", "partition"), behind)
 
     def _counted(self, counts: dict[str, int]) -> Iterator[Metric]:
         """Every count once, under its metric's name, or else as one of the others."""
@@ -164,17 +154,22 @@ class Figures(Collector):
 
 def labelled(of: tuple[str, str], label: str, counts: Mapping[str, int]) -> Metric:
     """A counter with a series for each value of a label."""
-    family = CounterMetricFamily(*of, labels=(label,))
-    for value, count in sorted(counts.items()):
-        family.add_metric((value,), count)
-    return family
+    return by_two(of, (label,), {(value,): count for value, count in counts.items()})
 
 
-def by_two(of: tuple[str, str], labels: tuple[str, str], counts: Mapping[tuple[str, str], int]) -> Metric:
+def by_two(of: tuple[str, str], labels: tuple[str, ...], counts: Mapping[Any, int]) -> Metric:
     """A counter with a series for each pair of labels."""
     family = CounterMetricFamily(*of, labels=labels)
     for names, count in sorted(counts.items()):
         family.add_metric(names, count)
+    return family
+
+
+def gauged(of: tuple[str, str], labels: tuple[str, ...], values: Mapping[Any, float]) -> Metric:
+    """A gauge with a series for each tuple of values of these labels."""
+    family = GaugeMetricFamily(*of, labels=labels)
+    for names, value in sorted(values.items()):
+        family.add_metric(tuple(map(str, names)), value)
     return family
 
 
@@ -195,11 +190,7 @@ class Pulse:
     """
 
     def __init__(
-        self,
-        *,
-        asked_within: float = ASKED_WITHIN,
-        heard_within: float = HEARD_WITHIN,
-        clock: Callable[[], float] = time.monotonic,
+        self, *, asked_within: float = ASKED_WITHIN, heard_within: float = HEARD_WITHIN, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """Both in seconds. A flow that waits for its sink does not ask its source: allow longer than the sink's patience."""
         self._asked_within = asked_within

@@ -10,17 +10,56 @@ from pathlib import Path
 from typing import Any
 
 from bytewax.inputs import Source
+from pydantic import SecretStr
 
 from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
+from beepgpt.connectors.http import ENVIRONMENT, Outbound, place_of
 from beepgpt.connectors.slack import export as slack_export
 from beepgpt.conversations.chunks import Chunk
 from beepgpt.conversations.export import records_of
 from beepgpt.conversations.shard import SHARDS, shard_of
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.clock import now_us
-from beepgpt.runtime.connections import connection_of, is_kafka
+from beepgpt.runtime.console import console
+
+
+def is_kafka(place: str) -> bool:
+    """Whether a SOURCE or DEST is a topic."""
+    return place.startswith("kafka://")
+
+
+def print_proxy(outbound: Outbound, url: str) -> None:
+    """Say at the start that an address is called through a proxy, and who named it. Raises AddressRefused."""
+    if proxy := outbound.proxy_to(url):
+        named = "HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names" if outbound.proxy == ENVIRONMENT else "the settings name"
+        console.print(f"{outbound.setting} is called through the proxy {place_of(proxy)}, which {named}.")
+
+
+def connection_of(settings: Settings, bootstrap: str) -> kafka.Connection:
+    """The brokers at `bootstrap`, as the settings say how to reach them."""
+    ours = settings.kafka
+    return kafka.Connection(
+        bootstrap,
+        protocol=ours.protocol,
+        mechanism=ours.mechanism,
+        user=ours.user,
+        password=_revealed(ours.password),
+        ca_file=_path(ours.ca_file),
+        cert_file=_path(ours.cert_file),
+        key_file=_path(ours.key_file),
+        key_password=_revealed(ours.key_password),
+    )
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
+
+
+def _path(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
 
 WAIT = 0.002
 """Seconds between two looks for a broker's records."""

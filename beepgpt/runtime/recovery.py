@@ -17,13 +17,7 @@ from traceback import walk_tb
 from typing import Any
 
 from bytewax.errors import BytewaxRuntimeError
-from bytewax.recovery import (
-    InconsistentPartitionsError,
-    MissingPartitionsError,
-    NoPartitionsError,
-    RecoveryConfig,
-    init_db_dir,
-)
+from bytewax.recovery import InconsistentPartitionsError, MissingPartitionsError, NoPartitionsError, RecoveryConfig, init_db_dir
 
 from beepgpt.errors import BeepGPTError
 from beepgpt.locks import lock as take_lock

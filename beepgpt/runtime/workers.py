@@ -1,7 +1,8 @@
-"""One worker of a run: how far it is, whether it is to stop, and how it ended."""
+"""One worker of a run: how far it is, whether it is to stop, and how it ended; and a process of a Bytewax cluster."""
 
 from __future__ import annotations
 
+import atexit
 import gc
 import logging
 import os
@@ -19,14 +20,16 @@ from bytewax.dataflow import Dataflow
 from bytewax.testing import run_main
 from prometheus_client.registry import Collector
 
-from beepgpt.config.settings import Settings
+from beepgpt.config.settings import BadSettings, Settings
+from beepgpt.connectors import kafka
 from beepgpt.conversations.account import Account, sum_of
 from beepgpt.conversations.shard import SHARDS, Shard
 from beepgpt.errors import Interrupted
-from beepgpt.runtime import metrics
+from beepgpt.runtime import logs, metrics
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.console import console, quiet_engine
-from beepgpt.runtime.places import Origin, SourceListener
+from beepgpt.runtime.destinations import Topics, destination_of
+from beepgpt.runtime.places import Origin, SourceListener, is_kafka
 from beepgpt.runtime.recovery import RecoveryFolder
 
 log = logging.getLogger("beepgpt")
@@ -242,3 +245,45 @@ def program_version() -> str:
 def peak_memory_mb() -> float:
     """The most memory that this process has used since it started."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+
+
+def cluster_topics(settings: Settings, source: str, to: str) -> tuple[Origin, Topics]:
+    """The topics in the settings' section `cluster`. Raises BadSettings if they name none; `source` and `to` are its message's examples."""
+    ours = settings.cluster
+    if not (is_kafka(ours.source) and is_kafka(ours.to)):
+        raise BadSettings(
+            [
+                f"a cluster reads and writes topics: set BEEPGPT_CLUSTER__SOURCE=kafka://host:port/{source}?follow=true and"
+                f" BEEPGPT_CLUSTER__TO=kafka://host:port/{to} (or the same in the file that BEEPGPT_CONFIG names)"
+            ]
+        )
+    destination = destination_of(ours.to, settings)
+    assert isinstance(destination, Topics)
+    return Origin(ours.source, address=kafka.parse_address(ours.source)), destination
+
+
+class ClusterWorker(Worker):
+    """One process of a Bytewax cluster. Bytewax decides which partitions it reads and which shards it follows."""
+
+    def __init__(self, settings: Settings) -> None:
+        """From now on it logs as the settings say, and SIGTERM and SIGINT stop its reading."""
+        super().__init__(settings)
+        logs.configure(settings.run.log_level, settings.run.log_format)
+        self.stop.listen()
+
+    def fail(self, error: Exception) -> None:
+        """Logs what stops the flow: the engine does not say what was raised in a step."""
+        log.error("%s", error, extra={"kind": type(error).__name__})
+
+    def start(self, origin: Origin, to: str, figures: Collector, *beside: AbstractContextManager[Any]) -> None:
+        """Serves metrics, and opens what is `beside`, until the process ends; then logs the account, which a flow that failed hasn't."""
+        stack = ExitStack()
+        for each in (self.serving(figures), *beside):
+            stack.enter_context(each)
+        atexit.register(stack.close)
+        atexit.register(self._log_account)
+        log.info("started", extra={"source": origin.text, "to": to})
+
+    def _log_account(self) -> None:
+        if self.accounts:
+            log.info("account", extra={"account": sum_of(self.accounts).as_json()})

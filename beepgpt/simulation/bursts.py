@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from beepgpt.conversations.rules import DAY
 from beepgpt.simulation import words
-from beepgpt.simulation.draws import FIRST_REPLY, NEXT_REPLY, SESSION_GAP, after_delay, float_sum, pick
 from beepgpt.simulation.people import TOPICS, SimulatedChannel, SimulatedWorkspace
+from beepgpt.simulation.plan import FIRST_REPLY, NEXT_REPLY, SESSION_GAP, after_delay, float_sum, pick
 
 SESSION_GOES_ON = 0.55
 THREAD_STARTS = {"question": 0.6, "remark": 0.25}

@@ -10,8 +10,7 @@ from random import Random
 
 from beepgpt.conversations.rules import HOUR
 from beepgpt.simulation import words
-from beepgpt.simulation.draws import float_sum, pick
-from beepgpt.simulation.plan import Plan
+from beepgpt.simulation.plan import Plan, float_sum, pick
 
 TOPICS = tuple(words.TOPICS)
 KNOWS = (1.0, 0.5, 0.25)

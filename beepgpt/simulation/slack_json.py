@@ -10,8 +10,7 @@ from json.encoder import encode_basestring_ascii as quoted
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import SECOND
 from beepgpt.simulation.bursts import SimulatedPost
-from beepgpt.simulation.changes import BOT_FORMS
-from beepgpt.simulation.history import history
+from beepgpt.simulation.history import BOT_FORMS, history
 from beepgpt.simulation.people import TOPICS, SimulatedChannel, SimulatedWorkspace, slack_id
 
 POSTED = ("", "thread_broadcast", "me_message", "file_share")

@@ -2,12 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from beepgpt.web.numbers import decimals, percent, thousands, with_interval
+NONE = "–"
+"""Shown in the place of a number that is not known."""
+SHARES = ("hit@", "precision", "recall", "came", "calibration")
+"""Beginnings of the names of figures that are shares."""
+
+
+def thousands(value: int) -> str:
+    """A count.
+
+    >>> thousands(12345)
+    '12,345'
+    """
+    return f"{value:,}"
+
+
+def decimals(value: float | None, digits: int = 2) -> str:
+    """A number with a fixed count of decimals.
+
+    >>> decimals(0.1234), decimals(0.1234, 3), decimals(None)
+    ('0.12', '0.123', '–')
+    """
+    return NONE if value is None else f"{value:.{digits}f}"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share.
+
+    >>> percent(0.1234), percent(0.3, 0), percent(None)
+    ('12.3 %', '30 %', '–')
+    """
+    return NONE if value is None else f"{value * 100:.{digits}f} %"
+
+
+def with_interval(value: Mapping[str, Any] | None, name: str) -> str:
+    """A figure with its interval; what is a share by its `name` in per cent.
+
+    >>> with_interval({"value": 0.3214, "low": 0.3, "high": 0.34, "count": 9}, "hit@1")
+    '32.1 (30.0–34.0)'
+    """
+    if value is None or value["value"] is None:
+        return NONE
+    scale, digits = (100, 1) if name.startswith(SHARES) else (1, 3)
+    number, low, high = (f"{value[part] * scale:.{digits}f}" for part in ("value", "low", "high"))
+    return f"{number} ({low}–{high})"
+
 
 TEMPLATES = Path(__file__).parent / "templates"
 STATIC = Path(__file__).parent / "static"
@@ -27,3 +73,22 @@ def environment() -> Environment:
 def rendered(template: str, **values: object) -> str:
     """The page that a template makes of values."""
     return environment().get_template(template).render(**values)
+
+
+REASONS = {
+    "author": "wrote the newest message",
+    "participant": "took part already",
+    "muted": "had muted the channel",
+    "told before": "had been alerted to it",
+    "root alone": "the session that the message stands in is asked instead of its thread, which has no reply",
+    "not a member": "could not see the channel",
+    "too old": "the newest message was too old, as where an old one was edited",
+    "not fresh": "scored too late",
+    "deleted": "a message of it was deleted",
+}
+"""Why somebody is passed over, as the page says it; other reasons are shown as they are."""
+
+
+def rehearsal_page(found: Mapping[str, Any]) -> str:
+    """The page of a rehearsal's figures and alerts."""
+    return rendered("rehearsal.html", found=found, reasons=REASONS)

@@ -1,15 +1,75 @@
-"""The page of a validation: what a model is worth. It needs nothing else: no script, no network, light and dark."""
+"""The pages of a validation and of outcomes, with their plots. They need nothing else: no script, no network, light and dark."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from beepgpt.training.validation import ShownExample
 from beepgpt.web.pages import rendered
-from beepgpt.web.plots import FIRST, SECOND, Plot, diagonal, plot, ranged_line
+
+INK = "#010203"
+"""A colour that nothing else has: it becomes the page's own, so that a plot can be read in the light and in the dark."""
+FIRST, SECOND = "#3b82c4", "#d9822b"
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text: small, and in the page's own font
+    "svg.hashsalt": "beepgpt",  # the same bytes each time
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "legend.frameon": False,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A picture, with a sentence that says what it shows."""
+
+    title: str
+    words: str
+    svg: str
+
+
+def plot(title: str, words: str, draw: Callable[[Axes], None], *, across: str = "", up: str = "") -> Plot:
+    """Draw on axes that are labeled `across` and `up`."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+        axes = figure.add_subplot()
+        axes.set(xlabel=across, ylabel=up)
+        draw(axes)
+        written = io.StringIO()
+        figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
+    text = written.getvalue()
+    return Plot(title, words, text[text.index("<svg") :].replace(INK, "currentColor"))
+
+
+def diagonal(axes: Axes, end: float) -> None:
+    """The dotted line on which a probability is what came true, and limits from 0 to `end`."""
+    axes.plot([0, end], [0, end], color=INK, linewidth=0.8, linestyle=":")
+    axes.set(xlim=(0, end), ylim=(0, end))
+
+
+def ranged_line(axes: Axes, across: Sequence[float], figures: Sequence[Mapping[str, Any]], **look: Any) -> None:
+    """Figures in per cent, each with its interval; what lies at the edge is drawn whole."""
+    middle = [100 * each["value"] for each in figures]
+    below = [100 * max(each["value"] - each["low"], 0) for each in figures]
+    above = [100 * max(each["high"] - each["value"], 0) for each in figures]
+    axes.errorbar(across, middle, [below, above], marker="o", markersize=4, capsize=2, clip_on=False, **look)
+
 
 KINDS = (
     ("first_replies", "First replies", "Answered points where one person had spoken so far: the case that alerts are for."),
@@ -88,3 +148,37 @@ def _groups(groups: Mapping[str, Mapping[str, Any]], title: str, words: str, *, 
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)  # above the axes, where no interval is hidden by it
 
     return plot(title, words, draw, up="hits, %") if groups else None
+
+
+def outcomes_page(found: Mapping[str, Any]) -> str:
+    """The page of what `beepgpt outcomes --report` writes."""
+    plots = [[each for each in (_weeks(model, found["promised"]), _calibration_of(model)) if each] for model in found["models"]]
+    return rendered("outcomes.html", found=found, plots=plots)
+
+
+def _weeks(model: Mapping[str, Any], promised: Mapping[str, Mapping[str, float]]) -> Plot | None:
+    weeks = model["weeks"]
+
+    def draw(axes: Axes) -> None:
+        for what, colour in (("hit@5", SECOND), ("hit@1", FIRST)):
+            axes.plot(range(len(weeks)), [100 * week[what] for week in weeks], color=colour, marker="o", markersize=3, label=what)
+            if what in promised:
+                axes.axhspan(100 * promised[what]["low"], 100 * promised[what]["high"], color=colour, alpha=0.15, linewidth=0)
+        every = max(len(weeks) // 8, 1)
+        axes.set_xticks(range(0, len(weeks), every), [week["week"] for week in weeks[::every]], rotation=60, ha="right")
+        axes.set(ylim=(0, 100))
+        axes.legend()
+
+    words = "Answered points, by the week of the point; the bands are what validation found."
+    return plot("Hits by week", words, draw, up="hits, %") if weeks else None
+
+
+def _calibration_of(model: Mapping[str, Any]) -> Plot | None:
+    rows = model["calibration"]
+
+    def draw(axes: Axes) -> None:
+        diagonal(axes, 1)
+        axes.plot([row["said"] for row in rows], [row["came"] for row in rows], color=FIRST, marker="o", markersize=4)
+
+    words = "Probabilities of people, by tenths. On the dotted line, they are what came true."
+    return plot("Calibration", words, draw, across="predicted", up="came true") if rows else None

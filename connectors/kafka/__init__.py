@@ -4,10 +4,11 @@ Partitions are assigned and sought: no group is joined, so where a run stands is
 committed to a group's name, for the tools that show lag.
 """
 
-from beepgpt.connectors.kafka.address import HOW, KafkaAddress, parse_address
-from beepgpt.connectors.kafka.connection import Connection
-from beepgpt.connectors.kafka.errors import (
+from beepgpt.connectors.kafka.connection import (
+    HOW,
     BadAddress,
+    Connection,
+    KafkaAddress,
     KafkaFailed,
     NoBroker,
     NotDelivered,
@@ -15,12 +16,13 @@ from beepgpt.connectors.kafka.errors import (
     OffsetsGone,
     TopicChanged,
     WrongTopic,
+    parse_address,
 )
-from beepgpt.connectors.kafka.partitioner import murmur2, partition_of
-from beepgpt.connectors.kafka.records import LOOK_BACK, KafkaHeaders, Record, RecordChunk, records_of, tails
-from beepgpt.connectors.kafka.sink import KafkaSink
 from beepgpt.connectors.kafka.source import KafkaSource, KafkaState, chunks_of
 from beepgpt.connectors.kafka.topics import (
+    LOOK_BACK,
+    Record,
+    RecordChunk,
     Topic,
     TopicSpec,
     begin_and_end_offsets,
@@ -32,47 +34,8 @@ from beepgpt.connectors.kafka.topics import (
     describe_topic,
     describe_topics,
     offsets_at,
+    records_of,
+    tails,
     topic_settings,
 )
-from beepgpt.connectors.kafka.writer import OutgoingRecord, Writer
-
-__all__ = [
-    "HOW",
-    "LOOK_BACK",
-    "BadAddress",
-    "Connection",
-    "KafkaAddress",
-    "KafkaFailed",
-    "KafkaHeaders",
-    "KafkaSink",
-    "KafkaSource",
-    "KafkaState",
-    "NoBroker",
-    "NoTopic",
-    "NotDelivered",
-    "OffsetsGone",
-    "OutgoingRecord",
-    "Record",
-    "RecordChunk",
-    "Topic",
-    "TopicChanged",
-    "TopicSpec",
-    "Writer",
-    "WrongTopic",
-    "begin_and_end_offsets",
-    "check_keeps",
-    "check_kept",
-    "check_same",
-    "check_topics",
-    "chunks_of",
-    "create_topics",
-    "describe_topic",
-    "describe_topics",
-    "murmur2",
-    "offsets_at",
-    "parse_address",
-    "partition_of",
-    "records_of",
-    "tails",
-    "topic_settings",
-]
+from beepgpt.connectors.kafka.writer import KafkaSink, OutgoingRecord, Writer, murmur2, partition_of

@@ -10,17 +10,12 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from kafka import TopicPartition
 
 from beepgpt.connectors.callbacks import never, nothing
-from beepgpt.connectors.kafka.committer import Committer
-from beepgpt.connectors.kafka.connection import CHECK, PATIENCE, Connection, offset_consumer
-from beepgpt.connectors.kafka.errors import OffsetsGone, reporting_to
-from beepgpt.connectors.kafka.library import (
-    TopicPartition,
-)
-from beepgpt.connectors.kafka.reader import CHUNK, IDLE, Reader
-from beepgpt.connectors.kafka.records import Record, RecordChunk, record_of
-from beepgpt.connectors.kafka.topics import Topic, check_same, consumer_offsets_at, describe_topic
+from beepgpt.connectors.kafka.connection import CHECK, PATIENCE, Connection, OffsetsGone, offset_consumer, reporting_to
+from beepgpt.connectors.kafka.reader import CHUNK, IDLE, Committer, Reader
+from beepgpt.connectors.kafka.topics import Record, RecordChunk, Topic, check_same, consumer_offsets_at, describe_topic, record_of
 
 LONG_IDLE = 0.025
 """Seconds between two polls of a partition that gave nothing in QUIET polls: each poll costs, and there may be many such partitions."""

@@ -1,4 +1,4 @@
-"""Describes, checks and creates topics; finds offsets."""
+"""Describes, checks and creates topics; finds offsets, and reads records outside a flow."""
 
 from __future__ import annotations
 
@@ -6,15 +6,22 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from beepgpt.connectors.kafka.connection import RETRY, Connection, admin_of, offset_consumer
-from beepgpt.connectors.kafka.errors import KafkaFailed, NoBroker, TopicChanged, WrongTopic, no_topics
-from beepgpt.connectors.kafka.library import (
-    ConfigResource,
-    ConfigResourceType,
-    TopicPartition,
-    errors,
+from kafka import TopicPartition, errors
+from kafka.admin import ConfigResource, ConfigResourceType
+
+from beepgpt.connectors.kafka.connection import (
+    PATIENCE,
+    RETRY,
+    Connection,
+    KafkaFailed,
+    NoBroker,
+    TopicChanged,
+    WrongTopic,
+    admin_of,
+    no_topics,
+    offset_consumer,
 )
 
 SOON = 5.0
@@ -150,31 +157,29 @@ def _differences(admin: Any, spec: TopicSpec, topic: Topic) -> Iterator[str]:
     if topic.partitions != spec.partitions:
         yield f"{spec.name}: has {topic.partitions} partitions, not {spec.partitions}"
     if spec.settings:
-        resource = ConfigResource(ConfigResourceType.TOPIC, spec.name, dict.fromkeys(spec.settings))
-        described = admin.describe_configs([resource], config_filter="all")
-        has = next(iter(described.values()))[spec.name]
+        has = _configs(admin, spec.name, spec.settings)
         for name, value in spec.settings.items():
             if str(now := has.get(name, {}).get("value")) != value:
                 yield f"{spec.name}: {name} is {now}, not {value}"
 
 
+def _configs(admin: Any, topic: str, names: Collection[str]) -> dict[str, dict[str, Any]]:
+    resource = ConfigResource(ConfigResourceType.TOPIC, topic, dict.fromkeys(names))
+    described: dict[str, dict[str, Any]] = next(iter(admin.describe_configs([resource], config_filter="all").values()))[topic]
+    return described
+
+
 def max_message_bytes(connection: Connection, topic: str) -> int:
     """The most bytes of a batch that the topic takes; the default if the user may not ask."""
-    try:
-        with admin_of(topic, connection) as admin:
-            resource = ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": None})
-            described = admin.describe_configs([resource], config_filter="all")
-            return int(next(iter(described.values()))[topic]["max.message.bytes"]["value"])
-    except (KafkaFailed, KeyError):
-        return DEFAULT_LIMIT
+    name = "max.message.bytes"
+    return int(topic_settings(connection, topic, [name]).get(name, DEFAULT_LIMIT))
 
 
 def topic_settings(connection: Connection, topic: str, names: Collection[str]) -> dict[str, str]:
     """Values of a topic's settings, including defaults; empty if the user may not ask."""
     try:
         with admin_of(topic, connection) as admin:
-            resource = ConfigResource(ConfigResourceType.TOPIC, topic, dict.fromkeys(names))
-            described = next(iter(admin.describe_configs([resource], config_filter="all").values()))[topic]
+            described = _configs(admin, topic, names)
             return {name: str(described[name]["value"]) for name in names if name in described}
     except (KafkaFailed, KeyError):
         return {}
@@ -214,3 +219,65 @@ def consumer_offsets_at(consumer: Any, partitions: Sequence[Any], at_ms: int, en
 
 def partitions_of(topic: Topic) -> list[Any]:
     return [TopicPartition(topic.name, number) for number in range(topic.partitions)]
+
+
+LOOK_BACK = 100
+"""Offsets in which a partition's last record is looked for."""
+KafkaHeaders = list[tuple[str, bytes]]
+
+
+class Record(NamedTuple):
+    """A record of a partition."""
+
+    value: bytes | None
+    """None: a tombstone."""
+    offset: int
+    timestamp: int
+    """Microseconds, though Kafka counts milliseconds."""
+    key: bytes | None
+    headers: list[tuple[str, bytes]]
+    """A value that is null, as other producers may write it, is empty here."""
+
+
+RecordChunk = tuple[str, int, list[Record]]
+"""Topic and partition, offset of the first record, records in order; their offsets may have gaps (compaction, transactions). No
+records: reading stops here, since it was asked to."""
+
+
+def record_of(each: Any) -> Record:
+    """kafka-python's record as ours."""
+    headers = each.headers and [(name, value or b"") for name, value in each.headers]
+    return Record(each.value, each.offset, each.timestamp * 1000, each.key, headers)
+
+
+def records_of(
+    connection: Connection, topic: str, *, back: int | None = None, starts: Mapping[int, int] | None = None
+) -> Iterator[tuple[int, Record]]:
+    """Reads a topic's records, each with its partition, up to the end as it is now.
+
+    `back`: only the last so many offsets of each partition; `starts`: the offset to begin at, by partition.
+    """
+    partitions = partitions_of(describe_topic(connection, topic))
+    with offset_consumer(topic, connection) as consumer:
+        begins, ends = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
+        for partition in partitions:
+            begin, end = begins[partition], ends[partition]
+            consumer.assign([partition])
+            start = begin if starts is None else max(begin, starts.get(partition.partition, begin))
+            consumer.seek(partition, start if back is None else max(start, end - back))
+            heard = time.monotonic()
+            while consumer.position(partition) < end:
+                found = consumer.poll(timeout_ms=200).get(partition, [])
+                heard = time.monotonic() if found else heard
+                if time.monotonic() - heard > PATIENCE:
+                    raise errors.KafkaTimeoutError(f"nothing came for {PATIENCE:.0f} seconds")
+                yield from ((partition.partition, record_of(each)) for each in found if each.offset < end)
+
+
+def tails(connection: Connection, topic: str, back: int) -> dict[int, tuple[list[KafkaHeaders], bool]]:
+    """The headers of the records among the last `back` offsets, oldest first, and whether these are all records; by partition."""
+    bounds = begin_and_end_offsets(connection, topic)
+    found: dict[int, tuple[list[KafkaHeaders], bool]] = {number: ([], end - back <= begin) for number, (begin, end) in bounds.items()}
+    for number, record in records_of(connection, topic, back=back):
+        found[number][0].append(record.headers)
+    return found

@@ -18,8 +18,7 @@ from aiolimiter import AsyncLimiter
 from httpx2 import Response
 from openai import AsyncOpenAI, RequestOptions, Timeout
 
-from beepgpt.connectors.openai.answers import EMPTY, usage_in
-from beepgpt.connectors.openai.errors import FOREIGN, translated
+from beepgpt.connectors.openai.answers import EMPTY, FOREIGN, translated, usage_in
 from beepgpt.connectors.openai.transport import http_client_of
 from beepgpt.connectors.openai.values import OPENAI, ClientUsage, Provider, Usage, encode
 from beepgpt.errors import BadAnswer, NotAllowed, ProviderFailed, TooBusy
@@ -101,13 +100,7 @@ class Caller:
         return self._begin(self._asked(path, body, read, tokens, model, deadline))
 
     async def _asked(
-        self,
-        path: str,
-        body: Mapping[str, Any],
-        decode: Callable[[bytes], T],
-        tokens: int,
-        model: str,
-        deadline: float | None = None,
+        self, path: str, body: Mapping[str, Any], decode: Callable[[bytes], T], tokens: int, model: str, deadline: float | None = None
     ) -> T:
         self._note(asked=1)
         content = encode(body)

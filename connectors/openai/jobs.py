@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from openai import (
-    omit,
-)
+from openai import omit
 from openai.types import FileObject
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
 
-from beepgpt.connectors.openai.answers import EMPTY
+from beepgpt.connectors.openai.answers import EMPTY, code_of
 from beepgpt.connectors.openai.caller import PAGE, Caller, all_pages_of, log
-from beepgpt.connectors.openai.errors import code_of
 from beepgpt.errors import BadAnswer, RequestRefused
 
 JOBS_TO_SEARCH = 20 * PAGE

@@ -12,7 +12,7 @@ from openai import DefaultAioHttpClient
 from openai._vendor.httpx_aiohttp import AiohttpTransport
 
 from beepgpt.connectors.http import Outbound
-from beepgpt.connectors.openai.errors import SETTING
+from beepgpt.connectors.openai.answers import SETTING
 from beepgpt.connectors.openai.values import Provider
 
 KEPT_SECONDS = 5.0

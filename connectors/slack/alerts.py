@@ -1,8 +1,7 @@
-"""Slack's Web API for alerts: members of channels, direct messages that can be found again, App Home.
+"""Slack's Web API for alerts: members of channels, direct messages that can be found again, App Home; and a webhook.
 
-The one module that sends with slack_sdk. A failure is one of four errors, which separate what was certainly not done from what is
-unconfirmed; neither they nor the log hold what people wrote.
-"""
+A failure is one of four errors, which separate what was certainly not done from what is unconfirmed; neither they nor the log hold what
+people wrote."""
 
 from __future__ import annotations
 
@@ -24,6 +23,7 @@ from beepgpt.errors import AddressRefused, SlackBusy, SlackError, SlackFailed, S
 SLACK = "https://slack.com/api/"
 TIMEOUT = 15
 """Seconds for one request."""
+"""Seconds for one call of a webhook."""
 LONGEST_PAUSE = 3600.0
 POST = "chat.postMessage"
 """The one method here with a limit for each conversation, about a message a second, beside the app's, some hundred a minute."""
@@ -40,12 +40,7 @@ HOPELESS = {
     "token_expired", "token_revoked", "two_factor_setup_required", "ekm_access_denied",
 }  # fmt: skip
 """Slack's error codes after which nothing works until somebody mends the app or its token."""
-RESULTS: dict[type[SlackError], str] = {
-    SlackBusy: "rate_limited",
-    SlackRefused: "refused",
-    SlackUnclear: "unclear",
-    SlackFailed: "failed",
-}
+RESULTS: dict[type[SlackError], str] = {SlackBusy: "rate_limited", SlackRefused: "refused", SlackUnclear: "unclear", SlackFailed: "failed"}
 LATER = {"fatal_error", "internal_error", "request_timeout", "service_unavailable", "team_added_to_org"}
 """Slack's error codes that leave open whether the request was done."""
 _ERROR = re.compile(r"[a-z0-9_]{1,80}")

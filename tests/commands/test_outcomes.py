@@ -15,7 +15,7 @@ from beepgpt.conversations.events import ts_text
 from beepgpt.errors import BadCommand
 from beepgpt.training.outcomes import figures_by_model
 from beepgpt.training.reloading import hits_in
-from beepgpt.web.outcomes_page import outcomes_page
+from beepgpt.web.report import outcomes_page
 from tests.support import at, program, quiet
 
 SETTINGS = read_settings(environ={})

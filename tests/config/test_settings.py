@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from beepgpt.config.sections import ConversationSettings
+from beepgpt.config.sections import UNITS, ConversationSettings, microseconds
 from beepgpt.config.settings import DEFAULTS, BadSettings, Settings, read_settings
-from beepgpt.config.values import UNITS, microseconds
 from beepgpt.conversations.rules import DAY, MINUTE, SECOND, BadRules, Rules, spec_of
 
 

@@ -21,7 +21,7 @@ from beepgpt.connectors.slack.client import slack_outbound
 from beepgpt.connectors.slack.live import SocketLine, Web
 from beepgpt.connectors.webhook import SIGNATURE_HEADER, TIMESTAMP_HEADER, signature_of, webhook
 from beepgpt.errors import AddressRefused, SlackFailed
-from beepgpt.runtime.connections import print_proxy
+from beepgpt.runtime.places import print_proxy
 from tests.support.strangers import PROXY_VARIABLES, Stranger, proxied, stranger
 
 ROOT = Path(__file__).resolve().parents[2]

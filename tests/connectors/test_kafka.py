@@ -50,14 +50,13 @@ from beepgpt.connectors.kafka import (
     offsets_at,
     parse_address,
 )
-from beepgpt.connectors.kafka.errors import FOREIGN, failure_of
-from beepgpt.connectors.kafka.library import errors
-from beepgpt.connectors.kafka.records import record_of
+from beepgpt.connectors.kafka.connection import FOREIGN, errors, failure_of
+from beepgpt.connectors.kafka.topics import record_of
 from tests.support.broker import Broker, GivenBroker
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
-    from kafka import KafkaAdminClient, TopicPartition  # type: ignore[import-untyped]
+    from kafka import KafkaAdminClient, TopicPartition
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # kafka-python leaves those that can't connect
 
@@ -152,7 +151,7 @@ def stopped_after(count: int) -> dict[str, Any]:
 @given(st.binary(max_size=70))
 def test_a_key_goes_where_all_clients_put_it(key):
     """Ours, for speed, and kafka-python's."""
-    from kafka.partitioner.default import murmur2 as theirs  # type: ignore[import-untyped]
+    from kafka.partitioner.default import murmur2 as theirs
 
     assert murmur2(key) == theirs(key)
 

@@ -22,11 +22,10 @@ import openai
 import pytest
 
 from beepgpt.config.prices import BadPrices, read_prices
-from beepgpt.connectors.openai import batches, caller, jobs
-from beepgpt.connectors.openai.answers import read_answer, read_choice
-from beepgpt.connectors.openai.batches import batch_parts
-from beepgpt.connectors.openai.client import Client
-from beepgpt.connectors.openai.errors import FOREIGN, translated
+from beepgpt.connectors.openai import caller, jobs
+from beepgpt.connectors.openai import client as client_module
+from beepgpt.connectors.openai.answers import FOREIGN, read_answer, read_choice, translated
+from beepgpt.connectors.openai.client import Client, batch_parts
 from beepgpt.connectors.openai.values import AskedModel, Provider, ProviderAnswer, QuestionApi, Request, TextRequest, Usage, body_of
 from beepgpt.errors import BadAnswer, NoMoney, NotAllowed, ProviderFailed, RequestRefused, TooBusy, TrainingNotAvailable
 from tests.support.openai_server import KEY, Script, Server, by_hash, digest, serving
@@ -528,7 +527,7 @@ def test_a_batch_outlives_who_asked(tmp_path: Path):
     script = tmp_path / "starts.py"
     script.write_text(
         "import sys, time\n"
-        "from beepgpt.connectors.openai.batches import batch_parts\n"
+        "from beepgpt.connectors.openai.client import batch_parts\n"
         "from beepgpt.connectors.openai.client import Client\n"
         "from beepgpt.connectors.openai.values import Provider\n"
         "from tests.connectors.test_openai_api import question\n"
@@ -599,7 +598,7 @@ def test_looking_for_a_started_batch_meets_faults_too(server: Server, monkeypatc
 
 def test_a_started_batch_is_found_behind_many_others(server: Server, monkeypatch: pytest.MonkeyPatch):
     """The account's batches are looked through page by page."""
-    monkeypatch.setattr(batches, "PAGE", 2)
+    monkeypatch.setattr(client_module, "PAGE", 2)
     monkeypatch.setattr(jobs, "PAGE", 2)
     parts = list(batch_parts((question(str(number)) for number in range(6)), most=1))
     with asking(server) as client:

@@ -32,7 +32,7 @@ from beepgpt.connectors.slack.export import (
     read_days,
     strip_secrets,
 )
-from beepgpt.connectors.slack.export.source import CHUNK, ExportChunk
+from beepgpt.connectors.slack.export.days import CHUNK, ExportChunk
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 MESSAGES = {"dd2030": 10_223, "houstondatavis-scrubbed": 1_382, "hubspot-dev-2016-2023": 177_171, "ubuntu-irc-train-dev": 227_223}

@@ -61,7 +61,7 @@ from tests.support.kafka import (
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
-    from kafka import KafkaAdminClient  # type: ignore[import-untyped]
+    from kafka import KafkaAdminClient
 
 ROOT = Path(__file__).parents[2]
 NOON = 1_704_110_400 * SECOND

@@ -55,8 +55,8 @@ from tests.support.kafka import (
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
-    from kafka import KafkaAdminClient, KafkaProducer, TopicPartition, codec  # type: ignore[import-untyped]
-    from kafka.admin import ConfigResource, ConfigResourceType  # type: ignore[import-untyped]
+    from kafka import KafkaAdminClient, KafkaProducer, TopicPartition, codec
+    from kafka.admin import ConfigResource, ConfigResourceType
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),  # kafka-python leaves those that can't connect

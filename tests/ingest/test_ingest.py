@@ -39,17 +39,16 @@ from beepgpt.conversations.events import Event, Heartbeat, Ignored, Reject, pars
 from beepgpt.conversations.record_order import Span, TimedRecord, timed_record
 from beepgpt.conversations.rules import MINUTE, SECOND, Rules
 from beepgpt.errors import BadCommand
-from beepgpt.ingest.progress import progress_in
+from beepgpt.ingest.feeds import sort_row, without_duplicates
 from beepgpt.ingest.run import IngestJob, run_ingest
-from beepgpt.ingest.sorting import sort_row, without_duplicates
-from beepgpt.ingest.write_plan import HEADER, WritePlan
+from beepgpt.ingest.write_plan import HEADER, WritePlan, progress_in
 from beepgpt.simulation.workspace import Plan, keyed_records, live_records, undisturbed, write_export
 from tests.support import NOW, at, beep, delete, edit, heartbeat, post, program, quiet, react, run_of
 from tests.support.broker import Broker, GivenBroker
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
-    from kafka import KafkaAdminClient, TopicPartition  # type: ignore[import-untyped]
+    from kafka import KafkaAdminClient, TopicPartition
 
 NOWHERE = "kafka://127.0.0.1:1/events"
 SMALL = Plan(seed=5, messages=600, days=10, channels=6, people=20, broken=0.0)

@@ -16,11 +16,10 @@ from beepgpt.connectors import kafka
 from beepgpt.connectors.kafka import Connection
 from beepgpt.connectors.slack.live import Arrival, Down, Up, Web
 from beepgpt.conversations.events import micros
-from beepgpt.ingest.slack import coverage as slack_coverage
+from beepgpt.ingest.slack import event_writer as slack_coverage
 from beepgpt.ingest.slack import loop as slack_loop
-from beepgpt.ingest.slack.loop import SlackLoop
-from beepgpt.ingest.slack.metrics import SlackPulse
-from beepgpt.ingest.slack.topic_contents import read_contents
+from beepgpt.ingest.slack.known_records import read_contents
+from beepgpt.ingest.slack.loop import SlackLoop, SlackPulse
 from beepgpt.ingest.slack.web_queries import CheckAnswer
 from tests.ingest.test_ingest_slack import Place
 from tests.support.broker import Broker

@@ -20,10 +20,9 @@ from beepgpt.connectors.slack.live import web as web_api
 from beepgpt.conversations.events import micros, ts_text
 from beepgpt.conversations.rules import SECOND
 from beepgpt.errors import SlackFailed, SlackRefused
-from beepgpt.ingest.slack.channels import channel_of
-from beepgpt.ingest.slack.envelopes import heartbeat_in, record_of
-from beepgpt.ingest.slack.known_records import KnownRecords, identify
+from beepgpt.ingest.slack.known_records import KnownRecords, heartbeat_in, identify, record_of
 from beepgpt.ingest.slack.run import calls_of
+from beepgpt.ingest.slack.web_queries import channel_of
 from tests.support import MONDAY_AT_TEN
 from tests.support.kafka import wait_until
 from tests.support.slack_server import APP_TOKEN, BOT_TOKEN, Faults, Server, Workspace, serving

@@ -9,7 +9,7 @@ from beepgpt.commands import alert_run
 from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writer, create_topics
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import HOUR, MINUTE, SECOND
-from beepgpt.runtime.alert_metrics import AlertFigures, AlertPulse
+from beepgpt.runtime.flow_metrics import AlertFigures, AlertPulse
 from beepgpt.runtime.metrics import serve
 from tests.commands.test_alert_command import just_now, settings_of
 from tests.runtime.test_metrics import Clock, Values, get, scraped, values

@@ -15,7 +15,7 @@ from beepgpt.connectors.slack.alerts import SlackMessenger
 from beepgpt.connectors.slack.members import Everybody
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import SECOND
-from beepgpt.runtime.alert_metrics import Waits
+from beepgpt.runtime.flow_metrics import Waits
 from tests.support.slack_web_api import TOKEN, Workspace
 
 NOON = 1_700_049_600 * SECOND

@@ -1,29 +1,23 @@
 """Backfill after an outage: each channel's history is read from the gap's beginning on, and what is missing is written.
 
-Until that is done, the channel's live events are held, unacknowledged, so that nothing old comes behind something new.
-"""
+Until that is done, the channel's live events are held, unacknowledged, so that nothing old comes behind something new. Outages include
+deaf connections, which are open and bring no events."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+import time
+from dataclasses import dataclass, field
 
 from beepgpt.connectors import kafka
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY
-from beepgpt.ingest.slack.channels import Channels
 from beepgpt.ingest.slack.connections import Connections
-from beepgpt.ingest.slack.coverage import Coverage, Gap, HeldEvent
-from beepgpt.ingest.slack.envelopes import backfilled_record
-from beepgpt.ingest.slack.event_writer import EventWriter
-from beepgpt.ingest.slack.known_records import KnownRecords, identify
-from beepgpt.ingest.slack.topic_contents import REMEMBERED
-from beepgpt.ingest.slack.web_queries import ChannelListing, HistoryAnswer, SlackQueries
+from beepgpt.ingest.slack.event_writer import Coverage, EventWriter, Gap, HeldEvent
+from beepgpt.ingest.slack.known_records import REMEMBERED, KnownRecords, backfilled_record, identify
+from beepgpt.ingest.slack.web_queries import ChannelListing, Channels, CheckAnswer, HistoryAnswer, ProbeAnswer, SlackQueries
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.console import console
-
-if TYPE_CHECKING:
-    pass
 
 EXPORT_MARGIN = DAY
 """How long before its end an export is surely complete."""
@@ -31,35 +25,25 @@ EXPORT_MARGIN = DAY
 log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class Backfill:
     """The gaps that are open, and the live events that are held for them."""
 
-    def __init__(
-        self,
-        queries: SlackQueries,
-        connections: Connections,
-        channels: Channels,
-        known: KnownRecords,
-        coverage: Coverage,
-        writer: EventWriter,
-        team: str,
-        look_back: int,
-    ) -> None:
-        self._queries = queries
-        self._connections = connections
-        self._channels = channels
-        self._known = known
-        self._coverage = coverage
-        self._writer = writer
-        self._team = team
-        self._look_back = look_back
-        self._gaps: dict[str, Gap] = {}
-        self._is_listed = False
-        """Whether the channels were listed since all connections are up."""
-        self._generation = 0
-        """Raised when connections change: answers to older questions don't count."""
-        self._is_new = False
-        """Whether the topic begins with the present connections: then there is nothing to backfill."""
+    _queries: SlackQueries
+    _connections: Connections
+    _channels: Channels
+    _known: KnownRecords
+    _coverage: Coverage
+    _writer: EventWriter
+    _team: str
+    _look_back: int
+    _gaps: dict[str, Gap] = field(default_factory=dict, init=False)
+    _is_listed: bool = field(default=False, init=False)
+    """Whether the channels were listed since all connections are up."""
+    _generation: int = field(default=0, init=False)
+    """Raised when connections change: answers to older questions don't count."""
+    _is_new: bool = field(default=False, init=False)
+    """Whether the topic begins with the present connections: then there is nothing to backfill."""
 
     # State
 
@@ -221,3 +205,72 @@ class Backfill:
             delayed=sum(self._coverage.is_late(t) for t, _ in found.events),
         )
         return missing
+
+
+BUSIEST = 3
+"""Channels that are probed each time, those with the newest events."""
+IN_TURN = 2
+"""Other channels that are probed, in turn."""
+
+
+@dataclass(eq=False)
+class DeafnessCheck:
+    """Probes channels when a connection has brought nothing for a while, and replaces the connection if messages are missing."""
+
+    _queries: SlackQueries
+    _connections: Connections
+    _channels: Channels
+    _known: KnownRecords
+    _coverage: Coverage
+    _writer: EventWriter
+    _backfill: Backfill
+    _quiet: float
+    """Seconds without an event after which a connection is probed."""
+    _delay: int
+    """Microseconds that an event may take from Slack."""
+    _turn: int = field(default=0, init=False)
+    _suspects: tuple[str, ...] | None = field(default=None, init=False)
+
+    @property
+    def is_probing(self) -> bool:
+        """Whether an answer is awaited."""
+        return self._suspects is not None
+
+    def on_check(self, answer: CheckAnswer) -> None:
+        """Slack answers, or doesn't: if it does, probe some channels for the connections that have been quiet."""
+        if answer.why_not:
+            log.warning("Slack does not answer", extra={"why": answer.why_not})
+            self._writer.account["checks_failed"] += 1
+            return
+        suspects = self._connections.suspects(self._quiet)
+        if self.is_probing or self._backfill.open_gaps or self._backfill.is_starting or not suspects:
+            return
+        ours = sorted(self._channels.wanted(), key=lambda channel: self._known.newest(channel) or 0, reverse=True)
+        if not ours:
+            self._connections.prove(time.time())
+            return
+        turn = self._turn % max(len(ours) - BUSIEST, 1)
+        self._turn += IN_TURN
+        self._suspects = suspects
+        chosen = [*ours[:BUSIEST], *(ours[BUSIEST:] + ours[BUSIEST:])[turn : turn + IN_TURN]]
+        self._queries.probe({channel: ts_text(self._coverage.gap_start(channel) or 0) for channel in chosen})
+
+    def on_probe(self, answer: ProbeAnswer) -> None:
+        """If a message should have arrived and has not, the suspects are deaf: correct the heartbeat and drop them."""
+        suspects, self._suspects = self._suspects or (), None
+        until = int((answer.began - self._queries.clock_ahead) * 1e6) - self._delay
+        missed: list[int] = []
+        for channel, messages in answer.messages.items():
+            if not self._backfill.has_gap(channel):
+                found = self._known.missing(channel, messages, self._coverage.gap_start(channel) or 0)
+                missed += [t for t, event in found.events if t <= until and event.get("subtype") != "message_changed"]
+        if not missed:
+            self._connections.prove(until / 1e6 + self._queries.clock_ahead)
+            return
+        log.warning("messages were posted, and did not arrive: the connection is deaf, and is replaced", extra={"missed": len(missed)})
+        if self._coverage.covered is not None and min(missed) < self._coverage.covered:
+            log.warning("heartbeats covered them already: a flow that follows will count them as late")
+            self._writer.write_heartbeat(min(missed))  # flows ignore an earlier one, and the next start begins there
+        self._writer.account["deaf"] += 1
+        self._connections.drop(suspects)  # no heartbeats from now on
+        self._backfill.discard_answers()

@@ -1,51 +1,99 @@
-"""Writing to the topics: events, interactions and heartbeats; arrivals are acknowledged once Kafka has confirmed."""
+"""Writing to the topics of events and interactions, acknowledged once Kafka has confirmed; and up to when the topic is complete."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import orjson
 
 from beepgpt.connectors import kafka
+from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.record_order import heartbeat_record
-from beepgpt.ingest.slack.coverage import Coverage, HeldEvent
-from beepgpt.ingest.slack.envelopes import without_token
-from beepgpt.ingest.slack.known_records import KnownRecords, RecordIdentity
+from beepgpt.conversations.rules import MINUTE, SECOND
+from beepgpt.ingest.slack.known_records import REMEMBERED, KnownRecords, RecordIdentity, TopicContents, without_token
+from beepgpt.ingest.slack.web_queries import HistoryWindow
 
 if TYPE_CHECKING:
     from beepgpt.connectors.slack import live as slack_live
 
+LATENESS = 5 * SECOND
+"""An event that comes at most this long after its heartbeat is not late in a flow."""
+GAP_MARGIN = 10 * MINUTE
+"""A gap begins this long before the last heartbeat: Slack can take eight minutes, and what it had not delivered may never come."""
+
 log = logging.getLogger(__name__)
 
 
+@dataclass
+class HeldEvent:
+    """An arrival that waits for its channel's backfill."""
+
+    arrival: slack_live.Arrival
+    message: kafka.OutgoingRecord | None
+    """None: a duplicate."""
+    t: int
+
+
+@dataclass
+class Gap:
+    """A channel that may lack events, or that is not known yet."""
+
+    since: int | None
+    """When the gap begins, in microseconds; None: only the channel's description has to be asked for."""
+    held: list[HeldEvent] = field(default_factory=list)
+
+
+class Coverage:
+    """Up to when the topic is complete, and from when on."""
+
+    def __init__(self, contents: TopicContents) -> None:
+        self._known = contents.known
+        self.covered = contents.covered
+        """Time of the last heartbeat: everything before it is on the topic. None: there is no heartbeat yet."""
+        self.begins = contents.begins
+        self.joined: dict[str, int] = {}
+        """When the app joined channels during this run."""
+
+    def gap_start(self, channel: str) -> int | None:
+        """From when on events of the channel may be missing; not before the topic began or the app joined the channel."""
+        return None if self.covered is None else max(self.covered - GAP_MARGIN, self.begins, self.joined.get(channel, 0))
+
+    def whole_since(self, channel: str, since: int) -> int:
+        """From when on everything that the topic has of the channel is known, for a gap that begins at `since`."""
+        return max(since - REMEMBERED + GAP_MARGIN, self.begins, self.joined.get(channel, 0))
+
+    def window(self, channel: str, since: int, look_back: int) -> HistoryWindow:
+        """The part of a channel's history to read for a gap that begins at `since`."""
+        roots, replies = max(since - look_back, 10**15), self.whole_since(channel, since)
+        threads = [ts_text(root) for root in self._known.threads(channel, replies)]
+        return HistoryWindow(ts_text(since), ts_text(roots), ts_text(replies), threads)
+
+    def is_late(self, t: int) -> bool:
+        """Whether flows that follow the topic have passed this time already."""
+        return self.covered is not None and t < self.covered - LATENESS
+
+
+@dataclass(eq=False)
 class EventWriter:
     """Writes to the topics of events and interactions, and counts what becomes of each arrival."""
 
-    def __init__(
-        self,
-        events: kafka.Writer,
-        interactions: kafka.Writer,
-        partitions: int,
-        known: KnownRecords,
-        coverage: Coverage,
-        dead_letters: Callable[[], kafka.Writer],
-    ) -> None:
-        """`dead_letters` opens the writer to their topic, once there are any."""
-        self._open_dead_letters = dead_letters
-        self._dead_letters: kafka.Writer | None = None
-        self._events = events
-        self._interactions = interactions
-        self._partitions = partitions
-        self._known = known
-        self._coverage = coverage
-        self._pending: list[kafka.OutgoingRecord] = []
-        self._acknowledgements: list[Callable[[], None]] = []
-        self.account: Counter[str] = Counter()
-        self.types: Counter[str] = Counter()
-        """Events written, by Slack's type."""
+    _events: kafka.Writer
+    _interactions: kafka.Writer
+    _partitions: int
+    _known: KnownRecords
+    _coverage: Coverage
+    _open_dead_letters: Callable[[], kafka.Writer]
+    """Opens the writer to the dead letters' topic, once there are any."""
+    _dead_letters: kafka.Writer | None = field(default=None, init=False)
+    _pending: list[kafka.OutgoingRecord] = field(default_factory=list, init=False)
+    _acknowledgements: list[Callable[[], None]] = field(default_factory=list, init=False)
+    account: Counter[str] = field(default_factory=Counter, init=False)
+    types: Counter[str] = field(default_factory=Counter, init=False)
+    """Events written, by Slack's type."""
 
     @property
     def most(self) -> int:

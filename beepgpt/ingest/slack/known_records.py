@@ -1,21 +1,55 @@
-"""Recognising records that are on the topic already: duplicates of live events, and what a channel's history has and the topic lacks.
+"""Slack's payloads as records of the topic, and which of them are there already: there is no other state.
 
 A live event and the same message in a channel's history have different forms, and only the event has an `event_id`. What they have in
-common is what they are about: the channel, the message, the time.
-"""
+common is what they are about: the channel, the message, the time."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from beepgpt.conversations.events import DELETE, EDIT, POST, REACT, Event, Ignored, micros, parse
+from beepgpt.connectors import kafka
+from beepgpt.conversations.events import DELETE, EDIT, POST, REACT, Event, Ignored, micros, parse, ts_text
 from beepgpt.conversations.export import NEVER, events_of
-from beepgpt.conversations.rules import SECOND
+from beepgpt.conversations.rules import HOUR, SECOND
+
+
+def without_token(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The payload without its verification token, a secret that nobody needs."""
+    return {name: value for name, value in payload.items() if name != "token"}
+
+
+def record_of(payload: Mapping[str, Any], received_at: int) -> bytes:
+    """The record of a callback as Slack sent it, with the time (microseconds) at which it was received."""
+    return orjson.dumps(without_token(payload) | {"received_at": ts_text(received_at)})
+
+
+def backfilled_record(event: Mapping[str, Any], team: str, received_at: int) -> bytes:
+    """The record of an event from a channel's history, which has no event id."""
+    return orjson.dumps({"type": "event_callback", "team_id": team, "event": event, "filled": True, "received_at": ts_text(received_at)})
+
+
+def heartbeat_in(value: bytes | None) -> int | None:
+    """The time of a heartbeat in microseconds; None for any other record."""
+    if value is None or len(value) > 200 or b'"heartbeat"' not in value:
+        return None
+    try:
+        body = orjson.loads(value)
+        return micros(body["at"]) if body.get("type") == "heartbeat" else None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def user_of(payload: Mapping[str, Any]) -> str:
+    """The id of the person who used the app; empty if there is none."""
+    user = payload.get("user")
+    named = user.get("id") if isinstance(user, dict) else user
+    return named if isinstance(named, str) else ""
+
 
 RecordKey = tuple[object, ...]
 
@@ -192,7 +226,7 @@ class KnownRecords:
                         there.add(t)
                     if t >= since and (channel, POST, t) not in self._keys:
                         events.append((t, kind, event))
-                elif t >= since and self._edited.get((channel, _message_of(event)), 0) < t // SECOND * SECOND:
+                elif t >= since and self._edited.get((channel, micros(event["message"]["ts"])), 0) < t // SECOND * SECOND:
                     events.append((t, kind, event))
         earliest = since if whole_since is None else whole_since
         vanished = sum(ts >= earliest and ts not in there and ts not in waiting for ts in self._posts.get(channel, ()))
@@ -200,5 +234,42 @@ class KnownRecords:
         return Missing([(t, event) for t, _, event in events], untimed, vanished, unreadable)
 
 
-def _message_of(event: dict[str, Any]) -> int:
-    return micros(event["message"]["ts"])
+REMEMBERED = HOUR
+"""How long before the last heartbeat duplicates are recognised: Slack repeats what was not acknowledged for up to an hour."""
+TAILS = (1_000, 50_000)
+"""Offsets at the end of each partition in which its last heartbeat is looked for, before the whole topic is read."""
+
+
+@dataclass
+class TopicContents:
+    """What a topic held at the start of a run."""
+
+    known: KnownRecords
+    covered: int | None
+    """Time of the last heartbeat that every partition has, in microseconds; None: there is none."""
+    begins: int = 0
+    """When the topic began empty, if that is not long ago."""
+
+
+def read_contents(connection: kafka.Connection, topic: kafka.Topic) -> TopicContents:
+    """Read the topic's last heartbeat, and its records from an hour before that on; without a heartbeat all of them.
+
+    The last heartbeat, not the greatest: one that turned out to be wrong is corrected by a later heartbeat with an earlier time.
+    """
+    beats: dict[int, int] = {}
+    for back in (*TAILS, None):
+        beats = {}
+        for number, record in kafka.records_of(connection, topic.name, back=back):
+            if (at := heartbeat_in(record.value)) is not None:
+                beats[number] = at
+        if len(beats) == topic.partitions:
+            break
+    covered = min(beats.values()) if len(beats) == topic.partitions else None
+    known, begins = KnownRecords(), 0
+    starts = None if covered is None else kafka.offsets_at(connection, topic.name, covered - REMEMBERED)
+    for _, record in kafka.records_of(connection, topic.name, starts=starts):
+        if (at := heartbeat_in(record.value)) is not None:
+            begins = at if record.offset == 0 else begins
+        elif record.value is not None:
+            known.add(identify(record.value, record.timestamp))
+    return TopicContents(known, covered, begins)

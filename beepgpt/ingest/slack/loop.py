@@ -1,7 +1,6 @@
 """The loop of `beepgpt ingest slack`: events are written and acknowledged, gaps are backfilled, heartbeats say what is complete.
 
-One thread does all of it. What happened before is read from the topic itself: everything before its last heartbeat is there.
-"""
+One thread does all of it. What happened before is read from the topic itself: everything before its last heartbeat is there."""
 
 from __future__ import annotations
 
@@ -10,26 +9,109 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from beepgpt.config.sections import SlackSettings
 from beepgpt.connectors import kafka
-from beepgpt.ingest.slack.backfill import Backfill
-from beepgpt.ingest.slack.channels import Channels, channel_of, check_not_removed
+from beepgpt.ingest.slack.backfill import Backfill, DeafnessCheck
 from beepgpt.ingest.slack.connections import Connections, LiveConnection
-from beepgpt.ingest.slack.coverage import Coverage, HeldEvent
-from beepgpt.ingest.slack.deafness import DeafnessCheck
-from beepgpt.ingest.slack.envelopes import record_of, user_of
-from beepgpt.ingest.slack.event_writer import EventWriter
-from beepgpt.ingest.slack.known_records import identify
-from beepgpt.ingest.slack.metrics import SlackPulse
-from beepgpt.ingest.slack.topic_contents import REMEMBERED, TopicContents
-from beepgpt.ingest.slack.web_queries import ChannelListing, CheckAnswer, HistoryAnswer, ProbeAnswer, SlackQueries
+from beepgpt.ingest.slack.event_writer import Coverage, EventWriter, HeldEvent
+from beepgpt.ingest.slack.known_records import REMEMBERED, TopicContents, identify, record_of, user_of
+from beepgpt.ingest.slack.web_queries import (
+    ChannelListing,
+    Channels,
+    CheckAnswer,
+    HistoryAnswer,
+    ProbeAnswer,
+    SlackQueries,
+    channel_of,
+    check_not_removed,
+)
+from beepgpt.runtime.metrics import CALLS, Pulse, by_two, labelled
 from beepgpt.runtime.workers import Stop
 
 if TYPE_CHECKING:
     from beepgpt.connectors.slack import live as slack_live
+
+COUNTS = {
+    "arrived": ("beepgpt_slack_arrived_total", "Envelopes or requests that Slack sent."),
+    "written": ("beepgpt_slack_written_total", "Events that were written to the topic as they came."),
+    "duplicate": ("beepgpt_slack_duplicates_total", "Events that are on the topic already, acknowledged and not written."),
+    "interactions": ("beepgpt_slack_interactions_total", "Interactions with the app: buttons, forms, its home page."),
+    "delayed": ("beepgpt_slack_delayed_total", "Events that came after a heartbeat with a later time."),
+    "retried": ("beepgpt_slack_retried_total", "Envelopes that Slack sent again."),
+    "filled": ("beepgpt_slack_filled_total", "Missing events that were backfilled from a channel's history."),
+    "fills": ("beepgpt_slack_channel_fills_total", "Channels that were backfilled after an outage."),
+    "outages": ("beepgpt_slack_outages_total", "Times at which events may have been missed."),
+    "heartbeats": ("beepgpt_slack_heartbeats_total", "Heartbeats written; each goes to every partition."),
+    "rate_limited": ("beepgpt_slack_rate_limited_total", "Calls that Slack refused because of its rate limit."),
+}
+LEFT_OUT = ("beepgpt_slack_left_out_total", "Events that were not written, by reason.")
+REFUSED = ("beepgpt_slack_refused_total", "Requests over HTTP that were refused or cut off, by reason.")
+BY_TYPE = ("beepgpt_slack_events_total", "Events that were written, by Slack's type.")
+TYPES = 50
+"""Types with a time series of their own; the rest are counted as `other`."""
+
+
+@dataclass(frozen=True, eq=False)  # a registry keeps collectors as keys
+class SlackFigures(Collector):
+    """Collector that reads the figures from functions when it is scraped, in another thread.
+
+    >>> figures = SlackFigures(counts=lambda: {"arrived": 2, "left_out:shared": 1}, gauges=lambda: {"connected": 1})
+    >>> [(sample.labels, sample.value) for metric in figures.collect() for sample in metric.samples if sample.value][1:]
+    [({}, 2), ({'reason': 'shared'}, 1), ({}, 1)]
+    """
+
+    counts: Callable[[], Mapping[str, int]]
+    gauges: Callable[[], Mapping[str, float]]
+    """`connected`, `gaps` (channels to backfill), `waiting` (held events), `last_event` (seconds since 1970), `ahead`."""
+    types: Callable[[], Mapping[str, int]] = dict
+    calls: Callable[[], Mapping[tuple[str, str], int]] = dict
+    """Calls of Slack's Web API, by method and result."""
+    build: Mapping[str, str] = field(default_factory=dict)
+    refused: Callable[[], Mapping[str, int]] = dict
+    """Requests over HTTP that were refused, by reason."""
+    clock: Callable[[], float] = time.time
+
+    def collect(self) -> Iterator[Metric]:
+        """The current figures."""
+        yield InfoMetricFamily("beepgpt_build", "Which program this is.", value=dict(self.build))
+        counts = dict(self.counts())
+        for key, (name, meaning) in COUNTS.items():
+            yield CounterMetricFamily(name, meaning, value=counts.get(key, 0))
+        left_out = {name.partition(":")[2]: count for name, count in counts.items() if name.startswith("left_out:")}
+        yield labelled(LEFT_OUT, "reason", left_out)
+        yield labelled(REFUSED, "reason", dict(self.refused()))
+        types = sorted(self.types().items())
+        rest = sum(count for _, count in types[TYPES:])
+        yield labelled(BY_TYPE, "type", dict(types[:TYPES]) | ({"other": rest} if rest else {}))
+        yield by_two(CALLS, ("method", "result"), self.calls())
+        gauges = self.gauges()
+        yield GaugeMetricFamily("beepgpt_slack_connected", "Whether all connections are up.", value=gauges.get("connected", 0))
+        yield GaugeMetricFamily("beepgpt_slack_gaps", "Channels whose history is still to be read.", value=gauges.get("gaps", 0))
+        yield GaugeMetricFamily("beepgpt_slack_waiting", "Events held for it, unacknowledged.", value=gauges.get("waiting", 0))
+        yield GaugeMetricFamily(
+            "beepgpt_slack_clock_ahead_seconds", "How far this clock is ahead of Slack's.", value=gauges.get("ahead", 0)
+        )
+        if last := gauges.get("last_event"):
+            since = round(self.clock() - last, 3)
+            yield GaugeMetricFamily("beepgpt_slack_seconds_since_last_event", "Seconds since Slack sent anything.", value=since)
+
+
+class SlackPulse(Pulse):
+    """Health of the loop: ready while all connections are up and no gap is open."""
+
+    missing = "not connected to Slack yet"
+    """Why no heartbeats are written; empty while they are."""
+
+    def why_not_ready(self) -> str:
+        return self.why_dead() or self.missing
+
 
 HEARTBEAT_EVERY = 1.0
 """Seconds between two heartbeats."""

@@ -7,9 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from beepgpt.connectors.slack.export.archive import archive_members, read_member
-from beepgpt.connectors.slack.export.days import decode_day
-from beepgpt.connectors.slack.export.values import (
+from beepgpt.connectors.slack.export.archive import (
     KINDS,
     LISTINGS,
     MAX_DAY_FILE,
@@ -21,7 +19,10 @@ from beepgpt.connectors.slack.export.values import (
     ExportChannel,
     Member,
     UnreadableMember,
+    archive_members,
+    read_member,
 )
+from beepgpt.connectors.slack.export.days import decode_day
 
 DAY = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})\.json")
 NO_CHANNELS = frozenset(["attachments", "canvases", "file_conversations", "huddle_transcripts", "lists", "__uploads"])

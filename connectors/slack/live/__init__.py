@@ -7,21 +7,5 @@ what was not read of it; and one that ends without a goodbye was noticed after 2
 
 from beepgpt.connectors.slack.client import slack_outbound
 from beepgpt.connectors.slack.live.http import HttpLine
-from beepgpt.connectors.slack.live.signals import Arrival, Changed, Down, Failed, Oversized, Up
-from beepgpt.connectors.slack.live.sockets import SocketLine
+from beepgpt.connectors.slack.live.sockets import Arrival, Changed, Down, Failed, Oversized, SocketLine, Up
 from beepgpt.connectors.slack.live.web import CallStopped, Web, history
-
-__all__ = [
-    "Arrival",
-    "CallStopped",
-    "Changed",
-    "Down",
-    "Failed",
-    "HttpLine",
-    "Oversized",
-    "SocketLine",
-    "Up",
-    "Web",
-    "history",
-    "slack_outbound",
-]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qs
 
 from beepgpt.connectors.slack.live.bodies import Body, BodyBudget
-from beepgpt.connectors.slack.live.signals import Arrival, Down, Failed, Oversized, Put, Up, decoded
+from beepgpt.connectors.slack.live.sockets import Arrival, Down, Failed, Oversized, Put, Up, decoded
 from beepgpt.errors import SlackFailed
 
 if TYPE_CHECKING:
@@ -164,10 +164,7 @@ class HttpLine:
             return await answer(request, "interactive")
 
         return Starlette(
-            routes=[
-                Route("/slack/events", events, methods=["POST"]),
-                Route("/slack/interactions", interactions, methods=["POST"]),
-            ]
+            routes=[Route("/slack/events", events, methods=["POST"]), Route("/slack/interactions", interactions, methods=["POST"])]
         )
 
     def _count(self, reason: str) -> None:

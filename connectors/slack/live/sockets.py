@@ -1,4 +1,4 @@
-"""Slack's Socket Mode."""
+"""Slack's Socket Mode, and what a connection to Slack reports: events, and its state."""
 
 from __future__ import annotations
 
@@ -6,16 +6,93 @@ import json
 import logging
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
+import orjson
 from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
 from beepgpt.connectors.http import Outbound
-from beepgpt.connectors.slack.live.signals import Arrival, Changed, Down, Failed, Put, Up, decoded
-from beepgpt.connectors.slack.live.web import BACKOFF, CallStopped, Web
+from beepgpt.connectors.slack.live.web import BACKOFF, CallStopped, Web, silent
 from beepgpt.errors import SlackFailed, SlackRefused
+
+Put = Callable[[Any], None]
+
+
+class Arrival(NamedTuple):
+    """An event that Slack sent and that has to be acknowledged."""
+
+    line: str
+    kind: str
+    """`events_api`, `interactive`, `slash_commands`."""
+    payload: dict[str, Any]
+    name: str
+    """The envelope's id."""
+    retry: int
+    """How many times Slack has sent it before."""
+    at: float
+    """When it was received, seconds since 1970."""
+    acknowledge: Callable[[], None]
+
+
+class Oversized(NamedTuple):
+    """A request that Slack signed and that is too large to be used; it has to be acknowledged."""
+
+    line: str
+    head: bytes
+    """Its beginning."""
+    size: int
+    """Bytes of all of it."""
+    retry: int
+    at: float
+    acknowledge: Callable[[], None]
+
+
+class Up(NamedTuple):
+    """A line is connected after an outage, or for the first time."""
+
+    line: str
+    at: float
+    """When the connection was requested, seconds since 1970: earlier events did not come here."""
+    connections: int
+    """Connections of the app, by Slack's count."""
+
+
+class Changed(NamedTuple):
+    """A line has a new connection, which was ready before the old one ended: nothing was lost."""
+
+    line: str
+    at: float
+
+
+class Down(NamedTuple):
+    """A line's connection ended before it had a successor: events since then may be missing."""
+
+    line: str
+    why: str
+
+
+class Failed(NamedTuple):
+    """An error that ends the ingest."""
+
+    error: Exception
+
+
+def decoded(text: str | bytes) -> dict[str, Any]:
+    """A JSON object that can be written again; anything else is an empty one.
+
+    >>> decoded('{"a": [1]}'), decoded("[]"), decoded('{"a": ' + "[" * 300 + "]" * 300 + "}"), decoded("[" * 100_000)
+    ({'a': [1]}, {}, {}, {})
+    """
+    try:
+        message = orjson.loads(text)
+        orjson.dumps(message)  # it writes 254 levels, and reads more
+    except (ValueError, TypeError):
+        return {}
+    return message if isinstance(message, dict) else {}
+
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +126,7 @@ class _Connection:
         # With a socket that is open already, redirects are not followed but raise ValueError.
         sock = outbound.open_socket(url, HELLO_PATIENCE)
         opened = connect(
-            url, sock=sock, open_timeout=HELLO_PATIENCE, close_timeout=1, ping_interval=None, max_size=None, logger=_quiet_sockets()
+            url, sock=sock, open_timeout=HELLO_PATIENCE, close_timeout=1, ping_interval=None, max_size=None, logger=silent("websockets")
         )
         self._stack = ExitStack()
         self._ws: ClientConnection = self._stack.enter_context(opened)
@@ -245,10 +322,3 @@ class SocketLine:
             self._closing.wait(BACKOFF[min(tries, len(BACKOFF) - 1)])
             tries += 1
         return None
-
-
-def _quiet_sockets() -> logging.Logger:
-    """A logger for websockets, which logs at lower levels what it reads."""
-    logger = logging.getLogger("websockets.silent")
-    logger.setLevel(logging.CRITICAL + 1)
-    return logger

@@ -60,7 +60,7 @@ class Web:
     """How many calls Slack has rate limited."""
 
     def __post_init__(self) -> None:
-        how: dict[str, Any] = {"timeout": int(TOO_OLD_TO_ASK), "retry_handlers": [], "logger": _silent()}
+        how: dict[str, Any] = {"timeout": int(TOO_OLD_TO_ASK), "retry_handlers": [], "logger": silent("slack_sdk")}
         self._client = SlackClient(self.token, self.outbound, base_url=self.base_url, **how)
         self._lock = threading.Lock()
         self._asked: dict[str, deque[float]] = {}
@@ -213,9 +213,9 @@ def _seconds(text: str | None, otherwise: float) -> float:
         return otherwise
 
 
-def _silent() -> logging.Logger:
-    """A logger for slack_sdk, which warns of calls that are retried, and logs at lower levels what it sends."""
-    logger = logging.getLogger("slack_sdk.silent")
+def silent(library: str) -> logging.Logger:
+    """A logger for a library, which would warn of calls that are retried, and log at lower levels what it sends and reads."""
+    logger = logging.getLogger(f"{library}.silent")
     logger.setLevel(logging.CRITICAL + 1)
     return logger
 

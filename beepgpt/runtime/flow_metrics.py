@@ -1,4 +1,4 @@
-"""The metrics of `beepgpt alert`: records read, what became of each alert, what waits, and how long people wait."""
+"""Metrics of the runs that label, score and alert, read from functions whenever they are scraped, by another thread."""
 
 from __future__ import annotations
 
@@ -9,7 +9,117 @@ from dataclasses import dataclass, field
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from beepgpt.runtime.metrics import CALLS, LAG, Pulse, Reasons, by_two, labelled
+from beepgpt.runtime.metrics import CALLS, LAG, Figures, Pulse, Reasons, by_two, gauged, labelled
+
+LABEL_ENDS = ("strong", "weak", "silent", "retracted", "retractions")
+LABELED = ("beepgpt_labeling_records_total", "Records that are finished, by how; dead letters apart.")
+UNLABELED = ("beepgpt_labeling_dead_letters_total", "Records that could not be labeled, by reason.")
+LABELING_READ = ("beepgpt_labeling_read_total", "Records read.")
+LABELING_WAITING = ("beepgpt_labeling_waiting", "Examples that wait for the labeler's verdict.")
+
+
+@dataclass(frozen=True, eq=False)
+class LabelFigures(Collector):
+    """Metrics of a run that labels, read from functions when they are scraped.
+
+    >>> figures = LabelFigures(counts=lambda: {"read": 3, "strong": 1, "dead_letters:excluded": 1}, waiting=lambda: 1)
+    >>> [(sample.labels, sample.value) for metric in figures.collect() for sample in metric.samples if sample.value][1:]
+    [({}, 3), ({'end': 'strong'}, 1), ({'reason': 'excluded'}, 1), ({}, 1)]
+    """
+
+    counts: Callable[[], Mapping[str, int]]
+    """The account's counts since this process started."""
+    waiting: Callable[[], int]
+    lags: Callable[[], Mapping[int, int]] = dict
+    topic: str = ""
+    build: Mapping[str, str] = field(default_factory=dict)
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics as they are now."""
+        counts = dict(self.counts())
+        yield InfoMetricFamily("beepgpt_build", "Which program this is, and who labels.", value=dict(self.build))
+        yield CounterMetricFamily(*LABELING_READ, value=counts.get("read", 0))
+        yield labelled(LABELED, "end", {end: counts.get(end, 0) for end in LABEL_ENDS})
+        dead = {name.partition(":")[2]: times for name, times in counts.items() if name.startswith("dead_letters:")}
+        yield labelled(UNLABELED, "reason", dead)
+        yield GaugeMetricFamily(*LABELING_WAITING, value=self.waiting())
+        yield gauged(LAG, ("topic", "partition"), {(self.topic, number): records for number, records in self.lags().items()})
+
+
+SCORED = ("beepgpt_points_scored_total", "Points that were to be scored, by what became of them.")
+FAILED = ("beepgpt_scoring_failures_total", "Points about which the model could not be asked, by reason.")
+PREDICTIONS = ("beepgpt_predictions_total", "Predictions, by model.")
+OUTCOMES = ("beepgpt_outcomes_total", "Predictions with a known outcome, by model and by how.")
+HITS = ("beepgpt_outcome_hits_total", "Answered outcomes whose answerer was among the k likeliest people, by model.")
+ALERTS = ("beepgpt_outcome_alerts_total", "People who would be alerted, and those of them who answered, by model.")
+LATELY = (
+    "beepgpt_outcomes_lately",
+    "Of the last 1,000 outcomes of a model: hits, precision of alerts, and how much more of them was promised.",
+)
+LATELY_OF = ("beepgpt_outcomes_lately_answered", "How many of these outcomes were answered, by model: the hits are of as many.")
+VALIDATED = ("beepgpt_model_validated", "The lower ends of the intervals that validation found for a model's hits, as far as it was run.")
+SCORE_WAITING = ("beepgpt_scoring_waiting", "Points that wait for their prediction, and predictions that wait for their outcome.")
+SCORE_WAITS = ("beepgpt_prediction_seconds", "From a point's release to its prediction.")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The work of a scoring flow, as plain values."""
+
+    counts: Mapping[str, int] = field(default_factory=dict)
+    predicted: Mapping[str, int] = field(default_factory=dict)
+    """By model."""
+    outcomes: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """By model and how."""
+    waiting: Mapping[str, int] = field(default_factory=dict)
+    buckets: tuple[float, ...] = ()
+    """Seconds."""
+    waits: list[int] = field(default_factory=list)
+    """Predictions by how long they took: for each bucket, and beyond."""
+    waited: float = 0.0
+    totals: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """By model: `answered`, `hit@1`, `hit@5`, `alerts`, `right`."""
+    lately: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    answered_lately: Mapping[str, int] = field(default_factory=dict)
+    """By model."""
+    validated: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """By model: the lower ends of the validated intervals of `hit@1` and `hit@5`."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreFigures(Figures):
+    """Metrics of a run that scores: of the events and points, and of its predictions.
+
+    >>> figures = ScoreFigures(scores=lambda: Scores(predicted={"a1b2": 3}, outcomes={("a1b2", "answered"): 1}))
+    >>> [(sample.labels, sample.value) for metric in figures.collect() for sample in metric.samples if sample.value][1:]
+    [({'model': 'a1b2'}, 3), ({'model': 'a1b2', 'how': 'answered'}, 1)]
+    """
+
+    scores: Callable[[], Scores] = Scores
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics as they are now."""
+        yield from super().collect()
+        now = self.scores()
+        yield labelled(SCORED, "end", {end: now.counts.get(end, 0) for end in ("scored", "missed")})
+        failed = {name: times for name, times in now.counts.items() if name.startswith("failed:")}
+        yield labelled(FAILED, "reason", self._reasons.of("failed", failed))
+        yield labelled(PREDICTIONS, "model", now.predicted)
+        yield by_two(OUTCOMES, ("model", "how"), now.outcomes)
+        yield by_two(HITS, ("model", "k"), {(model, k): totals[f"hit@{k}"] for model, totals in now.totals.items() for k in ("1", "5")})
+        alerts = {"given": "alerts", "right": "right"}
+        by_what = {(model, what): totals[name] for model, totals in now.totals.items() for what, name in alerts.items()}
+        yield by_two(ALERTS, ("model", "what"), by_what)
+        for of, by_model in ((LATELY, now.lately), (VALIDATED, now.validated)):
+            figures = {(model, name): value for model, by_figure in by_model.items() for name, value in by_figure.items()}
+            yield gauged(of, ("model", "figure"), figures)
+        yield gauged(LATELY_OF, ("model",), {(model,): count for model, count in now.answered_lately.items()})
+        yield gauged(SCORE_WAITING, ("what",), {(name,): count for name, count in now.waiting.items()})
+        if now.buckets:
+            sums = [str(sum(now.waits[: place + 1])) for place in range(len(now.waits))]
+            buckets = [(name, float(value)) for name, value in zip([*map(str, now.buckets), "+Inf"], sums, strict=True)]
+            yield HistogramMetricFamily(*SCORE_WAITS, buckets=buckets, sum_value=now.waited)
+
 
 READ = ("beepgpt_alert_records_total", "Records read, by kind.")
 WHAT = {
@@ -37,10 +147,7 @@ BY = {
     "webhook_taken": "webhook",
 }
 NOT_DELIVERED = ("beepgpt_alerts_not_told_total", "Alerts that the webhook did not take within an hour.")
-DMS = (
-    "beepgpt_alert_letters_total",
-    "Direct messages, by what became of them; unknown: never confirmed, and not sent again.",
-)
+DMS = ("beepgpt_alert_letters_total", "Direct messages, by what became of them; unknown: never confirmed, and not sent again.")
 DM_ENDS = ("sent", "unknown", "updated", "deleted", "not_changed", "not_found")
 DMS_REFUSED = (
     "beepgpt_alert_letters_refused_total",
@@ -53,10 +160,7 @@ SETTLED = (
 ANSWERS = {f"{kind}:{end}": (kind, end) for kind in ("answer", "topic") for end in ("answered", "not_answered")}
 MAY_FALL = ("feedback:good", "feedback:bad")
 """People may change their rating, so these are served as a gauge."""
-FEEDBACK = (
-    "beepgpt_alert_feedback",
-    "Ratings of alerts by their buttons: the last one of each alert, since the store was created.",
-)
+FEEDBACK = ("beepgpt_alert_feedback", "Ratings of alerts by their buttons: the last one of each alert, since the store was created.")
 PEOPLE = ("beepgpt_alert_people", "People who opted in (in) or out (out).")
 WAITING = (
     "beepgpt_alerts_waiting",
@@ -98,14 +202,6 @@ class Waits:
         return cumulative
 
 
-def _none() -> dict[str, int]:
-    return {}
-
-
-def _no_waits() -> dict[str, Waits]:
-    return {}
-
-
 @dataclass(frozen=True, eq=False)  # a registry keeps collectors as keys
 class AlertFigures(Collector):
     """The metrics, read from functions whenever they are scraped, by another thread.
@@ -117,10 +213,10 @@ class AlertFigures(Collector):
 
     counts: Callable[[], Mapping[str, int]]
     """Counters since this process started."""
-    waiting: Callable[[], Mapping[str, int]] = _none
-    people: Callable[[], Mapping[str, int]] = _none
-    feedback: Callable[[], Mapping[str, int]] = _none
-    waits: Callable[[], Mapping[str, Waits]] = _no_waits
+    waiting: Callable[[], Mapping[str, int]] = dict
+    people: Callable[[], Mapping[str, int]] = dict
+    feedback: Callable[[], Mapping[str, int]] = dict
+    waits: Callable[[], Mapping[str, Waits]] = dict
     """By what they are measured from: `release`, `message`."""
     newest: Callable[[], int] = lambda: 0
     """The time of the newest prediction read, microseconds; 0: none was read."""
@@ -150,10 +246,7 @@ class AlertFigures(Collector):
         if counts:
             yield labelled(OTHERS, "what", self._reasons.of("", counts))
         for of, label, found in ((FEEDBACK, "said", self.feedback()), (PEOPLE, "asked", self.people()), (WAITING, "what", self.waiting())):
-            gauge = GaugeMetricFamily(*of, labels=(label,))
-            for name, count in sorted(found.items()):
-                gauge.add_metric((name,), count)
-            yield gauge
+            yield gauged(of, (label,), {(name,): count for name, count in found.items()})
         if newest := self.newest():
             yield GaugeMetricFamily(*AGE, value=round(self.clock() - newest / 1_000_000, 3))
         seconds = HistogramMetricFamily(*SECONDS, labels=("since",))
@@ -161,10 +254,7 @@ class AlertFigures(Collector):
             seconds.add_metric((since,), waits.buckets(), waits.seconds)
         yield seconds
         yield by_two(CALLS, ("method", "result"), self.calls())
-        lag = GaugeMetricFamily(*LAG, labels=("topic", "partition"))
-        for (topic, number), records in sorted(self.lags().items()):
-            lag.add_metric((topic, str(number)), records)
-        yield lag
+        yield gauged(LAG, ("topic", "partition"), self.lags())
 
     def _pop_reasons(self, counts: dict[str, int], key: str) -> dict[str, int]:
         """Take the counts by reason under a name out of `counts`."""
