@@ -1,4 +1,4 @@
-"""The flows, one file each: steps that name functions of `conversations`."""
+"""The flows, one Bytewax dataflow a file: their steps name functions of other rooms."""
 
 if __name__ != "beepgpt.dataflows":  # under two names it would be two modules, and `except` and pickles would miss
     raise ImportError("import beepgpt.dataflows")

@@ -1,4 +1,4 @@
-"""A step that calls a service and goes on when the answer is there, and an input that waits while too much is unanswered."""
+"""A step that calls a service and continues when the answer is there, and an input that waits while too much is unanswered."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ Answer = TypeVar("Answer")
 
 
 class AskingLogic(StatefulBatchLogic[Value, Output, dict[str, Any]], Generic[Value, Output, Item, Answer]):
-    """Calls a service about items, many at a time, and goes on with each item when its answer is there.
+    """Calls a service about items, many at a time, and processes each item when its answer is there.
 
     A subclass takes values in `on_batch` and then calls `_advance`; it decides what to submit and what an answer means. Items that
     are submitted or wait belong into its snapshot, and are submitted again after a kill: calls repeat, so their answers should be stored.
     """
 
     wait: float
-    """Seconds that the step waits for an answer at a time: so long may a new record wait."""
+    """Seconds that the step waits for an answer at a time: a new record may wait that long."""
 
     def __init__(self, is_stopping: Callable[[], bool]) -> None:
         self._is_stopping = is_stopping
@@ -50,11 +50,11 @@ class AskingLogic(StatefulBatchLogic[Value, Output, dict[str, Any]], Generic[Val
 
     @abstractmethod
     def _submit_waiting(self) -> None:
-        """Submits as many of the waiting items as may be under way; none when the run is stopping."""
+        """Submit as many of the waiting items as may be under way; none when the run is stopping."""
 
     @abstractmethod
     def _settle(self, item: Item, answer: Future[Answer]) -> None:
-        """Goes on with an item whose answer is there."""
+        """Process an item whose answer is there."""
 
     @abstractmethod
     def _has_waiting(self) -> bool:
@@ -62,11 +62,11 @@ class AskingLogic(StatefulBatchLogic[Value, Output, dict[str, Any]], Generic[Val
 
     @abstractmethod
     def _drain(self) -> list[Output]:
-        """Takes what was made since the last time."""
+        """Return the output since the last call."""
 
     @abstractmethod
     def _close(self) -> list[Output]:
-        """The account, with what is left undone."""
+        """The account, with the items that are left undone."""
 
     def counts_here(self) -> dict[str, int]:
         """What this process counted, and not those before it. Safe to call from other threads: it copies at once."""
@@ -80,7 +80,7 @@ class AskingLogic(StatefulBatchLogic[Value, Output, dict[str, Any]], Generic[Val
         return self._drain(), StatefulBatchLogic.RETAIN
 
     def on_eof(self) -> tuple[Iterable[Output], bool]:
-        """Settles all items; if the input was stopped, only the calls that are under way, for PATIENCE at most."""
+        """Settle all items; if the input was stopped, only the calls that are under way, for PATIENCE at most."""
         deadline = 0.0
         self._advance()
         while self._calls or (self._has_waiting() and not self._is_stopping()):
@@ -98,19 +98,19 @@ class AskingLogic(StatefulBatchLogic[Value, Output, dict[str, Any]], Generic[Val
     # Calls
 
     def _hold(self, item: Item, answer: Future[Answer]) -> None:
-        """Keeps a submitted item until its answer is there."""
+        """Keep a submitted item until its answer is there."""
         number = self._submitted = self._submitted + 1
         self._calls[number] = item, answer
         answer.add_done_callback(lambda _: self._answered.put(number))
 
     def _advance(self) -> None:
-        """Submits, and settles what is answered already, until there is nothing left to do at once."""
+        """Submit waiting items and settle answered ones, until there is nothing left to do at once."""
         self._submit_waiting()
         while self._collect():
             self._submit_waiting()
 
     def _collect(self, seconds: float = 0.0) -> bool:
-        """Settles all calls that are answered; waits for one if there is none. Returns whether there was any."""
+        """Settle all calls that are answered; wait up to `seconds` if none is. Returns whether there was any."""
         found = False
         with suppress(Empty):
             number = self._answered.get(timeout=seconds) if seconds and self._calls else self._answered.get_nowait()
@@ -123,14 +123,14 @@ class AskingLogic(StatefulBatchLogic[Value, Output, dict[str, Any]], Generic[Val
 
 
 class Gate:
-    """Whether more input is to be read."""
+    """A switch that a step closes to pause the input."""
 
     def __init__(self) -> None:
         self.is_open = True
 
 
 class GatedSource(FixedPartitionedSource[Any, Any]):
-    """A source that gives nothing while its gate is closed: so memory is bounded, however slow the answers come."""
+    """A source that pauses while its gate is closed, so that memory is bounded however slow the answers are."""
 
     def __init__(self, source: FixedPartitionedSource[Any, Any], gate: Gate, is_stopping: Callable[[], bool]) -> None:
         self.source = source

@@ -15,7 +15,7 @@ from beepgpt.conversations.account import Account
 from beepgpt.conversations.chunks import Chunk
 from beepgpt.conversations.shard import STATE_VERSION
 from beepgpt.dataflows.following import FollowChannels, Following, key_by_shard, parse_records
-from beepgpt.dataflows.records import EXAMPLE_LINES, CallbackSink, Formats, accounts_in, example_topics
+from beepgpt.dataflows.records import EXAMPLE_LINES, CallbackSink, Formats, accounts_in, example_topics, write_outputs
 
 NAME = f"examples_v{STATE_VERSION}"
 """With the version of the state: Bytewax's own runner starts over from the beginning where a store has another."""
@@ -36,17 +36,7 @@ def examples_flow(
     parsed = op.flat_map_batch("parse_records", chunks, partial(parse_records, following=following))
     sharded = op.flat_map_batch("key_by_shard", parsed, partial(key_by_shard, shards=following.shards))
     followed = op.stateful_batch("follow_channels", sharded, partial(FollowChannels, following))
-    examples = op.filter_map_value("take_examples", followed, formats["examples"])
-    op.output("write_examples", examples, sinks["examples"])
-    if "retractions" in sinks:
-        retractions = op.filter_map_value("take_retractions", followed, formats["retractions"])
-        op.output("write_retractions", retractions, sinks["retractions"])
-    if "late" in sinks:
-        late = op.filter_map_value("take_late", followed, formats["late"])
-        op.output("write_late", late, sinks["late"])
-    if "dead_letters" in sinks:
-        dead_letters = op.filter_map_value("take_dead_letters", followed, formats["dead_letters"])
-        op.output("write_dead_letters", dead_letters, sinks["dead_letters"])
+    write_outputs(followed, ("examples", "retractions", "late", "dead_letters"), sinks, formats)
     accounts = op.flat_map("take_accounts", followed, accounts_in)
     op.output("close_account", accounts, CallbackSink(on_account))
     return flow

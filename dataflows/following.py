@@ -50,13 +50,13 @@ class Following:
     is_stopping: Callable[[], bool] = lambda: False
     """Whether the input stops without having ended."""
     on_error: Callable[[Exception], None] = lambda error: None
-    """Called with what stops the flow, before it is raised: an engine may not say why it ended."""
+    """Called with the error that stops the flow, before it is raised: an engine may not say why it ended."""
     shards_here: list[Shard] = field(default_factory=list)
     """The shards that this process follows, for metrics and progress."""
 
 
 def parse_records(batch: Iterable[Chunk], following: Following) -> list[list[PlacedRecord]]:
-    """Each chunk's records, parsed, with their places. Records of channels that other processes follow are left out."""
+    """Parse each chunk's records, with their places. Records of channels that other processes follow are left out."""
     shards = frozenset(following.shards)
     wanted = None if len(shards) == len(SHARDS) else (lambda channel: shard_of_bytes(channel) in shards)
     return [list(_parsed(*chunk, following, wanted)) if chunk[2] else [(chunk[0], "", None, InputStopped())] for chunk in batch]
@@ -87,7 +87,7 @@ def _parsed(
 
 
 def key_by_shard(batch: Iterable[list[PlacedRecord]], shards: Collection[str]) -> list[tuple[str, list[PlacedRecord]]]:
-    """Records under their channels' shards, in order. Heartbeats and stops go to every shard.
+    """Key records by their channels' shards, in order. Heartbeats and stops go to every shard.
 
     Rejects are keyed, too: they are counted by the stateful step, whose counts come through kills.
     """
@@ -107,7 +107,7 @@ def key_by_shard(batch: Iterable[list[PlacedRecord]], shards: Collection[str]) -
 
 
 class FollowChannels(StatefulBatchLogic[list[PlacedRecord], TaggedItems, dict[str, Any] | None]):
-    """Feeds a shard's channels in order, and gives out what they make. Its state is the shard."""
+    """The stateful step: applies records to the channels of a shard, and passes on their output. Its state is the shard."""
 
     def __init__(self, following: Following, state: dict[str, Any] | None) -> None:
         self._is_stopping = following.is_stopping
@@ -163,7 +163,7 @@ class FollowChannels(StatefulBatchLogic[list[PlacedRecord], TaggedItems, dict[st
         return self._shard.snapshot()
 
     def _drain(self, late: list[DeadLetter], rejects: list[DeadLetter]) -> list[TaggedItems]:
-        """What the shard made since the last time, by kind."""
+        """The shard's output since the last call, by kind."""
         output = self._shard.drain()
         tagged: list[TaggedItems] = [
             ("examples", output.examples),

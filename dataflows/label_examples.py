@@ -1,4 +1,4 @@
-"""The step that labels examples: what the labeler has, what waits for it, and the outcome of each record."""
+"""The step that labels examples: it queues them for the labeler and accounts for each record."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ class LabelingRun:
     stop: Callable[[CannotGoOn], None] = lambda error: None
     """Called when no more can be labeled; from then on `is_stopping` has to be true."""
     on_error: Callable[[Exception], None] = lambda error: None
-    """Called with what stops the flow, before it is raised."""
+    """Called with the error that stops the flow, before it is raised."""
     steps_here: list[LabelExamples] = field(default_factory=list)
     """The steps of this process, for metrics."""
 
     def figures(self) -> dict[str, Callable[[], Any]]:
-        """What metrics say of it: the counts of this process, and how many examples wait. Safe to call from other threads."""
+        """The run's figures for metrics: the counts of this process, and how many examples wait. Safe to call from other threads."""
         return {
             "counts": lambda: sum_of(Account(step.counts_here()) for step in list(self.steps_here)).counts,
             "waiting": lambda: sum(step.waiting_here() for step in list(self.steps_here)),
@@ -85,7 +85,7 @@ class LabelingRun:
 
 @dataclass(frozen=True)
 class LabelingResult:
-    """How a run went."""
+    """The result of one run."""
 
     account: Account
     ended: bool
@@ -151,7 +151,7 @@ class LabelExamples(AskingLogic[list[Read], TaggedItems, _Waiting, SignalVerdict
     def _resume(self, state: dict[str, Any]) -> None:
         if state["version"] != VERSION:
             raise OtherState(
-                f"the recovery store holds a state of version {state['version']}, and this program has {VERSION}: start anew without"
+                f"the recovery store holds a state of version {state['version']}, and this program has {VERSION}: start again without"
                 " it; what was answered is still in the store of answers, and is not asked again"
             )
         reads = [Read(*each) for each in state["pending"]]
@@ -196,7 +196,7 @@ class LabelExamples(AskingLogic[list[Read], TaggedItems, _Waiting, SignalVerdict
             self._waiting.append(_Waiting(read, question))
 
     def _retract(self, read: Read) -> None:
-        """A tombstone: an example that it takes back and that has no label yet is dropped, so that it can't come after its retraction."""
+        """Pass on a tombstone; drop its example if that has no label yet, so that it can't come after its retraction."""
         name = (read.key or b"").decode("utf-8", "replace")
         if not name:
             self._reject(read, "no_key")
@@ -299,7 +299,7 @@ ENDS = ("strong", "weak", "silent", "retracted", "retractions", "waiting")
 
 
 def check_labels(account: Account) -> list[str]:
-    """What doesn't add up, in words."""
+    """The sums that don't add up, in words."""
     found = sum(account[each] for each in ENDS) + sum(account.by_reason("dead_letters").values())
     return [] if found == account["read"] else [f"{account['read']:,} records read, but {found:,} accounted for"]
 

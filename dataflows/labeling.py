@@ -13,7 +13,7 @@ from bytewax.outputs import Sink
 from beepgpt.conversations.account import Account
 from beepgpt.dataflows.asking import GatedSource
 from beepgpt.dataflows.label_examples import LABELED_LINES, VERSION, LabelExamples, LabelingRun, labeled_topics, read_records
-from beepgpt.dataflows.records import CallbackSink, Formats, accounts_in
+from beepgpt.dataflows.records import CallbackSink, Formats, accounts_in, write_outputs
 
 NAME = f"labeling_v{VERSION}"
 """With the version of the state: Bytewax's own runner starts over from the beginning where a store has another."""
@@ -33,13 +33,7 @@ def labeling_flow(
     chunks = op.input("read_examples", flow, GatedSource(source, labeling.gate, labeling.is_stopping))
     keyed = op.flat_map_batch("take_records", chunks, read_records)
     labeled = op.stateful_batch("label_examples", keyed, partial(LabelExamples, labeling))
-    examples = op.filter_map_value("take_examples", labeled, formats["examples"])
-    op.output("write_examples", examples, sinks["examples"])
-    if "retractions" in sinks:
-        retractions = op.filter_map_value("take_retractions", labeled, formats["retractions"])
-        op.output("write_retractions", retractions, sinks["retractions"])
-    dead_letters = op.filter_map_value("take_dead_letters", labeled, formats["dead_letters"])
-    op.output("write_dead_letters", dead_letters, sinks["dead_letters"])
+    write_outputs(labeled, ("examples", "retractions", "dead_letters"), sinks, formats)
     accounts = op.flat_map("take_account", labeled, accounts_in)
     op.output("close_account", accounts, CallbackSink(on_account))
     return flow

@@ -1,14 +1,16 @@
-"""Streams to lines of files and messages of topics: what the sinks are given."""
+"""Items of streams as lines of files and messages of topics, for the sinks."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+import bytewax.operators as op
 import orjson
-from bytewax.outputs import DynamicSink, StatelessSinkPartition
+from bytewax.operators import KeyedStream
+from bytewax.outputs import DynamicSink, Sink, StatelessSinkPartition
 
 from beepgpt.conversations.account import Account
 
@@ -19,7 +21,7 @@ TaggedItems = tuple[str, list[Any]]
 """The kind of output, and items of it. Of a shard: `examples`, `retractions`, `late`, `rejects`, `points` or `account`."""
 
 Formats = Mapping[str, Callable[[Any], Any]]
-"""By output: makes of an item of the flow what its sink writes; None where the item holds nothing for that sink."""
+"""By output: a function from an item of the flow to the value that its sink writes; it returns None where there is none."""
 
 
 class DeadLetter(NamedTuple):
@@ -33,7 +35,7 @@ class DeadLetter(NamedTuple):
 
 
 def as_lines(lines: Sequence[bytes]) -> bytes:
-    """One blob of complete lines: with few large blobs, sinks are fastest.
+    """Join lines to one blob of complete lines: with few large blobs, sinks are fastest.
 
     >>> as_lines([b"{}", b"[]"])
     b'{}\\n[]\\n'
@@ -46,8 +48,15 @@ def lines_of_kind(kind: str, tagged: TaggedItems) -> bytes | None:
     return as_lines(tagged[1]) if tagged[0] == kind else None
 
 
+def write_outputs(stream: KeyedStream[Any], names: Iterable[str], sinks: Mapping[str, Sink[Any]], formats: Formats) -> None:
+    """Add a step `take_NAME` and an output `write_NAME` for each named output that has a sink."""
+    for name in names:
+        if name in sinks:
+            op.output(f"write_{name}", op.filter_map_value(f"take_{name}", stream, formats[name]), sinks[name])
+
+
 def accounts_in(keyed: tuple[str, TaggedItems]) -> Sequence[Account]:
-    """The account of a key, which comes when its input ends or the run is stopped."""
+    """The accounts in an item: there is one when a key's input ends or the run is stopped."""
     kind, items = keyed[1]
     return items if kind == "account" else ()
 

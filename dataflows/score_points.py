@@ -30,7 +30,7 @@ KEY = "scores"
 STALE = 2_000
 """Points without a deadline that wait for the model before the input is closed."""
 ENOUGH = 300
-"""Answered outcomes from which on a drop is no accident."""
+"""Answered outcomes that are needed before a drop is reported."""
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Seconds from a point's release to its prediction."""
 
@@ -39,7 +39,7 @@ log = logging.getLogger("beepgpt")
 
 def _log_drop(model: str, name: str, lately: float, least: float) -> None:
     log.warning(
-        "%s of model %s fell to %.3f, and its validation lets one expect %.3f: train it anew, or look what changed",
+        "%s of model %s fell to %.3f, and its validation lets one expect %.3f: train it again, or look what changed",
         name, model, lately, least, extra={"model": model, "figure": name, "lately": round(lately, 4), "validated_low": round(least, 4)},
     )  # fmt: skip
 
@@ -76,12 +76,12 @@ class ScoringRun:
     on_failure: Callable[[CannotScore], None] = _log_failure
     """Called when the model could not be asked about points."""
     on_error: Callable[[Exception], None] = lambda error: None
-    """Called with what stops the flow, before it is raised."""
+    """Called with the error that stops the flow, before it is raised."""
     steps_here: list[ScorePoints] = field(default_factory=list)
     """The steps of this process, for metrics."""
 
     def figures(self, serving: str = "") -> dict[str, Any]:
-        """What metrics say of it, once its step is there. `serving`: the model that is asked now. Safe to call from other threads."""
+        """The run's figures for metrics, once there is a step. `serving`: the model that is asked now. Safe to call from other threads."""
         if not self.steps_here:
             return {}
         step = self.steps_here[0]
@@ -105,7 +105,7 @@ class ScoringRun:
         return self.live_since is None or now * 1e6 - t <= self.max_alert_age
 
     def due(self, t: int, released: float) -> float | None:
-        """Until when a point's prediction is wanted; None: it has no deadline, as a backlog hasn't, which closes the input instead."""
+        """Deadline of a prediction, seconds since 1970; None for a backlog, which pauses the input instead."""
         if self.live_since is None:
             return released + self.deadline if self.bounded_deadline else None
         return min(released + self.deadline, (t + self.max_alert_age) / 1e6) if t >= self.live_since else None
@@ -116,7 +116,7 @@ Released = tuple[float, list[PointEmitted | PointSettled | MessageDeleted]]
 
 
 def gather_points(batch: Iterable[tuple[str, TaggedItems]]) -> list[tuple[str, Released]]:
-    """What the shards emitted, under one key."""
+    """The entries that the shards emitted, under one key."""
     return [(KEY, released) for _, (kind, items) in batch if kind == "points" for released in items]
 
 
@@ -148,7 +148,7 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
         super().__init__(scoring.is_stopping)
         self._scoring = scoring
         self._lanes: dict[str, deque[_Point | PointSettled | MessageDeleted]] = {}
-        """By channel: what can't be given out yet."""
+        """By channel: items that can't be passed on yet."""
         self._to_ask: deque[_Point] = deque()
         self._stale = 0
         """Points without a deadline among those."""
@@ -232,7 +232,7 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
         account.count("unsettled", sum(map(len, self._predicted.values())))
         return [("account", [account])]
 
-    # What comes in
+    # Input
 
     def _put_point(self, emitted: PointEmitted, released: float) -> None:
         point = _Point(emitted, released, self._scoring.due(emitted.t, released))
@@ -263,7 +263,7 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
         self._scoring.gate.is_open = self._stale < STALE
 
     def _drop_late(self) -> None:
-        """Drops and counts points whose predictions would come too late."""
+        """Drop and count points whose predictions would come too late."""
         now = time.time()
         while self._overdue and (self._overdue[0].is_over or (self._overdue[0].due or 0) < now):
             point = self._overdue.popleft()
@@ -304,7 +304,7 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
             self._finish(point, None)
 
     def _finish(self, point: _Point, answer: ModelAnswer | None) -> None:
-        """Marks a point as over, and gives out all of its channel that doesn't wait any more."""
+        """Mark a point as over, and pass on all items of its channel that don't wait any more."""
         point.is_over, point.answer = True, answer
         lane = self._lanes[point.emitted.channel]
         while lane:
@@ -320,7 +320,7 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
                 self._close_item(item)
         del self._lanes[point.emitted.channel]
 
-    # What goes out
+    # Output
 
     def _predict(self, point: _Point, model: str, probabilities: Probabilities) -> None:
         scoring, emitted, now = self._scoring, point.emitted, time.time()
@@ -340,7 +340,7 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
         self._dirty[emitted.channel] = None
 
     def _close_item(self, item: PointSettled | MessageDeleted) -> None:
-        """A deletion is passed on; a settled point's prediction, if there is one, becomes an outcome."""
+        """Pass on a deletion; make an outcome of a settled point's prediction, if there is one."""
         if isinstance(item, MessageDeleted):
             self._account.count("deletions")
             line = deletion_bytes(item)
@@ -361,7 +361,7 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
         self._measure(body)
 
     def _measure(self, outcome: Mapping[str, Any]) -> None:
-        """Keeps the figures of recent outcomes, and reports a drop below the validated interval once."""
+        """Update the figures of recent outcomes, and report a drop below the validated interval once."""
         model, how = outcome["model"], outcome["how"]
         self.outcomes_by[model, how] = self.outcomes_by.get((model, how), 0) + 1
         if (lately := self.lately.get(model)) is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 from beepgpt.conversations.account import Account
@@ -19,31 +20,21 @@ class Scored(NamedTuple):
     released: float = 0.0
     """When the point was released, seconds since 1970."""
     alert: dict[str, Any] | None = None
-    """The same for the sink of alerts, if there is one."""
+    """The record as a value for the sink of alerts, if there is one."""
 
 
-def _lines(kind: str, tagged: TaggedItems) -> bytes | None:
+def scored_lines(kind: str, tagged: TaggedItems) -> bytes | None:
+    """Records of one kind as lines of a file; None: there are none."""
     lines = [each.line for each in tagged[1] if each.kind == kind] if tagged[0] == "scored" else []
     return as_lines(lines) if lines else None
 
 
-def prediction_lines(tagged: TaggedItems) -> bytes | None:
-    """Predictions as lines of a file; None: there are none."""
-    return _lines("prediction", tagged)
+def scored_messages(kinds: tuple[str, ...], tagged: TaggedItems) -> list[KafkaMessage] | None:
+    """Records of these kinds as messages; None: there are none. Wall times stand in headers alone, so that a replay sends the same values.
 
-
-def deletion_lines(tagged: TaggedItems) -> bytes | None:
-    """Deleted messages as lines of a file; None: there are none."""
-    return _lines("deletion", tagged)
-
-
-def outcome_lines(tagged: TaggedItems) -> bytes | None:
-    """Outcomes as lines of a file; None: there are none."""
-    return _lines("outcome", tagged)
-
-
-def _messages(kinds: tuple[str, ...], tagged: TaggedItems) -> list[KafkaMessage] | None:
-    """Wall times stand in headers alone, so that a replay sends the same values."""
+    >>> scored_messages(("prediction",), ("scored", [Scored("prediction", "C1:1.0:thread", b"{}", 1690360253.041239)]))
+    [(b'C1:1.0:thread', b'{}', [('kind', b'prediction'), ('released_at', b'1690360253.041239')], None, None)]
+    """
     messages: list[KafkaMessage] = []
     for each in tagged[1] if tagged[0] == "scored" else ():
         if each.kind in kinds:
@@ -54,24 +45,13 @@ def _messages(kinds: tuple[str, ...], tagged: TaggedItems) -> list[KafkaMessage]
     return messages or None
 
 
-def prediction_messages(tagged: TaggedItems) -> list[KafkaMessage] | None:
-    """Predictions under their conversations, and deleted messages under their channels.
-
-    >>> prediction_messages(("scored", [Scored("prediction", "C1:1.0:thread", b"{}", 1690360253.041239)]))
-    [(b'C1:1.0:thread', b'{}', [('kind', b'prediction'), ('released_at', b'1690360253.041239')], None, None)]
-    """
-    return _messages(("prediction", "deletion"), tagged)
-
-
-def outcome_messages(tagged: TaggedItems) -> list[KafkaMessage] | None:
-    """Outcomes under their conversations."""
-    return _messages(("outcome",), tagged)
-
-
-SCORED_LINES: Formats = {"predictions": prediction_lines, "deletions": deletion_lines, "outcomes": outcome_lines}
+SCORED_LINES: Formats = {f"{kind}s": partial(scored_lines, kind) for kind in ("prediction", "deletion", "outcome")}
 """The scoring flow's outputs as lines of files."""
-SCORED_MESSAGES: Formats = {"predictions": prediction_messages, "outcomes": outcome_messages}
-"""The scoring flow's outputs as messages of topics; deletions stand among the predictions."""
+SCORED_MESSAGES: Formats = {
+    "predictions": partial(scored_messages, ("prediction", "deletion")),
+    "outcomes": partial(scored_messages, ("outcome",)),
+}
+"""The scoring flow's outputs as messages of topics: predictions and outcomes under their conversations, deletions under their channels."""
 
 
 def alerts_in(tagged: TaggedItems) -> list[tuple[str, dict[str, Any]]]:
@@ -86,10 +66,10 @@ ENDS = ("scored", "missed", "waiting")
 
 
 def check_scores(account: Account) -> list[str]:
-    """What doesn't add up, in words: of the shards' accounts and the scoring's together."""
+    """The sums that don't add up, in words: of the shards' accounts and the scoring's together."""
     failed = sum(account.by_reason("failed").values())
     found = sum(account[each] for each in ENDS) + failed
-    wrong = [] if found == account["told"] else [f"{account['told']:,} points told, but {found:,} accounted for"]
+    wrong = [] if found == account["told"] else [f"{account['told']:,} points emitted, but {found:,} accounted for"]
     made = sum(account[each] for each in ("told", "together", "before_start", "withheld", "empty"))
     if made != account["points"]:
         wrong.append(f"{account['points']:,} points made, but {made:,} accounted for")

@@ -16,7 +16,7 @@ from beepgpt.conversations.channel import FOREVER
 from beepgpt.conversations.shard import STATE_VERSION
 from beepgpt.dataflows.asking import GatedSource
 from beepgpt.dataflows.following import FollowChannels, Following, key_by_shard, parse_records
-from beepgpt.dataflows.records import CallbackSink, Formats, accounts_in
+from beepgpt.dataflows.records import CallbackSink, Formats, accounts_in, write_outputs
 from beepgpt.dataflows.score_points import VERSION, ScorePoints, ScoringRun, gather_points
 from beepgpt.dataflows.scored_records import SCORED_LINES, SCORED_MESSAGES, alerts_in
 
@@ -45,10 +45,7 @@ def scoring_flow(
     followed = op.stateful_batch("follow_channels", sharded, partial(FollowChannels, following))
     points = op.flat_map_batch("gather_points", followed, gather_points)
     scored = op.stateful_batch("score_points", points, partial(ScorePoints, scoring))
-    for name in ("predictions", "deletions", "outcomes"):
-        if name in sinks:
-            records = op.filter_map_value(f"take_{name}", scored, formats[name])
-            op.output(f"write_{name}", records, sinks[name])
+    write_outputs(scored, ("predictions", "deletions", "outcomes"), sinks, formats)
     if "alerts" in sinks:
         alerts = op.flat_map("take_alerts", scored, lambda keyed: alerts_in(keyed[1]))
         op.output("send_alerts", alerts, sinks["alerts"])

@@ -1,1 +1,1 @@
-"""Reads examples again and holds them against the laws: ours in laws.py, those of other tools in foreign.py."""
+"""Reads examples again and checks them against the laws: ours in laws.py, those of other tools in foreign.py."""

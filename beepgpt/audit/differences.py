@@ -78,9 +78,7 @@ class Differences:
         windows = [each for each in known["window"] if each not in body["window"]]
         if added or not answer or not (lacking or windows) or any(each not in known["window"] for each in body["window"]):
             return ""
-        if not all(authors[text] and authors[text] <= answer for text in lacking):
-            return ""
-        if not all(each["user"] in answer for each in windows):
+        if not all(authors[text] and authors[text] <= answer for text in lacking) or not all(each["user"] in answer for each in windows):
             return ""
         count = max(sum(lacking.values()), len(windows))
         return f"{count} of the {len(units)} messages known then are by {', '.join(sorted(answer))}, who answers, and are left out"
@@ -98,7 +96,7 @@ class Differences:
         return why
 
     def _why_unit(self, t: int, channel: str, unit: str, answer_ts: int | None) -> str:
-        """Where a message comes from that doesn't belong into a prompt of time `t`."""
+        """Explain where a message comes from that doesn't belong in a prompt of time `t`."""
         messages, best = self._messages(channel), ""
         answer = messages.get(answer_ts) if answer_ts is not None else None
         if answer is not None and any(clean(text or "") == unit for _, text in answer.versions):
@@ -145,7 +143,9 @@ class Differences:
         if not body["answer"]:
             end = FOREVER if self.rules.horizon is None else row.prompt_ts + self.rules.horizon
             why = f"something ended its point before {ts_text(min(end, channel.clock))}: it is no silence"
-            later = self._next_post(row, channel)
+            place = after(channel, row.prompt_ts)
+            posts = (event for event in channel.events[place : place + 50] if event.kind == POST)
+            later = next((f"{event.user} posted at {ts_text(event.t)}" for event in posts), "")
             self.findings.add(3, "silences that were none", row.where, f"{why} ({later})" if later else why)
             return
         post = self._messages(channel.name).get(micros(body["answer_ts"])) if body["answer_ts"] is not None else None
@@ -154,13 +154,6 @@ class Differences:
         else:
             why = f"what {post.user} posted at {body['answer_ts']} does not answer this point"
         self.findings.add(3, "answers that are none", row.where, why)
-
-    def _next_post(self, row: ExampleRow, channel: ChannelHistory) -> str:
-        place = after(channel, row.prompt_ts)
-        for event in channel.events[place : place + 50]:
-            if event.kind == POST:
-                return f"{event.user} posted at {ts_text(event.t)}"
-        return ""
 
 
 def _differs(one: Any, other: Any) -> bool:

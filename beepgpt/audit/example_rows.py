@@ -1,4 +1,4 @@
-"""What is audited: the files of examples or pairs, what is read of each example, and whether it is one at all (law 4)."""
+"""What is audited: the lines of a file, a training set's folder or a topic, and the examples in them (law 4)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
 from beepgpt.audit.findings import Findings
+from beepgpt.conversations.chunks import StoredRecord
 from beepgpt.conversations.events import micros
 from beepgpt.conversations.rules import Rules
 from beepgpt.errors import BadCommand, BeepGPTError
@@ -29,143 +30,8 @@ class OtherSettings(BeepGPTError):
     exit_status = 2
 
 
-class ExampleRow(NamedTuple):
-    """An example of a file: the fields that are always needed; the others are parsed again from the line."""
-
-    line: bytes
-    where: str
-    identity: str
-    conversation: str
-    prompt_ts: int
-    settled_ts: int
-
-
-def kind_of(lines: Iterable[bytes]) -> Literal["examples", "pairs"]:
-    """Whether a file holds our examples, or prompts and completions of some other tool.
-
-    >>> kind_of([b'{"prompt": "hello", "completion": " 1"}'])
-    'pairs'
-    """
-    for line in lines:
-        body = body_of(line)
-        if body is not None:
-            return "examples" if {"id", "conversation", "prompt_ts"} <= body.keys() else "pairs"
-    return "examples"
-
-
-def body_of(line: bytes) -> dict[str, Any] | None:
-    try:
-        body = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return None
-    return body if isinstance(body, dict) else None
-
-
-def rules_of(lines: Iterable[bytes], rules: Rules) -> Rules:
-    """The rules, with the target, the scope and whether there are candidates as in the first example.
-
-    Raises OtherSettings if the examples were made by other rules all the same.
-    """
-    for line in lines:
-        body = body_of(line)
-        if body is None or "spec" not in body:
-            continue
-        shaped = rules
-        if body.get("target") in ("next_user", "interacting_users", "reactors") and body.get("scope") in ("conversation", "channel"):
-            shaped = replace(rules, target=body["target"], scope=body["scope"], candidates="candidates" in body)
-        if body["spec"] not in (shaped.spec, rules.spec):
-            raise OtherSettings(
-                f"these examples are of spec {str(body['spec'])[:40]}, the settings here give spec {shaped.spec}: they were made by other "
-                "settings (horizon, window, edits, ...) or another version. Give audit the flags or the --config that made them; "
-                "the --report of the run that did lists them under rules"
-            )
-        return rules if body["spec"] == rules.spec else shaped
-    return rules
-
-
-def read_rows(lines: Iterable[bytes], side: str, rules: Rules, findings: Findings) -> Iterator[ExampleRow]:
-    """A file's examples. Lines that are none, and wrong ids and specs, become findings."""
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        where = f"{side}line {number:,}"
-        body = body_of(line)
-        if body is None or not _is_example(body):
-            missing = [name for name in FIELDS if body is None or name not in body]
-            findings.add(4, "lines that are no examples", where, f"not JSON, or without {', '.join(missing[:3]) or 'right types'}")
-            continue
-        identity, conversation = body["id"], body["conversation"]
-        named = f"{where} ({identity})"
-        if body["spec"] != rules.spec:
-            findings.add(4, "examples of another spec", named, f"spec {body['spec']}, where the file's first has {rules.spec}")
-            continue
-        parts = (body["spec"], body["target"], body["scope"], conversation, body["prompt_ts"], body["answer_ts"] or "")
-        expected = sha256("\n".join((rules.workspace, *parts)).encode()).hexdigest()[:32]
-        if identity != expected:
-            findings.add(
-                4,
-                "ids that are not the hash of what they name (all of them: is --workspace right?)",
-                named,
-                f"workspace {rules.workspace}, spec, target, scope, conversation, prompt_ts and answer_ts give {expected}",
-            )
-        yield ExampleRow(line.strip(), named, identity, conversation, micros(body["prompt_ts"]), micros(body["settled_ts"]))
-
-
-def _is_example(body: dict[str, Any]) -> bool:
-    """Whether all fields of an example are there, of the right types."""
-    texts = ("id", "spec", "target", "scope", "channel", "conversation", "prompt_ts", "settled_ts", "prompt")
-    if not all(name in body for name in FIELDS) or not all(isinstance(body[name], str) for name in texts):
-        return False
-    where = body["conversation"].removeprefix(f"{body['channel']}:")
-    if not re.fullmatch(r"channel|[0-9]{9,10}\.[0-9]{6}:(thread|session)", where) or where == body["conversation"]:
-        return False
-    window, answer, answer_ts = body["window"], body["answer"], body["answer_ts"]
-    if not (isinstance(window, list) and isinstance(answer, list) and all(isinstance(user, str) for user in answer)):
-        return False
-    try:
-        for ts in (body["prompt_ts"], body["settled_ts"], *([] if answer_ts is None else [answer_ts]), *(each["ts"] for each in window)):
-            micros(ts)
-        return all(isinstance(each["user"], str) for each in window)
-    except (KeyError, TypeError, ValueError):
-        return False
-
-
-def each_once(rows: Sequence[ExampleRow], findings: Findings) -> list[ExampleRow]:
-    """The rows without those whose id stood before them."""
-    first: dict[str, ExampleRow] = {}
-    for row in rows:
-        other = first.setdefault(row.identity, row)
-        if other is row:
-            continue
-        if other.line.strip() == row.line.strip():
-            findings.add(4, "examples that stand twice", row.where, f"a duplicate of {other.where}")
-        else:
-            differs = [name for name in (*FIELDS, "candidates") if orjson.loads(row.line).get(name) != orjson.loads(other.line).get(name)]
-            named = ", ".join(differs) or "form alone"
-            findings.add(4, "ids that stand for two different examples", row.where, f"differs from {other.where} in {named}")
-    return list(first.values())
-
-
-def sampled(rows: Sequence[ExampleRow], count: int) -> list[ExampleRow]:
-    """Some rows, chosen by a hash: the same in every audit of the same file."""
-    return sorted(rows, key=lambda row: sha256(row.identity.encode()).digest())[:count]
-
-
-class AuditedTopicRecord(Protocol):
-    """A record of a topic of examples."""
-
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None:
-        """An example; None: a tombstone."""
-
-    @property
-    def headers(self) -> Sequence[tuple[str, bytes]]: ...
-
-
 class AuditedFiles(NamedTuple):
-    """What EXAMPLES holds, as lines."""
+    """The lines that are audited."""
 
     lines: list[bytes]
     """Examples or pairs."""
@@ -176,7 +42,7 @@ class AuditedFiles(NamedTuple):
     """Of a topic: by id, why a tombstone can't take back its example."""
 
 
-def examples_in(records: Iterable[tuple[int, AuditedTopicRecord]]) -> AuditedFiles:
+def examples_in(records: Iterable[tuple[int, StoredRecord]]) -> AuditedFiles:
     """The examples of a topic, each once, and its tombstones as retractions. `records`: with their partitions."""
     lines: dict[bytes, bytes] = {}
     retractions: dict[bytes, bytes] = {}
@@ -211,3 +77,122 @@ def sides_of(path: Path) -> tuple[Path, Path | None]:
     if any(len(found) != 1 for found in sides):
         raise BadCommand(f"EXAMPLES {path}: a folder with one ..._train.jsonl and one ..._valid.jsonl is expected")
     return sides[0][0], sides[1][0]
+
+
+class ExampleRow(NamedTuple):
+    """An example of a file, with the fields that are always needed; the others are parsed again from the line."""
+
+    line: bytes
+    where: str
+    identity: str
+    conversation: str
+    prompt_ts: int
+    settled_ts: int
+
+
+def kind_of(lines: Iterable[bytes]) -> Literal["examples", "pairs"]:
+    """Whether a file holds our examples, or prompts and completions of another tool.
+
+    >>> kind_of([b'{"prompt": "hello", "completion": " 1"}'])
+    'pairs'
+    """
+    for line in lines:
+        body = body_of(line)
+        if body is not None:
+            return "examples" if {"id", "conversation", "prompt_ts"} <= body.keys() else "pairs"
+    return "examples"
+
+
+def body_of(line: bytes) -> dict[str, Any] | None:
+    """The JSON object of a line; None if it holds none."""
+    try:
+        body = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def rules_of(lines: Iterable[bytes], rules: Rules) -> Rules:
+    """The given rules with the target, scope and presence of candidates of the first example.
+
+    Raises OtherSettings if the examples were made by other rules all the same.
+    """
+    for line in lines:
+        body = body_of(line)
+        if body is None or "spec" not in body:
+            continue
+        shaped = rules
+        if body.get("target") in ("next_user", "interacting_users", "reactors") and body.get("scope") in ("conversation", "channel"):
+            shaped = replace(rules, target=body["target"], scope=body["scope"], candidates="candidates" in body)
+        if body["spec"] not in (shaped.spec, rules.spec):
+            raise OtherSettings(
+                f"these examples are of spec {str(body['spec'])[:40]}, the settings here give spec {shaped.spec}: they were made by other "
+                "settings (horizon, window, edits, ...) or another version. Give audit the flags or the --config that made them; "
+                "the --report of the run that did lists them under rules"
+            )
+        return rules if body["spec"] == rules.spec else shaped
+    return rules
+
+
+def read_rows(lines: Iterable[bytes], side: str, rules: Rules, findings: Findings) -> Iterator[ExampleRow]:
+    """Yield a file's examples. Lines without one, and wrong ids and specs, become findings."""
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"{side}line {number:,}"
+        body = body_of(line)
+        if body is None or not _is_example(body):
+            missing = [name for name in FIELDS if body is None or name not in body]
+            findings.add(4, "lines that are no examples", where, f"not JSON, or without {', '.join(missing[:3]) or 'right types'}")
+            continue
+        identity, conversation = body["id"], body["conversation"]
+        named = f"{where} ({identity})"
+        if body["spec"] != rules.spec:
+            findings.add(4, "examples of another spec", named, f"spec {body['spec']}, where the file's first has {rules.spec}")
+            continue
+        parts = (body["spec"], body["target"], body["scope"], conversation, body["prompt_ts"], body["answer_ts"] or "")
+        expected = sha256("\n".join((rules.workspace, *parts)).encode()).hexdigest()[:32]
+        if identity != expected:
+            why = f"workspace {rules.workspace}, spec, target, scope, conversation, prompt_ts and answer_ts give {expected}"
+            findings.add(4, "ids that are not the hash of what they name (all of them: is --workspace right?)", named, why)
+        yield ExampleRow(line.strip(), named, identity, conversation, micros(body["prompt_ts"]), micros(body["settled_ts"]))
+
+
+def _is_example(body: dict[str, Any]) -> bool:
+    """Whether all fields of an example are there, of the right types."""
+    texts = ("id", "spec", "target", "scope", "channel", "conversation", "prompt_ts", "settled_ts", "prompt")
+    if not all(name in body for name in FIELDS) or not all(isinstance(body[name], str) for name in texts):
+        return False
+    where = body["conversation"].removeprefix(f"{body['channel']}:")
+    if not re.fullmatch(r"channel|[0-9]{9,10}\.[0-9]{6}:(thread|session)", where) or where == body["conversation"]:
+        return False
+    window, answer, answer_ts = body["window"], body["answer"], body["answer_ts"]
+    if not (isinstance(window, list) and isinstance(answer, list) and all(isinstance(user, str) for user in answer)):
+        return False
+    try:
+        for ts in (body["prompt_ts"], body["settled_ts"], *([] if answer_ts is None else [answer_ts]), *(each["ts"] for each in window)):
+            micros(ts)
+        return all(isinstance(each["user"], str) for each in window)
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
+def each_once(rows: Sequence[ExampleRow], findings: Findings) -> list[ExampleRow]:
+    """Drop rows whose id occurred earlier, and add a finding for each."""
+    first: dict[str, ExampleRow] = {}
+    for row in rows:
+        other = first.setdefault(row.identity, row)
+        if other is row:
+            continue
+        if other.line.strip() == row.line.strip():
+            findings.add(4, "examples that stand twice", row.where, f"a duplicate of {other.where}")
+        else:
+            differs = [name for name in (*FIELDS, "candidates") if orjson.loads(row.line).get(name) != orjson.loads(other.line).get(name)]
+            named = ", ".join(differs) or "form alone"
+            findings.add(4, "ids that stand for two different examples", row.where, f"differs from {other.where} in {named}")
+    return list(first.values())
+
+
+def sampled(rows: Sequence[ExampleRow], count: int) -> list[ExampleRow]:
+    """`count` rows, chosen by a hash, so that every audit of a file takes the same."""
+    return sorted(rows, key=lambda row: sha256(row.identity.encode()).digest())[:count]

@@ -1,4 +1,4 @@
-"""The laws, what an audit finds about them, and the verdicts."""
+"""The laws, an audit's findings about them, and the verdicts."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ class Judged:
     law: int
     name: str
     verdict: LawVerdict
-    told: str
+    told: str  # a key of reports
     """Why, in words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """The result of an audit."""
+    """The result of an audit: a verdict on each law, with the findings."""
 
     made_by: Literal["beepgpt", "others"]
     checked: Mapping[str, int]
@@ -71,19 +71,12 @@ class Audit:
 
     def as_json(self) -> dict[str, Any]:
         """The audit as a report writes it."""
-        return {
-            "made_by": self.made_by,
-            "kept": not self.is_broken,
-            "checked": dict(self.checked),
-            "laws": [asdict(judged) for judged in self.laws],
-            "findings": [asdict(finding) for finding in self.findings],
-            "notes": list(self.notes),
-            "measured": dict(self.measured),
-        }
+        body = asdict(self)
+        return {"made_by": body.pop("made_by"), "kept": not self.is_broken, **body}
 
 
 class Findings:
-    """Collects what breaks a law: every instance is counted, the first few of each kind are kept."""
+    """Collects breaches of laws: every instance is counted, the first few of each kind are kept."""
 
     def __init__(self) -> None:
         self._counts: Counter[tuple[int, str]] = Counter()

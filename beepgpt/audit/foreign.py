@@ -1,4 +1,4 @@
-"""Prompts and completions of other tools against the events: what was said, when, and whether prompts tell who answers.
+"""Audits prompts and completions of other tools: whether they hold what was said, when, and whether they give away who answers.
 
 Such files have no times, so each row is first looked for in the history. All choices on the way favour a row without a fault.
 """
@@ -7,30 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
-from beepgpt.audit.findings import LAWS, Audit, Findings, Judged, quoted
+from beepgpt.audit.findings import Audit, Findings, Judged, quoted
 from beepgpt.audit.history import AuditedRecord, read_histories
 from beepgpt.audit.pairs import Index, KnownUnits, Pair, match, read_pairs, sampled, template_of, window_of
-from beepgpt.audit.placing import (
-    LeakTest,
-    Place,
-    agreement,
-    conversations_of,
-    leak_test,
-    options_of,
-    p_in_words,
-    place_rows,
-    positions_in,
-    share_of,
-)
+from beepgpt.audit.placing import LeakTest, Place, agreement, conversations_of, leak_test, options_of, place_rows, positions_in, share_of
 from beepgpt.conversations.channel import FOREVER
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY, MINUTE, Rules
 
 NEVER_LATE = 700 * DAY
-"""Other tools read late events, too. No longer: the oldest times have nine digits, and duplicates are recognised by what came before."""
+"""Other tools read late events, too. No longer: the oldest times have nine digits, and duplicates are recognized by what came before."""
+
+
+class _Row(NamedTuple):
+    """A row of the file, and what the history has of it."""
+
+    pair: Pair
+    found: KnownUnits
+    """Sentences of the prompt that somebody posted."""
+    unknown: list[str]
+    """Texts of the prompt that nobody posted."""
+    options: list[Place]
+    """All places where it may stand."""
+    place: Place | None
 
 
 def audit_pairs(
@@ -42,7 +44,7 @@ def audit_pairs(
     sample: int | None = None,
     now: int = FOREVER,
 ) -> Audit:
-    """Hold prompts and completions of another tool, a JSON object a line, against the events that they should be made of.
+    """Check prompts and completions of another tool, a JSON object a line, against the events that they should be made of.
 
     Lines are `{"prompt", "completion"}` or `{"messages": [...]}`. `valid`: the validation side, if there is one. `sample`: so many rows.
     """
@@ -68,7 +70,8 @@ def audit_pairs(
     places, options, grouping, in_order = place_rows(pairs, found, index, window, rules)
     placed = [(pair, place) for pair, place in zip(pairs, places, strict=True) if place is not None]
     if readable:
-        _past_only(pairs, found, unknown, options, index, window, findings)
+        rows = [_Row(*each) for each in zip(pairs, found, unknown, options, places, strict=True)]
+        _past_only(rows, index, window, findings)
     agree = agreement([(pair.completion, index.messages[place.answer].user) for pair, place in placed])
     newest = agreement([(pair.completion, index.messages[max(place.shown)].user) for pair, place in placed])
     test = leak_test(placed, index.messages)
@@ -114,7 +117,7 @@ def _verdicts(findings: Findings, checked: Mapping[str, int], test: LeakTest, re
     unreadable = "" if readable else f"only {share:.0%} of the sentences were found in the events: is SOURCE the history of these prompts?"
     few = "" if checked["placed"] else "no row could be found in the history"
     never = f"of {test.own:,} messages by the person who answers next, {test.own_left_out:,} are left out of the prompts; of "
-    never += f"{test.others:,} by others, {test.others_left_out:,} ({p_in_words(test)})"
+    never += f"{test.others:,} by others, {test.others_left_out:,} ({test.p_text})"
     return (
         findings.judged(1, f"{checked['found']:,} sentences, each said before the answer", unreadable),
         findings.judged(2, never, few),
@@ -122,30 +125,24 @@ def _verdicts(findings: Findings, checked: Mapping[str, int], test: LeakTest, re
         findings.judged(4, "", "the rows have no ids, so another run's can't be compared with them"),
         findings.judged(5, "", "examples alone don't show what was scored"),
         findings.judged(6, "", "the file has no account of what became of each event"),
-        Judged(7, LAWS[7], "not checkable", "one file is no split: give a training and a validation file")
-        if not split
-        else findings.judged(7, "no prompt and no message is on both sides, and training comes first", few),
+        findings.judged(
+            7,
+            "no prompt and no message is on both sides, and training comes first",
+            few if split else "one file is no split: give a training and a validation file",
+        ),
     )
 
 
-def _past_only(
-    pairs: Sequence[Pair],
-    found: Sequence[KnownUnits],
-    unknown: Sequence[Sequence[str]],
-    options: Sequence[Sequence[Place]],
-    index: Index,
-    window: int,
-    findings: Findings,
-) -> None:
+def _past_only(rows: Sequence[_Row], index: Index, window: int, findings: Findings) -> None:
     """Law 1: find sentences that nobody had posted when the answer came."""
-    for pair, row, strange, could in zip(pairs, found, unknown, options, strict=True):
-        if strange:
-            findings.add(1, "prompts with sentences that nobody said", pair.where, f"nobody said {quoted(strange[0])}")
+    for row in rows:
+        if row.unknown:
+            findings.add(1, "prompts with sentences that nobody said", row.pair.where, f"nobody said {quoted(row.unknown[0])}")
             continue
-        edited = [_edited_later(row, place, index) for place in could]
+        edited = [_edited_later(row.found, place, index) for place in row.options]
         if edited and all(edited):
-            findings.add(1, "prompts with text from after the answer", pair.where, edited[0])
-    _said_later(pairs, found, options, index, window, findings)
+            findings.add(1, "prompts with text from after the answer", row.pair.where, edited[0])
+    _said_later([row for row in rows if not row.options and len(row.found) > 1], index, window, findings)
 
 
 def _edited_later(row: KnownUnits, place: Place, index: Index) -> str:
@@ -158,24 +155,19 @@ def _edited_later(row: KnownUnits, place: Place, index: Index) -> str:
     return ""
 
 
-def _said_later(
-    pairs: Sequence[Pair], found: Sequence[KnownUnits], options: Sequence[Sequence[Place]], index: Index, window: int, findings: Findings
-) -> None:
-    """Law 1: find rows that fit no place in the history, but would without one sentence, which was posted only later."""
-    lost = [number for number, could in enumerate(options) if not could and len(found[number]) > 1]
+def _said_later(lost: Sequence[_Row], index: Index, window: int, findings: Findings) -> None:
+    """Law 1: of rows that fit no place in the history, find those that would without one sentence, which was posted only later."""
     conversations = conversations_of(index, 10 * MINUTE)["sessions and threads"] if lost else []
     where = positions_in(conversations)
-    for number in lost:
-        row = found[number]
-        for each, (text, _, unit) in enumerate(row):
-            rest = [*row[:each], *row[each + 1 :]]
-            without = options_of(rest, conversations, where, window, index)
+    for row in lost:
+        for each, (text, _, unit) in enumerate(row.found):
+            without = options_of([*row.found[:each], *row.found[each + 1 :]], conversations, where, window, index)
             earliest = min(unit)
             if without and all(earliest > place.answer for place in without):
                 answer = min(place.answer for place in without)
                 why = f"{quoted(text)} was first said at {ts_text(index.messages[earliest].ts)}, "
                 why += f"the answer came at {ts_text(index.messages[answer].ts)}"
-                findings.add(1, "prompts with text from after the answer", pairs[number].where, why)
+                findings.add(1, "prompts with text from after the answer", row.pair.where, why)
                 break
 
 
@@ -184,8 +176,8 @@ def _add_leak(test: LeakTest, placed: Sequence[tuple[Pair, Place]], index: Index
     what = (
         f"prompts leave out the answerer's own messages: in {test.dropped:,} of {test.present:,} rows whose window holds messages by the "
         f"person who answers next, the prompt shows none of them ({share_of(test.own_left_out, test.own):.1%} of such messages are left "
-        f"out, but {share_of(test.others_left_out, test.others):.1%} of other people's; {p_in_words(test)}). Who is missing shows "
-        "who answers: make prompts of all that was known, whoever answers"
+        f"out, but {share_of(test.others_left_out, test.others):.1%} of other people's; {test.p_text}). Who is missing shows "
+        "who answers: make prompts of all that was known, no matter who answers"
     )
     for pair, place in placed:
         answerer = index.messages[place.answer].user
@@ -249,7 +241,6 @@ def _both_sides(
             why = f"what {message.user} said at {ts_text(message.ts)} is also in {shown[both[0]]}"
             findings.add(7, "messages on both sides", pair.where, why)
         if max(place.shown) < latest:
-            why = (
-                f"its prompt is of {ts_text(index.messages[max(place.shown)].ts)}, training goes on to {ts_text(index.messages[latest].ts)}"
-            )
+            newest = index.messages[max(place.shown)]
+            why = f"its prompt is of {ts_text(newest.ts)}, training goes on to {ts_text(index.messages[latest].ts)}"
             findings.add(7, "validation prompts from before the last training answer", pair.where, why)

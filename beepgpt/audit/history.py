@@ -1,4 +1,4 @@
-"""The events that an audit holds examples against, channel by channel, in the order in which they count."""
+"""The events that an audit checks examples against, channel by channel, in the order in which they are applied."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ AuditedRecord = bytes | tuple[str, int, bytes]
 
 
 class ChannelHistory:
-    """A channel's events in the order in which they count, and the channel's clock at the end."""
+    """A channel's events in the order in which they are applied, and the channel's clock at the end."""
 
     __slots__ = ("clock", "events", "name", "partition", "settled")
 
@@ -67,9 +67,9 @@ class ChannelHistories:
 
 
 def read_histories(records: Iterable[AuditedRecord], rules: Rules, *, now: int = FOREVER, until: int | None = None) -> ChannelHistories:
-    """Records in order of arrival as events in order of application, without late, duplicate, ignored and rejected ones.
+    """Parse records, in order of arrival, into each channel's events in order of application; only events that were applied are kept.
 
-    It is docs/semantics.md, "Order", in the plainest way: all is kept in memory, so that any prefix can be read again.
+    It follows docs/semantics.md, "Order", in the plainest way: everything stays in memory, so that any prefix can be read again.
     """
     channels: dict[str, ChannelHistory] = {}
     account = Account()

@@ -1,4 +1,4 @@
-"""Audits our examples: whether they and their split keep the laws of the README, judged by the events and the examples alone."""
+"""Audits our examples: checks them against the laws of the README, by the events and the examples alone."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.tokens import Encoding
 
-WITNESSES = 12
-"""Examples that are also made again from nothing but their prefix, where all are made again in one pass."""
+SPOT_CHECKS = 12
+"""Examples that are also made again from their prefix alone, where all are made again in one pass."""
 
 
 def audit_examples(
@@ -36,7 +36,7 @@ def audit_examples(
     apart: Mapping[str, str] | None = None,
     now: int = FOREVER,
 ) -> Audit:
-    """Hold our examples against the events that they should be made of.
+    """Check our examples against the events that they should be made of.
 
     `valid`: the validation side, where `lines` are the training side of a split. `sample`: so many examples, each made again from
     nothing but the events of its prefix; otherwise all, in one pass through time, and a few in that way. `subset`: the file was
@@ -68,10 +68,11 @@ def audit_examples(
             last = ts_text(max(row.settled_ts for row in rows))
             why = "it looks as if these were made with --until, or by a run that was stopped before the events here end"
             looks_cut = dict.fromkeys(unlike, f"{why}; give audit --until (the latest settled_ts is {last})")
-        recompute.from_prefixes(sampled(rows, WITNESSES), is_witness=True)
-        recompute.check_account(history.account)
+        recompute.from_prefixes(sampled(rows, SPOT_CHECKS), after_pass=True)
+        for wrong in history.account.check():
+            findings.add(6, "sums that don't add up", "the account", wrong)
     else:
-        recompute.from_prefixes(sampled(rows, sample), is_witness=False)
+        recompute.from_prefixes(sampled(rows, sample), after_pass=False)
     findings.add_all(recompute.findings)
     notes = list(recompute.notes())
     if sample is None:
@@ -87,7 +88,7 @@ def audit_examples(
         "examples": sum(map(len, sides)),
         "recomputed": recompute.passed or recompute.from_scratch,
         "from_scratch": recompute.from_scratch,
-        "answered_by_a_stranger": recompute.answered_by_stranger,
+        "answered_by_a_stranger": recompute.answered_by_another,
     }
     verdicts = _verdicts(
         findings, checked, history.account,
@@ -132,9 +133,7 @@ def _verdicts(
         kept_6 = ""
     return (
         findings.judged(1, f"{how}: each prompt, window and feature is what the events up to its prompt_ts give, byte for byte", nothing),
-        findings.judged(
-            2, f"no prompt leaves anything out by who answers; {asked:,} of {asked:,} are the same if a stranger answers", nothing
-        ),
+        findings.judged(2, f"no prompt depends on who answers; {asked:,} of {asked:,} are the same if somebody else does", nothing),
         findings.judged(3, f"{how}: each answer and silence is what the events up to its settled_ts give", nothing or looks_cut.get(3, "")),
         findings.judged(
             4,
@@ -163,19 +162,17 @@ def _check_retractions(
         return [f"{len(gone):,} examples {said}"]
     for row in gone:
         if row.identity not in retracted and not (recompute.was_stopped and row.identity in recompute.retracted_at_end):
-            findings.add(
-                4, "examples that should be retracted", row.where, "a message of its window was deleted, and no retraction says so"
-            )
+            why = "a message of its window was deleted, and no retraction says so"
+            findings.add(4, "examples that should be retracted", row.where, why)
     for row in rows:
         if row.identity in retracted and row.identity not in recompute.retracted:
-            findings.add(
-                4, "retractions of what was not deleted", row.where, "no message of its window was deleted while it was remembered"
-            )
+            why = "no message of its window was deleted while it was remembered"
+            findings.add(4, "retractions of what was not deleted", row.where, why)
     return []
 
 
 def check_split(train: Sequence[ExampleRow], valid: Sequence[ExampleRow], rules: Rules, cut: int | None, findings: Findings) -> None:
-    """Find examples on the wrong side of the cut, and messages and conversations on both sides. `cut`: None if it isn't known."""
+    """Law 7: find examples on the wrong side of the cut, and messages and conversations on both sides. `cut`: None if it isn't known."""
     if not train or not valid:
         return
     if cut is None:

@@ -6,18 +6,20 @@ import re
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from typing import NamedTuple
 from zlib import crc32
 
 import orjson
 
+from beepgpt.audit.example_rows import body_of
 from beepgpt.audit.findings import Findings
 from beepgpt.audit.history import ChannelHistories
 from beepgpt.conversations.channel import FOREVER
 from beepgpt.conversations.cleaning import clean
 
 CUT = 20
-"""Characters that a cut message must keep to be recognised by its beginning."""
+"""Characters that a cut message must keep to be recognized by its beginning."""
 
 _WORDS = re.compile(r"\w+")
 _PARAGRAPHS = re.compile(r"\n\s*\n")
@@ -52,7 +54,7 @@ Unit = list[int]
 
 
 def read_pairs(lines: Iterable[bytes], side: str, findings: Findings) -> Iterator[Pair]:
-    """The rows of a file. Lines that are none become findings. `side`: "train ", "valid " or nothing."""
+    """Yield the rows of a file. Lines without one become findings. `side`: "train ", "valid " or nothing."""
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -70,11 +72,7 @@ def pair_of(line: bytes, where: str = "") -> Pair | None:
     >>> pair_of(b'{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "1"}]}')
     Pair(where='', prompt='hi', completion='1')
     """
-    try:
-        body = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return None
-    if not isinstance(body, dict):
+    if (body := body_of(line)) is None:
         return None
     prompt, completion = body.get("prompt"), body.get("completion", body.get("answer"))
     messages = body.get("messages")
@@ -90,7 +88,7 @@ def pair_of(line: bytes, where: str = "") -> Pair | None:
 
 
 def sampled(pairs: Sequence[Pair], count: int) -> list[Pair]:
-    """Some rows, in their order: the same in every audit of the same file."""
+    """`count` rows in their order, chosen by a hash, so that every audit of a file takes the same."""
     chosen = sorted(range(len(pairs)), key=lambda number: (crc32(pairs[number].prompt.encode()), number))[:count]
     return [pairs[number] for number in sorted(chosen)]
 
@@ -128,7 +126,7 @@ class Index:
                         self.by_key[key].append(number)
             self.messages.append(PostedMessage(name, message.ts, message.user, message.thread_ts, message.bot, first, shown))
         self.sorted_keys = sorted(self.by_key)
-        self._found: dict[str, tuple[str, Unit]] = {}
+        self._find = cache(self._find_uncached)
 
     def units_of(self, prompt: str) -> list[tuple[str, str, Unit]]:
         """A prompt's sentences: (text, its words as in the index, the messages it may be; none if nobody posted it)."""
@@ -142,13 +140,8 @@ class Index:
                 units.append((paragraph.strip(), key, found))
         return units
 
-    def _find(self, text: str) -> tuple[str, Unit]:
+    def _find_uncached(self, text: str) -> tuple[str, Unit]:
         """The words of a text and the messages it may be: whole, without a leading name of the speaker, or cut short."""
-        if text not in self._found:
-            self._found[text] = self._look_up(text)
-        return self._found[text]
-
-    def _look_up(self, text: str) -> tuple[str, Unit]:
         whole = key_of(text)
         speaker = _SPEAKER.match(text.lstrip())
         for key in (whole, key_of(text.lstrip()[speaker.end() :]) if speaker else ""):
@@ -172,7 +165,7 @@ def _keys(text: str) -> set[str]:
 
 
 def template_of(units: Sequence[Sequence[tuple[str, str, Unit]]]) -> set[str]:
-    """Sentences that nobody posted and that stand in most prompts: the tool's own, such as an instruction."""
+    """The other tool's own sentences, such as an instruction: nobody posted them, and they stand in most prompts."""
     counted = Counter(key for row in units for key in {key for _, key, found in row if not found})
     return {key for key, count in counted.items() if len(units) > 3 and count * 2 > len(units)}
 

@@ -13,6 +13,13 @@ from beepgpt.audit.pairs import Index, KnownUnits, Pair, PostedMessage
 from beepgpt.conversations.channel import FOREVER
 from beepgpt.conversations.rules import MINUTE, Rules
 
+SIGNIFICANT = 0.001
+MUCH_MORE = 1.5
+"""How many times as often the answerer's messages must be left out, beside the p-value: with many rows anything is significant."""
+
+EXACT = 1500
+"""Sums up to which the exact distribution is used; above, its normal approximation."""
+
 TRUSTED = 0.7
 """Share of completions that must agree with who posted next before they help to place the others."""
 
@@ -36,7 +43,7 @@ Places = dict[int, list[tuple[int, int]]]
 
 
 def conversations_of(index: Index, gap: int) -> dict[str, list[list[int]]]:
-    """The history's conversations, by the name of each way in which tools form them."""
+    """The conversations of the history, as (messages of) each, by the name of each way in which tools form them."""
     messages = index.messages
     people = [number for number, message in enumerate(messages) if not message.bot]
     named = {(message.channel, message.thread_ts) for message in messages if message.thread_ts is not None}
@@ -77,7 +84,7 @@ def conversations_of(index: Index, gap: int) -> dict[str, list[list[int]]]:
 def place_rows(
     pairs: Sequence[Pair], found: Sequence[KnownUnits], index: Index, window: int, rules: Rules
 ) -> tuple[list[Place | None], list[list[Place]], str, bool]:
-    """(Each row's place, all its possible places, how the tool forms conversations, whether the rows are in order of time).
+    """Place each row; returns (places, all possible places of each row, how the tool forms conversations, whether rows are in time order).
 
     Of the ways to form conversations, the one is taken with which the most prompts leave nothing out.
     """
@@ -99,7 +106,7 @@ def place_rows(
 
 
 def positions_in(conversations: Sequence[Sequence[int]]) -> Places:
-    """Where each message stands."""
+    """Each message's (conversation, index) positions."""
     places: Places = defaultdict(list)
     for number, conversation in enumerate(conversations):
         for place, message in enumerate(conversation):
@@ -142,9 +149,9 @@ def _is_in_order(options: Sequence[Sequence[Place]], index: Index) -> bool:
 def _choose(
     pairs: Sequence[Pair], options: Sequence[Sequence[Place]], index: Index, in_order: bool, named: Mapping[str, str]
 ) -> list[Place | None]:
-    """One place for each row: preferably its answerer goes with its completion, little is left out, and it is free and next in time.
+    """Choose a place for each row: best where its answerer goes with its completion, little is left out, and it is free and next in time.
 
-    Whose messages are left out plays no part: else the leak test would find what this choice had put there.
+    Whose messages are left out is not considered: otherwise the leak test would find what this choice had caused.
     """
     chosen: list[Place | None] = []
     taken: set[int] = set()
@@ -165,12 +172,16 @@ def _choose(
     return chosen
 
 
-def _names_of(answers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """By completion, the person that it goes with most often."""
+def _counted(answers: Iterable[tuple[str, str]]) -> dict[str, Counter[str]]:
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for completion, user in answers:
         counts[completion][user] += 1
-    return {completion: min(users, key=lambda user: (-users[user], user)) for completion, users in counts.items()}
+    return counts
+
+
+def _names_of(answers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """By completion, the person that it goes with most often."""
+    return {completion: min(users, key=lambda user: (-users[user], user)) for completion, users in _counted(answers).items()}
 
 
 def agreement(answers: Sequence[tuple[str, str]]) -> float:
@@ -179,11 +190,8 @@ def agreement(answers: Sequence[tuple[str, str]]) -> float:
     >>> agreement([("1", "ana"), ("1", "ana"), ("2", "bo"), ("2", "ana"), ("3", "cy")])
     0.5
     """
-    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for completion, user in answers:
-        counts[completion][user] += 1
     judged = right = 0
-    for users in counts.values():
+    for users in _counted(answers).values():
         if users.total() < 2:
             continue
         for user, count in users.items():
@@ -194,16 +202,11 @@ def agreement(answers: Sequence[tuple[str, str]]) -> float:
 
 
 def share_of(part: int, whole: int) -> float:
-    """A part of a whole; of nothing, 0."""
+    """The ratio; 0 if the whole is 0."""
     return part / whole if whole else 0.0
 
 
-SIGNIFICANT = 0.001
-MUCH_MORE = 1.5
-"""How many times as often the answerer's messages must be left out, beside the p-value: with many rows anything is significant."""
-
-EXACT = 1500
-"""Sums up to which the exact distribution is used; above, its normal approximation."""
+# The leak test (law 2): whether prompts leave out the person who answers more often than others
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,9 +228,14 @@ class LeakTest:
     @property
     def is_leak(self) -> bool:
         """Whether the answerer is left out more often than chance explains, and much more often than others."""
-        return self.own > 0 and self.p_value < SIGNIFICANT and share_of(self.own_left_out, self.own) > MUCH_MORE * share_of(
-            self.others_left_out, self.others
-        )  # fmt: skip
+        others = share_of(self.others_left_out, self.others)
+        return self.own > 0 and self.p_value < SIGNIFICANT and share_of(self.own_left_out, self.own) > MUCH_MORE * others
+
+    @property
+    def p_text(self) -> str:
+        """The p-value as it stands in messages."""
+        p_value = "p < 1e-300" if self.p_value < 1e-300 else f"p = {self.p_value:.2g}"
+        return p_value if self.exact else f"{p_value}, normal approximation"
 
 
 def leak_test(placed: Sequence[tuple[Pair, Place]], messages: Sequence[PostedMessage]) -> LeakTest:
@@ -241,7 +249,8 @@ def leak_test(placed: Sequence[tuple[Pair, Place]], messages: Sequence[PostedMes
     cells: defaultdict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     present = dropped = tested = 0
     for pair, place in placed:
-        if place.left_out and len(pair.prompt) > 0.9 * longest and _are_oldest_left_out(place):
+        oldest_are_left_out = not any(number in place.shown for number in place.window[: place.left_out])
+        if place.left_out and len(pair.prompt) > 0.9 * longest and oldest_are_left_out:
             continue
         tested += 1
         answerer = messages[place.answer].user
@@ -261,12 +270,10 @@ def leak_test(placed: Sequence[tuple[Pair, Place]], messages: Sequence[PostedMes
     return LeakTest(tested, present, dropped, left_out, own_all, all_left_out - left_out, all_messages - own_all, p_value, exact)
 
 
-def _are_oldest_left_out(place: Place) -> bool:
-    return not any(number in place.shown for number in place.window[: place.left_out])
-
-
 def stratified_tail(tables: Sequence[tuple[int, int, int, int]]) -> tuple[float, bool]:
-    """The p-value of at least so many that are both, over 2 x 2 tables (all, of one kind, of the other, both); and whether it is exact.
+    """One-sided p-value of the observed overlap over independent 2x2 tables (size, first margin, second margin, overlap).
+
+    Returns it and whether it is exact rather than a normal approximation.
 
     >>> stratified_tail([(10, 5, 5, 5)])[0] == 1 / 252
     True
@@ -300,9 +307,3 @@ def _hypergeometric(size: int, one: int, other: int, both: int) -> float:
 
 def _log_comb(n: int, k: int) -> float:
     return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
-
-
-def p_in_words(test: LeakTest) -> str:
-    """The p-value in words."""
-    p_value = "p < 1e-300" if test.p_value < 1e-300 else f"p = {test.p_value:.2g}"
-    return p_value if test.exact else f"{p_value}, normal approximation"

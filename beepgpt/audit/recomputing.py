@@ -1,4 +1,4 @@
-"""Makes a file's examples again from the events: all in one pass through time, a few from nothing but their prefix."""
+"""Makes a file's examples again from the events: all in one pass through time, a few from their prefix alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from beepgpt.audit.differences import KNOWN_THEN, Differences
 from beepgpt.audit.example_rows import ExampleRow
 from beepgpt.audit.findings import Findings
 from beepgpt.audit.history import ChannelHistories, ChannelHistory, after
-from beepgpt.conversations.account import Account
 from beepgpt.conversations.channel import FOREVER, Channel, Output
 from beepgpt.conversations.events import POST, Event, micros, ts_text
 from beepgpt.conversations.examples import example_bytes
@@ -22,8 +21,8 @@ from beepgpt.conversations.shard import Shard
 from beepgpt.conversations.state import OpenPoint, conversation_id
 from beepgpt.conversations.tokens import Encoding
 
-STRANGER = "?somebody else"
-"""No id of Slack's: the person who answers in an imagined future."""
+SOMEBODY_ELSE = "?somebody else"
+"""No id of Slack's: another person, who gives the answer instead."""
 
 
 class Recomputation:
@@ -40,7 +39,7 @@ class Recomputation:
         """Rows that were compared in the pass."""
         self.from_scratch = 0
         """Rows that were made again from their prefix."""
-        self.answered_by_stranger = 0
+        self.answered_by_another = 0
         self.of_unknown_channels = 0
         self.without_point: set[str] = set()
         """Rows at whose time there is no point: their answers are not compared."""
@@ -55,11 +54,11 @@ class Recomputation:
 
     @property
     def was_stopped(self) -> bool:
-        """Whether everything is lacking that only the end of the input gives: the run that made the file was stopped before it."""
+        """Whether the file lacks only what the end of the input produces, so its run was probably stopped early."""
         return bool(self.lacking_at_end or self.retracted_at_end) and not self.saw_end
 
     def notes(self) -> Iterator[str]:
-        """Remarks that are no breach of a law."""
+        """Yield remarks that are no breach of a law."""
         if self.was_stopped:
             more = ((len(self.lacking_at_end), "examples"), (len(self.retracted_at_end), "retractions"))
             what = " and ".join(f"{count:,} more {name}" for count, name in more if count)
@@ -70,11 +69,6 @@ class Recomputation:
         for what, rows in self.differences.rewritten.items():
             yield f"{len(rows):,} examples say the same in other bytes than ours ({what}): their fields were compared"
 
-    def check_account(self, account: Account) -> None:
-        """Check the sums of law 6 in the account of the pass."""
-        for wrong in account.check():
-            self.findings.add(6, "sums that don't add up", "the account", wrong)
-
     # All, in one pass
 
     def in_one_pass(self, rows: Sequence[ExampleRow], retracted: Collection[str] | None, *, whole: bool) -> None:
@@ -84,7 +78,7 @@ class Recomputation:
         """
         by_channel: defaultdict[str, list[ExampleRow]] = defaultdict(list)
         for row in rows:
-            by_channel[row.conversation.rsplit(":", 1 if self.rules.scope == "channel" else 2)[0]].append(row)
+            by_channel[self._channel_of(row)].append(row)
         for name in sorted(self.history.channels.keys() | by_channel.keys()):
             if name not in self.history.channels:
                 for row in by_channel[name]:
@@ -96,6 +90,9 @@ class Recomputation:
         for body in self.lacking if self.was_stopped else [*self.lacking, *self.lacking_at_end]:
             why = f"{body['conversation']} at {body['prompt_ts']}, settled at {body['settled_ts']}"
             self.findings.add(4, what, body["id"], why)
+
+    def _channel_of(self, row: ExampleRow) -> str:
+        return row.conversation.rsplit(":", 1 if self.rules.scope == "channel" else 2)[0]
 
     def _replay(self, heard: ChannelHistory, rows: Sequence[ExampleRow], given_retractions: Collection[str] | None, whole: bool) -> None:
         channel = Channel(heard.name, self.rules, self.encoding)
@@ -180,33 +177,33 @@ class Recomputation:
 
     # A few, from scratch
 
-    def from_prefixes(self, rows: Sequence[ExampleRow], *, is_witness: bool) -> None:
-        """Make each example again three times: from its prompt's prefix, from its answer's, and with a stranger for an answer.
+    def from_prefixes(self, rows: Sequence[ExampleRow], *, after_pass: bool) -> None:
+        """Make each example again three times: from its prompt's prefix, from its answer's, and with somebody else's answer.
 
-        For a witness, the pass has made the first two comparisons already: they are findings here only if the pass found nothing.
+        `after_pass`: the pass has made the first two comparisons already, so they are findings here only if it found nothing.
         """
         for row in rows:
-            heard = self.history.channels.get(row.conversation.rsplit(":", 1 if self.rules.scope == "channel" else 2)[0])
+            heard = self.history.channels.get(self._channel_of(row))
             if heard is None:
-                if not is_witness:
+                if not after_pass:
                     self.findings.add(1, "examples of channels that the events don't have", row.where, "no event is of its channel")
                 continue
             self.from_scratch += 1
             body = orjson.loads(row.line)
             prefix = self._shard(heard, row.prompt_ts)
             known = self._known_alone(heard, row, prefix)
-            if not is_witness or not any(self.findings.of(law) for law in (1, 2, 3)):
+            if not after_pass or not any(self.findings.of(law) for law in (1, 2, 3)):
                 if known is None:
                     self._no_point(row)
                 else:
                     self.differences.compare_known(row, body, known)
                     self.differences.compare_settled(row, body, self._settled_by(heard, row, prefix), heard)
-            by_stranger = self._answered_by_a_stranger(heard, row, body, prefix)
-            if known is not None and by_stranger is not None:
-                self.answered_by_stranger += 1
-                changed = [name for name in KNOWN_THEN if known.get(name) != by_stranger.get(name)]
+            by_another = self._answered_by_another(heard, row, body, prefix)
+            if known is not None and by_another is not None:
+                self.answered_by_another += 1
+                changed = [name for name in KNOWN_THEN if known.get(name) != by_another.get(name)]
                 if changed:
-                    why = f"{', '.join(changed)} change if a stranger answers"
+                    why = f"{', '.join(changed)} change if somebody else answers"
                     self.findings.add(2, "what is known at prompt_ts depends on who answers", row.where, why)
 
     def _shard(self, heard: ChannelHistory, until: int) -> dict[str, Any]:
@@ -217,12 +214,14 @@ class Recomputation:
         return shard.__getstate__()
 
     def _known_alone(self, heard: ChannelHistory, row: ExampleRow, prefix: dict[str, Any]) -> dict[str, Any] | None:
-        """The example that the events up to its prompt give if nobody answers, or, where that gives none, if a stranger does."""
+        """The example that the events up to its prompt give if nobody answers or, where that gives none, if somebody else does."""
         silent = self._future(prefix, [], row, row.prompt_ts + (self.rules.horizon or 0))
         if silent is not None or not row.conversation.endswith(":thread"):
             return silent
         root = micros(row.conversation.rsplit(":", 2)[1])
-        return self._future(prefix, [_post(heard.name, row.prompt_ts + 1, root)], row, None)
+        t = row.prompt_ts + 1
+        answer = Event(t, POST, t, SOMEBODY_ELSE, "", False, b"", heard.name, "", root, "", False, False)
+        return self._future(prefix, [answer], row, None)
 
     def _settled_by(self, heard: ChannelHistory, row: ExampleRow, prefix: dict[str, Any]) -> dict[str, Any] | None:
         """The example that settles by `settled_ts`; if there is none, the one that settles later."""
@@ -233,15 +232,15 @@ class Recomputation:
                 return settled
         return None
 
-    def _answered_by_a_stranger(
+    def _answered_by_another(
         self, heard: ChannelHistory, row: ExampleRow, body: dict[str, Any], prefix: dict[str, Any]
     ) -> dict[str, Any] | None:
-        """The example that the events up to its answer give if a stranger posted the answer."""
+        """The example that the events up to its answer give if somebody else posted the answer."""
         if body["answer_ts"] is None or self.rules.horizon is None:
             return None
         answer_ts = micros(body["answer_ts"])
         events = heard.events[after(heard, row.prompt_ts) : after(heard, row.settled_ts)]
-        changed = [event._replace(user=STRANGER) if event.kind == POST and event.t == answer_ts else event for event in events]
+        changed = [event._replace(user=SOMEBODY_ELSE) if event.kind == POST and event.t == answer_ts else event for event in events]
         return self._future(prefix, changed, row, row.settled_ts)
 
     def _future(self, prefix: dict[str, Any], events: Iterable[Event], row: ExampleRow, until: int | None) -> dict[str, Any] | None:
@@ -256,8 +255,3 @@ class Recomputation:
             if body["conversation"] == row.conversation and micros(body["prompt_ts"]) == row.prompt_ts:
                 return body
         return None
-
-
-def _post(channel: str, t: int, thread_ts: int | None) -> Event:
-    """A stranger's post."""
-    return Event(t, POST, t, STRANGER, "", False, b"", channel, "", thread_ts, "", False, False)

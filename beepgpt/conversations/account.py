@@ -82,7 +82,7 @@ class Account:
             self.count(row, times)
 
     def by_reason(self, row: str) -> dict[str, int]:
-        """`ignored` or `rejected`, by reason, the most frequent first."""
+        """Counts of a row such as `ignored` by reason, the most frequent first."""
         found = {key.partition(":")[2]: times for key, times in self.counts.items() if key.startswith(f"{row}:")}
         return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 

@@ -56,7 +56,7 @@ FOREVER = 1 << 62
 
 
 class Output:
-    """What channels wrote since it was last drained."""
+    """The output of channels since it was last drained."""
 
     __slots__ = ("account", "examples", "late", "points", "retractions", "since")
 
@@ -68,7 +68,7 @@ class Output:
         self.retractions: list[bytes] = []
         self.late: list[bytes] = []
         self.points = points
-        """Points as they are made, and what became of them; None where nobody needs them, since logging takes its time."""
+        """Points as they are made, and how they end; None where nobody needs them, since logging takes time."""
 
 
 _STATE = (
@@ -105,7 +105,7 @@ class Channel:
         self._last_sweep = 0
 
     def state(self) -> tuple[Any, ...]:
-        """What a snapshot keeps of the channel."""
+        """The fields that a snapshot keeps, in the order of `_STATE`."""
         values: tuple[Any, ...] = attrgetter(*_STATE)(self)
         return values
 
@@ -154,7 +154,7 @@ class Channel:
                 self._settle(waiting, waiting.t + horizon, output)
 
     def end(self, clock: int, output: Output) -> None:
-        """The input ends at `clock`: what is still open is censored, or settled where the horizon is unlimited."""
+        """End the input at `clock`: censor what is still open, or settle it where the horizon is unlimited."""
         self.close(clock + 1, output)
         while self.open_points:
             waiting = self.open_points.popleft()
@@ -258,7 +258,7 @@ class Channel:
             self._windows_changed(changed, t, output)
 
     def _windows_changed(self, conversations: list[Conversation], t: int, output: Output) -> None:
-        """An edit or a deletion changed the windows of these conversations."""
+        """Supersede the open points of conversations whose windows an edit or a deletion changed, and make new ones."""
         for conversation in conversations:
             conversation.changed = t
             if conversation.open_point is not None:
@@ -277,7 +277,7 @@ class Channel:
     # Points
 
     def _make_points(self, t: int, conversations: list[Conversation], output: Output) -> None:
-        """Each window that changed is a point; two equal ones are one, which stands in both conversations."""
+        """Make a point of each window that changed; two equal windows share one, which stands in both conversations."""
         point: Point | None = None
         opened: list[OpenPoint] = []
         for conversation in conversations:
@@ -342,14 +342,14 @@ class Channel:
         return waiting
 
     def _answer(self, waiting: OpenPoint, t: int, user: str, bot: bool, output: Output) -> None:
-        """The conversation's next post: somebody else's answers the open point, the last author's own or a bot's replaces it."""
+        """End the open point by the conversation's next post: as answered by somebody else, else (the last author, a bot) as superseded."""
         if waiting.point is not None and not bot and user != waiting.point.author:
             self._end_point(waiting, Settlement(ANSWERED, (user,), t), t, output)
         else:
             self._end_point(waiting, Settlement(SUPERSEDED), t, output)
 
     def _settle(self, waiting: OpenPoint, settled_ts: int, output: Output) -> None:
-        """The horizon has passed."""
+        """End a point whose horizon has passed."""
         settlement = self.target.settle(waiting)
         if settlement.answer and settlement.answer_ts is None:
             settlement = settlement._replace(answer_ts=settled_ts)

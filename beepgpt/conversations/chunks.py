@@ -1,12 +1,13 @@
-"""What a source hands to a flow: records in chunks."""
+"""Records in chunks, as sources pass them to flows."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 
 class UnreadableRecord(Protocol):
-    """What a source passes on in the place of something that it could not read."""
+    """Stands for a record that a source could not read, with the reason."""
 
     @property
     def reason(self) -> str: ...
@@ -19,7 +20,7 @@ class UnreadableRecord(Protocol):
 
 
 class StoredRecord(Protocol):
-    """A record of a topic, which knows its own offset and when it was written."""
+    """A record of a topic, with its offset and the time it was written, microseconds; a tombstone's value is None."""
 
     @property
     def value(self) -> bytes | None: ...
@@ -32,6 +33,9 @@ class StoredRecord(Protocol):
 
     @property
     def key(self) -> bytes | None: ...
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
 
 
 Chunk = tuple[str, int, list[Any]]

@@ -83,7 +83,7 @@ Parsed = Event | Ignored | Reject | Heartbeat
 
 
 class _Bad(Exception):
-    """Carries a reject's reason out of the parsing of one record."""
+    """Ends the parsing of one record; its message is the reject's reason."""
 
 
 def micros(ts: str) -> int:
@@ -107,7 +107,7 @@ def micros(ts: str) -> int:
 
 @lru_cache(maxsize=1 << 14)
 def one_object(name: str) -> str:
-    """One object for equal names: conversations, windows and features of every channel keep people's names."""
+    """Intern a name, so that equal names share one object: conversations, windows and features keep people's names."""
     return name
 
 
@@ -190,7 +190,7 @@ def channels_in(record: bytes) -> list[bytes]:
 
 
 def _named(body: Any) -> str | None:
-    """The channel that a decoded record names: the same one that its event, ignored or rejected record will have."""
+    """The channel that a decoded record names: the one of the Event, Ignored or Reject made of it."""
     kind = body.get("type") if type(body) is dict else "heartbeat"
     if kind == "heartbeat":
         return None
@@ -299,7 +299,7 @@ def _reaction(body: dict[str, Any], record: bytes, latest: int, event_id: str, r
 
 
 def _ignored_other(body: dict[str, Any], record: bytes, latest: int, channel: Any, reason: str) -> Ignored:
-    """Another kind of event. Its time counts for its channel's clock, if it has both in good order."""
+    """Ignore another kind of event; if it has a valid channel and time, it still moves the channel's clock."""
     named = channel if type(channel) is str and channel else None
     try:
         t = _time(body.get("event_ts") or body.get("ts"), "bad_ts", latest)

@@ -93,7 +93,7 @@ def example_bytes(
     answer_ts: int | None,
     answer: Sequence[str],
 ) -> bytes:
-    """One line of compact JSON, its keys in the order of the README's example."""
+    """An example as a line of compact JSON, its keys in the order of the README's example."""
     body: dict[str, Any] = {
         "id": identity,
         "spec": rules.spec,
@@ -124,5 +124,5 @@ def shown_fields(point: Point, prompt: Prompt) -> dict[str, Any]:
 
 
 def retraction_bytes(identity: str, retracted_ts: int) -> bytes:
-    """A retraction: readers of the example must forget it."""
+    """A retraction as a line of JSON: readers of the example must forget it."""
     return orjson.dumps({"id": identity, "retracted_ts": ts_text(retracted_ts)})

@@ -53,7 +53,7 @@ _NUMBERS = tuple(range(BUCKETS))
 _HALVES = bytes([count >> 1 for count in range(256)])
 
 Columns = dict[str, list[Any]]
-"""Features of candidates, a column each. `user`: who. `in_window`: how many messages back they last spoke, 2 for the message before the
+"""Features of candidates, a column each. `user`: ids. `in_window`: how many messages back they last spoke, 2 for the message before the
 newest, 0 for not at all. `mentioned`: how many messages back they were last named by Slack's `<@…>`, 1 for the newest, 0 for not at all.
 `spoke`: their place among the first eight who spoke in the conversation, 1 for who began it, 0 for none of them (and where all of a channel
 is one). `answers_*`, `first_*`, `posts_*`: counts by half-life. `share_*`: of all answers in the channel. `seen_hours`:
@@ -74,8 +74,8 @@ class MessageCues(NamedTuple):
     mentions: tuple[str, ...] = ()
 
 
-class Around(NamedTuple):
-    """The people of a window and its conversation."""
+class WindowPeople(NamedTuple):
+    """Positions of people in the window and conversation."""
 
     last: str
     """The author of the newest message."""
@@ -84,11 +84,11 @@ class Around(NamedTuple):
     named_back: dict[str, int]
     """How many messages back each was last named."""
     began: dict[str, int]
-    """The place of each among the first who spoke in the conversation."""
+    """The position of each among the first who spoke in the conversation, from 1."""
 
 
 class Person(State):
-    """What is counted of one person in one channel."""
+    """One person's counts in one channel, from which features are computed."""
 
     __slots__ = ("authors", "counts", "hours", "hours_sum", "seen", "words", "words_norm")
 
@@ -130,7 +130,7 @@ class People(State):
         self.channel_words_seen = 0
 
     def posted(self, user: str, t: int, words: Iterable[int], answered: str | None, first: bool, answered_words: Iterable[int]) -> None:
-        """Count a post by `user` at `t`. If it answers: whose message, whether it is a first reply, and the words of that message."""
+        """Count a post by `user` at `t`. If it answers somebody: `answered` is whom, `first` whether it is a first reply."""
         person = self.people.pop(user, None)
         if person is None:
             person = Person()
@@ -188,9 +188,9 @@ class People(State):
         likely = self.ranked[: most - len(users) + len(nearby)]
         users += [user for _, _, user in likely if user not in nearby]
         del users[most:]
-        return self._features(t, users, Around(last, spoke_back, named_back, began), self._query(window))
+        return self._features(t, users, WindowPeople(last, spoke_back, named_back, began), self._query(window))
 
-    def _features(self, t: int, users: list[str], around: Around, query: Query) -> Columns:
+    def _features(self, t: int, users: list[str], around: WindowPeople, query: Query) -> Columns:
         last = around.last
         known = [self.people.get(user, _NOBODY) for user in users]
         counts = [person.counts for person in known]
@@ -257,7 +257,7 @@ class People(State):
         return [2.0 ** ((t - landmark) / half_life) for landmark, half_life in zip(self.landmarks, HALF_LIVES, strict=True)]
 
     def advance(self, t: int) -> None:
-        """Move the landmarks on, if it is time. To be called with the time of each event, before it takes effect.
+        """Move the landmarks of the decayed counts on, if it is time. Call it with each event's time, before the event takes effect.
 
         They lie a whole number of spans after 1970, so that they depend on that time alone.
         """

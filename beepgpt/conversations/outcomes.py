@@ -60,7 +60,7 @@ def probabilities_body(probabilities: Probabilities, most: int) -> dict[str, Any
 
 
 def outcome_body(predicted: PredictedPoint, ended: PointSettled, spec: str) -> dict[str, Any]:
-    """An outcome as it is written: a prediction, and what its point became in one of its conversations."""
+    """An outcome as it is written: a prediction, and how its point ended in one of its conversations."""
     probabilities = orjson.loads(predicted.predicted)
     people: list[dict[str, Any]] = probabilities["people"]
     places = [place for place, each in enumerate(people, start=1) if each["user"] in ended.answer]
@@ -87,10 +87,11 @@ def outcome_body(predicted: PredictedPoint, ended: PointSettled, spec: str) -> d
 
 
 class AlertCounts(NamedTuple):
-    """Alerts at one point, if everybody from a threshold on were alerted: how many, how many of them right."""
+    """Alerts at one point, if everybody at or above a threshold were alerted."""
 
     given: int
     right: int
+    """How many of them answered."""
     expected: float
     """How many of them should be right by their own probabilities."""
 
@@ -99,7 +100,7 @@ def count_alerts(outcome: Mapping[str, Any], threshold: float) -> AlertCounts:
     """The alerts that a threshold gives for one outcome.
 
     >>> count_alerts({"people": [{"user": "ana", "p": 0.75}, {"user": "bo", "p": 0.125}], "answer": ["bo"]}, 0.1)
-    Alerted(given=2, right=1, expected=0.875)
+    AlertCounts(given=2, right=1, expected=0.875)
     """
     given = [each for each in outcome["people"] if each["p"] >= threshold]
     return AlertCounts(len(given), sum(each["user"] in outcome["answer"] for each in given), sum(each["p"] for each in given))

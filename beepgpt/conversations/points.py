@@ -1,4 +1,4 @@
-"""Points as a scorer gets them: when they are made, and when it is known what became of them (README, law 5)."""
+"""Points for scoring: emitted when they are made, settled when it is known how they ended (README, law 5)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PointEmitted(NamedTuple):
 
 
 class PointSettled(NamedTuple):
-    """What became of a point in one of its conversations."""
+    """How a point ended in one of its conversations."""
 
     channel: str
     conversation: str
@@ -41,7 +41,7 @@ class PointSettled(NamedTuple):
 
 
 class MessageDeleted(NamedTuple):
-    """A message was deleted: all that was made of it must be deleted, too."""
+    """A deleted message: its readers delete all that was made of it."""
 
     channel: str
     ts: int
@@ -49,7 +49,7 @@ class MessageDeleted(NamedTuple):
 
 
 class PointLog:
-    """What happened to points, in order."""
+    """Points emitted and settled, and messages deleted, in order."""
 
     __slots__ = ("entries", "since")
 
@@ -76,7 +76,7 @@ def point_bytes(
     speakers: int,
     root_missing: bool,
 ) -> bytes:
-    """One line of compact JSON, its keys in the order of an example's."""
+    """A point as a line of compact JSON, its keys in the order of an example's."""
     body = {
         "id": identity,
         "spec": rules.spec,
@@ -92,7 +92,7 @@ def point_bytes(
 
 
 def deletion_bytes(deleted: MessageDeleted) -> bytes:
-    """A deletion record: its readers must forget all that holds the message.
+    """A deletion as a line of JSON: its readers must forget all that holds the message.
 
     >>> deletion_bytes(MessageDeleted("C1", 1690360240229079, 1690360253041239))
     b'{"channel":"C1","ts":"1690360240.229079","deleted_ts":"1690360253.041239"}'

@@ -70,7 +70,7 @@ def _with_time(items: Iterable[TimedRecord]) -> Iterator[tuple[int, TimedRecord]
 
 @dataclass
 class Span:
-    """What of a source is still missing on the topic: how many records, from when to when."""
+    """The records of a source that are still missing on the topic: how many, from when to when."""
 
     first: int = 0
     """Event time in microseconds: the end of what is there already, in any partition; else the beginning of the source."""

@@ -11,7 +11,7 @@ from beepgpt.conversations.events import POST, REACT, Event
 from beepgpt.conversations.rules import MINUTE
 
 DUPLICATES_KEPT = 10 * MINUTE
-"""For so long, and the allowed lateness, an applied event is remembered, so that its duplicates are recognised."""
+"""For so long, plus the allowed lateness, an applied event is remembered, so that its duplicates are recognized."""
 
 EventKey = tuple[int | str, ...] | int | str
 """An event's id, or what it is about: equal for duplicates."""
@@ -87,7 +87,7 @@ class ReorderBuffer:
         return False
 
     def state(self) -> tuple[Any, ...]:
-        """What a snapshot keeps of the buffer."""
+        """The fields that a snapshot keeps, in the order of `_STATE`."""
         values: tuple[Any, ...] = attrgetter(*_STATE)(self)
         return values
 

@@ -1,4 +1,4 @@
-"""The settings that shape an example, and the hash that tells them apart."""
+"""The settings that shape an example, and their fingerprint, `spec`."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Rules:
 
 
 def violations(rules: Rules) -> Iterator[tuple[str, str]]:
-    """The name of each value that is not allowed, and what is."""
+    """Yield the name of each value that is not allowed, and what is allowed."""
     if not rules.workspace or rules.workspace.splitlines() != [rules.workspace]:
         yield "workspace", "a name on one line"  # ids join it to the rest by newlines
     for name, choices in _CHOICES.items():

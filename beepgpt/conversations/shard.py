@@ -1,4 +1,4 @@
-"""Some of the channels: records in, examples out. All of a channel's records meet in one shard."""
+"""A shard, a fixed group of channels: records in, examples out. All of a channel's records are in one shard."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class FollowedChannel:
         """A heartbeat from after this time may have something to do here; never later than the truth."""
 
     def next_due(self) -> int:
-        """From when on a heartbeat would apply an event or settle a point."""
+        """The time after which a heartbeat would apply an event or settle a point."""
         buffered = self.buffer.buffered
         first = min(buffered[0].t if buffered else FOREVER, self.channel.next_end())
         return first + self.buffer.lateness
@@ -175,7 +175,7 @@ class Shard:
             self._heartbeat(parsed.at, partition)
 
     def end(self) -> None:
-        """The input is over (a stop is no end). What is still open is censored. A second call changes nothing."""
+        """End the input (a stop is no end) and censor what is still open. A second call changes nothing."""
         if self.ended:
             return
         self.ended = True
@@ -278,7 +278,7 @@ class Shard:
     # Snapshots
 
     def __getstate__(self) -> dict[str, Any]:
-        """The shard as a snapshot keeps it: a blob for each channel, written anew only where something changed."""
+        """The shard as a snapshot keeps it: a blob for each channel, written again only where something changed."""
         for name in self._dirty:
             followed = self.followed[name]
             self._encoded[name] = pickle.dumps((followed.channel.state(), followed.buffer.state(), followed.partition), protocol=5)
@@ -328,7 +328,7 @@ class Shard:
 
 
 class RunOutput:
-    """What a whole run wrote, in memory: for tests, benchmarks and small jobs."""
+    """The output of a whole run, in memory: for tests, benchmarks and small jobs."""
 
     def __init__(self) -> None:
         self.examples: list[bytes] = []
@@ -348,7 +348,7 @@ def run_through(
     until: int | None = None,
     points_since: int | None = None,
 ) -> RunOutput:
-    """All of a bounded input through one shard, in a plain loop: the flow without the engine."""
+    """Run a bounded input through one shard, in a plain loop: the flow without the engine."""
     run = RunOutput()
     shard = Shard(rules, encoding, until=until, recoverable=False, points_since=points_since)
     for record in records:

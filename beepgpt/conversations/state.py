@@ -1,7 +1,4 @@
-"""What a channel keeps between events: conversations, messages, open points, written examples.
-
-All of it stands in snapshots.
-"""
+"""A channel's state between events, kept in snapshots: conversations, messages, open points, written examples."""
 
 from __future__ import annotations
 
@@ -126,7 +123,7 @@ class OpenPoint(State):
         """None once it has settled."""
         self.conversation = conversation
         self.needs = needs
-        """What must be kept while it is open: its conversation, and for a session's point the thread of its newest message."""
+        """Conversations kept while it is open: its conversation, and for a session's point the thread of its newest message."""
         self.newest = point.window[-1].ts
         self.speakers = len(conversation.spoken)
         self.root_missing = conversation.root_missing

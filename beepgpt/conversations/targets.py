@@ -11,7 +11,7 @@ from beepgpt.conversations.state import WHOLE, Conversation, KeptMessage, OpenPo
 
 
 class Settlement(NamedTuple):
-    """What became of a point."""
+    """How a point ended, and its answer."""
 
     how: str
     """The account's row."""
@@ -22,10 +22,10 @@ class Settlement(NamedTuple):
 
 
 class TargetRules:
-    """What a target does in its own way, called by `Channel`. It has no state: that is in the conversations and points."""
+    """Stateless hooks by which a target defines its points and answers. `Channel` calls them."""
 
     def posted(self, event: Event, joined: list[Conversation], root: KeptMessage | None) -> None:
-        """A person posted in the conversations `joined`, whose windows don't hold the post yet.
+        """Called when a person posted in the conversations `joined`, whose windows don't hold the post yet.
 
         `root` is the root of the thread it replies to, if that message is kept.
         """
@@ -39,19 +39,19 @@ class TargetRules:
         return []
 
     def opened(self, point: OpenPoint, newest: KeptMessage) -> None:
-        """A point was opened; `newest` is its window's newest message."""
+        """Called when a point was opened; `newest` is its window's newest message."""
         newest.open_point = point
 
     def deleted(self, point: OpenPoint, t: int) -> None:
-        """A message of an open point's window was deleted: its example will be retracted as soon as it is written."""
+        """Called when a message of an open point's window was deleted: its example will be retracted as soon as it is written."""
         if point.retracted_ts is None:
             point.retracted_ts = t
 
     def reacted(self, event: Event, message: KeptMessage, conversations: list[Conversation]) -> None:
-        """Somebody reacted to a message of these conversations."""
+        """Called when somebody reacted to a message of these conversations."""
 
     def settle(self, point: OpenPoint) -> Settlement:
-        """What an open point became by the end of its horizon."""
+        """How an open point ends at the end of its horizon."""
         answer, answer_ts = self.answers(point)
         if answer:
             return Settlement(ANSWERED, tuple(sorted(answer)), answer_ts)
@@ -66,7 +66,7 @@ class NextUser(TargetRules):
     """Who posts next in the conversation, other than the last author. A conversation has one open point, which its next post ends."""
 
     def posted(self, event: Event, joined: list[Conversation], root: KeptMessage | None) -> None:
-        """A reply is an answer to the session's point whose newest message is the root, though one given elsewhere."""
+        """Count a reply as an answer, given elsewhere, to the session's point whose newest message is the root."""
         waiting = root.open_point if root is not None else None
         if waiting is not None and waiting.point is not None:
             waiting.answered_in_thread |= waiting.point.author != event.user
@@ -83,7 +83,7 @@ class NextUser(TargetRules):
             newest.open_point = point
 
     def deleted(self, point: OpenPoint, t: int) -> None:
-        """Nothing: the deletion supersedes the point, so that there will be no example."""
+        """Do nothing: the deletion supersedes the point, so there will be no example."""
 
     def settle(self, point: OpenPoint) -> Settlement:
         conversation = point.conversation
