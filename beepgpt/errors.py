@@ -11,7 +11,7 @@ from typing import ClassVar
 
 
 class BeepGPTError(Exception):
-    """Something that the user can mend: the message says what happened, where, and what to do."""
+    """Something that the user can fix: the message says what happened, where, and what to do."""
 
     exit_status: ClassVar[int] = 1
     """What the command line ends with: 1 if the work failed, 2 if the command, its settings or its input were wrong."""

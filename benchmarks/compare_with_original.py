@@ -1,6 +1,6 @@
 """Why our examples differ from the original's, row by row; what it finds stands in docs/compared-with-beepgpt.md, which it writes.
 
-A ladder leads from our rules to the original's: each rung swaps one named rule. All rows are made anew on each rung. The lowest must give
+A ladder leads from our rules to the original's: each rung swaps one named rule. All rows are made again on each rung. The lowest must give
 what our program gives, the highest the original's file, byte for byte; then every difference between the two is some rung's.
 """
 

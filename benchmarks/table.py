@@ -392,7 +392,7 @@ def page() -> str:
         if of := results(name):
             chapters.append(f"## {title}\n\n{chapter(of)}\n\n{measured_on(name, of)}\n")
     intro = (
-        "How fast is it, how much memory does it take, and how does it grow? `make bench` measures all of it anew;"
+        "How fast is it, how much memory does it take, and how does it grow? `make bench` measures all of it again;"
         " `benchmarks/table.py` makes"
         " this page from `benchmarks/results/`. *Wanted* are the targets that were set beforehand."
     )

@@ -78,7 +78,7 @@ class _Table(BaseModel):
 
 
 def read_prices(path: Path | None = None) -> Prices:
-    """Reads the built-in prices, and the user's file over them. Raises BadPrices."""
+    """Read the built-in prices, and the user's file over them. Raises BadPrices."""
     merged = _read(PRICES)
     if path is not None:
         given = _read(path)

@@ -18,7 +18,7 @@ FORMATS = ("chat", "completion", "candidates", "examples")
 
 
 def microseconds(text: object) -> int:
-    """Parses a duration. Raises ValueError.
+    """Parse a duration. Raises ValueError.
 
     >>> microseconds("10m"), microseconds("1h 30m"), microseconds("30 days")
     (600000000, 5400000000, 2592000000000)
@@ -35,7 +35,7 @@ def microseconds(text: object) -> int:
 
 
 def microseconds_or_unlimited(text: object) -> int | None:
-    """Parses a duration; None for `unlimited`. Raises ValueError."""
+    """Parse a duration; None for `unlimited`. Raises ValueError."""
     if text == "unlimited":
         return None
     try:
@@ -45,7 +45,7 @@ def microseconds_or_unlimited(text: object) -> int | None:
 
 
 def whole(value: object) -> object:
-    """Rejects `true` and 5.0, which Python takes for whole numbers. Raises ValueError."""
+    """Reject `true` and 5.0, which Python takes for whole numbers. Raises ValueError."""
     if isinstance(value, bool | float):
         raise ValueError("must be a valid integer")
     return value
@@ -57,7 +57,7 @@ def or_none(value: object) -> object:
 
 
 def microseconds_of_moment(text: object) -> int | None:
-    """Parses a moment: Slack's seconds or ISO 8601 (UTC if it has no zone); None if empty. Raises ValueError.
+    """Parse a moment: Slack's seconds or ISO 8601 (UTC if it has no zone); None if empty. Raises ValueError.
 
     >>> microseconds_of_moment("2022-12-07T22:58:13Z")
     1670453893000000
@@ -79,7 +79,7 @@ def none_for_zero(value: object) -> object:
 
 
 def formats_of(text: object) -> tuple[str, ...] | None:
-    """Parses formats joined by commas; None if empty. Raises ValueError."""
+    """Parse formats joined by commas; None if empty. Raises ValueError."""
     named = tuple(dict.fromkeys(each.strip() for each in text.split(",") if each.strip())) if isinstance(text, str) else ()
     if set(named) - set(FORMATS) or (not named and text != ""):
         raise ValueError(f"must be of {', '.join(FORMATS)}, joined by commas")
@@ -87,7 +87,7 @@ def formats_of(text: object) -> tuple[str, ...] | None:
 
 
 def minutes_of_day(text: object) -> tuple[int, int]:
-    """Parses hours from and to, as minutes of the day; both 0 if empty. Raises ValueError.
+    """Parse hours from and to, as minutes of the day; both 0 if empty. Raises ValueError.
 
     >>> minutes_of_day("22:00-07:30"), minutes_of_day("")
     ((1320, 450), (0, 0))
@@ -102,7 +102,7 @@ def minutes_of_day(text: object) -> tuple[int, int]:
 
 
 def minute_of_day(text: object) -> int | None:
-    """Parses a time, as a minute of the day; None if empty. Raises ValueError."""
+    """Parse a time, as a minute of the day; None if empty. Raises ValueError."""
     return None if text == "" else minutes_of_day(f"{text}-00:00")[0] if isinstance(text, str) else minutes_of_day(text)[0]
 
 

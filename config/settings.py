@@ -81,7 +81,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags, variables, the user's file, `default.toml`; the first with a value wins."""
+        """Flag, variables, the user's file, `default.toml`; the first with a value wins."""
         return init_settings, *_SOURCES.get()
 
     @property
@@ -136,7 +136,7 @@ class TomlFile(TomlConfigSettingsSource):
 def read_settings(
     path: Path | None = None, overrides: Mapping[str, Mapping[str, object]] | None = None, environ: Mapping[str, str] = os.environ
 ) -> Settings:
-    """Reads settings from `default.toml`, the user's file, `BEEPGPT_…` variables and flags (None: not given); the last one wins.
+    """Read settings from `default.toml`, the user's file, `BEEPGPT_…` variables and flags (None: not given); the last one wins.
 
     `path`: the user's file, else the one that BEEPGPT_CONFIG names. Raises BadSettings with all that is wrong.
 
@@ -174,7 +174,7 @@ def revealed(secret: SecretStr | None) -> str:
 
 
 def with_flags(settings: Settings, section: str, given: Mapping[str, object]) -> Settings:
-    """Replaces values of a section by a command's flags (None: not given). Raises BadSettings.
+    """Replace values of a section by a command's flags (None: not given). Raises BadSettings.
 
     >>> with_flags(read_settings(environ={}), "labeling", {"max_cost": 2.5, "labeler": None}).labeling.max_cost
     2.5

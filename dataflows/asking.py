@@ -54,7 +54,7 @@ class AskingLogic(StatefulBatchLogic[Value, Output, dict[str, Any]], Generic[Val
 
     @abstractmethod
     def _settle(self, item: Item, answer: Future[Answer]) -> None:
-        """Process an item whose answer is there."""
+        """Proces an item whose answer is there."""
 
     @abstractmethod
     def _has_waiting(self) -> bool:

@@ -196,7 +196,7 @@ class LabelExamples(AskingLogic[list[Read], TaggedItems, _Waiting, SignalVerdict
             self._waiting.append(_Waiting(read, question))
 
     def _retract(self, read: Read) -> None:
-        """Pass on a tombstone; drop its example if that has no label yet, so that it can't come after its retraction."""
+        """Pas on a tombstone; drop its example if that has no label yet, so that it can't come after its retraction."""
         name = (read.key or b"").decode("utf-8", "replace")
         if not name:
             self._reject(read, "no_key")

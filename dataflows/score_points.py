@@ -340,7 +340,7 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
         self._dirty[emitted.channel] = None
 
     def _close_item(self, item: PointSettled | MessageDeleted) -> None:
-        """Pass on a deletion; make an outcome of a settled point's prediction, if there is one."""
+        """Pas on a deletion; make an outcome of a settled point's prediction, if there is one."""
         if isinstance(item, MessageDeleted):
             self._account.count("deletions")
             line = deletion_bytes(item)

@@ -73,7 +73,7 @@ def fenced(text: str, name: str) -> str:
 
 
 def main() -> None:
-    """Writes the blocks."""
+    """Write the blocks."""
     text = README.read_text("utf-8")
     for name, (language, content) in blocks().items():
         block = f"<!-- {name} -->\n```{language}\n{content}\n```"

@@ -1,4 +1,4 @@
-"""Takes the README's pictures of the review page, on a made-up workspace: python docs/make_screenshots.py.
+"""Takes the README's pictures of the review page, on a simulated workspace: python docs/make_screenshots.py.
 
 Needs Chromium; with the font Inter (on Debian and Ubuntu, apt-get install chromium fonts-inter) they look as they do in the README.
 """
@@ -24,7 +24,7 @@ DECISIONS = 45
 
 
 def main() -> None:
-    """Makes a workspace, judges some of its examples, and takes a picture of the next one."""
+    """Make a workspace, judges some of its examples, and take a picture of the next one."""
     chromium = shutil.which("chromium") or sys.exit("no Chromium is installed: on Debian and Ubuntu, apt-get install chromium")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -110,7 +110,7 @@ MUTATIONS = (
         ),
     ),
     _m(
-        "a thread's root is recognised by thread_ts",
+        "a thread's root is recognized by thread_ts",
         "records: known too late",
         (EVENTS_PY, EXPORT_PY),
         f"{LAWS}::TestLaw4LiveAndExport",

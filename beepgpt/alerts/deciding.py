@@ -112,7 +112,7 @@ class AlertDecider:
             self.store.count(f"{alert.kind}:{alert.way}")
 
     def texts_to_match(self, records: Iterable[bytes], now: int) -> Iterator[tuple[str, frozenset[str], str]]:
-        """Of the predictions that are not too old: channel, people of the window, and the newest text, which topics are compared with."""
+        """(channel, window authors, newest text) of each recent prediction, to compare with topics."""
         for record in records:
             try:
                 value = orjson.loads(record)

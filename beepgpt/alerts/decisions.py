@@ -79,7 +79,7 @@ class AlertHistory(Protocol):
 class AlertVerdict(NamedTuple):
     """How somebody is alerted (None: not at all), and the rule that decided it."""
 
-    way: AlertRoute | None
+    route: AlertRoute | None
     reason: str
 
 
@@ -124,9 +124,9 @@ def decide(
     least = policy.threshold if policy.list_from is None else min(policy.threshold, policy.list_from)
     for user, p in point.people:
         verdict = verdict_for(user, p, point, keys, history, policy, now)
-        if verdict.way is not None:
+        if verdict.route is not None:
             why = explanation(point, user, p)
-            yield Alert(alert_id(user, "answer", point), user, "answer", verdict.way, verdict.reason, p, why, point, keys)
+            yield Alert(alert_id(user, "answer", point), user, "answer", verdict.route, verdict.reason, p, why, point, keys)
         elif p >= least and verdict.reason != "not_opted_in":
             yield PassedOver(user, verdict.reason)
     if closeness is None:
@@ -138,9 +138,9 @@ def decide(
             continue
         # A topic that somebody asked for counts as certain: their threshold is about predictions.
         verdict = verdict_for(user, 1.0, point, keys, history, policy, now)
-        if verdict.way is not None:
+        if verdict.route is not None:
             why = f"You asked to be told about “{shortened(words, 80)}”"
-            yield Alert(alert_id(user, "topic", point), user, "topic", verdict.way, verdict.reason, close, why, point, keys)
+            yield Alert(alert_id(user, "topic", point), user, "topic", verdict.route, verdict.reason, close, why, point, keys)
         elif verdict.reason != "not_opted_in":
             yield PassedOver(user, verdict.reason)
 
@@ -166,7 +166,7 @@ def verdict_for(
     if history.took_part(user, (*point.conversations, *keys)):
         return AlertVerdict(None, "participant")
     verdict = route_for(p, preferences, policy, history.direct_alerts(user, now - HOUR), now)
-    if verdict.way is not None and history.was_alerted(user, keys):
+    if verdict.route is not None and history.was_alerted(user, keys):
         return AlertVerdict(None, "told_before")
     return verdict
 

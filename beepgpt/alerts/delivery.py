@@ -26,7 +26,7 @@ TO_DESTINATION, TO_WEBHOOK = 1, 2
 
 
 class AlertDelivery:
-    """One process's deliveries, in one thread: each call of `work` does what can be done now."""
+    """One process's deliveries, in one thread: each call of `work` does everything that can be done now."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class AlertDelivery:
         self._stages += [("forward", self._forward_alerts), ("webhook", self._call_webhook), ("forget", self._forget)]
 
     def work(self) -> bool:
-        """Run each stage that isn't paused once; whether any of them did something."""
+        """Run each stage that isn't paused once; returns whether any of them did something."""
         done = False
         for name, stage in self._stages:
             self._beat()
@@ -141,7 +141,7 @@ class AlertDelivery:
         return done
 
     def _publish_homes(self) -> bool:
-        """Publish stale App Homes; whether there were any. Alerts of channels that a person may no longer see are dropped."""
+        """Publish stale App Homes; returns whether there were any. Alerts of channels that a person may no longer see are dropped."""
         assert self._slack is not None
         done = False
         for user in self.store.stale_homes()[:BATCH]:

@@ -58,7 +58,7 @@ class Backoff:
         return done
 
     def reset(self, name: str) -> None:
-        """A call of a stage got through: its next pause is the first again."""
+        """Reset a stage's pause after a successful call."""
         self._pauses.pop(name, None)
 
     def note_busy(self, busy: SlackBusy) -> None:

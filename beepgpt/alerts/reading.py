@@ -126,7 +126,7 @@ class LoopHealth(Protocol):
     """What is still to be read before the process is ready."""
 
     def beat(self) -> None:
-        """The loop turns."""
+        """Record that the loop is alive."""
 
     def end(self) -> None:
         """Reading is over, and delivery still waits for something."""

@@ -114,18 +114,18 @@ class RehearsalHistory:
         for point in self.points:
             for ts, user in point.window:
                 for each in point.conversations:
-                    key = (self.family(each), user)
+                    key = (self.session_name(each), user)
                     self._spoke[key] = min(ts, self._spoke.get(key, ts))
         self.joins: dict[tuple[str, str], int] = {}
-        """When each person, by conversation family, first took part in it: by answering, without having spoken there before."""
+        """When each person, by session with its threads, first took part in it: by answering, without having spoken there before."""
         for outcome in self.outcomes:
             if outcome.answer_ts is not None:
                 for user in outcome.answer:
-                    key = (self.family(outcome.conversation), user)
+                    key = (self.session_name(outcome.conversation), user)
                     if self._spoke.get(key, outcome.answer_ts) >= outcome.answer_ts:
                         self.joins[key] = min(outcome.answer_ts, self.joins.get(key, outcome.answer_ts))
 
-    def family(self, conversation: str) -> str:
+    def session_name(self, conversation: str) -> str:
         """A name for a session together with its threads: the session's, where it is known."""
         return self._session_of.get(conversation, conversation)
 
@@ -197,7 +197,7 @@ def rehearse(
         for each in directly
         if each.joined
         for conversation in each.alert.point.conversations
-        if (key := (history.family(conversation), each.alert.user)) in history.joins
+        if (key := (history.session_name(conversation), each.alert.user)) in history.joins
     }
     threshold = policy.threshold if people is None else None
     found = Rehearsed(name, threshold, alerts, passed, len(history.joins), len(covered), history.days())
@@ -208,7 +208,7 @@ def rehearse(
 def _judged(alert: Alert, now: int, history: RehearsalHistory) -> RehearsedAlert:
     outcomes = history.by_id.get(alert.point.id, ())
     answered = None if not outcomes else any(alert.user in each.answer for each in outcomes)
-    joined = (history.joins.get((history.family(each), alert.user)) for each in alert.point.conversations)
+    joined = (history.joins.get((history.session_name(each), alert.user)) for each in alert.point.conversations)
     return RehearsedAlert(alert, answered, any(at is not None and now - SECOND < at <= now + DAY for at in joined))
 
 

@@ -31,7 +31,7 @@ class PreferenceStore(AlertDatabase):
         super().__init__(path, alone=alone)
 
     def drop_cache(self) -> None:
-        """Read preferences anew: they were rolled back, or another process may have changed them."""
+        """Read preferences again: they were rolled back, or another process may have changed them."""
         self._rows_by_user, self._muted = {}, {}
 
     def preference_row(self, user: str) -> StoreRow:
@@ -97,7 +97,7 @@ class PreferenceStore(AlertDatabase):
         self._db.execute("UPDATE person SET home_opened = 1, home_dirty = 1 WHERE user = ?", (user,))
 
     def mark_home_stale(self, user: str) -> None:
-        """What a person's App Home shows is no longer true."""
+        """Mark a person's App Home as out of date."""
         self._db.execute("UPDATE person SET home_dirty = 1 WHERE user = ?", (user,))
 
     def mark_home_published(self, user: str) -> None:

@@ -1,6 +1,6 @@
 """Audits prompts and completions of other tools: whether they hold what was said, when, and whether they give away who answers.
 
-Such files have no times, so each row is first looked for in the history. All choices on the way favour a row without a fault.
+Such files have no times, so each row is first looked for in the history. All choices on the way favor a row without a fault.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ def forward_to(to: str | None, settings: Settings, stack: ExitStack) -> Forward:
 
 
 def source_of(name: str, place: str, settings: Settings, decider: AlertDecider, apply: Apply, prepare: Prepare | None) -> AlertSource:
-    """A source, from where its reading stopped. Records of a topic that are older than what the store keeps are skipped."""
+    """Open a source at its saved read position. Records of a topic that are older than what the store keeps are skipped."""
     if not is_kafka(place):
         return _file_source(name, place, decider, apply, prepare)
     address = kafka.parse_address(place)

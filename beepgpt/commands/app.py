@@ -23,7 +23,7 @@ COMMANDS = {
         "label": "Label examples: which teach something (strong), and which don't (weak)",
         "review": "Choose few-shot examples by hand, on a web page on this machine",
         "prepare": "Make a training set of examples",
-        "audit": "Prove or refute the laws on your own data, whoever made the examples",
+        "audit": "Prove or refute the laws on your own data, no matter which tool made the examples",
     },
     "Train": {
         "train": "Train a model that predicts who will answer",

@@ -40,7 +40,7 @@ def audit(
     report: Annotated[Path | None, typer.Option(help="Write what was found here, as JSON.")] = None,
     include: Include = "channels",
 ) -> None:
-    """Prove or refute the laws on your own data, whoever made the examples."""
+    """Prove or refute the laws on your own data, no matter which tool made the examples."""
     if report is not None:
         jsonl.check_writable(report)
     origin = origin_of(source, kinds_of(include))

@@ -14,13 +14,13 @@ from beepgpt.runtime.console import console
 
 MOST_NAMED = 20
 PROBABLY = {
-    "future": "their times are after this machine's clock, which says {now}: set the clock, or mend the times",
-    "bad_record_time": "the log's own timestamps are no milliseconds (seconds, probably): mend them where the records are produced",
+    "future": "their times are after this machine's clock, which says {now}: set the clock, or fix the times",
+    "bad_record_time": "the log's own timestamps are no milliseconds (seconds, probably): fix them where the records are produced",
     "bad_ts": 'a time is expected as Slack writes it, a string of seconds: "ts": "1690360253.041239"',
     "no_ts": 'each event needs a time as Slack writes it, a string of seconds: "ts": "1690360253.041239"',
     "not_json": "SOURCE is probably no file of events, which has one JSON object a line",
     "no_channel": 'each event needs its channel: "channel": "C0123456789"',
-    "day_file_unreadable": "the day files are encrypted, or may not be read: unpack the zip with its password, or mend the permissions,"
+    "day_file_unreadable": "the day files are encrypted, or may not be read: unpack the zip with its password, or fix the permissions,"
     " and give the folder",
     "day_file_not_json": "the day files are damaged or encrypted: download the export again, or unpack it with the tool that made it",
     "day_file_damaged": "the zip is damaged: download the export again",
@@ -42,7 +42,7 @@ def close_command(
         rest = "run the same command again to go on" if recovery else "give --recovery DIR to go on where a run stopped"
         console.print(f"Interrupted; what was done is kept ({rest}).")
     elif not closing["ended"] and recovery is None:
-        console.print("Stopped without --recovery DIR: the same command begins anew.")
+        console.print("Stopped without --recovery DIR: the same command begins again.")
     raise typer.Exit(1 if closing["does_not_add_up"] else status)
 
 

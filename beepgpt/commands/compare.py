@@ -14,7 +14,7 @@ from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console
 from beepgpt.training.folder import names_of
 
-NAMES = {"alert_precision": "alerts right at 0.5", "alert_recall": "answers announced at 0.5", "calibration_error": "calibration error"}
+NAMES = {"alert_precision": "alerts right at 0.5", "alert_recall": "answers covered at 0.5", "calibration_error": "calibration error"}
 SHOWN = ("first_replies", "answered", "all")
 
 

@@ -118,7 +118,7 @@ def learn_and_rehearse(export: Path, to: Path, settings: Settings, names: dict[s
     jsonl.write_file(page, rehearsal_page(rehearsed).encode())
     console.print(
         f"6. Whom it would have alerted, had {scored['account']['points']['scored']:,} points from then on been scored as they were made,"
-        f" and who of them joined within a day. Nobody is alerted to what they take part in already. For reading: {page}"
+        f" and which of them joined within a day. Nobody is alerted to what they take part in already. For reading: {page}"
     )
     print_figures({"rules": [row for row in rehearsed["rules"] if not row["name"].endswith("as many")], "thresholds": []})
 

@@ -41,7 +41,7 @@ def retractions_of(path: Path) -> Path:
 
 
 def look_at(origin: Origin, settings: Settings) -> SourceContents:
-    """Reads a bounded SOURCE for what is retracted, which must not be sent to anybody."""
+    """Read the retractions in a bounded SOURCE, whose examples must not be sent to anybody."""
     if origin.file is not None:
         file, beside = origin.file, retractions_of(origin.file)
         return SourceContents(lambda: _questions(lines_of(file)), frozenset(retracted_in(beside)))
@@ -75,11 +75,11 @@ def retracted_in(path: Path) -> Iterator[str]:
         try:
             yield str(orjson.loads(line)["id"])
         except (ValueError, TypeError, KeyError):
-            raise CannotRead(f"{path}:{number}: is no retraction: mend the line, or the example that it retracts would be used") from None
+            raise CannotRead(f"{path}:{number}: is not a retraction: fix the line, or the example that it retracts would be used") from None
 
 
 def pass_on_retractions(source: Path, to: Destination) -> None:
-    """Writes the retractions beside a file of examples to the output; those of a topic pass through the flow."""
+    """Write the retractions beside a file of examples to the output; those of a topic pass through the flow."""
     beside = retractions_of(source)
     if isinstance(to, Topics):
         with kafka.Writer(to.connection, to.examples, patience=to.patience) as writer:

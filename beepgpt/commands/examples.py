@@ -125,7 +125,7 @@ class ExamplesJob:
 
 
 def check_job(job: ExamplesJob, origin: Origin) -> None:
-    """Checks the command before anything is begun. Raises BadCommand, NoTopic or OtherState."""
+    """Check the command before anything is begun. Raises BadCommand, NoTopic or OtherState."""
     check_source(origin, job.settings, until=job.until, recovery=job.recovery, writes_files=not isinstance(job.to, Topics))
     if job.warmup is not None and origin.since is None:
         raise BadCommand("--warmup goes with a topic's from: kafka://host:port/topic?from=2024-01-01T00:00:00Z")

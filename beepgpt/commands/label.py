@@ -80,7 +80,7 @@ def label(
 
 
 def run_label(job: LabelJob, *, yes: bool) -> tuple[dict[str, Any], int]:
-    """A whole run; its report and exit status."""
+    """Run it; returns the report and exit status."""
     chosen = job.settings.labeling.labeler
     few_shots = read_few_shots(job.settings.labeling.few_shots)
     check_places(job)

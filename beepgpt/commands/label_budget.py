@@ -62,7 +62,7 @@ def agreed(budget: Budget, estimate: Estimate | None, settings: Settings, *, yes
 
 
 def ask(what: str, question: str, how: str, *, yes: bool) -> bool:
-    """Whether a person agreed just now; False if `--yes` was given, which raises no limit. Raises BadCommand if nobody is there."""
+    """Show the cost and ask for confirmation; returns whether they agreed (False with `--yes`). Raises BadCommand if nobody is there."""
     if yes:
         console.print(what)
         return False

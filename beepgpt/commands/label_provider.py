@@ -35,7 +35,7 @@ INTERRUPTED = "interrupted before the first label; what was answered is kept, an
 
 
 def run_provider(job: LabelJob, few_shots: list[FewShot], *, yes: bool) -> tuple[dict[str, Any], int]:
-    """The whole run; its report and exit status."""
+    """Run it; returns the report and exit status."""
     settings = job.settings
     what = "--labeler provider sends what people wrote"
     check_may_leave(settings.provider, what, "--labeler local and --labeler rules send nothing")

@@ -38,7 +38,7 @@ class LabelJob:
 
 
 def check_places(job: LabelJob) -> None:
-    """Checks SOURCE and DEST before anything is begun. Raises BadCommand, NoTopic or OtherState."""
+    """Check SOURCE and DEST before anything is begun. Raises BadCommand, NoTopic or OtherState."""
     to, address = job.to, job.origin.address
     if isinstance(to, Files):
         if to.examples is None or to.dead_letters is None:
@@ -94,7 +94,7 @@ def run_labeling(
     is_excluded: Callable[[LabelQuestion], bool] = lambda question: False,
     ahead: int,
 ) -> LabelingResult:
-    """Runs the flow to the end of its input, or until it is stopped."""
+    """Run the flow to the end of its input, or until it is stopped."""
     began = monotonic()
     stop = Stop()
 

@@ -47,7 +47,7 @@ def predict(
 
 
 def predicted(folder: Path, model: Path, row: int | None, text: str | None, settings: Settings) -> dict[str, Any]:
-    """Open the model and ask it; its answer, as `--json` prints it."""
+    """Open the model and ask it; returns the answer as `--json` prints it."""
     from beepgpt.training.ask import ask_about
 
     with open_model(model, settings) as trained:

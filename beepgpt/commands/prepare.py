@@ -70,7 +70,7 @@ def prepare(
 
 
 def prepared(source: str, to: Path, settings: Settings, retractions: Path | None, few_shots: Path | None) -> dict[str, Any]:
-    """Make the training set; its closing account, as `--report` writes it."""
+    """Make the training set; returns the closing account as `--report` writes it."""
     from beepgpt.training.checks import model_of
     from beepgpt.training.prepare import PrepareOptions, check_folder, few_shots_in, prepare, retracted_in
     from beepgpt.training.splits import SplitOptions

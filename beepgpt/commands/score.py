@@ -128,7 +128,7 @@ def print_scores(closing: Mapping[str, Any]) -> None:
     for figures in closing["lately"]:
         for model, each in figures.items():
             shares = ", ".join(f"{name} {each[name]:.1%}" for name in ("hit@1", "hit@5", "precision") if name in each)
-            table.add_row("lately", "", f"{shares}; model {model}, alerts from {closing['threshold']:.2f}")
+            table.add_row("last 1,000", "", f"{shares}; model {model}, alerts from {closing['threshold']:.2f}")
     console.print(table)
     print_verdict(
         not closing["does_not_add_up"],

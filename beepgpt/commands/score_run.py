@@ -26,7 +26,7 @@ LOOK_BACK = 1_000
 
 
 def check_job(job: ScoreJob, origin: Origin) -> None:
-    """Checks the command before anything is begun. Raises BadCommand, NoTopic or OtherState."""
+    """Check the command before anything is begun. Raises BadCommand, NoTopic or OtherState."""
     rules, address = job.settings.rules, origin.address
     files = job.to.files()
     check_source(origin, job.settings, until=job.until, since=job.since, recovery=job.recovery, writes_files=bool(files))
@@ -46,7 +46,7 @@ def check_job(job: ScoreJob, origin: Origin) -> None:
 
 
 def check_pace(job: ScoreJob, origin: Origin) -> None:
-    """Checks what goes with `--pace`. Raises BadCommand."""
+    """Check what goes with `--pace`. Raises BadCommand."""
     if origin.address is not None:
         raise BadCommand(
             f"--pace is for a file or an export, and {job.source} is a topic: put its records on another one with `beepgpt ingest --pace`,"
@@ -59,7 +59,7 @@ def check_pace(job: ScoreJob, origin: Origin) -> None:
 
 
 def check_topic(connection: kafka.Connection, address: kafka.KafkaAddress, spec: str) -> None:
-    """Checks that a topic is there, and holds nothing of another spec. Raises NoTopic or OtherState."""
+    """Check that a topic is there, and holds nothing of another spec. Raises NoTopic or OtherState."""
     kafka.check_topics(connection, [address.topic])
     for _, record in kafka.records_of(connection, address.topic, back=LOOK_BACK):
         with suppress(ValueError, TypeError, KeyError):

@@ -42,7 +42,7 @@ def train(
     suffix: Annotated[str | None, typer.Option(help="openai: part of the model's name.", show_default=False)] = None,
     way: Annotated[str, typer.Option(help="served: chat, completions, or decisions over candidates.")] = "chat",
     every: Annotated[str, typer.Option(help="openai: how often the job is looked at.")] = "10s",
-    again: Annotated[bool, typer.Option("--again", help="openai: start the job anew if it has failed or was cancelled.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="openai: start the job again if it has failed or was cancelled.")] = False,
     cancel: Annotated[bool, typer.Option("--cancel", help="openai: stop the job that the model's folder remembers.")] = False,
     config: Annotated[Path | None, typer.Option(help="A TOML file of settings.")] = None,
 ) -> None:

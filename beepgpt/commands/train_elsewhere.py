@@ -50,7 +50,7 @@ def run_job(folder: Path, into: Path, options: JobOptions, settings: Settings, *
 
 
 def cancel_job(into: Path, settings: Settings) -> str:
-    """Cancel the job that a folder remembers; its status."""
+    """Cancel the job recorded in a folder; returns its status."""
     if not (into / NOTE).exists():
         raise BadCommand(f"{into}: remembers no job that could be cancelled")
     with locked(into), client_of(settings) as client:

@@ -36,7 +36,7 @@ def validate(
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file of settings.")] = None,
 ) -> None:
-    """Say what a model is worth: on all of the validation part, beside simple rules, with intervals, as numbers and as a page."""
+    """Say what a model is worth: on all of the validation side, beside simple rules, with intervals, as numbers and as a page."""
     into = to or model
     check_training_set(folder)
     closing, files = validated(folder, model, against, precision, read_settings(config))
@@ -92,7 +92,7 @@ def print_figures(closing: dict[str, Any]) -> None:
     if half["alerts"]:
         console.print(
             f"Of {half['alerts']:,} alerts at 0.5, {with_interval(half['precision'], 'precision')} % were right;"
-            f" {with_interval(half['recall'], 'recall')} % of all answers were announced, to {half['people']:,} people,"
+            f" {with_interval(half['recall'], 'recall')} % of all answers were alerted before, to {half['people']:,} people,"
             f" {half['per_person_per_day']:.2f} a day for each."
         )
     chosen = closing["threshold"]

@@ -231,7 +231,7 @@ class Shard:
         if followed.partition != partition:
             raise ChannelMoved(
                 f"channel {name} was read from partition {followed.partition}, and now from {partition}: their order can't be known. "
-                "Put all of a channel's events into one partition, and start anew"
+                "Put all of a channel's events into one partition, and start again"
             )
         self._dirty[name] = None
         beat = self.heartbeats.get(partition, 0)

@@ -51,7 +51,7 @@ def sort_row(record: bytes, place: str, parsed: Event | Ignored | Heartbeat, wri
 
 
 def without_duplicates(rows: Iterable[SortedRow], lateness: int, account: Account) -> Iterator[TimedRecord]:
-    """The first record of each event. Duplicates are recognised by the same rules as in the flow, and over the same time."""
+    """The first record of each event. Duplicates are recognized by the same rules as in the flow, and over the same time."""
     seen: set[str] = set()
     kept: deque[tuple[int, str]] = deque()
     for t, _, record, note in rows:

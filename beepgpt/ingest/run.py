@@ -118,7 +118,7 @@ def run_ingest(job: IngestJob) -> tuple[dict[str, Any], int]:
 
 
 def _check_command(job: IngestJob, to: kafka.KafkaAddress) -> None:
-    """Raises BadCommand where flags contradict each other, before any broker is asked."""
+    """Raise BadCommand where flags contradict each other, before any broker is asked."""
     if not is_kafka(job.source):
         if job.beside:
             raise BadCommand("--with goes with a topic as SOURCE: what was late or unusable in a file stands in that file")

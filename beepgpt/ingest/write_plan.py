@@ -180,7 +180,7 @@ def read_progress(connection: kafka.Connection, topic: str, run: str) -> IngestP
 
 
 def check_not_closed(topic: str, found: IngestProgress, missing: int) -> None:
-    """Raises WrongTopic if others have written behind this run's records while some of these are still missing."""
+    """Raise WrongTopic if others have written behind this run's records while some of these are still missing."""
     if found.others and missing:
         raise WrongTopic(
             f"{topic}, partition {found.others[0]}: others' records came after those of this ingest, of which {missing:,} are missing, and"
@@ -189,17 +189,17 @@ def check_not_closed(topic: str, found: IngestProgress, missing: int) -> None:
 
 
 def check_all_there(connection: kafka.Connection, topic: str, expected: dict[int, int]) -> None:
-    """Raises WrongTopic if a partition has fewer records than were written to it."""
+    """Raise WrongTopic if a partition has fewer records than were written to it."""
     for number, (begin, end) in kafka.begin_and_end_offsets(connection, topic).items():
         if (missing := expected.get(number, 0) - (end - begin)) > 0:
             raise WrongTopic(
-                f"{topic}, partition {number}: {missing:,} records of this ingest were removed from it: make the topic anew, without an"
+                f"{topic}, partition {number}: {missing:,} records of this ingest were removed from it: make the topic again, without an"
                 " end to what it keeps (`beepgpt topics`), and ingest again"
             )
 
 
 def check_nothing_else(connection: kafka.Connection, topic: str, expected: int) -> None:
-    """Raises WrongTopic if the sum of the partitions' end offsets is greater than expected."""
+    """Raise WrongTopic if the sum of the partitions' end offsets is greater than expected."""
     if (more := sum_of_ends(connection, topic) - expected) > 0:
         raise WrongTopic(
             f"{topic}: {more:,} records came from somebody else while this ingest wrote its own: the order of time is lost"

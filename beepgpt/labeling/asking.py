@@ -156,7 +156,7 @@ class Budget:
     """By earlier starts of the run."""
 
     def cost(self, spent: Spending) -> float | None:
-        """USD."""
+        """Cost of this usage in USD, batches discounted; None if the price is unknown."""
         if self.price is None:
             return None
         usages = ((spent.usage, 1.0), (spent.batch_usage, self.batch))

@@ -48,7 +48,7 @@ def read_few_shots(folder: Path) -> list[FewShot]:
             try:
                 question = question_in(line)
             except CannotLabel as error:
-                raise BadCommand(f"{where}: is no few-shot ({error}): mend the line or take it out") from None
+                raise BadCommand(f"{where}: is not a few-shot ({error}): fix the line or take it out") from None
             body = orjson.loads(line)
             if body.get("signal", signal) != signal:
                 raise BadCommand(f"{where}: says {body['signal']!r}, and stands among the {signal} ones: put it where it belongs")
@@ -368,7 +368,7 @@ class AppendOnlyLines:
         """Raise CannotWrite if another program has changed the file."""
         size = self.path.stat().st_size if self.path.exists() else 0
         if size != self._size:
-            raise CannotWrite(f"{self.path}: was changed by somebody else in the meantime: start the review again, which reads it anew")
+            raise CannotWrite(f"{self.path}: was changed by somebody else in the meantime: start the review again to read it")
 
     def _read(self, mended: list[str]) -> None:
         *whole, rest = self.path.read_bytes().split(b"\n")
@@ -393,11 +393,11 @@ def _ids_in(file: AppendOnlyLines, signal: Signal) -> Iterator[str]:
         try:
             example: Any = orjson.loads(line)
         except ValueError:
-            raise CannotRead(f"{where} is no JSON: mend it, or take the line out") from None
+            raise CannotRead(f"{where} is no JSON: fix it, or take the line out") from None
         if not isinstance(example, dict) or not isinstance(example.get("id"), str) or not isinstance(example.get("prompt"), str):
-            raise CannotRead(f"{where} is no example (one has an id and a prompt): mend it, or take the line out")
+            raise CannotRead(f"{where} is no example (one has an id and a prompt): fix it, or take the line out")
         if example.get("signal", signal) != signal:
-            raise CannotRead(f"{where} stands among the {signal} ones, and its signal is another: move the line, or mend it")
+            raise CannotRead(f"{where} stands among the {signal} ones, and its signal is another: move the line, or fix it")
         if example["id"] in seen:
             raise CannotRead(f"{where} stands there twice: take one of the lines out")
         seen.add(example["id"])

@@ -33,7 +33,7 @@ class ReviewedExample:
 
     @property
     def lot(self) -> int:
-        """A random number by its id, the same in every run."""
+        """A pseudo-random number derived from the id."""
         return int.from_bytes(blake2b(self.id.encode(), digest_size=8).digest())
 
 
@@ -341,7 +341,7 @@ class ReviewQueue:
 
 
 def spread(examples: Sequence[ReviewedExample]) -> list[ReviewedExample]:
-    """In this order, but each conversation once before any comes again: its windows overlap, so a second one teaches less."""
+    """Reorder so that every conversation appears once before any repeats: its windows overlap, so a second one teaches less."""
     seen: Counter[str] = Counter()
     turns = []
     for each in examples:

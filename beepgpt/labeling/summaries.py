@@ -76,9 +76,9 @@ def _measured(lines: Iterable[bytes], tokens_of: Callable[[str], int], limit: in
         try:
             body: Any = orjson.loads(line)
         except orjson.JSONDecodeError:
-            raise BadFewShot(f"few-shot {number} is no JSON: mend the line, or take it out") from None
+            raise BadFewShot(f"few-shot {number} is no JSON: fix the line, or take it out") from None
         if not isinstance(body, dict) or not isinstance(prompt := body.get("prompt"), str):
-            raise BadFewShot(f"few-shot {number} is no example, which has a prompt: mend the line, or take it out")
+            raise BadFewShot(f"few-shot {number} is no example, which has a prompt: fix the line, or take it out")
         shown = summary if isinstance(summary := body.get("summary"), str) and summary.strip() else prompt
         yield line.strip(), prompt, tokens_of(shown) <= limit
 

@@ -59,7 +59,7 @@ class Watched:
         self._bar.stop()
 
     def update(self, number: int, workers: int, records: int, done: float) -> None:
-        """Shows that worker `number` of so many has read `records` records, the share `done` of its input."""
+        """Show that worker `number` of so many has read `records` records, the share `done` of its input."""
         self._records[number], self._done[number] = records, done
         completed = STEPS * sum(self._done.values()) / workers
         # Each process goes through the whole of a file, so the counts add up to more than its records.
@@ -68,7 +68,7 @@ class Watched:
 
 @contextmanager
 def quiet_engine() -> Iterator[None]:
-    """Keeps the engine's own messages off the terminal while in here, since ours are clearer; they are logged at debug level."""
+    """Keep the engine's own messages off the terminal inside the `with` block, since ours are clearer; they are logged at debug level."""
     with tempfile.TemporaryFile() as file:
         sys.stderr.flush()
         terminal = os.dup(2)

@@ -23,10 +23,10 @@ class FlowOutput(Protocol):
     """Where a run's output goes."""
 
     def join(self, workers: int) -> None:
-        """Joins what each of several workers wrote."""
+        """Join what each of several workers wrote."""
 
     def tidy(self) -> None:
-        """Removes files that were begun and hold nothing."""
+        """Remove files that were begun and hold nothing."""
 
     def topics_now(self) -> Mapping[str, kafka.Topic]:
         """The topics among it with their ids and partitions, by name. Raises NoTopic."""
@@ -52,7 +52,7 @@ class Files:
 
     @property
     def identity(self) -> str:
-        """Equal for equal places, however they are written."""
+        """Canonical name, to tell whether two runs use the same place."""
         return str(self.examples.resolve()) if self.examples is not None else "-"
 
     def of_worker(self, number: int, workers: int) -> Files:
@@ -73,7 +73,7 @@ class Files:
         return Path("beepgpt-examples.parts" if self.examples is None or self.late is None else f"{self.examples}.parts")
 
     def given(self) -> dict[str, Path]:
-        """The files by their names here; standard output is none."""
+        """Output files by kind, without standard output."""
         return {each.name: path for each in fields(self) if (path := getattr(self, each.name)) is not None}
 
     def written(self) -> dict[str, str]:
@@ -87,14 +87,14 @@ class Files:
         on_closed: Callable[[], None] = lambda: None,
         on_error: Callable[[Exception], None] = lambda error: None,
     ) -> dict[str, Sink[Any]]:
-        """A sink for each output. `fresh`: files are begun anew; `on_closed` is called when nobody reads standard output any more."""
+        """A sink for each output. `fresh`: files are begun again; `on_closed` is called when nobody reads standard output any more."""
         sinks: dict[str, Sink[Any]] = {name: jsonl.JsonlSink(path, name, fresh=fresh) for name, path in self.given().items()}
         if self.examples is None:
             sinks["examples"] = jsonl.StdoutSink(on_closed=on_closed)
         return sinks
 
     def join(self, workers: int) -> None:
-        """Joins the workers' files, one after the other, into one each, and removes them."""
+        """Join the workers' files, one after the other, into one each, and remove them."""
         folder = self._workers_folder()
         for each in fields(self):
             path: Path | None = getattr(self, each.name)
@@ -104,7 +104,7 @@ class Files:
             folder.rmdir()
 
     def tidy(self) -> None:
-        """Removes empty files, but not that of the examples."""
+        """Remove empty files, but not that of the examples."""
         for name, path in self.given().items():
             with suppress(OSError):
                 if name != "examples" and path.stat().st_size == 0:
@@ -134,7 +134,7 @@ class Topics:
 
     @property
     def identity(self) -> str:
-        """Equal for equal topics, whichever of its brokers is named; the topic's id is checked apart from it."""
+        """Canonical name, the same for each of its brokers; the topic's id is checked apart from it."""
         return f"kafka:{self.examples}"
 
     def topics_now(self) -> Mapping[str, kafka.Topic]:
@@ -175,7 +175,7 @@ class Topics:
         """Nothing to do."""
 
     def check(self, spec: str) -> None:
-        """Checks that the topics are there, and hold no examples of another spec. Raises NoTopic or OtherState."""
+        """Check that the topics are there, and hold no examples of another spec. Raises NoTopic or OtherState."""
         kafka.check_topics(self.connection, [self.examples, self.late, self.dead_letters])
         for _, record in kafka.records_of(self.connection, self.examples, back=kafka.LOOK_BACK):  # the very last may be tombstones
             with suppress(ValueError, TypeError, KeyError):
@@ -193,9 +193,9 @@ def destination_of(to: str, settings: Settings) -> Destination:
     """DEST of examples: a topic, a file with the files beside it, or standard output."""
     if is_kafka(to):
         address = topic_of(to, "--to")
-        ours = settings.kafka
+        section = settings.kafka
         connection = connection_of(settings, address.bootstrap)
-        return Topics(connection, address.topic, ours.late_topic, ours.dead_letter_topic, ours.patience / 1e6)
+        return Topics(connection, address.topic, section.late_topic, section.dead_letter_topic, section.patience / 1e6)
     return files_of(to)
 
 
@@ -250,7 +250,7 @@ class ScoreOutputs:
         on_closed: Callable[[], None],
         on_error: Callable[[Exception], None] = lambda error: None,
     ) -> dict[str, Sink[Any]]:
-        """A sink of worker `number` for each output. `fresh`: files are begun anew; `on_closed`: nobody reads standard output any more."""
+        """A sink of worker `number` for each output. `fresh`: files are begun again; `on_closed`: nobody reads standard output any more."""
         sinks: dict[str, Sink[Any]] = {}
         for name, path in self.files().items():
             if workers > 1:
@@ -265,14 +265,14 @@ class ScoreOutputs:
         return sinks
 
     def join(self, workers: int) -> None:
-        """Joins the workers' files, one after the other, into one each, and removes them."""
+        """Join the workers' files, one after the other, into one each, and remove them."""
         for name, path in self.files().items():
             jsonl.join([_workers_folder(path) / f"{name}-{number}.jsonl" for number in range(workers)], path)
             with suppress(OSError):
                 _workers_folder(path).rmdir()
 
     def tidy(self) -> None:
-        """Removes an empty file of deletions."""
+        """Remove an empty file of deletions."""
         with suppress(OSError, KeyError):
             if (path := self.files()["deletions"]).stat().st_size == 0:
                 path.unlink()

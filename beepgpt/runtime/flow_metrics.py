@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from beepgpt.runtime.metrics import CALLS, LAG, Figures, Pulse, Reasons, by_two, gauged, labelled
+from beepgpt.runtime.metrics import CALLS, LAG, Figures, Pulse, Reasons, by_label, by_two, gauged
 
 LABEL_ENDS = ("strong", "weak", "silent", "retracted", "retractions")
 LABELED = ("beepgpt_labeling_records_total", "Records that are finished, by how; dead letters apart.")
@@ -39,9 +39,9 @@ class LabelFigures(Collector):
         counts = dict(self.counts())
         yield InfoMetricFamily("beepgpt_build", "Which program this is, and who labels.", value=dict(self.build))
         yield CounterMetricFamily(*LABELING_READ, value=counts.get("read", 0))
-        yield labelled(LABELED, "end", {end: counts.get(end, 0) for end in LABEL_ENDS})
+        yield by_label(LABELED, "end", {end: counts.get(end, 0) for end in LABEL_ENDS})
         dead = {name.partition(":")[2]: times for name, times in counts.items() if name.startswith("dead_letters:")}
-        yield labelled(UNLABELED, "reason", dead)
+        yield by_label(UNLABELED, "reason", dead)
         yield GaugeMetricFamily(*LABELING_WAITING, value=self.waiting())
         yield gauged(LAG, ("topic", "partition"), {(self.topic, number): records for number, records in self.lags().items()})
 
@@ -49,7 +49,7 @@ class LabelFigures(Collector):
 SCORED = ("beepgpt_points_scored_total", "Points that were to be scored, by what became of them.")
 FAILED = ("beepgpt_scoring_failures_total", "Points about which the model could not be asked, by reason.")
 PREDICTIONS = ("beepgpt_predictions_total", "Predictions, by model.")
-OUTCOMES = ("beepgpt_outcomes_total", "Predictions with a known outcome, by model and by how.")
+OUTCOMES = ("beepgpt_outcomes_total", "Predictions with a known outcome, by model and by outcome.")
 HITS = ("beepgpt_outcome_hits_total", "Answered outcomes whose answerer was among the k likeliest people, by model.")
 ALERTS = ("beepgpt_outcome_alerts_total", "People who would be alerted, and those of them who answered, by model.")
 LATELY = (
@@ -101,10 +101,10 @@ class ScoreFigures(Figures):
         """All metrics as they are now."""
         yield from super().collect()
         now = self.scores()
-        yield labelled(SCORED, "end", {end: now.counts.get(end, 0) for end in ("scored", "missed")})
+        yield by_label(SCORED, "end", {end: now.counts.get(end, 0) for end in ("scored", "missed")})
         failed = {name: times for name, times in now.counts.items() if name.startswith("failed:")}
-        yield labelled(FAILED, "reason", self._reasons.of("failed", failed))
-        yield labelled(PREDICTIONS, "model", now.predicted)
+        yield by_label(FAILED, "reason", self._reasons.of("failed", failed))
+        yield by_label(PREDICTIONS, "model", now.predicted)
         yield by_two(OUTCOMES, ("model", "how"), now.outcomes)
         yield by_two(HITS, ("model", "k"), {(model, k): totals[f"hit@{k}"] for model, totals in now.totals.items() for k in ("1", "5")})
         alerts = {"given": "alerts", "right": "right"}
@@ -233,18 +233,18 @@ class AlertFigures(Collector):
         """All metrics as they are now."""
         yield InfoMetricFamily("beepgpt_build", "The program's version, and the threshold of alerts.", value=dict(self.build))
         counts = {name: count for name, count in self.counts().items() if name not in MAY_FALL}
-        yield labelled(READ, "what", {what: counts.pop(name, 0) for name, what in WHAT.items()})
+        yield by_label(READ, "what", {what: counts.pop(name, 0) for name, what in WHAT.items()})
         yield by_two(DECIDED, ("kind", "way"), {names: counts.pop(name, 0) for name, names in WAYS.items()})
-        yield labelled(PASSED, "reason", self._pop_reasons(counts, "passed"))
-        yield labelled(REFUSED, "reason", dict.fromkeys(EXPECTED, 0) | self._pop_reasons(counts, "refused"))
+        yield by_label(PASSED, "reason", self._pop_reasons(counts, "passed"))
+        yield by_label(REFUSED, "reason", dict.fromkeys(EXPECTED, 0) | self._pop_reasons(counts, "refused"))
         yield CounterMetricFamily(*WITHDRAWN, value=counts.pop("withdrawn", 0))
-        yield labelled(DELIVERED, "by", {by: counts.pop(name, 0) for name, by in BY.items()})
+        yield by_label(DELIVERED, "by", {by: counts.pop(name, 0) for name, by in BY.items()})
         yield CounterMetricFamily(*NOT_DELIVERED, value=counts.pop("webhook_given_up", 0))
-        yield labelled(DMS, "end", {end: counts.pop(f"letters_{end}", 0) for end in DM_ENDS})
-        yield labelled(DMS_REFUSED, "reason", self._pop_reasons(counts, "letters_refused"))
+        yield by_label(DMS, "end", {end: counts.pop(f"letters_{end}", 0) for end in DM_ENDS})
+        yield by_label(DMS_REFUSED, "reason", self._pop_reasons(counts, "letters_refused"))
         yield by_two(SETTLED, ("kind", "end"), {names: counts.pop(name, 0) for name, names in ANSWERS.items()})
         if counts:
-            yield labelled(OTHERS, "what", self._reasons.of("", counts))
+            yield by_label(OTHERS, "what", self._reasons.of("", counts))
         for of, label, found in ((FEEDBACK, "said", self.feedback()), (PEOPLE, "asked", self.people()), (WAITING, "what", self.waiting())):
             yield gauged(of, (label,), {(name,): count for name, count in found.items()})
         if newest := self.newest():

@@ -33,7 +33,7 @@ _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tup
 
 
 def write_line(line: str, to: Console = standard_error) -> None:
-    """Writes a line to a console, above its progress bar if it shows one."""
+    """Write a line to a console, above its progress bar if it shows one."""
     if to.is_terminal:
         to.print(Text(line), soft_wrap=True)
         return
@@ -46,7 +46,7 @@ def write_line(line: str, to: Console = standard_error) -> None:
 def configure(
     level: Literal["debug", "info", "warning", "error"], form: Literal["text", "json"], write: Callable[[str], None] = write_line
 ) -> None:
-    """Sets up all logging of the process; the last call counts. `write` takes each line, without its end."""
+    """Set up all logging of the process; the last call counts. `write` takes each line, without its end."""
     handler = LineHandler(write, JsonLine() if form == "json" else TextLine())
     number = logging.getLevelNamesMapping()[level.upper()]
     root = logging.getLogger()
@@ -70,14 +70,14 @@ class LineHandler(logging.Handler):
         self.setFormatter(formatter)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Writes the event. A log that can't be written stops no run."""
+        """Write the event. A log that can't be written stops no run."""
         try:
             self._write(self.format(record))
         except Exception:
             self.handleError(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Writes that a line is missing, without its content."""
+        """Write that a line is missing, without its content."""
         kind = type(sys.exception()).__name__
         with suppress(OSError, ValueError):
             sys.stderr.write(f"a line of {record.name} at {record.pathname}:{record.lineno} could not be logged: {kind}\n")

@@ -55,7 +55,7 @@ BY_REASON = {
 }
 """The same for counts that the account keeps as `ignored:bot`."""
 ENDS = ("answered", "silent", "superseded", "elsewhere", "censored", "withheld", "empty", "merged")
-POINTS = ("beepgpt_points_total", "Points that came to an end, by how.")
+POINTS = ("beepgpt_points_total", "Points that came to an end, by outcome.")
 OTHERS = ("beepgpt_other_counts_total", "Counts of the account that have no name of their own here.")
 GAUGES = {
     "channels": ("beepgpt_channels", "Channels of which something is kept."),
@@ -144,15 +144,15 @@ class Figures(Collector):
         """Every count once, under its metric's name, or else as one of the others."""
         for key, (name, help_) in COUNTERS.items():
             yield CounterMetricFamily(name, help_, value=counts.pop(key, 0))
-        yield labelled(POINTS, "end", {end: counts.pop(end, 0) for end in ENDS})
+        yield by_label(POINTS, "end", {end: counts.pop(end, 0) for end in ENDS})
         for key, of in BY_REASON.items():
             given = {each: counts.pop(each) for each in list(counts) if each.startswith(f"{key}:")}
-            yield labelled(of, "reason", self._reasons.of(key, given))
+            yield by_label(of, "reason", self._reasons.of(key, given))
         if counts:
-            yield labelled(OTHERS, "what", self._reasons.of("", counts))
+            yield by_label(OTHERS, "what", self._reasons.of("", counts))
 
 
-def labelled(of: tuple[str, str], label: str, counts: Mapping[str, int]) -> Metric:
+def by_label(of: tuple[str, str], label: str, counts: Mapping[str, int]) -> Metric:
     """A counter with a series for each value of a label."""
     return by_two(of, (label,), {(value,): count for value, count in counts.items()})
 
@@ -218,7 +218,7 @@ class Pulse:
         self._has_ended = True
 
     def why_dead(self) -> str:
-        """What is wrong with the flow; empty if it is alive. A flow that rebuilds its state, and has not read yet, is alive."""
+        """Why the flow counts as dead; empty if it is alive. A flow that rebuilds its state, and has not read yet, is alive."""
         if self._has_ended or self._asked is None:
             return ""
         now = self._clock()
@@ -249,7 +249,7 @@ class Server:
         self._thread.start()
 
     def close(self) -> None:
-        """Stops serving, and frees the port. A second call does nothing."""
+        """Stop serving, and free the port. A second call does nothing."""
         if self._thread.is_alive():
             self._http.shutdown()
             self._thread.join()
@@ -337,11 +337,11 @@ class _Http(ThreadingMixIn, WSGIServer):
         super().__init__((host, port), _Handler)
 
     def server_bind(self) -> None:
-        """As its parents do it, but without asking a name server who this machine is, which can take long where there is none."""
+        """Bind as the base class does, but without asking a name server who this machine is, which can take long where there is none."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
         self.setup_environ()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Logs clients that go away, or never send their request, at debug level alone."""
+        """Log clients that go away, or never send their request, at debug level alone."""
         log.debug("a request was not finished", exc_info=True)

@@ -95,7 +95,7 @@ class Origin:
 
     @property
     def identity(self) -> str:
-        """Equal for equal sources; of a topic, whichever of its brokers is named."""
+        """Canonical name, to tell whether two runs read the same source; for a topic, the same for each of its brokers."""
         if self.address is not None:
             return f"kafka:{self.address.topic}?from={self.address.since}&to={self.address.until}&follow={self.address.follow}"
         return str(Path(self.text).resolve())
@@ -257,7 +257,7 @@ def topic_of(place: str, name: str) -> kafka.KafkaAddress:
 
 
 def check_apart(source: str, outputs: Iterable[Path], **others: str | Path | None) -> None:
-    """Checks that nothing is written over what is read (SOURCE, and `others` by the names of their flags), or twice to one file."""
+    """Check that nothing is written over what is read (SOURCE, and `others` by the names of their flags), or twice to one file."""
     read = {"SOURCE": source} | {f"--{name}": str(place) for name, place in others.items() if place is not None}
     taken = {name: Path(place) for name, place in read.items() if not is_kafka(place)}
     for path in outputs:

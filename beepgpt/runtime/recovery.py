@@ -54,7 +54,7 @@ class RecoveryFolder:
         return self.note.get("ended")
 
     @property
-    def spoilt(self) -> str | None:
+    def why_unusable(self) -> str | None:
         """Why the run can't go on, if it can't."""
         return self.note.get("spoilt")
 
@@ -76,7 +76,7 @@ class RecoveryFolder:
 
     @contextmanager
     def translated(self, *, resumes: bool = False) -> Iterator[None]:
-        """Turns an error of the store that is raised in here into a BadRecovery; others pass. `resumes`: a run goes on from the store."""
+        """Turn an error of the store raised inside the `with` block into a BadRecovery. `resumes`: a run goes on from the store."""
         try:
             yield
         except OSError as error:
@@ -89,18 +89,18 @@ class RecoveryFolder:
                 raise BadRecovery(f"{self.path}: the disk is full: free some space, and the same command goes on where it was") from error
             if is_store:
                 raise BadRecovery(
-                    f"{self.path}: its store is damaged: delete it and start anew ({quoted[-1] if quoted else message})"
+                    f"{self.path}: its store is damaged: delete it and start again ({quoted[-1] if quoted else message})"
                 ) from error
             if resumes and _is_of_a_snapshot(error):
-                raise BadRecovery(f"{self.path}: its store is damaged: delete it and start anew ({message})") from error
+                raise BadRecovery(f"{self.path}: its store is damaged: delete it and start again ({message})") from error
             raise
 
-    def spoil(self, why: str) -> None:
-        """Notes that the run can't go on."""
+    def mark_unusable(self, why: str) -> None:
+        """Note that the run can't go on."""
         _write(self.path, {**self.note, "spoilt": why})
 
     def end(self, report: dict[str, Any]) -> None:
-        """Notes that the run has ended, so that nothing is done twice."""
+        """Note that the run has ended, so that nothing is done twice."""
         _write(self.path, {**self.note, "ended": report})
 
     def _store(self, number: int) -> Path:
@@ -126,25 +126,25 @@ def open_recovery(path: Path, run: dict[str, Any], first: dict[str, Any], state:
     except OSError as error:
         raise _unusable(path, error) from error
     except ValueError as error:
-        raise BadRecovery(f"{path / NOTE}: can't be read ({error}): delete {path} and start anew, or name another") from error
+        raise BadRecovery(f"{path / NOTE}: can't be read ({error}): delete {path} and start again, or name another") from error
     is_new = note is None
     if note is None:
         _write(path, note := {**run, **first, **state})
     if not isinstance(note, dict):
-        raise BadRecovery(f"{path / NOTE}: is no run's note: delete {path} and start anew, or name another")
+        raise BadRecovery(f"{path / NOTE}: is not a run's note: delete {path} and start again, or name another")
     if any(note.get(name) != value for name, value in state.items()):
         raise BadRecovery(
             f"{path}: was written by an older version of beepgpt, or another one, which kept its state differently: delete it and run the"
-            " same command again, which starts anew"
+            " same command again, which starts again"
         )
     if different := [name for name in run if note.get(name) != run[name]]:
         was = ", ".join(f"{name} was {_shown(note.get(name))} and is {_shown(run[name])}" for name in different)
-        raise BadRecovery(f"{path}: is the recovery folder of another run ({was}): give what was given then, or delete it and start anew")
+        raise BadRecovery(f"{path}: is the recovery folder of another run ({was}): give what was given then, or delete it and start again")
     return RecoveryFolder(path, note, is_new, lock)
 
 
 def _check_private(path: Path) -> None:
-    """Raises BadRecovery if anybody else may write the folder or a file in it: it holds pickles, which run code when they are read."""
+    """Raise BadRecovery if anybody else may write the folder or a file in it: it holds pickles, which run code when they are read."""
     for each in (path, *path.rglob("*")):
         status = each.lstat()
         if stat.S_ISLNK(status.st_mode):
@@ -183,7 +183,7 @@ def _shown(value: object) -> str:
 
 def _unusable(path: Path, error: Exception) -> BadRecovery:
     reason = (error.strerror if isinstance(error, OSError) else None) or error
-    return BadRecovery(f"{path}: can't be used as a recovery folder ({reason}): mend that, or name another")
+    return BadRecovery(f"{path}: can't be used as a recovery folder ({reason}): fix that, or name another")
 
 
 def _write(path: Path, note: dict[str, Any]) -> None:

@@ -44,7 +44,7 @@ class WorkerFailed(BeepGPTError):
 
 
 def run_processes(commands: Sequence[Sequence[str]], on_report: Callable[[int, dict[str, Any]], None], keep: Sequence[int] = ()) -> None:
-    """Runs all commands at once to their ends. `on_report` gets each line with its process's number; they share the open files `keep`.
+    """Run all commands at once to their ends. `on_report` gets each line with its process's number; they share the open files `keep`.
 
     If one fails, the others are stopped: what they did is in their snapshots. Raises WorkerFailed or Interrupted.
     """
@@ -90,7 +90,7 @@ def run_processes(commands: Sequence[Sequence[str]], on_report: Callable[[int, d
     statuses = [process.returncode for process in processes]
     # A process that was stopped before it could listen for it, or that was asked twice, went without its account.
     if interrupted and any(status in (-signal.SIGTERM, 143) for status in statuses):
-        raise Interrupted("interrupted at once: with --recovery the same command goes on from the last snapshot; without, it starts anew")
+        raise Interrupted("interrupted at once: with --recovery the same command goes on from the last snapshot; without, it starts again")
     failed = [
         message.removeprefix("beepgpt: ") or _killed(status)
         for status, message in zip(statuses, messages, strict=True)
@@ -106,12 +106,12 @@ def _killed(status: int) -> str:
         return f"one of the run's processes ended with status {status}, and did not say why"
     name = signal.Signals(-status).name
     why = ": perhaps memory ran out, and fewer --workers need less" if -status == signal.SIGKILL else ""
-    rest = "With --recovery, the same command goes on where it was; without, it starts anew"
+    rest = "With --recovery, the same command goes on where it was; without, it starts again"
     return f"one of the run's processes was killed ({name}){why}. {rest}"
 
 
 def stop_with_parent() -> None:
-    """Stops this process, as if it had been asked to, when the one that started it is gone, even while it has nothing to report."""
+    """Stop this process, as if it had been asked to, when the one that started it is gone, even while it has nothing to report."""
 
     def watch() -> None:
         os.read(0, 1)  # nothing ever comes: it returns when the other end is closed
@@ -121,7 +121,7 @@ def stop_with_parent() -> None:
 
 
 def report(what: dict[str, Any]) -> None:
-    """Writes a line to the process that started this one. If that is gone, this one stops as if it had been asked to."""
+    """Write a line to the process that started this one. If that is gone, this one stops as if it had been asked to."""
     try:
         with _REPORTING:
             sys.stdout.write(json.dumps(what) + "\n")
@@ -157,7 +157,7 @@ class FlowRun:
 
 
 def run_flow(run: FlowRun, recovery: RecoveryFolder | None, command: Sequence[str] = ()) -> tuple[list[dict[str, Any]], bool]:
-    """Runs all workers. Returns the report of each, and whether the input came to its end. `command`: starts one worker of several."""
+    """Run all workers. Returns the report of each, and whether the input came to its end. `command`: starts one worker of several."""
     workers = run.workers
     with Watched(run.command, shown=run.settings.run.progress) as watched:
         if workers == 1:
@@ -176,7 +176,7 @@ def run_flow(run: FlowRun, recovery: RecoveryFolder | None, command: Sequence[st
 def run_worker(
     run: FlowRun, number: int, shards: Sequence[str], recovery: RecoveryFolder | None, on_progress: ProgressCallback
 ) -> dict[str, Any]:
-    """Runs one worker, which follows these shards, in this process; returns its report."""
+    """Run one worker, which follows these shards, in this process; returns its report."""
     worker = Worker(run.settings, number, run.workers, shards, recovery, on_progress, run.stop)
     return worker.run(run.build(worker), run.origin, str(run.to))
 
@@ -238,16 +238,16 @@ def _run_all(
     if moved:
         why = (
             f"channel {moved[0]} was read from partitions of two processes: their order can't be known. Put all of a channel's events into "
-            "one partition (`beepgpt ingest kafka://… --with dead-letters,late --to kafka://…` does), and start anew from there"
+            "one partition (`beepgpt ingest kafka://… --with dead-letters,late --to kafka://…` does), and start again from there"
         )
         if recovery is not None:
-            recovery.spoil(why)
+            recovery.mark_unusable(why)
         raise ChannelMoved(why)
     return reports
 
 
 def run_child(run: FlowRun, number: int, shards: Sequence[str]) -> None:
-    """Runs one worker of several in a process that `run_flow` started: it reports its progress, its log lines and its account there."""
+    """Run one worker of several in a process that `run_flow` started: it reports its progress, its log lines and its account there."""
     logs.configure(run.settings.run.log_level, run.settings.run.log_format, lambda line: report({"log": line}))
     stop_with_parent()
     seen: set[str] = set()
@@ -286,7 +286,7 @@ def run_child(run: FlowRun, number: int, shards: Sequence[str]) -> None:
 
 @contextmanager
 def recovery_of(run: FlowRun, *, shared: bool = False) -> Iterator[RecoveryFolder | None]:
-    """The run's recovery folder, locked while in here; None if it has none. `shared`: the process that started this one has locked it.
+    """The run's recovery folder, locked inside the `with` block; None if it has none. `shared`: the parent process has locked it.
 
     Raises BadRecovery if the folder is another run's, or in use.
     """
@@ -314,7 +314,7 @@ def _open_recovery(run: FlowRun, path: Path, *, shared: bool) -> RecoveryFolder:
     state = {"flow": run.flow, "steps": list(run.steps)}
     folder = open_recovery(path, {"source": run.origin.identity, **run.note}, first, state, shared=shared)
     if "shares" not in folder.note:
-        raise BadRecovery(f"{path}: was made by an older version of beepgpt: delete it and start anew")
+        raise BadRecovery(f"{path}: was made by an older version of beepgpt: delete it and start again")
     if address is not None:
         kafka.check_same(kafka.Topic(**folder.note["topic"]), kafka.Topic(**first["topic"]), connection)
     for name, topic in first["to_topics"].items():
@@ -323,7 +323,7 @@ def _open_recovery(run: FlowRun, path: Path, *, shared: bool) -> RecoveryFolder:
 
 
 def note_of_rules(settings: Settings) -> dict[str, Any]:
-    """What a run that makes points notes of its settings."""
+    """The settings that a recovery folder notes of a run that makes points."""
     return {**asdict(settings.rules), "spec": settings.rules.spec, "workers": settings.run.workers}
 
 
@@ -331,8 +331,8 @@ def ended_before(recovery: RecoveryFolder | None) -> dict[str, Any] | None:
     """The report of a run that has ended already, after saying so. Raises ChannelMoved if the run can't go on."""
     if recovery is None:
         return None
-    if recovery.spoilt is not None:
-        raise ChannelMoved(recovery.spoilt)
+    if recovery.why_unusable is not None:
+        raise ChannelMoved(recovery.why_unusable)
     if recovery.ended is not None:
         console.print(f"This run has ended already, and nothing was done: delete {recovery.path} to run it again.")
     return recovery.ended
@@ -347,7 +347,7 @@ def check_source(
     recovery: Path | None = None,
     writes_files: bool = False,
 ) -> None:
-    """Checks SOURCE against the flags of a run that makes points. Raises BadCommand."""
+    """Check SOURCE against the flags of a run that makes points. Raises BadCommand."""
     if origin.is_followed and settings.rules.horizon is None:
         raise BadCommand("--horizon unlimited is for bounded input: what is followed has no end at which all could settle")
     if origin.is_followed and until is not None:

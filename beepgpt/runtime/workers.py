@@ -50,12 +50,12 @@ class Stop:
         return self.signal != 0 or self.why is not None
 
     def because(self, why: Exception) -> None:
-        """Stops the process; the first reason counts."""
+        """Stop the process; the first reason counts."""
         self.why = self.why or why
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """While in here, SIGINT and SIGTERM let the engine finish its epoch; a second one ends the process at once."""
+        """Inside the `with` block, SIGINT and SIGTERM let the engine finish its epoch; a second one ends the process at once."""
         before = self.listen()
         try:
             yield
@@ -64,7 +64,7 @@ class Stop:
                 signal.signal(number, handler)
 
     def listen(self) -> dict[int, Any]:
-        """The same from now on; returns the handlers that were there."""
+        """Install the signal handlers for good; returns the previous ones."""
 
         def ask(number: int, _frame: object) -> None:
             if self.signal:
@@ -77,7 +77,7 @@ class Stop:
 
 @contextmanager
 def interruptible(message: str) -> Iterator[None]:
-    """While in here, SIGINT and SIGTERM raise Interrupted with this message; for the main thread."""
+    """Inside the `with` block, SIGINT and SIGTERM raise Interrupted with this message; for the main thread."""
 
     def interrupt(number: int, _frame: object) -> None:
         raise Interrupted(message)
@@ -97,7 +97,7 @@ class PreparedFlow:
     flow: Dataflow
     figures: Collector
     """What is served at `/metrics`."""
-    beside: Sequence[AbstractContextManager[Any]] = ()
+    contexts: Sequence[AbstractContextManager[Any]] = ()
     """What is open while it runs."""
     logged: Mapping[str, Any] = field(default_factory=dict)
     """More for the log line of its start."""
@@ -165,19 +165,19 @@ class Worker(SourceListener):
         return partition % self.workers == self.number
 
     def lose_reader(self) -> None:
-        """Stops the run, since nobody reads standard output any more."""
+        """Stop the run, since nobody reads standard output any more."""
         self.stop.signal = signal.SIGPIPE
 
     # The run
 
     def run(self, prepared: PreparedFlow, origin: Origin, to: str) -> dict[str, Any]:
-        """Runs a flow to its end, or until it is stopped; returns the worker's report."""
+        """Run a flow to its end, or until it is stopped; returns the worker's report."""
         place = {"part": self.number, "parts": self.workers}
         log.info("started", extra={**place, "source": origin.text, "to": to, "resumed": not self.is_fresh, **prepared.logged})
         with ExitStack() as stack:
             stack.enter_context(self.recovery.translated(resumes=not self.is_fresh) if self.recovery is not None else nullcontext())
             stack.enter_context(self.stop.listening())
-            for each in prepared.beside:
+            for each in prepared.contexts:
                 stack.enter_context(each)
             stack.enter_context(self.serving(prepared.figures))
             stack.enter_context(quiet_engine())
@@ -199,16 +199,16 @@ class Worker(SourceListener):
 
     @contextmanager
     def serving(self, figures: Collector) -> Iterator[None]:
-        """While in here, metrics are served on the settings' port, each further worker's on the next one. Raises CannotServe."""
-        ours = self.settings.run
-        if not ours.metrics_port:
+        """Inside the `with` block, metrics are served on the settings' port, each further worker's on the next one. Raises CannotServe."""
+        section = self.settings.run
+        if not section.metrics_port:
             yield
             return
-        with metrics.serve(ours.metrics_port + self.number, ours.metrics_host, figures, self.pulse):
+        with metrics.serve(section.metrics_port + self.number, section.metrics_host, figures, self.pulse):
             yield
 
     def figures(self, topic: str, spec: str) -> dict[str, Any]:
-        """What metrics say of the shards that a worker follows: arguments of `metrics.Figures`."""
+        """The figures of the shards that a worker follows, for metrics: arguments of `metrics.Figures`."""
         shards = self.shards
         return {
             "counts": lambda: sum_of(Account(shard.counts_here()) for shard in list(shards)).counts,
@@ -230,7 +230,7 @@ def _newest_of(shards: Sequence[Shard]) -> dict[str, int]:
 
 
 def collect_rarely() -> None:
-    """Lets the garbage collector look rarely: a channel's state has no cycles, and full collections take a quarter of a run's time."""
+    """Let the garbage collector look rarely: a channel's state has no cycles, and full collections take a quarter of a run's time."""
     gc.freeze()
     gc.set_threshold(20_000, 20, 1_000)
 
@@ -249,17 +249,17 @@ def peak_memory_mb() -> float:
 
 def cluster_topics(settings: Settings, source: str, to: str) -> tuple[Origin, Topics]:
     """The topics in the settings' section `cluster`. Raises BadSettings if they name none; `source` and `to` are its message's examples."""
-    ours = settings.cluster
-    if not (is_kafka(ours.source) and is_kafka(ours.to)):
+    section = settings.cluster
+    if not (is_kafka(section.source) and is_kafka(section.to)):
         raise BadSettings(
             [
                 f"a cluster reads and writes topics: set BEEPGPT_CLUSTER__SOURCE=kafka://host:port/{source}?follow=true and"
                 f" BEEPGPT_CLUSTER__TO=kafka://host:port/{to} (or the same in the file that BEEPGPT_CONFIG names)"
             ]
         )
-    destination = destination_of(ours.to, settings)
+    destination = destination_of(section.to, settings)
     assert isinstance(destination, Topics)
-    return Origin(ours.source, address=kafka.parse_address(ours.source)), destination
+    return Origin(section.source, address=kafka.parse_address(section.source)), destination
 
 
 class ClusterWorker(Worker):
@@ -272,13 +272,13 @@ class ClusterWorker(Worker):
         self.stop.listen()
 
     def fail(self, error: Exception) -> None:
-        """Logs what stops the flow: the engine does not say what was raised in a step."""
+        """Log the error that stops the flow: the engine does not say what was raised in a step."""
         log.error("%s", error, extra={"kind": type(error).__name__})
 
-    def start(self, origin: Origin, to: str, figures: Collector, *beside: AbstractContextManager[Any]) -> None:
-        """Serves metrics, and opens what is `beside`, until the process ends; then logs the account, which a flow that failed hasn't."""
+    def start(self, origin: Origin, to: str, figures: Collector, *contexts: AbstractContextManager[Any]) -> None:
+        """Serve metrics, and open `contexts`, until the process ends; then log the account, which a flow that failed hasn't."""
         stack = ExitStack()
-        for each in (self.serving(figures), *beside):
+        for each in (self.serving(figures), *contexts):
             stack.enter_context(each)
         atexit.register(stack.close)
         atexit.register(self._log_account)

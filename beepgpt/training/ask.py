@@ -1,4 +1,4 @@
-"""A model asked about one point: a row of the validation part, or a text."""
+"""A model asked about one point: a row of the validation side, or a text."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EPOCH = "100000000.000000"
 def ask_about(
     folder: Path, trained: Trained, row: int | None, text: str | None, load_encoding: Callable[[str], Encoding]
 ) -> dict[str, Any]:
-    """The answer as `beepgpt predict --json` prints it. `row`: of the training set's validation part, from 1; `text`: a conversation.
+    """The answer as `beepgpt predict --json` prints it. `row`: of the training set's validation side, from 1; `text`: a conversation.
 
     With both, the text is asked about in the place of the row's prompt. Raises BadCommand, BadTable.
     """
@@ -42,23 +42,23 @@ def ask_about(
     labels = {user: label for label, user in labels_in(orjson.loads(path.read_bytes())).items()} if path.exists() else {}
     needs_features = trained.card["kind"] == "local" or trained.card.get("remote", {}).get("way") == "decisions"
     prompt = None if text is None else _prompt_of(text, load_encoding(orjson.loads(manifest)["encoding"]))
-    expected = lent = None
+    expected = stand_ins = None
     if row is not None:
         points, expected = _row(folder, row, labels, needs_features=needs_features)
     elif needs_features:
-        valid = _validation_part(folder)
+        valid = _validation_side(folder)
         row, points = len(valid), valid.points.at(np.array([len(valid) - 1]))
     else:
         points = _point_of(prompt or "")
     if prompt is not None:
         points, expected = replace(points, prompt=[prompt]), None
-        lent = _lent_from(row, points) if needs_features and row is not None else None
+        stand_ins = _stand_ins_from(row, points) if needs_features and row is not None else None
     likeliest = _likeliest(trained.model.predict(points).of(0), labels)
     return {
         "model": str(trained.folder),
         "kind": trained.card["kind"],
         "prompt": points.prompt[0],
-        **({} if lent is None else {"facts": lent}),
+        **({} if stand_ins is None else {"facts": stand_ins}),
         "expected": expected,
         "answer": likeliest[0]["label"],
         "likeliest": likeliest[:LIKELIEST],
@@ -66,9 +66,9 @@ def ask_about(
 
 
 def _row(folder: Path, row: int, labels: dict[str, str], *, needs_features: bool) -> tuple[Points, str]:
-    """A row of the validation part as a point, and the label that was expected."""
+    """A row of the validation side as a point, and the label that was expected."""
     if needs_features or (folder / VALID).exists():
-        valid = _validation_part(folder)
+        valid = _validation_side(folder)
         if row > len(valid):
             raise BadCommand(f"--row {row}: {folder / VALID} has {len(valid):,} rows")
         expected = sorted({labels.get(user, OTHER) for user in valid.answers[row - 1]}) or [NIL]
@@ -84,10 +84,10 @@ def _row(folder: Path, row: int, labels: dict[str, str], *, needs_features: bool
     raise BadCommand(f"--row {row}: {folder / CHATS} has fewer rows")
 
 
-def _validation_part(folder: Path) -> Examples:
+def _validation_side(folder: Path) -> Examples:
     valid = read_examples(folder / VALID)
     if not len(valid):
-        raise BadCommand(f"{folder}: its validation part is empty: prepare it again with an earlier cut")
+        raise BadCommand(f"{folder}: its validation side is empty: prepare it again with an earlier cut")
     return valid
 
 
@@ -106,7 +106,7 @@ def _point_of(prompt: str) -> Points:
     return points_of([{**body, "window": [{"ts": EPOCH, "user": ""}], "candidates": {"user": []}}])
 
 
-def _lent_from(row: int, points: Points) -> str:
+def _stand_ins_from(row: int, points: Points) -> str:
     """Says whose candidates and features stand in for those that a text lacks."""
     return (
         f"of row {row:,} (channel {points.channel[0]}): a text alone does not show who might answer, so the people and their features"

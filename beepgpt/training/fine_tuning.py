@@ -184,7 +184,7 @@ def fine_tune(
 
 
 def cancel_job_in(into: Path, client: TuningClient) -> str:
-    """Cancel the job recorded in a folder; its status. The caller holds `locked(into)`. Raises BadCommand, RunStopped."""
+    """Cancel the job recorded in a folder; returns its status. The caller holds `locked(into)`. Raises BadCommand, RunStopped."""
     note = JobNote.read(into)
     if note is None or note.content["job"] is None:
         raise BadCommand(
@@ -371,7 +371,7 @@ def _wait_until_processed(note: JobNote, upload: Upload, file_id: str, provider:
             _check_patience(error, reached)
         except RequestRefused as error:
             note.forget_file(upload.side)
-            raise RunStopped(f"file {file_id} is gone from the provider's ({error}): the same command sends it anew") from error
+            raise RunStopped(f"file {file_id} is gone from the provider's ({error}): the same command sends it again") from error
         else:
             reached = time.monotonic()
             provider.status(f"{file_id}: {file.status}")
@@ -381,13 +381,13 @@ def _wait_until_processed(note: JobNote, upload: Upload, file_id: str, provider:
                 note.forget_file(upload.side)
                 raise RunStopped(
                     f"file {file_id} ({upload.rows:,} rows to {PURPOSES[upload.side]}) was read by the provider and turned down"
-                    f" ({file.status}): look at it there. The same command sends it anew; --model export is for training elsewhere"
+                    f" ({file.status}): look at it there. The same command sends it again; --model export is for training elsewhere"
                 )
         time.sleep(provider.every)
 
 
 def _follow_job(job_id: str, events: JobEventLog, provider: JobProvider) -> ProviderJob:
-    """Show a job's events until it is over; its last state."""
+    """Show a job's events until it is over; returns its last state."""
     provider.status(f"job {job_id}")
     reached = time.monotonic()
     while True:

@@ -119,11 +119,11 @@ def outcomes_of(predictions: Predictions, examples: Examples) -> Outcomes:
         first, end = predictions.starts[point], predictions.starts[point + 1]
         p = predictions.p[first:end]
         hit[first:end] = right = np.array([person in answer for person in predictions.people[first:end]], np.bool_)
-        rank[point] = with_nobody[point] = place_of(p, right)
+        rank[point] = with_nobody[point] = rank_of(p, right)
         if predictions.nobody is None or predictions.other is None:
             continue
         nobody, other = predictions.nobody[point], predictions.other[point]
-        with_nobody[point] = place_of(np.append(p, nobody), np.append(right, not answer))
+        with_nobody[point] = rank_of(np.append(p, nobody), np.append(right, not answer))
         came = np.append(right, [False, False]) / max(len(answer), 1)
         came[-2], came[-1] = not answer, bool(answer) and 1 - right.sum() / len(answer)
         outcomes = np.concatenate([p, [nobody, other]])
@@ -148,10 +148,10 @@ def _score(scores: PointScores, point: int, p: Floats, came: Floats) -> None:
     scores.likeliest[point], scores.right[point] = p[best], came[best] > 0
 
 
-def place_of(p: Floats, right: BoolArray) -> int:
+def rank_of(p: Floats, right: BoolArray) -> int:
     """The rank, from 1, of the likeliest right one; of equals the first comes first. 0 if none is right.
 
-    >>> place_of(np.array([0.2, 0.5, 0.2]), np.array([False, False, True]))
+    >>> rank_of(np.array([0.2, 0.5, 0.2]), np.array([False, False, True]))
     3
     """
     if not right.any():
@@ -283,7 +283,7 @@ def threshold_for(outcomes: Outcomes, precision: float) -> float | None:
 
 
 def calibration(outcomes: Outcomes, boot: Bootstrap) -> list[dict[str, Any]]:
-    """By tenths of people's probabilities: their mean (`said`), and the share that came true (`came`)."""
+    """Reliability table in bins of 0.1: mean predicted probability (`said`), observed share (`came`)."""
     alerts = outcomes.alerts
     table = []
     for low in range(BINS):

@@ -58,7 +58,7 @@ def save_model(folder: Path, model: Ranker | TextModel, about: Mapping[str, Any]
 
 
 def save_remote(folder: Path, labels: bytes, about: Mapping[str, Any], manifest: bytes) -> dict[str, Any]:
-    """The same for a model that a server has. `labels`: the training set's labels.json; `about["remote"]`: how it is asked."""
+    """Write the folder of a model that a server answers for. `labels`: the set's labels.json; `about["remote"]`: how it is asked."""
     people = list(labels_in(orjson.loads(labels)).values())
     return _save(folder, REMOTE, manifest, people, about, {LABELS: labels}, REMOTE_LIBRARIES)
 

@@ -76,7 +76,7 @@ class Points:
         )  # fmt: skip
 
     def parts(self, size: int) -> Iterator[Points]:
-        """All points in order, at most `size` at a time."""
+        """Consecutive blocks of at most `size` points."""
         if len(self) <= size:
             yield self
             return

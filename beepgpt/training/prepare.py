@@ -406,7 +406,7 @@ def retracted_in(path: Path) -> Iterator[bytes]:
             try:
                 yield bytes.fromhex(orjson.loads(line)["id"])
             except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-                raise CannotPrepare(f"{path}: line {number:,} is no retraction: mend it, or what was deleted will be learned") from error
+                raise CannotPrepare(f"{path}: line {number:,} is not a retraction: fix it, or what was deleted will be learned") from error
 
 
 def few_shots_in(folder: Path) -> Iterator[ExampleLine]:
@@ -418,5 +418,5 @@ def few_shots_in(folder: Path) -> Iterator[ExampleLine]:
             if line.strip():
                 found = read_line(line)
                 if isinstance(found, str):
-                    raise CannotPrepare(f"{path}: line {number:,} is no few-shot ({found}): mend it, or it might be validated with")
+                    raise CannotPrepare(f"{path}: line {number:,} is not a few-shot ({found}): fix it, or it might be validated with")
                 yield found

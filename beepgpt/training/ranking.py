@@ -67,7 +67,7 @@ class Ranker:
         """Probabilities of each point's candidates, of nobody and of somebody else. Raises OtherFeatures."""
         if len(points) and points.feature_names != self.features:
             raise OtherFeatures(
-                "the candidates have other features than those the model was trained on: make the examples again and train it anew"
+                "the candidates have other features than those the model was trained on: make the examples again and train it again"
             )
         candidates, nobody, other = [np.zeros(0)], [np.zeros(0)], [np.zeros(0)]
         for part in points.parts(PART):
@@ -82,7 +82,7 @@ class Ranker:
         return Predictions(points.starts, people, np.concatenate(candidates), np.concatenate(nobody), np.concatenate(other))
 
     def state(self) -> dict[str, Any]:
-        """Its parts, for saving."""
+        """The fields to save."""
         return {"trees": self.trees, "facts": list(self.features), "sharpness": self.sharpness, "shifts": list(self.shifts)}
 
 
@@ -138,7 +138,7 @@ def fit_ranker(
     answered = sum(bool(answer) for answer in examples.answers)
     if answered < LEAST:
         raise TooLittle(
-            f"the training part has {answered:,} answered examples, and a model needs {LEAST:,}: take more history, or a later --cut"
+            f"the training side has {answered:,} answered examples, and a model needs {LEAST:,}: take more history, or a later --cut"
         )
     if missing := NEEDED - set(examples.points.feature_names):
         raise OtherFeatures(f"the examples have no feature {min(missing)} of their candidates: make them again, with candidates")
@@ -155,13 +155,13 @@ def fit_ranker(
         def part_done(done: int, most: int, share: int = share) -> None:
             progress(share * most + done, shares * most)
 
-        trees = fitting.until_enough(early, late, part_done)
+        trees = fitting.fit_with_early_stopping(early, late, part_done)
         held_out.append(late)
         scores.append(np.concatenate([_scores(trees, rows) for rows in late.rows]))
         trees_of.append(trees.best_iteration)
     judge, judged_scores = together(held_out), np.concatenate(scores)
     if are_few:
-        trees = fitting.so_many(ordered, round(float(np.median(trees_of))))
+        trees = fitting.fit_rounds(ordered, round(float(np.median(trees_of))))
     sharpness, shifts = _calibrated(judge, judged_scores)
     ranker = Ranker(trees, examples.points.feature_names, sharpness, shifts)
     fit = {
@@ -181,8 +181,8 @@ class Fitting:
     rounds: int
     """At most."""
 
-    def until_enough(self, early: Examples, late: TreeTargets, progress: FitProgress) -> lgb.Booster:
-        """Trees fitted on the early examples; early stopping on the late ones."""
+    def fit_with_early_stopping(self, early: Examples, late: TreeTargets, progress: FitProgress) -> lgb.Booster:
+        """Fit trees on the early examples, with early stopping on the late ones."""
         data, objective = self._data(early)
         check = lgb.Dataset(late.rows, late.came, reference=data, params=self.settings)
 
@@ -198,8 +198,8 @@ class Fitting:
             callbacks=[lgb.early_stopping(PATIENCE, verbose=False), lambda now: progress(now.iteration + 1, self.rounds)],
         )
 
-    def so_many(self, examples: Examples, rounds: int) -> lgb.Booster:
-        """`rounds` trees fitted on all examples."""
+    def fit_rounds(self, examples: Examples, rounds: int) -> lgb.Booster:
+        """Fit `rounds` trees on all examples."""
         data, objective = self._data(examples)
         return lgb.train({**self.settings, "objective": objective}, data, rounds)
 
@@ -218,7 +218,7 @@ class Fitting:
 
 @dataclass(frozen=True, slots=True)
 class TreeTargets:
-    """Rows and what came true of each: the input of fitting."""
+    """The input of fitting: feature rows, and the target of each row, its share of the outcome."""
 
     rows: list[FeatureRows]
     names: list[str]
@@ -244,13 +244,13 @@ def choices_of(examples: Examples) -> TreeTargets:
 
 
 def together(parts: Sequence[TreeTargets]) -> TreeTargets:
-    """Several as one, without the rows themselves."""
+    """Concatenate sizes and targets; feature rows are dropped."""
     sizes, came = np.concatenate([part.sizes for part in parts]), np.concatenate([part.came for part in parts])
     return TreeTargets([], parts[0].names, sizes, came)
 
 
 def _calibrated(held_out: TreeTargets, scores: Floats) -> tuple[float, tuple[float, float]]:
-    """The sharpness and the shifts that minimise the held-out log loss."""
+    """The sharpness and the shifts that minimize the held-out log loss."""
 
     def loss(given: Floats) -> float:
         return held_out.loss(_shifted(scores, held_out.ends, float(np.exp(given[0])), (given[1], given[2])))
@@ -260,7 +260,7 @@ def _calibrated(held_out: TreeTargets, scores: Floats) -> tuple[float, tuple[flo
 
 
 def targets(examples: Examples) -> Floats:
-    """What came true of each row: they sum to 1 for each point, split evenly among those who answered."""
+    """The target of each row, its share of the outcome: they sum to 1 for each point, split evenly among those who answered."""
     points = examples.points
     sizes = points.sizes + OUTCOMES
     ends = np.cumsum(sizes)

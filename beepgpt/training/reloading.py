@@ -49,8 +49,8 @@ class ModelCaller(Protocol):
     ahead: int
     """Points that may be under way at a time."""
 
-    def ask(self, points: Sequence[Mapping[str, Any]], dues: Sequence[float | None]) -> Sequence[Future[ModelAnswer]]:
-        """An answer for each point, now or later. `dues`: until when each is wanted, seconds since 1970."""
+    def ask(self, points: Sequence[Mapping[str, Any]], deadlines: Sequence[float | None]) -> Sequence[Future[ModelAnswer]]:
+        """An answer for each point, now or later. `deadlines`: until when each is wanted, seconds since 1970."""
 
 
 class LocalModel:
@@ -60,7 +60,7 @@ class LocalModel:
         self._predictor = predictor
         self.together = self.ahead = together
 
-    def ask(self, points: Sequence[Mapping[str, Any]], dues: Sequence[float | None]) -> Sequence[Future[ModelAnswer]]:
+    def ask(self, points: Sequence[Mapping[str, Any]], deadlines: Sequence[float | None]) -> Sequence[Future[ModelAnswer]]:
         futures: list[Future[ModelAnswer]] = [Future() for _ in points]
         try:
             name, probabilities = self._predictor.predict(points)
@@ -81,9 +81,9 @@ class RemoteCaller:
         self._submit = submit
         self.together, self.ahead = 1, concurrency
 
-    def ask(self, points: Sequence[Mapping[str, Any]], dues: Sequence[float | None]) -> Sequence[Future[ModelAnswer]]:
+    def ask(self, points: Sequence[Mapping[str, Any]], deadlines: Sequence[float | None]) -> Sequence[Future[ModelAnswer]]:
         now = time.time()
-        return [self._submit(point, None if due is None else max(due - now, 0.0)) for point, due in zip(points, dues, strict=True)]
+        return [self._submit(point, None if due is None else max(due - now, 0.0)) for point, due in zip(points, deadlines, strict=True)]
 
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class WatchedModel:
     """The model in a folder. Once another one stands there, it takes its place without a restart."""
 
     def __init__(self, folder: Path, spec: str, open_model: ModelOpener) -> None:
-        """Raises BadCommand if there is no model, if it was trained on examples of another `spec`, or if its server can't be asked."""
+        """Raise BadCommand if there is no model, if it was trained on examples of another `spec`, or if its server can't be asked."""
         from beepgpt.training.models import BadModel
 
         self.folder = folder
@@ -184,7 +184,7 @@ class WatchedModel:
         return self._validated.get(model, {})
 
     def look(self) -> bool:
-        """Loads another model if the folder has one by now. One that can't be used is logged, and the old one stays."""
+        """Load another model if the folder has one by now. One that can't be used is logged, and the old one stays."""
         stamp = self._stamp()
         if stamp is None or stamp == self._seen:
             return False
@@ -207,7 +207,7 @@ class WatchedModel:
 
     @contextmanager
     def watched(self, every: float) -> Iterator[None]:
-        """Looks at the folder every so many seconds. Afterwards the model is closed: one on a server can't be asked any more."""
+        """Look at the folder every so many seconds. Afterwards the model is closed: one on a server can't be asked any more."""
         is_over = threading.Event()
 
         def watch() -> None:
@@ -224,7 +224,7 @@ class WatchedModel:
                 thread.join(5)
 
     def close(self) -> None:
-        """Closes the model: one on a server can't be asked any more."""
+        """Close the model: one on a server can't be asked any more."""
         self._open.close()
 
     def _stamp(self) -> tuple[int, int, int] | None:
@@ -238,7 +238,7 @@ class WatchedModel:
         if trained.card.get("spec") != self._spec:
             raise BadCommand(
                 f"--model {self.folder}: was trained on examples of spec {trained.card.get('spec')}, and this run makes spec {self._spec}:"
-                " give the settings that its examples were made with, or train it anew"
+                " give the settings that its examples were made with, or train it again"
             )
         return trained, sha256((self.folder / CARD).read_bytes()).hexdigest()[:12]
 

@@ -51,7 +51,7 @@ def hash_of(text: str) -> int:
 
 
 class Ragged(NamedTuple):
-    """Any number of values for each row."""
+    """A ragged column: values, and the row each belongs to."""
 
     values: Any
     rows: Integers

@@ -56,7 +56,7 @@ class TextModel:
         return Predictions(np.arange(len(points) + 1, dtype=np.int64) * most, people, named, silent, rest)
 
     def state(self) -> dict[str, Any]:
-        """Its parts, for saving."""
+        """The fields to save."""
         return {"words": self.words, "regression": self.regression}
 
 
@@ -66,7 +66,7 @@ def fit_text(examples: Examples, *, least: int = LEAST, rounds: int = ROUNDS) ->
     named = {person for person, count in given.items() if count >= least}
     if not named:
         raise TooLittle(
-            f"nobody answered {least} times or more in the training part, so there are no labels for a model of text: take more"
+            f"nobody answered {least} times or more on the training side, so there are no labels for a model of text: take more"
         )
     labels = [NOBODY if not answer else min(answer) if min(answer) in named else OTHER for answer in examples.answers]
     words = TfidfVectorizer(sublinear_tf=True, min_df=2, max_features=WORDS, dtype=np.float32)

@@ -66,7 +66,7 @@ def _ordered(points: Points, scores: np.ndarray[tuple[int], np.dtype[np.float64]
 
 
 SEEN = ((0, "never"), (1, "1–4"), (5, "5–19"), (20, "20–99"), (100, "100 or more"))
-"""Groups by how often the answerer had answered in the training part: the least number, and the group's name."""
+"""Groups by how often the answerer had answered on the training side: the least number, and the group's name."""
 OF_EACH = 6
 """Examples that are shown where the likeliest person answered, and as many where not."""
 SHOWN_PEOPLE = 5
@@ -99,10 +99,10 @@ class ValidatedModel(NamedTuple):
 
 
 def validate_models(folder: Path, models: Sequence[Trained], *, precision: float) -> ValidatedModel:
-    """Judge the first model on a training set's validation part, beside the others and the baselines.
+    """Judge the first model on a training set's validation side, beside the others and the baselines.
 
     `precision`: of alerts; the threshold that reaches it is chosen. Raises BadCommand if a model was trained on another set, or the
-    validation part is empty; BadTable; OtherFeatures.
+    validation side is empty; BadTable; OtherFeatures.
     """
     manifest = (folder / MANIFEST).read_bytes()
     for each in models:
@@ -110,7 +110,7 @@ def validate_models(folder: Path, models: Sequence[Trained], *, precision: float
             raise BadCommand(f"{each.folder}: was trained on another training set than {folder}, and may have seen what would judge it")
     train, valid = read_examples(folder / TRAIN), read_examples(folder / VALID)
     if not len(valid):
-        raise BadCommand(f"{folder}: its validation part is empty: prepare it again with an earlier cut")
+        raise BadCommand(f"{folder}: its validation side is empty: prepare it again with an earlier cut")
     names = names_of([each.folder for each in models])
     predictions = {name: each.model.predict(valid.points) for name, each in zip(names, models, strict=True)}
     found, outcomes = judge({**predictions, **baselines(train, valid)}, train, valid, precision=precision)

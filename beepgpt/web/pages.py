@@ -16,7 +16,7 @@ SHARES = ("hit@", "precision", "recall", "came", "calibration")
 
 
 def thousands(value: int) -> str:
-    """A count.
+    """Format a count with separators.
 
     >>> thousands(12345)
     '12,345'
@@ -25,7 +25,7 @@ def thousands(value: int) -> str:
 
 
 def decimals(value: float | None, digits: int = 2) -> str:
-    """A number with a fixed count of decimals.
+    """Format a number with a fixed count of decimals.
 
     >>> decimals(0.1234), decimals(0.1234, 3), decimals(None)
     ('0.12', '0.123', '–')
@@ -34,7 +34,7 @@ def decimals(value: float | None, digits: int = 2) -> str:
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """A share.
+    """Format a share in percent.
 
     >>> percent(0.1234), percent(0.3, 0), percent(None)
     ('12.3 %', '30 %', '–')

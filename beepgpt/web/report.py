@@ -58,13 +58,13 @@ def plot(title: str, words: str, draw: Callable[[Axes], None], *, across: str = 
 
 
 def diagonal(axes: Axes, end: float) -> None:
-    """The dotted line on which a probability is what came true, and limits from 0 to `end`."""
+    """Draw the line of perfect calibration and set the limits, from 0 to `end`."""
     axes.plot([0, end], [0, end], color=INK, linewidth=0.8, linestyle=":")
     axes.set(xlim=(0, end), ylim=(0, end))
 
 
 def ranged_line(axes: Axes, across: Sequence[float], figures: Sequence[Mapping[str, Any]], **look: Any) -> None:
-    """Figures in per cent, each with its interval; what lies at the edge is drawn whole."""
+    """Draw percentages with error bars, unclipped at the edge."""
     middle = [100 * each["value"] for each in figures]
     below = [100 * max(each["value"] - each["low"], 0) for each in figures]
     above = [100 * max(each["high"] - each["value"], 0) for each in figures]
@@ -100,7 +100,7 @@ def plots_of(found: Mapping[str, Any]) -> list[Plot]:
     drawn = (
         _calibration(found["calibration"]),
         _precision_recall(found["alerts"]),
-        _groups(groups["people_seen"], "Hits by people seen", "How often the answerer had answered in the training part."),
+        _groups(groups["people_seen"], "Hits by people seen", "How often the answerer had answered on the training side."),
         _groups(groups["length"], "Hits by conversation length", "Messages in the window."),
         _groups(groups["month"], "Hits over time", "Months after the cut: a model that grows stale would fall.", turned=True),
     )

@@ -211,7 +211,7 @@ class Page:
         return RedirectResponse("/chosen", 303)
 
     def do(self, act: Callable[[], str]) -> None:
-        """Do it. The next page says what was done, or why it could not be."""
+        """Run `act`; its sentence, or the write error, is the next page's notice."""
         try:
             self._notice, self._failed = act(), False
         except CannotWrite as error:

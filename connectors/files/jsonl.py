@@ -92,7 +92,7 @@ class _JsonlSourcePartition(StatefulSourcePartition[LineChunk, JsonlState]):
         self._file.close()
 
     def _read_chunk(self) -> tuple[int, list[bytes]]:
-        """Reads lines up to the next blank one, so that line numbers follow from the first one's."""
+        """Read lines up to the next blank one, so that line numbers follow from the first one's."""
         values: list[bytes] = []
         size = 0
         read, most = self._file.readline, self._source.max_line
@@ -123,7 +123,7 @@ class _JsonlSourcePartition(StatefulSourcePartition[LineChunk, JsonlState]):
 
 
 def samples(path: Path, places: int = 64, size: int = 64 * 2**10) -> list[bytes]:
-    """Sample lines: the whole ones in blocks of `size` bytes at that many places of a file. None of a pipe. Raises CannotRead."""
+    """Sample lines: the whole ones in blocks of `size` bytes at that many places of a file. Nothing for a pipe. Raises CannotRead."""
     check_readable(path)
     if not path.is_file():
         return []
@@ -144,14 +144,14 @@ def _open_at(path: Path, offset: int) -> BinaryIO:
         file = path.open("rb")
         if offset and (different := _is_not_what_was_read(file, offset)):
             file.close()
-            raise CannotRead(f"{path}: {different}: give the same file as before, or start anew without the old recovery store")
+            raise CannotRead(f"{path}: {different}: give the same file as before, or start again without the old recovery store")
     except OSError as error:
         raise CannotRead(f"{path}: can't be opened ({error.strerror})") from error
     return file
 
 
 def _is_not_what_was_read(file: BinaryIO, offset: int) -> str:
-    """Seeks to `offset`, where a line must begin; otherwise returns why this is not the file that was read before."""
+    """Seek to `offset`, where a line must begin; otherwise return why this is not the file that was read before."""
     if not file.seekable():
         return "is no file that can be gone on with"
     size = os.fstat(file.fileno()).st_size
@@ -227,7 +227,7 @@ class _JsonlSinkPartition(StatefulSinkPartition[bytes, WrittenState]):
         os.close(self._file)
 
     def _take(self) -> None:
-        """Locks the file against other processes; the lock ends with the process."""
+        """Lock the file against other processes; the lock ends with the process."""
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -238,25 +238,25 @@ class _JsonlSinkPartition(StatefulSinkPartition[bytes, WrittenState]):
                 raise
 
     def _cut_back(self) -> None:
-        """Truncates the file to the end of the last whole batch."""
+        """Truncate the file to the end of the last whole batch."""
         size = os.fstat(self._file).st_size
         if size < self._offset:
             raise CannotWrite(
                 f"{self._path}: has {size:,} bytes, but {self._offset:,} were written when this run was stopped: put the file"
-                " back, or start anew without the old recovery store"
+                " back, or start again without the old recovery store"
             )
         os.ftruncate(self._file, self._offset)
         os.lseek(self._file, self._offset, os.SEEK_SET)
 
     def _check(self) -> None:
-        """Reads what was written before, a gigabyte in about two seconds. Raises CannotWrite if it is not what it was."""
+        """Read what was written before, a gigabyte in about two seconds. Raises CannotWrite if it is not what it was."""
         found, at = 0, 0
         while at < self._offset and (blob := os.pread(self._file, 1 << 20, at)):
             found, at = crc32(blob, found), at + len(blob)
         if found != self._checksum:
             os.close(self._file)
             raise CannotWrite(
-                f"{self._path}: was changed since this run was stopped: put the file back, or start anew without the old recovery store"
+                f"{self._path}: was changed since this run was stopped: put the file back, or start again without the old recovery store"
             )
 
 
@@ -293,21 +293,21 @@ class _StdoutSinkPartition(StatelessSinkPartition[Blob]):
 
 
 def _drop_stdout() -> None:
-    """Sends the rest of the buffer to /dev/null, so that Python does not fail once more at exit."""
+    """Send the rest of the buffer to /dev/null, so that Python does not fail once more at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
 
 
 def write_all(file: int, blob: bytes) -> None:
-    """Writes all of `blob` to the descriptor, unbuffered."""
+    """Write all of `blob` to the descriptor, unbuffered."""
     left = memoryview(blob)
     while left:
         left = left[os.write(file, left) :]
 
 
 def check_readable(path: Path) -> None:
-    """Raises `CannotRead` if `path` is no file that can be read."""
+    """Raise `CannotRead` if `path` is no file that can be read."""
     if path.is_dir():
         raise CannotRead(f"{path}: is a folder, where a file of JSON lines was expected")
     if not path.exists():
@@ -317,7 +317,7 @@ def check_readable(path: Path) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Raises `CannotWrite` if no file can be written at `path`; it changes nothing."""
+    """Raise `CannotWrite` if no file can be written at `path`; it changes nothing."""
     folder = path.parent
     if path.is_dir():
         raise CannotWrite(f"{path}: is a folder: name a file in it")
@@ -330,7 +330,7 @@ def check_writable(path: Path) -> None:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Writes a small file. Raises CannotWrite."""
+    """Write a small file. Raises CannotWrite."""
     try:
         path.write_bytes(content)
     except OSError as error:
@@ -338,7 +338,7 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def join(pieces: Sequence[Path], path: Path | None) -> None:
-    """Concatenates the files `pieces` that exist into `path` (None: standard output), and removes them. Raises CannotWrite."""
+    """Concatenate the files `pieces` that exist into `path` (None: standard output), and remove them. Raises CannotWrite."""
     try:
         with contextlib.ExitStack() as stack:
             out: BinaryIO = sys.stdout.buffer if path is None else stack.enter_context(path.open("wb"))

@@ -45,7 +45,7 @@ class OffsetsGone(KafkaFailed):
 
 
 class TopicChanged(KafkaFailed):
-    """A topic was made anew since the run began, or has another number of partitions."""
+    """A topic was made again since the run began, or has another number of partitions."""
 
 
 class NotDelivered(KafkaFailed):
@@ -58,7 +58,7 @@ class WrongTopic(KafkaFailed):
 
 @contextmanager
 def reporting_to(on_error: Callable[[Exception], None]) -> Iterator[None]:
-    """Calls `on_error` with a KafkaFailed that is raised in here, and raises it again."""
+    """Call `on_error` with a KafkaFailed that is raised inside the `with` block, and raise it again."""
     try:
         yield
     except KafkaFailed as error:
@@ -68,7 +68,7 @@ def reporting_to(on_error: Callable[[Exception], None]) -> Iterator[None]:
 
 @contextmanager
 def translated(where: str, connection: Connection) -> Iterator[None]:
-    """Raises kafka-python's errors in here as a KafkaFailed that names `where`."""
+    """Raise kafka-python's errors inside the `with` block as a KafkaFailed that names `where`."""
     try:
         yield
     except FOREIGN as error:
@@ -99,7 +99,7 @@ def failure_of(error: BaseException, where: str, connection: Connection) -> Kafk
     if isinstance(error, errors.LogTruncationError):
         return OffsetsGone(
             f"{where}: the brokers lost records that were already read ({error}), as after an unclean leader election:"
-            " start anew without the old recovery store"
+            " start again without the old recovery store"
         )
     return KafkaFailed(f"{where}: {name}: {error}")
 
@@ -130,7 +130,7 @@ class KafkaAddress:
 
 
 def parse_address(text: str) -> KafkaAddress:
-    """Parses `kafka://…`. Raises BadAddress with what is wrong and an example.
+    """Parse `kafka://…`. Raises BadAddress with what is wrong and an example.
 
     >>> parse_address("kafka://a:9092,b:9092/slack.events?from=1970-01-02&follow=true")
     KafkaAddress(bootstrap='a:9092,b:9092', topic='slack.events', since=86400000000, until=None, follow=True)
@@ -254,7 +254,7 @@ class Connection:
 
 @contextmanager
 def admin_of(where: str, connection: Connection, patience: float = START_PATIENCE) -> Iterator[Any]:
-    """An admin client, closed at the end. Errors in here are raised as a KafkaFailed that names `where`.
+    """An admin client, closed at the end. Errors inside the `with` block are raised as a KafkaFailed that names `where`.
 
     `patience`: seconds in which a broker has to answer.
     """
@@ -268,7 +268,7 @@ def admin_of(where: str, connection: Connection, patience: float = START_PATIENC
 
 @contextmanager
 def offset_consumer(topic: str, connection: Connection) -> Iterator[Any]:
-    """A consumer for a look at a topic, closed at the end. Errors in here are raised as a KafkaFailed that names the topic."""
+    """A consumer for a look at a topic, closed at the end. Errors inside the `with` block become a KafkaFailed that names the topic."""
     with translated(topic, connection):
         consumer = KafkaConsumer(**consumer_options(connection))
         try:

@@ -46,7 +46,7 @@ class Committer:
         self._thread: threading.Thread | None = None
 
     def note(self, number: int, offset: int) -> None:
-        """Queues an offset of a partition to be committed."""
+        """Queue an offset of a partition to be committed."""
         with self._wake:
             self._noted[number] = offset
             self._is_closing = False
@@ -56,7 +56,7 @@ class Committer:
             self._wake.notify()
 
     def close(self) -> None:
-        """Waits up to 3 seconds until queued offsets are committed."""
+        """Wait up to 3 seconds until queued offsets are committed."""
         thread = self._thread
         if thread is not None:
             with self._wake:
@@ -75,7 +75,7 @@ class Committer:
                 self._keep(noted)
 
     def _commit(self, noted: Mapping[int, int]) -> str:
-        """Commits offsets by partition; returns what went wrong, or nothing."""
+        """Commit offsets by partition; returns what went wrong, or nothing."""
         offsets = {TopicPartition(self._topic, number): OffsetAndMetadata(offset, "", -1) for number, offset in noted.items()}
         try:
             with admin_of(self._topic, self._connection) as admin:
@@ -85,13 +85,13 @@ class Committer:
         return ", ".join(sorted({each.__name__ for each in results} - {"NoError"}))
 
     def _keep(self, noted: Mapping[int, int]) -> None:
-        """Queues offsets for another try, unless newer ones were queued."""
+        """Queue offsets for another try, unless newer ones were queued."""
         time.sleep(RETRY)
         with self._wake:
             self._noted = {**noted, **self._noted}
 
     def _next(self) -> dict[int, int]:
-        """Waits for queued offsets and takes them; empty when closing."""
+        """Wait for queued offsets and take them; empty when closing."""
         with self._wake:
             while not self._noted and not self._is_closing:
                 self._wake.wait()
@@ -116,7 +116,7 @@ MISSED = 10.0
 
 
 class Reader:
-    """One consumer for all partitions of a worker: the partition that has no record left polls for all."""
+    """One consumer shared by a worker's partitions; whichever runs out of records polls for all."""
 
     def __init__(self, source: KafkaSource) -> None:
         self._source = source
@@ -131,12 +131,12 @@ class Reader:
         """Records that were polled and not yet handed out."""
 
     def add(self, part: _KafkaSourcePartition) -> None:
-        """Reads a partition, too, from its position."""
+        """Read a partition, too, from its position."""
         self._parts[part.number] = part
         self._is_assigned = False
 
     def remove(self, part: _KafkaSourcePartition) -> None:
-        """Stops reading a partition; after the last one, closes the consumer."""
+        """Stop reading a partition; after the last one, close the consumer."""
         if self._parts.pop(part.number, None) is None:
             return
         self.waiting -= sum(map(len, part.ready))
@@ -150,7 +150,7 @@ class Reader:
         self._source.closed()
 
     def poll(self) -> None:
-        """Queues fetched records at their partitions, without waiting for more. Raises KafkaFailed."""
+        """Queue fetched records at their partitions, without waiting for more. Raises KafkaFailed."""
         now = time.monotonic()
         if now < self._next_poll or self.waiting > ENOUGH:
             return
@@ -191,7 +191,7 @@ class Reader:
             raise failure_of(error, f"{self._source.name}, partition {number}", self._source.connection) from error
 
     def _assign(self, now: float) -> None:
-        """Assigns all open partitions; those that were assigned before keep their positions."""
+        """Assign all open partitions; those that were assigned before keep their positions."""
         if self._consumer is None:
             self._consumer = KafkaConsumer(**consumer_options(self._source.connection))
             self._heard, self._next_check = now, now  # the lag is reported at once
@@ -204,7 +204,7 @@ class Reader:
         self._is_assigned = True
 
     def _check(self, now: float) -> None:
-        """Raises if the brokers are gone for too long, or the topic is another one; reports the lag."""
+        """Raise if the brokers are gone for too long, or the topic is another one; reports the lag."""
         source = self._source
         self._next_check = now + source.check_every
         partitions = [TopicPartition(source.name, each) for each in self._parts]
@@ -247,5 +247,5 @@ class Reader:
             return self._source.gone(partition.partition, offset, begin)
         return OffsetsGone(
             f"{partition.topic}, partition {partition.partition}: there is no offset {offset:,} any more: the topic was made again, or"
-            " the brokers lost records; start anew without the old recovery store"
+            " the brokers lost records; start again without the old recovery store"
         )

@@ -58,7 +58,7 @@ class KafkaSource(FixedPartitionedSource[RecordChunk, KafkaState]):
         idle_clock: bool = False,
         patience: float = PATIENCE,
     ) -> None:
-        """Reads from the first record stamped at or after `since` up to the first one stamped after `until` (microseconds, exclusive).
+        """Read from the first record stamped at or after `since` up to the first one stamped after `until` (microseconds, exclusive).
 
         Without `since` it reads from the beginning, without `until` to the end as it is at the first start; with `follow` there is no end.
 
@@ -139,7 +139,7 @@ class KafkaSource(FixedPartitionedSource[RecordChunk, KafkaState]):
         return _KafkaSourcePartition(self, reader, number, state, self._committer)
 
     def _check(self, number: int, bounds: Bounds, state: KafkaState) -> None:
-        """Raises TopicChanged or OffsetsGone if reading can't be resumed from `state`."""
+        """Raise TopicChanged or OffsetsGone if reading can't be resumed from `state`."""
         where = f"{self.name}, partition {number}"
         check_same(Topic(self.name, state.topic_id, state.partitions), self.topic, self.connection)
         if state.next < bounds.begin:
@@ -147,14 +147,14 @@ class KafkaSource(FixedPartitionedSource[RecordChunk, KafkaState]):
         if state.next > bounds.end:
             raise OffsetsGone(
                 f"{where}: it ends at offset {bounds.end:,}, but was read up to {state.next:,} before this run was stopped: the"
-                " brokers lost records; start anew without the old recovery store"
+                " brokers lost records; start again without the old recovery store"
             )
 
     def gone(self, number: int, first: int, begin: int) -> OffsetsGone:
         """The error for records that were removed before they were read."""
         return OffsetsGone(
             f"{self.name}, partition {number}: offsets {first:,} to {begin - 1:,} are gone ({begin - first:,} offsets), removed before"
-            " they were read: to go on without them, start anew without the old recovery store; to keep more, raise the topic's"
+            " they were read: to go on without them, start again without the old recovery store; to keep more, raise the topic's"
             " retention.ms or retention.bytes"
         )
 
@@ -164,13 +164,13 @@ class KafkaSource(FixedPartitionedSource[RecordChunk, KafkaState]):
         self.progress(count, min(self._read / max(self._known, 1), 1.0))
 
     def lags(self, ahead: Mapping[int, int], is_followed: bool) -> None:
-        """Reports how many records are still to be read, by partition of a worker."""
+        """Report how many records are still to be read, by partition of a worker."""
         if is_followed:
             self._known = self._read + sum(ahead.values())
         self.on_lag(ahead)
 
     def ended(self, number: int) -> None:
-        """Marks a partition as read to its end; after the last one, calls `on_end`."""
+        """Mark a partition as read to its end; after the last one, call `on_end`."""
         with self._lock:
             self._open.discard(number)
             is_last = not self._open
@@ -178,7 +178,7 @@ class KafkaSource(FixedPartitionedSource[RecordChunk, KafkaState]):
             self.on_end()
 
     def closed(self) -> None:
-        """Commits the last offsets when a worker's partitions are closed."""
+        """Commit the last offsets when a worker's partitions are closed."""
         if self._committer:
             self._committer.close()
 
@@ -210,7 +210,7 @@ class _KafkaSourcePartition(StatefulSourcePartition[RecordChunk, KafkaState]):
         reader.add(self)
 
     def put(self, records: list[Any]) -> int:
-        """Queues polled records, up to the partition's end; returns their number."""
+        """Queue polled records, up to the partition's end; returns their number."""
         end = self.state.end
         if end is not None and records[-1].offset >= end:
             records = [record for record in records if record.offset < end]
@@ -268,7 +268,7 @@ class _KafkaSourcePartition(StatefulSourcePartition[RecordChunk, KafkaState]):
         return self.state.end is not None and self.state.next >= self.state.end
 
     def _commit(self) -> None:
-        """Commits the offset of the previous snapshot, which is in the recovery store by now."""
+        """Commit the offset of the previous snapshot, which is in the recovery store by now."""
         if self._committer and self._covered is not None:
             self._committer.note(self.number, self._covered)
 
@@ -285,7 +285,7 @@ def _next_tick(seconds: float) -> datetime:
 
 
 def chunks_of(source: KafkaSource) -> Iterator[RecordChunk]:
-    """Reads a source without an engine, its partitions in turn; it ends early when the source's `stopping` is true."""
+    """Read a source without an engine, its partitions in turn; it ends early when the source's `stopping` is true."""
     parts = {name: source.build_part("read_records", name, None) for name in source.list_parts()}
     try:
         open_parts = dict(parts)

@@ -91,7 +91,7 @@ def is_missing(connection: Connection, name: str) -> bool:
 
 
 def describe_topic(connection: Connection, name: str) -> Topic:
-    """Describes a topic. Raises NoTopic if it does not exist."""
+    """Describe a topic. Raises NoTopic if it does not exist."""
     found = describe_topics(connection, [name])
     if name not in found:
         raise no_topics([name], connection)
@@ -99,7 +99,7 @@ def describe_topic(connection: Connection, name: str) -> Topic:
 
 
 def check_topics(connection: Connection, names: Collection[str]) -> dict[str, Topic]:
-    """Describes topics, by name. Raises NoTopic that names all that are missing and the command that makes them."""
+    """Describe topics, by name. Raises NoTopic that names all that are missing and the command that makes them."""
     found = describe_topics(connection, names)
     if missing := [name for name in names if name not in found]:
         raise no_topics(missing, connection)
@@ -107,37 +107,37 @@ def check_topics(connection: Connection, names: Collection[str]) -> dict[str, To
 
 
 def check_same(before: Topic, now: Topic, connection: Connection) -> None:
-    """Raises TopicChanged if a topic that is read was made anew, or has other partitions."""
+    """Raise TopicChanged if a topic that is read was made again, or has other partitions."""
     name = now.name
     if before.id != now.id:
         raise TopicChanged(
             f"{name}: the topic was deleted and made again since this run was started, so that its offsets mean other"
-            " records: start anew without the old recovery store"
+            " records: start again without the old recovery store"
         )
     if before.partitions != now.partitions:  # keys move between them, so a channel's order is lost
         raise TopicChanged(
             f"{name}: the topic had {before.partitions} partitions when this run was started, and has {now.partitions}: channels move"
             f" between partitions, and their order is lost. Rebuild it: `beepgpt ingest kafka://{connection.bootstrap}/{name}"
-            f" --with dead-letters,late --to kafka://{connection.bootstrap}/NEW`, and start anew from the new topic"
+            f" --with dead-letters,late --to kafka://{connection.bootstrap}/NEW`, and start again from the new topic"
         )
 
 
 def check_kept(before: Topic, now: Topic) -> None:
-    """Raises TopicChanged if a topic that is written to was made anew, or has other partitions."""
+    """Raise TopicChanged if a topic that is written to was made again, or has other partitions."""
     if before.id != now.id:
         raise TopicChanged(
             f"{now.name}: the topic was deleted and made again since this run was started: what was written to it is gone, and would not be"
-            " written again: start anew without the old recovery store"
+            " written again: start again without the old recovery store"
         )
     if before.partitions != now.partitions:
         raise TopicChanged(
             f"{now.name}: the topic had {before.partitions} partitions when this run was started, and has {now.partitions}: what comes"
-            " under an old key now, as a retraction does, would not meet what stands there: start anew, to a new topic"
+            " under an old key now, as a retraction does, would not meet what stands there: start again, to a new topic"
         )
 
 
 def create_topics(connection: Connection, specs: Sequence[TopicSpec]) -> tuple[list[str], list[str]]:
-    """Creates topics that are missing, and leaves the others as they are.
+    """Create topics that are missing, and leave the others as they are.
 
     Returns the names of the new ones, and a line for each difference of one that exists.
     """
@@ -201,7 +201,7 @@ def offsets_at(connection: Connection, topic: str, at: int) -> dict[int, int]:
 
 
 def check_keeps(connection: Connection, topic: str) -> bool:
-    """Raises WrongTopic if the topic would not keep old events. Returns whether the user may ask for its settings."""
+    """Raise WrongTopic if the topic would not keep old events. Returns whether the user may ask for its settings."""
     has = topic_settings(connection, topic, UNFIT)
     for name, (wanted, otherwise) in UNFIT.items():
         if has.get(name, wanted) != wanted:
@@ -253,7 +253,7 @@ def record_of(each: Any) -> Record:
 def records_of(
     connection: Connection, topic: str, *, back: int | None = None, starts: Mapping[int, int] | None = None
 ) -> Iterator[tuple[int, Record]]:
-    """Reads a topic's records, each with its partition, up to the end as it is now.
+    """Read a topic's records, each with its partition, up to the end as it is now.
 
     `back`: only the last so many offsets of each partition; `starts`: the offset to begin at, by partition.
     """

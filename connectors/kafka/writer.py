@@ -97,7 +97,7 @@ class Writer:
         return self._limit - OVERHEAD
 
     def send(self, messages: Iterable[OutgoingRecord]) -> None:
-        """Queues records for delivery. If one can't be delivered, this, a later `send` or `flush` raises NotDelivered."""
+        """Queue records for delivery. If one can't be delivered, this, a later `send` or `flush` raises NotDelivered."""
         with self._lock:
             producer = self._producer or self._start()
             size, partition = 0, None
@@ -125,7 +125,7 @@ class Writer:
             self._settle()
 
     def flush(self) -> None:
-        """Waits until all records are confirmed. Raises NotDelivered if one can't be."""
+        """Wait until all records are confirmed. Raises NotDelivered if one can't be."""
         with self._lock:
             if self._producer is None or not self._pending:
                 return
@@ -136,7 +136,7 @@ class Writer:
             self._settle()
 
     def close(self) -> None:
-        """Closes the producer without waiting for deliveries: call `flush` first."""
+        """Close the producer without waiting for deliveries: call `flush` first."""
         with self._lock:
             if self._producer is not None:
                 with suppress(*FOREIGN):
@@ -171,7 +171,7 @@ class Writer:
         return self._producer
 
     def _wait(self) -> None:
-        """Waits until half of the pending records are confirmed: kafka-python queues without a limit."""
+        """Wait until half of the pending records are confirmed: kafka-python queues without a limit."""
         while self._pending_bytes > MAX_PENDING_BYTES // 2 or len(self._pending) > MAX_PENDING // 2:
             future, _ = self._pending[0]
             with suppress(errors.KafkaError):  # `_settle` raises it
@@ -181,7 +181,7 @@ class Writer:
             self._settle()
 
     def _settle(self) -> None:
-        """Drops confirmed records from the queue. Raises NotDelivered for the first that failed."""
+        """Drop confirmed records from the queue. Raises NotDelivered for the first that failed."""
         pending = self._pending
         while pending and pending[0][0].is_done:
             future, size = pending.popleft()
@@ -221,7 +221,7 @@ class KafkaSink(FixedPartitionedSink[Sequence[OutgoingRecord], None]):
         patience: float = PATIENCE,
         cuts: bool = False,
     ) -> None:
-        """Takes lists of records under Bytewax's keys; records of one Kafka key keep their order if they come under one Bytewax key.
+        """Take lists of records under Bytewax's keys; records of one Kafka key keep their order if they come under one Bytewax key.
 
         `on_error` gets an error before it is raised; `patience` and `cuts`: see `Writer`. Raises KafkaFailed.
         """
@@ -244,7 +244,7 @@ class KafkaSink(FixedPartitionedSink[Sequence[OutgoingRecord], None]):
         return _KafkaSinkPartition(self, self._writer)
 
     def closed(self) -> None:
-        """Closes the writer after the last partition."""
+        """Close the writer after the last partition."""
         with self._lock:
             self._open -= 1
             is_last = not self._open

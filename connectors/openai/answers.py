@@ -81,7 +81,7 @@ def retry_after(headers: Mapping[str, str], now: float | None = None) -> float |
     until = _date(wait)
     if until is None:
         return None
-    begun = _date(headers.get("date"))  # the server's own clock, if it tells it: ours may be off
+    begun = _date(headers.get("date"))  # the server's own clock, if it sends it: ours may be off
     return max(until - (begun if begun is not None else now if now is not None else time.time()), 0.0)
 
 
@@ -134,12 +134,12 @@ _OTHER = (
 
 
 def read_answer(way: QuestionApi, content: bytes) -> ProviderAnswer:
-    """Decodes a yes-or-no answer. Raises BadAnswer, whose `passes` says whether another try may help."""
+    """Decode a yes-or-no answer. Raises BadAnswer, whose `passes` says whether another try may help."""
     return read_body(way, _decoded(content))
 
 
 def read_text(content: bytes) -> str:
-    """Decodes a text. Raises BadAnswer."""
+    """Decode a text. Raises BadAnswer."""
     body = _decoded(content)
     if not isinstance(body, dict):
         raise BadAnswer(EMPTY, passes=True)
@@ -147,7 +147,7 @@ def read_text(content: bytes) -> str:
 
 
 def read_vectors(content: bytes, count: int) -> list[tuple[float, ...]]:
-    """Decodes `count` vectors of one length, in the order of their texts. Raises BadAnswer."""
+    """Decode `count` vectors of one length, in the order of their texts. Raises BadAnswer."""
     body = _decoded(content)
     listed = body.get("data") if isinstance(body, dict) else None
     if not isinstance(listed, list) or len(listed) != count:
@@ -177,7 +177,7 @@ def _decoded(content: bytes) -> object:
 
 
 def read_body(way: QuestionApi, body: object) -> ProviderAnswer:
-    """Reads a yes-or-no answer from decoded JSON. Raises BadAnswer."""
+    """Read a yes-or-no answer from decoded JSON. Raises BadAnswer."""
     if not isinstance(body, dict):
         raise BadAnswer(EMPTY, passes=True)
     choice, probability = (_chosen_in_chat if way == "chat" else _chosen_in_decision)(body)

@@ -43,7 +43,7 @@ class Caller:
     """
 
     def __init__(self, provider: Provider) -> None:
-        """Sends nothing. Raises ProviderFailed if the address or the key has the wrong form, AddressRefused if it may not be called."""
+        """Send nothing. Raises ProviderFailed if the address or the key has the wrong form, AddressRefused if it may not be called."""
         self.provider = provider
         self._api = sdk_of(provider)
         self._transfer = Timeout(provider.transfer, connect=provider.connect)
@@ -65,7 +65,7 @@ class Caller:
         self.close()
 
     def close(self) -> None:
-        """Cancels pending requests and ends the thread."""
+        """Cancel pending requests and end the thread."""
         with self._door:
             if self._closing.is_set():
                 return
@@ -90,7 +90,7 @@ class Caller:
         model: str = "",
         deadline: float | None = None,
     ) -> Future[T]:
-        """Sends a JSON body, and decodes the response with `read`. The future raises ProviderFailed.
+        """Send a JSON body, and decode the response with `read`. The future raises ProviderFailed.
 
         `path` may be a whole address, for a server's endpoints outside the protocol. `tokens`: for the limit per minute; 0: estimated.
         `deadline`: seconds from now for all tries, including the wait for a slot.
@@ -114,7 +114,7 @@ class Caller:
             usage = usage_in(content)
             try:
                 return decode(content), usage
-            except BadAnswer as error:  # no good, and paid for if it tells so
+            except BadAnswer as error:  # no good, and paid for if it says so
                 if error.passes:
                     self._spend(usage)
                     raise
@@ -161,7 +161,7 @@ class Caller:
                 return await self._once(send, read, min(most, max(deadline - now, 0.0)), model)
 
         def waits() -> Generator[float, ProviderFailed, None]:
-            """Waits for backoff: receives an error, yields seconds, and ends when no time is left."""
+            """Wait for backoff: receives an error, yields seconds, and ends when no time is left."""
             error = yield 0.0
             longest = FIRST_WAIT
             while True:
@@ -202,7 +202,7 @@ class Caller:
         raise failure
 
     async def _admit(self, tokens: int) -> None:
-        """Waits until the limits per minute allow a try."""
+        """Wait until the limits per minute allow a try."""
         started = time.monotonic()
         if self._requests:
             await self._requests.acquire()

@@ -54,7 +54,7 @@ Result = tuple[str, "ProviderAnswer | ProviderFailed"]
 
 
 def batch_parts(requests: Iterable[Request], *, most: int = BATCH_REQUESTS, most_bytes: int = BATCH_BYTES) -> Iterator[BatchPart]:
-    """Splits requests into files of batches, each request once. Raises RequestRefused for the API `decisions`, which has no batches."""
+    """Split requests into files of batches, each request once. Raises RequestRefused for the API `decisions`, which has no batches."""
     seen: set[str] = set()
     lines: list[bytes] = []
     size = 0
@@ -80,7 +80,7 @@ def _part(lines: list[bytes]) -> BatchPart:
 
 
 def read_results(content: bytes) -> Iterator[tuple[str, ProviderAnswer | ProviderFailed, Usage | None]]:
-    """Reads a batch's output file or error file: id, answer or error, and token usage, by line."""
+    """Read a batch's output file or error file: id, answer or error, and token usage, by line."""
     for line in content.splitlines():
         try:
             result = json.loads(line)
@@ -106,15 +106,15 @@ class BatchCalls(Caller):
     """The client's calls for batches."""
 
     def start_batch(self, part: BatchPart) -> Batch:
-        """Starts a batch, or finds the one of the same requests that was started before and can still be used."""
+        """Start a batch, or find the one of the same requests that was started before and can still be used."""
         return self._result(self._begin(self._start_batch(part)))
 
     def batch(self, batch_id: str) -> Batch:
-        """Looks up a batch."""
+        """Look up a batch."""
         return self._result(self._begin(self._batch(batch_id)))[0]
 
     def wait_for_batch(self, batch_id: str, *, every: float = 30.0, progress: Callable[[Batch], None] = lambda _: None) -> Batch:
-        """Polls a batch until it is over, and passes each state to `progress`. While the provider can't be reached, it waits.
+        """Poll a batch until it is over, and pass each state to `progress`. While the provider can't be reached, it waits.
 
         `every`: seconds between two polls. Raises TooBusy after 26 hours, or when the client is closed.
         """
@@ -225,15 +225,15 @@ class Client(BatchCalls, JobCalls):
         return self._result(self.submit(request))
 
     def submit(self, request: Request) -> Future[ProviderAnswer]:
-        """Queues a question without waiting; `concurrency` of them run at the same time, in their order."""
+        """Queue a question without waiting; `concurrency` of them run at the same time, in their order."""
         return self._begin(self._ask(request))
 
     def ask_text(self, request: TextRequest) -> Future[str]:
-        """Queues a request for a text."""
+        """Queue a request for a text."""
         return self._begin(self._ask_text(request))
 
     def embed(self, model: str, texts: Sequence[str], deadline: float | None = None) -> Future[list[tuple[float, ...]]]:
-        """Queues one request for a vector of each text. `deadline`: seconds from now, including the wait for a slot."""
+        """Queue one request for a vector of each text. `deadline`: seconds from now, including the wait for a slot."""
         body = {"model": model, "input": list(texts), "encoding_format": "float"}
         return self._begin(
             self._asked(EMBEDDINGS, body, lambda content: read_vectors(content, len(texts)), guessed_tokens(*texts), model, deadline)

@@ -22,30 +22,30 @@ class JobCalls(Caller):
     """The client's calls for fine-tuning."""
 
     def send_file(self, name: str, data: bytes) -> File:
-        """Sends a training file, or finds one of that name and size that the account has and that can be used."""
+        """Send a training file, or find one of that name and size that the account has and that can be used."""
         return self._result(self._begin(self._send_file(name, data)))
 
     def file(self, file_id: str) -> File:
-        """Looks up a file."""
+        """Look up a file."""
         return self._result(self._begin(self._retried(lambda: self._api.files.retrieve(file_id), read=_file)))
 
     def delete_file(self, file_id: str) -> None:
-        """Deletes a file at the provider; it is no error if there is none."""
+        """Delete a file at the provider; it is no error if there is none."""
         try:
             self._result(self._begin(self._retried(lambda: self._api.files.delete(file_id), read=lambda _: None)))
         except RequestRefused:
             log.info("there is no such file any more", extra={"file": file_id})
 
     def start_job(self, wish: JobRequest, *, again: bool = False) -> TuningJob:
-        """Starts a job, or finds the account's job of the same key, even a failed one, unless it is to be tried `again`."""
+        """Start a job, or find the account's job of the same key, even a failed one, unless it is to be tried `again`."""
         return self._result(self._begin(self._start_job(wish, again=again)))
 
     def job(self, job_id: str) -> TuningJob:
-        """Looks up a job."""
+        """Look up a job."""
         return self._result(self._begin(self._retried(lambda: self._api.fine_tuning.jobs.retrieve(job_id), read=_job)))
 
     def cancel_job(self, job_id: str) -> TuningJob:
-        """Cancels a job; steps that are done by then are paid for."""
+        """Cancel a job; steps that are done by then are paid for."""
         return self._result(self._begin(self._retried(lambda: self._api.fine_tuning.jobs.cancel(job_id), read=_job)))
 
     def job_events(self, job_id: str, after: str | None = None) -> list[JobEvent]:

@@ -140,7 +140,7 @@ def _probabilities_in(way: LabelApi, body: Mapping[str, Any]) -> Iterator[tuple[
 
 
 NO_LIKELIHOODS = (
-    "the server tells no likelihoods of tokens (logprobs): OpenAI does for models that don't reason, vLLM and llama.cpp do, and Ollama from"
+    "the server gives no likelihoods of tokens (logprobs): OpenAI does for models that don't reason, vLLM and llama.cpp do, and Ollama from"
     " 0.12.11 on; older ones and some gateways drop them without a word"
 )
 
@@ -177,7 +177,7 @@ def _decided(body: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
         raise BadAnswer("the model declines to answer: look at the text yourself")
     listed = answer.get("probabilities")
     if not isinstance(listed, list) or not listed:
-        raise BadAnswer("the server decides, and doesn't tell how likely each option is: use another way")
+        raise BadAnswer("the server decides, and doesn't say how likely each option is: use another way")
     for each in listed:
         if isinstance(each, dict) and isinstance(p := each.get("probability"), int | float) and 0 <= p <= 1:
             yield str(each.get("value")), float(p)
@@ -191,7 +191,7 @@ def _first(listed: object) -> dict[str, Any] | None:
 
 
 def checked(client: Client, scorer: Scorer, probe: str) -> Scorer:
-    """Tries a model with a small request, and returns it with the best way to ask it.
+    """Try a model with a small request, and return it with the best way to ask it.
 
     Raises LabelsMissing if the responses lack labels or their probabilities, and ProviderFailed if the server can't be asked.
     """
@@ -210,8 +210,8 @@ def checked(client: Client, scorer: Scorer, probe: str) -> Scorer:
     trial = _tried(client, scorer, probe)
     if len(trial.alternatives) < 2:
         raise LabelsMissing(
-            f"{scorer.name} at {client.provider.place} tells the likelihood of one token alone, and a prediction needs those of others:"
-            f" let the server tell {TOP if scorer.way == 'chat' else TOP_COMPLETIONS} (vLLM: --max-logprobs 20)"
+            f"{scorer.name} at {client.provider.place} returns the likelihood of one token alone, and a prediction needs those of others:"
+            f" let the server return {TOP if scorer.way == 'chat' else TOP_COMPLETIONS} (vLLM: --max-logprobs 20)"
         )
     if len(trial.said) > 1 and all(part.isdigit() for part in trial.said):
         raise LabelsMissing(

@@ -66,7 +66,7 @@ class Responses:
     """The open file, for any thread; other processes may use it at the same time."""
 
     def __init__(self, path: Path) -> None:
-        """Creates the file if it is missing. Raises BadResponseStore."""
+        """Create the file if it is missing. Raises BadResponseStore."""
         self.path = path
         self._lock = threading.RLock()
         self._start = 0
@@ -95,7 +95,7 @@ class Responses:
                 )
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         with self._lock:
             self._db.close()
 
@@ -117,13 +117,13 @@ class Responses:
         return BadAnswer(why) if choice is None else ProviderAnswer(choice, p, model, None)
 
     def put(self, request_id: str, answer: ProviderAnswer | BadAnswer, spent: Spent) -> None:
-        """Writes an answer, and this start's counts."""
+        """Write an answer, and this start's counts."""
         with self._translating(), self._changed():
             self._put(request_id, answer)
             self._note(spent)
 
     def trouble(self, request_id: str) -> int:
-        """Counts a failure of a request while no other request worked either; returns the count."""
+        """Count a failure of this request in a time when no other request worked either; returns the count."""
         with self._translating(), self._changed():
             (times,) = self._db.execute(
                 "INSERT INTO troubles VALUES (?, 1) ON CONFLICT (id) DO UPDATE SET times = times + 1 RETURNING times", (_key(request_id),)
@@ -142,12 +142,12 @@ class Responses:
     # What was done
 
     def begin(self, run: str) -> None:
-        """Adds a start of a run."""
+        """Add a start of a run."""
         with self._translating(), self._changed():
             self._start = self._db.execute("INSERT INTO starts (run, account) VALUES (?, '{}')", (run,)).lastrowid or 0
 
     def note(self, spent: Spent) -> None:
-        """Writes this start's counts."""
+        """Write this start's counts."""
         with self._translating(), self._changed():
             self._note(spent)
 
@@ -163,18 +163,18 @@ class Responses:
     # Batches
 
     def plan(self, run: str, digest: str, request_ids: Iterable[str]) -> None:
-        """Writes down a batch before it is started, so that it can be found again after a crash."""
+        """Write down a batch before it is started, so that it can be found again after a crash."""
         with self._translating(), self._changed():
             self._db.execute("INSERT OR IGNORE INTO batches (digest, run) VALUES (?, ?)", (digest, run))
             self._db.executemany("INSERT OR REPLACE INTO batched VALUES (?, ?)", ((_key(each), digest) for each in request_ids))
 
     def started(self, digest: str, batch_id: str) -> None:
-        """Writes down a batch's id."""
+        """Write down a batch's id."""
         with self._translating(), self._changed():
             self._db.execute("UPDATE batches SET id = ? WHERE digest = ?", (batch_id, digest))
 
     def forget(self, digest: str) -> None:
-        """Deletes a batch that was not started, or has no results."""
+        """Delete a batch that was not started, or has no results."""
         with self._translating(), self._changed():
             self._forget(digest)
 
@@ -195,7 +195,7 @@ class Responses:
         return None if row is None else str(row[0])
 
     def read(self, digest: str, answers: Iterable[tuple[str, Any]], spent: Spent) -> None:
-        """Writes all answers of a batch and this start's counts in one transaction, and deletes the batch."""
+        """Write all answers of a batch and this start's counts in one transaction, and delete the batch."""
         with self._translating(), self._changed():
             for request_id, answer in answers:
                 self._put(request_id, answer)

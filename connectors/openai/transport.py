@@ -27,7 +27,7 @@ class CheckedResolver(ThreadedResolver):
         self._outbound = outbound
 
     async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
-        """Raises AddressRefused."""
+        """Raise AddressRefused."""
         found = await super().resolve(host, port, family)
         self._outbound.check(host, [each["host"] for each in found])
         return found

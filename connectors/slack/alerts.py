@@ -117,13 +117,13 @@ class SlackMessenger:
         return data, {str(name).lower(): value for name, value in (response.headers or {}).items()}
 
     def check(self) -> str:
-        """Checks the token, and returns the workspace's name. Raises SlackFailed if the token is refused, or lacks a scope."""
+        """Check the token, and return the workspace's name. Raises SlackFailed if the token is refused, or lacks a scope."""
         answer, headers = self._answer("auth.test", None, {})
         granted = headers.get("x-oauth-scopes")
         granted = granted[0] if isinstance(granted, list) else granted
         if isinstance(granted, str) and (missing := sorted(set(SCOPES) - {each.strip() for each in granted.split(",")})):
             raise SlackFailed(
-                f"the app lacks the scopes {', '.join(missing)}: add them (config/slack-app.yaml has all), and install it anew"
+                f"the app lacks the scopes {', '.join(missing)}: add them (config/slack-app.yaml has all), and install it again"
             )
         self.team = str(answer.get("team_id", ""))
         return str(answer.get("team", ""))
@@ -131,7 +131,7 @@ class SlackMessenger:
     # Who may see what
 
     def person(self, user: str) -> SlackPerson:
-        """Looks up a person."""
+        """Look up a person."""
         if not self.team:
             self.check()  # the team is needed to recognize strangers
         who = self._call("users.info", user=user)["user"]
@@ -169,7 +169,7 @@ class SlackMessenger:
         return str(self._call("chat.getPermalink", channel=channel, message_ts=ts)["permalink"])
 
     def send(self, dm: str, identity: str, text: str, blocks: Sequence[Mapping[str, Any]]) -> str:
-        """Sends a direct message with `identity` in its metadata, without unfurling links. Returns its ts."""
+        """Send a direct message with `identity` in its metadata, without unfurling links. Returns its ts."""
         metadata = {"event_type": METADATA, "event_payload": {"id": identity}}
         how = {"unfurl_links": False, "unfurl_media": False, "link_names": False, "parse": "none"}
         answer = self._call(POST, json={"channel": dm, "text": text, "blocks": list(blocks), "metadata": metadata, **how})
@@ -194,13 +194,13 @@ class SlackMessenger:
         raise SlackUnclear("conversations.history: too much was said since")
 
     def update(self, dm: str, ts: str, identity: str, text: str, blocks: Sequence[Mapping[str, Any]]) -> None:
-        """Replaces a direct message's text and blocks."""
+        """Replace a direct message's text and blocks."""
         metadata = {"event_type": METADATA, "event_payload": {"id": identity}}
         changed = {"channel": dm, "ts": ts, "text": text, "blocks": list(blocks), "metadata": metadata, "parse": "none"}
         self._call("chat.update", json=changed)
 
     def delete(self, dm: str, ts: str) -> None:
-        """Deletes a direct message; it is no error if it is gone."""
+        """Delete a direct message; it is no error if it is gone."""
         try:
             self._call("chat.delete", json={"channel": dm, "ts": ts})
         except SlackRefused as error:
@@ -208,7 +208,7 @@ class SlackMessenger:
                 raise
 
     def publish_home(self, user: str, view: Mapping[str, Any]) -> None:
-        """Replaces a person's App Home."""
+        """Replace a person's App Home."""
         self._call("views.publish", json={"user_id": user, "view": dict(view)})
 
 
@@ -226,7 +226,7 @@ def _error_of(method: str, response: Any) -> SlackError:
         scope = f" (it needs the scope {needs})" if isinstance(needs, str) and re.fullmatch(r"[a-z:,._ ]{1,200}", needs) else ""
         return SlackFailed(
             f"Slack refuses {method}: {reason}{scope}: check slack.bot_token (BEEPGPT_SLACK__BOT_TOKEN) and the app's scopes, and install"
-            " the app anew after changing them"
+            " the app again after changing them"
         )
     return SlackRefused(method, reason)
 

@@ -32,7 +32,7 @@ class ListedMembers:
     """Members of channels by an export's lists; a person who isn't listed may see nothing."""
 
     def __init__(self, path: Path) -> None:
-        """Raises BadExport."""
+        """Raise BadExport."""
         if not (listed := read_listings(path)):
             raise BadExport(f"{path}: has no channels.json that lists a channel: give a Slack export, zip or folder")
         self._people = {str(each["id"]): each for each in read_users(path)}
@@ -46,7 +46,7 @@ class ListedMembers:
         self._public = {each.id for each in listed} - private
 
     def person(self, user: str) -> SlackPerson:
-        """Looks up a person, as of the export."""
+        """Look up a person, as of the export."""
         who = self._people.get(user)
         if who is None:
             return SlackPerson(False, None)

@@ -46,7 +46,7 @@ class Sorter:
                 os.unlink(path)
 
     def add(self, rows: Iterable[SorterRow]) -> None:
-        """Adds rows; about a thousand a call is fastest."""
+        """Add rows; about a thousand a call is fastest."""
         with self._translating():
             self._base.execute("BEGIN")
             self._count += self._base.executemany("INSERT INTO held VALUES (?, ?, ?, ?)", rows).rowcount
@@ -61,7 +61,7 @@ class Sorter:
             yield from self._base.execute("SELECT time, rank, record, note FROM held ORDER BY time, rank, record")
 
     def close(self) -> None:
-        """Closes the file, which is then gone."""
+        """Close the file, which is then gone."""
         self._base.close()
 
     def __enter__(self) -> Sorter:

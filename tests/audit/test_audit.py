@@ -39,13 +39,13 @@ PLAN = Plan(messages=450, channels=3, people=15, days=12, deletions=0.05, edits=
 
 @cache
 def made_up() -> tuple[list[bytes], RunOutput]:
-    """A made-up workspace's events, and its examples."""
+    """A simulated workspace's events, and its examples."""
     records = list(live_records(PLAN))
     return records, run_through(records, RULES, ENCODING)
 
 
 def audited(lines: Sequence[bytes], records: Iterable[bytes] | None = None, rules: Rules = RULES, **options: Any) -> Audit:
-    """An audit of a changed file against the made-up workspace, or against other events."""
+    """An audit of a changed file against the simulated workspace, or against other events."""
     return audit_examples(made_up()[0] if records is None else records, lines, rules, ENCODING, **options)
 
 
@@ -69,7 +69,7 @@ def line_of(body: dict[str, Any]) -> bytes:
 
 
 def forged(wanted: Callable[[dict[str, Any]], bool], change: Callable[[dict[str, Any]], None]) -> list[bytes]:
-    """The made-up workspace's file, its first example that is wanted changed."""
+    """The simulated workspace's file, its first example that is wanted changed."""
     lines = list(made_up()[1].examples)
     for number, line in enumerate(lines):
         body = body_of(line)
@@ -500,7 +500,7 @@ def test_a_late_event_is_in_no_prompt():
 
 
 def split(at: float) -> tuple[list[bytes], list[bytes], int]:
-    """The made-up file cut in two, without what clashes."""
+    """The simulated file cut in two, without what clashes."""
     lines = made_up()[1].examples
     times = sorted(micros(body_of(line)["prompt_ts"]) for line in lines)
     cut = times[int(at * len(times))]

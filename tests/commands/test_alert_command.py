@@ -88,7 +88,7 @@ def test_a_file_of_predictions_is_given_once(tmp_path: Path, slack: Workspace):
 
 
 def test_a_threshold_is_that_of_the_model_that_stands_there(tmp_path: Path):
-    """One that was trained anew and not validated has none: the old one's says nothing of its probabilities."""
+    """One that was trained again and not validated has none: the old one's says nothing of its probabilities."""
     folder, settings = save(tmp_path / "model"), read_settings(environ={})
     card = {name: value for name, value in json.loads((folder / "model.json").read_text()).items() if name not in ("files", "labels")}
     (folder / "metrics.json").write_text(json.dumps({"model": card, "threshold": {"threshold": 0.13}}))

@@ -736,7 +736,7 @@ def test_another_run_is_refused(args, said, stopped):
 
     assert ran.status == 1
     assert ran.line.startswith("memory: is the recovery folder of another run (") and said in ran.line
-    assert "give what was given then, or delete it and start anew" in ran.line
+    assert "give what was given then, or delete it and start again" in ran.line
 
 
 @pytest.mark.parametrize(
@@ -755,7 +755,7 @@ def test_an_input_that_is_another_now_is_refused(change, said, stopped):
     source.write_bytes(before)
 
     assert ran.status == 1
-    assert said in ran.line and "give the same file as before, or start anew" in ran.line
+    assert said in ran.line and "give the same file as before, or start again" in ran.line
 
 
 def test_an_output_that_was_shortened_is_refused(stopped):
@@ -766,7 +766,7 @@ def test_an_output_that_was_shortened_is_refused(stopped):
     ran = run(stopped, "examples", "in.jsonl", "--to", "o.jsonl", "--recovery", "memory")
     path.write_bytes(before)
 
-    assert ran.status == 1 and "o.jsonl: has 0 bytes, but" in ran.line and "start anew" in ran.line
+    assert ran.status == 1 and "o.jsonl: has 0 bytes, but" in ran.line and "start again" in ran.line
 
 
 def test_an_output_that_was_changed_is_refused(stopped):
@@ -777,7 +777,7 @@ def test_an_output_that_was_changed_is_refused(stopped):
     ran = run(stopped, "examples", "in.jsonl", "--to", "o.jsonl", "--recovery", "memory")
     path.write_bytes(before)
 
-    assert ran.status == 1 and ran.line.startswith("o.jsonl: was changed since this run was stopped") and "start anew" in ran.line
+    assert ran.status == 1 and ran.line.startswith("o.jsonl: was changed since this run was stopped") and "start again" in ran.line
 
 
 @pytest.mark.parametrize(("place", "mode"), [(".", 0o770), ("run.json", 0o602), ("worker-0", 0o707)])
@@ -834,7 +834,7 @@ def test_a_recovery_folder_that_was_damaged(note, tmp_path):
     ran = run(tmp_path, "examples", "in.jsonl", "--to", "o.jsonl", "--recovery", "memory")
 
     assert ran.status == 1
-    assert ran.line.startswith("memory/run.json: ") and "delete memory and start anew" in ran.line
+    assert ran.line.startswith("memory/run.json: ") and "delete memory and start again" in ran.line
 
 
 def test_a_store_that_was_damaged(stopped, tmp_path):
@@ -846,7 +846,7 @@ def test_a_store_that_was_damaged(stopped, tmp_path):
     store.write_bytes((tmp_path / "kept" / "worker-0" / store.name).read_bytes())
 
     assert ran.status == 1
-    assert ran.line.startswith("memory: its store is damaged: delete it and start anew")
+    assert ran.line.startswith("memory: its store is damaged: delete it and start again")
 
 
 @pytest.mark.parametrize("blob", [b"oops", b"\x80\x05\x8c\x04\xff\xff\xff\xff.", pickle.dumps({"a": 1})])
@@ -860,7 +860,7 @@ def test_a_snapshot_that_was_damaged(blob, stopped, tmp_path):
     store.write_bytes(before)
 
     assert ran.status == 1
-    assert ran.line.startswith("memory: its store is damaged: delete it and start anew") and "Traceback" not in ran.err
+    assert ran.line.startswith("memory: its store is damaged: delete it and start again") and "Traceback" not in ran.err
 
 
 # One result, and how it looks

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 @pytest.fixture(scope="module")
 def tried(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The original's five framings of a made-up live stream, in which reactions have their times."""
+    """The original's five framings of a simulated live stream, in which reactions have their times."""
     folder = tmp_path_factory.mktemp("tried")
     records = live_records(Plan(seed=5, messages=3_000, channels=3, people=15, days=30))
     (folder / "events.jsonl").write_bytes(b"".join(record.replace(b"\n", b" ") + b"\n" for record in records))
@@ -79,5 +79,5 @@ def test_a_framing_that_can_not_be_learned_says_why_and_the_others_go_on(tmp_pat
     beep("experiment", tmp_path / "two.toml", "--source", tmp_path / "events.jsonl", "--to", tmp_path / "out", "--threads", 1)
     reactors, following = json.loads((tmp_path / "out" / "experiment.json").read_bytes())
 
-    assert "the training part has 0 answered examples" in reactors["why"]
+    assert "the training side has 0 answered examples" in reactors["why"]
     assert "figures" in following

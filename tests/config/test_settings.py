@@ -215,7 +215,7 @@ def test_the_default_spec_is_pinned():
 
 
 def test_rules_name_all_their_violations():
-    """One look shows what to mend."""
+    """One look shows what to fix."""
     with pytest.raises(BadRules) as caught:
         Rules(workspace="a\nb", target="anybody", window=0, lateness=-1, horizon=2 * DAY, thread_ttl=DAY, max_candidates=2001)  # type: ignore[arg-type]
 

@@ -324,7 +324,7 @@ def test_what_retention_removed_is_an_error_on_resume(connection, topic, tmp_pat
     said = failing(lambda: read(KafkaSource(connection, topic), **store_in(tmp_path)), OffsetsGone)
 
     assert re.match(rf"{topic}, partition 0: offsets 1,000 to 2,499 are gone \(1,500 offsets\)", said)
-    assert "start anew" in said
+    assert "start again" in said
 
 
 def test_what_retention_removes_while_it_is_read_is_an_error(connection, topic):

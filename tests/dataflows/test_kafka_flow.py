@@ -804,7 +804,7 @@ def test_a_recovery_folder_is_of_one_run(connection, silent, tmp_path):
 
     assert "workers was 1 and is 2" in refused(*command, "--workers", 2)
     said = refused(other.source(follow="true"), *command[1:])
-    assert other.events in said and topics.events in said and "delete it and start anew" in said
+    assert other.events in said and topics.events in said and "delete it and start again" in said
     said = refused(command[0], "--to", other.to, *command[3:])
     assert other.examples in said and topics.examples in said
 
@@ -841,7 +841,7 @@ def test_a_topic_of_examples_that_is_no_longer_what_it_was(connection, silent, t
 
     done = to_the_end(topics, "examples", *command)
 
-    assert done.returncode == 1 and topics.examples in done.stderr and "start anew" in done.stderr, done.stderr
+    assert done.returncode == 1 and topics.examples in done.stderr and "start again" in done.stderr, done.stderr
     assert ("made again" if change == "made again" else "had 2 partitions") in done.stderr
 
 

@@ -98,7 +98,7 @@ class Given:
 
 
 def given_on(connection: Connection, plan: Plan) -> Given:
-    """A made-up workspace, on a topic of its own."""
+    """A simulated workspace, on a topic of its own."""
     topics, stream = new_topics(connection, PARTITIONS), stream_of(plan, RULES)
     put(topics, stream.messages(PARTITIONS))
     outcome = outcome_of(stream.run)
@@ -367,7 +367,7 @@ def test_poison_goes_to_the_dead_letters_and_nothing_else_is_lost(connection, tm
 
 
 def kinds_of_broken(plan: Plan) -> list[str]:
-    """How the broken records of a made-up workspace are broken."""
+    """How the broken records of a simulated workspace are broken."""
     planted: Counter[str] = Counter()
     deque(keyed_records(plan, planted), maxlen=0)
     return [name for name in planted if name.startswith("broken: ")]
@@ -499,8 +499,8 @@ def disturbance(kind: str, connection: Connection, topic: str) -> None:
 SAID = {
     "partitions are added": rf"had {PARTITIONS} partitions when this run was started, and has {PARTITIONS + 2}: .*--with dead-letters,late",
     "records are gone": r", partition \d: offsets [\d,]+ to [\d,]+ are gone .*raise the topic's retention",
-    "made again": r"the topic was deleted and made again.*start anew",
-    "made again with fewer partitions": r"the topic was (deleted and )?made again.*start anew",
+    "made again": r"the topic was deleted and made again.*start again",
+    "made again with fewer partitions": r"the topic was (deleted and )?made again.*start again",
     "deleted": r"there is no such topic",
 }
 

@@ -199,7 +199,7 @@ def test_a_person_knows_better_and_what_is_excluded_is_not_asked():
 
 
 def test_other_errors_of_a_labeler_stop_the_flow():
-    """They are ours to mend, and no dead letters."""
+    """They are ours to fix, and no dead letters."""
 
     def rule(prompt: str) -> SignalVerdict:
         raise ZeroDivisionError

@@ -460,7 +460,7 @@ def test_a_model_of_other_examples_is_refused(tmp_path: Path):
 
 
 def test_every_example_is_scored_with_its_own_words():
-    """Law 5 on a made-up workspace's stream, through the whole flow: all that an example says, its prediction says."""
+    """Law 5 on a simulated workspace's stream, through the whole flow: all that an example says, its prediction says."""
     run = score(workspace(), ByPlace(), with_candidates=True)
     assert_served_as_trained(run_of(workspace(), RULES).examples, run.predictions)
 

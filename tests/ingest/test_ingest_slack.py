@@ -166,7 +166,7 @@ def examples_of_file(server: Server, until: int, without: set[Post]) -> list[byt
 
 
 def check_nothing_lost_or_twice(server: Server, place: Place) -> None:
-    """Every post once; the topic gives the examples that the history gives; nothing was late but what a deaf connection swallowed.
+    """Every post once; the topic gives the examples that the history gives; nothing was late but what a silent connection swallowed.
 
     That one may be late: what is newer comes over other connections, or over the next one, before anybody can know (docs/slack.md).
     """
@@ -242,10 +242,10 @@ def test_connections_that_are_renewed_break_or_go_deaf(slack_server: Server, pla
         run.wait_until_ready()
         slack_server.faults.deaf = 1
         slack_server.reset()
-        wait_until(lambda: slack_server.faults.deaf == 0, "there is a deaf connection")
+        wait_until(lambda: slack_server.faults.deaf == 0, "there is a silent connection")
         talk(slack, 1, dice)
-        wait_until(lambda: len(place.said()) == len(slack.events), "what the deaf connection did not bring is there")
-        assert "is deaf" in run.said
+        wait_until(lambda: len(place.said()) == len(slack.events), "what the silent connection did not bring is there")
+        assert "is silent" in run.said
         talk(slack, 1, dice)
         place.wait_for_beat(slack.now())
         assert run.stop(signal.SIGINT) == 0, run.said
@@ -429,7 +429,7 @@ def ordeal(server: Server, place: Place, folder: Path, seed: int, seconds: float
 
 @pytest.mark.slow
 def test_whatever_goes_wrong_nothing_is_lost_and_nothing_is_there_twice(slack_server: Server, place: Place, tmp_path: Path):
-    """Copies, events that overtake each other, lost acknowledgements, limits, breaks, deaf connections and kills, by one seed."""
+    """Copies, events that overtake each other, lost acknowledgements, limits, breaks, silent connections and kills, by one seed."""
     ordeal(slack_server, place, tmp_path, seed=7, seconds=12)
 
 

@@ -167,7 +167,7 @@ def test_a_deaf_connection_is_noticed_beside_one_that_is_not(slack_server: Serve
             time.sleep(0.1)
             posted(turning, "heard", line="1")
         turning.came.put(CheckAnswer(""))
-        turning.until(lambda: turning.lines["2"].dropped, "the deaf connection is replaced")
+        turning.until(lambda: turning.lines["2"].dropped, "the silent connection is replaced")
         assert not turning.lines["1"].dropped
 
 
@@ -213,7 +213,7 @@ def test_what_slack_had_not_delivered_when_the_connection_broke_is_not_lost(slac
 
 
 def test_what_was_said_before_the_topic_began_or_the_app_was_invited_is_not_filled_in(slack_server: Server, place: Place):
-    """Neither after an outage nor after a restart, and it makes no connection look deaf."""
+    """Neither after an outage nor after a restart, and it makes no connection look silent."""
     slack = slack_server.workspace
     slack.add_channel("C1")
     slack.add_channel("C2", is_member=False)
@@ -228,7 +228,7 @@ def test_what_was_said_before_the_topic_began_or_the_app_was_invited_is_not_fill
         turning.until_promised(slack.events[-1]["ts"])
         time.sleep(0.4)
         turning.came.put(CheckAnswer(""))
-        turning.until(lambda: slack_server.asked["conversations.history"] and not turning.live.deafness.is_probing, "it is looked")
+        turning.until(lambda: slack_server.asked["conversations.history"] and not turning.live.silence_check.is_probing, "it is looked")
         assert not turning.lines["1"].dropped
         turning.down()
         turning.up()

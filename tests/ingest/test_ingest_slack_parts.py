@@ -215,7 +215,11 @@ def test_our_own_limit_is_kept_and_a_stop_ends_the_wait(slack_server: Server):
 
 def test_refusals_are_told_apart(slack_server: Server, web: Web):
     """A token that is dead, with what to do; a question that is wrong by itself."""
-    for code, advice in (("token_revoked", "install the app again"), ("account_inactive", "uninstalled"), ("invalid_auth", "copy it anew")):
+    for code, advice in (
+        ("token_revoked", "install the app again"),
+        ("account_inactive", "uninstalled"),
+        ("invalid_auth", "copy it again"),
+    ):
         slack_server.faults.refuse["auth.test"] = code
         with pytest.raises(SlackFailed, match=f"slack.bot_token is refused .auth.test: {code}.: .*{advice}"):
             web.ask("auth.test")

@@ -119,7 +119,7 @@ def act(few_shots: FewShots, what: str, identity: str) -> None:
 
 @given(operations=OPERATIONS)
 def test_another_process_finds_it_as_it_was_left(tmp_path_factory: pytest.TempPathFactory, operations: list[tuple[str, str]]):
-    """After each thing that is done, a process that opens the folder anew knows the same, and can undo the same."""
+    """After each thing that is done, a process that opens the folder again knows the same, and can undo the same."""
     folder = tmp_path_factory.mktemp("any") / "few-shots"
     for operation in operations:
         before = opened(folder, lambda few_shots, operation=operation: act(few_shots, *operation))  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""How much of what must not leave is found: of made-up secrets of 20 kinds, as docs/labeling.md says."""
+"""How much of what must not leave is found: of simulated secrets of 20 kinds, as docs/labeling.md says."""
 
 from __future__ import annotations
 

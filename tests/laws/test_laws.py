@@ -385,7 +385,7 @@ class TestLaw4OneResult:
 
     @pytest.mark.parametrize("size", [1, 2, 7, 100, 1000, 5000])
     def test_batches_of_1_to_5000(self, size: int):
-        """A week of a made-up workspace with every kind of disturbance: the same examples in batches of any size."""
+        """A week of a simulated workspace with every kind of disturbance: the same examples in batches of any size."""
         records = list(live_records(WEEK))[: 400 * size]  # each batch is an epoch, and pays for a snapshot
         rules = Rules()
 
@@ -582,7 +582,7 @@ class TestLaw4LiveAndExport:
 
 
 def exported_records(plan: Plan, folder: Path) -> Iterator[bytes]:
-    """The export of a made-up workspace, as the program reads it."""
+    """The export of a simulated workspace, as the program reads it."""
     write_export(plan, folder / "export.zip")
     export = open_export(folder / "export.zip", include=("channels", "groups"))
     for channel in export.channels:

@@ -362,7 +362,7 @@ def report_in(path: Path) -> dict[str, Any]:
 
 
 def free_block(count: int) -> int:
-    """The first of so many neighbouring ports that nobody uses now, below those that systems give to clients of a broker by themselves."""
+    """The first of so many neighboring ports that nobody uses now, below those that systems give to clients of a broker by themselves."""
     while True:
         port = random.randrange(15_000, 32_000)
         with ExitStack() as stack, suppress(OSError):

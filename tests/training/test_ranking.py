@@ -21,7 +21,7 @@ Told = dict[str, Any]
 
 @cache
 def told() -> list[Told]:
-    """The examples of a made-up workspace, in the order in which they were settled."""
+    """The examples of a simulated workspace, in the order in which they were settled."""
     run = run_of(live_records(Plan(seed=5, messages=3_000, channels=4, people=30, days=40)), Rules(bots="context"))
     return sorted(map(json.loads, run.examples), key=lambda each: (each["settled_ts"], each["id"]))
 

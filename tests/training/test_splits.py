@@ -1,4 +1,4 @@
-"""Law 7, splits don't leak: as properties of made-up workspaces, and case by case."""
+"""Law 7, splits don't leak: as properties of simulated workspaces, and case by case."""
 
 from __future__ import annotations
 

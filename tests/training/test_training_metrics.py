@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beepgpt.training.metrics import FEW, Bootstrap, Outcomes, alerts_at, calibration, hits, losses, outcomes_of, place_of, threshold_for
+from beepgpt.training.metrics import FEW, Bootstrap, Outcomes, alerts_at, calibration, hits, losses, outcomes_of, rank_of, threshold_for
 from beepgpt.training.points import Examples, Predictions, points_of
 
 NOWHERE: dict[str, object] = {"conversation": "C1:1.0:thread", "channel": "C1", "speakers": 1, "prompt": "red?\n\n###\n\n"}
@@ -63,7 +63,7 @@ def test_a_place_is_that_of_the_list_in_order(rows: list[tuple[float, bool]]):
     in_order = sorted(rows, key=lambda row: -row[0])
     expected = next((place for place, (_, right) in enumerate(in_order, start=1) if right), 0)
 
-    assert place_of(np.array([p for p, _ in rows]), np.array([right for _, right in rows], np.bool_)) == expected
+    assert rank_of(np.array([p for p, _ in rows]), np.array([right for _, right in rows], np.bool_)) == expected
 
 
 def test_nobody_is_ranked_among_all_points_only():
@@ -112,7 +112,7 @@ def test_chances_that_say_what_they_mean_have_no_calibration_error():
 
 
 def test_alerts_count_silences_too():
-    """Of three alerts one was right; of two answers one was announced; over two days, two people were told."""
+    """Of three alerts one was right; of two answers one was covered; over two days, two people were alerted."""
     outcomes = judged(({"ana": 0.5, "bo": 0.5}, 0.0, ["bo"]), ({"bo": 0.6}, 0.4, []), ({"bo": 0.1}, 0.2, ["cy"]))
     told = alerts_at(outcomes, 0.5, "all", boot(outcomes))
 

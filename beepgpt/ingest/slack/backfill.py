@@ -1,7 +1,7 @@
 """Backfill after an outage: each channel's history is read from the gap's beginning on, and what is missing is written.
 
 Until that is done, the channel's live events are held, unacknowledged, so that nothing old comes behind something new. Outages include
-deaf connections, which are open and bring no events."""
+silent connections, which are open and bring no events."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ IN_TURN = 2
 
 
 @dataclass(eq=False)
-class DeafnessCheck:
+class SilenceCheck:
     """Probes channels when a connection has brought nothing for a while, and replaces the connection if messages are missing."""
 
     _queries: SlackQueries
@@ -256,7 +256,7 @@ class DeafnessCheck:
         self._queries.probe({channel: ts_text(self._coverage.gap_start(channel) or 0) for channel in chosen})
 
     def on_probe(self, answer: ProbeAnswer) -> None:
-        """If a message should have arrived and has not, the suspects are deaf: correct the heartbeat and drop them."""
+        """If a message should have arrived and has not, the suspects are silent: correct the heartbeat and drop them."""
         suspects, self._suspects = self._suspects or (), None
         until = int((answer.began - self._queries.clock_ahead) * 1e6) - self._delay
         missed: list[int] = []
@@ -267,7 +267,7 @@ class DeafnessCheck:
         if not missed:
             self._connections.prove(until / 1e6 + self._queries.clock_ahead)
             return
-        log.warning("messages were posted, and did not arrive: the connection is deaf, and is replaced", extra={"missed": len(missed)})
+        log.warning("messages were posted, and did not arrive: the connection is silent, and is replaced", extra={"missed": len(missed)})
         if self._coverage.covered is not None and min(missed) < self._coverage.covered:
             log.warning("heartbeats covered them already: a flow that follows will count them as late")
             self._writer.write_heartbeat(min(missed))  # flows ignore an earlier one, and the next start begins there

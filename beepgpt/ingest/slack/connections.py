@@ -123,7 +123,7 @@ class Connections:
                 self._untried.discard(name)
 
     def drop(self, names: Iterable[str]) -> None:
-        """Replace deaf connections; until they are replaced, none of these is up."""
+        """Replace silent connections; until they are replaced, none of these is up."""
         for name in names:
             if name in self._up:
                 self._connections[name].drop()

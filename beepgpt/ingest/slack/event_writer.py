@@ -48,7 +48,7 @@ class Gap:
 
 
 class Coverage:
-    """Up to when the topic is complete, and from when on."""
+    """The time range over which the topic is known to be complete."""
 
     def __init__(self, contents: TopicContents) -> None:
         self._known = contents.known
@@ -63,7 +63,7 @@ class Coverage:
         return None if self.covered is None else max(self.covered - GAP_MARGIN, self.begins, self.joined.get(channel, 0))
 
     def whole_since(self, channel: str, since: int) -> int:
-        """From when on everything that the topic has of the channel is known, for a gap that begins at `since`."""
+        """The time from which all the channel's events on the topic are remembered, for a gap that begins at `since`."""
         return max(since - REMEMBERED + GAP_MARGIN, self.begins, self.joined.get(channel, 0))
 
     def window(self, channel: str, since: int, look_back: int) -> HistoryWindow:

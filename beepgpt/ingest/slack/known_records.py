@@ -235,7 +235,7 @@ class KnownRecords:
 
 
 REMEMBERED = HOUR
-"""How long before the last heartbeat duplicates are recognised: Slack repeats what was not acknowledged for up to an hour."""
+"""How long before the last heartbeat duplicates are recognized: Slack repeats what was not acknowledged for up to an hour."""
 TAILS = (1_000, 50_000)
 """Offsets at the end of each partition in which its last heartbeat is looked for, before the whole topic is read."""
 

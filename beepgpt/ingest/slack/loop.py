@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 
 from beepgpt.config.sections import SlackSettings
 from beepgpt.connectors import kafka
-from beepgpt.ingest.slack.backfill import Backfill, DeafnessCheck
+from beepgpt.ingest.slack.backfill import Backfill, SilenceCheck
 from beepgpt.ingest.slack.connections import Connections, LiveConnection
 from beepgpt.ingest.slack.event_writer import Coverage, EventWriter, HeldEvent
 from beepgpt.ingest.slack.known_records import REMEMBERED, TopicContents, identify, record_of, user_of
@@ -32,7 +32,7 @@ from beepgpt.ingest.slack.web_queries import (
     channel_of,
     check_not_removed,
 )
-from beepgpt.runtime.metrics import CALLS, Pulse, by_two, labelled
+from beepgpt.runtime.metrics import CALLS, Pulse, by_label, by_two
 from beepgpt.runtime.workers import Stop
 
 if TYPE_CHECKING:
@@ -85,11 +85,11 @@ class SlackFigures(Collector):
         for key, (name, meaning) in COUNTS.items():
             yield CounterMetricFamily(name, meaning, value=counts.get(key, 0))
         left_out = {name.partition(":")[2]: count for name, count in counts.items() if name.startswith("left_out:")}
-        yield labelled(LEFT_OUT, "reason", left_out)
-        yield labelled(REFUSED, "reason", dict(self.refused()))
+        yield by_label(LEFT_OUT, "reason", left_out)
+        yield by_label(REFUSED, "reason", dict(self.refused()))
         types = sorted(self.types().items())
         rest = sum(count for _, count in types[TYPES:])
-        yield labelled(BY_TYPE, "type", dict(types[:TYPES]) | ({"other": rest} if rest else {}))
+        yield by_label(BY_TYPE, "type", dict(types[:TYPES]) | ({"other": rest} if rest else {}))
         yield by_two(CALLS, ("method", "result"), self.calls())
         gauges = self.gauges()
         yield GaugeMetricFamily("beepgpt_slack_connected", "Whether all connections are up.", value=gauges.get("connected", 0))
@@ -153,7 +153,7 @@ class SlackLoop:
         self.coverage = coverage = Coverage(contents)
         self.writer = writer = EventWriter(events, interactions, partitions, known, coverage, dead_letters)
         self.backfill = Backfill(queries, self._connections, channels, known, coverage, writer, team, ours.look_back)
-        self.deafness = DeafnessCheck(
+        self.silence_check = SilenceCheck(
             queries, self._connections, channels, known, coverage, writer, self.backfill, self._check_every, ours.delay
         )
         self._heartbeat_at = 0.0
@@ -239,9 +239,9 @@ class SlackLoop:
             case ChannelListing():
                 self.backfill.on_channels(arrived)
             case CheckAnswer():
-                self.deafness.on_check(arrived)
+                self.silence_check.on_check(arrived)
             case ProbeAnswer():
-                self.deafness.on_probe(arrived)
+                self.silence_check.on_probe(arrived)
             case slack_live.Failed():
                 raise arrived.error
 

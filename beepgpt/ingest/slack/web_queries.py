@@ -35,7 +35,7 @@ def channel_of(event: Mapping[str, Any]) -> str | None:
 
 
 def check_not_removed(kind: str, event: Mapping[str, Any]) -> None:
-    """Raises SlackFailed if an event says that the app was removed."""
+    """Raise SlackFailed if an event says that the app was removed."""
     if kind != "app_uninstalled" and not (kind == "tokens_revoked" and (event.get("tokens") or {}).get("bot")):
         return
     raise SlackFailed(

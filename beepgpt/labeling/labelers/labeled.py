@@ -46,7 +46,7 @@ def _few_shots_in(path: Path, signal: Signal) -> Iterator[Labeled]:
             for number, labeled in _labeled_in(lines, path, signal):
                 if labeled is None or labeled.signal != signal:
                     raise CannotLearn(
-                        f'{path}, line {number}: its "signal" is not "{signal}", as all are in this file: mend it, or take it out'
+                        f'{path}, line {number}: its "signal" is not "{signal}", as all are in this file: fix it, or take it out'
                     )
                 yield labeled
     except OSError as error:
@@ -68,13 +68,13 @@ def _labeled(line: bytes, place: str, default: Signal | None) -> Labeled | None:
     try:
         body: Any = orjson.loads(line)
     except orjson.JSONDecodeError:
-        raise CannotLearn(f"{place}: is no JSON: mend it, or take it out") from None
+        raise CannotLearn(f"{place}: is no JSON: fix it, or take it out") from None
     if not isinstance(body, dict) or not isinstance(prompt := body.get("prompt"), str):
         raise CannotLearn(f"{place}: is no example: `beepgpt examples` makes them, and they have a prompt")
     if (signal := body.get("signal", default)) is None:
         return None
     if not isinstance(signal, str) or signal not in FILES:
-        raise CannotLearn(f'{place}: its "signal" is neither "strong" nor "weak": mend it, or take it out')
+        raise CannotLearn(f'{place}: its "signal" is neither "strong" nor "weak": fix it, or take it out')
     return Labeled(prompt, signal, tuple(_shared(body)))
 
 

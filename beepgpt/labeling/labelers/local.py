@@ -1,6 +1,6 @@
 """A labeler that learns from few-shots and from labeled examples, on this machine.
 
-It is fitted anew at each start, so there is no file of it that could be stale, or run code.
+It is fitted again at each start, so there is no file of it that could be stale, or run code.
 """
 
 from __future__ import annotations
@@ -209,7 +209,7 @@ _TOKEN = re.compile(r"[^\W\d_]+|\d+")
 
 
 def words_of(prompt: str) -> list[str]:
-    """Words; in scripts without spaces, pairs of neighbouring characters.
+    """Words; in scripts without spaces, pairs of neighboring characters.
 
     >>> words_of("Reset 2 keys? 鍵を交換\\n\\n###\\n\\n")
     ['reset', '2', 'keys', '鍵を', 'を交', '交換']

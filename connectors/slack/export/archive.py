@@ -122,7 +122,7 @@ PIECE = 2**20
 
 
 def read_member(member: Member, most: int) -> bytes:
-    """Reads a member, up to `most` bytes; the size that the archive claims is not trusted. Raises UnreadableMember."""
+    """Read a member, up to `most` bytes; the size that the archive claims is not trusted. Raises UnreadableMember."""
     parts: list[bytes] = []
     size = 0
     try:
@@ -154,7 +154,7 @@ def archive_members(path: Path) -> tuple[list[Member], list[str]]:
             raise BadExport(f"{path}: there is no such file or folder")
         return _members_of_zip(path)
     except (OSError, ValueError) as error:
-        raise BadExport(f"{path}: can't be read ({error}): check its permissions, or copy it anew") from error
+        raise BadExport(f"{path}: can't be read ({error}): check its permissions, or copy it again") from error
 
 
 def _members_of_zip(path: Path) -> tuple[list[Member], list[str]]:

@@ -33,7 +33,7 @@ FILE_CONVERSATION = re.compile(r"FC[:_]F[A-Z0-9]+")
 
 
 def open_export(path: Path, include: Collection[ChannelKind] = PUBLIC, *, max_day_file: int = MAX_DAY_FILE) -> Export:
-    """Opens the export at `path`, with the kinds of channels in `include`. Raises BadExport."""
+    """Open the export at `path`, with the kinds of channels in `include`. Raises BadExport."""
     if unknown := set(include) - set(KINDS):
         raise ValueError(f"no such kind of channel: {', '.join(sorted(unknown))} (there are {', '.join(KINDS)})")
     found, unread = archive_members(path)
@@ -125,7 +125,7 @@ def _entries(path: Path, name: str, member: Member, most: int) -> list[Any]:
 
 def _entry(path: Path, file: str, number: int, entry: Any) -> ListedChannel:
     def bad(what: str) -> NoReturn:
-        raise BadExport(f"{path}: entry {number} of {file} {what}: mend or remove it, or download the export again")
+        raise BadExport(f"{path}: entry {number} of {file} {what}: fix or remove it, or download the export again")
 
     if not isinstance(entry, dict):
         bad("is not an object")
@@ -160,7 +160,7 @@ def _folders(members: Iterable[tuple[str, Member]]) -> tuple[dict[str, list[DayF
 def _channels(
     path: Path, listed: list[ListedChannel], folders: dict[str, list[DayFile]], include: frozenset[ChannelKind]
 ) -> tuple[list[ExportChannel], list[str]]:
-    """Joins folders with listings: channels by id, and the names of day files that belong to no channel."""
+    """Join folders with listings: channels by id, and the names of day files that belong to no channel."""
     by_name: dict[str, list[ListedChannel]] = {}
     by_id: dict[str, list[ListedChannel]] = {}
     for entry in listed:

@@ -33,7 +33,7 @@ BARE_TOKEN = re.compile(TOKEN)
 
 
 def read_days(export: Export, channel: ExportChannel) -> Iterator[DayElements]:
-    """Reads a channel's day files in order; one that can't be read becomes a reject."""
+    """Read a channel's day files in order; one that can't be read becomes a reject."""
     for day in channel.days:
         *replaced, last = day.copies
         rejects = [_repeated(export, day, member) for member in replaced]
@@ -56,7 +56,7 @@ def strip_secrets(raw: bytes) -> bytes:
 
 
 def decode_day(raw: bytes) -> list[Any]:
-    """Decodes a day file's list, with secrets stripped. Raises UnreadableMember."""
+    """Decode a day file's list, with secrets stripped. Raises UnreadableMember."""
     raw = strip_secrets(raw.removeprefix(b"\xef\xbb\xbf"))
     if not raw or raw.isspace():
         raise UnreadableMember("day_file_empty", "nothing stands in it", raw[:MAX_REJECT])
@@ -70,7 +70,7 @@ def decode_day(raw: bytes) -> list[Any]:
 
 
 def _decode_again(raw: bytes, error: orjson.JSONDecodeError) -> Any:
-    """Decodes with half surrogate pairs replaced, since Slack cuts emojis in half. Raises UnreadableMember for anything else."""
+    """Decode with half surrogate pairs replaced, since Slack cuts emojis in half. Raises UnreadableMember for anything else."""
     try:
         return orjson.loads(ESCAPE.sub(lambda match: rb"\ufffd" if match[1] else match[0], raw))
     except orjson.JSONDecodeError:
@@ -162,7 +162,7 @@ class _ExportPartition(StatefulSourcePartition[ExportChunk, ExportState]):
         return self._channel, self._done, self._total
 
     def close(self) -> None:
-        """Closes the archive."""
+        """Close the archive."""
         self._values.close()
 
     def _from(self, start: str, done: int) -> Generator[tuple[str, int, bytes | UnreadableDay], None, None]:
@@ -181,7 +181,7 @@ class _ExportPartition(StatefulSourcePartition[ExportChunk, ExportState]):
             if number < skip:
                 raise BadExport(
                     f"{self._source.export.path}: channel {channel.id} had {skip:,} records when this run was stopped, and has"
-                    f" {number:,} now: give the same export as before, or start anew without the old recovery store"
+                    f" {number:,} now: give the same export as before, or start again without the old recovery store"
                 )
 
     def _of(self, channel: ExportChannel) -> Iterator[bytes | UnreadableDay]:

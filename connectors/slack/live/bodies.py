@@ -17,13 +17,13 @@ class BodyBudget:
         self._bodies: set[Body] = set()
 
     def make_room(self, body: Body) -> None:
-        """Drops the largest bodies until all of them fit."""
+        """Drop the largest bodies until all of them fit."""
         self._bodies.add(body)
         while sum(each.held for each in self._bodies) > self._most:
             max(self._bodies, key=lambda each: each.held).drop()
 
     def leave(self, body: Body) -> None:
-        """Forgets a body, which is checked or dropped."""
+        """Forget a body, which is checked or dropped."""
         self._bodies.discard(body)
 
 
@@ -40,7 +40,7 @@ class Body:
         """Bytes that came."""
 
     def add(self, chunk: bytes, most: int | None = None, head: int = 0) -> bool:
-        """Keeps a chunk; of a body of more than `most` bytes only the first `head`.
+        """Keep a chunk; of a body of more than `most` bytes only the first `head`.
 
         Returns False if the body was dropped, for others to have room.
         """
@@ -61,7 +61,7 @@ class Body:
         return b"".join(self._chunks)
 
     def drop(self) -> None:
-        """Keeps nothing, and takes nothing more."""
+        """Keep nothing, and take nothing more."""
         self._is_dropped = True
         self._chunks, self.held = [], 0
         self._budget.leave(self)

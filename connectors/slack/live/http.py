@@ -74,7 +74,7 @@ class HttpLine:
     name = "http"
 
     def __init__(self, port: int, host: str, secret: str, put: Put) -> None:
-        """Opens the port. `secret`: the app's signing secret. Raises SlackFailed."""
+        """Open the port. `secret`: the app's signing secret. Raises SlackFailed."""
         self._secret = secret.encode()
         self._put = put
         self._up = threading.Event()
@@ -86,7 +86,7 @@ class HttpLine:
         """Refused requests, by reason."""
 
     def start(self) -> None:
-        """Serves, in a thread."""
+        """Serve, in a thread."""
         import uvicorn
 
         from beepgpt.connectors.slack.live.guard import guarded, most_connections
@@ -109,14 +109,14 @@ class HttpLine:
         self._put(Up(self.name, self._began, 1))
 
     def close(self) -> None:
-        """Stops the server."""
+        """Stop the server."""
         self._up.clear()
         self._server.should_exit = True
         self._thread.join(5)
         self._listener.close()
 
     def drop(self) -> None:
-        """Reports an outage: Slack does not send, or not to this address."""
+        """Report an outage: Slack does not send, or not to this address."""
         log.error("Slack's events do not come: check the Request URL and the subscriptions in the app's settings, and the way to this port")
         self._put(Down(self.name, "nothing came over it"))
         self._put(Up(self.name, time.time(), 1))
@@ -171,7 +171,7 @@ class HttpLine:
         self.refused[reason] += 1
 
     async def _signed(self, request: Request) -> _Signed:
-        """Reads a request, as long as it may be Slack's. Raises _Refused."""
+        """Read a request, as long as it may be Slack's. Raises _Refused."""
         at, signature, retry = _checked(request.headers)
         if int(request.headers.get("content-length", 0)) > MOST_READ:  # a number: h11 saw to it
             raise _Refused("too_large")
@@ -191,7 +191,7 @@ class HttpLine:
             body.drop()
 
     async def _hand_over(self, signed: _Signed, kind: str, payload: dict[str, Any] | None) -> tuple[str, int]:
-        """Puts an event and waits for its acknowledgement: status 200, or 503 after a timeout, so that Slack sends it again."""
+        """Put an event and wait for its acknowledgement: status 200, or 503 after a timeout, so that Slack sends it again."""
         loop, done = asyncio.get_running_loop(), asyncio.Event()
 
         def acknowledge() -> None:
@@ -229,7 +229,7 @@ def _form(body: bytes) -> str:
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    """Opens a listening socket. Raises SlackFailed."""
+    """Open a listening socket. Raises SlackFailed."""
     try:
         return socket.create_server((host, port))
     except (OSError, OverflowError) as error:

@@ -51,7 +51,7 @@ class Oversized(NamedTuple):
 
 
 class Up(NamedTuple):
-    """A line is connected after an outage, or for the first time."""
+    """A connection is up, after an outage or for the first time."""
 
     line: str
     at: float
@@ -61,7 +61,7 @@ class Up(NamedTuple):
 
 
 class Changed(NamedTuple):
-    """A line has a new connection, which was ready before the old one ended: nothing was lost."""
+    """A connection was replaced by one that was ready before it ended: nothing was lost."""
 
     line: str
     at: float
@@ -113,7 +113,7 @@ class _Connection:
     """One WebSocket, read by a thread of its own."""
 
     def __init__(self, url: str, line: str, put: Put, outbound: Outbound) -> None:
-        """Connects, and waits for Slack's hello. Raises AddressRefused, OSError, WebSocketException, TimeoutError, or ValueError."""
+        """Connect, and wait for Slack's hello. Raises AddressRefused, OSError, WebSocketException, TimeoutError, or ValueError."""
         self.asked_at = time.time()
         self.goodbye = threading.Event()
         """Set when Slack announces the end of the connection."""
@@ -139,11 +139,11 @@ class _Connection:
         self._thread = threading.Thread(target=self._read, name=f"slack-{line}", daemon=True)
 
     def read(self) -> None:
-        """Starts passing events to `put`; call it after `Up` or `Changed` was put, so that events follow it."""
+        """Start passing events to `put`; call it after `Up` or `Changed` was put, so that events follow it."""
         self._thread.start()
 
     def close(self) -> None:
-        """Closes the connection; Slack sends unread events again, since they were not acknowledged."""
+        """Close the connection; Slack sends unread events again, since they were not acknowledged."""
         with suppress(Exception):
             self._stack.close()
         if self._thread is not threading.current_thread() and self._thread.ident is not None:
@@ -211,7 +211,7 @@ class _Connection:
             )
 
     def _acknowledge(self, name: str) -> None:
-        """Acknowledges an envelope; if the connection has ended, Slack sends it again."""
+        """Acknowledge an envelope; if the connection has ended, Slack sends it again."""
         with suppress(OSError, WebSocketException):
             self._ws.send(json.dumps({"envelope_id": name}))
 
@@ -231,21 +231,21 @@ class SocketLine:
         self._thread = threading.Thread(target=self._run, name=f"slack-line-{name}", daemon=True)
 
     def start(self) -> None:
-        """Connects, in a thread."""
+        """Connect, in a thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """Closes the connection and ends the thread."""
+        """Close the connection and end the thread."""
         self._closing.set()
         self._thread.join(5)
 
     def drop(self) -> None:
-        """Replaces the connection."""
+        """Replace the connection."""
         self._drop.set()
 
     @property
     def good_until(self) -> float | None:
-        """All that Slack sent on this line before this time (seconds since 1970) was put; None while not connected."""
+        """All that Slack sent over this connection before this time (seconds since 1970) was put; None while not connected."""
         current, draining = self._current, list(self._draining)
         if current is None or current.ended.is_set():
             return None
@@ -298,7 +298,7 @@ class SocketLine:
             current.ended.wait(TICK)
 
     def _drain(self) -> None:
-        """Closes old connections at their end. One that Slack did not close may have lost events: it is reported as an outage."""
+        """Close old connections at their end. One that Slack did not close may have lost events: it is reported as an outage."""
         for old, until in list(self._draining):
             if old.ended.is_set() or time.monotonic() > until:
                 broke = not old.why.startswith("Slack closed")  # events on their way to it come late, or are lost
@@ -310,7 +310,7 @@ class SocketLine:
                         self._put(Up(self.name, self._current.asked_at, self._current.connections))
 
     def _open(self) -> _Connection | None:
-        """Opens a connection, and retries until it works; None when the line is closed."""
+        """Open a connection, and retry until it works; None when this is closed."""
         tries = 0
         while not self._closing.is_set():
             try:

@@ -26,7 +26,7 @@ PAGE = 500
 TOO_OLD_TO_ASK = 30.0
 """Seconds for one response of the Web API."""
 DEAD = {
-    "invalid_auth": "Slack does not know it: copy it anew from the app's pages (docs/slack.md)",
+    "invalid_auth": "Slack does not know it: copy it again from the app's pages (docs/slack.md)",
     "not_authed": "Slack got none: set it as docs/slack.md says",
     "account_inactive": "the app was uninstalled, or its workspace is gone: install it again, and set the new token",
     "token_revoked": "it was revoked: install the app again, and set the new token",
@@ -189,7 +189,7 @@ class Web:
             raise CallStopped
 
     def _compare_clocks(self, date: str | None, began: float, ended: float) -> None:
-        """Updates `ahead` by a response's date, which has whole seconds; slow responses are not used."""
+        """Update `ahead` by a response's date, which has whole seconds; slow responses are not used."""
         if ended - began > 2:
             return
         with suppress(ValueError, TypeError):
