@@ -289,7 +289,7 @@ def test_as_many_few_shots_as_are_set(labels: Labels):
 @pytest.mark.parametrize(
     ("pos", "neg", "what"),
     [
-        ("{}", "", r"examples_pos\.jsonl:1: is no few-shot"),
+        ("{}", "", r"examples_pos\.jsonl:1: is not a few-shot"),
         ("\n{SHOT}", "{SHOT}", r"examples_neg\.jsonl:1: the example .* is a few-shot already"),
         ('{WEAK}', "", r"examples_pos\.jsonl:1: says 'weak'"),
     ],

@@ -451,14 +451,14 @@ class TestWhatCantBePrepared:
     def test_a_retraction_that_cant_be_read(self, tmp_path):
         """What was deleted must not be learned in silence."""
         path = write(tmp_path / "r.jsonl", [{"id": FIRST["id"], "retracted_ts": "1"}, b"{"])
-        with pytest.raises(CannotPrepare, match=r"r\.jsonl: line 2 is no retraction"):
+        with pytest.raises(CannotPrepare, match=r"r\.jsonl: line 2 is not a retraction"):
             list(retracted_in(path))
 
     def test_a_few_shot_that_cant_be_read(self, tmp_path):
         """Or it might validate."""
         write(tmp_path / "examples_pos.jsonl", [FIRST | {"signal": "strong", "summary": "short"}])
         write(tmp_path / "examples_neg.jsonl", [b"{}"])
-        with pytest.raises(CannotPrepare, match=r"examples_neg\.jsonl: line 1 is no few-shot \(not_an_example\)"):
+        with pytest.raises(CannotPrepare, match=r"examples_neg\.jsonl: line 1 is not a few-shot \(not_an_example\)"):
             list(few_shots_in(tmp_path))
 
 
