@@ -2,9 +2,9 @@
 
 
 def never() -> bool:
-    """For `stopping`: nobody asks to stop."""
+    """A `stopping` that never asks to stop."""
     return False
 
 
 def nothing(*_: object) -> None:
-    """For callbacks that nobody needs."""
+    """A callback that does nothing."""

@@ -35,7 +35,7 @@ def compare(
 
 
 def print_comparison(found: dict[str, Any]) -> None:
-    """A table for each kind of point: a line for each figure of each run."""
+    """Print a table for each kind of point, with a line for each figure of each run."""
     from beepgpt.web.report import KINDS
 
     titles = {kind: title for kind, title, _ in KINDS}

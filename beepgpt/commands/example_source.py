@@ -149,7 +149,7 @@ def file_of(source: str, to: Path) -> Path:
 
 
 def spool(records: Iterable[tuple[int, kafka.Record]], file: BinaryIO) -> frozenset[bytes]:
-    """Write a topic's examples as lines; the ids whose last record in a partition is a tombstone. Raises BadCommand."""
+    """Write a topic's examples as lines; returns the ids whose last record in a partition is a tombstone. Raises BadCommand."""
     gone: dict[tuple[int, bytes], bytes] = {}
     for partition, record in records:
         place = partition, record.key or b""

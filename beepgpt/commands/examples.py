@@ -63,7 +63,7 @@ def examples(
 
 @dataclass(frozen=True)
 class ExamplesJob:
-    """An `examples` command, as it was given."""
+    """The arguments of an `examples` command."""
 
     source: str
     to: Destination
@@ -74,7 +74,7 @@ class ExamplesJob:
     recovery: Path | None = None
 
     def run_of(self, origin: Origin) -> FlowRun:
-        """The run of the flow."""
+        """The FlowRun of this command."""
         note = {
             **note_of_rules(self.settings),
             "to": self.to.identity,
@@ -139,7 +139,7 @@ def check_job(job: ExamplesJob, origin: Origin) -> None:
 
 
 def run_examples(job: ExamplesJob, command: Sequence[str] = ()) -> tuple[dict[str, Any], int]:
-    """A whole run. Returns its report and exit status. `command`: the arguments that start one worker of several."""
+    """Run it; returns the report and exit status. `command`: the arguments that start one worker of several."""
     began = time.monotonic()
     origin = origin_of(job.source, job.include)
     check_job(job, origin)

@@ -63,7 +63,7 @@ def experiment(
 
 
 def framing_row(name: str, settings: Settings, folder: Path, job: ExamplesJob, wanted: Experiment, threads: int) -> dict[str, Any]:
-    """Take a framing from examples to figures; a row of experiment.json, with the reason (`why`) if it can't be learned."""
+    """Take a framing from examples to figures; returns a row of experiment.json, with the reason (`why`) if it can't be learned."""
     from beepgpt.training.checks import CannotPrepare
     from beepgpt.training.models import train_here
     from beepgpt.training.points import BadTable, OtherFeatures, TooLittle
@@ -94,7 +94,7 @@ def figures_of(closing: dict[str, Any]) -> dict[str, Any]:
 
 
 def print_framings(rows: list[dict[str, Any]]) -> None:
-    """A line for each framing: the points judged, and the hits of its model and of a simple rule."""
+    """Print a line for each framing: the points judged, and the hits of its model and of a simple rule."""
     table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("framing", overflow="fold")
     for head in ("judged", "hit@1", "hit@5", "simple@1", "simple@5", "alerts", "right"):

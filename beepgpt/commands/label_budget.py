@@ -22,14 +22,14 @@ MARGIN = 1.2
 
 
 def estimate_of(prompts: Iterable[str], asking: Asking, is_known: Callable[[str], bool], budget: Budget, settings: Settings) -> Estimate:
-    """What a run will ask, and what it will cost."""
+    """Estimate the requests and the cost of a run."""
     with Watched("count", shown=settings.run.progress) as watched:
         counts = counted(prompts, asking, is_known, lambda examples: watched.update(0, 1, examples, 0.0))
     return estimated(asking, budget, *counts, at_once=settings.provider.concurrency, batch=settings.labeling.batch)
 
 
 def agreed(budget: Budget, estimate: Estimate | None, settings: Settings, *, yes: bool) -> Budget:
-    """Show what the run will cost, and ask if that is more than allowed; the budget that it begins with.
+    """Show what the run will cost, and ask if that is more than allowed; returns the budget that it begins with.
 
     `estimate`: None for a followed input. Raises BadCommand if nobody can be asked, typer.Exit if the answer is no.
     """

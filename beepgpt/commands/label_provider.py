@@ -113,7 +113,7 @@ def resumes(job: LabelJob) -> bool:
 
 
 def write_summaries(long: Sequence[FewShot], settings: Settings, encoding: Encoding) -> Spent:
-    """Have long few-shots summarised; what that took."""
+    """Have long few-shots summarized; returns the spending on that."""
     redacted: Counter[str] = Counter()
     with client_of(settings) as client, interruptible(INTERRUPTED), closing(FewShots(settings.labeling.few_shots)) as store:
         summarise(long, store, model_of(settings.provider), client.ask_text, encoding, settings.labeling.summarise, redacted, console.print)
@@ -144,7 +144,7 @@ def store_of(job: LabelJob) -> Path:
 
 
 def print_shots(settings: Settings, few_shots: Sequence[FewShot], shots: Sequence[FewShot]) -> None:
-    """How many few-shots go into each request."""
+    """Print how many few-shots go into each request."""
     folder = settings.labeling.few_shots
     if shots:
         console.print(f"{len(shots)} few-shots of {folder}, half of them strong; {len(few_shots):,} examples there are labeled by hand.")

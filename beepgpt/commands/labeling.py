@@ -29,7 +29,7 @@ from beepgpt.runtime.workers import PreparedFlow, Stop, Worker, program_version
 
 @dataclass(frozen=True)
 class LabelJob:
-    """A `label` command, as it was given."""
+    """The arguments of a `label` command."""
 
     origin: Origin
     to: Destination

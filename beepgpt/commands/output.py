@@ -46,7 +46,7 @@ def add_reasons(table: Table, name: str, counts: Mapping[str, int]) -> None:
 
 
 def print_verdict(adds_up: bool, rest: str) -> None:
-    """Whether the account adds up, and the rest of its last line."""
+    """Print whether the account adds up, and the rest of its last line."""
     verdict = Text("the account adds up") if adds_up else Text("THE ACCOUNT DOES NOT ADD UP", "bold red")
     console.print(Text.assemble(verdict, rest))
 
@@ -57,7 +57,7 @@ def by_reason(counts: Mapping[str, int]) -> str:
 
 
 def print_report(report: Mapping[str, Any]) -> None:
-    """The closing account of a run that makes examples, as a table."""
+    """Print the closing account of a run that makes examples, as a table."""
     account = report["account"]
     table = account_table()
     _rows(table, "events", account["events"], "read")

@@ -106,7 +106,7 @@ MEANING = {
 
 
 def print_scores(closing: Mapping[str, Any]) -> None:
-    """The closing account, as a table."""
+    """Print the closing account as a table."""
     account = closing["account"]
     table = account_table()
     events, points, outcomes = account["events"], account["points"], account["outcomes"]

@@ -71,7 +71,7 @@ def check_topic(connection: kafka.Connection, address: kafka.KafkaAddress, spec:
 
 
 def run_score(job: ScoreJob, command: Sequence[str] = ()) -> tuple[dict[str, Any], int]:
-    """A whole run. Returns its report and exit status. `command`: the arguments that start one worker of several."""
+    """Run it; returns the report and exit status. `command`: the arguments that start one worker of several."""
     began = time.monotonic()
     origin = origin_of(job.source, job.include)
     check_job(job, origin)

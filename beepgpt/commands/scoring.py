@@ -32,7 +32,7 @@ log = logging.getLogger("beepgpt")
 
 @dataclass(frozen=True)
 class ScoreJob:
-    """A `score` command, as it was given."""
+    """The arguments of a `score` command."""
 
     source: str
     to: ScoreOutputs
@@ -48,13 +48,13 @@ class ScoreJob:
     """How much faster than real time event time passes; None: as fast as it goes."""
 
     def opened(self) -> WatchedModel:
-        """The model. Raises BadCommand."""
+        """Open the model. Raises BadCommand."""
         provider = self.settings.provider.model_copy(update={"concurrency": self.settings.scoring.concurrency})
         settings = self.settings.model_copy(update={"provider": provider})
         return WatchedModel(self.model, settings.rules.spec, partial(open_model, settings=settings))
 
     def run_of(self, origin: Origin, model: WatchedModel) -> FlowRun:
-        """The run of the flow."""
+        """The FlowRun of this command."""
         note = {
             **note_of_rules(self.settings),
             "command": "score",
@@ -122,7 +122,7 @@ def _source(job: ScoreJob, origin: Origin, worker: Worker, until: int | None) ->
 
 
 def scoring_of(job: ScoreJob, origin: Origin, model: WatchedModel, worker: Worker) -> ScoringRun:
-    """How a worker scores."""
+    """The ScoringRun of a worker."""
     ours = job.settings.scoring
     return ScoringRun(
         model,

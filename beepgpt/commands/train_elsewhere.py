@@ -29,7 +29,7 @@ INTERRUPTED = (
 
 
 def run_job(folder: Path, into: Path, options: JobOptions, settings: Settings, *, every: float, again: bool = False) -> dict[str, Any]:
-    """Run a fine-tuning job, or resume it, or find it done; the model's card."""
+    """Run a fine-tuning job, or resume it, or find it done; returns the model's card."""
     check_may_leave(settings.provider, f"--model openai:{options.model} sends {folder}, which holds what people wrote")
     manifest = orjson.loads((folder / MANIFEST).read_bytes())
     check_encoding(folder, manifest, options.model)
@@ -75,7 +75,7 @@ def adopt_served(folder: Path, into: Path, settings: Settings, name: str, way: s
 
 
 def export_chats(folder: Path, into: Path, settings: Settings) -> dict[str, Any]:
-    """Write chats and a guide for training on a machine of one's own; counts of rows. Nothing leaves this machine."""
+    """Write chats and a guide for training on another machine; returns counts of rows. Nothing leaves this machine."""
     counts, files = exported(folder, redact, exclusions(settings.provider))
     into.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():

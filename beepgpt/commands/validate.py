@@ -82,7 +82,7 @@ def write_run(into: Path, files: Mapping[str, bytes]) -> None:
 
 
 def print_figures(closing: dict[str, Any]) -> None:
-    """The figures that matter most."""
+    """Print the figures that matter most."""
     from beepgpt.web.pages import with_interval
     from beepgpt.web.report import KINDS
 
@@ -108,7 +108,7 @@ def print_figures(closing: dict[str, Any]) -> None:
 
 
 def figures_table(rows: list[dict[str, Any]], title: str) -> Table:
-    """A row for each model and rule."""
+    """A table with a row for each model and rule."""
     columns = shown_columns(console.width)
     table = Table(box=None, padding=(0, 1, 0, 0), title=title, title_justify="left", title_style="bold")
     table.add_column("", overflow="fold")

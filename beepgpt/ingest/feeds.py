@@ -117,7 +117,7 @@ class ExportFeed:
         return self._days / max(self._all_days, 1)
 
     def prepare(self, account: Account, progress: Callable[[], None]) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def items(self, account: Account) -> Iterator[TimedRecord]:
         self._days = 0
@@ -156,7 +156,7 @@ class FileFeed:
             self.identity: dict[str, Any] = {"kind": "file", "size": size, "ends": sha256(head + file.read(DIGEST_BYTES)).hexdigest()}
 
     def prepare(self, account: Account, progress: Callable[[], None]) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def items(self, account: Account) -> Iterator[TimedRecord]:
         source = jsonl.JsonlSource(self._path, stopping=self._stop, progress=self._progress)

@@ -67,7 +67,7 @@ SideTopic = Literal["dead-letters", "late"]
 
 @dataclass(frozen=True)
 class IngestJob:
-    """What `beepgpt ingest` was asked to do."""
+    """The arguments of `beepgpt ingest`."""
 
     source: str
     to: str

@@ -173,7 +173,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run will ask, counted beforehand."""
+    """A run's requests and their cost, counted beforehand."""
 
     examples: int = 0
     """Examples to be labeled."""

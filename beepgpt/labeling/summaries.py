@@ -32,7 +32,7 @@ class NoSummary(BeepGPTError):
 
 
 class BadFewShot(BeepGPTError):
-    """A line is no few-shot; the message says which one."""
+    """A line is not a few-shot; the message says which one."""
 
 
 class Summarised(NamedTuple):

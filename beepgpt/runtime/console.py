@@ -23,7 +23,7 @@ STEPS = 10_000
 
 
 class _Rate(ProgressColumn):
-    """Records a second, over the whole run."""
+    """A progress bar's column: records a second, over the whole run."""
 
     def render(self, task: Task) -> Text:
         elapsed = task.finished_time if task.finished else task.elapsed

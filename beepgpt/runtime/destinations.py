@@ -1,4 +1,4 @@
-"""DEST: what stands behind the name of an output on the command line."""
+"""DEST on the command line: files or topics, and their sinks."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class FlowOutput(Protocol):
     """Where a run's output goes."""
 
     def join(self, workers: int) -> None:
-        """Join what each of several workers wrote."""
+        """Join the output of several workers."""
 
     def tidy(self) -> None:
         """Remove files that were begun and hold nothing."""
 
     def topics_now(self) -> Mapping[str, kafka.Topic]:
-        """The topics among it with their ids and partitions, by name. Raises NoTopic."""
+        """The topics that are written to, with their ids and partitions, by name. Raises NoTopic."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Files:
         return replace(self, **named)
 
     def _workers_folder(self) -> Path:
-        """Beside the file, or in the working directory."""
+        """The folder of the workers' files: beside the file, or in the working directory."""
         return Path("beepgpt-examples.parts" if self.examples is None or self.late is None else f"{self.examples}.parts")
 
     def given(self) -> dict[str, Path]:
@@ -111,7 +111,7 @@ class Files:
                     path.unlink()
 
     def topics_now(self) -> Mapping[str, kafka.Topic]:
-        """None."""
+        """Nothing: files are no topics."""
         return {}
 
 
@@ -146,7 +146,7 @@ class Topics:
         return self
 
     def given(self) -> dict[str, Path]:
-        """No files."""
+        """An empty dictionary: topics are no files."""
         return {}
 
     def written(self) -> dict[str, str]:
@@ -169,10 +169,10 @@ class Topics:
         }
 
     def join(self, workers: int) -> None:
-        """Nothing to do: all workers write to the same topics."""
+        """Do nothing: all workers write to the same topics."""
 
     def tidy(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def check(self, spec: str) -> None:
         """Check that the topics are there, and hold no examples of another spec. Raises NoTopic or OtherState."""
@@ -190,7 +190,7 @@ Destination = Files | Topics
 
 
 def destination_of(to: str, settings: Settings) -> Destination:
-    """DEST of examples: a topic, a file with the files beside it, or standard output."""
+    """Parse DEST of examples: a topic, a file with the files beside it, or standard output."""
     if is_kafka(to):
         address = topic_of(to, "--to")
         section = settings.kafka
@@ -294,7 +294,7 @@ def place_name(place: Path | kafka.KafkaAddress) -> str:
 
 
 def score_outputs_of(to: str, outcomes: str | None, settings: Settings) -> ScoreOutputs:
-    """DEST and `--outcomes`. Raises BadCommand or CannotWrite."""
+    """Parse DEST and `--outcomes`. Raises BadCommand or CannotWrite."""
     return ScoreOutputs(_place_of(to, "--to"), None if outcomes is None else _place_of(outcomes, "--outcomes"), settings)
 
 

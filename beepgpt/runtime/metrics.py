@@ -229,7 +229,7 @@ class Pulse:
         return ""
 
     def why_not_ready(self) -> str:
-        """What is still missing; empty if the flow reads."""
+        """Why the flow is not ready; empty if it reads."""
         if self._asked is None and not (self._has_begun or self._has_ended):
             return "nothing was read yet: the flow is starting"
         return self.why_dead()
@@ -326,7 +326,7 @@ class _Handler(WSGIRequestHandler):
     timeout = REQUEST_PATIENCE
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: probes come every few seconds."""
+        """Log nothing: probes come every few seconds."""
 
 
 class _Http(ThreadingMixIn, WSGIServer):

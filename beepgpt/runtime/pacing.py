@@ -210,7 +210,7 @@ class _PacedPartition(StatefulSourcePartition[slack_export.ExportChunk, None]):
         self._steps.close()
 
     def _ahead(self, step: Step) -> float:
-        """Seconds until it is due."""
+        """Seconds until a record is due."""
         if step.due <= self._source.begins:
             return 0.0
         if self._began is None:

@@ -1,4 +1,4 @@
-"""SOURCE: what stands behind the name of an input on the command line, and how it is read."""
+"""SOURCE on the command line: an export, a file or a topic, and how it is read."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ WAIT = 0.002
 
 @dataclass(frozen=True)
 class Origin:
-    """A SOURCE, looked at: an export, a file or a topic."""
+    """An inspected SOURCE: an export, a file or a topic."""
 
     text: str
     export: slack_export.Export | None = None
@@ -75,7 +75,7 @@ class Origin:
 
     @property
     def is_followed(self) -> bool:
-        """Whether it has no end."""
+        """Whether the source is followed, so that it has no end."""
         return self.address is not None and self.address.follow
 
     @property
@@ -102,7 +102,7 @@ class Origin:
 
 
 def origin_of(source: str, include: tuple[slack_export.ChannelKind, ...]) -> Origin:
-    """SOURCE as an export (zip or folder), a file of events, or a topic. Raises BadCommand, BadExport or CannotRead."""
+    """Inspect SOURCE: an export (zip or folder), a file of events, or a topic. Raises BadCommand, BadExport or CannotRead."""
     if is_kafka(source):
         return Origin(source, address=kafka.parse_address(source))
     if "://" in source or source.startswith("kafka:"):

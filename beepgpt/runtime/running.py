@@ -101,7 +101,7 @@ def run_processes(commands: Sequence[Sequence[str]], on_report: Callable[[int, d
 
 
 def _killed(status: int) -> str:
-    """How a process ended that wrote no message."""
+    """A message about a process that ended without writing one."""
     if status >= 0:
         return f"one of the run's processes ended with status {status}, and did not say why"
     name = signal.Signals(-status).name
@@ -209,7 +209,7 @@ def shares_among(origin: Origin, workers: int) -> list[tuple[str, ...]]:
 def _run_all(
     command: Sequence[str], shares: Sequence[Sequence[str]], watched: Watched, recovery: RecoveryFolder | None
 ) -> list[dict[str, Any]]:
-    """The same command once for each worker, each with its own shards."""
+    """Run the same command once for each worker, each with its own shards."""
     workers = len(shares)
     reports: list[dict[str, Any]] = [{} for _ in range(workers)]
     owners: dict[str, int] = {}

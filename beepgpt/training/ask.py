@@ -107,7 +107,7 @@ def _point_of(prompt: str) -> Points:
 
 
 def _stand_ins_from(row: int, points: Points) -> str:
-    """Says whose candidates and features stand in for those that a text lacks."""
+    """A sentence on whose candidates and features stand in for those that a text lacks."""
     return (
         f"of row {row:,} (channel {points.channel[0]}): a text alone does not show who might answer, so the people and their features"
         " are those of that moment"

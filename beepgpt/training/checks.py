@@ -56,7 +56,7 @@ class ExampleLine(NamedTuple):
 
 
 def read_line(line: bytes) -> ExampleLine | str:
-    """A line's example, or the name of its fault.
+    """Parse a line; returns its example, or the name of its fault.
 
     >>> read_line(b'{"prompt": "hello", "completion": " 1"}')
     'not_an_example'
@@ -197,11 +197,11 @@ class CommonPrefix:
         self._differs = False
 
     def see(self, text: str) -> None:
-        """Include a text."""
+        """Shorten the prefix to what this text shares."""
         self._differs = self._differs or (self._seen is not None and text != self._seen)
         self._seen = text if self._seen is None else commonprefix([self._seen, text])  # noqa: RUF071  # by characters
 
     @property
     def length(self) -> int:
-        """0 unless there were two different texts."""
+        """The length of the prefix; 0 unless there were two different texts."""
         return len(self._seen or "") if self._differs else 0

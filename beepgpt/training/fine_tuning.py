@@ -96,7 +96,7 @@ class ProviderEvent(Protocol):
 
 
 class TuningClient(Protocol):
-    """The calls of a provider's client that a job needs. Each raises ProviderFailed."""
+    """The calls of a provider's client that a job makes. Each raises ProviderFailed."""
 
     def send_file(self, name: str, data: bytes) -> ProviderFile: ...
     def file(self, file_id: str) -> ProviderFile: ...
@@ -110,7 +110,7 @@ class TuningClient(Protocol):
 
 @dataclass(frozen=True)
 class JobOptions:
-    """What a user may choose about a job."""
+    """Options of a fine-tuning job."""
 
     model: str
     epochs: int | None
@@ -151,7 +151,7 @@ def finished_card(folder: Path, into: Path, options: JobOptions, uploads: Sequen
 def fine_tune(
     folder: Path, into: Path, options: JobOptions, uploads: Sequence[Upload], provider: JobProvider, *, again: bool = False
 ) -> dict[str, Any]:
-    """Run the job, or resume it, and write the model's folder `into`; its card. The caller holds `locked(into)`.
+    """Run the job, or resume it, and write the model's folder `into`; returns its card. The caller holds `locked(into)`.
 
     `again`: start a new job if the last one failed. Raises BadCommand, and RunStopped if there is no model yet.
     """
@@ -326,7 +326,7 @@ def _finish_job(note: JobNote, uploads: Sequence[Upload], options: JobOptions, p
 
 
 def _start_job(note: JobNote, uploads: Sequence[Upload], options: JobOptions, provider: JobProvider, *, again: bool) -> str:
-    """Send the files and start the job, unless the provider has them already; the job's id."""
+    """Send the files and start the job, unless the provider has them already; returns the job's id."""
     ids = {each.side: _send(note, each, provider) for each in uploads if each.rows}
     for each in uploads:
         if each.rows:
@@ -348,7 +348,7 @@ def _start_job(note: JobNote, uploads: Sequence[Upload], options: JobOptions, pr
 
 
 def _send(note: JobNote, upload: Upload, provider: JobProvider) -> str:
-    """The id of an upload at the provider, sent now or before."""
+    """Send an upload unless the provider has it; returns its id there."""
     known: str | None = note.content["files"].get(upload.side)
     if known is not None:
         return known

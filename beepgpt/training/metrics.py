@@ -105,7 +105,7 @@ class Figure:
     """The number in each draw of the bootstrap: comparable where two runs have the same draws."""
 
     def as_json(self) -> dict[str, Any]:
-        """The figure in metrics.json: rounded, so that two runs give the same bytes."""
+        """The figure as metrics.json has it: rounded, so that two runs give the same bytes."""
         return {"value": _rounded(self.value), "low": _rounded(self.low), "high": _rounded(self.high), "count": self.count}
 
 

@@ -134,7 +134,7 @@ def hash_of(content: bytes) -> str:
 
 
 def train_here(folder: Path, kind: str, into: Path, *, seed: int, threads: int, status: Callable[[str], None]) -> dict[str, Any]:
-    """Fit a `local` or a `text` model on the training set `folder`, and write it to `into`; its card.
+    """Fit a `local` or a `text` model on the training set `folder`, and write it to `into`; returns its card.
 
     `threads`: 0 for as many as there are processors; the model is the same. `status` is called with the current step.
     Raises BadTable, OtherFeatures, TooLittle.

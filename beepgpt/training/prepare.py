@@ -54,7 +54,7 @@ PrepareProgress = Callable[[int, float], None]
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """What a user may choose about a training set."""
+    """Options of a training set."""
 
     model: str
     max_tokens: int | None
@@ -84,7 +84,7 @@ def prepare(
     progress: PrepareProgress = lambda lines, share: None,
     called: str | None = None,
 ) -> dict[str, Any]:
-    """Make the training set `to`, a folder, of the examples in the file `source`; its manifest. Raises CannotPrepare.
+    """Make the training set `to`, a folder, of the examples in the file `source`; returns its manifest. Raises CannotPrepare.
 
     `retracted`: ids of examples; `called`: the source's name in messages.
     """
@@ -230,7 +230,7 @@ def _note(read: _Read, line: bytes, number: int, place: int, wanted: PrepareOpti
 
 
 def _begin(read: _Read, first: ExampleLine, line: bytes, wanted: PrepareOptions) -> None:
-    """Take from the first example what all must share."""
+    """Note the fields of the first example that all must share."""
     read.spec, read.target, read.scope = first.spec, first.target, first.scope
     read.formats = wanted.formats if wanted.formats is not None else (("chat", "candidates") if first.has_candidates else ("chat",))
     if first.has_candidates:
@@ -254,7 +254,7 @@ def answers_of(columns: ExampleColumns, train: Mask, answers: Answers) -> dict[s
 
 
 def _texts(read: _Read, labels: Labels, wanted: PrepareOptions, encoding: Encoding) -> TextRows | None:
-    """The writer of rows of text; None if neither chats nor completions are written."""
+    """A writer of rows of text; None if neither chats nor completions are written."""
     if not read.has_texts:
         return None
     check_single_tokens([*labels.people.values(), NIL, OTHER], encoding)

@@ -131,7 +131,7 @@ def fit_ranker(
     progress: FitProgress = lambda *_: None,
     **more: Any,
 ) -> tuple[Ranker, dict[str, Any]]:
-    """A ranker, and figures of its fit. Everything, calibration too, is fitted on `examples` alone.
+    """Fit a ranker; returns it and figures of its fit. Everything, calibration too, is fitted on `examples` alone.
 
     `threads`: 0 for as many as there are processors; the result is the same. Raises TooLittle, OtherFeatures.
     """

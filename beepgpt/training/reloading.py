@@ -22,7 +22,7 @@ class CannotScore(BeepGPTError):
     """A model can't be asked about some points, though it may be about others. The message says why, and quotes nobody."""
 
     def __init__(self, reason: str, message: str) -> None:
-        """`reason`: for counts."""
+        """`reason`: the name under which it is counted."""
         super().__init__(message)
         self.reason = reason
 
@@ -134,7 +134,7 @@ class WatchedModel:
         return self._trained.card["kind"] in IN_PROCESS
 
     def caller(self, batch: int, concurrency: int) -> ModelCaller:
-        """How it is asked: about `batch` points in a call in this process, or by `concurrency` calls at a time on a server."""
+        """The caller of this model: `batch` points a call in this process, or `concurrency` calls at a time on a server."""
         return LocalModel(self, batch) if self.is_in_process else RemoteCaller(self.submit, concurrency)
 
     def predict(self, points: Sequence[Mapping[str, Any]]) -> tuple[str, list[Probabilities]]:

@@ -47,7 +47,7 @@ AskModel = Callable[[PointQuestion, float | None], "Future[dict[str, float]]"]
 
 
 def anything_may_leave(channel: str, people: Collection[str]) -> bool:
-    """Nothing is excluded."""
+    """A `may_leave` that excludes nothing."""
     return True
 
 

@@ -46,7 +46,7 @@ Handled = Literal["nil", "drop"]
 
 
 def hash_of(text: str) -> int:
-    """64 bits, the same in every run. A collision makes two texts look equal: it may cost a training example, and leaks none."""
+    """A 64-bit hash, the same in every run. A collision makes two texts look equal: it may cost a training example, and leaks none."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
@@ -160,7 +160,7 @@ class ExampleColumns:
 
 @dataclass(frozen=True)
 class SplitOptions:
-    """What a user may choose about the split."""
+    """Options of the split."""
 
     valid_share: float = 0.2
     """The last share of the prompts, by time, that validates."""

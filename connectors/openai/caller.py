@@ -145,7 +145,7 @@ class Caller:
         model: str = "",
         seconds: float | None = None,
     ) -> T:
-        """Calls `send` and `read`, and retries as long as it may help and there is time."""
+        """Call `send` and `read`, and retry as long as it may help and there is time."""
         provider = self.provider
         most = seconds or provider.timeout
         deadline, tries = 0.0, 0
@@ -191,7 +191,7 @@ class Caller:
         raise busy
 
     async def _once(self, send: Callable[[], Awaitable[Any]], read: Callable[[Any], T], seconds: float, model: str) -> T:
-        """One try. The SDK's error is translated and raised without its cause, whose message may quote text or keys."""
+        """Make one try. The SDK's error is translated and raised without its cause, whose message may quote text or keys."""
         try:
             async with asyncio.timeout(seconds):
                 sent = await send()

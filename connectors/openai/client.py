@@ -221,7 +221,7 @@ class Client(BatchCalls, JobCalls):
     """A client of one provider, for any thread. Use it in a `with`, or close it."""
 
     def ask(self, request: Request) -> ProviderAnswer:
-        """Answers a yes-or-no question; retries as the provider's settings say. Raises ProviderFailed."""
+        """Ask a yes-or-no question; retries as the provider's settings say. Raises ProviderFailed."""
         return self._result(self.submit(request))
 
     def submit(self, request: Request) -> Future[ProviderAnswer]:

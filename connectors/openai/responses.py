@@ -206,7 +206,7 @@ class Responses:
 
     @contextmanager
     def _changed(self) -> Iterator[None]:
-        """A transaction."""
+        """A context in which all changes are one transaction."""
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:

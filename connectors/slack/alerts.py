@@ -94,7 +94,7 @@ class SlackMessenger:
         return max(until - time.monotonic(), 0.0)
 
     def _hold(self, method: str, channel: str, seconds: float) -> None:
-        """Slack doesn't say which limit it was: the first refusal counts for its conversation, one of another conversation for all."""
+        """Pause a method after a refusal: the first counts for its conversation, one of another conversation for the whole app."""
         now = time.monotonic()
         self._not_before = {place: until for place, until in self._not_before.items() if until > now}
         is_everybodys = any(each == method and other != channel for each, other in self._not_before)

@@ -20,11 +20,11 @@ class Everybody:
     """Everybody may see everything: for rehearsals, which send nothing."""
 
     def person(self, user: str) -> SlackPerson:
-        """A full member."""
+        """Any person, as a full member."""
         return SlackPerson(True, None)
 
     def may_see(self, user: str, channel: str, person: SlackPerson) -> bool:
-        """Always."""
+        """True: everybody may see everything."""
         return True
 
 

@@ -97,7 +97,7 @@ OTHER_COUNTS = ("filled", "untimed", "vanished", "unreadable", "fills_refused", 
 
 @dataclass(frozen=True)
 class SlackIngestJob:
-    """What `beepgpt ingest slack` was asked to do."""
+    """The arguments of `beepgpt ingest slack`."""
 
     to: str
     address: kafka.KafkaAddress

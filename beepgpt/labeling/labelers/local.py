@@ -58,7 +58,7 @@ class LocalLabeler:
         self.fingerprint = _fingerprint(self._examples)
 
     def label(self, prompt: str) -> Future[SignalVerdict]:
-        """The verdict, as a future that is done."""
+        """The verdict as a future that is done."""
         return done(verdict_of(*self.probabilities([prompt])))
 
     def probabilities(self, prompts: Sequence[str]) -> list[float]:
@@ -257,7 +257,7 @@ class BatchingLabeler:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="local-labeler")
 
     def label(self, prompt: str) -> Future[SignalVerdict]:
-        """The verdict, soon. Thread-safe."""
+        """A future of the verdict. Thread-safe."""
         future: Future[SignalVerdict] = Future()
         with self._lock:
             self._waiting.append((prompt, future))

@@ -104,7 +104,7 @@ class ProviderLabeler:
         self._client.submit(asked.request).add_done_callback(lambda theirs: self._answered(asked, theirs))
 
     def _answered(self, asked: _Asked, theirs: Future[ProviderAnswer]) -> None:
-        """Called in the client's thread: every error here must reach the waiting future."""
+        """Process an answer, in the client's thread: every error here must reach the waiting future."""
         try:
             try:
                 answer: ProviderAnswer | ProviderFailed = theirs.result()
@@ -143,7 +143,7 @@ class ProviderLabeler:
         return []
 
     def _release(self) -> Iterator[tuple[_Asked, Exception]]:
-        """After an answer: held requests that failed are sent again, refused ones are settled."""
+        """After an answer, send held requests that failed again, and settle refused ones."""
         held, self._held = self._held, []
         for each in held:
             assert each.error is not None

@@ -49,7 +49,7 @@ class RulesLabeler:
     fingerprint = sha256(repr((_GREETINGS, _THANKS, UNSPACED.pattern, SHORT)).encode()).hexdigest()[:12]
 
     def label(self, prompt: str) -> Future[SignalVerdict]:
-        """The verdict, as a future that is done.
+        """The verdict as a future that is done.
 
         >>> RulesLabeler().label("Good morning everyone!\\n\\n###\\n\\n").result()
         SignalVerdict(signal='weak', p=None, model='rules:greeting')
@@ -91,7 +91,7 @@ def _length(word: str) -> float:
 
 
 def done(verdict: SignalVerdict) -> Future[SignalVerdict]:
-    """A future that has this result already."""
+    """A future that is done, with this result."""
     future: Future[SignalVerdict] = Future()
     future.set_result(verdict)
     return future

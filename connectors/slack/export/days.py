@@ -45,7 +45,7 @@ def read_days(export: Export, channel: ExportChannel) -> Iterator[DayElements]:
 
 
 def strip_secrets(raw: bytes) -> bytes:
-    r"""Removes Slack's tokens from raw JSON, which stays JSON.
+    r"""Remove Slack's tokens from raw JSON, which stays JSON.
 
     >>> strip_secrets(rb'"https:\/\/files.slack.com\/cat.png?t=xoxe-12-ab&size=2, but xoxb-1-Zz too"')
     b'"https:\\/\\/files.slack.com\\/cat.png?size=2, but  too"'

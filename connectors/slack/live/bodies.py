@@ -57,7 +57,7 @@ class Body:
         return not self._is_dropped
 
     def content(self) -> bytes:
-        """What is kept."""
+        """The bytes that are kept."""
         return b"".join(self._chunks)
 
     def drop(self) -> None:

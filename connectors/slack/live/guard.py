@@ -77,7 +77,7 @@ def guarded(refuse: Refuse, most: int) -> type[H11Protocol]:
                 del waiting[self]
 
         def end(self, why: str) -> None:
-            """Ends the connection without a response."""
+            """End the connection without a response."""
             has_begun = self.conn.their_state is h11.SEND_BODY or bool(self.conn.trailing_data[0])
             if self.is_first or has_begun:  # otherwise it was kept alive, and nothing more came
                 refuse(why)

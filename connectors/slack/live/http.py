@@ -86,7 +86,7 @@ class HttpLine:
         """Refused requests, by reason."""
 
     def start(self) -> None:
-        """Serve, in a thread."""
+        """Start the server, in a thread."""
         import uvicorn
 
         from beepgpt.connectors.slack.live.guard import guarded, most_connections

@@ -68,7 +68,7 @@ class Changed(NamedTuple):
 
 
 class Down(NamedTuple):
-    """A line's connection ended before it had a successor: events since then may be missing."""
+    """A connection ended before it had a successor: events since then may be missing."""
 
     line: str
     why: str
@@ -231,7 +231,7 @@ class SocketLine:
         self._thread = threading.Thread(target=self._run, name=f"slack-line-{name}", daemon=True)
 
     def start(self) -> None:
-        """Connect, in a thread."""
+        """Start the thread that keeps the connection open."""
         self._thread.start()
 
     def close(self) -> None:

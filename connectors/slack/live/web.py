@@ -71,7 +71,7 @@ class Web:
         """Seconds by which this machine's clock is ahead of Slack's, if more than 1; else 0."""
 
     def ask(self, method: str, **params: Any) -> dict[str, Any]:
-        """Calls a method, and retries until there is a response. Raises SlackFailed, SlackRefused or CallStopped."""
+        """Call a method, and retry until there is a response. Raises SlackFailed, SlackRefused or CallStopped."""
         return self._ask(method, params)[0]
 
     def _ask(self, method: str, params: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, str]]:
@@ -108,7 +108,7 @@ class Web:
             tries += 1
 
     def try_once(self, method: str, **params: Any) -> str:
-        """Calls a method once; returns what went wrong, or nothing. Raises SlackFailed."""
+        """Call a method once; returns what went wrong, or nothing. Raises SlackFailed."""
         try:
             response = self._client.api_call(method, data=params)
         except SlackApiError as error:
