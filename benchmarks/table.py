@@ -462,7 +462,7 @@ def readme_table() -> str:
 
 
 def draw(name: str, label: str, rows: list[dict[str, Any]]) -> None:
-    """Events per second above memory, both by `rows[name]`; grey on nothing, so that it can be read on white and on black."""
+    """Events per second above memory, both by `rows[name]`; gray on nothing, so that it can be read on white and on black."""
     import matplotlib as mpl
 
     mpl.use("svg")

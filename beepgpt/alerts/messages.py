@@ -138,7 +138,7 @@ def section(text: str, accessory: Block | None = None) -> Block:
 
 
 def context(text: str) -> Block:
-    """A context block: a small grey line."""
+    """A context block: a small gray line."""
     return {"type": "context", "elements": [mrkdwn(text)]}
 
 

@@ -83,7 +83,7 @@ class Goal:
 
 
 SEATS = 5
-"""Colours that distinguish people."""
+"""Colors that distinguish people."""
 
 
 def messages_of(body: Mapping[str, Any], people: Mapping[str, str]) -> tuple[list[ShownMessage], str]:

@@ -22,7 +22,7 @@ LEAST = 20
 """Answers that a person needs to have a label; all others are OTHER."""
 WORDS = 20_000
 ROUNDS = 60
-"""Of the optimiser: more gained nothing on the tuning period, and 15 are too few for a large history (docs/experiments.md)."""
+"""Of the optimizer: more gained nothing on the tuning period, and 15 are too few for a large history (docs/experiments.md)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from beepgpt.training.validation import ShownExample
 from beepgpt.web.pages import rendered
 
 INK = "#010203"
-"""A colour that nothing else has: it becomes the page's own, so that a plot can be read in the light and in the dark."""
+"""A color that nothing else has: it becomes the page's own, so that a plot can be read in the light and in the dark."""
 FIRST, SECOND = "#3b82c4", "#d9822b"
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: small, and in the page's own font
@@ -120,18 +120,18 @@ def _calibration(table: Sequence[Mapping[str, Any]]) -> Plot | None:
 
 def _precision_recall(alerts: Mapping[str, Sequence[Mapping[str, Any]]]) -> Plot | None:
     lines = {
-        (label, colour): [
+        (label, color): [
             (100 * row["recall"]["value"], 100 * row["precision"]["value"])
             for row in alerts[kind]
             if row["precision"]["value"] is not None and row["recall"]["value"] is not None
         ]
-        for kind, label, colour in (("all", "all points", FIRST), ("first_messages", "first messages", SECOND))
+        for kind, label, color in (("all", "all points", FIRST), ("first_messages", "first messages", SECOND))
     }
 
     def draw(axes: Axes) -> None:
-        for (label, colour), points in lines.items():
+        for (label, color), points in lines.items():
             recall, precision = zip(*points, strict=True) if points else ((), ())
-            axes.plot(recall, precision, color=colour, marker="o", markersize=3, label=label, clip_on=False)
+            axes.plot(recall, precision, color=color, marker="o", markersize=3, label=label, clip_on=False)
         axes.set(xlim=(0, None), ylim=(0, 100))
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
 
@@ -141,8 +141,8 @@ def _precision_recall(alerts: Mapping[str, Sequence[Mapping[str, Any]]]) -> Plot
 
 def _groups(groups: Mapping[str, Mapping[str, Any]], title: str, words: str, *, turned: bool = False) -> Plot | None:
     def draw(axes: Axes) -> None:
-        for what, colour in (("hit@5", SECOND), ("hit@1", FIRST)):
-            ranged_line(axes, range(len(groups)), [group[what] for group in groups.values()], color=colour, label=what)
+        for what, color in (("hit@5", SECOND), ("hit@1", FIRST)):
+            ranged_line(axes, range(len(groups)), [group[what] for group in groups.values()], color=color, label=what)
         axes.set_xticks(range(len(groups)), list(groups), rotation=60 if turned else 0, ha="right" if turned else "center")
         axes.set(ylim=(0, 100))
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)  # above the axes, where no interval is hidden by it
@@ -160,10 +160,10 @@ def _weeks(model: Mapping[str, Any], promised: Mapping[str, Mapping[str, float]]
     weeks = model["weeks"]
 
     def draw(axes: Axes) -> None:
-        for what, colour in (("hit@5", SECOND), ("hit@1", FIRST)):
-            axes.plot(range(len(weeks)), [100 * week[what] for week in weeks], color=colour, marker="o", markersize=3, label=what)
+        for what, color in (("hit@5", SECOND), ("hit@1", FIRST)):
+            axes.plot(range(len(weeks)), [100 * week[what] for week in weeks], color=color, marker="o", markersize=3, label=what)
             if what in promised:
-                axes.axhspan(100 * promised[what]["low"], 100 * promised[what]["high"], color=colour, alpha=0.15, linewidth=0)
+                axes.axhspan(100 * promised[what]["low"], 100 * promised[what]["high"], color=color, alpha=0.15, linewidth=0)
         every = max(len(weeks) // 8, 1)
         axes.set_xticks(range(0, len(weeks), every), [week["week"] for week in weeks[::every]], rotation=60, ha="right")
         axes.set(ylim=(0, 100))

@@ -49,7 +49,7 @@ def failure_of(status: int, error: object, headers: Mapping[str, str], model: st
             f" (--model export){how}"
         )
     if status == 403:
-        return NotAllowed(f"the key may not do this: check its rights, the organisation and the project, or ask for access{how}")
+        return NotAllowed(f"the key may not do this: check its rights, the organization and the project, or ask for access{how}")
     if status in LATER or status >= 500:
         passes = headers.get("x-should-retry", "").lower() != "false"
         return TooBusy(f"the server is busy or broken: try again later{how}", passes=passes, after=retry_after(headers))

@@ -84,7 +84,7 @@ def size(path: Path) -> int:
 
 
 def post(number: int, *, channel: str = "C1", **more: object) -> dict[str, object]:
-    """A message; two neighbours are half a minute apart, by different people."""
+    """A message; two neighbors are half a minute apart, by different people."""
     ts = f"{1_700_000_000 + 30 * number}.000100"
     return {"type": "message", "channel": channel, "user": f"U{number % 3}", "text": f"number {number}?", "ts": ts} | more
 

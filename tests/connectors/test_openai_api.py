@@ -304,7 +304,7 @@ def test_a_server_that_is_not_there_is_tried_for_a_while(monkeypatch: pytest.Mon
     ("fault", "least", "most"), [("429:1", 1, 2.2), ("503:0.5", 0.5, 1.7), ("429:ms300", 0.3, 1.5), ("429:date2", 1, 3.3)]
 )
 def test_the_server_says_how_long_to_wait(server: Server, fault: str, least: float, most: float):
-    """Retry-After is honoured in each of its forms: never earlier, and not much later."""
+    """Retry-After is honored in each of its forms: never earlier, and not much later."""
     failing(server, fault)
     with asking(server) as client:
         client.ask(question())

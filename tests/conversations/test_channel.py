@@ -36,7 +36,7 @@ def rules(**more: Any) -> Rules:
 
 
 class TestSessions:
-    """Root messages of a channel with no silence over ten minutes between neighbours."""
+    """Root messages of a channel with no silence over ten minutes between neighbors."""
 
     def test_the_next_person_answers(self):
         """Bo posts after Ana: he answers her session, and her root's own thread stays open."""

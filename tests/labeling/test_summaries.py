@@ -21,9 +21,9 @@ from beepgpt.labeling.summaries import (
     AskText,
     BadFewShot,
     NoSummary,
-    Summarised,
+    Summarized,
     problem_with,
-    summarised,
+    summarized,
     summary_instructions,
     tidied,
     with_summary,
@@ -71,8 +71,8 @@ def asking(client: Client) -> AskText:
     return ask
 
 
-def told(lines: list[bytes], client: Client) -> list[Summarised]:
-    return list(summarised(lines, asking(client), tokens_of, LIMIT))
+def told(lines: list[bytes], client: Client) -> list[Summarized]:
+    return list(summarized(lines, asking(client), tokens_of, LIMIT))
 
 
 def test_long_few_shots_get_a_summary_and_short_ones_stay(client: Client, openai_server: Server):
@@ -81,8 +81,8 @@ def test_long_few_shots_get_a_summary_and_short_ones_stay(client: Client, openai
     first, blank, second = short, b"\n", long + b"\n"
 
     assert told([first, blank, second], client) == [
-        Summarised(short),
-        Summarised(long[:-1] + b',"summary":' + json.dumps(SUMMARY + SUFFIX).encode() + b"}"),
+        Summarized(short),
+        Summarized(long[:-1] + b',"summary":' + json.dumps(SUMMARY + SUFFIX).encode() + b"}"),
     ]
     assert [each.digest for each in openai_server.record.asked] == [digest(LONG)]
     assert "20 words" in openai_server.record.asked[0].body["messages"][0]["content"]
@@ -93,7 +93,7 @@ def test_what_has_a_summary_that_fits_is_not_asked_for_again(client: Client, ope
     done, too_long = few_shot(LONG, summary=SUMMARY + SUFFIX), with_summary(few_shot(LONG), LONG)
     (first,), (second,) = told([done], client), told([too_long], client)
 
-    assert first == Summarised(done)
+    assert first == Summarized(done)
     assert json.loads(second.line)["summary"] == SUMMARY + SUFFIX
     assert second.line.count(b'"summary"') == 1
     assert len(openai_server.record.asked) == 1

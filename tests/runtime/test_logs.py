@@ -129,7 +129,7 @@ def test_any_text_survives_a_terminal_that_knows_only_ascii():
 
 
 def test_an_event_is_a_line_for_people(file: StringIO, to_file: Write):
-    """Fields follow the message; nothing is wrapped at the console's width, coloured, or taken for markup."""
+    """Fields follow the message; nothing is wrapped at the console's width, colored, or taken for markup."""
     configure("info", "text", to_file)
 
     log.warning("the broker is away [red] :smile:", extra={"seconds": 3, "where": "a b", "none": None})

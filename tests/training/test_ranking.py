@@ -87,7 +87,7 @@ def test_nothing_is_read_that_was_known_later():
 @given(st.data())
 @settings(max_examples=25)
 def test_a_point_is_predicted_the_same_alone_and_among_others(data: st.DataObject):
-    """Bit by bit: neither the neighbours nor their number of candidates change anything."""
+    """Bit by bit: neither the neighbors nor their number of candidates change anything."""
     chosen = data.draw(st.lists(st.integers(0, len(told()) - 1), min_size=1, max_size=12))
     together = ranker().predict(points_of([told()[each] for each in chosen]))
 

@@ -32,9 +32,9 @@ DEAD = {
     "token_revoked": "it was revoked: install the app again, and set the new token",
     "token_expired": "it has expired: token rotation is not supported here; turn it off in the app's settings, and install the app again",
     "not_allowed_token_type": "it is of another kind: slack.app_token begins with xapp-, slack.bot_token with xoxb-",
-    "org_login_required": "the workspace is being moved to an organisation: try again when that is done",
-    "team_access_not_granted": "the app has no access to the workspace: have an administrator of the organisation grant it",
-    "ekm_access_denied": "an administrator of the organisation has suspended access to messages",
+    "org_login_required": "the workspace is being moved to an organization: try again when that is done",
+    "team_access_not_granted": "the app has no access to the workspace: have an administrator of the organization grant it",
+    "ekm_access_denied": "an administrator of the organization has suspended access to messages",
     "access_denied": "access is denied: ask an administrator of the workspace",
 }
 """Slack's error codes for a useless token, and what to do."""
