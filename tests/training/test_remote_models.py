@@ -147,7 +147,7 @@ def test_vllm_is_asked_for_exactly_the_labels(prepared: Set, tmp_path: Path):
     ("options", "said"),
     [
         ({"logprobs": False}, "the server gives no likelihoods of tokens (logprobs): OpenAI does for models that don't reason, vLLM"),
-        ({"top": 1}, "tells the likelihood of one token alone"),
+        ({"top": 1}, "returns the likelihood of one token alone"),
         ({"splits_numbers": True}, "says a label in 2 tokens (1 + 7)"),
         ({"splits_numbers": True, "is_vllm": True}, 'takes 2 tokens to say the label "'),
     ],
