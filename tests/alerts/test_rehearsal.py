@@ -124,6 +124,7 @@ def test_a_rehearsal_without_one_of_the_two_says_so(tmp_path: Path, what: str):
     assert done.returncode == 2 and "beepgpt score" in done.stderr and what.removesuffix("s") in done.stderr
 
 
+@pytest.mark.slow
 def test_a_line_that_is_neither_is_named(tmp_path: Path):
     """The first of them, by its place; the others count."""
     points, outcomes = simulated()

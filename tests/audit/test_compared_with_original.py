@@ -145,6 +145,7 @@ def test_absence_tells_the_answer():
 
 
 @pytest.mark.realdata
+@pytest.mark.slow
 def test_every_difference_on_the_golden_events_has_a_name():
     """Both sides add up with nothing unexplained, and the page shows just these counts."""
     result, leak = compare_golden()

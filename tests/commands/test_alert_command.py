@@ -99,6 +99,7 @@ def test_a_threshold_is_that_of_the_model_that_stands_there(tmp_path: Path):
         threshold_of(settings, folder)
 
 
+@pytest.mark.slow
 def test_killed_before_and_after_sending_nobody_is_alerted_twice(tmp_path: Path, slack: Workspace):
     """Bo's DM was queued and never sent, Cy's was sent and never noted: each stands there once at last."""
     at = just_now()

@@ -329,6 +329,7 @@ def test_late_records_are_kept(tmp_path):
 
 
 @pytest.mark.parametrize("raw", [b"", b"\n\n", b"\xef\xbb\xbf"])
+@pytest.mark.slow
 def test_an_input_without_a_record(raw, tmp_path):
     """It is done at once: no examples, and an account of nothing."""
     (tmp_path / "in.jsonl").write_bytes(raw)
@@ -472,6 +473,7 @@ def test_a_closed_standard_output(tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 @pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.slow
 def test_a_full_device(workers, tmp_path):
     """One line, status 1; nothing is made beside a device."""
     events(tmp_path / "in.jsonl", 30)
@@ -494,6 +496,7 @@ def test_a_report_that_finds_no_room(tmp_path):
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.slow
 def test_a_file_that_may_not_grow(workers, tmp_path):
     """What was written before the limit is whole lines, and stays."""
     events(tmp_path / "in.jsonl", 3000, channels=40)
@@ -522,6 +525,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_a_run_that_can_go_on(small_disk, tmp_path):
     """Whether the examples or the snapshots find no room: one line, and with more room the same command ends as if nothing had been."""
     events(tmp_path / "in.jsonl", 2000)
@@ -570,6 +574,7 @@ def test_ctrl_c_keeps_what_was_done(long, tmp_path):
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on(workers, long, tmp_path):
     """With --recovery the same command goes on, and ends with what a run without an interrupt makes. Then it is done for good."""
     source, whole = long
@@ -592,6 +597,7 @@ def test_an_interrupted_run_goes_on(workers, long, tmp_path):
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.slow
 def test_a_second_ctrl_c_does_not_wait(workers, long, tmp_path):
     """The first one lets the work in hand be finished, the second one ends it: 130 either way, no traceback, and nobody is left."""
     source, _ = long
@@ -628,6 +634,7 @@ def children_of(pid: int) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are found by /proc")
+@pytest.mark.slow
 def test_a_worker_that_was_killed_stops_the_run(long, tmp_path):
     """As when memory runs out: status 1, one line that says so, the others stop, and the same command goes on to the same end."""
     source, whole = long
@@ -648,6 +655,7 @@ def test_a_worker_that_was_killed_stops_the_run(long, tmp_path):
     assert not (tmp_path / "o.jsonl.parts").exists()
 
 
+@pytest.mark.slow
 def test_workers_of_a_run_that_was_killed_end_with_it(long, tmp_path):
     """Nobody goes on for a run that is gone; until all are, its recovery folder is in use."""
     source, _ = long
@@ -674,6 +682,7 @@ def is_running(pid: int) -> bool:
 # Recovery folders of other runs
 
 
+@pytest.mark.slow
 def test_two_runs_do_not_share_a_recovery_folder(long, tmp_path):
     """The second one is refused while the first one goes; the first one takes no notice."""
     source, _ = long
@@ -689,6 +698,7 @@ def test_two_runs_do_not_share_a_recovery_folder(long, tmp_path):
     assert over(process).status == 130
 
 
+@pytest.mark.slow
 def test_two_runs_do_not_share_a_file(long, tmp_path):
     """Without a recovery folder, too: the second one is refused while the first one writes, and changes nothing of it."""
     source, _ = long
@@ -728,6 +738,7 @@ def stopped(long, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["other.jsonl", "--to", "o.jsonl"], "/other.jsonl'"),
     ],
 )
+@pytest.mark.slow
 def test_another_run_is_refused(args, said, stopped):
     """What was another than it is now, and what to do."""
     events(stopped / "other.jsonl", 3)
@@ -746,6 +757,7 @@ def test_another_run_is_refused(args, said, stopped):
         (lambda raw: raw.replace(b"number", b"digit", 7), "in.jsonl: was changed since this run was stopped: no line begins at byte"),
     ],
 )
+@pytest.mark.slow
 def test_an_input_that_is_another_now_is_refused(change, said, stopped):
     """To go on in the middle of something else would make a mixture of both."""
     source = stopped / "in.jsonl"
@@ -825,6 +837,7 @@ def test_a_signal_while_it_starts_ends_it_cleanly(asked, tmp_path):
 
 
 @pytest.mark.parametrize("note", ["", "{oops", "[]"])
+@pytest.mark.slow
 def test_a_recovery_folder_that_was_damaged(note, tmp_path):
     """Its note can't be read: what to do is told."""
     events(tmp_path / "in.jsonl", 3)
@@ -850,6 +863,7 @@ def test_a_store_that_was_damaged(stopped, tmp_path):
 
 
 @pytest.mark.parametrize("blob", [b"oops", b"\x80\x05\x8c\x04\xff\xff\xff\xff.", pickle.dumps({"a": 1})])
+@pytest.mark.slow
 def test_a_snapshot_that_was_damaged(blob, stopped, tmp_path):
     """In a store that is whole otherwise: the same words."""
     (store,) = (stopped / "memory" / "worker-0").glob("*.sqlite3")

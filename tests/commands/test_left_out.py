@@ -97,6 +97,7 @@ def test_a_run_that_could_use_nothing_fails(tmp_path: Path, made: Any, said: str
     assert re.search(said, ran.err), ran.err
 
 
+@pytest.mark.slow
 def test_a_run_that_could_use_less_than_half_says_so(tmp_path: Path):
     """It is done, and what is probably wrong is said; an ended run says the same when it is started again."""
     source = lines(tmp_path, *(post(n, ts=f"41000000{n:02}.000100") for n in range(3)), post(0), post(1))

@@ -53,6 +53,7 @@ def test_nothing_anybody_wrote_is_told(tmp_path):
     assert secret not in done.stderr + (tmp_path / "report.json").read_text() + (tmp_path / "set" / "manifest.json").read_text()
 
 
+@pytest.mark.slow
 def test_settings_come_from_a_file_too(tmp_path):
     """As everywhere."""
     source = write(tmp_path / "made.jsonl", [FIRST, example("silent", minute=10), LAST])
@@ -85,6 +86,7 @@ def test_settings_come_from_a_file_too(tmp_path):
         (["other.jsonl"], 1, "other.jsonl: has no examples (not_an_example 1)"),
     ],
 )
+@pytest.mark.slow
 def test_what_cant_be_done_is_told_in_a_line(tmp_path, told, status, said):
     """And what to do; nothing is written."""
     examples: list[Example] = [FIRST, LAST]

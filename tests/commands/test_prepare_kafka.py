@@ -33,6 +33,7 @@ def message(body: Example, partition: int, *, tombstone: bool = False) -> Outgoi
     return OutgoingRecord(body["id"].encode(), None if tombstone else line_of(body), (), partition, 1_700_000_000_000)
 
 
+@pytest.mark.slow
 def test_a_topic_gives_the_same_set_as_a_file(tmp_path, connection):
     """Byte for byte: the last word of a key counts, tombstones take back, in whichever partition."""
     topic = f"test-{uuid4().hex[:12]}.labeled"

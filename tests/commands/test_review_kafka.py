@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import orjson
+import pytest
 
 from beepgpt.connectors import kafka
 from tests.support.broker import Broker, GivenBroker
@@ -10,6 +11,7 @@ from tests.support.kafka import new_topics
 from tests.web.test_review import asked, cookie_of, example, refused, reviewing
 
 
+@pytest.mark.slow
 def test_a_topic_of_examples_is_reviewed_to_its_end(tmp_path: Path, broker: Broker | GivenBroker):
     """The last record of an id counts: a label that came later, or a tombstone."""
     connection = kafka.Connection(broker.bootstrap)
