@@ -46,7 +46,6 @@ def flow() -> Dataflow:
     Raises BadSettings if the settings name no topics or another labeler.
     """
     from beepgpt.config.settings import BadSettings, read_settings
-    from beepgpt.connectors import kafka
     from beepgpt.labeling.labelers.rules import RulesLabeler
     from beepgpt.runtime.flow_metrics import LabelFigures
     from beepgpt.runtime.places import source_of, topic_id_of
@@ -61,7 +60,8 @@ def flow() -> Dataflow:
             ]
         )
     origin, to = cluster_topics(settings, "slack.examples", "slack.labeled")
-    kafka.check_topics(to.connection, [to.examples, to.dead_letters])
+    to = to.without_late()
+    to.topics_now()
     worker = ClusterWorker(settings)
     labeling = LabelingRun(RulesLabeler(), is_stopping=worker.is_stopping, on_error=worker.fail)
     source = source_of(origin, settings, worker, since=origin.since, until=origin.until, group=settings.kafka.group)

@@ -36,6 +36,11 @@ class LabelJob:
     settings: Settings
     recovery: Path | None = None
 
+    @property
+    def outputs(self) -> Destination:
+        """Where the run writes: labels have no late records."""
+        return self.to.without_late() if isinstance(self.to, Topics) else self.to
+
 
 def check_places(job: LabelJob) -> None:
     """Check SOURCE and DEST before anything is begun. Raises BadCommand, NoTopic or OtherState."""
@@ -62,7 +67,7 @@ def flow_run(job: LabelJob, labeler: str, fingerprint: str, build: Callable[[Wor
     return FlowRun(
         "label",
         job.origin,
-        job.to,
+        job.outputs,
         job.settings,
         build,
         labeling.NAME,
@@ -126,7 +131,7 @@ def run_labeling(
 
 def _sinks(job: LabelJob, *, fresh: bool) -> dict[str, Any]:
     """Of a file of examples, the retractions are written already; of a topic, they come as tombstones among the examples."""
-    sinks = job.to.sinks(fresh=fresh)
+    sinks = job.outputs.sinks(fresh=fresh)
     return {
         name: sinks[name] for name in ("examples", "dead_letters", *(["retractions"] if job.origin.file is None else [])) if name in sinks
     }

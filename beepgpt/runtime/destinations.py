@@ -121,7 +121,8 @@ class Topics:
 
     connection: kafka.Connection
     examples: str
-    late: str
+    late: str | None
+    """None: the flow has no late records."""
     dead_letters: str
     patience: float
     """Seconds for which the brokers may be away."""
@@ -139,7 +140,16 @@ class Topics:
 
     def topics_now(self) -> Mapping[str, kafka.Topic]:
         """The topics with their ids and partitions, by name. Raises NoTopic."""
-        return kafka.check_topics(self.connection, [self.examples, self.late, self.dead_letters])
+        return kafka.check_topics(self.connection, [*self.named().values()])
+
+    def named(self) -> dict[str, str]:
+        """The topics by what goes there."""
+        late = {} if self.late is None else {"late": self.late}
+        return {"examples": self.examples, **late, "dead_letters": self.dead_letters}
+
+    def without_late(self) -> Topics:
+        """The same topics for a flow that has no late records."""
+        return replace(self, late=None)
 
     def of_worker(self, number: int, workers: int) -> Topics:
         """The same topics for all workers."""
@@ -151,7 +161,10 @@ class Topics:
 
     def written(self) -> dict[str, str]:
         """The outputs beside the examples, by name."""
-        return {"retractions": f"{self.examples}, as tombstones", "late": self.late, "dead_letters": self.dead_letters}
+        return {
+            "retractions": f"{self.examples}, as tombstones",
+            **{name: topic for name, topic in self.named().items() if name != "examples"},
+        }
 
     def sinks(
         self,
@@ -161,11 +174,10 @@ class Topics:
         on_error: Callable[[Exception], None] = lambda error: None,
     ) -> dict[str, Sink[Any]]:
         """A sink for each output; retractions go to that of the examples."""
-        named = {"examples": self.examples, "late": self.late, "dead_letters": self.dead_letters}
         # A dead letter may be larger than its topic takes, since it names reason and source: its record still stands at its source.
         return {
             name: kafka.KafkaSink(self.connection, topic, on_error=on_error, patience=self.patience, cuts=name != "examples")
-            for name, topic in named.items()
+            for name, topic in self.named().items()
         }
 
     def join(self, workers: int) -> None:
@@ -176,7 +188,7 @@ class Topics:
 
     def check(self, spec: str) -> None:
         """Check that the topics are there, and hold no examples of another spec. Raises NoTopic or OtherState."""
-        kafka.check_topics(self.connection, [self.examples, self.late, self.dead_letters])
+        self.topics_now()
         for _, record in kafka.records_of(self.connection, self.examples, back=kafka.LOOK_BACK):  # the very last may be tombstones
             with suppress(ValueError, TypeError, KeyError):
                 if record.value is not None and (other := orjson.loads(record.value)["spec"]) != spec:
