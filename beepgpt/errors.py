@@ -9,6 +9,9 @@ import errno
 from pathlib import Path
 from typing import ClassVar
 
+CONTROLS = dict.fromkeys([*(code for code in range(32) if code not in (9, 10)), *range(127, 160)], "\N{REPLACEMENT CHARACTER}")
+"""For `str.translate`, before a terminal gets it: names in an export could otherwise set colours and titles, and move the cursor."""
+
 
 class BeepGPTError(Exception):
     """Something that the user can fix: the message says what happened, where, and what to do."""

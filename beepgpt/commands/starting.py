@@ -9,6 +9,8 @@ import os
 import signal
 import sys
 
+from beepgpt.errors import CONTROLS
+
 ASKED = (signal.SIGINT, signal.SIGTERM)
 PRIVATE = 0o077
 """What nobody else may do with files and folders that we make: anything."""
@@ -30,7 +32,7 @@ def keep_private() -> None:
 def fail(message: str, status: int) -> None:
     """Print the message of a command that went wrong, and end with `status`."""
     ignore_signals()
-    print(f"beepgpt: {message}", file=sys.stderr)
+    print(f"beepgpt: {message.translate(CONTROLS)}", file=sys.stderr)
     sys.exit(status)
 
 

@@ -9,12 +9,23 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-console = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
+from beepgpt.errors import CONTROLS
+
+
+class _Terminal(Console):
+    """A console that shows control characters in what it is given, and does not obey them."""
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        super().print(*(each.translate(CONTROLS) if isinstance(each, str) else each for each in objects), **how)
+
+
+console = _Terminal(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
 """Names of files are shown as they are, whatever brackets and colons stand in them; long sentences are the terminal's to wrap."""
 log = logging.getLogger("beepgpt")
 

@@ -24,15 +24,18 @@ def kind_of(about: Mapping[str, Any], listing: ListedKind = "channels") -> Liste
     >>> kind_of({"id": "C1", "is_channel": True, "is_group": False, "is_private": True}), kind_of({"id": "C1"}), kind_of({"id": "D1"})
     ('groups', 'channels', 'dms')
     """
-    letter = match[1] if (match := ID.fullmatch(str(about.get("id")))) else ""
-    if listing == "dms" or about.get("is_im") or letter == "D":
+    # Exporters rewrite names and values: isPrivate, "false", ids in lower case. What is in doubt is private.
+    about = {name.replace("_", "").lower(): each for name, each in about.items()}
+    letter = match[1] if (match := ID.fullmatch(str(about.get("id")).upper())) else ""
+    if listing == "dms" or about.get("isim") or letter == "D":
         return "dms"
-    if listing == "mpims" or about.get("is_mpim") or str(about.get("name")).startswith("mpdm-"):
+    if listing == "mpims" or about.get("ismpim") or str(about.get("name")).startswith("mpdm-"):
         return "mpims"
-    is_private = about.get("is_private")
+    is_private = about.get("isprivate")
     if is_private is None:
         is_private = letter == "G"  # a private channel that was made public keeps its G, but then it says that it isn't private
-    return "groups" if listing == "groups" or is_private or about.get("is_group") or about.get("is_channel") is False else "channels"
+    is_other = about.get("ischannel", True) not in (True, "true", "True")
+    return "groups" if listing == "groups" or is_private or about.get("isgroup") or is_other else "channels"
 
 
 def kind_by_name(folder: str) -> ListedKind | None:

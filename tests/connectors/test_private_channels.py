@@ -138,6 +138,10 @@ def test_folders_of_other_names_are_not_read(tmp_path: Path, folder: str):
         ({"id": "G0SECRET1", "is_private": True}, "groups"),
         ({"id": "G0OPENED1", "is_private": False}, "channels"),
         ({"name": "mpdm-ana--bo-1"}, "mpims"),
+        ({"isPrivate": True}, "groups"),
+        ({"Is_Private": True}, "groups"),
+        ({"is_channel": "false"}, "groups"),
+        ({"id": "g0secret1"}, "groups"),
     ],
 )
 def test_an_entrys_own_flags_count(tmp_path: Path, entry: dict[str, Any], kind: str):
@@ -147,6 +151,23 @@ def test_an_entrys_own_flags_count(tmp_path: Path, entry: dict[str, Any], kind: 
         export = open_export(exported(tmp_path / listing, {listed["name"]: SECRET}, **{listing: [listed]}), KINDS)
         strictest = max(kind, listing, key=("channels", "groups", "mpims", "dms").index)
         assert [(channel.kind, channel.is_listed) for channel in export.channels] == [(strictest, True)], listing
+
+
+def test_a_listing_counts_whatever_its_case_and_is_no_link(tmp_path: Path):
+    """`Groups.json` says what is private, too; one that is a symbolic link might, and is not followed."""
+    path = exported(
+        tmp_path,
+        {"general": LUNCH, "board": SECRET},
+        channels=[GENERAL, {"id": "C1", "name": "board"}],
+        groups=[{"id": "C1", "name": "board"}],
+    )
+    (path / "groups.json").rename(path / "Groups.json")
+    assert read(path) == {"C0PUBLIC1"}
+
+    (path / "Groups.json").rename(tmp_path / "elsewhere.json")
+    (path / "groups.json").symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(BadExport, match=r"groups\.json is a symbolic link"):
+        read(path)
 
 
 def test_live_the_same_flags_count():

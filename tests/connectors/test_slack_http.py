@@ -272,6 +272,18 @@ def test_signed_events_are_taken_while_500_connections_attack():
 
 
 @pytest.mark.slow
+def test_a_connection_gives_one_request(line: Line):
+    """Who sends many at once, and reads or not, keeps no place: the connection ends with the first response."""
+    with socket.create_connection(("127.0.0.1", line.port), timeout=20) as connection:
+        connection.sendall(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
+        answered = b""
+        with suppress(ConnectionResetError):
+            while more := connection.recv(65_536):
+                answered += more
+
+    assert answered.count(b"HTTP/1.1 404") == 1
+
+
 def test_a_request_that_does_not_come_is_ended():
     """Half-sent headers, or nothing at all, hold a connection for five seconds."""
     with (

@@ -39,7 +39,10 @@ def open_export(path: Path, include: Collection[ChannelKind] = PUBLIC, *, max_da
     found, unread = archive_members(path)
     root, members = _inside(path, found)
     outside = [member.name for member in found if member.name.endswith(".json") and not member.name.startswith(root)]
-    listed = [entry for name, member in members if name in LISTINGS for entry in _listed(path, name, member, max_day_file)]
+    listed = [entry for name, member in members if name.lower() in LISTINGS for entry in _listed(path, name, member, max_day_file)]
+    for name in unread:
+        if name.removeprefix(root).lower() in LISTINGS:
+            raise BadExport(f"{path}: {name} is a symbolic link and is not read, but it may say what is private: put the file in its place")
     folders, others = _folders(members)
     channels, skipped = _channels(path, listed, folders, frozenset(include))
     return Export(
@@ -48,7 +51,7 @@ def open_export(path: Path, include: Collection[ChannelKind] = PUBLIC, *, max_da
         tuple(channel for channel in channels if channel.kind not in include),
         tuple(sorted([*unread, *outside, *others, *skipped])),
         max_day_file,
-        tuple(sorted({name for name, _ in members if name in LISTINGS})),
+        tuple(sorted({name.lower() for name, _ in members if name.lower() in LISTINGS})),
     )
 
 
@@ -65,7 +68,7 @@ class ListedChannel(NamedTuple):
 def read_listings(path: Path) -> list[ListedChannel]:
     """All entries of an export's listings, a channel's as often as it is listed. Raises BadExport."""
     _, members = _inside(path, archive_members(path)[0])
-    return [entry for name, member in members if name in LISTINGS for entry in _listed(path, name, member, MAX_DAY_FILE)]
+    return [entry for name, member in members if name.lower() in LISTINGS for entry in _listed(path, name, member, MAX_DAY_FILE)]
 
 
 def read_users(path: Path) -> list[dict[str, Any]]:
@@ -84,15 +87,15 @@ def _inside(path: Path, found: list[Member]) -> tuple[str, list[tuple[str, Membe
 def root_of(path: Path, members: Iterable[Member]) -> str:
     """The folder in the archive that the export stands in: none, or the one that holds all of it."""
     places = [member.name.split("/") for member in members]
-    if any(len(place) == 1 and place[0] in LISTINGS for place in places):
+    if any(len(place) == 1 and place[0].lower() in LISTINGS for place in places):
         return ""
-    if holders := {place[0] for place in places if len(place) == 2 and place[1] in LISTINGS}:
+    if holders := {place[0] for place in places if len(place) == 2 and place[1].lower() in LISTINGS}:
         return _only(path, holders)
     if any(len(place) == 2 and date_of(place[-1]) for place in places):
         return ""
     if holders := {place[0] for place in places if len(place) == 3 and date_of(place[-1])}:
         return _only(path, holders)
-    deeper = next((f" (there is one in {'/'.join(place[:-1])})" for place in places if place[-1] in LISTINGS), "")
+    deeper = next((f" (there is one in {'/'.join(place[:-1])})" for place in places if place[-1].lower() in LISTINGS), "")
     raise BadExport(f"{path}: no Slack export: it has no channels.json and no folder of days. Give the folder that has{deeper}")
 
 
@@ -136,7 +139,7 @@ def _entry(path: Path, file: str, number: int, entry: Any) -> ListedChannel:
         bad("has a name that is no text")
     members = entry.get("members")
     people = frozenset(each for each in members if isinstance(each, str)) if isinstance(members, list) else frozenset()
-    return ListedChannel(entry["id"], name, kind_of(entry, LISTINGS[file]), people)
+    return ListedChannel(entry["id"], name, kind_of(entry, LISTINGS[file.lower()]), people)
 
 
 def _folders(members: Iterable[tuple[str, Member]]) -> tuple[dict[str, list[DayFile]], list[str]]:

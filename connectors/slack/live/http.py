@@ -99,6 +99,7 @@ class HttpLine:
             access_log=False,
             lifespan="off",
             ws="none",
+            headers=[("Connection", "close")],  # one request a connection: nobody keeps a place by sending more
             backlog=most // 2,  # so many are accepted in one turn of the loop: a newcomer is read before it is the oldest
             timeout_graceful_shutdown=3,
         )
