@@ -101,14 +101,10 @@ PARTS = (
 
 def content_hash() -> str:
     """Of the product and the tests as they stand in the working tree."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *HASHED], cwd=ROOT, capture_output=True, check=True
-    ).stdout
     total = hashlib.sha256()
-    for name in sorted(each for each in listed.decode().split("\0") if each):
-        path = ROOT / name
-        if path.is_file():
-            total.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    paths = (path for name in HASHED for path in ([ROOT / name] if (ROOT / name).is_file() else (ROOT / name).rglob("*")))
+    for path in sorted(path for path in paths if path.is_file() and path.suffix not in (".pyc", ".so") and "__pycache__" not in path.parts):
+        total.update(f"{path.relative_to(ROOT)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return total.hexdigest()[:12]
 
 

@@ -145,8 +145,8 @@ def open_recovery(path: Path, run: dict[str, Any], first: dict[str, Any], state:
 
 def _check_private(path: Path) -> None:
     """Raise BadRecovery if anybody else may write the folder or a file in it: it holds pickles, which run code when they are read."""
-    path = path.resolve()
-    for each in (path, *path.rglob("*")):
+    folder = path.resolve()  # a link leads there
+    for each in (folder, *folder.rglob("*")):
         status = each.lstat()
         if stat.S_ISLNK(status.st_mode):
             continue

@@ -803,6 +803,12 @@ def test_a_recovery_folder_that_others_may_write_is_refused(place, mode, stopped
 
     assert ran.status == 1 and "others may write it" in ran.line and "`chmod -R go-rwx memory`" in ran.line
 
+    if place == ".":
+        (stopped / "link").symlink_to("memory")
+        path.chmod(mode)
+        assert "others may write it" in run(stopped, "examples", "in.jsonl", "--to", "o.jsonl", "--recovery", "link").line
+        path.chmod(before)
+
 
 def test_what_a_command_makes_is_private(tmp_path):
     """Folders 0700 and files 0600, with any umask; a device and what was there before stay as they are."""
