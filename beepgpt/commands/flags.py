@@ -80,8 +80,8 @@ def duration_of(name: str, text: str | None) -> int | None:
 Include = Annotated[
     str,
     typer.Option(
-        help="Kinds of channels, joined by commas: channels (public), groups (private), dms, mpims (group direct messages);"
-        " of an export also unlisted: folders that no listing shows to be public."
+        help="Kinds of channels of an export, joined by commas: channels (public), groups (private), dms, mpims (group direct messages);"
+        " unlisted: folders that no listing shows to be public. Files and topics of events are read whole."
     ),
 ]
 """--include, wherever an export is opened."""
