@@ -80,7 +80,7 @@ def duration_of(name: str, text: str | None) -> int | None:
 Include = Annotated[
     str,
     typer.Option(
-        help="Kinds of channels of an export, joined by commas: channels (public), groups (private), dms, mpims (group direct messages);"
+        help="Kinds of channels of an export or live Slack, joined by commas: channels (public), groups (private), dms, mpims (group direct messages);"
         " unlisted: folders that no listing shows to be public. Files and topics of events are read whole."
     ),
 ]
