@@ -80,8 +80,8 @@ def duration_of(name: str, text: str | None) -> int | None:
 Include = Annotated[
     str,
     typer.Option(
-        help="Kinds of channels of an export or live Slack, joined by commas: channels (public), groups (private), dms, mpims (group direct messages);"
-        " unlisted: folders that no listing shows to be public. Files and topics of events are read whole."
+        help="Kinds of channels of an export or live Slack, joined by commas: channels (public), groups (private), dms,"
+        " mpims (group direct messages); unlisted: folders that no listing shows to be public. Files and topics of events are read whole."
     ),
 ]
 """--include, wherever an export is opened."""
