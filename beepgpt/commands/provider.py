@@ -99,7 +99,7 @@ def check_may_leave(settings: ProviderSettings, what: str, instead: str = "--mod
 def may_leave_by(settings: ProviderSettings) -> MayLeave:
     """What `exclude_channels` and `exclude_people` (ids, joined by commas) leave to be sent.
 
-    >>> may_leave = may_leave_by(ProviderSettings(exclude_channels="C1, C2", exclude_people="U7"))
+    >>> may_leave = may_leave_by(ProviderSettings.model_construct(exclude_channels="C1, C2", exclude_people="U7"))
     >>> may_leave("C1", {"U1"}), may_leave("C3", {"U1", "U7"}), may_leave("C3", {"U1"})
     (False, False, True)
     """
