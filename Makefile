@@ -9,7 +9,7 @@ unexport PYTHONPATH PYTHONHOME
 
 .PHONY: demo test test-all check lint format mutations proof bench readme lock wheel clean
 
-demo: $(READY) ## all of it, on a workspace that it makes up
+demo: $(READY) ## all of it, on a simulated workspace
 	@$(BIN)/beepgpt demo
 
 test: lint check ## what a person waits for: lint, types, every law at small sizes, a broker, a browser

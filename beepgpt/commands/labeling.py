@@ -79,6 +79,7 @@ def flow_run(job: LabelJob, labeler: str, fingerprint: str, build: Callable[[Wor
 
 
 def _no_flow(worker: Worker) -> PreparedFlow:
+    """For a run that is only looked up in its recovery folder: its flow is built later, once the labeler is ready."""
     raise NotImplementedError
 
 
