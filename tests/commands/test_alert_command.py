@@ -26,7 +26,7 @@ from beepgpt.conversations.rules import SECOND
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.clock import now_us
 from beepgpt.simulation.workspace import Plan, write_export
-from tests.support import program, quiet
+from tests.support import program, run_program
 from tests.support.alerts import prediction
 from tests.support.broker import Broker, GivenBroker
 from tests.support.kafka import KEPT, address, started
@@ -53,8 +53,7 @@ def settings_of(slack: Workspace | None, folder: Path, **more: str) -> dict[str,
 
 
 def run(folder: Path, slack: Workspace | None, *arguments: object, **more: str) -> subprocess.CompletedProcess[str]:
-    env = quiet() | settings_of(slack, folder, **more)
-    return subprocess.run(program("alert", *arguments), capture_output=True, text=True, env=env, timeout=90, check=False)
+    return run_program("alert", *arguments, env=settings_of(slack, folder, **more))
 
 
 def write(path: Path, *records: Any) -> Path:

@@ -21,6 +21,8 @@ from typing import Any
 
 import pytest
 
+from tests.support import cli
+
 ROOT = Path(__file__).resolve().parents[2]
 BEEPGPT = [sys.executable, "-m", "beepgpt"]
 
@@ -53,10 +55,13 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def run(folder: Path, *args: str, **how: Any) -> Ran:
-    """`beepgpt ARGS`, to its end."""
-    env = environment(**how.pop("env", {}))
-    done = subprocess.run([*BEEPGPT, *args], cwd=folder, env=env, timeout=60, capture_output=True, check=False, **how)
-    return Ran(done.returncode, done.stdout, done.stderr.decode())
+    """`beepgpt ARGS`, to its end; from its very start where that one needs something of its own."""
+    if how:
+        env = environment(**how.pop("env", {}))
+        done = subprocess.run([*BEEPGPT, *args], cwd=folder, env=env, timeout=60, capture_output=True, check=False, **how)
+        return Ran(done.returncode, done.stdout, done.stderr.decode())
+    warm = cli.run_program(*args, cwd=folder)
+    return Ran(warm.returncode, warm.stdout.encode(), warm.stderr)
 
 
 def started(folder: Path, *args: str) -> "subprocess.Popen[bytes]":

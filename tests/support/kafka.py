@@ -29,7 +29,7 @@ from beepgpt.conversations.events import Heartbeat, parse, ts_text
 from beepgpt.conversations.rules import DAY, Rules
 from beepgpt.conversations.shard import RunOutput
 from beepgpt.simulation.workspace import Plan, keyed_records
-from tests.support import NOW, files_in, program, quiet, run_of
+from tests.support import NOW, files_in, program, quiet, run_of, run_program, start
 
 KEPT = {"retention.ms": "-1", "retention.bytes": "-1", "max.message.bytes": str(2 << 20)}
 """Records of years ago, and records of over 1 MiB that are to be rejected."""
@@ -265,8 +265,8 @@ class Running:
         self.folder = folder
         self.ports = range(port, port + ports)
         self.said_in = folder / f"said-{uuid4().hex[:6]}.txt"
-        with self.said_in.open("wb") as said:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=quiet() | dict(settings))
+        with self.said_in.open("wb") as said, open(os.devnull, "rb") as nothing:
+            self.process = start(command, quiet() | dict(settings), (nothing, said, said))
 
     @property
     def said(self) -> str:
@@ -351,8 +351,7 @@ def started(command: Sequence[str], folder: Path, settings: Mapping[str, str], p
 
 def to_the_end(topics: Topics, *arguments: object, settings: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """The program with these arguments, run until it ends by itself, whatever comes of it."""
-    env = quiet() | topics.settings | dict(settings or {})
-    return subprocess.run(program(*arguments), capture_output=True, text=True, env=env, check=False, timeout=2 * PATIENCE)
+    return run_program(*arguments, env=topics.settings | dict(settings or {}), seconds=2 * PATIENCE)
 
 
 def report_in(path: Path) -> dict[str, Any]:

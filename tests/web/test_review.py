@@ -26,7 +26,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from beepgpt.labeling.cards import answer_of, messages_of
 from beepgpt.labeling.review_queue import ReviewedExample, Sample, spread
-from tests.support import program, quiet
+from tests.support import program, quiet, run_program
 
 pytestmark = pytest.mark.xdist_group("browser")
 
@@ -138,7 +138,7 @@ def reviewing(folder: Path, lines: Sequence[bytes] | str, *flags: str, env: dict
 
 def refused(*arguments: object) -> str:
     """What `beepgpt review` says when it can't begin."""
-    done = subprocess.run(program("review", *arguments, "--no-browser"), capture_output=True, text=True, env=quiet(), check=False)
+    done = run_program("review", *arguments, "--no-browser")
     assert done.returncode in (1, 2), done.stderr
     assert "Traceback" not in done.stderr
     return done.stderr
