@@ -27,7 +27,7 @@ from beepgpt.conversations.events import micros, parse, ts_text
 from beepgpt.conversations.rules import DAY, SECOND, Rules
 from beepgpt.conversations.shard import RunOutput, Shard, run_through
 from beepgpt.simulation.workspace import Plan, live_records
-from tests.support import oracle, ours
+from tests.support import oracle_records, ours
 from tests.support.histories import Record, cases, delete, edit, heartbeat, lines_of, post
 
 ENCODING = load_encoding("o200k_base")
@@ -111,7 +111,7 @@ def test_what_the_rules_give_keeps_the_laws(target: Any, scope: Any):
 
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], max_examples=40)
 @given(cases())
-def test_any_history_gives_a_clean_file(case: tuple[oracle.Rules, list[Record]]):
+def test_any_history_gives_a_clean_file(case: tuple[oracle_records.Rules, list[Record]]):
     """Whatever the history and the rules, all examples from scratch: nothing is found."""
     rules, records = ours(case[0]), lines_of(case[1])
     run = run_through(records, rules, ENCODING)
@@ -369,7 +369,7 @@ def test_a_deletion_that_was_held_when_the_run_was_stopped_is_not_to_be_told_yet
 
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], max_examples=40)
 @given(cases())
-def test_any_history_gives_a_clean_file_wherever_a_run_is_stopped(case: tuple[oracle.Rules, list[Record]]):
+def test_any_history_gives_a_clean_file_wherever_a_run_is_stopped(case: tuple[oracle_records.Rules, list[Record]]):
     """Read to the last record, but told of no end: nothing is found, and the note counts what the end would have added."""
     rules, records = ours(case[0]), lines_of(case[1])
     made, run = stopped(records, rules), run_through(records, rules, ENCODING)
