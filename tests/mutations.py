@@ -43,6 +43,7 @@ AS_YOU_SERVE = "tests/laws/test_train_as_you_serve.py"
 NOTHING_LOST = "tests/laws/test_nothing_is_lost.py"
 AGREES = "tests/laws/test_agreement.py::test_the_two_readings_agree"
 CHANNEL = "tests/conversations/test_channel.py"
+CANDIDATES = "tests/conversations/test_candidates.py"
 EVENTS = "tests/conversations/test_events.py"
 
 
@@ -179,7 +180,7 @@ MUTATIONS = (
         "features change when they are read",
         "law 4",
         FEATURES_PY,
-        f"{CHANNEL}::TestCandidates",
+        CANDIDATES,
         (
             "        counts = [person.counts for person in known]\n",
             "        counts = [person.counts for person in known]\n        for person in known:\n            person.seen = max(person.seen, t)\n",
@@ -407,7 +408,7 @@ MUTATIONS = (
         "secrets stay in an export",
         "records",
         "connectors/slack/export/days.py",
-        "tests/connectors/test_slack_export.py",
+        "tests/connectors/test_slack_export_damage.py",
         ('    raw = strip_secrets(raw.removeprefix(b"\\xef\\xbb\\xbf"))', '    raw = raw.removeprefix(b"\\xef\\xbb\\xbf")'),
     ),
     _m(
@@ -593,6 +594,7 @@ QUICK = (
     "tests/conversations",
     "tests/connectors/test_jsonl.py",
     "tests/connectors/test_slack_export.py",
+    "tests/connectors/test_slack_export_damage.py",
     "tests/laws/test_oracle.py",
     AGREES,
     PAST_ONLY,

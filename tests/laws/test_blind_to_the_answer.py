@@ -11,17 +11,8 @@ from hypothesis import strategies as st
 from beepgpt.conversations.events import POST, REACT, ts_text
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.shard import RunOutput
-from tests.support import (
-    Place,
-    features_of,
-    place_of,
-    run_of,
-)
-from tests.support.histories import (
-    Record,
-    inner_of,
-    record_of,
-)
+from tests.support import Place, features_of, place_of, run_of
+from tests.support.histories import Record, inner_of, record_of
 from tests.support.worlds import History, end_of, event_of, patient, points_known_at, worlds
 
 

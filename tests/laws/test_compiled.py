@@ -85,6 +85,7 @@ def test_its_examples_can_be_audited(tree: Path, tmp_path: Path):
     "tests",
     [
         "tests/conversations/test_channel.py",
+        "tests/conversations/test_candidates.py",
         pytest.param("tests/laws/test_agreement.py", marks=pytest.mark.proof),
         *(pytest.param(f"tests/laws/test_{law}.py", marks=pytest.mark.proof) for law in LAWS),
         pytest.param("tests/dataflows/test_kills.py", marks=pytest.mark.proof),

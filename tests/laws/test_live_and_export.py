@@ -15,9 +15,7 @@ from beepgpt.conversations.events import micros, ts_text
 from beepgpt.conversations.export import records_of
 from beepgpt.conversations.rules import Rules
 from beepgpt.simulation.workspace import Plan, live_records, unchanged, undisturbed, write_export
-from tests.support import (
-    run_of,
-)
+from tests.support import run_of
 from tests.support.oracle_records import DAY, SECOND
 
 

@@ -12,18 +12,8 @@ from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.events import Heartbeat, parse
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.shard import Shard
-from tests.support import (
-    NOW,
-    read_into,
-    run_of,
-)
-from tests.support.histories import (
-    START,
-    late_arrivals,
-    lines_of,
-    post,
-    react,
-)
+from tests.support import NOW, read_into, run_of
+from tests.support.histories import START, late_arrivals, lines_of, post, react
 from tests.support.histories import heartbeat as heartbeat_record
 from tests.support.worlds import History, is_heartbeat, patient, worlds
 

@@ -21,24 +21,8 @@ from beepgpt.conversations.events import Event, micros, parse, ts_text
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.shard import RunOutput, Shard
 from beepgpt.simulation.workspace import Plan, live_records
-from tests.support import (
-    NOW,
-    beep,
-    files_in,
-    flow_of,
-    outcome,
-    read_into,
-    resumed,
-    run_of,
-)
-from tests.support.histories import (
-    START,
-    Record,
-    arrivals,
-    histories,
-    late_arrivals,
-    lines_of,
-)
+from tests.support import NOW, beep, files_in, flow_of, outcome, read_into, resumed, run_of
+from tests.support.histories import START, Record, arrivals, histories, late_arrivals, lines_of
 from tests.support.histories import heartbeat as heartbeat_record
 from tests.support.oracle_records import DAY
 from tests.support.worlds import History, end_of, is_heartbeat, patient, time_of, times_in, worlds

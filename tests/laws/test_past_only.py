@@ -12,19 +12,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from beepgpt.conversations.rules import Rules
-from tests.support import (
-    Place,
-    features_of,
-    run_of,
-)
-from tests.support.histories import (
-    Record,
-    inner_of,
-    messages_of,
-    post,
-    record_of,
-    thread_of,
-)
+from tests.support import Place, features_of, run_of
+from tests.support.histories import Record, inner_of, messages_of, post, record_of, thread_of
 from tests.support.oracle_records import SECOND
 from tests.support.worlds import History, end_of, patient, points_known_at, up_to, worlds
 

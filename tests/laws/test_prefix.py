@@ -13,14 +13,8 @@ from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.shard import Shard
-from tests.support import (
-    read_into,
-    run_of,
-)
-from tests.support.histories import (
-    late_arrivals,
-    lines_of,
-)
+from tests.support import read_into, run_of
+from tests.support.histories import late_arrivals, lines_of
 from tests.support.worlds import History, end_of, patient, times_in, up_to, worlds
 
 

@@ -15,18 +15,9 @@ from beepgpt.conversations.events import micros
 from beepgpt.conversations.points import MessageDeleted, PointEmitted, PointSettled
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.shard import RunOutput, Shard
-from tests.support import (
-    OUTCOME,
-    Place,
-    outcome,
-    place_of,
-    read_into,
-    run_of,
-)
+from tests.support import OUTCOME, Place, outcome, place_of, read_into, run_of
 from tests.support.histories import heartbeat as heartbeat_record
-from tests.support.histories import (
-    lines_of,
-)
+from tests.support.histories import lines_of
 from tests.support.worlds import History, end_of, patient, up_to, worlds
 
 

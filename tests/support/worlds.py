@@ -10,23 +10,8 @@ from hypothesis import strategies as st
 
 from beepgpt.conversations.events import Event, parse
 from beepgpt.conversations.rules import Rules
-from tests.support import (
-    NOW,
-    Place,
-    features_of,
-    ours,
-    run_of,
-)
-from tests.support.histories import (
-    START,
-    Record,
-    cases,
-    latest_of,
-    messages_of,
-    post,
-    react,
-    thread_of,
-)
+from tests.support import NOW, Place, features_of, ours, run_of
+from tests.support.histories import START, Record, cases, latest_of, messages_of, post, react, thread_of
 from tests.support.oracle_records import DAY, SECOND
 
 History = list[Record]
