@@ -33,6 +33,7 @@ IMPORTED = (
 )
 """The commands that are imported before the first run."""
 MOST = 1 << 20
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def program(*arguments: object) -> list[str]:
@@ -122,15 +123,16 @@ def _importer(_process: int) -> socket.socket:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MOST)
     with theirs:
-        command = [sys.executable, "-m", __name__, str(theirs.fileno())]
-        process = subprocess.Popen(command, env=quiet(), pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        command = [sys.executable, "-c", "import sys; from tests.support import cli; cli.serve(int(sys.argv[1]))", str(theirs.fileno())]
+        process = subprocess.Popen(command, cwd=ROOT, env=quiet(), pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
     atexit.register(process.wait)
     atexit.register(ours.close)
     return ours
 
 
-def _serve(requests: socket.socket) -> None:
+def serve(descriptor: int) -> None:
     """Import the program, and fork it for each request, until nobody can ask any more."""
+    requests = socket.socket(fileno=descriptor)
     for each in IMPORTED:
         import_module(f"beepgpt.commands.{each}")
     gc.freeze()
@@ -177,8 +179,3 @@ def _run(request: dict[str, Any], descriptors: Sequence[int]) -> None:
     sys.modules["__main__"] = start = import_module("beepgpt.__main__")
     start.main()
     sys.exit()
-
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    _serve(socket.socket(fileno=int(sys.argv[1])))
