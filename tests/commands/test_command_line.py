@@ -431,6 +431,7 @@ def test_what_is_left_out_of_an_export_is_told(tmp_path):
 # Standard output
 
 
+@pytest.mark.slow
 def test_standard_output_holds_examples_and_nothing_else(tmp_path):
     """With one process or several; the account goes to standard error, and no file is left."""
     events(tmp_path / "in.jsonl", 100)

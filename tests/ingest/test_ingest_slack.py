@@ -221,6 +221,7 @@ def test_what_was_said_while_nobody_listened_is_filled_in(slack_server: Server, 
     check_nothing_lost_or_twice(slack_server, place)
 
 
+@pytest.mark.slow
 def test_connections_that_are_renewed_break_or_go_deaf(slack_server: Server, place: Place, tmp_path: Path):
     """A renewal leaves no gap; a break is filled; one that says hello and brings nothing is noticed, and replaced; then all is there."""
     slack, dice = slack_server.workspace, random.Random(2)
@@ -367,6 +368,7 @@ def failed(place: Place, server: Server, folder: Path, *arguments: object, **set
         return status, run.said
 
 
+@pytest.mark.slow
 def test_a_token_that_will_not_do_is_told_and_not_shown(slack_server: Server, place: Place, tmp_path: Path):
     """Missing or of another kind: before anybody is asked; unknown to Slack, or without a scope: with what to do."""
     slack_server.workspace.add_channel("C1")
