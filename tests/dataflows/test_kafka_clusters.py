@@ -23,9 +23,9 @@ from tests.support.kafka import (
     running,
     time_of,
     to_the_end,
-    wait_until,
 )
 from tests.support.kafka_flow import ADVICE, NOON, assert_the_same, cluster, once, stop_all, sum_of, wait_until_cluster_read
+from tests.support.speed import wait_until
 
 
 @pytest.mark.slow

@@ -36,9 +36,9 @@ from tests.support.kafka import (
     stream_of,
     time_of,
     to_the_end,
-    wait_until,
 )
 from tests.support.kafka_flow import PLAN, assert_the_same, cluster, dest, follow, made_in, replay, so_far, sum_of
+from tests.support.speed import wait_until
 
 
 def check_followed_and_replayed(connection: Connection, folder: Path, stream: Stream, partitions: int, workers: int, to: str):

@@ -29,8 +29,8 @@ from tests.support.kafka import (
     report_in,
     running,
     to_the_end,
-    wait_until,
 )
+from tests.support.speed import wait_until
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)

@@ -25,8 +25,9 @@ from beepgpt.conversations.rules import DAY, Rules
 from beepgpt.conversations.shard import Shard, run_through
 from tests.support import NOW, program
 from tests.support.broker import Broker
-from tests.support.kafka import KEPT, Running, address, free_block, started, wait_until
+from tests.support.kafka import KEPT, Running, address, free_block, started
 from tests.support.slack_server import Faults, Server, Workspace, posted, signed
+from tests.support.speed import wait_until
 
 QUICK = {
     "BEEPGPT_SLACK__DELAY": "1s",

@@ -27,6 +27,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from beepgpt.labeling.cards import answer_of, messages_of
 from beepgpt.labeling.review_queue import ReviewedExample, Sample, spread
 from tests.support import program, quiet, run_program
+from tests.support.speed import wait_until
 
 pytestmark = pytest.mark.xdist_group("browser")
 
@@ -598,21 +599,12 @@ def test_the_browsers_own_token_opens_once(tmp_path: Path):
     opener.write_text(f'#!/bin/sh\nprintf %s "$1" > {seen}.new\nmv {seen}.new {seen}\n')
     opener.chmod(0o755)
     with reviewing(tmp_path, [example(1)], "--browser", env={"BROWSER": f"{opener} %s"}) as review:
-        wait_for(seen)
+        wait_until(seen.exists, f"{seen} is there")
         path = "/" + seen.read_text().rpartition("/")[2]
 
         assert path not in review.address
         assert [asked(review, "GET", path).status for _ in range(2)] == [200, 403]
         assert asked(review, "GET", "/" + review.address.rpartition("/")[2]).status == 200
-
-
-def wait_for(path: Path) -> None:
-    patience = threading.Event()
-    for _ in range(300):
-        if path.exists():
-            return
-        patience.wait(0.1)
-    raise AssertionError(f"{path} never came")
 
 
 def test_other_names_of_this_machine_are_refused(tmp_path: Path):
