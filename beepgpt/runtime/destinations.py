@@ -306,7 +306,7 @@ def place_name(place: Path | kafka.KafkaAddress) -> str:
 
 
 def score_outputs_of(to: str, outcomes: str | None, settings: Settings) -> ScoreOutputs:
-    """Parse DEST and `--outcomes`; outcomes stand beside a file of predictions if nothing else is said. Raises BadCommand or CannotWrite."""
+    """Parse DEST and `--outcomes`; without it, outcomes stand beside a file of predictions. Raises BadCommand, CannotWrite."""
     predictions = _place_of(to, "--to")
     if outcomes is not None:
         return ScoreOutputs(predictions, _place_of(outcomes, "--outcomes"), settings)
