@@ -262,7 +262,7 @@ class TrainingSettings(Section):
     answers: Literal["one", "each", "all"]
     min_answers: Annotated[WholeNumber, Field(ge=1)]
     silences: Literal["nil", "drop"]
-    weak: Literal["nil", "drop"]
+    weak: Literal["weak", "nil", "drop"]
     cap: Annotated[int | None, Field(ge=1), BeforeValidator(none_for_zero), BeforeValidator(whole)]
     balance: Annotated[float | None, Field(gt=0, allow_inf_nan=False), BeforeValidator(none_for_zero)]
     max_characters: Annotated[int | None, Field(ge=1), BeforeValidator(none_for_zero), BeforeValidator(whole)]

@@ -41,7 +41,7 @@ def prepare(
     answers: Annotated[str | None, typer.Option(help="Of several people who answered: each, one, all.", rich_help_panel=SETTINGS)] = None,
     min_answers: Annotated[str | None, typer.Option(help="Who has fewer to train on is other.", rich_help_panel=SETTINGS)] = None,
     silences: Annotated[str | None, typer.Option(help="Nobody answered: nil, or drop.", rich_help_panel=SETTINGS)] = None,
-    weak: Annotated[str | None, typer.Option(help="Not worth learning: nil, or drop.", rich_help_panel=SETTINGS)] = None,
+    weak: Annotated[str | None, typer.Option(help="An answer with a weak signal: weak, nil, or drop.", rich_help_panel=SETTINGS)] = None,
     cap: Annotated[str | None, typer.Option(help="Training examples of one person, at most.", rich_help_panel=SETTINGS)] = None,
     balance: Annotated[
         str | None, typer.Option(help="Training examples of nobody, at most, for each of somebody.", rich_help_panel=SETTINGS)
@@ -152,7 +152,7 @@ def print_training_set(closing: Mapping[str, Any]) -> None:
         table.add_row(title, f"{counts['examples']:,}", parts)
         rows = closing.get("rows", {}).get(side, {})
         if rows:
-            parts = ", ".join(f"{name} {rows[name]:,}" for name in ("nil", "other") if name in rows)
+            parts = ", ".join(f"{name} {rows[name]:,}" for name in ("nil", "weak", "other") if name in rows)
             table.add_row("  rows of text", f"{rows['rows']:,}", f"{parts}{'; ' if parts else ''}{closing['tokens'][side]:,} tokens")
     labels = closing["labels"]
     table.add_row("labels", f"{labels['people']:,}", f"people; {labels['others'] + labels['too_many']:,} more are other")

@@ -24,7 +24,8 @@ NAMED = 20
 """Ids that are kept of the rows that break a rule."""
 MOST_LABELS = 1000
 """`"0"` to `"999"` are single tokens, `"1000"` is none."""
-NIL, OTHER = "nil", "other"
+NIL, OTHER, WEAK = "nil", "other", "weak"
+"""Labels of nobody, of people without a label, and of answers with a weak signal."""
 
 LineSignal = Literal["strong", "weak"]
 

@@ -21,6 +21,7 @@ from beepgpt.training.checks import (
     MOST_LABELS,
     NIL,
     OTHER,
+    WEAK,
     Broken,
     CannotPrepare,
     CommonPrefix,
@@ -51,7 +52,8 @@ class Labels:
     ('0', 'other', '1', 'other')
     """
 
-    def __init__(self, answers: Mapping[str, int], min_answers: int) -> None:
+    def __init__(self, answers: Mapping[str, int], min_answers: int, weak: str | None = None) -> None:
+        """`answers`: how many of the training side each person has; `weak`: the label of a weak signal, if there are any."""
         from sklearn.preprocessing import LabelEncoder  # slow to import, and a wrong command needn't wait for it
 
         enough = sorted((user for user, count in answers.items() if count >= min_answers), key=lambda user: (-answers[user], user))
@@ -62,6 +64,7 @@ class Labels:
         encoder = LabelEncoder().fit(np.array(enough[:MOST_LABELS], dtype=object))
         self.people: dict[str, str] = {user: str(number) for number, user in enumerate(encoder.classes_)}
         self.answers = {user: answers[user] for user in self.people}
+        self.weak = weak
 
     def of(self, user: str) -> str:
         """A person's label; `other` if they have none."""
@@ -79,7 +82,12 @@ class Labels:
     def as_json(self) -> dict[str, Any]:
         """The content of labels.json."""
         people = [{"label": label, "user": user, "answers": self.answers[user]} for user, label in self.people.items()]
-        return {"people": people, "nil": NIL, "other": OTHER, "others": self.others + self.too_many}
+        weak = {} if self.weak is None else {"weak": self.weak}
+        return {"people": people, "nil": NIL, "other": OTHER, **weak, "others": self.others + self.too_many}
+
+    def written(self) -> list[str]:
+        """All labels that rows may have."""
+        return [*self.people.values(), NIL, OTHER, *([] if self.weak in (None, NIL) else [str(self.weak)])]
 
 
 def drawn(identity: bytes, count: int) -> int:
@@ -224,15 +232,16 @@ class TextRows:
     def write(self, side: Side, files: Sequence[TextRowsFile], body: Mapping[str, Any], prompt_tokens: int, *, is_repeated: bool) -> None:
         """Write an example's rows to all files. `is_repeated`: its side has the prompt more than once, so rows may be duplicates."""
         identity, prompt = body["id"], body["prompt"]
-        answer = [] if body.get("signal") == "weak" else body["answer"]
-        for completion in self.labels.completions(bytes.fromhex(identity), answer, self.answers):
+        weak = self.labels.weak if body.get("signal") == "weak" and body["answer"] else None
+        completions = [weak] if weak is not None else self.labels.completions(bytes.fromhex(identity), body["answer"], self.answers)
+        for completion in completions:
             tokens = prompt_tokens + self._more_tokens + len(self.encoding.encode_ordinary(completion))
             if not self._is_wanted(side, identity, prompt, completion, tokens, is_repeated):
                 continue
             for file in files:
                 file.write(prompt, completion)
             self.tokens[side] += tokens
-            self.counts[side].update(["rows", *({NIL: [NIL], OTHER: [OTHER]}.get(completion, []))])
+            self.counts[side].update(["rows", *([completion] if completion in (NIL, OTHER, WEAK) else [])])
             self._prompts.see(prompt)
             self._completions.see(completion)
             if not self.space:

@@ -91,7 +91,7 @@ class Examples:
     points: Points
     ids: list[str]
     answers: list[list[str]]
-    """Empty: nobody, or nothing worth an answer (a weak signal)."""
+    """Empty: nobody; to learn from, nothing worth an answer (a weak signal), too."""
     settled_ts: Ints
 
     def __len__(self) -> int:
@@ -145,8 +145,8 @@ def points_of(bodies: Sequence[Mapping[str, Any]]) -> Points:
 
 
 def examples_of(bodies: Sequence[Mapping[str, Any]]) -> Examples:
-    """Examples from their JSON, labeled or not. A weak signal counts as no answer: nobody need be alerted."""
-    answers = [[] if each.get("signal") == "weak" else list(each["answer"]) for each in bodies]
+    """Examples from their JSON, with who answered, whatever labels say."""
+    answers = [list(each["answer"]) for each in bodies]
     settled = np.array([micros(each["settled_ts"]) for each in bodies], np.int64)
     return Examples(points_of(bodies), [each["id"] for each in bodies], answers, settled)
 
@@ -158,8 +158,11 @@ COLUMNS = (
 """Columns that a table must have; its features are the columns of 32-bit floats."""
 
 
-def read_examples(path: Path) -> Examples:
-    """Read a table of candidates that `beepgpt prepare` wrote. Raises BadTable."""
+def read_examples(path: Path, *, as_happened: bool = False) -> Examples:
+    """Read a table of candidates that `beepgpt prepare` wrote. Raises BadTable.
+
+    `as_happened`: with who answered, whatever labels say, as outcomes have it: to judge by. Else a weak signal is no answer: to learn from.
+    """
     try:
         schema = pq.read_schema(path)
         names = tuple(field.name for field in schema if field.type == pa.list_(pa.float32()))
@@ -189,7 +192,7 @@ def read_examples(path: Path) -> Examples:
         feature_names=names,
     )
     answered = zip(table["answer"].to_pylist(), table["signal"].to_pylist(), strict=True)
-    answers = [[] if signal == "weak" else answer for answer, signal in answered]
+    answers = [[] if signal == "weak" and not as_happened else answer for answer, signal in answered]
     return Examples(points, table["id"].to_pylist(), answers, np.asarray(table["settled_ts"], np.int64))
 
 

@@ -22,7 +22,7 @@ import orjson
 
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.tokens import Encoding
-from beepgpt.training.checks import NIL, OTHER, Broken, CannotPrepare, ExampleLine, check_single_tokens, read_line
+from beepgpt.training.checks import NIL, WEAK, Broken, CannotPrepare, ExampleLine, check_single_tokens, read_line
 from beepgpt.training.folder import LABELS, MANIFEST
 from beepgpt.training.formats import (
     FORMATS,
@@ -39,7 +39,7 @@ from beepgpt.training.formats import (
 )
 from beepgpt.training.splits import ExampleColumns, ExampleNotes, Hashes, Integers, Mask, Sides, SplitOptions, split
 
-VERSION = 1
+VERSION = 2
 """Raised when the same examples would give other files, or files of another form."""
 MADE_BY = "beepgpt prepare"
 SUFFIXES: dict[Format, str] = {"chat": "jsonl", "completion": "jsonl", "candidates": "parquet", "examples": "jsonl"}
@@ -94,7 +94,9 @@ def prepare(
     read = _read(source, called, wanted, encoding, progress)
     columns = read.notes.columns()
     sides = split(columns, wanted.sides, by_conversation=read.scope == "conversation", retracted=retracted, few_shots=few_shots)
-    labels = Labels(answers_of(columns, sides.train, wanted.answers), wanted.min_answers)
+    has_weak = bool((columns.is_weak & (sides.train | sides.valid)).any())
+    weak = None if not has_weak else NIL if wanted.sides.weak == "nil" else WEAK
+    labels = Labels(answers_of(columns, sides.train, wanted.answers), wanted.min_answers, weak)
     texts = _texts(read, labels, wanted, encoding)
     to.mkdir(parents=True, exist_ok=True)
     done, both = 0, sides.train.sum() + sides.valid.sum()
@@ -257,7 +259,7 @@ def _texts(read: _Read, labels: Labels, wanted: PrepareOptions, encoding: Encodi
     """A writer of rows of text; None if neither chats nor completions are written."""
     if not read.has_texts:
         return None
-    check_single_tokens([*labels.people.values(), NIL, OTHER], encoding)
+    check_single_tokens(labels.written(), encoding)
     return TextRows(
         labels=labels, encoding=encoding, answers=wanted.answers, is_chat="chat" in read.formats,
         max_tokens=wanted.max_tokens, max_characters=wanted.max_characters, system=wanted.system,
@@ -359,7 +361,7 @@ def account_of(lines: int, faults: dict[str, Broken], columns: ExampleColumns, s
 def _rules(read: _Read, columns: ExampleColumns, texts: TextRows | None, wanted: PrepareOptions) -> dict[str, Broken]:
     """Every rule with its count, in the order of `prepare_data`."""
     silences = "left out" if wanted.sides.silences == "drop" else f'written as "{NIL}"'
-    weak = "left out" if wanted.sides.weak == "drop" else f'written as "{NIL}"'
+    weak = "left out" if wanted.sides.weak == "drop" else f'written as "{wanted.sides.weak}"'
     done = {
         "not_json": "lines that are no JSON: left out",
         "not_an_example": "lines that are JSON, but no examples of ours: left out",

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from beepgpt.errors import BadAnswer, BeepGPTError, RequestRefused
-from beepgpt.training.checks import NIL, OTHER
+from beepgpt.training.checks import NIL, OTHER, WEAK
 from beepgpt.training.points import Points, Prediction, Predictions
 from beepgpt.training.uploads import MayLeave
 
@@ -186,3 +186,12 @@ def predictions_of(predictions: list[Prediction]) -> Predictions:
 def labels_in(content: Mapping[str, Any]) -> dict[str, str]:
     """People by label, from a parsed labels.json."""
     return {str(each["label"]): str(each["user"]) for each in content["people"]}
+
+
+def options_in(content: Mapping[str, Any]) -> list[str]:
+    """The labels of a parsed labels.json that name nobody; `weak` only where the training set has it: its share is somebody else's.
+
+    >>> options_in({"people": [], "nil": "nil", "other": "other", "weak": "weak"})
+    ['nil', 'other', 'weak']
+    """
+    return [NIL, OTHER, *([WEAK] if content.get(WEAK) == WEAK else [])]

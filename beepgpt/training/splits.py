@@ -42,7 +42,9 @@ REASONS = (
 STAYS = 0
 
 Handled = Literal["nil", "drop"]
-"""What becomes of an example that names nobody."""
+"""What becomes of an example that nobody answered."""
+HandledWeak = Literal["weak", "nil", "drop"]
+"""What becomes of an answer with a weak signal: it is one of its own kind, as good as nobody's, or left out."""
 
 
 def hash_of(text: str) -> int:
@@ -167,7 +169,7 @@ class SplitOptions:
     cut: int | None = None
     """Microseconds; None: where `valid_share` says."""
     silences: Handled = "nil"
-    weak: Handled = "nil"
+    weak: HandledWeak = "weak"
     cap: int | None = None
     """Training examples of one person, at most."""
     balance: float | None = None

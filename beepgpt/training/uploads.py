@@ -162,7 +162,8 @@ README = """\
 
 {train:,} chats to train on (`chat_train.jsonl`) and {valid:,} to validate with (`chat_valid.jsonl`), of the training set `{manifest}`
 (sha256 of its manifest). A chat is a prompt, as a user's message, and a label, as the assistant's: a number for a person, `nil` for nobody,
-`other` for somebody else. `labels.json` says who has which number. Secrets, e-mail addresses, and numbers of phones, cards and accounts
+`other` for somebody else, `weak` (if signals are labeled) for an answer to which nobody need be alerted. `labels.json` says who has which
+number. Secrets, e-mail addresses, and numbers of phones, cards and accounts
 are taken out, as they will be when the model is asked: so what it is asked is what it was trained on, byte for byte.
 People's own words are in here. Slack's App Developer Policy prohibits "Using Data to train an LLM under any circumstances": what you do is
 yours to weigh.
@@ -177,7 +178,8 @@ import json
 from transformers import AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained(BASE)
-labels = [each["label"] for each in json.load(open("labels.json"))["people"]] + ["nil", "other"]
+names = json.load(open("labels.json"))
+labels = [each["label"] for each in names["people"]] + [names[kind] for kind in ("nil", "other", "weak") if kind in names]
 print([label for label in labels if len(tokenizer.encode(label, add_special_tokens=False)) != 1])  # must be []
 ```
 

@@ -18,6 +18,7 @@ from beepgpt.conversations.events import micros
 from beepgpt.training.checks import CannotPrepare, check_single_tokens, model_of
 from beepgpt.training.formats import FORMATS
 from beepgpt.training.prepare import OUTPUTS, few_shots_in, retracted_in
+from beepgpt.training.remote import options_in
 from beepgpt.training.splits import SplitOptions
 from tests.support import at
 from tests.support.prepare import (
@@ -65,13 +66,26 @@ class TestRulesOfPrepareData:
 
         assert made_of.left_out == {"no_answer": 1} and made_of.rule("no_answer") == 1
 
-    def test_empty_completions_become_nil(self, tmp_path):
-        """So do weak signals."""
+    def test_silence_and_a_weak_signal_are_two_things(self, tmp_path):
+        """Each has a label of its own, and labels.json names the second only where there is one."""
         made_of = made(tmp_path, [FIRST, example("silent", minute=1), example("weak", "bo", minute=2, signal="weak"), LAST])
+        labels = json.loads((made_of.folder / "labels.json").read_bytes())
+
+        assert made_of.rows("train") == [("first", "0"), ("silent", "nil"), ("weak", "weak")]
+        assert (made_of.rule("empty_completion"), made_of.rule("weak_signal")) == (1, 1)
+        assert made_of.manifest["rows"]["train"] == {"rows": 3, "nil": 1, "weak": 1}
+        assert options_in(labels) == ["nil", "other", "weak"]
+        (tmp_path / "none").mkdir()
+        other = made(tmp_path / "none", [FIRST, example("silent", minute=1), LAST])
+        assert options_in(json.loads((other.folder / "labels.json").read_bytes())) == ["nil", "other"]
+
+    def test_a_weak_signal_may_be_nil(self, tmp_path):
+        """As the original had it: nobody need be alerted."""
+        examples = [FIRST, example("silent", minute=1), example("weak", "bo", minute=2, signal="weak"), LAST]
+        made_of = made(tmp_path, examples, sides=SplitOptions(cut=at(100), weak="nil"))
 
         assert made_of.rows("train") == [("first", "0"), ("silent", "nil"), ("weak", "nil")]
-        assert (made_of.rule("empty_completion"), made_of.rule("weak_signal")) == (1, 1)
-        assert made_of.manifest["rows"]["train"] == {"rows": 3, "nil": 2}
+        assert options_in(json.loads((made_of.folder / "labels.json").read_bytes())) == ["nil", "other"]
 
     def test_empty_completions_may_be_left_out(self, tmp_path):
         """From rows, from the table, and on both sides."""
@@ -228,7 +242,7 @@ class TestLabels:
     @pytest.mark.parametrize("name", ["o200k_base", "cl100k_base"])
     def test_every_label_is_one_token(self, name):
         """In the encodings of all models that are known."""
-        check_single_tokens(["nil", "other", *map(str, range(1000))], load_encoding(name))
+        check_single_tokens(["nil", "other", "weak", *map(str, range(1000))], load_encoding(name))
 
     def test_labels_that_are_none_are_refused(self, tmp_path):
         """In an encoding that has no token for them."""

@@ -68,14 +68,6 @@ def test_what_came_true_sums_to_one():
     assert came["two"][0] == came["two"][-1] == 0.5
 
 
-def test_a_weak_signal_teaches_that_nobody_need_be_told():
-    """Its answer counts as none."""
-    answered = next(each for each in told() if each["answer"])
-
-    assert examples_of([{**answered, "signal": "weak"}]).answers == [[]]
-    assert examples_of([{**answered, "signal": "strong"}]).answers == [answered["answer"]]
-
-
 def test_nothing_is_read_that_was_known_later():
     """Points of examples without their outcomes are the same points."""
     later = ("id", "settled_ts", "answer_ts", "answer")
