@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from beepgpt.commands.provider import open_model
+from beepgpt.commands.provider import open_model, say_strangers
 from beepgpt.commands.train import check_training_set
 from beepgpt.config.settings import Settings, read_settings
 from beepgpt.connectors.tokenizer import load_encoding
@@ -51,6 +51,7 @@ def predicted(folder: Path, model: Path, row: int | None, text: str | None, sett
     from beepgpt.training.ask import ask_about
 
     with open_model(model, settings) as trained:
+        say_strangers([trained], folder)
         return ask_about(folder, trained, row, text, load_encoding)
 
 

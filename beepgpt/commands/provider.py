@@ -136,17 +136,17 @@ def _served_model(folder: Path, card: dict[str, Any], settings: Settings, progre
     """A server's model, once it has answered a probe as predictions need it."""
     from beepgpt.connectors.openai.labels import Scorer, ask, checked
     from beepgpt.labeling.redaction import redact
-    from beepgpt.training.checks import NIL, OTHER
     from beepgpt.training.folder import LABELS
-    from beepgpt.training.remote import DECIDING, RemoteModel, labels_in
+    from beepgpt.training.remote import DECIDING, RemoteModel, labels_in, options_in
 
     remote = card["remote"]
     check_may_leave(settings.provider, f"the model in {folder} is asked what people wrote")
     decides = remote["way"] == "decisions"
-    people = {} if decides else labels_in(orjson.loads((folder / LABELS).read_bytes()))
+    labels = orjson.loads((folder / LABELS).read_bytes()) if not decides else {"people": []}
+    people = labels_in(labels)
     with client_of(settings) as client:
         system = DECIDING if decides else remote["system"]
-        scorer = checked(client, Scorer(remote["model"], remote["way"], (*people, NIL, OTHER), system), PROBE)
+        scorer = checked(client, Scorer(remote["model"], remote["way"], (*people, *options_in(labels)), system), PROBE)
         yield RemoteModel(
             remote["way"],
             people,
@@ -163,6 +163,20 @@ def open_models(folders: Sequence[Path], settings: Settings, progress: Progress)
     """Several models, as `open_model` opens one."""
     with ExitStack() as stack:
         yield [stack.enter_context(open_model(each, settings, progress)) for each in folders]
+
+
+def say_strangers(models: Sequence[Trained], folder: Path) -> None:
+    """Say if the people of a training set are strangers to a model that was trained on another one."""
+    from beepgpt.training.folder import MANIFEST, VALID
+    from beepgpt.training.models import hash_of
+    from beepgpt.training.people import StrangersCheck, people_in
+
+    others = [each for each in models if each.card["manifest"] != hash_of((folder / MANIFEST).read_bytes())]
+    people = people_in(folder / VALID) if others else set()
+    for each in others:
+        check = StrangersCheck(each.folder, each.card["manifest"], console.print)
+        check.add(people)
+        check.end()
 
 
 def print_unanswered(models: Sequence[Trained]) -> None:

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from beepgpt.commands.output import number
-from beepgpt.commands.provider import open_models, print_unanswered
+from beepgpt.commands.provider import open_models, print_unanswered, say_strangers
 from beepgpt.commands.train import check_training_set
 from beepgpt.config.settings import Settings, read_settings
 from beepgpt.connectors.files import jsonl
@@ -64,6 +64,7 @@ def validated(
             status.update(f"asked about {done:,} of {of:,} points")
 
         with open_models((model, *against), settings, progress) as models:
+            say_strangers(models, folder)
             found = validate_models(folder, models, precision=precision)
             print_unanswered(models)
         page = report_page(found.figures, found.examples)

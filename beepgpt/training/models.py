@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import version
@@ -16,7 +16,9 @@ from skops.io.exceptions import UntrustedTypesFoundException
 
 from beepgpt.conversations.events import ts_text
 from beepgpt.errors import BeepGPTError
+from beepgpt.training.checks import NIL
 from beepgpt.training.folder import CARD, LABELS, MANIFEST, TRAIN
+from beepgpt.training.people import SKETCH, people_of, sketch_of
 from beepgpt.training.points import Model, read_examples
 from beepgpt.training.ranking import Ranker, fit_ranker, ranker_from
 from beepgpt.training.remote import labels_in
@@ -51,16 +53,25 @@ class Trained:
     folder: Path
 
 
-def save_model(folder: Path, model: Ranker | TextModel, about: Mapping[str, Any], manifest: bytes) -> dict[str, Any]:
-    """Write a model's folder, its card last: a folder with a card is whole. `about`: keys of the card; `manifest`: the training set's."""
+def save_model(
+    folder: Path, model: Ranker | TextModel, about: Mapping[str, Any], manifest: bytes, people: Collection[str] = ()
+) -> dict[str, Any]:
+    """Write a model's folder, its card last: a folder with a card is whole. `about`: keys of the card; `manifest`: the training set's;
+    `people`: among whom it was trained, of whom a sketch is written."""
     kind = "local" if isinstance(model, Ranker) else "text"
-    return _save(folder, kind, manifest, model.labels, about, {PARTS: skops.io.dumps(model.state())}, LIBRARIES)
+    files = {PARTS: skops.io.dumps(model.state()), **_sketch_of(people, manifest)}
+    return _save(folder, kind, manifest, model.labels, about, files, LIBRARIES)
 
 
-def save_remote(folder: Path, labels: bytes, about: Mapping[str, Any], manifest: bytes) -> dict[str, Any]:
-    """Write the folder of a model that a server answers for. `labels`: the set's labels.json; `about["remote"]`: how it is asked."""
-    people = list(labels_in(orjson.loads(labels)).values())
-    return _save(folder, REMOTE, manifest, people, about, {LABELS: labels}, REMOTE_LIBRARIES)
+def save_remote(folder: Path, labels: bytes, about: Mapping[str, Any], manifest: bytes, people: Collection[str] = ()) -> dict[str, Any]:
+    """Write the folder of a model that a server answers for. `labels`: the set's labels.json; `about["remote"]`: how it is asked;
+    `people`: as in `save_model`."""
+    labeled = list(labels_in(orjson.loads(labels)).values())
+    return _save(folder, REMOTE, manifest, labeled, about, {LABELS: labels, **_sketch_of(people, manifest)}, REMOTE_LIBRARIES)
+
+
+def _sketch_of(people: Collection[str], manifest: bytes) -> dict[str, bytes]:
+    return {SKETCH: sketch_of(people, hash_of(manifest))} if people else {}
 
 
 def _save(
@@ -133,6 +144,15 @@ def hash_of(content: bytes) -> str:
     return sha256(content).hexdigest()
 
 
+def weak_is_nobody(manifest: Mapping[str, Any]) -> bool:
+    """Whether a training set counts answers with a weak signal as nobody's, also for a model of this machine (`prepare --weak nil`).
+
+    >>> weak_is_nobody({"settings": {"sides": {"weak": "weak"}}}), weak_is_nobody({})
+    (False, False)
+    """
+    return bool(manifest.get("settings", {}).get("sides", {}).get("weak") == NIL)
+
+
 def train_here(folder: Path, kind: str, into: Path, *, seed: int, threads: int, status: Callable[[str], None]) -> dict[str, Any]:
     """Fit a `local` or a `text` model on the training set `folder`, and write it to `into`; returns its card.
 
@@ -141,17 +161,19 @@ def train_here(folder: Path, kind: str, into: Path, *, seed: int, threads: int, 
     """
     manifest = (folder / MANIFEST).read_bytes()
     status("reading")
-    examples = read_examples(folder / TRAIN)
+    parsed = orjson.loads(manifest)
+    examples = read_examples(folder / TRAIN, as_happened=not weak_is_nobody(parsed))
     card: dict[str, Any] = {
-        "spec": orjson.loads(manifest).get("examples", {}).get("spec"),
+        "spec": parsed.get("examples", {}).get("spec"),
         "trained_on": {
             "examples": len(examples),
             "answered": sum(bool(answer) for answer in examples.answers),
             "settled_until": ts_text(int(examples.settled_ts.max(initial=0))),
         },
     }
+    people = people_of(examples.points)
     status("fitting")
     if kind == "text":
-        return save_model(into, fit_text(examples), card, manifest)
+        return save_model(into, fit_text(examples), card, manifest, people)
     ranker, fit = fit_ranker(examples, seed=seed, threads=threads, progress=lambda tree, most: status(f"tree {tree} of at most {most}"))
-    return save_model(into, ranker, {**card, "seed": seed, "fit": fit}, manifest)
+    return save_model(into, ranker, {**card, "seed": seed, "fit": fit}, manifest, people)

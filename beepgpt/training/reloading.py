@@ -88,6 +88,7 @@ class RemoteCaller:
 
 if TYPE_CHECKING:
     from beepgpt.training.models import Trained
+    from beepgpt.training.people import StrangersCheck
     from beepgpt.training.points import Prediction
 
 CARD, METRICS = "model.json", "metrics.json"
@@ -117,6 +118,7 @@ class WatchedModel:
         self._open = ExitStack()
         self._lock = threading.Lock()
         self._seen = self._stamp()
+        self._strangers: dict[str, StrangersCheck] = {}
         self._validated: dict[str, dict[str, float]] = {}
         try:
             self._trained, self._name = self._load()
@@ -143,6 +145,7 @@ class WatchedModel:
 
         with self._lock:
             trained, name = self._trained, self._name
+        self._strangers[name].see(points)
         try:
             predictions = trained.model.predict(points_of([as_example(point) for point in points]))
         except OtherFeatures as error:
@@ -158,6 +161,7 @@ class WatchedModel:
         with self._lock:
             trained, name = self._trained, self._name
         assert isinstance(trained.model, RemoteModel)
+        self._strangers[name].see([point])
         answer: Future[ModelAnswer] = Future()
 
         def forward(asked: Future[Prediction]) -> None:
@@ -222,6 +226,7 @@ class WatchedModel:
             finally:
                 is_over.set()
                 thread.join(5)
+                self._strangers[self._name].end()
 
     def close(self) -> None:
         """Close the model: one on a server can't be asked any more."""
@@ -234,13 +239,17 @@ class WatchedModel:
         return None
 
     def _load(self) -> tuple[Trained, str]:
+        from beepgpt.training.people import StrangersCheck
+
         trained = self._open.enter_context(self._open_model(self.folder))
         if trained.card.get("spec") != self._spec:
             raise BadCommand(
                 f"--model {self.folder}: was trained on examples of spec {trained.card.get('spec')}, and this run makes spec {self._spec}:"
                 " give the settings that its examples were made with, or train it again"
             )
-        return trained, sha256((self.folder / CARD).read_bytes()).hexdigest()[:12]
+        name = sha256((self.folder / CARD).read_bytes()).hexdigest()[:12]
+        self._strangers[name] = StrangersCheck(self.folder, trained.card["manifest"], log.warning)
+        return trained, name
 
 
 def as_example(point: Mapping[str, Any]) -> dict[str, Any]:

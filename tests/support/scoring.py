@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -43,9 +43,9 @@ def watched_model(folder: Path, settings: Settings) -> WatchedModel:
     return WatchedModel(folder, settings.rules.spec, partial(open_model, settings=settings))
 
 
-def save(folder: Path, **told: Any) -> Path:
-    """The model's folder."""
-    save_model(folder, ranked()[0], {"spec": SPEC, **told}, b"{}")
+def save(folder: Path, people: Collection[str] = (), **told: Any) -> Path:
+    """The model's folder; `people`: among whom it was trained."""
+    save_model(folder, ranked()[0], {"spec": SPEC, **told}, b"{}", people)
     return folder
 
 

@@ -14,17 +14,22 @@ import skops.io
 from beepgpt.conversations.rules import Rules
 from beepgpt.simulation.workspace import Plan, live_records
 from beepgpt.training.folder import CARD
-from beepgpt.training.models import PARTS, BadModel, load_model, save_model
+from beepgpt.training.models import PARTS, BadModel, load_model, save_model, train_here
 from beepgpt.training.points import Examples, TooLittle, examples_of
 from beepgpt.training.ranking import Ranker, fit_ranker
+from beepgpt.training.splits import HandledWeak, SplitOptions
 from beepgpt.training.text import TextModel, fit_text
 from tests.support import run_of
+from tests.support.prepare import made
 
 
 @cache
+def lines() -> tuple[bytes, ...]:
+    return tuple(run_of(live_records(Plan(seed=5, messages=1_500, channels=2, people=15, days=20)), Rules()).examples)
+
+
 def examples() -> Examples:
-    run = run_of(live_records(Plan(seed=5, messages=1_500, channels=2, people=15, days=20)), Rules())
-    return examples_of([json.loads(line) for line in run.examples]).by_settled()
+    return examples_of([json.loads(line) for line in lines()]).by_settled()
 
 
 @cache
@@ -60,6 +65,27 @@ def test_the_card_tells_what_it_is(tmp_path: Path):
     assert local["labels"] is None
     assert text["labels"] == models()["text"].labels != []
     assert {"lightgbm", "scikit-learn", "skops", "python"} <= set(local["versions"])
+
+
+def test_labels_are_ignored_unless_weak_is_nil(tmp_path: Path):
+    """The same bytes of a model with labels and without; `prepare --weak nil` has weak answers count as nobody's."""
+    plain = [json.loads(line) for line in lines()]
+    labeled = [{**each, "signal": "weak" if number % 3 else "strong"} for number, each in enumerate(plain)]
+    cards = {}
+    wanted: dict[str, tuple[list[dict[str, Any]], HandledWeak]] = {
+        "plain": (plain, "weak"),
+        "labeled": (labeled, "weak"),
+        "nil": (labeled, "nil"),
+    }
+    for name, (some, weak) in wanted.items():
+        (tmp_path / name).mkdir()
+        folder = made(tmp_path / name, some, sides=SplitOptions(weak=weak), formats=("candidates",)).folder
+        cards[name] = train_here(folder, "text", tmp_path / name / "model", seed=1, threads=1, status=lambda _: None)
+
+    predicted = {name: load_model(tmp_path / name / "model").model.predict(examples().points).p.tolist() for name in cards}
+    assert predicted["plain"] == predicted["labeled"] != predicted["nil"]
+    answered = {name: card["trained_on"]["answered"] for name, card in cards.items()}
+    assert answered["plain"] == answered["labeled"] > answered["nil"] > 0
 
 
 def test_a_changed_file_is_refused(tmp_path: Path):
