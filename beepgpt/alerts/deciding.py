@@ -65,7 +65,7 @@ class AlertDecider:
             self.store.record_outcome(str(value["id"]), [str(each) for each in value["answer"]])
             self.store.count("outcomes")
         elif kind == "deletion":
-            self.store.delete_message(str(value["channel"]), micros(value["deleted_ts"]), now)
+            self.store.delete_message(str(value["channel"]), micros(value["ts"]), now)  # `deleted_ts`: when, unlike in Slack's events
             self.store.count("deletions")
         else:
             self.store.count(f"unknown:{kind}")
