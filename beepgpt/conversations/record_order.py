@@ -27,7 +27,7 @@ class TimedRecord(NamedTuple):
 
 
 def timed_record(record: bytes, place: str, parsed: Parsed | None = None) -> TimedRecord:
-    """Parse a record as far as its key, partition and timestamp need it.
+    """Parse a record as far as its key, partition and timestamp need it; what a message said before a change is not in it any more.
 
     Records that claim to be from the future have their channel here, too: where a record goes must not depend on the time of the ingest.
 
@@ -38,9 +38,9 @@ def timed_record(record: bytes, place: str, parsed: Parsed | None = None) -> Tim
     """
     parsed = parse(record, FOREVER, bots="context") if parsed is None else parsed
     if isinstance(parsed, Event):
-        return TimedRecord(record, place, parsed.t, parsed.channel, max(parsed.t, parsed.ts), False)
+        return TimedRecord(parsed.record, place, parsed.t, parsed.channel, max(parsed.t, parsed.ts), False)
     if isinstance(parsed, Ignored):
-        return TimedRecord(record, place, parsed.t, parsed.channel, parsed.t, False)
+        return TimedRecord(parsed.record, place, parsed.t, parsed.channel, parsed.t, False)
     if isinstance(parsed, Heartbeat):
         return TimedRecord(record, place, parsed.at, None, parsed.at, True)
     return TimedRecord(record, place, None, None, None, False)

@@ -63,6 +63,21 @@ def known_of(events: list[dict[str, Any]]) -> KnownRecords:
     return known
 
 
+def test_a_deletion_brings_no_text_to_the_topic():
+    """Slack sends with it what the message said; the topic gets the message's name."""
+    slack = workspace()
+    ts = slack.post("C1", "U1", "a secret")
+    slack.edit("C1", ts, "less of it")
+    slack.delete("C1", ts)
+    sent = slack.events[1:]
+    assert ["secret" in json.dumps(each) for each in sent] == [True, False] and "less of it" in json.dumps(sent[1])
+
+    edit, deletion = (record_of({"type": "event_callback", "event": event}, NOW) for event in sent)
+    assert b"a secret" not in edit and b"less of it" in edit and b"less of it" not in deletion
+    assert identify(deletion, NOW).key == ("C1", 2, int(ts.replace(".", "")))
+    assert sent[1]["previous_message"]["text"] == "less of it", "Slack's payload itself is as it was"
+
+
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from(["post", "reply", "bot", "join", "edit", "react"])), max_size=30))
 def test_what_came_live_and_what_is_filled_in_are_all_and_nothing_twice(steps: list[tuple[bool, str]]):
     """Whichever posts came: those that are missing are found in the history, and no others; an edit that came is not found again."""

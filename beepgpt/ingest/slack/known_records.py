@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from beepgpt.connectors import kafka
-from beepgpt.conversations.events import DELETE, EDIT, POST, REACT, Event, Ignored, micros, parse, ts_text
+from beepgpt.conversations.events import DELETE, EDIT, POST, REACT, Event, Ignored, micros, parse, strip_previous, ts_text
 from beepgpt.conversations.export import NEVER, events_of
 from beepgpt.conversations.rules import HOUR, SECOND
 
@@ -24,8 +24,12 @@ def without_token(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def record_of(payload: Mapping[str, Any], received_at: int) -> bytes:
-    """The record of a callback as Slack sent it, with the time (microseconds) at which it was received."""
-    return orjson.dumps(without_token(payload) | {"received_at": ts_text(received_at)})
+    """The record of a callback as Slack sent it, less what a message said before, with the time (microseconds) at which it was received."""
+    body = without_token(payload) | {"received_at": ts_text(received_at)}
+    if isinstance(event := body.get("event"), dict) and "previous_message" in event:
+        body["event"] = event = dict(event)
+        strip_previous(event)
+    return orjson.dumps(body)
 
 
 def backfilled_record(event: Mapping[str, Any], team: str, received_at: int) -> bytes:
