@@ -152,6 +152,8 @@ class RunSettings(Section):
     log_format: Literal["text", "json"]
     metrics_port: Annotated[WholeNumber, Field(ge=0, le=65_535)]
     metrics_host: str
+    rejects_kept: Annotated[Duration, Field(ge=DAY)]
+    """Microseconds."""
     idle_clock: Literal["log", "wall"]
 
 
@@ -284,6 +286,8 @@ class ScoringSettings(Section):
     threshold: Annotated[float | None, Field(gt=0, lt=1), BeforeValidator(none_for_zero)]
     clock: Literal["wall", "log"]
     watch: Annotated[Duration, Field(gt=0)]
+    kept: Annotated[Duration, Field(ge=DAY)]
+    """Microseconds."""
 
 
 class AlertSettings(Section):

@@ -70,6 +70,11 @@ class AlertDecider:
         else:
             self.store.count(f"unknown:{kind}")
 
+    def apply_tombstone(self, key: bytes, now: int) -> None:
+        """Apply a null under a prediction's id: the prediction is gone, and so is what alerts show of it."""
+        self.store.forget_prediction(key.decode(errors="replace"))
+        self.store.count("predictions_gone")
+
     def _apply_event(self, record: bytes, now: int) -> None:
         event = parse(record, now)
         if isinstance(event, Event) and event.kind == DELETE:

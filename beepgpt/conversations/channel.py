@@ -39,8 +39,8 @@ from beepgpt.conversations.state import (
     WHOLE,
     Conversation,
     KeptMessage,
+    MessageIndex,
     OpenPoint,
-    WrittenExamples,
     conversation_id,
     session_key,
     thread_key,
@@ -99,7 +99,8 @@ class Channel:
         """The newest `kept_roots` roots: a number each and no object, since a quiet channel has all of them for years."""
         self.open_points: deque[OpenPoint] = deque()
         """In the order of their times, and so of their horizons' ends. A settled one stays until it comes to the front, or a sweep."""
-        self.written = WrittenExamples(rules.window)
+        self.written = MessageIndex(rules.window)
+        """Examples that can still be retracted, by when they settled."""
         self._since_sweep = 0
         self._last_sweep = 0
 
@@ -242,7 +243,7 @@ class Channel:
             return
         output.account.count(APPLIED)
         for number in written:
-            if (identity := self.written.retract(number)) is not None:
+            if (identity := self.written.take(number)) is not None:
                 self._retract(identity, t, output)
         for each in waiting:
             self.target.deleted(each, t)
@@ -318,7 +319,9 @@ class Channel:
             line = point_bytes(
                 identity, rules, self.id, conversations, point, shown, speakers=first.speakers, root_missing=first.root_missing
             )
-            points.entries.append(PointEmitted(self.id, conversations, point.t, identity, line))
+            points.entries.append(
+                PointEmitted(self.id, conversations, point.t, identity, line, tuple([message.ts for message in point.window]))
+            )
             account.count(EMITTED)
             account.count(TOGETHER, len(others))
 

@@ -253,6 +253,10 @@ class ScoreOutputs:
         """The topics, by their contents."""
         return {name: place for name in ("predictions", "outcomes") if isinstance(place := getattr(self, name), kafka.KafkaAddress)}
 
+    def kept(self) -> int | None:
+        """Microseconds for which predictions stay on their topic; None: they go to no topic, and nobody removes them."""
+        return self.settings.scoring.kept if "predictions" in self.topics() else None
+
     def sinks(
         self,
         number: int,
