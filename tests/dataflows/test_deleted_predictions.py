@@ -6,7 +6,7 @@ import json
 import pickle
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -78,8 +78,8 @@ def test_a_deletion_is_followed_by_a_tombstone_of_each_prediction_that_held_the_
 def test_what_the_topic_has_lost_by_itself_is_not_remembered(monkeypatch: pytest.MonkeyPatch):
     """As long as predictions are kept, by the machine's time, and no longer; nothing at all where they go to a file."""
     batches = released([each.line for each in (post("ana", minute=0), post("bo", minute=20), delete(of=0, minute=21))], 1)
-    posts = [(0.0, [each for each in batches[0][1] if isinstance(each, PointEmitted)])]
-    deletion = [(0.0, [each for each in batches[0][1] if not isinstance(each, PointEmitted)])]
+    posts: list[Released] = [(0.0, [each for each in batches[0][1] if isinstance(each, PointEmitted)])]
+    deletion: list[Released] = [(0.0, [each for each in batches[0][1] if not isinstance(each, PointEmitted)])]
     for kept, days, tombstones in ((90 * DAY, 0, 1), (90 * DAY, 89, 1), (90 * DAY, 91, 0), (None, 0, 0)):
         first = step(kept=kept)
         list(scored(first, posts))
@@ -113,10 +113,10 @@ def connection(broker: Broker | GivenBroker) -> Connection:
     return Connection(broker.bootstrap)
 
 
-def done(*arguments: object, status: int = 0, **env: str) -> str:
+def done(*arguments: object, status: int = 0, env: Mapping[str, str] | None = None) -> str:
     """What a command prints; it ends with `status`."""
     command = program(*arguments, "--no-progress")
-    ran = subprocess.run(command, capture_output=True, text=True, env=quiet() | env, timeout=200, check=False)
+    ran = subprocess.run(command, capture_output=True, text=True, env=quiet() | dict(env or {}), timeout=200, check=False)
     assert ran.returncode == status, ran.stderr
     return " ".join(ran.stderr.split())
 
@@ -148,7 +148,7 @@ def test_what_was_deleted_is_gone_from_the_broker_s_disk(broker: Broker | GivenB
     source.write_bytes(b"".join(each.line + b"\n" for each in said))
     beside = {"BEEPGPT_KAFKA__LATE_TOPIC": f"{name}.late", "BEEPGPT_KAFKA__DEAD_LETTER_TOPIC": f"{name}.dead-letters"}
     for number in range(2):
-        done("examples", source, "--to", address(connection, examples), **beside)
+        done("examples", source, "--to", address(connection, examples), env=beside)
         done("score", source, "--model", model, "--to", address(connection, predictions))
         found = [SECRET.encode() in segments(broker, topic) for topic in (examples, predictions)]
         if number == 0:
