@@ -288,7 +288,8 @@ class _JsonlSinkPartition(StatefulSinkPartition[bytes, WrittenState]):
     def _begin_day(self) -> None:
         """Begin another day's lines if it is another day, and overwrite those that have expired."""
         if (today := self._today()) != self._days[-1][0]:
-            self._days.append((today, self._offset, 0))
+            before = self._days[-2][1] if len(self._days) > 1 else 0
+            self._days[len(self._days) - (self._offset == before) :] = [(today, self._offset, 0)]  # a day without lines is none
             if self._is_regular:
                 self._expire()
 
