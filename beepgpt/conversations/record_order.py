@@ -116,13 +116,16 @@ def span_of(
     return span
 
 
-def heartbeat_record(at: int) -> bytes:
+def heartbeat_record(at: int, retained_since: int = 0) -> bytes:
     """The record of a heartbeat: everything before `at` (microseconds) has been read.
+
+    `retained_since`: messages from before this time were deleted by a retention; only who applies it reads that.
 
     >>> heartbeat_record(1690360260000000)
     b'{"type":"heartbeat","at":"1690360260.000000"}'
     """
-    return b'{"type":"heartbeat","at":"%s"}' % ts_text(at).encode()
+    since = b',"retained_since":"%s"' % ts_text(retained_since).encode() if retained_since else b""
+    return b'{"type":"heartbeat","at":"%s"%s}' % (ts_text(at).encode(), since)
 
 
 def next_heartbeat(after: int, step: int) -> int:

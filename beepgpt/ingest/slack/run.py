@@ -22,6 +22,7 @@ from beepgpt.errors import BadCommand, SlackFailed
 from beepgpt.ingest.slack.connections import LiveConnection
 from beepgpt.ingest.slack.known_records import read_contents
 from beepgpt.ingest.slack.loop import WAIT, SlackFigures, SlackLoop, SlackPulse
+from beepgpt.ingest.slack.retention import RetentionSweep
 from beepgpt.runtime import metrics
 from beepgpt.runtime.console import console
 from beepgpt.runtime.places import connection_of, print_proxy
@@ -92,7 +93,7 @@ INSTALL = "pip install 'beepgpt[slack]'"
 
 ARRIVAL_ENDS = ("written", "duplicate", "interactions")
 """What becomes of arrivals, beside those that are held or left out."""
-OTHER_COUNTS = ("filled", "untimed", "vanished", "unreadable", "fills_refused", "delayed", "outages", "heartbeats")
+OTHER_COUNTS = ("filled", "untimed", "vanished", "retention", "unreadable", "fills_refused", "delayed", "outages", "heartbeats")
 
 
 @dataclass(frozen=True)
@@ -154,8 +155,10 @@ def run_slack(job: SlackIngestJob) -> tuple[dict[str, Any], int]:
         def dead_letters() -> kafka.Writer:
             return stack.enter_context(kafka.Writer(connection, job.settings.kafka.dead_letter_topic, patience=patience))
 
+        retention = None if ours.retention is None else RetentionSweep(connection, topic.name, ours.retention, arrivals.put)
         loop = SlackLoop(
-            ours, job.include, team, contents, topic.partitions, events, interactions, web, connections, arrivals, pulse, dead_letters
+            *(ours, job.include, team, contents, topic.partitions, events, interactions, web, connections, arrivals, pulse, dead_letters),
+            retention,
         )
         if job.settings.run.metrics_port:
             build = {"version": program_version(), "team": team}
