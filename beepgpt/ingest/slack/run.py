@@ -18,6 +18,7 @@ from beepgpt.config.sections import SlackSettings
 from beepgpt.config.settings import Settings, revealed
 from beepgpt.connectors import kafka
 from beepgpt.connectors.kafka import check_keeps
+from beepgpt.conversations.rules import DAY
 from beepgpt.errors import BadCommand, SlackFailed
 from beepgpt.ingest.slack.connections import LiveConnection
 from beepgpt.ingest.slack.known_records import read_contents
@@ -122,6 +123,12 @@ def run_slack(job: SlackIngestJob) -> tuple[dict[str, Any], int]:
     topic = topics[job.address.topic]
     if not check_keeps(connection, topic.name):
         console.print(f"{topic.name}: whether it keeps old records could not be asked.")
+    remember = job.settings.rules.remember
+    if ours.retention is not None and ours.retention >= remember:
+        console.print(
+            f"slack.retention is {ours.retention // DAY} days, and examples are remembered for {remember // DAY}: those of messages that it"
+            " deletes are not retracted. Set conversations.remember higher."
+        )
     stop, stopping = Stop(), threading.Event()
     outbound = slack_live.slack_outbound(revealed(ours.proxy))
     print_proxy(outbound, ours.base_url)
