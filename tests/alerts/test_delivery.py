@@ -180,6 +180,23 @@ def test_what_stays_unknown_is_counted_and_not_sent_again(tmp_path: Path, slack:
     assert len(slack.sent_to("bo")) == 1 and office.counts["letters_unknown"] == 1
 
 
+def test_what_alerts_show_of_a_prediction_that_is_gone_goes(tmp_path: Path, slack: Workspace):
+    """A tombstone of it: the DM stays as a link, without text; it is counted, and changes no other."""
+    office = Office(tmp_path, slack)
+    office.opt_in("bo")
+    office.apply("prediction", prediction(texts=["a secret"]))
+    office.apply("prediction", prediction(NOON + SECOND, channel="C2", people={"cy": 0.9}))
+    office.work()
+    for identity in (prediction()["id"], "unknown"):
+        with office.store.transaction():
+            office.decider.apply_tombstone(identity.encode(), office.clock())
+    office.work()
+
+    (message,) = slack.sent_to("bo")
+    assert "a secret" not in json.dumps(message) and "archives/C1" in json.dumps(message)
+    assert (office.counts["predictions_gone"], office.counts["letters_updated"]) == (2, 1)
+
+
 @pytest.mark.parametrize("is_there", [True, False])
 def test_what_was_unknown_is_looked_for_again_when_its_message_is_deleted(tmp_path: Path, slack: Workspace, is_there: bool):
     """A DM that stood there all the time is deleted; one that is nowhere is counted, and asked for once."""

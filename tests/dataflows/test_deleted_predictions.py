@@ -25,8 +25,9 @@ from beepgpt.training.reloading import LocalModel
 from tests.dataflows.test_scoring import ByPlace
 from tests.support import at, delete, post, program, quiet, run_of
 from tests.support.broker import Broker, GivenBroker
-from tests.support.kafka import KEPT, address, wait_until
+from tests.support.kafka import KEPT, address
 from tests.support.scoring import RULES, SPEC, save
+from tests.support.speed import wait_until
 
 PLAN = Plan(seed=11, messages=600, days=9, channels=3, people=12, deletions=0.1)
 SECRET = "the zeppelin is red"
