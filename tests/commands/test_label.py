@@ -34,7 +34,9 @@ from beepgpt.labeling.asking import CACHED_FROM, INSTRUCTIONS, Asking
 from beepgpt.labeling.few_shots import balanced, read_few_shots
 from beepgpt.runtime.recovery import BadRecovery
 from tests.support.labeling import Labels, asked_about, few_shots_in, made_examples, prompts_of, write
-from tests.support.openai_server import KEY, Script, Server, by_hash, digest, serving
+from tests.support.openai_model import by_hash
+from tests.support.openai_script import Script, digest
+from tests.support.openai_server import KEY, Server, serving
 
 LUNA = read_prices().of("gpt-6-luna")
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from beepgpt.connectors.openai.client import Client
 from beepgpt.connectors.openai.values import AskedModel, Provider, Request
-from tests.support.openai_server import Script, Server, digest
+from tests.support.openai_script import Script, digest
+from tests.support.openai_server import Server
 
 LUNA = AskedModel("gpt-6-luna", effort="none", marks_prefix=True)
 DECIDING = AskedModel("gpt-6-luna", way="decisions")

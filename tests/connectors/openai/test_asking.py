@@ -21,7 +21,8 @@ from beepgpt.connectors.openai.client import Client, batch_parts
 from beepgpt.connectors.openai.values import AskedModel, Provider, ProviderAnswer, Request, TextRequest, body_of
 from beepgpt.errors import BadAnswer, NoMoney, NotAllowed, ProviderFailed, RequestRefused
 from tests.support.openai_client import DECIDING, LUNA, SECRET, asking, failing, question
-from tests.support.openai_server import KEY, Server, by_hash
+from tests.support.openai_model import by_hash
+from tests.support.openai_server import KEY, Server
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -16,7 +16,9 @@ from beepgpt.connectors.openai.client import Client, batch_parts
 from beepgpt.connectors.openai.values import ProviderAnswer, Usage
 from beepgpt.errors import BadAnswer, NoMoney, ProviderFailed, RequestRefused, TooBusy
 from tests.support.openai_client import DECIDING, asking, failing, question
-from tests.support.openai_server import Server, by_hash, digest, serving
+from tests.support.openai_model import by_hash
+from tests.support.openai_script import digest
+from tests.support.openai_server import Server, serving
 
 ROOT = Path(__file__).resolve().parents[3]
 

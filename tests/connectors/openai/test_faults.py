@@ -17,7 +17,9 @@ from beepgpt.connectors.openai.client import Client
 from beepgpt.connectors.openai.values import AskedModel, Provider, QuestionApi
 from beepgpt.errors import BadAnswer, NoMoney, NotAllowed, ProviderFailed, RequestRefused, TooBusy, TrainingNotAvailable
 from tests.support.openai_client import DECIDING, SECRET, asking, failing, question
-from tests.support.openai_server import KEY, Script, Server, by_hash, digest, serving
+from tests.support.openai_model import by_hash
+from tests.support.openai_script import Script, digest
+from tests.support.openai_server import KEY, Server, serving
 
 # Faults
 
