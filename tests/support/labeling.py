@@ -127,3 +127,9 @@ def default_signals():
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def account(report: dict[str, Any]) -> dict[str, Any]:
+    assert report["does_not_add_up"] == []
+    found: dict[str, Any] = report["account"]
+    return found
