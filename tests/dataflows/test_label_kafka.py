@@ -59,7 +59,7 @@ class Places:
 
     def run(self, source: str, to: str, server: Server | None, **more: object) -> dict[str, Any]:
         settings = read_settings(environ=self.settings(server, **more))
-        report, status = run_label(LabelJob(input_of(source), destination_of(to, settings), settings), yes=False)
+        report, status = run_label(LabelJob(input_of(source), destination_of(to, settings), settings), yes=False, force=True)
         assert report["does_not_add_up"] == []
         return report | {"status": status}
 

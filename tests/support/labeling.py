@@ -85,11 +85,14 @@ class Labels:
         told |= {name if "__" in name else f"labeling__{name}": value for name, value in more.items()}
         return {f"BEEPGPT_{name.upper()}": str(value) for name, value in told.items()}
 
-    def run(self, server: Server | None = None, *, recovery: bool = False, yes: bool = False, **more: object) -> dict[str, Any]:
-        """Labels them in this process; the report, with the exit status."""
+    def run(
+        self, server: Server | None = None, *, recovery: bool = False, yes: bool = False, force: bool = True, **more: object
+    ) -> dict[str, Any]:
+        """Labels them in this process; the report, with the exit status. `force`: few-shots here are labeled by chance."""
         settings = read_settings(environ=self.variables(server, **more))
         memory = self.folder / "memory" if recovery else None
-        report, status = run_label(LabelJob(input_of(str(self.source)), destination_of(str(self.to), settings), settings, memory), yes=yes)
+        job = LabelJob(input_of(str(self.source)), destination_of(str(self.to), settings), settings, memory)
+        report, status = run_label(job, yes=yes, force=force)
         return report | {"status": status}
 
     @property
