@@ -101,7 +101,10 @@ def history_in(source: str, outcomes: str | None, settings: Settings) -> Rehears
     from beepgpt.alerts.rehearsal import read_history
 
     named = [("PREDICTIONS", source), *([] if outcomes is None else [("--outcomes", outcomes)])]
-    history, unreadable = read_history(each for name, place in named for each in lines_with_places(name, place, settings))
+    gone: set[bytes] = set()
+    history, unreadable = read_history((each for name, place in named for each in lines_with_places(name, place, settings, gone)), gone)
+    if gone:
+        console.print(f"{len(gone):,} predictions are gone, since a message that they held was deleted.")
     if unreadable:
         console.print(
             f"{len(unreadable):,} lines are neither predictions nor outcomes, and are left out, the first of them {unreadable[0]}."

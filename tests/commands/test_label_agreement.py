@@ -12,7 +12,8 @@ import pytest
 from beepgpt.labeling.agreement import NoBetterThanChance
 from tests.support import run_program
 from tests.support.labeling import Labels, few_shots_in, made_examples, write
-from tests.support.openai_server import Server, by_hash, serving
+from tests.support.openai_model import by_hash
+from tests.support.openai_server import Server, serving
 
 
 @pytest.fixture

@@ -25,7 +25,9 @@ from tests.support import program
 from tests.support.broker import Broker, GivenBroker
 from tests.support.kafka import KEPT, Running, address, report_in, started
 from tests.support.labeling import Labels, asked_about, made_examples, prompts_of, read, write
-from tests.support.openai_server import Server, by_hash, digest, serving
+from tests.support.openai_model import by_hash
+from tests.support.openai_script import digest
+from tests.support.openai_server import Server, serving
 from tests.support.speed import wait_until
 
 

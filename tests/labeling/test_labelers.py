@@ -23,7 +23,7 @@ from beepgpt.labeling.labelers.local import LocalLabeler, _classifier, _scorer_o
 from beepgpt.labeling.labelers.rules import SHORT, RulesLabeler, rule_of
 from beepgpt.simulation.workspace import Plan, write_export
 from tests.support import beep
-from tests.support.openai_server import by_hash
+from tests.support.openai_model import by_hash
 
 # Rules
 

@@ -20,7 +20,8 @@ from beepgpt.labeling.redaction import redact
 from beepgpt.runtime.destinations import destination_of
 from beepgpt.simulation.workspace import Plan, live_records
 from tests.support import run_of
-from tests.support.openai_server import Server, by_hash
+from tests.support.openai_model import by_hash
+from tests.support.openai_server import Server
 
 LIMIT = 10**9
 """More than any number of examples here."""
@@ -129,3 +130,9 @@ def default_signals():
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def account(report: dict[str, Any]) -> dict[str, Any]:
+    assert report["does_not_add_up"] == []
+    found: dict[str, Any] = report["account"]
+    return found
