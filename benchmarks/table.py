@@ -351,6 +351,28 @@ def prepare(of: dict[str, Any]) -> str:
     )
 
 
+def label_worth(of: dict[str, Any]) -> str:
+    """What labels are worth to the local model."""
+    figures = [name for name in of["arms"]["no labels"] if name != "calibration_error"]
+
+    def cell(row: dict[str, Any], name: str, *, is_base: bool) -> str:
+        scale, digits = (1, 3) if name == "log_loss" else (100, 1)
+        value, to, low, high = (scale * row[name][part] for part in ("value", "to_no_labels", "low", "high"))
+        return f"{value:.{digits}f}" if is_base else f"{value:.{digits}f} ({to:+.{digits}f}: {low:+.{digits}f} to {high:+.{digits}f})"
+
+    rows = [
+        [name, *(cell(row, each, is_base=name == "no labels") for each in figures), f"{100 * row['calibration_error']:.1f}"]
+        for name, row in of["arms"].items()
+    ]
+    labelers = "; ".join(f"{name} calls {each['weak']:,} weak, and is {each['accuracy']}" for name, each in of["labelers"].items())
+    return (
+        f"{of['export']}: the local model of {of['train']:,} examples, {of['answered']:,} of them answered, judged on {of['judged']:,} later"
+        f" ones, {of['judged_answered']:,} answered, by who answered. Of the labelers, {labelers}. In per cent (log loss in nats); in brackets"
+        " the difference to no labels and its interval, paired, by conversation."
+        " [labeling.md](labeling.md#are-labels-needed) says what follows.\n\n" + table(["training side", *figures, "off"], rows)
+    )
+
+
 def leak(of: dict[str, Any]) -> str:
     """What the original's leak was worth."""
     rows = [
@@ -379,6 +401,7 @@ CHAPTERS = {
     "scoring": ("Scoring in real time", scoring),
     "prepare": ("Training sets", prepare),
     "training": ("The local model", training),
+    "label_worth": ("What labels are worth", label_worth),
     "leak": ("What the original's leak was worth", leak),
     "peers": ("Others, on one small job", peers),
 }
