@@ -18,7 +18,7 @@ from beepgpt.commands.output import account_table, add_counts, by_reason, print_
 from beepgpt.config.settings import Settings, with_flags
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand, RunStopped
-from beepgpt.labeling.agreement import Accuracy
+from beepgpt.labeling.agreement import Accuracy, accuracy_on
 from beepgpt.labeling.few_shots import FewShot, by_hand, read_few_shots
 from beepgpt.labeling.questions import Labeler
 from beepgpt.runtime.console import console
@@ -124,7 +124,6 @@ def local_labeler(settings: Settings, few_shots: Sequence[FewShot]) -> tuple[Lab
     ours = settings.labeling
     if ours.labeler == "rules":
         from beepgpt.labeling.labelers.rules import RulesLabeler
-        from beepgpt.labeling.trial import accuracy_on
 
         return RulesLabeler(), [accuracy_on(few_shots, RulesLabeler())]
     from beepgpt.labeling.labelers.labeled import labeled_few_shots, read_labeled

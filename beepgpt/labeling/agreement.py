@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 from beepgpt.conversations.signals import Signal
 from beepgpt.errors import BeepGPTError
-from beepgpt.labeling.labelers.labeled import Labeled
+from beepgpt.labeling.few_shots import FewShot
+from beepgpt.labeling.labelers.labeled import Labeled, labeled_of
+from beepgpt.labeling.questions import Labeler
 
 LEAST = 10
 """Examples of each signal without which nothing can be learned or measured; 25 to 50 are better."""
@@ -62,6 +64,14 @@ def agreement(verdicts: Sequence[Signal], few_shots: Sequence[Labeled]) -> Accur
     counts = Counter(each.signal for each in few_shots)
     low, high = interval(right, len(set(groups_of(few_shots))))
     return Accuracy("few-shot", len(few_shots), right, low, high, max(counts.values()) / len(few_shots))
+
+
+def accuracy_on(few_shots: Sequence[FewShot], labeler: Labeler) -> Accuracy | None:
+    """The accuracy of a labeler that learned from no few-shot; None: there are too few to measure it."""
+    examples = [labeled_of(each) for each in few_shots]
+    if not are_enough(examples):
+        return None
+    return agreement([labeler.label(each.prompt).result().signal for each in examples], examples)
 
 
 def are_enough(few_shots: Sequence[Labeled]) -> bool:

@@ -1,4 +1,4 @@
-"""A labeler tried on few-shots that it has not seen, before anything is labeled."""
+"""A provider tried on few-shots, by requests that do not show them, before anything is labeled."""
 
 from __future__ import annotations
 
@@ -12,14 +12,6 @@ from beepgpt.labeling.asking import Asking, Budget, Estimate, counted, estimated
 from beepgpt.labeling.few_shots import FewShot
 from beepgpt.labeling.labelers.labeled import labeled_of
 from beepgpt.labeling.questions import CannotGoOn, CannotLabel, Labeler
-
-
-def accuracy_on(few_shots: Sequence[FewShot], labeler: Labeler) -> Accuracy | None:
-    """The accuracy of a labeler that learned from no few-shot; None: there are too few to measure it."""
-    examples = [labeled_of(each) for each in few_shots]
-    if not are_enough(examples):
-        return None
-    return agreement([labeler.label(each.prompt).result().signal for each in examples], examples)
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,8 @@ def _check_enough(examples: Sequence[Labeled]) -> None:
         counts = Counter(each.signal for each in examples)
         raise CannotLearn(
             f"the local labeler has {counts['strong']} strong and {counts['weak']} weak examples to learn from, and needs {LEAST} or more"
-            " of each (25 to 50 are better): choose them with `beepgpt review SOURCE`, or take --labeler rules, which needs none"
+            " of each (25 to 50 are better): choose them with `beepgpt review SOURCE`, or take --labeler rules, which needs none;"
+            " for a local model nobody needs labels"
         )
 
 
