@@ -20,6 +20,7 @@ from beepgpt.conversations.events import Heartbeat, Reject, parse
 from beepgpt.conversations.export import records_of
 from tests.support import NOW, oracle, oracle_records, ours, run_of
 from tests.support.histories import Record, callback, cases, delete, edit, late_arrivals, lines_of, post, react
+from tests.support.oracle_features import assert_candidates
 
 thorough = settings(max_examples=8 * settings().max_examples, suppress_health_check=list(HealthCheck))
 """The rules have many corners, and a history reaches few of them."""
@@ -36,12 +37,16 @@ STRETCH = 80
 
 
 def assert_agreement(records: Sequence[bytes], rules: oracle_records.Rules, until: int | None = None):
-    """Both readings give the same examples (facts apart), retractions and account."""
-    mine = ours(rules, candidates=False)
+    """Both readings give the same examples, candidates and all, the same retractions and account."""
+    mine = ours(rules)
     run = run_of(records, mine, until)
     expected = oracle.run(records, replace(rules, spec=mine.spec), until=until, now=NOW)
 
-    assert sorted(map(decoded, run.examples)) == sorted(map(json.dumps, expected.examples))
+    examples = [json.loads(line) for line in run.examples]
+    candidates = {example["id"]: example.pop("candidates") for example in examples}
+    assert sorted(map(json.dumps, examples)) == sorted(map(json.dumps, expected.examples))
+    for identity, seen in expected.seen.items():
+        assert_candidates(candidates[identity], seen.posts, seen.look, rules.kept_people, seen.bots)
     assert sorted(map(decoded, run.retractions)) == sorted(map(json.dumps, expected.retractions))
     account = run.account.as_json()
     for part in ("events", "points"):
@@ -98,7 +103,7 @@ def test_they_agree_on_what_is_from_the_future(record: Record, horizon: int | No
         rules = oracle_records.Rules(horizon=horizon)
 
         assert_agreement([received.line], rules)
-        assert run_of([received.line], ours(rules, candidates=False)).account["rejected:future"] == future
+        assert run_of([received.line], ours(rules)).account["rejected:future"] == future
 
 
 # Real sets
