@@ -16,8 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from beepgpt.connectors.slack.export import open_export, read_days
-from beepgpt.conversations.events import Heartbeat, Reject, parse
+from beepgpt.conversations.events import Heartbeat, Reject, micros, parse
 from beepgpt.conversations.export import records_of
+from beepgpt.conversations.points import MessageDeleted, PointEmitted
 from tests.support import NOW, oracle, oracle_records, ours, run_of
 from tests.support.histories import Record, callback, cases, delete, edit, late_arrivals, lines_of, post, react
 from tests.support.oracle_features import assert_candidates
@@ -77,6 +78,30 @@ def test_they_agree_on_any_until(case: tuple[oracle_records.Rules, list[Record]]
     until = data.draw(st.sampled_from(times), label="T") + data.draw(st.sampled_from([0, -1, 1, rules.horizon or 0, rules.lateness]))
 
     assert_agreement(lines_of(history), rules, until)
+
+
+@patient
+@given(cases(), st.data())
+def test_they_agree_on_what_readers_of_points_must_delete(case: tuple[oracle_records.Rules, list[Record]], data: st.DataObject):
+    """Each deletion is logged once, behind the points, whether a window, an example or nothing at all still holds the message."""
+    rules, history = case
+    arrived = lines_of(data.draw(late_arrivals(history), label="arrivals"))
+    mine = ours(rules)
+    run = run_of(arrived, mine, points_since=0)
+    expected = oracle.run(arrived, replace(rules, spec=mine.spec), now=NOW)
+
+    deleted = [each for each in run.points if isinstance(each, MessageDeleted)]
+    assert sorted(deleted) == sorted(MessageDeleted(*each) for each in expected.deletions)
+    emitted = [each for each in run.points if not isinstance(each, MessageDeleted)]
+    for each in deleted:
+        assert not any(each.ts == said for point in emitted if isinstance(point, PointEmitted) for said in held_by(point, after=each))
+
+
+def held_by(point: PointEmitted, after: MessageDeleted) -> list[int]:
+    """The messages of a point that was made later than a deletion in its channel."""
+    if point.channel != after.channel or point.t <= after.deleted_ts:
+        return []
+    return [micros(each["ts"]) for each in json.loads(point.line)["window"]]
 
 
 SAID = NOW // oracle_records.SECOND * oracle_records.SECOND - oracle_records.DAY
