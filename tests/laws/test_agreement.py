@@ -20,7 +20,7 @@ from beepgpt.conversations.events import Heartbeat, Reject, micros, parse
 from beepgpt.conversations.export import records_of
 from beepgpt.conversations.points import MessageDeleted, PointEmitted
 from tests.support import NOW, oracle, oracle_records, ours, run_of
-from tests.support.histories import Record, callback, cases, delete, edit, late_arrivals, lines_of, post, react
+from tests.support.histories import Record, any_arrivals, callback, cases, delete, edit, lines_of, post, react
 from tests.support.oracle_features import assert_candidates
 
 thorough = settings(max_examples=8 * settings().max_examples, suppress_health_check=list(HealthCheck))
@@ -66,7 +66,7 @@ def test_the_two_readings_agree(case: tuple[oracle_records.Rules, list[Record]],
     """On random histories with every kind of record, in any order of arrival, under settings of every target and scope."""
     rules, history = case
 
-    assert_agreement(lines_of(data.draw(late_arrivals(history), label="arrivals")), rules)
+    assert_agreement(lines_of(data.draw(any_arrivals(history, rules.lateness), label="arrivals")), rules)
 
 
 @patient
@@ -85,7 +85,7 @@ def test_they_agree_on_any_until(case: tuple[oracle_records.Rules, list[Record]]
 def test_they_agree_on_what_readers_of_points_must_delete(case: tuple[oracle_records.Rules, list[Record]], data: st.DataObject):
     """Each deletion is logged once, behind the points, whether a window, an example or nothing at all still holds the message."""
     rules, history = case
-    arrived = lines_of(data.draw(late_arrivals(history), label="arrivals"))
+    arrived = lines_of(data.draw(any_arrivals(history, rules.lateness), label="arrivals"))
     mine = ours(rules)
     run = run_of(arrived, mine, points_since=0)
     expected = oracle.run(arrived, replace(rules, spec=mine.spec), now=NOW)

@@ -391,6 +391,11 @@ def delay_up_to(lateness: int) -> st.SearchStrategy[int]:
     return st.sampled_from(sorted({0, min(1, lateness), lateness // 2, lateness})) | st.integers(0, lateness)
 
 
+def any_arrivals(history: Sequence[Record], lateness: int) -> st.SearchStrategy[list[Record]]:
+    """The same records as they happened, delayed within `lateness`, or in any order, in which many are late."""
+    return st.one_of(st.just(list(history)), arrivals(history, lateness), late_arrivals(history))
+
+
 def late_arrivals(history: Sequence[Record]) -> st.SearchStrategy[list[Record]]:
     """The same records in any order."""
     return st.permutations(list(history))
