@@ -182,8 +182,8 @@ def limits(rules: Rules) -> list[int]:
 
 def gaps(rules: Rules) -> st.SearchStrategy[int]:
     """Time between events: none, little, and exactly at or beside a limit."""
-    near = [limit + side for limit in limits(rules)[:-2] for side in (0, -1, 1) if limit + side > 0]
-    far = [limit + side for limit in limits(rules)[-2:] for side in (0, -1, 1)]
+    near = [limit + side for limit in limits(rules)[:-3] for side in (0, -1, 1) if limit + side > 0]
+    far = [limit + side for limit in limits(rules)[-3:] for side in (0, -1, 1)]
     small = st.sampled_from([SECOND, 0, 1, 0, SECOND])
     return st.one_of(
         small, small, small, small, small, st.sampled_from(near), st.sampled_from(near), st.one_of(small, st.sampled_from(far))
@@ -424,7 +424,7 @@ def rules(draw: st.DrawFn, max_prompt_tokens: Sequence[int] = (2000, 30), unlimi
         encoding=draw(st.sampled_from(["o200k_base", "o200k_base", "cl100k_base"])),
         max_candidates=max_candidates,
         kept_people=max_candidates + draw(st.sampled_from([2000, 2, 1, 0])),
-        remember=draw(st.sampled_from([30 * DAY, 30 * DAY, MINUTE, 0])),
+        remember=draw(st.sampled_from([400 * DAY, 30 * DAY, MINUTE, 0])),
     )
 
 
