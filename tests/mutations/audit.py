@@ -1,0 +1,136 @@
+"""Of the audit: what it must not overlook."""
+
+from tests.mutations.mutation import mutation
+
+LAWS_PY = "beepgpt/audit/laws.py"
+RECOMPUTING_PY = "beepgpt/audit/recomputing.py"
+ROWS_PY = "beepgpt/audit/example_rows.py"
+FOREIGN_PY = "beepgpt/audit/foreign.py"
+PLACING_PY = "beepgpt/audit/placing.py"
+AUDIT = "tests/audit"
+
+ROWS = (
+    mutation(
+        "the audit compares a split by prompt_ts on both sides",
+        "law 7",
+        LAWS_PY,
+        AUDIT,
+        ("        if row.settled_ts >= cut:\n", "        if row.prompt_ts >= cut:\n"),
+    ),
+    mutation(
+        "messages on both sides are looked for by their newest alone",
+        "law 7",
+        LAWS_PY,
+        AUDIT,
+        (
+            'for each in body["window"] if (body["channel"], each["ts"]) in messages)',
+            'for each in body["window"][-1:] if (body["channel"], each["ts"]) in messages)',
+        ),
+    ),
+    mutation(
+        "conversations on both sides pass",
+        "law 7",
+        LAWS_PY,
+        AUDIT,
+        (
+            'if rules.scope == "conversation" and row.conversation in conversations:',
+            'if rules.scope == "channel" and row.conversation in conversations:',
+        ),
+    ),
+    mutation(
+        "the witness of law 2 is the file itself",
+        "law 2",
+        RECOMPUTING_PY,
+        AUDIT,
+        ("if known.get(name) != by_another.get(name)]", "if known.get(name) != known.get(name)]"),
+    ),
+    mutation(
+        "a point is compared when its answer has been applied",
+        "law 1",
+        RECOMPUTING_PY,
+        AUDIT,
+        ("while due and due[0][0] < event.t:", "while due and due[0][0] < event.t - 1_000_000:"),
+    ),
+    mutation(
+        "answers are not compared",
+        "law 3",
+        RECOMPUTING_PY,
+        AUDIT,
+        (
+            "            if row.line not in exact and row.where not in self.without_point:\n",
+            "            if row.line not in exact and row.where in self.without_point:\n",
+        ),
+    ),
+    mutation(
+        "examples that the file lacks are not missed",
+        "law 4",
+        RECOMPUTING_PY,
+        AUDIT,
+        ("            self.lacking += [body for key, body in others.items() if key not in given]\n", ""),
+    ),
+    mutation(
+        "retractions that nobody gave are not missed",
+        "law 4",
+        LAWS_PY,
+        AUDIT,
+        (
+            "if row.identity not in retracted and not (recompute.was_stopped and",
+            "if row.identity in retracted and not (recompute.was_stopped and",
+        ),
+    ),
+    mutation(
+        "retractions of what was not deleted pass",
+        "law 4",
+        LAWS_PY,
+        AUDIT,
+        (
+            "if row.identity in retracted and row.identity not in recompute.retracted:",
+            "if row.identity in retracted and not recompute.retracted:",
+        ),
+    ),
+    mutation(
+        "ids are taken on trust",
+        "law 4",
+        ROWS_PY,
+        AUDIT,
+        ("        if identity != expected:\n", "        if len(identity) != len(expected):\n"),
+    ),
+    mutation(
+        "an id that stands for two examples is a duplicate",
+        "law 4",
+        ROWS_PY,
+        AUDIT,
+        (
+            "        if other is row:\n            continue\n",
+            "        if other is row or other.prompt_ts == row.prompt_ts:\n            continue\n",
+        ),
+    ),
+    mutation(
+        "a lateness of years lets a late event into every prompt",
+        "law 1",
+        LAWS_PY,
+        AUDIT,
+        (
+            "    history = read_histories(records, rules, now=now, until=until)\n",
+            "    history = read_histories(records, dataclasses.replace(rules, lateness=FOREVER), now=now, until=until)\n",
+        ),
+        ("from bisect import bisect_left\n", "import dataclasses\nfrom bisect import bisect_left\n"),
+    ),
+    mutation(
+        "a foreign prompt with one sentence of later is not named",
+        "law 1",
+        FOREIGN_PY,
+        AUDIT,
+        (
+            "if without and all(earliest > place.answer for place in without):",
+            "if without and all(earliest > place.answer and each for place in without):",
+        ),
+    ),
+    mutation(
+        "the leak test counts rows, and not messages at their place",
+        "law 2",
+        PLACING_PY,
+        AUDIT,
+        ("cell = cells[back, len(place.window)]", "cell = cells[0, 0]"),
+    ),
+)
