@@ -4,7 +4,7 @@
 `tests/laws/test_mutations.py` is the same as a test.
 """
 
-from tests.mutations import alerts, audit, connectors, conversations, dataflows, kafka, labeling, training
+from tests.mutations import alerts, audit, connectors, conversations, dataflows, ingest, kafka, labeling, others, training
 from tests.mutations.mutation import Mutation
 
 ROOMS: dict[str, tuple[Mutation, ...]] = {
@@ -16,6 +16,8 @@ ROOMS: dict[str, tuple[Mutation, ...]] = {
     "labeling": labeling.ROWS,
     "alerts": alerts.ROWS,
     "audit": audit.ROWS,
+    "ingest": ingest.ROWS,
+    "runtime and pages": others.ROWS,
 }
 MUTATIONS = tuple(each for rows in ROOMS.values() for each in rows)
 DAILY = tuple({each.breaks: each for each in reversed(MUTATIONS) if each.breaks.startswith("law ")}.values())

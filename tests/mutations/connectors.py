@@ -2,6 +2,11 @@
 
 from tests.mutations.mutation import mutation
 
+EXPORTS = "tests/connectors/test_slack_export.py"
+PRIVATE = "tests/connectors/test_private_channels.py"
+NOTHING_LEAVES = "tests/commands/test_nothing_leaves.py"
+KINDS_PY = "connectors/slack/channel_kinds.py"
+
 ROWS = (
     mutation(
         "secrets stay in an export",
@@ -19,5 +24,111 @@ ROWS = (
             "        os.ftruncate(self._file, self._offset)\n        os.lseek(self._file, self._offset, os.SEEK_SET)",
             "        os.lseek(self._file, 0, os.SEEK_END)",
         ),
+    ),
+    mutation(
+        "a reject of a day file keeps its secrets",
+        "law 9",
+        "connectors/slack/export/days.py",
+        EXPORTS,
+        (
+            "rejects.append(UnreadableDay(error.reason, day.place, strip_secrets(error.head), str(error)))",
+            "rejects.append(UnreadableDay(error.reason, day.place, error.head, str(error)))",
+        ),
+        (
+            '    return UnreadableDay("day_file_repeated", day.place, strip_secrets(head),',
+            '    return UnreadableDay("day_file_repeated", day.place, head,',
+        ),
+    ),
+    mutation(
+        "a day file that can't be read is left out uncounted",
+        "law 6",
+        "connectors/slack/export/days.py",
+        EXPORTS,
+        (
+            "            yield DayElements(day.date, day.place, [], rejects)\n",
+            "            yield DayElements(day.date, day.place, [], rejects[:-1])\n",
+        ),
+    ),
+    mutation(
+        "a private channel in channels.json is public",
+        "law 9",
+        KINDS_PY,
+        PRIVATE,
+        (
+            'return "groups" if listing == "groups" or is_private or about.get("isgroup") or is_other else "channels"',
+            'return "groups" if listing == "groups" or about.get("isgroup") or is_other else "channels"',
+        ),
+    ),
+    mutation(
+        "a folder named like a private one is only not listed",
+        "law 9",
+        KINDS_PY,
+        PRIVATE,
+        ('return "groups" if PRIVATE.fullmatch(folder) else None', 'return "groups" if PRIVATE.fullmatch(folder.lower()) else None'),
+    ),
+    mutation(
+        "a resumed export begins its channel again",
+        "law 4",
+        "connectors/slack/export/days.py",
+        EXPORTS,
+        ("        return self._channel, self._done, self._total\n", "        return self._channel, 0, self._total\n"),
+    ),
+    mutation(
+        "a file that was changed since is gone on with",
+        "law 6",
+        "connectors/files/jsonl.py",
+        "tests/connectors/test_jsonl.py",
+        ("        if found != self._checksum:\n", "        if found != self._checksum and not self._offset:\n"),
+    ),
+    mutation(
+        "a source that was shortened is taken for one at its end",
+        "law 6",
+        "connectors/files/jsonl.py",
+        "tests/connectors/test_jsonl.py",
+        ("    if size < offset:\n        return", "    if size < offset // 2:\n        return"),
+    ),
+    mutation(
+        "a name with one loopback address is this machine",
+        "law 9",
+        "connectors/http.py",
+        NOTHING_LEAVES,
+        (
+            "return bool(addresses) and all(_plain(each).is_loopback for each in addresses)",
+            "return any(_plain(each).is_loopback for each in addresses)",
+        ),
+    ),
+    mutation(
+        "a redirect is followed",
+        "law 9",
+        "connectors/http.py",
+        ("tests/connectors/test_http.py", NOTHING_LEAVES),
+        (
+            "    http_error_300 = http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302\n",
+            "    http_error_300 = http_error_301 = http_error_303 = http_error_302\n\n    def http_error_307(self, request: Request, answer: Any, code: int, message: str, headers: Message) -> Any:\n        again = Request(headers.get('location', ''), request.data, dict(request.header_items()), method='POST')\n        return self.parent.open(again)\n\n    http_error_308 = http_error_307\n",
+        ),
+    ),
+    mutation(
+        "addresses are checked, and then looked up again",
+        "law 9",
+        "connectors/http.py",
+        NOTHING_LEAVES,
+        (
+            "        addresses = resolved(host)\n        self.check(host, addresses)\n        failure",
+            "        self.check(host, resolved(host))\n        addresses = [host]\n        failure",
+        ),
+    ),
+    mutation(
+        "who left the workspace is alerted by an old list",
+        "law 9",
+        "connectors/slack/members.py",
+        PRIVATE,
+        ('who.get("tz"), not who.get("deleted"))', 'who.get("tz"))'),
+    ),
+    mutation(
+        "of a channel that is listed twice, the members of either may see it",
+        "law 9",
+        "connectors/slack/members.py",
+        PRIVATE,
+        ("self._members.get(each.id, each.members) & each.members", "self._members.get(each.id, each.members) | each.members"),
     ),
 )
