@@ -2,12 +2,17 @@
 
 import pytest
 
-from tests.mutations import DAILY, MUTATIONS, Mutation
+from tests.mutations import DAILY, MUTATIONS, ROOMS, Mutation
 from tests.mutations.running import NOTHING, ROOT, run_tests
 
 
 @pytest.mark.parametrize(
-    "mutation", [pytest.param(each, id=each.name, marks=() if each in DAILY else pytest.mark.proof) for each in MUTATIONS]
+    "mutation",
+    [
+        pytest.param(each, id=f"planted_in_{room.replace(' ', '_')}_: {each.name}", marks=() if each in DAILY else pytest.mark.proof)
+        for room, rows in ROOMS.items()
+        for each in rows
+    ],
 )
 @pytest.mark.timeout(600)
 def test_it_is_caught(mutation: Mutation):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
+import compileall
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from tests.mutations.mutation import Mutation
@@ -45,18 +49,32 @@ class Outcome:
     """The end of what pytest printed."""
 
 
+_making = threading.Lock()
+
+
+@cache
+def _compiled_copy() -> Path:
+    """A copy of the code with its bytecode, made once in a process: each mutation is planted in a copy of it, and starts fast."""
+    folder = Path(tempfile.mkdtemp(prefix="beepgpt-planting-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+        elif source.exists():
+            shutil.copy2(source, folder / name)
+    compileall.compile_dir(folder, quiet=2)
+    return folder
+
+
 @contextmanager
 def planted(mutation: Mutation | None) -> Iterator[Path]:
     """A copy of the code with the mutation in it. Raises ValueError if what it replaces is not there exactly once."""
+    with _making:
+        source = _compiled_copy()
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "copy"
-        copy.mkdir()
-        for name in COPIED:
-            source = ROOT / name
-            if source.is_dir():
-                shutil.copytree(source, copy / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-            elif source.exists():
-                shutil.copy(source, copy / name)
+        shutil.copytree(source, copy, symlinks=True)
         if (ROOT.parent / "shared").is_dir():
             (Path(folder) / "shared").symlink_to(ROOT.parent / "shared")
         for old, new in mutation.edits if mutation else ():
