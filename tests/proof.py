@@ -221,7 +221,8 @@ def histories_in(noted: ElementTree.Element) -> int:
     if not noted.get("name", "").startswith("hypothesis-statistics-"):
         return 0
     text = base64.b64decode(noted.get("value", "")).decode()
-    return sum(int(count) for count in re.findall(r"([0-9]+) (?:passing|failing) examples", text))
+    found = re.findall(r"([0-9,]+) passing, ([0-9,]+) failing", text)
+    return sum(int(count.replace(",", "")) for counts in found for count in counts)
 
 
 def read_results() -> dict[str, PartResult]:

@@ -14,14 +14,17 @@ ROWS = (
         "the audit compares a split by prompt_ts on both sides",
         "law 7",
         LAWS_PY,
-        AUDIT,
+        (
+            "tests/audit/test_audit.py::test_training_that_goes_on_after_the_cut_is_named",
+            "tests/audit/test_audit.py::test_a_split_by_time_does_not_leak",
+        ),
         ("        if row.settled_ts >= cut:\n", "        if row.prompt_ts >= cut:\n"),
     ),
     mutation(
         "messages on both sides are looked for by their newest alone",
         "law 7",
         LAWS_PY,
-        AUDIT,
+        "tests/audit/test_audit.py::test_a_random_split_leaks_in_every_way",
         (
             'for each in body["window"] if (body["channel"], each["ts"]) in messages)',
             'for each in body["window"][-1:] if (body["channel"], each["ts"]) in messages)',
@@ -31,7 +34,7 @@ ROWS = (
         "conversations on both sides pass",
         "law 7",
         LAWS_PY,
-        AUDIT,
+        "tests/audit/test_audit.py::test_a_random_split_leaks_in_every_way",
         (
             'if rules.scope == "conversation" and row.conversation in conversations:',
             'if rules.scope == "channel" and row.conversation in conversations:',
@@ -41,21 +44,25 @@ ROWS = (
         "the witness of law 2 is the file itself",
         "law 2",
         RECOMPUTING_PY,
-        AUDIT,
+        "tests/audit/test_audit.py::test_each_planted_fault_is_named_under_its_law",
         ("if known.get(name) != by_another.get(name)]", "if known.get(name) != known.get(name)]"),
     ),
     mutation(
         "a point is compared when its answer has been applied",
         "law 1",
         RECOMPUTING_PY,
-        AUDIT,
+        (
+            "tests/audit/test_audit.py::test_what_the_rules_give_keeps_the_laws",
+            "tests/audit/test_audit.py::test_any_history_gives_a_clean_file",
+            "tests/audit/test_audit.py::test_each_planted_fault_is_named_under_its_law",
+        ),
         ("while due and due[0][0] < event.t:", "while due and due[0][0] < event.t - 1_000_000:"),
     ),
     mutation(
         "answers are not compared",
         "law 3",
         RECOMPUTING_PY,
-        AUDIT,
+        "tests/audit/test_audit.py::test_each_planted_fault_is_named_under_its_law",
         (
             "            if row.line not in exact and row.where not in self.without_point:\n",
             "            if row.line not in exact and row.where in self.without_point:\n",
@@ -65,14 +72,14 @@ ROWS = (
         "examples that the file lacks are not missed",
         "law 4",
         RECOMPUTING_PY,
-        AUDIT,
+        "tests/audit/test_audit.py::test_what_the_file_lacks_is_missing_unless_it_was_chosen",
         ("            self.lacking += [body for key, body in others.items() if key not in given]\n", ""),
     ),
     mutation(
         "retractions that nobody gave are not missed",
         "law 4",
         LAWS_PY,
-        AUDIT,
+        "tests/audit/test_audit.py::test_retractions_must_be_told",
         (
             "if row.identity not in retracted and not (recompute.was_stopped and",
             "if row.identity in retracted and not (recompute.was_stopped and",
@@ -82,7 +89,7 @@ ROWS = (
         "retractions of what was not deleted pass",
         "law 4",
         LAWS_PY,
-        AUDIT,
+        "tests/audit/test_audit.py::test_retractions_must_be_told",
         (
             "if row.identity in retracted and row.identity not in recompute.retracted:",
             "if row.identity in retracted and not recompute.retracted:",
@@ -92,14 +99,17 @@ ROWS = (
         "ids are taken on trust",
         "law 4",
         ROWS_PY,
-        AUDIT,
+        (
+            "tests/audit/test_audit.py::test_each_planted_fault_is_named_under_its_law",
+            "tests/audit/test_audit.py::test_ids_stand_once_for_one_thing",
+        ),
         ("        if identity != expected:\n", "        if len(identity) != len(expected):\n"),
     ),
     mutation(
         "an id that stands for two examples is a duplicate",
         "law 4",
         ROWS_PY,
-        AUDIT,
+        "tests/audit/test_audit.py::test_ids_stand_once_for_one_thing",
         (
             "        if other is row:\n            continue\n",
             "        if other is row or other.prompt_ts == row.prompt_ts:\n            continue\n",
@@ -109,7 +119,7 @@ ROWS = (
         "a lateness of years lets a late event into every prompt",
         "law 1",
         LAWS_PY,
-        AUDIT,
+        "tests/audit/test_audit.py::test_a_late_event_is_in_no_prompt",
         (
             "    history = read_histories(records, rules, now=now, until=until)\n",
             "    history = read_histories(records, dataclasses.replace(rules, lateness=FOREVER), now=now, until=until)\n",
@@ -120,7 +130,7 @@ ROWS = (
         "a foreign prompt with one sentence of later is not named",
         "law 1",
         FOREIGN_PY,
-        AUDIT,
+        "tests/audit/test_audit.py::test_sentences_that_nobody_said_and_later_ones_are_named",
         (
             "if without and all(earliest > place.answer for place in without):",
             "if without and all(earliest > place.answer and each for place in without):",
@@ -130,7 +140,10 @@ ROWS = (
         "the leak test counts rows, and not messages at their place",
         "law 2",
         PLACING_PY,
-        AUDIT,
+        (
+            "tests/audit/test_audit.py::test_prompts_that_leave_out_regardless_of_who_answers_pass",
+            "tests/audit/test_audit.py::test_prompts_without_the_answerer_are_named",
+        ),
         ("cell = cells[back, len(place.window)]", "cell = cells[0, 0]"),
     ),
 )

@@ -43,14 +43,17 @@ ROWS = (
         "an outcome is written twice",
         "outcomes",
         SCORING_PY,
-        SCORING,
+        (
+            "tests/dataflows/test_scoring.py::test_memory_is_given_back",
+            "tests/dataflows/test_scoring.py::test_a_root_is_scored_once_and_told_what_became_of_it_in_both_places",
+        ),
         ("predicted = kept.pop((item.conversation, item.prompt_ts), None)", "predicted = kept.get((item.conversation, item.prompt_ts))"),
     ),
     mutation(
         "a root's outcome is written for one of its conversations",
         "outcomes",
         SCORING_PY,
-        SCORING,
+        "tests/dataflows/test_scoring.py::test_a_root_is_scored_once_and_told_what_became_of_it_in_both_places",
         (
             "        for conversation in emitted.conversations:\n            kept[",
             "        for conversation in emitted.conversations[:1]:\n            kept[",
@@ -60,7 +63,7 @@ ROWS = (
         "predictions that wait for their outcome are not in the snapshot",
         "law 6",
         SCORING_PY,
-        SCORING,
+        "tests/dataflows/test_scoring.py::test_what_waits_is_in_the_snapshot_and_asked_again",
         (
             "            if predicted := self._predicted.get(channel):\n",
             "            if (predicted := self._predicted.get(channel)) and channel in self._encoded:\n",
@@ -70,7 +73,7 @@ ROWS = (
         "a deletion overtakes the prediction that it is about",
         "law 9",
         SCORING_PY,
-        SCORING,
+        "tests/dataflows/test_scoring.py::test_who_tells_people_gets_everything_in_order",
         (
             "        if lane := self._lanes.get(item.channel):\n            lane.append(item)\n",
             "        if isinstance(item, PointSettled) and (lane := self._lanes.get(item.channel)):\n            lane.append(item)\n",
@@ -80,7 +83,7 @@ ROWS = (
         "a deletion is not passed on to the readers of predictions",
         "law 9",
         SCORING_PY,
-        SCORING,
+        "tests/dataflows/test_scoring.py::test_who_tells_people_gets_everything_in_order",
         (
             '            self._scored.append(Scored("deletion", item.channel, line,',
             '            self._scored.__len__() and self._scored.append(Scored("deletion", item.channel, line,',
@@ -90,7 +93,7 @@ ROWS = (
         "a prediction that comes too late is given all the same",
         "law 6",
         SCORING_PY,
-        SCORING,
+        "tests/dataflows/test_scoring.py::test_what_would_come_too_late_is_dropped_and_counted",
         (
             '        if point.due is not None and point.due < time.time():\n            self._account.count("missed")\n            self._finish(point, None)\n            return\n',
             "",
@@ -100,21 +103,21 @@ ROWS = (
         "the rank of an answer is that of the least likely who answered",
         "outcomes",
         OUTCOMES_PY,
-        SCORING,
+        "tests/dataflows/test_scoring.py::test_live_outcomes_are_the_figures_of_validation",
         ('"rank": places[0] if places else None', '"rank": places[-1] if places else None'),
     ),
     mutation(
         "outcomes whose answer nobody knows are counted as silence",
         "law 8",
         OUTCOMES_PY,
-        (SCORING, "tests/commands/test_outcomes.py", "beepgpt/conversations/outcomes.py"),
+        ("tests/dataflows/test_scoring.py::test_figures_of_alerts", "beepgpt/conversations/outcomes.py"),
         ('        if outcome["how"] not in KNOWN:\n            return\n', ""),
     ),
     mutation(
         "an outcome that comes twice counts twice",
         "law 8",
         "beepgpt/training/outcomes.py",
-        "tests/commands/test_outcomes.py",
+        "tests/commands/test_outcomes.py::test_figures_are_by_model",
         (
             'by_model[each["model"]][each["id"], each["conversation"]] = each',
             'by_model[each["model"]][each["id"], str(len(by_model[each["model"]]))] = each',
@@ -124,7 +127,7 @@ ROWS = (
         "weeks of outcomes are counted by settling, and not by the point",
         "outcomes",
         "beepgpt/training/outcomes.py",
-        "tests/commands/test_outcomes.py",
+        "tests/commands/test_outcomes.py::test_figures_are_by_model",
         ('by_week[micros(each["prompt_ts"]) // (7 * DAY)]', 'by_week[micros(each["settled_ts"]) // (7 * DAY)]'),
     ),
 )

@@ -16,7 +16,7 @@ ROWS = (
         "a split at random",
         "law 7",
         SPLITS_PY,
-        SPLITS,
+        "tests/training/test_splits.py::TestLaw7::test_nothing_leaks",
         (
             "    train, valid = columns.settled_ts < cut, columns.prompt_ts >= cut\n",
             "    valid = columns.ids[:, 0] % np.uint64(5) == 0\n    train = ~valid\n",
@@ -95,7 +95,7 @@ ROWS = (
         "the share that calibrates was seen by the trees",
         "law 8",
         RANKING_PY,
-        RANKING,
+        "tests/training/test_ranking.py",
         (
             "early, late = ordered.at(np.arange(cut)), choices_of(ordered.at(np.arange(cut, end)))",
             "early, late = ordered.at(np.arange(end)), choices_of(ordered.at(np.arange(cut, end)))",
