@@ -130,7 +130,7 @@ ROWS = (
         "a foreign prompt with one sentence of later is not named",
         "law 1",
         FOREIGN_PY,
-        "tests/audit/test_audit.py::test_sentences_that_nobody_said_and_later_ones_are_named",
+        "tests/audit/test_foreign_pairs.py::test_sentences_that_nobody_said_and_later_ones_are_named",
         (
             "if without and all(earliest > place.answer for place in without):",
             "if without and all(earliest > place.answer and each for place in without):",
@@ -141,8 +141,8 @@ ROWS = (
         "law 2",
         PLACING_PY,
         (
-            "tests/audit/test_audit.py::test_prompts_that_leave_out_regardless_of_who_answers_pass",
-            "tests/audit/test_audit.py::test_prompts_without_the_answerer_are_named",
+            "tests/audit/test_foreign_pairs.py::test_prompts_that_leave_out_regardless_of_who_answers_pass",
+            "tests/audit/test_foreign_pairs.py::test_prompts_without_the_answerer_are_named",
         ),
         ("cell = cells[back, len(place.window)]", "cell = cells[0, 0]"),
     ),

@@ -3,6 +3,7 @@
 from tests.mutations.mutation import mutation
 
 EXPORTS = "tests/connectors/test_slack_export.py"
+DAMAGE = "tests/connectors/test_slack_export_damage.py"
 PRIVATE = "tests/connectors/test_private_channels.py"
 NOTHING_LEAVES = "tests/commands/test_nothing_leaves.py"
 KINDS_PY = "connectors/slack/channel_kinds.py"
@@ -12,7 +13,7 @@ ROWS = (
         "secrets stay in an export",
         "records",
         "connectors/slack/export/days.py",
-        "tests/connectors/test_slack_export.py",
+        DAMAGE,
         ('    raw = strip_secrets(raw.removeprefix(b"\\xef\\xbb\\xbf"))', '    raw = raw.removeprefix(b"\\xef\\xbb\\xbf")'),
     ),
     mutation(
@@ -29,7 +30,7 @@ ROWS = (
         "a reject of a day file keeps its secrets",
         "law 9",
         "connectors/slack/export/days.py",
-        EXPORTS,
+        DAMAGE,
         (
             "rejects.append(UnreadableDay(error.reason, day.place, strip_secrets(error.head), str(error)))",
             "rejects.append(UnreadableDay(error.reason, day.place, error.head, str(error)))",
@@ -43,7 +44,7 @@ ROWS = (
         "a day file that can't be read is left out uncounted",
         "law 6",
         "connectors/slack/export/days.py",
-        EXPORTS,
+        DAMAGE,
         (
             "            yield DayElements(day.date, day.place, [], rejects)\n",
             "            yield DayElements(day.date, day.place, [], rejects[:-1])\n",

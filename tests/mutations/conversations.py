@@ -2,7 +2,6 @@
 
 from tests.mutations.mutation import mutation
 
-LAWS = "tests/laws/test_laws.py"
 AGREES = "tests/laws/test_agreement.py::test_the_two_readings_agree"
 CHANNEL = "tests/conversations/test_channel.py"
 EVENTS = "tests/conversations/test_events.py"
@@ -21,7 +20,7 @@ ROWS = (
         "the answerer's messages are left out of the prompt (the original's leak)",
         "law 2",
         CHANNEL_PY,
-        f"{LAWS}::TestLaw2BlindToTheAnswer",
+        "tests/laws/test_blind_to_the_answer.py::TestLaw2BlindToTheAnswer",
         (
             "        prompt = point.prompt_of(",
             "        window = tuple(message for message in point.window if message.user not in settlement.answer)\n"
@@ -40,14 +39,14 @@ ROWS = (
         "an export's last text stands in its post",
         "law 1",
         EXPORT_PY,
-        f"{LAWS}::TestLaw4LiveAndExport",
+        "tests/laws/test_live_and_export.py::TestLaw4LiveAndExport",
         ('event | {"text": None}', "event"),
     ),
     mutation(
         "reply_count is read",
         "records: known too late",
         EXPORT_PY,
-        f"{LAWS}::TestLaw4LiveAndExport",
+        "tests/laws/test_live_and_export.py::TestLaw4LiveAndExport",
         (
             '    edited = stored.get("edited")\n',
             '    if stored.get("reply_count"):\n        event["text"] = f"{event.get(\'text\')} (discussed)"\n    edited = stored.get("edited")\n',
@@ -57,7 +56,7 @@ ROWS = (
         "a thread's root is recognized by thread_ts",
         "records: known too late",
         (EVENTS_PY, EXPORT_PY),
-        f"{LAWS}::TestLaw4LiveAndExport",
+        "tests/laws/test_live_and_export.py::TestLaw4LiveAndExport",
         ("        root = None  # Slack", "        pass  # Slack"),
         ("    if thread_ts is not None and thread_ts != stored", "    if thread_ts is not None and stored"),
     ),
@@ -75,7 +74,7 @@ ROWS = (
         "a deletion is applied as soon as it is read",
         "laws 1 and 4",
         SHARD_PY,
-        f"{LAWS}::TestLaw4OneResult::test_any_order_of_arrival_within_lateness",
+        "tests/laws/test_one_result.py::TestLaw4OneResult::test_any_order_of_arrival_within_lateness",
         (
             "                followed.buffer.add(parsed)",
             "                self._apply(followed, parsed) if parsed.kind == 2 else followed.buffer.add(parsed)",
@@ -85,7 +84,7 @@ ROWS = (
         "features are those of the answer's time",
         "law 1",
         CHANNEL_PY,
-        f"{LAWS}::TestLaw1PastOnly",
+        "tests/laws/test_past_only.py::TestLaw1PastOnly",
         (
             "        prompt = point.prompt_of(",
             "        point = Point(point.t, point.window, self._candidates(point.t, point.window, waiting.conversation))\n        prompt = point.prompt_of(",
@@ -95,7 +94,7 @@ ROWS = (
         "the answer is counted in the features of its own point",
         "law 2",
         CHANNEL_PY,
-        f"{LAWS}::TestLaw2BlindToTheAnswer",
+        "tests/laws/test_blind_to_the_answer.py::TestLaw2BlindToTheAnswer",
         (
             "        first = joined[0]\n",
             "        first = joined[0]\n"
@@ -109,7 +108,7 @@ ROWS = (
         "words are weighted by a vocabulary that is fitted on all that was read",
         "laws 1 and 4",
         FEATURES_PY,
-        f"{LAWS}::TestLaw4OneResult::test_any_order_of_arrival_within_lateness",
+        "tests/laws/test_one_result.py::TestLaw4OneResult::test_any_order_of_arrival_within_lateness",
         ("self.channel_words: bytearray | None = None", "self.channel_words: bytearray | None = _FITTED"),
         ("_NUMBERS = ", "_FITTED = bytearray(BUCKETS)\n_NUMBERS = "),
     ),
@@ -117,7 +116,7 @@ ROWS = (
         "features change when they are read",
         "law 4",
         FEATURES_PY,
-        f"{CHANNEL}::TestCandidates",
+        "tests/conversations/test_candidates.py::TestCandidates",
         (
             "        counts = [person.counts for person in known]\n",
             "        counts = [person.counts for person in known]\n        for person in known:\n            person.seen = max(person.seen, t)\n",
@@ -141,14 +140,14 @@ ROWS = (
         "what is censored is called silence",
         "law 3",
         CHANNEL_PY,
-        f"{LAWS}::TestLaw3Prefix",
+        "tests/laws/test_prefix.py::TestLaw3Prefix",
         ("            if self.rules.horizon is None:\n                self._settle", "            if True:\n                self._settle"),
     ),
     mutation(
         "lateness is ignored: events are applied as they are read",
         "law 4",
         SHARD_PY,
-        f"{LAWS}::TestLaw4OneResult::test_any_order_of_arrival_within_lateness",
+        "tests/laws/test_one_result.py::TestLaw4OneResult::test_any_order_of_arrival_within_lateness",
         ("        watermark = buffer.watermark\n", "        watermark = clock + 1\n"),
     ),
     mutation(
@@ -162,14 +161,14 @@ ROWS = (
         "a late event is dropped uncounted",
         "law 6",
         SHARD_PY,
-        f"{LAWS}::TestLaw6NothingIsLostInSilence",
+        "tests/laws/test_nothing_is_lost.py::TestLaw6NothingIsLostInSilence",
         ("                account.count(LATE)\n", ""),
     ),
     mutation(
         "a late event is counted, and lost",
         "law 6",
         SHARD_PY,
-        f"{LAWS}::TestLaw6NothingIsLostInSilence",
+        "tests/laws/test_nothing_is_lost.py::TestLaw6NothingIsLostInSilence",
         ("                self.output.late.append(parsed.record)\n", ""),
     ),
     mutation(
@@ -190,7 +189,7 @@ ROWS = (
         "ties are broken by the order of arrival",
         "law 4",
         REORDER_PY,
-        f"{LAWS}::TestLaw4OneResult::test_any_order_of_arrival_within_lateness",
+        "tests/laws/test_one_result.py::TestLaw4OneResult::test_any_order_of_arrival_within_lateness",
         (
             "        heappush(self.buffered, event)\n",
             "        self.buffered.append(event)\n        self.buffered.sort(key=lambda each: each.t)\n",
@@ -201,7 +200,7 @@ ROWS = (
         "duplicates are judged as they arrive",
         "law 4",
         SHARD_PY,
-        f"{LAWS}::TestLaw4OneResult",
+        "tests/laws/test_one_result.py::TestLaw4OneResult",
         (
             "                followed.buffer.add(parsed)",
             "                account.count(DUPLICATE) if followed.buffer.is_duplicate(parsed) else followed.buffer.add(parsed)",
@@ -212,7 +211,7 @@ ROWS = (
         "duplicates are not noticed",
         "law 4",
         SHARD_PY,
-        f"{LAWS}::TestLaw4OneResult::test_duplicates_change_nothing_but_their_count",
+        "tests/laws/test_one_result.py::TestLaw4OneResult::test_duplicates_change_nothing_but_their_count",
         ("        if followed.buffer.is_duplicate(event):", "        if False:"),
     ),
     mutation(
@@ -230,7 +229,7 @@ ROWS = (
         "a heartbeat speaks for all partitions",
         "law 4",
         SHARD_PY,
-        f"{LAWS}::TestLaw4OneResult::test_a_partition_is_not_moved_by_anothers_heartbeats",
+        "tests/laws/test_one_result.py::TestLaw4OneResult::test_a_partition_is_not_moved_by_anothers_heartbeats",
         (
             "            self._heartbeat(parsed.at, partition)",
             "            for each in {partition, *(f.partition for f in self.followed.values())}:\n                self._heartbeat(parsed.at, each)",
@@ -296,7 +295,7 @@ ROWS = (
         "a run until T closes horizons that end after T",
         "law 3",
         SHARD_PY,
-        f"{LAWS}::TestLaw3Prefix",
+        "tests/laws/test_prefix.py::TestLaw3Prefix",
         ("watermark if self.until is None else min(watermark, self.until + 1)", "watermark"),
     ),
     mutation(
@@ -310,21 +309,21 @@ ROWS = (
         "what is forgotten depends on when memory is swept",
         "law 4",
         CHANNEL_PY,
-        f"{LAWS}::TestLaw4OneResult::test_when_memory_is_swept_changes_nothing",
+        "tests/laws/test_one_result.py::TestLaw4OneResult::test_when_memory_is_swept_changes_nothing",
         ("        if conversation is not None and self._is_too_old(conversation, t):", "        if False and conversation is not None:"),
     ),
     mutation(
         "a snapshot misses what a heartbeat did",
         "law 4",
         SHARD_PY,
-        f"{LAWS}::TestLaw4OneResult",
+        "tests/laws/test_one_result.py::TestLaw4OneResult",
         ("                followed.due = FOREVER\n                self._dirty[name] = None\n", "                followed.due = FOREVER\n"),
     ),
     mutation(
         "the account is no part of the snapshot",
         "law 6",
         SHARD_PY,
-        f"{LAWS}::TestLaw4OneResult",
+        "tests/laws/test_one_result.py::TestLaw4OneResult",
         ('        self.account.counts.update(state["counts"])\n', ""),
     ),
     mutation(
@@ -345,7 +344,7 @@ ROWS = (
         "a point is emitted when its answer has come",
         "law 5",
         CHANNEL_PY,
-        f"{LAWS}::TestLaw5TrainAsYouServe",
+        "tests/laws/test_train_as_you_serve.py::TestLaw5TrainAsYouServe",
         ("        if output.points is not None and opened:\n", "        if output.points is not None and not self.id:\n"),
         (
             "        points = output.points\n        if points is not None and waiting.t",
@@ -357,7 +356,7 @@ ROWS = (
         "a scored point has the features of a day later",
         "law 5",
         CHANNEL_PY,
-        f"{LAWS}::TestLaw5TrainAsYouServe",
+        "tests/laws/test_train_as_you_serve.py::TestLaw5TrainAsYouServe",
         (
             "            assert point is not None\n            conversations = tuple",
             "            assert point is not None\n            point = Point(point.t, point.window, self._candidates(point.t + DAY, point.window, first.conversation))\n"
