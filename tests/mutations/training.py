@@ -92,16 +92,6 @@ ROWS = (
         ("for row in columns.in_time[::-1]:", "for row in columns.in_time:"),
     ),
     mutation(
-        "the share that calibrates was seen by the trees",
-        "law 8",
-        RANKING_PY,
-        "tests/training/test_ranking.py",
-        (
-            "early, late = ordered.at(np.arange(cut)), choices_of(ordered.at(np.arange(cut, end)))",
-            "early, late = ordered.at(np.arange(end)), choices_of(ordered.at(np.arange(cut, end)))",
-        ),
-    ),
-    mutation(
         "the share that is held out is drawn by lot, and not the last",
         "law 8",
         RANKING_PY,
