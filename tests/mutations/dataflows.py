@@ -73,7 +73,7 @@ ROWS = (
         "a deletion overtakes the prediction that it is about",
         "law 9",
         SCORING_PY,
-        "tests/dataflows/test_scoring.py::test_who_tells_people_gets_everything_in_order",
+        "tests/dataflows/test_scoring_in_time.py",
         (
             "        if lane := self._lanes.get(item.channel):\n            lane.append(item)\n",
             "        if isinstance(item, PointSettled) and (lane := self._lanes.get(item.channel)):\n            lane.append(item)\n",
@@ -93,24 +93,17 @@ ROWS = (
         "a prediction that comes too late is given all the same",
         "law 6",
         SCORING_PY,
-        "tests/dataflows/test_scoring.py::test_what_would_come_too_late_is_dropped_and_counted",
+        "tests/dataflows/test_scoring_in_time.py",
         (
             '        if point.due is not None and point.due < time.time():\n            self._account.count("missed")\n            self._finish(point, None)\n            return\n',
             "",
         ),
     ),
     mutation(
-        "the rank of an answer is that of the least likely who answered",
-        "outcomes",
-        OUTCOMES_PY,
-        "tests/dataflows/test_scoring.py::test_live_outcomes_are_the_figures_of_validation",
-        ('"rank": places[0] if places else None', '"rank": places[-1] if places else None'),
-    ),
-    mutation(
         "outcomes whose answer nobody knows are counted as silence",
         "law 8",
         OUTCOMES_PY,
-        ("tests/dataflows/test_scoring.py::test_figures_of_alerts", "beepgpt/conversations/outcomes.py"),
+        "tests/dataflows/test_scoring_in_time.py",
         ('        if outcome["how"] not in KNOWN:\n            return\n', ""),
     ),
     mutation(
