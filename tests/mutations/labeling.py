@@ -49,7 +49,7 @@ ROWS = (
         "few-shots are sent as they were written",
         "law 9",
         ASKING_PY,
-        "tests/commands/test_label.py::test_what_must_not_leave_does_not",
+        "tests/labeling/test_asked_and_taken_back.py",
         (
             "tuple((redact(text).text, CHOICES[signal]) for text, signal in shots)",
             "tuple((text, CHOICES[signal]) for text, signal in shots)",
@@ -59,7 +59,7 @@ ROWS = (
         "the instructions are sent as they were written",
         "law 9",
         ASKING_PY,
-        "tests/commands/test_label.py::test_what_must_not_leave_does_not",
+        "tests/labeling/test_asked_and_taken_back.py",
         ("return Asking(model, redact(instructions).text,", "return Asking(model, instructions,"),
     ),
     mutation(
@@ -81,8 +81,8 @@ ROWS = (
         "a text that hides something is redacted once",
         "law 9",
         REDACTION_PY,
-        "tests/labeling/test_redaction.py::test_what_was_redacted_stays_as_it_is",
-        ("_PASSES = 8\n", "_PASSES = 2\n"),
+        "tests/labeling/test_asked_and_taken_back.py",
+        ("_PASSES = 8\n", "_PASSES = 1\n"),
         ('        done = "[secret]"\n', "        pass\n"),
     ),
     mutation(
@@ -106,7 +106,7 @@ ROWS = (
         "an example that is asked about comes out after its retraction",
         "labels: retractions",
         FLOW_PY,
-        "tests/dataflows/test_label_flow.py::test_nothing_comes_after_its_retraction",
+        "tests/labeling/test_asked_and_taken_back.py",
         ("        self._calls = {number: call for number, call in self._calls.items() if call[0].question.id != name}\n", ""),
     ),
     mutation(
