@@ -54,9 +54,7 @@ def test_an_example_that_is_taken_back_while_it_is_asked_about_does_not_come_out
     step = LabelExamples(LabelingRun(labeler, ahead=1), None)
 
     def out(tagged: Iterable[tuple[str, list[Any]]]) -> list[tuple[str, bool]]:
-        return [
-            (each.id, each.line is None) for kind, items in tagged if kind == "labeled" for each in items if isinstance(each, LabeledRecord)
-        ]
+        return [(each.id, each.line is None) for kind, items in tagged if kind == "labeled" for each in items]
 
     assert out(step.on_batch([[example(1), example(2)]])[0]) == [] and len(labeler.verdicts) == 1
     assert out(step.on_batch([[Read("topic/0:3", None, b"1", "1700000000.000000")]])[0]) == [("1", True)]
