@@ -133,7 +133,7 @@ def _words(name: str) -> str:
 
 def _coverage() -> Iterator[ProofPart]:
     """A part for each folder of tests: which branches they run, with few histories."""
-    folders = sorted({path.parent for path in TESTS.rglob("test_*.py")} - {TESTS})
+    folders = sorted({TESTS / path.relative_to(TESTS).parts[0] for path in TESTS.rglob("test_*.py") if path.parent != TESTS})
     skipped = ("--ignore=tests/laws/test_mutations.py", "--ignore=tests/laws/test_compiled.py")
     for folder in folders:
         yield ProofPart(

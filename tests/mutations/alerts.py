@@ -164,7 +164,7 @@ ROWS = (
         "law 9",
         STORE_PY,
         WHO,
-        ('            self._db.execute("UPDATE alert SET excerpt = \'\' WHERE id = ?", (row["id"],))\n', ""),
+        ('        self._db.execute("UPDATE alert SET excerpt = \'\' WHERE id = ?", (row["id"],))\n        if row', "        if row"),
     ),
     mutation(
         "a deletion changes nothing that was sent",

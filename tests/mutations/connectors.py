@@ -79,7 +79,7 @@ ROWS = (
         "law 6",
         "connectors/files/jsonl.py",
         "tests/connectors/test_jsonl.py",
-        ("        if found != self._checksum:\n", "        if found != self._checksum and not self._offset:\n"),
+        ("            if found != checksum and not (", "            if found != checksum and not day and not ("),
     ),
     mutation(
         "a source that was shortened is taken for one at its end",

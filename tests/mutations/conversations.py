@@ -261,7 +261,7 @@ ROWS = (
         "points and examples",
         CHANNEL_PY,
         f"{CHANNEL}::TestEditsAndDeletions",
-        ("                self._retract(example.identity, t, output)\n", "                pass\n"),
+        ("                self._retract(identity, t, output)\n", "                pass\n"),
     ),
     mutation(
         "a thread without a reply has a silence of its own",

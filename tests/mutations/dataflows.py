@@ -63,10 +63,10 @@ ROWS = (
         "predictions that wait for their outcome are not in the snapshot",
         "law 6",
         SCORING_PY,
-        "tests/dataflows/test_scoring.py::test_what_waits_is_in_the_snapshot_and_asked_again",
+        f"{SCORING}::test_what_waits_is_in_the_snapshot_and_asked_again",
         (
-            "            if predicted := self._predicted.get(channel):\n",
-            "            if (predicted := self._predicted.get(channel)) and channel in self._encoded:\n",
+            "                self._encoded[channel] = pickle.dumps((predicted, holding), protocol=5)\n",
+            "                self._encoded[channel] = pickle.dumps((predicted if channel in self._encoded else None, holding), protocol=5)\n",
         ),
     ),
     mutation(
@@ -83,10 +83,10 @@ ROWS = (
         "a deletion is not passed on to the readers of predictions",
         "law 9",
         SCORING_PY,
-        "tests/dataflows/test_scoring.py::test_who_tells_people_gets_everything_in_order",
+        f"{SCORING}::test_who_tells_people_gets_everything_in_order",
         (
-            '            self._scored.append(Scored("deletion", item.channel, line,',
-            '            self._scored.__len__() and self._scored.append(Scored("deletion", item.channel, line,',
+            '        self._scored.append(Scored("deletion", f"{deleted.channel}',
+            '        self._scored and self._scored.append(Scored("deletion", f"{deleted.channel}',
         ),
     ),
     mutation(

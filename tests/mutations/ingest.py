@@ -38,13 +38,13 @@ ROWS = (
         ),
     ),
     mutation(
-        "what was deleted in a gap is not counted",
-        "law 6",
+        "what was deleted in a gap is not found",
+        "law 9",
         KNOWN_PY,
         PARTS,
         (
-            "        vanished = sum(ts >= earliest and ts not in there and ts not in waiting for ts in self._posts.get(channel, ()))\n",
-            "        vanished = 0\n",
+            "        gone = sorted(ts for ts in self._posts.get(channel, ()) if ts >= earliest and ts not in there and ts not in waiting)\n",
+            "        gone: list[int] = []\n",
         ),
     ),
     mutation(

@@ -15,7 +15,7 @@ ROWS = (
         "an offset is committed ahead of its snapshot",
         "law 6",
         SOURCE_PY,
-        f"{KAFKA}::test_offsets_are_committed_for_the_tools_that_show_lag",
+        "tests/connectors/kafka/test_kafka.py::test_offsets_are_committed_for_the_tools_that_show_lag",
         (
             "        self._commit()\n        self._covered = self.state.next\n",
             "        self._covered = self.state.next\n        self._commit()\n",
@@ -25,7 +25,7 @@ ROWS = (
         "an offset is committed as soon as it is read",
         "law 6",
         SOURCE_PY,
-        f"{KAFKA}::test_offsets_are_committed_for_the_tools_that_show_lag",
+        "tests/connectors/kafka/test_kafka.py::test_offsets_are_committed_for_the_tools_that_show_lag",
         (
             "        self._source.took(len(records))\n",
             "        self._source.took(len(records))\n        self._covered = self.state.next\n        self._commit()\n",
@@ -35,7 +35,7 @@ ROWS = (
         "a snapshot does not wait for what was written",
         "law 6",
         WRITER_PY,
-        "tests/connectors/test_kafka.py::test_nothing_is_lost_through_kills",
+        "tests/connectors/kafka/test_kafka_faults.py::test_nothing_is_lost_through_kills",
         ("            self._writer.flush()\n", "            pass\n"),
     ),
     mutation(
@@ -76,21 +76,21 @@ ROWS = (
         "a topic that was made again goes on from the old offset",
         "law 6",
         SOURCE_PY,
-        f"{KAFKA}::test_a_topic_that_was_made_again_is_not_resumed",
+        "tests/connectors/kafka/test_kafka_faults.py::test_a_topic_that_was_made_again_is_not_resumed",
         ("        check_same(Topic(self.name, state.topic_id, state.partitions), self.topic, self.connection)\n", ""),
     ),
     mutation(
         "what retention removed is passed over",
         "law 6",
         SOURCE_PY,
-        f"{KAFKA}::test_what_retention_removed_is_an_error_on_resume",
+        "tests/connectors/kafka/test_kafka_faults.py::test_what_retention_removed_is_an_error_on_resume",
         ("        if state.next < bounds.begin:\n            raise self.gone(number, state.next, bounds.begin)\n", ""),
     ),
     mutation(
         "a partition ends one record early",
         "law 6",
         SOURCE_PY,
-        "tests/connectors/test_kafka.py::test_from_a_time_to_a_time",
+        "tests/connectors/kafka/test_kafka.py::test_from_a_time_to_a_time",
         (
             "            records = [record for record in records if record.offset < end]\n",
             "            records = [record for record in records if record.offset < end - 1]\n",
@@ -100,7 +100,7 @@ ROWS = (
         "a chunk that was polled and not handed out is in the snapshot as read",
         "law 6",
         SOURCE_PY,
-        "tests/connectors/test_kafka.py::test_nothing_is_lost_through_kills",
+        "tests/connectors/kafka/test_kafka_faults.py::test_nothing_is_lost_through_kills",
         (
             "            self.ready.append(records[start : start + CHUNK])\n",
             "            self.ready.append(records[start : start + CHUNK])\n        self.state = self.state._replace(next=records[-1].offset + 1) if records else self.state\n",
@@ -110,7 +110,7 @@ ROWS = (
         "a record that is too large is dropped",
         "law 6",
         WRITER_PY,
-        (f"{KAFKA}::test_a_record_over_the_limit_stops_the_flow",),
+        "tests/connectors/kafka/test_kafka.py::test_a_record_over_the_limit_stops_the_flow",
         ("                    raise errors.MessageSizeTooLargeError\n", "                    continue\n"),
     ),
 )

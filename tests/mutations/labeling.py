@@ -19,7 +19,7 @@ ROWS = (
         "an answer that was given to other instructions is taken from the store",
         "labels: whose answer",
         ASKING_PY,
-        f"{LABEL}::test_other_instructions_are_another_question",
+        "tests/commands/label/test_label.py::test_other_instructions_are_another_question",
         (
             "body = body_of(Request(self.model, self.instructions, self.shots, _MARK))",
             'body = body_of(Request(self.model, "", self.shots, _MARK))',
@@ -29,7 +29,7 @@ ROWS = (
         "an answer that was given with other few-shots is taken from the store",
         "labels: whose answer",
         ASKING_PY,
-        "tests/commands/test_label.py::test_a_request_has_the_same_id_however_it_is_found",
+        "tests/commands/label/test_label.py::test_a_request_has_the_same_id_however_it_is_found",
         (
             "body = body_of(Request(self.model, self.instructions, self.shots, _MARK))",
             "body = body_of(Request(self.model, self.instructions, (), _MARK))",
@@ -120,7 +120,7 @@ ROWS = (
         "an answer is passed on before it is kept, and paid for twice",
         "labels: asked once",
         PROVIDER_PY,
-        "tests/commands/test_label.py::test_a_second_run_asks_nothing",
+        "tests/commands/label/test_label.py::test_a_second_run_asks_nothing",
         (
             "            self._store.put(asked.id, answer, self._spent())\n            self._good += 1\n            return [(asked, verdict_in(answer))",
             "            self._good += 1\n            return [(asked, verdict_in(answer))",
@@ -130,7 +130,7 @@ ROWS = (
         "the limit of cost holds for each start",
         "labels: cost",
         ASKING_PY,
-        "tests/commands/test_label.py::test_what_is_spent_stops_the_run_and_more_money_goes_on",
+        "tests/commands/label/test_label_costs.py::test_what_is_spent_stops_the_run_and_more_money_goes_on",
         ("cost = self.cost(self.before + spent)", "cost = self.cost(spent)"),
     ),
     mutation(

@@ -84,6 +84,7 @@ class Expected:
     conversations: tuple[str, ...]
     window: tuple[tuple[int, str], ...]
     made_at: int
+    prediction: str
     text: str
     """The newest message's; empty once it may not be shown."""
     state: str = "due"
@@ -150,7 +151,9 @@ class AlertRules:
                     if is_likely and why_not != "not_opted_in":
                         self.counts[f"passed:{why_not}"] += 1
                     continue
-                alert = Expected(ids[user, kind], user, kind, way, p, **point, made_at=now, text=_newest_text(value["prompt"]))
+                alert = Expected(
+                    ids[user, kind], user, kind, way, p, **point, made_at=now, prediction=value["id"], text=_newest_text(value["prompt"])
+                )
                 self.counted_as_alerted |= {(user, name) for name in (*names, f"{value['channel']}:{newest}")}
                 if alert.id not in self.alerts:
                     self.alerts[alert.id] = alert
@@ -245,6 +248,14 @@ class AlertRules:
                 self.counts["withdrawn"] += 1
             if alert.message == "sent":
                 alert.message = "changing"
+
+    def prediction_gone(self, prediction: str) -> None:
+        """A prediction's tombstone is read: its text goes from what shows it, and the link stays."""
+        for alert in self.alerts.values():
+            if alert.prediction == prediction and alert.text:
+                alert.text = ""
+                if alert.message == "sent":
+                    alert.message = "changing"
 
     def restarted(self, seconds: float) -> None:
         """A new process knows nothing of who may see what."""

@@ -105,7 +105,11 @@ def worlds(draw: st.DrawFn, most: int = 45) -> World:
     for _ in range(draw(st.integers(5, most))):
         what = draw(
             st.sampled_from(
-                ("point",) * 4 + ("meanwhile",) * 3 + ("deliver",) * 2 + ("change",) * 3 + ("wait", "delete", "again", "busy", "restart")
+                ("point",) * 4
+                + ("meanwhile",) * 3
+                + ("deliver",) * 2
+                + ("change",) * 3
+                + ("wait", "delete", "again", "gone", "busy", "restart")
             )
         )
         if what == "point":
@@ -126,6 +130,8 @@ def worlds(draw: st.DrawFn, most: int = 45) -> World:
             world.steps.append((draw(st.sampled_from(("delete", "missing"))), channel, ts))
         elif what == "again" and talk.said:
             world.steps.append(("predict", draw(st.sampled_from(talk.said[-6:])), 0.0))
+        elif what == "gone" and talk.said:
+            world.steps.append(("gone", draw(st.sampled_from(talk.said[-4:]))["id"]))
         elif what == "restart":
             world.steps.append(("restart",))
     world.steps += [("wait", 2), ("deliver", True)]
@@ -303,8 +309,13 @@ class AlertRun:
     def _delete(self, channel: str, ts: int) -> None:
         self._missing(channel, ts)
         with self.store.transaction():
-            self.decider.apply("deletion", {"channel": channel, "deleted_ts": ts_text(ts)}, self.now)
+            self.decider.apply("deletion", {"channel": channel, "ts": ts_text(ts), "deleted_ts": ts_text(self.now)}, self.now)
         self.rules.message_deleted(channel, ts)
+
+    def _gone(self, prediction: str) -> None:
+        with self.store.transaction():
+            self.decider.apply_tombstone(prediction.encode(), self.now)
+        self.rules.prediction_gone(prediction)
 
     def _missing(self, channel: str, ts: int) -> None:
         self.space.missing.add((channel, ts_text(ts)))
