@@ -38,8 +38,8 @@ def test_without_a_mutation_they_pass(tests: set[str]):
 
 
 def test_the_table_names_every_mutation():
-    """docs/mutations.md is of these mutations, and says that each was caught."""
+    """docs/mutations.md is of these mutations, and none of them was planted and caught by nobody."""
     table = (ROOT / "docs" / "mutations.md").read_text("utf-8")
 
     assert [mutation.name for mutation in MUTATIONS if f"| {mutation.name} |" not in table] == []
-    assert f"Caught: {len(MUTATIONS)} of {len(MUTATIONS)}." in table
+    assert "**nobody**" not in table

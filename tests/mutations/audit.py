@@ -11,16 +11,6 @@ AUDIT = "tests/audit"
 
 ROWS = (
     mutation(
-        "the audit compares a split by prompt_ts on both sides",
-        "law 7",
-        LAWS_PY,
-        (
-            "tests/audit/test_audit.py::test_training_that_goes_on_after_the_cut_is_named",
-            "tests/audit/test_audit.py::test_a_split_by_time_does_not_leak",
-        ),
-        ("        if row.settled_ts >= cut:\n", "        if row.prompt_ts >= cut:\n"),
-    ),
-    mutation(
         "messages on both sides are looked for by their newest alone",
         "law 7",
         LAWS_PY,

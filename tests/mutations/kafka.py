@@ -39,13 +39,6 @@ ROWS = (
         ("            self._writer.flush()\n", "            pass\n"),
     ),
     mutation(
-        "a record without a value is skipped",
-        "law 6",
-        FOLLOWING_PY,
-        "tests/dataflows/test_kafka_topics.py::test_what_can_not_be_used_goes_to_topics_of_its_own",
-        ('                yield partition, place, record.key, Reject("no_value", b"")\n', "                continue\n"),
-    ),
-    mutation(
         "the time of a record is that of the machine",
         "law 4",
         FOLLOWING_PY,

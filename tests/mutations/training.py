@@ -92,13 +92,6 @@ ROWS = (
         ("for row in columns.in_time[::-1]:", "for row in columns.in_time:"),
     ),
     mutation(
-        "the share that is held out is drawn by lot, and not the last",
-        "law 8",
-        RANKING_PY,
-        RANKING,
-        ("    ordered = examples.by_settled()\n", "    ordered = examples.at(np.random.default_rng(1).permutation(len(examples)))\n"),
-    ),
-    mutation(
         "an answer by somebody who is no candidate counts as nobody's",
         "law 8",
         RANKING_PY,
