@@ -4,7 +4,7 @@
 `tests/laws/test_mutations.py` is the same as a test.
 """
 
-from tests.mutations import alerts, audit, connectors, conversations, dataflows, ingest, kafka, labeling, others, training
+from tests.mutations import alerts, audit, connectors, conversations, dataflows, holes, ingest, kafka, labeling, others, training
 from tests.mutations.mutation import Mutation
 
 ROOMS: dict[str, tuple[Mutation, ...]] = {
@@ -17,6 +17,7 @@ ROOMS: dict[str, tuple[Mutation, ...]] = {
     "alerts": alerts.ROWS,
     "audit": audit.ROWS,
     "ingest": ingest.ROWS,
+    "holes": holes.ROWS,
     "runtime and pages": others.ROWS,
 }
 MUTATIONS = tuple(each for rows in ROOMS.values() for each in rows)
