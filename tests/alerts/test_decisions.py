@@ -207,6 +207,14 @@ def test_what_is_no_prediction_says_so(wrong: dict[str, Any]):
     assert "a-secret" not in str(caught.value)
 
 
+def test_quiet_hours_begin_and_end_on_the_minute():
+    """The first minute is quiet, the one at which they end is not; over midnight, too."""
+    for hours in ((12 * 60, 13 * 60), (12 * 60, 6 * 60)):
+        assert is_quiet(NOON, hours, "UTC") and not is_quiet(NOON - 1, hours, "UTC")
+    for hours in ((11 * 60, 12 * 60), (23 * 60, 12 * 60)):
+        assert is_quiet(NOON - 1, hours, "UTC") and not is_quiet(NOON, hours, "UTC")
+
+
 def test_quiet_hours_are_where_somebody_is():
     """Over midnight, and at the change to summer time."""
     assert is_quiet(NOON, (11 * 60, 13 * 60), "UTC") and not is_quiet(NOON, (11 * 60, 13 * 60), "America/New_York")

@@ -142,14 +142,14 @@ ROWS = (
         "quiet hours end a minute late",
         "alerts: who is alerted",
         DECISIONS_PY,
-        WHO,
+        "tests/alerts/test_decisions.py::test_quiet_hours_begin_and_end_on_the_minute",
         ("begin <= minute < end if begin <= end else", "begin <= minute <= end if begin <= end else"),
     ),
     mutation(
         "an edit makes an old message new",
         "alerts: who is alerted",
         PREDICTIONS_PY,
-        WHO,
+        "tests/alerts/test_decisions.py::test_old_points_and_rebuilds_alert_nobody",
         ("return min(self.prompt_ts, self.message)", "return self.prompt_ts"),
     ),
     mutation(
