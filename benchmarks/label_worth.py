@@ -159,6 +159,7 @@ def measured(examples: Path, folder: Path, seeds: int, threads: int) -> dict[str
             print(f"{name}, seed {seed}: {time.monotonic() - began:,.0f} s", file=sys.stderr)
     return {
         "export": EXPORT.name,
+        "seeds": seeds,
         "train": len(plain),
         "answered": sum(map(bool, plain.answers)),
         "judged": len(valid),
@@ -182,7 +183,7 @@ def main() -> None:
             beepgpt("examples", EXPORT, "--to", examples, "--no-progress")
         results = measured(examples, folder, wanted.seeds, wanted.threads)
     print(json.dumps(results, indent=2))
-    common.write_results("label_worth", wanted.seeds, results)
+    common.write_results("label_worth", 1, results)
 
 
 if __name__ == "__main__":
