@@ -116,9 +116,13 @@ def number(figure: Mapping[str, Any] | None, name: str) -> str:
 
     >>> number({"value": 0.3214}, "hit@1"), number({"value": 0.3214}, "mrr"), number(None, "mrr")
     ('32.1', '0.321', '–')
+    >>> number({"value": 1.0, "low": None, "high": None, "count": 3}, "hit@1")
+    'few'
     """
     if figure is None or figure["value"] is None:
         return "–"
+    if figure.get("low", 0.0) is None:
+        return "few"
     return f"{figure['value']:.3f}" if name in UNSCALED else f"{100 * figure['value']:.1f}"
 
 

@@ -37,6 +37,9 @@ def prepare(
     model: Annotated[str | None, typer.Option(help="The model that is to be trained.", rich_help_panel=SETTINGS)] = None,
     encoding: Annotated[str | None, typer.Option(help="Its encoding, where it isn't known.", rich_help_panel=SETTINGS)] = None,
     valid_share: Annotated[str | None, typer.Option(help="Of the examples, the last in time validate.", rich_help_panel=SETTINGS)] = None,
+    judge_share: Annotated[
+        str | None, typer.Option(help="Of those, the last in time judge; the earlier ones choose.", rich_help_panel=SETTINGS)
+    ] = None,
     cut: Annotated[str | None, typer.Option(help="The time between the sides (2024-01-31T12:00:00Z).", rich_help_panel=SETTINGS)] = None,
     answers: Annotated[str | None, typer.Option(help="Of several people who answered: each, one, all.", rich_help_panel=SETTINGS)] = None,
     min_answers: Annotated[str | None, typer.Option(help="Who has fewer to train on is other.", rich_help_panel=SETTINGS)] = None,
@@ -55,7 +58,8 @@ def prepare(
 ) -> None:
     """Make a training set of examples: checked, encoded, split by time so that nothing leaks."""
     flags = {
-        "model": model, "encoding": encoding, "valid_share": valid_share, "cut": cut, "answers": answers, "min_answers": min_answers,
+        "model": model, "encoding": encoding, "valid_share": valid_share, "judge_share": judge_share, "cut": cut,
+        "answers": answers, "min_answers": min_answers,
         "silences": silences, "weak": weak, "cap": cap, "balance": balance, "max_characters": max_characters, "max_tokens": max_tokens,
         "system": system, "price": price, "format": ",".join(format) if format else None,
     }  # fmt: skip
@@ -88,7 +92,13 @@ def prepared(source: str, to: Path, settings: Settings, retractions: Path | None
         system=ours.system,
         price=ours.price,
         sides=SplitOptions(
-            valid_share=ours.valid_share, cut=ours.cut, silences=ours.silences, weak=ours.weak, cap=ours.cap, balance=ours.balance
+            valid_share=ours.valid_share,
+            judge_share=ours.judge_share,
+            cut=ours.cut,
+            silences=ours.silences,
+            weak=ours.weak,
+            cap=ours.cap,
+            balance=ours.balance,
         ),
     )
     check_folder(to)
@@ -154,6 +164,12 @@ def print_training_set(closing: Mapping[str, Any]) -> None:
         if rows:
             parts = ", ".join(f"{name} {rows[name]:,}" for name in ("nil", "other") if name in rows)
             table.add_row("  rows of text", f"{rows['rows']:,}", f"{parts}{'; ' if parts else ''}{closing['tokens'][side]:,} tokens")
+    parts = closing["parts"]
+    for name, of in (
+        ("choose", f"thresholds and models are chosen, from {moment(parts['choose_from'])} on"),
+        ("judge", f"figures are found, from {moment(parts['judge_from'])} on"),
+    ):
+        table.add_row(f"  to {name}", f"{parts['examples'][name]:,}", of)
     labels = closing["labels"]
     table.add_row("labels", f"{labels['people']:,}", f"people; {labels['others'] + labels['too_many']:,} more are other")
     console.print(table)

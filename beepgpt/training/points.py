@@ -91,7 +91,7 @@ class Examples:
     points: Points
     ids: list[str]
     answers: list[list[str]]
-    """Empty: nobody, or nothing worth an answer (a weak signal)."""
+    """Empty: nobody; to learn from, nothing worth an answer (a weak signal), too."""
     settled_ts: Ints
 
     def __len__(self) -> int:
@@ -158,8 +158,11 @@ COLUMNS = (
 """Columns that a table must have; its features are the columns of 32-bit floats."""
 
 
-def read_examples(path: Path) -> Examples:
-    """Read a table of candidates that `beepgpt prepare` wrote. Raises BadTable."""
+def read_examples(path: Path, *, as_happened: bool = False) -> Examples:
+    """Read a table of candidates that `beepgpt prepare` wrote. Raises BadTable.
+
+    `as_happened`: with who answered, whatever labels say, as outcomes have it: to judge by. Else a weak signal is no answer: to learn from.
+    """
     try:
         schema = pq.read_schema(path)
         names = tuple(field.name for field in schema if field.type == pa.list_(pa.float32()))
@@ -189,7 +192,7 @@ def read_examples(path: Path) -> Examples:
         feature_names=names,
     )
     answered = zip(table["answer"].to_pylist(), table["signal"].to_pylist(), strict=True)
-    answers = [[] if signal == "weak" else answer for answer, signal in answered]
+    answers = [[] if signal == "weak" and not as_happened else answer for answer, signal in answered]
     return Examples(points, table["id"].to_pylist(), answers, np.asarray(table["settled_ts"], np.int64))
 
 

@@ -37,6 +37,7 @@ from beepgpt.training.formats import (
     TextRows,
     TextRowsFile,
 )
+from beepgpt.training.parts import Parts
 from beepgpt.training.splits import ExampleColumns, ExampleNotes, Hashes, Integers, Mask, Sides, SplitOptions, split
 
 VERSION = 1
@@ -119,6 +120,7 @@ def prepare(
             "settings": asdict(wanted),
             "encoding": encoding.name,
             "cut": ts_text(sides.cut),
+            "parts": _parts(columns, sides),
             "account": account_of(read.lines, read.faults, columns, sides),
             "rules": {name: asdict(rule) for name, rule in _rules(read, columns, texts, wanted).items()},
             "labels": {"people": len(labels.people), "others": labels.others, "too_many": labels.too_many},
@@ -354,6 +356,14 @@ def account_of(lines: int, faults: dict[str, Broken], columns: ExampleColumns, s
     }
     total = sum(left_out.values()) + on["train"]["examples"] + on["valid"]["examples"]
     return {"read": lines, "left_out": left_out, **on, "adds_up": total == lines}
+
+
+def _parts(columns: ExampleColumns, sides: Sides) -> dict[str, Any]:
+    """The three parts of time, and how many examples each has."""
+    judge = sides.valid & (columns.prompt_ts >= sides.judge_from)
+    counts = {"fit": sides.train, "choose": sides.valid & ~judge, "judge": judge}
+    times = Parts(sides.cut, sides.judge_from).as_json()
+    return {**times, "examples": {part: int(mask.sum()) for part, mask in counts.items()}}
 
 
 def _rules(read: _Read, columns: ExampleColumns, texts: TextRows | None, wanted: PrepareOptions) -> dict[str, Broken]:
