@@ -22,7 +22,7 @@ import numpy as np  # noqa: E402
 
 from beepgpt.connectors.slack.export import UnreadableDay, open_export, read_days  # noqa: E402
 from beepgpt.simulation.workspace import Plan, live_records  # noqa: E402
-from beepgpt.training.intervals import Bootstrap, Figure
+from beepgpt.training.intervals import Bootstrap, Figure  # noqa: E402
 from beepgpt.training.metrics import Outcomes, outcomes_of  # noqa: E402
 from beepgpt.training.points import Examples, Points  # noqa: E402
 from beepgpt.training.text import TextModel, fit_text  # noqa: E402

@@ -12,6 +12,8 @@ MODELS = "models"
 """The folder of its models, each in a folder of its own."""
 CARD = "model.json"
 """A model's card: a folder with one is a whole model."""
+ALERTS = "alerts.json"
+"""The threshold that a rehearsal recommended for the model in the folder."""
 
 
 def names_of(folders: Sequence[Path]) -> list[str]:

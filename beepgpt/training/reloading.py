@@ -16,6 +16,7 @@ import orjson
 
 from beepgpt.conversations.outcomes import Probabilities
 from beepgpt.errors import BadCommand, BeepGPTError
+from beepgpt.training.folder import ALERTS
 from beepgpt.training.parts import Part, Parts, parts_of
 
 
@@ -310,10 +311,21 @@ def hits_in(figures: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     return {}
 
 
+def recommended_in(folder: Path) -> float | None:
+    """The threshold that `beepgpt rehearse` recommended for the very model in a folder; None if there is none."""
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        found = orjson.loads((folder / ALERTS).read_bytes())
+        if found["model"] == name_of(folder):
+            return float(found["threshold"])
+    return None
+
+
 def threshold_of(given: float | None, folder: Path | None) -> float:
-    """The probability from which on a person is alerted: as given, or as the model's validation found."""
+    """The probability from which on a person is alerted: as given, as a rehearsal recommended, or as the model's validation found."""
     if given is not None:
         return given
+    if folder is not None and (recommended := recommended_in(folder)) is not None:
+        return recommended
     with suppress(KeyError, TypeError):
         return float(figures_in(folder)["threshold"]["threshold"]) if folder is not None else THRESHOLD
     return THRESHOLD

@@ -93,8 +93,3 @@ REASONS = {
     "deleted": "a message of it was deleted",
 }
 """Why somebody is passed over, as the page says it; other reasons are shown as they are."""
-
-
-def rehearsal_page(found: Mapping[str, Any]) -> str:
-    """The page of a rehearsal's figures and alerts."""
-    return rendered("rehearsal.html", found=found, reasons=REASONS)

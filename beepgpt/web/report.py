@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from beepgpt.training.validation import ShownExample
-from beepgpt.web.pages import rendered
+from beepgpt.web.pages import REASONS, rendered
 
 INK = "#010203"
 """A color that nothing else has: it becomes the page's own, so that a plot can be read in the light and in the dark."""
@@ -181,8 +181,8 @@ def _weeks(model: Mapping[str, Any], promised: Mapping[str, Mapping[str, float]]
         axes.legend()
 
     words = (
-        "Answered points, by the week of the point; the bands are what validation found. Shaded weeks judge nothing: there the model was fitted"
-        " or chosen."
+        "Answered points, by the week of the point; the bands are what validation found. Shaded weeks judge nothing: there the"
+        " model was fitted or chosen."
     )
     return plot("Hits by week", words, draw, up="hits, %") if weeks else None
 
@@ -196,3 +196,22 @@ def _calibration_of(model: Mapping[str, Any]) -> Plot | None:
 
     words = "Probabilities of people, by tenths. On the dotted line, they are what came true."
     return plot("Calibration", words, draw, across="predicted, %", up="came true, %") if rows else None
+
+
+def rehearsal_page(found: Mapping[str, Any]) -> str:
+    """The page of a rehearsal's figures and alerts."""
+    return rendered("rehearsal.html", found=found, reasons=REASONS, tradeoff=_tradeoff(found))
+
+
+def _tradeoff(found: Mapping[str, Any]) -> Plot | None:
+    rows = [row for row in found["thresholds"] if row["joined"] is not None and row["per_person_per_day"]]
+
+    def draw(axes: Axes) -> None:
+        across = [7 * row["per_person_per_day"] for row in rows]
+        ranged_line(axes, across, [row["intervals"]["joined"] for row in rows], color=FIRST, linewidth=1.4)
+        for row, at in zip(rows, across, strict=True):
+            axes.annotate(row["name"], (at, 100 * row["joined"]), textcoords="offset points", xytext=(4, 4), fontsize=7)
+        axes.set(xlim=(0, None), ylim=(0, 100))
+
+    words = "Each dot is a threshold, in the part of time that judges; those without a bar are of too few alerts to tell."
+    return plot("Rightly or often", words, draw, across="alerts a week for each person alerted", up="joined, %") if rows else None

@@ -50,14 +50,15 @@ def test_what_became_of_every_alert_is_told(tmp_path: Path, slack: Workspace):
     for _ in range(2):
         office.clock.set(office.clock() + MINUTE)
         office.work()
-    office.apply("outcome", {"id": prediction()["id"], "answer": ["bo"]})
+    office.apply("outcome", outcome(prediction(), MINUTE, "bo"))
+    office.apply("outcome", outcome(prediction(), DAY, how="superseded"))
     office.apply("deletion", {"channel": "C1", "ts": ts_text(NOON + MINUTE), "deleted_ts": ts_text(NOON)})
     office.work()
     office.decider.apply_interaction(b"[1]")
     found = scraped_of(figures)
 
     assert found["beepgpt_alert_records_total{what=prediction}"] == 2
-    assert found["beepgpt_alert_records_total{what=outcome}"] == found["beepgpt_alert_records_total{what=deletion}"] == 1
+    assert (found["beepgpt_alert_records_total{what=outcome}"], found["beepgpt_alert_records_total{what=deletion}"]) == (2, 1)
     assert found["beepgpt_alert_records_total{what=unreadable_interaction}"] == 1
     assert found["beepgpt_alerts_decided_total{kind=answer}{way=direct}"] == 3
     assert found["beepgpt_alerts_passed_total{reason=told_before}"] == 1
