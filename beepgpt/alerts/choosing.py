@@ -1,7 +1,7 @@
-"""The threshold that a rehearsal recommends: chosen on one part of time by what alerts are for, judged on the next.
+"""The threshold that a rehearsal recommends: chosen on one part of time, judged on the next.
 
-Validation can choose a threshold only by all next answers, most of which come from people who take part already. Here the measure is that of
-alerts: who joined within a day, or how many alerts a person gets a week.
+Validation can choose a threshold only by all next answers, most of which come from people who take part already. Here the measure is what
+alerts are for: who joined within a day, or how many alerts a person gets a week.
 """
 
 from __future__ import annotations

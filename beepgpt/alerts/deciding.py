@@ -75,12 +75,14 @@ class AlertDecider:
     def _apply_outcome(self, value: Mapping[str, Any]) -> None:
         """Note who posted, and up to when all is known of the channel.
 
-        Of the target `next_user` an answer is a post; of the others it may be a reaction, which joins nothing. An outcome whose answer isn't
-        known says nothing of anybody, and one that the end of the input cut off says nothing of the time either.
+        Of the target `next_user` an answer is a post; of the others it may be a reaction, which joins nothing. An outcome whose answer is
+        not known says nothing of anybody, and one that the end of the input cut off says nothing of the time either.
         """
         channel, how = str(value["channel"]), str(value["how"])
         if how == ANSWERED and value.get("answer_ts") is not None and self._answers_are_posts:
-            self.store.record_posts(channel, str(value["conversation"]), [str(each) for each in value["answer"]], micros(value["answer_ts"]))
+            self.store.record_posts(
+                channel, str(value["conversation"]), [str(each) for each in value["answer"]], micros(value["answer_ts"])
+            )
         if how != CENSORED:
             self.store.record_time(channel, micros(value["settled_ts"]))
 
@@ -102,7 +104,8 @@ class AlertDecider:
             return
         self.newest = max(self.newest, point.prompt_ts)
         self._answers_are_posts = point.target == "next_user"
-        self.store.record_posts(point.channel, point.conversations[0], [point.author], point.message)
+        for conversation in point.conversations:
+            self.store.record_posts(point.channel, conversation, [point.author], point.message)
         for ts, text in texts_of(point).items():
             self.store.edit_message(point.channel, ts, shortened(text), point.prompt_ts, is_edit=False)
         closeness = self._matcher.closeness if self._matcher is not None else None

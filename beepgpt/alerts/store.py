@@ -210,7 +210,7 @@ class AlertStore(PreferenceStore):
         self._db.executemany("UPDATE alert SET handed_on = handed_on | ? WHERE id = ?", [(to, each) for each in identities])
 
     def record_posts(self, channel: str, conversation: str, users: Sequence[str], at: int) -> None:
-        """Note that people posted in a conversation: those who were alerted to it, or to its session or threads, within a day before joined."""
+        """Note that people posted in a conversation: who was alerted to it, its session or its threads within a day before has joined."""
         session = self.session_of(conversation) or conversation
         for user in users:
             sql = "SELECT * FROM alert WHERE user = ? AND channel = ? AND prompt_ts < ? AND prompt_ts >= ? AND answered IS NULL"

@@ -114,8 +114,7 @@ def learn_and_rehearse(export: Path, to: Path, settings: Settings, names: dict[s
     )
     scored, _ = run_score(job)
     page = to / "rehearsal.html"
-    wanted = WantedAlerts(PRECISION)
-    rehearsed = rehearsal_of(str(predictions), str(outcomes), settings, model, wanted, None, export, names)
+    rehearsed = rehearsal_of(str(predictions), str(outcomes), settings, model, WantedAlerts(PRECISION), None, export, names)
     jsonl.write_file(page, rehearsal_page(rehearsed).encode())
     console.print(
         f"6. Whom it would have alerted, had {scored['account']['points']['scored']:,} points from then on been scored as they were made,"

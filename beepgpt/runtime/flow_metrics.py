@@ -57,7 +57,10 @@ LATELY = (
     "Of the last 1,000 outcomes of a model: hits, precision of alerts, and how much more of them was promised.",
 )
 LATELY_OF = ("beepgpt_outcomes_lately_answered", "How many of these outcomes were answered, by model: the hits are of as many.")
-VALIDATED = ("beepgpt_model_validated", "The least hits that a model's validation lets one expect, with the noise of both, as far as it was run.")
+VALIDATED = (
+    "beepgpt_model_validated",
+    "The least hits that a model's validation lets one expect, with the noise of both, as far as it was run.",
+)
 SCORE_WAITING = ("beepgpt_scoring_waiting", "Points that wait for their prediction, and predictions that wait for their outcome.")
 SCORE_WAITS = ("beepgpt_prediction_seconds", "From a point's release to its prediction.")
 

@@ -21,7 +21,7 @@ from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY, HOUR, MINUTE, SECOND
 from beepgpt.dataflows.alerts import AlertSink
 from beepgpt.errors import SlackFailed
-from tests.support.alerts import NOON, Clock, Office, prediction
+from tests.support.alerts import NOON, Clock, Office, outcome, prediction
 from tests.support.slack_web_api import TOKEN, Workspace
 from tests.support.strangers import stranger
 

@@ -27,7 +27,7 @@ from beepgpt.errors import BadCommand
 from beepgpt.runtime.clock import now_us
 from beepgpt.simulation.workspace import Plan, write_export
 from tests.support import program, quiet
-from tests.support.alerts import prediction
+from tests.support.alerts import outcome, prediction
 from tests.support.broker import Broker, GivenBroker
 from tests.support.kafka import KEPT, address, started
 from tests.support.kafka import wait_until as wait_until_named

@@ -8,13 +8,13 @@ from pathlib import Path
 from beepgpt.commands import alert_run
 from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writer, create_topics
 from beepgpt.conversations.events import ts_text
-from beepgpt.conversations.rules import HOUR, MINUTE, SECOND
+from beepgpt.conversations.rules import DAY, HOUR, MINUTE, SECOND
 from beepgpt.runtime.flow_metrics import AlertFigures, AlertPulse
 from beepgpt.runtime.metrics import serve
 from tests.commands.test_alert_command import just_now, settings_of
 from tests.runtime.test_metrics import Clock, Values, get, scraped, values
 from tests.support import program
-from tests.support.alerts import NOON, Office, prediction
+from tests.support.alerts import NOON, Office, outcome, prediction
 from tests.support.broker import Broker, GivenBroker
 from tests.support.kafka import KEPT, address, free_block, started
 from tests.support.kafka import wait_until as wait_until_named
