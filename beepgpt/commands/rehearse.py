@@ -120,13 +120,12 @@ def rehearsal_of(
 def history_in(source: str, outcomes: str | None, settings: Settings, model: Path | None) -> RehearsalHistory:
     """Read predictions and outcomes. Raises BadCommand if one of the two is missing altogether, or --model is no model."""
     from beepgpt.alerts.rehearsal import read_history
-    from beepgpt.training.models import read_card
     from beepgpt.training.parts import parts_of
     from beepgpt.training.reloading import name_of
 
     if model is not None and not (model / CARD).is_file():
         raise BadCommand(f"--model {model}: is no trained model: beepgpt train SET --to {model}")
-    parts = None if model is None else {name_of(model): parts_of(read_card(model))}
+    parts = None if model is None else {name_of(model): parts_of(orjson.loads((model / CARD).read_bytes()))}
     named = [("PREDICTIONS", source), *([] if outcomes is None else [("--outcomes", outcomes)])]
     history, unreadable = read_history((each for name, place in named for each in lines_with_places(name, place, settings)), parts)
     if unreadable:

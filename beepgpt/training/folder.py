@@ -8,6 +8,8 @@ from pathlib import Path
 MANIFEST, LABELS = "manifest.json", "labels.json"
 TRAIN, VALID = "candidates_train.parquet", "candidates_valid.parquet"
 CHATS = "chat_valid.jsonl"
+ROWS = "rows"
+"""The beginning of the names of files that say what each row was made of."""
 MODELS = "models"
 """The folder of its models, each in a folder of its own."""
 CARD = "model.json"

@@ -221,8 +221,9 @@ class TextRows:
         self._prompts, self._completions = CommonPrefix(), CommonPrefix()
         self._written: set[tuple[str, str]] = set()
 
-    def write(self, side: Side, files: Sequence[TextRowsFile], body: Mapping[str, Any], prompt_tokens: int, *, is_repeated: bool) -> None:
-        """Write an example's rows to all files. `is_repeated`: its side has the prompt more than once, so rows may be duplicates."""
+    def write(self, side: Side, files: Sequence[TextRowsFile], body: Mapping[str, Any], prompt_tokens: int, *, is_repeated: bool) -> int:
+        """Write an example's rows to all files; how many. `is_repeated`: its side has the prompt more than once: rows may be duplicates."""
+        count = 0
         identity, prompt = body["id"], body["prompt"]
         answer = [] if body.get("signal") == "weak" else body["answer"]
         for completion in self.labels.completions(bytes.fromhex(identity), answer, self.answers):
@@ -231,12 +232,14 @@ class TextRows:
                 continue
             for file in files:
                 file.write(prompt, completion)
+            count += 1
             self.tokens[side] += tokens
             self.counts[side].update(["rows", *({NIL: [NIL], OTHER: [OTHER]}.get(completion, []))])
             self._prompts.see(prompt)
             self._completions.see(completion)
             if not self.space:
                 self._broken["no_leading_space"].count += 1
+        return count
 
     def _is_wanted(self, side: Side, identity: str, prompt: str, completion: str, tokens: int, is_repeated: bool) -> bool:
         """Whether a row is written. Only rows that the model can't take are left out of validation."""
