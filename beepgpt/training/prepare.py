@@ -52,9 +52,10 @@ OUTPUTS = frozenset(
         *(f"{name}_{side}.{SUFFIXES[name]}" for name in FORMATS for side in SIDES),
     }
 )
-OF_ENTRIES = frozenset(
-    ["id", "spec", "target", "scope", "channel", "conversation", "speakers", "root_missing", "prompt_ts", "settled_ts", "answer_ts", "answer", "window", "prompt_tokens"]
-)
+OF_ENTRIES = frozenset({
+    "id", "spec", "target", "scope", "channel", "conversation", "speakers", "root_missing", "prompt_ts", "settled_ts", "answer_ts",
+    "answer", "window", "prompt_tokens",
+})  # fmt: skip
 """Keys of an example that are written beside the rows, so that an audit guesses nothing: the prompt stands in the rows."""
 MILLION = 1_000_000
 PROGRESS_EVERY = 1_000
