@@ -67,7 +67,7 @@ class AlertDecider:
             self._apply_outcome(value)
             self.store.count("outcomes")
         elif kind == "deletion":
-            self.store.delete_message(str(value["channel"]), micros(value["deleted_ts"]), now)
+            self.store.delete_message(str(value["channel"]), micros(value["ts"]), now)  # `deleted_ts`: when, unlike in Slack's events
             self.store.count("deletions")
         else:
             self.store.count(f"unknown:{kind}")
@@ -85,6 +85,11 @@ class AlertDecider:
             )
         if how != CENSORED:
             self.store.record_time(channel, micros(value["settled_ts"]))
+
+    def apply_tombstone(self, key: bytes, now: int) -> None:
+        """Apply a null under a prediction's id: the prediction is gone, and so is what alerts show of it."""
+        self.store.forget_prediction(key.decode(errors="replace"))
+        self.store.count("predictions_gone")
 
     def _apply_event(self, record: bytes, now: int) -> None:
         event = parse(record, now)

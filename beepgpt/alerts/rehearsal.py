@@ -306,9 +306,12 @@ def share(part: float, whole: float) -> float | None:
 
 
 def read_history(
-    records: Iterable[tuple[str, bytes]], parts: Mapping[str, Parts | None] | None = None
+    records: Iterable[tuple[str, bytes]], tombstones: Collection[bytes] = (), parts: Mapping[str, Parts | None] | None = None
 ) -> tuple[RehearsalHistory, list[str]]:
-    """Read predictions and outcomes from JSON records with their places. Returns them, and the places of records that are neither."""
+    """Read predictions and outcomes from JSON records with their places. Returns them, and the places of records that are neither.
+
+    `tombstones`: ids of predictions that are gone, filled in while the records are read. `parts`: as `RehearsalHistory` takes them.
+    """
     points: dict[str, PredictedConversation] = {}
     outcomes: list[PastOutcome] = []
     unreadable: list[str] = []
@@ -325,6 +328,8 @@ def read_history(
                 unreadable.append(place)
         except (NoPrediction, ValueError, KeyError, TypeError):
             unreadable.append(place)
+    for gone in tombstones:
+        points.pop(gone.decode(errors="replace"), None)
     return RehearsalHistory(list(points.values()), outcomes, parts), unreadable
 
 

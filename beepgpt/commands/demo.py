@@ -81,7 +81,8 @@ def learn_and_rehearse(export: Path, to: Path, settings: Settings, names: dict[s
     from beepgpt.alerts.choosing import WantedAlerts
     from beepgpt.commands.output import moment
     from beepgpt.commands.prepare import prepared
-    from beepgpt.commands.rehearse import print_figures, rehearsal_of
+    from beepgpt.commands.rehearse import print_figures
+    from beepgpt.commands.rehearse_run import rehearsal_of
     from beepgpt.commands.score_run import run_score
     from beepgpt.commands.scoring import ScoreJob
     from beepgpt.commands.validate import figures_table, validated, write_run
@@ -103,10 +104,10 @@ def learn_and_rehearse(export: Path, to: Path, settings: Settings, names: dict[s
     )
     console.print(figures_table(closing["rows"]["answered"], "All that was answered"))
 
-    predictions, outcomes = to / "predictions.jsonl", to / "outcomes.jsonl"
+    predictions, outcomes = to / "predictions.jsonl", to / "predictions.outcomes.jsonl"
     job = ScoreJob(
         str(export),
-        score_outputs_of(str(predictions), str(outcomes), settings),
+        score_outputs_of(str(predictions), None, settings),
         model,
         settings,
         ("channels", "groups"),

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import closing
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import orjson
 import typer
@@ -20,13 +18,9 @@ from beepgpt.config.settings import Settings, with_flags
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console
-from beepgpt.runtime.places import check_apart, lines_with_places
-from beepgpt.training.folder import ALERTS, CARD
-
-if TYPE_CHECKING:
-    from beepgpt.alerts.choosing import WantedAlerts
-    from beepgpt.alerts.decisions import Policy, Preferences
-    from beepgpt.alerts.rehearsal import MaySee, RehearsalHistory
+from beepgpt.runtime.destinations import beside_of
+from beepgpt.runtime.places import check_apart, is_kafka
+from beepgpt.training.folder import ALERTS
 
 
 @with_settings
@@ -34,10 +28,10 @@ def rehearse(
     source: Annotated[str, typer.Argument(metavar="PREDICTIONS", help="What was predicted: a .jsonl path, or kafka://host:port/topic.")],
     settings: Settings,
     to: Annotated[Path, typer.Option(help="The page: an .html path.")],
-    outcomes: Annotated[str | None, typer.Option(help="Outcomes, if they aren't in PREDICTIONS, too.", show_default=False)] = None,
-    model: Annotated[
-        Path | None, typer.Option(help="The model's folder, where the threshold that is found is written.", rich_help_panel=PANEL)
+    outcomes: Annotated[
+        str | None, typer.Option(help="Outcomes, if they are neither in PREDICTIONS, too, nor in the file beside it.", show_default=False)
     ] = None,
+    model: Annotated[Path | None, typer.Option(help="The model's folder; the threshold is written there.", rich_help_panel=PANEL)] = None,
     threshold: Annotated[float | None, typer.Option(help="The least probability for a direct message.", rich_help_panel=PANEL)] = None,
     list_from: Annotated[float | None, typer.Option(help="The least probability for the list in App Home.", rich_help_panel=PANEL)] = None,
     per_hour: Annotated[int | None, typer.Option(help="Direct messages to one person an hour, at most.", rich_help_panel=PANEL)] = None,
@@ -64,11 +58,14 @@ def rehearse(
         if find_spec(name) is None:
             raise BadCommand(f"beepgpt rehearse needs {name}, which is not installed: {INSTALL}")
     from beepgpt.alerts.choosing import WantedAlerts
+    from beepgpt.commands.rehearse_run import rehearsal_of
     from beepgpt.commands.review import names_in
     from beepgpt.web.report import rehearsal_page
 
     settings = with_flags(settings, "alerts", {"threshold": threshold, "list_from": list_from, "per_hour": per_hour})
     jsonl.check_writable(to)
+    if outcomes is None and not is_kafka(source) and (beside := beside_of(Path(source), "outcomes")) is not None and beside.exists():
+        outcomes = str(beside)
     given_names = {f"names {each}": each for each in names or []}
     check_apart(source, [to, *([report] if report is not None else [])], outcomes=outcomes, store=store, members=members, **given_names)
     wanted = WantedAlerts(0.5 if precision is None and per_week is None else precision, per_week)
@@ -86,59 +83,6 @@ ON_THE_PAGE = ("people", "shown", "bars", "bars_are", "highest")
 """What a report leaves out."""
 
 
-def rehearsal_of(
-    source: str,
-    outcomes: str | None,
-    settings: Settings,
-    model: Path | None,
-    wanted: WantedAlerts,
-    store: Path | None,
-    members: Path | None,
-    names: Mapping[str, str],
-) -> dict[str, Any]:
-    """Rehearse what stands in files or on topics. Returns the values of the page and the report."""
-    from beepgpt.alerts.rehearsal_report import rehearsal_report
-    from beepgpt.commands.alert import policy_of, threshold_of
-
-    history = history_in(source, outcomes, settings, model)
-    asked, may_see = preferences_in(store, members, {user for point in history.points for user, _ in point.people})
-
-    def policy_at(threshold: float) -> Policy:
-        policy = policy_of(settings, threshold)
-        return replace(policy, opted_in=True) if store is None else policy
-
-    given = settings.alerts.threshold
-    how: dict[str, Any] = {"asked": asked, "may_see": may_see, "names": names, "everybody": store is None, "wanted": wanted}
-    with console.status("replaying the past"):
-        values = rehearsal_report(history, None if given is None else policy_at(given), policy_at, **how)
-        if values["figures"] is None:  # there is nothing to recommend
-            console.print(f"No threshold is recommended: {values['recommended']['why']}.")
-            values = rehearsal_report(history, policy_at(threshold_of(settings, model)), policy_at, **how)
-    return {**values, "models": sorted({point.model for point in history.points})}
-
-
-def history_in(source: str, outcomes: str | None, settings: Settings, model: Path | None) -> RehearsalHistory:
-    """Read predictions and outcomes. Raises BadCommand if one of the two is missing altogether, or --model is no model."""
-    from beepgpt.alerts.rehearsal import read_history
-    from beepgpt.training.parts import parts_of
-    from beepgpt.training.reloading import name_of
-
-    if model is not None and not (model / CARD).is_file():
-        raise BadCommand(f"--model {model}: is no trained model: beepgpt train SET --to {model}")
-    parts = None if model is None else {name_of(model): parts_of(orjson.loads((model / CARD).read_bytes()))}
-    named = [("PREDICTIONS", source), *([] if outcomes is None else [("--outcomes", outcomes)])]
-    history, unreadable = read_history((each for name, place in named for each in lines_with_places(name, place, settings)), parts)
-    if unreadable:
-        console.print(
-            f"{len(unreadable):,} lines are neither predictions nor outcomes, and are left out, the first of them {unreadable[0]}."
-        )
-    if not history.points:
-        raise BadCommand(f"PREDICTIONS {source}: holds no prediction: give what `beepgpt score` wrote")
-    if not history.outcomes:
-        raise BadCommand("there is no outcome: give what `beepgpt score` wrote of what happened, with --outcomes")
-    return history
-
-
 def keep(recommended: Mapping[str, Any], model: Path, models: Sequence[str]) -> None:
     """Write a recommendation where `beepgpt alert` and `beepgpt score` read it, if all predictions are of that model."""
     from beepgpt.training.reloading import name_of
@@ -150,25 +94,6 @@ def keep(recommended: Mapping[str, Any], model: Path, models: Sequence[str]) -> 
     jsonl.write_file(model / ALERTS, orjson.dumps({"model": name, **recommended}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     if recommended["threshold"] is not None:
         console.print(f"Alerts from {recommended['threshold']:.0%} on: {model / ALERTS}, which `beepgpt alert` and `beepgpt score` take.")
-
-
-def preferences_in(store: Path | None, members: Path | None, users: Collection[str]) -> tuple[dict[str, Preferences], MaySee]:
-    """People's preferences from the alert store, their time zones from the export, and who may see which channel."""
-    from beepgpt.alerts.decisions import Preferences
-    from beepgpt.alerts.store import AlertStore
-    from beepgpt.connectors.slack.members import Everybody, ListedMembers
-
-    asked: dict[str, Preferences] = {}
-    if store is not None:
-        jsonl.check_readable(store)
-        with closing(AlertStore(store)) as opened:
-            asked = {user: opened.preferences(user) for user in users}
-    listed = Everybody() if members is None else ListedMembers(members)
-    for user in users:
-        theirs = asked.get(user, Preferences())
-        if theirs.zone is None and (zone := listed.person(user).zone) is not None:
-            asked[user] = replace(theirs, zone=zone)
-    return asked, lambda user, channel: listed.may_see(user, channel, listed.person(user))
 
 
 def print_figures(values: Mapping[str, Any]) -> None:

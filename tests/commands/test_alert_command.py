@@ -7,7 +7,6 @@ import subprocess
 import threading
 import time
 import zipfile
-from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,26 +20,20 @@ from beepgpt.alerts.store import AlertStore
 from beepgpt.commands.alert import threshold_of
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writer, create_topics, records_of
-from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import SECOND
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.clock import now_us
 from beepgpt.simulation.workspace import Plan, write_export
-from tests.support import program, quiet
+from tests.support import histories, program, run_program
 from tests.support.alerts import outcome, prediction
 from tests.support.broker import Broker, GivenBroker
 from tests.support.kafka import KEPT, address, started
-from tests.support.kafka import wait_until as wait_until_named
 from tests.support.scoring import save
 from tests.support.slack_web_api import TOKEN, Workspace
+from tests.support.speed import wait_until
 from tests.support.strangers import stranger
 
 SECRET = "a-secret-word"
-
-
-def wait_until(is_so: Callable[[], object]) -> None:
-    """Until what Slack has is so."""
-    wait_until_named(lambda: bool(is_so()), "it is so at Slack")
 
 
 def settings_of(slack: Workspace | None, folder: Path, **more: str) -> dict[str, str]:
@@ -53,8 +46,7 @@ def settings_of(slack: Workspace | None, folder: Path, **more: str) -> dict[str,
 
 
 def run(folder: Path, slack: Workspace | None, *arguments: object, **more: str) -> subprocess.CompletedProcess[str]:
-    env = quiet() | settings_of(slack, folder, **more)
-    return subprocess.run(program("alert", *arguments), capture_output=True, text=True, env=env, timeout=90, check=False)
+    return run_program("alert", *arguments, env=settings_of(slack, folder, **more))
 
 
 def write(path: Path, *records: Any) -> Path:
@@ -107,7 +99,7 @@ def test_killed_before_and_after_sending_nobody_is_alerted_twice(tmp_path: Path,
     slack.faults = {"chat.postMessage:Dbo": ["hold"], "chat.postMessage:Dcy": ["wait:60"]}
     for is_time in (lambda: slack.calls("chat.postMessage"), lambda: slack.sent_to("cy")):
         with started(program("alert", source, "--threshold", 0.5), tmp_path, settings_of(slack, tmp_path)) as process:
-            wait_until(is_time)
+            wait_until(is_time, "it is so at Slack")
             process.process.send_signal(signal.SIGKILL)
             process.process.wait()
     done = run(tmp_path, slack, source, "--threshold", 0.5, "--report", tmp_path / "report.json")
@@ -159,7 +151,7 @@ def test_from_topic_to_slack_and_to_another_topic(tmp_path: Path, slack: Workspa
 
     def put(topic: str, key: str, value: Any) -> None:
         with Writer(connection, topics[topic]) as writer:
-            writer.send([OutgoingRecord(key.encode(), json.dumps(value).encode())])
+            writer.send([OutgoingRecord(key.encode(), None if value is None else json.dumps(value).encode())])
             writer.flush()
 
     def follow(topic: str) -> str:
@@ -174,28 +166,20 @@ def test_from_topic_to_slack_and_to_another_topic(tmp_path: Path, slack: Workspa
     put("interactions", "bo", {"type": "block_actions", "user": {"id": "bo"}, "actions": [{"action_id": "opt_in", "value": "on"}]})
     put("predictions", "old", prediction(just_now(3600), people={"bo": 0.9, "cy": 0.9}, conversations=["old"]))
     with started(command, tmp_path, settings) as process:
-        wait_until(lambda: "Turn off" in json.dumps(slack.homes))
+        wait_until(lambda: "Turn off" in json.dumps(slack.homes), "it is so at Slack")
         at = just_now()
         put("predictions", "C1", prediction(at, people={"bo": 0.9, "cy": 0.9}, texts=[SECRET]))
-        wait_until(lambda: slack.sent_to("bo"))
-        wait_until(lambda: SECRET in json.dumps(slack.homes))
+        wait_until(lambda: slack.sent_to("bo"), "it is so at Slack")
+        wait_until(lambda: SECRET in json.dumps(slack.homes), "it is so at Slack")
         process.process.send_signal(signal.SIGTERM)
         assert process.process.wait(30) == 0, process.said
         assert SECRET not in process.said
-    put(
-        "events",
-        "C1",
-        {
-            "type": "message",
-            "subtype": "message_deleted",
-            "channel": "C1",
-            "deleted_ts": ts_text(at),
-            "ts": ts_text(at + SECOND),
-            "event_ts": ts_text(at + SECOND),
-        },
-    )
+    put("predictions", prediction(at)["id"], None)
     with started(command, tmp_path, settings) as process:
-        wait_until(lambda: not slack.sent_to("bo") and SECRET not in json.dumps(slack.homes))
+        wait_until(lambda: SECRET not in json.dumps([slack.sent_to("bo"), slack.homes]), "its prediction is gone")
+        assert len(slack.sent_to("bo")) == 1, "the link stays"
+        put("events", "C1", histories.delete("C1", at + SECOND, at).data)
+        wait_until(lambda: not slack.sent_to("bo") and SECRET not in json.dumps(slack.homes), "it is so at Slack")
         process.process.send_signal(signal.SIGTERM)
         assert process.process.wait(30) == 0, process.said
 

@@ -1,129 +1,22 @@
 """The program under bad input and bad luck, as its user meets it: run for real, judged by what it leaves and says."""
 
-import fcntl
 import json
 import os
-import pickle
 import resource
-import signal
-import sqlite3
 import stat
 import subprocess
 import sys
-import time
 import unicodedata
-import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.command_line import BEEPGPT, GENERAL, environment, events, export, lines_of, post, report_in, run, size, started, stored
+from tests.support.speed import slowness
+
 ROOT = Path(__file__).resolve().parents[2]
-BEEPGPT = [sys.executable, "-m", "beepgpt"]
-
-
-@dataclass(frozen=True)
-class Ran:
-    """A run that is over."""
-
-    status: int
-    out: bytes
-    err: str
-
-    @property
-    def message(self) -> str:
-        """What the program says of itself, without its prefix."""
-        assert "Traceback" not in self.err and "panicked" not in self.err and "unwrap" not in self.err, self.err
-        assert self.err.startswith("beepgpt: "), self.err
-        return self.err.removeprefix("beepgpt: ").rstrip("\n")
-
-    @property
-    def line(self) -> str:
-        """The message, which is one line."""
-        assert "\n" not in self.message, self.err
-        return self.message
-
-
-def environment(**more: str) -> dict[str, str]:
-    """Ours, without what would change a result."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("BEEPGPT_")} | more
-
-
-def run(folder: Path, *args: str, **how: Any) -> Ran:
-    """`beepgpt ARGS`, to its end."""
-    env = environment(**how.pop("env", {}))
-    done = subprocess.run([*BEEPGPT, *args], cwd=folder, env=env, timeout=60, capture_output=True, check=False, **how)
-    return Ran(done.returncode, done.stdout, done.stderr.decode())
-
-
-def started(folder: Path, *args: str) -> "subprocess.Popen[bytes]":
-    """`beepgpt ARGS`, as it goes."""
-    return subprocess.Popen([*BEEPGPT, *args], cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
-def over(process: "subprocess.Popen[bytes]") -> Ran:
-    """The run, when it is over."""
-    out, err = process.communicate(timeout=60)
-    return Ran(process.returncode, out, err.decode())
-
-
-def wait_for(is_so: Callable[[], object]) -> None:
-    """Until it is so."""
-    until = time.monotonic() + 30
-    while not is_so():
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
-def size(path: Path) -> int:
-    """Bytes of a file; 0 if there is none."""
-    return path.stat().st_size if path.exists() else 0
-
-
-def post(number: int, *, channel: str = "C1", **more: object) -> dict[str, object]:
-    """A message; two neighbors are half a minute apart, by different people."""
-    ts = f"{1_700_000_000 + 30 * number}.000100"
-    return {"type": "message", "channel": channel, "user": f"U{number % 3}", "text": f"number {number}?", "ts": ts} | more
-
-
-def events(path: Path, count: int, *, channels: int = 4) -> Path:
-    """A file of messages."""
-    lines = (json.dumps(post(number, channel=f"C{number // 3 % channels}")) for number in range(count))
-    path.write_text("".join(f"{line}\n" for line in lines))
-    return path
-
-
-def stored(number: int, **more: object) -> dict[str, object]:
-    """A message as an export keeps it."""
-    return {name: value for name, value in (post(number) | more).items() if name != "channel"}
-
-
-def export(path: Path, files: dict[str, Any], **listings: list[dict[str, str]]) -> Path:
-    """A zip of these files and listings: bytes as they are, all else as JSON."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in ({f"{kind}.json": listing for kind, listing in listings.items()} | files).items():
-            archive.writestr(name, content if isinstance(content, bytes) else json.dumps(content))
-    return path
-
-
-GENERAL = [{"id": "C1", "name": "general"}]
-
-
-def lines_of(path: Path) -> list[Any]:
-    """Every line of a file, decoded; each ends with a newline."""
-    raw = path.read_bytes() if path.exists() else b""
-    assert not raw or raw.endswith(b"\n")
-    return [json.loads(line) for line in raw.splitlines()]
-
-
-def report_in(folder: Path) -> Any:
-    """The report of `--report report.json`, which adds up."""
-    report = json.loads((folder / "report.json").read_bytes())
-    assert report["account"]["adds_up"] and report["does_not_add_up"] == []
-    return report
 
 
 # The command was wrong
@@ -426,6 +319,7 @@ def test_what_is_left_out_of_an_export_is_told(tmp_path):
 # Standard output
 
 
+@pytest.mark.slow
 def test_standard_output_holds_examples_and_nothing_else(tmp_path):
     """With one process or several; the account goes to standard error, and no file is left."""
     events(tmp_path / "in.jsonl", 100)
@@ -546,268 +440,7 @@ def test_a_full_disk_leaves_a_run_that_can_go_on(small_disk, tmp_path):
     assert [(tmp_path / command[3]).read_bytes() == whole for command in commands] == [True, True]
 
 
-# Interrupts and kills
-
-
-@pytest.fixture(scope="module")
-def long(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
-    """A folder with an input of some seconds, and its examples, sorted."""
-    folder = tmp_path_factory.mktemp("long")
-    events(folder / "in.jsonl", 8_000, channels=6)
-    assert run(folder, "examples", "in.jsonl", "--to", "o.jsonl").status == 0
-    return folder / "in.jsonl", b"\n".join(sorted((folder / "o.jsonl").read_bytes().splitlines()))
-
-
-def test_ctrl_c_keeps_what_was_done(long, tmp_path):
-    """Status 130; what the account says was made is in the file, whole; how to have it go on the next time is told."""
-    source, _ = long
-    process = started(tmp_path, "examples", str(source), "--to", "o.jsonl", "--report", "report.json")
-    wait_for(lambda: size(tmp_path / "o.jsonl"))
-    process.send_signal(signal.SIGINT)
-    ran = over(process)
-
-    assert ran.status == 130
-    assert "Interrupted; what was done is kept (give --recovery DIR to go on where a run stopped).\n" in ran.err
-    account = report_in(tmp_path)["account"]
-    assert 0 < account["examples"] == len(lines_of(tmp_path / "o.jsonl"))
-    assert account["events"]["read"] < 8_000
-
-
-@pytest.mark.parametrize("workers", ["1", "2"])
-@pytest.mark.slow
-def test_an_interrupted_run_goes_on(workers, long, tmp_path):
-    """With --recovery the same command goes on, and ends with what a run without an interrupt makes. Then it is done for good."""
-    source, whole = long
-    command = ["examples", str(source), "--to", "o.jsonl", "--recovery", "memory", "--snapshot-every", "100ms", "--workers", workers]
-    process = started(tmp_path, *command)
-    wait_for(lambda: sum(size(path) > 0 for path in tmp_path.rglob("*.jsonl")) == int(workers))
-    process.send_signal(signal.SIGINT)
-    ran = over(process)
-
-    assert ran.status == 130
-    assert "Interrupted; what was done is kept (run the same command again to go on).\n" in ran.err
-
-    ran = run(tmp_path, *command, "--report", "report.json")
-    assert (ran.status, report_in(tmp_path)["account"]["events"]["read"]) == (0, 8_000)
-    assert b"\n".join(sorted((tmp_path / "o.jsonl").read_bytes().splitlines())) == whole
-
-    ran = run(tmp_path, *command)
-    assert ran.status == 0 and "This run has ended already, and nothing was done: delete memory to run it again.\n" in ran.err
-    assert b"\n".join(sorted((tmp_path / "o.jsonl").read_bytes().splitlines())) == whole
-
-
-@pytest.mark.parametrize("workers", ["1", "2"])
-@pytest.mark.slow
-def test_a_second_ctrl_c_does_not_wait(workers, long, tmp_path):
-    """The first one lets the work in hand be finished, the second one ends it: 130 either way, no traceback, and nobody is left."""
-    source, _ = long
-    process = started(tmp_path, "examples", str(source), "--to", "o.jsonl", "--workers", workers)
-    wait_for(lambda: sum(map(size, tmp_path.rglob("*.jsonl"))))
-    process.send_signal(signal.SIGINT)
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    ran = over(process)
-
-    assert ran.status == 130
-    assert "Traceback" not in ran.err and "panicked" not in ran.err
-
-
-def test_ctrl_c_before_the_work_has_begun(long, tmp_path):
-    """While the processes still start: 130 and one line."""
-    source, _ = long
-    process = started(tmp_path, "examples", str(source), "--to", "o.jsonl", "--workers", "2")
-    wait_for(lambda: len(children_of(process.pid)) == 2)
-    process.send_signal(signal.SIGINT)
-    ran = over(process)
-
-    assert ran.status == 130
-    assert "Traceback" not in ran.err and "nterrupted" in ran.err
-
-
-def children_of(pid: int) -> list[int]:
-    """The processes that a process started."""
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
-
-
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are found by /proc")
-@pytest.mark.slow
-def test_a_worker_that_was_killed_stops_the_run(long, tmp_path):
-    """As when memory runs out: status 1, one line that says so, the others stop, and the same command goes on to the same end."""
-    source, whole = long
-    command = ["examples", str(source), "--to", "o.jsonl", "--recovery", "memory", "--snapshot-every", "100ms", "--workers", "2"]
-    process = started(tmp_path, *command)
-    wait_for(lambda: size(tmp_path / "o.jsonl.parts" / "examples-1.jsonl"))
-    children = children_of(process.pid)
-    os.kill(children[0], signal.SIGKILL)
-    ran = over(process)
-
-    assert ran.status == 1
-    assert "one of the run's processes was killed (SIGKILL): perhaps memory ran out" in ran.line
-    assert "With --recovery, the same command goes on" in ran.line
-    assert not any(Path(f"/proc/{child}").exists() for child in children)
-
-    assert run(tmp_path, *command).status == 0
-    assert b"\n".join(sorted((tmp_path / "o.jsonl").read_bytes().splitlines())) == whole
-    assert not (tmp_path / "o.jsonl.parts").exists()
-
-
-@pytest.mark.slow
-def test_workers_of_a_run_that_was_killed_end_with_it(long, tmp_path):
-    """Nobody goes on for a run that is gone; until all are, its recovery folder is in use."""
-    source, _ = long
-    process = started(tmp_path, "examples", str(source), "--to", "o.jsonl", "--recovery", "memory", "--workers", "2")
-    wait_for(lambda: size(tmp_path / "o.jsonl.parts" / "examples-1.jsonl"))
-    children = children_of(process.pid)
-    process.kill()
-    over(process)
-    lock = os.open(tmp_path / "memory" / "lock", os.O_RDWR)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    os.close(lock)
-
-    wait_for(lambda: not any(is_running(child) for child in children))
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process is there, and not just its status."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-# Recovery folders of other runs
-
-
-@pytest.mark.slow
-def test_two_runs_do_not_share_a_recovery_folder(long, tmp_path):
-    """The second one is refused while the first one goes; the first one takes no notice."""
-    source, _ = long
-    command = ["examples", str(source), "--to", "o.jsonl", "--recovery", "memory"]
-    process = started(tmp_path, *command)
-    wait_for(lambda: size(tmp_path / "o.jsonl"))
-    process.send_signal(signal.SIGSTOP)  # or it might be done before the second one looks
-    second = run(tmp_path, *command)
-    process.send_signal(signal.SIGCONT)
-    process.send_signal(signal.SIGINT)
-
-    assert (second.status, second.line) == (1, "memory: another run is using it now: wait until that is over, or name another")
-    assert over(process).status == 130
-
-
-@pytest.mark.slow
-def test_two_runs_do_not_share_a_file(long, tmp_path):
-    """Without a recovery folder, too: the second one is refused while the first one writes, and changes nothing of it."""
-    source, _ = long
-    command = ["examples", str(source), "--to", "o.jsonl"]
-    process = started(tmp_path, *command)
-    wait_for(lambda: size(tmp_path / "o.jsonl"))
-    process.send_signal(signal.SIGSTOP)  # or it might be done before the second one looks
-    before = (tmp_path / "o.jsonl").read_bytes()
-    second = run(tmp_path, *command)
-    after = (tmp_path / "o.jsonl").read_bytes()
-    process.send_signal(signal.SIGCONT)
-    process.send_signal(signal.SIGINT)
-
-    assert (second.status, second.line) == (1, "o.jsonl: another run writes to it: wait until that is over, or name another file")
-    assert before == after and over(process).status == 130
-
-
-@pytest.fixture(scope="module")
-def stopped(long, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a run that was stopped and can go on."""
-    folder = tmp_path_factory.mktemp("stopped")
-    (folder / "in.jsonl").write_bytes(long[0].read_bytes())
-    process = started(folder, "examples", "in.jsonl", "--to", "o.jsonl", "--recovery", "memory", "--snapshot-every", "1ms")
-    wait_for(lambda: size(folder / "o.jsonl"))
-    process.send_signal(signal.SIGINT)
-    assert over(process).status == 130
-    return folder
-
-
-@pytest.mark.parametrize(
-    ("args", "said"),
-    [
-        (["in.jsonl", "--to", "o.jsonl", "--window", "3"], "window was 5 and is 3"),
-        (["in.jsonl", "--to", "o.jsonl", "--workers", "2"], "workers was 1 and is 2"),
-        (["in.jsonl", "--to", "o.jsonl", "--until", "2024-01-01"], "until was not given and is '1704067200.000000'"),
-        (["in.jsonl", "--to", "p.jsonl"], "/p.jsonl'"),
-        (["other.jsonl", "--to", "o.jsonl"], "/other.jsonl'"),
-    ],
-)
-@pytest.mark.slow
-def test_another_run_is_refused(args, said, stopped):
-    """What was another than it is now, and what to do."""
-    events(stopped / "other.jsonl", 3)
-
-    ran = run(stopped, "examples", *args, "--recovery", "memory")
-
-    assert ran.status == 1
-    assert ran.line.startswith("memory: is the recovery folder of another run (") and said in ran.line
-    assert "give what was given then, or delete it and start again" in ran.line
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda raw: raw[:100], "in.jsonl: shorter than the"),
-        (lambda raw: raw.replace(b"number", b"digit", 7), "in.jsonl: was changed since this run was stopped: no line begins at byte"),
-    ],
-)
-@pytest.mark.slow
-def test_an_input_that_is_another_now_is_refused(change, said, stopped):
-    """To go on in the middle of something else would make a mixture of both."""
-    source = stopped / "in.jsonl"
-    before = source.read_bytes()
-    source.write_bytes(change(before))
-    ran = run(stopped, "examples", "in.jsonl", "--to", "o.jsonl", "--recovery", "memory", "--snapshot-every", "1ms")
-    source.write_bytes(before)
-
-    assert ran.status == 1
-    assert said in ran.line and "give the same file as before, or start again" in ran.line
-
-
-def test_an_output_that_was_shortened_is_refused(stopped):
-    """The lines that are gone would not be written again."""
-    path = stopped / "o.jsonl"
-    before = path.read_bytes()
-    path.write_bytes(b"")
-    ran = run(stopped, "examples", "in.jsonl", "--to", "o.jsonl", "--recovery", "memory")
-    path.write_bytes(before)
-
-    assert ran.status == 1 and "o.jsonl: has 0 bytes, but" in ran.line and "start again" in ran.line
-
-
-def test_an_output_that_was_changed_is_refused(stopped):
-    """Of the same length, but with other bytes before the cut: a mixture would come of it."""
-    path = stopped / "o.jsonl"
-    before = path.read_bytes()
-    path.write_bytes(before.replace(b"nil", b"lin", 1) if b"nil" in before else b"[" + before[1:])
-    ran = run(stopped, "examples", "in.jsonl", "--to", "o.jsonl", "--recovery", "memory")
-    path.write_bytes(before)
-
-    assert ran.status == 1 and ran.line.startswith("o.jsonl: was changed since this run was stopped") and "start again" in ran.line
-
-
-@pytest.mark.parametrize(("place", "mode"), [(".", 0o770), ("run.json", 0o602), ("worker-0", 0o707)])
-def test_a_recovery_folder_that_others_may_write_is_refused(place, mode, stopped):
-    """It holds pickles: who writes there runs code."""
-    path = stopped / "memory" / place
-    before = path.stat().st_mode
-    path.chmod(mode)
-    ran = run(stopped, "examples", "in.jsonl", "--to", "o.jsonl", "--recovery", "memory")
-    path.chmod(before)
-
-    assert ran.status == 1 and "others may write it" in ran.line and "`chmod -R go-rwx memory`" in ran.line
-
-    if place == ".":
-        (stopped / "link").symlink_to("memory")
-        path.chmod(mode)
-        assert "others may write it" in run(stopped, "examples", "in.jsonl", "--to", "o.jsonl", "--recovery", "link").line
-        path.chmod(before)
+# Whose it is
 
 
 def test_what_a_command_makes_is_private(tmp_path):
@@ -827,60 +460,6 @@ def test_what_a_command_makes_is_private(tmp_path):
     assert (modes.pop("in.jsonl"), modes.pop("out"), modes.pop("out/o.jsonl")) == (0o644, 0o755, 0o644)
     assert {name: mode for name, mode in modes.items() if mode != (0o700 if (tmp_path / name).is_dir() else 0o600)} == {}
     assert {"report.json", "r", "r/memory/run.json", "r/memory/worker-1"} <= modes.keys()
-
-
-@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-def test_a_signal_while_it_starts_ends_it_cleanly(asked, tmp_path):
-    """Before any command listens: status 130 and a line, no traceback."""
-    events(tmp_path / "in.jsonl", 3)
-    process = started(tmp_path, "examples", "in.jsonl", "--to", "o.jsonl")
-    caught = 1 << (signal.SIGTERM - 1)  # which Python itself leaves alone
-    wait_for(lambda: int(Path(f"/proc/{process.pid}/status").read_text().partition("SigCgt:\t")[2].split()[0], 16) & caught)
-    process.send_signal(asked)
-
-    ended = over(process)
-    assert (ended.status, ended.err) == (130, "beepgpt: interrupted\n")
-
-
-@pytest.mark.parametrize("note", ["", "{oops", "[]"])
-@pytest.mark.slow
-def test_a_recovery_folder_that_was_damaged(note, tmp_path):
-    """Its note can't be read: what to do is told."""
-    events(tmp_path / "in.jsonl", 3)
-    (tmp_path / "memory").mkdir()
-    (tmp_path / "memory" / "run.json").write_text(note)
-
-    ran = run(tmp_path, "examples", "in.jsonl", "--to", "o.jsonl", "--recovery", "memory")
-
-    assert ran.status == 1
-    assert ran.line.startswith("memory/run.json: ") and "delete memory and start again" in ran.line
-
-
-def test_a_store_that_was_damaged(stopped, tmp_path):
-    """The engine's own words would be a panic."""
-    subprocess.run(["cp", "-r", str(stopped / "memory"), str(tmp_path / "kept")], check=True)
-    (store,) = (stopped / "memory" / "worker-0").glob("*.sqlite3")
-    store.write_bytes(b"oops" * 1000)
-    ran = run(stopped, "examples", "in.jsonl", "--to", "o.jsonl", "--recovery", "memory")
-    store.write_bytes((tmp_path / "kept" / "worker-0" / store.name).read_bytes())
-
-    assert ran.status == 1
-    assert ran.line.startswith("memory: its store is damaged: delete it and start again")
-
-
-@pytest.mark.parametrize("blob", [b"oops", b"\x80\x05\x8c\x04\xff\xff\xff\xff.", pickle.dumps({"a": 1})])
-@pytest.mark.slow
-def test_a_snapshot_that_was_damaged(blob, stopped, tmp_path):
-    """In a store that is whole otherwise: the same words."""
-    (store,) = (stopped / "memory" / "worker-0").glob("*.sqlite3")
-    before = store.read_bytes()
-    with closing(sqlite3.connect(store)) as db, db:
-        assert db.execute("UPDATE snaps SET ser_change = ? WHERE step_id LIKE '%.follow_channels'", [blob]).rowcount
-    ran = run(stopped, "examples", "in.jsonl", "--to", "o.jsonl", "--recovery", "memory")
-    store.write_bytes(before)
-
-    assert ran.status == 1
-    assert ran.line.startswith("memory: its store is damaged: delete it and start again") and "Traceback" not in ran.err
 
 
 # One result, and how it looks
@@ -918,7 +497,7 @@ HEAVY = {
 def test_help_comes_at_once():
     """Nobody waits for a page of text, and a flow's process doesn't for what labeling or training need."""
     command = [sys.executable, "-X", "importtime", *BEEPGPT[1:], "examples", "--help"]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60 * slowness(), check=True)
     loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in ran.stderr.splitlines()}
 
     assert "--recovery" in ran.stdout and "typer" in loaded
@@ -932,7 +511,7 @@ def test_what_is_not_installed_is_named(missing, tmp_path):
     argv = ["beepgpt", "prepare", "labeled.jsonl", "--to", "set"]
     code = f"import sys; sys.modules[{missing!r}] = None; sys.argv = {argv}; from beepgpt.commands.app import main; main()"
     command, variables = [sys.executable, "-c", code], environment(PYTHONPATH=str(ROOT))
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path, env=variables, check=False)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60 * slowness(), cwd=tmp_path, env=variables, check=False)
 
     assert ran.returncode == 1 and "Traceback" not in ran.stderr
     assert f"this needs {missing}, which is not installed: pip install 'beepgpt[labeling,training]'" in ran.stderr

@@ -30,9 +30,9 @@ from tests.support.kafka import (
     report_in,
     started,
     stream_of,
-    wait_until,
 )
 from tests.support.scoring import assert_served_as_trained, save
+from tests.support.speed import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -63,8 +63,10 @@ def on_topic(connection: Connection, topic: str, kind: str) -> list[dict[str, An
     """The records of a kind."""
     found = []
     for _, record in kafka.records_of(connection, topic):
-        body = json.loads(record.value or b"")
-        key = body["conversations"][0] if "conversations" in body else body.get("conversation", body["channel"])
+        if record.value is None:
+            continue
+        body = json.loads(record.value)
+        key = body["id"] if "conversations" in body else body.get("conversation") or f"{body['channel']}:{body['ts']}"
         assert (record.key or b"").decode() == key
         if dict(record.headers)["kind"] == kind.encode():
             found.append(body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,9 +15,11 @@ from beepgpt.alerts.store import AlertStore
 from beepgpt.connectors.slack.alerts import SlackMessenger
 from beepgpt.connectors.slack.members import Everybody
 from beepgpt.conversations.events import ts_text
+from beepgpt.conversations.points import MessageDeleted, deletion_bytes
 from beepgpt.conversations.rules import SECOND
 from beepgpt.runtime.flow_metrics import Waits
 from tests.support.slack_web_api import TOKEN, Workspace
+from tests.support.speed import slowness
 
 NOON = 1_700_049_600 * SECOND
 """A Wednesday, 12:00 UTC."""
@@ -68,6 +71,12 @@ def outcome(point: Mapping[str, Any], after: int, *answer: str, how: str | None 
     }  # fmt: skip
 
 
+def deletion(ts: int = NOON, channel: str = "C1", *, at: int | None = None) -> dict[str, Any]:
+    """A deletion of the message `ts`, as the scoring flow writes it; a second later, or `at`."""
+    written: dict[str, Any] = json.loads(deletion_bytes(MessageDeleted(channel, ts, ts + SECOND if at is None else at)))
+    return written
+
+
 class Clock:
     """A time that a test sets; it goes on by itself as fast as the real one."""
 
@@ -87,7 +96,7 @@ class Office:
 
     def __init__(self, folder: Path, slack: Workspace | None = None, *, clock: Clock | None = None, **how: Any) -> None:
         self.clock = clock or Clock()
-        self.policy = Policy(threshold=0.5, list_from=0.2, **how.pop("policy", {}))
+        self.policy = Policy(**{"threshold": 0.5, "list_from": 0.2} | how.pop("policy", {}))
         self.store = AlertStore(folder / "alerts.sqlite")
         self.decider = AlertDecider(self.store, self.policy)
         self.slack = None if slack is None else SlackMessenger(TOKEN, slack.url, timeout=how.pop("timeout", 5))
@@ -116,7 +125,7 @@ class Office:
 
     def work(self, until: Callable[[], object] | None = None, seconds: float = 20.0) -> None:
         """Until it is so, or nothing is left to do."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + seconds * slowness()
         while not (until() if until is not None else self.delivery.is_idle() and not self.delivery.work()):
             assert time.monotonic() < end, (self.store.counts(), self.store.alert_states())
             self.delivery.work()
