@@ -22,7 +22,8 @@ import numpy as np  # noqa: E402
 
 from beepgpt.connectors.slack.export import UnreadableDay, open_export, read_days  # noqa: E402
 from beepgpt.simulation.workspace import Plan, live_records  # noqa: E402
-from beepgpt.training.metrics import Bootstrap, Figure, Outcomes, outcomes_of  # noqa: E402
+from beepgpt.training.intervals import Bootstrap, Figure  # noqa: E402
+from beepgpt.training.metrics import Outcomes, outcomes_of  # noqa: E402
 from beepgpt.training.points import Examples, Points  # noqa: E402
 from beepgpt.training.text import TextModel, fit_text  # noqa: E402
 from benchmarks import common, original  # noqa: E402
@@ -97,7 +98,7 @@ def hits_of(model: TextModel, judged: Examples, boot: Bootstrap) -> dict[str, An
     """hit@1 and hit@5 with their ranges, and which rows were hit."""
     outcomes: Outcomes = outcomes_of(model.predict(judged.points), judged)
     ones = np.ones(len(judged))
-    return {f"hit@{k}": boot.ratio(ones * ((outcomes.rank > 0) & (outcomes.rank <= k)), ones) for k in (1, 5)} | {"rank": outcomes.rank}
+    return {f"hit@{k}": boot.share(ones * ((outcomes.rank > 0) & (outcomes.rank <= k)), ones) for k in (1, 5)} | {"rank": outcomes.rank}
 
 
 def measured(rows: Sequence[Prompted], *, cut_us: int | None = None, least: int = 20, rounds: int = 60) -> dict[str, Any]:
@@ -145,7 +146,7 @@ def measured(rows: Sequence[Prompted], *, cut_us: int | None = None, least: int 
 def sum_of_differences(apparent: Any, real: Any, k: int, draws: Bootstrap) -> Figure:
     """How much less is hit, with the interval of the difference on the same rows."""
     one, other = ((rank > 0) & (rank <= k) for rank in (apparent, real))
-    return draws.ratio(one.astype(np.float64) - other, np.ones(len(one)))
+    return draws.share(one.astype(np.float64) - other, np.ones(len(one)))
 
 
 def as_json(figure: Figure) -> dict[str, Any]:

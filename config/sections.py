@@ -266,6 +266,7 @@ class TrainingSettings(Section):
     """The tokenizer of a model that isn't known."""
     format: Annotated[tuple[Literal["chat", "completion", "candidates", "examples"], ...] | None, BeforeValidator(formats_of)]
     valid_share: Annotated[float, Field(gt=0, lt=1)]
+    judge_share: Annotated[float, Field(gt=0, lt=1)]
     cut: Annotated[int | None, BeforeValidator(microseconds_of_moment)]
     """Microseconds."""
     answers: Literal["one", "each", "all"]

@@ -41,7 +41,7 @@ log = logging.getLogger("beepgpt")
 
 def _log_drop(model: str, name: str, lately: float, least: float) -> None:
     log.warning(
-        "%s of model %s fell to %.3f, and its validation lets one expect %.3f: train it again, or look what changed",
+        "%s of model %s fell to %.3f, and by its validation and chance it would be %.3f or more: train it again, or look what changed",
         name, model, lately, least, extra={"model": model, "figure": name, "lately": round(lately, 4), "validated_low": round(least, 4)},
     )  # fmt: skip
 
@@ -78,7 +78,7 @@ class ScoringRun:
     gate: Gate = field(default_factory=Gate)
     is_stopping: Callable[[], bool] = lambda: False
     on_drop: Callable[[str, str, float, float], None] = _log_drop
-    """Called with a model, a figure's name, its recent value and its validated lower end, when it falls below that."""
+    """Called with a model, a figure's name, its recent value and the least that validation lets one expect, when it falls below that."""
     on_failure: Callable[[CannotScore], None] = _log_failure
     """Called when the model could not be asked about points."""
     on_error: Callable[[Exception], None] = lambda error: None
@@ -103,7 +103,9 @@ class ScoringRun:
             "totals": {name: dict(each.counts) for name, each in lately.items()},
             "lately": {name: each.figures() for name, each in lately.items()},
             "answered_lately": {name: each.answered for name, each in lately.items()},
-            "validated": {name: dict(self.predictor.validated(name)) for name in {serving, *lately}},
+            "validated": {
+                name: dict(self.predictor.expected(name, lately[name].answered if name in lately else 0)) for name in {serving, *lately}
+            },
         }
 
     def is_fresh(self, t: int, now: float) -> bool:
@@ -357,7 +359,8 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
 
     def _predict(self, point: _Point, model: str, probabilities: Probabilities) -> None:
         scoring, emitted, now = self._scoring, point.emitted, time.time()
-        body = prediction_body(point.body, model, probabilities, most=scoring.most, with_candidates=scoring.with_candidates)
+        part = scoring.predictor.part_of(model, emitted.t)
+        body = prediction_body(point.body, model, part, probabilities, most=scoring.most, with_candidates=scoring.with_candidates)
         alert = {**body, "fresh": scoring.is_fresh(emitted.t, now)} if scoring.with_alerts else None
         self._scored.append(Scored("prediction", emitted.identity, orjson.dumps(body), emitted.channel, point.released, alert))
         self._account.count("scored")
@@ -365,7 +368,7 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
         waited = max(now - point.released, 0.0)
         self.waits[next((place for place, most in enumerate(BUCKETS) if waited <= most), len(BUCKETS))] += 1
         self.waited += waited
-        known = orjson.dumps({name: body[name] for name in ("people", "nobody", "other")})
+        known = orjson.dumps({name: body[name] for name in ("part", "people", "nobody", "other")})
         predicted = PredictedPoint(emitted.identity, body["speakers"], model, known)
         kept = self._predicted.setdefault(emitted.channel, {})
         for conversation in emitted.conversations:
@@ -407,7 +410,7 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
                 self._dirty[deleted.channel] = None
 
     def _measure(self, outcome: Mapping[str, Any]) -> None:
-        """Update the figures of recent outcomes, and report a drop below the validated interval once."""
+        """Update the figures of recent outcomes, and report once a drop that chance does not explain."""
         model, how = outcome["model"], outcome["how"]
         self.outcomes_by[model, how] = self.outcomes_by.get((model, how), 0) + 1
         if (lately := self.lately.get(model)) is None:
@@ -416,7 +419,7 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
         if how != "answered" or lately.answered < ENOUGH or lately.counts["answered"] % 10:
             return
         figures = lately.figures()
-        for name, least in self._scoring.predictor.validated(model).items():
+        for name, least in self._scoring.predictor.expected(model, lately.answered).items():
             if figures[name] < least and (model, name) not in self._below:
                 self._below.add((model, name))
                 self._scoring.on_drop(model, name, figures[name], least)

@@ -16,6 +16,7 @@ from beepgpt.alerts.interests import TopicMatcher, WordMatcher
 from beepgpt.alerts.messages import TOPICS, BadInteraction, PreferenceChange, preference_changes
 from beepgpt.alerts.predictions import NoPrediction, links_of, newest_text, participation, read_prediction, record_kind, shortened, texts_of
 from beepgpt.alerts.store import AlertStore
+from beepgpt.conversations.account import ANSWERED, CENSORED
 from beepgpt.conversations.cleaning import clean
 from beepgpt.conversations.events import DELETE, EDIT, Event, micros, parse
 
@@ -35,6 +36,7 @@ class AlertDecider:
         self._matcher: TopicMatcher | None = (matcher or WordMatcher(store)) if topics else None
         self.newest = 0
         """The time of the newest prediction, microseconds; 0: none was read."""
+        self._answers_are_posts = True
 
     def apply_record(self, record: bytes, now: int, released: int | None = None, place: str = "") -> None:
         """Apply a JSON record: a prediction, outcome or deletion, recognized by form; or an event of Slack's: deletions and edits count.
@@ -62,13 +64,27 @@ class AlertDecider:
         if kind == "prediction":
             self._apply_prediction(value, now, released, place)
         elif kind == "outcome":
-            self.store.record_outcome(str(value["id"]), [str(each) for each in value["answer"]])
+            self._apply_outcome(value)
             self.store.count("outcomes")
         elif kind == "deletion":
             self.store.delete_message(str(value["channel"]), micros(value["ts"]), now)  # `deleted_ts`: when, unlike in Slack's events
             self.store.count("deletions")
         else:
             self.store.count(f"unknown:{kind}")
+
+    def _apply_outcome(self, value: Mapping[str, Any]) -> None:
+        """Note who posted, and up to when all is known of the channel.
+
+        Of the target `next_user` an answer is a post; of the others it may be a reaction, which joins nothing. An outcome whose answer is
+        not known says nothing of anybody, and one that the end of the input cut off says nothing of the time either.
+        """
+        channel, how = str(value["channel"]), str(value["how"])
+        if how == ANSWERED and value.get("answer_ts") is not None and self._answers_are_posts:
+            self.store.record_posts(
+                channel, str(value["conversation"]), [str(each) for each in value["answer"]], micros(value["answer_ts"])
+            )
+        if how != CENSORED:
+            self.store.record_time(channel, micros(value["settled_ts"]))
 
     def apply_tombstone(self, key: bytes, now: int) -> None:
         """Apply a null under a prediction's id: the prediction is gone, and so is what alerts show of it."""
@@ -92,6 +108,9 @@ class AlertDecider:
             self.store.count("unreadable")
             return
         self.newest = max(self.newest, point.prompt_ts)
+        self._answers_are_posts = point.target == "next_user"
+        for conversation in point.conversations:
+            self.store.record_posts(point.channel, conversation, [point.author], point.message)
         for ts, text in texts_of(point).items():
             self.store.edit_message(point.channel, ts, shortened(text), point.prompt_ts, is_edit=False)
         closeness = self._matcher.closeness if self._matcher is not None else None

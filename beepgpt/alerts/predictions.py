@@ -35,6 +35,9 @@ class PredictedConversation(NamedTuple):
     """Users and their probabilities of answering, likeliest first."""
     features: Mapping[str, Sequence[Any]]
     """The candidates' features by column, where the prediction has them."""
+    target: str = "next_user"
+    part: str | None = None
+    """The part of its model's time: `fit`, `choose` or `judge`; None: it names none."""
 
     @property
     def author(self) -> str:
@@ -69,6 +72,8 @@ def read_prediction(value: Mapping[str, Any]) -> PredictedConversation:
             model=str(value.get("model", "")),
             people=tuple((str(each["user"]), float(each["p"])) for each in value["people"]),
             features=value.get("candidates") or {},
+            target=str(value.get("target", "next_user")),
+            part=value.get("part"),
         )
     except NoPrediction:
         raise

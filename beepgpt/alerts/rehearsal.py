@@ -1,22 +1,29 @@
 """Rehearsal: replay past predictions with alerts, and judge the alerts by outcomes.
 
 The rules are the live ones; each point is decided on at its own time, as if it had been scored at once. What happened later only judges
-alerts, and never decides on one.
+alerts, and never decides on one. Figures are of the part of time that judges; what was fitted or chosen on is apart.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from math import isnan
 from typing import Any, NamedTuple
 
+import numpy as np
 import orjson
 
 from beepgpt.alerts.decisions import Alert, Policy, Preferences, decide
 from beepgpt.alerts.predictions import NoPrediction, PredictedConversation, links_of, participation, read_prediction, record_kind
 from beepgpt.conversations.events import micros
+from beepgpt.conversations.outcomes import KNOWN
 from beepgpt.conversations.rules import DAY, SECOND
+from beepgpt.training.intervals import Figure, share_of
+from beepgpt.training.parts import Parts
 
 
 @dataclass
@@ -83,6 +90,7 @@ class PastOutcome(NamedTuple):
 
     id: str
     conversation: str
+    how: str
     answer: tuple[str, ...]
     answer_ts: int | None
     settled_ts: int
@@ -93,45 +101,92 @@ def read_outcome(value: Mapping[str, Any]) -> PastOutcome:
     answered = value.get("answer_ts")
     settled = value.get("settled_ts") or answered or value["prompt_ts"]
     answer = tuple(map(str, value["answer"]))
-    return PastOutcome(
-        str(value["id"]), str(value.get("conversation", "")), answer, None if answered is None else micros(answered), micros(settled)
-    )
+    conversation, at = str(value.get("conversation", "")), None if answered is None else micros(answered)
+    return PastOutcome(str(value["id"]), conversation, str(value["how"]), answer, at, micros(settled))
+
+
+UNMARKED = "unmarked"
+"""The part of predictions that name none: they may be of points that the model was fitted on."""
+EVERY_PART = frozenset({"fit", "choose", "judge", UNMARKED})
 
 
 class RehearsalHistory:
     """Points and outcomes, indexed so that alerts can be judged."""
 
-    def __init__(self, points: Sequence[PredictedConversation], outcomes: Iterable[PastOutcome]) -> None:
+    def __init__(
+        self, points: Sequence[PredictedConversation], outcomes: Iterable[PastOutcome], parts: Mapping[str, Parts | None] | None = None
+    ) -> None:
+        """`parts`: of models whose cards are at hand, for predictions that don't name theirs."""
         self.points = sorted(points, key=lambda point: (point.prompt_ts, point.id))
         self.outcomes = sorted(outcomes, key=lambda outcome: (outcome.settled_ts, outcome.id))
+        self._parts = dict(parts or {})
         self.by_id: dict[str, list[PastOutcome]] = defaultdict(list)
         for outcome in self.outcomes:
             self.by_id[outcome.id].append(outcome)
         self._session_of: dict[str, str] = {}
         for point in self.points:
             self._session_of.update(links_of(point))
-        self._spoke: dict[tuple[str, str], int] = {}
+        self.end = max([*(point.prompt_ts for point in self.points), *(outcome.settled_ts for outcome in self.outcomes)], default=0)
+        """The time up to which it is known what happened."""
+        self.joins = self._joins()
+        """When each person, by session with its threads, first posted there, where somebody else had begun it."""
+
+    def _joins(self) -> dict[tuple[str, str], int]:
+        spoke: dict[tuple[str, str], int] = {}
+        began: dict[str, tuple[int, str]] = {}
+        targets = {point.id: point.target for point in self.points}
+
+        def posted(conversation: str, user: str, ts: int) -> None:
+            session = self.session_name(conversation)
+            spoke[session, user] = min(ts, spoke.get((session, user), ts))
+            began[session] = min((ts, user), began.get(session, (ts, user)))
+
         for point in self.points:
             for ts, user in point.window:
                 for each in point.conversations:
-                    key = (self.session_name(each), user)
-                    self._spoke[key] = min(ts, self._spoke.get(key, ts))
-        self.joins: dict[tuple[str, str], int] = {}
-        """When each person, by session with its threads, first took part in it: by answering, without having spoken there before."""
+                    posted(each, user, ts)
         for outcome in self.outcomes:
-            if outcome.answer_ts is not None:
+            # Of the other targets, an answer may be a reaction, which joins nothing: there the windows alone show who posted.
+            if outcome.answer_ts is not None and targets.get(outcome.id, "next_user") == "next_user":
                 for user in outcome.answer:
-                    key = (self.session_name(outcome.conversation), user)
-                    if self._spoke.get(key, outcome.answer_ts) >= outcome.answer_ts:
-                        self.joins[key] = min(outcome.answer_ts, self.joins.get(key, outcome.answer_ts))
+                    posted(outcome.conversation, user, outcome.answer_ts)
+        return {(session, user): ts for (session, user), ts in spoke.items() if (ts, user) != began[session]}
 
     def session_name(self, conversation: str) -> str:
         """A name for a session together with its threads: the session's, where it is known."""
         return self._session_of.get(conversation, conversation)
 
-    def days(self) -> float:
-        """Days from the first point to the last; at least an hour."""
-        return max((self.points[-1].prompt_ts - self.points[0].prompt_ts) / DAY, 1 / 24) if self.points else 0.0
+    def part_of(self, point: PredictedConversation) -> str:
+        """The part of a point's model's time: as it says, else as the model's card does."""
+        parts = self._parts.get(point.model)
+        return point.part or (None if parts is None else parts.of(point.prompt_ts)) or UNMARKED
+
+    @cached_property
+    def parts(self) -> dict[str, list[PredictedConversation]]:
+        """The points by their part, in the order of time."""
+        found: dict[str, list[PredictedConversation]] = defaultdict(list)
+        for point in self.points:
+            found[self.part_of(point)].append(point)
+        return dict(found)
+
+    def days(self, part: str) -> float:
+        """Days from the first point of a part to its last; at least an hour."""
+        points = self.parts.get(part, [])
+        return max((points[-1].prompt_ts - points[0].prompt_ts) / DAY, 1 / 24) if points else 0.0
+
+    @cached_property
+    def joins_by_part(self) -> dict[str, set[tuple[str, str]]]:
+        """The joins, by the part of the conversation's last point before them; those before its first are of none."""
+        points: dict[str, list[tuple[int, str]]] = defaultdict(list)
+        for point in self.points:
+            for session in {self.session_name(each) for each in point.conversations}:
+                points[session].append((point.prompt_ts, self.part_of(point)))
+        found: dict[str, set[tuple[str, str]]] = defaultdict(set)
+        for (session, user), ts in self.joins.items():
+            before = bisect_left(points[session], (ts, ""))
+            if before:
+                found[points[session][before - 1][1]].add((session, user))
+        return dict(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,31 +194,66 @@ class RehearsedAlert:
     """An alert that would have been delivered, and what became of it."""
 
     alert: Alert
+    part: str
     next: bool | None
     """Whether the person was the next to answer; None: it isn't known."""
-    joined: bool
-    """Whether the person took part in the conversation, or its session and threads, for the first time within a day after."""
+    joined: bool | None
+    """Whether the person posted in the conversation, or its session and threads, for the first time within a day; None: it isn't known."""
+    known_at: int
+    """When that was known, microseconds."""
 
 
 @dataclass(frozen=True)
 class Rehearsed:
-    """The alerts of one policy, and their figures."""
+    """The alerts of one policy, and their figures in the part that judges."""
 
     name: str
     threshold: float | None
     alerts: list[RehearsedAlert]
     passed: Counter[str]
-    joins: int
-    """People who joined a conversation, alerted or not."""
-    covered: int
-    """Of those, the ones who had been alerted to it first."""
-    days: float
-    figures: dict[str, float | int | None] = field(default_factory=dict)
+    """Those who were passed over, in the part that judges."""
+    history: RehearsalHistory
 
-    @property
-    def direct(self) -> list[RehearsedAlert]:
-        """Those that would have been direct messages."""
-        return [each for each in self.alerts if each.alert.way == "direct"]
+    def direct(self, part: str = "judge", until: int | None = None) -> list[RehearsedAlert]:
+        """Those of a part that would have been direct messages. `until`: only those of whom all was known by then."""
+        found = [each for each in self.alerts if each.alert.way == "direct" and each.part == part]
+        return found if until is None else [each for each in found if each.known_at <= until]
+
+    @cached_property
+    def figures(self) -> dict[str, Any]:
+        """The figures of the part that judges."""
+        return self.figures_of("judge")
+
+    def figures_of(self, part: str, until: int | None = None) -> dict[str, Any]:
+        """Counts and shares of a part's alerts; `intervals` has each share with its 95 % interval by conversation, where it has one."""
+        history, direct = self.history, self.direct(part, until)
+        people, days = {each.alert.user for each in direct}, history.days(part)
+        joins = sorted(history.joins_by_part.get(part, ()))
+        alerted = {
+            (history.session_name(conversation), each.alert.user)
+            for each in direct
+            if each.joined
+            for conversation in each.alert.point.conversations
+        }
+        covered = np.array([float(each in alerted) for each in joins])
+        intervals = {
+            "joined": self._share([(each, each.joined) for each in direct]),
+            "next": self._share([(each, each.next) for each in direct]),
+            "announced": share_of(covered, np.ones(len(joins)), [session for session, _ in joins]),
+        }
+        return {
+            "alerts": len(direct),
+            "listed": sum(each.part == part and each.alert.way == "list" for each in self.alerts),
+            "people": len(people),
+            **{name: None if isnan(each.value) else round(each.value, 4) for name, each in intervals.items()},
+            "per_person_per_day": share(len(direct), len(people) * days),
+            "intervals": {name: each.as_json() for name, each in intervals.items()},
+        }
+
+    def _share(self, alerts: Sequence[tuple[RehearsedAlert, bool | None]]) -> Figure:
+        known = [(each.alert.point, float(is_so)) for each, is_so in alerts if is_so is not None]
+        sessions = [self.history.session_name(point.conversations[0]) for point, _ in known]
+        return share_of(np.array([is_so for _, is_so in known]), np.ones(len(known)), sessions)
 
 
 def rehearse(
@@ -174,57 +264,40 @@ def rehearse(
     asked: Mapping[str, Preferences] | None = None,
     people: Baseline | None = None,
     may_see: MaySee = lambda user, channel: True,
+    parts: Collection[str] = EVERY_PART,
 ) -> Rehearsed:
-    """Replay the points in order. `asked`: people's preferences; `people`: a baseline in the place of the model."""
+    """Replay the points in order. `asked`: people's preferences; `people`: a baseline in the place of the model.
+
+    `parts`: where alerts are decided on; points of the others only tell who took part.
+    """
     known = InMemoryHistory(asked=dict(asked or {}))
     passed: Counter[str] = Counter()
     alerts = []
     for point in history.points:
+        part = history.part_of(point)
         shown = point if people is None else point._replace(people=tuple(people(point)), features={})
         now = point.prompt_ts + SECOND
-        for each in decide(shown._replace(fresh=True), known, policy, now):
+        for each in decide(shown._replace(fresh=True), known, policy, now) if part in parts else ():
             if not isinstance(each, Alert):
-                passed[each.reason] += 1
+                passed[each.reason] += part == "judge"
             elif not may_see(each.user, point.channel):
-                passed["not_a_member"] += 1
+                passed["not_a_member"] += part == "judge"
             else:
                 known.record_alert(each, now)
-                alerts.append(_judged(each, now, history))
+                alerts.append(_judged(each, part, history))
         known.record_point(point)
-    directly = [each for each in alerts if each.alert.way == "direct"]
-    covered = {
-        key
-        for each in directly
-        if each.joined
-        for conversation in each.alert.point.conversations
-        if (key := (history.session_name(conversation), each.alert.user)) in history.joins
-    }
-    threshold = policy.threshold if people is None else None
-    found = Rehearsed(name, threshold, alerts, passed, len(history.joins), len(covered), history.days())
-    found.figures.update(_figures(found))
-    return found
+    return Rehearsed(name, policy.threshold if people is None else None, alerts, +passed, history)
 
 
-def _judged(alert: Alert, now: int, history: RehearsalHistory) -> RehearsedAlert:
-    outcomes = history.by_id.get(alert.point.id, ())
-    answered = None if not outcomes else any(alert.user in each.answer for each in outcomes)
-    joined = (history.joins.get((history.session_name(each), alert.user)) for each in alert.point.conversations)
-    return RehearsedAlert(alert, answered, any(at is not None and now - SECOND < at <= now + DAY for at in joined))
-
-
-def _figures(found: Rehearsed) -> dict[str, float | int | None]:
-    direct = found.direct
-    known = [each.next for each in direct if each.next is not None]
-    people = {each.alert.user for each in direct}
-    return {
-        "alerts": len(direct),
-        "listed": len(found.alerts) - len(direct),
-        "people": len(people),
-        "joined": share(sum(each.joined for each in direct), len(direct)),
-        "next": share(sum(map(bool, known)), len(known)),
-        "announced": share(found.covered, found.joins),
-        "per_person_per_day": share(len(direct), len(people) * found.days),
-    }
+def _judged(alert: Alert, part: str, history: RehearsalHistory) -> RehearsedAlert:
+    at = alert.point.prompt_ts
+    outcomes = [each for each in history.by_id.get(alert.point.id, ()) if each.how in KNOWN]
+    answered = any(alert.user in each.answer for each in outcomes) if outcomes else None
+    times = (history.joins.get((history.session_name(each), alert.user)) for each in alert.point.conversations)
+    joined_at = min((ts for ts in times if ts is not None and at < ts <= at + DAY), default=None)
+    if joined_at is not None:
+        return RehearsedAlert(alert, part, answered, True, joined_at)
+    return RehearsedAlert(alert, part, answered, False if at + DAY <= history.end else None, at + DAY)
 
 
 def share(part: float, whole: float) -> float | None:
@@ -232,10 +305,12 @@ def share(part: float, whole: float) -> float | None:
     return round(part / whole, 4) if whole else None
 
 
-def read_history(records: Iterable[tuple[str, bytes]], tombstones: Collection[bytes] = ()) -> tuple[RehearsalHistory, list[str]]:
+def read_history(
+    records: Iterable[tuple[str, bytes]], tombstones: Collection[bytes] = (), parts: Mapping[str, Parts | None] | None = None
+) -> tuple[RehearsalHistory, list[str]]:
     """Read predictions and outcomes from JSON records with their places. Returns them, and the places of records that are neither.
 
-    `tombstones`: ids of predictions that are gone, filled in while the records are read.
+    `tombstones`: ids of predictions that are gone, filled in while the records are read. `parts`: as `RehearsalHistory` takes them.
     """
     points: dict[str, PredictedConversation] = {}
     outcomes: list[PastOutcome] = []
@@ -255,7 +330,7 @@ def read_history(records: Iterable[tuple[str, bytes]], tombstones: Collection[by
             unreadable.append(place)
     for gone in tombstones:
         points.pop(gone.decode(errors="replace"), None)
-    return RehearsalHistory(list(points.values()), outcomes), unreadable
+    return RehearsalHistory(list(points.values()), outcomes, parts), unreadable
 
 
 MATCHING = 12
@@ -312,7 +387,7 @@ def rehearse_matched(
     for _ in range(MATCHING):
         middle = (low + high) / 2
         found = rehearse(history, replace(policy, threshold=middle, list_from=None), name=name, people=rule(), **how)
-        if len(found.direct) > wanted:
+        if len(found.direct()) > wanted:
             low = middle
         else:
             high, best = middle, found

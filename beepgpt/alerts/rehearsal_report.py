@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from beepgpt.alerts.choosing import WantedAlerts, recommend
 from beepgpt.alerts.decisions import NO_QUIET_HOURS, Policy, Preferences
 from beepgpt.alerts.predictions import newest_text, shortened
 from beepgpt.alerts.rehearsal import (
@@ -23,26 +24,40 @@ from beepgpt.alerts.rehearsal import (
     share,
 )
 
-THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+THRESHOLDS = (0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.15, 0.18, 0.2, 0.22, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""Those that are tried: the trade-off is drawn of them, and one of them recommended."""
 MOST_BARS = 90
 PEOPLE = 20
 SHOWN = 8
 """Alerts that the page shows."""
+JUDGED = frozenset({"choose", "judge"})
+"""The parts in which thresholds and baselines are replayed."""
 
 
 def rehearsal_report(
     history: RehearsalHistory,
-    policy: Policy,
+    policy: Policy | None,
+    policy_at: Callable[[float], Policy],
     *,
     asked: Mapping[str, Preferences],
     may_see: MaySee,
     names: Mapping[str, str],
     everybody: bool,
+    wanted: WantedAlerts,
 ) -> dict[str, Any]:
-    """Rehearse the model, the baselines and other thresholds. `names`: of people and channels by id; `everybody`: all count as opted in."""
+    """Rehearse the model, the baselines and all thresholds. `names`: of people and channels by id; `everybody`: all count as opted in.
+
+    `policy`: None for the one at the threshold that is recommended (`policy_at` makes it); if none can be, `values["figures"]` is None.
+    """
     how: dict[str, Any] = {"asked": asked, "may_see": may_see}
+    others = [rehearse(history, policy_at(each), name=f"{each:.0%}", parts=JUDGED, **how) for each in THRESHOLDS]
+    recommended = recommend(others, history, wanted)
+    if policy is None:
+        if recommended["threshold"] is None:
+            return {"recommended": recommended, "figures": None}
+        policy = policy_at(recommended["threshold"])
     ours = rehearse(history, policy, **how)
-    wanted = len(ours.direct)
+    wanted_alerts = len(ours.direct())
     rules = [ours]
     baselines: dict[str, Callable[[], Baseline]] = {
         "latest other author": latest_other_author,
@@ -50,18 +65,21 @@ def rehearsal_report(
     }
     plain = replace(policy, threshold=1e-9, list_from=None)
     for name, rule in baselines.items():
-        rules += [rehearse(history, plain, name=name, people=rule(), **how)]
-        rules += [rehearse_matched(history, policy, wanted, f"{name}, as many", rule, **how)]
-    others = [rehearse(history, replace(policy, threshold=each), name=f"{each:.0%}", **how) for each in THRESHOLDS]
+        rules += [rehearse(history, plain, name=name, people=rule(), parts=JUDGED, **how)]
+        rules += [rehearse_matched(history, policy, wanted_alerts, f"{name}, as many", rule, parts=JUDGED, **how)]
+    judges = history.parts.get("judge", [])
     return {
         "points": len(history.points),
-        "begin": day_of(history.points[0].prompt_ts),
-        "end": day_of(history.points[-1].prompt_ts),
+        "parts": {part: len(points) for part, points in history.parts.items()},
+        "begin": day_of(judges[0].prompt_ts) if judges else None,
+        "end": day_of(judges[-1].prompt_ts) if judges else None,
         "everybody": everybody,
         "threshold": policy.threshold,
         "per_hour": policy.per_hour,
         "quiet": "" if policy.quiet == NO_QUIET_HOURS else " to ".join(f"{each // 60:02d}:{each % 60:02d}" for each in policy.quiet),
         "figures": ours.figures,
+        "apart": {part: ours.figures_of(part) for part in history.parts if part != "judge"},
+        "recommended": recommended,
         "rules": [row_of(each, ours=each is ours) for each in rules],
         "thresholds": [row_of(each) for each in others],
         "people": people_of(ours, names),
@@ -74,28 +92,28 @@ def rehearsal_report(
 def row_of(rehearsed: Rehearsed, *, ours: bool = False) -> dict[str, Any]:
     """A row of a table: name and figures; `ours` marks the model under the live policy."""
     name = f"the model, from {rehearsed.threshold:.1%}" if ours and rehearsed.threshold is not None else rehearsed.name
-    return {"name": name, "ours": ours, **rehearsed.figures}
+    return {"name": name, "ours": ours, "threshold": rehearsed.threshold, **rehearsed.figures}
 
 
 def people_of(rehearsed: Rehearsed, names: Mapping[str, str]) -> list[dict[str, Any]]:
     """The people with the most alerts."""
     by_user: dict[str, list[RehearsedAlert]] = defaultdict(list)
-    for each in rehearsed.direct:
+    for each in rehearsed.direct():
         by_user[each.alert.user].append(each)
     most = sorted(by_user.items(), key=lambda item: (-len(item[1]), item[0]))[:PEOPLE]
     return [
         {
             "name": names.get(user, user),
             "alerts": len(alerts),
-            "joined": share(sum(each.joined for each in alerts), len(alerts)),
-            "a_day": share(len(alerts), rehearsed.days),
+            "joined": share(sum(each.joined is True for each in alerts), sum(each.joined is not None for each in alerts)),
+            "a_day": share(len(alerts), rehearsed.history.days("judge")),
         }
         for user, alerts in most
     ]
 
 
 def bars_of(rehearsed: Rehearsed) -> dict[str, Any]:
-    """A bar chart of alerts by day, or by week or month if there would be too many bars."""
+    """A bar chart of alerts by day, or by week or month if there would be too many bars; a bar is of one part of time."""
     counted = {what: count_by(period, rehearsed) for what, period in (("day", "%Y-%m-%d"), ("week", "%G-W%V"), ("month", "%Y-%m"))}
     bars_are = next((what for what, (total, _) in counted.items() if len(total) <= MOST_BARS), "month")
     total, joined = counted[bars_are]
@@ -103,30 +121,35 @@ def bars_of(rehearsed: Rehearsed) -> dict[str, Any]:
     bars = [
         {
             "name": name,
-            "alerts": total[name],
-            "joined": joined[name],
-            "all": round(95 * total[name] / highest, 2),
-            "right": round(95 * joined[name] / highest, 2),
+            "part": part,
+            "alerts": total[name, part],
+            "joined": joined[name, part],
+            "all": round(95 * total[name, part] / highest, 2),
+            "right": round(95 * joined[name, part] / highest, 2),
         }
-        for name in sorted(total)
+        for name, part in sorted(total, key=lambda key: (key[0], ORDER.index(key[1]) if key[1] in ORDER else -1))
     ]
     return {"bars": bars, "bars_are": bars_are, "highest": highest}
 
 
-def count_by(period: str, rehearsed: Rehearsed) -> tuple[Counter[str], Counter[str]]:
-    """Alerts, and those whose reader joined, by a period of the calendar (a `strftime` format)."""
-    total: Counter[str] = Counter()
-    joined: Counter[str] = Counter()
-    for each in rehearsed.direct:
-        name = f"{utc_time(each.alert.point.prompt_ts):{period}}"
-        total[name] += 1
-        joined[name] += each.joined
+ORDER = ("fit", "choose", "judge")
+
+
+def count_by(period: str, rehearsed: Rehearsed) -> tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]]:
+    """Alerts, and those whose reader joined, by a period of the calendar (a `strftime` format) and part of time."""
+    total: Counter[tuple[str, str]] = Counter()
+    joined: Counter[tuple[str, str]] = Counter()
+    for part in rehearsed.history.parts:
+        for each in rehearsed.direct(part):
+            key = f"{utc_time(each.alert.point.prompt_ts):{period}}", part
+            total[key] += 1
+            joined[key] += each.joined is True
     return total, joined
 
 
 def shown_of(rehearsed: Rehearsed, names: Mapping[str, str]) -> list[dict[str, Any]]:
     """Some alerts, chosen by their ids: as many whose reader joined as whose reader did not."""
-    in_order = sorted(rehearsed.direct, key=lambda each: each.alert.id)
+    in_order = sorted(rehearsed.direct(), key=lambda each: each.alert.id)
     chosen = [each for joined in (True, False) for each in [one for one in in_order if one.joined is joined][: SHOWN // 2]]
     return [
         {

@@ -13,7 +13,7 @@ from typing import Any
 from beepgpt.alerts.database import AlertDatabase, StoreRow
 from beepgpt.alerts.decisions import Preferences, QuietHours
 from beepgpt.conversations.events import ts_text
-from beepgpt.conversations.rules import HOUR
+from beepgpt.conversations.rules import DAY, HOUR
 
 PREFERENCES = ("opted_in", "threshold", "per_hour", "quiet_from", "quiet_to", "zone", "low")
 """Columns of `person` that a person can set; `low` is what becomes of less likely alerts: `list` or `digest`."""
@@ -223,12 +223,26 @@ class AlertStore(PreferenceStore):
         """Note that alerts were forwarded: to the destination (1), the webhook (2), or both (3)."""
         self._db.executemany("UPDATE alert SET handed_on = handed_on | ? WHERE id = ?", [(to, each) for each in identities])
 
-    def record_outcome(self, prediction: str, answer: Sequence[str]) -> None:
-        """Note for each alert of a prediction whether its reader was among those who answered next."""
-        for row in self._rows("SELECT id, user, kind FROM alert WHERE prediction = ? AND answered IS NULL", prediction):
-            answered = row["user"] in answer
-            self._db.execute("UPDATE alert SET answered = ? WHERE id = ?", (answered, row["id"]))
-            self.count(f"{row['kind']}:{'answered' if answered else 'not_answered'}")
+    def record_posts(self, channel: str, conversation: str, users: Sequence[str], at: int) -> None:
+        """Note that people posted in a conversation: who was alerted to it, its session or its threads within a day before has joined."""
+        session = self.session_of(conversation) or conversation
+        for user in users:
+            sql = "SELECT * FROM alert WHERE user = ? AND channel = ? AND prompt_ts < ? AND prompt_ts >= ? AND answered IS NULL"
+            for row in self._rows(sql, user, channel, at, at - DAY):
+                if (self.session_of(row["conversation"]) or row["conversation"]) == session:
+                    self._settle(row, joined=True)
+
+    def record_time(self, channel: str, now: int) -> None:
+        """Note that all is known of a channel up to `now`: who was alerted more than a day before and has not joined did not join."""
+        sql = "SELECT * FROM alert WHERE channel = ? AND prompt_ts <= ? AND answered IS NULL"
+        for row in self._rows(sql, channel, now - DAY):
+            self._settle(row, joined=False)
+
+    def _settle(self, alert: StoreRow, *, joined: bool) -> None:
+        """Note whether an alert's reader joined. One that was refused or withdrawn reached nobody, and counts nowhere."""
+        self._db.execute("UPDATE alert SET answered = ? WHERE id = ?", (joined, alert["id"]))
+        if alert["state"] in ("due", "cleared"):
+            self.count(f"{alert['kind']}:{'answered' if joined else 'not_answered'}")
 
     def record_feedback(self, identity: str, user: str, feedback: str) -> None:
         """Note a person's rating of an alert; the last one counts."""

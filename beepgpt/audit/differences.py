@@ -24,7 +24,9 @@ KNOWN_LATER = ("settled_ts", "answer_ts", "answer")
 class Differences:
     """Compares examples with those that the events give, and adds a finding for each that differs."""
 
-    def __init__(self, history: ChannelHistories, rules: Rules, findings: Findings) -> None:
+    def __init__(self, history: ChannelHistories, rules: Rules, findings: Findings, *, with_candidates: bool = True) -> None:
+        self.known_then = KNOWN_THEN if with_candidates else tuple(name for name in KNOWN_THEN if name != "candidates")
+        self._with_candidates = with_candidates
         self.rules = rules
         self.findings = findings
         self.rewritten: defaultdict[str, set[str]] = defaultdict(set)
@@ -34,10 +36,12 @@ class Differences:
 
     def compare_known(self, row: ExampleRow, body: dict[str, Any], known: dict[str, Any]) -> None:
         """Compare what an example says was known at its `prompt_ts` with what the events up to then give (`known`)."""
-        differs = [name for name in KNOWN_THEN if _differs(body.get(name), known.get(name))]
+        differs = [name for name in self.known_then if _differs(body.get(name), known.get(name))]
         for name in ("target", "scope", "channel"):
             if body[name] != known[name]:
                 self.findings.add(4, f"a wrong {name}", row.where, f"{body[name]}, where the rules give {known[name]}")
+        if not differs and not self._with_candidates:
+            return
         if not differs:
             extra = [name for name in body if name not in FIELDS and name != "candidates"]
             if extra:

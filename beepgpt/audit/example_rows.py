@@ -40,6 +40,8 @@ class AuditedFiles(NamedTuple):
     """The validation side, if `lines` is the training side of a split."""
     apart: Mapping[str, str] = {}
     """Of a topic: by id, why a tombstone can't take back its example."""
+    unlike: Mapping[str, str] | None = None
+    """Of a training set: by place, why a row is not what the entry beside it says; None: this is none of ours."""
 
 
 def examples_in(records: Iterable[tuple[int, StoredRecord]]) -> AuditedFiles:

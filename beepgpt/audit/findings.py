@@ -20,7 +20,8 @@ LAWS = {
 SHOWN = 5
 """Instances that are listed of each finding."""
 
-LawVerdict = Literal["kept", "broken", "not checkable"]
+LawVerdict = Literal["kept", "broken", "suspected", "not checkable"]
+"""`suspected`: by evidence that rests on a guess, and none that doesn't."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ class Finding:
     what: str
     count: int
     examples: tuple[Instance, ...]
+    is_guess: bool = False
+    """Whether it rests on a guess, such as where a row without times may stand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,11 @@ class Audit:
     """Figures of the statistical tests, for a report."""
 
     @property
+    def is_suspected(self) -> bool:
+        """Whether any law may be broken, and none surely is."""
+        return not self.is_broken and any(judged.verdict == "suspected" for judged in self.laws)
+
+    @property
     def is_broken(self) -> bool:
         """Whether any law is broken."""
         return any(judged.verdict == "broken" for judged in self.laws)
@@ -72,7 +80,7 @@ class Audit:
     def as_json(self) -> dict[str, Any]:
         """The audit as a report writes it."""
         body = asdict(self)
-        return {"made_by": body.pop("made_by"), "kept": not self.is_broken, **body}
+        return {"made_by": body.pop("made_by"), "kept": not self.is_broken and not self.is_suspected, **body}
 
 
 class Findings:
@@ -81,9 +89,12 @@ class Findings:
     def __init__(self) -> None:
         self._counts: Counter[tuple[int, str]] = Counter()
         self._shown: defaultdict[tuple[int, str], list[Instance]] = defaultdict(list)
+        self._guesses: set[tuple[int, str]] = set()
 
-    def add(self, law: int, what: str, where: str, why: str) -> None:
-        """Add an example that breaks `law`: what kind of breach, where it is, and why."""
+    def add(self, law: int, what: str, where: str, why: str, *, is_guess: bool = False) -> None:
+        """Add an example that breaks `law`: what kind of breach, where it is, and why. `is_guess`: as far as one can guess."""
+        if is_guess:
+            self._guesses.add((law, what))
         self._counts[law, what] += 1
         if len(self._shown[law, what]) < SHOWN:
             self._shown[law, what].append(Instance(where, why))
@@ -91,6 +102,7 @@ class Findings:
     def add_all(self, other: Findings) -> None:
         """Add the findings of another collection."""
         self._counts.update(other._counts)
+        self._guesses |= other._guesses
         for key, shown in other._shown.items():
             self._shown[key] = [*self._shown[key], *shown][:SHOWN]
 
@@ -101,13 +113,14 @@ class Findings:
     def all(self) -> tuple[Finding, ...]:
         """All findings by law, the most frequent first."""
         ordered = sorted(self._counts, key=lambda key: (key[0], -self._counts[key], key[1]))
-        return tuple(Finding(*key, self._counts[key], tuple(self._shown[key])) for key in ordered)
+        return tuple(Finding(*key, self._counts[key], tuple(self._shown[key]), key in self._guesses) for key in ordered)
 
     def judged(self, law: int, kept: str, not_checkable: str = "") -> Judged:
         """The verdict on one law: `kept` says what was checked, `not_checkable` why nothing could be."""
         findings = [finding for finding in self.all() if finding.law == law]
         if findings:
-            return Judged(law, LAWS[law], "broken", "; ".join(f"{finding.count:,} x {finding.what}" for finding in findings))
+            verdict: LawVerdict = "suspected" if all(finding.is_guess for finding in findings) else "broken"
+            return Judged(law, LAWS[law], verdict, "; ".join(f"{finding.count:,} x {finding.what}" for finding in findings))
         return Judged(law, LAWS[law], "not checkable" if not_checkable else "kept", not_checkable or kept)
 
 

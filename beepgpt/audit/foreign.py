@@ -22,6 +22,12 @@ NEVER_LATE = 700 * DAY
 """Other tools read late events, too. No longer: the oldest times have nine digits, and duplicates are recognized by what came before."""
 
 
+GUESSED = (
+    "rows without times and ids were looked for in the history by their texts: what is suspected rests on where they may stand. A sentence"
+    " that is short, repeated or edited later may stand elsewhere. Audit examples, which name their place, to be sure"
+)
+
+
 class _Row(NamedTuple):
     """A row of the file, and what the history has of it."""
 
@@ -106,6 +112,8 @@ def audit_pairs(
             f"{len(placed):,} of {len(pairs):,} rows were found in the history: the last {window} messages of {grouping}; "
             f"{agree:.1%} of their completions go with who posted next"
         )
+    if any(finding.is_guess for finding in findings.all()):
+        notes.append(GUESSED)
     if len(placed) < len(pairs):
         notes.append(f"{len(pairs) - len(placed):,} rows could not be placed, so nothing is said of their answers")
     return Audit("others", checked, _verdicts(findings, checked, test, readable, valid is not None), findings.all(), tuple(notes), measured)
@@ -137,11 +145,13 @@ def _past_only(rows: Sequence[_Row], index: Index, window: int, findings: Findin
     """Law 1: find sentences that nobody had posted when the answer came."""
     for row in rows:
         if row.unknown:
-            findings.add(1, "prompts with sentences that nobody said", row.pair.where, f"nobody said {quoted(row.unknown[0])}")
+            findings.add(
+                1, "prompts with sentences that nobody said", row.pair.where, f"nobody said {quoted(row.unknown[0])}", is_guess=True
+            )
             continue
         edited = [_edited_later(row.found, place, index) for place in row.options]
         if edited and all(edited):
-            findings.add(1, "prompts with text from after the answer", row.pair.where, edited[0])
+            findings.add(1, "prompts with text from after the answer", row.pair.where, edited[0], is_guess=True)
     _said_later([row for row in rows if not row.options and len(row.found) > 1], index, window, findings)
 
 
@@ -167,7 +177,7 @@ def _said_later(lost: Sequence[_Row], index: Index, window: int, findings: Findi
                 answer = min(place.answer for place in without)
                 why = f"{quoted(text)} was first said at {ts_text(index.messages[earliest].ts)}, "
                 why += f"the answer came at {ts_text(index.messages[answer].ts)}"
-                findings.add(1, "prompts with text from after the answer", row.pair.where, why)
+                findings.add(1, "prompts with text from after the answer", row.pair.where, why, is_guess=True)
                 break
 
 
@@ -239,8 +249,8 @@ def _both_sides(
         if both:
             message = index.messages[both[0]]
             why = f"what {message.user} said at {ts_text(message.ts)} is also in {shown[both[0]]}"
-            findings.add(7, "messages on both sides", pair.where, why)
+            findings.add(7, "messages on both sides", pair.where, why, is_guess=True)
         if max(place.shown) < latest:
             newest = index.messages[max(place.shown)]
             why = f"its prompt is of {ts_text(newest.ts)}, training goes on to {ts_text(index.messages[latest].ts)}"
-            findings.add(7, "validation prompts from before the last training answer", pair.where, why)
+            findings.add(7, "validation prompts from before the last training answer", pair.where, why, is_guess=True)

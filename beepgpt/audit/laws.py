@@ -34,6 +34,7 @@ def audit_examples(
     until: int | None = None,
     cut: int | None = None,
     apart: Mapping[str, str] | None = None,
+    unlike: Mapping[str, str] | None = None,
     now: int = FOREVER,
 ) -> Audit:
     """Check our examples against the events that they should be made of.
@@ -42,6 +43,7 @@ def audit_examples(
     nothing but the events of its prefix; otherwise all, in one pass through time, and a few in that way. `subset`: the file was
     chosen from more (a time range, labeling), so none is missing. `until`: as it was given to the run that made them. `cut`: the
     time at which a training set was split, if it is known. `apart`: of a topic, by id, why its tombstone can't take back an example.
+    `unlike`: of a training set, by place, why a row is not what the entry beside it says; its examples have no candidates.
     """
     given = list(lines)
     if sample is not None and sample < 1:
@@ -55,19 +57,19 @@ def audit_examples(
     rows = each_once([row for side in sides for row in side], findings)
     whole = sample is None and not subset and valid is None
 
-    recompute = Recomputation(history, rules, encoding, until)
+    recompute = Recomputation(history, rules, encoding, until, with_candidates=unlike is None)
     retracted: set[str] | None = None
     if retractions is not None:
         retracted = {body["id"] for line in retractions if (body := body_of(line)) is not None and "id" in body}
     looks_cut: dict[int, str] = {}
     if sample is None:
         recompute.in_one_pass(rows, retracted, whole=whole)
-        unlike = {law for law in (3, 4) if recompute.findings.of(law)}
-        if unlike and whole and until is None and (shorter := _cut_short(rows, retracted, recompute)) is not None:
+        wrong_laws = {law for law in (3, 4) if recompute.findings.of(law)}
+        if wrong_laws and whole and until is None and (shorter := _cut_short(rows, retracted, recompute)) is not None:
             recompute = shorter
             last = ts_text(max(row.settled_ts for row in rows))
             why = "it looks as if these were made with --until, or by a run that was stopped before the events here end"
-            looks_cut = dict.fromkeys(unlike, f"{why}; give audit --until (the latest settled_ts is {last})")
+            looks_cut = dict.fromkeys(wrong_laws, f"{why}; give audit --until (the latest settled_ts is {last})")
         recompute.from_prefixes(sampled(rows, SPOT_CHECKS), after_pass=True)
         for wrong in history.account.check():
             findings.add(6, "sums that don't add up", "the account", wrong)
@@ -79,6 +81,8 @@ def audit_examples(
         notes += _check_retractions(rows, recompute, retracted, findings)
     for identity, why in (apart or {}).items():
         findings.add(4, "retractions that compaction will never bring together with their examples", identity, why)
+    for where, why in (unlike or {}).items():
+        findings.add(4, "rows that are not what the entries beside them say", where, why)
     if valid is not None:
         check_split(sides[0], sides[1], rules, cut, findings)
 

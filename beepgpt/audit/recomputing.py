@@ -28,13 +28,16 @@ SOMEBODY_ELSE = "?somebody else"
 class Recomputation:
     """Makes a file's examples again from the events, and collects where they differ."""
 
-    def __init__(self, history: ChannelHistories, rules: Rules, encoding: Encoding, until: int | None) -> None:
+    def __init__(
+        self, history: ChannelHistories, rules: Rules, encoding: Encoding, until: int | None, *, with_candidates: bool = True
+    ) -> None:
+        """`with_candidates`: whether the examples have theirs, so that these are compared."""
         self.history = history
         self.rules = rules
         self.encoding = encoding
         self.until = until
         self.findings = Findings()
-        self.differences = Differences(history, rules, self.findings)
+        self.differences = Differences(history, rules, self.findings, with_candidates=with_candidates)
         self.passed = 0
         """Rows that were compared in the pass."""
         self.from_scratch = 0

@@ -39,7 +39,10 @@ def alert(
     to: Annotated[
         str | None, typer.Option(help="Also write each alert there: kafka://host:port/slack.alerts, a .jsonl path, or -.")
     ] = None,
-    model: Annotated[Path | None, typer.Option(help="The model's folder: its validated threshold is taken.", rich_help_panel=PANEL)] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="The model's folder: the threshold rehearsed for it is taken, or the validated one.", rich_help_panel=PANEL),
+    ] = None,
     threshold: Annotated[float | None, typer.Option(help="The least probability for a direct message.", rich_help_panel=PANEL)] = None,
     list_from: Annotated[float | None, typer.Option(help="The least probability for the list in App Home.", rich_help_panel=PANEL)] = None,
     per_hour: Annotated[int | None, typer.Option(help="Direct messages to one person an hour, at most.", rich_help_panel=PANEL)] = None,
@@ -80,23 +83,28 @@ def print_account(account: Mapping[str, Any]) -> None:
         table.add_row(name.replace("_", " ").replace(":", ", "), f"{count:,}")
     console.print(table)
     if account["right"] is not None:
-        console.print(f"{account['right']:.1%} of those who were alerted to a conversation with a known outcome were the next to answer.")
+        console.print(f"{account['right']:.1%} of those who were alerted, and of whom it is known, joined the conversation within a day.")
 
 
 def threshold_of(settings: Settings, model: Path | None) -> float:
-    """The least probability for a direct message: as it was set, or as validation found for the model. Raises BadCommand."""
+    """The least probability for a direct message: as it was set, as a rehearsal recommended for the model, or as its validation found.
+
+    Raises BadCommand.
+    """
     if settings.alerts.threshold is not None:
         return settings.alerts.threshold
     if model is None:
-        raise BadCommand("how likely must an answer be? Give --model DIR, whose validated threshold is taken, or --threshold 0.5")
+        raise BadCommand("how likely must an answer be? Give --model DIR, whose rehearsed threshold is taken, or --threshold 0.5")
+    from beepgpt.training.reloading import CARD, is_of_card, recommended_in
+
+    if (recommended := recommended_in(model)) is not None:
+        return recommended
     path = model / "metrics.json"
     if not path.exists():
         validate = "was not validated: beepgpt validate SET --model"
         what = validate if (model / "model.json").is_file() else "is no trained model: beepgpt train SET --to"
         raise BadCommand(f"--model {model}: {what} {model}, or give --threshold 0.5 in its place")
     jsonl.check_readable(path)
-    from beepgpt.training.reloading import CARD, is_of_card
-
     try:
         figures = orjson.loads(path.read_bytes())
         chosen = figures["threshold"]
@@ -108,6 +116,10 @@ def threshold_of(settings: Settings, model: Path | None) -> float:
         raise BadCommand(
             f"{path}: no threshold reached the precision that was asked for: give --threshold, or validate with a lower --precision"
         )
+    console.print(
+        f"From {chosen['threshold']:.1%} on, as {model} was validated: by all next answers, most of them of people who take part already."
+        f" For a threshold that is chosen by alerts: beepgpt rehearse PREDICTIONS --model {model} --to rehearsal.html"
+    )
     return float(chosen["threshold"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 from beepgpt.audit.example_rows import AuditedFiles, OtherSettings, examples_in, kind_of, sides_of
 from beepgpt.audit.foreign import audit_pairs
 from beepgpt.audit.laws import audit_examples
+from beepgpt.audit.own_sets import ROWS, SetSide, side_of
 from beepgpt.commands.closing import print_unlisted
 from beepgpt.commands.flags import Include, kinds_of, time_of, with_settings
 from beepgpt.commands.output import print_audit, write_report
@@ -21,6 +23,9 @@ from beepgpt.errors import BadCommand
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.left_out import left_out_of, say_left_out
 from beepgpt.runtime.places import SourceListener, connection_of, is_kafka, origin_of, records_in, source_of, topic_of
+
+SUSPECTED = 3
+"""The exit status where a law may be broken, as far as one can guess."""
 
 
 @with_settings
@@ -57,7 +62,7 @@ def audit(
         try:
             found = audit_examples(
                 records, given.lines, settings.rules, encoding, valid=given.valid, retractions=given.retractions,
-                sample=sample, subset=subset, until=stop_at, apart=given.apart, now=now,
+                sample=sample, subset=subset, until=stop_at, apart=given.apart, unlike=given.unlike, now=now,
             )  # fmt: skip
         except OtherSettings as error:
             raise BadCommand(f"EXAMPLES {examples}: {error}") from error
@@ -65,7 +70,7 @@ def audit(
     print_audit(closing)
     print_unlisted(closing)
     write_report(report, closing)
-    raise typer.Exit(1 if found.is_broken else 0)
+    raise typer.Exit(1 if found.is_broken else SUSPECTED if found.is_suspected else 0)
 
 
 def given_of(examples: str, settings: Settings, valid: Path | None, retractions: Path | None) -> AuditedFiles:
@@ -76,11 +81,39 @@ def given_of(examples: str, settings: Settings, valid: Path | None, retractions:
         return found._replace(
             retractions=lines_in(retractions) if retractions else found.retractions, valid=lines_in(valid) if valid else None
         )
+    if (Path(examples) / f"{ROWS}_train.jsonl").exists() and valid is None:
+        return set_in(Path(examples))
     train, other = sides_of(Path(examples))
     valid = valid or other
     beside = retractions or train.with_name(f"{train.name.removesuffix('.jsonl')}.retractions.jsonl")
     has_retractions = retractions is not None or beside.exists()
     return AuditedFiles(lines_in(train), lines_in(beside) if has_retractions else None, lines_in(valid) if valid else None)
+
+
+def set_in(folder: Path) -> AuditedFiles:
+    """A training set of ours, as the examples of its two sides, with what its rows are not."""
+    sides = []
+    for side in ("train", "valid"):
+        texts = {path.name: lines_in(path) for name in ("chat", "completion") if (path := folder / f"{name}_{side}.jsonl").exists()}
+        table = folder / f"candidates_{side}.parquet"
+        tables = {table.name: prompts_in(table)} if table.exists() else {}
+        if not texts and not tables:
+            path = folder / f"examples_{side}.jsonl"
+            sides.append(SetSide(lines_in(path), {}))
+        else:
+            sides.append(side_of(lines_in(folder / f"{ROWS}_{side}.jsonl"), texts, tables))
+    train, valid = sides
+    return AuditedFiles(train.lines, None, valid.lines, unlike=train.unlike | valid.unlike)
+
+
+def prompts_in(table: Path) -> Iterator[tuple[str, str]]:
+    """The ids and prompts of a table of candidates. Raises BadCommand if nothing here can read it."""
+    try:
+        import pyarrow.parquet as pq
+    except ModuleNotFoundError as error:
+        raise BadCommand(f"{table}: is read by {error.name}: pip install 'beepgpt[training]'") from error
+    found = pq.read_table(table, columns=["id", "prompt"])
+    yield from zip(found["id"].to_pylist(), found["prompt"].to_pylist(), strict=True)
 
 
 def lines_in(path: Path) -> list[bytes]:

@@ -64,6 +64,8 @@ def difference_of(figure: dict[str, Any] | None, name: str) -> str:
     """
     if figure is None or figure["value"] is None:
         return ""
+    if figure["low"] is None:
+        return "too few to tell"
     scale, digits = (1, 3) if name in UNSCALED else (100, 1)
     value, low, high = (f"{scale * figure[part]:+.{digits}f}" for part in ("value", "low", "high"))
     is_sure = figure["low"] > 0 or figure["high"] < 0

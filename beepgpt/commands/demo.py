@@ -78,16 +78,18 @@ PRECISION = 0.3
 
 def learn_and_rehearse(export: Path, to: Path, settings: Settings, names: dict[str, str]) -> None:
     """Train a model on the earlier part of the examples, validate it on the later part, and replay that part with alerts."""
+    from beepgpt.alerts.choosing import WantedAlerts
     from beepgpt.commands.output import moment
     from beepgpt.commands.prepare import prepared
-    from beepgpt.commands.rehearse import print_figures, rehearsal_of
+    from beepgpt.commands.rehearse import print_figures
+    from beepgpt.commands.rehearse_run import rehearsal_of
     from beepgpt.commands.score_run import run_score
     from beepgpt.commands.scoring import ScoreJob
     from beepgpt.commands.validate import figures_table, validated, write_run
     from beepgpt.runtime.destinations import score_outputs_of
     from beepgpt.training.folder import MODELS
     from beepgpt.training.models import train_here
-    from beepgpt.web.pages import rehearsal_page
+    from beepgpt.web.report import rehearsal_page
 
     folder, model = to / "set", to / "set" / MODELS / "local"
     wanted = settings.model_copy(update={"training": settings.training.model_copy(update={"format": ("candidates",)})})
@@ -113,14 +115,13 @@ def learn_and_rehearse(export: Path, to: Path, settings: Settings, names: dict[s
     )
     scored, _ = run_score(job)
     page = to / "rehearsal.html"
-    chosen = closing["threshold"]
-    rehearsed = rehearsal_of(str(predictions), str(outcomes), settings, chosen["threshold"] if chosen else PRECISION, None, export, names)
+    rehearsed = rehearsal_of(str(predictions), str(outcomes), settings, model, WantedAlerts(PRECISION), None, export, names)
     jsonl.write_file(page, rehearsal_page(rehearsed).encode())
     console.print(
         f"6. Whom it would have alerted, had {scored['account']['points']['scored']:,} points from then on been scored as they were made,"
         f" and which of them joined within a day. Nobody is alerted to what they take part in already. For reading: {page}"
     )
-    print_figures({"rules": [row for row in rehearsed["rules"] if not row["name"].endswith("as many")], "thresholds": []})
+    print_figures({**rehearsed, "rules": [row for row in rehearsed["rules"] if not row["name"].endswith("as many")], "thresholds": []})
 
 
 def most_talkative(lines: list[bytes]) -> dict[str, Any]:

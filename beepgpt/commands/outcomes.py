@@ -10,13 +10,15 @@ import orjson
 import typer
 
 from beepgpt.commands.flags import with_settings
-from beepgpt.commands.output import account_table, by_reason, write_report
+from beepgpt.commands.output import account_table, by_reason, number, write_report
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
+from beepgpt.conversations.outcomes import RIGHT
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console
 from beepgpt.runtime.places import check_apart, lines_with_places
-from beepgpt.training.reloading import figures_in, hits_in, threshold_of
+from beepgpt.training.parts import parts_of
+from beepgpt.training.reloading import figures_in, hits_in, name_of, threshold_of
 
 EXTRA = "training"
 CARD = "model.json"
@@ -37,6 +39,7 @@ def outcomes(
     if threshold is not None and not 0.02 <= threshold < 1:
         raise BadCommand(f"--threshold {threshold:g}: a probability of at least 0.02 is expected: outcomes hold no less likely people")
     try:
+        from beepgpt.training.models import read_card
         from beepgpt.training.outcomes import figures_by_model
     except ModuleNotFoundError as error:
         raise BadCommand(f"this needs {error.name}: pip install 'beepgpt[{EXTRA}]'") from error
@@ -44,15 +47,15 @@ def outcomes(
     for path in written:
         jsonl.check_writable(path)
     check_apart(source, written)
-    figures = {} if model is None else validated(model)
+    figures, parts = ({}, {}) if model is None else (validated(model), {name_of(model): parts_of(read_card(model))})
     at = threshold if threshold is not None else threshold_of(settings.scoring.threshold, model)
-    models = figures_by_model(outcomes_in(source, settings), at)
+    models = figures_by_model(outcomes_in(source, settings), at, parts)
     if not models:
         raise BadCommand(f"{source}: holds no outcome yet: a point's is known when somebody answered, or its horizon has passed")
     promised = hits_in(figures)
     for each in models:
         print_outcomes(each, promised)
-    closing = {"source": source, "promised": promised, "models": models}
+    closing = {"source": source, "right": RIGHT, "promised": promised, "models": models}
     write_report(report, closing)
     if to is not None:
         from beepgpt.web.report import outcomes_page
@@ -87,27 +90,31 @@ def outcomes_in(source: str, settings: Settings) -> Iterator[dict[str, Any]]:
 
 def print_outcomes(model: Mapping[str, Any], promised: Mapping[str, Mapping[str, float]]) -> None:
     """Print one model's figures as a table."""
+    from beepgpt.web.pages import with_interval
+
     table = account_table()
     table.add_row(f"model {model['model']}", "", f"points from {model['from']} to {model['until']} UTC")
-    counts = model["outcomes"]
+    counts, parts = model["outcomes"], model["parts"]
     table.add_row("outcomes", f"{sum(counts.values()):,}", by_reason(counts))
+    for part, count in parts.items():
+        table.add_row(f"  {part}", f"{count:,}", PARTS[part])
     for kind, name in (("answered", "answered"), ("first_replies", "first replies")):
         for what, figure in model[kind].items():
-            beside = f"; validation: {share(promised[what])}" if kind == "answered" and what in promised else ""
-            table.add_row(f"  {what}, {name}", f"{figure['value']:.1%}", f"{share(figure)} of {figure['count']:,}{beside}")
+            beside = f"; validation: {with_interval(promised[what], what)}" if kind == "answered" and what in promised else ""
+            table.add_row(f"  {what}, {name}", number(figure, what), f"{with_interval(figure, what)} of {figure['count']:,}{beside}")
     alerts = model["alerts"]
     if alerts["given"]:
-        right = f"{alerts['right']:,} of {alerts['given']:,} from {alerts['threshold']:.2f} on; {alerts['promised']:.1%} was predicted"
-        table.add_row("  alerts right", f"{alerts['precision']['value']:.1%}", right)
+        right = f"{with_interval(alerts['precision'], 'precision')} of {alerts['given']:,} named from {alerts['threshold']:.2f} on;"
+        table.add_row("  answered next", number(alerts["precision"], "precision"), f"{right} {alerts['promised']:.1%} was predicted")
     for row in model["calibration"]:
-        table.add_row(f"  predicted {row['said']:.0%}", f"{row['came']:.0%}", f"came true, of {row['count']:,}")
+        table.add_row(f"  predicted {row['said']:.0%}", number(row["came"], "came"), f"came true, of {row['count']:,}")
     console.print(table)
 
 
-def share(figure: Mapping[str, float]) -> str:
-    """Format a share and its interval, in percent.
-
-    >>> share({"value": 0.3214, "low": 0.3, "high": 0.34})
-    '32.1 (30.0–34.0)'
-    """
-    return f"{figure['value'] * 100:.1f} ({figure['low'] * 100:.1f}–{figure['high'] * 100:.1f})"
+PARTS = {
+    "judge": "all figures are of these",
+    "choose": "by which thresholds and models are chosen: counted here alone",
+    "fit": "on which the model was fitted: counted here alone",
+    "unmarked": "written before outcomes named their part of time: counted here alone. Score again, or name their --model",
+}
+"""What each part of the outcomes is for."""

@@ -116,9 +116,13 @@ def number(figure: Mapping[str, Any] | None, name: str) -> str:
 
     >>> number({"value": 0.3214}, "hit@1"), number({"value": 0.3214}, "mrr"), number(None, "mrr")
     ('32.1', '0.321', '–')
+    >>> number({"value": 1.0, "low": None, "high": None, "count": 3}, "hit@1")
+    'few'
     """
     if figure is None or figure["value"] is None:
         return "–"
+    if figure.get("low", 0.0) is None:
+        return "few"
     return f"{figure['value']:.3f}" if name in UNSCALED else f"{100 * figure['value']:.1f}"
 
 
@@ -165,13 +169,15 @@ def print_audit(audit: Mapping[str, Any]) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    style = {"kept": "green", "broken": "bold red", "not checkable": "yellow"}
+    style = {"kept": "green", "broken": "bold red", "suspected": "bold yellow", "not checkable": "yellow"}
     for law in audit["laws"]:
-        reason = "" if law["verdict"] == "broken" else law["told"]
+        reason = "" if law["verdict"] in ("broken", "suspected") else law["told"]
         table.add_row(str(law["law"]), law["name"], Text(law["verdict"], style=style[law["verdict"]]), Text(reason))
     console.print(table)
     for finding in audit["findings"]:
-        console.print(Text(f"\nlaw {finding['law']}, {finding['count']:,} x {finding['what']}", style="bold red"))
+        suspected = "suspected: " if finding["is_guess"] else ""
+        style_of = style["suspected" if finding["is_guess"] else "broken"]
+        console.print(Text(f"\n{suspected}law {finding['law']}, {finding['count']:,} x {finding['what']}", style=style_of))
         for each in finding["examples"]:
             console.print(Text(f"  {each['where']}: {each['why']}"))
     for note in audit["notes"]:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.text import Text
 
 from beepgpt.commands.example_source import examples_of
-from beepgpt.commands.output import account_table, moment, print_verdict, write_report
+from beepgpt.commands.output import write_report
+from beepgpt.commands.prepare_account import print_training_set
 from beepgpt.config.settings import Settings, read_settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.errors import BadCommand, cannot_write
-from beepgpt.runtime.console import Watched, console
+from beepgpt.runtime.console import Watched
 from beepgpt.runtime.places import check_apart
 from beepgpt.runtime.workers import peak_memory_mb
 
@@ -37,6 +36,9 @@ def prepare(
     model: Annotated[str | None, typer.Option(help="The model that is to be trained.", rich_help_panel=SETTINGS)] = None,
     encoding: Annotated[str | None, typer.Option(help="Its encoding, where it isn't known.", rich_help_panel=SETTINGS)] = None,
     valid_share: Annotated[str | None, typer.Option(help="Of the examples, the last in time validate.", rich_help_panel=SETTINGS)] = None,
+    judge_share: Annotated[
+        str | None, typer.Option(help="Of those, the last in time judge; the earlier ones choose.", rich_help_panel=SETTINGS)
+    ] = None,
     cut: Annotated[str | None, typer.Option(help="The time between the sides (2024-01-31T12:00:00Z).", rich_help_panel=SETTINGS)] = None,
     answers: Annotated[str | None, typer.Option(help="Of several people who answered: each, one, all.", rich_help_panel=SETTINGS)] = None,
     min_answers: Annotated[str | None, typer.Option(help="Who has fewer to train on is other.", rich_help_panel=SETTINGS)] = None,
@@ -55,7 +57,8 @@ def prepare(
 ) -> None:
     """Make a training set of examples: checked, encoded, split by time so that nothing leaks."""
     flags = {
-        "model": model, "encoding": encoding, "valid_share": valid_share, "cut": cut, "answers": answers, "min_answers": min_answers,
+        "model": model, "encoding": encoding, "valid_share": valid_share, "judge_share": judge_share, "cut": cut,
+        "answers": answers, "min_answers": min_answers,
         "silences": silences, "weak": weak, "cap": cap, "balance": balance, "max_characters": max_characters, "max_tokens": max_tokens,
         "system": system, "price": price, "format": ",".join(format) if format else None,
     }  # fmt: skip
@@ -88,7 +91,13 @@ def prepared(source: str, to: Path, settings: Settings, retractions: Path | None
         system=ours.system,
         price=ours.price,
         sides=SplitOptions(
-            valid_share=ours.valid_share, cut=ours.cut, silences=ours.silences, weak=ours.weak, cap=ours.cap, balance=ours.balance
+            valid_share=ours.valid_share,
+            judge_share=ours.judge_share,
+            cut=ours.cut,
+            silences=ours.silences,
+            weak=ours.weak,
+            cap=ours.cap,
+            balance=ours.balance,
         ),
     )
     check_folder(to)
@@ -132,63 +141,3 @@ def few_shots_folder(given: Path | None, settings: Settings) -> Path | None:
             raise BadCommand(f"--few-shots {given}: there is no such folder")
         return None
     return folder
-
-
-# What a person sees
-
-
-def print_training_set(closing: Mapping[str, Any]) -> None:
-    """Print where every line went, what the sides hold, and which rules were broken."""
-    account = closing["account"]
-    table = account_table()
-    table.add_row("lines read", f"{account['read']:,}", "")
-    for name, count in account["left_out"].items():
-        lines = [each for each in closing["rules"].get(name, {}).get("ids", ()) if each.startswith("line ")]  # an id is hexadecimal
-        where = f": {', '.join(lines[:SHOWN])}{', …' if count > SHOWN else ''}" if lines else ""
-        table.add_row(f"  {name}", f"{count:,}", f"{MEANING[name]}{where}")
-    for side, title in SIDES.items():
-        counts = account[side]
-        parts = ", ".join(f"{name} {counts[name]:,}" for name in ("answered", "silences", "weak", "unlabeled") if counts[name])
-        table.add_row(title, f"{counts['examples']:,}", parts)
-        rows = closing.get("rows", {}).get(side, {})
-        if rows:
-            parts = ", ".join(f"{name} {rows[name]:,}" for name in ("nil", "weak", "other") if name in rows)
-            table.add_row("  rows of text", f"{rows['rows']:,}", f"{parts}{'; ' if parts else ''}{closing['tokens'][side]:,} tokens")
-    labels = closing["labels"]
-    table.add_row("labels", f"{labels['people']:,}", f"people; {labels['others'] + labels['too_many']:,} more are other")
-    console.print(table)
-    for name, rule in closing["rules"].items():
-        if rule["count"] and name not in account["left_out"]:
-            named = f" ({', '.join(rule['ids'][:SHOWN])}{', …' if rule['count'] > SHOWN else ''})" if name in NAMED else ""
-            console.print(Text(f"{name}: {rule['count']:,} {rule['done']}{named}"))
-    cost = closing.get("cost_per_epoch")
-    price = (
-        "" if "tokens" not in closing else "; what training costs is not known (--price)" if cost is None else f"; ${cost:,.2f} an epoch"
-    )
-    rest = f"; cut {moment(closing['cut'])}; {closing['seconds']:,.1f} s, {closing['peak_memory_mb']:,.0f} MB at most{price}"
-    print_verdict(account["adds_up"], rest)
-
-
-NAMED = ("long_rows", "too_many_tokens")
-"""Rules whose rows are named by their ids; manifest.json has more of them."""
-SHOWN = 3
-SIDES = {"train": "training", "valid": "validation"}
-MEANING = {
-    "not_json": "no JSON",
-    "not_an_example": "JSON, but no examples",
-    "no_prompt": "no prompt, or one without words",
-    "no_answer": "no answer, not even an empty one",
-    "no_suffix": "prompts without the suffix of all others",
-    "suffix_inside": "prompts with the suffix before their end",
-    "replaced": "their id comes again later, and the last one counts",
-    "retracted": "a message of their window was deleted",
-    "silence": "nobody answered (--silences drop)",
-    "weak": "not worth learning (--weak drop)",
-    "few_shot": "validation: shown to the labeler, or of a conversation that was",
-    "across_cut": "asked before the cut, settled after it",
-    "conversation_on_both_sides": "training: their conversation goes on in validation",
-    "message_on_both_sides": "training: a message of their window stands in one of validation",
-    "prompt_on_both_sides": "training: validation has the same prompt",
-    "over_cap": "training: people who have enough without them (--cap)",
-    "over_balance": "training: nobody is named, and enough others name nobody (--balance)",
-}

@@ -9,9 +9,11 @@ from typing import Any
 
 import orjson
 
-from beepgpt.commands.scoring import ScoreJob
+from beepgpt.commands.output import moment
+from beepgpt.commands.scoring import ScoreJob, starts_at
 from beepgpt.connectors import kafka
 from beepgpt.conversations.account import Account, sum_of
+from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY
 from beepgpt.conversations.shard import OtherState
 from beepgpt.dataflows.scored_records import check_scores, scores_as_json
@@ -100,6 +102,12 @@ def run_score(job: ScoreJob, command: Sequence[str] = ()) -> tuple[dict[str, Any
     check_job(job, origin)
     model = job.opened()
     say_left_out(origin.export)
+    if (first := starts_at(job, origin, 0, model.fitted_until)) and first == model.fitted_until and job.since is None:
+        console.print(
+            f"Points before {moment(ts_text(first))[:19]}Z are what the model was fitted on, and are not scored: --since"
+            " 1970-01-01T00:00:00Z scores them, too.",
+            highlight=False,
+        )
     run = job.run_of(origin, model)
     with recovery_of(run) as folder:
         if (before := ended_before(folder)) is not None:

@@ -89,7 +89,7 @@ def build(job: ScoreJob, origin: Origin, model: WatchedModel, worker: Worker) ->
         until=job.until if origin.until is None else origin.until,
         shards=worker.shard_names,
         recoverable=worker.recovery is not None,
-        points_since=starts_at(job, origin, worker.started_at),
+        points_since=starts_at(job, origin, worker.started_at, model.fitted_until),
         is_stopping=worker.is_stopping,
         shards_here=worker.shards,
     )
@@ -141,9 +141,12 @@ def scoring_of(job: ScoreJob, origin: Origin, model: WatchedModel, worker: Worke
     )
 
 
-def starts_at(job: ScoreJob, origin: Origin, started_at: int) -> int:
-    """The time from which on points are scored: as the command says; else all, or the points of a followed topic since the start."""
+def starts_at(job: ScoreJob, origin: Origin, started_at: int, fitted_until: int | None) -> int:
+    """The time from which on points are scored: as the command says; else of a followed topic since the start, of history what the model
+    was not fitted on."""
     given = job.since if origin.since is None else origin.since
     if given is not None:
         return given
-    return started_at if origin.is_followed and job.settings.scoring.clock == "wall" else 0
+    if origin.is_followed:
+        return started_at if job.settings.scoring.clock == "wall" else 0
+    return fitted_until or 0

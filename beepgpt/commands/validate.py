@@ -84,28 +84,40 @@ def write_run(into: Path, files: Mapping[str, bytes]) -> None:
 
 def print_figures(closing: dict[str, Any]) -> None:
     """Print the figures that matter most."""
-    from beepgpt.web.pages import with_interval
     from beepgpt.web.report import KINDS
 
+    console.print(
+        f"Judged by the {closing['points']:,} points from {closing['cut']} on, which neither fitted the model nor chose anything.",
+        highlight=False,
+    )
     for kind, title, _ in KINDS:
         console.print(figures_table(closing["rows"][kind], title))
     half = next(row for row in closing["alerts"]["all"] if row["threshold"] == 0.5)
     if half["alerts"]:
         console.print(
-            f"Of {half['alerts']:,} alerts at 0.5, {with_interval(half['precision'], 'precision')} % were right;"
-            f" {with_interval(half['recall'], 'recall')} % of all answers were alerted before, to {half['people']:,} people,"
-            f" {half['per_person_per_day']:.2f} a day for each."
+            f"Of {half['alerts']:,} people named with 0.5 or more, {shown(half['precision'], 'precision')} answered next, and"
+            f" {shown(half['recall'], 'recall')} of all answers were by one of them."
         )
     chosen = closing["threshold"]
     if chosen is None:
-        console.print("No threshold reaches the wanted precision with more than a few alerts.")
-        return
-    console.print(f"{chosen['wanted']:.0%} of the alerts are right from a threshold of {chosen['threshold']:.3f} on.")
-    if checked := chosen["checked"]:
         console.print(
-            f"Chosen on the first half of the time alone it would be {checked['threshold']:.3f}, and on the second half"
-            f" {with_interval(checked['precision'], 'precision')} % of {checked['alerts']:,} alerts would be right."
+            f"No threshold reaches the wanted precision with more than a few people named, on the {closing['chosen_on']:,} points to"
+            " choose by."
         )
+        return
+    console.print(
+        f"From {chosen['threshold']:.3f} on, {chosen['wanted']:.0%} of those named answered next, on the {closing['chosen_on']:,} points"
+        f" before; judged, {shown(chosen['precision'], 'precision')} of {chosen['alerts']:,}."
+    )
+    console.print("People are alerted to what they take no part in, which is harder: `beepgpt rehearse` finds the threshold for that.")
+
+
+def shown(figure: Mapping[str, Any], name: str) -> str:
+    """A share with its interval, in per cent, for a sentence."""
+    from beepgpt.web.pages import with_interval
+
+    found = with_interval(figure, name)
+    return found if figure["low"] is None else f"{found} %"
 
 
 def figures_table(rows: list[dict[str, Any]], title: str) -> Table:
@@ -138,6 +150,6 @@ def short(figure: dict[str, Any] | None, name: str, ranged: bool) -> str:
     >>> short({"value": 0.3214, "low": 0.3, "high": 0.34, "count": 9}, "hit@1", True)
     '32.1 ±2.0'
     """
-    if not ranged or figure is None or figure["value"] is None:
+    if not ranged or figure is None or figure["low"] is None:
         return number(figure, name)
     return f"{number(figure, name)} ±{50 * (figure['high'] - figure['low']):.1f}"

@@ -19,6 +19,11 @@ LEAST = 0.02
 FEW = 5
 KNOWN = EXAMPLE_ENDS
 """How a point ends whose answer is known, be it that nobody answered: metrics are of these."""
+RIGHT = (
+    "Right is who answered next, as the examples' target has it, within the horizon, whatever a label says of the answer. Points whose"
+    " answer nobody knows (superseded, elsewhere, merged, censored) count nowhere."
+)
+"""The one definition of right, of validation and of outcomes. Alerts are judged by who joined (beepgpt/alerts/rehearsal.py)."""
 
 RankedPeople = Sequence[tuple[str, float]]
 
@@ -38,15 +43,15 @@ class PredictedPoint(NamedTuple):
     speakers: int
     model: str
     predicted: bytes
-    """`probabilities_body` as JSON: a point may be open for a day, and as objects it would take six times the memory."""
+    """`probabilities_body` and the `part` as JSON: a point may be open for a day, and as objects it would take six times the memory."""
 
 
 def prediction_body(
-    point: Mapping[str, Any], model: str, probabilities: Probabilities, *, most: int, with_candidates: bool = False
+    point: Mapping[str, Any], model: str, part: str | None, probabilities: Probabilities, *, most: int, with_candidates: bool = False
 ) -> dict[str, Any]:
-    """A prediction as it is written: the point's fields, the model, and the probabilities of at most `most` people."""
+    """A prediction as it is written: the point's fields, the model, the `part` of its time, and probabilities of at most `most` people."""
     kept = {name: value for name, value in point.items() if with_candidates or name != "candidates"}
-    return {**kept, "model": model, **probabilities_body(probabilities, most)}
+    return {**kept, "model": model, "part": part, **probabilities_body(probabilities, most)}
 
 
 def probabilities_body(probabilities: Probabilities, most: int) -> dict[str, Any]:
@@ -80,6 +85,7 @@ def outcome_body(predicted: PredictedPoint, ended: PointSettled, spec: str) -> d
         "rank": places[0] if places else None,
         "p": people[places[0] - 1]["p"] if places else None,
         "model": predicted.model,
+        "part": probabilities.get("part"),
         "people": likely if is_known else [],
         "nobody": probabilities["nobody"],
         "other": probabilities["other"],
@@ -107,7 +113,7 @@ def count_alerts(outcome: Mapping[str, Any], threshold: float) -> AlertCounts:
 
 
 class RollingMetrics:
-    """A model's metrics over the last 1,000 outcomes whose answers are known.
+    """A model's metrics over the last 1,000 outcomes whose answers are known, and by which it may be judged.
 
     >>> lately = RollingMetrics(threshold=0.5)
     >>> lately.add({"how": "answered", "rank": 2, "people": [{"user": "ana", "p": 0.75}, {"user": "bo", "p": 0.125}], "answer": ["bo"]})
@@ -125,8 +131,8 @@ class RollingMetrics:
         self._alerts: deque[AlertCounts] = deque(maxlen=self.KEPT)
 
     def add(self, outcome: Mapping[str, Any]) -> None:
-        """Add an outcome; one whose answer isn't known is not counted."""
-        if outcome["how"] not in KNOWN:
+        """Add an outcome; one whose answer isn't known is not counted, nor one of a point that the model was fitted or chosen on."""
+        if outcome["how"] not in KNOWN or outcome.get("part") in ("fit", "choose"):
             return
         alerts = count_alerts(outcome, self.threshold)
         self._alerts.append(alerts)

@@ -57,7 +57,10 @@ LATELY = (
     "Of the last 1,000 outcomes of a model: hits, precision of alerts, and how much more of them was promised.",
 )
 LATELY_OF = ("beepgpt_outcomes_lately_answered", "How many of these outcomes were answered, by model: the hits are of as many.")
-VALIDATED = ("beepgpt_model_validated", "The lower ends of the intervals that validation found for a model's hits, as far as it was run.")
+VALIDATED = (
+    "beepgpt_model_validated",
+    "The least hits that a model's validation lets one expect, with the noise of both, as far as it was run.",
+)
 SCORE_WAITING = ("beepgpt_scoring_waiting", "Points that wait for their prediction, and predictions that wait for their outcome.")
 SCORE_WAITS = ("beepgpt_prediction_seconds", "From a point's release to its prediction.")
 
@@ -83,7 +86,7 @@ class Scores:
     answered_lately: Mapping[str, int] = field(default_factory=dict)
     """By model."""
     validated: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """By model: the lower ends of the validated intervals of `hit@1` and `hit@5`."""
+    """By model: the least `hit@1` and `hit@5` that validation lets one expect, with the noise of both."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +159,7 @@ DMS_REFUSED = (
 )
 SETTLED = (
     "beepgpt_alert_outcomes_total",
-    "Alerts with a known outcome, by kind, and by whether the alerted person was the next to answer.",
+    "Alerts with a known outcome, by kind, and by whether the alerted person joined the conversation within a day.",
 )
 ANSWERS = {f"{kind}:{end}": (kind, end) for kind in ("answer", "topic") for end in ("answered", "not_answered")}
 MAY_FALL = ("feedback:good", "feedback:bad")

@@ -8,10 +8,14 @@ from pathlib import Path
 MANIFEST, LABELS = "manifest.json", "labels.json"
 TRAIN, VALID = "candidates_train.parquet", "candidates_valid.parquet"
 CHATS = "chat_valid.jsonl"
+ROWS = "rows"
+"""The beginning of the names of files that say what each row was made of."""
 MODELS = "models"
 """The folder of its models, each in a folder of its own."""
 CARD = "model.json"
 """A model's card: a folder with one is a whole model."""
+ALERTS = "alerts.json"
+"""The threshold that a rehearsal recommended for the model in the folder."""
 
 
 def names_of(folders: Sequence[Path]) -> list[str]:

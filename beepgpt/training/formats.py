@@ -229,8 +229,9 @@ class TextRows:
         self._prompts, self._completions = CommonPrefix(), CommonPrefix()
         self._written: set[tuple[str, str]] = set()
 
-    def write(self, side: Side, files: Sequence[TextRowsFile], body: Mapping[str, Any], prompt_tokens: int, *, is_repeated: bool) -> None:
-        """Write an example's rows to all files. `is_repeated`: its side has the prompt more than once, so rows may be duplicates."""
+    def write(self, side: Side, files: Sequence[TextRowsFile], body: Mapping[str, Any], prompt_tokens: int, *, is_repeated: bool) -> int:
+        """Write an example's rows to all files; how many. `is_repeated`: its side has the prompt more than once: rows may be duplicates."""
+        count = 0
         identity, prompt = body["id"], body["prompt"]
         weak = self.labels.weak if body.get("signal") == "weak" and body["answer"] else None
         completions = [weak] if weak is not None else self.labels.completions(bytes.fromhex(identity), body["answer"], self.answers)
@@ -240,12 +241,14 @@ class TextRows:
                 continue
             for file in files:
                 file.write(prompt, completion)
+            count += 1
             self.tokens[side] += tokens
             self.counts[side].update(["rows", *([completion] if completion in (NIL, OTHER, WEAK) else [])])
             self._prompts.see(prompt)
             self._completions.see(completion)
             if not self.space:
                 self._broken["no_leading_space"].count += 1
+        return count
 
     def _is_wanted(self, side: Side, identity: str, prompt: str, completion: str, tokens: int, is_repeated: bool) -> bool:
         """Whether a row is written. Only rows that the model can't take are left out of validation."""

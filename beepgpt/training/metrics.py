@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from beepgpt.training.intervals import Bootstrap, Figure
 from beepgpt.training.points import Examples, Floats, Ints, Predictions
 
 BoolArray = NDArray[np.bool_]
 
-DRAWS = 1_000
-"""Of the bootstrap."""
-SEED = 20_230_101
 LEAST_P = 1e-6
 """The least probability that log loss counts with: a 0 would be an infinite loss."""
 BINS = 10
@@ -92,23 +90,6 @@ class RankedAlerts:
         return RankedAlerts(point[rows], [self.person[row] for row in rows], self.p[rows], self.right[rows], self.answers[places])
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A number with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-    count: int
-    """What it is a share of: points, alerts or answers."""
-    drawn: Floats = field(default_factory=lambda: np.zeros(0), repr=False, compare=False)
-    """The number in each draw of the bootstrap: comparable where two runs have the same draws."""
-
-    def as_json(self) -> dict[str, Any]:
-        """The figure as metrics.json has it: rounded, so that two runs give the same bytes."""
-        return {"value": _rounded(self.value), "low": _rounded(self.low), "high": _rounded(self.high), "count": self.count}
-
-
 def outcomes_of(predictions: Predictions, examples: Examples) -> Outcomes:
     """Predictions with what happened."""
     count = len(examples)
@@ -160,52 +141,6 @@ def rank_of(p: Floats, right: BoolArray) -> int:
     return int((p > p[best]).sum() + (p[:best] == p[best]).sum()) + 1
 
 
-class Bootstrap:
-    """Bootstrap intervals from whole conversations, since points of one conversation are not independent."""
-
-    def __init__(self, conversation: Sequence[str], draws: int = DRAWS, seed: int = SEED) -> None:
-        names, self.place = np.unique(np.asarray(conversation), return_inverse=True)
-        random = np.random.default_rng(seed)
-        share = np.full(len(names), 1 / max(len(names), 1))
-        self.drawn = random.multinomial(len(names), share, size=draws).astype(np.float64) if len(names) else np.zeros((draws, 0))
-        """How often each conversation is drawn, a row for each draw; floats, which spares every sum a conversion."""
-
-    def sums(self, values: Floats, point: Ints | None = None) -> Floats:
-        """Sums of values over each draw, and over all as the last. `point`: the point of each value, if there is not one value a point."""
-        place = self.place if point is None else self.place[point]
-        of_each = np.bincount(place, values, minlength=self.drawn.shape[1])
-        return np.append(self.drawn @ of_each, of_each.sum())
-
-    def ratio(self, above: Floats, below: Floats, point: Ints | None = None) -> Figure:
-        """The ratio of two sums, with its interval."""
-        tops, bottoms = self.sums(above, point), self.sums(below, point)
-        return figure(tops, bottoms, round(float(below.sum())))
-
-
-def figure(tops: Floats, bottoms: Floats, count: int) -> Figure:
-    """The ratio of two arrays of sums, as `Bootstrap.sums` returns them, with its interval; NaN where the divisor is 0."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        values = np.where(bottoms > 0, tops / bottoms, np.nan)
-    if np.isnan(values[-1]):
-        return Figure(np.nan, np.nan, np.nan, count)
-    low, high = np.nanquantile(values[:-1], [0.025, 0.975])
-    return Figure(float(values[-1]), float(low), float(high), count, values[:-1])
-
-
-def difference(one: Figure, other: Figure) -> Figure:
-    """`other` minus `one`, with its interval. Both must come from the same draws of the same points.
-
-    >>> one, other = (Figure(value, 0, 0, 3, np.full(9, value)) for value in (0.5, 0.75))
-    >>> difference(one, other).as_json()
-    {'value': 0.25, 'low': 0.25, 'high': 0.25, 'count': 3}
-    """
-    if np.isnan(one.value) or np.isnan(other.value):
-        return Figure(np.nan, np.nan, np.nan, other.count)
-    drawn = other.drawn - one.drawn
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
-    return Figure(other.value - one.value, float(low), float(high), other.count, drawn)
-
-
 OutcomeFilter = Callable[[Outcomes], BoolArray]
 
 KINDS: dict[str, OutcomeFilter] = {
@@ -226,8 +161,8 @@ def hits(outcomes: Outcomes, kind: str, boot: Bootstrap) -> dict[str, Figure]:
     among = KINDS[kind](outcomes)
     rank = outcomes.rank_with_nobody if kind in WITH_SILENCES else outcomes.rank
     ones = among.astype(np.float64)
-    found = {f"hit@{k}": boot.ratio(ones * ((rank > 0) & (rank <= k)), ones) for k in (1, 3, 5)}
-    return found | {"mrr": boot.ratio(ones * np.where(rank > 0, 1 / np.maximum(rank, 1), 0.0), ones)}
+    found = {f"hit@{k}": boot.share(ones * ((rank > 0) & (rank <= k)), ones) for k in (1, 3, 5)}
+    return found | {"mrr": boot.share(ones * np.where(rank > 0, 1 / np.maximum(rank, 1), 0.0), ones)}
 
 
 def losses(outcomes: Outcomes, kind: str, boot: Bootstrap) -> dict[str, Figure]:
@@ -240,11 +175,8 @@ def losses(outcomes: Outcomes, kind: str, boot: Bootstrap) -> dict[str, Figure]:
     scores = outcomes.scores if kind in WITH_SILENCES else outcomes.scores_answered
     p_true, likeliest = np.where(among, scores.p_true, 1.0), np.where(among, scores.likeliest, 0.0)
     bins = np.minimum((likeliest * BINS).astype(np.int64), BINS - 1)
-    off = sum(np.abs(boot.sums(ones * (bins == each).astype(np.float64) * (likeliest - scores.right))) for each in range(BINS))
-    return {
-        "log_loss": boot.ratio(-ones * np.log(np.maximum(p_true, LEAST_P)), ones),
-        "calibration_error": figure(np.asarray(off), boot.sums(ones), int(among.sum())),
-    }
+    gaps = [ones * (bins == each).astype(np.float64) * (likeliest - scores.right) for each in range(BINS)]
+    return {"log_loss": boot.mean(-ones * np.log(np.maximum(p_true, LEAST_P)), ones), "calibration_error": boot.gap(gaps, ones)}
 
 
 def alerts_at(outcomes: Outcomes, threshold: float, kind: str, boot: Bootstrap) -> dict[str, Any]:
@@ -254,14 +186,13 @@ def alerts_at(outcomes: Outcomes, threshold: float, kind: str, boot: Bootstrap) 
     given = (alerts.p >= threshold) & among[alerts.point]
     right = (given & alerts.right).astype(np.float64)
     ones = given.astype(np.float64)
-    caught, answers = boot.sums(right, alerts.point), boot.sums((among * alerts.answers).astype(np.float64))
     days = max((outcomes.prompt_ts.max() - outcomes.prompt_ts.min()) / DAY, 1.0) if len(outcomes.prompt_ts) else 1.0
     per_person = Counter(alerts.person[row] for row in np.flatnonzero(given))
     return {
         "threshold": threshold,
         "alerts": int(given.sum()),
-        "precision": boot.ratio(right, ones, alerts.point),
-        "recall": figure(caught, answers, round(float(answers[-1]))),
+        "precision": boot.share(right, ones, alerts.point),
+        "recall": boot.share(right, (among * alerts.answers).astype(np.float64), alerts.point, np.arange(len(among))),
         "people": len(per_person),
         "per_person_per_day": len(per_person) and int(given.sum()) / len(per_person) / days,
         "most_for_one_per_day": max(per_person.values(), default=0) / days,
@@ -290,7 +221,7 @@ def calibration(outcomes: Outcomes, boot: Bootstrap) -> list[dict[str, Any]]:
         inside = (alerts.p >= max(low / BINS, LEAST)) & (alerts.p < (low + 1) / BINS if low + 1 < BINS else alerts.p <= 1.0 + 1e-9)
         ones = inside.astype(np.float64)
         mean = float(alerts.p[inside].mean()) if inside.any() else np.nan
-        table.append({"from": low / BINS, "said": mean, "came": boot.ratio(ones * alerts.right, ones, alerts.point)})
+        table.append({"from": low / BINS, "said": mean, "came": boot.share(ones * alerts.right, ones, alerts.point)})
     return table
 
 
@@ -303,9 +234,5 @@ def by_group(outcomes: Outcomes, groups: Sequence[str], kind: str, boot: Bootstr
         ones = (among & (named == name)).astype(np.float64)
         if ones.any():
             hit = {f"hit@{k}": ones * ((outcomes.rank > 0) & (outcomes.rank <= k)) for k in (1, 5)}
-            found[name] = {what: boot.ratio(values, ones) for what, values in hit.items()}
+            found[name] = {what: boot.share(values, ones) for what, values in hit.items()}
     return found
-
-
-def _rounded(value: float) -> float | None:
-    return None if np.isnan(value) else round(float(value), 5)

@@ -18,6 +18,7 @@ from beepgpt.conversations.events import ts_text
 from beepgpt.errors import BeepGPTError
 from beepgpt.training.checks import NIL
 from beepgpt.training.folder import CARD, LABELS, MANIFEST, TRAIN
+from beepgpt.training.parts import parts_of
 from beepgpt.training.people import SKETCH, people_of, sketch_of
 from beepgpt.training.points import Model, read_examples
 from beepgpt.training.ranking import Ranker, fit_ranker, ranker_from
@@ -92,6 +93,7 @@ def _save(
         "format": FORMAT,
         "kind": kind,
         "manifest": hash_of(manifest),
+        **({"parts": parts.as_json()} if (parts := parts_of(orjson.loads(manifest))) else {}),
         "labels": labels,
         **about,
         "versions": {"python": platform.python_version(), **{library: version(library) for library in libraries}},

@@ -1,4 +1,7 @@
-"""A model's figures from outcomes: how often it was right on live points, with intervals by conversation."""
+"""A model's figures from outcomes: how often it was right on points that it was neither fitted nor chosen on.
+
+Outcomes become the columns of validation (`beepgpt.training.metrics`), so that both have one definition of right, and one set of functions.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,12 @@ from typing import Any
 import numpy as np
 
 from beepgpt.conversations.events import micros
-from beepgpt.conversations.outcomes import KNOWN, LEAST, count_alerts
+from beepgpt.conversations.outcomes import KNOWN
 from beepgpt.conversations.rules import DAY
-from beepgpt.training.metrics import BINS, Bootstrap, Figure
+from beepgpt.training import metrics
+from beepgpt.training.intervals import Bootstrap
+from beepgpt.training.metrics import Outcomes, PointScores, RankedAlerts
+from beepgpt.training.parts import Parts
 
 OutcomeRecord = Mapping[str, Any]
 WEEKS_SHOWN = 60
@@ -22,90 +28,113 @@ NEEDED: dict[str, tuple[type, ...]] = {
     "model": (str,), "people": (list,), "speakers": (int,),
 }  # fmt: skip
 """The fields that figures need, and their types."""
+UNMARKED = "unmarked"
+"""The part of outcomes that name none: they may be of points that the model was fitted on."""
 
 
-def figures_by_model(outcomes: Iterable[OutcomeRecord], threshold: float) -> list[dict[str, Any]]:
-    """Figures of each model, the one with the newest point last. An outcome that comes twice counts once."""
+def figures_by_model(
+    outcomes: Iterable[OutcomeRecord], threshold: float, parts: Mapping[str, Parts | None] | None = None
+) -> list[dict[str, Any]]:
+    """Figures of each model, the one with the newest point last. An outcome that comes twice counts once.
+
+    `parts`: of models whose cards are at hand, for outcomes that don't name theirs.
+    """
     by_model: dict[str, dict[tuple[str, str], OutcomeRecord]] = defaultdict(dict)
     for each in outcomes:
         by_model[each["model"]][each["id"], each["conversation"]] = each
-    figures = [_figures(model, list(of.values()), threshold) for model, of in by_model.items()]
+    figures = [_figures(model, list(of.values()), threshold, (parts or {}).get(model)) for model, of in by_model.items()]
     return sorted(figures, key=lambda each: (each["until"], each["model"]))
 
 
-def _figures(model: str, outcomes: Sequence[OutcomeRecord], threshold: float) -> dict[str, Any]:
-    known = [each for each in outcomes if each["how"] in KNOWN]
-    answered = [each for each in known if each["how"] == "answered"]
+def part_of(outcome: OutcomeRecord, parts: Parts | None) -> str:
+    """The part of an outcome's model's time: as it says, else as the model's card does."""
+    part = outcome.get("part") or (None if parts is None else parts.of(micros(outcome["prompt_ts"])))
+    return part or UNMARKED
+
+
+def _figures(model: str, outcomes: Sequence[OutcomeRecord], threshold: float, parts: Parts | None) -> dict[str, Any]:
+    part = [part_of(each, parts) for each in outcomes]
+    known = [each for each, of in zip(outcomes, part, strict=True) if each["how"] in KNOWN and of == "judge"]
+    columns = columns_of(known)
+    boot = Bootstrap(columns.conversation)
     times = [micros(each["prompt_ts"]) for each in outcomes]
+    judged = [at for at, of in zip(times, part, strict=True) if of == "judge"]
     return {
         "model": model,
         "from": ts_of(min(times)),
         "until": ts_of(max(times)),
+        "judged_from": ts_of(min(judged)) if judged else None,
+        "parts": dict(Counter(part).most_common()),
         "outcomes": dict(Counter(each["how"] for each in outcomes).most_common()),
-        "answered": _hits(answered),
-        "first_replies": _hits([each for each in answered if each["speakers"] == 1]),
-        "alerts": _alerts(known, threshold),
-        "calibration": _calibration(known),
-        "weeks": _weeks(answered),
+        "answered": _hits(columns, "answered", boot),
+        "first_replies": _hits(columns, "first_replies", boot),
+        "alerts": _alerts(columns, threshold, boot),
+        "calibration": [
+            {"from": row["from"], "count": row["came"].count, "said": round(row["said"], 5), "came": row["came"].as_json()}
+            for row in metrics.calibration(columns, boot)
+            if row["came"].count
+        ],
+        "weeks": _weeks([(each, of) for each, of in zip(outcomes, part, strict=True) if each["how"] == "answered"]),
     }
 
 
-def _hits(answered: Sequence[OutcomeRecord]) -> dict[str, dict[str, Any]]:
+def columns_of(known: Sequence[OutcomeRecord]) -> Outcomes:
+    """Outcomes with known answers as validation has them; without scores of probabilities, since not all people are named."""
+    rank = np.array([each["rank"] or 0 for each in known], np.int64)
+    people = [(point, person["user"], person["p"], person["user"] in each["answer"])
+              for point, each in enumerate(known) for person in each["people"]]  # fmt: skip
+    none = PointScores(np.full(len(known), np.nan), np.full(len(known), np.nan), np.zeros(len(known), np.bool_))
+    alerts = RankedAlerts(
+        np.array([each[0] for each in people], np.int64),
+        [each[1] for each in people],
+        np.array([each[2] for each in people], np.float64),
+        np.array([each[3] for each in people], np.bool_),
+        np.array([len(each["answer"]) for each in known], np.int64),
+    )
+    return Outcomes(
+        [each["conversation"] for each in known],
+        np.array([micros(each["prompt_ts"]) for each in known], np.int64),
+        np.array([each["speakers"] for each in known], np.int64),
+        np.array([each["how"] == "answered" for each in known], np.bool_),
+        rank, rank, none, none, alerts,
+    )  # fmt: skip
+
+
+def _hits(columns: Outcomes, kind: str, boot: Bootstrap) -> dict[str, dict[str, Any]]:
     """hit@1 and hit@5, as `beepgpt validate` computes them."""
-    if not answered:
-        return {}
-    boot = Bootstrap([each["conversation"] for each in answered])
-    ranks = np.array([each["rank"] or 0 for each in answered])
-    ones = np.ones(len(answered))
-    return {f"hit@{k}": boot.ratio(((ranks > 0) & (ranks <= k)).astype(np.float64), ones).as_json() for k in (1, 5)}
+    found = metrics.hits(columns, kind, boot)
+    return {name: found[name].as_json() for name in ("hit@1", "hit@5") if found[name].count}
 
 
-def _alerts(known: Sequence[OutcomeRecord], threshold: float) -> dict[str, Any]:
-    """Precision, if everybody from the threshold on had been alerted."""
-    counts = [count_alerts(each, threshold) for each in known]
-    given, right = sum(each.given for each in counts), sum(each.right for each in counts)
-    found: dict[str, Any] = {"threshold": threshold, "given": given, "right": right}
-    if given:
-        boot = Bootstrap([each["conversation"] for each in known])
-        precision: Figure = boot.ratio(
-            np.array([each.right for each in counts], np.float64), np.array([each.given for each in counts], np.float64)
-        )
-        found["precision"] = precision.as_json()
-        found["promised"] = round(sum(each.expected for each in counts) / given, 5)
+def _alerts(columns: Outcomes, threshold: float, boot: Bootstrap) -> dict[str, Any]:
+    """How many of those from the threshold on answered next, and how many should have by their own probabilities."""
+    at = metrics.alerts_at(columns, threshold, "all", boot)
+    right = int((columns.alerts.right & (columns.alerts.p >= threshold)).sum())
+    found: dict[str, Any] = {"threshold": threshold, "given": at["alerts"], "right": right}
+    if at["alerts"]:
+        found["precision"] = at["precision"].as_json()
+        found["promised"] = round(float(columns.alerts.p[columns.alerts.p >= threshold].mean()), 5)
     return found
 
 
-def _calibration(known: Sequence[OutcomeRecord]) -> list[dict[str, Any]]:
-    """The calibration of predicted probabilities, by tenths: how many, their mean (`said`), and the share that came true (`came`)."""
-    predicted: list[list[float]] = [[] for _ in range(BINS)]
-    came = [0] * BINS
-    for each in known:
-        for person in each["people"]:
-            if person["p"] >= LEAST:
-                place = min(int(person["p"] * BINS), BINS - 1)
-                predicted[place].append(person["p"])
-                came[place] += person["user"] in each["answer"]
-    return [
-        {"from": place / BINS, "count": len(of), "said": round(sum(of) / len(of), 5), "came": round(came[place] / len(of), 5)}
-        for place, of in enumerate(predicted)
-        if of
-    ]
-
-
-def _weeks(answered: Sequence[OutcomeRecord]) -> list[dict[str, Any]]:
-    """Hits by the week of the point: those of a model that grows stale fall."""
-    by_week: dict[int, list[int]] = defaultdict(list)
-    for each in answered:
-        by_week[micros(each["prompt_ts"]) // (7 * DAY)].append(each["rank"] or 0)
+def _weeks(answered: Sequence[tuple[OutcomeRecord, str]]) -> list[dict[str, Any]]:
+    """Hits by the week and the part of the point: those of a model that grows stale fall. Those of other parts are shown apart."""
+    by_week: dict[tuple[int, str], list[int]] = defaultdict(list)
+    for each, part in answered:
+        by_week[micros(each["prompt_ts"]) // (7 * DAY), part].append(each["rank"] or 0)
     return [
         {
             "week": ts_of(week * 7 * DAY)[:10],
+            "part": part,
             "answered": len(ranks),
             "hit@1": round(sum(rank == 1 for rank in ranks) / len(ranks), 5),
             "hit@5": round(sum(0 < rank <= 5 for rank in ranks) / len(ranks), 5),
         }
-        for week, ranks in sorted(by_week.items())[-WEEKS_SHOWN:]
+        for (week, part), ranks in sorted(by_week.items(), key=lambda item: (item[0][0], ORDER.index(item[0][1])))[-WEEKS_SHOWN:]
     ]
+
+
+ORDER = (UNMARKED, "fit", "choose", "judge")
 
 
 def fault_of(body: object) -> str:
@@ -121,6 +150,8 @@ def fault_of(body: object) -> str:
             return f"{name} is missing"
         if not isinstance(body[name], kinds):
             return f"{name} is wrong"
+    if body.get("part") not in (None, "fit", "choose", "judge"):
+        return "part is wrong"
     try:
         micros(body["prompt_ts"])
         for person in body["people"]:

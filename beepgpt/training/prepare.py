@@ -23,7 +23,7 @@ import orjson
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.tokens import Encoding
 from beepgpt.training.checks import NIL, WEAK, Broken, CannotPrepare, ExampleLine, check_single_tokens, read_line
-from beepgpt.training.folder import LABELS, MANIFEST
+from beepgpt.training.folder import LABELS, MANIFEST, ROWS
 from beepgpt.training.formats import (
     FORMATS,
     SIDES,
@@ -37,13 +37,26 @@ from beepgpt.training.formats import (
     TextRows,
     TextRowsFile,
 )
+from beepgpt.training.parts import Parts
 from beepgpt.training.splits import ExampleColumns, ExampleNotes, Hashes, Integers, Mask, Sides, SplitOptions, split
 
 VERSION = 2
 """Raised when the same examples would give other files, or files of another form."""
 MADE_BY = "beepgpt prepare"
 SUFFIXES: dict[Format, str] = {"chat": "jsonl", "completion": "jsonl", "candidates": "parquet", "examples": "jsonl"}
-OUTPUTS = frozenset({MANIFEST, LABELS, *(f"{name}_{side}.{SUFFIXES[name]}" for name in FORMATS for side in SIDES)})
+OUTPUTS = frozenset(
+    {
+        MANIFEST,
+        LABELS,
+        *(f"{ROWS}_{side}.jsonl" for side in SIDES),
+        *(f"{name}_{side}.{SUFFIXES[name]}" for name in FORMATS for side in SIDES),
+    }
+)
+OF_ENTRIES = frozenset({
+    "id", "spec", "target", "scope", "channel", "conversation", "speakers", "root_missing", "prompt_ts", "settled_ts", "answer_ts",
+    "answer", "window", "prompt_tokens",
+})  # fmt: skip
+"""Keys of an example that are written beside the rows, so that an audit guesses nothing: the prompt stands in the rows."""
 MILLION = 1_000_000
 PROGRESS_EVERY = 1_000
 """Lines between two calls of the progress callback."""
@@ -121,6 +134,7 @@ def prepare(
             "settings": asdict(wanted),
             "encoding": encoding.name,
             "cut": ts_text(sides.cut),
+            "parts": _parts(columns, sides),
             "account": account_of(read.lines, read.faults, columns, sides),
             "rules": {name: asdict(rule) for name, rule in _rules(read, columns, texts, wanted).items()},
             "labels": {"people": len(labels.people), "others": labels.others, "too_many": labels.too_many},
@@ -286,14 +300,18 @@ class _Writing:
         repeated = _repeated(self.columns.prompts, rows)
         with ExitStack() as stack:
             table, texts, lines = self._open(stack, side)
+            entries = stack.enter_context((self.folder / f"{ROWS}_{side}.jsonl").open("wb"))
             for number, (row, line) in enumerate(_lines_at(self.source, self.columns, rows), start=1):
                 body = self._example(row, line)
                 if table is not None:
                     table.write(body)
                 if lines is not None:
                     lines.write(line.strip() + b"\n")
+                count = 0
                 if self.texts is not None:
-                    self.texts.write(side, texts, body, int(self.columns.tokens[row]), is_repeated=bool(repeated[row]))
+                    count = self.texts.write(side, texts, body, int(self.columns.tokens[row]), is_repeated=bool(repeated[row]))
+                entry = {name: value for name, value in body.items() if name in OF_ENTRIES}
+                entries.write(orjson.dumps({**entry, "rows": count}, option=orjson.OPT_APPEND_NEWLINE))
                 if not number % PROGRESS_EVERY:
                     self.wrote(PROGRESS_EVERY)
         if self.texts is not None:
@@ -356,6 +374,14 @@ def account_of(lines: int, faults: dict[str, Broken], columns: ExampleColumns, s
     }
     total = sum(left_out.values()) + on["train"]["examples"] + on["valid"]["examples"]
     return {"read": lines, "left_out": left_out, **on, "adds_up": total == lines}
+
+
+def _parts(columns: ExampleColumns, sides: Sides) -> dict[str, Any]:
+    """The three parts of time, and how many examples each has."""
+    judge = sides.valid & (columns.prompt_ts >= sides.judge_from)
+    counts = {"fit": sides.train, "choose": sides.valid & ~judge, "judge": judge}
+    times = Parts(sides.cut, sides.judge_from).as_json()
+    return {**times, "examples": {part: int(mask.sum()) for part, mask in counts.items()}}
 
 
 def _rules(read: _Read, columns: ExampleColumns, texts: TextRows | None, wanted: PrepareOptions) -> dict[str, Broken]:

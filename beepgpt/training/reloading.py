@@ -16,6 +16,8 @@ import orjson
 
 from beepgpt.conversations.outcomes import Probabilities
 from beepgpt.errors import BadCommand, BeepGPTError
+from beepgpt.training.folder import ALERTS
+from beepgpt.training.parts import Part, Parts, parts_of
 
 
 class CannotScore(BeepGPTError):
@@ -33,8 +35,11 @@ class ScoringModel(Protocol):
     def predict(self, points: Sequence[Mapping[str, Any]]) -> tuple[str, list[Probabilities]]:
         """The name of the model that was asked, and its probabilities for each point. Raises CannotScore; all other errors stop the run."""
 
-    def validated(self, model: str) -> Mapping[str, float]:
-        """Lower ends of the intervals of `hit@1` and `hit@5` in the model's validation; empty where they are not known."""
+    def part_of(self, model: str, prompt_ts: int) -> Part | None:
+        """The part of the model's time in which a point was made: what it was fitted on, chosen on, or is judged by; None: not known."""
+
+    def expected(self, model: str, answered: int) -> Mapping[str, float]:
+        """The least `hit@1` and `hit@5` among so many answers that the model's validation and chance explain; empty: it is not known."""
 
 
 ModelAnswer = tuple[str, Probabilities]
@@ -99,6 +104,11 @@ REASONS = {"RequestRefused": "Refused"}
 THRESHOLD = 0.5
 """Where a model's validation found none."""
 
+TWO_SIDED = 1.96
+"""Standard errors on each side of a 95 % interval."""
+SURE = 3.0
+"""Standard errors that a share may fall short: it is looked at every ten answers, so two would be too few."""
+
 log = logging.getLogger("beepgpt")
 
 ModelOpener = Callable[[Path], AbstractContextManager["Trained"]]
@@ -119,7 +129,8 @@ class WatchedModel:
         self._lock = threading.Lock()
         self._seen = self._stamp()
         self._strangers: dict[str, StrangersCheck] = {}
-        self._validated: dict[str, dict[str, float]] = {}
+        self._validated: dict[str, dict[str, dict[str, float]]] = {}
+        self._parts: dict[str, Parts | None] = {}
         try:
             self._trained, self._name = self._load()
         except BadModel as error:
@@ -129,6 +140,12 @@ class WatchedModel:
     def name(self) -> str:
         """The first 12 hex digits of the sha256 of the model's card: the `model` of its predictions."""
         return self._name
+
+    @property
+    def fitted_until(self) -> int | None:
+        """The time before which points may have been learned from, microseconds; None: the model's card doesn't say."""
+        parts = self._parts.get(self._name)
+        return None if parts is None else parts.choose_from
 
     @property
     def is_in_process(self) -> bool:
@@ -177,15 +194,20 @@ class WatchedModel:
         trained.model.submit(points_of([as_example(point)]), deadline=seconds).add_done_callback(forward)
         return answer
 
-    def validated(self, model: str) -> Mapping[str, float]:
-        """Lower ends of the intervals that `beepgpt validate` found for `hit@1` and `hit@5` of a model; empty if it was not run."""
+    def part_of(self, model: str, prompt_ts: int) -> Part | None:
+        """The part of a model's time in which a point was made, as its card says."""
+        parts = self._parts.get(model)
+        return None if parts is None else parts.of(prompt_ts)
+
+    def expected(self, model: str, answered: int) -> Mapping[str, float]:
+        """The least `hit@1` and `hit@5` among so many answers that a model's validation and chance explain; empty: not validated."""
         with self._lock:
             card, name = self._trained.card, self._name
         if not self._validated.get(model) and model == name:  # it may be validated after it was loaded
             figures = figures_in(self.folder)
             if is_of_card(figures, card):  # the folder may have those of the model before, or of the next one already
-                self._validated[model] = {what: each["low"] for what, each in hits_in(figures).items()}
-        return self._validated.get(model, {})
+                self._validated[model] = hits_in(figures)
+        return {what: least_expected(each, answered) for what, each in self._validated.get(model, {}).items()}
 
     def look(self) -> bool:
         """Load another model if the folder has one by now. One that can't be used is logged, and the old one stays."""
@@ -247,9 +269,27 @@ class WatchedModel:
                 f"--model {self.folder}: was trained on examples of spec {trained.card.get('spec')}, and this run makes spec {self._spec}:"
                 " give the settings that its examples were made with, or train it again"
             )
-        name = sha256((self.folder / CARD).read_bytes()).hexdigest()[:12]
+        name = name_of(self.folder)
+        self._parts[name] = parts_of(trained.card)
         self._strangers[name] = StrangersCheck(self.folder, trained.card["manifest"], log.warning)
         return trained, name
+
+
+def name_of(folder: Path) -> str:
+    """The name of the model in a folder: the `model` of its predictions."""
+    return sha256((folder / CARD).read_bytes()).hexdigest()[:12]
+
+
+def least_expected(validated: Mapping[str, float], answered: int) -> float:
+    """The least share among `answered` answers that a validated share lets one expect, with the noise of both (`SURE` standard errors).
+
+    The validation's interval says how much of it there is: answers of one conversation go together, then as now.
+
+    >>> round(least_expected({"value": 0.5, "low": 0.45, "high": 0.55, "count": 400}, 400), 3)
+    0.392
+    """
+    noise = (validated["high"] - validated["low"]) / (2 * TWO_SIDED)
+    return float(max(validated["value"] - SURE * noise * (1 + validated["count"] / max(answered, 1)) ** 0.5, 0.0))
 
 
 def as_example(point: Mapping[str, Any]) -> dict[str, Any]:
@@ -279,10 +319,21 @@ def hits_in(figures: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     return {}
 
 
+def recommended_in(folder: Path) -> float | None:
+    """The threshold that `beepgpt rehearse` recommended for the very model in a folder; None if there is none."""
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        found = orjson.loads((folder / ALERTS).read_bytes())
+        if found["model"] == name_of(folder):
+            return float(found["threshold"])
+    return None
+
+
 def threshold_of(given: float | None, folder: Path | None) -> float:
-    """The probability from which on a person is alerted: as given, or as the model's validation found."""
+    """The probability from which on a person is alerted: as given, as a rehearsal recommended, or as the model's validation found."""
     if given is not None:
         return given
+    if folder is not None and (recommended := recommended_in(folder)) is not None:
+        return recommended
     with suppress(KeyError, TypeError):
         return float(figures_in(folder)["threshold"]["threshold"]) if folder is not None else THRESHOLD
     return THRESHOLD

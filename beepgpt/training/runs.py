@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from beepgpt.errors import BeepGPTError
 from beepgpt.training import metrics
-from beepgpt.training.metrics import Bootstrap, Figure, Outcomes, PointScores, RankedAlerts
+from beepgpt.training.intervals import DRAWS, Bootstrap, Figure, difference
+from beepgpt.training.metrics import Outcomes, PointScores, RankedAlerts
 from beepgpt.training.points import Examples, Ints
 
 FILE = "outcomes.parquet"
@@ -145,7 +146,7 @@ def side_by_side(runs: Sequence[ValidationRun]) -> dict[str, Any]:
             name: [
                 {
                     "figure": each[name].as_json(),
-                    "difference": None if place == 0 else metrics.difference(figures[0][name], each[name]).as_json(),
+                    "difference": None if place == 0 else difference(figures[0][name], each[name]).as_json(),
                 }
                 for place, each in enumerate(figures)
             ]
@@ -156,7 +157,7 @@ def side_by_side(runs: Sequence[ValidationRun]) -> dict[str, Any]:
         "asked": aligned[0].asked,
         "points": len(aligned[0].answers),
         "points_left_out": left_out,
-        "draws": metrics.DRAWS,
+        "draws": DRAWS,
         "kinds": kinds,
     }
 

@@ -166,6 +166,8 @@ class SplitOptions:
 
     valid_share: float = 0.2
     """The last share of the prompts, by time, that validates."""
+    judge_share: float = 0.5
+    """The last share of the validation side, by time, that judges; what is before it chooses."""
     cut: int | None = None
     """Microseconds; None: where `valid_share` says."""
     silences: Handled = "nil"
@@ -181,6 +183,8 @@ class Sides:
     """The side of every example."""
 
     cut: int
+    judge_from: int
+    """The time from which on prompts of the validation side judge; the earlier ones choose."""
     train: Mask
     valid: Mask
     why: npt.NDArray[np.uint8]
@@ -222,7 +226,8 @@ def split(
         leave(_over_cap(columns, train & (why == STAYS), choices.cap), "over_cap")
     if choices.balance is not None:
         leave(_over_balance(columns, train & (why == STAYS), choices.balance), "over_balance")
-    sides = Sides(cut, train & (why == STAYS), valid & (why == STAYS), why)
+    train, valid = train & (why == STAYS), valid & (why == STAYS)
+    sides = Sides(cut, begin_of_last(columns.prompt_ts[valid], choices.judge_share, cut), train, valid, why)
     _check_both(sides)
     return sides
 
@@ -237,7 +242,18 @@ def cut_of(prompt_ts: Integers, choices: SplitOptions) -> int:
         return choices.cut
     if not len(prompt_ts):
         raise CannotPrepare("no examples are left to split: the account says what became of them")
-    first = min(int(len(prompt_ts) * (1 - choices.valid_share) + 1e-9), len(prompt_ts) - 1)
+    return begin_of_last(prompt_ts, choices.valid_share, 0)
+
+
+def begin_of_last(prompt_ts: Integers, share: float, otherwise: int) -> int:
+    """The time at which the last `share` of the prompts begins; `otherwise` if there is none.
+
+    >>> begin_of_last(np.array([50, 10, 30, 20, 40]), 0.5, 0)
+    30
+    """
+    if not len(prompt_ts):
+        return otherwise
+    first = min(int(len(prompt_ts) * (1 - share) + 1e-9), len(prompt_ts) - 1)
     return int(np.partition(prompt_ts, first)[first])
 
 

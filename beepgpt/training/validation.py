@@ -14,14 +14,18 @@ import numpy as np
 import orjson
 
 from beepgpt.conversations.events import micros
+from beepgpt.conversations.outcomes import RIGHT
 from beepgpt.conversations.tokens import SEPARATOR, SUFFIX
 from beepgpt.errors import BadCommand
 from beepgpt.training import metrics
 from beepgpt.training.folder import MANIFEST, TRAIN, VALID, names_of
-from beepgpt.training.metrics import Bootstrap, Figure, Outcomes
+from beepgpt.training.intervals import DRAWS, Bootstrap, Figure
+from beepgpt.training.metrics import Outcomes
 from beepgpt.training.models import Trained, hash_of
+from beepgpt.training.parts import Parts, parts_of
 from beepgpt.training.points import Examples, Points, Predictions, read_examples
 from beepgpt.training.runs import run_bytes
+from beepgpt.training.splits import SplitOptions, begin_of_last
 
 
 def latest_other_author(points: Points) -> Predictions:
@@ -35,10 +39,10 @@ def decayed_count(points: Points) -> Predictions:
     return _ordered(points, points.features[:, points.feature_names.index("answers_30d")].astype(np.float64))
 
 
-def most_frequent(train: Examples, valid: Examples, most: int = 40) -> Predictions:
-    """People by their answers in the channel so far, on both sides of the cut: each answer counts from when it was known."""
+def most_frequent(past: Sequence[Examples], valid: Examples, most: int = 40) -> Predictions:
+    """People by their answers in the channel so far, in all parts of time: each answer counts from when it was known."""
     settled: list[tuple[int, str, list[str]]] = []
-    for part in (train, valid):
+    for part in (*past, valid):
         settled += zip(part.settled_ts.tolist(), part.points.channel, part.answers, strict=True)
     settled.sort(key=lambda each: each[0])
     counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
@@ -99,44 +103,54 @@ class ValidatedModel(NamedTuple):
 
 
 def validate_models(folder: Path, models: Sequence[Trained], *, precision: float) -> ValidatedModel:
-    """Judge the first model on a training set's validation side, beside the others and the baselines.
+    """Judge the first model on the last part of a training set's time, beside the others and the baselines.
 
-    `precision`: of alerts; the threshold that reaches it is chosen. Raises BadCommand if a model was trained on another set, or the
-    validation side is empty; BadTable; OtherFeatures.
+    `precision`: of those named; the threshold that reaches it is chosen on the part before. Raises BadCommand if a model was trained on
+    another set, or nothing is left to judge by; BadTable; OtherFeatures.
     """
     manifest = (folder / MANIFEST).read_bytes()
     for each in models:
         if each.card["manifest"] != hash_of(manifest):
             raise BadCommand(f"{each.folder}: was trained on another training set than {folder}, and may have seen what would judge it")
-    train, valid = read_examples(folder / TRAIN), read_examples(folder / VALID)
+    train, valid = (read_examples(folder / name, as_happened=True) for name in (TRAIN, VALID))
+    parsed = orjson.loads(manifest)
+    parts = parts_of(parsed) or Parts(micros(parsed["cut"]), begin_of_last(valid.points.prompt_ts, SplitOptions.judge_share, 0))
+    assert parts.judge_from is not None
+    early = np.flatnonzero((valid.points.prompt_ts < parts.judge_from) & (valid.settled_ts < parts.judge_from))
+    choose, valid = valid.at(early), valid.at(np.flatnonzero(valid.points.prompt_ts >= parts.judge_from))
     if not len(valid):
-        raise BadCommand(f"{folder}: its validation side is empty: prepare it again with an earlier cut")
+        raise BadCommand(f"{folder}: no example is left to judge by: prepare it again with an earlier cut")
     names = names_of([each.folder for each in models])
     predictions = {name: each.model.predict(valid.points) for name, each in zip(names, models, strict=True)}
-    found, outcomes = judge({**predictions, **baselines(train, valid)}, train, valid, precision=precision)
-    parsed = orjson.loads(manifest)
-    cut = datetime.fromtimestamp(micros(parsed["cut"]) / 1e6, UTC)
+    known = metrics.outcomes_of(models[0].model.predict(choose.points), choose)
+    found, outcomes = judge({**predictions, **baselines((train, choose), valid)}, train, valid, known, precision=precision)
+    cut = datetime.fromtimestamp(parts.judge_from / 1e6, UTC)
     card = {name: value for name, value in models[0].card.items() if name not in ("files", "labels")}
     examples = parsed.get("examples", {})
     question = {name: examples[name] for name in ("target", "scope") if name in examples}
     return ValidatedModel(
-        {"cut": f"{cut:%Y-%m-%d %H:%M:%S} UTC", "model": card, **found},
+        {"cut": f"{cut:%Y-%m-%d %H:%M:%S} UTC", "parts": parts.as_json(), "right": RIGHT, "model": card, **found},
         some_examples(outcomes, predictions[names[0]], valid),
         run_bytes(outcomes, valid, question),
     )
 
 
-def baselines(train: Examples, valid: Examples) -> dict[str, Predictions]:
-    """Predictions of the rules that need no training, by name."""
+def baselines(past: Sequence[Examples], valid: Examples) -> dict[str, Predictions]:
+    """Predictions of the rules that need no training, by name. `past`: the examples before."""
     return {
         "latest other author": latest_other_author(valid.points),
         "most by decayed count": decayed_count(valid.points),
-        "channel's most frequent": most_frequent(train, valid),
+        "channel's most frequent": most_frequent(past, valid),
     }
 
 
-def judge(predictions: Mapping[str, Predictions], train: Examples, valid: Examples, *, precision: float) -> tuple[dict[str, Any], Outcomes]:
-    """The figures of metrics.json, and the outcomes of the first model, which the others are compared with."""
+def judge(
+    predictions: Mapping[str, Predictions], train: Examples, valid: Examples, known: Outcomes, *, precision: float
+) -> tuple[dict[str, Any], Outcomes]:
+    """The figures of metrics.json, and the outcomes of the first model, which the others are compared with.
+
+    `valid`: what judges. `known`: the first model's outcomes of the part before, on which a threshold is chosen.
+    """
     boot = Bootstrap(valid.points.conversation)
     outcomes = {name: metrics.outcomes_of(each, valid) for name, each in predictions.items()}
     ours, first = next(iter(outcomes.items()))[1], next(iter(predictions.values()))
@@ -156,11 +170,12 @@ def judge(predictions: Mapping[str, Predictions], train: Examples, valid: Exampl
         "points": len(valid),
         "answered": int(ours.answered.sum()),
         "people": len({person for answer in valid.answers for person in answer}),
-        "draws": metrics.DRAWS,
+        "draws": DRAWS,
+        "chosen_on": len(known.rank),
         "columns": ["hit@1", "hit@3", "hit@5", "mrr", "log_loss", "calibration_error"],
         "rows": rows,
         "alerts": {kind: [_rounded(metrics.alerts_at(ours, each, kind, boot)) for each in metrics.THRESHOLDS] for kind in metrics.KINDS},
-        "threshold": _chosen(ours, precision, boot),
+        "threshold": _chosen(known, ours, precision, boot),
         "calibration": [{**row, "came": row["came"].as_json(), "said": _or_none(row["said"])} for row in metrics.calibration(ours, boot)],
         "groups": {
             "people_seen": _groups(ours, _people_seen(train, valid), [name for _, name in SEEN], boot),
@@ -209,20 +224,13 @@ def _groups(outcomes: Outcomes, groups: Sequence[str], order: Sequence[str] | No
     return {name: _json(found[name]) for name in order or sorted(found) if name in found}
 
 
-def _chosen(outcomes: Outcomes, precision: float, boot: Bootstrap) -> dict[str, Any] | None:
-    threshold = metrics.threshold_for(outcomes, precision)
+def _chosen(known: Outcomes, outcomes: Outcomes, precision: float, boot: Bootstrap) -> dict[str, Any] | None:
+    """The threshold that the part to choose by finds, its figures in the part that judges, and those by which it was chosen (`before`)."""
+    threshold = metrics.threshold_for(known, precision)
     if threshold is None:
         return None
-    return {"wanted": precision, **_rounded(metrics.alerts_at(outcomes, threshold, "all", boot)), "checked": _checked(outcomes, precision)}
-
-
-def _checked(outcomes: Outcomes, precision: float) -> dict[str, Any] | None:
-    """The threshold that the first half of the time would have chosen, with its figures in the second half: judged by the points that
-    chose it, a threshold looks better than it is."""
-    order = np.argsort(outcomes.prompt_ts, kind="stable")
-    early, late = (outcomes.at(half) for half in np.array_split(order, 2))
-    threshold = metrics.threshold_for(early, precision)
-    return None if threshold is None else _rounded(metrics.alerts_at(late, threshold, "all", Bootstrap(late.conversation)))
+    before = metrics.alerts_at(known, threshold, "all", Bootstrap(known.conversation))
+    return {"wanted": precision, **_rounded(metrics.alerts_at(outcomes, threshold, "all", boot)), "before": _rounded(before)}
 
 
 def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 NONE = "–"
 """Shown in the place of a number that is not known."""
-SHARES = ("hit@", "precision", "recall", "came", "calibration")
+FEW = "too few to tell"
+SHARES = ("hit@", "precision", "recall", "came", "calibration", "joined", "next", "announced")
 """Beginnings of the names of figures that are shares."""
 
 
@@ -47,9 +48,14 @@ def with_interval(value: Mapping[str, Any] | None, name: str) -> str:
 
     >>> with_interval({"value": 0.3214, "low": 0.3, "high": 0.34, "count": 9}, "hit@1")
     '32.1 (30.0–34.0)'
+    >>> with_interval({"value": 0.75, "low": None, "high": None, "count": 4}, "hit@1")
+    'too few to tell (3 of 4)'
     """
     if value is None or value["value"] is None:
         return NONE
+    if value["low"] is None:
+        is_share = name.startswith(SHARES) and not name.startswith("calibration")
+        return f"{FEW} ({round(value['value'] * value['count'])} of {value['count']})" if is_share else FEW
     scale, digits = (100, 1) if name.startswith(SHARES) else (1, 3)
     number, low, high = (f"{value[part] * scale:.{digits}f}" for part in ("value", "low", "high"))
     return f"{number} ({low}–{high})"
@@ -87,8 +93,3 @@ REASONS = {
     "deleted": "a message of it was deleted",
 }
 """Why somebody is passed over, as the page says it; other reasons are shown as they are."""
-
-
-def rehearsal_page(found: Mapping[str, Any]) -> str:
-    """The page of a rehearsal's figures and alerts."""
-    return rendered("rehearsal.html", found=found, reasons=REASONS)

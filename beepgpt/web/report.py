@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from beepgpt.training.validation import ShownExample
-from beepgpt.web.pages import rendered
+from beepgpt.web.pages import REASONS, rendered
 
 INK = "#010203"
 """A color that nothing else has: it becomes the page's own, so that a plot can be read in the light and in the dark."""
@@ -64,10 +64,10 @@ def diagonal(axes: Axes, end: float) -> None:
 
 
 def ranged_line(axes: Axes, across: Sequence[float], figures: Sequence[Mapping[str, Any]], **look: Any) -> None:
-    """Draw percentages with error bars, unclipped at the edge."""
+    """Draw percentages with error bars, unclipped at the edge; none where there is too little to tell."""
     middle = [100 * each["value"] for each in figures]
-    below = [100 * max(each["value"] - each["low"], 0) for each in figures]
-    above = [100 * max(each["high"] - each["value"], 0) for each in figures]
+    below = [0.0 if each["low"] is None else 100 * (each["value"] - each["low"]) for each in figures]
+    above = [0.0 if each["high"] is None else 100 * (each["high"] - each["value"]) for each in figures]
     axes.errorbar(across, middle, [below, above], marker="o", markersize=4, capsize=2, clip_on=False, **look)
 
 
@@ -150,10 +150,18 @@ def _groups(groups: Mapping[str, Mapping[str, Any]], title: str, words: str, *, 
     return plot(title, words, draw, up="hits, %") if groups else None
 
 
+OTHER_PARTS = {
+    "choose": "of points by which thresholds and models are chosen",
+    "fit": "of points on which the model was fitted",
+    "unmarked": "from before outcomes named their part of the model's time",
+}
+"""The outcomes that judge nothing."""
+
+
 def outcomes_page(found: Mapping[str, Any]) -> str:
     """The page of what `beepgpt outcomes --report` writes."""
     plots = [[each for each in (_weeks(model, found["promised"]), _calibration_of(model)) if each] for model in found["models"]]
-    return rendered("outcomes.html", found=found, plots=plots)
+    return rendered("outcomes.html", found=found, plots=plots, parts=OTHER_PARTS)
 
 
 def _weeks(model: Mapping[str, Any], promised: Mapping[str, Mapping[str, float]]) -> Plot | None:
@@ -164,12 +172,18 @@ def _weeks(model: Mapping[str, Any], promised: Mapping[str, Mapping[str, float]]
             axes.plot(range(len(weeks)), [100 * week[what] for week in weeks], color=color, marker="o", markersize=3, label=what)
             if what in promised:
                 axes.axhspan(100 * promised[what]["low"], 100 * promised[what]["high"], color=color, alpha=0.15, linewidth=0)
+        for place, week in enumerate(weeks):
+            if week["part"] != "judge":
+                axes.axvspan(place - 0.5, place + 0.5, color=INK, alpha=0.12, linewidth=0)
         every = max(len(weeks) // 8, 1)
         axes.set_xticks(range(0, len(weeks), every), [week["week"] for week in weeks[::every]], rotation=60, ha="right")
         axes.set(ylim=(0, 100))
         axes.legend()
 
-    words = "Answered points, by the week of the point; the bands are what validation found."
+    words = (
+        "Answered points, by the week of the point; the bands are what validation found. Shaded weeks judge nothing: there the"
+        " model was fitted or chosen."
+    )
     return plot("Hits by week", words, draw, up="hits, %") if weeks else None
 
 
@@ -177,8 +191,27 @@ def _calibration_of(model: Mapping[str, Any]) -> Plot | None:
     rows = model["calibration"]
 
     def draw(axes: Axes) -> None:
-        diagonal(axes, 1)
-        axes.plot([row["said"] for row in rows], [row["came"] for row in rows], color=FIRST, marker="o", markersize=4)
+        diagonal(axes, 100)
+        ranged_line(axes, [100 * row["said"] for row in rows], [row["came"] for row in rows], color=FIRST, linewidth=1.4)
 
     words = "Probabilities of people, by tenths. On the dotted line, they are what came true."
-    return plot("Calibration", words, draw, across="predicted", up="came true") if rows else None
+    return plot("Calibration", words, draw, across="predicted, %", up="came true, %") if rows else None
+
+
+def rehearsal_page(found: Mapping[str, Any]) -> str:
+    """The page of a rehearsal's figures and alerts."""
+    return rendered("rehearsal.html", found=found, reasons=REASONS, tradeoff=_tradeoff(found))
+
+
+def _tradeoff(found: Mapping[str, Any]) -> Plot | None:
+    rows = [row for row in found["thresholds"] if row["joined"] is not None and row["per_person_per_day"]]
+
+    def draw(axes: Axes) -> None:
+        across = [7 * row["per_person_per_day"] for row in rows]
+        ranged_line(axes, across, [row["intervals"]["joined"] for row in rows], color=FIRST, linewidth=1.4)
+        for row, at in zip(rows, across, strict=True):
+            axes.annotate(row["name"], (at, 100 * row["joined"]), textcoords="offset points", xytext=(4, 4), fontsize=7)
+        axes.set(xlim=(0, None), ylim=(0, 100))
+
+    words = "Each dot is a threshold, in the part of time that judges; those without a bar are of too few alerts to tell."
+    return plot("Rightly or often", words, draw, across="alerts a week for each person alerted", up="joined, %") if rows else None

@@ -21,7 +21,7 @@ from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY, HOUR, MINUTE, SECOND
 from beepgpt.dataflows.alerts import AlertSink
 from beepgpt.errors import SlackFailed
-from tests.support.alerts import NOON, Clock, Office, deletion, prediction
+from tests.support.alerts import NOON, Clock, Office, deletion, outcome, prediction
 from tests.support.slack_web_api import TOKEN, Workspace
 from tests.support.strangers import stranger
 
@@ -555,7 +555,7 @@ def test_a_flow_may_decide_in_its_own_process(tmp_path: Path):
     """Through a sink that takes its items as they come; those that come again after a kill tell nobody twice."""
     store = AlertStore(tmp_path / "alerts.sqlite")
     store.set_preferences("bo", opted_in=1)
-    items = [("prediction", prediction()), ("outcome", {"id": prediction()["id"], "answer": ["bo"]}), ("prediction", prediction())]
+    items = [("prediction", prediction()), ("outcome", outcome(prediction(), MINUTE, "bo")), ("prediction", prediction())]
     flow = Dataflow("test")
     op.output("alerts", op.input("items", flow, TestingSource(items)), AlertSink(store.path, Policy(threshold=0.5), lambda: NOON))
     run_main(flow)

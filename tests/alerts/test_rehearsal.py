@@ -13,19 +13,13 @@ from beepgpt.alerts.predictions import read_prediction
 from beepgpt.alerts.rehearsal import RehearsalHistory, latest_other_author, most_frequent, read_outcome, rehearse
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.events import ts_text
-from beepgpt.conversations.rules import HOUR, MINUTE, Rules
+from beepgpt.conversations.rules import DAY, HOUR, MINUTE, Rules
 from beepgpt.conversations.shard import run_through
 from beepgpt.simulation.workspace import Plan, live_records, undisturbed
 from tests.support import run_program
-from tests.support.alerts import NOON, prediction
+from tests.support.alerts import NOON, outcome, prediction
 
 POLICY = Policy(threshold=0.5, list_from=0.2, per_hour=3, opted_in=True)
-
-
-def outcome(point: dict[str, Any], after: int, *answer: str, conversation: str | None = None) -> dict[str, Any]:
-    at = ts_text(int(point["prompt_ts"].replace(".", "")) + after)
-    times = {"prompt_ts": point["prompt_ts"], "answer_ts": at, "settled_ts": at}
-    return {"id": point["id"], "conversation": conversation or point["conversations"][0], "answer": list(answer), **times}
 
 
 def history(points: list[dict[str, Any]], outcomes: list[dict[str, Any]]) -> RehearsalHistory:
@@ -37,11 +31,12 @@ def test_right_is_who_joined_the_conversation_or_its_threads():
     session = prediction(people={"bo": 0.9, "cy": 0.8, "di": 0.7}, conversations=["C1:s:session", "C1:t:thread"])
     own = f"C1:{ts_text(NOON)}:thread"
     thread = prediction(NOON + MINUTE, window=[(NOON, "ana"), (NOON + MINUTE, "bo")], conversations=[own], people={"ed": 0.9})
-    rehearsed = rehearse(history([session, thread], [outcome(session, MINUTE, "bo"), outcome(thread, HOUR, "cy")]), POLICY)
+    happened = [outcome(session, MINUTE, "bo"), outcome(thread, HOUR, "cy"), outcome(thread, 2 * DAY, conversation="C1:later:session")]
+    rehearsed = rehearse(history([session, thread], happened), POLICY)
 
-    found = {each.alert.user: (each.next, each.joined) for each in rehearsed.direct}
+    found = {each.alert.user: (each.next, each.joined) for each in rehearsed.direct()}
     assert found == {"bo": (True, True), "cy": (False, True), "di": (False, False), "ed": (False, False)}
-    assert (rehearsed.figures["joined"], rehearsed.figures["announced"], rehearsed.joins) == (0.5, 1.0, 2)
+    assert (rehearsed.figures["joined"], rehearsed.figures["announced"], len(rehearsed.history.joins)) == (0.5, 1.0, 2)
 
 
 def test_the_future_changes_no_alert():
@@ -82,9 +77,10 @@ def simulated() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         features = example["candidates"]
         people = sorted(zip(features["user"], features["share_30d"], strict=True), key=lambda each: -each[1])[:5]
         point = {name: example[name] for name in ("id", "channel", "prompt_ts", "window", "prompt", "candidates")}
-        point |= {"conversations": [example["conversation"]], "people": [{"user": user, "p": 2 * p} for user, p in people]}
+        point |= {"conversations": [example["conversation"]], "part": "judge", "people": [{"user": user, "p": 2 * p} for user, p in people]}
         points.append(point)
-        outcomes.append({name: example[name] for name in ("id", "conversation", "prompt_ts", "answer_ts", "answer", "settled_ts")})
+        happened = {name: example[name] for name in ("id", "channel", "conversation", "prompt_ts", "answer_ts", "answer", "settled_ts")}
+        outcomes.append(happened | {"how": "answered" if example["answer"] else "silent"})
     return points, outcomes
 
 
@@ -104,7 +100,8 @@ def test_the_page_needs_nothing_else_and_runs_nothing(tmp_path: Path):
 
     page = (tmp_path / "page.html").read_text()
     report = json.loads((tmp_path / "report.json").read_text())
-    assert not re.search(r"<(script|img|link|iframe)|src=|https?:|<b>", re.sub(r"&lt;.*?&gt;", "", page))
+    plain = re.sub(r"&lt;.*?&gt;|xmlns(:xlink)?=\"[^\"]*\"", "", page)
+    assert not re.search(r"<(script|img|link|iframe)|src=|https?:|<b>", plain)
     assert "&lt;script&gt;" in page and "&lt;b&gt;Bo" in page
     rows = {row["name"]: row for row in report["rules"]}
     assert f"{report['figures']['alerts']:,}" in page and report["figures"]["alerts"] > 20
@@ -150,7 +147,7 @@ def test_a_line_that_is_neither_is_named(tmp_path: Path):
 def test_a_wrong_command_says_what_is_wrong(tmp_path: Path, more: tuple[str, ...], said: str):
     """And what was there is as it was."""
     point = prediction()
-    happened = {"prompt_ts": point["prompt_ts"], "answer": ["cy"], "answer_ts": None, "settled_ts": point["prompt_ts"]}
+    happened = {"how": "answered", "prompt_ts": point["prompt_ts"], "answer": ["cy"], "answer_ts": None, "settled_ts": point["prompt_ts"]}
     (tmp_path / "predictions.jsonl").write_text(json.dumps(point) + "\n")
     (tmp_path / "o.jsonl").write_text(json.dumps({"id": point["id"], "conversation": point["conversations"][0], **happened}) + "\n")
     (tmp_path / "fresh").mkdir()

@@ -72,9 +72,10 @@ def test_sentences_that_nobody_said_and_later_ones_are_named():
     corrected = [*history, edit(str(first.channel), history[-1].t or 0, first.t, "corrected much later")]
     edited = [line.replace(str(first.data["text"]).encode(), b"corrected much later") for line in rows]
 
-    found = broken(audit_pairs(lines_of(history), rows, PLAIN))
-    of_edit = broken(audit_pairs(lines_of(corrected), edited, PLAIN))
+    found = broken(audit := audit_pairs(lines_of(history), rows, PLAIN), "suspected")
+    of_edit = broken(audit_pairs(lines_of(corrected), edited, PLAIN), "suspected")
 
+    assert audit.is_suspected and not audit.is_broken and any("looked for in the history" in note for note in audit.notes)
     assert set(found) == {1}
     assert "nobody said “never said by anybody”" in found[1]
     assert "was first said at" in found[1]
@@ -87,7 +88,7 @@ def test_both_sides_of_a_foreign_split_are_compared():
     mixed = list(rows)
     Random(1).shuffle(mixed)
 
-    random = broken(audit_pairs(lines_of(talk()), mixed[80:], PLAIN, valid=mixed[:80]))
+    random = broken(audit_pairs(lines_of(talk()), mixed[80:], PLAIN, valid=mixed[:80]), "suspected")
     clean_cut = audit_pairs(lines_of(talk()), rows[:250], PLAIN, valid=rows[300:])
 
     assert set(random) == {7}

@@ -25,7 +25,7 @@ from beepgpt.errors import BadCommand
 from beepgpt.runtime.clock import now_us
 from beepgpt.simulation.workspace import Plan, write_export
 from tests.support import histories, program, run_program
-from tests.support.alerts import prediction
+from tests.support.alerts import outcome, prediction
 from tests.support.broker import Broker, GivenBroker
 from tests.support.kafka import KEPT, address, started
 from tests.support.scoring import save
@@ -66,7 +66,7 @@ def test_a_file_of_predictions_is_given_once(tmp_path: Path, slack: Workspace):
     source, to = write(tmp_path / "predictions.jsonl", first), tmp_path / "alerts.jsonl"
     done = run(tmp_path, slack, source, "--threshold", 0.5, "--to", to, "--report", tmp_path / "report.json")
     assert done.returncode == 0, done.stderr
-    write(source, first, second, {"id": first["id"], "answer": ["bo"], "conversation": "x"})
+    write(source, first, second, outcome(first, SECOND, "bo"))
     for _ in range(2):
         done = run(tmp_path, slack, source, "--threshold", 0.5, "--to", to, "--report", tmp_path / "report.json")
         assert done.returncode == 0, done.stderr

@@ -11,6 +11,7 @@ import pytest
 from beepgpt.commands.outcomes import outcomes_in
 from beepgpt.config.settings import read_settings
 from beepgpt.conversations.events import ts_text
+from beepgpt.conversations.outcomes import RIGHT
 from beepgpt.errors import BadCommand
 from beepgpt.training.outcomes import figures_by_model
 from beepgpt.training.reloading import hits_in
@@ -27,6 +28,7 @@ def outcome(number: int, *, rank: int | None = 1, how: str = "answered", model: 
     return {
         "id": f"{number:032x}", "conversation": f"C1:{ts_text(at(number))}:thread", "prompt_ts": ts_text(at(number)), "how": how,
         "speakers": 1 + number % 2, "answer": answer, "rank": rank if how == "answered" else None, "model": model, "people": people,
+        "part": "judge",
     } | more  # fmt: skip
 
 
@@ -40,9 +42,10 @@ def test_figures_are_by_model():
     assert {name: (each["value"], each["count"]) for name, each in figures["answered"].items()} == {"hit@1": (0.5, 4), "hit@5": (0.75, 4)}
     assert figures["first_replies"]["hit@1"]["count"] == 2
     assert (figures["alerts"]["given"], figures["alerts"]["right"], figures["alerts"]["promised"]) == (5, 2, 0.75)
+    few = {"low": None, "high": None, "count": 5, "conversations": 5}
     assert figures["calibration"] == [
-        {"from": 0.1, "count": 5, "said": 0.125, "came": 0.2},
-        {"from": 0.7, "count": 5, "said": 0.75, "came": 0.4},
+        {"from": 0.1, "count": 5, "said": 0.125, "came": {"value": 0.2, **few}},
+        {"from": 0.7, "count": 5, "said": 0.75, "came": {"value": 0.4, **few}},
     ]
     assert [week["answered"] for week in figures["weeks"]] == [4]
 
@@ -51,7 +54,7 @@ def test_the_page_needs_nothing_else_and_escapes_all():
     """No address, no script; what a source or a model is called can't break it."""
     found = figures_by_model([outcome(number, model="<script>alert(1)</script>") for number in range(5)], 0.5)
     promised = {"hit@1": {"value": 0.5, "low": 0.4, "high": 0.6, "count": 9}}
-    page = outcomes_page({"source": "<b>x</b>", "promised": promised, "models": found})
+    page = outcomes_page({"source": "<b>x</b>", "right": RIGHT, "promised": promised, "models": found})
 
     assert "<script" not in page and "<b>" not in page
     assert 'src="' not in page and "@import" not in page and "url(http" not in page

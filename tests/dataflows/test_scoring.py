@@ -35,7 +35,9 @@ from beepgpt.dataflows.scored_records import check_scores
 from beepgpt.dataflows.scoring import scoring_flow
 from beepgpt.errors import BadCommand
 from beepgpt.simulation.workspace import Plan, live_records
-from beepgpt.training.metrics import Bootstrap, hits, outcomes_of
+from beepgpt.training.intervals import Bootstrap
+from beepgpt.training.metrics import hits, outcomes_of
+from beepgpt.training.parts import Part, Parts
 from beepgpt.training.points import examples_of
 from beepgpt.training.reloading import CARD, METRICS, CannotScore, LocalModel, ModelAnswer, ModelCaller, RemoteCaller, ScoringModel
 from tests.support import NOW, at, chunks_of, delete, edit, lines_in, post, run_of
@@ -60,6 +62,7 @@ class ByPlace:
     """Prompts about which it can't be asked."""
     asked: list[int] = field(default_factory=list)
     least: Mapping[str, float] = field(default_factory=dict)
+    parts: Parts | None = None
 
     def predict(self, points: Sequence[Mapping[str, Any]]) -> tuple[str, list[Probabilities]]:
         self.asked.append(len(points))
@@ -68,7 +71,10 @@ class ByPlace:
             raise CannotScore("refused", "the model refused")
         return self.name, [said_of(point["candidates"]["user"]) for point in points]
 
-    def validated(self, model: str) -> Mapping[str, float]:
+    def part_of(self, model: str, prompt_ts: int) -> Part | None:
+        return None if self.parts is None else self.parts.of(prompt_ts)
+
+    def expected(self, model: str, answered: int) -> Mapping[str, float]:
         return self.least
 
 
@@ -448,15 +454,22 @@ def test_a_drop_below_the_validated_interval_is_told_once():
 def test_a_model_that_is_validated_later_is_held_to_it(tmp_path: Path):
     """The monitor may have asked before there was anything to say."""
     model = watched_model(folder := save(tmp_path / "model"), SETTINGS)
-    assert model.validated(model.name) == {}
+    assert model.expected(model.name, 100) == {}
     validate(folder)
 
-    assert model.validated(model.name) == {"hit@1": 0.4, "hit@5": 0.6} and model.validated("another") == {}
+    assert model.expected(model.name, 100) == pytest.approx(EXPECTED, abs=1e-3) and model.expected("another", 100) == {}
+
+
+EXPECTED = {"hit@1": 0.284, "hit@5": 0.484}
+"""Of `validate` below, among 100 answers: three standard errors of two hundreds' difference, each a twentieth (0.1 / 1.96)."""
 
 
 def validate(folder: Path) -> None:
     """What `beepgpt validate` writes of the model that stands there, as far as it is asked for."""
-    figures = {"hit@1": {"value": 0.5, "low": 0.4, "high": 0.6}, "hit@5": {"value": 0.7, "low": 0.6, "high": 0.8}}
+    figures = {
+        "hit@1": {"value": 0.5, "low": 0.4, "high": 0.6, "count": 100},
+        "hit@5": {"value": 0.7, "low": 0.6, "high": 0.8, "count": 100},
+    }
     card = {name: value for name, value in json.loads((folder / CARD).read_text()).items() if name not in ("files", "labels")}
     (folder / METRICS).write_text(json.dumps({"model": card, "rows": {"answered": [{"figures": figures}]}}))
 
@@ -467,11 +480,11 @@ def test_no_model_is_held_to_the_validation_of_another(tmp_path: Path):
     save(folder, seed=2)
     validate(folder)
     before = model.name
-    assert model.validated(before) == {}
-    assert model.look() and model.validated(model.name) == {"hit@1": 0.4, "hit@5": 0.6} and model.validated(before) == {}
+    assert model.expected(before, 100) == {}
+    assert model.look() and model.expected(model.name, 100) == pytest.approx(EXPECTED, abs=1e-3) and model.expected(before, 100) == {}
 
     save(folder, seed=3)
-    assert model.look() and model.validated(model.name) == {}
+    assert model.look() and model.expected(model.name, 100) == {}
 
 
 def test_figures_of_alerts():

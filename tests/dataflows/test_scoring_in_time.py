@@ -33,7 +33,10 @@ class Held:
         """Not asked here."""
         raise NotImplementedError
 
-    def validated(self, model: str) -> Mapping[str, float]:
+    def part_of(self, model: str, prompt_ts: int) -> None:
+        """Nobody knows."""
+
+    def expected(self, model: str, answered: int) -> Mapping[str, float]:
         """Nothing."""
         return {}
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from beepgpt.commands import alert_run
 from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writer, create_topics
 from beepgpt.conversations.events import ts_text
-from beepgpt.conversations.rules import HOUR, MINUTE, SECOND
+from beepgpt.conversations.rules import DAY, HOUR, MINUTE, SECOND
 from beepgpt.runtime.flow_metrics import AlertFigures, AlertPulse
 from beepgpt.runtime.metrics import serve
 from tests.commands.test_alert_command import just_now, settings_of
 from tests.runtime.test_metrics import Clock, Values, get, scraped, values
 from tests.support import program
-from tests.support.alerts import NOON, Office, deletion, prediction
+from tests.support.alerts import NOON, Office, deletion, outcome, prediction
 from tests.support.broker import Broker, GivenBroker
 from tests.support.kafka import KEPT, address, free_block, started
 from tests.support.slack_web_api import TOKEN, Workspace
@@ -50,14 +50,15 @@ def test_what_became_of_every_alert_is_told(tmp_path: Path, slack: Workspace):
     for _ in range(2):
         office.clock.set(office.clock() + MINUTE)
         office.work()
-    office.apply("outcome", {"id": prediction()["id"], "answer": ["bo"]})
+    office.apply("outcome", outcome(prediction(), MINUTE, "bo"))
+    office.apply("outcome", outcome(prediction(), DAY, how="superseded"))
     office.apply("deletion", deletion(NOON, at=NOON + MINUTE))
     office.work()
     office.decider.apply_interaction(b"[1]")
     found = scraped_of(figures)
 
     assert found["beepgpt_alert_records_total{what=prediction}"] == 2
-    assert found["beepgpt_alert_records_total{what=outcome}"] == found["beepgpt_alert_records_total{what=deletion}"] == 1
+    assert (found["beepgpt_alert_records_total{what=outcome}"], found["beepgpt_alert_records_total{what=deletion}"]) == (2, 1)
     assert found["beepgpt_alert_records_total{what=unreadable_interaction}"] == 1
     assert found["beepgpt_alerts_decided_total{kind=answer}{way=direct}"] == 3
     assert found["beepgpt_alerts_passed_total{reason=told_before}"] == 1

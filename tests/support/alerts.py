@@ -52,12 +52,23 @@ def prediction(
         "prompt": "\n\n".join(texts) + "\n\n###\n\n",
         "prompt_tokens": 5,
         "model": "m",
+        "part": "judge",
         "people": [{"user": user, "p": p} for user, p in (people or {"bo": 0.8}).items()],
         "nobody": 0.1,
         "other": 0.1,
         "fresh": True,
         **more,
     }
+
+
+def outcome(point: Mapping[str, Any], after: int, *answer: str, how: str | None = None, conversation: str | None = None) -> dict[str, Any]:
+    """What happened `after` a prediction: somebody answered, or nobody did, unless it ended otherwise (`how`)."""
+    at = ts_text(int(point["prompt_ts"].replace(".", "")) + after)
+    return {
+        "id": point["id"], "channel": point["channel"], "conversation": conversation or point["conversations"][0],
+        "how": how or ("answered" if answer else "silent"), "answer": list(answer), "prompt_ts": point["prompt_ts"],
+        "answer_ts": at if answer else None, "settled_ts": at, "part": point["part"],
+    }  # fmt: skip
 
 
 def deletion(ts: int = NOON, channel: str = "C1", *, at: int | None = None) -> dict[str, Any]:

@@ -35,9 +35,9 @@ def audited(lines: Sequence[bytes], records: Iterable[bytes] | None = None, rule
     return audit_examples(made_up()[0] if records is None else records, lines, rules, ENCODING, **options)
 
 
-def broken(audit: Audit) -> dict[int, str]:
-    """Of each broken law all that was found, in one line."""
-    laws = [judged.law for judged in audit.laws if judged.verdict == "broken"]
+def broken(audit: Audit, verdict: str = "broken") -> dict[int, str]:
+    """Of each broken law all that was found, in one line; or of each `suspected` one."""
+    laws = [judged.law for judged in audit.laws if judged.verdict == verdict]
     found = [(finding.law, f"{finding.what}: {'; '.join(each.why for each in finding.examples)}") for finding in audit.findings]
     return {law: " / ".join(told for which, told in found if which == law) for law in laws}
 

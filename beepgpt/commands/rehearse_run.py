@@ -1,0 +1,99 @@
+"""What `beepgpt rehearse` reads, and the rehearsal of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from beepgpt.config.settings import Settings
+from beepgpt.connectors.files import jsonl
+from beepgpt.errors import BadCommand
+from beepgpt.runtime.console import console
+from beepgpt.runtime.places import lines_with_places
+from beepgpt.training.folder import CARD
+
+if TYPE_CHECKING:
+    from beepgpt.alerts.choosing import WantedAlerts
+    from beepgpt.alerts.decisions import Policy, Preferences
+    from beepgpt.alerts.rehearsal import MaySee, RehearsalHistory
+
+
+def rehearsal_of(
+    source: str,
+    outcomes: str | None,
+    settings: Settings,
+    model: Path | None,
+    wanted: WantedAlerts,
+    store: Path | None,
+    members: Path | None,
+    names: Mapping[str, str],
+) -> dict[str, Any]:
+    """Rehearse what stands in files or on topics. Returns the values of the page and the report."""
+    from beepgpt.alerts.rehearsal_report import rehearsal_report
+    from beepgpt.commands.alert import policy_of, threshold_of
+
+    history = history_in(source, outcomes, settings, model)
+    asked, may_see = preferences_in(store, members, {user for point in history.points for user, _ in point.people})
+
+    def policy_at(threshold: float) -> Policy:
+        policy = policy_of(settings, threshold)
+        return replace(policy, opted_in=True) if store is None else policy
+
+    given = settings.alerts.threshold
+    how: dict[str, Any] = {"asked": asked, "may_see": may_see, "names": names, "everybody": store is None, "wanted": wanted}
+    with console.status("replaying the past"):
+        values = rehearsal_report(history, None if given is None else policy_at(given), policy_at, **how)
+        if values["figures"] is None:  # there is nothing to recommend
+            console.print(f"No threshold is recommended: {values['recommended']['why']}.")
+            values = rehearsal_report(history, policy_at(threshold_of(settings, model)), policy_at, **how)
+    return {**values, "models": sorted({point.model for point in history.points})}
+
+
+def history_in(source: str, outcomes: str | None, settings: Settings, model: Path | None) -> RehearsalHistory:
+    """Read predictions and outcomes. Raises BadCommand if one of the two is missing altogether, or --model is no model."""
+    from beepgpt.alerts.rehearsal import read_history
+    from beepgpt.training.parts import parts_of
+    from beepgpt.training.reloading import name_of
+
+    if model is not None and not (model / CARD).is_file():
+        raise BadCommand(f"--model {model}: is no trained model: beepgpt train SET --to {model}")
+    parts = None if model is None else {name_of(model): parts_of(orjson.loads((model / CARD).read_bytes()))}
+    named = [("PREDICTIONS", source), *([] if outcomes is None else [("--outcomes", outcomes)])]
+    gone: set[bytes] = set()
+    read = (each for name, place in named for each in lines_with_places(name, place, settings, gone))
+    history, unreadable = read_history(read, gone, parts)
+    if gone:
+        console.print(f"{len(gone):,} predictions are gone, since a message that they held was deleted.")
+    if unreadable:
+        console.print(
+            f"{len(unreadable):,} lines are neither predictions nor outcomes, and are left out, the first of them {unreadable[0]}."
+        )
+    if not history.points:
+        raise BadCommand(f"PREDICTIONS {source}: holds no prediction: give what `beepgpt score` wrote")
+    if not history.outcomes:
+        raise BadCommand("there is no outcome: give what `beepgpt score` wrote of what happened, with --outcomes")
+    return history
+
+
+def preferences_in(store: Path | None, members: Path | None, users: Collection[str]) -> tuple[dict[str, Preferences], MaySee]:
+    """People's preferences from the alert store, their time zones from the export, and who may see which channel."""
+    from beepgpt.alerts.decisions import Preferences
+    from beepgpt.alerts.store import AlertStore
+    from beepgpt.connectors.slack.members import Everybody, ListedMembers
+
+    asked: dict[str, Preferences] = {}
+    if store is not None:
+        jsonl.check_readable(store)
+        with closing(AlertStore(store)) as opened:
+            asked = {user: opened.preferences(user) for user in users}
+    listed = Everybody() if members is None else ListedMembers(members)
+    for user in users:
+        theirs = asked.get(user, Preferences())
+        if theirs.zone is None and (zone := listed.person(user).zone) is not None:
+            asked[user] = replace(theirs, zone=zone)
+    return asked, lambda user, channel: listed.may_see(user, channel, listed.person(user))

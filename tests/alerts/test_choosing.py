@@ -1,0 +1,97 @@
+"""A rehearsal's threshold: chosen by alerts of one part of time, judged on the next, and kept where alerts and scores take it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from beepgpt.alerts.choosing import WantedAlerts, recommend
+from beepgpt.alerts.decisions import Policy
+from beepgpt.alerts.predictions import read_prediction
+from beepgpt.alerts.rehearsal import RehearsalHistory, Rehearsed, read_outcome, rehearse
+from beepgpt.commands.alert import threshold_of
+from beepgpt.commands.rehearse import keep
+from beepgpt.config.settings import read_settings
+from beepgpt.conversations.rules import DAY, HOUR, MINUTE
+from beepgpt.training.folder import ALERTS
+from beepgpt.training.reloading import name_of
+from beepgpt.training.reloading import threshold_of as scoring_threshold_of
+from tests.support.alerts import NOON, outcome, prediction
+from tests.support.scoring import save
+
+LEVELS = (0.2, 0.4, 0.6, 0.8)
+
+
+def history(*, of_each: int = 20, turned: bool = False) -> RehearsalHistory:
+    """Two parts of ten days: at 0.2 nobody joins, at 0.4 a quarter, at 0.6 a half, at 0.8 three quarters; all of them if `turned`."""
+    predictions: list[dict[str, Any]] = []
+    outcomes: list[dict[str, Any]] = []
+    for part, begin in (("choose", NOON), ("judge", NOON + 12 * DAY)):
+        for number in range(of_each):
+            for place, p in enumerate(LEVELS):
+                at = begin + number * 10 * DAY // of_each + place * HOUR
+                point = prediction(at, people={f"bo{place}-{number % 5}": p}, part=part, id=f"{part}-{number}-{place}")
+                joins = number % 4 < place or (turned and part == "judge")
+                predictions.append(point)
+                outcomes.append(outcome(point, MINUTE, *([f"bo{place}-{number % 5}"] if joins else [])))
+    last = predictions[-1]
+    outcomes.append(outcome(last, 2 * DAY, conversation="C1:later:session"))
+    return RehearsalHistory(list(map(read_prediction, predictions)), map(read_outcome, outcomes))
+
+
+def tried(past: RehearsalHistory) -> list[Rehearsed]:
+    return [rehearse(past, Policy(threshold=level, opted_in=True, per_hour=9), name=f"{level:.0%}") for level in LEVELS]
+
+
+def test_the_least_threshold_at_which_alerts_are_as_wanted():
+    """From 0.4 on half join, from 0.6 on five eighths, from 0.8 on three quarters; the part that judges has no say."""
+    for turned in (False, True):
+        past = history(turned=turned)
+        found = {wanted: recommend(tried(past), past, WantedAlerts(wanted))["threshold"] for wanted in (0.5, 0.6, 0.7, 0.9)}
+        assert found == {0.5: 0.4, 0.6: 0.6, 0.7: 0.8, 0.9: None}
+
+    judged = recommend(tried(past), past, WantedAlerts(0.7))["judged"]
+    assert (judged["alerts"], judged["joined"]) == (20, 1.0)
+
+
+def test_a_wanted_number_a_person_and_week():
+    """Each of the five or more people is alerted 4 times in 10 days, whatever the threshold: 2.8 a week."""
+    past = history()
+    assert recommend(tried(past), past, WantedAlerts(None, 3))["threshold"] == 0.2
+    found = recommend(tried(past), past, WantedAlerts(None, 2))
+    assert found["threshold"] is None and "a person gets at most 2 a week" in found["why"]
+
+
+def test_too_few_alerts_tell_nothing():
+    """Two at each level; and of fourteen, of whom half joined, nobody can say that it is not nine tenths, and it says that, too."""
+    past = history(of_each=2)
+    assert recommend(tried(past), past, WantedAlerts(0.5))["why"].startswith(
+        "too few to tell: of the part to choose by, at most 8 alerts in 8"
+    )
+    past = history(of_each=12)
+    assert recommend(tried(past), past, WantedAlerts(0.9))["why"].startswith("too few to tell: at no threshold 90%")
+
+
+def test_alerts_whose_day_is_not_over_when_judging_begins_choose_nothing():
+    """What they came to is known only in the part that judges."""
+    past = history()
+    until = past.parts["judge"][0].prompt_ts
+    (lowest, *_) = tried(past)
+    assert len(lowest.direct("choose", until)) == len(lowest.direct("choose"))
+    assert len(lowest.direct("choose", until - 2 * DAY)) < len(lowest.direct("choose"))
+
+
+def test_a_recommendation_is_taken_by_alerts_and_scores_of_that_very_model(tmp_path: Path):
+    """It comes before the validated one, and what is set before it; not once the model was trained again, nor of other models."""
+    folder, settings = save(tmp_path / "model"), read_settings(environ={})
+    keep({"threshold": 0.25, "why": "…"}, folder, [name_of(folder)])
+    assert threshold_of(settings, folder) == scoring_threshold_of(None, folder) == 0.25
+    assert scoring_threshold_of(0.4, folder) == 0.4
+
+    keep({"threshold": 0.35, "why": "…"}, folder, [name_of(folder), "another"])
+    assert json.loads((folder / ALERTS).read_bytes())["threshold"] == 0.25
+    save(folder, seed=2)
+    assert scoring_threshold_of(None, folder) == pytest.approx(0.5)

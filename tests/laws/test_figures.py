@@ -1,0 +1,151 @@
+"""Law 8: figures don't flatter. No headline uses a point on which the model was fitted, or by which anything was chosen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from beepgpt.alerts.decisions import Policy
+from beepgpt.alerts.predictions import read_prediction
+from beepgpt.alerts.rehearsal import RehearsalHistory, read_outcome, rehearse
+from beepgpt.conversations.events import ts_text
+from beepgpt.conversations.outcomes import RollingMetrics
+from beepgpt.conversations.rules import DAY, HOUR, MINUTE
+from beepgpt.training.outcomes import figures_by_model
+from beepgpt.training.parts import Parts
+from tests.support.alerts import NOON, outcome, prediction
+
+PARTS = Parts(NOON + 20 * HOUR, NOON + 40 * HOUR)
+POLICY = Policy(threshold=0.5, list_from=0.2, per_hour=3, opted_in=True)
+HEADLINE = ("judged_from", "answered", "first_replies", "alerts", "calibration")
+PEOPLE = ("bo", "cy", "di")
+
+cases = st.lists(
+    st.tuples(st.integers(0, 60), st.sampled_from(PEOPLE), st.sampled_from([0.1, 0.3, 0.6, 0.9]), st.sampled_from([*PEOPLE, None])),
+    max_size=40,
+)
+"""Hours, who is named, how likely, and who answers; None: nobody."""
+UNKNOWN = ("superseded", "merged", "elsewhere", "censored")
+Case = list[tuple[int, str, float, str | None]]
+
+
+def told(case: Case, *, marked: bool = True, models: int = 1) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Predictions and outcomes. `marked`: they name their part of time."""
+    predictions, outcomes = [], []
+    for number, (hours, user, p, answer) in enumerate(case):
+        at = NOON + hours * HOUR + number * MINUTE // 100
+        point = prediction(at, people={user: p}, part=PARTS.of(at), model=f"m{number % models}", id=f"{number}")
+        happened = outcome(point, MINUTE, *([answer] if answer else []))
+        ranks = [1] if answer == user else []
+        happened |= {"rank": ranks[0] if ranks else None, "speakers": 1, "model": point["model"], "people": point["people"]}
+        for each in (point, happened) if not marked else ():
+            del each["part"]
+        predictions.append(point)
+        outcomes.append(happened)
+    return predictions, outcomes
+
+
+def spoiled(case: Case, judged: bool) -> Case:
+    """With other people and answers in the part that judges, or in the others."""
+    turned = dict(zip((*PEOPLE, None), ("cy", None, "bo", "di"), strict=True))
+    return [
+        (hours, turned[user] or "di", 0.95, turned[answer]) if (PARTS.of(NOON + hours * HOUR) == "judge") == judged else each
+        for each in case
+        for hours, user, _, answer in [each]
+    ]
+
+
+def headline(case: Case, **how: Any) -> list[dict[str, Any]]:
+    """What `beepgpt outcomes` says of each model."""
+    marked = how.get("marked", True)
+    found = figures_by_model(told(case, **how)[1], 0.5, None if marked else {f"m{number}": PARTS for number in range(3)})
+    return [{name: each[name] for name in HEADLINE} for each in sorted(found, key=lambda each: str(each["model"]))]
+
+
+@pytest.mark.parametrize("how", [{}, {"models": 3}, {"marked": False}])
+@given(case=cases)
+def test_what_happened_before_a_model_is_judged_changes_no_figure_of_outcomes(case: Case, how: dict[str, Any]):
+    """Of one model or several; marked, or by the model's card."""
+    assert headline(spoiled(case, judged=False), **how) == headline(case, **how)
+
+
+@given(case=cases)
+def test_outcomes_that_name_no_part_judge_nothing(case: Case):
+    """They may be of points that the model was fitted on."""
+    for found in figures_by_model(told(case, marked=False)[1], 0.5):
+        assert found["parts"] == {"unmarked": len(case)}
+        assert (found["judged_from"], found["answered"], found["calibration"], found["alerts"]["given"]) == (None, {}, [], 0)
+
+
+@given(case=cases)
+def test_what_a_run_tells_of_the_last_outcomes_is_of_those_that_judge(case: Case):
+    """A run that is asked to score the past, too."""
+    lately, judged = RollingMetrics(0.5), RollingMetrics(0.5)
+    for each in told(case)[1]:
+        lately.add(each)
+        if each["part"] == "judge":
+            judged.add(each)
+
+    assert (lately.figures(), lately.counts) == (judged.figures(), judged.counts)
+
+
+def rehearsed(case: Case, **how: Any) -> dict[str, Any]:
+    """The headline of a rehearsal, and how often somebody was passed over."""
+    predictions, outcomes = told(case, **how)
+    parts = None if how.get("marked", True) else dict.fromkeys({each["model"] for each in predictions}, PARTS)
+    found = rehearse(RehearsalHistory(list(map(read_prediction, predictions)), map(read_outcome, outcomes), parts), POLICY)
+    return {**found.figures, "passed": dict(found.passed)}
+
+
+@pytest.mark.parametrize("how", [{}, {"models": 3}, {"marked": False}])
+@given(case=cases)
+def test_what_happened_before_a_model_is_judged_changes_no_figure_of_a_rehearsal(case: Case, how: dict[str, Any]):
+    """Each point is a conversation of its own, so that who was alerted before plays no part; the hourly limit is kept away from."""
+    apart = [each for each in case if not 39 <= each[0] <= 40]
+    assert rehearsed(spoiled(apart, judged=False), **how) == rehearsed(apart, **how)
+
+
+def test_the_part_that_judges_does_count():
+    """Planted: were figures of other points, the tests above would hold of nothing."""
+    case: Case = [(50, "bo", 0.9, "bo"), (51, "bo", 0.9, "cy"), (3, "bo", 0.9, "bo")] * 10
+    assert headline(case) != headline(spoiled(case, judged=True))
+    assert rehearsed(case)["alerts"] > 0
+
+
+def test_an_outcome_whose_answer_is_not_known_counts_nowhere():
+    """Superseded, merged, elsewhere, and what the end of the input cut off: no alert is wrong by them."""
+    points = [prediction(NOON + number * HOUR, people={"bo": 0.9}, id=str(number)) for number in range(4)]
+    outcomes = [
+        outcome(point, MINUTE, how=how) for point, how in zip(points, ("superseded", "merged", "elsewhere", "censored"), strict=True)
+    ]
+    found = rehearse(RehearsalHistory(list(map(read_prediction, points)), map(read_outcome, outcomes)), POLICY)
+
+    assert [(each.next, each.joined) for each in found.direct()] == [(None, None)] * 4
+    assert (found.figures["joined"], found.figures["next"]) == (None, None)
+
+
+def test_joined_is_posting():
+    """Of another target, an answer may be a reaction: it joins nothing; the windows show who posted."""
+    first = prediction(NOON, people={"bo": 0.9, "cy": 0.8}, target="interacting_users", id="1")
+    window = [(NOON, "ana"), (NOON + HOUR, "cy")]
+    second = prediction(NOON + HOUR, window=window, conversations=first["conversations"], people={}, target="interacting_users", id="2")
+    outcomes = [outcome(first, DAY, "bo", "cy") | {"answer_ts": ts_text(NOON + MINUTE)}, outcome(second, DAY)]
+    found = rehearse(RehearsalHistory(list(map(read_prediction, [first, second])), map(read_outcome, outcomes)), POLICY)
+
+    assert {each.alert.user: each.joined for each in found.direct()} == {"bo": False, "cy": True}
+
+
+def test_who_is_alerted_on_the_last_day_counts_nowhere_unless_they_joined():
+    """Nobody knows yet what they will do."""
+    points = [prediction(NOON, people={"bo": 0.9}, id="1"), prediction(NOON + DAY - HOUR, people={"cy": 0.9, "di": 0.9}, id="2")]
+    outcomes = [
+        outcome(points[0], DAY),
+        outcome(points[1], MINUTE, "di"),
+        outcome(points[1], DAY, how="censored") | {"settled_ts": ts_text(NOON + DAY)},
+    ]
+    found = rehearse(RehearsalHistory(list(map(read_prediction, points)), map(read_outcome, outcomes)), POLICY)
+
+    assert {each.alert.user: each.joined for each in found.direct()} == {"bo": False, "cy": None, "di": True}

@@ -1,0 +1,100 @@
+"""Intervals by conversation: they hold the truth as often as they say, and say so where there is too little to tell."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from beepgpt.training.intervals import LEAST_CONVERSATIONS, LEAST_COUNT, Bootstrap, share_of
+from beepgpt.training.reloading import least_expected
+
+WORKSPACES = 400
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 4), st.integers(0, 4)), max_size=60))
+def test_a_share_lies_in_its_interval_or_is_of_too_little(rows: list[tuple[int, int, int]]):
+    """Never 5.7 in 5.8 to 18.7, and never 100.0 (100.0 to 100.0)."""
+    below = np.array([float(of) for _, of, _ in rows])
+    above = np.array([float(min(right, of)) for _, of, right in rows])
+    conversation = [str(name) for name, _, _ in rows]
+    figure = share_of(above, below, conversation)
+
+    is_little = below.sum() < LEAST_COUNT or len(set(conversation)) < LEAST_CONVERSATIONS
+    assert np.isnan(figure.low) == np.isnan(figure.high) == is_little
+    if not is_little:
+        assert 0 <= figure.low <= figure.value <= figure.high <= 1
+        assert figure.high - figure.low > 0.02
+        found = Bootstrap(conversation, draws=50).share(above, below)
+        assert (found.value, found.low, found.high) == (figure.value, figure.low, figure.high)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=12, max_size=80))
+def test_a_calibration_error_lies_in_its_interval(rows: list[tuple[float, bool]]):
+    """Noise adds to it, and drawing adds noise again: both are taken off."""
+    said, came = np.array([p for p, _ in rows]), np.array([float(right) for _, right in rows])
+    boot = Bootstrap([str(place) for place in range(len(rows))], draws=100)
+    gaps = [np.where((said * 5).astype(int) == place, said - came, 0.0) for place in range(6)]
+    figure = boot.gap(gaps, np.ones(len(rows)))
+
+    assert 0 <= figure.low <= figure.value <= figure.high
+
+
+def test_few_alerts_of_many_conversations_or_many_of_few_are_too_little():
+    """Nine of nine; or a hundred of seven conversations."""
+    nine = share_of(np.ones(9), np.ones(9), [str(place) for place in range(9)])
+    seven = share_of(np.ones(100), np.ones(100), [str(place % 7) for place in range(100)])
+
+    assert np.isnan([nine.low, nine.high, seven.low, seven.high]).all()
+    assert (nine.count, nine.conversations, seven.count, seven.conversations) == (9, 9, 100, 7)
+
+
+def workspace(random: np.random.Generator, share: float) -> tuple[np.ndarray, list[str]]:
+    """Alerts, right or not, and their conversations: 8 to 300 of these, of one to twenty alerts, which go together more or less."""
+    count = int(random.choice([8, 12, 20, 40, 80, 150, 300]))
+    sizes = random.geometric(1 / random.choice([1.5, 3.0]), count)
+    together = random.choice([2.0, 5.0, 20.0])
+    of_each = random.beta(share * together, (1 - share) * together, count)
+    right = [random.random(size) < p for size, p in zip(sizes, of_each, strict=True)]
+    return np.concatenate(right).astype(np.float64), [str(place) for place, size in enumerate(sizes) for _ in range(size)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.8])
+def test_intervals_hold_the_truth_in_95_of_100_workspaces(share: float):
+    """93 to 97, of simulated workspaces of every size; intervals that took alerts for independent would not."""
+    random = np.random.default_rng(11)
+    held, naive, told = 0, 0, 0
+    for _ in range(WORKSPACES * 4):
+        right, conversation = workspace(random, share)
+        figure = share_of(right, np.ones(len(right)), conversation)
+        if np.isnan(figure.low):
+            continue
+        alone = share_of(right, np.ones(len(right)), [str(place) for place in range(len(right))])
+        told += 1
+        held += figure.low <= share <= figure.high
+        naive += alone.low <= share <= alone.high
+
+    assert 0.93 <= held / told <= 0.97
+    assert naive / told < held / told - 0.03
+
+
+@pytest.mark.slow
+def test_a_model_as_good_as_validated_is_seldom_said_to_be_worse():
+    """Of 300 that are as good as their validation said, looked at 70 times each, a few are warned of by chance; of as many that are not,
+    most are."""
+    random = np.random.default_rng(5)
+
+    def is_warned(share: float) -> bool:
+        def answers(count: int, p: float) -> tuple[np.ndarray, list[str]]:
+            sizes = random.geometric(1 / 3, count)
+            of_each = random.beta(p * 3, (1 - p) * 3, len(sizes))
+            right = np.concatenate([random.random(size) < p for size, p in zip(sizes, of_each, strict=True)]).astype(np.float64)
+            return right, [str(place) for place, size in enumerate(sizes) for _ in range(size)]
+
+        before, conversation = answers(120, 0.5)
+        validated = share_of(before, np.ones(len(before)), conversation).as_json()
+        live, _ = answers(400, share)
+        return any(live[:seen].mean() < least_expected(validated, seen) for seen in range(300, min(1000, len(live)), 10))
+
+    assert sum(is_warned(0.5) for _ in range(300)) <= 9
+    assert sum(is_warned(0.25) for _ in range(300)) >= 285
