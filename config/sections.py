@@ -153,6 +153,7 @@ class RunSettings(Section):
     metrics_port: Annotated[WholeNumber, Field(ge=0, le=65_535)]
     metrics_host: str
     idle_clock: Literal["log", "wall"]
+    forgotten: Path
 
 
 class KafkaSettings(Section):

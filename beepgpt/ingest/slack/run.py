@@ -24,6 +24,7 @@ from beepgpt.ingest.slack.known_records import read_contents
 from beepgpt.ingest.slack.loop import WAIT, SlackFigures, SlackLoop, SlackPulse
 from beepgpt.runtime import metrics
 from beepgpt.runtime.console import console
+from beepgpt.runtime.forgotten import ListWatch
 from beepgpt.runtime.places import connection_of, print_proxy
 from beepgpt.runtime.workers import Stop, peak_memory_mb, program_version
 
@@ -155,8 +156,9 @@ def run_slack(job: SlackIngestJob) -> tuple[dict[str, Any], int]:
             return stack.enter_context(kafka.Writer(connection, job.settings.kafka.dead_letter_topic, patience=patience))
 
         loop = SlackLoop(
-            ours, job.include, team, contents, topic.partitions, events, interactions, web, connections, arrivals, pulse, dead_letters
-        )
+            ours, job.include, team, contents, topic.partitions, events, interactions, web, connections, arrivals, pulse, dead_letters,
+            ListWatch(job.settings.run.forgotten).now,
+        )  # fmt: skip
         if job.settings.run.metrics_port:
             build = {"version": program_version(), "team": team}
             figures = SlackFigures(loop.counts, loop.gauges, loop.types_written, lambda: calls_of(callers), build, refused=lambda: refused)
