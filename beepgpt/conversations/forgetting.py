@@ -15,7 +15,7 @@ AUTHORS: Final = ("user", "user_id", "author_id", "item_user", "bot_id")
 """Keys that name whose something is: it goes with the person."""
 IDENTITIES: Final = ("ts", "deleted_ts", "prompt_ts", "answer_ts")
 """Keys that name a message of the record's channel: a record about it goes with it. A reply stays when its root (`thread_ts`) goes."""
-ESSENTIAL: Final = frozenset({"event", "message", "previous_message", "item", "comment"})
+ESSENTIAL: Final = frozenset({"event", "message", "previous_message", "item", "comment", "user"})
 """Parts without which a record is nothing."""
 _MENTION = re.compile(r"<([@#])([A-Za-z0-9]+)(?:\|[^<>]*)?>")
 _NAMES = re.compile(rb'"([A-Za-z0-9_.:-]{1,64})"|<[@#]([A-Za-z0-9]+)')
