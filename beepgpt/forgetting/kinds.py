@@ -41,6 +41,7 @@ FOLDERS: tuple[PlaceKind, ...] = (
     PlaceKind("unfinished files", lambda path: path.name.startswith((".spool-", ".prepare-")), stores.delete_file),
     PlaceKind("recovery store", stores.is_recovery, stores.clean_recovery),
     PlaceKind("training set", stores.is_training_set, stores.clean_training_set, OUTPUTS.__contains__),
+    PlaceKind("exported chats", stores.is_exported, stores.delete_exported, stores.EXPORTED.__contains__),
     PlaceKind("model", stores.is_model, stores.name_model, stores.MODEL_FILES.__contains__),
     PlaceKind("Slack export", is_export, clean_export),
 )

@@ -138,6 +138,23 @@ def clean_training_set(path: Path, cleaning: Cleaning) -> Removal:
     return Removal(found, "deleted" if found else "", "beepgpt prepare" if found else "")
 
 
+EXPORTED = frozenset({"chat_train.jsonl", "chat_valid.jsonl", LABELS, "README.md"})
+"""The files that `beepgpt train --model export` writes."""
+
+
+def is_exported(path: Path) -> bool:
+    """Whether a folder holds chats to train a model elsewhere."""
+    return (path / "chat_train.jsonl").exists()
+
+
+def delete_exported(path: Path, cleaning: Cleaning) -> Removal:
+    """Delete exported chats: their rows don't say whose messages they hold. What was taken elsewhere is for whoever took it to delete."""
+    if cleaning.apply:
+        for name in sorted(EXPORTED, key=lambda name: name == "chat_train.jsonl"):
+            (path / name).unlink(missing_ok=True)
+    return Removal(1, "deleted", "beepgpt train SET --model export")
+
+
 MODEL_FILES = frozenset({CARD, "model.skops", "job.json", "events.jsonl", "job.lock", LABELS})
 
 
