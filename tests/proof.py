@@ -42,18 +42,18 @@ def _properties(name: str, shows: str, *paths: str) -> ProofPart:
     return ProofPart(name, shows, (*paths, "-m", "hypothesis"))
 
 
-LAWS = "tests/laws/test_laws.py"
+LAWS = "tests/laws"
 PARTS = (
     *(
-        _properties(f"law-{number}", shows, f"{LAWS}::{group}")
-        for number, (group, shows) in enumerate(
+        _properties(f"law-{number}", shows, f"{LAWS}/{file}")
+        for number, (file, shows) in enumerate(
             (
-                ("TestLaw1PastOnly", "past only, over 3,000 random histories a property"),
-                ("TestLaw2BlindToTheAnswer", "blind to the answer, likewise"),
-                ("TestLaw3Prefix", "prefix, likewise"),
-                ("TestLaw4OneResult", "one result, likewise"),
-                ("TestLaw5TrainAsYouServe", "train as you serve, likewise"),
-                ("TestLaw6NothingIsLostInSilence", "the account adds up, likewise"),
+                ("test_past_only.py", "past only, over 3,000 random histories a property"),
+                ("test_blind_to_the_answer.py", "blind to the answer, likewise"),
+                ("test_prefix.py", "prefix, likewise"),
+                ("test_one_result.py", "one result, likewise"),
+                ("test_train_as_you_serve.py", "train as you serve, likewise"),
+                ("test_nothing_is_lost.py", "the account adds up, likewise"),
             ),
             start=1,
         )

@@ -1,11 +1,8 @@
 """The audit keeps quiet about clean files, and names every planted fault under the right law."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
-from hashlib import sha256
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -13,59 +10,16 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from beepgpt.audit.example_rows import OtherSettings, examples_in, kind_of
-from beepgpt.audit.findings import Audit
+from beepgpt.audit.example_rows import OtherSettings, examples_in
 from beepgpt.audit.foreign import audit_pairs
-from beepgpt.audit.laws import audit_examples
-from beepgpt.audit.pairs import pair_of
-from beepgpt.audit.placing import stratified_tail
 from beepgpt.connectors import kafka
-from beepgpt.connectors.tokenizer import load_encoding
-from beepgpt.conversations.channel import FOREVER, Output
 from beepgpt.conversations.cleaning import clean
-from beepgpt.conversations.events import micros, parse, ts_text
+from beepgpt.conversations.events import micros, ts_text
 from beepgpt.conversations.rules import DAY, SECOND, Rules
-from beepgpt.conversations.shard import RunOutput, Shard, run_through
-from beepgpt.simulation.workspace import Plan, live_records
-from tests.support import oracle, ours
+from beepgpt.conversations.shard import run_through
+from tests.support import oracle_records, ours
+from tests.support.audits import ENCODING, PLAIN, RULES, T0, audited, body_of, broken, line_of, made_up, others_only, pairs_of, talk
 from tests.support.histories import Record, cases, delete, edit, heartbeat, lines_of, post
-
-ENCODING = load_encoding("o200k_base")
-RULES = Rules()
-PLAIN = Rules(candidates=False)
-T0 = 1_690_360_000 * SECOND
-PLAN = Plan(messages=450, channels=3, people=15, days=12, deletions=0.05, edits=0.1)
-
-
-@cache
-def made_up() -> tuple[list[bytes], RunOutput]:
-    """A simulated workspace's events, and its examples."""
-    records = list(live_records(PLAN))
-    return records, run_through(records, RULES, ENCODING)
-
-
-def audited(lines: Sequence[bytes], records: Iterable[bytes] | None = None, rules: Rules = RULES, **options: Any) -> Audit:
-    """An audit of a changed file against the simulated workspace, or against other events."""
-    return audit_examples(made_up()[0] if records is None else records, lines, rules, ENCODING, **options)
-
-
-def broken(audit: Audit) -> dict[int, str]:
-    """Of each broken law all that was found, in one line."""
-    laws = [judged.law for judged in audit.laws if judged.verdict == "broken"]
-    found = [(finding.law, f"{finding.what}: {'; '.join(each.why for each in finding.examples)}") for finding in audit.findings]
-    return {law: " / ".join(told for which, told in found if which == law) for law in laws}
-
-
-def body_of(line: bytes) -> dict[str, Any]:
-    """An example's fields."""
-    body: dict[str, Any] = orjson.loads(line)
-    return body
-
-
-def line_of(body: dict[str, Any]) -> bytes:
-    """A forged example, under the id that it would have."""
-    parts = [body["spec"], body["target"], body["scope"], body["conversation"], body["prompt_ts"], body["answer_ts"] or ""]
-    return orjson.dumps(body | {"id": sha256("\n".join([RULES.workspace, *parts]).encode()).hexdigest()[:32]})
 
 
 def forged(wanted: Callable[[dict[str, Any]], bool], change: Callable[[dict[str, Any]], None]) -> list[bytes]:
@@ -111,7 +65,7 @@ def test_what_the_rules_give_keeps_the_laws(target: Any, scope: Any):
 
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], max_examples=40)
 @given(cases())
-def test_any_history_gives_a_clean_file(case: tuple[oracle.Rules, list[Record]]):
+def test_any_history_gives_a_clean_file(case: tuple[oracle_records.Rules, list[Record]]):
     """Whatever the history and the rules, all examples from scratch: nothing is found."""
     rules, records = ours(case[0]), lines_of(case[1])
     run = run_through(records, rules, ENCODING)
@@ -288,145 +242,6 @@ def test_what_the_file_lacks_is_missing_unless_it_was_chosen():
     assert broken(audited(lines, subset=True)) == {}
 
 
-# Runs that came to no end, or to an earlier one
-
-
-def stopped(records: Iterable[bytes], rules: Rules = RULES) -> Output:
-    """What a run wrote that has read all of it and was told of no end."""
-    shard = Shard(rules, ENCODING)
-    for record in records:
-        shard.read(parse(record, FOREVER, bots=rules.bots, edits=rules.edits), "all")
-    return shard.drain()
-
-
-def verdicts(audit: Audit) -> list[str]:
-    """Of laws 1, 2, 3, 4 and 6."""
-    return [judged.verdict for judged in audit.laws if judged.law in (1, 2, 3, 4, 6)]
-
-
-def broken_off() -> list[bytes]:
-    """People talk in three channels, somebody joins in each of them, and four seconds later nothing more is heard."""
-    history = talk()
-    last = history[-1].t or 0
-    return lines_of([*history, *(post(f"C{number}", last + SECOND, "fay", "so") for number in range(3)), heartbeat(last + 5 * SECOND)])
-
-
-@pytest.mark.parametrize("rules", [RULES, Rules(target="interacting_users", horizon=3 * SECOND)])
-def test_a_run_that_was_stopped_lacks_nothing(rules: Rules):
-    """What only the end of the input settles is no finding, but a note that counts it."""
-    records = broken_off()
-    made = stopped(records, rules)
-    more = len(run_through(records, rules, ENCODING).examples) - len(made.examples)
-    assert more >= 3
-
-    audit = audited(made.examples, records, rules, retractions=made.retractions)
-
-    assert verdicts(audit) == ["kept"] * 5
-    assert f"{more} more examples" in audit.notes[0]
-    assert "settled only by the end of the input: the run that made these had not come to it" in audit.notes[0]
-    assert "before the input ends" in audit.laws[3].told
-    assert "had not come to" in audit.laws[5].told
-
-
-def test_a_run_that_came_to_its_end_lacks_what_is_not_there():
-    """A file that has an example which only the end settles, and not another: that one is missing."""
-    records = broken_off()
-    made, run = stopped(records), run_through(records, RULES, ENCODING)
-    by_end = sorted(set(run.examples) - set(made.examples))
-
-    found = broken(audited([*made.examples, by_end[0]], records))
-
-    assert set(found) == {4}
-    assert "the file lacks" in found[4]
-
-
-def test_a_run_that_was_stopped_lacks_what_it_should_have():
-    """What was settled on the way is missing from a stopped run's file, and nothing else is."""
-    records = broken_off()
-
-    audit = audited(stopped(records).examples[1:], records)
-
-    assert set(broken(audit)) == {4}
-    assert [finding.count for finding in audit.findings] == [1]
-
-
-def test_a_deletion_that_was_held_when_the_run_was_stopped_is_not_to_be_told_yet():
-    """Ana takes her message back in the last second: only a run that came to the end has the retraction."""
-    history = [post("C1", T0, "ana", "at noon"), post("C1", T0 + SECOND, "bo", "fine"), post("C1", T0 + 60 * SECOND, "cy", "no")]
-    records = lines_of([*history, delete("C1", T0 + 61 * SECOND, T0)])
-    made, run = stopped(records), run_through(records, RULES, ENCODING)
-    assert len(made.examples) < len(run.examples)
-    assert not made.retractions
-    assert len(run.retractions) > 1
-
-    audit = audited(made.examples, records, retractions=[])
-
-    assert broken(audit) == {}
-    assert "more retractions" in audit.notes[0]
-    assert "should be retracted" in broken(audited(run.examples, records, retractions=[]))[4]
-    assert "the file lacks" in broken(audited(made.examples, records, retractions=run.retractions))[4]
-
-
-@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], max_examples=40)
-@given(cases())
-def test_any_history_gives_a_clean_file_wherever_a_run_is_stopped(case: tuple[oracle.Rules, list[Record]]):
-    """Read to the last record, but told of no end: nothing is found, and the note counts what the end would have added."""
-    rules, records = ours(case[0]), lines_of(case[1])
-    made, run = stopped(records, rules), run_through(records, rules, ENCODING)
-
-    audit = audited(made.examples, records, rules, retractions=made.retractions)
-
-    assert broken(audit) == {}
-    more = len(run.examples) - len(made.examples)
-    assert any(note.startswith(f"{more:,} more examples") for note in audit.notes) == bool(more)
-
-
-def until_hint(audit: Audit) -> set[int]:
-    """The laws that can't be told before audit is given --until."""
-    return {judged.law for judged in audit.laws if "give audit --until (the latest settled_ts is" in judged.told}
-
-
-def test_a_file_of_an_earlier_end_is_told_apart_from_one_that_lacks_examples():
-    """Made with --until, and audited without: what is missing settled later, and quiet channels' silences need that time; so ask for it."""
-    times = sorted(micros(body_of(line)["settled_ts"]) for line in made_up()[1].examples)
-    until = times[len(times) // 2]
-    run = run_through(made_up()[0], RULES, ENCODING, until=until)
-
-    audit = audited(run.examples, retractions=run.retractions)
-
-    assert broken(audit) == {}
-    assert 4 in until_hint(audit) <= {3, 4}
-    assert ts_text(until) in audit.laws[3].told
-    assert until_hint(audited(run.examples, retractions=run.retractions, until=until)) == set()
-    assert set(broken(audited(run.examples[1:], retractions=run.retractions))) >= {4}
-
-
-def test_a_silence_of_a_quiet_channel_needs_the_time_that_the_run_was_told():
-    """Only C2 goes on: that C1 stayed silent is known to a run with --until, and to an audit that is given it."""
-    history = [post("C1", T0, "ana", "anybody?"), *(post("C2", T0 + n * DAY // 4, "bo", f"day {n / 4}") for n in range(20))]
-    records, until = lines_of(history), T0 + 2 * DAY
-    lines = run_through(records, RULES, ENCODING, until=until).examples
-
-    assert until_hint(audited(lines, records)) == {3, 4}
-    assert verdicts(audited(lines, records, until=until)) == ["kept"] * 5
-
-
-def test_a_run_that_was_stopped_before_the_topic_ends_looks_like_one_with_an_earlier_end():
-    """The topic went on after the run: no law is called broken for it."""
-    beaten = list[Record]()
-    for each in talk():
-        assert each.t is not None
-        beaten += [heartbeat(each.t), each]
-    records = lines_of([*beaten, heartbeat(T0 + 3 * DAY)])
-    made = stopped(records[:500])
-    assert made.examples
-
-    audit = audited(made.examples, records, retractions=made.retractions)
-
-    assert broken(audit) == {}
-    assert until_hint(audit) == {4}
-
-
 # Retractions
 
 
@@ -548,190 +363,9 @@ def test_a_random_split_leaks_in_every_way():
         assert told in found[7]
 
 
-# Other tools' files
-
-
-def talk(count: int = 400, seed: int = 3) -> list[Record]:
-    """People talk in three channels, each sentence another one."""
-    draws = Random(seed)
-    history, t = [], T0
-    for number in range(count):
-        t += draws.randrange(1, 60) * SECOND
-        words = " ".join(draws.choice(["blue", "deploy", "lunch", "server", "why", "later", "tomorrow", "please"]) for _ in range(5))
-        history.append(post(f"C{draws.randrange(3)}", t, draws.choice(["ana", "bo", "cy", "di", "ed"]), f"{words} {number}"))
-    return history
-
-
-Said = Sequence[tuple[str, str]]
-
-
-def pairs_of(history: Iterable[Record], shown: Callable[[Said, str], Iterable[str]]) -> list[bytes]:
-    """What another tool makes of a history: of each channel's last five messages those that it shows, and who posted next."""
-    rows, said = [], dict[str, list[tuple[str, str]]]()
-    for record in history:
-        assert record.data is not None
-        before = said.setdefault(str(record.channel), [])
-        user, text = record.data["user"], record.data["text"]
-        if texts := list(shown(before[-5:], user)):
-            rows.append(orjson.dumps({"prompt": "\n\n".join(texts) + "\n\n###\n\n", "completion": f" {'abcde'.index(user[0])} end"}))
-        before.append((user, text))
-    return rows
-
-
-def everything(window: Said, _: str) -> list[str]:
-    return [text for _, text in window]
-
-
-def others_only(window: Said, answerer: str) -> list[str]:
-    return [text for user, text in window if user != answerer]
-
-
-def what_fits(window: Said, _: str) -> list[str]:
-    texts = [text for _, text in window]
-    while sum(map(len, texts)) > 110:
-        del texts[0]
-    return texts
-
-
-def some(window: Said, _: str) -> list[str]:
-    return [text for user, text in window if sum(text.encode()) % 4 and user]
-
-
-@pytest.mark.parametrize("shown", [everything, what_fits, some])
-def test_prompts_that_leave_out_regardless_of_who_answers_pass(shown: Callable[[Said, str], Iterable[str]]):
-    """Whole windows, windows cut to a length, and windows with every fourth message left out."""
-    audit = audit_pairs(lines_of(talk()), pairs_of(talk(), shown), PLAIN)
-
-    assert broken(audit) == {}
-    assert audit.laws[0].verdict == audit.laws[1].verdict == "kept"
-    assert audit.checked["placed"] > 0.9 * audit.checked["examples"]
-
-
-def test_prompts_without_the_answerer_are_named():
-    """The rule of the original: law 2, with how many rows and the p-value; in chat form, too."""
-    rows = pairs_of(talk(), others_only)
-    chats = [
-        orjson.dumps({"messages": [{"role": "user", "content": body["prompt"]}, {"role": "assistant", "content": body["completion"]}]})
-        for body in map(body_of, rows)
-    ]
-
-    audits = [audit_pairs(lines_of(talk()), lines, PLAIN) for lines in (rows, chats)]
-
-    for audit in audits:
-        assert set(broken(audit)) == {2}
-        assert "prompts leave out the answerer's own messages" in broken(audit)[2]
-        assert audit.measured["leak_test"]["p_value"] < 1e-20
-        assert audit.measured["answerer_absent_from_prompts"] == 1
-
-
-def test_prompts_that_hold_their_answer_are_named():
-    """Each prompt ends with the message that is to be foretold: the completion is its author."""
-    history, rows = talk(), list[bytes]()
-    said: dict[str, list[str]] = {}
-    for record in history:
-        assert record.data is not None
-        before = said.setdefault(str(record.channel), [])
-        before.append(record.data["text"])
-        rows.append(orjson.dumps({"prompt": "\n\n".join(before[-5:]), "completion": record.data["user"]}))
-
-    found = broken(audit_pairs(lines_of(history), rows, PLAIN))
-
-    assert set(found) == {2}
-    assert "hold the answer itself" in found[2]
-
-
-def test_sentences_that_nobody_said_and_later_ones_are_named():
-    """An invented sentence, one from far later, and an edited text that the answer came before: law 1."""
-    history = talk()
-    rows = pairs_of(history, everything)
-    assert history[-1].data is not None
-    later = str(history[-1].data["text"])
-    rows[40] = orjson.dumps({"prompt": body_of(rows[40])["prompt"].replace("\n\n", "\n\nnever said by anybody\n\n", 1), "completion": "x"})
-    rows[50] = orjson.dumps({"prompt": body_of(rows[50])["prompt"].replace("\n\n", f"\n\n{later}\n\n", 1), "completion": "x"})
-    first = history[100]
-    assert first.data is not None
-    assert first.t is not None
-    corrected = [*history, edit(str(first.channel), history[-1].t or 0, first.t, "corrected much later")]
-    edited = [line.replace(str(first.data["text"]).encode(), b"corrected much later") for line in rows]
-
-    found = broken(audit_pairs(lines_of(history), rows, PLAIN))
-    of_edit = broken(audit_pairs(lines_of(corrected), edited, PLAIN))
-
-    assert set(found) == {1}
-    assert "nobody said “never said by anybody”" in found[1]
-    assert "was first said at" in found[1]
-    assert "is as edited at" in of_edit[1]
-
-
-def test_both_sides_of_a_foreign_split_are_compared():
-    """Cut in the middle of a conversation, or at random: law 7; with a gap between, all is well."""
-    rows = pairs_of(talk(), everything)
-    mixed = list(rows)
-    Random(1).shuffle(mixed)
-
-    random = broken(audit_pairs(lines_of(talk()), mixed[80:], PLAIN, valid=mixed[:80]))
-    clean_cut = audit_pairs(lines_of(talk()), rows[:250], PLAIN, valid=rows[300:])
-
-    assert set(random) == {7}
-    assert "messages on both sides" in random[7]
-    assert "before the last training answer" in random[7]
-    assert broken(clean_cut) == {}
-    assert clean_cut.laws[6].verdict == "kept"
-
-
-def test_prompts_of_another_workspace_are_not_judged():
-    """Nothing of them was said here: that proves no leak, and the audit says to look at SOURCE."""
-    audit = audit_pairs(lines_of(talk(50)), [b'{"prompt": "something else entirely", "completion": "1"}'] * 3, PLAIN)
-
-    assert not audit.is_broken
-    assert "is SOURCE the history" in audit.laws[0].told
-
-
-def test_the_tail_is_that_of_all_permutations():
-    """Against counting by hand, and close to the normal approximation where that takes over."""
-    assert stratified_tail([(4, 2, 2, 1)])[0] == pytest.approx(5 / 6)
-    assert stratified_tail([(4, 2, 2, 2), (3, 1, 1, 1)])[0] == pytest.approx(1 / 6 / 3)
-    near, is_exact = stratified_tail([(4000, 1400, 1400, 520)])
-    far, is_exact_too = stratified_tail([(4600, 1600, 1600, 590)])
-    assert (is_exact, is_exact_too) == (True, False)
-    assert 0.001 < far < 0.05
-    assert 0.001 < near < 0.05
-
-
-@pytest.mark.parametrize(
-    "line", [b"oops", b"[]", b'{"prompt": 3}', b'{"messages": [{"role": "user"}, {"role": "assistant", "content": "1"}]}']
-)
-def test_lines_of_another_form_are_told(line: bytes):
-    """No row is read into what is none."""
-    assert pair_of(line) is None
-    assert "without a prompt" in broken(audit_pairs([], [line], PLAIN))[4]
-
-
-def test_kinds_of_files_are_told_apart():
-    """By their first readable line."""
-    assert kind_of(made_up()[1].examples) == "examples"
-    assert kind_of([b"oops", b'{"messages": []}']) == "pairs"
-
-
 def test_the_report_is_json():
     """All of it, for `--report`."""
     for audit in (audited(made_up()[1].examples[:50]), audit_pairs(lines_of(talk(50)), pairs_of(talk(50), others_only), PLAIN)):
         report = orjson.loads(orjson.dumps(audit.as_json()))
         assert [each["law"] for each in report["laws"]] == [1, 2, 3, 4, 5, 6, 7]
         assert report["kept"] is not audit.is_broken
-
-
-@pytest.mark.realdata
-def test_the_leak_of_the_original_is_named(shared: Path):
-    """Every row is found, every completion goes with who posted next, and no prompt shows the person who answers."""
-    golden = shared / "golden"
-    records, rows = ((golden / name).read_bytes().splitlines() for name in ("events.jsonl", "examples.jsonl"))
-
-    audit = audit_pairs(records, rows, RULES)
-
-    assert set(broken(audit)) == {2}
-    assert "in 455 of 455 rows" in broken(audit)[2]
-    assert audit.measured["leak_test"]["p_value"] < 1e-100
-    assert audit.measured["answerer_absent_from_prompts"] == 1
-    assert audit.checked["placed"] == len(rows)
-    assert audit.measured["completions_agree_with_who_posted_next"] == 1

@@ -1,4 +1,4 @@
-"""Kafka, and what goes wrong with it: kills, absent brokers, poison, topics that change, limits. Nothing is lost, nothing is double."""
+"""Kafka, and what goes wrong with it: kills, absent brokers, topics that change, full disks. Nothing is lost, nothing is double."""
 
 from __future__ import annotations
 
@@ -9,41 +9,25 @@ import signal
 import subprocess
 import time
 import warnings
-from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from beepgpt.connectors.kafka import (
-    Connection,
-    OutgoingRecord,
-    TopicSpec,
-    create_topics,
-    describe_topics,
-    records_of,
-)
-from beepgpt.connectors.kafka.topics import DEFAULT_LIMIT
+from beepgpt.connectors.kafka import Connection, TopicSpec, create_topics, describe_topics
 from beepgpt.connectors.kafka.writer import OVERHEAD
-from beepgpt.conversations.events import MAX_RECORD_BYTES, Event, parse
-from beepgpt.conversations.rules import DAY, Rules
-from beepgpt.simulation.workspace import Plan, keyed_records
-from tests.support import NOW, program
+from beepgpt.simulation.workspace import Plan
+from tests.support import program
 from tests.support.broker import Broker, GivenBroker
 from tests.support.kafka import (
     KEPT,
-    Outcome,
     Running,
-    Stream,
     Topics,
     account_of,
-    examples_on,
-    letters_on,
     new_topics,
-    outcome_in,
     outcome_of,
     put,
     report_in,
@@ -55,55 +39,32 @@ from tests.support.kafka import (
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
-    from kafka import KafkaAdminClient, KafkaProducer, TopicPartition, codec
-    from kafka.admin import ConfigResource, ConfigResourceType
+    from kafka import TopicPartition
+
+from tests.support.kafka_kills import (
+    PARTITIONS,
+    RULES,
+    SHORT,
+    Given,
+    administering,
+    alter,
+    arguments,
+    assert_same,
+    assert_undisturbed,
+    given_on,
+    is_at_work,
+    last_line,
+    once,
+)
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),  # kafka-python leaves those that can't connect
     pytest.mark.timeout(300),
 ]
-
-PARTITIONS = 4
-RULES = Rules(candidates=False, window=3, kept_roots=40, thread_ttl=2 * DAY, remember=2 * DAY)
-"""Little to keep, and little to write: what is tested here is what becomes of it."""
-FLAGS = ("--no-candidates", "--window", 3, "--kept-roots", 40, "--thread-ttl", "2d", "--remember", "2d")
 LONG = Plan(
     seed=31, messages=126_000, days=60, channels=24, people=60, heartbeat_every=14_400,
     edits=0.1, deletions=0.05, reactions=0.3, duplicates=0.02, too_late=0.002, broken=0.0005,
 )  # fmt: skip
-SHORT = Plan(
-    seed=32, messages=12_000, days=30, channels=16, people=40, heartbeat_every=7_200,
-    edits=0.1, deletions=0.05, reactions=0.3, duplicates=0.03, too_late=0.005, broken=0.002,
-)  # fmt: skip
-POISONED = replace(SHORT, seed=33, messages=6_000, broken=0.01)
-
-
-@pytest.fixture
-def connection(broker: Broker | GivenBroker) -> Connection:
-    return Connection(broker.bootstrap)
-
-
-@dataclass(frozen=True)
-class Given:
-    """A topic of events, all of them written, and what a run gives that nobody disturbs."""
-
-    events: str
-    stream: Stream
-    outcome: Outcome
-    account: dict[str, Any]
-
-    def topics(self, connection: Connection) -> Topics:
-        """New ones for what is made of it."""
-        return new_topics(connection, PARTITIONS, events=self.events)
-
-
-def given_on(connection: Connection, plan: Plan) -> Given:
-    """A simulated workspace, on a topic of its own."""
-    topics, stream = new_topics(connection, PARTITIONS), stream_of(plan, RULES)
-    put(topics, stream.messages(PARTITIONS))
-    outcome = outcome_of(stream.run)
-    assert all(vars(outcome).values()), "there is some of everything to lose"
-    return Given(topics.events, stream, outcome, stream.run.account.as_json())
 
 
 @pytest.fixture(scope="module")
@@ -118,62 +79,6 @@ def long(broker: Broker | GivenBroker) -> Given:
 def short(broker: Broker | GivenBroker) -> Given:
     """A run of two seconds or so."""
     return given_on(Connection(broker.bootstrap), SHORT)
-
-
-def arguments(topics: Topics, folder: Path, to: str, *more: object, **query: str) -> list[object]:
-    """The command that is disturbed."""
-    dest = topics.to if to == "topic" else folder / "made.jsonl"
-    return [
-        *("examples", topics.source(**query), "--to", dest, *FLAGS),
-        *("--recovery", folder / "memory", "--snapshot-every", "200ms", "--report", folder / "report.json", *more),
-    ]
-
-
-def once(topics: Topics) -> Outcome:
-    """What the topics hold for those who read them: of each id one value, which is the only one, and of each source one letter."""
-    found = examples_on(topics)
-    assert all(len(set(values)) == 1 for values in found.values.values()), "an id has two values"
-    assert found.is_in_order, "a tombstone stands before its example"
-    letters = sorted(set(letters_on(topics.connection, topics.dead_letters)), key=repr)
-    late = sorted(set(letters_on(topics.connection, topics.late)), key=repr)
-    assert len({source for _, source, _, _ in letters + late}) == len(letters + late), "a record has two letters"
-    return Outcome(
-        sorted(values[0] for values in found.values.values()),
-        sorted(set(found.tombstones)),
-        sorted(record for _, _, _, record in late),
-        sorted((reason, record) for reason, _, _, record in letters),
-    )
-
-
-def assert_undisturbed(given: Given, topics: Topics, folder: Path, to: str):
-    """All of it, each once, and the same account."""
-    assert_same(once(topics) if to == "topic" else outcome_in(folder), given.outcome)
-    report = report_in(folder / "report.json")
-    assert report["does_not_add_up"] == []
-    assert account_of(report, PARTITIONS) == given.account
-
-
-def assert_same(found: Outcome, expected: Outcome):
-    """Byte for byte, and each once."""
-    for name, lines in vars(found).items():
-        here, there = Counter(lines), Counter(vars(expected)[name])
-        more, less = here - there, there - here
-        assert not more, f"{more.total()} {name} too much, or twice, such as {next(iter(more))!r}"
-        assert not less, f"{less.total()} {name} are missing, such as {next(iter(less))!r}"
-
-
-def is_at_work(folder: Path) -> Callable[[], bool]:
-    """Whether a run's snapshots have changed since this was asked for."""
-
-    def newest() -> float:
-        times = [0.0]
-        for path in (folder / "memory").glob("worker-*/*"):
-            with suppress(FileNotFoundError):
-                times.append(path.stat().st_mtime)
-        return max(times)
-
-    before = newest()
-    return lambda: newest() > before
 
 
 # Kills
@@ -327,154 +232,6 @@ def test_a_broker_that_stays_away_ends_the_run_which_goes_on_later(mortal_broker
         assert run.process.wait(100) == 0, run.said
 
     assert_undisturbed(short, topics, tmp_path, to)
-
-
-def last_line(run: Running) -> str:
-    """What it ended with."""
-    return run.said.rstrip().rpartition("\n")[2]
-
-
-# Poison
-
-
-@pytest.mark.slow
-def test_poison_goes_to_the_dead_letters_and_nothing_else_is_lost(connection, tmp_path):
-    """One in a hundred records is broken, in more than 20 ways, and some in Kafka's own: each has its letter, with reason and place."""
-    topics, stream = new_topics(connection, PARTITIONS), with_a_large_record(stream_of(POISONED, RULES))
-    messages = stream.messages(PARTITIONS)
-    third = len(messages) // 3
-    poison = [*poison_of_kafka(messages)]
-    put(topics, disguised(messages[:third]))
-    put(topics, poison)
-    write(topics, messages[third : 2 * third], compression_type="gzip")
-    write(topics, [*messages[2 * third :], OutgoingRecord(b"C1", b"never happened", (), 0)], transactional_id=topics.events, commits=False)
-    write(topics, messages[2 * third :], transactional_id=topics.events)
-
-    with started(program(*arguments(topics, tmp_path, "topic")), tmp_path, topics.settings) as run:
-        assert run.process.wait(100) == 0, run.said
-
-    rejects = outcome_of(stream.run).rejects
-    assert len(kinds_of_broken(POISONED)) > 20
-    assert_same(
-        once(topics), replace(outcome_of(stream.run), rejects=sorted(rejects + [(reason_of(each), each.value or b"") for each in poison]))
-    )
-    report = report_in(tmp_path / "report.json")
-    assert report["does_not_add_up"] == []
-    assert report["account"]["events"]["read"] == stream.run.account["read"] + len(poison)
-    stands = {f"{topics.events}/{partition}:{each.offset}": each for partition, each in records_of(connection, topics.events)}
-    for _, source, key, body in letters_on(connection, topics.dead_letters) + letters_on(connection, topics.late):
-        assert (stands[source].key, stands[source].value or b"") == (key, body)
-
-
-def kinds_of_broken(plan: Plan) -> list[str]:
-    """How the broken records of a simulated workspace are broken."""
-    planted: Counter[str] = Counter()
-    deque(keyed_records(plan, planted), maxlen=0)
-    return [name for name in planted if name.startswith("broken: ")]
-
-
-def with_a_large_record(stream: Stream) -> Stream:
-    """The same, and before its last heartbeat a post that is just as large as one may be."""
-    begin, end = b'{"type":"message","channel":"CLARGE","user":"U1","ts":"%d.000000","text":"' % (POISONED.end_us // 1_000_000), b'"}'
-    large = begin + (b"long " * (MAX_RECORD_BYTES // 5))[: MAX_RECORD_BYTES - len(begin) - len(end)] + end
-    return Stream([*stream.records[:-1], ("CLARGE", large), stream.records[-1]], stream.rules)
-
-
-def poison_of_kafka(messages: list[OutgoingRecord]) -> Iterator[OutgoingRecord]:
-    """What can't be used, whatever its bytes: without a value, with an empty one, and events stamped long before they happened."""
-    for number in range(30):
-        yield OutgoingRecord(b"C%d" % number, None, (), number % PARTITIONS)
-        yield OutgoingRecord(None, b"", [("reason", b"mine")], number % PARTITIONS)
-    events = [each for each in messages if isinstance(parse(each.value or b"", NOW), Event)]
-    yield from (each._replace(timestamp=1_000) for each in events[:30])
-
-
-def reason_of(poison: OutgoingRecord) -> str:
-    """Under which its letter stands."""
-    return "no_value" if poison.value is None else "bad_record_time" if poison.value else "not_json"
-
-
-def disguised(messages: list[OutgoingRecord]) -> list[OutgoingRecord]:
-    """Some of them under no key, under a wrong one, or with large headers: all of that means nothing."""
-    forms: list[dict[str, Any]] = [{"key": None}, {"key": b"\xff\xfe"}, {"headers": [("trace", b"x" * 50_000), ("empty", b"")]}]
-    return [each._replace(**forms[number % 3]) if number % 20 < 3 else each for number, each in enumerate(messages)]
-
-
-def write(topics: Topics, messages: list[OutgoingRecord], *, commits: bool = True, **how: Any) -> None:
-    """Writes as other producers may: compressed, or in a transaction, which may be aborted."""
-    producer = KafkaProducer(bootstrap_servers=topics.connection.bootstrap, max_request_size=8 << 20, linger_ms=20, **how)
-    if "transactional_id" in how:
-        producer.init_transactions()
-        producer.begin_transaction()
-    for key, value, headers, partition, timestamp in messages:
-        producer.send(topics.events, value, key, list(headers), partition, None if timestamp is None else timestamp // 1000)
-    producer.flush(60)
-    if "transactional_id" in how:
-        producer.commit_transaction() if commits else producer.abort_transaction()
-    producer.close(timeout=10)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["gzip", "snappy", "lz4", "zstd"])
-def test_compressed_topics(connection, tmp_path, kind: str):
-    """They are read; without the package that it takes, the run says which one, and reads nothing."""
-    topics, stream = new_topics(connection, 1), stream_of(replace(POISONED, messages=50), RULES)
-    alter(connection, topics.events, "compression.type", kind)
-    put(topics, stream.messages(1))
-
-    with started(program(*arguments(topics, tmp_path, "topic")), tmp_path, topics.settings) as run:
-        status = run.process.wait(60)
-
-    if getattr(codec, f"has_{kind}")():
-        assert status == 0, run.said
-        assert_same(once(topics), outcome_of(stream.run))
-    else:
-        assert status == 1 and topics.events in last_line(run) and "pip install lz4 zstandard cramjam" in last_line(run)
-
-
-@pytest.mark.slow
-def test_poison_as_large_as_its_topic_takes(connection, tmp_path):
-    """A letter is larger than its record, and what came compressed is larger still: it is cut, says so, and the flow goes on."""
-    topics = with_limits(connection, new_topics(connection, 1))
-    stream = stream_of(replace(POISONED, messages=50), RULES)
-    put(topics, stream.messages(1)[:-1])
-    large = [OutgoingRecord(b"C1", b"x" * (DEFAULT_LIMIT - 100), (), 0), OutgoingRecord(b"C1", b"x" * (3 << 20), (), 0)]
-    for each in large:
-        write(topics, [each], compression_type="gzip" if len(each.value or b"") > DEFAULT_LIMIT else None)
-    put(topics, stream.messages(1)[-1:])
-
-    with started(program(*arguments(topics, tmp_path, "topic")), tmp_path, topics.settings) as run:
-        assert run.process.wait(60) == 0, run.said
-
-    assert once(topics).examples == outcome_of(stream.run).examples
-    letters = [
-        each for _, each in records_of(connection, topics.dead_letters) if each.key == b"C1" and (each.value or b"").startswith(b"xxx")
-    ]
-    assert {dict(each.headers)["cut_from"] for each in letters} == {b"%d" % len(each.value or b"") for each in large}
-    assert all(len(each.value or b"") > 1_000_000 for each in letters)
-
-
-def with_limits(connection: Connection, topics: Topics) -> Topics:
-    """All of them take what topics take by default."""
-    for name in (topics.events, topics.examples, topics.late, topics.dead_letters):
-        alter(connection, name, "max.message.bytes", str(DEFAULT_LIMIT))
-    return topics
-
-
-@contextmanager
-def administering(connection: Connection) -> Iterator[Any]:
-    """What no flow does to a topic."""
-    admin = KafkaAdminClient(bootstrap_servers=connection.bootstrap)
-    try:
-        yield admin
-    finally:
-        admin.close()
-
-
-def alter(connection: Connection, topic: str, name: str, value: str) -> None:
-    """Sets one of a topic's settings."""
-    with administering(connection) as admin:
-        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {name: value})])
 
 
 # Topics that change

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from beepgpt.connectors.slack.export import open_export, read_days
 from beepgpt.conversations.events import Heartbeat, Reject, parse
 from beepgpt.conversations.export import records_of
-from tests.support import NOW, oracle, ours, run_of
+from tests.support import NOW, oracle, oracle_records, ours, run_of
 from tests.support.histories import Record, callback, cases, delete, edit, late_arrivals, lines_of, post, react
 
 thorough = settings(max_examples=8 * settings().max_examples, suppress_health_check=list(HealthCheck))
@@ -35,7 +35,7 @@ STRETCH = 80
 """Records that the oracle, which is cubic, reads in about a second."""
 
 
-def assert_agreement(records: Sequence[bytes], rules: oracle.Rules, until: int | None = None):
+def assert_agreement(records: Sequence[bytes], rules: oracle_records.Rules, until: int | None = None):
     """Both readings give the same examples (facts apart), retractions and account."""
     mine = ours(rules, candidates=False)
     run = run_of(records, mine, until)
@@ -56,7 +56,7 @@ def decoded(line: bytes) -> str:
 
 @thorough
 @given(cases(), st.data())
-def test_the_two_readings_agree(case: tuple[oracle.Rules, list[Record]], data: st.DataObject):
+def test_the_two_readings_agree(case: tuple[oracle_records.Rules, list[Record]], data: st.DataObject):
     """On random histories with every kind of record, in any order of arrival, under settings of every target and scope."""
     rules, history = case
 
@@ -65,7 +65,7 @@ def test_the_two_readings_agree(case: tuple[oracle.Rules, list[Record]], data: s
 
 @patient
 @given(cases(), st.data())
-def test_they_agree_on_any_until(case: tuple[oracle.Rules, list[Record]], data: st.DataObject):
+def test_they_agree_on_any_until(case: tuple[oracle_records.Rules, list[Record]], data: st.DataObject):
     """Told to stop at a time: the same events are after it, and the same points are censored."""
     rules, history = case
     times = sorted({record.t for record in history if record.t is not None}) or [NOW]
@@ -74,7 +74,7 @@ def test_they_agree_on_any_until(case: tuple[oracle.Rules, list[Record]], data: 
     assert_agreement(lines_of(history), rules, until)
 
 
-SAID = NOW // oracle.SECOND * oracle.SECOND - oracle.DAY
+SAID = NOW // oracle_records.SECOND * oracle_records.SECOND - oracle_records.DAY
 
 
 @pytest.mark.parametrize(
@@ -90,12 +90,12 @@ SAID = NOW // oracle.SECOND * oracle.SECOND - oracle.DAY
         react("C1", SAID - 1, SAID, ""),
     ],
 )
-@pytest.mark.parametrize("horizon", [oracle.DAY, None])
+@pytest.mark.parametrize("horizon", [oracle_records.DAY, None])
 def test_they_agree_on_what_is_from_the_future(record: Record, horizon: int | None):
     """A record is, whatever else it is, once one of its times is more than a day after it was received."""
-    for early, future in ((oracle.DAY, 0), (oracle.DAY + 1, 1)):
-        received = callback(record, "Ev1", received_at=oracle.stamp(SAID - early))
-        rules = oracle.Rules(horizon=horizon)
+    for early, future in ((oracle_records.DAY, 0), (oracle_records.DAY + 1, 1)):
+        received = callback(record, "Ev1", received_at=oracle_records.stamp(SAID - early))
+        rules = oracle_records.Rules(horizon=horizon)
 
         assert_agreement([received.line], rules)
         assert run_of([received.line], ours(rules, candidates=False)).account["rejected:future"] == future
@@ -135,13 +135,13 @@ def stretches(channels: dict[str, list[bytes]], length: int) -> list[list[bytes]
 def settings_for(number: int) -> dict[str, Any]:
     """One of the five framings, in turn."""
     target = ("next_user", "next_user", "interacting_users", "reactors", "next_user")[number % 5]
-    return {"target": target, "scope": "channel" if number % 5 == 4 else "conversation", "horizon": oracle.DAY}
+    return {"target": target, "scope": "channel" if number % 5 == 4 else "conversation", "horizon": oracle_records.DAY}
 
 
 def check_stretch(numbered: tuple[int, list[bytes]]) -> int:
     """One stretch of a real set, in a process of its own; returns its number of records."""
     number, records = numbered
-    assert_agreement(records, oracle.Rules(**settings_for(number)))
+    assert_agreement(records, oracle_records.Rules(**settings_for(number)))
     return len(records)
 
 

@@ -19,6 +19,7 @@ from tests.mutations import ROOT, planted
 
 pytestmark = pytest.mark.xdist_group("compiled")
 needs_a_compiler = pytest.mark.skipif(shutil.which(os.environ.get("CC", "cc")) is None, reason="there is no C compiler here")
+LAWS = ("past_only", "blind_to_the_answer", "prefix", "one_result", "live_and_export", "train_as_you_serve", "nothing_is_lost")
 FRAMINGS = (
     (),
     ("--scope", "channel"),
@@ -84,8 +85,9 @@ def test_its_examples_can_be_audited(tree: Path, tmp_path: Path):
     "tests",
     [
         "tests/conversations/test_channel.py",
+        "tests/conversations/test_candidates.py",
         pytest.param("tests/laws/test_agreement.py", marks=pytest.mark.proof),
-        pytest.param("tests/laws/test_laws.py", marks=pytest.mark.proof),
+        *(pytest.param(f"tests/laws/test_{law}.py", marks=pytest.mark.proof) for law in LAWS),
         pytest.param("tests/dataflows/test_kills.py", marks=pytest.mark.proof),
     ],
 )

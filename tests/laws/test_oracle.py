@@ -9,21 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.histories import (
-    TEXTS,
-    Record,
-    arrivals,
-    callback,
-    cases,
-    delete,
-    edit,
-    heartbeat,
-    late_arrivals,
-    lines_of,
-    post,
-    react,
-)
-from tests.support.oracle import DAY, MINUTE, SECOND, OracleRun, Rules, clean, count_tokens, make_prompt, micros, run, stamp
+from tests.support.histories import TEXTS, Record, arrivals, callback, cases, delete, edit, heartbeat, late_arrivals, lines_of, post, react
+from tests.support.oracle import OracleRun, run
+from tests.support.oracle_prompts import clean, count_tokens, make_prompt
+from tests.support.oracle_records import DAY, MINUTE, SECOND, Rules, micros, stamp
 
 T0 = 1_690_360_000 * SECOND
 SETS = Rules(target="interacting_users", horizon=MINUTE)

@@ -24,7 +24,7 @@ from beepgpt.conversations.rules import MINUTE, SECOND, Rules
 from beepgpt.conversations.shard import RunOutput, Shard, run_through
 from beepgpt.dataflows.examples import examples_flow
 from beepgpt.dataflows.following import Following
-from tests.support import histories, oracle
+from tests.support import histories, oracle_records
 from tests.support.histories import Record
 
 MONDAY_AT_TEN = 1_704_103_200 * SECOND
@@ -103,7 +103,7 @@ def run_of(records: Iterable[Record | bytes], rules: Rules, until: int | None = 
     return run
 
 
-def ours(rules: oracle.Rules, **more: Any) -> Rules:
+def ours(rules: oracle_records.Rules, **more: Any) -> Rules:
     """The oracle's settings, for the real thing."""
     return Rules(**{each.name: getattr(rules, each.name) for each in fields_of(rules) if each.name != "spec"}, **more)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.support.oracle import DAY, MINUTE, SECOND, Rules, stamp
+from tests.support.oracle_records import DAY, MINUTE, SECOND, Rules, stamp
 
 START = 1_690_000_000 * SECOND
 CHANNELS = ("C1", "C2", "C3")

@@ -1,0 +1,153 @@
+"""Runs on a real broker that somebody disturbs, and what they must give all the same."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from beepgpt.connectors.kafka import Connection
+from beepgpt.connectors.kafka.topics import DEFAULT_LIMIT
+from beepgpt.conversations.rules import DAY, Rules
+from beepgpt.simulation.workspace import Plan
+from tests.support.kafka import (
+    Outcome,
+    Running,
+    Stream,
+    Topics,
+    account_of,
+    examples_on,
+    letters_on,
+    new_topics,
+    outcome_in,
+    outcome_of,
+    put,
+    report_in,
+    stream_of,
+)
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from kafka import KafkaAdminClient
+    from kafka.admin import ConfigResource, ConfigResourceType
+
+
+PARTITIONS = 4
+RULES = Rules(candidates=False, window=3, kept_roots=40, thread_ttl=2 * DAY, remember=2 * DAY)
+"""Little to keep, and little to write: what is tested here is what becomes of it."""
+FLAGS = ("--no-candidates", "--window", 3, "--kept-roots", 40, "--thread-ttl", "2d", "--remember", "2d")
+SHORT = Plan(
+    seed=32, messages=12_000, days=30, channels=16, people=40, heartbeat_every=7_200,
+    edits=0.1, deletions=0.05, reactions=0.3, duplicates=0.03, too_late=0.005, broken=0.002,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Given:
+    """A topic of events, all of them written, and what a run gives that nobody disturbs."""
+
+    events: str
+    stream: Stream
+    outcome: Outcome
+    account: dict[str, Any]
+
+    def topics(self, connection: Connection) -> Topics:
+        """New ones for what is made of it."""
+        return new_topics(connection, PARTITIONS, events=self.events)
+
+
+def given_on(connection: Connection, plan: Plan) -> Given:
+    """A simulated workspace, on a topic of its own."""
+    topics, stream = new_topics(connection, PARTITIONS), stream_of(plan, RULES)
+    put(topics, stream.messages(PARTITIONS))
+    outcome = outcome_of(stream.run)
+    assert all(vars(outcome).values()), "there is some of everything to lose"
+    return Given(topics.events, stream, outcome, stream.run.account.as_json())
+
+
+def arguments(topics: Topics, folder: Path, to: str, *more: object, **query: str) -> list[object]:
+    """The command that is disturbed."""
+    dest = topics.to if to == "topic" else folder / "made.jsonl"
+    return [
+        *("examples", topics.source(**query), "--to", dest, *FLAGS),
+        *("--recovery", folder / "memory", "--snapshot-every", "200ms", "--report", folder / "report.json", *more),
+    ]
+
+
+def once(topics: Topics) -> Outcome:
+    """What the topics hold for those who read them: of each id one value, which is the only one, and of each source one letter."""
+    found = examples_on(topics)
+    assert all(len(set(values)) == 1 for values in found.values.values()), "an id has two values"
+    assert found.is_in_order, "a tombstone stands before its example"
+    letters = sorted(set(letters_on(topics.connection, topics.dead_letters)), key=repr)
+    late = sorted(set(letters_on(topics.connection, topics.late)), key=repr)
+    assert len({source for _, source, _, _ in letters + late}) == len(letters + late), "a record has two letters"
+    return Outcome(
+        sorted(values[0] for values in found.values.values()),
+        sorted(set(found.tombstones)),
+        sorted(record for _, _, _, record in late),
+        sorted((reason, record) for reason, _, _, record in letters),
+    )
+
+
+def assert_undisturbed(given: Given, topics: Topics, folder: Path, to: str):
+    """All of it, each once, and the same account."""
+    assert_same(once(topics) if to == "topic" else outcome_in(folder), given.outcome)
+    report = report_in(folder / "report.json")
+    assert report["does_not_add_up"] == []
+    assert account_of(report, PARTITIONS) == given.account
+
+
+def assert_same(found: Outcome, expected: Outcome):
+    """Byte for byte, and each once."""
+    for name, lines in vars(found).items():
+        here, there = Counter(lines), Counter(vars(expected)[name])
+        more, less = here - there, there - here
+        assert not more, f"{more.total()} {name} too much, or twice, such as {next(iter(more))!r}"
+        assert not less, f"{less.total()} {name} are missing, such as {next(iter(less))!r}"
+
+
+def is_at_work(folder: Path) -> Callable[[], bool]:
+    """Whether a run's snapshots have changed since this was asked for."""
+
+    def newest() -> float:
+        times = [0.0]
+        for path in (folder / "memory").glob("worker-*/*"):
+            with suppress(FileNotFoundError):
+                times.append(path.stat().st_mtime)
+        return max(times)
+
+    before = newest()
+    return lambda: newest() > before
+
+
+def with_limits(connection: Connection, topics: Topics) -> Topics:
+    """All of them take what topics take by default."""
+    for name in (topics.events, topics.examples, topics.late, topics.dead_letters):
+        alter(connection, name, "max.message.bytes", str(DEFAULT_LIMIT))
+    return topics
+
+
+@contextmanager
+def administering(connection: Connection) -> Iterator[Any]:
+    """What no flow does to a topic."""
+    admin = KafkaAdminClient(bootstrap_servers=connection.bootstrap)
+    try:
+        yield admin
+    finally:
+        admin.close()
+
+
+def alter(connection: Connection, topic: str, name: str, value: str) -> None:
+    """Sets one of a topic's settings."""
+    with administering(connection) as admin:
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {name: value})])
+
+
+def last_line(run: Running) -> str:
+    """What it ended with."""
+    return run.said.rstrip().rpartition("\n")[2]

@@ -1,0 +1,263 @@
+"""The second reading's settings, and what a record says. It shares no code with `conversations/`."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Literal
+
+SECOND = 1_000_000
+MINUTE = 60 * SECOND
+DAY = 86_400 * SECOND
+FAR_FUTURE = 9_999_999_999 * SECOND
+NEVER = 10**18
+"""Later than every time stamp of ten digits."""
+LARGEST_RECORD = 1 << 20
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Settings that shape an example; `run` takes any object with these names."""
+
+    workspace: str = "acme"
+    spec: str = "b81e00000000"
+    target: Literal["next_user", "interacting_users", "reactors"] = "next_user"
+    scope: Literal["conversation", "channel"] = "conversation"
+    horizon: int | None = DAY
+    lateness: int = 5 * SECOND
+    session_gap: int = 10 * MINUTE
+    window: int = 5
+    thread_ttl: int = 30 * DAY
+    kept_roots: int = 500
+    max_prompt_tokens: int = 2000
+    encoding: str = "o200k_base"
+    edits: Literal["known", "final"] = "known"
+    bots: Literal["ignore", "context"] = "ignore"
+
+
+# Records
+
+
+class Kind(IntEnum):
+    """Kinds of events, in the order of ties."""
+
+    POST = 0
+    EDIT = 1
+    DELETE = 2
+    REACT = 3
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that Slack said about the message `ts`."""
+
+    kind: Kind
+    channel: str
+    t: int
+    ts: int
+    user: str = ""
+    reaction: str = ""
+    removed: bool = False
+    timed: bool = True
+    text: str | None = None
+    thread_ts: int | None = None
+    """The root that a reply belongs to; `None` on a root."""
+    bot: bool = False
+    event_id: str | None = None
+    line: bytes = b""
+
+
+@dataclass(frozen=True)
+class Ignored:
+    """A record that says nothing of conversations; with a channel and a time it still moves the clock."""
+
+    reason: str
+    channel: str | None = None
+    t: int | None = None
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """All that happened before `at` has been read."""
+
+    at: int
+
+
+class Rejected(Exception):
+    """A record that can't be used; its argument is the reason."""
+
+
+POSTED = {None, "thread_broadcast", "me_message", "file_share"}
+BOTS = {"bot_message", "slackbot_response"}
+
+
+def micros(stamp: object, missing: str = "no_ts", bad: str = "bad_ts") -> int:
+    """Microseconds of a Slack time stamp.
+
+    >>> micros("1690360253.04")
+    1690360253040000
+    """
+    if stamp is None:
+        raise Rejected(missing)
+    if not isinstance(stamp, str) or not re.fullmatch(r"[0-9]{9,10}(\.[0-9]{1,6})?", stamp):
+        raise Rejected(bad)
+    seconds, _, decimals = stamp.partition(".")
+    return int(seconds) * SECOND + int(decimals.ljust(6, "0"))
+
+
+def stamp(t: int) -> str:
+    """A time as Slack writes it.
+
+    >>> stamp(1690360253040000)
+    '1690360253.040000'
+    """
+    return f"{t // SECOND}.{t % SECOND:06d}"
+
+
+def parse(line: bytes, rules: Rules, now: int) -> Event | Ignored | Heartbeat:
+    """What a record says, or `Rejected`."""
+    if len(line) > LARGEST_RECORD:
+        raise Rejected("too_large")
+    try:
+        record = json.loads(line.decode())
+    except ValueError as error:
+        raise Rejected("not_json") from error
+    if not isinstance(record, dict):
+        raise Rejected("not_an_object")
+    if record.get("type") == "heartbeat":
+        beat = Heartbeat(micros(record.get("at")))
+        if beat.at > now + DAY:
+            raise Rejected("future")
+        return beat
+    bare = record.get("type") != "event_callback"
+    inner = record if bare else record.get("event")
+    if not isinstance(inner, dict):
+        raise Rejected("not_an_object")
+    event_id = record.get("event_id")
+    found = parse_inner(inner, bare, rules, event_id if isinstance(event_id, str) else None, line)
+    received = now
+    if not bare and record.get("received_at") is not None:
+        received = micros(record["received_at"])
+    if any(t > received + DAY for t in named(found, inner)):
+        raise Rejected("future")
+    return found
+
+
+def named(found: Event | Ignored, inner: dict[str, Any]) -> Iterator[int]:
+    """Every time that a record's meaning hangs on: its own, and that of the message it is about."""
+    if found.t is not None:
+        yield found.t
+    if isinstance(found, Event):
+        yield found.ts
+    elif found.reason == "unchanged":
+        yield micros(inner["message"]["ts"])
+    elif inner["type"] in ("reaction_added", "reaction_removed") and found.reason != "not_a_message":
+        yield micros(inner["item"]["ts"])
+
+
+def parse_inner(inner: dict[str, Any], bare: bool, rules: Rules, event_id: str | None, line: bytes) -> Event | Ignored:
+    """An inner event, by its type."""
+    if not isinstance(inner.get("type"), str):
+        raise Rejected("bad_type")
+    if inner["type"] == "message":
+        return parse_message(inner, bare, rules, event_id, line)
+    if inner["type"] in ("reaction_added", "reaction_removed"):
+        return parse_reaction(inner, rules, event_id, line)
+    channel, t = inner.get("channel"), inner.get("event_ts", inner.get("ts"))
+    try:
+        return Ignored("other_event", channel if isinstance(channel, str) else None, micros(t))
+    except Rejected:
+        return Ignored("other_event")
+
+
+def channel_of(holder: dict[str, Any]) -> str:
+    """The channel's id."""
+    if holder.get("channel") in (None, ""):
+        raise Rejected("no_channel")
+    if not isinstance(holder["channel"], str):
+        raise Rejected("bad_channel")
+    return holder["channel"]
+
+
+def text_in(message: dict[str, Any]) -> str | None:
+    """A message's text; `None` where it isn't known yet."""
+    text = message.get("text", "")
+    if text is not None and not isinstance(text, str):
+        raise Rejected("bad_text")
+    return text
+
+
+def parse_message(inner: dict[str, Any], bare: bool, rules: Rules, event_id: str | None, line: bytes) -> Event | Ignored:
+    """A message that was posted, edited or deleted."""
+    channel, subtype = channel_of(inner), inner.get("subtype")
+    if subtype in ("message_changed", "message_deleted"):
+        return parse_change(inner, channel, event_id, line)
+    ts = micros(inner.get("ts"))
+    if subtype not in POSTED | BOTS:
+        name = str(subtype)
+        is_plain = 1 <= len(name) <= 40 and all(each in "abcdefghijklmnopqrstuvwxyz0123456789_" for each in name)
+        return Ignored("subtype:" + (name if is_plain else "other"), channel, ts)
+    user = inner.get("user") or ""
+    if not isinstance(user, str):
+        raise Rejected("bad_user")
+    thread_ts = None
+    if inner.get("thread_ts") is not None:
+        thread_ts = micros(inner["thread_ts"], bad="bad_thread_ts")
+        if thread_ts > ts:
+            raise Rejected("thread_after_reply")
+        if thread_ts == ts:
+            thread_ts = None
+    text = text_in(inner)
+    if inner.get("edited") and rules.edits == "known":
+        text = None
+    bot = bool(inner.get("bot_id")) or subtype in BOTS or user == "USLACKBOT"
+    if bot and rules.bots == "ignore":
+        return Ignored("bot", channel, ts)
+    if bot:
+        user = user or inner.get("bot_id") or "bot"
+    if not user:
+        return Ignored("no_author", channel, ts)
+    return Event(Kind.POST, channel, ts, ts, user, text=text, thread_ts=thread_ts, bot=bot, event_id=event_id, line=line)
+
+
+def parse_change(inner: dict[str, Any], channel: str, event_id: str | None, line: bytes) -> Event | Ignored:
+    """A `message_changed` or `message_deleted`, at the outer time."""
+    t = micros(inner.get("event_ts") or inner.get("ts"))
+    if inner["subtype"] == "message_deleted":
+        return Event(Kind.DELETE, channel, t, micros(inner.get("deleted_ts")), event_id=event_id, line=line)
+    message, previous = inner.get("message"), inner.get("previous_message")
+    if not isinstance(message, dict):
+        raise Rejected("bad_type")
+    ts, user = micros(message.get("ts")), message.get("user") or ""
+    if message.get("subtype") == "tombstone":
+        return Event(Kind.DELETE, channel, t, ts, event_id=event_id, line=line)
+    text = text_in(message)
+    if isinstance(previous, dict) and text_in(previous) == text:
+        return Ignored("unchanged", channel, t)
+    return Event(Kind.EDIT, channel, t, ts, user, text=text, event_id=event_id, line=line)
+
+
+def parse_reaction(inner: dict[str, Any], rules: Rules, event_id: str | None, line: bytes) -> Event | Ignored:
+    """A reaction that was added or removed."""
+    item = inner.get("item")
+    if not isinstance(item, dict):
+        raise Rejected("bad_type")
+    t = None if inner.get("event_ts") is None else micros(inner["event_ts"])
+    if item.get("type") != "message":
+        channel = item.get("channel")
+        return Ignored("not_a_message", channel if isinstance(channel, str) else None, t)
+    channel, ts = channel_of(item), micros(item.get("ts"))
+    user, name = inner.get("user") or "", inner.get("reaction") or ""
+    if not isinstance(user, str):
+        raise Rejected("bad_user")
+    if not user:
+        return Ignored("no_author", channel, t)
+    if user == "USLACKBOT":
+        return Ignored("bot", channel, ts if t is None else t)
+    if t is None and rules.horizon is not None:
+        return Ignored("untimed")
+    return Event(
+        Kind.REACT, channel, ts if t is None else t, ts, user, name, removed=inner["type"] == "reaction_removed",
+        timed=t is not None, bot=user == "USLACKBOT", event_id=event_id, line=line,
+    )  # fmt: skip
