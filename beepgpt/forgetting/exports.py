@@ -10,7 +10,7 @@ import orjson
 
 from beepgpt.connectors.slack import export as slack_export
 from beepgpt.connectors.slack.export.archive import UnreadableMember, archive_members
-from beepgpt.connectors.slack.export.contents import root_of
+from beepgpt.connectors.slack.export.contents import date_of, root_of
 from beepgpt.connectors.slack.export.days import decode_day
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.forgetting.records import Cleaning, Removal, kept_of, replacing, write_whole
@@ -19,12 +19,19 @@ CleanMember = Callable[[str, bytes], tuple[bytes | None, int]]
 
 
 def is_export(path: Path) -> bool:
-    """Whether a folder or file is a Slack export."""
+    """Whether a zip is a Slack export, or a folder is one itself; a folder that has one in it is not."""
     try:
         slack_export.open_export(path, slack_export.KINDS)
+        return not path.is_dir() or root_of(path, archive_members(path)[0]) == ""
     except slack_export.BadExport:
         return False
-    return True
+
+
+def is_of_export(path: Path) -> bool:
+    """Whether something in an export's folder belongs to it: its lists, and its channels' folders of days."""
+    if path.is_dir():
+        return not is_export(path) and any(date_of(each.name) for each in path.rglob("*.json"))
+    return path.suffix == ".json"
 
 
 def clean_export(path: Path, cleaning: Cleaning) -> Removal:
@@ -57,7 +64,8 @@ def clean_member(content: bytes, forgotten: Forgotten, channel: str) -> tuple[by
 
 def _in_folder(path: Path, clean: CleanMember, cleaning: Cleaning) -> int:
     total = 0
-    for each in sorted(path.rglob("*.json")):
+    ours = [each for each in sorted(path.iterdir()) if not each.is_symlink() and is_of_export(each)]
+    for each in (file for one in ours for file in (sorted(one.rglob("*.json")) if one.is_dir() else [one])):
         if each.is_symlink() or not each.is_file():
             continue
         kept, found = clean(each.relative_to(path).as_posix(), each.read_bytes())
@@ -68,9 +76,8 @@ def _in_folder(path: Path, clean: CleanMember, cleaning: Cleaning) -> int:
             else:
                 write_whole(each, kept)
     if cleaning.apply:
-        for folder in sorted((each for each in path.iterdir() if each.is_dir() and not each.is_symlink()), reverse=True):
-            if not any(folder.iterdir()) and total:
-                folder.rmdir()
+        for folder in (one for one in ours if one.is_dir() and not any(one.iterdir())):
+            folder.rmdir()
     return total
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from beepgpt.forgetting import stores
-from beepgpt.forgetting.exports import clean_export, is_export
+from beepgpt.forgetting.exports import clean_export, is_export, is_of_export
 from beepgpt.forgetting.records import UNFINISHED, Cleaning, Removal, clean_document, clean_lines
 from beepgpt.training.prepare import OUTPUTS
 
@@ -24,8 +24,12 @@ class PlaceKind:
     name: str
     is_one: Callable[[Path], bool]
     clean: Clean
-    owns: Callable[[str], bool] = lambda name: True
-    """Of a folder: which of the names in it belong to the whole; the others are looked at one by one."""
+    owns: Callable[[Path], bool] = lambda path: True
+    """Of a folder: whether something in it belongs to the whole; all else is looked at by itself."""
+
+
+FILE_NAMES = frozenset({"examples_pos.jsonl", "examples_neg.jsonl"})
+"""Files of few-shots."""
 
 
 def _begins(path: Path, magic: bytes) -> bool:
@@ -40,10 +44,10 @@ def _is_page(path: Path) -> bool:
 FOLDERS: tuple[PlaceKind, ...] = (
     PlaceKind("unfinished files", lambda path: path.name.startswith((".spool-", ".prepare-")), stores.delete_file),
     PlaceKind("recovery store", stores.is_recovery, stores.clean_recovery),
-    PlaceKind("training set", stores.is_training_set, stores.clean_training_set, OUTPUTS.__contains__),
-    PlaceKind("exported chats", stores.is_exported, stores.delete_exported, stores.EXPORTED.__contains__),
-    PlaceKind("model", stores.is_model, stores.name_model, stores.MODEL_FILES.__contains__),
-    PlaceKind("Slack export", is_export, clean_export),
+    PlaceKind("training set", stores.is_training_set, stores.clean_training_set, lambda path: path.name in OUTPUTS),
+    PlaceKind("exported chats", stores.is_exported, stores.delete_exported, lambda path: path.name in stores.EXPORTED),
+    PlaceKind("model", stores.is_model, stores.name_model, lambda path: path.name in stores.MODEL_FILES),
+    PlaceKind("Slack export", is_export, clean_export, is_of_export),
 )
 """Kinds of folders, in the order in which they are tried."""
 
@@ -56,6 +60,7 @@ FILES: tuple[PlaceKind, ...] = (
     PlaceKind("answers of a provider", lambda path: {"answers", "batched"} <= stores.tables_in(path), stores.holds_nothing),
     PlaceKind("SQLite's own log", lambda path: path.name.endswith(("-wal", "-shm")), stores.holds_nothing),
     PlaceKind("page", _is_page, stores.delete_page),
+    PlaceKind("few-shots", lambda path: path.name in FILE_NAMES, stores.clean_few_shots),
     PlaceKind("records", lambda path: path.suffix == ".jsonl", clean_lines),
     PlaceKind("document", lambda path: path.suffix == ".json", clean_document),
     PlaceKind("text", lambda path: path.suffix in (".md", ".toml", ".txt"), stores.clean_text),
@@ -77,5 +82,5 @@ def found_in(path: Path) -> Iterator[tuple[Path, PlaceKind | None]]:
     if kind is not None:
         yield path, kind
     for each in sorted(path.iterdir()):
-        if not each.is_symlink() and (kind is None or not kind.owns(each.name)):
+        if not each.is_symlink() and (kind is None or not kind.owns(each)):
             yield from found_in(each)

@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,13 @@ def clean_recovery(path: Path, cleaning: Cleaning) -> Removal:
     return Removal(1, "deleted", "the same command as before, which starts again")
 
 
-# Training sets and models
+# Few-shots, training sets and models
+
+
+def clean_few_shots(path: Path, cleaning: Cleaning) -> Removal:
+    """Remove few-shots: nothing chooses others in their place but a person."""
+    found = clean_lines(path, cleaning)
+    return replace(found, rebuild="beepgpt review" if found.found else "")
 
 
 def is_training_set(path: Path) -> bool:

@@ -15,7 +15,7 @@ from beepgpt.conversations.forgetting import Forgotten, without_forgotten
 from beepgpt.conversations.shard import RunOutput, run_through
 from tests.support import NOW, ours
 from tests.support.histories import CHANNELS, PEOPLE, Record, histories, inner_of, messages_of, post, react
-from tests.support.oracle import Rules, stamp
+from tests.support.oracle_records import Rules, stamp
 
 NOBODY = Forgotten(b"a salt")
 RULES = ours(Rules())

@@ -40,8 +40,9 @@ RUNS = (
     "train ws/set --to ws/set/models/local",
     "train ws/set --model export --to ws/chats",
     "validate ws/set --model ws/set/models/local",
-    "compare ws/set/models/local --to ws/compared.json",
-    "predict ws/set/models/local --row 1",
+    "validate ws/set --model ws/set/models/text",
+    "compare ws/set/models/local ws/set/models/text --to ws/compared.json",
+    "predict --model ws/set/models/local --row 1",
     "score ws/export.zip --to ws/predictions.jsonl --outcomes ws/outcomes.jsonl --model ws/set/models/local --include channels,groups",
     "alert ws/predictions.jsonl --members ws/export.zip --to ws/alerts.jsonl --threshold 0.05 --report ws/alert-report.json",
     "rehearse ws/predictions.jsonl --outcomes ws/outcomes.jsonl --members ws/export.zip --threshold 0.05 --to ws/rehearsal.html",
@@ -88,7 +89,7 @@ def test_nothing_is_left_of_a_person_in_anything_that_any_command_wrote(tmp_path
     assert [path for path, kind in places if kind is None] == []
     before = canaries_in(workspace)
     held = {kind.name for path, kind in places if kind and any(Path(each) == path.relative_to(workspace) for each in before)}
-    assert held == {"Slack export", "alert store", "document", "page", "records", "table"}
+    assert held == {"Slack export", "alert store", "few-shots", "page", "records", "table"}
     assert {"set/candidates_train.parquet", "set/models/text/model.json", "recovery/worker-0/part-0.sqlite3"} <= set(before)
     assert {"live.late.jsonl", "live.dead-letters.jsonl", "few-shots/examples_pos.jsonl", "chats/chat_train.jsonl"} <= set(before)
 

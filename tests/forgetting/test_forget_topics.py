@@ -52,7 +52,7 @@ def test_what_is_copied_keeps_its_partition_order_key_headers_and_time(connectio
         copied = [record for number, record in records_of(connection, copy) if number == partition]
         wanted = [each for each in stays if each.partition == partition]
         assert [(each.key, each.value, each.headers[:-1], each.timestamp) for each in copied] == [
-            (each.key, each.value, [*each.headers], each.timestamp) for each in wanted
+            (each.key, each.value, list(each.headers), each.timestamp) for each in wanted
         ]
     assert kafka.topic_settings(connection, copy, KEPT) == KEPT
     assert clean_topic(connection, copy, Cleaning(LIST, apply=True)).found == 0
@@ -81,7 +81,12 @@ def test_a_compacted_topic_gets_tombstones_where_its_last_record_holds_something
     name = f"test-{uuid4().hex[:12]}"
     create_topics(connection, [TopicSpec(name, 2, {"cleanup.policy": "compact"})])
     holds, other = ({"id": "a", "channel": "C1", "window": [{"ts": "1.1", "user": user}], "answer": []} for user in (PERSON, "U2"))
-    versions = {b"stays": [other], b"goes": [other, holds], b"retracted": [holds, None], b"anew": [holds, other]}
+    versions: dict[bytes, list[dict[str, object] | None]] = {
+        b"stays": [other],
+        b"goes": [other, holds],
+        b"retracted": [holds, None],
+        b"anew": [holds, other],
+    }
     with Writer(connection, name) as writer:
         writer.send(
             OutgoingRecord(key, None if each is None else json.dumps(each).encode(), [], 1)
