@@ -47,6 +47,7 @@ from tests.support.scoring import save
 from tests.support.slack_server import Server
 from tests.support.slack_web_api import TOKEN, Workspace
 from tests.support.slack_web_api import serving as slack_serving
+from tests.support.speed import slowness, wait_until
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -60,7 +61,7 @@ WAYS = ("one-pod", "cluster", "scoring")
 MAKE_EXAMPLES = ("one-pod", "cluster")
 """The ways of running that there are manifests for; each stands on `base`."""
 OURS = "beepgpt"
-PATIENCE = 60
+PATIENCE = 60 * slowness()
 """Seconds in which a flow has to start, and to make something."""
 
 
@@ -819,13 +820,6 @@ def answers(port: int, path: str) -> str | None:
         return None
 
 
-def wait_until(is_so: Callable[[], object], what: str, said: Callable[[], str]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not is_so():
-        assert time.monotonic() < deadline, f"{what}: not within {PATIENCE} s: {said()}"
-        time.sleep(0.2)
-
-
 def count(connection: Connection, topic: str) -> int:
     offsets: dict[int, tuple[int, int]] = begin_and_end_offsets(connection, topic)
     return sum(end - begin for begin, end in offsets.values())
@@ -840,7 +834,7 @@ def connection(mortal_broker: Broker) -> Iterator[Connection]:
         admin = KafkaAdminClient(bootstrap_servers=connection.bootstrap)
         admin.delete_topics([name for name in describe_topics(connection) if name.startswith("slack.")])
         admin.close()
-        wait_until(lambda: not any(name.startswith("slack.") for name in describe_topics(connection)), "topics are deleted", str)
+        wait_until(lambda: not any(name.startswith("slack.") for name in describe_topics(connection)), "topics are deleted")
 
     forget_ours()
     yield connection
@@ -870,8 +864,8 @@ def check_flow(
         assert all(each.poll() is None for each in flow), f"a process ended: {said()}"
         return all(answers(port, "/readyz") for port in ports)
 
-    wait_until(is_up, "the flow is ready", said)
-    wait_until(lambda: count(connection, "slack.examples"), "there are examples", said)
+    wait_until(is_up, "the flow is ready", said=said)
+    wait_until(lambda: count(connection, "slack.examples"), "there are examples", said=said)
     assert all(answers(port, "/healthz") for port in ports)
     served = "".join(answers(port, "/metrics") or "" for port in ports)
     check_served("examples", served)
@@ -898,7 +892,7 @@ def test_every_command_of_the_compose_file_runs(connection: Connection, export: 
     here.run(services()["ingest"]["command"])
     process = here.start(flow["command"])
     with stopped_at_the_end([process]):
-        wait_until(lambda: answers(port, "/readyz"), "the flow is ready", here.said)
+        wait_until(lambda: answers(port, "/readyz"), "the flow is ready", said=here.said)
         here.run(flow["healthcheck"]["test"][1:])
         grace = float(flow["stop_grace_period"].removesuffix("s"))
         check_flow(connection, [process], list(range(port, port + workers)), grace, here.said)
@@ -921,10 +915,10 @@ def test_what_slack_says_comes_to_the_compose_files_topic(connection: Connection
     here.run(services()["topics"]["command"])
     process = here.start(service["command"], given)
     with stopped_at_the_end([process]):
-        wait_until(lambda: "beepgpt_slack_connected 1.0" in (answers(port, "/metrics") or ""), "it is connected", here.said)
+        wait_until(lambda: "beepgpt_slack_connected 1.0" in (answers(port, "/metrics") or ""), "it is connected", said=here.said)
         slack_server.workspace.post(channel, "U1", "hello")
-        wait_until(lambda: slack_server.acknowledged, "what was said is on the topic", here.said)
-        wait_until(lambda: answers(port, "/readyz"), "heartbeats come", here.said)
+        wait_until(lambda: slack_server.acknowledged, "what was said is on the topic", said=here.said)
+        wait_until(lambda: answers(port, "/readyz"), "heartbeats come", said=here.said)
         check_served("slack", answers(port, "/metrics") or "")
         here.run(service["healthcheck"]["test"][1:])
         process.send_signal(signal.SIGTERM)
@@ -948,13 +942,13 @@ def test_the_scoring_service_runs(connection: Connection, tmp_path: Path):
 
 def check_scoring(connection: Connection, flow: subprocess.Popen[bytes], port: int, grace: float, said: Callable[[], str]) -> None:
     """It gets ready, goes through all that there is, predicts what is said from then on, and stops when it is asked to."""
-    wait_until(lambda: answers(port, "/readyz"), "the flow is ready", said)
+    wait_until(lambda: answers(port, "/readyz"), "the flow is ready", said=said)
     now = time.time_ns() // 1000
     with Writer(connection, "slack.events") as writer:
         writer.send(
             [OutgoingRecord(b"C1", post("C1", now, "ana", "Is it red?").line), OutgoingRecord(b"C1", heartbeat(now + 60_000_000).line)]
         )
-    wait_until(lambda: count(connection, "slack.predictions"), "there is a prediction", said)
+    wait_until(lambda: count(connection, "slack.predictions"), "there is a prediction", said=said)
     assert "beepgpt_predictions_total{" in (answers(port, "/metrics") or "")
     check_served("score", answers(port, "/metrics") or "")
     flow.send_signal(signal.SIGTERM)
@@ -1025,14 +1019,14 @@ def test_the_alerts_command_runs(connection: Connection, tmp_path: Path, place: 
             given = settings_in("alerts") | without_security(connection) | {**slack, "BEEPGPT_ALERTS__OPTED_IN": "true"}
             command = [expanded(each, given) for each in container["command"]]
         with stopped_at_the_end([process := here.start(command, given)]):
-            wait_until(lambda: answers(port, "/readyz"), "it has read what was there", here.said)
+            wait_until(lambda: answers(port, "/readyz"), "it has read what was there", said=here.said)
             here.run(services()["alert"]["healthcheck"]["test"][1:])
             told = prediction(time.time_ns() // 1000, people={"bo": 0.9})
             with Writer(connection, "slack.predictions") as writer:
                 writer.send([OutgoingRecord(b"C1", json.dumps(told).encode())])
-            wait_until(lambda: space.sent_to("bo"), "somebody is told", here.said)
-            wait_until(lambda: count(connection, "slack.alerts"), "it is on the topic, too", here.said)
-            wait_until(lambda: 'told_total{by="topic"} 1.0' in (answers(port, "/metrics") or ""), "it is counted", here.said)
+            wait_until(lambda: space.sent_to("bo"), "somebody is told", said=here.said)
+            wait_until(lambda: count(connection, "slack.alerts"), "it is on the topic, too", said=here.said)
+            wait_until(lambda: 'told_total{by="topic"} 1.0' in (answers(port, "/metrics") or ""), "it is counted", said=here.said)
             check_served("alert", answers(port, "/metrics") or "")
             process.send_signal(signal.SIGTERM)
             assert process.wait(60) == 0, here.said()

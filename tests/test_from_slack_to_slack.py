@@ -17,10 +17,11 @@ from beepgpt.conversations.rules import MINUTE, SECOND
 from beepgpt.runtime.clock import now_us
 from tests.support import program, slack_server, slack_web_api
 from tests.support.broker import Broker, GivenBroker
-from tests.support.kafka import KEPT, address, free_block, started, wait_until
+from tests.support.kafka import KEPT, address, free_block, started
 from tests.support.scoring import save
 from tests.support.slack_server import ApiError, Server
 from tests.support.slack_web_api import Refused
+from tests.support.speed import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

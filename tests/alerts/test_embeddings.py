@@ -18,7 +18,7 @@ from beepgpt.conversations.rules import SECOND
 from beepgpt.errors import BadAnswer, NotAllowed
 from beepgpt.labeling.redaction import redact
 from beepgpt.runtime.clock import now_us
-from tests.support import program, quiet
+from tests.support import run_program
 from tests.support.alerts import prediction
 from tests.support.openai_server import KEY, Server, serving
 
@@ -51,8 +51,7 @@ def alerted(
         "BEEPGPT_ALERTS__STORE": str(folder / "alerts.sqlite"), "BEEPGPT_ALERTS__QUIET": "", "BEEPGPT_ALERTS__TOPICS": "embeddings",
         "BEEPGPT_PROVIDER__BASE_URL": server.url, "BEEPGPT_PROVIDER__KEY": KEY, **more,
     }  # fmt: skip
-    command = program("alert", source, "--members", members, "--to", to, "--threshold", 0.9)
-    done = subprocess.run(command, env=quiet() | settings, capture_output=True, text=True, timeout=120, check=False)
+    done = run_program("alert", source, "--members", members, "--to", to, "--threshold", 0.9, env=settings)
     return done, [json.loads(line)["prediction"] for line in to.read_text().splitlines()] if to.exists() else []
 
 

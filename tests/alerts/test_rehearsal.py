@@ -16,7 +16,7 @@ from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import HOUR, MINUTE, Rules
 from beepgpt.conversations.shard import run_through
 from beepgpt.simulation.workspace import Plan, live_records, undisturbed
-from tests.support import program, quiet
+from tests.support import run_program
 from tests.support.alerts import NOON, prediction
 
 POLICY = Policy(threshold=0.5, list_from=0.2, per_hour=3, opted_in=True)
@@ -96,11 +96,10 @@ def test_the_page_needs_nothing_else_and_runs_nothing(tmp_path: Path):
     for name, records in (("predictions", points), ("outcomes", outcomes)):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(each) + "\n" for each in records))
     (tmp_path / "users.json").write_text(json.dumps([{"id": user["user"], "name": "<b>Bo</b>"} for user in points[-1]["people"]]))
-    command = program(
+    done = run_program(
         *("rehearse", tmp_path / "predictions.jsonl", "--outcomes", tmp_path / "outcomes.jsonl", "--to", tmp_path / "page.html"),
         *("--threshold", 0.3, "--names", tmp_path / "users.json", "--report", tmp_path / "report.json"),
     )
-    done = subprocess.run(command, capture_output=True, text=True, env=quiet(), timeout=100, check=False)
     assert done.returncode == 0, done.stderr
 
     page = (tmp_path / "page.html").read_text()
@@ -119,8 +118,7 @@ def test_a_rehearsal_without_one_of_the_two_says_so(tmp_path: Path, what: str):
     """And which command makes it."""
     path = tmp_path / "some.jsonl"
     path.write_text(json.dumps(prediction() if what == "outcomes" else {"x": 1}) + "\n")
-    command = program("rehearse", path, "--to", tmp_path / "page.html", "--threshold", 0.5)
-    done = subprocess.run(command, capture_output=True, text=True, env=quiet(), timeout=60, check=False)
+    done = run_program("rehearse", path, "--to", tmp_path / "page.html", "--threshold", 0.5)
     assert done.returncode == 2 and "beepgpt score" in done.stderr and what.removesuffix("s") in done.stderr
 
 
@@ -166,8 +164,7 @@ def test_a_wrong_command_says_what_is_wrong(tmp_path: Path, more: tuple[str, ...
 
 def rehearsed_in(folder: Path, *more: object) -> "subprocess.CompletedProcess[str]":
     """`beepgpt rehearse predictions.jsonl MORE`, in a folder."""
-    command = program("rehearse", "predictions.jsonl", *more)
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=quiet(), timeout=100, check=False)
+    return run_program("rehearse", "predictions.jsonl", *more, cwd=folder)
 
 
 def flat(text: str) -> str:

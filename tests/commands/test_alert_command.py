@@ -7,7 +7,6 @@ import subprocess
 import threading
 import time
 import zipfile
-from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,21 +25,16 @@ from beepgpt.conversations.rules import SECOND
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.clock import now_us
 from beepgpt.simulation.workspace import Plan, write_export
-from tests.support import program, quiet
+from tests.support import program, run_program
 from tests.support.alerts import prediction
 from tests.support.broker import Broker, GivenBroker
 from tests.support.kafka import KEPT, address, started
-from tests.support.kafka import wait_until as wait_until_named
 from tests.support.scoring import save
 from tests.support.slack_web_api import TOKEN, Workspace
+from tests.support.speed import wait_until
 from tests.support.strangers import stranger
 
 SECRET = "a-secret-word"
-
-
-def wait_until(is_so: Callable[[], object]) -> None:
-    """Until what Slack has is so."""
-    wait_until_named(lambda: bool(is_so()), "it is so at Slack")
 
 
 def settings_of(slack: Workspace | None, folder: Path, **more: str) -> dict[str, str]:
@@ -53,8 +47,7 @@ def settings_of(slack: Workspace | None, folder: Path, **more: str) -> dict[str,
 
 
 def run(folder: Path, slack: Workspace | None, *arguments: object, **more: str) -> subprocess.CompletedProcess[str]:
-    env = quiet() | settings_of(slack, folder, **more)
-    return subprocess.run(program("alert", *arguments), capture_output=True, text=True, env=env, timeout=90, check=False)
+    return run_program("alert", *arguments, env=settings_of(slack, folder, **more))
 
 
 def write(path: Path, *records: Any) -> Path:
@@ -107,7 +100,7 @@ def test_killed_before_and_after_sending_nobody_is_alerted_twice(tmp_path: Path,
     slack.faults = {"chat.postMessage:Dbo": ["hold"], "chat.postMessage:Dcy": ["wait:60"]}
     for is_time in (lambda: slack.calls("chat.postMessage"), lambda: slack.sent_to("cy")):
         with started(program("alert", source, "--threshold", 0.5), tmp_path, settings_of(slack, tmp_path)) as process:
-            wait_until(is_time)
+            wait_until(is_time, "it is so at Slack")
             process.process.send_signal(signal.SIGKILL)
             process.process.wait()
     done = run(tmp_path, slack, source, "--threshold", 0.5, "--report", tmp_path / "report.json")
@@ -174,11 +167,11 @@ def test_from_topic_to_slack_and_to_another_topic(tmp_path: Path, slack: Workspa
     put("interactions", "bo", {"type": "block_actions", "user": {"id": "bo"}, "actions": [{"action_id": "opt_in", "value": "on"}]})
     put("predictions", "old", prediction(just_now(3600), people={"bo": 0.9, "cy": 0.9}, conversations=["old"]))
     with started(command, tmp_path, settings) as process:
-        wait_until(lambda: "Turn off" in json.dumps(slack.homes))
+        wait_until(lambda: "Turn off" in json.dumps(slack.homes), "it is so at Slack")
         at = just_now()
         put("predictions", "C1", prediction(at, people={"bo": 0.9, "cy": 0.9}, texts=[SECRET]))
-        wait_until(lambda: slack.sent_to("bo"))
-        wait_until(lambda: SECRET in json.dumps(slack.homes))
+        wait_until(lambda: slack.sent_to("bo"), "it is so at Slack")
+        wait_until(lambda: SECRET in json.dumps(slack.homes), "it is so at Slack")
         process.process.send_signal(signal.SIGTERM)
         assert process.process.wait(30) == 0, process.said
         assert SECRET not in process.said
@@ -195,7 +188,7 @@ def test_from_topic_to_slack_and_to_another_topic(tmp_path: Path, slack: Workspa
         },
     )
     with started(command, tmp_path, settings) as process:
-        wait_until(lambda: not slack.sent_to("bo") and SECRET not in json.dumps(slack.homes))
+        wait_until(lambda: not slack.sent_to("bo") and SECRET not in json.dumps(slack.homes), "it is so at Slack")
         process.process.send_signal(signal.SIGTERM)
         assert process.process.wait(30) == 0, process.said
 

@@ -13,13 +13,16 @@ import sys
 import time
 import unicodedata
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support import cli
+from tests.support.speed import slowness, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 BEEPGPT = [sys.executable, "-m", "beepgpt"]
@@ -53,10 +56,13 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def run(folder: Path, *args: str, **how: Any) -> Ran:
-    """`beepgpt ARGS`, to its end."""
-    env = environment(**how.pop("env", {}))
-    done = subprocess.run([*BEEPGPT, *args], cwd=folder, env=env, timeout=60, capture_output=True, check=False, **how)
-    return Ran(done.returncode, done.stdout, done.stderr.decode())
+    """`beepgpt ARGS`, to its end; from its very start where that one needs something of its own."""
+    if how:
+        env = environment(**how.pop("env", {}))
+        done = subprocess.run([*BEEPGPT, *args], cwd=folder, env=env, timeout=60 * slowness(), capture_output=True, check=False, **how)
+        return Ran(done.returncode, done.stdout, done.stderr.decode())
+    warm = cli.run_program(*args, cwd=folder)
+    return Ran(warm.returncode, warm.stdout.encode(), warm.stderr)
 
 
 def started(folder: Path, *args: str) -> "subprocess.Popen[bytes]":
@@ -66,16 +72,8 @@ def started(folder: Path, *args: str) -> "subprocess.Popen[bytes]":
 
 def over(process: "subprocess.Popen[bytes]") -> Ran:
     """The run, when it is over."""
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=60 * slowness())
     return Ran(process.returncode, out, err.decode())
-
-
-def wait_for(is_so: Callable[[], object]) -> None:
-    """Until it is so."""
-    until = time.monotonic() + 30
-    while not is_so():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 def size(path: Path) -> int:
@@ -426,6 +424,7 @@ def test_what_is_left_out_of_an_export_is_told(tmp_path):
 # Standard output
 
 
+@pytest.mark.slow
 def test_standard_output_holds_examples_and_nothing_else(tmp_path):
     """With one process or several; the account goes to standard error, and no file is left."""
     events(tmp_path / "in.jsonl", 100)
@@ -562,7 +561,7 @@ def test_ctrl_c_keeps_what_was_done(long, tmp_path):
     """Status 130; what the account says was made is in the file, whole; how to have it go on the next time is told."""
     source, _ = long
     process = started(tmp_path, "examples", str(source), "--to", "o.jsonl", "--report", "report.json")
-    wait_for(lambda: size(tmp_path / "o.jsonl"))
+    wait_until(lambda: size(tmp_path / "o.jsonl"), "it is at work")
     process.send_signal(signal.SIGINT)
     ran = over(process)
 
@@ -580,7 +579,7 @@ def test_an_interrupted_run_goes_on(workers, long, tmp_path):
     source, whole = long
     command = ["examples", str(source), "--to", "o.jsonl", "--recovery", "memory", "--snapshot-every", "100ms", "--workers", workers]
     process = started(tmp_path, *command)
-    wait_for(lambda: sum(size(path) > 0 for path in tmp_path.rglob("*.jsonl")) == int(workers))
+    wait_until(lambda: sum(size(path) > 0 for path in tmp_path.rglob("*.jsonl")) == int(workers), "it is at work")
     process.send_signal(signal.SIGINT)
     ran = over(process)
 
@@ -602,7 +601,7 @@ def test_a_second_ctrl_c_does_not_wait(workers, long, tmp_path):
     """The first one lets the work in hand be finished, the second one ends it: 130 either way, no traceback, and nobody is left."""
     source, _ = long
     process = started(tmp_path, "examples", str(source), "--to", "o.jsonl", "--workers", workers)
-    wait_for(lambda: sum(map(size, tmp_path.rglob("*.jsonl"))))
+    wait_until(lambda: sum(map(size, tmp_path.rglob("*.jsonl"))), "it is at work")
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)
     time.sleep(0.02)
@@ -617,7 +616,7 @@ def test_ctrl_c_before_the_work_has_begun(long, tmp_path):
     """While the processes still start: 130 and one line."""
     source, _ = long
     process = started(tmp_path, "examples", str(source), "--to", "o.jsonl", "--workers", "2")
-    wait_for(lambda: len(children_of(process.pid)) == 2)
+    wait_until(lambda: len(children_of(process.pid)) == 2, "it is at work")
     process.send_signal(signal.SIGINT)
     ran = over(process)
 
@@ -640,7 +639,7 @@ def test_a_worker_that_was_killed_stops_the_run(long, tmp_path):
     source, whole = long
     command = ["examples", str(source), "--to", "o.jsonl", "--recovery", "memory", "--snapshot-every", "100ms", "--workers", "2"]
     process = started(tmp_path, *command)
-    wait_for(lambda: size(tmp_path / "o.jsonl.parts" / "examples-1.jsonl"))
+    wait_until(lambda: size(tmp_path / "o.jsonl.parts" / "examples-1.jsonl"), "it is at work")
     children = children_of(process.pid)
     os.kill(children[0], signal.SIGKILL)
     ran = over(process)
@@ -660,7 +659,7 @@ def test_workers_of_a_run_that_was_killed_end_with_it(long, tmp_path):
     """Nobody goes on for a run that is gone; until all are, its recovery folder is in use."""
     source, _ = long
     process = started(tmp_path, "examples", str(source), "--to", "o.jsonl", "--recovery", "memory", "--workers", "2")
-    wait_for(lambda: size(tmp_path / "o.jsonl.parts" / "examples-1.jsonl"))
+    wait_until(lambda: size(tmp_path / "o.jsonl.parts" / "examples-1.jsonl"), "it is at work")
     children = children_of(process.pid)
     process.kill()
     over(process)
@@ -668,7 +667,7 @@ def test_workers_of_a_run_that_was_killed_end_with_it(long, tmp_path):
     fcntl.flock(lock, fcntl.LOCK_EX)
     os.close(lock)
 
-    wait_for(lambda: not any(is_running(child) for child in children))
+    wait_until(lambda: not any(is_running(child) for child in children), "its workers have ended")
 
 
 def is_running(pid: int) -> bool:
@@ -688,7 +687,7 @@ def test_two_runs_do_not_share_a_recovery_folder(long, tmp_path):
     source, _ = long
     command = ["examples", str(source), "--to", "o.jsonl", "--recovery", "memory"]
     process = started(tmp_path, *command)
-    wait_for(lambda: size(tmp_path / "o.jsonl"))
+    wait_until(lambda: size(tmp_path / "o.jsonl"), "it is at work")
     process.send_signal(signal.SIGSTOP)  # or it might be done before the second one looks
     second = run(tmp_path, *command)
     process.send_signal(signal.SIGCONT)
@@ -704,7 +703,7 @@ def test_two_runs_do_not_share_a_file(long, tmp_path):
     source, _ = long
     command = ["examples", str(source), "--to", "o.jsonl"]
     process = started(tmp_path, *command)
-    wait_for(lambda: size(tmp_path / "o.jsonl"))
+    wait_until(lambda: size(tmp_path / "o.jsonl"), "it is at work")
     process.send_signal(signal.SIGSTOP)  # or it might be done before the second one looks
     before = (tmp_path / "o.jsonl").read_bytes()
     second = run(tmp_path, *command)
@@ -722,7 +721,7 @@ def stopped(long, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stopped")
     (folder / "in.jsonl").write_bytes(long[0].read_bytes())
     process = started(folder, "examples", "in.jsonl", "--to", "o.jsonl", "--recovery", "memory", "--snapshot-every", "1ms")
-    wait_for(lambda: size(folder / "o.jsonl"))
+    wait_until(lambda: size(folder / "o.jsonl"), "it is at work")
     process.send_signal(signal.SIGINT)
     assert over(process).status == 130
     return folder
@@ -835,7 +834,9 @@ def test_a_signal_while_it_starts_ends_it_cleanly(asked, tmp_path):
     events(tmp_path / "in.jsonl", 3)
     process = started(tmp_path, "examples", "in.jsonl", "--to", "o.jsonl")
     caught = 1 << (signal.SIGTERM - 1)  # which Python itself leaves alone
-    wait_for(lambda: int(Path(f"/proc/{process.pid}/status").read_text().partition("SigCgt:\t")[2].split()[0], 16) & caught)
+    wait_until(
+        lambda: int(Path(f"/proc/{process.pid}/status").read_text().partition("SigCgt:\t")[2].split()[0], 16) & caught, "it is at work"
+    )
     process.send_signal(asked)
 
     ended = over(process)
@@ -918,7 +919,7 @@ HEAVY = {
 def test_help_comes_at_once():
     """Nobody waits for a page of text, and a flow's process doesn't for what labeling or training need."""
     command = [sys.executable, "-X", "importtime", *BEEPGPT[1:], "examples", "--help"]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60 * slowness(), check=True)
     loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in ran.stderr.splitlines()}
 
     assert "--recovery" in ran.stdout and "typer" in loaded
@@ -932,7 +933,7 @@ def test_what_is_not_installed_is_named(missing, tmp_path):
     argv = ["beepgpt", "prepare", "labeled.jsonl", "--to", "set"]
     code = f"import sys; sys.modules[{missing!r}] = None; sys.argv = {argv}; from beepgpt.commands.app import main; main()"
     command, variables = [sys.executable, "-c", code], environment(PYTHONPATH=str(ROOT))
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path, env=variables, check=False)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60 * slowness(), cwd=tmp_path, env=variables, check=False)
 
     assert ran.returncode == 1 and "Traceback" not in ran.stderr
     assert f"this needs {missing}, which is not installed: pip install 'beepgpt[labeling,training]'" in ran.stderr

@@ -1,14 +1,13 @@
 """`beepgpt experiment`: framings of one history, each from its examples to its figures."""
 
 import json
-import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from beepgpt.simulation.workspace import Plan, live_records
-from tests.support import beep, program, quiet
+from tests.support import beep, run_program
 
 FRAMINGS = Path(__file__).resolve().parents[2] / "config" / "framings.toml"
 
@@ -40,7 +39,7 @@ def test_the_five_framings_of_the_original_are_told_in_one_table(tried: Path):
 def test_framings_of_other_questions_are_not_compared(tried: Path):
     """Who reacts and who speaks next are two questions."""
     runs = [tried / name / "model" for name in ("conversation-next-user", "channel-reactors")]
-    done = subprocess.run(program("compare", *runs), capture_output=True, text=True, env=quiet(), check=False)
+    done = run_program("compare", *runs)
 
     assert done.returncode == 2
     assert "that can't be compared" in done.stderr
@@ -61,8 +60,7 @@ def test_framings_of_other_questions_are_not_compared(tried: Path):
 def test_a_file_that_is_wrong_is_told_to_be(tmp_path: Path, text: str, said: str):
     """Before anything is made."""
     (tmp_path / "wrong.toml").write_text(text, "utf-8")
-    command = program("experiment", tmp_path / "wrong.toml", "--to", tmp_path / "framings")
-    done = subprocess.run(command, capture_output=True, text=True, env=quiet(), check=False)
+    done = run_program("experiment", tmp_path / "wrong.toml", "--to", tmp_path / "framings")
 
     assert (done.returncode, said in done.stderr) == (2, True), done.stderr
     assert not (tmp_path / "framings").exists()

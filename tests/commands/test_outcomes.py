@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from beepgpt.errors import BadCommand
 from beepgpt.training.outcomes import figures_by_model
 from beepgpt.training.reloading import hits_in
 from beepgpt.web.report import outcomes_page
-from tests.support import at, program, quiet
+from tests.support import at, run_program
 
 SETTINGS = read_settings(environ={})
 
@@ -100,9 +99,7 @@ def test_a_wrong_command_changes_nothing(more: tuple[str, ...], said: str, tmp_p
     path = tmp_path / "outcomes.jsonl"
     path.write_text(json.dumps(outcome(0)) + "\n", "utf-8")
     before = path.read_bytes()
-    done = subprocess.run(
-        program("outcomes", "outcomes.jsonl", *more), cwd=tmp_path, capture_output=True, text=True, env=quiet(), timeout=60, check=False
-    )
+    done = run_program("outcomes", "outcomes.jsonl", *more, cwd=tmp_path)
 
     assert (done.returncode, done.stdout) == (2, "") and done.stderr.startswith(f"beepgpt: {said}"), done.stderr
     assert path.read_bytes() == before

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from beepgpt.conversations.events import ts_text
-from tests.support import at, beep, program, quiet
+from tests.support import at, beep, run_program
 from tests.support.prepare import FIRST, LAST, Example, Set, example, line_of, write
 
 CUT = ts_text(at(100))
@@ -18,7 +17,7 @@ GONE, SHOT = example("gone", "ana", minute=10), example("shot", "ana", minute=15
 
 def refused(*arguments: object, cwd: Path) -> tuple[int, str]:
     """The status and the one line of a run that fails."""
-    done = subprocess.run(program("prepare", *arguments), cwd=cwd, capture_output=True, text=True, env=quiet(), check=False)
+    done = run_program("prepare", *arguments, cwd=cwd)
     assert done.stderr.startswith("beepgpt: ") and done.stderr.count("\n") == 1, done.stderr
     return done.returncode, done.stderr.removeprefix("beepgpt: ").rstrip("\n")
 

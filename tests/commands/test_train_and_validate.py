@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from beepgpt.training.models import load_model
 from beepgpt.training.points import BadTable, examples_of, read_examples
 from beepgpt.training.ranking import Ranker
 from beepgpt.web.report import HEADS
-from tests.support import beep, program, quiet
+from tests.support import beep, run_program
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -27,7 +26,7 @@ HOSTILE = "<script>alert(1)</script> & </article>"
 
 def refused(*arguments: object) -> tuple[int, str]:
     """The status and the one line of a run that fails."""
-    done = subprocess.run(program(*arguments), capture_output=True, text=True, env=quiet(), check=False)
+    done = run_program(*arguments)
     assert done.stderr.startswith("beepgpt: ") and done.stderr.count("\n") == 1, done.stderr
     return done.returncode, done.stderr.removeprefix("beepgpt: ").rstrip("\n")
 
@@ -147,8 +146,9 @@ def test_figures_fit_into_a_narrow_terminal(trained: Path, monkeypatch: pytest.M
 
 def test_the_command_asks_its_terminal_how_wide_it_is(trained: Path):
     """What it prints is what fits."""
-    command = program("validate", trained / "set", "--model", trained / "set" / "models" / "local", "--to", trained / "narrow")
-    done = subprocess.run(command, capture_output=True, text=True, env=quiet() | {"COLUMNS": "66"}, check=True)
+    arguments = ("validate", trained / "set", "--model", trained / "set" / "models" / "local", "--to", trained / "narrow")
+    done = run_program(*arguments, env={"COLUMNS": "66"})
+    assert done.returncode == 0, done.stderr
 
     check_that_it_fits(done.stderr, 66)
 

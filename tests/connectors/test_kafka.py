@@ -542,6 +542,7 @@ def test_nothing_is_lost_through_kills(connection, topic, tmp_path):
     assert set(values(read(KafkaSource(connection, to_topic)))) == set(range(count))
 
 
+@pytest.mark.slow
 def test_a_broker_that_is_killed_and_comes_back_is_waited_for(mortal_broker, tmp_path):
     """In the middle of reading and writing: nothing is missing, and nothing fails."""
     connection = Connection(mortal_broker.bootstrap)
@@ -575,6 +576,7 @@ def test_a_broker_that_is_killed_and_comes_back_is_waited_for(mortal_broker, tmp
     assert values(read(KafkaSource(connection, to_topic))) == list(range(31_000))
 
 
+@pytest.mark.slow
 def test_a_broker_that_stays_away_is_reported(mortal_broker):
     """Reading stops after its patience, and so does writing, with the topic and what to do."""
     connection = Connection(mortal_broker.bootstrap)

@@ -23,11 +23,12 @@ from tests.support.kafka import (
     running,
     time_of,
     to_the_end,
-    wait_until,
 )
 from tests.support.kafka_flow import ADVICE, NOON, assert_the_same, cluster, once, stop_all, sum_of, wait_until_cluster_read
+from tests.support.speed import wait_until
 
 
+@pytest.mark.slow
 def test_a_process_of_a_cluster_is_ready_without_a_partition(connection, tmp_path):
     """One partition for two processes: both tell that they are ready, so that nobody waits for the one with nothing to read."""
     topics = new_topics(connection, 1)
@@ -37,6 +38,7 @@ def test_a_process_of_a_cluster_is_ready_without_a_partition(connection, tmp_pat
         assert stop_all(processes) == [0, 0], [each.said for each in processes]
 
 
+@pytest.mark.slow
 def test_a_cluster_is_rescaled_by_restarts(connection, stream, tmp_path):
     """Two processes, one, and three, each time stopped by SIGTERM: the examples of the batch, each once, and its account."""
     topics = new_topics(connection, 4)
@@ -53,6 +55,7 @@ def test_a_cluster_is_rescaled_by_restarts(connection, stream, tmp_path):
     assert_the_same(outcome_on(topics), outcome_of(stream.run))
 
 
+@pytest.mark.slow
 def test_a_cluster_of_which_one_process_was_stopped_and_killed_goes_on_after_a_restart_of_all(connection, stream, tmp_path):
     """One is asked to stop, which the others don't follow, and then killed: all end, and after a restart nothing is missing."""
     topics = new_topics(connection, 4)
@@ -92,6 +95,7 @@ TWICE = [
 
 
 @pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.slow
 def test_a_channel_in_two_partitions_stops_the_run(connection, workers: int):
     """Between partitions there is no order: the message names the channel and the way out."""
     topics = new_topics(connection, 2)
@@ -103,6 +107,7 @@ def test_a_channel_in_two_partitions_stops_the_run(connection, workers: int):
     assert "channel C1" in done.stderr and "one partition" in done.stderr, done.stderr
 
 
+@pytest.mark.slow
 def test_a_channel_in_partitions_of_two_processes_stops_what_is_followed(connection, tmp_path):
     """At once, whether anything more comes or not; and for good: its recovery folder knows."""
     topics = new_topics(connection, 2)
@@ -117,6 +122,7 @@ def test_a_channel_in_partitions_of_two_processes_stops_what_is_followed(connect
     assert again.returncode == 1 and "channel C1" in again.stderr and ADVICE in again.stderr
 
 
+@pytest.mark.slow
 def test_a_channel_in_two_partitions_stops_a_cluster(connection, tmp_path):
     """All of its processes end, and one says why."""
     topics = new_topics(connection, 2)

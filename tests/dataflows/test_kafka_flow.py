@@ -36,9 +36,9 @@ from tests.support.kafka import (
     stream_of,
     time_of,
     to_the_end,
-    wait_until,
 )
 from tests.support.kafka_flow import PLAN, assert_the_same, cluster, dest, follow, made_in, replay, so_far, sum_of
+from tests.support.speed import wait_until
 
 
 def check_followed_and_replayed(connection: Connection, folder: Path, stream: Stream, partitions: int, workers: int, to: str):
@@ -75,6 +75,7 @@ def test_live_equals_replay_equals_batch_everywhere(connection, tmp_path, partit
 
 
 @pytest.mark.parametrize(("by", "workers", "to"), [(signal.SIGTERM, 2, "topic"), (signal.SIGINT, 1, "file")], ids=["SIGTERM", "SIGINT"])
+@pytest.mark.slow
 def test_a_stop_is_no_end_of_what_is_followed(connection, stream, tmp_path, by: signal.Signals, workers: int, to: str):
     """It exits with 0 and settles nothing; the same command goes on, and both together are one run."""
     topics = new_topics(connection, 4)
@@ -134,6 +135,7 @@ def test_from_chooses_what_is_written(filled, stream, tmp_path):
     assert account["events"] == stream.run.account.as_json()["events"]
 
 
+@pytest.mark.slow
 def test_from_holds_for_what_is_followed(outputs, stream, tmp_path):
     """The past is read and not written; what is new is."""
     since = middle_of(stream)
@@ -144,6 +146,7 @@ def test_from_holds_for_what_is_followed(outputs, stream, tmp_path):
     assert outcome_on(outputs).examples == prompted_from(stream.run, since)
 
 
+@pytest.mark.slow
 def test_to_is_until(filled, stream, tmp_path):
     """A topic's `to` gives what `--until` gives of a file, though the topic goes on after it."""
     until = middle_of(stream)
@@ -220,6 +223,7 @@ def test_quiet_channels_settle_by_heartbeats_alone(connection, silent, tmp_path)
     assert account_of(report_in(report), 4) == silent.run.account.as_json()
 
 
+@pytest.mark.slow
 def test_the_machine_s_clock_settles_them_if_it_is_asked_to(connection, silent, tmp_path):
     """`--idle-clock wall` needs no heartbeats, and says that nobody can repeat such a run."""
     topics = new_topics(connection, 4)
@@ -237,6 +241,7 @@ def test_the_machine_s_clock_settles_them_if_it_is_asked_to(connection, silent, 
 # What a monitor is told
 
 
+@pytest.mark.slow
 def test_the_figures_are_the_account(filled, stream, tmp_path):
     """While it runs, two ports together tell what the closing account tells; all that is ahead is read, and the probes are content."""
     report = tmp_path / "report.json"
@@ -272,6 +277,7 @@ def lags_of(run: Running) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("command", ["examples", "cluster"])
+@pytest.mark.slow
 def test_logs_are_json_and_tell_nothing_of_what_was_said(filled, stream, tmp_path, command: str):
     """Every line parses, and no message's text stands in any, at the most talkative level."""
     outputs = new_topics(filled.connection, 4, events=filled.events)
@@ -314,6 +320,7 @@ def lives(pid: int) -> bool:
     return bool(listed.stdout.strip()) and not listed.stdout.startswith("Z")
 
 
+@pytest.mark.slow
 def test_sixty_four_partitions(connection, silent, tmp_path):
     """Most of them with heartbeats alone: the same examples."""
     topics = new_topics(connection, 64)

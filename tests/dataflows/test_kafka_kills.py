@@ -22,20 +22,8 @@ from beepgpt.connectors.kafka.writer import OVERHEAD
 from beepgpt.simulation.workspace import Plan
 from tests.support import program
 from tests.support.broker import Broker, GivenBroker
-from tests.support.kafka import (
-    KEPT,
-    Running,
-    Topics,
-    account_of,
-    new_topics,
-    outcome_of,
-    put,
-    report_in,
-    running,
-    started,
-    stream_of,
-    wait_until,
-)
+from tests.support.kafka import KEPT, Running, Topics, account_of, new_topics, outcome_of, put, report_in, running, started, stream_of
+from tests.support.speed import wait_until
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)

@@ -29,8 +29,8 @@ from tests.support.kafka import (
     report_in,
     running,
     to_the_end,
-    wait_until,
 )
+from tests.support.speed import wait_until
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -41,6 +41,7 @@ from tests.support.kafka_flow import ADVICE, NOON, PLAN, assert_the_same, replay
 # What can't be used
 
 
+@pytest.mark.slow
 def test_what_can_not_be_used_goes_to_topics_of_its_own(outputs, stream, tmp_path):
     """Late events and rejects keep key and bytes, and tell where they stood; tombstones stand behind their examples."""
     replay(outputs, tmp_path, 1, "topic")
@@ -100,6 +101,7 @@ def test_kafka_timestamp_seconds(connection, tmp_path):
 
 
 @pytest.mark.parametrize("last", ["an example", "a tombstone"])
+@pytest.mark.slow
 def test_a_topic_of_another_spec_is_refused(connection, tmp_path, last: str):
     """What is there was made with other settings: nothing is added, and the message says what to do."""
     topics = new_topics(connection)
@@ -137,6 +139,7 @@ def test_a_missing_source_is_named(connection, tmp_path):
     assert (done.returncode, "no-events" in done.stderr, "`beepgpt topics kafka://" in done.stderr) == (1, True, True), done.stderr
 
 
+@pytest.mark.slow
 def test_an_empty_topic_gives_nothing(connection, tmp_path):
     """Which is no error: the first event may come later."""
     topics = new_topics(connection, 3)
@@ -166,6 +169,7 @@ def test_topics_are_made_and_compared(connection):
 # Audit
 
 
+@pytest.mark.slow
 def test_an_audit_goes_through_topics(outputs, stream, tmp_path):
     """All laws are kept by what the flow wrote, tombstones among it."""
     replay(outputs, tmp_path, 2, "topic")
@@ -176,6 +180,7 @@ def test_an_audit_goes_through_topics(outputs, stream, tmp_path):
     assert "broken" not in [law["verdict"] for law in found["report"]["laws"]]
 
 
+@pytest.mark.slow
 def test_a_leak_on_a_topic_is_found(outputs, stream, tmp_path):
     """One prompt among hundreds that holds what was said after it."""
     put_examples(outputs, [*stream.run.examples[1:], leaking(stream.run.examples[0])])
@@ -186,6 +191,7 @@ def test_a_leak_on_a_topic_is_found(outputs, stream, tmp_path):
     assert "broken" in [law["verdict"] for law in found["report"]["laws"] if law["law"] in (1, 2)]
 
 
+@pytest.mark.slow
 def test_an_audit_knows_that_a_stopped_run_came_to_no_end(connection, stream, tmp_path):
     """Three questions and their answers were held when it was stopped: nothing is broken, and a note counts what the end would settle."""
     topics = new_topics(connection, 2)
@@ -223,6 +229,7 @@ def audit(topics: Topics, folder: Path) -> dict[str, Any]:
     return {"status": done.returncode, "report": report_in(report), "said": done.stdout + done.stderr}
 
 
+@pytest.mark.slow
 def test_a_recovery_folder_is_of_one_run(connection, silent, tmp_path):
     """Other workers, another source or destination, other partitions: each is refused with what differs, and what to do."""
     topics = new_topics(connection, 2)
@@ -246,6 +253,7 @@ def test_a_recovery_folder_is_of_one_run(connection, silent, tmp_path):
     assert "had 2 partitions when this run was started, and has 3" in said and ADVICE in said
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_by_another_name_of_its_broker(connection, silent, tmp_path):
     """Addresses change, topics keep their ids."""
     topics = new_topics(connection, 2)
@@ -259,6 +267,7 @@ def test_a_run_goes_on_by_another_name_of_its_broker(connection, silent, tmp_pat
 
 
 @pytest.mark.parametrize("change", ["partitions are added", "made again"])
+@pytest.mark.slow
 def test_a_topic_of_examples_that_is_no_longer_what_it_was(connection, silent, tmp_path, change: str):
     """What was written to it is gone, or a retraction would go where its example isn't: nothing is written, and it says why."""
     topics = new_topics(connection, 2)

@@ -23,9 +23,10 @@ from beepgpt.errors import BadCommand
 from beepgpt.runtime.destinations import destination_of
 from tests.support import program
 from tests.support.broker import Broker, GivenBroker
-from tests.support.kafka import KEPT, Running, address, report_in, started, wait_until
+from tests.support.kafka import KEPT, Running, address, report_in, started
 from tests.support.labeling import Labels, asked_about, made_examples, prompts_of, read, write
 from tests.support.openai_server import Server, by_hash, digest, serving
+from tests.support.speed import wait_until
 
 
 @pytest.fixture

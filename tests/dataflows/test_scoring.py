@@ -39,6 +39,7 @@ from tests.support import NOW, at, chunks_of, delete, edit, lines_in, post, run_
 from tests.support.histories import Record
 from tests.support.openai_server import Script, serving
 from tests.support.scoring import RULES, SPEC, assert_served_as_trained, ranked, save, save_served, watched_model, workspace
+from tests.support.speed import slowness
 from tests.support.training import settings_for
 
 SETTINGS = read_settings(environ={})
@@ -247,8 +248,8 @@ def test_a_server_s_model_is_asked_over_http_with_a_deadline_for_each_point(tmp_
         assert not model.is_in_process
         server.script = Script(share={"429:0.01": 0.2, "400": 0.2, "stall": 0.1})
         began = time.monotonic()
-        with model.watched(5.0):
-            run = score(records, model, RemoteCaller(model.submit, 60), deadline=2.0, bounded_deadline=True)
+        with model.watched(5.0 * slowness()):
+            run = score(records, model, RemoteCaller(model.submit, 60), deadline=2.0 * slowness(), bounded_deadline=True)
         seconds = time.monotonic() - began
 
     assert run.account["scored"] + run.account["missed"] + run.account["failed:Refused"] == run.account["told"] == 60
@@ -256,7 +257,7 @@ def test_a_server_s_model_is_asked_over_http_with_a_deadline_for_each_point(tmp_
     assert run.account["missed"] > 0 and run.account["scored"] > 30
     assert {each["model"] for each in run.predictions} == {model.name}
     assert all(each["people"] == [{"user": "bo", "p": 0.5}, {"user": "cy", "p": 0.25}] for each in run.predictions)
-    assert seconds < 8
+    assert seconds < 8 * slowness()
 
 
 def test_the_past_is_gone_through_without_a_word():

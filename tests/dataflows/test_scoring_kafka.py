@@ -30,9 +30,9 @@ from tests.support.kafka import (
     report_in,
     started,
     stream_of,
-    wait_until,
 )
 from tests.support.scoring import assert_served_as_trained, save
+from tests.support.speed import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

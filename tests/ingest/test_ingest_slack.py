@@ -25,8 +25,9 @@ from beepgpt.conversations.rules import DAY, Rules
 from beepgpt.conversations.shard import Shard, run_through
 from tests.support import NOW, program
 from tests.support.broker import Broker
-from tests.support.kafka import KEPT, Running, address, free_block, started, wait_until
+from tests.support.kafka import KEPT, Running, address, free_block, started
 from tests.support.slack_server import Faults, Server, Workspace, posted, signed
+from tests.support.speed import wait_until
 
 QUICK = {
     "BEEPGPT_SLACK__DELAY": "1s",
@@ -221,6 +222,7 @@ def test_what_was_said_while_nobody_listened_is_filled_in(slack_server: Server, 
     check_nothing_lost_or_twice(slack_server, place)
 
 
+@pytest.mark.slow
 def test_connections_that_are_renewed_break_or_go_deaf(slack_server: Server, place: Place, tmp_path: Path):
     """A renewal leaves no gap; a break is filled; one that says hello and brings nothing is noticed, and replaced; then all is there."""
     slack, dice = slack_server.workspace, random.Random(2)
@@ -367,6 +369,7 @@ def failed(place: Place, server: Server, folder: Path, *arguments: object, **set
         return status, run.said
 
 
+@pytest.mark.slow
 def test_a_token_that_will_not_do_is_told_and_not_shown(slack_server: Server, place: Place, tmp_path: Path):
     """Missing or of another kind: before anybody is asked; unknown to Slack, or without a scope: with what to do."""
     slack_server.workspace.add_channel("C1")

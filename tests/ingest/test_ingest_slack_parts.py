@@ -24,8 +24,8 @@ from beepgpt.ingest.slack.known_records import KnownRecords, heartbeat_in, ident
 from beepgpt.ingest.slack.run import calls_of
 from beepgpt.ingest.slack.web_queries import channel_of
 from tests.support import MONDAY_AT_TEN
-from tests.support.kafka import wait_until
 from tests.support.slack_server import APP_TOKEN, BOT_TOKEN, Faults, Server, Workspace, serving
+from tests.support.speed import wait_until
 
 NOW = MONDAY_AT_TEN + 10**6 * SECOND
 

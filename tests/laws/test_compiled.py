@@ -17,7 +17,7 @@ from beepgpt.conversations.shard import OtherState, Shard
 from beepgpt.simulation.workspace import Plan, write_export
 from tests.mutations import ROOT, planted
 
-pytestmark = pytest.mark.xdist_group("compiled")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("compiled")]
 needs_a_compiler = pytest.mark.skipif(shutil.which(os.environ.get("CC", "cc")) is None, reason="there is no C compiler here")
 LAWS = ("past_only", "blind_to_the_answer", "prefix", "one_result", "live_and_export", "train_as_you_serve", "nothing_is_lost")
 FRAMINGS = (
@@ -29,7 +29,7 @@ FRAMINGS = (
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def tree() -> Iterator[Path]:
     """A copy of the code, compiled in place."""
     with planted(None) as copy:

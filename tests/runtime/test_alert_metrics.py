@@ -17,8 +17,8 @@ from tests.support import program
 from tests.support.alerts import NOON, Office, prediction
 from tests.support.broker import Broker, GivenBroker
 from tests.support.kafka import KEPT, address, free_block, started
-from tests.support.kafka import wait_until as wait_until_named
 from tests.support.slack_web_api import TOKEN, Workspace
+from tests.support.speed import wait_until
 
 
 def figures_of(office: Office) -> AlertFigures:
@@ -187,13 +187,13 @@ def test_the_command_serves_them_and_is_ready_once_it_caught_up(tmp_path: Path, 
         run.wait_until_ready()
         assert run.figure("beepgpt_alert_records_total") == 1, "ready is who has read what was there"
         put(prediction(at, people={"bo": 0.9}), at + SECOND // 2)
-        wait_until_named(lambda: run.figure("beepgpt_alert_seconds_count") == 2, "somebody was alerted")
+        wait_until(lambda: run.figure("beepgpt_alert_seconds_count") == 2, "somebody was alerted")
         (served,) = run.metrics()
         lags = {name for name in served if name.startswith("beepgpt_consumer_lag_records")}
         assert lags == {f'beepgpt_consumer_lag_records{{partition="{number}",topic="{topic}"}}' for number in (0, 1)}
         assert served['beepgpt_alerts_told_total{by="slack"}'] == served['beepgpt_alerts_passed_total{reason="too_old"}'] == 1
         assert served['beepgpt_slack_calls_total{method="chat.postMessage",result="ok"}'] == 1
         assert served['beepgpt_build_info{threshold="0.5",version="0.1.0"}'] == 1
-        wait_until_named(lambda: run.figure("beepgpt_alerts_told_total") == 2, "and it stands in the file")
+        wait_until(lambda: run.figure("beepgpt_alerts_told_total") == 2, "and it stands in the file")
         assert run.stop() == 0, run.said
     assert TOKEN not in run.said

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from dataclasses import fields as fields_of
@@ -25,6 +22,11 @@ from beepgpt.conversations.shard import RunOutput, Shard, run_through
 from beepgpt.dataflows.examples import examples_flow
 from beepgpt.dataflows.following import Following
 from tests.support import histories, oracle_records
+from tests.support.cli import beep as beep
+from tests.support.cli import program as program
+from tests.support.cli import quiet as quiet
+from tests.support.cli import run_program as run_program
+from tests.support.cli import start as start
 from tests.support.histories import Record
 
 MONDAY_AT_TEN = 1_704_103_200 * SECOND
@@ -157,26 +159,7 @@ def read_into(shard: Shard, records: Iterable[bytes], partition: str = "all") ->
         shard.read(parse(record, NOW, bots=shard.rules.bots, edits=shard.rules.edits), partition)
 
 
-# The program
-
-
-def program(*arguments: object) -> list[str]:
-    """The command that runs the program with these arguments."""
-    return [sys.executable, "-m", "beepgpt", *map(str, arguments)]
-
-
-def beep(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """The program, run to its end; it must not fail."""
-    done = subprocess.run(program(*arguments), capture_output=True, text=True, env=quiet(), check=False)
-    assert done.returncode == 0, done.stderr
-    return done
-
-
-def quiet() -> dict[str, str]:
-    """An environment without settings of ours."""
-    given = {name: value for name, value in os.environ.items() if not name.startswith("BEEPGPT_")}
-    return given | {"OMP_WAIT_POLICY": "PASSIVE"}  # threads that wait busily slow down the tests beside them, and themselves
-
+# Files
 
 SIDE_FILES = ("retractions", "late", "dead-letters")
 

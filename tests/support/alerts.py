@@ -17,6 +17,7 @@ from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import SECOND
 from beepgpt.runtime.flow_metrics import Waits
 from tests.support.slack_web_api import TOKEN, Workspace
+from tests.support.speed import slowness
 
 NOON = 1_700_049_600 * SECOND
 """A Wednesday, 12:00 UTC."""
@@ -105,7 +106,7 @@ class Office:
 
     def work(self, until: Callable[[], object] | None = None, seconds: float = 20.0) -> None:
         """Until it is so, or nothing is left to do."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + seconds * slowness()
         while not (until() if until is not None else self.delivery.is_idle() and not self.delivery.work()):
             assert time.monotonic() < end, (self.store.counts(), self.store.alert_states())
             self.delivery.work()

@@ -28,6 +28,8 @@ from typing import NoReturn
 
 import pytest
 
+from tests.support.speed import slowness
+
 HERE = Path(__file__).with_name("broker_files")
 HELP = (
     "the Kafka tests need Java 17 and Maven (on Debian and Ubuntu: apt install openjdk-17-jre-headless maven),"
@@ -130,7 +132,7 @@ class Broker:
                 preexec_fn=_die_with_parent,  # one call into libc, which takes no lock
             ).result()
         atexit.register(self.kill)
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + START_SECONDS * slowness()
         while STARTED not in (said := self.log.read_text("utf-8", "replace")[before:]):
             if not self.runs or time.monotonic() > deadline:
                 self.kill()

@@ -13,7 +13,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,11 +29,12 @@ from beepgpt.conversations.events import Heartbeat, parse, ts_text
 from beepgpt.conversations.rules import DAY, Rules
 from beepgpt.conversations.shard import RunOutput
 from beepgpt.simulation.workspace import Plan, keyed_records
-from tests.support import NOW, files_in, program, quiet, run_of
+from tests.support import NOW, files_in, program, quiet, run_of, run_program, start
+from tests.support.speed import slowness, wait_until
 
 KEPT = {"retention.ms": "-1", "retention.bytes": "-1", "max.message.bytes": str(2 << 20)}
 """Records of years ago, and records of over 1 MiB that are to be rejected."""
-PATIENCE = 60.0
+PATIENCE = 60.0 * slowness()
 """Seconds to wait for something on a busy machine."""
 
 Keyed = tuple[str | None, bytes]
@@ -265,8 +266,8 @@ class Running:
         self.folder = folder
         self.ports = range(port, port + ports)
         self.said_in = folder / f"said-{uuid4().hex[:6]}.txt"
-        with self.said_in.open("wb") as said:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=quiet() | dict(settings))
+        with self.said_in.open("wb") as said, open(os.devnull, "rb") as nothing:
+            self.process = start(command, quiet() | dict(settings), (nothing, said, said))
 
     @property
     def said(self) -> str:
@@ -351,8 +352,7 @@ def started(command: Sequence[str], folder: Path, settings: Mapping[str, str], p
 
 def to_the_end(topics: Topics, *arguments: object, settings: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """The program with these arguments, run until it ends by itself, whatever comes of it."""
-    env = quiet() | topics.settings | dict(settings or {})
-    return subprocess.run(program(*arguments), capture_output=True, text=True, env=env, check=False, timeout=2 * PATIENCE)
+    return run_program(*arguments, env=topics.settings | dict(settings or {}), seconds=2 * PATIENCE)
 
 
 def report_in(path: Path) -> dict[str, Any]:
@@ -388,11 +388,3 @@ def figures_in(text: str) -> dict[str, float]:
     {'a{b="c"}': 2.0}
     """
     return {name: float(value) for name, value in re.findall(r"^(\w+(?:\{.*\})?) (\S+)$", text, re.MULTILINE)}
-
-
-def wait_until(is_so: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
-    """Returns as soon as it is so."""
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, f"after {seconds:.0f} seconds it was still not so that {what}"
-        time.sleep(0.05)

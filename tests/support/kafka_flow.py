@@ -31,8 +31,8 @@ from tests.support.kafka import (
     running,
     started,
     to_the_end,
-    wait_until,
 )
+from tests.support.speed import wait_until
 
 ROOT = Path(__file__).parents[2]
 NOON = 1_704_110_400 * SECOND

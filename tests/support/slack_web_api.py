@@ -25,6 +25,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from tests.support.speed import wait_until
+
 TOKEN = "xoxb-test-0123456789"
 TEAM = "T1"
 SCOPES = "channels:read,chat:write,groups:read,im:history,im:write,users:read,views:write"
@@ -351,10 +353,7 @@ def serving(space: Workspace | None = None) -> Iterator[Workspace]:
         space.url = f"http://127.0.0.1:{listener.getsockname()[1]}/api/"
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
-        until = time.monotonic() + 20
-        while not server.started:
-            assert time.monotonic() < until
-            time.sleep(0.01)
+        wait_until(lambda: server.started, "the server has started", 20)
         try:
             yield space
         finally:

@@ -30,8 +30,8 @@ def slowness() -> float:
     return min(max(1.0, *looks), MOST)
 
 
-def wait_until(is_so: Callable[[], object], what: str, *, seconds: float = 60, said: Callable[[], str] = lambda: "") -> None:
-    """Returns as soon as `is_so()` is true. Fails after `seconds` of a quiet machine with what was waited for and what was `said`."""
+def wait_until(is_so: Callable[[], object], what: str, seconds: float = 60, *, said: Callable[[], str] = lambda: "") -> None:
+    """Return as soon as `is_so()` is true. Fails after `seconds` of a quiet machine with what was waited for and what was `said`."""
     patience = seconds * slowness()
     until = time.monotonic() + patience
     while not is_so():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +22,7 @@ from beepgpt.labeling.redaction import redact
 from beepgpt.training.models import BadModel, load_model, read_card
 from beepgpt.training.points import Examples, Predictions, read_examples
 from beepgpt.training.remote import RemoteModel, Unanswered
-from tests.support import program, quiet
+from tests.support import run_program
 from tests.support.openai_server import Labeler, Script, Server, digest, learned, serving
 from tests.support.prepare import Set
 from tests.support.training import job_of, settings_for, training_set, variables
@@ -265,8 +264,7 @@ def test_validate_judges_a_servers_model_beside_the_rules(prepared: Set, server:
     """By the command, as any other model; each prompt is asked about once."""
     folder = served(prepared, server, tmp_path)
     before = len(server.record.asked)
-    run = program("validate", prepared.folder, "--model", folder)
-    done = subprocess.run(run, capture_output=True, text=True, env=quiet() | variables(server), check=False)
+    done = run_program("validate", prepared.folder, "--model", folder, env=variables(server))
     assert done.returncode == 0, done.stderr
     metrics = json.loads((folder / "metrics.json").read_bytes())
 

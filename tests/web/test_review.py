@@ -26,7 +26,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from beepgpt.labeling.cards import answer_of, messages_of
 from beepgpt.labeling.review_queue import ReviewedExample, Sample, spread
-from tests.support import program, quiet
+from tests.support import program, quiet, run_program
+from tests.support.speed import wait_until
 
 pytestmark = pytest.mark.xdist_group("browser")
 
@@ -138,7 +139,7 @@ def reviewing(folder: Path, lines: Sequence[bytes] | str, *flags: str, env: dict
 
 def refused(*arguments: object) -> str:
     """What `beepgpt review` says when it can't begin."""
-    done = subprocess.run(program("review", *arguments, "--no-browser"), capture_output=True, text=True, env=quiet(), check=False)
+    done = run_program("review", *arguments, "--no-browser")
     assert done.returncode in (1, 2), done.stderr
     assert "Traceback" not in done.stderr
     return done.stderr
@@ -598,21 +599,12 @@ def test_the_browsers_own_token_opens_once(tmp_path: Path):
     opener.write_text(f'#!/bin/sh\nprintf %s "$1" > {seen}.new\nmv {seen}.new {seen}\n')
     opener.chmod(0o755)
     with reviewing(tmp_path, [example(1)], "--browser", env={"BROWSER": f"{opener} %s"}) as review:
-        wait_for(seen)
+        wait_until(seen.exists, f"{seen} is there")
         path = "/" + seen.read_text().rpartition("/")[2]
 
         assert path not in review.address
         assert [asked(review, "GET", path).status for _ in range(2)] == [200, 403]
         assert asked(review, "GET", "/" + review.address.rpartition("/")[2]).status == 200
-
-
-def wait_for(path: Path) -> None:
-    patience = threading.Event()
-    for _ in range(300):
-        if path.exists():
-            return
-        patience.wait(0.1)
-    raise AssertionError(f"{path} never came")
 
 
 def test_other_names_of_this_machine_are_refused(tmp_path: Path):
