@@ -21,7 +21,7 @@ from beepgpt.forgetting.run import ForgetJob, run_forget
 from beepgpt.forgetting.stores import StoreInUse, clean_recovery
 from beepgpt.runtime.forgotten import BadForgottenList, ListWatch, read_forgotten, write_forgotten
 from beepgpt.runtime.recovery import LOCK, open_recovery
-from tests.support import program, quiet
+from tests.support.cli import program, quiet
 from tests.support.forgetting import CANARIES, PERSON, beepgpt, canaries_in, write_workspace
 
 NOBODY = Forgotten(b"a salt")

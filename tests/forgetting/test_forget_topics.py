@@ -13,8 +13,8 @@ from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writ
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.forgetting.records import Cleaning
 from beepgpt.forgetting.topics import CopyNotWhole, clean_topic, copy_name
-from tests.support import program, quiet
 from tests.support.broker import Broker, GivenBroker
+from tests.support.cli import program, quiet
 from tests.support.forgetting import CANARIES, PERSON, beepgpt, write_workspace
 from tests.support.kafka import KEPT, address, new_topics, wait_until
 
@@ -80,19 +80,13 @@ def test_a_compacted_topic_gets_tombstones_where_its_last_record_holds_something
     """In the partition of the record, whatever its key; what was retracted already, or made anew without it, needs none."""
     name = f"test-{uuid4().hex[:12]}"
     create_topics(connection, [TopicSpec(name, 2, {"cleanup.policy": "compact"})])
-    holds, other = ({"id": "a", "channel": "C1", "window": [{"ts": "1.1", "user": user}], "answer": []} for user in (PERSON, "U2"))
-    versions: dict[bytes, list[dict[str, object] | None]] = {
-        b"stays": [other],
-        b"goes": [other, holds],
-        b"retracted": [holds, None],
-        b"anew": [holds, other],
-    }
+    example = b'{"id":"a","channel":"C1","window":[{"ts":"1.1","user":"%s"}],"answer":[]}'
+    holds, other = example % PERSON.encode(), example % b"U2"
+    versions: dict[bytes, list[bytes | None]] = {b"stays": [other], b"goes": [other, holds]}
+    versions |= {b"retracted": [holds, None], b"anew": [holds, other]}
     with Writer(connection, name) as writer:
-        writer.send(
-            OutgoingRecord(key, None if each is None else json.dumps(each).encode(), [], 1)
-            for key, values in versions.items()
-            for each in values
-        )
+        for key, values in versions.items():
+            writer.send(OutgoingRecord(key, each, [], 1) for each in values)
     done = clean_topic(connection, name, Cleaning(LIST, apply=True))
 
     tombstones = [(number, each.key, dict(each.headers)) for number, each in records_of(connection, name) if each.value is None]

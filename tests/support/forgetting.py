@@ -16,7 +16,7 @@ import orjson
 import pyarrow.parquet as pq
 
 from beepgpt.simulation.workspace import Plan, write_export
-from tests.support import program, quiet
+from tests.support.cli import run_program
 
 PERSON = "UQUOKKA01"
 CANARIES = ("quokkasaid", "quokkaedit", "quokkaquote", "quokkatitle", "quokkaname", "quokkatopic", PERSON)
@@ -98,7 +98,7 @@ def canaries_in(folder: Path, words: tuple[str, ...] = CANARIES) -> dict[str, se
 
 def beepgpt(folder: Path, *arguments: object, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """`beepgpt ARGUMENTS` in a folder, with the list of the forgotten in it; it must succeed."""
-    settings = quiet() | {"BEEPGPT_RUN__FORGOTTEN": "list/forgotten.json"} | dict(env or {})
-    done = subprocess.run(program(*arguments), cwd=folder, env=settings, capture_output=True, text=True, timeout=600, check=False)
+    settings = {"BEEPGPT_RUN__FORGOTTEN": "list/forgotten.json"} | dict(env or {})
+    done = run_program(*arguments, cwd=folder, env=settings, seconds=600)
     assert done.returncode == 0, done.stderr
     return done
