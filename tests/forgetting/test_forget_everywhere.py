@@ -97,6 +97,7 @@ def test_nothing_is_left_of_a_person_in_anything_that_any_command_wrote(tmp_path
     assert canaries_in(workspace) == before and not (tmp_path / "list" / "forgotten.json").exists()
     done = beepgpt(tmp_path, "forget", "--user", PERSON, "--from", "ws", "--yes", "--report", "report.json", env=ALERTING)
 
+    assert not [name for name in before if name.startswith("set/models/local/model.")]
     named = {name for name in before if name.startswith("set/models/") and name.endswith(("model.json", "model.skops"))}
     assert {name: words for name, words in canaries_in(workspace).items() if name not in named} == {}
     report = json.loads((tmp_path / "report.json").read_text())

@@ -16,7 +16,8 @@ from beepgpt.forgetting.topics import CopyNotWhole, clean_topic, copy_name
 from tests.support.broker import Broker, GivenBroker
 from tests.support.cli import program, quiet
 from tests.support.forgetting import CANARIES, PERSON, beepgpt, write_workspace
-from tests.support.kafka import KEPT, address, new_topics, wait_until
+from tests.support.kafka import KEPT, address, new_topics
+from tests.support.speed import wait_until
 
 LIST = Forgotten(b"a salt").with_names([PERSON])
 
