@@ -44,6 +44,11 @@ def microseconds_or_unlimited(text: object) -> int | None:
         raise ValueError(f"{error}, or unlimited") from error
 
 
+def microseconds_or_none(text: object) -> int | None:
+    """Parse a duration; None if empty. Raises ValueError."""
+    return None if text == "" else microseconds(text)
+
+
 def whole(value: object) -> object:
     """Reject `true` and 5.0, which Python takes for whole numbers. Raises ValueError."""
     if isinstance(value, bool | float):
@@ -152,6 +157,8 @@ class RunSettings(Section):
     log_format: Literal["text", "json"]
     metrics_port: Annotated[WholeNumber, Field(ge=0, le=65_535)]
     metrics_host: str
+    rejects_kept: Annotated[Duration, Field(ge=DAY)]
+    """Microseconds."""
     idle_clock: Literal["log", "wall"]
     forgotten: Path
 
@@ -243,6 +250,8 @@ class SlackSettings(Section):
     """Microseconds."""
     look_back: Duration
     """Microseconds."""
+    retention: Annotated[int | None, Field(ge=DAY), BeforeValidator(microseconds_or_none)]
+    """Microseconds; None: messages are not deleted by their age."""
     calls_per_minute: Annotated[WholeNumber, Field(ge=1)]
     proxy: Annotated[SecretStr | None, Optional]
     """An address, which may hold a password, or `environment`."""
@@ -285,6 +294,8 @@ class ScoringSettings(Section):
     threshold: Annotated[float | None, Field(gt=0, lt=1), BeforeValidator(none_for_zero)]
     clock: Literal["wall", "log"]
     watch: Annotated[Duration, Field(gt=0)]
+    kept: Annotated[Duration, Field(ge=DAY)]
+    """Microseconds."""
 
 
 class AlertSettings(Section):

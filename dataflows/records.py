@@ -14,8 +14,9 @@ from bytewax.outputs import DynamicSink, Sink, StatelessSinkPartition
 
 from beepgpt.conversations.account import Account
 
-KafkaMessage = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]], int | None, int | None]
-"""To be written to a topic: key, value (None: a tombstone), headers, partition and timestamp (None: the producer's choice)."""
+KafkaMessage = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]], bytes | int | None, int | None]
+"""To be written to a topic: key, value (None: a tombstone), headers, partition (bytes: that of another key) and timestamp (None: the
+producer's choice)."""
 
 TaggedItems = tuple[str, list[Any]]
 """The kind of output, and items of it. Of a shard: `examples`, `retractions`, `late`, `rejects`, `points` or `account`."""

@@ -15,15 +15,17 @@ import orjson
 from bytewax.operators import StatefulBatchLogic
 
 from beepgpt.conversations.account import Account
+from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.outcomes import PredictedPoint, Probabilities, RollingMetrics, outcome_body, prediction_body
 from beepgpt.conversations.points import MessageDeleted, PointEmitted, PointSettled, deletion_bytes
 from beepgpt.conversations.shard import OtherState
+from beepgpt.conversations.state import MessageIndex
 from beepgpt.dataflows.asking import AskingLogic, Gate
 from beepgpt.dataflows.records import TaggedItems
 from beepgpt.dataflows.scored_records import Scored
 from beepgpt.training.reloading import CannotScore, ModelAnswer, ModelCaller, ScoringModel
 
-VERSION = 1
+VERSION = 2
 """Of the state in a recovery store."""
 KEY = "scores"
 """All points of a process meet under one key, where a model is asked about many of them at once."""
@@ -67,6 +69,10 @@ class ScoringRun:
     """People that a prediction names."""
     threshold: float = 0.5
     """The probability from which on a person would be alerted, for the figures."""
+    kept: int | None = None
+    """Microseconds for which predictions stay on their topic: as long, a deletion finds those that held its message. None: no topic."""
+    window: int = 5
+    """Messages that a point holds, at most."""
     with_candidates: bool = False
     with_alerts: bool = False
     gate: Gate = field(default_factory=Gate)
@@ -157,8 +163,10 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
         self._scored: list[Scored] = []
         self._predicted: dict[str, dict[tuple[str, int], PredictedPoint]] = {}
         """By channel, conversation and `prompt_ts`."""
+        self._holding: dict[str, MessageIndex] = {}
+        """By channel: points on the topic of predictions, or on their way there, by when they came."""
         self._encoded: dict[str, bytes] = {}
-        """A channel's predictions as they were last written to a snapshot; channels that changed since are in `_dirty`."""
+        """A channel's predictions and index as they were last written to a snapshot; channels that changed since are in `_dirty`."""
         self._dirty: dict[str, None] = {}
         self.lately: dict[str, RollingMetrics] = {}
         """By model."""
@@ -183,6 +191,7 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
         for released, emitted in values:
             for each in emitted:
                 if isinstance(each, PointEmitted):
+                    self._index(each)
                     self._put_point(each, released)
                 else:
                     self._put(each)
@@ -190,9 +199,11 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
         return self._drain(), StatefulBatchLogic.RETAIN
 
     def snapshot(self) -> dict[str, Any]:
+        self._forget_old()
         for channel in self._dirty:
-            if predicted := self._predicted.get(channel):
-                self._encoded[channel] = pickle.dumps(predicted, protocol=5)
+            predicted, holding = self._predicted.get(channel), self._holding.get(channel)
+            if predicted or holding:
+                self._encoded[channel] = pickle.dumps((predicted, holding), protocol=5)
             else:
                 self._encoded.pop(channel, None)
         self._dirty.clear()
@@ -214,7 +225,10 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
         self._account = Account(dict(state["counts"]))
         self._resumed = dict(state["counts"])
         self._encoded = dict(state["predicted"])
-        self._predicted = {channel: pickle.loads(blob) for channel, blob in self._encoded.items()}
+        for channel, blob in self._encoded.items():
+            predicted, holding = pickle.loads(blob)
+            self._predicted |= {channel: predicted} if predicted else {}
+            self._holding |= {channel: holding} if holding else {}
         for lane in state["lanes"]:
             for item in lane:
                 if isinstance(item, PointSettled | MessageDeleted):
@@ -233,6 +247,25 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
         return [("account", [account])]
 
     # Input
+
+    def _index(self, emitted: PointEmitted) -> None:
+        """Note which messages a point holds, before it is predicted: it may have been before a kill, and be missed after it."""
+        if self._scoring.kept is None:
+            return
+        if (index := self._holding.get(emitted.channel)) is None:
+            index = self._holding[emitted.channel] = MessageIndex(self._scoring.window)
+        index.add(max(round(time.time() * 1e6), emitted.t + 1, index.newest), emitted.identity, emitted.window)
+        self._dirty[emitted.channel] = None
+
+    def _forget_old(self) -> None:
+        """Forget points that are on the topic no more."""
+        before = round(time.time() * 1e6) - (self._scoring.kept or 0)
+        for channel, index in list(self._holding.items()):
+            if index.oldest < before:
+                index.forget_before(before)
+                self._dirty[channel] = None
+                if not index:
+                    del self._holding[channel]
 
     def _put_point(self, emitted: PointEmitted, released: float) -> None:
         point = _Point(emitted, released, self._scoring.due(emitted.t, released))
@@ -326,7 +359,7 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
         scoring, emitted, now = self._scoring, point.emitted, time.time()
         body = prediction_body(point.body, model, probabilities, most=scoring.most, with_candidates=scoring.with_candidates)
         alert = {**body, "fresh": scoring.is_fresh(emitted.t, now)} if scoring.with_alerts else None
-        self._scored.append(Scored("prediction", emitted.conversations[0], orjson.dumps(body), point.released, alert))
+        self._scored.append(Scored("prediction", emitted.identity, orjson.dumps(body), emitted.channel, point.released, alert))
         self._account.count("scored")
         self.predicted_by[model] = self.predicted_by.get(model, 0) + 1
         waited = max(now - point.released, 0.0)
@@ -340,11 +373,9 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
         self._dirty[emitted.channel] = None
 
     def _close_item(self, item: PointSettled | MessageDeleted) -> None:
-        """Pas on a deletion; make an outcome of a settled point's prediction, if there is one."""
+        """Pass on a deletion; make an outcome of a settled point's prediction, if there is one."""
         if isinstance(item, MessageDeleted):
-            self._account.count("deletions")
-            line = deletion_bytes(item)
-            self._scored.append(Scored("deletion", item.channel, line, 0.0, orjson.loads(line) if self._scoring.with_alerts else None))
+            self._delete(item)
             return
         kept = self._predicted.get(item.channel, {})
         predicted = kept.pop((item.conversation, item.prompt_ts), None)
@@ -357,8 +388,23 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
         body = outcome_body(predicted, item, self._scoring.spec)
         self._account.count("outcomes")
         self._account.count(f"outcome:{item.how}")
-        self._scored.append(Scored("outcome", item.conversation, orjson.dumps(body), 0.0, body if self._scoring.with_alerts else None))
+        alert = body if self._scoring.with_alerts else None
+        self._scored.append(Scored("outcome", item.conversation, orjson.dumps(body), item.channel, alert=alert))
         self._measure(body)
+
+    def _delete(self, deleted: MessageDeleted) -> None:
+        """Pass on a deletion, and behind it the tombstones of the predictions that held the message."""
+        self._account.count("deletions")
+        line = deletion_bytes(deleted)
+        alert = orjson.loads(line) if self._scoring.with_alerts else None
+        self._scored.append(Scored("deletion", f"{deleted.channel}:{ts_text(deleted.ts)}", line, deleted.channel, alert=alert))
+        index = self._holding.get(deleted.channel)
+        for number in index.holding(deleted.ts) if index is not None else ():
+            assert index is not None
+            if (identity := index.take(number)) is not None:
+                self._account.count("tombstones")
+                self._scored.append(Scored("tombstone", identity, None, deleted.channel))
+                self._dirty[deleted.channel] = None
 
     def _measure(self, outcome: Mapping[str, Any]) -> None:
         """Update the figures of recent outcomes, and report a drop below the validated interval once."""

@@ -14,9 +14,11 @@ class Scored(NamedTuple):
     """A record of the output."""
 
     kind: str
-    """`prediction`, `outcome` or `deletion`."""
+    """`prediction`, `outcome`, `deletion`, or `tombstone` of a prediction that held a deleted message."""
     key: str
-    line: bytes
+    line: bytes | None
+    """None: a tombstone."""
+    channel: str
     released: float = 0.0
     """When the point was released, seconds since 1970."""
     alert: dict[str, Any] | None = None
@@ -29,29 +31,37 @@ def scored_lines(kind: str, tagged: TaggedItems) -> bytes | None:
     return as_lines(lines) if lines else None
 
 
-def scored_messages(kinds: tuple[str, ...], tagged: TaggedItems) -> list[KafkaMessage] | None:
-    """Records of these kinds as messages; None: there are none. Wall times stand in headers alone, so that a replay sends the same values.
+def prediction_messages(tagged: TaggedItems) -> list[KafkaMessage] | None:
+    """Predictions, deletions and tombstones as messages, in their channel's partition; None: there are none.
 
-    >>> scored_messages(("prediction",), ("scored", [Scored("prediction", "C1:1.0:thread", b"{}", 1690360253.041239)]))
-    [(b'C1:1.0:thread', b'{}', [('kind', b'prediction'), ('released_at', b'1690360253.041239')], None, None)]
+    Wall times stand in headers alone, so that a replay sends the same values.
+
+    >>> scored = [Scored("prediction", "00ff", b"{}", "C1", 1690360253.041239), Scored("tombstone", "00ff", None, "C1")]
+    >>> for message in prediction_messages(("scored", scored)): print(message)
+    (b'00ff', b'{}', [('kind', b'prediction'), ('released_at', b'1690360253.041239')], b'C1', None)
+    (b'00ff', None, [('kind', b'tombstone')], b'C1', None)
     """
     messages: list[KafkaMessage] = []
     for each in tagged[1] if tagged[0] == "scored" else ():
-        if each.kind in kinds:
+        if each.kind != "outcome":
             headers = [("kind", each.kind.encode())]
             if each.released:
                 headers.append(("released_at", ts_text(round(each.released * 1e6)).encode()))
-            messages.append((each.key.encode(), each.line, headers, None, None))
+            messages.append((each.key.encode(), each.line, headers, each.channel.encode(), None))
     return messages or None
+
+
+def outcome_messages(tagged: TaggedItems) -> list[KafkaMessage] | None:
+    """Outcomes as messages under their conversations; None: there are none."""
+    outcomes = [each for each in tagged[1] if each.kind == "outcome"] if tagged[0] == "scored" else []
+    return [(each.key.encode(), each.line, [("kind", b"outcome")], None, None) for each in outcomes] or None
 
 
 SCORED_LINES: Formats = {f"{kind}s": partial(scored_lines, kind) for kind in ("prediction", "deletion", "outcome")}
 """The scoring flow's outputs as lines of files."""
-SCORED_MESSAGES: Formats = {
-    "predictions": partial(scored_messages, ("prediction", "deletion")),
-    "outcomes": partial(scored_messages, ("outcome",)),
-}
-"""The scoring flow's outputs as messages of topics: predictions and outcomes under their conversations, deletions under their channels."""
+SCORED_MESSAGES: Formats = {"predictions": prediction_messages, "outcomes": outcome_messages}
+"""The scoring flow's outputs as messages of topics: predictions under their points' ids and deletions under `CHANNEL:TS`, both in the
+channel's partition, since what reads them needs a conversation in order; outcomes under their conversations."""
 
 
 def alerts_in(tagged: TaggedItems) -> list[tuple[str, dict[str, Any]]]:
@@ -92,5 +102,6 @@ def scores_as_json(account: Account) -> dict[str, Any]:
         },
         "outcomes": {**account.by_reason("outcome"), "unsettled": account["unsettled"]},
         "deletions": account["deletions"],
+        "tombstones": account["tombstones"],
         "adds_up": not check_scores(account),
     }

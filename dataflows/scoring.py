@@ -114,6 +114,8 @@ def flow() -> Dataflow:
         max_alert_age=settings.alerts.max_alert_age,
         most=ours.people,
         threshold=threshold_of(ours.threshold, folder),
+        kept=to.kept(),
+        window=rules.window,
         with_candidates=ours.candidates,
         is_stopping=worker.is_stopping,
         on_error=worker.fail,

@@ -82,10 +82,15 @@ class AlertDecider:
             self.store.record_outcome(str(value["id"]), [str(each) for each in value["answer"]])
             self.store.count("outcomes")
         elif kind == "deletion":
-            self.store.delete_message(str(value["channel"]), micros(value["deleted_ts"]), now)
+            self.store.delete_message(str(value["channel"]), micros(value["ts"]), now)  # `deleted_ts`: when, unlike in Slack's events
             self.store.count("deletions")
         else:
             self.store.count(f"unknown:{kind}")
+
+    def apply_tombstone(self, key: bytes, now: int) -> None:
+        """Apply a null under a prediction's id: the prediction is gone, and so is what alerts show of it."""
+        self.store.forget_prediction(key.decode(errors="replace"))
+        self.store.count("predictions_gone")
 
     def _apply_event(self, record: bytes, now: int) -> None:
         event = parse(record, now, forgotten=self._forgotten)

@@ -19,8 +19,10 @@ class AlertRecord(NamedTuple):
     """A record of a source: where it stands (for the log), its value, and when its point was released (microseconds), if that is known."""
 
     place: str
-    value: bytes
+    value: bytes | None
+    """None: a tombstone."""
     released: int | None = None
+    key: bytes = b""
 
 
 class Partition(Protocol):
@@ -53,6 +55,7 @@ class AlertSource:
         *,
         clock: Callable[[], int],
         follows: bool = False,
+        apply_tombstone: Callable[[bytes, int], None] = lambda key, now: None,
         prepare: Callable[[Sequence[bytes], int], None] | None = None,
         ends: Mapping[str, int] | None = None,
         lags: Mapping[tuple[str, int], int] | None = None,
@@ -60,12 +63,13 @@ class AlertSource:
         """Set up reading.
 
         `name`: the key of its read positions. `records_of` takes the records out of a partition's chunk. `clock`: microseconds.
-        `follows`: whether more may come after the end. `prepare` gets a chunk's values before the transaction begins. `ends`: where each
-        partition ended when the run began. `lags`: records not read yet, by topic and partition, kept up to date by the partitions.
+        `follows`: whether more may come after the end. `apply_tombstone` gets the key of a record without a value, and the time.
+        `prepare` gets a chunk's values before the transaction begins. `ends`: where each partition ended when the run began. `lags`:
+        records not read yet, by topic and partition, kept up to date by the partitions.
         """
         self._name, self._records_of, self._store, self._apply, self._clock = name, records_of, store, apply, clock
         self._partitions = dict(partitions)
-        self._follows, self._prepare = follows, prepare
+        self._follows, self._prepare, self._apply_tombstone = follows, prepare, apply_tombstone
         self._behind = dict(ends or {})
         self.lags = lags if lags is not None else {}
 
@@ -98,11 +102,14 @@ class AlertSource:
                 continue
             found = True
             if self._prepare is not None:
-                self._prepare([record.value for record in records], self._clock())
+                self._prepare([record.value for record in records if record.value is not None], self._clock())
             now = self._clock()
             with self._store.transaction():
                 for record in records:
-                    self._apply(record.value, now, record.released, record.place)
+                    if record.value is None:
+                        self._apply_tombstone(record.key, now)
+                    else:
+                        self._apply(record.value, now, record.released, record.place)
                 self._store.set_position(self._name, name, list(partition.snapshot()))
         return found
 

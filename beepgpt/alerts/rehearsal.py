@@ -232,8 +232,11 @@ def share(part: float, whole: float) -> float | None:
     return round(part / whole, 4) if whole else None
 
 
-def read_history(records: Iterable[tuple[str, bytes]]) -> tuple[RehearsalHistory, list[str]]:
-    """Read predictions and outcomes from JSON records with their places. Returns them, and the places of records that are neither."""
+def read_history(records: Iterable[tuple[str, bytes]], tombstones: Collection[bytes] = ()) -> tuple[RehearsalHistory, list[str]]:
+    """Read predictions and outcomes from JSON records with their places. Returns them, and the places of records that are neither.
+
+    `tombstones`: ids of predictions that are gone, filled in while the records are read.
+    """
     points: dict[str, PredictedConversation] = {}
     outcomes: list[PastOutcome] = []
     unreadable: list[str] = []
@@ -250,6 +253,8 @@ def read_history(records: Iterable[tuple[str, bytes]]) -> tuple[RehearsalHistory
                 unreadable.append(place)
         except (NoPrediction, ValueError, KeyError, TypeError):
             unreadable.append(place)
+    for gone in tombstones:
+        points.pop(gone.decode(errors="replace"), None)
     return RehearsalHistory(list(points.values()), outcomes), unreadable
 
 

@@ -233,18 +233,26 @@ class AlertStore(PreferenceStore):
         self._db.execute("INSERT OR IGNORE INTO deleted VALUES (?, ?, ?)", (channel, ts, now))
         sql = "SELECT alert.* FROM alert_message AS shown JOIN alert ON alert.id = shown.alert WHERE shown.channel = ? AND shown.ts = ?"
         for row in self._rows(sql, channel, ts):
-            self._db.execute("UPDATE alert SET excerpt = '' WHERE id = ?", (row["id"],))
             if row["ts"] == ts and row["state"] in ("due", "cleared"):
                 self._db.execute("UPDATE alert SET state = 'withdrawn' WHERE id = ?", (row["id"],))
                 self.count("withdrawn")
-            if row["letter"] is not None:
-                chore = "delete" if row["ts"] == ts and row["letter"] == row["id"] else "update"
-                self._db.execute(
-                    """UPDATE letter SET chore = ? WHERE id = ? AND state IN ('due', 'sending', 'sent', 'unknown')
-                       AND chore IS NOT 'delete'""",
-                    (chore, row["letter"]),
-                )
-            self.mark_home_stale(row["user"])
+            self._remove_excerpt(row, "delete" if row["ts"] == ts and row["letter"] == row["id"] else "update")
+
+    def forget_prediction(self, prediction: str) -> None:
+        """Remove what alerts show of a prediction that is gone; they stay as links, since their message may still be there."""
+        for row in self._rows("SELECT * FROM alert WHERE prediction = ? AND excerpt <> ''", prediction):
+            self._remove_excerpt(row, "update")
+
+    def _remove_excerpt(self, row: StoreRow, chore: str) -> None:
+        """Remove an alert's text, and have its DM changed (`update`) or deleted (`delete`)."""
+        self._db.execute("UPDATE alert SET excerpt = '' WHERE id = ?", (row["id"],))
+        if row["letter"] is not None:
+            self._db.execute(
+                """UPDATE letter SET chore = ? WHERE id = ? AND state IN ('due', 'sending', 'sent', 'unknown')
+                   AND chore IS NOT 'delete'""",
+                (chore, row["letter"]),
+            )
+        self.mark_home_stale(row["user"])
 
     def edit_message(self, channel: str, ts: int, excerpt: str, at: int, *, is_edit: bool) -> None:
         """Show a message's text as of `at` in every alert about it, except where the excerpt is gone for good.

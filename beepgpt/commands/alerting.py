@@ -145,13 +145,15 @@ def source_of(name: str, place: str, settings: Settings, decider: AlertDecider, 
         partitions[each] = source.build_part("read", each, state)
     ends = {str(number): end for number, end in source.ends.items()}
     how: dict[str, Any] = {"follows": address.follow, "prepare": prepare, "ends": ends, "lags": lags}
+    if name == "predictions":
+        how["apply_tombstone"] = decider.apply_tombstone
     return AlertSource(identity, partitions, _topic_records, decider.store, apply, clock=now_us, **how)
 
 
 def _topic_records(chunk: kafka.RecordChunk) -> Iterator[AlertRecord]:
     name, _, records = chunk
     for each in records:
-        yield AlertRecord(f"{name}:{each.offset}", each.value or b"", released_at(each.headers))
+        yield AlertRecord(f"{name}:{each.offset}", each.value, released_at(each.headers), each.key or b"")
 
 
 def _file_source(name: str, place: str, decider: AlertDecider, apply: Apply, prepare: Prepare | None) -> AlertSource:

@@ -106,7 +106,8 @@ ARRIVALS = {
 BACKFILLS = {
     "filled": "events backfilled from histories after an outage; their edits have times to the second",
     "untimed": "reactions in these histories: not written, since their time is unknown",
-    "vanished": "messages on the topic that the history lacks: deleted in the gap, at an unknown time",
+    "vanished": "messages on the topic that the history lacks: their deletions were written",
+    "retention": "messages older than slack.retention: their deletions were written",
     "unreadable": "messages of a history without a time",
     "fills_refused": "histories that Slack refused: the events of these gaps are missing",
     "delayed": "came after a heartbeat with a later time: late in a flow that follows",

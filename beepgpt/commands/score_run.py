@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -12,9 +12,11 @@ import orjson
 from beepgpt.commands.scoring import ScoreJob
 from beepgpt.connectors import kafka
 from beepgpt.conversations.account import Account, sum_of
+from beepgpt.conversations.rules import DAY
 from beepgpt.conversations.shard import OtherState
 from beepgpt.dataflows.scored_records import check_scores, scores_as_json
 from beepgpt.errors import BadCommand
+from beepgpt.runtime.console import console
 from beepgpt.runtime.destinations import place_name
 from beepgpt.runtime.left_out import left_out_of, say_left_out
 from beepgpt.runtime.places import Origin, check_apart, connection_of, origin_of
@@ -43,6 +45,9 @@ def check_job(job: ScoreJob, origin: Origin) -> None:
             raise BadCommand(f"{place_name(each)}: is {other} already: name another topic")
         taken[each.bootstrap, each.topic] = name
         check_topic(connection_of(job.settings, each.bootstrap), each, rules.spec)
+        if name == "predictions":
+            for line in lasting(connection_of(job.settings, each.bootstrap), each, job.settings.scoring.kept):
+                console.print(line)
 
 
 def check_pace(job: ScoreJob, origin: Origin) -> None:
@@ -59,15 +64,33 @@ def check_pace(job: ScoreJob, origin: Origin) -> None:
 
 
 def check_topic(connection: kafka.Connection, address: kafka.KafkaAddress, spec: str) -> None:
-    """Check that a topic is there, and holds nothing of another spec. Raises NoTopic or OtherState."""
+    """Check that a topic is there, and holds nothing of another spec, nor predictions under other keys. Raises NoTopic or OtherState."""
     kafka.check_topics(connection, [address.topic])
     for _, record in kafka.records_of(connection, address.topic, back=LOOK_BACK):
         with suppress(ValueError, TypeError, KeyError):
-            if record.value is not None and (other := orjson.loads(record.value)["spec"]) != spec:
+            if record.value is None:
+                continue
+            body = orjson.loads(record.value)
+            if (other := body["spec"]) != spec:
                 raise OtherState(
                     f"{place_name(address)}: the topic holds what was made by spec {other}, and this run makes spec {spec}: name another,"
                     " or give the settings that it was made with"
                 )
+            if "window" in body and record.key != body["id"].encode():
+                raise OtherState(
+                    f"{place_name(address)}: the topic holds predictions under their conversations, as 0.1.0 wrote them. Now their ids are"
+                    " the keys, so that a deletion removes them: name a new topic that `beepgpt topics` made, and delete this one"
+                )
+
+
+def lasting(connection: kafka.Connection, address: kafka.KafkaAddress, kept: int) -> Iterator[str]:
+    """Yield a sentence for each setting of a topic of predictions by which text may stay there after its message was deleted."""
+    has = kafka.topic_settings(connection, address.topic, ["cleanup.policy", "retention.ms"])
+    name = place_name(address)
+    if "compact" not in has.get("cleanup.policy", "compact"):
+        yield f"{name}: is not compacted: what a deleted message said stays in it for its retention. `beepgpt topics` makes one that is."
+    if not 0 <= int(has.get("retention.ms", 0)) * 1000 <= kept:
+        yield f"{name}: keeps predictions longer than scoring.kept ({kept // DAY} days): a deletion finds none that are older."
 
 
 def run_score(job: ScoreJob, command: Sequence[str] = ()) -> tuple[dict[str, Any], int]:

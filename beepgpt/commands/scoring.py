@@ -136,6 +136,8 @@ def scoring_of(job: ScoreJob, origin: Origin, model: WatchedModel, worker: Worke
         max_alert_age=job.settings.alerts.max_alert_age,
         most=ours.people,
         threshold=threshold_of(ours.threshold, job.model),
+        kept=job.to.kept(),
+        window=job.settings.rules.window,
         with_candidates=ours.candidates,
         is_stopping=worker.is_stopping,
     )

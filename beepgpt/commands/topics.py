@@ -10,28 +10,32 @@ from rich.table import Table
 from beepgpt.commands.flags import with_settings
 from beepgpt.config.settings import Settings, read_settings
 from beepgpt.connectors import kafka
+from beepgpt.conversations.rules import DAY
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console
 from beepgpt.runtime.places import connection_of, is_kafka
 
 FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1", "max.message.bytes": str(2 * 2**20)}
 """State is built from a topic's beginning, an ingested history is older than any retention, and an event may have a megabyte."""
-DEAD_LETTERS = FOR_EVER | {"max.message.bytes": str(8 << 20)}
+COMPACTED = {"cleanup.policy": "compact", "max.compaction.lag.ms": str(DAY // 1000), "segment.ms": str(DAY // 1000)}
+"""The last value of each id stays, and a tombstone takes it away: from the disk, too, about two days later. By Kafka's defaults it might
+stay there for ever, since what is written is compacted only once there is about as much again."""
+COMPACTED_AND_FINITE = COMPACTED | {"cleanup.policy": "compact,delete"}
+FINITE = {"cleanup.policy": "delete"}
+DEAD_LETTERS = FINITE | {"max.message.bytes": str(8 << 20)}
 """A dead letter is larger than its record, which may have come compressed."""
-COMPACTED = {"cleanup.policy": "compact"}
-"""The last value of each id stays; a tombstone takes it away."""
-A_QUARTER = {"cleanup.policy": "delete", "retention.ms": str(90 * 24 * 3600 * 1000)}
-A_WEEK = {"cleanup.policy": "delete", "retention.ms": str(7 * 24 * 3600 * 1000), "max.message.bytes": str(2 * 2**20)}
+A_QUARTER = {"retention.ms": str(90 * DAY // 1000)}
+A_WEEK = {"retention.ms": str(7 * DAY // 1000), "max.message.bytes": str(2 * 2**20)}
 """Interactions with the app name people, and are used within minutes."""
 
 KINDS = {
     "events": FOR_EVER,
     "examples": COMPACTED,
     "labeled": COMPACTED,
-    "predictions": A_QUARTER,
-    "alerts": A_QUARTER,
-    "outcomes": A_QUARTER,
-    "interactions": A_WEEK,
+    "predictions": COMPACTED_AND_FINITE,
+    "alerts": FINITE | A_QUARTER,
+    "outcomes": FINITE | A_QUARTER,
+    "interactions": FINITE | A_WEEK,
 }
 """Topics by the last part of their names, with their settings; late records and dead letters apart."""
 BESIDE = ("late", "dead-letters")
@@ -54,7 +58,11 @@ def topics(
         raise BadCommand(f"--prefix {prefix}: BROKER names a topic, {name}: leave one of them out")
     connection = connection_of(settings, bootstrap)
     beside = names_beside(prefix, settings)
-    specs = [spec_of(name, partitions, replicas, beside)] if name is not None else flow_topics(prefix, partitions, replicas, beside)
+    specs = (
+        [spec_of(name, partitions, replicas, beside, settings)]
+        if name is not None
+        else flow_topics(prefix, partitions, replicas, beside, settings)
+    )
     made, differences = kafka.create_topics(connection, specs)
     there = kafka.check_topics(connection, [spec.name for spec in specs])
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
@@ -70,24 +78,27 @@ def topics(
         console.print(f"A flow that is to use these needs: {' '.join(needed)}", soft_wrap=True)
 
 
-def flow_topics(prefix: str, partitions: int, replicas: int, beside: dict[str, str]) -> list[kafka.TopicSpec]:
+def flow_topics(prefix: str, partitions: int, replicas: int, beside: dict[str, str], settings: Settings) -> list[kafka.TopicSpec]:
     """The topics that the flows read and write."""
     names = [*(f"{prefix}.{kind}" for kind in KINDS), *beside.values()]
-    return [spec_of(name, partitions, replicas, beside) for name in dict.fromkeys(names)]
+    return [spec_of(name, partitions, replicas, beside, settings) for name in dict.fromkeys(names)]
 
 
-def spec_of(name: str, partitions: int, replicas: int, beside: dict[str, str]) -> kafka.TopicSpec:
+def spec_of(name: str, partitions: int, replicas: int, beside: dict[str, str], settings: Settings) -> kafka.TopicSpec:
     """A topic with the settings of its kind, which its name says; of an unknown kind, with those of events.
 
-    >>> spec_of("slack.examples.2", 12, -1, {}).settings, spec_of("acme.late", 12, -1, {}).partitions
-    ({'cleanup.policy': 'compact'}, 1)
-    >>> spec_of("chat", 12, -1, {}).settings == spec_of("slack.events.2", 12, -1, {}).settings == FOR_EVER
+    >>> ours = read_settings(environ={})
+    >>> spec_of("slack.predictions.2", 12, -1, {}, ours).settings["retention.ms"], spec_of("acme.late", 12, -1, {}, ours).partitions
+    ('7776000000', 1)
+    >>> spec_of("chat", 12, -1, {}, ours).settings == spec_of("slack.events.2", 12, -1, {}, ours).settings == FOR_EVER
     True
     """
     kinds = [each for each in name.split(".") if each in KINDS or each in BESIDE]
     if name in beside.values() or (kinds and kinds[-1] in BESIDE):
-        return kafka.TopicSpec(name, 1, DEAD_LETTERS, replicas)
-    return kafka.TopicSpec(name, partitions, KINDS[kinds[-1]] if kinds else FOR_EVER, replicas)
+        return kafka.TopicSpec(name, 1, DEAD_LETTERS | {"retention.ms": str(settings.run.rejects_kept // 1000)}, replicas)
+    kind = kinds[-1] if kinds else "events"
+    kept = {"retention.ms": str(settings.scoring.kept // 1000)} if kind == "predictions" else {}
+    return kafka.TopicSpec(name, partitions, KINDS[kind] | kept, replicas)
 
 
 def names_beside(prefix: str, settings: Settings) -> dict[str, str]:

@@ -39,8 +39,8 @@ from beepgpt.conversations.state import (
     WHOLE,
     Conversation,
     KeptMessage,
+    MessageIndex,
     OpenPoint,
-    WrittenExample,
     conversation_id,
     session_key,
     thread_key,
@@ -99,8 +99,8 @@ class Channel:
         """The newest `kept_roots` roots: a number each and no object, since a quiet channel has all of them for years."""
         self.open_points: deque[OpenPoint] = deque()
         """In the order of their times, and so of their horizons' ends. A settled one stays until it comes to the front, or a sweep."""
-        self.written: deque[WrittenExample] = deque()
-        """Examples that can still be retracted, oldest first."""
+        self.written = MessageIndex(rules.window)
+        """Examples that can still be retracted, by when they settled."""
         self._since_sweep = 0
         self._last_sweep = 0
 
@@ -124,8 +124,7 @@ class Channel:
         self._since_sweep += 1
         if self._since_sweep >= SWEEP_EVERY or t - self._last_sweep >= SWEEP_AFTER:
             self._sweep(t)
-        while self.written and t - self.written[0].settled_ts > self.rules.remember:
-            self.written.popleft()
+        self.written.forget_before(t - self.rules.remember)
         if event.kind == POST:
             self._post(event, output)
         elif event.kind == EDIT:
@@ -235,19 +234,17 @@ class Channel:
         if output.points is not None:
             output.points.entries.append(MessageDeleted(self.id, ts, t))
         kept = self._find(ts, t)
-        # Nothing that settled, or was known, before the message was posted can hold it.
-        since_post = takewhile(lambda example: example.settled_ts > ts, reversed(self.written))
-        written = [example for example in since_post if ts in example.window][::-1]
+        written = self.written.holding(ts)
+        # No point from before the message was posted can hold it.
         since = takewhile(lambda each: each.t >= ts, reversed(self.open_points))
         waiting = [each for each in since if each.point is not None and any(message.ts == ts for message in each.point.window)]
         if kept is None and not written and not waiting:
             output.account.count(UNKNOWN_MESSAGE)
             return
         output.account.count(APPLIED)
-        for example in written:
-            if not example.is_retracted:
-                self._retract(example.identity, t, output)
-                example.is_retracted = True
+        for number in written:
+            if (identity := self.written.take(number)) is not None:
+                self._retract(identity, t, output)
         for each in waiting:
             self.target.deleted(each, t)
         if kept is not None:
@@ -322,7 +319,9 @@ class Channel:
             line = point_bytes(
                 identity, rules, self.id, conversations, point, shown, speakers=first.speakers, root_missing=first.root_missing
             )
-            points.entries.append(PointEmitted(self.id, conversations, point.t, identity, line))
+            points.entries.append(
+                PointEmitted(self.id, conversations, point.t, identity, line, tuple([message.ts for message in point.window]))
+            )
             account.count(EMITTED)
             account.count(TOGETHER, len(others))
 
@@ -397,8 +396,8 @@ class Channel:
         output.account.count(EXAMPLES)
         if waiting.retracted_ts is not None:
             self._retract(identity, waiting.retracted_ts, output)
-        window = tuple(message.ts for message in point.window)
-        self.written.append(WrittenExample(settled_ts, identity, window, waiting.retracted_ts is not None))
+        window = tuple([message.ts for message in point.window])
+        self.written.add(settled_ts, identity, window, waiting.retracted_ts is not None)
 
     def _retract(self, identity: str, t: int, output: Output) -> None:
         output.retractions.append(retraction_bytes(identity, t))

@@ -196,6 +196,34 @@ def _left_out(record: bytes) -> Ignored:
     return Ignored("forgotten", b"", names[0].decode("utf-8", "replace") if names else None, None)
 
 
+def strip_previous(event: dict[str, Any]) -> bool:
+    """Take out of an inner event what its message said before: its `ts` stays, and `unchanged` where the text is the same. In place.
+
+    Returns whether anything was taken out. A log needs no text a second time, least of all with the message's deletion.
+
+    >>> event = {"subtype": "message_deleted", "deleted_ts": "1.0", "previous_message": {"ts": "1.0", "text": "secret"}}
+    >>> strip_previous(event), event["previous_message"], strip_previous(event)
+    (True, {'ts': '1.0'}, False)
+    """
+    previous = event.get("previous_message")
+    if previous is None:
+        return False
+    kept: dict[str, Any] | None = None
+    if type(previous) is dict:
+        kept = {"ts": previous["ts"]} if "ts" in previous else {}
+        if _is_unchanged(previous, event.get("message")):
+            kept["unchanged"] = True
+    event["previous_message"] = kept
+    return bool(kept != previous)
+
+
+def _is_unchanged(previous: dict[str, Any], message: Any) -> bool:
+    """Whether a change left the text as it was: by the text, or by the mark of a log that no longer has it."""
+    if "text" in previous:
+        return type(message) is dict and bool(previous["text"] == message.get("text", ""))
+    return previous.get("unchanged") is True
+
+
 def log_time(written: int, now: int) -> int:
     """When a log received a record, for `parse`; `written`: the log's timestamp, microseconds, 0 or less where it has none.
 
@@ -243,7 +271,7 @@ def _parsed(body: Any, record: bytes, now: int, keep_bots: bool, trust_final: bo
     received_at = body.get("received_at")
     latest = (now if received_at is None else _time(received_at, "bad_received_at")) + ONE_DAY
     kind = body.get("type")
-    event_id = ""
+    event_id, whole = "", body
     if kind == "heartbeat":
         return Heartbeat(_time(body.get("at"), "bad_ts", latest))
     if kind == "event_callback":
@@ -255,6 +283,8 @@ def _parsed(body: Any, record: bytes, now: int, keep_bots: bool, trust_final: bo
     if type(kind) is not str or not kind:
         raise _Bad("bad_type")
     if kind == "message":
+        if body.get("subtype") in ("message_changed", "message_deleted") and strip_previous(body):
+            record = _written(whole)
         return _message(body, record, latest, event_id, keep_bots, trust_final)
     if kind in ("reaction_added", "reaction_removed"):
         return _reaction(body, record, latest, event_id, kind == "reaction_removed")
@@ -310,7 +340,7 @@ def _changed(body: dict[str, Any], record: bytes, channel: str, latest: int, eve
     if text is not None and type(text) is not str:
         raise _Bad("bad_text")
     previous = body.get("previous_message")
-    if type(previous) is dict and "text" in previous and previous["text"] == text:
+    if type(previous) is dict and _is_unchanged(previous, message):
         return Ignored("unchanged", record, channel, t)
     return Event(t, EDIT, ts, "", "", False, record, channel, text, None, event_id, False, False)
 
@@ -348,6 +378,13 @@ def _channel(value: Any) -> str:
     if value is None or value == "":
         raise _Bad("no_channel")
     return _text(value, "bad_channel")
+
+
+def _written(body: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError:  # deeper than can be written
+        raise _Bad("bad_event") from None
 
 
 def _inner(value: Any) -> dict[str, Any]:

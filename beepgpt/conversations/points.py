@@ -25,6 +25,8 @@ class PointEmitted(NamedTuple):
     identity: str
     line: bytes
     """Compact JSON, its keys as an example has them."""
+    window: tuple[int, ...]
+    """`ts` of the messages that it holds."""
 
 
 class PointSettled(NamedTuple):

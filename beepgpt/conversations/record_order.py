@@ -27,7 +27,7 @@ class TimedRecord(NamedTuple):
 
 
 def timed_record(record: bytes, place: str, parsed: Parsed | None = None) -> TimedRecord:
-    """Parse a record as far as its key, partition and timestamp need it.
+    """Parse a record as far as its key, partition and timestamp need it; what a message said before a change is not in it any more.
 
     Records that claim to be from the future have their channel here, too: where a record goes must not depend on the time of the ingest.
 
@@ -38,9 +38,9 @@ def timed_record(record: bytes, place: str, parsed: Parsed | None = None) -> Tim
     """
     parsed = parse(record, FOREVER, bots="context") if parsed is None else parsed
     if isinstance(parsed, Event):
-        return TimedRecord(record, place, parsed.t, parsed.channel, max(parsed.t, parsed.ts), False)
+        return TimedRecord(parsed.record, place, parsed.t, parsed.channel, max(parsed.t, parsed.ts), False)
     if isinstance(parsed, Ignored):
-        return TimedRecord(record, place, parsed.t, parsed.channel, parsed.t, False)
+        return TimedRecord(parsed.record, place, parsed.t, parsed.channel, parsed.t, False)
     if isinstance(parsed, Heartbeat):
         return TimedRecord(record, place, parsed.at, None, parsed.at, True)
     return TimedRecord(record, place, None, None, None, False)
@@ -116,13 +116,16 @@ def span_of(
     return span
 
 
-def heartbeat_record(at: int) -> bytes:
+def heartbeat_record(at: int, retained_since: int = 0) -> bytes:
     """The record of a heartbeat: everything before `at` (microseconds) has been read.
+
+    `retained_since`: messages from before this time were deleted by a retention; only who applies it reads that.
 
     >>> heartbeat_record(1690360260000000)
     b'{"type":"heartbeat","at":"1690360260.000000"}'
     """
-    return b'{"type":"heartbeat","at":"%s"}' % ts_text(at).encode()
+    since = b',"retained_since":"%s"' % ts_text(retained_since).encode() if retained_since else b""
+    return b'{"type":"heartbeat","at":"%s"%s}' % (ts_text(at).encode(), since)
 
 
 def next_heartbeat(after: int, step: int) -> int:

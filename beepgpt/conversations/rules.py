@@ -79,8 +79,8 @@ class Rules:
     """Whether examples carry candidates and their features."""
     max_candidates: int = 40
     """Candidates of one point."""
-    remember: int = 30 * DAY
-    """Microseconds after `settled_ts` during which an example can still be retracted."""
+    remember: int = 400 * DAY
+    """Microseconds after `settled_ts` during which an example can still be retracted. It shapes no example, so it is not part of `spec`."""
     spec: str = field(init=False)
     """12 hex digits that differ where these rules (the workspace apart) or their versions do."""
 
@@ -121,8 +121,8 @@ def spec_of(rules: Rules) -> str:
     >>> spec_of(Rules(lateness=SECOND)) == spec_of(Rules())
     False
     """
-    names = [each.name for each in fields(rules) if each.name not in ("workspace", "spec")]
-    shaping = {name: getattr(rules, name) for name in names}
+    names = [each.name for each in fields(rules) if each.name not in ("workspace", "spec", "remember")]
+    shaping = {name: getattr(rules, name) for name in names} | {"remember": 30 * DAY}  # once a rule: specs stay what they were
     versions = {"example_version": EXAMPLE_VERSION} | ({"facts_version": FACTS_VERSION} if rules.candidates else {})
     return sha256(json.dumps(shaping | versions, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:12]
 

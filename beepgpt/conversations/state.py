@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import deque
 
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.examples import Message, Point
 from beepgpt.conversations.snapshots import State
 
+NEVER = 1 << 62
+"""Later than all times."""
 WHOLE = -1
 """Key of the one conversation of `scope = "channel"`. A session's key is twice its first root's ts, a thread's that plus one."""
 
@@ -136,13 +139,72 @@ class OpenPoint(State):
         """When a message of its window was deleted, for the targets whose points stay open then."""
 
 
-class WrittenExample(State):
-    """An example that can still be retracted, if a message of its window is deleted."""
+class MessageIndex(State):
+    """Ids of what holds which messages (examples, predictions), so that a deletion finds them: oldest first, in few bytes.
 
-    __slots__ = ("identity", "is_retracted", "settled_ts", "window")
+    A row has a time, whether its id was taken, the id, and the `ts` of the messages: 64 bytes for 5 messages.
 
-    def __init__(self, settled_ts: int, identity: str, window: tuple[int, ...], is_retracted: bool) -> None:
-        self.settled_ts = settled_ts
-        self.identity = identity
-        self.window = window
-        self.is_retracted = is_retracted
+    >>> index = MessageIndex(window=2)
+    >>> index.add(1700000000000000, "00112233445566778899aabbccddeeff", (1600000000000000,))
+    >>> index.holding(1600000000000000), index.holding(1500000000000000)
+    ([0], [])
+    >>> index.take(0), index.take(0)
+    ('00112233445566778899aabbccddeeff', None)
+    """
+
+    __slots__ = ("oldest", "rows", "width")
+
+    def __init__(self, window: int) -> None:
+        """`window`: messages of a row, at most."""
+        self.width = 24 + 8 * window
+        self.rows = bytearray()
+        self.oldest = NEVER
+        """Time of the first row."""
+
+    def __len__(self) -> int:
+        return len(self.rows) // self.width
+
+    @property
+    def newest(self) -> int:
+        """Time of the last row; 0: there is none."""
+        return self._time(len(self) - 1) if self.rows else 0
+
+    def add(self, t: int, identity: str, window: tuple[int, ...], is_taken: bool = False) -> None:
+        """Add an id of 32 hex digits, no earlier than those before and later than its messages. Times in microseconds."""
+        if not self.rows:
+            self.oldest = t
+        self.rows += (t << 1 | is_taken).to_bytes(8, "big") + bytes.fromhex(identity)
+        self.rows += b"".join([ts.to_bytes(8, "big") for ts in window]).ljust(self.width - 24, b"\0")
+
+    def forget_before(self, t: int) -> None:
+        """Forget rows from before `t`."""
+        if self.oldest >= t:
+            return
+        first = bisect_left(range(len(self)), t, key=self._time)
+        del self.rows[: first * self.width]
+        self.oldest = self._time(0) if self.rows else NEVER
+
+    def holding(self, ts: int) -> list[int]:
+        """Numbers of the rows that hold a message, oldest first."""
+        first = bisect_right(range(len(self)), ts, key=self._time)  # what is older than the message can't hold it
+        name, found = ts.to_bytes(8, "big"), []
+        at = self.rows.find(name, first * self.width)
+        while at >= 0:
+            number, place = divmod(at, self.width)
+            if place >= 24 and place % 8 == 0:
+                found.append(number)
+            at = self.rows.find(name, at + 1)
+        return found
+
+    def take(self, number: int) -> str | None:
+        """The id in a row, once; None if it was taken before."""
+        at = number * self.width
+        last = at + 7
+        if self.rows[last] & 1:
+            return None
+        self.rows[last] |= 1
+        return self.rows[at + 8 : at + 24].hex()
+
+    def _time(self, number: int) -> int:
+        at = number * self.width
+        return int.from_bytes(self.rows[at : at + 8], "big") >> 1

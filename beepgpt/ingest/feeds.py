@@ -46,9 +46,9 @@ def sort_row(record: bytes, place: str, parsed: Event | Ignored | Heartbeat, wri
             names.append(repr([parsed.channel, parsed.event_id]))
     elif isinstance(parsed, Ignored):
         rank = b"\x09"
-        names = [f"ignored {item.t} {blake2b(record, digest_size=16).hexdigest()}"]
+        names = [f"ignored {item.t} {blake2b(item.record, digest_size=16).hexdigest()}"]
     t = written if item.t is None else item.t
-    return t, rank, record, orjson.dumps([place, item.t, item.channel, item.latest, item.is_heartbeat, names])
+    return t, rank, item.record, orjson.dumps([place, item.t, item.channel, item.latest, item.is_heartbeat, names])
 
 
 def without_duplicates(rows: Iterable[SortedRow], lateness: int, account: Account) -> Iterator[TimedRecord]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from bytewax.outputs import Sink
 from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
+from beepgpt.conversations.rules import DAY
 from beepgpt.conversations.shard import OtherState
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.places import connection_of, is_kafka, topic_of
@@ -32,6 +33,11 @@ class FlowOutput(Protocol):
         """The topics that are written to, with their ids and partitions, by name. Raises NoTopic."""
 
 
+REJECTS = ("late", "dead_letters")
+KINDS = ("examples", "retractions", *REJECTS)
+"""What a flow of examples writes."""
+
+
 @dataclass(frozen=True)
 class Files:
     """Files for examples and, beside them, for retractions, late records and dead letters."""
@@ -41,6 +47,8 @@ class Files:
     retractions: Path | None
     late: Path | None
     dead_letters: Path | None
+    rejects_kept: int | None = None
+    """Microseconds after which lines of late records and dead letters are overwritten; None: they stay."""
 
     def __str__(self) -> str:
         return str(self.examples or "standard output")
@@ -61,11 +69,7 @@ class Files:
             return self
         folder = self._workers_folder()
         folder.mkdir(parents=True, exist_ok=True)
-        named = {
-            each.name: folder / f"{each.name}-{number}.jsonl"
-            for each in fields(self)
-            if each.name == "examples" or getattr(self, each.name)
-        }
+        named: dict[str, Any] = {each: folder / f"{each}-{number}.jsonl" for each in KINDS if each == "examples" or getattr(self, each)}
         return replace(self, **named)
 
     def _workers_folder(self) -> Path:
@@ -74,7 +78,7 @@ class Files:
 
     def given(self) -> dict[str, Path]:
         """Output files by kind, without standard output."""
-        return {each.name: path for each in fields(self) if (path := getattr(self, each.name)) is not None}
+        return {each: path for each in KINDS if (path := getattr(self, each)) is not None}
 
     def written(self) -> dict[str, str]:
         """The files beside the examples that were written, by name."""
@@ -88,7 +92,10 @@ class Files:
         on_error: Callable[[Exception], None] = lambda error: None,
     ) -> dict[str, Sink[Any]]:
         """A sink for each output. `fresh`: files are begun again; `on_closed` is called when nobody reads standard output any more."""
-        sinks: dict[str, Sink[Any]] = {name: jsonl.JsonlSink(path, name, fresh=fresh) for name, path in self.given().items()}
+        days = None if self.rejects_kept is None else self.rejects_kept // DAY
+        sinks: dict[str, Sink[Any]] = {
+            name: jsonl.JsonlSink(path, name, fresh=fresh, kept=days if name in REJECTS else None) for name, path in self.given().items()
+        }
         if self.examples is None:
             sinks["examples"] = jsonl.StdoutSink(on_closed=on_closed)
         return sinks
@@ -96,10 +103,10 @@ class Files:
     def join(self, workers: int) -> None:
         """Join the workers' files, one after the other, into one each, and remove them."""
         folder = self._workers_folder()
-        for each in fields(self):
-            path: Path | None = getattr(self, each.name)
-            if path is not None or each.name == "examples":
-                jsonl.join([folder / f"{each.name}-{number}.jsonl" for number in range(workers)], path)
+        for each in KINDS:
+            path: Path | None = getattr(self, each)
+            if path is not None or each == "examples":
+                jsonl.join([folder / f"{each}-{number}.jsonl" for number in range(workers)], path)
         with suppress(OSError):
             folder.rmdir()
 
@@ -208,7 +215,7 @@ def destination_of(to: str, settings: Settings) -> Destination:
         section = settings.kafka
         connection = connection_of(settings, address.bootstrap)
         return Topics(connection, address.topic, section.late_topic, section.dead_letter_topic, section.patience / 1e6)
-    return files_of(to)
+    return replace(files_of(to), rejects_kept=settings.run.rejects_kept)
 
 
 def files_of(to: str) -> Files:
@@ -222,7 +229,8 @@ def files_of(to: str) -> Files:
         jsonl.check_writable(path)
         return Files(path, None, None, None)  # beside a device or a pipe is no place for files
     beside = path.with_suffix("") if path.suffix == ".jsonl" else path
-    files = Files(path, *(beside.with_name(f"{beside.name}.{what}.jsonl") for what in ("retractions", "late", "dead-letters")))
+    retractions, late, dead_letters = (beside.with_name(f"{beside.name}.{what}.jsonl") for what in ("retractions", "late", "dead-letters"))
+    files = Files(path, retractions, late, dead_letters)
     for each in files.given().values():
         jsonl.check_writable(each)
     return files
@@ -235,7 +243,7 @@ class ScoreOutputs:
     predictions: Path | kafka.KafkaAddress | None
     """None: standard output."""
     outcomes: Path | kafka.KafkaAddress | None
-    """None: they are not written."""
+    """None: they are not written, as beside standard output or a topic that names none."""
     settings: Settings
     """Of the connection to the topics."""
 
@@ -245,13 +253,17 @@ class ScoreOutputs:
     def files(self) -> dict[str, Path]:
         """The files, by their contents; deletions stand in one beside the predictions."""
         found = {name: place for name in ("predictions", "outcomes") if isinstance(place := getattr(self, name), Path)}
-        if (path := found.get("predictions")) is not None and (path.is_file() or not path.exists()):
-            found["deletions"] = path.with_name(f"{path.name.removesuffix('.jsonl')}.deletions.jsonl")
+        if (path := found.get("predictions")) is not None and (beside := beside_of(path, "deletions")) is not None:
+            found["deletions"] = beside
         return found
 
     def topics(self) -> dict[str, kafka.KafkaAddress]:
         """The topics, by their contents."""
         return {name: place for name in ("predictions", "outcomes") if isinstance(place := getattr(self, name), kafka.KafkaAddress)}
+
+    def kept(self) -> int | None:
+        """Microseconds for which predictions stay on their topic; None: they go to no topic, and nobody removes them."""
+        return self.settings.scoring.kept if "predictions" in self.topics() else None
 
     def sinks(
         self,
@@ -306,8 +318,25 @@ def place_name(place: Path | kafka.KafkaAddress) -> str:
 
 
 def score_outputs_of(to: str, outcomes: str | None, settings: Settings) -> ScoreOutputs:
-    """Parse DEST and `--outcomes`. Raises BadCommand or CannotWrite."""
-    return ScoreOutputs(_place_of(to, "--to"), None if outcomes is None else _place_of(outcomes, "--outcomes"), settings)
+    """Parse DEST and `--outcomes`; without it, outcomes stand beside a file of predictions. Raises BadCommand, CannotWrite."""
+    predictions = _place_of(to, "--to")
+    if outcomes is not None:
+        return ScoreOutputs(predictions, _place_of(outcomes, "--outcomes"), settings)
+    beside = beside_of(predictions, "outcomes") if isinstance(predictions, Path) else None
+    if beside is not None:
+        jsonl.check_writable(beside)
+    return ScoreOutputs(predictions, beside, settings)
+
+
+def beside_of(path: Path, what: str) -> Path | None:
+    """The file beside predictions: of their outcomes, or of deletions. None beside a device or a pipe, where is no place for files.
+
+    >>> beside_of(Path("scores/predictions.jsonl"), "outcomes")
+    PosixPath('scores/predictions.outcomes.jsonl')
+    """
+    if path.exists() and not path.is_file():
+        return None
+    return path.with_name(f"{path.name.removesuffix('.jsonl')}.{what}.jsonl")
 
 
 def _place_of(place: str, name: str) -> Path | kafka.KafkaAddress | None:

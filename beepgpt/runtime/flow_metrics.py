@@ -126,6 +126,7 @@ WHAT = {
     "predictions": "prediction",
     "outcomes": "outcome",
     "deletions": "deletion",
+    "predictions_gone": "tombstone",
     "interactions": "interaction",
     "unreadable": "unreadable",
     "interactions_unreadable": "unreadable_interaction",

@@ -222,13 +222,18 @@ def values_in(source: Source[Chunk]) -> Iterator[tuple[str, int, Any]]:
         partition.close()
 
 
-def lines_with_places(name: str, place: str, settings: Settings) -> Iterator[tuple[str, bytes]]:
-    """The lines of a file, or the values on a topic to its end as it is now, each with its place; `name`: what the command calls it."""
+def lines_with_places(name: str, place: str, settings: Settings, tombstones: set[bytes] | None = None) -> Iterator[tuple[str, bytes]]:
+    """The lines of a file, or the values on a topic to its end as it is now, each with its place; `name`: what the command calls it.
+
+    `tombstones` takes the keys whose values are gone.
+    """
     if is_kafka(place):
         address = topic_of(place, name)
         for partition, record in kafka.records_of(connection_of(settings, address.bootstrap), address.topic):
             if record.value is not None:
                 yield f"{address.topic}/{partition}:{record.offset}", record.value
+            elif tombstones is not None and record.key is not None:
+                tombstones.add(record.key)
         return
     path = Path(place)
     jsonl.check_readable(path)

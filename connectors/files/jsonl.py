@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -29,9 +30,11 @@ LineChunk = tuple[str, int, list[bytes]]
 """The file's name, the line number of the first value (from 1), and values: consecutive lines without their ends."""
 JsonlState = tuple[int, int]
 """Bytes and lines that were handed out."""
-WrittenState = tuple[int, int]
-"""Bytes that were written, and their CRC-32."""
-NOTHING = (0, 0)
+WrittenState = tuple[tuple[int, int, int], ...]
+"""For each day on which lines were written: the day (since 1970; 0 where that does not matter), the file's size at its end, and the
+CRC-32 of its bytes."""
+BLANKS = b" " * 1023 + b"\n"
+A_DAY = 86_400
 Blob = tuple[str, bytes]
 """A Bytewax key, and whole lines with their newlines."""
 
@@ -166,29 +169,34 @@ def _is_not_what_was_read(file: BinaryIO, offset: int) -> str:
 class JsonlSink(FixedPartitionedSink[bytes, WrittenState]):
     """Writes lines to a file, exactly once: on resume the file is cut back to the last snapshot, and what is left must be as it was."""
 
-    def __init__(self, path: Path, partition: str = PARTITION, *, fresh: bool = False) -> None:
-        """`fresh`: empties the file when the flow starts, since Bytewax opens it only with the first line; for runs without a snapshot."""
+    def __init__(self, path: Path, partition: str = PARTITION, *, fresh: bool = False, kept: int | None = None) -> None:
+        """`fresh`: empties the file when the flow starts, since Bytewax opens it only with the first line; for runs without a snapshot.
+
+        `kept`: whole days after which lines are overwritten by blanks, so that all others stay where they are. None: lines stay.
+        """
         check_writable(path)
         self.path = path
         self.partition = partition
         self.fresh = fresh
+        self.kept = kept
 
     def list_parts(self) -> list[str]:
         if self.fresh:
-            _JsonlSinkPartition(self.path, NOTHING).close()
+            _JsonlSinkPartition(self.path, (), None).close()
         return [self.partition]
 
     def part_fn(self, item_key: str) -> int:
         return 0
 
     def build_part(self, step_id: str, for_part: str, resume_state: WrittenState | None) -> "_JsonlSinkPartition":
-        return _JsonlSinkPartition(self.path, resume_state or NOTHING)
+        return _JsonlSinkPartition(self.path, resume_state or (), self.kept)
 
 
 class _JsonlSinkPartition(StatefulSinkPartition[bytes, WrittenState]):
-    def __init__(self, path: Path, state: WrittenState) -> None:
+    def __init__(self, path: Path, state: WrittenState, kept: int | None) -> None:
         self._path = path
-        self._offset, self._checksum = state
+        self._kept = kept
+        self._days = list(state) or [(self._today(), 0, 0)]
         self._unsynced = True
         try:
             # Neither "wb", which empties the file, nor "ab", which ignores the offset.
@@ -198,30 +206,41 @@ class _JsonlSinkPartition(StatefulSinkPartition[bytes, WrittenState]):
                 self._take()
                 self._cut_back()
                 self._check()
+                self._begin_day()
+                self._expire()
         except OSError as error:
             raise cannot_write(path, error) from error
+
+    @property
+    def _offset(self) -> int:
+        return self._days[-1][1]
+
+    def _today(self) -> int:
+        return 0 if self._kept is None else int(time.time() // A_DAY)
 
     def write_batch(self, values: list[bytes]) -> None:
         blob = b"".join(values)
         try:
+            self._begin_day()
             write_all(self._file, blob)
         except OSError as error:
             if self._is_regular:
                 with contextlib.suppress(OSError):
                     self._cut_back()
             raise cannot_write(self._path, error) from error
-        self._offset += len(blob)
-        self._checksum = crc32(blob, self._checksum)
+        day, end, checksum = self._days[-1]
+        self._days[-1] = (day, end + len(blob), crc32(blob, checksum))
         self._unsynced = True
 
     def snapshot(self) -> WrittenState:
-        if self._unsynced and self._is_regular:
-            try:
+        try:
+            self._begin_day()
+            if self._unsynced and self._is_regular:
                 os.fsync(self._file)
-            except OSError as error:
-                raise cannot_write(self._path, error) from error
+        except OSError as error:
+            raise cannot_write(self._path, error) from error
         self._unsynced = False
-        return self._offset, self._checksum
+        return tuple(self._days)
 
     def close(self) -> None:
         os.close(self._file)
@@ -249,15 +268,45 @@ class _JsonlSinkPartition(StatefulSinkPartition[bytes, WrittenState]):
         os.lseek(self._file, self._offset, os.SEEK_SET)
 
     def _check(self) -> None:
-        """Read what was written before, a gigabyte in about two seconds. Raises CannotWrite if it is not what it was."""
-        found, at = 0, 0
-        while at < self._offset and (blob := os.pread(self._file, 1 << 20, at)):
-            found, at = crc32(blob, found), at + len(blob)
-        if found != self._checksum:
-            os.close(self._file)
-            raise CannotWrite(
-                f"{self._path}: was changed since this run was stopped: put the file back, or start again without the old recovery store"
-            )
+        """Read what was written before, a gigabyte in about two seconds. Raises CannotWrite if it is not what it was.
+
+        What expires by tomorrow may have been overwritten since the snapshot, and is not looked at.
+        """
+        start, today = 0, self._today()
+        for day, end, checksum in self._days:
+            found, at = 0, start
+            while at < end and (blob := os.pread(self._file, min(1 << 20, end - at), at)):
+                found, at = crc32(blob, found), at + len(blob)
+            start = end
+            if found != checksum and not (self._kept is not None and today - day >= self._kept):
+                os.close(self._file)
+                raise CannotWrite(
+                    f"{self._path}: was changed since this run was stopped: put the file back, or start again without the old recovery"
+                    " store"
+                )
+
+    def _begin_day(self) -> None:
+        """Begin another day's lines if it is another day, and overwrite those that have expired."""
+        if (today := self._today()) != self._days[-1][0]:
+            before = self._days[-2][1] if len(self._days) > 1 else 0
+            self._days[len(self._days) - (self._offset == before) :] = [(today, self._offset, 0)]  # a day without lines is none
+            if self._is_regular:
+                self._expire()
+
+    def _expire(self) -> None:
+        """Overwrite lines by blanks that were written more than `kept` whole days ago; as one entry of day 0 they are not checked again."""
+        if self._kept is None:
+            return
+        expired = [each for each in self._days[:-1] if self._today() - each[0] > self._kept]
+        if not expired:
+            return
+        start = expired[0][1] if expired[0][0] == 0 else 0
+        end = expired[-1][1]
+        for at in range(start, end, 1 << 20):
+            size = min(1 << 20, end - at)
+            os.pwrite(self._file, (BLANKS * (size // len(BLANKS) + 1))[: size - 1] + b"\n", at)
+        self._unsynced = True
+        self._days[: len(expired)] = [(0, end, 0)]
 
 
 class StdoutSink(DynamicSink[Blob]):

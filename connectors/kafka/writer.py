@@ -66,8 +66,8 @@ class OutgoingRecord(NamedTuple):
     value: bytes | None
     """None: a tombstone, which needs a key."""
     headers: Sequence[tuple[str, bytes]] = ()
-    partition: int | None = None
-    """None: chosen by the key, as Kafka's own clients do."""
+    partition: int | bytes | None = None
+    """None: chosen by the key, as Kafka's own clients do; bytes: that of another key."""
     timestamp: int | None = None
     """Microseconds, of which Kafka keeps the milliseconds; None: now."""
 
@@ -100,12 +100,13 @@ class Writer:
         """Queue records for delivery. If one can't be delivered, this, a later `send` or `flush` raises NotDelivered."""
         with self._lock:
             producer = self._producer or self._start()
-            size, partition = 0, None
+            size = 0
+            partition: int | None = None
             try:
                 for message in messages:
-                    key, value, headers, partition, timestamp = message
-                    if partition is None and key is not None:
-                        partition = partition_of(key, self._partitions)  # kafka-python sorts the partitions for every message
+                    key, value, headers, placed, timestamp = message
+                    placed = key if placed is None else placed
+                    partition = partition_of(placed, self._partitions) if isinstance(placed, bytes) else placed  # kafka-python is slower
                     size = len(value or b"") + len(key or b"")
                     if size > self.most and self._cuts and value:
                         headers = [*headers, ("cut_from", b"%d" % len(value))]

@@ -20,7 +20,7 @@ from beepgpt.alerts.rehearsal import InMemoryHistory
 from beepgpt.alerts.store import AlertStore
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import HOUR, MINUTE, SECOND
-from tests.support.alerts import NOON, prediction
+from tests.support.alerts import NOON, deletion, prediction
 from tests.support.slack_web_api import problems_of
 
 PEOPLE = ("ana", "bo", "cy", "di")
@@ -43,7 +43,7 @@ def histories(draw: st.DrawFn) -> list[dict[str, Any]]:
         mine = [key for key in threads if key[0] == channel]
         what = draw(st.sampled_from(("root", "reply", "again", "delete")))
         if what == "delete" and mine:
-            records.append({"channel": channel, "ts": ts_text(at), "deleted_ts": ts_text(draw(st.sampled_from(mine))[1])})
+            records.append(deletion(draw(st.sampled_from(mine))[1], channel, at=at))
         elif what == "again" and records and "people" in records[-1]:
             records.append(records[-1])
         elif what == "reply" and mine:
@@ -84,7 +84,7 @@ def alerts_in(history: list[dict[str, Any]], memory: InMemoryHistory) -> Iterato
     """All alerts, each at the second after its point."""
     for each in history:
         if "people" not in each:
-            memory.deleted.add((each["channel"], _micros(each["deleted_ts"])))
+            memory.deleted.add((each["channel"], _micros(each["ts"])))
             continue
         point = read_prediction(each)
         now = point.prompt_ts + SECOND
@@ -111,7 +111,7 @@ def test_the_rules_hold(history: list[dict[str, Any]], asked: dict[str, Preferen
         by_point[alert.point.id].append((now, alert))
     for each in history:
         if "people" not in each:
-            gone.add(_micros(each["deleted_ts"]))
+            gone.add(_micros(each["ts"]))
             continue
         for now, alert in by_point.pop(each["id"], ()):
             ours, point = asked[alert.user], alert.point
@@ -165,7 +165,7 @@ def test_the_database_decides_as_the_memory_does(history: list[dict[str, Any]], 
         for each in history:
             kind = "prediction" if "people" in each else "deletion"
             with store.transaction():
-                now = _micros(each["prompt_ts"]) + SECOND if kind == "prediction" else _micros(each["ts"])
+                now = _micros(each["prompt_ts"]) + SECOND if kind == "prediction" else _micros(each["deleted_ts"])
                 decider.apply(kind, each, now)
                 for row in store.alerts_to_check():
                     store.clear(row["id"], "https://x", dm=row["way"] == "direct", now=now)

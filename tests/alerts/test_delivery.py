@@ -21,13 +21,9 @@ from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY, HOUR, MINUTE, SECOND
 from beepgpt.dataflows.alerts import AlertSink
 from beepgpt.errors import SlackFailed
-from tests.support.alerts import NOON, Clock, Office, prediction
+from tests.support.alerts import NOON, Clock, Office, deletion, prediction
 from tests.support.slack_web_api import TOKEN, Workspace
 from tests.support.strangers import stranger
-
-
-def deleted(ts: int, channel: str = "C1") -> dict[str, str]:
-    return {"channel": channel, "ts": ts_text(ts + SECOND), "deleted_ts": ts_text(ts)}
 
 
 def test_somebody_is_alerted_with_a_link_an_excerpt_a_reason_and_buttons(tmp_path: Path, slack: Workspace):
@@ -184,6 +180,23 @@ def test_what_stays_unknown_is_counted_and_not_sent_again(tmp_path: Path, slack:
     assert len(slack.sent_to("bo")) == 1 and office.counts["letters_unknown"] == 1
 
 
+def test_what_alerts_show_of_a_prediction_that_is_gone_goes(tmp_path: Path, slack: Workspace):
+    """A tombstone of it: the DM stays as a link, without text; it is counted, and changes no other."""
+    office = Office(tmp_path, slack)
+    office.opt_in("bo")
+    office.apply("prediction", prediction(texts=["a secret"]))
+    office.apply("prediction", prediction(NOON + SECOND, channel="C2", people={"cy": 0.9}))
+    office.work()
+    for identity in (prediction()["id"], "unknown"):
+        with office.store.transaction():
+            office.decider.apply_tombstone(identity.encode(), office.clock())
+    office.work()
+
+    (message,) = slack.sent_to("bo")
+    assert "a secret" not in json.dumps(message) and "archives/C1" in json.dumps(message)
+    assert (office.counts["predictions_gone"], office.counts["letters_updated"]) == (2, 1)
+
+
 @pytest.mark.parametrize("is_there", [True, False])
 def test_what_was_unknown_is_looked_for_again_when_its_message_is_deleted(tmp_path: Path, slack: Workspace, is_there: bool):
     """A DM that stood there all the time is deleted; one that is nowhere is counted, and asked for once."""
@@ -200,11 +213,11 @@ def test_what_was_unknown_is_looked_for_again_when_its_message_is_deleted(tmp_pa
 
     office.clock.set(office.clock() + DAY)
     asked = len(slack.calls("conversations.history"))
-    office.apply("deletion", deleted(NOON))
+    office.apply("deletion", deletion(NOON))
     office.work()
     assert slack.sent_to("bo") == [] and len(slack.calls("chat.postMessage")) == 1
     assert (office.counts.get("letters_deleted", 0), office.counts.get("letters_not_found", 0)) == (is_there, not is_there)
-    office.apply("deletion", deleted(NOON))
+    office.apply("deletion", deletion(NOON))
     office.work()
     assert len(slack.calls("conversations.history")) == asked + 1 + (not is_there), "what is said again may be looked for again"
 
@@ -244,7 +257,7 @@ def test_an_edited_message_changes_what_was_sent(tmp_path: Path, slack: Workspac
     slack.faults["chat.update"] = ["error:edit_window_closed"]
     office.decider.apply_record(edited(NOON, "too late", NOON + 20 * SECOND), office.clock())
     office.work()
-    office.apply("deletion", deleted(NOON))
+    office.apply("deletion", deletion(NOON))
     office.work()
     assert office.counts["letters_not_changed"] == 1 and slack.sent_to("bo") == [], "what can't be changed can still be taken back"
 
@@ -288,7 +301,7 @@ def test_a_deletion_does_not_wait_until_it_is_known_who_may_see_an_edit(tmp_path
     began = time.monotonic()
     office.decider.apply_record(edited(NOON, "a new text", NOON + SECOND), office.clock())
     office.delivery.work()
-    office.apply("deletion", deleted(NOON + SECOND))
+    office.apply("deletion", deletion(NOON + SECOND))
     office.work(lambda: slack.sent_to("cy") == [])
 
     assert time.monotonic() - began < 25 and "a new text" not in json.dumps(slack.sent_to("bo")) and len(office.store.dms_to_change()) == 1
@@ -328,7 +341,7 @@ def test_what_could_not_be_changed_is_taken_back_when_its_own_message_is_deleted
     office.work()
     slack.faults["chat.update"] = ["error:edit_window_closed"]
     for ts in (NOON - MINUTE, NOON):
-        office.apply("deletion", deleted(ts))
+        office.apply("deletion", deletion(ts))
         office.work()
     assert slack.sent_to("bo") == [] and office.counts["letters_not_changed"] == office.counts["letters_deleted"] == 1
 
@@ -373,7 +386,7 @@ def test_an_edit_before_anything_is_sent_is_what_is_sent(tmp_path: Path, slack: 
     office.decider.apply_record(edited(NOON, "a typo", NOON + SECOND), office.clock())
     office.work()
     assert "a typo" in slack.sent_to("bo")[0]["text"] and slack.calls("chat.update") == []
-    office.apply("deletion", deleted(NOON - MINUTE))
+    office.apply("deletion", deletion(NOON - MINUTE))
     office.decider.apply_record(edited(NOON, "a secret", NOON + 2 * SECOND), office.clock())
     office.work()
     assert "secret" not in json.dumps(slack.sent_to("bo")) and "can't be shown" in json.dumps(slack.sent_to("bo"))
@@ -425,8 +438,8 @@ def test_a_deleted_message_leaves_dms_and_app_home(tmp_path: Path, slack: Worksp
     office.work(lambda: len(slack.homes) == 2 and slack.sent_to("bo") and slack.sent_to("cy") and not office.store.stale_homes())
     assert "of mine" in json.dumps(slack.homes["bo"]) and "another secret" in json.dumps(slack.homes["cy"])
 
-    office.apply("deletion", deleted(NOON - MINUTE))
-    office.apply("deletion", deleted(NOON + SECOND, "C2"))
+    office.apply("deletion", deletion(NOON - MINUTE))
+    office.apply("deletion", deletion(NOON + SECOND, "C2"))
     office.work(lambda: not office.store.dms_to_change() and not office.store.stale_homes())
 
     assert "of mine" not in json.dumps(slack.sent_to("bo")) and "can't be shown" in json.dumps(slack.sent_to("bo"))
@@ -442,7 +455,7 @@ def test_a_message_that_was_deleted_first_alerts_nobody(tmp_path: Path, slack: W
     slack.missing.add(("C1", ts_text(NOON + SECOND)))
     office = Office(tmp_path, slack)
     office.opt_in("bo", "cy")
-    office.apply("deletion", deleted(NOON))
+    office.apply("deletion", deletion(NOON))
     office.apply("prediction", prediction())
     office.apply("prediction", prediction(NOON + SECOND, people={"cy": 0.9}))
     office.work()
@@ -464,14 +477,14 @@ def test_less_likely_ones_come_once_a_day(tmp_path: Path, slack: Workspace):
         )
     office.work()
     assert slack.sent_to("bo") == []
-    office.apply("deletion", deleted(NOON))
+    office.apply("deletion", deletion(NOON))
     office.clock.set(NOON + 2 * HOUR + MINUTE)
     office.work(lambda: slack.sent_to("bo"))
 
     assert "question 0" not in json.dumps(slack.sent_to("bo"))
     assert "question 1" in json.dumps(slack.sent_to("bo")) and "question 2" in json.dumps(slack.sent_to("bo"))
 
-    office.apply("deletion", deleted(NOON + SECOND))
+    office.apply("deletion", deletion(NOON + SECOND))
     office.work(lambda: not office.store.dms_to_change())
     assert "question 1" not in json.dumps(slack.sent_to("bo")) and "question 2" in json.dumps(slack.sent_to("bo"))
     assert len(slack.sent_to("bo")) == 1 and slack.bad_blocks == []

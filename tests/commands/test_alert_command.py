@@ -20,12 +20,11 @@ from beepgpt.alerts.store import AlertStore
 from beepgpt.commands.alert import threshold_of
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writer, create_topics, records_of
-from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import SECOND
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.clock import now_us
 from beepgpt.simulation.workspace import Plan, write_export
-from tests.support import program, run_program
+from tests.support import histories, program, run_program
 from tests.support.alerts import prediction
 from tests.support.broker import Broker, GivenBroker
 from tests.support.kafka import KEPT, address, started
@@ -152,7 +151,7 @@ def test_from_topic_to_slack_and_to_another_topic(tmp_path: Path, slack: Workspa
 
     def put(topic: str, key: str, value: Any) -> None:
         with Writer(connection, topics[topic]) as writer:
-            writer.send([OutgoingRecord(key.encode(), json.dumps(value).encode())])
+            writer.send([OutgoingRecord(key.encode(), None if value is None else json.dumps(value).encode())])
             writer.flush()
 
     def follow(topic: str) -> str:
@@ -175,19 +174,11 @@ def test_from_topic_to_slack_and_to_another_topic(tmp_path: Path, slack: Workspa
         process.process.send_signal(signal.SIGTERM)
         assert process.process.wait(30) == 0, process.said
         assert SECRET not in process.said
-    put(
-        "events",
-        "C1",
-        {
-            "type": "message",
-            "subtype": "message_deleted",
-            "channel": "C1",
-            "deleted_ts": ts_text(at),
-            "ts": ts_text(at + SECOND),
-            "event_ts": ts_text(at + SECOND),
-        },
-    )
+    put("predictions", prediction(at)["id"], None)
     with started(command, tmp_path, settings) as process:
+        wait_until(lambda: SECRET not in json.dumps([slack.sent_to("bo"), slack.homes]), "its prediction is gone")
+        assert len(slack.sent_to("bo")) == 1, "the link stays"
+        put("events", "C1", histories.delete("C1", at + SECOND, at).data)
         wait_until(lambda: not slack.sent_to("bo") and SECRET not in json.dumps(slack.homes), "it is so at Slack")
         process.process.send_signal(signal.SIGTERM)
         assert process.process.wait(30) == 0, process.said

@@ -47,12 +47,15 @@ def folded(text: str) -> str:
 
 def test_a_topic_that_is_named_is_made_alone(connection, name):
     """With an events topic's settings and as many partitions as are asked for; what its name tells of its kind holds."""
-    for each, wanted in ((f"{name}.events.2", FOR_EVER), (f"{name}.examples", COMPACTED)):
+    predictions = COMPACTED | {"cleanup.policy": "compact,delete", "retention.ms": "7776000000"}
+    for each, wanted in ((f"{name}.events.2", FOR_EVER), (f"{name}.examples", COMPACTED), (f"{name}.predictions", predictions)):
         made(f"kafka://{connection.bootstrap}/{each}", partitions=3)
         assert kafka.topic_settings(connection, each, wanted) == wanted
 
     there = [topic for topic in kafka.describe_topics(connection).values() if topic.name.startswith(name)]
-    assert sorted((topic.name, topic.partitions) for topic in there) == [(f"{name}.events.2", 3), (f"{name}.examples", 3)]
+    assert sorted((topic.name, topic.partitions) for topic in there) == [
+        (f"{name}.{kind}", 3) for kind in ("events.2", "examples", "predictions")
+    ]
 
 
 def test_what_is_there_is_told_as_it_is(connection, name, capsys):
@@ -72,7 +75,12 @@ def test_a_prefix_is_that_of_all_topics(connection, name, capsys):
     there = kafka.describe_topics(connection)
 
     assert {each for each in there if each.startswith(name)} == {f"{name}.{kind}" for kind in (*KINDS, *BESIDE)}
-    assert kafka.topic_settings(connection, f"{name}.dead-letters", DEAD_LETTERS) == DEAD_LETTERS
+    finite = DEAD_LETTERS | {"retention.ms": str(30 * 24 * 3_600_000)}
+    assert (
+        kafka.topic_settings(connection, f"{name}.dead-letters", finite)
+        == kafka.topic_settings(connection, f"{name}.late", finite)
+        == finite
+    )
     assert f"BEEPGPT_KAFKA__LATE_TOPIC={name}.late BEEPGPT_KAFKA__DEAD_LETTER_TOPIC={name}.dead-letters" in said
 
 

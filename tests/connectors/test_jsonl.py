@@ -335,7 +335,7 @@ def test_devices_can_be_written():
     check_writable(Path("/dev/null"))
     partition = JsonlSink(Path("/dev/null")).build_part("write", "jsonl", None)
     partition.write_batch([b"a\n", b"b\n"])
-    assert partition.snapshot()[0] == 4
+    assert [size for _, size, _ in partition.snapshot()] == [4]
     partition.close()
 
 
@@ -420,3 +420,45 @@ def test_samples_are_whole_lines_from_all_over(tmp_path: Path):
     assert found[0] == lines[0] and found[-1] == lines[-1] and b"025000" > found[100] > b"010000"
     assert samples(path, size=1 << 20).count(lines[7]) == 1
     assert samples(Path("/dev/null")) == []
+
+
+def test_old_lines_are_overwritten_where_they_stand(tmp_path, monkeypatch):
+    """30 whole days after they were written: at the start, while a run goes on, and after a kill on the way; all others stay in place."""
+    out, days = tmp_path / "late.jsonl", [20_000]
+    monkeypatch.setattr("beepgpt.connectors.files.jsonl.time.time", lambda: days[0] * 86_400 + 5.0)
+    sink = JsonlSink(out, kept=30)
+    partition = sink.build_part("write", "jsonl", None)
+    partition.write_batch([b"first day\n" * 200_000])
+    days[0] += 20
+    partition.write_batch([b"later\n"])
+    snapshot = partition.snapshot()
+    whole = out.read_bytes()
+    partition.close()
+
+    def shown() -> tuple[int, set[bytes]]:
+        return out.stat().st_size, {line.strip() for line in out.read_bytes().splitlines()}
+
+    for day, left in ((20_030, {b"first day", b"later"}), (20_031, {b"", b"later"}), (20_050, {b"", b"later"}), (20_051, {b""})):
+        days[0] = day
+        resumed = sink.build_part("write", "jsonl", snapshot)  # the same snapshot each time, as if each run was killed before its first
+        assert shown() == (len(whole), left)
+        resumed.close()
+    read = JsonlSource(out).build_part("read", "jsonl", None)
+    with pytest.raises(StopIteration):  # blank lines are none
+        read.next_batch()
+    read.close()
+
+    out.write_bytes(whole)
+    days[0] = 20_030
+    running = sink.build_part("write", "jsonl", snapshot)
+    days[0] = 20_031
+    running.write_batch([b"now\n"])
+    assert shown() == (len(whole) + 4, {b"", b"later", b"now"})
+    assert [day for day, *_ in running.snapshot()] == [0, 20_020, 20_031]
+    last = running.snapshot()
+    running.close()
+    days[0] = 20_032
+    sink.build_part("write", "jsonl", last).close()
+    out.write_bytes(out.read_bytes().replace(b"later", b"LATER"))
+    with pytest.raises(CannotWrite, match="was changed since this run was stopped"):
+        sink.build_part("write", "jsonl", last)

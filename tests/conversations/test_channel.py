@@ -311,6 +311,18 @@ class TestEditsAndDeletions:
 
         assert len(made.retractions) == len({each["id"] for each in made.retractions}) == 2
 
+    def test_an_example_that_is_remembered_costs_sixty_four_bytes(self):
+        """In a snapshot, for a window of five messages: for 400 days, a thousand examples a day are 26 MB."""
+        shard = Shard(Rules(), load_encoding("o200k_base"))
+        read_into(shard, lines_of([post(("ana", "bo")[minute % 2], minute=minute) for minute in range(101)]))
+        written = shard.followed["C1"].channel.written
+        assert len(written) == shard.account["examples"] == 99, "the last post is buffered"
+        size = len(pickle.dumps(written, protocol=5))
+        written.forget_before(FOREVER)
+
+        assert len(written) == 0
+        assert abs(size - len(pickle.dumps(written, protocol=5)) - 64 * 99) < 16
+
     def test_the_deletion_of_an_answer_changes_nothing(self):
         """Bo's answer is gone, and yet he answered."""
         answered = made_from(post("ana", minute=0), post("bo", minute=1))
@@ -319,9 +331,9 @@ class TestEditsAndDeletions:
         assert made.run.examples == answered.run.examples
         assert made.retractions == []
 
-    def test_examples_are_remembered_for_thirty_days(self):
-        """A deletion 30 days after an example settled still retracts it; a microsecond later, it is of an unknown message."""
-        gone = 1 + 30 * TOMORROW
+    def test_examples_are_remembered_for_four_hundred_days(self):
+        """A deletion 400 days after an example settled still retracts it; a microsecond later, it is of an unknown message."""
+        gone = 1 + 400 * TOMORROW
         history = [post("ana", "a", minute=0), post("bo", "b", minute=1)]
 
         in_time = made_from(*history, delete(of=0, minute=gone))

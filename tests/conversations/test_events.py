@@ -94,6 +94,21 @@ def test_an_unfurl_is_no_edit():
     assert event({name: value for name, value in same.items() if name != "previous_message"}).kind == EDIT
 
 
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_what_a_message_said_before_is_kept_nowhere(wrapped: bool):
+    """Not by an edit, an unfurl, a tombstone or a deletion; that the text is the same is still known; a second time nothing changes."""
+    before = {"type": "message", "user": "U1", "text": "a secret", "ts": EARLIER, "blocks": [{"text": "a secret"}]}
+    same = CHANGED | {"message": before | {"text": "open", "blocks": []}, "previous_message": before | {"text": "open"}}
+    tombstone = CHANGED | {"message": {"subtype": "tombstone", "ts": EARLIER, "text": "gone"}, "previous_message": before}
+    nameless = {name: value for name, value in DELETED.items() if name != "deleted_ts"} | {"previous_message": before}
+    for record in (CHANGED | {"previous_message": before}, same, tombstone, DELETED | {"previous_message": before}, nameless):
+        found = parsed(CALLBACK | {"event": record} if wrapped else record)
+        assert isinstance(found, Event | Ignored) and b"a secret" not in found.record
+        assert parse(found.record, NOW) == found
+    assert parsed(same) == Ignored("unchanged", parsed(same).record, "C1", T)  # type: ignore[union-attr]
+    assert event(DELETED).record == json.dumps(DELETED).encode(), "what holds no text is as it came"
+
+
 def test_a_tombstone_is_a_deletion():
     """A deleted root with replies arrives as a change to a tombstone, any other as `message_deleted`."""
     tombstone = CHANGED | {"message": {"type": "message", "subtype": "tombstone", "ts": EARLIER, "text": "This message was deleted."}}
@@ -262,17 +277,24 @@ def test_a_heartbeat_is_a_time():
 
 
 def assert_one_of_four(record: bytes):
-    """Parsed without an exception, as exactly one of the four, and what is kept of it is what came."""
+    """Parsed without an exception, as exactly one of the four, and what is kept of it is what came, or what was kept before."""
     for bots in ("ignore", "context"):
         for edits in ("known", "final"):
             found = parse(record, NOW, bots=bots, edits=edits)
             assert sum(isinstance(found, kind) for kind in (Event, Ignored, Reject, Heartbeat)) == 1
-            assert isinstance(found, Heartbeat) or found.record == record
+            if not isinstance(found, Heartbeat) and found.record != record:  # less what a message said before
+                assert b"previous_message" in record and parse(found.record, NOW, bots=bots, edits=edits) == found
             if isinstance(found, Event):
                 assert (type(found.t), type(found.ts), type(found.user), type(found.channel)) == (int, int, str, str)
                 assert found.text is None or type(found.text) is str
                 assert found.channel and found.t <= NOW + 2 * ONE_DAY
     assert_has_one_home(record, parse(record, NOW))
+
+
+def test_what_is_nested_too_deep_to_be_written_again_is_rejected():
+    """Where a text before would have to be taken out: 300 lists in each other."""
+    record = json.dumps(CHANGED)[:-1].encode() + b', "x": ' + b"[" * 300 + b"]" * 300 + b"}"
+    assert parse(record, NOW) == Reject("bad_event", record, "C1")
 
 
 @given(st.binary(max_size=200))

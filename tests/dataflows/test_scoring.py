@@ -36,8 +36,10 @@ from beepgpt.training.metrics import Bootstrap, hits, outcomes_of
 from beepgpt.training.points import examples_of
 from beepgpt.training.reloading import CARD, METRICS, CannotScore, LocalModel, ModelAnswer, ModelCaller, RemoteCaller, ScoringModel
 from tests.support import NOW, at, chunks_of, delete, edit, lines_in, post, run_of
+from tests.support.alerts import Clock, Office
 from tests.support.histories import Record
-from tests.support.openai_server import Script, serving
+from tests.support.openai_script import Script
+from tests.support.openai_server import serving
 from tests.support.scoring import RULES, SPEC, assert_served_as_trained, ranked, save, save_served, watched_model, workspace
 from tests.support.speed import slowness
 from tests.support.training import settings_for
@@ -283,6 +285,27 @@ def test_who_tells_people_gets_everything_in_order():
     (gone,) = [value for kind, value in run.alerts if kind == "deletion"]
     assert gone == run.deletions[0]
     assert set(gone) == {"channel", "ts", "deleted_ts"}
+
+
+def test_what_is_deleted_in_slack_is_withdrawn_by_alerts(tmp_path: Path):
+    """The deletion as scoring writes it, on a topic or in a file, is of the message: its alert is withdrawn and its excerpt gone; the
+    other message's stays."""
+    people = [post("ana", minute=0), post("bo", minute=20), post("cy", minute=40, text="keep this")]
+    run = score([*people, delete(of=20, minute=41)], ByPlace(), until=at(90))
+    office = Office(tmp_path, clock=Clock(at(41)), policy={"opted_in": True, "max_age": 60 * MINUTE, "threshold": 0.01, "list_from": None})
+    with office.store.transaction():
+        for line in run.lines:
+            if "people" in (body := json.loads(line)) and "answer" not in body:
+                office.decider.apply_record(line, at(41))
+    alerts = office.store._rows("SELECT ts, state, excerpt FROM alert")
+    assert {(row["ts"], row["state"], bool(row["excerpt"])) for row in alerts} == {(at(20), "due", True), (at(40), "due", True)}
+
+    with office.store.transaction():
+        for each in run.deletions:
+            office.decider.apply_record(json.dumps(each).encode(), at(41))
+    found = {(row["ts"], row["state"], bool(row["excerpt"])) for row in office.store._rows("SELECT ts, state, excerpt FROM alert")}
+    assert found == {(at(20), "withdrawn", False), (at(40), "due", True)}
+    assert office.counts["deletions"] == 1
 
 
 def test_nobody_is_told_of_what_is_long_over():

@@ -63,8 +63,10 @@ def on_topic(connection: Connection, topic: str, kind: str) -> list[dict[str, An
     """The records of a kind."""
     found = []
     for _, record in kafka.records_of(connection, topic):
-        body = json.loads(record.value or b"")
-        key = body["conversations"][0] if "conversations" in body else body.get("conversation", body["channel"])
+        if record.value is None:
+            continue
+        body = json.loads(record.value)
+        key = body["id"] if "conversations" in body else body.get("conversation") or f"{body['channel']}:{body['ts']}"
         assert (record.key or b"").decode() == key
         if dict(record.headers)["kind"] == kind.encode():
             found.append(body)

@@ -63,6 +63,21 @@ def known_of(events: list[dict[str, Any]]) -> KnownRecords:
     return known
 
 
+def test_a_deletion_brings_no_text_to_the_topic():
+    """Slack sends with it what the message said; the topic gets the message's name."""
+    slack = workspace()
+    ts = slack.post("C1", "U1", "a secret")
+    slack.edit("C1", ts, "less of it")
+    slack.delete("C1", ts)
+    sent = slack.events[1:]
+    assert ["secret" in json.dumps(each) for each in sent] == [True, False] and "less of it" in json.dumps(sent[1])
+
+    edit, deletion = (record_of({"type": "event_callback", "event": event}, NOW) for event in sent)
+    assert b"a secret" not in edit and b"less of it" in edit and b"less of it" not in deletion
+    assert identify(deletion, NOW).key == ("C1", 2, int(ts.replace(".", "")))
+    assert sent[1]["previous_message"]["text"] == "less of it", "Slack's payload itself is as it was"
+
+
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from(["post", "reply", "bot", "join", "edit", "react"])), max_size=30))
 def test_what_came_live_and_what_is_filled_in_are_all_and_nothing_twice(steps: list[tuple[bool, str]]):
     """Whichever posts came: those that are missing are found in the history, and no others; an edit that came is not found again."""
@@ -89,7 +104,7 @@ def test_what_came_live_and_what_is_filled_in_are_all_and_nothing_twice(steps: l
     posts = {each["ts"] for each in slack.events if "ts" in each and each.get("subtype") != "message_changed"}
     live = {each["ts"] for each in came if "ts" in each and each.get("subtype") != "message_changed"}
     assert [event["ts"] for _, event in found.events] == sorted(posts - live)
-    assert found.vanished == 0
+    assert found.gone == []
 
 
 def test_an_edit_in_the_gap_is_found_once_and_at_the_end_of_its_second():
@@ -115,8 +130,8 @@ def test_what_a_history_cannot_tell_is_counted():
     slack.delete("C1", second)
     found = known.missing("C1", [*stored(slack), {"type": "message", "text": "when?"}], 0)
 
-    assert (found.events, found.untimed, found.vanished, found.unreadable) == ([], 1, 1, 1)
-    assert known_of(slack.events).missing("C1", stored(slack), 0).vanished == 0, "its deletion came live"
+    assert (found.events, found.untimed, found.gone, found.unreadable) == ([], 1, [micros(second)], 1)
+    assert known_of(slack.events).missing("C1", stored(slack), 0).gone == [], "its deletion came live"
 
 
 def test_what_came_while_a_history_was_read_is_not_taken_for_deleted():
@@ -127,8 +142,8 @@ def test_what_came_while_a_history_was_read_is_not_taken_for_deleted():
     late = slack.post("C1", "U1", "two")
     known = known_of(slack.events)
 
-    assert known.missing("C1", history, 0).vanished == 1
-    assert known.missing("C1", history, 0, waiting={micros(late)}).vanished == 0
+    assert known.missing("C1", history, 0).gone == [micros(late)]
+    assert known.missing("C1", history, 0, waiting={micros(late)}).gone == []
 
 
 def test_calls_are_read_between_two_of_them():

@@ -14,7 +14,7 @@ from beepgpt.runtime.metrics import serve
 from tests.commands.test_alert_command import just_now, settings_of
 from tests.runtime.test_metrics import Clock, Values, get, scraped, values
 from tests.support import program
-from tests.support.alerts import NOON, Office, prediction
+from tests.support.alerts import NOON, Office, deletion, prediction
 from tests.support.broker import Broker, GivenBroker
 from tests.support.kafka import KEPT, address, free_block, started
 from tests.support.slack_web_api import TOKEN, Workspace
@@ -51,7 +51,7 @@ def test_what_became_of_every_alert_is_told(tmp_path: Path, slack: Workspace):
         office.clock.set(office.clock() + MINUTE)
         office.work()
     office.apply("outcome", {"id": prediction()["id"], "answer": ["bo"]})
-    office.apply("deletion", {"channel": "C1", "ts": ts_text(NOON + MINUTE), "deleted_ts": ts_text(NOON)})
+    office.apply("deletion", deletion(NOON, at=NOON + MINUTE))
     office.work()
     office.decider.apply_interaction(b"[1]")
     found = scraped_of(figures)

@@ -31,7 +31,7 @@ from tests.support.histories import Record
 
 MONDAY_AT_TEN = 1_704_103_200 * SECOND
 """2024-01-01T10:00:00Z, minute 0 of the tiny histories."""
-NOW = 1_800_000_000 * SECOND
+NOW = 4_000_000_000 * SECOND
 """When all runs here are started: after everything that happens in their histories."""
 NO_CANDIDATES = Rules(candidates=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from beepgpt.alerts.store import AlertStore
 from beepgpt.connectors.slack.alerts import SlackMessenger
 from beepgpt.connectors.slack.members import Everybody
 from beepgpt.conversations.events import ts_text
+from beepgpt.conversations.points import MessageDeleted, deletion_bytes
 from beepgpt.conversations.rules import SECOND
 from beepgpt.runtime.flow_metrics import Waits
 from tests.support.slack_web_api import TOKEN, Workspace
@@ -58,6 +60,12 @@ def prediction(
     }
 
 
+def deletion(ts: int = NOON, channel: str = "C1", *, at: int | None = None) -> dict[str, Any]:
+    """A deletion of the message `ts`, as the scoring flow writes it; a second later, or `at`."""
+    written: dict[str, Any] = json.loads(deletion_bytes(MessageDeleted(channel, ts, ts + SECOND if at is None else at)))
+    return written
+
+
 class Clock:
     """A time that a test sets; it goes on by itself as fast as the real one."""
 
@@ -77,7 +85,7 @@ class Office:
 
     def __init__(self, folder: Path, slack: Workspace | None = None, *, clock: Clock | None = None, **how: Any) -> None:
         self.clock = clock or Clock()
-        self.policy = Policy(threshold=0.5, list_from=0.2, **how.pop("policy", {}))
+        self.policy = Policy(**{"threshold": 0.5, "list_from": 0.2} | how.pop("policy", {}))
         self.store = AlertStore(folder / "alerts.sqlite")
         self.decider = AlertDecider(self.store, self.policy)
         self.slack = None if slack is None else SlackMessenger(TOKEN, slack.url, timeout=how.pop("timeout", 5))

@@ -174,13 +174,13 @@ class Move:
 def limits(rules: Rules) -> list[int]:
     """Durations at which something happens."""
     memory = rules.lateness + 10 * MINUTE
-    return sorted({rules.lateness, rules.session_gap, rules.horizon or rules.session_gap, rules.thread_ttl, memory, 30 * DAY})
+    return sorted({rules.lateness, rules.session_gap, rules.horizon or rules.session_gap, rules.thread_ttl, memory, 30 * DAY, 400 * DAY})
 
 
 def gaps(rules: Rules) -> st.SearchStrategy[int]:
     """Time between events: none, little, and exactly at or beside a limit."""
-    near = [limit + side for limit in limits(rules)[:-2] for side in (0, -1, 1) if limit + side > 0]
-    far = [limit + side for limit in limits(rules)[-2:] for side in (0, -1, 1)]
+    near = [limit + side for limit in limits(rules)[:-3] for side in (0, -1, 1) if limit + side > 0]
+    far = [limit + side for limit in limits(rules)[-3:] for side in (0, -1, 1)]
     small = st.sampled_from([SECOND, 0, 1, 0, SECOND])
     return st.one_of(
         small, small, small, small, small, st.sampled_from(near), st.sampled_from(near), st.one_of(small, st.sampled_from(far))

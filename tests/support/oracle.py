@@ -28,7 +28,7 @@ from tests.support.oracle_records import (
     stamp,
 )
 
-REMEMBERED = 30 * DAY
+REMEMBERED = 400 * DAY
 DUPLICATES_BEYOND_LATENESS = 10 * MINUTE
 
 

@@ -135,6 +135,8 @@ def parse(line: bytes, rules: Rules, now: int) -> Event | Ignored | Heartbeat:
     if not isinstance(inner, dict):
         raise Rejected("not_an_object")
     event_id = record.get("event_id")
+    if inner.get("subtype") in ("message_changed", "message_deleted") and isinstance(previous := inner.get("previous_message"), dict):
+        line = without_the_text_before(line, record, inner, previous)
     found = parse_inner(inner, bare, rules, event_id if isinstance(event_id, str) else None, line)
     received = now
     if not bare and record.get("received_at") is not None:
@@ -154,6 +156,20 @@ def named(found: Event | Ignored, inner: dict[str, Any]) -> Iterator[int]:
         yield micros(inner["message"]["ts"])
     elif inner["type"] in ("reaction_added", "reaction_removed") and found.reason != "not_a_message":
         yield micros(inner["item"]["ts"])
+
+
+def without_the_text_before(line: bytes, record: dict[str, Any], inner: dict[str, Any], previous: dict[str, Any]) -> bytes:
+    """A change's or deletion's record without what its message said before; whether that was the same is still said."""
+    left = {name: previous[name] for name in ("ts",) if name in previous}
+    message = inner.get("message")
+    is_same = previous["text"] == message.get("text", "") if "text" in previous and message else previous.get("unchanged") is True
+    if is_same:
+        left["unchanged"] = True
+    if left == previous:
+        return line
+    changed = {name: left if name == "previous_message" else value for name, value in inner.items()}
+    whole = changed if inner is record else {name: changed if name == "event" else value for name, value in record.items()}
+    return json.dumps(whole, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def parse_inner(inner: dict[str, Any], bare: bool, rules: Rules, event_id: str | None, line: bytes) -> Event | Ignored:
@@ -233,7 +249,7 @@ def parse_change(inner: dict[str, Any], channel: str, event_id: str | None, line
     if message.get("subtype") == "tombstone":
         return Event(Kind.DELETE, channel, t, ts, event_id=event_id, line=line)
     text = text_in(message)
-    if isinstance(previous, dict) and text_in(previous) == text:
+    if isinstance(previous, dict) and (text_in(previous) == text if "text" in previous else previous.get("unchanged") is True):
         return Ignored("unchanged", channel, t)
     return Event(Kind.EDIT, channel, t, ts, user, text=text, event_id=event_id, line=line)
 

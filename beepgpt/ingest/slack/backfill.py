@@ -14,7 +14,7 @@ from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY
 from beepgpt.ingest.slack.connections import Connections
 from beepgpt.ingest.slack.event_writer import Coverage, EventWriter, Gap, HeldEvent
-from beepgpt.ingest.slack.known_records import REMEMBERED, KnownRecords, backfilled_record, identify
+from beepgpt.ingest.slack.known_records import REMEMBERED, KnownRecords, backfilled_record, deletion_record, identify
 from beepgpt.ingest.slack.web_queries import ChannelListing, Channels, CheckAnswer, HistoryAnswer, ProbeAnswer, SlackQueries
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.console import console
@@ -187,20 +187,30 @@ class Backfill:
         self._writer.write_backfill(missing, gap.held)
 
     def _missing_in(self, answer: HistoryAnswer, since: int, held: list[HeldEvent]) -> list[tuple[int, kafka.OutgoingRecord]]:
-        """Times and records of the events that the history has and the topic lacks; counts them, and what can't be recovered."""
+        """Times and records of the events that the history has and the topic lacks, and of deletions of what the history has no longer.
+
+        A deletion gets the channel's newest time: when it was made is unknown, and so it is neither late nor ahead of other events.
+        """
         now = now_us()
-        whole_since = self._coverage.whole_since(answer.channel, since)
+        whole_since = max(self._coverage.whole_since(answer.channel, since), since - self._look_back)
         found = self._known.missing(answer.channel, answer.messages, since, whole_since, {each.t for each in held})
         missing = []
         for t, event in found.events:
             record = backfilled_record(event, self._team, now)
             self._known.add(identify(record, now))
             missing.append((t, kafka.OutgoingRecord(answer.channel.encode(), record)))
+        # What came since the last heartbeat may be newer than the history that Slack shows.
+        gone = [ts for ts in found.gone if ts <= (self._coverage.covered or 0)]
+        t = max(self._known.newest(answer.channel) or 0, self._coverage.covered or 0)
+        for ts in gone:
+            record = deletion_record(answer.channel, ts, t, self._team, now, "vanished")
+            self._known.add(identify(record, now))
+            missing.append((t, kafka.OutgoingRecord(answer.channel.encode(), record)))
         self._writer.account.update(
             filled=len(found.events),
             fills=1,
             untimed=found.untimed,
-            vanished=found.vanished,
+            vanished=len(gone),
             unreadable=found.unreadable,
             delayed=sum(self._coverage.is_late(t) for t, _ in found.events),
         )

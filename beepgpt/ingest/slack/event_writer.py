@@ -55,6 +55,8 @@ class Coverage:
         self.covered = contents.covered
         """Time of the last heartbeat: everything before it is on the topic. None: there is no heartbeat yet."""
         self.begins = contents.begins
+        self.retained_since = contents.retained_since
+        """Messages from before this time were deleted by `slack.retention`."""
         self.joined: dict[str, int] = {}
         """When the app joined channels during this run."""
 
@@ -164,9 +166,16 @@ class EventWriter:
         for acknowledge in acknowledgements:
             acknowledge()
 
+    def write_deletions(self, deletions: Iterable[tuple[str, bytes]]) -> None:
+        """Write records of deletions under their channels, and wait until Kafka has confirmed them."""
+        records = [kafka.OutgoingRecord(channel.encode(), record) for channel, record in deletions]
+        self._events.send(records)
+        self._events.flush()
+        self.account["retention"] += len(records)
+
     def write_heartbeat(self, at: int) -> None:
         """Write to every partition that it is complete up to `at`, and wait until that is confirmed."""
-        value = heartbeat_record(at)
+        value = heartbeat_record(at, self._coverage.retained_since)
         self._events.send(kafka.OutgoingRecord(None, value, (), number) for number in range(self._partitions))
         self._events.flush()
         self._coverage.covered = at

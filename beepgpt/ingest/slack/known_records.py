@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from beepgpt.connectors import kafka
-from beepgpt.conversations.events import DELETE, EDIT, POST, REACT, Event, Ignored, micros, parse, ts_text
+from beepgpt.conversations.events import DELETE, EDIT, POST, REACT, Event, Ignored, micros, parse, strip_previous, ts_text
 from beepgpt.conversations.export import NEVER, events_of
 from beepgpt.conversations.rules import HOUR, SECOND
 
@@ -24,13 +24,24 @@ def without_token(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def record_of(payload: Mapping[str, Any], received_at: int) -> bytes:
-    """The record of a callback as Slack sent it, with the time (microseconds) at which it was received."""
-    return orjson.dumps(without_token(payload) | {"received_at": ts_text(received_at)})
+    """The record of a callback as Slack sent it, less what a message said before, with the time (microseconds) at which it was received."""
+    body = without_token(payload) | {"received_at": ts_text(received_at)}
+    if isinstance(event := body.get("event"), dict) and "previous_message" in event:
+        body["event"] = event = dict(event)
+        strip_previous(event)
+    return orjson.dumps(body)
 
 
 def backfilled_record(event: Mapping[str, Any], team: str, received_at: int) -> bytes:
     """The record of an event from a channel's history, which has no event id."""
     return orjson.dumps({"type": "event_callback", "team_id": team, "event": event, "filled": True, "received_at": ts_text(received_at)})
+
+
+def deletion_record(channel: str, ts: int, t: int, team: str, received_at: int, why: str) -> bytes:
+    """The record of a deletion that Slack did not send: of the message `ts`, at `t`; `why`: how it was found. Times in microseconds."""
+    event = {"type": "message", "subtype": "message_deleted", "channel": channel, "deleted_ts": ts_text(ts), "event_ts": ts_text(t)}
+    body = {"type": "event_callback", "team_id": team, "event": event | {"ts": ts_text(t)}, "filled": True, "why": why}
+    return orjson.dumps(body | {"received_at": ts_text(received_at)})
 
 
 def heartbeat_in(value: bytes | None) -> int | None:
@@ -42,6 +53,12 @@ def heartbeat_in(value: bytes | None) -> int | None:
         return micros(body["at"]) if body.get("type") == "heartbeat" else None
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def retained_since_in(value: bytes | None) -> int:
+    """The time in a heartbeat before which messages were deleted by `slack.retention`, microseconds; 0: none were."""
+    found = orjson.loads(value or b"{}").get("retained_since")
+    return micros(found) if isinstance(found, str) else 0
 
 
 def user_of(payload: Mapping[str, Any]) -> str:
@@ -109,8 +126,8 @@ class Missing:
     """Times and inner events, in order of time: posts, and edits at the end of their second."""
     untimed: int
     """Reactions: whether and when they came in the gap can't be known."""
-    vanished: int
-    """Messages on the topic that the history has no longer: deleted, at an unknown time."""
+    gone: list[int]
+    """Messages on the topic that the history has no longer, by `ts`: deleted, at an unknown time."""
     unreadable: int
     """Messages without a readable time."""
 
@@ -229,9 +246,9 @@ class KnownRecords:
                 elif t >= since and self._edited.get((channel, micros(event["message"]["ts"])), 0) < t // SECOND * SECOND:
                     events.append((t, kind, event))
         earliest = since if whole_since is None else whole_since
-        vanished = sum(ts >= earliest and ts not in there and ts not in waiting for ts in self._posts.get(channel, ()))
+        gone = sorted(ts for ts in self._posts.get(channel, ()) if ts >= earliest and ts not in there and ts not in waiting)
         events.sort(key=lambda each: each[:2])
-        return Missing([(t, event) for t, _, event in events], untimed, vanished, unreadable)
+        return Missing([(t, event) for t, _, event in events], untimed, gone, unreadable)
 
 
 REMEMBERED = HOUR
@@ -247,6 +264,8 @@ class TopicContents:
     known: KnownRecords
     covered: int | None
     """Time of the last heartbeat that every partition has, in microseconds; None: there is none."""
+    retained_since: int = 0
+    """Messages from before this time were deleted by `slack.retention`, microseconds; the heartbeats have it."""
     begins: int = 0
     """When the topic began empty, if that is not long ago."""
 
@@ -257,11 +276,12 @@ def read_contents(connection: kafka.Connection, topic: kafka.Topic) -> TopicCont
     The last heartbeat, not the greatest: one that turned out to be wrong is corrected by a later heartbeat with an earlier time.
     """
     beats: dict[int, int] = {}
+    retained: dict[int, int] = {}
     for back in (*TAILS, None):
         beats = {}
         for number, record in kafka.records_of(connection, topic.name, back=back):
             if (at := heartbeat_in(record.value)) is not None:
-                beats[number] = at
+                beats[number], retained[number] = at, retained_since_in(record.value)
         if len(beats) == topic.partitions:
             break
     covered = min(beats.values()) if len(beats) == topic.partitions else None
@@ -272,4 +292,4 @@ def read_contents(connection: kafka.Connection, topic: kafka.Topic) -> TopicCont
             begins = at if record.offset == 0 else begins
         elif record.value is not None:
             known.add(identify(record.value, record.timestamp))
-    return TopicContents(known, covered, begins)
+    return TopicContents(known, covered, min(retained.values(), default=0), begins)

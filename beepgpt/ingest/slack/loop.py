@@ -23,6 +23,7 @@ from beepgpt.ingest.slack.backfill import Backfill, SilenceCheck
 from beepgpt.ingest.slack.connections import Connections, LiveConnection
 from beepgpt.ingest.slack.event_writer import Coverage, EventWriter, HeldEvent
 from beepgpt.ingest.slack.known_records import REMEMBERED, TopicContents, identify, record_of, user_of
+from beepgpt.ingest.slack.retention import ExpiredMessages, RetentionSweep
 from beepgpt.ingest.slack.web_queries import (
     ChannelListing,
     Channels,
@@ -46,6 +47,8 @@ COUNTS = {
     "interactions": ("beepgpt_slack_interactions_total", "Interactions with the app: buttons, forms, its home page."),
     "delayed": ("beepgpt_slack_delayed_total", "Events that came after a heartbeat with a later time."),
     "retried": ("beepgpt_slack_retried_total", "Envelopes that Slack sent again."),
+    "vanished": ("beepgpt_slack_vanished_total", "Deletions written of messages that a channel's history lacked."),
+    "retention": ("beepgpt_slack_retention_total", "Deletions written of messages older than slack.retention."),
     "filled": ("beepgpt_slack_filled_total", "Missing events that were backfilled from a channel's history."),
     "fills": ("beepgpt_slack_channel_fills_total", "Channels that were backfilled after an outage."),
     "outages": ("beepgpt_slack_outages_total", "Times at which events may have been missed."),
@@ -142,10 +145,12 @@ class SlackLoop:
         arrivals: queue.Queue[Any],
         pulse: SlackPulse,
         dead_letters: Callable[[], kafka.Writer],
+        retention: RetentionSweep | None = None,
         forgotten: Callable[[], Forgotten | None] = lambda: None,
     ) -> None:
         """`forgotten`: who and what is left out, as of now."""
         self._forgotten = forgotten
+        self._retention, self._team = retention, team
         self._check_every = ours.check / 1e6
         self._web = web
         self._arrivals = arrivals
@@ -247,6 +252,8 @@ class SlackLoop:
             case ProbeAnswer():
                 messages = {channel: self._remembered(channel, found) for channel, found in arrived.messages.items()}
                 self.silence_check.on_probe(arrived._replace(messages=messages))
+            case ExpiredMessages() if self._retention is not None:
+                self._retention.on_expired(arrived, self.coverage, self.writer, self._team)
             case slack_live.Failed():
                 raise arrived.error
 
@@ -283,6 +290,8 @@ class SlackLoop:
         self._heartbeat_at = now
         self.writer.write_heartbeat(at)
         self._known.forget_before(at - REMEMBERED)
+        if self._retention is not None:
+            self._retention.begin(self.coverage)
 
     def _why_incomplete(self, good: float | None) -> str:
         if good is None or not self._connections.are_up:

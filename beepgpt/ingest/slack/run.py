@@ -18,10 +18,12 @@ from beepgpt.config.sections import SlackSettings
 from beepgpt.config.settings import Settings, revealed
 from beepgpt.connectors import kafka
 from beepgpt.connectors.kafka import check_keeps
+from beepgpt.conversations.rules import DAY
 from beepgpt.errors import BadCommand, SlackFailed
 from beepgpt.ingest.slack.connections import LiveConnection
 from beepgpt.ingest.slack.known_records import read_contents
 from beepgpt.ingest.slack.loop import WAIT, SlackFigures, SlackLoop, SlackPulse
+from beepgpt.ingest.slack.retention import RetentionSweep
 from beepgpt.runtime import metrics
 from beepgpt.runtime.console import console
 from beepgpt.runtime.forgotten import ListWatch
@@ -93,7 +95,7 @@ INSTALL = "pip install 'beepgpt[slack]'"
 
 ARRIVAL_ENDS = ("written", "duplicate", "interactions")
 """What becomes of arrivals, beside those that are held or left out."""
-OTHER_COUNTS = ("filled", "untimed", "vanished", "unreadable", "fills_refused", "delayed", "outages", "heartbeats")
+OTHER_COUNTS = ("filled", "untimed", "vanished", "retention", "unreadable", "fills_refused", "delayed", "outages", "heartbeats")
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,12 @@ def run_slack(job: SlackIngestJob) -> tuple[dict[str, Any], int]:
     topic = topics[job.address.topic]
     if not check_keeps(connection, topic.name):
         console.print(f"{topic.name}: whether it keeps old records could not be asked.")
+    remember = job.settings.rules.remember
+    if ours.retention is not None and ours.retention >= remember:
+        console.print(
+            f"slack.retention is {ours.retention // DAY} days, and examples are remembered for {remember // DAY}: those of messages that it"
+            " deletes are not retracted. Set conversations.remember higher."
+        )
     stop, stopping = Stop(), threading.Event()
     outbound = slack_live.slack_outbound(revealed(ours.proxy))
     print_proxy(outbound, ours.base_url)
@@ -155,10 +163,12 @@ def run_slack(job: SlackIngestJob) -> tuple[dict[str, Any], int]:
         def dead_letters() -> kafka.Writer:
             return stack.enter_context(kafka.Writer(connection, job.settings.kafka.dead_letter_topic, patience=patience))
 
+        retention = None if ours.retention is None else RetentionSweep(connection, topic.name, ours.retention, arrivals.put)
         loop = SlackLoop(
-            ours, job.include, team, contents, topic.partitions, events, interactions, web, connections, arrivals, pulse, dead_letters,
+            *(ours, job.include, team, contents, topic.partitions, events, interactions, web, connections, arrivals, pulse, dead_letters),
+            retention,
             ListWatch(job.settings.run.forgotten).now,
-        )  # fmt: skip
+        )
         if job.settings.run.metrics_port:
             build = {"version": program_version(), "team": team}
             figures = SlackFigures(loop.counts, loop.gauges, loop.types_written, lambda: calls_of(callers), build, refused=lambda: refused)
