@@ -4,7 +4,9 @@ import ast
 import re
 from pathlib import Path
 
-from beepgpt.commands.topics import BESIDE, KINDS, PREFIX
+from beepgpt.commands.topics import BESIDE, DEAD_LETTERS, KINDS, PREFIX
+from beepgpt.config.settings import read_settings
+from beepgpt.conversations.rules import DAY
 from beepgpt.forgetting.kinds import FILES, FOLDERS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,6 +42,10 @@ def test_topics_are_kept_as_long_as_the_page_says():
     assert KINDS["events"]["retention.ms"] == "-1" and kept["events"] == "until forgotten"
     assert days["interactions"] == 7 and kept["interactions"].startswith("a week")
     assert days["outcomes"] == days["alerts"] == 90 and kept["outcomes"].startswith("on topics 90 days")
+    assert DEAD_LETTERS["cleanup.policy"] == "delete" and kept["late"].startswith("30 days (`run.rejects_kept`)")
+    settings = read_settings(environ={})
+    assert settings.run.rejects_kept == 30 * DAY and settings.rules.remember == 400 * DAY and "400 days" in kept["examples"]
+    assert settings.scoring.kept == 90 * DAY and kept["predictions"].startswith("on topics 90 days (`scoring.kept`)")
     assert "compact" in KINDS["examples"]["cleanup.policy"] and "compact" in KINDS["labeled"]["cleanup.policy"]
 
 
