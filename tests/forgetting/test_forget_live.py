@@ -1,4 +1,4 @@
-"""Live Slack with a list of the forgotten: what it names is written neither as it comes nor from a history, as soon as it is on the list."""
+"""Live Slack with a list of the forgotten: what it names is written neither as it comes nor from a history, once it is on the list."""
 
 import json
 from pathlib import Path
