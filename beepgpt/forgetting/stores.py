@@ -111,6 +111,20 @@ def clean_recovery(path: Path, cleaning: Cleaning) -> Removal:
     return Removal(1, "deleted", "the same command as before, which starts again")
 
 
+def is_cluster_store(path: Path) -> bool:
+    """Whether a folder is the recovery store of Bytewax's own runner."""
+    return any(path.glob("part-*.sqlite3"))
+
+
+def delete_cluster_store(path: Path, cleaning: Cleaning) -> Removal:
+    """Delete the recovery store of a cluster, which has no note of the list that it was written with. The cluster has to be stopped."""
+    if cleaning.apply:
+        for each in path.glob("part-*.sqlite3*"):
+            each.unlink()
+        sync_folder(path)
+    return Removal(1, "deleted", "python -m bytewax.recovery, and start the cluster again")
+
+
 # Few-shots, training sets and models
 
 

@@ -160,6 +160,17 @@ def test_a_recovery_store_is_deleted_unless_it_was_written_with_this_list(tmp_pa
     assert clean_recovery(tmp_path / "rec", Cleaning(U9, apply=True)).found == 0 and (tmp_path / "rec" / LOCK).exists()
 
 
+def test_the_recovery_store_of_a_cluster_is_deleted(tmp_path: Path):
+    """It has no note of a list, so it is deleted each time; what else is in the folder is looked at by itself."""
+    for name in ("part-0.sqlite3", "part-0.sqlite3-wal"):
+        (tmp_path / name).write_text("quokkasaid")
+    (tmp_path / "events.jsonl").write_text("{}\n")
+    found = run_forget(job(tmp_path.parent, tmp_path, people=["U9"], apply=True))
+
+    assert [(each["kind"], each["done"]) for each in found["places"]] == [("recovery store of a cluster", "deleted"), ("records", "")]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["events.jsonl"]
+
+
 def test_a_run_does_not_go_on_from_a_store_that_knew_what_is_forgotten_now(tmp_path: Path):
     """It says so; after `forget` the same command starts again, and its account has what was left out."""
     write_workspace(tmp_path / "export.zip")
