@@ -610,7 +610,7 @@ def short(test: str) -> str:
     return re.sub(r"\[.*", "", test.removeprefix("tests/"))
 
 
-WITH_A_BROKER = ("tests/*/test_*kafka*.py", "tests/ingest/test_ingest.py", "tests/test_deploy.py", "tests/web/test_review.py")
+WITH_A_BROKER = ("tests/*/test_*kafka*.py", "tests/ingest/test_ingest.py", "tests/deploy/*", "tests/web/test_review*.py")
 QUICK = (
     "tests/conversations",
     "tests/connectors/test_jsonl.py",

@@ -102,10 +102,10 @@ def learn_and_rehearse(export: Path, to: Path, settings: Settings, names: dict[s
     )
     console.print(figures_table(closing["rows"]["answered"], "All that was answered"))
 
-    predictions, outcomes = to / "predictions.jsonl", to / "outcomes.jsonl"
+    predictions, outcomes = to / "predictions.jsonl", to / "predictions.outcomes.jsonl"
     job = ScoreJob(
         str(export),
-        score_outputs_of(str(predictions), str(outcomes), settings),
+        score_outputs_of(str(predictions), None, settings),
         model,
         settings,
         ("channels", "groups"),

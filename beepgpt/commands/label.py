@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,12 +12,14 @@ import typer
 
 from beepgpt.commands.example_source import input_of, look_at
 from beepgpt.commands.flags import with_settings
+from beepgpt.commands.label_agreement import NOT_NEEDED, check_accuracy
 from beepgpt.commands.labeling import LabelJob, check_places, closed, remembering, report_of, run_labeling
 from beepgpt.commands.output import account_table, add_counts, by_reason, print_verdict, write_report
 from beepgpt.config.settings import Settings, with_flags
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand, RunStopped
-from beepgpt.labeling.few_shots import by_hand, read_few_shots
+from beepgpt.labeling.agreement import Accuracy
+from beepgpt.labeling.few_shots import FewShot, by_hand, read_few_shots
 from beepgpt.labeling.questions import Labeler
 from beepgpt.runtime.console import console
 from beepgpt.runtime.destinations import destination_of
@@ -55,10 +57,11 @@ def label(
     store: Annotated[Path | None, typer.Option(help="The file of what was answered.", rich_help_panel=PANEL)] = None,
     prices: Annotated[Path | None, typer.Option(help="A TOML file of prices.", rich_help_panel=PANEL)] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Begin without asking; --max-cost holds all the same.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Label even if the labeler may be no better than chance.")] = False,
     report: Annotated[Path | None, typer.Option(help="Write the closing account here, as JSON.")] = None,
     recovery: Annotated[Path | None, typer.Option(help="A folder that remembers the run, so that it goes on after a kill.")] = None,
 ) -> None:
-    """Label examples: which teach something (strong), and which don't (weak)."""
+    """Label examples: which teach something (strong), and which don't (weak). A local model needs no labels."""
     flags = {
         "labeler": labeler, "few_shots": few_shots, "instructions": instructions, "learn_from": learn_from, "max_few_shots": max_few_shots,
         "summarise": summarise, "max_cost": max_cost, "batch": batch, "store": store, "prices": prices,
@@ -68,8 +71,9 @@ def label(
         jsonl.check_writable(report)
     job = LabelJob(input_of(source), destination_of(to, settings), settings, recovery)
     check_apart(source, [*job.to.given().values(), *([report] if report is not None else [])])
-    closing, status = run_label(job, yes=yes)
+    closing, status = run_label(job, yes=yes, force=force)
     print_labels(closing)
+    console.print(NOT_NEEDED)
     write_report(report, closing)
     if closing.get("stopped_because"):
         raise RunStopped(closing["stopped_because"])
@@ -79,8 +83,8 @@ def label(
     raise typer.Exit(1 if closing["does_not_add_up"] else status)
 
 
-def run_label(job: LabelJob, *, yes: bool) -> tuple[dict[str, Any], int]:
-    """Run it; returns the report and exit status."""
+def run_label(job: LabelJob, *, yes: bool, force: bool) -> tuple[dict[str, Any], int]:
+    """Run it; returns the report and exit status. Raises NoBetterThanChance, unless `force`."""
     chosen = job.settings.labeling.labeler
     few_shots = read_few_shots(job.settings.labeling.few_shots)
     check_places(job)
@@ -88,13 +92,14 @@ def run_label(job: LabelJob, *, yes: bool) -> tuple[dict[str, Any], int]:
     if chosen == "provider":
         from beepgpt.commands.label_provider import run_provider  # what it needs is not installed by default
 
-        return run_provider(job, few_shots, yes=yes)
-    labeler, accuracy = local_labeler(job.settings)
+        return run_provider(job, few_shots, yes=yes, force=force)
+    labeler, accuracies = local_labeler(job.settings, few_shots)
     with remembering(job, chosen, labeler.fingerprint) as recovery:
         if (ended := ended_before(recovery)) is not None:
             return ended, 0
-        for sentence in accuracy:
-            console.print(sentence)
+        for accuracy in accuracies[1:]:  # of what was labeled by others
+            console.print(f"The {chosen} labeler is {accuracy}.")
+        check_accuracy(chosen, accuracies[0], force=force)
         retracted = look_at(job.origin, job.settings).retracted if job.origin.file is not None else frozenset()
         result = run_labeling(job, recovery, labeler, known=by_hand(few_shots), retracted=retracted, ahead=AHEAD)
         return closed(job, report_of(job, chosen, labeler.fingerprint, result), result, recovery)
@@ -114,13 +119,14 @@ def check_labeler(job: LabelJob) -> None:
             raise BadCommand(f"--labeler {ours.labeler} needs {name}: pip install 'beepgpt[labeling]'")
 
 
-def local_labeler(settings: Settings) -> tuple[Labeler, list[str]]:
-    """A labeler of this machine, and sentences on its accuracy. Raises CannotLearn if there is too little to learn from."""
+def local_labeler(settings: Settings, few_shots: Sequence[FewShot]) -> tuple[Labeler, list[Accuracy | None]]:
+    """A labeler of this machine, and its accuracy, first on few-shots. Raises CannotLearn if there is too little to learn from."""
     ours = settings.labeling
     if ours.labeler == "rules":
         from beepgpt.labeling.labelers.rules import RulesLabeler
+        from beepgpt.labeling.trial import accuracy_on
 
-        return RulesLabeler(), []
+        return RulesLabeler(), [accuracy_on(few_shots, RulesLabeler())]
     from beepgpt.labeling.labelers.labeled import labeled_few_shots, read_labeled
     from beepgpt.labeling.labelers.local import BatchingLabeler, LocalLabeler
 
@@ -130,7 +136,7 @@ def local_labeler(settings: Settings) -> tuple[Labeler, list[str]]:
             jsonl.check_readable(ours.learn_from)
             lines = stack.enter_context(ours.learn_from.open("rb"))
         labeler = LocalLabeler(labeled_few_shots(ours.few_shots), read_labeled(lines, ours.learn_from))
-    return BatchingLabeler(labeler), [f"The local labeler is {accuracy}." for accuracy in labeler.accuracy]
+    return BatchingLabeler(labeler), [*labeler.accuracy]
 
 
 # What a person sees

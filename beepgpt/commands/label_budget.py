@@ -1,19 +1,22 @@
-"""The cost of `beepgpt label --labeler provider`, agreed to before anything is sent."""
+"""The cost of `beepgpt label --labeler provider`: agreed to before anything is sent, and what it was in the end."""
 
 from __future__ import annotations
 
 import math
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 import typer
 
 from beepgpt.config.settings import Settings
+from beepgpt.connectors.openai.responses import Spent
 from beepgpt.conversations.tokens import Encoding
 from beepgpt.errors import BadCommand
 from beepgpt.labeling.asking import Asking, Budget, Estimate, TokenPrice, counted, dollars, estimated
 from beepgpt.labeling.few_shots import FewShot
+from beepgpt.labeling.labelers.provider import ProviderLabeler
 from beepgpt.labeling.summaries import summary_instructions
 from beepgpt.runtime.console import Watched, console
 
@@ -98,3 +101,28 @@ def check_summaries(long: list[FewShot], encoding: Encoding, price: TokenPrice |
     if allowed is not None and cost > allowed:
         raise BadCommand(f"{what}: about {dollars(cost)}, and --max-cost is {dollars(allowed)}: raise it, or choose shorter ones")
     console.print(f"{what}: about {dollars(cost)}.")
+
+
+def provider_account(
+    settings: Settings, budget: Budget, spent: Spent, labeler: ProviderLabeler, asked: int, seconds: float
+) -> dict[str, Any]:
+    """What all starts of the run asked and paid for; `known`, `together` and the rate are of this start, which sent `asked` requests."""
+    share = f", of which batches take {budget.batch:g}" if spent.batch_usage.input else ""
+    return {
+        "model": settings.provider.model,
+        "way": settings.provider.way,
+        "requests": spent.asked,
+        "answered": spent.answered,
+        "failed": dict(spent.failed),
+        "tries": spent.tries,
+        "retries": dict(spent.retries),
+        "known": labeler.from_store,
+        "together": labeler.together,
+        "requests_per_second": round(asked / seconds, 1) if seconds else 0.0,
+        "tokens": asdict(spent.usage + spent.batch_usage),
+        "untold": spent.untold,
+        "redacted": dict(spent.redacted),
+        "cost": budget.cost(spent),
+        "cost_told": f"by prices of {budget.price.as_of}{share}" if budget.price else "the model's price is not known",
+        "limit": budget.limit,
+    }

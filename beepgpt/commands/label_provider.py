@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from beepgpt.commands.example_source import look_at
-from beepgpt.commands.label_budget import agreed, check_summaries, estimate_of
+from beepgpt.commands.label_agreement import check_accuracy
+from beepgpt.commands.label_budget import agreed, check_summaries, estimate_of, provider_account
 from beepgpt.commands.labeling import LabelJob, closed, remembering, report_of, run_labeling
 from beepgpt.commands.provider import check_may_leave, client_of, may_leave_by, model_of
 from beepgpt.config.prices import read_prices
@@ -21,12 +22,13 @@ from beepgpt.connectors.openai.responses import Responses, Spent, spent_of
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.tokens import Encoding
 from beepgpt.errors import BadCommand, ProviderFailed, RunStopped
-from beepgpt.labeling.asking import ENCODING, INSTRUCTIONS, Budget, asking_of
+from beepgpt.labeling.asking import ENCODING, INSTRUCTIONS, Asking, Budget, asking_of
 from beepgpt.labeling.batches import Batches, BatchReporter
 from beepgpt.labeling.few_shots import FewShot, FewShots, balanced, by_hand, read_few_shots
 from beepgpt.labeling.labelers.provider import AHEAD, ProviderLabeler
 from beepgpt.labeling.questions import LabelQuestion
 from beepgpt.labeling.summaries import long_few_shots, summarise
+from beepgpt.labeling.trial import LabelTrial
 from beepgpt.runtime.console import console
 from beepgpt.runtime.running import ended_before
 from beepgpt.runtime.workers import interruptible
@@ -34,8 +36,8 @@ from beepgpt.runtime.workers import interruptible
 INTERRUPTED = "interrupted before the first label; what was answered is kept, and batches go on: the same command goes on with them"
 
 
-def run_provider(job: LabelJob, few_shots: list[FewShot], *, yes: bool) -> tuple[dict[str, Any], int]:
-    """Run it; returns the report and exit status."""
+def run_provider(job: LabelJob, few_shots: list[FewShot], *, yes: bool, force: bool) -> tuple[dict[str, Any], int]:
+    """Run it; returns the report and exit status. Raises NoBetterThanChance, unless `force`."""
     settings = job.settings
     what = "--labeler provider sends what people wrote"
     check_may_leave(settings.provider, what, "--labeler local and --labeler rules send nothing")
@@ -48,7 +50,7 @@ def run_provider(job: LabelJob, few_shots: list[FewShot], *, yes: bool) -> tuple
     def is_excluded(question: LabelQuestion) -> bool:
         return not may_leave(question.channel, question.people)
 
-    def chosen(those: list[FewShot]) -> list[FewShot]:
+    def chosen(those: Sequence[FewShot]) -> list[FewShot]:
         return balanced([each for each in those if not is_excluded(each.question)], settings.labeling.max_few_shots)
 
     before = Spent()
@@ -58,8 +60,15 @@ def run_provider(job: LabelJob, few_shots: list[FewShot], *, yes: bool) -> tuple
         before = write_summaries(long, settings, encoding)
         few_shots = read_few_shots(settings.labeling.few_shots)
     shots = chosen(few_shots)
-    texts = [(each.text, each.signal) for each in shots]
-    asking = asking_of(model_of(settings.provider), instructions_of(settings.labeling.instructions), texts, encoding)
+    instructions = instructions_of(settings.labeling.instructions)
+
+    def asking_with(shown: Sequence[FewShot]) -> Asking:
+        return asking_of(model_of(settings.provider), instructions, [(each.text, each.signal) for each in shown], encoding)
+
+    asking = asking_with(shots)
+    trial = LabelTrial(
+        [] if force else [each for each in few_shots if not is_excluded(each.question)], lambda rest: asking_with(chosen(rest))
+    )
     known = by_hand(few_shots)
     run = f"{job.to.identity} {asking.fingerprint}"
     store = store_of(job)
@@ -81,11 +90,15 @@ def run_provider(job: LabelJob, few_shots: list[FewShot], *, yes: bool) -> tuple
                 if not (question.is_silent or question.id in known or question.id in retracted or is_excluded(question)):
                     yield question.prompt
 
+        def is_known(request_id: str) -> bool:
+            return answers.get(request_id) is not None
+
         with interruptible(INTERRUPTED):
             if not job.origin.is_followed:
                 contents = look_at(job.origin, job.settings)
                 retracted = contents.retracted
-                estimate = estimate_of(wanted(), asking, lambda request_id: answers.get(request_id) is not None, budget, settings)
+                estimate = estimate_of(wanted(), asking, is_known, budget, settings)
+                estimate = estimate.plus(trial.estimate(budget, is_known, settings.provider.concurrency))
             budget = agreed(budget, estimate, settings, yes=yes)
         client = stack.enter_context(client_of(settings))
         answers.begin(run)
@@ -94,6 +107,11 @@ def run_provider(job: LabelJob, few_shots: list[FewShot], *, yes: bool) -> tuple
         def spent() -> Spent:
             return spent_of(client.account, redacted)
 
+        if not force:
+            with interruptible(INTERRUPTED):
+                accuracy = trial.accuracy(lambda part: ProviderLabeler(client, part, answers, budget, redacted, spent))
+            answers.note(spent())
+            check_accuracy("provider", accuracy, force=force)
         if settings.labeling.batch:
             complete(Batches(client, asking, answers, run, wanted, batch_parts, BatchReporter(console.print), redacted, spent))
         labeler = ProviderLabeler(client, asking, answers, budget, redacted, spent)
@@ -160,28 +178,3 @@ def complete(batches: Batches) -> None:
             batches.complete()
         except ProviderFailed as error:
             raise RunStopped(f"{error}; what was answered is kept, and the same command goes on from here") from error
-
-
-def provider_account(
-    settings: Settings, budget: Budget, spent: Spent, labeler: ProviderLabeler, asked: int, seconds: float
-) -> dict[str, Any]:
-    """What all starts of the run asked and paid for; `known`, `together` and the rate are of this start, which sent `asked` requests."""
-    share = f", of which batches take {budget.batch:g}" if spent.batch_usage.input else ""
-    return {
-        "model": settings.provider.model,
-        "way": settings.provider.way,
-        "requests": spent.asked,
-        "answered": spent.answered,
-        "failed": dict(spent.failed),
-        "tries": spent.tries,
-        "retries": dict(spent.retries),
-        "known": labeler.from_store,
-        "together": labeler.together,
-        "requests_per_second": round(asked / seconds, 1) if seconds else 0.0,
-        "tokens": asdict(spent.usage + spent.batch_usage),
-        "untold": spent.untold,
-        "redacted": dict(spent.redacted),
-        "cost": budget.cost(spent),
-        "cost_told": f"by prices of {budget.price.as_of}{share}" if budget.price else "the model's price is not known",
-        "limit": budget.limit,
-    }

@@ -19,7 +19,8 @@ from beepgpt.config.settings import Settings, with_flags
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console
-from beepgpt.runtime.places import check_apart, lines_with_places
+from beepgpt.runtime.destinations import beside_of
+from beepgpt.runtime.places import check_apart, is_kafka, lines_with_places
 
 if TYPE_CHECKING:
     from beepgpt.alerts.decisions import Preferences
@@ -31,7 +32,9 @@ def rehearse(
     source: Annotated[str, typer.Argument(metavar="PREDICTIONS", help="What was predicted: a .jsonl path, or kafka://host:port/topic.")],
     settings: Settings,
     to: Annotated[Path, typer.Option(help="The page: an .html path.")],
-    outcomes: Annotated[str | None, typer.Option(help="Outcomes, if they aren't in PREDICTIONS, too.", show_default=False)] = None,
+    outcomes: Annotated[
+        str | None, typer.Option(help="Outcomes, if they are neither in PREDICTIONS, too, nor in the file beside it.", show_default=False)
+    ] = None,
     model: Annotated[Path | None, typer.Option(help="The model's folder: its validated threshold is taken.", rich_help_panel=PANEL)] = None,
     threshold: Annotated[float | None, typer.Option(help="The least probability for a direct message.", rich_help_panel=PANEL)] = None,
     list_from: Annotated[float | None, typer.Option(help="The least probability for the list in App Home.", rich_help_panel=PANEL)] = None,
@@ -58,6 +61,8 @@ def rehearse(
 
     settings = with_flags(settings, "alerts", {"threshold": threshold, "list_from": list_from, "per_hour": per_hour})
     jsonl.check_writable(to)
+    if outcomes is None and not is_kafka(source) and (beside := beside_of(Path(source), "outcomes")) is not None and beside.exists():
+        outcomes = str(beside)
     given_names = {f"names {each}": each for each in names or []}
     check_apart(source, [to, *([report] if report is not None else [])], outcomes=outcomes, store=store, members=members, **given_names)
     values = rehearsal_of(source, outcomes, settings, threshold_of(settings, model), store, members, names_in(names or []))

@@ -166,8 +166,9 @@ def opinions_of(labeler: str, learn_from: Path | None) -> OpinionSource | None:
         rules = RulesLabeler()
         return lambda prompts, _: [rules.label(prompt).result() for prompt in prompts]
     try:
+        from beepgpt.labeling.agreement import LEAST
         from beepgpt.labeling.labelers.labeled import CannotLearn, Labeled, read_labeled
-        from beepgpt.labeling.labelers.local import LEAST, unseen_verdicts
+        from beepgpt.labeling.labelers.local import unseen_verdicts
     except ModuleNotFoundError as error:
         raise BadCommand(f"--labeler {labeler} needs {error.name}, which is not installed: {INSTALL}, or take --labeler none") from error
     from beepgpt.labeling.review_queue import NoOpinion

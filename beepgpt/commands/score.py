@@ -33,7 +33,11 @@ def score(
     to: Annotated[str, typer.Option(help="Where the predictions go: a .jsonl path, - for standard output, or kafka://host:port/topic.")],
     settings: Settings,
     outcomes: Annotated[
-        str | None, typer.Option(help="Where their outcomes go: a .jsonl path or kafka://host:port/topic.", show_default=False)
+        str | None,
+        typer.Option(
+            help="Where their outcomes go: a .jsonl path or kafka://host:port/topic; beside a file of predictions, if not given.",
+            show_default=False,
+        ),
     ] = None,
     since: Annotated[
         str | None,
@@ -122,7 +126,8 @@ def print_scores(closing: Mapping[str, Any]) -> None:
         if points[name]:
             table.add_row(f"  {name}", f"{points[name]:,}", meaning)
     settled = {how: times for how, times in outcomes.items() if how != "unsettled" and times}
-    table.add_row("outcomes", f"{sum(settled.values()):,}", by_reason(settled))
+    where = "not written (--outcomes)" if closing["outcomes_to"] is None else f"to {closing['outcomes_to']}"
+    table.add_row("outcomes", f"{sum(settled.values()):,}", "; ".join(part for part in (by_reason(settled), where) if part))
     if outcomes["unsettled"]:
         table.add_row("  unsettled", f"{outcomes['unsettled']:,}", "nobody knows yet")
     for figures in closing["lately"]:

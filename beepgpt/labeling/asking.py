@@ -193,6 +193,12 @@ class Estimate:
         """All tokens that are sent."""
         return self.requests * self.shared_tokens + self.text_tokens
 
+    def plus(self, other: Estimate) -> Estimate:
+        """Both together, each with its shared tokens: those of this one are named, and the rest of the other's counts as text."""
+        text_tokens = self.text_tokens + other.tokens - other.requests * self.shared_tokens
+        cost, most = (None if None in pair else sum(filter(None, pair)) for pair in ((self.cost, other.cost), (self.most, other.most)))
+        return Estimate(self.examples + other.examples, self.requests + other.requests, self.shared_tokens, text_tokens, cost, most)
+
 
 def estimated(asking: Asking, budget: Budget, examples: int, requests: int, text_tokens: int, *, at_once: int, batch: bool) -> Estimate:
     """The cost of these requests. `at_once`: requests in flight at a time, the first of which find nothing cached."""

@@ -243,7 +243,7 @@ class ScoreOutputs:
     predictions: Path | kafka.KafkaAddress | None
     """None: standard output."""
     outcomes: Path | kafka.KafkaAddress | None
-    """None: they are not written."""
+    """None: they are not written, as beside standard output or a topic that names none."""
     settings: Settings
     """Of the connection to the topics."""
 
@@ -253,8 +253,8 @@ class ScoreOutputs:
     def files(self) -> dict[str, Path]:
         """The files, by their contents; deletions stand in one beside the predictions."""
         found = {name: place for name in ("predictions", "outcomes") if isinstance(place := getattr(self, name), Path)}
-        if (path := found.get("predictions")) is not None and (path.is_file() or not path.exists()):
-            found["deletions"] = path.with_name(f"{path.name.removesuffix('.jsonl')}.deletions.jsonl")
+        if (path := found.get("predictions")) is not None and (beside := beside_of(path, "deletions")) is not None:
+            found["deletions"] = beside
         return found
 
     def topics(self) -> dict[str, kafka.KafkaAddress]:
@@ -318,8 +318,25 @@ def place_name(place: Path | kafka.KafkaAddress) -> str:
 
 
 def score_outputs_of(to: str, outcomes: str | None, settings: Settings) -> ScoreOutputs:
-    """Parse DEST and `--outcomes`. Raises BadCommand or CannotWrite."""
-    return ScoreOutputs(_place_of(to, "--to"), None if outcomes is None else _place_of(outcomes, "--outcomes"), settings)
+    """Parse DEST and `--outcomes`; without it, outcomes stand beside a file of predictions. Raises BadCommand, CannotWrite."""
+    predictions = _place_of(to, "--to")
+    if outcomes is not None:
+        return ScoreOutputs(predictions, _place_of(outcomes, "--outcomes"), settings)
+    beside = beside_of(predictions, "outcomes") if isinstance(predictions, Path) else None
+    if beside is not None:
+        jsonl.check_writable(beside)
+    return ScoreOutputs(predictions, beside, settings)
+
+
+def beside_of(path: Path, what: str) -> Path | None:
+    """The file beside predictions: of their outcomes, or of deletions. None beside a device or a pipe, where is no place for files.
+
+    >>> beside_of(Path("scores/predictions.jsonl"), "outcomes")
+    PosixPath('scores/predictions.outcomes.jsonl')
+    """
+    if path.exists() and not path.is_file():
+        return None
+    return path.with_name(f"{path.name.removesuffix('.jsonl')}.{what}.jsonl")
 
 
 def _place_of(place: str, name: str) -> Path | kafka.KafkaAddress | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.commands.test_command_line import GENERAL, export, lines_of, post, report_in, run, stored
+from tests.support.command_line import GENERAL, export, lines_of, post, report_in, run, stored
 
 UNLISTED = "Not read: 1 folder (b'board-only'; 1 day file), as no listing names it: nothing shows that it is public."
 

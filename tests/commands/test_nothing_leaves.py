@@ -21,7 +21,8 @@ from beepgpt.connectors.openai.client import Client
 from beepgpt.connectors.openai.values import Provider
 from beepgpt.errors import AddressRefused, BadCommand, BeepGPTError, NotAllowed, RunStopped
 from tests.support.labeling import Labels, made_examples
-from tests.support.openai_server import KEY, Server, learned, serving
+from tests.support.openai_model import learned
+from tests.support.openai_server import KEY, Server, serving
 from tests.support.prepare import Set
 from tests.support.strangers import Stranger, proxied, stranger
 from tests.support.training import job_of, training_set

@@ -8,7 +8,7 @@ import pytest
 from beepgpt.connectors import kafka
 from tests.support.broker import Broker, GivenBroker
 from tests.support.kafka import new_topics
-from tests.web.test_review import asked, cookie_of, example, refused, reviewing
+from tests.support.review import asked, cookie_of, example, refused, reviewing
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ from beepgpt.labeling.labelers.rules import RulesLabeler
 from beepgpt.labeling.questions import CannotGoOn, CannotLabel, labeled_line
 from tests.support import lines_in
 from tests.support.labeling import Labels, asked_about, few_shots_in, made_examples, prompts_of
-from tests.support.openai_server import by_hash
+from tests.support.openai_model import by_hash
 
 TOLD = "0123456789ab"
 

@@ -25,7 +25,9 @@ from tests.support import program
 from tests.support.broker import Broker, GivenBroker
 from tests.support.kafka import KEPT, Running, address, report_in, started
 from tests.support.labeling import Labels, asked_about, made_examples, prompts_of, read, write
-from tests.support.openai_server import Server, by_hash, digest, serving
+from tests.support.openai_model import by_hash
+from tests.support.openai_script import digest
+from tests.support.openai_server import Server, serving
 from tests.support.speed import wait_until
 
 
@@ -57,7 +59,7 @@ class Places:
 
     def run(self, source: str, to: str, server: Server | None, **more: object) -> dict[str, Any]:
         settings = read_settings(environ=self.settings(server, **more))
-        report, status = run_label(LabelJob(input_of(source), destination_of(to, settings), settings), yes=False)
+        report, status = run_label(LabelJob(input_of(source), destination_of(to, settings), settings), yes=False, force=True)
         assert report["does_not_add_up"] == []
         return report | {"status": status}
 

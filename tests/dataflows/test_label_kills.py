@@ -22,7 +22,8 @@ from beepgpt.connectors.files.jsonl import JsonlSource
 from beepgpt.labeling.redaction import redact
 from tests.support import beep, program, quiet
 from tests.support.labeling import Labels, made_examples, prompts_of
-from tests.support.openai_server import FAULTS, Script, Server, digest, serving
+from tests.support.openai_script import FAULTS, Script, digest
+from tests.support.openai_server import Server, serving
 
 CONCURRENCY = 16
 KINDS = [

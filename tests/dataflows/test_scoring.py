@@ -38,7 +38,8 @@ from beepgpt.training.reloading import CARD, METRICS, CannotScore, LocalModel, M
 from tests.support import NOW, at, chunks_of, delete, edit, lines_in, post, run_of
 from tests.support.alerts import Clock, Office
 from tests.support.histories import Record
-from tests.support.openai_server import Script, serving
+from tests.support.openai_script import Script
+from tests.support.openai_server import serving
 from tests.support.scoring import RULES, SPEC, assert_served_as_trained, ranked, save, save_served, watched_model, workspace
 from tests.support.speed import slowness
 from tests.support.training import settings_for

@@ -11,7 +11,8 @@ import pytest
 from beepgpt.conversations.tokens import SUFFIX
 from beepgpt.errors import RunStopped
 from tests.support.labeling import Labels, few_shots_in, made_examples
-from tests.support.openai_server import Script, Server, serving
+from tests.support.openai_script import Script
+from tests.support.openai_server import Server, serving
 
 SUMMARY = "who has the key?"
 LONG = "the importer drops the last column of every sheet, write to ana@example.org\n\n" * 5 + "who knows why?" + SUFFIX

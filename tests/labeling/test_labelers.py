@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 
 from beepgpt.conversations.signals import Signal
 from beepgpt.conversations.tokens import SUFFIX
+from beepgpt.labeling.agreement import LEAST, Accuracy, groups_of, interval
 from beepgpt.labeling.labelers.labeled import CannotLearn, Labeled, labeled_few_shots, read_labeled
-from beepgpt.labeling.labelers.local import LEAST, Accuracy, LocalLabeler, _classifier, _scorer_of, groups_of, interval
+from beepgpt.labeling.labelers.local import LocalLabeler, _classifier, _scorer_of
 from beepgpt.labeling.labelers.rules import SHORT, RulesLabeler, rule_of
 from beepgpt.simulation.workspace import Plan, write_export
 from tests.support import beep
-from tests.support.openai_server import by_hash
+from tests.support.openai_model import by_hash
 
 # Rules
 
@@ -408,7 +409,7 @@ def by_the_truth(lines: Iterable[bytes]) -> list[Labeled]:
 
 def judged(examples: list[Labeled], learned: int) -> dict[str, tuple[float, str]]:
     """How often it is right about examples of other conversations: after 50 few-shots, half of them strong, and after more labeled ones."""
-    groups = groups_of(examples).tolist()
+    groups = groups_of(examples)
     order = sorted(set(groups))
     random.Random(8).shuffle(order)
     shown = set(order[: len(order) // 2])

@@ -28,7 +28,8 @@ from beepgpt.labeling.summaries import (
     tidied,
     with_summary,
 )
-from tests.support.openai_server import Script, Server, digest
+from tests.support.openai_script import Script, digest
+from tests.support.openai_server import Server
 
 LIMIT = 30
 LONG = "the importer drops the last column of every sheet, and the log says nothing\n\n" * 4 + "who knows why?" + SUFFIX

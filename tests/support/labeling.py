@@ -20,7 +20,8 @@ from beepgpt.labeling.redaction import redact
 from beepgpt.runtime.destinations import destination_of
 from beepgpt.simulation.workspace import Plan, live_records
 from tests.support import run_of
-from tests.support.openai_server import Server, by_hash
+from tests.support.openai_model import by_hash
+from tests.support.openai_server import Server
 
 LIMIT = 10**9
 """More than any number of examples here."""
@@ -84,11 +85,14 @@ class Labels:
         told |= {name if "__" in name else f"labeling__{name}": value for name, value in more.items()}
         return {f"BEEPGPT_{name.upper()}": str(value) for name, value in told.items()}
 
-    def run(self, server: Server | None = None, *, recovery: bool = False, yes: bool = False, **more: object) -> dict[str, Any]:
-        """Labels them in this process; the report, with the exit status."""
+    def run(
+        self, server: Server | None = None, *, recovery: bool = False, yes: bool = False, force: bool = True, **more: object
+    ) -> dict[str, Any]:
+        """Labels them in this process; the report, with the exit status. `force`: few-shots here are labeled by chance."""
         settings = read_settings(environ=self.variables(server, **more))
         memory = self.folder / "memory" if recovery else None
-        report, status = run_label(LabelJob(input_of(str(self.source)), destination_of(str(self.to), settings), settings, memory), yes=yes)
+        job = LabelJob(input_of(str(self.source)), destination_of(str(self.to), settings), settings, memory)
+        report, status = run_label(job, yes=yes, force=force)
         return report | {"status": status}
 
     @property
@@ -126,3 +130,9 @@ def default_signals():
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def account(report: dict[str, Any]) -> dict[str, Any]:
+    assert report["does_not_add_up"] == []
+    found: dict[str, Any] = report["account"]
+    return found

@@ -12,160 +12,26 @@ import hashlib
 import json
 import math
 import re
-import socket
-import struct
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from importlib import import_module
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
-from zlib import crc32
 
 import pytest
 
+from tests.support.openai_handler import Handler
+from tests.support.openai_model import Labeler, Rule, Writer, by_hash, in_short, learned, logprob_of, text_of
+from tests.support.openai_script import FAULTS, PAID, Asked, Record, Script, digest, refusal_of
+
 KEY = "sk-test-0123456789abcdef"
-STALL = 60.0
-"""Seconds after which a stalled request is dropped, if nobody else ends it."""
 CACHED_FROM = 1024
 """Tokens of a shared prefix that a cache takes."""
-
-Rule = Callable[[str], float]
-"""How likely `yes` is, for the text of the last message."""
-Writer = Callable[[str], str]
-"""What is written where a text is asked for, and no yes or no: of the text of the last message."""
-Labeler = Callable[[str], dict[str, float]]
-"""How likely each label is, for a prompt."""
 STEPS = 12
 """Events of a fine-tuning job that are returned."""
-Fault = str
-"""A name, and for some an argument after a colon: see `FAULTS`."""
-
-FAULTS = {
-    "429": "too many requests; `429:2`: Retry-After 2 seconds; `429:date2`: until a date; `429:ms200`: in milliseconds",
-    "quota": "429 insufficient_quota",
-    "400": "the request is wrong, and the server quotes it",
-    "401": "the key is wrong, and the server quotes it",
-    "403": "not allowed",
-    "training_not_available": "403 training_not_available",
-    "404": "no such model",
-    "500": "a server's error; also `502`, `503`, `503:1` with Retry-After, and `503:never`, which says not to try again",
-    "stall": "takes the request and never answers",
-    "reset": "the connection is reset before an answer",
-    "drop": "the connection ends in the middle of the body",
-    "cut": "a body that is whole by its length, and whose JSON isn't",
-    "html": "200, and a web page",
-    "empty": "200, and {}",
-    "schema": "JSON of another form than agreed",
-    "maybe": "the agreed form, and neither yes nor no",
-    "bare": "`Yes.` or `No.` instead of JSON",
-    "chatty": "a sentence instead of JSON",
-    "refusal": "the model declines",
-    "length": "the model did not come to an end",
-    "lost": "for files, batches and jobs: it is done, and the connection is reset before the response",
-    "held": "for the same: it is done, and no response comes as long as the client waits",
-    "slow": "the right answer, its headers and body byte by byte over 1 second; `slow:5`: over 5",
-}
-PAID = {None, "schema", "maybe", "bare", "chatty", "refusal", "length", "slow"}
-"""Faults of the model, not of the server: such an answer costs money, as a good one does."""
-
-
-def by_hash(text: str) -> float:
-    """A rule for any text: the same answer at any time, and yes for about half of them."""
-    return int(hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8], 16) / 0xFFFFFFFF
-
-
-def in_short(text: str) -> str:
-    """A writer: the first words."""
-    return " ".join(text.split()[:10])
-
-
-def digest(text: str) -> str:
-    """What a request is called in the record: a hash of its last message."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
-@dataclass
-class Script:
-    """Which request meets which fault; the first of these that says something counts."""
-
-    at: dict[int, Fault] = field(default_factory=dict)
-    """By a request's number among all that were asked, from 0."""
-    of: dict[str, list[Fault | None]] = field(default_factory=dict)
-    """By the digest of its last message: for its first try, its second, and so on; then none."""
-    share: dict[Fault, float] = field(default_factory=dict)
-    """Each fault for this share of all messages, chosen by their hash, at the first try of a message."""
-    always: Fault | None = None
-    other: dict[str, list[Fault | None]] = field(default_factory=dict)
-    """For files, batches and jobs, by method and first or last part of the path, as in `POST batches`: for the first such one, and on."""
-    batch: str = "completed"
-    """How batches end: also `failed:CODE`, and `expired` with half of their requests done."""
-    file: str = "processed"
-    """What becomes of files that are to be trained on: also `error`."""
-    job: str = "succeeded"
-    """How fine-tuning jobs end: also `failed:CODE` and `cancelled`."""
-
-    def fault(self, number: int, name: str, tries: int) -> Fault | None:
-        """For the request of that number, whose last message was asked `tries` times before."""
-        if number in self.at:
-            return self.at[number]
-        if name in self.of:
-            faults = self.of[name]
-            return faults[tries] if tries < len(faults) else None
-        place = int(name, 16) / 16 ** len(name)
-        for fault, share in self.share.items():
-            if place < share:
-                return None if tries else fault
-            place -= share
-        return self.always
-
-
-@dataclass
-class Asked:
-    """One request for an answer, as the server saw it."""
-
-    number: int
-    path: str
-    digest: str
-    fault: Fault | None
-    at: float
-    """Seconds, of `time.monotonic`."""
-    headers: dict[str, str] = field(repr=False)
-    body: dict[str, Any] = field(repr=False)
-
-
-@dataclass
-class Record:
-    """What was asked, and what was answered."""
-
-    asked: list[Asked] = field(default_factory=list)
-    answered: Counter[str] = field(default_factory=Counter)
-    """By digest: answers that the model gave, and that have to be paid for, whether or not they arrive."""
-    now: int = 0
-    most: int = 0
-    """At the same time."""
-    uploads: int = 0
-
-    @property
-    def paid_twice(self) -> int:
-        """Answers that were paid for, and had been before."""
-        return sum(count - 1 for count in self.answered.values())
-
-    def summary(self) -> dict[str, Any]:
-        """As `GET /record` returns it."""
-        return {
-            "asked": len(self.asked),
-            "answered": dict(self.answered),
-            "paid_twice": self.paid_twice,
-            "most": self.most,
-            "faults": dict(Counter(each.fault for each in self.asked if each.fault)),
-            "uploads": self.uploads,
-        }
 
 
 class Server(ThreadingHTTPServer):
@@ -256,8 +122,8 @@ class Server(ThreadingHTTPServer):
     def chat(self, body: dict[str, Any], fault: str | None) -> dict[str, Any]:
         """A chat completion."""
         if body.get("model") in self.models:
-            return self.said(body, _text(body["messages"][-1]["content"]), fault)
-        messages = [(each["role"], _text(each["content"])) for each in body["messages"]]
+            return self.said(body, text_of(body["messages"][-1]["content"]), fault)
+        messages = [(each["role"], text_of(each["content"])) for each in body["messages"]]
         yes = self.rule(messages[-1][1])
         word = "yes" if yes >= 0.5 else "no"
         tokens = ['{"', "answer", '":"', word, '"}']
@@ -282,7 +148,7 @@ class Server(ThreadingHTTPServer):
         choice: dict[str, Any] = {"index": 0, "message": message, "finish_reason": "length" if fault == "length" else "stop"}
         choice["logprobs"] = None
         if body.get("logprobs") and self.logprobs:
-            choice["logprobs"] = {"content": [_logprob(each, yes) for each in tokens], "refusal": None}
+            choice["logprobs"] = {"content": [logprob_of(each, yes) for each in tokens], "refusal": None}
         marked = [place for place, each in enumerate(body["messages"]) if "prompt_cache_breakpoint" in json.dumps(each["content"])]
         usage = self._usage(messages, marked, body.get("model", ""))
         return {
@@ -333,7 +199,7 @@ class Server(ThreadingHTTPServer):
     def decision(self, body: dict[str, Any], fault: str | None) -> dict[str, Any]:
         """A decision: one answer a question."""
         given = body["input"]
-        messages = [("user", given)] if isinstance(given, str) else [(each["role"], _text(each["content"])) for each in given]
+        messages = [("user", given)] if isinstance(given, str) else [(each["role"], text_of(each["content"])) for each in given]
         yes = self.rule(messages[-1][1])
         answers: list[dict[str, Any]] = []
         for question in body["questions"]:
@@ -427,7 +293,7 @@ class Server(ThreadingHTTPServer):
             if how == "expired" and place >= len(lines) // 2:
                 bad.append(line_out | {"error": {"code": "batch_expired", "message": "This request could not be executed."}})
                 continue
-            text = _text(line["body"]["messages"][-1]["content"])
+            text = text_of(line["body"]["messages"][-1]["content"])
             asked = self.meet("batch", text, {}, line["body"])
             kind = asked.fault.partition(":")[0] if asked.fault else None
             if kind in PAID:
@@ -435,7 +301,7 @@ class Server(ThreadingHTTPServer):
                     self.record.answered[asked.digest] += 1
                 good.append(line_out | {"response": {"status_code": 200, "request_id": "r", "body": self.chat(line["body"], kind)}})
             else:
-                status, body, _ = _refusal(asked.fault or "500", text, "")
+                status, body, _ = refusal_of(asked.fault or "500", text, "")
                 bad.append(line_out | {"response": {"status_code": status, "request_id": "r", "body": body}})
         for name, results in (("output_file_id", good), ("error_file_id", bad)):
             if results:
@@ -566,325 +432,6 @@ class Server(ThreadingHTTPServer):
         }
 
 
-class Handler(BaseHTTPRequestHandler):
-    """One connection."""
-
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    server: Server
-
-    def log_message(self, *_: object) -> None:
-        """The record is enough."""
-
-    def do_GET(self) -> None:
-        self._serve(b"")
-
-    def do_DELETE(self) -> None:
-        self._serve(b"")
-
-    def do_POST(self) -> None:
-        self._serve(self.rfile.read(int(self.headers.get("Content-Length", 0))))
-
-    def _serve(self, content: bytes) -> None:
-        self.server.addresses.append(self.path)
-        address = urlsplit(self.path)
-        path = address.path.removeprefix("/v1")
-        if path == "/record":
-            with self.server.lock:
-                self._send(200, self.server.record.summary())
-            return
-        if path == "/script":
-            self.server.script = Script(**json.loads(content))
-            self._send(200, {})
-            return
-        key = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
-        if self.server.key and key != self.server.key:
-            self._send(*_refusal("401", "", key))
-            return
-        if path in ("/chat/completions", "/completions", "/decisions", "/embeddings"):
-            self._answer(path, json.loads(content), key)
-            return
-        with self.server.lock:
-            parts = path.strip("/").split("/")
-            other = self.server.script.other
-            faults = other.get(f"{self.command} {parts[-1]}") or other.get(f"{self.command} {parts[0]}")
-            fault = faults.pop(0) if faults else None
-        if fault and fault not in ("lost", "held"):
-            self._fail(fault)
-            return
-        try:
-            done = self._other(path, parse_qs(address.query), content)
-        except KeyError:
-            self._send(404, {"error": {"code": "not_found", "type": "invalid_request_error", "message": f"no {path}"}})
-            return
-        if fault == "held":
-            self._gone(STALL)
-        elif fault:
-            self._reset()
-        else:
-            self._send(200, done)
-
-    def _fail(self, fault: Fault) -> None:
-        """A file or a batch that does not exist."""
-        if fault in ("drop", "cut", "html", "empty"):
-            self._broken(fault, {"object": "something", "id": "file-0"})
-        elif fault == "reset":
-            self._reset()
-        else:
-            self._send(*_refusal(fault, "", ""))
-
-    def _other(self, path: str, query: dict[str, list[str]], content: bytes) -> Any:
-        """Files, batches and jobs."""
-        server = self.server
-        jobs = ["fine_tuning", "jobs"]
-        match [self.command, *path.strip("/").split("/")]:
-            case ["POST", "files"]:
-                fields = _form(self.headers["Content-Type"], content)
-                server.record.uploads += 1
-                return server.file(server.keep(fields["purpose"].decode(), fields["file"], fields.get("filename", b"").decode()))
-            case ["GET", "files"]:
-                wanted = query.get("purpose", [""])[0]
-                return _page([server.file(each) for each, (purpose, _) in reversed(server.files.items()) if wanted in ("", purpose)], query)
-            case ["GET", "models"]:
-                about = {"object": "model", "created": 1, "owned_by": "vllm" if server.is_vllm else "system"}
-                return {"object": "list", "data": [{"id": each, **about} for each in server.models]}
-            case ["POST", "tokenize"] if server.is_vllm:
-                text = json.loads(content)["prompt"]
-                tokens = [*map(_token_id, text)] if server.splits_numbers and text.isdigit() else [_token_id(text)]
-                server.words[tokens[0]] = text
-                return {"count": len(tokens), "max_model_len": 4096, "tokens": tokens}
-            case ["POST", *path_] if path_ == jobs:
-                return server.job(server.make_job(json.loads(content))["id"])
-            case ["GET", *path_] if path_ == jobs:
-                return _page([server.job(each) for each in reversed(server.jobs)], query)
-            case ["GET", "fine_tuning", "jobs", job_id]:
-                return server.job(job_id)
-            case ["GET", "fine_tuning", "jobs", job_id, "events"]:
-                return _page(server.events(job_id), query)
-            case ["GET", "fine_tuning", "jobs", job_id, "checkpoints"]:
-                return _page(server.checkpoints(job_id), query)
-            case ["POST", "fine_tuning", "jobs", job_id, "cancel"]:
-                return server.cancel_job(job_id)
-            case ["GET", "files", file_id, "content"]:
-                return server.files[file_id][1]
-            case ["GET", "files", file_id]:
-                return server.file(file_id)
-            case ["DELETE", "files", file_id]:
-                server.files.pop(file_id)
-                return {"id": file_id, "object": "file", "deleted": True}
-            case ["POST", "batches"]:
-                return server.batch(server.make_batch(json.loads(content))["id"])
-            case ["GET", "batches"]:
-                return _page([server.batch(each) for each in reversed(server.batches)], query)
-            case ["GET", "batches", batch_id]:
-                return server.batch(batch_id)
-            case ["POST", "batches", batch_id, "cancel"]:
-                server.batches[batch_id]["status"] = "cancelled"
-                return server.batch(batch_id)
-        raise KeyError(path)
-
-    def _answer(self, path: str, body: dict[str, Any], key: str) -> None:
-        server = self.server
-        given = body["prompt"] if path == "/completions" else body["messages"] if path == "/chat/completions" else body["input"]
-        text = given if isinstance(given, str) else "\n".join(given) if path == "/embeddings" else _text(given[-1]["content"])
-        asked = server.meet(path, text, {name.lower(): value for name, value in self.headers.items()}, body)
-        kind, _, argument = (asked.fault or "").partition(":")
-        with server.lock:
-            server.record.now += 1
-            server.record.most = max(server.record.most, server.record.now)
-        try:
-            if kind == "stall":
-                self._gone(STALL)
-                return
-            if server.latency:
-                time.sleep(server.latency)
-            if kind == "reset":
-                self._reset()
-            elif kind in ("drop", "cut", "html", "empty"):
-                self._broken(kind, self._made(path, body, None))
-            elif path == "/decisions" and not all(each.get("instructions") and len(each["choices"]) > 1 for each in body["questions"]):
-                self._send(*_refusal("400", text, key))
-            elif kind in PAID or not kind:
-                made = self._made(path, body, kind or None)
-                with server.lock:
-                    server.record.answered[asked.digest] += 1
-                if kind == "slow":
-                    self._trickle(made, float(argument or 1))
-                else:
-                    self._send(200, made)
-            else:
-                self._send(*_refusal(asked.fault or "", text, key))
-        finally:
-            with server.lock:
-                server.record.now -= 1
-
-    def _made(self, path: str, body: dict[str, Any], fault: str | None) -> dict[str, Any]:
-        if path == "/embeddings":
-            return embedded(body["model"], body["input"])
-        if path == "/completions":
-            return self.server.said(body, body["prompt"], fault)
-        return self.server.chat(body, fault) if path == "/chat/completions" else self.server.decision(body, fault)
-
-    # How it is sent
-
-    def _send(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> None:
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self._head(status, len(content), headers or {})
-        self.wfile.write(content)
-
-    def _head(self, status: int, length: int, headers: Mapping[str, str], kind: str = "application/json") -> None:
-        self.send_response(status)
-        for name, value in {"Content-Type": kind, "Content-Length": str(length), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-
-    def _broken(self, fault: str, made: dict[str, Any]) -> None:
-        content = json.dumps(made).encode()
-        if fault == "html":
-            page = b"<html><body>Please sign in to the network</body></html>"
-            self._head(200, len(page), {}, "text/html")
-            self.wfile.write(page)
-        elif fault == "empty":
-            self._send(200, b"{}")
-        elif fault == "cut":
-            self._send(200, content[: len(content) // 2])
-        else:
-            self._head(200, len(content), {})
-            self.wfile.write(content[: len(content) // 2])
-            self.close_connection = True
-
-    def _trickle(self, made: dict[str, Any], seconds: float) -> None:
-        content = json.dumps(made).encode()
-        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n".encode()
-        pieces = [bytes([each]) for each in head[:20]] + [head[20:]] + [content[:-20]] + [bytes([each]) for each in content[-20:]]
-        for piece in pieces:
-            self.connection.sendall(piece)
-            time.sleep(seconds / len(pieces))
-
-    def _gone(self, seconds: float) -> None:
-        """Until who asked has gone, or the server ends."""
-        self.close_connection = True
-        self.connection.settimeout(0.1)
-        deadline = time.monotonic() + seconds
-        while not self.server.closing.is_set() and time.monotonic() < deadline:
-            with suppress(TimeoutError):
-                if not self.connection.recv(1):
-                    return
-
-    def _reset(self) -> None:
-        self.close_connection = True
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.connection.close()
-
-
-def _text(content: Any) -> str:
-    """A message's text, whether it came as one or in parts."""
-    return content if isinstance(content, str) else "".join(each["text"] for each in content)
-
-
-def _page(listed: list[dict[str, Any]], query: dict[str, list[str]]) -> dict[str, Any]:
-    """A part of a list, as it is asked for."""
-    after = query.get("after", [""])[0]
-    start = [each["id"] for each in listed].index(after) + 1 if after else 0
-    limit = int(query.get("limit", ["20"])[0])
-    return {"object": "list", "data": listed[start : start + limit], "has_more": start + limit < len(listed)}
-
-
-def embedded(model: str, texts: list[str]) -> dict[str, Any]:
-    """Vectors of texts by their words, of which SAME ones point the same way; returned in another order, as the protocol allows."""
-
-    def vector(text: str) -> list[float]:
-        found = [0.0] * 256
-        for word in re.findall(r"\w+", text.lower()):
-            found[crc32(SAME.get(word, word).encode()) % 256] += 1.0
-        return found
-
-    data = [{"object": "embedding", "index": number, "embedding": vector(text)} for number, text in enumerate(texts)]
-    tokens = sum(map(len, texts)) // 4
-    return {"object": "list", "model": model, "data": data[::-1], "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}
-
-
-SAME = {"postgres": "database", "mysql": "database"}
-"""Words that mean the same to the server's model of embeddings."""
-
-
-def _token_id(label: str) -> int:
-    """Any number, the same for the same text."""
-    return int(digest(label)[:7], 16)
-
-
-def learned(chats: Sequence[Sequence[Mapping[str, Any]]]) -> Labeler:
-    """What was seen with each word, and a prompt that was seen as a whole: what a model of labels might have learned."""
-    whole: dict[str, Counter[str]] = {}
-    words: dict[str, Counter[str]] = {}
-    every: Counter[str] = Counter()
-    for *_, asked, answer in chats:
-        label = answer["content"]
-        whole.setdefault(asked["content"], Counter())[label] += 1
-        every[label] += 1
-        for word in set(asked["content"].split()):
-            words.setdefault(word, Counter())[label] += 1
-
-    def say(prompt: str) -> dict[str, float]:
-        weights: dict[str, float] = {}
-        by_word = [(words.get(word, Counter()), 0.2) for word in sorted(set(prompt.split()))]
-        for counts, weight in [(every, 0.5), *by_word, (whole.get(prompt, Counter()), 9)]:
-            for label, count in counts.items():
-                weights[label] = weights.get(label, 0.0) + weight * count / counts.total()
-        return {label: weight / sum(weights.values()) for label, weight in weights.items()}
-
-    return say
-
-
-def _logprob(token: str, yes: float) -> dict[str, Any]:
-    """A token with its alternatives: at the answer `yes` and `no`, elsewhere none."""
-    word = token.casefold()
-    likelihoods = {token: 0.999}
-    if word in ("yes", "no"):
-        names = {"yes": "yes", "no": "no"} if token == word else {"yes": "Yes", "no": "No"}
-        likelihoods = {names["yes"]: max(yes, 1e-9), names["no"]: max(1 - yes, 1e-9)}
-    top = [{"token": name, "logprob": math.log(share), "bytes": None} for name, share in likelihoods.items()]
-    return {"token": token, "logprob": math.log(likelihoods[token]), "bytes": None, "top_logprobs": top}
-
-
-def _refusal(fault: Fault, text: str, key: str) -> tuple[int, dict[str, Any], dict[str, str]]:
-    """Status, body and headers; the messages quote what they can, as real ones do."""
-    kind, _, argument = fault.partition(":")
-    headers: dict[str, str] = {}
-    if argument.startswith("ms"):
-        headers["retry-after-ms"] = argument[2:]
-    elif argument.startswith("date"):
-        headers["Retry-After"] = formatdate(time.time() + float(argument[4:]), usegmt=True)
-    elif argument == "never":
-        headers["x-should-retry"] = "false"
-    elif argument:
-        headers["Retry-After"] = argument
-    status, code, name, message = {
-        "429": (429, "rate_limit_exceeded", "requests", "Rate limit reached"),
-        "quota": (429, "insufficient_quota", "insufficient_quota", "You exceeded your current quota"),
-        "400": (400, None, "invalid_request_error", f"Invalid content: {text}"),
-        "401": (401, "invalid_api_key", "invalid_request_error", f"Incorrect API key provided: {key}."),
-        "403": (403, None, "invalid_request_error", "You are not allowed to sample from this model"),
-        "training_not_available": (403, "training_not_available", "invalid_request_error", "Fine-tuning is closed to new customers"),
-        "404": (404, "model_not_found", "invalid_request_error", "The model does not exist"),
-    }.get(kind, (int(kind) if kind.isdigit() else 500, None, "server_error", f"The server had an error with: {text}"))
-    param = "messages[0].content" if kind == "400" else None
-    return status, {"error": {"message": message, "type": name, "code": code, "param": param}}, headers
-
-
-def _form(kind: str, content: bytes) -> dict[str, bytes]:
-    """The fields of a multipart form."""
-    boundary = b"--" + kind.partition("boundary=")[2].strip('"').encode()
-    fields: dict[str, bytes] = {}
-    for part in content.split(boundary)[1:-1]:
-        head, _, value = part.partition(b"\r\n\r\n")
-        if found := re.search(rb'[; ]name="([^"]+)"', head):
-            fields[found[1].decode()] = value.removesuffix(b"\r\n")
-        if found := re.search(rb'filename="([^"]+)"', head):
-            fields["filename"] = found[1]
-    return fields
-
-
 # How it is started
 
 
@@ -919,7 +466,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--file-seconds", type=float, default=0.0)
     parser.add_argument("--job-seconds", type=float, default=0.0)
     parser.add_argument(
-        "--rule", default="tests.support.openai_server:by_hash", help="module:function, from a text to the probability of yes"
+        "--rule", default="tests.support.openai_model:by_hash", help="module:function, from a text to the probability of yes"
     )
     parser.add_argument("--share", action="append", default=[], metavar="FAULT=SHARE", help=f"faults: {', '.join(FAULTS)}")
     given = parser.parse_args(arguments)

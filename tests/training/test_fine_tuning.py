@@ -24,7 +24,8 @@ from beepgpt.errors import BadCommand, RunStopped
 from beepgpt.labeling.redaction import redact
 from beepgpt.training.fine_tuning import EVENTS, LOCK
 from tests.support import program, quiet
-from tests.support.openai_server import STEPS, Script, Server, serving
+from tests.support.openai_script import Script
+from tests.support.openai_server import STEPS, Server, serving
 from tests.support.prepare import Set
 from tests.support.training import WANTED, job_of, settings_for, training_set, variables
 

@@ -23,7 +23,9 @@ from beepgpt.training.models import BadModel, load_model, read_card
 from beepgpt.training.points import Examples, Predictions, read_examples
 from beepgpt.training.remote import RemoteModel, Unanswered
 from tests.support import run_program
-from tests.support.openai_server import Labeler, Script, Server, digest, learned, serving
+from tests.support.openai_model import Labeler, learned
+from tests.support.openai_script import Script, digest
+from tests.support.openai_server import Server, serving
 from tests.support.prepare import Set
 from tests.support.training import job_of, settings_for, training_set, variables
 

@@ -11,7 +11,7 @@ import orjson
 
 from beepgpt.conversations.signals import Signal
 from beepgpt.errors import BeepGPTError
-from beepgpt.labeling.few_shots import FILES
+from beepgpt.labeling.few_shots import FILES, FewShot
 
 
 class CannotLearn(BeepGPTError):
@@ -36,6 +36,11 @@ def labeled_few_shots(folder: Path) -> list[Labeled]:
     if not found:
         raise CannotLearn(f"{folder}: there are no few-shots: choose some with `beepgpt review SOURCE --few-shots {folder}`")
     return found
+
+
+def labeled_of(few_shot: FewShot) -> Labeled:
+    """A few-shot as an example to learn from, or to be judged by."""
+    return Labeled(few_shot.question.prompt, few_shot.signal, tuple(_shared(orjson.loads(few_shot.line))))
 
 
 def _few_shots_in(path: Path, signal: Signal) -> Iterator[Labeled]:

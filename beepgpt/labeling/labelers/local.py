@@ -21,8 +21,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
@@ -31,12 +29,10 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from beepgpt.conversations.signals import SignalVerdict
 from beepgpt.conversations.tokens import SEPARATOR, SUFFIX
-from beepgpt.labeling.few_shots import FILES
+from beepgpt.labeling.agreement import LEAST, Accuracy, are_enough, groups_of, interval
 from beepgpt.labeling.labelers.labeled import CannotLearn, Labeled
 from beepgpt.labeling.labelers.rules import UNSPACED_SCRIPT, WORD, done
 
-LEAST = 10
-"""Examples of each signal without which nothing can be learned; 25 to 50 are better."""
 MOST = 10_000
 """Labeled examples that are learned from: more take longer, and add little."""
 FOLDS = 5
@@ -79,7 +75,7 @@ class LocalLabeler:
 
     @cached_property
     def _groups(self) -> NDArray[np.int32]:
-        return groups_of(self._examples)
+        return np.asarray(groups_of(self._examples), np.int32)
 
     @cached_property
     def _unseen(self) -> NDArray[np.float64]:
@@ -113,24 +109,9 @@ class _Calibration:
         return np.asarray(1.0 / (1.0 + np.exp(-(self.slope * scores + self.start))))
 
 
-def groups_of(examples: Sequence[Labeled]) -> NDArray[np.int32]:
-    """A number for each example: the connected components of examples that share a conversation or a message.
-
-    >>> examples = [Labeled(str(place), "weak", tuple(shares)) for place, shares in enumerate(["ab", "c", "bd", "", ""])]
-    >>> groups_of(examples).tolist()
-    [0, 1, 0, 2, 3]
-    """
-    names: dict[str, int] = {}
-    pairs = [(row, len(examples) + names.setdefault(name, len(names))) for row, each in enumerate(examples) for name in each.shares]
-    rows, columns = ([pair[side] for pair in pairs] for side in (0, 1))
-    size = len(examples) + len(names)
-    _, found = connected_components(coo_array((np.ones(len(pairs)), (rows, columns)), shape=(size, size)), directed=False)
-    return np.asarray(found[: len(examples)], np.int32)
-
-
 def _check_enough(examples: Sequence[Labeled]) -> None:
-    counts = Counter(each.signal for each in examples)
-    if min(counts[signal] for signal in FILES) < LEAST:
+    if not are_enough(examples):
+        counts = Counter(each.signal for each in examples)
         raise CannotLearn(
             f"the local labeler has {counts['strong']} strong and {counts['weak']} weak examples to learn from, and needs {LEAST} or more"
             " of each (25 to 50 are better): choose them with `beepgpt review SOURCE`, or take --labeler rules, which needs none"
@@ -304,39 +285,7 @@ def unseen_verdicts(prompts: Sequence[str], few_shots: Sequence[Labeled], labele
 
 CALIBRATED_FROM = 200
 """Examples from which on probabilities are calibrated, and their calibration is judged."""
-Z = 1.959964
-"""Standard deviations of a 95 % interval."""
 BINS = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Accuracy:
-    """How often a classifier is right about examples that it has not seen, nor any that share a conversation or a message."""
-
-    of: str
-    """Which examples: `few-shot` or `labeled`."""
-    examples: int
-    right: float
-    """The share of right verdicts."""
-    low: float
-    high: float
-    """Its 95 % interval, counting examples that share something as one."""
-    constant: float
-    """The share of the more frequent signal: the accuracy of always giving it."""
-    gap: float | None
-    """Expected calibration error; None: too few examples to measure it."""
-
-    def __str__(self) -> str:
-        """A sentence for people.
-
-        >>> print(Accuracy("few-shot", 50, 0.82, 0.69, 0.902, 0.5, None))
-        right about 82 % of 50 few-shot examples that it had not seen (95 % interval: 69 to 90 %); always saying the same would get 50 %
-        """
-        gap = "" if self.gap is None else f"; its probabilities are off by {100 * self.gap:.0f} points in the mean"
-        return (
-            f"right about {100 * self.right:.0f} % of {self.examples:,} {self.of} examples that it had not seen (95 % interval:"
-            f" {100 * self.low:.0f} to {100 * self.high:.0f} %); always saying the same would get {100 * self.constant:.0f} %{gap}"
-        )
 
 
 def accuracy_of(of: str, p: NDArray[np.float64], is_strong: NDArray[np.bool_], groups: NDArray[np.int32]) -> Accuracy:
@@ -347,17 +296,6 @@ def accuracy_of(of: str, p: NDArray[np.float64], is_strong: NDArray[np.bool_], g
     return Accuracy(
         of, len(p), right, low, high, max(share, 1 - share), _calibration_error(p, is_strong) if len(p) >= CALIBRATED_FROM else None
     )
-
-
-def interval(share: float, count: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share of `count`: honest for small counts, and for shares of 0 and 1.
-
-    >>> [round(each, 3) for each in interval(1.0, 20)]
-    [0.839, 1.0]
-    """
-    middle = (share + Z**2 / (2 * count)) / (1 + Z**2 / count)
-    half = Z / (1 + Z**2 / count) * math.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2))
-    return min(max(middle - half, 0.0), share), max(min(middle + half, 1.0), share)  # rounding must not leave it outside
 
 
 def _calibration_error(p: NDArray[np.float64], is_strong: NDArray[np.bool_]) -> float:
