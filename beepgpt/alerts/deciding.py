@@ -14,7 +14,7 @@ import orjson
 from beepgpt.alerts.decisions import Alert, Policy, decide
 from beepgpt.alerts.interests import TopicMatcher, WordMatcher
 from beepgpt.alerts.messages import TOPICS, BadInteraction, PreferenceChange, preference_changes
-from beepgpt.alerts.predictions import NoPrediction, links_of, newest_text, read_prediction, record_kind, shortened, texts_of
+from beepgpt.alerts.predictions import NoPrediction, links_of, newest_text, participation, read_prediction, record_kind, shortened, texts_of
 from beepgpt.alerts.store import AlertStore
 from beepgpt.conversations.cleaning import clean
 from beepgpt.conversations.events import DELETE, EDIT, Event, micros, parse
@@ -100,8 +100,7 @@ class AlertDecider:
                 self._add_alert(each, now, released)
             else:
                 self.store.count(f"passed:{each.reason}")
-        authors = dict.fromkeys(user for _, user in point.window)
-        self.store.record_participants(point.conversations, authors, links_of(point), point.message)
+        self.store.record_participants(participation(point), links_of(point), point.message)
         if self._matcher is not None:
             self._matcher.learn(newest_text(point.prompt))
 

@@ -1,0 +1,373 @@
+"""Of conversations: laws 1 to 6, and the rules of docs/semantics.md."""
+
+from tests.mutations.mutation import mutation
+
+AGREES = "tests/laws/test_agreement.py::test_the_two_readings_agree"
+CHANNEL = "tests/conversations/test_channel.py"
+EVENTS = "tests/conversations/test_events.py"
+CHANNEL_PY = "beepgpt/conversations/channel.py"
+EVENTS_PY = "beepgpt/conversations/events.py"
+EXPORT_PY = "beepgpt/conversations/export.py"
+FEATURES_PY = "beepgpt/conversations/features.py"
+SHARD_PY = "beepgpt/conversations/shard.py"
+REORDER_PY = "beepgpt/conversations/reorder.py"
+STATE_PY = "beepgpt/conversations/state.py"
+TARGETS_PY = "beepgpt/conversations/targets.py"
+TOKENS_PY = "beepgpt/conversations/tokens.py"
+
+ROWS = (
+    mutation(
+        "the answerer's messages are left out of the prompt (the original's leak)",
+        "law 2",
+        CHANNEL_PY,
+        "tests/laws/test_blind_to_the_answer.py::TestLaw2BlindToTheAnswer",
+        (
+            "        prompt = point.prompt_of(",
+            "        window = tuple(message for message in point.window if message.user not in settlement.answer)\n"
+            "        point = Point(point.t, window or point.window)\n"
+            "        prompt = point.prompt_of(",
+        ),
+    ),
+    mutation(
+        "an edit is applied at its post's time",
+        "law 1",
+        EXPORT_PY,
+        "tests/conversations/test_export.py",
+        ("            edited_at = max(edited_at, t)\n", "            edited_at = t\n"),
+    ),
+    mutation(
+        "an export's last text stands in its post",
+        "law 1",
+        EXPORT_PY,
+        "tests/laws/test_live_and_export.py::TestLaw4LiveAndExport",
+        ('event | {"text": None}', "event"),
+    ),
+    mutation(
+        "reply_count is read",
+        "records: known too late",
+        EXPORT_PY,
+        "tests/laws/test_live_and_export.py::TestLaw4LiveAndExport",
+        (
+            '    edited = stored.get("edited")\n',
+            '    if stored.get("reply_count"):\n        event["text"] = f"{event.get(\'text\')} (discussed)"\n    edited = stored.get("edited")\n',
+        ),
+    ),
+    mutation(
+        "a thread's root is recognized by thread_ts",
+        "records: known too late",
+        (EVENTS_PY, EXPORT_PY),
+        "tests/laws/test_live_and_export.py::TestLaw4LiveAndExport",
+        ("        root = None  # Slack", "        pass  # Slack"),
+        ("    if thread_ts is not None and thread_ts != stored", "    if thread_ts is not None and stored"),
+    ),
+    mutation(
+        "a reaction after the horizon counts",
+        "points and examples",
+        CHANNEL_PY,
+        AGREES,
+        (
+            "        self.close(t, output)\n        self.people.advance",
+            "        if event.kind < 3:\n            self.close(t, output)\n        self.people.advance",
+        ),
+    ),
+    mutation(
+        "a deletion is applied as soon as it is read",
+        "laws 1 and 4",
+        SHARD_PY,
+        "tests/laws/test_one_result.py::TestLaw4OneResult::test_any_order_of_arrival_within_lateness",
+        (
+            "                followed.buffer.add(parsed)",
+            "                self._apply(followed, parsed) if parsed.kind == 2 else followed.buffer.add(parsed)",
+        ),
+    ),
+    mutation(
+        "features are those of the answer's time",
+        "law 1",
+        CHANNEL_PY,
+        "tests/laws/test_past_only.py::TestLaw1PastOnly",
+        (
+            "        prompt = point.prompt_of(",
+            "        point = Point(point.t, point.window, self._candidates(point.t, point.window, waiting.conversation))\n        prompt = point.prompt_of(",
+        ),
+    ),
+    mutation(
+        "the answer is counted in the features of its own point",
+        "law 2",
+        CHANNEL_PY,
+        "tests/laws/test_blind_to_the_answer.py::TestLaw2BlindToTheAnswer",
+        (
+            "        first = joined[0]\n",
+            "        first = joined[0]\n"
+            "        waiting = first.open_point\n"
+            "        if rules.candidates and waiting is not None and waiting.point is not None:\n"
+            "            self.people.posted(user, t, message.words, None, False, ())\n"
+            "            waiting.point = Point(waiting.t, waiting.point.window, self._candidates(t, waiting.point.window, first))\n",
+        ),
+    ),
+    mutation(
+        "words are weighted by a vocabulary that is fitted on all that was read",
+        "laws 1 and 4",
+        FEATURES_PY,
+        "tests/laws/test_one_result.py::TestLaw4OneResult::test_any_order_of_arrival_within_lateness",
+        ("self.channel_words: bytearray | None = None", "self.channel_words: bytearray | None = _FITTED"),
+        ("_NUMBERS = ", "_FITTED = bytearray(BUCKETS)\n_NUMBERS = "),
+    ),
+    mutation(
+        "features change when they are read",
+        "law 4",
+        FEATURES_PY,
+        "tests/conversations/test_candidates.py::TestCandidates",
+        (
+            "        counts = [person.counts for person in known]\n",
+            "        counts = [person.counts for person in known]\n        for person in known:\n            person.seen = max(person.seen, t)\n",
+        ),
+    ),
+    mutation(
+        "a reaction at its post's own time counts as an answer to it",
+        "points and examples",
+        TARGETS_PY,
+        f"{CHANNEL}::TestSets",
+        ("not (event.untimed or event.t > point.t)", "False"),
+    ),
+    mutation(
+        "silence is called at half the horizon",
+        "points and examples",
+        CHANNEL_PY,
+        AGREES,
+        ("open_points[0].t + horizon < before:", "open_points[0].t + horizon // 2 < before:"),
+    ),
+    mutation(
+        "what is censored is called silence",
+        "law 3",
+        CHANNEL_PY,
+        "tests/laws/test_prefix.py::TestLaw3Prefix",
+        ("            if self.rules.horizon is None:\n                self._settle", "            if True:\n                self._settle"),
+    ),
+    mutation(
+        "lateness is ignored: events are applied as they are read",
+        "law 4",
+        SHARD_PY,
+        "tests/laws/test_one_result.py::TestLaw4OneResult::test_any_order_of_arrival_within_lateness",
+        ("        watermark = buffer.watermark\n", "        watermark = clock + 1\n"),
+    ),
+    mutation(
+        "timestamps are floats",
+        "words",
+        EVENTS_PY,
+        EVENTS,
+        ('int(seconds) * 1_000_000 + (int(fraction.ljust(6, "0")) if fraction else 0)', "int(float(ts) * 1_000_000)"),
+    ),
+    mutation(
+        "a late event is dropped uncounted",
+        "law 6",
+        SHARD_PY,
+        "tests/laws/test_nothing_is_lost.py::TestLaw6NothingIsLostInSilence",
+        ("                account.count(LATE)\n", ""),
+    ),
+    mutation(
+        "a late event is counted, and lost",
+        "law 6",
+        SHARD_PY,
+        "tests/laws/test_nothing_is_lost.py::TestLaw6NothingIsLostInSilence",
+        ("                self.output.late.append(parsed.record)\n", ""),
+    ),
+    mutation(
+        "a silence of exactly the session gap ends a session",
+        "conversations",
+        CHANNEL_PY,
+        f"{CHANNEL}::TestSessions",
+        ("t - self.last_root <= self.rules.session_gap", "t - self.last_root < self.rules.session_gap"),
+    ),
+    mutation(
+        "windows hold one message more",
+        "words",
+        CHANNEL_PY,
+        AGREES,
+        ("if len(conversation.window) > rules.window:", "if len(conversation.window) > rules.window + 1:"),
+    ),
+    mutation(
+        "ties are broken by the order of arrival",
+        "law 4",
+        REORDER_PY,
+        "tests/laws/test_one_result.py::TestLaw4OneResult::test_any_order_of_arrival_within_lateness",
+        (
+            "        heappush(self.buffered, event)\n",
+            "        self.buffered.append(event)\n        self.buffered.sort(key=lambda each: each.t)\n",
+        ),
+        ("            yield heappop(buffered)", "            yield buffered.pop(0)"),
+    ),
+    mutation(
+        "duplicates are judged as they arrive",
+        "law 4",
+        SHARD_PY,
+        "tests/laws/test_one_result.py::TestLaw4OneResult",
+        (
+            "                followed.buffer.add(parsed)",
+            "                account.count(DUPLICATE) if followed.buffer.is_duplicate(parsed) else followed.buffer.add(parsed)",
+        ),
+        ("        if followed.buffer.is_duplicate(event):", "        if False:"),
+    ),
+    mutation(
+        "duplicates are not noticed",
+        "law 4",
+        SHARD_PY,
+        "tests/laws/test_one_result.py::TestLaw4OneResult::test_duplicates_change_nothing_but_their_count",
+        ("        if followed.buffer.is_duplicate(event):", "        if False:"),
+    ),
+    mutation(
+        "one channel's events move another's clock",
+        "law 4",
+        SHARD_PY,
+        AGREES,
+        (
+            "            self._advance(followed, max(followed.buffer.clock, parsed.t))\n",
+            "            self._advance(followed, max(followed.buffer.clock, parsed.t))\n"
+            "            self.heartbeats[partition] = max(self.heartbeats.get(partition, 0), parsed.t)\n",
+        ),
+    ),
+    mutation(
+        "a heartbeat speaks for all partitions",
+        "law 4",
+        SHARD_PY,
+        "tests/laws/test_one_result.py::TestLaw4OneResult::test_a_partition_is_not_moved_by_anothers_heartbeats",
+        (
+            "            self._heartbeat(parsed.at, partition)",
+            "            for each in {partition, *(f.partition for f in self.followed.values())}:\n                self._heartbeat(parsed.at, each)",
+        ),
+    ),
+    mutation(
+        "heartbeats don't reach the channels' clocks",
+        "order",
+        SHARD_PY,
+        AGREES,
+        ("        self.heartbeats[partition] = at\n", "        return\n"),
+    ),
+    mutation(
+        "the horizon runs from the newest message, not from the point",
+        "points and examples",
+        STATE_PY,
+        AGREES,
+        ("        self.t = point.t\n        self.point", "        self.t = point.window[-1].ts\n        self.point"),
+    ),
+    mutation(
+        "text that nobody knew yet is taken as empty",
+        "law 1",
+        "beepgpt/conversations/examples.py",
+        AGREES,
+        ("    return None in [message.text for message in window]", "    return False"),
+    ),
+    mutation(
+        "a deletion retracts nothing",
+        "points and examples",
+        CHANNEL_PY,
+        f"{CHANNEL}::TestEditsAndDeletions",
+        ("                self._retract(identity, t, output)\n", "                pass\n"),
+    ),
+    mutation(
+        "what a message said before is kept",
+        "law 9",
+        EVENTS_PY,
+        EVENTS,
+        ('    event["previous_message"] = kept\n', ""),
+    ),
+    mutation(
+        "a thread without a reply has a silence of its own",
+        "points and examples",
+        TARGETS_PY,
+        AGREES,
+        ("if conversation.key & 1 and not conversation.replied and conversation.key != WHOLE:", "if False:"),
+    ),
+    mutation(
+        "an answer in the thread leaves the session's silence standing",
+        "points and examples",
+        TARGETS_PY,
+        f"{CHANNEL}::TestThreads",
+        ("            waiting.answered_in_thread |= waiting.point.author != event.user", "            pass"),
+    ),
+    mutation(
+        "the last author's own next message counts as the answer",
+        "points and examples",
+        CHANNEL_PY,
+        f"{CHANNEL}::TestSessions",
+        ("not bot and user != waiting.point.author", "not bot"),
+    ),
+    mutation(
+        "a bot's post counts as an answer",
+        "records",
+        CHANNEL_PY,
+        f"{CHANNEL}::TestBots",
+        ("not bot and user != waiting.point.author", "user != waiting.point.author"),
+    ),
+    mutation(
+        "a run until T closes horizons that end after T",
+        "law 3",
+        SHARD_PY,
+        "tests/laws/test_prefix.py::TestLaw3Prefix",
+        ("watermark if self.until is None else min(watermark, self.until + 1)", "watermark"),
+    ),
+    mutation(
+        "a conversation with an open point is forgotten",
+        "conversations",
+        CHANNEL_PY,
+        f"{CHANNEL}::TestForgetting",
+        ("        if conversation.needed_by or conversation.key == self.session:", "        if conversation.key == self.session:"),
+    ),
+    mutation(
+        "what is forgotten depends on when memory is swept",
+        "law 4",
+        CHANNEL_PY,
+        "tests/laws/test_one_result.py::TestLaw4OneResult::test_when_memory_is_swept_changes_nothing",
+        ("        if conversation is not None and self._is_too_old(conversation, t):", "        if False and conversation is not None:"),
+    ),
+    mutation(
+        "a snapshot misses what a heartbeat did",
+        "law 4",
+        SHARD_PY,
+        "tests/laws/test_one_result.py::TestLaw4OneResult",
+        ("                followed.due = FOREVER\n                self._dirty[name] = None\n", "                followed.due = FOREVER\n"),
+    ),
+    mutation(
+        "the account is no part of the snapshot",
+        "law 6",
+        SHARD_PY,
+        "tests/laws/test_one_result.py::TestLaw4OneResult",
+        ('        self.account.counts.update(state["counts"])\n', ""),
+    ),
+    mutation(
+        "prompts have the newest message first",
+        "prompts",
+        TOKENS_PY,
+        CHANNEL,
+        ("SEPARATOR.join([text for text, _ in shown])", "SEPARATOR.join([text for text, _ in reversed(shown)])"),
+    ),
+    mutation(
+        "token counts are added up where they don't add up",
+        "prompts",
+        TOKENS_PY,
+        "tests/conversations/test_tokens.py",
+        ('    return after.startswith("/") and not one[-1].isalnum()', "    return False"),
+    ),
+    mutation(
+        "a point is emitted when its answer has come",
+        "law 5",
+        CHANNEL_PY,
+        "tests/laws/test_train_as_you_serve.py::TestLaw5TrainAsYouServe",
+        ("        if output.points is not None and opened:\n", "        if output.points is not None and not self.id:\n"),
+        (
+            "        points = output.points\n        if points is not None and waiting.t",
+            "        points = output.points\n        if points is not None and waiting.point is not None:\n"
+            "            self._emit([waiting], points, output.account)\n        if points is not None and waiting.t",
+        ),
+    ),
+    mutation(
+        "a scored point has the features of a day later",
+        "law 5",
+        CHANNEL_PY,
+        "tests/laws/test_train_as_you_serve.py::TestLaw5TrainAsYouServe",
+        (
+            "            assert point is not None\n            conversations = tuple",
+            "            assert point is not None\n            point = Point(point.t, point.window, self._candidates(point.t + DAY, point.window, first.conversation))\n"
+            "            conversations = tuple",
+        ),
+    ),
+)
