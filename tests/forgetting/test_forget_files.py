@@ -207,7 +207,7 @@ def test_an_alert_store_keeps_no_excerpt_of_a_forgotten_message_and_no_row_of_a_
     for each in (alert("a", "U9", "C1", at), alert("b", "U2", "C1", at), alert("c", "U2", "C2", at), alert("d", "U2", "C3", at)):
         store.add_alert(each, [f"{each['channel']}:1.0:thread"], [at])
         store.clear(str(each["id"]), "", dm=True, now=6)
-    store.record_participants(["C2:1.0:thread"], ["U9", "U2"], {}, 5)
+    store.record_participants([("C2:1.0:thread", "U9"), ("C2:1.0:thread", "U2")], {}, 5)
     forgotten = NOBODY.with_names(["U9"], ["C3"], [("C1", "1690360253.041239")])
 
     counted = forget_in_store(path, forgotten, 7, apply=False)
