@@ -44,7 +44,9 @@ def _is_page(path: Path) -> bool:
 FOLDERS: tuple[PlaceKind, ...] = (
     PlaceKind("unfinished files", lambda path: path.name.startswith((".spool-", ".prepare-")), stores.delete_file),
     PlaceKind("recovery store", stores.is_recovery, stores.clean_recovery),
-    PlaceKind("recovery store of a cluster", stores.is_cluster_store, stores.delete_cluster_store, lambda path: path.suffix == ".sqlite3"),
+    PlaceKind(
+        "recovery store of a cluster", stores.is_cluster_store, stores.delete_cluster_store, lambda path: path.name.startswith("part-")
+    ),
     PlaceKind("training set", stores.is_training_set, stores.clean_training_set, lambda path: path.name in OUTPUTS),
     PlaceKind("exported chats", stores.is_exported, stores.delete_exported, lambda path: path.name in stores.EXPORTED),
     PlaceKind("model", stores.is_model, stores.name_model, lambda path: path.name in stores.MODEL_FILES),
