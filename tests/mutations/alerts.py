@@ -23,6 +23,13 @@ ROWS = (
         ("self._checked[user, channel] = ", 'self._checked[user, ""] = '),
     ),
     mutation(
+        "alerts take the time of a deletion for its message",
+        "law 9",
+        DECIDING_PY,
+        "tests/dataflows/test_scoring.py::test_what_is_deleted_in_slack_is_withdrawn_by_alerts",
+        ('str(value["channel"]), micros(value["ts"]), now)', 'str(value["channel"]), micros(value["deleted_ts"]), now)'),
+    ),
+    mutation(
         "a membership in doubt lets an alert through",
         "law 9",
         ELIGIBILITY_PY,

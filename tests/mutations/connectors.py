@@ -85,6 +85,13 @@ ROWS = (
         ),
     ),
     mutation(
+        "addresses are checked, and then looked up again",
+        "law 9",
+        "connectors/http.py",
+        NOTHING_LEAVES + "::test_a_name_is_looked_up_once",
+        ("socket.create_connection((each, port), timeout)", "socket.create_connection((host, port), timeout)"),
+    ),
+    mutation(
         "a redirect is followed",
         "law 9",
         "connectors/http.py",

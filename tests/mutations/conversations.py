@@ -264,6 +264,13 @@ ROWS = (
         ("                self._retract(identity, t, output)\n", "                pass\n"),
     ),
     mutation(
+        "what a message said before is kept",
+        "law 9",
+        EVENTS_PY,
+        EVENTS,
+        ('    event["previous_message"] = kept\n', ""),
+    ),
+    mutation(
         "a thread without a reply has a silence of its own",
         "points and examples",
         TARGETS_PY,

@@ -16,6 +16,13 @@ ROWS = (
         ("        if not (self._is_stopped or self._is_stopping()):\n            self._shard.end()", "        self._shard.end()"),
     ),
     mutation(
+        "a deletion leaves its predictions on their topic",
+        "law 9",
+        SCORING_PY,
+        "tests/dataflows/test_deleted_predictions.py::test_a_deletion_is_followed_by_a_tombstone_of_each_prediction_that_held_the_message",
+        ('                self._scored.append(Scored("tombstone", identity, None, deleted.channel))\n', ""),
+    ),
+    mutation(
         "a thread's point is scored with its session's speakers",
         "law 5",
         CHANNEL_PY,
