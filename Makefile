@@ -34,7 +34,7 @@ proof: $(READY) ## what is too long for every day, part by part; goes on where i
 	@$(BIN)/python -m tests.proof $(ARGS)
 
 mutations: $(READY) ## plants leaks and losses in copies of the code, and writes docs/mutations.md
-	$(BIN)/python -m tests.mutations
+	$(BIN)/python -m tests.mutations $(ARGS)
 
 bench: $(READY) ## every measurement in benchmarks/
 	@for each in benchmarks/*.py; do echo "== $$each"; $(BIN)/python "$$each" $(ARGS) || exit 1; done

@@ -37,7 +37,7 @@ from beepgpt.conversations.reorder import ReorderBuffer  # noqa: E402
 from beepgpt.conversations.rules import Rules  # noqa: E402
 from beepgpt.conversations.shard import Shard  # noqa: E402
 from benchmarks import common  # noqa: E402
-from tests.mutations import planted  # noqa: E402
+from tests.mutations.running import planted  # noqa: E402
 
 PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
     "decode": ((events, "parse"),),

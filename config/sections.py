@@ -160,6 +160,7 @@ class RunSettings(Section):
     rejects_kept: Annotated[Duration, Field(ge=DAY)]
     """Microseconds."""
     idle_clock: Literal["log", "wall"]
+    forgotten: Path
 
 
 class KafkaSettings(Section):

@@ -50,6 +50,7 @@ def flow() -> Dataflow:
     """
     from beepgpt.config.settings import read_settings
     from beepgpt.connectors.tokenizer import load_encoding
+    from beepgpt.runtime.forgotten import forgotten_of
     from beepgpt.runtime.metrics import Figures
     from beepgpt.runtime.places import source_of, topic_id_of
     from beepgpt.runtime.running import check_source
@@ -68,6 +69,7 @@ def flow() -> Dataflow:
         since=origin.since or 0,
         until=origin.until,
         recoverable=True,
+        forgotten=forgotten_of(settings),
         is_stopping=worker.is_stopping,
         on_error=worker.fail,
         shards_here=worker.shards,

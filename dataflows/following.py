@@ -10,7 +10,8 @@ from typing import Any
 from bytewax.operators import StatefulBatchLogic
 
 from beepgpt.conversations.chunks import Chunk
-from beepgpt.conversations.events import Heartbeat, Parsed, Reject, log_time, parse
+from beepgpt.conversations.events import Heartbeat, Ignored, Parsed, Reject, log_time, parse
+from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.shard import SHARDS, Shard, shard_of_bytes, shard_of_parsed
 from beepgpt.conversations.tokens import Encoding
@@ -45,6 +46,8 @@ class Following:
     """The shards that this process follows."""
     recoverable: bool = False
     """Whether snapshots are taken."""
+    forgotten: Forgotten | None = None
+    """Who and what is left out as if it had never been; None: nobody."""
     points_since: int | None = None
     """Points from this time on are emitted as they are made; None: none are."""
     is_stopping: Callable[[], bool] = lambda: False
@@ -65,7 +68,7 @@ def parse_records(batch: Iterable[Chunk], following: Following) -> list[list[Pla
 def _parsed(
     partition: str, first: int, values: list[Any], following: Following, wanted: Callable[[bytes], bool] | None
 ) -> Iterator[PlacedRecord]:
-    rules, now = following.rules, following.now
+    rules, now, forgotten = following.rules, following.now, following.forgotten
     if hasattr(values[0], "offset"):
         for record in values:
             place = f"{partition}:{record.offset}"
@@ -73,15 +76,17 @@ def _parsed(
                 yield partition, place, record.key, Reject("no_value", b"")
             else:  # the time that the log has for it, so that a replay judges as the first run did
                 written = log_time(record.timestamp, now)
-                parsed = parse(record.value, written, bots=rules.bots, edits=rules.edits, wanted=wanted)
+                parsed = parse(record.value, written, bots=rules.bots, edits=rules.edits, wanted=wanted, forgotten=forgotten)
                 if parsed is not None:
                     yield partition, place, record.key, parsed
         return
     for number, value in enumerate(values, start=first):
         if isinstance(value, bytes):
-            parsed = parse(value, now, bots=rules.bots, edits=rules.edits, wanted=wanted)
+            parsed = parse(value, now, bots=rules.bots, edits=rules.edits, wanted=wanted, forgotten=forgotten)
             if parsed is not None:
                 yield partition, f"{partition}:{number}", None, parsed
+        elif forgotten is not None and forgotten.in_bytes(value.record):
+            yield partition, value.place, None, Ignored("forgotten", value.record, None, None)
         else:
             yield partition, value.place, None, Reject(value.reason, value.record)
 

@@ -66,6 +66,7 @@ def flow() -> Dataflow:
     from beepgpt.runtime.clock import now_us
     from beepgpt.runtime.destinations import score_outputs_of
     from beepgpt.runtime.flow_metrics import ScoreFigures, Scores
+    from beepgpt.runtime.forgotten import forgotten_of
     from beepgpt.runtime.places import source_of
     from beepgpt.runtime.running import check_source
     from beepgpt.runtime.workers import ClusterWorker, cluster_topics
@@ -97,6 +98,7 @@ def flow() -> Dataflow:
         since=FOREVER,  # examples are another flow's to write
         until=origin.until,
         recoverable=True,
+        forgotten=forgotten_of(settings),
         points_since=origin.since or 0,
         is_stopping=worker.is_stopping,
         on_error=worker.fail,

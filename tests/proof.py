@@ -1,29 +1,42 @@
 """`make proof`: everything long, part by part, and a table of it in docs/proof.md.
 
-A part that passed is not run again until the product or the tests change. `make proof ARGS="law-1 kills"` runs the named parts,
-`ARGS=--list` shows all with what is known of them, `ARGS=--again` runs also those that passed.
+A part that passed is not run again until the product or the tests change. `make proof ARGS="law-1 kills"` runs the parts whose name begins
+so, `ARGS=--list` shows all with what is known of them, `ARGS=--again` runs also those that passed.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
+import base64
 import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any, Literal
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parents[1]
+TESTS = ROOT / "tests"
 TABLE = ROOT / "docs" / "proof.md"
-KEPT = ROOT / ".proof" / "results.json"
-HASHED = ("beepgpt", "config", "connectors", "dataflows", "tests", "pyproject.toml", "setup.py", "requirements-dev.lock")
+KEPT = ROOT / ".proof"
+RESULTS = KEPT / "results.json"
+PRODUCT = ("beepgpt", "config", "connectors", "dataflows")
+HASHED = (*PRODUCT, "tests", "pyproject.toml", "setup.py", "requirements-dev.lock")
 """What a part's result holds for: when any of it changes, the part is stale."""
+
+Kind = Literal["property", "proof", "coverage"]
 
 
 @dataclass(frozen=True)
@@ -34,69 +47,102 @@ class ProofPart:
     shows: str
     selection: tuple[str, ...]
     """Arguments of pytest."""
+    kind: Kind = "proof"
+    """`property`: one process, as many at a time as there are cores, 3,000 random histories each; `coverage`: measured, not judged."""
     profile: str = "proof"
-    """Hypothesis's profile: `proof` draws 3,000 histories a property."""
+    """Hypothesis's profile."""
+
+    @property
+    def group(self) -> str:
+        """What its name begins with."""
+        return self.name.partition(": ")[0]
 
 
-def _properties(name: str, shows: str, *paths: str) -> ProofPart:
-    return ProofPart(name, shows, (*paths, "-m", "hypothesis"))
-
-
-LAWS = "tests/laws"
-PARTS = (
-    *(
-        _properties(f"law-{number}", shows, f"{LAWS}/{file}")
-        for number, (file, shows) in enumerate(
-            (
-                ("test_past_only.py", "past only, over 3,000 random histories a property"),
-                ("test_blind_to_the_answer.py", "blind to the answer, likewise"),
-                ("test_prefix.py", "prefix, likewise"),
-                ("test_one_result.py", "one result, likewise"),
-                ("test_train_as_you_serve.py", "train as you serve, likewise"),
-                ("test_nothing_is_lost.py", "the account adds up, likewise"),
-            ),
-            start=1,
-        )
-    ),
-    _properties("law-7", "splits don't leak, likewise", "tests/training"),
-    _properties("oracle", "the second reading of the rules agrees, likewise", "tests/laws/test_agreement.py", "tests/laws/test_oracle.py"),
-    _properties("conversations", "all other properties of conversations, likewise", "tests/conversations"),
-    _properties("audit", "the audit finds what is planted, likewise", "tests/audit"),
-    _properties("alerts", "who is alerted, over random worlds", "tests/alerts"),
-    _properties(
-        "other properties",
-        "of every other room",
-        "tests",
-        *(f"--ignore=tests/{each}" for each in ("laws", "training", "conversations", "audit", "alerts")),
-    ),
+PROOFS = (
     ProofPart(
-        "real data",
-        "the second reading agrees on the real sets",
-        ("tests/laws/test_agreement.py", "-m", "proof and not hypothesis"),
+        "real data", "the second reading agrees on the real sets", ("tests/laws/test_agreement.py", "-m", "proof and not hypothesis")
     ),
     ProofPart("kills", "a flow of files is killed at random", ("tests/dataflows/test_kills.py", "-m", "proof")),
-    ProofPart(
-        "kafka kills",
-        "flows and brokers are killed, paused and filled up",
-        ("tests/dataflows/test_kafka_kills.py", "tests/dataflows/test_kafka_flow.py", "-m", "proof"),
-    ),
-    ProofPart("label kills", "labeling is killed at random", ("tests/dataflows/test_label_kills.py", "-m", "proof")),
-    ProofPart("alert kills", "`alert` is killed at random", ("tests/commands/test_alert_command.py", "-m", "proof")),
+    ProofPart("kafka kills", "flows and brokers are killed, paused and filled up", ("tests/dataflows", "-k", "kafka", "-m", "proof")),
+    ProofPart("label kills", "labeling is killed at random", ("tests/dataflows", "-k", "label", "-m", "proof")),
+    ProofPart("alert kills", "`alert` is killed at random", ("tests/commands", "-k", "alert", "-m", "proof")),
     ProofPart("slack ordeal", "live Slack with faults of every kind", ("tests/ingest", "-m", "proof")),
     ProofPart("labelers", "the classifier on real examples", ("tests/labeling", "-m", "proof and not hypothesis")),
     ProofPart(
         "compiled",
         "the compiled build passes the laws, the second reading and the kills",
         ("tests/laws/test_compiled.py", "-m", "proof"),
-        "default",
-    ),
-    ProofPart(
-        "mutations",
-        "every planted leak or loss is caught by the tests that are named for it",
-        ("tests/laws/test_mutations.py", "-m", "proof"),
-        "proof",
+        profile="default",
     ),
 )
+
+
+@cache
+def parts() -> tuple[ProofPart, ...]:
+    """All parts: a property of the laws each, the other properties by file, what is marked `proof`, the mutations by room, coverage."""
+    from tests.mutations import ROOMS
+
+    mutations = (
+        ProofPart(
+            f"mutations: {room}",
+            f"each of {len(rows)} planted leaks and losses is caught by the tests that are named for it",
+            ("tests/laws/test_mutations.py", "-k", f"planted_in_{room.replace(' ', '_')}_"),
+        )
+        for room, rows in ROOMS.items()
+    )
+    return (*_properties(), *PROOFS, *mutations, *_coverage())
+
+
+def _properties() -> Iterator[ProofPart]:
+    """A part for each property of the laws, whose name has the law's number if its class has, and for each other file with properties."""
+    for path in sorted(TESTS.rglob("test_*.py")):
+        file = str(path.relative_to(ROOT))
+        found = list(properties_in(path))
+        if path.parent.name == "laws":
+            for group, name, shows in found:
+                law = re.match(r"TestLaw([0-9]+)", group)
+                test = "::".join(filter(None, (file, group, name)))
+                title = f"{f'law-{law[1]}' if law else 'second reading' if 'oracle' in file or 'agree' in file else 'laws'}: {_words(name)}"
+                yield ProofPart(title, shows, (test,), "property")
+        elif found:
+            count = f"{len(found)} properties" if len(found) > 1 else found[0][2]
+            yield ProofPart(f"{path.parent.name}: {_words(path.stem)}", count, (file, "-m", "hypothesis"), "property")
+
+
+def properties_in(path: Path) -> Iterator[tuple[str, str, str]]:
+    """(class, name, first line of the docstring) of each test in a file that Hypothesis gives values."""
+    tree = ast.parse(path.read_text("utf-8"))
+    classes: list[tuple[str, ast.Module | ast.ClassDef]] = [
+        ("", tree),
+        *((each.name, each) for each in tree.body if isinstance(each, ast.ClassDef)),
+    ]
+    for group, holder in classes:
+        for each in holder.body:
+            if isinstance(each, ast.FunctionDef) and any(_name_of(decorator) == "given" for decorator in each.decorator_list):
+                yield group, each.name, (ast.get_docstring(each) or _words(each.name)).partition("\n")[0].rstrip(".")
+
+
+def _name_of(decorator: ast.expr) -> str:
+    called = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return called.attr if isinstance(called, ast.Attribute) else called.id if isinstance(called, ast.Name) else ""
+
+
+def _words(name: str) -> str:
+    return name.removeprefix("test_").replace("_", " ")
+
+
+def _coverage() -> Iterator[ProofPart]:
+    """A part for each folder of tests: which branches they run, with few histories."""
+    folders = sorted({TESTS / path.relative_to(TESTS).parts[0] for path in TESTS.rglob("test_*.py") if path.parent != TESTS})
+    skipped = ("--ignore=tests/laws/test_mutations.py", "--ignore=tests/laws/test_compiled.py")
+    for folder in folders:
+        yield ProofPart(
+            f"coverage: {folder.name}", "branches that its tests run", (str(folder.relative_to(ROOT)), *skipped), "coverage", "quick"
+        )
+    whole = tuple(str(path.relative_to(ROOT)) for path in sorted(TESTS.glob("test_*.py")))
+    yield ProofPart(
+        "coverage: whole", "branches that the tests of all rooms together, and doctests, run", (*whole, "beepgpt"), "coverage", "quick"
+    )
 
 
 def content_hash() -> str:
@@ -117,63 +163,91 @@ class PartResult:
     passed: int
     failed: int
     skipped: int
+    cases: int
+    """Random histories; of tests without any, tests."""
     seconds: float
     at: str
     failures: tuple[str, ...] = ()
+    measures: bool = False
 
     @property
     def verdict(self) -> str:
-        """One word of it: a part that ran nothing did not pass."""
-        return "failed" if self.failed else "passed" if self.passed else "nothing ran"
+        """One word of it: a part that ran nothing did not pass. Under measurement some tests of speed fail: other parts judge tests."""
+        if not self.passed:
+            return "failed" if self.failed else "nothing ran"
+        return "measured" if self.measures else "failed" if self.failed else "passed"
 
 
 def run(part: ProofPart, of: str) -> PartResult:
     """Runs a part to its end."""
     began = time.monotonic()
+    environment = {**os.environ, "HYPOTHESIS_PROFILE": part.profile}
+    measured = KEPT / "coverage" / re.sub(r"\W", "_", part.name)
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "junit.xml"
-        command = [
-            *(sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadgroup", "-o", "timeout=7200", f"--junitxml={report}"),
-            *part.selection,
-        ]
-        done = subprocess.run(command, cwd=ROOT, env={**os.environ, "HYPOTHESIS_PROFILE": part.profile}, check=False)
-        cases = [] if not report.exists() else list(ElementTree.parse(report).iter("testcase"))
-    failed = [
-        f"{case.get('classname')}::{case.get('name')}"
-        for case in cases
-        if case.find("failure") is not None or case.find("error") is not None
-    ]
-    skipped = sum(case.find("skipped") is not None for case in cases)
-    broken = done.returncode not in (0, 1, 5)
+        spread = ("-p", "no:xdist") if part.kind == "property" else ("-n", str(os.cpu_count()), "--dist", "loadgroup")
+        command = [sys.executable, "-m", "pytest", "-q", *spread, "-o", "timeout=7200", f"--junitxml={report}", *part.selection]
+        if part.kind == "coverage":
+            measured.mkdir(parents=True, exist_ok=True)
+            for old in measured.glob(".coverage*"):
+                old.unlink()
+            environment["COVERAGE_FILE"] = str(measured / ".coverage")
+            command[1:1] = ["-m", "coverage", "run", f"--rcfile={ROOT / 'pyproject.toml'}"]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        junit = ElementTree.parse(report) if report.exists() else None
+    tests = [] if junit is None else list(junit.iter("testcase"))
+    failed = [f"{each.get('classname')}::{each.get('name')}" for each in tests if {"failure", "error"} & {child.tag for child in each}]
+    skipped = sum(each.find("skipped") is not None for each in tests)
+    is_broken = done.returncode not in (0, 1, 5)
+    if failed or is_broken:
+        print(done.stdout[-4000:] + done.stderr[-2000:], flush=True)
+    passed = len(tests) - len(failed) - skipped
+    histories = 0 if junit is None else sum(map(histories_in, junit.iter("property")))
     return PartResult(
         of,
-        len(cases) - len(failed) - skipped,
-        len(failed) + broken,
+        passed,
+        len(failed) + is_broken,
         skipped,
+        histories or passed + len(failed),
         round(time.monotonic() - began, 1),
         time.strftime("%Y-%m-%d %H:%M"),
         tuple(failed),
+        part.kind == "coverage",
     )
+
+
+def histories_in(noted: ElementTree.Element) -> int:
+    """The examples that a property was tried with, by what Hypothesis notes in pytest's report."""
+    if not noted.get("name", "").startswith("hypothesis-statistics-"):
+        return 0
+    text = base64.b64decode(noted.get("value", "")).decode()
+    found = re.findall(r"([0-9,]+) passing, ([0-9,]+) failing", text)
+    return sum(int(count.replace(",", "")) for counts in found for count in counts)
 
 
 def read_results() -> dict[str, PartResult]:
     """By part: what became of it last."""
-    if not KEPT.exists():
+    if not RESULTS.exists():
         return {}
-    return {name: PartResult(**{**kept, "failures": tuple(kept["failures"])}) for name, kept in json.loads(KEPT.read_text("utf-8")).items()}
+    kept = json.loads(RESULTS.read_text("utf-8"))
+    return {name: PartResult(**{**each, "failures": tuple(each["failures"])}) for name, each in kept.items() if "cases" in each}
 
 
 def stale_parts() -> list[str]:
     """The parts that have not passed on this product and these tests."""
     results, of = read_results(), content_hash()
-    return [part.name for part in PARTS if (each := results.get(part.name)) is None or each.of != of or each.verdict != "passed"]
+    done = ("passed", "measured")
+    return [part.name for part in parts() if (each := results.get(part.name)) is None or each.of != of or each.verdict not in done]
 
 
 def write_results(results: dict[str, PartResult]) -> None:
     """Keeps what became of the parts, and writes the table."""
-    KEPT.parent.mkdir(exist_ok=True)
-    KEPT.write_text(json.dumps({name: asdict(each) for name, each in results.items()}, indent=1), "utf-8")
+    KEPT.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps({name: asdict(each) for name, each in results.items()}, indent=1), "utf-8")
     TABLE.write_text(table(results), "utf-8")
+
+
+# The table
 
 
 def table(results: dict[str, PartResult]) -> str:
@@ -181,22 +255,29 @@ def table(results: dict[str, PartResult]) -> str:
     processor = next(
         (line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor() or "unknown"
     )
-    rows = [row(part, results.get(part.name)) for part in PARTS]
-    failures = [f"- {name}: `{test}`" for name, each in results.items() for test in each.failures]
+    rows = [row(part, results.get(part.name)) for part in parts()]
+    failures = [f"- {name}: `{test}`" for name, each in results.items() if not each.measures for test in each.failures]
+    slower = [f"- {name}: `{test}`" for name, each in results.items() if each.measures for test in each.failures]
     return "\n".join(
         [
             "# Proof",
             "",
             "What is too long for every day. `make proof` runs it part by part, goes on where it stopped, and writes this table.",
-            "A property draws 3,000 random histories here, and 100 in `make test-all`. A part holds for the product and the tests",
+            "A property draws 3,000 random histories here (cases), and 100 in `make test-all`. A part holds for the product and the tests",
             "whose hash stands in its row.",
             "",
             f"Machine: {processor}, {os.cpu_count()} cores, Python {platform.python_version()}.",
             "",
-            "| part | what it shows | tests | seconds | | of | at |",
+            "| part | what it shows | cases | seconds | | of | at |",
             "|---|---|--:|--:|---|---|---|",
             *rows,
             *(["", "Failed:", "", *failures] if failures else []),
+            *coverage_table(),
+            *(
+                ["", "Failed under measurement, which makes Python slower; whether they pass is shown above:", "", *slower]
+                if slower
+                else []
+            ),
             "",
         ]
     )
@@ -207,8 +288,7 @@ def row(part: ProofPart, result: PartResult | None) -> str:
     if result is None:
         return f"| {part.name} | {part.shows} | – | – | not run | – | – |"
     verdict = result.verdict + (f", {result.skipped} skipped" if result.skipped else "")
-    count = result.passed + result.failed
-    return f"| {part.name} | {part.shows} | {count:,} | {result.seconds:,.0f} | {verdict} | `{result.of}` | {result.at} |"
+    return f"| {part.name} | {part.shows} | {result.cases:,} | {result.seconds:,.0f} | {verdict} | `{result.of}` | {result.at} |"
 
 
 def _cpuinfo() -> list[str]:
@@ -216,31 +296,106 @@ def _cpuinfo() -> list[str]:
     return path.read_text("utf-8").splitlines() if path.exists() else []
 
 
+# Coverage
+
+LEAST_COVERED = 15
+"""Files that are named."""
+
+
+def coverage_table() -> list[str]:
+    """The branches that tests run, by room, and the files with the most that none runs; nothing if nothing was measured."""
+    files = measured_files()
+    if not files:
+        return []
+    rooms: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    for name, summary in files.items():
+        counts = ("covered_lines", "num_statements", "covered_branches", "num_branches")
+        rooms[room_of(name)] = [before + summary[each] for before, each in zip(rooms[room_of(name)], counts, strict=True)]
+    rows = [
+        f"| {room} | {all_lines:,} | {share(lines, all_lines)} | {all_branches:,} | {share(branches, all_branches)} |"
+        for room, (lines, all_lines, branches, all_branches) in sorted(rooms.items())
+    ]
+    least = sorted(files.items(), key=lambda each: each[1]["covered_branches"] - each[1]["num_branches"])[:LEAST_COVERED]
+    return [
+        "",
+        "## Coverage",
+        "",
+        "Which statements and branches of the product the tests run, by room: read it for what no test ever runs. What is done by",
+        "processes that are killed, or in threads of the engine (workers beyond the first), is not seen.",
+        "",
+        "| room | statements | run | branches | run |",
+        "|---|--:|--:|--:|--:|",
+        *rows,
+        "",
+        "Most branches that no test runs: "
+        + ", ".join(f"`{name}` ({each['num_branches'] - each['covered_branches']})" for name, each in least if each["missing_branches"])
+        + ".",
+    ]
+
+
+def share(part: int, whole: int) -> str:
+    """A share in per cent."""
+    return f"{part / whole:.0%}" if whole else "–"
+
+
+def room_of(file: str) -> str:
+    """The folder that a file of the product stands in."""
+    first, _, rest = file.partition("/")
+    return rest.partition("/")[0] if first == "beepgpt" and "/" in rest else first
+
+
+def measured_files() -> dict[str, Any]:
+    """By file: coverage's summary over all coverage parts that hold for this product and these tests."""
+    results, of = read_results(), content_hash()
+    wanted = [part for part in parts() if part.kind == "coverage" and (each := results.get(part.name)) is not None and each.of == of]
+    data = [path for part in wanted for path in (KEPT / "coverage" / re.sub(r"\W", "_", part.name)).glob(".coverage*")]
+    if not data:
+        return {}
+    from coverage import Coverage
+
+    with tempfile.TemporaryDirectory() as folder:
+        measured = Coverage(data_file=f"{folder}/.coverage", config_file=str(ROOT / "pyproject.toml"))
+        measured.combine([str(path) for path in data], keep=True)
+        measured.json_report(outfile=f"{folder}/report.json")
+        report = json.loads(Path(folder, "report.json").read_text("utf-8"))
+    return {str(Path(name)): each["summary"] for name, each in report["files"].items()}
+
+
 def main() -> int:
     """Runs what has not passed, and says at the end what did."""
     parser = argparse.ArgumentParser(description="Runs the parts of the proof that have not passed on this product and these tests.")
-    parser.add_argument("parts", nargs="*", metavar="PART", help="only these")
+    parser.add_argument("parts", nargs="*", metavar="PART", help="only these: a name, or what it begins with before the colon")
     parser.add_argument("--again", action="store_true", help="also those that passed")
     parser.add_argument("--list", action="store_true", help="shows the parts, and runs nothing")
     options = parser.parse_args()
-    known = {part.name for part in PARTS}
+    known = {name for part in parts() for name in (part.name, part.group)}
     if unknown := set(options.parts) - known:
-        parser.error(f"no part {', '.join(sorted(unknown))}: one of {', '.join(sorted(known))}")
-    results, of, stale = read_results(), content_hash(), stale_parts()
+        parser.error(f"no part {', '.join(sorted(unknown))}: one of {', '.join(sorted({part.group for part in parts()}))}")
+    results, of, stale = read_results(), content_hash(), set(stale_parts())
     if options.list:
-        for part in PARTS:
+        for part in parts():
             each = results.get(part.name)
             state = "not run" if each is None else each.verdict + ("" if each.of == of else ", stale")
-            print(f"{part.name:20} {state:18} {part.shows}")
+            print(f"{part.name:60} {state:18} {part.shows}")
         return 0
-    for part in PARTS:
-        if options.parts and part.name not in options.parts:
-            continue
-        if part.name not in stale and not options.again:
-            continue
-        print(f"== {part.name}: {part.shows}", flush=True)
-        results[part.name] = run(part, of)
+    chosen = [
+        part
+        for part in parts()
+        if (not options.parts or {part.name, part.group} & set(options.parts)) and (part.name in stale or options.again)
+    ]
+
+    def keep(part: ProofPart, result: PartResult) -> None:
+        results[part.name] = result
         write_results(results)
+        print(f"{result.verdict:9} {part.name}: {result.cases:,} cases in {result.seconds:,.0f} s", flush=True)
+
+    together = [part for part in chosen if part.kind == "property"]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for part, result in zip(together, pool.map(lambda each: run(each, of), together), strict=True):
+            keep(part, result)
+    for part in chosen:
+        if part.kind != "property":
+            keep(part, run(part, of))
     print(table(results))
     return 1 if stale_parts() else 0
 

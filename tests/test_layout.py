@@ -31,11 +31,12 @@ ROOMS: dict[str, set[str]] = {
     "config": {"conversations"},
     "runtime": {"conversations", "config", "connectors"},
     "ingest": {"conversations", "config", "connectors", "runtime"},
+    "forgetting": {"conversations", "training", "alerts", "connectors", "config", "runtime"},
     "dataflows": {"conversations", "labeling", "training", "alerts"},
     "web": {"conversations", "labeling", "training", "alerts"},
     "commands": {
         *("conversations", "audit", "training", "labeling", "alerts", "simulation", "connectors", "config", "runtime", "ingest"),
-        *("dataflows", "web"),
+        *("dataflows", "web", "forgetting"),
     },
 }
 """Each room with the rooms that it may import; `web` takes values from them."""

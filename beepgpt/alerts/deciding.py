@@ -14,13 +14,18 @@ import orjson
 from beepgpt.alerts.decisions import Alert, Policy, decide
 from beepgpt.alerts.interests import TopicMatcher, WordMatcher
 from beepgpt.alerts.messages import TOPICS, BadInteraction, PreferenceChange, preference_changes
-from beepgpt.alerts.predictions import NoPrediction, links_of, newest_text, read_prediction, record_kind, shortened, texts_of
+from beepgpt.alerts.predictions import NoPrediction, links_of, newest_text, participation, read_prediction, record_kind, shortened, texts_of
 from beepgpt.alerts.store import AlertStore
 from beepgpt.conversations.account import ANSWERED, CENSORED
 from beepgpt.conversations.cleaning import clean
 from beepgpt.conversations.events import DELETE, EDIT, Event, micros, parse
+from beepgpt.conversations.forgetting import Forgotten
 
 log = logging.getLogger(__name__)
+
+
+SAID = ("channel", "prompt_ts", "window", "prompt")
+"""Fields of a prediction that say who wrote what. That its model still holds a person for likely is for the next training to end."""
 
 
 class AlertDecider:
@@ -29,9 +34,18 @@ class AlertDecider:
     The caller puts each call in a transaction of the store, together with the read position.
     """
 
-    def __init__(self, store: AlertStore, policy: Policy, *, topics: bool = True, matcher: TopicMatcher | None = None) -> None:
-        """`topics`: whether people are alerted to topics; `matcher`: how, in the place of `WordMatcher`."""
+    def __init__(
+        self,
+        store: AlertStore,
+        policy: Policy,
+        *,
+        topics: bool = True,
+        matcher: TopicMatcher | None = None,
+        forgotten: Forgotten | None = None,
+    ) -> None:
+        """`topics`: whether people are alerted to topics; `matcher`: how, in the place of `WordMatcher`; `forgotten`: who is left out."""
         self.store = store
+        self._forgotten = forgotten
         self.policy = policy
         self._matcher: TopicMatcher | None = (matcher or WordMatcher(store)) if topics else None
         self.newest = 0
@@ -52,6 +66,9 @@ class AlertDecider:
         kind = record_kind(value)
         if kind == "event":
             self._apply_event(record, now)
+            return
+        if self._forgotten is not None and self._forgotten.holds({name: value[name] for name in SAID if name in value}):
+            self.store.count("forgotten")
             return
         try:
             self.apply(kind, value, now, released, place)
@@ -92,7 +109,7 @@ class AlertDecider:
         self.store.count("predictions_gone")
 
     def _apply_event(self, record: bytes, now: int) -> None:
-        event = parse(record, now)
+        event = parse(record, now, forgotten=self._forgotten)
         if isinstance(event, Event) and event.kind == DELETE:
             self.store.delete_message(event.channel, event.ts, now)
             self.store.count("deletions")
@@ -119,8 +136,7 @@ class AlertDecider:
                 self._add_alert(each, now, released)
             else:
                 self.store.count(f"passed:{each.reason}")
-        authors = dict.fromkeys(user for _, user in point.window)
-        self.store.record_participants(point.conversations, authors, links_of(point), point.message)
+        self.store.record_participants(participation(point), links_of(point), point.message)
         if self._matcher is not None:
             self._matcher.learn(newest_text(point.prompt))
 

@@ -160,24 +160,25 @@ def verdict_for(
     user: str, p: float, point: PredictedConversation, keys: Sequence[str], history: AlertHistory, policy: Policy, now: int
 ) -> AlertVerdict:
     """Apply the rules to one person and one point. Membership in the channel is checked later, just before delivery."""
-    preferences = history.preferences(user)
-    if refused := exclusion_reason(user, point, preferences, policy):
+    if refused := exclusion_reason(user, point, keys, history, policy):
         return AlertVerdict(None, refused)
-    if history.took_part(user, (*point.conversations, *keys)):
-        return AlertVerdict(None, "participant")
-    verdict = route_for(p, preferences, policy, history.direct_alerts(user, now - HOUR), now)
+    verdict = route_for(p, history.preferences(user), policy, history.direct_alerts(user, now - HOUR), now)
     if verdict.route is not None and history.was_alerted(user, keys):
         return AlertVerdict(None, "told_before")
     return verdict
 
 
-def exclusion_reason(user: str, point: PredictedConversation, preferences: Preferences, policy: Policy) -> str:
-    """Why a person is never alerted to a point, however likely they are; empty if they may be."""
+def exclusion_reason(user: str, point: PredictedConversation, keys: Sequence[str], history: AlertHistory, policy: Policy) -> str:
+    """Why a person is never alerted to a point, however likely they are; empty if they may be.
+
+    `keys`: the conversations, and what counts as one with them, in which the person must not have written.
+    """
+    preferences = history.preferences(user)
     if not (policy.opted_in if preferences.opted_in is None else preferences.opted_in):
         return "not_opted_in"
     if user == point.author:
         return "author"
-    if any(user == each for _, each in point.window):
+    if any(user == each for _, each in point.window) or history.took_part(user, keys):
         return "participant"
     if point.channel in preferences.muted:
         return "muted"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -43,6 +44,7 @@ class AlertDelivery:
         kept: int = 30 * DAY,
         beat: Callable[[], None] = lambda: None,
         observe: Callable[[str, float], None] = lambda since, seconds: None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Set up delivery.
 
@@ -50,18 +52,20 @@ class AlertDelivery:
         `forwarded_to`: the name under which they are counted (empty: not). `webhook` returns why it did not take an alert, or nothing.
         `digest_at`: minute
         of the local day. `kept`: microseconds after which alerts are forgotten. `beat` is called before everything that may take long;
-        `observe` gets how long people waited: since `message` or `release`, and seconds.
+        `observe` gets how long people waited: since `message` or `release`, and seconds. `monotonic`: seconds, for pauses.
         """
         self.store, self.policy = store, policy
-        self.eligibility = Eligibility(store, policy, members)
+        self.eligibility = Eligibility(store, policy, members, monotonic)
         self._slack, self._clock, self._beat = slack, clock, beat
         self._forward, self._forwarded_to, self._webhook = forward, forwarded_to, webhook
         self._digest_at, self._kept = digest_at, kept
         self._forgot_at = 0
-        self._backoff = Backoff(store)
+        self._backoff = Backoff(store, monotonic)
         self._stages: list[tuple[str, Callable[[], bool]]] = [("check", self._check_alerts)]
         if slack is not None:
-            dms = DirectMessages(store, slack, self.eligibility, self._backoff, clock=clock, beat=beat, observe=observe)
+            dms = DirectMessages(
+                store, slack, self.eligibility, self._backoff, clock=clock, beat=beat, observe=observe, monotonic=monotonic
+            )
             self._stages = [
                 ("in_flight", dms.look_up_in_flight),
                 ("unconfirmed", dms.look_up_unconfirmed),
@@ -105,14 +109,16 @@ class AlertDelivery:
                 except SlackRefused as error:
                     refused = "deleted" if error.code == "message_not_found" else "no_permalink"
             with self.store.transaction():
+                route = row["way"]
+                if not refused and route == "direct":
+                    route, reason = self.eligibility.route(row, now)
+                    if route == "list":
+                        self.store.downgrade_to_list(row["id"], reason)
+                    refused = "" if route else reason
                 if refused:
                     self.store.refuse(row["id"], refused)
                 else:
-                    is_direct = row["way"] == "direct"
-                    if is_direct and in_quiet_hours(now, self.store.preferences(row["user"]), self.policy):
-                        self.store.downgrade_to_list(row["id"], "quiet_hours")
-                        is_direct = False
-                    self.store.clear(row["id"], permalink, dm=is_direct and self._slack is not None, now=now)
+                    self.store.clear(row["id"], permalink, dm=route == "direct" and self._slack is not None, now=now)
             self._backoff.reset("check")
             done = True
         return done

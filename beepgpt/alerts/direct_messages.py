@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from beepgpt.alerts.database import StoreRow
+from beepgpt.alerts.decisions import in_quiet_hours
 from beepgpt.alerts.eligibility import Eligibility
 from beepgpt.alerts.messages import alert_blocks, alert_text, digest_blocks, digest_text
 from beepgpt.alerts.store import AlertStore
@@ -32,24 +33,24 @@ POST = "chat.postMessage"
 class Backoff:
     """Runs stages by name and pauses each on its own."""
 
-    def __init__(self, store: AlertStore) -> None:
-        self._store = store
+    def __init__(self, store: AlertStore, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._store, self._monotonic = store, monotonic
         self._paused_until: dict[str, float] = {}
         self._pauses: dict[str, float] = {}
 
     def run(self, name: str, stage: Callable[[], bool]) -> bool:
         """Run a stage unless it is paused. Returns whether it did anything; SlackBusy and SlackUnclear pause it."""
-        if time.monotonic() < self._paused_until.get(name, 0.0):
+        if self._monotonic() < self._paused_until.get(name, 0.0):
             return False
         try:
             done = stage()
         except SlackBusy as busy:
-            self._paused_until[name] = time.monotonic() + busy.after
+            self._paused_until[name] = self._monotonic() + busy.after
             self.note_busy(busy)
             return False
         except SlackUnclear as unclear:
             pause = self._pauses[name] = min(self._pauses.get(name, FIRST_PAUSE / 2) * 2, LONGEST_PAUSE)
-            self._paused_until[name] = time.monotonic() + pause
+            self._paused_until[name] = self._monotonic() + pause
             self._store.count("webhook_unclear" if name == "webhook" else "slack_unclear")
             log.warning("no answer, or none that says whether it was done", extra={"what": str(unclear), "seconds": pause})
             return False
@@ -116,12 +117,16 @@ class DirectMessages:
         clock: Callable[[], int],
         beat: Callable[[], None],
         observe: Callable[[str, float], None],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`clock`: microseconds; `beat` is called before what may take long; `observe` gets each wait: since what, and seconds."""
+        """`clock`: microseconds; `monotonic`: seconds, for pauses; `beat` is called before what may take long.
+
+        `observe` gets each wait: since what, and seconds.
+        """
         self._store, self._slack, self._eligibility, self._backoff = store, slack, eligibility, backoff
-        self._clock, self._beat, self._observe = clock, beat, observe
+        self._clock, self._beat, self._observe, self._monotonic = clock, beat, observe, monotonic
         self._not_before: dict[str, float] = {}
-        self._first = time.monotonic() + APART  # a process before this one may have sent something just now
+        self._first = monotonic() + APART  # a process before this one may have sent something just now
 
     # Sending
 
@@ -150,11 +155,22 @@ class DirectMessages:
         alerts = self._eligible_alerts(dm, now)
         if not alerts:
             return self._refuse_empty(dm)
+        if dm["kind"] == "digest":
+            if in_quiet_hours(now, self._store.preferences(dm["user"]), self._eligibility.policy):
+                return "waits"
+        elif (verdict := self._eligibility.route(alerts[0], now)).route != "direct":
+            with self._store.transaction():
+                self._store.mark_not_sent(dm["id"], f"refused:{verdict.reason}")
+                if verdict.route is None:
+                    self._store.revoke(alerts[0]["id"], verdict.reason)
+                else:
+                    self._store.downgrade_to_list(alerts[0]["id"], verdict.reason)
+            return "refused"
         try:
             conversation = self._slack.open_dm(dm["user"])
         except SlackRefused as error:
             return self._refuse(dm, alerts, error.code)
-        if time.monotonic() < self._not_before.get(conversation, self._first) or self._slack.pause_of(POST, conversation) > 0:
+        if self._monotonic() < self._not_before.get(conversation, self._first) or self._slack.pause_of(POST, conversation) > 0:
             return "waits"
         eligible = {row["id"] for row in alerts}
         with self._store.transaction():
@@ -164,7 +180,7 @@ class DirectMessages:
                 return self._refuse_empty(dm)
             self._store.mark_in_flight(dm["id"], conversation, now)
         text, blocks = content_of(dm, alerts)
-        self._not_before[conversation] = time.monotonic() + APART
+        self._not_before[conversation] = self._monotonic() + APART
         try:
             dm_ts = self._slack.send(conversation, dm["id"], text, blocks)
         except SlackBusy:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any, Protocol
 
-from beepgpt.alerts.decisions import Policy, exclusion_reason
+from beepgpt.alerts.database import StoreRow
+from beepgpt.alerts.decisions import AlertVerdict, Policy, exclusion_reason, route_for
 from beepgpt.alerts.predictions import PredictedConversation
 from beepgpt.alerts.store import AlertStore
+from beepgpt.conversations.rules import HOUR
 from beepgpt.errors import SlackRefused
 
 log = logging.getLogger(__name__)
@@ -36,27 +38,33 @@ class Members(Protocol):
 class Eligibility:
     """Whether alerts may be delivered now. Only what the store and `members` know at this moment counts."""
 
-    def __init__(self, store: AlertStore, policy: Policy, members: Members) -> None:
-        self._store, self._policy, self._members = store, policy, members
+    def __init__(self, store: AlertStore, policy: Policy, members: Members, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """`monotonic`: seconds, for how long a check of membership holds."""
+        self._store, self.policy, self._members, self._monotonic = store, policy, members, monotonic
         self._checked: dict[tuple[str, str], float] = {}
 
-    def refusal(self, row: Mapping[str, Any], now: int, *, ages: bool = True) -> str:
+    def refusal(self, row: StoreRow, now: int, *, ages: bool = True) -> str:
         """Why an alert is not delivered after all; empty if it may be. `ages`: whether it can be too old.
 
         The checks that cost nothing come first: Slack is asked about membership only for alerts that pass them.
         """
-        if ages and now - row["ts"] > self._policy.max_age:
+        if ages and now - row["ts"] > self.policy.max_age:
             return "too_old"
         user = row["user"]
-        if reason := exclusion_reason(user, _point_of(row), self._store.preferences(user), self._policy):
+        if reason := exclusion_reason(user, _point_of(row), self._store.conversations_of(row), self._store, self.policy):
             return reason
-        if self._store.took_part(user, (row["conversation"],)):
-            return "participant"
         return self.visibility_refusal(user, row["channel"])
+
+    def route(self, row: StoreRow, now: int) -> AlertVerdict:
+        """How an alert that was decided on as a direct message is delivered now: their hours, limit or threshold may be others by now."""
+        user = row["user"]
+        p = 1.0 if row["kind"] == "topic" else row["p"]
+        others = self._store.direct_alerts(user, now - HOUR, row["id"])
+        return route_for(p, self._store.preferences(user), self.policy, others, now)
 
     def visibility_refusal(self, user: str, channel: str) -> str:
         """Why a person may not see a channel; empty if they may. In doubt they may not. Raises SlackBusy or SlackUnclear."""
-        if time.monotonic() < self._checked.get((user, channel), 0.0):
+        if self._monotonic() < self._checked.get((user, channel), 0.0):
             return ""
         try:
             person = self._members.person(user)
@@ -70,11 +78,11 @@ class Eligibility:
             return "not_a_member"
         if len(self._checked) > MOST_CHECKED:
             self._checked.clear()
-        self._checked[user, channel] = time.monotonic() + CHECKED
+        self._checked[user, channel] = self._monotonic() + CHECKED
         return ""
 
 
-def _point_of(row: Mapping[str, Any]) -> PredictedConversation:
+def _point_of(row: StoreRow) -> PredictedConversation:
     """A stored alert as a point, as far as `exclusion_reason` needs it."""
     return PredictedConversation(
         row["prediction"], row["channel"], (row["conversation"],), row["prompt_ts"], ((row["ts"], ""),), "", True, row["model"], (), {}

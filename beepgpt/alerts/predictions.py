@@ -122,6 +122,13 @@ def keys_of(point: PredictedConversation, session_of: Callable[[str], str | None
     return tuple(keys)
 
 
+def participation(point: PredictedConversation) -> dict[tuple[str, str], None]:
+    """(Key of a conversation, user) for everybody who wrote in the window: as `keys_of`, by the hour where a whole channel is one."""
+    return dict.fromkeys(
+        (f"{each}:{ts // HOUR}" if each.endswith(":channel") else each, user) for each in point.conversations for ts, user in point.window
+    )
+
+
 def links_of(point: PredictedConversation) -> dict[str, str]:
     """Map the threads whose roots stand in a session's window to that session."""
     return {

@@ -18,7 +18,7 @@ import numpy as np
 import orjson
 
 from beepgpt.alerts.decisions import Alert, Policy, Preferences, decide
-from beepgpt.alerts.predictions import NoPrediction, PredictedConversation, links_of, read_prediction, record_kind
+from beepgpt.alerts.predictions import NoPrediction, PredictedConversation, links_of, participation, read_prediction, record_kind
 from beepgpt.conversations.events import micros
 from beepgpt.conversations.outcomes import KNOWN
 from beepgpt.conversations.rules import DAY, SECOND
@@ -65,8 +65,8 @@ class InMemoryHistory:
 
     def record_point(self, point: PredictedConversation) -> None:
         """Note who wrote where, after the point was decided on."""
-        for each in point.conversations:
-            self.speakers[each].update(user for _, user in point.window)
+        for conversation, user in participation(point):
+            self.speakers[conversation].add(user)
         self.sessions.update(links_of(point))
 
     def record_alert(self, alert: Alert, now: int) -> None:

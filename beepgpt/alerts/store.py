@@ -12,7 +12,8 @@ from typing import Any
 
 from beepgpt.alerts.database import AlertDatabase, StoreRow
 from beepgpt.alerts.decisions import Preferences, QuietHours
-from beepgpt.conversations.rules import DAY
+from beepgpt.conversations.events import ts_text
+from beepgpt.conversations.rules import DAY, HOUR
 
 PREFERENCES = ("opted_in", "threshold", "per_hour", "quiet_from", "quiet_to", "zone", "low")
 """Columns of `person` that a person can set; `low` is what becomes of less likely alerts: `list` or `digest`."""
@@ -115,9 +116,9 @@ class AlertStore(PreferenceStore):
 
     # Who took part, and who was alerted
 
-    def record_participants(self, conversations: Sequence[str], users: Iterable[str], sessions: Mapping[str, str], at: int) -> None:
-        """Note who wrote in which conversations, and the session that holds each thread's root."""
-        rows = [(conversation, user, at) for conversation in conversations for user in users]
+    def record_participants(self, wrote: Iterable[tuple[str, str]], sessions: Mapping[str, str], at: int) -> None:
+        """Note who wrote in which conversations (key, user), and the session that holds each thread's root."""
+        rows = [(conversation, user, at) for conversation, user in wrote]
         again = "ON CONFLICT DO UPDATE SET at = max(at, excluded.at)"
         self._db.executemany(f"INSERT INTO speaker VALUES (?, ?, ?) {again}", rows)
         self._db.executemany(f"INSERT INTO session_of VALUES (?, ?, ?) {again}", [(*each, at) for each in sessions.items()])
@@ -131,14 +132,27 @@ class AlertStore(PreferenceStore):
         row = self._one("SELECT session FROM session_of WHERE thread = ?", thread)
         return None if row is None else str(row[0])
 
+    def conversations_of(self, alert: StoreRow) -> tuple[str, ...]:
+        """An alert's conversation and what counts as one with it by now: its session, and the threads of the messages that it shows."""
+        if alert["conversation"].endswith(":channel"):
+            return (f"{alert['conversation']}:{alert['ts'] // HOUR}",)
+        shown = self._rows("SELECT channel, ts FROM alert_message WHERE alert = ?", alert["id"])
+        threads = [alert["conversation"], *(f"{each['channel']}:{ts_text(each['ts'])}:thread" for each in shown)]
+        return (*threads, *filter(None, map(self.session_of, threads)))
+
     def was_alerted(self, user: str, keys: Sequence[str]) -> bool:
         """Whether a person was alerted under one of the keys (see `beepgpt.alerts.predictions.keys_of`)."""
         return any(self._one("SELECT 1 FROM told WHERE user = ? AND key = ?", user, key) for key in keys)
 
-    def direct_alerts(self, user: str, since: int) -> int:
-        """How many direct messages a person got after `since` (microseconds), or is about to get."""
-        sql = "SELECT count(*) FROM alert WHERE user = ? AND made_at > ? AND way = 'direct' AND state NOT LIKE 'refused:%'"
-        return int(self._one(sql, user, since)[0])
+    def direct_alerts(self, user: str, since: int, without: str = "") -> int:
+        """How many direct messages a person got after `since` (microseconds), or is about to get, apart from the alert `without`.
+
+        A message that they got counts even if its alert may not be shown any more.
+        """
+        sql = """SELECT count(*) FROM alert LEFT JOIN letter ON letter.id = alert.letter
+                 WHERE alert.user = ? AND alert.made_at > ? AND way = 'direct' AND alert.id <> ?
+                 AND (alert.state NOT LIKE 'refused:%' OR letter.state IN ('sending', 'sent', 'unknown', 'deleted'))"""
+        return int(self._one(sql, user, since, without)[0])
 
     def is_deleted(self, channel: str, ts: int) -> bool:
         """Whether a message was deleted."""

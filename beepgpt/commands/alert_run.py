@@ -25,6 +25,7 @@ from beepgpt.runtime import metrics
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.console import console
 from beepgpt.runtime.flow_metrics import AlertFigures, AlertPulse, Waits
+from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.workers import Stop, program_version
 
 log = logging.getLogger("beepgpt")
@@ -58,7 +59,7 @@ def run_alerts(
             console.print(f"Slack: {slack.check()}")
         store = stack.enter_context(closing(AlertStore(ours.store, alone=True)))
         matcher = alerting.matcher_of(settings, stack)
-        decider = AlertDecider(store, policy, matcher=matcher)
+        decider = AlertDecider(store, policy, matcher=matcher, forgotten=forgotten_of(settings))
         prepare = None if matcher is None else alerting.prepare_with(matcher, decider)
         # What waits for the brokers may wait as long as it has patience; then the run ends by itself.
         pulse = AlertPulse(asked_within=max(60, settings.kafka.patience / 1e6 + 30))

@@ -38,6 +38,7 @@ COMMANDS = {
         "score": "Score points as they are made: who will answer",
         "alert": "Alert people to conversations they would want to be in",
         "dead-letters": "What could not be used",
+        "forget": "Forget a message, a person or a channel: remove it wherever it is kept, and leave it out from then on",
     },
     "Look": {
         "outcomes": "Show how well predictions did, by model",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +10,7 @@ import typer
 
 from beepgpt.audit.example_rows import AuditedFiles, OtherSettings, examples_in, kind_of, sides_of
 from beepgpt.audit.foreign import audit_pairs
+from beepgpt.audit.history import AuditedRecord
 from beepgpt.audit.laws import audit_examples
 from beepgpt.audit.own_sets import ROWS, SetSide, side_of
 from beepgpt.commands.closing import print_unlisted
@@ -19,8 +20,10 @@ from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.tokenizer import load_encoding
+from beepgpt.conversations.forgetting import Forgotten, without_forgotten
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.clock import now_us
+from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.left_out import left_out_of, say_left_out
 from beepgpt.runtime.places import SourceListener, connection_of, is_kafka, origin_of, records_in, source_of, topic_of
 
@@ -54,7 +57,7 @@ def audit(
     say_left_out(origin.export)
     stop_at = time_of("--until", until) if origin.address is None or origin.address.until is None else origin.address.until
     encoding, now = load_encoding(settings.rules.encoding), now_us()
-    records = records_in(source_of(origin, settings, SourceListener()))
+    records = remembered(records_in(source_of(origin, settings, SourceListener())), forgotten_of(settings))
     given = given_of(examples, settings, valid, retractions)
     if kind_of(given.lines) == "pairs":
         found = audit_pairs(records, given.lines, settings.rules, valid=given.valid, sample=sample, now=now)
@@ -71,6 +74,15 @@ def audit(
     print_unlisted(closing)
     write_report(report, closing)
     raise typer.Exit(1 if found.is_broken else SUSPECTED if found.is_suspected else 0)
+
+
+def remembered(records: Iterable[AuditedRecord], forgotten: Forgotten | None) -> Iterator[AuditedRecord]:
+    """The records without what is forgotten."""
+    for record in records:
+        value = record if isinstance(record, bytes) else record[2]
+        kept = value if forgotten is None else without_forgotten(value, forgotten)
+        if kept is not None:
+            yield kept if isinstance(record, bytes) else (*record[:2], kept)
 
 
 def given_of(examples: str, settings: Settings, valid: Path | None, retractions: Path | None) -> AuditedFiles:

@@ -27,6 +27,7 @@ from beepgpt.errors import BadCommand
 from beepgpt.runtime import metrics
 from beepgpt.runtime.console import console
 from beepgpt.runtime.destinations import Destination, Topics, destination_of
+from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.left_out import left_out_of, say_left_out
 from beepgpt.runtime.places import Origin, check_apart, origin_of, source_of, topic_id_of
 from beepgpt.runtime.running import FlowRun, check_source, ended_before, note_of_rules, recovery_of, run_child, run_flow, status_of
@@ -106,6 +107,7 @@ class ExamplesJob:
             until=self.until if origin.until is None else origin.until,
             shards=worker.shard_names,
             recoverable=worker.recovery is not None,
+            forgotten=forgotten_of(settings),
             is_stopping=worker.is_stopping,
             shards_here=worker.shards,
         )

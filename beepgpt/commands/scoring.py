@@ -21,6 +21,7 @@ from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.console import console
 from beepgpt.runtime.destinations import ScoreOutputs, place_name
 from beepgpt.runtime.flow_metrics import ScoreFigures, Scores
+from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.pacing import PacedSource
 from beepgpt.runtime.places import Origin, source_of
 from beepgpt.runtime.running import FlowRun, note_of_rules
@@ -89,6 +90,7 @@ def build(job: ScoreJob, origin: Origin, model: WatchedModel, worker: Worker) ->
         until=job.until if origin.until is None else origin.until,
         shards=worker.shard_names,
         recoverable=worker.recovery is not None,
+        forgotten=forgotten_of(settings),
         points_since=starts_at(job, origin, worker.started_at, model.fitted_until),
         is_stopping=worker.is_stopping,
         shards_here=worker.shards,
@@ -114,7 +116,7 @@ def _source(job: ScoreJob, origin: Origin, worker: Worker, until: int | None) ->
         group = settings.kafka.group and f"{settings.kafka.group}-score" if worker.recovery is not None else None
         return source_of(origin, settings, worker, shards=worker.shard_names, group=group, idle_clock=settings.run.idle_clock == "wall")
     source = PacedSource(
-        origin, settings.rules, job.pace, since=job.since or 0, until=until,
+        origin, settings.rules, job.pace, forgotten=forgotten_of(settings), since=job.since or 0, until=until,
         stopping=worker.is_stopping, on_end=worker.end, progress=worker.read,
     )  # fmt: skip
     console.print(source.summary())

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import orjson
 
 from beepgpt.conversations.rules import Bots, Edits
+
+if TYPE_CHECKING:
+    from beepgpt.conversations.forgetting import Forgotten
 
 POST, EDIT, DELETE, REACT = 0, 1, 2, 3
 """Kinds of event, in the order in which they are applied at one time."""
@@ -122,15 +125,31 @@ def ts_text(t: int) -> str:
 
 
 @overload
-def parse(record: bytes, now: int, *, bots: Bots = ..., edits: Edits = ..., wanted: None = None) -> Parsed: ...
+def parse(
+    record: bytes, now: int, *, bots: Bots = ..., edits: Edits = ..., wanted: None = None, forgotten: Forgotten | None = None
+) -> Parsed: ...
 
 
 @overload
-def parse(record: bytes, now: int, *, bots: Bots = ..., edits: Edits = ..., wanted: Callable[[bytes], bool] | None) -> Parsed | None: ...
+def parse(
+    record: bytes,
+    now: int,
+    *,
+    bots: Bots = ...,
+    edits: Edits = ...,
+    wanted: Callable[[bytes], bool] | None,
+    forgotten: Forgotten | None = None,
+) -> Parsed | None: ...
 
 
 def parse(
-    record: bytes, now: int, *, bots: Bots = "ignore", edits: Edits = "known", wanted: Callable[[bytes], bool] | None = None
+    record: bytes,
+    now: int,
+    *,
+    bots: Bots = "ignore",
+    edits: Edits = "known",
+    wanted: Callable[[bytes], bool] | None = None,
+    forgotten: Forgotten | None = None,
 ) -> Parsed | None:
     """Parse one record, whatever its bytes are. Never raises: what can't be used is a `Reject`.
 
@@ -140,26 +159,41 @@ def parse(
     `wanted`: whether the caller wants records of a channel (UTF-8). For one that isn't wanted the result is None, and it costs a fraction:
     a record is not even decoded if nothing in it could be a wanted channel.
 
+    `forgotten`: a record of what is forgotten is ignored (`forgotten`) as if it weren't there: it doesn't move its channel's clock, and its
+    bytes go nowhere. Of others, the parts that are forgotten are taken out first.
+
     >>> parse(b'{"type": "message", "channel": "C1", "user": "U1", "text": "hi", "ts": "1690360253.041239"}', now=1690360254000000).text
     'hi'
     >>> parse(b'{"type": "message"', now=0).reason
     'not_json'
     """
     if len(record) > MAX_RECORD_BYTES:
-        return Reject("too_large", record)
+        return Reject("too_large", record) if forgotten is None or not forgotten.in_bytes(record) else _left_out(record)
     if wanted is not None and (names := channels_in(record)) and not any(map(wanted, names)):
         return None
     try:
         body = orjson.loads(record)
     except orjson.JSONDecodeError:
-        return Reject("not_json", record)
+        return Reject("not_json", record) if forgotten is None or not forgotten.in_bytes(record) else _left_out(record)
     if wanted is not None and (channel := _named(body)) is not None and not wanted(channel.encode()):
         return None
+    if forgotten is not None and type(body) is dict:
+        kept = forgotten.without(body)
+        if kept is None:
+            return Ignored("forgotten", b"", _named(body), None)
+        if kept is not body:
+            body, record = kept, orjson.dumps(kept)
     try:
         return _parsed(body, record, now, bots == "context", edits == "final")
     except _Bad as bad:
         is_misdated = now == MISDATED and str(bad) == "future"
         return Reject("bad_record_time" if is_misdated else str(bad), record, _named(body))
+
+
+def _left_out(record: bytes) -> Ignored:
+    """What can't be decoded and names what is forgotten; its channel is the one by which it would have been counted."""
+    names = channels_in(record)
+    return Ignored("forgotten", b"", names[0].decode("utf-8", "replace") if names else None, None)
 
 
 def strip_previous(event: dict[str, Any]) -> bool:

@@ -38,8 +38,10 @@ class ExportedDay(Protocol):
     def messages(self) -> Sequence[Any]: ...
 
 
-def records_of(channel: str, days: Iterable[ExportedDay], *, edits: Literal["known", "final"] = "known") -> Iterator[bytes]:
-    """A channel's days, given in order of their dates, as records in order of their times.
+def records_of(
+    channel: str, days: Iterable[ExportedDay], *, edits: Literal["known", "final"] = "known", with_authors: bool = False
+) -> Iterator[bytes]:
+    """A channel's days, given in order of their dates, as records in order of their times; `with_authors`: as for `events_of`.
 
     A message whose time can't be read comes at once, with the name of its file: the parser will reject it with a reason.
     """
@@ -50,7 +52,7 @@ def records_of(channel: str, days: Iterable[ExportedDay], *, edits: Literal["kno
         while waiting and waiting[0][0] < begins:
             yield heappop(waiting)[3]
         for message in day.messages:
-            for t, kind, event in events_of(channel, message, edits=edits):
+            for t, kind, event in events_of(channel, message, edits=edits, with_authors=with_authors):
                 if t == NEVER:
                     yield orjson.dumps(event | {"export_file": day.place})
                     continue
@@ -60,8 +62,12 @@ def records_of(channel: str, days: Iterable[ExportedDay], *, edits: Literal["kno
         yield heappop(waiting)[3]
 
 
-def events_of(channel: str, stored: Any, *, edits: Literal["known", "final"] = "known") -> Iterator[tuple[int, int, Any]]:
+def events_of(
+    channel: str, stored: Any, *, edits: Literal["known", "final"] = "known", with_authors: bool = False
+) -> Iterator[tuple[int, int, Any]]:
     """The events of a stored message, as (time, kind, inner event): its post, its last edit, its reactions (untimed).
+
+    `with_authors`: edits and reactions say whose message they are about, as Slack's own do; a reader that leaves people out needs it.
 
     >>> stored = {"type": "message", "user": "U1", "ts": "1690360240.229079", "text": "now", "edited": {"ts": "1690360300.000000"}}
     >>> [(ts_text(t), event.get("text"), event.get("message")) for t, _, event in events_of("C1", stored)]
@@ -87,13 +93,14 @@ def events_of(channel: str, stored: Any, *, edits: Literal["known", "final"] = "
         yield t, POST, event | {"text": None}
         edited_at = _end_of_second(edited)
         if edited_at is not None:
-            changed = {"ts": stored["ts"], "text": stored.get("text", "")}
+            changed = {"ts": stored["ts"], "text": stored.get("text", "")} | ({"user": event.get("user")} if with_authors else {})
             outer = {"type": "message", "subtype": "message_changed", "channel": channel, "message": changed}
             edited_at = max(edited_at, t)
             yield edited_at, EDIT, outer | {"event_ts": ts_text(edited_at)}
     item = {"type": "message", "channel": channel, "ts": stored["ts"]}
+    of = {"item_user": event.get("user")} if with_authors else {}
     for name, user in _reactions(stored.get("reactions")):
-        yield t, REACT, {"type": "reaction_added", "user": user, "reaction": name, "item": item}
+        yield t, REACT, {"type": "reaction_added", "user": user, "reaction": name, "item": item} | of
 
 
 def _end_of_second(edited: Any) -> int | None:

@@ -25,6 +25,7 @@ from beepgpt.conversations.account import (
 )
 from beepgpt.conversations.channel import FOREVER, Channel, Output
 from beepgpt.conversations.events import Event, Heartbeat, Ignored, Parsed, Reject, channels_in, parse
+from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.conversations.points import MessageDeleted, PointEmitted, PointLog, PointSettled
 from beepgpt.conversations.reorder import ReorderBuffer
 from beepgpt.conversations.rules import Rules
@@ -347,12 +348,13 @@ def run_through(
     now: int = FOREVER,
     until: int | None = None,
     points_since: int | None = None,
+    forgotten: Forgotten | None = None,
 ) -> RunOutput:
     """Run a bounded input through one shard, in a plain loop: the flow without the engine."""
     run = RunOutput()
     shard = Shard(rules, encoding, until=until, recoverable=False, points_since=points_since)
     for record in records:
-        parsed = parse(record, now, bots=rules.bots, edits=rules.edits)
+        parsed = parse(record, now, bots=rules.bots, edits=rules.edits, forgotten=forgotten)
         if isinstance(parsed, Reject):
             run.rejects.append(parsed)
         elif isinstance(parsed, Heartbeat):

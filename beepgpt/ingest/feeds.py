@@ -19,6 +19,7 @@ from beepgpt.connectors.sqlite.sorting import Sorter
 from beepgpt.conversations.account import Account
 from beepgpt.conversations.events import REACT, Event, Heartbeat, Ignored, Parsed, Reject, log_time, parse
 from beepgpt.conversations.export import ExportedDay, records_of
+from beepgpt.conversations.forgetting import Forgotten, without_forgotten
 from beepgpt.conversations.record_order import TimedRecord, merge_by_time, timed_record
 from beepgpt.conversations.reorder import DUPLICATES_KEPT
 from beepgpt.runtime.clock import now_us
@@ -93,13 +94,32 @@ class Feed(Protocol):
         ...
 
 
+def remembered(record: bytes, forgotten: Forgotten | None, account: Account) -> bytes | None:
+    """Count a record as read; returns it without what is forgotten, or None, also counted, if nothing is left of it."""
+    account.count("read")
+    kept = record if forgotten is None else without_forgotten(record, forgotten)
+    if kept is None:
+        account.count("forgotten")
+    return kept
+
+
+def _list_of(forgotten: Forgotten | None) -> dict[str, str]:
+    """What a list adds to a source's identity: with another list, its records have other numbers."""
+    return {} if forgotten is None else {"forgotten": forgotten.digest}
+
+
 class ExportFeed:
     """An export's channels, merged by event time."""
 
     def __init__(
-        self, export: slack_export.Export, edits: Literal["known", "final"], include: tuple[slack_export.ChannelKind, ...]
+        self,
+        export: slack_export.Export,
+        edits: Literal["known", "final"],
+        include: tuple[slack_export.ChannelKind, ...],
+        forgotten: Forgotten | None = None,
     ) -> None:
         self.export = export
+        self._forgotten = forgotten
         self._edits = edits
         self._days = 0
         self._all_days = sum(len(channel.days) for channel in export.channels)
@@ -110,6 +130,7 @@ class ExportFeed:
             "include": list(include),
             "edits": edits,
             "files": sha256(orjson.dumps(listed)).hexdigest(),
+            **_list_of(forgotten),
         }
 
     @property
@@ -125,10 +146,12 @@ class ExportFeed:
         return merge_by_time([self._items_of(channel, account) for channel in self.export.channels])
 
     def _items_of(self, channel: slack_export.ExportChannel, account: Account) -> Iterator[TimedRecord]:
-        records = records_of(channel.id, self._days_of(channel, account), edits=self._edits)
+        days = self._days_of(channel, account)
+        records = records_of(channel.id, days, edits=self._edits, with_authors=self._forgotten is not None)
         for number, record in enumerate(records, 1):
-            account.count("read")
-            yield timed_record(record, f"{self.export.path}, record {number:,} of channel {channel.id}")
+            kept = remembered(record, self._forgotten, account)
+            if kept is not None:
+                yield timed_record(kept, f"{self.export.path}, record {number:,} of channel {channel.id}")
 
     def _days_of(self, channel: slack_export.ExportChannel, account: Account) -> Iterator[ExportedDay]:
         for day in slack_export.read_days(self.export, channel):
@@ -144,8 +167,9 @@ class ExportFeed:
 class FileFeed:
     """A file of events, in its own order."""
 
-    def __init__(self, path: Path, stop: Callable[[], bool]) -> None:
+    def __init__(self, path: Path, stop: Callable[[], bool], forgotten: Forgotten | None = None) -> None:
         self._path = path
+        self._forgotten = forgotten
         self._stop = stop
         self.share = 0.0
         self.notes: list[str] = []
@@ -153,7 +177,8 @@ class FileFeed:
             head = file.read(DIGEST_BYTES)
             size = path.stat().st_size
             file.seek(max(0, size - DIGEST_BYTES))
-            self.identity: dict[str, Any] = {"kind": "file", "size": size, "ends": sha256(head + file.read(DIGEST_BYTES)).hexdigest()}
+            ends = sha256(head + file.read(DIGEST_BYTES)).hexdigest()
+            self.identity: dict[str, Any] = {"kind": "file", "size": size, "ends": ends, **_list_of(forgotten)}
 
     def prepare(self, account: Account, progress: Callable[[], None]) -> None:
         """Do nothing."""
@@ -165,8 +190,9 @@ class FileFeed:
             while True:
                 for name, first, lines in partition.next_batch():
                     for number, line in enumerate(lines, first):
-                        account.count("read")
-                        yield timed_record(line, f"{name}, line {number:,}")
+                        kept = remembered(line, self._forgotten, account)
+                        if kept is not None:
+                            yield timed_record(kept, f"{name}, line {number:,}")
         except StopIteration:
             return
         finally:
@@ -189,8 +215,9 @@ class TopicReading(NamedTuple):
 class TopicFeed:
     """A topic, and its dead letters and late events if asked for, in one order of time and without duplicates."""
 
-    def __init__(self, readings: list[TopicReading], lateness: int, sorter: Sorter) -> None:
+    def __init__(self, readings: list[TopicReading], lateness: int, sorter: Sorter, forgotten: Forgotten | None = None) -> None:
         self._readings = readings
+        self._forgotten = forgotten
         self._name = readings[0].source.name
         self._id = readings[0].source.topic.id.encode()
         self._bounds = readings[0].source.bounds
@@ -204,6 +231,7 @@ class TopicFeed:
             "kind": "topics",
             "lateness": lateness,
             "topics": [[each.role, each.source.topic.id, sorted(each.source.bounds.items())] for each in readings],
+            **_list_of(forgotten),
         }
 
     @property
@@ -216,10 +244,13 @@ class TopicFeed:
         for reading in self._readings:
             for partition, _, records in chunks_of(reading.source):
                 self._read += len(records)
+                kept = (self._kept(record, account) for record in records)
                 self._sorter.add(
                     sort_row(record.value or b"", f"{partition}:{record.offset}", parsed, record.timestamp)
-                    for record in records
-                    if (parsed := self._parse(record, reading, account)) is not None and not isinstance(parsed, Reject)
+                    for record in kept
+                    if record is not None
+                    and (parsed := self._parse(record, reading, account)) is not None
+                    and not isinstance(parsed, Reject)
                 )
                 progress()
         if unusable := sum(account.by_reason("unusable").values()):
@@ -235,9 +266,13 @@ class TopicFeed:
 
         return without_duplicates(rows(), self._lateness, account)
 
+    def _kept(self, record: kafka.Record, account: Account) -> kafka.Record | None:
+        """The record without what is forgotten; None if nothing is left of it."""
+        value = remembered(record.value or b"", self._forgotten, account)
+        return None if value is None else record if value is record.value or record.value is None else record._replace(value=value)
+
     def _parse(self, record: kafka.Record, reading: TopicReading, account: Account) -> Parsed | None:
         """Parse a record as of the time when it was written; None if it came from another topic."""
-        account.count("read")
         headers = dict(record.headers) if reading.role != "source" else {}
         came_from, _, place = headers.get("source", b"").decode(errors="replace").rpartition("/")
         # A topic that was deleted and created again has another id; dead letters of the old one may still be there.

@@ -30,11 +30,12 @@ from beepgpt.ingest.write_plan import (
 )
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.console import Watched, console
+from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.left_out import left_out_of, say_left_out
 from beepgpt.runtime.places import connection_of, is_kafka, origin_of, topic_of
 from beepgpt.runtime.workers import Stop, peak_memory_mb
 
-RECORD_ENDS = ("written", "there", "copies", "letters_of_unusable", "elsewhere", "waiting")
+RECORD_ENDS = ("written", "there", "copies", "letters_of_unusable", "elsewhere", "forgotten", "waiting")
 """What becomes of a usable record. A heartbeat counts once, though every partition gets it; only a stopped run has some `waiting`."""
 
 
@@ -143,6 +144,7 @@ def _topics_read(job: IngestJob) -> dict[str, TopicRole]:
 
 def _open_feed(job: IngestJob, stop: Stop, stack: ExitStack) -> Feed:
     """Open SOURCE; the stack closes it."""
+    forgotten = forgotten_of(job.settings)
     if is_kafka(job.source):
         ours = job.settings
         connection, patience = connection_of(ours, kafka.parse_address(job.source).bootstrap), ours.kafka.patience / 1e6
@@ -150,15 +152,15 @@ def _open_feed(job: IngestJob, stop: Stop, stack: ExitStack) -> Feed:
             TopicReading(role, kafka.KafkaSource(connection, name, stopping=stop, patience=patience))
             for name, role in _topics_read(job).items()
         ]
-        return TopicFeed(readings, ours.rules.lateness, stack.enter_context(Sorter(job.scratch)))
+        return TopicFeed(readings, ours.rules.lateness, stack.enter_context(Sorter(job.scratch)), forgotten)
     origin = origin_of(job.source, job.include)
     say_left_out(origin.export)
     if origin.export is not None:
-        return ExportFeed(origin.export, job.settings.rules.edits, job.include)
+        return ExportFeed(origin.export, job.settings.rules.edits, job.include, forgotten)
     assert origin.file is not None
     if not origin.file.is_file():
         raise BadCommand(f"SOURCE {origin.file}: a file is expected, which can be read again if this is interrupted")
-    return FileFeed(origin.file, stop)
+    return FileFeed(origin.file, stop, forgotten)
 
 
 def fill(

@@ -13,7 +13,10 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.slack import export as slack_export
+from beepgpt.conversations.channel import FOREVER
+from beepgpt.conversations.events import parse
 from beepgpt.conversations.export import ExportedDay, records_of
+from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.conversations.record_order import (
     Span,
     TimedRecord,
@@ -92,13 +95,18 @@ class PacedSource(FixedPartitionedSource[slack_export.ExportChunk, None]):
         rules: Rules,
         multiple: float,
         *,
+        forgotten: Forgotten | None = None,
         since: int = 0,
         until: int | None = None,
         stopping: Callable[[], bool],
         on_end: Callable[[], None],
         progress: Callable[[int, float], None],
     ) -> None:
-        """Read the source once, to find how long it will take, and whether heartbeats would make anything late."""
+        """Read the source once, to find how long it will take, and whether heartbeats would make anything late.
+
+        `forgotten`: records of what is forgotten have no time here, so that they move nothing.
+        """
+        self._forgotten = forgotten
         self.origin = origin
         self.rules = rules
         self.multiple = multiple
@@ -147,18 +155,21 @@ class PacedSource(FixedPartitionedSource[slack_export.ExportChunk, None]):
             return
         assert self.origin.file is not None
         for _, number, line in values_in(jsonl.JsonlSource(self.origin.file, stopping=self.stopping)):
-            yield number, timed_record(line, "")
+            yield number, self._timed(line)
+
+    def _timed(self, record: bytes) -> TimedRecord:
+        return timed_record(record, "", parse(record, FOREVER, bots="context", forgotten=self._forgotten))
 
     def _channel(self, channel: str) -> Iterator[TimedRecord]:
         assert self.origin.export is not None
 
         def to_records(channel: str, days: Iterator[ExportedDay]) -> Iterator[bytes]:
-            return records_of(channel, days, edits=self.rules.edits)
+            return records_of(channel, days, edits=self.rules.edits, with_authors=self._forgotten is not None)
 
         source = slack_export.ExportSource(self.origin.export, to_records, wanted=lambda each: each == channel, stopping=self.stopping)
         for _, _, value in values_in(source):
             if isinstance(value, bytes):
-                yield timed_record(value, "")
+                yield self._timed(value)
             else:
                 self._rejects[value.place] = value
                 yield TimedRecord(b"", value.place, None, None, None, False)

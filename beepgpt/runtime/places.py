@@ -22,6 +22,7 @@ from beepgpt.conversations.export import records_of
 from beepgpt.conversations.shard import SHARDS, shard_of
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console
+from beepgpt.runtime.forgotten import forgotten_of
 
 
 def is_kafka(place: str) -> bool:
@@ -180,7 +181,7 @@ def source_of(
         mine = frozenset(shards)
         return slack_export.ExportSource(
             origin.export,
-            lambda channel, days: records_of(channel, days, edits=settings.rules.edits),
+            lambda channel, days: records_of(channel, days, edits=settings.rules.edits, with_authors=forgotten_of(settings) is not None),
             wanted=lambda channel: shard_of(channel) in mine,
             **common,
         )

@@ -27,6 +27,7 @@ from beepgpt.runtime import logs
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.console import Watched, console
 from beepgpt.runtime.destinations import FlowOutput
+from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.places import Origin, connection_of
 from beepgpt.runtime.recovery import BadRecovery, RecoveryFolder, open_recovery
 from beepgpt.runtime.workers import PreparedFlow, ProgressCallback, Stop, Worker
@@ -312,7 +313,9 @@ def _open_recovery(run: FlowRun, path: Path, *, shared: bool) -> RecoveryFolder:
         first["topic"] = asdict(kafka.describe_topic(connection, address.topic))
     first["to_topics"] = {name: asdict(topic) for name, topic in run.to.topics_now().items()}
     state = {"flow": run.flow, "steps": list(run.steps)}
-    folder = open_recovery(path, {"source": run.origin.identity, **run.note}, first, state, shared=shared)
+    forgotten = forgotten_of(run.settings)
+    note = {"source": run.origin.identity, **run.note, "forgotten": None if forgotten is None else forgotten.digest}
+    folder = open_recovery(path, note, first, state, shared=shared)
     if "shares" not in folder.note:
         raise BadRecovery(f"{path}: was made by an older version of beepgpt: delete it and start again")
     if address is not None:

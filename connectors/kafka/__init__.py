@@ -31,6 +31,7 @@ from beepgpt.connectors.kafka.topics import (
     check_same,
     check_topics,
     create_topics,
+    delete_topic,
     describe_topic,
     describe_topics,
     offsets_at,

@@ -153,6 +153,12 @@ def create_topics(connection: Connection, specs: Sequence[TopicSpec]) -> tuple[l
         return [spec.name for spec in missing], [line for spec in kept for line in _differences(admin, spec, there[spec.name])]
 
 
+def delete_topic(connection: Connection, name: str) -> None:
+    """Delete a topic with all its records."""
+    with admin_of(name, connection) as admin:
+        admin.delete_topics([name])
+
+
 def _differences(admin: Any, spec: TopicSpec, topic: Topic) -> Iterator[str]:
     if topic.partitions != spec.partitions:
         yield f"{spec.name}: has {topic.partitions} partitions, not {spec.partitions}"

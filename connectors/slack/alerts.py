@@ -137,13 +137,15 @@ class SlackMessenger:
         who = self._call("users.info", user=user)["user"]
         outside = who.get("is_stranger") or who.get("team_id") != self.team
         limited = who.get("deleted") or who.get("is_bot") or who.get("is_restricted") or who.get("is_ultra_restricted")
-        return SlackPerson(not (outside or limited), who.get("tz") or None)
+        return SlackPerson(not (outside or limited), who.get("tz") or None, not who.get("deleted"))
 
     def may_see(self, user: str, channel: str, person: SlackPerson) -> bool:
         """Whether a person is a member of the channel, or a full member of the workspace if the channel is public."""
         about = self._call("conversations.info", channel=channel)["channel"]
         if about.get("id") not in (None, channel):
             raise SlackRefused("conversations.info", "another_channel")
+        if not person.is_active:
+            return False
         is_public = about.get("is_channel") is True and about.get("is_private") is False
         if is_public and person.is_full_member:
             return True

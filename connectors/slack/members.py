@@ -14,6 +14,8 @@ class SlackPerson(NamedTuple):
     is_full_member: bool
     """Of our workspace: no guest, no stranger, no bot, not deactivated."""
     zone: str | None
+    is_active: bool = True
+    """Whether the account was not deactivated: Slack, and exports, may still list who left as a member of a channel."""
 
 
 class Everybody:
@@ -51,8 +53,9 @@ class ListedMembers:
         if who is None:
             return SlackPerson(False, None)
         limited = any(who.get(name) for name in ("deleted", "is_bot", "is_restricted", "is_ultra_restricted", "is_stranger"))
-        return SlackPerson(not limited, who.get("tz"))
+        return SlackPerson(not limited, who.get("tz"), not who.get("deleted"))
 
     def may_see(self, user: str, channel: str, person: SlackPerson) -> bool:
         """Whether a person is a member of the channel, or a full member of the workspace if the channel is public."""
-        return (person.is_full_member and channel in self._public) or user in self._members.get(channel, ())
+        is_member = user in self._members.get(channel, ())
+        return person.is_active and (is_member or (person.is_full_member and channel in self._public))

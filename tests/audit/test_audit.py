@@ -13,10 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from beepgpt.audit.example_rows import OtherSettings, examples_in
 from beepgpt.audit.foreign import audit_pairs
 from beepgpt.connectors import kafka
+from beepgpt.conversations.channel import Channel
 from beepgpt.conversations.cleaning import clean
 from beepgpt.conversations.events import micros, ts_text
 from beepgpt.conversations.rules import DAY, SECOND, Rules
 from beepgpt.conversations.shard import run_through
+from beepgpt.conversations.state import OpenPoint
+from beepgpt.conversations.targets import Settlement
 from tests.support import oracle_records, ours
 from tests.support.audits import ENCODING, PLAIN, RULES, T0, audited, body_of, broken, line_of, made_up, others_only, pairs_of, talk
 from tests.support.histories import Record, cases, delete, edit, heartbeat, lines_of, post
@@ -210,6 +213,35 @@ def test_each_planted_fault_is_named_under_its_law(
     assert not found.keys() - {law, 4}
 
 
+@pytest.mark.parametrize("options", [{}, {"sample": 40}])
+def test_rules_that_look_at_who_answers_are_found_out_by_another_answerer(monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]):
+    """Code that leaks makes the file and audits it: the same point, answered by somebody else, says another thing."""
+    records, clean = made_up()
+    write = Channel._write
+
+    def leaking(channel: Channel, waiting: OpenPoint, settlement: Settlement, *rest: Any) -> None:
+        waiting.speakers += sum(user not in waiting.conversation.spoken for user in settlement.answer)
+        write(channel, waiting, settlement, *rest)
+
+    monkeypatch.setattr(Channel, "_write", leaking)
+    lines = run_through(records, RULES, ENCODING).examples
+
+    audit = audited(lines, **options)
+
+    assert set(lines) != set(clean.examples)
+    assert "speakers change if somebody else answers" in broken(audit)[2]
+
+
+def test_another_answerer_is_asked_about_every_answered_example_that_is_made_again():
+    """The figure that the verdict on law 2 shows is of examples that were answered, each by somebody else."""
+    lines = made_up()[1].examples
+
+    audit = audited(lines, sample=len(lines))
+
+    assert audit.checked["from_scratch"] == len(lines)
+    assert audit.checked["answered_by_a_stranger"] == sum(bool(body_of(line)["answer"]) for line in lines)
+
+
 def test_a_silence_that_could_not_be_known_yet_is_named():
     """The events end before a silence's horizon does: it is censored, and the file must not have it."""
     ana = post("C1", T0, "ana", "anybody?")
@@ -349,6 +381,31 @@ def test_training_that_goes_on_after_the_cut_is_named():
     late = next(line for line in made_up()[1].examples if line not in valid and micros(body_of(line)["settled_ts"]) >= cut)
 
     assert "settled after the cut" in broken(audited([*train, late], valid=valid))[7]
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_prompts_before_the_cut_are_not_enough(known: bool):
+    """A split by `prompt_ts` puts answers from after the cut into training: each such example is named, and no other."""
+    lines = made_up()[1].examples
+    times = sorted(micros(body_of(line)["prompt_ts"]) for line in lines)
+    cut = times[int(0.8 * len(times))]
+    train, valid = ([line for line in lines if (micros(body_of(line)["prompt_ts"]) < cut) is early] for early in (True, False))
+    late = [line for line in train if micros(body_of(line)["settled_ts"]) >= cut]
+    shared = {each for line in valid for each in of_window(line)}
+    alone = [line for line in train if line not in late and not shared.intersection(of_window(line))]
+
+    findings = audited([*late, *alone], valid=valid, cut=cut if known else None).findings
+
+    counts = {finding.what: finding.count for finding in findings if finding.law == 7}
+    assert len(late) > 1
+    assert counts["training examples settled after the cut"] == len(late)
+    assert "validation prompts from before the cut" not in counts
+
+
+def of_window(line: bytes) -> set[tuple[str, str]]:
+    """An example's messages."""
+    body = body_of(line)
+    return {(body["channel"], each["ts"]) for each in body["window"]}
 
 
 def test_a_random_split_leaks_in_every_way():

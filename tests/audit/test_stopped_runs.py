@@ -43,7 +43,7 @@ def test_a_run_that_was_stopped_lacks_nothing(rules: Rules):
     records = broken_off()
     made = stopped(records, rules)
     more = len(run_through(records, rules, ENCODING).examples) - len(made.examples)
-    assert more >= 3
+    assert more == 4, "fay's three answers, and one of the talk that is held back"
 
     audit = audited(made.examples, records, rules, retractions=made.retractions)
 
@@ -83,7 +83,7 @@ def test_a_deletion_that_was_held_when_the_run_was_stopped_is_not_to_be_told_yet
     made, run = stopped(records), run_through(records, RULES, ENCODING)
     assert len(made.examples) < len(run.examples)
     assert not made.retractions
-    assert len(run.retractions) > 1
+    assert len(run.retractions) == 2
 
     audit = audited(made.examples, records, retractions=[])
 

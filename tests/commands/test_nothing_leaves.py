@@ -152,6 +152,16 @@ def test_metadata_addresses_are_never_called(host: str, monkeypatch: pytest.Monk
         Outbound("slack.base_url", allow_external=True).connect(host.strip("[]"), 80, 1)
 
 
+def test_a_name_is_looked_up_once(monkeypatch: pytest.MonkeyPatch):
+    """What was checked is what is called, whatever the name leads to a moment later."""
+    resolving(monkeypatch, "moving.example.com", ["127.0.0.1"], then=["127.0.0.2"])
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        Outbound("slack.base_url").connect("moving.example.com", listening.getsockname()[1], 1) as opened,
+    ):
+        assert opened.getpeername() == listening.getsockname()
+
+
 def resolving(monkeypatch: pytest.MonkeyPatch, name: str, addresses: Sequence[str], then: Sequence[str] = ()) -> None:
     """Lets a name resolve to these addresses; after the first time, to those of `then`."""
     real, answers = socket.getaddrinfo, [addresses]

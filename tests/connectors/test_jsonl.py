@@ -16,8 +16,12 @@ from bytewax.dataflow import Dataflow
 from bytewax.inputs import AbortExecution
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSink, run_main
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.files.jsonl import (
+    BOM,
     MAX_LINE,
     JsonlSink,
     JsonlSource,
@@ -192,6 +196,49 @@ def test_a_stopped_flow_goes_on_where_it_was(raw, tmp_path):
     copy(JsonlSource(path), JsonlSink(tmp_path / "once.jsonl"))
     assert ends == ["end"]
     assert out.read_bytes() == (tmp_path / "once.jsonl").read_bytes() != b""
+
+
+ODD = st.sampled_from([b"", b" \t", b"{broken", b"\xff\xfe", b"x" * 40, b"y" * 33, b"\xef\xbb\xbf", b"plain", b'{"a": 1}', b"a\rb", b"\0"])
+
+
+@given(
+    st.lists(st.tuples(ODD, st.sampled_from([b"\n", b"\r\n"])), max_size=12),
+    ODD,
+    st.booleans(),
+    st.integers(1, 4),
+    st.lists(st.booleans(), min_size=14, max_size=14),
+)
+@example([(b"", b"\r\n"), (b"plain", b"\r\n"), (b"x" * 40, b"\n"), (b"", b"\n")], b"{broken", True, 1, [True] * 14)
+def test_a_resume_behind_any_line_goes_on_there(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[tuple[bytes, bytes]], last: bytes, bom: bool, chunk: int, resumed: list[bool]
+):
+    """Blank, broken, cut ones, a last one without a newline, either end, a byte order mark: each is handed out once, by its number."""
+    raw = (BOM if bom else b"") + b"".join(line + end for line, end in lines) + last
+    path = written(tmp_path_factory.mktemp("odd"), raw)
+    source = JsonlSource(path, max_line=32)
+    numbered = [*enumerate([*(line + end for line, end in lines), last], 1)]
+    whole = {number: line.strip() for number, line in numbered if line.strip()}
+    if whole.get(1, b"").startswith(BOM) and not bom:
+        whole[1] = whole[1].removeprefix(BOM)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(jsonl, "CHUNK", chunk)
+        part, found = source.build_part("read", "jsonl", None), dict[int, bytes]()
+        for again in resumed:
+            if again:
+                state = part.snapshot()
+                part.close()
+                part = source.build_part("read", "jsonl", state)
+            try:
+                ((_, first, values),) = part.next_batch()
+            except StopIteration:
+                break
+            assert not found.keys() & set(range(first, first + len(values))), "a line came twice"
+            found |= dict(enumerate(values, first))
+        part.close()
+
+    assert found.keys() == whole.keys()
+    for number, line in found.items():
+        assert line == whole[number] if len(whole[number]) < 30 else line.startswith(whole[number][:30])
 
 
 def test_a_killed_flow_cuts_its_file_back(tmp_path):

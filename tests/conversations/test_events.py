@@ -26,7 +26,9 @@ from beepgpt.conversations.events import (
     parse,
     ts_text,
 )
+from beepgpt.conversations.record_order import timed_record
 from beepgpt.conversations.shard import SHARDS, shard_of_bytes, shard_of_parsed
+from beepgpt.ingest.feeds import sort_row
 from beepgpt.simulation.workspace import BROKEN_KINDS, broken_record
 
 T = 1_690_360_253_041_239
@@ -104,6 +106,8 @@ def test_what_a_message_said_before_is_kept_nowhere(wrapped: bool):
     for record in (CHANGED | {"previous_message": before}, same, tombstone, DELETED | {"previous_message": before}, nameless):
         found = parsed(CALLBACK | {"event": record} if wrapped else record)
         assert isinstance(found, Event | Ignored) and b"a secret" not in found.record
+        whole = json.dumps(CALLBACK | {"event": record} if wrapped else record).encode()
+        assert timed_record(whole, "a file").record == sort_row(whole, "a topic", found, NOW)[2] == found.record, "as it is ingested"
         assert parse(found.record, NOW) == found
     assert parsed(same) == Ignored("unchanged", parsed(same).record, "C1", T)  # type: ignore[union-attr]
     assert event(DELETED).record == json.dumps(DELETED).encode(), "what holds no text is as it came"

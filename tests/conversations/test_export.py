@@ -5,7 +5,7 @@ from datetime import date
 from typing import Any
 
 import orjson
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from beepgpt.conversations.events import EDIT, POST, REACT, Event, Reject, micros, parse
@@ -90,18 +90,31 @@ def test_what_has_no_time_is_passed_on_with_its_file():
     assert all(orjson.loads(record)["export_file"] == "general/2023-07-26.json" for record in broken)
 
 
-@given(st.lists(st.tuples(st.integers(0, 5 * 86_400), st.none() | st.integers(0, 3 * 86_400)), max_size=30), st.integers(-12, 14))
-def test_events_come_in_the_order_of_their_time(said: list[tuple[int, int | None]], zone: int):
+ZONES = st.sampled_from([14, 14, 13, -12, 0]) | st.integers(-12, 14)
+"""Hours: day files are cut by local midnight, at most 14 hours before that of UTC, and the eastmost zones are where it shows."""
+MOMENTS = st.tuples(st.integers(1, 4), st.sampled_from([0, 0, 1, -1, 60, 3_600, 2 * 3_600 - 1, -3_600]) | st.integers(0, 86_400))
+"""A day, and seconds after its local midnight: most things happen around it, where a message is in one file and its edit in the next."""
+
+
+@given(st.lists(st.tuples(MOMENTS, st.none() | MOMENTS), max_size=30), ZONES)
+@example([((1, 0), (2, 1)), ((2, 0), None)], 14)
+@example([((1, 0), (2, 7_199)), ((2, 0), None)], 14)
+def test_events_come_in_the_order_of_their_time(said: list[tuple[tuple[int, int], tuple[int, int] | None]], zone: int):
     """Whatever the time zone by which the days were cut, and however late the edits."""
-    start = 1_690_329_600
-    days: dict[int, list[dict[str, object]]] = {}
-    for number, (second, edited_after) in enumerate(said):
-        edited = {} if edited_after is None else {"edited": {"ts": f"{start + second + edited_after}.000000"}}
-        message = stored(f"{start + second}.{number:06d}", **edited)
-        days.setdefault((start + second + zone * 3600) // 86_400, []).append(message)
-    files = [Day(date.fromordinal(719_163 + day), messages) for day, messages in sorted(days.items())]
+    files = day_files(said, zone)
 
     times = [event.t for record in records_of("C1", files) if isinstance(event := parse(record, now=1_800_000_000_000_000), Event)]
 
     assert times == sorted(times)
     assert len(times) == len(said) + sum(edited is not None for _, edited in said)
+
+
+def day_files(said: list[tuple[tuple[int, int], tuple[int, int] | None]], zone: int) -> list[Day]:
+    """Messages, and their edits, which are never before them, in files that are cut by the days of a zone."""
+    midnight = 1_690_329_600 - zone * 3_600
+    days: dict[int, list[dict[str, object]]] = {}
+    for number, ((day, second), edit) in enumerate(said):
+        posted = midnight + day * 86_400 + second
+        edited = {} if edit is None else {"edited": {"ts": f"{max(posted, midnight + edit[0] * 86_400 + edit[1])}.000000"}}
+        days.setdefault((posted + zone * 3_600) // 86_400, []).append(stored(f"{posted}.{number:06d}", **edited))
+    return [Day(date.fromordinal(719_163 + day), messages) for day, messages in sorted(days.items())]

@@ -1,107 +1,34 @@
-"""The facts about candidates, computed a second time: from the log of all posts, by the definitions, with nothing kept in between."""
+"""Features of candidates agree with their second reading, tests/support/oracle_features.py."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 from random import Random
-from typing import NamedTuple
 
 import pytest
-from hypothesis import given, reject, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beepgpt.conversations import features as kept_facts
 from beepgpt.conversations.features import Columns, MessageCues, People
+from tests.support.oracle_features import (
+    ANSWERS,
+    AUTHORS_KEPT,
+    QUERY_WORDS,
+    TINY,
+    Cues,
+    Look,
+    Post,
+    decayed,
+    facts,
+    insist_on_distance,
+    since_known,
+)
 
 SECOND = 1_000_000
 HOUR = 3600 * SECOND
 DAY = 24 * HOUR
 YEAR_2016 = 1_460_246_400 * SECOND
-
-ANSWERS = {"3d": 3, "30d": 30, "180d": 180}
-FIRST = {"7d": 7, "60d": 60}
-POSTS = {"30d": 30}
-"""Half-lives in days. Written out, as are the numbers below: a wrong constant should show."""
-WEIGHT = 1 << 20
-AUTHORS_KEPT = 32
-QUERY_WORDS = 24
-TINY = 1e-150
-"""Counts that went through 512 half-lives may be 0 or not; what they are shares of, too."""
-
-
-class Post(NamedTuple):
-    """A call of `posted`."""
-
-    user: str
-    t: int
-    words: tuple[int, ...] = ()
-    answers: str | None = None
-    first: bool = False
-    asked: tuple[int, ...] = ()
-
-
-class Look(NamedTuple):
-    """A call of `candidates`."""
-
-    t: int
-    window: list[MessageCues]
-    most: int
-    spoken: tuple[str, ...] = ()
-
-
-def decayed(times: Iterable[int], t: int, days: int) -> float:
-    return sum(math.exp2((time - t) / (days * DAY)) for time in times)
-
-
-def since_known(log: Sequence[Post], user: str, kept: int) -> list[Post]:
-    """The person's posts, but for those after which so many others came that they were forgotten."""
-    posts: list[Post] = []
-    others: set[str] = set()
-    for post in log:
-        if post.user == user:
-            posts.append(post)
-            others = set()
-        else:
-            others.add(post.user)
-            if len(others) == kept:
-                posts = []
-    return posts
-
-
-def counted(places: Iterable[int]) -> dict[int, int]:
-    """How often each was named, all halved when one would pass 255."""
-    counts: dict[int, int] = {}
-    for place in places:
-        if counts.get(place) == 255:
-            counts = {other: count // 2 for other, count in counts.items()}
-        counts[place] = counts.get(place, 0) + 1
-    return counts
-
-
-def insist_on_distance(times: Iterable[list[int]], t: int, days: int) -> None:
-    """Float sums may or may not separate almost equal counts: such a log is left out, unless times are the same or weights powers of 2."""
-    different = sorted({tuple(each) for each in times}, key=lambda each: decayed(each, t, days))
-    if all(time % (days * DAY) == 0 for each in different for time in each):
-        return
-    sums = [decayed(each, t, days) for each in different]
-    if any(more < TINY or more - less < 1e-12 * more for less, more in pairwise(sums)):
-        reject()
-
-
-def answered(posts: Sequence[Post], authors_kept: int) -> dict[str, list[int]]:
-    """When the person answered each author, of those whose answers are still counted."""
-    times: dict[str, list[int]] = {}
-    for post in posts:
-        if post.answers is None:
-            continue
-        times.setdefault(post.answers, []).append(post.t)
-        if len(times) > authors_kept:
-            others = {author: when for author, when in times.items() if author != post.answers}
-            insist_on_distance(others.values(), post.t, 180)
-            del times[min((decayed(when, post.t, 180), author) for author, when in others.items())[1]]
-    return times
 
 
 def who(log: Sequence[Post], look: Look, kept: int) -> list[str]:
@@ -113,42 +40,6 @@ def who(log: Sequence[Post], look: Look, kept: int) -> list[str]:
     insist_on_distance(known.values(), look.t, 30)
     active = sorted(known, key=lambda user: (-decayed(known[user], look.t, 30), -known[user][-1], user))
     return list(dict.fromkeys(user for user in [*spoke, *named, *look.spoken[:8], *active] if user != last))[: look.most]
-
-
-def closeness(log: Sequence[Post], posts: Sequence[Post], look: Look, query_words: int) -> float:
-    query = list(dict.fromkeys(word for said in reversed(look.window) for word in said.words))[:query_words]
-    common = counted(word for post in log for word in post.words)
-    weights = {word: WEIGHT // (1 + common.get(word, 0)) for word in query}
-    counts = counted(word for post in posts if post.answers is not None for word in post.asked)
-    lengths = math.hypot(*weights.values()) * math.hypot(*counts.values())
-    return sum(weight * counts.get(word, 0) for word, weight in weights.items()) / lengths if lengths else 0.0
-
-
-def facts(log: Sequence[Post], look: Look, user: str, kept: int, authors_kept: int, query_words: int) -> dict[str, float]:
-    """All numbers beside one candidate, unrounded."""
-    posts, t, last = since_known(log, user, kept), look.t, look.window[-1].author
-    answers = [post.t for post in posts if post.answers is not None]
-    first = [post.t for post in posts if post.answers is not None and post.first]
-    all_answers = [post.t for post in log if post.answers is not None]
-    hours = counted(post.t // HOUR % 24 for post in posts)
-    near = {(t // HOUR + step) % 24 for step in (-1, 0, 1)}
-    made = {
-        "in_window": next((back for back, said in enumerate(reversed(look.window), start=1) if said.author == user), 0),
-        "mentioned": next((back for back, said in enumerate(reversed(look.window), start=1) if user in said.mentions), 0),
-        "spoke": look.spoken[:8].index(user) + 1 if user in look.spoken[:8] else 0,
-        "seen_hours": (t - posts[-1].t) / HOUR if posts else -1.0,
-        "to_author": decayed(answered(posts, authors_kept).get(last, []), t, 180),
-        "hour_share": sum(hours.get(hour, 0) for hour in near) / sum(hours.values()) if posts else 0.0,
-        "closeness": closeness(log, posts, look, query_words),
-    }
-    for name, days in ANSWERS.items():
-        made["answers_" + name] = decayed(answers, t, days)
-        # A share doesn't depend on when it is looked at; at the last answer the sums are no tiny numbers yet.
-        at = max(all_answers, default=t)
-        made["share_" + name] = decayed(answers, at, days) / decayed(all_answers, at, days) if all_answers else 0.0
-    made |= {"first_" + name: decayed(first, t, days) for name, days in FIRST.items()}
-    made |= {"posts_" + name: decayed((post.t for post in posts), t, days) for name, days in POSTS.items()}
-    return made
 
 
 def assert_same(columns: Columns, log: Sequence[Post], look: Look, kept: int, authors_kept: int, query_words: int) -> None:
@@ -166,6 +57,11 @@ def assert_same(columns: Columns, log: Sequence[Post], look: Look, kept: int, au
             assert abs(given - value) <= 0.500001e-4 + 1e-9 * abs(value), (name, user, given, value)
 
 
+def candidates(people: People, look: Look) -> Columns:
+    """As a channel asks for them."""
+    return people.candidates(look.t, [MessageCues(*said) for said in look.window], look.most, look.spoken)
+
+
 def follow(steps: Iterable[Post | Look], kept: int, authors_kept: int = AUTHORS_KEPT, query_words: int = QUERY_WORDS) -> None:
     """Both computations side by side, as a channel would call the one."""
     people, log = People(kept), list[Post]()
@@ -177,9 +73,10 @@ def follow(steps: Iterable[Post | Look], kept: int, authors_kept: int = AUTHORS_
         else:
             if any(said.bot for said in step.window):
                 people.bot_posted(BOT)
-            assert_same(people.candidates(*step), log, step, kept, authors_kept, query_words)
+            assert_same(candidates(people, step), log, step, kept, authors_kept, query_words)
 
 
+thorough = settings(max_examples=5 * settings().max_examples // 2)
 USERS = ["U1", "U2", "U3", "U4", "U5", "U6"]
 BOT = "B"
 STRANGER = "S"
@@ -192,7 +89,7 @@ STARTS = st.sampled_from([YEAR_2016, (12 * 512 * 3 - 1) * DAY, (512 * 180 - 1) *
 TIES = st.sampled_from([0, 0, 30 * DAY, 180 * DAY])
 MENTIONS = st.just(()) | st.lists(st.sampled_from([*USERS, STRANGER]), max_size=3, unique=True).map(tuple)
 WINDOWS = st.lists(
-    st.tuples(st.sampled_from([*USERS, BOT]), WORDS, MENTIONS).map(lambda said: MessageCues(said[0], said[0] == BOT, *said[1:])),
+    st.tuples(st.sampled_from([*USERS, BOT]), WORDS, MENTIONS).map(lambda said: Cues(said[0], said[0] == BOT, *said[1:])),
     min_size=1,
     max_size=5,
 )
@@ -215,21 +112,21 @@ def histories(draw: st.DrawFn, gaps: st.SearchStrategy[int], starts: st.SearchSt
     return [*steps, Look(t, draw(WINDOWS), 7, draw(SPOKEN)), Look(t + draw(gaps), draw(WINDOWS), 7)]
 
 
-@settings(max_examples=250, deadline=None)
+@thorough
 @given(histories(GAPS, st.just(YEAR_2016)), st.integers(2, 5))
 def test_facts_are_what_the_log_says(steps: list[Post | Look], kept: int):
     """Whatever is posted, the kept counts are those of the whole log; people who were forgotten have no features."""
     follow(steps, kept)
 
 
-@settings(max_examples=250, deadline=None)
+@thorough
 @given(histories(GAPS | GAPS | GAPS | SPANS, STARTS), st.integers(2, 5))
 def test_facts_outlive_long_silence(steps: list[Post | Look], kept: int):
     """Between two events may lie seconds or twenty years, over which landmarks move."""
     follow(steps, kept)
 
 
-@settings(max_examples=250, deadline=None)
+@thorough
 @given(histories(GAPS, st.just(YEAR_2016)), st.integers(2, 5), st.integers(1, 3), st.integers(1, 4))
 def test_few_authors_and_few_words(steps: list[Post | Look], kept: int, authors_kept: int, query_words: int):
     """Only so many authors are counted one by one, the least answered goes; only so many words are asked for, the newest first."""
@@ -239,7 +136,7 @@ def test_few_authors_and_few_words(steps: list[Post | Look], kept: int, authors_
         follow(steps, kept, authors_kept, query_words)
 
 
-@settings(max_examples=250, deadline=None)
+@thorough
 @given(histories(TIES, st.just(0)), st.integers(2, 5), st.integers(1, 3))
 def test_ties_are_broken_by_the_last_post_and_by_name(steps: list[Post | Look], kept: int, authors_kept: int):
     """Equally active after whole half-lives: who posted last comes first, then the smaller id; of authors the smaller name goes."""
@@ -253,21 +150,21 @@ def test_two_posts_a_half_life_ago_are_one_today():
     people = People(10)
     for user, t in (("U1", 0), ("U1", 0), ("U3", 30 * DAY), ("U2", 30 * DAY), ("U4", 30 * DAY), ("U4", 30 * DAY)):
         people.posted(user, t, (), None, False, ())
-    assert people.candidates(30 * DAY, [MessageCues("U9")], 10)["user"] == ["U4", "U2", "U3", "U1"]
+    assert candidates(people, Look(30 * DAY, [Cues("U9")], 10))["user"] == ["U4", "U2", "U3", "U1"]
 
 
 def test_of_authors_answered_as_often_the_smaller_name_goes():
     """A and B were answered once each at the same time; when C comes, B stays."""
     for authors in ("ABC", "BAC"):
         posts = [Post("U1", YEAR_2016, (), author) for author in authors]
-        looks = [Look(YEAR_2016, [MessageCues(author)], 5) for author in "ABC"]
+        looks = [Look(YEAR_2016, [Cues(author)], 5) for author in "ABC"]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(kept_facts, "AUTHORS_KEPT", 2)
             people = People(5)
             people.advance(YEAR_2016)
             for post in posts:
                 people.posted(*post)
-            assert [people.candidates(*look)["to_author"] for look in looks] == [[0.0], [1.0], [1.0]]
+            assert [candidates(people, look)["to_author"] for look in looks] == [[0.0], [1.0], [1.0]]
             follow([*posts, *looks], 5, 2)
 
 
@@ -285,8 +182,8 @@ def test_facts_with_many_authors_and_many_words(seed: int):
             Post(random.choice(USERS[:3]), t, random.choice(words), random.choice(authors), random.random() < 0.5, random.choice(words))
         )
     for author in authors:
-        window = [MessageCues(random.choice(authors), False, random.choice(words)) for _ in range(3)]
-        steps.append(Look(t + 7, [*window, MessageCues(author, False, random.choice(words))], 5))
+        window = [Cues(random.choice(authors), False, random.choice(words)) for _ in range(3)]
+        steps.append(Look(t + 7, [*window, Cues(author, False, random.choice(words))], 5))
     follow(steps, 500)
 
 
@@ -296,8 +193,8 @@ def test_a_channel_wakes_up_after_eight_years(kept: int, glances: int):
     """What was counted in 2016 still has finite shares in 2024, and new answers count as ever."""
     before, asked, after = (seconds * SECOND for seconds in (1_460_246_400, 1_460_246_460, 1_725_321_600))
     # With a look in between, landmarks move twice by one span each: what is left has no inverse in a double.
-    glance = Look(before + 5 * 365 * DAY, [MessageCues("U1", False, (1,))], 5)
-    look = Look(after, [MessageCues("U1", False, (1, 2)), MessageCues("U2", False, (2, 3)), MessageCues("U3")], 5)
+    glance = Look(before + 5 * 365 * DAY, [Cues("U1", False, (1,))], 5)
+    look = Look(after, [Cues("U1", False, (1, 2)), Cues("U2", False, (2, 3)), Cues("U3")], 5)
     steps: list[Post | Look] = [Post("U1", before, (1, 2)), Post("U2", asked, (2, 3), "U1", True, (1, 2)), *[glance] * glances, look]
     steps += [Post("U3", after, (1,), "U2", False, (2, 3)), look._replace(t=after + HOUR)]
     follow(steps, kept)
@@ -307,7 +204,7 @@ def test_a_channel_wakes_up_after_eight_years(kept: int, glances: int):
         if isinstance(step, Post):
             people.posted(*step)
             continue
-        columns = people.candidates(*step)
+        columns = candidates(people, step)
         assert all(0 <= share <= 1 for name in ("share_3d", "share_30d", "share_180d") for share in columns[name])
 
 
@@ -318,8 +215,8 @@ def test_who_is_named_is_a_candidate_even_a_stranger_and_no_bot_is():
     for user in ("U1", "U2", "U3"):
         people.posted(user, YEAR_2016, (), None, False, ())
     people.bot_posted(BOT)
-    window = [MessageCues("U2", mentions=("U5",)), MessageCues("U9", mentions=("U9", STRANGER, BOT))]
-    columns = people.candidates(YEAR_2016, window, 10, ("U9", "U3", "U2"))
+    window = [Cues("U2", mentions=("U5",)), Cues("U9", mentions=("U9", STRANGER, BOT))]
+    columns = candidates(people, Look(YEAR_2016, window, 10, ("U9", "U3", "U2")))
 
     assert columns["user"] == ["U2", STRANGER, "U5", "U3", "U1"]
     assert columns["mentioned"] == [0, 1, 2, 0, 0]

@@ -15,10 +15,11 @@ from bytewax.testing import TestingSink, TestingSource, run_main
 
 from beepgpt.commands.examples import ExamplesJob, run_examples
 from beepgpt.config.settings import BadSettings, read_settings
+from beepgpt.connectors.kafka.topics import Record
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.rules import Rules
 from beepgpt.dataflows import examples, labeling, scoring
-from beepgpt.dataflows.following import Following
+from beepgpt.dataflows.following import Following, parse_records
 from beepgpt.dataflows.label_examples import LabelingRun
 from beepgpt.dataflows.records import CallbackSink
 from beepgpt.dataflows.score_points import ScoringRun
@@ -140,3 +141,21 @@ def test_a_flow_for_bytewax_s_own_runner_says_what_it_needs(monkeypatch: pytest.
         monkeypatch.setenv(f"BEEPGPT_{name}", value)
     with pytest.raises(BadSettings, match=why):
         module.flow()
+
+
+ANA = b'{"type":"message","channel":"C1","user":"U0ANA","ts":"1716200000.000100","text":"Ready?"}'
+
+
+@pytest.mark.parametrize(
+    ("odd", "reason"),
+    [(None, "no_value"), (b"", "not_json"), (b"{", "not_json"), (b"\xef\xbb\xbf" + ANA, "not_json"), (ANA + b"\r\n", None)],
+)
+def test_every_record_of_a_topic_is_placed_whatever_its_value(odd: bytes | None, reason: str | None):
+    """First, last or alone in its chunk: it has a place by its offset, which may leave gaps, and a reason where it can't be used."""
+    for values in ([odd], [odd, ANA], [ANA, odd], [ANA, odd, ANA]):
+        records = [Record(value, 10 * number, 1_716_200_000_000_000, None, []) for number, value in enumerate(values)]
+        (parsed,) = parse_records([("events/0", 0, records)], following())
+
+        assert [(at, getattr(each, "reason", None)) for _, at, _, each in parsed] == [
+            (f"events/0:{10 * number}", reason if value is odd else None) for number, value in enumerate(values)
+        ]

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from beepgpt.connectors.slack.export import UnreadableDay, open_export, read_day
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.account import Account, sum_of
 from beepgpt.conversations.chunks import Chunk
+from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.export import records_of
 from beepgpt.conversations.outcomes import Probabilities, RollingMetrics
 from beepgpt.conversations.points import PointEmitted, PointSettled
-from beepgpt.conversations.rules import MINUTE, Rules
+from beepgpt.conversations.rules import DAY, HOUR, MINUTE, Rules, Scope, Target
 from beepgpt.conversations.shard import OtherState
 from beepgpt.dataflows.following import Following
 from beepgpt.dataflows.records import TaggedItems
@@ -32,6 +34,7 @@ from beepgpt.dataflows.score_points import ScorePoints, ScoringRun
 from beepgpt.dataflows.scored_records import check_scores
 from beepgpt.dataflows.scoring import scoring_flow
 from beepgpt.errors import BadCommand
+from beepgpt.simulation.workspace import Plan, live_records
 from beepgpt.training.intervals import Bootstrap
 from beepgpt.training.metrics import hits, outcomes_of
 from beepgpt.training.parts import Part, Parts
@@ -123,13 +126,14 @@ def score(
     batches: Iterable[int] = (),
     since: int = 0,
     until: int | None = None,
+    rules: Rules = RULES,
     **more: Any,
 ) -> Run:
     """A run of the real dataflow, each batch an epoch."""
     lines = [each if isinstance(each, bytes) else each.line for each in records]
-    following = Following(RULES, load_encoding(RULES.encoding), NOW, until=until, recoverable=True, points_since=since)
+    following = Following(rules, load_encoding(rules.encoding), NOW, until=until, recoverable=True, points_since=since)
     kept: dict[str, list[Any]] = {name: [] for name in ("predictions", "outcomes", "deletions", "alerts")}
-    scoring = ScoringRun(model, asker or LocalModel(model), SPEC, with_alerts=True, **more)
+    scoring = ScoringRun(model, asker or LocalModel(model), rules.spec, with_alerts=True, **more)
     source: TestingSource[Chunk] = TestingSource(list(chunks_of(lines, batches)))
     sinks = {name: TestingSink(kept[name]) for name in ("predictions", "outcomes", "deletions")}
     accounts: list[Account] = []
@@ -179,6 +183,60 @@ def test_speakers_of_a_session_and_of_a_thread_are_two_points_where_they_differ(
         session, thread = (point["candidates"] for _, point in told[-2:])
         assert (session["user"], session["spoke"]) == (["bo"], [1]), "he began it"
         assert (thread["user"], thread["spoke"]) == (["bo"], [0]), "he never spoke there"
+
+
+@pytest.mark.parametrize("batches", [[3] * 200, []], ids=["3", "all"])
+@pytest.mark.parametrize("scope", ["conversation", "channel"])
+@pytest.mark.parametrize("target", ["next_user", "interacting_users", "reactors"])
+def test_outcomes_are_what_the_examples_say(target: Target, scope: Scope, batches: list[int]):
+    """Of every target: each example is of a point that was scored, and its outcome has the whole answer and the best rank in it."""
+    rules = Rules(target=target, scope=scope, horizon=6 * HOUR, max_candidates=5, kept_people=7)
+    records, until = reacting(), PLAN.end_us + DAY
+    examples = run_of(records, rules, until=until).examples
+    run = score(records, ByPlace(), batches=batches, rules=rules, until=until, with_candidates=True)
+
+    assert_served_as_trained(examples, run.predictions)
+    predicted = {each["id"]: each for each in run.predictions}
+    outcomes = {(each["conversation"], each["prompt_ts"]): each for each in run.outcomes}
+    assert len(outcomes) == len(run.outcomes) == sum(len(each["conversations"]) for each in run.predictions)
+    settled = {place: each for place, each in outcomes.items() if each["how"] in ("answered", "silent")}
+    assert len(settled) == len(examples)
+    for example in map(json.loads, examples):
+        found = settled[example["conversation"], example["prompt_ts"]]
+        assert {name: found[name] for name in ("answer", "answer_ts", "settled_ts", "speakers", "channel")} == {
+            name: example[name] for name in ("answer", "answer_ts", "settled_ts", "speakers", "channel")
+        }
+        people = predicted[found["id"]]["people"]
+        ranks = [(rank, each["p"]) for rank, each in enumerate(people, 1) if each["user"] in example["answer"]]
+        assert (found["rank"], found["p"]) == min(ranks, default=(None, None))
+    several = [each for each in settled.values() if len(each["answer"]) > 1]
+    assert bool(several) is (target != "next_user")
+    assert target == "next_user" or any(each["rank"] and each["people"][each["rank"] - 1]["user"] != each["answer"][0] for each in several)
+
+
+PLAN = Plan(seed=17, messages=250, channels=3, people=9, days=12, reactions=0.9, deletions=0.05, edits=0.05)
+
+
+@cache
+def reacting() -> tuple[bytes, ...]:
+    """A workspace in which people react."""
+    return tuple(live_records(PLAN))
+
+
+@pytest.mark.parametrize("minute", [2, 60, 60 * 24 * 40])
+@pytest.mark.parametrize("target", ["next_user", "interacting_users", "reactors"])
+def test_readers_of_predictions_learn_of_a_deletion_whenever_it_comes(target: Target, minute: int):
+    """While its point is open, once no window holds the message any more, and after its example is forgotten."""
+    rules = Rules(target=target, window=1, kept_roots=1)
+    said = [post("ana", "secret", minute=0), post("bo", minute=1), post("ana", minute=60 * 24 * 35)]
+    records = sorted([*said, delete(of=0, minute=minute)], key=lambda each: each.t or 0)
+
+    run = score(records, ByPlace(), rules=rules, until=at(60 * 24 * 50))
+
+    assert [each["prompt"] for each in run.predictions if "secret" in each["prompt"]] == ["secret\n\n###\n\n"]
+    assert run.deletions == [{"channel": "C1", "ts": ts_text(at(0)), "deleted_ts": ts_text(at(minute))}]
+    assert [value for kind, value in run.alerts if kind == "deletion"] == run.deletions
+    assert run.account["deletions"] == 1
 
 
 @pytest.mark.parametrize("batches", [[1] * 2_000, [7] * 300, []], ids=["1", "7", "all"])

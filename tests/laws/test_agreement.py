@@ -16,10 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from beepgpt.connectors.slack.export import open_export, read_days
-from beepgpt.conversations.events import Heartbeat, Reject, parse
+from beepgpt.conversations.events import Heartbeat, Reject, micros, parse
 from beepgpt.conversations.export import records_of
+from beepgpt.conversations.points import MessageDeleted, PointEmitted
 from tests.support import NOW, oracle, oracle_records, ours, run_of
-from tests.support.histories import Record, callback, cases, delete, edit, late_arrivals, lines_of, post, react
+from tests.support.histories import Record, any_arrivals, callback, cases, delete, edit, lines_of, post, react
+from tests.support.oracle_features import assert_candidates
 
 thorough = settings(max_examples=8 * settings().max_examples, suppress_health_check=list(HealthCheck))
 """The rules have many corners, and a history reaches few of them."""
@@ -36,12 +38,16 @@ STRETCH = 80
 
 
 def assert_agreement(records: Sequence[bytes], rules: oracle_records.Rules, until: int | None = None):
-    """Both readings give the same examples (facts apart), retractions and account."""
-    mine = ours(rules, candidates=False)
+    """Both readings give the same examples, candidates and all, the same retractions and account."""
+    mine = ours(rules)
     run = run_of(records, mine, until)
     expected = oracle.run(records, replace(rules, spec=mine.spec), until=until, now=NOW)
 
-    assert sorted(map(decoded, run.examples)) == sorted(map(json.dumps, expected.examples))
+    examples = [json.loads(line) for line in run.examples]
+    candidates = {example["id"]: example.pop("candidates") for example in examples}
+    assert sorted(map(json.dumps, examples)) == sorted(map(json.dumps, expected.examples))
+    for identity, seen in expected.seen.items():
+        assert_candidates(candidates[identity], seen.posts, seen.look, rules.kept_people, seen.bots)
     assert sorted(map(decoded, run.retractions)) == sorted(map(json.dumps, expected.retractions))
     account = run.account.as_json()
     for part in ("events", "points"):
@@ -60,7 +66,7 @@ def test_the_two_readings_agree(case: tuple[oracle_records.Rules, list[Record]],
     """On random histories with every kind of record, in any order of arrival, under settings of every target and scope."""
     rules, history = case
 
-    assert_agreement(lines_of(data.draw(late_arrivals(history), label="arrivals")), rules)
+    assert_agreement(lines_of(data.draw(any_arrivals(history, rules.lateness), label="arrivals")), rules)
 
 
 @patient
@@ -72,6 +78,30 @@ def test_they_agree_on_any_until(case: tuple[oracle_records.Rules, list[Record]]
     until = data.draw(st.sampled_from(times), label="T") + data.draw(st.sampled_from([0, -1, 1, rules.horizon or 0, rules.lateness]))
 
     assert_agreement(lines_of(history), rules, until)
+
+
+@patient
+@given(cases(), st.data())
+def test_they_agree_on_what_readers_of_points_must_delete(case: tuple[oracle_records.Rules, list[Record]], data: st.DataObject):
+    """Each deletion is logged once, behind the points, whether a window, an example or nothing at all still holds the message."""
+    rules, history = case
+    arrived = lines_of(data.draw(any_arrivals(history, rules.lateness), label="arrivals"))
+    mine = ours(rules)
+    run = run_of(arrived, mine, points_since=0)
+    expected = oracle.run(arrived, replace(rules, spec=mine.spec), now=NOW)
+
+    deleted = [each for each in run.points if isinstance(each, MessageDeleted)]
+    assert sorted(deleted) == sorted(MessageDeleted(*each) for each in expected.deletions)
+    emitted = [each for each in run.points if not isinstance(each, MessageDeleted)]
+    for each in deleted:
+        assert not any(each.ts == said for point in emitted if isinstance(point, PointEmitted) for said in held_by(point, after=each))
+
+
+def held_by(point: PointEmitted, after: MessageDeleted) -> list[int]:
+    """The messages of a point that was made later than a deletion in its channel."""
+    if point.channel != after.channel or point.t <= after.deleted_ts:
+        return []
+    return [micros(each["ts"]) for each in json.loads(point.line)["window"]]
 
 
 SAID = NOW // oracle_records.SECOND * oracle_records.SECOND - oracle_records.DAY
@@ -98,7 +128,7 @@ def test_they_agree_on_what_is_from_the_future(record: Record, horizon: int | No
         rules = oracle_records.Rules(horizon=horizon)
 
         assert_agreement([received.line], rules)
-        assert run_of([received.line], ours(rules, candidates=False)).account["rejected:future"] == future
+        assert run_of([received.line], ours(rules)).account["rejected:future"] == future
 
 
 # Real sets

@@ -15,7 +15,7 @@ from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.shard import OtherState, Shard
 from beepgpt.simulation.workspace import Plan, write_export
-from tests.mutations import ROOT, planted
+from tests.mutations.running import ROOT, planted
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("compiled")]
 needs_a_compiler = pytest.mark.skipif(shutil.which(os.environ.get("CC", "cc")) is None, reason="there is no C compiler here")

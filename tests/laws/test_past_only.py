@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from beepgpt.conversations.rules import Rules
 from tests.support import Place, features_of, run_of
 from tests.support.histories import Record, inner_of, messages_of, post, record_of, thread_of
 from tests.support.oracle_records import SECOND
-from tests.support.worlds import History, end_of, patient, points_known_at, up_to, worlds
+from tests.support.worlds import NAMED_AND_A_BOT, History, end_of, patient, points_known_at, up_to, worlds
 
 
 class TestLaw1PastOnly:
@@ -23,6 +23,7 @@ class TestLaw1PastOnly:
 
     @patient
     @given(worlds())
+    @example(NAMED_AND_A_BOT)
     def test_every_example_is_what_its_past_alone_shows(self, world: tuple[Rules, History]):
         """Whatever came later: with the history cut at its `prompt_ts`, the point is there, with the same prompt and features."""
         rules, history = world

@@ -15,6 +15,7 @@ from beepgpt.alerts.store import AlertStore
 from beepgpt.connectors.slack.alerts import SlackMessenger
 from beepgpt.connectors.slack.members import Everybody
 from beepgpt.conversations.events import ts_text
+from beepgpt.conversations.outcomes import Probabilities, prediction_body
 from beepgpt.conversations.points import MessageDeleted, deletion_bytes
 from beepgpt.conversations.rules import SECOND
 from beepgpt.runtime.flow_metrics import Waits
@@ -38,7 +39,7 @@ def prediction(
     """One, of which `ana`'s question at `at` is the newest message."""
     window = window or [(at, "ana")]
     names = conversations or [f"{channel}:{ts_text(window[0][0])}:session"]
-    return {
+    point = {
         "id": f"{channel}-{at}-{len(window)}",
         "spec": "s",
         "target": "next_user",
@@ -51,14 +52,9 @@ def prediction(
         "window": [{"ts": ts_text(ts), "user": user} for ts, user in window],
         "prompt": "\n\n".join(texts) + "\n\n###\n\n",
         "prompt_tokens": 5,
-        "model": "m",
-        "part": "judge",
-        "people": [{"user": user, "p": p} for user, p in (people or {"bo": 0.8}).items()],
-        "nobody": 0.1,
-        "other": 0.1,
-        "fresh": True,
-        **more,
     }
+    said = Probabilities(list((people or {"bo": 0.8}).items()), 0.1, 0.1)
+    return {**prediction_body(point, "m", "judge", said, most=40), "fresh": True, **more}
 
 
 def outcome(point: Mapping[str, Any], after: int, *answer: str, how: str | None = None, conversation: str | None = None) -> dict[str, Any]:

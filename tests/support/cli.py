@@ -29,7 +29,7 @@ from tests.support.speed import slowness
 
 IMPORTED = (
     *("app", "examples", "label", "prepare", "audit", "train", "validate", "predict", "compare", "topics", "ingest", "score", "alert"),
-    *("dead_letters", "outcomes", "rehearse"),
+    *("dead_letters", "outcomes", "rehearse", "forget"),
 )
 """The commands that are imported before the first run."""
 MOST = 1 << 20

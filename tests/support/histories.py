@@ -11,7 +11,7 @@ from tests.support.oracle_records import DAY, MINUTE, SECOND, Rules, stamp
 
 START = 1_690_000_000 * SECOND
 CHANNELS = ("C1", "C2", "C3")
-PEOPLE = ("ana", "bo", "cy", "di", "ed")
+PEOPLE = ("ana", "bo", "cy", "di", "ed", "flo", "gus")
 
 TEXTS = (
     "hello",
@@ -39,6 +39,9 @@ TEXTS = (
 """Texts on which every reading of the cleaning rules should agree."""
 
 PLAIN = TEXTS[:5]
+
+NAMING = ("<@bo> what is the plan?", "<@cy> and <@UBOT>: hello", "why not ask <@di> or <@gus|gus>?", "```<@ana>``` <@USLACKBOT> <@UBOT>")
+"""Texts that name people and bots, who may have posted before, or never, or later."""
 
 ODD_TEXTS = (
     "glued```code```here",
@@ -153,7 +156,7 @@ def callback(record: Record, event_id: str, **more: object) -> Record:
 POSTS = ("root", "root", "reply", "reply", "reply", "broadcast", "me_message", "file_share", "edited_post", "unknown_text")
 CHANGES = ("edit", "edit", "same_text", "edit_to_null", "edit_first_seen", "delete", "delete", "tombstone")
 REACTIONS = ("react", "react", "react", "unreact", "untimed")
-REST = ("bot_id", "bot_message", "slackbot", "bot_reply", "no_author", "join", "pin", "file_reaction", "heartbeat", "garbage")
+REST = ("bot_id", "bot_message", "slackbot", "bot_reply", "app_post", "no_author", "join", "pin", "file_reaction", "heartbeat", "garbage")
 DUPLICATES = ("copy", "copy_other_order", "copy_other_id", "other_text", "other_author", "same_id")
 
 
@@ -173,8 +176,8 @@ class Move:
 
 def limits(rules: Rules) -> list[int]:
     """Durations at which something happens."""
-    memory = rules.lateness + 10 * MINUTE
-    return sorted({rules.lateness, rules.session_gap, rules.horizon or rules.session_gap, rules.thread_ttl, memory, 30 * DAY, 400 * DAY})
+    kept = {rules.thread_ttl, rules.remember or SECOND, rules.lateness + 10 * MINUTE, 30 * DAY}
+    return sorted({rules.lateness, rules.session_gap, rules.horizon or rules.session_gap, *kept})
 
 
 def gaps(rules: Rules) -> st.SearchStrategy[int]:
@@ -198,7 +201,7 @@ def moves(rules: Rules, texts: Sequence[str]) -> st.SearchStrategy[Move]:
         channel=st.sampled_from([0, 0, 0, 0, 0, 0, 1, 2]),
         person=st.integers(0, len(PEOPLE) - 1) | st.integers(0, 1),
         target=st.sampled_from([0, 0, 0, 1, 1, 2, 3, 4, 5]),
-        text=st.sampled_from(PLAIN) | st.sampled_from(PLAIN) | st.sampled_from(texts),
+        text=st.sampled_from(PLAIN) | st.sampled_from(PLAIN) | st.sampled_from(texts) | st.sampled_from(NAMING),
         enveloped=st.booleans(),
     )
 
@@ -280,6 +283,7 @@ def say(move: Move, channel: str, t: int, target: Record | None, taken: set[int 
         "bot_message": without(post(channel, t, "", text, subtype="bot_message", bot_id="B1"), "user"),
         "slackbot": post(channel, t, "USLACKBOT", text),
         "bot_reply": post(channel, t, "UBOT", text, thread, bot_id="B1"),
+        "app_post": post(channel, t, user, text, bot_id="B2"),
         "no_author": without(post(channel, t, "", text), "user") if move.enveloped else post(channel, t, "", text),
         "join": post(channel, t, user, text, subtype="channel_join"),
     }
@@ -387,6 +391,11 @@ def delay_up_to(lateness: int) -> st.SearchStrategy[int]:
     return st.sampled_from(sorted({0, min(1, lateness), lateness // 2, lateness})) | st.integers(0, lateness)
 
 
+def any_arrivals(history: Sequence[Record], lateness: int) -> st.SearchStrategy[list[Record]]:
+    """The same records as they happened, delayed within `lateness`, or in any order, in which many are late."""
+    return st.one_of(st.just(list(history)), arrivals(history, lateness), late_arrivals(history))
+
+
 def late_arrivals(history: Sequence[Record]) -> st.SearchStrategy[list[Record]]:
     """The same records in any order."""
     return st.permutations(list(history))
@@ -399,6 +408,7 @@ def rules(draw: st.DrawFn, max_prompt_tokens: Sequence[int] = (2000, 30), unlimi
     horizon = draw(st.sampled_from(horizons))
     session_gap = draw(st.sampled_from([5 * SECOND, 2 * SECOND, 10 * MINUTE]))
     idle = draw(st.sampled_from([100 * SECOND, 20 * SECOND, 30 * DAY]))
+    max_candidates = draw(st.sampled_from([40, 5, 4, 3, 2, 1]))
     return Rules(
         target=draw(st.sampled_from(["next_user", "next_user", "interacting_users", "reactors"])),
         scope=draw(st.sampled_from(["conversation", "conversation", "conversation", "channel"])),
@@ -411,6 +421,10 @@ def rules(draw: st.DrawFn, max_prompt_tokens: Sequence[int] = (2000, 30), unlimi
         max_prompt_tokens=draw(st.sampled_from(max_prompt_tokens)),
         edits=draw(st.sampled_from(["known", "known", "final"])),
         bots=draw(st.sampled_from(["ignore", "context"])),
+        encoding=draw(st.sampled_from(["o200k_base", "o200k_base", "cl100k_base"])),
+        max_candidates=max_candidates,
+        kept_people=max_candidates + draw(st.sampled_from([2000, 2, 1, 0])),
+        remember=draw(st.sampled_from([400 * DAY, 30 * DAY, MINUTE, 0])),
     )
 
 

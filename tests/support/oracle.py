@@ -5,15 +5,17 @@ which event comes next, and which marks (`Forgot`) it leaves in the log before i
 oracle_records.py, prompts are in oracle_prompts.py.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tests.support.oracle_prompts import count_tokens, make_prompt
+from tests.support.oracle_features import Cues, Look, Post, mentions_of, words_of
+from tests.support.oracle_prompts import clean, count_tokens, make_prompt
 from tests.support.oracle_records import (
-    DAY,
     FAR_FUTURE,
     MINUTE,
     NEVER,
@@ -28,8 +30,17 @@ from tests.support.oracle_records import (
     stamp,
 )
 
-REMEMBERED = 400 * DAY
 DUPLICATES_BEYOND_LATENESS = 10 * MINUTE
+
+
+@dataclass(frozen=True)
+class Seen:
+    """All that candidates and their features depend on at a point."""
+
+    look: Look
+    posts: Sequence[Post]
+    """By people, in this channel so far."""
+    bots: frozenset[str]
 
 
 @dataclass
@@ -39,6 +50,10 @@ class OracleRun:
     examples: list[dict[str, Any]] = field(default_factory=list)
     retractions: list[dict[str, str]] = field(default_factory=list)
     account: dict[str, Any] = field(default_factory=dict)
+    seen: dict[str, Seen] = field(default_factory=dict)
+    """What candidates could be chosen from, by example."""
+    deletions: list[tuple[str, int, int]] = field(default_factory=list)
+    """Every deletion but duplicates: channel, the message's ts, when it was deleted."""
 
 
 # Order
@@ -352,7 +367,7 @@ def is_held_by_examples(ts: int, log: Log, points: Sequence[Point], t: int, rule
     """Whether a message stands in the window of an example that is remembered, or that may still be made."""
     for point in points:
         fate = fate_of(point, log, t - 1, rules)
-        remembered = fate.name in ("answered", "silent") and t - fate.settled_ts <= REMEMBERED
+        remembered = fate.name in ("answered", "silent") and t - fate.settled_ts <= rules.remember
         if (remembered or fate.name == "censored") and any(message.ts == ts for message in point.window):
             return True
     return False
@@ -394,20 +409,23 @@ def run(records: Sequence[bytes], rules: Rules, *, until: int | None = None, now
     fates: Counter[str] = Counter()
     result = OracleRun()
     for channel in read(records, rules, until, now, outcomes).values():
-        log, points = replay(channel.events, rules, outcomes)
+        log, points, deletions = replay(channel.events, rules, outcomes)
+        said = people_posts(log, rules)
+        result.deletions += [(event.channel, event.ts, event.t) for event in deletions]
         settled = [(point, fate_of(point, log, channel.clock, rules, last=channel.clock)) for point in points]
         fates.update(fate.name for _, fate in settled)
         for point, fate in sorted(settled, key=lambda one: one[1].settled_ts):
             if fate.name in ("answered", "silent"):
                 example = example_of(point, fate, rules)
                 result.examples.append(example)
-                result.retractions += retractions_of(example, point, fate, log)
+                result.seen[example["id"]] = seen_at(point, log[: point.number], said, rules)
+                result.retractions += retractions_of(example, point, fate, log, rules)
     result.account = account_of(outcomes, fates, len(records))
     return result
 
 
-def replay(events: Sequence[Event], rules: Rules, outcomes: Counter[str]) -> tuple[Log, list[Point]]:
-    """The log of a channel and all points that were made, from its events in order."""
+def replay(events: Sequence[Event], rules: Rules, outcomes: Counter[str]) -> tuple[Log, list[Point], list[Event]]:
+    """The log of a channel, all points that were made, and the deletions, from its events in order."""
     log: Log = []
     points: list[Point] = []
     earlier: list[Event] = []
@@ -426,7 +444,7 @@ def replay(events: Sequence[Event], rules: Rules, outcomes: Counter[str]) -> tup
         changed = tuple(name for name in (*joins, *after) if before.get(name) != after[name])
         log = [*log, Applied(event, joins, tuple(dict.fromkeys(changed)))]
         points += points_made(log, rules)
-    return log, points
+    return log, points, [event for event in earlier if event.kind is Kind.DELETE]
 
 
 def example_of(point: Point, fate: Fate, rules: Rules) -> dict[str, Any]:
@@ -452,11 +470,48 @@ def example_of(point: Point, fate: Fate, rules: Rules) -> dict[str, Any]:
     }
 
 
-def retractions_of(example: dict[str, Any], point: Point, fate: Fate, log: Log) -> Iterator[dict[str, str]]:
+def seen_at(point: Point, log: Log, said: Sequence[tuple[int, Post]], rules: Rules) -> Seen:
+    """What candidates are chosen from at a point. `log`: what had been applied by then; `said`: people's posts, also later ones."""
+    texts = {message.ts: text_of(log, message.ts) or "" for message in point.window}
+    window = [
+        Cues(message.user, message.bot, words_of(clean(texts[message.ts])), mentions_of(texts[message.ts])) for message in point.window
+    ]
+    spoken = () if rules.scope == "channel" else tuple(speakers_of(log, point.conversation))
+    bots = frozenset(entry.event.user for entry in posts(log) if entry.event.bot)
+    return Seen(Look(point.prompt_ts, window, rules.max_candidates, spoken), [each for number, each in said if number < point.number], bots)
+
+
+def speakers_of(log: Log, conversation: str) -> list[str]:
+    """Who posted in a conversation since it was last forgotten, bots apart, in the order of their first posts."""
+    own = [entry.event for entry in posts(life(log, conversation)) if conversation in entry.joins]
+    return list(dict.fromkeys(event.user for event in own if not event.bot))
+
+
+def people_posts(log: Log, rules: Rules) -> list[tuple[int, Post]]:
+    """The posts of a channel's people, each with its place in the log.
+
+    What it answers is the message before it in its conversation, if that is by somebody else.
+    """
+    found = []
+    for number, entry in enumerate(log):
+        if not isinstance(entry, Applied) or entry.event.kind is not Kind.POST or entry.event.bot:
+            continue
+        post, past, home = entry.event, log[:number], entry.joins[0]
+        words = words_of(clean(post.text or ""))
+        before = next(reversed(window_of(past, home, rules)), None)
+        if before is None or before.user == post.user:
+            found.append((number, Post(post.user, post.t, words)))
+        else:
+            asked = words_of(clean(text_of(past, before.ts) or ""))
+            found.append((number, Post(post.user, post.t, words, before.user, len(speakers_of(past, home)) == 1, asked)))
+    return found
+
+
+def retractions_of(example: dict[str, Any], point: Point, fate: Fate, log: Log, rules: Rules) -> Iterator[dict[str, str]]:
     """The first deletion of a message in the window, if the example was still remembered."""
     held = {message.ts for message in point.window}
     for event in (entry.event for entry in applied(log[point.number :])):
-        if event.kind is Kind.DELETE and event.ts in held and event.t - fate.settled_ts <= REMEMBERED:
+        if event.kind is Kind.DELETE and event.ts in held and event.t - fate.settled_ts <= rules.remember:
             yield {"id": example["id"], "retracted_ts": stamp(event.t)}
             return
 

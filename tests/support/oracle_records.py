@@ -34,6 +34,9 @@ class Rules:
     encoding: str = "o200k_base"
     edits: Literal["known", "final"] = "known"
     bots: Literal["ignore", "context"] = "ignore"
+    kept_people: int = 2000
+    max_candidates: int = 40
+    remember: int = 400 * DAY
 
 
 # Records

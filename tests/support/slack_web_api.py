@@ -61,7 +61,7 @@ class Workspace:
 
     users: dict[str, dict[str, Any]] = field(default_factory=dict)
     channels: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By id: `private`, `members`."""
+    """By id: `private`, `members`, `archived`, and how Slack `answers`: `gone`, or as if for an`other` channel."""
     missing: set[tuple[str, str]] = field(default_factory=set)
     """Messages that no longer are."""
     dms: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
@@ -115,10 +115,12 @@ def answer(space: Workspace, method: str, args: Mapping[str, Any]) -> dict[str, 
         return {"user": space.users[args["user"]]}
     if method in ("conversations.info", "conversations.members"):
         channel = space.channels.get(args["channel"])
-        if channel is None:
+        if channel is None or channel.get("answers") == "gone":
             raise Refused("channel_not_found")
         if method == "conversations.info":
-            return {"channel": {"id": args["channel"], "is_channel": True, "is_private": channel["private"]}}
+            identity = "COTHER" if channel.get("answers") == "other" else args["channel"]
+            flags = {"is_channel": True, "is_private": channel["private"], "is_archived": channel.get("archived", False)}
+            return {"channel": {"id": identity, **flags}}
         begin = int(args.get("cursor") or 0)
         page = channel["members"][begin : begin + 2]  # small pages, so that there are several
         more = str(begin + 2) if begin + 2 < len(channel["members"]) else ""

@@ -26,6 +26,19 @@ def worlds(draw: st.DrawFn, /, **options: Any) -> tuple[Rules, History]:
     return ours(rules), history
 
 
+NAMED_AND_A_BOT = (
+    Rules(bots="context", max_candidates=5, kept_people=5),
+    [
+        post("C1", START, "ana", "<@UBOT>, is it red?"),
+        post("C1", START + SECOND, "UBOT", "it is", START, bot_id="B1"),
+        post("C1", START + 2 * SECOND, "cy", "not here"),
+        post("C1", START + 3 * SECOND, "ana", "<@UBOT>, thank you"),
+        post("C1", START + 4 * SECOND, "di", "what for?"),
+    ],
+)
+"""Somebody is named, and a candidate of an open point, who then turns out to be a bot."""
+
+
 def end_of(history: Iterable[Record], rules: Rules) -> int:
     """A time at which everything has settled."""
     return latest_of(history) + (rules.horizon or 0) + DAY

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from beepgpt.conversations.rules import Rules
 from beepgpt.simulation.workspace import Plan, live_records
+from beepgpt.training import ranking
 from beepgpt.training.points import Examples, examples_of, points_of
-from beepgpt.training.ranking import Ranker, fit_ranker, targets
+from beepgpt.training.ranking import FitProgress, Fitting, Ranker, TreeTargets, fit_ranker, targets
 from beepgpt.training.ranking_features import NEVER, OUTCOMES, feature_rows
 from tests.support import run_of
 
@@ -144,3 +145,37 @@ def test_the_same_examples_give_the_same_model():
 
     assert again.trees.model_to_string() == ranker().trees.model_to_string()
     assert (again.sharpness, again.shifts) == (ranker().sharpness, ranker().shifts)
+
+
+@pytest.mark.parametrize("count", [600, 1_200])
+def test_no_tree_has_seen_the_share_that_stops_and_calibrates_it(monkeypatch: pytest.MonkeyPatch, count: int):
+    """Each held-out share is settled after all that its trees were fitted on, and no two shares hold the same example."""
+    made: list[Examples] = []
+    fitted: list[tuple[Examples, Examples]] = []
+    choices, fit = ranking.choices_of, Fitting.fit_with_early_stopping
+
+    def noting(examples: Examples) -> TreeTargets:
+        made.append(examples)
+        return choices(examples)
+
+    def fit_noted(self: Fitting, early: Examples, late: TreeTargets, progress: FitProgress) -> Any:
+        fitted.append((early, made[-1]))
+        assert len(late.sizes) == len(made[-1])
+        return fit(self, early, late, progress)
+
+    monkeypatch.setattr(ranking, "choices_of", noting)
+    monkeypatch.setattr(Fitting, "fit_with_early_stopping", fit_noted)
+    chosen = examples_of(told()[:count])
+    fit_ranker(chosen, rounds=3, min_data_in_leaf=20)
+
+    held_out = [place for _, late in fitted for place in places_in(late)]
+    assert len(set(held_out)) == len(held_out) > 0
+    for early, late in fitted:
+        assert not set(places_in(early)) & set(places_in(late))
+        assert max(early.settled_ts) <= min(late.settled_ts)
+        assert len(early) > 3 * len(late)
+
+
+def places_in(examples: Examples) -> list[tuple[str, int]]:
+    """Each example's conversation and time."""
+    return list(zip(examples.points.conversation, map(int, examples.points.prompt_ts), strict=True))

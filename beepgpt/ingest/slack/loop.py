@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from beepgpt.config.sections import SlackSettings
 from beepgpt.connectors import kafka
+from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.ingest.slack.backfill import Backfill, SilenceCheck
 from beepgpt.ingest.slack.connections import Connections, LiveConnection
 from beepgpt.ingest.slack.event_writer import Coverage, EventWriter, HeldEvent
@@ -145,7 +146,10 @@ class SlackLoop:
         pulse: SlackPulse,
         dead_letters: Callable[[], kafka.Writer],
         retention: RetentionSweep | None = None,
+        forgotten: Callable[[], Forgotten | None] = lambda: None,
     ) -> None:
+        """`forgotten`: who and what is left out, as of now."""
+        self._forgotten = forgotten
         self._retention, self._team = retention, team
         self._check_every = ours.check / 1e6
         self._web = web
@@ -232,7 +236,7 @@ class SlackLoop:
                 self._on_anything(arrived)
                 self.writer.leave_out_oversized(arrived, arrived.head, arrived.size, None)
             case HistoryAnswer():
-                self.backfill.on_history(arrived)
+                self.backfill.on_history(arrived._replace(messages=self._remembered(arrived.channel, arrived.messages)))
             case slack_live.Up():
                 self._on_up(arrived)
             case slack_live.Changed():
@@ -246,11 +250,21 @@ class SlackLoop:
             case CheckAnswer():
                 self.silence_check.on_check(arrived)
             case ProbeAnswer():
-                self.silence_check.on_probe(arrived)
+                messages = {channel: self._remembered(channel, found) for channel, found in arrived.messages.items()}
+                self.silence_check.on_probe(arrived._replace(messages=messages))
             case ExpiredMessages() if self._retention is not None:
                 self._retention.on_expired(arrived, self.coverage, self.writer, self._team)
             case slack_live.Failed():
                 raise arrived.error
+
+    def _remembered(self, channel: str, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """A history's messages without what is forgotten."""
+        forgotten = self._forgotten()
+        if forgotten is None:
+            return messages
+        kept = [each for each in (forgotten.without(message, channel) for message in messages) if each is not None]
+        self.account["history_forgotten"] += len(messages) - len(kept)
+        return kept
 
     def _on_up(self, up: slack_live.Up) -> None:
         self._connections.on_up(up)
@@ -312,12 +326,17 @@ class SlackLoop:
         elif (why := self._channels.why_left_out(channel, arrival.payload)) is not None:
             self.writer.leave_out(arrival, why)
         else:
-            self._on_event(arrival, channel)
+            forgotten = self._forgotten()
+            payload = arrival.payload if forgotten is None else forgotten.without(arrival.payload)
+            if payload is None:
+                self.writer.leave_out(arrival, "forgotten")
+            else:
+                self._on_event(arrival, channel, payload)
 
-    def _on_event(self, arrival: slack_live.Arrival, channel: str) -> None:
+    def _on_event(self, arrival: slack_live.Arrival, channel: str, payload: dict[str, Any]) -> None:
         """Write a channel's event, or hold it for the channel's backfill."""
         received_at = int(arrival.at * 1e6)
-        record = record_of(arrival.payload, received_at)
+        record = record_of(payload, received_at)
         if len(record) + len(channel) > self.writer.most:
             self.writer.leave_out_oversized(arrival, record[:HEAD], len(record), channel.encode())
             return

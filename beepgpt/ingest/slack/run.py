@@ -26,6 +26,7 @@ from beepgpt.ingest.slack.loop import WAIT, SlackFigures, SlackLoop, SlackPulse
 from beepgpt.ingest.slack.retention import RetentionSweep
 from beepgpt.runtime import metrics
 from beepgpt.runtime.console import console
+from beepgpt.runtime.forgotten import ListWatch
 from beepgpt.runtime.places import connection_of, print_proxy
 from beepgpt.runtime.workers import Stop, peak_memory_mb, program_version
 
@@ -166,6 +167,7 @@ def run_slack(job: SlackIngestJob) -> tuple[dict[str, Any], int]:
         loop = SlackLoop(
             *(ours, job.include, team, contents, topic.partitions, events, interactions, web, connections, arrivals, pulse, dead_letters),
             retention,
+            ListWatch(job.settings.run.forgotten).now,
         )
         if job.settings.run.metrics_port:
             build = {"version": program_version(), "team": team}

@@ -1,0 +1,82 @@
+"""`beepgpt forget`: remove a message, a person or a channel from all that is kept, for good."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from beepgpt.commands.flags import with_settings
+from beepgpt.commands.output import write_report
+from beepgpt.config.settings import Settings
+from beepgpt.connectors.files import jsonl
+from beepgpt.conversations.events import micros
+from beepgpt.errors import BadCommand
+from beepgpt.forgetting.run import ForgetJob, MessageName, run_forget
+from beepgpt.runtime.console import console
+from beepgpt.runtime.workers import interruptible
+
+
+@with_settings
+def forget(
+    from_: Annotated[
+        list[str],
+        typer.Option(
+            "--from",
+            help="Where it is looked for, as often as needed: a file or folder that this program reads or wrote (exports, events, examples,"
+            " training sets, models, recovery and alert stores), or kafka://host:port/topic.",
+        ),
+    ],
+    settings: Settings,
+    user: Annotated[list[str] | None, typer.Option(help="A person's id (U…): all that they wrote and did.")] = None,
+    channel: Annotated[list[str] | None, typer.Option(help="A channel's id (C…): all of it.")] = None,
+    message: Annotated[list[str] | None, typer.Option(help="A message: CHANNEL:TS, as C024BE91L:1690360253.041239.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it. Without, it is only said what would be done.")] = False,
+    drop: Annotated[bool, typer.Option("--drop", help="Delete a topic once it is rewritten beside itself.")] = False,
+    report: Annotated[Path | None, typer.Option(help="Write what was found and done here, as JSON.")] = None,
+) -> None:
+    """Forget a message, a person or a channel: remove it wherever it is kept, and leave it out from then on."""
+    if report is not None:
+        jsonl.check_writable(report)
+    job = ForgetJob(from_, settings, user or [], channel or [], [message_of(each) for each in message or []], yes, drop)
+    stopped = "interrupted: every file is as it was, or done; the same command does the rest"
+    with interruptible(stopped), console.status("looking", spinner="dots") as status:
+        found = run_forget(job, status.update)
+    show(found)
+    write_report(report, found)
+
+
+def message_of(text: str) -> MessageName:
+    """A message's channel and time. Raises BadCommand."""
+    channel, _, ts = text.partition(":")
+    try:
+        micros(ts)
+    except ValueError:
+        channel = ""
+    if not channel:
+        raise BadCommand(f"--message {text}: CHANNEL:TS is expected, as C024BE91L:1690360253.041239")
+    return channel, ts
+
+
+def show(found: dict[str, Any]) -> None:
+    """Print what was found where, what was done, and what is left to do."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("place", "what it is", "found", "done" if found["done"] else "to be done", "then"):
+        table.add_column(name, justify="right" if name == "found" else "left", overflow="fold")
+    for each in found["places"]:
+        if each["found"] or each["kind"] == "unknown":
+            is_unknown = each["kind"] == "unknown"
+            done = "not looked into: none of ours" if is_unknown else each["done"]
+            table.add_row(each["place"], "" if is_unknown else each["kind"], f"{each['found']:,}", done, each["rebuild"])
+    if table.row_count:
+        console.print(table)
+    empty = sum(not each["found"] and each["kind"] != "unknown" for each in found["places"])
+    console.print(f"found {found['found']:,} in {len(found['places']) - empty:,} places; nothing in {empty:,} others")
+    if found["done"]:
+        console.print(
+            f"{found['on_the_list']:,} hashes are on the list, {found['list']}: what it names is left out wherever messages are read"
+        )
+    else:
+        console.print("nothing was changed: the same command with --yes does it. Stop first what reads and writes there.")

@@ -1,0 +1,1 @@
+"""What is forgotten is found and removed in every kind of file and topic that this program writes."""

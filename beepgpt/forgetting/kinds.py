@@ -1,0 +1,89 @@
+"""The registry of all kinds of files that this program writes: how each is recognized, and how what is forgotten is found and removed.
+
+Whoever adds a kind of file adds it here: a test runs every command, and fails if one writes what no kind recognizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from beepgpt.forgetting import stores
+from beepgpt.forgetting.exports import clean_export, is_export, is_of_export
+from beepgpt.forgetting.records import UNFINISHED, Cleaning, Removal, clean_document, clean_lines
+from beepgpt.training.prepare import OUTPUTS
+
+Clean = Callable[[Path, Cleaning], Removal]
+
+
+@dataclass(frozen=True)
+class PlaceKind:
+    """A kind of file or folder."""
+
+    name: str
+    is_one: Callable[[Path], bool]
+    clean: Clean
+    owns: Callable[[Path], bool] = lambda path: True
+    """Of a folder: whether something in it belongs to the whole; all else is looked at by itself."""
+
+
+FILE_NAMES = frozenset({"examples_pos.jsonl", "examples_neg.jsonl"})
+"""Files of few-shots."""
+
+
+def _begins(path: Path, magic: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(magic)) == magic
+
+
+def _is_page(path: Path) -> bool:
+    return path.suffix == ".html" and b"beepgpt" in path.read_bytes().lower()
+
+
+FOLDERS: tuple[PlaceKind, ...] = (
+    PlaceKind("unfinished files", lambda path: path.name.startswith((".spool-", ".prepare-")), stores.delete_file),
+    PlaceKind("recovery store", stores.is_recovery, stores.clean_recovery),
+    PlaceKind(
+        "recovery store of a cluster", stores.is_cluster_store, stores.delete_cluster_store, lambda path: path.name.startswith("part-")
+    ),
+    PlaceKind("training set", stores.is_training_set, stores.clean_training_set, lambda path: path.name in OUTPUTS),
+    PlaceKind("exported chats", stores.is_exported, stores.delete_exported, lambda path: path.name in stores.EXPORTED),
+    PlaceKind("model", stores.is_model, stores.name_model, lambda path: path.name in stores.MODEL_FILES),
+    PlaceKind("Slack export", is_export, clean_export, is_of_export),
+)
+"""Kinds of folders, in the order in which they are tried."""
+
+FILES: tuple[PlaceKind, ...] = (
+    PlaceKind("unfinished file", lambda path: path.name.endswith((UNFINISHED, ".part", ".new")), stores.delete_file),
+    PlaceKind("lock", lambda path: path.name == "lock" or path.suffix == ".lock", stores.holds_nothing),
+    PlaceKind("Slack export", lambda path: _begins(path, b"PK\x03\x04") and is_export(path), clean_export),
+    PlaceKind("table", lambda path: _begins(path, b"PAR1"), stores.clean_table),
+    PlaceKind("alert store", lambda path: {"alert", "letter"} <= stores.tables_in(path), stores.clean_alert_store),
+    PlaceKind("answers of a provider", lambda path: {"answers", "batched"} <= stores.tables_in(path), stores.holds_nothing),
+    PlaceKind("SQLite's own log", lambda path: path.name.endswith(("-wal", "-shm")), stores.holds_nothing),
+    PlaceKind("page", _is_page, stores.delete_page),
+    PlaceKind("few-shots", lambda path: path.name in FILE_NAMES, stores.clean_few_shots),
+    PlaceKind("records", lambda path: path.suffix == ".jsonl", clean_lines),
+    PlaceKind("document", lambda path: path.suffix == ".json", clean_document),
+    PlaceKind("text", lambda path: path.suffix in (".md", ".toml", ".txt"), stores.clean_text),
+)
+"""Kinds of files, in the order in which they are tried. A store's own log is emptied with the store."""
+
+
+def kind_of(path: Path) -> PlaceKind | None:
+    """The kind of a file or folder; None if it is none of ours."""
+    return next((kind for kind in (FOLDERS if path.is_dir() else FILES) if kind.is_one(path)), None)
+
+
+def found_in(path: Path) -> Iterator[tuple[Path, PlaceKind | None]]:
+    """Every file and folder of some kind in a place, and the files that are of none; links are not followed."""
+    if not path.is_dir():
+        yield path, kind_of(path)
+        return
+    kind = kind_of(path)
+    if kind is not None:
+        yield path, kind
+    for each in sorted(path.iterdir()):
+        if not each.is_symlink() and (kind is None or not kind.owns(each)):
+            yield from found_in(each)

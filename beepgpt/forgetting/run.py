@@ -1,0 +1,87 @@
+"""A run of `beepgpt forget`: look for everything, put it on the list, then remove it place by place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from beepgpt.config.settings import Settings
+from beepgpt.errors import BadCommand
+from beepgpt.forgetting.kinds import found_in
+from beepgpt.forgetting.records import Cleaning, Removal
+from beepgpt.forgetting.topics import clean_topic
+from beepgpt.runtime.forgotten import locked_list, new_list, read_forgotten, write_forgotten
+from beepgpt.runtime.places import connection_of, is_kafka, topic_of
+
+MessageName = tuple[str, str]
+"""A channel's id, and a message's time as Slack writes it."""
+
+
+@dataclass(frozen=True)
+class ForgetJob:
+    """The arguments of `beepgpt forget`."""
+
+    places: Sequence[str]
+    settings: Settings
+    people: Sequence[str] = ()
+    channels: Sequence[str] = ()
+    messages: Sequence[MessageName] = ()
+    apply: bool = False
+    """Whether it is done, or only looked for."""
+    drop: bool = False
+    """Whether a topic is deleted once it is rewritten beside itself."""
+
+
+def run_forget(job: ForgetJob, progress: Callable[[str], None] = lambda place: None) -> dict[str, Any]:
+    """Find, and with `apply` remove; returns the report. It may be killed at any moment: each file is then the old one or the new one, and
+    the same command does the rest.
+
+    What a forgotten person wrote is put on the list message by message, too: an edit or a reaction may not say whose message it is about.
+    Raises BadCommand, BadForgottenList, CannotWrite, and what a place raises that is in use.
+    """
+    path = job.settings.run.forgotten
+    for place in job.places:
+        if not is_kafka(place) and not Path(place).exists():
+            raise BadCommand(f"--from {place}: there is no such file or folder")
+    with locked_list(path):
+        before = read_forgotten(path)
+        wanted = (before or new_list()).with_names(job.people, job.channels, job.messages)
+        if not wanted.hashes:
+            raise BadCommand("nobody is forgotten: give --user, --channel or --message; --from alone is for what is on the list already")
+        wanted.found = set()
+        findings = list(_all(job, Cleaning(wanted, apply=False), progress))
+        forgotten = wanted.with_names(messages=sorted(wanted.found))
+        if len(forgotten.hashes) > len(wanted.hashes):  # now their edits and alerts can be told, too
+            findings = list(_all(job, Cleaning(forgotten, apply=False), progress))
+        if job.apply:
+            if before is None or before.hashes != forgotten.hashes:
+                write_forgotten(path, forgotten)  # first: what comes in from now on is left out
+            findings = list(_all(job, Cleaning(forgotten, apply=True), progress))
+    return {
+        "command": "forget",
+        "from": list(job.places),
+        "list": str(path.expanduser()),
+        "on_the_list": len(forgotten.hashes),
+        "done": job.apply,
+        "found": sum(each.found for each in findings),
+        "places": [
+            {"place": each.place, "kind": each.kind, "found": each.found, "done": each.done, "rebuild": each.rebuild} for each in findings
+        ],
+    }
+
+
+def _all(job: ForgetJob, cleaning: Cleaning, progress: Callable[[str], None]) -> Iterator[Removal]:
+    for place in job.places:
+        if is_kafka(place):
+            address = topic_of(place, "--from")
+            progress(place)
+            connection = connection_of(job.settings, address.bootstrap)
+            yield clean_topic(connection, address.topic, cleaning, drop=job.drop).of(place, "topic")
+            continue
+        for path, kind in list(found_in(Path(place))):
+            if path.absolute() == job.settings.run.forgotten.expanduser().absolute():
+                continue
+            progress(str(path))
+            yield Removal().of(str(path), "unknown") if kind is None else kind.clean(path, cleaning).of(str(path), kind.name)

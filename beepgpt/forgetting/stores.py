@@ -1,0 +1,218 @@
+"""What is no list of records: tables, alert stores, recovery stores, training sets, models."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from beepgpt.alerts.forgetting import forget_in_store
+from beepgpt.conversations.events import ts_text
+from beepgpt.conversations.forgetting import Forgotten
+from beepgpt.errors import BeepGPTError
+from beepgpt.forgetting.records import Cleaning, Removal, clean_document, clean_lines, json_in, replacing, sync_folder
+from beepgpt.locks import lock
+from beepgpt.runtime.clock import now_us
+from beepgpt.runtime.recovery import LOCK, NOTE
+from beepgpt.training.folder import CARD, LABELS, MANIFEST
+from beepgpt.training.prepare import MADE_BY, OUTPUTS
+
+TIMES = frozenset({"prompt_ts", "settled_ts"})
+"""Columns of our tables that are microseconds; `window_ts` is a list of them."""
+
+
+class StoreInUse(BeepGPTError):
+    """A store is in use by a run; the message says which, and what to do."""
+
+
+# Tables
+
+
+def clean_table(path: Path, cleaning: Cleaning) -> Removal:
+    """Remove a Parquet file's rows that hold anything forgotten; the others keep their values, types and order."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    keeps = [not cleaning.forgotten.holds(_record_in(row)) for batch in table.to_batches() for row in batch.to_pylist()]
+    found = len(keeps) - sum(keeps)
+    if found and cleaning.apply:
+        with replacing(path) as file:
+            pq.write_table(table.filter(pa.array(keeps, pa.bool_())), file, compression="zstd")
+    return Removal(found, "rewritten" if found else "", "beepgpt validate" if found else "")
+
+
+def _record_in(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of one of our tables in the form of a record: with times as Slack writes them, and the window's messages one by one."""
+    record = {name: ts_text(value) if name in TIMES and isinstance(value, int) else value for name, value in row.items()}
+    times, users = record.pop("window_ts", None) or [], record.pop("window_user", None) or []
+    record["window"] = [{"ts": ts_text(ts), "user": user} for ts, user in zip(times, users, strict=True)]
+    conversation = record.get("conversation")
+    if "channel" not in record and isinstance(conversation, str):
+        record["channel"] = conversation.partition(":")[0]
+    return {name: value.timestamp() if isinstance(value, datetime) else value for name, value in record.items()}
+
+
+# SQLite
+
+
+def tables_in(path: Path) -> set[str]:
+    """The names of the tables in a SQLite file; none if it is no such file."""
+    try:
+        with path.open("rb") as file:
+            if file.read(16) != b"SQLite format 3\0":
+                return set()
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            return {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except (OSError, sqlite3.Error):
+        return set()
+
+
+def clean_alert_store(path: Path, cleaning: Cleaning) -> Removal:
+    """Remove what is forgotten from an alert store. Raises BadAlertStore if a `beepgpt alert` has it."""
+    found = forget_in_store(path, cleaning.forgotten, now_us(), apply=cleaning.apply)
+    return Removal(found, "rewritten" if found else "")
+
+
+# Recovery stores
+
+
+def is_recovery(path: Path) -> bool:
+    """Whether a folder is the recovery folder of a run."""
+    return "flow" in json_in(path / NOTE)
+
+
+def clean_recovery(path: Path, cleaning: Cleaning) -> Removal:
+    """Delete the snapshots of a run that began before the list was what it is now: they hold the text of messages, and counts of people.
+
+    Counts can't be taken apart again, so the run is made anew: the same command starts from the beginning of its log. The note of what the
+    run was is deleted last: a kill in between leaves what is found and deleted again. Raises StoreInUse.
+    """
+    if json_in(path / NOTE).get("forgotten") == cleaning.forgotten.digest:
+        return Removal()
+    if cleaning.apply:
+        held = lock(path / LOCK, StoreInUse(f"{path}: a run is using this recovery folder: stop it first, and give the same command again"))
+        try:
+            for each in path.iterdir():
+                if each.is_dir() and not each.is_symlink():
+                    shutil.rmtree(each)
+                elif each.name not in (NOTE, LOCK):
+                    each.unlink()
+            sync_folder(path)
+            (path / NOTE).unlink()
+            (path / LOCK).unlink()
+        finally:
+            os.close(held)
+    return Removal(1, "deleted", "the same command as before, which starts again")
+
+
+def is_cluster_store(path: Path) -> bool:
+    """Whether a folder is the recovery store of Bytewax's own runner."""
+    return any(path.glob("part-*.sqlite3"))
+
+
+def delete_cluster_store(path: Path, cleaning: Cleaning) -> Removal:
+    """Delete the recovery store of a cluster, which has no note of the list that it was written with. The cluster has to be stopped."""
+    if cleaning.apply:
+        for each in path.glob("part-*.sqlite3*"):
+            each.unlink()
+        sync_folder(path)
+    return Removal(1, "deleted", "python -m bytewax.recovery, and start the cluster again")
+
+
+# Few-shots, training sets and models
+
+
+def clean_few_shots(path: Path, cleaning: Cleaning) -> Removal:
+    """Remove few-shots: nothing chooses others in their place but a person."""
+    found = clean_lines(path, cleaning)
+    return replace(found, rebuild="beepgpt review" if found.found else "")
+
+
+def is_training_set(path: Path) -> bool:
+    """Whether a folder is a training set of ours."""
+    return json_in(path / MANIFEST).get("made_by") == MADE_BY
+
+
+def clean_training_set(path: Path, cleaning: Cleaning) -> Removal:
+    """Delete a training set if any of its rows hold something, or can't say so: its rows, labels and split follow from all examples.
+
+    The manifest is deleted last: a kill in between leaves what is found and deleted again.
+    """
+    looking = Cleaning(cleaning.forgotten, apply=False)
+    names = sorted(name for name in OUTPUTS if (path / name).exists())
+    tables = [clean_table(path / name, looking) for name in names if name.endswith(".parquet")]
+    examples = [clean_lines(path / name, looking) for name in names if name.startswith("examples_")]
+    labels = [clean_document(path / LABELS, looking)] if LABELS in names else []
+    found = sum(each.found for each in (*tables, *examples, *labels))
+    if not tables and not examples and cleaning.forgotten.hashes:
+        found = max(found, 1)  # rows of text alone don't say whose they are
+    if found and cleaning.apply:
+        for name in sorted(names, key=lambda name: name == MANIFEST):
+            (path / name).unlink()
+        sync_folder(path)
+    return Removal(found, "deleted" if found else "", "beepgpt prepare" if found else "")
+
+
+EXPORTED = frozenset({"chat_train.jsonl", "chat_valid.jsonl", LABELS, "README.md"})
+"""The files that `beepgpt train --model export` writes."""
+
+
+def is_exported(path: Path) -> bool:
+    """Whether a folder holds chats to train a model elsewhere."""
+    return (path / "chat_train.jsonl").exists()
+
+
+def delete_exported(path: Path, cleaning: Cleaning) -> Removal:
+    """Delete exported chats: their rows don't say whose messages they hold. What was taken elsewhere is for whoever took it to delete."""
+    if cleaning.apply:
+        for name in sorted(EXPORTED, key=lambda name: name == "chat_train.jsonl"):
+            (path / name).unlink(missing_ok=True)
+    return Removal(1, "deleted", "beepgpt train SET --model export")
+
+
+MODEL_FILES = frozenset({CARD, "model.skops", "job.json", "events.jsonl", "job.lock", LABELS})
+
+
+def is_model(path: Path) -> bool:
+    """Whether a folder is a model, or one that is being trained."""
+    return (path / CARD).exists() or (path / "job.json").exists() or (path / "model.skops").exists()
+
+
+def name_model(path: Path, cleaning: Cleaning) -> Removal:
+    """Name a model: what it was fitted to can't be taken out of it."""
+    return Removal(1, "stays as it was fitted", f"beepgpt train SET --to {path}")
+
+
+def holds_nothing(path: Path, cleaning: Cleaning) -> Removal:
+    """Nothing has to be done: the file holds hashes, counts or settings alone."""
+    return Removal()
+
+
+def delete_file(path: Path, cleaning: Cleaning) -> Removal:
+    """Delete what a killed run has left behind."""
+    if cleaning.apply:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return Removal(1, "deleted")
+
+
+def delete_page(path: Path, cleaning: Cleaning) -> Removal:
+    """Delete a page: it shows names and excerpts in the words of its reader, and can be made again."""
+    if cleaning.apply:
+        path.unlink()
+    return Removal(1, "deleted", "the command that made the page")
+
+
+def clean_text(path: Path, cleaning: Cleaning) -> Removal:
+    """Look for ids in a file of plain text; one that has any is named, since it may be somebody's own."""
+    found = _mentions(path.read_bytes(), cleaning.forgotten)
+    return Removal(int(found), "stays: look at it" if found else "")
+
+
+def _mentions(content: bytes, forgotten: Forgotten) -> bool:
+    return any(forgotten.has_person(word) or forgotten.has_channel(word) for word in set(content.decode("utf-8", "replace").split()))

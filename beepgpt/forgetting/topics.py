@@ -1,0 +1,128 @@
+"""Topics without what is forgotten: tombstones where a topic is compacted, else a rewritten topic beside the old one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from beepgpt.connectors import kafka
+from beepgpt.connectors.kafka import Connection, OutgoingRecord, Record, TopicSpec, Writer
+from beepgpt.errors import BeepGPTError
+from beepgpt.forgetting.records import Cleaning, Removal, maker_of, remembered
+
+COPIED = "copied_from"
+"""The header of a copied record: its offset in the old topic, from which an interrupted copy goes on."""
+KEPT_SETTINGS = (
+    *("cleanup.policy", "retention.ms", "retention.bytes", "max.message.bytes", "message.timestamp.type", "compression.type"),
+    *("segment.ms", "segment.bytes", "max.compaction.lag.ms", "min.compaction.lag.ms", "delete.retention.ms", "min.insync.replicas"),
+)
+"""Settings that the copy of a topic takes over."""
+BATCH = 1_000
+
+
+class CopyNotWhole(BeepGPTError):
+    """A copy of a topic lacks records; the message says what to do."""
+
+
+def clean_topic(connection: Connection, name: str, cleaning: Cleaning, *, drop: bool = False) -> Removal:
+    """Remove what is forgotten from a topic; `drop`: delete the old one once its copy is whole. Raises KafkaFailed or CopyNotWhole."""
+    policy = kafka.topic_settings(connection, name, ["cleanup.policy"]).get("cleanup.policy", "delete")
+    return _with_tombstones(connection, name, cleaning) if "compact" in policy else _rewritten(connection, name, cleaning, drop=drop)
+
+
+def _kept(record: Record, cleaning: Cleaning) -> bytes | None:
+    """A record's value without what is forgotten; None if it goes. A record without a value stays one."""
+    return None if record.value is None else remembered(record.value, cleaning.forgotten)
+
+
+def _with_tombstones(connection: Connection, name: str, cleaning: Cleaning) -> Removal:
+    """Write a tombstone for each key whose last record holds something: compaction then removes the records."""
+    gone: dict[tuple[int, bytes], None] = {}
+    maker = ""
+    for partition, record in kafka.records_of(connection, name):
+        if record.key is None:
+            continue
+        if record.value is not None and _kept(record, cleaning) != record.value:
+            gone[partition, record.key] = None
+            maker = maker or maker_of(record.value)
+        else:
+            gone.pop((partition, record.key), None)
+    if gone and cleaning.apply:
+        with Writer(connection, name) as writer:
+            writer.send(OutgoingRecord(key, None, [("reason", b"forgotten")], partition) for partition, key in gone)
+            writer.flush()
+    return Removal(len(gone), "tombstones written" if gone else "", f"{maker} to a new topic" if gone and maker else "")
+
+
+def copy_name(name: str, digest: str) -> str:
+    """The name of a topic's copy: the same for the same list.
+
+    >>> copy_name(copy_name("slack.events", "0123456789ab"), "ba9876543210")
+    'slack.events.ba9876543210'
+    """
+    return f"{re.sub(r'[.][0-9a-f]{12}$', '', name)}.{digest}"
+
+
+def _rewritten(connection: Connection, name: str, cleaning: Cleaning, *, drop: bool) -> Removal:
+    """Copy a topic without what is forgotten, partition by partition, with keys, headers and times; a second call goes on where it was."""
+    new = copy_name(name, cleaning.forgotten.digest)
+    found = sum(
+        record.value is not None and _kept(record, cleaning) != record.value for _, record in kafka.records_of(connection, name)
+    )  # fmt: skip
+    if not found or new == name:
+        return Removal()
+    if not cleaning.apply:
+        return Removal(found, f"rewritten as {new}", f"then read {new}, and delete {name}")
+    topic = kafka.describe_topic(connection, name)
+    settings = {key: value for key, value in kafka.topic_settings(connection, name, KEPT_SETTINGS).items() if value != "None"}
+    kafka.create_topics(connection, [TopicSpec(new, topic.partitions, settings)])
+    with Writer(connection, new) as writer:
+        batch: list[OutgoingRecord] = []
+        for partition, record in kafka.records_of(connection, name, starts=_copied_until(connection, new)):
+            value = _kept(record, cleaning)
+            if value is not None or record.value is None:
+                headers = [*(record.headers or []), (COPIED, b"%d" % record.offset)]
+                batch.append(OutgoingRecord(record.key, value, headers, partition, record.timestamp))
+            if len(batch) >= BATCH:
+                writer.send(batch)
+                batch.clear()
+        writer.send(batch)
+        writer.flush()
+    _check_whole(connection, name, new, cleaning)
+    if drop:
+        kafka.delete_topic(connection, name)
+        return Removal(found, f"rewritten as {new}, deleted", f"read {new} from now on")
+    return Removal(found, f"rewritten as {new}", f"read {new} from now on, and delete {name} (--drop does)")
+
+
+def _offsets_in(records: Iterator[tuple[int, Record]]) -> Iterator[tuple[int, int]]:
+    """Partition, and the offset in the old topic, of copied records."""
+    for partition, record in records:
+        for name, value in record.headers or ():
+            if name == COPIED:
+                yield partition, int(value)
+
+
+def _copied_until(connection: Connection, new: str) -> dict[int, int]:
+    """The offset in the old topic from which each partition is still to be copied."""
+    until: dict[int, int] = {}
+    for partition, offset in _offsets_in(kafka.records_of(connection, new, back=kafka.LOOK_BACK)):
+        until[partition] = offset + 1
+    return until
+
+
+def _check_whole(connection: Connection, name: str, new: str, cleaning: Cleaning) -> None:
+    """Raise CopyNotWhole unless the copy has each record that stays, once and in order."""
+    wanted: dict[int, list[int]] = {}
+    copied: dict[int, list[int]] = {}
+    for partition, record in kafka.records_of(connection, name):
+        if record.value is None or _kept(record, cleaning) is not None:
+            wanted.setdefault(partition, []).append(record.offset)
+    for partition, offset in _offsets_in(kafka.records_of(connection, new)):
+        copied.setdefault(partition, []).append(offset)
+    if copied != wanted:
+        missing = sum(map(len, wanted.values())) - sum(map(len, copied.values()))
+        raise CopyNotWhole(
+            f"{new}: lacks {missing:,} records of {name}, which is still being written, or somebody else writes the copy: stop what writes"
+            f" there, and give the same command again; if that doesn't help, delete {new} first"
+        )

@@ -1,0 +1,123 @@
+"""Somebody is alerted if, and only if, docs/alerts.md says so: over random worlds, through decisions, delivery and restarts."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+
+from tests.support.alert_worlds import NOON, AlertRun, Defaults, Step, World, worlds
+from tests.support.alerts import prediction
+
+
+@given(worlds())
+def test_who_is_alerted_is_who_the_rules_name(world: World):
+    """After each step every alert, direct message, App Home and count is what a second reading of the rules expects, and nothing else."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = AlertRun(world, Path(folder))
+        try:
+            run.do_all(world.steps)
+        finally:
+            run.close()
+
+
+FIRST = ("predict", prediction(channel="C1", texts=[f"of C1 at {NOON}"]), 0.0)
+SECOND = ("predict", prediction(channel="C2", texts=[f"of C2 at {NOON}"]), 0.0)
+
+
+@pytest.fixture
+def waiting(tmp_path: Path) -> Iterator[AlertRun]:
+    """Bo has a message about C1, and one about C2 waits: Slack takes one a second."""
+    run = AlertRun(quiet_world(), tmp_path)
+    run.do_all([("wait", 2), FIRST, ("deliver", True), SECOND, ("deliver", True)])
+    assert len(run.space.sent_to("bo")) == 1 and run.waits() == 1
+    yield run
+    run.close()
+
+
+def quiet_world() -> World:
+    """Bo and Cy are in the public C1 and the private C2, and Bo opted in; it is quiet from 12:10 to 12:20."""
+    both = frozenset({"bo", "cy"})
+    return World(
+        Defaults(0.5, 0.2, 3, (12 * 60 + 10, 12 * 60 + 20), "UTC", 2 * 3_600_000_000, False, 0.5),
+        dict.fromkeys(("ana", "bo", "cy", "di", "ed"), "full"),
+        {"C1": False, "C2": True, "C3": False},
+        {"C1": both, "C2": both, "C3": both},
+        frozenset({"bo"}),
+        frozenset(),
+    )
+
+
+THREAD = prediction(
+    NOON + 1_000_000,
+    channel="C2",
+    window=[(NOON, "ana"), (NOON + 1_000_000, "bo")],
+    conversations=["C2:1700049600.000000:thread"],
+    people={"cy": 0.1},
+)
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize(
+    ("changes", "counted"),
+    [
+        ([("wish", "bo", {"opted_in": False})], "refused:not_opted_in"),
+        ([("wish", "bo", {"muted": frozenset({"C2"})})], "refused:muted"),
+        ([("delete", "C2", NOON)], "withdrawn"),
+        ([("predict", THREAD, 0.0)], "refused:participant"),
+        ([("member", "C2", "bo", False), ("wait", 31)], "refused:not_a_member"),
+        (
+            [("private", "C2", False), ("member", "C2", "bo", False), ("person", "bo", "guest", "Etc/UTC"), ("wait", 31)],
+            "refused:not_a_member",
+        ),
+        ([("person", "bo", "left", "Etc/UTC"), ("wait", 31)], "refused:not_a_member"),
+        ([("person", "bo", "unknown", "Etc/UTC"), ("wait", 31)], "refused:membership_in_doubt"),
+        ([("answers", "C2", "gone"), ("wait", 31)], "refused:membership_in_doubt"),
+        ([("answers", "C2", "other"), ("wait", 31)], "refused:membership_in_doubt"),
+        ([("wait", 2 * 60 * 60 + 1)], "refused:too_old"),
+        ([("wish", "bo", {"threshold": 0.9})], "letters_refused:less_likely"),
+        ([("wish", "bo", {"per_hour": 1})], "letters_refused:hourly_limit"),
+        ([("wait", 10 * 60)], "letters_refused:quiet_hours"),
+    ],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
+def test_what_changes_between_decision_and_sending_counts(waiting: AlertRun, changes: list[Step], counted: str, restarts: bool):
+    """The message that waits isn't sent, and the reason is counted once; in the same process as in a new one."""
+    waiting.do_all([*changes, *([("restart",)] if restarts else []), ("wait", 2), ("deliver", True)])
+
+    counts = waiting.store.counts()
+    assert len(waiting.space.sent_to("bo")) == 1 and waiting.waits() == 0
+    assert counts[counted] == 1 and counts["letters_sent"] == 1
+    ends = ("refused:", "withdrawn") if not counted.startswith("letters_") else ("letters_refused:",)
+    assert [name for name in counts if name.startswith(ends)] == [counted]
+
+
+def test_nothing_changes_and_it_is_sent(waiting: AlertRun):
+    """A second later."""
+    waiting.do_all([("wait", 2), ("deliver", True)])
+
+    assert len(waiting.space.sent_to("bo")) == 2 and waiting.waits() == 0
+
+
+def test_a_yes_for_one_channel_is_none_for_another(tmp_path: Path):
+    """Within the half minute for which it holds."""
+    world = quiet_world()
+    world.members["C2"] = frozenset({"cy"})
+    run = AlertRun(world, tmp_path)
+    run.do_all([("wait", 2), FIRST, ("deliver", True), ("wait", 2), SECOND, ("deliver", True)])
+    assert len(run.space.sent_to("bo")) == 1 and run.store.counts()["refused:not_a_member"] == 1
+    run.close()
+
+
+def test_what_was_sent_counts_for_the_hour_though_it_may_not_be_shown_any_more(tmp_path: Path):
+    """App Home drops an alert of a channel that its reader left: they got its message all the same."""
+    world = quiet_world()
+    world.defaults.per_hour = 1
+    run = AlertRun(world, tmp_path)
+    run.do_all([("home", "bo"), ("wait", 2), SECOND, ("deliver", True), ("member", "C2", "bo", False), ("wait", 31), ("deliver", True)])
+    run.do_all([FIRST, ("wait", 2), ("deliver", True)])
+    counts = run.store.counts()
+    assert (counts["refused:not_a_member"], counts["answer:direct"], counts["answer:list"]) == (1, 1, 1)
+    assert len(run.space.sent_to("bo")) == 1
+    run.close()

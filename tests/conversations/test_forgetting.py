@@ -1,0 +1,188 @@
+"""What is forgotten is left out as if it had never been said."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from beepgpt.connectors.tokenizer import load_encoding
+from beepgpt.conversations.events import Ignored, parse
+from beepgpt.conversations.forgetting import Forgotten, without_forgotten
+from beepgpt.conversations.shard import RunOutput, run_through
+from tests.support import NOW, ours
+from tests.support.histories import CHANNELS, PEOPLE, Record, histories, inner_of, messages_of, post, react
+from tests.support.oracle_records import Rules, stamp
+
+NOBODY = Forgotten(b"a salt")
+RULES = ours(Rules())
+Message = tuple[str, str]
+
+
+def forgotten_messages(history: Iterable[Record], people: set[str]) -> set[Message]:
+    """The messages of some people."""
+    return {(each.channel or "", stamp(each.t or 0)) for each in messages_of(history) if inner_of(each).get("user") in people}
+
+
+def log_without(history: Iterable[Record], people: set[str], channels: set[str], messages: set[Message]) -> list[bytes]:
+    """The log as if it had never been said, by looking at the few places where these histories name anybody."""
+    kept = []
+    for record in history:
+        if record.data is None:
+            if not any(f'"{name}"'.encode() in record.line for name in people | channels):
+                kept.append(record.line)
+            continue
+        inner = inner_of(record)
+        part = inner.get("message") or {}
+        item = inner.get("item") or {}
+        channel = item.get("channel") or inner.get("channel")
+        authors = {inner.get("user"), part.get("user")}
+        named = {(channel, ts) for ts in (inner.get("ts"), part.get("ts"), inner.get("deleted_ts"), item.get("ts"))}
+        if not (authors & people or channel in channels or named & messages):
+            text = record.line.decode()
+            for person in people:
+                text = text.replace(f"<@{person}>", "<@>")
+            kept.append(text.encode())
+    return kept
+
+
+def run(lines: Iterable[bytes], forgotten: Forgotten | None = None) -> RunOutput:
+    """A run with points, whose account adds up."""
+    made = run_through(lines, RULES, load_encoding(RULES.encoding), now=NOW, points_since=0, forgotten=forgotten)
+    assert made.account.check() == []
+    return made
+
+
+@given(
+    histories(),
+    st.sets(st.sampled_from([*PEOPLE, "U1"]), max_size=2),
+    st.sets(st.sampled_from(CHANNELS), max_size=1),
+    st.lists(st.integers(0, 30), max_size=3),
+)
+def test_a_run_with_the_list_is_a_run_over_the_log_without_it(
+    history: list[Record], people: set[str], channels: set[str], numbers: list[int]
+):
+    """Examples, retractions, late records and points, byte for byte; what is left out is one row of the account, and all adds up."""
+    posts = messages_of(history)
+    named = {(posts[each].channel or "", stamp(posts[each].t or 0)) for each in numbers if each < len(posts)}
+    messages = named | forgotten_messages(history, people)
+    forgotten = NOBODY.with_names(people, channels, messages)
+    lines = [record.line for record in history]
+
+    made, without = run(lines, forgotten), run(log_without(history, people, channels, messages))
+
+    left_out = made.account.counts.pop("ignored:forgotten", 0)
+    assert (made.examples, made.retractions, made.late, made.points) == (
+        without.examples,
+        without.retractions,
+        without.late,
+        without.points,
+    )
+    assert made.account.counts.pop("read", 0) - left_out == without.account.counts.pop("read", 0)
+    assert made.account.counts == without.account.counts
+
+
+@given(histories(), st.sets(st.sampled_from([*PEOPLE, "U1"]), min_size=1, max_size=2))
+def test_a_rewritten_log_gives_what_a_reader_with_the_list_gives(history: list[Record], people: set[str]):
+    """And nothing of these people is left in it, also where the list doesn't know their messages."""
+    forgotten = NOBODY.with_names(people)
+    lines = [record.line for record in history]
+
+    rewritten = [kept for line in lines if (kept := without_forgotten(line, forgotten)) is not None]
+
+    made, again = run(lines, forgotten), run(rewritten)
+    assert (made.examples, made.retractions, made.late, made.points) == (again.examples, again.retractions, again.late, again.points)
+    assert not [line for line in rewritten if any(f'"{name}"'.encode() in line or f"<@{name}>".encode() in line for name in people)]
+    assert all(without_forgotten(line, forgotten) is line for line in rewritten)
+
+
+CALLBACK: dict[str, Any] = {
+    "type": "event_callback",
+    "event_id": "Ev1",
+    "authorizations": [{"team_id": "T1", "user_id": "U9"}],
+    "event": {"type": "message", "channel": "C1", "user": "U9", "text": "mine", "ts": "1690360253.041239"},
+}
+OTHERS: dict[str, Any] = {"type": "message", "channel": "C1", "user": "U2", "ts": "1690360260.000100"}
+QUOTE = {"author_id": "U9", "text": "mine", "ts": "1690360253.041239", "channel_id": "C1"}
+
+
+@pytest.mark.parametrize(
+    ("record", "left"),
+    [
+        (CALLBACK, None),
+        (OTHERS | {"text": "so says <@U9|nine>"}, OTHERS | {"text": "so says <@>"}),
+        (OTHERS | {"text": "", "attachments": [QUOTE, {"title": "a page"}]}, OTHERS | {"text": "", "attachments": [{"title": "a page"}]}),
+        (OTHERS | {"text": "", "root": CALLBACK["event"]}, OTHERS | {"text": ""}),
+        (OTHERS | {"reply_users": ["U2", "U9"], "reply_count": 2}, OTHERS | {"reply_users": ["U2"], "reply_count": 2}),
+        (OTHERS | {"reactions": [{"name": "+1", "users": ["U9", "U2"]}]}, OTHERS | {"reactions": [{"name": "+1", "users": ["U2"]}]}),
+        (OTHERS | {"blocks": [{"elements": [{"type": "user", "user_id": "U9"}]}]}, OTHERS | {"blocks": [{"elements": []}]}),
+        (OTHERS | {"files": [{"id": "F1", "user": "U9", "title": "mine"}]}, OTHERS | {"files": []}),
+        (OTHERS | {"subtype": "message_changed", "message": {"user": "U9", "text": "mine again", "ts": "1690360253.041239"}}, None),
+        (OTHERS | {"subtype": "message_deleted", "previous_message": {"user": "U9", "text": "mine"}}, None),
+        ({"type": "reaction_added", "user": "U2", "item_user": "U9", "reaction": "+1", "item": {"channel": "C1", "ts": "1.1"}}, None),
+        ({"U9": "Nine", "U2": "Two"}, {"U2": "Two"}),
+        ({"id": "C1", "members": ["U9", "U2"], "topic": {"value": "mine", "creator": "U9"}}, {"id": "C1", "members": ["U2"]}),
+        ({"type": "heartbeat", "at": "1690360260.000000"}, {"type": "heartbeat", "at": "1690360260.000000"}),
+    ],
+)
+def test_a_person_is_gone_from_all_places_of_a_record(record: dict[str, Any], left: dict[str, Any] | None):
+    """Their messages, quotes, files, reactions and names; what others wrote stays, and a mention in it names nobody."""
+    assert NOBODY.with_names(["U9"]).without(record) == left
+
+
+def test_a_message_goes_with_its_edits_reactions_and_quotes_and_its_replies_stay():
+    """They are about it; a reply is somebody else's."""
+    forgotten = NOBODY.with_names(messages=[("C1", "1690360253.041239")])
+    about = [
+        OTHERS | {"subtype": "message_changed", "message": {"text": "again", "ts": "1690360253.041239"}},
+        OTHERS | {"subtype": "message_deleted", "deleted_ts": "1690360253.041239"},
+        {"type": "reaction_added", "user": "U2", "reaction": "+1", "item": {"channel": "C1", "ts": "1690360253.041239"}},
+    ]
+    reply = OTHERS | {"thread_ts": "1690360253.041239", "text": "well"}
+
+    assert [forgotten.without(each) for each in about] == [None, None, None]
+    assert forgotten.without(reply) is reply
+    assert forgotten.without(OTHERS | {"attachments": [QUOTE | {"author_id": "U3"}]}) == OTHERS | {"attachments": []}
+    assert not forgotten.holds(CALLBACK | {"event": CALLBACK["event"] | {"channel": "C2"}})
+
+
+def test_the_messages_of_a_forgotten_person_are_found():
+    """So that edits and reactions that don't say whose they are can be left out, too."""
+    forgotten = NOBODY.with_names(["ana"])
+    forgotten.found = set()
+    window = {"channel": "C2", "window": [{"ts": "1690360253.041239", "user": "ana"}, {"ts": "1690360254.000000", "user": "bo"}]}
+    for body in (post("C1", 1690360240_000100, "ana").data, react("C1", None, 1690360241_000100, "bo").data, window):
+        forgotten.without(body)
+
+    assert forgotten.found == {("C1", "1690360240.000100"), ("C2", "1690360253.041239")}
+
+
+def test_the_list_does_not_say_who_is_on_it():
+    """It holds hashes with a salt of its own; lists with the same people and other salts have nothing in common."""
+    one, other = (Forgotten(salt).with_names(["U1"], ["C1"], [("C1", "1690360253.041239")]) for salt in (b"one", b"other"))
+
+    assert len(one.hashes) == 3 and not one.hashes & other.hashes
+    assert one.digest != other.digest and one.digest == Forgotten(b"one", one.hashes).digest
+    assert one.has_message("C1", "1690360253.041239") and not one.has_message("C2", "1690360253.041239") and not one.has_message("C1", "x")
+
+
+@pytest.mark.parametrize(
+    "record", [b'{"channel": "C1", "user": "U9", "text": "cut sh', b'{"user": "U9", "text": "%s"}' % (b"x" * (1 << 20))]
+)
+def test_what_cannot_be_decoded_does_not_become_a_dead_letter(record: bytes):
+    """If it names somebody who is forgotten; its bytes go nowhere."""
+    parsed = parse(record, NOW, forgotten=NOBODY.with_names(["U9"]))
+
+    assert isinstance(parsed, Ignored) and (parsed.reason, parsed.record, parsed.t) == ("forgotten", b"", None)
+    assert not isinstance(parse(record, NOW, forgotten=NOBODY.with_names(["U8"])), Ignored)
+
+
+def test_records_without_anything_forgotten_keep_their_bytes():
+    """Whatever their spelling."""
+    line = json.dumps(OTHERS, indent=1).encode()
+
+    assert without_forgotten(line, NOBODY.with_names(["U9"])) is line
+    assert orjson.loads(without_forgotten(line.replace(b'"U2"', b'"U9"'), NOBODY.with_names(["U9"])) or b"null") is None

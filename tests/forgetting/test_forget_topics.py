@@ -1,0 +1,137 @@
+"""Topics on a real broker without what is forgotten: rewritten beside themselves, or with tombstones; also if it is killed in its midst."""
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from beepgpt.connectors import kafka
+from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writer, create_topics, records_of
+from beepgpt.conversations.forgetting import Forgotten
+from beepgpt.forgetting.records import Cleaning
+from beepgpt.forgetting.topics import CopyNotWhole, clean_topic, copy_name
+from tests.support.broker import Broker, GivenBroker
+from tests.support.cli import program, quiet
+from tests.support.forgetting import CANARIES, PERSON, beepgpt, write_workspace
+from tests.support.kafka import KEPT, address, new_topics
+from tests.support.speed import wait_until
+
+LIST = Forgotten(b"a salt").with_names([PERSON])
+
+
+@pytest.fixture
+def connection(broker: Broker | GivenBroker) -> Connection:
+    return Connection(broker.bootstrap)
+
+
+def message(number: int, user: str = "U2") -> OutgoingRecord:
+    """A message on one of two partitions, in the order of its time."""
+    body = {"type": "message", "channel": f"C{number % 2}", "user": user, "text": f"words {number}", "ts": f"{1704200000 + number}.000100"}
+    return OutgoingRecord(
+        b"C%d" % (number % 2), json.dumps(body).encode(), [("seq", b"%d" % number)], number % 2, (1704200000 + number) * 10**6
+    )
+
+
+def test_what_is_copied_keeps_its_partition_order_key_headers_and_time(connection: Connection):
+    """A heartbeat and a tombstone among it; the copy of an unchanged topic is not made, and a second call finds nothing left to do."""
+    topics = new_topics(connection, 2)
+    sent = [message(number, PERSON if number % 5 == 0 else "U2") for number in range(40)]
+    sent += [OutgoingRecord(None, b'{"type":"heartbeat","at":"1704300000.000000"}', [], number, 10**15) for number in (0, 1)]
+    with Writer(connection, topics.events) as writer:
+        writer.send(sent)
+    assert clean_topic(connection, topics.events, Cleaning(LIST, apply=False)).found == 8
+    for _ in range(2):
+        done = clean_topic(connection, topics.events, Cleaning(LIST, apply=True))
+    copy = copy_name(topics.events, LIST.digest)
+
+    assert done.done == f"rewritten as {copy}" and done.rebuild == f"read {copy} from now on, and delete {topics.events} (--drop does)"
+    stays = [each for each in sent if PERSON.encode() not in (each.value or b"")]
+    for partition in (0, 1):
+        copied = [record for number, record in records_of(connection, copy) if number == partition]
+        wanted = [each for each in stays if each.partition == partition]
+        assert [(each.key, each.value, each.headers[:-1], each.timestamp) for each in copied] == [
+            (each.key, each.value, list(each.headers), each.timestamp) for each in wanted
+        ]
+    assert kafka.topic_settings(connection, copy, KEPT) == KEPT
+    assert clean_topic(connection, copy, Cleaning(LIST, apply=True)).found == 0
+    clean_topic(connection, topics.events, Cleaning(LIST, apply=True), drop=True)
+    wait_until(lambda: topics.events not in kafka.describe_topics(connection), "the old topic is gone")
+
+
+def test_what_comes_while_it_is_copied_is_copied_by_the_same_command_again(connection: Connection):
+    """And a copy that somebody else wrote into is not called whole."""
+    topics = new_topics(connection, 2)
+    copy = copy_name(topics.events, LIST.digest)
+    for numbers in (range(10), range(10, 20)):
+        with Writer(connection, topics.events) as writer:
+            writer.send(message(number, PERSON if number % 5 == 0 else "U2") for number in numbers)
+        clean_topic(connection, topics.events, Cleaning(LIST, apply=True))
+        assert len(list(records_of(connection, copy))) == 8 * (1 + numbers[0] // 10)
+
+    with Writer(connection, copy) as writer:
+        writer.send([OutgoingRecord(b"C0", b"{}", [("copied_from", b"3")], 0)])
+    with pytest.raises(CopyNotWhole, match="lacks"):
+        clean_topic(connection, topics.events, Cleaning(LIST, apply=True))
+
+
+def test_a_compacted_topic_gets_tombstones_where_its_last_record_holds_something(connection: Connection):
+    """In the partition of the record, whatever its key; what was retracted already, or made anew without it, needs none."""
+    name = f"test-{uuid4().hex[:12]}"
+    create_topics(connection, [TopicSpec(name, 2, {"cleanup.policy": "compact"})])
+    example = b'{"id":"a","channel":"C1","window":[{"ts":"1.1","user":"%s"}],"answer":[]}'
+    holds, other = example % PERSON.encode(), example % b"U2"
+    versions: dict[bytes, list[bytes | None]] = {b"stays": [other], b"goes": [other, holds]}
+    versions |= {b"retracted": [holds, None], b"anew": [holds, other]}
+    with Writer(connection, name) as writer:
+        for key, values in versions.items():
+            writer.send(OutgoingRecord(key, each, [], 1) for each in values)
+    done = clean_topic(connection, name, Cleaning(LIST, apply=True))
+
+    tombstones = [(number, each.key, dict(each.headers)) for number, each in records_of(connection, name) if each.value is None]
+    assert tombstones == [(1, b"retracted", {}), (1, b"goes", {"reason": b"forgotten"})]
+    assert (done.found, done.rebuild) == (1, "beepgpt examples to a new topic")
+    assert clean_topic(connection, name, Cleaning(LIST, apply=True)).found == 0
+
+
+@pytest.mark.slow
+def test_killed_in_its_midst_the_same_command_does_the_rest_and_a_rebuild_is_what_never_knew_it(connection: Connection, tmp_path: Path):
+    """The old topic read with the list, the new one read without, and the export give the same examples."""
+    write_workspace(tmp_path / "export.zip", messages=3_000)
+    topics = new_topics(connection, 2)
+    at, env = address(connection, topics.events), topics.settings
+    beepgpt(tmp_path, "ingest", "export.zip", "--to", at, "--include", "channels,groups", env=env)
+    command = program("forget", "--user", PERSON, "--from", at, "--from", "export.zip", "--yes")
+    settings = quiet() | env | {"BEEPGPT_RUN__FORGOTTEN": "list/forgotten.json"}
+    with subprocess.Popen(command, cwd=tmp_path, env=settings, stderr=subprocess.DEVNULL) as killed:
+        wait_until(lambda: bool(copies_of(connection, topics.events)), "the copy is begun")
+        killed.send_signal(signal.SIGKILL)
+    (copy,) = copies_of(connection, topics.events)
+    begun = len(list(records_of(connection, copy)))
+    beepgpt(tmp_path, "forget", "--user", PERSON, "--from", at, "--from", "export.zip", "--yes", "--report", "report.json", env=env)
+
+    kept = [record for _, record in records_of(connection, copy)]
+    assert begun < len(kept) and not [each for each in kept if any(word.encode() in (each.value or b"") for word in CANARIES)]
+    found = json.loads((tmp_path / "report.json").read_text())["places"][0]["found"]
+    whole = len(list(records_of(connection, topics.events)))
+    made = {}
+    for name, source, more in (
+        ("old", at, {}),
+        ("new", address(connection, copy), {"BEEPGPT_RUN__FORGOTTEN": "none.json"}),
+        ("export", "export.zip", {"BEEPGPT_RUN__FORGOTTEN": "none.json"}),
+    ):
+        include = [] if source.startswith("kafka") else ["--include", "channels,groups"]
+        beepgpt(tmp_path, "examples", source, "--to", f"{name}.jsonl", "--report", f"{name}.json", *include, env=env | more)
+        account = json.loads((tmp_path / f"{name}.json").read_text())["account"]
+        assert account["adds_up"]
+        made[name] = sorted((tmp_path / f"{name}.jsonl").read_bytes().splitlines()), account["events"]
+    assert made["old"][0] == made["new"][0] == made["export"][0] and len(made["old"][0]) > 500
+    assert made["old"][1]["ignored"]["forgotten"] == whole - len(kept) <= found
+
+
+def copies_of(connection: Connection, name: str) -> list[str]:
+    """The copies of a topic that have records."""
+    names = [each for each in kafka.describe_topics(connection) if each.startswith(f"{name}.")]
+    return [each for each in names if sum(end for _, end in kafka.begin_and_end_offsets(connection, each).values())]

@@ -1,0 +1,234 @@
+"""Of alerts: who is alerted, and what people may see."""
+
+from tests.mutations.mutation import mutation
+
+DECISIONS_PY = "beepgpt/alerts/decisions.py"
+DECIDING_PY = "beepgpt/alerts/deciding.py"
+DELIVERY_PY = "beepgpt/alerts/delivery.py"
+DMS_PY = "beepgpt/alerts/direct_messages.py"
+ELIGIBILITY_PY = "beepgpt/alerts/eligibility.py"
+PREDICTIONS_PY = "beepgpt/alerts/predictions.py"
+STORE_PY = "beepgpt/alerts/store.py"
+SLACK_PY = "connectors/slack/alerts.py"
+WHO = "tests/alerts/test_who_is_alerted.py"
+DELIVERED = "tests/alerts/test_delivery.py"
+
+ROWS = (
+    mutation(
+        "what a person may see is remembered without its channel",
+        "law 9",
+        ELIGIBILITY_PY,
+        WHO,
+        ("if self._monotonic() < self._checked.get((user, channel), 0.0):", 'if self._monotonic() < self._checked.get((user, ""), 0.0):'),
+        ("self._checked[user, channel] = ", 'self._checked[user, ""] = '),
+    ),
+    mutation(
+        "alerts take the time of a deletion for its message",
+        "law 9",
+        DECIDING_PY,
+        "tests/dataflows/test_scoring.py::test_what_is_deleted_in_slack_is_withdrawn_by_alerts",
+        ('str(value["channel"]), micros(value["ts"]), now)', 'str(value["channel"]), micros(value["deleted_ts"]), now)'),
+    ),
+    mutation(
+        "a membership in doubt lets an alert through",
+        "law 9",
+        ELIGIBILITY_PY,
+        WHO,
+        ('            return "membership_in_doubt"\n', '            return ""\n'),
+    ),
+    mutation(
+        "a doubt about the person counts, one about the channel doesn't",
+        "law 9",
+        ELIGIBILITY_PY,
+        WHO,
+        (
+            '            return "membership_in_doubt"\n',
+            '            return "membership_in_doubt" if error.method == "users.info" else ""\n',
+        ),
+    ),
+    mutation(
+        "who may see a channel is asked once for a whole hour",
+        "law 9",
+        ELIGIBILITY_PY,
+        WHO,
+        ("CHECKED = 30.0", "CHECKED = 3600.0"),
+    ),
+    mutation(
+        "a no is remembered as a yes",
+        "law 9",
+        ELIGIBILITY_PY,
+        WHO,
+        (
+            '        if not may_see:\n            return "not_a_member"\n',
+            '        self._checked[user, channel] = self._monotonic() + CHECKED\n        if not may_see:\n            return "not_a_member"\n',
+        ),
+    ),
+    mutation(
+        "membership is checked at the decision, and not again before sending",
+        "law 9",
+        DMS_PY,
+        WHO,
+        (
+            'if reason := self._eligibility.refusal(row, now, ages=dm["kind"] == "alert"):',
+            'if reason := (dm["kind"] != "alert" and self._eligibility.refusal(row, now, ages=False)):',
+        ),
+    ),
+    mutation(
+        "who opted out, muted or answered after the decision is alerted",
+        "alerts: who is alerted",
+        ELIGIBILITY_PY,
+        WHO,
+        (
+            "        if reason := exclusion_reason(user, _point_of(row), self._store.conversations_of(row), self._store, self.policy):\n            return reason\n",
+            "",
+        ),
+    ),
+    mutation(
+        "an answer in the root's own thread is overlooked before sending",
+        "alerts: who is alerted",
+        ELIGIBILITY_PY,
+        WHO,
+        ("self._store.conversations_of(row)", '(row["conversation"],)'),
+    ),
+    mutation(
+        "a message that waits is sent in quiet hours",
+        "alerts: who is alerted",
+        DMS_PY,
+        WHO,
+        (
+            'elif (verdict := self._eligibility.route(alerts[0], now)).route != "direct":',
+            'elif (verdict := self._eligibility.route(alerts[0], dm["made_at"])).route != "direct":',
+        ),
+    ),
+    mutation(
+        "App Home shows what its reader may no longer see",
+        "law 9",
+        DELIVERY_PY,
+        WHO,
+        (
+            'if reason := self.eligibility.visibility_refusal(user, row["channel"]):',
+            'if (reason := self.eligibility.visibility_refusal(user, row["channel"])) and row["letter"] is None:',
+        ),
+    ),
+    mutation(
+        "a guest is taken for a full member of the workspace",
+        "law 9",
+        SLACK_PY,
+        WHO,
+        ('who.get("deleted") or who.get("is_bot") or who.get("is_restricted") or', 'who.get("deleted") or who.get("is_bot") or'),
+    ),
+    mutation(
+        "a channel that became private is taken for public",
+        "law 9",
+        SLACK_PY,
+        WHO,
+        ('about.get("is_channel") is True and about.get("is_private") is False', 'about.get("is_channel") is True'),
+    ),
+    mutation(
+        "only the first page of a channel's members is read",
+        "alerts: who is alerted",
+        SLACK_PY,
+        WHO,
+        ("            if not cursor:\n                return False\n", "            return False\n"),
+    ),
+    mutation(
+        "the limit counts a day, and not an hour",
+        "alerts: who is alerted",
+        DECISIONS_PY,
+        WHO,
+        ("history.direct_alerts(user, now - HOUR), now)", "history.direct_alerts(user, now - 24 * HOUR), now)"),
+    ),
+    mutation(
+        "the limit forgets messages whose alert left App Home",
+        "alerts: who is alerted",
+        STORE_PY,
+        WHO,
+        (" OR letter.state IN ('sending', 'sent', 'unknown', 'deleted'))", ")"),
+    ),
+    mutation(
+        "quiet hours end a minute late",
+        "alerts: who is alerted",
+        DECISIONS_PY,
+        "tests/alerts/test_decisions.py::test_quiet_hours_begin_and_end_on_the_minute",
+        ("begin <= minute < end if begin <= end else", "begin <= minute <= end if begin <= end else"),
+    ),
+    mutation(
+        "an edit makes an old message new",
+        "alerts: who is alerted",
+        PREDICTIONS_PY,
+        "tests/alerts/test_decisions.py::test_old_points_and_rebuilds_alert_nobody",
+        ("return min(self.prompt_ts, self.message)", "return self.prompt_ts"),
+    ),
+    mutation(
+        "a deleted message of the window is looked for in its newest alone",
+        "alerts: who is alerted",
+        DECISIONS_PY,
+        WHO,
+        ("any(history.is_deleted(point.channel, ts) for ts, _ in point.window)", "history.is_deleted(point.channel, point.message)"),
+    ),
+    mutation(
+        "a deletion between decision and sending leaves the excerpt",
+        "law 9",
+        STORE_PY,
+        WHO,
+        ('        self._db.execute("UPDATE alert SET excerpt = \'\' WHERE id = ?", (row["id"],))\n        if row', "        if row"),
+    ),
+    mutation(
+        "a deletion changes nothing that was sent",
+        "law 9",
+        STORE_PY,
+        (WHO, DELIVERED),
+        ("WHERE id = ? AND state IN ('due', 'sending', 'sent', 'unknown')\n", "WHERE id = ? AND state IN ('due', 'sending')\n"),
+    ),
+    mutation(
+        "a session and the threads of its messages are alerted to one by one",
+        "alerts: who is alerted",
+        PREDICTIONS_PY,
+        WHO,
+        ("    keys.update(dict.fromkeys(links_of(point)))\n", ""),
+    ),
+    mutation(
+        "who wrote in the hour before takes part in this one",
+        "alerts: who is alerted",
+        PREDICTIONS_PY,
+        WHO,
+        ('(f"{each}:{ts // HOUR}" if', '(f"{each}:{point.message // HOUR}" if'),
+    ),
+    mutation(
+        "a prediction that comes again alerts again",
+        "alerts: delivered once",
+        STORE_PY,
+        WHO,
+        ('        self._db.executemany("INSERT OR IGNORE INTO told VALUES (?, ?, ?)", alerted)\n', ""),
+    ),
+    mutation(
+        "a message without an answer is sent again at once",
+        "alerts: delivered once",
+        DMS_PY,
+        DELIVERED,
+        (
+            'state = "sent" if found is not None else "due" if dm["tries"] < TRIES else "unknown"',
+            'state = "due" if dm["tries"] < TRIES else "unknown"',
+        ),
+    ),
+    mutation(
+        "a refusal is not counted",
+        "law 6",
+        STORE_PY,
+        WHO,
+        (
+            '(f"refused:{reason}", identity))\n        self.count(f"refused:{reason}")\n',
+            '(f"refused:{reason}", identity))\n',
+        ),
+    ),
+    mutation(
+        "the webhook gets an alert before its person does",
+        "alerts: delivered once",
+        STORE_PY,
+        WHO,
+        (
+            "AND (alert.way = 'list' OR letter.id IS NULL OR letter.state IN ('sent', 'unknown'))\n                 ORDER",
+            "AND alert.way IN ('list', 'direct')\n                 ORDER",
+        ),
+    ),
+)

@@ -1,0 +1,129 @@
+"""Of the audit: what it must not overlook."""
+
+from tests.mutations.mutation import mutation
+
+LAWS_PY = "beepgpt/audit/laws.py"
+RECOMPUTING_PY = "beepgpt/audit/recomputing.py"
+ROWS_PY = "beepgpt/audit/example_rows.py"
+FOREIGN_PY = "beepgpt/audit/foreign.py"
+PLACING_PY = "beepgpt/audit/placing.py"
+AUDIT = "tests/audit"
+
+ROWS = (
+    mutation(
+        "messages on both sides are looked for by their newest alone",
+        "law 7",
+        LAWS_PY,
+        "tests/audit/test_exact_counts.py",
+        (
+            'for each in body["window"] if (body["channel"], each["ts"]) in messages)',
+            'for each in body["window"][-1:] if (body["channel"], each["ts"]) in messages)',
+        ),
+    ),
+    mutation(
+        "conversations on both sides pass",
+        "law 7",
+        LAWS_PY,
+        "tests/audit/test_exact_counts.py",
+        (
+            'if rules.scope == "conversation" and row.conversation in conversations:',
+            'if rules.scope == "channel" and row.conversation in conversations:',
+        ),
+    ),
+    mutation(
+        "a point is compared when its answer has been applied",
+        "law 1",
+        RECOMPUTING_PY,
+        (
+            "tests/audit/test_audit.py::test_what_the_rules_give_keeps_the_laws",
+            "tests/audit/test_audit.py::test_any_history_gives_a_clean_file",
+            "tests/audit/test_audit.py::test_each_planted_fault_is_named_under_its_law",
+        ),
+        ("while due and due[0][0] < event.t:", "while due and due[0][0] < event.t - 1_000_000:"),
+    ),
+    mutation(
+        "answers are not compared",
+        "law 3",
+        RECOMPUTING_PY,
+        "tests/audit/test_audit.py::test_each_planted_fault_is_named_under_its_law",
+        (
+            "            if row.line not in exact and row.where not in self.without_point:\n",
+            "            if row.line not in exact and row.where in self.without_point:\n",
+        ),
+    ),
+    mutation(
+        "examples that the file lacks are not missed",
+        "law 4",
+        RECOMPUTING_PY,
+        "tests/audit/test_audit.py::test_what_the_file_lacks_is_missing_unless_it_was_chosen",
+        ("            self.lacking += [body for key, body in others.items() if key not in given]\n", ""),
+    ),
+    mutation(
+        "retractions that nobody gave are not missed",
+        "law 4",
+        LAWS_PY,
+        "tests/audit/test_exact_counts.py",
+        (
+            "if row.identity not in retracted and not (recompute.was_stopped and",
+            "if row.identity in retracted and not (recompute.was_stopped and",
+        ),
+    ),
+    mutation(
+        "retractions of what was not deleted pass",
+        "law 4",
+        LAWS_PY,
+        "tests/audit/test_exact_counts.py",
+        (
+            "if row.identity in retracted and row.identity not in recompute.retracted:",
+            "if row.identity in retracted and not recompute.retracted:",
+        ),
+    ),
+    mutation(
+        "ids are taken on trust",
+        "law 4",
+        ROWS_PY,
+        (
+            "tests/audit/test_audit.py::test_each_planted_fault_is_named_under_its_law",
+            "tests/audit/test_audit.py::test_ids_stand_once_for_one_thing",
+        ),
+        ("        if identity != expected:\n", "        if len(identity) != len(expected):\n"),
+    ),
+    mutation(
+        "an id that stands for two examples is a duplicate",
+        "law 4",
+        ROWS_PY,
+        "tests/audit/test_audit.py::test_ids_stand_once_for_one_thing",
+        (
+            "        if other is row:\n            continue\n",
+            "        if other is row or other.prompt_ts == row.prompt_ts:\n            continue\n",
+        ),
+    ),
+    mutation(
+        "a lateness of years lets a late event into every prompt",
+        "law 1",
+        LAWS_PY,
+        "tests/audit/test_audit.py::test_a_late_event_is_in_no_prompt",
+        (
+            "    history = read_histories(records, rules, now=now, until=until)\n",
+            "    history = read_histories(records, dataclasses.replace(rules, lateness=FOREVER), now=now, until=until)\n",
+        ),
+        ("from bisect import bisect_left\n", "import dataclasses\nfrom bisect import bisect_left\n"),
+    ),
+    mutation(
+        "a foreign prompt with one sentence of later is not named",
+        "law 1",
+        FOREIGN_PY,
+        "tests/audit/test_foreign_places.py",
+        (
+            "if without and all(earliest > place.answer for place in without):",
+            "if without and all(earliest > place.answer and each for place in without):",
+        ),
+    ),
+    mutation(
+        "the leak test counts rows, and not messages at their place",
+        "law 2",
+        PLACING_PY,
+        "tests/audit/test_foreign_places.py",
+        ("cell = cells[back, len(place.window)]", "cell = cells[0, 0]"),
+    ),
+)

@@ -1,0 +1,118 @@
+"""Of what connectors read and write."""
+
+from tests.mutations.mutation import mutation
+
+EXPORTS = "tests/connectors/test_slack_export.py"
+DAMAGE = "tests/connectors/test_slack_export_damage.py"
+PRIVATE = "tests/connectors/test_private_channels.py"
+NOTHING_LEAVES = "tests/commands/test_nothing_leaves.py"
+KINDS_PY = "connectors/slack/channel_kinds.py"
+
+ROWS = (
+    mutation(
+        "secrets stay in an export",
+        "records",
+        "connectors/slack/export/days.py",
+        DAMAGE,
+        ('    raw = strip_secrets(raw.removeprefix(b"\\xef\\xbb\\xbf"))', '    raw = raw.removeprefix(b"\\xef\\xbb\\xbf")'),
+    ),
+    mutation(
+        "after a kill, the file is not cut back",
+        "law 4",
+        "connectors/files/jsonl.py",
+        "tests/connectors/test_jsonl.py",
+        (
+            "        os.ftruncate(self._file, self._offset)\n        os.lseek(self._file, self._offset, os.SEEK_SET)",
+            "        os.lseek(self._file, 0, os.SEEK_END)",
+        ),
+    ),
+    mutation(
+        "a day file that can't be read is left out uncounted",
+        "law 6",
+        "connectors/slack/export/days.py",
+        DAMAGE,
+        (
+            "            yield DayElements(day.date, day.place, [], rejects)\n",
+            "            yield DayElements(day.date, day.place, [], rejects[:-1])\n",
+        ),
+    ),
+    mutation(
+        "a private channel in channels.json is public",
+        "law 9",
+        KINDS_PY,
+        PRIVATE,
+        (
+            'return "groups" if listing == "groups" or is_private or about.get("isgroup") or is_other else "channels"',
+            'return "groups" if listing == "groups" or about.get("isgroup") or is_other else "channels"',
+        ),
+    ),
+    mutation(
+        "a folder named like a private one is only not listed",
+        "law 9",
+        KINDS_PY,
+        PRIVATE,
+        ('return "groups" if PRIVATE.fullmatch(folder) else None', 'return "groups" if PRIVATE.fullmatch(folder.lower()) else None'),
+    ),
+    mutation(
+        "a resumed export begins its channel again",
+        "law 4",
+        "connectors/slack/export/days.py",
+        "tests/connectors/test_slack_export_source.py",
+        ("        return self._channel, self._done, self._total\n", "        return self._channel, 0, self._total\n"),
+    ),
+    mutation(
+        "a file that was changed since is gone on with",
+        "law 6",
+        "connectors/files/jsonl.py",
+        "tests/connectors/test_jsonl_changed.py",
+        ("            if found != checksum and not (", "            if found != checksum and end < 0 and not ("),
+    ),
+    mutation(
+        "a source that was shortened is taken for one at its end",
+        "law 6",
+        "connectors/files/jsonl.py",
+        "tests/connectors/test_jsonl_changed.py",
+        ("    if size < offset:\n        return", "    if size < offset // 2:\n        return"),
+    ),
+    mutation(
+        "a name with one loopback address is this machine",
+        "law 9",
+        "connectors/http.py",
+        NOTHING_LEAVES,
+        (
+            "return bool(addresses) and all(_plain(each).is_loopback for each in addresses)",
+            "return any(_plain(each).is_loopback for each in addresses)",
+        ),
+    ),
+    mutation(
+        "addresses are checked, and then looked up again",
+        "law 9",
+        "connectors/http.py",
+        NOTHING_LEAVES + "::test_a_name_is_looked_up_once",
+        ("socket.create_connection((each, port), timeout)", "socket.create_connection((host, port), timeout)"),
+    ),
+    mutation(
+        "a redirect is followed",
+        "law 9",
+        "connectors/http.py",
+        ("tests/connectors/test_http.py", NOTHING_LEAVES),
+        (
+            "    http_error_300 = http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302\n",
+            "    http_error_300 = http_error_301 = http_error_303 = http_error_302\n\n    def http_error_307(self, request: Request, answer: Any, code: int, message: str, headers: Message) -> Any:\n        again = Request(headers.get('location', ''), request.data, dict(request.header_items()), method='POST')\n        return self.parent.open(again)\n\n    http_error_308 = http_error_307\n",
+        ),
+    ),
+    mutation(
+        "who left the workspace is alerted by an old list",
+        "law 9",
+        "connectors/slack/members.py",
+        "tests/alerts/test_old_lists.py",
+        ('who.get("tz"), not who.get("deleted"))', 'who.get("tz"))'),
+    ),
+    mutation(
+        "of a channel that is listed twice, the members of either may see it",
+        "law 9",
+        "connectors/slack/members.py",
+        PRIVATE,
+        ("self._members.get(each.id, each.members) & each.members", "self._members.get(each.id, each.members) | each.members"),
+    ),
+)

@@ -1,0 +1,133 @@
+"""Of flows: scoring, outcomes, stopping and going on."""
+
+from tests.mutations.mutation import mutation
+
+CHANNEL_PY = "beepgpt/conversations/channel.py"
+SCORING_PY = "dataflows/score_points.py"
+OUTCOMES_PY = "beepgpt/conversations/outcomes.py"
+SCORING = "tests/dataflows/test_scoring.py"
+
+ROWS = (
+    mutation(
+        "a stop is taken for the end of the input",
+        "order",
+        "dataflows/following.py",
+        "tests/dataflows/test_kills.py",
+        ("        if not (self._is_stopped or self._is_stopping()):\n            self._shard.end()", "        self._shard.end()"),
+    ),
+    mutation(
+        "a deletion leaves its predictions on their topic",
+        "law 9",
+        SCORING_PY,
+        "tests/dataflows/test_deleted_predictions.py::test_a_deletion_is_followed_by_a_tombstone_of_each_prediction_that_held_the_message",
+        ('                self._scored.append(Scored("tombstone", identity, None, deleted.channel))\n', ""),
+    ),
+    mutation(
+        "a thread's point is scored with its session's speakers",
+        "law 5",
+        CHANNEL_PY,
+        "tests/dataflows/test_scoring.py",
+        (
+            "            alike.setdefault((each.point, each.speakers, each.root_missing), [])",
+            "            alike.setdefault((each.point,), [])",
+        ),
+    ),
+    mutation(
+        "a prediction that waits when the flow is killed is forgotten",
+        "law 6",
+        SCORING_PY,
+        "tests/dataflows/test_scoring.py",
+        ('            "lanes": lanes,', '            "lanes": [],'),
+    ),
+    mutation(
+        "predictions are joined to the outcomes of other points",
+        "outcomes",
+        SCORING_PY,
+        "tests/dataflows/test_scoring.py",
+        ("kept.pop((item.conversation, item.prompt_ts), None)", 'kept.pop(next(iter(kept), ("", 0)), None)'),
+    ),
+    mutation(
+        "an outcome is written twice",
+        "outcomes",
+        SCORING_PY,
+        (
+            "tests/dataflows/test_scoring.py::test_memory_is_given_back",
+            "tests/dataflows/test_scoring.py::test_a_root_is_scored_once_and_told_what_became_of_it_in_both_places",
+        ),
+        ("predicted = kept.pop((item.conversation, item.prompt_ts), None)", "predicted = kept.get((item.conversation, item.prompt_ts))"),
+    ),
+    mutation(
+        "a root's outcome is written for one of its conversations",
+        "outcomes",
+        SCORING_PY,
+        "tests/dataflows/test_scoring.py::test_a_root_is_scored_once_and_told_what_became_of_it_in_both_places",
+        (
+            "        for conversation in emitted.conversations:\n            kept[",
+            "        for conversation in emitted.conversations[:1]:\n            kept[",
+        ),
+    ),
+    mutation(
+        "predictions that wait for their outcome are not in the snapshot",
+        "law 6",
+        SCORING_PY,
+        f"{SCORING}::test_what_waits_is_in_the_snapshot_and_asked_again",
+        (
+            "                self._encoded[channel] = pickle.dumps((predicted, holding), protocol=5)\n",
+            "                self._encoded[channel] = pickle.dumps((predicted if channel in self._encoded else None, holding), protocol=5)\n",
+        ),
+    ),
+    mutation(
+        "a deletion overtakes the prediction that it is about",
+        "law 9",
+        SCORING_PY,
+        "tests/dataflows/test_scoring_in_time.py",
+        (
+            "        if lane := self._lanes.get(item.channel):\n            lane.append(item)\n",
+            "        if isinstance(item, PointSettled) and (lane := self._lanes.get(item.channel)):\n            lane.append(item)\n",
+        ),
+    ),
+    mutation(
+        "a deletion is not passed on to the readers of predictions",
+        "law 9",
+        SCORING_PY,
+        f"{SCORING}::test_who_tells_people_gets_everything_in_order",
+        (
+            '        self._scored.append(Scored("deletion", f"{deleted.channel}',
+            '        self._scored and self._scored.append(Scored("deletion", f"{deleted.channel}',
+        ),
+    ),
+    mutation(
+        "a prediction that comes too late is given all the same",
+        "law 6",
+        SCORING_PY,
+        "tests/dataflows/test_scoring_in_time.py",
+        (
+            '        if point.due is not None and point.due < time.time():\n            self._account.count("missed")\n            self._finish(point, None)\n            return\n',
+            "",
+        ),
+    ),
+    mutation(
+        "outcomes whose answer nobody knows are counted as silence",
+        "law 8",
+        OUTCOMES_PY,
+        "tests/dataflows/test_scoring_in_time.py",
+        ('        if outcome["how"] not in KNOWN:\n            return\n', ""),
+    ),
+    mutation(
+        "an outcome that comes twice counts twice",
+        "law 8",
+        "beepgpt/training/outcomes.py",
+        "tests/commands/test_outcomes.py::test_figures_are_by_model",
+        (
+            'by_model[each["model"]][each["id"], each["conversation"]] = each',
+            'by_model[each["model"]][each["id"], str(len(by_model[each["model"]]))] = each',
+        ),
+    ),
+    mutation(
+        "weeks of outcomes are counted by settling, and not by the point",
+        "outcomes",
+        "beepgpt/training/outcomes.py",
+        "tests/commands/test_outcomes.py::test_figures_are_by_model",
+        ('by_week[micros(each["prompt_ts"]) // (7 * DAY)]', 'by_week[micros(each["settled_ts"]) // (7 * DAY)]'),
+    ),
+)

@@ -1,0 +1,108 @@
+"""Of ingest: what comes to the topic, once, in order."""
+
+from tests.mutations.mutation import mutation
+
+KNOWN_PY = "beepgpt/ingest/slack/known_records.py"
+BACKFILL_PY = "beepgpt/ingest/slack/backfill.py"
+WRITER_PY = "beepgpt/ingest/slack/event_writer.py"
+FEEDS_PY = "beepgpt/ingest/feeds.py"
+RUN_PY = "beepgpt/ingest/run.py"
+PARTS = "tests/ingest/test_ingest_slack_parts.py"
+FAULTS = "tests/ingest/test_ingest_slack_faults.py"
+LIVE = "tests/ingest/test_ingest_slack.py"
+INGEST = "tests/ingest/test_ingest.py"
+
+ROWS = (
+    mutation(
+        "the verification token is written to the topic",
+        "law 9",
+        KNOWN_PY,
+        LIVE,
+        ('return {name: value for name, value in payload.items() if name != "token"}', "return dict(payload)"),
+    ),
+    mutation(
+        "a backfilled edit comes twice, live and from the history",
+        "law 6",
+        KNOWN_PY,
+        PARTS,
+        ("return identity.key in self._keys or (*identity.key[:3], end_of_second) in self._keys", "return identity.key in self._keys"),
+    ),
+    mutation(
+        "an edit in the gap is taken for known, as its message was edited before",
+        "law 6",
+        KNOWN_PY,
+        PARTS,
+        (
+            '.get((channel, micros(event["message"]["ts"])), 0) < t // SECOND * SECOND:',
+            '.get((channel, micros(event["message"]["ts"])), 0) == 0:',
+        ),
+    ),
+    mutation(
+        "what was deleted in a gap is not found",
+        "law 9",
+        KNOWN_PY,
+        PARTS,
+        (
+            "        gone = sorted(ts for ts in self._posts.get(channel, ()) if ts >= earliest and ts not in there and ts not in waiting)\n",
+            "        gone: list[int] = []\n",
+        ),
+    ),
+    mutation(
+        "an event is acknowledged before Kafka has it",
+        "law 6",
+        WRITER_PY,
+        LIVE,
+        (
+            "        if self._pending:\n            self._events.send(self._pending)\n            self._pending = []\n            self._events.flush()\n",
+            "        if self._pending:\n            self._events.send(self._pending)\n            self._pending = []\n",
+        ),
+    ),
+    mutation(
+        "what was held is written behind what was backfilled, whatever its time",
+        "law 4",
+        WRITER_PY,
+        (FAULTS, LIVE),
+        ("        ready.sort(key=lambda each: each[0])\n", ""),
+    ),
+    mutation(
+        "a channel that is not public is on the topic until its history was read",
+        "law 9",
+        BACKFILL_PY,
+        LIVE,
+        (
+            "            for held in gap.held:\n                self._writer.leave_out(held.arrival, why)\n            return\n",
+            "            self._writer.write_backfill([], gap.held)\n            return\n",
+        ),
+    ),
+    mutation(
+        "an answer from before an outage closes the gap",
+        "law 6",
+        BACKFILL_PY,
+        FAULTS,
+        ("if gap is None or answer.generation != self._generation or self.is_starting:", "if gap is None or self.is_starting:"),
+    ),
+    mutation(
+        "a record that is too large for the topic is dropped",
+        "law 6",
+        RUN_PY,
+        f"{INGEST}::test_a_record_that_is_too_large_is_named",
+        (
+            "            send()\n            writer.flush()\n            raise kafka.NotDelivered(\n",
+            "            continue\n            raise kafka.NotDelivered(\n",
+        ),
+    ),
+    mutation(
+        "dead letters of another topic are merged, too",
+        "law 6",
+        FEEDS_PY,
+        f"{INGEST}::test_letters_are_told_from_what_they_were_made_of",
+        ('if came_from not in ("", self._name) or headers', 'if came_from not in ("", came_from) or headers'),
+    ),
+    mutation(
+        "duplicates are recognized for ever",
+        "law 4",
+        FEEDS_PY,
+        INGEST,
+        ("        while kept and kept[0][0] < t - lateness - DUPLICATES_KEPT:\n", "        while kept and kept[0][0] < 0:\n"),
+    ),
+)

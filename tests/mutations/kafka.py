@@ -1,0 +1,109 @@
+"""Of Kafka: what is read, written and committed."""
+
+from tests.mutations.mutation import mutation
+
+SOURCE_PY = "connectors/kafka/source.py"
+READER_PY = "connectors/kafka/reader.py"
+WRITER_PY = "connectors/kafka/writer.py"
+FOLLOWING_PY = "dataflows/following.py"
+RECORDS_PY = "dataflows/records.py"
+KAFKA = "tests/connectors/test_kafka.py"
+FLOW = "tests/dataflows/test_kafka_flow.py"
+
+ROWS = (
+    mutation(
+        "an offset is committed ahead of its snapshot",
+        "law 6",
+        SOURCE_PY,
+        "tests/connectors/kafka/test_kafka.py::test_offsets_are_committed_for_the_tools_that_show_lag",
+        (
+            "        self._commit()\n        self._covered = self.state.next\n",
+            "        self._covered = self.state.next\n        self._commit()\n",
+        ),
+    ),
+    mutation(
+        "an offset is committed as soon as it is read",
+        "law 6",
+        SOURCE_PY,
+        "tests/connectors/kafka/test_kafka.py::test_offsets_are_committed_for_the_tools_that_show_lag",
+        (
+            "        self._source.took(len(records))\n",
+            "        self._source.took(len(records))\n        self._covered = self.state.next\n        self._commit()\n",
+        ),
+    ),
+    mutation(
+        "a snapshot does not wait for what was written",
+        "law 6",
+        WRITER_PY,
+        "tests/connectors/kafka/test_kafka_faults.py::test_nothing_is_lost_through_kills",
+        ("            self._writer.flush()\n", "            pass\n"),
+    ),
+    mutation(
+        "the time of a record is that of the machine",
+        "law 4",
+        FOLLOWING_PY,
+        (
+            "tests/dataflows/test_kafka_topics.py::test_kafka_timestamp_seconds",
+            "tests/dataflows/test_kafka_topics.py::test_what_can_not_be_used_goes_to_topics_of_its_own",
+        ),
+        ("written = log_time(record.timestamp, now)", "written = now"),
+    ),
+    mutation(
+        "a retraction is not written",
+        "law 6",
+        RECORDS_PY,
+        f"{FLOW}::test_live_equals_replay_equals_batch",
+        (
+            '    if kind == "retractions":\n        return [(_id_of(line), None,',
+            '    if kind == "retracted":\n        return [(_id_of(line), None,',
+        ),
+    ),
+    mutation(
+        "a retraction goes out under another key than its example",
+        "law 4",
+        RECORDS_PY,
+        f"{FLOW}::test_live_equals_replay_equals_batch",
+        ('return [(_id_of(line), None, [("retracted_ts"', 'return [(_id_of(line)[:8], None, [("retracted_ts"'),
+    ),
+    mutation(
+        "a topic that was made again goes on from the old offset",
+        "law 6",
+        SOURCE_PY,
+        "tests/connectors/kafka/test_kafka_faults.py::test_a_topic_that_was_made_again_is_not_resumed",
+        ("        check_same(Topic(self.name, state.topic_id, state.partitions), self.topic, self.connection)\n", ""),
+    ),
+    mutation(
+        "what retention removed is passed over",
+        "law 6",
+        SOURCE_PY,
+        "tests/connectors/kafka/test_kafka_faults.py::test_what_retention_removed_is_an_error_on_resume",
+        ("        if state.next < bounds.begin:\n            raise self.gone(number, state.next, bounds.begin)\n", ""),
+    ),
+    mutation(
+        "a partition ends one record early",
+        "law 6",
+        SOURCE_PY,
+        "tests/connectors/kafka/test_kafka.py::test_from_a_time_to_a_time",
+        (
+            "            records = [record for record in records if record.offset < end]\n",
+            "            records = [record for record in records if record.offset < end - 1]\n",
+        ),
+    ),
+    mutation(
+        "a chunk that was polled and not handed out is in the snapshot as read",
+        "law 6",
+        SOURCE_PY,
+        "tests/connectors/kafka/test_kafka_faults.py::test_nothing_is_lost_through_kills",
+        (
+            "            self.ready.append(records[start : start + CHUNK])\n",
+            "            self.ready.append(records[start : start + CHUNK])\n        self.state = self.state._replace(next=records[-1].offset + 1) if records else self.state\n",
+        ),
+    ),
+    mutation(
+        "a record that is too large is dropped",
+        "law 6",
+        WRITER_PY,
+        "tests/connectors/kafka/test_kafka.py::test_a_record_over_the_limit_stops_the_flow",
+        ("                    raise errors.MessageSizeTooLargeError\n", "                    continue\n"),
+    ),
+)

@@ -1,0 +1,143 @@
+"""Of labeling: what is asked, what leaves the machine, and whose answer a label is."""
+
+from tests.mutations.mutation import mutation
+
+ASKING_PY = "beepgpt/labeling/asking.py"
+REDACTION_PY = "beepgpt/labeling/redaction.py"
+SUMMARIES_PY = "beepgpt/labeling/summaries.py"
+PROVIDER_PY = "beepgpt/labeling/labelers/provider.py"
+LABELED_PY = "beepgpt/labeling/labelers/labeled.py"
+VALUES_PY = "connectors/openai/values.py"
+FLOW_PY = "dataflows/label_examples.py"
+LABEL = "tests/commands/test_label.py"
+FLOW = "tests/dataflows/test_label_flow.py"
+LABELERS = "tests/labeling/test_labelers.py"
+REDACTION = "tests/labeling/test_redaction.py"
+
+ROWS = (
+    mutation(
+        "an answer that was given to other instructions is taken from the store",
+        "labels: whose answer",
+        ASKING_PY,
+        "tests/commands/label/test_label.py::test_other_instructions_are_another_question",
+        (
+            "body = body_of(Request(self.model, self.instructions, self.shots, _MARK))",
+            'body = body_of(Request(self.model, "", self.shots, _MARK))',
+        ),
+    ),
+    mutation(
+        "an answer that was given with other few-shots is taken from the store",
+        "labels: whose answer",
+        ASKING_PY,
+        "tests/commands/label/test_label.py::test_a_request_has_the_same_id_however_it_is_found",
+        (
+            "body = body_of(Request(self.model, self.instructions, self.shots, _MARK))",
+            "body = body_of(Request(self.model, self.instructions, (), _MARK))",
+        ),
+    ),
+    mutation(
+        "a label is counted for the example asked before",
+        "labels: whose answer",
+        FLOW_PY,
+        "tests/dataflows/test_label_flow.py::test_each_example_comes_out_once",
+        (
+            "            self._label(waiting.read, waiting.question, answer.result())\n",
+            "            self._label(self.__dict__.setdefault('_last', waiting).read, waiting.question, answer.result())\n            self._last = waiting\n",
+        ),
+    ),
+    mutation(
+        "few-shots are sent as they were written",
+        "law 9",
+        ASKING_PY,
+        "tests/labeling/test_asked_and_taken_back.py",
+        (
+            "tuple((redact(text).text, CHOICES[signal]) for text, signal in shots)",
+            "tuple((text, CHOICES[signal]) for text, signal in shots)",
+        ),
+    ),
+    mutation(
+        "the instructions are sent as they were written",
+        "law 9",
+        ASKING_PY,
+        "tests/labeling/test_asked_and_taken_back.py",
+        ("return Asking(model, redact(instructions).text,", "return Asking(model, instructions,"),
+    ),
+    mutation(
+        "what is summarized is sent as it was written",
+        "law 9",
+        SUMMARIES_PY,
+        "tests/labeling/test_label_summaries.py::test_a_long_few_shot_is_summarised_once_and_its_summary_is_shown",
+        ("safe = redact(prompt)", "safe = Redacted(prompt, {})"),
+        ("import redact", "import Redacted, redact"),
+    ),
+    mutation(
+        "phone numbers are redacted only behind their name",
+        "law 9",
+        REDACTION_PY,
+        "tests/labeling/test_redaction.py::test_a_phone_number_goes",
+        ('        text = _without(text, "phone", _PHONE, _phone)\n', ""),
+    ),
+    mutation(
+        "a text that hides something is redacted once",
+        "law 9",
+        REDACTION_PY,
+        "tests/labeling/test_asked_and_taken_back.py",
+        ("_PASSES = 8\n", "_PASSES = 1\n"),
+        ('        done = "[secret]"\n', "        pass\n"),
+    ),
+    mutation(
+        "what may not be sent is asked about all the same",
+        "law 9",
+        FLOW_PY,
+        "tests/dataflows/test_label_flow.py::test_a_person_knows_better_and_what_is_excluded_is_not_asked",
+        (
+            "        elif self._labeling.is_excluded(question):\n",
+            "        elif self._labeling.is_excluded(question) and not question.prompt:\n",
+        ),
+    ),
+    mutation(
+        "a retraction is not passed on",
+        "law 6",
+        FLOW_PY,
+        "tests/dataflows/test_label_flow.py::test_nothing_comes_after_its_retraction",
+        ("        self._labeled.append(LabeledRecord(name, None, read.retracted_ts))\n", ""),
+    ),
+    mutation(
+        "an example that is asked about comes out after its retraction",
+        "labels: retractions",
+        FLOW_PY,
+        "tests/labeling/test_asked_and_taken_back.py",
+        ("        self._calls = {number: call for number, call in self._calls.items() if call[0].question.id != name}\n", ""),
+    ),
+    mutation(
+        "what is asked about when the flow is stopped is forgotten",
+        "law 6",
+        FLOW_PY,
+        "tests/dataflows/test_label_flow.py::test_a_snapshot_holds_what_is_asked_and_what_waits",
+        ("pending = [waiting for waiting, _ in self._calls.values()] + list(self._waiting)", "pending = list(self._waiting)"),
+    ),
+    mutation(
+        "an answer is passed on before it is kept, and paid for twice",
+        "labels: asked once",
+        PROVIDER_PY,
+        "tests/commands/label/test_label.py::test_a_second_run_asks_nothing",
+        (
+            "            self._store.put(asked.id, answer, self._spent())\n            self._good += 1\n            return [(asked, verdict_in(answer))",
+            "            self._good += 1\n            return [(asked, verdict_in(answer))",
+        ),
+    ),
+    mutation(
+        "the limit of cost holds for each start",
+        "labels: cost",
+        ASKING_PY,
+        "tests/commands/label/test_label_costs.py::test_what_is_spent_stops_the_run_and_more_money_goes_on",
+        ("cost = self.cost(self.before + spent)", "cost = self.cost(spent)"),
+    ),
+    mutation(
+        "the local labeler is judged by examples that it has seen",
+        "law 8",
+        "beepgpt/labeling/labelers/local.py",
+        "tests/labeling/test_labelers.py::test_examples_that_share_a_message_do_not_judge_each_other",
+        ("groups=self._groups, cv=split, method", "groups=np.arange(len(self._examples)), cv=split, method"),
+    ),
+)

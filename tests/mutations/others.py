@@ -1,0 +1,106 @@
+"""Of runtime, settings, pages and the little that commands decide."""
+
+from tests.mutations.mutation import mutation
+
+RECOVERY_PY = "beepgpt/runtime/recovery.py"
+PACING_PY = "beepgpt/runtime/pacing.py"
+QUEUE_PY = "beepgpt/labeling/review_queue.py"
+FEW_PY = "beepgpt/labeling/few_shots.py"
+PAGE_PY = "beepgpt/web/review_page.py"
+SETTINGS_PY = "config/settings.py"
+LINE = "tests/commands/test_command_line.py"
+PACING = "tests/runtime/test_pacing.py"
+REVIEW = "tests/web/test_review.py"
+SETTINGS = "tests/config/test_settings.py"
+
+ROWS = (
+    mutation(
+        "a recovery folder of another run is gone on with",
+        "law 4",
+        RECOVERY_PY,
+        LINE,
+        (
+            "if different := [name for name in run if note.get(name) != run[name]]:",
+            'if different := [name for name in run if name == "command" and note.get(name) != run[name]]:',
+        ),
+    ),
+    mutation(
+        "a recovery folder that others may write is read",
+        "law 9",
+        RECOVERY_PY,
+        LINE,
+        (
+            "        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):\n",
+            "        if status.st_mode & stat.S_IWOTH and status.st_mode & stat.S_ISVTX:\n",
+        ),
+    ),
+    mutation(
+        "a paced heartbeat comes after the record that it should precede",
+        "law 4",
+        PACING_PY,
+        PACING,
+        ("            while self.span.in_order and beat <= due:\n", "            while self.span.in_order and beat + every <= due:\n"),
+    ),
+    mutation(
+        "heartbeats are added to a file that is in no order of time",
+        "law 6",
+        PACING_PY,
+        PACING,
+        ("            while self.span.in_order and beat <= due:\n", "            while beat <= due:\n"),
+    ),
+    mutation(
+        "a secret stands in the message about a wrong setting",
+        "law 9",
+        SETTINGS_PY,
+        SETTINGS,
+        ("{'a secret' if name in SECRET else repr(given[name].value)}", "{repr(given[name].value)}"),
+    ),
+    mutation(
+        "a variable of the environment wins over a flag",
+        "settings",
+        SETTINGS_PY,
+        SETTINGS,
+        ("return init_settings, *_SOURCES.get()", "return *_SOURCES.get(), init_settings"),
+    ),
+    mutation(
+        "a wrong token opens the review page if its cookie is there at all",
+        "law 9",
+        PAGE_PY,
+        REVIEW,
+        ('return same(cookies.get(self.cookie, ""), self._secret)', "return self.cookie in cookies"),
+    ),
+    mutation(
+        "the browser's own token opens the page again",
+        "law 9",
+        PAGE_PY,
+        REVIEW,
+        ("            self._once = secrets.token_urlsafe(32)\n            return True\n", "            return True\n"),
+    ),
+    mutation(
+        "a decision counts for the example that the page shows next",
+        "labels: whose answer",
+        QUEUE_PY,
+        REVIEW,
+        (
+            "        self.few_shots.keep(identity, example.line, decision)  # type",
+            "        self.few_shots.keep(identity, next((each.line for each in self.examples if each.id != identity), example.line), decision)  # type",
+        ),
+    ),
+    mutation(
+        "what was retracted is shown for review",
+        "law 9",
+        QUEUE_PY,
+        REVIEW,
+        ("        self._random.drop(identity)\n        self._newest.drop(identity)\n", "        self._random.drop(identity)\n"),
+    ),
+    mutation(
+        "the same prompt is asked about twice",
+        "labels: asked once",
+        QUEUE_PY,
+        REVIEW,
+        (
+            "return example.id not in self.few_shots.decided and example.prompt not in known",
+            "return example.id not in self.few_shots.decided",
+        ),
+    ),
+)

@@ -1,0 +1,164 @@
+"""Of splits, training sets and models."""
+
+from tests.mutations.mutation import mutation
+
+SPLITS_PY = "beepgpt/training/splits.py"
+PREPARE_PY = "beepgpt/training/prepare.py"
+RANKING_PY = "beepgpt/training/ranking.py"
+METRICS_PY = "beepgpt/training/metrics.py"
+RANKING = "tests/training/test_ranking.py"
+METRICS = "tests/training/test_training_metrics.py"
+VALIDATED = "tests/commands/test_train_and_validate.py"
+SPLITS = "tests/training/test_splits.py"
+
+ROWS = (
+    mutation(
+        "a split at random",
+        "law 7",
+        SPLITS_PY,
+        "tests/training/test_splits.py::TestLaw7::test_nothing_leaks",
+        (
+            "    train, valid = columns.settled_ts < cut, columns.prompt_ts >= cut\n",
+            "    valid = columns.ids[:, 0] % np.uint64(5) == 0\n    train = ~valid\n",
+        ),
+    ),
+    mutation(
+        "a message stands in windows on both sides",
+        "law 7",
+        SPLITS_PY,
+        SPLITS,
+        ("        leave(clashes, reason)\n", '        leave(clashes if reason != "message_on_both_sides" else valid & ~valid, reason)\n'),
+    ),
+    mutation(
+        "labels are fitted on validation, too",
+        "training sets",
+        PREPARE_PY,
+        "tests/training/test_prepare.py::TestLabels",
+        ("answers_of(columns, sides.train, wanted.answers)", "answers_of(columns, sides.train | sides.valid, wanted.answers)"),
+    ),
+    mutation(
+        "retractions are not read",
+        "training sets",
+        PREPARE_PY,
+        "tests/training/test_prepare.py",
+        ("retracted=retracted, few_shots=few_shots", "few_shots=few_shots"),
+    ),
+    mutation(
+        "a conversation stands on both sides",
+        "law 7",
+        SPLITS_PY,
+        SPLITS,
+        ("        of_both = _is_in(columns.conversations, columns.conversations[valid])\n", "        pass\n"),
+    ),
+    mutation(
+        "a prompt stands on both sides, word for word",
+        "law 7",
+        SPLITS_PY,
+        SPLITS,
+        ("train & _is_in(columns.prompts, columns.prompts[valid])", "train & valid"),
+    ),
+    mutation(
+        "an example that is settled after the cut trains",
+        "law 7",
+        SPLITS_PY,
+        SPLITS,
+        (
+            "train, valid = columns.settled_ts < cut, columns.prompt_ts >= cut",
+            "train, valid = columns.prompt_ts < cut, columns.prompt_ts >= cut",
+        ),
+    ),
+    mutation(
+        "of an id that comes again, the first line counts",
+        "training sets",
+        SPLITS_PY,
+        (SPLITS, "tests/training/test_prepare.py"),
+        ("again[by_id[:-1]] = (ids[1:] == ids[:-1])", "again[by_id[1:]] = (ids[1:] == ids[:-1])"),
+    ),
+    mutation(
+        "few-shots validate",
+        "law 7",
+        SPLITS_PY,
+        SPLITS,
+        (
+            'leave(valid & _like(columns, list(few_shots), by_conversation), "few_shot")',
+            'leave(valid & _are_of(columns, [each.id for each in few_shots]), "few_shot")',
+        ),
+    ),
+    mutation(
+        "the cap keeps a person's oldest examples",
+        "training sets",
+        SPLITS_PY,
+        SPLITS,
+        ("for row in columns.in_time[::-1]:", "for row in columns.in_time:"),
+    ),
+    mutation(
+        "an answer by somebody who is no candidate counts as nobody's",
+        "law 8",
+        RANKING_PY,
+        RANKING,
+        ("if len(found) else ends[point] - 1] += 1 / len(answer)", "if len(found) else ends[point] - 2] += 1 / len(answer)"),
+    ),
+    mutation(
+        "a point's features are ranked with those of its neighbors",
+        "law 5",
+        "beepgpt/training/ranking_features.py",
+        RANKING,
+        ("values = np.ascontiguousarray(np.where(inside, feature, -np.inf))", "values = np.ascontiguousarray(feature)"),
+    ),
+    mutation(
+        "people who were not predicted are left out of the hits",
+        "law 8",
+        METRICS_PY,
+        METRICS,
+        (
+            "    among = KINDS[kind](outcomes)\n    rank = outcomes.rank_with_nobody if",
+            "    among = KINDS[kind](outcomes) & (outcomes.rank > 0)\n    rank = outcomes.rank_with_nobody if",
+        ),
+    ),
+    mutation(
+        "of people with equal probabilities, the right one is first",
+        "law 8",
+        METRICS_PY,
+        METRICS,
+        ("int((p > p[best]).sum() + (p[:best] == p[best]).sum()) + 1", "int((p > p[best]).sum()) + 1"),
+    ),
+    mutation(
+        "intervals are drawn by point, and not by conversation",
+        "law 8",
+        METRICS_PY,
+        METRICS,
+        ("np.unique(np.asarray(conversation), return_inverse=True)", "np.unique(np.arange(len(conversation)), return_inverse=True)"),
+    ),
+    mutation(
+        "precision leaves out alerts at points that nobody answered",
+        "law 8",
+        METRICS_PY,
+        METRICS,
+        (
+            "    given = (alerts.p >= threshold) & among[alerts.point]\n",
+            "    given = (alerts.p >= threshold) & (among & outcomes.answered)[alerts.point]\n",
+        ),
+    ),
+    mutation(
+        "a threshold is checked on the half that chose it",
+        "law 8",
+        "beepgpt/training/validation.py",
+        VALIDATED,
+        ("_rounded(metrics.alerts_at(late, threshold,", "_rounded(metrics.alerts_at(early, threshold,"),
+        ("Bootstrap(late.conversation)))\n", "Bootstrap(early.conversation)))\n"),
+    ),
+    mutation(
+        "a model is judged by another training set",
+        "law 7",
+        "beepgpt/training/validation.py",
+        VALIDATED,
+        ('        if each.card["manifest"] != hash_of(manifest):\n', '        if not each.card["manifest"]:\n'),
+    ),
+    mutation(
+        "what a provider trains on is not redacted",
+        "law 9",
+        "beepgpt/training/uploads.py",
+        "tests/training/test_fine_tuning.py",
+        ('            question["content"] = clean.text\n', ""),
+    ),
+)

@@ -1,0 +1,51 @@
+"""`make proof` misses no property, counts what it ran, and measures branches."""
+
+from pathlib import Path
+
+import pytest
+
+from tests import proof
+from tests.proof import ROOT, TESTS, ProofPart, parts, properties_in, run
+
+DURATIONS = "tests/config/test_settings.py::test_durations_are_exact"
+
+
+def test_every_property_is_in_a_part():
+    """A property of the laws in one of its own, any other in its file's; and no two parts have one name."""
+    chosen = {argument for part in parts() if part.kind == "property" for argument in part.selection}
+    missing = [
+        (str(path), name)
+        for path in TESTS.rglob("test_*.py")
+        for group, name, _ in properties_in(path)
+        if not {(file := str(path.relative_to(ROOT))), "::".join(filter(None, (file, group, name)))} & chosen
+    ]
+
+    assert missing == []
+    assert len({part.name for part in parts()}) == len(parts())
+
+
+def test_a_part_counts_its_histories():
+    """As many as its profile draws."""
+    result = run(ProofPart("one", "", (DURATIONS,), "property", "quick"), "hash")
+
+    assert (result.verdict, result.passed, result.failed, result.cases) == ("passed", 1, 0, 15)
+
+
+def test_a_part_that_runs_nothing_has_not_passed():
+    """A name that is wrong, say."""
+    assert run(ProofPart("none", "", (f"{DURATIONS}_not",), "property", "quick"), "hash").verdict in ("failed", "nothing ran")
+
+
+@pytest.mark.slow
+def test_branches_are_told_by_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of what ran under measurement on this code."""
+    monkeypatch.setattr(proof, "KEPT", tmp_path)
+    monkeypatch.setattr(proof, "RESULTS", tmp_path / "results.json")
+    monkeypatch.setattr(proof, "TABLE", tmp_path / "proof.md")
+    part = ProofPart("coverage: config", "", (DURATIONS,), "coverage", "quick")
+    result = run(part, proof.content_hash())
+    proof.write_results({part.name: result})
+    rows = [line for line in (tmp_path / "proof.md").read_text().splitlines() if line.startswith("| config |")]
+
+    assert result.verdict == "measured"
+    assert len(rows) == 1 and rows[0].split("|")[5].strip() not in ("0%", "–")
