@@ -9,7 +9,7 @@ import pytest
 
 from beepgpt.conversations.events import ts_text
 from tests.support import at, beep, run_program
-from tests.support.prepare import FIRST, LAST, Example, Set, example, line_of, write
+from tests.support.prepare import FIRST, LAST, ROWS, Example, Set, example, line_of, write
 
 CUT = ts_text(at(100))
 GONE, SHOT = example("gone", "ana", minute=10), example("shot", "ana", minute=150)
@@ -34,6 +34,7 @@ def test_examples_to_a_training_set(tmp_path):
 
     assert sorted(Set(tmp_path / "set").files) == [
         "chat_train.jsonl", "chat_valid.jsonl", "completion_train.jsonl", "completion_valid.jsonl", "labels.json", "manifest.json",
+        *ROWS,
     ]  # fmt: skip
     assert Set(tmp_path / "set").rows("valid") == [("last", "0")]
     assert report["account"]["left_out"] == {"retracted": 1, "few_shot": 1}
@@ -60,7 +61,13 @@ def test_settings_come_from_a_file_too(tmp_path):
     beep("prepare", source, "--to", tmp_path / "set", "--config", tmp_path / "my.toml")
 
     assert Set(tmp_path / "set").left_out == {"silence": 1}
-    assert sorted(Set(tmp_path / "set").files) == ["candidates_train.parquet", "candidates_valid.parquet", "labels.json", "manifest.json"]
+    assert sorted(Set(tmp_path / "set").files) == [
+        "candidates_train.parquet",
+        "candidates_valid.parquet",
+        "labels.json",
+        "manifest.json",
+        *ROWS,
+    ]
 
 
 @pytest.mark.parametrize(

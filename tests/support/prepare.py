@@ -83,6 +83,10 @@ FIRST, LAST = example("first", "ana", minute=0), example("last", "ana", minute=2
 """One for each side, where a test is about something else."""
 
 
+ROWS = ("rows_train.jsonl", "rows_valid.jsonl")
+"""What stands in every set: what each row was made of."""
+
+
 class Set:
     """A training set, read back."""
 

@@ -27,6 +27,7 @@ from tests.support.prepare import (
     LAST,
     LEFT_OUT,
     O200K,
+    ROWS,
     Set,
     example,
     leaks,
@@ -47,10 +48,6 @@ def spaced(*texts: str) -> tiktoken.Encoding:
             for end in range(2, len(whole) + 1):
                 ranks.setdefault(whole[:end].encode(), len(ranks))
     return tiktoken.Encoding("spaced", pat_str=r" ?[^ ]+|\s", mergeable_ranks=ranks, special_tokens={})
-
-
-ROWS_OF_SIDES = ("rows_train.jsonl", "rows_valid.jsonl")
-"""What each row was made of, in every set."""
 
 
 class TestRulesOfPrepareData:
@@ -321,7 +318,7 @@ class TestFiles:
                 {"role": "assistant", "content": "0", "weight": 1},
             ]
         }
-        assert sorted(made_of.files) == ["chat_train.jsonl", "chat_valid.jsonl", "labels.json", "manifest.json", *ROWS_OF_SIDES]
+        assert sorted(made_of.files) == ["chat_train.jsonl", "chat_valid.jsonl", "labels.json", "manifest.json", *ROWS]
 
     def test_the_table_of_candidates(self, tmp_path):
         """Every fact a column of lists, times as whole numbers, the signal beside the answer that it is about."""
@@ -334,8 +331,7 @@ class TestFiles:
             "author": "zoe", "window_ts": [at(2)], "window_user": ["zoe"], "answer": ["bo"], "signal": "weak", "signal_p": 0.25,
             "prompt": "weak\n\n###\n\n", "prompt_tokens": 5, "user": ["ana", "bo"], "in_window": [2.0, 0.0], "share_30d": [0.25, 0.125],
         }  # fmt: skip
-        files = ["candidates_train.parquet", "candidates_valid.parquet", "labels.json", "manifest.json", *ROWS_OF_SIDES]
-        assert sorted(made_of.files) == files
+        assert sorted(made_of.files) == ["candidates_train.parquet", "candidates_valid.parquet", "labels.json", "manifest.json", *ROWS]
 
     def test_the_examples_themselves(self, tmp_path):
         """Byte for byte, in the order of their time: what `beepgpt audit` proves the split with."""
@@ -352,7 +348,7 @@ class TestFiles:
         assert made_of.ids("train") == [each["id"] for each in examples]
         assert pq.ParquetFile(made_of.folder / "candidates_train.parquet").num_row_groups == 3
 
-    @pytest.mark.parametrize(("candidates", "formats"), [({"user": []}, {"chat", "candidates"}), (LEFT_OUT, {"chat"})])
+    @pytest.mark.parametrize(("candidates", "formats"), [({"user": []}, {"chat", "candidates", "rows"}), (LEFT_OUT, {"chat", "rows"})])
     def test_the_table_is_made_where_there_are_candidates(self, tmp_path, candidates, formats):
         """Unless formats were asked for by name."""
         made_of = made(
@@ -362,7 +358,7 @@ class TestFiles:
             else [example("a", "ana", minute=0, candidates=LEFT_OUT), example("b", "ana", minute=200, candidates=LEFT_OUT)],
         )
 
-        assert {name.partition("_")[0] for name in made_of.files if "_" in name} == formats | {"rows"}
+        assert {name.partition("_")[0] for name in made_of.files if "_" in name} == formats
 
     def test_the_manifest_has_every_files_hash(self, tmp_path):
         """Its own apart."""
@@ -384,7 +380,7 @@ class TestFiles:
             "labels.json",
             "manifest.json",
             "models",
-            *ROWS_OF_SIDES,
+            *ROWS,
         ]
 
     def test_an_older_set_stays_if_no_new_one_can_be_made(self, tmp_path):
