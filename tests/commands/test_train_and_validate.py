@@ -75,7 +75,8 @@ def test_all_of_the_validation_part_is_judged(trained: Path):
     rows = found["rows"]
     assert isinstance(rows, dict)
 
-    assert found["points"] == pq.read_metadata(trained / "set" / "candidates_valid.parquet").num_rows
+    manifest = json.loads((trained / "set" / "manifest.json").read_bytes())
+    assert found["points"] == manifest["parts"]["examples"]["judge"]
     assert [row["name"] for row in rows["answered"]] == [
         "local", "text", "latest other author", "most by decayed count", "channel's most frequent",
     ]  # fmt: skip
