@@ -1,4 +1,4 @@
-"""`beepgpt compare`: validations side by side, on the same conversations."""
+"""`beepgpt compare`: validations side by side, on the same conversations, and what the best of them is worth."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN…", help="Folders where beepgpt validate wrote; the first is the measure.")],
     to: Annotated[Path | None, typer.Option(help="Write all of it here, as JSON.", show_default=False)] = None,
 ) -> None:
-    """Set runs side by side: each figure, and how sure its difference from the first run's is, on the same conversations."""
+    """Set runs side by side, on the points to choose by: each figure, and how sure its difference from the first run's is; and choose."""
     from beepgpt.training.runs import read_run, side_by_side
 
     if len(runs) < 2:
@@ -35,13 +35,14 @@ def compare(
 
 
 def print_comparison(found: dict[str, Any]) -> None:
-    """Print a table for each kind of point, with a line for each figure of each run."""
+    """Print a table for each kind of point, with a line for each figure of each run, and what the chosen run is worth."""
     from beepgpt.web.report import KINDS
 
     titles = {kind: title for kind, title, _ in KINDS}
     others = f"; {found['points_left_out']:,} points that not all of them judged are left out" if found["points_left_out"] else ""
     console.print(
-        f"{found['points']:,} points{others}. Differences are from {found['runs'][0]['name']}; * marks those that are significant."
+        f"{found['points']:,} points to choose by{others}. Differences are from {found['runs'][0]['name']}; * marks those that are"
+        " significant."
     )
     for kind in SHOWN:
         table = Table(box=None, padding=(0, 2, 0, 0), title=titles[kind], title_justify="left", title_style="bold")
@@ -54,6 +55,19 @@ def print_comparison(found: dict[str, Any]) -> None:
                 head = NAMES.get(name, name.replace("_", " ")) if place == 0 else ""
                 table.add_row(head, run["name"], number(each["figure"], name), difference_of(each["difference"], name))
         console.print(table)
+    chosen = found["chosen"]
+    console.print(f"Chosen: {found['runs'][chosen['run']]['name']}, by the least log loss of all points. {worth_of(chosen)}")
+
+
+def worth_of(chosen: dict[str, Any]) -> str:
+    """The sentence of what the chosen run is worth, by the points that judge."""
+    from beepgpt.web.pages import with_interval
+
+    if not chosen["points"]:
+        return "No point that judges is common to all, so what it is worth isn't known."
+    kind = chosen["kinds"]["answered"]
+    hits = ", ".join(f"{hit} {with_interval(kind[hit], hit)}" for hit in ("hit@1", "hit@5"))
+    return f"What it is worth, by the {chosen['points']:,} points that judge, of those answered: {hits}."
 
 
 def difference_of(figure: dict[str, Any] | None, name: str) -> str:

@@ -1,4 +1,7 @@
-"""`beepgpt experiment`: several framings of the same history, each from examples to figures, in one table."""
+"""`beepgpt experiment`: several framings of the same history, each from examples to figures, in one table.
+
+Framings of one question (target and scope) are chosen among on the part of time to choose by; what judges is shown of the chosen one.
+"""
 
 from __future__ import annotations
 
@@ -55,6 +58,7 @@ def experiment(
         rows.append(framing_row(name, ours, to / name, job, wanted, threads))
         if why := rows[-1].get("why"):
             console.print(f"  {why}")
+    choose_framings(rows)
     print_framings(rows)
     write_report(to / RESULT, rows)
     console.print(f"All of it: {to / RESULT}; a report for each: {to / '…' / 'model' / 'report.html'}")
@@ -80,12 +84,25 @@ def framing_row(name: str, settings: Settings, folder: Path, job: ExamplesJob, w
     except (BadCommand, CannotPrepare, BadTable, OtherFeatures, TooLittle) as error:
         return {**row, "why": str(error)}
     write_run(folder / "model", files)
-    return {**row, "figures": figures_of(closing)}
+    return {**row, "figures": figures_of(closing["choose"]), "judged": figures_of(closing)}
+
+
+def choose_framings(rows: list[dict[str, Any]]) -> None:
+    """Of the framings that ask one question, only the best in the part to choose by keeps its figures in the part that judges."""
+    best: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows:
+        if "figures" in row and row["figures"]["log_loss"]["value"] is not None:
+            question = row["target"], row["scope"]
+            best[question] = min(best.get(question, row), row, key=lambda each: each["figures"]["log_loss"]["value"])
+    for row in rows:
+        if not any(row is each for each in best.values()):
+            row.pop("judged", None)
 
 
 def figures_of(closing: dict[str, Any]) -> dict[str, Any]:
-    """The figures of a framing that the table shows."""
-    figures: dict[str, Any] = {"answered_points": closing["answered"], "judged": closing["points"]}
+    """The figures of a framing in one part of time that the table shows."""
+    figures: dict[str, Any] = {"points": closing["points"], "answered_points": closing["answered"]}
+    figures["log_loss"] = closing["rows"]["all"][0]["figures"]["log_loss"]
     for kind in ("answered", "first_replies"):
         rows = {row["name"]: row["figures"] for row in closing["rows"][kind]}
         figures[kind] = {"model": next(iter(rows.values())), "simple": rows[SIMPLE]}
@@ -94,20 +111,29 @@ def figures_of(closing: dict[str, Any]) -> dict[str, Any]:
 
 
 def print_framings(rows: list[dict[str, Any]]) -> None:
-    """Print a line for each framing: the points judged, and the hits of its model and of a simple rule."""
-    table = Table(box=None, padding=(0, 1, 0, 0))
-    table.add_column("framing", overflow="fold")
-    for head in ("judged", "hit@1", "hit@5", "simple@1", "simple@5", "alerts", "right"):
-        table.add_column(head, justify="right", no_wrap=True)
-    for row in rows:
-        if "figures" not in row:
-            table.add_row(row["framing"], "–")
-            continue
-        of, half = row["figures"]["answered"], row["figures"]["alerts_at_half"]
-        hits = [number(of[who][hit], hit) for who in ("model", "simple") for hit in ("hit@1", "hit@5")]
-        right = number(half["precision"], "precision")
-        table.add_row(row["framing"], f"{row['figures']['answered_points']:,}", *hits, f"{half['alerts']:,}", right)
-    console.print(table)
+    """Print a line for each framing, of the points to choose by; and one for each that is chosen, of the points that judge."""
+    console.print(framings_table(rows, "figures", "To choose by"))
+    console.print(framings_table([row for row in rows if "judged" in row], "judged", "What the best of each target and scope is worth"))
     console.print(
         f"Hits are of answered points; simple: {SIMPLE}; alerts: all probabilities of 0.5 or more, and how many % of them were right."
+        " The best has the least log loss of all points to choose by; neither by that nor by the hits can other targets or scopes be"
+        " compared."
     )
+
+
+def framings_table(rows: list[dict[str, Any]], part: str, title: str) -> Table:
+    """A line for each framing: its points, and the hits of its model and of a simple rule."""
+    table = Table(box=None, padding=(0, 1, 0, 0), title=title, title_justify="left", title_style="bold")
+    table.add_column("framing", overflow="fold")
+    for head in ("answered", "loss", "hit@1", "hit@5", "simple@1", "simple@5", "alerts", "right"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for row in rows:
+        if part not in row:
+            table.add_row(row["framing"], "–")
+            continue
+        of, half = row[part]["answered"], row[part]["alerts_at_half"]
+        hits = [number(of[who][hit], hit) for who in ("model", "simple") for hit in ("hit@1", "hit@5")]
+        right = number(half["precision"], "precision")
+        counts, loss = f"{row[part]['answered_points']:,}", number(row[part]["log_loss"], "log_loss")
+        table.add_row(row["framing"], counts, loss, *hits, f"{half['alerts']:,}", right)
+    return table

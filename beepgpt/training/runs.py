@@ -1,4 +1,7 @@
-"""A validation's record of every point, which lets runs be compared on the same conversations without their models."""
+"""A validation's record of every point, which lets runs be compared on the same conversations without their models.
+
+Models are compared on the part of time to choose by; what the chosen one is worth is of the part that judges (law 8).
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,15 @@ from beepgpt.errors import BeepGPTError
 from beepgpt.training import metrics
 from beepgpt.training.intervals import DRAWS, Bootstrap, Figure, difference
 from beepgpt.training.metrics import Outcomes, PointScores, RankedAlerts
+from beepgpt.training.parts import Part
 from beepgpt.training.points import Examples, Ints
 
 FILE = "outcomes.parquet"
-FORMAT = 1
+FORMAT = 2
 THRESHOLD = 0.5
 """Probability at which alerts are compared."""
+CHOSEN_BY = ("all", "log_loss")
+"""The kind of points and the figure by which one of several is chosen: the least."""
 
 
 class BadRun(BeepGPTError):
@@ -39,36 +45,49 @@ class ValidationRun:
     folder: Path
     outcomes: Outcomes
     answers: list[list[str]]
+    parts: list[str]
+    """Of each point: `choose` or `judge`."""
     asked: dict[str, Any]
     """The examples' target and scope, which decide what the model was asked."""
 
     def at(self, places: Ints) -> ValidationRun:
         """The run on the points at these indices, in this order."""
-        return replace(self, outcomes=self.outcomes.at(places), answers=[self.answers[each] for each in places])
+        answers, parts = [self.answers[each] for each in places], [self.parts[each] for each in places]
+        return replace(self, outcomes=self.outcomes.at(places), answers=answers, parts=parts)
+
+    def of(self, part: str) -> ValidationRun:
+        """The run on the points of one part of time."""
+        return self.at(np.flatnonzero(np.array(self.parts) == part))
 
 
-def run_bytes(outcomes: Outcomes, valid: Examples, asked: Mapping[str, Any]) -> bytes:
-    """A run's file, a row for each point. Probabilities below `LEAST` are left out."""
+def run_bytes(parts: Mapping[Part, tuple[Outcomes, Examples]], asked: Mapping[str, Any]) -> bytes:
+    """A run's file, a row for each point of these parts of time. Probabilities below `LEAST` are left out."""
+    table = pa.concat_tables([_table_of(part, *of) for part, of in parts.items()])
+    written = io.BytesIO()
+    metadata = {"beepgpt": orjson.dumps({"format": FORMAT, "asked": dict(asked)})}
+    pq.write_table(table.replace_schema_metadata(metadata), written, compression="zstd")
+    return written.getvalue()
+
+
+def _table_of(part: Part, outcomes: Outcomes, valid: Examples) -> pa.Table:
     alerts = outcomes.alerts
     kept = alerts.p >= metrics.LEAST
     counts = np.bincount(alerts.point[kept], minlength=len(valid))
     starts = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32())
     people = [person for person, stays in zip(alerts.person, kept, strict=True) if stays]
     columns: dict[str, Any] = {
-        "conversation": outcomes.conversation,
+        "conversation": pa.array(outcomes.conversation, pa.string()),
         "prompt_ts": outcomes.prompt_ts,
         "speakers": outcomes.speakers,
-        "answer": valid.answers,
+        "part": pa.array([part] * len(valid), pa.string()),
+        "answer": pa.array(valid.answers, pa.list_(pa.string())),
         "rank": outcomes.rank,
         "rank_with_nobody": outcomes.rank_with_nobody,
         **{f"{name}.{part.name}": getattr(getattr(outcomes, of), part.name) for name, of in SCORES.items() for part in fields(PointScores)},
         "person": pa.ListArray.from_arrays(starts, pa.array(people, pa.string())),
         "p": pa.ListArray.from_arrays(starts, pa.array(alerts.p[kept])),
     }
-    metadata = {"beepgpt": orjson.dumps({"format": FORMAT, "asked": dict(asked)})}
-    written = io.BytesIO()
-    pq.write_table(pa.table(columns).replace_schema_metadata(metadata), written, compression="zstd")
-    return written.getvalue()
+    return pa.table(columns)
 
 
 SCORES = {"told": "scores", "told_answered": "scores_answered"}
@@ -107,11 +126,14 @@ def read_run(folder: Path, name: str) -> ValidationRun:
         scores_answered=scores["told_answered"],
         alerts=alerts,
     )
-    return ValidationRun(name, folder, outcomes, answers, metadata["asked"])
+    return ValidationRun(name, folder, outcomes, answers, table["part"].to_pylist(), metadata["asked"])
 
 
 def on_the_same_points(runs: Sequence[ValidationRun]) -> tuple[list[ValidationRun], int]:
-    """The runs on the points that they have in common, in one order, and how many points of the largest are left out. Raises BadRun."""
+    """The runs on the points that they have in common, in one order, and how many points of the largest are left out. Raises BadRun.
+
+    A point by which one of them may be chosen, and by which another is judged, is none of these.
+    """
     first = runs[0]
     for other in runs[1:]:
         if other.asked != first.asked:
@@ -119,8 +141,9 @@ def on_the_same_points(runs: Sequence[ValidationRun]) -> tuple[list[ValidationRu
                 f"{other.folder} was asked {_question(other.asked)}, and {first.folder} {_question(first.asked)}: that can't be compared"
             )
     places = [
-        {point: place for place, point in enumerate(zip(run.outcomes.conversation, run.outcomes.prompt_ts.tolist(), strict=True))}
+        {point: place for place, point in enumerate(zip(each.conversation, each.prompt_ts.tolist(), run.parts, strict=True))}
         for run in runs
+        for each in [run.outcomes]
     ]
     common = [point for point in places[0] if all(point in each for each in places[1:])]
     if not common:
@@ -136,12 +159,21 @@ def on_the_same_points(runs: Sequence[ValidationRun]) -> tuple[list[ValidationRu
 
 
 def side_by_side(runs: Sequence[ValidationRun]) -> dict[str, Any]:
-    """Each figure of each run, and its difference from the first run's, by the same draws of the same conversations. Raises BadRun."""
+    """Each figure of each run in the part to choose by, and its difference from the first's, by the same draws of the same conversations.
+
+    `chosen`: the best of them there, and its figures in the part that judges. Raises BadRun.
+    """
     aligned, left_out = on_the_same_points(runs)
-    boot = Bootstrap(aligned[0].outcomes.conversation)
+    choosing = [run.of("choose") for run in aligned]
+    if not choosing[0].parts:
+        raise BadRun(
+            f"{runs[-1].folder} and {runs[0].folder} have no point to choose by in common: prepare the training set with a smaller"
+            " --judge-share, or with more examples, and validate both on it"
+        )
+    boot = Bootstrap(choosing[0].outcomes.conversation)
     kinds: dict[str, Any] = {}
     for kind in metrics.KINDS:
-        figures = [figures_of(run.outcomes, kind, boot) for run in aligned]
+        figures = [figures_of(run.outcomes, kind, boot) for run in choosing]
         kinds[kind] = {
             name: [
                 {
@@ -152,13 +184,22 @@ def side_by_side(runs: Sequence[ValidationRun]) -> dict[str, Any]:
             ]
             for name in figures[0]
         }
+    kind, name = CHOSEN_BY
+    best = min(range(len(runs)), key=lambda place: kinds[kind][name][place]["figure"]["value"])
+    judging = aligned[best].of("judge")
+    judges = Bootstrap(judging.outcomes.conversation)
+    worth = {
+        kind: {name: each.as_json() for name, each in figures_of(judging.outcomes, kind, judges).items()}
+        for kind in (metrics.KINDS if judging.parts else ())
+    }
     return {
         "runs": [{"name": run.name, "folder": str(run.folder)} for run in aligned],
         "asked": aligned[0].asked,
-        "points": len(aligned[0].answers),
+        "points": len(choosing[0].parts),
         "points_left_out": left_out,
         "draws": DRAWS,
         "kinds": kinds,
+        "chosen": {"run": best, "by": f"{name}, {kind}", "points": len(judging.parts), "kinds": worth},
     }
 
 

@@ -122,16 +122,18 @@ def validate_models(folder: Path, models: Sequence[Trained], *, precision: float
         raise BadCommand(f"{folder}: no example is left to judge by: prepare it again with an earlier cut")
     names = names_of([each.folder for each in models])
     predictions = {name: each.model.predict(valid.points) for name, each in zip(names, models, strict=True)}
-    known = metrics.outcomes_of(models[0].model.predict(choose.points), choose)
+    chosen_by = models[0].model.predict(choose.points)
+    known = metrics.outcomes_of(chosen_by, choose)
+    early_figures = figures_to_choose_by({names[0]: chosen_by, **baselines((train,), choose)}, choose)
     found, outcomes = judge({**predictions, **baselines((train, choose), valid)}, train, valid, known, precision=precision)
     cut = datetime.fromtimestamp(parts.judge_from / 1e6, UTC)
     card = {name: value for name, value in models[0].card.items() if name not in ("files", "labels")}
     examples = parsed.get("examples", {})
     question = {name: examples[name] for name in ("target", "scope") if name in examples}
     return ValidatedModel(
-        {"cut": f"{cut:%Y-%m-%d %H:%M:%S} UTC", "parts": parts.as_json(), "right": RIGHT, "model": card, **found},
+        {"cut": f"{cut:%Y-%m-%d %H:%M:%S} UTC", "parts": parts.as_json(), "right": RIGHT, "model": card, **found, "choose": early_figures},
         some_examples(outcomes, predictions[names[0]], valid),
-        run_bytes(outcomes, valid, question),
+        run_bytes({"choose": (known, choose), "judge": (outcomes, valid)}, question),
     )
 
 
@@ -154,18 +156,6 @@ def judge(
     boot = Bootstrap(valid.points.conversation)
     outcomes = {name: metrics.outcomes_of(each, valid) for name, each in predictions.items()}
     ours, first = next(iter(outcomes.items()))[1], next(iter(predictions.values()))
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for kind in metrics.KINDS:
-        rows[kind] = [
-            {
-                "name": name,
-                "figures": _json(
-                    metrics.hits(each, kind, boot) | (metrics.losses(each, kind, boot) if predictions[name].are_probabilities else {})
-                ),
-            }
-            for name, each in outcomes.items()
-            if kind not in metrics.WITH_SILENCES or predictions[name].are_probabilities
-        ]
     found: dict[str, Any] = {
         "points": len(valid),
         "answered": int(ours.answered.sum()),
@@ -173,7 +163,7 @@ def judge(
         "draws": DRAWS,
         "chosen_on": len(known.rank),
         "columns": ["hit@1", "hit@3", "hit@5", "mrr", "log_loss", "calibration_error"],
-        "rows": rows,
+        "rows": _rows(predictions, outcomes, boot),
         "alerts": {kind: [_rounded(metrics.alerts_at(ours, each, kind, boot)) for each in metrics.THRESHOLDS] for kind in metrics.KINDS},
         "threshold": _chosen(known, ours, precision, boot),
         "calibration": [{**row, "came": row["came"].as_json(), "said": _or_none(row["said"])} for row in metrics.calibration(ours, boot)],
@@ -185,6 +175,36 @@ def judge(
     }
     assert first.are_probabilities, "a model predicts probabilities"
     return found, ours
+
+
+def figures_to_choose_by(predictions: Mapping[str, Predictions], choose: Examples) -> dict[str, Any]:
+    """The figures in the part to choose by: a model beside another is chosen by these (law 8). The first prediction is the model's."""
+    boot = Bootstrap(choose.points.conversation)
+    outcomes = {name: metrics.outcomes_of(each, choose) for name, each in predictions.items()}
+    ours = next(iter(outcomes.values()))
+    return {
+        "points": len(choose),
+        "answered": int(ours.answered.sum()),
+        "rows": _rows(predictions, outcomes, boot),
+        "alerts": {"all": [_rounded(metrics.alerts_at(ours, each, "all", boot)) for each in metrics.THRESHOLDS]},
+    }
+
+
+def _rows(predictions: Mapping[str, Predictions], outcomes: Mapping[str, Outcomes], boot: Bootstrap) -> dict[str, list[dict[str, Any]]]:
+    """Each kind of points with the figures of each prediction, by its name."""
+    return {
+        kind: [
+            {
+                "name": name,
+                "figures": _json(
+                    metrics.hits(each, kind, boot) | (metrics.losses(each, kind, boot) if predictions[name].are_probabilities else {})
+                ),
+            }
+            for name, each in outcomes.items()
+            if kind not in metrics.WITH_SILENCES or predictions[name].are_probabilities
+        ]
+        for kind in metrics.KINDS
+    }
 
 
 def some_examples(outcomes: Outcomes, predictions: Predictions, valid: Examples) -> list[ShownExample]:

@@ -3,9 +3,11 @@
 import json
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from beepgpt.commands.experiment import choose_framings
 from beepgpt.simulation.workspace import Plan, live_records
 from tests.support import beep, run_program
 
@@ -32,8 +34,22 @@ def test_the_five_framings_of_the_original_are_told_in_one_table(tried: Path):
     assert len({row["spec"] for row in rows}) == 5
     for row in rows:
         metrics = json.loads((tried / row["framing"] / "model" / "metrics.json").read_bytes())
-        assert row["figures"]["answered"]["model"] == metrics["rows"]["answered"][0]["figures"]
-        assert row["figures"]["answered_points"] == metrics["answered"] > 0
+        assert row["figures"]["answered"]["model"] == metrics["choose"]["rows"]["answered"][0]["figures"]
+        assert row["figures"]["answered_points"] == metrics["choose"]["answered"] > 0
+        assert row["judged"]["answered"]["model"] == metrics["rows"]["answered"][0]["figures"]  # each alone asks its question
+
+
+def test_of_framings_that_ask_the_same_the_best_to_choose_by_is_chosen():
+    """Law 8: what judges says what it is worth, and chooses nothing."""
+    asked = ("next", "next", "reacts", "next")
+    losses = ((1.5, 0.1), (1.2, 0.9), (9.0, 0.5), (None, 0.0))
+    rows: list[dict[str, Any]] = [
+        {"framing": number, "target": target, "scope": "channel", "figures": {"log_loss": {"value": choose}}, "judged": {"log_loss": judge}}
+        for number, (target, (choose, judge)) in enumerate(zip(asked, losses, strict=True))
+    ]
+    choose_framings([*rows, {"framing": 4, "why": "nobody answered"}])
+
+    assert {row["framing"]: row["judged"]["log_loss"] for row in rows if "judged" in row} == {1: 0.9, 2: 0.5}
 
 
 def test_framings_of_other_questions_are_not_compared(tried: Path):

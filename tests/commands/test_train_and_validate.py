@@ -114,16 +114,20 @@ def test_nothing_of_the_validation_part_is_learned(trained: Path, tmp_path: Path
 
 
 def test_runs_are_compared_as_they_were_validated(trained: Path, tmp_path: Path):
-    """The local model beside text alone, with the figures that each was told to have."""
+    """The local model beside text alone, each with its figures in the part to choose by; and the better one with those that judge."""
     local, text = (trained / "set" / "models" / name for name in ("local", "text"))
     beep("validate", trained / "set", "--model", text, "--against", local)
     beep("compare", local, text, "--to", tmp_path / "beside.json")
     found = json.loads((tmp_path / "beside.json").read_bytes())
 
     for place, folder in enumerate((local, text)):
-        row = json.loads((folder / "metrics.json").read_bytes())["rows"]["answered"][0]
+        metrics = json.loads((folder / "metrics.json").read_bytes())
         told = {name: each[place]["figure"] for name, each in found["kinds"]["answered"].items() if not name.startswith("alert")}
-        assert told == row["figures"]
+        assert told == metrics["choose"]["rows"]["answered"][0]["figures"]
+        assert found["points"] == metrics["choose"]["points"]
+        if place == found["chosen"]["run"]:
+            worth = {name: each for name, each in found["chosen"]["kinds"]["answered"].items() if not name.startswith("alert")}
+            assert (worth, found["chosen"]["points"]) == (metrics["rows"]["answered"][0]["figures"], metrics["points"])
     assert refused("compare", local)[1] == "two runs or more are compared: beepgpt compare RUN RUN"
 
 

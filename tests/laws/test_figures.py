@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beepgpt.alerts.decisions import Policy
@@ -14,9 +18,13 @@ from beepgpt.alerts.rehearsal import RehearsalHistory, read_outcome, rehearse
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.outcomes import RollingMetrics
 from beepgpt.conversations.rules import DAY, HOUR, MINUTE
+from beepgpt.training.metrics import Outcomes, outcomes_of
 from beepgpt.training.outcomes import figures_by_model
-from beepgpt.training.parts import Parts
+from beepgpt.training.parts import Part, Parts
+from beepgpt.training.points import Examples, Predictions
+from beepgpt.training.runs import FILE, ValidationRun, read_run, run_bytes, side_by_side
 from tests.support.alerts import NOON, outcome, prediction
+from tests.training.test_training_metrics import examples_with
 
 PARTS = Parts(NOON + 20 * HOUR, NOON + 40 * HOUR)
 POLICY = Policy(threshold=0.5, list_from=0.2, per_hour=3, opted_in=True)
@@ -106,6 +114,43 @@ def test_what_happened_before_a_model_is_judged_changes_no_figure_of_a_rehearsal
     """Each point is a conversation of its own, so that who was alerted before plays no part; the hourly limit is kept away from."""
     apart = [each for each in case if not 39 <= each[0] <= 40]
     assert rehearsed(spoiled(apart, judged=False), **how) == rehearsed(apart, **how)
+
+
+def validated(name: str, case: Case) -> ValidationRun:
+    """A validation's record, where each hour is a point."""
+    of: dict[Part, tuple[Outcomes, Examples]] = {}
+    parts: tuple[Part, ...] = ("choose", "judge")
+    for part in parts:
+        among = [each for each in case if PARTS.of(NOON + each[0] * HOUR) == part]
+        answers = [[answer] if answer else [] for _, _, _, answer in among]
+        valid = examples_with(*answers, conversations=[f"{part}:{place}" for place in range(len(among))])
+        predicted = Predictions(
+            np.arange(len(among) + 1), [user for _, user, _, _ in among], np.array([p for _, _, p, _ in among]),
+            np.array([(1 - p) / 2 for _, _, p, _ in among]), np.array([(1 - p) / 2 for _, _, p, _ in among]),
+        )  # fmt: skip
+        of[part] = outcomes_of(predicted, valid), valid
+    with TemporaryDirectory() as folder:
+        (Path(folder) / FILE).write_bytes(run_bytes(of, {}))
+        return read_run(Path(folder), name)
+
+
+@settings(max_examples=max(10, settings().max_examples // 4))
+@given(case=cases, other=st.randoms())
+def test_of_models_the_best_is_chosen_by_nothing_that_judges(case: Case, other: Random):
+    """Whatever happened where they are judged, the same one is chosen, by the same figures."""
+    case = [*case, (30, "bo", 0.6, "bo")]
+    renamed = [(hours, other.choice(PEOPLE), other.choice([0.1, 0.6]), answer) for hours, _, _, answer in case]
+    told = side_by_side([validated("one", case), validated("two", renamed)])
+    turned = side_by_side([validated("one", spoiled_answers(case)), validated("two", spoiled_answers(renamed))])
+    assert (told["kinds"], told["chosen"]["run"], told["points"]) == (turned["kinds"], turned["chosen"]["run"], turned["points"])
+    alone = [each for each in case if PARTS.of(NOON + each[0] * HOUR) != "fit"]
+    assert told["points"] + told["chosen"]["points"] == len(alone)
+
+
+def spoiled_answers(case: Case) -> Case:
+    """With other answers in the part that judges, whoever is named."""
+    turned = dict(zip((*PEOPLE, None), ("cy", None, "bo", "di"), strict=True))
+    return [(hours, user, p, turned[answer] if PARTS.of(NOON + hours * HOUR) == "judge" else answer) for hours, user, p, answer in case]
 
 
 def test_the_part_that_judges_does_count():
