@@ -88,8 +88,7 @@ def score(
         jsonl.check_writable(report)
         check_apart(source, [*job.to.files().values(), report])
     try:
-        import lightgbm  # noqa: F401
-        import skops  # noqa: F401
+        import beepgpt.training.models  # noqa: F401
     except ModuleNotFoundError as error:
         raise BadCommand(f"this needs {error.name}: pip install 'beepgpt[{EXTRA}]'") from error
     if worker is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from pathlib import Path
@@ -80,7 +79,6 @@ def train(
 
 def train_local(folder: Path, kind: str, into: Path, *, seed: int, threads: int) -> None:
     """Train a model of this machine, and say of what."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # on a busy machine, threads that wait busily wait for each other
     from beepgpt.training.models import train_here
 
     began = time.monotonic()

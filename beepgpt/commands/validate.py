@@ -18,6 +18,10 @@ from beepgpt.connectors.files import jsonl
 from beepgpt.runtime.console import console
 from beepgpt.training.folder import CARD, MODELS
 
+NOT_JUDGED = {
+    "silence": "Points that nobody answered (--silences drop)",
+    "weak": "Points whose answer has a weak signal (--weak drop)",
+}
 METRICS, REPORT = "metrics.json", "report.html"
 
 
@@ -90,6 +94,11 @@ def print_figures(closing: dict[str, Any]) -> None:
         f"Judged by the {closing['points']:,} points from {closing['cut']} on, which neither fitted the model nor chose anything.",
         highlight=False,
     )
+    for reason, count in closing.get("not_judged", {}).items():
+        console.print(
+            f"{NOT_JUDGED[reason]} were left out of the training set, {count:,} before the cut and after it; a live model is asked about"
+            " such points, too, so these figures may flatter."
+        )
     for kind, title, _ in KINDS:
         console.print(figures_table(closing["rows"][kind], title))
     half = next(row for row in closing["alerts"]["all"] if row["threshold"] == 0.5)

@@ -222,10 +222,12 @@ def split(
     leave(~train & ~valid, "across_cut")
     for reason, clashes in _clashes(columns, train & (why == STAYS), valid & (why == STAYS), by_conversation).items():
         leave(clashes, reason)
+    # Who answered weakly counts as a model of this machine learns it: as an answer, unless weak answers are nobody's.
+    nobody = columns.is_silence | columns.is_weak if choices.weak == "nil" else columns.is_silence
     if choices.cap is not None:
-        leave(_over_cap(columns, train & (why == STAYS), choices.cap), "over_cap")
+        leave(_over_cap(columns, train & (why == STAYS), nobody, choices.cap), "over_cap")
     if choices.balance is not None:
-        leave(_over_balance(columns, train & (why == STAYS), choices.balance), "over_balance")
+        leave(_over_balance(columns, train & (why == STAYS), nobody, choices.balance), "over_balance")
     train, valid = train & (why == STAYS), valid & (why == STAYS)
     sides = Sides(cut, begin_of_last(columns.prompt_ts[valid], choices.judge_share, cut), train, valid, why)
     _check_both(sides)
@@ -325,7 +327,7 @@ def _have_any(ragged: Ragged, among: Hashes, rows: int) -> Mask:
     return have
 
 
-def _over_cap(columns: ExampleColumns, train: Mask, cap: int) -> Mask:
+def _over_cap(columns: ExampleColumns, train: Mask, nobody: Mask, cap: int) -> Mask:
     """Training examples beyond a person's newest `cap`. One with several answers stays while any of its people is below the cap."""
     over = np.zeros(len(columns), np.bool_)
     if not len(columns.answers.values):
@@ -333,7 +335,7 @@ def _over_cap(columns: ExampleColumns, train: Mask, cap: int) -> Mask:
     people, counts = columns.answers.values, np.bincount(columns.answers.rows, minlength=len(columns))
     ends = np.cumsum(counts)
     taken = np.zeros(int(people.max()) + 1, np.int64)
-    names_somebody = train & ~columns.is_silence & ~columns.is_weak
+    names_somebody = train & ~nobody
     for row in columns.in_time[::-1]:
         if names_somebody[row]:
             answered = people[ends[row] - counts[row] : ends[row]]
@@ -343,9 +345,8 @@ def _over_cap(columns: ExampleColumns, train: Mask, cap: int) -> Mask:
     return over
 
 
-def _over_balance(columns: ExampleColumns, train: Mask, balance: float) -> Mask:
+def _over_balance(columns: ExampleColumns, train: Mask, nobody: Mask, balance: float) -> Mask:
     """Training examples that name nobody, beyond `balance` for each that names somebody: those with the highest ids (hashes)."""
-    nobody = columns.is_silence | columns.is_weak
     most = int(balance * int((train & ~nobody).sum()) + 1e-9)
     rows = np.flatnonzero(train & nobody)
     over = np.zeros(len(columns), np.bool_)

@@ -131,10 +131,24 @@ def validate_models(folder: Path, models: Sequence[Trained], *, precision: float
     examples = parsed.get("examples", {})
     question = {name: examples[name] for name in ("target", "scope") if name in examples}
     return ValidatedModel(
-        {"cut": f"{cut:%Y-%m-%d %H:%M:%S} UTC", "parts": parts.as_json(), "right": RIGHT, "model": card, **found, "choose": early_figures},
+        {
+            "cut": f"{cut:%Y-%m-%d %H:%M:%S} UTC",
+            "parts": parts.as_json(),
+            "right": RIGHT,
+            "not_judged": _not_judged(parsed),
+            "model": card,
+            **found,
+            "choose": early_figures,
+        },
         some_examples(outcomes, predictions[names[0]], valid),
         run_bytes({"choose": (known, choose), "judge": (outcomes, valid)}, question),
     )
+
+
+def _not_judged(manifest: Mapping[str, Any]) -> dict[str, int]:
+    """Points that the settings of a training set leave out on both sides, by reason: a live model is asked about those, too."""
+    left_out = manifest.get("account", {}).get("left_out", {})
+    return {reason: left_out[reason] for reason in ("silence", "weak") if left_out.get(reason)}
 
 
 def baselines(past: Sequence[Examples], valid: Examples) -> dict[str, Predictions]:

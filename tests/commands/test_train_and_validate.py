@@ -132,7 +132,7 @@ def test_runs_are_compared_as_they_were_validated(trained: Path, tmp_path: Path)
 
 
 def check_that_it_fits(said: str, width: int) -> None:
-    table = said.split("Of ", maxsplit=1)[0].splitlines()
+    table = re.split(r"^(?:Of|No threshold|From) ", said, maxsplit=1, flags=re.MULTILINE)[0].splitlines()[1:]
 
     assert max(map(len, table)) <= width
     assert any(re.search(r"local +\d+\.\d", line) for line in table)
@@ -191,6 +191,20 @@ def test_the_page_needs_nothing_and_runs_nothing(trained: Path):
     assert not re.search(r"url\((?!#)", text)
     assert "prefers-color-scheme: dark" in text
     assert "default-src 'none'" in text
+
+
+def test_validation_says_what_its_training_set_leaves_out(trained: Path, tmp_path: Path):
+    """Silences that a live model is asked about, and that judge nothing here: in the terminal, in metrics.json, and on the page."""
+    beep("prepare", trained / "made.jsonl", "--to", tmp_path, "--format", "candidates", "--silences", "drop", "--no-progress")
+    beep("train", tmp_path, "--threads", 1)
+    said = beep("validate", tmp_path, "--model", tmp_path / "models" / "local").stderr
+    found = json.loads((tmp_path / "models" / "local" / "metrics.json").read_bytes())
+    silent = sum(not json.loads(line)["answer"] for line in (trained / "made.jsonl").read_text("utf-8").splitlines())
+
+    assert metrics_of(trained)["not_judged"] == {}
+    assert found["not_judged"] == {"silence": silent}
+    assert f"Points that nobody answered (--silences drop) were left out of the training set, {silent:,} before the cut" in said
+    assert f"{silent:,} points that nobody answered (--silences drop)" in (tmp_path / "models" / "local" / "report.html").read_text("utf-8")
 
 
 def test_a_model_of_another_training_set_is_refused(trained: Path, tmp_path: Path):

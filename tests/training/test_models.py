@@ -1,6 +1,9 @@
 """A model's folder: what goes in comes out, and what is not ours is not read."""
 
 import json
+import os
+import subprocess
+import sys
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -176,3 +179,15 @@ def rewrite(folder: Path, **more: Any) -> None:
     """The card with other values."""
     card = orjson.loads((folder / CARD).read_bytes())
     (folder / CARD).write_bytes(orjson.dumps({**card, **more}))
+
+
+def test_threads_of_training_do_not_wait_busily_whoever_starts_it():
+    """The variable is set before the libraries that read it are imported; who set it otherwise is listened to."""
+    said = "import beepgpt.training, os, sys; print(os.environ['OMP_WAIT_POLICY'], {'lightgbm', 'sklearn'} & set(sys.modules))"
+    plain = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    told = [
+        subprocess.run([sys.executable, "-c", said], env=plain | more, capture_output=True, text=True, check=True).stdout
+        for more in ({}, {"OMP_WAIT_POLICY": "ACTIVE"})
+    ]
+
+    assert told == ["PASSIVE set()\n", "ACTIVE set()\n"]

@@ -257,12 +257,15 @@ def test_silences_and_weak_signals_train_or_are_left_out(silences, weak, expecte
 
 
 def test_a_cap_keeps_a_persons_newest():
-    """Of the training side alone; silences and weak signals are nobody's."""
+    """Of the training side alone; an answer with a weak signal is one, unless weak ones are nobody's."""
     bos = [example(f"bo {minute}", "bo", minute=minute) for minute in (10, 30, 20)]
     weak = example("weak", "bo", minute=5, signal="weak")
     after = [example(f"bo {minute}", "bo", minute=minute) for minute in (110, 120, 130)]
 
-    assert told(EARLY, *bos, weak, *after, cap=2) == ["train", "over_cap", "train", "train", "train", "valid", "valid", "valid"]
+    nobodys = told(EARLY, *bos, weak, *after, cap=2, weak="nil")
+
+    assert nobodys == ["train", "over_cap", "train", "train", "train", "valid", "valid", "valid"]
+    assert told(EARLY, *bos, weak, *after, cap=2) == ["train", "over_cap", "train", "train", "over_cap", "valid", "valid", "valid"]
 
 
 def test_a_cap_leaves_an_example_while_one_of_its_people_has_room():
@@ -278,11 +281,14 @@ def test_balance_leaves_so_many_that_name_nobody():
     nobody = [example(f"nobody {minute}", minute=minute) for minute in range(10, 20)]
     nobody += [example(f"weak {minute}", "bo", minute=minute, signal="weak") for minute in range(20, 30)]
     somebody = [example(f"somebody {minute}", "bo", minute=minute) for minute in range(30, 34)]
-    where = told(*nobody, *somebody, LATE, example("silent", minute=150), balance=1.5)
+    where = told(*nobody, *somebody, LATE, example("silent", minute=150), balance=1.5, weak="nil")
     kept = sorted(each["id"] for each, place in zip(nobody, where[:20], strict=True) if place == "train")
 
     assert where.count("over_balance") == 14 and where[20:] == ["train"] * 4 + ["valid"] * 2
     assert kept == sorted(each["id"] for each in nobody)[:6]
+
+    answers = told(*nobody, *somebody, LATE, balance=0.5)
+    assert (answers[:10].count("train"), answers[10:]) == (7, ["train"] * 14 + ["valid"]), "the weak are answers, and name somebody"
 
 
 def test_the_last_share_of_the_prompts_validates():
