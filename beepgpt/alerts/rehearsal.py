@@ -128,6 +128,9 @@ class RehearsalHistory:
             self._session_of.update(links_of(point))
         self.end = max([*(point.prompt_ts for point in self.points), *(outcome.settled_ts for outcome in self.outcomes)], default=0)
         """The time up to which it is known what happened."""
+        reactors = {point.id for point in self.points if point.target == "reactors"}
+        self.has_reactions = any(outcome.answer and outcome.id in reactors for outcome in self.outcomes)
+        """Whether reactions have their times here: in an export they have none, and nobody knows who reacted after an alert."""
         self.joins = self._joins()
         """When each person, by session with its threads, first posted there, where somebody else had begun it."""
 
@@ -196,11 +199,13 @@ class RehearsedAlert:
     alert: Alert
     part: str
     next: bool | None
-    """Whether the person was the next to answer; None: it isn't known."""
+    """Whether the person was the next to answer; None: it isn't known, or the predictions are of another target."""
     joined: bool | None
     """Whether the person posted in the conversation, or its session and threads, for the first time within a day; None: it isn't known."""
     known_at: int
     """When that was known, microseconds."""
+    reacted: bool | None = None
+    """Whether the person reacted within the horizon, which is no joining; None: it isn't known. Of the target `reactors` alone."""
 
 
 @dataclass(frozen=True)
@@ -239,6 +244,7 @@ class Rehearsed:
         intervals = {
             "joined": self._share([(each, each.joined) for each in direct]),
             "next": self._share([(each, each.next) for each in direct]),
+            "reacted": self._share([(each, each.reacted) for each in direct]),
             "announced": share_of(covered, np.ones(len(joins)), [session for session, _ in joins]),
         }
         return {
@@ -293,11 +299,13 @@ def _judged(alert: Alert, part: str, history: RehearsalHistory) -> RehearsedAler
     at = alert.point.prompt_ts
     outcomes = [each for each in history.by_id.get(alert.point.id, ()) if each.how in KNOWN]
     answered = any(alert.user in each.answer for each in outcomes) if outcomes else None
+    following = answered if alert.point.target == "next_user" else None
+    reacted = answered if alert.point.target == "reactors" and history.has_reactions else None
     times = (history.joins.get((history.session_name(each), alert.user)) for each in alert.point.conversations)
     joined_at = min((ts for ts in times if ts is not None and at < ts <= at + DAY), default=None)
     if joined_at is not None:
-        return RehearsedAlert(alert, part, answered, True, joined_at)
-    return RehearsedAlert(alert, part, answered, False if at + DAY <= history.end else None, at + DAY)
+        return RehearsedAlert(alert, part, following, True, joined_at, reacted)
+    return RehearsedAlert(alert, part, following, False if at + DAY <= history.end else None, at + DAY, reacted)
 
 
 def share(part: float, whole: float) -> float | None:

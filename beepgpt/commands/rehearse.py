@@ -112,12 +112,13 @@ def print_figures(values: Mapping[str, Any]) -> None:
         )
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("", overflow="fold")
-    for name in ("alerts", "people", "joined", "next", "coverage", "a day each"):
+    reacting = ("reacted",) if values["rules"][0]["intervals"]["reacted"]["count"] else ()
+    for name in ("alerts", "people", "joined", "next", *reacting, "coverage", "a day each"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in (*values["rules"], *values["thresholds"]):
         joined = row["intervals"]["joined"]
         shares = [number(joined, "joined") if joined["low"] is None else with_interval(joined, "joined")]
-        shares += [number(row["intervals"][name], name) for name in ("next", "announced")]
+        shares += [number(row["intervals"][name], name) for name in ("next", *reacting, "announced")]
         a_day = row["per_person_per_day"]
         table.add_row(row["name"], f"{row['alerts']:,}", f"{row['people']:,}", *shares, "–" if a_day is None else f"{a_day:.2f}")
     console.print(table)

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 NONE = "–"
 """Shown in the place of a number that is not known."""
 FEW = "too few to tell"
-SHARES = ("hit@", "precision", "recall", "came", "calibration", "joined", "next", "announced")
+SHARES = ("hit@", "precision", "recall", "came", "calibration", "joined", "next", "reacted", "announced")
 """Beginnings of the names of figures that are shares."""
 
 

@@ -183,6 +183,22 @@ def test_joined_is_posting():
     assert {each.alert.user: each.joined for each in found.direct()} == {"bo": False, "cy": True}
 
 
+@pytest.mark.parametrize(("reacts", "reacted"), [("bo", {"bo": True, "cy": False}), (None, {"bo": None, "cy": None})])
+def test_reacting_is_a_figure_of_its_own_where_times_are_known(reacts: str | None, reacted: dict[str, bool | None]):
+    """It joins nothing, and is nobody's next answer; where no reaction has its time, nobody knows who reacted."""
+    points = [prediction(NOON, people={"bo": 0.9, "cy": 0.8}, target="reactors", id="1")]
+    outcomes = [outcome(points[0], DAY, *([reacts] if reacts else []))]
+    found = rehearse(RehearsalHistory(list(map(read_prediction, points)), map(read_outcome, outcomes)), POLICY)
+
+    assert {each.alert.user: each.reacted for each in found.direct()} == reacted
+    assert [(each.joined, each.next) for each in found.direct()] == [(False, None)] * 2
+    assert (found.figures["joined"], found.figures["next"], found.figures["reacted"]) == (0.0, None, 0.5 if reacts else None)
+
+    plain = prediction(NOON, people={"bo": 0.9}, id="2")
+    of_next = rehearse(RehearsalHistory([read_prediction(plain)], [read_outcome(outcome(plain, MINUTE, "bo"))]), POLICY)
+    assert (of_next.figures["joined"], of_next.figures["next"], of_next.figures["reacted"]) == (1.0, 1.0, None)
+
+
 def test_who_is_alerted_on_the_last_day_counts_nowhere_unless_they_joined():
     """Nobody knows yet what they will do."""
     points = [prediction(NOON, people={"bo": 0.9}, id="1"), prediction(NOON + DAY - HOUR, people={"cy": 0.9, "di": 0.9}, id="2")]
