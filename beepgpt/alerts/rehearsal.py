@@ -203,7 +203,9 @@ class RehearsedAlert:
     joined: bool | None
     """Whether the person posted in the conversation, or its session and threads, for the first time within a day; None: it isn't known."""
     known_at: int
-    """When that was known, microseconds."""
+    """When all of that is known, whatever it is, microseconds."""
+    posted: bool = False
+    """Whether they have joined so far, be their day over or not."""
     reacted: bool | None = None
     """Whether the person reacted within the horizon, which is no joining; None: it isn't known. Of the target `reactors` alone."""
 
@@ -237,7 +239,7 @@ class Rehearsed:
         alerted = {
             (history.session_name(conversation), each.alert.user)
             for each in direct
-            if each.joined
+            if each.posted
             for conversation in each.alert.point.conversations
         }
         covered = np.array([float(each in alerted) for each in joins])
@@ -303,9 +305,9 @@ def _judged(alert: Alert, part: str, history: RehearsalHistory) -> RehearsedAler
     reacted = answered if alert.point.target == "reactors" and history.has_reactions else None
     times = (history.joins.get((history.session_name(each), alert.user)) for each in alert.point.conversations)
     joined_at = min((ts for ts in times if ts is not None and at < ts <= at + DAY), default=None)
-    if joined_at is not None:
-        return RehearsedAlert(alert, part, following, True, joined_at, reacted)
-    return RehearsedAlert(alert, part, following, False if at + DAY <= history.end else None, at + DAY, reacted)
+    # Who joined at once would count without those whose day isn't over yet: the last day's alerts would all be right.
+    joined = joined_at is not None if at + DAY <= history.end else None
+    return RehearsedAlert(alert, part, following, joined, at + DAY, joined_at is not None, reacted)
 
 
 def share(part: float, whole: float) -> float | None:

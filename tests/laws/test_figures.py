@@ -194,13 +194,13 @@ def test_reacting_is_a_figure_of_its_own_where_times_are_known(reacts: str | Non
     assert [(each.joined, each.next) for each in found.direct()] == [(False, None)] * 2
     assert (found.figures["joined"], found.figures["next"], found.figures["reacted"]) == (0.0, None, 0.5 if reacts else None)
 
-    plain = prediction(NOON, people={"bo": 0.9}, id="2")
-    of_next = rehearse(RehearsalHistory([read_prediction(plain)], [read_outcome(outcome(plain, MINUTE, "bo"))]), POLICY)
+    plain, later = prediction(NOON, people={"bo": 0.9}, id="2"), prediction(NOON + DAY, people={}, id="3")
+    of_next = rehearse(RehearsalHistory(list(map(read_prediction, [plain, later])), [read_outcome(outcome(plain, MINUTE, "bo"))]), POLICY)
     assert (of_next.figures["joined"], of_next.figures["next"], of_next.figures["reacted"]) == (1.0, 1.0, None)
 
 
-def test_who_is_alerted_on_the_last_day_counts_nowhere_unless_they_joined():
-    """Nobody knows yet what they will do."""
+def test_who_is_alerted_on_the_last_day_counts_nowhere_even_if_they_joined():
+    """Nobody knows yet what the others will do: with those alone who have joined, the last day's alerts would all be right."""
     points = [prediction(NOON, people={"bo": 0.9}, id="1"), prediction(NOON + DAY - HOUR, people={"cy": 0.9, "di": 0.9}, id="2")]
     outcomes = [
         outcome(points[0], DAY),
@@ -209,4 +209,6 @@ def test_who_is_alerted_on_the_last_day_counts_nowhere_unless_they_joined():
     ]
     found = rehearse(RehearsalHistory(list(map(read_prediction, points)), map(read_outcome, outcomes)), POLICY)
 
-    assert {each.alert.user: each.joined for each in found.direct()} == {"bo": False, "cy": None, "di": True}
+    assert {each.alert.user: each.joined for each in found.direct()} == {"bo": False, "cy": None, "di": None}
+    assert [each.known_at for each in found.direct()] == [NOON + DAY, NOON + 2 * DAY - HOUR, NOON + 2 * DAY - HOUR]
+    assert found.figures["announced"] == 1.0, "di joined, and had been alerted first"
