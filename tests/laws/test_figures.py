@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,11 +24,15 @@ from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.outcomes import RollingMetrics
 from beepgpt.conversations.rules import DAY, HOUR, MINUTE
 from beepgpt.training.metrics import Outcomes, outcomes_of
+from beepgpt.training.models import load_model, save_model
 from beepgpt.training.outcomes import figures_by_model
-from beepgpt.training.parts import Part, Parts
-from beepgpt.training.points import Examples, Predictions
+from beepgpt.training.parts import Part, Parts, parts_of
+from beepgpt.training.points import Examples, Predictions, read_examples
 from beepgpt.training.runs import FILE, ValidationRun, read_run, run_bytes, side_by_side
+from beepgpt.training.text import fit_text
+from beepgpt.training.validation import validate_models
 from tests.support.alerts import NOON, outcome, prediction
+from tests.support.training import training_set
 from tests.training.test_training_metrics import examples_with
 
 PARTS = Parts(NOON + 20 * HOUR, NOON + 40 * HOUR)
@@ -151,6 +160,44 @@ def spoiled_answers(case: Case) -> Case:
     """With other answers in the part that judges, whoever is named."""
     turned = dict(zip((*PEOPLE, None), ("cy", None, "bo", "di"), strict=True))
     return [(hours, user, p, turned[answer] if PARTS.of(NOON + hours * HOUR) == "judge" else answer) for hours, user, p, answer in case]
+
+
+@pytest.fixture(scope="module")
+def small_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training set with a model of text."""
+    folder = training_set(tmp_path_factory.mktemp("figures"), formats=("candidates",)).folder
+    learned = fit_text(read_examples(folder / "candidates_train.parquet"), least=3)
+    save_model(folder / "model", learned, {}, (folder / "manifest.json").read_bytes())
+    return folder
+
+
+def answers_turned(folder: Path, name: str, among: Callable[[int], bool]) -> None:
+    """Rewrite a table of candidates: somebody else answered at the points whose time is `among` these."""
+    table = pq.read_table(folder / name)
+    answers = [
+        [PEOPLE[len(answer)]] if among(at) else answer
+        for at, answer in zip(table["prompt_ts"].to_pylist(), table["answer"].to_pylist(), strict=True)
+    ]
+    place = table.schema.get_field_index("answer")
+    pq.write_table(table.set_column(place, "answer", pa.array(answers, table.schema.field(place).type)), folder / name)
+
+
+@pytest.mark.parametrize("part", ["fit", "choose", "judge"])
+def test_validation_judges_by_nothing_but_what_judges(small_set: Path, tmp_path: Path, part: str):
+    """What the model was fitted on and what chooses may have been answered by anybody; planted: what judges may not."""
+    folder = shutil.copytree(small_set, tmp_path / "set")
+    parts = parts_of(json.loads((folder / "manifest.json").read_bytes()))
+    assert parts is not None
+    figures = []
+    for turned in (False, True):
+        if turned:
+            for name in ("candidates_train.parquet", "candidates_valid.parquet"):
+                answers_turned(folder, name, lambda at: parts.of(at) == part)
+        found = validate_models(folder, [load_model(folder / "model")], precision=0.5).figures
+        own = {kind: rows[0]["figures"] for kind, rows in found["rows"].items()}
+        figures.append([found["points"], found["answered"], own, found["alerts"], found["calibration"]])
+
+    assert (figures[0] == figures[1]) == (part != "judge")
 
 
 def test_the_part_that_judges_does_count():
