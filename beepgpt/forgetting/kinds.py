@@ -34,8 +34,8 @@ FILE_NAMES = frozenset({"examples_pos.jsonl", "examples_neg.jsonl"})
 UNFINISHED_NAMES = frozenset({"model.part", "job.part", "run.json.new", "review.jsonl.new", *(f"{name}.new" for name in FILE_NAMES)})
 """Files that a killed command leaves beside what it was writing. Others that are called so are somebody's own."""
 _UNFINISHED_FOLDER = re.compile(r"\.(spool|prepare)-[a-z0-9_]{8}")
-PAGE = b'<meta name="generator" content="BeepGPT">'
-"""What stands in each of our pages, and in no page that only speaks of them."""
+PAGE = b"/* The pages of BeepGPT, in the light and in the dark"
+"""What each of our pages has of the style sheet, and no page that only speaks of them."""
 
 
 def _begins(path: Path, magic: bytes) -> bool:
