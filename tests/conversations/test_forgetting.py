@@ -1,6 +1,7 @@
 """What is forgotten is left out as if it had never been said."""
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -44,7 +45,7 @@ def log_without(history: Iterable[Record], people: set[str], channels: set[str],
         if not (authors & people or channel in channels or named & messages):
             text = record.line.decode()
             for person in people:
-                text = text.replace(f"<@{person}>", "<@>")
+                text = re.sub(rf"<@{person}(\|[^<>]*)?>", "<@>", text)
             kept.append(text.encode())
     return kept
 
