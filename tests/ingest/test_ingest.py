@@ -45,6 +45,7 @@ from beepgpt.ingest.write_plan import HEADER, WritePlan, progress_in
 from beepgpt.simulation.workspace import Plan, keyed_records, live_records, undisturbed, write_export
 from tests.support import NOW, at, beep, delete, edit, heartbeat, post, program, quiet, react, run_of
 from tests.support.broker import Broker, GivenBroker
+from tests.support.oracle_records import as_logged
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -170,7 +171,7 @@ def test_a_file_keeps_its_order_and_loses_nothing(connection, tmp_path):
     ingested(source, address(connection, topic))
     found = records_in(connection, topic)
     beats = list(filter(is_heartbeat, lines))
-    events = [line for line in lines if not is_heartbeat(line)]
+    events = [as_logged(line) for line in lines if not is_heartbeat(line)]
 
     assert beats
     for partition, records in found.items():
@@ -240,7 +241,7 @@ def test_a_killed_ingest_goes_on_where_the_topic_ends(connection, tmp_path):
         assert numbers == sorted(set(numbers)), f"partition {partition}"
     on_topic = [record.value or b"" for records in found.values() for record in records]
     beats = list(filter(is_heartbeat, lines))
-    assert sorted(on_topic) == sorted(lines + 3 * beats)
+    assert sorted(on_topic) == sorted([*map(as_logged, lines), *3 * beats])
 
 
 @pytest.mark.slow

@@ -28,10 +28,11 @@ from typing import IO, Any
 from tests.support.speed import slowness
 
 IMPORTED = (
-    *("app", "examples", "label", "prepare", "audit", "train", "validate", "predict", "compare", "topics", "ingest", "score", "alert"),
-    *("dead_letters", "outcomes", "rehearse", "forget"),
+    *(f"commands.{each}" for each in ("examples", "label", "prepare", "audit", "train", "validate", "predict", "compare", "topics")),
+    *(f"commands.{each}" for each in ("ingest", "score", "alert", "dead_letters", "outcomes", "rehearse", "forget")),
+    *("web.report", "alerts.rehearsal", "training.models", "training.validation", "connectors.openai.client", "labeling.redaction"),
 )
-"""The commands that are imported before the first run."""
+"""Modules of the package that are imported before the first run: the commands, and what takes long of what they import when they run."""
 MOST = 1 << 20
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -134,7 +135,7 @@ def serve(descriptor: int) -> None:
     """Import the program, and fork it for each request, until nobody can ask any more."""
     requests = socket.socket(fileno=descriptor)
     for each in IMPORTED:
-        import_module(f"beepgpt.commands.{each}")
+        import_module(f"beepgpt.{each}")
     gc.freeze()
     running: dict[int, tuple[int, socket.socket]] = {}
     waiting = select.poll()
@@ -172,7 +173,7 @@ def _run(request: dict[str, Any], descriptors: Sequence[int]) -> None:
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
     time.tzset()
-    sys.argv = ["beepgpt", *request["arguments"]]
+    sys.argv = [str(ROOT / "beepgpt" / "__main__.py"), *request["arguments"]]
     sys.stdin = os.fdopen(0, encoding="utf-8", errors="surrogateescape", closefd=False)
     sys.stdout = os.fdopen(1, "w", encoding="utf-8", buffering=1 if os.isatty(1) else -1, closefd=False)
     sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)

@@ -182,7 +182,7 @@ def limits(rules: Rules) -> list[int]:
 
 def gaps(rules: Rules) -> st.SearchStrategy[int]:
     """Time between events: none, little, and exactly at or beside a limit."""
-    near = [limit + side for limit in limits(rules)[:-3] for side in (0, -1, 1) if limit + side > 0]
+    near = [limit + side for limit in limits(rules)[:-3] for side in (0, -1, 1) if limit + side > 0] or [SECOND]
     far = [limit + side for limit in limits(rules)[-3:] for side in (0, -1, 1)]
     small = st.sampled_from([SECOND, 0, 1, 0, SECOND])
     return st.one_of(

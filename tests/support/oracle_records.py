@@ -175,6 +175,19 @@ def without_the_text_before(line: bytes, record: dict[str, Any], inner: dict[str
     return json.dumps(whole, separators=(",", ":"), ensure_ascii=False).encode()
 
 
+def as_logged(line: bytes) -> bytes:
+    """A record as a log keeps it: without what its message said before."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return line
+    inner = record.get("event", record) if isinstance(record, dict) else None
+    if not isinstance(inner, dict) or inner.get("subtype") not in ("message_changed", "message_deleted"):
+        return line
+    previous = inner.get("previous_message")
+    return without_the_text_before(line, record, inner, previous) if isinstance(previous, dict) else line
+
+
 def parse_inner(inner: dict[str, Any], bare: bool, rules: Rules, event_id: str | None, line: bytes) -> Event | Ignored:
     """An inner event, by its type."""
     if not isinstance(inner.get("type"), str):

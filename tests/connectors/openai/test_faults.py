@@ -219,7 +219,7 @@ def test_who_waits_for_a_further_try_keeps_nobody_waiting(server: Server):
         first, *others = [client.submit(question(text)) for text in ("first", "second", "third")]
         done, _ = wait_for([first, *others], return_when="FIRST_COMPLETED")
 
-    assert done == {others[0]}
+    assert done and done <= set(others)  # on a busy machine the third may be answered, too, before anybody looks
 
 
 def test_closing_gives_up_what_is_under_way(server: Server):
