@@ -12,7 +12,7 @@ from pathlib import Path
 
 from beepgpt.forgetting import stores
 from beepgpt.forgetting.exports import clean_export, is_export, is_of_export
-from beepgpt.forgetting.records import UNFINISHED, Cleaning, Removal, clean_document, clean_lines
+from beepgpt.forgetting.records import UNFINISHED, Cleaning, Removal, clean_document, clean_lines, json_in
 from beepgpt.training.prepare import OUTPUTS
 
 Clean = Callable[[Path, Cleaning], Removal]
@@ -71,6 +71,7 @@ FILES: tuple[PlaceKind, ...] = (
     PlaceKind("page", _is_page, stores.delete_page),
     PlaceKind("few-shots", lambda path: path.name in FILE_NAMES, stores.clean_few_shots),
     PlaceKind("records", lambda path: path.suffix == ".jsonl", clean_lines),
+    PlaceKind("report of an audit", lambda path: path.suffix == ".json" and json_in(path).get("command") == "audit", stores.delete_page),
     PlaceKind("document", lambda path: path.suffix == ".json", clean_document),
     PlaceKind("text", lambda path: path.suffix in (".md", ".toml", ".txt"), stores.clean_text),
 )

@@ -101,16 +101,18 @@ def test_what_is_somebody_s_own_stays_as_it_is(tmp_path: Path):
 
 
 def test_ours_are_recognized(tmp_path: Path):
-    """A page by what is in each of them; exported chats by their guide, which goes last."""
+    """A page by what is in each of them; exported chats by their guide, which goes last; an audit's report, which quotes prompts."""
     chats = tmp_path / "chats"
     chats.mkdir()
     (chats / "README.md").write_text(README)
     (chats / "chat_train.jsonl").write_text("{}\n")
     (tmp_path / "page.html").write_text(rendered("base.html"))
     (tmp_path / "model.part").write_text("{}")
-    forget(tmp_path, chats, tmp_path / "page.html", tmp_path / "model.part")
+    (tmp_path / "audit.json").write_text('{"command": "audit", "findings": ["\\u201chi\\u201d was said by nobody"]}')
+    forget(tmp_path, chats, tmp_path / "page.html", tmp_path / "model.part", tmp_path / "audit.json")
 
-    assert list(chats.iterdir()) == [] and not (tmp_path / "page.html").exists() and not (tmp_path / "model.part").exists()
+    assert list(chats.iterdir()) == []
+    assert not [name for name in ("page.html", "model.part", "audit.json") if (tmp_path / name).exists()]
 
 
 @pytest.mark.parametrize("name", ["", " ", "@ana", "<@U9>", "U9 "])
