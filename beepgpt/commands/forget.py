@@ -18,6 +18,9 @@ from beepgpt.forgetting.run import ForgetJob, MessageName, run_forget
 from beepgpt.runtime.console import console
 from beepgpt.runtime.workers import interruptible
 
+NOT_LOOKED_INTO = {"unknown": "not looked into: none of ours, or broken", "link": "not followed: name what it leads to"}
+"""What is said of files by their kind that are left as they are."""
+
 
 @with_settings
 def forget(
@@ -66,13 +69,12 @@ def show(found: dict[str, Any]) -> None:
     for name in ("place", "what it is", "found", "done" if found["done"] else "to be done", "then"):
         table.add_column(name, justify="right" if name == "found" else "left", overflow="fold")
     for each in found["places"]:
-        if each["found"] or each["kind"] == "unknown":
-            is_unknown = each["kind"] == "unknown"
-            done = "not looked into: none of ours" if is_unknown else each["done"]
-            table.add_row(each["place"], "" if is_unknown else each["kind"], f"{each['found']:,}", done, each["rebuild"])
+        if each["found"] or each["kind"] in NOT_LOOKED_INTO:
+            done = NOT_LOOKED_INTO.get(each["kind"], each["done"])
+            table.add_row(each["place"], "" if each["kind"] == "unknown" else each["kind"], f"{each['found']:,}", done, each["rebuild"])
     if table.row_count:
         console.print(table)
-    empty = sum(not each["found"] and each["kind"] != "unknown" for each in found["places"])
+    empty = sum(not each["found"] and each["kind"] not in NOT_LOOKED_INTO for each in found["places"])
     console.print(f"found {found['found']:,} in {len(found['places']) - empty:,} places; nothing in {empty:,} others")
     if found["done"]:
         console.print(

@@ -13,11 +13,13 @@ from beepgpt.conversations.events import channels_in, micros, ts_text
 
 AUTHORS: Final = ("user", "user_id", "author_id", "item_user", "bot_id")
 """Keys that name whose something is: it goes with the person."""
-IDENTITIES: Final = ("ts", "deleted_ts", "prompt_ts", "answer_ts")
+IDENTITIES: Final = ("ts", "deleted_ts", "prompt_ts", "answer_ts", "message_ts")
 """Keys that name a message of the record's channel: a record about it goes with it. A reply stays when its root (`thread_ts`) goes."""
-ESSENTIAL: Final = frozenset({"event", "message", "previous_message", "item", "comment", "user"})
+ESSENTIAL: Final = frozenset({"event", "message", "previous_message", "item", "comment", "file", "user"})
 """Parts without which a record is nothing."""
 _MENTION = re.compile(r"<([@#])([A-Za-z0-9]+)(?:\|[^<>]*)?>")
+_ARCHIVED = re.compile(r"/archives/([A-Z0-9]+)/p([0-9]{10})([0-9]{6})")
+_AUTHOR = re.compile(r"/team/([A-Z0-9]+)$")
 _NAMES = re.compile(rb'"([A-Za-z0-9_.:-]{1,64})"|<[@#]([A-Za-z0-9]+)')
 _LONGEST: Final = 64
 """Characters of the longest text that may be an id."""
@@ -161,6 +163,8 @@ class Forgotten:
                 ts = body.get(key)
                 if type(ts) is str and self.has_message(channel, ts):
                     return _GONE
+        if self._is_quoted(body):
+            return _GONE
         kept: dict[str, Any] = {}
         is_same = True
         for key, value in body.items():
@@ -173,6 +177,15 @@ class Forgotten:
             is_same = is_same and new is value
             kept[key] = new
         return body if is_same else kept
+
+    def _is_quoted(self, attachment: dict[str, Any]) -> bool:
+        """Whether it quotes what is forgotten: older ones say by links alone whose message it is, and which."""
+        link, author = attachment.get("from_url"), attachment.get("author_link")
+        if type(author) is str and (match := _AUTHOR.search(author)) and self.has_person(match[1]):
+            return True
+        if type(link) is not str or not (match := _ARCHIVED.search(link)):
+            return False
+        return self.has_channel(match[1]) or self.has_message(match[1], f"{match[2]}.{match[3]}")
 
     def _note(self, body: dict[str, Any], channel: str) -> None:
         """Note which messages are a forgotten person's: their edits and reactions may not say whose they are."""

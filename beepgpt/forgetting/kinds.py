@@ -5,13 +5,14 @@ Whoever adds a kind of file adds it here: a test runs every command, and fails i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from beepgpt.forgetting import stores
 from beepgpt.forgetting.exports import clean_export, is_export, is_of_export
-from beepgpt.forgetting.records import UNFINISHED, Cleaning, Removal, clean_document, clean_lines
+from beepgpt.forgetting.records import UNFINISHED, Cleaning, Removal, clean_document, clean_lines, json_in
 from beepgpt.training.prepare import OUTPUTS
 
 Clean = Callable[[Path, Cleaning], Removal]
@@ -30,6 +31,11 @@ class PlaceKind:
 
 FILE_NAMES = frozenset({"examples_pos.jsonl", "examples_neg.jsonl"})
 """Files of few-shots."""
+UNFINISHED_NAMES = frozenset({"model.part", "job.part", "run.json.new", "review.jsonl.new", *(f"{name}.new" for name in FILE_NAMES)})
+"""Files that a killed command leaves beside what it was writing. Others that are called so are somebody's own."""
+_UNFINISHED_FOLDER = re.compile(r"\.(spool|prepare)-[a-z0-9_]{8}")
+PAGE = b"/* The pages of BeepGPT, in the light and in the dark"
+"""What each of our pages has of the style sheet, and no page that only speaks of them."""
 
 
 def _begins(path: Path, magic: bytes) -> bool:
@@ -38,11 +44,11 @@ def _begins(path: Path, magic: bytes) -> bool:
 
 
 def _is_page(path: Path) -> bool:
-    return path.suffix == ".html" and b"beepgpt" in path.read_bytes().lower()
+    return path.suffix == ".html" and PAGE in path.read_bytes()
 
 
 FOLDERS: tuple[PlaceKind, ...] = (
-    PlaceKind("unfinished files", lambda path: path.name.startswith((".spool-", ".prepare-")), stores.delete_file),
+    PlaceKind("unfinished files", lambda path: bool(_UNFINISHED_FOLDER.fullmatch(path.name)), stores.delete_file),
     PlaceKind("recovery store", stores.is_recovery, stores.clean_recovery),
     PlaceKind(
         "recovery store of a cluster", stores.is_cluster_store, stores.delete_cluster_store, lambda path: path.name.startswith("part-")
@@ -55,16 +61,17 @@ FOLDERS: tuple[PlaceKind, ...] = (
 """Kinds of folders, in the order in which they are tried."""
 
 FILES: tuple[PlaceKind, ...] = (
-    PlaceKind("unfinished file", lambda path: path.name.endswith((UNFINISHED, ".part", ".new")), stores.delete_file),
+    PlaceKind("unfinished file", lambda path: path.name.endswith(UNFINISHED) or path.name in UNFINISHED_NAMES, stores.delete_file),
     PlaceKind("lock", lambda path: path.name == "lock" or path.suffix == ".lock", stores.holds_nothing),
     PlaceKind("Slack export", lambda path: _begins(path, b"PK\x03\x04") and is_export(path), clean_export),
-    PlaceKind("table", lambda path: _begins(path, b"PAR1"), stores.clean_table),
+    PlaceKind("table", lambda path: _begins(path, b"PAR1") and stores.is_table(path), stores.clean_table),
     PlaceKind("alert store", lambda path: {"alert", "letter"} <= stores.tables_in(path), stores.clean_alert_store),
     PlaceKind("answers of a provider", lambda path: {"answers", "batched"} <= stores.tables_in(path), stores.holds_nothing),
     PlaceKind("SQLite's own log", lambda path: path.name.endswith(("-wal", "-shm")), stores.holds_nothing),
     PlaceKind("page", _is_page, stores.delete_page),
     PlaceKind("few-shots", lambda path: path.name in FILE_NAMES, stores.clean_few_shots),
     PlaceKind("records", lambda path: path.suffix == ".jsonl", clean_lines),
+    PlaceKind("report of an audit", lambda path: path.suffix == ".json" and json_in(path).get("command") == "audit", stores.delete_page),
     PlaceKind("document", lambda path: path.suffix == ".json", clean_document),
     PlaceKind("text", lambda path: path.suffix in (".md", ".toml", ".txt"), stores.clean_text),
 )
@@ -72,18 +79,33 @@ FILES: tuple[PlaceKind, ...] = (
 
 
 def kind_of(path: Path) -> PlaceKind | None:
-    """The kind of a file or folder; None if it is none of ours."""
+    """The kind of a file or folder; None if it is none of ours, or can't be read as what it says it is."""
+    if not path.is_dir() and not path.is_file():
+        return None  # a pipe or a socket, which would be waited for
     return next((kind for kind in (FOLDERS if path.is_dir() else FILES) if kind.is_one(path)), None)
 
 
+def place_of(path: Path) -> Path:
+    """What is looked through where a path is named: what a link leads to; and of a file that is a part of a set or a store, all of that,
+    since the part alone doesn't say whose words it holds."""
+    path = path.resolve() if path.is_symlink() else path
+    part = path.absolute()
+    for folder in list(part.parents)[:2]:
+        kind = next((kind for kind in FOLDERS[1:-1] if kind.is_one(folder)), None)
+        if kind is not None and kind.owns(part):
+            return folder
+        part = folder
+    return path
+
+
 def found_in(path: Path) -> Iterator[tuple[Path, PlaceKind | None]]:
-    """Every file and folder of some kind in a place, and the files that are of none; links are not followed."""
-    if not path.is_dir():
-        yield path, kind_of(path)
+    """Every file and folder of some kind in a place, and the files that are of none; links in it are named, and not followed."""
+    if path.is_symlink() or not path.is_dir():
+        yield path, None if path.is_symlink() else kind_of(path)
         return
     kind = kind_of(path)
     if kind is not None:
         yield path, kind
     for each in sorted(path.iterdir()):
-        if not each.is_symlink() and (kind is None or not kind.owns(each)):
+        if kind is None or not kind.owns(each):
             yield from found_in(each)

@@ -91,14 +91,27 @@ def maker_of(record: bytes) -> str:
     return next((command for shape, command in MAKERS if shape <= keys), "")
 
 
+def _is_text_alone(line: bytes) -> bool:
+    """Whether a line is a row to train on, a chat or a prompt and its completion: it has text and no ids."""
+    if not line.startswith((b'{"messages"', b'{"prompt"')):
+        return False
+    body = json_of(line)
+    return body.keys() == {"messages"} or body.keys() == {"prompt", "completion"}
+
+
 def clean_lines(path: Path, cleaning: Cleaning) -> Removal:
     """Remove what is forgotten from a file of records, one a line."""
-    found, maker = 0, ""
+    found, makers, is_text_alone = 0, set(), False
     with path.open("rb") as lines:
         for line in lines:
             if line.strip() and remembered(line.rstrip(b"\r\n"), cleaning.forgotten) != line.rstrip(b"\r\n"):
                 found += 1
-                maker = maker or maker_of(line)
+                makers.add(maker_of(line))
+            elif not found and not is_text_alone:
+                is_text_alone = _is_text_alone(line)
+    if not found and is_text_alone:
+        return Removal(1, "stays: its rows don't say whose words they are. Look at it")
+    maker = next((command for _, command in MAKERS if command in makers), "")
     if found and cleaning.apply:
         with path.open("rb") as lines, replacing(path) as file:
             for line in lines:
@@ -174,7 +187,15 @@ def sync_folder(folder: Path) -> None:
 def json_in(path: Path) -> Mapping[str, Any]:
     """The object in a JSON file; an empty one for anything else."""
     try:
-        body = orjson.loads(path.read_bytes())
-    except (OSError, orjson.JSONDecodeError):
+        return json_of(path.read_bytes())
+    except OSError:
+        return {}
+
+
+def json_of(content: bytes) -> Mapping[str, Any]:
+    """The object in some JSON; an empty one for anything else."""
+    try:
+        body = orjson.loads(content)
+    except orjson.JSONDecodeError:
         return {}
     return body if isinstance(body, dict) else {}

@@ -9,7 +9,7 @@ from typing import Any
 
 from beepgpt.config.settings import Settings
 from beepgpt.errors import BadCommand
-from beepgpt.forgetting.kinds import found_in
+from beepgpt.forgetting.kinds import found_in, place_of
 from beepgpt.forgetting.records import Cleaning, Removal
 from beepgpt.forgetting.topics import clean_topic
 from beepgpt.runtime.forgotten import locked_list, new_list, read_forgotten, write_forgotten
@@ -43,8 +43,11 @@ def run_forget(job: ForgetJob, progress: Callable[[str], None] = lambda place: N
     """
     path = job.settings.run.forgotten
     for place in job.places:
-        if not is_kafka(place) and not Path(place).exists():
+        if not is_kafka(place) and not (place and Path(place).exists()):
             raise BadCommand(f"--from {place}: there is no such file or folder")
+    for name in (*job.people, *job.channels, *(channel for channel, _ in job.messages)):
+        if not name.strip() or name != name.strip() or name[0] in "@#<":
+            raise BadCommand(f"{name!r} is no id: an id is expected, as U024BE7LH of a person or C024BE91L of a channel")
     with locked_list(path):
         before = read_forgotten(path)
         wanted = (before or new_list()).with_names(job.people, job.channels, job.messages)
@@ -73,6 +76,8 @@ def run_forget(job: ForgetJob, progress: Callable[[str], None] = lambda place: N
 
 
 def _all(job: ForgetJob, cleaning: Cleaning, progress: Callable[[str], None]) -> Iterator[Removal]:
+    """What is found in each place, or done there; what several places hold is looked at once."""
+    seen = {job.settings.run.forgotten.expanduser().resolve()}
     for place in job.places:
         if is_kafka(place):
             address = topic_of(place, "--from")
@@ -80,8 +85,15 @@ def _all(job: ForgetJob, cleaning: Cleaning, progress: Callable[[str], None]) ->
             connection = connection_of(job.settings, address.bootstrap)
             yield clean_topic(connection, address.topic, cleaning, drop=job.drop).of(place, "topic")
             continue
-        for path, kind in list(found_in(Path(place))):
-            if path.absolute() == job.settings.run.forgotten.expanduser().absolute():
+        if not (path := place_of(Path(place))).exists():
+            continue  # it was deleted with a place before it
+        for each, kind in list(found_in(path)):
+            name = each.absolute() if each.is_symlink() else each.resolve()
+            if name in seen:
                 continue
-            progress(str(path))
-            yield Removal().of(str(path), "unknown") if kind is None else kind.clean(path, cleaning).of(str(path), kind.name)
+            seen.add(name)
+            progress(str(each))
+            if kind is not None:
+                yield kind.clean(each, cleaning).of(str(each), kind.name)
+            else:
+                yield Removal().of(str(each), "link" if each.is_symlink() else "unknown")

@@ -19,8 +19,10 @@ from beepgpt.forgetting.records import Cleaning, Removal, clean_document, clean_
 from beepgpt.locks import lock
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.recovery import LOCK, NOTE
-from beepgpt.training.folder import CARD, LABELS, MANIFEST
+from beepgpt.training.folder import CARD, LABELS, MANIFEST, ROWS
+from beepgpt.training.people import SKETCH
 from beepgpt.training.prepare import MADE_BY, OUTPUTS
+from beepgpt.training.uploads import README
 
 TIMES = frozenset({"prompt_ts", "settled_ts"})
 """Columns of our tables that are microseconds; `window_ts` is a list of them."""
@@ -31,6 +33,18 @@ class StoreInUse(BeepGPTError):
 
 
 # Tables
+
+
+def is_table(path: Path) -> bool:
+    """Whether a Parquet file can be read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        pq.read_schema(path)
+    except (OSError, pa.ArrowException):
+        return False
+    return True
 
 
 def clean_table(path: Path, cleaning: Cleaning) -> Removal:
@@ -146,11 +160,13 @@ def clean_training_set(path: Path, cleaning: Cleaning) -> Removal:
     """
     looking = Cleaning(cleaning.forgotten, apply=False)
     names = sorted(name for name in OUTPUTS if (path / name).exists())
-    tables = [clean_table(path / name, looking) for name in names if name.endswith(".parquet")]
+    files = [path / name for name in names if name.endswith(".parquet")]
+    tables = [clean_table(file, looking) if is_table(file) else Removal(1) for file in files]
     examples = [clean_lines(path / name, looking) for name in names if name.startswith("examples_")]
+    origins = [clean_lines(path / name, looking) for name in names if name.startswith(f"{ROWS}_")]
     labels = [clean_document(path / LABELS, looking)] if LABELS in names else []
-    found = sum(each.found for each in (*tables, *examples, *labels))
-    if not tables and not examples and cleaning.forgotten.hashes:
+    found = sum(each.found for each in (*tables, *examples, *origins, *labels))
+    if not tables and not examples and not origins:
         found = max(found, 1)  # rows of text alone don't say whose they are
     if found and cleaning.apply:
         for name in sorted(names, key=lambda name: name == MANIFEST):
@@ -165,18 +181,21 @@ EXPORTED = frozenset({"chat_train.jsonl", "chat_valid.jsonl", LABELS, "README.md
 
 def is_exported(path: Path) -> bool:
     """Whether a folder holds chats to train a model elsewhere."""
-    return (path / "chat_train.jsonl").exists()
+    try:
+        return (path / "README.md").read_text().startswith(README.partition("\n")[0])
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def delete_exported(path: Path, cleaning: Cleaning) -> Removal:
     """Delete exported chats: their rows don't say whose messages they hold. What was taken elsewhere is for whoever took it to delete."""
     if cleaning.apply:
-        for name in sorted(EXPORTED, key=lambda name: name == "chat_train.jsonl"):
+        for name in sorted(EXPORTED, key=lambda name: name == "README.md"):
             (path / name).unlink(missing_ok=True)
     return Removal(1, "deleted", "beepgpt train SET --model export")
 
 
-MODEL_FILES = frozenset({CARD, "model.skops", "job.json", "events.jsonl", "job.lock", LABELS})
+MODEL_FILES = frozenset({CARD, "model.skops", SKETCH, "job.json", "events.jsonl", "job.lock", LABELS})
 
 
 def is_model(path: Path) -> bool:

@@ -1,6 +1,7 @@
 """What is forgotten is left out as if it had never been said."""
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -44,7 +45,7 @@ def log_without(history: Iterable[Record], people: set[str], channels: set[str],
         if not (authors & people or channel in channels or named & messages):
             text = record.line.decode()
             for person in people:
-                text = text.replace(f"<@{person}>", "<@>")
+                text = re.sub(rf"<@{person}(\|[^<>]*)?>", "<@>", text)
             kept.append(text.encode())
     return kept
 
@@ -120,6 +121,8 @@ QUOTE = {"author_id": "U9", "text": "mine", "ts": "1690360253.041239", "channel_
         (OTHERS | {"reactions": [{"name": "+1", "users": ["U9", "U2"]}]}, OTHERS | {"reactions": [{"name": "+1", "users": ["U2"]}]}),
         (OTHERS | {"blocks": [{"elements": [{"type": "user", "user_id": "U9"}]}]}, OTHERS | {"blocks": [{"elements": []}]}),
         (OTHERS | {"files": [{"id": "F1", "user": "U9", "title": "mine"}]}, OTHERS | {"files": []}),
+        (OTHERS | {"subtype": "file_comment", "text": "on mine", "file": {"user": "U9", "title": "mine"}}, None),
+        (OTHERS | {"attachments": [{"author_link": "https://x.slack.com/team/U9", "text": "mine"}]}, OTHERS | {"attachments": []}),
         (OTHERS | {"subtype": "message_changed", "message": {"user": "U9", "text": "mine again", "ts": "1690360253.041239"}}, None),
         (OTHERS | {"subtype": "message_deleted", "previous_message": {"user": "U9", "text": "mine"}}, None),
         ({"type": "reaction_added", "user": "U2", "item_user": "U9", "reaction": "+1", "item": {"channel": "C1", "ts": "1.1"}}, None),
@@ -145,7 +148,10 @@ def test_a_message_goes_with_its_edits_reactions_and_quotes_and_its_replies_stay
 
     assert [forgotten.without(each) for each in about] == [None, None, None]
     assert forgotten.without(reply) is reply
-    assert forgotten.without(OTHERS | {"attachments": [QUOTE | {"author_id": "U3"}]}) == OTHERS | {"attachments": []}
+    quoted_by_link = {"from_url": "https://x.slack.com/archives/C1/p1690360253041239?thread_ts=1.1", "text": "mine"}
+    for quote in (QUOTE | {"author_id": "U3"}, quoted_by_link):
+        assert forgotten.without(OTHERS | {"channel": "C2", "attachments": [quote]}) == OTHERS | {"channel": "C2", "attachments": []}
+    assert NOBODY.with_names(channels=["C1"]).without(OTHERS | {"channel": "C2", "attachments": [quoted_by_link]})["attachments"] == []
     assert not forgotten.holds(CALLBACK | {"event": CALLBACK["event"] | {"channel": "C2"}})
 
 

@@ -49,7 +49,7 @@ def test_events_lose_what_is_forgotten_and_what_was_made_of_them_goes_whole():
     assert remembered(example, U9.with_names()) is None and remembered(example, NOBODY) is example
 
 
-@pytest.mark.parametrize("message", [{"ts": AT}, {"prompt_ts": AT}, {"answer_ts": AT}, {"window": [{"ts": AT}]}])
+@pytest.mark.parametrize("message", [{"ts": AT}, {"prompt_ts": AT}, {"answer_ts": AT}, {"message_ts": AT}, {"window": [{"ts": AT}]}])
 def test_whatever_was_made_of_a_message_goes_with_it(message: dict[str, object]):
     """By the channel and the time that it names, and in no other channel."""
     forgotten = NOBODY.with_names(messages=[("C1", AT)])

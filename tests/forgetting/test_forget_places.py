@@ -1,0 +1,127 @@
+"""`beepgpt forget` on places that are named twice, are links, can't be read, or are somebody else's."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from beepgpt.config.settings import read_settings
+from beepgpt.errors import BadCommand
+from beepgpt.forgetting.run import ForgetJob, run_forget
+from beepgpt.training.prepare import MADE_BY
+from beepgpt.training.uploads import README
+from beepgpt.web.pages import rendered
+
+THEIRS = b'{"type":"message","channel":"C1","user":"U9","text":"hi","ts":"1690360253.041239"}\n'
+OTHERS = b'{"type":"message","channel":"C1","user":"U2","text":"ho","ts":"1690360254.041239"}\n'
+
+
+def forget(tmp_path: Path, *places: Path | str, people: tuple[str, ...] = ("U9",), apply: bool = True, **more: Any) -> dict[str, Any]:
+    """By place: what is reported of it."""
+    settings = read_settings(environ={"BEEPGPT_RUN__FORGOTTEN": str(tmp_path / "list" / "forgotten.json")})
+    found = run_forget(ForgetJob([str(each) for each in places], settings, people=people, apply=apply, **more))
+    named = [Path(each["place"]).name for each in found["places"]]
+    assert len(named) == len(set(named))
+    return dict(zip(named, found["places"], strict=True))
+
+
+def training_set(folder: Path, user: str) -> None:
+    """A training set of chats alone, with what its rows were made of."""
+    folder.mkdir()
+    (folder / "manifest.json").write_text(json.dumps({"made_by": MADE_BY}))
+    (folder / "chat_train.jsonl").write_text('{"messages":[{"role":"user","content":"hi"}]}\n')
+    (folder / "rows_train.jsonl").write_text(json.dumps({"id": "a", "channel": "C1", "window": [{"ts": "1.1", "user": user}]}) + "\n")
+
+
+def test_what_several_places_hold_is_counted_and_done_once(tmp_path: Path):
+    """Also where an earlier place deletes the later one."""
+    training_set(tmp_path / "set", "U9")
+    (tmp_path / "events.jsonl").write_bytes(THEIRS + OTHERS)
+    places = (tmp_path, tmp_path / "set", tmp_path / "set" / "chat_train.jsonl", tmp_path / "events.jsonl")
+    dry = forget(tmp_path, *places, apply=False)
+    done = forget(tmp_path, *places)
+
+    assert dry == done and {name: each["found"] for name, each in done.items() if each["found"]} == {"set": 1, "events.jsonl": 1}
+    assert list((tmp_path / "set").iterdir()) == [] and (tmp_path / "events.jsonl").read_bytes() == OTHERS
+
+
+def test_a_training_set_goes_by_what_its_rows_were_made_of(tmp_path: Path):
+    """A set of chats without the person stays; one with them goes, even if one of its files alone is named."""
+    training_set(tmp_path / "ours", "U2")
+    training_set(tmp_path / "theirs", "U9")
+    forget(tmp_path, tmp_path / "ours" / "chat_train.jsonl", tmp_path / "theirs" / "chat_train.jsonl")
+
+    assert (tmp_path / "ours" / "chat_train.jsonl").exists() and list((tmp_path / "theirs").iterdir()) == []
+
+
+def test_rows_of_text_alone_are_named(tmp_path: Path):
+    """They don't say whose words they are."""
+    (tmp_path / "copied.jsonl").write_text('{"prompt":"hi","completion":" 3"}\n')
+
+    assert forget(tmp_path, tmp_path / "copied.jsonl")["copied.jsonl"]["done"].startswith("stays")
+
+
+def test_what_a_named_link_leads_to_is_cleaned_and_a_link_in_a_folder_is_named(tmp_path: Path):
+    """The link stays one."""
+    (tmp_path / "real.jsonl").write_bytes(THEIRS + OTHERS)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "link.jsonl").symlink_to(tmp_path / "real.jsonl")
+
+    assert forget(tmp_path, tmp_path / "folder")["link.jsonl"]["kind"] == "link"
+    assert (tmp_path / "real.jsonl").read_bytes() == THEIRS + OTHERS
+    assert forget(tmp_path, tmp_path / "folder" / "link.jsonl")["real.jsonl"]["found"] == 1
+    assert (tmp_path / "folder" / "link.jsonl").is_symlink() and (tmp_path / "real.jsonl").read_bytes() == OTHERS
+
+
+def test_what_is_somebody_s_own_stays_as_it_is(tmp_path: Path):
+    """Names and words like ours, a pipe, and what can't be read are named, and never deleted."""
+    folder = tmp_path / "theirs"
+    (folder / ".prepare-dinner").mkdir(parents=True)
+    (folder / ".prepare-dinner" / "soup.md").write_text("leeks")
+    files = {
+        "notes.new": b"x",
+        "film.part": b"x",
+        "diary.html": b"<html>I like BeepGPT",
+        "chat_train.jsonl": b'{"chats": 1}\n',
+        "README.md": b"mine",
+        "cut.parquet": b"PAR1cut",
+        "cut.zip": b"PK\x03\x04cut",
+        "cut.sqlite": b"SQLite format 3\0cut",
+    }
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    os.mkfifo(folder / "pipe")
+    found = forget(tmp_path, folder)
+
+    assert {name: (folder / name).read_bytes() for name in files} == files and (folder / ".prepare-dinner" / "soup.md").exists()
+    unknown = {"notes.new", "film.part", "diary.html", "cut.parquet", "cut.zip", "cut.sqlite", "pipe"}
+    assert {name for name, each in found.items() if each["kind"] == "unknown"} == unknown
+
+
+def test_ours_are_recognized(tmp_path: Path):
+    """A page by what is in each of them; exported chats by their guide, which goes last; an audit's report, which quotes prompts."""
+    chats = tmp_path / "chats"
+    chats.mkdir()
+    (chats / "README.md").write_text(README)
+    (chats / "chat_train.jsonl").write_text("{}\n")
+    (tmp_path / "page.html").write_text(rendered("base.html"))
+    (tmp_path / "model.part").write_text("{}")
+    (tmp_path / "audit.json").write_text('{"command": "audit", "findings": ["\\u201chi\\u201d was said by nobody"]}')
+    forget(tmp_path, chats, tmp_path / "page.html", tmp_path / "model.part", tmp_path / "audit.json")
+
+    assert list(chats.iterdir()) == []
+    assert not [name for name in ("page.html", "model.part", "audit.json") if (tmp_path / name).exists()]
+
+
+@pytest.mark.parametrize("name", ["", " ", "@ana", "<@U9>", "U9 "])
+def test_what_is_no_id_is_refused(tmp_path: Path, name: str):
+    """An empty one, of a variable that isn't set, say, would forget all who have no name; and an empty place is not this folder."""
+    with pytest.raises(BadCommand, match="is no id"):
+        forget(tmp_path, tmp_path, people=(name,))
+    with pytest.raises(BadCommand, match="is no id"):
+        forget(tmp_path, tmp_path, people=(), channels=(name,))
+    with pytest.raises(BadCommand, match="no such file"):
+        forget(tmp_path, "")
+    assert not (tmp_path / "list").exists()
