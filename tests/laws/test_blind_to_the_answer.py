@@ -33,6 +33,7 @@ class TestLaw2BlindToTheAnswer:
         # Slack gives no ts twice in a channel. Where a history does, one of the posts counts, by its author's name: a stranger has another.
         same = [each.data or {} for each in history if each.channel == example["channel"]]
         assume(len({each.get("user") for each in same if each.get("ts") == example["answer_ts"]}) <= 1)
+        assume(not shares_an_id(history, example))
 
         others = features_and_answers(run_of(by_a_stranger(history, example), rules, until=end))
 
@@ -50,6 +51,7 @@ class TestLaw2BlindToTheAnswer:
         assume(answered)
         example = data.draw(st.sampled_from(answered), label="example")
         place = place_of(example)
+        assume(not shares_an_id(history, example))
         unanswered = [record for record in history if not is_answer(record, example)]
 
         assert points_known_at(place[1], unanswered, rules)[place] == features_of(run)[place]
@@ -66,6 +68,13 @@ def is_answer(record: Record, example: dict[str, Any]) -> bool:
         return event.kind == POST and ts_text(event.t) == example["answer_ts"]
     is_later = ts_text(event.t) > example["prompt_ts"] or event.untimed
     return is_later and event.user != example["window"][-1]["user"]
+
+
+def shares_an_id(history: History, example: dict[str, Any]) -> bool:
+    """Whether an answer has the event id of another record, which is a duplicate of it, and would count without it."""
+    ids = [(each.data or {}).get("event_id") for each in history]
+    answers = [is_answer(each, example) for each in history]
+    return any(each and name is not None and ids.count(name) > 1 for name, each in zip(ids, answers, strict=True))
 
 
 def by_a_stranger(history: History, example: dict[str, Any]) -> History:
