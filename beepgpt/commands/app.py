@@ -42,7 +42,7 @@ COMMANDS = {
     },
     "Look": {
         "outcomes": "Show how well predictions did, by model",
-        "rehearse": "Replay past predictions with alerts: whom they would have alerted, how often rightly, and from which threshold on is best",
+        "rehearse": "Replay past predictions with alerts: whom they would have alerted, how often rightly",
     },
 }
 """Each command with the beginning of its help, by group. `dead-letters` is the function `dead_letters` of the module of that name."""

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from beepgpt.training.models import load_model
 from beepgpt.training.points import BadTable, examples_of, read_examples
 from beepgpt.training.ranking import Ranker
 from beepgpt.web.report import HEADS
-from tests.support import beep, run_program
+from tests.support import beep, program, quiet, run_program
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -152,7 +153,8 @@ def test_figures_fit_into_a_narrow_terminal(trained: Path, monkeypatch: pytest.M
 def test_the_command_asks_its_terminal_how_wide_it_is(trained: Path):
     """What it prints is what fits."""
     arguments = ("validate", trained / "set", "--model", trained / "set" / "models" / "local", "--to", trained / "narrow")
-    done = run_program(*arguments, env={"COLUMNS": "66"})
+    command, env = program(*arguments), quiet() | {"COLUMNS": "66"}  # from its start, when it asks
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     assert done.returncode == 0, done.stderr
 
     check_that_it_fits(done.stderr, 66)

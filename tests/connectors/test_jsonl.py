@@ -219,7 +219,8 @@ def test_a_resume_behind_any_line_goes_on_there(
     numbered = [*enumerate([*(line + end for line, end in lines), last], 1)]
     whole = {number: line.strip() for number, line in numbered if line.strip()}
     if whole.get(1, b"").startswith(BOM) and not bom:
-        whole[1] = whole[1].removeprefix(BOM)
+        whole[1] = whole[1].removeprefix(BOM).strip()
+        whole = {number: line for number, line in whole.items() if line}
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(jsonl, "CHUNK", chunk)
         part, found = source.build_part("read", "jsonl", None), dict[int, bytes]()

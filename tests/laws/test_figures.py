@@ -172,10 +172,10 @@ def small_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def answers_turned(folder: Path, name: str, among: Callable[[int], bool]) -> None:
-    """Rewrite a table of candidates: somebody else answered at the points whose time is `among` these."""
+    """Rewrite a table of candidates: a stranger answered at the points whose time is `among` these."""
     table = pq.read_table(folder / name)
     answers = [
-        [PEOPLE[len(answer)]] if among(at) else answer
+        ["stranger"] if among(at) else answer
         for at, answer in zip(table["prompt_ts"].to_pylist(), table["answer"].to_pylist(), strict=True)
     ]
     place = table.schema.get_field_index("answer")
@@ -198,6 +198,21 @@ def test_validation_judges_by_nothing_but_what_judges(small_set: Path, tmp_path:
         figures.append([found["points"], found["answered"], own, found["alerts"], found["calibration"]])
 
     assert (figures[0] == figures[1]) == (part != "judge")
+
+
+def test_a_threshold_is_chosen_by_nothing_that_judges(small_set: Path, tmp_path: Path):
+    """Whoever answers where it is judged, it is the same one, and so are its figures of before."""
+    folder = shutil.copytree(small_set, tmp_path / "set")
+    parts = parts_of(json.loads((folder / "manifest.json").read_bytes()))
+    assert parts is not None
+    chosen = []
+    for turned in (False, True):
+        if turned:
+            answers_turned(folder, "candidates_valid.parquet", lambda at: parts.of(at) == "judge")
+        found = validate_models(folder, [load_model(folder / "model")], precision=0.05).figures["threshold"]
+        chosen.append((found["threshold"], found["before"]))
+
+    assert chosen[0] == chosen[1]
 
 
 def test_the_part_that_judges_does_count():

@@ -111,7 +111,7 @@ ROWS = (
         "law 8",
         OUTCOMES_PY,
         "tests/dataflows/test_scoring_in_time.py",
-        ('        if outcome["how"] not in KNOWN:\n            return\n', ""),
+        ('if outcome["how"] not in KNOWN or outcome.get("part")', 'if outcome.get("part")'),
     ),
     mutation(
         "an outcome that comes twice counts twice",
@@ -128,6 +128,6 @@ ROWS = (
         "outcomes",
         "beepgpt/training/outcomes.py",
         "tests/commands/test_outcomes.py::test_figures_are_by_model",
-        ('by_week[micros(each["prompt_ts"]) // (7 * DAY)]', 'by_week[micros(each["settled_ts"]) // (7 * DAY)]'),
+        ('by_week[micros(each["prompt_ts"]) // (7 * DAY), part]', 'by_week[micros(each["settled_ts"]) // (7 * DAY), part]'),
     ),
 )

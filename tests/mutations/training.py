@@ -125,9 +125,9 @@ ROWS = (
     mutation(
         "intervals are drawn by point, and not by conversation",
         "law 8",
-        METRICS_PY,
-        METRICS,
-        ("np.unique(np.asarray(conversation), return_inverse=True)", "np.unique(np.arange(len(conversation)), return_inverse=True)"),
+        "beepgpt/training/intervals.py",
+        "tests/training/test_intervals.py",
+        ("place = np.unique(np.asarray(conversation), return_inverse=True)[1]", "place = np.arange(len(conversation))"),
     ),
     mutation(
         "precision leaves out alerts at points that nobody answered",
@@ -140,12 +140,11 @@ ROWS = (
         ),
     ),
     mutation(
-        "a threshold is checked on the half that chose it",
+        "a threshold is chosen on the part that judges it",
         "law 8",
         "beepgpt/training/validation.py",
-        VALIDATED,
-        ("_rounded(metrics.alerts_at(late, threshold,", "_rounded(metrics.alerts_at(early, threshold,"),
-        ("Bootstrap(late.conversation)))\n", "Bootstrap(early.conversation)))\n"),
+        ("tests/laws/test_figures.py", VALIDATED),
+        ("metrics.threshold_for(known, precision)", "metrics.threshold_for(outcomes, precision)"),
     ),
     mutation(
         "a model is judged by another training set",
