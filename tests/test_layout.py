@@ -1,10 +1,7 @@
 """The rooms keep their rules, imports run one way, and what the README says to type exists."""
 
 import ast
-import os
 import re
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -12,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support import run_program
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "beepgpt"
@@ -276,8 +275,6 @@ def test_the_readme_names_commands_and_flags_that_exist():
 
 def help_of(command: str) -> str:
     """What `beepgpt COMMAND --help` prints, wide enough that nothing is cut."""
-    plain = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "GITHUB_ACTIONS")}
-    run = [sys.executable, "-c", "from beepgpt.commands.app import main; main()", command, "--help"]
-    done = subprocess.run(run, cwd=ROOT, env={**plain, "COLUMNS": "300", "NO_COLOR": "1"}, capture_output=True, text=True, check=False)
+    done = run_program(command, "--help", env={"COLUMNS": "300", "NO_COLOR": "1"})
     assert done.returncode == 0, f"beepgpt {command} is no command: {done.stderr}"
     return done.stdout

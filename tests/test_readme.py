@@ -23,7 +23,7 @@ def alike(text: str) -> list[str]:
     return [" ".join(TIMES.sub("N \\1", line).split()) for line in text.splitlines()]
 
 
-@pytest.mark.parametrize("name", ["demo", "picture", "example"])
+@pytest.mark.parametrize("name", [pytest.param("demo", marks=pytest.mark.slow), "picture", pytest.param("example", marks=pytest.mark.slow)])
 def test_the_readme_shows_what_the_program_prints(printed, name):
     """`make readme` fills it in."""
     assert alike(fenced(README.read_text("utf-8"), name)) == alike(printed[name][1])

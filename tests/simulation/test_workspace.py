@@ -342,6 +342,7 @@ def test_a_plan_that_cannot_be_made_is_refused():
         Plan(disorder=6.0)
 
 
+@pytest.mark.slow
 def test_the_stream_is_never_held_as_a_whole():
     """50,000 messages pass through a few megabytes."""
     plan = Plan(messages=50_000, days=100, channels=50, people=200)
