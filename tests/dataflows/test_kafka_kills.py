@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
-from beepgpt.connectors.kafka import Connection, TopicSpec, create_topics, describe_topics
+from beepgpt.connectors.kafka import Connection, TopicSpec, begin_and_end_offsets, create_topics, describe_topics
 from beepgpt.connectors.kafka.writer import OVERHEAD
 from beepgpt.simulation.workspace import Plan
 from tests.support import program
 from tests.support.broker import Broker, GivenBroker
 from tests.support.kafka import KEPT, Running, Topics, account_of, new_topics, outcome_of, put, report_in, running, started, stream_of
-from tests.support.speed import wait_until
+from tests.support.speed import slowness, wait_until
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -192,11 +192,12 @@ def test_a_broker_that_goes_away_for_a_while_is_waited_for(mortal_broker, connec
     at_work = is_at_work(tmp_path)
     with started(program(*arguments(topics, tmp_path, "topic")), tmp_path, topics.settings) as run:
         wait_until(at_work, "the run is at work")
+        wait_until(lambda: any(end for _, end in begin_and_end_offsets(connection, topics.examples).values()), "it writes")
         getattr(mortal_broker, how)()
         time.sleep(seconds)
         assert run.process.poll() is None, run.said
         mortal_broker.start() if how == "kill" else mortal_broker.resume()
-        assert run.process.wait(100) == 0, run.said
+        assert run.process.wait(100 * slowness()) == 0, run.said
 
     assert_undisturbed(short, topics, tmp_path, "topic")
 
@@ -217,7 +218,7 @@ def test_a_broker_that_stays_away_ends_the_run_which_goes_on_later(mortal_broker
 
     mortal_broker.start()
     with started(command, tmp_path, topics.settings) as run:
-        assert run.process.wait(100) == 0, run.said
+        assert run.process.wait(100 * slowness()) == 0, run.said
 
     assert_undisturbed(short, topics, tmp_path, to)
 
@@ -371,7 +372,7 @@ def test_an_example_over_the_limit_of_its_topic(connection, short, tmp_path):
 
     alter(connection, topics.examples, "max.message.bytes", "1000000")
     with started(command, tmp_path, topics.settings) as run:
-        assert run.process.wait(100) == 0, run.said
+        assert run.process.wait(100 * slowness()) == 0, run.said
     assert_undisturbed(short, topics, tmp_path, "topic")
 
 
@@ -401,7 +402,7 @@ def test_a_full_disk(connection, short, small_disk, tmp_path):
 
     subprocess.run(["mount", "-o", "remount,size=100m", str(small_disk)], check=True)
     with started(program(*command), tmp_path, topics.settings) as run:
-        assert run.process.wait(100) == 0, run.said
+        assert run.process.wait(100 * slowness()) == 0, run.said
     shutil.copytree(small_disk, tmp_path, dirs_exist_ok=True)
     assert_undisturbed(short, topics, tmp_path, "file")
 
