@@ -34,7 +34,7 @@ ALERTING = {
 RUNS = (
     "examples ws/export.zip --to ws/examples.jsonl --recovery ws/recovery --report ws/report.json --include channels,groups",
     "examples ws/events.jsonl --to ws/live.jsonl",
-    "label ws/examples.jsonl --to ws/labeled.jsonl --labeler rules --few-shots ws/few-shots --recovery ws/label-recovery",
+    "label ws/examples.jsonl --to ws/labeled.jsonl --labeler rules --force --few-shots ws/few-shots --recovery ws/label-recovery",
     "prepare ws/examples.jsonl --to ws/set --format chat,completion,candidates,examples",
     "train ws/set --to ws/set/models/text --model text",
     "train ws/set --to ws/set/models/local",
