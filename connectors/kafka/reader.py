@@ -193,7 +193,8 @@ class Reader:
     def _assign(self, now: float) -> None:
         """Assign all open partitions; those that were assigned before keep their positions."""
         if self._consumer is None:
-            self._consumer = KafkaConsumer(**consumer_options(self._source.connection))
+            patience = {"bootstrap_timeout_ms": int(self._source.patience * 1000)}  # the topic was there when the run began
+            self._consumer = KafkaConsumer(**consumer_options(self._source.connection) | patience)
             self._heard, self._next_check = now, now  # the lag is reported at once
         before = set(self._consumer.assignment())
         self._consumer.assign([TopicPartition(self._source.name, each) for each in self._parts])

@@ -157,7 +157,7 @@ class Writer:
     def _start(self) -> Any:
         with translated(self._topic, self._connection):
             self._producer = KafkaProducer(
-                **self._connection.options(),
+                **self._connection.options() | {"bootstrap_timeout_ms": int(self._patience * 1000)},  # the topic was there at the start
                 acks="all",
                 enable_idempotence=True,
                 allow_auto_create_topics=False,

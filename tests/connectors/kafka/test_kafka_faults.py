@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -233,6 +234,28 @@ def test_a_broker_that_is_killed_and_comes_back_is_waited_for(mortal_broker, tmp
     disturbing.join()
 
     assert values(read(KafkaSource(connection, to_topic))) == list(range(31_000))
+
+
+@pytest.mark.slow
+def test_a_first_record_and_a_first_reading_wait_for_a_broker_that_went_away(mortal_broker, monkeypatch):
+    """The topic was there at the start, so the patience of a run that goes on holds: not that of one that begins."""
+    monkeypatch.setattr("beepgpt.connectors.kafka.connection.START_PATIENCE", 0.5)
+    connection = Connection(mortal_broker.bootstrap)
+    from_topic, to_topic = new_topic(connection, 1), new_topic(connection, 1)
+    put(connection, from_topic, *numbered(1))
+    source, writer = KafkaSource(connection, from_topic), Writer(connection, to_topic)
+    mortal_broker.kill()
+    with ThreadPoolExecutor(2) as pool:
+        reading, writing = pool.submit(read, source), pool.submit(writer.send, numbered(1))
+        time.sleep(2)
+        assert not reading.done() and not writing.done()
+        mortal_broker.start()
+        assert values(reading.result(60)) == [0]
+        writing.result(60)
+    with writer:
+        pass
+
+    assert values(read(KafkaSource(connection, to_topic))) == [0]
 
 
 @pytest.mark.slow
