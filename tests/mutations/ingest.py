@@ -105,4 +105,32 @@ ROWS = (
         INGEST,
         ("        while kept and kept[0][0] < t - lateness - DUPLICATES_KEPT:\n", "        while kept and kept[0][0] < 0:\n"),
     ),
+    mutation(
+        "a record without a value is not counted where a log is put in order",
+        "law 6",
+        FEEDS_PY,
+        f"{INGEST}::test_letters_are_told_from_what_they_were_made_of",
+        ("for record in records)\n", "for record in records if record.value is not None)\n"),
+    ),
+    mutation(
+        "a heartbeat that only some partitions have covers all",
+        "law 6",
+        KNOWN_PY,
+        f"{FAULTS}::test_a_heartbeat_counts_where_every_partition_has_it",
+        ("covered = min(beats.values())", "covered = max(beats.values())"),
+    ),
+    mutation(
+        "what somebody did in the app is acknowledged before it is on the topic",
+        "law 6",
+        WRITER_PY,
+        f"{FAULTS}::test_what_is_acknowledged_stands_on_its_topic",
+        ("        self._interactions.flush()\n", ""),
+    ),
+    mutation(
+        "an event that is too large is acknowledged before its dead letter is on the topic",
+        "law 6",
+        WRITER_PY,
+        f"{FAULTS}::test_what_is_acknowledged_stands_on_its_topic",
+        ("            self._dead_letters.flush()\n", "            pass\n"),
+    ),
 )
