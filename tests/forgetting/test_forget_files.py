@@ -94,6 +94,27 @@ def test_a_message_and_a_channel_go_from_an_export(tmp_path: Path):
         assert channel not in archive.read("channels.json").decode() and archive.testzip() is None
 
 
+def test_who_is_forgotten_is_on_the_list_before_anything_is_taken_out(tmp_path: Path):
+    """So that nothing comes in behind it, and a kill in between leaves nobody half forgotten who is on no list."""
+    for name in ("a.jsonl", "b.jsonl"):
+        (tmp_path / name).write_bytes(b'{"type":"message","channel":"C1","user":"U9","text":"mine","ts":"%s"}\n' % AT.encode())
+
+    class Killed(Exception):
+        pass
+
+    def kill_behind_the_first(place: str) -> None:
+        if place.endswith("b.jsonl") and not (tmp_path / "a.jsonl").read_bytes():
+            raise Killed
+
+    places = [tmp_path / name for name in ("a.jsonl", "b.jsonl")]
+    with pytest.raises(Killed):
+        run_forget(job(tmp_path, *places, people=["U9"], apply=True), kill_behind_the_first)
+    listed = read_forgotten(tmp_path / "forgotten.json")
+    assert listed is not None and listed.has_person("U9") and listed.has_message("C1", AT)
+    assert run_forget(job(tmp_path, *places, apply=True))["found"] == 1
+    assert [path.read_bytes() for path in places] == [b"", b""]
+
+
 def test_killed_at_any_moment_each_file_is_the_old_one_or_the_new_one(tmp_path: Path):
     """And the same command does the rest: what it leaves is what a command that nobody killed leaves."""
     old = tmp_path / "old"
