@@ -14,11 +14,14 @@ import pytest
 from beepgpt.alerts.forgetting import forget_in_store
 from beepgpt.alerts.store import AlertStore
 from beepgpt.config.settings import read_settings
+from beepgpt.connectors.slack.export import ChannelKind, open_export
+from beepgpt.conversations.account import Account
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.errors import BadCommand
 from beepgpt.forgetting.records import Cleaning, clean_lines, remembered
 from beepgpt.forgetting.run import ForgetJob, run_forget
 from beepgpt.forgetting.stores import StoreInUse, clean_recovery
+from beepgpt.ingest.feeds import ExportFeed
 from beepgpt.runtime.forgotten import BadForgottenList, ListWatch, read_forgotten, write_forgotten
 from beepgpt.runtime.recovery import LOCK, open_recovery
 from tests.support.cli import program, quiet
@@ -92,6 +95,30 @@ def test_a_message_and_a_channel_go_from_an_export(tmp_path: Path):
     with zipfile.ZipFile(tmp_path / "export.zip") as archive:
         assert not [each for each in archive.namelist() if each.startswith(f"{name}/")] and f"{other.name}/{day.name}" in archive.namelist()
         assert channel not in archive.read("channels.json").decode() and archive.testzip() is None
+
+
+def test_an_export_brings_no_edit_and_no_reaction_to_what_somebody_forgotten_wrote(tmp_path: Path):
+    """One that turns up again, whose messages are on no list: a stored edit has the text, and names nobody but by its message."""
+    stored = [
+        {"type": "message", "user": user, "ts": ts, "text": text, "edited": {"user": user, "ts": "1690360300.000000"},
+         "reactions": [{"name": "eyes", "users": ["U3"], "count": 1}]}
+        for user, ts, text in (("U9", AT, "mine"), ("U2", "1690360254.000100", "yours"))
+    ]  # fmt: skip
+    (tmp_path / "general").mkdir()
+    (tmp_path / "general" / "2023-07-26.json").write_text(json.dumps(stored))
+    (tmp_path / "channels.json").write_text(json.dumps([{"id": "C1", "name": "general", "members": []}]))
+
+    kinds: tuple[ChannelKind, ...] = ("channels",)
+
+    def written(forgotten: Forgotten | None) -> tuple[list[bytes], Account]:
+        account = Account()
+        feed = ExportFeed(open_export(tmp_path, kinds), "known", kinds, forgotten)
+        return [item.record for item in feed.items(account)], account
+
+    everything, _ = written(None)
+    records, account = written(U9)
+    assert (len(everything), len(records), account["read"], account["forgotten"]) == (6, 3, 6, 3)
+    assert not [each for each in records if b"mine" in each or b"U9" in each or AT.encode() in each]
 
 
 def test_who_is_forgotten_is_on_the_list_before_anything_is_taken_out(tmp_path: Path):

@@ -133,4 +133,11 @@ ROWS = (
         f"{FAULTS}::test_what_is_acknowledged_stands_on_its_topic",
         ("            self._dead_letters.flush()\n", "            pass\n"),
     ),
+    mutation(
+        "an export's edits and reactions don't say whose message they are about where somebody is forgotten",
+        "law 9",
+        FEEDS_PY,
+        "tests/forgetting/test_forget_files.py::test_an_export_brings_no_edit_and_no_reaction_to_what_somebody_forgotten_wrote",
+        (", with_authors=self._forgotten is not None", ""),
+    ),
 )

@@ -123,4 +123,12 @@ ROWS = (
         "tests/dataflows/test_kafka_topics.py::test_an_example_is_whole_or_the_run_says_why_it_is_not_written",
         ('cuts=name != "examples"', "cuts=True"),
     ),
+    mutation(
+        "the copy of a topic leaves out records without a value",
+        "law 6",
+        "beepgpt/forgetting/topics.py",
+        "tests/forgetting/test_forget_topics.py::test_what_is_copied_keeps_its_partition_order_key_headers_and_time",
+        ("            if value is not None or record.value is None:\n", "            if value is not None:\n"),
+        ("if record.value is None or _kept(record, cleaning) is not None:", "if _kept(record, cleaning) is not None:"),
+    ),
 )
