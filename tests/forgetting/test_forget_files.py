@@ -253,13 +253,13 @@ def test_an_alert_store_keeps_no_excerpt_of_a_forgotten_message_and_no_row_of_a_
     store.set_preferences("U2", opted_in=True)
     store.set_topic("U9", "quokkatopic")
     for each in (alert("a", "U9", "C1", at), alert("b", "U2", "C1", at), alert("c", "U2", "C2", at), alert("d", "U2", "C3", at)):
-        store.add_alert(each, [f"{each['channel']}:1.0:thread"], [at])
+        store.add_alert(each, [f"{each['channel']}:1.0:thread"], [(at, "U3")])
         store.clear(str(each["id"]), "", dm=True, now=6)
     store.record_participants([("C2:1.0:thread", "U9"), ("C2:1.0:thread", "U2")], {}, 5)
     forgotten = NOBODY.with_names(["U9"], ["C3"], [("C1", "1690360253.041239")])
 
     counted = forget_in_store(path, forgotten, 7, apply=False)
-    assert store.preferences("U9").opted_in and counted > 0
+    assert store.preferences("U9").opted_in and counted.found > 0 == counted.unknown
     store.close()
     assert forget_in_store(path, forgotten, 7, apply=True) == counted
 
@@ -268,10 +268,49 @@ def test_an_alert_store_keeps_no_excerpt_of_a_forgotten_message_and_no_row_of_a_
     store = AlertStore(path)
     rows = {row["id"]: (row["state"], row["excerpt"]) for row in store._rows("SELECT * FROM alert")}
     assert rows == {"b": ("withdrawn", ""), "c": ("cleared", "quokkasaid c"), "d": ("withdrawn", "")}
+    where = {row["id"]: (row["channel"], row["ts"], row["conversation"]) for row in store._rows("SELECT * FROM alert")}
+    assert where == {"b": ("", 0, ""), "c": ("C2", at, "C2:1.0:thread"), "d": ("", 0, "")}
     assert {row["id"]: row["chore"] for row in store._rows("SELECT id, chore FROM letter")} == {"b": "delete", "c": None, "d": "delete"}
     assert store.preferences("U2").opted_in and store.preferences("U9").opted_in is None
     store.close()
-    assert forget_in_store(path, forgotten, 8, apply=True) == 0
+    assert forget_in_store(path, forgotten, 8, apply=True) == (0, 0)
+
+
+def test_an_alert_store_alone_knows_whose_excerpts_are_whose(tmp_path: Path):
+    """Looking changes not a byte of it; excerpts of a release that kept no authors stay, and are counted."""
+    path, at = tmp_path / "alerts.sqlite", 1_690_360_253_041_239
+    store = AlertStore(path)
+    for name, author in (("a", "U9"), ("b", "U3"), ("c", None)):
+        store.add_alert(alert(name, "U2", "C1", at + ord(name)), [f"C1:{at + ord(name)}"], [(at + ord(name), author or "")])
+    store._db.execute("UPDATE alert_message SET author = NULL WHERE alert = 'c'")
+    store.close()
+    before = path.read_bytes()
+    U9.found = set()
+    assert forget_in_store(path, U9, 7, apply=False) == (1, 1) and path.read_bytes() == before
+    assert U9.found == {("C1", f"1690360253.{41_239 + ord('a'):06d}")}
+
+    assert forget_in_store(path, NOBODY.with_names(["U9"], messages=list(U9.found)), 7, apply=True) == (2, 1)
+    U9.found = None
+    store = AlertStore(path)
+    assert {row["id"]: row["excerpt"] for row in store._rows("SELECT * FROM alert")} == {
+        "a": "", "b": "quokkasaid b", "c": "quokkasaid c"
+    }  # fmt: skip
+    assert sorted(row["key"] for row in store._rows("SELECT key FROM told")) == [f"C1:{at + ord(name)}" for name in "bc"]
+    store.close()
+
+
+def test_links_to_a_person_and_their_bare_id_name_nobody():
+    """In what others wrote, and in what an app copied."""
+    ours = NOBODY.with_names(["U024BE7LH"])
+    link = "https://x.slack.com/team/U024BE7LH"
+    for said, kept in (
+        (f"see <{link}|Ana>, <{link}> and {link}!", "see <@>, <@> and <@>"),
+        ("ana (U024BE7LH): hi", "ana (<@>): hi"),
+        ("https://app.slack.com/client/T1/C1/user_profile/U024BE7LH", "<@>"),
+        ("https://x.slack.com/team/U024BE7LJ and U024BE7LHX", "https://x.slack.com/team/U024BE7LJ and U024BE7LHX"),
+    ):
+        assert ours.without({"text": said}) == {"text": kept}
+    assert ours.in_bytes(f'{{"text": "<{link}|An'.encode())
 
 
 def test_the_list_is_for_its_owner_alone_and_a_broken_one_stops_every_reader(tmp_path: Path):
