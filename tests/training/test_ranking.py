@@ -18,6 +18,7 @@ from beepgpt.training.ranking_features import NEVER, OUTCOMES, feature_rows
 from tests.support import run_of
 
 Told = dict[str, Any]
+pytestmark = pytest.mark.xdist_group("ranking")  # one worker makes the examples and fits the ranker, once
 
 
 @cache
