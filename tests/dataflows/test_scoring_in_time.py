@@ -73,17 +73,22 @@ def test_an_answer_that_comes_after_its_deadline_is_no_prediction():
     assert (step.counts_here().get("scored", 0), step.counts_here()["missed"]) == (0, 1)
 
 
+def two_points() -> list[PointEmitted]:
+    """Of one channel, one behind the other."""
+    points = run_of([post("ana", minute=0), post("bo", minute=30)], RULES, points_since=0).points
+    one, other = (each for each in points if isinstance(each, PointEmitted))
+    return [one, other]
+
+
 @pytest.mark.parametrize("how", ["failed:refused", "missed"])
 def test_a_point_that_is_lost_behind_one_that_waits_is_counted_once_whatever_is_resumed(how: str):
     """It stands in the snapshot behind the other, and is asked about again: counted before and after, it would be two points (law 6)."""
-    records = [post("ana", minute=0), post("bo", minute=30)]
-    told = [each for each in run_of(records, RULES, points_since=0).points if isinstance(each, PointEmitted)]
-    assert len(told) == 2
+    told = two_points()
     model = Held()
     live_since = told[1].t if how == "missed" else None
     scoring = ScoringRun(model, model, SPEC, live_since=live_since, deadline=-1.0)
     step = ScorePoints(scoring, None)
-    step.on_batch([(time.time(), told)])
+    step.on_batch([(time.time(), [*told])])
     if how != "missed":
         model.answers[1].set_exception(CannotScore("refused", "the model refused"))
     step.on_notify()
@@ -103,15 +108,11 @@ def test_a_point_that_is_lost_behind_one_that_waits_is_counted_once_whatever_is_
 def test_a_point_that_is_answered_behind_one_that_waits_is_counted_where_a_run_is_stopped(monkeypatch: pytest.MonkeyPatch):
     """Nothing was passed on of it, so it waits like the one before it (law 6)."""
     monkeypatch.setattr(asking, "PATIENCE", 0.05)
-    told = [
-        each
-        for each in run_of([post("ana", minute=0), post("bo", minute=30)], RULES, points_since=0).points
-        if isinstance(each, PointEmitted)
-    ]
+    told = two_points()
     stopping: list[bool] = []
     model = Held()
     step = ScorePoints(ScoringRun(model, model, SPEC, is_stopping=lambda: bool(stopping)), None)
-    step.on_batch([(time.time(), told)])
+    step.on_batch([(time.time(), [*told])])
     model.answers[1].set_result(ANSWER)
     stopping.append(True)
     ((_, (account,)),) = step.on_eof()[0]
