@@ -50,6 +50,17 @@ def test_figures_are_by_model():
     assert [week["answered"] for week in figures["weeks"]] == [4]
 
 
+def test_a_point_of_two_conversations_has_two_outcomes():
+    """A root's session and thread: one id, and each ends in its own way; what comes twice is the same outcome of the same conversation."""
+    thread = outcome(0)
+    session = outcome(0, how="elsewhere", conversation=thread["conversation"].replace("thread", "session"))
+    for outcomes in ([thread, session], [session, thread], [thread, session, thread, session]):
+        (figures,) = figures_by_model(outcomes, 0.5)
+
+        assert figures["outcomes"] == {"answered": 1, "elsewhere": 1}
+        assert figures["answered"]["hit@1"]["count"] == 1
+
+
 def test_the_page_needs_nothing_else_and_escapes_all():
     """No address, no script; what a source or a model is called can't break it."""
     found = figures_by_model([outcome(number, model="<script>alert(1)</script>") for number in range(5)], 0.5)
