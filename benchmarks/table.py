@@ -364,6 +364,7 @@ def label_worth(of: dict[str, Any]) -> str:
         [name, *(cell(row, each, is_base=name == "no labels") for each in figures), f"{100 * row['calibration_error']:.1f}"]
         for name, row in of["arms"].items()
     ]
+    seeds = "one seed" if of["seeds"] == 1 else f"means of {of['seeds']} seeds"
     labelers = "; ".join(f"{name} calls {each['weak']:,} weak, and is {each['accuracy']}" for name, each in of["labelers"].items())
     return (
         f"{of['export']}: the local model of {of['train']:,} examples, {of['answered']:,} of them answered, judged on {of['judged']:,}"
