@@ -368,7 +368,7 @@ def label_worth(of: dict[str, Any]) -> str:
     labelers = "; ".join(f"{name} calls {each['weak']:,} weak, and is {each['accuracy']}" for name, each in of["labelers"].items())
     return (
         f"{of['export']}: the local model of {of['train']:,} examples, {of['answered']:,} of them answered, judged on {of['judged']:,}"
-        f" later ones, {of['judged_answered']:,} answered, by who answered; {'one seed' if of['seeds'] == 1 else f'means of {of['seeds']} seeds'}. Of the labelers, {labelers}."
+        f" later ones, {of['judged_answered']:,} answered, by who answered; {seeds}. Of the labelers, {labelers}."
         " In per cent (log loss in nats); in brackets the difference to no labels and its interval, paired, by conversation."
         " [labeling.md](labeling.md#are-labels-needed) says what follows.\n\n" + table(["training side", *figures, "off"], rows)
     )
