@@ -31,7 +31,7 @@ from benchmarks import common  # noqa: E402
 
 EXPORTS = {"dd2030": "dd2030.zip", "hubspot": "hubspot-dev-2016-2023.zip"}
 FEW_SHOTS = "{}-few-shots.json"
-"""Ids of examples of the training side, labeled by hand, each by its last message: `strong` and `weak`."""
+"""Ids of examples of the training side, labeled one by one, each by its last message: `strong` and `weak`."""
 DRAWS, BINS = 1_000, 10
 ALERTS = {"dd2030": 100, "hubspot": 2_000}
 """The likeliest people, among those who had not spoken in the window, that are taken as alerts."""

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from beepgpt.commands.flags import duration_of
+from beepgpt.commands.output import moment
 from beepgpt.config.settings import read_settings
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console

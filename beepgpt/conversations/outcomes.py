@@ -43,7 +43,7 @@ class PredictedPoint(NamedTuple):
     speakers: int
     model: str
     predicted: bytes
-    """`probabilities_body`, the `target` and the `part` as JSON: a point may be open for a day, and as objects it would take six times the memory."""
+    """`probabilities_body`, `target` and `part` as JSON: a point may be open for a day; as objects it would take six times the memory."""
 
 
 def prediction_body(

@@ -159,7 +159,7 @@ DMS_REFUSED = (
 )
 SETTLED = (
     "beepgpt_alert_outcomes_total",
-    "Alerts with a known outcome, by kind, and by whether the alerted person joined within a day, which counts once it is over, or reacted.",
+    "Alerts with a known outcome, by kind, and by whether the alerted person joined (counted once the day is over) or reacted.",
 )
 ANSWERS = {f"{kind}:{end}": (kind, end) for kind in ("answer", "topic") for end in ("answered", "not_answered", "reacted", "not_reacted")}
 MAY_FALL = ("feedback:good", "feedback:bad")
