@@ -369,7 +369,7 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
         waited = max(now - point.released, 0.0)
         self.waits[next((place for place, most in enumerate(BUCKETS) if waited <= most), len(BUCKETS))] += 1
         self.waited += waited
-        known = orjson.dumps({name: body[name] for name in ("part", "people", "nobody", "other")})
+        known = orjson.dumps({name: body[name] for name in ("target", "part", "people", "nobody", "other")})
         predicted = PredictedPoint(emitted.identity, body["speakers"], model, known)
         kept = self._predicted.setdefault(emitted.channel, {})
         for conversation in emitted.conversations:

@@ -63,6 +63,13 @@ TWICE = [post("C1", 1690000015_000000, "ana"), post("C1", 1690000015_000000, "an
 
 
 @example(TWICE, {"bo"}, set(), [])
+@example([post("C1", 1690000001_000000, "ana", edited={"user": "bo", "ts": "1690000002.000000"})], {"bo"}, set(), [])
+@example(
+    [post("C1", 1690000001_000000, "ana", edited={"user": "ana", "ts": "1690000002.000000"}), post("C1", 1690000002_000000, "bo")],
+    {"bo"},
+    set(),
+    [],
+)
 @given(
     histories(),
     st.sets(st.sampled_from([*PEOPLE, "U1"]), max_size=2),
