@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import orjson
 
 from beepgpt.conversations.rules import Bots, Edits
+from beepgpt.conversations.speech import FILE_COMMENT, author_of, speech_of
 
 if TYPE_CHECKING:
     from beepgpt.conversations.forgetting import Forgotten
@@ -23,7 +24,7 @@ MISDATED = 0
 """The time at which a record was received, for `parse`, if the log's timestamp can't be one."""
 _EARLIEST, _LATEST = 1_262_304_000_000_000, 4_102_444_800_000_000
 """2010 to 2100, microseconds: no Slack record was written outside."""
-POSTED_SUBTYPES = frozenset({"thread_broadcast", "me_message", "file_share"})
+POSTED_SUBTYPES = frozenset({"thread_broadcast", "me_message", "file_share", FILE_COMMENT})
 BOT_SUBTYPES = frozenset({"bot_message", "slackbot_response"})
 
 _SUBTYPE = re.compile(r"[a-z0-9_]{1,40}")
@@ -218,9 +219,9 @@ def strip_previous(event: dict[str, Any]) -> bool:
 
 
 def _is_unchanged(previous: dict[str, Any], message: Any) -> bool:
-    """Whether a change left the text as it was: by the text, or by the mark of a log that no longer has it."""
+    """Whether a change left what is said as it was: by the words, or by the mark of a log that no longer has them."""
     if "text" in previous:
-        return type(message) is dict and bool(previous["text"] == message.get("text", ""))
+        return type(message) is dict and bool(speech_of(previous) == speech_of(message))
     return previous.get("unchanged") is True
 
 
@@ -304,7 +305,7 @@ def _message(body: dict[str, Any], record: bytes, latest: int, event_id: str, ke
         return Event(t, DELETE, ts, "", "", False, record, channel, None, None, event_id, False, False)
 
     t = _time(body.get("ts"), "bad_ts", latest)
-    user = one_object(_text(body.get("user") or "", "bad_user"))
+    user = one_object(_text(author_of(body) or "", "bad_user"))
     bot_id = _text(body.get("bot_id") or "", "bad_user")
     bot = subtype in BOT_SUBTYPES or bot_id != "" or user == "USLACKBOT"
     if subtype and subtype not in POSTED_SUBTYPES and subtype not in BOT_SUBTYPES:
@@ -316,7 +317,7 @@ def _message(body: dict[str, Any], record: bytes, latest: int, event_id: str, ke
         user = user or bot_id or "bot"
     elif not user:
         return Ignored("no_author", record, channel, t)
-    text = body.get("text", "")
+    text = speech_of(body)
     if text is not None and type(text) is not str:
         raise _Bad("bad_text")
     if body.get("edited") and not trust_final:
@@ -336,7 +337,7 @@ def _changed(body: dict[str, Any], record: bytes, channel: str, latest: int, eve
     ts = _time(message.get("ts"), "bad_ts", latest)
     if message.get("subtype") == "tombstone":
         return Event(t, DELETE, ts, "", "", False, record, channel, None, None, event_id, False, False)
-    text = message.get("text", "")
+    text = speech_of(message)
     if text is not None and type(text) is not str:
         raise _Bad("bad_text")
     previous = body.get("previous_message")

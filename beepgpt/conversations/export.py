@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 import orjson
 
 from beepgpt.conversations.events import EDIT, POST, REACT, micros, ts_text
+from beepgpt.conversations.speech import FILE_COMMENT, author_of, elsewhere_in
 
 NEVER = -1
 """The time of a message whose own time can't be read."""
@@ -86,19 +87,21 @@ def events_of(
     thread_ts = stored.get("thread_ts")
     if thread_ts is not None and thread_ts != stored["ts"]:
         event["thread_ts"] = thread_ts
-    edited = stored.get("edited")
+    edited, elsewhere, author = stored.get("edited"), elsewhere_in(stored), author_of(stored)
+    is_comment = stored.get("subtype") == FILE_COMMENT
     if not edited or edits == "final":
-        yield t, POST, event
+        yield t, POST, event | elsewhere
     else:
-        yield t, POST, event | {"text": None}
+        yield t, POST, event | ({"comment": {"user": author}} if is_comment and author else {}) | {"text": None}
         edited_at = _end_of_second(edited)
         if edited_at is not None:
-            changed = {"ts": stored["ts"], "text": stored.get("text", "")} | ({"user": event.get("user")} if with_authors else {})
+            kind = {"subtype": stored["subtype"]} if is_comment or "file" in elsewhere else {}
+            changed = kind | {"ts": stored["ts"], "text": stored.get("text", "")} | elsewhere | ({"user": author} if with_authors else {})
             outer = {"type": "message", "subtype": "message_changed", "channel": channel, "message": changed}
             edited_at = max(edited_at, t)
             yield edited_at, EDIT, outer | {"event_ts": ts_text(edited_at)}
     item = {"type": "message", "channel": channel, "ts": stored["ts"]}
-    of = {"item_user": event.get("user")} if with_authors else {}
+    of = {"item_user": author} if with_authors else {}
     for name, user in _reactions(stored.get("reactions")):
         yield t, REACT, {"type": "reaction_added", "user": user, "reaction": name, "item": item} | of
 

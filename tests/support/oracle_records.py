@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Literal
 
+from tests.support.oracle_speech import said_by, said_in
+
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
 DAY = 86_400 * SECOND
@@ -91,7 +93,7 @@ class Rejected(Exception):
     """A record that can't be used; its argument is the reason."""
 
 
-POSTED = {None, "thread_broadcast", "me_message", "file_share"}
+POSTED = {None, "thread_broadcast", "me_message", "file_share", "file_comment"}
 BOTS = {"bot_message", "slackbot_response"}
 
 
@@ -165,7 +167,7 @@ def without_the_text_before(line: bytes, record: dict[str, Any], inner: dict[str
     """A change's or deletion's record without what its message said before; whether that was the same is still said."""
     left = {name: previous[name] for name in ("ts",) if name in previous}
     message = inner.get("message")
-    is_same = previous["text"] == message.get("text", "") if "text" in previous and message else previous.get("unchanged") is True
+    is_same = said_in(previous) == said_in(message) if "text" in previous and message else previous.get("unchanged") is True
     if is_same:
         left["unchanged"] = True
     if left == previous:
@@ -213,8 +215,8 @@ def channel_of(holder: dict[str, Any]) -> str:
 
 
 def text_in(message: dict[str, Any]) -> str | None:
-    """A message's text; `None` where it isn't known yet."""
-    text = message.get("text", "")
+    """What a message says; `None` where it isn't known yet."""
+    text = said_in(message)
     if text is not None and not isinstance(text, str):
         raise Rejected("bad_text")
     return text
@@ -230,7 +232,7 @@ def parse_message(inner: dict[str, Any], bare: bool, rules: Rules, event_id: str
         name = str(subtype)
         is_plain = 1 <= len(name) <= 40 and all(each in "abcdefghijklmnopqrstuvwxyz0123456789_" for each in name)
         return Ignored("subtype:" + (name if is_plain else "other"), channel, ts)
-    user = inner.get("user") or ""
+    user = said_by(inner) or ""
     if not isinstance(user, str):
         raise Rejected("bad_user")
     thread_ts = None
