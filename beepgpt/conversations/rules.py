@@ -15,7 +15,7 @@ MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
-FACTS_VERSION = 2
+FACTS_VERSION = 3
 """Raised when the same events would give other features. Its name is part of the spec's hash."""
 
 EXAMPLE_VERSION = 2

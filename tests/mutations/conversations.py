@@ -10,6 +10,7 @@ EVENTS_PY = "beepgpt/conversations/events.py"
 EXPORT_PY = "beepgpt/conversations/export.py"
 FEATURES_PY = "beepgpt/conversations/features.py"
 SHARD_PY = "beepgpt/conversations/shard.py"
+SPEECH_PY = "beepgpt/conversations/speech.py"
 REORDER_PY = "beepgpt/conversations/reorder.py"
 STATE_PY = "beepgpt/conversations/state.py"
 TARGETS_PY = "beepgpt/conversations/targets.py"
@@ -369,5 +370,33 @@ ROWS = (
             "            assert point is not None\n            point = Point(point.t, point.window, self._candidates(point.t + DAY, point.window, first.conversation))\n"
             "            conversations = tuple",
         ),
+    ),
+    mutation(
+        "a preview of a link is taken as speech",
+        "records",
+        SPEECH_PY,
+        "tests/conversations/test_speech.py",
+        (' and each.get("is_share") is True]', "]"),
+    ),
+    mutation(
+        "words in blocks are not read",
+        "records",
+        SPEECH_PY,
+        AGREES,
+        ('_block_texts(message.get("blocks"))) if', "[]) if"),
+    ),
+    mutation(
+        "a comment on a file is its owner's",
+        "records",
+        SPEECH_PY,
+        "tests/conversations/test_speech.py",
+        ('        return comment["user"]\n', '        return message["file"].get("user")\n'),
+    ),
+    mutation(
+        "an emoji's name may stand inside of a word",
+        "prompts",
+        "beepgpt/conversations/cleaning.py",
+        "tests/conversations/test_cleaning.py",
+        ("_NAMES}(?![A-Za-z0-9_:])", "_NAMES}(?![0-9:])"),
     ),
 )

@@ -24,6 +24,8 @@ TEXTS = (
     "bare https://example.com/b?c=d link",
     "<@U1> ping <!here> and <#C1|general>",
     "ship it :tada: at 10:30:45 :+1:",
+    "std::vector::iterator img:tag:x a:b:c :wave::skin-tone-3: fine:tada: \u306d:pray:\u3002 10:30: :x:y :a::",
+    "due <!date^1716200000^{date_short}|20 May> <!date^1^{date}> <!subteam^S01ABC|@oncall>",
     "run ``` x = <@U1>\n\n### ``` please",
     "a &amp; b &lt;c&gt; &amp;lt;",
     "###",
