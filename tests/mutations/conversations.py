@@ -399,4 +399,18 @@ ROWS = (
         "tests/conversations/test_cleaning.py",
         ("_NAMES}(?![A-Za-z0-9_:])", "_NAMES}(?![0-9:])"),
     ),
+    mutation(
+        "an edit in a session that is over makes a point",
+        "points and examples",
+        CHANNEL_PY,
+        "tests/laws/test_late_changes.py",
+        ("        return conversation.key != self.session or t - self.last_root > self.rules.session_gap", "        return False"),
+    ),
+    mutation(
+        "a late deletion leaves the open point as it is",
+        "law 9",
+        CHANNEL_PY,
+        "tests/laws/test_late_changes.py::test_what_is_deleted_is_not_written_without_its_retraction",
+        ("(is_deleted or conversation in going_on)", "conversation in going_on"),
+    ),
 )
