@@ -112,6 +112,7 @@ def origin_of(source: str, include: tuple[slack_export.ChannelKind, ...]) -> Ori
     if path.is_dir() or path.suffix.lower() == ".zip" or _begins_as_zip(path):
         return Origin(source, export=slack_export.open_export(path, include))
     jsonl.check_readable(path)
+    slack_export.check_no_slackdump_file(path)
     return Origin(source, file=path)
 
 
