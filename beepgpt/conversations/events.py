@@ -44,7 +44,7 @@ class Event(NamedTuple):
     ts: int
     """The message it is about: channel and ts identify a message."""
     user: str
-    """Author of a post, or who reacted; empty for edits and deletions, which anybody may make."""
+    """Author of a post, or who reacted; empty for edits and deletions, which anybody may make, and for reactions of people unnamed."""
     reaction: str
     removed: bool
     record: bytes
@@ -356,6 +356,8 @@ def _reaction(body: dict[str, Any], record: bytes, latest: int, event_id: str, r
     t = ts if event_ts is None else _time(event_ts, "bad_ts", latest)
     user = one_object(_text(body.get("user") or "", "bad_user"))
     name = _text(body.get("reaction") or "", "bad_reaction")
+    if not user and event_ts is None and type(body.get("unnamed")) is int:
+        return Event(t, REACT, ts, "", name, removed, record, channel, None, None, event_id, False, True)
     if not user:
         return Ignored("no_author", record, channel, t)
     if user == "USLACKBOT":

@@ -104,6 +104,8 @@ def events_of(
     of = {"item_user": author} if with_authors else {}
     for name, user in _reactions(stored.get("reactions")):
         yield t, REACT, {"type": "reaction_added", "user": user, "reaction": name, "item": item} | of
+    for name, unnamed in _unnamed(stored.get("reactions")):
+        yield t, REACT, {"type": "reaction_added", "reaction": name, "item": item, "unnamed": unnamed}
 
 
 def _end_of_second(edited: Any) -> int | None:
@@ -120,6 +122,14 @@ def _reactions(reactions: Any) -> Iterator[tuple[Any, Any]]:
         if isinstance(reaction, dict) and isinstance(reaction.get("users"), list):
             for user in reaction["users"]:
                 yield reaction.get("name"), user
+
+
+def _unnamed(reactions: Any) -> Iterator[tuple[Any, int]]:
+    """(name, how many) for each reaction of which Slack named only some people: `users` is cut short, `count` is not."""
+    for reaction in reactions if isinstance(reactions, list) else ():
+        users = reaction.get("users", []) if isinstance(reaction, dict) else None
+        if isinstance(users, list) and type(count := reaction.get("count")) is int and count > len(users):
+            yield reaction.get("name"), count - len(users)
 
 
 def _micros(moment: datetime) -> int:

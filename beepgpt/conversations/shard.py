@@ -20,6 +20,7 @@ from beepgpt.conversations.account import (
     OPEN,
     READ,
     REJECTED,
+    UNNAMED,
     UNTIMED,
     Account,
 )
@@ -150,7 +151,7 @@ class Shard:
         if isinstance(parsed, Event):
             account.count(READ)
             if parsed.untimed and self.rules.horizon is not None:
-                account.count(UNTIMED)
+                account.count(UNTIMED if parsed.user else UNNAMED)
                 return
             followed = self._follow(parsed.channel, parsed.t, partition)
             if followed is None:

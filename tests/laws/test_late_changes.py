@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from beepgpt.conversations.events import micros
 from beepgpt.conversations.points import MessageDeleted
 from tests.support import ours, run_of
-from tests.support.histories import MINUTE, SECOND, START, Record, any_arrivals, cases, delete, edit, heartbeat, lines_of, post
-from tests.support.oracle_records import DAY, Rules, stamp
+from tests.support.histories import START, Record, any_arrivals, cases, delete, edit, heartbeat, lines_of, post
+from tests.support.oracle_records import DAY, MINUTE, SECOND, Rules, stamp
 
 CASE = [
     {"type": "message", "channel": "C1", "user": "U0ANA", "ts": "1716200000.000100", "text": "Wo is on call?"},

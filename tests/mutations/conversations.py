@@ -413,4 +413,11 @@ ROWS = (
         "tests/laws/test_late_changes.py::test_what_is_deleted_is_not_written_without_its_retraction",
         ("(is_deleted or conversation in going_on)", "conversation in going_on"),
     ),
+    mutation(
+        "reactors whom Slack cut off are taken as none",
+        "points and examples",
+        TARGETS_PY,
+        "tests/conversations/test_export.py",
+        ('Settlement(CENSORED) if "" in (point.reactors or {})', "Settlement(CENSORED) if point is None"),
+    ),
 )

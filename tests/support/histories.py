@@ -153,6 +153,12 @@ def react(channel: str, t: int | None, ts: int, user: str, name: str = "+1", kin
     return record_of(data, channel, ts if t is None else t)
 
 
+def unnamed(channel: str, ts: int) -> Record:
+    """Reactions of people whom Slack left out: an export has their number alone."""
+    item = {"type": "message", "channel": channel, "ts": stamp(ts)}
+    return record_of({"type": "reaction_added", "reaction": "+1", "item": item, "unnamed": 3}, channel, ts)
+
+
 def heartbeat(at: int) -> Record:
     """All before `at` has been read."""
     return record_of({"type": "heartbeat", "at": stamp(at)}, None, at)
@@ -169,7 +175,7 @@ def callback(record: Record, event_id: str, **more: object) -> Record:
 
 POSTS = ("root", "root", "reply", "reply", "reply", "broadcast", "me_message", "file_share", "edited_post", "unknown_text", "elsewhere")
 CHANGES = ("edit", "edit", "same_text", "edit_to_null", "edit_first_seen", "edit_elsewhere", "delete", "delete", "tombstone")
-REACTIONS = ("react", "react", "react", "unreact", "untimed")
+REACTIONS = ("react", "react", "react", "unreact", "untimed", "unnamed")
 ELSEWHERE: tuple[Callable[[str, str], dict[str, Any]], ...] = (
     lambda user, text: {"text": "", "attachments": [{"is_share": True, "text": text}, {"text": "a preview", "from_url": "https://x.org"}]},
     lambda user, text: {"text": "look", "attachments": [{"is_share": True, "message_blocks": [{"message": {"blocks": rich(text)}}]}]},
@@ -349,6 +355,7 @@ def act(move: Move, channel: str, t: int, target: Record | None) -> Record:
         "react": lambda: react(channel, t, ts, user, "+1"),
         "unreact": lambda: react(channel, t, ts, user, "+1", "reaction_removed"),
         "untimed": lambda: react(channel, None, ts, user, "eyes"),
+        "unnamed": lambda: unnamed(channel, ts),
     }[move.what]()
 
 

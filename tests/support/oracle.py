@@ -337,6 +337,9 @@ def set_of_users(point: Point, log: Log, clock: int, rules: Rules, last: int) ->
     if end > clock:
         return Fate("censored")
     others = [act for act in acts(point, log, rules, end) if act.user != point.newest.user and not act.bot]
+    if rules.target == "reactors" and any(not act.user for act in others):
+        return Fate("censored")
+    others = [act for act in others if act.user]
     if others:
         timed = [act.t for act in others if act.timed]
         return Fate("answered", end, min(timed, default=end), tuple(sorted({act.user for act in others})))

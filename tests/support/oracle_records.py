@@ -285,8 +285,11 @@ def parse_reaction(inner: dict[str, Any], rules: Rules, event_id: str | None, li
     user, name = inner.get("user") or "", inner.get("reaction") or ""
     if not isinstance(user, str):
         raise Rejected("bad_user")
-    if not user:
-        return Ignored("no_author", channel, t)
+    unnamed = not user and t is None and isinstance(inner.get("unnamed"), int)
+    if unnamed and rules.horizon is not None:
+        return Ignored("unnamed_reactors")
+    if not user and not unnamed:
+        return Ignored("no_author", channel, ts if t is None else t)
     if user == "USLACKBOT":
         return Ignored("bot", channel, ts if t is None else t)
     if t is None and rules.horizon is not None:
