@@ -6,14 +6,14 @@ of a message that was edited later. `conversations.history` and `.replies` of Sl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from heapq import heappop, heappush
 from typing import Any, Literal, Protocol
 
 import orjson
 
-from beepgpt.conversations.events import EDIT, POST, REACT, micros, ts_text
+from beepgpt.conversations.events import BY_PERSON, EDIT, POST, REACT, asked_about, micros, names_another_user, ts_text
 from beepgpt.conversations.speech import FILE_COMMENT, author_of, elsewhere_in
 
 NEVER = -1
@@ -40,9 +40,14 @@ class ExportedDay(Protocol):
 
 
 def records_of(
-    channel: str, days: Iterable[ExportedDay], *, edits: Literal["known", "final"] = "known", with_authors: bool = False
+    channel: str,
+    days: Iterable[ExportedDay],
+    *,
+    edits: Literal["known", "final"] = "known",
+    with_authors: bool = False,
+    people: Container[str] = (),
 ) -> Iterator[bytes]:
-    """A channel's days, given in order of their dates, as records in order of their times; `with_authors`: as for `events_of`.
+    """A channel's days, given in order of their dates, as records in order of their times; the rest: as for `events_of`.
 
     A message whose time can't be read comes at once, with the name of its file: the parser will reject it with a reason.
     """
@@ -53,7 +58,7 @@ def records_of(
         while waiting and waiting[0][0] < begins:
             yield heappop(waiting)[3]
         for message in day.messages:
-            for t, kind, event in events_of(channel, message, edits=edits, with_authors=with_authors):
+            for t, kind, event in events_of(channel, message, edits=edits, with_authors=with_authors, people=people):
                 if t == NEVER:
                     yield orjson.dumps(event | {"export_file": day.place})
                     continue
@@ -64,10 +69,16 @@ def records_of(
 
 
 def events_of(
-    channel: str, stored: Any, *, edits: Literal["known", "final"] = "known", with_authors: bool = False
+    channel: str,
+    stored: Any,
+    *,
+    edits: Literal["known", "final"] = "known",
+    with_authors: bool = False,
+    people: Container[str] = (),
 ) -> Iterator[tuple[int, int, Any]]:
     """The events of a stored message, as (time, kind, inner event): its post, its last edit, its reactions (untimed).
 
+    `people`: who is known to be no bot; what they post through an app is marked as theirs.
     `with_authors`: edits and reactions say whose message they are about, as Slack's own do; a reader that leaves people out needs it.
 
     >>> stored = {"type": "message", "user": "U1", "ts": "1690360240.229079", "text": "now", "edited": {"ts": "1690360300.000000"}}
@@ -87,6 +98,8 @@ def events_of(
     thread_ts = stored.get("thread_ts")
     if thread_ts is not None and thread_ts != stored["ts"]:
         event["thread_ts"] = thread_ts
+    if stored.get("bot_id") and (names_another_user(stored) or asked_about(stored) in people):
+        event[BY_PERSON] = True
     edited, elsewhere, author = stored.get("edited"), elsewhere_in(stored), author_of(stored)
     is_comment = stored.get("subtype") == FILE_COMMENT
     if not edited or edits == "final":

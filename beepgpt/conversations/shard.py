@@ -33,7 +33,7 @@ from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.tokens import Encoding
 from beepgpt.errors import BeepGPTError
 
-STATE_VERSION = 7
+STATE_VERSION = 8
 """Raised when the state of an older version can't be read any more."""
 BUILD = "plain" if Path(__file__).suffix == ".py" else "compiled"
 """The state of one build can't be read by the other."""

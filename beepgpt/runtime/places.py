@@ -179,10 +179,10 @@ def source_of(
             **common,
         )
     if origin.export is not None:
-        mine = frozenset(shards)
+        mine, people, with_authors = frozenset(shards), origin.export.people, forgotten_of(settings) is not None
         return slack_export.ExportSource(
             origin.export,
-            lambda channel, days: records_of(channel, days, edits=settings.rules.edits, with_authors=forgotten_of(settings) is not None),
+            lambda channel, days: records_of(channel, days, edits=settings.rules.edits, with_authors=with_authors, people=people),
             wanted=lambda channel: shard_of(channel) in mine,
             **common,
         )

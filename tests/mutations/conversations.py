@@ -420,4 +420,18 @@ ROWS = (
         "tests/conversations/test_export.py",
         ('Settlement(CENSORED) if "" in (point.reactors or {})', "Settlement(CENSORED) if point is None"),
     ),
+    mutation(
+        "a person's post through an app is a bot's",
+        "records",
+        EVENTS_PY,
+        "tests/conversations/test_person_by_app.py",
+        ("not ((by_person and user) or names_another_user(body))", "not names_another_user(body)"),
+    ),
+    mutation(
+        "an unmarked copy is applied before a marked one",
+        "law 4",
+        EVENTS_PY,
+        "tests/conversations/test_person_by_app.py::test_marked_and_unmarked_copies_in_any_order_give_one_result",
+        ("False, bot, record, channel, text, root", "False, not bot, record, channel, text, root"),
+    ),
 )

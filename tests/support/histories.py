@@ -203,8 +203,22 @@ def rich(text: str) -> list[dict[str, Any]]:
     return [{"type": "rich_text", "elements": [entry, code, {"type": "rich_text_list", "elements": [entry, entry]}]}]
 
 
-REST = ("bot_id", "bot_message", "slackbot", "bot_reply", "app_post", "no_author", "join", "pin", "file_reaction", "heartbeat", "garbage")
-DUPLICATES = ("copy", "copy_other_order", "copy_other_id", "other_text", "other_author", "same_id")
+REST = (
+    "bot_id",
+    "bot_message",
+    "slackbot",
+    "bot_reply",
+    "app_post",
+    "person_by_app",
+    "voice_post",
+    "no_author",
+    "join",
+    "pin",
+    "file_reaction",
+    "heartbeat",
+    "garbage",
+)
+DUPLICATES = ("copy", "copy_other_order", "copy_other_id", "other_text", "other_author", "same_id", "other_mark")
 
 
 @dataclass(frozen=True)
@@ -295,6 +309,8 @@ def happen(move: Move, history: Sequence[Record]) -> Record:
     record = say(move, channel, t, target, {message.t for message in said})
     if record.data is None or record.data["type"] == "heartbeat" or not move.enveloped:
         return record
+    if "by_person" in record.data:
+        return callback(without(record, "by_person"), f"Ev{len(history)}", by_person=True)
     received = {"received_at": stamp(t - DAY - move.person + 1)} if move.what == "pin" or move.text == "no ### way" else {}
     return callback(record, f"Ev{len(history)}", **received)
 
@@ -332,6 +348,8 @@ def say(move: Move, channel: str, t: int, target: Record | None, taken: set[int 
         "slackbot": post(channel, t, "USLACKBOT", text),
         "bot_reply": post(channel, t, "UBOT", text, thread, bot_id="B1"),
         "app_post": post(channel, t, user, text, bot_id="B2"),
+        "person_by_app": post(channel, t, user, text, thread if move.target > 3 else None, bot_id="B2", by_person=True),
+        "voice_post": post(channel, t, user, text, bot_id="B2", bot_profile={"id": "B2", "user_id": "UVOICE"}),
         "no_author": without(post(channel, t, "", text), "user") if move.enveloped else post(channel, t, "", text),
         "join": post(channel, t, user, text, subtype="channel_join"),
     }
@@ -369,6 +387,9 @@ def duplicate_of(record: Record, move: Move, number: int) -> Record:
         return record_of(dict(reversed(record.data.items())), record.channel, record.t)
     if move.what == "copy_other_id":
         return callback(record_of(inner, record.channel, record.t), f"Ev{number}-again")
+    if move.what == "other_mark":
+        marked = record.data.get("by_person") is True
+        return without(record, "by_person") if marked else record_of(record.data | {"by_person": True}, record.channel, record.t)
     if move.what == "other_text" and is_post:
         return record_of(inner | {"text": move.text}, record.channel, record.t)
     if move.what == "other_author" and is_post:

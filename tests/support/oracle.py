@@ -97,7 +97,7 @@ def read(records: Sequence[bytes], rules: Rules, until: int | None, now: int, ou
         channel.clock = max(channel.clock, found.t)
     for channel in channels.values():
         # What is not late is never before what was applied, so the order of application is the sorted order.
-        channel.events.sort(key=lambda e: (e.t, e.kind, e.ts, e.user, e.reaction, e.removed, e.line))
+        channel.events.sort(key=lambda e: (e.t, e.kind, e.ts, e.user, e.reaction, e.removed, e.bot, e.line))
         channel.clock = max(channel.clock, beat) if until is None else until
     return channels
 

@@ -142,7 +142,7 @@ def parse(line: bytes, rules: Rules, now: int) -> Event | Ignored | Heartbeat:
     event_id = record.get("event_id")
     if inner.get("subtype") in ("message_changed", "message_deleted") and isinstance(previous := inner.get("previous_message"), dict):
         line = without_the_text_before(line, record, inner, previous)
-    found = parse_inner(inner, bare, rules, event_id if isinstance(event_id, str) else None, line)
+    found = parse_inner(inner, record.get("by_person") is True, rules, event_id if isinstance(event_id, str) else None, line)
     received = now
     if not bare and record.get("received_at") is not None:
         received = micros(record["received_at"])
@@ -190,12 +190,12 @@ def as_logged(line: bytes) -> bytes:
     return without_the_text_before(line, record, inner, previous) if isinstance(previous, dict) else line
 
 
-def parse_inner(inner: dict[str, Any], bare: bool, rules: Rules, event_id: str | None, line: bytes) -> Event | Ignored:
+def parse_inner(inner: dict[str, Any], marked: bool, rules: Rules, event_id: str | None, line: bytes) -> Event | Ignored:
     """An inner event, by its type."""
     if not isinstance(inner.get("type"), str):
         raise Rejected("bad_type")
     if inner["type"] == "message":
-        return parse_message(inner, bare, rules, event_id, line)
+        return parse_message(inner, marked, rules, event_id, line)
     if inner["type"] in ("reaction_added", "reaction_removed"):
         return parse_reaction(inner, rules, event_id, line)
     channel, t = inner.get("channel"), inner.get("event_ts", inner.get("ts"))
@@ -222,7 +222,7 @@ def text_in(message: dict[str, Any]) -> str | None:
     return text
 
 
-def parse_message(inner: dict[str, Any], bare: bool, rules: Rules, event_id: str | None, line: bytes) -> Event | Ignored:
+def parse_message(inner: dict[str, Any], marked: bool, rules: Rules, event_id: str | None, line: bytes) -> Event | Ignored:
     """A message that was posted, edited or deleted."""
     channel, subtype = channel_of(inner), inner.get("subtype")
     if subtype in ("message_changed", "message_deleted"):
@@ -245,7 +245,12 @@ def parse_message(inner: dict[str, Any], bare: bool, rules: Rules, event_id: str
     text = text_in(inner)
     if inner.get("edited") and rules.edits == "known":
         text = None
-    bot = bool(inner.get("bot_id")) or subtype in BOTS or user == "USLACKBOT"
+    profile = inner.get("bot_profile")
+    apps_own = profile.get("user_id") if isinstance(profile, dict) else None
+    by_person = user != "" and (
+        marked or (isinstance(apps_own, str) and apps_own not in ("", inner.get("user")) and bool(inner.get("user")))
+    )
+    bot = (bool(inner.get("bot_id")) and not by_person) or subtype in BOTS or user == "USLACKBOT"
     if bot and rules.bots == "ignore":
         return Ignored("bot", channel, ts)
     if bot:

@@ -208,6 +208,8 @@ class Server:
         self.swallowed: list[dict[str, Any]] = []
         """Those among them that deaf connections got."""
         self.delivered = 0
+        self.unknown: set[str] = set()
+        self.kept_back: set[str] = set()
         self.links: list[Link] = []
         self.opened = 0
         self.methods: dict[str, Method] = {
@@ -222,6 +224,7 @@ class Server:
             "apps.connections.open": self._open,
             "conversations.list": lambda given: self._page("channels", self._channels(given, member=False), given),
             "users.conversations": lambda given: self._page("channels", self._channels(given, member=True), given),
+            "users.info": self._user,
             "conversations.info": lambda given: {"channel": self._channel(given)},
             "conversations.history": self._history,
             "conversations.replies": self._replies,
@@ -252,6 +255,13 @@ class Server:
             "BEEPGPT_SLACK__BOT_TOKEN": BOT_TOKEN,
             "BEEPGPT_SLACK__SIGNING_SECRET": SIGNING_SECRET,
         }
+
+    def _user(self, given: dict[str, str]) -> dict[str, Any]:
+        """Users whose ids begin with UB are bots; those of `unknown` nobody knows, and those of `kept_back` are refused."""
+        user = given.get("user", "")
+        if user in self.unknown or user in self.kept_back:
+            raise ApiError("user_not_found" if user in self.unknown else "team_access_denied")
+        return {"user": {"id": user, "is_bot": user.startswith("UB")}}
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)

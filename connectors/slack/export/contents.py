@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from shlex import quote
@@ -61,6 +62,7 @@ def open_export(path: Path, include: Collection[ChannelKind] = PUBLIC, *, max_da
         tuple(sorted([*unread, *outside, *others, *skipped])),
         max_day_file,
         tuple(sorted({name.lower() for name, _ in members if name.lower() in LISTINGS})),
+        _people_in(members, max_day_file),
     )
 
 
@@ -85,6 +87,17 @@ def read_users(path: Path) -> list[dict[str, Any]]:
     _, members = _inside(path, archive_members(path)[0])
     entries = [entry for name, member in members if name == USERS for entry in _entries(path, name, member, MAX_DAY_FILE)]
     return [entry for entry in entries if isinstance(entry, dict) and "id" in entry]
+
+
+def _people_in(members: Iterable[tuple[str, Member]], most: int) -> frozenset[str]:
+    """The users that users.json says are no bots; none if it can't be read, since messages can be."""
+    people: set[str] = set()
+    for name, member in members:
+        if name == USERS:
+            with suppress(UnreadableMember):
+                entries = [each for each in decode_day(read_member(member, most)) if isinstance(each, dict)]
+                people |= {each["id"] for each in entries if each.get("is_bot") is False and isinstance(each.get("id"), str)}
+    return frozenset(people)
 
 
 def _inside(path: Path, found: list[Member]) -> tuple[str, list[tuple[str, Member]]]:
