@@ -208,8 +208,7 @@ class Server:
         self.swallowed: list[dict[str, Any]] = []
         """Those among them that deaf connections got."""
         self.delivered = 0
-        self.unknown: set[str] = set()
-        self.kept_back: set[str] = set()
+        self.unknown, self.kept_back = set[str](), set[str]()
         self.links: list[Link] = []
         self.opened = 0
         self.methods: dict[str, Method] = {
@@ -258,8 +257,7 @@ class Server:
 
     def _user(self, given: dict[str, str]) -> dict[str, Any]:
         """Users whose ids begin with UB are bots; those of `unknown` nobody knows, and those of `kept_back` are refused."""
-        user = given.get("user", "")
-        if user in self.unknown or user in self.kept_back:
+        if (user := given["user"]) in self.unknown | self.kept_back:
             raise ApiError("user_not_found" if user in self.unknown else "team_access_denied")
         return {"user": {"id": user, "is_bot": user.startswith("UB")}}
 
