@@ -41,7 +41,7 @@ ROWS = (
         "law 1",
         EXPORT_PY,
         "tests/laws/test_live_and_export.py::TestLaw4LiveAndExport",
-        ('event | {"text": None}', "event"),
+        (' and author else {}) | {"text": None}', " and author else {})"),
     ),
     mutation(
         "reply_count is read",
@@ -49,8 +49,8 @@ ROWS = (
         EXPORT_PY,
         "tests/laws/test_live_and_export.py::TestLaw4LiveAndExport",
         (
-            '    edited = stored.get("edited")\n',
-            '    if stored.get("reply_count"):\n        event["text"] = f"{event.get(\'text\')} (discussed)"\n    edited = stored.get("edited")\n',
+            "    edited, elsewhere, author =",
+            '    if stored.get("reply_count"):\n        event["text"] = f"{event.get(\'text\')} (discussed)"\n    edited, elsewhere, author =',
         ),
     ),
     mutation(
