@@ -58,7 +58,7 @@ def run(lines: Iterable[bytes], forgotten: Forgotten | None = None) -> RunOutput
     return made
 
 
-TWICE = [post("C1", 15_000_000, "ana"), post("C1", 15_000_000, "ana", "<@bo> what is the plan?")]
+TWICE = [post("C1", 1690000015_000000, "ana"), post("C1", 1690000015_000000, "ana", "<@bo> what is the plan?")]
 """Two records of one time, of which the one that stays is shorter without the mention."""
 
 
