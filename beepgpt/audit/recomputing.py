@@ -223,7 +223,7 @@ class Recomputation:
             return silent
         root = micros(row.conversation.rsplit(":", 2)[1])
         t = row.prompt_ts + 1
-        answer = Event(t, POST, t, SOMEBODY_ELSE, "", False, b"", heard.name, "", root, "", False, False)
+        answer = Event(t, POST, t, SOMEBODY_ELSE, "", False, False, b"", heard.name, "", root, "", False)
         return self._future(prefix, [answer], row, None)
 
     def _settled_by(self, heard: ChannelHistory, row: ExampleRow, prefix: dict[str, Any]) -> dict[str, Any] | None:

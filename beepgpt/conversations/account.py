@@ -22,6 +22,7 @@ REJECTED: Final = "rejected"
 """These two are counted by reason, as `ignored:bot`."""
 UNKNOWN_MESSAGE: Final = "ignored:unknown_message"
 UNTIMED: Final = "ignored:untimed"
+UNNAMED: Final = "ignored:unnamed_reactors"
 AFTER_UNTIL: Final = "ignored:after_until"
 
 POINTS: Final = "points"

@@ -252,15 +252,26 @@ class Channel:
             changed = self._showing(kept)
             for conversation in changed:
                 conversation.window.remove(kept)
-            self._windows_changed(changed, t, output)
+            self._windows_changed(changed, t, output, is_deleted=True)
 
-    def _windows_changed(self, conversations: list[Conversation], t: int, output: Output) -> None:
-        """Supersede the open points of conversations whose windows an edit or a deletion changed, and make new ones."""
+    def _windows_changed(self, conversations: list[Conversation], t: int, output: Output, *, is_deleted: bool = False) -> None:
+        """Supersede the open points of conversations whose windows an edit or a deletion changed, and make new ones.
+
+        A session that is over gets none: no post could answer it. Its open point stays after an edit, and not after a deletion, since
+        what is deleted is never written.
+        """
+        going_on = [conversation for conversation in conversations if not self._is_over(conversation, t)]
         for conversation in conversations:
             conversation.changed = t
-            if conversation.open_point is not None:
+            if conversation.open_point is not None and (is_deleted or conversation in going_on):
                 self._end_point(conversation.open_point, Settlement(SUPERSEDED), t, output)
-        self._make_points(t, self.target.points_of_change(conversations), output)
+        self._make_points(t, self.target.points_of_change(going_on), output)
+
+    def _is_over(self, conversation: Conversation, t: int) -> bool:
+        """Whether it is a session that no post can join any more."""
+        if conversation.key & 1:  # a thread, or the whole channel
+            return False
+        return conversation.key != self.session or t - self.last_root > self.rules.session_gap
 
     def _react(self, event: Event, output: Output) -> None:
         kept = self._find(event.ts, event.t)

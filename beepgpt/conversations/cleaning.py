@@ -8,7 +8,10 @@ _CODE = re.compile(r"```.*?```", re.DOTALL)
 _MARKUP = re.compile(r"<([^<>]*)>")
 _URL = re.compile(r"(?:https?|ftp)://\S+", re.IGNORECASE)
 _SCHEME = re.compile(r"^(?:https?://|ftp://|mailto:)", re.IGNORECASE)
-_EMOJI = re.compile(r"(?<![0-9]):[\w+'-]+:(?![0-9])")
+_NAMES = r"(?::[\w+'-]+:)+"
+_EMOJI = re.compile(rf"(?<![A-Za-z0-9_:]){_NAMES}(?![0-9:])|(?<![0-9:]){_NAMES}(?![A-Za-z0-9_:])")
+"""Names of emoji, also several in a row, of which one end stands at the edge of a word: `std::vector::iterator` and `a:b:c` have none.
+A word is of ASCII letters here, since Japanese has no spaces and people write emoji right behind its characters."""
 _SECRET = re.compile(r"xox[a-z]-[\w%-]+|xoxe\.xox[a-z]-[\w%-]+|xapp-[0-9]-[\w-]+")
 """Slack's own tokens: an export is read without them, so no prompt may show one."""
 _ESCAPE = re.compile(r"&(amp|lt|gt);")
@@ -40,8 +43,10 @@ def clean(text: str) -> str:
 
 
 def _shown(match: re.Match[str]) -> str:
-    """What a reader sees of one `<…>`: a link's own label, a channel's name; people, groups and broadcasts are left out."""
+    """What a reader sees of one `<…>`: a link's own label, a channel's name, a date; people, groups and broadcasts are left out."""
     target, _, label = match[1].partition("|")
+    if target.startswith("!date^"):
+        return label or " "
     if target[:1] in ("@", "!"):
         return " "
     if target[:1] == "#":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import orjson
 
 from beepgpt.conversations.rules import Bots, Edits
+from beepgpt.conversations.speech import FILE_COMMENT, author_of, speech_of
 
 if TYPE_CHECKING:
     from beepgpt.conversations.forgetting import Forgotten
@@ -23,7 +24,9 @@ MISDATED = 0
 """The time at which a record was received, for `parse`, if the log's timestamp can't be one."""
 _EARLIEST, _LATEST = 1_262_304_000_000_000, 4_102_444_800_000_000
 """2010 to 2100, microseconds: no Slack record was written outside."""
-POSTED_SUBTYPES = frozenset({"thread_broadcast", "me_message", "file_share"})
+BY_PERSON = "by_person"
+"""Field of a record, beside its inner event: `true` says that the `user` of a post through an app is a person, and no bot."""
+POSTED_SUBTYPES = frozenset({"thread_broadcast", "me_message", "file_share", FILE_COMMENT})
 BOT_SUBTYPES = frozenset({"bot_message", "slackbot_response"})
 
 _SUBTYPE = re.compile(r"[a-z0-9_]{1,40}")
@@ -34,7 +37,7 @@ _TS = re.compile(r"([0-9]{9,10})(?:\.([0-9]{1,6}))?")
 class Event(NamedTuple):
     """A post, an edit, a deletion or a reaction.
 
-    The first seven fields are the order of application (docs/semantics.md, "Order"): tuples compare by them.
+    The first eight fields are the order of application (docs/semantics.md, "Order"): tuples compare by them.
     """
 
     t: int
@@ -43,9 +46,11 @@ class Event(NamedTuple):
     ts: int
     """The message it is about: channel and ts identify a message."""
     user: str
-    """Author of a post, or who reacted; empty for edits and deletions, which anybody may make."""
+    """Author of a post, or who reacted; empty for edits and deletions, which anybody may make, and for reactions of people unnamed."""
     reaction: str
     removed: bool
+    bot: bool
+    """Whether a bot posted it. Of duplicates the one that is known to be a person's comes first."""
     record: bytes
     channel: str
     text: str | None
@@ -53,7 +58,6 @@ class Event(NamedTuple):
     thread_ts: int | None
     """The root that a reply belongs to; None for a root."""
     event_id: str
-    bot: bool
     untimed: bool
     """A reaction whose time is unknown; `t` is then its message's `ts`."""
 
@@ -218,9 +222,9 @@ def strip_previous(event: dict[str, Any]) -> bool:
 
 
 def _is_unchanged(previous: dict[str, Any], message: Any) -> bool:
-    """Whether a change left the text as it was: by the text, or by the mark of a log that no longer has it."""
+    """Whether a change left what is said as it was: by the words, or by the mark of a log that no longer has them."""
     if "text" in previous:
-        return type(message) is dict and bool(previous["text"] == message.get("text", ""))
+        return type(message) is dict and bool(speech_of(previous) == speech_of(message))
     return previous.get("unchanged") is True
 
 
@@ -285,13 +289,39 @@ def _parsed(body: Any, record: bytes, now: int, keep_bots: bool, trust_final: bo
     if kind == "message":
         if body.get("subtype") in ("message_changed", "message_deleted") and strip_previous(body):
             record = _written(whole)
-        return _message(body, record, latest, event_id, keep_bots, trust_final)
+        return _message(body, record, latest, event_id, whole.get(BY_PERSON) is True, keep_bots, trust_final)
     if kind in ("reaction_added", "reaction_removed"):
         return _reaction(body, record, latest, event_id, kind == "reaction_removed")
     return _ignored_other(body, record, latest, body.get("channel"), "other_event")
 
 
-def _message(body: dict[str, Any], record: bytes, latest: int, event_id: str, keep_bots: bool, trust_final: bool) -> Parsed:
+def names_another_user(message: dict[str, Any]) -> bool:
+    """Whether a post through an app says by itself that its `user` is a person: the app's own user is another one.
+
+    >>> names_another_user({"user": "U0BO", "bot_id": "B1", "bot_profile": {"id": "B1", "user_id": "U0VOICE"}})
+    True
+    """
+    profile, user = message.get("bot_profile"), message.get("user")
+    own = profile.get("user_id") if type(profile) is dict else None
+    return type(own) is str and own != "" and type(user) is str and user not in ("", own)
+
+
+def asked_about(message: dict[str, Any]) -> str | None:
+    """The user of a post through an app, of whom Slack has to be asked whether it is a person; None: that is plain.
+
+    >>> asked_about({"type": "message", "user": "U0BO", "bot_id": "B1"})
+    'U0BO'
+    """
+    user, subtype = message.get("user"), message.get("subtype")
+    is_post = message.get("type", "message") == "message" and (subtype is None or subtype in POSTED_SUBTYPES)
+    if not is_post or not message.get("bot_id") or type(user) is not str or user in ("", "USLACKBOT") or names_another_user(message):
+        return None
+    return user
+
+
+def _message(
+    body: dict[str, Any], record: bytes, latest: int, event_id: str, by_person: bool, keep_bots: bool, trust_final: bool
+) -> Parsed:
     channel = _channel(body.get("channel"))
     subtype = body.get("subtype")
     if subtype is not None and type(subtype) is not str:
@@ -301,12 +331,13 @@ def _message(body: dict[str, Any], record: bytes, latest: int, event_id: str, ke
     if subtype == "message_deleted":
         t = _time(body.get("event_ts") or body.get("ts"), "bad_ts", latest)
         ts = _time(body.get("deleted_ts") or _inner(body.get("previous_message")).get("ts"), "bad_ts", latest)
-        return Event(t, DELETE, ts, "", "", False, record, channel, None, None, event_id, False, False)
+        return Event(t, DELETE, ts, "", "", False, False, record, channel, None, None, event_id, False)
 
     t = _time(body.get("ts"), "bad_ts", latest)
-    user = one_object(_text(body.get("user") or "", "bad_user"))
+    user = one_object(_text(author_of(body) or "", "bad_user"))
     bot_id = _text(body.get("bot_id") or "", "bad_user")
-    bot = subtype in BOT_SUBTYPES or bot_id != "" or user == "USLACKBOT"
+    is_app = bot_id != "" and not ((by_person and user) or names_another_user(body))
+    bot = subtype in BOT_SUBTYPES or is_app or user == "USLACKBOT"
     if subtype and subtype not in POSTED_SUBTYPES and subtype not in BOT_SUBTYPES:
         # A foreign record may hold anything here: what is no plain name must not make reasons without end, or reveal what was written.
         return Ignored(f"subtype:{subtype if _SUBTYPE.fullmatch(subtype) else 'other'}", record, channel, t)
@@ -316,7 +347,7 @@ def _message(body: dict[str, Any], record: bytes, latest: int, event_id: str, ke
         user = user or bot_id or "bot"
     elif not user:
         return Ignored("no_author", record, channel, t)
-    text = body.get("text", "")
+    text = speech_of(body)
     if text is not None and type(text) is not str:
         raise _Bad("bad_text")
     if body.get("edited") and not trust_final:
@@ -327,7 +358,7 @@ def _message(body: dict[str, Any], record: bytes, latest: int, event_id: str, ke
         if root > t:
             raise _Bad("thread_after_reply")
         root = None  # Slack writes a root's own ts here, but only once somebody has replied: reading it would be a leak
-    return Event(t, POST, t, user, "", False, record, channel, text, root, event_id, bot, False)
+    return Event(t, POST, t, user, "", False, bot, record, channel, text, root, event_id, False)
 
 
 def _changed(body: dict[str, Any], record: bytes, channel: str, latest: int, event_id: str) -> Parsed:
@@ -335,14 +366,14 @@ def _changed(body: dict[str, Any], record: bytes, channel: str, latest: int, eve
     message = _inner(body.get("message"))
     ts = _time(message.get("ts"), "bad_ts", latest)
     if message.get("subtype") == "tombstone":
-        return Event(t, DELETE, ts, "", "", False, record, channel, None, None, event_id, False, False)
-    text = message.get("text", "")
+        return Event(t, DELETE, ts, "", "", False, False, record, channel, None, None, event_id, False)
+    text = speech_of(message)
     if text is not None and type(text) is not str:
         raise _Bad("bad_text")
     previous = body.get("previous_message")
     if type(previous) is dict and _is_unchanged(previous, message):
         return Ignored("unchanged", record, channel, t)
-    return Event(t, EDIT, ts, "", "", False, record, channel, text, None, event_id, False, False)
+    return Event(t, EDIT, ts, "", "", False, False, record, channel, text, None, event_id, False)
 
 
 def _reaction(body: dict[str, Any], record: bytes, latest: int, event_id: str, removed: bool) -> Parsed:
@@ -355,11 +386,13 @@ def _reaction(body: dict[str, Any], record: bytes, latest: int, event_id: str, r
     t = ts if event_ts is None else _time(event_ts, "bad_ts", latest)
     user = one_object(_text(body.get("user") or "", "bad_user"))
     name = _text(body.get("reaction") or "", "bad_reaction")
+    if not user and event_ts is None and type(body.get("unnamed")) is int:
+        return Event(t, REACT, ts, "", name, removed, False, record, channel, None, None, event_id, True)
     if not user:
         return Ignored("no_author", record, channel, t)
     if user == "USLACKBOT":
         return Ignored("bot", record, channel, t)
-    return Event(t, REACT, ts, user, name, removed, record, channel, None, None, event_id, False, event_ts is None)
+    return Event(t, REACT, ts, user, name, removed, False, record, channel, None, None, event_id, event_ts is None)
 
 
 def _ignored_other(body: dict[str, Any], record: bytes, latest: int, channel: Any, reason: str) -> Ignored:

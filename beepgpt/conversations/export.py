@@ -6,14 +6,15 @@ of a message that was edited later. `conversations.history` and `.replies` of Sl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from heapq import heappop, heappush
 from typing import Any, Literal, Protocol
 
 import orjson
 
-from beepgpt.conversations.events import EDIT, POST, REACT, micros, ts_text
+from beepgpt.conversations.events import BY_PERSON, EDIT, POST, REACT, asked_about, micros, names_another_user, ts_text
+from beepgpt.conversations.speech import FILE_COMMENT, author_of, elsewhere_in
 
 NEVER = -1
 """The time of a message whose own time can't be read."""
@@ -39,9 +40,14 @@ class ExportedDay(Protocol):
 
 
 def records_of(
-    channel: str, days: Iterable[ExportedDay], *, edits: Literal["known", "final"] = "known", with_authors: bool = False
+    channel: str,
+    days: Iterable[ExportedDay],
+    *,
+    edits: Literal["known", "final"] = "known",
+    with_authors: bool = False,
+    people: Container[str] = (),
 ) -> Iterator[bytes]:
-    """A channel's days, given in order of their dates, as records in order of their times; `with_authors`: as for `events_of`.
+    """A channel's days, given in order of their dates, as records in order of their times; the rest: as for `events_of`.
 
     A message whose time can't be read comes at once, with the name of its file: the parser will reject it with a reason.
     """
@@ -52,7 +58,7 @@ def records_of(
         while waiting and waiting[0][0] < begins:
             yield heappop(waiting)[3]
         for message in day.messages:
-            for t, kind, event in events_of(channel, message, edits=edits, with_authors=with_authors):
+            for t, kind, event in events_of(channel, message, edits=edits, with_authors=with_authors, people=people):
                 if t == NEVER:
                     yield orjson.dumps(event | {"export_file": day.place})
                     continue
@@ -63,10 +69,16 @@ def records_of(
 
 
 def events_of(
-    channel: str, stored: Any, *, edits: Literal["known", "final"] = "known", with_authors: bool = False
+    channel: str,
+    stored: Any,
+    *,
+    edits: Literal["known", "final"] = "known",
+    with_authors: bool = False,
+    people: Container[str] = (),
 ) -> Iterator[tuple[int, int, Any]]:
     """The events of a stored message, as (time, kind, inner event): its post, its last edit, its reactions (untimed).
 
+    `people`: who is known to be no bot; what they post through an app is marked as theirs.
     `with_authors`: edits and reactions say whose message they are about, as Slack's own do; a reader that leaves people out needs it.
 
     >>> stored = {"type": "message", "user": "U1", "ts": "1690360240.229079", "text": "now", "edited": {"ts": "1690360300.000000"}}
@@ -89,21 +101,27 @@ def events_of(
     thread_ts = stored.get("thread_ts")
     if thread_ts is not None and thread_ts != stored["ts"]:
         event["thread_ts"] = thread_ts
-    edited = stored.get("edited")
+    if stored.get("bot_id") and (names_another_user(stored) or asked_about(stored) in people):
+        event[BY_PERSON] = True
+    edited, elsewhere, author = stored.get("edited"), elsewhere_in(stored), author_of(stored)
+    is_comment = stored.get("subtype") == FILE_COMMENT
     if not edited or edits == "final":
-        yield t, POST, event
+        yield t, POST, event | elsewhere
     else:
-        yield t, POST, event | {"text": None}
+        yield t, POST, event | ({"comment": {"user": author}} if is_comment and author else {}) | {"text": None}
         edited_at = _end_of_second(edited)
         if edited_at is not None:
-            changed = {"ts": stored["ts"], "text": stored.get("text", "")} | ({"user": event.get("user")} if with_authors else {})
+            kind = {"subtype": stored["subtype"]} if is_comment or "file" in elsewhere else {}
+            changed = kind | {"ts": stored["ts"], "text": stored.get("text", "")} | elsewhere | ({"user": author} if with_authors else {})
             outer = {"type": "message", "subtype": "message_changed", "channel": channel, "message": changed}
             edited_at = max(edited_at, t)
             yield edited_at, EDIT, outer | {"event_ts": ts_text(edited_at)}
     item = {"type": "message", "channel": channel, "ts": stored["ts"]}
-    of = {"item_user": event.get("user")} if with_authors else {}
+    of = {"item_user": author} if with_authors else {}
     for name, user in _reactions(stored.get("reactions")):
         yield t, REACT, {"type": "reaction_added", "user": user, "reaction": name, "item": item} | of
+    for name, unnamed in _unnamed(stored.get("reactions")):
+        yield t, REACT, {"type": "reaction_added", "reaction": name, "item": item, "unnamed": unnamed}
 
 
 def _end_of_second(edited: Any) -> int | None:
@@ -120,6 +138,14 @@ def _reactions(reactions: Any) -> Iterator[tuple[Any, Any]]:
         if isinstance(reaction, dict) and isinstance(reaction.get("users"), list):
             for user in reaction["users"]:
                 yield reaction.get("name"), user
+
+
+def _unnamed(reactions: Any) -> Iterator[tuple[Any, int]]:
+    """(name, how many) for each reaction of which Slack named only some people: `users` is cut short, `count` is not."""
+    for reaction in reactions if isinstance(reactions, list) else ():
+        users = reaction.get("users", []) if isinstance(reaction, dict) else None
+        if isinstance(users, list) and type(count := reaction.get("count")) is int and count > len(users):
+            yield reaction.get("name"), count - len(users)
 
 
 def _micros(moment: datetime) -> int:

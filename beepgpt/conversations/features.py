@@ -180,10 +180,10 @@ class People(State):
             if not cues.bot and cues.author != last:
                 spoke_back.setdefault(cues.author, back)
             for person in cues.mentions:
-                if person != last and person not in self.bots:
+                if person != last:
                     named_back.setdefault(person, back)
         began = {person: place for place, person in enumerate(islice(spoken, SPOKEN_KEPT), start=1)}
-        nearby = dict.fromkeys([last, *spoke_back, *named_back, *began])
+        nearby = dict.fromkeys([last, *spoke_back, *[person for person in named_back if person not in self.bots], *began])
         users = [user for user in nearby if user != last][:most]
         likely = self.ranked[: most - len(users) + len(nearby)]
         users += [user for _, _, user in likely if user not in nearby]

@@ -10,6 +10,7 @@ from typing import Any, Final
 import orjson
 
 from beepgpt.conversations.events import channels_in, micros, ts_text
+from beepgpt.conversations.speech import FILE_COMMENT, author_of
 
 AUTHORS: Final = ("user", "user_id", "author_id", "item_user", "bot_id")
 """Keys that name whose something is: it goes with the person."""
@@ -159,6 +160,9 @@ class Forgotten:
             if type(user) is str and self.has_person(user):
                 self._note(body, channel)
                 return _GONE
+        if body.get("subtype") == FILE_COMMENT and type(user := author_of(body)) is str and self.has_person(user):
+            self._note(body, channel)
+            return _GONE
         name = body.get("id")
         if type(name) is str and (self.has_person(name) or self._of_channel(name)):
             return _GONE

@@ -15,10 +15,10 @@ MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
-FACTS_VERSION = 2
+FACTS_VERSION = 3
 """Raised when the same events would give other features. Its name is part of the spec's hash."""
 
-EXAMPLE_VERSION = 1
+EXAMPLE_VERSION = 2
 """Raised when the same events and rules would give other examples."""
 
 Target = Literal["next_user", "interacting_users", "reactors"]

@@ -20,6 +20,7 @@ from beepgpt.conversations.account import (
     OPEN,
     READ,
     REJECTED,
+    UNNAMED,
     UNTIMED,
     Account,
 )
@@ -32,7 +33,7 @@ from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.tokens import Encoding
 from beepgpt.errors import BeepGPTError
 
-STATE_VERSION = 7
+STATE_VERSION = 8
 """Raised when the state of an older version can't be read any more."""
 BUILD = "plain" if Path(__file__).suffix == ".py" else "compiled"
 """The state of one build can't be read by the other."""
@@ -150,7 +151,7 @@ class Shard:
         if isinstance(parsed, Event):
             account.count(READ)
             if parsed.untimed and self.rules.horizon is not None:
-                account.count(UNTIMED)
+                account.count(UNTIMED if parsed.user else UNNAMED)
                 return
             followed = self._follow(parsed.channel, parsed.t, partition)
             if followed is None:

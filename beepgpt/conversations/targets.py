@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from beepgpt.conversations.account import ANSWERED, ELSEWHERE, MERGED, SILENT, SUPERSEDED
+from beepgpt.conversations.account import ANSWERED, CENSORED, ELSEWHERE, MERGED, SILENT, SUPERSEDED
 from beepgpt.conversations.events import Event
 from beepgpt.conversations.rules import Target
 from beepgpt.conversations.state import WHOLE, Conversation, KeptMessage, OpenPoint
@@ -101,7 +101,7 @@ class InteractingUsers(TargetRules):
         joined[0].add_act(event.t, event.user)
 
     def reacted(self, event: Event, message: KeptMessage, conversations: list[Conversation]) -> None:
-        for conversation in conversations:
+        for conversation in conversations if event.user else ():
             if event.untimed:
                 conversation.add_untimed_act(event.ts, event.user)
             else:
@@ -139,6 +139,10 @@ class Reactors(TargetRules):
             point.reactors = {}
         first = point.reactors.get(event.user)
         point.reactors[event.user] = first if first is not None or event.untimed else event.t
+
+    def settle(self, point: OpenPoint) -> Settlement:
+        """Leave out a point some of whose reactors have no name: its answer isn't known."""
+        return Settlement(CENSORED) if "" in (point.reactors or {}) else super().settle(point)
 
     def answers(self, point: OpenPoint) -> tuple[set[str], int | None]:
         reactors = point.reactors or {}

@@ -147,7 +147,8 @@ class ExportFeed:
 
     def _items_of(self, channel: slack_export.ExportChannel, account: Account) -> Iterator[TimedRecord]:
         days = self._days_of(channel, account)
-        records = records_of(channel.id, days, edits=self._edits, with_authors=self._forgotten is not None)
+        with_authors = self._forgotten is not None
+        records = records_of(channel.id, days, edits=self._edits, with_authors=with_authors, people=self.export.people)
         for number, record in enumerate(records, 1):
             kept = remembered(record, self._forgotten, account)
             if kept is not None:

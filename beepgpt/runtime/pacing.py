@@ -162,9 +162,10 @@ class PacedSource(FixedPartitionedSource[slack_export.ExportChunk, None]):
 
     def _channel(self, channel: str) -> Iterator[TimedRecord]:
         assert self.origin.export is not None
+        people = self.origin.export.people
 
         def to_records(channel: str, days: Iterator[ExportedDay]) -> Iterator[bytes]:
-            return records_of(channel, days, edits=self.rules.edits, with_authors=self._forgotten is not None)
+            return records_of(channel, days, edits=self.rules.edits, with_authors=self._forgotten is not None, people=people)
 
         source = slack_export.ExportSource(self.origin.export, to_records, wanted=lambda each: each == channel, stopping=self.stopping)
         for _, _, value in values_in(source):

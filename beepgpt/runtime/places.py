@@ -112,6 +112,7 @@ def origin_of(source: str, include: tuple[slack_export.ChannelKind, ...]) -> Ori
     if path.is_dir() or path.suffix.lower() == ".zip" or _begins_as_zip(path):
         return Origin(source, export=slack_export.open_export(path, include))
     jsonl.check_readable(path)
+    slack_export.check_no_slackdump_file(path)
     return Origin(source, file=path)
 
 
@@ -178,10 +179,10 @@ def source_of(
             **common,
         )
     if origin.export is not None:
-        mine = frozenset(shards)
+        mine, people, with_authors = frozenset(shards), origin.export.people, forgotten_of(settings) is not None
         return slack_export.ExportSource(
             origin.export,
-            lambda channel, days: records_of(channel, days, edits=settings.rules.edits, with_authors=forgotten_of(settings) is not None),
+            lambda channel, days: records_of(channel, days, edits=settings.rules.edits, with_authors=with_authors, people=people),
             wanted=lambda channel: shard_of(channel) in mine,
             **common,
         )

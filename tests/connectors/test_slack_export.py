@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from beepgpt.connectors.slack.export import KINDS, BadExport, DayElements, open_export
+from beepgpt.runtime.places import origin_of
 from tests.support.exports import GENERAL, HELLO, days_of, ids, unpacked, zipped
 
 
@@ -209,8 +210,15 @@ def test_a_day_file_that_stands_twice_in_the_zip(tmp_path):
     [
         ([], "no Slack export"),
         ([("notes.txt", b"hello"), ("users.json", [])], "no Slack export.*channels.json"),
-        ([("a/b/channels.json", GENERAL)], r"Give the folder that has \(there is one in a/b\)"),
+        ([("a/b/channels.json", GENERAL)], r"Give the folder that has them \(there is one in a/b\)"),
         ([("a/channels.json", GENERAL), ("b/channels.json", GENERAL)], r"several exports \(a, b\): unpack it"),
+        (
+            [("slackdump.sqlite", b"SQLite format 3"), ("__uploads/F1/a.png", b"")],
+            "a database of slackdump.*slackdump convert -f export",
+        ),
+        ([("workspace.json.gz", b""), ("C051D4052.json.gz", b"")], "an archive of slackdump.*slackdump convert -f export -o "),
+        ([("channels.json", GENERAL), ("users.json", []), ("C051D4052.json", {"messages": []})], "a dump of slackdump.*slackdump convert"),
+        ([("slackdump_1/C051D4052-1716200000.000100.json", {"messages": []})], "a dump of slackdump.*slackdump convert"),
         ([("channels.json", b"<html>")], "channels.json can't be read .*line 1 column 1"),
         ([("channels.json", {})], "channels.json can't be read .*a list was expected"),
         ([("channels.json", b"")], "channels.json can't be read"),
@@ -242,3 +250,13 @@ def test_two_channels_of_one_name_without_messages_do_no_harm(tmp_path):
     path = zipped(tmp_path, ("channels.json", [*GENERAL, {"id": "C2", "name": "general"}]))
 
     assert ids(open_export(path)) == ["C1", "C2"]
+
+
+@pytest.mark.parametrize(("name", "begins"), [("slackdump.sqlite", b"SQLite format 3\0 etc"), ("C051D4052.json", b'{\n "messages": []}')])
+def test_a_file_of_slackdump_says_how_to_convert_it(name: str, begins: bytes, tmp_path):
+    """One that is no export and no file of events."""
+    path = tmp_path / name
+    path.write_bytes(begins)
+
+    with pytest.raises(BadExport, match=r"slackdump convert -f export -o \S+-export\.zip"):
+        origin_of(str(path), ("channels",))

@@ -260,7 +260,7 @@ class TestEditsAndDeletions:
 
     def test_an_edit_opens_a_new_point(self):
         """It supersedes the open point, and the horizon runs from the edit."""
-        made = made_from(post("ana", "teh", minute=0), edit("the", of=0, minute=60), until=TOMORROW + 60)
+        made = made_from(post("ana", "teh", minute=0), edit("the", of=0, minute=5), until=TOMORROW + 60)
 
         assert answers_in(made) == ["session: the -> nobody"]
         assert made.points == {"made": 4, "superseded": 2, "silent": 1, "merged": 1}

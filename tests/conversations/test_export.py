@@ -5,11 +5,14 @@ from datetime import date
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from beepgpt.conversations.events import EDIT, POST, REACT, Event, Reject, micros, parse
 from beepgpt.conversations.export import records_of
+from beepgpt.conversations.rules import Rules
+from tests.support import run_of
 
 
 @dataclass
@@ -76,7 +79,7 @@ def test_a_reply_keeps_its_root():
 
 def test_reactions_have_no_time():
     """They follow their message, each person's by itself."""
-    events = events_in(stored(reactions=[{"name": "+1", "users": ["U2", "U3"], "count": 3}]))
+    events = events_in(stored(reactions=[{"name": "+1", "users": ["U2", "U3"], "count": 2}]))
 
     assert [(event.kind, event.user, event.untimed) for event in events[1:]] == [(REACT, "U2", True), (REACT, "U3", True)]
 
@@ -118,3 +121,34 @@ def day_files(said: list[tuple[tuple[int, int], tuple[int, int] | None]], zone: 
         edited = {} if edit is None else {"edited": {"ts": f"{max(posted, midnight + edit[0] * 86_400 + edit[1])}.000000"}}
         days.setdefault((posted + zone * 3_600) // 86_400, []).append(stored(f"{posted}.{number:06d}", **edited))
     return [Day(date.fromordinal(719_163 + day), messages) for day, messages in sorted(days.items())]
+
+
+def reacted(message: dict[str, object]) -> list[bytes]:
+    """The records of one message."""
+    return list(records_of("C1", [Day(messages=[message])]))
+
+
+def test_reactors_whom_slack_left_out_are_counted():
+    """`users` is cut short and `count` is not: one more record says how many are unnamed, and a limited horizon counts it."""
+    cut = stored(reactions=[{"name": "+1", "users": ["U2"], "count": 3}, {"name": "eyes", "users": ["U3"], "count": 1}])
+    records = reacted(cut)
+
+    assert orjson.loads(records[-1])["unnamed"] == 2
+    assert run_of(records, Rules(candidates=False)).account.by_reason("ignored") == {"untimed": 2, "unnamed_reactors": 1}
+
+
+@pytest.mark.parametrize(("count", "examples", "censored"), [(1, 1, 0), (3, 0, 1)])
+def test_reactors_that_are_not_all_known_make_no_example(count: int, examples: int, censored: int):
+    """With an unlimited horizon untimed reactions are the answer: who is in it must be known."""
+    cut = stored(reactions=[{"name": "+1", "users": ["U2"], "count": count}])
+    run = run_of(reacted(cut), Rules(candidates=False, target="reactors", horizon=None))
+
+    assert (len(run.examples), run.account["censored"]) == (examples, censored)
+
+
+def test_unnamed_people_take_part_in_nothing():
+    """Only people with a name are in the answer of interacting users."""
+    cut = stored(reactions=[{"name": "+1", "users": ["U2"], "count": 3}])
+    run = run_of(reacted(cut), Rules(candidates=False, target="interacting_users", horizon=None))
+
+    assert [orjson.loads(line)["answer"] for line in run.examples] == [["U2"]]

@@ -10,6 +10,7 @@ EVENTS_PY = "beepgpt/conversations/events.py"
 EXPORT_PY = "beepgpt/conversations/export.py"
 FEATURES_PY = "beepgpt/conversations/features.py"
 SHARD_PY = "beepgpt/conversations/shard.py"
+SPEECH_PY = "beepgpt/conversations/speech.py"
 REORDER_PY = "beepgpt/conversations/reorder.py"
 STATE_PY = "beepgpt/conversations/state.py"
 TARGETS_PY = "beepgpt/conversations/targets.py"
@@ -40,7 +41,7 @@ ROWS = (
         "law 1",
         EXPORT_PY,
         "tests/laws/test_live_and_export.py::TestLaw4LiveAndExport",
-        ('event | {"text": None}', "event"),
+        (' and author else {}) | {"text": None}', " and author else {})"),
     ),
     mutation(
         "reply_count is read",
@@ -48,8 +49,8 @@ ROWS = (
         EXPORT_PY,
         "tests/laws/test_live_and_export.py::TestLaw4LiveAndExport",
         (
-            '    edited = stored.get("edited")\n',
-            '    if stored.get("reply_count"):\n        event["text"] = f"{event.get(\'text\')} (discussed)"\n    edited = stored.get("edited")\n',
+            "    edited, elsewhere, author =",
+            '    if stored.get("reply_count"):\n        event["text"] = f"{event.get(\'text\')} (discussed)"\n    edited, elsewhere, author =',
         ),
     ),
     mutation(
@@ -394,5 +395,68 @@ ROWS = (
             "        new = Message(old.ts, old.user, old.bot, event.text, with_words=self.rules.candidates)\n"
             "        old.text, old.mark, old.tokens, old.words, old.mentions = new.text, new.mark, -1, new.words, new.mentions\n",
         ),
+    ),
+    mutation(
+        "a preview of a link is taken as speech",
+        "records",
+        SPEECH_PY,
+        "tests/conversations/test_speech.py",
+        (' and each.get("is_share") is True]', "]"),
+    ),
+    mutation(
+        "words in blocks are not read",
+        "records",
+        SPEECH_PY,
+        AGREES,
+        ('_block_texts(message.get("blocks"))) if', "[]) if"),
+    ),
+    mutation(
+        "a comment on a file is its owner's",
+        "records",
+        SPEECH_PY,
+        "tests/conversations/test_speech.py",
+        ('        return comment["user"]\n', '        return message["file"].get("user")\n'),
+    ),
+    mutation(
+        "an emoji's name may stand inside of a word",
+        "prompts",
+        "beepgpt/conversations/cleaning.py",
+        "tests/conversations/test_cleaning.py",
+        ("_NAMES}(?![A-Za-z0-9_:])", "_NAMES}(?![0-9:])"),
+    ),
+    mutation(
+        "an edit in a session that is over makes a point",
+        "points and examples",
+        CHANNEL_PY,
+        "tests/laws/test_late_changes.py",
+        ("        return conversation.key != self.session or t - self.last_root > self.rules.session_gap", "        return False"),
+    ),
+    mutation(
+        "a late deletion leaves the open point as it is",
+        "law 9",
+        CHANNEL_PY,
+        "tests/laws/test_late_changes.py::test_what_is_deleted_is_not_written_without_its_retraction",
+        ("(is_deleted or conversation in going_on)", "conversation in going_on"),
+    ),
+    mutation(
+        "reactors whom Slack cut off are taken as none",
+        "points and examples",
+        TARGETS_PY,
+        "tests/conversations/test_export.py",
+        ('Settlement(CENSORED) if "" in (point.reactors or {})', "Settlement(CENSORED) if point is None"),
+    ),
+    mutation(
+        "a person's post through an app is a bot's",
+        "records",
+        EVENTS_PY,
+        "tests/conversations/test_person_by_app.py",
+        ("not ((by_person and user) or names_another_user(body))", "not names_another_user(body)"),
+    ),
+    mutation(
+        "an unmarked copy is applied before a marked one",
+        "law 4",
+        EVENTS_PY,
+        "tests/conversations/test_person_by_app.py::test_marked_and_unmarked_copies_in_any_order_give_one_result",
+        ("False, bot, record, channel, text, root", "False, not bot, record, channel, text, root"),
     ),
 )

@@ -38,7 +38,7 @@ ROWS = (
         "examples",
         "beepgpt/conversations/features.py",
         "tests/laws/test_agreement.py::test_the_two_readings_agree",
-        ("                if person != last and person not in self.bots:", "                if person != last:"),
+        ("*[person for person in named_back if person not in self.bots]", "*named_back"),
     ),
     mutation(
         "a list of candidates holds one too many",
@@ -54,8 +54,8 @@ ROWS = (
         "beepgpt/conversations/features.py",
         "tests/laws/test_agreement.py::test_the_two_readings_agree",
         (
-            "        nearby = dict.fromkeys([last, *spoke_back, *named_back, *began])",
-            "        nearby = dict.fromkeys([last, *spoke_back, *[user for _, _, user in self.ranked[:1]], *named_back, *began])",
+            "        nearby = dict.fromkeys([last, *spoke_back, *[person",
+            "        nearby = dict.fromkeys([last, *spoke_back, *[user for _, _, user in self.ranked[:1]], *[person",
         ),
     ),
     mutation(

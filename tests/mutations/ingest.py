@@ -138,6 +138,6 @@ ROWS = (
         "law 9",
         FEEDS_PY,
         "tests/forgetting/test_forget_files.py::test_an_export_brings_no_edit_and_no_reaction_to_what_somebody_forgotten_wrote",
-        (", with_authors=self._forgotten is not None", ""),
+        (", with_authors=with_authors", ""),
     ),
 )

@@ -24,6 +24,8 @@ TEXTS = (
     "bare https://example.com/b?c=d link",
     "<@U1> ping <!here> and <#C1|general>",
     "ship it :tada: at 10:30:45 :+1:",
+    "std::vector::iterator img:tag:x a:b:c :wave::skin-tone-3: fine:tada: \u306d:pray:\u3002 10:30: :x:y :a::",
+    "due <!date^1716200000^{date_short}|20 May> <!date^1^{date}> <!subteam^S01ABC|@oncall>",
     "run ``` x = <@U1>\n\n### ``` please",
     "a &amp; b &lt;c&gt; &amp;lt;",
     "###",
@@ -110,6 +112,18 @@ def edit(channel: str, t: int, ts: int, text: str | None, user: str = "ana", pre
     return record_of(data, channel, t)
 
 
+def said_elsewhere(record: Record, fields: dict[str, Any]) -> Record:
+    """A post with other fields."""
+    return record_of((record.data or {}) | fields, record.channel, record.t)
+
+
+def changed_elsewhere(record: Record, before: list[dict[str, Any]], after: list[dict[str, Any]]) -> Record:
+    """An edit of a message whose words are in its blocks."""
+    data = record.data or {}
+    parts = {"message": data["message"] | {"blocks": after}, "previous_message": data["previous_message"] | {"text": "", "blocks": before}}
+    return record_of(data | parts, record.channel, record.t)
+
+
 def delete(channel: str, t: int, ts: int) -> Record:
     """A `message_deleted`."""
     data = {"type": "message", "subtype": "message_deleted", "channel": channel, "ts": stamp(t), "event_ts": stamp(t)}
@@ -139,6 +153,12 @@ def react(channel: str, t: int | None, ts: int, user: str, name: str = "+1", kin
     return record_of(data, channel, ts if t is None else t)
 
 
+def unnamed(channel: str, ts: int) -> Record:
+    """Reactions of people whom Slack left out: an export has their number alone."""
+    item = {"type": "message", "channel": channel, "ts": stamp(ts)}
+    return record_of({"type": "reaction_added", "reaction": "+1", "item": item, "unnamed": 3}, channel, ts)
+
+
 def heartbeat(at: int) -> Record:
     """All before `at` has been read."""
     return record_of({"type": "heartbeat", "at": stamp(at)}, None, at)
@@ -153,11 +173,52 @@ def callback(record: Record, event_id: str, **more: object) -> Record:
 # Strategies
 
 
-POSTS = ("root", "root", "reply", "reply", "reply", "broadcast", "me_message", "file_share", "edited_post", "unknown_text")
-CHANGES = ("edit", "edit", "same_text", "edit_to_null", "edit_first_seen", "delete", "delete", "tombstone")
-REACTIONS = ("react", "react", "react", "unreact", "untimed")
-REST = ("bot_id", "bot_message", "slackbot", "bot_reply", "app_post", "no_author", "join", "pin", "file_reaction", "heartbeat", "garbage")
-DUPLICATES = ("copy", "copy_other_order", "copy_other_id", "other_text", "other_author", "same_id")
+POSTS = ("root", "root", "reply", "reply", "reply", "broadcast", "me_message", "file_share", "edited_post", "unknown_text", "elsewhere")
+CHANGES = ("edit", "edit", "same_text", "edit_to_null", "edit_first_seen", "edit_elsewhere", "delete", "delete", "tombstone")
+REACTIONS = ("react", "react", "react", "unreact", "untimed", "unnamed")
+ELSEWHERE: tuple[Callable[[str, str], dict[str, Any]], ...] = (
+    lambda user, text: {"text": "", "attachments": [{"is_share": True, "text": text}, {"text": "a preview", "from_url": "https://x.org"}]},
+    lambda user, text: {"text": "look", "attachments": [{"is_share": True, "message_blocks": [{"message": {"blocks": rich(text)}}]}]},
+    lambda user, text: {"text": "", "blocks": [*rich(text), {"type": "header", "text": {"type": "plain_text", "text": "a <b> & c"}}]},
+    lambda user, text: {
+        "text": "This content can't be displayed.",
+        "blocks": [{"type": "section", "text": {"type": "mrkdwn", "text": text}}],
+    },
+    lambda user, text: {"text": f"<@{user}> uploaded a file: <https://x.org/f|plan> and commented: {text}", "file": {"title": "A & B"}},
+    lambda user, text: {"text": f"<@{user}|x> shared a file: <https://x.org/f|plan>", "file": {"initial_comment": {"comment": text}}},
+    lambda user, text: {"text": "what Slack wrote", "comment": {"user": user, "comment": text}, "user": "", "subtype": "file_comment"},
+    lambda user, text: {
+        "text": f"<@{user.upper()}> commented on <@U1>\u2019s file <https://x.org/f|plan>: {text}",
+        "subtype": "file_comment",
+    },
+)
+"""Posts whose words stand elsewhere than in `text`, or whose author elsewhere than in `user`."""
+
+
+def rich(text: str) -> list[dict[str, Any]]:
+    """Blocks that show a text and more."""
+    more = [{"type": "user", "user_id": "di"}, {"type": "emoji", "name": "tada"}, {"type": "link", "url": "https://x.org", "text": "there"}]
+    entry = {"type": "rich_text_section", "elements": [{"type": "text", "text": text}, *more]}
+    code = {"type": "rich_text_preformatted", "elements": [{"type": "text", "text": "x = 1"}]}
+    return [{"type": "rich_text", "elements": [entry, code, {"type": "rich_text_list", "elements": [entry, entry]}]}]
+
+
+REST = (
+    "bot_id",
+    "bot_message",
+    "slackbot",
+    "bot_reply",
+    "app_post",
+    "person_by_app",
+    "voice_post",
+    "no_author",
+    "join",
+    "pin",
+    "file_reaction",
+    "heartbeat",
+    "garbage",
+)
+DUPLICATES = ("copy", "copy_other_order", "copy_other_id", "other_text", "other_author", "same_id", "other_mark")
 
 
 @dataclass(frozen=True)
@@ -200,7 +261,7 @@ def moves(rules: Rules, texts: Sequence[str]) -> st.SearchStrategy[Move]:
         since_target=st.sampled_from([False, False, True]),
         channel=st.sampled_from([0, 0, 0, 0, 0, 0, 1, 2]),
         person=st.integers(0, len(PEOPLE) - 1) | st.integers(0, 1),
-        target=st.sampled_from([0, 0, 0, 1, 1, 2, 3, 4, 5]),
+        target=st.sampled_from([0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7]),
         text=st.sampled_from(PLAIN) | st.sampled_from(PLAIN) | st.sampled_from(texts) | st.sampled_from(NAMING),
         enveloped=st.booleans(),
     )
@@ -248,6 +309,8 @@ def happen(move: Move, history: Sequence[Record]) -> Record:
     record = say(move, channel, t, target, {message.t for message in said})
     if record.data is None or record.data["type"] == "heartbeat" or not move.enveloped:
         return record
+    if "by_person" in record.data:
+        return callback(without(record, "by_person"), f"Ev{len(history)}", by_person=True)
     received = {"received_at": stamp(t - DAY - move.person + 1)} if move.what == "pin" or move.text == "no ### way" else {}
     return callback(record, f"Ev{len(history)}", **received)
 
@@ -277,6 +340,7 @@ def say(move: Move, channel: str, t: int, target: Record | None, taken: set[int 
         "broadcast": post(channel, t, user, text, thread, subtype="thread_broadcast"),
         "me_message": post(channel, t, user, text, subtype="me_message"),
         "file_share": post(channel, t, user, text, subtype="file_share", files=[{"id": "F1"}]),
+        "elsewhere": said_elsewhere(post(channel, t, user, subtype="file_share"), ELSEWHERE[move.target % len(ELSEWHERE)](user, text)),
         "edited_post": post(channel, t, user, text, edited={"user": user, "ts": stamp(t + SECOND)}),
         "unknown_text": post(channel, t, user, None),
         "bot_id": post(channel, t, "UBOT", text, bot_id="B1"),
@@ -284,6 +348,8 @@ def say(move: Move, channel: str, t: int, target: Record | None, taken: set[int 
         "slackbot": post(channel, t, "USLACKBOT", text),
         "bot_reply": post(channel, t, "UBOT", text, thread, bot_id="B1"),
         "app_post": post(channel, t, user, text, bot_id="B2"),
+        "person_by_app": post(channel, t, user, text, thread if move.target > 3 else None, bot_id="B2", by_person=True),
+        "voice_post": post(channel, t, user, text, bot_id="B2", bot_profile={"id": "B2", "user_id": "UVOICE"}),
         "no_author": without(post(channel, t, "", text), "user") if move.enveloped else post(channel, t, "", text),
         "join": post(channel, t, user, text, subtype="channel_join"),
     }
@@ -301,11 +367,13 @@ def act(move: Move, channel: str, t: int, target: Record | None) -> Record:
         "same_text": lambda: edit(channel, t, ts, known or "hello", author, known or "hello"),
         "edit_to_null": lambda: edit(channel, t, ts, None, author, known),
         "edit_first_seen": lambda: edit(channel, t, ts, text, author),
+        "edit_elsewhere": lambda: changed_elsewhere(edit(channel, t, ts, "", author, known or ""), rich(known or ""), rich(text)),
         "delete": lambda: delete(channel, t, ts),
         "tombstone": lambda: tombstone(channel, t, ts),
         "react": lambda: react(channel, t, ts, user, "+1"),
         "unreact": lambda: react(channel, t, ts, user, "+1", "reaction_removed"),
         "untimed": lambda: react(channel, None, ts, user, "eyes"),
+        "unnamed": lambda: unnamed(channel, ts),
     }[move.what]()
 
 
@@ -319,6 +387,9 @@ def duplicate_of(record: Record, move: Move, number: int) -> Record:
         return record_of(dict(reversed(record.data.items())), record.channel, record.t)
     if move.what == "copy_other_id":
         return callback(record_of(inner, record.channel, record.t), f"Ev{number}-again")
+    if move.what == "other_mark":
+        marked = record.data.get("by_person") is True
+        return without(record, "by_person") if marked else record_of(record.data | {"by_person": True}, record.channel, record.t)
     if move.what == "other_text" and is_post:
         return record_of(inner | {"text": move.text}, record.channel, record.t)
     if move.what == "other_author" and is_post:

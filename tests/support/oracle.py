@@ -97,7 +97,7 @@ def read(records: Sequence[bytes], rules: Rules, until: int | None, now: int, ou
         channel.clock = max(channel.clock, found.t)
     for channel in channels.values():
         # What is not late is never before what was applied, so the order of application is the sorted order.
-        channel.events.sort(key=lambda e: (e.t, e.kind, e.ts, e.user, e.reaction, e.removed, e.line))
+        channel.events.sort(key=lambda e: (e.t, e.kind, e.ts, e.user, e.reaction, e.removed, e.bot, e.line))
         channel.clock = max(channel.clock, beat) if until is None else until
     return channels
 
@@ -164,6 +164,12 @@ def current_session(channel_roots: Sequence[Event], rules: Rules) -> str | None:
     """The session of the last root: it began with the latest root that came after a long silence."""
     starts = [root for number, root in enumerate(channel_roots) if number == 0 or root.t - channel_roots[number - 1].t > rules.session_gap]
     return f"{starts[-1].channel}:{stamp(starts[-1].ts)}:session" if starts else None
+
+
+def is_over(conversation: str, log: Log, t: int, rules: Rules) -> bool:
+    """Whether no root at `t` could join the conversation, which is a session: the gap since its last root has passed."""
+    last = [entry.event.t for entry in posts(log) if conversation in entry.joins and entry.event.t <= t][-1]
+    return conversation.endswith(":session") and t - last > rules.session_gap
 
 
 def conversations_of(post: Event, log: Log, rules: Rules) -> tuple[str, ...]:
@@ -270,7 +276,8 @@ def points_made(log: Log, rules: Rules) -> list[Point]:
     """The points that the log's last entry made: one for each changed window, or for a set target one for each post."""
     entry = applied(log)[-1]
     if rules.target == "next_user":
-        return [make_point(log, name, (name,), rules) for name in entry.changed if window_of(log, name, rules)]
+        going_on = [name for name in entry.changed if not is_over(name, log, entry.event.t, rules)]
+        return [make_point(log, name, (name,), rules) for name in going_on if window_of(log, name, rules)]
     if entry.event.kind is Kind.POST:
         return [make_point(log, entry.joins[0], entry.joins, rules)]
     return []
@@ -298,7 +305,12 @@ def fate_of(point: Point, log: Log, clock: int, rules: Rules, last: int = NEVER)
 def next_user(point: Point, log: Log, clock: int, rules: Rules, last: int) -> Fate:
     """The next change of the window ends a point, or its horizon does."""
     end = point.end(rules, last)
-    changes = [entry.event for entry in applied(log[point.number :]) if point.conversation in entry.changed]
+    changes = [
+        entry.event
+        for entry in applied(log[point.number :])
+        if point.conversation in entry.changed
+        and not (entry.event.kind is Kind.EDIT and is_over(point.conversation, log, entry.event.t, rules))
+    ]
     if changes and changes[0].t <= end:
         by = changes[0]
         if by.kind is Kind.POST and by.user != point.newest.user and not by.bot:
@@ -325,6 +337,9 @@ def set_of_users(point: Point, log: Log, clock: int, rules: Rules, last: int) ->
     if end > clock:
         return Fate("censored")
     others = [act for act in acts(point, log, rules, end) if act.user != point.newest.user and not act.bot]
+    if rules.target == "reactors" and any(not act.user for act in others):
+        return Fate("censored")
+    others = [act for act in others if act.user]
     if others:
         timed = [act.t for act in others if act.timed]
         return Fate("answered", end, min(timed, default=end), tuple(sorted({act.user for act in others})))

@@ -23,9 +23,9 @@ SUFFIX = "\n\n###\n\n"
 def unmarked(found: re.Match[str]) -> str:
     """What is left of Slack's `<…>`: a link's own label, a channel's name."""
     target, _, label = found[1].partition("|")
-    if target.startswith(("@", "!")):
+    if target.startswith(("@", "!")) and not target.startswith("!date^"):
         return " "
-    if target.startswith("#"):
+    if target.startswith(("#", "!date^")):
         return label or " "
     return " " if without_scheme(label) == without_scheme(target) else label or " "
 
@@ -49,9 +49,32 @@ def clean(text: str) -> str:
     text = re.sub(r"<([^<>]*)>", unmarked, text)
     text = re.sub(r"xoxe\.xox[a-z]-[\w%-]+|xox[a-z]-[\w%-]+|xapp-[0-9]-[\w-]+", " ", text)
     text = re.sub(r"(https?|ftp)://\S+", " ", text, flags=re.IGNORECASE)
-    text = re.sub(r"(?<![0-9]):(\w|['+-])+:(?![0-9])", " ", text)
+    text = without_emoji(text)
     text = re.sub(r"&(amp|lt|gt);", lambda found: {"amp": "&", "lt": "<", "gt": ">"}[found[1]], text)
     return " ".join(text.split())
+
+
+def without_emoji(text: str) -> str:
+    """Text whose emoji are spaces: runs of names in colons, at the edge of a word of ASCII letters, and beside no digit and no colon.
+
+    >>> without_emoji(":wave::skin-tone-3: std::vector::iterator a:b:c fine:tada:")
+    '  std::vector::iterator a:b:c fine '
+    """
+    shown, at = "", 0
+    while at < len(text):
+        ends = [at]
+        while (name := re.compile(r":(\w|['+-])+:").match(text, ends[-1])) is not None:
+            ends.append(name.end())
+        before = text[at - 1] if at else " "
+        for end in reversed(ends[1:]):
+            after = text[end] if end < len(text) else " "
+            inside = [re.match(r"[A-Za-z_]", side) is not None for side in (before, after)]
+            if not all(inside) and not any(side == ":" or side in "0123456789" for side in (before, after)):
+                shown, at = shown + " ", end
+                break
+        else:
+            shown, at = shown + text[at], at + 1
+    return shown
 
 
 def make_prompt(texts: Sequence[str], rules: Rules) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Literal
 
+from tests.support.oracle_speech import said_by, said_in
+
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
 DAY = 86_400 * SECOND
@@ -91,7 +93,7 @@ class Rejected(Exception):
     """A record that can't be used; its argument is the reason."""
 
 
-POSTED = {None, "thread_broadcast", "me_message", "file_share"}
+POSTED = {None, "thread_broadcast", "me_message", "file_share", "file_comment"}
 BOTS = {"bot_message", "slackbot_response"}
 
 
@@ -140,7 +142,7 @@ def parse(line: bytes, rules: Rules, now: int) -> Event | Ignored | Heartbeat:
     event_id = record.get("event_id")
     if inner.get("subtype") in ("message_changed", "message_deleted") and isinstance(previous := inner.get("previous_message"), dict):
         line = without_the_text_before(line, record, inner, previous)
-    found = parse_inner(inner, bare, rules, event_id if isinstance(event_id, str) else None, line)
+    found = parse_inner(inner, record.get("by_person") is True, rules, event_id if isinstance(event_id, str) else None, line)
     received = now
     if not bare and record.get("received_at") is not None:
         received = micros(record["received_at"])
@@ -165,7 +167,7 @@ def without_the_text_before(line: bytes, record: dict[str, Any], inner: dict[str
     """A change's or deletion's record without what its message said before; whether that was the same is still said."""
     left = {name: previous[name] for name in ("ts",) if name in previous}
     message = inner.get("message")
-    is_same = previous["text"] == message.get("text", "") if "text" in previous and message else previous.get("unchanged") is True
+    is_same = said_in(previous) == said_in(message) if "text" in previous and message else previous.get("unchanged") is True
     if is_same:
         left["unchanged"] = True
     if left == previous:
@@ -188,12 +190,12 @@ def as_logged(line: bytes) -> bytes:
     return without_the_text_before(line, record, inner, previous) if isinstance(previous, dict) else line
 
 
-def parse_inner(inner: dict[str, Any], bare: bool, rules: Rules, event_id: str | None, line: bytes) -> Event | Ignored:
+def parse_inner(inner: dict[str, Any], marked: bool, rules: Rules, event_id: str | None, line: bytes) -> Event | Ignored:
     """An inner event, by its type."""
     if not isinstance(inner.get("type"), str):
         raise Rejected("bad_type")
     if inner["type"] == "message":
-        return parse_message(inner, bare, rules, event_id, line)
+        return parse_message(inner, marked, rules, event_id, line)
     if inner["type"] in ("reaction_added", "reaction_removed"):
         return parse_reaction(inner, rules, event_id, line)
     channel, t = inner.get("channel"), inner.get("event_ts", inner.get("ts"))
@@ -213,14 +215,14 @@ def channel_of(holder: dict[str, Any]) -> str:
 
 
 def text_in(message: dict[str, Any]) -> str | None:
-    """A message's text; `None` where it isn't known yet."""
-    text = message.get("text", "")
+    """What a message says; `None` where it isn't known yet."""
+    text = said_in(message)
     if text is not None and not isinstance(text, str):
         raise Rejected("bad_text")
     return text
 
 
-def parse_message(inner: dict[str, Any], bare: bool, rules: Rules, event_id: str | None, line: bytes) -> Event | Ignored:
+def parse_message(inner: dict[str, Any], marked: bool, rules: Rules, event_id: str | None, line: bytes) -> Event | Ignored:
     """A message that was posted, edited or deleted."""
     channel, subtype = channel_of(inner), inner.get("subtype")
     if subtype in ("message_changed", "message_deleted"):
@@ -230,7 +232,7 @@ def parse_message(inner: dict[str, Any], bare: bool, rules: Rules, event_id: str
         name = str(subtype)
         is_plain = 1 <= len(name) <= 40 and all(each in "abcdefghijklmnopqrstuvwxyz0123456789_" for each in name)
         return Ignored("subtype:" + (name if is_plain else "other"), channel, ts)
-    user = inner.get("user") or ""
+    user = said_by(inner) or ""
     if not isinstance(user, str):
         raise Rejected("bad_user")
     thread_ts = None
@@ -243,7 +245,12 @@ def parse_message(inner: dict[str, Any], bare: bool, rules: Rules, event_id: str
     text = text_in(inner)
     if inner.get("edited") and rules.edits == "known":
         text = None
-    bot = bool(inner.get("bot_id")) or subtype in BOTS or user == "USLACKBOT"
+    profile = inner.get("bot_profile")
+    apps_own = profile.get("user_id") if isinstance(profile, dict) else None
+    by_person = user != "" and (
+        marked or (isinstance(apps_own, str) and apps_own not in ("", inner.get("user")) and bool(inner.get("user")))
+    )
+    bot = (bool(inner.get("bot_id")) and not by_person) or subtype in BOTS or user == "USLACKBOT"
     if bot and rules.bots == "ignore":
         return Ignored("bot", channel, ts)
     if bot:
@@ -283,8 +290,11 @@ def parse_reaction(inner: dict[str, Any], rules: Rules, event_id: str | None, li
     user, name = inner.get("user") or "", inner.get("reaction") or ""
     if not isinstance(user, str):
         raise Rejected("bad_user")
-    if not user:
-        return Ignored("no_author", channel, t)
+    unnamed = not user and t is None and isinstance(inner.get("unnamed"), int)
+    if unnamed and rules.horizon is not None:
+        return Ignored("unnamed_reactors")
+    if not user and not unnamed:
+        return Ignored("no_author", channel, ts if t is None else t)
     if user == "USLACKBOT":
         return Ignored("bot", channel, ts if t is None else t)
     if t is None and rules.horizon is not None:

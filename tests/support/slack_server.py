@@ -208,6 +208,7 @@ class Server:
         self.swallowed: list[dict[str, Any]] = []
         """Those among them that deaf connections got."""
         self.delivered = 0
+        self.unknown, self.kept_back = set[str](), set[str]()
         self.links: list[Link] = []
         self.opened = 0
         self.methods: dict[str, Method] = {
@@ -222,6 +223,7 @@ class Server:
             "apps.connections.open": self._open,
             "conversations.list": lambda given: self._page("channels", self._channels(given, member=False), given),
             "users.conversations": lambda given: self._page("channels", self._channels(given, member=True), given),
+            "users.info": self._user,
             "conversations.info": lambda given: {"channel": self._channel(given)},
             "conversations.history": self._history,
             "conversations.replies": self._replies,
@@ -252,6 +254,12 @@ class Server:
             "BEEPGPT_SLACK__BOT_TOKEN": BOT_TOKEN,
             "BEEPGPT_SLACK__SIGNING_SECRET": SIGNING_SECRET,
         }
+
+    def _user(self, given: dict[str, str]) -> dict[str, Any]:
+        """Users whose ids begin with UB are bots; those of `unknown` nobody knows, and those of `kept_back` are refused."""
+        if (user := given["user"]) in self.unknown | self.kept_back:
+            raise ApiError("user_not_found" if user in self.unknown else "team_access_denied")
+        return {"user": {"id": user, "is_bot": user.startswith("UB")}}
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)

@@ -193,7 +193,7 @@ class Backfill:
         """
         now = now_us()
         whole_since = max(self._coverage.whole_since(answer.channel, since), since - self._look_back)
-        found = self._known.missing(answer.channel, answer.messages, since, whole_since, {each.t for each in held})
+        found = self._known.missing(answer.channel, answer.messages, since, whole_since, {each.t for each in held}, self._queries.people)
         missing = []
         for t, event in found.events:
             record = backfilled_record(event, self._team, now)

@@ -6,14 +6,14 @@ common is what they are about: the channel, the message, the time."""
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from beepgpt.connectors import kafka
-from beepgpt.conversations.events import DELETE, EDIT, POST, REACT, Event, Ignored, micros, parse, strip_previous, ts_text
+from beepgpt.conversations.events import BY_PERSON, DELETE, EDIT, POST, REACT, Event, Ignored, micros, parse, strip_previous, ts_text
 from beepgpt.conversations.export import NEVER, events_of
 from beepgpt.conversations.rules import HOUR, SECOND
 
@@ -23,9 +23,12 @@ def without_token(payload: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in payload.items() if name != "token"}
 
 
-def record_of(payload: Mapping[str, Any], received_at: int) -> bytes:
-    """The record of a callback as Slack sent it, less what a message said before, with the time (microseconds) at which it was received."""
-    body = without_token(payload) | {"received_at": ts_text(received_at)}
+def record_of(payload: Mapping[str, Any], received_at: int, *, by_person: bool = False) -> bytes:
+    """The record of a callback as Slack sent it, less what a message said before, with the time (microseconds) at which it was received.
+
+    `by_person`: it is a post through an app, and its user is known to be a person.
+    """
+    body = without_token(payload) | {"received_at": ts_text(received_at)} | ({BY_PERSON: True} if by_person else {})
     if isinstance(event := body.get("event"), dict) and "previous_message" in event:
         body["event"] = event = dict(event)
         strip_previous(event)
@@ -33,8 +36,10 @@ def record_of(payload: Mapping[str, Any], received_at: int) -> bytes:
 
 
 def backfilled_record(event: Mapping[str, Any], team: str, received_at: int) -> bytes:
-    """The record of an event from a channel's history, which has no event id."""
-    return orjson.dumps({"type": "event_callback", "team_id": team, "event": event, "filled": True, "received_at": ts_text(received_at)})
+    """The record of an event from a channel's history, which has no event id. That a person posted it stands beside the event."""
+    inner = {name: value for name, value in event.items() if name != BY_PERSON}
+    body = {"type": "event_callback", "team_id": team, "event": inner, "filled": True, "received_at": ts_text(received_at)}
+    return orjson.dumps(body | ({BY_PERSON: True} if BY_PERSON in event else {}))
 
 
 def deletion_record(channel: str, ts: int, t: int, team: str, received_at: int, why: str) -> bytes:
@@ -220,10 +225,17 @@ class KnownRecords:
         return [channel for channel, newest in self._newest.items() if newest >= since]
 
     def missing(
-        self, channel: str, stored: Iterable[Any], since: int, whole_since: int | None = None, waiting: Collection[int] = ()
+        self,
+        channel: str,
+        stored: Iterable[Any],
+        since: int,
+        whole_since: int | None = None,
+        waiting: Collection[int] = (),
+        people: Container[str] = (),
     ) -> Missing:
         """Compare a channel's history with the topic: events since `since` that it lacks, and from `whole_since` on messages that are gone.
 
+        `people`: users known to be no bots.
         `stored`: the history's messages. `waiting`: times of events that came while the history was read, and may be newer than it.
 
         A live edit has its own time, a stored one only the second in which it was made: a known edit from within that second,
@@ -233,7 +245,7 @@ class KnownRecords:
         untimed = unreadable = 0
         there: set[int] = set()
         for message in stored:
-            for t, kind, event in events_of(channel, message):
+            for t, kind, event in events_of(channel, message, people=people):
                 if t == NEVER:
                     unreadable += 1
                 elif kind == REACT:

@@ -8,7 +8,7 @@ import logging
 import queue
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from beepgpt.config.sections import SlackSettings
 from beepgpt.connectors import kafka
+from beepgpt.conversations.events import asked_about, names_another_user
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.ingest.slack.backfill import Backfill, SilenceCheck
 from beepgpt.ingest.slack.connections import Connections, LiveConnection
@@ -31,6 +32,7 @@ from beepgpt.ingest.slack.web_queries import (
     HistoryAnswer,
     ProbeAnswer,
     SlackQueries,
+    UserAnswer,
     channel_of,
     check_not_removed,
 )
@@ -165,6 +167,8 @@ class SlackLoop:
         self.silence_check = SilenceCheck(
             queries, self._connections, channels, known, coverage, writer, self.backfill, self._check_every, ours.delay
         )
+        self._unasked: dict[str, deque[tuple[slack_live.Arrival, dict[str, Any]]]] = {}
+        """By channel: events that wait until it is known whether a person posted the first of them."""
         self._heartbeat_at = 0.0
         """When the last heartbeat was written, by the monotonic clock."""
         self._last_event: float | None = None
@@ -252,6 +256,8 @@ class SlackLoop:
             case ProbeAnswer():
                 messages = {channel: self._remembered(channel, found) for channel, found in arrived.messages.items()}
                 self.silence_check.on_probe(arrived._replace(messages=messages))
+            case UserAnswer():
+                self._on_user()
             case ExpiredMessages() if self._retention is not None:
                 self._retention.on_expired(arrived, self.coverage, self.writer, self._team)
             case slack_live.Failed():
@@ -296,6 +302,8 @@ class SlackLoop:
     def _why_incomplete(self, good: float | None) -> str:
         if good is None or not self._connections.are_up:
             return "not connected to Slack"
+        if self._unasked:
+            return "Slack is still to say who posts through an app"
         return self.backfill.why_incomplete()
 
     # Events
@@ -331,12 +339,33 @@ class SlackLoop:
             if payload is None:
                 self.writer.leave_out(arrival, "forgotten")
             else:
-                self._on_event(arrival, channel, payload)
+                waiting = self._unasked.setdefault(channel, deque())
+                waiting.append((arrival, payload))
+                if len(waiting) == 1:
+                    self._on_waiting(channel)
 
-    def _on_event(self, arrival: slack_live.Arrival, channel: str, payload: dict[str, Any]) -> None:
+    def _on_user(self) -> None:
+        """Go on with the channels that waited for an answer."""
+        for channel in list(self._unasked):
+            self._on_waiting(channel)
+
+    def _on_waiting(self, channel: str) -> None:
+        """Take a channel's events in order, up to one of whose user Slack has to be asked first."""
+        waiting = self._unasked[channel]
+        while waiting:
+            arrival, payload = waiting[0]
+            user = asked_about(payload["event"])
+            if user is not None and user not in self._queries.asked:
+                self._queries.ask_about(user)
+                return
+            waiting.popleft()
+            self._on_event(arrival, channel, payload, by_person=user in self._queries.people or names_another_user(payload["event"]))
+        del self._unasked[channel]
+
+    def _on_event(self, arrival: slack_live.Arrival, channel: str, payload: dict[str, Any], *, by_person: bool) -> None:
         """Write a channel's event, or hold it for the channel's backfill."""
         received_at = int(arrival.at * 1e6)
-        record = record_of(payload, received_at)
+        record = record_of(payload, received_at, by_person=by_person)
         if len(record) + len(channel) > self.writer.most:
             self.writer.leave_out_oversized(arrival, record[:HEAD], len(record), channel.encode())
             return
@@ -364,7 +393,7 @@ class SlackLoop:
         return {
             "connected": float(self._connections.are_up),
             "gaps": self.backfill.open_gaps,
-            "waiting": self.backfill.held(),
+            "waiting": self.backfill.held() + sum(map(len, list(self._unasked.values()))),
             "last_event": self._last_event or 0.0,
             "ahead": self._web.ahead,
         }

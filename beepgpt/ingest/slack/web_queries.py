@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from beepgpt.connectors.slack.channel_kinds import kind_of
+from beepgpt.conversations.events import asked_about
 from beepgpt.errors import SlackFailed, SlackRefused
 
 if TYPE_CHECKING:
@@ -92,6 +93,9 @@ class Channels:
         return "shared" if is_shared and not self._shared else None
 
 
+ASK_AGAIN = 10.0
+"""Seconds after a refusal."""
+
 log = logging.getLogger(__name__)
 
 
@@ -140,6 +144,16 @@ class CheckAnswer(NamedTuple):
     why_not: str
 
 
+class UserAnswer(NamedTuple):
+    """Slack has said whether a user is a person: `SlackQueries.people` and `asked` have it."""
+
+    user: str
+
+
+NOBODY = frozenset({"user_not_found", "user_not_visible", "users_not_found"})
+"""Slack's error codes for users whom nobody can know: their posts are judged by what the posts say."""
+
+
 class SlackQueries:
     """Asks the Web API one question at a time, those first that live events wait for, and puts the answers into a queue."""
 
@@ -148,6 +162,11 @@ class SlackQueries:
         self._put = put
         self._jobs: queue.PriorityQueue[tuple[int, int, Callable[[], Any]]] = queue.PriorityQueue()
         self._count = 0
+        self.people: set[str] = set()
+        """Users whom Slack called no bots."""
+        self.asked: set[str] = set()
+        """Users about whom Slack has answered."""
+        self._asking: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="slack-asker", daemon=True)
 
     def start(self) -> None:
@@ -205,12 +224,40 @@ class SlackQueries:
                 info = self._web.ask("conversations.info", channel=channel).get("channel") or {}
             if window is None:
                 return HistoryAnswer(channel, generation, info, [], "")
-            return HistoryAnswer(channel, generation, info, history(self._web, channel, **window._asdict()), "")
+            messages = history(self._web, channel, **window._asdict())
+            for user in sorted({user for each in messages if (user := asked_about(each)) is not None}):
+                self._learn(user)
+            return HistoryAnswer(channel, generation, info, messages, "")
         except SlackRefused as refused:
             if refused.code == "invalid_cursor":  # it expired while we waited for our turn
                 self.read_history(channel, generation, window, is_known=is_known, priority=0, is_wanted=is_wanted)
                 return None
             return HistoryAnswer(channel, generation, info, [], refused.code)
+
+    def ask_about(self, user: str) -> None:
+        """Ask whether a user is a person; the answer is a `UserAnswer`."""
+
+        def ask() -> UserAnswer:
+            self._learn(user)
+            return UserAnswer(user)
+
+        if user not in self._asking:
+            self._asking.add(user)
+            self._ask(ask, 0)
+
+    def _learn(self, user: str) -> None:
+        """Learn whether a user is a person, once. While Slack refuses to say, wait and ask again: nothing of theirs is written yet."""
+        while user not in self.asked:
+            try:
+                found = self._web.ask("users.info", user=user).get("user")
+                if isinstance(found, dict) and found.get("is_bot") is False:
+                    self.people.add(user)
+            except SlackRefused as refused:
+                if refused.code not in NOBODY:
+                    log.warning("Slack does not say who posts through an app, and is asked again", extra={"why": refused.code})
+                    self._web.pause(ASK_AGAIN)
+                    continue
+            self.asked.add(user)
 
     def list_channels(self, types: str, generation: int) -> None:
         """List the channels that the app is in."""

@@ -11,5 +11,5 @@ from beepgpt.connectors.slack.export.archive import (
     ExportChannel,
     UnreadableDay,
 )
-from beepgpt.connectors.slack.export.contents import open_export, read_listings, read_users
+from beepgpt.connectors.slack.export.contents import check_no_slackdump_file, open_export, read_listings, read_users
 from beepgpt.connectors.slack.export.days import ExportChunk, ExportSource, read_days, strip_secrets

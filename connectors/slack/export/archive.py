@@ -86,6 +86,8 @@ class Export:
     max_day_file: int
     listings: tuple[str, ...] = ()
     """The listings that it has: channels.json and the like."""
+    people: frozenset[str] = frozenset()
+    """Users that its users.json says are no bots."""
 
     @property
     def unlisted(self) -> tuple[ExportChannel, ...]:

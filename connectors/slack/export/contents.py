@@ -3,8 +3,10 @@
 import re
 import unicodedata
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
+from shlex import quote
 from typing import Any, NamedTuple, NoReturn
 
 from beepgpt.connectors.slack.channel_kinds import ListedKind, kind_by_name, kind_of
@@ -25,6 +27,13 @@ from beepgpt.connectors.slack.export.archive import (
 )
 from beepgpt.connectors.slack.export.days import decode_day
 
+SLACKDUMP = (
+    ("a database of slackdump", re.compile(r"(?:.*/)?slackdump\.sqlite")),
+    ("an archive of slackdump", re.compile(r"(?:.*/)?(?:channels|users|workspace|[CDG][A-Z0-9]{7,}(?:-[0-9.]+)?)\.json\.gz")),
+    ("a dump of slackdump", re.compile(r"(?:[^/]*/)?[CDG][A-Z0-9]{7,}(?:-[0-9.]+)?\.json")),
+)
+"""Formats of slackdump other than its export, by a file that each has: `slackdump_…/C051D4052.json`, say."""
+SQLITE = b"SQLite format 3\0"
 DAY = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})\.json")
 NO_CHANNELS = frozenset(["attachments", "canvases", "file_conversations", "huddle_transcripts", "lists", "__uploads"])
 """Folders that stand beside the channels' in exports since 2024, and in those of other tools."""
@@ -37,6 +46,7 @@ def open_export(path: Path, include: Collection[ChannelKind] = PUBLIC, *, max_da
     if unknown := set(include) - set(KINDS):
         raise ValueError(f"no such kind of channel: {', '.join(sorted(unknown))} (there are {', '.join(KINDS)})")
     found, unread = archive_members(path)
+    _check_not_slackdump(path, found)
     root, members = _inside(path, found)
     outside = [member.name for member in found if member.name.endswith(".json") and not member.name.startswith(root)]
     listed = [entry for name, member in members if name.lower() in LISTINGS for entry in _listed(path, name, member, max_day_file)]
@@ -52,6 +62,7 @@ def open_export(path: Path, include: Collection[ChannelKind] = PUBLIC, *, max_da
         tuple(sorted([*unread, *outside, *others, *skipped])),
         max_day_file,
         tuple(sorted({name.lower() for name, _ in members if name.lower() in LISTINGS})),
+        _people_in(members, max_day_file),
     )
 
 
@@ -78,6 +89,17 @@ def read_users(path: Path) -> list[dict[str, Any]]:
     return [entry for entry in entries if isinstance(entry, dict) and "id" in entry]
 
 
+def _people_in(members: Iterable[tuple[str, Member]], most: int) -> frozenset[str]:
+    """The users that users.json says are no bots; none if it can't be read, since messages can be."""
+    people: set[str] = set()
+    for name, member in members:
+        if name == USERS:
+            with suppress(UnreadableMember):
+                entries = [each for each in decode_day(read_member(member, most)) if isinstance(each, dict)]
+                people |= {each["id"] for each in entries if each.get("is_bot") is False and isinstance(each.get("id"), str)}
+    return frozenset(people)
+
+
 def _inside(path: Path, found: list[Member]) -> tuple[str, list[tuple[str, Member]]]:
     """The folder that the export stands in, and its members with their names there."""
     root = root_of(path, found)
@@ -96,7 +118,36 @@ def root_of(path: Path, members: Iterable[Member]) -> str:
     if holders := {place[0] for place in places if len(place) == 3 and date_of(place[-1])}:
         return _only(path, holders)
     deeper = next((f" (there is one in {'/'.join(place[:-1])})" for place in places if place[-1].lower() in LISTINGS), "")
-    raise BadExport(f"{path}: no Slack export: it has no channels.json and no folder of days. Give the folder that has{deeper}")
+    raise BadExport(f"{path}: no Slack export: it has no channels.json and no folder of days. Give the folder that has them{deeper}")
+
+
+def _check_not_slackdump(path: Path, members: Iterable[Member]) -> None:
+    """Raise BadExport, with the command that converts it, for slackdump's other formats: they have no day files."""
+    names = [member.name for member in members]
+    if any(date_of(name.rpartition("/")[2]) for name in names):
+        return
+    for what, pattern in SLACKDUMP:
+        if any(map(pattern.fullmatch, names)):
+            raise BadExport(f"{path}: {what}, and no Slack export: convert it, and give the result. {how_to_convert(path)}")
+
+
+def check_no_slackdump_file(path: Path) -> None:
+    """Raise BadExport, with the command that converts it, for a database of slackdump, or the file of one channel of its dump."""
+    with path.open("rb") as file:
+        begins = file.read(len(SQLITE))
+    if begins == SQLITE:
+        raise BadExport(f"{path}: a database, and no Slack export. If slackdump wrote it: {how_to_convert(path)}")
+    if SLACKDUMP[-1][1].fullmatch(path.name):
+        raise BadExport(f"{path}: one channel of a dump of slackdump: convert the folder that it stands in. {how_to_convert(path.parent)}")
+
+
+def how_to_convert(path: Path) -> str:
+    """The command that makes a Slack export of what slackdump wrote.
+
+    >>> how_to_convert(Path("slackdump_20260501"))
+    'slackdump convert -f export -o slackdump_20260501-export.zip slackdump_20260501'
+    """
+    return f"slackdump convert -f export -o {quote(f'{path.stem}-export.zip')} {quote(str(path))}"
 
 
 def _only(path: Path, holders: set[str]) -> str:

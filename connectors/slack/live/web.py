@@ -104,7 +104,7 @@ class Web:
                 return dict(response.data) if isinstance(response.data, dict) else {}, headers
             self._note(method, "unclear")
             log.warning("Slack could not be asked, and is asked again", extra={"method": method, "why": why})
-            self._pause(BACKOFF[min(tries, len(BACKOFF) - 1)])
+            self.pause(BACKOFF[min(tries, len(BACKOFF) - 1)])
             tries += 1
 
     def try_once(self, method: str, **params: Any) -> str:
@@ -168,7 +168,7 @@ class Web:
                 if wait <= 0:
                     asked.append(now)
                     return
-            self._pause(wait)
+            self.pause(wait)
 
     def calls_here(self) -> Counter[tuple[str, str]]:
         """A copy of `calls`, for another thread."""
@@ -184,7 +184,8 @@ class Web:
         with self._lock:
             self._not_before[method] = time.monotonic() + seconds
 
-    def _pause(self, seconds: float) -> None:
+    def pause(self, seconds: float) -> None:
+        """Wait, unless the run is asked to stop. Raises CallStopped."""
         if self.stopping.wait(seconds):
             raise CallStopped
 
