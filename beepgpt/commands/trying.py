@@ -225,7 +225,8 @@ def next_commands(job: TryJob) -> list[tuple[str, str]]:
     return [
         (
             "Alerts that more people join",
-            f"beepgpt rehearse {job.predictions} --model {job.model} --members {job.export} --precision 0.6 --to {page}",
+            f"beepgpt rehearse {job.predictions} --model {job.model} --members {job.export} --names {job.export} --precision 0.6"
+            f" --to {page}",
         ),
         ("Say by hand which examples teach something", f"beepgpt review {job.examples} --names {job.export}"),
         ("Check the laws on your own data", f"beepgpt audit {job.export} {job.examples}"),

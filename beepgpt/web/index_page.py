@@ -19,7 +19,7 @@ SHOWN = 5
 
 
 def verdict_of(values: Mapping[str, Any], people: int | None) -> dict[str, Any]:
-    """What a rehearsal says an export is worth: a sentence with its figures, and whether the model beats the simplest rule.
+    """What a rehearsal says an export is worth: a sentence with its figures, and what the simplest rule would have given.
 
     `values`: of a rehearsal's page; `people`: how many the workspace has, if that is known.
     """
@@ -33,7 +33,7 @@ def verdict_of(values: Mapping[str, Any], people: int | None) -> dict[str, Any]:
         messages = (
             f"{counted(figures['alerts'], 'message')} to {figures['people']:,}{of} {'person' if figures['people'] == 1 else 'people'}"
         )
-        sentence = f"In {days} it would have sent {messages}; {joined(ours)}. {beside(theirs)}"
+        sentence = f"In {days} it would have sent {messages}; {joined(ours)}. {beside(theirs, ours)}"
     return {
         "sentence": sentence,
         "days": days_of(values),
@@ -42,7 +42,6 @@ def verdict_of(values: Mapping[str, Any], people: int | None) -> dict[str, Any]:
         "of_people": people,
         "joined": ours,
         "simplest": theirs,
-        "better": ours["low"] is not None and theirs["value"] is not None and ours["low"] > theirs["value"],
     }
 
 
@@ -84,12 +83,14 @@ def joined(figure: Mapping[str, Any]) -> str:
     return f"{percent_of(figure)} joined the conversation within a day"
 
 
-def beside(figure: Mapping[str, Any]) -> str:
-    """What the simplest rule would have given, as a sentence."""
+def beside(figure: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    """What the simplest rule would have given beside ours, as a sentence."""
     if not figure["count"]:
         return "The simplest rule would have alerted nobody."
-    few = f", {FEW}" if figure["low"] is None else ""
-    return f"The simplest rule, as often: {percent_of(figure)}{few}."
+    if figure["low"] is None or ours["low"] is None:
+        return f"The simplest rule, as often: {percent_of(figure)}, {FEW}."
+    chance = ", and the difference may be chance" if figure["high"] > ours["low"] and figure["low"] < ours["high"] else ""
+    return f"The simplest rule, as often: {percent_of(figure)}{chance}."
 
 
 def index_page(found: Mapping[str, Any]) -> str:
