@@ -23,16 +23,17 @@ def blocks() -> dict[str, tuple[str, str]]:
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "COLUMNS": "110", "NO_COLOR": "1", "TERM": "dumb"}
         command = [sys.executable, "-m", "beepgpt", "demo"]
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+        both: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        said = subprocess.run(command, cwd=folder, env=environment, text=True, check=True, **both).stdout
         lines = (Path(folder) / "beepgpt-demo" / "examples.jsonl").read_text("utf-8").splitlines()
-        shown = re.search(r"(C\w+:[\d.]+:\w+) ─.*known at ([\d.]+)", done.stderr, re.DOTALL)
-    assert shown is not None, done.stderr
+        shown = re.search(r"(C\w+:[\d.]+:\w+) ─.*known at ([\d.]+)", said, re.DOTALL)
+    assert shown is not None, said
     example = next(each for each in map(json.loads, lines) if (each["conversation"], each["prompt_ts"]) == shown.groups())
     example["candidates"] = {name: values[:2] for name, values in example["candidates"].items()}
     sys.path.insert(0, str(HERE))
 
     return {
-        "demo": ("text", "\n".join(line.rstrip() for line in done.stderr.strip().splitlines())),
+        "demo": ("text", "\n".join(line.rstrip() for line in said.strip().splitlines())),
         "picture": ("mermaid", picture().strip()),
         "example": ("json", wrapped(json.dumps(example, ensure_ascii=False))),
     }

@@ -247,7 +247,7 @@ def test_the_demo_runs_from_the_wheel_alone(wheel: Path, environment: Path, tmp_
     ran = python("-m", "beepgpt", "demo", cwd=tmp_path, interpreter=environment, PYTHONPATH=needs())
     done(ran)
     assert version.startswith(f"beepgpt {__version__} ")
-    assert "the same, byte for byte" in ran.stderr and (tmp_path / "beepgpt-demo" / "rehearsal.html").exists()
+    assert "the same, byte for byte" in ran.stdout and (tmp_path / "beepgpt-demo" / "index.html").exists()
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -43,15 +43,17 @@ def rehearsal_report(
     may_see: MaySee,
     names: Mapping[str, str],
     everybody: bool,
-    wanted: WantedAlerts,
+    wishes: Sequence[WantedAlerts],
 ) -> dict[str, Any]:
     """Rehearse the model, the baselines and all thresholds. `names`: of people and channels by id; `everybody`: all count as opted in.
+    `wishes`: the first that some threshold meets is recommended.
 
     `policy`: None for the one at the threshold that is recommended (`policy_at` makes it); if none can be, `values["figures"]` is None.
     """
     how: dict[str, Any] = {"asked": asked, "may_see": may_see}
     others = [rehearse(history, policy_at(each), name=f"{each:.0%}", parts=JUDGED, **how) for each in THRESHOLDS]
-    recommended = recommend(others, history, wanted)
+    found = [recommend(others, history, each) for each in wishes]
+    recommended = next((each for each in found if each["threshold"] is not None), found[0])
     if policy is None:
         if recommended["threshold"] is None:
             return {"recommended": recommended, "figures": None}

@@ -17,7 +17,10 @@ from beepgpt.commands.starting import begin, fail, ignore_signals
 from beepgpt.errors import BeepGPTError
 
 COMMANDS = {
-    "Try": {"demo": "All of it, on a simulated workspace"},
+    "Try": {
+        "try": "Say whether it would have helped: a model of an export's past, and whom it would have alerted lately",
+        "demo": "The same on a simulated workspace",
+    },
     "Make": {
         "examples": "Make examples: points in time of conversations, and who answered",
         "label": "Label examples: which teach something (strong), and which don't (weak)",
@@ -46,6 +49,8 @@ COMMANDS = {
     },
 }
 """Each command with the beginning of its help, by group. `dead-letters` is the function `dead_letters` of the module of that name."""
+MODULES = {"try": "try_export"}
+"""Where a command can't be called as its module, since Python has the word."""
 
 EXTRAS = {
     *("aiolimiter", "backoff", "detect_secrets", "httpx2", "jinja2", "lightgbm", "matplotlib", "numpy", "openai", "phonenumbers"),
@@ -66,7 +71,7 @@ class Commands(TyperGroup):
         """The command itself, or None if there is none of that name."""
         if cmd_name not in self.commands:
             return None
-        name = cmd_name.replace("-", "_")
+        name = MODULES.get(cmd_name, cmd_name.replace("-", "_"))
         alone = typer.Typer(**PLAIN)
         alone.command(cmd_name)(getattr(import_module(f"beepgpt.commands.{name}"), name))
         return typer.main.get_command(alone)

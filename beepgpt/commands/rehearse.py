@@ -19,6 +19,7 @@ from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console
 from beepgpt.runtime.destinations import beside_of
+from beepgpt.runtime.names import names_in
 from beepgpt.runtime.places import check_apart, is_kafka
 from beepgpt.training.folder import ALERTS
 
@@ -50,7 +51,7 @@ def rehearse(
     members: Annotated[
         Path | None, typer.Option(help="An export that says who may see which channel, and where people are.", show_default=False)
     ] = None,
-    names: Annotated[list[Path] | None, typer.Option(help="An export's users.json, channels.json: names for ids.")] = None,
+    names: Annotated[list[Path] | None, typer.Option(help="An export, or its users.json and channels.json: names for ids.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write the figures here, as JSON.")] = None,
 ) -> None:
     """Replay past predictions with alerts: whom they would have alerted, how often rightly, and from which threshold on is best."""
@@ -59,7 +60,6 @@ def rehearse(
             raise BadCommand(f"beepgpt rehearse needs {name}, which is not installed: {INSTALL}")
     from beepgpt.alerts.choosing import WantedAlerts
     from beepgpt.commands.rehearse_run import rehearsal_of
-    from beepgpt.commands.review import names_in
     from beepgpt.web.report import rehearsal_page
 
     settings = with_flags(settings, "alerts", {"threshold": threshold, "list_from": list_from, "per_hour": per_hour})
@@ -68,8 +68,8 @@ def rehearse(
         outcomes = str(beside)
     given_names = {f"names {each}": each for each in names or []}
     check_apart(source, [to, *([report] if report is not None else [])], outcomes=outcomes, store=store, members=members, **given_names)
-    wanted = WantedAlerts(0.5 if precision is None and per_week is None else precision, per_week)
-    values = rehearsal_of(source, outcomes, settings, model, wanted, store, members, names_in(names or []))
+    wishes = [WantedAlerts(0.5 if precision is None and per_week is None else precision, per_week)]
+    values = rehearsal_of(source, outcomes, settings, model, wishes, store, members, names_in(names or []))
     jsonl.write_file(to, rehearsal_page(values).encode())
     if report is not None:
         write_report(report, {name: value for name, value in values.items() if name not in ON_THE_PAGE})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -28,12 +28,16 @@ def rehearsal_of(
     outcomes: str | None,
     settings: Settings,
     model: Path | None,
-    wanted: WantedAlerts,
+    wishes: Sequence[WantedAlerts],
     store: Path | None,
     members: Path | None,
     names: Mapping[str, str],
+    otherwise: float | None = None,
 ) -> dict[str, Any]:
-    """Rehearse what stands in files or on topics. Returns the values of the page and the report."""
+    """Rehearse what stands in files or on topics. Returns the values of the page and the report.
+
+    `wishes`: the first that some threshold meets is taken; `otherwise`: the threshold if none is, without it the model's own.
+    """
     from beepgpt.alerts.rehearsal_report import rehearsal_report
     from beepgpt.commands.alert import policy_of, threshold_of
 
@@ -45,12 +49,13 @@ def rehearsal_of(
         return replace(policy, opted_in=True) if store is None else policy
 
     given = settings.alerts.threshold
-    how: dict[str, Any] = {"asked": asked, "may_see": may_see, "names": names, "everybody": store is None, "wanted": wanted}
+    how: dict[str, Any] = {"asked": asked, "may_see": may_see, "names": names, "everybody": store is None, "wishes": wishes}
     with console.status("replaying the past"):
         values = rehearsal_report(history, None if given is None else policy_at(given), policy_at, **how)
         if values["figures"] is None:  # there is nothing to recommend
             console.print(f"No threshold is recommended: {values['recommended']['why']}.")
-            values = rehearsal_report(history, policy_at(threshold_of(settings, model)), policy_at, **how)
+            at = threshold_of(settings, model) if otherwise is None else otherwise
+            values = rehearsal_report(history, policy_at(at), policy_at, **how)
     return {**values, "models": sorted({point.model for point in history.points})}
 
 

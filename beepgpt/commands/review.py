@@ -6,24 +6,23 @@ import os
 import sys
 import threading
 import webbrowser
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import orjson
 import typer
 
 from beepgpt.commands.example_source import input_of, lines_of, retracted_in, retractions_of
 from beepgpt.commands.flags import with_settings
 from beepgpt.config.settings import Settings, with_flags
 from beepgpt.connectors import kafka
-from beepgpt.connectors.files import jsonl
 from beepgpt.conversations.signals import Signal, SignalVerdict
 from beepgpt.errors import BadCommand
 from beepgpt.labeling.few_shots import FewShots
 from beepgpt.labeling.review_queue import ReviewedExample, Sample
 from beepgpt.runtime.console import Watched, console
+from beepgpt.runtime.names import names_in
 from beepgpt.runtime.places import connection_of
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def review(
     labeler: Annotated[str | None, typer.Option(help="Whose opinion is shown beside yours: local, rules or none.")] = None,
     learn_from: Annotated[Path | None, typer.Option(help="Labeled examples that the local labeler learns from, too.")] = None,
     names: Annotated[
-        list[Path] | None, typer.Option(help="An export's users.json, channels.json and the like: shows names in the place of ids.")
+        list[Path] | None, typer.Option(help="An export, or its users.json and channels.json: shows names in the place of ids.")
     ] = None,
     sample: Annotated[int, typer.Option(help="Examples in the random sample; the newest are there beside it.", min=1)] = SAMPLE,
     port: Annotated[int, typer.Option(help="Where the page is; 0: on any port that is free.", min=0, max=65_535)] = 0,
@@ -138,22 +137,6 @@ def _in_topic(source: str, address: kafka.KafkaAddress, settings: Settings) -> I
 
 
 # What is known beside it
-
-
-def names_in(paths: Iterable[Path]) -> dict[str, str]:
-    """Names of people and channels by id, from files of an export. Raises BadCommand."""
-    names: dict[str, str] = {}
-    for path in paths:
-        jsonl.check_readable(path)
-        try:
-            for each in orjson.loads(path.read_bytes()):
-                profile = each.get("profile") or {}
-                name = profile.get("display_name") or profile.get("real_name") or each.get("real_name") or each.get("name")
-                if name:
-                    names[each["id"]] = str(name)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise BadCommand(f"--names {path}: a list of people or channels is expected, as users.json of an export is") from error
-    return names
 
 
 def opinions_of(labeler: str, learn_from: Path | None) -> OpinionSource | None:

@@ -27,6 +27,8 @@ class _Terminal(Console):
 
 console = _Terminal(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
 """Names of files are shown as they are, whatever brackets and colons stand in them; long sentences are the terminal's to wrap."""
+results = _Terminal(markup=False, emoji=False, highlight=False, soft_wrap=True)
+"""Standard output, for what a command was asked for: the rest goes beside it, so that `| less` and `> file` work."""
 log = logging.getLogger("beepgpt")
 
 STEPS = 10_000

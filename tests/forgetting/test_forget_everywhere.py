@@ -14,7 +14,8 @@ from tests.support.forgetting import PERSON, beepgpt, canaries_in, write_workspa
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 NOT_RUN = {
-    "demo": "runs examples, prepare, train, validate, score and rehearse, and writes what they write",
+    "try": "runs examples, prepare, train, validate, score and rehearse; what it adds: tests/commands/test_try.py",
+    "demo": "runs try",
     "experiment": "runs examples, prepare, train and validate, and writes what they write",
     "topics": "makes topics, and no file",
     "ingest": "writes to topics alone: tests/forgetting/test_forget_topics.py",

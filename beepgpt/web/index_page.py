@@ -1,0 +1,126 @@
+"""The page that an export's verdict stands on: a sentence, three figures, a picture and some alerts as Slack would show them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any
+
+from beepgpt.web.pages import FEW, rendered
+
+SIMPLEST = "channel's most frequent, as many"
+"""The rule that a model is held against: the person who answers most in the channel, alerted as often."""
+RULES = {
+    SIMPLEST: "who answers most in the channel",
+    "latest other author, as many": "who wrote last in the channel",
+}
+"""The rules of the picture, in words."""
+SHOWN = 5
+
+
+def verdict_of(values: Mapping[str, Any], people: int | None) -> dict[str, Any]:
+    """What a rehearsal says an export is worth: a sentence with its figures, and what the simplest rule would have given.
+
+    `values`: of a rehearsal's page; `people`: how many the workspace has, if that is known.
+    """
+    figures, simplest = values["figures"], next(row for row in values["rules"] if row["name"] == SIMPLEST)
+    ours, theirs = figures["intervals"]["joined"], simplest["intervals"]["joined"]
+    of = "" if people is None else f" of {people:,}"
+    days = counted(days_of(values), "day")
+    if not figures["alerts"]:
+        sentence = f"In {days} it would have alerted nobody: nobody was predicted with {values['threshold']:.0%} or more."
+    else:
+        messages = (
+            f"{counted(figures['alerts'], 'message')} to {figures['people']:,}{of} {'person' if figures['people'] == 1 else 'people'}"
+        )
+        sentence = f"In {days} it would have sent {messages}; {joined(ours)}. {beside(theirs, ours)}"
+    return {
+        "sentence": sentence,
+        "days": days_of(values),
+        "alerts": figures["alerts"],
+        "people": figures["people"],
+        "of_people": people,
+        "joined": ours,
+        "simplest": theirs,
+    }
+
+
+def days_of(values: Mapping[str, Any]) -> int:
+    """Days of the part that judges, the first and the last among them."""
+    if values["begin"] is None:
+        return 0
+    return (date.fromisoformat(values["end"]) - date.fromisoformat(values["begin"])).days + 1
+
+
+def counted(count: int, what: str) -> str:
+    """A count with its noun.
+
+    >>> counted(1, "day"), counted(1200, "message")
+    ('1 day', '1,200 messages')
+    """
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def percent_of(figure: Mapping[str, Any]) -> str:
+    """A share with its interval, without decimals.
+
+    >>> percent_of({"value": 0.571, "low": 0.42, "high": 0.71, "count": 30})
+    '57 % (42–71)'
+    """
+    if figure["value"] is None:
+        return "–"
+    if figure["low"] is None:
+        return f"{round(figure['value'] * figure['count'])} of {figure['count']}"
+    return f"{figure['value']:.0%} ({100 * figure['low']:.0f}–{100 * figure['high']:.0f})".replace("%", " %")
+
+
+def joined(figure: Mapping[str, Any]) -> str:
+    """How many joined, as the end of a sentence."""
+    if figure["value"] is None:
+        return "whether somebody joined the conversation isn't known yet"
+    if figure["low"] is None:
+        return f"{percent_of(figure)} joined the conversation within a day, which is {FEW} how many would"
+    return f"{percent_of(figure)} joined the conversation within a day"
+
+
+def beside(figure: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    """What the simplest rule would have given beside ours, as a sentence."""
+    if not figure["count"]:
+        return "The simplest rule would have alerted nobody."
+    if figure["low"] is None or ours["low"] is None:
+        return f"The simplest rule, as often: {percent_of(figure)}, {FEW}."
+    chance = ", and the difference may be chance" if figure["high"] > ours["low"] and figure["low"] < ours["high"] else ""
+    return f"The simplest rule, as often: {percent_of(figure)}{chance}."
+
+
+def index_page(found: Mapping[str, Any]) -> str:
+    """The page. `found`: the verdict, the rehearsal, the model's card, and where the other pages are."""
+    return rendered(
+        "index.html",
+        found=found,
+        ranges=_rules([row for row in found["rehearsal"]["rules"] if row["ours"] or row["name"] in RULES]),
+        percent_of=percent_of,
+        shown=_without_names(found["rehearsal"]["shown"][:SHOWN]),
+    )
+
+
+def _rules(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The picture: a line of each rule that there are alerts enough of, with the band that its share lies in, in per cent."""
+    return [
+        {
+            "name": "the model" if row["ours"] else RULES[row["name"]],
+            "ours": row["ours"],
+            "says": percent_of(figure),
+            "at": round(100 * figure["value"], 1),
+            "low": round(100 * figure["low"], 1),
+            "width": round(100 * (figure["high"] - figure["low"]), 1),
+        }
+        for row in rows
+        if (figure := row["intervals"]["joined"])["low"] is not None
+    ]
+
+
+def _without_names(alerts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Alerts with what stands for each reader where names are hidden."""
+    people = list(dict.fromkeys(each["who"] for each in alerts))
+    return [{**each, "hidden": f"Person {people.index(each['who']) + 1}"} for each in alerts]

@@ -1,0 +1,132 @@
+"""`beepgpt try`: an export becomes a sentence and pages, whose figures are those of the commands that it runs."""
+
+from __future__ import annotations
+
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from beepgpt.forgetting.kinds import found_in
+from beepgpt.simulation.workspace import Plan, names, write_export
+from tests.support import program, quiet, run_program, start
+from tests.support.exports import zipped
+from tests.support.speed import wait_until
+
+PLAN = Plan(seed=7, messages=1_500, channels=5, people=25, days=40)
+INCLUDE = ("--include", "channels,groups")
+PAGES = ("index.html", "rehearsal.html", "outcomes.html", "set/models/local/report.html")
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("try") / "acme.zip"
+    write_export(PLAN, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def tried(export: Path) -> tuple[Path, str]:
+    """The folder that `try` filled, and what it printed."""
+    to = export.with_name("tried")
+    done = run_program("try", export, "--to", to, *INCLUDE)
+    assert done.returncode == 0, done.stderr
+    return to, done.stdout
+
+
+def steps_done(stderr: str) -> list[str]:
+    """The names of the steps that were not up to date."""
+    return re.findall(r"^\d/6 ([a-z ]+):.*\(\d+ s\)$", stderr, re.MULTILINE)
+
+
+def test_an_export_becomes_a_sentence_and_pages(tried):
+    """Standard output begins with it, and is short; what the index links to is there; the figures are those of the rehearsal."""
+    to, said = tried
+    sentence, *rest = said.splitlines()
+    index = (to / "index.html").read_text()
+
+    assert re.match(r"In \d+ days it would have sent \d+ messages? to \d+ of 25 people; .* The simplest rule", sentence)
+    assert len(rest) < 12 and f"{to}/index.html" in rest[0]
+    links = re.findall(r'href="([^"]+)"', index)
+    assert [link for link in links if not (to / link).is_file()] == [] and set(links) == set(PAGES) - {"index.html"}
+    alerts = int(re.search(r"sent (\d+) messages", sentence)[1])  # type: ignore[index]
+    assert f"<dd>{alerts}</dd>" in index and f"<dd>{alerts}</dd>" in (to / "rehearsal.html").read_text()
+    assert [path for path, kind in found_in(to) if kind is None] == []  # `forget` knows all that it makes
+
+
+def test_its_examples_are_those_of_its_own_command(tried, export: Path, tmp_path: Path):
+    """Byte for byte, whatever the order."""
+    done = run_program("examples", export, "--to", tmp_path / "examples.jsonl", *INCLUDE)
+
+    assert done.returncode == 0
+    made = [sorted(path.read_bytes().splitlines()) for path in (tmp_path / "examples.jsonl", tried[0] / "examples.jsonl")]
+    assert made[0] == made[1] and len(made[0]) > 500
+
+
+@pytest.mark.slow
+def test_names_are_shown_or_not(tried, export: Path, tmp_path: Path):
+    """`--no-names`: no name of anybody stands on any page, though it does without."""
+    to, _ = tried
+    people = set(names(PLAN).values())
+    first = {name.partition(" ")[0].lower() for name in people}
+    shown = set(re.findall(r'class="named">([^<]+)<', (to / "index.html").read_text()))
+    assert shown and shown <= first
+
+    done = run_program("try", export, "--to", to, *INCLUDE, "--no-names")
+    assert steps_done(done.stderr) == ["validation", "scores", "rehearsal"]
+    hidden = set(re.findall(r'class="named">([^<]+)<', (to / "index.html").read_text()))
+    assert hidden and hidden <= set(names(PLAN))
+    assert 'id="hide-names"' not in (to / "index.html").read_text()
+    assert run_program("try", export, "--to", to, *INCLUDE).returncode == 0
+
+
+@pytest.mark.slow
+def test_killed_in_its_midst_it_goes_on(export: Path, tried, tmp_path: Path):
+    """What was done is up to date, and the verdict is the same."""
+    to = tmp_path / "killed"
+    with (tmp_path / "said").open("wb") as said:
+        run = start(program("try", export, "--to", to, *INCLUDE), quiet(), (said, said, said))
+    wait_until(lambda: "training set" in ((to / "steps.json").read_text() if (to / "steps.json").exists() else ""), "two steps are done")
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+
+    done = run_program("try", export, "--to", to, *INCLUDE)
+
+    assert steps_done(done.stderr)[:1] in (["model"], ["validation"]) and done.stdout.splitlines()[0] == tried[1].splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("messages", "said"),
+    [
+        ([], "0 messages were answered by somebody else, of 0"),
+        ([{"user": f"U{number % 2 + 1}", "text": "hello"} for number in range(40)], "39 messages were answered by somebody else, of 40"),
+        ([{"user": "U1", "text": "alone"} for _ in range(40)], "0 messages were answered by somebody else, of 40"),
+        ([{"bot_id": "B1", "subtype": "bot_message", "text": "beep"} for _ in range(40)], "Left out: bot 40"),
+    ],
+    ids=["empty", "few", "no replies", "only bots"],
+)
+def test_too_little_history_says_what_is_missing(tmp_path: Path, messages: list[dict[str, str]], said: str):
+    """And how much of it would do; the work failed."""
+    day = [{"type": "message", "ts": f"{1641081600 + 60 * number}.000100", **each} for number, each in enumerate(messages)]
+    path = zipped(tmp_path, ("channels.json", [{"id": "C1", "name": "general"}]), ("general/2022-01-02.json", day))
+
+    done = run_program("try", path, "--to", tmp_path / "to")
+
+    assert done.returncode == 1 and said in done.stderr and "at least 200 are needed" in done.stderr, done.stderr
+    assert "--include channels,groups" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("nothing.zip", "--to", "to"), "there is no such file or folder"),
+        (("acme.zip", "--to", "acme.zip"), "is no folder"),
+        (("acme.zip", "--to", "to", "--no-candidates"), "--no-candidates"),
+    ],
+)
+def test_a_wrong_command_says_what_is_wrong(export: Path, arguments: tuple[str, ...], said: str):
+    """Before anything is made."""
+    done = run_program("try", *arguments, cwd=export.parent)
+
+    assert done.returncode == 2 and said in done.stderr and not (export.parent / "to").exists()
