@@ -90,7 +90,7 @@ def flow() -> Dataflow:
     to = score_outputs_of(settings.cluster.to, settings.cluster.outcomes or None, settings)
     to.topics_now()
     model = WatchedModel(folder, rules.spec, lambda each: nullcontext(load_model(each)))
-    worker = ClusterWorker(settings)
+    worker = ClusterWorker(settings, origin)
     following = Following(
         rules,
         load_encoding(rules.encoding),
@@ -124,5 +124,5 @@ def flow() -> Dataflow:
     source = source_of(origin, settings, worker, group=group, idle_clock=settings.run.idle_clock == "wall")
     figures = ScoreFigures(**worker.figures(origin.topic, rules.spec), scores=lambda: Scores(**scoring.figures(model.name)))
     worker.start(origin, str(to), figures, model.watched(ours.watch / 1e6))
-    sinks = to.sinks(0, 1, fresh=False, on_closed=lambda: None, on_error=worker.fail)
+    sinks = to.sinks(0, 1, fresh=False, on_closed=lambda: None, listener=worker)
     return scoring_flow(source, following, scoring, sinks, worker.accounts.append, {**SCORED_LINES, **SCORED_MESSAGES})
