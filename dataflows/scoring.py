@@ -64,10 +64,10 @@ def flow() -> Dataflow:
     from beepgpt.config.settings import BadSettings, read_settings
     from beepgpt.connectors.tokenizer import load_encoding
     from beepgpt.runtime.clock import now_us
-    from beepgpt.runtime.destinations import score_outputs_of
+    from beepgpt.runtime.destinations import check_score_topic, score_outputs_of
     from beepgpt.runtime.flow_metrics import ScoreFigures, Scores
     from beepgpt.runtime.forgotten import forgotten_of
-    from beepgpt.runtime.places import source_of
+    from beepgpt.runtime.places import connection_of, source_of
     from beepgpt.runtime.running import check_source
     from beepgpt.runtime.workers import ClusterWorker, cluster_topics
     from beepgpt.training.models import load_model
@@ -88,7 +88,8 @@ def flow() -> Dataflow:
         )
     check_source(origin, settings)
     to = score_outputs_of(settings.cluster.to, settings.cluster.outcomes or None, settings)
-    to.topics_now()
+    for each in to.topics().values():
+        check_score_topic(connection_of(settings, each.bootstrap), each, rules.spec)
     model = WatchedModel(folder, rules.spec, lambda each: nullcontext(load_model(each)))
     worker = ClusterWorker(settings, origin)
     following = Following(

@@ -52,6 +52,7 @@ SCHEMA = (
     """,
     "ALTER TABLE alert ADD COLUMN released_at INTEGER; ALTER TABLE alert ADD COLUMN excerpt_at INTEGER",
     "ALTER TABLE alert ADD COLUMN edited_at INTEGER",
+    "ALTER TABLE alert_message ADD COLUMN author TEXT",
 )
 """Migrations: the statements that lead from each schema version to the next; the first one creates the tables.
 
@@ -84,7 +85,7 @@ class AlertDatabase:
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = FULL")
                 self._db.execute("PRAGMA secure_delete = ON")  # what was deleted in Slack is not to be found in the file
-                self._migrate()
+                self.migrate()
             except sqlite3.Error as error:
                 raise BadAlertStore(f"{path}: is no store of alerts, or can't be opened ({error}): name another file") from error
             self._opened = opened.pop_all()
@@ -101,7 +102,7 @@ class AlertDatabase:
             raise BadAlertStore(f"{self.path}: is another program's database: name another file")
         return version
 
-    def _migrate(self) -> None:
+    def migrate(self) -> None:
         """Run the migrations that the file lacks, all or none."""
         with self.transaction():
             for step in SCHEMA[self._version() :]:

@@ -148,7 +148,7 @@ class AlertDecider:
             "ts": point.message, "prompt_ts": point.prompt_ts, "model": point.model, "p": alert.p, "why": alert.why,
             "excerpt": shortened(newest_text(point.prompt)), "made_at": now, "released_at": released,
         }  # fmt: skip
-        if self.store.add_alert(row, alert.keys, [ts for ts, _ in point.window]):
+        if self.store.add_alert(row, alert.keys, point.window):
             self.store.count(f"{alert.kind}:{alert.way}")
 
     def texts_to_match(self, records: Iterable[bytes], now: int) -> Iterator[tuple[str, frozenset[str], str]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import suppress
+from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 from beepgpt.alerts.store import AlertStore
 from beepgpt.conversations.events import ts_text
@@ -16,28 +17,42 @@ OF_CONVERSATIONS = (("speaker", "conversation"), ("session_of", "thread"), ("tol
 """Tables with a channel, or a conversation, which begins with its channel."""
 
 
-class _OnlyCounted(Exception):
-    """Ends a transaction without writing."""
+OF_MESSAGES = ("alert_message", "deleted")
+"""Tables with a channel and the time of a message in it, microseconds."""
 
 
-def forget_in_store(path: Path, forgotten: Forgotten, now: int, *, apply: bool) -> int:
-    """Remove what is forgotten from an alert store, and overwrite it in the file; returns how many rows changed or went.
+class StoreForgetting(NamedTuple):
+    """What was found in an alert store."""
+
+    found: int
+    """Rows that changed or went."""
+    unknown: int
+    """Excerpts that an older release wrote without their messages' authors, and that stay."""
+
+
+def forget_in_store(path: Path, forgotten: Forgotten, now: int, *, apply: bool) -> StoreForgetting:
+    """Remove what is forgotten from an alert store, and overwrite it in the file.
 
     A forgotten message goes as if it had been deleted in Slack: its excerpt is emptied at once, and the next `beepgpt alert` deletes or
-    changes the direct messages that show it. `now`: microseconds. Without `apply` rows are only counted. Raises BadAlertStore.
+    changes the direct messages that show it. An alert about it stays as a row that says who was alerted when, and no longer to what: limits
+    and counts need it. `now`: microseconds. Without `apply` a copy in memory is looked through. Raises BadAlertStore.
     """
-    store = AlertStore(path, alone=apply)
-    found = 0
-    try:
-        with suppress(_OnlyCounted), store.transaction():
+    store = AlertStore(path, alone=True) if apply else _copy_of(path)
+    with closing(store):
+        with store.transaction():
             found = _forget(store, forgotten, now)
-            if not apply:
-                raise _OnlyCounted
         if apply:
             overwrite_deleted(store._db)
-    finally:
-        store.close()
     return found
+
+
+def _copy_of(path: Path) -> AlertStore:
+    """A store's copy in memory, in the form of this version: the file stays as it is."""
+    store = AlertStore(Path(":memory:"))
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as original:
+        original.backup(store._db)
+    store.migrate()
+    return store
 
 
 def overwrite_deleted(database: sqlite3.Connection) -> None:
@@ -47,20 +62,30 @@ def overwrite_deleted(database: sqlite3.Connection) -> None:
     database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
-def _forget(store: AlertStore, forgotten: Forgotten, now: int) -> int:
+def _forget(store: AlertStore, forgotten: Forgotten, now: int) -> StoreForgetting:
     database, found = store._db, 0
     shown = database.execute(
-        "SELECT DISTINCT m.channel, m.ts FROM alert_message AS m JOIN alert ON alert.id = m.alert"
-        " WHERE alert.excerpt != '' OR (alert.ts = m.ts AND alert.state IN ('due', 'cleared'))"
-        " UNION SELECT DISTINCT channel, ts FROM alert WHERE excerpt != ''"
+        "SELECT channel, ts, author FROM alert_message UNION SELECT channel, ts, NULL FROM alert WHERE channel != ''"
+        " UNION SELECT channel, ts, NULL FROM deleted"
     ).fetchall()
-    for channel, ts in shown:
-        if forgotten.has_channel(channel) or forgotten.has_message(channel, ts_text(ts)):
-            database.execute(
-                "INSERT OR IGNORE INTO alert_message SELECT channel, ts, id FROM alert WHERE channel = ? AND ts = ?", (channel, ts)
-            )
-            store.delete_message(channel, ts, now)
-            found += 1
+    theirs = [(channel, ts) for channel, ts, author in shown if author is not None and forgotten.has_person(author)]
+    for channel, ts in theirs:
+        forgotten.note_message(channel, ts_text(ts))
+    named = [(channel, ts) for channel, ts, _ in shown if forgotten.has_channel(channel) or forgotten.has_message(channel, ts_text(ts))]
+    for channel, ts in dict.fromkeys(theirs + named):
+        database.execute(
+            "INSERT OR IGNORE INTO alert_message (channel, ts, alert) SELECT channel, ts, id FROM alert WHERE channel = ? AND ts = ?",
+            (channel, ts),
+        )
+        store.delete_message(channel, ts, now)
+        database.execute(
+            "UPDATE alert SET channel = '', ts = 0, prompt_ts = 0, conversation = '', prediction = '', why = '', permalink = NULL"
+            " WHERE channel = ? AND ts = ?",
+            (channel, ts),
+        )
+        for table in OF_MESSAGES:
+            database.execute(f"DELETE FROM {table} WHERE channel = ? AND ts = ?", (channel, ts))
+        found += 1
     for table in OF_PEOPLE:
         for (user,) in database.execute(f"SELECT DISTINCT user FROM {table}").fetchall():
             if forgotten.has_person(user):
@@ -69,6 +94,7 @@ def _forget(store: AlertStore, forgotten: Forgotten, now: int) -> int:
     for table, column in OF_CONVERSATIONS:
         for (name,) in database.execute(f"SELECT DISTINCT {column} FROM {table}").fetchall():
             channel, _, rest = name.partition(":")
-            if forgotten.has_channel(channel) or (":" not in rest and forgotten.has_message(channel, rest)):
+            if forgotten.has_channel(channel) or (rest.isdigit() and forgotten.has_message(channel, ts_text(int(rest)))):
                 found += database.execute(f"DELETE FROM {table} WHERE {column} = ?", (name,)).rowcount
-    return found
+    unknown = "SELECT count(DISTINCT alert.id) FROM alert JOIN alert_message ON alert = id WHERE excerpt != '' AND author IS NULL"
+    return StoreForgetting(found, int(database.execute(unknown).fetchone()[0]))

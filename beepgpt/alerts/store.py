@@ -160,8 +160,8 @@ class AlertStore(PreferenceStore):
 
     # Alerts
 
-    def add_alert(self, alert: Mapping[str, Any], keys: Sequence[str], messages: Iterable[int]) -> bool:
-        """Add an alert that is due, with the keys it counts under and the times of the messages shown. Returns whether it is new."""
+    def add_alert(self, alert: Mapping[str, Any], keys: Sequence[str], messages: Iterable[tuple[int, str]]) -> bool:
+        """Add an alert that is due, with the keys it counts under, and time and author of each message shown. Returns whether it is new."""
         columns = ("id", "user", "kind", "way", "reason", "prediction", "conversation", "channel", "ts", "prompt_ts", "model", "p", "why")
         names = (*columns, "excerpt", "made_at", "released_at")
         values = [alert.get(name) if name == "released_at" else alert[name] for name in names]
@@ -170,8 +170,8 @@ class AlertStore(PreferenceStore):
             return False
         alerted = [(alert["user"], key, alert["made_at"]) for key in keys]
         self._db.executemany("INSERT OR IGNORE INTO told VALUES (?, ?, ?)", alerted)
-        shown = [(alert["channel"], ts, alert["id"]) for ts in messages]
-        self._db.executemany("INSERT OR IGNORE INTO alert_message VALUES (?, ?, ?)", shown)
+        shown = [(alert["channel"], ts, alert["id"], author) for ts, author in messages]
+        self._db.executemany("INSERT OR IGNORE INTO alert_message (channel, ts, alert, author) VALUES (?, ?, ?, ?)", shown)
         return True
 
     def alerts_to_check(self) -> list[StoreRow]:

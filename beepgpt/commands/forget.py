@@ -69,7 +69,7 @@ def show(found: dict[str, Any]) -> None:
     for name in ("place", "what it is", "found", "done" if found["done"] else "to be done", "then"):
         table.add_column(name, justify="right" if name == "found" else "left", overflow="fold")
     for each in found["places"]:
-        if each["found"] or each["kind"] in NOT_LOOKED_INTO:
+        if each["found"] or each["rebuild"] or each["kind"] in NOT_LOOKED_INTO:
             done = NOT_LOOKED_INTO.get(each["kind"], each["done"])
             table.add_row(each["place"], "" if each["kind"] == "unknown" else each["kind"], f"{each['found']:,}", done, each["rebuild"])
     if table.row_count:
@@ -80,5 +80,6 @@ def show(found: dict[str, Any]) -> None:
         console.print(
             f"{found['on_the_list']:,} hashes are on the list, {found['list']}: what it names is left out wherever messages are read"
         )
+        console.print("Start again what is still running: only `ingest slack` reads the list again by itself, all else at its start.")
     else:
         console.print("nothing was changed: the same command with --yes does it. Stop first what reads and writes there.")

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from typing import Any
-
-import orjson
 
 from beepgpt.commands.output import moment
 from beepgpt.commands.scoring import ScoreJob, starts_at
@@ -15,17 +12,15 @@ from beepgpt.connectors import kafka
 from beepgpt.conversations.account import Account, sum_of
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY
-from beepgpt.conversations.shard import OtherState
 from beepgpt.dataflows.scored_records import check_scores, scores_as_json
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console
-from beepgpt.runtime.destinations import place_name
+from beepgpt.runtime.destinations import check_score_topic, place_name
 from beepgpt.runtime.left_out import left_out_of, say_left_out
 from beepgpt.runtime.places import Origin, check_apart, connection_of, origin_of
 from beepgpt.runtime.running import check_source, ended_before, recovery_of, run_child, run_flow, status_of
 from beepgpt.training.reloading import threshold_of
 
-LOOK_BACK = 1_000
 """The last records of a topic, among which one with a spec is looked for."""
 
 
@@ -46,7 +41,7 @@ def check_job(job: ScoreJob, origin: Origin) -> None:
         if other := taken.get((each.bootstrap, each.topic)):
             raise BadCommand(f"{place_name(each)}: is {other} already: name another topic")
         taken[each.bootstrap, each.topic] = name
-        check_topic(connection_of(job.settings, each.bootstrap), each, rules.spec)
+        check_score_topic(connection_of(job.settings, each.bootstrap), each, rules.spec)
         if name == "predictions":
             for line in lasting(connection_of(job.settings, each.bootstrap), each, job.settings.scoring.kept):
                 console.print(line)
@@ -63,26 +58,6 @@ def check_pace(job: ScoreJob, origin: Origin) -> None:
         raise BadCommand(f"SOURCE {origin.file}: with --pace a file is expected, which is read twice")
     if job.settings.run.workers > 1 or job.recovery is not None:
         raise BadCommand("--pace goes with one worker and without --recovery: `beepgpt ingest --pace` puts on a topic what can be resumed")
-
-
-def check_topic(connection: kafka.Connection, address: kafka.KafkaAddress, spec: str) -> None:
-    """Check that a topic is there, and holds nothing of another spec, nor predictions under other keys. Raises NoTopic or OtherState."""
-    kafka.check_topics(connection, [address.topic])
-    for _, record in kafka.records_of(connection, address.topic, back=LOOK_BACK):
-        with suppress(ValueError, TypeError, KeyError):
-            if record.value is None:
-                continue
-            body = orjson.loads(record.value)
-            if (other := body["spec"]) != spec:
-                raise OtherState(
-                    f"{place_name(address)}: the topic holds what was made by spec {other}, and this run makes spec {spec}: name another,"
-                    " or give the settings that it was made with"
-                )
-            if "window" in body and record.key != body["id"].encode():
-                raise OtherState(
-                    f"{place_name(address)}: the topic holds predictions under their conversations, as 0.1.0 wrote them. Now their ids are"
-                    " the keys, so that a deletion removes them: name a new topic that `beepgpt topics` made, and delete this one"
-                )
 
 
 def lasting(connection: kafka.Connection, address: kafka.KafkaAddress, kept: int) -> Iterator[str]:

@@ -20,7 +20,9 @@ ESSENTIAL: Final = frozenset({"event", "message", "previous_message", "item", "c
 _MENTION = re.compile(r"<([@#])([A-Za-z0-9]+)(?:\|[^<>]*)?>")
 _ARCHIVED = re.compile(r"/archives/([A-Z0-9]+)/p([0-9]{10})([0-9]{6})")
 _AUTHOR = re.compile(r"/team/([A-Z0-9]+)$")
-_NAMES = re.compile(rb'"([A-Za-z0-9_.:-]{1,64})"|<[@#]([A-Za-z0-9]+)')
+_LINK = re.compile(r"<?https?://[^\s<>|]*/(?:team|user_profile)/([A-Za-z0-9]+)[^\s<>|]*(?:\|[^<>]*)?>?")
+_BARE = re.compile(r"\b[UW][A-Z0-9]{6,}\b")
+_NAMES = re.compile(rb'"([A-Za-z0-9_.:-]{1,64})"|(?:<[@#]|/team/|/user_profile/)([A-Za-z0-9]+)')
 _LONGEST: Final = 64
 """Characters of the longest text that may be an id."""
 _REMEMBERED: Final = 1 << 17
@@ -92,6 +94,8 @@ class Forgotten:
         >>> ours.without({"type": "message", "channel": "C1", "user": "U1", "text": "hi", "ts": "1690360253.041239"})
         >>> ours.without({"user": "U2", "text": "Ask <@U1|ana>!", "reply_users": ["U1", "U2"]})
         {'user': 'U2', 'text': 'Ask <@>!', 'reply_users': ['U2']}
+        >>> ours.without({"text": "Ask <https://x.slack.com/team/U1|Ana>!"})
+        {'text': 'Ask <@>!'}
         """
         kept = self._value(body, channel)
         return None if kept is _GONE else kept
@@ -127,10 +131,13 @@ class Forgotten:
     def _text(self, text: str) -> Any:
         if len(text) <= _LONGEST and (self.has_person(text) or self._of_channel(text)):
             return _GONE
+        changed = text
+        if "/team/" in text or "/user_profile/" in text:
+            changed = _LINK.sub(lambda match: "<@>" if self.has_person(match[1]) else match[0], changed)
         if "<@" in text or "<#" in text:
-            changed = _MENTION.sub(self._mention, text)
-            return text if changed == text else changed
-        return text
+            changed = _MENTION.sub(self._mention, changed)
+        changed = _BARE.sub(lambda match: "<@>" if self.has_person(match[0]) else match[0], changed)
+        return text if changed == text else changed
 
     def _mention(self, match: re.Match[str]) -> str:
         kind, name = match[1], match[2]
@@ -191,12 +198,13 @@ class Forgotten:
         """Note which messages are a forgotten person's: their edits and reactions may not say whose they are."""
         if self.found is None:
             return
-        self._found(channel, body.get("ts"))
+        self.note_message(channel, body.get("ts"))
         item = body.get("item")
         if type(item) is dict and type(user := body.get("item_user")) is str and self.has_person(user):
-            self._found(str(item.get("channel") or ""), item.get("ts"))
+            self.note_message(str(item.get("channel") or ""), item.get("ts"))
 
-    def _found(self, channel: str, ts: Any) -> None:
+    def note_message(self, channel: str, ts: Any) -> None:
+        """Note a message of a forgotten person, where `found` is set."""
         if self.found is not None and channel and type(ts) is str:
             try:
                 self.found.add((channel, ts_text(micros(ts))))

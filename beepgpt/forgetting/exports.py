@@ -44,7 +44,18 @@ def clean_export(path: Path, cleaning: Cleaning) -> Removal:
         return clean_member(content, cleaning.forgotten, channels.get(name, "")) if name.endswith(".json") else (content, 0)
 
     found = _in_folder(path, clean, cleaning) if path.is_dir() else _in_zip(path, clean, cleaning)
-    return Removal(found, "rewritten" if found else "")
+    others = _others_in(path)
+    hint = f"{others:,} files in it are no JSON, and were not looked into" if others else ""
+    return Removal(found, "rewritten" if found else "stays" if others else "", hint)
+
+
+def _others_in(path: Path) -> int:
+    """How many files of an export are no JSON: an export of Slack's own has none."""
+    if path.is_dir():
+        ours = (each for each in path.iterdir() if each.is_dir() and not each.is_symlink() and is_of_export(each))
+        return sum(each.is_file() and each.suffix != ".json" for one in ours for each in one.rglob("*"))
+    with ZipFile(path) as archive:
+        return sum(not each.is_dir() and not each.filename.endswith(".json") for each in archive.infolist())
 
 
 def clean_member(content: bytes, forgotten: Forgotten, channel: str) -> tuple[bytes | None, int]:

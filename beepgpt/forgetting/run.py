@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,17 @@ def _all(job: ForgetJob, cleaning: Cleaning, progress: Callable[[str], None]) ->
             seen.add(name)
             progress(str(each))
             if kind is not None:
-                yield kind.clean(each, cleaning).of(str(each), kind.name)
+                linked = _hard_links(each)
+                found = kind.clean(each, cleaning).of(str(each), kind.name)
+                if found.found and linked:
+                    hint = f"{linked:,} files have other names (hard links), which keep the old content: name these, too"
+                    found = replace(found, rebuild=f"{found.rebuild}; {hint}" if found.rebuild else hint)
+                yield found
             else:
                 yield Removal().of(str(each), "link" if each.is_symlink() else "unknown")
+
+
+def _hard_links(path: Path) -> int:
+    """How many files of a place have another name somewhere."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(each.stat().st_nlink > 1 for each in files if each.is_file() and not each.is_symlink())

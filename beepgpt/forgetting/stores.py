@@ -89,8 +89,9 @@ def tables_in(path: Path) -> set[str]:
 
 def clean_alert_store(path: Path, cleaning: Cleaning) -> Removal:
     """Remove what is forgotten from an alert store. Raises BadAlertStore if a `beepgpt alert` has it."""
-    found = forget_in_store(path, cleaning.forgotten, now_us(), apply=cleaning.apply)
-    return Removal(found, "rewritten" if found else "")
+    found, unknown = forget_in_store(path, cleaning.forgotten, now_us(), apply=cleaning.apply)
+    hint = f"{unknown:,} excerpts of an older release don't say whose they are: name the export or the log, too" if unknown else ""
+    return Removal(found, "rewritten" if found else "stays" if unknown else "", hint)
 
 
 # Recovery stores
@@ -205,7 +206,8 @@ def is_model(path: Path) -> bool:
 
 def name_model(path: Path, cleaning: Cleaning) -> Removal:
     """Name a model: what it was fitted to can't be taken out of it."""
-    return Removal(1, "stays as it was fitted", f"beepgpt train SET --to {path}")
+    kind = json_in(path / CARD).get("kind", "local")
+    return Removal(1, "stays as it was fitted", f"beepgpt train SET --to {path}" + (f" --model {kind}" if kind != "local" else ""))
 
 
 def holds_nothing(path: Path, cleaning: Cleaning) -> Removal:

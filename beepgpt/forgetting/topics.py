@@ -72,7 +72,7 @@ def _rewritten(connection: Connection, name: str, cleaning: Cleaning, *, drop: b
     if not found or new == name:
         return Removal()
     if not cleaning.apply:
-        return Removal(found, f"rewritten as {new}", f"then read {new}, and delete {name}")
+        return Removal(found, "rewritten as a topic beside it", f"then read that one, and delete {name}")
     topic = kafka.describe_topic(connection, name)
     settings = {key: value for key, value in kafka.topic_settings(connection, name, KEPT_SETTINGS).items() if value != "None"}
     kafka.create_topics(connection, [TopicSpec(new, topic.partitions, settings)])

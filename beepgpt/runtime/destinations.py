@@ -324,6 +324,26 @@ def place_name(place: Path | kafka.KafkaAddress) -> str:
     return str(place) if isinstance(place, Path) else f"kafka://{place.bootstrap}/{place.topic}"
 
 
+def check_score_topic(connection: kafka.Connection, address: kafka.KafkaAddress, spec: str) -> None:
+    """Check that a topic is there, and holds nothing of another spec, nor predictions under other keys. Raises NoTopic or OtherState."""
+    kafka.check_topics(connection, [address.topic])
+    for _, record in kafka.records_of(connection, address.topic, back=kafka.LOOK_BACK):
+        with suppress(ValueError, TypeError, KeyError):
+            if record.value is None:
+                continue
+            body = orjson.loads(record.value)
+            if (other := body["spec"]) != spec:
+                raise OtherState(
+                    f"{place_name(address)}: the topic holds what was made by spec {other}, and this run makes spec {spec}: name another,"
+                    " or give the settings that it was made with"
+                )
+            if "window" in body and record.key != body["id"].encode():
+                raise OtherState(
+                    f"{place_name(address)}: the topic holds predictions under their conversations, as 0.1.0 wrote them. Now their ids are"
+                    " the keys, so that a deletion removes them: name a new topic that `beepgpt topics` made, and delete this one"
+                )
+
+
 def score_outputs_of(to: str, outcomes: str | None, settings: Settings) -> ScoreOutputs:
     """Parse DEST and `--outcomes`; without it, outcomes stand beside a file of predictions. Raises BadCommand, CannotWrite."""
     predictions = _place_of(to, "--to")

@@ -62,6 +62,17 @@ def test_only_who_may_see_the_channel_is_alerted(tmp_path: Path, slack: Workspac
     assert office.counts["refused:not_a_member"] == 7 and office.counts["refused:membership_in_doubt"] == 8
 
 
+@pytest.mark.parametrize("hidden", ["is_private", "is_channel"])
+def test_a_channel_that_slack_does_not_call_public_is_its_members_alone(slack: Workspace, hidden: str):
+    """An answer that leaves a flag out is a doubt: a full member of the workspace who is none of the channel may not see it."""
+    messenger = SlackMessenger(TOKEN, slack.url)
+    seen = [messenger.may_see(each, "C1", messenger.person(each)) for each in ("bo", "di")]
+    slack.channels["C1"]["hides"] = hidden
+    in_doubt = [messenger.may_see(each, "C1", messenger.person(each)) for each in ("bo", "di")]
+
+    assert (seen, in_doubt) == ([True, True], [True, False])
+
+
 def test_slacks_rates_are_kept(tmp_path: Path, slack: Workspace):
     """About one message a second to one person; Retry-After is obeyed; others don't wait for it."""
     office = Office(tmp_path, slack, policy={"per_hour": 10})
@@ -197,11 +208,12 @@ def test_what_alerts_show_of_a_prediction_that_is_gone_goes(tmp_path: Path, slac
     assert (office.counts["predictions_gone"], office.counts["letters_updated"]) == (2, 1)
 
 
-@pytest.mark.parametrize("is_there", [True, False])
-def test_what_was_unknown_is_looked_for_again_when_its_message_is_deleted(tmp_path: Path, slack: Workspace, is_there: bool):
-    """A DM that stood there all the time is deleted; one that is nowhere is counted, and asked for once."""
+@pytest.mark.parametrize(("is_there", "ahead"), [(True, 0), (True, 4 * 60), (True, -4 * 60), (False, 0)])
+def test_what_was_unknown_is_looked_for_again_when_its_message_is_deleted(tmp_path: Path, slack: Workspace, is_there: bool, ahead: int):
+    """A DM that stood there all the time is deleted, though Slack's clock be minutes off; one that is nowhere is counted, and asked for
+    once."""
     office = Office(tmp_path, slack)
-    slack.clock = lambda: office.clock() / SECOND
+    slack.clock = lambda: office.clock() / SECOND + ahead
     office.opt_in("bo")
     slack.faults["chat.postMessage"] = ["done" if is_there else "drop"]
     slack.faults["conversations.history"] = ["error:channel_not_found"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from beepgpt.alerts.interests import REST, EmbeddingMatcher
+from beepgpt.alerts.interests import MOST_CHARACTERS, REST, EmbeddingMatcher
 from beepgpt.alerts.store import AlertStore
 from beepgpt.connectors.openai.answers import read_vectors
 from beepgpt.connectors.openai.client import Client
@@ -106,6 +106,22 @@ def test_an_outage_costs_topics_and_nothing_else(server: Server):
         asked = len(server.record.asked)
         matcher.prepare(["mysql"], [("C1", (), "postgres")])
         assert len(server.record.asked) == asked
+
+
+@pytest.mark.parametrize("secret", ["ana.maria@example.com", "4111 1111 1111 1111", "aB3dE5gH7jK9mN1pQ2rS4tU6"])
+def test_no_half_of_a_secret_is_sent_where_a_long_text_is_cut(server: Server, secret: str):
+    """A text is redacted whole, and cut then: half an address, a card's number or a key would look like a word."""
+    text = "word " * (MOST_CHARACTERS // 5 - 2) + secret
+    with Client(Provider(server.url, KEY)) as client:
+        matcher = EmbeddingMatcher(
+            lambda texts, seconds: client.embed("m", texts, seconds), lambda channel, people: True, lambda text: redact(text).text
+        )
+        assert matcher.prepare([], [("C1", (), text), ("C1", (), "word " * MOST_CHARACTERS)])["embedded"] == 2
+
+    first, second = sent(server)
+    assert text.startswith(first.partition("[")[0]) and secret[:4] not in first
+    assert first.rpartition("[")[2] in ("email]", "card]", "secret]")
+    assert len(second) == MOST_CHARACTERS
 
 
 @pytest.mark.parametrize(

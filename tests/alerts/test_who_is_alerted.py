@@ -1,14 +1,17 @@
 """Somebody is alerted if, and only if, docs/alerts.md says so: over random worlds, through decisions, delivery and restarts."""
 
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 
+from beepgpt.conversations.rules import MINUTE
 from tests.support.alert_worlds import NOON, AlertRun, Defaults, Step, World, worlds
-from tests.support.alerts import prediction
+from tests.support.alerts import Office, deletion, prediction
+from tests.support.slack_web_api import Workspace
 
 
 @given(worlds())
@@ -121,3 +124,31 @@ def test_what_was_sent_counts_for_the_hour_though_it_may_not_be_shown_any_more(t
     assert (counts["refused:not_a_member"], counts["answer:direct"], counts["answer:list"]) == (1, 1, 1)
     assert len(run.space.sent_to("bo")) == 1
     run.close()
+
+
+@pytest.mark.parametrize("became", ["deleted", "unknown"])
+def test_a_dm_that_was_deleted_or_never_confirmed_counts_for_the_hour_too(tmp_path: Path, slack: Workspace, became: str):
+    """Its reader had it, or may have had it, though they left the channel since and the alert is dropped."""
+    later = [0.0]
+    office = Office(tmp_path, slack, policy={"per_hour": 1}, monotonic=lambda: time.monotonic() + later[0])
+    office.opt_in("bo")
+    if became == "unknown":
+        slack.faults = {"chat.postMessage": ["done"], "conversations.history": ["error:channel_not_found"]}
+    office.apply("prediction", prediction())
+    office.work(lambda: office.counts.get("letters_sent") or office.store.dms("sending"))
+    office.clock.set(office.clock() + MINUTE)
+    office.work()
+    slack.channel("C1", "ana", private=True)
+    later[0] = 31.0  # what was known of who is a member no longer counts
+    office.store.note_home_opened("bo")
+    office.work(lambda: "bo" in slack.homes)
+    if became == "deleted":
+        office.apply("deletion", deletion())
+        office.work()
+    assert [row["state"] for row in office.store._rows("SELECT state FROM letter")] == [became]
+    assert office.store.alert_states() == {"refused:not_a_member": 1}
+
+    slack.channel("C3", "bo")
+    office.apply("prediction", prediction(NOON + MINUTE, channel="C3"))
+    office.work()
+    assert (office.counts["answer:direct"], office.counts["answer:list"], len(slack.calls("chat.postMessage"))) == (1, 1, 1)

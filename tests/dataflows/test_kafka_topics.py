@@ -13,8 +13,9 @@ from uuid import uuid4
 
 import pytest
 
-from beepgpt.connectors.kafka import OutgoingRecord, TopicSpec, Writer, create_topics, describe_topics, records_of
+from beepgpt.connectors.kafka import NotDelivered, OutgoingRecord, TopicSpec, Writer, create_topics, describe_topics, records_of
 from beepgpt.conversations.rules import HOUR, MINUTE, SECOND
+from beepgpt.runtime import destinations
 from beepgpt.simulation.workspace import broken_record
 from tests.support.histories import delete, post
 from tests.support.kafka import (
@@ -30,6 +31,7 @@ from tests.support.kafka import (
     running,
     to_the_end,
 )
+from tests.support.kafka_records import failing, new_topic, write
 from tests.support.speed import wait_until
 
 with warnings.catch_warnings():
@@ -76,6 +78,20 @@ def test_a_record_over_the_limit_is_a_dead_letter(connection, tmp_path):
     replay(topics, tmp_path, 1, "topic")
 
     assert letters_on(connection, topics.dead_letters) == [("too_large", f"{topics.events}/0:0", b"C1", record)]
+
+
+def test_an_example_is_whole_or_the_run_says_why_it_is_not_written(connection):
+    """Dead letters may be cut, since their records stand elsewhere: half an example would be no JSON, and nobody would know."""
+    examples, late, dead_letters = (new_topic(connection, 1, **{"max.message.bytes": "10000"}) for _ in range(3))
+    sinks = destinations.Topics(connection, examples, late, dead_letters, 30.0).sinks()
+    large = OutgoingRecord(b"0f", b"x" * 20_000)
+
+    said = failing(lambda: write(sinks["examples"], [("all", [large])]), NotDelivered)
+    for name in ("late", "dead_letters"):
+        write(sinks[name], [("all", [large])])
+
+    assert examples in said and "max.message.bytes" in said
+    assert [len(list(records_of(connection, each))) for each in (examples, late, dead_letters)] == [0, 1, 1]
 
 
 def stamped(times: Sequence[int], unit: int) -> list[OutgoingRecord]:

@@ -14,11 +14,14 @@ import pytest
 from beepgpt.alerts.forgetting import forget_in_store
 from beepgpt.alerts.store import AlertStore
 from beepgpt.config.settings import read_settings
+from beepgpt.connectors.slack.export import ChannelKind, open_export
+from beepgpt.conversations.account import Account
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.errors import BadCommand
 from beepgpt.forgetting.records import Cleaning, clean_lines, remembered
 from beepgpt.forgetting.run import ForgetJob, run_forget
 from beepgpt.forgetting.stores import StoreInUse, clean_recovery
+from beepgpt.ingest.feeds import ExportFeed
 from beepgpt.runtime.forgotten import BadForgottenList, ListWatch, read_forgotten, write_forgotten
 from beepgpt.runtime.recovery import LOCK, open_recovery
 from tests.support.cli import program, quiet
@@ -92,6 +95,51 @@ def test_a_message_and_a_channel_go_from_an_export(tmp_path: Path):
     with zipfile.ZipFile(tmp_path / "export.zip") as archive:
         assert not [each for each in archive.namelist() if each.startswith(f"{name}/")] and f"{other.name}/{day.name}" in archive.namelist()
         assert channel not in archive.read("channels.json").decode() and archive.testzip() is None
+
+
+def test_an_export_brings_no_edit_and_no_reaction_to_what_somebody_forgotten_wrote(tmp_path: Path):
+    """One that turns up again, whose messages are on no list: a stored edit has the text, and names nobody but by its message."""
+    stored = [
+        {"type": "message", "user": user, "ts": ts, "text": text, "edited": {"user": user, "ts": "1690360300.000000"},
+         "reactions": [{"name": "eyes", "users": ["U3"], "count": 1}]}
+        for user, ts, text in (("U9", AT, "mine"), ("U2", "1690360254.000100", "yours"))
+    ]  # fmt: skip
+    (tmp_path / "general").mkdir()
+    (tmp_path / "general" / "2023-07-26.json").write_text(json.dumps(stored))
+    (tmp_path / "channels.json").write_text(json.dumps([{"id": "C1", "name": "general", "members": []}]))
+
+    kinds: tuple[ChannelKind, ...] = ("channels",)
+
+    def written(forgotten: Forgotten | None) -> tuple[list[bytes], Account]:
+        account = Account()
+        feed = ExportFeed(open_export(tmp_path, kinds), "known", kinds, forgotten)
+        return [item.record for item in feed.items(account)], account
+
+    everything, _ = written(None)
+    records, account = written(U9)
+    assert (len(everything), len(records), account["read"], account["forgotten"]) == (6, 3, 6, 3)
+    assert not [each for each in records if b"mine" in each or b"U9" in each or AT.encode() in each]
+
+
+def test_who_is_forgotten_is_on_the_list_before_anything_is_taken_out(tmp_path: Path):
+    """So that nothing comes in behind it, and a kill in between leaves nobody half forgotten who is on no list."""
+    for name in ("a.jsonl", "b.jsonl"):
+        (tmp_path / name).write_bytes(b'{"type":"message","channel":"C1","user":"U9","text":"mine","ts":"%s"}\n' % AT.encode())
+
+    class Killed(Exception):
+        pass
+
+    def kill_behind_the_first(place: str) -> None:
+        if place.endswith("b.jsonl") and not (tmp_path / "a.jsonl").read_bytes():
+            raise Killed
+
+    places = [tmp_path / name for name in ("a.jsonl", "b.jsonl")]
+    with pytest.raises(Killed):
+        run_forget(job(tmp_path, *places, people=["U9"], apply=True), kill_behind_the_first)
+    listed = read_forgotten(tmp_path / "forgotten.json")
+    assert listed is not None and listed.has_person("U9") and listed.has_message("C1", AT)
+    assert run_forget(job(tmp_path, *places, apply=True))["found"] == 1
+    assert [path.read_bytes() for path in places] == [b"", b""]
 
 
 def test_killed_at_any_moment_each_file_is_the_old_one_or_the_new_one(tmp_path: Path):
@@ -205,13 +253,13 @@ def test_an_alert_store_keeps_no_excerpt_of_a_forgotten_message_and_no_row_of_a_
     store.set_preferences("U2", opted_in=True)
     store.set_topic("U9", "quokkatopic")
     for each in (alert("a", "U9", "C1", at), alert("b", "U2", "C1", at), alert("c", "U2", "C2", at), alert("d", "U2", "C3", at)):
-        store.add_alert(each, [f"{each['channel']}:1.0:thread"], [at])
+        store.add_alert(each, [f"{each['channel']}:1.0:thread"], [(at, "U3")])
         store.clear(str(each["id"]), "", dm=True, now=6)
     store.record_participants([("C2:1.0:thread", "U9"), ("C2:1.0:thread", "U2")], {}, 5)
     forgotten = NOBODY.with_names(["U9"], ["C3"], [("C1", "1690360253.041239")])
 
     counted = forget_in_store(path, forgotten, 7, apply=False)
-    assert store.preferences("U9").opted_in and counted > 0
+    assert store.preferences("U9").opted_in and counted.found > 0 == counted.unknown
     store.close()
     assert forget_in_store(path, forgotten, 7, apply=True) == counted
 
@@ -220,10 +268,49 @@ def test_an_alert_store_keeps_no_excerpt_of_a_forgotten_message_and_no_row_of_a_
     store = AlertStore(path)
     rows = {row["id"]: (row["state"], row["excerpt"]) for row in store._rows("SELECT * FROM alert")}
     assert rows == {"b": ("withdrawn", ""), "c": ("cleared", "quokkasaid c"), "d": ("withdrawn", "")}
+    where = {row["id"]: (row["channel"], row["ts"], row["conversation"]) for row in store._rows("SELECT * FROM alert")}
+    assert where == {"b": ("", 0, ""), "c": ("C2", at, "C2:1.0:thread"), "d": ("", 0, "")}
     assert {row["id"]: row["chore"] for row in store._rows("SELECT id, chore FROM letter")} == {"b": "delete", "c": None, "d": "delete"}
     assert store.preferences("U2").opted_in and store.preferences("U9").opted_in is None
     store.close()
-    assert forget_in_store(path, forgotten, 8, apply=True) == 0
+    assert forget_in_store(path, forgotten, 8, apply=True) == (0, 0)
+
+
+def test_an_alert_store_alone_knows_whose_excerpts_are_whose(tmp_path: Path):
+    """Looking changes not a byte of it; excerpts of a release that kept no authors stay, and are counted."""
+    path, at = tmp_path / "alerts.sqlite", 1_690_360_253_041_239
+    store = AlertStore(path)
+    for name, author in (("a", "U9"), ("b", "U3"), ("c", None)):
+        store.add_alert(alert(name, "U2", "C1", at + ord(name)), [f"C1:{at + ord(name)}"], [(at + ord(name), author or "")])
+    store._db.execute("UPDATE alert_message SET author = NULL WHERE alert = 'c'")
+    store.close()
+    before = path.read_bytes()
+    U9.found = set()
+    assert forget_in_store(path, U9, 7, apply=False) == (1, 1) and path.read_bytes() == before
+    assert U9.found == {("C1", f"1690360253.{41_239 + ord('a'):06d}")}
+
+    assert forget_in_store(path, NOBODY.with_names(["U9"], messages=list(U9.found)), 7, apply=True) == (2, 1)
+    U9.found = None
+    store = AlertStore(path)
+    assert {row["id"]: row["excerpt"] for row in store._rows("SELECT * FROM alert")} == {
+        "a": "", "b": "quokkasaid b", "c": "quokkasaid c"
+    }  # fmt: skip
+    assert sorted(row["key"] for row in store._rows("SELECT key FROM told")) == [f"C1:{at + ord(name)}" for name in "bc"]
+    store.close()
+
+
+def test_links_to_a_person_and_their_bare_id_name_nobody():
+    """In what others wrote, and in what an app copied."""
+    ours = NOBODY.with_names(["U024BE7LH"])
+    link = "https://x.slack.com/team/U024BE7LH"
+    for said, kept in (
+        (f"see <{link}|Ana>, <{link}> and {link}!", "see <@>, <@> and <@>"),
+        ("ana (U024BE7LH): hi", "ana (<@>): hi"),
+        ("https://app.slack.com/client/T1/C1/user_profile/U024BE7LH", "<@>"),
+        ("https://x.slack.com/team/U024BE7LJ and U024BE7LHX", "https://x.slack.com/team/U024BE7LJ and U024BE7LHX"),
+    ):
+        assert ours.without({"text": said}) == {"text": kept}
+    assert ours.in_bytes(f'{{"text": "<{link}|An'.encode())
 
 
 def test_the_list_is_for_its_owner_alone_and_a_broken_one_stops_every_reader(tmp_path: Path):

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from beepgpt.config.settings import read_settings
+from beepgpt.conversations.events import Ignored, parse
+from beepgpt.conversations.export import events_of
+from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.errors import BadCommand
 from beepgpt.forgetting.run import ForgetJob, run_forget
 from beepgpt.training.prepare import MADE_BY
@@ -125,3 +128,30 @@ def test_what_is_no_id_is_refused(tmp_path: Path, name: str):
     with pytest.raises(BadCommand, match="no such file"):
         forget(tmp_path, "")
     assert not (tmp_path / "list").exists()
+
+
+def test_what_keeps_old_content_elsewhere_is_said(tmp_path: Path):
+    """Another name of a rewritten file, and files in an export's folders that are no JSON."""
+    (tmp_path / "events.jsonl").write_bytes(THEIRS + OTHERS)
+    os.link(tmp_path / "events.jsonl", tmp_path / "other-name.jsonl")
+    day = tmp_path / "export" / "general" / "2024-01-01.json"
+    day.parent.mkdir(parents=True)
+    (tmp_path / "export" / "channels.json").write_text('[{"id":"C1","name":"general"}]')
+    day.write_text('[{"type":"message","user":"U2","text":"ho","ts":"1690360254.041239"}]')
+    day.with_name("photo.png").write_bytes(b"x")
+    found = forget(tmp_path, tmp_path / "events.jsonl", tmp_path / "export")
+
+    assert "1 files have other names (hard links)" in found["events.jsonl"]["rebuild"]
+    assert (found["export"]["found"], found["export"]["rebuild"]) == (0, "1 files in it are no JSON, and were not looked into")
+    assert (tmp_path / "other-name.jsonl").read_bytes() == THEIRS + OTHERS
+
+
+def test_an_old_comment_on_a_file_counts_as_forgotten():
+    """It names its author within the comment alone."""
+    stored = {"type": "message", "subtype": "file_comment", "comment": {"user": "U9", "comment": "hi"}, "ts": "1434772752.000007"}
+    ours = Forgotten(b"salt").with_names(["U9"])
+    (_, _, event), *_ = events_of("C1", stored, with_authors=True)
+    kept = parse(json.dumps(event).encode(), 1434772752 * 10**6, forgotten=ours)
+
+    assert isinstance(kept, Ignored) and kept.reason == "forgotten"
+    assert next(events_of("C1", stored))[2] == {"type": "message", "subtype": "file_comment", "channel": "C1", "ts": stored["ts"]}

@@ -40,6 +40,7 @@ def test_what_is_copied_keeps_its_partition_order_key_headers_and_time(connectio
     topics = new_topics(connection, 2)
     sent = [message(number, PERSON if number % 5 == 0 else "U2") for number in range(40)]
     sent += [OutgoingRecord(None, b'{"type":"heartbeat","at":"1704300000.000000"}', [], number, 10**15) for number in (0, 1)]
+    sent += [OutgoingRecord(b"C1", None, [("seq", b"40")], 1, 1704300001 * 10**6)]
     with Writer(connection, topics.events) as writer:
         writer.send(sent)
     assert clean_topic(connection, topics.events, Cleaning(LIST, apply=False)).found == 8

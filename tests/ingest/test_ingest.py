@@ -486,9 +486,11 @@ def test_a_rebuilt_topic_gives_what_the_events_in_order_would_have_given(connect
 
 
 def test_letters_are_told_from_what_they_were_made_of(connection, tmp_path):
-    """One whose record stands in the topic is not counted again as unusable; one of the topic that had this name before stays out."""
+    """One whose record stands in the topic is not counted again as unusable; one of the topic that had this name before stays out. A record
+    without a value is read and named, as any other that can't be used."""
     old, new, letters = new_topic(connection, 1), new_topic(connection, 1), new_topic(connection, 1)
     put(connection, old, [OutgoingRecord(b"C1", post("ana", minute=0).line, (), 0, at(0)), OutgoingRecord(None, b"oops", (), 0, at(1))])
+    put(connection, old, [OutgoingRecord(b"C1", None, (), 0, at(2))])
     ours, reason = ("source_topic_id", kafka.describe_topic(connection, old).id.encode()), ("reason", b"not_json")
     for place, value, more in (
         ("0:1", b"oops", [ours]),  # its record stands in the topic
@@ -503,11 +505,11 @@ def test_letters_are_told_from_what_they_were_made_of(connection, tmp_path):
     account = ingested(address(connection, old), address(connection, new), named, beside=("dead-letters",))["account"]
 
     assert {name: count for name, count in account.items() if count and name != "adds_up"} == {
-        "read": 8,
+        "read": 9,
         "written": 3,
         "letters_of_unusable": 2,
         "elsewhere": 1,
-        "unusable": {"not_json": 2},
+        "unusable": {"no_value": 1, "not_json": 2},
     }
     assert [json.loads(value)["user"] for value in contents(connection, new)[0]] == ["ana", "mended", "mended"]
 

@@ -14,8 +14,9 @@ import pytest
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors import kafka
 from beepgpt.connectors.kafka import Connection
-from beepgpt.connectors.slack.live import Arrival, Down, Up, Web
+from beepgpt.connectors.slack.live import Arrival, Down, Oversized, Up, Web
 from beepgpt.conversations.events import micros
+from beepgpt.conversations.record_order import heartbeat_record
 from beepgpt.ingest.slack import event_writer as slack_coverage
 from beepgpt.ingest.slack import loop as slack_loop
 from beepgpt.ingest.slack.known_records import read_contents
@@ -73,7 +74,7 @@ class Turned:
         ways, pulse = self.lines.values(), SlackPulse(asked_within=60)
 
         def dead_letters() -> kafka.Writer:
-            return kafka.Writer(place.connection, f"{place.events}.dead-letters")
+            return kafka.Writer(place.connection, place.dead_letters)
 
         self.live = SlackLoop(
             ours, ("channels",), TEAM, contents, place.partitions, events, interactions, web, ways, self.came, pulse, dead_letters
@@ -138,6 +139,54 @@ def begun(turning: Turned) -> str:
         turning.bring(turning.server.workspace.events[-1], name)
     turning.until_promised(ts)
     return ts
+
+
+# What is acknowledged, and what is promised
+
+
+@pytest.mark.parametrize("kind", ["event", "interaction", "too large"])
+def test_what_is_acknowledged_stands_on_its_topic(slack_server: Server, place: Place, monkeypatch: pytest.MonkeyPatch, kind: str):
+    """Slack forgets what was acknowledged: before that it is confirmed, and waits in no queue that a kill would empty."""
+    monkeypatch.setattr("beepgpt.connectors.kafka.writer.LINGER_MS", 60_000)
+    topic = {"event": place.events, "interaction": place.interactions, "too large": place.dead_letters}[kind]
+    there: list[int] = []
+
+    def records_there() -> int:
+        found = [record.value or b"" for _, record in kafka.records_of(place.connection, topic)]
+        return sum(b"heartbeat" not in each and b"first" not in each for each in found)
+
+    def acknowledge() -> None:
+        there.append(records_there())
+
+    slack = slack_server.workspace
+    slack.add_channel("C1")
+    with turned(slack_server, place) as turning:
+        begun(turning)
+        if kind == "event":
+            slack.post("C1", "U1", "second")
+            turning.came.put(Arrival("1", "events_api", slack_server.payload_of(slack.events[-1]), "Ev2", 0, time.time(), acknowledge))
+        elif kind == "interaction":
+            payload = {"type": "block_actions", "user": {"id": "U1"}, "trigger_id": "1.2", "actions": []}
+            turning.came.put(Arrival("1", "interactive", payload, "In1", 0, time.time(), acknowledge))
+        else:
+            turning.came.put(Oversized("1", b"its beginning", 5 << 20, 0, time.time(), acknowledge))
+        turning.until(lambda: there, "it is acknowledged")
+    assert there == [1]
+
+
+def test_a_heartbeat_counts_where_every_partition_has_it(broker: Broker):
+    """A kill amid a heartbeat: what came between this one and the one before may be missing where it did not come."""
+    place = Place(Connection(broker.bootstrap), partitions=3)
+    first, second = 1_700_000_000_000_000, 1_700_000_001_000_000
+    with kafka.Writer(place.connection, place.events) as writer:
+        for at, partitions in ((first, (0, 1, 2)), (second, (0, 2))):
+            writer.send(kafka.OutgoingRecord(None, heartbeat_record(at), (), number, at) for number in partitions)
+    topic = kafka.describe_topic(place.connection, place.events)
+
+    assert read_contents(place.connection, topic).covered == first
+    with kafka.Writer(place.connection, place.events) as writer:
+        writer.send([kafka.OutgoingRecord(None, heartbeat_record(second), (), 1, second)])
+    assert read_contents(place.connection, topic).covered == second
 
 
 # Deaf connections

@@ -231,4 +231,32 @@ ROWS = (
             "AND alert.way IN ('list', 'direct')\n                 ORDER",
         ),
     ),
+    mutation(
+        "a channel of which Slack doesn't say that it is private counts as public",
+        "law 9",
+        SLACK_PY,
+        f"{DELIVERED}::test_a_channel_that_slack_does_not_call_public_is_its_members_alone",
+        ('about.get("is_private") is False', 'not about.get("is_private")'),
+    ),
+    mutation(
+        "an unconfirmed message is looked for only up to this machine's time",
+        "law 9",
+        DMS_PY,
+        f"{DELIVERED}::test_what_was_unknown_is_looked_for_again_when_its_message_is_deleted",
+        ('ts_text(dm["tried_at"] + SKEW)', 'ts_text(dm["tried_at"])'),
+    ),
+    mutation(
+        "messages that were deleted or never confirmed don't count for the hour",
+        "alerts: who is alerted",
+        STORE_PY,
+        f"{WHO}::test_a_dm_that_was_deleted_or_never_confirmed_counts_for_the_hour_too",
+        ("('sending', 'sent', 'unknown', 'deleted')", "('sending', 'sent')"),
+    ),
+    mutation(
+        "a text is cut before it is redacted",
+        "law 9",
+        "beepgpt/alerts/interests.py",
+        "tests/alerts/test_embeddings.py::test_no_half_of_a_secret_is_sent_where_a_long_text_is_cut",
+        ("self._redact(each)[:MOST_CHARACTERS]", "self._redact(each[:MOST_CHARACTERS])"),
+    ),
 )

@@ -7,25 +7,15 @@ READER_PY = "connectors/kafka/reader.py"
 WRITER_PY = "connectors/kafka/writer.py"
 FOLLOWING_PY = "dataflows/following.py"
 RECORDS_PY = "dataflows/records.py"
-KAFKA = "tests/connectors/test_kafka.py"
+KAFKA = "tests/connectors/kafka/test_kafka.py"
 FLOW = "tests/dataflows/test_kafka_flow.py"
 
 ROWS = (
     mutation(
-        "an offset is committed ahead of its snapshot",
-        "law 6",
-        SOURCE_PY,
-        "tests/connectors/kafka/test_kafka.py::test_offsets_are_committed_for_the_tools_that_show_lag",
-        (
-            "        self._commit()\n        self._covered = self.state.next\n",
-            "        self._covered = self.state.next\n        self._commit()\n",
-        ),
-    ),
-    mutation(
         "an offset is committed as soon as it is read",
         "law 6",
         SOURCE_PY,
-        "tests/connectors/kafka/test_kafka.py::test_offsets_are_committed_for_the_tools_that_show_lag",
+        "tests/connectors/test_kafka_offsets.py",
         (
             "        self._source.took(len(records))\n",
             "        self._source.took(len(records))\n        self._covered = self.state.next\n        self._commit()\n",
@@ -105,5 +95,12 @@ ROWS = (
         WRITER_PY,
         "tests/connectors/kafka/test_kafka.py::test_a_record_over_the_limit_stops_the_flow",
         ("                    raise errors.MessageSizeTooLargeError\n", "                    continue\n"),
+    ),
+    mutation(
+        "a dead letter that is cut loses its reason",
+        "law 6",
+        WRITER_PY,
+        f"{KAFKA}::test_what_is_cut_to_fit_keeps_its_key_and_headers",
+        ('headers = [*headers, ("cut_from"', 'headers = [("cut_from"'),
     ),
 )

@@ -103,4 +103,32 @@ ROWS = (
             "return example.id not in self.few_shots.decided",
         ),
     ),
+    mutation(
+        "who is forgotten is put on the list after their messages are taken out",
+        "law 9",
+        "beepgpt/forgetting/run.py",
+        "tests/forgetting/test_forget_files.py::test_who_is_forgotten_is_on_the_list_before_anything_is_taken_out",
+        (
+            "                write_forgotten(path, forgotten)  # first: what comes in from now on is left out\n"
+            "            findings = list(_all(job, Cleaning(forgotten, apply=True), progress))\n",
+            "                pass\n"
+            "            findings = list(_all(job, Cleaning(forgotten, apply=True), progress))\n"
+            "            write_forgotten(path, forgotten)\n",
+        ),
+    ),
+    mutation(
+        "an example that is too large for its topic is cut",
+        "law 6",
+        "beepgpt/runtime/destinations.py",
+        "tests/dataflows/test_kafka_topics.py::test_an_example_is_whole_or_the_run_says_why_it_is_not_written",
+        ('cuts=name != "examples"', "cuts=True"),
+    ),
+    mutation(
+        "the copy of a topic leaves out records without a value",
+        "law 6",
+        "beepgpt/forgetting/topics.py",
+        "tests/forgetting/test_forget_topics.py::test_what_is_copied_keeps_its_partition_order_key_headers_and_time",
+        ("            if value is not None or record.value is None:\n", "            if value is not None:\n"),
+        ("if record.value is None or _kept(record, cleaning) is not None:", "if _kept(record, cleaning) is not None:"),
+    ),
 )

@@ -86,7 +86,7 @@ def planted(mutation: Mutation | None) -> Iterator[Path]:
 
 
 def run_tests(mutation: Mutation | None, tests: Sequence[str], *, stop_at_first: bool = True, seconds: float = 600) -> Outcome:
-    """Runs these tests against a mutation, the same histories in every run."""
+    """Runs these tests against a mutation, the same histories in every run. Raises ValueError if they can't be run: nobody looked then."""
     with planted(mutation) as copy:
         environment = {**os.environ, "HYPOTHESIS_PROFILE": "planted", "PYTHONDONTWRITEBYTECODE": "1"}
         flags = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header", "-rf", "--tb=no", *(["-x"] if stop_at_first else [])]
@@ -96,4 +96,6 @@ def run_tests(mutation: Mutation | None, tests: Sequence[str], *, stop_at_first:
         except subprocess.TimeoutExpired:
             return Outcome(mutation or NOTHING, ("(it never ended)",), f"not done after {seconds:.0f} s")
     failed = tuple(re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE))
+    if done.returncode and not failed:
+        raise ValueError(f"pytest ended with status {done.returncode}, and no test failed:\n{done.stdout[-1500:]}{done.stderr[-500:]}")
     return Outcome(mutation or NOTHING, failed, done.stdout[-1500:] + done.stderr[-500:])

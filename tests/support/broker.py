@@ -248,8 +248,8 @@ def _without(missing: NoBroker) -> NoReturn:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All tests with a broker run in one worker of pytest-xdist (`--dist loadgroup`)."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """All tests with a broker run in one worker of pytest-xdist (`--dist loadgroup`), if it is there: the mark is its own."""
     for item in items:
-        if "broker" in getattr(item, "fixturenames", ()):
+        if config.pluginmanager.hasplugin("xdist") and "broker" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("kafka"))

@@ -9,13 +9,13 @@ from uuid import uuid4
 import bytewax.operators as op
 import pytest
 from bytewax.dataflow import Dataflow
+from bytewax.outputs import Sink
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSink, TestingSource, run_main
 
 from beepgpt.connectors.kafka import (
     Connection,
     KafkaFailed,
-    KafkaSink,
     KafkaSource,
     OutgoingRecord,
     Record,
@@ -54,7 +54,7 @@ def read(source: KafkaSource, **how: Any) -> list[RecordChunk]:
     return out
 
 
-def write(sink: KafkaSink, items: Sequence[tuple[str, Sequence[OutgoingRecord]]], **how: Any) -> None:
+def write(sink: Sink[Any], items: Sequence[tuple[str, Sequence[OutgoingRecord]]], **how: Any) -> None:
     flow = Dataflow("write")
     op.output("write", op.input("read", flow, TestingSource(items)), sink)
     run_main(flow, **how)

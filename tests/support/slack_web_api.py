@@ -61,7 +61,7 @@ class Workspace:
 
     users: dict[str, dict[str, Any]] = field(default_factory=dict)
     channels: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By id: `private`, `members`, `archived`, and how Slack `answers`: `gone`, or as if for an`other` channel."""
+    """By id: `private`, `members`, `archived`, a flag that Slack `hides`, and how it `answers`: `gone`, or as if for an`other` channel."""
     missing: set[tuple[str, str]] = field(default_factory=set)
     """Messages that no longer are."""
     dms: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
@@ -120,6 +120,7 @@ def answer(space: Workspace, method: str, args: Mapping[str, Any]) -> dict[str, 
         if method == "conversations.info":
             identity = "COTHER" if channel.get("answers") == "other" else args["channel"]
             flags = {"is_channel": True, "is_private": channel["private"], "is_archived": channel.get("archived", False)}
+            flags.pop(channel.get("hides", ""), None)
             return {"channel": {"id": identity, **flags}}
         begin = int(args.get("cursor") or 0)
         page = channel["members"][begin : begin + 2]  # small pages, so that there are several

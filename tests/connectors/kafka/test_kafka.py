@@ -37,6 +37,7 @@ from beepgpt.connectors.kafka import (
 )
 from beepgpt.connectors.kafka.connection import FOREIGN, errors, failure_of
 from beepgpt.connectors.kafka.topics import record_of
+from beepgpt.connectors.kafka.writer import OVERHEAD
 from tests.support.kafka_records import (
     NOON,
     SECOND,
@@ -228,6 +229,17 @@ def test_a_record_over_the_limit_stops_the_flow(connection):
 
     assert topic in said and "20,001 bytes" in said and "max.message.bytes" in said
     assert len(records(read(KafkaSource(connection, topic)))) == 1
+
+
+def test_what_is_cut_to_fit_keeps_its_key_and_headers(connection):
+    """A dead letter without its reason and source would be a riddle; one that fits is not touched."""
+    topic = new_topic(connection, 1, **{"max.message.bytes": "10000"})
+    headers = [("reason", b"late"), ("source", b"slack.events/3:17")]
+    write(KafkaSink(connection, topic, cuts=True), [("all", [OutgoingRecord(b"k", b"x" * size, headers) for size in (20, 20_000)])])
+
+    fits, cut = records(read(KafkaSource(connection, topic)))
+    assert (fits.key, fits.value, list(fits.headers)) == (b"k", b"x" * 20, headers)
+    assert (cut.key, len(cut.value or b""), list(cut.headers)) == (b"k", 10_000 - OVERHEAD - 1, [*headers, ("cut_from", b"20000")])
 
 
 def test_many_records_near_the_limit_are_written(connection):
