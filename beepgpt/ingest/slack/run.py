@@ -18,6 +18,7 @@ from beepgpt.config.sections import SlackSettings
 from beepgpt.config.settings import Settings, revealed
 from beepgpt.connectors import kafka
 from beepgpt.connectors.kafka import check_keeps
+from beepgpt.connectors.slack.scopes import CHANNELS, REACTIONS
 from beepgpt.conversations.rules import DAY
 from beepgpt.errors import BadCommand, SlackFailed
 from beepgpt.ingest.slack.connections import LiveConnection
@@ -33,14 +34,6 @@ from beepgpt.runtime.workers import Stop, peak_memory_mb, program_version
 
 if TYPE_CHECKING:
     from beepgpt.connectors.slack import live as slack_live
-
-SCOPES = {
-    "channels": {"channels:history", "channels:read"},
-    "groups": {"groups:history", "groups:read"},
-    "dms": {"im:history", "im:read"},
-    "mpims": {"mpim:history", "mpim:read"},
-}
-"""Scopes needed for each kind of channel. Without reactions:read there are just no reactions."""
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +70,7 @@ def tokens_of(settings: SlackSettings, *, over_http: bool) -> SlackTokens:
 def team_of(web: slack_live.Web, include: Collection[str]) -> str:
     """The id of the workspace that the bot's token belongs to. Raises SlackFailed if the token lacks a scope."""
     data, scopes = web.scopes()
-    needed = set().union(*(SCOPES[kind] for kind in include))
+    needed = set().union(*(CHANNELS[kind] for kind in include))
     if scopes and (missing := needed - scopes):
         manifest = "config/slack-app-private.yaml" if "groups" in include else "config/slack-app.yaml"
         direct = " with these scopes of direct messages added" if any(each.startswith(("im:", "mpim:")) for each in missing) else ""
@@ -85,8 +78,8 @@ def team_of(web: slack_live.Web, include: Collection[str]) -> str:
             f"slack.bot_token lacks {', '.join(sorted(missing))}, needed for {', '.join(include)}: update the app from"
             f" {manifest}{direct}, and install it again"
         )
-    if scopes and "reactions:read" not in scopes:
-        log.warning("the app may not see reactions: it lacks the scope reactions:read")
+    if scopes and REACTIONS not in scopes:
+        log.warning(f"the app may not see reactions: it lacks the scope {REACTIONS}")
     return str(data.get("team_id", ""))
 
 
