@@ -29,11 +29,11 @@ from beepgpt.training.points import Examples, read_examples  # noqa: E402
 from beepgpt.training.ranking import fit_ranker  # noqa: E402
 from benchmarks import common  # noqa: E402
 
-EXPORT = ROOT.parent / "shared" / "data" / "dd2030.zip"
-FEW_SHOTS = Path(__file__).parent / "dd2030-few-shots.json"
-"""Ids of examples of the training side, labeled by hand, each by its last message: `strong` and `weak`."""
+EXPORTS = {"dd2030": "dd2030.zip", "hubspot": "hubspot-dev-2016-2023.zip"}
+FEW_SHOTS = "{}-few-shots.json"
+"""Ids of examples of the training side, labeled one by one, each by its last message: `strong` and `weak`."""
 DRAWS, BINS = 1_000, 10
-ALERTS = 100
+ALERTS = {"dd2030": 100, "hubspot": 2_000}
 """The likeliest people, among those who had not spoken in the window, that are taken as alerts."""
 Floats = NDArray[np.float64]
 
@@ -46,12 +46,12 @@ def beepgpt(*arguments: object) -> str:
     return " ".join(done.stderr.split())
 
 
-def few_shots_in(folder: Path, lines: Sequence[bytes]) -> None:
+def few_shots_in(folder: Path, chosen: Path, lines: Sequence[bytes]) -> None:
     """Write the few-shots' files. Raises Failed if the examples are others than those that were labeled."""
-    signals = {each: signal for signal, ids in json.loads(FEW_SHOTS.read_text()).items() for each in ids}
+    signals = {each: signal for signal, ids in json.loads(chosen.read_text()).items() for each in ids}
     found = {each["id"]: each for each in map(json.loads, lines) if each["id"] in signals}
     if len(found) != len(signals):
-        raise common.Failed(f"{FEW_SHOTS}: {len(signals) - len(found)} of its examples are not there: they were made by other settings")
+        raise common.Failed(f"{chosen}: {len(signals) - len(found)} of its examples are not there: they were made by other settings")
     folder.mkdir()
     for name, signal in (("pos", "strong"), ("neg", "weak")):
         some = [json.dumps({**each, "signal": signal}, ensure_ascii=False) for each in found.values() if signals[each["id"]] == signal]
@@ -76,19 +76,19 @@ def arms(labeled: dict[str, Examples], plain: Examples, is_weak: dict[str, NDArr
     yield "at random, as many as local: weak is nobody", Examples(plain.points, plain.ids, answers, plain.settled_ts)
 
 
-def judged(outcomes: Outcomes, valid: Examples) -> dict[str, tuple[Floats, Floats]]:
+def judged(outcomes: Outcomes, valid: Examples, most: int) -> dict[str, tuple[Floats, Floats]]:
     """For each figure the sum's part and the count of each point, of which the figure is the ratio."""
     count, answered = len(valid), outcomes.answered.astype(np.float64)
     scores, alerts = outcomes.scores, outcomes.alerts
     apart = np.array([person not in valid.points.window_user[point] for point, person in zip(alerts.point, alerts.person, strict=True)])
     rows = np.flatnonzero(apart)
-    rows = rows[np.argsort(-alerts.p[rows], kind="stable")][:ALERTS]
+    rows = rows[np.argsort(-alerts.p[rows], kind="stable")][:most]
     hit = {k: answered * ((outcomes.rank > 0) & (outcomes.rank <= k)) for k in (1, 5)}
     return {
         "hit@1": (hit[1], answered),
         "hit@5": (hit[5], answered),
         "log_loss": (-np.log(np.maximum(scores.p_true, 1e-12)), np.ones(count)),
-        f"alerts right, of {ALERTS}": (
+        f"alerts right, of {most:,}": (
             np.bincount(alerts.point[rows], alerts.right[rows].astype(np.float64), minlength=count),
             np.bincount(alerts.point[rows], minlength=count).astype(np.float64),
         ),
@@ -109,10 +109,10 @@ def resampler(conversation: Sequence[str]) -> Callable[[Floats], Floats]:
     return lambda values: np.asarray(drawn @ np.bincount(place, values, minlength=len(names)), np.float64)
 
 
-def compared(found: dict[str, list[Outcomes]], valid: Examples) -> dict[str, Any]:
+def compared(found: dict[str, list[Outcomes]], valid: Examples, most: int) -> dict[str, Any]:
     """Each arm's figures, the mean over seeds, and their paired differences to no labels with intervals."""
     sums = resampler(valid.points.conversation)
-    figures = {name: [judged(each, valid) for each in outcomes] for name, outcomes in found.items()}
+    figures = {name: [judged(each, valid, most) for each in outcomes] for name, outcomes in found.items()}
     results: dict[str, Any] = {}
     for name, some in figures.items():
         row: dict[str, Any] = {"calibration_error": round(float(np.mean([calibration_error(each) for each in found[name]])), 4)}
@@ -132,9 +132,9 @@ def compared(found: dict[str, list[Outcomes]], valid: Examples) -> dict[str, Any
     return results
 
 
-def measured(examples: Path, folder: Path, seeds: int, threads: int) -> dict[str, Any]:
+def measured(export: str, examples: Path, folder: Path, seeds: int, threads: int) -> dict[str, Any]:
     """All arms on these examples."""
-    few_shots_in(folder / "few-shots", examples.read_bytes().splitlines())
+    few_shots_in(folder / "few-shots", Path(__file__).parent / FEW_SHOTS.format(export), examples.read_bytes().splitlines())
     said, weak, labeled = {}, {}, {}
     plain: Examples | None = None
     valid: Examples | None = None
@@ -158,20 +158,21 @@ def measured(examples: Path, folder: Path, seeds: int, threads: int) -> dict[str
             found.setdefault(name, []).append(outcomes_of(ranker.predict(valid.points), valid))
             print(f"{name}, seed {seed}: {time.monotonic() - began:,.0f} s", file=sys.stderr)
     return {
-        "export": EXPORT.name,
+        "export": EXPORTS[export],
         "seeds": seeds,
         "train": len(plain),
         "answered": sum(map(bool, plain.answers)),
         "judged": len(valid),
         "judged_answered": sum(map(bool, valid.answers)),
         "labelers": {name: {"accuracy": said[name], "weak": int(weak[name].sum())} for name in said},
-        "arms": compared(found, valid),
+        "arms": compared(found, valid, ALERTS[export]),
     }
 
 
 def main() -> None:
     """Measure, print, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--export", choices=EXPORTS, default="dd2030")
     parser.add_argument("--examples", type=Path, help="examples of the export that were made before")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
@@ -180,10 +181,10 @@ def main() -> None:
         folder = Path(made)
         examples = wanted.examples or folder / "examples.jsonl"
         if wanted.examples is None:
-            beepgpt("examples", EXPORT, "--to", examples, "--no-progress")
-        results = measured(examples, folder, wanted.seeds, wanted.threads)
+            beepgpt("examples", ROOT.parent / "shared" / "data" / EXPORTS[wanted.export], "--to", examples, "--no-progress")
+        results = measured(wanted.export, examples, folder, wanted.seeds, wanted.threads)
     print(json.dumps(results, indent=2))
-    common.write_results("label_worth", 1, results)
+    common.write_results("label_worth" if wanted.export == "dd2030" else f"label_worth_{wanted.export}", 1, results)
 
 
 if __name__ == "__main__":

@@ -364,10 +364,11 @@ def label_worth(of: dict[str, Any]) -> str:
         [name, *(cell(row, each, is_base=name == "no labels") for each in figures), f"{100 * row['calibration_error']:.1f}"]
         for name, row in of["arms"].items()
     ]
+    seeds = "one seed" if of["seeds"] == 1 else f"means of {of['seeds']} seeds"
     labelers = "; ".join(f"{name} calls {each['weak']:,} weak, and is {each['accuracy']}" for name, each in of["labelers"].items())
     return (
         f"{of['export']}: the local model of {of['train']:,} examples, {of['answered']:,} of them answered, judged on {of['judged']:,}"
-        f" later ones, {of['judged_answered']:,} answered, by who answered; means of {of['seeds']} seeds. Of the labelers, {labelers}."
+        f" later ones, {of['judged_answered']:,} answered, by who answered; {seeds}. Of the labelers, {labelers}."
         " In per cent (log loss in nats); in brackets the difference to no labels and its interval, paired, by conversation."
         " [labeling.md](labeling.md#are-labels-needed) says what follows.\n\n" + table(["training side", *figures, "off"], rows)
     )
@@ -402,6 +403,7 @@ CHAPTERS = {
     "prepare": ("Training sets", prepare),
     "training": ("The local model", training),
     "label_worth": ("What labels are worth", label_worth),
+    "label_worth_hubspot": ("What labels are worth on HubSpot", label_worth),
     "leak": ("What the original's leak was worth", leak),
     "peers": ("Others, on one small job", peers),
 }

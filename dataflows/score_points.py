@@ -131,7 +131,7 @@ def gather_points(batch: Iterable[tuple[str, TaggedItems]]) -> list[tuple[str, R
 class _Point:
     """A point on its way to its prediction."""
 
-    __slots__ = ("answer", "body", "due", "emitted", "is_over", "released")
+    __slots__ = ("answer", "body", "due", "emitted", "is_over", "lost", "released")
 
     def __init__(self, emitted: PointEmitted, released: float, due: float | None) -> None:
         self.emitted = emitted
@@ -142,6 +142,8 @@ class _Point:
         self.is_over = False
         """It was predicted, or never will be."""
         self.answer: ModelAnswer | None = None
+        self.lost = ""
+        """The row that counts it, if it is over without an answer: counted when it is passed, since until then a snapshot asks again."""
 
 
 class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
@@ -244,7 +246,7 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
 
     def _close(self) -> list[TaggedItems]:
         account = Account(dict(self._account.counts))
-        account.count("waiting", sum(isinstance(item, _Point) and not item.is_over for lane in self._lanes.values() for item in lane))
+        account.count("waiting", sum(isinstance(item, _Point) for lane in self._lanes.values() for item in lane))
         account.count("unsettled", sum(map(len, self._predicted.values())))
         return [("account", [account])]
 
@@ -303,8 +305,7 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
         while self._overdue and (self._overdue[0].is_over or (self._overdue[0].due or 0) < now):
             point = self._overdue.popleft()
             if not point.is_over:
-                self._account.count("missed")
-                self._finish(point, None)
+                self._finish(point, None, "missed")
 
     def _submit_waiting(self) -> None:
         self._drop_late()
@@ -328,19 +329,17 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
         if point.is_over:  # too late: its answer is not wanted any more
             return
         if point.due is not None and point.due < time.time():
-            self._account.count("missed")
-            self._finish(point, None)
+            self._finish(point, None, "missed")
             return
         try:
             self._finish(point, answer.result())
         except CannotScore as error:
-            self._account.count(f"failed:{error.reason}")
             self._scoring.on_failure(error)
-            self._finish(point, None)
+            self._finish(point, None, f"failed:{error.reason}")
 
-    def _finish(self, point: _Point, answer: ModelAnswer | None) -> None:
-        """Mark a point as over, and pass on all items of its channel that don't wait any more."""
-        point.is_over, point.answer = True, answer
+    def _finish(self, point: _Point, answer: ModelAnswer | None, lost: str = "") -> None:
+        """Mark a point as over, and pass on all items of its channel that don't wait any more. `lost`: its row, without an answer."""
+        point.is_over, point.answer, point.lost = True, answer, lost
         lane = self._lanes[point.emitted.channel]
         while lane:
             item = lane[0]
@@ -350,6 +349,8 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
                 lane.popleft()
                 if item.answer is not None:
                     self._predict(item, *item.answer)
+                else:
+                    self._account.count(item.lost)
             else:
                 lane.popleft()
                 self._close_item(item)
@@ -368,7 +369,7 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
         waited = max(now - point.released, 0.0)
         self.waits[next((place for place, most in enumerate(BUCKETS) if waited <= most), len(BUCKETS))] += 1
         self.waited += waited
-        known = orjson.dumps({name: body[name] for name in ("part", "people", "nobody", "other")})
+        known = orjson.dumps({name: body[name] for name in ("target", "part", "people", "nobody", "other")})
         predicted = PredictedPoint(emitted.identity, body["speakers"], model, known)
         kept = self._predicted.setdefault(emitted.channel, {})
         for conversation in emitted.conversations:

@@ -7,7 +7,7 @@ import pytest
 import typer.main
 
 from beepgpt.commands.app import app
-from docs.fill_readme import README, blocks, fenced
+from docs.fill_readme import README, blocks, fenced, picture
 
 TIMES = re.compile(r"[\d,.]+ (s|events/s|MB)\b")
 """What differs from run to run."""
@@ -23,10 +23,17 @@ def alike(text: str) -> list[str]:
     return [" ".join(TIMES.sub("N \\1", line).split()) for line in text.splitlines()]
 
 
-@pytest.mark.parametrize("name", [pytest.param("demo", marks=pytest.mark.slow), "picture", pytest.param("example", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.xdist_group("demo")
+@pytest.mark.parametrize("name", ["demo", "example"])
 def test_the_readme_shows_what_the_program_prints(printed, name):
     """`make readme` fills it in."""
     assert alike(fenced(README.read_text("utf-8"), name)) == alike(printed[name][1])
+
+
+def test_the_picture_is_the_flow():
+    """Drawn without a demo, which takes its time."""
+    assert alike(fenced(README.read_text("utf-8"), "picture")) == alike(picture())
 
 
 def test_every_command_stands_in_the_table():

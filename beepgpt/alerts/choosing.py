@@ -50,14 +50,15 @@ def recommend(rehearsed: Sequence[Rehearsed], history: RehearsalHistory, wanted:
     found: dict[str, Any] = {"wanted": wanted._asdict(), "threshold": None, "chosen": None, "judged": None}
     if good is not None:
         each, figures = good
-        why = f"the least threshold at which {wanted.words}, by {figures['alerts']:,} alerts to choose by"
+        why = f"the least threshold at which {wanted.words}, by {figures['alerts']:,} alerts of the part to choose by"
         return found | {"threshold": each.threshold, "why": why, "chosen": figures, "judged": each.figures}
     if enough:
         best, figures = max(enough, key=lambda pair: pair[1]["joined"])
         joined = figures["intervals"]["joined"]
         is_sure = wanted.precision is None or joined["high"] < wanted.precision
         why = "" if is_sure else "too few to tell: "
-        why += f"at no threshold {wanted.words}; at {best.threshold:.0%}, {joined['value']:.1%} of {joined['count']:,} joined"
+        why += f"in the part to choose by, at no threshold {wanted.words};"
+        why += f" at {best.threshold:.0%}, {joined['value']:.1%} of {joined['count']:,} joined"
         return found | {"why": f"{why} ({joined['low']:.0%} to {joined['high']:.0%})"}
     alerts, sessions = max(
         ((each["intervals"]["joined"]["count"], each["intervals"]["joined"]["conversations"]) for _, each in tried), default=(0, 0)

@@ -53,6 +53,7 @@ SCHEMA = (
     "ALTER TABLE alert ADD COLUMN released_at INTEGER; ALTER TABLE alert ADD COLUMN excerpt_at INTEGER",
     "ALTER TABLE alert ADD COLUMN edited_at INTEGER",
     "ALTER TABLE alert_message ADD COLUMN author TEXT",
+    "ALTER TABLE alert ADD COLUMN joined INTEGER; ALTER TABLE alert ADD COLUMN reacted INTEGER",
 )
 """Migrations: the statements that lead from each schema version to the next; the first one creates the tables.
 

@@ -20,6 +20,7 @@ from beepgpt.conversations.account import ANSWERED, CENSORED
 from beepgpt.conversations.cleaning import clean
 from beepgpt.conversations.events import DELETE, EDIT, Event, micros, parse
 from beepgpt.conversations.forgetting import Forgotten
+from beepgpt.conversations.outcomes import KNOWN
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,8 @@ class AlertDecider:
         self._matcher: TopicMatcher | None = (matcher or WordMatcher(store)) if topics else None
         self.newest = 0
         """The time of the newest prediction, microseconds; 0: none was read."""
-        self._answers_are_posts = True
+        self._target = "next_user"
+        """The newest prediction's target."""
 
     def apply_record(self, record: bytes, now: int, released: int | None = None, place: str = "") -> None:
         """Apply a JSON record: a prediction, outcome or deletion, recognized by form; or an event of Slack's: deletions and edits count.
@@ -90,16 +92,17 @@ class AlertDecider:
             self.store.count(f"unknown:{kind}")
 
     def _apply_outcome(self, value: Mapping[str, Any]) -> None:
-        """Note who posted, and up to when all is known of the channel.
+        """Note who posted or reacted, and up to when all is known of the channel.
 
         Of the target `next_user` an answer is a post; of the others it may be a reaction, which joins nothing. An outcome whose answer is
         not known says nothing of anybody, and one that the end of the input cut off says nothing of the time either.
         """
-        channel, how = str(value["channel"]), str(value["how"])
-        if how == ANSWERED and value.get("answer_ts") is not None and self._answers_are_posts:
-            self.store.record_posts(
-                channel, str(value["conversation"]), [str(each) for each in value["answer"]], micros(value["answer_ts"])
-            )
+        channel, how, answer = str(value["channel"]), str(value["how"]), [str(each) for each in value["answer"]]
+        target = value.get("target") or self._target  # outcomes of 0.1.0 name none
+        if target == "next_user" and how == ANSWERED and value.get("answer_ts") is not None:
+            self.store.record_posts(channel, str(value["conversation"]), answer, micros(value["answer_ts"]))
+        if target == "reactors" and how in KNOWN:
+            self.store.record_reactions(str(value["id"]), answer)
         if how != CENSORED:
             self.store.record_time(channel, micros(value["settled_ts"]))
 
@@ -125,7 +128,7 @@ class AlertDecider:
             self.store.count("unreadable")
             return
         self.newest = max(self.newest, point.prompt_ts)
-        self._answers_are_posts = point.target == "next_user"
+        self._target = point.target
         for conversation in point.conversations:
             self.store.record_posts(point.channel, conversation, [point.author], point.message)
         for ts, text in texts_of(point).items():

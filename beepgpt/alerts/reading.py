@@ -159,10 +159,12 @@ def closing_account(store: AlertStore, threshold: float) -> dict[str, Any]:
     """The closing account: all counters since the store was created, and how many of the kept alerts are in each state."""
     counts = store.counts()
     answered, not_answered = counts.get("answer:answered", 0), counts.get("answer:not_answered", 0)
+    reacted, not_reacted = counts.get("answer:reacted", 0), counts.get("answer:not_reacted", 0)
     return {
         "command": "alert",
         "threshold": threshold,
         "alerts": store.alert_states(),
         "counts": counts,
         "right": None if not answered + not_answered else round(answered / (answered + not_answered), 4),
+        "reacted": round(reacted / (reacted + not_reacted), 4) if reacted else None,
     }

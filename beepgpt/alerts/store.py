@@ -224,25 +224,33 @@ class AlertStore(PreferenceStore):
         self._db.executemany("UPDATE alert SET handed_on = handed_on | ? WHERE id = ?", [(to, each) for each in identities])
 
     def record_posts(self, channel: str, conversation: str, users: Sequence[str], at: int) -> None:
-        """Note that people posted in a conversation: who was alerted to it, its session or its threads within a day before has joined."""
+        """Note that people posted in a conversation: who was alerted to it, its session or its threads within a day before has joined.
+
+        They count once their day is over (`record_time`), as those do who don't join: else the last day's alerts would look better.
+        """
         session = self.session_of(conversation) or conversation
         for user in users:
-            sql = "SELECT * FROM alert WHERE user = ? AND channel = ? AND prompt_ts < ? AND prompt_ts >= ? AND answered IS NULL"
+            sql = "SELECT * FROM alert WHERE user = ? AND channel = ? AND prompt_ts < ? AND prompt_ts >= ? AND joined IS NULL"
             for row in self._rows(sql, user, channel, at, at - DAY):
                 if (self.session_of(row["conversation"]) or row["conversation"]) == session:
-                    self._settle(row, joined=True)
+                    self._db.execute("UPDATE alert SET joined = 1 WHERE id = ?", (row["id"],))
 
     def record_time(self, channel: str, now: int) -> None:
-        """Note that all is known of a channel up to `now`: who was alerted more than a day before and has not joined did not join."""
+        """Note that all is known of a channel up to `now`: count whether those who were alerted more than a day before have joined."""
         sql = "SELECT * FROM alert WHERE channel = ? AND prompt_ts <= ? AND answered IS NULL"
         for row in self._rows(sql, channel, now - DAY):
-            self._settle(row, joined=False)
+            self._settle(row, "answered", row["joined"] is not None)
 
-    def _settle(self, alert: StoreRow, *, joined: bool) -> None:
-        """Note whether an alert's reader joined. One that was refused or withdrawn reached nobody, and counts nowhere."""
-        self._db.execute("UPDATE alert SET answered = ? WHERE id = ?", (joined, alert["id"]))
+    def record_reactions(self, prediction: str, users: Sequence[str]) -> None:
+        """Note who reacted within the horizon of a prediction of the target `reactors`. It joins nothing, and is a figure of its own."""
+        for row in self._rows("SELECT * FROM alert WHERE prediction = ? AND reacted IS NULL", prediction):
+            self._settle(row, "reacted", row["user"] in users)
+
+    def _settle(self, alert: StoreRow, what: str, is_so: bool) -> None:
+        """Note and count what an alert's reader did. An alert that was refused or withdrawn reached nobody, and counts nowhere."""
+        self._db.execute(f"UPDATE alert SET {what} = ? WHERE id = ?", (is_so, alert["id"]))
         if alert["state"] in ("due", "cleared"):
-            self.count(f"{alert['kind']}:{'answered' if joined else 'not_answered'}")
+            self.count(f"{alert['kind']}:{'' if is_so else 'not_'}{what}")
 
     def record_feedback(self, identity: str, user: str, feedback: str) -> None:
         """Note a person's rating of an alert; the last one counts."""

@@ -82,8 +82,13 @@ def print_account(account: Mapping[str, Any]) -> None:
     for name, count in account["counts"].items():
         table.add_row(name.replace("_", " ").replace(":", ", "), f"{count:,}")
     console.print(table)
-    if account["right"] is not None:
-        console.print(f"{account['right']:.1%} of those who were alerted, and of whom it is known, joined the conversation within a day.")
+    counts = account["counts"]
+    for what, is_known, words in (("answered", "right", "joined the conversation"), ("reacted", "reacted", "reacted to the message")):
+        if account[is_known] is not None:
+            so, not_so = (counts.get(f"answer:{name}", 0) for name in (what, f"not_{what}"))
+            console.print(
+                f"Of {so + not_so:,} people alerted whose day is over, {so:,} {words} within it. How sure that is: beepgpt rehearse."
+            )
 
 
 def threshold_of(settings: Settings, model: Path | None) -> float:

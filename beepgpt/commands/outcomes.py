@@ -97,20 +97,31 @@ def print_outcomes(model: Mapping[str, Any], promised: Mapping[str, Mapping[str,
     counts, parts = model["outcomes"], model["parts"]
     table.add_row("outcomes", f"{sum(counts.values()):,}", by_reason(counts))
     for part, count in parts.items():
-        table.add_row(f"  {part}", f"{count:,}", PARTS[part])
+        of = f": of the {model['judged']:,} whose answer is known" if part == "judge" else ""
+        table.add_row(f"  {part}", f"{count:,}", f"{PARTS[part]}{of}")
+    if model["target"] == "reactors" and not counts.get("answered"):
+        table.add_row("", "", "no reaction has its time here (in an export none has), so nobody knows who reacted: there are no figures")
     for kind, name in (("answered", "answered"), ("first_replies", "first replies")):
         for what, figure in model[kind].items():
             beside = f"; validation: {with_interval(promised[what], what)}" if kind == "answered" and what in promised else ""
             table.add_row(f"  {what}, {name}", number(figure, what), f"{with_interval(figure, what)} of {figure['count']:,}{beside}")
     alerts = model["alerts"]
     if alerts["given"]:
-        right = f"{with_interval(alerts['precision'], 'precision')} of {alerts['given']:,} named from {alerts['threshold']:.2f} on;"
-        table.add_row("  answered next", number(alerts["precision"], "precision"), f"{right} {alerts['promised']:.1%} was predicted")
+        right = f"{with_interval(alerts['precision'], 'precision')} of {alerts['given']:,} named from {alerts['threshold']:.3f} on;"
+        table.add_row(
+            f"  {DONE[model['target']]}", number(alerts["precision"], "precision"), f"{right} {alerts['promised']:.1%} was predicted"
+        )
     for row in model["calibration"]:
-        table.add_row(f"  predicted {row['said']:.0%}", number(row["came"], "came"), f"came true, of {row['count']:,}")
+        table.add_row(
+            f"  predicted {row['said']:.0%}",
+            number(row["came"], "came"),
+            f"{with_interval(row['came'], 'came')} came true, of {row['count']:,}",
+        )
     console.print(table)
 
 
+DONE = {"next_user": "answered next", "interacting_users": "posted or reacted", "reactors": "reacted"}
+"""What those who were right did, by target."""
 PARTS = {
     "judge": "all figures are of these",
     "choose": "by which thresholds and models are chosen: counted here alone",

@@ -103,7 +103,9 @@ def print_figures(values: Mapping[str, Any]) -> None:
     found, parts = values["recommended"], values["parts"]
     apart = ", ".join(f"{name} {count:,}" for name, count in parts.items() if name != "judge")
     rest = f"; apart from these: {apart}" if apart else ""
-    console.print(f"Figures are of the {parts.get('judge', 0):,} points that judge{rest}.", highlight=False)
+    console.print(
+        f"Figures are of the {parts.get('judge', 0):,} points that judge, also those whose answer isn't known{rest}.", highlight=False
+    )
     if found["threshold"] is not None:
         joined = with_interval(found["judged"]["intervals"]["joined"], "joined")
         console.print(
@@ -117,7 +119,7 @@ def print_figures(values: Mapping[str, Any]) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     for row in (*values["rules"], *values["thresholds"]):
         joined = row["intervals"]["joined"]
-        shares = [number(joined, "joined") if joined["low"] is None else with_interval(joined, "joined")]
+        shares = [number(joined, "joined") if joined["low"] is None else f"{with_interval(joined, 'joined')} of {joined['count']:,}"]
         shares += [number(row["intervals"][name], name) for name in ("next", *reacting, "announced")]
         a_day = row["per_person_per_day"]
         table.add_row(row["name"], f"{row['alerts']:,}", f"{row['people']:,}", *shares, "–" if a_day is None else f"{a_day:.2f}")

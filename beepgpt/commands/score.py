@@ -131,8 +131,10 @@ def print_scores(closing: Mapping[str, Any]) -> None:
         table.add_row("  unsettled", f"{outcomes['unsettled']:,}", "nobody knows yet")
     for figures in closing["lately"]:
         for model, each in figures.items():
-            shares = ", ".join(f"{name} {each[name]:.1%}" for name in ("hit@1", "hit@5", "precision") if name in each)
-            table.add_row("last 1,000", "", f"{shares}; model {model}, alerts from {closing['threshold']:.2f}")
+            names = {"hit@1": "hit@1", "hit@5": "hit@5", "precision": f"right of those named from {closing['threshold']:.3f} on"}
+            shares = ", ".join(f"{said} {each[name]:.1%}" for name, said in names.items() if name in each)
+            table.add_row("at the end", "", f"{shares}; of the last 1,000 known answers that judge model {model}, or fewer")
+            table.add_row("", "", "of all of them, and how sure that is: beepgpt outcomes")
     console.print(table)
     print_verdict(
         not closing["does_not_add_up"],

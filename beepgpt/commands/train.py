@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from beepgpt.commands.flags import duration_of
+from beepgpt.commands.output import moment
 from beepgpt.config.settings import read_settings
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console
@@ -86,8 +87,8 @@ def train_local(folder: Path, kind: str, into: Path, *, seed: int, threads: int)
         card = train_here(folder, kind, into, seed=seed, threads=threads, status=status.update)
     on = card["trained_on"]
     console.print(
-        f"A {kind} model of {on['examples']:,} examples, {on['answered']:,} of them answered, settled until {on['settled_until']},"
-        f" in {time.monotonic() - began:,.0f} s: {into}"
+        f"A {kind} model of {on['examples']:,} examples, {on['answered']:,} of them answered, settled until"
+        f" {moment(on['settled_until'])[:19]}Z, in {time.monotonic() - began:,.0f} s: {into}"
     )
 
 

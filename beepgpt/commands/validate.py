@@ -88,6 +88,7 @@ def write_run(into: Path, files: Mapping[str, bytes]) -> None:
 
 def print_figures(closing: dict[str, Any]) -> None:
     """Print the figures that matter most."""
+    from beepgpt.web.pages import with_interval
     from beepgpt.web.report import KINDS
 
     console.print(
@@ -101,6 +102,13 @@ def print_figures(closing: dict[str, Any]) -> None:
         )
     for kind, title, _ in KINDS:
         console.print(figures_table(closing["rows"][kind], title))
+    if len(others := [row for row in closing["choose"]["rows"]["all"] if "log_loss" in row["figures"]]) > 1:
+        losses = ", ".join(f"{row['name']} {with_interval(row['figures']['log_loss'], 'log_loss')}" for row in others)
+        console.print(
+            f"All figures above are of the part that judges, for each model. Choose between them by the {closing['choose']['points']:,}"
+            f" points to choose by: log loss there {losses}. (The least is best.)",
+            highlight=False,
+        )
     half = next(row for row in closing["alerts"]["all"] if row["threshold"] == 0.5)
     if half["alerts"]:
         console.print(
@@ -115,8 +123,10 @@ def print_figures(closing: dict[str, Any]) -> None:
         )
         return
     console.print(
-        f"From {chosen['threshold']:.3f} on, {chosen['wanted']:.0%} of those named answered next, on the {closing['chosen_on']:,} points"
-        f" before; judged, {shown(chosen['precision'], 'precision')} of {chosen['alerts']:,}."
+        f"From {chosen['threshold']:.3f} on, {shown(chosen['before']['precision'], 'precision')} of those named answered next, on the"
+        f" {closing['chosen_on']:,} points to choose by whose answers were known in time; judged,"
+        f" {shown(chosen['precision'], 'precision')} of {chosen['alerts']:,}.",
+        highlight=False,
     )
     console.print("People are alerted to what they take no part in, which is harder: `beepgpt rehearse` finds the threshold for that.")
 

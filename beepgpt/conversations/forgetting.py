@@ -175,7 +175,7 @@ class Forgotten:
         kept: dict[str, Any] = {}
         is_same = True
         for key, value in body.items():
-            new = self._value(value, channel)
+            new = self._edited(value) if key == "edited" and type(value) is dict else self._value(value, channel)
             if new is _GONE or (type(key) is str and len(key) <= _LONGEST and (self.has_person(key) or self.has_channel(key))):
                 if key in ESSENTIAL and new is _GONE:
                     return _GONE
@@ -184,6 +184,13 @@ class Forgotten:
             is_same = is_same and new is value
             kept[key] = new
         return body if is_same else kept
+
+    def _edited(self, edited: dict[str, Any]) -> dict[str, Any]:
+        """The mark that a message was edited, without who did it. It stays, since without it a later text would count as the first one."""
+        user = edited.get("user")
+        if type(user) is str and self.has_person(user):
+            return {key: value for key, value in edited.items() if key != "user"}
+        return edited
 
     def _is_quoted(self, attachment: dict[str, Any]) -> bool:
         """Whether it quotes what is forgotten: older ones say by links alone whose message it is, and which."""

@@ -43,7 +43,7 @@ class PredictedPoint(NamedTuple):
     speakers: int
     model: str
     predicted: bytes
-    """`probabilities_body` and the `part` as JSON: a point may be open for a day, and as objects it would take six times the memory."""
+    """`probabilities_body`, `target` and `part` as JSON: a point may be open for a day; as objects it would take six times the memory."""
 
 
 def prediction_body(
@@ -74,6 +74,7 @@ def outcome_body(predicted: PredictedPoint, ended: PointSettled, spec: str) -> d
     return {
         "id": predicted.identity,
         "spec": spec,
+        "target": probabilities.get("target"),
         "channel": ended.channel,
         "conversation": ended.conversation,
         "speakers": predicted.speakers,

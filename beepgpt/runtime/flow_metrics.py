@@ -159,9 +159,9 @@ DMS_REFUSED = (
 )
 SETTLED = (
     "beepgpt_alert_outcomes_total",
-    "Alerts with a known outcome, by kind, and by whether the alerted person joined the conversation within a day.",
+    "Alerts with a known outcome, by kind, and by whether the alerted person joined (counted once the day is over) or reacted.",
 )
-ANSWERS = {f"{kind}:{end}": (kind, end) for kind in ("answer", "topic") for end in ("answered", "not_answered")}
+ANSWERS = {f"{kind}:{end}": (kind, end) for kind in ("answer", "topic") for end in ("answered", "not_answered", "reacted", "not_reacted")}
 MAY_FALL = ("feedback:good", "feedback:bad")
 """People may change their rating, so these are served as a gauge."""
 FEEDBACK = ("beepgpt_alert_feedback", "Ratings of alerts by their buttons: the last one of each alert, since the store was created.")

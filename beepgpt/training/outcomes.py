@@ -55,16 +55,21 @@ def part_of(outcome: OutcomeRecord, parts: Parts | None) -> str:
 def _figures(model: str, outcomes: Sequence[OutcomeRecord], threshold: float, parts: Parts | None) -> dict[str, Any]:
     part = [part_of(each, parts) for each in outcomes]
     known = [each for each, of in zip(outcomes, part, strict=True) if each["how"] in KNOWN and of == "judge"]
+    target = next((each["target"] for each in outcomes if each.get("target")), "next_user")
+    if target == "reactors" and not any(each["how"] == "answered" for each in outcomes):
+        known = []  # no reaction has its time, as in an export: nobody knows who reacted
     columns = columns_of(known)
     boot = Bootstrap(columns.conversation)
     times = [micros(each["prompt_ts"]) for each in outcomes]
     judged = [at for at, of in zip(times, part, strict=True) if of == "judge"]
     return {
         "model": model,
+        "target": target,
         "from": ts_of(min(times)),
         "until": ts_of(max(times)),
         "judged_from": ts_of(min(judged)) if judged else None,
         "parts": dict(Counter(part).most_common()),
+        "judged": len(known),
         "outcomes": dict(Counter(each["how"] for each in outcomes).most_common()),
         "answered": _hits(columns, "answered", boot),
         "first_replies": _hits(columns, "first_replies", boot),

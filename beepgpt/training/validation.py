@@ -122,9 +122,10 @@ def validate_models(folder: Path, models: Sequence[Trained], *, precision: float
         raise BadCommand(f"{folder}: no example is left to judge by: prepare it again with an earlier cut")
     names = names_of([each.folder for each in models])
     predictions = {name: each.model.predict(valid.points) for name, each in zip(names, models, strict=True)}
-    chosen_by = models[0].model.predict(choose.points)
+    choosing = {name: each.model.predict(choose.points) for name, each in zip(names, models, strict=True)}
+    chosen_by = choosing[names[0]]
     known = metrics.outcomes_of(chosen_by, choose)
-    early_figures = figures_to_choose_by({names[0]: chosen_by, **baselines((train,), choose)}, choose)
+    early_figures = figures_to_choose_by({**choosing, **baselines((train,), choose)}, choose)
     found, outcomes = judge({**predictions, **baselines((train, choose), valid)}, train, valid, known, precision=precision)
     cut = datetime.fromtimestamp(parts.judge_from / 1e6, UTC)
     card = {name: value for name, value in models[0].card.items() if name not in ("files", "labels")}

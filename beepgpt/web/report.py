@@ -158,10 +158,14 @@ OTHER_PARTS = {
 """The outcomes that judge nothing."""
 
 
+DONE = {"next_user": "answered next", "interacting_users": "posted or reacted", "reactors": "reacted"}
+"""What those who were right did, by target."""
+
+
 def outcomes_page(found: Mapping[str, Any]) -> str:
     """The page of what `beepgpt outcomes --report` writes."""
     plots = [[each for each in (_weeks(model, found["promised"]), _calibration_of(model)) if each] for model in found["models"]]
-    return rendered("outcomes.html", found=found, plots=plots, parts=OTHER_PARTS)
+    return rendered("outcomes.html", found=found, plots=plots, parts=OTHER_PARTS, done=DONE)
 
 
 def _weeks(model: Mapping[str, Any], promised: Mapping[str, Mapping[str, float]]) -> Plot | None:

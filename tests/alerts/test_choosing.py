@@ -72,7 +72,9 @@ def test_too_few_alerts_tell_nothing():
         "too few to tell: of the part to choose by, at most 8 alerts in 8"
     )
     past = history(of_each=12)
-    assert recommend(tried(past), past, WantedAlerts(0.9))["why"].startswith("too few to tell: at no threshold 90%")
+    assert recommend(tried(past), past, WantedAlerts(0.9))["why"].startswith(
+        "too few to tell: in the part to choose by, at no threshold 90%"
+    )
 
 
 def test_alerts_whose_day_is_not_over_when_judging_begins_choose_nothing():

@@ -567,7 +567,12 @@ def test_a_flow_may_decide_in_its_own_process(tmp_path: Path):
     """Through a sink that takes its items as they come; those that come again after a kill tell nobody twice."""
     store = AlertStore(tmp_path / "alerts.sqlite")
     store.set_preferences("bo", opted_in=1)
-    items = [("prediction", prediction()), ("outcome", outcome(prediction(), MINUTE, "bo")), ("prediction", prediction())]
+    items = [
+        ("prediction", prediction()),
+        ("outcome", outcome(prediction(), MINUTE, "bo")),
+        ("outcome", outcome(prediction(), DAY, how="superseded")),
+    ]
+    items.append(("prediction", prediction()))
     flow = Dataflow("test")
     op.output("alerts", op.input("items", flow, TestingSource(items)), AlertSink(store.path, Policy(threshold=0.5), lambda: NOON))
     run_main(flow)

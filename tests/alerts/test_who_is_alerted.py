@@ -52,6 +52,21 @@ def quiet_world() -> World:
     )
 
 
+def test_who_wrote_in_the_hour_before_is_alerted_in_this_one(tmp_path: Path):
+    """Each hour of a whole channel is a conversation of its own, and only who wrote in it takes part in it."""
+    shown = prediction(window=[(NOON - 1_000_000, "bo"), (NOON, "ana")], conversations=["C1:channel"], people={"bo": 0.9})
+    texts = [f"of C1 at {NOON + 1_000_000}"]
+    later = prediction(NOON + 1_000_000, conversations=["C1:channel"], texts=texts, people={"bo": 0.9})
+    run = AlertRun(quiet_world(), tmp_path)
+    run.do_all([("wait", 2), ("predict", shown, 0.0), ("deliver", True)])
+    assert not run.space.sent_to("bo")
+
+    run.do_all([("predict", later, 0.0), ("deliver", True)])
+
+    assert len(run.space.sent_to("bo")) == 1
+    run.close()
+
+
 THREAD = prediction(
     NOON + 1_000_000,
     channel="C2",

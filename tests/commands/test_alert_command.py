@@ -20,7 +20,7 @@ from beepgpt.alerts.store import AlertStore
 from beepgpt.commands.alert import threshold_of
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writer, create_topics, records_of
-from beepgpt.conversations.rules import SECOND
+from beepgpt.conversations.rules import DAY, SECOND
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.clock import now_us
 from beepgpt.simulation.workspace import Plan, write_export
@@ -66,7 +66,7 @@ def test_a_file_of_predictions_is_given_once(tmp_path: Path, slack: Workspace):
     source, to = write(tmp_path / "predictions.jsonl", first), tmp_path / "alerts.jsonl"
     done = run(tmp_path, slack, source, "--threshold", 0.5, "--to", to, "--report", tmp_path / "report.json")
     assert done.returncode == 0, done.stderr
-    write(source, first, second, outcome(first, SECOND, "bo"))
+    write(source, first, second, outcome(first, SECOND, "bo"), outcome(first, DAY, how="superseded"))
     for _ in range(2):
         done = run(tmp_path, slack, source, "--threshold", 0.5, "--to", to, "--report", tmp_path / "report.json")
         assert done.returncode == 0, done.stderr

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from beepgpt.commands.outcomes import outcomes_in
+from beepgpt.commands.outcomes import outcomes_in, print_outcomes
 from beepgpt.config.settings import read_settings
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.outcomes import RIGHT
@@ -48,6 +48,44 @@ def test_figures_are_by_model():
         {"from": 0.7, "count": 5, "said": 0.75, "came": {"value": 0.4, **few}},
     ]
     assert [week["answered"] for week in figures["weeks"]] == [4]
+
+
+def test_a_point_of_two_conversations_has_two_outcomes():
+    """A root's session and thread: one id, and each ends in its own way; what comes twice is the same outcome of the same conversation."""
+    thread = outcome(0)
+    session = outcome(0, how="elsewhere", conversation=thread["conversation"].replace("thread", "session"))
+    for outcomes in ([thread, session], [session, thread], [thread, session, thread, session]):
+        (figures,) = figures_by_model(outcomes, 0.5)
+
+        assert figures["outcomes"] == {"answered": 1, "elsewhere": 1}
+        assert figures["answered"]["hit@1"]["count"] == 1
+
+
+def test_reacting_is_named_and_has_no_figure_where_no_reaction_has_its_time(capsys: pytest.CaptureFixture[str]):
+    """In an export none has: that all named people were wrong would be no finding. Planted: one reaction, and there are figures."""
+    silent = [outcome(number, how="silent", target="reactors") for number in range(12)]
+    (nothing,) = figures_by_model(silent, 0.5)
+    (found,) = figures_by_model([*silent, outcome(20, target="reactors")], 0.5)
+    assert (nothing["judged"], nothing["alerts"]["given"], nothing["calibration"]) == (0, 0, [])
+    assert (found["judged"], found["alerts"]["given"], found["alerts"]["right"]) == (13, 13, 1)
+
+    print_outcomes(nothing, {})
+    assert "nobody knows who reacted" in " ".join(capsys.readouterr().err.split())
+    print_outcomes(found, {})
+    said = " ".join(capsys.readouterr().err.split())
+    assert "nobody knows who reacted" not in said and "answered next" not in said and "of 13 named from 0.500 on" in said
+    pages = [outcomes_page({"source": "x", "right": RIGHT, "promised": {}, "models": [each]}) for each in (nothing, found)]
+    assert ["nobody knows who reacted" in page for page in pages] == [True, False] and "reacted:" in pages[1]
+
+
+def test_every_share_of_the_table_has_its_interval(capsys: pytest.CaptureFixture[str]):
+    """What came true of what was predicted, too; and of how many outcomes all of it is."""
+    ended = [outcome(number, rank=1 + number % 2) for number in range(20)] + [outcome(30, how="superseded")]
+    print_outcomes(figures_by_model(ended, 0.5)[0], {})
+    said = " ".join(capsys.readouterr().err.split())
+
+    assert "judge 21 all figures are of these: of the 20 whose answer is known" in said
+    assert "predicted 75% 50.0 50.0 (28.4–71.6) came true, of 20" in said
 
 
 def test_the_page_needs_nothing_else_and_escapes_all():

@@ -12,10 +12,10 @@ import pytest
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.channel import FOREVER, SWEEP_EVERY
 from beepgpt.conversations.events import parse
-from beepgpt.conversations.rules import DAY, MINUTE, SECOND, Rules
+from beepgpt.conversations.rules import DAY, HOUR, MINUTE, SECOND, Rules
 from beepgpt.conversations.shard import Shard
 from beepgpt.simulation.workspace import Plan, live_records
-from tests.support import answers_in, at, delete, edit, heartbeat, made_from, post, react, read_into
+from tests.support import answers_in, at, delete, edit, heartbeat, made_from, post, react, read_into, run_of
 from tests.support.histories import lines_of
 
 MOMENT = 1 / MINUTE
@@ -234,6 +234,17 @@ class TestTime:
 
         for duplicates in ([one, other], [other, one]):
             assert answers_in(made_from(*duplicates, post("bo", minute=1))) == ["session: a -> bo"]
+
+    @pytest.mark.parametrize(("minute", "duplicates"), [(65, 1), (71, 0)])
+    def test_a_copy_by_its_event_id_is_found_within_ten_minutes_and_the_lateness(self, minute: int, duplicates: int):
+        """However much was posted between the two; the second one has another time, as a later event has."""
+        among = [post("bo", minute=number / 2) for number in range(1, 129)]
+        one, other = (
+            json.dumps({"type": "event_callback", "event_id": "Ev1", "event": post("ana", minute=each).data}) for each in (0, minute)
+        )
+        made = run_of([one.encode(), *among, other.encode()], rules(lateness=HOUR))
+
+        assert (made.account["duplicate"], made.account["applied"]) == (duplicates, 130 - duplicates)
 
 
 class TestEditsAndDeletions:

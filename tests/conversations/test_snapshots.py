@@ -10,7 +10,7 @@ from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.account import POINT_ENDS, Account
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.shard import STATE_VERSION, OtherState, Shard
-from tests.support import NO_CANDIDATES, post, read_into
+from tests.support import NO_CANDIDATES, at, heartbeat, post, read_into, resumed
 
 UNREADABLE = b"ccurrent.channel\nChannel\n."
 """A pickled class of a module that no longer exists, as a channel's state of an older version may hold."""
@@ -46,6 +46,18 @@ def test_a_snapshot_of_other_rules_is_refused():
 
     with pytest.raises(OtherState, match=f"spec {NO_CANDIDATES.spec}; .* spec {other.spec}. Use the settings it was written with"):
         shard_of(other).resume(snapshot_of(NO_CANDIDATES))
+
+
+def test_a_heartbeat_holds_for_channels_that_are_first_seen_after_a_resume():
+    """Of its own partition, and of no other: who was not late before a kill is not late after it, and the other way round."""
+    first = shard_of(NO_CANDIDATES)
+    read_into(first, [heartbeat(minute=5).line], partition="0")
+    second = resumed(first.__getstate__(), NO_CANDIDATES)
+    read_into(second, [post("ana", minute=1, channel="C1").line], partition="0")
+    read_into(second, [post("ana", minute=1, channel="C2").line], partition="1")
+
+    assert (second.account["read"], second.account["late"]) == (2, 1)
+    assert second.newest() == {"0": at(5), "1": at(1)}
 
 
 def test_the_rows_of_the_account_are_these():

@@ -17,7 +17,7 @@ from beepgpt.commands.examples import ExamplesJob, run_examples
 from beepgpt.config.settings import BadSettings, read_settings
 from beepgpt.connectors.kafka.topics import Record
 from beepgpt.connectors.tokenizer import load_encoding
-from beepgpt.conversations.rules import Rules
+from beepgpt.conversations.rules import DAY, Rules
 from beepgpt.dataflows import examples, labeling, scoring
 from beepgpt.dataflows.following import Following, parse_records
 from beepgpt.dataflows.label_examples import LabelingRun
@@ -144,6 +144,7 @@ def test_a_flow_for_bytewax_s_own_runner_says_what_it_needs(monkeypatch: pytest.
 
 
 ANA = b'{"type":"message","channel":"C1","user":"U0ANA","ts":"1716200000.000100","text":"Ready?"}'
+ANA_AT = 1_716_200_000_000_100
 
 
 @pytest.mark.parametrize(
@@ -159,3 +160,12 @@ def test_every_record_of_a_topic_is_placed_whatever_its_value(odd: bytes | None,
         assert [(at, getattr(each, "reason", None)) for _, at, _, each in parsed] == [
             (f"events/0:{10 * number}", reason if value is odd else None) for number, value in enumerate(values)
         ]
+
+
+@pytest.mark.parametrize(("written", "reason"), [(ANA_AT, None), (ANA_AT - 2 * DAY, "future")])
+def test_a_record_is_from_the_future_of_the_time_it_was_written(written: int, reason: str | None):
+    """And not of the reader's clock, which is years later: a replay judges as the first run did."""
+    assert NOW > ANA_AT + DAY
+    (parsed,) = parse_records([("events/0", 0, [Record(ANA, 0, written, None, [])])], following())
+
+    assert [getattr(each, "reason", None) for *_, each in parsed] == [reason]

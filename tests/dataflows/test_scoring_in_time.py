@@ -1,14 +1,18 @@
 """What scoring says, and when: nothing overtakes what it is about, nothing comes too late, and nobody's guess counts as known."""
 
+import pickle
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
+import pytest
+
 from beepgpt.conversations.outcomes import PredictedPoint, Probabilities, RollingMetrics, outcome_body
-from beepgpt.conversations.points import PointSettled
+from beepgpt.conversations.points import PointEmitted, PointSettled
+from beepgpt.dataflows import asking
 from beepgpt.dataflows.score_points import ScorePoints, ScoringRun
-from beepgpt.training.reloading import ModelAnswer
+from beepgpt.training.reloading import CannotScore, ModelAnswer
 from tests.support import delete, post, run_of
 from tests.support.scoring import RULES, SPEC
 
@@ -67,6 +71,63 @@ def test_an_answer_that_comes_after_its_deadline_is_no_prediction():
 
     assert kinds_in(step.on_notify()[0]) == []
     assert (step.counts_here().get("scored", 0), step.counts_here()["missed"]) == (0, 1)
+
+
+def two_points() -> list[PointEmitted]:
+    """Of one channel, one behind the other."""
+    points = run_of([post("ana", minute=0), post("bo", minute=30)], RULES, points_since=0).points
+    one, other = (each for each in points if isinstance(each, PointEmitted))
+    return [one, other]
+
+
+@pytest.mark.parametrize("how", ["failed:refused", "missed"])
+def test_a_point_that_is_lost_behind_one_that_waits_is_counted_once_whatever_is_resumed(how: str):
+    """It stands in the snapshot behind the other, and is asked about again: counted before and after, it would be two points (law 6)."""
+    told = two_points()
+    model = Held()
+    live_since = told[1].t if how == "missed" else None
+    scoring = ScoringRun(model, model, SPEC, live_since=live_since, deadline=-1.0)
+    step = ScorePoints(scoring, None)
+    step.on_batch([(time.time(), [*told])])
+    if how != "missed":
+        model.answers[1].set_exception(CannotScore("refused", "the model refused"))
+    step.on_notify()
+    state = pickle.loads(pickle.dumps(step.snapshot()))
+
+    again = Held()
+    resumed = ScorePoints(ScoringRun(again, again, SPEC), state)
+    resumed.on_batch([])
+    for answer in again.answers:
+        answer.set_result(ANSWER)
+    ((_, made), (_, (account,))) = resumed.on_eof()[0]
+
+    assert [each.key for each in made] == [each.identity for each in told]
+    assert (account["scored"], account[how], account["waiting"]) == (2, 0, 0)
+
+
+def test_a_point_that_is_answered_behind_one_that_waits_is_counted_where_a_run_is_stopped(monkeypatch: pytest.MonkeyPatch):
+    """Nothing was passed on of it, so it waits like the one before it (law 6)."""
+    monkeypatch.setattr(asking, "PATIENCE", 0.05)
+    told = two_points()
+    stopping: list[bool] = []
+    model = Held()
+    step = ScorePoints(ScoringRun(model, model, SPEC, is_stopping=lambda: bool(stopping)), None)
+    step.on_batch([(time.time(), [*told])])
+    model.answers[1].set_result(ANSWER)
+    stopping.append(True)
+    ((_, (account,)),) = step.on_eof()[0]
+
+    assert (account["scored"], account["waiting"]) == (0, 2)
+
+
+def test_who_was_not_predicted_is_no_hit():
+    """The totals count ranks of 1, and of 1 to 5: an answer by somebody who was not named has no rank."""
+    lately = RollingMetrics(threshold=0.5)
+    for rank in (1, 5, 6, None):
+        lately.add({"how": "answered", "rank": rank, "people": [], "answer": ["ana"]})
+
+    assert lately.counts == {"answered": 4, "hit@1": 1, "hit@5": 2, "alerts": 0, "right": 0}
+    assert lately.figures() == {"hit@1": 0.25, "hit@5": 0.5}
 
 
 def test_an_outcome_that_nobody_knows_names_no_people_and_counts_for_nothing():

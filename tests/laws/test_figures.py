@@ -215,6 +215,26 @@ def test_a_threshold_is_chosen_by_nothing_that_judges(small_set: Path, tmp_path:
     assert chosen[0] == chosen[1]
 
 
+def test_an_answer_that_was_known_only_when_judging_began_chooses_nothing(small_set: Path, tmp_path: Path):
+    """Its prompt is of the part that chooses, and whoever chose then did not know its answer: every third one here."""
+    folder = shutil.copytree(small_set, tmp_path / "set")
+    parts = parts_of(json.loads((folder / "manifest.json").read_bytes()))
+    assert parts is not None and parts.judge_from is not None
+    path = folder / "candidates_valid.parquet"
+    table = pq.read_table(path)
+    early = [each for each, at in enumerate(table["prompt_ts"].to_pylist()) if at < parts.judge_from]
+    settled = table["settled_ts"].to_pylist()
+    for place, row in enumerate(early):
+        settled[row] = parts.judge_from - (place % 3 > 0)
+    column = table.schema.get_field_index("settled_ts")
+    pq.write_table(table.set_column(column, "settled_ts", pa.array(settled, table.schema.field(column).type)), path)
+    found = validate_models(folder, [load_model(folder / "model")], precision=0.05).figures
+    known = len(early) - len(range(0, len(early), 3))
+
+    assert (found["chosen_on"], found["choose"]["points"], found["points"]) == (known, known, len(table) - len(early))
+    assert 0 < known < len(early)
+
+
 def test_the_part_that_judges_does_count():
     """Planted: were figures of other points, the tests above would hold of nothing."""
     case: Case = [(50, "bo", 0.9, "bo"), (51, "bo", 0.9, "cy"), (3, "bo", 0.9, "bo")] * 10

@@ -370,4 +370,29 @@ ROWS = (
             "            conversations = tuple",
         ),
     ),
+    mutation(
+        "an event's id is forgotten after ten minutes, whatever the allowed lateness",
+        "order",
+        REORDER_PY,
+        f"{CHANNEL}::TestTime::test_a_copy_by_its_event_id_is_found_within_ten_minutes_and_the_lateness",
+        ("in applied.items() if t >= oldest}", "in applied.items() if t >= event.t - DUPLICATES_KEPT}"),
+    ),
+    mutation(
+        "a partition's heartbeat is not in what is resumed",
+        "law 4",
+        SHARD_PY,
+        "tests/conversations/test_snapshots.py::test_a_heartbeat_holds_for_channels_that_are_first_seen_after_a_resume",
+        ('        self.heartbeats.update(state["heartbeats"])\n', ""),
+    ),
+    mutation(
+        "an edit changes the message in the windows of open points, too",
+        "law 1",
+        CHANNEL_PY,
+        AGREES,
+        (
+            "        kept.message = Message(old.ts, old.user, old.bot, event.text, with_words=self.rules.candidates)\n",
+            "        new = Message(old.ts, old.user, old.bot, event.text, with_words=self.rules.candidates)\n"
+            "        old.text, old.mark, old.tokens, old.words, old.mentions = new.text, new.mark, -1, new.words, new.mentions\n",
+        ),
+    ),
 )

@@ -6,6 +6,7 @@ CHANNEL_PY = "beepgpt/conversations/channel.py"
 SCORING_PY = "dataflows/score_points.py"
 OUTCOMES_PY = "beepgpt/conversations/outcomes.py"
 SCORING = "tests/dataflows/test_scoring.py"
+IN_TIME = "tests/dataflows/test_scoring_in_time.py"
 
 ROWS = (
     mutation(
@@ -129,5 +130,47 @@ ROWS = (
         "beepgpt/training/outcomes.py",
         "tests/commands/test_outcomes.py::test_figures_are_by_model",
         ('by_week[micros(each["prompt_ts"]) // (7 * DAY), part]', 'by_week[micros(each["settled_ts"]) // (7 * DAY), part]'),
+    ),
+    mutation(
+        "a point that is lost behind one that waits is counted before it is passed, and again after a resume",
+        "law 6",
+        SCORING_PY,
+        IN_TIME,
+        (
+            "        point.is_over, point.answer, point.lost = True, answer, lost\n",
+            "        point.is_over, point.answer, point.lost = True, answer, lost\n        if lost:\n            self._account.count(lost)\n",
+        ),
+        ("                else:\n                    self._account.count(item.lost)\n", ""),
+    ),
+    mutation(
+        "a point that is answered behind one that waits is in no row where a run is stopped",
+        "law 6",
+        SCORING_PY,
+        IN_TIME,
+        (
+            "sum(isinstance(item, _Point) for lane in",
+            "sum(isinstance(item, _Point) and not item.is_over for lane in",
+        ),
+    ),
+    mutation(
+        "who was not predicted is a hit among five",
+        "law 8",
+        OUTCOMES_PY,
+        IN_TIME,
+        ('            self.counts["hit@5"] += 0 < rank <= 5\n', '            self.counts["hit@5"] += rank <= 5\n'),
+    ),
+    mutation(
+        "of a point of two conversations, one outcome is lost",
+        "law 6",
+        "beepgpt/training/outcomes.py",
+        "tests/commands/test_outcomes.py::test_a_point_of_two_conversations_has_two_outcomes",
+        ('[each["id"], each["conversation"]] = each', '[each["id"], ""] = each'),
+    ),
+    mutation(
+        "a topic's record is from the future of the reader's clock",
+        "law 4",
+        "dataflows/following.py",
+        "tests/dataflows/test_flow_state.py::test_a_record_is_from_the_future_of_the_time_it_was_written",
+        ("                written = log_time(record.timestamp, now)\n", "                written = now\n"),
     ),
 )

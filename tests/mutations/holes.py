@@ -182,14 +182,14 @@ ROWS = (
         "a partition is resumed at its last record, not behind it",
         "law 4",
         "connectors/kafka/source.py",
-        "tests/connectors/test_kafka_offsets.py",
+        "tests/connectors/kafka/test_kafka_offsets.py",
         ("self.state._replace(next=last + 1)", "self.state._replace(next=last)"),
     ),
     mutation(
         "a null record doesn't move the offset",
         "law 4",
         "connectors/kafka/source.py",
-        "tests/connectors/test_kafka_offsets.py",
+        "tests/connectors/kafka/test_kafka_offsets.py",
         (
             "first, last = records[0].offset, records[-1].offset",
             "first, last = records[0].offset, max([each.offset for each in records if each.value is not None], default=records[0].offset)",
@@ -199,7 +199,7 @@ ROWS = (
         "an offset is committed before its snapshot is kept",
         "law 4",
         "connectors/kafka/source.py",
-        "tests/connectors/test_kafka_offsets.py",
+        "tests/connectors/kafka/test_kafka_offsets.py",
         (
             "        self._commit()\n        self._covered = self.state.next\n",
             "        self._covered = self.state.next\n        self._commit()\n",

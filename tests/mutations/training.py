@@ -160,4 +160,25 @@ ROWS = (
         "tests/training/test_fine_tuning.py",
         ('            question["content"] = clean.text\n', ""),
     ),
+    mutation(
+        "a threshold is chosen by answers that were known only when judging had begun",
+        "law 8",
+        "beepgpt/training/validation.py",
+        "tests/laws/test_figures.py::test_an_answer_that_was_known_only_when_judging_began_chooses_nothing",
+        (
+            "(valid.points.prompt_ts < parts.judge_from) & (valid.settled_ts < parts.judge_from)",
+            "valid.points.prompt_ts < parts.judge_from",
+        ),
+    ),
+    mutation(
+        "calibration is of trees that were fitted on what calibrates them",
+        "law 8",
+        "beepgpt/training/ranking.py",
+        f"{RANKING}::test_it_is_calibrated_on_scores_of_trees_that_had_not_seen_the_answers",
+        (
+            "    sharpness, shifts = _calibrated(judge, judged_scores)\n",
+            "    judged_scores = np.concatenate([_scores(trees, rows) for late in held_out for rows in late.rows])\n"
+            "    sharpness, shifts = _calibrated(judge, judged_scores)\n",
+        ),
+    ),
 )

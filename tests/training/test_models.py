@@ -25,6 +25,8 @@ from beepgpt.training.text import TextModel, fit_text
 from tests.support import run_of
 from tests.support.prepare import made
 
+pytestmark = pytest.mark.xdist_group("models")  # one worker fits them, once
+
 
 @cache
 def lines() -> tuple[bytes, ...]:

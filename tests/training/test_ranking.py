@@ -18,6 +18,7 @@ from beepgpt.training.ranking_features import NEVER, OUTCOMES, feature_rows
 from tests.support import run_of
 
 Told = dict[str, Any]
+pytestmark = pytest.mark.xdist_group("ranking")  # one worker makes the examples and fits the ranker, once
 
 
 @cache
@@ -166,6 +167,29 @@ def test_no_tree_has_seen_the_share_that_stops_and_calibrates_it(monkeypatch: py
         assert not set(places_in(early)) & set(places_in(late))
         assert max(early.settled_ts) <= min(late.settled_ts)
         assert len(early) > 3 * len(late)
+
+
+def test_it_is_calibrated_on_scores_of_trees_that_had_not_seen_the_answers(monkeypatch: pytest.MonkeyPatch):
+    """Each held-out share is scored by the trees that were fitted before it, and not by the final ones: those know its answers."""
+    scored: list[Any] = []
+    calibrated: list[Any] = []
+    fit, calibrate = Fitting.fit_with_early_stopping, ranking._calibrated
+
+    def fit_noted(self: Fitting, early: Examples, late: TreeTargets, progress: FitProgress) -> Any:
+        trees = fit(self, early, late, progress)
+        scored.extend(trees.predict(rows, num_threads=1) for rows in late.rows)
+        return trees
+
+    def calibrate_noted(held_out: TreeTargets, scores: Any) -> Any:
+        calibrated.append(scores)
+        return calibrate(held_out, scores)
+
+    monkeypatch.setattr(Fitting, "fit_with_early_stopping", fit_noted)
+    monkeypatch.setattr(ranking, "_calibrated", calibrate_noted)
+    fit_ranker(examples_of(told()[:600]), rounds=3, min_data_in_leaf=20)
+
+    assert (len(scored), len(calibrated)) == (3, 1)
+    assert np.array_equal(calibrated[0], np.concatenate(scored))
 
 
 def places_in(examples: Examples) -> list[tuple[str, int]]:
