@@ -174,8 +174,8 @@ class KafkaSettings(Section):
     cert_file: Annotated[Path | None, Optional]
     key_file: Annotated[Path | None, Optional]
     key_password: Annotated[SecretStr | None, Optional]
-    patience: Annotated[Duration, Field(ge=SECOND)]
-    """Microseconds."""
+    patience: Annotated[int | None, Field(ge=SECOND), BeforeValidator(microseconds_or_none)]
+    """Microseconds; None: for ever where a topic is followed, two minutes elsewhere."""
     group: Annotated[str | None, Optional]
     late_topic: Annotated[str, Field(min_length=1)]
     dead_letter_topic: Annotated[str, Field(min_length=1)]

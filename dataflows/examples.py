@@ -61,7 +61,7 @@ def flow() -> Dataflow:
     origin, to = cluster_topics(settings, "slack.events", "slack.examples")
     check_source(origin, settings)
     to.check(rules.spec)
-    worker = ClusterWorker(settings)
+    worker = ClusterWorker(settings, origin)
     following = Following(
         rules,
         load_encoding(rules.encoding),
@@ -76,4 +76,4 @@ def flow() -> Dataflow:
     )
     source = source_of(origin, settings, worker, group=settings.kafka.group, idle_clock=settings.run.idle_clock == "wall")
     worker.start(origin, str(to), Figures(**worker.figures(origin.topic, rules.spec)))
-    return examples_flow(source, following, to.sinks(on_error=worker.fail), worker.accounts.append, example_topics(topic_id_of(source)))
+    return examples_flow(source, following, to.sinks(listener=worker), worker.accounts.append, example_topics(topic_id_of(source)))

@@ -62,11 +62,11 @@ def flow() -> Dataflow:
     origin, to = cluster_topics(settings, "slack.examples", "slack.labeled")
     to = to.without_late()
     to.topics_now()
-    worker = ClusterWorker(settings)
+    worker = ClusterWorker(settings, origin)
     labeling = LabelingRun(RulesLabeler(), is_stopping=worker.is_stopping, on_error=worker.fail)
     source = source_of(origin, settings, worker, since=origin.since, until=origin.until, group=settings.kafka.group)
     names = {"version": program_version(), "labeler": settings.labeling.labeler, "told": labeling.labeler.fingerprint}
     figures = LabelFigures(**labeling.figures(), lags=lambda: dict(worker.lags), topic=origin.topic, build=names)
     worker.start(origin, str(to), figures)
-    sinks = to.sinks(on_error=worker.fail)
+    sinks = to.sinks(listener=worker)
     return labeling_flow(source, labeling, sinks, worker.accounts.append, labeled_topics(topic_id_of(source)))

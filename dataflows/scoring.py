@@ -91,7 +91,7 @@ def flow() -> Dataflow:
     for each in to.topics().values():
         check_score_topic(connection_of(settings, each.bootstrap), each, rules.spec)
     model = WatchedModel(folder, rules.spec, lambda each: nullcontext(load_model(each)))
-    worker = ClusterWorker(settings)
+    worker = ClusterWorker(settings, origin)
     following = Following(
         rules,
         load_encoding(rules.encoding),
@@ -125,5 +125,5 @@ def flow() -> Dataflow:
     source = source_of(origin, settings, worker, group=group, idle_clock=settings.run.idle_clock == "wall")
     figures = ScoreFigures(**worker.figures(origin.topic, rules.spec), scores=lambda: Scores(**scoring.figures(model.name)))
     worker.start(origin, str(to), figures, model.watched(ours.watch / 1e6))
-    sinks = to.sinks(0, 1, fresh=False, on_closed=lambda: None, on_error=worker.fail)
+    sinks = to.sinks(0, 1, fresh=False, on_closed=lambda: None, listener=worker)
     return scoring_flow(source, following, scoring, sinks, worker.accounts.append, {**SCORED_LINES, **SCORED_MESSAGES})

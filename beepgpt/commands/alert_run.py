@@ -26,6 +26,7 @@ from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.console import console
 from beepgpt.runtime.flow_metrics import AlertFigures, AlertPulse, Waits
 from beepgpt.runtime.forgotten import forgotten_of
+from beepgpt.runtime.outages import watching
 from beepgpt.runtime.workers import Stop, program_version
 
 log = logging.getLogger("beepgpt")
@@ -61,8 +62,12 @@ def run_alerts(
         matcher = alerting.matcher_of(settings, stack)
         decider = AlertDecider(store, policy, matcher=matcher, forgotten=forgotten_of(settings))
         prepare = None if matcher is None else alerting.prepare_with(matcher, decider)
-        # What waits for the brokers may wait as long as it has patience; then the run ends by itself.
-        pulse = AlertPulse(asked_within=max(60, settings.kafka.patience / 1e6 + 30))
+        pulse = AlertPulse()
+
+        def is_stopping() -> bool:
+            pulse.beat()
+            return stop()
+
         readers = (
             ("interactions", lambda record, now, released, place: decider.apply_interaction(record, place)),
             ("deletions", decider.apply_record),
@@ -71,7 +76,7 @@ def run_alerts(
         )  # preferences and deletions first
         sources = [
             stack.enter_context(
-                closing(alerting.source_of(name, place, settings, decider, apply, prepare if name == "predictions" else None))
+                closing(alerting.source_of(name, place, settings, decider, apply, prepare if name == "predictions" else None, is_stopping))
             )
             for name, apply in readers
             if (place := places[name]) is not None
@@ -83,7 +88,7 @@ def run_alerts(
             members,
             slack,
             clock=now_us,
-            forward=alerting.forward_to(to, settings, stack),
+            forward=alerting.forward_to(to, settings, stack, is_stopping),
             forwarded_to=alerting.destination_kind(to),
             webhook=call_webhook,
             digest_at=ours.digest_at,
@@ -95,9 +100,16 @@ def run_alerts(
             figures = figures_of(store, decider, waits, slack, sources, threshold)
             stack.enter_context(metrics.serve(settings.run.metrics_port, settings.run.metrics_host, figures, pulse))
         log.info("started", extra={"source": places["predictions"], "threshold": threshold})
+        waiting = AlertStoreView(store).waiting
+        stack.enter_context(watching(lambda: {"records_behind": lag_of(sources), "messages_waiting": sum(waiting().values())}))
         run_loop(sources, delivery, pulse, stop)
         log.info("stopped" if stop() else "ended", extra={"signal": stop.signal})
         return closing_account(store, threshold)
+
+
+def lag_of(sources: Sequence[AlertSource]) -> int:
+    """Records of all sources that are not read yet."""
+    return sum(records for source in sources for records in list(source.lags.values()))
 
 
 def figures_of(

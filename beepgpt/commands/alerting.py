@@ -20,7 +20,7 @@ from beepgpt.connectors.slack.alerts import SlackMessenger
 from beepgpt.connectors.slack.client import slack_outbound
 from beepgpt.errors import BadCommand, ProviderFailed, cannot_write
 from beepgpt.runtime.clock import now_us
-from beepgpt.runtime.places import connection_of, is_kafka, print_proxy, topic_of
+from beepgpt.runtime.places import connection_of, is_kafka, patience_of, print_proxy, topic_of
 
 PROBE = "Is it there?"
 """Embedded once at the start; nobody wrote it."""
@@ -78,14 +78,15 @@ def destination_kind(to: str | None) -> str:
     return "" if to is None else "topic" if is_kafka(to) else "console" if to == "-" else "file"
 
 
-def forward_to(to: str | None, settings: Settings, stack: ExitStack) -> Forward:
+def forward_to(to: str | None, settings: Settings, stack: ExitStack, stopping: Callable[[], bool]) -> Forward:
     """A function that writes alerts to `--to`. After a kill it may write some again, with the same ids and bytes."""
     if to is None:
         return lambda alerts: None
     if is_kafka(to):
         address = topic_of(to, "--to")
         connection = connection_of(settings, address.bootstrap)
-        writer = stack.enter_context(kafka.Writer(connection, address.topic, patience=settings.kafka.patience / 1e6))
+        patience = patience_of(settings, follows=True)
+        writer = stack.enter_context(kafka.Writer(connection, address.topic, patience=patience, stopping=stopping))
 
         def to_topic(alerts: Sequence[Mapping[str, Any]]) -> None:
             writer.send(kafka.OutgoingRecord(each["user"].encode(), orjson.dumps(each)) for each in alerts)
@@ -115,7 +116,15 @@ def forward_to(to: str | None, settings: Settings, stack: ExitStack) -> Forward:
 # Sources
 
 
-def source_of(name: str, place: str, settings: Settings, decider: AlertDecider, apply: Apply, prepare: Prepare | None) -> AlertSource:
+def source_of(
+    name: str,
+    place: str,
+    settings: Settings,
+    decider: AlertDecider,
+    apply: Apply,
+    prepare: Prepare | None,
+    stopping: Callable[[], bool],
+) -> AlertSource:
     """Open a source at its saved read position. Records of a topic that are older than what the store keeps are skipped."""
     if not is_kafka(place):
         return _file_source(name, place, decider, apply, prepare)
@@ -135,7 +144,8 @@ def source_of(name: str, place: str, settings: Settings, decider: AlertDecider, 
         until=address.until,
         follow=address.follow,
         on_lag=note_lags,
-        patience=settings.kafka.patience / 1e6,
+        patience=patience_of(settings, follows=address.follow),
+        stopping=stopping,
     )
     identity = f"{name}:kafka:{address.topic}"
     partitions = {}

@@ -82,7 +82,7 @@ def pass_on_retractions(source: Path, to: Destination) -> None:
     """Write the retractions beside a file of examples to the output; those of a topic pass through the flow."""
     beside = retractions_of(source)
     if isinstance(to, Topics):
-        with kafka.Writer(to.connection, to.examples, patience=to.patience) as writer:
+        with kafka.Writer(to.connection, to.examples) as writer:
             writer.send(_tombstone(orjson.loads(line)) for line in (lines_of(beside) if beside.exists() else ()))
     elif to.retractions is not None and beside.exists():
         jsonl.write_file(to.retractions, beside.read_bytes())

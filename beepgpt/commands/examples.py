@@ -120,7 +120,7 @@ class ExamplesJob:
             group=settings.kafka.group if worker.recovery is not None else None,
             idle_clock=settings.run.idle_clock == "wall",
         )
-        sinks = self.to.of_worker(worker.number, worker.workers).sinks(fresh=worker.is_fresh, on_closed=worker.lose_reader)
+        sinks = self.to.of_worker(worker.number, worker.workers).sinks(fresh=worker.is_fresh, on_closed=worker.lose_reader, listener=worker)
         formats = example_topics(topic_id_of(source)) if isinstance(self.to, Topics) else EXAMPLE_LINES
         flow = dataflow.examples_flow(source, following, sinks, worker.accounts.append, formats)
         return PreparedFlow(flow, metrics.Figures(**worker.figures(origin.topic, rules.spec)))

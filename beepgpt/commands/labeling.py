@@ -119,7 +119,7 @@ def run_labeling(
         )
         if worker.is_fresh and job.origin.file is not None:
             pass_on_retractions(job.origin.file, job.to)
-        sinks = _sinks(job, fresh=worker.is_fresh)
+        sinks = _sinks(job, worker)
         formats = labeled_topics(topic_id_of(source)) if isinstance(job.to, Topics) else LABELED_LINES
         flow = labeling.labeling_flow(source, run, sinks, worker.accounts.append, formats)
         names = {"version": program_version(), "labeler": job.settings.labeling.labeler, "told": labeler.fingerprint}
@@ -130,9 +130,9 @@ def run_labeling(
     return LabelingResult(Account(report["counts"]), ended, report["records"], monotonic() - began, status, stop.why)
 
 
-def _sinks(job: LabelJob, *, fresh: bool) -> dict[str, Any]:
+def _sinks(job: LabelJob, worker: Worker) -> dict[str, Any]:
     """Of a file of examples, the retractions are written already; of a topic, they come as tombstones among the examples."""
-    sinks = job.outputs.sinks(fresh=fresh)
+    sinks = job.outputs.sinks(fresh=worker.is_fresh, listener=worker)
     return {
         name: sinks[name] for name in ("examples", "dead_letters", *(["retractions"] if job.origin.file is None else [])) if name in sinks
     }

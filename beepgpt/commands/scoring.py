@@ -96,7 +96,7 @@ def build(job: ScoreJob, origin: Origin, model: WatchedModel, worker: Worker) ->
         shards_here=worker.shards,
     )
     scoring = scoring_of(job, origin, model, worker)
-    sinks = job.to.sinks(worker.number, worker.workers, fresh=worker.is_fresh, on_closed=worker.lose_reader)
+    sinks = job.to.sinks(worker.number, worker.workers, fresh=worker.is_fresh, on_closed=worker.lose_reader, listener=worker)
     formats = {**SCORED_LINES, **{name: SCORED_MESSAGES[name] for name in job.to.topics()}}
     flow = dataflow.scoring_flow(_source(job, origin, worker, following.until), following, scoring, sinks, worker.accounts.append, formats)
     figures = ScoreFigures(**worker.figures(origin.topic, rules.spec), scores=lambda: Scores(**scoring.figures(model.name)))

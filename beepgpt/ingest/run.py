@@ -32,7 +32,7 @@ from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.console import Watched, console
 from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.left_out import left_out_of, say_left_out
-from beepgpt.runtime.places import connection_of, is_kafka, origin_of, topic_of
+from beepgpt.runtime.places import connection_of, is_kafka, origin_of, patience_of, topic_of
 from beepgpt.runtime.workers import Stop, peak_memory_mb
 
 RECORD_ENDS = ("written", "there", "copies", "letters_of_unusable", "elsewhere", "forgotten", "waiting")
@@ -147,7 +147,7 @@ def _open_feed(job: IngestJob, stop: Stop, stack: ExitStack) -> Feed:
     forgotten = forgotten_of(job.settings)
     if is_kafka(job.source):
         ours = job.settings
-        connection, patience = connection_of(ours, kafka.parse_address(job.source).bootstrap), ours.kafka.patience / 1e6
+        connection, patience = connection_of(ours, kafka.parse_address(job.source).bootstrap), patience_of(ours, follows=False)
         readings = [
             TopicReading(role, kafka.KafkaSource(connection, name, stopping=stop, patience=patience))
             for name, role in _topics_read(job).items()
@@ -186,7 +186,7 @@ def fill(
         return
     check_not_closed(topic.name, found, span.items)
     ends_before = sum_of_ends(connection, topic.name)
-    with kafka.Writer(connection, topic.name, patience=job.settings.kafka.patience / 1e6) as writer:
+    with kafka.Writer(connection, topic.name, patience=patience_of(job.settings, follows=False)) as writer:
         pace = None if job.pace is None else PacedWriting(job.pace, span, writer, plan, account)
         if pace is not None and span.items:
             console.print(pace.summary())

@@ -17,7 +17,7 @@ from beepgpt.connectors.files import jsonl
 from beepgpt.conversations.rules import DAY
 from beepgpt.conversations.shard import OtherState
 from beepgpt.errors import BadCommand
-from beepgpt.runtime.places import connection_of, is_kafka, topic_of
+from beepgpt.runtime.places import NOBODY, SourceListener, connection_of, is_kafka, topic_of
 
 
 class FlowOutput(Protocol):
@@ -89,7 +89,7 @@ class Files:
         *,
         fresh: bool = False,
         on_closed: Callable[[], None] = lambda: None,
-        on_error: Callable[[Exception], None] = lambda error: None,
+        listener: SourceListener = NOBODY,
     ) -> dict[str, Sink[Any]]:
         """A sink for each output. `fresh`: files are begun again; `on_closed` is called when nobody reads standard output any more."""
         days = None if self.rejects_kept is None else self.rejects_kept // DAY
@@ -131,8 +131,6 @@ class Topics:
     late: str | None
     """None: the flow has no late records."""
     dead_letters: str
-    patience: float
-    """Seconds for which the brokers may be away."""
 
     is_seekable = True
     """A topic is not cut back to a snapshot: examples that are sent again have the same bytes and ids."""
@@ -178,12 +176,19 @@ class Topics:
         *,
         fresh: bool = False,
         on_closed: Callable[[], None] = lambda: None,
-        on_error: Callable[[Exception], None] = lambda error: None,
+        listener: SourceListener = NOBODY,
     ) -> dict[str, Sink[Any]]:
         """A sink for each output; retractions go to that of the examples."""
         # A dead letter may be larger than its topic takes, since it names reason and source: its record still stands at its source.
         return {
-            name: kafka.KafkaSink(self.connection, topic, on_error=on_error, patience=self.patience, cuts=name != "examples")
+            name: kafka.KafkaSink(
+                self.connection,
+                topic,
+                on_error=listener.fail,
+                patience=listener.patience,
+                cuts=name != "examples",
+                stopping=listener.is_stopping,
+            )
             for name, topic in self.named().items()
         }
 
@@ -214,7 +219,7 @@ def destination_of(to: str, settings: Settings) -> Destination:
         address = topic_of(to, "--to")
         section = settings.kafka
         connection = connection_of(settings, address.bootstrap)
-        return Topics(connection, address.topic, section.late_topic, section.dead_letter_topic, section.patience / 1e6)
+        return Topics(connection, address.topic, section.late_topic, section.dead_letter_topic)
     return replace(files_of(to), rejects_kept=settings.run.rejects_kept)
 
 
@@ -272,7 +277,7 @@ class ScoreOutputs:
         *,
         fresh: bool,
         on_closed: Callable[[], None],
-        on_error: Callable[[Exception], None] = lambda error: None,
+        listener: SourceListener = NOBODY,
     ) -> dict[str, Sink[Any]]:
         """A sink of worker `number` for each output. `fresh`: files are begun again; `on_closed`: nobody reads standard output any more."""
         sinks: dict[str, Sink[Any]] = {}
@@ -283,7 +288,9 @@ class ScoreOutputs:
             sinks[name] = jsonl.JsonlSink(mine, name, fresh=fresh)
         for name, address in self.topics().items():
             connection = connection_of(self.settings, address.bootstrap)
-            sinks[name] = kafka.KafkaSink(connection, address.topic, on_error=on_error, patience=self.settings.kafka.patience / 1e6)
+            sinks[name] = kafka.KafkaSink(
+                connection, address.topic, on_error=listener.fail, patience=listener.patience, stopping=listener.is_stopping
+            )
         if self.predictions is None:
             sinks["predictions"] = jsonl.StdoutSink(on_closed=on_closed)
         return sinks

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from beepgpt.runtime.metrics import CALLS, LAG, Figures, Pulse, Reasons, by_label, by_two, gauged
+from beepgpt.runtime.metrics import CALLS, LAG, Figures, Pulse, Reasons, by_label, by_two, gauged, outage_now
 
 LABEL_ENDS = ("strong", "weak", "silent", "retracted", "retractions")
 LABELED = ("beepgpt_labeling_records_total", "Records that are finished, by how; dead letters apart.")
@@ -272,4 +272,4 @@ class AlertPulse(Pulse):
     """What of that is still to be read; empty once all is."""
 
     def why_not_ready(self) -> str:
-        return self.why_dead() or self.missing
+        return self.why_dead() or outage_now() or self.missing

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http import HTTPStatus
 from socketserver import TCPServer, ThreadingMixIn
 from typing import TYPE_CHECKING, Any
@@ -23,13 +24,14 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from beepgpt.connectors import kafka
 from beepgpt.errors import CannotServe
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 ASKED_WITHIN = 60.0
-"""Seconds: a flow that looks for records less often hangs."""
+"""Seconds: a flow that looks for records, or at a sink that it waits for, less often hangs."""
 HEARD_WITHIN = 150.0
 """Seconds that the brokers may be silent: longer than the patience after which a run gives up by itself."""
 REQUEST_PATIENCE = 10.0
@@ -67,6 +69,11 @@ LAG = ("beepgpt_consumer_lag_records", "Records of the partition that are not re
 BEHIND = (
     "beepgpt_seconds_behind_event_time",
     "Now, minus the time of the partition's newest event or heartbeat; in a replay the age of what is being read.",
+)
+
+SILENT = (
+    "beepgpt_broker_silent_seconds",
+    "Seconds for which a request to the brokers has waited for an answer; 0 below ten.",
 )
 
 CALLS = ("beepgpt_slack_calls_total", "Calls of Slack's Web API, by method and by what came of them.")
@@ -176,6 +183,21 @@ def gauged(of: tuple[str, str], labels: tuple[str, ...], values: Mapping[Any, fl
 # Health
 
 
+def outage_now() -> str:
+    """Since when this process waits for brokers that don't answer; empty while they do."""
+    outage = kafka.OUTAGES.now()
+    return "" if outage is None else f"{outage}, since {datetime.fromtimestamp(time.time() - outage.seconds, UTC):%H:%M:%S} UTC"
+
+
+class BrokerFigures(Collector):
+    """How long brokers have not answered this process."""
+
+    def collect(self) -> Iterator[Metric]:
+        """The current figure."""
+        outage = kafka.OUTAGES.now()
+        yield GaugeMetricFamily(*SILENT, value=0 if outage is None else round(outage.seconds, 3))
+
+
 class Pulse:
     """Whether a flow is alive: the flow calls `beat` when it looks for records, and `heard` when the brokers answered.
 
@@ -192,7 +214,7 @@ class Pulse:
     def __init__(
         self, *, asked_within: float = ASKED_WITHIN, heard_within: float = HEARD_WITHIN, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Both in seconds. A flow that waits for its sink does not ask its source: allow longer than the sink's patience."""
+        """Both in seconds."""
         self._asked_within = asked_within
         self._heard_within = heard_within
         self._clock = clock
@@ -232,7 +254,7 @@ class Pulse:
         """Why the flow is not ready; empty if it reads."""
         if self._asked is None and not (self._has_begun or self._has_ended):
             return "nothing was read yet: the flow is starting"
-        return self.why_dead()
+        return self.why_dead() or outage_now()
 
 
 # HTTP
@@ -266,6 +288,7 @@ def serve(port: int, host: str, figures: Collector, pulse: Pulse) -> Server:
     """`/metrics`, `/healthz` and `/readyz` on a port (0: a free one). Raises CannotServe."""
     registry = CollectorRegistry()
     registry.register(figures)
+    registry.register(BrokerFigures())
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
     try:

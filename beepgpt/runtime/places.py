@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +117,18 @@ def origin_of(source: str, include: tuple[slack_export.ChannelKind, ...]) -> Ori
     return Origin(source, file=path)
 
 
+def patience_of(settings: Settings, *, follows: bool) -> float:
+    """Seconds for which brokers may be away: as set; else for ever where a topic is followed, and two minutes where input has an end."""
+    if settings.kafka.patience is not None:
+        return settings.kafka.patience / 1e6
+    return inf if follows else kafka.PATIENCE
+
+
 class SourceListener:
     """What a source reports while it is read, and whether it is to stop; this one ignores it, and never stops it."""
+
+    patience: float = kafka.PATIENCE
+    """Seconds for which sinks wait for brokers that are away."""
 
     def is_stopping(self) -> bool:
         """Whether the source is to stop before its end. It asks whenever it is asked for records."""
@@ -141,6 +152,9 @@ class SourceListener:
     def owns(self, partition: int) -> bool:
         """Whether a topic's partition is to be read here."""
         return True
+
+
+NOBODY = SourceListener()
 
 
 def source_of(
@@ -175,7 +189,7 @@ def source_of(
             on_error=listener.fail,
             on_start=listener.begin,
             idle_clock=idle_clock,
-            patience=settings.kafka.patience / 1e6,
+            patience=patience_of(settings, follows=origin.is_followed),
             **common,
         )
     if origin.export is not None:

@@ -178,7 +178,7 @@ def run_worker(
     run: FlowRun, number: int, shards: Sequence[str], recovery: RecoveryFolder | None, on_progress: ProgressCallback
 ) -> dict[str, Any]:
     """Run one worker, which follows these shards, in this process; returns its report."""
-    worker = Worker(run.settings, number, run.workers, shards, recovery, on_progress, run.stop)
+    worker = Worker(run.settings, number, run.workers, shards, recovery, on_progress, run.stop, follows=run.origin.is_followed)
     return worker.run(run.build(worker), run.origin, str(run.to))
 
 
@@ -275,7 +275,7 @@ def run_child(run: FlowRun, number: int, shards: Sequence[str]) -> None:
                 last = time.monotonic()
                 report({"records": records, "done": done})
 
-        worker = Worker(run.settings, number, run.workers, shards, recovery, on_progress, run.stop)
+        worker = Worker(run.settings, number, run.workers, shards, recovery, on_progress, run.stop, follows=run.origin.is_followed)
         if run.origin.address is not None:
             threading.Thread(target=report_channels, name="channels", daemon=True).start()
         result = worker.run(run.build(worker), run.origin, str(run.to))

@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -29,7 +30,8 @@ from beepgpt.runtime import logs, metrics
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.console import console, quiet_engine
 from beepgpt.runtime.destinations import Topics, destination_of
-from beepgpt.runtime.places import Origin, SourceListener, is_kafka
+from beepgpt.runtime.outages import watching
+from beepgpt.runtime.places import Origin, SourceListener, is_kafka, patience_of
 from beepgpt.runtime.recovery import RecoveryFolder
 
 log = logging.getLogger("beepgpt")
@@ -117,8 +119,10 @@ class Worker(SourceListener):
         recovery: RecoveryFolder | None = None,
         on_progress: ProgressCallback = lambda records, done: None,
         stop: Stop | None = None,
+        *,
+        follows: bool = False,
     ) -> None:
-        """`shards`: the names of those that it follows."""
+        """`shards`: the names of those that it follows. `follows`: its input is followed, and has no end."""
         collect_rarely()
         self.settings = settings
         self.number, self.workers = number, workers
@@ -127,9 +131,8 @@ class Worker(SourceListener):
         self.shards: list[Shard] = []
         """The shards that its flow follows, once it runs."""
         self.stop = Stop() if stop is None else stop
-        patience = settings.kafka.patience / 1e6
-        # A sink that waits for its brokers keeps the source waiting, too, as long as it has patience.
-        self.pulse = metrics.Pulse(asked_within=max(60, patience + 30), heard_within=patience + 30)
+        self.patience = patience_of(settings, follows=follows)
+        self.pulse = metrics.Pulse(heard_within=self.patience + 30)
         self.started_at: int = recovery.note["started_at"] if recovery is not None else now_us()
         """The time of the run's first start, microseconds."""
         self.is_fresh = recovery is None or not recovery.has_store(number)
@@ -138,9 +141,17 @@ class Worker(SourceListener):
         self.accounts: list[Account] = []
         self._on_progress = on_progress
         self._records = 0
+        self._fastest = 0.0
+        """Records a second, at most so far."""
+        self._paced, self._paced_at = 0, time.monotonic()
         self._has_ended = False
 
     # What a source reports
+
+    def cost(self) -> dict[str, Any]:
+        """What an outage of the brokers left to do: records, and minutes at the fastest that this process has read."""
+        behind = sum(self.lags.values())
+        return {"records_behind": behind, **({"minutes": round(behind / self._fastest / 60, 1)} if self._fastest else {})}
 
     def is_stopping(self) -> bool:
         self.pulse.beat()
@@ -151,6 +162,10 @@ class Worker(SourceListener):
 
     def read(self, count: int, done: float) -> None:
         self._records += count
+        now = time.monotonic()
+        if now - self._paced_at >= 1:
+            self._fastest = max(self._fastest, (self._records - self._paced) / (now - self._paced_at))
+            self._paced, self._paced_at = self._records, now
         self._on_progress(self._records, done)
 
     def heard(self, ahead: Mapping[int, int]) -> None:
@@ -180,6 +195,7 @@ class Worker(SourceListener):
             for each in prepared.contexts:
                 stack.enter_context(each)
             stack.enter_context(self.serving(prepared.figures))
+            stack.enter_context(watching(self.cost))
             stack.enter_context(quiet_engine())
             run_main(  # type: ignore[no-untyped-call]
                 prepared.flow,
@@ -265,9 +281,9 @@ def cluster_topics(settings: Settings, source: str, to: str) -> tuple[Origin, To
 class ClusterWorker(Worker):
     """One process of a Bytewax cluster. Bytewax decides which partitions it reads and which shards it follows."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, origin: Origin) -> None:
         """From now on it logs as the settings say, and SIGTERM and SIGINT stop its reading."""
-        super().__init__(settings)
+        super().__init__(settings, follows=origin.is_followed)
         logs.configure(settings.run.log_level, settings.run.log_format)
         self.stop.listen()
 
@@ -278,7 +294,7 @@ class ClusterWorker(Worker):
     def start(self, origin: Origin, to: str, figures: Collector, *contexts: AbstractContextManager[Any]) -> None:
         """Serve metrics, and open `contexts`, until the process ends; then log the account, which a flow that failed hasn't."""
         stack = ExitStack()
-        for each in (self.serving(figures), *contexts):
+        for each in (self.serving(figures), watching(self.cost), *contexts):
             stack.enter_context(each)
         atexit.register(stack.close)
         atexit.register(self._log_account)

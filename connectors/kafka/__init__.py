@@ -6,6 +6,7 @@ committed to a group's name, for the tools that show lag.
 
 from beepgpt.connectors.kafka.connection import (
     HOW,
+    PATIENCE,
     BadAddress,
     Connection,
     KafkaAddress,
@@ -18,6 +19,7 @@ from beepgpt.connectors.kafka.connection import (
     WrongTopic,
     parse_address,
 )
+from beepgpt.connectors.kafka.outages import OUTAGES, Outage, Outages
 from beepgpt.connectors.kafka.source import KafkaSource, KafkaState, chunks_of
 from beepgpt.connectors.kafka.topics import (
     LOOK_BACK,

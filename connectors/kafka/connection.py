@@ -192,7 +192,7 @@ def _micros(text: str) -> int | None:
 
 FETCH_BYTES = 4 * 2**20
 """Of one fetch: the next one is asked for when nothing of this one is left, so it is large; it is read in a tenth of a second."""
-CHECK = 10.0
+CHECK = 3.0
 """Seconds between two looks at the topic's partitions and ends."""
 START_PATIENCE = 15.0
 """Seconds in which a broker has to answer when a run starts."""

@@ -25,6 +25,7 @@ from beepgpt.connectors.kafka.connection import (
     failure_of,
     no_topics,
 )
+from beepgpt.connectors.kafka.outages import OUTAGES, started
 from beepgpt.connectors.kafka.topics import Topic, check_same, describe_topic, is_missing
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ class Reader:
 
     def __init__(self, source: KafkaSource) -> None:
         self._source = source
+        self._who = f"reading {source.name}"
         self._parts: dict[int, _KafkaSourcePartition] = {}
         self._consumer: Any = None
         self._is_assigned = False
@@ -147,6 +149,7 @@ class Reader:
             with suppress(*FOREIGN):
                 self._consumer.close(autocommit=False, timeout_ms=1_000)
             self._consumer = None
+        OUTAGES.answered(self._who)
         self._source.closed()
 
     def poll(self) -> None:
@@ -177,6 +180,7 @@ class Reader:
             check_same(self._source.topic, describe_topic(self._source.connection, where), self._source.connection)
             self._is_sure = True
         self._heard = now
+        OUTAGES.answered(self._who)
         for each, records in polled.items():
             if part := self._parts.get(each.partition):
                 self.waiting += part.put(records)
@@ -193,8 +197,10 @@ class Reader:
     def _assign(self, now: float) -> None:
         """Assign all open partitions; those that were assigned before keep their positions."""
         if self._consumer is None:
-            patience = {"bootstrap_timeout_ms": int(self._source.patience * 1000)}  # the topic was there when the run began
-            self._consumer = KafkaConsumer(**consumer_options(self._source.connection) | patience)
+            source = self._source  # the topic was there when the run began
+            OUTAGES.asked(self._who)
+            options = consumer_options(source.connection)
+            self._consumer = started(KafkaConsumer, options, source.name, source.connection, source.patience, source.stopping)
             self._heard, self._next_check = now, now  # the lag is reported at once
         before = set(self._consumer.assignment())
         self._consumer.assign([TopicPartition(self._source.name, each) for each in self._parts])
@@ -210,6 +216,7 @@ class Reader:
         self._next_check = now + source.check_every
         partitions = [TopicPartition(source.name, each) for each in self._parts]
         asked = int(time.time() * 1e6)
+        OUTAGES.asked(self._who)
         try:
             ends = self._consumer.end_offsets(partitions, timeout_ms=1_000)
             count = len(self._consumer.partitions_for_topic(source.name))
@@ -227,6 +234,7 @@ class Reader:
                 ) from error
             return
         self._heard = time.monotonic()
+        OUTAGES.answered(self._who)
         if count == 0:
             raise no_topics([source.name], source.connection)
         topic_id = self._consumer._cluster.topic_id(source.name)

@@ -13,7 +13,7 @@ from zlib import crc32
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from kafka import KafkaProducer, errors
 
-from beepgpt.connectors.callbacks import nothing
+from beepgpt.connectors.callbacks import never, nothing
 from beepgpt.connectors.kafka.connection import (
     FOREIGN,
     PATIENCE,
@@ -23,8 +23,8 @@ from beepgpt.connectors.kafka.connection import (
     NotDelivered,
     failure_of,
     reporting_to,
-    translated,
 )
+from beepgpt.connectors.kafka.outages import OUTAGES, looks, milliseconds, started
 from beepgpt.connectors.kafka.topics import DEFAULT_LIMIT, describe_topic, max_message_bytes
 
 
@@ -57,6 +57,8 @@ OVERHEAD = 512
 """Bytes allowed for what a batch and a record need beside key and value."""
 MAX_PENDING = 20_000
 MAX_PENDING_BYTES = 64 * 2**20
+METADATA = 5.0
+"""Seconds that one try to learn a topic's partitions may take."""
 
 
 class OutgoingRecord(NamedTuple):
@@ -75,12 +77,23 @@ class OutgoingRecord(NamedTuple):
 class Writer:
     """Writes records to one topic in their order, each once unless the process dies."""
 
-    def __init__(self, connection: Connection, topic: str, *, patience: float = PATIENCE, cuts: bool = False) -> None:
-        """`patience`: seconds for which the brokers may be away before a delivery counts as failed.
+    def __init__(
+        self,
+        connection: Connection,
+        topic: str,
+        *,
+        patience: float = PATIENCE,
+        cuts: bool = False,
+        stopping: Callable[[], bool] = never,
+    ) -> None:
+        """`patience`: seconds for which the brokers may be away before a delivery counts as failed; infinite: it waits for ever.
 
-        `cuts`: a value that is too large for the topic is cut, and the header `cut_from` holds its length in bytes.
+        `cuts`: a value that is too large for the topic is cut, and the header `cut_from` holds its length in bytes. `stopping`: asked
+        twice a second while deliveries are waited for; once it is true, they are waited for a few seconds more.
         """
         self._cuts = cuts
+        self._stopping = stopping
+        self._who = f"writing {topic}"
         self._connection = connection
         self._topic = topic
         self._patience = patience
@@ -114,9 +127,8 @@ class Writer:
                         size = len(value) + len(key or b"")
                     if size > self.most:
                         raise errors.MessageSizeTooLargeError
-                    future = producer.send(
-                        self._topic, value, key, list(headers), partition, None if timestamp is None else timestamp // 1000
-                    )
+                    OUTAGES.asked(self._who, self._has_answer)
+                    future = self._queue(producer, (value, key, list(headers), partition, None if timestamp is None else timestamp // 1000))
                     self._pending.append((future, size))
                     self._pending_bytes += size
                     if self._pending_bytes > MAX_PENDING_BYTES or len(self._pending) > MAX_PENDING:
@@ -128,21 +140,42 @@ class Writer:
     def flush(self) -> None:
         """Wait until all records are confirmed. Raises NotDelivered if one can't be."""
         with self._lock:
-            if self._producer is None or not self._pending:
-                return
             try:
-                self._producer.flush(timeout=self._patience + 10)
+                self._settle()
+                for seconds in looks(self._patience + 10, self._stopping):
+                    if self._producer is None or not self._pending:
+                        return
+                    with suppress(errors.KafkaTimeoutError):
+                        self._producer.flush(timeout=seconds)
+                    self._settle()
+                if self._pending:
+                    raise self._given_up()
             except FOREIGN as error:
                 raise self._not_delivered(error, None, 0) from error
-            self._settle()
+
+    def _given_up(self) -> errors.KafkaTimeoutError:
+        if self._stopping():
+            return errors.KafkaTimeoutError("the run was asked to stop, and nothing was confirmed since")
+        return errors.KafkaTimeoutError(f"nothing was confirmed for {self._patience + 10:.0f} seconds")
+
+    def _queue(self, producer: Any, record: tuple[Any, ...]) -> Any:
+        """Queue a record; while the topic's partitions are not known, it waits for the brokers."""
+        for _ in looks(self._patience, self._stopping):
+            with suppress(errors.KafkaTimeoutError):
+                return producer.send(self._topic, *record)
+        return producer.send(self._topic, *record)
 
     def close(self) -> None:
         """Close the producer without waiting for deliveries: call `flush` first."""
         with self._lock:
             if self._producer is not None:
-                with suppress(*FOREIGN):
+                try:
                     self._producer.close(timeout=1)
+                except FOREIGN:  # it can't be flushed, and would try again when it is collected
+                    self._producer._sender.force_close()
+                    self._producer._closed = True
                 self._producer = None
+            OUTAGES.answered(self._who)
 
     def __enter__(self) -> Writer:
         return self
@@ -155,31 +188,39 @@ class Writer:
             self.close()
 
     def _start(self) -> Any:
-        with translated(self._topic, self._connection):
-            self._producer = KafkaProducer(
-                **self._connection.options() | {"bootstrap_timeout_ms": int(self._patience * 1000)},  # the topic was there at the start
-                acks="all",
-                enable_idempotence=True,
-                allow_auto_create_topics=False,
-                delivery_timeout_ms=int(self._patience * 1000),
-                request_timeout_ms=min(30_000, max(int(self._patience * 1000) - LINGER_MS, 1)),
-                max_block_ms=int(self._patience * 1000),
-                linger_ms=LINGER_MS,
-                batch_size=min(BATCH_BYTES, self._limit),  # it would split a larger one, and lose its way doing so
-                max_request_size=max(2 * self._limit, DEFAULT_LIMIT),  # the topic's own limit is the only one
-                metrics_enabled=False,
-            )
+        """Make the producer; it waits for brokers that are away, since the topic was there at the start."""
+        options = self._connection.options() | {
+            "acks": "all",
+            "enable_idempotence": True,
+            "allow_auto_create_topics": False,
+            "delivery_timeout_ms": milliseconds(self._patience),
+            "request_timeout_ms": min(30_000, max(milliseconds(self._patience) - LINGER_MS, 1)),
+            "max_block_ms": min(milliseconds(self._patience), int(METADATA * 1000)),
+            "linger_ms": LINGER_MS,
+            "batch_size": min(BATCH_BYTES, self._limit),  # it would split a larger one, and lose its way doing so
+            "max_request_size": max(2 * self._limit, DEFAULT_LIMIT),  # the topic's own limit is the only one
+            "metrics_enabled": False,
+        }
+        OUTAGES.asked(self._who, self._has_answer)
+        self._producer = started(KafkaProducer, options, self._topic, self._connection, self._patience, self._stopping)
         return self._producer
 
     def _wait(self) -> None:
         """Wait until half of the pending records are confirmed: kafka-python queues without a limit."""
-        while self._pending_bytes > MAX_PENDING_BYTES // 2 or len(self._pending) > MAX_PENDING // 2:
+        for seconds in looks(self._patience + 10, self._stopping):
+            if self._pending_bytes <= MAX_PENDING_BYTES // 2 and len(self._pending) <= MAX_PENDING // 2:
+                return
             future, _ = self._pending[0]
             with suppress(errors.KafkaError):  # `_settle` raises it
-                future.get(timeout=self._patience + 10)
-            if not future.is_done:
-                raise errors.KafkaTimeoutError(f"nothing was confirmed for {self._patience + 10:.0f} seconds")
+                future.get(timeout=seconds)
             self._settle()
+        raise self._given_up()
+
+    def _has_answer(self) -> bool:
+        """Whether the oldest record is confirmed, or failed, and nobody has looked yet; asked by any thread."""
+        with suppress(IndexError):
+            return bool(self._pending[0][0].is_done)
+        return self._producer is not None
 
     def _settle(self) -> None:
         """Drop confirmed records from the queue. Raises NotDelivered for the first that failed."""
@@ -187,8 +228,11 @@ class Writer:
         while pending and pending[0][0].is_done:
             future, size = pending.popleft()
             self._pending_bytes -= size
+            OUTAGES.answered(self._who)
             if future.exception is not None:
                 raise self._not_delivered(future.exception, future, size) from future.exception
+        if pending:
+            OUTAGES.asked(self._who, self._has_answer)
 
     def _not_delivered(self, error: BaseException, future: Any, size: int, partition: int | None = None) -> KafkaFailed:
         """The error with topic, partition if known, and reason."""
@@ -221,15 +265,16 @@ class KafkaSink(FixedPartitionedSink[Sequence[OutgoingRecord], None]):
         on_error: Callable[[Exception], None] = nothing,
         patience: float = PATIENCE,
         cuts: bool = False,
+        stopping: Callable[[], bool] = never,
     ) -> None:
         """Take lists of records under Bytewax's keys; records of one Kafka key keep their order if they come under one Bytewax key.
 
-        `on_error` gets an error before it is raised; `patience` and `cuts`: see `Writer`. Raises KafkaFailed.
+        `on_error` gets an error before it is raised; `patience`, `cuts` and `stopping`: see `Writer`. Raises KafkaFailed.
         """
         self.name = topic
         self.topic = describe_topic(connection, topic)
         self.on_error = on_error
-        self._writer = Writer(connection, topic, patience=patience, cuts=cuts)
+        self._writer = Writer(connection, topic, patience=patience, cuts=cuts, stopping=stopping)
         self._open = 0
         self._lock = threading.Lock()
 

@@ -18,6 +18,7 @@ from slack_sdk.errors import SlackApiError, SlackClientError
 from beepgpt.connectors.http import Outbound
 from beepgpt.connectors.slack.client import SlackClient, slack_outbound
 from beepgpt.connectors.slack.members import SlackPerson
+from beepgpt.connectors.slack.scopes import ALERTS
 from beepgpt.errors import AddressRefused, SlackBusy, SlackError, SlackFailed, SlackRefused, SlackUnclear
 
 SLACK = "https://slack.com/api/"
@@ -32,8 +33,6 @@ PAGES = 20
 """Pages of a conversation's history that are searched for a direct message."""
 MEMBERS_A_PAGE = 1000
 
-SCOPES = ("channels:read", "chat:write", "groups:read", "im:history", "im:write", "users:read")
-"""Scopes that the app needs."""
 HOPELESS = {
     "account_inactive", "invalid_auth", "missing_scope", "no_permission", "not_allowed_token_type", "not_authed", "team_access_not_granted",
     "token_expired", "token_revoked", "two_factor_setup_required", "ekm_access_denied",
@@ -121,7 +120,7 @@ class SlackMessenger:
         answer, headers = self._answer("auth.test", None, {})
         granted = headers.get("x-oauth-scopes")
         granted = granted[0] if isinstance(granted, list) else granted
-        if isinstance(granted, str) and (missing := sorted(set(SCOPES) - {each.strip() for each in granted.split(",")})):
+        if isinstance(granted, str) and (missing := sorted(ALERTS - {each.strip() for each in granted.split(",")})):
             raise SlackFailed(
                 f"the app lacks the scopes {', '.join(missing)}: add them (config/slack-app.yaml has all), and install it again"
             )

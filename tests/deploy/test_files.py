@@ -15,8 +15,7 @@ import pytest
 
 from beepgpt import __version__
 from beepgpt.config.settings import read_settings
-from beepgpt.connectors.slack.alerts import SCOPES
-from beepgpt.ingest.slack.run import SCOPES as INGEST_SCOPES
+from beepgpt.connectors.slack.scopes import ALERTS, CHANNELS, REACTIONS
 from tests.support.deploy import (
     KUBERNETES,
     OURS,
@@ -328,7 +327,7 @@ def test_the_slack_app_may_do_what_it_needs(file: str, kinds: list[str]):
     app = document(ROOT / "config" / f"{file}.yaml")
     scopes, events = app["oauth_config"]["scopes"]["bot"], app["settings"]["event_subscriptions"]["bot_events"]
 
-    assert set(SCOPES) | {scope for kind in kinds for scope in INGEST_SCOPES[kind]} | {"reactions:read"} == set(scopes)
+    assert ALERTS.union({REACTIONS}, *(CHANNELS[kind] for kind in kinds)) == set(scopes)
     assert ("groups:history" in scopes, "message.groups" in events) == ("groups" in kinds,) * 2
 
 

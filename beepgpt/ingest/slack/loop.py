@@ -36,7 +36,7 @@ from beepgpt.ingest.slack.web_queries import (
     channel_of,
     check_not_removed,
 )
-from beepgpt.runtime.metrics import CALLS, Pulse, by_label, by_two
+from beepgpt.runtime.metrics import CALLS, Pulse, by_label, by_two, outage_now
 from beepgpt.runtime.workers import Stop
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class SlackPulse(Pulse):
     """Why no heartbeats are written; empty while they are."""
 
     def why_not_ready(self) -> str:
-        return self.why_dead() or self.missing
+        return self.why_dead() or outage_now() or self.missing
 
 
 HEARTBEAT_EVERY = 1.0
@@ -177,6 +177,11 @@ class SlackLoop:
     def account(self) -> Counter[str]:
         """What became of each arrival, and of each gap."""
         return self.writer.account
+
+    def cost(self) -> dict[str, Any]:
+        """What an outage of the brokers left to do: events that came meanwhile, and channels whose history is to be read."""
+        gauges = self.gauges()
+        return {"events_waiting": self._arrivals.qsize() + int(gauges["waiting"]), "channels_to_fill": int(gauges["gaps"])}
 
     # The loop
 

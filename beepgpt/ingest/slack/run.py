@@ -18,6 +18,7 @@ from beepgpt.config.sections import SlackSettings
 from beepgpt.config.settings import Settings, revealed
 from beepgpt.connectors import kafka
 from beepgpt.connectors.kafka import check_keeps
+from beepgpt.connectors.slack.scopes import CHANNELS, REACTIONS
 from beepgpt.conversations.rules import DAY
 from beepgpt.errors import BadCommand, SlackFailed
 from beepgpt.ingest.slack.connections import LiveConnection
@@ -27,19 +28,12 @@ from beepgpt.ingest.slack.retention import RetentionSweep
 from beepgpt.runtime import metrics
 from beepgpt.runtime.console import console
 from beepgpt.runtime.forgotten import ListWatch
-from beepgpt.runtime.places import connection_of, print_proxy
+from beepgpt.runtime.outages import watching
+from beepgpt.runtime.places import connection_of, patience_of, print_proxy
 from beepgpt.runtime.workers import Stop, peak_memory_mb, program_version
 
 if TYPE_CHECKING:
     from beepgpt.connectors.slack import live as slack_live
-
-SCOPES = {
-    "channels": {"channels:history", "channels:read"},
-    "groups": {"groups:history", "groups:read"},
-    "dms": {"im:history", "im:read"},
-    "mpims": {"mpim:history", "mpim:read"},
-}
-"""Scopes needed for each kind of channel. Without reactions:read there are just no reactions."""
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +70,7 @@ def tokens_of(settings: SlackSettings, *, over_http: bool) -> SlackTokens:
 def team_of(web: slack_live.Web, include: Collection[str]) -> str:
     """The id of the workspace that the bot's token belongs to. Raises SlackFailed if the token lacks a scope."""
     data, scopes = web.scopes()
-    needed = set().union(*(SCOPES[kind] for kind in include))
+    needed = set().union(*(CHANNELS[kind] for kind in include))
     if scopes and (missing := needed - scopes):
         manifest = "config/slack-app-private.yaml" if "groups" in include else "config/slack-app.yaml"
         direct = " with these scopes of direct messages added" if any(each.startswith(("im:", "mpim:")) for each in missing) else ""
@@ -84,8 +78,8 @@ def team_of(web: slack_live.Web, include: Collection[str]) -> str:
             f"slack.bot_token lacks {', '.join(sorted(missing))}, needed for {', '.join(include)}: update the app from"
             f" {manifest}{direct}, and install it again"
         )
-    if scopes and "reactions:read" not in scopes:
-        log.warning("the app may not see reactions: it lacks the scope reactions:read")
+    if scopes and REACTIONS not in scopes:
+        log.warning(f"the app may not see reactions: it lacks the scope {REACTIONS}")
     return str(data.get("team_id", ""))
 
 
@@ -134,8 +128,13 @@ def run_slack(job: SlackIngestJob) -> tuple[dict[str, Any], int]:
     outbound = slack_live.slack_outbound(revealed(ours.proxy))
     print_proxy(outbound, ours.base_url)
     web = slack_live.Web(tokens.bot, ours.base_url, stopping, ours.calls_per_minute, outbound=outbound)
-    patience = job.settings.kafka.patience / 1e6
-    pulse = SlackPulse(asked_within=max(60, patience + 30))
+    patience = patience_of(job.settings, follows=True)
+    pulse = SlackPulse()
+
+    def stopping_to_write() -> bool:
+        pulse.beat()  # the loop is alive while it waits for brokers
+        return stop()
+
     with stop.listening(), ExitStack() as stack:
         stack.callback(stopping.set)
         threading.Thread(target=_set_when_stopped, args=(stop, stopping), daemon=True).start()
@@ -144,9 +143,11 @@ def run_slack(job: SlackIngestJob) -> tuple[dict[str, Any], int]:
             contents = read_contents(connection, topic)
         except slack_live.CallStopped:
             return report_of(job, Counter(), 0, began), 0
-        events, interactions = (
-            stack.enter_context(kafka.Writer(connection, name, patience=patience)) for name in (topic.name, ours.interactions_topic)
-        )
+
+        def writer_to(name: str) -> kafka.Writer:
+            return stack.enter_context(kafka.Writer(connection, name, patience=patience, stopping=stopping_to_write))
+
+        events, interactions = writer_to(topic.name), writer_to(ours.interactions_topic)
         arrivals: queue.Queue[Any] = queue.Queue()
         connections: list[LiveConnection] = []
         callers = [web]
@@ -160,12 +161,10 @@ def run_slack(job: SlackIngestJob) -> tuple[dict[str, Any], int]:
             callers.append(opener)
             connections += [slack_live.SocketLine(str(number), opener, arrivals.put) for number in range(1, ours.connections + 1)]
 
-        def dead_letters() -> kafka.Writer:
-            return stack.enter_context(kafka.Writer(connection, job.settings.kafka.dead_letter_topic, patience=patience))
-
         retention = None if ours.retention is None else RetentionSweep(connection, topic.name, ours.retention, arrivals.put)
         loop = SlackLoop(
-            *(ours, job.include, team, contents, topic.partitions, events, interactions, web, connections, arrivals, pulse, dead_letters),
+            *(ours, job.include, team, contents, topic.partitions, events, interactions, web, connections, arrivals, pulse),
+            lambda: writer_to(job.settings.kafka.dead_letter_topic),
             retention,
             ListWatch(job.settings.run.forgotten).now,
         )
@@ -173,6 +172,7 @@ def run_slack(job: SlackIngestJob) -> tuple[dict[str, Any], int]:
             build = {"version": program_version(), "team": team}
             figures = SlackFigures(loop.counts, loop.gauges, loop.types_written, lambda: calls_of(callers), build, refused=lambda: refused)
             stack.enter_context(metrics.serve(job.settings.run.metrics_port, job.settings.run.metrics_host, figures, pulse))
+        stack.enter_context(watching(loop.cost))
         loop.run(stop, stopping)
     return report_of(job, loop.account, loop.backfill.held(), began), 0
 

@@ -1,0 +1,136 @@
+"""What a process says and shows while its brokers are away: its log, `/readyz` and a figure; and that it goes on."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from beepgpt.config.settings import read_settings
+from beepgpt.connectors.kafka import Connection, NotDelivered, Outages, OutgoingRecord, Writer, create_topics
+from beepgpt.connectors.kafka.topics import TopicSpec
+from beepgpt.runtime.outages import OutageLog
+from beepgpt.runtime.places import patience_of
+from tests.support.broker import Broker
+from tests.support.kafka import Running, new_topics, page, put, running, stream_of
+from tests.support.kafka_flow import PLAN
+from tests.support.speed import slowness, wait_until
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_an_outage_is_logged_when_it_begins_each_minute_and_when_it_is_over(caplog: pytest.LogCaptureFixture) -> None:
+    """One line each, whatever waits; a silence that is shorter than ten seconds is none."""
+    clock = Clock()
+    outages = Outages(clock)
+    told = OutageLog(lambda: {"records_behind": 7}, outages)
+    outages.asked("reading a")
+    for second in range(180):
+        clock.now = second
+        if second == 30:
+            outages.asked("writing b")
+        told.look()
+    outages.answered("reading a")
+    told.look()
+    outages.answered("writing b")
+    told.look()
+    outages.asked("reading a")
+    clock.now += 9
+    told.look()
+    outages.answered("reading a")
+    told.look()
+
+    assert [(each.getMessage(), vars(each)["seconds"]) for each in caplog.records] == [
+        ("the brokers do not answer: waiting for them", 10),
+        ("the brokers still do not answer", 70),
+        ("the brokers still do not answer", 130),
+        ("the brokers answer again", 179),
+    ]
+    assert vars(caplog.records[1])["waiting"] == "reading a, writing b" and vars(caplog.records[-1])["records_behind"] == 7
+
+
+def test_what_is_followed_waits_for_ever_unless_the_settings_say_how_long() -> None:
+    default, set_to = read_settings(environ={}), read_settings(environ={"BEEPGPT_KAFKA__PATIENCE": "5m"})
+
+    assert [patience_of(default, follows=each) for each in (True, False)] == [inf, 120]
+    assert [patience_of(set_to, follows=each) for each in (True, False)] == [300, 300]
+
+
+def warnings_of(run: Running) -> list[dict[str, Any]]:
+    return [line for line in run.log_lines() if line["logger"] == "beepgpt.runtime.outages"]
+
+
+@pytest.mark.parametrize("how", ["kill", "pause"])
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+@pytest.mark.timeout(300)
+def test_a_process_without_its_broker_is_alive_and_not_ready_and_says_so(mortal_broker: Broker, tmp_path: Path, how: str) -> None:
+    """Whether the broker is gone or hangs; once it is back, it is ready, and says what the outage cost."""
+    topics = new_topics(Connection(mortal_broker.bootstrap), 2)
+    messages = stream_of(PLAN).messages(2)
+    put(topics, messages[:500])
+    settings = {"BEEPGPT_RUN__LOG_FORMAT": "json"}
+    with running(topics, tmp_path, topics.source(follow="true"), "--to", topics.to, settings=settings) as run:
+        run.wait_until_read(500)
+        wait_until(run.is_ready, "it is ready")
+        began = time.monotonic()
+        time.sleep(12)  # what is confirmed, and not looked at, is no outage
+        assert run.is_ready() and not warnings_of(run)
+        began = time.monotonic()
+        getattr(mortal_broker, how)()
+        wait_until(lambda: not run.is_ready(), "it is not ready")
+        noticed = time.monotonic() - began
+        status, why = page(run.ports[0], "/readyz")
+        wait_until(lambda: len(warnings_of(run)) == 1, "it warns")
+
+        assert status == 503 and noticed < 20 * slowness()
+        assert re.match(r"no answer from the brokers for 1\d seconds \(.*reading .*\), since \d\d:\d\d:\d\d UTC", why), why
+        assert page(run.ports[0], "/healthz") == (200, "alive\n")
+        assert run.figure("beepgpt_broker_silent_seconds") >= 10
+        mortal_broker.start() if how == "kill" else mortal_broker.resume()
+        wait_until(run.is_ready, "it is ready again")
+        wait_until(lambda: len(warnings_of(run)) == 2, "it says so")
+        put(topics, messages[500:600])
+        run.wait_until_read(600)
+        first, last = warnings_of(run)
+        assert (first["level"], first["message"]) == ("WARNING", "the brokers do not answer: waiting for them")
+        assert last["message"] == "the brokers answer again" and last["seconds"] >= 10 and last["records_behind"] == 0
+        assert run.stop() == 0, run.said
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+@pytest.mark.timeout(300)
+def test_whoever_waits_for_a_broker_can_be_stopped(mortal_broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer that waits for ever asks twice a second whether it may; so its process is alive, and ends when it is asked to."""
+    monkeypatch.setattr("beepgpt.connectors.kafka.outages.STOP_PATIENCE", 1.0)
+    connection = Connection(mortal_broker.bootstrap)
+    create_topics(connection, [TopicSpec("outage", 1, {})])
+    stop, asked = threading.Event(), []
+
+    def stopping() -> bool:
+        asked.append(time.monotonic())
+        return stop.is_set()
+
+    writer = Writer(connection, "outage", patience=inf, stopping=stopping)
+    writer.send([OutgoingRecord(None, b"1", (), 0)])
+    writer.flush()
+    mortal_broker.kill()
+    writer.send([OutgoingRecord(None, b"2", (), 0)])
+    asked.clear()
+    threading.Timer(5, stop.set).start()
+    with pytest.raises(NotDelivered, match=r"outage: a record was not delivered: .*asked to stop"):
+        writer.flush()
+
+    assert 6 <= len(asked) <= 14
+    writer.close()
