@@ -20,7 +20,7 @@ PAGES = ("index.html", "rehearsal.html", "outcomes.html", "set/models/local/repo
 
 
 @pytest.fixture(scope="module")
-def export(tmp_path_factory) -> Path:
+def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("try") / "acme.zip"
     write_export(PLAN, path)
     return path

@@ -103,7 +103,7 @@ ROWS = (
         SCORING_PY,
         "tests/dataflows/test_scoring_in_time.py",
         (
-            '        if point.due is not None and point.due < time.time():\n            self._account.count("missed")\n            self._finish(point, None)\n            return\n',
+            '        if point.due is not None and point.due < time.time():\n            self._finish(point, None, "missed")\n            return\n',
             "",
         ),
     ),

@@ -15,7 +15,7 @@ ROWS = (
         "an offset is committed as soon as it is read",
         "law 6",
         SOURCE_PY,
-        "tests/connectors/test_kafka_offsets.py",
+        "tests/connectors/kafka/test_kafka_offsets.py",
         (
             "        self._source.took(len(records))\n",
             "        self._source.took(len(records))\n        self._covered = self.state.next\n        self._commit()\n",
