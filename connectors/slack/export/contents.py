@@ -133,6 +133,8 @@ def _check_not_slackdump(path: Path, members: Iterable[Member]) -> None:
 
 def check_no_slackdump_file(path: Path) -> None:
     """Raise BadExport, with the command that converts it, for a database of slackdump, or the file of one channel of its dump."""
+    if not path.is_file():
+        return  # what is read of a pipe is gone
     with path.open("rb") as file:
         begins = file.read(len(SQLITE))
     if begins == SQLITE:
