@@ -90,9 +90,6 @@ def events_of(
         return
     event: dict[str, Any] = {name: stored[name] for name in AS_KNOWN if name in stored} | {"channel": channel}
     event.setdefault("type", "message")
-    comment = stored.get("comment")
-    if with_authors and isinstance(comment, dict) and "user" in comment:
-        event["comment"] = {"user": comment["user"]}  # until 2018 a comment on a file named its author there alone
     try:
         t = micros(stored["ts"])
     except (KeyError, TypeError, ValueError):

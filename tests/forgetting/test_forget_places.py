@@ -154,4 +154,3 @@ def test_an_old_comment_on_a_file_counts_as_forgotten():
     kept = parse(json.dumps(event).encode(), 1434772752 * 10**6, forgotten=ours)
 
     assert isinstance(kept, Ignored) and kept.reason == "forgotten"
-    assert next(events_of("C1", stored))[2] == {"type": "message", "subtype": "file_comment", "channel": "C1", "ts": stored["ts"]}
