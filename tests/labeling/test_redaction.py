@@ -8,7 +8,7 @@ import string
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from beepgpt.labeling.redaction import KINDS, Redacted, redact
@@ -252,6 +252,7 @@ TEXTS = st.one_of(
 )
 
 
+@example("--BEGIN PRIVATE KEY--[secret]--END --")
 @given(TEXTS)
 def test_what_was_redacted_stays_as_it_is(text: str):
     """Any text comes through, and a second time changes nothing."""
