@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from beepgpt import __version__
-from beepgpt.commands.app import COMMANDS
+from beepgpt.commands.app import COMMANDS, MODULES
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("beepgpt", "config", "connectors", "dataflows", "pyproject.toml", "setup.py", "README.md", "LICENSE")
@@ -77,7 +77,7 @@ def seconds_of_help() -> float:
 @pytest.mark.parametrize(("name", "line"), [each for group in COMMANDS.values() for each in group.items()])
 def test_the_help_lists_commands_as_they_describe_themselves(name: str, line: str):
     """A line of `beepgpt --help` is the beginning of the command's own help."""
-    function = name.replace("-", "_")
+    function = MODULES.get(name, name.replace("-", "_"))
     command = getattr(import_module(f"beepgpt.commands.{function}"), function)
 
     assert re.match(rf"{re.escape(line)}(?!\w)", command.__doc__)

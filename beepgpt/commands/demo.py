@@ -13,7 +13,7 @@ from beepgpt.commands.examples import ExamplesJob, run_examples
 from beepgpt.commands.flags import with_settings
 from beepgpt.commands.output import example_panel
 from beepgpt.commands.try_export import print_verdict, run_try
-from beepgpt.commands.trying import TryJob
+from beepgpt.commands.try_steps import TryJob
 from beepgpt.config.settings import Settings
 from beepgpt.conversations.events import micros
 from beepgpt.runtime.console import console, results
@@ -28,7 +28,7 @@ def demo(
     settings: Settings,
     to: Annotated[Path, typer.Option(help="A folder for the files that it writes.")] = Path("beepgpt-demo"),
 ) -> None:
-    """The same as try, on a simulated workspace: no key, no broker, a minute."""
+    """The same on a simulated workspace: no key, no broker, a minute."""
     to.mkdir(parents=True, exist_ok=True)
     export = to / "workspace.zip"
     write_export(PLAN, export)

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from beepgpt.commands.flags import Include, kinds_of, with_settings
-from beepgpt.commands.trying import INDEX, TryJob, tried
+from beepgpt.commands.try_steps import INDEX, TryJob
+from beepgpt.commands.trying import tried
 from beepgpt.config.settings import Settings
 from beepgpt.errors import BadCommand
 from beepgpt.locks import lock

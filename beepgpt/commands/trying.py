@@ -1,162 +1,72 @@
-"""The steps from an export to a verdict. Each is the work of a command of its own, on the same folder."""
+"""The steps from an export to a verdict, in their order, with a line about each."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import orjson
-
-from beepgpt.commands.examples import ExamplesJob, run_examples
 from beepgpt.commands.output import by_reason, moment
-from beepgpt.config.settings import Settings
-from beepgpt.connectors.files import jsonl
-from beepgpt.connectors.slack import export as slack_export
-from beepgpt.conversations.events import micros
-from beepgpt.errors import BeepGPTError
-from beepgpt.runtime.destinations import files_of, score_outputs_of
-from beepgpt.runtime.names import names_in, people_in
+from beepgpt.commands.try_steps import (
+    INDEX,
+    TryJob,
+    fit_model,
+    make_examples,
+    make_training_set,
+    next_commands,
+    rehearse_alerts,
+    score_points,
+    validate_model,
+)
 from beepgpt.runtime.steps import Steps, contents_of
-from beepgpt.training.folder import CARD, MANIFEST, MODELS
+from beepgpt.training.folder import CARD, MANIFEST
 
-PRECISIONS = (0.5, 0.4, 0.3, 0.2)
-"""The shares of alerts whose readers should join: the first that some threshold reaches is taken."""
-OTHERWISE = 0.3
-"""The least probability for an alert where no threshold can be chosen."""
 LEAST_ANSWERED = 200
 """Answered points below which nothing is learned: a tenth of them, which judges, would be too few for any figure."""
 ENOUGH_ANSWERED = 1_000
 """Answered points from which on a verdict can be expected."""
-INDEX = "index.html"
-
-
-class TooLittleHistory(BeepGPTError):
-    """An export holds too little to learn from; the message says what is missing, and how much of it would do."""
-
-
-@dataclass(frozen=True)
-class TryJob:
-    """The arguments of a `try` command."""
-
-    export: Path
-    to: Path
-    settings: Settings
-    include: tuple[slack_export.ChannelKind, ...] = ("channels",)
-    named: bool = True
-    """Whether pages show names in the place of ids."""
-
-    @property
-    def examples(self) -> Path:
-        """Where the examples go."""
-        return self.to / "examples.jsonl"
-
-    @property
-    def training_set(self) -> Path:
-        """The folder of the training set."""
-        return self.to / "set"
-
-    @property
-    def model(self) -> Path:
-        """The model's folder."""
-        return self.training_set / MODELS / "local"
-
-    @property
-    def predictions(self) -> Path:
-        """Where the predictions go; their outcomes stand beside."""
-        return self.to / "predictions.jsonl"
-
-    @property
-    def outcomes(self) -> Path:
-        """Where the outcomes go."""
-        return self.predictions.with_name("predictions.outcomes.jsonl")
 
 
 def tried(job: TryJob) -> dict[str, Any]:
-    """Do what is not up to date, from the export to the pages; returns the verdict, and what to do next. Raises TooLittleHistory."""
+    """Do what is not up to date, from the export to the pages; returns the verdict, and what to do next. Raises TooLittle."""
     steps = Steps(job.to, 6)
     settings = job.settings.model_dump(mode="json", include={"conversations", "training", "scoring", "alerts"})
     forgotten = job.settings.run.forgotten
     base = [contents_of(job.export), job.include, settings, contents_of(forgotten) if forgotten.exists() else None]
-    made = steps.run("examples", base, [job.examples], lambda: _examples(job), _says_examples)
+    made = steps.run("examples", base, [job.examples], lambda: make_examples(job), _says_examples)
     check_enough(job, made)
     card = job.model / CARD
-    cut = steps.run("training set", None, [job.training_set / MANIFEST], lambda: _training_set(job), _says_sides)["cut"]
-    steps.run("model", None, [card], lambda: _model(job), lambda value: f"fitted on {value['examples']:,} of them")
+    cut = steps.run("training set", None, [job.training_set / MANIFEST], lambda: make_training_set(job), _says_sides)["cut"]
+    steps.run("model", None, [card], lambda: fit_model(job), lambda value: f"fitted on {value['examples']:,} of them")
     pages = [job.model / "metrics.json", job.model / "report.html"]
-    steps.run("validation", job.named, pages, lambda: _validation(job), _says_hits)
+    steps.run("validation", job.named, pages, lambda: validate_model(job), _says_hits)
     scored = [job.predictions, job.outcomes, job.to / "outcomes.html"]
-    steps.run("scores", None, scored, lambda: _scores(job, cut), lambda value: f"{value['scored']:,} later points, as they were made")
+    steps.run("scores", None, scored, lambda: score_points(job, cut), lambda value: f"{value['scored']:,} later points, as they were made")
     pages = [job.to / "rehearsal.html", job.to / INDEX]
-    found = steps.run("rehearsal", job.named, pages, lambda: _rehearsal(job, made), _says_rehearsal)
+    found = steps.run("rehearsal", job.named, pages, lambda: rehearse_alerts(job, made), _says_rehearsal)
     return {**found, "next": next_commands(job)}
 
 
 def check_enough(job: TryJob, made: Mapping[str, Any]) -> None:
-    """Raise TooLittleHistory if nothing can be learned from these examples."""
+    """Raise TooLittle if nothing can be learned from these examples."""
     if made["answered"] >= LEAST_ANSWERED:
         return
     left_out = f" Left out: {by_reason(made['ignored'])}." if made["ignored"] else ""
     more = "" if "groups" in job.include else ", or --include channels,groups for the private channels that are in it"
-    raise TooLittleHistory(
+    from beepgpt.training.points import TooLittle
+
+    raise TooLittle(
         f"{job.export}: {made['answered']:,} messages were answered by somebody else, of {made['applied']:,} that people posted in"
         f" {made['channels']:,} channels; at least {LEAST_ANSWERED:,} are needed to learn from, and about {ENOUGH_ANSWERED:,} for a"
         f" verdict.{left_out} What helps: an export of a longer time{more}"
     )
 
 
-# The steps
-
-
-def _examples(job: TryJob) -> dict[str, Any]:
-    closing, status = run_examples(ExamplesJob(str(job.export), files_of(str(job.examples)), job.settings, job.include))
-    account = closing["account"]
-    if status:
-        raise TooLittleHistory(f"{job.export}: the examples are not whole: beepgpt examples {job.export} --to {job.examples} says why")
-    events = account["events"]
-    return {
-        "examples": account["examples"],
-        "answered": account["points"]["answered"],
-        "read": events["read"],
-        "applied": events["applied"],
-        "ignored": events["ignored"],
-        "channels": account["channels"],
-    }
-
-
 def _says_examples(value: Mapping[str, Any]) -> str:
     return f"{value['examples']:,} of {value['read']:,} messages and changes in {value['channels']:,} channels"
 
 
-def _training_set(job: TryJob) -> dict[str, Any]:
-    from beepgpt.commands.prepare import prepared
-
-    wanted = {"format": ("candidates",), "valid_share": 0.2, "judge_share": 0.5, "cut": None}
-    settings = job.settings.model_copy(update={"training": job.settings.training.model_copy(update=wanted)})
-    made = prepared(str(job.examples), job.training_set, settings, None, None)
-    return {"cut": made["cut"], **{side: made["account"][side]["examples"] for side in ("train", "valid")}}
-
-
 def _says_sides(value: Mapping[str, Any]) -> str:
     return f"{value['train']:,} to learn from, and {value['valid']:,} from {moment(value['cut'])[:10]} on to choose and judge by"
-
-
-def _model(job: TryJob) -> dict[str, Any]:
-    from beepgpt.runtime.console import console
-    from beepgpt.training.models import train_here
-
-    with console.status("reading") as status:
-        card = train_here(job.training_set, "local", job.model, seed=1, threads=0, status=status.update)
-    return dict(card["trained_on"])
-
-
-def _validation(job: TryJob) -> dict[str, Any]:
-    from beepgpt.commands.validate import validated, write_run
-
-    closing, files = validated(job.training_set, job.model, None, PRECISIONS[0], job.settings)
-    write_run(job.model, files)
-    return {"points": closing["points"], "answered": closing["rows"]["answered"][0]["figures"]["hit@5"]}
 
 
 def _says_hits(value: Mapping[str, Any]) -> str:
@@ -165,69 +75,5 @@ def _says_hits(value: Mapping[str, Any]) -> str:
     return f"{with_interval(value['answered'], 'hit@5')} % of answers by one of its first five, of {value['points']:,} points that judge"
 
 
-def _scores(job: TryJob, cut: str) -> dict[str, Any]:
-    from beepgpt.commands.outcomes import outcomes_in, validated
-    from beepgpt.commands.score_run import run_score
-    from beepgpt.commands.scoring import ScoreJob
-    from beepgpt.conversations.outcomes import RIGHT
-    from beepgpt.training.models import read_card
-    from beepgpt.training.outcomes import figures_by_model
-    from beepgpt.training.parts import parts_of
-    from beepgpt.training.reloading import hits_in, name_of, threshold_of
-    from beepgpt.web.report import outcomes_page
-
-    outputs = score_outputs_of(str(job.predictions), None, job.settings)
-    closing, _ = run_score(ScoreJob(str(job.export), outputs, job.model, job.settings, job.include, micros(cut)))
-    parts = {name_of(job.model): parts_of(read_card(job.model))}
-    found = figures_by_model(outcomes_in(str(job.outcomes), job.settings), threshold_of(job.settings.scoring.threshold, job.model), parts)
-    values = {"source": str(job.outcomes), "right": RIGHT, "promised": hits_in(validated(job.model)), "models": found}
-    jsonl.write_file(job.to / "outcomes.html", outcomes_page(values).encode())
-    return {"scored": closing["account"]["points"]["scored"]}
-
-
-def _rehearsal(job: TryJob, made: Mapping[str, Any]) -> dict[str, Any]:
-    from beepgpt.alerts.choosing import WantedAlerts
-    from beepgpt.commands.rehearse import keep
-    from beepgpt.commands.rehearse_run import rehearsal_of
-    from beepgpt.web.index_page import index_page, verdict_of
-    from beepgpt.web.report import rehearsal_page
-
-    names = names_in([job.export]) if job.named else {}
-    wishes = [WantedAlerts(each) for each in PRECISIONS]
-    values = rehearsal_of(
-        str(job.predictions), str(job.outcomes), job.settings, job.model, wishes, None, job.export, names, otherwise=OTHERWISE
-    )
-    keep(values["recommended"], job.model, values["models"])
-    verdict = verdict_of(values, people_in(job.export))
-    jsonl.write_file(job.to / "rehearsal.html", rehearsal_page(values).encode())
-    card = orjson.loads((job.model / CARD).read_bytes())
-    found = {
-        "verdict": verdict,
-        "export": job.export.name,
-        "made": made,
-        "card": card,
-        "rehearsal": values,
-        "report": str((job.model / "report.html").relative_to(job.to)),
-        "next": next_commands(job),
-        "named": job.named,
-    }
-    jsonl.write_file(job.to / INDEX, index_page(found).encode())
-    return {"verdict": verdict, "alerts": values["figures"]["alerts"]}
-
-
 def _says_rehearsal(value: Mapping[str, Any]) -> str:
     return f"{value['alerts']:,} alerts in the part of time that judges"
-
-
-def next_commands(job: TryJob) -> list[tuple[str, str]]:
-    """What to do next: a sentence, and the command."""
-    page = job.to / "rehearsal.html"
-    return [
-        (
-            "Alerts that more people join",
-            f"beepgpt rehearse {job.predictions} --model {job.model} --members {job.export} --names {job.export} --precision 0.6"
-            f" --to {page}",
-        ),
-        ("Say by hand which examples teach something", f"beepgpt review {job.examples} --names {job.export}"),
-        ("Check the laws on your own data", f"beepgpt audit {job.export} {job.examples}"),
-    ]

@@ -26,7 +26,7 @@ LONGEST_MS = 2**31 - 1
 def milliseconds(seconds: float) -> int:
     """Seconds for kafka-python's settings; infinity is its longest.
 
-    >>> milliseconds(1.5), milliseconds(inf)
+    >>> milliseconds(1.5), milliseconds(float("inf"))
     (1500, 2147483647)
     """
     return LONGEST_MS if seconds > LONGEST_MS / 1000 else int(seconds * 1000)

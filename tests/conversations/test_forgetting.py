@@ -23,9 +23,21 @@ RULES = ours(Rules())
 Message = tuple[str, str]
 
 
+def authors_in(body: dict[str, Any]) -> set[Any]:
+    """Who wrote a message: until 2018 a comment on a file named its author within alone."""
+    return {body.get("user"), (body.get("comment") or {}).get("user")}
+
+
 def forgotten_messages(history: Iterable[Record], people: set[str]) -> set[Message]:
     """The messages of some people."""
-    return {(each.channel or "", stamp(each.t or 0)) for each in messages_of(history) if inner_of(each).get("user") in people}
+    return {(each.channel or "", stamp(each.t or 0)) for each in messages_of(history) if authors_in(inner_of(each)) & people}
+
+
+def without_mentions(body: Any, people: set[str]) -> Any:
+    """JSON without the parts of blocks that mention some people."""
+    if isinstance(body, list):
+        return [without_mentions(each, people) for each in body if not (isinstance(each, dict) and each.get("user_id") in people)]
+    return {name: without_mentions(each, people) for name, each in body.items()} if isinstance(body, dict) else body
 
 
 def log_without(history: Iterable[Record], people: set[str], channels: set[str], messages: set[Message]) -> list[bytes]:
@@ -40,14 +52,15 @@ def log_without(history: Iterable[Record], people: set[str], channels: set[str],
         part = inner.get("message") or {}
         item = inner.get("item") or {}
         channel = item.get("channel") or inner.get("channel")
-        authors = {inner.get("user"), part.get("user")}
+        authors = authors_in(inner) | authors_in(part)
         named = {(channel, ts) for ts in (inner.get("ts"), part.get("ts"), inner.get("deleted_ts"), item.get("ts"))}
         if not (authors & people or channel in channels or named & messages):
             text = record.line.decode()
             for person in people:
                 text = re.sub(rf"<@{person}(\|[^<>]*)?>", "<@>", text)
             # Of two records of one time the smaller one stays, byte for byte: so what changed is written as the product writes it.
-            kept.append(record.line if text == record.line.decode() else orjson.dumps(orjson.loads(text)))
+            body = without_mentions(orjson.loads(text), people)
+            kept.append(record.line if body == orjson.loads(record.line) else orjson.dumps(body))
     return kept
 
 

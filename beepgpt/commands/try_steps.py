@@ -1,0 +1,175 @@
+"""The work of each step of `beepgpt try`: that of a command of its own, on the same folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from beepgpt.commands.examples import ExamplesJob, run_examples
+from beepgpt.config.settings import Settings
+from beepgpt.connectors.files import jsonl
+from beepgpt.connectors.slack import export as slack_export
+from beepgpt.conversations.events import micros
+from beepgpt.errors import RunStopped
+from beepgpt.runtime.console import console
+from beepgpt.runtime.destinations import files_of, score_outputs_of
+from beepgpt.runtime.names import names_in, people_in
+from beepgpt.training.folder import CARD, MODELS
+
+PRECISIONS = (0.5, 0.4, 0.3, 0.2)
+"""The shares of alerts whose readers should join: the first that some threshold reaches is taken."""
+OTHERWISE = 0.3
+"""The least probability for an alert where no threshold can be chosen."""
+INDEX = "index.html"
+
+
+@dataclass(frozen=True)
+class TryJob:
+    """The arguments of a `try` command."""
+
+    export: Path
+    to: Path
+    settings: Settings
+    include: tuple[slack_export.ChannelKind, ...] = ("channels",)
+    named: bool = True
+    """Whether pages show names in the place of ids."""
+
+    @property
+    def examples(self) -> Path:
+        """Where the examples go."""
+        return self.to / "examples.jsonl"
+
+    @property
+    def training_set(self) -> Path:
+        """The folder of the training set."""
+        return self.to / "set"
+
+    @property
+    def model(self) -> Path:
+        """The model's folder."""
+        return self.training_set / MODELS / "local"
+
+    @property
+    def predictions(self) -> Path:
+        """Where the predictions go; their outcomes stand beside."""
+        return self.to / "predictions.jsonl"
+
+    @property
+    def outcomes(self) -> Path:
+        """Where the outcomes go."""
+        return self.predictions.with_name("predictions.outcomes.jsonl")
+
+
+def make_examples(job: TryJob) -> dict[str, Any]:
+    """Make the examples; returns the counts that are told."""
+    closing, status = run_examples(ExamplesJob(str(job.export), files_of(str(job.examples)), job.settings, job.include))
+    account = closing["account"]
+    if status:
+        raise RunStopped(f"{job.export}: the examples are not whole: beepgpt examples {job.export} --to {job.examples} says why")
+    events = account["events"]
+    return {
+        "examples": account["examples"],
+        "answered": account["points"]["answered"],
+        "read": events["read"],
+        "applied": events["applied"],
+        "ignored": events["ignored"],
+        "channels": account["channels"],
+    }
+
+
+def make_training_set(job: TryJob) -> dict[str, Any]:
+    """Make the training set; returns the time between its sides, and how many are on each."""
+    from beepgpt.commands.prepare import prepared
+
+    wanted = {"format": ("candidates",), "valid_share": 0.2, "judge_share": 0.5, "cut": None}
+    settings = job.settings.model_copy(update={"training": job.settings.training.model_copy(update=wanted)})
+    made = prepared(str(job.examples), job.training_set, settings, None, None)
+    return {"cut": made["cut"], **{side: made["account"][side]["examples"] for side in ("train", "valid")}}
+
+
+def fit_model(job: TryJob) -> dict[str, Any]:
+    """Fit the model of this machine; returns what it was fitted on."""
+    from beepgpt.training.models import train_here
+
+    with console.status("reading") as status:
+        card = train_here(job.training_set, "local", job.model, seed=1, threads=0, status=status.update)
+    return dict(card["trained_on"])
+
+
+def validate_model(job: TryJob) -> dict[str, Any]:
+    """Judge the model, and write its figures and its page; returns those that are told."""
+    from beepgpt.commands.validate import validated, write_run
+
+    closing, files = validated(job.training_set, job.model, None, PRECISIONS[0], job.settings)
+    write_run(job.model, files)
+    return {"points": closing["points"], "answered": closing["rows"]["answered"][0]["figures"]["hit@5"]}
+
+
+def score_points(job: TryJob, cut: str) -> dict[str, Any]:
+    """Score what came after `cut`, and write the page of what became of it; returns how many points that were."""
+    from beepgpt.commands.outcomes import outcomes_in, validated
+    from beepgpt.commands.score_run import run_score
+    from beepgpt.commands.scoring import ScoreJob
+    from beepgpt.conversations.outcomes import RIGHT
+    from beepgpt.training.models import read_card
+    from beepgpt.training.outcomes import figures_by_model
+    from beepgpt.training.parts import parts_of
+    from beepgpt.training.reloading import hits_in, name_of, threshold_of
+    from beepgpt.web.report import outcomes_page
+
+    outputs = score_outputs_of(str(job.predictions), None, job.settings)
+    closing, _ = run_score(ScoreJob(str(job.export), outputs, job.model, job.settings, job.include, micros(cut)))
+    parts = {name_of(job.model): parts_of(read_card(job.model))}
+    found = figures_by_model(outcomes_in(str(job.outcomes), job.settings), threshold_of(job.settings.scoring.threshold, job.model), parts)
+    values = {"source": str(job.outcomes), "right": RIGHT, "promised": hits_in(validated(job.model)), "models": found}
+    jsonl.write_file(job.to / "outcomes.html", outcomes_page(values).encode())
+    return {"scored": closing["account"]["points"]["scored"]}
+
+
+def rehearse_alerts(job: TryJob, made: Mapping[str, Any]) -> dict[str, Any]:
+    """Replay the scores with alerts, and write the pages of that and of the verdict; returns the verdict."""
+    from beepgpt.alerts.choosing import WantedAlerts
+    from beepgpt.commands.rehearse import keep
+    from beepgpt.commands.rehearse_run import rehearsal_of
+    from beepgpt.web.index_page import index_page, verdict_of
+    from beepgpt.web.report import rehearsal_page
+
+    names = names_in([job.export]) if job.named else {}
+    wishes = [WantedAlerts(each) for each in PRECISIONS]
+    values = rehearsal_of(
+        str(job.predictions), str(job.outcomes), job.settings, job.model, wishes, None, job.export, names, otherwise=OTHERWISE
+    )
+    keep(values["recommended"], job.model, values["models"])
+    verdict = verdict_of(values, people_in(job.export))
+    jsonl.write_file(job.to / "rehearsal.html", rehearsal_page(values).encode())
+    card = orjson.loads((job.model / CARD).read_bytes())
+    found = {
+        "verdict": verdict,
+        "export": job.export.name,
+        "made": made,
+        "card": card,
+        "rehearsal": values,
+        "report": str((job.model / "report.html").relative_to(job.to)),
+        "next": next_commands(job),
+        "named": job.named,
+    }
+    jsonl.write_file(job.to / INDEX, index_page(found).encode())
+    return {"verdict": verdict, "alerts": values["figures"]["alerts"]}
+
+
+def next_commands(job: TryJob) -> list[tuple[str, str]]:
+    """What to do next: a sentence, and the command."""
+    page = job.to / "rehearsal.html"
+    return [
+        (
+            "Alerts that more people join",
+            f"beepgpt rehearse {job.predictions} --model {job.model} --members {job.export} --names {job.export} --precision 0.6"
+            f" --to {page}",
+        ),
+        ("Say by hand which examples teach something", f"beepgpt review {job.examples} --names {job.export}"),
+        ("Check the laws on your own data", f"beepgpt audit {job.export} {job.examples}"),
+    ]
