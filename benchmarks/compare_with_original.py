@@ -147,6 +147,10 @@ def fitting(texts: list[str], encoding: Encoding) -> list[str]:
     return texts[len(texts) - prompt.shown :]
 
 
+EMOJI = r"(?<![A-Za-z0-9_:])(?::[\w+'-]+:)+(?![0-9:])|(?<![0-9:])(?::[\w+'-]+:)+(?![A-Za-z0-9_:])"
+"""Names of emoji, of which one end stands at a word's edge."""
+
+
 def clean_by(text: str, adopted: Set[str]) -> str:
     """Our cleaning, restated from docs/semantics.md, each part of it until the original's is adopted."""
     if "code_drops_the_message" not in adopted:
@@ -157,7 +161,7 @@ def clean_by(text: str, adopted: Set[str]) -> str:
         text = re.sub(r"xox[a-z]-[\w%-]+|xoxe\.xox[a-z]-[\w%-]+|xapp-\d-[\w-]+", " ", text)
     if "addresses_kept" not in adopted:
         text = re.sub(r"(?:https?|ftp)://\S+", " ", text, flags=re.IGNORECASE)
-    text = re.sub(r":.*?:", "", text) if "lost_between_colons" in adopted else re.sub(r"(?<!\d):[\w+'-]+:(?!\d)", " ", text)
+    text = re.sub(r":.*?:", "", text) if "lost_between_colons" in adopted else re.sub(EMOJI, " ", text)
     if "escapes_kept" not in adopted:
         text = re.sub(r"&(amp|lt|gt);", lambda match: {"amp": "&", "lt": "<", "gt": ">"}[match[1]], text)
     text = text.strip() if "white_space_kept" in adopted else " ".join(text.split())
@@ -167,6 +171,8 @@ def clean_by(text: str, adopted: Set[str]) -> str:
 def label_of(markup: str) -> str:
     """What our prompts show of one `<…>`."""
     target, _, label = markup.partition("|")
+    if target.startswith("!date^"):
+        return label or " "
     if target.startswith(("@", "!")) or (not target.startswith("#") and label in (target, re.sub(r"^\w+:/?/?", "", target))):
         return " "
     return label or " "
