@@ -187,6 +187,8 @@ class Forgotten:
                 continue
             is_same = is_same and new is value
             kept[key] = new
+        if not is_same and type(kept.get("count")) is int and type(kept.get("users")) is list:
+            kept["count"] -= len(body["users"]) - len(kept["users"])  # of a reaction: nobody is missing whom Slack left out
         return body if is_same else kept
 
     def _edited(self, edited: dict[str, Any]) -> dict[str, Any]:

@@ -220,6 +220,9 @@ class Reader:
         try:
             ends = self._consumer.end_offsets(partitions, timeout_ms=1_000)
             count = len(self._consumer.partitions_for_topic(source.name))
+        except KeyError:  # a partition is gone: the topic was made again with fewer
+            check_same(source.topic, describe_topic(source.connection, source.name), source.connection)
+            return
         except (errors.RetriableError, errors.KafkaConnectionError) as error:
             self._next_check = time.monotonic() + 1
             away = time.monotonic() - self._heard
