@@ -17,6 +17,7 @@ from beepgpt.errors import BadCommand
 from beepgpt.locks import lock
 from beepgpt.runtime.console import results
 from beepgpt.runtime.places import check_apart
+from beepgpt.runtime.steps import STEPS
 
 NEEDED = ("jinja2", "lightgbm", "matplotlib", "numpy", "pyarrow", "scipy", "skops", "sklearn", "slack_sdk")
 """Modules that a model and a rehearsal need, and examples do not."""
@@ -50,6 +51,8 @@ def run_try(job: TryJob) -> dict[str, Any]:
     if not job.export.exists():
         raise BadCommand(f"EXPORT {job.export}: there is no such file or folder: give the zip that Slack's export page made")
     check_apart(str(job.export), [job.to / INDEX])
+    if job.to.is_dir() and not (job.to / STEPS).exists() and any(each != job.export for each in job.to.iterdir()):
+        raise BadCommand(f"--to {job.to}: holds files that are not of `beepgpt try`: name an empty folder, or a new one")
     job.to.mkdir(parents=True, exist_ok=True)
     lock(job.to, BadCommand(f"--to {job.to}: another `beepgpt try` works in it"))
     return tried(job)

@@ -17,6 +17,7 @@ from beepgpt.commands.try_steps import (
     score_points,
     validate_model,
 )
+from beepgpt.errors import RunStopped
 from beepgpt.runtime.steps import Steps, contents_of
 from beepgpt.training.folder import CARD, MANIFEST
 
@@ -27,11 +28,11 @@ ENOUGH_ANSWERED = 1_000
 
 
 def tried(job: TryJob) -> dict[str, Any]:
-    """Do what is not up to date, from the export to the pages; returns the verdict, and what to do next. Raises TooLittle."""
+    """Do what is not up to date, from the export to the pages; returns the verdict, and what to do next. Raises RunStopped."""
     steps = Steps(job.to, 6)
     settings = job.settings.model_dump(mode="json", include={"conversations", "training", "scoring", "alerts"})
     forgotten = job.settings.run.forgotten
-    base = [contents_of(job.export), job.include, settings, contents_of(forgotten) if forgotten.exists() else None]
+    base = [contents_of(job.export), job.include, job.settings.rules.spec, settings, contents_of(forgotten) if forgotten.exists() else None]
     made = steps.run("examples", base, [job.examples], lambda: make_examples(job), _says_examples)
     check_enough(job, made)
     card = job.model / CARD
@@ -47,14 +48,12 @@ def tried(job: TryJob) -> dict[str, Any]:
 
 
 def check_enough(job: TryJob, made: Mapping[str, Any]) -> None:
-    """Raise TooLittle if nothing can be learned from these examples."""
+    """Raise RunStopped if nothing can be learned from these examples."""
     if made["answered"] >= LEAST_ANSWERED:
         return
     left_out = f" Left out: {by_reason(made['ignored'])}." if made["ignored"] else ""
     more = "" if "groups" in job.include else ", or --include channels,groups for the private channels that are in it"
-    from beepgpt.training.points import TooLittle
-
-    raise TooLittle(
+    raise RunStopped(
         f"{job.export}: {made['answered']:,} messages were answered by somebody else, of {made['applied']:,} that people posted in"
         f" {made['channels']:,} channels; at least {LEAST_ANSWERED:,} are needed to learn from, and about {ENOUGH_ANSWERED:,} for a"
         f" verdict.{left_out} What helps: an export of a longer time{more}"

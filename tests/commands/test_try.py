@@ -122,11 +122,16 @@ def test_too_little_history_says_what_is_missing(tmp_path: Path, messages: list[
     [
         (("nothing.zip", "--to", "to"), "there is no such file or folder"),
         (("acme.zip", "--to", "acme.zip"), "is no folder"),
+        (("acme.zip", "--to", "theirs"), "holds files that are not of `beepgpt try`"),
         (("acme.zip", "--to", "to", "--no-candidates"), "--no-candidates"),
     ],
 )
 def test_a_wrong_command_says_what_is_wrong(export: Path, arguments: tuple[str, ...], said: str):
     """Before anything is made."""
+    theirs = export.parent / "theirs" / "examples.jsonl"
+    theirs.parent.mkdir(exist_ok=True)
+    theirs.write_text("of somebody else")
     done = run_program("try", *arguments, cwd=export.parent)
 
+    assert theirs.read_text() == "of somebody else"
     assert done.returncode == 2 and said in done.stderr and not (export.parent / "to").exists()
