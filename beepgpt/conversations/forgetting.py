@@ -16,7 +16,9 @@ AUTHORS: Final = ("user", "user_id", "author_id", "item_user", "bot_id")
 """Keys that name whose something is: it goes with the person."""
 IDENTITIES: Final = ("ts", "deleted_ts", "prompt_ts", "answer_ts", "message_ts")
 """Keys that name a message of the record's channel: a record about it goes with it. A reply stays when its root (`thread_ts`) goes."""
-ESSENTIAL: Final = frozenset({"event", "message", "previous_message", "item", "comment", "file", "user"})
+ESSENTIAL: Final = frozenset(
+    {"event", "message", "previous_message", "item", "comment", "file", "user", "old_channel_id", "new_channel_id"}
+)
 """Parts without which a record is nothing."""
 _MENTION = re.compile(r"<([@#])([A-Za-z0-9]+)(?:\|[^<>]*)?>")
 _ARCHIVED = re.compile(r"/archives/([A-Z0-9]+)/p([0-9]{10})([0-9]{6})")

@@ -128,7 +128,8 @@ class Backfill:
             return
         recent = self._known.channels((self._coverage.covered or 0) - REMEMBERED)  # includes archived ones, which are not listed
         for channel in dict.fromkeys([*self._channels, *self._gaps, *recent]):
-            if self._channels.why_left_out(channel) is None:
+            is_open = channel in self._gaps or channel not in self._known.moved
+            if is_open and self._channels.why_left_out(channel) is None:
                 self._open_gap(channel)
 
     def _open_gap(self, channel: str) -> None:
@@ -255,7 +256,8 @@ class SilenceCheck:
         suspects = self._connections.suspects(self._quiet)
         if self.is_probing or self._backfill.open_gaps or self._backfill.is_starting or not suspects:
             return
-        ours = sorted(self._channels.wanted(), key=lambda channel: self._known.newest(channel) or 0, reverse=True)
+        present = (channel for channel in self._channels.wanted() if channel not in self._known.moved)
+        ours = sorted(present, key=lambda channel: self._known.newest(channel) or 0, reverse=True)
         if not ours:
             self._connections.prove(time.time())
             return

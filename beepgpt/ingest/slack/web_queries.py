@@ -26,9 +26,12 @@ def channel_of(event: Mapping[str, Any]) -> str | None:
 
     >>> channel_of({"type": "reaction_added", "item": {"type": "message", "channel": "C1", "ts": "1690360253.041239"}})
     'C1'
+    >>> channel_of({"type": "channel_id_changed", "old_channel_id": "G1", "new_channel_id": "C1", "event_ts": "1690360253.041239"})
+    'G1'
     """
     item = event.get("item")
-    for channel in (event.get("channel"), event.get("channel_id"), item.get("channel") if isinstance(item, dict) else None):
+    names = (event.get("channel"), event.get("channel_id"), event.get("old_channel_id"))
+    for channel in (*names, item.get("channel") if isinstance(item, dict) else None):
         named = channel.get("id") if isinstance(channel, dict) else channel
         if isinstance(named, str) and named:
             return named
