@@ -11,6 +11,7 @@ import orjson
 
 from beepgpt.conversations.rules import Bots, Edits
 from beepgpt.conversations.speech import FILE_COMMENT, author_of, speech_of
+from beepgpt.lenient_json import decode_json
 
 if TYPE_CHECKING:
     from beepgpt.conversations.forgetting import Forgotten
@@ -178,7 +179,7 @@ def parse(
     if wanted is not None and (names := channels_in(record)) and not any(map(wanted, names)):
         return None
     try:
-        body = orjson.loads(record)
+        body = decode_json(record)
     except orjson.JSONDecodeError:
         return Reject("not_json", record) if forgotten is None or not forgotten.in_bytes(record) else _left_out(record)
     if wanted is not None and (channel := _named(body)) is not None and not wanted(channel.encode()):

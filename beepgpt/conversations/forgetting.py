@@ -11,6 +11,7 @@ import orjson
 
 from beepgpt.conversations.events import channels_in, micros, ts_text
 from beepgpt.conversations.speech import FILE_COMMENT, author_of
+from beepgpt.lenient_json import decode_json
 
 AUTHORS: Final = ("user", "user_id", "author_id", "item_user", "bot_id")
 """Keys that name whose something is: it goes with the person."""
@@ -230,7 +231,7 @@ class Forgotten:
 def without_forgotten(record: bytes, forgotten: Forgotten) -> bytes | None:
     """A record as it came, without what is forgotten; None if nothing is left of it, the same bytes if nothing is forgotten in it."""
     try:
-        body = orjson.loads(record)
+        body = decode_json(record)
     except orjson.JSONDecodeError:
         return None if forgotten.in_bytes(record) else record
     kept = forgotten.without(body)

@@ -127,6 +127,9 @@ def parse(line: bytes, rules: Rules, now: int) -> Event | Ignored | Heartbeat:
         raise Rejected("too_large")
     try:
         record = json.loads(line.decode())
+        if "\\ud" in line.decode().lower():  # half of a character is none
+            text = json.dumps(record, ensure_ascii=False).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            record = json.loads(text)
     except ValueError as error:
         raise Rejected("not_json") from error
     if not isinstance(record, dict):

@@ -111,11 +111,12 @@ class Backfill:
 
     def on_channels(self, listing: ChannelListing) -> None:
         """Learn the channels, and open a gap in each, unless the topic begins here."""
-        is_first = not self._channels
+        before = list(self._channels)
+        is_first = not before
         if not is_first:
             new = [each for each in (str(info["id"]) for info in listing.channels) if each not in self._channels]
             self._coverage.joined |= dict.fromkeys(new, self._coverage.covered or 0)
-        self._channels.add(listing.channels)
+        self._channels.replace(listing.channels)
         if is_first:
             wanted = len(self._channels.wanted())
             console.print(f"{wanted:,} channels; {len(self._channels) - wanted:,} others are left out.")
@@ -127,7 +128,7 @@ class Backfill:
                 self._read_history(channel, 0)
             return
         recent = self._known.channels((self._coverage.covered or 0) - REMEMBERED)  # includes archived ones, which are not listed
-        for channel in dict.fromkeys([*self._channels, *self._gaps, *recent]):
+        for channel in dict.fromkeys([*self._channels, *before, *self._gaps, *recent]):
             is_open = channel in self._gaps or channel not in self._known.moved
             if is_open and self._channels.why_left_out(channel) is None:
                 self._open_gap(channel)

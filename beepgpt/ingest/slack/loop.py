@@ -336,8 +336,10 @@ class SlackLoop:
         channel = channel_of(event)
         if channel is None:
             self.writer.leave_out(arrival, "no_channel")
+            return
+        self._channels.note_type(channel, event)
         # A channel that gets another id is often shared by that: what was written of it before ends with this event.
-        elif (why := self._channels.why_left_out(channel, None if kind == MOVED else arrival.payload)) is not None:
+        if (why := self._channels.why_left_out(channel, None if kind == MOVED else arrival.payload)) is not None:
             self.writer.leave_out(arrival, why)
         else:
             forgotten = self._forgotten()

@@ -80,6 +80,22 @@ class Channels:
         """Add channels as the Web API describes them."""
         self._infos |= {str(info["id"]): info for info in infos}
 
+    def replace(self, infos: Iterable[Mapping[str, Any]]) -> None:
+        """Know these channels and no others: one that isn't listed any more may have become private, and is asked about again."""
+        self._infos = {str(info["id"]): info for info in infos}
+
+    def note_type(self, channel: str, event: Mapping[str, Any]) -> None:
+        """Learn from an event that its channel is private by now: Slack sends no other word of it.
+
+        >>> channels = Channels(include=("channels",), shared=False)
+        >>> channels.add([{"id": "C1"}])
+        >>> channels.note_type("C1", {"type": "message", "channel": "C1", "channel_type": "group"})
+        >>> channels.why_left_out("C1")
+        'groups'
+        """
+        if event.get("channel_type") == "group" and (info := self._infos.get(channel)) is not None:
+            self._infos[channel] = {**info, "is_private": True}
+
     def wanted(self) -> list[str]:
         """The channels that are written to the topic."""
         return [channel for channel in self._infos if self.why_left_out(channel) is None]
