@@ -45,6 +45,6 @@ def window(browser: Browser) -> Iterator[BrowserContext]:
 
 def complaints(page: Page) -> list[str]:
     """What axe says is wrong."""
-    from axe_playwright_python.sync_playwright import Axe
+    from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 
     return [f"{each['id']}: {each['nodes'][0]['html']}" for each in Axe().run(page).response["violations"]]
