@@ -15,7 +15,7 @@ from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.tokens import Encoding
 
-SPOT_CHECKS = 50
+SPOT_CHECKS = 12
 """Of the examples that are made again in one pass, so many are made again from their prefix alone, too."""
 
 
