@@ -124,7 +124,8 @@ class SlackDelivery:
             if plan.duplicates and random() < plan.duplicates and traits[0] in EVENT_KINDS:
                 planted["duplicate"] += 1
                 # Sent again by Slack, or backfilled from the history: then without an envelope.
-                self.send(self.soon(t), t, channel.id, value if random() < 0.7 else inner.encode())
+                bare = f'{inner[:-1]},"by_person":true}}' if mark else inner
+                self.send(self.soon(t), t, channel.id, value if random() < 0.7 else bare.encode())
         if plan.broken and random() < plan.broken:
             kind = BROKEN_KINDS[int(random() * len(BROKEN_KINDS))]
             if kind == "over 1 MiB" and random() < 0.95:
