@@ -100,8 +100,7 @@ def test_nothing_is_left_of_a_person_in_anything_that_any_command_wrote(tmp_path
 
     assert not [name for name in before if name.startswith("set/models/local/model.")]
     named = {name for name in before if name.startswith("set/models/") and name.endswith(("model.json", "model.skops"))}
-    left = {name: words for name, words in canaries_in(workspace).items() if name not in named}
-    assert left == {"alerts.sqlite": {"quokkaquote"}}  # in an excerpt of somebody who forwarded it: docs/privacy.md names this hole
+    assert {name: words for name, words in canaries_in(workspace).items() if name not in named} == {}
     report = json.loads((tmp_path / "report.json").read_text())
     told = {each["place"]: each for each in report["places"]}
     assert all(f"ws/{name}".rpartition("/")[0] in told for name in named)  # what stays in a fitted model is named
