@@ -23,6 +23,15 @@ CANARIES = ("quokkasaid", "quokkaedit", "quokkaquote", "quokkatitle", "quokkanam
 """Said by the person, in all forms: messages, edits, quotes of them by others, titles of files, a name, a channel's topic; and the id."""
 
 
+ALERTING = {
+    "BEEPGPT_ALERTS__STORE": "alerts.sqlite",
+    "BEEPGPT_ALERTS__OPTED_IN": "true",
+    "BEEPGPT_ALERTS__QUIET": "",
+    "BEEPGPT_ALERTS__MAX_ALERT_AGE": "100000 days",
+}
+"""Everybody is alerted, at any hour, to messages of years ago."""
+
+
 def write_workspace(path: Path, **plan: Any) -> str:
     """Write an export (a zip) in which the most active person is `PERSON`; returns a channel's id in which the person wrote."""
     plain = path.with_name("plain.zip")
