@@ -12,6 +12,7 @@ from beepgpt.alerts.predictions import newest_text
 from beepgpt.alerts.store import AlertStore
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors.tokenizer import load_encoding
+from beepgpt.conversations.account import Account
 from beepgpt.conversations.events import Ignored, parse, ts_text
 from beepgpt.conversations.export import events_of
 from beepgpt.conversations.forgetting import Forgotten
@@ -19,6 +20,7 @@ from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.shard import run_through
 from beepgpt.errors import BadCommand
 from beepgpt.forgetting.run import ForgetJob, run_forget
+from beepgpt.ingest.feeds import FileFeed
 from beepgpt.runtime.forgotten import read_forgotten
 from beepgpt.training.prepare import MADE_BY
 from beepgpt.training.uploads import README
@@ -119,6 +121,17 @@ def test_what_shows_a_forward_of_it_goes_from_all_that_was_made(tmp_path: Path):
     assert len(kept) == 4 and {path: path.read_bytes() for path in kept} == kept
     with closing(AlertStore(tmp_path / "alerts.sqlite")) as store:
         assert [row["excerpt"] for row in store._rows("SELECT * FROM alert")] == ["look"]
+
+
+def test_a_file_of_events_is_ingested_without_the_forward(tmp_path: Path):
+    """Its author's own words are written; the account has what was left out."""
+    (tmp_path / "events.jsonl").write_text("".join(json.dumps(each) + "\n" for each in EVENTS))
+    account = Account()
+    feed = FileFeed(tmp_path / "events.jsonl", lambda: False, Forgotten(b"salt").with_names(["U9"], messages=[("C2", AT)]))
+    written = [json.loads(each.record) for each in feed.items(account)]
+
+    assert (account["read"], account["forgotten"]) == (3, 1)
+    assert written == [EVENTS[1] | {"attachments": []}, EVENTS[2]]
 
 
 def test_rows_of_text_alone_are_named(tmp_path: Path):
