@@ -492,7 +492,8 @@ def test_figures_of_alerts():
     lately = RollingMetrics(threshold=0.5)
     for answer in (["ana"], ["ana"], []):
         people = [{"user": "ana", "p": 0.5}, {"user": "bo", "p": 0.25}]
-        lately.add({"how": "answered" if answer else "silent", "rank": 1 if answer else None, "people": people, "answer": answer})
+        how = "answered" if answer else "silent"
+        lately.add({"conversation": "C1", "how": how, "rank": 1 if answer else None, "people": people, "answer": answer})
     lately.add({"how": "superseded", "rank": None, "people": [], "answer": []})
 
     assert lately.figures() == {"hit@1": 1.0, "hit@5": 1.0, "precision": 2 / 3, "drift": pytest.approx(-1 / 6)}
