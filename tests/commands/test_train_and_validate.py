@@ -133,7 +133,7 @@ def test_runs_are_compared_as_they_were_validated(trained: Path, tmp_path: Path)
 
 
 def check_that_it_fits(said: str, width: int) -> None:
-    table = re.split(r"^(?:All figures|Of|No threshold|From) ", said, maxsplit=1, flags=re.MULTILINE)[0].splitlines()[1:]
+    table = re.split(r"^(?:calibration:|All figures|Of|No threshold|From) ", said, maxsplit=1, flags=re.MULTILINE)[0].splitlines()[1:]
 
     assert max(map(len, table)) <= width
     assert any(re.search(r"local +\d+\.\d", line) for line in table)
