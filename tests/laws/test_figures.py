@@ -210,7 +210,8 @@ def test_a_model_beside_another_is_judged_and_chosen_by_the_same_parts(small_set
     models = [load_model(folder / name) for name in ("model", "other")]
     parts = parts_of(json.loads((folder / "manifest.json").read_bytes()))
     assert parts is not None
-    judged, chosen = [], []
+    judged: list[dict[str, Any]] = []
+    chosen: list[dict[str, Any]] = []
     for turned in (False, True):
         if turned:
             for name in ("candidates_train.parquet", "candidates_valid.parquet"):

@@ -232,6 +232,6 @@ ROWS = (
         "law 8",
         "beepgpt/training/reloading.py",
         "tests/training/test_intervals.py::test_a_model_as_good_as_validated_is_seldom_said_to_be_worse",
-        ('SURE * noise * (1 + validated["count"] / max(answered, 1)) ** 0.5', "TWO_SIDED * noise"),
+        ("SURE * (noise**2 + lately**2) ** 0.5", "TWO_SIDED * noise"),
     ),
 )
