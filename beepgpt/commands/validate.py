@@ -101,8 +101,7 @@ def print_figures(closing: dict[str, Any]) -> None:
             " such points, too, so these figures may flatter."
         )
     for kind, title, _ in KINDS:
-        of = closing["rows"][kind][0]["figures"]["hit@1"]["count"]
-        console.print(figures_table(closing["rows"][kind], f"{title}: {of:,} points"))
+        console.print(figures_table(closing["rows"][kind], title))
     console.print("calibration: how many points the probabilities were off by, in the mean. Ranges hold the truth in 95 of 100 cases.")
     if len(others := [row for row in closing["choose"]["rows"]["all"] if "log_loss" in row["figures"]]) > 1:
         losses = ", ".join(f"{row['name']} {with_interval(row['figures']['log_loss'], 'log_loss')}" for row in others)
@@ -142,10 +141,10 @@ def shown(figure: Mapping[str, Any], name: str) -> str:
 
 
 def figures_table(rows: list[dict[str, Any]], title: str) -> Table:
-    """A table with a row for each model and rule."""
+    """A table with a row for each model and rule, and of how many points it is."""
     columns = shown_columns(console.width)
     table = Table(box=None, padding=(0, 1, 0, 0), title=title, title_justify="left", title_style="bold")
-    table.add_column("", overflow="fold")
+    table.add_column(f"{rows[0]['figures']['hit@1']['count']:,} points", overflow="fold")
     for head in columns.values():
         table.add_column(head, justify="right", no_wrap=True)
     for row in rows:
