@@ -24,7 +24,8 @@ from beepgpt.ingest.slack.loop import SlackLoop, SlackPulse
 from beepgpt.ingest.slack.web_queries import CheckAnswer
 from tests.ingest.test_ingest_slack import Place
 from tests.support.broker import Broker
-from tests.support.slack_server import BOT_TOKEN, TEAM, ApiError, Server
+from tests.support.slack_server import BOT_TOKEN, ApiError, Server
+from tests.support.slack_workspace import TEAM
 from tests.support.speed import wait_until
 
 SETTINGS = {"BEEPGPT_SLACK__DELAY": "200ms", "BEEPGPT_SLACK__CHECK": "300ms", "BEEPGPT_SLACK__CALLS_PER_MINUTE": "100000"}

@@ -24,7 +24,8 @@ from beepgpt.ingest.slack.known_records import KnownRecords, heartbeat_in, ident
 from beepgpt.ingest.slack.run import calls_of
 from beepgpt.ingest.slack.web_queries import channel_of
 from tests.support import MONDAY_AT_TEN
-from tests.support.slack_server import APP_TOKEN, BOT_TOKEN, Faults, Server, Workspace, serving
+from tests.support.slack_server import APP_TOKEN, BOT_TOKEN, Faults, Server, serving
+from tests.support.slack_workspace import Workspace
 from tests.support.speed import wait_until
 
 NOW = MONDAY_AT_TEN + 10**6 * SECOND
@@ -268,7 +269,8 @@ def test_a_history_has_late_replies_too(slack_server: Server, web: Web):
     replies.append(slack.post("C1", "U2", "to the ancient", thread_ts=ancient))
     replies.append(slack.post("C1", "U2", "broadcast", thread_ts=old, subtype="thread_broadcast"))
     root = slack.post("C1", "U3", "new")
-    found = [each["ts"] for each in history(web, "C1", since=since, roots_since=old, replies_since=since, threads=[ancient, ts_text(1)])]
+    read = history(web, "C1", since=since, roots_since=old, replies_since=since, threads=[ancient, ts_text(1)])
+    found = [each["ts"] for each in read.messages]
 
     assert sorted(ts for ts in found if ts >= since) == sorted([*replies, root])
     assert len(found) == len(set(found))
