@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,23 +12,30 @@ from typing import Any
 import pytest
 
 from beepgpt.connectors import kafka
+from beepgpt.connectors.kafka import Connection
+from beepgpt.connectors.slack.live import web
 from beepgpt.conversations.events import micros
 from beepgpt.conversations.record_order import heartbeat_record
 from beepgpt.conversations.rules import DAY, MINUTE, SECOND
+from beepgpt.ingest.slack import event_writer
 from beepgpt.ingest.slack import loop as slack_loop
-from beepgpt.ingest.slack.known_records import record_of
+from beepgpt.ingest.slack.known_records import KnownRecords, identify, record_of
 from tests.ingest.test_ingest_slack import Place, connected, examples_of, ingesting
-from tests.ingest.test_ingest_slack_faults import posted, turned
-from tests.support.slack_server import Server, serving
+from tests.ingest.test_ingest_slack_faults import Turned, posted, turned
+from tests.support.broker import Broker
+from tests.support.slack_server import ApiError, Server, serving
 from tests.support.speed import slowness, wait_until
-
-__all__ = ["place"]
-from tests.ingest.test_ingest_slack import place
 
 PER_MINUTE = 50
 CHANNELS = [f"C{number:02d}" for number in range(24)]
 THREADS = 3
 """In each channel, within the last hour."""
+
+
+@pytest.fixture
+def place(broker: Broker) -> Place:
+    """Topics of a test's own."""
+    return Place(Connection(broker.bootstrap))
 
 
 class Past:
@@ -151,27 +159,148 @@ def test_an_outage_of_three_minutes_is_caught_up_within_one(limited: Server, pla
 # What is found when heartbeats go on already
 
 
-def test_an_edit_of_a_reply_is_written_at_the_time_at_which_it_is_found(
-    slack_server: Server, place: Place, monkeypatch: pytest.MonkeyPatch
-):
-    """Its thread has as many replies as are known, so nothing waits for it; with its own time it would be late. It is there once."""
+class Gate:
+    """A method of Slack's that answers with an error, until it is opened."""
+
+    def __init__(self, server: Server, method: str) -> None:
+        self.is_open = False
+        answer = server.methods[method]
+
+        def call(given: dict[str, str]) -> dict[str, Any]:
+            if not self.is_open:
+                raise ApiError("internal_error")
+            return answer(given)
+
+        server.methods[method] = call
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heartbeats as often as they are true, and questions again at once."""
     monkeypatch.setattr(slack_loop, "HEARTBEAT_EVERY", 0.0)
-    slack_server.workspace.add_channel("C1")
+    monkeypatch.setattr(web, "BACKOFF", (0.05,))
+
+
+def edited_unseen(turning: Turned) -> str:
+    """A thread of two, of which the reply was edited while nobody heard; heartbeats have gone on since; the reply's `ts`."""
+    slack = turning.server.workspace
+    slack.add_channel("C1")
+    turning.up()
+    root = posted(turning, "root")
+    reply = posted(turning, "reply", thread_ts=root)
+    turning.until_promised(reply)
+    slack.edit("C1", reply, "reply, edited")
+    time.sleep(1)  # the edit has a second of its own
+    turning.down()
+    turning.up()
+    turning.until_promised(posted(turning, "goes on"))
+    turning.until(lambda: (turning.live.coverage.covered or 0) > micros(slack.now()) - SECOND // 2, "heartbeats have gone past the edit")
+    assert (turning.live.backfill.checks.left, turning.live.gauges()["threads"]) == (1, 1)
+    return reply
+
+
+def edits_in(place: Place) -> list[tuple[int, dict[str, Any]]]:
+    """Edits on the topic, with the time of the heartbeat before each."""
+    covered, found = dict.fromkeys(range(place.partitions), 0), []
+    for number, record in place.records():
+        body = json.loads(record.value or b"{}")
+        if body["type"] == "heartbeat":
+            covered[number] = micros(body["at"])
+        elif body["event"].get("subtype") == "message_changed":
+            found.append((covered[number], body))
+    return found
+
+
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_an_edit_of_a_reply_gets_the_time_at_which_it_is_found(
+    slack_server: Server, place: Place, is_killed: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """Its thread has as many replies as are known, so nothing waits for it; with its own time it would be late. It is there once.
+
+    A kill before it is found: the heartbeats say that it is still to be looked for.
+    """
+    gate = Gate(slack_server, "conversations.replies")
+    with turned(slack_server, place) as turning:
+        reply = edited_unseen(turning)
+        if not is_killed:
+            gate.is_open = True
+            turning.until(lambda: turning.live.backfill.checks.left == 0, "the thread is looked through")
+    monkeypatch.setattr(event_writer, "GAP_MARGIN", 0)  # a start looks no further back than the heartbeats say
+    gate.is_open = True
+    for _ in range(2):  # a second start finds nothing more
+        with turned(slack_server, place) as turning:
+            turning.up()
+            turning.until(lambda: turning.live.account["fills"], "the channel is looked through")
+            turning.until(lambda: turning.live.backfill.checks.left == 0, "the thread is looked through, too")
+    ((covered, edit),) = edits_in(place)
+    at, made = micros(edit["event"]["event_ts"]), micros(edit["edited_at"])
+    assert (edit["event"]["message"]["ts"], edit["event"]["message"]["text"], edit["filled"]) == (reply, "reply, edited", True)
+    assert made < at and made == micros(slack_server.workspace.events[2]["ts"]) // SECOND * SECOND + SECOND - 1
+    assert at >= covered > made, "no flow has passed it"
+
+
+@pytest.mark.usefixtures("often")
+def test_a_deleted_reply_is_found_when_its_thread_is_read(slack_server: Server, place: Place):
+    """Beside one whose deletion came: the numbers differ, so the thread is read at once, and only what is gone is deleted."""
     slack = slack_server.workspace
-    replies = slack_server.methods["conversations.replies"]
+    slack.add_channel("C1")
     with turned(slack_server, place) as turning:
         turning.up()
-        root = posted(turning, "root")
-        reply = posted(turning, "reply", thread_ts=root)
-        turning.until_promised(reply)
-        slack.clock = lambda: time.time_ns() // 1000 - 8 * SECOND
-        slack._last = 0
-        slack.edit("C1", reply, "reply, edited")
-        slack.clock = lambda: time.time_ns() // 1000
-        slack_server.methods["conversations.replies"] = lambda given: {"messages": slack_server.refuse()}
+        roots = [posted(turning, "root"), posted(turning, "another root")]
+        replies = [posted(turning, f"reply {number}", thread_ts=roots[number % 2]) for number in range(4)]
+        turning.until_promised(replies[-1])
+        slack.delete("C1", replies[0])
         turning.down()
         turning.up()
-        last = posted(turning, "goes on")
-        turning.until_promised(last)
-        assert turning.live.backfill.checks.left == 1
-        assert turning.live.gauges()["threads"] == 1
+        turning.until_promised(posted(turning, "goes on"))
+        turning.until(lambda: turning.live.backfill.checks.left == 0, "all threads are looked through")
+        assert turning.live.account["vanished"] == 1
+    (deletion,) = [each for each in place.bodies() if each["event"].get("subtype") == "message_deleted"]
+    assert (deletion["event"]["deleted_ts"], deletion["why"]) == (replies[0], "vanished")
+
+
+@pytest.mark.usefixtures("often")
+def test_a_thread_of_a_channel_that_became_private_is_not_read_to_the_topic(slack_server: Server, place: Place):
+    """Between the gap's end and the thread's reading."""
+    gate = Gate(slack_server, "conversations.replies")
+    with turned(slack_server, place) as turning:
+        edited_unseen(turning)
+        turning.live.backfill._channels.add([{"id": "C1", "is_private": True}])
+        gate.is_open = True
+        turning.until(lambda: turning.live.backfill.checks.left == 0, "the thread is left out")
+        turning.until(lambda: slack_server.asked["conversations.replies"] > 1, "its answer has come")
+    assert edits_in(place) == []
+
+
+def test_a_thread_is_known_if_all_its_replies_are(slack_server: Server):
+    """By their number and the last one, from the root on; a reply or a root that is unknown, or a deletion that is, makes it unknown."""
+    slack = slack_server.workspace
+    slack.add_channel("C1")
+    slack.tell = lambda event: None
+    root = slack.post("C1", "U1", "root")
+    replies = [slack.post("C1", "U2", str(number), thread_ts=root) for number in range(3)]
+    events = list(slack.events)
+    last = micros(replies[-1])
+
+    def known(*events: dict[str, Any]) -> bool:
+        records = KnownRecords()
+        for each in events:
+            records.add(identify(json.dumps(each).encode(), time.time_ns() // 1000))
+        return records.has_thread("C1", micros(root), 3, last)
+
+    assert known(*events)
+    assert [known(*events[:number], *events[number + 1 :]) for number in range(4)] == [False] * 4
+    slack.delete("C1", replies[0])
+    assert not known(*events, slack.events[-1])
+
+
+def test_how_long_it_takes_is_known_from_the_limit():
+    """Fifty calls at once, then as the first of them are a minute ago; what can wait has half of that."""
+    asking = web.Web("xoxb-0", "http://127.0.0.1:9/api/", threading.Event(), per_minute=50)
+    assert [round(asking.seconds_for("any", calls)) for calls in (0, 50, 51, 101)] == [0, 0, 60, 120]
+    assert [round(asking.seconds_for("any", calls, can_wait=True)) for calls in (25, 26, 76)] == [0, 60, 180]
+    for _ in range(30):
+        asking._wait_for_turn("any", 50)
+    assert [round(asking.seconds_for("any", calls)) for calls in (20, 21)] == [0, 60]
+    assert round(asking.seconds_for("any", 1, can_wait=True)) == 60
