@@ -20,6 +20,7 @@ from beepgpt.connectors.slack.live import web as web_api
 from beepgpt.conversations.events import micros, ts_text
 from beepgpt.conversations.rules import SECOND
 from beepgpt.errors import SlackFailed, SlackRefused
+from beepgpt.ingest.slack.history_notes import notes_on_history
 from beepgpt.ingest.slack.known_records import KnownRecords, heartbeat_in, identify, record_of
 from beepgpt.ingest.slack.run import calls_of
 from beepgpt.ingest.slack.web_queries import channel_of
@@ -187,6 +188,18 @@ def test_only_a_heartbeat_is_one():
     assert heartbeat_in(b'{"type":"heartbeat","at":"1690360253.000000"}') == 1_690_360_253 * SECOND
     for other in (None, b"{", b'{"type":"message","text":"heartbeat"}', b'{"type":"heartbeat","at":5}', b'["heartbeat"]'):
         assert heartbeat_in(other) is None
+
+
+def test_channels_of_an_export_and_of_the_app_are_compared():
+    """Which have no history, by kind, and which are no longer followed, and why; nothing is said where they are the same."""
+    followed = {"C1": "channels", "C2": "groups", "C3": "groups"}
+    assert notes_on_history(followed, followed, ["C1", "C2", "C3"], 0) == []
+    (new,) = notes_on_history(followed, followed, ["C1"], MONDAY_AT_TEN)
+    assert new.startswith(f"Without history on the topic: 2 groups (C2, C3). Theirs begins at {ts_text(MONDAY_AT_TEN)}. ")
+    (left,) = notes_on_history({"C1": "channels"}, ["C1", "C2"], ["C1", "C2"], 0)
+    assert left == "On the topic and not followed: C2: this --include leaves it out, and its history ends with the export."
+    (gone,) = notes_on_history({"C1": "channels"}, ["C1"], ["C1", *(f"C{number}" for number in range(2, 9))], 0)
+    assert gone.startswith("On the topic and not followed: C2, C3, C4, C5, C6 and 2 more: the app is not in them, or this --include")
 
 
 # What is asked

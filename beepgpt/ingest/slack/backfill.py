@@ -15,6 +15,7 @@ from beepgpt.conversations.events import micros, ts_text
 from beepgpt.conversations.rules import DAY
 from beepgpt.ingest.slack.connections import Connections
 from beepgpt.ingest.slack.event_writer import Coverage, EventWriter, Gap, HeldEvent
+from beepgpt.ingest.slack.history_notes import notes_on_history
 from beepgpt.ingest.slack.known_records import REMEMBERED, KnownRecords
 from beepgpt.ingest.slack.thread_checks import ThreadChecks
 from beepgpt.ingest.slack.web_queries import ChannelListing, Channels, CheckAnswer, HistoryAnswer, ProbeAnswer, SlackQueries, ThreadAnswer
@@ -57,6 +58,8 @@ class Backfill:
     """Raised when connections change: answers to older questions don't count."""
     _asked: set[tuple[str, int]] = field(default_factory=set, init=False)
     """Channels and generations whose histories were asked for."""
+    _follows_history: bool = field(default=False, init=False)
+    """Whether the topic had events, and no heartbeat: those of an export."""
     _is_new: bool = field(default=False, init=False)
     """Whether the topic begins with the present connections: then there is nothing to backfill."""
 
@@ -124,6 +127,7 @@ class Backfill:
             console.print(f"The topic is empty: it begins now, at {ts_text(at)}. Earlier messages are in an export.")
         else:
             at = newest - EXPORT_MARGIN
+            self._follows_history = True
             console.print(f"The topic ends at {ts_text(newest)}, and has no heartbeats: it is backfilled, from a day before that on.")
         self._writer.write_heartbeat(at)
 
@@ -139,6 +143,10 @@ class Backfill:
         if is_first:
             wanted = len(self._channels.wanted())
             console.print(f"{wanted:,} channels; {len(self._channels) - wanted:,} others are left out.")
+            if self._follows_history:
+                since = self._coverage.gap_start("") or 0
+                for note in notes_on_history(self._channels.kinds(), list(self._channels), self._known.channels(0), since):
+                    console.print(note)
         if listing.generation != self._generation or not self._connections.are_up:
             return
         self._is_listed = True

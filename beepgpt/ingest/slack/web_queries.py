@@ -77,6 +77,10 @@ class Channels:
         """Add channels as the Web API describes them."""
         self._infos |= {str(info["id"]): info for info in infos}
 
+    def kinds(self) -> dict[str, str]:
+        """The channels that are written to the topic, with their kinds."""
+        return {channel: kind_of(self._infos[channel]) for channel in self.wanted()}
+
     def wanted(self) -> list[str]:
         """The channels that are written to the topic."""
         return [channel for channel in self._infos if self.why_left_out(channel) is None]
