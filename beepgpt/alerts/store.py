@@ -187,9 +187,10 @@ class AlertStore(PreferenceStore):
             if each.kind == "alert":
                 restored = (each.id, user, at, at, at, each.id)
                 self._db.execute(
-                    """INSERT OR IGNORE INTO alert (id, user, kind, way, reason, state, prediction, conversation, channel, ts, prompt_ts,
+                    """INSERT INTO alert (id, user, kind, way, reason, state, prediction, conversation, channel, ts, prompt_ts,
                        model, p, why, excerpt, made_at, letter, handed_on)
-                       VALUES (?, ?, 'answer', 'direct', 'restored', 'restored', '', '', '', ?, ?, '', 0, '', '', ?, ?, 3)""",
+                       VALUES (?, ?, 'answer', 'direct', 'restored', 'restored', '', '', '', ?, ?, '', 0, '', '', ?, ?, 3)
+                       ON CONFLICT DO UPDATE SET letter = excluded.letter""",
                     restored,
                 )
             again = "ON CONFLICT DO UPDATE SET at = min(at, excluded.at)"

@@ -9,6 +9,7 @@ import pytest
 from beepgpt.alerts.database import SCHEMA, VERSION, BadAlertStore
 from beepgpt.alerts.decisions import Preferences
 from beepgpt.alerts.store import AlertStore
+from beepgpt.conversations.rules import SECOND
 from tests.support.alerts import NOON, Office, prediction
 from tests.support.slack_web_api import Workspace
 
@@ -131,6 +132,7 @@ def asked(office: Office, number: int, *, window: int = 1, people: tuple[str, ..
 def test_a_lost_store_alerts_nobody_twice_and_hourly_limits_go_on(tmp_path: Path, slack: Workspace):
     """Slack has the DMs: each person's are asked for once, before the first alert. Whoever opts in again gets none of them again."""
     office = Office(tmp_path, slack)
+    slack.clock = lambda: office.clock() / SECOND
     office.opt_in("bo", "cy")
     for number in range(3):
         asked(office, number, people=("bo", "cy") if number else ("bo",))
@@ -160,6 +162,7 @@ def test_a_lost_store_alerts_nobody_twice_and_hourly_limits_go_on(tmp_path: Path
 def test_a_digest_that_was_sent_before_shows_nothing_again_and_does_not_count_for_the_hour(tmp_path: Path, slack: Workspace):
     """Its metadata names the conversations that it shows."""
     office = Office(tmp_path, slack, digest_at=0)
+    slack.clock = lambda: office.clock() / SECOND
     office.opt_in("bo", low="digest")
     office.apply("prediction", prediction(people={"bo": 0.3}))
     office.work(lambda: slack.sent_to("bo"))
@@ -171,6 +174,7 @@ def test_a_digest_that_was_sent_before_shows_nothing_again_and_does_not_count_fo
     again = Office(tmp_path, slack, clock=office.clock, born=office.clock())
     again.opt_in("bo", per_hour=1)
     again.apply("prediction", prediction(people={"bo": 0.9}))
+    again.work()
     again.apply("prediction", prediction(NOON + 1_000_000, people={"bo": 0.9}))
     again.work()
 

@@ -25,11 +25,9 @@ def notes_on_history(followed: Mapping[str, str], listed: Collection[str], there
             " export on an empty topic first, with the --include of this command."
         )
     if left := sorted(set(there) - set(followed)):
-        it, is_in = ("it", "its history ends") if len(left) == 1 else ("them", "their histories end")
-        why = (
-            "It is left out by this --include" if set(left) <= set(listed) else f"The app is not in {it}, or this --include leaves {it} out"
-        )
-        notes.append(f"On the topic and not followed: {_some(left)}. {why}: {is_in} with the export.")
+        them, end = ("it", "its history ends") if len(left) == 1 else ("them", "their histories end")
+        why = "this --include leaves" if set(left) <= set(listed) else f"the app is not in {them}, or this --include leaves"
+        notes.append(f"On the topic and not followed: {_some(left)}: {why} {them} out, and {end} with the export.")
     return notes
 
 
