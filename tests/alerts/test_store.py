@@ -145,7 +145,8 @@ def test_a_lost_store_alerts_nobody_twice_and_hourly_limits_go_on(tmp_path: Path
     again = Office(tmp_path, slack, clock=office.clock, born=office.clock())
     again.opt_in("bo", "cy")
     for number in range(3):
-        asked(again, number)  # the same points; the first is new to cy
+        if number != 1:
+            asked(again, number)  # the same points; the first is new to cy
         asked(again, number, window=2)  # and newer ones of the same sessions
     again.work()
     asked(again, 9)

@@ -19,8 +19,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.filterwarn
 
 WORKERS = 2
 PARTITIONS = 12
-AFTER = 1_900_000_000_000_000
-"""A time after all events of the export."""
 
 
 class Pod:
@@ -89,9 +87,10 @@ def pod(connection: Connection, export: Path, tmp_path: Path) -> Pod:
 
 
 def settle(connection: Connection, topic: str = "slack.events", partitions: int = PARTITIONS) -> None:
-    """Let time go on until nothing is open, in every partition."""
+    """Let time go on until nothing of the export is open, in every partition."""
+    beat = heartbeat(time.time_ns() // 1000).line
     with Writer(connection, topic) as writer:
-        writer.send([OutgoingRecord(None, heartbeat(AFTER).line, (), number) for number in range(partitions)])
+        writer.send([OutgoingRecord(None, beat, (), number) for number in range(partitions)])
 
 
 def examples_on(connection: Connection, topic: str = "slack.examples") -> dict[bytes, set[bytes]]:

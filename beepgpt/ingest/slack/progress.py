@@ -36,7 +36,8 @@ class CatchUpProgress:
             self._said = now
         if not gaps and self._began is not None:
             filled = self._account["filled"] - self._filled
-            console.print(f"Caught up in {now - self._began:,.1f} s: {filled:,} events were filled in. {self._checks()}".rstrip())
+            were = "event was" if filled == 1 else "events were"
+            console.print(f"Caught up in {now - self._began:,.1f} s: {filled:,} {were} filled in. {self._checks()}".rstrip())
             self._began, self._said, self._is_checking = None, now, threads > 0
             self._filled, self._vanished = self._account["filled"], self._account["vanished"]
         elif self._is_checking and not gaps and not threads:
