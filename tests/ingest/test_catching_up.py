@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from beepgpt.conversations.rules import DAY, MINUTE, SECOND
 from beepgpt.ingest.slack import event_writer
 from beepgpt.ingest.slack import loop as slack_loop
 from beepgpt.ingest.slack.known_records import KnownRecords, identify, record_of
+from beepgpt.ingest.slack.progress import CatchUpProgress
 from tests.ingest.test_ingest_slack import Place, connected, examples_of, ingesting
 from tests.ingest.test_ingest_slack_faults import Turned, posted, turned
 from tests.support.broker import Broker
@@ -304,3 +306,49 @@ def test_how_long_it_takes_is_known_from_the_limit():
         asking._wait_for_turn("any", 50)
     assert [round(asking.seconds_for("any", calls)) for calls in (20, 21)] == [0, 60]
     assert round(asking.seconds_for("any", 1, can_wait=True)) == 60
+
+
+def test_the_terminal_says_each_minute_what_is_left(capfd: pytest.CaptureFixture[str]):
+    """By a clock that a test sets: what is left is set, too, since a real backfill of minutes takes minutes."""
+
+    class Left:
+        open_gaps, is_starting, left, seconds = 0, False, 0, 0.0
+        checks = property(lambda self: self)
+
+        def seconds_left(self) -> float:
+            return self.seconds
+
+    left: Any = Left()
+    account, now = Counter[str](filled=2), 0.0
+    progress = CatchUpProgress(left, account, clock=lambda: now)
+    said: list[str] = []
+    steps: list[tuple[float, dict[str, Any]]] = [
+        (0, {"open_gaps": 500, "is_starting": True}),
+        (1, {"is_starting": False, "seconds": 540.0}),
+        (60, {"open_gaps": 450}),
+        (61, {"seconds": 480.0}),
+        (90, {"open_gaps": 0, "left": 60, "seconds": 130.0}),
+        (140, {"left": 40}),
+        (150, {}),
+        (160, {"left": 0}),
+        (300, {}),
+    ]
+    for at, state in steps:
+        now = at
+        for name, value in state.items():
+            setattr(left, name, value)
+        account["filled"] += at == 90
+        progress.look()
+        said.append(" ".join(capfd.readouterr().err.split()))
+    assert said == [
+        "",
+        "Catching up: the histories of 500 channels are to be read, about 9 minutes.",
+        "",
+        "Catching up: the histories of 450 more channels are to be read, about 8 minutes.",
+        "Caught up in 89.0 s: 1 event was filled in."
+        " 60 threads are still looked through for edits and deletions, about 3 minutes; events go on.",
+        "",
+        "40 threads are still looked through for edits and deletions, about 3 minutes; events go on.",
+        "All threads are looked through: 0 edits and 0 deletions were found.",
+        "",
+    ]
