@@ -21,6 +21,7 @@ from tests.support.kafka import KEPT, address, free_block, started
 from tests.support.scoring import save
 from tests.support.slack_server import ApiError, Server
 from tests.support.slack_web_api import Refused
+from tests.support.slack_workspace import TEAM
 from tests.support.speed import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -39,8 +40,8 @@ def one_slack() -> Iterator[tuple[Server, slack_web_api.Workspace]]:
     """Socket Mode, histories and what alerts need, by one server and one token."""
     people = slack_web_api.Workspace()
     for name in ("UANA", "UBO", "UCY"):
-        people.user(name, team_id=slack_server.TEAM)
-    people.user("UED", team_id=slack_server.TEAM, is_restricted=True)  # a guest, who was a member once
+        people.user(name, team_id=TEAM)
+    people.user("UED", team_id=TEAM, is_restricted=True)  # a guest, who was a member once
     people.channel("C1", "UANA", "UBO", "UCY")
 
     def answering(method: str) -> Callable[[dict[str, Any]], dict[str, Any]]:

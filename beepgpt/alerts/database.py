@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -54,11 +55,13 @@ SCHEMA = (
     "ALTER TABLE alert ADD COLUMN edited_at INTEGER",
     "ALTER TABLE alert_message ADD COLUMN author TEXT",
     "ALTER TABLE alert ADD COLUMN joined INTEGER; ALTER TABLE alert ADD COLUMN reacted INTEGER",
+    "CREATE TABLE birth (at INTEGER NOT NULL) STRICT; ALTER TABLE person ADD COLUMN restored INTEGER NOT NULL DEFAULT 0",
 )
 """Migrations: the statements that lead from each schema version to the next; the first one creates the tables.
 
 Append only: a store that any release wrote goes through those that it lacks. A table `letter` holds direct messages, `told` the keys
-under which people were alerted, `place` read positions; their names are part of the file's format.
+under which people were alerted, `place` read positions; their names are part of the file's format. `birth` is empty in a store that was
+made before it had one.
 """
 VERSION = len(SCHEMA)
 """The schema version that this code reads and writes, kept in SQLite's `user_version`."""
@@ -73,9 +76,13 @@ class BadAlertStore(BeepGPTError):
 class AlertDatabase:
     """An open alert store file, migrated to this version."""
 
-    def __init__(self, path: Path, *, alone: bool = False) -> None:
-        """Open the file, or create it. `alone`: lock it against a second sender. Raises BadAlertStore, and leaves such a file untouched."""
+    def __init__(self, path: Path, *, alone: bool = False, now: int | None = None) -> None:
+        """Open the file, or create it. `alone`: lock it against a second sender. Raises BadAlertStore, and leaves such a file untouched.
+
+        `now`: microseconds, a new file's birth.
+        """
         self.path = path
+        self._now = time.time_ns() // 1000 if now is None else now
         with ExitStack() as opened:
             if alone:
                 opened.callback(os.close, _lock(path))
@@ -97,7 +104,7 @@ class AlertDatabase:
         if version > VERSION:
             raise BadAlertStore(
                 f"{self.path}: was written by a newer beepgpt (version {version}, and this one knows {VERSION}): run that one, or name"
-                " another file: what people asked for is then forgotten, and nobody is alerted again to anything older than max_alert_age"
+                ' another file: what people asked for is then forgotten (docs/alerts.md, "A lost store")'
             )
         if version == 0 and self._one("SELECT 1 FROM sqlite_master LIMIT 1"):
             raise BadAlertStore(f"{self.path}: is another program's database: name another file")
@@ -106,11 +113,20 @@ class AlertDatabase:
     def migrate(self) -> None:
         """Run the migrations that the file lacks, all or none."""
         with self.transaction():
+            is_new = self._version() == 0
             for step in SCHEMA[self._version() :]:
                 for statement in step.split(";"):  # executescript would end the transaction
                     if statement.strip():
                         self._db.execute(statement)
+            if is_new:
+                self._db.execute("INSERT INTO birth VALUES (?)", (self._now,))
             self._db.execute(f"PRAGMA user_version = {VERSION}")
+
+    @property
+    def born(self) -> int:
+        """When the file was made, microseconds; 0: by a release that did not note it. Of what was before, another store may have known."""
+        row = self._one("SELECT at FROM birth")
+        return 0 if row is None else int(row[0])
 
     def close(self) -> None:
         """Close the file and release the lock."""

@@ -45,6 +45,8 @@ class Policy:
     max_age: int = 10 * MINUTE
     """Microseconds after its newest message for which a point may still cause alerts."""
     opted_in: bool = False
+    not_before: int = 0
+    """Points whose newest message is older are too old, microseconds: who was alerted to them is not known."""
     topic_from: float = 0.5
     """The least closeness of a text to a topic that somebody asked for."""
 
@@ -149,7 +151,7 @@ def stale_reason(point: PredictedConversation, history: AlertHistory, policy: Po
     """Why nobody is alerted to a point; empty if somebody may be."""
     if not point.fresh:
         return "not_fresh"
-    if now - point.newest_at > policy.max_age:
+    if now - point.newest_at > policy.max_age or point.newest_at < policy.not_before:
         return "too_old"
     if any(history.is_deleted(point.channel, ts) for ts, _ in point.window):
         return "deleted"

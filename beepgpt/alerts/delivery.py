@@ -12,7 +12,7 @@ from beepgpt.alerts.decisions import Policy, in_quiet_hours, local_minute, local
 from beepgpt.alerts.direct_messages import BATCH, GIVE_UP, Backoff, DirectMessages, Messenger, StoreRows
 from beepgpt.alerts.eligibility import Eligibility, Members
 from beepgpt.alerts.messages import LISTED, home_view
-from beepgpt.alerts.store import AlertStore, quiet_hours_of
+from beepgpt.alerts.store import AlertStore, SentMessage, quiet_hours_of
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY, MINUTE
 from beepgpt.errors import SlackRefused, SlackUnclear
@@ -108,6 +108,9 @@ class AlertDelivery:
                     permalink = self._slack.permalink(row["channel"], ts_text(row["ts"]))
                 except SlackRefused as error:
                     refused = "deleted" if error.code == "message_not_found" else "no_permalink"
+            if not refused and self._slack is not None:
+                self._restore_dms(self._slack, row["user"], now)
+                refused = "told_before" if self.store.was_sent_before(row) else ""
             with self.store.transaction():
                 route = row["way"]
                 if not refused and route == "direct":
@@ -122,6 +125,20 @@ class AlertDelivery:
             self._backoff.reset("check")
             done = True
         return done
+
+    def _restore_dms(self, slack: Messenger, user: str, now: int) -> None:
+        """Ask Slack once for the DMs to a person that a store before this one sent: it may be lost, and they are not sent again."""
+        if not self.store.lacks_history(user, now, self._kept):
+            return
+        dm = ""
+        sent: Sequence[SentMessage] = ()
+        try:
+            dm = slack.open_dm(user)
+            sent = slack.sent(dm, ts_text(max(self.store.born - self._kept, 0)))
+        except SlackRefused as error:
+            log.warning("the direct messages to somebody can't be read", extra={"user": user, "why": error.code})
+        with self.store.transaction():
+            self.store.restore_dms(user, dm, sent)
 
     def _queue_digests(self) -> bool:
         """Queue a DM with the less likely alerts, once a local day, for those who chose that."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from beepgpt.alerts.database import StoreRow
 from beepgpt.alerts.decisions import in_quiet_hours
 from beepgpt.alerts.eligibility import Eligibility
 from beepgpt.alerts.messages import alert_blocks, alert_text, digest_blocks, digest_text
-from beepgpt.alerts.store import AlertStore
+from beepgpt.alerts.store import AlertStore, SentMessage
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import MINUTE, SECOND
 from beepgpt.errors import SlackBusy, SlackRefused, SlackUnclear
@@ -85,17 +85,34 @@ TRIES = 2
 StoreRows = Sequence[Mapping[str, Any]]
 
 
+KEYS = 50
+"""Keys in a DM's metadata, at most: Slack takes some kilobytes."""
+
+
+class DmIdentity(NamedTuple):
+    """By what a DM is found in Slack when nothing else knows of it."""
+
+    id: str
+    kind: str
+    """`alert` or `digest`."""
+    keys: Sequence[str]
+    """The conversations that it shows, and what counts as one with them."""
+
+
 class Messenger(Protocol):
     """The calls of Slack's Web API that delivery makes. `send` posts a message under an id, by which `find` returns its `ts`.
+
+    `sent` returns the messages of a conversation that were sent that way, newest first.
 
     `pause_of` returns the seconds for which a method must not be called: at all, or for a conversation.
     """
 
     def open_dm(self, user: str) -> str: ...
     def permalink(self, channel: str, ts: str) -> str: ...
-    def send(self, dm: str, identity: str, text: str, blocks: Sequence[Mapping[str, Any]]) -> str: ...
+    def send(self, dm: str, identity: DmIdentity, text: str, blocks: Sequence[Mapping[str, Any]]) -> str: ...
+    def sent(self, dm: str, since: str) -> Sequence[SentMessage]: ...
     def find(self, dm: str, identity: str, since: str, until: str | None = None) -> str | None: ...
-    def update(self, dm: str, ts: str, identity: str, text: str, blocks: Sequence[Mapping[str, Any]]) -> None: ...
+    def update(self, dm: str, ts: str, identity: DmIdentity, text: str, blocks: Sequence[Mapping[str, Any]]) -> None: ...
     def delete(self, dm: str, ts: str) -> None: ...
     def publish_home(self, user: str, view: Mapping[str, Any]) -> None: ...
     def pause_of(self, method: str, channel: str = "") -> float: ...
@@ -182,7 +199,7 @@ class DirectMessages:
         text, blocks = content_of(dm, alerts)
         self._not_before[conversation] = self._monotonic() + APART
         try:
-            dm_ts = self._slack.send(conversation, dm["id"], text, blocks)
+            dm_ts = self._slack.send(conversation, self._identity(dm, alerts), text, blocks)
         except SlackBusy:
             with self._store.transaction():
                 self._store.undo_try(dm["id"])
@@ -193,6 +210,10 @@ class DirectMessages:
             self._store.mark_sent(dm["id"], dm_ts)
         self._observe_waits(dm, alerts, self._clock())
         return "sent"
+
+    def _identity(self, dm: StoreRow, alerts: StoreRows) -> DmIdentity:
+        keys = dict.fromkeys(key for row in alerts for key in self._store.keys_of_alert(dict(row)))
+        return DmIdentity(dm["id"], dm["kind"], tuple(keys)[:KEYS])
 
     def _eligible_alerts(self, dm: StoreRow, now: int) -> list[StoreRow]:
         """The alerts that a DM may show now; the others are dropped for good. Digests may show old ones."""
@@ -302,7 +323,7 @@ class DirectMessages:
                     state = "deleted"
                 else:
                     text, blocks = content_of(dm, shown)
-                    self._slack.update(dm["dm"], dm["dm_ts"], dm["id"], text, blocks)
+                    self._slack.update(dm["dm"], dm["dm_ts"], self._identity(dm, alerts), text, blocks)
             except SlackRefused as error:
                 why = {"user": dm["user"], "why": error.code, "since": dm["chore"]}
                 log.error("a direct message can't be changed", extra=why)

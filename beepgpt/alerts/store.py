@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from beepgpt.alerts.database import AlertDatabase, StoreRow
 from beepgpt.alerts.decisions import Preferences, QuietHours
-from beepgpt.conversations.events import ts_text
+from beepgpt.conversations.events import micros, ts_text
 from beepgpt.conversations.rules import DAY, HOUR
 
 PREFERENCES = ("opted_in", "threshold", "per_hour", "quiet_from", "quiet_to", "zone", "low")
@@ -25,6 +25,19 @@ OF_CHANNELS = (
 """Tables and their columns that hold a channel, or the name of something that begins with its channel and a colon."""
 
 
+class SentMessage(Protocol):
+    """A DM as it stands in Slack: its id, `alert` or `digest`, its time, and the keys of what it shows."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def ts(self) -> str: ...
+    @property
+    def keys(self) -> Sequence[str]: ...
+
+
 def quiet_hours_of(row: StoreRow) -> QuietHours | None:
     """A person's own quiet hours, if both ends are set."""
     return None if row["quiet_from"] is None or row["quiet_to"] is None else (row["quiet_from"], row["quiet_to"])
@@ -33,10 +46,10 @@ def quiet_hours_of(row: StoreRow) -> QuietHours | None:
 class PreferenceStore(AlertDatabase):
     """People's preferences in the alert store. They are kept until the person changes them."""
 
-    def __init__(self, path: Path, *, alone: bool = False) -> None:
+    def __init__(self, path: Path, *, alone: bool = False, now: int | None = None) -> None:
         self._rows_by_user: dict[str, StoreRow] = {}
         self._muted: dict[str, frozenset[str]] = {}
-        super().__init__(path, alone=alone)
+        super().__init__(path, alone=alone, now=now)
 
     def drop_cache(self) -> None:
         """Read preferences again: they were rolled back, or another process may have changed them."""
@@ -163,6 +176,45 @@ class AlertStore(PreferenceStore):
     def is_deleted(self, channel: str, ts: int) -> bool:
         """Whether a message was deleted."""
         return self._one("SELECT 1 FROM deleted WHERE channel = ? AND ts = ?", channel, ts) is not None
+
+    # What a lost store knew
+
+    def lacks_history(self, user: str, now: int, kept: int) -> bool:
+        """Whether DMs to a person may stand in Slack that this store knows nothing of: it is younger than what it would keep."""
+        row = self._one("SELECT restored FROM person WHERE user = ?", user)
+        return 0 <= now - self.born < kept and (row is None or not row[0])
+
+    def restore_dms(self, user: str, dm: str, sent: Iterable[SentMessage]) -> None:
+        """Note DMs that a store before this one sent to a person: they are not sent again, and count for the hourly limit."""
+        for each in sent:
+            at = micros(each.ts)
+            letter = (each.id, user, each.kind, dm, each.ts, at, at)
+            self._db.execute("INSERT OR IGNORE INTO letter VALUES (?, ?, ?, 'sent', ?, ?, ?, 1, NULL, ?)", letter)
+            if each.kind == "alert":
+                restored = (each.id, user, at, at, at, each.id)
+                self._db.execute(
+                    """INSERT INTO alert (id, user, kind, way, reason, state, prediction, conversation, channel, ts, prompt_ts,
+                       model, p, why, excerpt, made_at, letter, handed_on)
+                       VALUES (?, ?, 'answer', 'direct', 'restored', 'restored', '', '', '', ?, ?, '', 0, '', '', ?, ?, 3)
+                       ON CONFLICT DO UPDATE SET letter = excluded.letter""",
+                    restored,
+                )
+            again = "ON CONFLICT DO UPDATE SET at = min(at, excluded.at)"
+            self._db.executemany(f"INSERT INTO told VALUES (?, ?, ?) {again}", [(user, key, at) for key in each.keys])
+            self.count("letters_restored")
+        self.set_preferences(user)
+        self._db.execute("UPDATE person SET restored = 1 WHERE user = ?", (user,))
+
+    def was_sent_before(self, alert: StoreRow) -> bool:
+        """Whether a store before this one sent the alert, or another one to its conversation."""
+        if self._one("SELECT 1 FROM letter WHERE id = ? AND user = ?", alert["id"], alert["user"]):
+            return True
+        sql = "SELECT 1 FROM told WHERE user = ? AND key = ? AND at < ? AND at < ?"
+        return any(self._one(sql, alert["user"], key, alert["made_at"], self.born) for key in self.keys_of_alert(alert))
+
+    def keys_of_alert(self, alert: StoreRow) -> tuple[str, ...]:
+        """The keys under which a person is alerted once, as `beepgpt.alerts.predictions.keys_of` makes them of a point."""
+        return (f"{alert['channel']}:{alert['ts']}", *self.conversations_of(alert))
 
     # Alerts
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from beepgpt.alerts.store import AlertStore
 from beepgpt.commands import alerting
 from beepgpt.commands.alert import policy_of, threshold_of
 from beepgpt.config.settings import Settings, revealed
+from beepgpt.connectors import kafka
 from beepgpt.connectors.slack.alerts import SlackMessenger
 from beepgpt.connectors.slack.members import ListedMembers
 from beepgpt.connectors.webhook import webhook
@@ -27,6 +29,7 @@ from beepgpt.runtime.console import console
 from beepgpt.runtime.flow_metrics import AlertFigures, AlertPulse, Waits
 from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.outages import watching
+from beepgpt.runtime.places import is_kafka
 from beepgpt.runtime.workers import Stop, program_version
 
 log = logging.getLogger("beepgpt")
@@ -60,6 +63,9 @@ def run_alerts(
             console.print(f"Slack: {slack.check()}")
         store = stack.enter_context(closing(AlertStore(ours.store, alone=True)))
         matcher = alerting.matcher_of(settings, stack)
+        predictions = places["predictions"] or ""
+        if is_kafka(predictions) and kafka.parse_address(predictions).follow:
+            policy = replace(policy, not_before=store.born)  # what was before may have been alerted by a store that is lost
         decider = AlertDecider(store, policy, matcher=matcher, forgotten=forgotten_of(settings))
         prepare = None if matcher is None else alerting.prepare_with(matcher, decider)
         pulse = AlertPulse()

@@ -116,16 +116,18 @@ def span_of(
     return span
 
 
-def heartbeat_record(at: int, retained_since: int = 0) -> bytes:
+def heartbeat_record(at: int, retained_since: int = 0, unchecked_since: int | None = None) -> bytes:
     """The record of a heartbeat: everything before `at` (microseconds) has been read.
 
     `retained_since`: messages from before this time were deleted by a retention; only who applies it reads that.
+    `unchecked_since`: edits and deletions of replies since then may be missing; only who looks for them reads that.
 
     >>> heartbeat_record(1690360260000000)
     b'{"type":"heartbeat","at":"1690360260.000000"}'
     """
     since = b',"retained_since":"%s"' % ts_text(retained_since).encode() if retained_since else b""
-    return b'{"type":"heartbeat","at":"%s"%s}' % (ts_text(at).encode(), since)
+    unchecked = b',"unchecked_since":"%s"' % ts_text(unchecked_since).encode() if unchecked_since is not None else b""
+    return b'{"type":"heartbeat","at":"%s"%s%s}' % (ts_text(at).encode(), since, unchecked)
 
 
 def next_heartbeat(after: int, step: int) -> int:

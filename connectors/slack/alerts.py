@@ -11,7 +11,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from slack_sdk.errors import SlackApiError, SlackClientError
 
@@ -47,6 +47,37 @@ _silent = logging.getLogger("beepgpt.connectors.slack.alerts.sdk")  # slack_sdk 
 _silent.propagate = False
 _silent.addHandler(logging.NullHandler())
 _silent.setLevel(logging.CRITICAL)
+
+
+class MessageIdentity(Protocol):
+    """By what a direct message is found again; `keys`, without spaces, say what it shows."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def keys(self) -> Sequence[str]: ...
+
+
+class FoundMessage(NamedTuple):
+    """A direct message that was found by its metadata."""
+
+    id: str
+    kind: str
+    keys: Sequence[str]
+    ts: str
+
+
+def metadata_of(identity: MessageIdentity) -> dict[str, Any]:
+    """A direct message's metadata."""
+    return {"event_type": METADATA, "event_payload": {"id": identity.id, "kind": identity.kind, "keys": " ".join(identity.keys)}}
+
+
+def payload_of(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What `metadata_of` put into a message; empty for other messages."""
+    metadata = message.get("metadata") or {}
+    return (metadata.get("event_payload") or {}) if metadata.get("event_type") == METADATA else {}
 
 
 class SlackMessenger:
@@ -169,12 +200,27 @@ class SlackMessenger:
         """The address of a message."""
         return str(self._call("chat.getPermalink", channel=channel, message_ts=ts)["permalink"])
 
-    def send(self, dm: str, identity: str, text: str, blocks: Sequence[Mapping[str, Any]]) -> str:
+    def send(self, dm: str, identity: MessageIdentity, text: str, blocks: Sequence[Mapping[str, Any]]) -> str:
         """Send a direct message with `identity` in its metadata, without unfurling links. Returns its ts."""
-        metadata = {"event_type": METADATA, "event_payload": {"id": identity}}
         how = {"unfurl_links": False, "unfurl_media": False, "link_names": False, "parse": "none"}
-        answer = self._call(POST, json={"channel": dm, "text": text, "blocks": list(blocks), "metadata": metadata, **how})
+        answer = self._call(POST, json={"channel": dm, "text": text, "blocks": list(blocks), "metadata": metadata_of(identity), **how})
         return str(answer["ts"])
+
+    def sent(self, dm: str, since: str) -> list[FoundMessage]:
+        """The direct messages since `since` that were sent by `send`, newest first; of very many, only the newest."""
+        found: list[FoundMessage] = []
+        cursor = ""
+        for _ in range(PAGES):
+            answer = self._call("conversations.history", channel=dm, oldest=since, include_all_metadata=True, limit=100, cursor=cursor)
+            for message in answer["messages"]:
+                payload = payload_of(message)
+                if isinstance(identity := payload.get("id"), str):
+                    kind, keys = str(payload.get("kind", "alert")), str(payload.get("keys", "")).split()
+                    found.append(FoundMessage(identity, kind, keys, str(message["ts"])))
+            cursor = (answer.get("response_metadata") or {}).get("next_cursor") or ""
+            if not cursor:
+                break
+        return found
 
     def find(self, dm: str, identity: str, since: str, until: str | None = None) -> str | None:
         """The ts of the direct message `identity` between `since` and `until`; None if it is not there.
@@ -186,18 +232,16 @@ class SlackMessenger:
         for _ in range(PAGES):
             answer = self._call("conversations.history", channel=dm, **span, include_all_metadata=True, limit=100, cursor=cursor)
             for message in answer["messages"]:
-                metadata = message.get("metadata") or {}
-                if metadata.get("event_type") == METADATA and (metadata.get("event_payload") or {}).get("id") == identity:
+                if payload_of(message).get("id") == identity:
                     return str(message["ts"])
             cursor = (answer.get("response_metadata") or {}).get("next_cursor") or ""
             if not cursor:
                 return None
         raise SlackUnclear("conversations.history: too much was said since")
 
-    def update(self, dm: str, ts: str, identity: str, text: str, blocks: Sequence[Mapping[str, Any]]) -> None:
+    def update(self, dm: str, ts: str, identity: MessageIdentity, text: str, blocks: Sequence[Mapping[str, Any]]) -> None:
         """Replace a direct message's text and blocks."""
-        metadata = {"event_type": METADATA, "event_payload": {"id": identity}}
-        changed = {"channel": dm, "ts": ts, "text": text, "blocks": list(blocks), "metadata": metadata, "parse": "none"}
+        changed = {"channel": dm, "ts": ts, "text": text, "blocks": list(blocks), "metadata": metadata_of(identity), "parse": "none"}
         self._call("chat.update", json=changed)
 
     def delete(self, dm: str, ts: str) -> None:

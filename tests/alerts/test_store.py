@@ -150,3 +150,79 @@ def test_what_people_asked_for_follows_a_channel_to_its_new_id(tmp_path: Path):
 
     office.apply("deletion", deletion(NOON + SECOND, "C1"))
     assert office.store.alert_states() == {"withdrawn": 1}
+
+
+# A store that is lost
+
+
+def asked(office: Office, number: int, *, window: int = 1, people: tuple[str, ...] = ("bo", "cy")) -> None:
+    """A prediction of a session of its own; a longer window has newer messages, by `ana`."""
+    first = NOON - number * 1_000_000
+    messages = [(first + place * 500_000, "ana") for place in range(window)]
+    office.apply("prediction", prediction(messages[-1][0], window=messages, people=dict.fromkeys(people, 0.9)))
+
+
+def test_a_lost_store_alerts_nobody_twice_and_hourly_limits_go_on(tmp_path: Path, slack: Workspace):
+    """Slack has the DMs: each person's are asked for once, before the first alert. Whoever opts in again gets none of them again."""
+    office = Office(tmp_path, slack)
+    slack.clock = lambda: office.clock() / SECOND
+    office.opt_in("bo", "cy")
+    for number in range(3):
+        asked(office, number, people=("bo", "cy") if number else ("bo",))
+    office.work()
+    sent = {user: [each["metadata"]["event_payload"]["id"] for each in slack.sent_to(user)] for user in ("bo", "cy")}
+    assert {user: len(ids) for user, ids in sent.items()} == {"bo": 3, "cy": 2}
+    office.store.close()
+    (tmp_path / "alerts.sqlite").rename(tmp_path / "lost.sqlite")
+
+    again = Office(tmp_path, slack, clock=office.clock, born=office.clock())
+    again.opt_in("bo", "cy")
+    for number in range(3):
+        if number != 1:
+            asked(again, number)  # the same points; the first is new to cy
+        asked(again, number, window=2)  # and newer ones of the same sessions
+    again.work()
+    asked(again, 9)
+    again.work()
+
+    assert [each["metadata"]["event_payload"]["id"] for each in slack.sent_to("bo")] == sent["bo"]
+    assert len(slack.sent_to("cy")) == 3, "of the hourly limit of three, one was left"
+    assert again.counts["refused:told_before"] == 5
+    assert again.counts["letters_restored"] == 5
+    assert {row["reason"] for row in again.store.listed("bo", 0, 10)} == {"hourly_limit"}
+    assert len(slack.calls("conversations.history")) == 2
+
+
+def test_a_digest_that_was_sent_before_shows_nothing_again_and_does_not_count_for_the_hour(tmp_path: Path, slack: Workspace):
+    """Its metadata names the conversations that it shows."""
+    office = Office(tmp_path, slack, digest_at=0)
+    slack.clock = lambda: office.clock() / SECOND
+    office.opt_in("bo", low="digest")
+    office.apply("prediction", prediction(people={"bo": 0.3}))
+    office.work(lambda: slack.sent_to("bo"))
+    (digest,) = slack.sent_to("bo")
+    assert digest["metadata"]["event_payload"]["kind"] == "digest"
+    office.store.close()
+    (tmp_path / "alerts.sqlite").unlink()
+
+    again = Office(tmp_path, slack, clock=office.clock, born=office.clock())
+    again.opt_in("bo", per_hour=1)
+    again.apply("prediction", prediction(people={"bo": 0.9}))
+    again.work()
+    again.apply("prediction", prediction(NOON + 1_000_000, people={"bo": 0.9}))
+    again.work()
+
+    assert len(slack.sent_to("bo")) == 2 and again.counts["refused:told_before"] == 1
+
+
+def test_a_store_knows_when_it_was_made(tmp_path: Path):
+    """One of a release before doesn't, and asks nobody for what it knows itself."""
+    new = AlertStore(tmp_path / "new.sqlite", now=NOON)
+    assert (new.born, new.lacks_history("bo", NOON + 1, 10), new.lacks_history("bo", NOON + 10, 10)) == (NOON, True, False)
+    new.close()
+    again = AlertStore(tmp_path / "new.sqlite", now=NOON + 99)
+    assert again.born == NOON
+    again.close()
+    old = AlertStore(restored("store_v3.sql", tmp_path / "old.sqlite"), now=NOON)
+    assert (old.born, old.lacks_history("bo", NOON, 10)) == (0, False)
+    old.close()

@@ -1,6 +1,5 @@
 """The commands of the compose file and of the manifests run, outside containers, and end well."""
 
-import gc
 import json
 import os
 import re
@@ -20,10 +19,9 @@ from typing import Any
 
 import pytest
 
-from beepgpt.connectors.kafka import Connection, OutgoingRecord, Writer, begin_and_end_offsets, describe_topics
-from beepgpt.simulation.workspace import Plan, write_export
+from beepgpt.connectors.kafka import Connection, OutgoingRecord, Writer, begin_and_end_offsets
 from tests.support.alerts import prediction
-from tests.support.broker import Broker, free_ports
+from tests.support.broker import free_ports
 from tests.support.deploy import (
     MAKE_EXAMPLES,
     OURS,
@@ -48,7 +46,6 @@ from tests.support.speed import slowness, wait_until
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
-    from kafka import KafkaAdminClient
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # kafka-python leaves those that can't connect
 
@@ -134,30 +131,6 @@ def answers(port: int, path: str) -> str | None:
 def count(connection: Connection, topic: str) -> int:
     offsets: dict[int, tuple[int, int]] = begin_and_end_offsets(connection, topic)
     return sum(end - begin for begin, end in offsets.values())
-
-
-@pytest.fixture
-def connection(mortal_broker: Broker) -> Iterator[Connection]:
-    """A broker without topics of ours, before and after; one that somebody else runs is not touched."""
-    connection = Connection(mortal_broker.bootstrap)
-
-    def forget_ours() -> None:
-        admin = KafkaAdminClient(bootstrap_servers=connection.bootstrap)
-        admin.delete_topics([name for name in describe_topics(connection) if name.startswith("slack.")])
-        admin.close()
-        wait_until(lambda: not any(name.startswith("slack.") for name in describe_topics(connection)), "topics are deleted")
-
-    forget_ours()
-    yield connection
-    forget_ours()
-    gc.collect()
-
-
-@pytest.fixture
-def export(tmp_path: Path) -> Path:
-    path = tmp_path / "export.zip"
-    write_export(Plan(messages=2_000, days=7, channels=12, people=30), path)
-    return path
 
 
 def check_served(job: str, served: str, but: Collection[str] = ()) -> None:

@@ -26,7 +26,8 @@ from beepgpt.conversations.shard import Shard, run_through
 from tests.support import NOW, program
 from tests.support.broker import Broker
 from tests.support.kafka import KEPT, Running, address, free_block, started
-from tests.support.slack_server import Faults, Server, Workspace, posted, signed
+from tests.support.slack_server import Faults, Server, posted, signed
+from tests.support.slack_workspace import Workspace
 from tests.support.speed import wait_until
 
 QUICK = {

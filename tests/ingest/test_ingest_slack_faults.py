@@ -19,12 +19,13 @@ from beepgpt.conversations.events import micros
 from beepgpt.conversations.record_order import heartbeat_record
 from beepgpt.ingest.slack import event_writer as slack_coverage
 from beepgpt.ingest.slack import loop as slack_loop
-from beepgpt.ingest.slack.known_records import read_contents
+from beepgpt.ingest.slack.known_records import read_contents, record_of
 from beepgpt.ingest.slack.loop import SlackLoop, SlackPulse
 from beepgpt.ingest.slack.web_queries import CheckAnswer
 from tests.ingest.test_ingest_slack import Place
 from tests.support.broker import Broker
-from tests.support.slack_server import BOT_TOKEN, TEAM, ApiError, Server
+from tests.support.slack_server import BOT_TOKEN, ApiError, Server
+from tests.support.slack_workspace import TEAM
 from tests.support.speed import wait_until
 
 SETTINGS = {"BEEPGPT_SLACK__DELAY": "200ms", "BEEPGPT_SLACK__CHECK": "300ms", "BEEPGPT_SLACK__CALLS_PER_MINUTE": "100000"}
@@ -304,6 +305,24 @@ def test_a_clock_that_was_set_back_makes_no_gap_that_nobody_fills(slack_server: 
         turning.up()
         turning.until(lambda: turning.live.backfill.is_complete, "it is connected")
         assert place.said() == ["first", "a minute ahead of this machine"]
+
+
+def test_the_channels_of_an_export_are_compared_at_the_start(slack_server: Server, place: Place, capfd: pytest.CaptureFixture[str]):
+    """On a topic that has events and no heartbeats; a later start has nothing to say."""
+    slack = slack_server.workspace
+    for channel in ("C1", "C2"):
+        slack.add_channel(channel)
+    with kafka.Writer(place.connection, place.events) as writer:
+        event = {"type": "message", "user": "U1", "text": "exported", "ts": slack.now()}
+        for channel in ("C1", "C9"):
+            record = record_of({"type": "event_callback", "event": event | {"channel": channel}}, micros(event["ts"]))
+            writer.send([kafka.OutgoingRecord(channel.encode(), record)])
+    for said in (1, 0):
+        with turned(slack_server, place) as turning:
+            begun(turning)
+        printed = " ".join(capfd.readouterr().err.split())
+        assert printed.count("Without history on the topic: 1 channels (C2)") == said
+        assert printed.count("On the topic and not followed: C9") == said
 
 
 # In the midst of a fill

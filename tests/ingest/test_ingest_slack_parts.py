@@ -20,11 +20,13 @@ from beepgpt.connectors.slack.live import web as web_api
 from beepgpt.conversations.events import micros, ts_text
 from beepgpt.conversations.rules import SECOND
 from beepgpt.errors import SlackFailed, SlackRefused
+from beepgpt.ingest.slack.history_notes import notes_on_history
 from beepgpt.ingest.slack.known_records import KnownRecords, heartbeat_in, identify, record_of
 from beepgpt.ingest.slack.run import calls_of
 from beepgpt.ingest.slack.web_queries import channel_of
 from tests.support import MONDAY_AT_TEN
-from tests.support.slack_server import APP_TOKEN, BOT_TOKEN, Faults, Server, Workspace, serving
+from tests.support.slack_server import APP_TOKEN, BOT_TOKEN, Faults, Server, serving
+from tests.support.slack_workspace import Workspace
 from tests.support.speed import wait_until
 
 NOW = MONDAY_AT_TEN + 10**6 * SECOND
@@ -188,6 +190,18 @@ def test_only_a_heartbeat_is_one():
         assert heartbeat_in(other) is None
 
 
+def test_channels_of_an_export_and_of_the_app_are_compared():
+    """Which have no history, by kind, and which are no longer followed, and why; nothing is said where they are the same."""
+    followed = {"C1": "channels", "C2": "groups", "C3": "groups"}
+    assert notes_on_history(followed, followed, ["C1", "C2", "C3"], 0) == []
+    (new,) = notes_on_history(followed, followed, ["C1"], MONDAY_AT_TEN)
+    assert new.startswith(f"Without history on the topic: 2 groups (C2, C3). Theirs begins at {ts_text(MONDAY_AT_TEN)}. ")
+    (left,) = notes_on_history({"C1": "channels"}, ["C1", "C2"], ["C1", "C2"], 0)
+    assert left == "On the topic and not followed: C2: this --include leaves it out, and its history ends with the export."
+    (gone,) = notes_on_history({"C1": "channels"}, ["C1"], ["C1", *(f"C{number}" for number in range(2, 9))], 0)
+    assert gone.startswith("On the topic and not followed: C2, C3, C4, C5, C6 and 2 more: the app is not in them, or this --include")
+
+
 # What is asked
 
 
@@ -268,7 +282,8 @@ def test_a_history_has_late_replies_too(slack_server: Server, web: Web):
     replies.append(slack.post("C1", "U2", "to the ancient", thread_ts=ancient))
     replies.append(slack.post("C1", "U2", "broadcast", thread_ts=old, subtype="thread_broadcast"))
     root = slack.post("C1", "U3", "new")
-    found = [each["ts"] for each in history(web, "C1", since=since, roots_since=old, replies_since=since, threads=[ancient, ts_text(1)])]
+    read = history(web, "C1", since=since, roots_since=old, replies_since=since, threads=[ancient, ts_text(1)])
+    found = [each["ts"] for each in read.messages]
 
     assert sorted(ts for ts in found if ts >= since) == sorted([*replies, root])
     assert len(found) == len(set(found))

@@ -13,7 +13,37 @@ SLACK_PY = "connectors/slack/alerts.py"
 WHO = "tests/alerts/test_who_is_alerted.py"
 DELIVERED = "tests/alerts/test_delivery.py"
 
+LOST = "tests/alerts/test_store.py::test_a_lost_store_alerts_nobody_twice_and_hourly_limits_go_on"
+
 ROWS = (
+    mutation(
+        "a new store does not ask Slack what a lost one sent",
+        "law 6",
+        DELIVERY_PY,
+        LOST,
+        ("        if not self.store.lacks_history(user, now, self._kept):\n", "        if user:\n"),
+    ),
+    mutation(
+        "a direct message does not name its conversations",
+        "law 6",
+        SLACK_PY,
+        LOST,
+        ('"keys": " ".join(identity.keys)', '"keys": ""'),
+    ),
+    mutation(
+        "direct messages of a lost store don't count for the hourly limit",
+        "law 6",
+        STORE_PY,
+        LOST,
+        ("ON CONFLICT DO UPDATE SET letter = excluded.letter", "ON CONFLICT DO NOTHING"),
+    ),
+    mutation(
+        "points from before a new store are alerted",
+        "law 6",
+        "beepgpt/commands/alert_run.py",
+        "tests/commands/test_alert_command.py::test_from_topic_to_slack_and_to_another_topic",
+        ("policy = replace(policy, not_before=store.born)", "policy = replace(policy, not_before=0)"),
+    ),
     mutation(
         "what a person may see is remembered without its channel",
         "law 9",

@@ -10,6 +10,8 @@ RUN_PY = "beepgpt/ingest/run.py"
 PARTS = "tests/ingest/test_ingest_slack_parts.py"
 FAULTS = "tests/ingest/test_ingest_slack_faults.py"
 LIVE = "tests/ingest/test_ingest_slack.py"
+CATCHING_UP = "tests/ingest/test_catching_up.py"
+LOOP_PY = "beepgpt/ingest/slack/loop.py"
 INGEST = "tests/ingest/test_ingest.py"
 
 ROWS = (
@@ -43,9 +45,40 @@ ROWS = (
         KNOWN_PY,
         PARTS,
         (
-            "        gone = sorted(ts for ts in self._posts.get(channel, ()) if ts >= earliest and ts not in there and ts not in waiting)\n",
+            "        gone = sorted(ts for ts, root in posts if ts >= earliest and ts not in there and ts not in waiting and has_all(root))\n",
             "        gone: list[int] = []\n",
         ),
+    ),
+    mutation(
+        "replies of threads that were not read are taken for deleted",
+        "law 6",
+        KNOWN_PY,
+        CATCHING_UP,
+        (" and ts not in waiting and has_all(root))", " and ts not in waiting)"),
+    ),
+    mutation(
+        "a thread whose last reply is known is taken for known",
+        "law 6",
+        KNOWN_PY,
+        CATCHING_UP,
+        (
+            "return is_begun and (channel, POST, latest) in self._keys and len(self._replies.get((channel, root), ())) == count",
+            "return is_begun and (channel, POST, latest) in self._keys",
+        ),
+    ),
+    mutation(
+        "an edit that was found later is written with the time at which it was made",
+        "law 6",
+        KNOWN_PY,
+        CATCHING_UP,
+        ('    if t < not_before and event.get("subtype") == "message_changed":\n', "    if t < 0:\n"),
+    ),
+    mutation(
+        "a kill loses what was still to be looked for",
+        "law 6",
+        LOOP_PY,
+        CATCHING_UP,
+        ("self.coverage.unchecked_since = self.backfill.checks.since", "self.coverage.unchecked_since = None"),
     ),
     mutation(
         "an event is acknowledged before Kafka has it",

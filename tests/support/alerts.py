@@ -93,7 +93,7 @@ class Office:
     def __init__(self, folder: Path, slack: Workspace | None = None, *, clock: Clock | None = None, **how: Any) -> None:
         self.clock = clock or Clock()
         self.policy = Policy(**{"threshold": 0.5, "list_from": 0.2} | how.pop("policy", {}))
-        self.store = AlertStore(folder / "alerts.sqlite")
+        self.store = AlertStore(folder / "alerts.sqlite", now=how.pop("born", None))
         self.decider = AlertDecider(self.store, self.policy)
         self.slack = None if slack is None else SlackMessenger(TOKEN, slack.url, timeout=how.pop("timeout", 5))
         self.waits = {"release": Waits(), "message": Waits()}

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import math
 import random
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -33,10 +34,11 @@ from websockets.asyncio.server import Server as SocketServer
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from tests.support.slack_workspace import TEAM, Workspace
+
 APP_TOKEN = "xapp-1-A0-test-not-a-secret"
 BOT_TOKEN = "xoxb-0-test-not-a-secret"
 SIGNING_SECRET = "test-signing-not-a-secret"
-TEAM = "T0TEST"
 BOT_USER = "U0BOT"
 SCOPES = "channels:history,channels:read,groups:history,groups:read,reactions:read,users:read,connections:write"
 PAGE = 7
@@ -52,88 +54,6 @@ class ApiError(Exception):
     def __init__(self, code: str, **more: Any) -> None:
         super().__init__(code)
         self.answer = {"ok": False, "error": code, **more}
-
-
-@dataclass
-class Workspace:
-    """What was said, as `conversations.history` tells it, and every event of it, as the Events API would."""
-
-    tell: Callable[[dict[str, Any]], object] = lambda event: None
-    """Is handed each inner event as it happens."""
-    clock: Callable[[], int] = lambda: time.time_ns() // 1000
-    channels: dict[str, dict[str, Any]] = field(default_factory=dict)
-    messages: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
-    events: list[dict[str, Any]] = field(default_factory=list)
-    """All inner events, in order of their time."""
-    members: dict[str, list[str]] = field(default_factory=dict)
-    lock: threading.RLock = field(default_factory=threading.RLock)
-    _last: int = 0
-
-    def add_channel(self, channel: str, name: str = "", **more: Any) -> str:
-        """A channel that the app is in, unless `is_member=False`."""
-        self.channels[channel] = {
-            "id": channel,
-            "name": name or channel.lower(),
-            "is_channel": True,
-            "is_member": True,
-            "is_archived": False,
-            "is_private": False,
-            "is_im": False,
-            "is_mpim": False,
-            "is_ext_shared": False,
-            "is_shared": False,
-            **more,
-        }
-        self.messages[channel] = {}
-        return channel
-
-    def now(self) -> str:
-        """A time that nothing else has."""
-        with self.lock:
-            self._last = max(self._last + 1, self.clock())
-            return f"{self._last // 1_000_000}.{self._last % 1_000_000:06d}"
-
-    def post(self, channel: str, user: str, text: str, *, thread_ts: str | None = None, **more: Any) -> str:
-        """A message; its `ts`."""
-        with self.lock:
-            ts = self.now()
-            stored = {"type": "message", "user": user, "text": text, "ts": ts, "team": TEAM, **more}
-            if thread_ts is not None:
-                stored["thread_ts"] = thread_ts
-                root = self.messages[channel].get(thread_ts)
-                if root is not None:
-                    root |= {"thread_ts": thread_ts, "reply_count": root.get("reply_count", 0) + 1, "latest_reply": ts}
-            self.messages[channel][ts] = stored
-            kind = "group" if self.channels[channel]["is_private"] else "channel"
-            self._tell(stored | {"channel": channel, "event_ts": ts, "channel_type": kind})
-            return ts
-
-    def edit(self, channel: str, ts: str, text: str) -> None:
-        """The message reads otherwise from now on."""
-        with self.lock:
-            at, stored = self.now(), self.messages[channel][ts]
-            before = dict(stored)
-            stored |= {"text": text, "edited": {"user": stored["user"], "ts": at.partition(".")[0] + ".000000"}}
-            changed = {"message": dict(stored), "previous_message": before, "hidden": True}
-            self._tell({"type": "message", "subtype": "message_changed", "channel": channel, "ts": at, "event_ts": at, **changed})
-
-    def delete(self, channel: str, ts: str) -> None:
-        with self.lock:
-            at, before = self.now(), self.messages[channel].pop(ts)
-            told = {"deleted_ts": ts, "previous_message": before, "hidden": True}
-            self._tell({"type": "message", "subtype": "message_deleted", "channel": channel, "ts": at, "event_ts": at, **told})
-
-    def react(self, channel: str, ts: str, user: str, name: str = "+1") -> None:
-        with self.lock:
-            at, stored = self.now(), self.messages[channel][ts]
-            stored.setdefault("reactions", []).append({"name": name, "users": [user], "count": 1})
-            item = {"type": "message", "channel": channel, "ts": ts}
-            self._tell({"type": "reaction_added", "user": user, "reaction": name, "item": item, "event_ts": at})
-
-    def _tell(self, event: dict[str, Any]) -> None:
-        event = json.loads(json.dumps(event))
-        self.events.append(event)
-        self.tell(event)
 
 
 @dataclass
@@ -186,11 +106,19 @@ class Server:
         routes: Sequence[BaseRoute] = (),
         ack_within: float = 3.0,
         retries: Sequence[float] = (0.0, 60.0, 300.0),
-        keeps: bool = True,
+        page: int = PAGE,
+        per_minute: int | None = None,
     ) -> None:
-        """`ack_within`: seconds until an envelope counts as lost; `retries`: seconds before each further try; then it is given up."""
+        """`ack_within`: seconds until an envelope counts as lost; `retries`: seconds before each further try; then it is given up.
+
+        `page`: items on a page, at most. `per_minute`: calls of a method within any 60 seconds; more are refused, as Slack refuses them.
+        """
         self.faults = faults or Faults()
         self.dice = random.Random(self.faults.seed)
+        self.page, self.per_minute = page, per_minute
+        self._permitted: defaultdict[str, deque[float]] = defaultdict(deque)
+        self.refused: Counter[str] = Counter()
+        """Calls beyond the limit, by method."""
         self.workspace = Workspace(self.send_event)
         self.ack_within = ack_within
         self.retries = tuple(retries)
@@ -315,8 +243,9 @@ class Server:
         self.asked[method] += 1
         self.record.append((method, given))
         headers = {"Date": _http_date(time.time() - self.date_ahead), "X-OAuth-Scopes": self.scopes}
-        if self.dice.random() < self.faults.limited:
-            return JSONResponse({"ok": False, "error": "ratelimited"}, 429, headers | {"Retry-After": str(self.faults.retry_after)})
+        if (seconds := self._seconds_until_permitted(method)) > 0 or self.dice.random() < self.faults.limited:
+            again = math.ceil(seconds) or self.faults.retry_after
+            return JSONResponse({"ok": False, "error": "ratelimited"}, 429, headers | {"Retry-After": str(again)})
         if self.dice.random() < self.faults.broken:
             return Response("<html>oops</html>", 500, headers, "text/html")
         try:
@@ -331,6 +260,19 @@ class Server:
         except ApiError as refused:
             answer = refused.answer
         return JSONResponse(answer, headers=headers)
+
+    def _seconds_until_permitted(self, method: str) -> float:
+        """Zero where this call is permitted; then it counts."""
+        if self.per_minute is None:
+            return 0.0
+        now, permitted = time.monotonic(), self._permitted[method]
+        while permitted and permitted[0] <= now - 60:
+            permitted.popleft()
+        if len(permitted) >= self.per_minute:
+            self.refused[method] += 1
+            return permitted[0] + 60 - now
+        permitted.append(now)
+        return 0.0
 
     def _open(self, _given: dict[str, str]) -> dict[str, Any]:
         self._count += 1
@@ -382,7 +324,7 @@ class Server:
 
     def _page(self, name: str, items: list[dict[str, Any]], given: dict[str, str]) -> dict[str, Any]:
         start = int((given.get("cursor") or "c0")[1:])
-        size = min(int(given.get("limit") or 100), PAGE)
+        size = min(int(given.get("limit") or 100), self.page)
         more = start + size < len(items)
         page = json.loads(json.dumps(items[start : start + size]))
         return {name: page, "has_more": more, "response_metadata": {"next_cursor": f"c{start + size}" if more else ""}}

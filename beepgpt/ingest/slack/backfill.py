@@ -6,23 +6,35 @@ silent connections, which are open and bring no events."""
 from __future__ import annotations
 
 import logging
+import math
 import time
 from dataclasses import dataclass, field
 
 from beepgpt.connectors import kafka
-from beepgpt.conversations.events import ts_text
+from beepgpt.conversations.events import micros, ts_text
 from beepgpt.conversations.rules import DAY
 from beepgpt.ingest.slack.connections import Connections
 from beepgpt.ingest.slack.event_writer import Coverage, EventWriter, Gap, HeldEvent
-from beepgpt.ingest.slack.known_records import REMEMBERED, KnownRecords, backfilled_record, deletion_record, identify
-from beepgpt.ingest.slack.web_queries import ChannelListing, Channels, CheckAnswer, HistoryAnswer, ProbeAnswer, SlackQueries
-from beepgpt.runtime.clock import now_us
+from beepgpt.ingest.slack.history_notes import notes_on_history
+from beepgpt.ingest.slack.known_records import REMEMBERED, KnownRecords
+from beepgpt.ingest.slack.thread_checks import ThreadChecks
+from beepgpt.ingest.slack.web_queries import ChannelListing, Channels, CheckAnswer, HistoryAnswer, ProbeAnswer, SlackQueries, ThreadAnswer
 from beepgpt.runtime.console import console
 
 EXPORT_MARGIN = DAY
 """How long before its end an export is surely complete."""
 
 log = logging.getLogger(__name__)
+
+
+def about(seconds: float) -> str:
+    """How long something takes, for people.
+
+    >>> about(0.4), about(61), about(600)
+    ('less than a minute', 'about 2 minutes', 'about 10 minutes')
+    """
+    minutes = math.ceil(seconds / 60)
+    return "less than a minute" if minutes <= 1 else f"about {minutes:,} minutes"
 
 
 @dataclass(eq=False)
@@ -37,11 +49,17 @@ class Backfill:
     _writer: EventWriter
     _team: str
     _look_back: int
+    checks: ThreadChecks
+    """What is looked for when the gaps are closed."""
     _gaps: dict[str, Gap] = field(default_factory=dict, init=False)
     _is_listed: bool = field(default=False, init=False)
     """Whether the channels were listed since all connections are up."""
     _generation: int = field(default=0, init=False)
     """Raised when connections change: answers to older questions don't count."""
+    _asked: set[tuple[str, int]] = field(default_factory=set, init=False)
+    """Channels and generations whose histories were asked for."""
+    _follows_history: bool = field(default=False, init=False)
+    """Whether the topic had events, and no heartbeat: those of an export."""
     _is_new: bool = field(default=False, init=False)
     """Whether the topic begins with the present connections: then there is nothing to backfill."""
 
@@ -70,7 +88,11 @@ class Backfill:
         """Why the topic may lack events; empty if it is complete."""
         if not self._is_listed:
             return "the channels are still to be listed"
-        return f"the histories of {len(self._gaps):,} channels are still to be read" if self._gaps else ""
+        return f"the histories of {len(self._gaps):,} channels are still to be read, {about(self.seconds_left())}" if self._gaps else ""
+
+    def seconds_left(self) -> float:
+        """About how long it takes until all gaps are closed; may be called from another thread."""
+        return self._queries.seconds_for(len(self._gaps)) if self._gaps else 0.0
 
     def held(self) -> int:
         """Arrivals that are held, unacknowledged; may be called from another thread."""
@@ -83,6 +105,7 @@ class Backfill:
         if self._coverage.covered is None:
             self._begin_topic()
         self._generation += 1
+        self._asked = set()
         self._is_listed = False
         self._queries.list_channels(self._channels.types, self._generation)
 
@@ -104,6 +127,7 @@ class Backfill:
             console.print(f"The topic is empty: it begins now, at {ts_text(at)}. Earlier messages are in an export.")
         else:
             at = newest - EXPORT_MARGIN
+            self._follows_history = True
             console.print(f"The topic ends at {ts_text(newest)}, and has no heartbeats: it is backfilled, from a day before that on.")
         self._writer.write_heartbeat(at)
 
@@ -120,6 +144,10 @@ class Backfill:
         if is_first:
             wanted = len(self._channels.wanted())
             console.print(f"{wanted:,} channels; {len(self._channels) - wanted:,} others are left out.")
+            if self._follows_history:
+                since = self._coverage.gap_start("") or 0
+                for note in notes_on_history(self._channels.kinds(), list(self._channels), self._known.channels(0), since):
+                    console.print(note)
         if listing.generation != self._generation or not self._connections.are_up:
             return
         self._is_listed = True
@@ -138,7 +166,8 @@ class Backfill:
         held = [] if gap is None else gap.held
         if gap is not None and gap.since is not None and since is not None:
             since = min(since, gap.since)
-        self._gaps[channel] = Gap(since, held)
+        newest = self._known.newest(channel) or 0 if gap is None else gap.newest
+        self._gaps[channel] = Gap(since, held, newest)
         self._read_history(channel, 0 if held else 1)
 
     def _read_history(self, channel: str, priority: int) -> None:
@@ -148,8 +177,11 @@ class Backfill:
         self._queries.read_history(channel, self._generation, window, is_known=is_known, priority=priority, is_wanted=self._is_wanted)
 
     def _is_wanted(self, channel: str, generation: int) -> bool:
-        """Whether the answer is still of use; called by the thread that asks."""
-        return channel in self._gaps and generation == self._generation
+        """Whether the answer is still of use, and nobody has asked; called by the thread that asks."""
+        if (channel, generation) in self._asked or channel not in self._gaps or generation != self._generation:
+            return False
+        self._asked.add((channel, generation))
+        return True
 
     def hold(self, channel: str, event: HeldEvent) -> bool:
         """Hold an event if its channel has a gap or is not known yet; returns whether it is held."""
@@ -157,7 +189,7 @@ class Backfill:
         if gap is None:
             if channel in self._channels and not self.is_starting:
                 return False
-            gap = self._gaps[channel] = Gap(None)
+            gap = self._gaps[channel] = Gap(None, newest=self._known.newest(channel) or 0)
         if not gap.held and not self.is_starting:  # else it is asked for as soon as all are connected
             self._read_history(channel, 0)
         gap.held.append(event)
@@ -185,38 +217,41 @@ class Backfill:
             return
         missing = []
         if gap.since is not None and not answer.why_not:
-            missing = self._missing_in(answer, gap.since, gap.held)
+            missing = self._missing_in(answer, gap, gap.since)
         self._writer.write_backfill(missing, gap.held)
 
-    def _missing_in(self, answer: HistoryAnswer, since: int, held: list[HeldEvent]) -> list[tuple[int, kafka.OutgoingRecord]]:
+    def _missing_in(self, answer: HistoryAnswer, gap: Gap, since: int) -> list[tuple[int, kafka.OutgoingRecord]]:
         """Times and records of the events that the history has and the topic lacks, and of deletions of what the history has no longer.
 
         A deletion gets the channel's newest time: when it was made is unknown, and so it is neither late nor ahead of other events.
+        The other threads of the last hour can wait: all their posts are known.
         """
-        now = now_us()
-        whole_since = max(self._coverage.whole_since(answer.channel, since), since - self._look_back)
-        found = self._known.missing(answer.channel, answer.messages, since, whole_since, {each.t for each in held}, self._queries.people)
-        missing = []
-        for t, event in found.events:
-            record = backfilled_record(event, self._team, now)
-            self._known.add(identify(record, now))
-            missing.append((t, kafka.OutgoingRecord(answer.channel.encode(), record)))
-        # What came since the last heartbeat may be newer than the history that Slack shows.
-        gone = [ts for ts in found.gone if ts <= (self._coverage.covered or 0)]
-        t = max(self._known.newest(answer.channel) or 0, self._coverage.covered or 0)
-        for ts in gone:
-            record = deletion_record(answer.channel, ts, t, self._team, now, "vanished")
-            self._known.add(identify(record, now))
-            missing.append((t, kafka.OutgoingRecord(answer.channel.encode(), record)))
-        self._writer.account.update(
-            filled=len(found.events),
-            fills=1,
-            untimed=found.untimed,
-            vanished=len(gone),
-            unreadable=found.unreadable,
-            delayed=sum(self._coverage.is_late(t) for t, _ in found.events),
+        channel, covered = answer.channel, self._coverage.covered or 0
+        whole_since = max(self._coverage.whole_since(channel, since), since - self._look_back)
+        threads = {micros(root) for root in answer.threads}
+        found = self._known.missing(
+            channel,
+            answer.messages,
+            since,
+            whole_since,
+            {each.t for each in gap.held},
+            self._queries.people,
+            lambda root: root is None or root in threads,
         )
+        newest = max(self._known.newest(channel) or 0, covered)
+        missing = self._writer.recovered(channel, found, self._team, edits_from=max(gap.newest, covered), deleted_at=newest)
+        self._writer.account["fills"] += 1
+        self.checks.begin(channel, set(self._known.threads(channel, whole_since)) - threads, since, whole_since)
         return missing
+
+    def on_thread(self, answer: ThreadAnswer) -> None:
+        """Write what a thread was read for, unless its channel is left out by now."""
+        if self._channels.why_left_out(answer.channel) is not None:
+            self.checks.leave_out(answer.channel)
+            return
+        gap = self._gaps.get(answer.channel)
+        newest = self._known.newest(answer.channel) or 0 if gap is None else gap.newest
+        self.checks.on_thread(answer, newest, is_open=gap is not None or self.is_starting)
 
 
 BUSIEST = 3

@@ -6,16 +6,28 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import orjson
 
 from beepgpt.connectors import kafka
-from beepgpt.conversations.events import ts_text
+from beepgpt.conversations.events import micros, ts_text
 from beepgpt.conversations.record_order import heartbeat_record
 from beepgpt.conversations.rules import MINUTE, SECOND
-from beepgpt.ingest.slack.known_records import REMEMBERED, KnownRecords, RecordIdentity, TopicContents, without_token
+from beepgpt.ingest.slack.known_records import (
+    REMEMBERED,
+    KnownRecords,
+    Missing,
+    RecordIdentity,
+    TopicContents,
+    backfilled_record,
+    deletion_record,
+    identify,
+    without_token,
+)
 from beepgpt.ingest.slack.web_queries import HistoryWindow
+from beepgpt.runtime.clock import now_us
 
 if TYPE_CHECKING:
     from beepgpt.connectors.slack import live as slack_live
@@ -45,6 +57,8 @@ class Gap:
     since: int | None
     """When the gap begins, in microseconds; None: only the channel's description has to be asked for."""
     held: list[HeldEvent] = field(default_factory=list)
+    newest: int = 0
+    """Time of the channel's newest event on the topic: flows that follow it are there already. Microseconds."""
 
 
 class Coverage:
@@ -57,6 +71,8 @@ class Coverage:
         self.begins = contents.begins
         self.retained_since = contents.retained_since
         """Messages from before this time were deleted by `slack.retention`."""
+        self.unchecked_since = contents.unchecked_since
+        """Edits and deletions of replies since this time may be missing; None: none are."""
         self.joined: dict[str, int] = {}
         """When the app joined channels during this run."""
 
@@ -75,12 +91,19 @@ class Coverage:
     def window(self, channel: str, since: int, look_back: int) -> HistoryWindow:
         """The part of a channel's history to read for a gap that begins at `since`."""
         roots, replies = max(since - look_back, 10**15), self.whole_since(channel, since)
-        threads = [ts_text(root) for root in self._known.threads(channel, replies)]
-        return HistoryWindow(ts_text(since), ts_text(roots), ts_text(replies), threads)
+        threads = [ts_text(root) for root in self._known.threads(channel, replies) if root < roots]
+        return HistoryWindow(ts_text(since), ts_text(roots), ts_text(replies), threads, partial(_has_thread, self._known, channel))
 
     def is_late(self, t: int) -> bool:
         """Whether flows that follow the topic have passed this time already."""
         return self.covered is not None and t < self.covered - LATENESS
+
+
+def _has_thread(known: KnownRecords, channel: str, root: str, count: int, latest: str) -> bool:
+    try:
+        return known.has_thread(channel, micros(root), count, micros(latest))
+    except ValueError:
+        return False
 
 
 @dataclass(eq=False)
@@ -111,6 +134,29 @@ class EventWriter:
         if message is not None:
             self._pending.append(message)
         self._settle(arrival, is_duplicate=message is None)
+
+    def recovered(
+        self, channel: str, found: Missing, team: str, *, edits_from: int, deleted_at: int
+    ) -> list[tuple[int, kafka.OutgoingRecord]]:
+        """Times and records of what a history has and the topic lacks, and of deletions of what it has no longer; known from now on.
+
+        `edits_from`: edits that were made earlier get this time. `deleted_at`: the time of deletions, since their own is unknown.
+        """
+        now, key = now_us(), channel.encode()
+        # What came since the last heartbeat may be newer than the history that Slack shows.
+        gone = [ts for ts in found.gone if ts <= (self._coverage.covered or 0)]
+        records = [backfilled_record(t, event, team, now, not_before=edits_from) for t, event in found.events]
+        self.account.update(
+            filled=len(records),
+            untimed=found.untimed,
+            vanished=len(gone),
+            unreadable=found.unreadable,
+            delayed=sum(self._coverage.is_late(t) for t, _ in records),
+        )
+        records += [(deleted_at, deletion_record(channel, ts, deleted_at, team, now, "vanished")) for ts in gone]
+        for _, record in records:
+            self._known.add(identify(record, now))
+        return [(t, kafka.OutgoingRecord(key, record)) for t, record in records]
 
     def write_backfill(self, backfilled: Iterable[tuple[int, kafka.OutgoingRecord]], held: Iterable[HeldEvent]) -> None:
         """Write a channel's missing events together with those that were held, in order of time, with the next `flush`."""
@@ -179,7 +225,7 @@ class EventWriter:
 
     def write_heartbeat(self, at: int) -> None:
         """Write to every partition that it is complete up to `at`, and wait until that is confirmed."""
-        value = heartbeat_record(at, self._coverage.retained_since)
+        value = heartbeat_record(at, self._coverage.retained_since, self._coverage.unchecked_since)
         self._events.send(kafka.OutgoingRecord(None, value, (), number) for number in range(self._partitions))
         self._events.flush()
         self._coverage.covered = at

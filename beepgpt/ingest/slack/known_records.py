@@ -6,7 +6,7 @@ common is what they are about: the channel, the message, the time."""
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,9 @@ from beepgpt.connectors import kafka
 from beepgpt.conversations.events import BY_PERSON, DELETE, EDIT, MOVE, POST, REACT, Event, Ignored, micros, parse, strip_previous, ts_text
 from beepgpt.conversations.export import NEVER, events_of
 from beepgpt.conversations.rules import HOUR, SECOND
+
+EDITED_AT = "edited_at"
+"""In the callback of an edit that was found later: when it was made, to the second."""
 
 
 def without_token(payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,11 +38,16 @@ def record_of(payload: Mapping[str, Any], received_at: int, *, by_person: bool =
     return orjson.dumps(body)
 
 
-def backfilled_record(event: Mapping[str, Any], team: str, received_at: int) -> bytes:
-    """The record of an event from a channel's history, which has no event id. That a person posted it stands beside the event."""
+def backfilled_record(t: int, event: Mapping[str, Any], team: str, received_at: int, *, not_before: int = 0) -> tuple[int, bytes]:
+    """Time and record of an event from a channel's history, which has no event id. That a person posted it stands beside the event.
+
+    An edit that was made before `not_before` gets that time, since with its own it would be late; `edited_at` says when it was made.
+    """
     inner = {name: value for name, value in event.items() if name != BY_PERSON}
     body = {"type": "event_callback", "team_id": team, "event": inner, "filled": True, "received_at": ts_text(received_at)}
-    return orjson.dumps(body | ({BY_PERSON: True} if BY_PERSON in event else {}))
+    if t < not_before and event.get("subtype") == "message_changed":
+        inner["event_ts"], body[EDITED_AT], t = ts_text(not_before), ts_text(t), not_before
+    return t, orjson.dumps(body | ({BY_PERSON: True} if BY_PERSON in event else {}))
 
 
 def deletion_record(channel: str, ts: int, t: int, team: str, received_at: int, why: str) -> bytes:
@@ -105,7 +113,7 @@ def identify(record: bytes, now: int) -> RecordIdentity:
     if isinstance(parsed, Event):
         key: RecordKey = (parsed.channel, parsed.kind, parsed.ts)
         if parsed.kind == EDIT:
-            key = (*key, parsed.t)
+            key = (*key, _edited_at(record) or parsed.t)
         elif parsed.kind == REACT:
             key = (*key, parsed.t, parsed.user, parsed.reaction, parsed.removed)
         edited = parsed.ts if parsed.kind == EDIT else None
@@ -116,6 +124,11 @@ def identify(record: bytes, now: int) -> RecordIdentity:
         is_message = parsed.reason in ("bot", "no_author") or parsed.reason.startswith("subtype:")
         return RecordIdentity(parsed.t, parsed.channel, event_id, (parsed.channel, POST, parsed.t) if is_message else None, None, None)
     return RecordIdentity(now, getattr(parsed, "channel", None), event_id, None, None, None)
+
+
+def _edited_at(record: bytes) -> int | None:
+    found = orjson.loads(record).get(EDITED_AT) if EDITED_AT.encode() in record else None
+    return micros(found) if isinstance(found, str) else None
 
 
 def _id_of(record: bytes) -> str:
@@ -159,8 +172,10 @@ class KnownRecords:
         self._keys: set[RecordKey] = set()
         self._edited: dict[tuple[str, int], int] = {}
         """Time of each message's last edit."""
-        self._posts: dict[str, set[int]] = {}
-        """Each channel's messages that are not deleted."""
+        self._posts: dict[str, dict[int, int | None]] = {}
+        """Each channel's messages that are not deleted, and the roots of their threads."""
+        self._replies: dict[tuple[str, int], set[int]] = {}
+        """Replies that are not deleted, by channel and root."""
         self._order: deque[RecordIdentity] = deque()
         self._newest: dict[str, int] = {}
         self._threads: dict[str, dict[int, int]] = {}
@@ -175,7 +190,9 @@ class KnownRecords:
             return True
         if identity.key is None or identity.edited is None:
             return identity.key in self._keys
-        end_of_second = identity.t // SECOND * SECOND + SECOND - 1  # the time of an edit that was backfilled
+        edited_at = identity.key[3]
+        assert isinstance(edited_at, int)
+        end_of_second = edited_at // SECOND * SECOND + SECOND - 1  # the time of an edit that was backfilled
         return identity.key in self._keys or (*identity.key[:3], end_of_second) in self._keys
 
     def __len__(self) -> int:
@@ -191,13 +208,19 @@ class KnownRecords:
         if identity.channel is None:
             return
         if identity.key is not None and identity.key[1] in (POST, DELETE):
-            posts, ts = self._posts.setdefault(identity.channel, set()), identity.key[2]
+            ts = identity.key[2]
             assert isinstance(ts, int)
-            (posts.add if identity.key[1] == POST else posts.discard)(ts)
+            if identity.key[1] == POST:
+                self._posts.setdefault(identity.channel, {})[ts] = identity.thread
+                if identity.thread is not None:
+                    self._replies.setdefault((identity.channel, identity.thread), set()).add(ts)
+            else:
+                self._forget_post(identity.channel, ts)
         self._newest[identity.channel] = max(self._newest.get(identity.channel, 0), identity.t)
-        if identity.edited is not None:
-            message = (identity.channel, identity.edited)
-            self._edited[message] = max(self._edited.get(message, 0), identity.t)
+        if identity.key is not None and identity.edited is not None:
+            message, edited_at = (identity.channel, identity.edited), identity.key[3]
+            assert isinstance(edited_at, int)
+            self._edited[message] = max(self._edited.get(message, 0), edited_at)
         if identity.thread is not None:
             threads = self._threads.setdefault(identity.channel, {})
             threads[identity.thread] = max(threads.get(identity.thread, 0), identity.t)
@@ -217,10 +240,25 @@ class KnownRecords:
                 if self._edited.get(message, t) < t:
                     del self._edited[message]
             if identity.channel is not None and identity.key is not None:
-                self._posts.get(identity.channel, set()).discard(identity.t)
+                self._forget_post(identity.channel, identity.t)
         for threads in self._threads.values():
             for root in [root for root, last in threads.items() if last < t]:
                 del threads[root]
+
+    def _forget_post(self, channel: str, ts: int) -> None:
+        root = self._posts.get(channel, {}).pop(ts, None)
+        if root is not None and (replies := self._replies.get((channel, root))) is not None:
+            replies.discard(ts)
+            if not replies:
+                del self._replies[channel, root]
+
+    def has_thread(self, channel: str, root: int, count: int, latest: int) -> bool:
+        """Whether a thread is known from its root on, with so many replies, of which `latest` is the last.
+
+        May be called by any thread of this process.
+        """
+        is_begun = root in self._posts.get(channel, {})
+        return is_begun and (channel, POST, latest) in self._keys and len(self._replies.get((channel, root), ())) == count
 
     def newest(self, channel: str | None = None) -> int | None:
         """Time of the channel's newest event, or of the newest of all; None: there is none."""
@@ -242,10 +280,11 @@ class KnownRecords:
         whole_since: int | None = None,
         waiting: Collection[int] = (),
         people: Container[str] = (),
+        has_all: Callable[[int | None], bool] = lambda root: True,
     ) -> Missing:
         """Compare a channel's history with the topic: events since `since` that it lacks, and from `whole_since` on messages that are gone.
 
-        `people`: users known to be no bots.
+        `people`: users known to be no bots. `has_all`: whether all replies of the thread with that root were read; of None: all roots.
         `stored`: the history's messages. `waiting`: times of events that came while the history was read, and may be newer than it.
 
         A live edit has its own time, a stored one only the second in which it was made: a known edit from within that second,
@@ -268,9 +307,16 @@ class KnownRecords:
                 elif t >= since and self._edited.get((channel, micros(event["message"]["ts"])), 0) < t // SECOND * SECOND:
                     events.append((t, kind, event))
         earliest = since if whole_since is None else whole_since
-        gone = sorted(ts for ts in self._posts.get(channel, ()) if ts >= earliest and ts not in there and ts not in waiting)
+        posts = self._posts.get(channel, {}).items()
+        gone = sorted(ts for ts, root in posts if ts >= earliest and ts not in there and ts not in waiting and has_all(root))
         events.sort(key=lambda each: each[:2])
         return Missing([(t, event) for t, _, event in events], untimed, gone, unreadable)
+
+
+def unchecked_since_in(value: bytes | None) -> int | None:
+    """The time in a heartbeat since when edits and deletions of replies may be missing, microseconds; None: none are."""
+    found = orjson.loads(value or b"{}").get("unchecked_since")
+    return micros(found) if isinstance(found, str) else None
 
 
 REMEMBERED = HOUR
@@ -290,6 +336,8 @@ class TopicContents:
     """Messages from before this time were deleted by `slack.retention`, microseconds; the heartbeats have it."""
     begins: int = 0
     """When the topic began empty, if that is not long ago."""
+    unchecked_since: int | None = None
+    """Edits and deletions of replies since then may be missing, microseconds; the heartbeats have it."""
 
 
 def read_contents(connection: kafka.Connection, topic: kafka.Topic) -> TopicContents:
@@ -299,11 +347,12 @@ def read_contents(connection: kafka.Connection, topic: kafka.Topic) -> TopicCont
     """
     beats: dict[int, int] = {}
     retained: dict[int, int] = {}
+    unchecked: dict[int, int | None] = {}
     for back in (*TAILS, None):
         beats = {}
         for number, record in kafka.records_of(connection, topic.name, back=back):
             if (at := heartbeat_in(record.value)) is not None:
-                beats[number], retained[number] = at, retained_since_in(record.value)
+                beats[number], retained[number], unchecked[number] = at, retained_since_in(record.value), unchecked_since_in(record.value)
         if len(beats) == topic.partitions:
             break
     covered = min(beats.values()) if len(beats) == topic.partitions else None
@@ -314,4 +363,5 @@ def read_contents(connection: kafka.Connection, topic: kafka.Topic) -> TopicCont
             begins = at if record.offset == 0 else begins
         elif record.value is not None:
             known.add(identify(record.value, record.timestamp))
-    return TopicContents(known, covered, min(retained.values(), default=0), begins)
+    since = min((each for each in unchecked.values() if each is not None), default=None)
+    return TopicContents(known, covered, min(retained.values(), default=0), begins, since)

@@ -24,7 +24,9 @@ from beepgpt.ingest.slack.backfill import Backfill, SilenceCheck
 from beepgpt.ingest.slack.connections import Connections, LiveConnection
 from beepgpt.ingest.slack.event_writer import Coverage, EventWriter, HeldEvent
 from beepgpt.ingest.slack.known_records import REMEMBERED, TopicContents, identify, record_of, user_of
+from beepgpt.ingest.slack.progress import CatchUpProgress
 from beepgpt.ingest.slack.retention import ExpiredMessages, RetentionSweep
+from beepgpt.ingest.slack.thread_checks import ThreadChecks
 from beepgpt.ingest.slack.web_queries import (
     ChannelListing,
     Channels,
@@ -32,6 +34,7 @@ from beepgpt.ingest.slack.web_queries import (
     HistoryAnswer,
     ProbeAnswer,
     SlackQueries,
+    ThreadAnswer,
     UserAnswer,
     channel_of,
     check_not_removed,
@@ -75,7 +78,8 @@ class SlackFigures(Collector):
 
     counts: Callable[[], Mapping[str, int]]
     gauges: Callable[[], Mapping[str, float]]
-    """`connected`, `gaps` (channels to backfill), `waiting` (held events), `last_event` (seconds since 1970), `ahead`."""
+    """`connected`, `gaps` (channels to backfill), `catching_up` (seconds that this takes), `threads` (to be read again), `waiting` (held
+    events), `last_event` (seconds since 1970), `ahead`."""
     types: Callable[[], Mapping[str, int]] = dict
     calls: Callable[[], Mapping[tuple[str, str], int]] = dict
     """Calls of Slack's Web API, by method and result."""
@@ -100,7 +104,11 @@ class SlackFigures(Collector):
         gauges = self.gauges()
         yield GaugeMetricFamily("beepgpt_slack_connected", "Whether all connections are up.", value=gauges.get("connected", 0))
         yield GaugeMetricFamily("beepgpt_slack_gaps", "Channels whose history is still to be read.", value=gauges.get("gaps", 0))
-        yield GaugeMetricFamily("beepgpt_slack_waiting", "Events held for it, unacknowledged.", value=gauges.get("waiting", 0))
+        seconds, threads = gauges.get("catching_up", 0), gauges.get("threads", 0)
+        yield GaugeMetricFamily("beepgpt_slack_catching_up_seconds", "About how long that takes.", value=seconds)
+        meaning = "Threads to be read again for edits and deletions; nothing waits for them."
+        yield GaugeMetricFamily("beepgpt_slack_threads_to_check", meaning, value=threads)
+        yield GaugeMetricFamily("beepgpt_slack_waiting", "Events held for a history, unacknowledged.", value=gauges.get("waiting", 0))
         yield GaugeMetricFamily(
             "beepgpt_slack_clock_ahead_seconds", "How far this clock is ahead of Slack's.", value=gauges.get("ahead", 0)
         )
@@ -163,7 +171,9 @@ class SlackLoop:
         self._channels = channels = Channels(include, ours.shared)
         self.coverage = coverage = Coverage(contents)
         self.writer = writer = EventWriter(events, interactions, partitions, known, coverage, dead_letters)
-        self.backfill = Backfill(queries, self._connections, channels, known, coverage, writer, team, ours.look_back)
+        checks = ThreadChecks(queries, known, coverage, writer, team)
+        self.backfill = Backfill(queries, self._connections, channels, known, coverage, writer, team, ours.look_back, checks)
+        self._progress = CatchUpProgress(self.backfill, writer.account)
         self.silence_check = SilenceCheck(
             queries, self._connections, channels, known, coverage, writer, self.backfill, self._check_every, ours.delay
         )
@@ -209,6 +219,7 @@ class SlackLoop:
         good = self._connections.good_until()  # before anything is taken: a heartbeat does not cover what arrives later
         is_drained = self._take(seconds)
         self.writer.flush()
+        self._progress.look()
         if is_drained:
             self._write_heartbeat(good)
         return is_drained
@@ -246,6 +257,9 @@ class SlackLoop:
                 self.writer.leave_out_oversized(arrived, arrived.head, arrived.size, None)
             case HistoryAnswer():
                 self.backfill.on_history(arrived._replace(messages=self._remembered(arrived.channel, arrived.messages)))
+            case ThreadAnswer():
+                kept = None if arrived.messages is None else self._remembered(arrived.channel, arrived.messages)
+                self.backfill.on_thread(arrived._replace(messages=kept))
             case slack_live.Up():
                 self._on_up(arrived)
             case slack_live.Changed():
@@ -299,6 +313,7 @@ class SlackLoop:
         if self.coverage.covered is not None and at <= self.coverage.covered:
             return
         self._heartbeat_at = now
+        self.coverage.unchecked_since = self.backfill.checks.since
         self.writer.write_heartbeat(at)
         self._known.forget_before(at - REMEMBERED)
         if self._retention is not None:
@@ -407,6 +422,8 @@ class SlackLoop:
         return {
             "connected": float(self._connections.are_up),
             "gaps": self.backfill.open_gaps,
+            "threads": self.backfill.checks.left,
+            "catching_up": self.backfill.seconds_left(),
             "waiting": self.backfill.held() + sum(map(len, list(self._unasked.values()))),
             "last_event": self._last_event or 0.0,
             "ahead": self._web.ahead,

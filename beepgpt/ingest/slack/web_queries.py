@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from beepgpt.connectors.slack.channel_kinds import kind_of
-from beepgpt.conversations.events import asked_about
+from beepgpt.conversations.events import asked_about, ts_text
 from beepgpt.errors import SlackFailed, SlackRefused
 
 if TYPE_CHECKING:
@@ -96,6 +96,10 @@ class Channels:
         if event.get("channel_type") == "group" and (info := self._infos.get(channel)) is not None:
             self._infos[channel] = {**info, "is_private": True}
 
+    def kinds(self) -> dict[str, str]:
+        """The channels that are written to the topic, with their kinds."""
+        return {channel: kind_of(self._infos[channel]) for channel in self.wanted()}
+
     def wanted(self) -> list[str]:
         """The channels that are written to the topic."""
         return [channel for channel in self._infos if self.why_left_out(channel) is None]
@@ -128,7 +132,9 @@ class HistoryWindow(NamedTuple):
     replies_since: str
     """Replies are read from here on, for edits."""
     threads: list[str]
-    """Older threads that were replied to since then."""
+    """Threads with older roots that were replied to since then."""
+    is_whole: Callable[[str, int, str], bool]
+    """Whether a thread (its root, how many replies it has, the last one) is known: then it is not read."""
 
 
 class HistoryAnswer(NamedTuple):
@@ -139,8 +145,19 @@ class HistoryAnswer(NamedTuple):
     info: dict[str, Any] | None
     """The channel as `conversations.info` describes it; None: it was known already."""
     messages: list[dict[str, Any]]
+    threads: set[str]
+    """Roots of the threads whose replies are among them."""
     why_not: str
     """Slack's error code, if it refused."""
+
+
+class ThreadAnswer(NamedTuple):
+    """A thread's replies."""
+
+    channel: str
+    root: int
+    messages: list[dict[str, Any]] | None
+    """None: Slack refused."""
 
 
 class ProbeAnswer(NamedTuple):
@@ -174,33 +191,53 @@ NOBODY = frozenset({"user_not_found", "user_not_visible", "users_not_found"})
 
 
 class SlackQueries:
-    """Asks the Web API one question at a time, those first that live events wait for, and puts the answers into a queue."""
+    """Asks the Web API one question at a time, those first that live events wait for, and puts the answers into a queue.
+
+    Questions that can wait are asked by a thread of their own, at half the rate at most.
+    """
 
     def __init__(self, web: slack_live.Web, put: Callable[[Any], None]) -> None:
         self._web = web
         self._put = put
         self._jobs: queue.PriorityQueue[tuple[int, int, Callable[[], Any]]] = queue.PriorityQueue()
+        self._can_wait: queue.Queue[tuple[int, int, Callable[[], Any]]] = queue.Queue()
         self._count = 0
+        self._histories = self._threads_read = 0
         self.people: set[str] = set()
         """Users whom Slack called no bots."""
         self.asked: set[str] = set()
         """Users about whom Slack has answered."""
         self._asking: set[str] = set()
-        self._thread = threading.Thread(target=self._run, name="slack-asker", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._run, args=(jobs,), name=f"slack-{name}", daemon=True)
+            for name, jobs in (("asker", self._jobs), ("checker", self._can_wait))
+        ]
 
     def start(self) -> None:
-        self._thread.start()
+        """Start asking."""
+        for each in self._threads:
+            each.start()
+
+    def seconds_for(self, histories: int) -> float:
+        """About how long it takes to read so many channels' histories, with as many threads as channels had so far."""
+        threads = round(histories * self._threads_read / max(self._histories, 1))
+        asked = {"conversations.history": histories, "conversations.replies": threads}
+        return max(self._web.seconds_for(method, calls) for method, calls in asked.items())
+
+    def seconds_for_threads(self, threads: int) -> float:
+        """About how long it takes to read so many threads that can wait."""
+        return self._web.seconds_for("conversations.replies", threads, can_wait=True)
 
     @property
     def clock_ahead(self) -> float:
         """Seconds that this machine's clock is ahead of Slack's."""
         return self._web.ahead
 
-    def _run(self) -> None:
+    def _run(self, jobs: queue.Queue[tuple[int, int, Callable[[], Any]]]) -> None:
         from beepgpt.connectors.slack.live import CallStopped, Failed
 
         while True:
-            _, _, job = self._jobs.get()
+            _, _, job = jobs.get()
             try:
                 if (answer := job()) is not None:
                     self._put(answer)
@@ -237,21 +274,43 @@ class SlackQueries:
 
         if not is_wanted(channel, generation):
             return None
+        self._histories += 1
         info: dict[str, Any] | None = None
         try:
             if not is_known:
                 info = self._web.ask("conversations.info", channel=channel).get("channel") or {}
             if window is None:
-                return HistoryAnswer(channel, generation, info, [], "")
-            messages = history(self._web, channel, **window._asdict())
-            for user in sorted({user for each in messages if (user := asked_about(each)) is not None}):
-                self._learn(user)
-            return HistoryAnswer(channel, generation, info, messages, "")
+                return HistoryAnswer(channel, generation, info, [], set(), "")
+            read = history(self._web, channel, **window._asdict())
+            self._threads_read += len(read.threads)
+            self._learn_of(read.messages)
+            return HistoryAnswer(channel, generation, info, read.messages, read.threads, "")
         except SlackRefused as refused:
             if refused.code == "invalid_cursor":  # it expired while we waited for our turn
-                self.read_history(channel, generation, window, is_known=is_known, priority=0, is_wanted=is_wanted)
+                self.read_history(channel, generation, window, is_known=is_known, priority=0, is_wanted=lambda channel, generation: True)
                 return None
-            return HistoryAnswer(channel, generation, info, [], refused.code)
+            return HistoryAnswer(channel, generation, info, [], set(), refused.code)
+
+    def check_thread(self, channel: str, root: int, since: int, is_wanted: Callable[[str, int], bool]) -> None:
+        """Read a thread's replies from `since` on, when there is time; `is_wanted` is called with channel and root just before."""
+        from beepgpt.connectors.slack.live import thread
+
+        def ask() -> ThreadAnswer | None:
+            if not is_wanted(channel, root):
+                return None
+            try:
+                messages = thread(self._web, channel, ts_text(root), since=ts_text(since), can_wait=True)
+            except SlackRefused as refused:
+                log.info("a thread could not be looked at", extra={"channel": channel, "why": refused.code})
+                return ThreadAnswer(channel, root, None)
+            self._learn_of(messages)
+            return ThreadAnswer(channel, root, messages)
+
+        self._can_wait.put((0, 0, ask))
+
+    def _learn_of(self, messages: Iterable[dict[str, Any]]) -> None:
+        for user in sorted({user for each in messages if (user := asked_about(each)) is not None}):
+            self._learn(user)
 
     def ask_about(self, user: str) -> None:
         """Ask whether a user is a person; the answer is a `UserAnswer`."""

@@ -6,12 +6,12 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
-from typing import Any
+from typing import Any, NamedTuple
 
 from slack_sdk.errors import SlackApiError, SlackClientError
 
@@ -23,7 +23,8 @@ from beepgpt.lenient_json import writable
 log = logging.getLogger(__name__)
 BACKOFF = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Seconds before each next try to connect or to call; the last one repeats."""
-PAGE = 500
+PAGE = 999
+"""Items that Slack is asked for at once: the most that it gives."""
 TOO_OLD_TO_ASK = 30.0
 """Seconds for one response of the Web API."""
 DEAD = {
@@ -71,15 +72,31 @@ class Web:
         self.ahead = 0.0
         """Seconds by which this machine's clock is ahead of Slack's, if more than 1; else 0."""
 
-    def ask(self, method: str, **params: Any) -> dict[str, Any]:
-        """Call a method, and retry until there is a response. Raises SlackFailed, SlackRefused or CallStopped."""
-        return self._ask(method, params)[0]
+    def ask(self, method: str, *, can_wait: bool = False, **params: Any) -> dict[str, Any]:
+        """Call a method, and retry until there is a response. Raises SlackFailed, SlackRefused or CallStopped.
 
-    def _ask(self, method: str, params: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, str]]:
+        `can_wait`: it is called at half the rate at most, so that calls are left for what is urgent.
+        """
+        return self._ask(method, params, self._most(can_wait))[0]
+
+    def _most(self, can_wait: bool) -> int:
+        return max(self.per_minute // 2, 1) if can_wait else self.per_minute
+
+    def seconds_for(self, method: str, calls: int, *, can_wait: bool = False) -> float:
+        """In how many seconds so many more calls of a method will have been permitted."""
+        most, now = self._most(can_wait), time.monotonic()
+        with self._lock:
+            times = list(self._asked.get(method, ()))
+            begin = max(now, self._not_before.get(method, 0.0))
+        for _ in range(calls):
+            times.append(max(begin, times[-most] + 60 if len(times) >= most else begin))
+        return max(times[-1] - now, 0.0) if calls else 0.0
+
+    def _ask(self, method: str, params: Mapping[str, Any], most: int) -> tuple[dict[str, Any], Mapping[str, str]]:
         given = {name: value for name, value in params.items() if value is not None}
         tries = 0
         while True:
-            self._wait_for_turn(method)
+            self._wait_for_turn(method, most)
             began = time.time()
             try:
                 response = self._client.api_call(method, data=given)
@@ -134,14 +151,14 @@ class Web:
 
     def scopes(self) -> tuple[dict[str, Any], set[str]]:
         """The response of `auth.test`, and the token's scopes."""
-        data, headers = self._ask("auth.test", {})
+        data, headers = self._ask("auth.test", {}, self.per_minute)
         return data, {each.strip() for each in str(headers.get("x-oauth-scopes", "")).split(",") if each.strip()}
 
-    def pages(self, method: str, items: str, **params: Any) -> Iterator[dict[str, Any]]:
+    def pages(self, method: str, items: str, *, can_wait: bool = False, **params: Any) -> Iterator[dict[str, Any]]:
         """All items of a paged response."""
         cursor: str | None = None
         while True:
-            answer = self.ask(method, **params, cursor=cursor, limit=PAGE)
+            answer = self.ask(method, can_wait=can_wait, **params, cursor=cursor, limit=PAGE)
             yield from answer.get(items) or []
             cursor = (answer.get("response_metadata") or {}).get("next_cursor") or None
             if cursor is None:
@@ -158,14 +175,14 @@ class Web:
             )
         return SlackRefused(method, code)
 
-    def _wait_for_turn(self, method: str) -> None:
+    def _wait_for_turn(self, method: str, most: int) -> None:
         while True:
             with self._lock:
                 now = time.monotonic()
                 asked = self._asked.setdefault(method, deque())
                 while asked and asked[0] <= now - 60:
                     asked.popleft()
-                wait = max(self._not_before.get(method, 0.0) - now, asked[0] + 60 - now if len(asked) >= self.per_minute else 0.0)
+                wait = max(self._not_before.get(method, 0.0) - now, asked[-most] + 60 - now if len(asked) >= most else 0.0)
                 if wait <= 0:
                     asked.append(now)
                     return
@@ -223,30 +240,55 @@ def silent(library: str) -> logging.Logger:
     return logger
 
 
-def history(
-    web: Web, channel: str, *, since: str, roots_since: str, replies_since: str, threads: Collection[str] = ()
-) -> list[dict[str, Any]]:
-    """A channel's messages: roots from `roots_since` on, and replies from `replies_since` on in threads of these roots and of `threads`.
+class History(NamedTuple):
+    """What was read of a channel."""
 
-    Of the roots, threads with a reply since `since` are read. Times are Slack's `ts`. Slack has no list of recent replies to older roots,
-    so those have to be named in `threads`.
+    messages: list[dict[str, Any]]
+    threads: set[str]
+    """`ts` of the roots of those threads of which all replies since `replies_since` are among them."""
+
+
+def history(
+    web: Web,
+    channel: str,
+    *,
+    since: str,
+    roots_since: str,
+    replies_since: str,
+    threads: Collection[str] = (),
+    is_whole: Callable[[str, int, str], bool] = lambda root, replies, latest: False,
+) -> History:
+    """Read a channel's roots from `roots_since` on, and replies from `replies_since` on in threads that may have new ones.
+
+    Those are threads of these roots with a reply since `since`, unless `is_whole` says of a thread (its root, how many replies it has
+    and the last one) that all of it is known; and `threads`: Slack has no list of recent replies to older roots, so they have to be
+    named. Times are Slack's `ts`.
     """
     found: dict[str, dict[str, Any]] = {}
     replied = set(threads)
     for message in web.pages("conversations.history", "messages", channel=channel, oldest=roots_since, inclusive=True):
         ts = str(message.get("ts", ""))
         found[ts] = message
-        root = message.get("thread_ts")
-        if root is not None and ((root == ts and str(message.get("latest_reply", since)) >= since) or (root != ts and ts >= since)):
+        root, latest, count = message.get("thread_ts"), str(message.get("latest_reply", since)), message.get("reply_count")
+        if root == ts:
+            if latest >= since and not (isinstance(count, int) and is_whole(ts, count, latest)):
+                replied.add(ts)
+        elif root is not None and ts >= since:
             replied.add(str(root))
     for root in sorted(replied):
-        try:
-            replies = list(web.pages("conversations.replies", "messages", channel=channel, ts=root, oldest=replies_since, inclusive=True))
-        except SlackRefused as refused:
-            if refused.code not in ("thread_not_found", "message_not_found"):
-                raise
-            continue
-        for message in replies:
-            if message.get("ts") != root:  # the root comes with every page
-                found.setdefault(str(message.get("ts", "")), message)
-    return list(found.values())
+        for message in thread(web, channel, root, since=replies_since):
+            found.setdefault(str(message.get("ts", "")), message)
+    return History(list(found.values()), replied)
+
+
+def thread(web: Web, channel: str, root: str, *, since: str, can_wait: bool = False) -> list[dict[str, Any]]:
+    """Read the replies of a thread from `since` on; none, if it is there no longer."""
+    try:
+        found = list(
+            web.pages("conversations.replies", "messages", can_wait=can_wait, channel=channel, ts=root, oldest=since, inclusive=True)
+        )
+    except SlackRefused as refused:
+        if refused.code not in ("thread_not_found", "message_not_found"):
+            raise
+        return []
+    return [each for each in found if each.get("ts") != root]  # the root comes with every page
