@@ -89,8 +89,8 @@ def flow() -> Dataflow:
     check_source(origin, settings)
     to = score_outputs_of(settings.cluster.to, settings.cluster.outcomes or None, settings)
     for each in to.topics().values():
-        check_score_topic(connection_of(settings, each.bootstrap), each, rules.spec)
-    model = WatchedModel(folder, rules.spec, lambda each: nullcontext(load_model(each)))
+        check_score_topic(connection_of(settings, each.bootstrap), each, rules)
+    model = WatchedModel(folder, rules, lambda each: nullcontext(load_model(each)))
     worker = ClusterWorker(settings, origin)
     following = Following(
         rules,
@@ -108,7 +108,7 @@ def flow() -> Dataflow:
     scoring = ScoringRun(
         model,
         model.caller(ours.batch, ours.concurrency),
-        rules.spec,
+        rules,
         live_since=now_us() if is_live else None,
         deadline=ours.deadline / 1e6,
         bounded_deadline=origin.is_followed,

@@ -46,6 +46,7 @@ def run_alerts(
     if url and urlsplit(url).scheme not in ("http", "https"):
         raise BadCommand("alerts.webhook: an address with https:// is expected, or with http:// on this machine")
     call_webhook = webhook(url, revealed(ours.webhook_secret), revealed(ours.webhook_proxy)) if url else None
+    check_spec = alerting.spec_check(settings, model, places)
     stop = Stop()
     with ExitStack() as stack:
         stack.enter_context(stop.listening())
@@ -60,7 +61,7 @@ def run_alerts(
             console.print(f"Slack: {slack.check()}")
         store = stack.enter_context(closing(AlertStore(ours.store, alone=True)))
         matcher = alerting.matcher_of(settings, stack)
-        decider = AlertDecider(store, policy, matcher=matcher, forgotten=forgotten_of(settings))
+        decider = AlertDecider(store, policy, matcher=matcher, forgotten=forgotten_of(settings), check_spec=check_spec)
         prepare = None if matcher is None else alerting.prepare_with(matcher, decider)
         pulse = AlertPulse()
 

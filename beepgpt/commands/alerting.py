@@ -18,9 +18,12 @@ from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.slack.alerts import SlackMessenger
 from beepgpt.connectors.slack.client import slack_outbound
+from beepgpt.conversations.rules import shaping_settings
 from beepgpt.errors import BadCommand, ProviderFailed, cannot_write
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.places import connection_of, is_kafka, patience_of, print_proxy, topic_of
+from beepgpt.runtime.specs import SpecCheck, SpecFound
+from beepgpt.training.reloading import card_in
 
 PROBE = "Is it there?"
 """Embedded once at the start; nobody wrote it."""
@@ -37,6 +40,19 @@ def slack_of(settings: Settings) -> SlackMessenger | None:
     outbound = slack_outbound(revealed(settings.slack.proxy))
     print_proxy(outbound, settings.slack.base_url)
     return SlackMessenger(token, settings.slack.base_url, outbound=outbound)
+
+
+def spec_check(settings: Settings, model: Path | None, places: Mapping[str, str | None]) -> SpecCheck:
+    """Compares predictions with the model's settings, whose threshold is taken; without a model, with these. Raises OtherState."""
+    expected, who = SpecFound(settings.rules.spec, shaping_settings(settings.rules)), "these settings"
+    if model is not None and (card := card_in(model)):
+        expected, who = SpecFound(str(card.get("spec")), card.get("settings")), f"the examples of {model}"
+    check = SpecCheck(expected, who)
+    for name in ("predictions", "outcomes"):
+        if (place := places[name]) is not None and is_kafka(place):
+            address = kafka.parse_address(place)
+            check.look(connection_of(settings, address.bootstrap), address.topic)
+    return check
 
 
 def matcher_of(settings: Settings, stack: ExitStack) -> EmbeddingMatcher | None:

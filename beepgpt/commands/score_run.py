@@ -41,7 +41,7 @@ def check_job(job: ScoreJob, origin: Origin) -> None:
         if other := taken.get((each.bootstrap, each.topic)):
             raise BadCommand(f"{place_name(each)}: is {other} already: name another topic")
         taken[each.bootstrap, each.topic] = name
-        check_score_topic(connection_of(job.settings, each.bootstrap), each, rules.spec)
+        check_score_topic(connection_of(job.settings, each.bootstrap), each, rules)
         if name == "predictions":
             for line in lasting(connection_of(job.settings, each.bootstrap), each, job.settings.scoring.kept):
                 console.print(line)

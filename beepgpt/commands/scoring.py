@@ -52,7 +52,7 @@ class ScoreJob:
         """Open the model. Raises BadCommand."""
         provider = self.settings.provider.model_copy(update={"concurrency": self.settings.scoring.concurrency})
         settings = self.settings.model_copy(update={"provider": provider})
-        return WatchedModel(self.model, settings.rules.spec, partial(open_model, settings=settings))
+        return WatchedModel(self.model, settings.rules, partial(open_model, settings=settings))
 
     def run_of(self, origin: Origin, model: WatchedModel) -> FlowRun:
         """The FlowRun of this command."""
@@ -129,7 +129,7 @@ def scoring_of(job: ScoreJob, origin: Origin, model: WatchedModel, worker: Worke
     return ScoringRun(
         model,
         model.caller(ours.batch, ours.concurrency),
-        job.settings.rules.spec,
+        job.settings.rules,
         live_since=now_us() if origin.is_followed and ours.clock == "wall" else None,
         deadline=(ours.deadline if job.deadline is None else job.deadline) / 1e6,
         bounded_deadline=job.deadline is not None or origin.is_followed or job.pace is not None,

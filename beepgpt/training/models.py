@@ -155,6 +155,12 @@ def weak_is_nobody(manifest: Mapping[str, Any]) -> bool:
     return bool(manifest.get("settings", {}).get("sides", {}).get("weak") == NIL)
 
 
+def spec_of_set(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The card's keys about the examples of a training set: their spec, and the settings behind it if they are known."""
+    examples = manifest.get("examples", {})
+    return {"spec": examples.get("spec"), **({"settings": examples["settings"]} if examples.get("settings") else {})}
+
+
 def train_here(folder: Path, kind: str, into: Path, *, seed: int, threads: int, status: Callable[[str], None]) -> dict[str, Any]:
     """Fit a `local` or a `text` model on the training set `folder`, and write it to `into`; returns its card.
 
@@ -166,7 +172,7 @@ def train_here(folder: Path, kind: str, into: Path, *, seed: int, threads: int, 
     parsed = orjson.loads(manifest)
     examples = read_examples(folder / TRAIN, as_happened=not weak_is_nobody(parsed))
     card: dict[str, Any] = {
-        "spec": parsed.get("examples", {}).get("spec"),
+        **spec_of_set(parsed),
         "trained_on": {
             "examples": len(examples),
             "answered": sum(bool(answer) for answer in examples.answers),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import orjson
 
 from beepgpt.conversations.outcomes import Probabilities
+from beepgpt.conversations.rules import Rules, differing
 from beepgpt.errors import BadCommand, BeepGPTError
 from beepgpt.training.folder import ALERTS
 from beepgpt.training.parts import Part, Parts, parts_of
@@ -118,12 +119,12 @@ ModelOpener = Callable[[Path], AbstractContextManager["Trained"]]
 class WatchedModel:
     """The model in a folder. Once another one stands there, it takes its place without a restart."""
 
-    def __init__(self, folder: Path, spec: str, open_model: ModelOpener) -> None:
-        """Raise BadCommand if there is no model, if it was trained on examples of another `spec`, or if its server can't be asked."""
+    def __init__(self, folder: Path, rules: Rules, open_model: ModelOpener) -> None:
+        """Raise BadCommand if there is no model, if it was trained on examples that other rules made, or if its server can't be asked."""
         from beepgpt.training.models import BadModel
 
         self.folder = folder
-        self._spec = spec
+        self._rules = rules
         self._open_model = open_model
         self._open = ExitStack()
         self._lock = threading.Lock()
@@ -264,15 +265,21 @@ class WatchedModel:
         from beepgpt.training.people import StrangersCheck
 
         trained = self._open.enter_context(self._open_model(self.folder))
-        if trained.card.get("spec") != self._spec:
-            raise BadCommand(
-                f"--model {self.folder}: was trained on examples of spec {trained.card.get('spec')}, and this run makes spec {self._spec}:"
-                " give the settings that its examples were made with, or train it again"
-            )
+        check_made_by(self.folder, trained.card, self._rules)
         name = name_of(self.folder)
         self._parts[name] = parts_of(trained.card)
         self._strangers[name] = StrangersCheck(self.folder, trained.card["manifest"], log.warning)
         return trained, name
+
+
+def check_made_by(folder: Path, card: Mapping[str, Any], rules: Rules) -> None:
+    """Raise BadCommand if a model was trained on examples that other rules made."""
+    if (spec := card.get("spec")) != rules.spec:
+        raise BadCommand(
+            f"--model {folder}: was trained on examples that were made with other settings:"
+            f" {differing(str(spec), rules.spec, card.get('settings'), rules)}: give the settings that its examples were made with, or"
+            " train it again"
+        )
 
 
 def name_of(folder: Path) -> str:
@@ -299,8 +306,17 @@ def as_example(point: Mapping[str, Any]) -> dict[str, Any]:
 
 def figures_in(folder: Path) -> dict[str, Any]:
     """The metrics that `beepgpt validate` wrote into a model's folder; empty if it did not."""
+    return _json_in(folder / METRICS)
+
+
+def card_in(folder: Path) -> dict[str, Any]:
+    """A model's card, whose files are not checked; empty if there is none."""
+    return _json_in(folder / CARD)
+
+
+def _json_in(path: Path) -> dict[str, Any]:
     with suppress(OSError, ValueError):
-        found = orjson.loads((folder / METRICS).read_bytes())
+        found = orjson.loads(path.read_bytes())
         if isinstance(found, dict):
             return found
     return {}
