@@ -12,7 +12,7 @@ import typer
 
 from beepgpt.alerts.decisions import Policy
 from beepgpt.commands.flags import with_settings
-from beepgpt.commands.output import account_table, write_report
+from beepgpt.commands.output import account_table, show_account, write_report
 from beepgpt.config.settings import Settings, with_flags
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
@@ -72,7 +72,7 @@ def alert(
 
     places = {"predictions": source, "interactions": interactions, "outcomes": outcomes, "deletions": deletions}
     account = run_alerts(places, to, model, members, settings)
-    print_account(account)
+    show_account(account, print_account)
     write_report(report, account)
 
 

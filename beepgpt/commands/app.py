@@ -5,6 +5,8 @@ A command's module is imported when the command runs or its help is asked for, s
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Annotated, Any
@@ -112,6 +114,10 @@ def beepgpt(
 def main() -> None:
     """Run a command; an error of ours is one clear message and its exit status."""
     begin()
+    if os.environ.get("BEEPGPT_RUN__LOG_FORMAT") == "json" and not any(each.startswith("--worker=") for each in sys.argv):
+        from beepgpt.runtime import logs  # even a wrong command is told in JSON
+
+        logs.configure("warning", "json", whole=True)
     try:
         app()
     except BeepGPTError as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from beepgpt.commands.output import by_reason, write_report
+from beepgpt.commands.output import by_reason, show_account, write_report
 from beepgpt.runtime.console import console
 
 MOST_NAMED = 20
@@ -32,7 +32,7 @@ def close_command(
     closing: Mapping[str, Any], status: int, report: Path | None, recovery: Path | None, show: Callable[[Mapping[str, Any]], None]
 ) -> None:
     """Show and write the closing report, and say how to go on. Raises typer.Exit."""
-    show(closing)
+    show_account(closing, show)
     print_unlisted(closing)
     events = closing["account"]["events"]
     if closing["ended"] and (rejected := say_rejected(events["read"], events["rejected"])):

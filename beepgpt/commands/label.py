@@ -14,7 +14,7 @@ from beepgpt.commands.example_source import input_of, look_at
 from beepgpt.commands.flags import with_settings
 from beepgpt.commands.label_agreement import NOT_NEEDED, check_accuracy
 from beepgpt.commands.labeling import LabelJob, check_places, closed, remembering, report_of, run_labeling
-from beepgpt.commands.output import account_table, add_counts, by_reason, print_verdict, write_report
+from beepgpt.commands.output import account_table, add_counts, by_reason, print_verdict, show_account, write_report
 from beepgpt.config.settings import Settings, with_flags
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand, RunStopped
@@ -72,7 +72,7 @@ def label(
     job = LabelJob(input_of(source), destination_of(to, settings), settings, recovery)
     check_apart(source, [*job.to.given().values(), *([report] if report is not None else [])])
     closing, status = run_label(job, yes=yes, force=force)
-    print_labels(closing)
+    show_account(closing, print_labels)
     console.print(NOT_NEEDED)
     write_report(report, closing)
     if closing.get("stopped_because"):

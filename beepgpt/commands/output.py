@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,21 @@ from rich.table import Table
 from rich.text import Text
 
 from beepgpt.connectors.files import jsonl
-from beepgpt.runtime.console import console
+from beepgpt.runtime.console import console, printed, says_events
 
 
 def write_report(path: Path | None, body: object) -> None:
     """Write JSON for `--report` and the like, if a path was given."""
     if path is not None:
         jsonl.write_file(path, orjson.dumps(body, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+
+
+def show_account(closing: Mapping[str, Any], show: Callable[[Any], None]) -> None:
+    """Show a closing account: as `show` prints it, or whole as one event where the log is JSON."""
+    if says_events():
+        printed.info("closing account", extra={"closing": closing})
+    else:
+        show(closing)
 
 
 def account_table() -> Table:
