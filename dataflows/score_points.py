@@ -71,6 +71,8 @@ class ScoringRun:
     """People that a prediction names."""
     threshold: float = 0.5
     """The probability from which on a person would be alerted, for the figures."""
+    threshold_for: Callable[[str], float] | None = None
+    """The same by the model's name; None: it holds for all."""
     kept: int | None = None
     """Microseconds for which predictions stay on their topic: as long, a deletion finds those that held its message. None: no topic."""
     window: int = 5
@@ -415,7 +417,8 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
         model, how = outcome["model"], outcome["how"]
         self.outcomes_by[model, how] = self.outcomes_by.get((model, how), 0) + 1
         if (lately := self.lately.get(model)) is None:
-            lately = self.lately[model] = RollingMetrics(self._scoring.threshold)
+            ours = self._scoring
+            lately = self.lately[model] = RollingMetrics(ours.threshold if ours.threshold_for is None else ours.threshold_for(model))
         lately.add(outcome)
         if how != "answered" or lately.answered < ENOUGH or lately.counts["answered"] % 10:
             return

@@ -70,8 +70,9 @@ def flow() -> Dataflow:
     from beepgpt.runtime.places import connection_of, source_of
     from beepgpt.runtime.running import check_source
     from beepgpt.runtime.workers import ClusterWorker, cluster_topics
+    from beepgpt.training.live import LiveThresholds, threshold_of
     from beepgpt.training.models import load_model
-    from beepgpt.training.reloading import WatchedModel, threshold_of
+    from beepgpt.training.reloading import WatchedModel
 
     settings = read_settings()
     ours, rules, folder = settings.scoring, settings.rules, settings.cluster.model
@@ -115,6 +116,7 @@ def flow() -> Dataflow:
         max_alert_age=settings.alerts.max_alert_age,
         most=ours.people,
         threshold=threshold_of(ours.threshold, folder),
+        threshold_for=LiveThresholds(folder, threshold_of(ours.threshold, folder), is_given=ours.threshold is not None),
         kept=to.kept(),
         window=rules.window,
         with_candidates=ours.candidates,

@@ -100,8 +100,12 @@ def threshold_of(settings: Settings, model: Path | None) -> float:
         return settings.alerts.threshold
     if model is None:
         raise BadCommand("how likely must an answer be? Give --model DIR, whose rehearsed threshold is taken, or --threshold 0.5")
-    from beepgpt.training.reloading import CARD, is_of_card, recommended_in
+    from beepgpt.training.folder import CARD
+    from beepgpt.training.live import is_of_card, live_in, newer_beside, recommended_in
 
+    given, model = model, live_in(model)
+    if (newer := newer_beside(given)) is not None:
+        console.print(f"{given}: the model {newer} there has no threshold yet: going on with {model.name}, which has.")
     if (recommended := recommended_in(model)) is not None:
         return recommended
     path = model / "metrics.json"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,6 +29,7 @@ from beepgpt.runtime.flow_metrics import AlertFigures, AlertPulse, Waits
 from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.outages import watching
 from beepgpt.runtime.workers import Stop, program_version
+from beepgpt.training.live import LiveThresholds
 
 log = logging.getLogger("beepgpt")
 
@@ -41,7 +43,8 @@ def run_alerts(
     """
     ours = settings.alerts
     threshold = threshold_of(settings, model)
-    policy = policy_of(settings, threshold)
+    thresholds = LiveThresholds(model, threshold, is_given=ours.threshold is not None)
+    policy = replace(policy_of(settings, threshold), thresholds=thresholds)
     url = revealed(ours.webhook)
     if url and urlsplit(url).scheme not in ("http", "https"):
         raise BadCommand("alerts.webhook: an address with https:// is expected, or with http:// on this machine")
@@ -105,7 +108,7 @@ def run_alerts(
         stack.enter_context(watching(lambda: {"records_behind": lag_of(sources), "messages_waiting": sum(waiting().values())}))
         run_loop(sources, delivery, pulse, stop)
         log.info("stopped" if stop() else "ended", extra={"signal": stop.signal})
-        return closing_account(store, threshold)
+        return closing_account(store, thresholds.current)
 
 
 def lag_of(sources: Sequence[AlertSource]) -> int:

@@ -23,7 +23,7 @@ from beepgpt.errors import BadCommand, ProviderFailed, cannot_write
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.places import connection_of, is_kafka, patience_of, print_proxy, topic_of
 from beepgpt.runtime.specs import SpecCheck, SpecFound
-from beepgpt.training.reloading import card_in
+from beepgpt.training.live import card_in, live_in
 
 PROBE = "Is it there?"
 """Embedded once at the start; nobody wrote it."""
@@ -45,7 +45,7 @@ def slack_of(settings: Settings) -> SlackMessenger | None:
 def spec_check(settings: Settings, model: Path | None, places: Mapping[str, str | None]) -> SpecCheck:
     """Compares predictions with the model's settings, whose threshold is taken; without a model, with these. Raises OtherState."""
     expected, who = SpecFound(settings.rules.spec, shaping_settings(settings.rules)), "these settings"
-    if model is not None and (card := card_in(model)):
+    if model is not None and (card := card_in(live_in(model))):
         expected, who = SpecFound(str(card.get("spec")), card.get("settings")), f"the examples of {model}"
     check = SpecCheck(expected, who)
     for name in ("predictions", "outcomes"):

@@ -19,7 +19,7 @@ from beepgpt.runtime.destinations import check_score_topic, place_name
 from beepgpt.runtime.left_out import left_out_of, say_left_out
 from beepgpt.runtime.places import Origin, check_apart, connection_of, origin_of
 from beepgpt.runtime.running import check_source, ended_before, recovery_of, run_child, run_flow, status_of
-from beepgpt.training.reloading import threshold_of
+from beepgpt.training.live import threshold_of
 
 """The last records of a topic, among which one with a spec is looked for."""
 

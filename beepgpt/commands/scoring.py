@@ -26,7 +26,8 @@ from beepgpt.runtime.pacing import PacedSource
 from beepgpt.runtime.places import Origin, source_of
 from beepgpt.runtime.running import FlowRun, note_of_rules
 from beepgpt.runtime.workers import PreparedFlow, Worker
-from beepgpt.training.reloading import WatchedModel, threshold_of
+from beepgpt.training.live import LiveThresholds, threshold_of
+from beepgpt.training.reloading import WatchedModel
 
 log = logging.getLogger("beepgpt")
 
@@ -136,6 +137,7 @@ def scoring_of(job: ScoreJob, origin: Origin, model: WatchedModel, worker: Worke
         max_alert_age=job.settings.alerts.max_alert_age,
         most=ours.people,
         threshold=threshold_of(ours.threshold, job.model),
+        threshold_for=LiveThresholds(job.model, threshold_of(ours.threshold, job.model), is_given=ours.threshold is not None),
         kept=job.to.kept(),
         window=job.settings.rules.window,
         with_candidates=ours.candidates,

@@ -163,7 +163,7 @@ def test_live_commands_speak_json_when_they_are_stopped_and_when_the_broker_is_k
         program("alert", f"{to['predictions']}?follow=true", "--threshold", "0.5", "--members", tmp_path),
     ]
     (tmp_path / "users.json").write_text("[]")
-    (tmp_path / "channels.json").write_text("[]")
+    (tmp_path / "channels.json").write_text('[{"id": "C1", "name": "c1", "members": ["UANA"]}]')
 
     def start_all(stack: ExitStack, folder: Path, settings: dict[str, str]) -> list[Running]:
         runs = []

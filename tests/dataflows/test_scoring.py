@@ -35,11 +35,12 @@ from beepgpt.dataflows.scored_records import check_scores
 from beepgpt.dataflows.scoring import scoring_flow
 from beepgpt.errors import BadCommand
 from beepgpt.simulation.workspace import Plan, live_records
+from beepgpt.training.folder import CARD, METRICS
 from beepgpt.training.intervals import Bootstrap
 from beepgpt.training.metrics import hits, outcomes_of
 from beepgpt.training.parts import Part, Parts
 from beepgpt.training.points import examples_of
-from beepgpt.training.reloading import CARD, METRICS, CannotScore, LocalModel, ModelAnswer, ModelCaller, RemoteCaller, ScoringModel
+from beepgpt.training.reloading import CannotScore, LocalModel, ModelAnswer, ModelCaller, RemoteCaller, ScoringModel
 from tests.support import NOW, at, chunks_of, delete, edit, lines_in, post, run_of
 from tests.support.alerts import Clock, Office
 from tests.support.histories import Record
