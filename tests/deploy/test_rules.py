@@ -53,9 +53,9 @@ def test_the_rules_of_what_matters_first_stand_first():
 
 @pytest.mark.slow
 def test_direct_messages_that_wait(slack: Workspace, tmp_path: Path):
-    """Slack takes none for five minutes."""
+    """Slack is busy, and says for how long."""
     source = write(tmp_path / "predictions.jsonl", prediction(just_now()))
-    slack.faults = {"chat.postMessage:Dbo": ["hold"]}
+    slack.faults = {"chat.postMessage:Dbo": ["429:3600"]}
     port = free_block(1)
     command = program("alert", source, "--threshold", 0.5, "--metrics-port", port)
     with started(command, tmp_path / "run", settings_of(slack, tmp_path), port, 1):
