@@ -11,8 +11,9 @@ import orjson
 import typer
 
 from beepgpt.alerts.decisions import Policy
+from beepgpt.commands.closing import show_account
 from beepgpt.commands.flags import with_settings
-from beepgpt.commands.output import account_table, show_account, write_report
+from beepgpt.commands.output import account_table, write_report
 from beepgpt.config.settings import Settings, with_flags
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand

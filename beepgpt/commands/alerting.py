@@ -18,12 +18,10 @@ from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.slack.alerts import SlackMessenger
 from beepgpt.connectors.slack.client import slack_outbound
-from beepgpt.conversations.rules import shaping_settings
 from beepgpt.errors import BadCommand, ProviderFailed, cannot_write
 from beepgpt.runtime.clock import now_us
+from beepgpt.runtime.console import console
 from beepgpt.runtime.places import connection_of, is_kafka, patience_of, print_proxy, topic_of
-from beepgpt.runtime.specs import SpecCheck, SpecFound
-from beepgpt.training.live import card_in, live_in
 
 PROBE = "Is it there?"
 """Embedded once at the start; nobody wrote it."""
@@ -40,19 +38,6 @@ def slack_of(settings: Settings) -> SlackMessenger | None:
     outbound = slack_outbound(revealed(settings.slack.proxy))
     print_proxy(outbound, settings.slack.base_url)
     return SlackMessenger(token, settings.slack.base_url, outbound=outbound)
-
-
-def spec_check(settings: Settings, model: Path | None, places: Mapping[str, str | None]) -> SpecCheck:
-    """Compares predictions with the model's settings, whose threshold is taken; without a model, with these. Raises OtherState."""
-    expected, who = SpecFound(settings.rules.spec, shaping_settings(settings.rules)), "these settings"
-    if model is not None and (card := card_in(live_in(model))):
-        expected, who = SpecFound(str(card.get("spec")), card.get("settings")), f"the examples of {model}"
-    check = SpecCheck(expected, who)
-    for name in ("predictions", "outcomes"):
-        if (place := places[name]) is not None and is_kafka(place):
-            address = kafka.parse_address(place)
-            check.look(connection_of(settings, address.bootstrap), address.topic)
-    return check
 
 
 def matcher_of(settings: Settings, stack: ExitStack) -> EmbeddingMatcher | None:
@@ -188,7 +173,15 @@ def _file_source(name: str, place: str, decider: AlertDecider, apply: Apply, pre
     path = Path(place)
     identity = f"{name}:{path.resolve()}"
     before = decider.store.position(identity, jsonl.PARTITION)
-    part = jsonl.JsonlSource(path, max_line=1 << 30).build_part("read", jsonl.PARTITION, None if before is None else (before[0], before[1]))
+    source = jsonl.JsonlSource(path, max_line=1 << 30)
+    try:
+        part = source.build_part("read", jsonl.PARTITION, None if before is None else (before[0], before[1]))
+    except jsonl.FileChanged:
+        console.print(
+            f"{path}: is not what was read before, as after beepgpt forget: it is read again from its beginning, and counted again;"
+            " nobody is alerted twice"
+        )
+        part = source.build_part("read", jsonl.PARTITION, None)
     return AlertSource(identity, {jsonl.PARTITION: part}, _file_records, decider.store, apply, clock=now_us, prepare=prepare)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import typer
 
-from beepgpt.commands.output import by_reason, show_account, write_report
-from beepgpt.runtime.console import console
+from beepgpt.commands.output import by_reason, write_report
+from beepgpt.runtime.console import console, printed, says_events
 
 MOST_NAMED = 20
 PROBABLY = {
@@ -26,6 +26,14 @@ PROBABLY = {
     "day_file_damaged": "the zip is damaged: download the export again",
 }
 """What is probably wrong, by the most frequent reason for which records were rejected."""
+
+
+def show_account(closing: Mapping[str, Any], show: Callable[[Any], None]) -> None:
+    """Show a closing account: as `show` prints it, or whole as one event where the log is JSON."""
+    if says_events():
+        printed.info("closing account", extra={"closing": closing})
+    else:
+        show(closing)
 
 
 def close_command(

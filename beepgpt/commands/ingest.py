@@ -8,9 +8,9 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from beepgpt.commands.closing import print_unlisted, say_rejected
+from beepgpt.commands.closing import print_unlisted, say_rejected, show_account
 from beepgpt.commands.flags import Include, kinds_of, with_settings
-from beepgpt.commands.output import account_table, add_counts, add_reasons, print_verdict, show_account, write_report
+from beepgpt.commands.output import account_table, add_counts, add_reasons, print_verdict, write_report
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand

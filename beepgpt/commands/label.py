@@ -10,11 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
+from beepgpt.commands.closing import show_account
 from beepgpt.commands.example_source import input_of, look_at
 from beepgpt.commands.flags import with_settings
 from beepgpt.commands.label_agreement import NOT_NEEDED, check_accuracy
 from beepgpt.commands.labeling import LabelJob, check_places, closed, remembering, report_of, run_labeling
-from beepgpt.commands.output import account_table, add_counts, by_reason, print_verdict, show_account, write_report
+from beepgpt.commands.output import account_table, add_counts, by_reason, print_verdict, write_report
 from beepgpt.config.settings import Settings, with_flags
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand, RunStopped

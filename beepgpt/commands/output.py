@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,21 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from beepgpt.connectors.files import jsonl
-from beepgpt.runtime.console import console, printed, says_events
+from beepgpt.runtime.console import console
 
 
 def write_report(path: Path | None, body: object) -> None:
     """Write JSON for `--report` and the like, if a path was given."""
     if path is not None:
         jsonl.write_file(path, orjson.dumps(body, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-
-
-def show_account(closing: Mapping[str, Any], show: Callable[[Any], None]) -> None:
-    """Show a closing account: as `show` prints it, or whole as one event where the log is JSON."""
-    if says_events():
-        printed.info("closing account", extra={"closing": closing})
-    else:
-        show(closing)
 
 
 def account_table() -> Table:
@@ -132,6 +124,18 @@ def number(figure: Mapping[str, Any] | None, name: str) -> str:
     if figure.get("low", 0.0) is None:
         return "few"
     return f"{figure['value']:.3f}" if name in UNSCALED else f"{100 * figure['value']:.1f}"
+
+
+def short(figure: Mapping[str, Any] | None, name: str) -> str:
+    """A figure with its range, in the width of a column.
+
+    >>> short({"value": 0.3214, "low": 0.3, "high": 0.34}, "hit@1"), short({"value": 1.783, "low": 1.565, "high": 2.051}, "log_loss")
+    ('32.1 (30–34)', '1.783 (1.56–2.05)')
+    """
+    if figure is None or figure["low"] is None:
+        return number(figure, name)
+    scale, digits = (1, 2) if name in UNSCALED else (100, 0)
+    return f"{number(figure, name)} ({scale * figure['low']:.{digits}f}–{scale * figure['high']:.{digits}f})"
 
 
 def moment(ts: str) -> str:
