@@ -65,7 +65,7 @@ def test_score_and_alert_follow_a_pair(broker: Broker | GivenBroker, tmp_path: P
         before = ask()
         wait_until(lambda: before in predicted(), "the first question is scored", said=lambda: scoring.said)
         second = pair(live, 2, 0.01)
-        wait_until(lambda: predicted().get(ask()) is not None and second.name in predicted().values(), "the second model is asked")
+        wait_until(lambda: ask() and second.name in predicted().values(), "the second model is asked")
         wait_until(lambda: alerts.exists() and alerts.read_text().endswith("\n"), "somebody is alerted", said=lambda: str(predicted()))
 
     models = predicted()
