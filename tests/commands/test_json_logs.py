@@ -1,24 +1,17 @@
 """Where the log is JSON, every line of standard error is: accounts, refusals, faults, warnings, whatever a library prints."""
 
 import json
-import signal
 import subprocess
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
-from beepgpt.connectors.kafka import Connection, TopicSpec, create_topics
-from tests.support import post, program, quiet, run_program, slack_server, slack_web_api
+from tests.support import post, quiet, run_program, slack_web_api
 from tests.support.alerts import prediction
-from tests.support.broker import Broker
-from tests.support.kafka import KEPT, Running, address, free_block, started
 from tests.support.scoring import save
 from tests.support.slack_web_api import Workspace
-from tests.support.speed import slowness, wait_until
 
 JSON = {"BEEPGPT_RUN__LOG_FORMAT": "json", "BEEPGPT_RUN__LOG_LEVEL": "info"}
 CLOSING = "closing account"
@@ -141,63 +134,3 @@ def test_faults_and_what_libraries_print_are_events():
     assert faults == ["ZeroDivisionError: division by zero", "ValueError: where nobody can catch it", "KeyError: 'b'"]
     assert [each["level"] for each in said if "exception" in each] == ["CRITICAL"] * 3
     assert "no line end" in messages
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-def test_live_commands_speak_json_when_they_are_stopped_and_when_the_broker_is_killed(mortal_broker: Broker, tmp_path: Path):
-    """All four, twice: each ends with its account by SIGTERM, and with an error when its patience with the brokers is over."""
-    connection, name = Connection(mortal_broker.bootstrap), f"test-{uuid4().hex[:12]}"
-    topics = {each: f"{name}.{each}" for each in ("events", "interactions", "examples", "late", "dead-letters", "predictions", "outcomes")}
-    create_topics(connection, [TopicSpec(each, 1, KEPT) for each in topics.values()])
-    to = {each: address(connection, topic) for each, topic in topics.items()}
-    ports = free_block(4)
-    commands = [
-        program("ingest", "slack", "--to", to["events"]),
-        program("examples", f"{to['events']}?follow=true", "--to", to["examples"]),
-        program(
-            *("score", f"{to['events']}?follow=true", "--model", save(tmp_path / "model"), "--to", to["predictions"]),
-            *("--outcomes", to["outcomes"]),
-        ),
-        program("alert", f"{to['predictions']}?follow=true", "--threshold", "0.5", "--members", tmp_path),
-    ]
-    (tmp_path / "users.json").write_text("[]")
-    (tmp_path / "channels.json").write_text('[{"id": "C1", "name": "c1", "members": ["UANA"]}]')
-
-    def start_all(stack: ExitStack, folder: Path, settings: dict[str, str]) -> list[Running]:
-        runs = []
-        for number, command in enumerate(commands):
-            each = [*command, "--metrics-port", str(ports + number)]
-            runs.append(stack.enter_context(started(each, folder / str(number), settings, ports + number, 1)))
-        for run in runs:
-            run.wait_until_ready()
-        return runs
-
-    with slack_server.serving(ack_within=1.0, retries=(0.2, 1.0, 3.0)) as server, ExitStack() as stack:
-        server.workspace.add_channel("C1")
-        settings = (
-            JSON
-            | server.settings
-            | {
-                "BEEPGPT_SLACK__INTERACTIONS_TOPIC": topics["interactions"],
-                "BEEPGPT_KAFKA__LATE_TOPIC": topics["late"],
-                "BEEPGPT_KAFKA__DEAD_LETTER_TOPIC": topics["dead-letters"],
-                "BEEPGPT_KAFKA__PATIENCE": f"{round(5 * slowness())}s",
-                "BEEPGPT_ALERTS__STORE": str(tmp_path / "alerts.sqlite"),
-            }
-        )
-        runs = start_all(stack, tmp_path / "stopped", settings)
-        server.workspace.post("C1", "UANA", "Is it red?")
-        for run in runs:
-            run.process.send_signal(signal.SIGTERM)
-        for run in runs:
-            assert run.process.wait(120) == 0, run.said
-            assert [each["message"] for each in events_in(run.said)].count(CLOSING) == 1
-
-        runs = start_all(stack, tmp_path / "killed", settings)
-        mortal_broker.kill()
-        for run in runs:
-            wait_until(lambda run=run: run.process.poll() is not None, "its patience is over")  # type: ignore[misc]
-            last = [each for each in events_in(run.said) if each["level"] == "ERROR"][-1]
-            assert run.process.returncode == 1 and last["status"] == 1, run.said

@@ -1,23 +1,15 @@
-"""Each rule of what matters first fires when what it is for is done to real processes, and none does while all is well."""
+"""Rules of what matters first fire when what they are for is done to a real process."""
 
-import signal
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
-from beepgpt.connectors.kafka import Connection, TopicSpec, create_topics
 from tests.commands.test_alert_command import just_now, settings_of, write
-from tests.support import program, quiet, slack_server
+from tests.support import program
 from tests.support.alerts import prediction
-from tests.support.broker import Broker, GivenBroker
-from tests.support.figures import queries, rules
-from tests.support.kafka import KEPT, address, free_block, new_topics, put, started, stream_of
-from tests.support.kafka_flow import PLAN
+from tests.support.figures import rules
+from tests.support.kafka import free_block, started
 from tests.support.prometheus import Prometheus
 from tests.support.slack_web_api import Workspace
 from tests.support.speed import wait_until
@@ -63,85 +55,3 @@ def test_direct_messages_that_wait(slack: Workspace, tmp_path: Path):
         fires = until(watching(alert=port), "DirectMessagesWait")
 
     assert fires == {"DirectMessagesWait": [{"job": "alert"}]}
-
-
-@contextmanager
-def stuck(command: list[str], folder: Path, settings: dict[str, str]) -> Iterator[None]:
-    """The program, whose standard output nobody reads."""
-    folder.mkdir()
-    with (folder / "said.txt").open("wb") as said:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, stdin=subprocess.DEVNULL, env=quiet() | settings)
-    try:
-        yield
-    finally:
-        process.kill()
-        process.communicate()
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_a_reader_that_is_far_behind(broker: Broker | GivenBroker, tmp_path: Path):
-    """Whoever reads its examples takes no more, so it reads no more events; they are years old, and no heartbeat says otherwise."""
-    topics = new_topics(Connection(broker.bootstrap))
-    for _ in range(4):
-        put(topics, stream_of(PLAN).messages(1))
-    port = free_block(1)
-    command = program("examples", topics.source(follow="true"), "--to", "-", "--metrics-port", port)
-    with stuck([str(each) for each in command], tmp_path / "run", topics.settings):
-        prometheus = watching(examples=port)
-        wait_until(lambda: not prometheus.scrape() and prometheus.evaluate("up == 1"), "it serves")
-        fires = until(prometheus, "FarBehind") | until(prometheus, "BehindEventTime")
-
-    assert fires == {"FarBehind": [{"job": "examples"}], "BehindEventTime": [{"job": "examples"}]}
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-def test_what_is_live_is_watched(mortal_broker: Broker, tmp_path: Path):
-    """While all is well, nothing fires. Then Slack can't be reached; the brokers are away, and back; a process is killed."""
-    connection, name = Connection(mortal_broker.bootstrap), f"test-{uuid4().hex[:12]}"
-    topics = {each: f"{name}.{each}" for each in ("events", "interactions", "examples", "late", "dead-letters")}
-    create_topics(connection, [TopicSpec(each, 1, KEPT) for each in topics.values()])
-    ports = free_block(2)
-    commands = [
-        program("ingest", "slack", "--to", address(connection, topics["events"]), "--metrics-port", ports),
-        program(
-            *("examples", address(connection, topics["events"]) + "?follow=true", "--to", address(connection, topics["examples"])),
-            *("--metrics-port", ports + 1),
-        ),
-    ]
-    with slack_server.serving(ack_within=1.0, retries=(0.2, 1.0, 3.0)) as server, ExitStack() as stack:
-        server.workspace.add_channel("C1")
-        settings = server.settings | {
-            "BEEPGPT_SLACK__INTERACTIONS_TOPIC": topics["interactions"],
-            "BEEPGPT_SLACK__DELAY": "1s",
-            "BEEPGPT_KAFKA__LATE_TOPIC": topics["late"],
-            "BEEPGPT_KAFKA__DEAD_LETTER_TOPIC": topics["dead-letters"],
-        }
-        runs = [
-            stack.enter_context(started(command, tmp_path / str(number), settings, ports + number, 1))
-            for number, command in enumerate(commands)
-        ]
-        for run in runs:
-            run.wait_until_ready()
-        prometheus = watching(slack=ports, examples=ports + 1)
-        for _ in range(40):
-            time.sleep(0.2)
-            assert prometheus.scrape() == {}, [run.said for run in runs]
-        assert all(prometheus.evaluate(text) for title, text, _ in queries("beepgpt-operations") if "messages" not in title)
-
-        server.faults.refuse["apps.connections.open"] = "internal_error"
-        server.reset()
-        assert until(prometheus, "NoHeartbeats")["NoHeartbeats"] == [{"job": "slack"}]
-        server.faults.refuse.clear()
-        wait_until(lambda: not prometheus.scrape(), "heartbeats are back")
-
-        mortal_broker.kill()
-        away = until(prometheus, "BrokerAway", pause=1.0)["BrokerAway"]
-        assert "examples" in {each["job"] for each in away}
-        mortal_broker.start()
-        wait_until(lambda: "BrokerAway" not in prometheus.scrape(), "the brokers are back")
-
-        runs[1].process.send_signal(signal.SIGKILL)
-        assert until(prometheus, "ProcessGone")["ProcessGone"] == [{"job": "examples", "instance": f"127.0.0.1:{ports + 1}"}]
