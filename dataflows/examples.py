@@ -60,7 +60,7 @@ def flow() -> Dataflow:
     rules = settings.rules
     origin, to = cluster_topics(settings, "slack.events", "slack.examples")
     check_source(origin, settings)
-    to.check(rules.spec)
+    to.check(rules)
     worker = ClusterWorker(settings, origin)
     following = Following(
         rules,

@@ -18,7 +18,8 @@ from beepgpt.conversations.account import Account
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.outcomes import PredictedPoint, Probabilities, RollingMetrics, outcome_body, prediction_body
 from beepgpt.conversations.points import MessageDeleted, PointEmitted, PointSettled, deletion_bytes
-from beepgpt.conversations.shard import OtherState
+from beepgpt.conversations.rules import Rules, shaping_settings
+from beepgpt.conversations.shard import check_settings, check_version
 from beepgpt.conversations.state import MessageIndex
 from beepgpt.dataflows.asking import AskingLogic, Gate
 from beepgpt.dataflows.records import TaggedItems
@@ -56,7 +57,8 @@ class ScoringRun:
 
     predictor: ScoringModel
     caller: ModelCaller
-    spec: str
+    rules: Rules
+    """That made the points."""
     live_since: int | None = None
     """Points from this time on are live and have a deadline: microseconds. None: all are history, without a deadline and always fresh."""
     deadline: float = 2.0
@@ -69,6 +71,8 @@ class ScoringRun:
     """People that a prediction names."""
     threshold: float = 0.5
     """The probability from which on a person would be alerted, for the figures."""
+    threshold_for: Callable[[str], float] | None = None
+    """The same by the model's name; None: it holds for all."""
     kept: int | None = None
     """Microseconds for which predictions stay on their topic: as long, a deletion finds those that held its message. None: no topic."""
     window: int = 5
@@ -215,18 +219,16 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
         lanes = [[each.emitted if isinstance(each, _Point) else each for each in lane] for lane in self._lanes.values()]
         return {
             "version": VERSION,
-            "spec": self._scoring.spec,
+            "spec": self._scoring.rules.spec,
+            "settings": shaping_settings(self._scoring.rules),
             "lanes": lanes,
             "predicted": dict(self._encoded),
             "counts": dict(self._account.counts),
         }
 
     def _resume(self, state: dict[str, Any]) -> None:
-        if state["version"] != VERSION or state["spec"] != self._scoring.spec:
-            raise OtherState(
-                f"the recovery store was written by scoring version {state['version']}, spec {state['spec']}; this is version {VERSION},"
-                f" spec {self._scoring.spec}. Use the settings it was written with, or delete it: scoring starts warm from the topic"
-            )
+        check_version("scoring", state, VERSION)
+        check_settings(state, self._scoring.rules)
         self._account = Account(dict(state["counts"]))
         self._resumed = dict(state["counts"])
         self._encoded = dict(state["predicted"])
@@ -390,7 +392,7 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
         self._dirty[item.channel] = None
         if not kept:
             del self._predicted[item.channel]
-        body = outcome_body(predicted, item, self._scoring.spec)
+        body = outcome_body(predicted, item, self._scoring.rules.spec)
         self._account.count("outcomes")
         self._account.count(f"outcome:{item.how}")
         alert = body if self._scoring.with_alerts else None
@@ -416,7 +418,8 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
         model, how = outcome["model"], outcome["how"]
         self.outcomes_by[model, how] = self.outcomes_by.get((model, how), 0) + 1
         if (lately := self.lately.get(model)) is None:
-            lately = self.lately[model] = RollingMetrics(self._scoring.threshold)
+            ours = self._scoring
+            lately = self.lately[model] = RollingMetrics(ours.threshold if ours.threshold_for is None else ours.threshold_for(model))
         lately.add(outcome)
         if how != "answered" or lately.answered < ENOUGH or lately.counts["answered"] % 10:
             return

@@ -70,8 +70,9 @@ def flow() -> Dataflow:
     from beepgpt.runtime.places import connection_of, source_of
     from beepgpt.runtime.running import check_source
     from beepgpt.runtime.workers import ClusterWorker, cluster_topics
+    from beepgpt.training.live import LiveThresholds, threshold_of
     from beepgpt.training.models import load_model
-    from beepgpt.training.reloading import WatchedModel, threshold_of
+    from beepgpt.training.reloading import WatchedModel
 
     settings = read_settings()
     ours, rules, folder = settings.scoring, settings.rules, settings.cluster.model
@@ -89,8 +90,8 @@ def flow() -> Dataflow:
     check_source(origin, settings)
     to = score_outputs_of(settings.cluster.to, settings.cluster.outcomes or None, settings)
     for each in to.topics().values():
-        check_score_topic(connection_of(settings, each.bootstrap), each, rules.spec)
-    model = WatchedModel(folder, rules.spec, lambda each: nullcontext(load_model(each)))
+        check_score_topic(connection_of(settings, each.bootstrap), each, rules)
+    model = WatchedModel(folder, rules, lambda each: nullcontext(load_model(each)))
     worker = ClusterWorker(settings, origin)
     following = Following(
         rules,
@@ -108,13 +109,14 @@ def flow() -> Dataflow:
     scoring = ScoringRun(
         model,
         model.caller(ours.batch, ours.concurrency),
-        rules.spec,
+        rules,
         live_since=now_us() if is_live else None,
         deadline=ours.deadline / 1e6,
         bounded_deadline=origin.is_followed,
         max_alert_age=settings.alerts.max_alert_age,
         most=ours.people,
         threshold=threshold_of(ours.threshold, folder),
+        threshold_for=LiveThresholds(folder, threshold_of(ours.threshold, folder), is_given=ours.threshold is not None),
         kept=to.kept(),
         window=rules.window,
         with_candidates=ours.candidates,

@@ -6,7 +6,7 @@ Nothing here talks to Slack: `beepgpt.alerts.delivery` delivers what is decided 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -43,8 +43,13 @@ class AlertDecider:
         topics: bool = True,
         matcher: TopicMatcher | None = None,
         forgotten: Forgotten | None = None,
+        check_spec: Callable[[str], None] = lambda spec: None,
     ) -> None:
-        """`topics`: whether people are alerted to topics; `matcher`: how, in the place of `WordMatcher`; `forgotten`: who is left out."""
+        """`topics`: whether people are alerted to topics; `matcher`: how, in the place of `WordMatcher`; `forgotten`: who is left out.
+
+        `check_spec` raises an error for predictions of points that other settings made: their probabilities mean something else.
+        """
+        self._check_spec = check_spec
         self.store = store
         self._forgotten = forgotten
         self.policy = policy
@@ -130,6 +135,8 @@ class AlertDecider:
             log.warning("a prediction can't be read", extra={"place": place, "why": str(error)})
             self.store.count("unreadable")
             return
+        if "spec" in value:
+            self._check_spec(str(value["spec"]))
         self.newest = max(self.newest, point.prompt_ts)
         self._target = point.target
         for conversation in point.conversations:

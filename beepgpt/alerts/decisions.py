@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Literal, NamedTuple, Protocol
@@ -49,6 +49,12 @@ class Policy:
     """Points whose newest message is older are too old, microseconds: who was alerted to them is not known."""
     topic_from: float = 0.5
     """The least closeness of a text to a topic that somebody asked for."""
+    thresholds: Callable[[str], float] | None = None
+    """The threshold of each model's predictions, by its name; None: `threshold` holds for all."""
+
+    def of(self, model: str) -> Policy:
+        """The policy for predictions of a model."""
+        return self if self.thresholds is None else replace(self, threshold=self.thresholds(model))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +129,7 @@ def decide(
         yield PassedOver("", reason)
         return
     keys = keys_of(point, history.session_of)
+    policy = policy.of(point.model)
     least = policy.threshold if policy.list_from is None else min(policy.threshold, policy.list_from)
     for user, p in point.people:
         verdict = verdict_for(user, p, point, keys, history, policy, now)

@@ -261,7 +261,7 @@ def home_of(store: AlertStore, policy: Policy, user: str, alerts: Sequence[Mappi
     return {
         "opted_in": policy.opted_in if row["opted_in"] is None else bool(row["opted_in"]),
         "threshold": row["threshold"],
-        "default_threshold": policy.threshold,
+        "default_threshold": policy.of("").threshold,
         "per_hour": policy.per_hour if row["per_hour"] is None else row["per_hour"],
         "quiet": quiet_hours_of(row) or policy.quiet,
         "zone": row["zone"] or policy.zone,

@@ -60,7 +60,7 @@ class Eligibility:
         user = row["user"]
         p = 1.0 if row["kind"] == "topic" else row["p"]
         others = self._store.direct_alerts(user, now - HOUR, row["id"])
-        return route_for(p, self._store.preferences(user), self.policy, others, now)
+        return route_for(p, self._store.preferences(user), self.policy.of(row["model"]), others, now)
 
     def visibility_refusal(self, user: str, channel: str) -> str:
         """Why a person may not see a channel; empty if they may. In doubt they may not. Raises SlackBusy or SlackUnclear."""

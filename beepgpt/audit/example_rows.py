@@ -16,7 +16,7 @@ import orjson
 from beepgpt.audit.findings import Findings
 from beepgpt.conversations.chunks import StoredRecord
 from beepgpt.conversations.events import micros
-from beepgpt.conversations.rules import Rules
+from beepgpt.conversations.rules import Rules, differing
 from beepgpt.errors import BadCommand, BeepGPTError
 
 FIELDS = (
@@ -148,8 +148,8 @@ def rules_of(lines: Iterable[bytes], rules: Rules) -> Rules:
             shaped = replace(rules, target=body["target"], scope=body["scope"], candidates="candidates" in body)
         if body["spec"] not in (shaped.spec, rules.spec):
             raise OtherSettings(
-                f"these examples are of spec {str(body['spec'])[:40]}, the settings here give spec {shaped.spec}: they were made by other "
-                "settings (horizon, window, edits, ...) or another version. Give audit the flags or the --config that made them; "
+                "these examples were made with other settings than those here (horizon, window, edits, ...), or by another version:"
+                f" {differing(str(body['spec']), shaped.spec, None, shaped)}. Give audit the flags or the --config that made them; "
                 "the --report of the run that did lists them under rules"
             )
         return rules if body["spec"] == rules.spec else shaped

@@ -11,6 +11,7 @@ import orjson
 import typer
 
 from beepgpt.alerts.decisions import Policy
+from beepgpt.commands.closing import show_account
 from beepgpt.commands.flags import with_settings
 from beepgpt.commands.output import account_table, write_report
 from beepgpt.config.settings import Settings, with_flags
@@ -72,7 +73,7 @@ def alert(
 
     places = {"predictions": source, "interactions": interactions, "outcomes": outcomes, "deletions": deletions}
     account = run_alerts(places, to, model, members, settings)
-    print_account(account)
+    show_account(account, print_account)
     write_report(report, account)
 
 
@@ -100,8 +101,12 @@ def threshold_of(settings: Settings, model: Path | None) -> float:
         return settings.alerts.threshold
     if model is None:
         raise BadCommand("how likely must an answer be? Give --model DIR, whose rehearsed threshold is taken, or --threshold 0.5")
-    from beepgpt.training.reloading import CARD, is_of_card, recommended_in
+    from beepgpt.training.folder import CARD
+    from beepgpt.training.live import is_of_card, live_in, newer_beside, recommended_in
 
+    given, model = model, live_in(model)
+    if (newer := newer_beside(given)) is not None:
+        console.print(f"{given}: the model {newer} there has no threshold yet: going on with {model.name}, which has.")
     if (recommended := recommended_in(model)) is not None:
         return recommended
     path = model / "metrics.json"

@@ -22,6 +22,7 @@ from beepgpt.connectors import kafka
 from beepgpt.connectors.slack.alerts import SlackMessenger
 from beepgpt.connectors.slack.members import ListedMembers
 from beepgpt.connectors.webhook import webhook
+from beepgpt.conversations.rules import shaping_settings
 from beepgpt.errors import BadCommand
 from beepgpt.runtime import metrics
 from beepgpt.runtime.clock import now_us
@@ -29,8 +30,10 @@ from beepgpt.runtime.console import console
 from beepgpt.runtime.flow_metrics import AlertFigures, AlertPulse, Waits
 from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.outages import watching
-from beepgpt.runtime.places import is_kafka
+from beepgpt.runtime.places import connection_of, is_kafka
+from beepgpt.runtime.specs import SpecCheck, SpecFound
 from beepgpt.runtime.workers import Stop, program_version
+from beepgpt.training.live import LiveThresholds, card_in, live_in
 
 log = logging.getLogger("beepgpt")
 
@@ -44,11 +47,13 @@ def run_alerts(
     """
     ours = settings.alerts
     threshold = threshold_of(settings, model)
-    policy = policy_of(settings, threshold)
+    thresholds = LiveThresholds(model, threshold, is_given=ours.threshold is not None)
+    policy = replace(policy_of(settings, threshold), thresholds=thresholds)
     url = revealed(ours.webhook)
     if url and urlsplit(url).scheme not in ("http", "https"):
         raise BadCommand("alerts.webhook: an address with https:// is expected, or with http:// on this machine")
     call_webhook = webhook(url, revealed(ours.webhook_secret), revealed(ours.webhook_proxy)) if url else None
+    check_spec = spec_check(settings, model, places)
     stop = Stop()
     with ExitStack() as stack:
         stack.enter_context(stop.listening())
@@ -66,7 +71,7 @@ def run_alerts(
         predictions = places["predictions"] or ""
         if is_kafka(predictions) and kafka.parse_address(predictions).follow:
             policy = replace(policy, not_before=store.born)  # what was before may have been alerted by a store that is lost
-        decider = AlertDecider(store, policy, matcher=matcher, forgotten=forgotten_of(settings))
+        decider = AlertDecider(store, policy, matcher=matcher, forgotten=forgotten_of(settings), check_spec=check_spec)
         prepare = None if matcher is None else alerting.prepare_with(matcher, decider)
         pulse = AlertPulse()
 
@@ -110,7 +115,20 @@ def run_alerts(
         stack.enter_context(watching(lambda: {"records_behind": lag_of(sources), "messages_waiting": sum(waiting().values())}))
         run_loop(sources, delivery, pulse, stop)
         log.info("stopped" if stop() else "ended", extra={"signal": stop.signal})
-        return closing_account(store, threshold)
+        return closing_account(store, thresholds.current)
+
+
+def spec_check(settings: Settings, model: Path | None, places: Mapping[str, str | None]) -> SpecCheck:
+    """Compares predictions with the model's settings, whose threshold is taken; without a model, with these. Raises OtherState."""
+    expected, who = SpecFound(settings.rules.spec, shaping_settings(settings.rules)), "these settings"
+    if model is not None and (card := card_in(live_in(model))):
+        expected, who = SpecFound(str(card.get("spec")), card.get("settings")), f"the examples of {model}"
+    check = SpecCheck(expected, who)
+    for name in ("predictions", "outcomes"):
+        if (place := places[name]) is not None and is_kafka(place):
+            address = kafka.parse_address(place)
+            check.look(connection_of(settings, address.bootstrap), address.topic)
+    return check
 
 
 def lag_of(sources: Sequence[AlertSource]) -> int:

@@ -5,6 +5,8 @@ A command's module is imported when the command runs or its help is asked for, s
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Annotated, Any
@@ -30,6 +32,7 @@ COMMANDS = {
     },
     "Train": {
         "train": "Train a model that predicts who will answer",
+        "retrain": "Train the live model anew: one that isn't worse takes its place, with its threshold",
         "validate": "Say what a model is worth",
         "predict": "Ask a model about one row of a validation file, or a text",
         "compare": "Set runs side by side",
@@ -112,6 +115,10 @@ def beepgpt(
 def main() -> None:
     """Run a command; an error of ours is one clear message and its exit status."""
     begin()
+    if os.environ.get("BEEPGPT_RUN__LOG_FORMAT") == "json" and not any(each.startswith("--worker=") for each in sys.argv):
+        from beepgpt.runtime import logs  # even a wrong command is told in JSON
+
+        logs.configure("warning", "json", whole=True)
     try:
         app()
     except BeepGPTError as error:

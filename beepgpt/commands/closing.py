@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from beepgpt.commands.output import by_reason, write_report
-from beepgpt.runtime.console import console
+from beepgpt.runtime.console import console, printed, says_events
 
 MOST_NAMED = 20
 PROBABLY = {
@@ -28,11 +28,19 @@ PROBABLY = {
 """What is probably wrong, by the most frequent reason for which records were rejected."""
 
 
+def show_account(closing: Mapping[str, Any], show: Callable[[Any], None]) -> None:
+    """Show a closing account: as `show` prints it, or whole as one event where the log is JSON."""
+    if says_events():
+        printed.info("closing account", extra={"closing": closing})
+    else:
+        show(closing)
+
+
 def close_command(
     closing: Mapping[str, Any], status: int, report: Path | None, recovery: Path | None, show: Callable[[Mapping[str, Any]], None]
 ) -> None:
     """Show and write the closing report, and say how to go on. Raises typer.Exit."""
-    show(closing)
+    show_account(closing, show)
     print_unlisted(closing)
     events = closing["account"]["events"]
     if closing["ended"] and (rejected := say_rejected(events["read"], events["rejected"])):

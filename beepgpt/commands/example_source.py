@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,10 +13,12 @@ import orjson
 from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
+from beepgpt.conversations.rules import settings_behind
 from beepgpt.errors import BadCommand, CannotRead
 from beepgpt.labeling.questions import CannotLabel, LabelQuestion, SourceContents, question_in
 from beepgpt.runtime.destinations import Destination, Topics
 from beepgpt.runtime.places import Origin, connection_of, is_kafka, records_in
+from beepgpt.runtime.specs import SpecFound, specs_on
 
 MAX_LINE = 16 << 20
 """Bytes of a line: an example of many candidates and long messages has a hundredth of that."""
@@ -95,19 +97,24 @@ def _tombstone(retraction: Mapping[str, Any]) -> kafka.OutgoingRecord:
     return kafka.OutgoingRecord(str(retraction["id"]).encode(), None, [("retracted_ts", retracted)] if retracted else [])
 
 
-def spec_in(origin: Origin, settings: Settings) -> str | None:
-    """The spec of the first example in SOURCE that has one; of a topic, among its last records."""
+def spec_in(origin: Origin, settings: Settings) -> SpecFound | None:
+    """The spec of an example in SOURCE, with the settings behind it if they are known; of a topic, among its last records."""
     if origin.address is not None:
-        return spec_on(connection_of(settings, origin.address.bootstrap), origin.address.topic)
-    assert origin.file is not None
-    with origin.file.open("rb") as lines:
-        return next((spec for line in lines if (spec := _spec_of(line))), None)
+        found = next(iter(specs_on(connection_of(settings, origin.address.bootstrap), origin.address.topic)), None)
+    else:
+        assert origin.file is not None
+        with origin.file.open("rb") as lines:
+            found = next((SpecFound(spec, None) for line in lines if (spec := _spec_of(line))), None)
+    return found and SpecFound(found.spec, settings_behind(found.spec, found.recorded, settings.rules))
 
 
-def spec_on(connection: kafka.Connection, topic: str) -> str | None:
-    """The spec of an example among a topic's last records."""
-    values = (record.value for _, record in kafka.records_of(connection, topic, back=kafka.LOOK_BACK))
-    return next((spec for value in values if value is not None and (spec := _spec_of(value))), None)
+def made_with(source: str, settings: Settings) -> Callable[[str], Mapping[str, Any] | None]:
+    """A function that finds the settings behind a spec in SOURCE, as far as they are known."""
+    recorded: dict[str, dict[str, Any] | None] = {}
+    if is_kafka(source):
+        address = kafka.parse_address(source)
+        recorded.update(specs_on(connection_of(settings, address.bootstrap), address.topic))
+    return lambda spec: settings_behind(spec, recorded.get(spec), settings.rules)
 
 
 def _spec_of(line: bytes) -> str | None:

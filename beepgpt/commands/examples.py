@@ -137,7 +137,7 @@ def check_job(job: ExamplesJob, origin: Origin) -> None:
         address = origin.address
         if address is not None and (address.bootstrap, address.topic) == (job.to.connection.bootstrap, job.to.examples):
             raise BadCommand(f"--to {job.to}: is SOURCE: name another topic")
-        job.to.check(job.settings.rules.spec)
+        job.to.check(job.settings.rules)
 
 
 def run_examples(job: ExamplesJob, command: Sequence[str] = ()) -> tuple[dict[str, Any], int]:

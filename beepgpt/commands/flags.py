@@ -33,7 +33,8 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
             overrides[section][name] = given.pop(name)
         path = given.pop("config")
         settings = read_settings(path, overrides)
-        logs.configure(settings.run.log_level, settings.run.log_format)
+        is_worker = given.get("worker") is not None  # whose standard error is read by the process that started it
+        logs.configure(settings.run.log_level, settings.run.log_format, whole=not is_worker)
         command(settings=settings, **given)
 
     own = [each for each in inspect.signature(command, eval_str=True).parameters.values() if each.name != "settings"]

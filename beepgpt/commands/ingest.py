@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from beepgpt.commands.closing import print_unlisted, say_rejected
+from beepgpt.commands.closing import print_unlisted, say_rejected, show_account
 from beepgpt.commands.flags import Include, kinds_of, with_settings
 from beepgpt.commands.output import account_table, add_counts, add_reasons, print_verdict, write_report
 from beepgpt.config.settings import Settings
@@ -61,13 +61,13 @@ def ingest(
             raise BadCommand("--include unlisted: is for folders of an export; live, Slack says of each channel what it is")
         live = ingest_slack.SlackIngestJob(to, topic_of(to, "--to"), settings, kinds, http, http_host)
         closing, status = ingest_slack.run_slack(live)
-        print_slack(closing)
+        show_account(closing, print_slack)
     else:
         if http is not None:
             raise BadCommand("--http goes with slack as SOURCE")
         job = IngestJob(source, to, settings, pace_of(pace), side_topics_of(with_), kinds_of(include), scratch)
         closing, status = run_ingest(job)
-        print_ingest(closing)
+        show_account(closing, print_ingest)
         print_unlisted(closing)
     write_report(report, closing)
     if status == 130:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from beepgpt.commands.closing import show_account
 from beepgpt.commands.example_source import input_of, look_at
 from beepgpt.commands.flags import with_settings
 from beepgpt.commands.label_agreement import NOT_NEEDED, check_accuracy
@@ -72,7 +73,7 @@ def label(
     job = LabelJob(input_of(source), destination_of(to, settings), settings, recovery)
     check_apart(source, [*job.to.given().values(), *([report] if report is not None else [])])
     closing, status = run_label(job, yes=yes, force=force)
-    print_labels(closing)
+    show_account(closing, print_labels)
     console.print(NOT_NEEDED)
     write_report(report, closing)
     if closing.get("stopped_because"):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from beepgpt.commands.example_source import MAX_LINE, pass_on_retractions, retractions_of, spec_in, spec_on
+from beepgpt.commands.example_source import MAX_LINE, pass_on_retractions, retractions_of, spec_in
 from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
 from beepgpt.conversations.account import Account
+from beepgpt.conversations.rules import differing
 from beepgpt.conversations.shard import OtherState
 from beepgpt.conversations.signals import SignalVerdict
 from beepgpt.dataflows import labeling
@@ -24,6 +25,7 @@ from beepgpt.runtime.flow_metrics import LabelFigures
 from beepgpt.runtime.places import Origin, source_of, topic_id_of
 from beepgpt.runtime.recovery import RecoveryFolder
 from beepgpt.runtime.running import FlowRun, recovery_of, run_flow, status_of
+from beepgpt.runtime.specs import specs_on
 from beepgpt.runtime.workers import PreparedFlow, Stop, Worker, program_version
 
 
@@ -38,8 +40,11 @@ class LabelJob:
 
     @property
     def outputs(self) -> Destination:
-        """Where the run writes: labels have no late records."""
-        return self.to.without_late() if isinstance(self.to, Topics) else self.to
+        """Where the run writes: labels have no late records, and the settings of SOURCE's examples."""
+        if not isinstance(self.to, Topics):
+            return self.to
+        found = spec_in(self.origin, self.settings)
+        return replace(self.to.without_late(), settings=None if found is None else found.recorded)
 
 
 def check_places(job: LabelJob) -> None:
@@ -57,9 +62,13 @@ def check_places(job: LabelJob) -> None:
     if address is not None and (address.bootstrap, address.topic) == (to.connection.bootstrap, to.examples):
         raise BadCommand(f"--to {to}: is SOURCE: name another topic")
     kafka.check_topics(to.connection, [to.examples, to.dead_letters])
-    there, mine = spec_on(to.connection, to.examples), spec_in(job.origin, job.settings)
-    if there is not None and mine is not None and there != mine:
-        raise OtherState(f"{to}: the topic holds examples of spec {there}, and SOURCE has examples of spec {mine}: name another topic")
+    mine = spec_in(job.origin, job.settings)
+    for spec, recorded in specs_on(to.connection, to.examples):
+        if mine is not None and spec != mine.spec:
+            raise OtherState(
+                f"{to}: the topic holds examples that were made with other settings than those of SOURCE:"
+                f" {differing(spec, mine.spec, recorded, mine.recorded)}: name another topic"
+            )
 
 
 def flow_run(job: LabelJob, labeler: str, fingerprint: str, build: Callable[[Worker], PreparedFlow], stop: Stop) -> FlowRun:

@@ -17,8 +17,8 @@ from beepgpt.conversations.outcomes import RIGHT
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console
 from beepgpt.runtime.places import check_apart, lines_with_places
+from beepgpt.training.live import figures_in, hits_in, live_in, name_of, threshold_of
 from beepgpt.training.parts import parts_of
-from beepgpt.training.reloading import figures_in, hits_in, name_of, threshold_of
 
 EXTRA = "training"
 CARD = "model.json"
@@ -47,6 +47,7 @@ def outcomes(
     for path in written:
         jsonl.check_writable(path)
     check_apart(source, written)
+    model = None if model is None else live_in(model)
     figures, parts = ({}, {}) if model is None else (validated(model), {name_of(model): parts_of(read_card(model))})
     at = threshold if threshold is not None else threshold_of(settings.scoring.threshold, model)
     models = figures_by_model(outcomes_in(source, settings), at, parts)

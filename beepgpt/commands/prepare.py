@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from beepgpt.commands.example_source import examples_of
+from beepgpt.commands.example_source import examples_of, made_with
 from beepgpt.commands.output import write_report
 from beepgpt.commands.prepare_account import print_training_set
 from beepgpt.config.settings import Settings, read_settings
@@ -118,6 +118,7 @@ def prepared(source: str, to: Path, settings: Settings, retractions: Path | None
                 few_shots=shots,
                 progress=lambda lines, share: watched.update(0, 1, lines, share),
                 called=source,
+                made_with=made_with(source, settings),
             )
         except OSError as error:
             raise cannot_write(to, error) from error

@@ -61,8 +61,10 @@ def rehearse(
             raise BadCommand(f"beepgpt rehearse needs {name}, which is not installed: {INSTALL}")
     from beepgpt.alerts.choosing import WantedAlerts
     from beepgpt.commands.rehearse_run import rehearsal_of
+    from beepgpt.training.live import live_in
     from beepgpt.web.report import rehearsal_page
 
+    model = None if model is None else live_in(model)
     settings = with_flags(settings, "alerts", {"threshold": threshold, "list_from": list_from, "per_hour": per_hour})
     jsonl.check_writable(to)
     if outcomes is None and not is_kafka(source) and (beside := beside_of(Path(source), "outcomes")) is not None and beside.exists():
@@ -86,7 +88,7 @@ ON_THE_PAGE = ("people", "shown", "bars", "bars_are", "highest")
 
 def keep(recommended: Mapping[str, Any], model: Path, models: Sequence[str]) -> None:
     """Write a recommendation where `beepgpt alert` and `beepgpt score` read it, if all predictions are of that model."""
-    from beepgpt.training.reloading import name_of
+    from beepgpt.training.live import name_of
 
     name = name_of(model)
     if list(models) != [name]:

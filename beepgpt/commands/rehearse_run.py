@@ -63,8 +63,8 @@ def rehearsal_of(
 def history_in(source: str, outcomes: str | None, settings: Settings, model: Path | None) -> RehearsalHistory:
     """Read predictions and outcomes. Raises BadCommand if one of the two is missing altogether, or --model is no model."""
     from beepgpt.alerts.rehearsal import read_history
+    from beepgpt.training.live import name_of
     from beepgpt.training.parts import parts_of
-    from beepgpt.training.reloading import name_of
 
     if model is not None and not (model / CARD).is_file():
         raise BadCommand(f"--model {model}: is no trained model: beepgpt train SET --to {model}")

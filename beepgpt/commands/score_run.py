@@ -19,7 +19,7 @@ from beepgpt.runtime.destinations import check_score_topic, place_name
 from beepgpt.runtime.left_out import left_out_of, say_left_out
 from beepgpt.runtime.places import Origin, check_apart, connection_of, origin_of
 from beepgpt.runtime.running import check_source, ended_before, recovery_of, run_child, run_flow, status_of
-from beepgpt.training.reloading import threshold_of
+from beepgpt.training.live import threshold_of
 
 """The last records of a topic, among which one with a spec is looked for."""
 
@@ -41,7 +41,7 @@ def check_job(job: ScoreJob, origin: Origin) -> None:
         if other := taken.get((each.bootstrap, each.topic)):
             raise BadCommand(f"{place_name(each)}: is {other} already: name another topic")
         taken[each.bootstrap, each.topic] = name
-        check_score_topic(connection_of(job.settings, each.bootstrap), each, rules.spec)
+        check_score_topic(connection_of(job.settings, each.bootstrap), each, rules)
         if name == "predictions":
             for line in lasting(connection_of(job.settings, each.bootstrap), each, job.settings.scoring.kept):
                 console.print(line)

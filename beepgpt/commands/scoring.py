@@ -27,7 +27,8 @@ from beepgpt.runtime.pacing import PacedSource
 from beepgpt.runtime.places import Origin, source_of
 from beepgpt.runtime.running import FlowRun, note_of_rules
 from beepgpt.runtime.workers import PreparedFlow, Worker
-from beepgpt.training.reloading import WatchedModel, threshold_of
+from beepgpt.training.live import LiveThresholds, threshold_of
+from beepgpt.training.reloading import WatchedModel
 
 log = logging.getLogger("beepgpt")
 
@@ -53,7 +54,7 @@ class ScoreJob:
         """Open the model. Raises BadCommand."""
         provider = self.settings.provider.model_copy(update={"concurrency": self.settings.scoring.concurrency})
         settings = self.settings.model_copy(update={"provider": provider})
-        return WatchedModel(self.model, settings.rules.spec, partial(open_model, settings=settings))
+        return WatchedModel(self.model, settings.rules, partial(open_model, settings=settings))
 
     def run_of(self, origin: Origin, model: WatchedModel) -> FlowRun:
         """The FlowRun of this command."""
@@ -143,13 +144,14 @@ def scoring_of(job: ScoreJob, origin: Origin, model: WatchedModel, worker: Worke
     return ScoringRun(
         model,
         model.caller(ours.batch, ours.concurrency),
-        job.settings.rules.spec,
+        job.settings.rules,
         live_since=now_us() if origin.is_followed and ours.clock == "wall" else None,
         deadline=(ours.deadline if job.deadline is None else job.deadline) / 1e6,
         bounded_deadline=job.deadline is not None or origin.is_followed or job.pace is not None,
         max_alert_age=job.settings.alerts.max_alert_age,
         most=ours.people,
         threshold=threshold_of(ours.threshold, job.model),
+        threshold_for=LiveThresholds(job.model, threshold_of(ours.threshold, job.model), is_given=ours.threshold is not None),
         kept=job.to.kept(),
         window=job.settings.rules.window,
         with_candidates=ours.candidates,

@@ -32,7 +32,10 @@ def keep_private() -> None:
 def fail(message: str, status: int) -> None:
     """Print the message of a command that went wrong, and end with `status`."""
     ignore_signals()
-    print(f"beepgpt: {message.translate(CONTROLS)}", file=sys.stderr)
+    if (report := getattr(sys.stderr, "report_failure", None)) is not None:  # the log is JSON
+        report(message, status)
+    else:
+        print(f"beepgpt: {message.translate(CONTROLS)}", file=sys.stderr)
     sys.exit(status)
 
 

@@ -114,10 +114,10 @@ def score_points(job: TryJob, cut: str) -> dict[str, Any]:
     from beepgpt.commands.score_run import run_score
     from beepgpt.commands.scoring import ScoreJob
     from beepgpt.conversations.outcomes import RIGHT
+    from beepgpt.training.live import hits_in, name_of, threshold_of
     from beepgpt.training.models import read_card
     from beepgpt.training.outcomes import figures_by_model
     from beepgpt.training.parts import parts_of
-    from beepgpt.training.reloading import hits_in, name_of, threshold_of
     from beepgpt.web.report import outcomes_page
 
     outputs = score_outputs_of(str(job.predictions), None, job.settings)

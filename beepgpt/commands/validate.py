@@ -17,6 +17,7 @@ from beepgpt.config.settings import Settings, read_settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.runtime.console import console
 from beepgpt.training.folder import CARD, MODELS
+from beepgpt.training.live import let_own_be_live
 
 NOT_JUDGED = {
     "silence": "Points that nobody answered (--silences drop)",
@@ -81,6 +82,8 @@ def write_run(into: Path, files: Mapping[str, bytes]) -> None:
     into.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         jsonl.write_file(into / name, content)
+    if (into / CARD).exists():
+        let_own_be_live(into)
 
 
 # What a person sees

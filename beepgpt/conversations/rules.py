@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from hashlib import sha256
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from beepgpt.errors import BeepGPTError
 
@@ -121,11 +121,68 @@ def spec_of(rules: Rules) -> str:
     >>> spec_of(Rules(lateness=SECOND)) == spec_of(Rules())
     False
     """
+    return _hash_of(shaping_settings(rules))
+
+
+def shaping_settings(rules: Rules) -> dict[str, Any]:
+    """All that the spec is made of: the settings by name, durations in microseconds, and the versions of the rules themselves."""
     names = [each.name for each in fields(rules) if each.name not in ("workspace", "spec", "remember")]
     shaping = {name: getattr(rules, name) for name in names} | {"remember": 30 * DAY}  # once a rule: specs stay what they were
     versions = {"example_version": EXAMPLE_VERSION} | ({"facts_version": FACTS_VERSION} if rules.candidates else {})
-    return sha256(json.dumps(shaping | versions, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:12]
+    return shaping | versions
 
+
+def _hash_of(settings: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:12]
+
+
+def settings_behind(spec: str, recorded: object = None, known: Rules | None = None) -> dict[str, Any] | None:
+    """The settings that a spec is made of: as recorded, those of `known` rules, or the defaults, if they give this very spec.
+
+    >>> settings_behind(Rules(window=8).spec), settings_behind(Rules(window=8).spec, known=Rules(window=8))["window"]
+    (None, 8)
+    """
+    tried = [recorded if isinstance(recorded, dict) else {}, {} if known is None else shaping_settings(known), shaping_settings(Rules())]
+    return next((each for each in tried if _hash_of(each) == spec), None)
+
+
+def differing(there: str, here: str, recorded: object = None, ours: Rules | object = None) -> str:
+    """How the settings of two specs differ, in words. `recorded`: the settings there; `ours`: the rules here, or settings as recorded.
+
+    >>> differing(Rules().spec, Rules(horizon=2 * HOUR).spec, None, Rules(horizon=2 * HOUR))
+    'horizon is 1 day there, 2 hours here'
+    >>> differing("0123456789ab", Rules().spec)
+    'spec 0123456789ab there, c6e9dae0c138 here; which settings differ is not recorded'
+    """
+    ours = shaping_settings(ours) if isinstance(ours, Rules) else ours
+    theirs, mine = settings_behind(there, recorded), settings_behind(here, ours)
+    if theirs is None or mine is None:
+        return f"spec {there[:40]} there, {here[:40]} here; which settings differ is not recorded"
+    names = [name for name in {**mine, **theirs} if theirs.get(name) != mine.get(name)]
+    values = [(_called(name), in_words(name, theirs.get(name)), in_words(name, mine.get(name))) for name in names]
+    return "; ".join(f"{name} is {their} there, {our} here" for name, their, our in values)
+
+
+def _called(name: str) -> str:
+    return {"example_version": "the version of the rules of examples", "facts_version": "the version of the features"}.get(name, name)
+
+
+def in_words(name: str, value: object) -> str:
+    """A setting's value as people say it: durations in the largest unit that fits.
+
+    >>> in_words("horizon", DAY), in_words("lateness", 90 * SECOND), in_words("horizon", None), in_words("window", 5)
+    ('1 day', '90 seconds', 'unlimited', '5')
+    """
+    if name in DURATIONS and isinstance(value, int):
+        unit, length = next(((unit, length) for unit, length in UNITS if value and value % length == 0), ("microsecond", 1))
+        return f"{value // length:,} {unit}{'' if value == length else 's'}"
+    if value is None:
+        return "unlimited" if name == "horizon" else "not given"
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+
+
+DURATIONS = ("horizon", "lateness", "session_gap", "thread_ttl", "remember")
+UNITS = (("day", DAY), ("hour", HOUR), ("minute", MINUTE), ("second", SECOND), ("millisecond", 1000))
 
 _CHOICES = {
     "target": get_args(Target),

@@ -29,7 +29,7 @@ from beepgpt.conversations.events import Event, Heartbeat, Ignored, Parsed, Reje
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.conversations.points import MessageDeleted, PointEmitted, PointLog, PointSettled
 from beepgpt.conversations.reorder import ReorderBuffer
-from beepgpt.conversations.rules import Rules
+from beepgpt.conversations.rules import Rules, differing, shaping_settings
 from beepgpt.conversations.tokens import Encoding
 from beepgpt.errors import BeepGPTError
 
@@ -40,6 +40,24 @@ BUILD = "plain" if Path(__file__).suffix == ".py" else "compiled"
 
 SHARDS = tuple(f"shard-{number:02d}" for number in range(32))
 """The engine's keys. They are permanent: snapshots are filed under them."""
+
+
+def check_version(what: str, state: Mapping[str, Any], version: int) -> None:
+    """Raise OtherState if a snapshot is of another version of a step's state."""
+    if state["version"] != version:
+        raise OtherState(
+            f"the recovery store was written by {what} version {state['version']}, and this is {what} version {version}."
+            " Use the program it was written by, or delete it and run again from the start."
+        )
+
+
+def check_settings(state: Mapping[str, Any], rules: Rules) -> None:
+    """Raise OtherState if a snapshot was written with other settings."""
+    if state["spec"] != rules.spec:
+        raise OtherState(
+            f"the recovery store was written with other settings: {differing(state['spec'], rules.spec, state.get('settings'), rules)}."
+            " Use the settings it was written with, or delete it and run again from the start."
+        )
 
 
 def shard_of(channel: str) -> str:
@@ -289,6 +307,7 @@ class Shard:
             "version": STATE_VERSION,
             "build": BUILD,
             "spec": self.rules.spec,
+            "settings": shaping_settings(self.rules),
             "channels": dict(self._encoded),
             "counts": dict(self.account.counts),
             "heartbeats": dict(self.heartbeats),
@@ -301,12 +320,8 @@ class Shard:
 
     def resume(self, state: dict[str, Any]) -> None:
         """Take over a snapshot's state. Raises OtherState if another version, build or spec wrote it."""
-        if state["version"] != STATE_VERSION or state["spec"] != self.rules.spec:
-            raise OtherState(
-                f"the recovery store was written by state version {state['version']}, spec {state['spec']}; "
-                f"this is state version {STATE_VERSION}, spec {self.rules.spec}. "
-                "Use the settings it was written with, or delete it and run again from the start."
-            )
+        check_version("state", state, STATE_VERSION)
+        check_settings(state, self.rules)
         if (build := state.get("build", "plain")) != BUILD:
             raise OtherState(
                 f"the recovery store was written by the {build} build, and this is the {BUILD} one: their states differ. "

@@ -31,9 +31,11 @@ class PlaceKind:
 
 FILE_NAMES = frozenset({"examples_pos.jsonl", "examples_neg.jsonl"})
 """Files of few-shots."""
-UNFINISHED_NAMES = frozenset({"model.part", "job.part", "run.json.new", "review.jsonl.new", *(f"{name}.new" for name in FILE_NAMES)})
+UNFINISHED_NAMES = frozenset(
+    {"model.part", "job.part", "run.json.new", "review.jsonl.new", "live.json.new", *(f"{name}.new" for name in FILE_NAMES)}
+)
 """Files that a killed command leaves beside what it was writing. Others that are called so are somebody's own."""
-_UNFINISHED_FOLDER = re.compile(r"\.(spool|prepare)-[a-z0-9_]{8}")
+_UNFINISHED_FOLDER = re.compile(r"\.(spool|prepare|retrain)-[a-z0-9_]{8}|\.making")
 PAGE = b"/* The pages of BeepGPT, in the light and in the dark"
 """What each of our pages has of the style sheet, and no page that only speaks of them."""
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import json
 import logging
 import os
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -31,6 +34,8 @@ console = _Terminal(stderr=True, markup=False, emoji=False, highlight=False, sof
 results = _Terminal(markup=False, emoji=False, highlight=False, soft_wrap=True)
 """Standard output, for what a command was asked for: the rest goes beside it, so that `| less` and `> file` work."""
 log = logging.getLogger("beepgpt")
+printed = logging.getLogger("beepgpt.console")
+"""What is printed, where the log is JSON: at any level."""
 
 STEPS = 10_000
 """The progress bar's steps."""
@@ -80,6 +85,53 @@ class Watched:
         self._bar.update(self._task, completed=completed, records=sum(self._records.values()))
 
 
+class EventStream(io.TextIOBase):
+    """Standard error of a process whose log is JSON: each text that is written there becomes an event of the log."""
+
+    encoding = "utf-8"
+
+    def __init__(self, beneath: TextIO) -> None:
+        """`beneath`: where the log's lines go."""
+        self.beneath = beneath
+        self._here = threading.local()
+
+    def write(self, text: str) -> int:
+        self._here.text = getattr(self._here, "text", "") + text
+        if self._here.text.endswith("\n"):
+            self.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        """Log what this thread wrote so far."""
+        text, self._here.text = getattr(self._here, "text", "").strip("\n"), ""
+        if not text.strip():
+            return
+        if getattr(self._here, "is_busy", False):  # the log itself could not write its line
+            self.beneath.write(json.dumps({"level": "ERROR", "logger": printed.name, "message": text}) + "\n")
+            return
+        self._here.is_busy = True
+        try:
+            printed.info("%s", text)
+        finally:
+            self._here.is_busy = False
+
+    def report_failure(self, message: str, status: int) -> None:
+        """Log the message with which the process ends."""
+        self.flush()
+        printed.error("%s", message, extra={"status": status})
+
+    def fileno(self) -> int:
+        return self.beneath.fileno()
+
+    def writable(self) -> bool:
+        return True
+
+
+def says_events() -> bool:
+    """Whether what is printed becomes events of the log."""
+    return isinstance(console.file, EventStream)
+
+
 @contextmanager
 def time_left(what: str, runs: int, every: float = 60.0) -> Iterator[Callable[[], None]]:
     """Show how much of a long piece of work is done, and about how long the rest takes; yields what is called after each of its `runs`.
@@ -118,7 +170,7 @@ def quiet_engine() -> Iterator[None]:
         sys.stderr.flush()
         terminal = os.dup(2)
         ours = os.fdopen(os.dup(2), "w")
-        console.file = ours
+        console.file = EventStream(ours) if says_events() else ours  # type: ignore[assignment]  # writing is all that it is for
         os.dup2(file.fileno(), 2)
         try:
             yield

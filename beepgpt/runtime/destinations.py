@@ -14,10 +14,11 @@ from bytewax.outputs import Sink
 from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
-from beepgpt.conversations.rules import DAY
+from beepgpt.conversations.rules import DAY, Rules, differing, shaping_settings
 from beepgpt.conversations.shard import OtherState
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.places import NOBODY, SourceListener, connection_of, is_kafka, topic_of
+from beepgpt.runtime.specs import settings_mark, specs_in, specs_on
 
 
 class FlowOutput(Protocol):
@@ -131,6 +132,8 @@ class Topics:
     late: str | None
     """None: the flow has no late records."""
     dead_letters: str
+    settings: Mapping[str, Any] | None = None
+    """That shaped the examples: some records have them in a header; None: they aren't known."""
 
     is_seekable = True
     """A topic is not cut back to a snapshot: examples that are sent again have the same bytes and ids."""
@@ -188,6 +191,7 @@ class Topics:
                 patience=listener.patience,
                 cuts=name != "examples",
                 stopping=listener.is_stopping,
+                mark=None if name != "examples" or self.settings is None else settings_mark(self.settings),
             )
             for name, topic in self.named().items()
         }
@@ -198,16 +202,15 @@ class Topics:
     def tidy(self) -> None:
         """Do nothing."""
 
-    def check(self, spec: str) -> None:
-        """Check that the topics are there, and hold no examples of another spec. Raises NoTopic or OtherState."""
+    def check(self, rules: Rules) -> None:
+        """Check that the topics are there, and hold no examples that other rules made. Raises NoTopic or OtherState."""
         self.topics_now()
-        for _, record in kafka.records_of(self.connection, self.examples, back=kafka.LOOK_BACK):  # the very last may be tombstones
-            with suppress(ValueError, TypeError, KeyError):
-                if record.value is not None and (other := orjson.loads(record.value)["spec"]) != spec:
-                    raise OtherState(
-                        f"{self}: the topic holds examples of spec {other}, and this run makes spec {spec}: name another topic, or give the"
-                        " settings that its examples were made with"
-                    )
+        for spec, recorded in specs_on(self.connection, self.examples):
+            if spec != rules.spec:
+                raise OtherState(
+                    f"{self}: the topic holds examples that were made with other settings: {differing(spec, rules.spec, recorded, rules)}:"
+                    " name another topic, or give the settings that its examples were made with"
+                )
 
 
 Destination = Files | Topics
@@ -219,7 +222,7 @@ def destination_of(to: str, settings: Settings) -> Destination:
         address = topic_of(to, "--to")
         section = settings.kafka
         connection = connection_of(settings, address.bootstrap)
-        return Topics(connection, address.topic, section.late_topic, section.dead_letter_topic)
+        return Topics(connection, address.topic, section.late_topic, section.dead_letter_topic, shaping_settings(settings.rules))
     return replace(files_of(to), rejects_kept=settings.run.rejects_kept)
 
 
@@ -289,7 +292,12 @@ class ScoreOutputs:
         for name, address in self.topics().items():
             connection = connection_of(self.settings, address.bootstrap)
             sinks[name] = kafka.KafkaSink(
-                connection, address.topic, on_error=listener.fail, patience=listener.patience, stopping=listener.is_stopping
+                connection,
+                address.topic,
+                on_error=listener.fail,
+                patience=listener.patience,
+                stopping=listener.is_stopping,
+                mark=settings_mark(self.settings.rules),
             )
         if self.predictions is None:
             sinks["predictions"] = jsonl.StdoutSink(on_closed=on_closed)
@@ -324,19 +332,24 @@ def place_name(place: Path | kafka.KafkaAddress) -> str:
     return str(place) if isinstance(place, Path) else f"kafka://{place.bootstrap}/{place.topic}"
 
 
-def check_score_topic(connection: kafka.Connection, address: kafka.KafkaAddress, spec: str) -> None:
-    """Check that a topic is there, and holds nothing of another spec, nor predictions under other keys. Raises NoTopic or OtherState."""
+def check_score_topic(connection: kafka.Connection, address: kafka.KafkaAddress, rules: Rules) -> None:
+    """Check that a topic is there, and holds nothing that other rules made, nor predictions under other keys.
+
+    Raises NoTopic or OtherState.
+    """
     kafka.check_topics(connection, [address.topic])
-    for _, record in kafka.records_of(connection, address.topic, back=kafka.LOOK_BACK):
+    last = [record for _, record in kafka.records_of(connection, address.topic, back=kafka.LOOK_BACK)]
+    for spec, recorded in specs_in(last):
+        if spec != rules.spec:
+            raise OtherState(
+                f"{place_name(address)}: the topic holds what was made with other settings: {differing(spec, rules.spec, recorded, rules)}:"
+                " name another, or give the settings that it was made with"
+            )
+    for record in last:
         with suppress(ValueError, TypeError, KeyError):
             if record.value is None:
                 continue
             body = orjson.loads(record.value)
-            if (other := body["spec"]) != spec:
-                raise OtherState(
-                    f"{place_name(address)}: the topic holds what was made by spec {other}, and this run makes spec {spec}: name another,"
-                    " or give the settings that it was made with"
-                )
             if "window" in body and record.key != body["id"].encode():
                 raise OtherState(
                     f"{place_name(address)}: the topic holds predictions under their conversations, as 0.1.0 wrote them. Now their ids are"

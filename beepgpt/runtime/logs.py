@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,6 +22,7 @@ from pythonjsonlogger.json import JsonFormatter
 from rich.console import Console
 from rich.text import Text
 
+from beepgpt.runtime.console import EventStream, printed
 from beepgpt.runtime.console import console as standard_error
 
 OURS = ("beepgpt",)
@@ -37,16 +39,23 @@ def write_line(line: str, to: Console = standard_error) -> None:
     if to.is_terminal:
         to.print(Text(line), soft_wrap=True)
         return
-    file = to.file  # not through the console, which ends the program when nobody reads any more
+    file = getattr(to.file, "beneath", to.file)  # not through the console, which ends the program when nobody reads any more
     encoding = getattr(file, "encoding", None) or "utf-8"
     file.write(f"{line}\n".encode(encoding, "backslashreplace").decode(encoding))
     file.flush()
 
 
 def configure(
-    level: Literal["debug", "info", "warning", "error"], form: Literal["text", "json"], write: Callable[[str], None] = write_line
+    level: Literal["debug", "info", "warning", "error"],
+    form: Literal["text", "json"],
+    write: Callable[[str], None] = write_line,
+    *,
+    whole: bool = False,
 ) -> None:
-    """Set up all logging of the process; the last call counts. `write` takes each line, without its end."""
+    """Set up all logging of the process; the last call counts. `write` takes each line, without its end.
+
+    `whole`: where the log is JSON, all that the process writes to standard error is part of it.
+    """
     handler = LineHandler(write, JsonLine() if form == "json" else TextLine())
     number = logging.getLevelNamesMapping()[level.upper()]
     root = logging.getLogger()
@@ -59,6 +68,29 @@ def configure(
     for name in SILENCED:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.captureWarnings(True)
+    if whole:
+        printed_as_events(wanted=form == "json")
+
+
+def printed_as_events(*, wanted: bool) -> None:
+    """From now on, what is printed to standard error is an event of the log, and so is an error that nobody caught; or not any more."""
+    now: Any = sys.stderr
+    if isinstance(now, EventStream) == wanted:
+        return
+    sys.stderr = EventStream(now) if wanted else now.beneath
+    printed.setLevel(logging.INFO if wanted else logging.NOTSET)
+    sys.excepthook = _log_uncaught if wanted else sys.__excepthook__
+    threading.excepthook = _log_uncaught_here if wanted else threading.__excepthook__
+    sys.unraisablehook = _log_uncaught_here if wanted else sys.__unraisablehook__
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    printed.critical("a fault of the program", exc_info=(kind, error or kind(), trace))
+
+
+def _log_uncaught_here(args: threading.ExceptHookArgs | sys.UnraisableHookArgs) -> None:
+    """In a thread, or where nothing can be raised."""
+    _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
 
 
 class LineHandler(logging.Handler):

@@ -19,6 +19,7 @@ from typing import Any
 from bytewax.errors import BytewaxRuntimeError
 from bytewax.recovery import InconsistentPartitionsError, MissingPartitionsError, NoPartitionsError, RecoveryConfig, init_db_dir
 
+from beepgpt.conversations.rules import in_words
 from beepgpt.errors import BeepGPTError
 from beepgpt.locks import lock as take_lock
 
@@ -138,7 +139,8 @@ def open_recovery(path: Path, run: dict[str, Any], first: dict[str, Any], state:
             " same command again, which starts again"
         )
     if different := [name for name in run if note.get(name) != run[name]]:
-        was = ", ".join(f"{name} was {_shown(note.get(name))} and is {_shown(run[name])}" for name in different)
+        named = [name for name in different if name != "spec"] or different  # the spec says what its settings say
+        was = ", ".join(f"{name} was {in_words(name, note.get(name))} and is {in_words(name, run[name])}" for name in named)
         raise BadRecovery(f"{path}: is the recovery folder of another run ({was}): give what was given then, or delete it and start again")
     return RecoveryFolder(path, note, is_new, lock)
 
@@ -176,10 +178,6 @@ def _messages(error: BaseException | None) -> Iterator[str]:
     while error is not None:
         yield str(error).partition("\n")[0]
         error = error.__cause__ or error.__context__
-
-
-def _shown(value: object) -> str:
-    return "not given" if value is None else repr(value)
 
 
 def _unusable(path: Path, error: Exception) -> BadRecovery:

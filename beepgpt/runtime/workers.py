@@ -284,7 +284,7 @@ class ClusterWorker(Worker):
     def __init__(self, settings: Settings, origin: Origin) -> None:
         """From now on it logs as the settings say, and SIGTERM and SIGINT stop its reading."""
         super().__init__(settings, follows=origin.is_followed)
-        logs.configure(settings.run.log_level, settings.run.log_format)
+        logs.configure(settings.run.log_level, settings.run.log_format, whole=True)
         self.stop.listen()
 
     def fail(self, error: Exception) -> None:

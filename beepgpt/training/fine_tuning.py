@@ -23,7 +23,7 @@ import orjson
 from beepgpt.errors import BadCommand, ProviderFailed, RequestRefused, RunStopped, TooBusy, TrainingNotAvailable
 from beepgpt.locks import lock
 from beepgpt.training.folder import CARD, LABELS, MANIFEST, TRAIN
-from beepgpt.training.models import hash_of, read_card, save_remote
+from beepgpt.training.models import hash_of, read_card, save_remote, spec_of_set
 from beepgpt.training.people import people_in
 from beepgpt.training.uploads import Upload, check_uploads, describe_uploads
 
@@ -203,7 +203,7 @@ def trained_on(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """A card's description of its training set."""
     train = manifest["account"]["train"]
     return {
-        "spec": manifest["examples"]["spec"],
+        **spec_of_set(manifest),
         "trained_on": {"examples": train["examples"], "answered": train["answered"], "settled_until": manifest["cut"]},
     }
 

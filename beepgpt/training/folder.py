@@ -14,8 +14,14 @@ MODELS = "models"
 """The folder of its models, each in a folder of its own."""
 CARD = "model.json"
 """A model's card: a folder with one is a whole model."""
+METRICS = "metrics.json"
+"""The figures of the model in the folder, and its threshold, as `beepgpt validate` found them."""
 ALERTS = "alerts.json"
 """The threshold that a rehearsal recommended for the model in the folder."""
+LIVE, VERSIONS = "live.json", "versions"
+"""Which of a folder's versions is live, and where they are, each a folder of its own (beepgpt/training/live.py)."""
+COMPARED = "compared"
+"""In a version: the model that was compared with the live one before, fitted until the time from which on they were compared."""
 
 
 def names_of(folders: Sequence[Path]) -> list[str]:

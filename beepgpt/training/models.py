@@ -17,8 +17,9 @@ from skops.io.exceptions import UntrustedTypesFoundException
 from beepgpt.conversations.events import ts_text
 from beepgpt.errors import BeepGPTError
 from beepgpt.training.checks import NIL
-from beepgpt.training.folder import CARD, LABELS, MANIFEST, TRAIN
-from beepgpt.training.parts import parts_of
+from beepgpt.training.folder import CARD, LABELS, MANIFEST, TRAIN, VALID
+from beepgpt.training.live import keep_validated
+from beepgpt.training.parts import Parts, parts_of
 from beepgpt.training.people import SKETCH, people_of, sketch_of
 from beepgpt.training.points import Model, read_examples
 from beepgpt.training.ranking import Ranker, fit_ranker, ranker_from
@@ -85,6 +86,7 @@ def _save(
     libraries: Sequence[str],
 ) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
+    keep_validated(folder)
     card_path = folder / CARD
     card_path.unlink(missing_ok=True)
     for name, content in files.items():
@@ -155,23 +157,35 @@ def weak_is_nobody(manifest: Mapping[str, Any]) -> bool:
     return bool(manifest.get("settings", {}).get("sides", {}).get("weak") == NIL)
 
 
-def train_here(folder: Path, kind: str, into: Path, *, seed: int, threads: int, status: Callable[[str], None]) -> dict[str, Any]:
+def spec_of_set(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The card's keys about the examples of a training set: their spec, and the settings behind it if they are known."""
+    examples = manifest.get("examples", {})
+    return {"spec": examples.get("spec"), **({"settings": examples["settings"]} if examples.get("settings") else {})}
+
+
+def train_here(
+    folder: Path, kind: str, into: Path, *, seed: int, threads: int, status: Callable[[str], None], whole: bool = False
+) -> dict[str, Any]:
     """Fit a `local` or a `text` model on the training set `folder`, and write it to `into`; returns its card.
 
-    `threads`: 0 for as many as there are processors; the model is the same. `status` is called with the current step.
+    `threads`: 0 for as many as there are processors; the model is the same. `status` is called with the current step. `whole`: on both
+    sides of the set, so that only what comes later can judge it.
     Raises BadTable, OtherFeatures, TooLittle.
     """
     manifest = (folder / MANIFEST).read_bytes()
     status("reading")
     parsed = orjson.loads(manifest)
-    examples = read_examples(folder / TRAIN, as_happened=not weak_is_nobody(parsed))
+    tables = [folder / TRAIN, *([folder / VALID] if whole else [])]
+    examples = read_examples(*tables, as_happened=not weak_is_nobody(parsed))
+    until = int(examples.settled_ts.max(initial=0))
     card: dict[str, Any] = {
-        "spec": parsed.get("examples", {}).get("spec"),
+        **spec_of_set(parsed),
         "trained_on": {
             "examples": len(examples),
             "answered": sum(bool(answer) for answer in examples.answers),
-            "settled_until": ts_text(int(examples.settled_ts.max(initial=0))),
+            "settled_until": ts_text(until),
         },
+        **({"parts": Parts(until + 1, until + 1).as_json()} if whole else {}),
     }
     people = people_of(examples.points)
     status("fitting")

@@ -158,21 +158,16 @@ COLUMNS = (
 """Columns that a table must have; its features are the columns of 32-bit floats."""
 
 
-def read_examples(path: Path, *, as_happened: bool = False) -> Examples:
-    """Read a table of candidates that `beepgpt prepare` wrote. Raises BadTable.
+def read_examples(*paths: Path, as_happened: bool = False) -> Examples:
+    """Read tables of candidates that `beepgpt prepare` wrote, one after the other. Raises BadTable.
 
     `as_happened`: with who answered, whatever labels say, as outcomes have it: to judge by. Else a weak signal is no answer: to learn from.
     """
-    try:
-        schema = pq.read_schema(path)
-        names = tuple(field.name for field in schema if field.type == pa.list_(pa.float32()))
-        if missing := [name for name in COLUMNS if name not in schema.names]:
-            raise BadTable(f"{path}: the column {missing[0]} is missing: make it again with this version's beepgpt prepare")
-        table = pq.read_table(path, columns=[*COLUMNS, *names])
-    except FileNotFoundError as error:
-        raise BadTable(f"{path} is missing: make it with beepgpt prepare SOURCE --to {path.parent} --format candidates") from error
-    except (pa.ArrowException, OSError) as error:
-        raise BadTable(f"{path} is no table of candidates ({type(error).__name__}): make it again with beepgpt prepare") from error
+    tables = []
+    for path in paths:
+        table, names = _read_table(path)
+        tables.append(table)
+    table = pa.concat_tables(tables).combine_chunks()
     users = _flat(table, "user")
     known = pc.dictionary_encode(users.values)
     features = [np.asarray(_flat(table, name).values, np.float32) for name in names]
@@ -194,6 +189,20 @@ def read_examples(path: Path, *, as_happened: bool = False) -> Examples:
     answered = zip(table["answer"].to_pylist(), table["signal"].to_pylist(), strict=True)
     answers = [[] if signal == "weak" and not as_happened else answer for answer, signal in answered]
     return Examples(points, table["id"].to_pylist(), answers, np.asarray(table["settled_ts"], np.int64))
+
+
+def _read_table(path: Path) -> tuple[pa.Table, tuple[str, ...]]:
+    """A table, and the names of its features."""
+    try:
+        schema = pq.read_schema(path)
+        names = tuple(field.name for field in schema if field.type == pa.list_(pa.float32()))
+        if missing := [name for name in COLUMNS if name not in schema.names]:
+            raise BadTable(f"{path}: the column {missing[0]} is missing: make it again with this version's beepgpt prepare")
+        return pq.read_table(path, columns=[*COLUMNS, *names]), names
+    except FileNotFoundError as error:
+        raise BadTable(f"{path} is missing: make it with beepgpt prepare SOURCE --to {path.parent} --format candidates") from error
+    except (pa.ArrowException, OSError) as error:
+        raise BadTable(f"{path} is no table of candidates ({type(error).__name__}): make it again with beepgpt prepare") from error
 
 
 def _flat(table: pa.Table, name: str) -> pa.ListArray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from hashlib import file_digest, sha256
@@ -21,6 +21,7 @@ import numpy as np
 import orjson
 
 from beepgpt.conversations.events import ts_text
+from beepgpt.conversations.rules import differing, settings_behind
 from beepgpt.conversations.tokens import Encoding
 from beepgpt.training.checks import NIL, WEAK, Broken, CannotPrepare, ExampleLine, check_single_tokens, read_line
 from beepgpt.training.folder import LABELS, MANIFEST, ROWS
@@ -63,6 +64,8 @@ PROGRESS_EVERY = 1_000
 
 PrepareProgress = Callable[[int, float], None]
 """Called with the lines read so far (those read twice count twice), and the share of the work that is done."""
+MadeWith = Callable[[str], Mapping[str, Any] | None]
+"""Returns the settings behind a spec; None: they are not known."""
 
 
 @dataclass(frozen=True)
@@ -96,15 +99,16 @@ def prepare(
     few_shots: Iterable[ExampleLine] = (),
     progress: PrepareProgress = lambda lines, share: None,
     called: str | None = None,
+    made_with: MadeWith = settings_behind,
 ) -> dict[str, Any]:
     """Make the training set `to`, a folder, of the examples in the file `source`; returns its manifest. Raises CannotPrepare.
 
-    `retracted`: ids of examples; `called`: the source's name in messages.
+    `retracted`: ids of examples; `called`: the source's name in messages; `made_with`: the settings behind a spec, if they are known.
     """
     check_folder(to)
     called = called or str(source)
     few_shots, retracted = list(few_shots), frozenset(retracted)
-    read = _read(source, called, wanted, encoding, progress)
+    read = _read(source, called, wanted, encoding, progress, made_with)
     columns = read.notes.columns()
     sides = split(columns, wanted.sides, by_conversation=read.scope == "conversation", retracted=retracted, few_shots=few_shots)
     has_weak = bool((columns.is_weak & (sides.train | sides.valid)).any())
@@ -187,6 +191,7 @@ def _write_json(path: Path, body: object) -> None:
 class _Read:
     """The result of the first pass."""
 
+    made_with: MadeWith
     notes: ExampleNotes = field(default_factory=ExampleNotes)
     formats: tuple[Format, ...] = ()
     candidate_features: list[str] = field(default_factory=list)
@@ -205,11 +210,12 @@ class _Read:
 
     def as_json(self) -> dict[str, Any]:
         """The manifest's description of SOURCE."""
-        return {"lines": self.lines, "sha256_sum": f"{self.hash:064x}", "spec": self.spec, "target": self.target, "scope": self.scope}
+        found = {"lines": self.lines, "sha256_sum": f"{self.hash:064x}", "spec": self.spec, "target": self.target, "scope": self.scope}
+        return found if (settings := self.made_with(self.spec)) is None else {**found, "settings": dict(settings)}
 
 
-def _read(source: Path, called: str, wanted: PrepareOptions, encoding: Encoding, progress: PrepareProgress) -> _Read:
-    read, place = _Read(), 0
+def _read(source: Path, called: str, wanted: PrepareOptions, encoding: Encoding, progress: PrepareProgress, made_with: MadeWith) -> _Read:
+    read, place = _Read(made_with), 0
     size = max(source.stat().st_size, 1)
     with source.open("rb") as file:
         for number, line in enumerate(file, start=1):
@@ -235,8 +241,9 @@ def _note(read: _Read, line: bytes, number: int, place: int, wanted: PrepareOpti
         _begin(read, found, line, wanted)
     if found.spec != read.spec:
         raise CannotPrepare(
-            f"line {number:,} is of spec {found.spec[:40]}, those before it of spec {read.spec[:40]}: they were made by other settings."
-            " A training set holds examples of one spec: make all of them with the same settings"
+            f"line {number:,} was made with other settings than those before it:"
+            f" {differing(found.spec, read.spec, read.made_with(found.spec), read.made_with(read.spec))}."
+            " A training set holds examples of the same settings: make all of them anew"
         )
     if "candidates" in read.formats and not found.has_candidates:
         raise CannotPrepare(

@@ -8,15 +8,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import orjson
-
 from beepgpt.conversations.outcomes import Probabilities
+from beepgpt.conversations.rules import Rules, differing
 from beepgpt.errors import BadCommand, BeepGPTError
-from beepgpt.training.folder import ALERTS
+from beepgpt.training.folder import ALERTS, CARD, LIVE, METRICS
+from beepgpt.training.live import figures_in, hits_in, is_of_card, live_in, name_of, newer_beside, threshold_in
 from beepgpt.training.parts import Part, Parts, parts_of
 
 
@@ -96,13 +95,12 @@ if TYPE_CHECKING:
     from beepgpt.training.people import StrangersCheck
     from beepgpt.training.points import Prediction
 
-CARD, METRICS = "model.json", "metrics.json"
 IN_PROCESS = ("local", "text")
 """Kinds of models that predict in this process; all others are on a server."""
 REASONS = {"RequestRefused": "Refused"}
 """Reasons in the account, where they are not the names of errors."""
-THRESHOLD = 0.5
-"""Where a model's validation found none."""
+
+NOT_VALIDATED = "%s: the model %s there has no threshold yet: going on with %s, which has; beepgpt validate SET --model DIR finds one"
 
 TWO_SIDED = 1.96
 """Standard errors on each side of a 95 % interval."""
@@ -118,23 +116,26 @@ ModelOpener = Callable[[Path], AbstractContextManager["Trained"]]
 class WatchedModel:
     """The model in a folder. Once another one stands there, it takes its place without a restart."""
 
-    def __init__(self, folder: Path, spec: str, open_model: ModelOpener) -> None:
-        """Raise BadCommand if there is no model, if it was trained on examples of another `spec`, or if its server can't be asked."""
+    def __init__(self, folder: Path, rules: Rules, open_model: ModelOpener) -> None:
+        """Raise BadCommand if there is no model, if it was trained on examples that other rules made, or if its server can't be asked."""
         from beepgpt.training.models import BadModel
 
         self.folder = folder
-        self._spec = spec
+        self._rules = rules
         self._open_model = open_model
         self._open = ExitStack()
         self._lock = threading.Lock()
+        self._at = live_in(folder)
         self._seen = self._stamp()
         self._strangers: dict[str, StrangersCheck] = {}
         self._validated: dict[str, dict[str, dict[str, Any]]] = {}
         self._parts: dict[str, Parts | None] = {}
         try:
-            self._trained, self._name = self._load()
+            self._trained, self._name = self._load(self._at)
         except BadModel as error:
             raise BadCommand(f"--model {error}") from error
+        self._has_threshold = threshold_in(self._at) is not None
+        self._say_newer()
 
     @property
     def name(self) -> str:
@@ -204,7 +205,7 @@ class WatchedModel:
         with self._lock:
             card, name = self._trained.card, self._name
         if not self._validated.get(model) and model == name:  # it may be validated after it was loaded
-            figures = figures_in(self.folder)
+            figures = figures_in(self._at)
             if is_of_card(figures, card):  # the folder may have those of the model before, or of the next one already
                 self._validated[model] = {
                     what: {**each, "spread": {count: of[what] for count, of in figures.get("spread", {}).items()}}
@@ -213,17 +214,24 @@ class WatchedModel:
         return {what: least_expected(each, answered) for what, each in self._validated.get(model, {}).items()}
 
     def look(self) -> bool:
-        """Load another model if the folder has one by now. One that can't be used is logged, and the old one stays."""
+        """Load another model if the folder has one by now. The old one stays, and it is logged why, if the other can't be used, or if the
+        old one was validated and the other isn't yet."""
         stamp = self._stamp()
         if stamp is None or stamp == self._seen:
             return False
         self._seen = stamp
+        at = live_in(self.folder)
+        self._say_newer()
         try:
-            trained, name = self._load()
+            if name_of(at) == self._name:
+                self._at, self._has_threshold = at, threshold_in(at) is not None
+                return False
+            if self._has_threshold and threshold_in(at) is None:
+                log.warning(NOT_VALIDATED, at, name_of(at), self._name, extra={"model": self._name})
+                return False
+            trained, name = self._load(at)
         except Exception as error:
             log.warning("the new model is not taken up: %s", error, extra={"model": self._name})
-            return False
-        if name == self._name:
             return False
         if (trained.card["kind"] in IN_PROCESS) != self.is_in_process:
             log.warning("%s: the new model is of another kind: start again with it", self.folder, extra={"model": self._name})
@@ -231,6 +239,7 @@ class WatchedModel:
         before = self._name
         with self._lock:
             self._trained, self._name = trained, name
+        self._at, self._has_threshold = at, threshold_in(at) is not None
         log.info("another model", extra={"model": name, "before": before})
         return True
 
@@ -257,30 +266,41 @@ class WatchedModel:
         """Close the model: one on a server can't be asked any more."""
         self._open.close()
 
-    def _stamp(self) -> tuple[int, int, int] | None:
-        with suppress(OSError):
-            status = (self.folder / CARD).stat()
-            return status.st_ino, status.st_mtime_ns, status.st_size
-        return None
+    def _stamp(self) -> list[tuple[int, int, int]] | None:
+        """What changes with a folder's model, its figures or its live version; None: no model is there now."""
+        at = live_in(self.folder)
+        if not (at / CARD).exists():
+            return None
+        found = []
+        for path in (self.folder / LIVE, self.folder / CARD, *(at / name for name in (CARD, METRICS, ALERTS))):
+            with suppress(OSError):
+                status = path.stat()
+                found.append((status.st_ino, status.st_mtime_ns, status.st_size))
+        return found
 
-    def _load(self) -> tuple[Trained, str]:
+    def _say_newer(self) -> None:
+        if (newer := newer_beside(self.folder)) is not None:
+            log.warning(NOT_VALIDATED, self.folder, newer, name_of(live_in(self.folder)), extra={"model": newer})
+
+    def _load(self, at: Path) -> tuple[Trained, str]:
         from beepgpt.training.people import StrangersCheck
 
-        trained = self._open.enter_context(self._open_model(self.folder))
-        if trained.card.get("spec") != self._spec:
-            raise BadCommand(
-                f"--model {self.folder}: was trained on examples of spec {trained.card.get('spec')}, and this run makes spec {self._spec}:"
-                " give the settings that its examples were made with, or train it again"
-            )
-        name = name_of(self.folder)
+        trained = self._open.enter_context(self._open_model(at))
+        check_made_by(at, trained.card, self._rules.spec, self._rules)
+        name = name_of(at)
         self._parts[name] = parts_of(trained.card)
-        self._strangers[name] = StrangersCheck(self.folder, trained.card["manifest"], log.warning)
+        self._strangers[name] = StrangersCheck(at, trained.card["manifest"], log.warning)
         return trained, name
 
 
-def name_of(folder: Path) -> str:
-    """The name of the model in a folder: the `model` of its predictions."""
-    return sha256((folder / CARD).read_bytes()).hexdigest()[:12]
+def check_made_by(folder: Path, card: Mapping[str, Any], spec_here: str, settings: Rules | Mapping[str, Any] | None) -> None:
+    """Raise BadCommand if a model was trained on examples of another spec. `settings`: those behind the spec here, if they are known."""
+    if (spec := card.get("spec")) != spec_here:
+        raise BadCommand(
+            f"--model {folder}: was trained on examples that were made with other settings:"
+            f" {differing(str(spec), spec_here, card.get('settings'), settings)}: give the settings that its examples were made with, or"
+            " train it again"
+        )
 
 
 def least_expected(validated: Mapping[str, Any], answered: int) -> float:
@@ -303,45 +323,3 @@ def least_expected(validated: Mapping[str, Any], answered: int) -> float:
 def as_example(point: Mapping[str, Any]) -> dict[str, Any]:
     """A point under an example's keys: it has one conversation."""
     return {**point, "conversation": point["conversations"][0]}
-
-
-def figures_in(folder: Path) -> dict[str, Any]:
-    """The metrics that `beepgpt validate` wrote into a model's folder; empty if it did not."""
-    with suppress(OSError, ValueError):
-        found = orjson.loads((folder / METRICS).read_bytes())
-        if isinstance(found, dict):
-            return found
-    return {}
-
-
-def is_of_card(figures: Mapping[str, Any], card: Mapping[str, Any]) -> bool:
-    """Whether metrics are of the model with this card."""
-    return figures.get("model") == {name: value for name, value in card.items() if name not in ("files", "labels")}
-
-
-def hits_in(figures: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """`hit@1` and `hit@5` of the answered points, with their intervals."""
-    with suppress(KeyError, IndexError, TypeError):
-        row = figures["rows"]["answered"][0]["figures"]
-        return {name: row[name] for name in ("hit@1", "hit@5") if row[name]["low"] is not None}
-    return {}
-
-
-def recommended_in(folder: Path) -> float | None:
-    """The threshold that `beepgpt rehearse` recommended for the very model in a folder; None if there is none."""
-    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-        found = orjson.loads((folder / ALERTS).read_bytes())
-        if found["model"] == name_of(folder):
-            return float(found["threshold"])
-    return None
-
-
-def threshold_of(given: float | None, folder: Path | None) -> float:
-    """The probability from which on a person is alerted: as given, as a rehearsal recommended, or as the model's validation found."""
-    if given is not None:
-        return given
-    if folder is not None and (recommended := recommended_in(folder)) is not None:
-        return recommended
-    with suppress(KeyError, TypeError):
-        return float(figures_in(folder)["threshold"]["threshold"]) if folder is not None else THRESHOLD
-    return THRESHOLD

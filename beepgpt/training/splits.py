@@ -169,7 +169,7 @@ class SplitOptions:
     judge_share: float = 0.5
     """The last share of the validation side, by time, that judges; what is before it chooses."""
     cut: int | None = None
-    """Microseconds; None: where `valid_share` says."""
+    """Microseconds; less than 0: so long before the last prompt; None: where `valid_share` says."""
     silences: Handled = "nil"
     weak: HandledWeak = "weak"
     cap: int | None = None
@@ -241,7 +241,7 @@ def cut_of(prompt_ts: Integers, choices: SplitOptions) -> int:
     40
     """
     if choices.cut is not None:
-        return choices.cut
+        return choices.cut if choices.cut >= 0 else int(prompt_ts.max(initial=0)) + choices.cut
     if not len(prompt_ts):
         raise CannotPrepare("no examples are left to split: the account says what became of them")
     return begin_of_last(prompt_ts, choices.valid_share, 0)

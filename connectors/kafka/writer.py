@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -25,7 +25,10 @@ from beepgpt.connectors.kafka.connection import (
     reporting_to,
 )
 from beepgpt.connectors.kafka.outages import OUTAGES, looks, milliseconds, started
-from beepgpt.connectors.kafka.topics import DEFAULT_LIMIT, describe_topic, max_message_bytes
+from beepgpt.connectors.kafka.topics import DEFAULT_LIMIT, LOOK_BACK, describe_topic, max_message_bytes
+
+MARKED_EVERY = LOOK_BACK // 4
+"""Values of a partition of which one has the writer's mark: seldom enough to cost nothing, and found among its last records."""
 
 
 def partition_of(key: bytes, partitions: int) -> int:
@@ -85,13 +88,17 @@ class Writer:
         patience: float = PATIENCE,
         cuts: bool = False,
         stopping: Callable[[], bool] = never,
+        mark: tuple[str, bytes] | None = None,
     ) -> None:
         """`patience`: seconds for which the brokers may be away before a delivery counts as failed; infinite: it waits for ever.
 
         `cuts`: a value that is too large for the topic is cut, and the header `cut_from` holds its length in bytes. `stopping`: asked
-        twice a second while deliveries are waited for; once it is true, they are waited for a few seconds more.
+        twice a second while deliveries are waited for; once it is true, they are waited for a few seconds more. `mark`: a header of
+        the first value of each partition, and of each `MARKED_EVERY`th after it, so that one stands among a topic's last records.
         """
         self._cuts = cuts
+        self._mark = mark
+        self._values: Counter[int | None] = Counter()
         self._stopping = stopping
         self._who = f"writing {topic}"
         self._connection = connection
@@ -127,6 +134,10 @@ class Writer:
                         size = len(value) + len(key or b"")
                     if size > self.most:
                         raise errors.MessageSizeTooLargeError
+                    if self._mark is not None and value is not None:
+                        if self._values[partition] % MARKED_EVERY == 0:
+                            headers = [*headers, self._mark]
+                        self._values[partition] += 1
                     OUTAGES.asked(self._who, self._has_answer)
                     future = self._queue(producer, (value, key, list(headers), partition, None if timestamp is None else timestamp // 1000))
                     self._pending.append((future, size))
@@ -266,15 +277,16 @@ class KafkaSink(FixedPartitionedSink[Sequence[OutgoingRecord], None]):
         patience: float = PATIENCE,
         cuts: bool = False,
         stopping: Callable[[], bool] = never,
+        mark: tuple[str, bytes] | None = None,
     ) -> None:
         """Take lists of records under Bytewax's keys; records of one Kafka key keep their order if they come under one Bytewax key.
 
-        `on_error` gets an error before it is raised; `patience`, `cuts` and `stopping`: see `Writer`. Raises KafkaFailed.
+        `on_error` gets an error before it is raised; `patience`, `cuts`, `stopping`, `mark`: see `Writer`. Raises KafkaFailed.
         """
         self.name = topic
         self.topic = describe_topic(connection, topic)
         self.on_error = on_error
-        self._writer = Writer(connection, topic, patience=patience, cuts=cuts, stopping=stopping)
+        self._writer = Writer(connection, topic, patience=patience, cuts=cuts, stopping=stopping, mark=mark)
         self._open = 0
         self._lock = threading.Lock()
 

@@ -19,8 +19,8 @@ from beepgpt.config.settings import read_settings
 from beepgpt.conversations.rules import DAY, HOUR, MINUTE
 from beepgpt.runtime.console import time_left
 from beepgpt.training.folder import ALERTS
-from beepgpt.training.reloading import name_of
-from beepgpt.training.reloading import threshold_of as scoring_threshold_of
+from beepgpt.training.live import name_of
+from beepgpt.training.live import threshold_of as scoring_threshold_of
 from tests.support.alerts import NOON, outcome, prediction
 from tests.support.scoring import save
 

@@ -167,3 +167,17 @@ def test_a_dm_that_was_deleted_or_never_confirmed_counts_for_the_hour_too(tmp_pa
     office.apply("prediction", prediction(NOON + MINUTE, channel="C3"))
     office.work()
     assert (office.counts["answer:direct"], office.counts["answer:list"], len(slack.calls("chat.postMessage"))) == (1, 1, 1)
+
+
+def test_a_prediction_counts_from_the_threshold_of_its_own_model_on(tmp_path: Path, slack: Workspace):
+    """Also those of the model before, that still come; and a message that waits is judged by its own model's once more."""
+    thresholds = {"before": 0.5, "now": 0.9, "": 0.9}
+    office = Office(tmp_path, slack, policy={"thresholds": thresholds.__getitem__})
+    office.opt_in("bo")
+    for number, model in enumerate(("before", "now", "before")):
+        at = office.clock() + number * MINUTE // 60
+        office.apply("prediction", prediction(at, people={"bo": 0.8}, model=model, conversations=[f"s{number}"]))
+
+    assert {name: count for name, count in office.counts.items() if name.startswith("answer:")} == {"answer:direct": 2, "answer:list": 1}
+    office.work()
+    assert office.counts["told:slack"] == 2

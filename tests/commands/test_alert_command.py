@@ -20,7 +20,7 @@ from beepgpt.alerts.store import AlertStore
 from beepgpt.commands.alert import threshold_of
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writer, create_topics, records_of
-from beepgpt.conversations.rules import DAY, SECOND
+from beepgpt.conversations.rules import DAY, HOUR, SECOND, Rules, shaping_settings
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.clock import now_us
 from beepgpt.simulation.workspace import Plan, write_export
@@ -114,6 +114,26 @@ def test_a_threshold_is_that_of_the_model_that_stands_there(tmp_path: Path):
     save(folder, seed=2)
     with pytest.raises(BadCommand, match="is of another model"):
         threshold_of(settings, folder)
+
+
+def test_predictions_of_other_settings_are_refused(tmp_path: Path, slack: Workspace):
+    """By this run's settings, or the model's whose threshold it takes; nobody is alerted, and the message names what differs."""
+    hours = Rules(horizon=2 * HOUR)
+    source = write(tmp_path / "predictions.jsonl", prediction(just_now(), spec=hours.spec))
+
+    by_settings = run(tmp_path, slack, source, "--threshold", 0.5, BEEPGPT_CONVERSATIONS__HORIZON="2h")
+    assert by_settings.returncode == 0, by_settings.stderr
+    assert len(slack.sent_to("bo")) == 1
+    write(source, prediction(just_now()))
+    (tmp_path / "alerts.sqlite").unlink()
+    other = run(tmp_path, slack, source, "--threshold", 0.5, BEEPGPT_CONVERSATIONS__HORIZON="2h")
+    folder = save(tmp_path / "model", spec=hours.spec, settings=shaping_settings(hours))
+    by_model = run(tmp_path, slack, source, "--model", folder, "--threshold", 0.5)
+
+    assert (other.returncode, by_model.returncode) == (1, 1)
+    assert "other settings than these settings: horizon is 1 day there, 2 hours here" in other.stderr
+    assert f"other settings than the examples of {folder}: horizon is 1 day there, 2 hours here" in by_model.stderr
+    assert len(slack.sent_to("bo")) == 1
 
 
 @pytest.mark.slow

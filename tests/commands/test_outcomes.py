@@ -13,8 +13,8 @@ from beepgpt.config.settings import read_settings
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.outcomes import RIGHT
 from beepgpt.errors import BadCommand
+from beepgpt.training.live import hits_in
 from beepgpt.training.outcomes import figures_by_model
-from beepgpt.training.reloading import hits_in
 from beepgpt.web.report import outcomes_page
 from tests.support import at, run_program
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from beepgpt.conversations.events import micros
+from beepgpt.training.live import name_of
 from beepgpt.training.models import read_card
 from beepgpt.training.outcomes import figures_by_model
 from beepgpt.training.parts import parts_of
-from beepgpt.training.reloading import name_of
 from tests.support import run_program
 from tests.support.scoring import save, workspace
 

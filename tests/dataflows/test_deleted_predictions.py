@@ -37,7 +37,7 @@ SECRET = "the zeppelin is red"
 def step(state: object = None, kept: int | None = 90 * DAY) -> ScorePoints:
     """A scoring step whose predictions go to a topic."""
     resumed = None if state is None else pickle.loads(pickle.dumps(state))
-    return ScorePoints(ScoringRun(ByPlace(), LocalModel(ByPlace()), SPEC, kept=kept), resumed)
+    return ScorePoints(ScoringRun(ByPlace(), LocalModel(ByPlace()), RULES, kept=kept), resumed)
 
 
 def released(records: Sequence[bytes], parts: int = 10) -> list[Released]:

@@ -50,7 +50,7 @@ def all_flows() -> Iterator[tuple[Any, Dataflow]]:
     yield labeling, labeling.labeling_flow(source, run, sinks_for("examples", "retractions", "dead_letters"), print)
     model = ByPlace()
     outputs = sinks_for("predictions", "deletions", "outcomes")
-    yield scoring, scoring.scoring_flow(source, following(), ScoringRun(model, LocalModel(model), "spec"), outputs, print)
+    yield scoring, scoring.scoring_flow(source, following(), ScoringRun(model, LocalModel(model), Rules()), outputs, print)
 
 
 @pytest.mark.parametrize(("module", "flow"), list(all_flows()), ids=["examples", "labeling", "scoring"])

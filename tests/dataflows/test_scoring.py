@@ -26,7 +26,7 @@ from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.export import records_of
 from beepgpt.conversations.outcomes import Probabilities, RollingMetrics
 from beepgpt.conversations.points import PointEmitted, PointSettled
-from beepgpt.conversations.rules import DAY, HOUR, MINUTE, Rules, Scope, Target
+from beepgpt.conversations.rules import DAY, HOUR, MINUTE, Rules, Scope, Target, shaping_settings
 from beepgpt.conversations.shard import OtherState
 from beepgpt.dataflows.following import Following
 from beepgpt.dataflows.records import TaggedItems
@@ -35,17 +35,18 @@ from beepgpt.dataflows.scored_records import check_scores
 from beepgpt.dataflows.scoring import scoring_flow
 from beepgpt.errors import BadCommand
 from beepgpt.simulation.workspace import Plan, live_records
+from beepgpt.training.folder import CARD, METRICS
 from beepgpt.training.intervals import Bootstrap
 from beepgpt.training.metrics import hits, outcomes_of
 from beepgpt.training.parts import Part, Parts
 from beepgpt.training.points import examples_of
-from beepgpt.training.reloading import CARD, METRICS, CannotScore, LocalModel, ModelAnswer, ModelCaller, RemoteCaller, ScoringModel
+from beepgpt.training.reloading import CannotScore, LocalModel, ModelAnswer, ModelCaller, RemoteCaller, ScoringModel
 from tests.support import NOW, at, chunks_of, delete, edit, lines_in, post, run_of
 from tests.support.alerts import Clock, Office
 from tests.support.histories import Record
 from tests.support.openai_script import Script
 from tests.support.openai_server import serving
-from tests.support.scoring import RULES, SPEC, assert_served_as_trained, ranked, save, save_served, watched_model, workspace
+from tests.support.scoring import RULES, assert_served_as_trained, ranked, save, save_served, watched_model, workspace
 from tests.support.speed import slowness
 from tests.support.training import settings_for
 
@@ -133,7 +134,7 @@ def score(
     lines = [each if isinstance(each, bytes) else each.line for each in records]
     following = Following(rules, load_encoding(rules.encoding), NOW, until=until, recoverable=True, points_since=since)
     kept: dict[str, list[Any]] = {name: [] for name in ("predictions", "outcomes", "deletions", "alerts")}
-    scoring = ScoringRun(model, asker or LocalModel(model), rules.spec, with_alerts=True, **more)
+    scoring = ScoringRun(model, asker or LocalModel(model), rules, with_alerts=True, **more)
     source: TestingSource[Chunk] = TestingSource(list(chunks_of(lines, batches)))
     sinks = {name: TestingSink(kept[name]) for name in ("predictions", "outcomes", "deletions")}
     accounts: list[Account] = []
@@ -283,7 +284,7 @@ def test_what_would_come_too_late_is_dropped_and_counted():
 
 def test_live_points_have_a_deadline_and_what_piled_up_before_has_none():
     """A point of now is due within the deadline, and never later than anybody would be told; one from before the start is not."""
-    scoring = ScoringRun(ByPlace(), LocalModel(ByPlace()), SPEC, live_since=at(0), deadline=2.0, max_alert_age=10 * MINUTE)
+    scoring = ScoringRun(ByPlace(), LocalModel(ByPlace()), RULES, live_since=at(0), deadline=2.0, max_alert_age=10 * MINUTE)
 
     assert scoring.due(at(1), at(1) / 1e6 + 5) == at(1) / 1e6 + 7
     assert scoring.due(at(1), at(20) / 1e6) == at(11) / 1e6
@@ -386,7 +387,7 @@ def test_nobody_is_told_of_what_is_long_over():
 
 
 def step_of(asker: ModelCaller, model: ByPlace, state: object = None, **more: Any) -> ScorePoints:
-    return ScorePoints(ScoringRun(model, asker, SPEC, **more), None if state is None else pickle.loads(pickle.dumps(state)))
+    return ScorePoints(ScoringRun(model, asker, RULES, **more), None if state is None else pickle.loads(pickle.dumps(state)))
 
 
 def lines_of(*outputs: Iterable[TaggedItems]) -> list[bytes]:
@@ -415,11 +416,11 @@ def test_what_waits_is_in_the_snapshot_and_asked_again():
 
 
 def test_another_state_is_refused():
-    """Of another spec: it says what to do."""
+    """Of other settings: it says which, and what to do."""
     state = step_of(LocalModel(ByPlace()), ByPlace()).snapshot()
 
-    with pytest.raises(OtherState, match="delete it: scoring starts warm"):
-        ScorePoints(ScoringRun(ByPlace(), LocalModel(ByPlace()), "another"), state)
+    with pytest.raises(OtherState, match=r"other settings: window is 5 there, 8 here\. .*delete it"):
+        ScorePoints(ScoringRun(ByPlace(), LocalModel(ByPlace()), replace(RULES, window=8)), state)
 
 
 def test_memory_is_given_back():
@@ -549,9 +550,12 @@ def test_a_new_model_is_taken_up_without_a_restart(tmp_path: Path, caplog: pytes
 
 
 def test_a_model_of_other_examples_is_refused(tmp_path: Path):
-    """It says which spec it has, and what to do."""
-    with pytest.raises(BadCommand, match="was trained on examples of spec another"):
+    """It says which settings differ, if they are known, and what to do."""
+    with pytest.raises(BadCommand, match=r"other settings: spec another there, .* here; which settings differ is not recorded"):
         watched_model(save(tmp_path / "model", spec="another"), SETTINGS)
+    hours = replace(RULES, horizon=2 * HOUR)
+    with pytest.raises(BadCommand, match="other settings: horizon is 2 hours there, 1 day here: give the settings"):
+        watched_model(save(tmp_path / "hours", spec=hours.spec, settings=shaping_settings(hours)), SETTINGS)
     with pytest.raises(BadCommand, match="is no trained model"):
         watched_model(tmp_path, SETTINGS)
 

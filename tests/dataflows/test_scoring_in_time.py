@@ -53,7 +53,7 @@ def test_a_deletion_waits_behind_the_prediction_that_shows_its_message():
     """The model takes its time, and the message is deleted meanwhile: a reader that hears of the deletion first would keep the text."""
     told = run_of([post("ana", minute=0), delete(of=0, minute=1)], RULES, points_since=0).points
     model = Held()
-    step = ScorePoints(ScoringRun(model, model, SPEC), None)
+    step = ScorePoints(ScoringRun(model, model, RULES), None)
 
     assert kinds_in(step.on_batch([(time.time(), told)])[0]) == []
     model.answers[0].set_result(ANSWER)
@@ -64,7 +64,7 @@ def test_an_answer_that_comes_after_its_deadline_is_no_prediction():
     """It is counted as missed, though it is there before anybody has looked for what is late."""
     told = run_of([post("ana", minute=0)], RULES, points_since=0).points
     model = Held()
-    step = ScorePoints(ScoringRun(model, model, SPEC, deadline=0.1, bounded_deadline=True), None)
+    step = ScorePoints(ScoringRun(model, model, RULES, deadline=0.1, bounded_deadline=True), None)
     step.on_batch([(time.time(), told[:1])])
     time.sleep(0.15)  # the deadline is a time on the wall
     model.answers[0].set_result(ANSWER)
@@ -86,7 +86,7 @@ def test_a_point_that_is_lost_behind_one_that_waits_is_counted_once_whatever_is_
     told = two_points()
     model = Held()
     live_since = told[1].t if how == "missed" else None
-    scoring = ScoringRun(model, model, SPEC, live_since=live_since, deadline=-1.0)
+    scoring = ScoringRun(model, model, RULES, live_since=live_since, deadline=-1.0)
     step = ScorePoints(scoring, None)
     step.on_batch([(time.time(), [*told])])
     if how != "missed":
@@ -95,7 +95,7 @@ def test_a_point_that_is_lost_behind_one_that_waits_is_counted_once_whatever_is_
     state = pickle.loads(pickle.dumps(step.snapshot()))
 
     again = Held()
-    resumed = ScorePoints(ScoringRun(again, again, SPEC), state)
+    resumed = ScorePoints(ScoringRun(again, again, RULES), state)
     resumed.on_batch([])
     for answer in again.answers:
         answer.set_result(ANSWER)
@@ -111,7 +111,7 @@ def test_a_point_that_is_answered_behind_one_that_waits_is_counted_where_a_run_i
     told = two_points()
     stopping: list[bool] = []
     model = Held()
-    step = ScorePoints(ScoringRun(model, model, SPEC, is_stopping=lambda: bool(stopping)), None)
+    step = ScorePoints(ScoringRun(model, model, RULES, is_stopping=lambda: bool(stopping)), None)
     step.on_batch([(time.time(), [*told])])
     model.answers[1].set_result(ANSWER)
     stopping.append(True)

@@ -37,6 +37,7 @@ RUNS = (
     "train ws/set --model export --to ws/chats",
     "validate ws/set --model ws/set/models/local",
     "validate ws/set --model ws/set/models/text",
+    "retrain ws/examples.jsonl --model ws/live --since 2d --precision 0.05 --report ws/retrained.json",
     "compare ws/set/models/local ws/set/models/text --to ws/compared.json",
     "predict --model ws/set/models/local --row 1",
     "score ws/export.zip --to ws/predictions.jsonl --outcomes ws/outcomes.jsonl --model ws/set/models/local --include channels,groups",

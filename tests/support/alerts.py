@@ -17,7 +17,7 @@ from beepgpt.connectors.slack.members import Everybody
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.outcomes import Probabilities, prediction_body
 from beepgpt.conversations.points import MessageDeleted, deletion_bytes
-from beepgpt.conversations.rules import SECOND
+from beepgpt.conversations.rules import SECOND, Rules
 from beepgpt.runtime.flow_metrics import Waits
 from tests.support.slack_web_api import TOKEN, Workspace
 from tests.support.speed import slowness
@@ -41,7 +41,7 @@ def prediction(
     names = conversations or [f"{channel}:{ts_text(window[0][0])}:session"]
     point = {
         "id": f"{channel}-{at}-{len(window)}",
-        "spec": "s",
+        "spec": Rules().spec,
         "target": "next_user",
         "scope": "conversation",
         "channel": channel,

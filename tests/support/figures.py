@@ -12,10 +12,10 @@ from prometheus_client.registry import Collector
 from beepgpt.connectors.slack.alerts import RESULTS
 from beepgpt.ingest.slack.loop import SlackFigures
 from beepgpt.runtime.flow_metrics import AlertFigures, ScoreFigures, Scores, Waits
-from beepgpt.runtime.metrics import ENDS, Figures
+from beepgpt.runtime.metrics import ENDS, BrokerFigures, Figures
 from tests.support.deploy import ROOT, document
 
-DASHBOARDS = ("beepgpt", "beepgpt-scoring")
+DASHBOARDS = ("beepgpt-operations", "beepgpt", "beepgpt-scoring")
 
 
 def dashboard(name: str = "beepgpt") -> dict[str, Any]:
@@ -94,6 +94,7 @@ def exported_by() -> dict[str, dict[str, Labels]]:
     for job, figures in by_job.items():
         registry = CollectorRegistry()
         registry.register(figures)
+        registry.register(BrokerFigures())
         ProcessCollector(registry=registry)
         found[job] = {"up": {"job": set(), "instance": set()}}
         for family in text_string_to_metric_families(generate_latest(registry).decode()):

@@ -40,7 +40,7 @@ def ranked() -> tuple[Ranker, tuple[bytes, ...]]:
 
 def watched_model(folder: Path, settings: Settings) -> WatchedModel:
     """The model in a folder, as `beepgpt score` opens it."""
-    return WatchedModel(folder, settings.rules.spec, partial(open_model, settings=settings))
+    return WatchedModel(folder, settings.rules, partial(open_model, settings=settings))
 
 
 def save(folder: Path, people: Collection[str] = (), **told: Any) -> Path:

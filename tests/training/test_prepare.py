@@ -437,7 +437,10 @@ class TestWhatCantBePrepared:
         [
             ([], r"has no examples \(it is empty\)"),
             ([b"{", b"[]"], r"has no examples \(not_json 1, not_an_example 1\): make some with `beepgpt examples`"),
-            ([FIRST, LAST | {"spec": "fedcba987654"}], "line 2 is of spec fedcba987654, those before it of spec 0123456789ab"),
+            (
+                [FIRST, LAST | {"spec": "fedcba987654"}],
+                "line 2 was made with other settings .*: spec fedcba987654 there, 0123456789ab",
+            ),
             (
                 [FIRST, example("bare", "ana", minute=200, candidates=LEFT_OUT)],
                 "line 2 has no candidates: make the examples without --no-cand",

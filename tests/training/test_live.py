@@ -1,0 +1,174 @@
+"""A model and its threshold are one pair: swapped by one rename, followed by those that use it, and never taken unvalidated."""
+
+import json
+import logging
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from beepgpt.config.settings import read_settings
+from beepgpt.training.folder import ALERTS, CARD, LIVE, METRICS, VERSIONS
+from beepgpt.training.intervals import Figure
+from beepgpt.training.live import KEPT, LiveThresholds, card_in, let_own_be_live, live_in, name_of, put_live, threshold_in, threshold_of
+from beepgpt.training.metrics import Outcomes
+from beepgpt.training.retraining import Comparison
+from tests.support import quiet
+from tests.support.scoring import save, watched_model
+
+SETTINGS = read_settings(environ={})
+
+
+def validate(folder: Path, threshold: float) -> None:
+    """Figures of the very model in the folder."""
+    card = {name: value for name, value in card_in(folder).items() if name not in ("files", "labels")}
+    (folder / METRICS).write_text(json.dumps({"model": card, "threshold": {"threshold": threshold}}))
+
+
+def pair(folder: Path, seed: int, threshold: float) -> Path:
+    """Makes a pair live."""
+
+    def write(to: Path) -> None:
+        save(to, seed=seed)
+        validate(to, threshold)
+
+    return put_live(folder, write)
+
+
+def test_a_pair_is_swapped_whole(tmp_path: Path):
+    """Model and threshold come from one version; as many as are kept stay, so that whoever reads one can end."""
+    versions = [pair(tmp_path, seed, seed / 10) for seed in range(1, 6)]
+
+    assert live_in(tmp_path) == versions[-1] and threshold_of(None, tmp_path) == 0.5
+    assert {each.name for each in (tmp_path / VERSIONS).iterdir()} == {each.name for each in versions[-KEPT:]}
+    assert all(name_of(each) == each.name for each in versions[-KEPT:])
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from beepgpt.training.live import put_live
+
+folder, source, last = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+rename, count = Path.rename, 0
+
+def renamed(path, to):
+    global count
+    count += 1
+    if count == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return rename(path, to)
+
+Path.rename = renamed
+def write(to):
+    for each in source.iterdir():
+        (to / each.name).write_bytes(each.read_bytes())
+put_live(folder, write)
+"""
+
+
+@pytest.mark.parametrize("last", [1, 2, 3])
+def test_a_kill_before_either_rename_leaves_a_whole_pair(tmp_path: Path, last: int):
+    """Before the version has its name, or before it is named as the live one: the old pair; afterwards the new one. Never half of each."""
+    folder, new = tmp_path / "live", save(tmp_path / "new", seed=2)
+    validate(new, 0.7)
+    old = pair(folder, 1, 0.3)
+
+    done = subprocess.run([sys.executable, "-c", KILLED, folder, new, str(last)], env=quiet(), check=False)
+
+    assert done.returncode == (-signal.SIGKILL if last < 3 else 0)
+    assert (name_of(live_in(folder)), threshold_of(None, folder)) == ((old.name, 0.3) if last < 3 else (name_of(new), 0.7))
+    assert watched_model(folder, SETTINGS).name == name_of(live_in(folder))
+    assert pair(folder, 3, 0.6) == live_in(folder) and not (folder / VERSIONS / ".making").exists()
+
+
+def test_what_is_scored_follows_the_pair_and_its_threshold(tmp_path: Path):
+    """A prediction counts from its own model's threshold on, also while those of the last model still come."""
+    first = pair(tmp_path, 1, 0.3)
+    model, thresholds = watched_model(tmp_path, SETTINGS), LiveThresholds(tmp_path, 0.3, is_given=False)
+    second = pair(tmp_path, 2, 0.7)
+
+    assert model.look() and model.name == second.name
+    assert [thresholds(each) for each in (first.name, second.name, first.name)] == [0.3, 0.7, 0.3]
+    assert thresholds.current == 0.7
+    given = LiveThresholds(tmp_path, 0.1, is_given=True)
+    assert [given(each) for each in (first.name, second.name)] == [0.1, 0.1]
+
+
+def test_predictions_of_a_model_that_no_pair_has_are_told_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """The live threshold is taken, since nobody knows theirs."""
+    pair(tmp_path, 1, 0.3)
+    thresholds = LiveThresholds(tmp_path, 0.3, is_given=False)
+
+    assert [thresholds("0123456789ab") for _ in range(3)] == [0.3] * 3
+    assert [each.message for each in caplog.records if "no validated model 0123456789ab" in each.message] != []
+    assert len(caplog.records) == 1
+
+
+def test_a_model_that_was_written_over_a_validated_one_waits_for_its_validation(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """The validated one was kept: it goes on, also after a restart, and both say so; once the new one is validated, it is live."""
+    caplog.set_level(logging.INFO)
+    save(tmp_path, seed=1)
+    validate(tmp_path, 0.3)
+    first, running = name_of(tmp_path), watched_model(tmp_path, SETTINGS)
+    thresholds = LiveThresholds(tmp_path, 0.3, is_given=False)
+    save(tmp_path, seed=2)
+
+    assert (running.look(), running.name) == (False, first)
+    restarted = watched_model(tmp_path, SETTINGS)
+    assert (restarted.name, threshold_of(None, tmp_path)) == (first, 0.3)
+    said = [each.message for each in caplog.records if "has no threshold yet" in each.message]
+    assert len(said) == 2 and all(f"the model {name_of(tmp_path)} there" in each and f"going on with {first}" in each for each in said)
+
+    validate(tmp_path, 0.6)
+    let_own_be_live(tmp_path)
+    assert running.look() and running.name == name_of(tmp_path) and not (tmp_path / LIVE).exists()
+    assert (thresholds(running.name), thresholds(first)) == (0.6, 0.3)
+
+
+def test_a_model_that_was_copied_over_a_validated_one_is_not_taken_up_before_it_is_validated(tmp_path: Path):
+    """Nothing kept the old one, but it is in memory."""
+    save(tmp_path / "live", seed=1)
+    validate(tmp_path / "live", 0.3)
+    running = watched_model(tmp_path / "live", SETTINGS)
+    first = running.name
+    other = save(tmp_path / "other", seed=2)
+    for each in other.iterdir():
+        (tmp_path / "live" / each.name).write_bytes(each.read_bytes())
+
+    assert (running.look(), running.name) == (False, first)
+    validate(tmp_path / "live", 0.6)
+    assert running.look() and running.name == name_of(other)
+
+
+def test_figures_of_another_model_are_no_threshold(tmp_path: Path):
+    """Neither those of validation nor those of a rehearsal."""
+    folder = save(tmp_path / "model")
+    validate(folder, 0.3)
+    assert threshold_in(folder) == 0.3
+    card = json.loads((folder / CARD).read_bytes())
+    (folder / CARD).write_text(json.dumps({**card, "seed": 9}))
+    (folder / ALERTS).write_text(json.dumps({"model": "0123456789ab", "threshold": 0.2}))
+    assert threshold_in(folder) is None
+    (folder / ALERTS).write_text(json.dumps({"model": name_of(folder), "threshold": 0.2}))
+    assert threshold_in(folder) == 0.2
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "why"),
+    [
+        (0.02, 0.01, 0.03, ""),
+        (-0.01, -0.03, 0.0, ""),
+        (-0.01, -0.03, -0.001, "it is worse: its log loss is better by -0.0100 (-0.0300 to -0.0010) on 40 points"),
+        (-0.5, np.nan, np.nan, "too few to tell: 40 points in 9 conversations"),
+    ],
+)
+def test_a_candidate_is_taken_if_it_is_not_worse(value: float, low: float, high: float, why: str):
+    """That is, if the interval of the gain has its upper end not below 0."""
+    nobody: Outcomes = None  # type: ignore[assignment]  # not looked at
+    figure = Figure(value, low, high, 40, 9)
+
+    assert Comparison("live", 0, 40, figure, figure, nobody, nobody).why_not == why

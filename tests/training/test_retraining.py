@@ -1,0 +1,139 @@
+"""Retraining: a candidate is compared with the live model, point by point, and takes its place with its threshold if it isn't worse."""
+
+import json
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from beepgpt.commands.retrain import retrained
+from beepgpt.config.settings import read_settings
+from beepgpt.conversations.rules import DAY
+from beepgpt.errors import BadCommand
+from beepgpt.training.folder import ALERTS, COMPARED, LIVE, VERSIONS
+from beepgpt.training.live import card_in, figures_in, live_in, name_of, put_live, recommended_in, threshold_in
+from beepgpt.training.models import Trained, load_model, read_card, save_model
+from beepgpt.training.points import examples_of
+from beepgpt.training.ranking import Ranker, fit_ranker
+from beepgpt.training.retraining import compare_with_live, threshold_like
+from beepgpt.training.splits import SplitOptions
+from tests.support.prepare import Set, made
+from tests.support.scoring import RULES, SPEC, ranked, save
+
+SETTINGS = read_settings(environ={})
+
+
+@cache
+def wrong() -> Ranker:
+    """A model that learned other people's answers."""
+    bodies = [json.loads(line) for line in ranked()[1]]
+    answers = [each["answer"] for each in bodies]
+    spoiled = [{**each, "answer": answer} for each, answer in zip(bodies, answers[7:] + answers[:7], strict=True)]
+    ranker, _ = fit_ranker(examples_of(spoiled), rounds=5, threads=1)
+    return ranker
+
+
+def the_set(folder: Path) -> Set:
+    """The training set of the examples; its last part compares."""
+    lines = ranked()[1]
+    newest = max(json.loads(line)["prompt_ts"] for line in lines)
+    cut = round(float(newest) * 1e6) - 6 * DAY
+    return made(folder, [json.loads(line) for line in lines], sides=SplitOptions(cut=cut), formats=("candidates",))
+
+
+def as_candidate(folder: Path, ranker: Ranker) -> Trained:
+    save_model(folder, ranker, {"spec": SPEC}, b"{}")
+    return Trained(ranker, read_card(folder), folder)
+
+
+def test_a_worse_candidate_is_not_taken_and_a_better_one_is(tmp_path: Path):
+    """The same two models, with their places changed: the difference changes its sign, and is sure both times."""
+    training_set = the_set(tmp_path)
+    good, bad = (as_candidate(tmp_path / name, ranker) for name, ranker in (("good", ranked()[0]), ("bad", wrong())))
+    live_good, live_bad = tmp_path / "live good", tmp_path / "live bad"
+    put_live(live_good, lambda to: save_model(to, good.model, {"spec": SPEC}, b"{}") and None)  # type: ignore[arg-type]
+    put_live(live_bad, lambda to: save_model(to, bad.model, {"spec": SPEC}, b"{}") and None)  # type: ignore[arg-type]
+
+    worse = compare_with_live(live_good, bad, training_set.folder)
+    better = compare_with_live(live_bad, good, training_set.folder)
+
+    assert worse is not None and better is not None
+    assert worse.why_not.startswith("it is worse: its log loss is better by -") and better.why_not == ""
+    assert worse.gain.high < 0 < better.gain.low and worse.gain.value == -better.gain.value
+    assert worse.points == training_set.manifest["account"]["valid"]["examples"]
+    assert compare_with_live(tmp_path / "nothing", good, training_set.folder) is None
+
+
+def test_only_points_compare_from_which_neither_has_learned(tmp_path: Path):
+    """What came before the live model was fitted says nothing of it, unless its candidate stands by."""
+    training_set = the_set(tmp_path)
+    newest = max(json.loads(line)["prompt_ts"] for line in ranked()[1])
+    until = round(float(newest) * 1e6) - 3 * DAY
+    parts = {"choose_from": f"{until // 1_000_000}.000000", "judge_from": f"{until // 1_000_000}.000000"}
+    candidate = as_candidate(tmp_path / "candidate", ranked()[0])
+    save_model(tmp_path / "live", ranked()[0], {"spec": SPEC, "parts": parts}, b"{}")
+
+    late = compare_with_live(tmp_path / "live", candidate, training_set.folder)
+    save_model(tmp_path / "live" / COMPARED, ranked()[0], {"spec": SPEC}, b"{}")
+    all_of_it = compare_with_live(tmp_path / "live", candidate, training_set.folder)
+
+    assert late is not None and all_of_it is not None
+    assert late.since == until // 1_000_000 * 1_000_000 and 0 < late.points < all_of_it.points
+    assert all_of_it.against == name_of(tmp_path / "live" / COMPARED)
+
+
+def test_a_rehearsed_threshold_is_carried_over_by_volume(tmp_path: Path):
+    """As many alerts on the points compared: another model's probabilities mean something else."""
+    training_set = the_set(tmp_path)
+    live = save(tmp_path / "live")
+    (live / ALERTS).write_text(json.dumps({"model": name_of(live), "threshold": 0.3}))
+    candidate = as_candidate(tmp_path / "candidate", wrong())
+    compared = compare_with_live(live, candidate, training_set.folder)
+
+    found = threshold_like(live, compared)
+
+    assert compared is not None and found is not None
+    count = (compared.live.alerts.p >= 0.3).sum()
+    assert count > 10 and (compared.candidate.alerts.p >= found["threshold"]).sum() == pytest.approx(count, abs=3)
+    assert threshold_like(save(tmp_path / "other"), compared) is None
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_live_folder_from_its_first_model_to_one_that_is_not_taken(tmp_path: Path):
+    """The first is taken, with its candidate beside it and that one's figures; a candidate that learned nonsense changes nothing."""
+    lines = [json.loads(line) for line in ranked()[1]]
+    source, spoiled, live = tmp_path / "examples.jsonl", tmp_path / "spoiled.jsonl", tmp_path / "live"
+    source.write_text("".join(json.dumps(each) + "\n" for each in lines))
+    newest = max(float(each["prompt_ts"]) for each in lines)
+    old = [each for each in lines if float(each["settled_ts"]) < newest - 6 * 86_400]
+    answers = [each["answer"] for each in old]
+    others = {each["id"]: answer for each, answer in zip(old, answers[7:] + answers[:7], strict=True)}
+    spoiled.write_text("".join(json.dumps({**each, "answer": others.get(each["id"], each["answer"])}) + "\n" for each in lines))
+
+    def again(path: Path, **more: Any) -> dict[str, Any]:
+        return retrained(str(path), live, SETTINGS, back=6 * DAY, precision=0.2, threads=1, **more)
+
+    first = again(source)
+    version = live_in(live)
+    assert first["taken"] and first["model"] == version.name == name_of(version) and first["compared"] is None
+    figures, card = figures_in(version), card_in(version)
+    assert figures["figures_of"]["model"] == name_of(version / COMPARED) == first["candidate"]
+    assert threshold_in(version) == figures["threshold"]["threshold"] and recommended_in(version) is None
+    assert card["trained_on"]["examples"] > card_in(version / COMPARED)["trained_on"]["examples"]
+    assert card["parts"]["choose_from"] == card["parts"]["judge_from"] > figures["figures_of"]["fitted_until"]
+    assert load_model(version).card["spec"] == SPEC and card["settings"]["horizon"] == RULES.horizon
+
+    before = {each.name: each.read_bytes() for each in version.iterdir() if each.is_file()}
+    second = again(spoiled)
+    assert not second["taken"] and second["says"].startswith("The candidate is not taken: it is worse: ")
+    assert live_in(live) == version and {each.name: each.read_bytes() for each in version.iterdir() if each.is_file()} == before
+    assert sorted(each.name for each in live.iterdir()) == [LIVE, "retrain.lock", VERSIONS]
+
+    other = tmp_path / "other.jsonl"
+    hours = replace(RULES, window=3)
+    other.write_text("".join(json.dumps({**each, "spec": hours.spec}) + "\n" for each in lines))
+    with pytest.raises(BadCommand, match="was trained on examples that were made with other settings"):
+        again(other)
