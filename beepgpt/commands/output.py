@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from beepgpt.connectors.files import jsonl
-from beepgpt.runtime.console import console
+from beepgpt.runtime.console import console, results
 
 
 def write_report(path: Path | None, body: object) -> None:
@@ -173,12 +173,12 @@ def print_audit(audit: Mapping[str, Any]) -> None:
     for law in audit["laws"]:
         reason = "" if law["verdict"] in ("broken", "suspected") else law["told"]
         table.add_row(str(law["law"]), law["name"], Text(law["verdict"], style=style[law["verdict"]]), Text(reason))
-    console.print(table)
+    results.print(table)
     for finding in audit["findings"]:
         suspected = "suspected: " if finding["is_guess"] else ""
         style_of = style["suspected" if finding["is_guess"] else "broken"]
-        console.print(Text(f"\n{suspected}law {finding['law']}, {finding['count']:,} x {finding['what']}", style=style_of))
+        results.print(Text(f"\n{suspected}law {finding['law']}, {finding['count']:,} x {finding['what']}", style=style_of))
         for each in finding["examples"]:
-            console.print(Text(f"  {each['where']}: {each['why']}"))
+            results.print(Text(f"  {each['where']}: {each['why']}"))
     for note in audit["notes"]:
-        console.print(Text(f"note: {note}", style="dim"))
+        results.print(Text(f"note: {note}", style="dim"))

@@ -13,16 +13,30 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
 
 from beepgpt.errors import CONTROLS
 
 
 class _Terminal(Console):
-    """A console that shows control characters in what it is given, and does not obey them."""
+    """A console that shows control characters, and does not obey them; where it is no terminal, tables aren't padded."""
 
     def print(self, *objects: Any, **how: Any) -> None:
+        if not self.is_terminal:
+            objects = tuple(self._unpadded(each) if isinstance(each, Table) else each for each in objects)
         super().print(*(each.translate(CONTROLS) if isinstance(each, str) else each for each in objects), **how)
+
+    def _unpadded(self, table: Table) -> str:
+        """A table for a pipe or a file: of results, with a tab between cells; of an account, aligned, as wide as it is."""
+        if self.stderr:
+            lines = self.render_lines(table, self.options.update(width=WIDEST), pad=False)
+            return "\n".join("".join(segment.text for segment in line).rstrip() for line in lines)
+        rows = list(zip(*(column.cells for column in table.columns), strict=True))
+        if table.show_header:
+            rows.insert(0, tuple(column.header for column in table.columns))
+        cells = ("\t".join(" ".join(str(cell).split()) for cell in row).rstrip("\t") for row in rows)
+        return "\n".join([*([str(table.title)] if table.title else []), *cells])
 
 
 console = _Terminal(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
@@ -33,6 +47,8 @@ log = logging.getLogger("beepgpt")
 
 STEPS = 10_000
 """The progress bar's steps."""
+WIDEST = 100_000
+"""Columns of what is no terminal."""
 
 
 class _Rate(ProgressColumn):
