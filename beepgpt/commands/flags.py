@@ -76,7 +76,7 @@ def flag_of(name: Name, command: str) -> Any:
         type_of,
         typer.Option(
             *([SPELLED[name[1]]] if name[1] in SPELLED else []),
-            help=words if default == "" else rf"{words} \[default: {shown(default)}]",
+            help=words if default in ("", 0) else rf"{words} \[default: {shown(default)}]",
             metavar=None if is_switch else metavar,
             autocompletion=None if is_switch or not choices else lambda: choices,
             rich_help_panel=GROUPS[name[0]],

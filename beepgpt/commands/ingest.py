@@ -40,7 +40,7 @@ def ingest(
     http_host: Annotated[str, typer.Option(help="The address to listen on for --http.")] = "127.0.0.1",
     json: Json = False,
 ) -> None:
-    """Put events on a topic: an export, a file, another topic in order, or live from Slack. Stopped or killed, the same command resumes."""
+    """Put events on a topic: an export, a file, another topic in order, or live from Slack. The same command resumes."""
     if report is not None:
         jsonl.check_writable(report)
         check_apart(source, [report])
