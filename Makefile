@@ -7,7 +7,7 @@ READY := .venv/.ready
 LOCKED := .venv/.locked
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: demo test test-all check lint format mutations proof bench readme lock wheel clean
+.PHONY: demo test test-all check lint format mutations proof bench readme docs lock wheel clean
 
 demo: $(READY) ## all of it, on a simulated workspace
 	@$(BIN)/beepgpt demo
@@ -41,6 +41,9 @@ bench: $(READY) ## every measurement in benchmarks/
 
 readme: $(READY) ## fills the README's blocks with what the program prints
 	$(BIN)/python docs/fill_readme.py
+
+docs: $(READY) ## the pages as a site, in build/site
+	$(BIN)/python -m mkdocs build --strict
 
 # Hashes only: no address of a registry stands in a lock, so that every mirror will do.
 LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \

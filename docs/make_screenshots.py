@@ -1,4 +1,4 @@
-"""Takes the README's pictures of the review page, on a simulated workspace: python docs/make_screenshots.py.
+"""Takes the README's pictures, on a simulated workspace: python docs/make_screenshots.py.
 
 Needs Chromium; with the font Inter (on Debian and Ubuntu, apt-get install chromium fonts-inter) they look as they do in the README.
 """
@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
@@ -24,18 +23,14 @@ DECISIONS = 45
 
 
 def main() -> None:
-    """Make a workspace, judges some of its examples, and take a picture of the next one."""
+    """Make a workspace, judge some of its examples, and take a picture of the next one."""
     chromium = shutil.which("chromium") or sys.exit("no Chromium is installed: on Debian and Ubuntu, apt-get install chromium")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         subprocess.run([*BEEPGPT, "demo", "--to", "demo"], cwd=folder, check=True, capture_output=True)
-        with zipfile.ZipFile(folder / "demo" / "workspace.zip") as export:
-            export.extractall(folder, ["users.json", "channels.json"])
-            groups = "groups.json" if "groups.json" in export.namelist() else "channels.json"
-            export.extract(groups, folder)
-        names = [flag for each in ("users.json", "channels.json", groups) for flag in ("--names", each)]
         (folder / "examples.jsonl").write_bytes((folder / "demo" / "examples.jsonl").read_bytes())
-        command = [*BEEPGPT, "review", "examples.jsonl", "--no-browser", "--labeler", "local", *names]
+        take_trial(chromium, folder / "demo" / "index.html")
+        command = [*BEEPGPT, "review", "examples.jsonl", "--no-browser", "--labeler", "local", "--names", "demo/workspace.zip"]
         review = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
         try:
             take(chromium, address_in(review))
@@ -51,6 +46,17 @@ def address_in(review: subprocess.Popen[str]) -> str:
         if found := re.search(r"http://\S+", line):
             return found[0]
     raise AssertionError("the review did not begin")
+
+
+def take_trial(chromium: str, page_of: Path) -> None:
+    """The top of a trial's page, and one alert as it looks in Slack."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium)
+        page = browser.new_page(viewport={"width": 960, "height": 690}, color_scheme="light")
+        page.goto(page_of.as_uri())
+        page.screenshot(path=HERE / "docs" / "index-light.png")
+        page.locator("article.dm", has_text="Joined within a day").first.screenshot(path=HERE / "docs" / "alert-light.png")
+        browser.close()
 
 
 def take(chromium: str, address: str) -> None:

@@ -1,12 +1,16 @@
 """The glossary has what a user meets, and the pages' links lead somewhere."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import orjson
 import pytest
 
 from beepgpt.alerts import delivery
+from beepgpt.commands.app import COMMANDS
 from beepgpt.commands.topics import BESIDE, KINDS, PREFIX
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.account import POINT_ENDS, Account
@@ -59,6 +63,17 @@ def test_the_glossary_has_the_metrics():
 
     assert len(families) > 50
     assert missing(families) == set()
+
+
+@pytest.mark.slow
+def test_the_site_is_built(tmp_path: Path):
+    """Every page stands in its contents, no link leads nowhere, and every command's help is there."""
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    done = subprocess.run(build, cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    commands = (tmp_path / "reference" / "commands.html").read_text("utf-8")
+    assert [name for group in COMMANDS.values() for name in group if f'id="beepgpt-{name}"' not in commands] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -9,6 +9,7 @@ import typer.main
 from beepgpt.commands.app import app
 from docs.fill_readme import README, blocks, fenced, picture
 
+COMMANDS = README.parent / "docs" / "reference" / "commands.md"
 TIMES = re.compile(r"[\d,.]+ (s|events/s|MB)\b")
 """What differs from run to run."""
 
@@ -38,7 +39,7 @@ def test_the_picture_is_the_flow():
 
 def test_every_command_stands_in_the_table():
     """And every row of the table is a command."""
-    table = re.findall(r"^\| `beepgpt ([\w-]+)", README.read_text("utf-8"), re.MULTILINE)
+    table = re.findall(r"^\| `beepgpt ([\w-]+)", COMMANDS.read_text("utf-8"), re.MULTILINE)
 
     assert sorted(set(table)) == sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 
