@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from beepgpt.commands.checking import Finding, check_broker, check_model, check_packages, check_slack, check_workspace
+from beepgpt.commands.checking import CheckFinding, check_broker, check_model, check_packages, check_slack, check_workspace
 from beepgpt.commands.closing import say_next, show_summary
 from beepgpt.commands.flags import Include, Json, kinds_of, with_settings
 from beepgpt.commands.topics import PREFIX, broker_and_topic
@@ -40,7 +40,7 @@ def check(
     at = broker or (source.partition("?")[0].rpartition("/")[0] if is_kafka(source) else LOCAL)
     bootstrap, _ = broker_and_topic(at)
     folder = model or settings.cluster.model
-    checks: list[Callable[[], Iterator[Finding]]] = [
+    checks: list[Callable[[], Iterator[CheckFinding]]] = [
         lambda: check_workspace(settings),
         check_packages,
         lambda: check_slack(settings, kinds_of(include)),

@@ -19,7 +19,7 @@ from beepgpt.ingest.slack.run import team_of, tokens_of
 from beepgpt.runtime.places import connection_of
 from beepgpt.training.folder import CARD
 
-Finding = tuple[str, bool | None, str]
+CheckFinding = tuple[str, bool | None, str]
 NEEDED = {
     "slack": ("jinja2", "slack_sdk", "starlette", "uvicorn", "websockets"),
     "training": ("lightgbm", "numpy", "pyarrow", "scipy", "sklearn", "skops"),
@@ -29,7 +29,7 @@ CLOCK = 5.0
 """Seconds by which this machine's clock may be ahead: a live event must not seem to come from the future."""
 
 
-def check_workspace(settings: Settings) -> Iterator[Finding]:
+def check_workspace(settings: Settings) -> Iterator[CheckFinding]:
     """Whether the settings name a workspace: it is a part of every example's id."""
     name = settings.conversations.workspace
     if name == defaults()["conversations", "workspace"].value:
@@ -38,7 +38,7 @@ def check_workspace(settings: Settings) -> Iterator[Finding]:
         yield "settings", True, f"the workspace is {name}"
 
 
-def check_packages() -> Iterator[Finding]:
+def check_packages() -> Iterator[CheckFinding]:
     """Whether what live commands need is installed."""
     lacking = {extra: [each for each in names if find_spec(each) is None] for extra, names in NEEDED.items()}
     extras = ",".join(extra for extra, names in lacking.items() if names)
@@ -46,7 +46,7 @@ def check_packages() -> Iterator[Finding]:
     yield "packages", not extras, f"{names} are not installed: pip install 'beepgpt[{extras}]'" if extras else "all are installed"
 
 
-def check_slack(settings: Settings, include: tuple[slack_export.ChannelKind, ...]) -> Iterator[Finding]:
+def check_slack(settings: Settings, include: tuple[slack_export.ChannelKind, ...]) -> Iterator[CheckFinding]:
     """Tokens, the scopes for following channels and for alerts, and this machine's clock beside Slack's."""
     ours = settings.slack
     try:
@@ -78,7 +78,7 @@ def check_slack(settings: Settings, include: tuple[slack_export.ChannelKind, ...
         yield "clock", True, "not ahead of Slack's"
 
 
-def check_broker(settings: Settings, bootstrap: str, prefix: str) -> Iterator[Finding]:
+def check_broker(settings: Settings, bootstrap: str, prefix: str) -> Iterator[CheckFinding]:
     """The topics, and whether they have the settings that they need."""
     connection = connection_of(settings, bootstrap)
     specs = flow_topics(prefix, 1, -1, names_beside(prefix, settings), settings)
@@ -97,7 +97,7 @@ def check_broker(settings: Settings, bootstrap: str, prefix: str) -> Iterator[Fi
         yield "topics", True, f"all {len(specs)} are at {bootstrap}"
 
 
-def check_model(settings: Settings, folder: Path | None) -> Iterator[Finding]:
+def check_model(settings: Settings, folder: Path | None) -> Iterator[CheckFinding]:
     """The model: whether it is one, of examples that are made as these settings say, with a threshold."""
     if folder is None:
         yield "model", False, "none is named: --model DIR, or cluster.model; beepgpt try makes one of an export"

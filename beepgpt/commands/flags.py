@@ -37,7 +37,7 @@ Names = Annotated[
 NoNames = Annotated[bool, typer.Option("--no-names", help="Show ids, in what travels.")]
 Report = Annotated[Path | None, typer.Option(help="Write the summary here, as JSON.")]
 Recovery = Annotated[Path | None, typer.Option(help="A folder for snapshots: after a kill, the same command goes on.")]
-Model = Annotated[Path, typer.Option(help="The model's folder.")]
+ModelFolder = Annotated[Path, typer.Option(help="The model's folder.")]
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from beepgpt.commands.closing import say_next, show_summary
-from beepgpt.commands.flags import Json, Model, Names, NoNames, with_settings
+from beepgpt.commands.flags import Json, ModelFolder, Names, NoNames, with_settings
 from beepgpt.commands.provider import open_model, say_strangers
 from beepgpt.commands.train import check_training_set
 from beepgpt.config.settings import Settings
@@ -23,7 +23,7 @@ from beepgpt.training.folder import CARD
 
 @with_settings
 def predict(
-    model: Model,
+    model: ModelFolder,
     settings: Settings,
     row: Annotated[int | None, typer.Option(help="A row of the validation file, the first is 1.", min=1, show_default=False)] = None,
     text: Annotated[

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from beepgpt.commands.closing import say_next, show_summary
-from beepgpt.commands.flags import Json, Model, Names, NoNames, with_settings
+from beepgpt.commands.flags import Json, ModelFolder, Names, NoNames, with_settings
 from beepgpt.commands.output import number
 from beepgpt.commands.provider import open_models, print_unanswered, say_strangers
 from beepgpt.commands.train import check_training_set
@@ -36,7 +36,7 @@ NO_NAMES: Mapping[str, str] = {}
 @with_settings
 def validate(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The training set that the model was trained on.")],
-    model: Model,
+    model: ModelFolder,
     settings: Settings,
     against: Annotated[
         list[Path] | None,
