@@ -169,7 +169,7 @@ def provider_rows(provider: Mapping[str, Any] | None) -> list[tuple[str, str, st
     share = tokens["cached"] / tokens["input"] if tokens["input"] else 0.0
     rows.append(("  tokens", f"{tokens['input'] + tokens['output']:,}", f"{share:.0%} of the input from the provider's cache"))
     if provider["untold"]:
-        rows.append(("  untold", f"{provider['untold']:,}", "answers without a count of tokens: their cost is not known"))
+        rows.append(("  not counted", f"{provider['untold']:,}", "answers without a count of tokens: their cost is not known"))
     cost = "not known" if provider["cost"] is None else f"${provider['cost']:,.4f}"
     rows.append(("  cost", cost, provider["cost_told"]))
     return rows

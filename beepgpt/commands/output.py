@@ -136,6 +136,15 @@ def moment(ts: str) -> str:
     return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{fraction}Z"
 
 
+def when(ts: str) -> str:
+    """A message's time to the second, as people write it.
+
+    >>> when("1670453893.000100")
+    '2022-12-07 22:58:13 UTC'
+    """
+    return f"{moment(ts)[:19].replace('T', ' ')} UTC"
+
+
 def example_panel(example: Mapping[str, Any], names: Mapping[str, str], *, most: int = 4) -> Panel:
     """An example with at most `most` of its candidates. `names`: of people, by id."""
     shown = Text()
@@ -152,7 +161,8 @@ def example_panel(example: Mapping[str, Any], names: Mapping[str, str], *, most:
     candidates = example.get("candidates") or {name: [] for name in columns}
     for row in list(zip(*(candidates[name] for name in columns), strict=True))[:most]:
         features.add_row(named(row[0], names), *(f"{value:g}" for value in row[1:]))
-    ending = Text(f"known at {example['prompt_ts']}    answered at {example['answer_ts'] or '-'} by ", style="dim")
+    known, answered = (when(example[each]) if example[each] else "-" for each in ("prompt_ts", "answer_ts"))
+    ending = Text(f"known at {known}    answered at {answered} by ", style="dim")
     ending.append(answer, style="bold green")
     return Panel(Group(shown, features, Text(), ending), title=example["conversation"], title_align="left")
 

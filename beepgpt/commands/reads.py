@@ -32,7 +32,10 @@ READS: dict[str, tuple[str, str]] = {
     "init": ("", ""),
     "check": ("", "conversations run kafka cluster provider slack scoring alerts"),
     "topics": ("run.rejects_kept", "kafka scoring.kept run.log_level run.log_format"),
-    "ingest": (f"conversations.edits conversations.remember run.forgotten run.progress {LOGS} {METRICS}", "conversations kafka slack"),
+    "ingest": (
+        f"conversations.edits conversations.lateness conversations.remember run.forgotten run.progress {LOGS} {METRICS}",
+        "conversations kafka slack",
+    ),
     "score": (f"{FOLLOWED} scoring.threshold", "kafka scoring provider alerts.max_alert_age"),
     "alert": (
         f"alerts.threshold alerts.list_from alerts.per_hour alerts.opted_in alerts.store run.forgotten {LOGS} {METRICS}",

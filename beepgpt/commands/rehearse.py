@@ -55,6 +55,8 @@ def rehearse(
     from beepgpt.commands.rehearse_run import rehearsal_of
     from beepgpt.web.report import rehearsal_page
 
+    if to.suffix.lower() not in (".html", ".htm"):
+        raise BadCommand(f"--to {to}: a page is written there: name an .html")
     jsonl.check_writable(to)
     if outcomes is None and not is_kafka(source) and (beside := beside_of(Path(source), "outcomes")) is not None and beside.exists():
         outcomes = str(beside)
