@@ -23,20 +23,24 @@ class _Terminal(Console):
     """A console that shows control characters, and does not obey them; where it is no terminal, tables aren't padded."""
 
     def print(self, *objects: Any, **how: Any) -> None:
-        if not self.is_terminal:
-            objects = tuple(self._unpadded(each) if isinstance(each, Table) else each for each in objects)
+        table = objects[0] if objects and isinstance(objects[0], Table) and not self.is_terminal else None
+        if table is not None and not self.stderr:
+            self.file.write("".join(f"{line}\n" for line in tabbed(table)).translate(CONTROLS))  # Rich would make spaces of the tabs
+            return
+        if table is not None:
+            lines = self.render_lines(table, self.options.update(width=WIDEST), pad=False)
+            objects = ("\n".join("".join(segment.text for segment in line).rstrip() for line in lines),)
         super().print(*(each.translate(CONTROLS) if isinstance(each, str) else each for each in objects), **how)
 
-    def _unpadded(self, table: Table) -> str:
-        """A table for a pipe or a file: of results, with a tab between cells; of an account, aligned, as wide as it is."""
-        if self.stderr:
-            lines = self.render_lines(table, self.options.update(width=WIDEST), pad=False)
-            return "\n".join("".join(segment.text for segment in line).rstrip() for line in lines)
-        rows = list(zip(*(column.cells for column in table.columns), strict=True))
-        if table.show_header:
-            rows.insert(0, tuple(column.header for column in table.columns))
-        cells = ("\t".join(" ".join(str(cell).split()) for cell in row).rstrip("\t") for row in rows)
-        return "\n".join([*([str(table.title)] if table.title else []), *cells])
+
+def tabbed(table: Table) -> Iterator[str]:
+    """The lines of a table for other programs: its title, its head if it shows one, and a line for each row, a tab between its cells."""
+    if table.title:
+        yield str(table.title)
+    if table.show_header:
+        yield "\t".join(str(column.header) for column in table.columns)
+    for row in zip(*(column.cells for column in table.columns), strict=True):
+        yield "\t".join(" ".join(str(cell).split()) for cell in row).rstrip("\t")
 
 
 console = _Terminal(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
