@@ -1,4 +1,4 @@
-"""Fills the README's blocks with what the program prints and draws, so that it tells the truth. Run by `make readme`."""
+"""Fills blocks of the README and of a guide with what the program prints and draws, so that they tell the truth. Run by `make readme`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parents[1]
 README = HERE / "README.md"
+PAGES = {"demo": README, "picture": README, "example": HERE / "docs" / "guides" / "export.md"}
+"""Where each block stands."""
 
 
 def blocks() -> dict[str, tuple[str, str]]:
@@ -68,22 +70,21 @@ def wrapped(line: str, width: int = 150) -> str:
     return "\n ".join([*out, line[at:]])
 
 
-def fenced(text: str, name: str) -> str:
-    """What stands in the README's block of that name."""
-    match = re.search(rf"<!-- {name} -->\n```\w+\n(.*?)\n```", text, re.DOTALL)
-    assert match is not None, f"README.md has no block {name}"
+def fenced(name: str) -> str:
+    """What stands in the block of that name."""
+    match = re.search(rf"<!-- {name} -->\n```\w+\n(.*?)\n```", PAGES[name].read_text("utf-8"), re.DOTALL)
+    assert match is not None, f"{PAGES[name].name} has no block {name}"
     return match[1]
 
 
 def main() -> None:
     """Write the blocks."""
-    text = README.read_text("utf-8")
     for name, (language, content) in blocks().items():
+        text = PAGES[name].read_text("utf-8")
         block = f"<!-- {name} -->\n```{language}\n{content}\n```"
         at = text.index(f"<!-- {name} -->\n")
         end = text.index("\n```", text.index("\n```", at) + 1) + len("\n```")
-        text = text[:at] + block + text[end:]
-    README.write_text(text, "utf-8")
+        PAGES[name].write_text(text[:at] + block + text[end:], "utf-8")
 
 
 if __name__ == "__main__":

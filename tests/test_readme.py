@@ -29,12 +29,12 @@ def alike(text: str) -> list[str]:
 @pytest.mark.parametrize("name", ["demo", "example"])
 def test_the_readme_shows_what_the_program_prints(printed, name):
     """`make readme` fills it in."""
-    assert alike(fenced(README.read_text("utf-8"), name)) == alike(printed[name][1])
+    assert alike(fenced(name)) == alike(printed[name][1])
 
 
 def test_the_picture_is_the_flow():
     """Drawn without a demo, which takes its time."""
-    assert alike(fenced(README.read_text("utf-8"), "picture")) == alike(picture())
+    assert alike(fenced("picture")) == alike(picture())
 
 
 def test_every_command_stands_in_the_table():

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from beepgpt.web.pages import FEW, rendered
+from beepgpt.web.pages import FEW, bands, rendered, share
 
 SIMPLEST = "channel's most frequent, as many"
 """The rule that a model is held against: the person who answers most in the channel, alerted as often."""
@@ -61,26 +61,13 @@ def counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def percent_of(figure: Mapping[str, Any]) -> str:
-    """A share with its interval, without decimals.
-
-    >>> percent_of({"value": 0.571, "low": 0.42, "high": 0.71, "count": 30})
-    '57 % (42–71)'
-    """
-    if figure["value"] is None:
-        return "–"
-    if figure["low"] is None:
-        return f"{round(figure['value'] * figure['count'])} of {figure['count']}"
-    return f"{figure['value']:.0%} ({100 * figure['low']:.0f}–{100 * figure['high']:.0f})".replace("%", " %")
-
-
 def joined(figure: Mapping[str, Any]) -> str:
     """How many joined, as the end of a sentence."""
     if figure["value"] is None:
         return "whether somebody joined the conversation isn't known yet"
     if figure["low"] is None:
-        return f"{percent_of(figure)} joined the conversation within a day, which is {FEW} how many would"
-    return f"{percent_of(figure)} joined the conversation within a day"
+        return f"{share(figure)} joined the conversation within a day, which is {FEW} how many would"
+    return f"{share(figure)} joined the conversation within a day"
 
 
 def beside(figure: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
@@ -88,36 +75,17 @@ def beside(figure: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     if not figure["count"]:
         return "The simplest rule would have alerted nobody."
     if figure["low"] is None or ours["low"] is None:
-        return f"The simplest rule, as often: {percent_of(figure)}, {FEW}."
+        return f"The simplest rule, as often: {share(figure)}, {FEW}."
     chance = ", and the difference may be chance" if figure["high"] > ours["low"] and figure["low"] < ours["high"] else ""
-    return f"The simplest rule, as often: {percent_of(figure)}{chance}."
+    return f"The simplest rule, as often: {share(figure)}{chance}."
 
 
 def index_page(found: Mapping[str, Any]) -> str:
     """The page. `found`: the verdict, the rehearsal, the model's card, and where the other pages are."""
-    return rendered(
-        "index.html",
-        found=found,
-        ranges=_rules([row for row in found["rehearsal"]["rules"] if row["ours"] or row["name"] in RULES]),
-        percent_of=percent_of,
-        shown=_without_names(found["rehearsal"]["shown"][:SHOWN]),
-    )
-
-
-def _rules(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The picture: a line of each rule that there are alerts enough of, with the band that its share lies in, in per cent."""
-    return [
-        {
-            "name": "the model" if row["ours"] else RULES[row["name"]],
-            "ours": row["ours"],
-            "says": percent_of(figure),
-            "at": round(100 * figure["value"], 1),
-            "low": round(100 * figure["low"], 1),
-            "width": round(100 * (figure["high"] - figure["low"]), 1),
-        }
-        for row in rows
-        if (figure := row["intervals"]["joined"])["low"] is not None
-    ]
+    rules = found["rehearsal"]["rules"]
+    ours = [("the model", row["intervals"]["joined"]) for row in rules if row["ours"]]
+    others = [(RULES[row["name"]], row["intervals"]["joined"]) for row in rules if row["name"] in RULES]
+    return rendered("index.html", found=found, ranges=bands([*ours, *others]), shown=_without_names(found["rehearsal"]["shown"][:SHOWN]))
 
 
 def _without_names(alerts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

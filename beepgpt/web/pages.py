@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,38 @@ def with_interval(value: Mapping[str, Any] | None, name: str) -> str:
     return f"{number} ({low}–{high})"
 
 
+def share(figure: Mapping[str, Any]) -> str:
+    """Format a share with its interval, without decimals; a share of too few as a count.
+
+    >>> share({"value": 0.571, "low": 0.42, "high": 0.71, "count": 30}), share({"value": 0.5, "low": None, "high": None, "count": 4})
+    ('57 % (42–71)', '2 of 4')
+    """
+    if figure["value"] is None:
+        return NONE
+    if figure["low"] is None:
+        return f"{round(figure['value'] * figure['count'])} of {figure['count']}"
+    return f"{figure['value']:.0%} ({100 * figure['low']:.0f}–{100 * figure['high']:.0f})".replace("%", " %")
+
+
+def bands(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """A picture of shares, each with the band that it lies in, in per cent. Those of too few are left out.
+
+    `rows`: names and figures, ours first.
+    """
+    return [
+        {
+            "name": name,
+            "ours": place == 0,
+            "says": share(figure),
+            "at": round(100 * figure["value"], 1),
+            "low": round(100 * figure["low"], 1),
+            "width": round(100 * (figure["high"] - figure["low"]), 1),
+        }
+        for place, (name, figure) in enumerate(rows)
+        if figure["low"] is not None
+    ]
+
+
 TEMPLATES = Path(__file__).parent / "templates"
 STATIC = Path(__file__).parent / "static"
 """The stylesheet of all pages, and the script and the icon of the review page."""
@@ -72,7 +104,7 @@ def environment() -> Environment:
     made = Environment(
         loader=FileSystemLoader((TEMPLATES, STATIC)), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    made.filters.update(decimals=decimals, percent=percent, thousands=thousands, with_interval=with_interval)
+    made.filters.update(decimals=decimals, percent=percent, share=share, thousands=thousands, with_interval=with_interval)
     return made
 
 

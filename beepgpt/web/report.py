@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import matplotlib as mpl
@@ -12,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from beepgpt.training.validation import ShownExample
-from beepgpt.web.pages import REASONS, rendered
+from beepgpt.web.pages import REASONS, bands, rendered
 
 INK = "#010203"
 """A color that nothing else has: it becomes the page's own, so that a plot can be read in the light and in the dark."""
@@ -44,10 +46,12 @@ class Plot:
     svg: str
 
 
-def plot(title: str, words: str, draw: Callable[[Axes], None], *, across: str = "", up: str = "") -> Plot:
-    """Draw on axes that are labeled `across` and `up`."""
+def plot(
+    title: str, words: str, draw: Callable[[Axes], None], *, across: str = "", up: str = "", size: tuple[float, float] = (5.2, 3.4)
+) -> Plot:
+    """Draw on axes that are labeled `across` and `up`; `size` is in inches."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+        figure = Figure(figsize=size, layout="constrained")
         axes = figure.add_subplot()
         axes.set(xlabel=across, ylabel=up)
         draw(axes)
@@ -91,7 +95,18 @@ HEADS = {
 
 def report_page(found: Mapping[str, Any], shown: Sequence[ShownExample]) -> str:
     """The page of what metrics.json holds, with examples."""
-    return rendered("report.html", found=found, kinds=KINDS, heads=HEADS, plots=plots_of(found), shown=shown)
+    rows = found["rows"]["answered"]
+    seen = [row for row in rows[1:] if row["figures"]["hit@5"]["value"] is not None]
+    return rendered(
+        "report.html",
+        found=found,
+        best=max(seen, key=lambda row: row["figures"]["hit@5"]["value"], default=None),
+        ranges=bands([(row["name"], row["figures"]["hit@5"]) for row in rows]),
+        kinds=KINDS,
+        heads=HEADS,
+        plots=plots_of(found),
+        shown=shown,
+    )
 
 
 def plots_of(found: Mapping[str, Any]) -> list[Plot]:
@@ -165,7 +180,7 @@ DONE = {"next_user": "answered next", "interacting_users": "posted or reacted", 
 def outcomes_page(found: Mapping[str, Any]) -> str:
     """The page of what `beepgpt outcomes --report` writes."""
     plots = [[each for each in (_weeks(model, found["promised"]), _calibration_of(model)) if each] for model in found["models"]]
-    return rendered("outcomes.html", found=found, plots=plots, parts=OTHER_PARTS, done=DONE)
+    return rendered("outcomes.html", found=found, plots=plots, parts_of=OTHER_PARTS, done=DONE)
 
 
 def _weeks(model: Mapping[str, Any], promised: Mapping[str, Mapping[str, float]]) -> Plot | None:
@@ -212,10 +227,15 @@ def _tradeoff(found: Mapping[str, Any]) -> Plot | None:
 
     def draw(axes: Axes) -> None:
         across = [7 * row["per_person_per_day"] for row in rows]
-        ranged_line(axes, across, [row["intervals"]["joined"] for row in rows], color=FIRST, linewidth=1.4)
-        for row, at in zip(rows, across, strict=True):
-            axes.annotate(row["name"], (at, 100 * row["joined"]), textcoords="offset points", xytext=(4, 4), fontsize=7)
+        ranged_line(axes, across, [row["intervals"]["joined"] for row in rows], color=FIRST, linewidth=1, elinewidth=0.8)
+        named = -math.inf
+        for row, at in sorted(zip(rows, across, strict=True), key=itemgetter(1)):
+            if at - named > max(across) / 25:  # the names of neighbors would stand on each other
+                axes.annotate(row["name"], (at, 100 * row["joined"]), textcoords="offset points", xytext=(4, 4), fontsize=8)
+                named = at
         axes.set(xlim=(0, None), ylim=(0, 100))
 
     words = "Each dot is a threshold, in the part of time that judges; those without a bar are of too few alerts to tell."
-    return plot("Rightly or often", words, draw, across="alerts a week for each person alerted", up="joined, %") if rows else None
+    return (
+        plot("Rightly or often", words, draw, across="alerts a week for each person alerted", up="joined, %", size=(9, 3)) if rows else None
+    )

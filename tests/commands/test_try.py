@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
+from playwright.sync_api import Browser
 
 from beepgpt.forgetting.kinds import found_in
 from beepgpt.simulation.workspace import Plan, names, write_export
 from tests.support import program, quiet, run_program, start
+from tests.support.browser import complaints
 from tests.support.exports import zipped
 from tests.support.speed import wait_until
 
@@ -51,8 +54,26 @@ def test_an_export_becomes_a_sentence_and_pages(tried):
     links = re.findall(r'href="([^"]+)"', index)
     assert [link for link in links if not (to / link).is_file()] == [] and set(links) == set(PAGES) - {"index.html"}
     alerts = int(re.search(r"sent (\d+) messages", sentence)[1])  # type: ignore[index]
-    assert f"<dd>{alerts}</dd>" in index and f"<dd>{alerts}</dd>" in (to / "rehearsal.html").read_text()
+    assert f"<dd>{alerts}</dd>" in index and f"<h1>{alerts} alerts to " in (to / "rehearsal.html").read_text()
     assert [path for path, kind in found_in(to) if kind is None] == []  # `forget` knows all that it makes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_each_page_can_be_read_by_everybody(tried, browser: Browser, page: str, width: int, scheme: Any):
+    """Axe finds nothing, folded and unfolded; it is short before something is unfolded, and no wider than its window."""
+    context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900})
+    shown = context.new_page()
+    shown.goto((tried[0] / page).as_uri())
+    height, wide = shown.evaluate("[document.documentElement.scrollHeight, document.documentElement.scrollWidth]")
+    folded = complaints(shown)
+    shown.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
+
+    assert (height < 3_000, wide) == (True, width)
+    assert (folded, complaints(shown)) == ([], [])
+    assert shown.evaluate("document.documentElement.scrollWidth") == width
+    context.close()
 
 
 def test_its_examples_are_those_of_its_own_command(tried, export: Path, tmp_path: Path):

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext
 
+from tests.support.browser import complaints
 from tests.support.review import NEGATIVE, POSITIVE, asked, cookie_of, example, few_shot, page_of, press, refused, reviewing, shown
 
 pytestmark = pytest.mark.xdist_group("browser")
@@ -182,11 +182,6 @@ def test_axe_finds_nothing_to_complain_of(tmp_path: Path, browser: Browser, sche
         page.goto(review.url + "/chosen")
         assert complaints(page) == []
     context.close()
-
-
-def complaints(page: Page) -> list[str]:
-    """What axe says is wrong."""
-    return [f"{each['id']}: {each['nodes'][0]['html']}" for each in Axe().run(page).response["violations"]]
 
 
 def test_focus_goes_in_the_order_of_reading_and_stays_where_it_was(tmp_path: Path, window: BrowserContext):

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 
@@ -18,6 +21,8 @@ def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         told = "no Chromium is installed: on Debian and Ubuntu, apt-get install chromium"
         pytest.fail(told) if os.environ.get("CI") else pytest.skip(told)
+    from playwright.sync_api import sync_playwright  # here, since most tests need no browser
+
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=CHROMIUM)
         yield started
@@ -36,3 +41,10 @@ def window(browser: Browser) -> Iterator[BrowserContext]:
     yield context
     context.close()
     assert wrong == []
+
+
+def complaints(page: Page) -> list[str]:
+    """What axe says is wrong."""
+    from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
+
+    return [f"{each['id']}: {each['nodes'][0]['html']}" for each in Axe().run(page).response["violations"]]
