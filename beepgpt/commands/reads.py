@@ -20,7 +20,7 @@ READS: dict[str, tuple[str, str]] = {
     "try_export": (f"conversations run.progress run.forgotten {LOGS}", TRIED),
     "demo": (f"conversations run.progress {LOGS}", TRIED),
     "examples": (f"{FOLLOWED} run.rejects_kept", "kafka"),
-    "label": (f"labeling run.rejects_kept {FLOW}", "kafka provider"),
+    "label": (f"labeling run.rejects_kept {FLOW}", "kafka provider run.forgotten"),
     "review": ("labeling.few_shots labeling.learn_from run.progress", "kafka labeling.labeler run.log_level run.log_format"),
     "prepare": ("training run.progress", "kafka labeling.few_shots run.log_level run.log_format"),
     "audit": ("conversations run.forgotten", "kafka run.log_level run.log_format"),
