@@ -86,6 +86,10 @@ def _forget(store: AlertStore, forgotten: Forgotten, now: int) -> StoreForgettin
         for table in OF_MESSAGES:
             database.execute(f"DELETE FROM {table} WHERE channel = ? AND ts = ?", (channel, ts))
         found += 1
+    for row in store.alerts_with_excerpts():
+        if forgotten.is_shown(row["channel"], ts_text(row["ts"]), [row["excerpt"]]):
+            store.remove_excerpt(row, "update")  # its message stays, and says less
+            found += 1
     for table in OF_PEOPLE:
         for (user,) in database.execute(f"SELECT DISTINCT user FROM {table}").fetchall():
             if forgotten.has_person(user):

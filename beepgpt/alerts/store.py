@@ -273,14 +273,18 @@ class AlertStore(PreferenceStore):
             if row["ts"] == ts and row["state"] in ("due", "cleared"):
                 self._db.execute("UPDATE alert SET state = 'withdrawn' WHERE id = ?", (row["id"],))
                 self.count("withdrawn")
-            self._remove_excerpt(row, "delete" if row["ts"] == ts and row["letter"] == row["id"] else "update")
+            self.remove_excerpt(row, "delete" if row["ts"] == ts and row["letter"] == row["id"] else "update")
 
     def forget_prediction(self, prediction: str) -> None:
         """Remove what alerts show of a prediction that is gone; they stay as links, since their message may still be there."""
         for row in self._rows("SELECT * FROM alert WHERE prediction = ? AND excerpt <> ''", prediction):
-            self._remove_excerpt(row, "update")
+            self.remove_excerpt(row, "update")
 
-    def _remove_excerpt(self, row: StoreRow, chore: str) -> None:
+    def alerts_with_excerpts(self) -> list[StoreRow]:
+        """All alerts that show a text."""
+        return self._rows("SELECT * FROM alert WHERE excerpt <> ''")
+
+    def remove_excerpt(self, row: StoreRow, chore: str) -> None:
         """Remove an alert's text, and have its DM changed (`update`) or deleted (`delete`)."""
         self._db.execute("UPDATE alert SET excerpt = '' WHERE id = ?", (row["id"],))
         if row["letter"] is not None:

@@ -20,6 +20,7 @@ from beepgpt.connectors.slack.alerts import SlackMessenger
 from beepgpt.connectors.slack.client import slack_outbound
 from beepgpt.errors import BadCommand, ProviderFailed, cannot_write
 from beepgpt.runtime.clock import now_us
+from beepgpt.runtime.console import console
 from beepgpt.runtime.destinations import check_lines
 from beepgpt.runtime.places import connection_of, is_kafka, patience_of, print_proxy, topic_of
 
@@ -174,7 +175,15 @@ def _file_source(name: str, place: str, decider: AlertDecider, apply: Apply, pre
     path = Path(place)
     identity = f"{name}:{path.resolve()}"
     before = decider.store.position(identity, jsonl.PARTITION)
-    part = jsonl.JsonlSource(path, max_line=1 << 30).build_part("read", jsonl.PARTITION, None if before is None else (before[0], before[1]))
+    source = jsonl.JsonlSource(path, max_line=1 << 30)
+    try:
+        part = source.build_part("read", jsonl.PARTITION, None if before is None else (before[0], before[1]))
+    except jsonl.FileChanged:
+        console.print(
+            f"{path}: is not what was read before, as after beepgpt forget: it is read again from its beginning, and counted again;"
+            " nobody is alerted twice"
+        )
+        part = source.build_part("read", jsonl.PARTITION, None)
     return AlertSource(identity, {jsonl.PARTITION: part}, _file_records, decider.store, apply, clock=now_us, prepare=prepare)
 
 

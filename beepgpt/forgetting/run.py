@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from beepgpt.config.settings import Settings
+from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.errors import BadCommand
 from beepgpt.forgetting.kinds import found_in, place_of
 from beepgpt.forgetting.records import Cleaning, Removal
@@ -39,6 +40,7 @@ def run_forget(job: ForgetJob, progress: Callable[[str], None] = lambda place: N
     the same command does the rest.
 
     What a forgotten person wrote is put on the list message by message, too: an edit or a reaction may not say whose message it is about.
+    So is how a message of somebody else was shown that quoted what is forgotten: an example doesn't say whom its prompt quotes.
     Raises BadCommand, BadForgottenList, CannotWrite, and what a place raises that is in use.
     """
     path = job.settings.run.forgotten
@@ -50,14 +52,10 @@ def run_forget(job: ForgetJob, progress: Callable[[str], None] = lambda place: N
             raise BadCommand(f"{name!r} is no id: an id is expected, as U024BE7LH of a person or C024BE91L of a channel")
     with locked_list(path):
         before = read_forgotten(path)
-        wanted = (before or new_list()).with_names(job.people, job.channels, job.messages)
-        if not wanted.hashes:
+        forgotten = (before or new_list()).with_names(job.people, job.channels, job.messages)
+        if not forgotten.hashes:
             raise BadCommand("nobody is forgotten: give --user, --channel or --message; --from alone is for what is on the list already")
-        wanted.found = set()
-        findings = list(_all(job, Cleaning(wanted, apply=False), progress))
-        forgotten = wanted.with_names(messages=sorted(wanted.found))
-        if len(forgotten.hashes) > len(wanted.hashes):  # now their edits and alerts can be told, too
-            findings = list(_all(job, Cleaning(forgotten, apply=False), progress))
+        forgotten, findings = _found(job, forgotten, progress)
         if job.apply:
             if before is None or before.hashes != forgotten.hashes:
                 write_forgotten(path, forgotten)  # first: what comes in from now on is left out
@@ -73,6 +71,22 @@ def run_forget(job: ForgetJob, progress: Callable[[str], None] = lambda place: N
             {"place": each.place, "kind": each.kind, "found": each.found, "done": each.done, "rebuild": each.rebuild} for each in findings
         ],
     }
+
+
+def _found(job: ForgetJob, forgotten: Forgotten, progress: Callable[[str], None]) -> tuple[Forgotten, list[Removal]]:
+    """The list with all that the places say about it, and what is found by it in each place.
+
+    By a person's messages their edits, reactions and alerts can be told, and quotes that name nobody; by these, what shows them.
+    """
+    while True:
+        forgotten.found = set()
+        findings = list(_all(job, Cleaning(forgotten, apply=False), progress))
+        more = forgotten.with_names(messages=sorted(forgotten.found))
+        if more.hashes == forgotten.hashes:
+            more = forgotten.with_names(shown=sorted(forgotten.shown))
+        if more.hashes == forgotten.hashes:
+            return forgotten, findings
+        forgotten = more
 
 
 def _all(job: ForgetJob, cleaning: Cleaning, progress: Callable[[str], None]) -> Iterator[Removal]:

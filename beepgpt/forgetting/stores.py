@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
@@ -13,9 +14,9 @@ from typing import Any
 
 from beepgpt.alerts.forgetting import forget_in_store
 from beepgpt.conversations.events import ts_text
-from beepgpt.conversations.forgetting import Forgotten
+from beepgpt.conversations.forgetting import Forgotten, texts_in
 from beepgpt.errors import BeepGPTError
-from beepgpt.forgetting.records import Cleaning, Removal, clean_document, clean_lines, json_in, replacing, sync_folder
+from beepgpt.forgetting.records import Cleaning, Removal, clean_document, clean_lines, json_in, json_of, replacing, sync_folder
 from beepgpt.locks import lock
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.recovery import LOCK, NOTE
@@ -119,8 +120,8 @@ def clean_recovery(path: Path, cleaning: Cleaning) -> Removal:
                 elif each.name not in (NOTE, LOCK):
                     each.unlink()
             sync_folder(path)
-            (path / NOTE).unlink()
             (path / LOCK).unlink()
+            (path / NOTE).unlink()
         finally:
             os.close(held)
     return Removal(1, "deleted", "the same command as before, which starts again")
@@ -166,7 +167,7 @@ def clean_training_set(path: Path, cleaning: Cleaning) -> Removal:
     examples = [clean_lines(path / name, looking) for name in names if name.startswith("examples_")]
     origins = [clean_lines(path / name, looking) for name in names if name.startswith(f"{ROWS}_")]
     labels = [clean_document(path / LABELS, looking)] if LABELS in names else []
-    found = sum(each.found for each in (*tables, *examples, *origins, *labels))
+    found = sum(each.found for each in (*tables, *examples, *origins, *labels)) or int(_shows_changed(path, names, cleaning.forgotten))
     if not tables and not examples and not origins:
         found = max(found, 1)  # rows of text alone don't say whose they are
     if found and cleaning.apply:
@@ -174,6 +175,22 @@ def clean_training_set(path: Path, cleaning: Cleaning) -> Removal:
             (path / name).unlink()
         sync_folder(path)
     return Removal(found, "deleted" if found else "", "beepgpt prepare" if found else "")
+
+
+def _shows_changed(path: Path, names: Sequence[str], forgotten: Forgotten) -> bool:
+    """Whether a row of text shows a message with a text that it may not be shown with any more: the messages stand beside the rows."""
+    bodies = [json_of(line) for name in names if name.startswith(f"{ROWS}_") for line in (path / name).read_bytes().splitlines()]
+    messages = {(str(body.get("channel")), str(each.get("ts"))) for body in bodies for each in body.get("window", ())}
+    changed = [each for each in messages if forgotten.is_changed(*each)]
+    rows = [path / name for name in names if changed and name.startswith(("chat_", "completion_"))]
+    prompts = (prompt_in(json_of(line)) for file in rows for line in file.read_bytes().splitlines())
+    return any(forgotten.is_shown(*each, texts_in(prompt)) for prompt in prompts for each in changed)
+
+
+def prompt_in(row: Mapping[str, Any]) -> str:
+    """The prompt of a row of text: of a chat, what the user says."""
+    said = [each.get("content") for each in row.get("messages", ()) if each.get("role") == "user"]
+    return str(row.get("prompt") or (said[-1] if said else ""))
 
 
 EXPORTED = frozenset({"chat_train.jsonl", "chat_valid.jsonl", LABELS, "README.md"})

@@ -39,6 +39,10 @@ Blob = tuple[str, bytes]
 """A Bytewax key, and whole lines with their newlines."""
 
 
+class FileChanged(CannotRead):
+    """A file is not the one that was read before: shorter, or with other lines."""
+
+
 class JsonlSource(FixedPartitionedSource[LineChunk, JsonlState]):
     """Reads the lines of a file in order; blank ones are skipped, one that is too long is cut and says so."""
 
@@ -147,7 +151,7 @@ def _open_at(path: Path, offset: int) -> BinaryIO:
         file = path.open("rb")
         if offset and (different := _is_not_what_was_read(file, offset)):
             file.close()
-            raise CannotRead(f"{path}: {different}: give the same file as before, or start again without the old recovery store")
+            raise FileChanged(f"{path}: {different}: give the same file as before, or start again without the old recovery store")
     except OSError as error:
         raise CannotRead(f"{path}: can't be opened ({error.strerror})") from error
     return file

@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 import zipfile
-from contextlib import suppress
+from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,31 @@ def test_a_file_of_predictions_is_given_once(tmp_path: Path, slack: Workspace):
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["alerts"] == {"cleared": 2} and report["counts"]["letters_sent"] == 2 and report["right"] == 1.0
     assert SECRET not in done.stderr + done.stdout + to.read_text()
+
+
+@pytest.mark.slow
+def test_a_file_that_forget_has_shortened_is_gone_on_with(tmp_path: Path, slack: Workspace):
+    """Nobody is alerted twice, what comes is alerted to, and what people asked for stays."""
+    for name in ("C2", "C3"):
+        slack.channel(name, "ana", "bo")
+    at, listed = just_now(), {"BEEPGPT_RUN__FORGOTTEN": str(tmp_path / "list" / "forgotten.json")}
+    first, gone, new = (prediction(at + each, people={"bo": 0.9}, channel=f"C{each + 1}") for each in range(3))
+    source = write(tmp_path / "predictions.jsonl", first, gone)
+    done = [run(tmp_path, slack, source, "--threshold", 0.5, **listed)]
+    with closing(AlertStore(tmp_path / "alerts.sqlite")) as store:
+        store.set_preferences("cy", opted_in=False)
+    places = ("--from", source, "--from", tmp_path / "alerts.sqlite")
+    done += [run_program("forget", "--channel", "C2", *places, "--yes", env=settings_of(slack, tmp_path, **listed))]
+    done += [run(tmp_path, slack, source, "--threshold", 0.5, **listed)]
+    assert source.read_text() == json.dumps(first) + "\n" and len(slack.sent_to("bo")) == 1
+    write(source, first, new)
+    done += [run(tmp_path, slack, source, "--threshold", 0.5, **listed)]
+
+    assert [each.returncode for each in done] == [0] * 4, [each.stderr for each in done]
+    assert ["is read again from its beginning" in each.stderr for each in done] == [False, False, True, False]
+    assert len(slack.calls("chat.postMessage")) == 3 and len(slack.sent_to("bo")) == 2
+    with closing(AlertStore(tmp_path / "alerts.sqlite")) as store:
+        assert store.preferences("cy").opted_in is False
 
 
 def test_a_threshold_is_that_of_the_model_that_stands_there(tmp_path: Path):

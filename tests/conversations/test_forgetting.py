@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.events import Ignored, parse
 from beepgpt.conversations.forgetting import Forgotten, without_forgotten
+from beepgpt.conversations.points import PointEmitted
 from beepgpt.conversations.shard import RunOutput, run_through
 from tests.support import NOW, ours
-from tests.support.histories import CHANNELS, PEOPLE, Record, histories, inner_of, messages_of, post, react
+from tests.support.histories import CHANNELS, FORWARDS, PEOPLE, Record, forward, histories, inner_of, messages_of, post, react
 from tests.support.oracle_records import Rules, stamp
 
 NOBODY = Forgotten(b"a salt")
@@ -40,6 +41,21 @@ def without_mentions(body: Any, people: set[str]) -> Any:
     return {name: without_mentions(each, people) for name, each in body.items()} if isinstance(body, dict) else body
 
 
+def without_quotes(inner: dict[str, Any], people: set[str], channels: set[str], messages: set[Message]) -> dict[str, Any]:
+    """A post without what it forwards of some people, channels and messages."""
+    if not isinstance(inner.get("attachments"), list):
+        return inner
+    kept = []
+    for each in inner["attachments"]:
+        block = (each.get("message_blocks") or [{}])[0]
+        link = re.search(r"/archives/(\w+)/p(\d{10})(\d{6})", each.get("from_url", ""))
+        channel, ts = (link[1], f"{link[2]}.{link[3]}") if link else (each.get("channel_id") or block.get("channel"), each.get("ts"))
+        author = each.get("author_id") or each.get("author_link", "").rpartition("/")[2]
+        if not (author in people or channel in channels or (channel, ts or block.get("ts")) in messages):
+            kept.append(each)
+    return inner | {"attachments": kept}
+
+
 def log_without(history: Iterable[Record], people: set[str], channels: set[str], messages: set[Message]) -> list[bytes]:
     """The log as if it had never been said, by looking at the few places where these histories name anybody."""
     kept = []
@@ -58,8 +74,13 @@ def log_without(history: Iterable[Record], people: set[str], channels: set[str],
             text = record.line.decode()
             for person in people:
                 text = re.sub(rf"<@{person}(\|[^<>]*)?>", "<@>", text)
+            for name in channels:
+                text = re.sub(rf"<#{name}(\|[^<>]*)?>", "<#>", text)
             # Of two records of one time the smaller one stays, byte for byte: so what changed is written as the product writes it.
             body = without_mentions(orjson.loads(text), people)
+            if "event" in body:
+                body["event"] = without_quotes(body["event"], people, channels, messages)
+            body = without_quotes(body, people, channels, messages)
             kept.append(record.line if body == orjson.loads(record.line) else orjson.dumps(body))
     return kept
 
@@ -75,6 +96,19 @@ TWICE = [post("C1", 1690000015_000000, "ana"), post("C1", 1690000015_000000, "an
 """Two records of one time, of which the one that stays is shorter without the mention."""
 
 
+ORIGIN = post("C2", 1690000001_000000, "bo", "a private plan")
+FORWARDED = [
+    ORIGIN,
+    *(forward(post("C1", 1690000002_000000 + each, "ana"), ORIGIN, each, "") for each in range(len(FORWARDS))),
+    post("C1", 1690000003_000000, "cy", "look at <#C2|secret>"),
+    post("C1", 1690000004_000000, "di"),
+]
+"""Somebody's words, forwarded into another channel in every form."""
+
+
+@example(FORWARDED, {"bo"}, set(), [])
+@example(FORWARDED, set(), {"C2"}, [])
+@example(FORWARDED, set(), set(), [0])
 @example(TWICE, {"bo"}, set(), [])
 @example([post("C1", 1690000001_000000, "ana", edited={"user": "bo", "ts": "1690000002.000000"})], {"bo"}, set(), [])
 @example(
@@ -190,6 +224,73 @@ def test_the_messages_of_a_forgotten_person_are_found():
         forgotten.without(body)
 
     assert forgotten.found == {("C1", "1690360240.000100"), ("C2", "1690360253.041239")}
+
+
+LINKED = "https://x.slack.com/archives/C024BE91L/p1690360253041239"
+CLIENT = "https://app.slack.com/client/T1/C024BE91L"
+
+
+@pytest.mark.parametrize(
+    ("said", "of_channel", "of_message"),
+    [
+        (f"see <{LINKED}>", "see <#>", "see <#>"),
+        (f"see <{LINKED}?thread_ts=1.1&cid=C024BE91L|the plan>!", "see <#>!", "see <#>!"),
+        (f"{LINKED} and {CLIENT}", "<#> and <#>", f"<#> and {CLIENT}"),
+        ("<https://x.slack.com/archives/C024BE91L|here>", "<#>", "<https://x.slack.com/archives/C024BE91L|here>"),
+        ("in <#C024BE91L|secret>, C024BE91L", "in <#>, <#>", "in <#C024BE91L|secret>, C024BE91L"),
+        ("slack://channel?team=T1&id=C024BE91L", "slack://channel?team=T1&id=<#>", "slack://channel?team=T1&id=C024BE91L"),
+        (LINKED.replace("39", "38"), "<#>", LINKED.replace("39", "38")),
+        (LINKED.replace("C024BE91L", "C024BE91M"), LINKED.replace("C024BE91L", "C024BE91M"), LINKED.replace("C024BE91L", "C024BE91M")),
+    ],
+)
+def test_links_to_what_is_forgotten_lead_nowhere(said: str, of_channel: str, of_message: str):
+    """In what others wrote: to a channel, to a message, and by a bare id; links to other places stay."""
+    channel, message = NOBODY.with_names(channels=["C024BE91L"]), NOBODY.with_names(messages=[("C024BE91L", "1690360253.041239")])
+
+    assert (channel.without({"text": said}), message.without({"text": said})) == ({"text": of_channel}, {"text": of_message})
+    assert channel.in_bytes(b'{"text": "' + LINKED.encode())
+
+
+def shown_in(made: RunOutput) -> list[Any]:
+    """Examples and points, as JSON."""
+    return [json.loads(each) for each in (*made.examples, *(each.line for each in made.points if isinstance(each, PointEmitted)))]
+
+
+@pytest.mark.parametrize(
+    ("people", "channels", "words", "holds"), [({"bo"}, set(), ["private"], 14), (set(), {"C2"}, ["private", "secret"], 15)]
+)
+def test_what_shows_a_quote_goes_and_what_is_made_again_stays(people: set[str], channels: set[str], words: list[str], holds: int):
+    """Of examples and points, whose prompts have a forward's words or a forgotten channel's name; made with the list, none has any."""
+    looking, lines = NOBODY.with_names(people, channels), [record.line for record in FORWARDED]
+    for _ in range(2):  # some forwards say whose they are by the message alone
+        looking.found = set()
+        for line in lines:
+            without_forgotten(line, looking)
+        listed, shown = looking.with_names(messages=looking.found), looking.shown
+        looking = listed
+    ours = listed.with_names(shown=shown)
+    made, again = (shown_in(run(lines, each)) for each in (None, ours))
+    holding = [each for each in made if any(word in each["prompt"] for word in words)]
+
+    assert len(shown) == len(FORWARDS) + len(words) - 1 and (len(holding), len(again)) == (holds, 12)
+    assert not [each for each in holding if ours.without(each) is not None]
+    assert all(ours.without(each) is each and not any(word in each["prompt"] for word in words) for each in again)
+
+
+def test_a_text_is_known_when_it_is_shortened():
+    """As alerts shorten it, and a prompt that is too long; not one that a message has now."""
+    said = {"channel": "C1", "ts": "1690360260.000100", "text": "is this known? it is", "attachments": [QUOTE | {"is_share": True}]}
+    quoted = said | {"attachments": [QUOTE | {"is_share": True, "text": "word " * 100}]}
+    for message, shown, now in (
+        (said, ["is this known? it is mine"], ["is this known? it is", "is this known? …", "mine"]),
+        (quoted, ["is this known? it is word word …", "is this known? it is word wor"], ["is this known? it is", "is this known? it is …"]),
+    ):
+        looking = NOBODY.with_names(["U9"])
+        looking.found = set()
+        looking.without(message)
+        ours = NOBODY.with_names(shown=looking.shown)
+        assert [ours.is_shown("C1", "1690360260.000100", [each]) for each in (*shown, *now)] == [True] * len(shown) + [False] * len(now)
+        assert not ours.is_shown("C1", "1690360260.000200", shown) and not ours.is_shown("C2", "1690360260.000100", shown)
 
 
 def test_the_list_does_not_say_who_is_on_it():

@@ -2,20 +2,30 @@
 
 import json
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from beepgpt.alerts.predictions import newest_text
+from beepgpt.alerts.store import AlertStore
 from beepgpt.config.settings import read_settings
-from beepgpt.conversations.events import Ignored, parse
+from beepgpt.connectors.tokenizer import load_encoding
+from beepgpt.conversations.account import Account
+from beepgpt.conversations.events import Ignored, parse, ts_text
 from beepgpt.conversations.export import events_of
 from beepgpt.conversations.forgetting import Forgotten
+from beepgpt.conversations.rules import Rules
+from beepgpt.conversations.shard import run_through
 from beepgpt.errors import BadCommand
 from beepgpt.forgetting.run import ForgetJob, run_forget
+from beepgpt.ingest.feeds import FileFeed
+from beepgpt.runtime.forgotten import read_forgotten
 from beepgpt.training.prepare import MADE_BY
 from beepgpt.training.uploads import README
 from beepgpt.web.pages import rendered
+from tests.support.forgetting import canaries_in
 
 THEIRS = b'{"type":"message","channel":"C1","user":"U9","text":"hi","ts":"1690360253.041239"}\n'
 OTHERS = b'{"type":"message","channel":"C1","user":"U2","text":"ho","ts":"1690360254.041239"}\n'
@@ -57,6 +67,71 @@ def test_a_training_set_goes_by_what_its_rows_were_made_of(tmp_path: Path):
     forget(tmp_path, tmp_path / "ours" / "chat_train.jsonl", tmp_path / "theirs" / "chat_train.jsonl")
 
     assert (tmp_path / "ours" / "chat_train.jsonl").exists() and list((tmp_path / "theirs").iterdir()) == []
+
+
+AT, FORWARDED_AT = "1690360253.041239", 1_690_360_254_041_239
+EVENTS = (
+    {"type": "message", "channel": "C2", "user": "U9", "text": "a private plan", "ts": AT},
+    {"type": "message", "channel": "C1", "user": "U2", "text": "look", "ts": ts_text(FORWARDED_AT),
+     "attachments": [{"from_url": f"https://x.slack.com/archives/C2/p{AT.replace('.', '')}", "is_share": True, "text": "a private plan"}]},
+    {"type": "message", "channel": "C1", "user": "U3", "text": "well", "ts": "1690360255.041239"},
+)  # fmt: skip
+"""Somebody's words, forwarded by somebody else; the forward says by its link alone where they come from."""
+
+
+def make_all(folder: Path, forgotten: Forgotten | None = None) -> None:
+    """Examples, a training set of chats alone and an alert store, made of these events; the second example's window is the forward."""
+    rules = Rules(horizon=None)
+    lines = [json.dumps(each).encode() for each in EVENTS]
+    made = run_through(lines, rules, load_encoding(rules.encoding), forgotten=forgotten).examples
+    bodies = [json.loads(line) for line in made]
+    (folder / "examples.jsonl").write_bytes(b"".join(line + b"\n" for line in made))
+    (folder / "set").mkdir(exist_ok=True)
+    (folder / "set" / "manifest.json").write_text(json.dumps({"made_by": MADE_BY}))
+    rows = [{"messages": [{"role": "user", "content": each["prompt"]}, {"role": "assistant", "content": "0"}]} for each in bodies]
+    entries = [{name: each[name] for name in ("id", "channel", "window")} | {"rows": 1} for each in bodies if each["channel"] == "C1"]
+    (folder / "set" / "chat_train.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+    (folder / "set" / "rows_train.jsonl").write_text("".join(json.dumps(each) + "\n" for each in entries))
+    store = AlertStore(folder / "alerts.sqlite")
+    ours = next(each for each in bodies if each["window"][-1]["ts"] == ts_text(FORWARDED_AT))
+    alert = {"id": "a", "user": "U3", "kind": "member", "way": "list", "reason": "", "prediction": "p", "model": "m", "p": 0.5, "why": ""}
+    about = {"channel": "C1", "ts": FORWARDED_AT, "prompt_ts": FORWARDED_AT, "conversation": ours["conversation"], "made_at": 5}
+    store.add_alert(alert | about | {"excerpt": newest_text(ours["prompt"])}, [], [(FORWARDED_AT, "U2")])
+    store.close()
+
+
+def test_what_shows_a_forward_of_it_goes_from_all_that_was_made(tmp_path: Path):
+    """Once the log has said whose words they are; what is made again with the list has nothing of them, and stays."""
+    (tmp_path / "events.jsonl").write_text("".join(json.dumps(each) + "\n" for each in EVENTS))
+    make_all(tmp_path)
+    places = [tmp_path / name for name in ("alerts.sqlite", "examples.jsonl", "set", "events.jsonl")]
+    before = canaries_in(tmp_path, ("a private plan",))
+    found = forget(tmp_path, *places)
+
+    assert set(before) == {"alerts.sqlite", "events.jsonl", "examples.jsonl", "set/chat_train.jsonl"}
+    assert canaries_in(tmp_path, ("a private plan",)) == {} and not (tmp_path / "set" / "chat_train.jsonl").exists()
+    assert {name: each["found"] for name, each in found.items()} == {"alerts.sqlite": 1, "examples.jsonl": 3, "set": 1, "events.jsonl": 2}
+    with closing(AlertStore(tmp_path / "alerts.sqlite")) as store:
+        assert [(row["channel"], row["ts"], row["excerpt"]) for row in store._rows("SELECT * FROM alert")] == [("C1", FORWARDED_AT, "")]
+
+    (tmp_path / "alerts.sqlite").unlink()
+    make_all(tmp_path, read_forgotten(tmp_path / "list" / "forgotten.json"))
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("*.jsonl")}
+    assert {name: each["found"] for name, each in forget(tmp_path, *places).items() if each["found"]} == {}
+    assert len(kept) == 4 and {path: path.read_bytes() for path in kept} == kept
+    with closing(AlertStore(tmp_path / "alerts.sqlite")) as store:
+        assert [row["excerpt"] for row in store._rows("SELECT * FROM alert")] == ["look"]
+
+
+def test_a_file_of_events_is_ingested_without_the_forward(tmp_path: Path):
+    """Its author's own words are written; the account has what was left out."""
+    (tmp_path / "events.jsonl").write_text("".join(json.dumps(each) + "\n" for each in EVENTS))
+    account = Account()
+    feed = FileFeed(tmp_path / "events.jsonl", lambda: False, Forgotten(b"salt").with_names(["U9"], messages=[("C2", AT)]))
+    written = [json.loads(each.record) for each in feed.items(account)]
+
+    assert (account["read"], account["forgotten"]) == (3, 1)
+    assert written == [EVENTS[1] | {"attachments": []}, EVENTS[2]]
 
 
 def test_rows_of_text_alone_are_named(tmp_path: Path):

@@ -15,8 +15,9 @@ from beepgpt.forgetting.records import Cleaning
 from beepgpt.forgetting.topics import CopyNotWhole, clean_topic, copy_name
 from tests.support.broker import Broker, GivenBroker
 from tests.support.cli import program, quiet
-from tests.support.forgetting import CANARIES, PERSON, beepgpt, write_workspace
+from tests.support.forgetting import ALERTING, CANARIES, PERSON, beepgpt, canaries_in, write_workspace
 from tests.support.kafka import KEPT, address, new_topics
+from tests.support.scoring import save
 from tests.support.speed import wait_until
 
 LIST = Forgotten(b"a salt").with_names([PERSON])
@@ -97,27 +98,48 @@ def test_a_compacted_topic_gets_tombstones_where_its_last_record_holds_something
     assert clean_topic(connection, name, Cleaning(LIST, apply=True)).found == 0
 
 
+MADE = {"examples": "compact", "predictions": "compact,delete", "outcomes": "delete"}
+"""Topics that are made of the log, by their cleanup.policy, as `beepgpt topics` makes them."""
+
+
 @pytest.mark.slow
 def test_killed_in_its_midst_the_same_command_does_the_rest_and_a_rebuild_is_what_never_knew_it(connection: Connection, tmp_path: Path):
-    """The old topic read with the list, the new one read without, and the export give the same examples."""
-    write_workspace(tmp_path / "export.zip", messages=3_000)
-    topics = new_topics(connection, 2)
-    at, env = address(connection, topics.events), topics.settings
+    """From the log to the alert store: nothing of the person is left. The old log read with the list, the new one read without, and the
+    export give the same examples; what was left on the topic says the same of its conversations.
+    """
+    write_workspace(tmp_path / "export.zip", messages=1_500)
+    topics, model = new_topics(connection, 2), save(tmp_path / "model")
+    at, made = address(connection, topics.events), {name: f"{topics.events}-{name}" for name in MADE}
+    create_topics(connection, [TopicSpec(name, 2, KEPT | {"cleanup.policy": MADE[kind]}) for kind, name in made.items()])
+    to = {kind: address(connection, name) for kind, name in made.items()}
+    env = topics.settings | ALERTING
     beepgpt(tmp_path, "ingest", "export.zip", "--to", at, "--include", "channels,groups", env=env)
-    command = program("forget", "--user", PERSON, "--from", at, "--from", "export.zip", "--yes")
+    beepgpt(tmp_path, "examples", at, "--to", to["examples"], env=env)
+    beepgpt(tmp_path, "score", at, "--to", to["predictions"], "--outcomes", to["outcomes"], "--model", model, env=env)
+    beepgpt(tmp_path, "alert", to["predictions"], "--members", "export.zip", "--to", "given.jsonl", "--threshold", 0.05, env=env)
+    assert all(held_by(connection, name) for name in (topics.events, made["examples"], made["predictions"]))
+    assert {PERSON, "quokkasaid", "quokkaquote"} <= canaries_in(tmp_path)["alerts.sqlite"]
+
+    places = [at, *to.values(), "export.zip", "alerts.sqlite", "given.jsonl"]
+    forgetting = ["forget", "--user", PERSON, *(each for place in places for each in ("--from", place)), "--yes"]
     settings = quiet() | env | {"BEEPGPT_RUN__FORGOTTEN": "list/forgotten.json"}
-    with subprocess.Popen(command, cwd=tmp_path, env=settings, stderr=subprocess.DEVNULL) as killed:
+    with subprocess.Popen(program(*forgetting), cwd=tmp_path, env=settings, stderr=subprocess.DEVNULL) as killed:
         wait_until(lambda: bool(copies_of(connection, topics.events)), "the copy is begun")
         killed.send_signal(signal.SIGKILL)
     (copy,) = copies_of(connection, topics.events)
     begun = len(list(records_of(connection, copy)))
-    beepgpt(tmp_path, "forget", "--user", PERSON, "--from", at, "--from", "export.zip", "--yes", "--report", "report.json", env=env)
+    assert killed.returncode == -signal.SIGKILL and held_by(connection, made["predictions"])
+    beepgpt(tmp_path, *forgetting, "--report", "report.json", env=env)
+    again = beepgpt(tmp_path, "forget", "--from", address(connection, copy), "--from", "alerts.sqlite", env=env)
 
-    kept = [record for _, record in records_of(connection, copy)]
-    assert begun < len(kept) and not [each for each in kept if any(word.encode() in (each.value or b"") for word in CANARIES)]
+    (outcomes,) = copies_of(connection, made["outcomes"])
+    assert "found 0 in 0 places" in again.stdout + again.stderr
+    assert [held_by(connection, each) for each in (copy, outcomes, made["examples"], made["predictions"])] == [set()] * 4
+    assert not {"alerts.sqlite", "given.jsonl", "export.zip"} & set(canaries_in(tmp_path))
+    kept = len(list(records_of(connection, copy)))
     found = json.loads((tmp_path / "report.json").read_text())["places"][0]["found"]
     whole = len(list(records_of(connection, topics.events)))
-    made = {}
+    built = {}
     for name, source, more in (
         ("old", at, {}),
         ("new", address(connection, copy), {"BEEPGPT_RUN__FORGOTTEN": "none.json"}),
@@ -127,9 +149,33 @@ def test_killed_in_its_midst_the_same_command_does_the_rest_and_a_rebuild_is_wha
         beepgpt(tmp_path, "examples", source, "--to", f"{name}.jsonl", "--report", f"{name}.json", *include, env=env | more)
         account = json.loads((tmp_path / f"{name}.json").read_text())["account"]
         assert account["adds_up"]
-        made[name] = sorted((tmp_path / f"{name}.jsonl").read_bytes().splitlines()), account["events"]
-    assert made["old"][0] == made["new"][0] == made["export"][0] and len(made["old"][0]) > 500
-    assert made["old"][1]["ignored"]["forgotten"] == whole - len(kept) <= found
+        built[name] = sorted((tmp_path / f"{name}.jsonl").read_bytes().splitlines()), account["events"]
+    assert built["old"][0] == built["new"][0] == built["export"][0]
+    assert begun < kept and built["old"][1]["ignored"]["forgotten"] == whole - kept <= found
+    left = {key: said_in(value) for key, value in last_on(connection, made["examples"]).items()}
+    again_made = {json.loads(line)["id"].encode(): said_in(line) for line in built["new"][0]}
+    assert len(left) == 42 and {key: again_made.get(key) for key in left} == left
+
+
+def said_in(example: bytes) -> tuple[object, ...]:
+    """What an example says of its conversation."""
+    body = json.loads(example)
+    return body["conversation"], body["window"], body["prompt"], body["answer"]
+
+
+def last_on(connection: Connection, topic: str) -> dict[bytes, bytes]:
+    """What compaction leaves of a topic: the last value under each key, or of one that isn't compacted, under each offset."""
+    compacted = "compact" in kafka.topic_settings(connection, topic, ["cleanup.policy"])["cleanup.policy"]
+    found: dict[bytes, bytes | None] = {}
+    for number, record in records_of(connection, topic):
+        found[(compacted and record.key) or b"%d:%d" % (number, record.offset)] = record.value
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def held_by(connection: Connection, topic: str) -> set[str]:
+    """The canaries that are found in what compaction leaves of a topic."""
+    content = b"\n".join(last_on(connection, topic).values())
+    return {word for word in CANARIES if word.encode() in content}
 
 
 def copies_of(connection: Connection, name: str) -> list[str]:

@@ -117,6 +117,27 @@ ROWS = (
         ),
     ),
     mutation(
+        "a forward goes with its author alone, and never by the message that its link names",
+        "law 9",
+        "beepgpt/conversations/forgetting.py",
+        "tests/conversations/test_forgetting.py::test_a_run_with_the_list_is_a_run_over_the_log_without_it",
+        ("        if quoted is not None and (", "        if False and quoted is not None and ("),
+    ),
+    mutation(
+        "what shows the words of a forward stays when the forward goes",
+        "law 9",
+        "beepgpt/conversations/forgetting.py",
+        "tests/forgetting/test_forget_places.py::test_what_shows_a_forward_of_it_goes_from_all_that_was_made",
+        ("        if self._shows_changed(body, channel):\n            return _GONE\n", ""),
+    ),
+    mutation(
+        "forget looks for what quotes somebody before it knows their messages",
+        "law 9",
+        "beepgpt/forgetting/run.py",
+        "tests/forgetting/test_forget_places.py::test_what_shows_a_forward_of_it_goes_from_all_that_was_made",
+        ("        forgotten = more\n", "        return more, findings\n"),
+    ),
+    mutation(
         "an example that is too large for its topic is cut",
         "law 6",
         "beepgpt/runtime/destinations.py",

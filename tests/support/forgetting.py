@@ -23,6 +23,15 @@ CANARIES = ("quokkasaid", "quokkaedit", "quokkaquote", "quokkatitle", "quokkanam
 """Said by the person, in all forms: messages, edits, quotes of them by others, titles of files, a name, a channel's topic; and the id."""
 
 
+ALERTING = {
+    "BEEPGPT_ALERTS__STORE": "alerts.sqlite",
+    "BEEPGPT_ALERTS__OPTED_IN": "true",
+    "BEEPGPT_ALERTS__QUIET": "",
+    "BEEPGPT_ALERTS__MAX_ALERT_AGE": "100000 days",
+}
+"""Everybody is alerted, at any hour, to messages of years ago."""
+
+
 def write_workspace(path: Path, **plan: Any) -> str:
     """Write an export (a zip) in which the most active person is `PERSON`; returns a channel's id in which the person wrote."""
     plain = path.with_name("plain.zip")
@@ -34,6 +43,7 @@ def write_workspace(path: Path, **plan: Any) -> str:
     busiest = Counter(each["user"] for day in days for each in day if each.get("user") and not each.get("bot_id")).most_common(1)[0][0]
     members = json.loads(json.dumps(members).replace(f'"{busiest}"', f'"{PERSON}"').replace(f"<@{busiest}>", f"<@{PERSON}>"))
     said: list[dict[str, Any]] = []
+    ids = {each["name"]: each["id"] for each in members["channels.json"]}
     for name, messages in members.items():
         for each in messages if "/" in name else ():
             if each.get("user") == PERSON:
@@ -41,7 +51,10 @@ def write_workspace(path: Path, **plan: Any) -> str:
                 each["files"] = [{"id": "F1", "user": PERSON, "title": "quokkatitle"}]
                 said.append(each | {"channel": name.partition("/")[0]})
             elif said:
-                each["attachments"] = [{"author_id": PERSON, "text": "quokkaquote", "ts": said[-1]["ts"], "is_share": True}]
+                channel, ts = ids.get(said[-1]["channel"], said[-1]["channel"]), said[-1]["ts"]
+                link = f"https://x.slack.com/archives/{channel}/p{ts.replace('.', '')}"
+                names = {"author_id": PERSON, "ts": ts, "channel_id": channel} if int(ts[-1]) % 2 else {"from_url": link}
+                each["attachments"] = [names | {"text": "quokkaquote", "is_share": True}]
                 each["reply_users"] = [PERSON, each.get("user")]
     for user in members["users.json"]:
         if user["id"] == PERSON:
@@ -50,7 +63,6 @@ def write_workspace(path: Path, **plan: Any) -> str:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
             archive.writestr(zipfile.ZipInfo(name), json.dumps(content, ensure_ascii=False))
-    ids = {each["name"]: each["id"] for each in members["channels.json"]}
     return str(next(ids[each["channel"]] for each in said if each["channel"] in ids))
 
 

@@ -173,7 +173,20 @@ def callback(record: Record, event_id: str, **more: object) -> Record:
 # Strategies
 
 
-POSTS = ("root", "root", "reply", "reply", "reply", "broadcast", "me_message", "file_share", "edited_post", "unknown_text", "elsewhere")
+POSTS = (
+    "root",
+    "root",
+    "reply",
+    "reply",
+    "reply",
+    "broadcast",
+    "me_message",
+    "file_share",
+    "edited_post",
+    "unknown_text",
+    "elsewhere",
+    "forward",
+)
 CHANGES = ("edit", "edit", "same_text", "edit_to_null", "edit_first_seen", "edit_elsewhere", "delete", "delete", "tombstone")
 REACTIONS = ("react", "react", "react", "unreact", "untimed", "unnamed")
 ELSEWHERE: tuple[Callable[[str, str], dict[str, Any]], ...] = (
@@ -193,6 +206,27 @@ ELSEWHERE: tuple[Callable[[str, str], dict[str, Any]], ...] = (
     },
 )
 """Posts whose words stand elsewhere than in `text`, or whose author elsewhere than in `user`."""
+FORWARDS: tuple[Callable[[str, str, str], dict[str, Any]], ...] = (
+    lambda user, channel, ts: {"author_id": user, "channel_id": channel, "ts": ts},
+    lambda user, channel, ts: {"author_id": user, "from_url": permalink(channel, ts)},
+    lambda user, channel, ts: {"author_link": f"https://x.slack.com/team/{user}", "from_url": permalink(channel, ts)},
+    lambda user, channel, ts: {"from_url": permalink(channel, ts) + "?thread_ts=1.1"},
+    lambda user, channel, ts: {"message_blocks": [{"channel": channel, "ts": ts, "message": {"blocks": []}}]},
+)
+"""What a forward says of where it comes from: Slack's has it all, older ones have links, some name nobody."""
+
+
+def permalink(channel: str, ts: str) -> str:
+    """A link to a message."""
+    return f"https://x.slack.com/archives/{channel}/p{ts.replace('.', '')}"
+
+
+def forward(record: Record, target: Record | None, kind: int, text: str) -> Record:
+    """A post that forwards another one, and says a word of its own or none."""
+    known = inner_of(target) if target else {}
+    origin = FORWARDS[kind % len(FORWARDS)](known.get("user") or "U1", (target and target.channel) or "C1", known.get("ts") or stamp(START))
+    quote = origin | {"is_share": True, "text": known.get("text") or text}
+    return record_of((record.data or {}) | {"text": "look" if kind % 2 else "", "attachments": [quote]}, record.channel, record.t)
 
 
 def rich(text: str) -> list[dict[str, Any]]:
@@ -296,7 +330,7 @@ def latest_of(history: Iterable[Record]) -> int:
 def happen(move: Move, history: Sequence[Record]) -> Record:
     """The record of a move, after all that happened before."""
     channel = CHANNELS[move.channel]
-    said = messages_of(history, channel)
+    said = messages_of(history, None if move.what == "forward" else channel)
     target = said[-1 - min(move.target, len(said) - 1)] if said else None
     now = latest_of(history)
     t = now + move.gap
@@ -341,6 +375,7 @@ def say(move: Move, channel: str, t: int, target: Record | None, taken: set[int 
         "me_message": post(channel, t, user, text, subtype="me_message"),
         "file_share": post(channel, t, user, text, subtype="file_share", files=[{"id": "F1"}]),
         "elsewhere": said_elsewhere(post(channel, t, user, subtype="file_share"), ELSEWHERE[move.target % len(ELSEWHERE)](user, text)),
+        "forward": forward(post(channel, t, user), target, move.target + move.person, text),
         "edited_post": post(channel, t, user, text, edited={"user": user, "ts": stamp(t + SECOND)}),
         "unknown_text": post(channel, t, user, None),
         "bot_id": post(channel, t, "UBOT", text, bot_id="B1"),
