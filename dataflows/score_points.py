@@ -174,7 +174,8 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
         self._dirty: dict[str, None] = {}
         self.lately: dict[str, RollingMetrics] = {}
         """By model."""
-        self._below: set[tuple[str, str]] = set()
+        self._below: dict[tuple[str, str], int] = {}
+        """By model and figure: how many answers there were when it was last too low."""
         self.predicted_by: dict[str, int] = {}
         self.outcomes_by: dict[tuple[str, str], int] = {}
         self.waits = [0] * (len(BUCKETS) + 1)
@@ -421,8 +422,9 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
             return
         figures = lately.figures()
         for name, least in self._scoring.predictor.expected(model, lately.answered).items():
-            if figures[name] < least and (model, name) not in self._below:
-                self._below.add((model, name))
+            if figures[name] >= least:
+                continue
+            answered, before = lately.counts["answered"], self._below.get((model, name))
+            self._below[model, name] = answered
+            if before is None or answered - before > lately.KEPT:  # it goes up and down around the least: that is one drop
                 self._scoring.on_drop(model, name, figures[name], least)
-            elif figures[name] >= least:
-                self._below.discard((model, name))

@@ -50,7 +50,9 @@ def recommend(rehearsed: Sequence[Rehearsed], history: RehearsalHistory, wanted:
     found: dict[str, Any] = {"wanted": wanted._asdict(), "threshold": None, "chosen": None, "judged": None}
     if good is not None:
         each, figures = good
-        why = f"the least threshold at which {wanted.words}, by {figures['alerts']:,} alerts of the part to choose by"
+        joined = figures["intervals"]["joined"]
+        why = f"the least threshold at which {wanted.words}, by {figures['alerts']:,} alerts of the part to choose by, of whose readers"
+        why += f" {joined['value']:.0%} joined ({joined['low']:.0%} to {joined['high']:.0%})"
         return found | {"threshold": each.threshold, "why": why, "chosen": figures, "judged": each.figures}
     if enough:
         best, figures = max(enough, key=lambda pair: pair[1]["joined"])

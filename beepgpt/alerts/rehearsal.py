@@ -273,10 +273,11 @@ def rehearse(
     people: Baseline | None = None,
     may_see: MaySee = lambda user, channel: True,
     parts: Collection[str] = EVERY_PART,
+    on_end: Callable[[], None] = lambda: None,
 ) -> Rehearsed:
     """Replay the points in order. `asked`: people's preferences; `people`: a baseline in the place of the model.
 
-    `parts`: where alerts are decided on; points of the others only tell who took part.
+    `parts`: where alerts are decided on; points of the others only tell who took part. `on_end`: called when it is done.
     """
     known = InMemoryHistory(asked=dict(asked or {}))
     passed: Counter[str] = Counter()
@@ -294,6 +295,7 @@ def rehearse(
                 known.record_alert(each, now)
                 alerts.append(_judged(each, part, history))
         known.record_point(point)
+    on_end()
     return Rehearsed(name, policy.threshold if people is None else None, alerts, +passed, history)
 
 
@@ -389,14 +391,14 @@ def most_frequent(history: RehearsalHistory) -> Baseline:
 
 
 def rehearse_matched(
-    history: RehearsalHistory, policy: Policy, wanted: int, name: str, rule: Callable[[], Baseline], **how: Any
+    history: RehearsalHistory, policy: Policy, wanted: int, name: str, rule: Callable[[RehearsalHistory], Baseline], **how: Any
 ) -> Rehearsed:
     """Rehearse a baseline at the threshold at which it gives about `wanted` alerts, and no more than that if it can."""
     low, high = 0.0, 1.0
     best: Rehearsed | None = None
     for _ in range(MATCHING):
         middle = (low + high) / 2
-        found = rehearse(history, replace(policy, threshold=middle, list_from=None), name=name, people=rule(), **how)
+        found = rehearse(history, replace(policy, threshold=middle, list_from=None), name=name, people=rule(history), **how)
         if len(found.direct()) > wanted:
             low = middle
         else:

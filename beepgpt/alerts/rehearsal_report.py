@@ -12,6 +12,7 @@ from beepgpt.alerts.choosing import WantedAlerts, recommend
 from beepgpt.alerts.decisions import NO_QUIET_HOURS, Policy, Preferences
 from beepgpt.alerts.predictions import newest_text, shortened
 from beepgpt.alerts.rehearsal import (
+    MATCHING,
     Baseline,
     MaySee,
     RehearsalHistory,
@@ -30,6 +31,12 @@ MOST_BARS = 90
 PEOPLE = 20
 SHOWN = 8
 """Alerts that the page shows."""
+BASELINES: dict[str, Callable[[RehearsalHistory], Baseline]] = {
+    "latest other author": lambda history: latest_other_author(),
+    "channel's most frequent": most_frequent,
+}
+RUNS = len(THRESHOLDS) + 1 + len(BASELINES) * (1 + MATCHING)
+"""How often a report goes through the points: at each threshold, with the live policy, and for each baseline."""
 JUDGED = frozenset({"choose", "judge"})
 """The parts in which thresholds and baselines are replayed."""
 
@@ -38,36 +45,34 @@ def rehearsal_report(
     history: RehearsalHistory,
     policy: Policy | None,
     policy_at: Callable[[float], Policy],
+    otherwise: Callable[[str], float],
     *,
     asked: Mapping[str, Preferences],
     may_see: MaySee,
     names: Mapping[str, str],
     everybody: bool,
     wishes: Sequence[WantedAlerts],
+    on_run: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Rehearse the model, the baselines and all thresholds. `names`: of people and channels by id; `everybody`: all count as opted in.
-    `wishes`: the first that some threshold meets is recommended.
+    `wishes`: the first that some threshold meets is recommended. `on_run`: called after each of `RUNS` runs through the points.
 
-    `policy`: None for the one at the threshold that is recommended (`policy_at` makes it); if none can be, `values["figures"]` is None.
+    `policy`: None for the one at the threshold that is recommended (`policy_at` makes it); if none can be, at the one that `otherwise`
+    returns, which is told why.
     """
-    how: dict[str, Any] = {"asked": asked, "may_see": may_see}
+    how: dict[str, Any] = {"asked": asked, "may_see": may_see, "on_end": on_run}
     others = [rehearse(history, policy_at(each), name=f"{each:.0%}", parts=JUDGED, **how) for each in THRESHOLDS]
     found = [recommend(others, history, each) for each in wishes]
     recommended = next((each for each in found if each["threshold"] is not None), found[0])
     if policy is None:
-        if recommended["threshold"] is None:
-            return {"recommended": recommended, "figures": None}
-        policy = policy_at(recommended["threshold"])
+        threshold = recommended["threshold"]
+        policy = policy_at(otherwise(recommended["why"]) if threshold is None else threshold)
     ours = rehearse(history, policy, **how)
     wanted_alerts = len(ours.direct())
     rules = [ours]
-    baselines: dict[str, Callable[[], Baseline]] = {
-        "latest other author": latest_other_author,
-        "channel's most frequent": lambda: most_frequent(history),
-    }
     plain = replace(policy, threshold=1e-9, list_from=None)
-    for name, rule in baselines.items():
-        rules += [rehearse(history, plain, name=name, people=rule(), parts=JUDGED, **how)]
+    for name, rule in BASELINES.items():
+        rules += [rehearse(history, plain, name=name, people=rule(history), parts=JUDGED, **how)]
         rules += [rehearse_matched(history, policy, wanted_alerts, f"{name}, as many", rule, parts=JUDGED, **how)]
     judges = history.parts.get("judge", [])
     return {
@@ -107,7 +112,8 @@ def people_of(rehearsed: Rehearsed, names: Mapping[str, str]) -> list[dict[str, 
         {
             "name": names.get(user, user),
             "alerts": len(alerts),
-            "joined": share(sum(each.joined is True for each in alerts), sum(each.joined is not None for each in alerts)),
+            "joined": sum(each.joined is True for each in alerts),
+            "known": sum(each.joined is not None for each in alerts),
             "a_day": share(len(alerts), rehearsed.history.days("judge")),
         }
         for user, alerts in most

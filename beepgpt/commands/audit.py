@@ -13,9 +13,10 @@ from beepgpt.audit.foreign import audit_pairs
 from beepgpt.audit.history import AuditedRecord
 from beepgpt.audit.laws import audit_examples
 from beepgpt.audit.own_sets import ROWS, SetSide, side_of
+from beepgpt.commands.audit_report import print_audit
 from beepgpt.commands.closing import print_unlisted, say_next, show_summary
 from beepgpt.commands.flags import Include, Json, Report, kinds_of, time_of, with_settings
-from beepgpt.commands.output import print_audit, write_report
+from beepgpt.commands.output import write_report
 from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from beepgpt.commands.closing import say_next, show_summary
 from beepgpt.commands.flags import Json
-from beepgpt.commands.output import UNSCALED, number, write_report
+from beepgpt.commands.output import UNSCALED, short, write_report
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import results
@@ -59,7 +59,7 @@ def print_comparison(found: dict[str, Any]) -> None:
         for name, of_runs in found["kinds"][kind].items():
             for place, (run, each) in enumerate(zip(found["runs"], of_runs, strict=True)):
                 head = NAMES.get(name, name.replace("_", " ")) if place == 0 else ""
-                table.add_row(head, run["name"], number(each["figure"], name), difference_of(each["difference"], name))
+                table.add_row(head, run["name"], short(each["figure"], name), difference_of(each["difference"], name))
         results.print(table)
     chosen = found["chosen"]
     results.print(f"Chosen: {found['runs'][chosen['run']]['name']}, by the least log loss of all points. {worth_of(chosen)}")

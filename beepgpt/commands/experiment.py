@@ -15,7 +15,7 @@ from rich.table import Table
 from beepgpt.commands.closing import say_next, show_summary
 from beepgpt.commands.examples import ExamplesJob, run_examples
 from beepgpt.commands.flags import Json, kinds_of
-from beepgpt.commands.output import number, write_report
+from beepgpt.commands.output import number, short, write_report
 from beepgpt.commands.prepare import prepared
 from beepgpt.commands.train import HERE
 from beepgpt.commands.validate import validated, write_run
@@ -137,8 +137,8 @@ def framings_table(rows: list[dict[str, Any]], part: str, title: str) -> Table:
             table.add_row(row["framing"], "–")
             continue
         of, half = row[part]["answered"], row[part]["alerts_at_half"]
-        hits = [number(of[who][hit], hit) for who in ("model", "simple") for hit in ("hit@1", "hit@5")]
-        right = number(half["precision"], "precision")
+        hits = [short(of[who][hit], hit) for who in ("model", "simple") for hit in ("hit@1", "hit@5")]
+        right = short(half["precision"], "precision")
         counts, loss = f"{row[part]['answered_points']:,}", number(row[part]["log_loss"], "log_loss")
         table.add_row(row["framing"], counts, loss, *hits, f"{half['alerts']:,}", right)
     return table

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from beepgpt.connectors.files import jsonl
-from beepgpt.runtime.console import console, results
+from beepgpt.runtime.console import console
 
 
 def write_report(path: Path | None, body: object) -> None:
@@ -126,6 +126,18 @@ def number(figure: Mapping[str, Any] | None, name: str) -> str:
     return f"{figure['value']:.3f}" if name in UNSCALED else f"{100 * figure['value']:.1f}"
 
 
+def short(figure: Mapping[str, Any] | None, name: str) -> str:
+    """A figure with its range, in the width of a column.
+
+    >>> short({"value": 0.3214, "low": 0.3, "high": 0.34}, "hit@1"), short({"value": 1.783, "low": 1.565, "high": 2.051}, "log_loss")
+    ('32.1 (30–34)', '1.783 (1.56–2.05)')
+    """
+    if figure is None or figure["low"] is None:
+        return number(figure, name)
+    scale, digits = (1, 2) if name in UNSCALED else (100, 0)
+    return f"{number(figure, name)} ({scale * figure['low']:.{digits}f}–{scale * figure['high']:.{digits}f})"
+
+
 def moment(ts: str) -> str:
     """A message's time as ISO 8601, UTC.
 
@@ -170,25 +182,3 @@ def example_panel(example: Mapping[str, Any], names: Mapping[str, str], *, most:
 def named(user: str, names: Mapping[str, str]) -> str:
     """A person's name, or the id where none is known."""
     return names.get(user, user)
-
-
-def print_audit(audit: Mapping[str, Any]) -> None:
-    """Print an audit: a row for each law, then each finding with a few of its examples."""
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    table.add_column(justify="right", style="dim")
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    style = {"kept": "green", "broken": "bold red", "suspected": "bold yellow", "not checkable": "yellow"}
-    for law in audit["laws"]:
-        reason = "" if law["verdict"] in ("broken", "suspected") else law["told"]
-        table.add_row(str(law["law"]), law["name"], Text(law["verdict"], style=style[law["verdict"]]), Text(reason))
-    results.print(table)
-    for finding in audit["findings"]:
-        suspected = "suspected: " if finding["is_guess"] else ""
-        style_of = style["suspected" if finding["is_guess"] else "broken"]
-        results.print(Text(f"\n{suspected}law {finding['law']}, {finding['count']:,} x {finding['what']}", style=style_of))
-        for each in finding["examples"]:
-            results.print(Text(f"  {each['where']}: {each['why']}"))
-    for note in audit["notes"]:
-        results.print(Text(f"note: {note}", style="dim"))

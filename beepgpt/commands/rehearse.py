@@ -14,7 +14,8 @@ from rich.table import Table
 from beepgpt.commands.alert import INSTALL
 from beepgpt.commands.closing import say_next, show_summary
 from beepgpt.commands.flags import Json, Names, NoNames, Report, with_settings
-from beepgpt.commands.output import number, write_report
+from beepgpt.commands.output import short, write_report
+from beepgpt.commands.validate import shown
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
@@ -94,7 +95,7 @@ def keep(recommended: Mapping[str, Any], model: Path, models: Sequence[str]) -> 
 
 def print_figures(values: Mapping[str, Any]) -> None:
     """Print the recommendation, the model, the baselines and the other thresholds."""
-    from beepgpt.web.pages import with_interval
+    from beepgpt.web.pages import decimals
 
     found, parts = values["recommended"], values["parts"]
     apart = ", ".join(f"{name} {count:,}" for name, count in parts.items() if name != "judge")
@@ -103,20 +104,34 @@ def print_figures(values: Mapping[str, Any]) -> None:
         f"Figures are of the {parts.get('judge', 0):,} points that judge, also those whose answer isn't known{rest}.", highlight=False
     )
     if found["threshold"] is not None:
-        joined = with_interval(found["judged"]["intervals"]["joined"], "joined")
+        joined = found["judged"]["intervals"]["joined"]
         results.print(
-            f"Recommended: {found['threshold']:.0%}, {found['why']}. Judged: {found['judged']['alerts']:,} alerts, joined {joined}.",
+            f"Recommended: {found['threshold']:.0%}, {found['why']}. Judged: {found['judged']['alerts']:,} alerts;"
+            f" of the {joined['count']:,} whose day is over, {shown(joined, 'joined')} joined.",
             highlight=False,
         )
-    table = Table(box=None, padding=(0, 2, 0, 0))
+    table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("", overflow="fold")
     reacting = ("reacted",) if values["rules"][0]["intervals"]["reacted"]["count"] else ()
-    for name in ("alerts", "people", "joined", "next", *reacting, "coverage", "a day each"):
+    is_wide = not results.is_terminal or results.width >= WIDE
+    people, each = (["people"], ["a day each"]) if is_wide else ([], [])
+    for name in ("alerts", *people, "joined, %", "next, %", *reacting, "coverage, %", *each):
         table.add_column(name, justify="right", no_wrap=True)
     for row in (*values["rules"], *values["thresholds"]):
-        joined = row["intervals"]["joined"]
-        shares = [number(joined, "joined") if joined["low"] is None else f"{with_interval(joined, 'joined')} of {joined['count']:,}"]
-        shares += [number(row["intervals"][name], name) for name in ("next", *reacting, "announced")]
-        a_day = row["per_person_per_day"]
-        table.add_row(row["name"], f"{row['alerts']:,}", f"{row['people']:,}", *shares, "–" if a_day is None else f"{a_day:.2f}")
+        cells = [f"{row['alerts']:,}", *([f"{row['people']:,}"] if is_wide else []), of_how_many(row["intervals"]["joined"])]
+        cells += [short(row["intervals"][name], name) for name in ("next", *reacting, "announced")]
+        table.add_row(row["name"], *cells, *([decimals(row["per_person_per_day"])] if is_wide else []))
     results.print(table)
+    results.print(
+        "joined: posted there for the first time within a day, of those whose day is over; next: was the next to answer; coverage: of all"
+        " who joined a conversation, those who were alerted to it first."
+    )
+
+
+WIDE = 110
+"""Columns of a terminal that hold all of the table; in narrower ones some stand on the page alone."""
+
+
+def of_how_many(figure: Mapping[str, Any]) -> str:
+    """A share with its range, and what it is a share of."""
+    return f"{short(figure, 'joined')} of {figure['count']:,}" if figure["count"] else short(figure, "joined")

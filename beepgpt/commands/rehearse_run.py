@@ -13,7 +13,7 @@ import orjson
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
-from beepgpt.runtime.console import console
+from beepgpt.runtime.console import console, time_left
 from beepgpt.runtime.places import lines_with_places
 from beepgpt.training.folder import CARD
 
@@ -38,7 +38,7 @@ def rehearsal_of(
 
     `wishes`: the first that some threshold meets is taken; `otherwise`: the threshold if none is, without it the model's own.
     """
-    from beepgpt.alerts.rehearsal_report import rehearsal_report
+    from beepgpt.alerts.rehearsal_report import RUNS, rehearsal_report
     from beepgpt.commands.alert import policy_of, threshold_of
 
     history = history_in(source, outcomes, settings, model)
@@ -50,12 +50,13 @@ def rehearsal_of(
 
     given = settings.alerts.threshold
     how: dict[str, Any] = {"asked": asked, "may_see": may_see, "names": names, "everybody": store is None, "wishes": wishes}
-    with console.status("replaying the past"):
-        values = rehearsal_report(history, None if given is None else policy_at(given), policy_at, **how)
-        if values["figures"] is None:  # there is nothing to recommend
-            console.print(f"No threshold is recommended: {values['recommended']['why']}.")
-            at = threshold_of(settings, model) if otherwise is None else otherwise
-            values = rehearsal_report(history, policy_at(at), policy_at, **how)
+
+    def instead(why: str) -> float:
+        console.print(f"No threshold is recommended: {why}.")
+        return threshold_of(settings, model) if otherwise is None else otherwise
+
+    with time_left(f"replaying {len(history.points):,} points", RUNS) as on_run:
+        values = rehearsal_report(history, None if given is None else policy_at(given), policy_at, instead, on_run=on_run, **how)
     return {**values, "models": sorted({point.model for point in history.points})}
 
 

@@ -122,6 +122,8 @@ MEANING = {
 
 def print_scores(closing: Mapping[str, Any]) -> None:
     """Print the closing account as a table."""
+    from beepgpt.web.pages import with_interval
+
     account = closing["account"]
     table = account_table()
     events, points, outcomes = account["events"], account["points"], account["outcomes"]
@@ -144,9 +146,10 @@ def print_scores(closing: Mapping[str, Any]) -> None:
     for figures in closing["lately"]:
         for model, each in figures.items():
             names = {"hit@1": "hit@1", "hit@5": "hit@5", "precision": f"right of those named from {closing['threshold']:.3f} on"}
-            shares = ", ".join(f"{said} {each[name]:.1%}" for name, said in names.items() if name in each)
-            table.add_row("at the end", "", f"{shares}; of the last 1,000 known answers that judge model {model}, or fewer")
-            table.add_row("", "", "of all of them, and how sure that is: beepgpt outcomes")
+            told = {said: figure for name, said in names.items() if (figure := each.get("intervals", {}).get(name, {})).get("count")}
+            shares = ", ".join(f"{said} {with_interval(figure, 'hit@')} of {figure['count']:,}" for said, figure in told.items())
+            table.add_row("at the end", "", f"{shares}; the newest that judge model {model}, of at most 1,000 known answers")
+            table.add_row("", "", "of all that judge it: beepgpt outcomes")
     console.print(table)
     print_verdict(
         not closing["does_not_add_up"],

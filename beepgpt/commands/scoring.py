@@ -13,6 +13,7 @@ from beepgpt.config.settings import Settings
 from beepgpt.connectors.slack import export as slack_export
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.channel import FOREVER
+from beepgpt.conversations.outcomes import RollingMetrics
 from beepgpt.dataflows import scoring as dataflow
 from beepgpt.dataflows.following import Following
 from beepgpt.dataflows.score_points import ScoringRun
@@ -106,8 +107,21 @@ def build(job: ScoreJob, origin: Origin, model: WatchedModel, worker: Worker) ->
         figures,
         [model.watched(settings.scoring.watch / 1e6)],
         {"model": model.name},
-        lambda: {"figures": {name: {**each.counts, **each.figures()} for step in steps for name, each in step.lately.items()}},
+        lambda: {"figures": {name: figures_lately(each) for step in steps for name, each in step.lately.items()}},
     )
+
+
+def figures_lately(lately: RollingMetrics) -> dict[str, Any]:
+    """Counts of all outcomes, figures of the last ones, and in `intervals` each share of these with its interval by conversation."""
+    import numpy as np
+
+    from beepgpt.training.intervals import share_of
+
+    found: dict[str, Any] = {**lately.counts, **lately.figures(), "intervals": {}}
+    for name, rows in lately.shares().items():
+        right, of = (np.array([each[place] for each in rows], np.float64) for place in (0, 1))
+        found["intervals"][name] = share_of(right, of, [each.conversation for each in rows]).as_json()
+    return found
 
 
 def _source(job: ScoreJob, origin: Origin, worker: Worker, until: int | None) -> Any:

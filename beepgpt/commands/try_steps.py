@@ -75,7 +75,6 @@ def make_examples(job: TryJob) -> dict[str, Any]:
     return {
         "examples": account["examples"],
         "answered": account["points"]["answered"],
-        "read": events["read"],
         "applied": events["applied"],
         "ignored": events["ignored"],
         "channels": account["channels"],
@@ -107,7 +106,7 @@ def validate_model(job: TryJob) -> dict[str, Any]:
 
     closing, files = validated(job.training_set, job.model, None, PRECISIONS[0], job.settings)
     write_run(job.model, files)
-    return {"points": closing["points"], "answered": closing["rows"]["answered"][0]["figures"]["hit@5"]}
+    return {"answered": closing["rows"]["answered"][0]["figures"]["hit@5"]}
 
 
 def score_points(job: TryJob, cut: str) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def check_enough(job: TryJob, made: Mapping[str, Any]) -> None:
 
 
 def _says_examples(value: Mapping[str, Any]) -> str:
-    return f"{value['examples']:,} of {value['read']:,} messages and changes in {value['channels']:,} channels"
+    return f"{value['examples']:,}, of {value['applied']:,} messages and changes in {value['channels']:,} channels"
 
 
 def _says_sides(value: Mapping[str, Any]) -> str:
@@ -71,7 +71,8 @@ def _says_sides(value: Mapping[str, Any]) -> str:
 def _says_hits(value: Mapping[str, Any]) -> str:
     from beepgpt.web.pages import with_interval
 
-    return f"{with_interval(value['answered'], 'hit@5')} % of answers by one of its first five, of {value['points']:,} points that judge"
+    hits = value["answered"]
+    return f"{with_interval(hits, 'hit@5')} % of the {hits['count']:,} answers that judge were by one of its first five"
 
 
 def _says_rehearsal(value: Mapping[str, Any]) -> str:

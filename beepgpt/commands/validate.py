@@ -13,7 +13,7 @@ from rich.table import Table
 
 from beepgpt.commands.closing import say_next, show_summary
 from beepgpt.commands.flags import Json, ModelFolder, Names, NoNames, with_settings
-from beepgpt.commands.output import number
+from beepgpt.commands.output import short
 from beepgpt.commands.provider import open_models, print_unanswered, say_strangers
 from beepgpt.commands.train import check_training_set
 from beepgpt.config.settings import Settings
@@ -123,6 +123,7 @@ def print_figures(closing: dict[str, Any]) -> None:
         )
     for kind, title, _ in KINDS:
         results.print(figures_table(closing["rows"][kind], title))
+    results.print("calibration: how many points the probabilities were off by, in the mean. Ranges hold the truth in 95 of 100 cases.")
     if len(others := [row for row in closing["choose"]["rows"]["all"] if "log_loss" in row["figures"]]) > 1:
         losses = ", ".join(f"{row['name']} {with_interval(row['figures']['log_loss'], 'log_loss')}" for row in others)
         results.print(
@@ -161,35 +162,29 @@ def shown(figure: Mapping[str, Any], name: str) -> str:
 
 
 def figures_table(rows: list[dict[str, Any]], title: str) -> Table:
-    """A table with a row for each model and rule."""
+    """A table with a row for each model and rule, and of how many points it is."""
     columns = shown_columns(results.width if results.is_terminal else WIDEST)
     table = Table(box=None, padding=(0, 1, 0, 0), title=title, title_justify="left", title_style="bold")
-    table.add_column("", overflow="fold")
-    for head, _ in columns.values():
+    table.add_column(f"{rows[0]['figures']['hit@1']['count']:,} points", overflow="fold")
+    for head in columns.values():
         table.add_column(head, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(row["name"], *(short(row["figures"].get(name), name, ranged) for name, (_, ranged) in columns.items()))
+        table.add_row(row["name"], *(short(row["figures"].get(name), name) for name in columns))
     return table
 
 
-WIDE, NARROW = 78, 60
-"""Columns of a terminal that hold all figures, and the fewest that hold the hits and the mean reciprocal rank."""
+HITS = {"hit@1": "hit@1, %", "hit@5": "hit@5, %"}
+MORE_HITS = {"hit@1": "hit@1, %", "hit@3": "hit@3, %", "hit@5": "hit@5, %"}
+OFF = {"calibration_error": "calibration"}
+COLUMNS = (
+    (0, HITS),
+    (64, MORE_HITS),
+    (80, MORE_HITS | OFF),
+    (116, MORE_HITS | {"mrr": "mrr", "log_loss": "log loss"} | OFF),
+)
+"""The figures, and the head of each, that a terminal of so many columns and more holds with their ranges."""
 
 
-def shown_columns(width: int) -> dict[str, tuple[str, bool]]:
-    """The figures that fit: the head of each, and whether its range is shown."""
-    if width < NARROW:
-        return {"hit@1": ("hit@1", False), "hit@5": ("hit@5", False)}
-    hits = {"hit@1": ("hit@1", True), "hit@3": ("hit@3", False), "hit@5": ("hit@5", True), "mrr": ("mrr", False)}
-    return hits if width < WIDE else hits | {"log_loss": ("log loss", False), "calibration_error": ("calibration error, %", False)}
-
-
-def short(figure: dict[str, Any] | None, name: str, ranged: bool) -> str:
-    """A figure, and half the width of its range if `ranged`.
-
-    >>> short({"value": 0.3214, "low": 0.3, "high": 0.34, "count": 9}, "hit@1", True)
-    '32.1 ±2.0'
-    """
-    if not ranged or figure is None or figure["low"] is None:
-        return number(figure, name)
-    return f"{number(figure, name)} ±{50 * (figure['high'] - figure['low']):.1f}"
+def shown_columns(width: int) -> dict[str, str]:
+    """The figures that fit, and the head of each."""
+    return next(columns for least, columns in reversed(COLUMNS) if width >= least)

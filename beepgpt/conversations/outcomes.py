@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -113,11 +113,20 @@ def count_alerts(outcome: Mapping[str, Any], threshold: float) -> AlertCounts:
     return AlertCounts(len(given), sum(each["user"] in outcome["answer"] for each in given), sum(each["p"] for each in given))
 
 
+class CountedRight(NamedTuple):
+    """How many were right at one point, of how many, and its conversation."""
+
+    right: int
+    of: int
+    conversation: str
+
+
 class RollingMetrics:
     """A model's metrics over the last 1,000 outcomes whose answers are known, and by which it may be judged.
 
     >>> lately = RollingMetrics(threshold=0.5)
-    >>> lately.add({"how": "answered", "rank": 2, "people": [{"user": "ana", "p": 0.75}, {"user": "bo", "p": 0.125}], "answer": ["bo"]})
+    >>> people = [{"user": "ana", "p": 0.75}, {"user": "bo", "p": 0.125}]
+    >>> lately.add({"conversation": "C1:1.0:thread", "how": "answered", "rank": 2, "people": people, "answer": ["bo"]})
     >>> lately.figures()
     {'hit@1': 0.0, 'hit@5': 1.0, 'precision': 0.0, 'drift': 0.75}
     """
@@ -128,20 +137,21 @@ class RollingMetrics:
         self.threshold = threshold
         self.counts = {"answered": 0, "hit@1": 0, "hit@5": 0, "alerts": 0, "right": 0}
         """Of all outcomes so far."""
-        self._ranks: deque[int] = deque(maxlen=self.KEPT)
-        self._alerts: deque[AlertCounts] = deque(maxlen=self.KEPT)
+        self._ranks: deque[tuple[int, str]] = deque(maxlen=self.KEPT)
+        self._alerts: deque[tuple[AlertCounts, str]] = deque(maxlen=self.KEPT)
+        """Each with its conversation."""
 
     def add(self, outcome: Mapping[str, Any]) -> None:
         """Add an outcome; one whose answer isn't known is not counted, nor one of a point that the model was fitted or chosen on."""
         if outcome["how"] not in KNOWN or outcome.get("part") in ("fit", "choose"):
             return
         alerts = count_alerts(outcome, self.threshold)
-        self._alerts.append(alerts)
+        self._alerts.append((alerts, outcome["conversation"]))
         self.counts["alerts"] += alerts.given
         self.counts["right"] += alerts.right
         if outcome["how"] == "answered":
             rank = outcome["rank"] or 0
-            self._ranks.append(rank)
+            self._ranks.append((rank, outcome["conversation"]))
             self.counts["answered"] += 1
             self.counts["hit@1"] += rank == 1
             self.counts["hit@5"] += 0 < rank <= 5
@@ -153,19 +163,18 @@ class RollingMetrics:
 
     def figures(self) -> dict[str, float]:
         """Hits among the answered, precision of alerts, and drift: by how much the probabilities promised more. Without data, none."""
-        found: dict[str, float] = {}
-        ranks = list(self._ranks)
-        if ranks:
-            found["hit@1"] = _share(rank == 1 for rank in ranks)
-            found["hit@5"] = _share(0 < rank <= 5 for rank in ranks)
-        alerts = list(self._alerts)
-        if given := sum(each.given for each in alerts):
-            right = sum(each.right for each in alerts)
-            found["precision"] = right / given
-            found["drift"] = (sum(each.expected for each in alerts) - right) / given
+        shares = self.shares()
+        found = {name: sum(each.right for each in rows) / of for name, rows in shares.items() if (of := sum(each.of for each in rows))}
+        if "precision" in found:
+            expected = sum(each.expected for each, _ in list(self._alerts))
+            found["drift"] = expected / sum(each.of for each in shares["precision"]) - found["precision"]
         return found
 
-
-def _share(hits: Iterable[bool]) -> float:
-    counted = list(hits)
-    return sum(counted) / len(counted)
+    def shares(self) -> dict[str, list[CountedRight]]:
+        """What the hits and the precision are made of, an entry for each outcome: for intervals by conversation."""
+        ranks, alerts = list(self._ranks), list(self._alerts)
+        return {
+            "hit@1": [CountedRight(int(rank == 1), 1, conversation) for rank, conversation in ranks],
+            "hit@5": [CountedRight(int(0 < rank <= 5), 1, conversation) for rank, conversation in ranks],
+            "precision": [CountedRight(each.right, each.given, conversation) for each, conversation in alerts],
+        }

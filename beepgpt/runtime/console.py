@@ -6,7 +6,8 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
@@ -97,6 +98,37 @@ class Watched:
         completed = STEPS * sum(self._done.values()) / workers
         # Each process goes through the whole of a file, so the counts add up to more than its records.
         self._bar.update(self._task, completed=completed, records=sum(self._records.values()))
+
+
+@contextmanager
+def time_left(what: str, runs: int, every: float = 60.0) -> Iterator[Callable[[], None]]:
+    """Show how much of a long piece of work is done, and about how long the rest takes; yields what is called after each of its `runs`.
+
+    On a terminal it is a line that changes; elsewhere a line is written every so many seconds.
+    """
+    began = last = time.monotonic()
+    done = 0
+    with console.status(what) as status:
+
+        def after_run() -> None:
+            nonlocal done, last
+            done, now = done + 1, time.monotonic()
+            said = f"{what}: {done} of {runs} times, about {duration((now - began) / done * (runs - done))} left"
+            status.update(said)
+            if done < runs and now - last >= every and not console.is_interactive:
+                console.print(said)
+                last = now
+
+        yield after_run
+
+
+def duration(seconds: float) -> str:
+    """A duration, roughly.
+
+    >>> duration(7.4), duration(89.9), duration(1000)
+    ('7 s', '90 s', '17 min')
+    """
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 @contextmanager

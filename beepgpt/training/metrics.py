@@ -153,6 +153,8 @@ KINDS: dict[str, OutcomeFilter] = {
 
 Alerts are sent before anybody knows whether there will be an answer, so their figures are of the first kind and the last.
 """
+IN_A_ROW = (300, 1_000)
+"""Answers of which a live model's hits are held against its validation, at first and later on."""
 WITH_SILENCES = ("all", "first_messages")
 
 
@@ -163,6 +165,20 @@ def hits(outcomes: Outcomes, kind: str, boot: Bootstrap) -> dict[str, Figure]:
     ones = among.astype(np.float64)
     found = {f"hit@{k}": boot.share(ones * ((rank > 0) & (rank <= k)), ones) for k in (1, 3, 5)}
     return found | {"mrr": boot.share(ones * np.where(rank > 0, 1 / np.maximum(rank, 1), 0.0), ones)}
+
+
+def spread(outcomes: Outcomes) -> dict[str, dict[str, float]]:
+    """How much the hits among so many answers in a row differ from row to row: their standard deviation, by count and figure.
+
+    Times differ, and busy conversations come in runs, so it is more than chance alone; known where there are twice as many answers.
+    """
+    answered = np.flatnonzero(outcomes.answered)
+    rank = outcomes.rank[answered[np.argsort(outcomes.prompt_ts[answered], kind="stable")]]
+    found = {}
+    for count in (each for each in IN_A_ROW if len(rank) >= 2 * each):
+        sums = {f"hit@{k}": np.cumsum(np.concatenate([[0], (rank > 0) & (rank <= k)])) for k in (1, 5)}
+        found[str(count)] = {name: float(((each[count:] - each[:-count]) / count).std()) for name, each in sums.items()}
+    return found
 
 
 def losses(outcomes: Outcomes, kind: str, boot: Bootstrap) -> dict[str, Figure]:

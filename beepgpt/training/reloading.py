@@ -129,7 +129,7 @@ class WatchedModel:
         self._lock = threading.Lock()
         self._seen = self._stamp()
         self._strangers: dict[str, StrangersCheck] = {}
-        self._validated: dict[str, dict[str, dict[str, float]]] = {}
+        self._validated: dict[str, dict[str, dict[str, Any]]] = {}
         self._parts: dict[str, Parts | None] = {}
         try:
             self._trained, self._name = self._load()
@@ -206,7 +206,10 @@ class WatchedModel:
         if not self._validated.get(model) and model == name:  # it may be validated after it was loaded
             figures = figures_in(self.folder)
             if is_of_card(figures, card):  # the folder may have those of the model before, or of the next one already
-                self._validated[model] = hits_in(figures)
+                self._validated[model] = {
+                    what: {**each, "spread": {count: of[what] for count, of in figures.get("spread", {}).items()}}
+                    for what, each in hits_in(figures).items()
+                }
         return {what: least_expected(each, answered) for what, each in self._validated.get(model, {}).items()}
 
     def look(self) -> bool:
@@ -280,16 +283,21 @@ def name_of(folder: Path) -> str:
     return sha256((folder / CARD).read_bytes()).hexdigest()[:12]
 
 
-def least_expected(validated: Mapping[str, float], answered: int) -> float:
+def least_expected(validated: Mapping[str, Any], answered: int) -> float:
     """The least share among `answered` answers that a validated share lets one expect, with the noise of both (`SURE` standard errors).
 
-    The validation's interval says how much of it there is: answers of one conversation go together, then as now.
+    The validation's interval says how much of it there is, since answers of one conversation go together, then as now; and so does its
+    `spread`, of as many answers in a row, since weeks differ: the larger counts.
 
     >>> round(least_expected({"value": 0.5, "low": 0.45, "high": 0.55, "count": 400}, 400), 3)
     0.392
+    >>> round(least_expected({"value": 0.5, "low": 0.45, "high": 0.55, "count": 800, "spread": {"300": 0.1}}, 400), 3)
+    0.191
     """
     noise = (validated["high"] - validated["low"]) / (2 * TWO_SIDED)
-    return float(max(validated["value"] - SURE * noise * (1 + validated["count"] / max(answered, 1)) ** 0.5, 0.0))
+    in_a_row = [value for count, value in validated.get("spread", {}).items() if int(count) <= answered]
+    lately = max([noise * (validated["count"] / max(answered, 1)) ** 0.5, *in_a_row[-1:]])
+    return float(max(validated["value"] - SURE * (noise**2 + lately**2) ** 0.5, 0.0))
 
 
 def as_example(point: Mapping[str, Any]) -> dict[str, Any]:

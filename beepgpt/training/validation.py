@@ -181,6 +181,7 @@ def judge(
         "rows": _rows(predictions, outcomes, boot),
         "alerts": {kind: [_rounded(metrics.alerts_at(ours, each, kind, boot)) for each in metrics.THRESHOLDS] for kind in metrics.KINDS},
         "threshold": _chosen(known, ours, precision, boot),
+        "spread": {count: _rounded(each) for count, each in metrics.spread(ours).items()},
         "calibration": [{**row, "came": row["came"].as_json(), "said": _or_none(row["said"])} for row in metrics.calibration(ours, boot)],
         "groups": {
             "people_seen": _groups(ours, _people_seen(train, valid), [name for _, name in SEEN], boot),

@@ -33,7 +33,7 @@ def verdict_of(values: Mapping[str, Any], people: int | None) -> dict[str, Any]:
         messages = (
             f"{counted(figures['alerts'], 'message')} to {figures['people']:,}{of} {'person' if figures['people'] == 1 else 'people'}"
         )
-        sentence = f"In {days} it would have sent {messages}; {joined(ours)}. {beside(theirs, ours)}"
+        sentence = f"In {days} it would have sent {messages}; {joined(ours, figures['alerts'])}. {beside(simplest, ours)}"
     return {
         "sentence": sentence,
         "days": days_of(values),
@@ -61,23 +61,29 @@ def counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def joined(figure: Mapping[str, Any]) -> str:
-    """How many joined, as the end of a sentence."""
+def joined(figure: Mapping[str, Any], alerts: int) -> str:
+    """How many joined, as the end of a sentence; of how many, where the day of some is not over.
+
+    >>> joined({"value": 0.5, "low": 0.4, "high": 0.6, "count": 20}, 20), joined({"value": 0.5, "low": 0.4, "high": 0.6, "count": 20}, 26)
+    ('50 % (40–60) joined the conversation within a day', 'of the 20 whose day is over, 50 % (40–60) joined the conversation within a day')
+    """
     if figure["value"] is None:
         return "whether somebody joined the conversation isn't known yet"
-    if figure["low"] is None:
-        return f"{share(figure)} joined the conversation within a day, which is {FEW} how many would"
-    return f"{share(figure)} joined the conversation within a day"
+    of = "" if figure["count"] == alerts or figure["low"] is None else f"of the {figure['count']:,} whose day is over, "
+    few = f", which is {FEW} how many would" if figure["low"] is None else ""
+    return f"{of}{share(figure)} joined the conversation within a day{few}"
 
 
-def beside(figure: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+def beside(simplest: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     """What the simplest rule would have given beside ours, as a sentence."""
+    figure = simplest["intervals"]["joined"]
     if not figure["count"]:
         return "The simplest rule would have alerted nobody."
+    rule = f"The simplest rule, with {counted(simplest['alerts'], 'message')}"
     if figure["low"] is None or ours["low"] is None:
-        return f"The simplest rule, as often: {share(figure)}, {FEW}."
+        return f"{rule}: {share(figure)}, {FEW}."
     chance = ", and the difference may be chance" if figure["high"] > ours["low"] and figure["low"] < ours["high"] else ""
-    return f"The simplest rule, as often: {share(figure)}{chance}."
+    return f"{rule}: {share(figure)}{chance}."
 
 
 def index_page(found: Mapping[str, Any]) -> str:

@@ -83,7 +83,7 @@ def bands(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]
         {
             "name": name,
             "ours": place == 0,
-            "says": share(figure),
+            "says": f"{share(figure)} of {figure['count']:,}",
             "at": round(100 * figure["value"], 1),
             "low": round(100 * figure["low"], 1),
             "width": round(100 * (figure["high"] - figure["low"]), 1),

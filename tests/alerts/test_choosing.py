@@ -12,10 +12,12 @@ from beepgpt.alerts.choosing import WantedAlerts, recommend
 from beepgpt.alerts.decisions import Policy
 from beepgpt.alerts.predictions import read_prediction
 from beepgpt.alerts.rehearsal import RehearsalHistory, Rehearsed, read_outcome, rehearse
+from beepgpt.alerts.rehearsal_report import RUNS, rehearsal_report
 from beepgpt.commands.alert import threshold_of
 from beepgpt.commands.rehearse import keep
 from beepgpt.config.settings import read_settings
 from beepgpt.conversations.rules import DAY, HOUR, MINUTE
+from beepgpt.runtime.console import time_left
 from beepgpt.training.folder import ALERTS
 from beepgpt.training.reloading import name_of
 from beepgpt.training.reloading import threshold_of as scoring_threshold_of
@@ -84,6 +86,37 @@ def test_alerts_whose_day_is_not_over_when_judging_begins_choose_nothing():
     (lowest, *_) = tried(past)
     assert len(lowest.direct("choose", until)) == len(lowest.direct("choose"))
     assert len(lowest.direct("choose", until - 2 * DAY)) < len(lowest.direct("choose"))
+
+
+@pytest.mark.parametrize(("wanted", "threshold"), [(0.5, 0.22), (0.9, 0.4)])
+def test_a_report_says_how_often_it_goes_through_the_points(wanted: float, threshold: float):
+    """For the time that is left; where no threshold can be recommended it asks for one, says why, and doesn't begin anew."""
+    runs: list[None] = []
+    asked: list[str] = []
+
+    def otherwise(why: str) -> float:
+        asked.append(why)
+        return 0.4
+
+    report = rehearsal_report(
+        history(), None, lambda level: Policy(threshold=level, opted_in=True, per_hour=9), otherwise, asked={}, may_see=lambda *_: True,
+        names={}, everybody=True, wishes=[WantedAlerts(wanted)], on_run=lambda: runs.append(None),
+    )  # fmt: skip
+
+    assert len(runs) == RUNS
+    assert (report["threshold"], bool(asked), report["recommended"]["threshold"] is None) == (threshold, wanted == 0.9, wanted == 0.9)
+    assert [each for each in report["people"] if not 0 <= each["joined"] <= each["known"] <= each["alerts"]] == []
+
+
+def test_how_long_the_rest_takes_is_said_where_no_line_can_change(capsys: pytest.CaptureFixture[str]):
+    """A line each time it is due, and none once all is done."""
+    for every in (0, 60):
+        with time_left("replaying", 3, every) as on_run:
+            for _ in range(3):
+                on_run()
+
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["replaying: 1 of 3 times, about 0 s left", "replaying: 2 of 3 times, about 0 s left"]
 
 
 def test_a_recommendation_is_taken_by_alerts_and_scores_of_that_very_model(tmp_path: Path):

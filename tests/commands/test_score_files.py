@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from beepgpt.conversations.events import micros
+from beepgpt.training.models import read_card
+from beepgpt.training.outcomes import figures_by_model
+from beepgpt.training.parts import parts_of
+from beepgpt.training.reloading import name_of
 from tests.support import run_program
 from tests.support.scoring import save, workspace
 
@@ -38,6 +43,35 @@ def test_outcomes_stand_beside_the_predictions(tmp_path: Path):
     assert rehearsed.returncode == 0, rehearsed.stderr
     missing = run_program("rehearse", "again.jsonl", "--threshold", 0.3, "--to", "page.html", cwd=tmp_path)
     assert missing.returncode == 2 and "there is no outcome" in missing.stderr
+
+
+def test_a_score_over_the_training_period_is_in_no_headline(tmp_path: Path):
+    """History is scored from the time on that the model was not fitted on, and the run says so; where --since has it score all of it,
+    each headline is the same: those of `outcomes`, and of the run's own last line, which has its intervals."""
+    times = sorted(float(each["ts"]) for each in (json.loads(record).get("event", {}) for record in workspace()) if "ts" in each)
+    choose_from, judge_from = (f"{times[len(times) * share // 10]:.6f}" for share in (4, 6))
+    (tmp_path / "in.jsonl").write_bytes(b"\n".join(workspace()) + b"\n")
+    model = save(tmp_path / "model", parts={"choose_from": choose_from, "judge_from": judge_from})
+    since = {"later": (), "all": ("--since", "1970-01-01T00:00:00Z")}
+    parts, headlines, said = {}, {}, {}
+    for name, more in since.items():
+        done = run_program("score", "in.jsonl", "--model", "model", "--to", f"{name}.jsonl", *more, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        said[name] = " ".join(done.stderr.split())
+        predictions = [json.loads(line) for line in (tmp_path / f"{name}.jsonl").read_bytes().splitlines()]
+        parts[name] = {each["part"] for each in predictions}
+        assert (min(micros(each["prompt_ts"]) for each in predictions) < micros(choose_from)) == (name == "all")
+        outcomes = map(json.loads, (tmp_path / f"{name}.outcomes.jsonl").read_bytes().splitlines())
+        (figures,) = figures_by_model(outcomes, 0.3, {name_of(model): parts_of(read_card(model))})
+        headlines[name] = {what: figures[what] for what in ("judged_from", "judged", "answered", "first_replies", "alerts", "calibration")}
+
+    assert parts == {"later": {"choose", "judge"}, "all": {"fit", "choose", "judge"}}
+    assert ["are not scored" in said[name] for name in since] == [True, False]
+    assert headlines["all"] == headlines["later"] and headlines["all"]["answered"]["hit@1"]["count"] > 20
+    last = [said[name].partition(" at the end ")[2].partition("; the newest that judge ")[0] for name in since]
+    of = headlines["all"]["answered"]["hit@1"]
+    assert last[0] == last[1]
+    assert f"hit@1 {100 * of['value']:.1f} ({100 * of['low']:.1f}–{100 * of['high']:.1f}) of {of['count']}, hit@5" in last[0]
 
 
 def test_beside_standard_output_are_no_files(tmp_path: Path):

@@ -124,7 +124,7 @@ def test_who_was_not_predicted_is_no_hit():
     """The totals count ranks of 1, and of 1 to 5: an answer by somebody who was not named has no rank."""
     lately = RollingMetrics(threshold=0.5)
     for rank in (1, 5, 6, None):
-        lately.add({"how": "answered", "rank": rank, "people": [], "answer": ["ana"]})
+        lately.add({"conversation": "C1", "how": "answered", "rank": rank, "people": [], "answer": ["ana"]})
 
     assert lately.counts == {"answered": 4, "hit@1": 1, "hit@5": 2, "alerts": 0, "right": 0}
     assert lately.figures() == {"hit@1": 0.25, "hit@5": 0.5}

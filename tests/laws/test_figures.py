@@ -200,6 +200,31 @@ def test_validation_judges_by_nothing_but_what_judges(small_set: Path, tmp_path:
     assert (figures[0] == figures[1]) == (part != "judge")
 
 
+@pytest.mark.parametrize("part", ["fit", "choose", "judge"])
+def test_a_model_beside_another_is_judged_and_chosen_by_the_same_parts(small_set: Path, tmp_path: Path, part: str):
+    """`validate --against`: the other's figures are of what judges, and those to choose between them are of what chooses."""
+    folder = shutil.copytree(small_set, tmp_path / "set")
+    examples = read_examples(folder / "candidates_train.parquet")
+    other = fit_text(examples.at(np.arange(len(examples) // 2)), least=1)
+    save_model(folder / "other", other, {}, (folder / "manifest.json").read_bytes())
+    models = [load_model(folder / name) for name in ("model", "other")]
+    parts = parts_of(json.loads((folder / "manifest.json").read_bytes()))
+    assert parts is not None
+    judged: list[dict[str, Any]] = []
+    chosen: list[dict[str, Any]] = []
+    for turned in (False, True):
+        if turned:
+            for name in ("candidates_train.parquet", "candidates_valid.parquet"):
+                answers_turned(folder, name, lambda at: parts.of(at) == part)
+        found = validate_models(folder, models, precision=0.5).figures
+        for figures, rows in ((judged, found["rows"]), (chosen, found["choose"]["rows"])):
+            figures.append({kind: [(row["name"], row["figures"]) for row in of[:2]] for kind, of in rows.items()})
+
+    assert [name for name, _ in judged[0]["all"]] == ["model", "other"]
+    assert judged[0]["all"][0][1] != judged[0]["all"][1][1]
+    assert (judged[0] == judged[1], chosen[0] == chosen[1]) == (part != "judge", part != "choose")
+
+
 def test_a_threshold_is_chosen_by_nothing_that_judges(small_set: Path, tmp_path: Path):
     """Whoever answers where it is judged, it is the same one, and so are its figures of before."""
     folder = shutil.copytree(small_set, tmp_path / "set")

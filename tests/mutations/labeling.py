@@ -139,4 +139,11 @@ ROWS = (
         "tests/labeling/test_labelers.py::test_examples_that_share_a_message_do_not_judge_each_other",
         ("groups=self._groups, cv=split, method", "groups=np.arange(len(self._examples)), cv=split, method"),
     ),
+    mutation(
+        "a labeler at chance is applied",
+        "law 8",
+        "beepgpt/commands/label_agreement.py",
+        "tests/commands/test_label_agreement.py::test_a_local_labeler_at_chance_writes_nothing",
+        ("    if accuracy.is_at_chance and not force:\n", "    if accuracy.high < accuracy.constant and not force:\n"),
+    ),
 )

@@ -10,6 +10,7 @@ RANKING = "tests/training/test_ranking.py"
 METRICS = "tests/training/test_training_metrics.py"
 VALIDATED = "tests/commands/test_train_and_validate.py"
 SPLITS = "tests/training/test_splits.py"
+FIGURES = "tests/laws/test_figures.py"
 
 ROWS = (
     mutation(
@@ -180,5 +181,57 @@ ROWS = (
             "    judged_scores = np.concatenate([_scores(trees, rows) for late in held_out for rows in late.rows])\n"
             "    sharpness, shifts = _calibrated(judge, judged_scores)\n",
         ),
+    ),
+    mutation(
+        "outcomes of points that a model was fitted or chosen on are in its headline",
+        "law 8",
+        "beepgpt/training/outcomes.py",
+        f"{FIGURES}::test_what_happened_before_a_model_is_judged_changes_no_figure_of_outcomes",
+        ('if each["how"] in KNOWN and of == "judge"]', 'if each["how"] in KNOWN]'),
+    ),
+    mutation(
+        "a run's last figures are of what the model was fitted on, too",
+        "law 8",
+        "beepgpt/conversations/outcomes.py",
+        f"{FIGURES}::test_what_a_run_tells_of_the_last_outcomes_is_of_those_that_judge",
+        (' or outcome.get("part") in ("fit", "choose"):', ":"),
+    ),
+    mutation(
+        "history is scored from the first point on, which the model was fitted on",
+        "law 8",
+        "beepgpt/commands/scoring.py",
+        "tests/commands/test_score_files.py::test_a_score_over_the_training_period_is_in_no_headline",
+        ("    return fitted_until or 0\n", "    return 0\n"),
+    ),
+    mutation(
+        "alerts to points that choose are in a rehearsal's headline",
+        "law 8",
+        "beepgpt/alerts/rehearsal.py",
+        f"{FIGURES}::test_what_happened_before_a_model_is_judged_changes_no_figure_of_a_rehearsal",
+        ('if each.alert.way == "direct" and each.part == part]', 'if each.alert.way == "direct"]'),
+    ),
+    mutation(
+        "models are chosen by the points that judge them",
+        "law 8",
+        "beepgpt/training/validation.py",
+        f"{FIGURES}::test_a_model_beside_another_is_judged_and_chosen_by_the_same_parts",
+        (
+            "figures_to_choose_by({**choosing, **baselines((train,), choose)}, choose)",
+            "figures_to_choose_by({**predictions, **baselines((train, choose), valid)}, valid)",
+        ),
+    ),
+    mutation(
+        "a model of another workspace scores without a word",
+        "law 8",
+        "beepgpt/training/reloading.py",
+        "tests/training/test_people.py::test_score_says_that_people_are_strangers",
+        ("        self._strangers[name].see(points)\n", ""),
+    ),
+    mutation(
+        "a drop that chance explains is warned of",
+        "law 8",
+        "beepgpt/training/reloading.py",
+        "tests/training/test_intervals.py::test_a_model_as_good_as_validated_is_seldom_said_to_be_worse",
+        ("SURE * (noise**2 + lately**2) ** 0.5", "TWO_SIDED * noise"),
     ),
 )

@@ -1,11 +1,15 @@
 """Intervals by conversation: they hold the truth as often as they say, and say so where there is too little to tell."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from beepgpt.training.intervals import LEAST_CONVERSATIONS, LEAST_COUNT, Bootstrap, share_of
+from beepgpt.training.metrics import spread
+from beepgpt.training.outcomes import columns_of
 from beepgpt.training.reloading import least_expected
 
 WORKSPACES = 400
@@ -98,3 +102,41 @@ def test_a_model_as_good_as_validated_is_seldom_said_to_be_worse():
 
     assert sum(is_warned(0.5) for _ in range(300)) <= 9
     assert sum(is_warned(0.25) for _ in range(300)) >= 285
+
+
+def answered(ranks: list[int]) -> list[dict[str, Any]]:
+    """Outcomes of answered points, one a second, in an order that isn't that of time."""
+    return [
+        {
+            "conversation": str(at),
+            "prompt_ts": f"{1_700_000_000 + at}.000000",
+            "how": "answered",
+            "speakers": 1,
+            "rank": rank,
+            "people": [],
+            "answer": [],
+        }
+        for at, rank in sorted(enumerate(ranks), key=lambda each: each[0] % 7)
+    ]
+
+
+def test_how_much_rows_of_answers_differ():
+    """Of 300 right ones and then 300 wrong ones each share between comes once; of 599 nobody knows; and a drop has to be as much lower."""
+    found = spread(columns_of(answered([1] * 300 + [3] * 300)))
+
+    assert found == {"300": {"hit@1": pytest.approx(np.std(np.arange(301) / 300)), "hit@5": 0.0}}
+    assert spread(columns_of(answered([1] * 599))) == {}
+
+
+def test_weeks_that_differ_are_no_drop():
+    """Right in 6 of 10 answers of one week and in 7 of the next, as it was validated: without what rows differ by, each bad week is one."""
+    random = np.random.default_rng(8)
+    weeks = np.repeat([0.6, 0.72] * 4, 1_200)
+    before, live = (np.where(random.random(len(weeks)) < weeks, 1, 0) for _ in range(2))
+    validated = share_of((before == 1).astype(np.float64), np.ones(len(before)), [str(place) for place in range(len(before))]).as_json()
+    rows = {count: of["hit@1"] for count, of in spread(columns_of(answered(before.tolist()))).items()}
+    seen = [(min(end, 1000), live[max(end - 1000, 0) : end].mean()) for end in range(300, len(live), 10)]
+
+    assert [share for count, share in seen if share < least_expected({**validated, "spread": rows}, count)] == []
+    assert [share for count, share in seen if share < least_expected({**validated, "spread": {}}, count)]
+    assert 0.5 < least_expected({**validated, "spread": rows}, 1000) < 0.56
