@@ -18,7 +18,7 @@ from beepgpt.alerts.predictions import NoPrediction, links_of, newest_text, part
 from beepgpt.alerts.store import AlertStore
 from beepgpt.conversations.account import ANSWERED, CENSORED
 from beepgpt.conversations.cleaning import clean
-from beepgpt.conversations.events import DELETE, EDIT, Event, micros, parse
+from beepgpt.conversations.events import DELETE, EDIT, MOVE, Event, micros, parse
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.conversations.outcomes import KNOWN
 
@@ -118,6 +118,9 @@ class AlertDecider:
             self.store.count("deletions")
         elif isinstance(event, Event) and event.kind == EDIT and event.text is not None:
             self.store.edit_message(event.channel, event.ts, shortened(clean(event.text)), event.t, is_edit=True)
+        elif isinstance(event, Event) and event.kind == MOVE and event.text:
+            self.store.move_channel(event.channel, event.text)
+            self.store.count("channels_moved")
 
     def _apply_prediction(self, value: Mapping[str, Any], now: int, released: int | None, place: str) -> None:
         self.store.count("predictions")

@@ -18,6 +18,12 @@ from beepgpt.conversations.rules import DAY, HOUR
 PREFERENCES = ("opted_in", "threshold", "per_hour", "quiet_from", "quiet_to", "zone", "low")
 """Columns of `person` that a person can set; `low` is what becomes of less likely alerts: `list` or `digest`."""
 
+OF_CHANNELS = (
+    *(("muted", "channel"), ("alert", "channel"), ("alert_message", "channel"), ("deleted", "channel")),
+    *(("alert", "conversation"), ("told", "key"), ("speaker", "conversation"), ("session_of", "thread"), ("session_of", "session")),
+)
+"""Tables and their columns that hold a channel, or the name of something that begins with its channel and a colon."""
+
 
 def quiet_hours_of(row: StoreRow) -> QuietHours | None:
     """A person's own quiet hours, if both ends are set."""
@@ -311,6 +317,17 @@ class AlertStore(PreferenceStore):
                 "UPDATE letter SET chore = 'edit' WHERE id = ? AND state IN ('sending', 'sent') AND chore IS NULL", (row["letter"],)
             )
             self.mark_home_stale(row["user"])
+
+    def move_channel(self, old: str, new: str) -> None:
+        """Put everything about a channel under its new id: who muted it, who takes part, and which messages alerts show."""
+        for (user,) in self._db.execute("SELECT user FROM muted WHERE channel = ?", (old,)).fetchall():
+            self.mark_home_stale(user)
+        for table, column in OF_CHANNELS:
+            self._db.execute(
+                f"UPDATE OR REPLACE {table} SET {column} = ? || substr({column}, ?) WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                (new, len(old) + 1, old, len(old) + 1, f"{old}:"),
+            )
+        self.drop_cache()
 
     # Direct messages
 

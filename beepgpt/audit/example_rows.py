@@ -6,9 +6,10 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from hashlib import sha256
+from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+from zlib import compress, decompress
 
 import orjson
 
@@ -33,10 +34,10 @@ class OtherSettings(BeepGPTError):
 class AuditedFiles(NamedTuple):
     """The lines that are audited."""
 
-    lines: list[bytes]
-    """Examples or pairs."""
-    retractions: list[bytes] | None = None
-    valid: list[bytes] | None = None
+    lines: Iterable[bytes]
+    """Examples or pairs; they can be read more than once."""
+    retractions: Iterable[bytes] | None = None
+    valid: Iterable[bytes] | None = None
     """The validation side, if `lines` is the training side of a split."""
     apart: Mapping[str, str] = {}
     """Of a topic: by id, why a tombstone can't take back its example."""
@@ -84,12 +85,31 @@ def sides_of(path: Path) -> tuple[Path, Path | None]:
 class ExampleRow(NamedTuple):
     """An example of a file, with the fields that are always needed; the others are parsed again from the line."""
 
-    line: bytes
+    packed: bytes
+    """The line, compressed: a large file's lines are most of what an audit keeps."""
+    digest: bytes
+    """Of the line: rows with the same digest have the same bytes."""
     where: str
     identity: str
     conversation: str
     prompt_ts: int
     settled_ts: int
+
+    @property
+    def line(self) -> bytes:
+        """The example as it stands in the file."""
+        return decompress(self.packed)
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The example's fields."""
+        body: dict[str, Any] = orjson.loads(self.line)
+        return body
+
+
+def digest_of(line: bytes) -> bytes:
+    """A digest that tells lines apart."""
+    return blake2b(line, digest_size=16).digest()
 
 
 def kind_of(lines: Iterable[bytes]) -> Literal["examples", "pairs"]:
@@ -157,7 +177,9 @@ def read_rows(lines: Iterable[bytes], side: str, rules: Rules, findings: Finding
         if identity != expected:
             why = f"workspace {rules.workspace}, spec, target, scope, conversation, prompt_ts and answer_ts give {expected}"
             findings.add(4, "ids that are not the hash of what they name (all of them: is --workspace right?)", named, why)
-        yield ExampleRow(line.strip(), named, identity, conversation, micros(body["prompt_ts"]), micros(body["settled_ts"]))
+        kept = line.strip()
+        times = micros(body["prompt_ts"]), micros(body["settled_ts"])
+        yield ExampleRow(compress(kept, 1), digest_of(kept), named, identity, conversation, *times)
 
 
 def _is_example(body: dict[str, Any]) -> bool:
@@ -186,10 +208,10 @@ def each_once(rows: Sequence[ExampleRow], findings: Findings) -> list[ExampleRow
         other = first.setdefault(row.identity, row)
         if other is row:
             continue
-        if other.line.strip() == row.line.strip():
+        if other.digest == row.digest:
             findings.add(4, "examples that stand twice", row.where, f"a duplicate of {other.where}")
         else:
-            differs = [name for name in (*FIELDS, "candidates") if orjson.loads(row.line).get(name) != orjson.loads(other.line).get(name)]
+            differs = [name for name in (*FIELDS, "candidates") if row.body.get(name) != other.body.get(name)]
             named = ", ".join(differs) or "form alone"
             findings.add(4, "ids that stand for two different examples", row.where, f"differs from {other.where} in {named}")
     return list(first.values())

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from beepgpt.conversations.account import Account
+from beepgpt.conversations.account import UNNAMED, UNTIMED, Account
 from beepgpt.conversations.channel import FOREVER
 from beepgpt.conversations.events import DELETE, EDIT, POST, Event, Heartbeat, Ignored, Reject, log_time, parse
 from beepgpt.conversations.reorder import without_duplicates
@@ -93,7 +93,7 @@ def read_histories(records: Iterable[AuditedRecord], rules: Rules, *, now: int =
                 channel.clock = max(channel.clock, parsed.t)
             continue
         if parsed.untimed and rules.horizon is not None:
-            account.count("ignored:untimed")
+            account.count(UNTIMED if parsed.user else UNNAMED)
             continue
         channel = channels.setdefault(parsed.channel, ChannelHistory(parsed.channel, partition))
         if max(channel.clock, beat) - parsed.t > rules.lateness:
@@ -111,7 +111,7 @@ def read_histories(records: Iterable[AuditedRecord], rules: Rules, *, now: int =
         channel.events.sort()
         applied = without_duplicates(channel.events, rules.lateness)
         account.count("duplicate", len(channel.events) - len(applied))
-        channel.events = applied
+        channel.events = [event._replace(record=b"") for event in applied]  # their order needed it, and nothing does any more
     return ChannelHistories(channels, account)
 
 

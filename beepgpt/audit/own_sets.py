@@ -20,7 +20,7 @@ ROWS = "rows"
 class SetSide(NamedTuple):
     """One side of a training set, as examples."""
 
-    lines: list[bytes]
+    lines: Iterable[bytes]
     unlike: dict[str, str]
     """By place: why a row is not what the entry beside it says."""
 

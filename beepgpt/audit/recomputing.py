@@ -5,14 +5,17 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict, deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
+from zlib import compress, decompress
 
 import orjson
 
 from beepgpt.audit.differences import KNOWN_THEN, Differences
-from beepgpt.audit.example_rows import ExampleRow
+from beepgpt.audit.example_rows import ExampleRow, digest_of
 from beepgpt.audit.findings import Findings
 from beepgpt.audit.history import ChannelHistories, ChannelHistory, after
+from beepgpt.conversations.account import Account
 from beepgpt.conversations.channel import FOREVER, Channel, Output
 from beepgpt.conversations.events import POST, Event, micros, ts_text
 from beepgpt.conversations.examples import example_bytes
@@ -21,8 +24,52 @@ from beepgpt.conversations.shard import Shard
 from beepgpt.conversations.state import OpenPoint, conversation_id
 from beepgpt.conversations.tokens import Encoding
 
+DRAINED_EVERY = 1000
+"""Events after which what a shard gave is thrown away, where it isn't needed."""
 SOMEBODY_ELSE = "?somebody else"
 """No id of Slack's: another person, who gives the answer instead."""
+
+
+class LackingExample(NamedTuple):
+    """An example that the file lacks."""
+
+    identity: str
+    conversation: str
+    prompt_ts: str
+    settled_ts: str
+
+
+def lacking_of(packed: bytes) -> LackingExample:
+    """What a finding says of an example."""
+    body = orjson.loads(decompress(packed))
+    return LackingExample(body["id"], body["conversation"], body["prompt_ts"], body["settled_ts"])
+
+
+class Replayed:
+    """What a channel's replay gave: held against the file's lines as it comes, so that it isn't kept a second time."""
+
+    def __init__(self, account: Account, digests: Collection[bytes]) -> None:
+        """`digests`: of the lines of the file that are of this channel."""
+        self.output = Output(account)
+        self._digests = digests
+        self.exact: set[bytes] = set()
+        """Digests of examples that stand in the file, byte for byte."""
+        self.others: dict[tuple[str, int], bytes] = {}
+        """All other examples, compressed, by conversation and `prompt_ts`."""
+        self.retracted: set[str] = set()
+        """Ids of retractions."""
+
+    def take(self) -> None:
+        """Take over what the output has."""
+        for line in self.output.examples:
+            if (digest := digest_of(line)) in self._digests:
+                self.exact.add(digest)
+            else:
+                body = orjson.loads(line)
+                self.others[body["conversation"], micros(body["prompt_ts"])] = compress(line, 1)
+        self.output.examples.clear()
+        self.retracted.update(orjson.loads(line)["id"] for line in self.output.retractions)
+        self.output.retractions.clear()
 
 
 class Recomputation:
@@ -46,8 +93,8 @@ class Recomputation:
         self.of_unknown_channels = 0
         self.without_point: set[str] = set()
         """Rows at whose time there is no point: their answers are not compared."""
-        self.lacking: list[dict[str, Any]] = []
-        self.lacking_at_end: list[dict[str, Any]] = []
+        self.lacking: list[LackingExample] = []
+        self.lacking_at_end: list[LackingExample] = []
         """Examples that the rules give and the file lacks; the second: those that only the end of the input settles."""
         self.retracted: set[str] = set()
         self.retracted_at_end: set[str] = set()
@@ -82,7 +129,7 @@ class Recomputation:
         by_channel: defaultdict[str, list[ExampleRow]] = defaultdict(list)
         for row in rows:
             by_channel[self._channel_of(row)].append(row)
-        for name in sorted(self.history.channels.keys() | by_channel.keys()):
+        for name in sorted(self.history.channels.keys() | by_channel.keys() if whole or retracted is not None else by_channel):
             if name not in self.history.channels:
                 for row in by_channel[name]:
                     self.of_unknown_channels += 1
@@ -90,9 +137,9 @@ class Recomputation:
             else:
                 self._replay(self.history.channels[name], by_channel[name], retracted, whole)
         what = "examples that the rules give and the file lacks (chosen from more, as by a time range? say --subset)"
-        for body in self.lacking if self.was_stopped else [*self.lacking, *self.lacking_at_end]:
-            why = f"{body['conversation']} at {body['prompt_ts']}, settled at {body['settled_ts']}"
-            self.findings.add(4, what, body["id"], why)
+        for each in self.lacking if self.was_stopped else [*self.lacking, *self.lacking_at_end]:
+            why = f"{each.conversation} at {each.prompt_ts}, settled at {each.settled_ts}"
+            self.findings.add(4, what, each.identity, why)
 
     def _channel_of(self, row: ExampleRow) -> str:
         return row.conversation.rsplit(":", 1 if self.rules.scope == "channel" else 2)[0]
@@ -103,27 +150,31 @@ class Recomputation:
         for row in rows:
             by_time[row.prompt_ts].append(row)
         due = deque(sorted(by_time.items(), key=lambda each: each[0]))
-        before_end, at_end = Output(self.history.account), Output(self.history.account)
+        digests = {row.digest for row in rows}
+        before_end, at_end = Replayed(self.history.account, digests), Replayed(self.history.account, digests)
         settled = bisect_left(heard.events, heard.settled, key=lambda event: event.t)
         self._apply(channel, heard.events[:settled], heard.settled, due, before_end)
-        channel.close(heard.settled if self.until is None else min(heard.settled, self.until + 1), before_end)
+        channel.close(heard.settled if self.until is None else min(heard.settled, self.until + 1), before_end.output)
+        before_end.take()
         self._apply(channel, heard.events[settled:], FOREVER, due, at_end)
-        channel.end(heard.clock, at_end)
-        self._compare_answers(heard, rows, before_end.examples, at_end.examples, whole)
-        retracted, retracted_at_end = ({orjson.loads(line)["id"] for line in output.retractions} for output in (before_end, at_end))
+        channel.end(heard.clock, at_end.output)
+        at_end.take()
+        self._compare_answers(heard, rows, before_end, at_end, whole)
+        retracted, retracted_at_end = before_end.retracted, at_end.retracted
         self.retracted |= retracted | retracted_at_end
         if given_retractions is not None:
             self.retracted_at_end |= retracted_at_end.intersection(row.identity for row in rows).difference(given_retractions)
             self.saw_end = self.saw_end or not retracted_at_end.isdisjoint(given_retractions)
 
     def _apply(
-        self, channel: Channel, events: Iterable[Event], before: int, due: deque[tuple[int, list[ExampleRow]]], output: Output
+        self, channel: Channel, events: Iterable[Event], before: int, due: deque[tuple[int, list[ExampleRow]]], replayed: Replayed
     ) -> None:
         """Apply events, and compare the examples of each time before any later event is applied; at last those from before `before`."""
         for event in events:
             while due and due[0][0] < event.t:
                 self._compare_points(channel, *due.popleft())
-            channel.apply(event, output)
+            channel.apply(event, replayed.output)
+            replayed.take()
         while due and due[0][0] < before:
             self._compare_points(channel, *due.popleft())
 
@@ -141,13 +192,14 @@ class Recomputation:
             if waiting_here is None or waiting_here.point is None:
                 self._no_point(row)
                 continue
-            point, body = waiting_here.point, orjson.loads(row.line)
+            line = row.line
+            point, body = waiting_here.point, orjson.loads(line)
             known = example_bytes(
                 row.identity, self.rules, channel.id, row.conversation, point, point.prompt_of(self.encoding, self.rules.max_prompt_tokens),
                 speakers=waiting_here.speakers, root_missing=waiting_here.root_missing, settled_ts=row.settled_ts,
                 answer_ts=None if body["answer_ts"] is None else micros(body["answer_ts"]), answer=body["answer"],
             )  # fmt: skip
-            if known != row.line:
+            if known != line:
                 self.differences.compare_known(row, body, orjson.loads(known))
 
     def _no_point(self, row: ExampleRow) -> None:
@@ -156,46 +208,41 @@ class Recomputation:
         self.findings.add(1, "examples where there is no point", row.where, why)
 
     def _compare_answers(
-        self, heard: ChannelHistory, rows: Sequence[ExampleRow], before_end: Sequence[bytes], at_end: Sequence[bytes], whole: bool
+        self, heard: ChannelHistory, rows: Sequence[ExampleRow], before_end: Replayed, at_end: Replayed, whole: bool
     ) -> None:
         """Compare what the rows say of their answers with the examples that the replay gave."""
-        lines = {row.line for row in rows}
-        exact = lines.intersection(before_end) | lines.intersection(at_end)
-        right = {(row.conversation, row.prompt_ts): row.line for row in rows if row.line in exact}
-        others, others_at_end = (
-            {(body["conversation"], micros(body["prompt_ts"])): body for body in (orjson.loads(line) for line in made if line not in lines)}
-            for made in (before_end, at_end)
-        )
+        exact = before_end.exact | at_end.exact
+        right = {(row.conversation, row.prompt_ts): row for row in rows if row.digest in exact}
+        others, others_at_end = before_end.others, at_end.others
         given = set()
         for row in rows:
             key = (row.conversation, row.prompt_ts)
             given.add(key)
-            if row.line not in exact and row.where not in self.without_point:
-                expected = others.get(key) or others_at_end.get(key) or (orjson.loads(right[key]) if key in right else None)
-                self.differences.compare_settled(row, orjson.loads(row.line), expected, heard)
-        self.saw_end = self.saw_end or not given.isdisjoint(others_at_end) or not lines.isdisjoint(at_end)
+            if row.digest not in exact and row.where not in self.without_point:
+                made = others.get(key) or others_at_end.get(key)
+                expected = orjson.loads(decompress(made)) if made is not None else right[key].body if key in right else None
+                self.differences.compare_settled(row, row.body, expected, heard)
+        self.saw_end = self.saw_end or not given.isdisjoint(others_at_end) or bool(at_end.exact)
         if whole:
-            self.lacking += [body for key, body in others.items() if key not in given]
-            self.lacking_at_end += [body for key, body in others_at_end.items() if key not in given]
+            self.lacking += [lacking_of(line) for key, line in others.items() if key not in given]
+            self.lacking_at_end += [lacking_of(line) for key, line in others_at_end.items() if key not in given]
 
     # A few, from scratch
 
-    def from_prefixes(self, rows: Sequence[ExampleRow], *, after_pass: bool) -> None:
+    def from_prefixes(self, rows: Sequence[ExampleRow]) -> None:
         """Make each example again three times: from its prompt's prefix, from its answer's, and with somebody else's answer.
 
-        `after_pass`: the pass has made the first two comparisons already, so they are findings here only if it found nothing.
+        The pass has made the first two comparisons already: they are findings here only if it found nothing.
         """
+        by_channel: defaultdict[str, list[ExampleRow]] = defaultdict(list)
         for row in rows:
-            heard = self.history.channels.get(self._channel_of(row))
-            if heard is None:
-                if not after_pass:
-                    self.findings.add(1, "examples of channels that the events don't have", row.where, "no event is of its channel")
-                continue
+            by_channel[self._channel_of(row)].append(row)
+        known_channels = [(self.history.channels[name], found) for name, found in by_channel.items() if name in self.history.channels]
+        for heard, row, prefix in (each for channel, found in known_channels for each in self._prefixes(channel, found)):
             self.from_scratch += 1
-            body = orjson.loads(row.line)
-            prefix = self._shard(heard, row.prompt_ts)
+            body = row.body
             known = self._known_alone(heard, row, prefix)
-            if not after_pass or not any(self.findings.of(law) for law in (1, 2, 3)):
+            if not any(self.findings.of(law) for law in (1, 2, 3)):
                 if known is None:
                     self._no_point(row)
                 else:
@@ -209,12 +256,20 @@ class Recomputation:
                     why = f"{', '.join(changed)} change if somebody else answers"
                     self.findings.add(2, "what is known at prompt_ts depends on who answers", row.where, why)
 
-    def _shard(self, heard: ChannelHistory, until: int) -> dict[str, Any]:
-        """The snapshot of a new shard that has read one channel's events up to a time, and none after."""
-        shard = Shard(self.rules, self.encoding)
-        for event in heard.events[: after(heard, until)]:
-            shard.read(event, "all")
-        return shard.__getstate__()
+    def _prefixes(self, heard: ChannelHistory, rows: Iterable[ExampleRow]) -> Iterator[tuple[ChannelHistory, ExampleRow, dict[str, Any]]]:
+        """Rows of a channel, with the snapshot of a new shard that has read the channel's events up to the row's prompt, and none after.
+
+        One shard reads them all, once: its past is the same for the next row, and longer.
+        """
+        shard, read = Shard(self.rules, self.encoding), 0
+        for row in sorted(rows, key=attrgetter("prompt_ts")):
+            end = after(heard, row.prompt_ts)
+            for number in range(read, end):
+                shard.read(heard.events[number], "all")
+                if not number % DRAINED_EVERY:
+                    shard.drain()
+            read = end
+            yield heard, row, shard.__getstate__()
 
     def _known_alone(self, heard: ChannelHistory, row: ExampleRow, prefix: dict[str, Any]) -> dict[str, Any] | None:
         """The example that the events up to its prompt give if nobody answers or, where that gives none, if somebody else does."""

@@ -26,7 +26,7 @@ from beepgpt.errors import BadCommand
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.left_out import left_out_of, say_left_out
-from beepgpt.runtime.places import SourceListener, connection_of, is_kafka, origin_of, records_in, source_of, topic_of
+from beepgpt.runtime.places import FileLines, SourceListener, connection_of, is_kafka, origin_of, records_in, source_of, topic_of
 
 SUSPECTED = 3
 """The exit status where a law may be broken, as far as one can guess."""
@@ -39,7 +39,7 @@ def audit(
     settings: Settings,
     valid: Annotated[Path | None, typer.Option(help="The validation side, where EXAMPLES is a training side.")] = None,
     retractions: Annotated[Path | None, typer.Option(help="The retractions; found by themselves beside EXAMPLES.")] = None,
-    sample: Annotated[int | None, typer.Option(help="Check so many only.", min=1)] = None,
+    sample: Annotated[int | None, typer.Option(help="Check so many only, as all are checked otherwise.", min=1)] = None,
     subset: Annotated[bool, typer.Option("--subset", help="EXAMPLES was chosen from more, so none is missing.")] = False,
     until: Annotated[str | None, typer.Option(help="As given to the run that made the examples.")] = None,
     report: Report = None,
@@ -91,7 +91,7 @@ def given_of(examples: str, settings: Settings, valid: Path | None, retractions:
         address = topic_of(examples, "EXAMPLES")
         found = examples_in(kafka.records_of(connection_of(settings, address.bootstrap), address.topic))
         return found._replace(
-            retractions=lines_in(retractions) if retractions else found.retractions, valid=lines_in(valid) if valid else None
+            retractions=FileLines(retractions) if retractions else found.retractions, valid=FileLines(valid) if valid else None
         )
     if (Path(examples) / f"{ROWS}_train.jsonl").exists() and valid is None:
         return set_in(Path(examples))
@@ -99,21 +99,21 @@ def given_of(examples: str, settings: Settings, valid: Path | None, retractions:
     valid = valid or other
     beside = retractions or train.with_name(f"{train.name.removesuffix('.jsonl')}.retractions.jsonl")
     has_retractions = retractions is not None or beside.exists()
-    return AuditedFiles(lines_in(train), lines_in(beside) if has_retractions else None, lines_in(valid) if valid else None)
+    return AuditedFiles(FileLines(train), FileLines(beside) if has_retractions else None, FileLines(valid) if valid else None)
 
 
 def set_in(folder: Path) -> AuditedFiles:
     """A training set of ours, as the examples of its two sides, with what its rows are not."""
     sides = []
     for side in ("train", "valid"):
-        texts = {path.name: lines_in(path) for name in ("chat", "completion") if (path := folder / f"{name}_{side}.jsonl").exists()}
+        texts = {path.name: FileLines(path) for name in ("chat", "completion") if (path := folder / f"{name}_{side}.jsonl").exists()}
         table = folder / f"candidates_{side}.parquet"
         tables = {table.name: prompts_in(table)} if table.exists() else {}
         if not texts and not tables:
             path = folder / f"examples_{side}.jsonl"
-            sides.append(SetSide(lines_in(path), {}))
+            sides.append(SetSide(FileLines(path), {}))
         else:
-            sides.append(side_of(lines_in(folder / f"{ROWS}_{side}.jsonl"), texts, tables))
+            sides.append(side_of(FileLines(folder / f"{ROWS}_{side}.jsonl"), texts, tables))
     train, valid = sides
     return AuditedFiles(train.lines, None, valid.lines, unlike=train.unlike | valid.unlike)
 
@@ -126,9 +126,3 @@ def prompts_in(table: Path) -> Iterator[tuple[str, str]]:
         raise BadCommand(f"{table}: is read by {error.name}: pip install 'beepgpt[training]'") from error
     found = pq.read_table(table, columns=["id", "prompt"])
     yield from zip(found["id"].to_pylist(), found["prompt"].to_pylist(), strict=True)
-
-
-def lines_in(path: Path) -> list[bytes]:
-    """The lines of a file of examples."""
-    records = records_in(jsonl.JsonlSource(path, max_line=1 << 30))  # an example may be longer than an event
-    return [each for each in records if isinstance(each, bytes)]

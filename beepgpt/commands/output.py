@@ -100,6 +100,7 @@ MEANING = {
     "superseded": "a newer point of the conversation took their place",
     "elsewhere": "a session's, answered in the thread alone",
     "censored": "the input ended before their horizon",
+    "moved": "their channel got another id before their horizon",
     "withheld": "their window holds text that was not known yet",
     "empty": "nothing to show in a prompt",
     "merged": "threads without a reply: their silence is their session's",

@@ -31,12 +31,14 @@ SILENT: Final = "silent"
 SUPERSEDED: Final = "superseded"
 ELSEWHERE: Final = "elsewhere"
 CENSORED: Final = "censored"
+MOVED: Final = "moved"
+"""Censored, since the channel went on under another id."""
 WITHHELD: Final = "withheld"
 EMPTY: Final = "empty"
 MERGED: Final = "merged"
 OPEN: Final = "open"
 """Points that had not settled when a run was stopped."""
-POINT_ENDS: Final = (ANSWERED, SILENT, SUPERSEDED, ELSEWHERE, CENSORED, WITHHELD, EMPTY, MERGED)
+POINT_ENDS: Final = (ANSWERED, SILENT, SUPERSEDED, ELSEWHERE, CENSORED, MOVED, WITHHELD, EMPTY, MERGED)
 EXAMPLE_ENDS: Final = (ANSWERED, SILENT)
 """How a point ends that becomes an example."""
 

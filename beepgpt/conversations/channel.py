@@ -22,6 +22,7 @@ from beepgpt.conversations.account import (
     EMPTY,
     EXAMPLE_ENDS,
     EXAMPLES,
+    MOVED,
     POINTS,
     RETRACTIONS,
     SUPERSEDED,
@@ -30,7 +31,7 @@ from beepgpt.conversations.account import (
     WITHHELD,
     Account,
 )
-from beepgpt.conversations.events import DELETE, EDIT, POST, Event
+from beepgpt.conversations.events import DELETE, EDIT, MOVE, POST, Event
 from beepgpt.conversations.examples import Message, Point, example_bytes, example_id, is_empty, is_withheld, mark_of, retraction_bytes
 from beepgpt.conversations.features import MessageCues, People
 from beepgpt.conversations.points import MessageDeleted, PointEmitted, PointLog, PointSettled, point_bytes, point_id
@@ -131,6 +132,9 @@ class Channel:
             self._edit(event, output)
         elif event.kind == DELETE:
             self._delete(event, output)
+        elif event.kind == MOVE:
+            output.account.count(APPLIED)
+            self.end(t, output, MOVED)
         else:
             self._react(event, output)
 
@@ -152,8 +156,11 @@ class Channel:
             if waiting.is_open:
                 self._settle(waiting, waiting.t + horizon, output)
 
-    def end(self, clock: int, output: Output) -> None:
-        """End the input at `clock`: censor what is still open, or settle it where the horizon is unlimited."""
+    def end(self, clock: int, output: Output, how: str = CENSORED) -> None:
+        """End the input at `clock`, or what is known under this id: censor what is open, or settle it where the horizon is unlimited.
+
+        `how`: the account's row of what is censored.
+        """
         self.close(clock + 1, output)
         while self.open_points:
             waiting = self.open_points.popleft()
@@ -162,7 +169,7 @@ class Channel:
             if self.rules.horizon is None:
                 self._settle(waiting, clock, output)
             else:
-                self._end_point(waiting, Settlement(CENSORED), clock, output)
+                self._end_point(waiting, Settlement(how), clock, output)
 
     # Events
 

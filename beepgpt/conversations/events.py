@@ -11,11 +11,12 @@ import orjson
 
 from beepgpt.conversations.rules import Bots, Edits
 from beepgpt.conversations.speech import FILE_COMMENT, author_of, speech_of
+from beepgpt.lenient_json import decode_json
 
 if TYPE_CHECKING:
     from beepgpt.conversations.forgetting import Forgotten
 
-POST, EDIT, DELETE, REACT = 0, 1, 2, 3
+POST, EDIT, DELETE, REACT, MOVE = 0, 1, 2, 3, 4
 """Kinds of event, in the order in which they are applied at one time."""
 
 MAX_RECORD_BYTES = 1 << 20
@@ -24,6 +25,8 @@ MISDATED = 0
 """The time at which a record was received, for `parse`, if the log's timestamp can't be one."""
 _EARLIEST, _LATEST = 1_262_304_000_000_000, 4_102_444_800_000_000
 """2010 to 2100, microseconds: no Slack record was written outside."""
+MOVED = "channel_id_changed"
+"""Type of the event that gives a channel another id: it stands under the old one."""
 BY_PERSON = "by_person"
 """Field of a record, beside its inner event: `true` says that the `user` of a post through an app is a person, and no bot."""
 POSTED_SUBTYPES = frozenset({"thread_broadcast", "me_message", "file_share", FILE_COMMENT})
@@ -35,7 +38,7 @@ _TS = re.compile(r"([0-9]{9,10})(?:\.([0-9]{1,6}))?")
 
 
 class Event(NamedTuple):
-    """A post, an edit, a deletion or a reaction.
+    """A post, an edit, a deletion, a reaction, or a channel's move to another id.
 
     The first eight fields are the order of application (docs/semantics.md, "Order"): tuples compare by them.
     """
@@ -44,7 +47,7 @@ class Event(NamedTuple):
     """Event time, microseconds since 1970."""
     kind: int
     ts: int
-    """The message it is about: channel and ts identify a message."""
+    """The message it is about: channel and ts identify a message. Of a move: `t`."""
     user: str
     """Author of a post, or who reacted; empty for edits and deletions, which anybody may make, and for reactions of people unnamed."""
     reaction: str
@@ -54,7 +57,7 @@ class Event(NamedTuple):
     record: bytes
     channel: str
     text: str | None
-    """None: unknown (an export keeps an edited message's last text only)."""
+    """None: unknown (an export keeps an edited message's last text only). Of a move: the channel's new id."""
     thread_ts: int | None
     """The root that a reply belongs to; None for a root."""
     event_id: str
@@ -176,7 +179,7 @@ def parse(
     if wanted is not None and (names := channels_in(record)) and not any(map(wanted, names)):
         return None
     try:
-        body = orjson.loads(record)
+        body = decode_json(record)
     except orjson.JSONDecodeError:
         return Reject("not_json", record) if forgotten is None or not forgotten.in_bytes(record) else _left_out(record)
     if wanted is not None and (channel := _named(body)) is not None and not wanted(channel.encode()):
@@ -265,7 +268,7 @@ def _named(body: Any) -> str | None:
         kind = body.get("type") if type(body) is dict else None
     if kind in ("reaction_added", "reaction_removed"):
         body = body.get("item")
-    channel = body.get("channel") if type(body) is dict else None
+    channel = body.get("old_channel_id" if kind == MOVED else "channel") if type(body) is dict else None
     return channel if type(channel) is str and channel else None
 
 
@@ -292,6 +295,8 @@ def _parsed(body: Any, record: bytes, now: int, keep_bots: bool, trust_final: bo
         return _message(body, record, latest, event_id, whole.get(BY_PERSON) is True, keep_bots, trust_final)
     if kind in ("reaction_added", "reaction_removed"):
         return _reaction(body, record, latest, event_id, kind == "reaction_removed")
+    if kind == MOVED:
+        return _moved(body, record, latest, event_id)
     return _ignored_other(body, record, latest, body.get("channel"), "other_event")
 
 
@@ -393,6 +398,12 @@ def _reaction(body: dict[str, Any], record: bytes, latest: int, event_id: str, r
     if user == "USLACKBOT":
         return Ignored("bot", record, channel, t)
     return Event(t, REACT, ts, user, name, removed, False, record, channel, None, None, event_id, event_ts is None)
+
+
+def _moved(body: dict[str, Any], record: bytes, latest: int, event_id: str) -> Event:
+    channel, new = _channel(body.get("old_channel_id")), _channel(body.get("new_channel_id"))
+    t = _time(body.get("event_ts"), "bad_ts", latest)
+    return Event(t, MOVE, t, "", "", False, False, record, channel, new, None, event_id, False)
 
 
 def _ignored_other(body: dict[str, Any], record: bytes, latest: int, channel: Any, reason: str) -> Ignored:

@@ -13,12 +13,15 @@ from beepgpt.conversations.cleaning import clean
 from beepgpt.conversations.events import channels_in, micros, ts_text
 from beepgpt.conversations.speech import FILE_COMMENT, author_of, speech_of
 from beepgpt.conversations.tokens import SEPARATOR, SUFFIX
+from beepgpt.lenient_json import decode_json
 
 AUTHORS: Final = ("user", "user_id", "author_id", "item_user", "bot_id")
 """Keys that name whose something is: it goes with the person."""
 IDENTITIES: Final = ("ts", "deleted_ts", "prompt_ts", "answer_ts", "message_ts")
 """Keys that name a message of the record's channel: a record about it goes with it. A reply stays when its root (`thread_ts`) goes."""
-ESSENTIAL: Final = frozenset({"event", "message", "previous_message", "item", "comment", "file", "user"})
+ESSENTIAL: Final = frozenset(
+    {"event", "message", "previous_message", "item", "comment", "file", "user", "old_channel_id", "new_channel_id"}
+)
 """Parts without which a record is nothing."""
 _MENTION = re.compile(r"<([@#])([A-Za-z0-9]+)(?:\|[^<>]*)?>")
 _ARCHIVED = re.compile(r"/archives/([A-Z0-9]+)/p([0-9]{10})([0-9]{6})")
@@ -310,7 +313,7 @@ def texts_in(prompt: str) -> list[str]:
 def without_forgotten(record: bytes, forgotten: Forgotten) -> bytes | None:
     """A record as it came, without what is forgotten; None if nothing is left of it, the same bytes if nothing is forgotten in it."""
     try:
-        body = orjson.loads(record)
+        body = decode_json(record)
     except orjson.JSONDecodeError:
         return None if forgotten.in_bytes(record) else record
     kept = forgotten.without(body)

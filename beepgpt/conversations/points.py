@@ -36,7 +36,7 @@ class PointSettled(NamedTuple):
     conversation: str
     prompt_ts: int
     how: str
-    """`answered`, `silent`, or why there is no example: `superseded`, `elsewhere`, `merged`, `censored`."""
+    """`answered`, `silent`, or why there is no example: `superseded`, `elsewhere`, `merged`, `moved`, `censored`."""
     settled_ts: int
     answer_ts: int | None
     answer: tuple[str, ...]

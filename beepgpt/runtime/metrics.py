@@ -56,7 +56,7 @@ BY_REASON = {
     "rejected": ("beepgpt_events_rejected_total", "Records that could not be used, by reason."),
 }
 """The same for counts that the account keeps as `ignored:bot`."""
-ENDS = ("answered", "silent", "superseded", "elsewhere", "censored", "withheld", "empty", "merged")
+ENDS = ("answered", "silent", "superseded", "elsewhere", "censored", "moved", "withheld", "empty", "merged")
 POINTS = ("beepgpt_points_total", "Points that came to an end, by outcome.")
 OTHERS = ("beepgpt_other_counts_total", "Counts of the account that have no name of their own here.")
 GAUGES = {

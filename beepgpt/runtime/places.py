@@ -220,6 +220,18 @@ def records_in(source: Source[Chunk]) -> Iterator[bytes | tuple[str, int, bytes]
             yield value.record
 
 
+class FileLines:
+    """The lines of a file, read from it each time: for files that are too large for the memory. Raises CannotRead."""
+
+    def __init__(self, path: Path) -> None:
+        jsonl.check_readable(path)
+        self._path = path
+
+    def __iter__(self) -> Iterator[bytes]:
+        source = jsonl.JsonlSource(self._path, max_line=1 << 30)  # an example may be longer than an event
+        return (each for each in records_in(source) if isinstance(each, bytes))
+
+
 def values_in(source: Source[Chunk]) -> Iterator[tuple[str, int, Any]]:
     """All values in the chunks of a bounded source: partition, number in it, value."""
     for name in source.list_parts():  # type: ignore[attr-defined]

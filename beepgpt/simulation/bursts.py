@@ -28,6 +28,9 @@ RECENCY = (0.7, 0.2, 0.1)
 
 OFF_TOPIC = 0.1
 
+ELSEWHERE_FORMS = ("by_app", "forwarded", "in_blocks", "old_upload", "file_comment", "colons")
+"""Forms of posts by people whose author or words stand elsewhere than in `user` and `text`."""
+
 
 @dataclass(slots=True, eq=False)
 class SimulatedPost:
@@ -110,6 +113,9 @@ class Burst:
             form = "me_message"
         elif root is not None and 1 - draw < plan.broadcasts:
             form = "thread_broadcast"
+        elif plan.elsewhere and self.random() < plan.elsewhere:
+            form = pick(ELSEWHERE_FORMS, self.draws)
+            text = f"{text} std::{TOPICS[self.topic]}::iterator" if form == "colons" else text
         post = SimulatedPost(t, user, text, root, form, self.draws.getrandbits(128), self.topic)
         self.posts.append(post)
         self.acts.append((t, "post", post, NO_DETAIL))

@@ -89,7 +89,8 @@ def _exported(workspace: SimulatedWorkspace, post: SimulatedPost) -> str | None:
         by_name: dict[str, list[str]] = {}
         for name, user in post.reactions:
             by_name.setdefault(name, []).append(workspace.people[user].id)
-        reactions = [{"name": name, "users": users, "count": len(users)} for name, users in by_name.items()]
+        most = workspace.plan.named_reactors or None
+        reactions = [{"name": name, "users": users[:most], "count": len(users)} for name, users in by_name.items()]
         exported = f'{exported},"reactions":{json.dumps(reactions, separators=(",", ":"))}'
     return f"{{{exported}}}"
 
@@ -99,7 +100,7 @@ def _listed_channel(workspace: SimulatedWorkspace, channel: SimulatedChannel) ->
     members = [workspace.people[who].id for who in workspace.members(channel)]
     purpose = {"value": ", ".join(dict.fromkeys(TOPICS[topic] for topic in channel.topics)), "creator": members[0], "last_set": 0}
     return {
-        "id": channel.id,
+        "id": channel.new_id or channel.id,
         "name": channel.name,
         "created": workspace.start // SECOND,
         "creator": members[0],

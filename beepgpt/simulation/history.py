@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 
 from beepgpt.conversations.rules import SECOND
 from beepgpt.simulation import words
-from beepgpt.simulation.bursts import BURST, NO_DETAIL, Burst, SimulatedPost
+from beepgpt.simulation.bursts import BURST, ELSEWHERE_FORMS, NO_DETAIL, Burst, SimulatedPost
 from beepgpt.simulation.people import TOPICS, SimulatedChannel, SimulatedWorkspace
 from beepgpt.simulation.plan import EDIT_DELAY, EXPONENTIAL, REACTION_DELAY, after_delay, pick, quantile
 
@@ -62,7 +62,7 @@ class BurstChanges:
             gone = after_delay(max(post.t, post.shielded) + SECOND, EDIT_DELAY, self.draws)
             post.doomed = True
             self.acts.append((gone, "delete", post, NO_DETAIL))
-        if plan.unfurls and "<https" in post.text and self.random() < plan.unfurls:
+        if plan.unfurls and "<https" in post.text and post.form not in ELSEWHERE_FORMS and self.random() < plan.unfurls:
             self.add(post.t + SECOND + int(self.random() * 2 * SECOND), gone, "unfurl", post, NO_DETAIL)
         if self.random() < plan.edits:
             self.edit(post, gone)
@@ -121,6 +121,8 @@ def history(workspace: SimulatedWorkspace, indexes: range) -> Iterator[HistoryEn
         if channel.left:
             channels[index] = channel
             _plan_burst(workspace, channel, planned)
+            if channel.moves_at is not None:
+                heappush(planned, (workspace.time_of(channel.moves_at), index, -2, "move", NO_POST, (channel.new_id, -1)))
     while planned:
         at, index, _, kind, post, detail = heappop(planned)
         channel = channels[index]
@@ -135,6 +137,8 @@ def history(workspace: SimulatedWorkspace, indexes: range) -> Iterator[HistoryEn
             if post.root is not None:
                 post.root.replies.append(post)
         yield at, t, channel, kind, post, detail
+        if kind == "move":
+            channel.id = channel.new_id
         _apply(kind, t, post, detail)
 
 

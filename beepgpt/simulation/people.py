@@ -60,6 +60,9 @@ class SimulatedChannel:
     acts: int = 0
     last: int = 0
     members: tuple[int, ...] = ()
+    moves_at: float | None = None
+    """Share of the workspace's activity after which it gets its new id; None: it keeps its own."""
+    new_id: str = ""
 
 
 class SimulatedWorkspace:
@@ -101,7 +104,10 @@ class SimulatedWorkspace:
         private = index > 0 and draws.random() < plan.private
         main = (index - 1) % len(TOPICS)
         topics = (main, main, main, pick(range(len(TOPICS)), draws)) if index else tuple(range(len(TOPICS)))
-        return SimulatedChannel(index, slack_id("C", plan.seed, index), _channel_name(index), private, topics, left)
+        channel = SimulatedChannel(index, slack_id("C", plan.seed, index), _channel_name(index), private, topics, left)
+        if plan.moves and draws.random() < plan.moves:
+            channel.moves_at, channel.new_id = 0.2 + 0.6 * draws.random(), slack_id("C", plan.seed, (1 << 22) + index)
+        return channel
 
     def members(self, channel: SimulatedChannel) -> tuple[int, ...]:
         """Draw a channel's members (indexes of people): those who know its topics, and passers-by."""

@@ -79,6 +79,13 @@ class Plan:
     links: float = 0.05
     code: float = 0.03
     mentions: float = 0.05
+    elsewhere: float = 0.0
+    """Share of posts whose author or words stand elsewhere than usual: through an app, forwarded, in blocks alone, an upload or a comment
+    on a file of 2017, or beside colons that are no emoji."""
+    moves: float = 0.0
+    """Share of channels that get another id once."""
+    named_reactors: int = 0
+    """How many people an export names of a reaction, at most; 0: all."""
     private: float = 0.15
     """Share of channels."""
     blocks: bool = False

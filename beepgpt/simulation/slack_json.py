@@ -9,13 +9,13 @@ from json.encoder import encode_basestring_ascii as quoted
 
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import SECOND
-from beepgpt.simulation.bursts import SimulatedPost
+from beepgpt.simulation.bursts import ELSEWHERE_FORMS, SimulatedPost
 from beepgpt.simulation.history import BOT_FORMS, history
 from beepgpt.simulation.people import TOPICS, SimulatedChannel, SimulatedWorkspace, slack_id
 
 POSTED = ("", "thread_broadcast", "me_message", "file_share")
 KIND_OF_FORM = {
-    **dict.fromkeys(POSTED, "post"),
+    **dict.fromkeys((*POSTED, *ELSEWHERE_FORMS), "post"),
     **dict.fromkeys(BOT_FORMS, "bot"),
     "no_author": "no_author",
     "channel_join": "join",
@@ -23,7 +23,11 @@ KIND_OF_FORM = {
 }
 
 InnerEvent = tuple[int, int, SimulatedChannel, list[str], str]
-SUBTYPES = {"": "", "app": "", "no_author": "", "slackbot": "slackbot_response"}
+SUBTYPES = {
+    **dict.fromkeys(("", "app", "no_author", "by_app", "forwarded", "in_blocks", "colons"), ""),
+    "slackbot": "slackbot_response",
+    "old_upload": "file_share",
+}
 """`subtype` of the forms that are not named after it."""
 
 
@@ -37,6 +41,11 @@ def _author_fields(workspace: SimulatedWorkspace, post: SimulatedPost) -> str:
     """JSON fields that name the author, without braces."""
     if post.form in POSTED:
         return f'"user":"{workspace.people[post.user].id}","client_msg_id":"{_uuid(post.key)}","team":"{workspace.team}"'
+    if post.form == "by_app":
+        app = slack_id("B", workspace.plan.seed, 200)
+        return f'"user":"{workspace.people[post.user].id}","bot_id":"{app}","bot_profile":{{"id":"{app}","name":"voice"}}'
+    if post.form == "file_comment":
+        return f'"comment":{{"user":"{workspace.people[post.user].id}","comment":{quoted(post.text)}}}'
     if post.form == "bot_message":
         return f'"bot_id":"{slack_id("B", workspace.plan.seed, post.topic)}","username":"{TOPICS[post.topic]}-bot"'
     if post.form == "app":
@@ -63,7 +72,7 @@ def body_fields(workspace: SimulatedWorkspace, post: SimulatedPost) -> str:
     """JSON fields of a message that are the same wherever it appears, without braces."""
     ts = ts_text(post.t)
     text = quoted(post.text)
-    body = f'"type":"message","ts":"{ts}","text":{text}'
+    body = f'"type":"message","ts":"{ts}","text":{quoted(_shown_text(workspace, post))}'
     author = _author_fields(workspace, post)
     if author:
         body = f"{body},{author}"
@@ -73,7 +82,11 @@ def body_fields(workspace: SimulatedWorkspace, post: SimulatedPost) -> str:
             body = f'{body},"subtype":"{subtype}"'
         if post.form == "file_share":
             body = f"{body},{_file_fields(workspace, post)}"
-    if workspace.plan.blocks:
+        elif post.form == "forwarded":
+            body = f'{body},"attachments":[{{"is_share":true,"text":{text},"from_url":"https://chat.example.com/archives/C1/p1"}}]'
+        elif post.form == "old_upload":
+            body = f'{body},"upload":true,"file":{{"id":"F1","title":"notes","initial_comment":{{"comment":{text}}}}}'
+    if workspace.plan.blocks or post.form == "in_blocks":
         body = (
             f'{body},"blocks":[{{"type":"rich_text","block_id":"{post.key % 0xFFFFF:05x}","elements":'
             f'[{{"type":"rich_text_section","elements":[{{"type":"text","text":{text}}}]}}]}}]'
@@ -84,6 +97,16 @@ def body_fields(workspace: SimulatedWorkspace, post: SimulatedPost) -> str:
         if root.user >= 0:
             body = f'{body},"parent_user_id":"{workspace.people[root.user].id}"'
     return body
+
+
+def _shown_text(workspace: SimulatedWorkspace, post: SimulatedPost) -> str:
+    """A message's `text`: Slack's own sentence about a file, or none, where the words stand elsewhere."""
+    if post.form in ("forwarded", "in_blocks"):
+        return ""
+    name, file = f"<@{workspace.people[post.user].id}>", "<https://files.example.com/F1|notes>"
+    if post.form == "old_upload":
+        return f"{name} uploaded a file: {file} and commented: {post.text}"
+    return f"{name} commented on {name}\u2019s file {file}: {post.text}" if post.form == "file_comment" else post.text
 
 
 def bot_user(workspace: SimulatedWorkspace, topic: int) -> str:
@@ -167,6 +190,8 @@ def _event(
     workspace: SimulatedWorkspace, t: int, channel: SimulatedChannel, kind: str, post: SimulatedPost, detail: tuple[str, int]
 ) -> str:
     """The inner event of a callback, as JSON."""
+    if kind == "move":
+        return f'{{"type":"channel_id_changed","old_channel_id":"{channel.id}","new_channel_id":"{detail[0]}","event_ts":"{ts_text(t)}"}}'
     if kind in ("react", "unreact"):
         name, user = detail
         return (
@@ -194,6 +219,8 @@ def _traits(channel: SimulatedChannel, kind: str, post: SimulatedPost) -> list[s
         traits.append("broadcast")
     elif post.form == "file_share":
         traits.append("file")
+    elif post.form in ELSEWHERE_FORMS:
+        traits.append(post.form)
     if channel.private:
         traits.append("private")
     return traits

@@ -65,7 +65,7 @@ def broken_record(kind: str, draws: Random | None = None) -> bytes:
     return _BROKEN[kind].replace(b"%ts", ts)
 
 
-EVENT_KINDS = ("post", "edit", "delete", "react")
+EVENT_KINDS = ("post", "edit", "delete", "react", "move")
 """Kinds of `planted` that become events; the others of a history are `bot`, `no_author`, `join`, `topic` and `unfurl`."""
 
 
@@ -110,8 +110,9 @@ class SlackDelivery:
         for trait in traits:
             planted[trait] += 1
         self.accepted += 1
+        mark = '"by_person":true,' if "by_app" in traits else ""
         value = (
-            f'{self.head}{inner},"event_id":"Ev{channel.index:05X}{self.accepted:09X}","event_time":{t // SECOND},'
+            f'{self.head}{inner},{mark}"event_id":"Ev{channel.index:05X}{self.accepted:09X}","event_time":{t // SECOND},'
             '"is_ext_shared_channel":false}'
         ).encode()
         random = self.random
@@ -123,7 +124,8 @@ class SlackDelivery:
             if plan.duplicates and random() < plan.duplicates and traits[0] in EVENT_KINDS:
                 planted["duplicate"] += 1
                 # Sent again by Slack, or backfilled from the history: then without an envelope.
-                self.send(self.soon(t), t, channel.id, value if random() < 0.7 else inner.encode())
+                bare = f'{inner[:-1]},"by_person":true}}' if mark else inner
+                self.send(self.soon(t), t, channel.id, value if random() < 0.7 else bare.encode())
         if plan.broken and random() < plan.broken:
             kind = BROKEN_KINDS[int(random() * len(BROKEN_KINDS))]
             if kind == "over 1 MiB" and random() < 0.95:
@@ -208,8 +210,9 @@ def keyed_records(plan: Plan, planted: Counter[str] | None = None) -> Iterator[t
     """Kafka keys and values in order of arrival; a heartbeat has no key and belongs in every partition.
 
     `planted` counts what was simulated. `records` is the sum of `post`, `edit`, `delete`, `react`, `unfurl`, `bot`, `no_author`,
-    `join`, `topic`, `duplicate`, `broken` and `heartbeat`; `root`, `reply`, `broadcast`, `file`, `private`, `tombstone`,
-    `unreact`, `delayed`, `late` and `broken: …` are among them. `late` are those behind their channel's watermark.
+    `join`, `topic`, `move`, `duplicate`, `broken` and `heartbeat`; `root`, `reply`, `broadcast`, `file`, `private`, `tombstone`,
+    `unreact`, `delayed`, `late`, the forms of `Plan.elsewhere` and `broken: …` are among them. `late` are those behind their
+    channel's watermark.
     """
     workspace = SimulatedWorkspace(plan)
     return deliver(workspace, inner_events(workspace), Counter() if planted is None else planted)

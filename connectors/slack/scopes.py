@@ -9,6 +9,8 @@ CHANNELS = {
     "mpims": frozenset({"mpim:history", "mpim:read"}),
 }
 """To follow each kind of channel (`--include`)."""
+PEOPLE = "users:read"
+"""To know who posts through an app: a person or a bot."""
 REACTIONS = "reactions:read"
 """Without it there are just no reactions."""
 ALERTS = frozenset({"channels:read", "chat:write", "groups:read", "im:history", "im:write", "users:read"})

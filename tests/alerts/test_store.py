@@ -1,5 +1,6 @@
 """The alert store as a file: versions are migrated in place, foreign files stay untouched, and one process sends from it."""
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 from beepgpt.alerts.database import SCHEMA, VERSION, BadAlertStore
 from beepgpt.alerts.decisions import Preferences
 from beepgpt.alerts.store import AlertStore
-from tests.support.alerts import NOON, Office, prediction
+from beepgpt.conversations.events import ts_text
+from beepgpt.conversations.rules import SECOND
+from tests.support.alerts import NOON, Office, deletion, prediction
 from tests.support.slack_web_api import Workspace
 
 DATA = Path(__file__).parent / "data"
@@ -116,3 +119,34 @@ def columns_of(path: Path) -> dict[str, list[str]]:
     with closing(sqlite3.connect(path)) as db:
         tables = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
         return {table: sorted(row[1] for row in db.execute(f"PRAGMA table_info({table})")) for table in tables}
+
+
+def test_what_people_asked_for_follows_a_channel_to_its_new_id(tmp_path: Path):
+    """Who muted it is not alerted there, who was alerted to a thread or writes in it isn't again, and a deletion finds what is shown."""
+    office = Office(tmp_path)
+    office.opt_in("bo", "cy", "flo")
+    office.store.set_muted("cy", ["G1", "C2"])
+    people = {"bo": 0.9, "cy": 0.9}
+
+    def said(after: int, channel: str, author: str, likely: dict[str, float]) -> None:
+        window = [(NOON, "ana"), (NOON + after, author)]
+        thread = f"{channel}:{ts_text(NOON)}:thread"
+        point = prediction(NOON + after, channel=channel, window=window, conversations=[thread], texts=["well", "a secret"], people=likely)
+        office.apply("prediction", point)
+
+    said(SECOND, "G1", "flo", people)
+    move = {"type": "channel_id_changed", "old_channel_id": "G1", "new_channel_id": "C1", "event_ts": ts_text(NOON + 2 * SECOND)}
+    for _ in range(2):  # Slack may send it again
+        with office.store.transaction():
+            office.decider.apply_record(json.dumps(move).encode(), office.clock())
+
+    assert office.store.muted("cy") == {"C1", "C2"} and office.counts["channels_moved"] == 2
+    said(3 * SECOND, "C1", "di", people | {"flo": 0.9})
+    (alert,) = office.store.alerts_to_check()
+    found = (alert["user"], alert["channel"], alert["conversation"], alert["excerpt"])
+    assert found == ("bo", "C1", f"C1:{ts_text(NOON)}:thread", "a secret")
+    passed = {name.partition(":")[2]: count for name, count in office.counts.items() if name.startswith("passed")}
+    assert passed == {"muted": 2, "told_before": 1, "participant": 1}
+
+    office.apply("deletion", deletion(NOON + SECOND, "C1"))
+    assert office.store.alert_states() == {"withdrawn": 1}

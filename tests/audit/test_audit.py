@@ -1,8 +1,11 @@
 """The audit keeps quiet about clean files, and names every planted fault under the right law."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -10,16 +13,19 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from beepgpt.audit.example_rows import OtherSettings, examples_in
+from beepgpt.audit.example_rows import OtherSettings, examples_in, read_rows
+from beepgpt.audit.findings import Findings
 from beepgpt.audit.foreign import audit_pairs
+from beepgpt.audit.laws import SPOT_CHECKS
 from beepgpt.connectors import kafka
 from beepgpt.conversations.channel import Channel
 from beepgpt.conversations.cleaning import clean
 from beepgpt.conversations.events import micros, ts_text
 from beepgpt.conversations.rules import DAY, SECOND, Rules
-from beepgpt.conversations.shard import run_through
+from beepgpt.conversations.shard import Shard, run_through
 from beepgpt.conversations.state import OpenPoint
 from beepgpt.conversations.targets import Settlement
+from beepgpt.runtime.places import FileLines
 from tests.support import oracle_records, ours
 from tests.support.audits import ENCODING, PLAIN, RULES, T0, audited, body_of, broken, line_of, made_up, others_only, pairs_of, talk
 from tests.support.histories import Record, cases, delete, edit, heartbeat, lines_of, post
@@ -62,7 +68,7 @@ def test_what_the_rules_give_keeps_the_laws(target: Any, scope: Any):
 
     assert broken(whole) == broken(sample) == {}
     assert whole.checked["recomputed"] == whole.checked["examples"] == len(run.examples) > 0
-    assert sample.checked["from_scratch"] == 5
+    assert sample.checked["recomputed"] == sample.checked["from_scratch"] == 5
     assert [judged.verdict for judged in whole.laws] == ["kept"] * 4 + ["not checkable", "kept", "not checkable"]
 
 
@@ -236,10 +242,49 @@ def test_another_answerer_is_asked_about_every_answered_example_that_is_made_aga
     """The figure that the verdict on law 2 shows is of examples that were answered, each by somebody else."""
     lines = made_up()[1].examples
 
-    audit = audited(lines, sample=len(lines))
+    some = sorted(lines, key=lambda line: sha256(body_of(line)["id"].encode()).digest())[:SPOT_CHECKS]
+    for sample in (None, len(lines), SPOT_CHECKS, 7):
+        audit = audited(lines, sample=sample)
 
-    assert audit.checked["from_scratch"] == len(lines)
-    assert audit.checked["answered_by_a_stranger"] == sum(bool(body_of(line)["answer"]) for line in lines)
+        again = some[:sample]
+        assert audit.checked["from_scratch"] == len(again)
+        assert audit.checked["answered_by_a_stranger"] == sum(bool(body_of(line)["answer"]) for line in again)
+
+
+@pytest.mark.parametrize("sample", [1, 7, 200, 100_000])
+def test_a_sample_is_no_more_work_than_the_whole(monkeypatch: pytest.MonkeyPatch, sample: int):
+    """Whatever its size: fewer events are applied, and fewer snapshots are taken up again, or as many."""
+    work: Counter[str] = Counter()
+    apply, resume = Channel.apply, Shard.resume
+
+    def applied(channel: Channel, *rest: Any) -> None:
+        work["applied"] += 1
+        apply(channel, *rest)
+
+    def resumed(shard: Shard, *rest: Any) -> None:
+        work["resumed"] += 1
+        resume(shard, *rest)
+
+    monkeypatch.setattr(Channel, "apply", applied)
+    monkeypatch.setattr(Shard, "resume", resumed)
+    lines = made_up()[1].examples
+    assert broken(audited(lines)) == {}
+    whole = Counter(work)
+    work.clear()
+    assert broken(audited(lines, sample=sample)) == {}
+
+    assert 0 < work["applied"] <= whole["applied"] and 0 < work["resumed"] <= whole["resumed"]
+
+
+def test_an_audit_keeps_no_line_of_the_file(tmp_path: Path):
+    """The lines are read again when they are needed, and kept compressed: what is kept of a file is a part of it."""
+    lines = made_up()[1].examples * 2  # each stands twice, which is found without keeping them twice
+    path = tmp_path / "examples.jsonl"
+    path.write_bytes(b"\n".join(lines))
+    rows = list(read_rows(FileLines(path), "", RULES, Findings()))
+
+    assert [row.line for row in rows] == lines
+    assert sum(len(row.packed) for row in rows) * 1.5 < path.stat().st_size
 
 
 def test_a_silence_that_could_not_be_known_yet_is_named():

@@ -30,6 +30,7 @@ from beepgpt.conversations.record_order import timed_record
 from beepgpt.conversations.shard import SHARDS, shard_of_bytes, shard_of_parsed
 from beepgpt.ingest.feeds import sort_row
 from beepgpt.simulation.workspace import BROKEN_KINDS, broken_record
+from tests.support import oracle_records
 
 T = 1_690_360_253_041_239
 NOW = T + 1_000_000
@@ -384,3 +385,12 @@ def test_every_broken_kind_is_rejected(kind: str):
 
     assert isinstance(found, Reject)
     assert found.reason in REASONS
+
+
+def test_half_an_emoji_is_a_mark_in_a_record():
+    """Slack cuts previews by UTF-16: what stands there is no UTF-8. Both readings say the same."""
+    record = rb'{"type":"message","channel":"C1","user":"U1","ts":"1690360253.041239","text":"cut \ud83d, whole \ud83d\ude00"}'
+    event, other = parse(record, NOW), oracle_records.parse(record, oracle_records.Rules(), NOW)
+
+    assert isinstance(event, Event) and isinstance(other, oracle_records.Event)
+    assert event.text == other.text == "cut \ufffd, whole \U0001f600"

@@ -68,9 +68,10 @@ def log_without(history: Iterable[Record], people: set[str], channels: set[str],
         part = inner.get("message") or {}
         item = inner.get("item") or {}
         channel = item.get("channel") or inner.get("channel")
+        moved = {inner.get("old_channel_id"), inner.get("new_channel_id")}
         authors = authors_in(inner) | authors_in(part)
         named = {(channel, ts) for ts in (inner.get("ts"), part.get("ts"), inner.get("deleted_ts"), item.get("ts"))}
-        if not (authors & people or channel in channels or named & messages):
+        if not (authors & people or ({channel} | moved) & channels or named & messages):
             text = record.line.decode()
             for person in people:
                 text = re.sub(rf"<@{person}(\|[^<>]*)?>", "<@>", text)

@@ -62,5 +62,5 @@ def test_a_heartbeat_holds_for_channels_that_are_first_seen_after_a_resume():
 
 def test_the_rows_of_the_account_are_these():
     """Their names are a public contract: reports, dashboards and the glossary have them."""
-    assert POINT_ENDS == ("answered", "silent", "superseded", "elsewhere", "censored", "withheld", "empty", "merged")
+    assert POINT_ENDS == ("answered", "silent", "superseded", "elsewhere", "censored", "moved", "withheld", "empty", "merged")
     assert list(Account().as_json()["events"]) == ["read", "applied", "duplicate", "ignored", "rejected", "late", "held"]

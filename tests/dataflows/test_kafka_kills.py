@@ -51,7 +51,7 @@ pytestmark = [
 ]
 LONG = Plan(
     seed=31, messages=126_000, days=60, channels=24, people=60, heartbeat_every=14_400,
-    edits=0.1, deletions=0.05, reactions=0.3, duplicates=0.02, too_late=0.002, broken=0.0005,
+    edits=0.1, deletions=0.05, reactions=0.3, duplicates=0.02, too_late=0.002, broken=0.0005, elsewhere=0.1, moves=0.5,
 )  # fmt: skip
 
 

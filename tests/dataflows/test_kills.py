@@ -20,7 +20,7 @@ from tests.support import beep, files_in, program, quiet
 
 PLAN = Plan(
     seed=3, messages=8_000, days=20, channels=12, people=40, heartbeat_every=1_200,
-    edits=0.1, deletions=0.05, reactions=0.3, duplicates=0.05, too_late=0.01, broken=0.01,
+    edits=0.1, deletions=0.05, reactions=0.3, duplicates=0.05, too_late=0.01, broken=0.01, elsewhere=0.1, moves=0.5,
 )  # fmt: skip
 
 Victim = Literal["all", "the run", "a worker"]

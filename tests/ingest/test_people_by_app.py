@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
+from beepgpt.connectors.slack.live import Web
+from beepgpt.errors import SlackFailed
 from beepgpt.ingest.slack import web_queries
+from beepgpt.ingest.slack.run import team_of
 from tests.ingest.test_ingest_slack import Place
 from tests.ingest.test_ingest_slack_faults import Turned, begun, place, posted, turned
-from tests.support.slack_server import Server
+from tests.support.slack_server import BOT_TOKEN, TEAM, Server
 
 __all__ = ["place"]
 
@@ -43,6 +48,16 @@ def test_a_persons_post_through_an_app_is_marked_live_and_in_fills(slack_server:
     assert found.pop("first") is False and found.pop("said meanwhile") is True
     assert {text.partition(" ")[0]: mark for text, mark in found.items()} == {"U0BO": True, "UBOT": False, "U0GONE": False}
     assert slack_server.asked["users.info"] == 4
+
+
+def test_without_the_scope_to_ask_it_does_not_start(slack_server: Server):
+    """Else the first such post would hold its channel for ever."""
+    slack_server.scopes = "channels:history,channels:read,reactions:read"
+    with pytest.raises(SlackFailed, match=r"slack\.bot_token lacks users:read.*config/slack-app\.yaml"):
+        team_of(Web(BOT_TOKEN, slack_server.base_url, threading.Event()), ("channels",))
+
+    slack_server.scopes += ",users:read"
+    assert team_of(Web(BOT_TOKEN, slack_server.base_url, threading.Event()), ("channels",)) == TEAM
 
 
 def test_a_refusal_holds_the_channel_and_the_heartbeats(slack_server: Server, place: Place, monkeypatch: pytest.MonkeyPatch):

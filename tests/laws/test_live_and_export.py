@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from beepgpt.conversations.rules import Rules
 from beepgpt.simulation.workspace import Plan, live_records, unchanged, undisturbed, write_export
 from tests.support import run_of
 from tests.support.oracle_records import DAY, SECOND
+from tests.support.oracle_speech import said_in
 
 
 class TestLaw4LiveAndExport:
@@ -26,7 +28,8 @@ class TestLaw4LiveAndExport:
     @pytest.mark.parametrize("target", ["next_user", "interacting_users"])
     def test_an_unchanged_workspace_is_the_same_live_and_exported(self, tmp_path: Path, seed: int, target: Literal["next_user"]):
         """Without edits, deletions and reactions: byte for byte, private channels included."""
-        plan = unchanged(undisturbed(Plan(seed=seed, messages=500, days=5, channels=5, people=15, private=0.4)))
+        elsewhere = 0.3 if seed % 2 else 0.0
+        plan = unchanged(undisturbed(Plan(seed=seed, messages=500, days=5, channels=5, people=15, private=0.4, elsewhere=elsewhere)))
         rules = Rules(target=target)
         end = plan.end_us + 2 * DAY
 
@@ -41,6 +44,7 @@ class TestLaw4LiveAndExport:
     def test_every_other_difference_has_a_rule(self, tmp_path: Path, seed: int, target: Literal["next_user"]):
         """With all that changes a workspace, the export is the live stream after four named rules, each counted: byte for byte."""
         plan = undisturbed(Plan(seed=seed, messages=700, days=7, channels=5, people=15, private=0.4, edits=0.1, deletions=0.05))
+        plan = replace(plan, elsewhere=0.3 if seed % 2 else 0.0)
         rules = Rules(target=target)
         end = plan.end_us + 2 * DAY
         poorer, counts = made_poorer(live_records(plan))
@@ -65,7 +69,7 @@ def exported_records(plan: Plan, folder: Path) -> Iterator[bytes]:
     write_export(plan, folder / "export.zip")
     export = open_export(folder / "export.zip", include=("channels", "groups"))
     for channel in export.channels:
-        yield from records_of(channel.id, read_days(export, channel))
+        yield from records_of(channel.id, read_days(export, channel), people=export.people)
 
 
 def made_poorer(live: Iterable[bytes]) -> tuple[list[bytes], Counter[str]]:
@@ -74,10 +78,11 @@ def made_poorer(live: Iterable[bytes]) -> tuple[list[bytes], Counter[str]]:
     This is docs/semantics.md, "What an export loses", read once more, from the live side; it shares no code with
     `beepgpt.conversations.export`.
     """
-    bodies = [json.loads(line)["event"] for line in live]
+    whole = [json.loads(line) for line in live]
+    bodies = [each["event"] | ({"by_person": True} if each.get("by_person") else {}) for each in whole]
     gone = {(each["channel"], each["deleted_ts"]) for each in bodies if each.get("subtype") == "message_deleted"}
     gone |= {(each["channel"], each["message"]["ts"]) for each in changes(bodies) if each["message"].get("subtype") == "tombstone"}
-    edits = {(each["channel"], each["message"]["ts"]): each for each in changes(bodies) if each["message"].get("text") != text_before(each)}
+    edits = {(each["channel"], each["message"]["ts"]): each for each in changes(bodies) if said_in(each["message"]) != text_before(each)}
     counts: Counter[str] = Counter()
     timed: list[tuple[int, dict[str, Any]]] = []
     for body in bodies:
@@ -93,7 +98,7 @@ def made_poorer(live: Iterable[bytes]) -> tuple[list[bytes], Counter[str]]:
         elif name in edits and edits[name] is body:
             known = max(micros(what["edited"]["ts"]) // SECOND * SECOND + SECOND - 1, micros(what["ts"]))
             timed.append((known, body | {"event_ts": ts_text(known), "previous_message": None}))
-        elif body["message"].get("text") != text_before(body):
+        elif said_in(body["message"]) != text_before(body):
             counts["only the last edit is kept"] += 1
     return [json.dumps(body).encode() for _, body in sorted(timed, key=lambda each: each[0])], counts
 
@@ -118,4 +123,4 @@ def changes(bodies: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def text_before(changed: dict[str, Any]) -> object:
     """What a message said before it was changed."""
-    return (changed.get("previous_message") or {}).get("text")
+    return said_in(changed.get("previous_message") or {})

@@ -166,7 +166,7 @@ class TestLaw4OneResult:
 
 WEEK = Plan(
     seed=7, messages=2_500, days=7, channels=9, people=25, heartbeat_every=1_800,
-    edits=0.1, deletions=0.05, reactions=0.3, duplicates=0.05, too_late=0.01, broken=0.01,
+    edits=0.1, deletions=0.05, reactions=0.3, duplicates=0.05, too_late=0.01, broken=0.01, elsewhere=0.1, moves=0.5,
 )  # fmt: skip
 """More than 5,000 records, with everything in them."""
 

@@ -47,8 +47,8 @@ ROWS = (
         RECOMPUTING_PY,
         "tests/audit/test_audit.py::test_each_planted_fault_is_named_under_its_law",
         (
-            "            if row.line not in exact and row.where not in self.without_point:\n",
-            "            if row.line not in exact and row.where in self.without_point:\n",
+            "            if row.digest not in exact and row.where not in self.without_point:\n",
+            "            if row.digest not in exact and row.where in self.without_point:\n",
         ),
     ),
     mutation(
@@ -56,7 +56,7 @@ ROWS = (
         "law 4",
         RECOMPUTING_PY,
         "tests/audit/test_audit.py::test_what_the_file_lacks_is_missing_unless_it_was_chosen",
-        ("            self.lacking += [body for key, body in others.items() if key not in given]\n", ""),
+        ("            self.lacking += [lacking_of(line) for key, line in others.items() if key not in given]\n", ""),
     ),
     mutation(
         "retractions that nobody gave are not missed",

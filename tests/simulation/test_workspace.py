@@ -15,6 +15,7 @@ import pytest
 
 from beepgpt.conversations.rules import SECOND
 from beepgpt.simulation import words as workspace_words
+from beepgpt.simulation.bursts import ELSEWHERE_FORMS
 from beepgpt.simulation.slack_json import POSTED
 from beepgpt.simulation.workspace import (
     BROKEN_KINDS,
@@ -96,6 +97,32 @@ def test_everything_planted_adds_up():
     assert len(records) == planted["records"] == sum(planted[kind] for kind in KINDS)
     assert planted["post"] == SMALL.messages == planted["root"] + planted["reply"]
     assert all(planted[kind] for kind in (*KINDS, "late", "tombstone", "unreact", "broadcast", "file", "private"))
+
+
+def test_what_real_workspaces_send_can_be_planted(tmp_path: Path):
+    """Words and authors elsewhere than usual, new ids of channels, reactors without names: all of them, in the stream and in the export."""
+    plan = replace(SMALL, elsewhere=0.2, moves=0.5, named_reactors=1)
+    planted: Counter[str] = Counter()
+    bodies = [json.loads(line) for line in live_records(undisturbed(plan), planted)]
+    inner = [body["event"] for body in bodies]
+    moved = [event for event in inner if event["type"] == "channel_id_changed"]
+    write_export(plan, tmp_path / "export.zip")
+    found = exported(tmp_path / "export.zip")
+    stored = [message for name, messages in found.items() if not name.endswith(".json") for message in messages]
+
+    assert planted["records"] == sum(planted[kind] for kind in (*KINDS, "move"))
+    assert planted["post"] == SMALL.messages and planted["move"] == len(moved) > 0
+    assert all(planted[form] > 20 for form in ELSEWHERE_FORMS)
+    assert sum(body.get("by_person", False) for body in bodies) == planted["by_app"]
+    for event in moved:
+        old, new = event["old_channel_id"], event["new_channel_id"]
+        before, after = ([time_of(each) for each in inner if each.get("channel") == name] for name in (old, new))
+        assert max(before, default=0) < time_of(event) < min(after, default=1 << 62)
+        assert new in found and old not in found
+    shares = [message for message in stored if message.get("attachments", [{}])[0].get("is_share")]
+    assert shares and all(message["text"] == "" for message in shares)
+    cut = [reaction for message in stored for reaction in message.get("reactions", []) if reaction["count"] > len(reaction["users"])]
+    assert cut and {len(reaction["users"]) for reaction in cut} == {1}
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def made_up() -> tuple[list[bytes], RunOutput]:
     return records, run_through(records, RULES, ENCODING)
 
 
-def audited(lines: Sequence[bytes], records: Iterable[bytes] | None = None, rules: Rules = RULES, **options: Any) -> Audit:
+def audited(lines: Iterable[bytes], records: Iterable[bytes] | None = None, rules: Rules = RULES, **options: Any) -> Audit:
     """An audit of a changed file against the simulated workspace, or against other events."""
     return audit_examples(made_up()[0] if records is None else records, lines, rules, ENCODING, **options)
 

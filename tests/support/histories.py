@@ -238,6 +238,7 @@ def rich(text: str) -> list[dict[str, Any]]:
 
 
 REST = (
+    "moved",
     "bot_id",
     "bot_message",
     "slackbot",
@@ -358,6 +359,9 @@ def say(move: Move, channel: str, t: int, target: Record | None, taken: set[int 
         return heartbeat(t)
     if what == "garbage":
         return (GARBAGE[move.target % len(GARBAGE)])(channel, t)
+    if what == "moved":
+        ids = {"old_channel_id": channel, "new_channel_id": CHANNELS[move.target % len(CHANNELS)]}
+        return record_of({"type": "channel_id_changed", **ids, "event_ts": stamp(t)}, channel, t)
     if what == "pin":
         return record_of({"type": "pin_added", "user": user, "channel": channel, "event_ts": stamp(t)}, channel, t)
     if what == "file_reaction":

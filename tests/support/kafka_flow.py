@@ -40,7 +40,7 @@ NOON = 1_704_110_400 * SECOND
 
 PLAN = Plan(
     seed=12, messages=1_200, days=6, channels=10, people=30, heartbeat_every=1_800,
-    edits=0.1, deletions=0.05, reactions=0.3, duplicates=0.05, too_late=0.01, broken=0.01,
+    edits=0.1, deletions=0.05, reactions=0.3, duplicates=0.05, too_late=0.01, broken=0.01, elsewhere=0.1, moves=0.5,
 )  # fmt: skip
 
 

@@ -42,7 +42,7 @@ RULES = Rules(candidates=False, window=3, kept_roots=40, thread_ttl=2 * DAY, rem
 FLAGS = ("--no-candidates", "--window", 3, "--kept-roots", 40, "--thread-ttl", "2d", "--remember", "2d")
 SHORT = Plan(
     seed=32, messages=12_000, days=30, channels=16, people=40, heartbeat_every=7_200,
-    edits=0.1, deletions=0.05, reactions=0.3, duplicates=0.03, too_late=0.005, broken=0.002,
+    edits=0.1, deletions=0.05, reactions=0.3, duplicates=0.03, too_late=0.005, broken=0.002, elsewhere=0.1, moves=0.5,
 )  # fmt: skip
 
 

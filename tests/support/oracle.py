@@ -287,7 +287,7 @@ def points_made(log: Log, rules: Rules) -> list[Point]:
 class Fate:
     """What became of a point."""
 
-    name: Literal["answered", "silent", "superseded", "elsewhere", "censored", "withheld", "empty", "merged"]
+    name: Literal["answered", "silent", "superseded", "elsewhere", "censored", "moved", "withheld", "empty", "merged"]
     settled_ts: int = NEVER
     answer_ts: int | None = None
     answer: tuple[str, ...] = ()
@@ -304,7 +304,7 @@ def fate_of(point: Point, log: Log, clock: int, rules: Rules, last: int = NEVER)
 
 def next_user(point: Point, log: Log, clock: int, rules: Rules, last: int) -> Fate:
     """The next change of the window ends a point, or its horizon does."""
-    end = point.end(rules, last)
+    end, is_moved = until_moved(point, log, rules, last)
     changes = [
         entry.event
         for entry in applied(log[point.number :])
@@ -318,6 +318,8 @@ def next_user(point: Point, log: Log, clock: int, rules: Rules, last: int) -> Fa
         return Fate("superseded")
     if end > clock:
         return Fate("censored")
+    if is_moved:
+        return Fate("moved")
     replies = [entry.event for entry in posts(log) if entry.event.thread_ts is not None and entry.event.t <= end]
     if point.conversation.endswith(":session") and any(
         reply.thread_ts == point.newest.ts and reply.t > point.prompt_ts and reply.user != point.newest.user and not reply.bot
@@ -331,11 +333,22 @@ def next_user(point: Point, log: Log, clock: int, rules: Rules, last: int) -> Fa
     return Fate("silent", end)
 
 
+def until_moved(point: Point, log: Log, rules: Rules, last: int) -> tuple[int, bool]:
+    """When a point ends, and whether that is because its channel got another id before its horizon had passed."""
+    end = point.end(rules, last)
+    moves = [entry.event.t for entry in applied(log[point.number :]) if entry.event.kind is Kind.MOVE]
+    if not moves or moves[0] >= end:
+        return end, False
+    return moves[0], rules.horizon is not None
+
+
 def set_of_users(point: Point, log: Log, clock: int, rules: Rules, last: int) -> Fate:
     """All acts of others up to the horizon's end."""
-    end = point.end(rules, last)
+    end, is_moved = until_moved(point, log, rules, last)
     if end > clock:
         return Fate("censored")
+    if is_moved:
+        return Fate("moved")
     others = [act for act in acts(point, log, rules, end) if act.user != point.newest.user and not act.bot]
     if rules.target == "reactors" and any(not act.user for act in others):
         return Fate("censored")
@@ -390,7 +403,7 @@ def is_held_by_examples(ts: int, log: Log, points: Sequence[Point], t: int, rule
 
 def is_known(event: Event, log: Log, points: Sequence[Point], rules: Rules) -> bool:
     """Whether an event can take effect: it is a post, or its message is known."""
-    if event.kind is Kind.POST or is_kept(event.ts, log, points, event.t, rules):
+    if event.kind in (Kind.POST, Kind.MOVE) or is_kept(event.ts, log, points, event.t, rules):
         return True
     return event.kind is Kind.DELETE and is_held_by_examples(event.ts, log, points, event.t, rules)
 
@@ -537,7 +550,7 @@ def account_of(outcomes: Counter[str], fates: Counter[str], records: int) -> dic
     def by_reason(kind: str) -> dict[str, int]:
         return {name.split(" ", 1)[1]: count for name, count in sorted(outcomes.items()) if name.startswith(f"{kind} ")}
 
-    names = ("answered", "silent", "superseded", "elsewhere", "censored", "withheld", "empty", "merged")
+    names = ("answered", "silent", "superseded", "elsewhere", "censored", "moved", "withheld", "empty", "merged")
     return {
         "events": {
             "read": records - outcomes["heartbeat"],

@@ -51,6 +51,7 @@ class Kind(IntEnum):
     EDIT = 1
     DELETE = 2
     REACT = 3
+    MOVE = 4
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,9 @@ def parse(line: bytes, rules: Rules, now: int) -> Event | Ignored | Heartbeat:
         raise Rejected("too_large")
     try:
         record = json.loads(line.decode())
+        if "\\ud" in line.decode().lower():  # half of a character is none
+            text = json.dumps(record, ensure_ascii=False).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            record = json.loads(text)
     except ValueError as error:
         raise Rejected("not_json") from error
     if not isinstance(record, dict):
@@ -198,6 +202,10 @@ def parse_inner(inner: dict[str, Any], marked: bool, rules: Rules, event_id: str
         return parse_message(inner, marked, rules, event_id, line)
     if inner["type"] in ("reaction_added", "reaction_removed"):
         return parse_reaction(inner, rules, event_id, line)
+    if inner["type"] == "channel_id_changed":
+        old, new = (channel_of({"channel": inner.get(name)}) for name in ("old_channel_id", "new_channel_id"))
+        at = micros(inner.get("event_ts"))
+        return Event(Kind.MOVE, old, at, at, text=new, event_id=event_id, line=line)
     channel, t = inner.get("channel"), inner.get("event_ts", inner.get("ts"))
     try:
         return Ignored("other_event", channel if isinstance(channel, str) else None, micros(t))

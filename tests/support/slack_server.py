@@ -38,7 +38,7 @@ BOT_TOKEN = "xoxb-0-test-not-a-secret"
 SIGNING_SECRET = "test-signing-not-a-secret"
 TEAM = "T0TEST"
 BOT_USER = "U0BOT"
-SCOPES = "channels:history,channels:read,groups:history,groups:read,reactions:read,connections:write"
+SCOPES = "channels:history,channels:read,groups:history,groups:read,reactions:read,users:read,connections:write"
 PAGE = 7
 """Items on a page, at most: so small that answers come in several."""
 

@@ -111,11 +111,12 @@ class Backfill:
 
     def on_channels(self, listing: ChannelListing) -> None:
         """Learn the channels, and open a gap in each, unless the topic begins here."""
-        is_first = not self._channels
+        before = list(self._channels)
+        is_first = not before
         if not is_first:
             new = [each for each in (str(info["id"]) for info in listing.channels) if each not in self._channels]
             self._coverage.joined |= dict.fromkeys(new, self._coverage.covered or 0)
-        self._channels.add(listing.channels)
+        self._channels.replace(listing.channels)
         if is_first:
             wanted = len(self._channels.wanted())
             console.print(f"{wanted:,} channels; {len(self._channels) - wanted:,} others are left out.")
@@ -127,8 +128,9 @@ class Backfill:
                 self._read_history(channel, 0)
             return
         recent = self._known.channels((self._coverage.covered or 0) - REMEMBERED)  # includes archived ones, which are not listed
-        for channel in dict.fromkeys([*self._channels, *self._gaps, *recent]):
-            if self._channels.why_left_out(channel) is None:
+        for channel in dict.fromkeys([*self._channels, *before, *self._gaps, *recent]):
+            is_open = channel in self._gaps or channel not in self._known.moved
+            if is_open and self._channels.why_left_out(channel) is None:
                 self._open_gap(channel)
 
     def _open_gap(self, channel: str) -> None:
@@ -255,7 +257,8 @@ class SilenceCheck:
         suspects = self._connections.suspects(self._quiet)
         if self.is_probing or self._backfill.open_gaps or self._backfill.is_starting or not suspects:
             return
-        ours = sorted(self._channels.wanted(), key=lambda channel: self._known.newest(channel) or 0, reverse=True)
+        present = (channel for channel in self._channels.wanted() if channel not in self._known.moved)
+        ours = sorted(present, key=lambda channel: self._known.newest(channel) or 0, reverse=True)
         if not ours:
             self._connections.prove(time.time())
             return

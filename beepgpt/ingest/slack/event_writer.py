@@ -62,11 +62,15 @@ class Coverage:
 
     def gap_start(self, channel: str) -> int | None:
         """From when on events of the channel may be missing; not before the topic began or the app joined the channel."""
-        return None if self.covered is None else max(self.covered - GAP_MARGIN, self.begins, self.joined.get(channel, 0))
+        return None if self.covered is None else max(self.covered - GAP_MARGIN, self._first(channel))
 
     def whole_since(self, channel: str, since: int) -> int:
         """The time from which all the channel's events on the topic are remembered, for a gap that begins at `since`."""
-        return max(since - REMEMBERED + GAP_MARGIN, self.begins, self.joined.get(channel, 0))
+        return max(since - REMEMBERED + GAP_MARGIN, self._first(channel))
+
+    def _first(self, channel: str) -> int:
+        """The earliest time from which the channel's events can be on the topic, under its id."""
+        return max(self.begins, self.joined.get(channel, 0), self._known.begins.get(channel, 0))
 
     def window(self, channel: str, since: int, look_back: int) -> HistoryWindow:
         """The part of a channel's history to read for a gap that begins at `since`."""

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from beepgpt.connectors import kafka
-from beepgpt.conversations.events import BY_PERSON, DELETE, EDIT, POST, REACT, Event, Ignored, micros, parse, strip_previous, ts_text
+from beepgpt.conversations.events import BY_PERSON, DELETE, EDIT, MOVE, POST, REACT, Event, Ignored, micros, parse, strip_previous, ts_text
 from beepgpt.conversations.export import NEVER, events_of
 from beepgpt.conversations.rules import HOUR, SECOND
 
@@ -90,6 +90,8 @@ class RecordIdentity:
     """`ts` of the message that it edits, in microseconds."""
     thread: int | None
     """`ts` of the root that it replies to, in microseconds."""
+    new_channel: str | None = None
+    """The id that it gives the channel."""
 
 
 def identify(record: bytes, now: int) -> RecordIdentity:
@@ -107,7 +109,8 @@ def identify(record: bytes, now: int) -> RecordIdentity:
         elif parsed.kind == REACT:
             key = (*key, parsed.t, parsed.user, parsed.reaction, parsed.removed)
         edited = parsed.ts if parsed.kind == EDIT else None
-        return RecordIdentity(parsed.t, parsed.channel, parsed.event_id, key, edited, parsed.thread_ts)
+        new_channel = parsed.text if parsed.kind == MOVE else None
+        return RecordIdentity(parsed.t, parsed.channel, parsed.event_id, key, edited, parsed.thread_ts, new_channel)
     event_id = _id_of(record)
     if isinstance(parsed, Ignored) and parsed.channel is not None and parsed.t is not None:
         is_message = parsed.reason in ("bot", "no_author") or parsed.reason.startswith("subtype:")
@@ -162,6 +165,10 @@ class KnownRecords:
         self._newest: dict[str, int] = {}
         self._threads: dict[str, dict[int, int]] = {}
         """Each channel's threads that were replied to, and when they last were."""
+        self.moved: dict[str, str] = {}
+        """Channels that got another id: old to new."""
+        self.begins: dict[str, int] = {}
+        """When channels got the id under which they are here, microseconds: what is older stands under the old one."""
 
     def __contains__(self, identity: RecordIdentity) -> bool:
         if identity.event_id and identity.event_id in self._ids:
@@ -194,6 +201,9 @@ class KnownRecords:
         if identity.thread is not None:
             threads = self._threads.setdefault(identity.channel, {})
             threads[identity.thread] = max(threads.get(identity.thread, 0), identity.t)
+        if identity.new_channel is not None:
+            self.moved[identity.channel] = identity.new_channel
+            self.begins[identity.new_channel] = identity.t
 
     def forget_before(self, t: int) -> None:
         """Forget what happened before this time."""
@@ -221,8 +231,8 @@ class KnownRecords:
         return [root for root, last in self._threads.get(channel, {}).items() if last >= since]
 
     def channels(self, since: int) -> list[str]:
-        """Channels with events since then."""
-        return [channel for channel, newest in self._newest.items() if newest >= since]
+        """Channels with events since then, under the ids that they still have."""
+        return [channel for channel, newest in self._newest.items() if newest >= since and channel not in self.moved]
 
     def missing(
         self,

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 
 from beepgpt.config.sections import SlackSettings
 from beepgpt.connectors import kafka
-from beepgpt.conversations.events import asked_about, names_another_user
+from beepgpt.conversations.events import MOVED, asked_about, names_another_user
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.ingest.slack.backfill import Backfill, SilenceCheck
 from beepgpt.ingest.slack.connections import Connections, LiveConnection
@@ -336,7 +336,10 @@ class SlackLoop:
         channel = channel_of(event)
         if channel is None:
             self.writer.leave_out(arrival, "no_channel")
-        elif (why := self._channels.why_left_out(channel, arrival.payload)) is not None:
+            return
+        self._channels.note_type(channel, event)
+        # A channel that gets another id is often shared by that: what was written of it before ends with this event.
+        if (why := self._channels.why_left_out(channel, None if kind == MOVED else arrival.payload)) is not None:
             self.writer.leave_out(arrival, why)
         else:
             forgotten = self._forgotten()
@@ -378,6 +381,12 @@ class SlackLoop:
         message = None
         if identity not in self._known:
             self._known.add(identity)
+            if identity.new_channel is not None:
+                log.warning(
+                    "a channel has another id: what was open under the old one stays unknown. Where settings name the old one"
+                    " (provider.exclude_channels), or a list of the forgotten does, name the new one as well",
+                    extra={"channel": channel, "new_channel": identity.new_channel},
+                )
             self.account["delayed"] += identity.key is not None and self.coverage.is_late(identity.t)
             message = kafka.OutgoingRecord(channel.encode(), record)
         if not self.backfill.hold(channel, HeldEvent(arrival, message, identity.t)):

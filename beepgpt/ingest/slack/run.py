@@ -18,7 +18,7 @@ from beepgpt.config.sections import SlackSettings
 from beepgpt.config.settings import Settings, revealed
 from beepgpt.connectors import kafka
 from beepgpt.connectors.kafka import check_keeps
-from beepgpt.connectors.slack.scopes import CHANNELS, REACTIONS
+from beepgpt.connectors.slack.scopes import CHANNELS, PEOPLE, REACTIONS
 from beepgpt.conversations.rules import DAY
 from beepgpt.errors import BadCommand, SlackFailed
 from beepgpt.ingest.slack.connections import LiveConnection
@@ -70,7 +70,7 @@ def tokens_of(settings: SlackSettings, *, over_http: bool) -> SlackTokens:
 def team_of(web: slack_live.Web, include: Collection[str]) -> str:
     """The id of the workspace that the bot's token belongs to. Raises SlackFailed if the token lacks a scope."""
     data, scopes = web.scopes()
-    needed = set().union(*(CHANNELS[kind] for kind in include))
+    needed = {PEOPLE}.union(*(CHANNELS[kind] for kind in include))
     if scopes and (missing := needed - scopes):
         manifest = "config/slack-app-private.yaml" if "groups" in include else "config/slack-app.yaml"
         direct = " with these scopes of direct messages added" if any(each.startswith(("im:", "mpim:")) for each in missing) else ""

@@ -26,9 +26,12 @@ def channel_of(event: Mapping[str, Any]) -> str | None:
 
     >>> channel_of({"type": "reaction_added", "item": {"type": "message", "channel": "C1", "ts": "1690360253.041239"}})
     'C1'
+    >>> channel_of({"type": "channel_id_changed", "old_channel_id": "G1", "new_channel_id": "C1", "event_ts": "1690360253.041239"})
+    'G1'
     """
     item = event.get("item")
-    for channel in (event.get("channel"), event.get("channel_id"), item.get("channel") if isinstance(item, dict) else None):
+    names = (event.get("channel"), event.get("channel_id"), event.get("old_channel_id"))
+    for channel in (*names, item.get("channel") if isinstance(item, dict) else None):
         named = channel.get("id") if isinstance(channel, dict) else channel
         if isinstance(named, str) and named:
             return named
@@ -76,6 +79,22 @@ class Channels:
     def add(self, infos: Iterable[Mapping[str, Any]]) -> None:
         """Add channels as the Web API describes them."""
         self._infos |= {str(info["id"]): info for info in infos}
+
+    def replace(self, infos: Iterable[Mapping[str, Any]]) -> None:
+        """Know these channels and no others: one that isn't listed any more may have become private, and is asked about again."""
+        self._infos = {str(info["id"]): info for info in infos}
+
+    def note_type(self, channel: str, event: Mapping[str, Any]) -> None:
+        """Learn from an event that its channel is private by now: Slack sends no other word of it.
+
+        >>> channels = Channels(include=("channels",), shared=False)
+        >>> channels.add([{"id": "C1"}])
+        >>> channels.note_type("C1", {"type": "message", "channel": "C1", "channel_type": "group"})
+        >>> channels.why_left_out("C1")
+        'groups'
+        """
+        if event.get("channel_type") == "group" and (info := self._infos.get(channel)) is not None:
+            self._infos[channel] = {**info, "is_private": True}
 
     def wanted(self) -> list[str]:
         """The channels that are written to the topic."""

@@ -37,7 +37,8 @@ SQLITE = b"SQLite format 3\0"
 DAY = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})\.json")
 NO_CHANNELS = frozenset(["attachments", "canvases", "file_conversations", "huddle_transcripts", "lists", "__uploads"])
 """Folders that stand beside the channels' in exports since 2024, and in those of other tools."""
-USERS = "users.json"
+USERS = frozenset({"users.json", "org_users.json"})
+"""Lists of people; the second is that of an Enterprise Grid organization."""
 FILE_CONVERSATION = re.compile(r"FC[:_]F[A-Z0-9]+")
 
 
@@ -83,9 +84,9 @@ def read_listings(path: Path) -> list[ListedChannel]:
 
 
 def read_users(path: Path) -> list[dict[str, Any]]:
-    """The entries of an export's users.json that have an id. Raises BadExport."""
+    """The entries of an export's lists of people that have an id. Raises BadExport."""
     _, members = _inside(path, archive_members(path)[0])
-    entries = [entry for name, member in members if name == USERS for entry in _entries(path, name, member, MAX_DAY_FILE)]
+    entries = [entry for name, member in members if name in USERS for entry in _entries(path, name, member, MAX_DAY_FILE)]
     return [entry for entry in entries if isinstance(entry, dict) and "id" in entry]
 
 
@@ -93,7 +94,7 @@ def _people_in(members: Iterable[tuple[str, Member]], most: int) -> frozenset[st
     """The users that users.json says are no bots; none if it can't be read, since messages can be."""
     people: set[str] = set()
     for name, member in members:
-        if name == USERS:
+        if name in USERS:
             with suppress(UnreadableMember):
                 entries = [each for each in decode_day(read_member(member, most)) if isinstance(each, dict)]
                 people |= {each["id"] for each in entries if each.get("is_bot") is False and isinstance(each.get("id"), str)}

@@ -22,9 +22,8 @@ from beepgpt.connectors.slack.export.archive import (
     UnreadableMember,
     read_member,
 )
+from beepgpt.lenient_json import decode_json
 
-ESCAPE = re.compile(rb"(?si)\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}|(\\ud[89a-f][0-9a-f]{2})|\\.")
-"""An escaped character beyond the first 65,536; or, as group 1, half of one; or any other escape."""
 # No word boundary before a token: in `\nxoxb-1` the `n` belongs to the escape. "xoxo-" needs a digit, as people write it, too.
 TOKEN = rb"(?:xoxe\.)?(?:xoxd-(?:[A-Za-z0-9%_+=-]|\\?/)+|xox(?:[a-np-z]|o(?=-[0-9]))-[A-Za-z0-9%_-]+|xapp-[0-9]-[A-Za-z0-9-]+)"
 # A `\u0026` after another backslash is no escaped ampersand, and taking it away would break the string.
@@ -61,26 +60,22 @@ def decode_day(raw: bytes) -> list[Any]:
     if not raw or raw.isspace():
         raise UnreadableMember("day_file_empty", "nothing stands in it", raw[:MAX_REJECT])
     try:
-        messages = orjson.loads(raw)
+        messages = decode_json(raw)
     except orjson.JSONDecodeError as error:
-        messages = _decode_again(raw, error)
+        raise _unreadable(raw, error) from error
     if not isinstance(messages, list):
         raise UnreadableMember("day_file_not_a_list", f"a list was expected, not {type(messages).__name__}", raw[:MAX_REJECT])
     return messages
 
 
-def _decode_again(raw: bytes, error: orjson.JSONDecodeError) -> Any:
-    """Decode with half surrogate pairs replaced, since Slack cuts emojis in half. Raises UnreadableMember for anything else."""
-    try:
-        return orjson.loads(ESCAPE.sub(lambda match: rb"\ufffd" if match[1] else match[0], raw))
-    except orjson.JSONDecodeError:
-        pass
+def _unreadable(raw: bytes, error: orjson.JSONDecodeError) -> UnreadableMember:
+    """Why a day file can't be decoded."""
     try:
         raw.decode()
     except UnicodeDecodeError as not_utf8:
-        raise UnreadableMember("day_file_not_utf8", f"{not_utf8.reason} at byte {not_utf8.start:,}", raw[:MAX_REJECT]) from not_utf8
+        return UnreadableMember("day_file_not_utf8", f"{not_utf8.reason} at byte {not_utf8.start:,}", raw[:MAX_REJECT])
     nul = "; it has NUL bytes" if b"\0" in raw else ""
-    raise UnreadableMember("day_file_not_json", f"{error}{nul}", raw[:MAX_REJECT]) from error
+    return UnreadableMember("day_file_not_json", f"{error}{nul}", raw[:MAX_REJECT])
 
 
 def _repeated(export: Export, day: DayFile, member: Member) -> UnreadableDay:

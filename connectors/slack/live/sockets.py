@@ -17,6 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 from beepgpt.connectors.http import Outbound
 from beepgpt.connectors.slack.live.web import BACKOFF, CallStopped, Web, silent
 from beepgpt.errors import SlackFailed, SlackRefused
+from beepgpt.lenient_json import decode_json
 
 Put = Callable[[Any], None]
 
@@ -87,7 +88,7 @@ def decoded(text: str | bytes) -> dict[str, Any]:
     ({'a': [1]}, {}, {}, {})
     """
     try:
-        message = orjson.loads(text)
+        message = decode_json(text.encode() if isinstance(text, str) else text)
         orjson.dumps(message)  # it writes 254 levels, and reads more
     except (ValueError, TypeError):
         return {}

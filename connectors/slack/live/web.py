@@ -18,6 +18,7 @@ from slack_sdk.errors import SlackApiError, SlackClientError
 from beepgpt.connectors.http import Outbound
 from beepgpt.connectors.slack.client import SlackClient, slack_outbound
 from beepgpt.errors import AddressRefused, SlackFailed, SlackRefused
+from beepgpt.lenient_json import writable
 
 log = logging.getLogger(__name__)
 BACKOFF = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -101,7 +102,7 @@ class Web:
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 self._compare_clocks(headers.get("date"), began, time.time())
                 self._note(method, "ok")
-                return dict(response.data) if isinstance(response.data, dict) else {}, headers
+                return dict(writable(response.data)) if isinstance(response.data, dict) else {}, headers
             self._note(method, "unclear")
             log.warning("Slack could not be asked, and is asked again", extra={"method": method, "why": why})
             self.pause(BACKOFF[min(tries, len(BACKOFF) - 1)])
