@@ -7,10 +7,17 @@ a module that was compiled hides its source: so do it in a copy, or make a wheel
 
 import os
 import re
+import sys
 import tomllib
 from pathlib import Path
 
 from setuptools import setup
+
+if sys.version_info[:2] not in ((3, 11), (3, 12)):
+    raise SystemExit(
+        f"beepgpt needs Python 3.11 or 3.12, and this is {sys.version.split()[0]}: Bytewax, its engine, has no wheels for others."
+        " With uv: uv venv --python 3.12"
+    )
 
 PLAIN = {"__init__"}
 LINKS = ("config", "connectors", "dataflows")

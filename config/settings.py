@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, Literal, get_args, get_origin
 
-from pydantic import SecretStr, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from beepgpt.config.sections import (
+    FORMATS,
     AlertSettings,
     ClusterSettings,
     ConversationSettings,
@@ -25,6 +28,13 @@ from beepgpt.config.sections import (
     ScoringSettings,
     SlackSettings,
     TrainingSettings,
+    formats_of,
+    microseconds,
+    microseconds_of_moment,
+    microseconds_or_none,
+    microseconds_or_unlimited,
+    minute_of_day,
+    minutes_of_day,
 )
 from beepgpt.conversations.rules import BadRules, Rules
 from beepgpt.errors import BeepGPTError
@@ -36,8 +46,6 @@ _SOURCES: ContextVar[tuple[PydanticBaseSettingsSource, ...]] = ContextVar("_SOUR
 """The sources of `read_settings`: the hook below is a class method, which takes no more arguments."""
 Name = tuple[str, ...]
 """A setting's section and name; a misspelt one may have more parts or fewer."""
-FLAGGED = ("conversations", "run")
-"""Sections whose settings are flags, too. Others hold secrets, which must not show in a list of processes."""
 SECRET = (
     *(("kafka", "password"), ("kafka", "key_password"), ("provider", "key"), ("provider", "proxy")),
     *(("slack", "app_token"), ("slack", "bot_token"), ("slack", "signing_secret"), ("slack", "proxy")),
@@ -148,9 +156,7 @@ def read_settings(
     beepgpt.config.settings.BadSettings: BEEPGPT_RUN__WORKER is unknown; did you mean BEEPGPT_RUN__WORKERS?
     --workers is 0: must be greater than or equal to 1
     """
-    if path is None and environ.get(CONFIG):
-        path = Path(environ[CONFIG])
-    files = [TomlFile(each) for each in (path, DEFAULTS) if each]
+    files = [TomlFile(each) for each in (file_of(path, environ), DEFAULTS) if each]
     variables, flags = Variables(environ), _from_flags(overrides or {})
     layers = [*(each.given for each in reversed(files)), variables.given, flags]
     problems = [_unknown(name, each.shown) for layer in layers for name, each in layer.items() if name not in NAMES]
@@ -168,35 +174,71 @@ def read_settings(
         _SOURCES.reset(token)
 
 
+def file_of(path: Path | None, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The user's file of settings: as given, else the one that BEEPGPT_CONFIG names; None if there is none."""
+    return path or (Path(environ[CONFIG]) if environ.get(CONFIG) else None)
+
+
+def origins_of(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> dict[Name, SettingOrigin]:
+    """Every setting as it was written, and where: a variable, the user's file, or `default.toml`. Raises BadSettings."""
+    read_settings(path, environ=environ)
+    layers = [TomlFile(each).given for each in (DEFAULTS, file_of(path, environ)) if each]
+    given = {name: each for layer in (*layers, Variables(environ).given) for name, each in layer.items()}
+    return {name: given[name] for name in NAMES}
+
+
+def kind_of(name: Name) -> str:
+    """What a setting's value must be: its choices, or the kind of value.
+
+    >>> kind_of(("conversations", "bots")), kind_of(("conversations", "horizon")), kind_of(("run", "workers")), kind_of(("run", "progress"))
+    ('ignore|context', 'duration', 'whole number', 'true|false')
+    >>> kind_of(("kafka", "password")), kind_of(("training", "cut")), kind_of(("training", "format"))
+    ('secret', 'time', 'chat,completion,candidates,examples')
+    """
+    field = Settings.model_fields[name[0]].annotation.model_fields[name[1]]  # type: ignore[union-attr]
+    parsers = {each.func for each in field.metadata if isinstance(each, BeforeValidator)}
+    if parsed := [kind for parser, kind in PARSED.items() if parser in parsers]:
+        return parsed[0]
+    kinds = [each for each in (field.annotation, *get_args(field.annotation)) if each is not type(None)]
+    if choices := [each for kind in kinds if get_origin(kind) is Literal for each in get_args(kind)]:
+        return "|".join(choices)
+    return next((shown for kind, shown in KINDS.items() if kind in kinds), "text")
+
+
+PARSED: dict[object, str] = {
+    microseconds: "duration",
+    microseconds_or_unlimited: "duration",
+    microseconds_or_none: "duration",
+    microseconds_of_moment: "time",
+    minutes_of_day: "times like 22:00-07:00",
+    minute_of_day: "time like 09:00",
+    formats_of: ",".join(FORMATS),
+}
+KINDS: dict[object, str] = {bool: "true|false", int: "whole number", float: "number", Path: "path", SecretStr: "secret"}
+
+
+@cache
+def defaults() -> dict[Name, SettingOrigin]:
+    """Every setting as `default.toml` has it."""
+    return TomlFile(DEFAULTS).given
+
+
+@cache
+def explained() -> dict[Name, str]:
+    """What each setting is for, by the comments of `default.toml`."""
+    found: dict[Name, str] = {}
+    section = ""
+    for line in DEFAULTS.read_text("utf-8").splitlines():
+        if line.startswith("["):
+            section = line.strip("[]")
+        elif match := re.match(r"(\w+) = .*?# (.*)$", line):
+            found[section, match[1]] = match[2]
+    return found
+
+
 def revealed(secret: SecretStr | None) -> str:
     """A secret's value; empty if it is not given."""
     return "" if secret is None else secret.get_secret_value()
-
-
-def with_flags(settings: Settings, section: str, given: Mapping[str, object]) -> Settings:
-    """Replace values of a section by a command's flags (None: not given). Raises BadSettings.
-
-    >>> with_flags(read_settings(environ={}), "labeling", {"max_cost": 2.5, "labeler": None}).labeling.max_cost
-    2.5
-    >>> with_flags(read_settings(environ={}), "labeling", {"max_cost": -1.0})
-    Traceback (most recent call last):
-    beepgpt.config.settings.BadSettings: --max-cost is -1.0: must be greater than or equal to 0
-    """
-    before = getattr(settings, section)
-    values: dict[str, object] = {}
-    wrong: list[str] = []
-    for name, value in given.items():
-        if value is None:
-            continue
-        field = type(before).model_fields[name]
-        try:  # each alone: a section's other values are no longer as they were written
-            kind: Any = Annotated[field.annotation, field]
-            values[name] = TypeAdapter(kind).validate_python(value)
-        except ValidationError as error:
-            wrong.append(f"{_flag((section, name), value)} is {value!r}: {_allowed(error.errors()[0]['msg'])}")
-    if wrong:
-        raise BadSettings(wrong)
-    return settings.model_copy(update={section: before.model_copy(update=values)})
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[Name, SettingOrigin]:
@@ -236,7 +278,7 @@ def _unknown(name: Name, shown: str) -> str:
         names = ["CONFIG"] + ["__".join(each).upper() for each in NAMES]
         near = [PREFIX + each for each in get_close_matches(shown.removeprefix(PREFIX), names, n=1)]
     elif shown.startswith("--"):
-        near = get_close_matches(shown, [_flag(each, value) for each in NAMES if each[0] in FLAGGED for value in (True, False)], n=1)
+        near = get_close_matches(shown, [_flag(each, value) for each in NAMES for value in (True, False)], n=1)
     else:
         near = get_close_matches(".".join(name), [".".join(each) for each in NAMES], n=1)
     return f"{shown} is unknown" + (f"; did you mean {near[0]}?" if near else "")

@@ -28,9 +28,11 @@ def blocks() -> dict[str, tuple[str, str]]:
         both: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         said = subprocess.run(command, cwd=folder, env=environment, text=True, check=True, **both).stdout
         lines = (Path(folder) / "beepgpt-demo" / "examples.jsonl").read_text("utf-8").splitlines()
-        shown = re.search(r"(C\w+:[\d.]+:\w+) ─.*known at ([\d.]+)", said, re.DOTALL)
+        shown = re.search(r"(C\w+:[\d.]+:\w+) ─.*known at ([-\d]+ [:\d]+ UTC)", said, re.DOTALL)
     assert shown is not None, said
-    example = next(each for each in map(json.loads, lines) if (each["conversation"], each["prompt_ts"]) == shown.groups())
+    from beepgpt.commands.output import when
+
+    example = next(each for each in map(json.loads, lines) if (each["conversation"], when(each["prompt_ts"])) == shown.groups())
     example["candidates"] = {name: values[:2] for name, values in example["candidates"].items()}
     sys.path.insert(0, str(HERE))
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import typer.main
 
-from beepgpt.commands.app import app
+from beepgpt.commands.app import MODULES, app
+from beepgpt.commands.loading import loaded
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "beepgpt"
@@ -278,6 +279,6 @@ def test_the_pages_name_commands_and_flags_that_exist():
 
 def flags_of(command: str) -> set[str]:
     """The flags that a command takes."""
-    found = typer.main.get_command(app).get_command(None, command)  # type: ignore[attr-defined]
-    assert found is not None, f"beepgpt {command} is no command"
+    assert command in typer.main.get_command(app).commands, f"beepgpt {command} is no command"  # type: ignore[attr-defined]
+    found = loaded(command, MODULES.get(command))
     return {flag for each in found.params for flag in (*each.opts, *each.secondary_opts)} | {"--help"}

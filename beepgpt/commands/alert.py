@@ -11,54 +11,37 @@ import orjson
 import typer
 
 from beepgpt.alerts.decisions import Policy
-from beepgpt.commands.closing import show_account
-from beepgpt.commands.flags import with_settings
+from beepgpt.commands.closing import say_next, show_summary
+from beepgpt.commands.flags import Json, Report, with_settings
 from beepgpt.commands.output import account_table, write_report
-from beepgpt.config.settings import Settings, with_flags
+from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console
 from beepgpt.runtime.places import check_apart, is_kafka
 
-PANEL = "Alerts"
 INSTALL = "pip install 'beepgpt[slack]'"
 
 
 @with_settings
 def alert(
-    source: Annotated[
-        str, typer.Argument(metavar="PREDICTIONS", help="kafka://host:port/slack.predictions?follow=true, or a .jsonl path.")
-    ],
+    source: Annotated[str, typer.Argument(metavar="PREDICTIONS", help="kafka://…/slack.predictions?follow=true, or a .jsonl path.")],
     settings: Settings,
-    interactions: Annotated[
-        str | None, typer.Option(help="What people do in Slack: kafka://host:port/slack.interactions?follow=true, or a .jsonl path.")
-    ] = None,
-    outcomes: Annotated[str | None, typer.Option(help="Outcomes, as scoring writes them: counts how often alerts were right.")] = None,
-    deletions: Annotated[
-        str | None, typer.Option(help="Deletions of messages: slack.events itself, or what scoring writes of them.")
-    ] = None,
-    to: Annotated[
-        str | None, typer.Option(help="Also write each alert there: kafka://host:port/slack.alerts, a .jsonl path, or -.")
-    ] = None,
+    interactions: Annotated[str | None, typer.Option(help="What people do in Slack: kafka://…/slack.interactions?follow=true.")] = None,
+    outcomes: Annotated[str | None, typer.Option(help="Outcomes: counts how often alerts were right.")] = None,
+    deletions: Annotated[str | None, typer.Option(help="Deletions: slack.events, or what scoring writes of them.")] = None,
+    to: Annotated[str | None, typer.Option(help="Write alerts here, too: a topic, a .jsonl path, or -.")] = None,
     model: Annotated[
         Path | None,
-        typer.Option(help="The model's folder: the threshold rehearsed for it is taken, or the validated one.", rich_help_panel=PANEL),
+        typer.Option(help="The model's folder, whose threshold is taken."),
     ] = None,
-    threshold: Annotated[float | None, typer.Option(help="The least probability for a direct message.", rich_help_panel=PANEL)] = None,
-    list_from: Annotated[float | None, typer.Option(help="The least probability for the list in App Home.", rich_help_panel=PANEL)] = None,
-    per_hour: Annotated[int | None, typer.Option(help="Direct messages to one person an hour, at most.", rich_help_panel=PANEL)] = None,
-    opted_in: Annotated[
-        bool | None, typer.Option("--opted-in/--opt-in", help="Alert everybody who doesn't opt out.", rich_help_panel=PANEL)
-    ] = None,
-    store: Annotated[Path | None, typer.Option(help="The file of preferences and alerts.", rich_help_panel=PANEL)] = None,
-    members: Annotated[
-        Path | None, typer.Option(help="Without Slack: an export that says who may see which channel.", show_default=False)
-    ] = None,
-    report: Annotated[Path | None, typer.Option(help="Write the closing account here, as JSON.")] = None,
+    members: Annotated[Path | None, typer.Option(help="Without Slack: an export that says who may see what.", show_default=False)] = None,
+    report: Report = None,
+    json: Json = False,
 ) -> None:
     """Alert people to conversations they would want to be in: in Slack, on a topic, by a webhook, here."""
-    flags = {"threshold": threshold, "list_from": list_from, "per_hour": per_hour, "opted_in": opted_in, "store": store}
-    settings = with_flags(settings, "alerts", flags)
+    if json and to == "-":
+        raise BadCommand("--json: the alerts go to standard output already: name a file as --to, or leave it out")
     for place in (source, interactions, outcomes, deletions):
         if place is not None and "://" not in place:
             jsonl.check_readable(Path(place))  # before a store is made
@@ -73,8 +56,12 @@ def alert(
 
     places = {"predictions": source, "interactions": interactions, "outcomes": outcomes, "deletions": deletions}
     account = run_alerts(places, to, model, members, settings)
-    show_account(account, print_account)
+    show_summary(account, json, print_account)
     write_report(report, account)
+    if outcomes is not None:
+        say_next("outcomes", outcomes.partition("?")[0], *(() if model is None else ("--model", model)))
+    else:
+        say_next("rehearse", source.partition("?")[0], *(() if model is None else ("--model", model)), "--to", "rehearsal.html")
 
 
 def print_account(account: Mapping[str, Any]) -> None:

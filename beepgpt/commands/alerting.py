@@ -21,6 +21,7 @@ from beepgpt.connectors.slack.client import slack_outbound
 from beepgpt.errors import BadCommand, ProviderFailed, cannot_write
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.console import console
+from beepgpt.runtime.destinations import check_lines
 from beepgpt.runtime.places import connection_of, is_kafka, patience_of, print_proxy, topic_of
 
 PROBE = "Is it there?"
@@ -98,6 +99,7 @@ def forward_to(to: str | None, settings: Settings, stack: ExitStack, stopping: C
         raise BadCommand(f"--to {to}: a .jsonl path, - or kafka://host:port/topic is expected")
     path = None if to == "-" else Path(to)
     if path is not None:
+        check_lines(path, "--to")
         jsonl.check_writable(path)
 
     def to_lines(alerts: Sequence[Mapping[str, Any]]) -> None:

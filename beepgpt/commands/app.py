@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Annotated, Any
 
@@ -39,6 +38,8 @@ COMMANDS = {
         "experiment": "Try several framings of one history",
     },
     "Live": {
+        "init": "Write a settings file, beepgpt.toml, from three answers",
+        "check": "Say what is missing to go live, without changing anything",
         "topics": "Make the topics that are missing",
         "ingest": "Put events on a topic: an export, a file, another topic in order, or live from Slack",
         "score": "Score points as they are made: who will answer",
@@ -49,6 +50,8 @@ COMMANDS = {
     "Look": {
         "outcomes": "Show how well predictions did, by model",
         "rehearse": "Replay past predictions with alerts: whom they would have alerted, how often rightly",
+        "settings": "List the settings of a command, or all: values, defaults, and where each comes from",
+        "help": "Show the help of a command",
     },
 }
 """Each command with the beginning of its help, by group. `dead-letters` is the function `dead_letters` of the module of that name."""
@@ -64,33 +67,37 @@ EXTRAS = {
 LINKS = ("beepgpt.config", "beepgpt.connectors", "beepgpt.dataflows")
 """In a checkout these are symbolic links to folders beside the package."""
 
-PLAIN: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
-
 
 class Commands(TyperGroup):
-    """The commands by name; a module is imported when its command is asked for."""
+    """The commands by name; a module is imported when its command runs, or its flags are asked for."""
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command itself, or None if there is none of that name."""
-        if cmd_name not in self.commands:
-            return None
-        name = MODULES.get(cmd_name, cmd_name.replace("-", "_"))
-        alone = typer.Typer(**PLAIN)
-        alone.command(cmd_name)(getattr(import_module(f"beepgpt.commands.{name}"), name))
-        return typer.main.get_command(alone)
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command itself, in the place of its name."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None:
+            from beepgpt.commands.loading import loaded
+
+            command = loaded(str(command.name), MODULES.get(str(command.name)))
+        return name, command, rest
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write the commands into the help, without importing them."""
+        """Write the commands into the help, by their groups and whole."""
         for group, commands in COMMANDS.items():
             with formatter.section(group):
                 formatter.write_dl([(f"{name:12}", f"{line}.") for name, line in commands.items()])
 
 
-app = typer.Typer(cls=Commands, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]}, **PLAIN)
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
 
 for group in COMMANDS.values():
     for name, line in group.items():
-        app.command(name, help=line)(lambda: None)  # its name is known; Commands.get_command finds what runs
+        app.command(name, help=line)(lambda: None)  # its name is known; Commands.resolve_command finds what runs
 
 
 def show_version(wanted: bool) -> None:

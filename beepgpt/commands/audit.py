@@ -13,9 +13,10 @@ from beepgpt.audit.foreign import audit_pairs
 from beepgpt.audit.history import AuditedRecord
 from beepgpt.audit.laws import audit_examples
 from beepgpt.audit.own_sets import ROWS, SetSide, side_of
-from beepgpt.commands.closing import print_unlisted
-from beepgpt.commands.flags import Include, kinds_of, time_of, with_settings
-from beepgpt.commands.output import print_audit, write_report
+from beepgpt.commands.audit_report import print_audit
+from beepgpt.commands.closing import print_unlisted, say_next, show_summary
+from beepgpt.commands.flags import Include, Json, Report, kinds_of, time_of, with_settings
+from beepgpt.commands.output import write_report
 from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
@@ -33,20 +34,17 @@ SUSPECTED = 3
 
 @with_settings
 def audit(
-    source: Annotated[
-        str, typer.Argument(help="The events: a Slack export (zip or folder), a .jsonl of events, or kafka://host:port/topic.")
-    ],
-    examples: Annotated[
-        str, typer.Argument(help="The examples, ours or others' prompts and completions; a training set's folder; or a topic of examples.")
-    ],
+    source: Annotated[str, typer.Argument(help="An export, a .jsonl of events, or kafka://host:port/topic.")],
+    examples: Annotated[str, typer.Argument(help="Examples: a .jsonl, ours or another tool's; a set; a topic.")],
     settings: Settings,
-    valid: Annotated[Path | None, typer.Option(help="The validation side, if EXAMPLES is the training side of a split.")] = None,
+    valid: Annotated[Path | None, typer.Option(help="The validation side, where EXAMPLES is a training side.")] = None,
     retractions: Annotated[Path | None, typer.Option(help="The retractions; found by themselves beside EXAMPLES.")] = None,
     sample: Annotated[int | None, typer.Option(help="Check so many only, as all are checked otherwise.", min=1)] = None,
     subset: Annotated[bool, typer.Option("--subset", help="EXAMPLES was chosen from more, so none is missing.")] = False,
-    until: Annotated[str | None, typer.Option(help="As it was given to the run that made the examples.")] = None,
-    report: Annotated[Path | None, typer.Option(help="Write what was found here, as JSON.")] = None,
+    until: Annotated[str | None, typer.Option(help="As given to the run that made the examples.")] = None,
+    report: Report = None,
     include: Include = "channels",
+    json: Json = False,
 ) -> None:
     """Prove or refute the laws on your own data, no matter which tool made the examples."""
     if report is not None:
@@ -70,9 +68,11 @@ def audit(
         except OtherSettings as error:
             raise BadCommand(f"EXAMPLES {examples}: {error}") from error
     closing = {"command": "audit", "source": source, "examples": examples, **found.as_json(), **left_out_of(origin.export)}
-    print_audit(closing)
+    show_summary(closing, json, print_audit)
     print_unlisted(closing)
     write_report(report, closing)
+    if not (found.is_broken or found.is_suspected) and Path(examples).is_file():
+        say_next("prepare", examples, "--to", Path(examples).with_name("set"))
     raise typer.Exit(1 if found.is_broken else SUSPECTED if found.is_suspected else 0)
 
 

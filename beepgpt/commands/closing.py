@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import join
 from typing import Any
 
+import orjson
 import typer
 
 from beepgpt.commands.output import by_reason, write_report
-from beepgpt.runtime.console import console, printed, says_events
+from beepgpt.runtime.console import console, printed, results, says_events
 
 MOST_NAMED = 20
 PROBABLY = {
@@ -28,30 +30,47 @@ PROBABLY = {
 """What is probably wrong, by the most frequent reason for which records were rejected."""
 
 
-def show_account(closing: Mapping[str, Any], show: Callable[[Any], None]) -> None:
-    """Show a closing account: as `show` prints it, or whole as one event where the log is JSON."""
-    if says_events():
-        printed.info("closing account", extra={"closing": closing})
+def say_next(*words: object) -> None:
+    """Print the exact command to run next, on standard error, to be copied into a shell."""
+    console.print(f"next: {join(map(str, ('beepgpt', *words)))}")
+
+
+def show_summary(body: Any, as_json: bool, show: Callable[[Any], None]) -> None:
+    """Print a command's summary: as JSON on standard output, or for people; where the log is JSON, whole as one event."""
+    if as_json:
+        results.print(orjson.dumps(body, option=orjson.OPT_INDENT_2).decode())
+    elif says_events():
+        printed.info("closing account", extra={"closing": body})
     else:
-        show(closing)
+        show(body)
 
 
 def close_command(
-    closing: Mapping[str, Any], status: int, report: Path | None, recovery: Path | None, show: Callable[[Mapping[str, Any]], None]
+    closing: Mapping[str, Any],
+    status: int,
+    report: Path | None,
+    recovery: Path | None,
+    show: Callable[[Mapping[str, Any]], None],
+    *,
+    as_json: bool = False,
+    next_command: Sequence[object] = (),
 ) -> None:
     """Show and write the closing report, and say how to go on. Raises typer.Exit."""
-    show_account(closing, show)
+    show_summary(closing, as_json, show)
     print_unlisted(closing)
     events = closing["account"]["events"]
     if closing["ended"] and (rejected := say_rejected(events["read"], events["rejected"])):
         status = status or rejected
     write_report(report, closing)
+    status = 1 if closing["does_not_add_up"] else status
     if status == 130:
         rest = "run the same command again to go on" if recovery else "give --recovery DIR to go on where a run stopped"
         console.print(f"Interrupted; what was done is kept ({rest}).")
     elif not closing["ended"] and recovery is None:
         console.print("Stopped without --recovery DIR: the same command begins again.")
-    raise typer.Exit(1 if closing["does_not_add_up"] else status)
+    elif not status and next_command:
+        say_next(*next_command)
+    raise typer.Exit(status)
 
 
 def print_unlisted(closing: Mapping[str, Any]) -> None:

@@ -8,11 +8,13 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from beepgpt.commands.closing import say_next, show_summary
+from beepgpt.commands.flags import Json
 from beepgpt.commands.output import UNSCALED, short, write_report
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
-from beepgpt.runtime.console import console
-from beepgpt.training.folder import names_of
+from beepgpt.runtime.console import results
+from beepgpt.training.folder import CARD, names_of
 
 NAMES = {"alert_precision": "alerts right at 0.5", "alert_recall": "answers covered at 0.5", "calibration_error": "calibration error"}
 SHOWN = ("first_replies", "answered", "all")
@@ -21,6 +23,7 @@ SHOWN = ("first_replies", "answered", "all")
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN…", help="Folders where beepgpt validate wrote; the first is the measure.")],
     to: Annotated[Path | None, typer.Option(help="Write all of it here, as JSON.", show_default=False)] = None,
+    json: Json = False,
 ) -> None:
     """Set runs side by side, on the points to choose by: each figure, and how sure its difference from the first run's is; and choose."""
     from beepgpt.training.runs import read_run, side_by_side
@@ -30,8 +33,11 @@ def compare(
     if to is not None:
         jsonl.check_writable(to)
     found = side_by_side([read_run(folder, name) for folder, name in zip(runs, names_of(runs), strict=True)])
-    print_comparison(found)
+    show_summary(found, json, print_comparison)
     write_report(to, found)
+    chosen = runs[found["chosen"]["run"]]
+    if (chosen / CARD).is_file():
+        say_next("check", "--model", chosen)
 
 
 def print_comparison(found: dict[str, Any]) -> None:
@@ -40,7 +46,7 @@ def print_comparison(found: dict[str, Any]) -> None:
 
     titles = {kind: title for kind, title, _ in KINDS}
     others = f"; {found['points_left_out']:,} points that not all of them judged are left out" if found["points_left_out"] else ""
-    console.print(
+    results.print(
         f"{found['points']:,} points to choose by{others}. Differences are from {found['runs'][0]['name']}; * marks those that are"
         " significant."
     )
@@ -54,9 +60,9 @@ def print_comparison(found: dict[str, Any]) -> None:
             for place, (run, each) in enumerate(zip(found["runs"], of_runs, strict=True)):
                 head = NAMES.get(name, name.replace("_", " ")) if place == 0 else ""
                 table.add_row(head, run["name"], short(each["figure"], name), difference_of(each["difference"], name))
-        console.print(table)
+        results.print(table)
     chosen = found["chosen"]
-    console.print(f"Chosen: {found['runs'][chosen['run']]['name']}, by the least log loss of all points. {worth_of(chosen)}")
+    results.print(f"Chosen: {found['runs'][chosen['run']]['name']}, by the least log loss of all points. {worth_of(chosen)}")
 
 
 def worth_of(chosen: dict[str, Any]) -> str:

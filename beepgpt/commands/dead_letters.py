@@ -6,20 +6,21 @@ import base64
 from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from beepgpt.commands.flags import with_settings
+from beepgpt.commands.closing import show_summary
+from beepgpt.commands.flags import Json, with_settings
 from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
 from beepgpt.dataflows.records import DeadLetter
 from beepgpt.errors import BadCommand
-from beepgpt.runtime.console import console
+from beepgpt.runtime.console import console, results
 from beepgpt.runtime.places import connection_of, is_kafka, topic_of
 
 SHOWN = 160
@@ -34,6 +35,7 @@ def dead_letters(
     settings: Settings,
     reason: Annotated[str | None, typer.Option(help="Those with this reason only.")] = None,
     show: Annotated[int, typer.Option(min=0, help="Records to show of each reason, as they came.")] = 1,
+    json: Json = False,
 ) -> None:
     """What could not be used: how many records for which reason, where, and some of them."""
     counts: dict[str, int] = {}
@@ -47,18 +49,27 @@ def dead_letters(
         shown = samples.setdefault(letter.reason, [])
         if len(shown) < show:
             shown.append(letter)
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    for each, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        table.add_row(Text(each, style="bold"), f"{count:,}", Text(f"the last one at {last[each]}", style="dim"))
-        for letter in samples[each]:
-            table.add_row("", "", Text(f"{letter.place}: {readable(letter.record)}"))
-    console.print(table)
+    found = [
+        {"reason": each, "count": count, "last": last[each], "records": [[each.place, readable(each.record)] for each in samples[each]]}
+        for each, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    ]
+    show_summary(found, json, print_letters)
     chosen = f" for the reason {reason}" if reason else ""
     console.print(f"{sum(counts.values()):,} dead letters{chosen} in {source}")
     if any(counts) and is_kafka(source):
         console.print(
             "What could be mended since comes back by `beepgpt ingest kafka://…/slack.events --with dead-letters,late --to kafka://…`."
         )
+
+
+def print_letters(found: list[dict[str, Any]]) -> None:
+    """Print a row for each reason, and the records that are shown of it."""
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    for row in found:
+        table.add_row(Text(row["reason"], style="bold"), f"{row['count']:,}", Text(f"the last one at {row['last']}", style="dim"))
+        for place, record in row["records"]:
+            table.add_row("", "", Text(f"{place}: {record}"))
+    results.print(table)
 
 
 def letters_in(source: str, settings: Settings) -> Iterator[DeadLetter]:

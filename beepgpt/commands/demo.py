@@ -10,9 +10,9 @@ import orjson
 import typer
 
 from beepgpt.commands.examples import ExamplesJob, run_examples
-from beepgpt.commands.flags import with_settings
+from beepgpt.commands.flags import Json, with_settings
 from beepgpt.commands.output import example_panel
-from beepgpt.commands.try_export import print_verdict, run_try
+from beepgpt.commands.try_export import check_try, print_verdict, run_try
 from beepgpt.commands.try_steps import TryJob
 from beepgpt.config.settings import Settings
 from beepgpt.conversations.events import micros
@@ -27,15 +27,17 @@ PLAN = Plan(seed=7, messages=4_000, channels=8, people=40, days=60)
 def demo(
     settings: Settings,
     to: Annotated[Path, typer.Option(help="A folder for the files that it writes.")] = Path("beepgpt-demo"),
+    json: Json = False,
 ) -> None:
     """The same on a simulated workspace: no key, no broker, a minute."""
+    job = TryJob(to / "workspace.zip", to, settings, ("channels", "groups"))
+    check_try(job)
     to.mkdir(parents=True, exist_ok=True)
-    export = to / "workspace.zip"
-    write_export(PLAN, export)
-    console.print(f"A simulated workspace of {PLAN.people} people and {PLAN.messages:,} messages, as Slack would export it: {export}")
-    alone = settings.model_copy(update={"run": settings.run.model_copy(update={"workers": 1})})
-    job = TryJob(export, to, alone, ("channels", "groups"))
-    print_verdict(run_try(job), to)
+    write_export(PLAN, job.export)
+    console.print(f"A simulated workspace of {PLAN.people} people and {PLAN.messages:,} messages, as Slack would export it: {job.export}")
+    print_verdict(run_try(job), to, as_json=json)
+    if json:
+        return
     made = job.examples.read_bytes().splitlines()
     results.print("One of its examples: a prompt, what was known when it was made, and who answered later.")
     results.print(example_panel(most_talkative(made), names(PLAN)))

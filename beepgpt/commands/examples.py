@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from beepgpt.commands.closing import close_command
-from beepgpt.commands.flags import Include, duration_of, kinds_of, time_of, with_settings
+from beepgpt.commands.flags import Include, Json, Recovery, Report, duration_of, kinds_of, time_of, with_settings
 from beepgpt.commands.output import print_report
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
@@ -26,9 +26,10 @@ from beepgpt.dataflows.records import EXAMPLE_LINES, example_topics
 from beepgpt.errors import BadCommand
 from beepgpt.runtime import metrics
 from beepgpt.runtime.console import console
-from beepgpt.runtime.destinations import Destination, Topics, destination_of
+from beepgpt.runtime.destinations import Destination, Files, Topics, destination_of
 from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.left_out import left_out_of, say_left_out
+from beepgpt.runtime.names import keep_names
 from beepgpt.runtime.places import Origin, check_apart, origin_of, source_of, topic_id_of
 from beepgpt.runtime.running import FlowRun, check_source, ended_before, note_of_rules, recovery_of, run_child, run_flow, status_of
 from beepgpt.runtime.workers import PreparedFlow, Worker
@@ -36,16 +37,16 @@ from beepgpt.runtime.workers import PreparedFlow, Worker
 
 @with_settings
 def examples(
-    source: Annotated[str, typer.Argument(help="A Slack export (zip or folder), a .jsonl of events, or kafka://host:port/topic.")],
-    to: Annotated[str, typer.Option(help="Where the examples go: a .jsonl path, - for standard output, or kafka://host:port/topic.")],
+    source: Annotated[str, typer.Argument(help="An export, a .jsonl of events, or kafka://host:port/topic.")],
+    to: Annotated[str, typer.Option(help="Examples: a .jsonl path, -, or kafka://host:port/topic.")],
     settings: Settings,
-    report: Annotated[Path | None, typer.Option(help="Write the closing account here, as JSON.")] = None,
-    recovery: Annotated[Path | None, typer.Option(help="A folder for snapshots of the run, so that it goes on after a kill.")] = None,
-    until: Annotated[str | None, typer.Option(help="Every channel's clock is at this time at the end (2024-01-31T12:00:00Z).")] = None,
-    warmup: Annotated[
-        str | None, typer.Option(help="Of a topic with from=: begin so long before it, and not at the beginning (90d).")
-    ] = None,
+    report: Report = None,
+    recovery: Recovery = None,
+    no_names: Annotated[bool, typer.Option("--no-names", help="Write no file of names beside the examples of an export.")] = False,
+    until: Annotated[str | None, typer.Option(help="End as if it had been this time (2024-01-31).")] = None,
+    warmup: Annotated[str | None, typer.Option(help="Of a topic with from=: begin so long before it (90d).")] = None,
     include: Include = "channels",
+    json: Json = False,
     worker: Annotated[int | None, typer.Option(hidden=True)] = None,
     shards: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
@@ -53,13 +54,18 @@ def examples(
     if report is not None:
         jsonl.check_writable(report)
     to_place = destination_of(to, settings)
-    job = ExamplesJob(source, to_place, settings, kinds_of(include), time_of("--until", until), duration_of("--warmup", warmup), recovery)
+    if json and to == "-":
+        raise BadCommand("--json: the examples go to standard output already: name a file as --to, or leave it out")
+    job = ExamplesJob(
+        source, to_place, settings, kinds_of(include), time_of("--until", until), duration_of("--warmup", warmup), recovery, not no_names
+    )
     check_apart(source, [*to_place.given().values(), *([report] if report is not None else [])])
     if worker is not None:
         run_child(job.run_of(origin_of(job.source, job.include)), worker, shards.split(","))
         return
     closing, status = run_examples(job, sys.argv[1:])
-    close_command(closing, status, report, recovery, print_report)
+    next_command = ("prepare", to, "--to", Path(to).with_name("set") if isinstance(to_place, Files) else "set") if to != "-" else ()
+    close_command(closing, status, report, recovery, print_report, as_json=json, next_command=next_command)
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,8 @@ class ExamplesJob:
     until: int | None = None
     warmup: int | None = None
     recovery: Path | None = None
+    names: bool = False
+    """Whether an export's names of people and channels are written beside the examples."""
 
     def run_of(self, origin: Origin) -> FlowRun:
         """The FlowRun of this command."""
@@ -166,6 +174,8 @@ def run_examples(job: ExamplesJob, command: Sequence[str] = ()) -> tuple[dict[st
         }
         if ended and folder is not None:
             folder.end(report)
+    if job.names and origin.export is not None and isinstance(job.to, Files) and job.to.late is not None:
+        keep_names(Path(job.source), job.to.given()["examples"], forgotten_of(job.settings))
     return report, status_of(workers, origin)
 
 

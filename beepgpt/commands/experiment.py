@@ -12,8 +12,9 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from beepgpt.commands.closing import say_next, show_summary
 from beepgpt.commands.examples import ExamplesJob, run_examples
-from beepgpt.commands.flags import kinds_of
+from beepgpt.commands.flags import Json, kinds_of
 from beepgpt.commands.output import number, short, write_report
 from beepgpt.commands.prepare import prepared
 from beepgpt.commands.train import HERE
@@ -21,7 +22,7 @@ from beepgpt.commands.validate import validated, write_run
 from beepgpt.config.experiment import Experiment, read_experiment
 from beepgpt.config.settings import Settings
 from beepgpt.errors import BadCommand
-from beepgpt.runtime.console import console
+from beepgpt.runtime.console import console, results
 from beepgpt.runtime.destinations import files_of
 
 RESULT = "experiment.json"
@@ -36,7 +37,8 @@ def experiment(
         str | None, typer.Option(help="An export or a .jsonl of events, if not the one that FILE names.", show_default=False)
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file of settings, which FILE's win over.")] = None,
-    threads: Annotated[int, typer.Option(help="As many as there are processors, if 0. The models are the same.", min=0)] = 0,
+    threads: Annotated[int, typer.Option(help="0: as many as there are processors. The models are the same.", min=0)] = 0,
+    json: Json = False,
 ) -> None:
     """Try several framings of one history: for each, examples, training set, model and figures; then one table."""
     wanted = read_experiment(file)
@@ -45,12 +47,12 @@ def experiment(
         raise BadCommand(f"{file} names no source, and there is no --source: one of them is needed")
     if wanted.model not in HERE:
         raise BadCommand(f"{file}: model is {wanted.model}: {' or '.join(HERE)} is expected")
-    settings = {name: wanted.settings_of(name, config) for name in wanted.framings}
+    of_framings = {name: wanted.settings_of(name, config) for name in wanted.framings}
     kinds = kinds_of(wanted.include)
     to.mkdir(parents=True, exist_ok=True)
     rows = []
-    for count, (name, ours) in enumerate(settings.items(), start=1):
-        console.print(f"{count} of {len(settings)}: {name}")
+    for count, (name, ours) in enumerate(of_framings.items(), start=1):
+        console.print(f"{count} of {len(of_framings)}: {name}")
         if (to / name).exists():
             shutil.rmtree(to / name)
         (to / name).mkdir(parents=True)
@@ -59,11 +61,14 @@ def experiment(
         if why := rows[-1].get("why"):
             console.print(f"  {why}")
     choose_framings(rows)
-    print_framings(rows)
+    show_summary(rows, json, print_framings)
     write_report(to / RESULT, rows)
     console.print(f"All of it: {to / RESULT}; a report for each: {to / '…' / 'model' / 'report.html'}")
     if all("why" in row for row in rows):
         raise typer.Exit(1)
+    best = min((row for row in rows if "judged" in row), key=lambda row: float(row["figures"]["log_loss"]["value"]), default=None)
+    if best is not None:
+        say_next("predict", "--model", to / best["framing"] / "model", "--set", to / best["framing"] / "set", "--row", 1)
 
 
 def framing_row(name: str, settings: Settings, folder: Path, job: ExamplesJob, wanted: Experiment, threads: int) -> dict[str, Any]:
@@ -112,9 +117,9 @@ def figures_of(closing: dict[str, Any]) -> dict[str, Any]:
 
 def print_framings(rows: list[dict[str, Any]]) -> None:
     """Print a line for each framing, of the points to choose by; and one for each that is chosen, of the points that judge."""
-    console.print(framings_table(rows, "figures", "To choose by"))
-    console.print(framings_table([row for row in rows if "judged" in row], "judged", "What the best of each target and scope is worth"))
-    console.print(
+    results.print(framings_table(rows, "figures", "To choose by"))
+    results.print(framings_table([row for row in rows if "judged" in row], "judged", "What the best of each target and scope is worth"))
+    results.print(
         f"Hits are of answered points; simple: {SIMPLE}; alerts: all probabilities of 0.5 or more, and how many % of them were right."
         " The best has the least log loss of all points to choose by; neither by that nor by the hits can other targets or scopes be"
         " compared."

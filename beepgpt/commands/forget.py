@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from beepgpt.commands.flags import with_settings
+from beepgpt.commands.closing import say_next, show_summary
+from beepgpt.commands.flags import Json, Report, with_settings
 from beepgpt.commands.output import write_report
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.conversations.events import micros
 from beepgpt.errors import BadCommand
 from beepgpt.forgetting.run import ForgetJob, MessageName, run_forget
-from beepgpt.runtime.console import console
+from beepgpt.runtime.console import console, results
 from beepgpt.runtime.workers import interruptible
 
 NOT_LOOKED_INTO = {"unknown": "not looked into: none of ours, or broken", "link": "not followed: name what it leads to"}
@@ -28,8 +28,7 @@ def forget(
         list[str],
         typer.Option(
             "--from",
-            help="Where it is looked for, as often as needed: a file or folder that this program reads or wrote (exports, events, examples,"
-            " training sets, models, recovery and alert stores), or kafka://host:port/topic.",
+            help="Where it is looked for, as often as needed: a file or folder that this program reads or wrote, or kafka://host:port/topic.",
         ),
     ],
     settings: Settings,
@@ -38,7 +37,8 @@ def forget(
     message: Annotated[list[str] | None, typer.Option(help="A message: CHANNEL:TS, as C024BE91L:1690360253.041239.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do it. Without, it is only said what would be done.")] = False,
     drop: Annotated[bool, typer.Option("--drop", help="Delete a topic once it is rewritten beside itself.")] = False,
-    report: Annotated[Path | None, typer.Option(help="Write what was found and done here, as JSON.")] = None,
+    report: Report = None,
+    json: Json = False,
 ) -> None:
     """Forget a message, a person or a channel: remove it wherever it is kept, and leave it out from then on."""
     if report is not None:
@@ -47,8 +47,11 @@ def forget(
     stopped = "interrupted: every file is as it was, or done; the same command does the rest"
     with interruptible(stopped), console.status("looking", spinner="dots") as status:
         found = run_forget(job, status.update)
-    show(found)
+    show_summary(found, json, show)
     write_report(report, found)
+    if not found["done"] and found["found"]:
+        flags = (("--user", user), ("--channel", channel), ("--message", message), ("--from", from_))
+        say_next("forget", *(word for flag, values in flags for value in values or [] for word in (flag, value)), "--yes")
 
 
 def message_of(text: str) -> MessageName:
@@ -73,7 +76,7 @@ def show(found: dict[str, Any]) -> None:
             done = NOT_LOOKED_INTO.get(each["kind"], each["done"])
             table.add_row(each["place"], "" if each["kind"] == "unknown" else each["kind"], f"{each['found']:,}", done, each["rebuild"])
     if table.row_count:
-        console.print(table)
+        results.print(table)
     empty = sum(not each["found"] and each["kind"] not in NOT_LOOKED_INTO for each in found["places"])
     console.print(f"found {found['found']:,} in {len(found['places']) - empty:,} places; nothing in {empty:,} others")
     if found["done"]:

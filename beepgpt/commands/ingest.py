@@ -8,8 +8,8 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from beepgpt.commands.closing import print_unlisted, say_rejected, show_account
-from beepgpt.commands.flags import Include, kinds_of, with_settings
+from beepgpt.commands.closing import print_unlisted, say_next, say_rejected, show_summary
+from beepgpt.commands.flags import Include, Json, Report, kinds_of, with_settings
 from beepgpt.commands.output import account_table, add_counts, add_reasons, print_verdict, write_report
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
@@ -26,29 +26,21 @@ def ingest(
     source: Annotated[
         str, typer.Argument(help="A Slack export (zip or folder), a .jsonl of events, kafka://host:port/topic, or slack: live.")
     ],
-    to: Annotated[
-        str, typer.Option(help="The topic to write: kafka://host:port/topic; empty, or written so far by the same command only.")
-    ],
+    to: Annotated[str, typer.Option(help="The topic to write, which nobody else writes: kafka://host:port/topic.")],
     settings: Settings,
     pace: Annotated[
         str | None,
-        typer.Option(
-            help="Let event time pass this much faster than real time (60x), and add a heartbeat each second: every minute of"
-            " event time at 60x. Without it: everything at once, without added heartbeats."
-        ),
+        typer.Option(help="Of history: so much faster than real time (60x), with heartbeats."),
     ] = None,
-    with_: Annotated[
-        str | None, typer.Option("--with", help="For a topic as SOURCE: merge its dead letters or late events back in: dead-letters,late.")
-    ] = None,
+    with_: Annotated[str | None, typer.Option("--with", help="For a topic as SOURCE: what to merge back in: dead-letters,late.")] = None,
     include: Include = "channels",
     scratch: Annotated[Path | None, typer.Option(help="A folder with space to sort all events of a topic.")] = None,
-    report: Annotated[Path | None, typer.Option(help="Write the closing account here, as JSON.")] = None,
-    http: Annotated[
-        int | None, typer.Option(help="For slack: receive events over HTTP on this port, in place of Socket Mode.", min=0, max=65_535)
-    ] = None,
+    report: Report = None,
+    http: Annotated[int | None, typer.Option(help="For slack: over HTTP on this port, not by Socket Mode.", min=0, max=65_535)] = None,
     http_host: Annotated[str, typer.Option(help="The address to listen on for --http.")] = "127.0.0.1",
+    json: Json = False,
 ) -> None:
-    """Put events on a topic: an export, a file, another topic in order, or live from Slack. Stopped or killed, the same command resumes."""
+    """Put events on a topic: an export, a file, another topic in order, or live from Slack. The same command resumes."""
     if report is not None:
         jsonl.check_writable(report)
         check_apart(source, [report])
@@ -61,13 +53,13 @@ def ingest(
             raise BadCommand("--include unlisted: is for folders of an export; live, Slack says of each channel what it is")
         live = ingest_slack.SlackIngestJob(to, topic_of(to, "--to"), settings, kinds, http, http_host)
         closing, status = ingest_slack.run_slack(live)
-        show_account(closing, print_slack)
+        show_summary(closing, json, print_slack)
     else:
         if http is not None:
             raise BadCommand("--http goes with slack as SOURCE")
         job = IngestJob(source, to, settings, pace_of(pace), side_topics_of(with_), kinds_of(include), scratch)
         closing, status = run_ingest(job)
-        show_account(closing, print_ingest)
+        show_summary(closing, json, print_ingest)
         print_unlisted(closing)
     write_report(report, closing)
     if status == 130:
@@ -75,6 +67,8 @@ def ingest(
     if status == 0 and source != ingest_slack.NAME:
         account = closing["account"]
         status = say_rejected(account["read"], account["unusable"])
+        if not status and not closing["does_not_add_up"]:
+            say_next("examples", f"{to}?follow=true", "--to", "examples.jsonl", "--recovery", "state")
     raise typer.Exit(1 if closing["does_not_add_up"] else status)
 
 

@@ -10,24 +10,24 @@ from typing import Annotated, Any
 
 import typer
 
-from beepgpt.commands.closing import show_account
+from beepgpt.commands.closing import say_next, show_summary
 from beepgpt.commands.example_source import input_of, look_at
-from beepgpt.commands.flags import with_settings
+from beepgpt.commands.flags import Json, Recovery, Report, with_settings
 from beepgpt.commands.label_agreement import NOT_NEEDED, check_accuracy
 from beepgpt.commands.labeling import LabelJob, check_places, closed, remembering, report_of, run_labeling
 from beepgpt.commands.output import account_table, add_counts, by_reason, print_verdict, write_report
-from beepgpt.config.settings import Settings, with_flags
+from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand, RunStopped
 from beepgpt.labeling.agreement import Accuracy, accuracy_on
 from beepgpt.labeling.few_shots import FewShot, by_hand, read_few_shots
 from beepgpt.labeling.questions import Labeler
 from beepgpt.runtime.console import console
-from beepgpt.runtime.destinations import destination_of
-from beepgpt.runtime.places import check_apart
+from beepgpt.runtime.destinations import Files, destination_of
+from beepgpt.runtime.names import pass_names_on
+from beepgpt.runtime.places import check_apart, is_kafka
 from beepgpt.runtime.running import ended_before
 
-PANEL = "Labeling"
 INTERRUPTED = 130
 """The exit status."""
 AHEAD = 512
@@ -39,41 +39,25 @@ NEEDED = {"provider": ("openai", "backoff", "aiolimiter", "detect_secrets", "pho
 @with_settings
 def label(
     source: Annotated[str, typer.Argument(help="Examples: a .jsonl, or kafka://host:port/slack.examples.")],
-    to: Annotated[str, typer.Option(help="Where the labeled examples go: a .jsonl path, or kafka://host:port/slack.labeled.")],
+    to: Annotated[str, typer.Option(help="A .jsonl path, -, or kafka://host:port/slack.labeled.")],
     settings: Settings,
-    labeler: Annotated[str | None, typer.Option(help="What judges examples: local, rules or provider.", rich_help_panel=PANEL)] = None,
-    few_shots: Annotated[Path | None, typer.Option(help="The folder that `beepgpt review` wrote.", rich_help_panel=PANEL)] = None,
-    instructions: Annotated[Path | None, typer.Option(help="A text file: the LLM's instructions.", rich_help_panel=PANEL)] = None,
-    learn_from: Annotated[
-        Path | None, typer.Option(help="Labeled examples that the local labeler learns from, too.", rich_help_panel=PANEL)
-    ] = None,
-    max_few_shots: Annotated[int | None, typer.Option(help="Few-shots in a request, at most.", rich_help_panel=PANEL)] = None,
-    summarise: Annotated[
-        int | None, typer.Option(help="Strong few-shots of more tokens get a summary by the LLM first.", rich_help_panel=PANEL)
-    ] = None,
-    max_cost: Annotated[
-        float | None, typer.Option(help="USD: it asks before it begins what costs more, and stops there.", rich_help_panel=PANEL)
-    ] = None,
-    batch: Annotated[bool | None, typer.Option("--batch/--no-batch", help="Half the price, within a day.", rich_help_panel=PANEL)] = None,
-    store: Annotated[Path | None, typer.Option(help="The file of what was answered.", rich_help_panel=PANEL)] = None,
-    prices: Annotated[Path | None, typer.Option(help="A TOML file of prices.", rich_help_panel=PANEL)] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Begin without asking; --max-cost holds all the same.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Label even if the labeler may be no better than chance.")] = False,
-    report: Annotated[Path | None, typer.Option(help="Write the closing account here, as JSON.")] = None,
-    recovery: Annotated[Path | None, typer.Option(help="A folder that remembers the run, so that it goes on after a kill.")] = None,
+    report: Report = None,
+    recovery: Recovery = None,
+    json: Json = False,
 ) -> None:
     """Label examples: which teach something (strong), and which don't (weak). A local model needs no labels."""
-    flags = {
-        "labeler": labeler, "few_shots": few_shots, "instructions": instructions, "learn_from": learn_from, "max_few_shots": max_few_shots,
-        "summarise": summarise, "max_cost": max_cost, "batch": batch, "store": store, "prices": prices,
-    }  # fmt: skip
-    settings = with_flags(settings, "labeling", flags)
+    if json and to == "-":
+        raise BadCommand("--json: the examples go to standard output already: name a file as --to, or leave it out")
     if report is not None:
         jsonl.check_writable(report)
     job = LabelJob(input_of(source), destination_of(to, settings), settings, recovery)
     check_apart(source, [*job.to.given().values(), *([report] if report is not None else [])])
     closing, status = run_label(job, yes=yes, force=force)
-    show_account(closing, print_labels)
+    if isinstance(job.to, Files) and job.to.late is not None and not is_kafka(source):
+        pass_names_on(Path(source), Path(to))
+    show_summary(closing, json, print_labels)
     console.print(NOT_NEEDED)
     write_report(report, closing)
     if closing.get("stopped_because"):
@@ -81,6 +65,8 @@ def label(
     if status == INTERRUPTED:
         rest = "run the same command again to go on" if recovery else "give --recovery DIR to go on where a run stopped"
         console.print(f"Interrupted; what was done is kept ({rest}).")
+    elif not status and to != "-":
+        say_next("prepare", to, "--to", Path(to).with_name("set") if isinstance(job.to, Files) else "set", "--format", "chat")
     raise typer.Exit(1 if closing["does_not_add_up"] else status)
 
 
@@ -183,7 +169,7 @@ def provider_rows(provider: Mapping[str, Any] | None) -> list[tuple[str, str, st
     share = tokens["cached"] / tokens["input"] if tokens["input"] else 0.0
     rows.append(("  tokens", f"{tokens['input'] + tokens['output']:,}", f"{share:.0%} of the input from the provider's cache"))
     if provider["untold"]:
-        rows.append(("  untold", f"{provider['untold']:,}", "answers without a count of tokens: their cost is not known"))
+        rows.append(("  not counted", f"{provider['untold']:,}", "answers without a count of tokens: their cost is not known"))
     cost = "not known" if provider["cost"] is None else f"${provider['cost']:,.4f}"
     rows.append(("  cost", cost, provider["cost_told"]))
     return rows

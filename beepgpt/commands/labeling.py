@@ -51,10 +51,8 @@ def check_places(job: LabelJob) -> None:
     """Check SOURCE and DEST before anything is begun. Raises BadCommand, NoTopic or OtherState."""
     to, address = job.to, job.origin.address
     if isinstance(to, Files):
-        if to.examples is None or to.dead_letters is None:
-            raise BadCommand(
-                f"--to {to}: a .jsonl path or kafka://host:port/topic is expected: labels need a place that can be gone on with"
-            )
+        if job.recovery is not None and not to.is_seekable:
+            raise BadCommand("--recovery needs a file or a topic as --to: what was printed can't be cut back to a snapshot")
         beside = None if job.origin.file is None else retractions_of(job.origin.file)
         if beside is not None and to.retractions is not None and to.retractions.resolve() == beside.resolve():
             raise BadCommand(f"--to {to}: what is beside it is beside SOURCE already: name another file")
@@ -141,7 +139,7 @@ def run_labeling(
 
 def _sinks(job: LabelJob, worker: Worker) -> dict[str, Any]:
     """Of a file of examples, the retractions are written already; of a topic, they come as tombstones among the examples."""
-    sinks = job.outputs.sinks(fresh=worker.is_fresh, listener=worker)
+    sinks = job.outputs.sinks(fresh=worker.is_fresh, on_closed=worker.lose_reader, listener=worker)
     return {
         name: sinks[name] for name in ("examples", "dead_letters", *(["retractions"] if job.origin.file is None else [])) if name in sinks
     }

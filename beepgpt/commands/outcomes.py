@@ -9,19 +9,22 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from beepgpt.commands.flags import with_settings
+from beepgpt.commands.closing import say_next, show_summary
+from beepgpt.commands.flags import Json, Report, with_settings
 from beepgpt.commands.output import account_table, by_reason, number, write_report
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.conversations.outcomes import RIGHT
 from beepgpt.errors import BadCommand
-from beepgpt.runtime.console import console
+from beepgpt.runtime.console import console, results
 from beepgpt.runtime.places import check_apart, lines_with_places
 from beepgpt.training.live import figures_in, hits_in, live_in, name_of, threshold_of
 from beepgpt.training.parts import parts_of
 
 EXTRA = "training"
 CARD = "model.json"
+LEAST_KEPT = 0.02
+"""The least probability of a person in outcomes."""
 
 
 @with_settings
@@ -31,13 +34,14 @@ def outcomes(
     model: Annotated[
         Path | None, typer.Option(help="The model's folder: its figures of validation are shown beside.", show_default=False)
     ] = None,
-    threshold: Annotated[float | None, typer.Option(help="The least probability for an alert.", show_default=False)] = None,
     to: Annotated[Path | None, typer.Option(help="A page of it, .html, that needs nothing else.", show_default=False)] = None,
-    report: Annotated[Path | None, typer.Option(help="The same as JSON.", show_default=False)] = None,
+    report: Report = None,
+    json: Json = False,
 ) -> None:
     """Show how well predictions did, by model: hits, precision of alerts, calibration, and how that changed from week to week."""
-    if threshold is not None and not 0.02 <= threshold < 1:
-        raise BadCommand(f"--threshold {threshold:g}: a probability of at least 0.02 is expected: outcomes hold no less likely people")
+    given = settings.scoring.threshold
+    if given is not None and given < LEAST_KEPT:
+        raise BadCommand(f"--threshold {given:g}: at least {LEAST_KEPT} is expected: outcomes hold no less likely people")
     try:
         from beepgpt.training.models import read_card
         from beepgpt.training.outcomes import figures_by_model
@@ -49,20 +53,24 @@ def outcomes(
     check_apart(source, written)
     model = None if model is None else live_in(model)
     figures, parts = ({}, {}) if model is None else (validated(model), {name_of(model): parts_of(read_card(model))})
-    at = threshold if threshold is not None else threshold_of(settings.scoring.threshold, model)
+    at = threshold_of(given, model)
     models = figures_by_model(outcomes_in(source, settings), at, parts)
     if not models:
         raise BadCommand(f"{source}: holds no outcome yet: a point's is known when somebody answered, or its horizon has passed")
     promised = hits_in(figures)
-    for each in models:
-        print_outcomes(each, promised)
     closing = {"source": source, "right": RIGHT, "promised": promised, "models": models}
+    show_summary(closing, json, lambda found: print_models(found["models"], promised))
     write_report(report, closing)
     if to is not None:
         from beepgpt.web.report import outcomes_page
 
         jsonl.write_file(to, outcomes_page(closing).encode())
         console.print(f"For reading: {to}")
+    predictions = Path(source.removesuffix(".outcomes.jsonl") + ".jsonl")
+    if predictions.is_file() and str(predictions) != source:
+        say_next("rehearse", predictions, *(() if model is None else ("--model", model)), "--to", predictions.with_name("rehearsal.html"))
+    elif to is None:
+        say_next("outcomes", source, *(() if model is None else ("--model", model)), "--to", "outcomes.html")
 
 
 def validated(model: Path) -> dict[str, Any]:
@@ -87,6 +95,12 @@ def outcomes_in(source: str, settings: Settings) -> Iterator[dict[str, Any]]:
         if fault := fault_of(body):
             raise BadCommand(f"{place}: is no outcome ({fault}): name what `beepgpt score --outcomes` wrote")
         yield body
+
+
+def print_models(models: list[dict[str, Any]], promised: Mapping[str, Mapping[str, float]]) -> None:
+    """Print the figures of all models."""
+    for each in models:
+        print_outcomes(each, promised)
 
 
 def print_outcomes(model: Mapping[str, Any], promised: Mapping[str, Mapping[str, float]]) -> None:
@@ -118,7 +132,7 @@ def print_outcomes(model: Mapping[str, Any], promised: Mapping[str, Mapping[str,
             number(row["came"], "came"),
             f"{with_interval(row['came'], 'came')} came true, of {row['count']:,}",
         )
-    console.print(table)
+    results.print(table)
 
 
 DONE = {"next_user": "answered next", "interacting_users": "posted or reacted", "reactors": "reacted"}

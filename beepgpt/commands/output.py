@@ -149,6 +149,15 @@ def moment(ts: str) -> str:
     return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{fraction}Z"
 
 
+def when(ts: str) -> str:
+    """A message's time to the second, as people write it.
+
+    >>> when("1670453893.000100")
+    '2022-12-07 22:58:13 UTC'
+    """
+    return f"{moment(ts)[:19].replace('T', ' ')} UTC"
+
+
 def example_panel(example: Mapping[str, Any], names: Mapping[str, str], *, most: int = 4) -> Panel:
     """An example with at most `most` of its candidates. `names`: of people, by id."""
     shown = Text()
@@ -165,7 +174,8 @@ def example_panel(example: Mapping[str, Any], names: Mapping[str, str], *, most:
     candidates = example.get("candidates") or {name: [] for name in columns}
     for row in list(zip(*(candidates[name] for name in columns), strict=True))[:most]:
         features.add_row(named(row[0], names), *(f"{value:g}" for value in row[1:]))
-    ending = Text(f"known at {example['prompt_ts']}    answered at {example['answer_ts'] or '-'} by ", style="dim")
+    known, answered = (when(example[each]) if example[each] else "-" for each in ("prompt_ts", "answer_ts"))
+    ending = Text(f"known at {known}    answered at {answered} by ", style="dim")
     ending.append(answer, style="bold green")
     return Panel(Group(shown, features, Text(), ending), title=example["conversation"], title_align="left")
 
@@ -173,25 +183,3 @@ def example_panel(example: Mapping[str, Any], names: Mapping[str, str], *, most:
 def named(user: str, names: Mapping[str, str]) -> str:
     """A person's name, or the id where none is known."""
     return names.get(user, user)
-
-
-def print_audit(audit: Mapping[str, Any]) -> None:
-    """Print an audit: a row for each law, then each finding with a few of its examples."""
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    table.add_column(justify="right", style="dim")
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    style = {"kept": "green", "broken": "bold red", "suspected": "bold yellow", "not checkable": "yellow"}
-    for law in audit["laws"]:
-        reason = "" if law["verdict"] in ("broken", "suspected") else law["told"]
-        table.add_row(str(law["law"]), law["name"], Text(law["verdict"], style=style[law["verdict"]]), Text(reason))
-    console.print(table)
-    for finding in audit["findings"]:
-        suspected = "suspected: " if finding["is_guess"] else ""
-        style_of = style["suspected" if finding["is_guess"] else "broken"]
-        console.print(Text(f"\n{suspected}law {finding['law']}, {finding['count']:,} x {finding['what']}", style=style_of))
-        for each in finding["examples"]:
-            console.print(Text(f"  {each['where']}: {each['why']}"))
-    for note in audit["notes"]:
-        console.print(Text(f"note: {note}", style="dim"))

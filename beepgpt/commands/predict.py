@@ -6,22 +6,25 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from beepgpt.commands.closing import say_next, show_summary
+from beepgpt.commands.flags import Json, ModelFolder, Names, NoNames, with_settings
 from beepgpt.commands.provider import open_model, say_strangers
 from beepgpt.commands.train import check_training_set
-from beepgpt.config.settings import Settings, read_settings
+from beepgpt.config.settings import Settings
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.errors import BadCommand
-from beepgpt.runtime.console import console
+from beepgpt.runtime.console import console, results
+from beepgpt.runtime.names import known_names
 from beepgpt.training.folder import CARD
 
 
+@with_settings
 def predict(
-    model: Annotated[Path, typer.Option(help="The model's folder.")],
+    model: ModelFolder,
+    settings: Settings,
     row: Annotated[int | None, typer.Option(help="A row of the validation file, the first is 1.", min=1, show_default=False)] = None,
     text: Annotated[
         str | None, typer.Option(help="A conversation, an empty line between its messages; - reads standard input.", show_default=False)
@@ -29,8 +32,9 @@ def predict(
     set: Annotated[
         Path | None, typer.Option(help="The training set; the one that the model's folder lies in, if not given.", show_default=False)
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-    config: Annotated[Path | None, typer.Option(help="A TOML file of settings.")] = None,
+    names: Names = None,
+    no_names: NoNames = False,
+    json: Json = False,
 ) -> None:
     """Ask a model about one row of a validation file, or a text: what was expected, its answer, and the 5 likeliest."""
     if row is None and text is None:
@@ -39,11 +43,11 @@ def predict(
         raise BadCommand(f"--model {model}: is no trained model ({CARD} is missing): name the folder that `beepgpt train` made")
     folder = set if set is not None else model.resolve().parent.parent
     check_training_set(folder)
-    answer = predicted(folder, model, row, sys.stdin.read() if text == "-" else text, read_settings(config))
-    if json:
-        typer.echo(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
-    else:
-        show(answer)
+    known = known_names(names, [folder], no_names=no_names)
+    answer = predicted(folder, model, row, sys.stdin.read() if text == "-" else text, settings)
+    answer["likeliest"] = [each | ({"name": known[each["who"]]} if each["who"] in known else {}) for each in answer["likeliest"]]
+    show_summary(answer, json, show)
+    say_next("predict", "--model", model, "--set", folder, "--row", 1 if row is None else row + 1)
 
 
 def predicted(folder: Path, model: Path, row: int | None, text: str | None, settings: Settings) -> dict[str, Any]:
@@ -57,18 +61,22 @@ def predicted(folder: Path, model: Path, row: int | None, text: str | None, sett
 
 def show(answer: dict[str, Any]) -> None:
     """Print an answer for people, on standard output."""
-    out = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
-    out.print(answer["prompt"].rstrip("\n"))
-    out.print()
+    results.print(answer["prompt"].rstrip("\n"))
+    results.print()
     if "facts" in answer:
         console.print(f"Candidates and features: {answer['facts']}.")
     if answer["expected"] is not None:
-        out.print(f"expected  {answer['expected']}")
+        results.print(f"expected  {answer['expected']}")
     first = answer["likeliest"][0]
-    out.print(f"answer    {first['label']}  ({first['who']}, {first['p']:.1%})")
+    results.print(f"answer    {first['label'].strip()}  ({who_of(first)}, {first['p']:.1%})")
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for name in ("label", "who", "p"):
         table.add_column(name, justify="right" if name == "p" else "left")
     for each in answer["likeliest"]:
-        table.add_row(each["label"], each["who"], f"{each['p']:.4f}")
-    out.print(table)
+        table.add_row(each["label"].strip(), who_of(each), f"{each['p']:.4f}")
+    results.print(table)
+
+
+def who_of(likely: dict[str, Any]) -> str:
+    """A person's name where it is known, or the id."""
+    return str(likely.get("name", likely["who"]))

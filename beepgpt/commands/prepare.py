@@ -8,67 +8,43 @@ from typing import Annotated, Any
 
 import typer
 
+from beepgpt.commands.closing import say_next, show_summary
 from beepgpt.commands.example_source import examples_of, made_with
+from beepgpt.commands.flags import Json, Report, with_settings
 from beepgpt.commands.output import write_report
 from beepgpt.commands.prepare_account import print_training_set
-from beepgpt.config.settings import Settings, read_settings
+from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.errors import BadCommand, cannot_write
 from beepgpt.runtime.console import Watched
-from beepgpt.runtime.places import check_apart
+from beepgpt.runtime.names import pass_names_on
+from beepgpt.runtime.places import check_apart, is_kafka
 from beepgpt.runtime.workers import peak_memory_mb
+from beepgpt.training.folder import TRAIN
 
-SETTINGS = "Settings"
 
-
+@with_settings
 def prepare(
-    source: Annotated[str, typer.Argument(help="Examples, labeled or not: a .jsonl, or kafka://host:port/topic.")],
-    to: Annotated[Path, typer.Option(help="A folder for the training set; an older one in it is replaced.")],
-    format: Annotated[
-        list[str] | None, typer.Option(help="chat, completion, candidates or examples; several may be given.", show_default=False)
-    ] = None,
+    source: Annotated[str, typer.Argument(help="Examples, labeled or not: a .jsonl, or a topic.")],
+    to: Annotated[Path, typer.Option(help="A folder; an older training set in it is replaced.")],
+    settings: Settings,
     retractions: Annotated[Path | None, typer.Option(help="Examples to forget; found by themselves beside SOURCE.")] = None,
     few_shots: Annotated[Path | None, typer.Option(help="The folder of the labeler's few-shots, which must not validate.")] = None,
-    report: Annotated[Path | None, typer.Option(help="Write the closing account here, as JSON.")] = None,
-    config: Annotated[Path | None, typer.Option(help="A TOML file of settings.", rich_help_panel=SETTINGS)] = None,
-    progress: Annotated[bool | None, typer.Option(help="Show progress.", rich_help_panel=SETTINGS, show_default=False)] = None,
-    model: Annotated[str | None, typer.Option(help="The model that is to be trained.", rich_help_panel=SETTINGS)] = None,
-    encoding: Annotated[str | None, typer.Option(help="Its encoding, where it isn't known.", rich_help_panel=SETTINGS)] = None,
-    valid_share: Annotated[str | None, typer.Option(help="Of the examples, the last in time validate.", rich_help_panel=SETTINGS)] = None,
-    judge_share: Annotated[
-        str | None, typer.Option(help="Of those, the last in time judge; the earlier ones choose.", rich_help_panel=SETTINGS)
-    ] = None,
-    cut: Annotated[str | None, typer.Option(help="The time between the sides (2024-01-31T12:00:00Z).", rich_help_panel=SETTINGS)] = None,
-    answers: Annotated[str | None, typer.Option(help="Of several people who answered: each, one, all.", rich_help_panel=SETTINGS)] = None,
-    min_answers: Annotated[str | None, typer.Option(help="Who has fewer to train on is other.", rich_help_panel=SETTINGS)] = None,
-    silences: Annotated[str | None, typer.Option(help="Nobody answered: nil, or drop.", rich_help_panel=SETTINGS)] = None,
-    weak: Annotated[str | None, typer.Option(help="An answer with a weak signal: weak, nil, or drop.", rich_help_panel=SETTINGS)] = None,
-    cap: Annotated[str | None, typer.Option(help="Training examples of one person, at most.", rich_help_panel=SETTINGS)] = None,
-    balance: Annotated[
-        str | None, typer.Option(help="Training examples of nobody, at most, for each of somebody.", rich_help_panel=SETTINGS)
-    ] = None,
-    max_characters: Annotated[str | None, typer.Option(help="Of a training row, at most.", rich_help_panel=SETTINGS)] = None,
-    max_tokens: Annotated[
-        str | None, typer.Option(help="Of a row, at most, where the model's limit isn't known.", rich_help_panel=SETTINGS)
-    ] = None,
-    system: Annotated[str | None, typer.Option(help="What a chat begins with.", rich_help_panel=SETTINGS)] = None,
-    price: Annotated[str | None, typer.Option(help="USD for a million trained tokens.", rich_help_panel=SETTINGS)] = None,
+    report: Report = None,
+    json: Json = False,
 ) -> None:
     """Make a training set of examples: checked, encoded, split by time so that nothing leaks."""
-    flags = {
-        "model": model, "encoding": encoding, "valid_share": valid_share, "judge_share": judge_share, "cut": cut,
-        "answers": answers, "min_answers": min_answers,
-        "silences": silences, "weak": weak, "cap": cap, "balance": balance, "max_characters": max_characters, "max_tokens": max_tokens,
-        "system": system, "price": price, "format": ",".join(format) if format else None,
-    }  # fmt: skip
-    settings = read_settings(config, {"training": flags, "run": {"progress": progress}})
     if report is not None:
         jsonl.check_writable(report)
         check_apart(source, [report])
     closing = prepared(source, to, settings, retractions, few_shots)
-    print_training_set(closing)
+    if not is_kafka(source):
+        pass_names_on(Path(source), to)
+    show_summary(closing, json, print_training_set)
     write_report(report, closing)
+    if closing["account"]["adds_up"]:
+        say_next("train", to, *(() if (to / TRAIN).exists() else ("--model", "export")))
     raise typer.Exit(0 if closing["account"]["adds_up"] else 1)
 
 

@@ -11,49 +11,42 @@ import orjson
 import typer
 from rich.table import Table
 
-from beepgpt.commands.alert import INSTALL, PANEL
-from beepgpt.commands.flags import with_settings
+from beepgpt.commands.alert import INSTALL
+from beepgpt.commands.closing import say_next, show_summary
+from beepgpt.commands.flags import Json, Names, NoNames, Report, with_settings
 from beepgpt.commands.output import short, write_report
 from beepgpt.commands.validate import shown
-from beepgpt.config.settings import Settings, with_flags
+from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
-from beepgpt.runtime.console import console
+from beepgpt.runtime.console import console, results
 from beepgpt.runtime.destinations import beside_of
-from beepgpt.runtime.names import names_in
+from beepgpt.runtime.names import known_names
 from beepgpt.runtime.places import check_apart, is_kafka
 from beepgpt.training.folder import ALERTS
 
 
 @with_settings
 def rehearse(
-    source: Annotated[str, typer.Argument(metavar="PREDICTIONS", help="What was predicted: a .jsonl path, or kafka://host:port/topic.")],
+    source: Annotated[str, typer.Argument(metavar="PREDICTIONS", help="Predictions: a .jsonl path, or kafka://host:port/topic.")],
     settings: Settings,
     to: Annotated[Path, typer.Option(help="The page: an .html path.")],
-    outcomes: Annotated[
-        str | None, typer.Option(help="Outcomes, if they are neither in PREDICTIONS, too, nor in the file beside it.", show_default=False)
-    ] = None,
-    model: Annotated[Path | None, typer.Option(help="The model's folder; the threshold is written there.", rich_help_panel=PANEL)] = None,
-    threshold: Annotated[float | None, typer.Option(help="The least probability for a direct message.", rich_help_panel=PANEL)] = None,
-    list_from: Annotated[float | None, typer.Option(help="The least probability for the list in App Home.", rich_help_panel=PANEL)] = None,
-    per_hour: Annotated[int | None, typer.Option(help="Direct messages to one person an hour, at most.", rich_help_panel=PANEL)] = None,
+    outcomes: Annotated[str | None, typer.Option(help="Outcomes, if they aren't beside PREDICTIONS, or in it.", show_default=False)] = None,
+    model: Annotated[Path | None, typer.Option(help="The model's folder; the threshold is written there.")] = None,
     precision: Annotated[
-        float | None, typer.Option(help="How many alerted people should join within a day: the threshold is looked for.", min=0, max=1)
+        float | None,
+        typer.Option(help="The share who should join.", min=0, max=1),
     ] = None,
-    per_week: Annotated[
-        float | None, typer.Option(help="Alerts to a person in a week, at most: the threshold is looked for.", min=0, show_default=False)
-    ] = None,
+    per_week: Annotated[float | None, typer.Option(help="Alerts to a person a week, at most.", min=0, show_default=False)] = None,
     store: Annotated[
         Path | None,
-        typer.Option(
-            help="People's preferences, from this store of `beepgpt alert`; without it all count as opted in.", show_default=False
-        ),
+        typer.Option(help="Preferences, as `beepgpt alert` stores them.", show_default=False),
     ] = None,
-    members: Annotated[
-        Path | None, typer.Option(help="An export that says who may see which channel, and where people are.", show_default=False)
-    ] = None,
-    names: Annotated[list[Path] | None, typer.Option(help="An export, or its users.json and channels.json: names for ids.")] = None,
-    report: Annotated[Path | None, typer.Option(help="Write the figures here, as JSON.")] = None,
+    members: Annotated[Path | None, typer.Option(help="An export that says who may see what.", show_default=False)] = None,
+    names: Names = None,
+    no_names: NoNames = False,
+    report: Report = None,
+    json: Json = False,
 ) -> None:
     """Replay past predictions with alerts: whom they would have alerted, how often rightly, and from which threshold on is best."""
     for name in ("jinja2", "slack_sdk", "scipy", "matplotlib"):
@@ -65,21 +58,24 @@ def rehearse(
     from beepgpt.web.report import rehearsal_page
 
     model = None if model is None else live_in(model)
-    settings = with_flags(settings, "alerts", {"threshold": threshold, "list_from": list_from, "per_hour": per_hour})
+    if to.suffix.lower() not in (".html", ".htm"):
+        raise BadCommand(f"--to {to}: a page is written there: name an .html")
     jsonl.check_writable(to)
     if outcomes is None and not is_kafka(source) and (beside := beside_of(Path(source), "outcomes")) is not None and beside.exists():
         outcomes = str(beside)
     given_names = {f"names {each}": each for each in names or []}
     check_apart(source, [to, *([report] if report is not None else [])], outcomes=outcomes, store=store, members=members, **given_names)
     wishes = [WantedAlerts(0.5 if precision is None and per_week is None else precision, per_week)]
-    values = rehearsal_of(source, outcomes, settings, model, wishes, store, members, names_in(names or []))
+    known = known_names([*(names or []), *([] if members is None else [members])], [source], no_names=no_names)
+    values = rehearsal_of(source, outcomes, settings, model, wishes, store, members, known)
     jsonl.write_file(to, rehearsal_page(values).encode())
-    if report is not None:
-        write_report(report, {name: value for name, value in values.items() if name not in ON_THE_PAGE})
-    print_figures(values)
+    figures = {name: value for name, value in values.items() if name not in ON_THE_PAGE}
+    write_report(report, figures)
+    show_summary(figures, json, lambda _: print_figures(values))
     if model is not None:
         keep(values["recommended"], model, values["models"])
     console.print(f"For reading: {to}")
+    say_next("check", *(() if model is None else ("--model", model)))
 
 
 ON_THE_PAGE = ("people", "shown", "bars", "bars_are", "highest")
@@ -106,12 +102,12 @@ def print_figures(values: Mapping[str, Any]) -> None:
     found, parts = values["recommended"], values["parts"]
     apart = ", ".join(f"{name} {count:,}" for name, count in parts.items() if name != "judge")
     rest = f"; apart from these: {apart}" if apart else ""
-    console.print(
+    results.print(
         f"Figures are of the {parts.get('judge', 0):,} points that judge, also those whose answer isn't known{rest}.", highlight=False
     )
     if found["threshold"] is not None:
         joined = found["judged"]["intervals"]["joined"]
-        console.print(
+        results.print(
             f"Recommended: {found['threshold']:.0%}, {found['why']}. Judged: {found['judged']['alerts']:,} alerts;"
             f" of the {joined['count']:,} whose day is over, {shown(joined, 'joined')} joined.",
             highlight=False,
@@ -119,7 +115,7 @@ def print_figures(values: Mapping[str, Any]) -> None:
     table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("", overflow="fold")
     reacting = ("reacted",) if values["rules"][0]["intervals"]["reacted"]["count"] else ()
-    is_wide = console.width >= WIDE
+    is_wide = not results.is_terminal or results.width >= WIDE
     people, each = (["people"], ["a day each"]) if is_wide else ([], [])
     for name in ("alerts", *people, "joined, %", "next, %", *reacting, "coverage, %", *each):
         table.add_column(name, justify="right", no_wrap=True)
@@ -127,8 +123,8 @@ def print_figures(values: Mapping[str, Any]) -> None:
         cells = [f"{row['alerts']:,}", *([f"{row['people']:,}"] if is_wide else []), of_how_many(row["intervals"]["joined"])]
         cells += [short(row["intervals"][name], name) for name in ("next", *reacting, "announced")]
         table.add_row(row["name"], *cells, *([decimals(row["per_person_per_day"])] if is_wide else []))
-    console.print(table)
-    console.print(
+    results.print(table)
+    results.print(
         "joined: posted there for the first time within a day, of those whose day is over; next: was the next to answer; coverage: of all"
         " who joined a conversation, those who were alerted to it first."
     )

@@ -10,20 +10,23 @@ from typing import Annotated, Any
 
 import typer
 
-from beepgpt.commands.flags import duration_of
+from beepgpt.commands.closing import say_next, show_summary
+from beepgpt.commands.flags import Json, Report, duration_of, with_settings
 from beepgpt.commands.output import write_report
-from beepgpt.config.settings import Settings, read_settings
+from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.conversations.rules import in_words
 from beepgpt.errors import BadCommand
 from beepgpt.locks import lock
-from beepgpt.runtime.console import console
+from beepgpt.runtime.console import console, results
 
 LOCK = "retrain.lock"
 
 
+@with_settings
 def retrain(
     source: Annotated[str, typer.Argument(help="All examples so far: a .jsonl, or kafka://host:port/topic.")],
+    settings: Settings,
     model: Annotated[Path, typer.Option(help="The folder that beepgpt score and beepgpt alert follow; a new one gets its first model.")],
     since: Annotated[str, typer.Option(help="How long before the last prompt the candidate ends, and they are compared.")] = "14d",
     precision: Annotated[
@@ -37,11 +40,10 @@ def retrain(
     ] = None,
     retractions: Annotated[Path | None, typer.Option(help="Examples to forget; found by themselves beside SOURCE.")] = None,
     threads: Annotated[int, typer.Option(help="As many as there are processors, if 0. The model is the same.", min=0)] = 0,
-    report: Annotated[Path | None, typer.Option(help="Write what became of it here, as JSON.")] = None,
-    config: Annotated[Path | None, typer.Option(help="A TOML file of settings.")] = None,
+    report: Report = None,
+    json: Json = False,
 ) -> None:
     """Train the live model anew: a candidate that isn't worse on the last two weeks is fitted up to today, and takes its place."""
-    settings = read_settings(config)
     if report is not None:
         jsonl.check_writable(report)
     try:
@@ -50,8 +52,9 @@ def retrain(
         raise BadCommand(f"this needs {error.name}: pip install 'beepgpt[training]'") from error
     back = duration_of("--since", since) or 0
     found = retrained(source, model, settings, back=back, precision=precision, retractions=retractions, threads=threads)
-    console.print(found["says"])
+    show_summary(found, json, lambda found: results.print(found["says"]))
     write_report(report, found)
+    say_next("check", "--model", model)
 
 
 def retrained(

@@ -13,21 +13,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from beepgpt.commands.closing import say_next
 from beepgpt.commands.example_source import input_of, lines_of, retracted_in, retractions_of
-from beepgpt.commands.flags import with_settings
-from beepgpt.config.settings import Settings, with_flags
+from beepgpt.commands.flags import Names, NoNames, with_settings
+from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
 from beepgpt.conversations.signals import Signal, SignalVerdict
 from beepgpt.errors import BadCommand
 from beepgpt.labeling.few_shots import FewShots
 from beepgpt.labeling.review_queue import ReviewedExample, Sample
 from beepgpt.runtime.console import Watched, console
-from beepgpt.runtime.names import names_in
+from beepgpt.runtime.names import known_names
 from beepgpt.runtime.places import connection_of
 
 if TYPE_CHECKING:
     from beepgpt.labeling.review_queue import OpinionSource
 
+OPINIONS = ("local", "rules", "none")
 SAMPLE = 5_000
 NEWEST = 500
 """Newest examples that can be reviewed beside the random sample."""
@@ -38,12 +40,11 @@ INSTALL = "pip install 'beepgpt[labeling]'"
 def review(
     source: Annotated[str, typer.Argument(help="Examples, labeled or not: a .jsonl path, or kafka://host:port/topic.")],
     settings: Settings,
-    few_shots: Annotated[Path | None, typer.Option(help="The folder of the few-shots; one that exists is added to.")] = None,
-    labeler: Annotated[str | None, typer.Option(help="Whose opinion is shown beside yours: local, rules or none.")] = None,
-    learn_from: Annotated[Path | None, typer.Option(help="Labeled examples that the local labeler learns from, too.")] = None,
-    names: Annotated[
-        list[Path] | None, typer.Option(help="An export, or its users.json and channels.json: shows names in the place of ids.")
+    labeler: Annotated[
+        str | None, typer.Option(help="Whose opinion is shown beside yours: local, rules or none.", show_default=False)
     ] = None,
+    names: Names = None,
+    no_names: NoNames = False,
     sample: Annotated[int, typer.Option(help="Examples in the random sample; the newest are there beside it.", min=1)] = SAMPLE,
     port: Annotated[int, typer.Option(help="Where the page is; 0: on any port that is free.", min=0, max=65_535)] = 0,
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
@@ -54,14 +55,14 @@ def review(
         from beepgpt.web import review_page
     except ModuleNotFoundError as error:
         raise BadCommand(f"beepgpt review needs {error.name}, which is not installed: {INSTALL}") from error
-    given = {"few_shots": few_shots, "labeler": None if labeler == "none" else labeler, "learn_from": learn_from}
-    ours = with_flags(settings, "labeling", given).labeling
-    known = names_in(names or [])
+    if labeler not in (None, *OPINIONS):
+        raise BadCommand(f"--labeler {labeler}: {', '.join(OPINIONS)} is expected")
+    ours, known = settings.labeling, known_names(names, [source], no_names=no_names)
     with closing(FewShots(ours.few_shots)) as kept:
         examples = examples_in(source, settings, kept, sample)
         for each in kept.mended:
             console.print(each)
-        opinions = opinions_of("none" if labeler == "none" else ours.labeler, ours.learn_from)
+        opinions = opinions_of(labeler or ours.labeler, ours.learn_from)
         queue = ReviewQueue(examples, kept, opinions, people=known, channels=known)
         with closing(review_page.listen(port)) as listener:
             keys = review_page.Keys(listener.getsockname()[1])
@@ -72,6 +73,7 @@ def review(
             review_page.serve(review_page.Page(queue, source).app(keys), listener)
         strong, weak = kept.counts.values()
         console.print(f"{ours.few_shots}: {strong} strong and {weak} weak few-shots, {kept.skipped} examples skipped.")
+        say_next("label", source, "--few-shots", ours.few_shots, "--to", "labeled.jsonl")
 
 
 # SOURCE

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from beepgpt.commands.closing import close_command
-from beepgpt.commands.flags import Include, duration_of, kinds_of, time_of, with_settings
+from beepgpt.commands.flags import Include, Json, Recovery, Report, duration_of, kinds_of, time_of, with_settings
 from beepgpt.commands.output import account_table, add_counts, add_reasons, by_reason, print_verdict
 from beepgpt.commands.score_run import run_score, run_score_worker
 from beepgpt.commands.scoring import ScoreJob
@@ -18,67 +18,54 @@ from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console
-from beepgpt.runtime.destinations import score_outputs_of
+from beepgpt.runtime.destinations import beside_of, place_name, score_outputs_of
+from beepgpt.runtime.forgotten import forgotten_of
+from beepgpt.runtime.names import NAMES, keep_names, pass_names_on
 from beepgpt.runtime.pacing import pace_of
-from beepgpt.runtime.places import check_apart
+from beepgpt.runtime.places import check_apart, is_kafka, origin_of
 
 EXTRA = "training"
-PANEL = "Scoring"
 
 
 @with_settings
 def score(
-    source: Annotated[str, typer.Argument(help="A Slack export (zip or folder), a .jsonl of events, or kafka://host:port/topic.")],
-    model: Annotated[Path, typer.Option(help="The model's folder; a new model that is put there is loaded without a restart.")],
-    to: Annotated[str, typer.Option(help="Where the predictions go: a .jsonl path, - for standard output, or kafka://host:port/topic.")],
+    source: Annotated[str, typer.Argument(help="An export, a .jsonl of events, or kafka://host:port/topic.")],
+    model: Annotated[Path, typer.Option(help="The model's folder; a new one there is loaded.")],
+    to: Annotated[str, typer.Option(help="A .jsonl path, -, or kafka://host:port/topic.")],
     settings: Settings,
     outcomes: Annotated[
         str | None,
         typer.Option(
-            help="Where their outcomes go: a .jsonl path or kafka://host:port/topic; beside a file of predictions, if not given.",
+            help="Outcomes: as --to; without it, beside a file of predictions.",
             show_default=False,
         ),
     ] = None,
     since: Annotated[
         str | None,
-        typer.Option(help="Score points from this time on (2024-01-31T12:00:00Z); of a topic, from= does the same.", show_default=False),
+        typer.Option(help="Score points from this time on (2024-01-31).", show_default=False),
     ] = None,
-    until: Annotated[str | None, typer.Option(help="Every channel's clock is at this time at the end.", show_default=False)] = None,
+    until: Annotated[str | None, typer.Option(help="End as if it had been this time.", show_default=False)] = None,
     pace: Annotated[
         str | None,
         typer.Option(
-            help="Of a file or an export: let event time pass so much faster than real time (60x), from --since on, as if it came live.",
+            help="Of history: so much faster than real time (60x), as if live.",
             show_default=False,
         ),
     ] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            help="The probability from which on people would be alerted, for the figures.", rich_help_panel=PANEL, show_default=False
-        ),
-    ] = None,
-    deadline: Annotated[
-        str | None,
-        typer.Option(
-            help="A prediction that takes longer is dropped and counted (500ms). Given here, it holds for history, too.",
-            rich_help_panel=PANEL,
-            show_default=False,
-        ),
-    ] = None,
-    candidates_too: Annotated[
-        bool | None, typer.Option("--with-candidates", help="Predictions carry the candidates' features.", rich_help_panel=PANEL)
-    ] = None,
-    report: Annotated[Path | None, typer.Option(help="Write the closing account here, as JSON.")] = None,
-    recovery: Annotated[Path | None, typer.Option(help="A folder for snapshots of the run, so that it goes on after a kill.")] = None,
+    deadline: Annotated[str | None, typer.Option(help="Slower predictions are dropped (500ms).", show_default=False)] = None,
+    candidates_too: Annotated[bool | None, typer.Option("--with-candidates", help="Predictions carry the features, too.")] = None,
+    report: Report = None,
+    recovery: Recovery = None,
     include: Include = "channels",
+    json: Json = False,
     worker: Annotated[int | None, typer.Option(hidden=True)] = None,
     shards: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
     """Score points as they are made: who will answer, how likely, and who did."""
-    if threshold is not None and not 0 < threshold < 1:
-        raise BadCommand(f"--threshold {threshold:g}: a probability between 0 and 1 is expected")
-    given = {name: value for name, value in (("threshold", threshold), ("candidates", candidates_too)) if value is not None}
-    settings = settings.model_copy(update={"scoring": settings.scoring.model_copy(update=given)})
+    if json and to == "-":
+        raise BadCommand("--json: the predictions go to standard output already: name a file as --to, or leave it out")
+    if candidates_too is not None:
+        settings = settings.model_copy(update={"scoring": settings.scoring.model_copy(update={"candidates": candidates_too})})
     outputs = score_outputs_of(to, outcomes, settings)
     job = ScoreJob(
         source, outputs, model, settings, kinds_of(include), time_of("--since", since), time_of("--until", until),
@@ -95,7 +82,32 @@ def score(
         run_score_worker(job, worker, shards.split(","))
         return
     closing, status = run_score(job, sys.argv[1:])
-    close_command(closing, status, report, recovery, print_scores)
+    if isinstance(outputs.predictions, Path):
+        keep_names_of(job)
+    close_command(closing, status, report, recovery, print_scores, as_json=json, next_command=next_of(job))
+
+
+def keep_names_of(job: ScoreJob) -> None:
+    """Remember the names of an export beside its predictions; of a file of events, those that are beside it."""
+    path = job.to.predictions
+    if is_kafka(job.source) or not isinstance(path, Path) or beside_of(path, NAMES) is None:
+        return
+    if origin_of(job.source, job.include).export is not None:
+        keep_names(Path(job.source), path, forgotten_of(job.settings))
+    else:
+        pass_names_on(Path(job.source), path)
+
+
+def next_of(job: ScoreJob) -> tuple[object, ...]:
+    """The command to run after this one."""
+    match job.to.predictions:
+        case None:
+            return ()
+        case Path() as path:
+            members = ("--members", job.source) if not is_kafka(job.source) and not job.source.endswith(".jsonl") else ()
+            return ("rehearse", path, "--model", job.model, *members, "--to", path.with_name("rehearsal.html"))
+        case address:
+            return ("alert", f"{place_name(address)}?follow=true", "--model", job.model)
 
 
 MEANING = {

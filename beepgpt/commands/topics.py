@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from beepgpt.commands.flags import with_settings
+from beepgpt.commands.closing import say_next, show_summary
+from beepgpt.commands.flags import Json, with_settings
 from beepgpt.config.settings import Settings, read_settings
 from beepgpt.connectors import kafka
 from beepgpt.conversations.rules import DAY
 from beepgpt.errors import BadCommand
-from beepgpt.runtime.console import console
+from beepgpt.runtime.console import console, results
 from beepgpt.runtime.places import connection_of, is_kafka
 
 FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1", "max.message.bytes": str(2 * 2**20)}
@@ -51,6 +52,7 @@ def topics(
     partitions: Annotated[int, typer.Option(min=1, help="Of slack.events and what is made of it; they can't be changed later.")] = 12,
     replicas: Annotated[int, typer.Option(min=-1, help="Copies of each; -1: as many as the brokers make by themselves.")] = -1,
     prefix: Annotated[str, typer.Option(help="What the topics' names begin with.")] = PREFIX,
+    json: Json = False,
 ) -> None:
     """Make the topics that are missing, or the one that is named, and show how those that are there differ from what they should be."""
     bootstrap, name = broker_and_topic(at)
@@ -65,17 +67,27 @@ def topics(
     )
     made, differences = kafka.create_topics(connection, specs)
     there = kafka.check_topics(connection, [spec.name for spec in specs])
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    rows = []
     for spec in specs:
         is_made = spec.name in made
         has = dict(spec.settings) if is_made else kafka.topic_settings(connection, spec.name, spec.settings)
-        described = ", ".join([f"{there[spec.name].partitions} partitions", *(f"{setting}={value}" for setting, value in has.items())])
-        table.add_row(spec.name, "made" if is_made else "is there", described)
-    console.print(table)
-    for line in differences:
-        console.print(f"differs, and is left as it is: {line}")
+        rows.append({"topic": spec.name, "is_made": is_made, "partitions": there[spec.name].partitions, "settings": has})
+    show_summary({"topics": rows, "differences": list(differences)}, json, print_topics)
     if name is None and (needed := needed_settings(beside, settings)):
         console.print(f"A flow that is to use these needs: {' '.join(needed)}", soft_wrap=True)
+    if name is None:
+        say_next("ingest", "slack", "--to", f"kafka://{bootstrap}/{prefix}.events")
+
+
+def print_topics(found: dict[str, Any]) -> None:
+    """Print a row for each topic, and what differs from what it should be."""
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    for each in found["topics"]:
+        described = ", ".join([f"{each['partitions']} partitions", *(f"{setting}={value}" for setting, value in each["settings"].items())])
+        table.add_row(each["topic"], "made" if each["is_made"] else "is there", described)
+    results.print(table)
+    for line in found["differences"]:
+        results.print(f"differs, and is left as it is: {line}")
 
 
 def flow_topics(prefix: str, partitions: int, replicas: int, beside: dict[str, str], settings: Settings) -> list[kafka.TopicSpec]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import join
 from typing import Any
 
 import orjson
@@ -66,7 +67,7 @@ class TryJob:
 
 def make_examples(job: TryJob) -> dict[str, Any]:
     """Make the examples; returns the counts that are told."""
-    closing, status = run_examples(ExamplesJob(str(job.export), files_of(str(job.examples)), job.settings, job.include))
+    closing, status = run_examples(ExamplesJob(str(job.export), files_of(str(job.examples)), job.settings, job.include, names=job.named))
     account = closing["account"]
     if status:
         raise RunStopped(f"{job.export}: the examples are not whole: beepgpt examples {job.export} --to {job.examples} says why")
@@ -163,12 +164,15 @@ def rehearse_alerts(job: TryJob, made: Mapping[str, Any]) -> dict[str, Any]:
 def next_commands(job: TryJob) -> list[tuple[str, str]]:
     """What to do next: a sentence, and the command."""
     page = job.to / "rehearsal.html"
-    return [
+    kinds = [] if job.include == ("channels",) else ["--include", ",".join(job.include)]
+    names = [] if job.named else ["--no-names"]
+    commands: list[tuple[str, list[object]]] = [
         (
             "Alerts that more people join",
-            f"beepgpt rehearse {job.predictions} --model {job.model} --members {job.export} --names {job.export} --precision 0.6"
-            f" --to {page}",
+            ["rehearse", job.predictions, "--model", job.model, "--members", job.export, "--precision", 0.6, "--to", page, *names],
         ),
-        ("Say by hand which examples teach something", f"beepgpt review {job.examples} --names {job.export}"),
-        ("Check the laws on your own data", f"beepgpt audit {job.export} {job.examples}"),
+        ("Say by hand which examples teach something", ["review", job.examples, *names]),
+        ("Check the laws on your own data", ["audit", job.export, job.examples, *kinds]),
+        ("Go live", ["init"]),
     ]
+    return [(words, join(map(str, ("beepgpt", *command)))) for words, command in commands]

@@ -3,57 +3,71 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
 from rich.table import Table
 
+from beepgpt.commands.closing import say_next, show_summary
+from beepgpt.commands.flags import Json, ModelFolder, Names, NoNames, with_settings
 from beepgpt.commands.output import short
 from beepgpt.commands.provider import open_models, print_unanswered, say_strangers
 from beepgpt.commands.train import check_training_set
-from beepgpt.config.settings import Settings, read_settings
+from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
-from beepgpt.runtime.console import console
+from beepgpt.runtime.console import WIDEST, console, results
+from beepgpt.runtime.names import known_names
 from beepgpt.training.folder import CARD, MODELS
 from beepgpt.training.live import let_own_be_live
+
+if TYPE_CHECKING:
+    from beepgpt.training.validation import ShownExample
 
 NOT_JUDGED = {
     "silence": "Points that nobody answered (--silences drop)",
     "weak": "Points whose answer has a weak signal (--weak drop)",
 }
 METRICS, REPORT = "metrics.json", "report.html"
+NO_NAMES: Mapping[str, str] = {}
 
 
+@with_settings
 def validate(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The training set that the model was trained on.")],
-    model: Annotated[Path, typer.Option(help="The model's folder.")],
+    model: ModelFolder,
+    settings: Settings,
     against: Annotated[
         list[Path] | None,
         typer.Option(help="Another model to compare it with, or several; DIR/models/text if it is there.", show_default=False),
     ] = None,
     precision: Annotated[
-        float, typer.Option(help="How many of the alerts should be right: the threshold is looked for.", min=0, max=1)
+        float, typer.Option(help="The share of alerts that should be right: a threshold is looked for.", min=0, max=1)
     ] = 0.5,
     to: Annotated[
         Path | None, typer.Option(help="Where metrics.json and report.html go; the model's folder if not given.", show_default=False)
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="A TOML file of settings.")] = None,
+    names: Names = None,
+    no_names: NoNames = False,
+    json: Json = False,
 ) -> None:
     """Say what a model is worth: on all of the validation side, beside simple rules, with intervals, as numbers and as a page."""
     into = to or model
     check_training_set(folder)
-    closing, files = validated(folder, model, against, precision, read_settings(config))
+    known = known_names(names, [folder], no_names=no_names)
+    closing, files = validated(folder, model, against, precision, settings, known)
     write_run(into, files)
-    print_figures(closing)
+    show_summary(closing, json, print_figures)
     if not any(row["name"] == "text" for row in closing["rows"]["answered"]):
         console.print(f"To compare it with text alone: beepgpt train {folder} --model text, and validate again.")
     console.print(f"All of it: {into / METRICS}; for reading: {into / REPORT}; beside others: beepgpt compare {into} …")
+    say_next("predict", "--model", model, "--row", 1, "--set", folder)
 
 
 def validated(
-    folder: Path, model: Path, against: Sequence[Path] | None, precision: float, settings: Settings
+    folder: Path, model: Path, against: Sequence[Path] | None, precision: float, settings: Settings, names: Mapping[str, str] = NO_NAMES
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """A model's figures, and the files of the run by name. `against`: None for DIR/models/text, if it is there."""
     from beepgpt.training.runs import FILE
@@ -72,9 +86,16 @@ def validated(
             say_strangers(models, folder)
             found = validate_models(folder, models, precision=precision)
             print_unanswered(models)
-        page = report_page(found.figures, found.examples)
+        page = report_page(found.figures, [named_in(each, names) for each in found.examples])
     metrics = orjson.dumps(found.figures, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     return found.figures, {METRICS: metrics, REPORT: page.encode(), FILE: found.run}
+
+
+def named_in(example: ShownExample, names: Mapping[str, str]) -> ShownExample:
+    """An example with names of people and of the channel in the place of ids."""
+    people = [(names.get(user, user), p) for user, p in example.people]
+    answer = [names.get(each, each) for each in example.answer]
+    return replace(example, channel=names.get(example.channel, example.channel), answer=answer, people=people)
 
 
 def write_run(into: Path, files: Mapping[str, bytes]) -> None:
@@ -94,45 +115,45 @@ def print_figures(closing: dict[str, Any]) -> None:
     from beepgpt.web.pages import with_interval
     from beepgpt.web.report import KINDS
 
-    console.print(
+    results.print(
         f"Judged by the {closing['points']:,} points from {closing['cut']} on, which neither fitted the model nor chose anything.",
         highlight=False,
     )
     for reason, count in closing.get("not_judged", {}).items():
-        console.print(
+        results.print(
             f"{NOT_JUDGED[reason]} were left out of the training set, {count:,} before the cut and after it; a live model is asked about"
             " such points, too, so these figures may flatter."
         )
     for kind, title, _ in KINDS:
-        console.print(figures_table(closing["rows"][kind], title))
-    console.print("calibration: how many points the probabilities were off by, in the mean. Ranges hold the truth in 95 of 100 cases.")
+        results.print(figures_table(closing["rows"][kind], title))
+    results.print("calibration: how many points the probabilities were off by, in the mean. Ranges hold the truth in 95 of 100 cases.")
     if len(others := [row for row in closing["choose"]["rows"]["all"] if "log_loss" in row["figures"]]) > 1:
         losses = ", ".join(f"{row['name']} {with_interval(row['figures']['log_loss'], 'log_loss')}" for row in others)
-        console.print(
+        results.print(
             f"All figures above are of the part that judges, for each model. Choose between them by the {closing['choose']['points']:,}"
             f" points to choose by: log loss there {losses}. (The least is best.)",
             highlight=False,
         )
     half = next(row for row in closing["alerts"]["all"] if row["threshold"] == 0.5)
     if half["alerts"]:
-        console.print(
+        results.print(
             f"Of {half['alerts']:,} people named with 0.5 or more, {shown(half['precision'], 'precision')} answered next, and"
             f" {shown(half['recall'], 'recall')} of all answers were by one of them."
         )
     chosen = closing["threshold"]
     if chosen is None:
-        console.print(
+        results.print(
             f"No threshold reaches the wanted precision with more than a few people named, on the {closing['chosen_on']:,} points to"
             " choose by."
         )
         return
-    console.print(
+    results.print(
         f"From {chosen['threshold']:.3f} on, {shown(chosen['before']['precision'], 'precision')} of those named answered next, on the"
         f" {closing['chosen_on']:,} points to choose by whose answers were known in time; judged,"
         f" {shown(chosen['precision'], 'precision')} of {chosen['alerts']:,}.",
         highlight=False,
     )
-    console.print("People are alerted to what they take no part in, which is harder: `beepgpt rehearse` finds the threshold for that.")
+    results.print("People are alerted to what they take no part in, which is harder: `beepgpt rehearse` finds the threshold for that.")
 
 
 def shown(figure: Mapping[str, Any], name: str) -> str:
@@ -145,7 +166,7 @@ def shown(figure: Mapping[str, Any], name: str) -> str:
 
 def figures_table(rows: list[dict[str, Any]], title: str) -> Table:
     """A table with a row for each model and rule, and of how many points it is."""
-    columns = shown_columns(console.width)
+    columns = shown_columns(results.width if results.is_terminal else WIDEST)
     table = Table(box=None, padding=(0, 1, 0, 0), title=title, title_justify="left", title_style="bold")
     table.add_column(f"{rows[0]['figures']['hit@1']['count']:,} points", overflow="fold")
     for head in columns.values():

@@ -17,16 +17,34 @@ from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
 
 from beepgpt.errors import CONTROLS
 
 
 class _Terminal(Console):
-    """A console that shows control characters in what it is given, and does not obey them."""
+    """A console that shows control characters, and does not obey them; where it is no terminal, tables aren't padded."""
 
     def print(self, *objects: Any, **how: Any) -> None:
+        table = objects[0] if objects and isinstance(objects[0], Table) and not self.is_terminal else None
+        if table is not None and not self.stderr:
+            self.file.write("".join(f"{line}\n" for line in tabbed(table)).translate(CONTROLS))  # Rich would make spaces of the tabs
+            return
+        if table is not None:
+            lines = self.render_lines(table, self.options.update(width=WIDEST), pad=False)
+            objects = ("\n".join("".join(segment.text for segment in line).rstrip() for line in lines),)
         super().print(*(each.translate(CONTROLS) if isinstance(each, str) else each for each in objects), **how)
+
+
+def tabbed(table: Table) -> Iterator[str]:
+    """The lines of a table for other programs: its title, its head if it shows one, and a line for each row, a tab between its cells."""
+    if table.title:
+        yield str(table.title)
+    if table.show_header:
+        yield "\t".join(str(column.header) for column in table.columns)
+    for row in zip(*(column.cells for column in table.columns), strict=True):
+        yield "\t".join(" ".join(str(cell).split()) for cell in row).rstrip("\t")
 
 
 console = _Terminal(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
@@ -39,6 +57,8 @@ printed = logging.getLogger("beepgpt.console")
 
 STEPS = 10_000
 """The progress bar's steps."""
+WIDEST = 100_000
+"""Columns of what is no terminal."""
 
 
 class _Rate(ProgressColumn):

@@ -233,6 +233,7 @@ def files_of(to: str) -> Files:
     if "://" in to:
         raise BadCommand(f"--to {to}: a .jsonl path, - or kafka://host:port/topic is expected")
     path = Path(to)
+    check_lines(path, "--to")
     if path.exists() and not (path.is_file() or path.is_dir()):
         jsonl.check_writable(path)
         return Files(path, None, None, None)  # beside a device or a pipe is no place for files
@@ -386,5 +387,15 @@ def _place_of(place: str, name: str) -> Path | kafka.KafkaAddress | None:
         return None
     if "://" in place or place == "-":
         raise BadCommand(f"{name} {place}: a .jsonl path{', -' if name == '--to' else ''} or kafka://host:port/topic is expected")
+    check_lines(Path(place), name)
     jsonl.check_writable(Path(place))
     return Path(place)
+
+
+OTHER_FORMATS = frozenset({".csv", ".tsv", ".parquet", ".xlsx", ".zip", ".gz", ".html", ".toml", ".sqlite"})
+
+
+def check_lines(path: Path, name: str) -> None:
+    """Raise BadCommand if a file's name says that it holds something else than lines of JSON."""
+    if path.suffix.lower() in OTHER_FORMATS:
+        raise BadCommand(f"{name} {path}: lines of JSON would be written there, which is no {path.suffix}: name a .jsonl")

@@ -1,4 +1,4 @@
-"""Names of people and channels by id, from an export or its lists: ids are what records hold."""
+"""Names of people and channels by id, from an export or its lists, and remembered beside what is made of it: ids are what records hold."""
 
 from __future__ import annotations
 
@@ -10,17 +10,62 @@ import orjson
 
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.slack import export as slack_export
+from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.errors import BadCommand
+
+NAMES = "names.json"
+"""The file of names in a folder; beside a file `x.jsonl` it is `x.names.json`."""
+LISTS = ("users.json", "channels.json", "groups.json")
+PEOPLE = ("U", "W")
+"""How the ids of people begin."""
+
+
+def names_beside(path: Path) -> Path:
+    """The file of names beside a file, or in a folder.
+
+    >>> names_beside(Path("acme/examples.jsonl"))
+    PosixPath('acme/examples.names.json')
+    """
+    return path / NAMES if path.is_dir() else path.with_name(f"{path.name.removesuffix('.jsonl')}.{NAMES}")
+
+
+def keep_names(export: Path, beside: Path, forgotten: Forgotten | None) -> None:
+    """Remember an export's names beside what was made of it, but for those of who is forgotten."""
+    names: Any = names_in([export])
+    kept = names if forgotten is None else forgotten.without(names) or {}
+    jsonl.write_file(
+        names_beside(beside), orjson.dumps(kept, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
+    )
+
+
+def pass_names_on(source: Path, to: Path) -> None:
+    """Copy the names beside what was read to beside what was made of it; older ones there are removed."""
+    before, after = names_beside(source), names_beside(to)
+    if before.is_file():
+        jsonl.write_file(after, before.read_bytes())
+    else:
+        after.unlink(missing_ok=True)
+
+
+def known_names(given: Iterable[Path] | None, places: Iterable[Path | str | None], *, no_names: bool = False) -> dict[str, str]:
+    """Names to show: those of `--names`, over those remembered beside `places`; none with `--no-names`. Raises BadCommand, BadExport."""
+    if no_names:
+        return {}
+    beside = [names_beside(Path(each)) for each in places if each is not None and "://" not in str(each)]
+    return names_in([*dict.fromkeys(each for each in beside if each.is_file()), *(given or [])])
 
 
 def names_in(paths: Iterable[Path]) -> dict[str, str]:
-    """Names of people and channels by id, of exports (zip or folder) or their users.json and channels.json.
+    """Names of people and channels by id: of exports (zip or folder), of their users.json and channels.json, of folders with these, and
+    of files of names that we wrote.
 
     Raises BadCommand, BadExport.
     """
     names: dict[str, str] = {}
     for path in paths:
-        if path.is_dir() or path.suffix.lower() == ".zip":
+        if path.is_dir() and (lists := [path / each for each in (NAMES, *LISTS) if (path / each).is_file()]):
+            names |= {id: name for each in lists for id, name in _names_in_list(each).items()}
+        elif path.is_dir() or path.suffix.lower() == ".zip":
             names |= {each.id: f"#{each.name}" for each in slack_export.read_listings(path) if each.name}
             names |= {str(each["id"]): name for each in slack_export.read_users(path) if (name := name_of(each))}
         else:
@@ -31,7 +76,11 @@ def names_in(paths: Iterable[Path]) -> dict[str, str]:
 def _names_in_list(path: Path) -> dict[str, str]:
     jsonl.check_readable(path)
     try:
-        return {each["id"]: name for each in orjson.loads(path.read_bytes()) if (name := name_of(each))}
+        body = orjson.loads(path.read_bytes())
+        if isinstance(body, dict):
+            return {str(id): str(name) for id, name in body.items()}
+        mark = "" if path.name == LISTS[0] else "#"
+        return {each["id"]: f"{'' if each['id'].startswith(PEOPLE) else mark}{name}" for each in body if (name := name_of(each))}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise BadCommand(
             f"--names {path}: an export (zip or folder) is expected, or a list of people or channels, as its users.json is"

@@ -59,6 +59,8 @@ OF_ENTRIES = frozenset({
 })  # fmt: skip
 """Keys of an example that are written beside the rows, so that an audit guesses nothing: the prompt stands in the rows."""
 MILLION = 1_000_000
+UNFINISHED = ".prepare-"
+"""How the folder in which a set is made begins; it stands in the set's own."""
 PROGRESS_EVERY = 1_000
 """Lines between two calls of the progress callback."""
 
@@ -123,7 +125,7 @@ def prepare(
         done += count
         progress(read.lines + done, 0.5 + done / both / 2)
 
-    with folder_in(to, ".prepare-") as folder:
+    with folder_in(to, UNFINISHED) as folder:
         writing = _Writing(source, called, folder, read, columns, texts, wanted, wrote)
         writing.write("train", sides.train)
         writing.write("valid", sides.valid)
@@ -161,6 +163,9 @@ def check_folder(to: Path) -> None:
         theirs = True
     if theirs:
         raise CannotPrepare(f"{to}: has a {MANIFEST} that is no training set's: name another folder")
+    is_begun = (to / MANIFEST).exists() or any(to.glob(f"{UNFINISHED}*"))  # a killed run leaves its folder
+    if not is_begun and (found := sorted(name for name in OUTPUTS if (to / name).exists())):
+        raise CannotPrepare(f"{to}: has {', '.join(found)} that no training set there brought, and that would be lost: name another folder")
 
 
 @contextmanager

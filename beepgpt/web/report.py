@@ -78,8 +78,8 @@ def ranged_line(axes: Axes, across: Sequence[float], figures: Sequence[Mapping[s
 KINDS = (
     ("first_replies", "First replies", "Answered points where one person had spoken so far: the case that alerts are for."),
     ("answered", "All that was answered", "Who spoke next, if it was somebody else."),
-    ("first_messages", "First messages, silences among them", "Nobody is one of the outcomes that are ranked."),
-    ("all", "All points, silences among them", "Nobody is one of the outcomes that are ranked."),
+    ("first_messages", "First messages, including unanswered", "Nobody is one of the outcomes that are ranked."),
+    ("all", "All points, including unanswered", "Nobody is one of the outcomes that are ranked."),
 )
 """Kinds of points: the name in metrics.json, the title, and a sentence that says which they are."""
 HEADS = {

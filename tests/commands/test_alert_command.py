@@ -292,7 +292,7 @@ def test_a_webhook_elsewhere_without_tls_is_refused_at_the_start(tmp_path: Path)
     [
         ((), "how likely must an answer be"),
         (("--threshold", "0.5"), "nobody can say who may see which channel"),
-        (("--threshold", "7"), "--threshold is 7.0"),
+        (("--threshold", "7"), "--threshold is '7'"),
     ],
 )
 def test_what_is_lacking_is_named(tmp_path: Path, arguments: tuple[str, ...], said: str):

@@ -70,9 +70,9 @@ def test_reacting_is_named_and_has_no_figure_where_no_reaction_has_its_time(caps
     assert (found["judged"], found["alerts"]["given"], found["alerts"]["right"]) == (13, 13, 1)
 
     print_outcomes(nothing, {})
-    assert "nobody knows who reacted" in " ".join(capsys.readouterr().err.split())
+    assert "nobody knows who reacted" in " ".join(capsys.readouterr().out.split())
     print_outcomes(found, {})
-    said = " ".join(capsys.readouterr().err.split())
+    said = " ".join(capsys.readouterr().out.split())
     assert "nobody knows who reacted" not in said and "answered next" not in said and "of 13 named from 0.500 on" in said
     pages = [outcomes_page({"source": "x", "right": RIGHT, "promised": {}, "models": [each]}) for each in (nothing, found)]
     assert ["nobody knows who reacted" in page for page in pages] == [True, False] and "reacted:" in pages[1]
@@ -82,7 +82,7 @@ def test_every_share_of_the_table_has_its_interval(capsys: pytest.CaptureFixture
     """What came true of what was predicted, too; and of how many outcomes all of it is."""
     ended = [outcome(number, rank=1 + number % 2) for number in range(20)] + [outcome(30, how="superseded")]
     print_outcomes(figures_by_model(ended, 0.5)[0], {})
-    said = " ".join(capsys.readouterr().err.split())
+    said = " ".join(capsys.readouterr().out.split())
 
     assert "judge 21 all figures are of these: of the 20 whose answer is known" in said
     assert "predicted 75% 50.0 50.0 (28.4–71.6) came true, of 20" in said

@@ -62,7 +62,7 @@ def test_what_is_there_is_told_as_it_is(connection, name, capsys):
     """Its own partitions and settings, not those that it should have; how they differ stands below."""
     create_topics(connection, [TopicSpec(name, 4, {"retention.ms": "1000"}, 1)])
     made(f"kafka://{connection.bootstrap}/{name}", partitions=12)
-    said = folded(capsys.readouterr().err)
+    said = folded("".join(capsys.readouterr()))
 
     assert re.search(rf"{name} is there 4 partitions, cleanup.policy=delete, retention.ms=1000,", said)
     assert f"{name}: has 4 partitions, not 12" in said and f"{name}: retention.ms is 1000, not -1" in said
@@ -71,7 +71,7 @@ def test_what_is_there_is_told_as_it_is(connection, name, capsys):
 def test_a_prefix_is_that_of_all_topics(connection, name, capsys):
     """Those of what could not be used as well, and a line tells how a flow finds them."""
     made(f"kafka://{connection.bootstrap}", prefix=name)
-    said = capsys.readouterr().err
+    said = "".join(capsys.readouterr())
     there = kafka.describe_topics(connection)
 
     assert {each for each in there if each.startswith(name)} == {f"{name}.{kind}" for kind in (*KINDS, *BESIDE)}
@@ -87,7 +87,7 @@ def test_a_prefix_is_that_of_all_topics(connection, name, capsys):
 def test_a_topic_that_the_settings_name_keeps_its_name(connection, name, capsys):
     """It is made under that name, whatever the prefix, and needs no setting."""
     made(f"kafka://{connection.bootstrap}", {"BEEPGPT_KAFKA__LATE_TOPIC": f"{name}.tardy"}, prefix=name)
-    said = capsys.readouterr().err
+    said = "".join(capsys.readouterr())
     there = kafka.describe_topics(connection)
 
     assert f"{name}.tardy" in there and f"{name}.late" not in there
@@ -125,7 +125,7 @@ def test_letters_are_counted_by_reason(connection, name, capsys):
         writer.send([OutgoingRecord(None, b"test")])
         writer.send(OutgoingRecord(None, b"oops", [("reason", b"not_json"), ("source", b"slack.events/3:17")]) for _ in range(2))
     shown(f"kafka://{connection.bootstrap}/{name}")
-    said = folded(capsys.readouterr().err)
+    said = folded("".join(capsys.readouterr()))
 
     assert "not_json 2 the last one at slack.events/3:17" in said and "3 dead letters in" in said
 

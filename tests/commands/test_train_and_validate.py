@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from beepgpt.commands.validate import print_figures
-from beepgpt.runtime.console import console
+from beepgpt.runtime.console import results
 from beepgpt.simulation.workspace import Plan, live_records
 from beepgpt.training.models import load_model
 from beepgpt.training.points import BadTable, examples_of, read_examples
@@ -143,8 +143,9 @@ def check_that_it_fits(said: str, width: int) -> None:
 @pytest.mark.parametrize("width", [40, 66, 80, 120])
 def test_figures_fit_into_a_narrow_terminal(trained: Path, monkeypatch: pytest.MonkeyPatch, width: int):
     """No line is longer than the terminal is wide, and no number is torn."""
-    monkeypatch.setattr(console, "width", width)
-    with console.capture() as said:
+    monkeypatch.setattr(results, "width", width)
+    monkeypatch.setattr(results, "_force_terminal", True)
+    with results.capture() as said:
         print_figures(metrics_of(trained))
 
     check_that_it_fits(said.get(), width)
@@ -153,11 +154,14 @@ def test_figures_fit_into_a_narrow_terminal(trained: Path, monkeypatch: pytest.M
 def test_the_command_asks_its_terminal_how_wide_it_is(trained: Path):
     """What it prints is what fits."""
     arguments = ("validate", trained / "set", "--model", trained / "set" / "models" / "local", "--to", trained / "narrow")
-    command, env = program(*arguments), quiet() | {"COLUMNS": "66"}  # from its start, when it asks
+    command, env = (
+        program(*arguments),
+        quiet() | {"COLUMNS": "66", "LINES": "40", "TERM": "dumb", "TTY_COMPATIBLE": "1"},
+    )  # from its start, when it asks
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     assert done.returncode == 0, done.stderr
 
-    check_that_it_fits(done.stderr, 66)
+    check_that_it_fits(done.stdout, 66)
 
 
 class Page(HTMLParser):
@@ -199,7 +203,7 @@ def test_validation_says_what_its_training_set_leaves_out(trained: Path, tmp_pat
     """Silences that a live model is asked about, and that judge nothing here: in the terminal, in metrics.json, and on the page."""
     beep("prepare", trained / "made.jsonl", "--to", tmp_path, "--format", "candidates", "--silences", "drop", "--no-progress")
     beep("train", tmp_path, "--threads", 1)
-    said = beep("validate", tmp_path, "--model", tmp_path / "models" / "local").stderr
+    said = beep("validate", tmp_path, "--model", tmp_path / "models" / "local").stdout
     found = json.loads((tmp_path / "models" / "local" / "metrics.json").read_bytes())
     silent = sum(not json.loads(line)["answer"] for line in (trained / "made.jsonl").read_text("utf-8").splitlines())
 

@@ -87,6 +87,6 @@ def test_half_an_emoji_in_a_history_ends_no_fill(slack_server: Server):
     slack.post("C1", "U1", HALF)
     answer = Web(BOT_TOKEN, slack_server.base_url, threading.Event()).ask("conversations.history", channel="C1")
 
-    ((_, _, event),) = (each for message in answer["messages"] for each in events_of("C1", message))
-    found = parse(backfilled_record(event, "T1", NOW), NOW)
+    ((at, _, event),) = (each for message in answer["messages"] for each in events_of("C1", message))
+    found = parse(backfilled_record(at, event, "T1", NOW)[1], NOW)
     assert isinstance(found, Event) and found.text == "cut \ufffd"

@@ -12,7 +12,8 @@ from beepgpt.ingest.slack import web_queries
 from beepgpt.ingest.slack.run import team_of
 from tests.ingest.test_ingest_slack import Place
 from tests.ingest.test_ingest_slack_faults import Turned, begun, place, posted, turned
-from tests.support.slack_server import BOT_TOKEN, TEAM, Server
+from tests.support.slack_server import BOT_TOKEN, Server
+from tests.support.slack_workspace import TEAM
 
 __all__ = ["place"]
 

@@ -1,0 +1,116 @@
+"""The checks of `beepgpt check`: each yields its subject, whether that is as it must be (None: not known), and what was found."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import orjson
+
+from beepgpt.commands.alert import threshold_of
+from beepgpt.commands.topics import flow_topics, names_beside
+from beepgpt.config.settings import Settings, defaults, revealed
+from beepgpt.connectors import kafka
+from beepgpt.connectors.slack import export as slack_export
+from beepgpt.errors import BeepGPTError
+from beepgpt.ingest.slack.run import team_of, tokens_of
+from beepgpt.runtime.places import connection_of
+from beepgpt.training.folder import CARD
+
+CheckFinding = tuple[str, bool | None, str]
+NEEDED = {
+    "slack": ("jinja2", "slack_sdk", "starlette", "uvicorn", "websockets"),
+    "training": ("lightgbm", "numpy", "pyarrow", "scipy", "sklearn", "skops"),
+}
+"""Packages of going live, by the extra that brings them."""
+CLOCK = 5.0
+"""Seconds by which this machine's clock may be ahead: a live event must not seem to come from the future."""
+
+
+def check_workspace(settings: Settings) -> Iterator[CheckFinding]:
+    """Whether the settings name a workspace: it is a part of every example's id."""
+    name = settings.conversations.workspace
+    if name == defaults()["conversations", "workspace"].value:
+        yield "settings", False, "conversations.workspace has its default: beepgpt init writes a file of settings, and --config names it"
+    else:
+        yield "settings", True, f"the workspace is {name}"
+
+
+def check_packages() -> Iterator[CheckFinding]:
+    """Whether what live commands need is installed."""
+    lacking = {extra: [each for each in names if find_spec(each) is None] for extra, names in NEEDED.items()}
+    extras = ",".join(extra for extra, names in lacking.items() if names)
+    names = ", ".join(each for names in lacking.values() for each in names)
+    yield "packages", not extras, f"{names} are not installed: pip install 'beepgpt[{extras}]'" if extras else "all are installed"
+
+
+def check_slack(settings: Settings, include: tuple[slack_export.ChannelKind, ...]) -> Iterator[CheckFinding]:
+    """Tokens, the scopes for following channels and for alerts, and this machine's clock beside Slack's."""
+    ours = settings.slack
+    try:
+        tokens_of(ours, over_http=False)
+        yield "tokens", True, "slack.app_token and slack.bot_token are set"
+    except BeepGPTError as error:
+        yield "tokens", False, str(error)
+    if not revealed(ours.bot_token) or find_spec("slack_sdk") is None:
+        yield from ((name, None, "Slack can be asked once its bot token is set") for name in ("scopes", "clock"))
+        return
+    from beepgpt.connectors.slack import live as slack_live
+    from beepgpt.connectors.slack.alerts import SlackMessenger
+
+    outbound = slack_live.slack_outbound(revealed(ours.proxy))
+    web = slack_live.Web(revealed(ours.bot_token), ours.base_url, threading.Event(), ours.calls_per_minute, outbound=outbound)
+    try:
+        if why := web.try_once("auth.test"):
+            found = f"Slack can't be asked ({why}): check slack.base_url, slack.proxy and the network"
+            yield from ((name, None, found) for name in ("scopes", "clock"))
+            return
+        team_of(web, include)
+        name = SlackMessenger(revealed(ours.bot_token), ours.base_url, outbound=outbound).check()
+        yield "scopes", True, f"of {name}: all that {', '.join(include)} and alerts need"
+    except BeepGPTError as error:
+        yield "scopes", False, str(error)
+    if web.ahead > CLOCK:
+        yield "clock", False, f"this machine's clock is {web.ahead:.0f} s ahead of Slack's: set it (an NTP service)"
+    else:
+        yield "clock", True, "not ahead of Slack's"
+
+
+def check_broker(settings: Settings, bootstrap: str, prefix: str) -> Iterator[CheckFinding]:
+    """The topics, and whether they have the settings that they need."""
+    connection = connection_of(settings, bootstrap)
+    specs = flow_topics(prefix, 1, -1, names_beside(prefix, settings), settings)
+    try:
+        there = kafka.describe_topics(connection, [spec.name for spec in specs])
+        if missing := [spec.name for spec in specs if spec.name not in there]:
+            yield "topics", False, f"{', '.join(missing)} are missing at {bootstrap}: beepgpt topics kafka://{bootstrap}"
+            return
+        differing = [each.name for each in specs if kafka.topic_settings(connection, each.name, each.settings) != dict(each.settings)]
+    except BeepGPTError as error:
+        yield "topics", False, str(error)
+        return
+    if differing:
+        yield "topics", False, f"{', '.join(differing)} have other settings than they need: beepgpt topics kafka://{bootstrap} says which"
+    else:
+        yield "topics", True, f"all {len(specs)} are at {bootstrap}"
+
+
+def check_model(settings: Settings, folder: Path | None) -> Iterator[CheckFinding]:
+    """The model: whether it is one, of examples that are made as these settings say, with a threshold."""
+    if folder is None:
+        yield "model", False, "none is named: --model DIR, or cluster.model; beepgpt try makes one of an export"
+        return
+    if not (folder / CARD).is_file():
+        yield "model", False, f"{folder} is no trained model ({CARD} is missing): beepgpt train SET --to {folder}"
+        return
+    spec = orjson.loads((folder / CARD).read_bytes()).get("spec")
+    if spec != settings.rules.spec:
+        found = f"{folder} was trained on examples of spec {spec}, and these settings make {settings.rules.spec}"
+        yield "model", False, f"{found}: give the settings that its examples were made with"
+        return
+    try:
+        yield "model", True, f"{folder}, alerts from {threshold_of(settings, folder):.0%} on"
+    except BeepGPTError as error:
+        yield "model", False, str(error)
