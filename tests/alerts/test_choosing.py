@@ -19,7 +19,7 @@ from beepgpt.config.settings import read_settings
 from beepgpt.conversations.rules import DAY, HOUR, MINUTE
 from beepgpt.runtime.console import time_left
 from beepgpt.training.folder import ALERTS
-from beepgpt.training.live import name_of
+from beepgpt.training.live import live_in, name_of, threshold_in
 from beepgpt.training.live import threshold_of as scoring_threshold_of
 from tests.support.alerts import NOON, outcome, prediction
 from tests.support.scoring import save
@@ -120,7 +120,7 @@ def test_how_long_the_rest_takes_is_said_where_no_line_can_change(capsys: pytest
 
 
 def test_a_recommendation_is_taken_by_alerts_and_scores_of_that_very_model(tmp_path: Path):
-    """It comes before the validated one, and what is set before it; not once the model was trained again, nor of other models."""
+    """It comes before the validated one, and what is set before it. A model that is trained over that one waits, without a threshold."""
     folder, settings = save(tmp_path / "model"), read_settings(environ={})
     keep({"threshold": 0.25, "why": "…"}, folder, [name_of(folder)])
     assert threshold_of(settings, folder) == scoring_threshold_of(None, folder) == 0.25
@@ -129,4 +129,5 @@ def test_a_recommendation_is_taken_by_alerts_and_scores_of_that_very_model(tmp_p
     keep({"threshold": 0.35, "why": "…"}, folder, [name_of(folder), "another"])
     assert json.loads((folder / ALERTS).read_bytes())["threshold"] == 0.25
     save(folder, seed=2)
-    assert scoring_threshold_of(None, folder) == pytest.approx(0.5)
+    assert (threshold_in(folder), scoring_threshold_of(None, folder)) == (None, 0.25)
+    assert name_of(live_in(folder)) != name_of(folder)
