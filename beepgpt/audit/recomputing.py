@@ -121,15 +121,16 @@ class Recomputation:
 
     # All, in one pass
 
-    def in_one_pass(self, rows: Sequence[ExampleRow], retracted: Collection[str] | None, *, whole: bool) -> None:
+    def in_one_pass(self, rows: Sequence[ExampleRow], retracted: Collection[str] | None, *, whole: bool, only_theirs: bool = False) -> None:
         """Replay each channel once: compare each example's point before anything later is applied, and then what it became.
 
         `retracted`: the ids of the given retractions, if there are any. `whole`: the file should hold all examples.
+        `only_theirs`: the other channels are not replayed, and the account doesn't add up.
         """
         by_channel: defaultdict[str, list[ExampleRow]] = defaultdict(list)
         for row in rows:
             by_channel[self._channel_of(row)].append(row)
-        for name in sorted(self.history.channels.keys() | by_channel.keys() if whole or retracted is not None else by_channel):
+        for name in sorted(by_channel if only_theirs else self.history.channels.keys() | by_channel.keys()):
             if name not in self.history.channels:
                 for row in by_channel[name]:
                     self.of_unknown_channels += 1
