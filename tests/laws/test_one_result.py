@@ -194,11 +194,11 @@ def moved(record: Record, by: int) -> Record:
     if is_heartbeat(record):
         return heartbeat_record(record.t + by)
     text = _TIME.sub(lambda found: f'"{ts_text(micros(found[1]) + by)}"', record.line.decode())
-    return replace(record, line=_CHANNEL.sub(r'"channel": "D\1"', text).encode(), data=None)
+    return replace(record, line=_CHANNEL.sub(r'\1": "D\2"', text).encode(), data=None)
 
 
 _TIME = re.compile(r'"([0-9]{10}\.[0-9]{6})"')
-_CHANNEL = re.compile(r'"channel": "C([0-9])"')
+_CHANNEL = re.compile(r'(channel(?:_id)?)": "C([0-9])"')
 
 
 Step = tuple[list[bytes], list[bytes], list[bytes]]
