@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import threading
@@ -24,6 +25,7 @@ from beepgpt.conversations.rules import DAY, HOUR, SECOND, Rules, shaping_settin
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.clock import now_us
 from beepgpt.simulation.workspace import Plan, write_export
+from beepgpt.training.live import name_of
 from tests.support import histories, program, run_program
 from tests.support.alerts import outcome, prediction
 from tests.support.broker import Broker, GivenBroker
@@ -104,16 +106,23 @@ def test_a_file_that_forget_has_shortened_is_gone_on_with(tmp_path: Path, slack:
         assert store.preferences("cy").opted_in is False
 
 
-def test_a_threshold_is_that_of_the_model_that_stands_there(tmp_path: Path):
-    """One that was trained again and not validated has none: the old one's says nothing of its probabilities."""
+def test_a_threshold_is_that_of_the_model_that_stands_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """One that is trained over it waits until it is validated, as is said. Figures of another model say nothing of this one's."""
     folder, settings = save(tmp_path / "model"), read_settings(environ={})
     card = {name: value for name, value in json.loads((folder / "model.json").read_text()).items() if name not in ("files", "labels")}
     (folder / "metrics.json").write_text(json.dumps({"model": card, "threshold": {"threshold": 0.13}}))
     assert threshold_of(settings, folder) == 0.13
 
+    validated = name_of(folder)
     save(folder, seed=2)
+    assert threshold_of(settings, folder) == 0.13
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"the model {name_of(folder)} there has no threshold yet: going on with {validated}, which has." in said
+
+    other = save(tmp_path / "other", seed=3)
+    shutil.copy(folder / "metrics.json", other)
     with pytest.raises(BadCommand, match="is of another model"):
-        threshold_of(settings, folder)
+        threshold_of(settings, other)
 
 
 def test_predictions_of_other_settings_are_refused(tmp_path: Path, slack: Workspace):
