@@ -81,6 +81,18 @@ def test_a_file_of_predictions_is_given_once(tmp_path: Path, slack: Workspace):
     assert SECRET not in done.stderr + done.stdout + to.read_text()
 
 
+def test_all_that_people_asked_for_is_read_before_the_first_prediction(tmp_path: Path, slack: Workspace):
+    """However much that is: Bo opts in with the last of many lines, and none of them is left for after the prediction."""
+    opened = {"type": "event_callback", "event": {"type": "app_home_opened", "user": "bo", "tab": "messages"}}
+    opting_in = {"type": "block_actions", "user": {"id": "bo"}, "actions": [{"action_id": "opt_in", "value": "on"}]}
+    interactions = write(tmp_path / "interactions.jsonl", *[opened] * 3000, opting_in)
+    source = write(tmp_path / "predictions.jsonl", prediction(just_now(), people={"bo": 0.9, "cy": 0.9}))
+    done = run(tmp_path, slack, source, "--interactions", interactions, "--threshold", 0.5, "--opt-in")
+
+    assert done.returncode == 0, done.stderr
+    assert (len(slack.sent_to("bo")), len(slack.sent_to("cy"))) == (1, 0)
+
+
 @pytest.mark.slow
 def test_a_file_that_forget_has_shortened_is_gone_on_with(tmp_path: Path, slack: Workspace):
     """Nobody is alerted twice, what comes is alerted to, and what people asked for stays."""
