@@ -25,7 +25,7 @@ READS: dict[str, tuple[str, str]] = {
     "prepare": ("training run.progress", "kafka labeling.few_shots run.log_level run.log_format"),
     "audit": ("conversations run.forgotten", "kafka run.log_level run.log_format"),
     "train": ("", MODEL),
-    "retrain": ("", f"training kafka labeling.few_shots {MODEL}"),
+    "retrain": ("training run.progress", f"kafka labeling.few_shots {MODEL}"),
     "validate": ("", MODEL),
     "predict": ("", MODEL),
     "compare": ("", ""),
