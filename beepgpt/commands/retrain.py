@@ -39,7 +39,7 @@ def retrain(
         ),
     ] = None,
     retractions: Annotated[Path | None, typer.Option(help="Examples to forget; found by themselves beside SOURCE.")] = None,
-    threads: Annotated[int, typer.Option(help="As many as there are processors, if 0. The model is the same.", min=0)] = 0,
+    threads: Annotated[int, typer.Option(help="0: as many as processors; the model is the same.", min=0)] = 0,
     report: Report = None,
     json: Json = False,
 ) -> None:
