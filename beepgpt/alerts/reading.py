@@ -59,24 +59,32 @@ class AlertSource:
         prepare: Callable[[Sequence[bytes], int], None] | None = None,
         ends: Mapping[str, int] | None = None,
         lags: Mapping[tuple[str, int], int] | None = None,
+        comes_first: bool = False,
     ) -> None:
         """Set up reading.
 
         `name`: the key of its read positions. `records_of` takes the records out of a partition's chunk. `clock`: microseconds.
         `follows`: whether more may come after the end. `apply_tombstone` gets the key of a record without a value, and the time.
         `prepare` gets a chunk's values before the transaction begins. `ends`: where each partition ended when the run began. `lags`:
-        records not read yet, by topic and partition, kept up to date by the partitions.
+        records not read yet, by topic and partition, kept up to date by the partitions. `comes_first`: the sources after it wait until it
+        is read to where it ended at the start, since what people asked for holds for all that they are alerted to.
         """
         self._name, self._records_of, self._store, self._apply, self._clock = name, records_of, store, apply, clock
         self._partitions = dict(partitions)
         self._follows, self._prepare, self._apply_tombstone = follows, prepare, apply_tombstone
         self._behind = dict(ends or {})
+        self._comes_first = comes_first
         self.lags = lags if lags is not None else {}
 
     @property
     def is_over(self) -> bool:
         """Whether nothing more will come."""
         return not self._partitions and not self._follows
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether the sources after it wait for it."""
+        return self._comes_first and (bool(self.missing()) if self._follows else bool(self._partitions))
 
     def missing(self) -> str:
         """What of the records that were there when this run began is still to be read; empty once all are."""
@@ -143,16 +151,26 @@ def run_loop(sources: Sequence[AlertSource], delivery: AlertDelivery, pulse: Loo
     """Read, decide and deliver until everything is read and delivered, or `stop` returns true."""
     while not stop():
         pulse.beat()
-        read = [source.read() for source in sources]
+        found = read_in_order(sources)
         if pulse.missing:
             pulse.missing = "; ".join(missing for source in sources if (missing := source.missing()))
         delivered = delivery.work()
-        if not any(read) and not delivered:
+        if not found and not delivered:
             if all(source.is_over for source in sources):
                 if delivery.is_idle():
                     break
                 pulse.end()
             time.sleep(REST)
+
+
+def read_in_order(sources: Sequence[AlertSource]) -> bool:
+    """Read a chunk of each source up to one that the others wait for; whether there was any."""
+    found = False
+    for source in sources:
+        found |= source.read()
+        if source.is_awaited:
+            break
+    return found
 
 
 def closing_account(store: AlertStore, threshold: float) -> dict[str, Any]:

@@ -30,6 +30,8 @@ PROBE = "Is it there?"
 Prepare = Callable[[Sequence[bytes], int], None]
 """Called with a chunk of predictions and the time, before the store's transaction begins."""
 Forward = Callable[[Sequence[Mapping[str, Any]]], None]
+FIRST = ("interactions", "deletions")
+"""Sources that are read to where they ended at the start before a prediction is: nobody is passed over whose opting in is not read yet."""
 
 
 def slack_of(settings: Settings) -> SlackMessenger | None:
@@ -157,7 +159,7 @@ def source_of(
         state = None if before is None else kafka.KafkaState(*before)._replace(end=source.bounds[int(each)][1])
         partitions[each] = source.build_part("read", each, state)
     ends = {str(number): end for number, end in source.ends.items()}
-    how: dict[str, Any] = {"follows": address.follow, "prepare": prepare, "ends": ends, "lags": lags}
+    how: dict[str, Any] = {"follows": address.follow, "prepare": prepare, "ends": ends, "lags": lags, "comes_first": name in FIRST}
     if name == "predictions":
         how["apply_tombstone"] = decider.apply_tombstone
     return AlertSource(identity, partitions, _topic_records, decider.store, apply, clock=now_us, **how)
@@ -184,7 +186,8 @@ def _file_source(name: str, place: str, decider: AlertDecider, apply: Apply, pre
             " nobody is alerted twice"
         )
         part = source.build_part("read", jsonl.PARTITION, None)
-    return AlertSource(identity, {jsonl.PARTITION: part}, _file_records, decider.store, apply, clock=now_us, prepare=prepare)
+    how: dict[str, Any] = {"prepare": prepare, "comes_first": name in FIRST}
+    return AlertSource(identity, {jsonl.PARTITION: part}, _file_records, decider.store, apply, clock=now_us, **how)
 
 
 def _file_records(chunk: jsonl.LineChunk) -> Iterable[AlertRecord]:

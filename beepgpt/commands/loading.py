@@ -32,6 +32,7 @@ EXAMPLES = {
     "prepare": "beepgpt prepare examples.jsonl --to set",
     "audit": "beepgpt audit acme-export.zip examples.jsonl",
     "train": "beepgpt train set",
+    "retrain": "beepgpt retrain examples.jsonl --model live",
     "validate": "beepgpt validate set --model set/models/local",
     "predict": "beepgpt predict --model set/models/local --row 7",
     "compare": "beepgpt compare set/models/local set/models/text",

@@ -39,11 +39,11 @@ def retrain(
         ),
     ] = None,
     retractions: Annotated[Path | None, typer.Option(help="Examples to forget; found by themselves beside SOURCE.")] = None,
-    threads: Annotated[int, typer.Option(help="As many as there are processors, if 0. The model is the same.", min=0)] = 0,
+    threads: Annotated[int, typer.Option(help="0: as many as processors; the model is the same.", min=0)] = 0,
     report: Report = None,
     json: Json = False,
 ) -> None:
-    """Train the live model anew: a candidate that isn't worse on the last two weeks is fitted up to today, and takes its place."""
+    """Train the live model anew, if that makes it no worse: a candidate is compared with it, then fitted up to today."""
     if report is not None:
         jsonl.check_writable(report)
     try:

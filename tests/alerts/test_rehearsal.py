@@ -137,7 +137,8 @@ def test_a_line_that_is_neither_is_named(tmp_path: Path):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (("--outcomes", "o.jsonl", "--to", "o.jsonl"), "o.jsonl: would be written over --outcomes"),
+        (("--outcomes", "o.jsonl", "--to", "o.jsonl"), "--to o.jsonl: a page is written there: name an .html"),
+        (("--outcomes", "o.jsonl", "--to", "page.html", "--report", "o.jsonl"), "o.jsonl: would be written over --outcomes"),
         (("--outcomes", "none.jsonl", "--to", "page.html"), "none.jsonl: there is no such file"),
         (("--outcomes", "o.jsonl", "--to", "page.html", "--members", "none.zip"), "none.zip: there is no such file or folder"),
         (("--outcomes", "o.jsonl", "--to", "page.html", "--model", "none"), "--model none: is no trained model: beepgpt train"),

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import threading
@@ -24,6 +25,7 @@ from beepgpt.conversations.rules import DAY, HOUR, SECOND, Rules, shaping_settin
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.clock import now_us
 from beepgpt.simulation.workspace import Plan, write_export
+from beepgpt.training.live import name_of
 from tests.support import histories, program, run_program
 from tests.support.alerts import outcome, prediction
 from tests.support.broker import Broker, GivenBroker
@@ -79,6 +81,18 @@ def test_a_file_of_predictions_is_given_once(tmp_path: Path, slack: Workspace):
     assert SECRET not in done.stderr + done.stdout + to.read_text()
 
 
+def test_all_that_people_asked_for_is_read_before_the_first_prediction(tmp_path: Path, slack: Workspace):
+    """However much that is: Bo opts in with the last of many lines, and none of them is left for after the prediction."""
+    opened = {"type": "event_callback", "event": {"type": "app_home_opened", "user": "bo", "tab": "messages"}}
+    opting_in = {"type": "block_actions", "user": {"id": "bo"}, "actions": [{"action_id": "opt_in", "value": "on"}]}
+    interactions = write(tmp_path / "interactions.jsonl", *[opened] * 3000, opting_in)
+    source = write(tmp_path / "predictions.jsonl", prediction(just_now(), people={"bo": 0.9, "cy": 0.9}))
+    done = run(tmp_path, slack, source, "--interactions", interactions, "--threshold", 0.5, "--opt-in")
+
+    assert done.returncode == 0, done.stderr
+    assert (len(slack.sent_to("bo")), len(slack.sent_to("cy"))) == (1, 0)
+
+
 @pytest.mark.slow
 def test_a_file_that_forget_has_shortened_is_gone_on_with(tmp_path: Path, slack: Workspace):
     """Nobody is alerted twice, what comes is alerted to, and what people asked for stays."""
@@ -104,16 +118,23 @@ def test_a_file_that_forget_has_shortened_is_gone_on_with(tmp_path: Path, slack:
         assert store.preferences("cy").opted_in is False
 
 
-def test_a_threshold_is_that_of_the_model_that_stands_there(tmp_path: Path):
-    """One that was trained again and not validated has none: the old one's says nothing of its probabilities."""
+def test_a_threshold_is_that_of_the_model_that_stands_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """One that is trained over it waits until it is validated, as is said. Figures of another model say nothing of this one's."""
     folder, settings = save(tmp_path / "model"), read_settings(environ={})
     card = {name: value for name, value in json.loads((folder / "model.json").read_text()).items() if name not in ("files", "labels")}
     (folder / "metrics.json").write_text(json.dumps({"model": card, "threshold": {"threshold": 0.13}}))
     assert threshold_of(settings, folder) == 0.13
 
+    validated = name_of(folder)
     save(folder, seed=2)
+    assert threshold_of(settings, folder) == 0.13
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"the model {name_of(folder)} there has no threshold yet: going on with {validated}, which has." in said
+
+    other = save(tmp_path / "other", seed=3)
+    shutil.copy(folder / "metrics.json", other)
     with pytest.raises(BadCommand, match="is of another model"):
-        threshold_of(settings, folder)
+        threshold_of(settings, other)
 
 
 def test_predictions_of_other_settings_are_refused(tmp_path: Path, slack: Workspace):

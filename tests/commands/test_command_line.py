@@ -484,7 +484,9 @@ def test_what_is_no_terminal_gets_plain_lines(tmp_path):
 
     assert "\x1b" not in ran.err and "\r" not in ran.err
     assert ran.err.startswith("events read")
-    assert ran.err.splitlines()[-1].startswith("the account adds up; 4 channels, ")
+    *_, account, following = ran.err.splitlines()
+    assert account.startswith("the account adds up; 4 channels, ")
+    assert following == "next: beepgpt prepare o.jsonl --to set"
 
 
 HEAVY = {

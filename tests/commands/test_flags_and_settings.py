@@ -43,6 +43,7 @@ RUNS = {
     "review": ["review examples.jsonl --no-browser"],
     "train": ["train set"],
     "validate": ["validate set --model set/models/local"],
+    "retrain": ["retrain examples.jsonl --model live --precision 0.01"],
     "predict": ["predict --model set/models/local --row 1"],
     "score": [f"score acme.zip --model set/models/local --to p.jsonl --recovery scores --metrics-port PORT {INCLUDE}"],
     "outcomes": ["outcomes p.outcomes.jsonl --model set/models/local"],

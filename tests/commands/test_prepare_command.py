@@ -49,7 +49,7 @@ def test_nothing_anybody_wrote_is_told(tmp_path):
     source = write(tmp_path / "made.jsonl", [FIRST, long, LAST, line_of(GONE)[:-9], b'{"prompt": "%s"}' % secret.encode()])
     done = beep("prepare", source, "--to", tmp_path / "set", "--cut", CUT, "--report", tmp_path / "report.json")
 
-    assert long["id"] in done.stderr and "no JSON: line 4 " in done.stderr and "no examples: line 5 " in done.stderr
+    assert long["id"] in done.stderr and "no JSON: line 4\n" in done.stderr and "no examples: line 5\n" in done.stderr
     assert secret not in done.stderr + (tmp_path / "report.json").read_text() + (tmp_path / "set" / "manifest.json").read_text()
 
 

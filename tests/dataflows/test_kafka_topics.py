@@ -176,7 +176,7 @@ def test_topics_are_made_and_compared(connection):
         return done.stdout + done.stderr
 
     first, second, third = told("--partitions", 3), told("--partitions", 3), told("--partitions", 4)
-    assert first.count(" made ") == 9 and second.count(" is there ") == third.count(" is there ") == 9
+    assert first.count("\tmade\t") == 9 and second.count("\tis there\t") == third.count("\tis there\t") == 9
     assert "differs" not in first + second
     assert f"{wanted.events}: has 3 partitions, not 4" in third
     assert describe_topics(connection, [wanted.events, wanted.late])[wanted.events].partitions == 3
