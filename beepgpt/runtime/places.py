@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -236,17 +236,17 @@ def values_in(source: Source[Chunk]) -> Iterator[tuple[str, int, Any]]:
     """All values in the chunks of a bounded source: partition, number in it, value."""
     for name in source.list_parts():  # type: ignore[attr-defined]
         partition = source.build_part("read_records", name, None)  # type: ignore[attr-defined]
-        while True:
-            try:
-                chunks = partition.next_batch()
-            except StopIteration:
-                break
-            if not chunks:
-                time.sleep(WAIT)
-            for of, first, values in chunks:
-                for number, value in enumerate(values, first):
-                    yield of, number, value
-        partition.close()
+        with closing(partition):  # also where the caller takes some values, and no more
+            while True:
+                try:
+                    chunks = partition.next_batch()
+                except StopIteration:
+                    break
+                if not chunks:
+                    time.sleep(WAIT)
+                for of, first, values in chunks:
+                    for number, value in enumerate(values, first):
+                        yield of, number, value
 
 
 def lines_with_places(name: str, place: str, settings: Settings, tombstones: set[bytes] | None = None) -> Iterator[tuple[str, bytes]]:
