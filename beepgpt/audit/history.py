@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from beepgpt.conversations.account import UNNAMED, UNTIMED, Account
 from beepgpt.conversations.channel import FOREVER
-from beepgpt.conversations.events import DELETE, EDIT, POST, Event, Heartbeat, Ignored, Reject, log_time, parse
+from beepgpt.conversations.events import DELETE, EDIT, MOVE, POST, Event, Heartbeat, Ignored, Reject, log_time, parse
 from beepgpt.conversations.reorder import without_duplicates
 from beepgpt.conversations.rules import Rules
 
@@ -128,3 +128,11 @@ def up_to(until: int, history: ChannelHistories) -> ChannelHistories:
 def after(channel: ChannelHistory, t: int) -> int:
     """How many of a channel's events are no later than `t`."""
     return bisect_right(channel.events, t, key=lambda event: event.t)
+
+
+def known_by(heard: ChannelHistory, t: int) -> int:
+    """How many of a channel's events are known to a point at `t`: a move ends the points of its own time."""
+    end = after(heard, t)
+    while end and heard.events[end - 1].kind == MOVE and heard.events[end - 1].t == t:
+        end -= 1
+    return end

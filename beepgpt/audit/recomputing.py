@@ -14,10 +14,10 @@ import orjson
 from beepgpt.audit.differences import KNOWN_THEN, Differences
 from beepgpt.audit.example_rows import ExampleRow, digest_of
 from beepgpt.audit.findings import Findings
-from beepgpt.audit.history import ChannelHistories, ChannelHistory, after
+from beepgpt.audit.history import ChannelHistories, ChannelHistory, after, known_by
 from beepgpt.conversations.account import Account
 from beepgpt.conversations.channel import FOREVER, Channel, Output
-from beepgpt.conversations.events import POST, Event, micros, ts_text
+from beepgpt.conversations.events import MOVE, POST, Event, micros, ts_text
 from beepgpt.conversations.examples import example_bytes
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.shard import Shard
@@ -172,7 +172,8 @@ class Recomputation:
     ) -> None:
         """Apply events, and compare the examples of each time before any later event is applied; at last those from before `before`."""
         for event in events:
-            while due and due[0][0] < event.t:
+            # A move ends the points of its own time, too, and is applied after all that may change a window then.
+            while due and due[0][0] < event.t + (event.kind == MOVE):
                 self._compare_points(channel, *due.popleft())
             channel.apply(event, replayed.output)
             replayed.take()
@@ -264,7 +265,7 @@ class Recomputation:
         """
         shard, read = Shard(self.rules, self.encoding), 0
         for row in sorted(rows, key=attrgetter("prompt_ts")):
-            end = after(heard, row.prompt_ts)
+            end = known_by(heard, row.prompt_ts)
             for number in range(read, end):
                 shard.read(heard.events[number], "all")
                 if not number % DRAINED_EVERY:
@@ -286,7 +287,7 @@ class Recomputation:
         """The example that settles by `settled_ts`; if there is none, the one that settles later."""
         last = heard.clock if self.rules.horizon is None else row.prompt_ts + self.rules.horizon
         for until in (row.settled_ts, last):
-            events = heard.events[after(heard, row.prompt_ts) : after(heard, until)]
+            events = heard.events[known_by(heard, row.prompt_ts) : after(heard, until)]
             if (settled := self._future(prefix, events, row, min(until, heard.clock))) is not None:
                 return settled
         return None
@@ -298,7 +299,7 @@ class Recomputation:
         if body["answer_ts"] is None or self.rules.horizon is None:
             return None
         answer_ts = micros(body["answer_ts"])
-        events = heard.events[after(heard, row.prompt_ts) : after(heard, row.settled_ts)]
+        events = heard.events[known_by(heard, row.prompt_ts) : after(heard, row.settled_ts)]
         changed = [event._replace(user=SOMEBODY_ELSE) if event.kind == POST and event.t == answer_ts else event for event in events]
         return self._future(prefix, changed, row, row.settled_ts)
 

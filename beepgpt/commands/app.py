@@ -31,7 +31,7 @@ COMMANDS = {
     },
     "Train": {
         "train": "Train a model that predicts who will answer",
-        "retrain": "Train the live model anew: one that isn't worse takes its place, with its threshold",
+        "retrain": "Train the live model anew, if that makes it no worse",
         "validate": "Say what a model is worth",
         "predict": "Ask a model about one row of a validation file, or a text",
         "compare": "Set runs side by side",

@@ -43,7 +43,7 @@ def retrain(
     report: Report = None,
     json: Json = False,
 ) -> None:
-    """Train the live model anew: a candidate that isn't worse on the last two weeks is fitted up to today, and takes its place."""
+    """Train the live model anew, if that makes it no worse: a candidate is compared with it, then fitted up to today."""
     if report is not None:
         jsonl.check_writable(report)
     try:

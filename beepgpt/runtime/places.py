@@ -235,8 +235,7 @@ class FileLines:
 def values_in(source: Source[Chunk]) -> Iterator[tuple[str, int, Any]]:
     """All values in the chunks of a bounded source: partition, number in it, value."""
     for name in source.list_parts():  # type: ignore[attr-defined]
-        partition = source.build_part("read_records", name, None)  # type: ignore[attr-defined]
-        with closing(partition):  # also where the caller takes some values, and no more
+        with closing(source.build_part("read_records", name, None)) as partition:  # type: ignore[attr-defined]
             while True:
                 try:
                     chunks = partition.next_batch()

@@ -120,7 +120,7 @@ DEEPLY_NESTED = b"[" * 200_000
         (400, "retry", event(0), {"x_slack_retry_num": "²"}),
         (400, "json", NESTED, {}),
         (400, "json", DEEPLY_NESTED, {}),
-        (400, "json", b'{"event": "\\ud800"}', {}),
+        (400, "json", b'{"event": "\\ud800', {}),
         (400, "json", b"\xff", {}),
         (400, "json", b"[]", {}),
     ],

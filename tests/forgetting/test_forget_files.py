@@ -224,7 +224,8 @@ def test_a_run_does_not_go_on_from_a_store_that_knew_what_is_forgotten_now(tmp_p
     write_workspace(tmp_path / "export.zip")
     command = ["examples", "export.zip", "--to", "made.jsonl", "--recovery", "rec", "--report", "report.json"]
     beepgpt(tmp_path, *command)
-    write_forgotten(tmp_path / "list" / "forgotten.json", NOBODY.with_names([PERSON]))
+    shutil.copy(tmp_path / "export.zip", tmp_path / "copy.zip")
+    beepgpt(tmp_path, "forget", "--user", PERSON, "--from", "copy.zip", "--yes")  # so the list has the messages that quotes only link to
     settings = quiet() | {"BEEPGPT_RUN__FORGOTTEN": "list/forgotten.json"}
     refused = subprocess.run(program(*command), cwd=tmp_path, env=settings, capture_output=True, text=True, timeout=60, check=False)
     assert refused.returncode == 1 and "is the recovery folder of another run (forgotten was not given" in refused.stderr

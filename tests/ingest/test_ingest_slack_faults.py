@@ -392,7 +392,7 @@ def test_what_was_edited_or_deleted_in_a_gap_is_found_in_threads_too(slack_serve
         slack.delete("C1", gone)
         slack.delete("C1", also)
         turning.up()
-        turning.until(lambda: turning.live.account["fills"], "the channel is looked through")
+        turning.until(lambda: turning.live.account["vanished"] == 2, "the channel is looked through, and then its thread")
         turning.bring(edit)
         turning.until(lambda: len(turning.acknowledged) == 6, "the edit comes again, and is acknowledged")
         assert turning.live.account["vanished"] == 2

@@ -158,11 +158,11 @@ def heartbeat_at(at: int) -> bytes:
 
 
 def messages_of(records: Sequence[Keyed], partitions: int) -> Iterator[OutgoingRecord]:
-    """Events where their channel belongs, heartbeats everywhere; what names no channel has no key, and stands anywhere."""
+    """Events where their channel belongs (a move: its old id), heartbeats everywhere; what names none has no key, and stands anywhere."""
     for (key, value), stamp in zip(records, stamps_of(records), strict=True):
         if key is None:
             yield from (OutgoingRecord(None, value, (), number, stamp) for number in range(partitions))
-        elif b'"channel":' in value:
+        elif b'"channel":' in value or b'"old_channel_id":' in value:
             yield OutgoingRecord(key.encode(), value, (), partition_of(key.encode(), partitions), stamp)
         else:
             yield OutgoingRecord(None, value, (), crc32(value) % partitions, stamp)

@@ -265,8 +265,8 @@ def test_a_changed_file_is_refused(prepared: Set, server: Server):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"model": "local", "epochs": 3}, "--epochs is for a fine-tuning job"),
-        ({"model": "text", "cancel": True}, "--cancel is for a fine-tuning job"),
+        ({"model": "local", "epochs": 3}, "--epochs is for --model openai:NAME, and this is --model local"),
+        ({"model": "text", "cancel": True}, "--cancel is for --model openai:NAME, and this is --model text"),
         ({"model": "openai"}, "--model openai: local, text, openai:NAME"),
         ({"model": "local:big"}, "--model local:big: local, text, openai:NAME"),
         ({"model": "openai:gpt-4.1", "suffix": "x" * 65}, "has 65 characters, and 1 to 64 are allowed"),
@@ -277,7 +277,7 @@ def test_a_changed_file_is_refused(prepared: Set, server: Server):
 def test_what_can_t_be_meant_is_refused(prepared: Set, given: dict[str, Any], said: str):
     """Before anything is sent, and no flag is passed over."""
     with pytest.raises(BadCommand) as caught:
-        train(prepared.folder, **given)
+        train(folder=prepared.folder, config=None, **given)
 
     assert said in str(caught.value)
 

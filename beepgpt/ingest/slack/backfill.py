@@ -184,10 +184,13 @@ class Backfill:
         return True
 
     def hold(self, channel: str, event: HeldEvent) -> bool:
-        """Hold an event if its channel has a gap or is not known yet; returns whether it is held."""
+        """Hold an event if its channel has a gap or is not known yet; returns whether it is held.
+
+        A duplicate waits for no channel without a gap: it is on the topic already, maybe of a channel that has another id since.
+        """
         gap = self._gaps.get(channel)
         if gap is None:
-            if channel in self._channels and not self.is_starting:
+            if event.message is None or (channel in self._channels and not self.is_starting):
                 return False
             gap = self._gaps[channel] = Gap(None, newest=self._known.newest(channel) or 0)
         if not gap.held and not self.is_starting:  # else it is asked for as soon as all are connected
