@@ -40,7 +40,7 @@ READS: dict[str, tuple[str, str]] = {
     "score": (f"{FOLLOWED} scoring.threshold", "kafka scoring provider alerts.max_alert_age"),
     "alert": (
         f"alerts.threshold alerts.list_from alerts.per_hour alerts.opted_in alerts.store run.forgotten {LOGS} {METRICS}",
-        "alerts kafka slack provider",
+        "conversations alerts kafka slack provider",
     ),
     "dead_letters": ("", "kafka run.log_level run.log_format"),
     "forget": ("run.forgotten", "kafka run.log_level run.log_format"),

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from beepgpt.commands.closing import say_next, show_summary
 from beepgpt.commands.flags import Json, with_settings
-from beepgpt.config.settings import Settings, read_settings
+from beepgpt.config.settings import Settings, defaults
 from beepgpt.connectors import kafka
 from beepgpt.conversations.rules import DAY
 from beepgpt.errors import BadCommand
@@ -39,8 +39,8 @@ KINDS = {
     "interactions": FINITE | A_WEEK,
 }
 """Topics by the last part of their names, with their settings; late records and dead letters apart."""
-BESIDE = ("late", "dead-letters")
-"""Topics that a flow finds by its settings, since DEST does not name them."""
+BESIDE = {"late": "late_topic", "dead-letters": "dead_letter_topic"}
+"""Topics that a flow finds by its settings of `[kafka]`, since DEST does not name them."""
 
 PREFIX = "slack"
 
@@ -99,6 +99,7 @@ def flow_topics(prefix: str, partitions: int, replicas: int, beside: dict[str, s
 def spec_of(name: str, partitions: int, replicas: int, beside: dict[str, str], settings: Settings) -> kafka.TopicSpec:
     """A topic with the settings of its kind, which its name says; of an unknown kind, with those of events.
 
+    >>> from beepgpt.config.settings import read_settings
     >>> ours = read_settings(environ={})
     >>> spec_of("slack.predictions.2", 12, -1, {}, ours).settings["retention.ms"], spec_of("acme.late", 12, -1, {}, ours).partitions
     ('7776000000', 1)
@@ -115,7 +116,7 @@ def spec_of(name: str, partitions: int, replicas: int, beside: dict[str, str], s
 
 def names_beside(prefix: str, settings: Settings) -> dict[str, str]:
     """Names of the topics of late records and dead letters: from the settings, or with the prefix where these have their defaults."""
-    given, default = _beside(settings), _beside(read_settings(environ={}))
+    given, default = _beside(settings), {each: defaults()["kafka", field].value for each, field in BESIDE.items()}
     return {each: f"{prefix}.{each}" if given[each] == default[each] and prefix != PREFIX else given[each] for each in BESIDE}
 
 
@@ -127,7 +128,7 @@ def needed_settings(beside: dict[str, str], settings: Settings) -> list[str]:
 
 
 def _beside(settings: Settings) -> dict[str, str]:
-    return dict(zip(BESIDE, (settings.kafka.late_topic, settings.kafka.dead_letter_topic), strict=True))
+    return {each: getattr(settings.kafka, field) for each, field in BESIDE.items()}
 
 
 def broker_and_topic(at: str) -> tuple[str, str | None]:
