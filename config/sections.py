@@ -6,8 +6,9 @@ import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from beepgpt.conversations.rules import DAY, HOUR, MINUTE, SECOND, Bots, Edits, EncodingName, Scope, Target
 
@@ -109,6 +110,19 @@ def minutes_of_day(text: object) -> tuple[int, int]:
 def minute_of_day(text: object) -> int | None:
     """Parse a time, as a minute of the day; None if empty. Raises ValueError."""
     return None if text == "" else minutes_of_day(f"{text}-00:00")[0] if isinstance(text, str) else minutes_of_day(text)[0]
+
+
+def time_zone(value: str) -> str:
+    """Check the name of a time zone. Raises ValueError.
+
+    >>> time_zone("Europe/Berlin")
+    'Europe/Berlin'
+    """
+    try:
+        ZoneInfo(value)
+    except (ValueError, ZoneInfoNotFoundError):
+        raise ValueError("no time zone has this name: one like Europe/Berlin is expected") from None
+    return value
 
 
 Duration = Annotated[int, BeforeValidator(microseconds)]
@@ -307,7 +321,7 @@ class AlertSettings(Section):
     per_hour: Annotated[WholeNumber, Field(ge=0)]
     quiet: Annotated[tuple[int, int], BeforeValidator(minutes_of_day)]
     """Minutes of the day."""
-    zone: Annotated[str, Field(min_length=1)]
+    zone: Annotated[str, AfterValidator(time_zone)]
     max_alert_age: Annotated[Duration, Field(ge=SECOND)]
     """Microseconds."""
     digest_at: Annotated[int | None, BeforeValidator(minute_of_day)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from beepgpt.alerts.choosing import WantedAlerts, recommend
@@ -120,9 +120,23 @@ def people_of(rehearsed: Rehearsed, names: Mapping[str, str]) -> list[dict[str, 
     ]
 
 
+def with_empty_days(total: Mapping[tuple[str, str], int]) -> Counter[tuple[str, str]]:
+    """Alerts by day and part, with the days in between that had none: each is of the part of the day before."""
+    filled: Counter[tuple[str, str]] = Counter()
+    for (day, part), count in sorted(total.items(), key=lambda each: (each[0][0], ORDER.index(each[0][1]) if each[0][1] in ORDER else -1)):
+        while filled and (before := next(reversed(filled)))[0] < day:
+            after = (date.fromisoformat(before[0]) + timedelta(days=1)).isoformat()
+            if after >= day:
+                break
+            filled[after, before[1]] = 0
+        filled[day, part] = count
+    return filled
+
+
 def bars_of(rehearsed: Rehearsed) -> dict[str, Any]:
     """A bar chart of alerts by day, or by week or month if there would be too many bars; a bar is of one part of time."""
     counted = {what: count_by(period, rehearsed) for what, period in (("day", "%Y-%m-%d"), ("week", "%G-W%V"), ("month", "%Y-%m"))}
+    counted["day"] = (with_empty_days(counted["day"][0]), counted["day"][1])
     bars_are = next((what for what, (total, _) in counted.items() if len(total) <= MOST_BARS), "month")
     total, joined = counted[bars_are]
     highest = max(total.values(), default=1)

@@ -18,7 +18,7 @@ from beepgpt.conversations.events import micros
 from beepgpt.errors import RunStopped
 from beepgpt.runtime.console import console
 from beepgpt.runtime.destinations import files_of, score_outputs_of
-from beepgpt.runtime.names import names_in, people_in
+from beepgpt.runtime.names import names_in, pass_names_on, people_in
 from beepgpt.training.folder import CARD, MODELS
 
 PRECISIONS = (0.5, 0.4, 0.3, 0.2)
@@ -69,6 +69,8 @@ def make_examples(job: TryJob) -> dict[str, Any]:
     """Make the examples; returns the counts that are told."""
     closing, status = run_examples(ExamplesJob(str(job.export), files_of(str(job.examples)), job.settings, job.include, names=job.named))
     account = closing["account"]
+    if status == 130:
+        raise KeyboardInterrupt
     if status:
         raise RunStopped(f"{job.export}: the examples are not whole: beepgpt examples {job.export} --to {job.examples} says why")
     events = account["events"]
@@ -88,6 +90,7 @@ def make_training_set(job: TryJob) -> dict[str, Any]:
     wanted = {"format": ("candidates",), "valid_share": 0.2, "judge_share": 0.5, "cut": None}
     settings = job.settings.model_copy(update={"training": job.settings.training.model_copy(update=wanted)})
     made = prepared(str(job.examples), job.training_set, settings, None, None)
+    pass_names_on(job.examples, job.training_set)
     return {"cut": made["cut"], **{side: made["account"][side]["examples"] for side in ("train", "valid")}}
 
 
@@ -104,7 +107,8 @@ def validate_model(job: TryJob) -> dict[str, Any]:
     """Judge the model, and write its figures and its page; returns those that are told."""
     from beepgpt.commands.validate import validated, write_run
 
-    closing, files = validated(job.training_set, job.model, None, PRECISIONS[0], job.settings)
+    names = names_in([job.export]) if job.named else {}
+    closing, files = validated(job.training_set, job.model, None, PRECISIONS[0], job.settings, names)
     write_run(job.model, files)
     return {"answered": closing["rows"]["answered"][0]["figures"]["hit@5"]}
 
@@ -163,7 +167,7 @@ def rehearse_alerts(job: TryJob, made: Mapping[str, Any]) -> dict[str, Any]:
 
 def next_commands(job: TryJob) -> list[tuple[str, str]]:
     """What to do next: a sentence, and the command."""
-    page = job.to / "rehearsal.html"
+    page = job.to / "rehearsal-60.html"
     kinds = [] if job.include == ("channels",) else ["--include", ",".join(job.include)]
     names = [] if job.named else ["--no-names"]
     commands: list[tuple[str, list[object]]] = [

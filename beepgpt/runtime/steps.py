@@ -31,6 +31,8 @@ class Steps:
         self._key = __version__
         with suppress(OSError, orjson.JSONDecodeError):
             self._kept = orjson.loads(self._path.read_bytes())
+        if not self._path.exists():
+            jsonl.write_file(self._path, b"{}\n")  # so that the folder is known, however soon the command is stopped
 
     def run(
         self,

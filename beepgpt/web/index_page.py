@@ -83,7 +83,7 @@ def beside(simplest: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     if figure["low"] is None or ours["low"] is None:
         return f"{rule}: {share(figure)}, {FEW}."
     chance = ", and the difference may be chance" if figure["high"] > ours["low"] and figure["low"] < ours["high"] else ""
-    return f"{rule}: {share(figure)}{chance}."
+    return f"{rule}: {share(figure)} of {figure['count']:,}{chance}."
 
 
 def index_page(found: Mapping[str, Any]) -> str:

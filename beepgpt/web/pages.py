@@ -74,6 +74,11 @@ def share(figure: Mapping[str, Any]) -> str:
     return f"{figure['value']:.0%} ({100 * figure['low']:.0f}–{100 * figure['high']:.0f})".replace("%", " %")
 
 
+def unbroken(text: str) -> str:
+    """A text in which no line ends between a number and its per cent."""
+    return text.replace(" %", "\u00a0%")
+
+
 def bands(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
     """A picture of shares, each with the band that it lies in, in per cent. Those of too few are left out.
 
@@ -104,7 +109,14 @@ def environment() -> Environment:
     made = Environment(
         loader=FileSystemLoader((TEMPLATES, STATIC)), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    made.filters.update(decimals=decimals, percent=percent, share=share, thousands=thousands, with_interval=with_interval)
+    made.filters.update(
+        decimals=decimals,
+        percent=percent,
+        share=lambda figure: unbroken(share(figure)),
+        unbroken=unbroken,
+        thousands=thousands,
+        with_interval=with_interval,
+    )
     return made
 
 
