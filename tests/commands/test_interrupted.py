@@ -202,9 +202,9 @@ def stopped(long, tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         (["in.jsonl", "--to", "o.jsonl", "--window", "3"], "window was 5 and is 3"),
         (["in.jsonl", "--to", "o.jsonl", "--workers", "2"], "workers was 1 and is 2"),
-        (["in.jsonl", "--to", "o.jsonl", "--until", "2024-01-01"], "until was not given and is '1704067200.000000'"),
-        (["in.jsonl", "--to", "p.jsonl"], "/p.jsonl'"),
-        (["other.jsonl", "--to", "o.jsonl"], "/other.jsonl'"),
+        (["in.jsonl", "--to", "o.jsonl", "--until", "2024-01-01"], "until was not given and is 1704067200.000000"),
+        (["in.jsonl", "--to", "p.jsonl"], "/p.jsonl)"),
+        (["other.jsonl", "--to", "o.jsonl"], "/other.jsonl)"),
     ],
 )
 @pytest.mark.slow

@@ -82,7 +82,11 @@ def test_settings_come_from_a_file_too(tmp_path):
         (["made.jsonl", "--retractions", "none.jsonl"], 1, "none.jsonl: there is no such file"),
         (["made.jsonl", "--report", "made.jsonl"], 2, "made.jsonl: would be written over SOURCE: name another file"),
         (["made.jsonl", "--model", "gpt-9"], 1, "the model gpt-9 is not known, so neither is its encoding: give --encoding"),
-        (["chat_train.jsonl", "--to", "."], 2, "--to .: SOURCE chat_train.jsonl would be written over: name another folder"),
+        (
+            ["chat_train.jsonl", "--to", "."],
+            1,
+            ".: has chat_train.jsonl that no training set there brought, and that would be lost: name another folder",
+        ),
         (
             ["kafka://localhost:9092/slack.labeled?follow=true"],
             2,
