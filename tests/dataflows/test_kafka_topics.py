@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import orjson
 import pytest
 
 from beepgpt.connectors.kafka import NotDelivered, OutgoingRecord, TopicSpec, Writer, create_topics, describe_topics, records_of
+from beepgpt.conversations.events import strip_previous
 from beepgpt.conversations.rules import HOUR, MINUTE, SECOND
 from beepgpt.runtime import destinations
 from beepgpt.simulation.workspace import broken_record
@@ -43,6 +45,15 @@ from tests.support.kafka_flow import ADVICE, NOON, PLAN, assert_the_same, replay
 # What can't be used
 
 
+def without_previous(value: bytes) -> bytes:
+    """A record without the text that an edit or a deletion repeats, which nothing keeps; any other as it is."""
+    if b'"previous_message"' not in value:
+        return value
+    body = orjson.loads(value)
+    strip_previous(body.get("event", body))
+    return orjson.dumps(body)
+
+
 @pytest.mark.slow
 def test_what_can_not_be_used_goes_to_topics_of_its_own(outputs, stream, tmp_path):
     """Late events and rejects keep key and bytes, and tell where they stood; tombstones stand behind their examples."""
@@ -56,7 +67,7 @@ def test_what_can_not_be_used_goes_to_topics_of_its_own(outputs, stream, tmp_pat
     assert len(late) == stream.run.account["late"] and {reason for reason, *_ in late} == {"late"}
     assert len(rejects) == len(stream.run.rejects) and {None} < {key for _, _, key, _ in rejects}
     for _, source, key, value in (*late, *rejects):
-        assert there[source] == (key, value)
+        assert (there[source][0], without_previous(there[source][1])) == (key, value), source
     assert len({source for _, source, _, _ in (*late, *rejects)}) == len(late) + len(rejects)
     assert examples_on(outputs).is_in_order
     assert_the_same(outcome_on(outputs), outcome_of(stream.run))
@@ -65,7 +76,7 @@ def test_what_can_not_be_used_goes_to_topics_of_its_own(outputs, stream, tmp_pat
     assert told.returncode == 0, told.stderr
     said = told.stdout + told.stderr
     for reason, count in stream.run.account.by_reason("rejected").items():
-        assert re.search(rf"{reason} +{count}\b", said), said
+        assert re.search(rf"{reason}\s+{count}\b", said), said
     assert f"{len(rejects)} dead letters" in said
 
 
