@@ -90,7 +90,7 @@ def test_nothing_is_left_of_a_person_in_anything_that_any_command_wrote(tmp_path
     assert [path for path, kind in places if kind is None] == []
     before = canaries_in(workspace)
     held = {kind.name for path, kind in places if kind and any(Path(each) == path.relative_to(workspace) for each in before)}
-    assert held == {"Slack export", "alert store", "few-shots", "page", "records", "table"}
+    assert held == {"Slack export", "alert store", "document", "few-shots", "page", "records", "table"}
     assert {"set/candidates_train.parquet", "set/models/text/model.json", "recovery/worker-0/part-0.sqlite3"} <= set(before)
     assert {"live.late.jsonl", "live.dead-letters.jsonl", "few-shots/examples_pos.jsonl", "chats/chat_train.jsonl"} <= set(before)
 
