@@ -77,7 +77,7 @@ def _names_in_list(path: Path) -> dict[str, str]:
     jsonl.check_readable(path)
     try:
         body = orjson.loads(path.read_bytes())
-        if isinstance(body, dict):
+        if isinstance(body, dict) and path.name.endswith(NAMES):
             return {str(id): str(name) for id, name in body.items()}
         mark = "" if path.name == LISTS[0] else "#"
         return {each["id"]: f"{'' if each['id'].startswith(PEOPLE) else mark}{name}" for each in body if (name := name_of(each))}
