@@ -312,7 +312,7 @@ def least_expected(validated: Mapping[str, Any], answered: int) -> float:
     >>> round(least_expected({"value": 0.5, "low": 0.45, "high": 0.55, "count": 400}, 400), 3)
     0.392
     >>> round(least_expected({"value": 0.5, "low": 0.45, "high": 0.55, "count": 800, "spread": {"300": 0.1}}, 400), 3)
-    0.191
+    0.19
     """
     noise = (validated["high"] - validated["low"]) / (2 * TWO_SIDED)
     in_a_row = [value for count, value in validated.get("spread", {}).items() if int(count) <= answered]
