@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 from beepgpt.conversations.account import ANSWERED, CENSORED, ELSEWHERE, MERGED, SILENT, SUPERSEDED
@@ -21,10 +22,10 @@ class Settlement(NamedTuple):
     """When the first of them did, microseconds; None: there is no answer, or nobody knows when."""
 
 
-class TargetRules:
+class TargetRules(ABC):
     """Stateless hooks by which a target defines its points and answers. `Channel` calls them."""
 
-    def posted(self, event: Event, joined: list[Conversation], root: KeptMessage | None) -> None:
+    def posted(self, event: Event, joined: list[Conversation], root: KeptMessage | None) -> None:  # noqa: B027 - some targets need none
         """Called when a person posted in the conversations `joined`, whose windows don't hold the post yet.
 
         `root` is the root of the thread it replies to, if that message is kept.
@@ -47,19 +48,21 @@ class TargetRules:
         if point.retracted_ts is None:
             point.retracted_ts = t
 
-    def reacted(self, event: Event, message: KeptMessage, conversations: list[Conversation]) -> None:
+    def reacted(  # noqa: B027 - some targets need none
+        self, event: Event, message: KeptMessage, conversations: list[Conversation]
+    ) -> None:
         """Called when somebody reacted to a message of these conversations."""
 
+    @abstractmethod
     def settle(self, point: OpenPoint) -> Settlement:
         """How an open point ends at the end of its horizon."""
-        answer, answer_ts = self.answers(point)
-        if answer:
-            return Settlement(ANSWERED, tuple(sorted(answer)), answer_ts)
-        return Settlement(SUPERSEDED if point.conversation.last_post > point.t else SILENT)
 
-    def answers(self, point: OpenPoint) -> tuple[set[str], int | None]:
-        """Who answered a point, and when first; None if nobody knows when."""
-        raise NotImplementedError
+
+def settled_by(point: OpenPoint, people: set[str], first: int | None) -> Settlement:
+    """How a point ends that all these people answered; `first`: when the first of them did, None if nobody knows."""
+    if people:
+        return Settlement(ANSWERED, tuple(sorted(people)), first)
+    return Settlement(SUPERSEDED if point.conversation.last_post > point.t else SILENT)
 
 
 class NextUser(TargetRules):
@@ -107,7 +110,7 @@ class InteractingUsers(TargetRules):
             else:
                 conversation.add_act(event.t, event.user)
 
-    def answers(self, point: OpenPoint) -> tuple[set[str], int | None]:
+    def settle(self, point: OpenPoint) -> Settlement:
         author = point.point.author if point.point is not None else ""
         people: set[str] = set()
         first: int | None = None
@@ -125,7 +128,7 @@ class InteractingUsers(TargetRules):
                     first = t_first
             people.update(user for ts, user in conversation.untimed or () if ts >= point.t)
         people.discard(author)
-        return people, first
+        return settled_by(point, people, first)
 
 
 class Reactors(TargetRules):
@@ -142,11 +145,10 @@ class Reactors(TargetRules):
 
     def settle(self, point: OpenPoint) -> Settlement:
         """Leave out a point some of whose reactors have no name: its answer isn't known."""
-        return Settlement(CENSORED) if "" in (point.reactors or {}) else super().settle(point)
-
-    def answers(self, point: OpenPoint) -> tuple[set[str], int | None]:
         reactors = point.reactors or {}
-        return set(reactors), min((t for t in reactors.values() if t is not None), default=None)
+        if "" in reactors:
+            return Settlement(CENSORED)
+        return settled_by(point, set(reactors), min((t for t in reactors.values() if t is not None), default=None))
 
 
 TARGETS: dict[Target, TargetRules] = {

@@ -179,7 +179,7 @@ def _members_of_zip(path: Path) -> tuple[list[Member], list[str]]:
 def _open_zip(path: Path) -> ZipFile:
     try:
         return ZipFile(path)
-    except (BadZipFile, NotImplementedError, UnicodeDecodeError, struct.error) as error:
+    except (BadZipFile, NotImplementedError, UnicodeDecodeError, struct.error) as error:  # the second: zipfile's, of a newer format
         with path.open("rb") as file:
             begins_as_zip = file.read(2) == b"PK"
         if begins_as_zip:
@@ -190,7 +190,7 @@ def _open_zip(path: Path) -> ZipFile:
 def _open_in_zip(archive: ZipFile, info: ZipInfo) -> IO[bytes]:
     # zipfile inflates the other methods a whole input piece at a time, without a bound on what comes out.
     if info.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
-        raise NotImplementedError(f"compressed by method {info.compress_type}, where Slack uses deflate")
+        raise UnreadableMember("day_file_unreadable", f"compressed by method {info.compress_type}, where Slack uses deflate", b"")
     return archive.open(info)
 
 
