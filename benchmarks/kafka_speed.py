@@ -758,8 +758,8 @@ def follow_with_flow(source: str, is_all: Callable[[int], bool]) -> None:
 
     settings = read_settings(overrides={"conversations": {"candidates": False}})
     source = f"{source}?follow=true"
-    run = ExamplesJob(source, destination_of(os.devnull, settings), settings).run_of(origin_of(source, ("channels",)))
-    run_worker(run, 0, SHARDS, None, on_progress)
+    job, origin = ExamplesJob(source, destination_of(os.devnull, settings), settings), origin_of(source, ("channels",))
+    run_worker(job.run_of(origin), lambda worker: job.build(origin, worker), 0, SHARDS, None, on_progress)
 
 
 CHILDREN: dict[str, Callable[..., None]] = {"floor": floor, "read": read, "send": send, "follow": follow}

@@ -61,7 +61,8 @@ def examples(
     )
     check_apart(source, [*to_place.given().values(), *([report] if report is not None else [])])
     if worker is not None:
-        run_child(job.run_of(origin_of(job.source, job.include)), worker, shards.split(","))
+        origin = origin_of(job.source, job.include)
+        run_child(job.run_of(origin), lambda child: job.build(origin, child), worker, shards.split(","))
         return
     closing, status = run_examples(job, sys.argv[1:])
     next_command = ("prepare", to, "--to", Path(to).with_name("set") if isinstance(to_place, Files) else "set") if to != "-" else ()
@@ -96,7 +97,6 @@ class ExamplesJob:
             origin,
             self.to,
             self.settings,
-            lambda worker: self.build(origin, worker),
             dataflow.NAME,
             dataflow.STATEFUL,
             note,
@@ -167,7 +167,7 @@ def run_examples(job: ExamplesJob, command: Sequence[str] = ()) -> tuple[dict[st
     with recovery_of(run) as folder:
         if (before := ended_before(folder)) is not None:
             return before, 0
-        workers, ended = run_flow(run, folder, command)
+        workers, ended = run_flow(run, lambda worker: job.build(origin, worker), folder, command)
         report = report_of(job, workers, time.monotonic() - began) | {
             **left_out_of(origin.export),
             "ended": ended,

@@ -69,14 +69,13 @@ def check_places(job: LabelJob) -> None:
             )
 
 
-def flow_run(job: LabelJob, labeler: str, fingerprint: str, build: Callable[[Worker], PreparedFlow], stop: Stop) -> FlowRun:
+def flow_run(job: LabelJob, labeler: str, fingerprint: str, stop: Stop) -> FlowRun:
     """The run: the same labels in every start, from the same source."""
     return FlowRun(
         "label",
         job.origin,
         job.outputs,
         job.settings,
-        build,
         labeling.NAME,
         labeling.STATEFUL,
         {"command": "label", "to": job.to.identity, "labeler": labeler, "told": fingerprint},
@@ -85,15 +84,10 @@ def flow_run(job: LabelJob, labeler: str, fingerprint: str, build: Callable[[Wor
     )
 
 
-def _no_flow(worker: Worker) -> PreparedFlow:
-    """For a run that is only looked up in its recovery folder: its flow is built later, once the labeler is ready."""
-    raise NotImplementedError
-
-
 @contextmanager
 def remembering(job: LabelJob, labeler: str, fingerprint: str) -> Iterator[RecoveryFolder | None]:
     """The recovery folder of this run, locked while in here; None if it has none. `fingerprint`: the labeler's."""
-    with recovery_of(flow_run(job, labeler, fingerprint, _no_flow, Stop())) as recovery:
+    with recovery_of(flow_run(job, labeler, fingerprint, Stop())) as recovery:
         yield recovery
 
 
@@ -132,7 +126,7 @@ def run_labeling(
         names = {"version": program_version(), "labeler": job.settings.labeling.labeler, "told": labeler.fingerprint}
         return PreparedFlow(flow, LabelFigures(**run.figures(), lags=lambda: dict(worker.lags), topic=job.origin.topic, build=names))
 
-    (report,), ended = run_flow(flow_run(job, job.settings.labeling.labeler, labeler.fingerprint, build, stop), recovery)
+    (report,), ended = run_flow(flow_run(job, job.settings.labeling.labeler, labeler.fingerprint, stop), build, recovery)
     status = status_of([report], job.origin)
     return LabelingResult(Account(report["counts"]), ended, report["records"], monotonic() - began, status, stop.why)
 

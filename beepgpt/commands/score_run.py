@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from beepgpt.commands.output import moment
-from beepgpt.commands.scoring import ScoreJob, starts_at
+from beepgpt.commands.scoring import ScoreJob, build, starts_at
 from beepgpt.connectors import kafka
 from beepgpt.conversations.account import Account, sum_of
 from beepgpt.conversations.events import ts_text
@@ -83,13 +83,13 @@ def run_score(job: ScoreJob, command: Sequence[str] = ()) -> tuple[dict[str, Any
             " 1970-01-01T00:00:00Z scores them, too.",
             highlight=False,
         )
-    run = job.run_of(origin, model)
+    run = job.run_of(origin)
     with recovery_of(run) as folder:
         if (before := ended_before(folder)) is not None:
             return before, 0
         if run.workers > 1:
             model.close()  # each worker opens its own
-        workers, ended = run_flow(run, folder, command)
+        workers, ended = run_flow(run, lambda worker: build(job, origin, model, worker), folder, command)
         report = report_of(job, model.name, workers, time.monotonic() - began) | {**left_out_of(origin.export), "ended": ended}
         if ended and folder is not None:
             folder.end(report)
@@ -98,7 +98,8 @@ def run_score(job: ScoreJob, command: Sequence[str] = ()) -> tuple[dict[str, Any
 
 def run_score_worker(job: ScoreJob, number: int, shards: Sequence[str]) -> None:
     """One worker of several, in a process that `run_score` started."""
-    run_child(job.run_of(origin_of(job.source, job.include), job.opened()), number, shards)
+    origin, model = origin_of(job.source, job.include), job.opened()
+    run_child(job.run_of(origin), lambda worker: build(job, origin, model, worker), number, shards)
 
 
 def report_of(job: ScoreJob, model: str, workers: list[dict[str, Any]], seconds: float) -> dict[str, Any]:

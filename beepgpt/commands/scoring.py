@@ -56,7 +56,7 @@ class ScoreJob:
         settings = self.settings.model_copy(update={"provider": provider})
         return WatchedModel(self.model, settings.rules, partial(open_model, settings=settings))
 
-    def run_of(self, origin: Origin, model: WatchedModel) -> FlowRun:
+    def run_of(self, origin: Origin) -> FlowRun:
         """The FlowRun of this command."""
         note = {
             **note_of_rules(self.settings),
@@ -72,7 +72,6 @@ class ScoreJob:
             origin,
             self.to,
             self.settings,
-            lambda worker: build(self, origin, model, worker),
             dataflow.NAME,
             dataflow.STATEFUL,
             note,

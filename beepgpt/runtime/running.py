@@ -134,6 +134,9 @@ def report(what: dict[str, Any]) -> None:
 REPORT_EVERY = 0.2
 """Seconds between two lines in which a worker reports its progress."""
 
+BuildFlow = Callable[[Worker], PreparedFlow]
+"""Builds a worker's flow."""
+
 
 @dataclass(frozen=True)
 class FlowRun:
@@ -144,8 +147,6 @@ class FlowRun:
     origin: Origin
     to: FlowOutput
     settings: Settings
-    build: Callable[[Worker], PreparedFlow]
-    """Builds a worker's flow."""
     flow: str
     """The flow's name, with the version of its state."""
     steps: Sequence[str]
@@ -157,12 +158,14 @@ class FlowRun:
     stop: Stop = field(default_factory=Stop)
 
 
-def run_flow(run: FlowRun, recovery: RecoveryFolder | None, command: Sequence[str] = ()) -> tuple[list[dict[str, Any]], bool]:
+def run_flow(
+    run: FlowRun, build: BuildFlow, recovery: RecoveryFolder | None, command: Sequence[str] = ()
+) -> tuple[list[dict[str, Any]], bool]:
     """Run all workers. Returns the report of each, and whether the input came to its end. `command`: starts one worker of several."""
     workers = run.workers
     with Watched(run.command, shown=run.settings.run.progress) as watched:
         if workers == 1:
-            reports = [run_worker(run, 0, SHARDS, recovery, lambda records, done: watched.update(0, 1, records, done))]
+            reports = [run_worker(run, build, 0, SHARDS, recovery, lambda records, done: watched.update(0, 1, records, done))]
         else:
             shares = shares_among(run.origin, workers) if recovery is None else [tuple(share) for share in recovery.note["shares"]]
             reports = _run_all(command, shares, watched, recovery)
@@ -175,11 +178,11 @@ def run_flow(run: FlowRun, recovery: RecoveryFolder | None, command: Sequence[st
 
 
 def run_worker(
-    run: FlowRun, number: int, shards: Sequence[str], recovery: RecoveryFolder | None, on_progress: ProgressCallback
+    run: FlowRun, build: BuildFlow, number: int, shards: Sequence[str], recovery: RecoveryFolder | None, on_progress: ProgressCallback
 ) -> dict[str, Any]:
     """Run one worker, which follows these shards, in this process; returns its report."""
     worker = Worker(run.settings, number, run.workers, shards, recovery, on_progress, run.stop, follows=run.origin.is_followed)
-    return worker.run(run.build(worker), run.origin, str(run.to))
+    return worker.run(build(worker), run.origin, str(run.to))
 
 
 def status_of(reports: Sequence[Mapping[str, Any]], origin: Origin) -> int:
@@ -247,7 +250,7 @@ def _run_all(
     return reports
 
 
-def run_child(run: FlowRun, number: int, shards: Sequence[str]) -> None:
+def run_child(run: FlowRun, build: BuildFlow, number: int, shards: Sequence[str]) -> None:
     """Run one worker of several in a process that `run_flow` started: it reports its progress, its log lines and its account there."""
     logs.configure(run.settings.run.log_level, run.settings.run.log_format, lambda line: report({"log": line}))
     stop_with_parent()
@@ -278,7 +281,7 @@ def run_child(run: FlowRun, number: int, shards: Sequence[str]) -> None:
         worker = Worker(run.settings, number, run.workers, shards, recovery, on_progress, run.stop, follows=run.origin.is_followed)
         if run.origin.address is not None:
             threading.Thread(target=report_channels, name="channels", daemon=True).start()
-        result = worker.run(run.build(worker), run.origin, str(run.to))
+        result = worker.run(build(worker), run.origin, str(run.to))
         report(result | ({} if run.origin.address is None else {"channels": new_channels()}))
 
 
