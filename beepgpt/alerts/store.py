@@ -201,7 +201,7 @@ class AlertStore(PreferenceStore):
                 )
             again = "ON CONFLICT DO UPDATE SET at = min(at, excluded.at)"
             self._db.executemany(f"INSERT INTO told VALUES (?, ?, ?) {again}", [(user, key, at) for key in each.keys])
-            self.count("letters_restored")
+            self.count("direct_messages_restored")
         self.set_preferences(user)
         self._db.execute("UPDATE person SET restored = 1 WHERE user = ?", (user,))
 

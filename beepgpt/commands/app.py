@@ -123,7 +123,7 @@ def main() -> None:
     """Run a command; an error of ours is one clear message and its exit status."""
     begin()
     if os.environ.get("BEEPGPT_RUN__LOG_FORMAT") == "json" and not any(each.startswith("--worker=") for each in sys.argv):
-        from beepgpt.runtime import logs  # even a wrong command is told in JSON
+        from beepgpt.runtime import logs  # even a wrong command is reported in JSON
 
         logs.configure("warning", "json", whole=True)
     try:

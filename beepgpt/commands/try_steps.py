@@ -66,7 +66,7 @@ class TryJob:
 
 
 def make_examples(job: TryJob) -> dict[str, Any]:
-    """Make the examples; returns the counts that are told."""
+    """Make the examples; returns the counts that are shown."""
     closing, status = run_examples(ExamplesJob(str(job.export), files_of(str(job.examples)), job.settings, job.include, names=job.named))
     account = closing["account"]
     if status == 130:
@@ -104,7 +104,7 @@ def fit_model(job: TryJob) -> dict[str, Any]:
 
 
 def validate_model(job: TryJob) -> dict[str, Any]:
-    """Judge the model, and write its figures and its page; returns those that are told."""
+    """Judge the model, and write its figures and its page; returns those that are shown."""
     from beepgpt.commands.validate import validated, write_run
 
     names = names_in([job.export]) if job.named else {}

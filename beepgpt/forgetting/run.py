@@ -76,7 +76,7 @@ def run_forget(job: ForgetJob, progress: Callable[[str], None] = lambda place: N
 def _found(job: ForgetJob, forgotten: Forgotten, progress: Callable[[str], None]) -> tuple[Forgotten, list[Removal]]:
     """The list with all that the places say about it, and what is found by it in each place.
 
-    By a person's messages their edits, reactions and alerts can be told, and quotes that name nobody; by these, what shows them.
+    A person's messages identify their edits, reactions and alerts, and quotes that name nobody; these identify what shows them.
     """
     while True:
         forgotten.found = set()

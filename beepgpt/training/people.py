@@ -20,9 +20,9 @@ SKETCH = "people.sketch"
 BITS_FOR_EACH = 3.476
 """Bits for each person, so that a quarter of them is set: 1 / -ln(3 / 4)."""
 ENOUGH, FEWEST = 50, 10
-"""People after whom it is told whether they are strangers; and the fewest about whom anything is told."""
+"""People after whom the share of known ones is reported, if it is low; and the fewest of whom it is."""
 MOST_POINTS = 200
-"""Points after which it is told, if there are `FEWEST` people by then."""
+"""Points after which it is reported, if there are `FEWEST` people by then."""
 LIMIT = 0.15
 """The share of known people below which they are strangers. Of 50 people who post one after the other in the last fifth of a workspace's
 time, at 20 starts, 0.68 and more were known in dd2030, and 0.36 and more among HubSpot's developers, most of whom were newcomers after a
@@ -90,13 +90,13 @@ class StrangersCheck:
             self.add([*point.get("candidates", {}).get("user", ()), *(message["user"] for message in point["window"])])
 
     def add(self, people: Iterable[str]) -> None:
-        """Look at people, and tell as soon as there are enough."""
+        """Look at people, and report as soon as there are enough."""
         self._seen.update(people)
         if len(self._seen) >= ENOUGH or (self._points >= MOST_POINTS and len(self._seen) >= FEWEST):
             self.end()
 
     def end(self) -> None:
-        """Tell about the people seen so far, unless that was told, or there are too few."""
+        """Report on the people seen so far, unless that was done, or there are too few."""
         if self._is_over or len(self._seen) < FEWEST:
             return
         self._is_over = True

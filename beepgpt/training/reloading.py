@@ -38,7 +38,7 @@ class ScoringModel(Protocol):
         """The part of the model's time in which a point was made: what it was fitted on, chosen on, or is judged by; None: not known."""
 
     def expected(self, model: str, answered: int) -> Mapping[str, float]:
-        """The least `hit@1` and `hit@5` among so many answers that the model's validation and chance explain; empty: it is not known."""
+        """The least `hit@1` and `hit@5` to expect among so many answers, by the model's validation and its noise; empty: not known."""
 
 
 ModelAnswer = tuple[str, Probabilities]
@@ -201,7 +201,7 @@ class WatchedModel:
         return None if parts is None else parts.of(prompt_ts)
 
     def expected(self, model: str, answered: int) -> Mapping[str, float]:
-        """The least `hit@1` and `hit@5` among so many answers that a model's validation and chance explain; empty: not validated."""
+        """The least `hit@1` and `hit@5` to expect among so many answers, by a model's validation and its noise; empty: not validated."""
         with self._lock:
             card, name = self._trained.card, self._name
         if not self._validated.get(model) and model == name:  # it may be validated after it was loaded

@@ -188,7 +188,7 @@ def test_a_lost_store_alerts_nobody_twice_and_hourly_limits_go_on(tmp_path: Path
     assert [each["metadata"]["event_payload"]["id"] for each in slack.sent_to("bo")] == sent["bo"]
     assert len(slack.sent_to("cy")) == 3, "of the hourly limit of three, one was left"
     assert again.counts["refused:told_before"] == 5
-    assert again.counts["letters_restored"] == 5
+    assert again.counts["direct_messages_restored"] == 5
     assert {row["reason"] for row in again.store.listed("bo", 0, 10)} == {"hourly_limit"}
     assert len(slack.calls("conversations.history")) == 2
 

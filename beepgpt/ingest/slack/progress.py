@@ -1,4 +1,4 @@
-"""What the terminal is told of a backfill: what is left, each minute, and what it was."""
+"""What the terminal shows of a backfill: what is left, each minute, and at its end how much it was."""
 
 from __future__ import annotations
 
