@@ -64,5 +64,7 @@ def print_findings(found: list[dict[str, Any]]) -> None:
     for each in found:
         table.add_row(each["check"], Text(*SHOWN[each["is_ok"]]), Text(each["found"]))
     results.print(table)
-    missing = sum(each["is_ok"] is not True for each in found)
-    results.print("Ready to go live." if not missing else f"{missing} of {len(found)} checks are to be mended. Nothing was changed.")
+    failed, unknown = (sum(each["is_ok"] is state for each in found) for state in (False, None))
+    not_made = f", {unknown} could not be made" if unknown else ""
+    ready = not failed and not unknown
+    results.print("Ready to go live." if ready else f"{failed} of {len(found)} checks failed{not_made}. Nothing was changed.")

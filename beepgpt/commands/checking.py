@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-import orjson
-
 from beepgpt.commands.alert import threshold_of
 from beepgpt.commands.topics import flow_topics, names_beside
 from beepgpt.config.settings import Settings, defaults, revealed
 from beepgpt.connectors import kafka
 from beepgpt.connectors.slack import export as slack_export
+from beepgpt.conversations.rules import differing
 from beepgpt.errors import BeepGPTError
 from beepgpt.ingest.slack.run import team_of, tokens_of
 from beepgpt.runtime.places import connection_of
 from beepgpt.training.folder import CARD
+from beepgpt.training.live import card_in, live_in
 
 CheckFinding = tuple[str, bool | None, str]
 NEEDED = {
@@ -102,13 +102,13 @@ def check_model(settings: Settings, folder: Path | None) -> Iterator[CheckFindin
     if folder is None:
         yield "model", False, "none is named: --model DIR, or cluster.model; beepgpt try makes one of an export"
         return
-    if not (folder / CARD).is_file():
+    card = card_in(live_in(folder))
+    if not card:
         yield "model", False, f"{folder} is no trained model ({CARD} is missing): beepgpt train SET --to {folder}"
         return
-    spec = orjson.loads((folder / CARD).read_bytes()).get("spec")
-    if spec != settings.rules.spec:
-        found = f"{folder} was trained on examples of spec {spec}, and these settings make {settings.rules.spec}"
-        yield "model", False, f"{found}: give the settings that its examples were made with"
+    if (spec := str(card.get("spec"))) != settings.rules.spec:
+        found = f"{folder} was trained on other examples: {differing(spec, settings.rules.spec, card.get('settings'), settings.rules)}"
+        yield "model", False, f"{found}: give the settings that they were made with"
         return
     try:
         yield "model", True, f"{folder}, alerts from {threshold_of(settings, folder):.0%} on"
