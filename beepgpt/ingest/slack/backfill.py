@@ -11,14 +11,23 @@ import time
 from dataclasses import dataclass, field
 
 from beepgpt.connectors import kafka
-from beepgpt.conversations.events import micros, ts_text
+from beepgpt.conversations.events import MOVED, micros, ts_text
 from beepgpt.conversations.rules import DAY
 from beepgpt.ingest.slack.connections import Connections
 from beepgpt.ingest.slack.event_writer import Coverage, EventWriter, Gap, HeldEvent
 from beepgpt.ingest.slack.history_notes import notes_on_history
 from beepgpt.ingest.slack.known_records import REMEMBERED, KnownRecords
 from beepgpt.ingest.slack.thread_checks import ThreadChecks
-from beepgpt.ingest.slack.web_queries import ChannelListing, Channels, CheckAnswer, HistoryAnswer, ProbeAnswer, SlackQueries, ThreadAnswer
+from beepgpt.ingest.slack.web_queries import (
+    UNKNOWN,
+    ChannelListing,
+    Channels,
+    CheckAnswer,
+    HistoryAnswer,
+    ProbeAnswer,
+    SlackQueries,
+    ThreadAnswer,
+)
 from beepgpt.runtime.console import console
 
 EXPORT_MARGIN = DAY
@@ -203,7 +212,8 @@ class Backfill:
         gap = self._gaps.get(answer.channel)
         if gap is None or answer.generation != self._generation or self.is_starting:
             return
-        if answer.info is not None:
+        self._asked.discard((answer.channel, answer.generation))
+        if answer.info:
             self._channels.add([answer.info | {"id": answer.channel}])
             if gap.since is None and gap.held:
                 self._coverage.joined[answer.channel] = min(held.t for held in gap.held)
@@ -214,9 +224,13 @@ class Backfill:
             )
             self._writer.account["fills_refused"] += 1
         del self._gaps[answer.channel]
-        if (why := self._channels.why_left_out(answer.channel)) is not None:
+        if (why := self._channels.why_never(answer.channel)) is not None:
+            self.checks.leave_out(answer.channel)
+            moves = [held for held in gap.held if why == UNKNOWN and held.arrival.payload["event"].get("type") == MOVED]
             for held in gap.held:
-                self._writer.leave_out(held.arrival, why)
+                if held not in moves:
+                    self._writer.leave_out(held.arrival, why)
+            self._writer.write_backfill([], moves)  # Slack doesn't describe what has another id by now; flows end the old one's points
             return
         missing = []
         if gap.since is not None and not answer.why_not:
@@ -248,13 +262,17 @@ class Backfill:
         return missing
 
     def on_thread(self, answer: ThreadAnswer) -> None:
-        """Write what a thread was read for, unless its channel is left out by now."""
-        if self._channels.why_left_out(answer.channel) is not None:
+        """Write what a thread was read for, unless its channel is left out by now; while that is being asked, the thread has to wait."""
+        gap = self._gaps.get(answer.channel)
+        is_open = gap is not None or self.is_starting
+        if is_open and answer.channel not in self._channels:
+            self.checks.ask_again(answer)
+            return
+        if self._channels.why_never(answer.channel) is not None:
             self.checks.leave_out(answer.channel)
             return
-        gap = self._gaps.get(answer.channel)
         newest = self._known.newest(answer.channel) or 0 if gap is None else gap.newest
-        self.checks.on_thread(answer, newest, is_open=gap is not None or self.is_starting)
+        self.checks.on_thread(answer, newest, is_open=is_open)
 
 
 BUSIEST = 3

@@ -53,6 +53,10 @@ class ThreadChecks:
         for each in [each for each in self._waiting if each[0] == channel]:
             del self._waiting[each]
 
+    def ask_again(self, answer: ThreadAnswer) -> None:
+        """Read a thread once more: what was read of it can't be used yet."""
+        self._queries.check_thread(answer.channel, answer.root, answer.since, self._is_wanted)
+
     def _is_wanted(self, channel: str, root: int) -> bool:
         return (channel, root) in self._waiting
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 KINDS = {"channels": "public_channel", "groups": "private_channel", "dms": "im", "mpims": "mpim"}
 """Slack's names for the kinds of channels in exports."""
+UNKNOWN = "unknown"
+"""Why the events of a channel are left out that Slack does not describe."""
 
 
 def channel_of(event: Mapping[str, Any]) -> str | None:
@@ -115,6 +117,15 @@ class Channels:
         is_shared = flag if isinstance(flag, bool) else known.get("is_ext_shared") or known.get("is_pending_ext_shared")
         return "shared" if is_shared and not self._shared else None
 
+    def why_never(self, channel: str) -> str | None:
+        """Why a channel's events are left out once Slack was asked about it: nobody can say of an unknown one whether it is public.
+
+        >>> channels = Channels(include=("channels",), shared=False)
+        >>> channels.why_left_out("C1"), channels.why_never("C1")
+        (None, 'unknown')
+        """
+        return self.why_left_out(channel) or (None if channel in self._infos else UNKNOWN)
+
 
 ASK_AGAIN = 10.0
 """Seconds after a refusal."""
@@ -156,6 +167,8 @@ class ThreadAnswer(NamedTuple):
 
     channel: str
     root: int
+    since: int
+    """Replies were read from here on, microseconds."""
     messages: list[dict[str, Any]] | None
     """None: Slack refused."""
 
@@ -302,9 +315,9 @@ class SlackQueries:
                 messages = thread(self._web, channel, ts_text(root), since=ts_text(since), can_wait=True)
             except SlackRefused as refused:
                 log.info("a thread could not be looked at", extra={"channel": channel, "why": refused.code})
-                return ThreadAnswer(channel, root, None)
+                return ThreadAnswer(channel, root, since, None)
             self._learn_of(messages)
-            return ThreadAnswer(channel, root, messages)
+            return ThreadAnswer(channel, root, since, messages)
 
         self._can_wait.put((0, 0, ask))
 
