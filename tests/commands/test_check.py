@@ -39,7 +39,7 @@ def checked(live: tuple[Server, str], model: Path, **env: str) -> tuple[int, dic
 
 def test_what_is_ready_is_ready(live: tuple[Server, str], tmp_path: Path):
     """Also where the model is the live pair of a folder."""
-    put_live(tmp_path / "live", lambda version: save_model(version, ranked()[0], {"spec": SPEC}, b"{}"))
+    put_live(tmp_path / "live", lambda version: save_model(version, ranked()[0], {"spec": SPEC}, b"{}") and None)  # type: ignore[arg-type]
     for model in (save(tmp_path / "model"), tmp_path / "live"):
         status, found = checked(live, model)
 
