@@ -126,6 +126,8 @@ class Server:
         """Where events are posted to, in place of sockets."""
         self.app_token, self.bot_token = APP_TOKEN, BOT_TOKEN
         self.scopes = SCOPES
+        self.hidden_code = "channel_not_found"
+        """How a channel is refused that the scopes don't show."""
         self.date_ahead = 0.0
         self.asked: Counter[str] = Counter()
         self.record: list[tuple[str, dict[str, str]]] = []
@@ -296,10 +298,10 @@ class Server:
         return [each for each in found if not (each["is_archived"] and given.get("exclude_archived", "").lower() in ("1", "true"))]
 
     def _info(self, given: dict[str, str]) -> dict[str, Any]:
-        """A private channel is not there for an app without `groups:read`."""
+        """A private channel is not there for an app without `groups:read`, or it lacks the scope."""
         channel = self._channel(given)
         if channel["is_private"] and "groups:read" not in self.scopes.split(","):
-            raise ApiError("channel_not_found")
+            raise ApiError(self.hidden_code, needed="groups:read")
         return {"channel": channel}
 
     def _channel(self, given: dict[str, str]) -> dict[str, Any]:
