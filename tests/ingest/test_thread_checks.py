@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -139,6 +140,22 @@ def test_a_thread_that_is_being_read_when_another_outage_begins_is_read_again(wo
     assert changes(world, "message_changed") == [edited]
 
 
+def test_an_edit_that_is_found_before_its_reply_is_filled_in_comes_behind_it(world: World):
+    """Both were lost in an outage, amid which a thread is read that waited since the one before: the history brings both."""
+    root, _ = thread(world)
+    outage(world)
+    world.down()
+    lost = world.slack.post("C1", "U1", "nobody heard", thread_ts=root)
+    world.slack.edit("C1", lost, "edited, and nobody heard")
+    world.read_thread()
+    world.handle_threads()
+    world.up()
+    world.ask(10)
+    looked_through(world)
+    found = [each["event"] for each in world.log.bodies() if lost in json.dumps(each)]
+    assert [each.get("subtype") for each in found] == [None, "message_changed"]
+
+
 # What Slack refuses
 
 
@@ -205,8 +222,8 @@ def test_a_forgotten_reply_comes_back_neither_by_a_check_nor_by_a_fill(world: Wo
         late = world.slack.post("C1", "U2", "somebody else's", thread_ts=root)
         world.slack.messages["C1"][root]["latest_reply"] = deleted
     people = ["U9"] if by == "person" else []
-    # A forgotten person's messages that were on the topic are on the list, too.
-    messages = [("C1", each) for each in (edited, deleted, missed) if each and (by == "message" or each != missed)]
+    # Of a forgotten person's messages, those are on the list, too, that were on the topic when it was made.
+    messages = [("C1", each) for each in (edited, deleted, missed) if each and (by == "message" or each == deleted)]
     world.forgotten = Forgotten(b"salt").with_names(people=people, messages=messages)
     before = len(world.log.records)
     world.up()

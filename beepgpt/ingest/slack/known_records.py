@@ -264,7 +264,7 @@ class KnownRecords:
         """Time of the channel's newest event, or of the newest of all; None: there is none."""
         return self._newest.get(channel) if channel is not None else max(self._newest.values(), default=None)
 
-    def posts(self, channel: str) -> Iterable[int]:
+    def posts(self, channel: str) -> Collection[int]:
         """The channel's messages that are not deleted, by `ts`."""
         return self._posts.get(channel, {})
 

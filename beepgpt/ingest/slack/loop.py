@@ -58,6 +58,8 @@ COUNTS = {
     "retention": ("beepgpt_slack_retention_total", "Deletions written of messages older than slack.retention."),
     "filled": ("beepgpt_slack_filled_total", "Missing events that were backfilled from a channel's history."),
     "fills": ("beepgpt_slack_channel_fills_total", "Channels that were backfilled after an outage."),
+    "fills_refused": ("beepgpt_slack_fills_refused_total", "Histories that Slack refused to give."),
+    "checks_refused": ("beepgpt_slack_checks_refused_total", "Threads to be read again that Slack refused to give."),
     "outages": ("beepgpt_slack_outages_total", "Times at which events may have been missed."),
     "heartbeats": ("beepgpt_slack_heartbeats_total", "Heartbeats written; each goes to every partition."),
     "rate_limited": ("beepgpt_slack_rate_limited_total", "Calls that Slack refused because of its rate limit."),

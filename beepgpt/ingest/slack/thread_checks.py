@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from beepgpt.conversations.events import micros
 from beepgpt.ingest.slack.event_writer import Coverage, EventWriter
 from beepgpt.ingest.slack.known_records import KnownRecords, Missing
 from beepgpt.ingest.slack.web_queries import SlackQueries, ThreadAnswer, ThreadCheck
@@ -78,7 +81,8 @@ class ThreadChecks:
         """Write what is missing in a thread that was read.
 
         What is known is gone only if the answer would have it: a reply from the part that was asked for, and from before it was asked.
-        `newest`: time of the channel's newest event on the topic. `is_open`: the channel has a gap, which brings the posts in their order.
+        `newest`: time of the channel's newest event on the topic. `is_open`: the channel has a gap, which brings posts in their order,
+        and edits behind them.
         """
         check = answer.check
         if self._waiting.get((check.channel, check.root)) is not check:
@@ -100,8 +104,13 @@ class ThreadChecks:
             self._queries.people,
             has_all=lambda root: root == check.root,
         )
-        events = [(t, event) for t, event in found.events if not is_open or event.get("subtype") == "message_changed"]
+        posts = self._known.posts(check.channel)
+        events = [(t, event) for t, event in found.events if not is_open or _edits_one_of(posts, event)]
         gone = [ts for ts in found.gone if ts <= check.until]
         at = max(newest, self._coverage.covered or 0)
         missing = self._writer.recovered(check.channel, Missing(events, found.untimed, gone, 0), self._team, edits_from=at, deleted_at=at)
         self._writer.write_backfill(missing, ())
+
+
+def _edits_one_of(posts: Container[int], event: Mapping[str, Any]) -> bool:
+    return event.get("subtype") == "message_changed" and micros(event["message"]["ts"]) in posts
