@@ -26,11 +26,18 @@ def place(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Place:
     return Place(Connection(broker.bootstrap), partitions=1)
 
 
-def said_in(turning: Turned, channel: str, text: str) -> str:
-    """Somebody says something there, and it comes, and is acknowledged; its `ts`."""
-    slack, before = turning.server.workspace, len(turning.acknowledged)
+def brought_in(turning: Turned, channel: str, text: str) -> str:
+    """Somebody says something there, and it comes; its `ts`."""
+    slack = turning.server.workspace
     ts = slack.post(channel, "U1", text)
     turning.bring(slack.events[-1])
+    return ts
+
+
+def said_in(turning: Turned, channel: str, text: str) -> str:
+    """Somebody says something there, and it comes, and is acknowledged; its `ts`."""
+    before = len(turning.acknowledged)
+    ts = brought_in(turning, channel, text)
     turning.until(lambda: len(turning.acknowledged) == before + 1, "it is acknowledged")
     return ts
 
@@ -152,8 +159,8 @@ def test_a_move_that_comes_in_an_outage_is_written(slack_server: Server, place: 
         turning.down("1")
         posted(turning, "before", line="2")
         move(turning, "C1", "C9")
-        turning.up()
-        turning.until_promised(said_in(turning, "C9", "after"))
+        turning.up("1")
+        turning.until_promised(brought_in(turning, "C9", "after"))
     assert sorted(keyed(place)) == [("C1", "before"), ("C1", "channel_id_changed"), ("C1", "first"), ("C9", "after")]
 
 
@@ -166,8 +173,8 @@ def test_a_move_to_a_channel_that_slack_does_not_describe_is_all_that_is_written
         turning.down("1")
         posted(turning, "quokka", line="2")
         move(turning, "C1", "C9", is_private=True)
-        turning.up()
+        turning.up("1")
         slack_server.workspace.add_channel("C2")
-        turning.until_promised(said_in(turning, "C2", "elsewhere"))
+        turning.until_promised(brought_in(turning, "C2", "elsewhere"))
         assert turning.live.account["left_out:unknown"] == 1
     assert sorted(keyed(place)) == [("C1", "channel_id_changed"), ("C1", "first"), ("C2", "elsewhere")]
