@@ -15,13 +15,14 @@ from rich.table import Table
 from beepgpt.commands.closing import say_next, show_summary
 from beepgpt.commands.examples import ExamplesJob, run_examples
 from beepgpt.commands.flags import Json, kinds_of
-from beepgpt.commands.output import number, short, write_report
+from beepgpt.commands.output import write_report
 from beepgpt.commands.prepare import prepared
 from beepgpt.commands.train import HERE
 from beepgpt.commands.validate import validated, write_run
 from beepgpt.config.experiment import Experiment, read_experiment
 from beepgpt.config.settings import Settings
 from beepgpt.errors import BadCommand
+from beepgpt.figures import number, short
 from beepgpt.runtime.console import console, results
 from beepgpt.runtime.destinations import files_of
 

@@ -14,11 +14,11 @@ from rich.table import Table
 from beepgpt.commands.alert import INSTALL
 from beepgpt.commands.closing import say_next, show_summary
 from beepgpt.commands.flags import Json, Names, NoNames, Report, with_settings
-from beepgpt.commands.output import short, write_report
-from beepgpt.commands.validate import shown
+from beepgpt.commands.output import write_report
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
+from beepgpt.figures import decimals, percent, share_or_few, short, spaced
 from beepgpt.runtime.console import console, results
 from beepgpt.runtime.destinations import beside_of
 from beepgpt.runtime.names import known_names
@@ -92,16 +92,14 @@ def keep(recommended: Mapping[str, Any], model: Path, models: Sequence[str]) -> 
         return
     if recommended["threshold"] is None:
         if (stays := recommended_in(model)) is not None:
-            console.print(f"Alerts from {stays:.0%} on, as before: {model / ALERTS} stays as it is.")
+            console.print(f"Alerts from {percent(stays)} on, as before: {model / ALERTS} stays as it is.")
         return
     jsonl.write_file(model / ALERTS, orjson.dumps({"model": name, **recommended}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-    console.print(f"Alerts from {recommended['threshold']:.0%} on: {model / ALERTS}, which `beepgpt alert` and `beepgpt score` take.")
+    console.print(f"Alerts from {percent(recommended['threshold'])} on: {model / ALERTS}, which `beepgpt alert` and `beepgpt score` take.")
 
 
 def print_figures(values: Mapping[str, Any]) -> None:
     """Print the recommendation, the model, the baselines and the other thresholds."""
-    from beepgpt.web.pages import decimals
-
     found, parts = values["recommended"], values["parts"]
     apart = ", ".join(f"{name} {count:,}" for name, count in parts.items() if name != "judge")
     rest = f"; apart from these: {apart}" if apart else ""
@@ -111,8 +109,8 @@ def print_figures(values: Mapping[str, Any]) -> None:
     if found["threshold"] is not None:
         joined = found["judged"]["intervals"]["joined"]
         results.print(
-            f"Recommended: {found['threshold']:.0%}, {found['why']}. Judged: {found['judged']['alerts']:,} alerts;"
-            f" of the {joined['count']:,} whose day is over, {shown(joined, 'joined')} joined.",
+            f"Recommended: {percent(found['threshold'])}, {spaced(found['why'])}. Judged: {found['judged']['alerts']:,} alerts;"
+            f" of the {joined['count']:,} whose day is over, {share_or_few(joined)} joined.",
             highlight=False,
         )
     table = Table(box=None, padding=(0, 1, 0, 0))
@@ -125,7 +123,7 @@ def print_figures(values: Mapping[str, Any]) -> None:
     for row in (*values["rules"], *values["thresholds"]):
         cells = [f"{row['alerts']:,}", *([f"{row['people']:,}"] if is_wide else []), of_how_many(row["intervals"]["joined"])]
         cells += [short(row["intervals"][name], name) for name in ("next", *reacting, "announced")]
-        table.add_row(row["name"], *cells, *([decimals(row["per_person_per_day"])] if is_wide else []))
+        table.add_row(spaced(row["name"]), *cells, *([decimals(row["per_person_per_day"])] if is_wide else []))
     results.print(table)
     results.print(
         "joined: posted there for the first time within a day, of those whose day is over; next: was the next to answer; coverage: of all"

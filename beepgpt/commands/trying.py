@@ -18,6 +18,7 @@ from beepgpt.commands.try_steps import (
     validate_model,
 )
 from beepgpt.errors import RunStopped
+from beepgpt.figures import share
 from beepgpt.runtime.steps import Steps, contents_of
 from beepgpt.training.folder import CARD, MANIFEST
 
@@ -69,10 +70,8 @@ def _says_sides(value: Mapping[str, Any]) -> str:
 
 
 def _says_hits(value: Mapping[str, Any]) -> str:
-    from beepgpt.web.pages import with_interval
-
     hits = value["answered"]
-    return f"{with_interval(hits, 'hit@5')} % of the {hits['count']:,} answers that judge were by one of its first five"
+    return f"{share(hits)} of the {hits['count']:,} answers that judge were by one of its first five"
 
 
 def _says_rehearsal(value: Mapping[str, Any]) -> str:

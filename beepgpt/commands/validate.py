@@ -13,11 +13,11 @@ from rich.table import Table
 
 from beepgpt.commands.closing import say_next, show_summary
 from beepgpt.commands.flags import Json, ModelFolder, Names, NoNames, with_settings
-from beepgpt.commands.output import short
 from beepgpt.commands.provider import open_models, print_unanswered, say_strangers
 from beepgpt.commands.train import check_training_set
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
+from beepgpt.figures import share_or_few, short, with_interval
 from beepgpt.runtime.console import WIDEST, console, results
 from beepgpt.runtime.names import known_names
 from beepgpt.training.folder import CARD, MODELS
@@ -112,7 +112,6 @@ def write_run(into: Path, files: Mapping[str, bytes]) -> None:
 
 def print_figures(closing: dict[str, Any]) -> None:
     """Print the figures that matter most."""
-    from beepgpt.web.pages import with_interval
     from beepgpt.web.report import KINDS
 
     results.print(
@@ -137,8 +136,8 @@ def print_figures(closing: dict[str, Any]) -> None:
     half = next(row for row in closing["alerts"]["all"] if row["threshold"] == 0.5)
     if half["alerts"]:
         results.print(
-            f"Of {half['alerts']:,} people named with 0.5 or more, {shown(half['precision'], 'precision')} answered next, and"
-            f" {shown(half['recall'], 'recall')} of all answers were by one of them."
+            f"Of {half['alerts']:,} people named with 0.5 or more, {share_or_few(half['precision'])} answered next, and"
+            f" {share_or_few(half['recall'])} of all answers were by one of them."
         )
     chosen = closing["threshold"]
     if chosen is None:
@@ -148,20 +147,12 @@ def print_figures(closing: dict[str, Any]) -> None:
         )
         return
     results.print(
-        f"From {chosen['threshold']:.3f} on, {shown(chosen['before']['precision'], 'precision')} of those named answered next, on the"
+        f"From {chosen['threshold']:.3f} on, {share_or_few(chosen['before']['precision'])} of those named answered next, on the"
         f" {closing['chosen_on']:,} points to choose by whose answers were known in time; judged,"
-        f" {shown(chosen['precision'], 'precision')} of {chosen['alerts']:,}.",
+        f" {share_or_few(chosen['precision'])} of {chosen['alerts']:,}.",
         highlight=False,
     )
     results.print("People are alerted to what they take no part in, which is harder: `beepgpt rehearse` finds the threshold for that.")
-
-
-def shown(figure: Mapping[str, Any], name: str) -> str:
-    """A share with its interval, in per cent, for a sentence."""
-    from beepgpt.web.pages import with_interval
-
-    found = with_interval(figure, name)
-    return found if figure["low"] is None else f"{found} %"
 
 
 def figures_table(rows: list[dict[str, Any]], title: str) -> Table:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from beepgpt.web.pages import FEW, bands, rendered, share
+from beepgpt.figures import FEW, percent, share
+from beepgpt.web.pages import bands, rendered
 
 SIMPLEST = "channel's most frequent, as many"
 """The rule that a model is held against: the person who answers most in the channel, alerted as often."""
@@ -28,7 +29,7 @@ def verdict_of(values: Mapping[str, Any], people: int | None) -> dict[str, Any]:
     of = "" if people is None else f" of {people:,}"
     days = counted(days_of(values), "day")
     if not figures["alerts"]:
-        sentence = f"In {days} it would have alerted nobody: nobody was predicted with {values['threshold']:.0%} or more."
+        sentence = f"In {days} it would have alerted nobody: nobody was predicted with {percent(values['threshold'])} or more."
     else:
         messages = (
             f"{counted(figures['alerts'], 'message')} to {figures['people']:,}{of} {'person' if figures['people'] == 1 else 'people'}"
