@@ -47,6 +47,16 @@ def percent(value: float | None, digits: int = 0) -> str:
     return NONE if value is None else f"{100 * value:.{digits}f} %"
 
 
+def in_days(days: float) -> str:
+    """A time in days as people say it; a few of them to a tenth, since most begin or end within a day.
+
+    >>> in_days(6.44), in_days(88.2), in_days(1.0)
+    ('6.4 days', '88 days', '1 day')
+    """
+    number = f"{days:.0f}" if days >= 20 or not round(10 * days) % 10 else f"{days:.1f}"
+    return f"{number} day{'' if number == '1' else 's'}"
+
+
 def share(figure: Mapping[str, Any], digits: int = 0) -> str:
     """Format a share with its interval; a share of too few as a count.
 

@@ -21,7 +21,7 @@ from beepgpt.errors import BadCommand
 from beepgpt.figures import decimals, percent, share_or_few, short, spaced
 from beepgpt.runtime.console import console, results
 from beepgpt.runtime.destinations import beside_of
-from beepgpt.runtime.names import known_names
+from beepgpt.runtime.names import known_names, people_of
 from beepgpt.runtime.places import check_apart, is_kafka
 from beepgpt.training.folder import ALERTS
 
@@ -35,7 +35,7 @@ def rehearse(
     model: Annotated[Path | None, typer.Option(help="The model's folder; the threshold is written there.")] = None,
     precision: Annotated[
         float | None,
-        typer.Option(help="The share who should join.", min=0, max=1),
+        typer.Option(help="The share who should join; if not given, 0.5, or less if that can't be had.", min=0, max=1),
     ] = None,
     per_week: Annotated[float | None, typer.Option(help="Alerts to a person a week, at most.", min=0, show_default=False)] = None,
     store: Annotated[
@@ -52,8 +52,7 @@ def rehearse(
     for name in ("jinja2", "slack_sdk", "scipy", "matplotlib"):
         if find_spec(name) is None:
             raise BadCommand(f"beepgpt rehearse needs {name}, which is not installed: {INSTALL}")
-    from beepgpt.alerts.choosing import WantedAlerts
-    from beepgpt.commands.rehearse_run import rehearsal_of
+    from beepgpt.commands.rehearse_run import rehearsal_of, wishes_of
     from beepgpt.training.live import live_in
     from beepgpt.web.report import rehearsal_page
 
@@ -65,10 +64,9 @@ def rehearse(
         outcomes = str(beside)
     given_names = {f"names {each}": each for each in names or []}
     check_apart(source, [to, *([report] if report is not None else [])], outcomes=outcomes, store=store, members=members, **given_names)
-    wishes = [WantedAlerts(0.5 if precision is None and per_week is None else precision, per_week)]
     known = known_names([*(names or []), *([] if members is None else [members])], [source], no_names=no_names)
-    values = rehearsal_of(source, outcomes, settings, model, wishes, store, members, known)
-    jsonl.write_file(to, rehearsal_page(values).encode())
+    values = rehearsal_of(source, outcomes, settings, model, wishes_of(precision, per_week), store, members, known)
+    jsonl.write_file(to, rehearsal_page(values, people_of(known)).encode())
     figures = {name: value for name, value in values.items() if name not in ON_THE_PAGE}
     write_report(report, figures)
     show_summary(figures, json, lambda _: print_figures(values))
@@ -100,7 +98,11 @@ def keep(recommended: Mapping[str, Any], model: Path, models: Sequence[str]) -> 
 
 def print_figures(values: Mapping[str, Any]) -> None:
     """Print the recommendation, the model, the baselines and the other thresholds."""
+    from beepgpt.web.index_page import how_chosen
+
     found, parts = values["recommended"], values["parts"]
+    if chosen := how_chosen(values):
+        results.print(chosen, highlight=False)
     apart = ", ".join(f"{name} {count:,}" for name, count in parts.items() if name != "judge")
     rest = f"; apart from these: {apart}" if apart else ""
     results.print(

@@ -73,6 +73,12 @@ def check_try(job: TryJob) -> None:
 
 def print_verdict(found: Mapping[str, Any], to: Path, *, as_json: bool) -> None:
     """Print the sentence and the page's place, and what to do next."""
-    show_summary(found, as_json, lambda _: results.print(f"{found['verdict']['sentence']}\nAll of it, for reading: {to / INDEX}"))
+    show_summary(found, as_json, lambda _: results.print(said_of(found, to)))
     for words, command in found["next"]:
         console.print(f"next: {command}  # {words}")
+
+
+def said_of(found: Mapping[str, Any], to: Path) -> str:
+    """The lines of the verdict: what it would have done, what must be known of the threshold, and the page's place."""
+    verdict = found["verdict"]
+    return "\n".join(each for each in (verdict["sentence"], verdict["chosen"], f"All of it, for reading: {to / INDEX}") if each)

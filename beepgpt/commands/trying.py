@@ -41,11 +41,11 @@ def tried(job: TryJob) -> dict[str, Any]:
     steps.run("model", None, [card], lambda: fit_model(job), lambda value: f"fitted on {value['examples']:,} of them")
     pages = [job.model / "metrics.json", job.model / "report.html"]
     steps.run("validation", job.named, pages, lambda: validate_model(job), _says_hits)
-    scored = [job.predictions, job.outcomes, job.to / "outcomes.html"]
+    scored = [job.predictions, job.outcomes]
     steps.run("scores", None, scored, lambda: score_points(job, cut), lambda value: f"{value['scored']:,} later points, as they were made")
-    pages = [job.to / "rehearsal.html", job.to / INDEX]
+    pages = [job.to / name for name in ("outcomes.html", "rehearsal.html", INDEX)]
     found = steps.run("rehearsal", job.named, pages, lambda: rehearse_alerts(job, made), _says_rehearsal)
-    return {**found, "next": next_commands(job)}
+    return {**found, "next": next_commands(job, found["verdict"])}
 
 
 def check_enough(job: TryJob, made: Mapping[str, Any]) -> None:

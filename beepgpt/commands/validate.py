@@ -19,7 +19,7 @@ from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.figures import share_or_few, short, with_interval
 from beepgpt.runtime.console import WIDEST, console, results
-from beepgpt.runtime.names import known_names
+from beepgpt.runtime.names import known_names, people_of
 from beepgpt.training.folder import CARD, MODELS
 from beepgpt.training.live import let_own_be_live
 
@@ -86,7 +86,7 @@ def validated(
             say_strangers(models, folder)
             found = validate_models(folder, models, precision=precision)
             print_unanswered(models)
-        page = report_page(found.figures, [named_in(each, names) for each in found.examples])
+        page = report_page(found.figures, [named_in(each, names) for each in found.examples], people_of(names))
     metrics = orjson.dumps(found.figures, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     return found.figures, {METRICS: metrics, REPORT: page.encode(), FILE: found.run}
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from beepgpt.figures import decimals, percent, share, share_or_few, spaced, thousands, with_interval
+from beepgpt.figures import decimals, in_days, percent, share, share_or_few, spaced, thousands, with_interval
 
 NO_BREAK = "\u00a0"
 """A space at which no line ends."""
@@ -47,6 +47,7 @@ def environment() -> Environment:
     )
     made.filters.update(
         decimals=decimals,
+        in_days=in_days,
         percent=lambda value, digits=0: spaced(percent(value, digits), NO_BREAK),
         share=lambda figure: spaced(share(figure), NO_BREAK),
         share_or_few=lambda figure: spaced(share_or_few(figure), NO_BREAK),
