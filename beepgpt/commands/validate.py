@@ -18,8 +18,10 @@ from beepgpt.commands.train import check_training_set
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.figures import share_or_few, short, with_interval
+from beepgpt.folders import make_folder
 from beepgpt.runtime.console import WIDEST, console, results
 from beepgpt.runtime.names import known_names, people_of
+from beepgpt.runtime.places import check_names_folder
 from beepgpt.training.folder import CARD, MODELS
 from beepgpt.training.live import let_own_be_live
 
@@ -55,6 +57,7 @@ def validate(
 ) -> None:
     """Say what a model is worth: on all of the validation side, beside simple rules, with intervals, as numbers and as a page."""
     into = to or model
+    check_names_folder("--to", into)
     check_training_set(folder)
     known = known_names(names, [folder], no_names=no_names)
     closing, files = validated(folder, model, against, precision, settings, known)
@@ -100,7 +103,7 @@ def named_in(example: ShownExample, names: Mapping[str, str]) -> ShownExample:
 
 def write_run(into: Path, files: Mapping[str, bytes]) -> None:
     """Write the files of a run."""
-    into.mkdir(parents=True, exist_ok=True)
+    make_folder(into)
     for name, content in files.items():
         jsonl.write_file(into / name, content)
     if let_own_be_live(into):
