@@ -78,7 +78,7 @@ ROWS = (
         "law 6",
         LOOP_PY,
         CATCHING_UP,
-        ("self.coverage.unchecked_since = self.backfill.checks.since", "self.coverage.unchecked_since = None"),
+        ("self.coverage.unchecked_since = self.backfill.checks.all_begun()", "self.coverage.unchecked_since = None"),
     ),
     mutation(
         "an event is acknowledged before Kafka has it",
