@@ -15,6 +15,7 @@ from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
 from beepgpt.conversations.rules import settings_behind
 from beepgpt.errors import BadCommand, CannotRead
+from beepgpt.folders import make_folder
 from beepgpt.labeling.questions import CannotLabel, LabelQuestion, SourceContents, question_in
 from beepgpt.runtime.destinations import Destination, Topics
 from beepgpt.runtime.places import Origin, connection_of, is_kafka, records_in
@@ -134,7 +135,7 @@ def examples_of(source: str, to: Path, settings: Settings) -> Iterator[tuple[Pat
     address = kafka.parse_address(source)
     if (address.since, address.until, address.follow) != (None, None, False):
         raise BadCommand(f"SOURCE {source}: a training set is made of all that the topic holds: leave out from, to and follow")
-    to.mkdir(parents=True, exist_ok=True)
+    make_folder(to)
     with folder_in(to, ".spool-") as folder:
         path = folder / "examples.jsonl"
         with path.open("wb") as file:

@@ -19,6 +19,7 @@ from beepgpt.commands.output import account_table, add_counts, by_reason, print_
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand, RunStopped
+from beepgpt.figures import percent
 from beepgpt.labeling.agreement import Accuracy, accuracy_on
 from beepgpt.labeling.few_shots import FewShot, by_hand, read_few_shots
 from beepgpt.labeling.questions import Labeler
@@ -167,7 +168,7 @@ def provider_rows(provider: Mapping[str, Any] | None) -> list[tuple[str, str, st
             rows.append((f"  {name}", f"{sum(provider[name].values()):,}", by_reason(provider[name])))
     tokens = provider["tokens"]
     share = tokens["cached"] / tokens["input"] if tokens["input"] else 0.0
-    rows.append(("  tokens", f"{tokens['input'] + tokens['output']:,}", f"{share:.0%} of the input from the provider's cache"))
+    rows.append(("  tokens", f"{tokens['input'] + tokens['output']:,}", f"{percent(share)} of the input from the provider's cache"))
     if provider["untold"]:
         rows.append(("  not counted", f"{provider['untold']:,}", "answers without a count of tokens: their cost is not known"))
     cost = "not known" if provider["cost"] is None else f"${provider['cost']:,.4f}"

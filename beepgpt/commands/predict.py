@@ -16,6 +16,7 @@ from beepgpt.commands.train import check_training_set
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.errors import BadCommand
+from beepgpt.figures import percent
 from beepgpt.runtime.console import console, results
 from beepgpt.runtime.names import known_names
 from beepgpt.training.folder import CARD
@@ -68,7 +69,7 @@ def show(answer: dict[str, Any]) -> None:
     if answer["expected"] is not None:
         results.print(f"expected  {answer['expected']}")
     first = answer["likeliest"][0]
-    results.print(f"answer    {first['label'].strip()}  ({who_of(first)}, {first['p']:.1%})")
+    results.print(f"answer    {first['label'].strip()}  ({who_of(first)}, {percent(first['p'], 1)})")
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for name in ("label", "who", "p"):
         table.add_column(name, justify="right" if name == "p" else "left")

@@ -19,7 +19,7 @@ from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.errors import BadCommand, cannot_write
 from beepgpt.runtime.console import Watched
 from beepgpt.runtime.names import pass_names_on
-from beepgpt.runtime.places import check_apart, is_kafka
+from beepgpt.runtime.places import check_apart, check_names_folder, is_kafka
 from beepgpt.runtime.workers import peak_memory_mb
 from beepgpt.training.folder import TRAIN
 
@@ -38,6 +38,7 @@ def prepare(
     if report is not None:
         jsonl.check_writable(report)
         check_apart(source, [report])
+    check_names_folder("--to", to)
     closing = prepared(source, to, settings, retractions, few_shots)
     if not is_kafka(source):
         pass_names_on(Path(source), to)

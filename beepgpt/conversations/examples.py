@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from beepgpt.conversations.cleaning import clean
-from beepgpt.conversations.events import ts_text
+from beepgpt.conversations.events import kept_json, ts_text
 from beepgpt.conversations.features import Columns, mentions_of, words_of
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.snapshots import State
@@ -48,7 +48,7 @@ class Point(State):
         """`prompt_ts`, microseconds."""
         self.window = window
         self.author = window[-1].user
-        self.candidates = None if candidates is None else orjson.dumps(candidates)
+        self.candidates = None if candidates is None else kept_json(candidates)
         """As JSON: a point may be open for a day, and as columns they would take six times the memory."""
         self.prompt: Prompt | None = None
 

@@ -23,6 +23,7 @@ import orjson
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import differing, settings_behind
 from beepgpt.conversations.tokens import Encoding
+from beepgpt.folders import make_folder
 from beepgpt.training.checks import NIL, WEAK, Broken, CannotPrepare, ExampleLine, check_single_tokens, read_line
 from beepgpt.training.folder import LABELS, MANIFEST, ROWS
 from beepgpt.training.formats import (
@@ -117,7 +118,7 @@ def prepare(
     weak = None if not has_weak else NIL if wanted.sides.weak == "nil" else WEAK
     labels = Labels(answers_of(columns, sides.train, wanted.answers), wanted.min_answers, weak)
     texts = _texts(read, labels, wanted, encoding)
-    to.mkdir(parents=True, exist_ok=True)
+    make_folder(to)
     done, both = 0, sides.train.sum() + sides.valid.sum()
 
     def wrote(count: int) -> None:
