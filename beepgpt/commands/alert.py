@@ -59,10 +59,12 @@ def alert(
     account = run_alerts(places, to, model, members, settings)
     show_summary(account, json, print_account)
     write_report(report, account)
+    given = () if model is None else ("--model", model)
     if outcomes is not None:
-        say_next("outcomes", outcomes.partition("?")[0], *(() if model is None else ("--model", model)))
+        say_next("outcomes", outcomes.partition("?")[0], *given)
     else:
-        say_next("rehearse", source.partition("?")[0], *(() if model is None else ("--model", model)), "--to", "rehearsal.html")
+        may_see = () if members is None else ("--members", members)
+        say_next("rehearse", source.partition("?")[0], *given, *may_see, "--to", "rehearsal.html")
 
 
 def print_account(account: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from beepgpt.errors import BadCommand, CannotRead
 from beepgpt.folders import make_folder
 from beepgpt.labeling.questions import CannotLabel, LabelQuestion, SourceContents, question_in
 from beepgpt.runtime.destinations import Destination, Topics
+from beepgpt.runtime.made_by import recorded_rules
 from beepgpt.runtime.places import Origin, connection_of, is_kafka, records_in
 from beepgpt.runtime.specs import SpecFound, specs_on
 
@@ -115,6 +116,8 @@ def made_with(source: str, settings: Settings) -> Callable[[str], Mapping[str, A
     if is_kafka(source):
         address = kafka.parse_address(source)
         recorded.update(specs_on(connection_of(settings, address.bootstrap), address.topic))
+    elif (beside := recorded_rules(Path(source))) is not None:
+        return lambda spec: settings_behind(spec, beside.settings, settings.rules)
     return lambda spec: settings_behind(spec, recorded.get(spec), settings.rules)
 
 

@@ -25,6 +25,7 @@ from beepgpt.labeling.few_shots import FewShot, by_hand, read_few_shots
 from beepgpt.labeling.questions import Labeler
 from beepgpt.runtime.console import console
 from beepgpt.runtime.destinations import Files, destination_of
+from beepgpt.runtime.made_by import pass_rules_on
 from beepgpt.runtime.names import pass_names_on
 from beepgpt.runtime.places import check_apart, is_kafka
 from beepgpt.runtime.running import ended_before
@@ -58,6 +59,7 @@ def label(
     closing, status = run_label(job, yes=yes, force=force)
     if isinstance(job.to, Files) and job.to.late is not None and not is_kafka(source):
         pass_names_on(Path(source), Path(to))
+        pass_rules_on(Path(source), Path(to))
     show_summary(closing, json, print_labels)
     console.print(NOT_NEEDED)
     write_report(report, closing)

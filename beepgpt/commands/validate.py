@@ -128,6 +128,10 @@ def print_figures(closing: dict[str, Any]) -> None:
         )
     for kind, title, _ in KINDS:
         results.print(figures_table(closing["rows"][kind], title))
+    if left_out := [head for name, head in COLUMNS[-1][1].items() if name not in shown_columns(width_of_results())]:
+        results.print(
+            f"Not shown in {results.width} columns: {', '.join(left_out)}. The page, --json and {COLUMNS[-1][0]} columns have them."
+        )
     results.print("calibration: how many points the probabilities were off by, in the mean. Ranges hold the truth in 95 of 100 cases.")
     if len(others := [row for row in closing["choose"]["rows"]["all"] if "log_loss" in row["figures"]]) > 1:
         losses = ", ".join(f"{row['name']} {with_interval(row['figures']['log_loss'], 'log_loss')}" for row in others)
@@ -160,7 +164,7 @@ def print_figures(closing: dict[str, Any]) -> None:
 
 def figures_table(rows: list[dict[str, Any]], title: str) -> Table:
     """A table with a row for each model and rule, and of how many points it is."""
-    columns = shown_columns(results.width if results.is_terminal else WIDEST)
+    columns = shown_columns(width_of_results())
     table = Table(box=None, padding=(0, 1, 0, 0), title=title, title_justify="left", title_style="bold")
     table.add_column(f"{rows[0]['figures']['hit@1']['count']:,} points", overflow="fold")
     for head in columns.values():
@@ -180,6 +184,11 @@ COLUMNS = (
     (116, MORE_HITS | {"mrr": "mrr", "log_loss": "log loss"} | OFF),
 )
 """The figures, and the head of each, that a terminal of so many columns and more holds with their ranges."""
+
+
+def width_of_results() -> int:
+    """Columns of the terminal; what is piped has as many as it likes."""
+    return results.width if results.is_terminal else WIDEST
 
 
 def shown_columns(width: int) -> dict[str, str]:

@@ -103,10 +103,12 @@ def prepare(
     progress: PrepareProgress = lambda lines, share: None,
     called: str | None = None,
     made_with: MadeWith = settings_behind,
+    workspace: str | None = None,
 ) -> dict[str, Any]:
     """Make the training set `to`, a folder, of the examples in the file `source`; returns its manifest. Raises CannotPrepare.
 
-    `retracted`: ids of examples; `called`: the source's name in messages; `made_with`: the settings behind a spec, if they are known.
+    `retracted`: ids of examples; `called`: the source's name in messages; `made_with`: the settings behind a spec, and `workspace`: the
+    workspace's name in the examples' ids, if they are known.
     """
     check_folder(to)
     called = called or str(source)
@@ -135,7 +137,7 @@ def prepare(
         manifest = {
             "made_by": MADE_BY,
             "version": VERSION,
-            "examples": read.as_json(),
+            "examples": read.as_json() | ({} if workspace is None else {"workspace": workspace}),
             "retractions": {"count": len(retracted), "sha256": _hash_of(retracted)},
             "few_shots": {"count": len(few_shots), "sha256": _hash_of(each.id for each in few_shots)},
             "settings": asdict(wanted),

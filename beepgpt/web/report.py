@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from beepgpt.figures import spaced
+from beepgpt.training.intervals import LEAST_COUNT
 from beepgpt.training.validation import ShownExample
 from beepgpt.web.index_page import how_chosen
 from beepgpt.web.naming import PageNames
@@ -204,7 +205,8 @@ def _weeks(model: Mapping[str, Any], promised: Mapping[str, Mapping[str, float]]
 
     def draw(axes: Axes) -> None:
         for what, color in (("hit@5", SECOND), ("hit@1", FIRST)):
-            axes.plot(at, [100 * week[what] for week in weeks], color=color, marker="o", markersize=3, label=what)
+            hits = [100 * week[what] if week["answered"] >= LEAST_COUNT else math.nan for week in weeks]
+            axes.plot(at, hits, color=color, marker="o", markersize=3, label=what)
             if what in promised:
                 axes.axhspan(100 * promised[what]["low"], 100 * promised[what]["high"], color=color, alpha=0.15, linewidth=0)
         for place, week in zip(at, weeks, strict=True):
@@ -218,8 +220,8 @@ def _weeks(model: Mapping[str, Any], promised: Mapping[str, Mapping[str, float]]
         axes.legend()
 
     words = (
-        "Answered points, by the week of the point; the bands are what validation found. Shaded weeks judge nothing: there the"
-        " model was fitted or chosen."
+        f"Answered points, by the week of the point, if they are {LEAST_COUNT} or more; the bands are what validation found. Shaded weeks"
+        " judge nothing: there the model was fitted or chosen."
     )
     return plot("Hits by week", words, draw, up="hits, %") if weeks else None
 

@@ -49,7 +49,7 @@ def test_an_export_becomes_a_sentence_and_pages(tried):
     sentence, *rest = said.splitlines()
     index = (to / "index.html").read_text()
 
-    assert re.match(r"In \d+ days it would have sent \d+ messages? to \d+ of 25 people; .* The simplest rule", sentence)
+    assert re.match(r"In [\d.]+ days it would have sent \d+ messages? to \d+ of 25 people; .* The simplest rule", sentence)
     assert len(rest) < 12 and f"{to}/index.html" in rest[-1]
     links = re.findall(r'href="([^"]+)"', index)
     assert [link for link in links if not (to / link).is_file()] == [] and set(links) == set(PAGES) - {"index.html"}
@@ -91,9 +91,8 @@ def test_a_rehearsal_alone_finds_the_same(tried, export: Path, tmp_path: Path):
 
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "page.html").read_text() == (to / "rehearsal.html").read_text()
-    chosen = said.splitlines()[1]
-    assert chosen.startswith("At no threshold 50 %") and done.stdout.splitlines()[0] == chosen
-    assert chosen.replace(" %", "\u00a0%") in (to / "index.html").read_text()
+    chosen = said.splitlines()[1:-1]  # nothing, where the usual threshold can be had
+    assert done.stdout.splitlines()[: len(chosen)] == chosen
 
 
 @pytest.mark.slow
@@ -178,7 +177,7 @@ def test_too_little_history_says_what_is_missing(tmp_path: Path, messages: list[
     ("arguments", "said"),
     [
         (("nothing.zip", "--to", "to"), "there is no such file or folder"),
-        (("acme.zip", "--to", "acme.zip"), "is no folder"),
+        (("acme.zip", "--to", "acme.zip"), "acme.zip: is a file, and a folder is made there"),
         (("acme.zip", "--to", "theirs"), "holds files that are not of `beepgpt try`"),
         (("acme.zip", "--to", "to", "--no-candidates"), "--no-candidates"),
     ],
