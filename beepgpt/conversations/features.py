@@ -16,17 +16,15 @@ from operator import itemgetter, mul
 from typing import Any, NamedTuple
 from zlib import crc32
 
+from beepgpt.conversations.decay import DAY, SPAN, Decay
 from beepgpt.conversations.snapshots import State
 
-DAY = 86_400_000_000
 HOUR = 3_600_000_000
 
 ANSWERS_3D, ANSWERS_30D, ANSWERS_180D, FIRST_7D, FIRST_60D, POSTS_30D = range(6)
-HALF_LIVES = (3 * DAY, 30 * DAY, 180 * DAY, 7 * DAY, 60 * DAY, 30 * DAY)
-"""Microseconds, one for each decayed count above."""
+HALF_LIVES = (3, 30, 180, 7, 60, 30)
+"""Days, one for each decayed count above."""
 COUNTS = len(HALF_LIVES)
-SPAN = 512
-"""Half-lives between two landmarks: 2^512 squared still fits in a double. Rescaling by a power of two is exact."""
 NOTHING_LEFT = 1e-180
 """What is left of a count after two landmarks, over 512 half-lives later: taken as 0, since its inverse would not fit in a double."""
 
@@ -139,7 +137,7 @@ class People(State):
         else:
             self._unrank(user, person)
         self.people[user] = person
-        weights = self._weights(t)
+        weights = _weights(t)
         counts, totals = person.counts, self.totals
         added = [POSTS_30D]
         if answered is not None:
@@ -195,7 +193,7 @@ class People(State):
         known = [self.people.get(user, _NOBODY) for user in users]
         counts = [person.counts for person in known]
         columns: Sequence[Sequence[float]] = list(zip(*counts, strict=True)) or [()] * COUNTS
-        now = [1e4 / weight for weight in self._weights(t)]
+        now = [1e4 / weight for weight in _weights(t)]
         share = [1e4 / total if total > 0 else 0.0 for total in self.totals]
         to_author = now[ANSWERS_180D]
         hour = t // HOUR % 24
@@ -253,9 +251,6 @@ class People(State):
             person.words_norm += 2 * counted[bucket] + 1
             counted[bucket] += 1
 
-    def _weights(self, t: int) -> list[float]:
-        return [2.0 ** ((t - landmark) / half_life) for landmark, half_life in zip(self.landmarks, HALF_LIVES, strict=True)]
-
     def advance(self, t: int) -> None:
         """Move the landmarks of the decayed counts on, if it is time. Call it with each event's time, before the event takes effect.
 
@@ -263,13 +258,13 @@ class People(State):
         """
         if t < self.next_span:
             return
-        self.next_span = min((t // (SPAN * half_life) + 1) * SPAN * half_life for half_life in HALF_LIVES)
-        for count, half_life in enumerate(HALF_LIVES):
-            span = SPAN * half_life
+        spans_of = [SPAN * half_life * DAY for half_life in HALF_LIVES]
+        self.next_span = min((t // span + 1) * span for span in spans_of)
+        for count, span in enumerate(spans_of):
             spans = t // span - self.landmarks[count] // span
             if spans == 0:
                 continue
-            factor = 2.0**-SPAN if spans == 1 else 0.0
+            factor = math.ldexp(1.0, -SPAN) if spans == 1 else 0.0
             self.landmarks[count] = t // span * span
             self.totals[count] = _scaled(self.totals[count], factor)
             for person in self.people.values():
@@ -287,6 +282,14 @@ class People(State):
 
 
 _NOBODY = Person()
+_DECAY = Decay(HALF_LIVES[:POSTS_30D])
+
+
+def _weights(t: int) -> list[float]:
+    """What an event at `t` adds to each decayed count."""
+    weights = _DECAY.weights(t)
+    weights.append(weights[ANSWERS_30D])  # of POSTS_30D, which has the same half-life
+    return weights
 
 
 def _rounded(counts: Iterable[float], factor: float) -> list[float]:
