@@ -62,16 +62,20 @@ class Decay:
     def __init__(self, days: Sequence[int]) -> None:
         """`days`: the half-lives."""
         self._of = [(each, *_tables(each)) for each in days]
-        self._day = -1
+        self._day = self._t = -1
+        self._weights: list[float] = []
+        """Those of the last time: a post's are asked for again by its points."""
         self._today: list[tuple[float, list[float], list[float], list[float], list[float]]] = []
         """What all times of that day have in common: events come in the order of time."""
 
     def weights(self, t: int) -> list[float]:
-        """2^((t - landmark) / half-life) for each half-life; `t` in microseconds.
+        """2^((t - landmark) / half-life) for each half-life; `t` in microseconds. The list is the caller's to read alone.
 
         >>> Decay([1, 3, 2]).weights(3 * DAY), Decay([2]).weights(SPAN * 2 * DAY)
         ([8.0, 2.0, 2.8284271247461903], [1.0])
         """
+        if t == self._t:
+            return self._weights
         day = t // DAY
         if day != self._day:
             self._today = [(ldexp(by_day[day % days], day // days % SPAN), *digits) for days, by_day, *digits in self._of]  # type: ignore[misc]
@@ -79,7 +83,9 @@ class Decay:
         rest = t - day * DAY
         first, second = rest >> 3 * DIGIT_BITS, rest >> 2 * DIGIT_BITS & _LOW
         third, fourth = rest >> DIGIT_BITS & _LOW, rest & _LOW
-        return [
+        self._t = t
+        self._weights = [
             today * by_first[first] * by_second[second] * by_third[third] * by_fourth[fourth]
             for today, by_first, by_second, by_third, by_fourth in self._today
         ]
+        return self._weights
