@@ -61,6 +61,7 @@ class Replayed:
 
     def take(self) -> None:
         """Take over what the output has."""
+        self.output.finish()
         for line in self.output.examples:
             if (digest := digest_of(line)) in self._digests:
                 self.exact.add(digest)

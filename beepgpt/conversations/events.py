@@ -97,14 +97,14 @@ class _Bad(Exception):
 
 
 def kept_json(value: object) -> bytes:
-    """An object as JSON that is kept for a while, in no more memory than it needs.
+    """An object, which may have columns of NumPy, as JSON that is kept for a while, in no more memory than it needs.
 
     What orjson gives stands in the buffer that it was written to; where many are kept, the rest of each buffer is lost to all others.
 
     >>> kept_json({"ts": "1.000000"})
     b'{"ts":"1.000000"}'
     """
-    return bytes(memoryview(orjson.dumps(value)))
+    return bytes(memoryview(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)))
 
 
 def micros(ts: str) -> int:

@@ -120,8 +120,8 @@ ROWS = (
         FEATURES_PY,
         "tests/conversations/test_candidates.py::TestCandidates",
         (
-            "        counts = [person.counts for person in known]\n",
-            "        counts = [person.counts for person in known]\n        for person in known:\n            person.seen = max(person.seen, t)\n",
+            "        buckets = tuple(dict.fromkeys(newest_first))[:QUERY_WORDS]\n",
+            "        buckets = tuple(dict.fromkeys(newest_first))[:QUERY_WORDS]\n        for bucket in buckets:\n            common[bucket] = min(255, common[bucket] + 1)\n",
         ),
     ),
     mutation(
