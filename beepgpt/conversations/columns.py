@@ -104,7 +104,7 @@ def _closeness(lineups: Sequence[Lineup], chosen: Sequence[list[Person]], point:
     known = np.array([person.words is not None for people in chosen for person in people], bool)
     asked = np.array([len(lineup.buckets) > 0 for lineup in lineups])[point]
     rows = (known & asked).nonzero()[0]
-    if not len(rows):
+    if len(rows) == 0:
         return closeness
     buckets = np.zeros((len(lineups), QUERY_WORDS), np.int64)
     weights = np.zeros((len(lineups), QUERY_WORDS), np.int64)
