@@ -60,7 +60,7 @@ MODULES = {"try": "try_export"}
 """Where a command can't be called as its module, since Python has the word."""
 
 EXTRAS = {
-    *("aiolimiter", "backoff", "detect_secrets", "httpx2", "jinja2", "lightgbm", "matplotlib", "numpy", "openai", "phonenumbers"),
+    *("aiolimiter", "backoff", "detect_secrets", "httpx2", "jinja2", "lightgbm", "matplotlib", "openai", "phonenumbers"),
     *("pyarrow", "scipy", "skops", "sklearn", "starlette", "stdnum", "uvicorn"),
 }
 """What only labeling and training need."""
