@@ -169,10 +169,7 @@ def run_examples(job: ExamplesJob, command: Sequence[str] = ()) -> tuple[dict[st
         if (before := ended_before(folder)) is not None:
             return before, 0
         workers, ended = run_flow(run, lambda worker: job.build(origin, worker), folder, command)
-        report = report_of(job, workers, time.monotonic() - began) | {
-            **left_out_of(origin.export),
-            "ended": ended,
-        }
+        report = report_of(job, workers, time.monotonic() - began) | {**left_out_of(origin.export), "ended": ended}
         if ended and folder is not None:
             folder.end(report)
     if isinstance(job.to, Files) and job.to.late is not None:

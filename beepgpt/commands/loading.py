@@ -25,7 +25,7 @@ ORDER = (WHERE, WHAT, MODEL, HOW)
 METAVARS = {
     **dict.fromkeys(("to", "from_", "source", "outcomes", "interactions", "deletions"), "<place>"),
     **dict.fromkeys(("since", "warmup", "pace", "every", "deadline"), "<duration>"),
-    **dict.fromkeys(("labeler", "suffix", "way", "zone"), "<name>"),
+    **dict.fromkeys(("labeler", "prefix", "reason", "shards", "suffix", "way", "zone"), "<name>"),
     **dict.fromkeys(("user", "channel", "message"), "<id>"),
     **dict.fromkeys(("broker", "http_host"), "<address>"),
     "until": "<time>",
