@@ -155,11 +155,11 @@ def test_what_people_asked_for_follows_a_channel_to_its_new_id(tmp_path: Path):
 # A store that is lost
 
 
-def asked(office: Office, number: int, *, window: int = 1, people: tuple[str, ...] = ("bo", "cy")) -> None:
+def asked(office: Office, number: int, *, window: int = 1, people: tuple[str, ...] = ("bo", "cy"), p: float = 0.9) -> None:
     """A prediction of a session of its own; a longer window has newer messages, by `ana`."""
     first = NOON - number * 1_000_000
     messages = [(first + place * 500_000, "ana") for place in range(window)]
-    office.apply("prediction", prediction(messages[-1][0], window=messages, people=dict.fromkeys(people, 0.9)))
+    office.apply("prediction", prediction(messages[-1][0], window=messages, people=dict.fromkeys(people, p)))
 
 
 def test_a_lost_store_alerts_nobody_twice_and_hourly_limits_go_on(tmp_path: Path, slack: Workspace):
@@ -213,6 +213,30 @@ def test_a_digest_that_was_sent_before_shows_nothing_again_and_does_not_count_fo
     again.work()
 
     assert len(slack.sent_to("bo")) == 2 and again.counts["refused:told_before"] == 1
+
+
+def test_a_long_digest_names_each_of_its_conversations(tmp_path: Path, slack: Workspace):
+    """Twenty alerts have more keys than a message's metadata takes: newer points of each of their sessions alert nobody again."""
+    office = Office(tmp_path, slack, digest_at=12 * 60 + 1)
+    slack.clock = lambda: office.clock() / SECOND
+    office.opt_in("bo", low="digest")
+    for number in range(20):
+        asked(office, 10 * number, window=4, people=("bo",), p=0.3)
+    office.work()
+    office.clock.set(NOON + 60 * SECOND)
+    office.work(lambda: slack.sent_to("bo"))
+    (digest,) = slack.sent_to("bo")
+    assert len(digest["metadata"]["event_payload"]["keys"].split()) == 50
+    office.store.close()
+    (tmp_path / "alerts.sqlite").unlink()
+
+    again = Office(tmp_path, slack, clock=office.clock, born=office.clock())
+    again.opt_in("bo")
+    for number in range(20):
+        asked(again, 10 * number, window=5, people=("bo",))
+    again.work()
+
+    assert again.counts["refused:told_before"] == 20 and slack.sent_to("bo") == [digest]
 
 
 def test_a_store_knows_when_it_was_made(tmp_path: Path):
