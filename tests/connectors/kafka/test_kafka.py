@@ -242,6 +242,18 @@ def test_what_is_cut_to_fit_keeps_its_key_and_headers(connection):
     assert (cut.key, len(cut.value or b""), list(cut.headers)) == (b"k", 10_000 - OVERHEAD - 1, [*headers, ("cut_from", b"20000")])
 
 
+def test_the_writers_mark_waits_for_a_record_with_room_for_it(connection):
+    """A record of exactly the most bytes that the topic takes goes there without it; none is refused, or cut, for the mark."""
+    topic = new_topic(connection, 1, **{"max.message.bytes": "10000"})
+    mark = ("settings", b"s" * 600)
+    most = OutgoingRecord(b"k", b"x" * (10_000 - OVERHEAD - 1))
+    small, almost = OutgoingRecord(b"k", b"1"), OutgoingRecord(b"k", b"x" * (10_000 - OVERHEAD - 1 - 608))
+    write(KafkaSink(connection, topic, mark=mark), [("all", [each]) for each in (most, almost, small)])
+
+    found = records(read(KafkaSource(connection, topic)))
+    assert [(each.value, list(each.headers)) for each in found] == [(most.value, []), (almost.value, [mark]), (small.value, [])]
+
+
 def test_many_records_near_the_limit_are_written(connection):
     """A batch may not be larger than a record may: it is split."""
     topic = new_topic(connection, 1, **{"max.message.bytes": "10000"})
