@@ -175,7 +175,7 @@ def run_examples(job: ExamplesJob, command: Sequence[str] = ()) -> tuple[dict[st
         if ended and folder is not None:
             folder.end(report)
     if job.names and origin.export is not None and isinstance(job.to, Files) and job.to.late is not None:
-        keep_names(Path(job.source), job.to.given()["examples"], forgotten_of(job.settings))
+        keep_names(Path(job.source), job.to.given()["examples"], forgotten_of(job.settings), job.include)
     return report, status_of(workers, origin)
 
 

@@ -93,7 +93,7 @@ def keep_names_of(job: ScoreJob) -> None:
     if is_kafka(job.source) or not isinstance(path, Path) or beside_of(path, NAMES) is None:
         return
     if origin_of(job.source, job.include).export is not None:
-        keep_names(Path(job.source), path, forgotten_of(job.settings))
+        keep_names(Path(job.source), path, forgotten_of(job.settings), job.include)
     else:
         pass_names_on(Path(job.source), path)
 

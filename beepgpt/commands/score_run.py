@@ -21,8 +21,6 @@ from beepgpt.runtime.places import Origin, check_apart, connection_of, origin_of
 from beepgpt.runtime.running import check_source, ended_before, recovery_of, run_child, run_flow, status_of
 from beepgpt.training.live import threshold_of
 
-"""The last records of a topic, among which one with a spec is looked for."""
-
 
 def check_job(job: ScoreJob, origin: Origin) -> None:
     """Check the command before anything is begun. Raises BadCommand, NoTopic or OtherState."""

@@ -103,8 +103,8 @@ def write_run(into: Path, files: Mapping[str, bytes]) -> None:
     into.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         jsonl.write_file(into / name, content)
-    if (into / CARD).exists():
-        let_own_be_live(into)
+    if let_own_be_live(into):
+        console.print(f"{into}: its own model is the live one from now on, in place of the version before.")
 
 
 # What a person sees

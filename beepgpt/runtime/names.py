@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,13 @@ def names_beside(path: Path) -> Path:
     return path / NAMES if path.is_dir() else path.with_name(f"{path.name.removesuffix('.jsonl')}.{NAMES}")
 
 
-def keep_names(export: Path, beside: Path, forgotten: Forgotten | None) -> None:
-    """Remember an export's names beside what was made of it, but for those of who is forgotten."""
-    names: Any = names_in([export])
+def keep_names(export: Path, beside: Path, forgotten: Forgotten | None, include: Container[str]) -> None:
+    """Remember an export's names beside what was made of it, but for those of who is forgotten.
+
+    `include`: the kinds of channels that were read; a channel of another kind isn't named either, as its name may say too much.
+    """
+    left_out = {each.id for each in slack_export.read_listings(export) if each.kind not in include}
+    names: Any = {id: name for id, name in names_in([export]).items() if id not in left_out}
     kept = names if forgotten is None else forgotten.without(names) or {}
     jsonl.write_file(
         names_beside(beside), orjson.dumps(kept, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)

@@ -155,9 +155,17 @@ def _copy_files(folder: Path, to: Path) -> None:
             shutil.copy2(each, to)
 
 
-def let_own_be_live(folder: Path) -> None:
-    """The model in the folder itself was validated now: it is the live one, and no version."""
-    (folder / LIVE).unlink(missing_ok=True)
+def let_own_be_live(folder: Path) -> bool:
+    """Let the model in the folder itself be the live one, if it is newer than the live version and has a threshold by now.
+
+    Returns whether it takes that one's place. Figures of an older model change nothing.
+    """
+    with suppress(OSError):
+        card, live = folder / CARD, folder / LIVE
+        if card.stat().st_mtime_ns > live.stat().st_mtime_ns and threshold_in(folder) is not None:
+            live.unlink()
+            return True
+    return False
 
 
 class LiveThresholds:

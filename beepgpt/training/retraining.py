@@ -55,8 +55,11 @@ class Comparison(NamedTuple):
     @property
     def words(self) -> str:
         """The difference, in words."""
-        value, low, high = (f"{each:+.4f}" for each in (self.gain.value, self.gain.low, self.gain.high))
-        return f"its log loss is better by {value} ({low} to {high}) on {self.points:,} points"
+        gain = self.gain
+        sign, than = (1, "lower") if gain.value >= 0 else (-1, "higher")
+        least, most = sorted((sign * gain.low, sign * gain.high))
+        doubt = ", which may be chance" if gain.low <= 0 <= gain.high else ""
+        return f"its log loss is {abs(gain.value):.4f} {than} ({least:.4f} to {most:.4f}) on {self.points:,} points{doubt}"
 
     def as_json(self) -> dict[str, Any]:
         """For reports, and beside the figures."""
@@ -73,23 +76,26 @@ def live_kind(live: Path) -> tuple[str, int]:
 
 
 def compare_with_live(live: Path, candidate: Trained, folder: Path) -> Comparison | None:
-    """Compare a candidate with the live model on the validation side of its training set; None: there is no live model.
+    """Compare a candidate with the live model on the points of its training set that choose; None: there is no live model.
 
-    Raises BadModel; OtherFeatures.
+    Those that judge the candidate compare nothing (law 8). Raises BadCommand, BadModel; OtherFeatures.
     """
     at = live_in(live)
     if not (at / CARD).exists():
         return None
     other = load_model(at / COMPARED if (at / COMPARED / CARD).exists() else at)
-    known = [each.choose_from for each in (parts_of(candidate.card), parts_of(other.card)) if each is not None]
-    since = max(known, default=0)
+    mine, theirs = parts_of(candidate.card), parts_of(other.card)
+    if mine is None or mine.judge_from is None or theirs is None:
+        raise BadCommand(f"{at}: its card doesn't say up to when it learned, so nobody knows what may compare it: train it again")
+    since = max(mine.choose_from, theirs.choose_from)
     valid = read_examples(folder / VALID, as_happened=True)
-    both = valid.at(np.flatnonzero(valid.points.prompt_ts >= since))
+    chooses = (valid.points.prompt_ts < mine.judge_from) & (valid.settled_ts < mine.judge_from)
+    both = valid.at(np.flatnonzero((valid.points.prompt_ts >= since) & chooses))
     boot = Bootstrap(both.points.conversation)
-    ours, theirs = (metrics.outcomes_of(each.model.predict(both.points), both) for each in (candidate, other))
-    losses = [metrics.losses(each, "all", boot)["log_loss"] for each in (ours, theirs)]
-    hits = [metrics.hits(each, "answered", boot)["hit@5"] for each in (theirs, ours)]
-    return Comparison(name_of(other.folder), since, len(both), difference(*losses), difference(*hits), ours, theirs)
+    ours, before = (metrics.outcomes_of(each.model.predict(both.points), both) for each in (candidate, other))
+    losses = [metrics.losses(each, "all", boot)["log_loss"] for each in (ours, before)]
+    hits = [metrics.hits(each, "answered", boot)["hit@5"] for each in (before, ours)]
+    return Comparison(name_of(other.folder), since, len(both), difference(*losses), difference(*hits), ours, before)
 
 
 def threshold_like(live: Path, compared: Comparison | None) -> dict[str, Any] | None:

@@ -116,6 +116,9 @@ def validate_models(folder: Path, models: Sequence[Trained], *, precision: float
     parsed = orjson.loads(manifest)
     parts = parts_of(parsed) or Parts(micros(parsed["cut"]), begin_of_last(valid.points.prompt_ts, SplitOptions.judge_share, 0))
     assert parts.judge_from is not None
+    for each in models:
+        if (fitted := parts_of(each.card)) is not None and fitted.choose_from > parts.choose_from:
+            raise BadCommand(f"{each.folder}: was fitted on points that would judge it, as a retrained model is: judge its candidate")
     early = np.flatnonzero((valid.points.prompt_ts < parts.judge_from) & (valid.settled_ts < parts.judge_from))
     choose, valid = valid.at(early), valid.at(np.flatnonzero(valid.points.prompt_ts >= parts.judge_from))
     if not len(valid):

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from beepgpt.training.live import put_live
+from beepgpt.training.models import save_model
 from tests.support import run_program
 from tests.support.broker import Broker, GivenBroker
-from tests.support.scoring import save
+from tests.support.scoring import SPEC, ranked, save
 from tests.support.slack_server import SCOPES, Server
 from tests.support.slack_web_api import SCOPES as SCOPES_OF_ALERTS
 
@@ -38,7 +39,7 @@ def checked(live: tuple[Server, str], model: Path, **env: str) -> tuple[int, dic
 
 def test_what_is_ready_is_ready(live: tuple[Server, str], tmp_path: Path):
     """Also where the model is the live pair of a folder."""
-    put_live(tmp_path / "live", lambda version: save(version) and None)
+    put_live(tmp_path / "live", lambda version: save_model(version, ranked()[0], {"spec": SPEC}, b"{}") and None)  # type: ignore[arg-type]
     for model in (save(tmp_path / "model"), tmp_path / "live"):
         status, found = checked(live, model)
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from beepgpt.commands.app import app
 from beepgpt.errors import BadCommand
-from beepgpt.runtime.names import known_names, names_beside, names_in, pass_names_on
+from beepgpt.runtime.names import keep_names, known_names, names_beside, names_in, pass_names_on
 from beepgpt.simulation.workspace import Plan, names, write_export
 from tests.support import run_program
 
@@ -46,6 +46,20 @@ def test_names_of_an_export_stand_beside_its_examples_and_go_on_to_what_is_made_
     assert names_in([made / "set"]) == kept and names_beside(made / "set") == made / "set" / "names.json"
     pass_names_on(made / "acme.zip", made / "set")
     assert not (made / "set" / "names.json").exists()
+
+
+def test_a_channel_that_is_left_out_is_not_named(tmp_path: Path):
+    """Its name may say too much, and the file goes wherever the examples go; with its kind it is."""
+    export = tmp_path / "acme"
+    export.mkdir()
+    (export / "users.json").write_text('[{"id": "U1", "real_name": "Ana"}]')
+    (export / "channels.json").write_text('[{"id": "C1", "name": "general"}, {"id": "C2", "name": "board", "is_private": true}]')
+    (export / "groups.json").write_text('[{"id": "G1", "name": "layoffs"}]')
+    (export / "mpims.json").write_text('[{"id": "G2", "name": "mpdm-ana--bo-1"}]')
+
+    for include, kept in ((("channels",), {"C1"}), (("channels", "groups"), {"C1", "C2", "G1"})):
+        keep_names(export, tmp_path / "examples.jsonl", None, include)
+        assert json.loads((tmp_path / "examples.names.json").read_bytes()).keys() == {"U1", *kept}
 
 
 def test_without_names_none_are_written(made: Path):

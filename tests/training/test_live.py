@@ -123,10 +123,21 @@ def test_a_model_that_was_written_over_a_validated_one_waits_for_its_validation(
     said = [each.message for each in caplog.records if "has no threshold yet" in each.message]
     assert len(said) == 2 and all(f"the model {name_of(tmp_path)} there" in each and f"going on with {first}" in each for each in said)
 
+    assert not let_own_be_live(tmp_path) and live_in(tmp_path).name == first, "it has no threshold yet"
     validate(tmp_path, 0.6)
-    let_own_be_live(tmp_path)
+    assert let_own_be_live(tmp_path)
     assert running.look() and running.name == name_of(tmp_path) and not (tmp_path / LIVE).exists()
     assert (thresholds(running.name), thresholds(first)) == (0.6, 0.3)
+
+
+def test_figures_of_a_folder_s_older_model_change_nothing(tmp_path: Path):
+    """It is validated again after a retrained version took its place: that one stays live."""
+    validate(save(tmp_path, seed=1), 0.3)
+    version = put_live(tmp_path, lambda to: validate(save(to, seed=2), 0.4))
+    validate(tmp_path, 0.5)
+
+    assert not let_own_be_live(tmp_path)
+    assert live_in(tmp_path) == version and threshold_of(None, tmp_path) == 0.4
 
 
 def test_a_model_that_was_copied_over_a_validated_one_is_not_taken_up_before_it_is_validated(tmp_path: Path):
@@ -162,7 +173,7 @@ def test_figures_of_another_model_are_no_threshold(tmp_path: Path):
     [
         (0.02, 0.01, 0.03, ""),
         (-0.01, -0.03, 0.0, ""),
-        (-0.01, -0.03, -0.001, "it is worse: its log loss is better by -0.0100 (-0.0300 to -0.0010) on 40 points"),
+        (-0.01, -0.03, -0.001, "it is worse: its log loss is 0.0100 higher (0.0010 to 0.0300) on 40 points"),
         (-0.5, np.nan, np.nan, "too few to tell: 40 points in 9 conversations"),
     ],
 )

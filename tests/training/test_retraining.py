@@ -1,6 +1,7 @@
 """Retraining: a candidate is compared with the live model, point by point, and takes its place with its threshold if it isn't worse."""
 
 import json
+import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -10,15 +11,17 @@ import pytest
 
 from beepgpt.commands.retrain import retrained
 from beepgpt.config.settings import read_settings
+from beepgpt.conversations.events import micros, ts_text
 from beepgpt.conversations.rules import DAY
 from beepgpt.errors import BadCommand
-from beepgpt.training.folder import ALERTS, COMPARED, LIVE, VERSIONS
+from beepgpt.training.folder import ALERTS, COMPARED, LIVE, MANIFEST, VALID, VERSIONS
 from beepgpt.training.live import card_in, figures_in, live_in, name_of, put_live, recommended_in, threshold_in
-from beepgpt.training.models import Trained, load_model, read_card, save_model
-from beepgpt.training.points import examples_of
+from beepgpt.training.models import Trained, load_model, read_card, save_model, train_here
+from beepgpt.training.points import examples_of, read_examples
 from beepgpt.training.ranking import Ranker, fit_ranker
 from beepgpt.training.retraining import compare_with_live, threshold_like
 from beepgpt.training.splits import SplitOptions
+from beepgpt.training.validation import validate_models
 from tests.support.prepare import Set, made
 from tests.support.scoring import RULES, SPEC, ranked, save
 
@@ -43,26 +46,34 @@ def the_set(folder: Path) -> Set:
     return made(folder, [json.loads(line) for line in lines], sides=SplitOptions(cut=cut), formats=("candidates",))
 
 
-def as_candidate(folder: Path, ranker: Ranker) -> Trained:
-    save_model(folder, ranker, {"spec": SPEC}, b"{}")
+def as_candidate(folder: Path, ranker: Ranker, training_set: Set) -> Trained:
+    """A model of this training set: its card has the parts of the set's time."""
+    save_model(folder, ranker, {"spec": SPEC}, (training_set.folder / MANIFEST).read_bytes())
     return Trained(ranker, read_card(folder), folder)
+
+
+def chooses(training_set: Set, since: int) -> int:
+    """How many points of the set choose, from a time on: made before judging begins, and known by then."""
+    table = read_examples(training_set.folder / VALID, as_happened=True)
+    until = micros(training_set.manifest["parts"]["judge_from"])
+    return int(((table.points.prompt_ts >= since) & (table.points.prompt_ts < until) & (table.settled_ts < until)).sum())
 
 
 def test_a_worse_candidate_is_not_taken_and_a_better_one_is(tmp_path: Path):
     """The same two models, with their places changed: the difference changes its sign, and is sure both times."""
     training_set = the_set(tmp_path)
-    good, bad = (as_candidate(tmp_path / name, ranker) for name, ranker in (("good", ranked()[0]), ("bad", wrong())))
+    good, bad = (as_candidate(tmp_path / name, ranker, training_set) for name, ranker in (("good", ranked()[0]), ("bad", wrong())))
     live_good, live_bad = tmp_path / "live good", tmp_path / "live bad"
-    put_live(live_good, lambda to: save_model(to, good.model, {"spec": SPEC}, b"{}") and None)  # type: ignore[arg-type]
-    put_live(live_bad, lambda to: save_model(to, bad.model, {"spec": SPEC}, b"{}") and None)  # type: ignore[arg-type]
+    put_live(live_good, lambda to: as_candidate(to, good.model, training_set) and None)  # type: ignore[arg-type]
+    put_live(live_bad, lambda to: as_candidate(to, bad.model, training_set) and None)  # type: ignore[arg-type]
 
     worse = compare_with_live(live_good, bad, training_set.folder)
     better = compare_with_live(live_bad, good, training_set.folder)
 
     assert worse is not None and better is not None
-    assert worse.why_not.startswith("it is worse: its log loss is better by -") and better.why_not == ""
+    assert re.match(r"it is worse: its log loss is 0\.\d{4} higher \(0\.\d{4} to ", worse.why_not) and better.why_not == ""
     assert worse.gain.high < 0 < better.gain.low and worse.gain.value == -better.gain.value
-    assert worse.points == training_set.manifest["account"]["valid"]["examples"]
+    assert worse.points == chooses(training_set, 0) < training_set.manifest["account"]["valid"]["examples"]
     assert compare_with_live(tmp_path / "nothing", good, training_set.folder) is None
 
 
@@ -70,26 +81,41 @@ def test_only_points_compare_from_which_neither_has_learned(tmp_path: Path):
     """What came before the live model was fitted says nothing of it, unless its candidate stands by."""
     training_set = the_set(tmp_path)
     newest = max(json.loads(line)["prompt_ts"] for line in ranked()[1])
-    until = round(float(newest) * 1e6) - 3 * DAY
-    parts = {"choose_from": f"{until // 1_000_000}.000000", "judge_from": f"{until // 1_000_000}.000000"}
-    candidate = as_candidate(tmp_path / "candidate", ranked()[0])
+    until = (round(float(newest) * 1e6) - 5 * DAY) // 1_000_000 * 1_000_000
+    parts = {"choose_from": ts_text(until), "judge_from": ts_text(until)}
+    candidate = as_candidate(tmp_path / "candidate", ranked()[0], training_set)
     save_model(tmp_path / "live", ranked()[0], {"spec": SPEC, "parts": parts}, b"{}")
 
     late = compare_with_live(tmp_path / "live", candidate, training_set.folder)
-    save_model(tmp_path / "live" / COMPARED, ranked()[0], {"spec": SPEC}, b"{}")
-    all_of_it = compare_with_live(tmp_path / "live", candidate, training_set.folder)
+    as_candidate(tmp_path / "live" / COMPARED, ranked()[0], training_set)
+    all_that_chooses = compare_with_live(tmp_path / "live", candidate, training_set.folder)
 
-    assert late is not None and all_of_it is not None
-    assert late.since == until // 1_000_000 * 1_000_000 and 0 < late.points < all_of_it.points
-    assert all_of_it.against == name_of(tmp_path / "live" / COMPARED)
+    assert late is not None and all_that_chooses is not None
+    assert (late.since, late.points) == (until, chooses(training_set, until)) and 0 < late.points < all_that_chooses.points
+    assert all_that_chooses.against == name_of(tmp_path / "live" / COMPARED)
+
+    save_model(tmp_path / "live" / COMPARED, ranked()[0], {"spec": SPEC}, b"{}")
+    with pytest.raises(BadCommand, match="doesn't say up to when it learned"):
+        compare_with_live(tmp_path / "live", candidate, training_set.folder)
+
+
+def test_a_model_that_was_fitted_on_what_judges_is_not_judged_by_it(tmp_path: Path):
+    """A retrained model has the manifest of its candidate, but learned from all of the set."""
+    training_set = the_set(tmp_path)
+    candidate = as_candidate(tmp_path / "candidate", ranked()[0], training_set)
+    assert validate_models(training_set.folder, [candidate], precision=0.2).figures["points"] > 0
+
+    train_here(training_set.folder, "local", tmp_path / "whole", seed=1, threads=1, status=lambda step: None, whole=True)
+    with pytest.raises(BadCommand, match="was fitted on points that would judge it"):
+        validate_models(training_set.folder, [load_model(tmp_path / "whole")], precision=0.2)
 
 
 def test_a_rehearsed_threshold_is_carried_over_by_volume(tmp_path: Path):
     """As many alerts on the points compared: another model's probabilities mean something else."""
     training_set = the_set(tmp_path)
-    live = save(tmp_path / "live")
+    live = as_candidate(tmp_path / "live", ranked()[0], training_set).folder
     (live / ALERTS).write_text(json.dumps({"model": name_of(live), "threshold": 0.3}))
-    candidate = as_candidate(tmp_path / "candidate", wrong())
+    candidate = as_candidate(tmp_path / "candidate", wrong(), training_set)
     compared = compare_with_live(live, candidate, training_set.folder)
 
     found = threshold_like(live, compared)
