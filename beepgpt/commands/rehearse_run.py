@@ -53,7 +53,7 @@ def rehearsal_of(
 
     def instead(why: str) -> float:
         console.print(f"No threshold is recommended: {why}.")
-        return threshold_of(settings, model) if otherwise is None else otherwise
+        return threshold_of(settings, model).value if otherwise is None else otherwise
 
     with time_left(f"replaying {len(history.points):,} points", RUNS) as on_run:
         values = rehearsal_report(history, None if given is None else policy_at(given), policy_at, instead, on_run=on_run, **how)

@@ -20,7 +20,7 @@ from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.runtime.console import WIDEST, console, results
 from beepgpt.runtime.names import known_names
-from beepgpt.training.folder import CARD, MODELS
+from beepgpt.training.folder import CARD, METRICS, MODELS
 from beepgpt.training.live import let_own_be_live
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ NOT_JUDGED = {
     "silence": "Points that nobody answered (--silences drop)",
     "weak": "Points whose answer has a weak signal (--weak drop)",
 }
-METRICS, REPORT = "metrics.json", "report.html"
+REPORT = "report.html"
 NO_NAMES: Mapping[str, str] = {}
 
 

@@ -179,12 +179,12 @@ DONE = {"next_user": "answered next", "interacting_users": "posted or reacted", 
 
 def outcomes_page(found: Mapping[str, Any]) -> str:
     """The page of what `beepgpt outcomes --report` writes."""
-    plots = [[each for each in (_weeks(model, found["promised"]), _calibration_of(model)) if each] for model in found["models"]]
+    plots = [[each for each in (_weeks(model), _calibration_of(model)) if each] for model in found["models"]]
     return rendered("outcomes.html", found=found, plots=plots, parts_of=OTHER_PARTS, done=DONE)
 
 
-def _weeks(model: Mapping[str, Any], promised: Mapping[str, Mapping[str, float]]) -> Plot | None:
-    weeks = model["weeks"]
+def _weeks(model: Mapping[str, Any]) -> Plot | None:
+    weeks, promised = model["weeks"], model["validation"].get("hits", {})
 
     def draw(axes: Axes) -> None:
         for what, color in (("hit@5", SECOND), ("hit@1", FIRST)):

@@ -18,7 +18,7 @@ import pytest
 from slack_sdk.signature import SignatureVerifier
 
 from beepgpt.alerts.store import AlertStore
-from beepgpt.commands.alert import threshold_of
+from beepgpt.commands.alert import say_threshold, threshold_of
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writer, create_topics, records_of
 from beepgpt.conversations.rules import DAY, HOUR, SECOND, Rules, shaping_settings
@@ -123,11 +123,12 @@ def test_a_threshold_is_that_of_the_model_that_stands_there(tmp_path: Path, caps
     folder, settings = save(tmp_path / "model"), read_settings(environ={})
     card = {name: value for name, value in json.loads((folder / "model.json").read_text()).items() if name not in ("files", "labels")}
     (folder / "metrics.json").write_text(json.dumps({"model": card, "threshold": {"threshold": 0.13}}))
-    assert threshold_of(settings, folder) == 0.13
+    assert threshold_of(settings, folder) == (0.13, "validated", "as it was validated")
 
     validated = name_of(folder)
     save(folder, seed=2)
-    assert threshold_of(settings, folder) == 0.13
+    assert threshold_of(settings, folder).value == 0.13
+    say_threshold(folder, threshold_of(settings, folder))
     said = " ".join(capsys.readouterr().err.split())
     assert f"the model {name_of(folder)} there has no threshold yet: going on with {validated}, which has." in said
 

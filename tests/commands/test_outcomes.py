@@ -21,6 +21,11 @@ from tests.support import at, run_program
 SETTINGS = read_settings(environ={})
 
 
+def half(model: str) -> float:
+    """The threshold of all models."""
+    return 0.5
+
+
 def outcome(number: int, *, rank: int | None = 1, how: str = "answered", model: str = "a1", **more: Any) -> dict[str, Any]:
     """Ana is likely and bo is not; who is named at `rank` answered."""
     people = [{"user": "ana", "p": 0.75}, {"user": "bo", "p": 0.125}]
@@ -35,7 +40,7 @@ def outcome(number: int, *, rank: int | None = 1, how: str = "answered", model: 
 def test_figures_are_by_model():
     """Of 4 answered ones ana gave two, bo one, and somebody else one; what has no answer counts nowhere but among the outcomes."""
     outcomes = [outcome(0), outcome(1), outcome(2, rank=2), outcome(3, rank=None), outcome(4, how="silent"), outcome(5, how="superseded")]
-    (figures, other) = figures_by_model([*outcomes, outcomes[0], outcome(9, model="b2")], 0.5)
+    (figures, other) = figures_by_model([*outcomes, outcomes[0], outcome(9, model="b2")], half)
 
     assert (figures["model"], other["model"]) == ("a1", "b2")
     assert figures["outcomes"] == {"answered": 4, "silent": 1, "superseded": 1}
@@ -55,7 +60,7 @@ def test_a_point_of_two_conversations_has_two_outcomes():
     thread = outcome(0)
     session = outcome(0, how="elsewhere", conversation=thread["conversation"].replace("thread", "session"))
     for outcomes in ([thread, session], [session, thread], [thread, session, thread, session]):
-        (figures,) = figures_by_model(outcomes, 0.5)
+        (figures,) = figures_by_model(outcomes, half)
 
         assert figures["outcomes"] == {"answered": 1, "elsewhere": 1}
         assert figures["answered"]["hit@1"]["count"] == 1
@@ -64,24 +69,24 @@ def test_a_point_of_two_conversations_has_two_outcomes():
 def test_reacting_is_named_and_has_no_figure_where_no_reaction_has_its_time(capsys: pytest.CaptureFixture[str]):
     """In an export none has: that all named people were wrong would be no finding. Planted: one reaction, and there are figures."""
     silent = [outcome(number, how="silent", target="reactors") for number in range(12)]
-    (nothing,) = figures_by_model(silent, 0.5)
-    (found,) = figures_by_model([*silent, outcome(20, target="reactors")], 0.5)
+    (nothing,) = figures_by_model(silent, half)
+    (found,) = figures_by_model([*silent, outcome(20, target="reactors")], half)
     assert (nothing["judged"], nothing["alerts"]["given"], nothing["calibration"]) == (0, 0, [])
     assert (found["judged"], found["alerts"]["given"], found["alerts"]["right"]) == (13, 13, 1)
 
-    print_outcomes(nothing, {})
+    print_outcomes(nothing)
     assert "nobody knows who reacted" in " ".join(capsys.readouterr().out.split())
-    print_outcomes(found, {})
+    print_outcomes(found)
     said = " ".join(capsys.readouterr().out.split())
     assert "nobody knows who reacted" not in said and "answered next" not in said and "of 13 named from 0.500 on" in said
-    pages = [outcomes_page({"source": "x", "right": RIGHT, "promised": {}, "models": [each]}) for each in (nothing, found)]
+    pages = [outcomes_page({"source": "x", "right": RIGHT, "models": [each]}) for each in (nothing, found)]
     assert ["nobody knows who reacted" in page for page in pages] == [True, False] and "reacted:" in pages[1]
 
 
 def test_every_share_of_the_table_has_its_interval(capsys: pytest.CaptureFixture[str]):
     """What came true of what was predicted, too; and of how many outcomes all of it is."""
     ended = [outcome(number, rank=1 + number % 2) for number in range(20)] + [outcome(30, how="superseded")]
-    print_outcomes(figures_by_model(ended, 0.5)[0], {})
+    print_outcomes(figures_by_model(ended, half)[0])
     said = " ".join(capsys.readouterr().out.split())
 
     assert "judge 21 all figures are of these: of the 20 whose answer is known" in said
@@ -90,11 +95,12 @@ def test_every_share_of_the_table_has_its_interval(capsys: pytest.CaptureFixture
 
 def test_the_page_needs_nothing_else_and_escapes_all():
     """No address, no script; what a source or a model is called can't break it."""
-    found = figures_by_model([outcome(number, model="<script>alert(1)</script>") for number in range(5)], 0.5)
-    promised = {"hit@1": {"value": 0.5, "low": 0.4, "high": 0.6, "count": 9}}
-    page = outcomes_page({"source": "<b>x</b>", "right": RIGHT, "promised": promised, "models": found})
+    found = figures_by_model([outcome(number, model="<script>alert(1)</script>") for number in range(5)], half)
+    hits = {"hit@1": {"value": 0.5, "low": 0.4, "high": 0.6, "count": 9}}
+    validated = [each | {"validation": {"hits": hits, "of": "<i>its candidate</i>"}} for each in found]
+    page = outcomes_page({"source": "<b>x</b>", "right": RIGHT, "models": validated})
 
-    assert "<script" not in page and "<b>" not in page
+    assert "<script" not in page and "<b>" not in page and "<i>" not in page
     assert 'src="' not in page and "@import" not in page and "url(http" not in page
     assert page.count("<svg") == 2
 

@@ -11,6 +11,7 @@ from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY, HOUR, MINUTE, SECOND
 from beepgpt.runtime.flow_metrics import AlertFigures, AlertPulse
 from beepgpt.runtime.metrics import serve
+from beepgpt.training.live import LiveThresholds
 from tests.commands.test_alert_command import just_now, settings_of
 from tests.runtime.test_metrics import Clock, Values, get, scraped, values
 from tests.support import program
@@ -23,7 +24,9 @@ from tests.support.speed import wait_until
 
 def figures_of(office: Office) -> AlertFigures:
     """What the command serves of an office from now on, by the office's clock."""
-    served = alert_run.figures_of(office.store, office.decider, office.waits, office.slack, [], office.policy.threshold)
+    served = alert_run.figures_of(
+        office.store, office.decider, office.waits, office.slack, [], LiveThresholds(None, office.policy.threshold)
+    )
     return replace(served, clock=lambda: office.clock() / SECOND)
 
 

@@ -252,7 +252,8 @@ def test_long_headers_count(connection):
 
     (cut,) = records(read(KafkaSource(connection, topic)))
     assert "11,118 bytes" in said, "2,014 of the header, without the 384 that are counted beside"
-    assert (len(cut.value or b""), [name for name, _ in cut.headers]) == (10_000 - OVERHEAD - 1 - (2_014 + 20 - 384), ["reason", "cut_from"])
+    assert len(cut.value or b"") == 10_000 - OVERHEAD - 1 - (2_014 + 20 - 384)
+    assert [name for name, _ in cut.headers] == ["reason", "cut_from"]
 
 
 def test_the_writers_mark_waits_for_a_record_with_room_for_it(connection):
