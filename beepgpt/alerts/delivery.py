@@ -96,9 +96,14 @@ class AlertDelivery:
             return False
         if self._webhook is not None and store.alerts_to_forward(TO_WEBHOOK):
             return False
-        return self._slack is None or not (
-            store.dms("due") or store.dms("sending") or store.unconfirmed_dms_to_change() or store.dms_to_change()
-        )
+        if self._slack is None:
+            return True
+        is_due = any(not self._waits_for_morning(dm) for dm in store.dms("due"))
+        return not (is_due or store.dms("sending") or store.unconfirmed_dms_to_change() or store.dms_to_change())
+
+    def _waits_for_morning(self, dm: Mapping[str, Any]) -> bool:
+        """Whether a DM is a digest whose reader has quiet hours now."""
+        return dm["kind"] == "digest" and in_quiet_hours(self._clock(), self.store.preferences(dm["user"]), self.policy)
 
     def _check_alerts(self) -> bool:
         """Check for new alerts whether they may still be delivered, and queue a DM for those that may."""

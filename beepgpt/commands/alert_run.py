@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from beepgpt.alerts.database import AlertStoreView
 from beepgpt.alerts.deciding import AlertDecider
+from beepgpt.alerts.decisions import is_quiet
 from beepgpt.alerts.delivery import AlertDelivery
 from beepgpt.alerts.reading import AlertSource, closing_account, run_loop
 from beepgpt.alerts.store import AlertStore
@@ -144,9 +145,15 @@ def figures_of(
     slack: SlackMessenger | None,
     sources: Sequence[AlertSource],
     thresholds: LiveThresholds,
+    clock: Callable[[], int] = now_us,
 ) -> AlertFigures:
-    """The metrics of a run, read whenever they are scraped."""
-    view = AlertStoreView(store)
+    """The metrics of a run, read whenever they are scraped. `clock`: microseconds."""
+    policy = decider.policy
+
+    def is_quiet_for(begin: int | None, end: int | None, zone: str | None) -> bool:
+        return is_quiet(clock(), policy.quiet if begin is None or end is None else (begin, end), zone or policy.zone)
+
+    view = AlertStoreView(store, is_quiet_for)
     return AlertFigures(
         counts=view.counts,
         waiting=view.waiting,
@@ -156,6 +163,7 @@ def figures_of(
         newest=lambda: decider.newest,
         calls=lambda: {} if slack is None else dict(slack.calls),
         lags=lambda: {place: records for source in sources for place, records in list(source.lags.items())},
+        clock=lambda: clock() / 1_000_000,
         build=lambda: {"version": program_version(), **in_use(thresholds)},
     )
 
