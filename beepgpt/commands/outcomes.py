@@ -86,8 +86,9 @@ def outcomes_of(source: str, model: Path | None, settings: Settings) -> dict[str
     models = figures_by_model(found, thresholds, parts, model)
     for each in models:
         if model is not None and not each["validation"]:
-            why = f"has no validation of the model {each['model']} to show beside its figures"
-            console.print(f"{model} {why}: beepgpt validate SET --model {model}")
+            at = folders_of(model, each["model"])
+            why = f"{at[0]} was not validated: beepgpt validate SET --model {at[0]}" if at else f"{model} holds no model {each['model']}"
+            console.print(f"No figures of validation stand beside those of {each['model']}: {why}")
     live = {} if model is None else validation_of(name_of(live_in(model)), model)
     return {"source": source, "right": RIGHT, "promised": live.get("hits", {}), "models": models}
 

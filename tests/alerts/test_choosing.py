@@ -80,6 +80,13 @@ def test_too_few_alerts_tell_nothing():
     )
 
 
+def test_predictions_of_a_retrained_model_choose_nothing():
+    """It has learned from all that could choose: what came since judges it. That is said, and not that more days would help."""
+    past = history()
+    judging = RehearsalHistory(past.parts["judge"], past.outcomes)
+    assert recommend(tried(judging), judging, WantedAlerts(0.5))["why"] == "no prediction is of the part to choose by (they are of: judge)"
+
+
 def test_alerts_whose_day_is_not_over_when_judging_begins_choose_nothing():
     """What they came to is known only in the part that judges."""
     past = history()

@@ -8,15 +8,17 @@ from typing import Any
 
 import pytest
 
-from beepgpt.commands.outcomes import outcomes_in, print_outcomes
+from beepgpt.commands.outcomes import outcomes_in, outcomes_of, print_models, print_outcomes
 from beepgpt.config.settings import read_settings
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.outcomes import RIGHT
 from beepgpt.errors import BadCommand
+from beepgpt.training.folder import METRICS
 from beepgpt.training.live import hits_in
 from beepgpt.training.outcomes import figures_by_model
 from beepgpt.web.report import outcomes_page
 from tests.support import at, run_program
+from tests.training.test_live import pair
 
 SETTINGS = read_settings(environ={})
 
@@ -64,6 +66,47 @@ def test_a_point_of_two_conversations_has_two_outcomes():
 
         assert figures["outcomes"] == {"answered": 1, "elsewhere": 1}
         assert figures["answered"]["hit@1"]["count"] == 1
+
+
+def validated_pair(live: Path, seed: int, threshold: float, hit: float, **more: Any) -> Path:
+    """A live pair whose validation found so many hits."""
+    version = pair(live, seed, threshold)
+    figures = json.loads((version / METRICS).read_bytes())
+    row = {"figures": {"hit@1": {"value": hit, "low": hit - 0.1, "high": hit + 0.1, "count": 99}, "hit@5": {"low": None}}}
+    (version / METRICS).write_text(json.dumps({**figures, "rows": {"answered": [row]}, **more}))
+    return version
+
+
+def test_each_model_has_its_own_threshold_and_its_own_validation(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """A model was retrained: outcomes of both are on the topic. The new one's figures of validation are its candidate's, as is said."""
+    live = tmp_path / "live"
+    first = validated_pair(live, 1, 0.6, 0.5)
+    of = {"model": "cafe00000000", "fitted_until": "1700000000.000000"}
+    gain = {"value": 0.0123}
+    compared = {"against": first.name, "points": 1234, "log_loss_gain": gain}
+    second = validated_pair(live, 2, 0.1, 0.7, figures_of={**of, "compared": compared})
+    source = tmp_path / "outcomes.jsonl"
+    names = {first.name: 0, second.name: 100, "beef00000000": 200}
+    lines = [outcome(number + begin, model=name) for name, begin in names.items() for number in range(12)]
+    source.write_text("".join(json.dumps(each) + "\n" for each in lines))
+
+    found = outcomes_of(str(source), live, SETTINGS)
+    by_model = {each["model"]: each for each in found["models"]}
+    alerts = {name: (each["alerts"]["threshold"], each["alerts"]["given"]) for name, each in by_model.items()}
+    assert alerts == {first.name: (0.6, 12), second.name: (0.1, 24), "beef00000000": (0.1, 24)}
+    hits = {name: each["validation"].get("hits", {}).get("hit@1", {}).get("value") for name, each in by_model.items()}
+    assert hits == {first.name: 0.5, second.name: 0.7, "beef00000000": None}
+    candidate = "its candidate cafe00000000, fitted until 2023-11-14 22:13 UTC, whose log loss was 0.0123 lower than that of"
+    assert [by_model[each.name]["validation"]["of"] for each in (first, second)] == ["", f"{candidate} {first.name} on 1,234 points"]
+    assert f"{live} holds no model beef00000000" in " ".join(capsys.readouterr().err.split())
+
+    print_models(found["models"])
+    said, page = " ".join(capsys.readouterr().out.split()), " ".join(outcomes_page(found).split())
+    assert said.count(f"validation: of {candidate}") == page.count(f"that of {candidate}") == 1
+    assert (page.count("its validation, answered"), page.count("its candidate&#39;s validation, answered")) == (1, 1)
+    assert (said.count("validation: 50.0 (40.0–60.0)"), said.count("validation: 70.0 (60.0–80.0)")) == (1, 1)
+    given = read_settings(overrides={"scoring": {"threshold": 0.3}}, environ={})
+    assert {each["alerts"]["threshold"] for each in outcomes_of(str(source), live, given)["models"]} == {0.3}
 
 
 def test_reacting_is_named_and_has_no_figure_where_no_reaction_has_its_time(capsys: pytest.CaptureFixture[str]):
