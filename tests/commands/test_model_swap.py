@@ -1,6 +1,7 @@
 """A pair of model and threshold is swapped while it is used: `score` and `alert` go on with it together, without a restart."""
 
 import json
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,8 @@ def test_score_and_alert_follow_a_pair(broker: Broker | GivenBroker, tmp_path: P
     }
 
     def ask() -> str:
-        """Ana asks something; its time."""
+        """Ana asks something; its time. A heartbeat is ahead by more than the lateness, so the next question may come a second later."""
+        time.sleep(1.2)
         ts = ts_text(now_us())
         body = {"type": "message", "channel": "C1", "user": "UANA", "text": "Why is the build red again?", "ts": ts}
         writer.send([OutgoingRecord(b"C1", json.dumps(body).encode()), OutgoingRecord(None, heartbeat_at(now_us() + 6 * SECOND), (), 0)])
