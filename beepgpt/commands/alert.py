@@ -16,6 +16,7 @@ from beepgpt.commands.output import account_table, write_report
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
+from beepgpt.figures import percent
 from beepgpt.runtime.console import console
 from beepgpt.runtime.places import check_apart, is_kafka
 from beepgpt.training.folder import METRICS
@@ -61,10 +62,12 @@ def alert(
     account = run_alerts(places, to, model, members, settings)
     show_summary(account, json, print_account)
     write_report(report, account)
+    given = () if model is None else ("--model", model)
     if outcomes is not None:
-        say_next("outcomes", outcomes.partition("?")[0], *(() if model is None else ("--model", model)))
+        say_next("outcomes", outcomes.partition("?")[0], *given)
     else:
-        say_next("rehearse", source.partition("?")[0], *(() if model is None else ("--model", model)), "--to", "rehearsal.html")
+        may_see = () if members is None else ("--members", members)
+        say_next("rehearse", source.partition("?")[0], *given, *may_see, "--to", "rehearsal.html")
 
 
 def print_account(account: Mapping[str, Any]) -> None:
@@ -130,7 +133,7 @@ def say_threshold(model: Path | None, found: FoundThreshold) -> None:
         " beepgpt rehearse shows how alerts go at other thresholds, --threshold sets one",
         "rehearsed": "",
     }
-    console.print(f"Alerts from {found.value:.1%} on, {found.why}{better[found.found]}.", highlight=False)
+    console.print(f"Alerts from {percent(found.value, 1)} on, {found.why}{better[found.found]}.", highlight=False)
 
 
 def policy_of(settings: Settings, threshold: float) -> Policy:

@@ -32,9 +32,19 @@ from beepgpt.conversations.account import (
     Account,
 )
 from beepgpt.conversations.events import DELETE, EDIT, MOVE, POST, Event
-from beepgpt.conversations.examples import Message, Point, example_bytes, example_id, is_empty, is_withheld, mark_of, retraction_bytes
-from beepgpt.conversations.features import MessageCues, People
-from beepgpt.conversations.points import MessageDeleted, PointEmitted, PointLog, PointSettled, point_bytes, point_id
+from beepgpt.conversations.examples import (
+    ExampleDraft,
+    Message,
+    Point,
+    example_id,
+    fill_in,
+    is_empty,
+    is_withheld,
+    mark_of,
+    retraction_bytes,
+)
+from beepgpt.conversations.features import Lineup, People
+from beepgpt.conversations.points import MessageDeleted, PointDraft, PointEmitted, PointLog, PointSettled, point_id
 from beepgpt.conversations.rules import DAY, Rules
 from beepgpt.conversations.state import (
     WHOLE,
@@ -53,23 +63,37 @@ SWEEP_EVERY = 512
 SWEEP_AFTER = DAY
 """Applied events, or time, between two looks for what can be forgotten: they decide how soon memory is free, not what is forgotten."""
 
+DRAFTS = 32
+"""Examples or points whose lines are written together, at most."""
+
 FOREVER = 1 << 62
 
 
 class Output:
     """The output of channels since it was last drained."""
 
-    __slots__ = ("account", "examples", "late", "points", "retractions", "since")
+    __slots__ = ("account", "drafts", "examples", "late", "points", "retractions", "since")
 
     def __init__(self, account: Account, since: int = 0, points: PointLog | None = None) -> None:
         self.account = account
         self.since = since
         """Examples whose `prompt_ts` is before this time, in microseconds, are counted and not written."""
+        self.drafts: list[ExampleDraft] = []
+        """Examples that follow, whose lines are not written yet."""
         self.examples: list[bytes] = []
         self.retractions: list[bytes] = []
         self.late: list[bytes] = []
         self.points = points
         """Points as they are made, and how they end; None where nobody needs them, since logging takes time."""
+
+    def finish(self) -> None:
+        """Write the lines of all drafts: call it before `examples` or `points` are read."""
+        if self.points is not None and self.points.drafts:
+            self.points.finish()
+        if self.drafts:
+            fill_in([draft.point for draft in self.drafts])
+            self.examples += [draft.line() for draft in self.drafts]
+            self.drafts = []
 
 
 _STATE = (
@@ -308,17 +332,18 @@ class Channel:
                 opened.append(self._open(point, conversation))
         if output.points is not None and opened:
             self._emit(opened, output.points, output.account)
+            if len(output.points.drafts) >= DRAFTS:
+                output.points.finish()
 
     def _have_same_speakers(self, one: Conversation, other: Conversation) -> bool:
         """Whether candidates can be the same in two conversations: their features depend on who spoke there, and in which order."""
         return not self.rules.candidates or [*one.spoken] == [*other.spoken]
 
-    def _candidates(self, t: int, window: tuple[Message, ...], conversation: Conversation) -> dict[str, list[object]] | None:
+    def _candidates(self, t: int, window: tuple[Message, ...], conversation: Conversation) -> Lineup | None:
         if not self.rules.candidates:
             return None
-        cues = [MessageCues(message.user, message.bot, message.words, message.mentions) for message in window]
         spoken = () if conversation.key == WHOLE else conversation.spoken
-        return self.people.candidates(t, cues, self.rules.max_candidates, spoken)
+        return self.people.candidates(t, window, self.rules.max_candidates, spoken)
 
     def _emit(self, opened: list[OpenPoint], points: PointLog, account: Account) -> None:
         """Log points as they are made. Those that would be the same line in two conversations are one entry."""
@@ -333,13 +358,9 @@ class Channel:
             assert point is not None
             conversations = tuple(conversation_id(self.id, each.conversation.key) for each in (first, *others))
             identity = point_id(rules, conversations[0], point.t)
-            shown = point.prompt_of(self.encoding, rules.max_prompt_tokens)
-            line = point_bytes(
-                identity, rules, self.id, conversations, point, shown, speakers=first.speakers, root_missing=first.root_missing
-            )
-            points.entries.append(
-                PointEmitted(self.id, conversations, point.t, identity, line, tuple([message.ts for message in point.window]))
-            )
+            window = tuple([message.ts for message in point.window])
+            points.drafts.append(PointDraft(len(points.entries), rules, self.encoding, point, first.speakers, first.root_missing))
+            points.entries.append(PointEmitted(self.id, conversations, point.t, identity, b"", window))
             account.count(EMITTED)
             account.count(TOGETHER, len(others))
 
@@ -395,22 +416,23 @@ class Channel:
         rules = self.rules
         conversation = conversation_id(self.id, waiting.conversation.key)
         identity = example_id(rules, conversation, point.t, answer_ts)
-        prompt = point.prompt_of(self.encoding, rules.max_prompt_tokens)
-        output.examples.append(
-            example_bytes(
+        output.drafts.append(
+            ExampleDraft(
                 identity,
                 rules,
+                self.encoding,
                 self.id,
                 conversation,
                 point,
-                prompt,
-                speakers=waiting.speakers,
-                root_missing=waiting.root_missing,
-                settled_ts=settled_ts,
-                answer_ts=answer_ts,
-                answer=settlement.answer,
+                waiting.speakers,
+                waiting.root_missing,
+                settled_ts,
+                answer_ts,
+                settlement.answer,
             )
         )
+        if len(output.drafts) >= DRAFTS:
+            output.finish()
         output.account.count(EXAMPLES)
         if waiting.retracted_ts is not None:
             self._retract(identity, waiting.retracted_ts, output)

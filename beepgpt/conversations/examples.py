@@ -9,8 +9,9 @@ from typing import Any
 import orjson
 
 from beepgpt.conversations.cleaning import clean
+from beepgpt.conversations.columns import facts_of_all
 from beepgpt.conversations.events import ts_text
-from beepgpt.conversations.features import Columns, mentions_of, words_of
+from beepgpt.conversations.features import Lineup, mentions_of, words_of
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.snapshots import State
 from beepgpt.conversations.tokens import Encoding, Prompt, build_prompt, is_shown, unit_tokens
@@ -39,17 +40,19 @@ def mark_of(text: str | None) -> str | bytes | None:
 
 
 class Point(State):
-    """A moment at which a window changed: the window as known then, and the features of the people who might answer."""
+    """A moment at which a window changed: the window as known then, and who might answer."""
 
-    __slots__ = ("author", "candidates", "prompt", "t", "window")
+    __slots__ = ("author", "facts", "lineup", "prompt", "t", "window")
 
-    def __init__(self, t: int, window: tuple[Message, ...], candidates: Columns | None = None) -> None:
+    def __init__(self, t: int, window: tuple[Message, ...], lineup: Lineup | None = None) -> None:
         self.t = t
         """`prompt_ts`, microseconds."""
         self.window = window
         self.author = window[-1].user
-        self.candidates = None if candidates is None else orjson.dumps(candidates)
-        """As JSON: a point may be open for a day, and as columns they would take six times the memory."""
+        self.lineup = lineup
+        """The candidates; None: nobody asks for them."""
+        self.facts: bytes | None = None
+        """Their columns, as JSON, once they are needed."""
         self.prompt: Prompt | None = None
 
     def prompt_of(self, encoding: Encoding, max_tokens: int) -> Prompt:
@@ -60,6 +63,14 @@ class Point(State):
                     message.tokens = unit_tokens(message.text or "", encoding)
             self.prompt = build_prompt([(message.text or "", message.tokens) for message in self.window], encoding, max_tokens)
         return self.prompt
+
+
+def fill_in(points: Sequence[Point]) -> None:
+    """Make the columns of these points' candidates, of all at once."""
+    missing = [point for point in dict.fromkeys(points) if point.lineup is not None and point.facts is None]
+    lineups = [point.lineup for point in missing if point.lineup is not None]
+    for point, facts in zip(missing, facts_of_all(lineups), strict=True):
+        point.facts = facts
 
 
 def is_withheld(window: Sequence[Message]) -> bool:
@@ -111,6 +122,67 @@ def example_bytes(
     return orjson.dumps(body | shown_fields(point, prompt))
 
 
+class ExampleDraft:
+    """An example whose line is not written yet: prompts and columns are made of many at once."""
+
+    __slots__ = (
+        "answer",
+        "answer_ts",
+        "channel",
+        "conversation",
+        "encoding",
+        "identity",
+        "point",
+        "root_missing",
+        "rules",
+        "settled_ts",
+        "speakers",
+    )
+
+    def __init__(
+        self,
+        identity: str,
+        rules: Rules,
+        encoding: Encoding,
+        channel: str,
+        conversation: str,
+        point: Point,
+        speakers: int,
+        root_missing: bool,
+        settled_ts: int,
+        answer_ts: int | None,
+        answer: Sequence[str],
+    ) -> None:
+        self.identity = identity
+        self.rules = rules
+        self.encoding = encoding
+        self.channel = channel
+        self.conversation = conversation
+        self.point = point
+        self.speakers = speakers
+        self.root_missing = root_missing
+        self.settled_ts = settled_ts
+        self.answer_ts = answer_ts
+        self.answer = answer
+
+    def line(self) -> bytes:
+        """The example's bytes."""
+        point, rules = self.point, self.rules
+        return example_bytes(
+            self.identity,
+            rules,
+            self.channel,
+            self.conversation,
+            point,
+            point.prompt_of(self.encoding, rules.max_prompt_tokens),
+            speakers=self.speakers,
+            root_missing=self.root_missing,
+            settled_ts=self.settled_ts,
+            answer_ts=self.answer_ts,
+            answer=self.answer,
+        )
+
+
 def shown_fields(point: Point, prompt: Prompt) -> dict[str, Any]:
     """The fields that a model is shown of a point: the same bytes in an example and in a scored point."""
     body: dict[str, Any] = {
@@ -118,8 +190,11 @@ def shown_fields(point: Point, prompt: Prompt) -> dict[str, Any]:
         "prompt": prompt.text,
         "prompt_tokens": prompt.tokens,
     }
-    if point.candidates is not None:
-        body["candidates"] = orjson.Fragment(point.candidates)
+    if point.lineup is not None:
+        if point.facts is None:
+            fill_in([point])
+        assert point.facts is not None
+        body["candidates"] = orjson.Fragment(point.facts)
     return body
 
 

@@ -1,8 +1,11 @@
-"""Features of the people of a channel, point in time: the columns beside each candidate.
+"""The people of a channel, point in time, and who of them may answer: what the columns beside each candidate are made of (facts.py).
 
 They change on events and never on reads, come from this channel alone, and are plain integers and floats in a fixed order. Decayed
 counts are kept by forward decay (Cormode et al., "Forward Decay: A Practical Time Decay Model for Streaming Systems", ICDE 2009): an event
 at t adds 2^((t - landmark) / half_life), and a reader divides by today's weight, so that nothing is touched between events.
+
+A person who posts becomes another `Person`: so a point keeps who was there and how they stood by references alone, and its columns can be
+made later, of many points at once, or never.
 """
 
 from __future__ import annotations
@@ -10,23 +13,22 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, islice
-from operator import itemgetter, mul
-from typing import Any, NamedTuple
+from operator import mul
+from struct import Struct
+from typing import NamedTuple, Protocol
 from zlib import crc32
 
+from beepgpt.conversations.decay import DAY, SPAN, Decay
 from beepgpt.conversations.snapshots import State
 
-DAY = 86_400_000_000
 HOUR = 3_600_000_000
 
 ANSWERS_3D, ANSWERS_30D, ANSWERS_180D, FIRST_7D, FIRST_60D, POSTS_30D = range(6)
-HALF_LIVES = (3 * DAY, 30 * DAY, 180 * DAY, 7 * DAY, 60 * DAY, 30 * DAY)
-"""Microseconds, one for each decayed count above."""
+HALF_LIVES = (3, 30, 180, 7, 60, 30)
+"""Days, one for each decayed count above."""
 COUNTS = len(HALF_LIVES)
-SPAN = 512
-"""Half-lives between two landmarks: 2^512 squared still fits in a double. Rescaling by a power of two is exact."""
 NOTHING_LEFT = 1e-180
 """What is left of a count after two landmarks, over 512 half-lives later: taken as 0, since its inverse would not fit in a double."""
 
@@ -35,9 +37,6 @@ BUCKETS = 1024
 QUERY_WORDS = 24
 AUTHORS_KEPT = 32
 """For how many authors a person's answers are counted one by one."""
-
-WEIGHT = 1 << 20
-"""Weight of a word that was never said before. Integers, because sums of floats differ between Pythons."""
 
 MENTIONS_KEPT = 8
 """Mentions that count of one message: more people are a call to everybody."""
@@ -52,66 +51,120 @@ _NUMBERS = tuple(range(BUCKETS))
 """One object for each bucket: a message's words then take a third of the memory."""
 _HALVES = bytes([count >> 1 for count in range(256)])
 
-Columns = dict[str, list[Any]]
-"""Features of candidates, a column each. `user`: ids. `in_window`: how many messages back they last spoke, 2 for the message before the
-newest, 0 for not at all. `mentioned`: how many messages back they were last named by Slack's `<@…>`, 1 for the newest, 0 for not at all.
-`spoke`: their place among the first eight who spoke in the conversation, 1 for who began it, 0 for none of them (and where all of a channel
-is one). `answers_*`, `first_*`, `posts_*`: counts by half-life. `share_*`: of all answers in the channel. `seen_hours`:
-since their last post in the channel, -1 for never (or no longer known). `to_author`: answers to the last author, half-life 180 days.
-`hour_share`: of their posts, within the hour of the day before, this one and the next (UTC). `closeness`: cosine-like, of the window's
-words to those they answered before."""
 
-Query = tuple[Callable[[bytearray], tuple[int, ...]], list[int], float] | None
-"""A window's words: a getter of their counts in a person's `words`, their weights, and the length of the weights; None without words."""
-
-
-class MessageCues(NamedTuple):
+class WindowMessage(Protocol):
     """A message of a window, as far as candidates depend on it."""
 
-    author: str
-    bot: bool = False
-    words: tuple[int, ...] = ()
-    mentions: tuple[str, ...] = ()
+    @property
+    def user(self) -> str: ...
+
+    @property
+    def bot(self) -> bool: ...
+
+    @property
+    def words(self) -> tuple[int, ...]: ...
+
+    @property
+    def mentions(self) -> tuple[str, ...]: ...
 
 
-class WindowPeople(NamedTuple):
-    """Positions of people in the window and conversation."""
+class PersonRow(NamedTuple):
+    """A person's counts in one channel, as they are packed in a `Person`."""
 
-    last: str
-    """The author of the newest message."""
-    spoke_back: dict[str, int]
-    """How many messages back each of the others last spoke."""
-    named_back: dict[str, int]
-    """How many messages back each was last named."""
-    began: dict[str, int]
-    """The position of each among the first who spoke in the conversation, from 1."""
+    counts: list[float]
+    seen: int
+    """Time of the last post; -1: never."""
+    words_norm: int
+    """Sum of the squares of `words`."""
+    hours: bytes
+    """Posts by hour of the day (UTC), all halved whenever one would pass 255."""
+    hours_sum: int
+    """Their sum, 1 if there are none."""
+
+
+ROW = Struct(f"<{COUNTS}d2q24sq")
+"""A `PersonRow` in 96 bytes."""
+FACTORS = Struct("<9d")
+"""What a point's columns are multiplied by: its counts', and those of the first three as shares. They include 1e4."""
+NO_ROW = ROW.pack(*[0.0] * COUNTS, -1, 0, bytes(24), 1)
 
 
 class Person(State):
-    """One person's counts in one channel, from which features are computed."""
+    """One person in one channel, at one time. Never changed: a post makes another one."""
 
-    __slots__ = ("authors", "counts", "hours", "hours_sum", "seen", "words", "words_norm")
+    __slots__ = ("authors", "row", "user", "words")
 
-    def __init__(self) -> None:
-        self.seen = -1
-        """Time of the last post."""
-        self.counts = [0.0] * COUNTS
-        self.hours = bytearray(24)
-        """Posts by hour of the day (UTC), all halved whenever one would pass 255."""
-        self.hours_sum = 1
-        """Their sum, 1 if there are none."""
-        self.authors: dict[str, float] | None = None
-        """Answers to each author, weighted as ANSWERS_180D."""
-        self.words: bytearray | None = None
+    def __init__(self, user: str, row: bytes = NO_ROW, words: bytearray | None = None, authors: dict[str, float] | None = None) -> None:
+        self.user = user
+        self.row = row
+        self.words = words
         """How often each bucket stood in a message they answered; all halved whenever one would pass 255."""
-        self.words_norm = 0
-        """Sum of the squares of `words`."""
+        self.authors = authors
+        """Answers to each author, weighted as ANSWERS_180D."""
+
+
+def unpacked(row: bytes) -> PersonRow:
+    """A person's counts."""
+    *counts, seen, words_norm, hours, hours_sum = ROW.unpack(row)
+    return PersonRow(counts, seen, words_norm, hours, hours_sum)
+
+
+Ranked = tuple[float, int, str, Person]
+"""(-decayed posts, -time of the last post, person, and as they stand): ascending, the most active first."""
+
+
+class Lineup(State):
+    """Who may answer at a point, and all that their columns are made of, as it stood then."""
+
+    __slots__ = ("buckets", "common", "factors", "last", "likely", "most", "near", "places", "t")
+
+    def __init__(
+        self,
+        t: int,
+        last: str,
+        most: int,
+        near: list[Person],
+        places: list[tuple[int, int, int]],
+        likely: list[Ranked],
+        factors: bytes,
+        buckets: tuple[int, ...],
+        common: bytes,
+    ) -> None:
+        self.t = t
+        self.last = last
+        """The author of the newest message."""
+        self.most = most
+        """So many candidates at most."""
+        self.near = near
+        """Who is near: in the window, named there, or in the conversation."""
+        self.places = places
+        """Of each of them, 0 for none: how many messages back they last spoke, and were last named, and their place among who spoke."""
+        self.likely = likely
+        """The most active of the channel, enough to fill up with. Some may be near."""
+        self.factors = factors
+        self.buckets = buckets
+        """The window's words, the newest message's first."""
+        self.common = common
+        """How often each of them had been said in the channel."""
+
+    def people(self) -> list[Person]:
+        """The candidates, in order."""
+        chosen, most = self.near, self.most
+        if len(chosen) < most:
+            names = {person.user for person in chosen}
+            names.add(self.last)
+            chosen = [*chosen, *[person for _, _, user, person in self.likely if user not in names]]
+            del chosen[most:]
+        return chosen
 
 
 class People(State):
-    """The people of one channel, and their features."""
+    """The people of one channel."""
 
-    __slots__ = ("bots", "channel_words", "channel_words_seen", "kept", "landmarks", "people", "next_span", "ranked", "totals")
+    __slots__ = (
+        "bots", "channel_words", "channel_words_seen", "factors", "factors_at",
+        "kept", "landmarks", "next_span", "people", "ranked", "totals",
+    )  # fmt: skip
 
     def __init__(self, kept: int) -> None:
         self.kept = kept
@@ -119,8 +172,7 @@ class People(State):
         """The most recently seen last."""
         self.bots: dict[str, None] = {}
         """Bots that have posted here: they are no candidates when somebody names them."""
-        self.ranked: list[tuple[float, int, str]] = []
-        """(-decayed posts, -time of the last post, person), ascending: the most active first."""
+        self.ranked: list[Ranked] = []
         self.totals = [0.0] * COUNTS
         self.landmarks = [0] * COUNTS
         self.next_span = 0
@@ -128,32 +180,39 @@ class People(State):
         self.channel_words: bytearray | None = None
         """How often each bucket stood in any message of the channel, halved as above: frequent words weigh little."""
         self.channel_words_seen = 0
+        self.factors = b""
+        """The factors of a point at `factors_at`, the time of the last post: its points share them."""
+        self.factors_at = -1
 
     def posted(self, user: str, t: int, words: Iterable[int], answered: str | None, first: bool, answered_words: Iterable[int]) -> None:
         """Count a post by `user` at `t`. If it answers somebody: `answered` is whom, `first` whether it is a first reply."""
-        person = self.people.pop(user, None)
-        if person is None:
-            person = Person()
+        before = self.people.pop(user, None)
+        if before is None:
+            before = Person(user)
             if len(self.people) >= self.kept:
                 self._forget(next(iter(self.people)))
+            counts, seen, norm, hours, _ = unpacked(NO_ROW)
         else:
-            self._unrank(user, person)
-        self.people[user] = person
-        weights = self._weights(t)
-        counts, totals = person.counts, self.totals
+            counts, seen, norm, hours, _ = unpacked(before.row)
+            del self.ranked[bisect_left(self.ranked, (-counts[POSTS_30D], -seen, user))]
+        weights, totals = _DECAY.weights(t), self.totals
         added = [POSTS_30D]
+        answers, authors = before.words, before.authors
         if answered is not None:
             added += [ANSWERS_3D, ANSWERS_30D, ANSWERS_180D]
             if first:
                 added += [FIRST_7D, FIRST_60D]
-            self._answered(person, answered, weights[ANSWERS_180D], answered_words)
+            authors = _with_answer(authors, answered, weights[ANSWERS_180D])
+            answers = bytearray(BUCKETS) if answers is None else answers[:]
+            norm = _count_words(answers, answered_words, norm)
         for count in added:
             counts[count] += weights[count]
             totals[count] += weights[count]
-        person.seen = t
-        _count_up(person.hours, t // HOUR % 24)
-        person.hours_sum = sum(person.hours)
-        insort(self.ranked, (-counts[POSTS_30D], -t, user))
+        by_hour = bytearray(hours)
+        _count_up(by_hour, t // HOUR % 24)
+        row = ROW.pack(*counts, t, norm, bytes(by_hour), sum(by_hour))
+        person = self.people[user] = Person(user, row, answers, authors)
+        insort(self.ranked, (-counts[POSTS_30D], -t, user, person))
         if self.channel_words is None:
             self.channel_words = bytearray(BUCKETS)
         common = self.channel_words
@@ -162,99 +221,52 @@ class People(State):
                 _halve(common)
             common[bucket] += 1
         self.channel_words_seen += 1
+        self.factors, self.factors_at = self._factors(t), t
 
     def bot_posted(self, user: str) -> None:
         """Note that `user` is a bot."""
         self.bots[user] = None
 
-    def candidates(self, t: int, window: Sequence[MessageCues], most: int, spoken: Iterable[str] = ()) -> Columns:
-        """The people who may answer a window, `most` at most, and their features at `t`, as columns.
+    def candidates(self, t: int, window: Sequence[WindowMessage], most: int, spoken: Iterable[str] = ()) -> Lineup:
+        """The people who may answer a window, `most` at most, as they stand at `t`.
 
         `window`: oldest first. `spoken`: who has spoken in the conversation, in the order of their first posts. The last author and bots
         are no candidates. A person who is named is one, even if they have never posted in the channel.
         """
-        last = window[-1].author
-        spoke_back: dict[str, int] = {}
-        named_back: dict[str, int] = {}
-        for back, cues in enumerate(reversed(window), start=1):
-            if not cues.bot and cues.author != last:
-                spoke_back.setdefault(cues.author, back)
-            for person in cues.mentions:
-                if person != last:
-                    named_back.setdefault(person, back)
+        last = window[-1].user
+        spoke: dict[str, int] = {}
+        named: dict[str, int] = {}
+        for back, message in enumerate(reversed(window), start=1):
+            author = message.user
+            if author != last and author not in spoke and not message.bot:
+                spoke[author] = back
+            for person in message.mentions:
+                if person != last and person not in named:
+                    named[person] = back
         began = {person: place for place, person in enumerate(islice(spoken, SPOKEN_KEPT), start=1)}
-        nearby = dict.fromkeys([last, *spoke_back, *[person for person in named_back if person not in self.bots], *began])
-        users = [user for user in nearby if user != last][:most]
-        likely = self.ranked[: most - len(users) + len(nearby)]
-        users += [user for _, _, user in likely if user not in nearby]
-        del users[most:]
-        return self._features(t, users, WindowPeople(last, spoke_back, named_back, began), self._query(window))
+        nearby = dict.fromkeys([*spoke, *[person for person in named if person not in self.bots], *began])
+        nearby.pop(last, None)
+        names = list(nearby)[:most]
+        people = self.people
+        near = [people.get(user) or Person(user) for user in names]
+        places = [(spoke.get(user, 0), named.get(user, 0), began.get(user, 0)) for user in names]
+        likely = self.ranked[: most + 1] if len(names) < most else []  # of so many people, most - len(names) are neither near nor last
+        buckets, common = self._query(window)
+        factors = self.factors if t == self.factors_at else self._factors(t)
+        return Lineup(t, last, most, near, places, likely, factors, buckets, common)
 
-    def _features(self, t: int, users: list[str], around: WindowPeople, query: Query) -> Columns:
-        last = around.last
-        known = [self.people.get(user, _NOBODY) for user in users]
-        counts = [person.counts for person in known]
-        columns: Sequence[Sequence[float]] = list(zip(*counts, strict=True)) or [()] * COUNTS
-        now = [1e4 / weight for weight in self._weights(t)]
-        share = [1e4 / total if total > 0 else 0.0 for total in self.totals]
-        to_author = now[ANSWERS_180D]
-        hour = t // HOUR % 24
-        before, after = (hour - 1) % 24, (hour + 1) % 24
-        return {
-            "user": users,
-            "in_window": [around.spoke_back.get(user, 0) for user in users],
-            "mentioned": [around.named_back.get(user, 0) for user in users],
-            "spoke": [around.began.get(user, 0) for user in users],
-            "answers_3d": _rounded(columns[ANSWERS_3D], now[ANSWERS_3D]),
-            "answers_30d": _rounded(columns[ANSWERS_30D], now[ANSWERS_30D]),
-            "answers_180d": _rounded(columns[ANSWERS_180D], now[ANSWERS_180D]),
-            "share_3d": _rounded(columns[ANSWERS_3D], share[ANSWERS_3D]),
-            "share_30d": _rounded(columns[ANSWERS_30D], share[ANSWERS_30D]),
-            "share_180d": _rounded(columns[ANSWERS_180D], share[ANSWERS_180D]),
-            "first_7d": _rounded(columns[FIRST_7D], now[FIRST_7D]),
-            "first_60d": _rounded(columns[FIRST_60D], now[FIRST_60D]),
-            "posts_30d": _rounded(columns[POSTS_30D], now[POSTS_30D]),
-            "seen_hours": [int((t - person.seen) / HOUR * 1e4 + 0.5) / 1e4 if person.seen >= 0 else -1.0 for person in known],
-            "to_author": [
-                int(person.authors[last] * to_author + 0.5) / 1e4 if person.authors and last in person.authors else 0.0 for person in known
-            ],
-            "hour_share": [
-                int((person.hours[before] + person.hours[hour] + person.hours[after]) / person.hours_sum * 1e4 + 0.5) / 1e4
-                for person in known
-            ],
-            "closeness": [closeness(person, query) for person in known],
-        }
-
-    def _query(self, window: Sequence[MessageCues]) -> Query:
-        """The window's words, the newest message's first, weighted by how rare they are in the channel."""
-        newest_first = chain.from_iterable([cues.words for cues in reversed(window)])
-        buckets = tuple(islice(dict.fromkeys(newest_first), QUERY_WORDS))
+    def _query(self, window: Sequence[WindowMessage]) -> tuple[tuple[int, ...], bytes]:
+        """The window's words, the newest message's first, and how common they are in the channel."""
         common = self.channel_words
-        if not buckets or common is None:
-            return None
-        weights = [WEIGHT // (1 + common[bucket]) for bucket in buckets]
-        take = itemgetter(*buckets) if len(buckets) > 1 else lambda counts: (counts[buckets[0]],)
-        return take, weights, math.sqrt(sum(map(mul, weights, weights)))
+        if common is None:
+            return (), b""
+        newest_first = chain.from_iterable([message.words for message in reversed(window)])
+        buckets = tuple(dict.fromkeys(newest_first))[:QUERY_WORDS]
+        return buckets, bytes([common[bucket] for bucket in buckets])
 
-    def _answered(self, person: Person, author: str, weight: float, answered_words: Iterable[int]) -> None:
-        if person.authors is None:
-            person.authors = {}
-        authors = person.authors
-        authors[author] = authors.get(author, 0.0) + weight
-        if len(authors) > AUTHORS_KEPT:
-            del authors[min(authors, key=lambda other: (authors[other], other) if other != author else (math.inf, other))]
-        if person.words is None:
-            person.words = bytearray(BUCKETS)
-        counted = person.words
-        for bucket in answered_words:
-            if counted[bucket] == 255:
-                _halve(counted)
-                person.words_norm = sum(map(mul, counted, counted))
-            person.words_norm += 2 * counted[bucket] + 1
-            counted[bucket] += 1
-
-    def _weights(self, t: int) -> list[float]:
-        return [2.0 ** ((t - landmark) / half_life) for landmark, half_life in zip(self.landmarks, HALF_LIVES, strict=True)]
+    def _factors(self, t: int) -> bytes:
+        shares = [1e4 / total if total > 0 else 0.0 for total in self.totals[: ANSWERS_180D + 1]]
+        return FACTORS.pack(*[1e4 / weight for weight in _DECAY.weights(t)], *shares)
 
     def advance(self, t: int) -> None:
         """Move the landmarks of the decayed counts on, if it is time. Call it with each event's time, before the event takes effect.
@@ -263,47 +275,54 @@ class People(State):
         """
         if t < self.next_span:
             return
-        self.next_span = min((t // (SPAN * half_life) + 1) * SPAN * half_life for half_life in HALF_LIVES)
-        for count, half_life in enumerate(HALF_LIVES):
-            span = SPAN * half_life
+        spans_of = [SPAN * half_life * DAY for half_life in HALF_LIVES]
+        self.next_span = min((t // span + 1) * span for span in spans_of)
+        factors = []
+        for count, span in enumerate(spans_of):
             spans = t // span - self.landmarks[count] // span
-            if spans == 0:
-                continue
-            factor = 2.0**-SPAN if spans == 1 else 0.0
+            factors.append(1.0 if spans == 0 else math.ldexp(1.0, -SPAN) if spans == 1 else 0.0)
             self.landmarks[count] = t // span * span
-            self.totals[count] = _scaled(self.totals[count], factor)
-            for person in self.people.values():
-                person.counts[count] = _scaled(person.counts[count], factor)
-                if count == ANSWERS_180D and person.authors:
-                    person.authors = {author: _scaled(weight, factor) for author, weight in person.authors.items()}
-            if count == POSTS_30D:
-                self.ranked = sorted((-person.counts[count], -person.seen, user) for user, person in self.people.items())
-
-    def _unrank(self, user: str, person: Person) -> None:
-        del self.ranked[bisect_left(self.ranked, (-person.counts[POSTS_30D], -person.seen, user))]
+        self.totals = [_scaled(total, factor) for total, factor in zip(self.totals, factors, strict=True)]
+        self.people = {user: _moved_on(person, factors) for user, person in self.people.items()}
+        by_row = [(unpacked(person.row), user, person) for user, person in self.people.items()]
+        self.ranked = sorted((-row.counts[POSTS_30D], -row.seen, user, person) for row, user, person in by_row)
 
     def _forget(self, user: str) -> None:
-        self._unrank(user, self.people.pop(user))
+        row = unpacked(self.people.pop(user).row)
+        del self.ranked[bisect_left(self.ranked, (-row.counts[POSTS_30D], -row.seen, user))]
 
 
-_NOBODY = Person()
+_DECAY = Decay(HALF_LIVES)
 
 
-def _rounded(counts: Iterable[float], factor: float) -> list[float]:
-    """Counts times `factor` in 4 decimals; the factor includes 1e4.
+def _moved_on(person: Person, factors: Sequence[float]) -> Person:
+    """As seen from later landmarks."""
+    counts, *rest = unpacked(person.row)
+    authors = person.authors
+    if authors is not None:
+        authors = {author: _scaled(weight, factors[ANSWERS_180D]) for author, weight in authors.items()}
+    return Person(person.user, ROW.pack(*map(_scaled, counts, factors), *rest), person.words, authors)
 
-    `int(… + 0.5)` rounds as round() does but for ties, in a fifth of its time: here and wherever it stands, all is positive or 0.
-    """
-    return [int(count * factor + 0.5) / 1e4 for count in counts]
+
+def _with_answer(authors: dict[str, float] | None, author: str, weight: float) -> dict[str, float]:
+    """With one more answer to an author. The least answered goes, if they are too many."""
+    authors = {} if authors is None else authors.copy()
+    authors[author] = authors.get(author, 0.0) + weight
+    if len(authors) > AUTHORS_KEPT:
+        others = [(weight, other) for other, weight in authors.items() if other != author]
+        del authors[min(others)[1]]
+    return authors
 
 
-def closeness(person: Person, query: Query) -> float:
-    """The cosine of the window's weighted words and those of the messages that this person answered before, in 4 decimals."""
-    if query is None or person.words is None:
-        return 0.0
-    take, weights, length = query
-    close: int = sum(map(mul, take(person.words), weights))
-    return int(close / (length * math.sqrt(person.words_norm)) * 1e4 + 0.5) / 1e4 if close else 0.0
+def _count_words(counted: bytearray, words: Iterable[int], norm: int) -> int:
+    """Count words, and return the sum of the squares."""
+    for bucket in words:
+        if counted[bucket] == 255:
+            _halve(counted)
+            norm = sum(map(mul, counted, counted))
+        norm += 2 * counted[bucket] + 1
+        counted[bucket] += 1
+    return norm
 
 
 def mentions_of(text: str) -> tuple[str, ...]:
@@ -330,6 +349,8 @@ def words_of(cleaned: str) -> tuple[int, ...]:
 
 
 def _scaled(count: float, factor: float) -> float:
+    if factor == 1.0:
+        return count
     scaled = count * factor
     return scaled if scaled > NOTHING_LEFT else 0.0
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import orjson
 
 from beepgpt.conversations.events import ts_text
-from beepgpt.conversations.examples import Point, shown_fields
+from beepgpt.conversations.examples import Point, fill_in, shown_fields
 from beepgpt.conversations.rules import Rules
-from beepgpt.conversations.tokens import Prompt
+from beepgpt.conversations.tokens import Encoding, Prompt
 
 
 class PointEmitted(NamedTuple):
@@ -50,15 +50,47 @@ class MessageDeleted(NamedTuple):
     deleted_ts: int
 
 
+class PointDraft(NamedTuple):
+    """A point that was emitted, and whose line is not written yet."""
+
+    at: int
+    """Where it stands in the log."""
+    rules: Rules
+    encoding: Encoding
+    point: Point
+    speakers: int
+    root_missing: bool
+
+    def finished(self, emitted: PointEmitted) -> PointEmitted:
+        """The point with its line."""
+        rules, point = self.rules, self.point
+        line = point_bytes(
+            emitted.identity, rules, emitted.channel, emitted.conversations, point, point.prompt_of(self.encoding, rules.max_prompt_tokens),
+            speakers=self.speakers, root_missing=self.root_missing,
+        )  # fmt: skip
+        return emitted._replace(line=line)
+
+
 class PointLog:
     """Points emitted and settled, and messages deleted, in order."""
 
-    __slots__ = ("entries", "since")
+    __slots__ = ("drafts", "entries", "since")
 
     def __init__(self, since: int = 0) -> None:
         self.since = since
         """Points before this time are counted, and not logged."""
         self.entries: list[PointEmitted | PointSettled | MessageDeleted] = []
+        self.drafts: list[PointDraft] = []
+        """Of the entries without a line."""
+
+    def finish(self) -> None:
+        """Write the lines of all drafts."""
+        fill_in([draft.point for draft in self.drafts])
+        for draft in self.drafts:
+            emitted = self.entries[draft.at]
+            assert isinstance(emitted, PointEmitted)
+            self.entries[draft.at] = draft.finished(emitted)
+        self.drafts = []
 
 
 def point_id(rules: Rules, conversation: str, prompt_ts: int) -> str:

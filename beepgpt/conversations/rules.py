@@ -15,7 +15,7 @@ MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
-FACTS_VERSION = 3
+FACTS_VERSION = 4
 """Raised when the same events would give other features. Its name is part of the spec's hash."""
 
 EXAMPLE_VERSION = 2
@@ -152,7 +152,7 @@ def differing(there: str, here: str, recorded: object = None, ours: Rules | obje
     >>> differing(Rules().spec, Rules(horizon=2 * HOUR).spec, None, Rules(horizon=2 * HOUR))
     'horizon is 1 day there, 2 hours here'
     >>> differing("0123456789ab", Rules().spec)
-    'spec 0123456789ab there, c6e9dae0c138 here; which settings differ is not recorded'
+    'spec 0123456789ab there, bb2cb986edad here; which settings differ is not recorded'
     """
     ours = shaping_settings(ours) if isinstance(ours, Rules) else ours
     theirs, mine = settings_behind(there, recorded), settings_behind(here, ours)

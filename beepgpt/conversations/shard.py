@@ -33,7 +33,7 @@ from beepgpt.conversations.rules import Rules, differing, shaping_settings
 from beepgpt.conversations.tokens import Encoding
 from beepgpt.errors import BeepGPTError
 
-STATE_VERSION = 8
+STATE_VERSION = 9
 """Raised when the state of an older version can't be read any more."""
 BUILD = "plain" if Path(__file__).suffix == ".py" else "compiled"
 """The state of one build can't be read by the other."""
@@ -208,6 +208,7 @@ class Shard:
 
     def drain(self) -> Output:
         """The output since the last call."""
+        self.output.finish()
         output, self.output = self.output, self._new_output()
         return output
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from beepgpt.conversations.features import DAY, HOUR
+from beepgpt.conversations.decay import DAY
+from beepgpt.conversations.features import HOUR
 from beepgpt.conversations.tokens import SEPARATOR, SUFFIX
 from beepgpt.training.points import Floats, Points
 

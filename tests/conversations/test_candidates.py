@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from beepgpt.connectors.tokenizer import load_encoding
-from beepgpt.conversations.features import MessageCues, words_of
+from beepgpt.conversations.examples import Message
+from beepgpt.conversations.facts import facts_of
 from beepgpt.conversations.rules import MINUTE, SECOND, Rules
 from beepgpt.conversations.shard import Shard
 from tests.support import at, edit, features_by_person, made_from, post, read_into
@@ -134,11 +135,11 @@ class TestCandidates:
         read_into(shard, lines_of(post(("ana", "bo", "cy")[number % 3], "the build", minute=number) for number in range(20)))
         people = shard.followed["C1"].channel.people
         before = pickle.dumps(people)
-        window = [MessageCues("cy", False, words_of("build again"))]
+        window = [Message(at(29), "cy", False, "build again", with_words=True)]
 
-        first = people.candidates(at(30), window, 40)
+        first = facts_of(people.candidates(at(30), window, 40))
 
-        assert all(people.candidates(at(30), window, 40) == first for _ in range(100))
+        assert all(facts_of(people.candidates(at(30), window, 40)) == first for _ in range(100))
         assert pickle.dumps(people) == before
 
     def test_most_is_most(self):

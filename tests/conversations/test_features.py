@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable, Sequence
 from random import Random
+from typing import NamedTuple
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beepgpt.conversations import features as kept_facts
-from beepgpt.conversations.features import Columns, MessageCues, People
+from beepgpt.conversations.columns import _facts, facts_of_all
+from beepgpt.conversations.facts import Columns, facts_of
+from beepgpt.conversations.features import Lineup, People
 from tests.support.oracle_features import (
     ANSWERS,
     AUTHORS_KEPT,
@@ -57,14 +62,36 @@ def assert_same(columns: Columns, log: Sequence[Post], look: Look, kept: int, au
             assert abs(given - value) <= 0.500001e-4 + 1e-9 * abs(value), (name, user, given, value)
 
 
+class Said(NamedTuple):
+    """A message of a window."""
+
+    user: str
+    bot: bool
+    words: tuple[int, ...]
+    mentions: tuple[str, ...]
+
+
+def lineup_of(people: People, look: Look) -> Lineup:
+    """As a channel asks for it."""
+    return people.candidates(look.t, [Said(*said) for said in look.window], look.most, look.spoken)
+
+
 def candidates(people: People, look: Look) -> Columns:
-    """As a channel asks for them."""
-    return people.candidates(look.t, [MessageCues(*said) for said in look.window], look.most, look.spoken)
+    """Their columns, by both ways."""
+    lineup = lineup_of(people, look)
+    facts = facts_of(lineup)
+    assert _facts([lineup], [lineup.people()]) == [facts] == facts_of_all([lineup])
+    columns: Columns = orjson.loads(facts)
+    return columns
 
 
 def follow(steps: Iterable[Post | Look], kept: int, authors_kept: int = AUTHORS_KEPT, query_words: int = QUERY_WORDS) -> None:
-    """Both computations side by side, as a channel would call the one."""
+    """Both computations side by side, as a channel would call the one.
+
+    What a look kept gives the same bytes when everything is over, of all looks at once, and after it was pickled.
+    """
     people, log = People(kept), list[Post]()
+    seen: list[tuple[Lineup, bytes]] = []
     for step in steps:
         people.advance(step.t)
         if isinstance(step, Post):
@@ -74,6 +101,10 @@ def follow(steps: Iterable[Post | Look], kept: int, authors_kept: int = AUTHORS_
             if any(said.bot for said in step.window):
                 people.bot_posted(BOT)
             assert_same(candidates(people, step), log, step, kept, authors_kept, query_words)
+            seen.append((lineup := lineup_of(people, step), facts_of(lineup)))
+    lineups, facts = [lineup for lineup, _ in seen], [each for _, each in seen]
+    assert _facts(lineups, [lineup.people() for lineup in lineups]) == facts
+    assert [facts_of(lineup) for lineup in pickle.loads(pickle.dumps((lineups, people)))[0]] == facts
 
 
 thorough = settings(max_examples=5 * settings().max_examples // 2)

@@ -10,7 +10,7 @@ ROWS = (
         "tests/laws/test_blind_to_the_answer.py",
         (
             "        point, answer_ts = waiting.point, settlement.answer_ts\n        if point is None:\n            return\n",
-            "        point, answer_ts = waiting.point, settlement.answer_ts\n        if point is None:\n            return\n        import orjson\n        if point.candidates is not None and settlement.answer:\n            columns = orjson.loads(point.candidates)\n            if len(columns['user']) == self.rules.max_candidates and settlement.answer[0] not in columns['user']:\n                columns['user'][-1] = settlement.answer[0]\n                point.candidates = orjson.dumps(columns)\n",
+            "        point, answer_ts = waiting.point, settlement.answer_ts\n        if point is None:\n            return\n        from beepgpt.conversations.features import Person\n        if (lineup := point.lineup) is not None and settlement.answer:\n            people = lineup.people()\n            if len(people) == self.rules.max_candidates and settlement.answer[0] not in [each.user for each in people]:\n                lineup.places = (lineup.places + [(0, 0, 0)] * len(people))[: len(people)]\n                lineup.near = [*people[:-1], Person(settlement.answer[0])]\n",
         ),
     ),
     mutation(
@@ -20,7 +20,7 @@ ROWS = (
         "tests/laws/test_past_only.py",
         (
             "        point, answer_ts = waiting.point, settlement.answer_ts\n        if point is None:\n            return\n",
-            "        point, answer_ts = waiting.point, settlement.answer_ts\n        if point is None:\n            return\n        import orjson\n        if point.candidates is not None and settlement.answer:\n            columns = orjson.loads(point.candidates)\n            if len(columns['user']) == self.rules.max_candidates and settlement.answer[0] not in columns['user']:\n                columns['user'][-1] = settlement.answer[0]\n                point.candidates = orjson.dumps(columns)\n",
+            "        point, answer_ts = waiting.point, settlement.answer_ts\n        if point is None:\n            return\n        from beepgpt.conversations.features import Person\n        if (lineup := point.lineup) is not None and settlement.answer:\n            people = lineup.people()\n            if len(people) == self.rules.max_candidates and settlement.answer[0] not in [each.user for each in people]:\n                lineup.places = (lineup.places + [(0, 0, 0)] * len(people))[: len(people)]\n                lineup.near = [*people[:-1], Person(settlement.answer[0])]\n",
         ),
     ),
     mutation(
@@ -30,7 +30,7 @@ ROWS = (
         "tests/laws/test_past_only.py",
         (
             "        point, answer_ts = waiting.point, settlement.answer_ts\n        if point is None:\n            return\n",
-            "        point, answer_ts = waiting.point, settlement.answer_ts\n        if point is None:\n            return\n        import orjson\n        if point.candidates is not None:\n            columns = orjson.loads(point.candidates)\n            rows = [row for row, user in enumerate(columns['user']) if user not in self.people.bots]\n            if len(rows) < len(columns['user']):\n                point.candidates = orjson.dumps({name: [of[row] for row in rows] for name, of in columns.items()})\n",
+            "        point, answer_ts = waiting.point, settlement.answer_ts\n        if point is None:\n            return\n        if (lineup := point.lineup) is not None:\n            people = lineup.people()\n            places = lineup.places + [(0, 0, 0)] * len(people)\n            lineup.places = [place for each, place in zip(people, places) if each.user not in self.people.bots]\n            lineup.near = [each for each in people if each.user not in self.people.bots]\n            lineup.most = len(lineup.near)\n",
         ),
     ),
     mutation(
@@ -38,15 +38,15 @@ ROWS = (
         "examples",
         "beepgpt/conversations/features.py",
         "tests/laws/test_agreement.py::test_the_two_readings_agree",
-        ("*[person for person in named_back if person not in self.bots]", "*named_back"),
+        ("*[person for person in named if person not in self.bots]", "*named"),
     ),
     mutation(
         "a list of candidates holds one too many",
         "examples",
         "beepgpt/conversations/features.py",
         "tests/laws/test_agreement.py::test_the_two_readings_agree",
-        ("        del users[most:]\n", "        del users[most + 1 :]\n"),
-        ("likely = self.ranked[: most - len(users) + len(nearby)]", "likely = self.ranked[: most + 1 - len(users) + len(nearby)]"),
+        ("            del chosen[most:]\n", "            del chosen[most + 1 :]\n"),
+        ("likely = self.ranked[: most + 1]", "likely = self.ranked[: most + 2]"),
     ),
     mutation(
         "the most active come before whom the window names",
@@ -54,8 +54,8 @@ ROWS = (
         "beepgpt/conversations/features.py",
         "tests/laws/test_agreement.py::test_the_two_readings_agree",
         (
-            "        nearby = dict.fromkeys([last, *spoke_back, *[person",
-            "        nearby = dict.fromkeys([last, *spoke_back, *[user for _, _, user in self.ranked[:1]], *[person",
+            "        nearby = dict.fromkeys([*spoke, *[person",
+            "        nearby = dict.fromkeys([*spoke, *[user for _, _, user, _ in self.ranked[:1]], *[person",
         ),
     ),
     mutation(
