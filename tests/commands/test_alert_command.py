@@ -150,11 +150,11 @@ def test_why_alerts_begin_at_a_threshold_is_said(tmp_path: Path, capsys: pytest.
         return " ".join(capsys.readouterr().err.split())
 
     version = pair(live, 1, 0.3)
-    assert said().startswith("Alerts from 30.0% on, as it was validated: by all next answers")
+    assert said().startswith("Alerts from 30.0 % on, as it was validated: by all next answers")
     assert "beepgpt rehearse PREDICTIONS" in said()
     keep({"threshold": 0.25, "why": "half of the readers join"}, version, [version.name])
     capsys.readouterr()
-    assert said() == "Alerts from 25.0% on, half of the readers join."
+    assert said() == "Alerts from 25.0 % on, half of the readers join."
 
     retrained = pair(live, 2, 0.4)
     figures = json.loads((retrained / METRICS).read_bytes())
@@ -162,7 +162,7 @@ def test_why_alerts_begin_at_a_threshold_is_said(tmp_path: Path, capsys: pytest.
     (retrained / METRICS).write_text(json.dumps({**figures, "figures_of": of}))
     words = said()
     assert words.startswith(
-        "Alerts from 40.0% on, as its candidate cafe00000000, fitted until 2023-11-14 22:13 UTC, was validated. The model"
+        "Alerts from 40.0 % on, as its candidate cafe00000000, fitted until 2023-11-14 22:13 UTC, was validated. The model"
     )
     assert "nothing is left to choose another one by" in words and "beepgpt rehearse PREDICTIONS" not in words
     given = read_settings(overrides={"alerts": {"threshold": 0.5}}, environ={})

@@ -104,7 +104,7 @@ def test_each_model_has_its_own_threshold_and_its_own_validation(tmp_path: Path,
     said, page = " ".join(capsys.readouterr().out.split()), " ".join(outcomes_page(found).split())
     assert said.count(f"validation: of {candidate}") == page.count(f"that of {candidate}") == 1
     assert (page.count("its validation, answered"), page.count("its candidate&#39;s validation, answered")) == (1, 1)
-    assert (said.count("validation: 50.0 (40.0–60.0)"), said.count("validation: 70.0 (60.0–80.0)")) == (1, 1)
+    assert (said.count("validation: 50.0 % (40.0–60.0)"), said.count("validation: 70.0 % (60.0–80.0)")) == (1, 1)
     given = read_settings(overrides={"scoring": {"threshold": 0.3}}, environ={})
     assert {each["alerts"]["threshold"] for each in outcomes_of(str(source), live, given)["models"]} == {0.3}
 
