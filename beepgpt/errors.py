@@ -43,8 +43,20 @@ class CannotRead(BeepGPTError):
     """A file can't be read; the message names it and says what to do."""
 
 
+class NoSuchInput(CannotRead):
+    """What the command names isn't there, or is of another kind: the command was wrong."""
+
+    exit_status = 2
+
+
 class CannotWrite(BeepGPTError):
     """A file can't be written; the message names it and says what to do."""
+
+
+class NoSuchPlace(CannotWrite):
+    """Where the command would write there is no folder, or something of another kind: the command was wrong."""
+
+    exit_status = 2
 
 
 def cannot_write(where: Path | str, error: OSError) -> CannotWrite:

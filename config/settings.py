@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -274,14 +274,35 @@ def _nested(given: Mapping[Name, SettingOrigin]) -> dict[str, Any]:
 
 def _unknown(name: Name, shown: str) -> str:
     """The message for an unknown setting, with a similar name in the same form."""
+    near = _near(name)
     if shown.startswith(PREFIX):
-        names = ["CONFIG"] + ["__".join(each).upper() for each in NAMES]
-        near = [PREFIX + each for each in get_close_matches(shown.removeprefix(PREFIX), names, n=1)]
+        meant = CONFIG if _alike(shown.removeprefix(PREFIX), "CONFIG") >= ALIKE else near and PREFIX + "__".join(near).upper()
     elif shown.startswith("--"):
-        near = get_close_matches(shown, [_flag(each, value) for each in NAMES for value in (True, False)], n=1)
+        meant = near and _flag(near, False if shown.startswith("--no-") else None)
     else:
-        near = get_close_matches(".".join(name), [".".join(each) for each in NAMES], n=1)
-    return f"{shown} is unknown" + (f"; did you mean {near[0]}?" if near else "")
+        meant = near and ".".join(near)
+    return f"{shown} is unknown" + (f"; did you mean {meant}?" if meant else "")
+
+
+ALIKE = 0.65
+"""How alike two names are, from 0 to 1, for one to be meant by the other."""
+
+
+def _alike(one: str, other: str) -> float:
+    return SequenceMatcher(None, one, other).ratio()
+
+
+def _near(name: Name) -> Name | None:
+    """The setting that is meant by a misspelt one: section and name are alike, each for itself, or the name stands in another section.
+
+    >>> _near(("conversations", "horizont")), _near(("conversation", "horizon")), _near(("training", "horizon"))
+    (('conversations', 'horizon'), ('conversations', 'horizon'), ('conversations', 'horizon'))
+    >>> _near(("conversations", "colour"))
+    """
+    section, own = name[0] if len(name) > 1 else "", name[-1]
+    found = [(_alike(own, each[1]), _alike(section, each[0]) if section else 1.0, each) for each in NAMES]
+    good = [each for each in found if each[0] == 1 or min(each[:2]) >= ALIKE]
+    return max(good, default=(0.0, 0.0, None), key=lambda each: (each[0] + each[1], each[0]))[2]
 
 
 def _violations(flags: Mapping[Name, SettingOrigin], defaults: Mapping[Name, SettingOrigin]) -> Iterator[tuple[Name, str]]:

@@ -43,7 +43,7 @@ ROOMS: dict[str, set[str]] = {
 """Each room with the rooms that it may import; `web` takes values from them."""
 IN_A_FLOW = {"config", "connectors", "runtime"}
 """What `flow()` of a file in dataflows/ may import besides."""
-FOR_ALL = {"errors", "lenient_json", "locks", "__version__"}
+FOR_ALL = {"errors", "figures", "folders", "lenient_json", "locks", "__version__"}
 """What stands in the package itself; every room may import it."""
 VALUES = "beepgpt.connectors.openai.values"
 """Values of a connector without its client: requests of `labeling` are made of them."""
@@ -217,6 +217,20 @@ def test_commands_are_wiring():
     assert found == set()
 
 
+def test_shares_are_written_in_one_way():
+    """What people read has its per cent from beepgpt/figures.py, on pages and on terminals; no format of Python's writes one."""
+    found = {place(path) for room in ("commands", "web") for path in modules(room) if re.search(r":,?\.\d%[}\"]", path.read_text("utf-8"))}
+
+    assert found == set()
+
+
+def test_commands_make_folders_that_go_again():
+    """One that is empty at the end is removed: so none is made but by beepgpt/folders.py."""
+    found = {place(path) for room in ("commands", "labeling") for path in modules(room) if "mkdir" in set(called(parsed(path)))}
+
+    assert found == set()
+
+
 def public_names(tree: ast.Module) -> Iterator[str]:
     """Classes and aliases of types that a module defines for others."""
     for node in tree.body:
@@ -232,7 +246,7 @@ def public_names(tree: ast.Module) -> Iterator[str]:
 def test_public_names_are_unique():
     """A class or an alias of a type has a name of its own, so that a search for it leads to one place."""
     places: dict[str, list[str]] = {}
-    for path in [*modules(""), *(PACKAGE / f"{name}.py" for name in ("errors", "lenient_json", "locks"))]:
+    for path in [*modules(""), *(PACKAGE / f"{name}.py" for name in ("errors", "figures", "folders", "lenient_json", "locks"))]:
         for name in public_names(parsed(path)):
             if re.fullmatch(r"[A-Z][a-z]\w*", name):
                 places.setdefault(name, []).append(place(path))

@@ -107,6 +107,11 @@ class ExampleRow(NamedTuple):
         return body
 
 
+def packed(line: bytes) -> bytes:
+    """A line compressed, in no more memory than it needs: what zlib gives stands in the buffer that it was written to."""
+    return bytes(memoryview(compress(line, 1)))
+
+
 def digest_of(line: bytes) -> bytes:
     """A digest that tells lines apart."""
     return blake2b(line, digest_size=16).digest()
@@ -179,7 +184,7 @@ def read_rows(lines: Iterable[bytes], side: str, rules: Rules, findings: Finding
             findings.add(4, "ids that are not the hash of what they name (all of them: is --workspace right?)", named, why)
         kept = line.strip()
         times = micros(body["prompt_ts"]), micros(body["settled_ts"])
-        yield ExampleRow(compress(kept, 1), digest_of(kept), named, identity, conversation, *times)
+        yield ExampleRow(packed(kept), digest_of(kept), named, identity, conversation, *times)
 
 
 def _is_example(body: dict[str, Any]) -> bool:

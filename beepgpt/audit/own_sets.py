@@ -10,9 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple
 
-import orjson
-
 from beepgpt.audit.example_rows import body_of
+from beepgpt.conversations.events import kept_json
 
 ROWS = "rows"
 
@@ -47,7 +46,7 @@ def side_of(entries: Iterable[bytes], texts: Mapping[str, Iterable[bytes]], tabl
             where: f"its prompt is not that of {body.get('id')}" for where, prompt in found.items() if prompt != shown or prompt is None
         }
         if shown is not None:
-            lines.append(orjson.dumps(body | {"prompt": shown}))
+            lines.append(kept_json(body | {"prompt": shown}))
     for name, more in {**prompts, **rows}.items():
         if left := sum(1 for _ in more):
             unlike[name] = f"{left:,} rows more than the entries beside it name"

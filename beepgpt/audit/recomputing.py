@@ -7,12 +7,12 @@ from collections import defaultdict, deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
-from zlib import compress, decompress
+from zlib import decompress
 
 import orjson
 
 from beepgpt.audit.differences import KNOWN_THEN, Differences
-from beepgpt.audit.example_rows import ExampleRow, digest_of
+from beepgpt.audit.example_rows import ExampleRow, digest_of, packed
 from beepgpt.audit.findings import Findings
 from beepgpt.audit.history import ChannelHistories, ChannelHistory, after, known_by
 from beepgpt.conversations.account import Account
@@ -39,9 +39,9 @@ class LackingExample(NamedTuple):
     settled_ts: str
 
 
-def lacking_of(packed: bytes) -> LackingExample:
+def lacking_of(compressed: bytes) -> LackingExample:
     """What a finding says of an example."""
-    body = orjson.loads(decompress(packed))
+    body = orjson.loads(decompress(compressed))
     return LackingExample(body["id"], body["conversation"], body["prompt_ts"], body["settled_ts"])
 
 
@@ -67,7 +67,7 @@ class Replayed:
                 self.exact.add(digest)
             else:
                 body = orjson.loads(line)
-                self.others[body["conversation"], micros(body["prompt_ts"])] = compress(line, 1)
+                self.others[body["conversation"], micros(body["prompt_ts"])] = packed(line)
         self.output.examples.clear()
         self.retracted.update(orjson.loads(line)["id"] for line in self.output.retractions)
         self.output.retractions.clear()

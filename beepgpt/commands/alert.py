@@ -17,6 +17,7 @@ from beepgpt.commands.output import account_table, write_report
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
+from beepgpt.figures import percent
 from beepgpt.runtime.console import console
 from beepgpt.runtime.places import check_apart, is_kafka
 
@@ -58,10 +59,12 @@ def alert(
     account = run_alerts(places, to, model, members, settings)
     show_summary(account, json, print_account)
     write_report(report, account)
+    given = () if model is None else ("--model", model)
     if outcomes is not None:
-        say_next("outcomes", outcomes.partition("?")[0], *(() if model is None else ("--model", model)))
+        say_next("outcomes", outcomes.partition("?")[0], *given)
     else:
-        say_next("rehearse", source.partition("?")[0], *(() if model is None else ("--model", model)), "--to", "rehearsal.html")
+        may_see = () if members is None else ("--members", members)
+        say_next("rehearse", source.partition("?")[0], *given, *may_see, "--to", "rehearsal.html")
 
 
 def print_account(account: Mapping[str, Any]) -> None:
@@ -114,8 +117,8 @@ def threshold_of(settings: Settings, model: Path | None) -> float:
             f"{path}: no threshold reached the precision that was asked for: give --threshold, or validate with a lower --precision"
         )
     console.print(
-        f"From {chosen['threshold']:.1%} on, as {model} was validated: by all next answers, most of them of people who take part already."
-        f" For a threshold that is chosen by alerts: beepgpt rehearse PREDICTIONS --model {model} --to rehearsal.html"
+        f"From {percent(chosen['threshold'], 1)} on, as {model} was validated: by all next answers, most of them of people who take part"
+        f" already. For a threshold that is chosen by alerts: beepgpt rehearse PREDICTIONS --model {model} --to rehearsal.html"
     )
     return float(chosen["threshold"])
 

@@ -14,8 +14,9 @@ import typer
 from typer.core import TyperGroup
 
 from beepgpt import __version__
-from beepgpt.commands.starting import begin, fail, ignore_signals
+from beepgpt.commands.starting import begin, end_quietly, fail, flush_output, ignore_signals
 from beepgpt.errors import BeepGPTError
+from beepgpt.folders import remove_empty
 
 COMMANDS = {
     "Try": {
@@ -143,8 +144,14 @@ def main() -> None:
         if type(error).__name__ != "BytewaxRuntimeError" or (ours := cause_of(error)) is None:
             raise
         fail(str(ours), ours.exit_status)
+    except SystemExit:
+        if type(sys.stdout).__name__ == "PacifyFlushWrapper":  # typer's: what reads our output has closed it
+            end_quietly()
+        raise
     finally:
         ignore_signals()
+        remove_empty()
+        flush_output()
 
 
 def cause_of(error: BaseException) -> BeepGPTError | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -22,11 +23,15 @@ from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.forgetting import Forgotten, without_forgotten
+from beepgpt.conversations.rules import Rules, differing, shaping_settings
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.clock import now_us
+from beepgpt.runtime.console import console
 from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.left_out import left_out_of, say_left_out
+from beepgpt.runtime.made_by import recorded_rules
 from beepgpt.runtime.places import FileLines, SourceListener, connection_of, is_kafka, origin_of, records_in, source_of, topic_of
+from beepgpt.training.folder import CARD, MANIFEST, MODELS
 
 SUSPECTED = 3
 """The exit status where a law may be broken, as far as one can guess."""
@@ -54,26 +59,59 @@ def audit(
         raise BadCommand(f"SOURCE {source}: an audit goes through all of it: leave out follow and from")
     say_left_out(origin.export)
     stop_at = time_of("--until", until) if origin.address is None or origin.address.until is None else origin.address.until
-    encoding, now = load_encoding(settings.rules.encoding), now_us()
+    rules = rules_of(examples, settings)
+    encoding, now = load_encoding(rules.encoding), now_us()
     records = remembered(records_in(source_of(origin, settings, SourceListener())), forgotten_of(settings))
     given = given_of(examples, settings, valid, retractions)
     if kind_of(given.lines) == "pairs":
-        found = audit_pairs(records, given.lines, settings.rules, valid=given.valid, sample=sample, now=now)
+        found = audit_pairs(records, given.lines, rules, valid=given.valid, sample=sample, now=now)
     else:
         try:
             found = audit_examples(
-                records, given.lines, settings.rules, encoding, valid=given.valid, retractions=given.retractions,
+                records, given.lines, rules, encoding, valid=given.valid, retractions=given.retractions,
                 sample=sample, subset=subset, until=stop_at, apart=given.apart, unlike=given.unlike, now=now,
             )  # fmt: skip
         except OtherSettings as error:
-            raise BadCommand(f"EXAMPLES {examples}: {error}") from error
+            raise BadCommand(f"EXAMPLES {examples}: {other_settings(examples, rules) or error}") from error
     closing = {"command": "audit", "source": source, "examples": examples, **found.as_json(), **left_out_of(origin.export)}
     show_summary(closing, json, print_audit)
     print_unlisted(closing)
     write_report(report, closing)
-    if not (found.is_broken or found.is_suspected) and Path(examples).is_file():
-        say_next("prepare", examples, "--to", Path(examples).with_name("set"))
+    if not (found.is_broken or found.is_suspected):
+        say_next(*next_command(Path(examples)))
     raise typer.Exit(1 if found.is_broken else SUSPECTED if found.is_suspected else 0)
+
+
+def rules_of(examples: str, settings: Settings) -> Rules:
+    """The rules by which examples are checked: as set, or else those that are remembered beside the examples, or in their training set."""
+    ours, usual = settings.rules, Rules()
+    if is_kafka(examples) or replace(ours, workspace=usual.workspace) != usual:
+        return ours
+    recorded = recorded_rules(Path(examples))
+    if recorded is not None and ours.workspace != usual.workspace:
+        recorded = recorded._replace(workspace=ours.workspace)
+    found = None if recorded is None else recorded.with_others(ours)
+    if found is not None and found.spec != ours.spec:
+        console.print(f"Checked by the settings that made them: {differing(found.spec, ours.spec, shaping_settings(found), ours)}.")
+    return ours if found is None else found
+
+
+def other_settings(examples: str, ours: Rules) -> str:
+    """How the settings that made examples differ from those that were given, and what to do; empty if that isn't known."""
+    recorded = None if is_kafka(examples) else recorded_rules(Path(examples))
+    if recorded is None or (made := recorded.with_others(ours)) is None or made.spec == ours.spec:
+        return ""
+    how = differing(made.spec, ours.spec, shaping_settings(made), ours)
+    return f"were made with other settings than are given here: {how}. Leave these out: what made the examples is known"
+
+
+def next_command(examples: Path) -> tuple[object, ...]:
+    """What comes after examples that keep the laws: a training set of them, or a model of the set that they are; not what is there."""
+    made = examples if examples.is_dir() else examples.with_name("set")
+    if not (made / MANIFEST).is_file():
+        return ("prepare", examples, "--to", made) if examples.is_file() else ("train", made)
+    model = made / MODELS / "local"
+    return ("validate", made, "--model", model) if (model / CARD).is_file() else ("train", made)
 
 
 def remembered(records: Iterable[AuditedRecord], forgotten: Forgotten | None) -> Iterator[AuditedRecord]:

@@ -14,6 +14,7 @@ from beepgpt.connectors import kafka
 from beepgpt.connectors.slack import export as slack_export
 from beepgpt.conversations.rules import differing
 from beepgpt.errors import BeepGPTError
+from beepgpt.figures import percent
 from beepgpt.ingest.slack.run import team_of, tokens_of
 from beepgpt.runtime.places import connection_of
 from beepgpt.training.folder import CARD
@@ -111,6 +112,6 @@ def check_model(settings: Settings, folder: Path | None) -> Iterator[CheckFindin
         yield "model", False, f"{found}: give the settings that they were made with"
         return
     try:
-        yield "model", True, f"{folder}, alerts from {threshold_of(settings, folder):.0%} on"
+        yield "model", True, f"{folder}, alerts from {percent(threshold_of(settings, folder))} on"
     except BeepGPTError as error:
         yield "model", False, str(error)

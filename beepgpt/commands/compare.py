@@ -10,9 +10,10 @@ from rich.table import Table
 
 from beepgpt.commands.closing import say_next, show_summary
 from beepgpt.commands.flags import Json
-from beepgpt.commands.output import UNSCALED, short, write_report
+from beepgpt.commands.output import write_report
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
+from beepgpt.figures import UNSCALED, share_or_few, short
 from beepgpt.runtime.console import results
 from beepgpt.training.folder import CARD, names_of
 
@@ -67,12 +68,10 @@ def print_comparison(found: dict[str, Any]) -> None:
 
 def worth_of(chosen: dict[str, Any]) -> str:
     """The sentence of what the chosen run is worth, by the points that judge."""
-    from beepgpt.web.pages import with_interval
-
     if not chosen["points"]:
         return "No point that judges is common to all, so what it is worth isn't known."
     kind = chosen["kinds"]["answered"]
-    hits = ", ".join(f"{hit} {with_interval(kind[hit], hit)}" for hit in ("hit@1", "hit@5"))
+    hits = ", ".join(f"{hit} {share_or_few(kind[hit])}" for hit in ("hit@1", "hit@5"))
     return f"What it is worth, by the {chosen['points']:,} points that judge, of those answered: {hits}."
 
 

@@ -16,6 +16,7 @@ from beepgpt.commands.try_export import check_try, print_verdict, run_try
 from beepgpt.commands.try_steps import TryJob
 from beepgpt.config.settings import Settings
 from beepgpt.conversations.events import micros
+from beepgpt.folders import make_folder
 from beepgpt.runtime.console import console, results
 from beepgpt.runtime.destinations import files_of
 from beepgpt.simulation.workspace import Plan, names, write_export
@@ -32,7 +33,7 @@ def demo(
     """The same on a simulated workspace: no key, no broker, a minute."""
     job = TryJob(to / "workspace.zip", to, settings, ("channels", "groups"))
     check_try(job)
-    to.mkdir(parents=True, exist_ok=True)
+    make_folder(to)
     write_export(PLAN, job.export)
     console.print(f"A simulated workspace of {PLAN.people} people and {PLAN.messages:,} messages, as Slack would export it: {job.export}")
     print_verdict(run_try(job), to, as_json=json)

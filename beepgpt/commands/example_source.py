@@ -15,8 +15,10 @@ from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
 from beepgpt.conversations.rules import settings_behind
 from beepgpt.errors import BadCommand, CannotRead
+from beepgpt.folders import make_folder
 from beepgpt.labeling.questions import CannotLabel, LabelQuestion, SourceContents, question_in
 from beepgpt.runtime.destinations import Destination, Topics
+from beepgpt.runtime.made_by import recorded_rules
 from beepgpt.runtime.places import Origin, connection_of, is_kafka, records_in
 from beepgpt.runtime.specs import SpecFound, specs_on
 
@@ -114,6 +116,8 @@ def made_with(source: str, settings: Settings) -> Callable[[str], Mapping[str, A
     if is_kafka(source):
         address = kafka.parse_address(source)
         recorded.update(specs_on(connection_of(settings, address.bootstrap), address.topic))
+    elif (beside := recorded_rules(Path(source))) is not None:
+        return lambda spec: settings_behind(spec, beside.settings, settings.rules)
     return lambda spec: settings_behind(spec, recorded.get(spec), settings.rules)
 
 
@@ -134,7 +138,7 @@ def examples_of(source: str, to: Path, settings: Settings) -> Iterator[tuple[Pat
     address = kafka.parse_address(source)
     if (address.since, address.until, address.follow) != (None, None, False):
         raise BadCommand(f"SOURCE {source}: a training set is made of all that the topic holds: leave out from, to and follow")
-    to.mkdir(parents=True, exist_ok=True)
+    make_folder(to)
     with folder_in(to, ".spool-") as folder:
         path = folder / "examples.jsonl"
         with path.open("wb") as file:

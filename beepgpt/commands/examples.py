@@ -29,6 +29,7 @@ from beepgpt.runtime.console import console
 from beepgpt.runtime.destinations import Destination, Files, Topics, destination_of
 from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.left_out import left_out_of, say_left_out
+from beepgpt.runtime.made_by import keep_rules
 from beepgpt.runtime.names import keep_names
 from beepgpt.runtime.places import Origin, check_apart, origin_of, source_of, topic_id_of
 from beepgpt.runtime.running import FlowRun, check_source, ended_before, note_of_rules, recovery_of, run_child, run_flow, status_of
@@ -168,14 +169,13 @@ def run_examples(job: ExamplesJob, command: Sequence[str] = ()) -> tuple[dict[st
         if (before := ended_before(folder)) is not None:
             return before, 0
         workers, ended = run_flow(run, lambda worker: job.build(origin, worker), folder, command)
-        report = report_of(job, workers, time.monotonic() - began) | {
-            **left_out_of(origin.export),
-            "ended": ended,
-        }
+        report = report_of(job, workers, time.monotonic() - began) | {**left_out_of(origin.export), "ended": ended}
         if ended and folder is not None:
             folder.end(report)
-    if job.names and origin.export is not None and isinstance(job.to, Files) and job.to.late is not None:
-        keep_names(Path(job.source), job.to.given()["examples"], forgotten_of(job.settings), job.include)
+    if isinstance(job.to, Files) and job.to.late is not None:
+        keep_rules(job.settings.rules, job.to.given()["examples"])
+        if job.names and origin.export is not None:
+            keep_names(Path(job.source), job.to.given()["examples"], forgotten_of(job.settings), job.include)
     return report, status_of(workers, origin)
 
 

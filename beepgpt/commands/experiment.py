@@ -15,15 +15,18 @@ from rich.table import Table
 from beepgpt.commands.closing import say_next, show_summary
 from beepgpt.commands.examples import ExamplesJob, run_examples
 from beepgpt.commands.flags import Json, kinds_of
-from beepgpt.commands.output import number, short, write_report
+from beepgpt.commands.output import write_report
 from beepgpt.commands.prepare import prepared
 from beepgpt.commands.train import HERE
 from beepgpt.commands.validate import validated, write_run
 from beepgpt.config.experiment import Experiment, read_experiment
 from beepgpt.config.settings import Settings
 from beepgpt.errors import BadCommand
+from beepgpt.figures import number, short
+from beepgpt.folders import make_folder
 from beepgpt.runtime.console import console, results
 from beepgpt.runtime.destinations import files_of
+from beepgpt.runtime.places import check_names_folder
 
 RESULT = "experiment.json"
 SIMPLE = "latest other author"
@@ -41,6 +44,7 @@ def experiment(
     json: Json = False,
 ) -> None:
     """Try several framings of one history: for each, examples, training set, model and figures; then one table."""
+    check_names_folder("--to", to)
     wanted = read_experiment(file)
     given = source or wanted.source
     if not given:
@@ -49,13 +53,13 @@ def experiment(
         raise BadCommand(f"{file}: model is {wanted.model}: {' or '.join(HERE)} is expected")
     of_framings = {name: wanted.settings_of(name, config) for name in wanted.framings}
     kinds = kinds_of(wanted.include)
-    to.mkdir(parents=True, exist_ok=True)
+    make_folder(to)
     rows = []
     for count, (name, ours) in enumerate(of_framings.items(), start=1):
         console.print(f"{count} of {len(of_framings)}: {name}")
         if (to / name).exists():
             shutil.rmtree(to / name)
-        (to / name).mkdir(parents=True)
+        make_folder(to / name)
         job = ExamplesJob(given, files_of(str(to / name / "examples.jsonl")), ours, kinds)
         rows.append(framing_row(name, ours, to / name, job, wanted, threads))
         if why := rows[-1].get("why"):

@@ -19,11 +19,13 @@ from beepgpt.commands.output import account_table, add_counts, by_reason, print_
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand, RunStopped
+from beepgpt.figures import percent
 from beepgpt.labeling.agreement import Accuracy, accuracy_on
 from beepgpt.labeling.few_shots import FewShot, by_hand, read_few_shots
 from beepgpt.labeling.questions import Labeler
 from beepgpt.runtime.console import console
 from beepgpt.runtime.destinations import Files, destination_of
+from beepgpt.runtime.made_by import pass_rules_on
 from beepgpt.runtime.names import pass_names_on
 from beepgpt.runtime.places import check_apart, is_kafka
 from beepgpt.runtime.running import ended_before
@@ -57,6 +59,7 @@ def label(
     closing, status = run_label(job, yes=yes, force=force)
     if isinstance(job.to, Files) and job.to.late is not None and not is_kafka(source):
         pass_names_on(Path(source), Path(to))
+        pass_rules_on(Path(source), Path(to))
     show_summary(closing, json, print_labels)
     console.print(NOT_NEEDED)
     write_report(report, closing)
@@ -167,7 +170,7 @@ def provider_rows(provider: Mapping[str, Any] | None) -> list[tuple[str, str, st
             rows.append((f"  {name}", f"{sum(provider[name].values()):,}", by_reason(provider[name])))
     tokens = provider["tokens"]
     share = tokens["cached"] / tokens["input"] if tokens["input"] else 0.0
-    rows.append(("  tokens", f"{tokens['input'] + tokens['output']:,}", f"{share:.0%} of the input from the provider's cache"))
+    rows.append(("  tokens", f"{tokens['input'] + tokens['output']:,}", f"{percent(share)} of the input from the provider's cache"))
     if provider["untold"]:
         rows.append(("  not counted", f"{provider['untold']:,}", "answers without a count of tokens: their cost is not known"))
     cost = "not known" if provider["cost"] is None else f"${provider['cost']:,.4f}"

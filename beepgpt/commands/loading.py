@@ -22,6 +22,17 @@ GROUP_OF = {
 }
 """The group of each flag by its name; those of settings have theirs, and all others say what is done."""
 ORDER = (WHERE, WHAT, MODEL, HOW)
+METAVARS = {
+    **dict.fromkeys(("to", "from_", "source", "outcomes", "interactions", "deletions"), "<place>"),
+    **dict.fromkeys(("since", "warmup", "pace", "every", "deadline"), "<duration>"),
+    **dict.fromkeys(("labeler", "prefix", "reason", "shards", "suffix", "way", "zone"), "<name>"),
+    **dict.fromkeys(("user", "channel", "message"), "<id>"),
+    **dict.fromkeys(("broker", "http_host"), "<address>"),
+    "until": "<time>",
+    "with_": "<names>",
+    **dict.fromkeys(("model", "text", "workspace"), "<text>"),
+}
+"""What stands beside a flag that takes text, by its name: a place is a file, a topic, or `-`. Arguments have their names, in capitals."""
 
 EXAMPLES = {
     "try": "beepgpt try acme-export.zip --to acme",
@@ -64,6 +75,11 @@ def loaded(name: str, function: str | None = None) -> Any:
     )
     alone.command(name, epilog=epilog_of(name, function))(getattr(import_module(f"beepgpt.commands.{function}"), function))
     command: Any = typer.main.get_command(alone)
+    for each in command.params:
+        if each.metavar is None and isinstance(each, typer.core.TyperArgument):
+            each.metavar = each.name.upper()
+        elif each.metavar is None and each.type_descriptor.annotation in (str, list[str]):
+            each.metavar = METAVARS.get(each.name)
     shown_last = command.get_help_option(command.make_context(name, [], resilient_parsing=True))
     for each in (*command.params, shown_last):
         if not isinstance(each, typer.core.TyperArgument) and each.rich_help_panel is None:

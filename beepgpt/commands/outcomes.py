@@ -11,11 +11,12 @@ import typer
 
 from beepgpt.commands.closing import say_next, show_summary
 from beepgpt.commands.flags import Json, Report, with_settings
-from beepgpt.commands.output import account_table, by_reason, number, write_report
+from beepgpt.commands.output import account_table, by_reason, write_report
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.conversations.outcomes import RIGHT
 from beepgpt.errors import BadCommand
+from beepgpt.figures import number, percent, share_or_few
 from beepgpt.runtime.console import console, results
 from beepgpt.runtime.places import check_apart, lines_with_places
 from beepgpt.training.live import figures_in, hits_in, live_in, name_of, threshold_of
@@ -105,8 +106,6 @@ def print_models(models: list[dict[str, Any]], promised: Mapping[str, Mapping[st
 
 def print_outcomes(model: Mapping[str, Any], promised: Mapping[str, Mapping[str, float]]) -> None:
     """Print one model's figures as a table."""
-    from beepgpt.web.pages import with_interval
-
     table = account_table()
     table.add_row(f"model {model['model']}", "", f"points from {model['from']} to {model['until']} UTC")
     counts, parts = model["outcomes"], model["parts"]
@@ -118,19 +117,22 @@ def print_outcomes(model: Mapping[str, Any], promised: Mapping[str, Mapping[str,
         table.add_row("", "", "no reaction has its time here (in an export none has), so nobody knows who reacted: there are no figures")
     for kind, name in (("answered", "answered"), ("first_replies", "first replies")):
         for what, figure in model[kind].items():
-            beside = f"; validation: {with_interval(promised[what], what)}" if kind == "answered" and what in promised else ""
-            table.add_row(f"  {what}, {name}", number(figure, what), f"{with_interval(figure, what)} of {figure['count']:,}{beside}")
+            beside = f"; validation: {share_or_few(promised[what])}" if kind == "answered" and what in promised else ""
+            table.add_row(f"  {what}, {name}", number(figure, what), f"{share_or_few(figure)} of {figure['count']:,}{beside}")
     alerts = model["alerts"]
     if alerts["given"]:
-        right = f"{with_interval(alerts['precision'], 'precision')} of {alerts['given']:,} named from {alerts['threshold']:.3f} on;"
+        right = f"{share_or_few(alerts['precision'])} of {alerts['given']:,} named from {alerts['threshold']:.3f} on;"
+        predicted = f"{percent(alerts['promised'], 1)} was predicted"
         table.add_row(
-            f"  {DONE[model['target']]}", number(alerts["precision"], "precision"), f"{right} {alerts['promised']:.1%} was predicted"
+            f"  {DONE[model['target']]}",
+            number(alerts["precision"], "precision"),
+            f"{right} {predicted}",
         )
     for row in model["calibration"]:
         table.add_row(
-            f"  predicted {row['said']:.0%}",
+            f"  predicted {percent(row['said'])}",
             number(row["came"], "came"),
-            f"{with_interval(row['came'], 'came')} came true, of {row['count']:,}",
+            f"{share_or_few(row['came'])} came true, of {row['count']:,}",
         )
     results.print(table)
 

@@ -108,37 +108,6 @@ MEANING = {
 }
 
 
-UNSCALED = {"mrr", "log_loss"}
-"""Figures that are no shares."""
-
-
-def number(figure: Mapping[str, Any] | None, name: str) -> str:
-    """A figure without its interval: shares in per cent.
-
-    >>> number({"value": 0.3214}, "hit@1"), number({"value": 0.3214}, "mrr"), number(None, "mrr")
-    ('32.1', '0.321', '–')
-    >>> number({"value": 1.0, "low": None, "high": None, "count": 3}, "hit@1")
-    'few'
-    """
-    if figure is None or figure["value"] is None:
-        return "–"
-    if figure.get("low", 0.0) is None:
-        return "few"
-    return f"{figure['value']:.3f}" if name in UNSCALED else f"{100 * figure['value']:.1f}"
-
-
-def short(figure: Mapping[str, Any] | None, name: str) -> str:
-    """A figure with its range, in the width of a column.
-
-    >>> short({"value": 0.3214, "low": 0.3, "high": 0.34}, "hit@1"), short({"value": 1.783, "low": 1.565, "high": 2.051}, "log_loss")
-    ('32.1 (30–34)', '1.783 (1.56–2.05)')
-    """
-    if figure is None or figure["low"] is None:
-        return number(figure, name)
-    scale, digits = (1, 2) if name in UNSCALED else (100, 0)
-    return f"{number(figure, name)} ({scale * figure['low']:.{digits}f}–{scale * figure['high']:.{digits}f})"
-
-
 def moment(ts: str) -> str:
     """A message's time as ISO 8601, UTC.
 

@@ -16,6 +16,7 @@ from beepgpt.commands.train import check_training_set
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.errors import BadCommand
+from beepgpt.figures import percent
 from beepgpt.runtime.console import console, results
 from beepgpt.runtime.names import known_names
 from beepgpt.training.folder import CARD
@@ -45,6 +46,7 @@ def predict(
     check_training_set(folder)
     known = known_names(names, [folder], no_names=no_names)
     answer = predicted(folder, model, row, sys.stdin.read() if text == "-" else text, settings)
+    answer["answered_by"] = answer["answered_by"] and [known.get(each, each) for each in answer["answered_by"]]
     answer["likeliest"] = [each | ({"name": known[each["who"]]} if each["who"] in known else {}) for each in answer["likeliest"]]
     show_summary(answer, json, show)
     say_next("predict", "--model", model, "--set", folder, "--row", 1 if row is None else row + 1)
@@ -65,15 +67,15 @@ def show(answer: dict[str, Any]) -> None:
     results.print()
     if "facts" in answer:
         console.print(f"Candidates and features: {answer['facts']}.")
-    if answer["expected"] is not None:
-        results.print(f"expected  {answer['expected']}")
+    if answer["answered_by"] is not None:
+        results.print(f"who answered  {' or '.join(answer['answered_by'])}")
     first = answer["likeliest"][0]
-    results.print(f"answer    {first['label'].strip()}  ({who_of(first)}, {first['p']:.1%})")
+    results.print(f"likeliest     {who_of(first)}, {percent(first['p'], 1)}")
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for name in ("label", "who", "p"):
-        table.add_column(name, justify="right" if name == "p" else "left")
+    for name in ("who", "probability"):
+        table.add_column(name, justify="right" if name == "probability" else "left")
     for each in answer["likeliest"]:
-        table.add_row(each["label"].strip(), who_of(each), f"{each['p']:.4f}")
+        table.add_row(who_of(each), percent(each["p"], 1))
     results.print(table)
 
 

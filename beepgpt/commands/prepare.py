@@ -18,8 +18,9 @@ from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.errors import BadCommand, cannot_write
 from beepgpt.runtime.console import Watched
+from beepgpt.runtime.made_by import recorded_rules
 from beepgpt.runtime.names import pass_names_on
-from beepgpt.runtime.places import check_apart, is_kafka
+from beepgpt.runtime.places import check_apart, check_names_folder, is_kafka
 from beepgpt.runtime.workers import peak_memory_mb
 from beepgpt.training.folder import TRAIN
 
@@ -38,6 +39,7 @@ def prepare(
     if report is not None:
         jsonl.check_writable(report)
         check_apart(source, [report])
+    check_names_folder("--to", to)
     closing = prepared(source, to, settings, retractions, few_shots)
     if not is_kafka(source):
         pass_names_on(Path(source), to)
@@ -83,6 +85,7 @@ def prepared(source: str, to: Path, settings: Settings, retractions: Path | None
         if retractions is not None:
             jsonl.check_readable(retractions)
         retracted = {*gone, *(retracted_in(beside) if beside.exists() else ())}
+        recorded = None if is_kafka(source) else recorded_rules(path)
         shots = [] if folder is None else list(few_shots_in(folder))
         try:
             manifest = prepare(
@@ -95,6 +98,7 @@ def prepared(source: str, to: Path, settings: Settings, retractions: Path | None
                 progress=lambda lines, share: watched.update(0, 1, lines, share),
                 called=source,
                 made_with=made_with(source, settings),
+                workspace=None if recorded is None else recorded.workspace,
             )
         except OSError as error:
             raise cannot_write(to, error) from error

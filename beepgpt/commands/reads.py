@@ -53,6 +53,7 @@ READS: dict[str, tuple[str, str]] = {
 
 SHOWN = {
     "examples try_export demo": "conversations.target conversations.scope conversations.horizon",
+    "audit": "conversations.horizon",
     "examples score": "run.workers",
     "label": "labeling.labeler labeling.few_shots labeling.instructions labeling.learn_from labeling.max_cost labeling.batch",
     "review": "labeling.few_shots labeling.learn_from",

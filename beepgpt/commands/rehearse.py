@@ -14,14 +14,14 @@ from rich.table import Table
 from beepgpt.commands.alert import INSTALL
 from beepgpt.commands.closing import say_next, show_summary
 from beepgpt.commands.flags import Json, Names, NoNames, Report, with_settings
-from beepgpt.commands.output import short, write_report
-from beepgpt.commands.validate import shown
+from beepgpt.commands.output import write_report
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
+from beepgpt.figures import decimals, percent, share_or_few, short, spaced
 from beepgpt.runtime.console import console, results
 from beepgpt.runtime.destinations import beside_of
-from beepgpt.runtime.names import known_names
+from beepgpt.runtime.names import known_names, people_of
 from beepgpt.runtime.places import check_apart, is_kafka
 from beepgpt.training.folder import ALERTS
 
@@ -35,7 +35,7 @@ def rehearse(
     model: Annotated[Path | None, typer.Option(help="The model's folder; the threshold is written there.")] = None,
     precision: Annotated[
         float | None,
-        typer.Option(help="The share who should join.", min=0, max=1),
+        typer.Option(help="The share who should join; if not given, 0.5, or less if that can't be had.", min=0, max=1),
     ] = None,
     per_week: Annotated[float | None, typer.Option(help="Alerts to a person a week, at most.", min=0, show_default=False)] = None,
     store: Annotated[
@@ -52,8 +52,7 @@ def rehearse(
     for name in ("jinja2", "slack_sdk", "scipy", "matplotlib"):
         if find_spec(name) is None:
             raise BadCommand(f"beepgpt rehearse needs {name}, which is not installed: {INSTALL}")
-    from beepgpt.alerts.choosing import WantedAlerts
-    from beepgpt.commands.rehearse_run import rehearsal_of
+    from beepgpt.commands.rehearse_run import rehearsal_of, wishes_of
     from beepgpt.training.live import live_in
     from beepgpt.web.report import rehearsal_page
 
@@ -65,10 +64,9 @@ def rehearse(
         outcomes = str(beside)
     given_names = {f"names {each}": each for each in names or []}
     check_apart(source, [to, *([report] if report is not None else [])], outcomes=outcomes, store=store, members=members, **given_names)
-    wishes = [WantedAlerts(0.5 if precision is None and per_week is None else precision, per_week)]
     known = known_names([*(names or []), *([] if members is None else [members])], [source], no_names=no_names)
-    values = rehearsal_of(source, outcomes, settings, model, wishes, store, members, known)
-    jsonl.write_file(to, rehearsal_page(values).encode())
+    values = rehearsal_of(source, outcomes, settings, model, wishes_of(precision, per_week), store, members, known)
+    jsonl.write_file(to, rehearsal_page(values, people_of(known)).encode())
     figures = {name: value for name, value in values.items() if name not in ON_THE_PAGE}
     write_report(report, figures)
     show_summary(figures, json, lambda _: print_figures(values))
@@ -92,17 +90,19 @@ def keep(recommended: Mapping[str, Any], model: Path, models: Sequence[str]) -> 
         return
     if recommended["threshold"] is None:
         if (stays := recommended_in(model)) is not None:
-            console.print(f"Alerts from {stays:.0%} on, as before: {model / ALERTS} stays as it is.")
+            console.print(f"Alerts from {percent(stays)} on, as before: {model / ALERTS} stays as it is.")
         return
     jsonl.write_file(model / ALERTS, orjson.dumps({"model": name, **recommended}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-    console.print(f"Alerts from {recommended['threshold']:.0%} on: {model / ALERTS}, which `beepgpt alert` and `beepgpt score` take.")
+    console.print(f"Alerts from {percent(recommended['threshold'])} on: {model / ALERTS}, which `beepgpt alert` and `beepgpt score` take.")
 
 
 def print_figures(values: Mapping[str, Any]) -> None:
     """Print the recommendation, the model, the baselines and the other thresholds."""
-    from beepgpt.web.pages import decimals
+    from beepgpt.web.index_page import how_chosen
 
     found, parts = values["recommended"], values["parts"]
+    if chosen := how_chosen(values):
+        results.print(chosen, highlight=False)
     apart = ", ".join(f"{name} {count:,}" for name, count in parts.items() if name != "judge")
     rest = f"; apart from these: {apart}" if apart else ""
     results.print(
@@ -111,8 +111,8 @@ def print_figures(values: Mapping[str, Any]) -> None:
     if found["threshold"] is not None:
         joined = found["judged"]["intervals"]["joined"]
         results.print(
-            f"Recommended: {found['threshold']:.0%}, {found['why']}. Judged: {found['judged']['alerts']:,} alerts;"
-            f" of the {joined['count']:,} whose day is over, {shown(joined, 'joined')} joined.",
+            f"Recommended: {percent(found['threshold'])}, {spaced(found['why'])}. Judged: {found['judged']['alerts']:,} alerts;"
+            f" of the {joined['count']:,} whose day is over, {share_or_few(joined)} joined.",
             highlight=False,
         )
     table = Table(box=None, padding=(0, 1, 0, 0))
@@ -125,7 +125,7 @@ def print_figures(values: Mapping[str, Any]) -> None:
     for row in (*values["rules"], *values["thresholds"]):
         cells = [f"{row['alerts']:,}", *([f"{row['people']:,}"] if is_wide else []), of_how_many(row["intervals"]["joined"])]
         cells += [short(row["intervals"][name], name) for name in ("next", *reacting, "announced")]
-        table.add_row(row["name"], *cells, *([decimals(row["per_person_per_day"])] if is_wide else []))
+        table.add_row(spaced(row["name"]), *cells, *([decimals(row["per_person_per_day"])] if is_wide else []))
     results.print(table)
     results.print(
         "joined: posted there for the first time within a day, of those whose day is over; next: was the next to answer; coverage: of all"

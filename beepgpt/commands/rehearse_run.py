@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from beepgpt.alerts.rehearsal import MaySee, RehearsalHistory
 
 
+PRECISIONS = (0.5, 0.4, 0.3, 0.2)
+"""The shares of alerts whose readers should join, where nothing else is asked for: the first that some threshold reaches is taken."""
+OTHERWISE = 0.3
+"""The least probability for an alert where no threshold can be chosen."""
+
+
 def rehearsal_of(
     source: str,
     outcomes: str | None,
@@ -32,14 +38,15 @@ def rehearsal_of(
     store: Path | None,
     members: Path | None,
     names: Mapping[str, str],
-    otherwise: float | None = None,
 ) -> dict[str, Any]:
     """Rehearse what stands in files or on topics. Returns the values of the page and the report.
 
-    `wishes`: the first that some threshold meets is taken; `otherwise`: the threshold if none is, without it the model's own.
+    `wishes`: the first that some threshold meets is taken. If none is, it is the threshold that was recommended for the model before, or
+    `OTHERWISE`.
     """
     from beepgpt.alerts.rehearsal_report import RUNS, rehearsal_report
-    from beepgpt.commands.alert import policy_of, threshold_of
+    from beepgpt.commands.alert import policy_of
+    from beepgpt.training.live import recommended_in
 
     history = history_in(source, outcomes, settings, model)
     asked, may_see = preferences_in(store, members, {user for point in history.points for user, _ in point.people})
@@ -51,13 +58,25 @@ def rehearsal_of(
     given = settings.alerts.threshold
     how: dict[str, Any] = {"asked": asked, "may_see": may_see, "names": names, "everybody": store is None, "wishes": wishes}
 
+    before = None if model is None else recommended_in(model)
+
     def instead(why: str) -> float:
-        console.print(f"No threshold is recommended: {why}.")
-        return threshold_of(settings, model) if otherwise is None else otherwise
+        return OTHERWISE if before is None else before
 
     with time_left(f"replaying {len(history.points):,} points", RUNS) as on_run:
         values = rehearsal_report(history, None if given is None else policy_at(given), policy_at, instead, on_run=on_run, **how)
-    return {**values, "models": sorted({point.model for point in history.points})}
+    guessed = "a guess" if before is None else "what was recommended before"
+    more = {"models": sorted({point.model for point in history.points}), "days": round(history.days("judge"), 2)}
+    return {**values, **more, "asked": wishes[0]._asdict(), "guessed": guessed}
+
+
+def wishes_of(precision: float | None = None, per_week: float | None = None) -> list[WantedAlerts]:
+    """What alerts should be like, the best first: as asked for, or else the usual, each time with fewer who join."""
+    from beepgpt.alerts.choosing import WantedAlerts
+
+    if precision is None and per_week is None:
+        return [WantedAlerts(each) for each in PRECISIONS]
+    return [WantedAlerts(precision, per_week)]
 
 
 def history_in(source: str, outcomes: str | None, settings: Settings, model: Path | None) -> RehearsalHistory:

@@ -11,14 +11,17 @@ from typing import Annotated, Any
 import typer
 
 from beepgpt.commands.closing import say_next, show_summary
+from beepgpt.commands.example_source import file_of
 from beepgpt.commands.flags import Json, Report, duration_of, with_settings
 from beepgpt.commands.output import write_report
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.conversations.rules import in_words
 from beepgpt.errors import BadCommand
+from beepgpt.folders import make_folder
 from beepgpt.locks import lock
 from beepgpt.runtime.console import console, results
+from beepgpt.runtime.places import is_kafka
 
 LOCK = "retrain.lock"
 
@@ -78,7 +81,9 @@ def retrained(
     from beepgpt.training.reloading import check_made_by
     from beepgpt.training.retraining import compare_with_live, live_kind, put_retrained
 
-    live.mkdir(parents=True, exist_ok=True)
+    if not is_kafka(source):
+        file_of(source, live)
+    make_folder(live)
     kind, seed = live_kind(live)
     with locked(live), folder_in(live, ".retrain-") as folder, console.status("preparing") as status:
         made = prepare_set(source, folder / "set", settings, back, retractions)

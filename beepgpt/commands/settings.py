@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from beepgpt.commands.app import COMMANDS, MODULES
 from beepgpt.commands.closing import show_summary
@@ -50,8 +52,20 @@ def row_of(name: Name, origin: SettingOrigin, flags: set[Name]) -> dict[str, Any
     }
 
 
+LEAST_TABLE = 120
+"""Columns of a terminal in which a table of settings can be read; in narrower ones each has its lines."""
+
+
 def print_settings(rows: list[dict[str, Any]]) -> None:
-    """Print a line for each setting."""
+    """Print a line for each setting; on a narrow terminal, a line and what it is for below."""
+    if results.is_terminal and results.width < LEAST_TABLE:
+        for row in rows:
+            flag = f", or {row['flag']}" if row["flag"] else ""
+            was = f"; default: {row['default'] or 'none'}" if row["value"] != row["default"] else ""
+            results.print(Text.assemble((row["setting"], "bold"), " = ", row["value"] or '""'))
+            about = f"{row['help'][:1].upper()}{row['help'][1:]}. {row['type'].replace('|', ' | ')}, from {row['from']}{flag}{was}"
+            results.print(Padding(Text(about, style="dim"), (0, 0, 0, 4)), soft_wrap=False)
+        return
     table = Table(box=None, padding=(0, 2, 0, 0))
     for head, width in (("setting", None), ("value", 14), ("type", 14), ("from", 14), ("what it is", None)):
         table.add_column(head, overflow="fold", max_width=width)

@@ -39,6 +39,23 @@ def fail(message: str, status: int) -> None:
     sys.exit(status)
 
 
+def end_quietly() -> None:
+    """End as other tools do when what reads their output, as `head`, has read enough: with the status of SIGPIPE, and no message."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for each in (1, 2):
+        os.dup2(nowhere, each)
+    sys.exit(128 + signal.SIGPIPE)
+
+
+def flush_output() -> None:
+    """Write what is left of the output; if nobody reads it any more, end quietly."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        end_quietly()
+
+
 def ignore_signals() -> None:
     """The process ends already, with its own status."""
     for number in ASKED:

@@ -16,6 +16,7 @@ from beepgpt.commands.output import moment
 from beepgpt.config.settings import Settings
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console
+from beepgpt.runtime.places import check_names_folder
 from beepgpt.training.folder import CARD, MANIFEST, MODELS
 
 HERE = ("local", "text")
@@ -56,6 +57,7 @@ def train(
         raise BadCommand(f"--model {model}: {', '.join(HERE)}, openai:NAME, served:NAME or export is expected")
     check_flags(kind, epochs=epochs, suffix=suffix, again=again, cancel=cancel, every=every, way=way, seed=seed, threads=threads)
     into = to or folder / MODELS / (f"{kind}-{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}" if name else kind)
+    check_names_folder("--to", into)
     check_training_set(folder)
     if kind in HERE:
         train_local(folder, kind, into, seed=1 if seed is None else seed, threads=threads or 0)

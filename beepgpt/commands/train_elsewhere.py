@@ -13,6 +13,7 @@ from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.openai.values import JobRequest
 from beepgpt.errors import BadCommand
+from beepgpt.folders import make_folder
 from beepgpt.labeling.redaction import redact
 from beepgpt.runtime.console import console
 from beepgpt.runtime.workers import interruptible
@@ -34,7 +35,7 @@ def run_job(folder: Path, into: Path, options: JobOptions, settings: Settings, *
     check_may_leave(settings.provider, f"--model openai:{options.model} sends {folder}, which holds what people wrote")
     manifest = orjson.loads((folder / MANIFEST).read_bytes())
     check_encoding(folder, manifest, options.model)
-    into.mkdir(parents=True, exist_ok=True)
+    make_folder(into)
     with locked(into), interruptible(INTERRUPTED):
         uploads = uploads_of(folder, manifest, redact, exclusions(settings.provider))
         if (card := finished_card(folder, into, options, uploads)) is not None:
@@ -78,7 +79,7 @@ def adopt_served(folder: Path, into: Path, settings: Settings, name: str, way: s
 def export_chats(folder: Path, into: Path, settings: Settings) -> dict[str, Any]:
     """Write chats and a guide for training on another machine; returns counts of rows. Nothing leaves this machine."""
     counts, files = exported(folder, redact, exclusions(settings.provider))
-    into.mkdir(parents=True, exist_ok=True)
+    make_folder(into)
     for name, content in files.items():
         jsonl.write_file(into / name, content)
     kept = f"; {counts['left_out']:,} are kept back" if counts["left_out"] else ""

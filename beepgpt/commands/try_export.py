@@ -16,9 +16,10 @@ from beepgpt.commands.try_steps import INDEX, TryJob
 from beepgpt.commands.trying import tried
 from beepgpt.config.settings import Settings
 from beepgpt.errors import BadCommand
+from beepgpt.folders import make_folder
 from beepgpt.locks import lock
 from beepgpt.runtime.console import console, results
-from beepgpt.runtime.places import check_apart
+from beepgpt.runtime.places import check_apart, check_names_folder
 from beepgpt.runtime.steps import STEPS
 
 NEEDED = ("jinja2", "lightgbm", "matplotlib", "numpy", "pyarrow", "scipy", "skops", "sklearn", "slack_sdk")
@@ -48,7 +49,7 @@ def run_try(job: TryJob) -> dict[str, Any]:
     if not job.export.exists():
         raise BadCommand(f"EXPORT {job.export}: there is no such file or folder: give the zip that Slack's export page made")
     check_apart(str(job.export), [job.to / INDEX])
-    job.to.mkdir(parents=True, exist_ok=True)
+    make_folder(job.to)
     lock(job.to, BadCommand(f"--to {job.to}: another `beepgpt try` works in it"))
     alone = job.settings.run.model_copy(update={"workers": 1})
     return tried(replace(job, settings=job.settings.model_copy(update={"run": alone})))
@@ -65,14 +66,19 @@ def check_try(job: TryJob) -> None:
             "--target reactors: an export doesn't say when somebody reacted, so nobody can be predicted: take next_user or"
             " interacting_users, or live events (beepgpt ingest slack)"
         )
-    if job.to.exists() and not job.to.is_dir():
-        raise BadCommand(f"--to {job.to}: is no folder")
+    check_names_folder("--to", job.to)
     if job.to.is_dir() and not (job.to / STEPS).exists() and any(each != job.export for each in job.to.iterdir()):
         raise BadCommand(f"--to {job.to}: holds files that are not of `beepgpt try`: name an empty folder, or a new one")
 
 
 def print_verdict(found: Mapping[str, Any], to: Path, *, as_json: bool) -> None:
     """Print the sentence and the page's place, and what to do next."""
-    show_summary(found, as_json, lambda _: results.print(f"{found['verdict']['sentence']}\nAll of it, for reading: {to / INDEX}"))
+    show_summary(found, as_json, lambda _: results.print(said_of(found, to)))
     for words, command in found["next"]:
         console.print(f"next: {command}  # {words}")
+
+
+def said_of(found: Mapping[str, Any], to: Path) -> str:
+    """The lines of the verdict: what it would have done, what must be known of the threshold, and the page's place."""
+    verdict = found["verdict"]
+    return "\n".join(each for each in (verdict["sentence"], verdict["chosen"], f"All of it, for reading: {to / INDEX}") if each)

@@ -18,13 +18,9 @@ from beepgpt.conversations.events import micros
 from beepgpt.errors import RunStopped
 from beepgpt.runtime.console import console
 from beepgpt.runtime.destinations import files_of, score_outputs_of
-from beepgpt.runtime.names import names_in, pass_names_on, people_in
+from beepgpt.runtime.names import names_in, pass_names_on, people_in, people_of
 from beepgpt.training.folder import CARD, MODELS
 
-PRECISIONS = (0.5, 0.4, 0.3, 0.2)
-"""The shares of alerts whose readers should join: the first that some threshold reaches is taken."""
-OTHERWISE = 0.3
-"""The least probability for an alert where no threshold can be chosen."""
 INDEX = "index.html"
 
 
@@ -108,16 +104,24 @@ def validate_model(job: TryJob) -> dict[str, Any]:
     from beepgpt.commands.validate import validated, write_run
 
     names = names_in([job.export]) if job.named else {}
-    closing, files = validated(job.training_set, job.model, None, PRECISIONS[0], job.settings, names)
+    closing, files = validated(job.training_set, job.model, None, 0.5, job.settings, names)
     write_run(job.model, files)
     return {"answered": closing["rows"]["answered"][0]["figures"]["hit@5"]}
 
 
 def score_points(job: TryJob, cut: str) -> dict[str, Any]:
-    """Score what came after `cut`, and write the page of what became of it; returns how many points that were."""
-    from beepgpt.commands.outcomes import outcomes_in, validated
+    """Score what came after `cut`; returns how many points that were."""
     from beepgpt.commands.score_run import run_score
     from beepgpt.commands.scoring import ScoreJob
+
+    outputs = score_outputs_of(str(job.predictions), None, job.settings)
+    closing, _ = run_score(ScoreJob(str(job.export), outputs, job.model, job.settings, job.include, micros(cut)))
+    return {"scored": closing["account"]["points"]["scored"]}
+
+
+def write_outcomes(job: TryJob) -> None:
+    """Write the page of what became of the predictions, from the threshold on that the rehearsal recommends."""
+    from beepgpt.commands.outcomes import outcomes_in, validated
     from beepgpt.conversations.outcomes import RIGHT
     from beepgpt.training.live import hits_in, name_of, threshold_of
     from beepgpt.training.models import read_card
@@ -125,31 +129,26 @@ def score_points(job: TryJob, cut: str) -> dict[str, Any]:
     from beepgpt.training.parts import parts_of
     from beepgpt.web.report import outcomes_page
 
-    outputs = score_outputs_of(str(job.predictions), None, job.settings)
-    closing, _ = run_score(ScoreJob(str(job.export), outputs, job.model, job.settings, job.include, micros(cut)))
     parts = {name_of(job.model): parts_of(read_card(job.model))}
     found = figures_by_model(outcomes_in(str(job.outcomes), job.settings), threshold_of(job.settings.scoring.threshold, job.model), parts)
     values = {"source": str(job.outcomes), "right": RIGHT, "promised": hits_in(validated(job.model)), "models": found}
     jsonl.write_file(job.to / "outcomes.html", outcomes_page(values).encode())
-    return {"scored": closing["account"]["points"]["scored"]}
 
 
 def rehearse_alerts(job: TryJob, made: Mapping[str, Any]) -> dict[str, Any]:
     """Replay the scores with alerts, and write the pages of that and of the verdict; returns the verdict."""
-    from beepgpt.alerts.choosing import WantedAlerts
     from beepgpt.commands.rehearse import keep
-    from beepgpt.commands.rehearse_run import rehearsal_of
+    from beepgpt.commands.rehearse_run import rehearsal_of, wishes_of
     from beepgpt.web.index_page import index_page, verdict_of
     from beepgpt.web.report import rehearsal_page
 
     names = names_in([job.export]) if job.named else {}
-    wishes = [WantedAlerts(each) for each in PRECISIONS]
-    values = rehearsal_of(
-        str(job.predictions), str(job.outcomes), job.settings, job.model, wishes, None, job.export, names, otherwise=OTHERWISE
-    )
+    people = people_of(names)
+    values = rehearsal_of(str(job.predictions), str(job.outcomes), job.settings, job.model, wishes_of(), None, job.export, names)
     keep(values["recommended"], job.model, values["models"])
+    write_outcomes(job)
     verdict = verdict_of(values, people_in(job.export))
-    jsonl.write_file(job.to / "rehearsal.html", rehearsal_page(values).encode())
+    jsonl.write_file(job.to / "rehearsal.html", rehearsal_page(values, people).encode())
     card = orjson.loads((job.model / CARD).read_bytes())
     found = {
         "verdict": verdict,
@@ -158,22 +157,24 @@ def rehearse_alerts(job: TryJob, made: Mapping[str, Any]) -> dict[str, Any]:
         "card": card,
         "rehearsal": values,
         "report": str((job.model / "report.html").relative_to(job.to)),
-        "next": next_commands(job),
-        "named": job.named,
+        "next": next_commands(job, verdict),
     }
-    jsonl.write_file(job.to / INDEX, index_page(found).encode())
+    jsonl.write_file(job.to / INDEX, index_page(found, people).encode())
     return {"verdict": verdict, "alerts": values["figures"]["alerts"]}
 
 
-def next_commands(job: TryJob) -> list[tuple[str, str]]:
+def next_commands(job: TryJob, verdict: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What to do next: a sentence, and the command."""
-    page = job.to / "rehearsal-60.html"
+    # Where not even the usual share of readers joins, more of them can't be asked for.
+    words, wish, page = ("Alerts that more people join", ["--precision", 0.6], "rehearsal-60.html")
+    if verdict["chosen"]:
+        words, wish, page = ("Fewer alerts to each person", ["--per-week", 2], "rehearsal-2-a-week.html")
     kinds = [] if job.include == ("channels",) else ["--include", ",".join(job.include)]
     names = [] if job.named else ["--no-names"]
     commands: list[tuple[str, list[object]]] = [
         (
-            "Alerts that more people join",
-            ["rehearse", job.predictions, "--model", job.model, "--members", job.export, "--precision", 0.6, "--to", page, *names],
+            words,
+            ["rehearse", job.predictions, "--model", job.model, "--members", job.export, *wish, "--to", job.to / page, *names],
         ),
         ("Say by hand which examples teach something", ["review", job.examples, *names]),
         ("Check the laws on your own data", ["audit", job.export, job.examples, *kinds]),

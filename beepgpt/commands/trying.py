@@ -18,6 +18,7 @@ from beepgpt.commands.try_steps import (
     validate_model,
 )
 from beepgpt.errors import RunStopped
+from beepgpt.figures import share
 from beepgpt.runtime.steps import Steps, contents_of
 from beepgpt.training.folder import CARD, MANIFEST
 
@@ -40,11 +41,11 @@ def tried(job: TryJob) -> dict[str, Any]:
     steps.run("model", None, [card], lambda: fit_model(job), lambda value: f"fitted on {value['examples']:,} of them")
     pages = [job.model / "metrics.json", job.model / "report.html"]
     steps.run("validation", job.named, pages, lambda: validate_model(job), _says_hits)
-    scored = [job.predictions, job.outcomes, job.to / "outcomes.html"]
+    scored = [job.predictions, job.outcomes]
     steps.run("scores", None, scored, lambda: score_points(job, cut), lambda value: f"{value['scored']:,} later points, as they were made")
-    pages = [job.to / "rehearsal.html", job.to / INDEX]
+    pages = [job.to / name for name in ("outcomes.html", "rehearsal.html", INDEX)]
     found = steps.run("rehearsal", job.named, pages, lambda: rehearse_alerts(job, made), _says_rehearsal)
-    return {**found, "next": next_commands(job)}
+    return {**found, "next": next_commands(job, found["verdict"])}
 
 
 def check_enough(job: TryJob, made: Mapping[str, Any]) -> None:
@@ -69,10 +70,8 @@ def _says_sides(value: Mapping[str, Any]) -> str:
 
 
 def _says_hits(value: Mapping[str, Any]) -> str:
-    from beepgpt.web.pages import with_interval
-
     hits = value["answered"]
-    return f"{with_interval(hits, 'hit@5')} % of the {hits['count']:,} answers that judge were by one of its first five"
+    return f"{share(hits)} of the {hits['count']:,} answers that judge were by one of its first five"
 
 
 def _says_rehearsal(value: Mapping[str, Any]) -> str:

@@ -13,13 +13,15 @@ from rich.table import Table
 
 from beepgpt.commands.closing import say_next, show_summary
 from beepgpt.commands.flags import Json, ModelFolder, Names, NoNames, with_settings
-from beepgpt.commands.output import short
 from beepgpt.commands.provider import open_models, print_unanswered, say_strangers
 from beepgpt.commands.train import check_training_set
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
+from beepgpt.figures import share_or_few, short, with_interval
+from beepgpt.folders import make_folder
 from beepgpt.runtime.console import WIDEST, console, results
-from beepgpt.runtime.names import known_names
+from beepgpt.runtime.names import known_names, people_of
+from beepgpt.runtime.places import check_names_folder
 from beepgpt.training.folder import CARD, MODELS
 from beepgpt.training.live import let_own_be_live
 
@@ -55,6 +57,7 @@ def validate(
 ) -> None:
     """Say what a model is worth: on all of the validation side, beside simple rules, with intervals, as numbers and as a page."""
     into = to or model
+    check_names_folder("--to", into)
     check_training_set(folder)
     known = known_names(names, [folder], no_names=no_names)
     closing, files = validated(folder, model, against, precision, settings, known)
@@ -86,7 +89,7 @@ def validated(
             say_strangers(models, folder)
             found = validate_models(folder, models, precision=precision)
             print_unanswered(models)
-        page = report_page(found.figures, [named_in(each, names) for each in found.examples])
+        page = report_page(found.figures, [named_in(each, names) for each in found.examples], people_of(names))
     metrics = orjson.dumps(found.figures, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     return found.figures, {METRICS: metrics, REPORT: page.encode(), FILE: found.run}
 
@@ -100,7 +103,7 @@ def named_in(example: ShownExample, names: Mapping[str, str]) -> ShownExample:
 
 def write_run(into: Path, files: Mapping[str, bytes]) -> None:
     """Write the files of a run."""
-    into.mkdir(parents=True, exist_ok=True)
+    make_folder(into)
     for name, content in files.items():
         jsonl.write_file(into / name, content)
     if let_own_be_live(into):
@@ -112,7 +115,6 @@ def write_run(into: Path, files: Mapping[str, bytes]) -> None:
 
 def print_figures(closing: dict[str, Any]) -> None:
     """Print the figures that matter most."""
-    from beepgpt.web.pages import with_interval
     from beepgpt.web.report import KINDS
 
     results.print(
@@ -126,6 +128,10 @@ def print_figures(closing: dict[str, Any]) -> None:
         )
     for kind, title, _ in KINDS:
         results.print(figures_table(closing["rows"][kind], title))
+    if left_out := [head for name, head in COLUMNS[-1][1].items() if name not in shown_columns(width_of_results())]:
+        results.print(
+            f"Not shown in {results.width} columns: {', '.join(left_out)}. The page, --json and {COLUMNS[-1][0]} columns have them."
+        )
     results.print("calibration: how many points the probabilities were off by, in the mean. Ranges hold the truth in 95 of 100 cases.")
     if len(others := [row for row in closing["choose"]["rows"]["all"] if "log_loss" in row["figures"]]) > 1:
         losses = ", ".join(f"{row['name']} {with_interval(row['figures']['log_loss'], 'log_loss')}" for row in others)
@@ -137,8 +143,8 @@ def print_figures(closing: dict[str, Any]) -> None:
     half = next(row for row in closing["alerts"]["all"] if row["threshold"] == 0.5)
     if half["alerts"]:
         results.print(
-            f"Of {half['alerts']:,} people named with 0.5 or more, {shown(half['precision'], 'precision')} answered next, and"
-            f" {shown(half['recall'], 'recall')} of all answers were by one of them."
+            f"Of {half['alerts']:,} people named with 0.5 or more, {share_or_few(half['precision'])} answered next, and"
+            f" {share_or_few(half['recall'])} of all answers were by one of them."
         )
     chosen = closing["threshold"]
     if chosen is None:
@@ -148,25 +154,17 @@ def print_figures(closing: dict[str, Any]) -> None:
         )
         return
     results.print(
-        f"From {chosen['threshold']:.3f} on, {shown(chosen['before']['precision'], 'precision')} of those named answered next, on the"
+        f"From {chosen['threshold']:.3f} on, {share_or_few(chosen['before']['precision'])} of those named answered next, on the"
         f" {closing['chosen_on']:,} points to choose by whose answers were known in time; judged,"
-        f" {shown(chosen['precision'], 'precision')} of {chosen['alerts']:,}.",
+        f" {share_or_few(chosen['precision'])} of {chosen['alerts']:,}.",
         highlight=False,
     )
     results.print("People are alerted to what they take no part in, which is harder: `beepgpt rehearse` finds the threshold for that.")
 
 
-def shown(figure: Mapping[str, Any], name: str) -> str:
-    """A share with its interval, in per cent, for a sentence."""
-    from beepgpt.web.pages import with_interval
-
-    found = with_interval(figure, name)
-    return found if figure["low"] is None else f"{found} %"
-
-
 def figures_table(rows: list[dict[str, Any]], title: str) -> Table:
     """A table with a row for each model and rule, and of how many points it is."""
-    columns = shown_columns(results.width if results.is_terminal else WIDEST)
+    columns = shown_columns(width_of_results())
     table = Table(box=None, padding=(0, 1, 0, 0), title=title, title_justify="left", title_style="bold")
     table.add_column(f"{rows[0]['figures']['hit@1']['count']:,} points", overflow="fold")
     for head in columns.values():
@@ -186,6 +184,11 @@ COLUMNS = (
     (116, MORE_HITS | {"mrr": "mrr", "log_loss": "log loss"} | OFF),
 )
 """The figures, and the head of each, that a terminal of so many columns and more holds with their ranges."""
+
+
+def width_of_results() -> int:
+    """Columns of the terminal; what is piped has as many as it likes."""
+    return results.width if results.is_terminal else WIDEST
 
 
 def shown_columns(width: int) -> dict[str, str]:

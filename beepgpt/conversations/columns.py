@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import orjson
 
+from beepgpt.conversations.events import kept_json
 from beepgpt.conversations.facts import SHARES, facts_of, word_weights
 from beepgpt.conversations.features import ANSWERS_180D, BUCKETS, COUNTS, HOUR, ROW, Lineup, Person
 
@@ -50,7 +50,7 @@ def _facts(lineups: Sequence[Lineup], chosen: Sequence[list[Person]]) -> list[by
             "spoke": [place[2] for place in lineup.places] + others,
             **dict(zip(FLOATS, floats[:, first:after], strict=True)),
         }
-        made.append(orjson.dumps(columns, option=orjson.OPT_SERIALIZE_NUMPY))
+        made.append(kept_json(columns))
         first = after
     return made
 

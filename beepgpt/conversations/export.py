@@ -11,9 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from heapq import heappop, heappush
 from typing import Any, Literal, Protocol
 
-import orjson
-
-from beepgpt.conversations.events import BY_PERSON, EDIT, POST, REACT, asked_about, micros, names_another_user, ts_text
+from beepgpt.conversations.events import BY_PERSON, EDIT, POST, REACT, asked_about, kept_json, micros, names_another_user, ts_text
 from beepgpt.conversations.speech import FILE_COMMENT, author_of, elsewhere_in
 
 NEVER = -1
@@ -60,10 +58,10 @@ def records_of(
         for message in day.messages:
             for t, kind, event in events_of(channel, message, edits=edits, with_authors=with_authors, people=people):
                 if t == NEVER:
-                    yield orjson.dumps(event | {"export_file": day.place})
+                    yield kept_json(event | {"export_file": day.place})
                     continue
                 count += 1
-                heappush(waiting, (t, kind, count, orjson.dumps(event)))
+                heappush(waiting, (t, kind, count, kept_json(event)))
     while waiting:
         yield heappop(waiting)[3]
 

@@ -6,8 +6,7 @@ import math
 from operator import itemgetter, mul
 from typing import Any
 
-import orjson
-
+from beepgpt.conversations.events import kept_json
 from beepgpt.conversations.features import ANSWERS_180D, FACTORS, HOUR, Lineup, Person, unpacked
 
 WEIGHT = 1 << 20
@@ -79,4 +78,4 @@ def _closeness(lineup: Lineup, people: list[Person], norms: list[int]) -> list[f
 
 def facts_of(lineup: Lineup) -> bytes:
     """A point's columns as JSON."""
-    return orjson.dumps(columns_of(lineup))
+    return kept_json(columns_of(lineup))

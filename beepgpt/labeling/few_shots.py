@@ -17,6 +17,7 @@ import orjson
 
 from beepgpt.conversations.signals import Signal, SignalVerdict
 from beepgpt.errors import BadCommand, CannotRead, CannotWrite, cannot_write
+from beepgpt.folders import make_folder
 from beepgpt.labeling.questions import CannotLabel, LabelQuestion, question_in
 from beepgpt.locks import lock
 
@@ -126,7 +127,7 @@ class FewShots:
         self.folder = folder
         self.mended: list[str] = []
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             self._lock = lock(folder, CannotWrite(f"{folder}: a review is adding to it: end that one first, or name another folder"))
         except OSError as error:
             raise cannot_write(folder, error) from error

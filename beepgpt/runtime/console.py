@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
@@ -21,6 +22,13 @@ from rich.table import Table
 from rich.text import Text
 
 from beepgpt.errors import CONTROLS
+
+
+def _closed(_: Console) -> None:
+    raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+Console.on_broken_pipe = _closed  # type: ignore[assignment,method-assign]  # also of typer's own, for help: the command line ends as other tools do
 
 
 class _Terminal(Console):

@@ -97,6 +97,15 @@ def name_of(entry: Mapping[str, Any]) -> str:
     return str(profile.get("display_name") or profile.get("real_name") or entry.get("real_name") or entry.get("name") or "")
 
 
+def people_of(names: Mapping[str, str]) -> list[str]:
+    """The names of people among names by id.
+
+    >>> people_of({"U1": "ana", "C1": "#general"})
+    ['ana']
+    """
+    return [name for id, name in names.items() if id.startswith(PEOPLE)]
+
+
 def people_in(export: Path) -> int | None:
     """How many people an export lists, without bots and those who left; None if it has no list."""
     people = [each for each in slack_export.read_users(export) if not (each.get("deleted") or each.get("is_bot"))]

@@ -288,6 +288,17 @@ def topic_of(place: str, name: str) -> kafka.KafkaAddress:
     return address
 
 
+NO_FOLDERS = {".csv", ".html", ".json", ".jsonl", ".ndjson", ".parquet", ".tsv", ".txt", ".xlsx", ".zip"}
+"""Endings of the names of files."""
+
+
+def check_names_folder(flag: str, path: Path) -> None:
+    """Raise BadCommand if `path`, where a folder is to be, is a file or is called as one."""
+    if not path.is_dir() and (path.exists() or path.suffix.lower() in NO_FOLDERS):
+        what = "is a file" if path.exists() else f"is called as a {path.suffix} file is"
+        raise BadCommand(f"{flag} {path}: {what}, and a folder is made there: name a folder")
+
+
 def check_apart(source: str, outputs: Iterable[Path], **others: str | Path | None) -> None:
     """Check that nothing is written over what is read (SOURCE, and `others` by the names of their flags), or twice to one file."""
     read = {"SOURCE": source} | {f"--{name}": str(place) for name, place in others.items() if place is not None}

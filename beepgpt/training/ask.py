@@ -14,7 +14,7 @@ import orjson
 from beepgpt.conversations.cleaning import clean
 from beepgpt.conversations.tokens import Encoding, build_prompt, unit_tokens
 from beepgpt.errors import BadCommand
-from beepgpt.training.checks import NIL, OTHER
+from beepgpt.training.checks import NIL, OTHER, WEAK
 from beepgpt.training.folder import CHATS, LABELS, MANIFEST, VALID
 from beepgpt.training.models import Trained, hash_of
 from beepgpt.training.points import Examples, Points, Prediction, points_of, read_examples
@@ -22,6 +22,7 @@ from beepgpt.training.remote import labels_in
 
 LIKELIEST = 5
 NOBODY, SOMEBODY_ELSE = "nobody", "somebody else"
+ANSWER_WEAK = "somebody, with a weak signal"
 MAX_TOKENS = 2_000
 """Of a prompt made of a text."""
 EPOCH = "100000000.000000"
@@ -43,15 +44,16 @@ def ask_about(
     needs_features = trained.card["kind"] == "local" or trained.card.get("remote", {}).get("way") == "decisions"
     prompt = None if text is None else _prompt_of(text, load_encoding(orjson.loads(manifest)["encoding"]))
     expected = stand_ins = None
+    answered_by: list[str] | None = None
     if row is not None:
-        points, expected = _row(folder, row, labels, needs_features=needs_features)
+        points, expected, answered_by = _row(folder, row, labels, needs_features=needs_features)
     elif needs_features:
         valid = _validation_side(folder)
         row, points = len(valid), valid.points.at(np.array([len(valid) - 1]))
     else:
         points = _point_of(prompt or "")
     if prompt is not None:
-        points, expected = replace(points, prompt=[prompt]), None
+        points, expected, answered_by = replace(points, prompt=[prompt]), None, None
         stand_ins = _stand_ins_from(row, points) if needs_features and row is not None else None
     likeliest = _likeliest(trained.model.predict(points).of(0), labels)
     return {
@@ -60,25 +62,28 @@ def ask_about(
         "prompt": points.prompt[0],
         **({} if stand_ins is None else {"facts": stand_ins}),
         "expected": expected,
+        "answered_by": answered_by,
         "answer": likeliest[0]["label"],
         "likeliest": likeliest[:LIKELIEST],
     }
 
 
-def _row(folder: Path, row: int, labels: dict[str, str], *, needs_features: bool) -> tuple[Points, str]:
-    """A row of the validation side as a point, and the label that was expected."""
+def _row(folder: Path, row: int, labels: dict[str, str], *, needs_features: bool) -> tuple[Points, str, list[str]]:
+    """A row of the validation side as a point, the label that was expected, and who answered."""
     if needs_features or (folder / VALID).exists():
         valid = _validation_side(folder)
         if row > len(valid):
             raise BadCommand(f"--row {row}: {folder / VALID} has {len(valid):,} rows")
         expected = sorted({labels.get(user, OTHER) for user in valid.answers[row - 1]}) or [NIL]
-        return valid.points.at(np.array([row - 1])), " or ".join(expected)
+        return valid.points.at(np.array([row - 1])), " or ".join(expected), list(valid.answers[row - 1]) or [NOBODY]
     try:
         with (folder / CHATS).open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if number == row:
                     messages = orjson.loads(line)["messages"]
-                    return _point_of(messages[-2]["content"]), messages[-1]["content"]
+                    label = messages[-1]["content"]
+                    users = {NIL: NOBODY, OTHER: SOMEBODY_ELSE, WEAK: ANSWER_WEAK} | {each: user for user, each in labels.items()}
+                    return _point_of(messages[-2]["content"]), label, [users.get(label.strip(), label)]
     except FileNotFoundError as error:
         raise BadCommand(f"{folder}: has no validation rows ({VALID}, {CHATS}): beepgpt prepare SOURCE --to {folder}") from error
     raise BadCommand(f"--row {row}: {folder / CHATS} has fewer rows")

@@ -16,6 +16,7 @@ from skops.io.exceptions import UntrustedTypesFoundException
 
 from beepgpt.conversations.events import ts_text
 from beepgpt.errors import BeepGPTError
+from beepgpt.folders import make_folder
 from beepgpt.training.checks import NIL
 from beepgpt.training.folder import CARD, LABELS, MANIFEST, TRAIN, VALID
 from beepgpt.training.live import keep_validated
@@ -85,7 +86,7 @@ def _save(
     files: Mapping[str, bytes],
     libraries: Sequence[str],
 ) -> dict[str, Any]:
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     keep_validated(folder)
     card_path = folder / CARD
     card_path.unlink(missing_ok=True)

@@ -23,6 +23,7 @@ import orjson
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import differing, settings_behind
 from beepgpt.conversations.tokens import Encoding
+from beepgpt.folders import make_folder
 from beepgpt.training.checks import NIL, WEAK, Broken, CannotPrepare, ExampleLine, check_single_tokens, read_line
 from beepgpt.training.folder import LABELS, MANIFEST, ROWS
 from beepgpt.training.formats import (
@@ -102,10 +103,12 @@ def prepare(
     progress: PrepareProgress = lambda lines, share: None,
     called: str | None = None,
     made_with: MadeWith = settings_behind,
+    workspace: str | None = None,
 ) -> dict[str, Any]:
     """Make the training set `to`, a folder, of the examples in the file `source`; returns its manifest. Raises CannotPrepare.
 
-    `retracted`: ids of examples; `called`: the source's name in messages; `made_with`: the settings behind a spec, if they are known.
+    `retracted`: ids of examples; `called`: the source's name in messages; `made_with`: the settings behind a spec, and `workspace`: the
+    workspace's name in the examples' ids, if they are known.
     """
     check_folder(to)
     called = called or str(source)
@@ -117,7 +120,7 @@ def prepare(
     weak = None if not has_weak else NIL if wanted.sides.weak == "nil" else WEAK
     labels = Labels(answers_of(columns, sides.train, wanted.answers), wanted.min_answers, weak)
     texts = _texts(read, labels, wanted, encoding)
-    to.mkdir(parents=True, exist_ok=True)
+    make_folder(to)
     done, both = 0, sides.train.sum() + sides.valid.sum()
 
     def wrote(count: int) -> None:
@@ -134,7 +137,7 @@ def prepare(
         manifest = {
             "made_by": MADE_BY,
             "version": VERSION,
-            "examples": read.as_json(),
+            "examples": read.as_json() | ({} if workspace is None else {"workspace": workspace}),
             "retractions": {"count": len(retracted), "sha256": _hash_of(retracted)},
             "few_shots": {"count": len(few_shots), "sha256": _hash_of(each.id for each in few_shots)},
             "settings": asdict(wanted),

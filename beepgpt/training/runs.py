@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from beepgpt.conversations.rules import differing
 from beepgpt.errors import BeepGPTError
 from beepgpt.training import metrics
 from beepgpt.training.intervals import DRAWS, Bootstrap, Figure, difference
@@ -49,6 +50,8 @@ class ValidationRun:
     """Of each point: `choose` or `judge`."""
     asked: dict[str, Any]
     """The examples' target and scope, which decide what the model was asked."""
+    made_by: dict[str, Any] = field(default_factory=dict)
+    """The spec of the examples, and the settings behind it where they are known; empty in runs of before."""
 
     def at(self, places: Ints) -> ValidationRun:
         """The run on the points at these indices, in this order."""
@@ -60,11 +63,14 @@ class ValidationRun:
         return self.at(np.flatnonzero(np.array(self.parts) == part))
 
 
-def run_bytes(parts: Mapping[Part, tuple[Outcomes, Examples]], asked: Mapping[str, Any]) -> bytes:
-    """A run's file, a row for each point of these parts of time. Probabilities below `LEAST` are left out."""
+def run_bytes(parts: Mapping[Part, tuple[Outcomes, Examples]], asked: Mapping[str, Any], made_by: Mapping[str, Any] | None = None) -> bytes:
+    """A run's file, a row for each point of these parts of time. Probabilities below `LEAST` are left out.
+
+    `made_by`: the `spec` of the examples, and the `settings` behind it where they are known.
+    """
     table = pa.concat_tables([_table_of(part, *of) for part, of in parts.items()])
     written = io.BytesIO()
-    metadata = {"beepgpt": orjson.dumps({"format": FORMAT, "asked": dict(asked)})}
+    metadata = {"beepgpt": orjson.dumps({"format": FORMAT, "asked": dict(asked), "made_by": dict(made_by or {})})}
     pq.write_table(table.replace_schema_metadata(metadata), written, compression="zstd")
     return written.getvalue()
 
@@ -126,7 +132,7 @@ def read_run(folder: Path, name: str) -> ValidationRun:
         scores_answered=scores["told_answered"],
         alerts=alerts,
     )
-    return ValidationRun(name, folder, outcomes, answers, table["part"].to_pylist(), metadata["asked"])
+    return ValidationRun(name, folder, outcomes, answers, table["part"].to_pylist(), metadata["asked"], metadata.get("made_by", {}))
 
 
 def on_the_same_points(runs: Sequence[ValidationRun]) -> tuple[list[ValidationRun], int]:
@@ -139,6 +145,11 @@ def on_the_same_points(runs: Sequence[ValidationRun]) -> tuple[list[ValidationRu
         if other.asked != first.asked:
             raise BadRun(
                 f"{other.folder} was asked {_question(other.asked)}, and {first.folder} {_question(first.asked)}: that can't be compared"
+            )
+        if (how := _other_settings(other, first)) is not None:
+            raise BadRun(
+                f"{other.folder} and {first.folder} are of examples that were made by other settings ({how}), so other answers count:"
+                " validate both on one training set"
             )
     places = [
         {point: place for place, point in enumerate(zip(each.conversation, each.prompt_ts.tolist(), run.parts, strict=True))}
@@ -208,6 +219,14 @@ def figures_of(outcomes: Outcomes, kind: str, boot: Bootstrap) -> dict[str, Figu
     alerts = metrics.alerts_at(outcomes, THRESHOLD, kind, boot)
     of_alerts = {"alert_precision": alerts["precision"], "alert_recall": alerts["recall"]}
     return metrics.hits(outcomes, kind, boot) | metrics.losses(outcomes, kind, boot) | of_alerts
+
+
+def _other_settings(there: ValidationRun, here: ValidationRun) -> str | None:
+    """How the settings behind two runs' examples differ; None if they don't, or one of them is not known."""
+    theirs, ours = there.made_by.get("spec"), here.made_by.get("spec")
+    if not theirs or not ours or theirs == ours:
+        return None
+    return differing(theirs, ours, there.made_by.get("settings"), here.made_by.get("settings"))
 
 
 def _question(asked: Mapping[str, Any]) -> str:

@@ -133,7 +133,7 @@ def validate_models(folder: Path, models: Sequence[Trained], *, precision: float
     cut = datetime.fromtimestamp(parts.judge_from / 1e6, UTC)
     card = {name: value for name, value in models[0].card.items() if name not in ("files", "labels")}
     examples = parsed.get("examples", {})
-    question = {name: examples[name] for name in ("target", "scope") if name in examples}
+    question, made_by = ({name: examples[name] for name in of if name in examples} for of in (("target", "scope"), ("spec", "settings")))
     return ValidatedModel(
         {
             "cut": f"{cut:%Y-%m-%d %H:%M:%S} UTC",
@@ -145,7 +145,7 @@ def validate_models(folder: Path, models: Sequence[Trained], *, precision: float
             "choose": early_figures,
         },
         some_examples(outcomes, predictions[names[0]], valid),
-        run_bytes({"choose": (known, choose), "judge": (outcomes, valid)}, question),
+        run_bytes({"choose": (known, choose), "judge": (outcomes, valid)}, question, made_by),
     )
 
 

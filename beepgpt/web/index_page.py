@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import date
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from beepgpt.web.pages import FEW, bands, rendered, share
+from beepgpt.figures import FEW, in_days, percent, share, spaced
+from beepgpt.web.naming import PageNames
+from beepgpt.web.pages import bands, rendered
+from beepgpt.web.words import words_of
 
 SIMPLEST = "channel's most frequent, as many"
 """The rule that a model is held against: the person who answers most in the channel, alerted as often."""
@@ -26,9 +28,9 @@ def verdict_of(values: Mapping[str, Any], people: int | None) -> dict[str, Any]:
     figures, simplest = values["figures"], next(row for row in values["rules"] if row["name"] == SIMPLEST)
     ours, theirs = figures["intervals"]["joined"], simplest["intervals"]["joined"]
     of = "" if people is None else f" of {people:,}"
-    days = counted(days_of(values), "day")
+    days = in_days(values["days"])
     if not figures["alerts"]:
-        sentence = f"In {days} it would have alerted nobody: nobody was predicted with {values['threshold']:.0%} or more."
+        sentence = f"In {days} it would have alerted nobody: nobody was predicted with {percent(values['threshold'])} or more."
     else:
         messages = (
             f"{counted(figures['alerts'], 'message')} to {figures['people']:,}{of} {'person' if figures['people'] == 1 else 'people'}"
@@ -36,7 +38,8 @@ def verdict_of(values: Mapping[str, Any], people: int | None) -> dict[str, Any]:
         sentence = f"In {days} it would have sent {messages}; {joined(ours, figures['alerts'])}. {beside(simplest, ours)}"
     return {
         "sentence": sentence,
-        "days": days_of(values),
+        "chosen": how_chosen(values),
+        "days": values["days"],
         "alerts": figures["alerts"],
         "people": figures["people"],
         "of_people": people,
@@ -45,11 +48,20 @@ def verdict_of(values: Mapping[str, Any], people: int | None) -> dict[str, Any]:
     }
 
 
-def days_of(values: Mapping[str, Any]) -> int:
-    """Days of the part that judges, the first and the last among them."""
-    if values["begin"] is None:
-        return 0
-    return (date.fromisoformat(values["end"]) - date.fromisoformat(values["begin"])).days + 1
+def how_chosen(values: Mapping[str, Any]) -> str:
+    """What a reader must know of the threshold, as a sentence: it doesn't give what was asked for, or is no chosen one; else empty."""
+    found, at, asked = values["recommended"], percent(values["threshold"]), values["asked"]
+    if found["threshold"] is None:
+        return f"No threshold could be chosen: {spaced(found['why'])}. So {at} is {values['guessed']}."
+    if values["threshold"] != found["threshold"]:
+        return f"Alerted from {at} on, as was set; the recommended threshold is {percent(found['threshold'])}."
+    if found["wanted"] != asked:
+        joined = found["chosen"]["intervals"]["joined"]
+        return (
+            f"At no threshold {percent(asked['precision'])} of those alerted joined, in the time by which it is chosen. So"
+            f" {percent(found['wanted']['precision'])} were asked for: from {at} on, {share(joined)} did."
+        )
+    return ""
 
 
 def counted(count: int, what: str) -> str:
@@ -86,15 +98,14 @@ def beside(simplest: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     return f"{rule}: {share(figure)} of {figure['count']:,}{chance}."
 
 
-def index_page(found: Mapping[str, Any]) -> str:
-    """The page. `found`: the verdict, the rehearsal, the model's card, and where the other pages are."""
+def index_page(found: Mapping[str, Any], people: Iterable[str] = ()) -> str:
+    """The page. `found`: the verdict, the rehearsal, the model's card, and where the other pages are.
+
+    `people`: names of those in the workspace, where names are shown.
+    """
     rules = found["rehearsal"]["rules"]
     ours = [("the model", row["intervals"]["joined"]) for row in rules if row["ours"]]
     others = [(RULES[row["name"]], row["intervals"]["joined"]) for row in rules if row["name"] in RULES]
-    return rendered("index.html", found=found, ranges=bands([*ours, *others]), shown=_without_names(found["rehearsal"]["shown"][:SHOWN]))
-
-
-def _without_names(alerts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Alerts with what stands for each reader where names are hidden."""
-    people = list(dict.fromkeys(each["who"] for each in alerts))
-    return [{**each, "hidden": f"Person {people.index(each['who']) + 1}"} for each in alerts]
+    words = words_of("alert", "coverage", "interval", "joined", "parts of time", "probability", "threshold", "too few to tell")
+    shown = {"shown": found["rehearsal"]["shown"][:SHOWN], "people": PageNames(people), "words": words}
+    return rendered("index.html", found=found, ranges=bands([*ours, *others]), **shown)

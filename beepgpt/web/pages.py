@@ -9,74 +9,10 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-NONE = "–"
-"""Shown in the place of a number that is not known."""
-FEW = "too few to tell"
-SHARES = ("hit@", "precision", "recall", "came", "calibration", "joined", "next", "reacted", "announced")
-"""Beginnings of the names of figures that are shares."""
+from beepgpt.figures import decimals, in_days, percent, share, share_or_few, spaced, thousands, with_interval
 
-
-def thousands(value: int) -> str:
-    """Format a count with separators.
-
-    >>> thousands(12345)
-    '12,345'
-    """
-    return f"{value:,}"
-
-
-def decimals(value: float | None, digits: int = 2) -> str:
-    """Format a number with a fixed count of decimals.
-
-    >>> decimals(0.1234), decimals(0.1234, 3), decimals(None)
-    ('0.12', '0.123', '–')
-    """
-    return NONE if value is None else f"{value:.{digits}f}"
-
-
-def percent(value: float | None, digits: int = 1) -> str:
-    """Format a share in percent.
-
-    >>> percent(0.1234), percent(0.3, 0), percent(None)
-    ('12.3 %', '30 %', '–')
-    """
-    return NONE if value is None else f"{value * 100:.{digits}f} %"
-
-
-def with_interval(value: Mapping[str, Any] | None, name: str) -> str:
-    """A figure with its interval; what is a share by its `name` in per cent.
-
-    >>> with_interval({"value": 0.3214, "low": 0.3, "high": 0.34, "count": 9}, "hit@1")
-    '32.1 (30.0–34.0)'
-    >>> with_interval({"value": 0.75, "low": None, "high": None, "count": 4}, "hit@1")
-    'too few to tell (3 of 4)'
-    """
-    if value is None or value["value"] is None:
-        return NONE
-    if value["low"] is None:
-        is_share = name.startswith(SHARES) and not name.startswith("calibration")
-        return f"{FEW} ({round(value['value'] * value['count'])} of {value['count']})" if is_share else FEW
-    scale, digits = (100, 1) if name.startswith(SHARES) else (1, 3)
-    number, low, high = (f"{value[part] * scale:.{digits}f}" for part in ("value", "low", "high"))
-    return f"{number} ({low}–{high})"
-
-
-def share(figure: Mapping[str, Any]) -> str:
-    """Format a share with its interval, without decimals; a share of too few as a count.
-
-    >>> share({"value": 0.571, "low": 0.42, "high": 0.71, "count": 30}), share({"value": 0.5, "low": None, "high": None, "count": 4})
-    ('57 % (42–71)', '2 of 4')
-    """
-    if figure["value"] is None:
-        return NONE
-    if figure["low"] is None:
-        return f"{round(figure['value'] * figure['count'])} of {figure['count']}"
-    return f"{figure['value']:.0%} ({100 * figure['low']:.0f}–{100 * figure['high']:.0f})".replace("%", " %")
-
-
-def unbroken(text: str) -> str:
-    """A text in which no line ends between a number and its per cent."""
-    return text.replace(" %", "\u00a0%")
+NO_BREAK = "\u00a0"
+"""A space at which no line ends."""
 
 
 def bands(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
@@ -111,9 +47,11 @@ def environment() -> Environment:
     )
     made.filters.update(
         decimals=decimals,
-        percent=percent,
-        share=lambda figure: unbroken(share(figure)),
-        unbroken=unbroken,
+        in_days=in_days,
+        percent=lambda value, digits=0: spaced(percent(value, digits), NO_BREAK),
+        share=lambda figure: spaced(share(figure), NO_BREAK),
+        share_or_few=lambda figure: spaced(share_or_few(figure), NO_BREAK),
+        unbroken=lambda text: spaced(text, NO_BREAK),
         thousands=thousands,
         with_interval=with_interval,
     )

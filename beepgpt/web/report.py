@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from operator import itemgetter
 from typing import Any
 
@@ -13,8 +15,13 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from beepgpt.figures import spaced
+from beepgpt.training.intervals import LEAST_COUNT
 from beepgpt.training.validation import ShownExample
+from beepgpt.web.index_page import how_chosen
+from beepgpt.web.naming import PageNames
 from beepgpt.web.pages import REASONS, bands, rendered
+from beepgpt.web.words import words_of
 
 INK = "#010203"
 """A color that nothing else has: it becomes the page's own, so that a plot can be read in the light and in the dark."""
@@ -47,7 +54,7 @@ class Plot:
 
 
 def plot(
-    title: str, words: str, draw: Callable[[Axes], None], *, across: str = "", up: str = "", size: tuple[float, float] = (5.2, 3.4)
+    title: str, words: str, draw: Callable[[Axes], None], *, across: str = "", up: str = "", size: tuple[float, float] = (4.4, 3.1)
 ) -> Plot:
     """Draw on axes that are labeled `across` and `up`; `size` is in inches."""
     with mpl.rc_context(STYLE):
@@ -93,8 +100,8 @@ HEADS = {
 """The head of each figure's column, with its unit."""
 
 
-def report_page(found: Mapping[str, Any], shown: Sequence[ShownExample]) -> str:
-    """The page of what metrics.json holds, with examples."""
+def report_page(found: Mapping[str, Any], shown: Sequence[ShownExample], people: Iterable[str] = ()) -> str:
+    """The page of what metrics.json holds, with examples. `people`: names of those in the workspace, where names are shown."""
     rows = found["rows"]["answered"]
     seen = [row for row in rows[1:] if row["figures"]["hit@5"]["value"] is not None]
     return rendered(
@@ -106,6 +113,11 @@ def report_page(found: Mapping[str, Any], shown: Sequence[ShownExample]) -> str:
         heads=HEADS,
         plots=plots_of(found),
         shown=shown,
+        people=PageNames(people),
+        words=words_of(
+            *("answer", "calibration error", "first reply", "hit@k", "horizon", "interval", "log loss", "mean reciprocal rank"),
+            *("parts of time", "point", "probability", "threshold", "too few to tell", "unanswered"),
+        ),
     )
 
 
@@ -180,30 +192,53 @@ DONE = {"next_user": "answered next", "interacting_users": "posted or reacted", 
 def outcomes_page(found: Mapping[str, Any]) -> str:
     """The page of what `beepgpt outcomes --report` writes."""
     plots = [[each for each in (_weeks(model, found["promised"]), _calibration_of(model)) if each] for model in found["models"]]
-    return rendered("outcomes.html", found=found, plots=plots, parts_of=OTHER_PARTS, done=DONE)
+    words = words_of(
+        "answer", "calibration", "first reply", "hit@k", "interval", "parts of time", "point", "probability", "too few to tell"
+    )
+    return rendered("outcomes.html", found=found, plots=plots, parts_of=OTHER_PARTS, done=DONE, words=words)
 
 
 def _weeks(model: Mapping[str, Any], promised: Mapping[str, Mapping[str, float]]) -> Plot | None:
     weeks = model["weeks"]
+    parts_in = Counter(week["week"] for week in weeks)
+    at = places_of([week["week"] for week in weeks])
 
     def draw(axes: Axes) -> None:
         for what, color in (("hit@5", SECOND), ("hit@1", FIRST)):
-            axes.plot(range(len(weeks)), [100 * week[what] for week in weeks], color=color, marker="o", markersize=3, label=what)
+            hits = [100 * week[what] if week["answered"] >= LEAST_COUNT else math.nan for week in weeks]
+            axes.plot(at, hits, color=color, marker="o", markersize=3, label=what)
             if what in promised:
                 axes.axhspan(100 * promised[what]["low"], 100 * promised[what]["high"], color=color, alpha=0.15, linewidth=0)
-        for place, week in enumerate(weeks):
+        for place, week in zip(at, weeks, strict=True):
             if week["part"] != "judge":
-                axes.axvspan(place - 0.5, place + 0.5, color=INK, alpha=0.12, linewidth=0)
-        every = max(len(weeks) // 8, 1)
-        axes.set_xticks(range(0, len(weeks), every), [week["week"] for week in weeks[::every]], rotation=60, ha="right")
+                half = 0.5 / parts_in[week["week"]]
+                axes.axvspan(place - half, place + half, color=INK, alpha=0.12, linewidth=0)
+        names = {round(number): week["week"] for number, week in zip(at, weeks, strict=True)}
+        every = max(math.ceil(len(names) / 8), 1)
+        axes.set_xticks(list(names)[::every], list(names.values())[::every], rotation=60, ha="right")
         axes.set(ylim=(0, 100))
         axes.legend()
 
     words = (
-        "Answered points, by the week of the point; the bands are what validation found. Shaded weeks judge nothing: there the"
-        " model was fitted or chosen."
+        f"Answered points, by the week of the point, if they are {LEAST_COUNT} or more; the bands are what validation found. Shaded weeks"
+        " judge nothing: there the model was fitted or chosen."
     )
     return plot("Hits by week", words, draw, up="hits, %") if weeks else None
+
+
+def places_of(weeks: Sequence[str]) -> list[float]:
+    """Where weeks stand on an axis, by their first days: a week without any points has its place, and one of two parts is divided.
+
+    >>> places_of(["2024-02-15", "2024-02-22", "2024-02-22", "2024-03-07"])
+    [0.0, 0.75, 1.25, 3.0]
+    """
+    count, seen = Counter(weeks), Counter[str]()
+    places = []
+    for week in weeks:
+        number = (date.fromisoformat(week) - date.fromisoformat(weeks[0])).days / 7
+        places.append(number + (seen[week] + 0.5) / count[week] - 0.5)
+        seen[week] += 1
+    return places
 
 
 def _calibration_of(model: Mapping[str, Any]) -> Plot | None:
@@ -217,9 +252,11 @@ def _calibration_of(model: Mapping[str, Any]) -> Plot | None:
     return plot("Calibration", words, draw, across="predicted, %", up="came true, %") if rows else None
 
 
-def rehearsal_page(found: Mapping[str, Any]) -> str:
-    """The page of a rehearsal's figures and alerts."""
-    return rendered("rehearsal.html", found=found, reasons=REASONS, tradeoff=_tradeoff(found))
+def rehearsal_page(found: Mapping[str, Any], people: Iterable[str] = ()) -> str:
+    """The page of a rehearsal's figures and alerts. `people`: names of those in the workspace, where names are shown."""
+    words = words_of("alert", "coverage", "interval", "joined", "parts of time", "point", "probability", "threshold", "too few to tell")
+    shown = {"chosen": how_chosen(found), "people": PageNames(people), "words": words}
+    return rendered("rehearsal.html", found=found, reasons=REASONS, tradeoff=_tradeoff(found), **shown)
 
 
 def _tradeoff(found: Mapping[str, Any]) -> Plot | None:
@@ -230,12 +267,10 @@ def _tradeoff(found: Mapping[str, Any]) -> Plot | None:
         ranged_line(axes, across, [row["intervals"]["joined"] for row in rows], color=FIRST, linewidth=1, elinewidth=0.8)
         named = -math.inf
         for row, at in sorted(zip(rows, across, strict=True), key=itemgetter(1)):
-            if at - named > max(across) / 25:  # the names of neighbors would stand on each other
-                axes.annotate(row["name"], (at, 100 * row["joined"]), textcoords="offset points", xytext=(4, 4), fontsize=8)
+            if at - named > max(across) / 12:  # the names of neighbors would stand on each other
+                axes.annotate(spaced(row["name"]), (at, 100 * row["joined"]), textcoords="offset points", xytext=(4, 4))
                 named = at
         axes.set(xlim=(0, None), ylim=(0, 100))
 
     words = "Each dot is a threshold, in the part of time that judges; those without a bar are of too few alerts to tell."
-    return (
-        plot("Rightly or often", words, draw, across="alerts a week for each person alerted", up="joined, %", size=(9, 3)) if rows else None
-    )
+    return plot("Rightly or often", words, draw, across="alerts a week for each person alerted", up="joined, %") if rows else None

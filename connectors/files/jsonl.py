@@ -17,7 +17,7 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.outputs import DynamicSink, FixedPartitionedSink, StatefulSinkPartition, StatelessSinkPartition
 
 from beepgpt.connectors.callbacks import never, nothing
-from beepgpt.errors import CannotRead, CannotWrite, cannot_write
+from beepgpt.errors import CannotRead, CannotWrite, NoSuchInput, NoSuchPlace, cannot_write
 
 MAX_LINE = 2**20 + 1024
 """The most bytes of a line that are kept: enough to see that it is over 1 MiB."""
@@ -360,24 +360,24 @@ def write_all(file: int, blob: bytes) -> None:
 
 
 def check_readable(path: Path) -> None:
-    """Raise `CannotRead` if `path` is no file that can be read."""
+    """Raise `CannotRead` if `path` is no file that can be read, `NoSuchInput` if it is no file."""
     if path.is_dir():
-        raise CannotRead(f"{path}: is a folder, where a file of JSON lines was expected")
+        raise NoSuchInput(f"{path}: is a folder, where a file of JSON lines was expected")
     if not path.exists():
-        raise CannotRead(f"{path}: there is no such file")
+        raise NoSuchInput(f"{path}: there is no such file")
     if not os.access(path, os.R_OK):
         raise CannotRead(f"{path}: may not be read: check its permissions")
 
 
 def check_writable(path: Path) -> None:
-    """Raise `CannotWrite` if no file can be written at `path`; it changes nothing."""
+    """Raise `CannotWrite` if no file can be written at `path`, `NoSuchPlace` if no file can stand there; it changes nothing."""
     folder = path.parent
     if path.is_dir():
-        raise CannotWrite(f"{path}: is a folder: name a file in it")
+        raise NoSuchPlace(f"{path}: is a folder: name a file in it")
     if not folder.exists():
-        raise CannotWrite(f"{path}: there is no folder {folder}: make it first, or name another")
+        raise NoSuchPlace(f"{path}: there is no folder {folder}: make it first, or name another")
     if not folder.is_dir():
-        raise CannotWrite(f"{path}: {folder} is no folder: name another")
+        raise NoSuchPlace(f"{path}: {folder} is no folder: name another")
     if not os.access(path if path.exists() else folder, os.W_OK):
         raise CannotWrite(f"{path}: may not be written: check its permissions, or name another")
 

@@ -98,16 +98,15 @@ class KafkaSource(FixedPartitionedSource[RecordChunk, KafkaState]):
         if not partitions:
             return {}
         with offset_consumer(self.name, self.connection) as consumer:
-            begins, ends = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
-            starts = {each.partition: begins[each] for each in partitions}
+            ends = consumer.end_offsets(partitions)
+            starts = {each.partition: begin for each, begin in consumer.beginning_offsets(partitions).items()}
             stops = {each.partition: ends[each] for each in partitions}
             if since is not None:
                 starts = consumer_offsets_at(consumer, partitions, since // 1000, ends)
             if until is not None:
                 stops = consumer_offsets_at(consumer, partitions, until // 1000 + 1, ends)
         return {
-            each.partition: Bounds(begins[each], ends[each], starts[each.partition], None if follow else stops[each.partition])
-            for each in partitions
+            each.partition: Bounds(ends[each], starts[each.partition], None if follow else stops[each.partition]) for each in partitions
         }
 
     @property
@@ -142,8 +141,6 @@ class KafkaSource(FixedPartitionedSource[RecordChunk, KafkaState]):
         """Raise TopicChanged or OffsetsGone if reading can't be resumed from `state`."""
         where = f"{self.name}, partition {number}"
         check_same(Topic(self.name, state.topic_id, state.partitions), self.topic, self.connection)
-        if state.next < bounds.begin:
-            raise self.gone(number, state.next, bounds.begin)
         if state.next > bounds.end:
             raise OffsetsGone(
                 f"{where}: it ends at offset {bounds.end:,}, but was read up to {state.next:,} before this run was stopped: the"
@@ -184,9 +181,8 @@ class KafkaSource(FixedPartitionedSource[RecordChunk, KafkaState]):
 
 
 class Bounds(NamedTuple):
-    """A partition's first and next offset at the start of this run, and where a new run starts and stops (None: never)."""
+    """A partition's next offset at the start of this run, and where a new run starts and stops (None: never)."""
 
-    begin: int
     end: int
     start: int
     stop: int | None

@@ -142,7 +142,6 @@ def test_a_line_that_is_neither_is_named(tmp_path: Path):
         (("--outcomes", "none.jsonl", "--to", "page.html"), "none.jsonl: there is no such file"),
         (("--outcomes", "o.jsonl", "--to", "page.html", "--members", "none.zip"), "none.zip: there is no such file or folder"),
         (("--outcomes", "o.jsonl", "--to", "page.html", "--model", "none"), "--model none: is no trained model: beepgpt train"),
-        (("--outcomes", "o.jsonl", "--to", "page.html", "--model", "fresh"), "--model fresh: was not validated: beepgpt validate"),
     ],
 )
 def test_a_wrong_command_says_what_is_wrong(tmp_path: Path, more: tuple[str, ...], said: str):
@@ -151,8 +150,6 @@ def test_a_wrong_command_says_what_is_wrong(tmp_path: Path, more: tuple[str, ...
     happened = {"how": "answered", "prompt_ts": point["prompt_ts"], "answer": ["cy"], "answer_ts": None, "settled_ts": point["prompt_ts"]}
     (tmp_path / "predictions.jsonl").write_text(json.dumps(point) + "\n")
     (tmp_path / "o.jsonl").write_text(json.dumps({"id": point["id"], "conversation": point["conversations"][0], **happened}) + "\n")
-    (tmp_path / "fresh").mkdir()
-    (tmp_path / "fresh" / "model.json").write_text("{}")
     before = (tmp_path / "o.jsonl").read_bytes()
     done = rehearsed_in(tmp_path, *more, *(() if "--model" in more else ("--threshold", 0.5)))
 

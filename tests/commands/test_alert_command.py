@@ -348,7 +348,7 @@ def test_a_source_that_is_not_there_makes_no_store(tmp_path: Path):
     common = ("--threshold", 0.5, "--members", tmp_path)
     for arguments in ((tmp_path / "none.jsonl",), (source, "--outcomes", tmp_path / "none.jsonl")):
         done = run(tmp_path, None, *arguments, *common)
-        assert done.returncode == 1 and "none.jsonl: there is no such file" in done.stderr
+        assert done.returncode == 2 and "none.jsonl: there is no such file" in done.stderr
     assert [each.name for each in tmp_path.iterdir()] == ["predictions.jsonl"]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from beepgpt.conversations.rules import HOUR, Rules, shaping_settings
 from beepgpt.training.metrics import Outcomes, outcomes_of
 from beepgpt.training.parts import Part
 from beepgpt.training.points import Examples, Predictions
@@ -147,3 +148,19 @@ def test_what_was_asked_otherwise_is_refused(tmp_path: Path):
         side_by_side([read_run(judging, "judging"), read_run(judging, "again")])
     with pytest.raises(BadRun, match=r"is no run \(outcomes.parquet is missing\): beepgpt validate"):
         read_run(tmp_path, "none")
+
+
+def test_another_horizon_is_named(tmp_path: Path):
+    """And not taken for other labels: the same points have other answers by it."""
+    four_hours = examples_with([], ["cy"], [], ["bo"], ["dee"])
+    runs = []
+    for name, valid, rules in (("day", VALID, Rules()), ("hours", four_hours, Rules(horizon=4 * HOUR))):
+        (tmp_path / name).mkdir()
+        made_by = {"spec": rules.spec, "settings": shaping_settings(rules)}
+        (tmp_path / name / FILE).write_bytes(run_bytes({"choose": (outcomes_of(GOOD, valid), valid)}, ASKED, made_by))
+        runs.append(read_run(tmp_path / name, name))
+
+    with pytest.raises(BadRun, match=r"other settings \(horizon is 4 hours there, 1 day here\)"):
+        side_by_side(runs)
+    with pytest.raises(BadRun, match="were they labeled otherwise"):
+        side_by_side([replace(each, made_by={}) for each in runs])

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from typer.core import TyperArgument
 from typer.testing import CliRunner
 
 from beepgpt.commands import flags
@@ -251,3 +252,18 @@ def test_init_writes_a_file_that_every_command_reads(tmp_path: Path, monkeypatch
     assert "is there already" in str(CliRunner().invoke(app, wanted.split()).exception)
     nobody = CliRunner().invoke(app, ["init", "--workspace", "a", "--to", "c.toml"])
     assert "nobody is there to be asked: give --zone" in str(nobody.exception) and not (tmp_path / "c.toml").exists()
+
+
+def test_what_stands_beside_a_flag_is_the_same_in_every_command():
+    """By its name and its type: a path here and a place there differ, as a place may be a topic; no flag takes a mere `str`."""
+    beside: dict[tuple[str, object], set[str | None]] = {}
+    for name in {name for group in COMMANDS.values() for name in group}:
+        for each in loaded(name, MODULES.get(name)).params:
+            kind = each.type_descriptor.annotation
+            if isinstance(each, TyperArgument):
+                assert each.metavar is not None and each.metavar == each.metavar.upper().replace(".TOML", ".toml"), (name, each.name)
+            elif kind in (str, list[str]):
+                beside.setdefault((each.name, kind), set()).add(each.metavar)
+
+    assert {name: found for name, found in beside.items() if len(found) > 1} == {}
+    assert {name for name, found in beside.items() if None in found} == set()

@@ -85,7 +85,7 @@ def test_every_share_of_the_table_has_its_interval(capsys: pytest.CaptureFixture
     said = " ".join(capsys.readouterr().out.split())
 
     assert "judge 21 all figures are of these: of the 20 whose answer is known" in said
-    assert "predicted 75% 50.0 50.0 (28.4–71.6) came true, of 20" in said
+    assert "predicted 75 % 50.0 50.0 % (28.4–71.6) came true, of 20" in said
 
 
 def test_the_page_needs_nothing_else_and_escapes_all():

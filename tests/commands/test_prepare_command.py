@@ -73,13 +73,13 @@ def test_settings_come_from_a_file_too(tmp_path):
 @pytest.mark.parametrize(
     ("told", "status", "said"),
     [
-        (["none.jsonl"], 1, "none.jsonl: there is no such file"),
-        (["."], 1, ".: is a folder, where a file of JSON lines was expected"),
+        (["none.jsonl"], 2, "none.jsonl: there is no such file"),
+        (["."], 2, ".: is a folder, where a file of JSON lines was expected"),
         (["made.jsonl", "--format", "csv"], 2, "--format is 'csv': must be of chat, completion, candidates, examples, joined by commas"),
         (["made.jsonl", "--cut", "yesterday"], 2, "--cut is 'yesterday': must be a time like 2024-01-31T12:00:00Z or 1706702400.000000"),
         (["made.jsonl", "--valid-share", "1"], 2, "--valid-share is '1': must be less than 1"),
         (["made.jsonl", "--few-shots", "none"], 2, "--few-shots none: there is no such folder"),
-        (["made.jsonl", "--retractions", "none.jsonl"], 1, "none.jsonl: there is no such file"),
+        (["made.jsonl", "--retractions", "none.jsonl"], 2, "none.jsonl: there is no such file"),
         (["made.jsonl", "--report", "made.jsonl"], 2, "made.jsonl: would be written over SOURCE: name another file"),
         (["made.jsonl", "--model", "gpt-9"], 1, "the model gpt-9 is not known, so neither is its encoding: give --encoding"),
         (

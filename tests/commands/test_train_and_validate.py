@@ -256,8 +256,9 @@ def test_a_row_and_a_text_are_asked_about(trained: Path):
     own = json.loads(beep("predict", "--model", text, "--text", "Who knows the build?", "--json").stdout)
 
     assert HOSTILE in row
-    assert re.search(r"^expected  (\d+|nil|other)$", row, re.MULTILINE)
-    assert re.search(r"^answer    (\d+|nil|other)  \(", row, re.MULTILINE)
+    who = r"(?!nil|other|\d+\b)\S.*"  # a name, an id, nobody or somebody else: no label of a row of text
+    assert re.search(rf"^who answered  {who}$", row, re.MULTILINE)
+    assert re.search(rf"^likeliest     {who}, \d+\.\d %$", row, re.MULTILINE)
     assert len(re.findall(r"0\.\d{4}\s*$", row, re.MULTILINE)) == 5
     assert lent["prompt"] == own["prompt"] == "Who knows the build?\n\n###\n\n"
     assert "those of that moment" in lent["facts"]

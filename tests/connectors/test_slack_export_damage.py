@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beepgpt.connectors.slack.export import KINDS, BadExport, open_export, strip_secrets
+from beepgpt.errors import NoSuchInput
 from tests.support.exports import GENERAL, HELLO, days_of, unpacked, with_day, zipped
 
 
@@ -131,7 +132,7 @@ def test_other_compressions_are_not_inflated(tmp_path):
 
 def test_a_path_that_is_not_there(tmp_path):
     """The message names it."""
-    with pytest.raises(BadExport, match=r"nowhere\.zip: there is no such file or folder"):
+    with pytest.raises(NoSuchInput, match=r"nowhere\.zip: there is no such file or folder"):
         open_export(tmp_path / "nowhere.zip")
 
 

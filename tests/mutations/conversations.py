@@ -5,6 +5,7 @@ from tests.mutations.mutation import mutation
 AGREES = "tests/laws/test_agreement.py::test_the_two_readings_agree"
 CHANNEL = "tests/conversations/test_channel.py"
 EVENTS = "tests/conversations/test_events.py"
+MOVED = "tests/conversations/test_moved_channels.py"
 CHANNEL_PY = "beepgpt/conversations/channel.py"
 EVENTS_PY = "beepgpt/conversations/events.py"
 EXPORT_PY = "beepgpt/conversations/export.py"
@@ -458,5 +459,26 @@ ROWS = (
         EVENTS_PY,
         "tests/conversations/test_person_by_app.py::test_marked_and_unmarked_copies_in_any_order_give_one_result",
         ("False, bot, record, channel, text, root", "False, not bot, record, channel, text, root"),
+    ),
+    mutation(
+        "a channel's move leaves its points open: the talk that went on elsewhere is called silence",
+        "law 3",
+        CHANNEL_PY,
+        (MOVED, AGREES),
+        ("            self.end(t, output, MOVED)\n", ""),
+    ),
+    mutation(
+        "points that a move ends are counted as censored by the input's end",
+        "law 6",
+        CHANNEL_PY,
+        MOVED,
+        ("            self.end(t, output, MOVED)\n", "            self.end(t, output)\n"),
+    ),
+    mutation(
+        "a move stands under the new id, whose points it ends",
+        "law 3",
+        EVENTS_PY,
+        MOVED,
+        ("False, False, record, channel, new, None, event_id, False)", "False, False, record, new, new, None, event_id, False)"),
     ),
 )

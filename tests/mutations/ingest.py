@@ -7,6 +7,11 @@ BACKFILL_PY = "beepgpt/ingest/slack/backfill.py"
 WRITER_PY = "beepgpt/ingest/slack/event_writer.py"
 FEEDS_PY = "beepgpt/ingest/feeds.py"
 RUN_PY = "beepgpt/ingest/run.py"
+QUERIES_PY = "beepgpt/ingest/slack/web_queries.py"
+CHECKS_PY = "beepgpt/ingest/slack/thread_checks.py"
+UNKNOWN = "tests/ingest/test_unknown_channels.py"
+CHECKS = "tests/ingest/test_thread_checks.py"
+AGREEMENT = "tests/ingest/test_agreement.py"
 PARTS = "tests/ingest/test_ingest_slack_parts.py"
 FAULTS = "tests/ingest/test_ingest_slack_faults.py"
 LIVE = "tests/ingest/test_ingest_slack.py"
@@ -78,7 +83,104 @@ ROWS = (
         "law 6",
         LOOP_PY,
         CATCHING_UP,
-        ("self.coverage.unchecked_since = self.backfill.checks.since", "self.coverage.unchecked_since = None"),
+        ("self.coverage.unchecked_since = self.backfill.checks.all_begun()", "self.coverage.unchecked_since = None"),
+    ),
+    mutation(
+        "what is said in a channel that Slack does not describe is written",
+        "law 9",
+        QUERIES_PY,
+        UNKNOWN,
+        ("return self.why_left_out(channel) or (None if channel in self._infos else UNKNOWN)", "return self.why_left_out(channel)"),
+    ),
+    mutation(
+        "the history of a channel that became private is read",
+        "law 9",
+        QUERIES_PY,
+        UNKNOWN,
+        ("window = window if is_ours(described) else None", "is_ours(described)"),
+    ),
+    mutation(
+        "a second event of a channel that Slack does not describe holds the heartbeats of all",
+        "law 6",
+        BACKFILL_PY,
+        UNKNOWN,
+        ("        self._asked.discard((answer.channel, answer.generation))\n", ""),
+    ),
+    mutation(
+        "what is held for a channel that the listing leaves out holds the heartbeats of all",
+        "law 6",
+        BACKFILL_PY,
+        UNKNOWN,
+        ("                self._leave_out(channel, why)\n            elif", "                pass\n            elif"),
+    ),
+    mutation(
+        "a reply that was not asked for is taken for deleted",
+        "law 6",
+        CHECKS_PY,
+        (CHECKS, AGREEMENT),
+        (
+            "            check.replies_since,\n            answer.forgotten,",
+            "            self._coverage.whole_since(check.channel, check.since) - 7_200_000_000,\n            answer.forgotten,",
+        ),
+    ),
+    mutation(
+        "a reply that came after its thread was read is taken for deleted",
+        "law 6",
+        CHECKS_PY,
+        AGREEMENT,
+        ("gone = [ts for ts in found.gone if ts <= check.until]", "gone = found.gone"),
+    ),
+    mutation(
+        "what threads are held against is forgotten after an hour",
+        "law 6",
+        LOOP_PY,
+        AGREEMENT,
+        ("self._known.forget_before(self.coverage.remembered_since)", "self._known.forget_before(at - 3_600_000_000)"),
+    ),
+    mutation(
+        "a restart does not read what threads are held against",
+        "law 6",
+        KNOWN_PY,
+        CHECKS,
+        ("remembered_since(covered, since))", "remembered_since(covered, None))"),
+    ),
+    mutation(
+        "a restart looks through the threads of the last hour alone",
+        "law 6",
+        CHECKS_PY,
+        CHECKS,
+        ("if self._left_over is not None and self._left_over < since:", "if False:"),
+    ),
+    mutation(
+        "what was read of a thread amid an outage counts for that outage",
+        "law 6",
+        CHECKS_PY,
+        CHECKS,
+        ("if waiting is not None and not waiting.is_asked:", "if waiting is not None:"),
+    ),
+    mutation(
+        "a thread that Slack refuses is not counted",
+        "law 6",
+        CHECKS_PY,
+        CHECKS,
+        ('            self._writer.account["checks_refused"] += 1\n', ""),
+    ),
+    mutation(
+        "forgotten replies come back when their thread is read again",
+        "law 9",
+        LOOP_PY,
+        CHECKS,
+        (
+            "kept, forgotten = self._remembered(arrived.check.channel, arrived.messages)",
+            "kept, forgotten = arrived.messages, frozenset[int]()",
+        ),
+    ),
+    mutation(
+        "the deletion of a forgotten message is written, which names it",
+        "law 9",
+        LOOP_PY,
+        CHECKS,
+        ("                hidden |= {t for t, kind, _ in events_of(channel, message) if kind == POST}\n", "                pass\n"),
     ),
     mutation(
         "an event is acknowledged before Kafka has it",
@@ -103,8 +205,8 @@ ROWS = (
         BACKFILL_PY,
         LIVE,
         (
-            "            for held in gap.held:\n                self._writer.leave_out(held.arrival, why)\n            return\n",
-            "            self._writer.write_backfill([], gap.held)\n            return\n",
+            "        for each in others:\n            self._writer.leave_out(each.arrival, why)\n        self._writer.write_backfill([], moves)\n",
+            "        self._writer.write_backfill([], gap.held)\n",
         ),
     ),
     mutation(

@@ -3,6 +3,7 @@
 from tests.mutations.mutation import mutation
 
 SOURCE_PY = "connectors/kafka/source.py"
+CONNECTION_PY = "connectors/kafka/connection.py"
 READER_PY = "connectors/kafka/reader.py"
 WRITER_PY = "connectors/kafka/writer.py"
 FOLLOWING_PY = "dataflows/following.py"
@@ -65,9 +66,9 @@ ROWS = (
     mutation(
         "what retention removed is passed over",
         "law 6",
-        SOURCE_PY,
+        CONNECTION_PY,
         "tests/connectors/kafka/test_kafka_faults.py::test_what_retention_removed_is_an_error_on_resume",
-        ("        if state.next < bounds.begin:\n            raise self.gone(number, state.next, bounds.begin)\n", ""),
+        ('"auto_offset_reset": "none"', '"auto_offset_reset": "earliest"'),
     ),
     mutation(
         "a partition ends one record early",

@@ -126,6 +126,8 @@ class Server:
         """Where events are posted to, in place of sockets."""
         self.app_token, self.bot_token = APP_TOKEN, BOT_TOKEN
         self.scopes = SCOPES
+        self.hidden_code = "channel_not_found"
+        """How a channel is refused that the scopes don't show."""
         self.date_ahead = 0.0
         self.asked: Counter[str] = Counter()
         self.record: list[tuple[str, dict[str, str]]] = []
@@ -152,7 +154,7 @@ class Server:
             "conversations.list": lambda given: self._page("channels", self._channels(given, member=False), given),
             "users.conversations": lambda given: self._page("channels", self._channels(given, member=True), given),
             "users.info": self._user,
-            "conversations.info": lambda given: {"channel": self._channel(given)},
+            "conversations.info": self._info,
             "conversations.history": self._history,
             "conversations.replies": self._replies,
         }
@@ -294,6 +296,13 @@ class Server:
 
         found = [each for each in self.workspace.channels.values() if kind(each) in types and (each["is_member"] or not member)]
         return [each for each in found if not (each["is_archived"] and given.get("exclude_archived", "").lower() in ("1", "true"))]
+
+    def _info(self, given: dict[str, str]) -> dict[str, Any]:
+        """A private channel is not there for an app without `groups:read`, or it lacks the scope."""
+        channel = self._channel(given)
+        if channel["is_private"] and "groups:read" not in self.scopes.split(","):
+            raise ApiError(self.hidden_code, needed="groups:read")
+        return {"channel": channel}
 
     def _channel(self, given: dict[str, str]) -> dict[str, Any]:
         if given.get("channel") not in self.workspace.channels:

@@ -11,14 +11,23 @@ import time
 from dataclasses import dataclass, field
 
 from beepgpt.connectors import kafka
-from beepgpt.conversations.events import micros, ts_text
+from beepgpt.conversations.events import MOVED, micros, ts_text
 from beepgpt.conversations.rules import DAY
 from beepgpt.ingest.slack.connections import Connections
 from beepgpt.ingest.slack.event_writer import Coverage, EventWriter, Gap, HeldEvent
 from beepgpt.ingest.slack.history_notes import notes_on_history
-from beepgpt.ingest.slack.known_records import REMEMBERED, KnownRecords
+from beepgpt.ingest.slack.known_records import KnownRecords
 from beepgpt.ingest.slack.thread_checks import ThreadChecks
-from beepgpt.ingest.slack.web_queries import ChannelListing, Channels, CheckAnswer, HistoryAnswer, ProbeAnswer, SlackQueries, ThreadAnswer
+from beepgpt.ingest.slack.web_queries import (
+    UNKNOWN,
+    ChannelListing,
+    Channels,
+    CheckAnswer,
+    HistoryAnswer,
+    ProbeAnswer,
+    SlackQueries,
+    ThreadAnswer,
+)
 from beepgpt.runtime.console import console
 
 EXPORT_MARGIN = DAY
@@ -58,6 +67,8 @@ class Backfill:
     """Raised when connections change: answers to older questions don't count."""
     _asked: set[tuple[str, int]] = field(default_factory=set, init=False)
     """Channels and generations whose histories were asked for."""
+    _postponed: dict[str, list[ThreadAnswer]] = field(default_factory=dict, init=False)
+    """By channel: threads that were read, and wait until Slack has said what their channel is."""
     _follows_history: bool = field(default=False, init=False)
     """Whether the topic had events, and no heartbeat: those of an export."""
     _is_new: bool = field(default=False, init=False)
@@ -155,11 +166,14 @@ class Backfill:
             for channel in self._gaps:
                 self._read_history(channel, 0)
             return
-        recent = self._known.channels((self._coverage.covered or 0) - REMEMBERED)  # includes archived ones, which are not listed
+        recent = self._known.channels(self._coverage.remembered_since)  # includes archived ones, which are not listed
         for channel in dict.fromkeys([*self._channels, *before, *self._gaps, *recent]):
-            is_open = channel in self._gaps or channel not in self._known.moved
-            if is_open and self._channels.why_left_out(channel) is None:
+            if (why := self._channels.why_left_out(channel)) is not None:
+                self._leave_out(channel, why)
+            elif channel in self._gaps or channel not in self._known.moved:
                 self._open_gap(channel)
+        for channel in [each for each in self._postponed if each not in self._gaps]:
+            self._go_on_with_threads(channel)
 
     def _open_gap(self, channel: str) -> None:
         since, gap = self._coverage.gap_start(channel), self._gaps.get(channel)
@@ -173,8 +187,8 @@ class Backfill:
     def _read_history(self, channel: str, priority: int) -> None:
         gap = self._gaps[channel]
         window = None if gap.since is None else self._coverage.window(channel, gap.since, self._look_back)
-        is_known = channel in self._channels
-        self._queries.read_history(channel, self._generation, window, is_known=is_known, priority=priority, is_wanted=self._is_wanted)
+        is_ours = None if channel in self._channels else self._channels.is_wanted
+        self._queries.read_history(channel, self._generation, window, is_ours=is_ours, priority=priority, is_wanted=self._is_wanted)
 
     def _is_wanted(self, channel: str, generation: int) -> bool:
         """Whether the answer is still of use, and nobody has asked; called by the thread that asks."""
@@ -203,25 +217,53 @@ class Backfill:
         gap = self._gaps.get(answer.channel)
         if gap is None or answer.generation != self._generation or self.is_starting:
             return
-        if answer.info is not None:
+        self._asked.discard((answer.channel, answer.generation))
+        if answer.info:
             self._channels.add([answer.info | {"id": answer.channel}])
             if gap.since is None and gap.held:
                 self._coverage.joined[answer.channel] = min(held.t for held in gap.held)
-        if answer.why_not:
+        if answer.why_not and gap.since is not None:
             log.warning(
                 "Slack refused a channel's history: the events of its gap are missing",
                 extra={"channel": answer.channel, "why": answer.why_not},
             )
             self._writer.account["fills_refused"] += 1
-        del self._gaps[answer.channel]
-        if (why := self._channels.why_left_out(answer.channel)) is not None:
-            for held in gap.held:
-                self._writer.leave_out(held.arrival, why)
+        if (why := self._why_never(answer.channel)) is not None:
+            self._leave_out(answer.channel, why, answer.why_not)
+        else:
+            del self._gaps[answer.channel]
+            missing = []
+            if gap.since is not None and not answer.why_not:
+                missing = self._missing_in(answer, gap, gap.since)
+            self._writer.write_backfill(missing, gap.held)
+        self._go_on_with_threads(answer.channel)
+
+    def _why_never(self, channel: str) -> str | None:
+        """Why a channel's events are left out, now that Slack was asked; one that has another id by now is what it is under that one."""
+        return self._channels.why_never(channel if channel in self._channels else self._known.moved.get(channel, channel))
+
+    def _leave_out(self, channel: str, why: str, code: str = "") -> None:
+        """Close a channel's gap without writing anything of it but that it has another id: flows then end what was open under the old one.
+
+        `code`: Slack's error code, if it did not describe the channel.
+        """
+        self.checks.leave_out(channel)
+        gap = self._gaps.pop(channel, None)
+        if gap is None:
             return
-        missing = []
-        if gap.since is not None and not answer.why_not:
-            missing = self._missing_in(answer, gap, gap.since)
-        self._writer.write_backfill(missing, gap.held)
+        moves = [each for each in gap.held if channel not in self._channels and each.arrival.payload["event"].get("type") == MOVED]
+        others = [each for each in gap.held if each not in moves]
+        if why == UNKNOWN:
+            self._channels.add_unknown(channel)
+        if why == UNKNOWN and others:
+            log.warning(
+                "Slack does not describe a channel, so that nobody can say whether it is public: its events are left out. If it is to be"
+                " followed, give the app the scope groups:read (config/slack-app.yaml has it), install it again, and invite it there",
+                extra={"channel": channel, "why": code, "events": len(others)},
+            )
+        for each in others:
+            self._writer.leave_out(each.arrival, why)
+        self._writer.write_backfill([], moves)
 
     def _missing_in(self, answer: HistoryAnswer, gap: Gap, since: int) -> list[tuple[int, kafka.OutgoingRecord]]:
         """Times and records of the events that the history has and the topic lacks, and of deletions of what the history has no longer.
@@ -237,24 +279,32 @@ class Backfill:
             answer.messages,
             since,
             whole_since,
-            {each.t for each in gap.held},
+            answer.forgotten.union(each.t for each in gap.held),
             self._queries.people,
             lambda root: root is None or root in threads,
         )
         newest = max(self._known.newest(channel) or 0, covered)
         missing = self._writer.recovered(channel, found, self._team, edits_from=max(gap.newest, covered), deleted_at=newest)
         self._writer.account["fills"] += 1
-        self.checks.begin(channel, set(self._known.threads(channel, whole_since)) - threads, since, whole_since)
+        self.checks.begin(channel, threads, since)
         return missing
 
     def on_thread(self, answer: ThreadAnswer) -> None:
-        """Write what a thread was read for, unless its channel is left out by now."""
-        if self._channels.why_left_out(answer.channel) is not None:
-            self.checks.leave_out(answer.channel)
-            return
-        gap = self._gaps.get(answer.channel)
-        newest = self._known.newest(answer.channel) or 0 if gap is None else gap.newest
-        self.checks.on_thread(answer, newest, is_open=gap is not None or self.is_starting)
+        """Write what a thread was read for, unless its channel is left out by now; while that is being asked, the answer waits."""
+        channel = answer.check.channel
+        gap = self._gaps.get(channel)
+        is_open = gap is not None or self.is_starting
+        if is_open and channel not in self._channels:
+            self._postponed.setdefault(channel, []).append(answer)
+        elif self._why_never(channel) is not None:
+            self.checks.leave_out(channel)
+        else:
+            newest = self._known.newest(channel) or 0 if gap is None else gap.newest
+            self.checks.on_thread(answer, newest, is_open=is_open)
+
+    def _go_on_with_threads(self, channel: str) -> None:
+        for answer in self._postponed.pop(channel, ()):
+            self.on_thread(answer)
 
 
 BUSIEST = 3

@@ -24,6 +24,7 @@ from beepgpt.ingest.slack.known_records import (
     backfilled_record,
     deletion_record,
     identify,
+    remembered_since,
     without_token,
 )
 from beepgpt.ingest.slack.web_queries import HistoryWindow
@@ -72,21 +73,26 @@ class Coverage:
         self.retained_since = contents.retained_since
         """Messages from before this time were deleted by `slack.retention`."""
         self.unchecked_since = contents.unchecked_since
-        """Edits and deletions of replies since this time may be missing; None: none are."""
+        """Edits and deletions of replies since this time may be missing, as the last heartbeat says; None: none are."""
         self.joined: dict[str, int] = {}
         """When the app joined channels during this run."""
 
+    @property
+    def remembered_since(self) -> int:
+        """The time from which the topic's records are remembered: an hour before the last heartbeat, or before what is unchecked."""
+        return remembered_since(self.covered, self.unchecked_since)
+
     def gap_start(self, channel: str) -> int | None:
         """From when on events of the channel may be missing; not before the topic began or the app joined the channel."""
-        return None if self.covered is None else max(self.covered - GAP_MARGIN, self._first(channel))
+        return None if self.covered is None else self.not_before(channel, self.covered - GAP_MARGIN)
+
+    def not_before(self, channel: str, t: int) -> int:
+        """This time, or the earliest one from which the channel's events can be on the topic, under its id."""
+        return max(t, self.begins, self.joined.get(channel, 0), self._known.begins.get(channel, 0))
 
     def whole_since(self, channel: str, since: int) -> int:
         """The time from which all the channel's events on the topic are remembered, for a gap that begins at `since`."""
-        return max(since - REMEMBERED + GAP_MARGIN, self._first(channel))
-
-    def _first(self, channel: str) -> int:
-        """The earliest time from which the channel's events can be on the topic, under its id."""
-        return max(self.begins, self.joined.get(channel, 0), self._known.begins.get(channel, 0))
+        return self.not_before(channel, since - REMEMBERED + GAP_MARGIN)
 
     def window(self, channel: str, since: int, look_back: int) -> HistoryWindow:
         """The part of a channel's history to read for a gap that begins at `since`."""

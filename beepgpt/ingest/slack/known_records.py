@@ -264,6 +264,10 @@ class KnownRecords:
         """Time of the channel's newest event, or of the newest of all; None: there is none."""
         return self._newest.get(channel) if channel is not None else max(self._newest.values(), default=None)
 
+    def posts(self, channel: str) -> Collection[int]:
+        """The channel's messages that are not deleted, by `ts`."""
+        return self._posts.get(channel, {})
+
     def threads(self, channel: str, since: int) -> list[int]:
         """Roots of the channel's threads that were replied to since then."""
         return [root for root, last in self._threads.get(channel, {}).items() if last >= since]
@@ -285,7 +289,7 @@ class KnownRecords:
         """Compare a channel's history with the topic: events since `since` that it lacks, and from `whole_since` on messages that are gone.
 
         `people`: users known to be no bots. `has_all`: whether all replies of the thread with that root were read; of None: all roots.
-        `stored`: the history's messages. `waiting`: times of events that came while the history was read, and may be newer than it.
+        `stored`: the history's messages. `waiting`: times of messages that are not among them, and not deleted for that.
 
         A live edit has its own time, a stored one only the second in which it was made: a known edit from within that second,
         or later, is the same or a newer one.
@@ -321,6 +325,19 @@ def unchecked_since_in(value: bytes | None) -> int | None:
 
 REMEMBERED = HOUR
 """How long before the last heartbeat duplicates are recognized: Slack repeats what was not acknowledged for up to an hour."""
+
+
+def remembered_since(covered: int | None, unchecked_since: int | None) -> int:
+    """From when on a topic's records are remembered, by what its last heartbeat says; all in microseconds.
+
+    As long as replies' edits and deletions are still to be looked for, what was known when that began has to be known.
+
+    >>> remembered_since(10 * HOUR, None) // HOUR, remembered_since(10 * HOUR, unchecked_since=3 * HOUR) // HOUR
+    (9, 2)
+    """
+    return 0 if covered is None else min(covered, covered if unchecked_since is None else unchecked_since) - REMEMBERED
+
+
 TAILS = (1_000, 50_000)
 """Offsets at the end of each partition in which its last heartbeat is looked for, before the whole topic is read."""
 
@@ -341,7 +358,7 @@ class TopicContents:
 
 
 def read_contents(connection: kafka.Connection, topic: kafka.Topic) -> TopicContents:
-    """Read the topic's last heartbeat, and its records from an hour before that on; without a heartbeat all of them.
+    """Read the topic's last heartbeat, and its records from `remembered_since` on; without a heartbeat all of them.
 
     The last heartbeat, not the greatest: one that turned out to be wrong is corrected by a later heartbeat with an earlier time.
     """
@@ -356,12 +373,12 @@ def read_contents(connection: kafka.Connection, topic: kafka.Topic) -> TopicCont
         if len(beats) == topic.partitions:
             break
     covered = min(beats.values()) if len(beats) == topic.partitions else None
+    since = min((each for each in unchecked.values() if each is not None), default=None)
     known, begins = KnownRecords(), 0
-    starts = None if covered is None else kafka.offsets_at(connection, topic.name, covered - REMEMBERED)
+    starts = None if covered is None else kafka.offsets_at(connection, topic.name, remembered_since(covered, since))
     for _, record in kafka.records_of(connection, topic.name, starts=starts):
         if (at := heartbeat_in(record.value)) is not None:
             begins = at if record.offset == 0 else begins
         elif record.value is not None:
             known.add(identify(record.value, record.timestamp))
-    since = min((each for each in unchecked.values() if each is not None), default=None)
     return TopicContents(known, covered, min(retained.values(), default=0), begins, since)

@@ -18,16 +18,18 @@ from prometheus_client.registry import Collector
 
 from beepgpt.config.sections import SlackSettings
 from beepgpt.connectors import kafka
-from beepgpt.conversations.events import MOVED, asked_about, names_another_user
+from beepgpt.conversations.events import MOVED, POST, asked_about, names_another_user, ts_text
+from beepgpt.conversations.export import events_of
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.ingest.slack.backfill import Backfill, SilenceCheck
 from beepgpt.ingest.slack.connections import Connections, LiveConnection
 from beepgpt.ingest.slack.event_writer import Coverage, EventWriter, HeldEvent
-from beepgpt.ingest.slack.known_records import REMEMBERED, TopicContents, identify, record_of, user_of
+from beepgpt.ingest.slack.known_records import TopicContents, identify, record_of, user_of
 from beepgpt.ingest.slack.progress import CatchUpProgress
 from beepgpt.ingest.slack.retention import ExpiredMessages, RetentionSweep
 from beepgpt.ingest.slack.thread_checks import ThreadChecks
 from beepgpt.ingest.slack.web_queries import (
+    UNKNOWN,
     ChannelListing,
     Channels,
     CheckAnswer,
@@ -56,6 +58,8 @@ COUNTS = {
     "retention": ("beepgpt_slack_retention_total", "Deletions written of messages older than slack.retention."),
     "filled": ("beepgpt_slack_filled_total", "Missing events that were backfilled from a channel's history."),
     "fills": ("beepgpt_slack_channel_fills_total", "Channels that were backfilled after an outage."),
+    "fills_refused": ("beepgpt_slack_fills_refused_total", "Histories that Slack refused to give."),
+    "checks_refused": ("beepgpt_slack_checks_refused_total", "Threads to be read again that Slack refused to give."),
     "outages": ("beepgpt_slack_outages_total", "Times at which events may have been missed."),
     "heartbeats": ("beepgpt_slack_heartbeats_total", "Heartbeats written; each goes to every partition."),
     "rate_limited": ("beepgpt_slack_rate_limited_total", "Calls that Slack refused because of its rate limit."),
@@ -256,10 +260,11 @@ class SlackLoop:
                 self._on_anything(arrived)
                 self.writer.leave_out_oversized(arrived, arrived.head, arrived.size, None)
             case HistoryAnswer():
-                self.backfill.on_history(arrived._replace(messages=self._remembered(arrived.channel, arrived.messages)))
+                kept, forgotten = self._remembered(arrived.channel, arrived.messages)
+                self.backfill.on_history(arrived._replace(messages=kept, forgotten=forgotten))
             case ThreadAnswer():
-                kept = None if arrived.messages is None else self._remembered(arrived.channel, arrived.messages)
-                self.backfill.on_thread(arrived._replace(messages=kept))
+                kept, forgotten = self._remembered(arrived.check.channel, arrived.messages)
+                self.backfill.on_thread(arrived._replace(messages=kept, forgotten=forgotten))
             case slack_live.Up():
                 self._on_up(arrived)
             case slack_live.Changed():
@@ -273,7 +278,7 @@ class SlackLoop:
             case CheckAnswer():
                 self.silence_check.on_check(arrived)
             case ProbeAnswer():
-                messages = {channel: self._remembered(channel, found) for channel, found in arrived.messages.items()}
+                messages = {channel: self._remembered(channel, found)[0] for channel, found in arrived.messages.items()}
                 self.silence_check.on_probe(arrived._replace(messages=messages))
             case UserAnswer():
                 self._on_user()
@@ -282,14 +287,19 @@ class SlackLoop:
             case slack_live.Failed():
                 raise arrived.error
 
-    def _remembered(self, channel: str, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """A history's messages without what is forgotten."""
+    def _remembered(self, channel: str, messages: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], frozenset[int]]:
+        """A history's messages without what is forgotten; and the messages of which nothing is to be written, no deletion either."""
         forgotten = self._forgotten()
         if forgotten is None:
-            return messages
-        kept = [each for each in (forgotten.without(message, channel) for message in messages) if each is not None]
+            return messages, frozenset()
+        kept, hidden = [], {ts for ts in self._known.posts(channel) if forgotten.has_message(channel, ts_text(ts))}
+        for message in messages:
+            if (left := forgotten.without(message, channel)) is not None:
+                kept.append(left)
+            else:
+                hidden |= {t for t, kind, _ in events_of(channel, message) if kind == POST}
         self.account["history_forgotten"] += len(messages) - len(kept)
-        return kept
+        return kept, frozenset(hidden)
 
     def _on_up(self, up: slack_live.Up) -> None:
         self._connections.on_up(up)
@@ -313,9 +323,9 @@ class SlackLoop:
         if self.coverage.covered is not None and at <= self.coverage.covered:
             return
         self._heartbeat_at = now
-        self.coverage.unchecked_since = self.backfill.checks.since
+        self.coverage.unchecked_since = self.backfill.checks.all_begun()
         self.writer.write_heartbeat(at)
-        self._known.forget_before(at - REMEMBERED)
+        self._known.forget_before(self.coverage.remembered_since)
         if self._retention is not None:
             self._retention.begin(self.coverage)
 
@@ -354,7 +364,8 @@ class SlackLoop:
             return
         self._channels.note_type(channel, event)
         # A channel that gets another id is often shared by that: what was written of it before ends with this event.
-        if (why := self._channels.why_left_out(channel, None if kind == MOVED else arrival.payload)) is not None:
+        why = self._channels.why_left_out(channel, None if kind == MOVED else arrival.payload)
+        if why is not None and not (kind == MOVED and why == UNKNOWN):
             self.writer.leave_out(arrival, why)
         else:
             forgotten = self._forgotten()

@@ -89,7 +89,18 @@ INSTALL = "pip install 'beepgpt[slack]'"
 
 ARRIVAL_ENDS = ("written", "duplicate", "interactions")
 """What becomes of arrivals, beside those that are held or left out."""
-OTHER_COUNTS = ("filled", "untimed", "vanished", "retention", "unreadable", "fills_refused", "delayed", "outages", "heartbeats")
+OTHER_COUNTS = (
+    "filled",
+    "untimed",
+    "vanished",
+    "retention",
+    "unreadable",
+    "fills_refused",
+    "checks_refused",
+    "delayed",
+    "outages",
+    "heartbeats",
+)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 KINDS = {"channels": "public_channel", "groups": "private_channel", "dms": "im", "mpims": "mpim"}
 """Slack's names for the kinds of channels in exports."""
+UNKNOWN = "unknown"
+"""Why the events of a channel are left out that Slack does not describe."""
 
 
 def channel_of(event: Mapping[str, Any]) -> str | None:
@@ -61,6 +64,8 @@ class Channels:
         self._include = tuple(include)
         self._shared = shared
         self._infos: dict[str, Mapping[str, Any]] = {}
+        self._unknown: dict[str, float] = {}
+        """Channels that Slack did not describe, and when it was asked, by the monotonic clock."""
 
     def __contains__(self, channel: str) -> bool:
         return channel in self._infos
@@ -80,9 +85,14 @@ class Channels:
         """Add channels as the Web API describes them."""
         self._infos |= {str(info["id"]): info for info in infos}
 
+    def add_unknown(self, channel: str) -> None:
+        """Note that Slack does not describe a channel: it is asked again with the next event after `ASK_UNKNOWN` seconds."""
+        self._unknown[channel] = time.monotonic()
+
     def replace(self, infos: Iterable[Mapping[str, Any]]) -> None:
         """Know these channels and no others: one that isn't listed any more may have become private, and is asked about again."""
         self._infos = {str(info["id"]): info for info in infos}
+        self._unknown = {}
 
     def note_type(self, channel: str, event: Mapping[str, Any]) -> None:
         """Learn from an event that its channel is private by now: Slack sends no other word of it.
@@ -105,7 +115,7 @@ class Channels:
         return [channel for channel in self._infos if self.why_left_out(channel) is None]
 
     def why_left_out(self, channel: str, payload: Mapping[str, Any] | None = None) -> str | None:
-        """Why a channel's events, or this one, are left out; None if they are written, or if the channel is not known yet."""
+        """Why a channel's events, or this one, are left out; None if they are written, or if Slack is to be asked about the channel."""
         info = self._infos.get(channel)
         kind = "dms" if channel.startswith("D") else None if info is None else kind_of(info)
         if kind is not None and kind not in self._include:
@@ -113,9 +123,29 @@ class Channels:
         flag = (payload or {}).get("is_ext_shared_channel")
         known = info or {}
         is_shared = flag if isinstance(flag, bool) else known.get("is_ext_shared") or known.get("is_pending_ext_shared")
-        return "shared" if is_shared and not self._shared else None
+        if is_shared and not self._shared:
+            return "shared"
+        asked = self._unknown.get(channel) if info is None else None
+        return UNKNOWN if asked is not None and time.monotonic() - asked < ASK_UNKNOWN else None
+
+    def why_never(self, channel: str) -> str | None:
+        """Why a channel's events are left out once Slack was asked about it: nobody can say of an unknown one whether it is public.
+
+        >>> channels = Channels(include=("channels",), shared=False)
+        >>> channels.why_left_out("C1"), channels.why_never("C1")
+        (None, 'unknown')
+        """
+        return self.why_left_out(channel) or (None if channel in self._infos else UNKNOWN)
+
+    def is_wanted(self, info: Mapping[str, Any]) -> bool:
+        """Whether the channel that the Web API describes so is written to the topic."""
+        asked = Channels(self._include, self._shared)
+        asked.add([info] if "id" in info else [])
+        return bool(asked.wanted())
 
 
+ASK_UNKNOWN = 60.0
+"""Seconds for which Slack is not asked again about a channel that it did not describe: each question holds the heartbeats."""
 ASK_AGAIN = 10.0
 """Seconds after a refusal."""
 
@@ -149,15 +179,35 @@ class HistoryAnswer(NamedTuple):
     """Roots of the threads whose replies are among them."""
     why_not: str
     """Slack's error code, if it refused."""
+    forgotten: frozenset[int] = frozenset()
+    """Messages that are not among them, since they are on the list of the forgotten, by `ts` in microseconds."""
+
+
+@dataclass(eq=False)
+class ThreadCheck:
+    """A thread to be read again. All times in microseconds."""
+
+    channel: str
+    root: int
+    since: int
+    """Edits and deletions from here on may be missing."""
+    is_asked: bool = False
+    """Whether it is being read, or was."""
+    replies_since: int = 0
+    """Once it is: its replies from here on."""
+    until: int = 0
+    """Once it is: the replies up to here that are known are among them, unless they are deleted."""
 
 
 class ThreadAnswer(NamedTuple):
     """A thread's replies."""
 
-    channel: str
-    root: int
-    messages: list[dict[str, Any]] | None
-    """None: Slack refused."""
+    check: ThreadCheck
+    messages: list[dict[str, Any]]
+    why_not: str
+    """Slack's error code, if it refused."""
+    forgotten: frozenset[int] = frozenset()
+    """As in a `HistoryAnswer`."""
 
 
 class ProbeAnswer(NamedTuple):
@@ -257,18 +307,24 @@ class SlackQueries:
         generation: int,
         window: HistoryWindow | None,
         *,
-        is_known: bool,
+        is_ours: Callable[[Mapping[str, Any]], bool] | None,
         priority: int,
         is_wanted: Callable[[str, int], bool],
     ) -> None:
-        """Read a channel's history and, unless it is known, its description; without a window only the latter.
+        """Read a channel's history; without a window only its description.
 
-        `is_wanted` is called with channel and generation by the asking thread, just before it asks.
+        `is_ours`: the channel is not known, and its history is read only if this is true of its description. `is_wanted` is called with
+        channel and generation by the asking thread, just before it asks.
         """
-        self._ask(partial(self._read_history, channel, generation, window, is_known, is_wanted), priority)
+        self._ask(partial(self._read_history, channel, generation, window, is_ours, is_wanted), priority)
 
     def _read_history(
-        self, channel: str, generation: int, window: HistoryWindow | None, is_known: bool, is_wanted: Callable[[str, int], bool]
+        self,
+        channel: str,
+        generation: int,
+        window: HistoryWindow | None,
+        is_ours: Callable[[Mapping[str, Any]], bool] | None,
+        is_wanted: Callable[[str, int], bool],
     ) -> HistoryAnswer | None:
         from beepgpt.connectors.slack.live import history
 
@@ -277,8 +333,9 @@ class SlackQueries:
         self._histories += 1
         info: dict[str, Any] | None = None
         try:
-            if not is_known:
-                info = self._web.ask("conversations.info", channel=channel).get("channel") or {}
+            if is_ours is not None:
+                info = described = self._web.ask("conversations.info", channel=channel).get("channel") or {}
+                window = window if is_ours(described) else None
             if window is None:
                 return HistoryAnswer(channel, generation, info, [], set(), "")
             read = history(self._web, channel, **window._asdict())
@@ -287,24 +344,26 @@ class SlackQueries:
             return HistoryAnswer(channel, generation, info, read.messages, read.threads, "")
         except SlackRefused as refused:
             if refused.code == "invalid_cursor":  # it expired while we waited for our turn
-                self.read_history(channel, generation, window, is_known=is_known, priority=0, is_wanted=lambda channel, generation: True)
+                self.read_history(channel, generation, window, is_ours=is_ours, priority=0, is_wanted=lambda channel, generation: True)
                 return None
             return HistoryAnswer(channel, generation, info, [], set(), refused.code)
 
-    def check_thread(self, channel: str, root: int, since: int, is_wanted: Callable[[str, int], bool]) -> None:
-        """Read a thread's replies from `since` on, when there is time; `is_wanted` is called with channel and root just before."""
+    def check_thread(self, check: ThreadCheck, is_wanted: Callable[[ThreadCheck], bool]) -> None:
+        """Read a thread's replies, when there is time; `is_wanted` is called by the asking thread, just before it asks."""
         from beepgpt.connectors.slack.live import thread
 
         def ask() -> ThreadAnswer | None:
-            if not is_wanted(channel, root):
+            if not is_wanted(check):
                 return None
             try:
-                messages = thread(self._web, channel, ts_text(root), since=ts_text(since), can_wait=True)
+                messages = thread(self._web, check.channel, ts_text(check.root), since=ts_text(check.replies_since), can_wait=True)
             except SlackRefused as refused:
-                log.info("a thread could not be looked at", extra={"channel": channel, "why": refused.code})
-                return ThreadAnswer(channel, root, None)
+                if refused.code == "invalid_cursor":  # it expired while we waited for our turn
+                    self.check_thread(check, is_wanted)
+                    return None
+                return ThreadAnswer(check, [], refused.code)
             self._learn_of(messages)
-            return ThreadAnswer(channel, root, messages)
+            return ThreadAnswer(check, messages, "")
 
         self._can_wait.put((0, 0, ask))
 

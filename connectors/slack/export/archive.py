@@ -12,7 +12,7 @@ from typing import IO, Any, Literal, NamedTuple, get_args
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from beepgpt.connectors.slack.channel_kinds import ListedKind
-from beepgpt.errors import BeepGPTError
+from beepgpt.errors import BeepGPTError, NoSuchInput
 
 ChannelKind = Literal[ListedKind, "unlisted"]
 """`unlisted`: a folder that no listing names, so that nothing shows whether it is public."""
@@ -148,12 +148,15 @@ def _head(parts: list[bytes]) -> bytes:
 
 
 def archive_members(path: Path) -> tuple[list[Member], list[str]]:
-    """The files of a zip or folder, without those of operating systems; and the names of files outside it. Raises BadExport."""
+    """The files of a zip or folder, without those of operating systems; and the names of files outside it.
+
+    Raises BadExport, NoSuchInput.
+    """
     try:
         if path.is_dir():
             return _members_of_folder(path)
         if not path.exists():
-            raise BadExport(f"{path}: there is no such file or folder")
+            raise NoSuchInput(f"{path}: there is no such file or folder")
         return _members_of_zip(path)
     except (OSError, ValueError) as error:
         raise BadExport(f"{path}: can't be read ({error}): check its permissions, or copy it again") from error

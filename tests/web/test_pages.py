@@ -1,0 +1,86 @@
+"""What pages have in common: names that can be hidden, words that are explained, weeks in their places."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from beepgpt.web.index_page import how_chosen
+from beepgpt.web.naming import PageNames
+from beepgpt.web.report import places_of
+from beepgpt.web.words import WORDS, words_of
+
+GLOSSARY = Path(__file__).resolve().parents[2] / "docs" / "glossary.md"
+
+
+def plain(marked: str) -> str:
+    """What is seen once names are hidden."""
+    import re
+
+    return re.sub(r'<span class="named">.*?</span><span class="unnamed">(.*?)</span>', r"\1", marked)
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("ask ana abara, or Bo", "ask Person 1, or Person 2"),
+        ("Ana knows; an ana too", "Person 1 knows; an ana too"),
+        ("@bo: <b>look</b>", "@Person 1: &lt;b&gt;look&lt;/b&gt;"),
+        ("who will do it? Will!", "who will do it? Person 1!"),
+        ("nobody here", "nobody here"),
+    ],
+)
+def test_names_are_found_in_what_people_wrote(text: str, hidden: str):
+    """Whole names however they are written, parts of them with a capital; all else is as it was, and stays text."""
+    assert plain(PageNames(["Ana Abara", "bo", "Will Young"]).text(text)) == hidden
+
+
+def test_a_person_is_the_same_person_all_over_a_page():
+    """By number, in the order of the page; where ids are shown, nothing is to be hidden."""
+    people = PageNames(["Ana Abara", "bo"])
+
+    assert [plain(people.person("bo")), plain(people.text("Hi Ana")), plain(people.person("Ana Abara"))] == [
+        "Person 1",
+        "Hi Person 2",
+        "Person 2",
+    ]
+    assert (PageNames([]).person("<U1>"), PageNames([]).text("Ana & bo")) == ("&lt;U1&gt;", "Ana &amp; bo")
+
+
+def test_the_words_of_pages_are_in_the_glossary():
+    """Each stands there as a word of its own."""
+    rows = [line.split("|")[1].strip().split(",") for line in GLOSSARY.read_text("utf-8").splitlines() if line.startswith("| ")]
+    explained = {word.strip().partition(" (")[0] for row in rows for word in row} | {"calibration", "mean reciprocal rank"}
+
+    assert set(WORDS) - explained == set()
+    assert list(words_of("threshold", "alert")) == ["alert", "threshold"]
+
+
+def test_a_week_stands_once_on_the_axis():
+    """Of two parts of time it is divided between them; one without points has its place."""
+    assert places_of(["2024-02-15", "2024-02-22", "2024-02-22", "2024-03-07"]) == [0.0, 0.75, 1.25, 3.0]
+
+
+def chosen(**more: Any) -> dict[str, Any]:
+    joined = {"value": 0.45, "low": 0.3, "high": 0.6, "count": 40}
+    recommended = {"threshold": 0.2, "why": "it is so", "wanted": {"precision": 0.5}, "chosen": {"intervals": {"joined": joined}}}
+    return {"threshold": 0.2, "asked": {"precision": 0.5}, "guessed": "a guess", "recommended": recommended} | more
+
+
+def test_what_must_be_known_of_a_threshold_is_said():
+    """Nothing where it gives what was asked for; else less that was asked for, a guess, or one that was set."""
+    less = {"wanted": {"precision": 0.4}}
+    none = {"threshold": None, "why": "too few to tell: 2% of them"}
+
+    assert how_chosen(chosen()) == ""
+    said = how_chosen(chosen(recommended=chosen()["recommended"] | less))
+    assert (
+        said.startswith("At no threshold 50 % of those alerted joined")
+        and "So 40 % were asked for: from 20 % on, 45 % (30–60) did." in said
+    )
+    assert how_chosen(chosen(threshold=0.3, recommended=chosen()["recommended"] | none)) == (
+        "No threshold could be chosen: too few to tell: 2 % of them. So 30 % is a guess."
+    )
+    assert how_chosen(chosen(threshold=0.3)) == "Alerted from 30 % on, as was set; the recommended threshold is 20 %."
