@@ -77,12 +77,12 @@ def lineups_of(monkeypatch: pytest.MonkeyPatch, rules: Rules, messages: int) -> 
 
 @pytest.mark.skipif(not columns.__file__.endswith(".py"), reason="compiled classes can't be watched")
 def test_any_batch_gives_the_same_bytes(monkeypatch: pytest.MonkeyPatch):
-    """Few candidates and forty, in batches of any size, over a year of a busy workspace."""
+    """None, few and many candidates, in batches of any size."""
     lineups, _ = lineups_of(monkeypatch, Rules(), 900)
     alone = [facts_of(lineup) for lineup in lineups]
     sizes = [len(lineup.people()) for lineup in lineups]
 
-    assert (min(sizes), max(sizes)) == (0, 40)
+    assert (min(sizes), max(sizes)) == (0, 27)
     assert _facts(lineups, [lineup.people() for lineup in lineups]) == alone
     cuts = sorted({0, 1, 2, 3, 5, 8, *range(9, len(lineups), 31), len(lineups)})
     assert [facts for start, end in pairwise(cuts) for facts in facts_of_all(lineups[start:end])] == alone
