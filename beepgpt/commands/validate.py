@@ -70,7 +70,13 @@ def validate(
 
 
 def validated(
-    folder: Path, model: Path, against: Sequence[Path] | None, precision: float, settings: Settings, names: Mapping[str, str] = NO_NAMES
+    folder: Path,
+    model: Path,
+    against: Sequence[Path] | None,
+    precision: float,
+    settings: Settings,
+    names: Mapping[str, str] = NO_NAMES,
+    home: str = "",
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """A model's figures, and the files of the run by name. `against`: None for DIR/models/text, if it is there."""
     from beepgpt.training.runs import FILE
@@ -89,7 +95,7 @@ def validated(
             say_strangers(models, folder)
             found = validate_models(folder, models, precision=precision)
             print_unanswered(models)
-        page = report_page(found.figures, [named_in(each, names) for each in found.examples], people_of(names))
+        page = report_page(found.figures, [named_in(each, names) for each in found.examples], people_of(names), home)
     metrics = orjson.dumps(found.figures, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     return found.figures, {METRICS: metrics, REPORT: page.encode(), FILE: found.run}
 
