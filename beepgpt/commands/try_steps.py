@@ -136,10 +136,13 @@ def home_from(job: TryJob, folder: Path) -> str:
     return "../" * len(folder.relative_to(job.to).parts) + INDEX
 
 
-def people_who_posted(examples: Path) -> int | None:
-    """How many people wrote what stands in examples: each message of a person is in the window of one, if it was read."""
-    lines = examples.read_bytes().splitlines()
-    return len({message["user"] for line in lines for message in orjson.loads(line)["window"]}) or None
+def people_seen(examples: Path) -> int | None:
+    """How many people posted, or were named, in what examples are of: those whom a model could alert."""
+    found: set[str] = set()
+    for line in examples.read_bytes().splitlines():
+        example = orjson.loads(line)
+        found.update((message["user"] for message in example["window"]), example["candidates"]["user"])
+    return len(found) or None
 
 
 def rehearse_alerts(job: TryJob, made: Mapping[str, Any], sides: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,7 +157,7 @@ def rehearse_alerts(job: TryJob, made: Mapping[str, Any], sides: Mapping[str, An
     values = rehearsal_of(str(job.predictions), str(job.outcomes), job.settings, job.model, wishes_of(), None, job.export, names)
     keep(values["recommended"], job.model, values["models"])
     write_outcomes(job)
-    verdict = verdict_of(values, people_who_posted(job.examples))
+    verdict = verdict_of(values, people_seen(job.examples))
     jsonl.write_file(job.to / "rehearsal.html", rehearsal_page(values, people, INDEX).encode())
     card = orjson.loads((job.model / CARD).read_bytes())
     found = {

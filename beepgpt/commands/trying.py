@@ -42,13 +42,7 @@ def tried(job: TryJob) -> dict[str, Any]:
     pages = [job.model / METRICS, job.model / "report.html"]
     steps.run("validation", job.named, pages, lambda: validate_model(job), _says_hits)
     scored = [job.predictions, job.outcomes]
-    steps.run(
-        "scores",
-        None,
-        scored,
-        lambda: score_points(job, sides["cut"]),
-        lambda value: f"{value['scored']:,} later points, as they were made",
-    )
+    steps.run("scores", None, scored, lambda: score_points(job, sides["cut"]), _says_scored)
     pages = [job.to / name for name in ("outcomes.html", "rehearsal.html", INDEX)]
     found = steps.run("rehearsal", job.named, pages, lambda: rehearse_alerts(job, made, sides), _says_rehearsal)
     return {**found, "next": next_commands(job, found["verdict"])}
@@ -77,9 +71,12 @@ def _says_sides(value: Mapping[str, Any]) -> str:
 
 def _says_hits(value: Mapping[str, Any]) -> str:
     hits = value["answered"]
-    return (
-        f"{share(hits)} of the {hits['count']:,} answers that judge were by one of its first five, people who already talked there included"
-    )
+    of = f"{share(hits)} of the {hits['count']:,} answers that judge were by one of its first five"
+    return f"{of}, people who already talked there included"
+
+
+def _says_scored(value: Mapping[str, Any]) -> str:
+    return f"{value['scored']:,} later points, as they were made"
 
 
 def _says_rehearsal(value: Mapping[str, Any]) -> str:

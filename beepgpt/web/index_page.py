@@ -25,7 +25,7 @@ CAVEAT = (
 def verdict_of(values: Mapping[str, Any], people: int | None) -> dict[str, Any]:
     """What a rehearsal says an export is worth: a sentence with its figures, and what the better of the simple rules would have given.
 
-    `values`: of a rehearsal's page; `people`: how many ever posted in the workspace, if that is known.
+    `values`: of a rehearsal's page; `people`: how many people posted or were named in the workspace, if that is known.
     """
     figures, rules = values["figures"], [row for row in values["rules"] if row["name"] in RULES]
     ours = figures["intervals"]["joined"]
@@ -59,13 +59,10 @@ def notes_of(figures: Mapping[str, Any], rules: Sequence[Mapping[str, Any]]) -> 
     found = []
     if recent := figures["alerts"] - ours["count"]:
         were = "was" if recent == 1 else "were"
-        found.append(
-            f"{recent:,} of the {counted(figures['alerts'], 'message')} {were} too recent to judge, and {were} left out of the shares."
-        )
-    theirs = [row["intervals"]["joined"] for row in rules]
-    close = [
-        each for each in theirs if None not in (each["low"], ours["low"]) and each["high"] > ours["low"] and each["low"] < ours["high"]
-    ]
+        of = counted(figures["alerts"], "message")
+        found.append(f"{recent:,} of the {of} {were} too recent to judge, and {were} left out of the shares.")
+    theirs = [row["intervals"]["joined"] for row in rules if None not in (row["intervals"]["joined"]["low"], ours["low"])]
+    close = [each for each in theirs if each["high"] > ours["low"] and each["low"] < ours["high"]]
     if close:
         which = "one of the two simple rules" if len(close) == 1 else "both simple rules"
         found.append(f"What sets it apart from {which} may be chance.")

@@ -335,5 +335,6 @@ def _bars(found: Mapping[str, Any]) -> Plot | None:
 
     open_ones = sum(bar["open"] for bar in bars)
     words = f"Each bar is a {found['bars_are']} of those that judge: {sum(bar['alerts'] for bar in bars):,} alerts,"
-    words += f" {sum(bar['joined'] for bar in bars):,} after which the person joined{f', {open_ones:,} too recent to judge' if open_ones else ''}."
+    words += f" {sum(bar['joined'] for bar in bars):,} after which the person joined"
+    words += f", {open_ones:,} too recent to judge." if open_ones else "."
     return plot(f"By {found['bars_are']}", words, draw, up="alerts") if bars else None
