@@ -299,7 +299,7 @@ def _tradeoff(found: Mapping[str, Any]) -> Plot | None:
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_locator(NullLocator())
         places = {row["threshold"]: math.log(at) for row, at in zip(rows, across, strict=True)}
-        far = (max(places.values()) - min(places.values())) / 10
+        far = (max(places.values()) - min(places.values())) / 8
         named: list[float] = []
         for row, at in sorted(zip(rows, across, strict=True), key=lambda pair: pair[0]["threshold"] != chosen):
             if all(abs(math.log(at) - each) > far for each in named):  # the names of neighbors would stand on each other
