@@ -180,7 +180,7 @@ def next_commands(job: TryJob, verdict: Mapping[str, Any]) -> list[tuple[str, st
     # More can be asked for only where the usual share of those alerted joins, and where it isn't had already.
     more = math.floor(10 * (verdict["joined"]["value"] or 0.0) + 1.5) / 10
     if not verdict["chosen"] and 0.5 < more <= MOST_ASKED:
-        words, wish, page = ("Fewer alerts, which more people join", ["--precision", more], f"rehearsal-{more:.0%}".rstrip("%") + ".html")
+        words, wish, page = ("Fewer alerts, which more people join", ["--precision", more], f"rehearsal-{round(100 * more)}.html")
     kinds = [] if job.include == ("channels",) else ["--include", ",".join(job.include)]
     names = [] if job.named else ["--no-names"]
     commands: list[tuple[str, list[object]]] = [

@@ -6,7 +6,7 @@ import io
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from operator import itemgetter
 from typing import Any
@@ -125,6 +125,13 @@ def report_page(found: Mapping[str, Any], shown: Sequence[ShownExample], people:
             *("parts of time", "point", "probability", "threshold", "too few to tell", "unanswered"),
         ),
     )
+
+
+def named_in(example: ShownExample, names: Mapping[str, str]) -> ShownExample:
+    """An example with names of people and of the channel in the place of ids."""
+    people = [(names.get(user, user), p) for user, p in example.people]
+    answer = [names.get(each, each) for each in example.answer]
+    return replace(example, channel=names.get(example.channel, example.channel), answer=answer, people=people)
 
 
 def plots_of(found: Mapping[str, Any]) -> list[Plot]:
