@@ -44,9 +44,9 @@ PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
     "buffer": ((ReorderBuffer, "add"), (ReorderBuffer, "is_duplicate"), (shard, "heappop")),
     "clean": ((examples, "clean"),),
     "tokens": ((examples, "unit_tokens"),),
-    "facts": ((examples, "words_of"), (people.People, "posted"), (people.People, "candidates"), (examples.Point, "__init__")),
+    "facts": ((examples, "words_of"), (people.People, "posted"), (people.People, "candidates"), (channel, "fill_in")),
     "prompt": ((examples, "build_prompt"),),
-    "encode": ((channel, "example_bytes"), (channel, "example_id")),
+    "encode": ((examples, "example_bytes"), (channel, "example_id")),
 }
 """The functions of each part, where they are looked up. None of them calls another."""
 WANTED = {"without": ("us_per_record", 40.0), "with": ("us_per_point", 250.0)}

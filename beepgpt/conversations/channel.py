@@ -63,7 +63,7 @@ SWEEP_EVERY = 512
 SWEEP_AFTER = DAY
 """Applied events, or time, between two looks for what can be forgotten: they decide how soon memory is free, not what is forgotten."""
 
-DRAFTS = 128
+DRAFTS = 32
 """Examples or points whose lines are written together, at most."""
 
 FOREVER = 1 << 62

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from beepgpt.connectors.tokenizer import load_encoding
@@ -21,9 +20,9 @@ from beepgpt.conversations.shard import run_through
 from beepgpt.simulation.workspace import Plan, live_records
 
 EXACT = {"arange", "array", "floor", "frombuffer", "int64", "ndarray", "ones", "repeat", "sqrt", "uint8", "where", "zeros"}
-METHODS = {"astype", "copy", "nonzero", "reshape", "sum", "tolist"}
+METHODS = {"astype", "nonzero", "reshape", "sum", "take"}
 """Of arrays; `sum` of integers alone."""
-OF_OTHERS = {"append", "dumps", "from_iterable", "get", "items", "join", "people"}
+OF_OTHERS = {"append", "dumps", "get", "join", "people"}
 """Of lists, dicts, lineups and orjson."""
 OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.BitAnd, ast.USub)
 
@@ -62,12 +61,6 @@ def test_the_check_would_notice(code: str, stranger: str):
     assert stranger in set(strangers_in(code))
 
 
-def test_a_sum_of_floats_is_refused_by_numpy_itself():
-    """Since it is told to sum integers."""
-    with pytest.raises(TypeError, match="Cannot cast"):
-        np.array([[0.5]]).sum(axis=1, dtype=np.int64)
-
-
 def lineups_of(monkeypatch: pytest.MonkeyPatch, rules: Rules, messages: int) -> tuple[list[Lineup], list[bytes]]:
     """All points of a simulated channel, and the examples' lines of the usual run."""
     made: list[Lineup] = []
@@ -84,12 +77,12 @@ def lineups_of(monkeypatch: pytest.MonkeyPatch, rules: Rules, messages: int) -> 
 
 @pytest.mark.skipif(not columns.__file__.endswith(".py"), reason="compiled classes can't be watched")
 def test_any_batch_gives_the_same_bytes(monkeypatch: pytest.MonkeyPatch):
-    """Few candidates and forty, in batches of any size, over a year of a busy workspace."""
+    """None, few and many candidates, in batches of any size."""
     lineups, _ = lineups_of(monkeypatch, Rules(), 900)
     alone = [facts_of(lineup) for lineup in lineups]
     sizes = [len(lineup.people()) for lineup in lineups]
 
-    assert (min(sizes), max(sizes)) == (0, 40)
+    assert (min(sizes), max(sizes)) == (0, 27)
     assert _facts(lineups, [lineup.people() for lineup in lineups]) == alone
     cuts = sorted({0, 1, 2, 3, 5, 8, *range(9, len(lineups), 31), len(lineups)})
     assert [facts for start, end in pairwise(cuts) for facts in facts_of_all(lineups[start:end])] == alone

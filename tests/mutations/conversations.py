@@ -115,6 +115,16 @@ ROWS = (
         ("_NUMBERS = ", "_FITTED = bytearray(BUCKETS)\n_NUMBERS = "),
     ),
     mutation(
+        "a point's people are those of when its example is written",
+        "law 1",
+        FEATURES_PY,
+        "tests/conversations/test_features.py::test_facts_are_what_the_log_says",
+        (
+            "        person = self.people[user] = Person(user, row, answers, authors)\n",
+            "        person = self.people[user] = before\n        person.row, person.words, person.authors = row, answers, authors\n",
+        ),
+    ),
+    mutation(
         "features change when they are read",
         "law 4",
         FEATURES_PY,
