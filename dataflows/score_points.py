@@ -24,6 +24,7 @@ from beepgpt.conversations.state import MessageIndex
 from beepgpt.dataflows.asking import AskingLogic, Gate
 from beepgpt.dataflows.records import TaggedItems
 from beepgpt.dataflows.scored_records import Scored
+from beepgpt.training.live import THRESHOLD
 from beepgpt.training.reloading import CannotScore, ModelAnswer, ModelCaller, ScoringModel
 
 VERSION = 2
@@ -69,10 +70,8 @@ class ScoringRun:
     """Microseconds: nobody is alerted to a point that is older by then."""
     most: int = 40
     """People that a prediction names."""
-    threshold: float = 0.5
-    """The probability from which on a person would be alerted, for the figures."""
-    threshold_for: Callable[[str], float] | None = None
-    """The same by the model's name; None: it holds for all."""
+    threshold_for: Callable[[str], float] = lambda model: THRESHOLD
+    """The probability from which on a person would be alerted, by the model's name: for the figures."""
     kept: int | None = None
     """Microseconds for which predictions stay on their topic: as long, a deletion finds those that held its message. None: no topic."""
     window: int = 5
@@ -95,7 +94,7 @@ class ScoringRun:
         if not self.steps_here:
             return {}
         step = self.steps_here[0]
-        lately = dict(step.lately)
+        lately = {name: self.followed(name, each) for name, each in dict(step.lately).items()}
         return {
             "counts": step.counts_here(),
             "predicted": dict(step.predicted_by),
@@ -111,6 +110,11 @@ class ScoringRun:
                 name: dict(self.predictor.expected(name, lately[name].answered if name in lately else 0)) for name in {serving, *lately}
             },
         }
+
+    def followed(self, model: str, lately: RollingMetrics) -> RollingMetrics:
+        """A model's recent figures, by the threshold that it has now."""
+        lately.threshold = self.threshold_for(model)
+        return lately
 
     def is_fresh(self, t: int, now: float) -> bool:
         """Whether a point is young enough that somebody may be alerted to it."""
@@ -418,9 +422,8 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
         model, how = outcome["model"], outcome["how"]
         self.outcomes_by[model, how] = self.outcomes_by.get((model, how), 0) + 1
         if (lately := self.lately.get(model)) is None:
-            ours = self._scoring
-            lately = self.lately[model] = RollingMetrics(ours.threshold if ours.threshold_for is None else ours.threshold_for(model))
-        lately.add(outcome)
+            lately = self.lately[model] = RollingMetrics(self._scoring.threshold_for(model))
+        self._scoring.followed(model, lately).add(outcome)
         if how != "answered" or lately.answered < ENOUGH or lately.counts["answered"] % 10:
             return
         figures = lately.figures()

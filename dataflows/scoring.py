@@ -70,7 +70,7 @@ def flow() -> Dataflow:
     from beepgpt.runtime.places import connection_of, source_of
     from beepgpt.runtime.running import check_source
     from beepgpt.runtime.workers import ClusterWorker, cluster_topics
-    from beepgpt.training.live import LiveThresholds, threshold_of
+    from beepgpt.training.live import LiveThresholds
     from beepgpt.training.models import load_model
     from beepgpt.training.reloading import WatchedModel
 
@@ -115,8 +115,7 @@ def flow() -> Dataflow:
         bounded_deadline=origin.is_followed,
         max_alert_age=settings.alerts.max_alert_age,
         most=ours.people,
-        threshold=threshold_of(ours.threshold, folder),
-        threshold_for=LiveThresholds(folder, threshold_of(ours.threshold, folder), is_given=ours.threshold is not None),
+        threshold_for=LiveThresholds(folder, ours.threshold),
         kept=to.kept(),
         window=rules.window,
         with_candidates=ours.candidates,

@@ -62,6 +62,8 @@ def recommend(rehearsed: Sequence[Rehearsed], history: RehearsalHistory, wanted:
         why += f"in the part to choose by, at no threshold {wanted.words};"
         why += f" at {best.threshold:.0%}, {joined['value']:.1%} of {joined['count']:,} joined"
         return found | {"why": f"{why} ({joined['low']:.0%} to {joined['high']:.0%})"}
+    if not history.parts.get("choose"):
+        return found | {"why": f"no prediction is of the part to choose by (they are of: {', '.join(history.parts)})"}
     alerts, sessions = max(
         ((each["intervals"]["joined"]["count"], each["intervals"]["joined"]["conversations"]) for _, each in tried), default=(0, 0)
     )

@@ -6,7 +6,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -187,7 +187,9 @@ def _lock(path: Path) -> int:
 class AlertStoreView:
     """The committed state of a store that another thread writes; each method opens its own read-only connection."""
 
-    def __init__(self, store: AlertDatabase) -> None:
+    def __init__(self, store: AlertDatabase, is_quiet: Callable[[int | None, int | None, str | None], bool] = lambda *_: False) -> None:
+        """`is_quiet`: whether it is somebody's quiet hours now, by the beginning, end and time zone that they chose, if they did."""
+        self._is_quiet = is_quiet
         self._address = f"{store.path.resolve().as_uri()}?mode=ro"
         self._before = store.counts()
 
@@ -211,12 +213,14 @@ class AlertStoreView:
 
     def _query(self, sql: str) -> dict[str, int]:
         with closing(sqlite3.connect(self._address, uri=True, timeout=BUSY, isolation_level=None)) as db:
+            db.create_function("is_quiet", 3, self._is_quiet)
             return {str(row[0]): int(row[1]) for row in db.execute(sql)}
 
 
 WAITING = """
     SELECT 'check', count(*) FROM alert WHERE state = 'due'
-    UNION ALL SELECT 'letter', count(*) FROM letter WHERE state = 'due'
+    UNION ALL SELECT iif(kind = 'digest' AND is_quiet(quiet_from, quiet_to, zone), 'quiet', 'letter') AS what, count(*)
+        FROM letter LEFT JOIN person USING (user) WHERE state = 'due' GROUP BY what
     UNION ALL SELECT 'doubt', count(*) FROM letter WHERE state = 'sending'
     UNION ALL SELECT 'change', count(*) FROM letter WHERE chore IS NOT NULL AND state IN ('sent', 'unknown')
     UNION ALL SELECT 'digest', count(*) FROM alert JOIN person USING (user)
@@ -225,4 +229,5 @@ WAITING = """
         WHERE handed_on < 3 AND alert.state = 'cleared' AND (alert.way = 'list' OR letter.id IS NULL OR letter.state IN ('sent', 'unknown'))
     UNION ALL SELECT 'home', count(*) FROM person WHERE home_dirty = 1 AND home_opened = 1
 """
-"""`check`: alerts not checked yet; `letter`, `doubt`, `change`: DMs to be sent, looked up, changed; `digest`, `hand_on`: alerts; `home`."""
+"""`check`: alerts not checked yet; `letter`, `doubt`, `change`: DMs to be sent, looked up, changed; `quiet`: digests that wait for the end
+of their readers' quiet hours; `digest`, `hand_on`: alerts; `home`."""

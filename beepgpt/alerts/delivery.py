@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from beepgpt.alerts.decisions import Policy, in_quiet_hours, local_minute, local_time
-from beepgpt.alerts.direct_messages import BATCH, GIVE_UP, Backoff, DirectMessages, Messenger, StoreRows
+from beepgpt.alerts.direct_messages import BATCH, GIVE_UP, LONGEST_PAUSE, Backoff, DirectMessages, Messenger, StoreRows
 from beepgpt.alerts.eligibility import Eligibility, Members
 from beepgpt.alerts.messages import LISTED, home_view
 from beepgpt.alerts.store import AlertStore, SentMessage, quiet_hours_of
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 SHOWN = 7 * DAY
 """Microseconds for which an App Home shows an alert."""
 FORGET_EVERY = 60 * MINUTE
+GONE = {"user_not_found", "users_not_found", "user_disabled", "user_not_visible", "cannot_dm_bot"}
+"""Slack's error codes for people who get no DMs from anybody. Other refusals may end once the app or the workspace is set up otherwise."""
 TO_DESTINATION, TO_WEBHOOK = 1, 2
 """Bits of the store's `handed_on`."""
 
@@ -60,6 +62,8 @@ class AlertDelivery:
         self._forward, self._forwarded_to, self._webhook = forward, forwarded_to, webhook
         self._digest_at, self._kept = digest_at, kept
         self._forgot_at = 0
+        self._monotonic = monotonic
+        self._restore_again: dict[str, float] = {}
         self._backoff = Backoff(store, monotonic)
         self._stages: list[tuple[str, Callable[[], bool]]] = [("check", self._check_alerts)]
         if slack is not None:
@@ -92,14 +96,24 @@ class AlertDelivery:
             return False
         if self._webhook is not None and store.alerts_to_forward(TO_WEBHOOK):
             return False
-        return self._slack is None or not (
-            store.dms("due") or store.dms("sending") or store.unconfirmed_dms_to_change() or store.dms_to_change()
-        )
+        if self._slack is None:
+            return True
+        is_due = any(not self._waits_for_morning(dm) for dm in store.dms("due"))
+        return not (is_due or store.dms("sending") or store.unconfirmed_dms_to_change() or store.dms_to_change())
+
+    def _waits_for_morning(self, dm: Mapping[str, Any]) -> bool:
+        """Whether a DM is a digest whose reader has quiet hours now."""
+        return dm["kind"] == "digest" and in_quiet_hours(self._clock(), self.store.preferences(dm["user"]), self.policy)
 
     def _check_alerts(self) -> bool:
         """Check for new alerts whether they may still be delivered, and queue a DM for those that may."""
-        done = False
-        for row in self.store.alerts_to_check()[:BATCH]:
+        done, left = False, BATCH
+        for row in self.store.alerts_to_check():
+            if not left:
+                break
+            if self._monotonic() < self._restore_again.get(row["user"], 0.0):
+                continue
+            left -= 1
             self._beat()
             now = self._clock()
             refused, permalink = self.eligibility.refusal(row, now), ""
@@ -109,7 +123,8 @@ class AlertDelivery:
                 except SlackRefused as error:
                     refused = "deleted" if error.code == "message_not_found" else "no_permalink"
             if not refused and self._slack is not None:
-                self._restore_dms(self._slack, row["user"], now)
+                if not self._restore_dms(self._slack, row["user"], now):
+                    continue
                 refused = "told_before" if self.store.was_sent_before(row) else ""
             with self.store.transaction():
                 route = row["way"]
@@ -126,10 +141,14 @@ class AlertDelivery:
             done = True
         return done
 
-    def _restore_dms(self, slack: Messenger, user: str, now: int) -> None:
-        """Ask Slack once for the DMs to a person that a store before this one sent: it may be lost, and they are not sent again."""
+    def _restore_dms(self, slack: Messenger, user: str, now: int) -> bool:
+        """Ask Slack once for the DMs to a person that a store before this one sent: it may be lost, and they are not sent again.
+
+        Returns whether they are known now. If Slack refuses, it is asked again later, and the person's alerts wait; only of who is gone
+        there is nothing to know.
+        """
         if not self.store.lacks_history(user, now, self._kept):
-            return
+            return True
         dm = ""
         sent: Sequence[SentMessage] = ()
         try:
@@ -137,8 +156,14 @@ class AlertDelivery:
             sent = slack.sent(dm, ts_text(max(self.store.born - self._kept, 0)))
         except SlackRefused as error:
             log.warning("the direct messages to somebody can't be read", extra={"user": user, "why": error.code})
+            if error.code not in GONE:
+                self._restore_again[user] = self._monotonic() + LONGEST_PAUSE
+                with self.store.transaction():
+                    self.store.count("restores_refused")
+                return False
         with self.store.transaction():
             self.store.restore_dms(user, dm, sent)
+        return True
 
     def _queue_digests(self) -> bool:
         """Queue a DM with the less likely alerts, once a local day, for those who chose that."""

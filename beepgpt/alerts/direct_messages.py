@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, NamedTuple, Protocol
 
 from beepgpt.alerts.database import StoreRow
@@ -86,7 +87,7 @@ StoreRows = Sequence[Mapping[str, Any]]
 
 
 KEYS = 50
-"""Keys in a DM's metadata, at most: Slack takes some kilobytes."""
+"""Keys in a DM's metadata, at most: Slack takes some kilobytes. Message and conversation of each alert in the longest digest fit."""
 
 
 class DmIdentity(NamedTuple):
@@ -212,7 +213,9 @@ class DirectMessages:
         return "sent"
 
     def _identity(self, dm: StoreRow, alerts: StoreRows) -> DmIdentity:
-        keys = dict.fromkeys(key for row in alerts for key in self._store.keys_of_alert(dict(row)))
+        """By what a DM is found. Each alert's first keys, its message and its conversation, come before any alert's other keys."""
+        by_rank = zip_longest(*(self._store.keys_of_alert(dict(row)) for row in alerts))
+        keys = dict.fromkeys(key for rank in by_rank for key in rank if key is not None)
         return DmIdentity(dm["id"], dm["kind"], tuple(keys)[:KEYS])
 
     def _eligible_alerts(self, dm: StoreRow, now: int) -> list[StoreRow]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import orjson
 import typer
 
 from beepgpt.alerts.decisions import Policy
@@ -20,6 +19,10 @@ from beepgpt.errors import BadCommand
 from beepgpt.figures import percent
 from beepgpt.runtime.console import console
 from beepgpt.runtime.places import check_apart, is_kafka
+from beepgpt.training.folder import METRICS
+
+if TYPE_CHECKING:
+    from beepgpt.training.live import FoundThreshold
 
 INSTALL = "pip install 'beepgpt[slack]'"
 
@@ -82,45 +85,55 @@ def print_account(account: Mapping[str, Any]) -> None:
             )
 
 
-def threshold_of(settings: Settings, model: Path | None) -> float:
-    """The least probability for a direct message: as it was set, as a rehearsal recommended for the model, or as its validation found.
+def threshold_of(settings: Settings, model: Path | None) -> FoundThreshold:
+    """From which probability on somebody gets a direct message, as the run begins: as it was set, or the threshold of the live pair.
 
-    Raises BadCommand.
+    Raises BadCommand if there is none.
     """
-    if settings.alerts.threshold is not None:
-        return settings.alerts.threshold
-    if model is None:
-        raise BadCommand("how likely must an answer be? Give --model DIR, whose rehearsed threshold is taken, or --threshold 0.5")
-    from beepgpt.training.folder import CARD
-    from beepgpt.training.live import is_of_card, live_in, newer_beside, recommended_in
+    from beepgpt.training.live import FoundThreshold, live_in, threshold_in
 
-    given, model = model, live_in(model)
-    if (newer := newer_beside(given)) is not None:
-        console.print(f"{given}: the model {newer} there has no threshold yet: going on with {model.name}, which has.")
-    if (recommended := recommended_in(model)) is not None:
-        return recommended
-    path = model / "metrics.json"
-    if not path.exists():
-        validate = "was not validated: beepgpt validate SET --model"
-        what = validate if (model / "model.json").is_file() else "is no trained model: beepgpt train SET --to"
-        raise BadCommand(f"--model {model}: {what} {model}, or give --threshold 0.5 in its place")
-    jsonl.check_readable(path)
-    try:
-        figures = orjson.loads(path.read_bytes())
-        chosen = figures["threshold"]
-        if (card := model / CARD).exists() and not is_of_card(figures, orjson.loads(card.read_bytes())):
-            raise BadCommand(f"{path}: is of another model than the one that stands there now: validate that one, or give --threshold")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadCommand(f"{path}: is nothing that `beepgpt validate` wrote: validate the model, or give --threshold") from error
-    if chosen is None:
-        raise BadCommand(
-            f"{path}: no threshold reached the precision that was asked for: give --threshold, or validate with a lower --precision"
-        )
-    console.print(
-        f"From {percent(chosen['threshold'], 1)} on, as {model} was validated: by all next answers, most of them of people who take part"
-        f" already. For a threshold that is chosen by alerts: beepgpt rehearse PREDICTIONS --model {model} --to rehearsal.html"
-    )
-    return float(chosen["threshold"])
+    if settings.alerts.threshold is not None:
+        return FoundThreshold(settings.alerts.threshold, "set", "as it was set")
+    if model is None:
+        raise BadCommand("how likely must an answer be? Give --model DIR, whose threshold is taken, or --threshold 0.5")
+    if (found := threshold_in(live_in(model))) is None:
+        raise BadCommand(why_no_threshold(live_in(model)))
+    return found
+
+
+def why_no_threshold(model: Path) -> str:
+    """Why a model has no threshold, and what to do."""
+    from beepgpt.training.live import card_in, figures_in, is_of_card
+
+    figures = figures_in(model)
+    if not card_in(model):
+        return f"--model {model}: is no trained model: beepgpt train SET --to {model}, or give --threshold 0.5 in its place"
+    if not figures:
+        return f"--model {model}: was not validated: beepgpt validate SET --model {model}, or give --threshold 0.5 in its place"
+    if not is_of_card(figures, card_in(model)):
+        return f"{model / METRICS}: is of another model than the one that stands there now: validate that one, or give --threshold"
+    if "threshold" in figures and figures["threshold"] is None:
+        what = "no threshold reached the precision that was asked for"
+        return f"{model / METRICS}: {what}: give --threshold, or validate with a lower --precision"
+    return f"{model / METRICS}: is nothing that `beepgpt validate` wrote: validate the model, or give --threshold"
+
+
+def say_threshold(model: Path | None, found: FoundThreshold) -> None:
+    """Unless it was set, print from which probability on people are alerted, why, and how to choose it better where it can be."""
+    from beepgpt.training.live import live_in, name_of, newer_beside
+
+    if model is None or found.found == "set":
+        return
+    if (newer := newer_beside(model)) is not None:
+        console.print(f"{model}: the model {newer} there has no threshold yet: going on with {name_of(live_in(model))}, which has.")
+    better = {
+        "validated": ": by all next answers, most of them of people who take part already. For a threshold that is chosen by alerts:"
+        f" beepgpt rehearse PREDICTIONS --model {model} --to rehearsal.html",
+        "kept": ". The model has learned from all that came since, so nothing is left to choose another one by before it is retrained:"
+        " beepgpt rehearse shows how alerts go at other thresholds, --threshold sets one",
+        "rehearsed": "",
+    }
+    console.print(f"Alerts from {percent(found.value, 1)} on, {found.why}{better[found.found]}.", highlight=False)
 
 
 def policy_of(settings: Settings, threshold: float) -> Policy:

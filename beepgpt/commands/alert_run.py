@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +12,12 @@ from urllib.parse import urlsplit
 
 from beepgpt.alerts.database import AlertStoreView
 from beepgpt.alerts.deciding import AlertDecider
+from beepgpt.alerts.decisions import is_quiet
 from beepgpt.alerts.delivery import AlertDelivery
 from beepgpt.alerts.reading import AlertSource, closing_account, run_loop
 from beepgpt.alerts.store import AlertStore
 from beepgpt.commands import alerting
-from beepgpt.commands.alert import policy_of, threshold_of
+from beepgpt.commands.alert import policy_of, say_threshold, threshold_of
 from beepgpt.config.settings import Settings, revealed
 from beepgpt.connectors import kafka
 from beepgpt.connectors.slack.alerts import SlackMessenger
@@ -46,9 +47,10 @@ def run_alerts(
     `places`: where predictions, interactions, deletions and outcomes are read; None: not. `members_of`: an export, in place of Slack.
     """
     ours = settings.alerts
-    threshold = threshold_of(settings, model)
-    thresholds = LiveThresholds(model, threshold, is_given=ours.threshold is not None)
-    policy = replace(policy_of(settings, threshold), thresholds=thresholds)
+    found = threshold_of(settings, model)
+    say_threshold(model, found)
+    thresholds = LiveThresholds(model, ours.threshold)
+    policy = replace(policy_of(settings, found.value), thresholds=thresholds)
     url = revealed(ours.webhook)
     if url and urlsplit(url).scheme not in ("http", "https"):
         raise BadCommand("alerts.webhook: an address with https:// is expected, or with http:// on this machine")
@@ -108,9 +110,9 @@ def run_alerts(
             observe=lambda since, seconds: waits[since].add(seconds),
         )
         if settings.run.metrics_port:
-            figures = figures_of(store, decider, waits, slack, sources, threshold)
+            figures = figures_of(store, decider, waits, slack, sources, thresholds)
             stack.enter_context(metrics.serve(settings.run.metrics_port, settings.run.metrics_host, figures, pulse))
-        log.info("started", extra={"source": places["predictions"], "threshold": threshold})
+        log.info("started", extra={"source": places["predictions"], "threshold": thresholds.current})
         waiting = AlertStoreView(store).waiting
         stack.enter_context(watching(lambda: {"records_behind": lag_of(sources), "messages_waiting": sum(waiting().values())}))
         run_loop(sources, delivery, pulse, stop)
@@ -142,10 +144,16 @@ def figures_of(
     waits: Mapping[str, Waits],
     slack: SlackMessenger | None,
     sources: Sequence[AlertSource],
-    threshold: float,
+    thresholds: LiveThresholds,
+    clock: Callable[[], int] = now_us,
 ) -> AlertFigures:
-    """The metrics of a run, read whenever they are scraped."""
-    view = AlertStoreView(store)
+    """The metrics of a run, read whenever they are scraped. `clock`: microseconds."""
+    policy = decider.policy
+
+    def is_quiet_for(begin: int | None, end: int | None, zone: str | None) -> bool:
+        return is_quiet(clock(), policy.quiet if begin is None or end is None else (begin, end), zone or policy.zone)
+
+    view = AlertStoreView(store, is_quiet_for)
     return AlertFigures(
         counts=view.counts,
         waiting=view.waiting,
@@ -155,5 +163,11 @@ def figures_of(
         newest=lambda: decider.newest,
         calls=lambda: {} if slack is None else dict(slack.calls),
         lags=lambda: {place: records for source in sources for place, records in list(source.lags.items())},
-        build={"version": program_version(), "threshold": f"{threshold:g}"},
+        clock=lambda: clock() / 1_000_000,
+        build=lambda: {"version": program_version(), **in_use(thresholds)},
     )
+
+
+def in_use(thresholds: LiveThresholds) -> dict[str, str]:
+    """The pair that is live now, for metrics: its threshold, and its model unless the threshold was set."""
+    return {"threshold": f"{thresholds.current:g}", **({"model": model} if (model := thresholds.model) else {})}

@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from beepgpt import __version__
+from beepgpt.commands.packages import extras_of
 from beepgpt.commands.starting import begin, end_quietly, fail, flush_output, ignore_signals
 from beepgpt.errors import BeepGPTError
 from beepgpt.folders import remove_empty
@@ -58,12 +59,6 @@ COMMANDS = {
 """Each command with the beginning of its help, by group. `dead-letters` is the function `dead_letters` of the module of that name."""
 MODULES = {"try": "try_export"}
 """Where a command can't be called as its module, since Python has the word."""
-
-EXTRAS = {
-    *("aiolimiter", "backoff", "detect_secrets", "httpx2", "jinja2", "lightgbm", "matplotlib", "openai", "phonenumbers"),
-    *("pyarrow", "scipy", "skops", "sklearn", "starlette", "stdnum", "uvicorn"),
-}
-"""What only labeling and training need."""
 
 LINKS = ("beepgpt.config", "beepgpt.connectors", "beepgpt.dataflows")
 """In a checkout these are symbolic links to folders beside the package."""
@@ -135,9 +130,9 @@ def main() -> None:
         if error.name in LINKS:
             folder = error.name.replace(".", "/")
             fail(f"{folder} is no folder: this checkout has no symbolic links; clone it with git, or install the wheel", 1)
-        if (error.name or "").partition(".")[0] not in EXTRAS:
+        if not (extras := extras_of(error.name or "")):
             raise
-        fail(f"this needs {error.name}, which is not installed: pip install 'beepgpt[labeling,training]'", 1)
+        fail(f"this needs {error.name}, which is not installed: pip install 'beepgpt[{','.join(extras)}]'", 1)
     except OSError as error:
         fail(f"{error.filename or 'the system'}: {error.strerror or error}", 1)
     except Exception as error:

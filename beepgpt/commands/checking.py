@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from beepgpt.commands.alert import threshold_of
+from beepgpt.commands.packages import missing_of
 from beepgpt.commands.topics import flow_topics, names_beside
 from beepgpt.config.settings import Settings, defaults, revealed
 from beepgpt.connectors import kafka
@@ -21,11 +22,6 @@ from beepgpt.training.folder import CARD
 from beepgpt.training.live import card_in, live_in
 
 CheckFinding = tuple[str, bool | None, str]
-NEEDED = {
-    "slack": ("jinja2", "slack_sdk", "starlette", "uvicorn", "websockets"),
-    "training": ("lightgbm", "numpy", "pyarrow", "scipy", "sklearn", "skops"),
-}
-"""Packages of going live, by the extra that brings them."""
 CLOCK = 5.0
 """Seconds by which this machine's clock may be ahead: a live event must not seem to come from the future."""
 
@@ -41,8 +37,8 @@ def check_workspace(settings: Settings) -> Iterator[CheckFinding]:
 
 def check_packages() -> Iterator[CheckFinding]:
     """Whether what live commands need is installed."""
-    lacking = {extra: [each for each in names if find_spec(each) is None] for extra, names in NEEDED.items()}
-    extras = ",".join(extra for extra, names in lacking.items() if names)
+    lacking = missing_of("slack", "training")
+    extras = ",".join(lacking)
     names = ", ".join(each for names in lacking.values() for each in names)
     yield "packages", not extras, f"{names} are not installed: pip install 'beepgpt[{extras}]'" if extras else "all are installed"
 
@@ -112,6 +108,7 @@ def check_model(settings: Settings, folder: Path | None) -> Iterator[CheckFindin
         yield "model", False, f"{found}: give the settings that they were made with"
         return
     try:
-        yield "model", True, f"{folder}, alerts from {percent(threshold_of(settings, folder))} on"
+        threshold = threshold_of(settings, folder)
+        yield "model", True, f"{folder}, alerts from {percent(threshold.value)} on, {threshold.why}"
     except BeepGPTError as error:
         yield "model", False, str(error)

@@ -19,11 +19,11 @@ from beepgpt.errors import BadCommand
 from beepgpt.figures import number, percent, share_or_few
 from beepgpt.runtime.console import console, results
 from beepgpt.runtime.places import check_apart, lines_with_places
-from beepgpt.training.live import figures_in, hits_in, live_in, name_of, threshold_of
-from beepgpt.training.parts import parts_of
+from beepgpt.training.folder import CARD
+from beepgpt.training.live import LiveThresholds, folders_of, live_in, name_of
+from beepgpt.training.parts import Parts, parts_of
 
 EXTRA = "training"
-CARD = "model.json"
 LEAST_KEPT = 0.02
 """The least probability of a person in outcomes."""
 
@@ -44,23 +44,17 @@ def outcomes(
     if given is not None and given < LEAST_KEPT:
         raise BadCommand(f"--threshold {given:g}: at least {LEAST_KEPT} is expected: outcomes hold no less likely people")
     try:
-        from beepgpt.training.models import read_card
-        from beepgpt.training.outcomes import figures_by_model
+        from beepgpt.training.outcomes import figures_by_model  # noqa: F401
     except ModuleNotFoundError as error:
         raise BadCommand(f"this needs {error.name}: pip install 'beepgpt[{EXTRA}]'") from error
     written = [path for path in (to, report) if path is not None]
     for path in written:
         jsonl.check_writable(path)
     check_apart(source, written)
-    model = None if model is None else live_in(model)
-    figures, parts = ({}, {}) if model is None else (validated(model), {name_of(model): parts_of(read_card(model))})
-    at = threshold_of(given, model)
-    models = figures_by_model(outcomes_in(source, settings), at, parts)
-    if not models:
+    closing = outcomes_of(source, model, settings)
+    if not closing["models"]:
         raise BadCommand(f"{source}: holds no outcome yet: a point's is known when somebody answered, or its horizon has passed")
-    promised = hits_in(figures)
-    closing = {"source": source, "right": RIGHT, "promised": promised, "models": models}
-    show_summary(closing, json, lambda found: print_models(found["models"], promised))
+    show_summary(closing, json, lambda found: print_models(found["models"]))
     write_report(report, closing)
     if to is not None:
         from beepgpt.web.report import outcomes_page
@@ -74,14 +68,30 @@ def outcomes(
         say_next("outcomes", source, *(() if model is None else ("--model", model)), "--to", "outcomes.html")
 
 
-def validated(model: Path) -> dict[str, Any]:
-    """A model's figures of validation; if it was not validated, print that. Raises BadCommand if there is no model."""
-    if not (model / CARD).is_file():
+def outcomes_of(source: str, model: Path | None, settings: Settings) -> dict[str, Any]:
+    """What the report and the page show: each model's figures, by its own threshold, beside its own validation as `model` has them.
+
+    Prints what can't be compared. Raises BadCommand if `model` is no model, or for a record that is no outcome.
+    """
+    from beepgpt.training.models import read_card
+    from beepgpt.training.outcomes import figures_by_model, validation_of
+
+    if model is not None and not (live_in(model) / CARD).is_file():
         raise BadCommand(f"--model {model}: is no trained model ({CARD} is missing): name the folder that `beepgpt train` made")
-    figures = figures_in(model)
-    if not figures:
-        console.print(f"{model} was not validated, so it has no figures to compare with: beepgpt validate SET --model {model}")
-    return figures
+    thresholds = LiveThresholds(model, settings.scoring.threshold)
+    found = list(outcomes_in(source, settings))
+    parts: dict[str, Parts | None] = {}
+    for name in {each["model"] for each in found}:
+        if model is not None and (at := folders_of(model, name)):
+            parts[name] = parts_of(read_card(at[0]))
+    models = figures_by_model(found, thresholds, parts, model)
+    for each in models:
+        if model is not None and not each["validation"]:
+            at = folders_of(model, each["model"])
+            why = f"{at[0]} was not validated: beepgpt validate SET --model {at[0]}" if at else f"{model} holds no model {each['model']}"
+            console.print(f"No figures of validation stand beside those of {each['model']}: {why}")
+    live = {} if model is None else validation_of(name_of(live_in(model)), model)
+    return {"source": source, "right": RIGHT, "promised": live.get("hits", {}), "models": models}
 
 
 def outcomes_in(source: str, settings: Settings) -> Iterator[dict[str, Any]]:
@@ -98,13 +108,13 @@ def outcomes_in(source: str, settings: Settings) -> Iterator[dict[str, Any]]:
         yield body
 
 
-def print_models(models: list[dict[str, Any]], promised: Mapping[str, Mapping[str, float]]) -> None:
+def print_models(models: list[dict[str, Any]]) -> None:
     """Print the figures of all models."""
     for each in models:
-        print_outcomes(each, promised)
+        print_outcomes(each)
 
 
-def print_outcomes(model: Mapping[str, Any], promised: Mapping[str, Mapping[str, float]]) -> None:
+def print_outcomes(model: Mapping[str, Any]) -> None:
     """Print one model's figures as a table."""
     table = account_table()
     table.add_row(f"model {model['model']}", "", f"points from {model['from']} to {model['until']} UTC")
@@ -115,6 +125,10 @@ def print_outcomes(model: Mapping[str, Any], promised: Mapping[str, Mapping[str,
         table.add_row(f"  {part}", f"{count:,}", f"{PARTS[part]}{of}")
     if model["target"] == "reactors" and not counts.get("answered"):
         table.add_row("", "", "no reaction has its time here (in an export none has), so nobody knows who reacted: there are no figures")
+    validation = model["validation"]
+    promised = validation.get("hits", {})
+    if whose := validation.get("of"):
+        table.add_row("", "", f"validation: of {whose}; the model itself learned from that time, too, and these outcomes judge it first")
     for kind, name in (("answered", "answered"), ("first_replies", "first replies")):
         for what, figure in model[kind].items():
             beside = f"; validation: {share_or_few(promised[what])}" if kind == "answered" and what in promised else ""

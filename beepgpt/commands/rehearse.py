@@ -82,18 +82,19 @@ ON_THE_PAGE = ("people", "shown", "bars", "bars_are", "highest")
 
 def keep(recommended: Mapping[str, Any], model: Path, models: Sequence[str]) -> None:
     """Write a recommendation where `beepgpt alert` and `beepgpt score` read it, if all predictions are of that model."""
-    from beepgpt.training.live import name_of, recommended_in
+    from beepgpt.training.live import name_of, threshold_in
 
     name = name_of(model)
     if list(models) != [name]:
         console.print(f"PREDICTIONS are of {', '.join(models)}, and --model {model} is {name}: nothing is written there.")
         return
     if recommended["threshold"] is None:
-        if (stays := recommended_in(model)) is not None:
-            console.print(f"Alerts from {percent(stays)} on, as before: {model / ALERTS} stays as it is.")
+        if (stays := threshold_in(model)) is not None:
+            console.print(f"Alerts from {percent(stays.value, 1)} on, as before: {stays.why}.", highlight=False)
         return
     jsonl.write_file(model / ALERTS, orjson.dumps({"model": name, **recommended}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-    console.print(f"Alerts from {percent(recommended['threshold'])} on: {model / ALERTS}, which `beepgpt alert` and `beepgpt score` take.")
+    which = f"{model / ALERTS}, which `beepgpt alert` and `beepgpt score` follow, also those that run"
+    console.print(f"Alerts from {percent(recommended['threshold'])} on: {which}.")
 
 
 def print_figures(values: Mapping[str, Any]) -> None:

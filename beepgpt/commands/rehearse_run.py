@@ -42,11 +42,11 @@ def rehearsal_of(
     """Rehearse what stands in files or on topics. Returns the values of the page and the report.
 
     `wishes`: the first that some threshold meets is taken. If none is, it is the threshold that was recommended for the model before, or
-    `OTHERWISE`.
+    that a retrained one keeps, or `OTHERWISE`.
     """
     from beepgpt.alerts.rehearsal_report import RUNS, rehearsal_report
     from beepgpt.commands.alert import policy_of
-    from beepgpt.training.live import recommended_in
+    from beepgpt.training.live import threshold_in
 
     history = history_in(source, outcomes, settings, model)
     asked, may_see = preferences_in(store, members, {user for point in history.points for user, _ in point.people})
@@ -58,14 +58,16 @@ def rehearsal_of(
     given = settings.alerts.threshold
     how: dict[str, Any] = {"asked": asked, "may_see": may_see, "names": names, "everybody": store is None, "wishes": wishes}
 
-    before = None if model is None else recommended_in(model)
+    before = None if model is None else threshold_in(model)
+    if before is not None and before.found == "validated":
+        before = None  # by all next answers, and not by alerts
 
     def instead(why: str) -> float:
-        return OTHERWISE if before is None else before
+        return OTHERWISE if before is None else before.value
 
     with time_left(f"replaying {len(history.points):,} points", RUNS) as on_run:
         values = rehearsal_report(history, None if given is None else policy_at(given), policy_at, instead, on_run=on_run, **how)
-    guessed = "a guess" if before is None else "what was recommended before"
+    guessed = "a guess" if before is None else "what was recommended before" if before.found == "rehearsed" else "the one that it keeps"
     more = {"models": sorted({point.model for point in history.points}), "days": round(history.days("judge"), 2)}
     return {**values, **more, "asked": wishes[0]._asdict(), "guessed": guessed}
 

@@ -144,7 +144,11 @@ def print_scores(closing: Mapping[str, Any]) -> None:
         table.add_row("  unsettled", f"{outcomes['unsettled']:,}", "nobody knows yet")
     for figures in closing["lately"]:
         for model, each in figures.items():
-            names = {"hit@1": "hit@1", "hit@5": "hit@5", "precision": f"right of those named from {closing['threshold']:.3f} on"}
+            names = {
+                "hit@1": "hit@1",
+                "hit@5": "hit@5",
+                "precision": f"right of those named from {each.get('threshold', closing['threshold']):.3f} on",
+            }
             told = {said: figure for name, said in names.items() if (figure := each.get("intervals", {}).get(name, {})).get("count")}
             shares = ", ".join(f"{said} {share_or_few(figure)} of {figure['count']:,}" for said, figure in told.items())
             table.add_row("at the end", "", f"{shares}; the newest that judge model {model}, of at most 1,000 known answers")

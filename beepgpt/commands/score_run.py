@@ -19,7 +19,7 @@ from beepgpt.runtime.destinations import check_score_topic, place_name
 from beepgpt.runtime.left_out import left_out_of, say_left_out
 from beepgpt.runtime.places import Origin, check_apart, connection_of, origin_of
 from beepgpt.runtime.running import check_source, ended_before, recovery_of, run_child, run_flow, status_of
-from beepgpt.training.live import threshold_of
+from beepgpt.training.live import LiveThresholds
 
 
 def check_job(job: ScoreJob, origin: Origin) -> None:
@@ -111,7 +111,7 @@ def report_of(job: ScoreJob, model: str, workers: list[dict[str, Any]], seconds:
         "outcomes_to": None if job.to.outcomes is None else place_name(job.to.outcomes),
         "spec": job.settings.rules.spec,
         "model": model,
-        "threshold": threshold_of(job.settings.scoring.threshold, job.model),
+        "threshold": LiveThresholds(job.model, job.settings.scoring.threshold).current,
         "workers": job.settings.run.workers,
         "seconds": round(seconds, 3),
         "events_per_second": round(sum(each["records"] for each in workers) / seconds, 1),

@@ -27,7 +27,7 @@ from beepgpt.runtime.pacing import PacedSource
 from beepgpt.runtime.places import Origin, source_of
 from beepgpt.runtime.running import FlowRun, note_of_rules
 from beepgpt.runtime.workers import PreparedFlow, Worker
-from beepgpt.training.live import LiveThresholds, threshold_of
+from beepgpt.training.live import LiveThresholds
 from beepgpt.training.reloading import WatchedModel
 
 log = logging.getLogger("beepgpt")
@@ -112,12 +112,12 @@ def build(job: ScoreJob, origin: Origin, model: WatchedModel, worker: Worker) ->
 
 
 def figures_lately(lately: RollingMetrics) -> dict[str, Any]:
-    """Counts of all outcomes, figures of the last ones, and in `intervals` each share of these with its interval by conversation."""
+    """Counts of all outcomes, figures of the last ones by the `threshold` of their model, and in `intervals` each share's interval."""
     import numpy as np
 
     from beepgpt.training.intervals import share_of
 
-    found: dict[str, Any] = {**lately.counts, **lately.figures(), "intervals": {}}
+    found: dict[str, Any] = {**lately.counts, **lately.figures(), "threshold": lately.threshold, "intervals": {}}
     for name, rows in lately.shares().items():
         right, of = (np.array([each[place] for each in rows], np.float64) for place in (0, 1))
         found["intervals"][name] = share_of(right, of, [each.conversation for each in rows]).as_json()
@@ -149,8 +149,7 @@ def scoring_of(job: ScoreJob, origin: Origin, model: WatchedModel, worker: Worke
         bounded_deadline=job.deadline is not None or origin.is_followed or job.pace is not None,
         max_alert_age=job.settings.alerts.max_alert_age,
         most=ours.people,
-        threshold=threshold_of(ours.threshold, job.model),
-        threshold_for=LiveThresholds(job.model, threshold_of(ours.threshold, job.model), is_given=ours.threshold is not None),
+        threshold_for=LiveThresholds(job.model, ours.threshold),
         kept=job.to.kept(),
         window=job.settings.rules.window,
         with_candidates=ours.candidates,

@@ -12,6 +12,7 @@ import typer
 
 from beepgpt.commands.closing import show_summary
 from beepgpt.commands.flags import Include, Json, NoNames, kinds_of, with_settings
+from beepgpt.commands.packages import missing_of
 from beepgpt.commands.try_steps import INDEX, TryJob
 from beepgpt.commands.trying import tried
 from beepgpt.config.settings import Settings
@@ -22,8 +23,6 @@ from beepgpt.runtime.console import console, results
 from beepgpt.runtime.places import check_apart, check_names_folder
 from beepgpt.runtime.steps import STEPS
 
-NEEDED = ("jinja2", "lightgbm", "matplotlib", "numpy", "pyarrow", "scipy", "skops", "sklearn", "slack_sdk")
-"""Modules that a model and a rehearsal need, and examples do not."""
 INSTALL = "pip install 'beepgpt[slack,training]'"
 
 
@@ -57,7 +56,8 @@ def run_try(job: TryJob) -> dict[str, Any]:
 
 def check_try(job: TryJob) -> None:
     """Check what can be checked before anything is written. Raises BadCommand."""
-    if lacking := [name for name in NEEDED if find_spec(name) is None]:
+    lacking = [*missing_of("training").get("training", []), *(() if find_spec("slack_sdk") else ("slack_sdk",))]
+    if lacking:
         raise BadCommand(f"beepgpt try needs {', '.join(lacking)}: {INSTALL}")
     if not job.settings.rules.candidates:
         raise BadCommand("--no-candidates: the model of this machine is asked about candidates: leave it out")

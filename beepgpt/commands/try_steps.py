@@ -121,17 +121,10 @@ def score_points(job: TryJob, cut: str) -> dict[str, Any]:
 
 def write_outcomes(job: TryJob) -> None:
     """Write the page of what became of the predictions, from the threshold on that the rehearsal recommends."""
-    from beepgpt.commands.outcomes import outcomes_in, validated
-    from beepgpt.conversations.outcomes import RIGHT
-    from beepgpt.training.live import hits_in, name_of, threshold_of
-    from beepgpt.training.models import read_card
-    from beepgpt.training.outcomes import figures_by_model
-    from beepgpt.training.parts import parts_of
+    from beepgpt.commands.outcomes import outcomes_of
     from beepgpt.web.report import outcomes_page
 
-    parts = {name_of(job.model): parts_of(read_card(job.model))}
-    found = figures_by_model(outcomes_in(str(job.outcomes), job.settings), threshold_of(job.settings.scoring.threshold, job.model), parts)
-    values = {"source": str(job.outcomes), "right": RIGHT, "promised": hits_in(validated(job.model)), "models": found}
+    values = outcomes_of(str(job.outcomes), job.model, job.settings)
     jsonl.write_file(job.to / "outcomes.html", outcomes_page(values).encode())
 
 

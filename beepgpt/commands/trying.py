@@ -20,7 +20,7 @@ from beepgpt.commands.try_steps import (
 from beepgpt.errors import RunStopped
 from beepgpt.figures import share
 from beepgpt.runtime.steps import Steps, contents_of
-from beepgpt.training.folder import CARD, MANIFEST
+from beepgpt.training.folder import CARD, MANIFEST, METRICS
 
 LEAST_ANSWERED = 200
 """Answered points below which nothing is learned: a tenth of them, which judges, would be too few for any figure."""
@@ -39,7 +39,7 @@ def tried(job: TryJob) -> dict[str, Any]:
     card = job.model / CARD
     cut = steps.run("training set", None, [job.training_set / MANIFEST], lambda: make_training_set(job), _says_sides)["cut"]
     steps.run("model", None, [card], lambda: fit_model(job), lambda value: f"fitted on {value['examples']:,} of them")
-    pages = [job.model / "metrics.json", job.model / "report.html"]
+    pages = [job.model / METRICS, job.model / "report.html"]
     steps.run("validation", job.named, pages, lambda: validate_model(job), _says_hits)
     scored = [job.predictions, job.outcomes]
     steps.run("scores", None, scored, lambda: score_points(job, cut), lambda value: f"{value['scored']:,} later points, as they were made")

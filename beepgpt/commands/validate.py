@@ -22,7 +22,7 @@ from beepgpt.folders import make_folder
 from beepgpt.runtime.console import WIDEST, console, results
 from beepgpt.runtime.names import known_names, people_of
 from beepgpt.runtime.places import check_names_folder
-from beepgpt.training.folder import CARD, MODELS
+from beepgpt.training.folder import CARD, METRICS, MODELS
 from beepgpt.training.live import let_own_be_live
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ NOT_JUDGED = {
     "silence": "Points that nobody answered (--silences drop)",
     "weak": "Points whose answer has a weak signal (--weak drop)",
 }
-METRICS, REPORT = "metrics.json", "report.html"
+REPORT = "report.html"
 NO_NAMES: Mapping[str, str] = {}
 
 

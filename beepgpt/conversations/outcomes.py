@@ -135,18 +135,19 @@ class RollingMetrics:
 
     def __init__(self, threshold: float) -> None:
         self.threshold = threshold
+        """May change: then all of the last outcomes are counted by the new one, and `counts` goes on with it."""
         self.counts = {"answered": 0, "hit@1": 0, "hit@5": 0, "alerts": 0, "right": 0}
         """Of all outcomes so far."""
         self._ranks: deque[tuple[int, str]] = deque(maxlen=self.KEPT)
-        self._alerts: deque[tuple[AlertCounts, str]] = deque(maxlen=self.KEPT)
-        """Each with its conversation."""
+        self._named: deque[Mapping[str, Any]] = deque(maxlen=self.KEPT)
+        """Of each outcome its conversation, the people that its prediction named, and the answer."""
 
     def add(self, outcome: Mapping[str, Any]) -> None:
         """Add an outcome; one whose answer isn't known is not counted, nor one of a point that the model was fitted or chosen on."""
         if outcome["how"] not in KNOWN or outcome.get("part") in ("fit", "choose"):
             return
         alerts = count_alerts(outcome, self.threshold)
-        self._alerts.append((alerts, outcome["conversation"]))
+        self._named.append({name: outcome[name] for name in ("conversation", "people", "answer")})
         self.counts["alerts"] += alerts.given
         self.counts["right"] += alerts.right
         if outcome["how"] == "answered":
@@ -166,13 +167,14 @@ class RollingMetrics:
         shares = self.shares()
         found = {name: sum(each.right for each in rows) / of for name, rows in shares.items() if (of := sum(each.of for each in rows))}
         if "precision" in found:
-            expected = sum(each.expected for each, _ in list(self._alerts))
+            expected = sum(count_alerts(each, self.threshold).expected for each in list(self._named))
             found["drift"] = expected / sum(each.of for each in shares["precision"]) - found["precision"]
         return found
 
     def shares(self) -> dict[str, list[CountedRight]]:
         """What the hits and the precision are made of, an entry for each outcome: for intervals by conversation."""
-        ranks, alerts = list(self._ranks), list(self._alerts)
+        ranks = list(self._ranks)
+        alerts = [(count_alerts(each, self.threshold), each["conversation"]) for each in list(self._named)]
         return {
             "hit@1": [CountedRight(int(rank == 1), 1, conversation) for rank, conversation in ranks],
             "hit@5": [CountedRight(int(0 < rank <= 5), 1, conversation) for rank, conversation in ranks],

@@ -20,7 +20,7 @@ from beepgpt.forgetting.records import Cleaning, Removal, clean_document, clean_
 from beepgpt.locks import lock
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.recovery import LOCK, NOTE
-from beepgpt.training.folder import CARD, LABELS, LIVE, MANIFEST, ROWS
+from beepgpt.training.folder import CARD, FITTED, LABELS, LIVE, MANIFEST, ROWS
 from beepgpt.training.people import SKETCH
 from beepgpt.training.prepare import MADE_BY, OUTPUTS
 from beepgpt.training.uploads import README
@@ -213,12 +213,12 @@ def delete_exported(path: Path, cleaning: Cleaning) -> Removal:
     return Removal(1, "deleted", "beepgpt train SET --model export")
 
 
-MODEL_FILES = frozenset({CARD, "model.skops", SKETCH, "job.json", "events.jsonl", "job.lock", LABELS, LIVE})
+MODEL_FILES = frozenset({CARD, FITTED, SKETCH, "job.json", "events.jsonl", "job.lock", LABELS, LIVE})
 
 
 def is_model(path: Path) -> bool:
     """Whether a folder is a model, or one that is being trained."""
-    return (path / CARD).exists() or (path / "job.json").exists() or (path / "model.skops").exists() or (path / LIVE).exists()
+    return (path / CARD).exists() or (path / "job.json").exists() or (path / FITTED).exists() or (path / LIVE).exists()
 
 
 def name_model(path: Path, cleaning: Cleaning) -> Removal:

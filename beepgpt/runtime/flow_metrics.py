@@ -228,14 +228,16 @@ class AlertFigures(Collector):
     """Calls of Slack, by method and result."""
     lags: Callable[[], Mapping[tuple[str, int], int]] = dict
     """Records that are not read yet, by topic and partition."""
-    build: Mapping[str, str] = field(default_factory=dict)
+    build: Callable[[], Mapping[str, str]] = dict
     clock: Callable[[], float] = time.time
     """Seconds since 1970."""
     _reasons: Reasons = field(default_factory=Reasons, init=False, repr=False)
 
     def collect(self) -> Iterator[Metric]:
         """All metrics as they are now."""
-        yield InfoMetricFamily("beepgpt_build", "The program's version, and the threshold of alerts.", value=dict(self.build))
+        yield InfoMetricFamily(
+            "beepgpt_build", "The program's version, and the live model and threshold of alerts.", value=dict(self.build())
+        )
         counts = {name: count for name, count in self.counts().items() if name not in MAY_FALL}
         yield by_label(READ, "what", {what: counts.pop(name, 0) for name, what in WHAT.items()})
         yield by_two(DECIDED, ("kind", "way"), {names: counts.pop(name, 0) for name, names in WAYS.items()})

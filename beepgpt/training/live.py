@@ -7,16 +7,20 @@ so one rename swaps model and threshold.
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
+from itertools import chain, count
+from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
@@ -26,8 +30,8 @@ THRESHOLD = 0.5
 """Where a model's validation found none."""
 KEPT = 3
 """Versions that stay, the live one among them."""
-LOOK_AGAIN = 5.0
-"""Seconds after which a model that no pair has is looked for again."""
+LOOK_AGAIN = 1.0
+"""Seconds after which the files of a threshold that is in use are looked at again."""
 
 log = logging.getLogger("beepgpt")
 
@@ -68,28 +72,73 @@ def hits_in(figures: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     return {}
 
 
-def recommended_in(folder: Path) -> float | None:
-    """The threshold that `beepgpt rehearse` recommended for the very model in a folder; None if there is none."""
-    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-        found = orjson.loads((folder / ALERTS).read_bytes())
-        if found["model"] == name_of(folder):
-            return float(found["threshold"])
+# Thresholds
+
+
+class FoundThreshold(NamedTuple):
+    """The probability from which on a person is alerted, and where a model has it from."""
+
+    value: float
+    found: Literal["set", "rehearsed", "validated", "kept"]
+    """`set`: in the settings; `kept`: a retrained model has its candidate's, or as many alerts as the model before gave."""
+    why: str
+    """The same in words."""
+
+
+def threshold_in(folder: Path) -> FoundThreshold | None:
+    """The threshold of the very model in a folder: as `beepgpt rehearse` recommends it, else as validated; None: it has none."""
+    rehearsed, figures = _rehearsed_in(folder), figures_in(folder)
+    candidate = candidate_of(figures) if is_of_card(figures, card_in(folder)) else ""
+    with suppress(KeyError, TypeError, ValueError):
+        if rehearsed:
+            why = str(rehearsed.get("why", ""))
+            return FoundThreshold(float(rehearsed["threshold"]), "kept" if candidate else "rehearsed", why)
+        if candidate:
+            return FoundThreshold(float(figures["threshold"]["threshold"]), "kept", f"as {candidate}, was validated")
+        if is_of_card(figures, card_in(folder)):
+            return FoundThreshold(float(figures["threshold"]["threshold"]), "validated", "as it was validated")
     return None
 
 
-def threshold_of(given: float | None, folder: Path | None) -> float:
-    """The probability from which on a person is alerted: as given, as a rehearsal recommended, or as the model's validation found."""
-    if given is not None:
-        return given
-    folder = folder and live_in(folder)
-    if folder is not None and (recommended := recommended_in(folder)) is not None:
-        return recommended
-    with suppress(KeyError, TypeError):
-        return float(figures_in(folder)["threshold"]["threshold"]) if folder is not None else THRESHOLD
-    return THRESHOLD
+def recommended_in(folder: Path) -> float | None:
+    """The threshold for the very model in a folder that was rehearsed, or keeps the volume of a rehearsed one; None: it was neither."""
+    return float(found["threshold"]) if (found := _rehearsed_in(folder)) else None
+
+
+def _rehearsed_in(folder: Path) -> dict[str, Any]:
+    found = _json_in(folder / ALERTS)
+    with suppress(OSError):
+        if isinstance(found.get("threshold"), int | float) and found.get("model") == name_of(folder):
+            return found
+    return {}
+
+
+def candidate_of(figures: Mapping[str, Any]) -> str:
+    """Whose figures these are, in words, where a retrained model has those of its candidate; empty: they are its own."""
+    of = figures.get("figures_of")
+    if not isinstance(of, Mapping):
+        return ""
+    words = f"its candidate {of.get('model')}"
+    with suppress(KeyError, TypeError, ValueError):
+        words += f", fitted until {datetime.fromtimestamp(float(of['fitted_until']), UTC):%Y-%m-%d %H:%M} UTC"
+        compared = of["compared"]
+        gain = compared["log_loss_gain"]["value"]
+        than = f"{'lower' if gain >= 0 else 'higher'} than that of {compared['against']}"
+        words += f", whose log loss was {abs(gain):.4f} {than} on {compared['points']:,} points"
+    return words
 
 
 # Pairs
+
+
+def folders_of(folder: Path, model: str) -> list[Path]:
+    """Where a model stands in a live folder, by its name: the live pair first, then other versions, the newest first."""
+    found = []
+    for each in (live_in(folder), *_versions_of(folder, model), folder):
+        with suppress(OSError):
+            if name_of(each) == model and each not in found:
+                found.append(each)
+    return found
 
 
 def live_in(folder: Path) -> Path:
@@ -101,14 +150,10 @@ def live_in(folder: Path) -> Path:
     return folder
 
 
-def threshold_in(folder: Path) -> float | None:
-    """The threshold of the very model in a folder, as rehearsed or as validated; None: it has none."""
-    if (recommended := recommended_in(folder)) is not None:
-        return recommended
-    figures = figures_in(folder)
-    with suppress(KeyError, TypeError, ValueError):
-        return float(figures["threshold"]["threshold"]) if is_of_card(figures, card_in(folder)) else None
-    return None
+def _versions_of(folder: Path, model: str) -> list[Path]:
+    """The versions with a model, the newest first: each has a threshold of its own."""
+    found = [each for each in (folder / VERSIONS).glob(f"{glob.escape(model)}*") if each.name.partition("-")[0] == model]
+    return sorted(found, key=lambda each: each.stat().st_mtime_ns, reverse=True)
 
 
 def newer_beside(folder: Path) -> str | None:
@@ -121,16 +166,17 @@ def newer_beside(folder: Path) -> str | None:
 
 
 def put_live(folder: Path, write: Callable[[Path], None]) -> Path:
-    """Make a version and let it be the live one, by one rename; `write` fills its folder. A kill leaves the pair before, whole."""
+    """Make a version and let it be the live one, by one rename; `write` fills its folder. A kill leaves the pair before, whole.
+
+    The same model with another threshold is another version, beside the one before.
+    """
     making = folder / VERSIONS / ".making"
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)
     write(making)
-    version = making.with_name(name_of(making))
-    if version.exists():  # the same model, fitted again
-        shutil.rmtree(making)
-    else:
-        making.rename(version)
+    name = name_of(making)
+    version = next(each for each in map(making.with_name, chain([name], (f"{name}-{n}" for n in count(2)))) if not each.exists())
+    making.rename(version)
     new = folder / f"{LIVE}.new"
     with new.open("wb") as file:
         file.write(orjson.dumps({"version": version.name}, option=orjson.OPT_APPEND_NEWLINE))
@@ -169,40 +215,68 @@ def let_own_be_live(folder: Path) -> bool:
 
 
 class LiveThresholds:
-    """The threshold of each model by its name, found in a folder once the first of its predictions comes."""
+    """From which probability on a person is alerted, for each model's predictions: what was set, else what its folder says by now.
 
-    def __init__(self, folder: Path | None, first: float, *, is_given: bool) -> None:
-        """`first`: the threshold at the start; `is_given`: it was set, and holds for all models."""
-        self.current = first
-        self._folder = None if is_given else folder
+    A pair that is swapped in is followed, and so is a threshold that a rehearsal or a validation writes for a model that is in use. May be
+    asked by several threads.
+    """
+
+    def __init__(self, folder: Path | None, given: float | None = None, *, every: float = LOOK_AGAIN) -> None:
+        """`folder`: of the live pair; `given`: was set, and holds for all; `every`: seconds after which files are looked at again."""
+        self._given, self._every = given, every
+        self._folder = folder if given is None else None
         self._known: dict[str, float] = {}
         self._looked: dict[str, float] = {}
         if self._folder is not None:
             with suppress(OSError):
-                self._known[name_of(live_in(self._folder))] = first
+                live = live_in(self._folder)
+                name = name_of(live)
+                self._looked[name] = -inf  # without a threshold it is asked all the same, and nobody has to be told
+                if (found := threshold_in(live)) is not None:
+                    self._known = {LIVE_PAIR: found.value, name: found.value}
 
     def __call__(self, model: str) -> float:
         """The threshold of a model's predictions; where none is known, that of the live pair."""
-        if self._folder is not None and model and model not in self._known:
-            self._look(self._folder, model)
-        return self._known.get(model, self.current)
+        if self._folder is None or not model:
+            return self.current
+        self._look(self._folder, model)
+        known = self._known.get(model)
+        return self.current if known is None else known
+
+    @property
+    def current(self) -> float:
+        """The threshold of the live pair."""
+        if self._given is not None:
+            return self._given
+        if self._folder is not None:
+            self._look(self._folder, LIVE_PAIR)
+        return self._known.get(LIVE_PAIR, THRESHOLD)
+
+    @property
+    def model(self) -> str:
+        """The name of the live pair's model; empty: its threshold isn't what counts."""
+        with suppress(OSError):
+            return "" if self._folder is None else name_of(live_in(self._folder))
+        return ""
 
     def _look(self, folder: Path, model: str) -> None:
-        now = time.monotonic()
-        is_first = model not in self._looked
-        if not is_first and now - self._looked[model] < LOOK_AGAIN:
+        """Look at a model's files again, if the last look is too long ago."""
+        now, before = time.monotonic(), self._looked.get(model)
+        if before is not None and now - before < self._every:
             return
         self._looked[model] = now
-        for each in (live_in(folder), folder, folder / VERSIONS / model):
-            with suppress(OSError):
-                if name_of(each) == model and (found := threshold_in(each)) is not None:
-                    self._known[model] = found
-                    if each == live_in(folder):
-                        self.current = self._known[model]
-                    log.info("another threshold", extra={"model": model, "threshold": self._known[model]})
-                    return
-        if is_first:
+        of = [live_in(folder)] if model == LIVE_PAIR else folders_of(folder, model)
+        found = next((found for each in of if (found := threshold_in(each)) is not None), None)
+        if found is not None and self._known.get(model) != found.value:
+            self._known[model] = found.value
+            if model != LIVE_PAIR:
+                log.info("another threshold", extra={"model": model, "threshold": found.value})
+        elif found is None and before is None and model != LIVE_PAIR:
             log.warning(
-                "%s: has no validated model %s, whose predictions come now: the threshold of the live one is taken",
+                "%s: has no threshold of the model %s: that of the live one is taken for its predictions",
                 folder, model, extra={"model": model, "threshold": self.current},
             )  # fmt: skip
+
+
+LIVE_PAIR = ""
+"""Whose threshold the live pair's is, in place of a model's name."""

@@ -18,7 +18,7 @@ from beepgpt.conversations.events import ts_text
 from beepgpt.errors import BeepGPTError
 from beepgpt.folders import make_folder
 from beepgpt.training.checks import NIL
-from beepgpt.training.folder import CARD, LABELS, MANIFEST, TRAIN, VALID
+from beepgpt.training.folder import CARD, FITTED, LABELS, MANIFEST, TRAIN, VALID
 from beepgpt.training.live import keep_validated
 from beepgpt.training.parts import Parts, parts_of
 from beepgpt.training.people import SKETCH, people_of, sketch_of
@@ -28,7 +28,6 @@ from beepgpt.training.remote import labels_in
 from beepgpt.training.text import TextModel, fit_text
 
 FORMAT = 1
-PARTS = "model.skops"
 REMOTE = "remote"
 """The kind of a model that a server has: its folder holds the labels, and how the server is asked."""
 LIBRARIES = ("beepgpt", "lightgbm", "numpy", "scikit-learn", "skops")
@@ -62,7 +61,7 @@ def save_model(
     """Write a model's folder, its card last: a folder with a card is whole. `about`: keys of the card; `manifest`: the training set's;
     `people`: among whom it was trained, of whom a sketch is written."""
     kind = "local" if isinstance(model, Ranker) else "text"
-    files = {PARTS: skops.io.dumps(model.state()), **_sketch_of(people, manifest)}
+    files = {FITTED: skops.io.dumps(model.state()), **_sketch_of(people, manifest)}
     return _save(folder, kind, manifest, model.labels, about, files, LIBRARIES)
 
 
@@ -131,7 +130,7 @@ def load_model(folder: Path) -> Trained:
     card = read_card(folder)
     if card["kind"] == REMOTE:
         raise BadModel(f"{folder}: a server has this model, and here one is needed that runs on this machine: beepgpt train --model local")
-    parts = (folder / PARTS).read_bytes()
+    parts = (folder / FITTED).read_bytes()
     kind = card["kind"]
     trained_with = card["versions"]["scikit-learn"]
     if kind in WITH_SKLEARN and trained_with != version("scikit-learn"):
@@ -140,7 +139,7 @@ def load_model(folder: Path) -> Trained:
     try:
         state = skops.io.loads(parts, trusted=sorted(TRUSTED[kind]))
     except UntrustedTypesFoundException as error:
-        raise BadModel(f"{folder}: {PARTS} holds what no model of ours does, so it is not read: train it again") from error
+        raise BadModel(f"{folder}: {FITTED} holds what no model of ours does, so it is not read: train it again") from error
     return Trained(KINDS[kind](state), card, folder)
 
 

@@ -6,8 +6,9 @@ Outcomes become the columns of validation (`beepgpt.training.metrics`), so that 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from types import NoneType
 from typing import Any
 
@@ -18,6 +19,7 @@ from beepgpt.conversations.outcomes import KNOWN
 from beepgpt.conversations.rules import DAY
 from beepgpt.training import metrics
 from beepgpt.training.intervals import Bootstrap
+from beepgpt.training.live import candidate_of, card_in, figures_in, folders_of, hits_in, is_of_card
 from beepgpt.training.metrics import Outcomes, PointScores, RankedAlerts
 from beepgpt.training.parts import Parts
 
@@ -33,17 +35,33 @@ UNMARKED = "unmarked"
 
 
 def figures_by_model(
-    outcomes: Iterable[OutcomeRecord], threshold: float, parts: Mapping[str, Parts | None] | None = None
+    outcomes: Iterable[OutcomeRecord],
+    threshold_for: Callable[[str], float],
+    parts: Mapping[str, Parts | None] | None = None,
+    folder: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Figures of each model, the one with the newest point last. An outcome that comes twice counts once.
 
-    `parts`: of models whose cards are at hand, for outcomes that don't name theirs.
+    `threshold_for`: the probability from which on somebody counts as named, by a model's name. `parts`: of models whose cards are at hand,
+    for outcomes that don't name theirs. `folder`: a live one, for what validation found of each.
     """
     by_model: dict[str, dict[tuple[str, str], OutcomeRecord]] = defaultdict(dict)
     for each in outcomes:
         by_model[each["model"]][each["id"], each["conversation"]] = each
-    figures = [_figures(model, list(of.values()), threshold, (parts or {}).get(model)) for model, of in by_model.items()]
+    figures = [
+        _figures(model, list(of.values()), threshold_for(model), (parts or {}).get(model)) | {"validation": validation_of(model, folder)}
+        for model, of in by_model.items()
+    ]
     return sorted(figures, key=lambda each: (each["until"], each["model"]))
+
+
+def validation_of(model: str, folder: Path | None) -> dict[str, Any]:
+    """The hits of a model's validation, as it stands in a live folder, and `of`: whose they are, if not its own; empty: none are known."""
+    for each in () if folder is None else folders_of(folder, model):
+        figures = figures_in(each)
+        if is_of_card(figures, card_in(each)) and (hits := hits_in(figures)):
+            return {"hits": hits, "of": candidate_of(figures)}
+    return {}
 
 
 def part_of(outcome: OutcomeRecord, parts: Parts | None) -> str:

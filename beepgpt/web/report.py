@@ -191,15 +191,15 @@ DONE = {"next_user": "answered next", "interacting_users": "posted or reacted", 
 
 def outcomes_page(found: Mapping[str, Any]) -> str:
     """The page of what `beepgpt outcomes --report` writes."""
-    plots = [[each for each in (_weeks(model, found["promised"]), _calibration_of(model)) if each] for model in found["models"]]
+    plots = [[each for each in (_weeks(model), _calibration_of(model)) if each] for model in found["models"]]
     words = words_of(
         "answer", "calibration", "first reply", "hit@k", "interval", "parts of time", "point", "probability", "too few to tell"
     )
     return rendered("outcomes.html", found=found, plots=plots, parts_of=OTHER_PARTS, done=DONE, words=words)
 
 
-def _weeks(model: Mapping[str, Any], promised: Mapping[str, Mapping[str, float]]) -> Plot | None:
-    weeks = model["weeks"]
+def _weeks(model: Mapping[str, Any]) -> Plot | None:
+    weeks, promised = model["weeks"], model["validation"].get("hits", {})
     parts_in = Counter(week["week"] for week in weeks)
     at = places_of([week["week"] for week in weeks])
 

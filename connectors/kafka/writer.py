@@ -58,6 +58,8 @@ BATCH_BYTES = 256 * 2**10
 LINGER_MS = 20
 OVERHEAD = 512
 """Bytes allowed for what a batch and a record need beside key and value."""
+HEADERS = 384
+"""Those of them that are for headers; where headers need more, the value has so much less room."""
 MAX_PENDING = 20_000
 MAX_PENDING_BYTES = 64 * 2**20
 METADATA = 5.0
@@ -77,6 +79,16 @@ class OutgoingRecord(NamedTuple):
     """Microseconds, of which Kafka keeps the milliseconds; None: now."""
 
 
+def weight_of(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()) -> int:
+    """The bytes of a record that count beside `OVERHEAD`: of key, value, and of headers what goes beyond `HEADERS`.
+
+    >>> weight_of(b"k", b"value", [("reason", b"late")]), weight_of(b"k", b"value", [("settings", b"s" * 400)])
+    (6, 38)
+    """
+    beside = sum(len(name.encode()) + len(content) + 8 for name, content in headers)  # 8: at most, for their lengths
+    return len(value or b"") + len(key or b"") + max(beside - HEADERS, 0)
+
+
 class Writer:
     """Writes records to one topic in their order, each once unless the process dies."""
 
@@ -94,7 +106,8 @@ class Writer:
 
         `cuts`: a value that is too large for the topic is cut, and the header `cut_from` holds its length in bytes. `stopping`: asked
         twice a second while deliveries are waited for; once it is true, they are waited for a few seconds more. `mark`: a header of
-        the first value of each partition, and of each `MARKED_EVERY`th after it, so that one stands among a topic's last records.
+        the first value of each partition, and of each `MARKED_EVERY`th after it, so that one stands among a topic's last records; where a
+        record has no room for it, of the next one that has.
         """
         self._cuts = cuts
         self._mark = mark
@@ -113,7 +126,7 @@ class Writer:
 
     @property
     def most(self) -> int:
-        """The most bytes that key and value of a record may have together."""
+        """The most bytes that key and value of a record may have together, with headers of up to `HEADERS` bytes."""
         return self._limit - OVERHEAD
 
     def send(self, messages: Iterable[OutgoingRecord]) -> None:
@@ -127,17 +140,15 @@ class Writer:
                     key, value, headers, placed, timestamp = message
                     placed = key if placed is None else placed
                     partition = partition_of(placed, self._partitions) if isinstance(placed, bytes) else placed  # kafka-python is slower
-                    size = len(value or b"") + len(key or b"")
+                    size = weight_of(key, value, headers)
                     if size > self.most and self._cuts and value:
                         headers = [*headers, ("cut_from", b"%d" % len(value))]
-                        value = value[: max(self.most - len(key or b""), 0)]
-                        size = len(value) + len(key or b"")
+                        value = value[: max(len(value) - (weight_of(key, value, headers) - self.most), 0)]
+                        size = weight_of(key, value, headers)
                     if size > self.most:
                         raise errors.MessageSizeTooLargeError
                     if self._mark is not None and value is not None:
-                        if self._values[partition] % MARKED_EVERY == 0:
-                            headers = [*headers, self._mark]
-                        self._values[partition] += 1
+                        headers = self._marked(self._mark, key, value, headers, partition)
                     OUTAGES.asked(self._who, self._has_answer)
                     future = self._queue(producer, (value, key, list(headers), partition, None if timestamp is None else timestamp // 1000))
                     self._pending.append((future, size))
@@ -147,6 +158,17 @@ class Writer:
             except FOREIGN as error:
                 raise self._not_delivered(error, None, size, partition) from error
             self._settle()
+
+    def _marked(
+        self, mark: tuple[str, bytes], key: bytes | None, value: bytes, headers: Sequence[tuple[str, bytes]], partition: int | None
+    ) -> Sequence[tuple[str, bytes]]:
+        """The headers with the writer's mark, if this value is one to have it and has room; if it has none, the next one is asked."""
+        if self._values[partition] % MARKED_EVERY == 0:
+            if weight_of(key, value, with_mark := [*headers, mark]) > self.most:
+                return headers
+            headers = with_mark
+        self._values[partition] += 1
+        return headers
 
     def flush(self) -> None:
         """Wait until all records are confirmed. Raises NotDelivered if one can't be."""

@@ -17,12 +17,13 @@ from beepgpt.commands.alert import threshold_of
 from beepgpt.commands.rehearse import keep
 from beepgpt.config.settings import read_settings
 from beepgpt.conversations.rules import DAY, HOUR, MINUTE
+from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import time_left
-from beepgpt.training.folder import ALERTS
-from beepgpt.training.live import live_in, name_of, threshold_in
-from beepgpt.training.live import threshold_of as scoring_threshold_of
+from beepgpt.training.folder import ALERTS, LIVE
+from beepgpt.training.live import THRESHOLD, LiveThresholds, live_in, name_of, threshold_in
 from tests.support.alerts import NOON, outcome, prediction
 from tests.support.scoring import save
+from tests.training.test_live import validate
 
 LEVELS = (0.2, 0.4, 0.6, 0.8)
 
@@ -79,6 +80,13 @@ def test_too_few_alerts_tell_nothing():
     )
 
 
+def test_predictions_of_a_retrained_model_choose_nothing():
+    """It has learned from all that could choose: what came since judges it. That is said, and not that more days would help."""
+    past = history()
+    judging = RehearsalHistory(past.parts["judge"], past.outcomes)
+    assert recommend(tried(judging), judging, WantedAlerts(0.5))["why"] == "no prediction is of the part to choose by (they are of: judge)"
+
+
 def test_alerts_whose_day_is_not_over_when_judging_begins_choose_nothing():
     """What they came to is known only in the part that judges."""
     past = history()
@@ -119,15 +127,29 @@ def test_how_long_the_rest_takes_is_said_where_no_line_can_change(capsys: pytest
     assert said == ["replaying: 1 of 3 times, about 0 s left", "replaying: 2 of 3 times, about 0 s left"]
 
 
-def test_a_recommendation_is_taken_by_alerts_and_scores_of_that_very_model(tmp_path: Path):
-    """It comes before the validated one, and what is set before it. A model that is trained over that one waits, without a threshold."""
+def test_one_threshold_for_all_who_ask(tmp_path: Path):
+    """Alerts, scores and outcomes ask for that of the model whose predictions they have: what is set, else rehearsed, else validated. A
+    model that is trained over that one waits, without a threshold, and figures of another model are none."""
     folder, settings = save(tmp_path / "model"), read_settings(environ={})
-    keep({"threshold": 0.25, "why": "…"}, folder, [name_of(folder)])
-    assert threshold_of(settings, folder) == scoring_threshold_of(None, folder) == 0.25
-    assert scoring_threshold_of(0.4, folder) == 0.4
 
-    keep({"threshold": 0.35, "why": "…"}, folder, [name_of(folder), "another"])
+    def asked(model: str) -> tuple[float, float, float]:
+        """By an alert that starts now, and by what scores, alerts and shows outcomes of a model."""
+        thresholds = LiveThresholds(folder, every=0)
+        return threshold_of(settings, folder).value, thresholds.current, thresholds(model)
+
+    first = name_of(folder)
+    validate(folder, 0.45)
+    assert asked(first) == (0.45, 0.45, 0.45)
+    keep({"threshold": 0.25, "why": "…"}, folder, [first])
+    assert asked(first) == (0.25, 0.25, 0.25)
+    assert LiveThresholds(folder, 0.4)(first) == 0.4
+
+    keep({"threshold": 0.35, "why": "…"}, folder, [first, "another"])
     assert json.loads((folder / ALERTS).read_bytes())["threshold"] == 0.25
     save(folder, seed=2)
-    assert (threshold_in(folder), scoring_threshold_of(None, folder)) == (None, 0.25)
-    assert name_of(live_in(folder)) != name_of(folder)
+    assert (threshold_in(folder), asked(first), asked(name_of(folder))) == (None, (0.25, 0.25, 0.25), (0.25, 0.25, 0.25))
+    assert name_of(live_in(folder)) == first != name_of(folder)
+    (folder / LIVE).unlink()
+    with pytest.raises(BadCommand, match="is of another model"):
+        threshold_of(settings, folder)
+    assert LiveThresholds(folder).current == THRESHOLD

@@ -11,7 +11,8 @@ from beepgpt.alerts.database import SCHEMA, VERSION, BadAlertStore
 from beepgpt.alerts.decisions import Preferences
 from beepgpt.alerts.store import AlertStore
 from beepgpt.conversations.events import ts_text
-from beepgpt.conversations.rules import SECOND
+from beepgpt.conversations.rules import DAY, SECOND
+from beepgpt.errors import SlackFailed
 from tests.support.alerts import NOON, Office, deletion, prediction
 from tests.support.slack_web_api import Workspace
 
@@ -155,11 +156,11 @@ def test_what_people_asked_for_follows_a_channel_to_its_new_id(tmp_path: Path):
 # A store that is lost
 
 
-def asked(office: Office, number: int, *, window: int = 1, people: tuple[str, ...] = ("bo", "cy")) -> None:
+def asked(office: Office, number: int, *, window: int = 1, people: tuple[str, ...] = ("bo", "cy"), p: float = 0.9) -> None:
     """A prediction of a session of its own; a longer window has newer messages, by `ana`."""
     first = NOON - number * 1_000_000
     messages = [(first + place * 500_000, "ana") for place in range(window)]
-    office.apply("prediction", prediction(messages[-1][0], window=messages, people=dict.fromkeys(people, 0.9)))
+    office.apply("prediction", prediction(messages[-1][0], window=messages, people=dict.fromkeys(people, p)))
 
 
 def test_a_lost_store_alerts_nobody_twice_and_hourly_limits_go_on(tmp_path: Path, slack: Workspace):
@@ -213,6 +214,92 @@ def test_a_digest_that_was_sent_before_shows_nothing_again_and_does_not_count_fo
     again.work()
 
     assert len(slack.sent_to("bo")) == 2 and again.counts["refused:told_before"] == 1
+
+
+def test_a_long_digest_names_each_of_its_conversations(tmp_path: Path, slack: Workspace):
+    """Twenty alerts have more keys than a message's metadata takes: newer points of each of their sessions alert nobody again."""
+    office = Office(tmp_path, slack, digest_at=12 * 60 + 1)
+    slack.clock = lambda: office.clock() / SECOND
+    office.opt_in("bo", low="digest")
+    for number in range(20):
+        asked(office, 10 * number, window=4, people=("bo",), p=0.3)
+    office.work()
+    office.clock.set(NOON + 60 * SECOND)
+    office.work(lambda: slack.sent_to("bo"))
+    (digest,) = slack.sent_to("bo")
+    assert len(digest["metadata"]["event_payload"]["keys"].split()) == 50
+    office.store.close()
+    (tmp_path / "alerts.sqlite").unlink()
+
+    again = Office(tmp_path, slack, clock=office.clock, born=office.clock())
+    again.opt_in("bo")
+    for number in range(20):
+        asked(again, 10 * number, window=5, people=("bo",))
+    again.work()
+
+    assert again.counts["refused:told_before"] == 20 and slack.sent_to("bo") == [digest]
+
+
+@pytest.mark.parametrize("method", ["conversations.open", "conversations.history"])
+def test_while_slack_does_not_show_what_was_sent_before_it_is_asked_again(tmp_path: Path, slack: Workspace, method: str):
+    """Once a minute, for that person alone: an app that somebody mends meanwhile sends nothing twice."""
+    office = Office(tmp_path, slack)
+    slack.clock = lambda: office.clock() / SECOND
+    office.opt_in("bo")
+    asked(office, 0, people=("bo",))
+    office.work()
+    (sent,) = slack.sent_to("bo")
+    office.store.close()
+    (tmp_path / "alerts.sqlite").unlink()
+
+    seconds = [0.0]
+    again = Office(tmp_path, slack, clock=office.clock, born=office.clock(), monotonic=lambda: seconds[0])
+    again.opt_in("bo", "cy")
+    asked(again, 20, people=("cy",))
+    seconds[0] = 2.0
+    again.work()
+    slack.faults[method] = ["error:access_denied", "error:org_login_required"]
+    for number in range(12):  # more than are checked in one go
+        asked(again, number, window=2, people=("bo",))
+    asked(again, 0, people=("cy",))
+    refused = []
+    for at in (10.0, 69.0, 70.0):
+        seconds[0] = at
+        while again.delivery.work():
+            pass
+        refused.append(again.counts.get("restores_refused", 0))
+    assert refused == [1, 1, 2]
+    assert {row["user"] for row in again.store.alerts_to_check()} == {"bo"}, "nobody else waits for it"
+    seconds[0] = 130.0
+    while again.delivery.work():
+        pass
+
+    assert again.counts["direct_messages_restored"] == 1 and again.counts["refused:told_before"] == 1
+    assert slack.sent_to("bo")[0] == sent and again.counts["restores_refused"] == 2
+
+
+def test_who_is_gone_is_not_asked_about_again(tmp_path: Path, slack: Workspace):
+    """No message of ours can be there."""
+    office = Office(tmp_path, slack, born=NOON)
+    office.opt_in("bo")
+    slack.faults["conversations.open"] = ["error:user_disabled"]
+    asked(office, 0, people=("bo",))
+    office.work()
+
+    assert "restores_refused" not in office.counts and not office.store.lacks_history("bo", office.clock(), DAY)
+    assert slack.calls("conversations.history") == []
+
+
+def test_a_missing_scope_ends_the_run_and_restores_nobody(tmp_path: Path, slack: Workspace):
+    """The next run asks again."""
+    office = Office(tmp_path, slack, born=NOON)
+    office.opt_in("bo")
+    slack.faults["conversations.history"] = ["error:missing_scope"]
+    asked(office, 0, people=("bo",))
+    with pytest.raises(SlackFailed, match="im:history"):
+        office.work()
+
+    assert office.store.lacks_history("bo", office.clock(), DAY) and slack.sent_to("bo") == []
 
 
 def test_a_store_knows_when_it_was_made(tmp_path: Path):

@@ -18,13 +18,15 @@ import pytest
 from slack_sdk.signature import SignatureVerifier
 
 from beepgpt.alerts.store import AlertStore
-from beepgpt.commands.alert import threshold_of
+from beepgpt.commands.alert import say_threshold, threshold_of
+from beepgpt.commands.rehearse import keep
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writer, create_topics, records_of
 from beepgpt.conversations.rules import DAY, HOUR, SECOND, Rules, shaping_settings
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.clock import now_us
 from beepgpt.simulation.workspace import Plan, write_export
+from beepgpt.training.folder import METRICS
 from beepgpt.training.live import name_of
 from tests.support import histories, program, run_program
 from tests.support.alerts import outcome, prediction
@@ -34,6 +36,7 @@ from tests.support.scoring import save
 from tests.support.slack_web_api import TOKEN, Workspace
 from tests.support.speed import wait_until
 from tests.support.strangers import stranger
+from tests.training.test_live import pair
 
 SECRET = "a-secret-word"
 
@@ -123,11 +126,12 @@ def test_a_threshold_is_that_of_the_model_that_stands_there(tmp_path: Path, caps
     folder, settings = save(tmp_path / "model"), read_settings(environ={})
     card = {name: value for name, value in json.loads((folder / "model.json").read_text()).items() if name not in ("files", "labels")}
     (folder / "metrics.json").write_text(json.dumps({"model": card, "threshold": {"threshold": 0.13}}))
-    assert threshold_of(settings, folder) == 0.13
+    assert threshold_of(settings, folder) == (0.13, "validated", "as it was validated")
 
     validated = name_of(folder)
     save(folder, seed=2)
-    assert threshold_of(settings, folder) == 0.13
+    assert threshold_of(settings, folder).value == 0.13
+    say_threshold(folder, threshold_of(settings, folder))
     said = " ".join(capsys.readouterr().err.split())
     assert f"the model {name_of(folder)} there has no threshold yet: going on with {validated}, which has." in said
 
@@ -135,6 +139,35 @@ def test_a_threshold_is_that_of_the_model_that_stands_there(tmp_path: Path, caps
     shutil.copy(folder / "metrics.json", other)
     with pytest.raises(BadCommand, match="is of another model"):
         threshold_of(settings, other)
+
+
+def test_why_alerts_begin_at_a_threshold_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """And what finds a better one, where something can: a retrained model has its candidate's, and nothing is left to choose by."""
+    live, settings = tmp_path / "live", read_settings(environ={})
+
+    def said() -> str:
+        say_threshold(live, threshold_of(settings, live))
+        return " ".join(capsys.readouterr().err.split())
+
+    version = pair(live, 1, 0.3)
+    assert said().startswith("Alerts from 30.0 % on, as it was validated: by all next answers")
+    assert "beepgpt rehearse PREDICTIONS" in said()
+    keep({"threshold": 0.25, "why": "half of the readers join"}, version, [version.name])
+    capsys.readouterr()
+    assert said() == "Alerts from 25.0 % on, half of the readers join."
+
+    retrained = pair(live, 2, 0.4)
+    figures = json.loads((retrained / METRICS).read_bytes())
+    of = {"model": "cafe00000000", "fitted_until": "1700000000.000000"}
+    (retrained / METRICS).write_text(json.dumps({**figures, "figures_of": of}))
+    words = said()
+    assert words.startswith(
+        "Alerts from 40.0 % on, as its candidate cafe00000000, fitted until 2023-11-14 22:13 UTC, was validated. The model"
+    )
+    assert "nothing is left to choose another one by" in words and "beepgpt rehearse PREDICTIONS" not in words
+    given = read_settings(overrides={"alerts": {"threshold": 0.5}}, environ={})
+    say_threshold(live, threshold_of(given, live))
+    assert capsys.readouterr().err == ""
 
 
 def test_predictions_of_other_settings_are_refused(tmp_path: Path, slack: Workspace):

@@ -8,17 +8,24 @@ from typing import Any
 
 import pytest
 
-from beepgpt.commands.outcomes import outcomes_in, print_outcomes
+from beepgpt.commands.outcomes import outcomes_in, outcomes_of, print_models, print_outcomes
 from beepgpt.config.settings import read_settings
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.outcomes import RIGHT
 from beepgpt.errors import BadCommand
+from beepgpt.training.folder import METRICS
 from beepgpt.training.live import hits_in
 from beepgpt.training.outcomes import figures_by_model
 from beepgpt.web.report import outcomes_page
 from tests.support import at, run_program
+from tests.training.test_live import pair
 
 SETTINGS = read_settings(environ={})
+
+
+def half(model: str) -> float:
+    """The threshold of all models."""
+    return 0.5
 
 
 def outcome(number: int, *, rank: int | None = 1, how: str = "answered", model: str = "a1", **more: Any) -> dict[str, Any]:
@@ -35,7 +42,7 @@ def outcome(number: int, *, rank: int | None = 1, how: str = "answered", model: 
 def test_figures_are_by_model():
     """Of 4 answered ones ana gave two, bo one, and somebody else one; what has no answer counts nowhere but among the outcomes."""
     outcomes = [outcome(0), outcome(1), outcome(2, rank=2), outcome(3, rank=None), outcome(4, how="silent"), outcome(5, how="superseded")]
-    (figures, other) = figures_by_model([*outcomes, outcomes[0], outcome(9, model="b2")], 0.5)
+    (figures, other) = figures_by_model([*outcomes, outcomes[0], outcome(9, model="b2")], half)
 
     assert (figures["model"], other["model"]) == ("a1", "b2")
     assert figures["outcomes"] == {"answered": 4, "silent": 1, "superseded": 1}
@@ -55,33 +62,74 @@ def test_a_point_of_two_conversations_has_two_outcomes():
     thread = outcome(0)
     session = outcome(0, how="elsewhere", conversation=thread["conversation"].replace("thread", "session"))
     for outcomes in ([thread, session], [session, thread], [thread, session, thread, session]):
-        (figures,) = figures_by_model(outcomes, 0.5)
+        (figures,) = figures_by_model(outcomes, half)
 
         assert figures["outcomes"] == {"answered": 1, "elsewhere": 1}
         assert figures["answered"]["hit@1"]["count"] == 1
 
 
+def validated_pair(live: Path, seed: int, threshold: float, hit: float, **more: Any) -> Path:
+    """A live pair whose validation found so many hits."""
+    version = pair(live, seed, threshold)
+    figures = json.loads((version / METRICS).read_bytes())
+    row = {"figures": {"hit@1": {"value": hit, "low": hit - 0.1, "high": hit + 0.1, "count": 99}, "hit@5": {"low": None}}}
+    (version / METRICS).write_text(json.dumps({**figures, "rows": {"answered": [row]}, **more}))
+    return version
+
+
+def test_each_model_has_its_own_threshold_and_its_own_validation(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """A model was retrained: outcomes of both are on the topic. The new one's figures of validation are its candidate's, as is said."""
+    live = tmp_path / "live"
+    first = validated_pair(live, 1, 0.6, 0.5)
+    of = {"model": "cafe00000000", "fitted_until": "1700000000.000000"}
+    gain = {"value": 0.0123}
+    compared = {"against": first.name, "points": 1234, "log_loss_gain": gain}
+    second = validated_pair(live, 2, 0.1, 0.7, figures_of={**of, "compared": compared})
+    source = tmp_path / "outcomes.jsonl"
+    names = {first.name: 0, second.name: 100, "beef00000000": 200}
+    lines = [outcome(number + begin, model=name) for name, begin in names.items() for number in range(12)]
+    source.write_text("".join(json.dumps(each) + "\n" for each in lines))
+
+    found = outcomes_of(str(source), live, SETTINGS)
+    by_model = {each["model"]: each for each in found["models"]}
+    alerts = {name: (each["alerts"]["threshold"], each["alerts"]["given"]) for name, each in by_model.items()}
+    assert alerts == {first.name: (0.6, 12), second.name: (0.1, 24), "beef00000000": (0.1, 24)}
+    hits = {name: each["validation"].get("hits", {}).get("hit@1", {}).get("value") for name, each in by_model.items()}
+    assert hits == {first.name: 0.5, second.name: 0.7, "beef00000000": None}
+    candidate = "its candidate cafe00000000, fitted until 2023-11-14 22:13 UTC, whose log loss was 0.0123 lower than that of"
+    assert [by_model[each.name]["validation"]["of"] for each in (first, second)] == ["", f"{candidate} {first.name} on 1,234 points"]
+    assert f"{live} holds no model beef00000000" in " ".join(capsys.readouterr().err.split())
+
+    print_models(found["models"])
+    said, page = " ".join(capsys.readouterr().out.split()), " ".join(outcomes_page(found).split())
+    assert said.count(f"validation: of {candidate}") == page.count(f"that of {candidate}") == 1
+    assert (page.count("its validation, answered"), page.count("its candidate&#39;s validation, answered")) == (1, 1)
+    assert (said.count("validation: 50.0 % (40.0–60.0)"), said.count("validation: 70.0 % (60.0–80.0)")) == (1, 1)
+    given = read_settings(overrides={"scoring": {"threshold": 0.3}}, environ={})
+    assert {each["alerts"]["threshold"] for each in outcomes_of(str(source), live, given)["models"]} == {0.3}
+
+
 def test_reacting_is_named_and_has_no_figure_where_no_reaction_has_its_time(capsys: pytest.CaptureFixture[str]):
     """In an export none has: that all named people were wrong would be no finding. Planted: one reaction, and there are figures."""
     silent = [outcome(number, how="silent", target="reactors") for number in range(12)]
-    (nothing,) = figures_by_model(silent, 0.5)
-    (found,) = figures_by_model([*silent, outcome(20, target="reactors")], 0.5)
+    (nothing,) = figures_by_model(silent, half)
+    (found,) = figures_by_model([*silent, outcome(20, target="reactors")], half)
     assert (nothing["judged"], nothing["alerts"]["given"], nothing["calibration"]) == (0, 0, [])
     assert (found["judged"], found["alerts"]["given"], found["alerts"]["right"]) == (13, 13, 1)
 
-    print_outcomes(nothing, {})
+    print_outcomes(nothing)
     assert "nobody knows who reacted" in " ".join(capsys.readouterr().out.split())
-    print_outcomes(found, {})
+    print_outcomes(found)
     said = " ".join(capsys.readouterr().out.split())
     assert "nobody knows who reacted" not in said and "answered next" not in said and "of 13 named from 0.500 on" in said
-    pages = [outcomes_page({"source": "x", "right": RIGHT, "promised": {}, "models": [each]}) for each in (nothing, found)]
+    pages = [outcomes_page({"source": "x", "right": RIGHT, "models": [each]}) for each in (nothing, found)]
     assert ["nobody knows who reacted" in page for page in pages] == [True, False] and "reacted:" in pages[1]
 
 
 def test_every_share_of_the_table_has_its_interval(capsys: pytest.CaptureFixture[str]):
     """What came true of what was predicted, too; and of how many outcomes all of it is."""
     ended = [outcome(number, rank=1 + number % 2) for number in range(20)] + [outcome(30, how="superseded")]
-    print_outcomes(figures_by_model(ended, 0.5)[0], {})
+    print_outcomes(figures_by_model(ended, half)[0])
     said = " ".join(capsys.readouterr().out.split())
 
     assert "judge 21 all figures are of these: of the 20 whose answer is known" in said
@@ -90,11 +138,12 @@ def test_every_share_of_the_table_has_its_interval(capsys: pytest.CaptureFixture
 
 def test_the_page_needs_nothing_else_and_escapes_all():
     """No address, no script; what a source or a model is called can't break it."""
-    found = figures_by_model([outcome(number, model="<script>alert(1)</script>") for number in range(5)], 0.5)
-    promised = {"hit@1": {"value": 0.5, "low": 0.4, "high": 0.6, "count": 9}}
-    page = outcomes_page({"source": "<b>x</b>", "right": RIGHT, "promised": promised, "models": found})
+    found = figures_by_model([outcome(number, model="<script>alert(1)</script>") for number in range(5)], half)
+    hits = {"hit@1": {"value": 0.5, "low": 0.4, "high": 0.6, "count": 9}}
+    validated = [each | {"validation": {"hits": hits, "of": "<i>its candidate</i>"}} for each in found]
+    page = outcomes_page({"source": "<b>x</b>", "right": RIGHT, "models": validated})
 
-    assert "<script" not in page and "<b>" not in page
+    assert "<script" not in page and "<b>" not in page and "<i>" not in page
     assert 'src="' not in page and "@import" not in page and "url(http" not in page
     assert page.count("<svg") == 2
 

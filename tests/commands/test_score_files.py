@@ -62,7 +62,7 @@ def test_a_score_over_the_training_period_is_in_no_headline(tmp_path: Path):
         parts[name] = {each["part"] for each in predictions}
         assert (min(micros(each["prompt_ts"]) for each in predictions) < micros(choose_from)) == (name == "all")
         outcomes = map(json.loads, (tmp_path / f"{name}.outcomes.jsonl").read_bytes().splitlines())
-        (figures,) = figures_by_model(outcomes, 0.3, {name_of(model): parts_of(read_card(model))})
+        (figures,) = figures_by_model(outcomes, lambda model: 0.3, {name_of(model): parts_of(read_card(model))})
         headlines[name] = {what: figures[what] for what in ("judged_from", "judged", "answered", "first_replies", "alerts", "calibration")}
 
     assert parts == {"later": {"choose", "judge"}, "all": {"fit", "choose", "judge"}}

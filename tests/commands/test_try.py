@@ -74,10 +74,9 @@ def test_each_page_can_be_read_by_everybody(tried, browser: Browser, page: str, 
     assert (folded, complaints(shown)) == ([], [])
     cut = shown.evaluate("[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth).map(e => e.ariaLabel)")
     assert cut == [] or width == 390  # on a phone a table scrolls, and shows that
-    heights = shown.evaluate(
-        "[...document.querySelectorAll('figure svg text')].map(e => parseFloat(getComputedStyle(e).fontSize) * e.getScreenCTM().a)"
-    )
-    assert [each for each in heights if each < 10] == []
+    scale = "Math.hypot(e.getScreenCTM().a, e.getScreenCTM().b)"
+    sizes = f"[...document.querySelectorAll('figure svg text')].map(e => parseFloat(getComputedStyle(e).fontSize) * {scale})"
+    assert [each for each in shown.evaluate(sizes) if each < 10] == []  # pixels
     assert shown.evaluate("document.documentElement.scrollWidth") == width
     context.close()
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from beepgpt.commands.scoring import figures_lately
 from beepgpt.conversations.outcomes import PredictedPoint, Probabilities, RollingMetrics, outcome_body
 from beepgpt.conversations.points import PointEmitted, PointSettled
 from beepgpt.dataflows import asking
@@ -128,6 +129,26 @@ def test_who_was_not_predicted_is_no_hit():
 
     assert lately.counts == {"answered": 4, "hit@1": 1, "hit@5": 2, "alerts": 0, "right": 0}
     assert lately.figures() == {"hit@1": 0.25, "hit@5": 0.5}
+
+
+def test_recent_outcomes_are_counted_by_the_threshold_that_their_model_has_now():
+    """A rehearsal wrote another one while the run goes on: what is served, and what is reported at the end, follows it."""
+    thresholds = {"m": 0.5}
+    model = Held()
+    scoring = ScoringRun(model, model, RULES, threshold_for=thresholds.__getitem__)
+    step = ScorePoints(scoring, None)
+    people = [{"user": "ana", "p": 0.7}, {"user": "bo", "p": 0.3}]
+    for answer in ("ana", "bo"):
+        step._measure({"conversation": "C1", "model": "m", "how": "answered", "rank": 1, "people": people, "answer": [answer]})
+    assert (scoring.figures()["lately"]["m"]["precision"], figures_lately(step.lately["m"])["threshold"]) == (0.5, 0.5)
+
+    thresholds["m"] = 0.2
+    assert scoring.figures()["lately"]["m"]["precision"] == 0.5
+    assert step.lately["m"].shares()["precision"] == [(1, 2, "C1")] * 2, "of two people each"
+    thresholds["m"] = 0.8
+    found = scoring.figures()
+    assert "precision" not in found["lately"]["m"] and figures_lately(step.lately["m"])["threshold"] == 0.8
+    assert found["totals"]["m"] == {"answered": 2, "hit@1": 2, "hit@5": 2, "alerts": 2, "right": 1}, "a counter doesn't fall"
 
 
 def test_an_outcome_that_nobody_knows_names_no_people_and_counts_for_nothing():

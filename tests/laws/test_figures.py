@@ -78,7 +78,7 @@ def spoiled(case: Case, judged: bool) -> Case:
 def headline(case: Case, **how: Any) -> list[dict[str, Any]]:
     """What `beepgpt outcomes` says of each model."""
     marked = how.get("marked", True)
-    found = figures_by_model(told(case, **how)[1], 0.5, None if marked else {f"m{number}": PARTS for number in range(3)})
+    found = figures_by_model(told(case, **how)[1], lambda model: 0.5, None if marked else {f"m{number}": PARTS for number in range(3)})
     return [{name: each[name] for name in HEADLINE} for each in sorted(found, key=lambda each: str(each["model"]))]
 
 
@@ -92,7 +92,7 @@ def test_what_happened_before_a_model_is_judged_changes_no_figure_of_outcomes(ca
 @given(case=cases)
 def test_outcomes_that_name_no_part_judge_nothing(case: Case):
     """They may be of points that the model was fitted on."""
-    for found in figures_by_model(told(case, marked=False)[1], 0.5):
+    for found in figures_by_model(told(case, marked=False)[1], lambda model: 0.5):
         assert found["parts"] == {"unmarked": len(case)}
         assert (found["judged_from"], found["answered"], found["calibration"], found["alerts"]["given"]) == (None, {}, [], 0)
 

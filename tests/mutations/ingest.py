@@ -127,14 +127,14 @@ ROWS = (
         "a reply that came after its thread was read is taken for deleted",
         "law 6",
         CHECKS_PY,
-        AGREEMENT,
+        (CHECKS, AGREEMENT),
         ("gone = [ts for ts in found.gone if ts <= check.until]", "gone = found.gone"),
     ),
     mutation(
         "what threads are held against is forgotten after an hour",
         "law 6",
         LOOP_PY,
-        AGREEMENT,
+        (CHECKS, AGREEMENT),
         ("self._known.forget_before(self.coverage.remembered_since)", "self._known.forget_before(at - 3_600_000_000)"),
     ),
     mutation(

@@ -2,7 +2,6 @@
 
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 
 from beepgpt.commands import alert_run
@@ -11,6 +10,8 @@ from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY, HOUR, MINUTE, SECOND
 from beepgpt.runtime.flow_metrics import AlertFigures, AlertPulse
 from beepgpt.runtime.metrics import serve
+from beepgpt.runtime.workers import program_version
+from beepgpt.training.live import LiveThresholds
 from tests.commands.test_alert_command import just_now, settings_of
 from tests.runtime.test_metrics import Clock, Values, get, scraped, values
 from tests.support import program
@@ -19,12 +20,13 @@ from tests.support.broker import Broker, GivenBroker
 from tests.support.kafka import KEPT, address, free_block, started
 from tests.support.slack_web_api import TOKEN, Workspace
 from tests.support.speed import wait_until
+from tests.training.test_live import pair
 
 
-def figures_of(office: Office) -> AlertFigures:
+def figures_of(office: Office, thresholds: LiveThresholds | None = None) -> AlertFigures:
     """What the command serves of an office from now on, by the office's clock."""
-    served = alert_run.figures_of(office.store, office.decider, office.waits, office.slack, [], office.policy.threshold)
-    return replace(served, clock=lambda: office.clock() / SECOND)
+    thresholds = thresholds or LiveThresholds(None, office.policy.threshold)
+    return alert_run.figures_of(office.store, office.decider, office.waits, office.slack, [], thresholds, office.clock)
 
 
 def scraped_of(figures: AlertFigures) -> Values:
@@ -96,6 +98,47 @@ def test_what_is_held_for_a_digest_is_told_and_so_is_the_digest(tmp_path: Path, 
 
     assert found["beepgpt_alerts_told_total{by=digest}"] == 2 and "beepgpt_alerts_waiting{what=digest}" not in found
     assert not any("beepgpt_alert_seconds" in name for name in found if "bucket" not in name), "a digest's time is everybody's own"
+
+
+def test_a_digest_in_quiet_hours_is_no_message_that_waits(tmp_path: Path, slack: Workspace):
+    """Slack was busy when it was to be sent, then its reader's night began: nobody has to look, and a run over a file ends. In the morning
+    it is a message to be sent, as is one of a reader whose hours are others."""
+    office = Office(tmp_path, slack, digest_at=15 * 60, policy={"quiet": (15 * 60 + 30, 16 * 60)})
+    figures = figures_of(office)
+    office.opt_in("bo", low="digest")
+    office.opt_in("cy", low="digest", quiet_from=22 * 60, quiet_to=7 * 60)
+    office.apply("prediction", prediction(people={"bo": 0.3, "cy": 0.3}))
+    office.work()
+    office.clock.set(NOON + 3 * HOUR + MINUTE)
+    slack.faults["chat.postMessage"] = ["429:3600", "429:3600"]
+    office.work(lambda: slack.calls("chat.postMessage"))
+
+    def waiting() -> dict[str, float]:
+        found = scraped_of(figures)
+        return {what: found[name] for what in ("letter", "quiet") if (name := f"beepgpt_alerts_waiting{{what={what}}}") in found}
+
+    assert waiting() == {"letter": 2} and not office.delivery.is_idle()
+    office.clock.set(NOON + 3 * HOUR + 40 * MINUTE)
+    assert waiting() == {"letter": 1, "quiet": 1} and not office.delivery.is_idle()
+    with office.store.transaction():
+        office.store._db.execute("DELETE FROM letter WHERE user = 'cy'")
+    assert waiting() == {"quiet": 1} and office.delivery.is_idle()
+    office.clock.set(NOON + 4 * HOUR + MINUTE)
+    assert waiting() == {"letter": 1} and not office.delivery.is_idle()
+
+
+def test_the_pair_that_is_in_use_is_shown(tmp_path: Path):
+    """The model and its threshold, as they stand in the live folder now."""
+    live = tmp_path / "live"
+    first = pair(live, 1, 0.3)
+    figures = figures_of(Office(tmp_path), LiveThresholds(live, every=0))
+
+    def shown() -> set[str]:
+        return {name for name in scraped_of(figures) if name.startswith("beepgpt_build_info")}
+
+    assert shown() == {f"beepgpt_build_info{{model={first.name}}}{{threshold=0.3}}{{version={program_version()}}}"}
+    second = pair(live, 2, 0.7)
+    assert shown() == {f"beepgpt_build_info{{model={second.name}}}{{threshold=0.7}}{{version={program_version()}}}"}
 
 
 def test_counters_begin_with_the_process_and_never_fall(tmp_path: Path):

@@ -73,7 +73,7 @@ def exported_by() -> dict[str, dict[str, Labels]]:
     alerts = {"passed:told_before": 1, "refused:too_old": 1, "letters_refused:is_archived": 1}
     alerted = AlertFigures(
         counts=lambda: alerts,
-        waiting=lambda: dict.fromkeys(("check", "letter", "doubt", "change", "digest", "hand_on", "home"), 1),
+        waiting=lambda: dict.fromkeys(("check", "letter", "doubt", "quiet", "change", "digest", "hand_on", "home"), 1),
         people=lambda: {"in": 1, "out": 1},
         feedback=lambda: {"good": 1},
         waits=lambda: {"release": Waits(), "message": Waits()},

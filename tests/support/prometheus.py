@@ -1,15 +1,21 @@
 """A small Prometheus: scrapes pages, and evaluates the expressions of our rules and panels over what it saw, as far as they go.
 
-Where no `promtool` can be had. `rate` and `increase` take the sum of a counter's steps in the window, without Prometheus's extrapolation
-to the window's ends, which differs by a factor near 1.
+`rate` and `increase` take the sum of a counter's steps in the window, without Prometheus's extrapolation to the window's ends, which
+differs by a factor near 1. Where `promtool` is installed (Debian's package `prometheus`), the real one has to find the same of what was
+scraped.
 """
 
 from __future__ import annotations
 
+import json
 import operator
 import re
-from collections.abc import Callable, Iterable, Mapping
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import promql_parser as promql
@@ -77,10 +83,42 @@ class Prometheus:
             for series in self.evaluate(rule["expr"]):
                 key = rule["alert"], series
                 since = still[key] = self._pending.get(key, self.now)
-                if self.now - since >= seconds_of(rule.get("for", "0s")):
+                if self.now - since >= (seconds_of(rule["for"]) if "for" in rule else 0.0):
                     found.setdefault(rule["alert"], []).append(dict(series))
         self._pending = still
         return found
+
+    def by_promtool(self, rules: Path) -> str:
+        """Why the real Prometheus finds other rules firing now, by the same scrapes; empty: it finds the same, or is not installed."""
+        if (promtool := shutil.which("promtool")) is None:
+            return ""
+        asked = {name for rule in self._rules for name in re.findall(r"[a-z_]+", rule["expr"])}
+        series = [
+            {"series": name + _labels(dict(labels)), "values": " ".join(_values(values, self._every, self.now))}
+            for name, by_series in self._seen.items()
+            if name in asked
+            for labels, values in by_series.items()
+        ]
+        fires = [
+            {"labels": "ALERTS" + _labels({"alertname": name, "alertstate": "firing", **labels, **self._labels_of(name)}), "value": 1}
+            for name, found in self._firing().items()
+            for labels in found
+        ]
+        asks = {"expr": 'ALERTS{alertstate="firing"}', "eval_time": f"{self.now:.0f}s", "exp_samples": fires}
+        every = f"{self._every:.0f}s"
+        body = {
+            "rule_files": [str(rules.resolve())],
+            "evaluation_interval": every,
+            "tests": [{"interval": every, "input_series": series, "promql_expr_test": [asks]}],
+        }
+        with NamedTemporaryFile("w", suffix=".yml") as file:
+            json.dump(body, file)
+            file.flush()
+            done = subprocess.run([promtool, "test", "rules", file.name], capture_output=True, text=True, check=False)
+        return "" if done.returncode == 0 else done.stdout + done.stderr
+
+    def _labels_of(self, name: str) -> dict[str, str]:
+        return next(dict(rule.get("labels", {})) for rule in self._rules if rule["alert"] == name)
 
     def evaluate(self, text: str) -> Vector:
         """An expression's value now."""
@@ -156,6 +194,18 @@ class Prometheus:
         if name in COMPARED:
             return {series: one for series, (one, other) in pairs.items() if COMPARED[name](one, other)}
         return {series: COMPUTED[name](one, other) for series, (one, other) in pairs.items()}
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    return "{" + ", ".join(f"{name}={json.dumps(value)}" for name, value in sorted(labels.items())) + "}"
+
+
+def _values(values: list[tuple[float, float | None]], every: float, until: float) -> Iterator[str]:
+    """A series as promtool reads it, from the first scrape, at `every`, on: a value, `_` where there was none, or `stale`."""
+    found = dict(values)
+    for number in range(round(until / every) + 1):
+        at = number * every
+        yield "_" if at not in found else "stale" if (value := found[at]) is None else repr(value)
 
 
 def _fits(matcher: Any, value: str) -> bool:

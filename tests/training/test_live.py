@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from beepgpt.commands.rehearse import keep
 from beepgpt.config.settings import read_settings
 from beepgpt.training.folder import ALERTS, CARD, LIVE, METRICS, VERSIONS
 from beepgpt.training.intervals import Figure
-from beepgpt.training.live import KEPT, LiveThresholds, card_in, let_own_be_live, live_in, name_of, put_live, threshold_in, threshold_of
+from beepgpt.training.live import KEPT, LiveThresholds, card_in, let_own_be_live, live_in, name_of, put_live, threshold_in
 from beepgpt.training.metrics import Outcomes
 from beepgpt.training.retraining import Comparison
 from tests.support import quiet
@@ -38,11 +40,16 @@ def pair(folder: Path, seed: int, threshold: float) -> Path:
     return put_live(folder, write)
 
 
+def live_threshold(folder: Path) -> float:
+    """That of the live pair."""
+    return LiveThresholds(folder).current
+
+
 def test_a_pair_is_swapped_whole(tmp_path: Path):
     """Model and threshold come from one version; as many as are kept stay, so that whoever reads one can end."""
     versions = [pair(tmp_path, seed, seed / 10) for seed in range(1, 6)]
 
-    assert live_in(tmp_path) == versions[-1] and threshold_of(None, tmp_path) == 0.5
+    assert live_in(tmp_path) == versions[-1] and live_threshold(tmp_path) == 0.5
     assert {each.name for each in (tmp_path / VERSIONS).iterdir()} == {each.name for each in versions[-KEPT:]}
     assert all(name_of(each) == each.name for each in versions[-KEPT:])
 
@@ -80,7 +87,7 @@ def test_a_kill_before_either_rename_leaves_a_whole_pair(tmp_path: Path, last: i
     done = subprocess.run([sys.executable, "-c", KILLED, folder, new, str(last)], env=quiet(), check=False)
 
     assert done.returncode == (-signal.SIGKILL if last < 3 else 0)
-    assert (name_of(live_in(folder)), threshold_of(None, folder)) == ((old.name, 0.3) if last < 3 else (name_of(new), 0.7))
+    assert (name_of(live_in(folder)), live_threshold(folder)) == ((old.name, 0.3) if last < 3 else (name_of(new), 0.7))
     assert watched_model(folder, SETTINGS).name == name_of(live_in(folder))
     assert pair(folder, 3, 0.6) == live_in(folder) and not (folder / VERSIONS / ".making").exists()
 
@@ -88,23 +95,66 @@ def test_a_kill_before_either_rename_leaves_a_whole_pair(tmp_path: Path, last: i
 def test_what_is_scored_follows_the_pair_and_its_threshold(tmp_path: Path):
     """A prediction counts from its own model's threshold on, also while those of the last model still come."""
     first = pair(tmp_path, 1, 0.3)
-    model, thresholds = watched_model(tmp_path, SETTINGS), LiveThresholds(tmp_path, 0.3, is_given=False)
+    model, thresholds = watched_model(tmp_path, SETTINGS), LiveThresholds(tmp_path, every=0)
     second = pair(tmp_path, 2, 0.7)
 
     assert model.look() and model.name == second.name
     assert [thresholds(each) for each in (first.name, second.name, first.name)] == [0.3, 0.7, 0.3]
     assert thresholds.current == 0.7
-    given = LiveThresholds(tmp_path, 0.1, is_given=True)
+    given = LiveThresholds(tmp_path, 0.1)
     assert [given(each) for each in (first.name, second.name)] == [0.1, 0.1]
+
+
+def test_the_threshold_in_use_is_that_of_the_live_pair_and_follows_what_a_rehearsal_writes(tmp_path: Path):
+    """For who is asked for the first time, and for who runs since before: predictions of a model that is not live keep their own."""
+    first = pair(tmp_path, 1, 0.3)
+    thresholds = LiveThresholds(tmp_path, every=0)
+    assert (thresholds.current, thresholds.model, thresholds(first.name)) == (0.3, first.name, 0.3)
+
+    keep({"threshold": 0.25, "why": "…"}, first, [first.name])
+    assert (thresholds(first.name), thresholds.current, thresholds("")) == (0.25, 0.25, 0.25)
+    second = pair(tmp_path, 2, 0.7)
+    assert (thresholds.current, thresholds.model, thresholds("")) == (0.7, second.name, 0.7), "before any of its predictions came"
+    assert (thresholds(first.name), thresholds(second.name)) == (0.25, 0.7)
+    keep({"threshold": 0.6, "why": "…"}, second, [second.name])
+    assert (thresholds.current, thresholds(second.name), thresholds(first.name)) == (0.6, 0.6, 0.25)
+
+
+def test_files_are_looked_at_now_and_then_alone(tmp_path: Path):
+    """Predictions come by the hundred; a new threshold is taken within seconds."""
+    first = pair(tmp_path, 1, 0.3)
+    thresholds = LiveThresholds(tmp_path, every=3600)
+    assert thresholds(first.name) == 0.3
+    keep({"threshold": 0.25, "why": "…"}, first, [first.name])
+    assert thresholds(first.name) == 0.3
+
+
+def test_the_same_model_with_another_threshold_is_another_pair(tmp_path: Path):
+    """It is fitted again on the same examples: what is made live last counts, and a kill before it leaves the pair before."""
+    first = pair(tmp_path, 1, 0.3)
+    thresholds, running = LiveThresholds(tmp_path, every=0), watched_model(tmp_path, SETTINGS)
+
+    def write(to: Path) -> None:
+        shutil.copytree(first, to, dirs_exist_ok=True)
+        validate(to, 0.7)
+
+    again = put_live(tmp_path, write)
+
+    assert name_of(again) == name_of(first) == first.name and live_in(tmp_path) == again != first
+    assert (thresholds.current, thresholds(first.name), LiveThresholds(tmp_path)(first.name)) == (0.7, 0.7, 0.7)
+    assert (running.look(), running.name) == (False, first.name)
+    third = pair(tmp_path, 2, 0.5)
+    assert (thresholds.current, thresholds(first.name), LiveThresholds(tmp_path)(first.name)) == (0.5, 0.7, 0.7)
+    assert {each.name for each in (tmp_path / VERSIONS).iterdir()} == {first.name, f"{first.name}-2", third.name}
 
 
 def test_predictions_of_a_model_that_no_pair_has_are_told_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     """The live threshold is taken, since nobody knows theirs."""
     pair(tmp_path, 1, 0.3)
-    thresholds = LiveThresholds(tmp_path, 0.3, is_given=False)
+    thresholds = LiveThresholds(tmp_path, every=0)
 
     assert [thresholds("0123456789ab") for _ in range(3)] == [0.3] * 3
-    assert [each.message for each in caplog.records if "no validated model 0123456789ab" in each.message] != []
+    assert [each.message for each in caplog.records if "no threshold of the model 0123456789ab" in each.message] != []
     assert len(caplog.records) == 1
 
 
@@ -114,12 +164,12 @@ def test_a_model_that_was_written_over_a_validated_one_waits_for_its_validation(
     save(tmp_path, seed=1)
     validate(tmp_path, 0.3)
     first, running = name_of(tmp_path), watched_model(tmp_path, SETTINGS)
-    thresholds = LiveThresholds(tmp_path, 0.3, is_given=False)
+    thresholds = LiveThresholds(tmp_path, every=0)
     save(tmp_path, seed=2)
 
     assert (running.look(), running.name) == (False, first)
     restarted = watched_model(tmp_path, SETTINGS)
-    assert (restarted.name, threshold_of(None, tmp_path)) == (first, 0.3)
+    assert (restarted.name, live_threshold(tmp_path)) == (first, 0.3)
     said = [each.message for each in caplog.records if "has no threshold yet" in each.message]
     assert len(said) == 2 and all(f"the model {name_of(tmp_path)} there" in each and f"going on with {first}" in each for each in said)
 
@@ -137,7 +187,7 @@ def test_figures_of_a_folder_s_older_model_change_nothing(tmp_path: Path):
     validate(tmp_path, 0.5)
 
     assert not let_own_be_live(tmp_path)
-    assert live_in(tmp_path) == version and threshold_of(None, tmp_path) == 0.4
+    assert live_in(tmp_path) == version and live_threshold(tmp_path) == 0.4
 
 
 def test_a_model_that_was_copied_over_a_validated_one_is_not_taken_up_before_it_is_validated(tmp_path: Path):
@@ -159,13 +209,13 @@ def test_figures_of_another_model_are_no_threshold(tmp_path: Path):
     """Neither those of validation nor those of a rehearsal."""
     folder = save(tmp_path / "model")
     validate(folder, 0.3)
-    assert threshold_in(folder) == 0.3
+    assert threshold_in(folder) == (0.3, "validated", "as it was validated")
     card = json.loads((folder / CARD).read_bytes())
     (folder / CARD).write_text(json.dumps({**card, "seed": 9}))
     (folder / ALERTS).write_text(json.dumps({"model": "0123456789ab", "threshold": 0.2}))
     assert threshold_in(folder) is None
-    (folder / ALERTS).write_text(json.dumps({"model": name_of(folder), "threshold": 0.2}))
-    assert threshold_in(folder) == 0.2
+    (folder / ALERTS).write_text(json.dumps({"model": name_of(folder), "threshold": 0.2, "why": "…"}))
+    assert threshold_in(folder) == (0.2, "rehearsed", "…")
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ import skops.io
 
 from beepgpt.conversations.rules import Rules
 from beepgpt.simulation.workspace import Plan, live_records
-from beepgpt.training.folder import CARD
-from beepgpt.training.models import PARTS, BadModel, load_model, save_model, train_here
+from beepgpt.training.folder import CARD, FITTED
+from beepgpt.training.models import BadModel, load_model, save_model, train_here
 from beepgpt.training.points import Examples, TooLittle, examples_of
 from beepgpt.training.ranking import Ranker, fit_ranker
 from beepgpt.training.splits import HandledWeak, SplitOptions
@@ -96,9 +96,9 @@ def test_labels_are_ignored_unless_weak_is_nil(tmp_path: Path):
 def test_a_changed_file_is_refused(tmp_path: Path):
     """One byte is enough."""
     folder = saved(tmp_path, "local")
-    parts = bytearray((folder / PARTS).read_bytes())
+    parts = bytearray((folder / FITTED).read_bytes())
     parts[-30] ^= 1
-    (folder / PARTS).write_bytes(parts)
+    (folder / FITTED).write_bytes(parts)
 
     with pytest.raises(BadModel, match="is not the file that was trained"):
         load_model(folder)
@@ -115,8 +115,8 @@ def test_a_file_with_anything_else_in_it_is_not_read(tmp_path: Path):
     """Even if the card vouches for it."""
     folder = saved(tmp_path, "local")
     parts = skops.io.dumps({"trees": Alien()})
-    (folder / PARTS).write_bytes(parts)
-    rewrite(folder, files={PARTS: sha256(parts).hexdigest()})
+    (folder / FITTED).write_bytes(parts)
+    rewrite(folder, files={FITTED: sha256(parts).hexdigest()})
 
     with pytest.raises(BadModel, match="holds what no model of ours does"):
         load_model(folder)

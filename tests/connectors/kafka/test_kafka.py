@@ -242,6 +242,32 @@ def test_what_is_cut_to_fit_keeps_its_key_and_headers(connection):
     assert (cut.key, len(cut.value or b""), list(cut.headers)) == (b"k", 10_000 - OVERHEAD - 1, [*headers, ("cut_from", b"20000")])
 
 
+def test_long_headers_count(connection):
+    """What they need, the value doesn't get: it is cut so much shorter, or the record is refused before the broker does it."""
+    topic = new_topic(connection, 1, **{"max.message.bytes": "10000"})
+    record = OutgoingRecord(b"k", b"x" * (10_000 - OVERHEAD - 1), [("reason", b"r" * 2_000)])
+
+    said = failing(lambda: write(KafkaSink(connection, topic), [("all", [record])]), NotDelivered)
+    write(KafkaSink(connection, topic, cuts=True), [("all", [record])])
+
+    (cut,) = records(read(KafkaSource(connection, topic)))
+    assert "11,118 bytes" in said, "2,014 of the header, without the 384 that are counted beside"
+    assert len(cut.value or b"") == 10_000 - OVERHEAD - 1 - (2_014 + 20 - 384)
+    assert [name for name, _ in cut.headers] == ["reason", "cut_from"]
+
+
+def test_the_writers_mark_waits_for_a_record_with_room_for_it(connection):
+    """A record of exactly the most bytes that the topic takes goes there without it; none is refused, or cut, for the mark."""
+    topic = new_topic(connection, 1, **{"max.message.bytes": "10000"})
+    mark = ("settings", b"s" * 600)
+    most = OutgoingRecord(b"k", b"x" * (10_000 - OVERHEAD - 1))
+    small, almost = OutgoingRecord(b"k", b"1"), OutgoingRecord(b"k", b"x" * (10_000 - OVERHEAD - 1 - 608))
+    write(KafkaSink(connection, topic, mark=mark), [("all", [each]) for each in (most, almost, small)])
+
+    found = records(read(KafkaSource(connection, topic)))
+    assert [(each.value, list(each.headers)) for each in found] == [(most.value, []), (almost.value, [mark]), (small.value, [])]
+
+
 def test_many_records_near_the_limit_are_written(connection):
     """A batch may not be larger than a record may: it is split."""
     topic = new_topic(connection, 1, **{"max.message.bytes": "10000"})
