@@ -132,6 +132,8 @@ def decide(
     policy = policy.of(point.model)
     least = policy.threshold if policy.list_from is None else min(policy.threshold, policy.list_from)
     for user, p in point.people:
+        if p < least and ((own := history.preferences(user).threshold) is None or p < own):
+            continue  # most candidates: whatever the other rules say, nothing comes of them
         verdict = verdict_for(user, p, point, keys, history, policy, now)
         if verdict.route is not None:
             why = explanation(point, user, p)

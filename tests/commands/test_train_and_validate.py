@@ -133,9 +133,12 @@ def test_runs_are_compared_as_they_were_validated(trained: Path, tmp_path: Path)
 
 
 def check_that_it_fits(said: str, width: int) -> None:
-    table = re.split(r"^(?:calibration:|All figures|Of|No threshold|From) ", said, maxsplit=1, flags=re.MULTILINE)[0].splitlines()[1:]
+    table = re.split(r"^(?:Not shown|calibration:|All figures|Of|No threshold|From) ", said, maxsplit=1, flags=re.MULTILINE)[
+        0
+    ].splitlines()[1:]
 
     assert max(map(len, table)) <= width
+    assert ("mrr, log loss" in said) == (width < 116)  # what is left out is named
     assert any(re.search(r"local +\d+\.\d", line) for line in table)
     assert not any(re.fullmatch(r"[ \d.()–]+", line) and line.strip() for line in table)
 
@@ -259,7 +262,7 @@ def test_a_row_and_a_text_are_asked_about(trained: Path):
     who = r"(?!nil|other|\d+\b)\S.*"  # a name, an id, nobody or somebody else: no label of a row of text
     assert re.search(rf"^who answered  {who}$", row, re.MULTILINE)
     assert re.search(rf"^likeliest     {who}, \d+\.\d %$", row, re.MULTILINE)
-    assert len(re.findall(r"0\.\d{4}\s*$", row, re.MULTILINE)) == 5
+    assert len(re.findall(r"^\S.*\t\d+\.\d %$", row, re.MULTILINE)) == 5
     assert lent["prompt"] == own["prompt"] == "Who knows the build?\n\n###\n\n"
     assert "those of that moment" in lent["facts"]
     assert "facts" not in own
