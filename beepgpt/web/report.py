@@ -240,7 +240,7 @@ def _weeks(model: Mapping[str, Any], same: bool) -> Plot | None:
             if week["part"] != "judge":
                 half = 0.5 / parts_in[week["week"]]
                 axes.axvspan(place - half, place + half, color=INK, alpha=0.12, linewidth=0)
-        names = {round(number): week["week"] for number, week in zip(at, weeks, strict=True)}
+        names = {round(number): max(week["week"], model["from"][:10]) for number, week in zip(at, weeks, strict=True)}
         every = max(math.ceil(len(names) / 8), 1)
         axes.set_xticks(list(names)[::every], list(names.values())[::every], rotation=60, ha="right")
         axes.set(ylim=(0, 100))
