@@ -90,7 +90,7 @@ def test_a_rehearsal_alone_finds_the_same(tried, export: Path, tmp_path: Path):
     done = run_program("rehearse", to / "predictions.jsonl", *more)
 
     assert done.returncode == 0, done.stderr
-    back = re.compile(r'<p><a href="index.html">.*</a></p>\n')
+    back = re.compile(r'<p><a href="index.html">.*</a></p>')
     assert back.sub("", (to / "rehearsal.html").read_text()) == (tmp_path / "page.html").read_text()
     chosen = [each for each in said.splitlines()[3:-1] if "threshold" in each]  # nothing, where the usual threshold can be had
     assert done.stdout.splitlines()[: len(chosen)] == chosen

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from beepgpt.web.index_page import how_chosen
+from beepgpt.web.index_page import how_chosen, verdict_of
 from beepgpt.web.naming import PageNames
 from beepgpt.web.report import places_of
 from beepgpt.web.words import WORDS, words_of
@@ -85,3 +85,28 @@ def test_what_must_be_known_of_a_threshold_is_said():
         "No threshold could be chosen: too few to tell: 2 % of them. So 30 % is a guess."
     )
     assert how_chosen(chosen(threshold=0.3)) == "Alerted from 30 % on, as was set; the recommended threshold is 20 %."
+
+
+def rule(name: str, alerts: int, right: int, of: int, low: float, high: float) -> dict[str, Any]:
+    joined = {"value": right / of, "low": low, "high": high, "count": of}
+    return {"name": name, "alerts": alerts, "people": 16, "joined": right / of, "intervals": {"joined": joined}}
+
+
+def test_a_verdict_names_the_better_rule_and_what_its_shares_leave_out():
+    """In one sentence; the messages that are too recent to judge are counted beside it, and so is what may be chance."""
+    ours = rule("the model", 26, 13, 22, 0.38, 0.78)
+    worse, better = (
+        rule("latest other author, as many", 26, 3, 19, 0.04, 0.30),
+        rule("channel's most frequent, as many", 18, 4, 13, 0.11, 0.61),
+    )
+    found = verdict_of(chosen(figures=ours, rules=[ours, worse, better], days=7.7), 221)
+
+    assert found["sentence"] == (
+        "In 7.7 days it would have sent 26 messages to 16 of 221 people; 59 % joined the conversation within a day (38–78)."
+        " The better of two simple rules: 31 %."
+    )
+    assert found["notes"] == [
+        "4 of the 26 messages were too recent to judge, and were left out of the shares.",
+        "What sets it apart from one of the two simple rules may be chance.",
+    ]
+    assert found["better_rule"]["name"] == "who answers most in the channel"
