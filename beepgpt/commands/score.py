@@ -17,7 +17,7 @@ from beepgpt.commands.scoring import ScoreJob
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
-from beepgpt.figures import share_or_few
+from beepgpt.figures import percent, share_or_few
 from beepgpt.runtime.console import console
 from beepgpt.runtime.destinations import beside_of, place_name, score_outputs_of
 from beepgpt.runtime.forgotten import forgotten_of
@@ -147,10 +147,11 @@ def print_scores(closing: Mapping[str, Any]) -> None:
             names = {
                 "hit@1": "hit@1",
                 "hit@5": "hit@5",
-                "precision": f"right of those named from {each.get('threshold', closing['threshold']):.3f} on",
+                "precision": f"right of those named from {percent(each.get('threshold', closing['threshold']), 1)} on",
             }
             told = {said: figure for name, said in names.items() if (figure := each.get("intervals", {}).get(name, {})).get("count")}
-            shares = ", ".join(f"{said} {share_or_few(figure)} of {figure['count']:,}" for said, figure in told.items())
+            of = {said: "" if figure["low"] is None else f" of {figure['count']:,}" for said, figure in told.items()}
+            shares = ", ".join(f"{said} {share_or_few(figure)}{of[said]}" for said, figure in told.items())
             table.add_row("at the end", "", f"{shares}; the newest that judge model {model}, of at most 1,000 known answers")
             table.add_row("", "", "of all that judge it: beepgpt outcomes")
     console.print(table)

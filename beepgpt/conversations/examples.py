@@ -9,7 +9,6 @@ from typing import Any
 import orjson
 
 from beepgpt.conversations.cleaning import clean
-from beepgpt.conversations.columns import facts_of_all
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.features import Lineup, mentions_of, words_of
 from beepgpt.conversations.rules import Rules
@@ -68,6 +67,10 @@ class Point(State):
 def fill_in(points: Sequence[Point]) -> None:
     """Make the columns of these points' candidates, of all at once."""
     missing = [point for point in dict.fromkeys(points) if point.lineup is not None and point.facts is None]
+    if not missing:
+        return
+    from beepgpt.conversations.columns import facts_of_all  # NumPy takes a while to load: not for a page of help, nor without candidates
+
     lineups = [point.lineup for point in missing if point.lineup is not None]
     for point, facts in zip(missing, facts_of_all(lineups), strict=True):
         point.facts = facts

@@ -71,7 +71,7 @@ def test_a_score_over_the_training_period_is_in_no_headline(tmp_path: Path):
     last = [said[name].partition(" at the end ")[2].partition("; the newest that judge ")[0] for name in since]
     of = headlines["all"]["answered"]["hit@1"]
     assert last[0] == last[1]
-    assert f"hit@1 {100 * of['value']:.1f} ({100 * of['low']:.1f}–{100 * of['high']:.1f}) of {of['count']}, hit@5" in last[0]
+    assert f"hit@1 {100 * of['value']:.1f} % ({100 * of['low']:.1f}–{100 * of['high']:.1f}) of {of['count']}, hit@5" in last[0]
 
 
 def test_beside_standard_output_are_no_files(tmp_path: Path):
@@ -90,7 +90,7 @@ def test_beside_standard_output_are_no_files(tmp_path: Path):
         (("in.jsonl", "--to", "p.jsonl", "--outcomes", "p.jsonl"), 2, "p.jsonl: would be written over another output, p.jsonl"),
         (("p.outcomes.jsonl", "--to", "p.jsonl"), 2, "p.outcomes.jsonl: would be written over SOURCE"),
         (("in.jsonl", "--to", "p.jsonl", "--report", "p.outcomes.jsonl"), 2, "p.outcomes.jsonl: would be written over another output"),
-        (("in.jsonl", "--to", "taken.jsonl"), 1, "taken.outcomes.jsonl: is a folder"),
+        (("in.jsonl", "--to", "taken.jsonl"), 2, "taken.outcomes.jsonl: is a folder"),
     ],
 )
 def test_nothing_is_written_over(tmp_path: Path, arguments: tuple[str, ...], status: int, refused: str):
