@@ -57,6 +57,15 @@ def in_days(days: float) -> str:
     return f"{number} day{'' if number == '1' else 's'}"
 
 
+def count_of(figure: Mapping[str, Any]) -> str:
+    """Format a share as a count.
+
+    >>> count_of({"value": 0.59091, "count": 22}), count_of({"value": None, "count": 0})
+    ('13 of 22', '–')
+    """
+    return NONE if figure["value"] is None else f"{round(figure['value'] * figure['count']):,} of {figure['count']:,}"
+
+
 def share(figure: Mapping[str, Any], digits: int = 0) -> str:
     """Format a share with its interval; a share of too few as a count.
 
@@ -66,7 +75,7 @@ def share(figure: Mapping[str, Any], digits: int = 0) -> str:
     if figure["value"] is None:
         return NONE
     if figure["low"] is None:
-        return f"{round(figure['value'] * figure['count'])} of {figure['count']}"
+        return count_of(figure)
     low, high = (f"{100 * figure[end]:.{digits}f}" for end in ("low", "high"))
     return f"{percent(figure['value'], digits)} ({low}–{high})"
 

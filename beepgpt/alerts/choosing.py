@@ -20,7 +20,7 @@ class WantedAlerts(NamedTuple):
     """What alerts should be like; where both are given, both have to hold."""
 
     precision: float | None = 0.5
-    """The least share of alerts whose reader joins within a day."""
+    """The least share of those alerted who join within a day."""
     per_week: float | None = None
     """Alerts to a person in a week, at most: of those who are alerted at all."""
 
@@ -32,7 +32,7 @@ class WantedAlerts(NamedTuple):
     @property
     def words(self) -> str:
         """The wish, in words."""
-        wishes = [] if self.precision is None else [f"{self.precision:.0%} of the readers join within a day"]
+        wishes = [] if self.precision is None else [f"{self.precision:.0%} of those alerted join within a day"]
         wishes += [] if self.per_week is None else [f"a person gets at most {self.per_week:g} a week"]
         return " and ".join(wishes)
 
@@ -51,15 +51,15 @@ def recommend(rehearsed: Sequence[Rehearsed], history: RehearsalHistory, wanted:
     if good is not None:
         each, figures = good
         joined = figures["intervals"]["joined"]
-        why = f"the least threshold at which {wanted.words}, by {figures['alerts']:,} alerts of the part to choose by, of whose readers"
-        why += f" {joined['value']:.0%} joined ({joined['low']:.0%} to {joined['high']:.0%})"
+        why = f"the least threshold at which {wanted.words}, chosen on the days before those that judge: there {joined['value']:.0%}"
+        why += f" ({joined['low']:.0%} to {joined['high']:.0%}) of {joined['count']:,} alerted joined"
         return found | {"threshold": each.threshold, "why": why, "chosen": figures, "judged": each.figures}
     if enough:
         best, figures = max(enough, key=lambda pair: pair[1]["joined"])
         joined = figures["intervals"]["joined"]
         is_sure = wanted.precision is None or joined["high"] < wanted.precision
         why = "" if is_sure else "too few to tell: "
-        why += f"in the part to choose by, at no threshold {wanted.words};"
+        why += f"on the days before those that judge, at no threshold {wanted.words};"
         why += f" at {best.threshold:.0%}, {joined['value']:.1%} of {joined['count']:,} joined"
         return found | {"why": f"{why} ({joined['low']:.0%} to {joined['high']:.0%})"}
     if not history.parts.get("choose"):
@@ -67,5 +67,5 @@ def recommend(rehearsed: Sequence[Rehearsed], history: RehearsalHistory, wanted:
     alerts, sessions = max(
         ((each["intervals"]["joined"]["count"], each["intervals"]["joined"]["conversations"]) for _, each in tried), default=(0, 0)
     )
-    why = f"too few to tell: of the part to choose by, at most {alerts:,} alerts in {sessions:,} conversations are known, and"
+    why = f"too few to tell: of the days before those that judge, at most {alerts:,} alerts in {sessions:,} conversations are known, and"
     return found | {"why": f"{why} {LEAST_COUNT} in {LEAST_CONVERSATIONS} are needed"}

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 
 from beepgpt.alerts.predictions import PredictedConversation, is_root_alone, keys_of, newest_text, shortened
 from beepgpt.conversations.rules import HOUR, MINUTE
+from beepgpt.figures import percent
 
 AlertRoute = Literal["direct", "list"]
 """`direct`: a direct message; `list`: shown in App Home or a daily digest, without a notification."""
@@ -270,7 +271,7 @@ def explanation(point: PredictedConversation, user: str, p: float) -> str:
     features = _features_of(point, user)
     reasons = []
     if (share := features.get("share_30d", 0.0)) >= 0.05:
-        reasons.append(f"{share:.0%} of this channel's recent answers are yours")
+        reasons.append(f"{percent(share)} of this channel's recent answers are yours")
     if features.get("to_author", 0.0) >= 1:
         reasons.append(f"you have answered this author about {round(features['to_author'])} times")
     if features.get("first_60d", 0.0) >= 1:
@@ -279,8 +280,10 @@ def explanation(point: PredictedConversation, user: str, p: float) -> str:
         reasons.append("it is in words that you have answered before")
     if not reasons and point.people:
         place = next((place for place, (each, _) in enumerate(point.people, 1) if each == user), 0)
-        reasons.append(f"the likeliest of {len(point.people)} people" if place == 1 else f"place {place} of {len(point.people)} people")
-    return f"{p:.0%} likely that you answer: {', '.join(reasons[:2])}"
+        reasons.append(
+            f"the likeliest of {len(point.people)} who may answer" if place == 1 else f"place {place} of {len(point.people)} who may answer"
+        )
+    return f"{percent(p)} likely that you answer: {', '.join(reasons[:2])}"
 
 
 def _features_of(point: PredictedConversation, user: str) -> dict[str, float]:

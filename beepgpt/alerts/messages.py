@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from beepgpt.errors import BeepGPTError
+from beepgpt.figures import percent
 
 TOPICS = 10
 """Topics that one person may have."""
@@ -222,8 +223,8 @@ def home_view(home: Home, times: Mapping[str, datetime]) -> Block:
 
 def _settings(home: Home) -> list[Block]:
     likely = [
-        ("default", f"{home['default_threshold']:.0%}, as the model was validated"),
-        *((f"{each}", f"{each:.0%}") for each in THRESHOLDS),
+        ("default", f"{percent(home['default_threshold'])}, as the model was validated"),
+        *((f"{each}", percent(each)) for each in THRESHOLDS),
     ]
     threshold = "default" if home["threshold"] is None else f"{home['threshold']:g}"
     limits = [(f"{each}", f"{each}") for each in PER_HOUR]

@@ -178,17 +178,21 @@ class RehearsalHistory:
         return max((points[-1].prompt_ts - points[0].prompt_ts) / DAY, 1 / 24) if points else 0.0
 
     @cached_property
-    def joins_by_part(self) -> dict[str, set[tuple[str, str]]]:
-        """The joins, by the part of the conversation's last point before them; those before its first are of none."""
+    def joins_by_part(self) -> dict[str, dict[tuple[str, str], int]]:
+        """The joins, by the part of the conversation's last point before them, each with when the day after that point is over.
+
+        Nobody could be alerted to a join later than at that point. Joins before the conversation's first point are of no part.
+        """
         points: dict[str, list[tuple[int, str]]] = defaultdict(list)
         for point in self.points:
             for session in {self.session_name(each) for each in point.conversations}:
                 points[session].append((point.prompt_ts, self.part_of(point)))
-        found: dict[str, set[tuple[str, str]]] = defaultdict(set)
+        found: dict[str, dict[tuple[str, str], int]] = defaultdict(dict)
         for (session, user), ts in self.joins.items():
             before = bisect_left(points[session], (ts, ""))
             if before:
-                found[points[session][before - 1][1]].add((session, user))
+                at, part = points[session][before - 1]
+                found[part][session, user] = at + DAY
         return dict(found)
 
 
@@ -204,8 +208,6 @@ class RehearsedAlert:
     """Whether the person posted in the conversation, or its session and threads, for the first time within a day; None: it isn't known."""
     known_at: int
     """When all of that is known, whatever it is, microseconds."""
-    posted: bool = False
-    """Whether they have joined so far, be their day over or not."""
     reacted: bool | None = None
     """Whether the person reacted within the horizon, which is no joining; None: it isn't known. Of the target `reactors` alone."""
 
@@ -235,11 +237,12 @@ class Rehearsed:
         """Counts and shares of a part's alerts; `intervals` has each share with its 95 % interval by conversation, where it has one."""
         history, direct = self.history, self.direct(part, until)
         people, days = {each.alert.user for each in direct}, history.days(part)
-        joins = sorted(history.joins_by_part.get(part, ()))
+        known_by = history.end if until is None else min(until, history.end)
+        joins = sorted(each for each, over in history.joins_by_part.get(part, {}).items() if over <= known_by)
         alerted = {
             (history.session_name(conversation), each.alert.user)
             for each in direct
-            if each.posted
+            if each.joined
             for conversation in each.alert.point.conversations
         }
         covered = np.array([float(each in alerted) for each in joins])
@@ -301,15 +304,16 @@ def rehearse(
 
 def _judged(alert: Alert, part: str, history: RehearsalHistory) -> RehearsedAlert:
     at = alert.point.prompt_ts
-    outcomes = [each for each in history.by_id.get(alert.point.id, ()) if each.how in KNOWN]
+    # Before the day is over only those who came at once are known: the last day's alerts would all be right.
+    is_over = at + DAY <= history.end
+    outcomes = [each for each in history.by_id.get(alert.point.id, ()) if is_over and each.how in KNOWN]
     answered = any(alert.user in each.answer for each in outcomes) if outcomes else None
     following = answered if alert.point.target == "next_user" else None
     reacted = answered if alert.point.target == "reactors" and history.has_reactions else None
     times = (history.joins.get((history.session_name(each), alert.user)) for each in alert.point.conversations)
     joined_at = min((ts for ts in times if ts is not None and at < ts <= at + DAY), default=None)
-    # Who joined at once would count without those whose day isn't over yet: the last day's alerts would all be right.
-    joined = joined_at is not None if at + DAY <= history.end else None
-    return RehearsedAlert(alert, part, following, joined, at + DAY, joined_at is not None, reacted)
+    joined = joined_at is not None if is_over else None
+    return RehearsedAlert(alert, part, following, joined, at + DAY, reacted)
 
 
 def share(part: float, whole: float) -> float | None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from beepgpt.alerts.choosing import WantedAlerts, recommend
-from beepgpt.alerts.decisions import NO_QUIET_HOURS, Policy, Preferences
+from beepgpt.alerts.decisions import NO_QUIET_HOURS, Policy, Preferences, local_time
 from beepgpt.alerts.predictions import newest_text, shortened
 from beepgpt.alerts.rehearsal import (
     MATCHING,
@@ -75,24 +75,31 @@ def rehearsal_report(
         rules += [rehearse(history, plain, name=name, people=rule(history), parts=JUDGED, **how)]
         rules += [rehearse_matched(history, policy, wanted_alerts, f"{name}, as many", rule, parts=JUDGED, **how)]
     judges = history.parts.get("judge", [])
+
+    def own_zone(user: str) -> str | None:
+        return asked.get(user, Preferences()).zone
+
     return {
         "points": len(history.points),
         "parts": {part: len(points) for part, points in history.parts.items()},
-        "begin": day_of(judges[0].prompt_ts) if judges else None,
-        "end": day_of(judges[-1].prompt_ts) if judges else None,
+        "begin": day_of(judges[0].prompt_ts, policy.zone) if judges else None,
+        "end": day_of(judges[-1].prompt_ts, policy.zone) if judges else None,
         "everybody": everybody,
         "threshold": policy.threshold,
         "per_hour": policy.per_hour,
         "quiet": "" if policy.quiet == NO_QUIET_HOURS else " to ".join(f"{each // 60:02d}:{each % 60:02d}" for each in policy.quiet),
+        "zone": policy.zone,
+        "own_zones": sum(own_zone(user) is not None for user in {each.alert.user for each in ours.direct()}),
         "figures": ours.figures,
         "apart": {part: ours.figures_of(part) for part in history.parts if part != "judge"},
         "recommended": recommended,
         "rules": [row_of(each, ours=each is ours) for each in rules],
         "thresholds": [row_of(each) for each in others],
         "people": people_of(ours, names),
+        "channels": channels_of(ours, names),
         "passed": [(reason.replace("_", " "), count) for reason, count in ours.passed.most_common()],
-        "shown": shown_of(ours, names),
-        **bars_of(ours),
+        "shown": shown_of(ours, names, lambda user: own_zone(user) or policy.zone),
+        **bars_of(ours, policy.zone),
     }
 
 
@@ -120,77 +127,62 @@ def people_of(rehearsed: Rehearsed, names: Mapping[str, str]) -> list[dict[str, 
     ]
 
 
-def with_empty_days(total: Mapping[tuple[str, str], int]) -> Counter[tuple[str, str]]:
-    """Alerts by day and part, with the days in between that had none: each is of the part of the day before."""
-    filled: Counter[tuple[str, str]] = Counter()
-    for (day, part), count in sorted(total.items(), key=lambda each: (each[0][0], ORDER.index(each[0][1]) if each[0][1] in ORDER else -1)):
-        while filled and (before := next(reversed(filled)))[0] < day:
-            after = (date.fromisoformat(before[0]) + timedelta(days=1)).isoformat()
-            if after >= day:
-                break
-            filled[after, before[1]] = 0
-        filled[day, part] = count
-    return filled
-
-
-def bars_of(rehearsed: Rehearsed) -> dict[str, Any]:
-    """A bar chart of alerts by day, or by week or month if there would be too many bars; a bar is of one part of time."""
-    counted = {what: count_by(period, rehearsed) for what, period in (("day", "%Y-%m-%d"), ("week", "%G-W%V"), ("month", "%Y-%m"))}
-    counted["day"] = (with_empty_days(counted["day"][0]), counted["day"][1])
-    bars_are = next((what for what, (total, _) in counted.items() if len(total) <= MOST_BARS), "month")
-    total, joined = counted[bars_are]
-    highest = max(total.values(), default=1)
-    bars = [
+def channels_of(rehearsed: Rehearsed, names: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The channels with the most alerts."""
+    by_channel: dict[str, list[RehearsedAlert]] = defaultdict(list)
+    for each in rehearsed.direct():
+        by_channel[each.alert.point.channel].append(each)
+    most = sorted(by_channel.items(), key=lambda item: (-len(item[1]), item[0]))[:PEOPLE]
+    return [
         {
-            "name": name,
-            "part": part,
-            "alerts": total[name, part],
-            "joined": joined[name, part],
-            "all": round(95 * total[name, part] / highest, 2),
-            "right": round(95 * joined[name, part] / highest, 2),
+            "name": names.get(channel, channel),
+            "alerts": len(alerts),
+            "people": len({each.alert.user for each in alerts}),
+            "joined": sum(each.joined is True for each in alerts),
+            "known": sum(each.joined is not None for each in alerts),
         }
-        for name, part in sorted(total, key=lambda key: (key[0], ORDER.index(key[1]) if key[1] in ORDER else -1))
+        for channel, alerts in most
     ]
-    return {"bars": bars, "bars_are": bars_are, "highest": highest}
 
 
-ORDER = ("fit", "choose", "judge")
+def bars_of(rehearsed: Rehearsed, zone: str = "UTC") -> dict[str, Any]:
+    """The alerts that judge by day, or by week or month if there would be too many bars; days without any are among them.
+
+    Each bar says how many `joined`, and of how many it is `open` whether they will; the rest of its `alerts` did not.
+    """
+    direct = [(local_time(each.alert.point.prompt_ts, zone), each) for each in rehearsed.direct()]
+    bars_are, period = "day", "%Y-%m-%d"
+    days = sorted({at.date() for at, _ in direct})
+    if days and (days[-1] - days[0]).days >= MOST_BARS:
+        bars_are, period = ("week", "%G-W%V") if (days[-1] - days[0]).days < 7 * MOST_BARS else ("month", "%Y-%m")
+    every = [days[0] + timedelta(days=number) for number in range((days[-1] - days[0]).days + 1)] if days else []
+    counts = {f"{day:{period}}": {"alerts": 0, "joined": 0, "open": 0} for day in every}
+    for at, each in direct:
+        counted = counts[f"{at:{period}}"]
+        counted["alerts"] += 1
+        counted["joined"] += each.joined is True
+        counted["open"] += each.joined is None
+    return {"bars": [{"name": name, **counted} for name, counted in counts.items()], "bars_are": bars_are}
 
 
-def count_by(period: str, rehearsed: Rehearsed) -> tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]]:
-    """Alerts, and those whose reader joined, by a period of the calendar (a `strftime` format) and part of time."""
-    total: Counter[tuple[str, str]] = Counter()
-    joined: Counter[tuple[str, str]] = Counter()
-    for part in rehearsed.history.parts:
-        for each in rehearsed.direct(part):
-            key = f"{utc_time(each.alert.point.prompt_ts):{period}}", part
-            total[key] += 1
-            joined[key] += each.joined is True
-    return total, joined
-
-
-def shown_of(rehearsed: Rehearsed, names: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Some alerts, chosen by their ids: as many whose reader joined as whose reader did not."""
+def shown_of(rehearsed: Rehearsed, names: Mapping[str, str], zones: Callable[[str], str] = lambda user: "UTC") -> list[dict[str, Any]]:
+    """Some alerts, chosen by their ids: as many whose reader joined as whose reader did not. `zones`: the time zone of each person."""
     in_order = sorted(rehearsed.direct(), key=lambda each: each.alert.id)
     chosen = [each for joined in (True, False) for each in [one for one in in_order if one.joined is joined][: SHOWN // 2]]
     return [
         {
             "joined": each.joined,
             "who": names.get(each.alert.user, each.alert.user),
-            "when": f"{utc_time(each.alert.point.prompt_ts):%Y-%m-%d %H:%M} UTC",
+            "when": f"{local_time(each.alert.point.prompt_ts, zone):%Y-%m-%d %H:%M} {zone}",
             "channel": names.get(each.alert.point.channel, each.alert.point.channel),
             "excerpt": shortened(newest_text(each.alert.point.prompt)),
             "why": each.alert.why,
         }
         for each in sorted(chosen, key=lambda each: each.alert.id)
+        for zone in [zones(each.alert.user)]
     ]
 
 
-def utc_time(t: int) -> datetime:
-    """Microseconds since 1970 as a time in UTC."""
-    return datetime.fromtimestamp(t // 1_000_000, UTC)
-
-
-def day_of(t: int) -> str:
-    """The day of a time in microseconds, in UTC."""
-    return f"{utc_time(t):%Y-%m-%d}"
+def day_of(t: int, zone: str) -> str:
+    """The day of a time in microseconds, in a time zone."""
+    return f"{local_time(t, zone):%Y-%m-%d}"

@@ -76,7 +76,7 @@ def rehearse(
     say_next("check", *(() if model is None else ("--model", model)))
 
 
-ON_THE_PAGE = ("people", "shown", "bars", "bars_are", "highest")
+ON_THE_PAGE = ("people", "channels", "shown", "bars", "bars_are")
 """What a report leaves out."""
 
 

@@ -81,4 +81,5 @@ def print_verdict(found: Mapping[str, Any], to: Path, *, as_json: bool) -> None:
 def said_of(found: Mapping[str, Any], to: Path) -> str:
     """The lines of the verdict: what it would have done, what must be known of the threshold, and the page's place."""
     verdict = found["verdict"]
-    return "\n".join(each for each in (verdict["sentence"], verdict["chosen"], f"All of it, for reading: {to / INDEX}") if each)
+    lines = (verdict["sentence"], verdict["caveat"], " ".join(verdict["notes"]), verdict["chosen"])
+    return "\n".join(each for each in (*lines, f"All of it, for reading: {to / INDEX}") if each)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,12 @@ from beepgpt.conversations.events import micros
 from beepgpt.errors import RunStopped
 from beepgpt.runtime.console import console
 from beepgpt.runtime.destinations import files_of, score_outputs_of
-from beepgpt.runtime.names import names_in, pass_names_on, people_in, people_of
+from beepgpt.runtime.names import names_in, pass_names_on, people_of
 from beepgpt.training.folder import CARD, MODELS
 
 INDEX = "index.html"
+MOST_ASKED = 0.8
+"""The share of those alerted who should join, beyond which a next command asks for no more."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def validate_model(job: TryJob) -> dict[str, Any]:
     from beepgpt.commands.validate import validated, write_run
 
     names = names_in([job.export]) if job.named else {}
-    closing, files = validated(job.training_set, job.model, None, 0.5, job.settings, names)
+    closing, files = validated(job.training_set, job.model, None, 0.5, job.settings, names, home=home_from(job, job.model))
     write_run(job.model, files)
     return {"answered": closing["rows"]["answered"][0]["figures"]["hit@5"]}
 
@@ -125,10 +128,24 @@ def write_outcomes(job: TryJob) -> None:
     from beepgpt.web.report import outcomes_page
 
     values = outcomes_of(str(job.outcomes), job.model, job.settings)
-    jsonl.write_file(job.to / "outcomes.html", outcomes_page(values).encode())
+    jsonl.write_file(job.to / "outcomes.html", outcomes_page(values, INDEX).encode())
 
 
-def rehearse_alerts(job: TryJob, made: Mapping[str, Any]) -> dict[str, Any]:
+def home_from(job: TryJob, folder: Path) -> str:
+    """The address of the verdict from a page in a folder."""
+    return "../" * len(folder.relative_to(job.to).parts) + INDEX
+
+
+def people_seen(examples: Path) -> int | None:
+    """How many people posted, or were named, in what examples are of: those whom a model could alert."""
+    found: set[str] = set()
+    for line in examples.read_bytes().splitlines():
+        example = orjson.loads(line)
+        found.update((message["user"] for message in example["window"]), example["candidates"]["user"])
+    return len(found) or None
+
+
+def rehearse_alerts(job: TryJob, made: Mapping[str, Any], sides: Mapping[str, Any]) -> dict[str, Any]:
     """Replay the scores with alerts, and write the pages of that and of the verdict; returns the verdict."""
     from beepgpt.commands.rehearse import keep
     from beepgpt.commands.rehearse_run import rehearsal_of, wishes_of
@@ -140,13 +157,14 @@ def rehearse_alerts(job: TryJob, made: Mapping[str, Any]) -> dict[str, Any]:
     values = rehearsal_of(str(job.predictions), str(job.outcomes), job.settings, job.model, wishes_of(), None, job.export, names)
     keep(values["recommended"], job.model, values["models"])
     write_outcomes(job)
-    verdict = verdict_of(values, people_in(job.export))
-    jsonl.write_file(job.to / "rehearsal.html", rehearsal_page(values, people).encode())
+    verdict = verdict_of(values, people_seen(job.examples))
+    jsonl.write_file(job.to / "rehearsal.html", rehearsal_page(values, people, INDEX).encode())
     card = orjson.loads((job.model / CARD).read_bytes())
     found = {
         "verdict": verdict,
         "export": job.export.name,
         "made": made,
+        "sides": sides,
         "card": card,
         "rehearsal": values,
         "report": str((job.model / "report.html").relative_to(job.to)),
@@ -158,10 +176,11 @@ def rehearse_alerts(job: TryJob, made: Mapping[str, Any]) -> dict[str, Any]:
 
 def next_commands(job: TryJob, verdict: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What to do next: a sentence, and the command."""
-    # Where not even the usual share of readers joins, more of them can't be asked for.
-    words, wish, page = ("Alerts that more people join", ["--precision", 0.6], "rehearsal-60.html")
-    if verdict["chosen"]:
-        words, wish, page = ("Fewer alerts to each person", ["--per-week", 2], "rehearsal-2-a-week.html")
+    words, wish, page = ("Fewer alerts to each person", ["--per-week", 1], "rehearsal-1-a-week.html")
+    # More can be asked for only where the usual share of those alerted joins, and where it isn't had already.
+    more = math.floor(10 * (verdict["joined"]["value"] or 0.0) + 1.5) / 10
+    if not verdict["chosen"] and 0.5 < more <= MOST_ASKED:
+        words, wish, page = ("Fewer alerts, which more people join", ["--precision", more], f"rehearsal-{round(100 * more)}.html")
     kinds = [] if job.include == ("channels",) else ["--include", ",".join(job.include)]
     names = [] if job.named else ["--no-names"]
     commands: list[tuple[str, list[object]]] = [
@@ -170,7 +189,7 @@ def next_commands(job: TryJob, verdict: Mapping[str, Any]) -> list[tuple[str, st
             ["rehearse", job.predictions, "--model", job.model, "--members", job.export, *wish, "--to", job.to / page, *names],
         ),
         ("Say by hand which examples teach something", ["review", job.examples, *names]),
-        ("Check the laws on your own data", ["audit", job.export, job.examples, *kinds]),
+        ("Check that no example knows the future", ["audit", job.export, job.examples, *kinds]),
         ("Go live", ["init"]),
     ]
     return [(words, join(map(str, ("beepgpt", *command)))) for words, command in commands]

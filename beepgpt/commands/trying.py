@@ -37,14 +37,14 @@ def tried(job: TryJob) -> dict[str, Any]:
     made = steps.run("examples", base, [job.examples], lambda: make_examples(job), _says_examples)
     check_enough(job, made)
     card = job.model / CARD
-    cut = steps.run("training set", None, [job.training_set / MANIFEST], lambda: make_training_set(job), _says_sides)["cut"]
+    sides = steps.run("training set", None, [job.training_set / MANIFEST], lambda: make_training_set(job), _says_sides)
     steps.run("model", None, [card], lambda: fit_model(job), lambda value: f"fitted on {value['examples']:,} of them")
     pages = [job.model / METRICS, job.model / "report.html"]
     steps.run("validation", job.named, pages, lambda: validate_model(job), _says_hits)
     scored = [job.predictions, job.outcomes]
-    steps.run("scores", None, scored, lambda: score_points(job, cut), lambda value: f"{value['scored']:,} later points, as they were made")
+    steps.run("scores", None, scored, lambda: score_points(job, sides["cut"]), _says_scored)
     pages = [job.to / name for name in ("outcomes.html", "rehearsal.html", INDEX)]
-    found = steps.run("rehearsal", job.named, pages, lambda: rehearse_alerts(job, made), _says_rehearsal)
+    found = steps.run("rehearsal", job.named, pages, lambda: rehearse_alerts(job, made, sides), _says_rehearsal)
     return {**found, "next": next_commands(job, found["verdict"])}
 
 
@@ -71,7 +71,12 @@ def _says_sides(value: Mapping[str, Any]) -> str:
 
 def _says_hits(value: Mapping[str, Any]) -> str:
     hits = value["answered"]
-    return f"{share(hits)} of the {hits['count']:,} answers that judge were by one of its first five"
+    of = f"{share(hits)} of the {hits['count']:,} answers that judge were by one of its first five"
+    return f"{of}, people who already talked there included"
+
+
+def _says_scored(value: Mapping[str, Any]) -> str:
+    return f"{value['scored']:,} later points, as they were made"
 
 
 def _says_rehearsal(value: Mapping[str, Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,7 +25,7 @@ from beepgpt.training.folder import CARD, METRICS, MODELS
 from beepgpt.training.live import let_own_be_live
 
 if TYPE_CHECKING:
-    from beepgpt.training.validation import ShownExample
+    pass
 
 NOT_JUDGED = {
     "silence": "Points that nobody answered (--silences drop)",
@@ -70,12 +69,18 @@ def validate(
 
 
 def validated(
-    folder: Path, model: Path, against: Sequence[Path] | None, precision: float, settings: Settings, names: Mapping[str, str] = NO_NAMES
+    folder: Path,
+    model: Path,
+    against: Sequence[Path] | None,
+    precision: float,
+    settings: Settings,
+    names: Mapping[str, str] = NO_NAMES,
+    home: str = "",
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """A model's figures, and the files of the run by name. `against`: None for DIR/models/text, if it is there."""
+    """A model's figures, and the files of the run by name. `against`: None for DIR/models/text, if it is there; `home`: as of a page."""
     from beepgpt.training.runs import FILE
     from beepgpt.training.validation import validate_models
-    from beepgpt.web.report import report_page
+    from beepgpt.web.report import named_in, report_page
 
     text = folder / MODELS / "text"
     if not against:
@@ -89,16 +94,9 @@ def validated(
             say_strangers(models, folder)
             found = validate_models(folder, models, precision=precision)
             print_unanswered(models)
-        page = report_page(found.figures, [named_in(each, names) for each in found.examples], people_of(names))
+        page = report_page(found.figures, [named_in(each, names) for each in found.examples], people_of(names), home)
     metrics = orjson.dumps(found.figures, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     return found.figures, {METRICS: metrics, REPORT: page.encode(), FILE: found.run}
-
-
-def named_in(example: ShownExample, names: Mapping[str, str]) -> ShownExample:
-    """An example with names of people and of the channel in the place of ids."""
-    people = [(names.get(user, user), p) for user, p in example.people]
-    answer = [names.get(each, each) for each in example.answer]
-    return replace(example, channel=names.get(example.channel, example.channel), answer=answer, people=people)
 
 
 def write_run(into: Path, files: Mapping[str, bytes]) -> None:

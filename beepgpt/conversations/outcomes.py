@@ -20,8 +20,8 @@ FEW = 5
 KNOWN = EXAMPLE_ENDS
 """How a point ends whose answer is known, be it that nobody answered: metrics are of these."""
 RIGHT = (
-    "Right is who answered next, as the examples' target has it, within the horizon, whatever a label says of the answer. Points whose"
-    " answer nobody knows (superseded, elsewhere, merged, moved, censored) count nowhere."
+    "Right is who answered next within the horizon (or who posted or reacted, where that is what was predicted), whatever a label says of"
+    " the answer. Points whose answer nobody knows count nowhere."
 )
 """The one definition of right, of validation and of outcomes. Alerts are judged by who joined (beepgpt/alerts/rehearsal.py)."""
 

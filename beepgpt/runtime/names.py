@@ -104,9 +104,3 @@ def people_of(names: Mapping[str, str]) -> list[str]:
     ['ana']
     """
     return [name for id, name in names.items() if id.startswith(PEOPLE)]
-
-
-def people_in(export: Path) -> int | None:
-    """How many people an export lists, without bots and those who left; None if it has no list."""
-    people = [each for each in slack_export.read_users(export) if not (each.get("deleted") or each.get("is_bot"))]
-    return sum(each["id"] != "USLACKBOT" for each in people) or None

@@ -97,7 +97,7 @@ def _figures(model: str, outcomes: Sequence[OutcomeRecord], threshold: float, pa
             for row in metrics.calibration(columns, boot)
             if row["came"].count
         ],
-        "weeks": _weeks([(each, of) for each, of in zip(outcomes, part, strict=True) if each["how"] == "answered"]),
+        "weeks": _weeks([pair for pair in zip(outcomes, part, strict=True) if pair[0]["how"] == "answered"], min(judged or times)),
     }
 
 
@@ -140,14 +140,17 @@ def _alerts(columns: Outcomes, threshold: float, boot: Bootstrap) -> dict[str, A
     return found
 
 
-def _weeks(answered: Sequence[tuple[OutcomeRecord, str]]) -> list[dict[str, Any]]:
-    """Hits by the week and the part of the point: those of a model that grows stale fall. Those of other parts are shown apart."""
+def _weeks(answered: Sequence[tuple[OutcomeRecord, str]], begin: int) -> list[dict[str, Any]]:
+    """Hits by the week and the part of the point: those of a model that grows stale fall. Those of other parts are shown apart.
+
+    Weeks are counted from `begin`, where judging begins, so that none has two parts of a model's time that it must be divided between.
+    """
     by_week: dict[tuple[int, str], list[int]] = defaultdict(list)
     for each, part in answered:
-        by_week[micros(each["prompt_ts"]) // (7 * DAY), part].append(each["rank"] or 0)
+        by_week[(micros(each["prompt_ts"]) - begin) // (7 * DAY), part].append(each["rank"] or 0)
     return [
         {
-            "week": ts_of(week * 7 * DAY)[:10],
+            "week": ts_of(begin + week * 7 * DAY)[:10],
             "part": part,
             "answered": len(ranks),
             "hit@1": round(sum(rank == 1 for rank in ranks) / len(ranks), 5),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from hashlib import sha256
 
 from markupsafe import Markup, escape
 
@@ -15,7 +16,7 @@ _WORD = re.compile(r"\w+")
 
 
 class PageNames:
-    """The names of people that a page may show: each gets a number, in the order in which they first stand on it.
+    """The names of people that a page may show: each has a number, the same on all pages of one workspace, in no order of theirs.
 
     Where the page's switch is on, `Person 3` stands for a person, and for each name of a person that is found in what people wrote.
     """
@@ -24,8 +25,9 @@ class PageNames:
         """`names`: of all people of the workspace; none where ids are shown."""
         self._whole: dict[tuple[str, ...], str] = {}
         self._parts: dict[str, str] = {}
-        self._numbers: dict[str, int] = {}
-        for name in sorted(names):
+        in_order = sorted({*names}, key=lambda name: sha256(name.encode("utf-8", "surrogatepass")).digest())
+        self._numbers = {name: number for number, name in enumerate(in_order, 1)}
+        for name in sorted(self._numbers):
             words = tuple(_WORD.findall(name.casefold()))
             if 0 < len(words) <= LONGEST:
                 self._whole.setdefault(words, name)
@@ -64,5 +66,5 @@ class PageNames:
             at += 1
 
     def _marked(self, shown: str, name: str) -> Markup:
-        number = self._numbers.setdefault(name, len(self._numbers) + 1)
+        number = self._numbers.setdefault(name, len(self._numbers) + 1)  # of somebody who isn't listed: an id
         return Markup('<span class="named">{}</span><span class="unnamed">Person {}</span>').format(shown, number)

@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from beepgpt.figures import decimals, in_days, percent, share, share_or_few, spaced, thousands, with_interval
+from beepgpt.figures import count_of, decimals, in_days, percent, share, share_or_few, spaced, thousands, with_interval
 
 NO_BREAK = "\u00a0"
 """A space at which no line ends."""
@@ -46,6 +46,7 @@ def environment() -> Environment:
         loader=FileSystemLoader((TEMPLATES, STATIC)), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     made.filters.update(
+        count_of=count_of,
         decimals=decimals,
         in_days=in_days,
         percent=lambda value, digits=0: spaced(percent(value, digits), NO_BREAK),
@@ -67,11 +68,21 @@ REASONS = {
     "author": "wrote the newest message",
     "participant": "took part already",
     "muted": "had muted the channel",
-    "told before": "had been alerted to it",
-    "root alone": "the session that the message stands in is asked instead of its thread, which has no reply",
+    "told before": "had been alerted to it already",
+    "root alone": "the message has a thread without replies: people are alerted to the channel's conversation that it belongs to",
     "not a member": "could not see the channel",
     "too old": "the newest message was too old, as where an old one was edited",
     "not fresh": "scored too late",
     "deleted": "a message of it was deleted",
 }
 """Why somebody is passed over, as the page says it; other reasons are shown as they are."""
+ENDS = {
+    "answered": "somebody else answered",
+    "silent": "nobody answered in time",
+    "superseded": "the conversation changed again before anybody answered",
+    "elsewhere": "answered in the message's thread, where it counts",
+    "merged": "a thread without replies, counted with its channel's conversation",
+    "moved": "the channel got another id in between",
+    "censored": "the data ended before the time for an answer did",
+}
+"""What became of a predicted point, as the page says it."""

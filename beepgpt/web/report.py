@@ -6,7 +6,7 @@ import io
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from operator import itemgetter
 from typing import Any
@@ -14,18 +14,20 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from beepgpt.figures import spaced
 from beepgpt.training.intervals import LEAST_COUNT
 from beepgpt.training.validation import ShownExample
-from beepgpt.web.index_page import how_chosen
+from beepgpt.web.index_page import CAVEAT, how_chosen, most_of
 from beepgpt.web.naming import PageNames
-from beepgpt.web.pages import REASONS, bands, rendered
+from beepgpt.web.pages import ENDS, REASONS, bands, rendered
 from beepgpt.web.words import words_of
 
 INK = "#010203"
 """A color that nothing else has: it becomes the page's own, so that a plot can be read in the light and in the dark."""
 FIRST, SECOND = "#3b82c4", "#d9822b"
+JOINED, OPEN = "#2f9e6b", "#9aa0a6"
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: small, and in the page's own font
     "svg.hashsalt": "beepgpt",  # the same bytes each time
@@ -100,8 +102,11 @@ HEADS = {
 """The head of each figure's column, with its unit."""
 
 
-def report_page(found: Mapping[str, Any], shown: Sequence[ShownExample], people: Iterable[str] = ()) -> str:
-    """The page of what metrics.json holds, with examples. `people`: names of those in the workspace, where names are shown."""
+def report_page(found: Mapping[str, Any], shown: Sequence[ShownExample], people: Iterable[str] = (), home: str = "") -> str:
+    """The page of what metrics.json holds, with examples. `people`: names of those in the workspace, where names are shown.
+
+    `home`: where the verdict stands, of which it is a part.
+    """
     rows = found["rows"]["answered"]
     seen = [row for row in rows[1:] if row["figures"]["hit@5"]["value"] is not None]
     return rendered(
@@ -114,11 +119,19 @@ def report_page(found: Mapping[str, Any], shown: Sequence[ShownExample], people:
         plots=plots_of(found),
         shown=shown,
         people=PageNames(people),
+        home=home,
         words=words_of(
             *("answer", "calibration error", "first reply", "hit@k", "horizon", "interval", "log loss", "mean reciprocal rank"),
             *("parts of time", "point", "probability", "threshold", "too few to tell", "unanswered"),
         ),
     )
+
+
+def named_in(example: ShownExample, names: Mapping[str, str]) -> ShownExample:
+    """An example with names of people and of the channel in the place of ids."""
+    people = [(names.get(user, user), p) for user, p in example.people]
+    answer = [names.get(each, each) for each in example.answer]
+    return replace(example, channel=names.get(example.channel, example.channel), answer=answer, people=people)
 
 
 def plots_of(found: Mapping[str, Any]) -> list[Plot]:
@@ -178,28 +191,42 @@ def _groups(groups: Mapping[str, Mapping[str, Any]], title: str, words: str, *, 
 
 
 OTHER_PARTS = {
-    "choose": "of points by which thresholds and models are chosen",
-    "fit": "of points on which the model was fitted",
-    "unmarked": "from before outcomes named their part of the model's time",
+    "choose": "from the days by which thresholds and models are chosen",
+    "fit": "from the time on which the model was fitted",
+    "unmarked": "from before predictions named their part of the model's time",
 }
-"""The outcomes that judge nothing."""
+"""The outcomes and predictions that judge nothing."""
 
 
 DONE = {"next_user": "answered next", "interacting_users": "posted or reacted", "reactors": "reacted"}
 """What those who were right did, by target."""
 
 
-def outcomes_page(found: Mapping[str, Any]) -> str:
-    """The page of what `beepgpt outcomes --report` writes."""
-    plots = [[each for each in (_weeks(model), _calibration_of(model)) if each] for model in found["models"]]
+def outcomes_page(found: Mapping[str, Any], home: str = "") -> str:
+    """The page of what `beepgpt outcomes --report` writes; `home`: where the verdict stands, of which it is a part."""
+    same = [is_same(each) for each in found["models"]]
+    plots = [
+        [each for each in (_weeks(model, same), _calibration_of(model)) if each] for model, same in zip(found["models"], same, strict=True)
+    ]
     words = words_of(
         "answer", "calibration", "first reply", "hit@k", "interval", "parts of time", "point", "probability", "too few to tell"
     )
-    return rendered("outcomes.html", found=found, plots=plots, parts_of=OTHER_PARTS, done=DONE, words=words)
+    more = {"same": same, "home": home, "ends": ENDS}
+    return rendered("outcomes.html", found=found, plots=plots, parts_of=OTHER_PARTS, done=DONE, words=words, **more)
 
 
-def _weeks(model: Mapping[str, Any]) -> Plot | None:
-    weeks, promised = model["weeks"], model["validation"].get("hits", {})
+def is_same(model: Mapping[str, Any]) -> bool:
+    """Whether validation judged a model by the same points: then its figures say nothing more."""
+    hits = model["validation"].get("hits", {})
+    return bool(hits) and all(
+        (hits[name]["value"], hits[name]["count"]) == (figure["value"], figure["count"])
+        for name, figure in model["answered"].items()
+        if name in hits
+    )
+
+
+def _weeks(model: Mapping[str, Any], same: bool) -> Plot | None:
+    weeks, promised = model["weeks"], {} if same else model["validation"].get("hits", {})
     parts_in = Counter(week["week"] for week in weeks)
     at = places_of([week["week"] for week in weeks])
 
@@ -219,9 +246,10 @@ def _weeks(model: Mapping[str, Any]) -> Plot | None:
         axes.set(ylim=(0, 100))
         axes.legend()
 
+    bands_are = " The bands are what validation found." if promised else ""
     words = (
-        f"Answered points, by the week of the point, if they are {LEAST_COUNT} or more; the bands are what validation found. Shaded weeks"
-        " judge nothing: there the model was fitted or chosen."
+        f"Of all answers, by weeks that begin where judging does; each has {LEAST_COUNT} or more.{bands_are}"
+        " Shaded weeks judge nothing: there the model was fitted or its threshold chosen."
     )
     return plot("Hits by week", words, draw, up="hits, %") if weeks else None
 
@@ -252,25 +280,68 @@ def _calibration_of(model: Mapping[str, Any]) -> Plot | None:
     return plot("Calibration", words, draw, across="predicted, %", up="came true, %") if rows else None
 
 
-def rehearsal_page(found: Mapping[str, Any], people: Iterable[str] = ()) -> str:
-    """The page of a rehearsal's figures and alerts. `people`: names of those in the workspace, where names are shown."""
-    words = words_of("alert", "coverage", "interval", "joined", "parts of time", "point", "probability", "threshold", "too few to tell")
-    shown = {"chosen": how_chosen(found), "people": PageNames(people), "words": words}
-    return rendered("rehearsal.html", found=found, reasons=REASONS, tradeoff=_tradeoff(found), **shown)
+def rehearsal_page(found: Mapping[str, Any], people: Iterable[str] = (), home: str = "") -> str:
+    """The page of a rehearsal's figures and alerts. `people`: names of those in the workspace, where names are shown.
+
+    `home`: where the verdict stands, of which it is a part.
+    """
+    words = words_of(
+        *("alert", "coverage", "interval", "joined", "listed", "next", "parts of time", "point", "probability", "threshold"),
+        "too few to tell",
+    )
+    shown = {"chosen": how_chosen(found), "caveat": CAVEAT, "people": PageNames(people), "words": words, "home": home}
+    shown |= {"plots": [each for each in (_tradeoff(found), _bars(found)) if each], "parts_of": OTHER_PARTS}
+    return rendered("rehearsal.html", found=found, reasons=REASONS, most=most_of(found["people"], found["figures"]["alerts"]), **shown)
 
 
 def _tradeoff(found: Mapping[str, Any]) -> Plot | None:
-    rows = [row for row in found["thresholds"] if row["joined"] is not None and row["per_person_per_day"]]
+    rows = sorted((row for row in found["thresholds"] if row["joined"] is not None), key=itemgetter("alerts", "threshold"))
+    chosen, days = found["threshold"], found["days"]
 
     def draw(axes: Axes) -> None:
-        across = [7 * row["per_person_per_day"] for row in rows]
+        across = [row["alerts"] / days for row in rows]
         ranged_line(axes, across, [row["intervals"]["joined"] for row in rows], color=FIRST, linewidth=1, elinewidth=0.8)
-        named = -math.inf
-        for row, at in sorted(zip(rows, across, strict=True), key=itemgetter(1)):
-            if at - named > max(across) / 12:  # the names of neighbors would stand on each other
-                axes.annotate(spaced(row["name"]), (at, 100 * row["joined"]), textcoords="offset points", xytext=(4, 4))
-                named = at
-        axes.set(xlim=(0, None), ylim=(0, 100))
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
+        places = {row["threshold"]: math.log(at) for row, at in zip(rows, across, strict=True)}
+        far = (max(places.values()) - min(places.values())) / 8
+        named: list[float] = []
+        for row, at in sorted(zip(rows, across, strict=True), key=lambda pair: pair[0]["threshold"] != chosen):
+            if all(abs(math.log(at) - each) > far for each in named):  # the names of neighbors would stand on each other
+                named.append(math.log(at))
+                weight = "bold" if row["threshold"] == chosen else "normal"
+                axes.text(at, 1.02, spaced(row["name"]), transform=axes.get_xaxis_transform(), ha="center", va="bottom", weight=weight)
+            if row["threshold"] == chosen:
+                axes.plot([at], [100 * row["joined"]], color=SECOND, marker="o", markersize=9, zorder=3, clip_on=False)
+        axes.set(ylim=(0, 100))
 
-    words = "Each dot is a threshold, in the part of time that judges; those without a bar are of too few alerts to tell."
-    return plot("Rightly or often", words, draw, across="alerts a week for each person alerted", up="joined, %") if rows else None
+    words = "Each dot is a threshold, on the days that judge, with its probability above; the big one is this page's. Those without"
+    words += " a bar are of too few alerts to tell."
+    return plot("Rightly or often", words, draw, across="alerts a day, to everybody", up="joined, %") if rows else None
+
+
+def _bars(found: Mapping[str, Any]) -> Plot | None:
+    bars = found["bars"]
+
+    def draw(axes: Axes) -> None:
+        places, below = range(len(bars)), [0] * len(bars)
+        for label, color, counts in (
+            ("joined", JOINED, [bar["joined"] for bar in bars]),
+            ("did not join", FIRST, [bar["alerts"] - bar["joined"] - bar["open"] for bar in bars]),
+            ("too recent", OPEN, [bar["open"] for bar in bars]),
+        ):
+            if any(counts):
+                axes.bar(places, counts, bottom=below, color=color, label=label)
+            below = [before + count for before, count in zip(below, counts, strict=True)]
+        every = max(math.ceil(len(bars) / 8), 1)
+        axes.set_xticks(list(places)[::every], [bar["name"] for bar in bars][::every], rotation=60, ha="right")
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+
+    open_ones = sum(bar["open"] for bar in bars)
+    words = f"Each bar is a {found['bars_are']} of those that judge: {sum(bar['alerts'] for bar in bars):,} alerts,"
+    words += f" {sum(bar['joined'] for bar in bars):,} after which the person joined"
+    words += f", {open_ones:,} too recent to judge." if open_ones else "."
+    return plot(f"By {found['bars_are']}", words, draw, up="alerts") if bars else None

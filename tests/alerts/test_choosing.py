@@ -72,11 +72,11 @@ def test_too_few_alerts_tell_nothing():
     """Two at each level; and of fourteen, of whom half joined, nobody can say that it is not nine tenths, and it says that, too."""
     past = history(of_each=2)
     assert recommend(tried(past), past, WantedAlerts(0.5))["why"].startswith(
-        "too few to tell: of the part to choose by, at most 8 alerts in 8"
+        "too few to tell: of the days before those that judge, at most 8 alerts in 8"
     )
     past = history(of_each=12)
     assert recommend(tried(past), past, WantedAlerts(0.9))["why"].startswith(
-        "too few to tell: in the part to choose by, at no threshold 90%"
+        "too few to tell: on the days before those that judge, at no threshold 90%"
     )
 
 

@@ -193,7 +193,7 @@ def test_the_reason_is_one_line_of_what_the_model_saw():
     features = {"user": ["cy", "bo"], "share_30d": [0.0, 0.42], "to_author": [0.0, 3.2], "first_60d": [0.0, 0.0], "closeness": [0.0, 0.0]}
     point = read_prediction(prediction(candidates=features))
 
-    expected = "80% likely that you answer: 42% of this channel's recent answers are yours, you have answered this author about 3 times"
+    expected = "80 % likely that you answer: 42 % of this channel's recent answers are yours, you have answered this author about 3 times"
     assert explanation(point, "bo", 0.8) == expected
     assert explanation(point, "bo", 0.8).count("\n") == 0
 

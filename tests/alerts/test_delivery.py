@@ -37,7 +37,7 @@ def test_somebody_is_alerted_with_a_link_an_excerpt_a_reason_and_buttons(tmp_pat
     shown = json.dumps(message, ensure_ascii=False)
     assert "https://acme.slack.com/archives/C1/p1700049600000000" in shown
     assert "&lt;!channel&gt; is the build red &amp; hot?" in shown and "@here" not in shown and "<!" not in shown
-    assert "80% likely that you answer" in shown and "feedback_buttons" in shown
+    assert "80 % likely that you answer" in shown and "feedback_buttons" in shown
     assert message["metadata"]["event_payload"]["id"] == office.forwarded[0]["id"]
     assert slack.bad_blocks == []
     assert "build" not in json.dumps(office.forwarded), "what was written goes to Slack alone"

@@ -11,6 +11,7 @@ import pytest
 from beepgpt.alerts.decisions import Policy, Preferences
 from beepgpt.alerts.predictions import read_prediction
 from beepgpt.alerts.rehearsal import RehearsalHistory, latest_other_author, most_frequent, read_outcome, rehearse
+from beepgpt.alerts.rehearsal_report import bars_of
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY, HOUR, MINUTE, Rules
@@ -37,6 +38,29 @@ def test_right_is_who_joined_the_conversation_or_its_threads():
     found = {each.alert.user: (each.next, each.joined) for each in rehearsed.direct()}
     assert found == {"bo": (True, True), "cy": (False, True), "di": (False, False), "ed": (False, False)}
     assert (rehearsed.figures["joined"], rehearsed.figures["announced"], len(rehearsed.history.joins)) == (0.5, 1.0, 2)
+
+
+def test_whose_day_is_not_over_counts_nowhere():
+    """Neither as joined nor as next nor in coverage: who came at once would count without those who may still come."""
+    at = {"old": NOON, "late": NOON + 3 * DAY, "later": NOON + 3 * DAY + HOUR}
+    points = {name: prediction(t, conversations=[f"C1:{name}:session"], people={"bo": 0.9, "cy": 0.8}) for name, t in at.items()}
+    happened = [outcome(points["old"], HOUR, "bo"), outcome(points["late"], HOUR, "bo"), outcome(points["later"], HOUR, "di")]
+    rehearsed = rehearse(history([*points.values()], happened), POLICY)
+
+    found = sorted((each.alert.user, each.alert.point.prompt_ts, each.next, each.joined) for each in rehearsed.direct())
+    open_ones = [("bo", at["late"], None, None), ("bo", at["later"], None, None)]
+    open_ones += [("cy", at["late"], None, None), ("cy", at["later"], None, None)]
+    assert found == sorted([("bo", NOON, True, True), ("cy", NOON, False, False), *open_ones], key=lambda each: each[:2])
+    figures = rehearsed.figures["intervals"]
+    assert {name: (figures[name]["value"], figures[name]["count"]) for name in ("joined", "next", "announced")} == {
+        "joined": (0.5, 2),
+        "next": (0.5, 2),
+        "announced": (1.0, 1),  # of bo's joining "old" alone
+    }
+    assert len(rehearsed.history.joins) == 3
+    (bar, *empty, last) = bars_of(rehearsed)["bars"]
+    assert (bar["alerts"], bar["joined"], bar["open"], [each["alerts"] for each in empty]) == (2, 1, 0, [0, 0])
+    assert (last["alerts"], last["joined"], last["open"]) == (4, 0, 4)
 
 
 def test_the_future_changes_no_alert():
