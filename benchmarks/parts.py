@@ -30,7 +30,7 @@ if str(ROOT) not in sys.path:
 import orjson  # noqa: E402
 
 from beepgpt.connectors.tokenizer import load_encoding  # noqa: E402
-from beepgpt.conversations import channel, events, examples, shard  # noqa: E402
+from beepgpt.conversations import channel, events, examples, output, shard  # noqa: E402
 from beepgpt.conversations import features as people  # noqa: E402
 from beepgpt.conversations.channel import FOREVER  # noqa: E402
 from beepgpt.conversations.reorder import ReorderBuffer  # noqa: E402
@@ -44,7 +44,7 @@ PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
     "buffer": ((ReorderBuffer, "add"), (ReorderBuffer, "is_duplicate"), (shard, "heappop")),
     "clean": ((examples, "clean"),),
     "tokens": ((examples, "unit_tokens"),),
-    "facts": ((examples, "words_of"), (people.People, "posted"), (people.People, "candidates"), (channel, "fill_in")),
+    "facts": ((examples, "words_of"), (people.People, "posted"), (people.People, "candidates"), (output, "fill_in")),
     "prompt": ((examples, "build_prompt"),),
     "encode": ((examples, "example_bytes"), (channel, "example_id")),
 }

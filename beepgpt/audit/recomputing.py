@@ -16,9 +16,10 @@ from beepgpt.audit.example_rows import ExampleRow, digest_of, packed
 from beepgpt.audit.findings import Findings
 from beepgpt.audit.history import ChannelHistories, ChannelHistory, after, known_by
 from beepgpt.conversations.account import Account
-from beepgpt.conversations.channel import FOREVER, Channel, Output
+from beepgpt.conversations.channel import FOREVER, Channel
 from beepgpt.conversations.events import MOVE, POST, Event, micros, ts_text
 from beepgpt.conversations.examples import example_bytes
+from beepgpt.conversations.output import Output
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.shard import Shard
 from beepgpt.conversations.state import OpenPoint, conversation_id

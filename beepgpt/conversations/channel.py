@@ -37,13 +37,13 @@ from beepgpt.conversations.examples import (
     Message,
     Point,
     example_id,
-    fill_in,
     is_empty,
     is_withheld,
     mark_of,
     retraction_bytes,
 )
 from beepgpt.conversations.features import Lineup, People
+from beepgpt.conversations.output import DRAFTS, Output
 from beepgpt.conversations.points import MessageDeleted, PointDraft, PointEmitted, PointLog, PointSettled, point_id
 from beepgpt.conversations.rules import DAY, Rules
 from beepgpt.conversations.state import (
@@ -63,37 +63,7 @@ SWEEP_EVERY = 512
 SWEEP_AFTER = DAY
 """Applied events, or time, between two looks for what can be forgotten: they decide how soon memory is free, not what is forgotten."""
 
-DRAFTS = 32
-"""Examples or points whose lines are written together, at most."""
-
 FOREVER = 1 << 62
-
-
-class Output:
-    """The output of channels since it was last drained."""
-
-    __slots__ = ("account", "drafts", "examples", "late", "points", "retractions", "since")
-
-    def __init__(self, account: Account, since: int = 0, points: PointLog | None = None) -> None:
-        self.account = account
-        self.since = since
-        """Examples whose `prompt_ts` is before this time, in microseconds, are counted and not written."""
-        self.drafts: list[ExampleDraft] = []
-        """Examples that follow, whose lines are not written yet."""
-        self.examples: list[bytes] = []
-        self.retractions: list[bytes] = []
-        self.late: list[bytes] = []
-        self.points = points
-        """Points as they are made, and how they end; None where nobody needs them, since logging takes time."""
-
-    def finish(self) -> None:
-        """Write the lines of all drafts: call it before `examples` or `points` are read."""
-        if self.points is not None and self.points.drafts:
-            self.points.finish()
-        if self.drafts:
-            fill_in([draft.point for draft in self.drafts])
-            self.examples += [draft.line() for draft in self.drafts]
-            self.drafts = []
 
 
 _STATE = (

@@ -24,9 +24,10 @@ from beepgpt.conversations.account import (
     UNTIMED,
     Account,
 )
-from beepgpt.conversations.channel import FOREVER, Channel, Output
+from beepgpt.conversations.channel import FOREVER, Channel
 from beepgpt.conversations.events import Event, Heartbeat, Ignored, Parsed, Reject, channels_in, parse
 from beepgpt.conversations.forgetting import Forgotten
+from beepgpt.conversations.output import Output
 from beepgpt.conversations.points import MessageDeleted, PointEmitted, PointLog, PointSettled
 from beepgpt.conversations.reorder import ReorderBuffer
 from beepgpt.conversations.rules import Rules, differing, shaping_settings

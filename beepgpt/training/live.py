@@ -153,7 +153,7 @@ def live_in(folder: Path) -> Path:
 def _versions_of(folder: Path, model: str) -> list[Path]:
     """The versions with a model, the newest first: each has a threshold of its own."""
     found = [each for each in (folder / VERSIONS).glob(f"{glob.escape(model)}*") if each.name.partition("-")[0] == model]
-    return sorted(found, key=lambda each: each.stat().st_mtime_ns, reverse=True)
+    return sorted(found, key=lambda each: int(each.name.partition("-")[2] or 1), reverse=True)
 
 
 def newer_beside(folder: Path) -> str | None:

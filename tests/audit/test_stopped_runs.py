@@ -6,8 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from beepgpt.audit.findings import Audit
-from beepgpt.conversations.channel import FOREVER, Output
+from beepgpt.conversations.channel import FOREVER
 from beepgpt.conversations.events import micros, parse, ts_text
+from beepgpt.conversations.output import Output
 from beepgpt.conversations.rules import DAY, SECOND, Rules
 from beepgpt.conversations.shard import Shard, run_through
 from tests.support import oracle_records, ours

@@ -11,10 +11,10 @@ import pytest
 
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations import columns, features
-from beepgpt.conversations.channel import DRAFTS
 from beepgpt.conversations.columns import FEW, _facts, facts_of_all
 from beepgpt.conversations.facts import facts_of
 from beepgpt.conversations.features import Lineup
+from beepgpt.conversations.output import DRAFTS
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.shard import run_through
 from beepgpt.simulation.workspace import Plan, live_records
