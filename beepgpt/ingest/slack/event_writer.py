@@ -146,9 +146,7 @@ class EventWriter:
             self._pending.append(message)
         self._settle(arrival, is_duplicate=message is None)
 
-    def recovered(
-        self, channel: str, found: Missing, team: str, *, newest: int
-    ) -> list[tuple[int, kafka.OutgoingRecord]]:
+    def recovered(self, channel: str, found: Missing, team: str, *, newest: int) -> list[tuple[int, kafka.OutgoingRecord]]:
         """Times and records of what a history has and the topic lacks, and of deletions of what it has no longer; known from now on.
 
         Deletions, whose time is unknown, and edits that would be late get the first free microsecond behind what flows have passed: the
