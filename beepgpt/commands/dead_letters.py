@@ -55,11 +55,19 @@ def dead_letters(
     ]
     show_summary(found, json, print_letters)
     chosen = f" for the reason {reason}" if reason else ""
-    console.print(f"{sum(counts.values()):,} dead letters{chosen} in {source}")
+    what = "late records" if is_late(source, settings) else "dead letters"
+    console.print(f"{sum(counts.values()):,} {what}{chosen} in {source}")
     if any(counts) and is_kafka(source):
         console.print(
             "What could be mended since comes back by `beepgpt ingest kafka://…/slack.events --with dead-letters,late --to kafka://…`."
         )
+
+
+def is_late(source: str, settings: Settings) -> bool:
+    """Whether it is where late records are: they could be used, and came too late."""
+    if is_kafka(source):
+        return topic_of(source, "SOURCE").topic == settings.kafka.late_topic
+    return source.endswith(".late.jsonl")
 
 
 def print_letters(found: list[dict[str, Any]]) -> None:

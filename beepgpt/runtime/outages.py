@@ -24,9 +24,11 @@ class OutageLog:
     """Logs what becomes of outages; `look` is called once a second."""
 
     def __init__(self, cost: Callable[[], Mapping[str, Any]], outages: kafka.Outages = kafka.OUTAGES) -> None:
-        """`cost`: what there is to do once brokers answer again, for the last line."""
+        """`cost`: how much waits for the brokers; the last line has the most of each that waited, from the outage's beginning on."""
         self._cost, self._outages = cost, outages
         self._last: kafka.Outage | None = None
+        self._most: dict[str, Any] = {}
+        """What waited, at most."""
         self._longest = 0.0
         """Seconds, while it lasts."""
         self._said = 0.0
@@ -36,10 +38,12 @@ class OutageLog:
         """Log what has changed since the last look."""
         before, outage = self._last, self._outages.now()
         self._last = outage
+        if before is not None or outage is not None:
+            self._most |= {name: max(count, self._most.get(name, count)) for name, count in self._cost().items()}
         if outage is None:
             if before is not None:
-                log.warning("the brokers answer again", extra={"seconds": round(self._longest), **self._cost()})
-                self._longest = 0.0
+                log.warning("the brokers answer again", extra={"seconds": round(self._longest), **self._most})
+                self._longest, self._most = 0.0, {}
             return
         self._longest = max(self._longest, outage.seconds)
         place = {"seconds": round(outage.seconds), "waiting": ", ".join(outage.waiting)}

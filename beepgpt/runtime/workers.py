@@ -149,7 +149,7 @@ class Worker(SourceListener):
     # What a source reports
 
     def cost(self) -> dict[str, Any]:
-        """What an outage of the brokers left to do: records, and minutes at the fastest that this process has read."""
+        """What there is to read on the topics, as far as is known: records, and minutes at the fastest that this process has read."""
         behind = sum(self.lags.values())
         return {"records_behind": behind, **({"minutes": round(behind / self._fastest / 60, 1)} if self._fastest else {})}
 

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+TOLERATED = 60.0
+"""Seconds of failing commits before each warning: a group's coordinator is made with its first commit, and moves with a restart."""
+
+
 class Committer:
     """Commits offsets to a group in a thread of its own: reading never waits for it, and failures are only logged."""
 
@@ -66,12 +70,14 @@ class Committer:
             thread.join(3)
 
     def _run(self) -> None:
-        failures = 0
+        failures, good_at = 0, time.monotonic()
         while noted := self._next():
+            good_at = good_at if failures else time.monotonic()
             problem = self._commit(noted)
             failures = failures + 1 if problem else 0
-            if problem and failures % 10 == 5:  # a group's first commit takes a few tries: its coordinator is only then made
+            if problem and time.monotonic() - good_at >= TOLERATED:
                 log.warning("offsets of group %s are not committed: %s", self._group, problem)
+                good_at = time.monotonic()
             if problem and not (self._is_closing and failures > 10):
                 self._keep(noted)
 

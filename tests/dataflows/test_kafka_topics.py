@@ -72,12 +72,15 @@ def test_what_can_not_be_used_goes_to_topics_of_its_own(outputs, stream, tmp_pat
     assert examples_on(outputs).is_in_order
     assert_the_same(outcome_on(outputs), outcome_of(stream.run))
 
-    told = to_the_end(outputs, "dead-letters", address(outputs.connection, outputs.dead_letters))
-    assert told.returncode == 0, told.stderr
+    told, told_late = (
+        to_the_end(outputs, "dead-letters", address(outputs.connection, topic)) for topic in (outputs.dead_letters, outputs.late)
+    )
+    assert (told.returncode, told_late.returncode) == (0, 0), told.stderr + told_late.stderr
     said = told.stdout + told.stderr
     for reason, count in stream.run.account.by_reason("rejected").items():
         assert re.search(rf"{reason}\s+{count}\b", said), said
     assert f"{len(rejects)} dead letters" in said
+    assert f"{len(late)} late records in kafka://" in told_late.stderr
 
 
 def test_a_record_over_the_limit_is_a_dead_letter(connection, tmp_path):

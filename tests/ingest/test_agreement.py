@@ -120,3 +120,24 @@ def check(world: World) -> None:
     for key in sorted(promised):
         assert (key in stand) == (key not in deleted), f"{key} {'is' if key in stand else 'was'} there"
         assert key not in stand or texts[key] == stand[key], f"{key} says something else"
+
+
+def test_what_waits_for_the_brokers_is_counted_while_they_are_away(server: Server, monkeypatch: pytest.MonkeyPatch):
+    """Three events were taken and are not confirmed, two come meanwhile; when all is written, nothing waits."""
+    with world_of(server) as world:
+        world.up()
+        world.ask(4)
+        world.pass_by(0)
+        counted: list[int] = []
+
+        def away() -> None:
+            for number in range(0 if counted else 2):
+                world.slack.post("C1", "U2", f"meanwhile {number}")
+            counted.append(world.loop.cost()["events_waiting"])
+
+        for number in range(3):
+            world.slack.post("C1", "U1", f"before {number}")
+        monkeypatch.setattr(world.log, "flush", away)
+        world.loop.turn(0)
+        world.turn()
+        assert counted[0] == 5 and world.loop.cost() == {"events_waiting": 0, "channels_to_fill": 0}

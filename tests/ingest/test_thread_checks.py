@@ -11,6 +11,7 @@ import pytest
 
 from beepgpt.conversations.events import micros
 from beepgpt.conversations.forgetting import Forgotten
+from beepgpt.conversations.rules import SECOND
 from beepgpt.ingest.slack.run import OTHER_COUNTS
 from tests.ingest.test_agreement import server
 from tests.support.slack_server import ApiError, Server
@@ -100,6 +101,46 @@ def test_a_reply_that_came_after_its_thread_was_read_is_not_taken_for_deleted(wo
     assert world.covered > micros(new)
     world.handle_threads()
     assert changes(world, "message_deleted") == [gone]
+
+
+# When what is found only now took place
+
+
+@pytest.mark.parametrize("by", ["fill", "thread of a fill", "check"])
+@pytest.mark.parametrize("kind", ["message_deleted", "message_changed"])
+def test_what_is_found_has_no_posts_time_and_stands_before_the_post_that_is_held(world: World, by: str, kind: str):
+    """Else the post's prediction has the text that is gone, and is made again under its id; and no flow has passed it.
+
+    A channel's thread can also be looked through when its gap is closed and another's is not: then it stands behind the held post.
+    """
+    root, (reply, _) = thread(world)
+    found = root if by == "fill" else reply
+    if by == "fill":
+        found = world.slack.post("C1", "U1", "no thread")
+    world.pass_by(0)
+    covered = world.covered
+    world.down()
+    if kind == "message_changed":
+        world.clock.at -= 40 * SECOND  # before the last heartbeat, as when Slack had not delivered it
+        world.slack.edit("C1", found, "edited, and nobody heard")
+        world.clock.at += 40 * SECOND
+    elif by == "check":
+        world.slack.delete("C1", found)
+    else:
+        world.delete("C1", found)
+    if by == "thread of a fill":
+        world.slack.post("C1", "U2", "nobody heard that either", thread_ts=root)
+    world.clock.at += 5 * SECOND
+    world.up()
+    held = micros(world.slack.events[-1]["ts"])
+    while "C1" not in world.loop._channels or world.loop.backfill.has_gap("C1"):
+        world.ask()
+    looked_through(world)
+
+    (at,) = [micros(each["event"]["event_ts"]) for each in world.log.bodies() if each.get("event", {}).get("subtype") == kind]
+    assert changes(world, kind) == [found] and at > covered
+    assert at == (held if by == "check" else covered) + 1
+    assert at not in {micros(ts) for ts in world.slack.messages["C1"]}
 
 
 # Hours later

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+from collections.abc import Mapping
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors.kafka import Connection, NotDelivered, Outages, OutgoingRecord, Writer, create_topics
+from beepgpt.connectors.kafka.reader import Committer
 from beepgpt.connectors.kafka.topics import TopicSpec
 from beepgpt.runtime.outages import OutageLog
 from beepgpt.runtime.places import patience_of
@@ -28,21 +30,29 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
+    monotonic = __call__
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
 
 def test_an_outage_is_logged_when_it_begins_each_minute_and_when_it_is_over(caplog: pytest.LogCaptureFixture) -> None:
     """One line each, whatever waits; a silence that is shorter than ten seconds is none."""
     clock = Clock()
     outages = Outages(clock)
-    told = OutageLog(lambda: {"records_behind": 7}, outages)
+    waiting = 0
+    told = OutageLog(lambda: {"records_behind": 7, "events_waiting": waiting}, outages)
     outages.asked("reading a")
     for second in range(180):
         clock.now = second
         if second == 30:
             outages.asked("writing b")
+        waiting = 20 if second == 179 else second // 10
         told.look()
     outages.answered("reading a")
     told.look()
     outages.answered("writing b")
+    waiting = 0  # all was written at once
     told.look()
     outages.asked("reading a")
     clock.now += 9
@@ -56,7 +66,31 @@ def test_an_outage_is_logged_when_it_begins_each_minute_and_when_it_is_over(capl
         ("the brokers still do not answer", 130),
         ("the brokers answer again", 179),
     ]
-    assert vars(caplog.records[1])["waiting"] == "reading a, writing b" and vars(caplog.records[-1])["records_behind"] == 7
+    assert vars(caplog.records[1])["waiting"] == "reading a, writing b"
+    assert (vars(caplog.records[-1])["records_behind"], vars(caplog.records[-1])["events_waiting"]) == (7, 20)
+
+
+@pytest.mark.parametrize(("lasts", "warnings"), [(58, 0), (62, 1), (125, 2)])
+def test_commits_that_fail_are_warned_of_once_that_lasts(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, lasts: int, warnings: int
+) -> None:
+    """After a broker's restart a group's coordinator is elsewhere for some seconds; here for longer than a real broker could be made to."""
+    clock, is_committed = Clock(), threading.Event()
+    monkeypatch.setattr("beepgpt.connectors.kafka.reader.time", clock)
+
+    class Refused(Committer):
+        def _commit(self, noted: Mapping[int, int]) -> str:
+            if clock.now < lasts:
+                return "NotCoordinatorError"
+            assert noted == {0: 7}
+            is_committed.set()
+            return ""
+
+    committer = Refused(Connection("nowhere:9092"), "events", "flow")
+    committer.note(0, 7)
+    assert is_committed.wait(60)
+    committer.close()
+    assert [each.getMessage() for each in caplog.records] == ["offsets of group flow are not committed: NotCoordinatorError"] * warnings
 
 
 def test_what_is_followed_waits_for_ever_unless_the_settings_say_how_long() -> None:

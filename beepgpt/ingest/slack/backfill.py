@@ -197,16 +197,17 @@ class Backfill:
         self._asked.add((channel, generation))
         return True
 
-    def hold(self, channel: str, event: HeldEvent) -> bool:
+    def hold(self, channel: str, event: HeldEvent, newest: int) -> bool:
         """Hold an event if its channel has a gap or is not known yet; returns whether it is held.
 
+        `newest`: time of the channel's newest event before this one, microseconds.
         A duplicate waits for no channel without a gap: it is on the topic already, maybe of a channel that has another id since.
         """
         gap = self._gaps.get(channel)
         if gap is None:
             if event.message is None or (channel in self._channels and not self.is_starting):
                 return False
-            gap = self._gaps[channel] = Gap(None, newest=self._known.newest(channel) or 0)
+            gap = self._gaps[channel] = Gap(None, newest=newest)
         if not gap.held and not self.is_starting:  # else it is asked for as soon as all are connected
             self._read_history(channel, 0)
         gap.held.append(event)
@@ -268,10 +269,9 @@ class Backfill:
     def _missing_in(self, answer: HistoryAnswer, gap: Gap, since: int) -> list[tuple[int, kafka.OutgoingRecord]]:
         """Times and records of the events that the history has and the topic lacks, and of deletions of what the history has no longer.
 
-        A deletion gets the channel's newest time: when it was made is unknown, and so it is neither late nor ahead of other events.
         The other threads of the last hour can wait: all their posts are known.
         """
-        channel, covered = answer.channel, self._coverage.covered or 0
+        channel = answer.channel
         whole_since = max(self._coverage.whole_since(channel, since), since - self._look_back)
         threads = {micros(root) for root in answer.threads}
         found = self._known.missing(
@@ -283,8 +283,7 @@ class Backfill:
             self._queries.people,
             lambda root: root is None or root in threads,
         )
-        newest = max(self._known.newest(channel) or 0, covered)
-        missing = self._writer.recovered(channel, found, self._team, edits_from=max(gap.newest, covered), deleted_at=newest)
+        missing = self._writer.recovered(channel, found, self._team, newest=gap.newest)
         self._writer.account["fills"] += 1
         self.checks.begin(channel, threads, since)
         return missing

@@ -135,23 +135,31 @@ class EventWriter:
         """Greatest size of a record that the topic takes, in bytes."""
         return self._events.most
 
+    @property
+    def unconfirmed(self) -> int:
+        """Arrivals that are acknowledged with the next `flush`, or with the one that waits; may be called from another thread."""
+        return len(self._acknowledgements)
+
     def write(self, arrival: slack_live.Arrival, message: kafka.OutgoingRecord | None) -> None:
         """Write an event with the next `flush`; None: it is a duplicate, and only acknowledged."""
         if message is not None:
             self._pending.append(message)
         self._settle(arrival, is_duplicate=message is None)
 
-    def recovered(
-        self, channel: str, found: Missing, team: str, *, edits_from: int, deleted_at: int
-    ) -> list[tuple[int, kafka.OutgoingRecord]]:
+    def recovered(self, channel: str, found: Missing, team: str, *, newest: int) -> list[tuple[int, kafka.OutgoingRecord]]:
         """Times and records of what a history has and the topic lacks, and of deletions of what it has no longer; known from now on.
 
-        `edits_from`: edits that were made earlier get this time. `deleted_at`: the time of deletions, since their own is unknown.
+        Deletions, whose time is unknown, and edits that would be late get the first free microsecond behind what flows have passed: the
+        last heartbeat, and `newest`, the time of the channel's newest event on the topic. So the posts that are held, and come behind
+        them, are made without the text that is gone.
         """
-        now, key = now_us(), channel.encode()
+        now, key, covered = now_us(), channel.encode(), self._coverage.covered or 0
+        at, filled, posts = max(newest, covered) + 1, {t for t, _ in found.events}, self._known.posts(channel)
+        while at in posts or at in filled:
+            at += 1
         # What came since the last heartbeat may be newer than the history that Slack shows.
-        gone = [ts for ts in found.gone if ts <= (self._coverage.covered or 0)]
-        records = [backfilled_record(t, event, team, now, not_before=edits_from) for t, event in found.events]
+        gone = [ts for ts in found.gone if ts <= covered]
+        records = [backfilled_record(t, event, team, now, not_before=at) for t, event in found.events]
         self.account.update(
             filled=len(records),
             untimed=found.untimed,
@@ -159,7 +167,7 @@ class EventWriter:
             unreadable=found.unreadable,
             delayed=sum(self._coverage.is_late(t) for t, _ in records),
         )
-        records += [(deleted_at, deletion_record(channel, ts, deleted_at, team, now, "vanished")) for ts in gone]
+        records += [(at, deletion_record(channel, ts, at, team, now, "vanished")) for ts in gone]
         for _, record in records:
             self._known.add(identify(record, now))
         return [(t, kafka.OutgoingRecord(key, record)) for t, record in records]

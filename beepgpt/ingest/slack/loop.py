@@ -193,9 +193,10 @@ class SlackLoop:
         return self.writer.account
 
     def cost(self) -> dict[str, Any]:
-        """What an outage of the brokers left to do: events that came meanwhile, and channels whose history is to be read."""
+        """What waits for the brokers: events that came and are not confirmed, and channels whose history is to be read."""
         gauges = self.gauges()
-        return {"events_waiting": self._arrivals.qsize() + int(gauges["waiting"]), "channels_to_fill": int(gauges["gaps"])}
+        waiting = self._arrivals.qsize() + int(gauges["waiting"]) + self.writer.unconfirmed
+        return {"events_waiting": waiting, "channels_to_fill": int(gauges["gaps"])}
 
     # The loop
 
@@ -404,7 +405,7 @@ class SlackLoop:
             self.writer.leave_out_oversized(arrival, record[:HEAD], len(record), channel.encode())
             return
         identity = identify(record, received_at)
-        message = None
+        message, newest = None, self._known.newest(channel) or 0
         if identity not in self._known:
             self._known.add(identity)
             if identity.new_channel is not None:
@@ -415,7 +416,7 @@ class SlackLoop:
                 )
             self.account["delayed"] += identity.key is not None and self.coverage.is_late(identity.t)
             message = kafka.OutgoingRecord(channel.encode(), record)
-        if not self.backfill.hold(channel, HeldEvent(arrival, message, identity.t)):
+        if not self.backfill.hold(channel, HeldEvent(arrival, message, identity.t), newest):
             self.writer.write(arrival, message)
 
     # Metrics: called from another thread

@@ -107,8 +107,7 @@ class ThreadChecks:
         posts = self._known.posts(check.channel)
         events = [(t, event) for t, event in found.events if not is_open or _edits_one_of(posts, event)]
         gone = [ts for ts in found.gone if ts <= check.until]
-        at = max(newest, self._coverage.covered or 0)
-        missing = self._writer.recovered(check.channel, Missing(events, found.untimed, gone, 0), self._team, edits_from=at, deleted_at=at)
+        missing = self._writer.recovered(check.channel, Missing(events, found.untimed, gone, 0), self._team, newest=newest)
         self._writer.write_backfill(missing, ())
 
 
