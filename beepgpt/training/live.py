@@ -24,7 +24,7 @@ from typing import Any, Literal, NamedTuple
 
 import orjson
 
-from beepgpt.training.folder import ALERTS, CARD, LIVE, METRICS, VERSIONS
+from beepgpt.training.folder import ALERTS, CARD, COMPARED, LIVE, METRICS, VERSIONS
 
 THRESHOLD = 0.5
 """Where a model's validation found none."""
@@ -168,8 +168,16 @@ def newer_beside(folder: Path) -> str | None:
 def put_live(folder: Path, write: Callable[[Path], None]) -> Path:
     """Make a version and let it be the live one, by one rename; `write` fills its folder. A kill leaves the pair before, whole.
 
-    The same model with another threshold is another version, beside the one before.
+    The same model with another threshold is another version, beside the one before. What is live before stays as a version, also if it
+    stands in the folder itself: its name in `live.json` is the way back.
     """
+    before = _keep_own(folder) if live_in(folder) == folder else live_in(folder)
+    version = _make_version(folder, write)
+    _name_live(folder, version, before)
+    return version
+
+
+def _make_version(folder: Path, write: Callable[[Path], None]) -> Path:
     making = folder / VERSIONS / ".making"
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)
@@ -177,28 +185,44 @@ def put_live(folder: Path, write: Callable[[Path], None]) -> Path:
     name = name_of(making)
     version = next(each for each in map(making.with_name, chain([name], (f"{name}-{n}" for n in count(2)))) if not each.exists())
     making.rename(version)
+    return version
+
+
+def _name_live(folder: Path, version: Path, before: Path | None = None) -> None:
+    """Let a version be the live one, and drop the oldest of the others, but not the one that was live before."""
     new = folder / f"{LIVE}.new"
     with new.open("wb") as file:
         file.write(orjson.dumps({"version": version.name}, option=orjson.OPT_APPEND_NEWLINE))
         file.flush()
         os.fsync(file.fileno())
     new.rename(folder / LIVE)
-    others = [each for each in version.parent.iterdir() if each not in (version, making)]
-    for each in sorted(others, key=lambda other: other.stat().st_mtime_ns)[: -(KEPT - 1)]:
+    stay = {version, before} - {None}
+    others = [each for each in version.parent.iterdir() if each not in stay]
+    for each in sorted(others, key=lambda other: other.stat().st_mtime_ns)[: len(stay) - KEPT]:
         shutil.rmtree(each, ignore_errors=True)
-    return version
 
 
 def keep_validated(folder: Path) -> None:
     """Keep the validated model of a folder as its live version, before another one is written over it."""
-    if (folder / CARD).is_file() and not (folder / LIVE).exists() and threshold_in(folder) is not None:
-        put_live(folder, partial(_copy_files, folder))
+    if not (folder / LIVE).exists() and threshold_in(folder) is not None and (version := _keep_own(folder)) is not None:
+        _name_live(folder, version)
 
 
-def _copy_files(folder: Path, to: Path) -> None:
+def _keep_own(folder: Path) -> Path | None:
+    """The version that has the model in a folder itself, with its threshold: made, unless there is one; None: no model stands there."""
+    if not (folder / CARD).is_file():
+        return None
+    same = (each for each in _versions_of(folder, name_of(folder)) if threshold_in(each) == threshold_in(folder))
+    return next(same, None) or _make_version(folder, partial(_copy_pair, folder))
+
+
+def _copy_pair(folder: Path, to: Path) -> None:
+    """Copy a model's files, without what makes its folder a live one; and the candidate beside it, whose figures it may have."""
     for each in folder.iterdir():
-        if each.is_file():
+        if each.is_file() and each.suffix != ".lock" and not each.name.startswith(LIVE):
             shutil.copy2(each, to)
+    if (folder / COMPARED).is_dir():
+        shutil.copytree(folder / COMPARED, to / COMPARED)
 
 
 def let_own_be_live(folder: Path) -> bool:
