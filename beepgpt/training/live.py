@@ -11,9 +11,10 @@ import glob
 import logging
 import os
 import shutil
+import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
@@ -293,8 +294,6 @@ class LiveThresholds:
         found = next((found for each in of if (found := threshold_in(each)) is not None), None)
         if found is not None and self._known.get(model) != found.value:
             self._known[model] = found.value
-            if model != LIVE_PAIR:
-                log.info("another threshold", extra={"model": model, "threshold": found.value})
         elif found is None and before is None and model != LIVE_PAIR:
             log.warning(
                 "%s: has no threshold of the model %s: that of the live one is taken for its predictions",
@@ -302,5 +301,48 @@ class LiveThresholds:
             )  # fmt: skip
 
 
+class SayPair:
+    """Says when a running command takes up another model or threshold, and warns of a newer model that waits for its validation."""
+
+    def __init__(self, folder: Path, in_use: Callable[[], tuple[str, float]], say: Callable[..., None]) -> None:
+        """`folder`: of the live pair; `in_use`: the model's name, and the threshold; `say`: called with a line, and its fields by name."""
+        self._folder, self._in_use, self._say = folder, in_use, say
+        self._pair, self._newer = in_use(), newer_beside(folder)
+
+    def look(self) -> None:
+        """Say what has changed since the last look."""
+        (model, threshold), before = self._in_use(), self._pair
+        if (model, threshold) != before:
+            self._pair = model, threshold
+            now = datetime.now(UTC)
+            self._say(
+                f"From {now:%Y-%m-%d %H:%M:%S} UTC on: model {model} with threshold {threshold:g},"
+                f" in place of {before[0]} with {before[1]:g}",
+                model=model, threshold=threshold, before=before[0], threshold_before=before[1],
+            )  # fmt: skip
+        if (newer := newer_beside(self._folder)) != self._newer:
+            self._newer = newer
+            if newer is not None:
+                log.warning(NOT_VALIDATED, self._folder, newer, model, extra={"model": newer})
+
+    @contextmanager
+    def watched(self, every: float = LOOK_AGAIN) -> Iterator[None]:
+        """Look every so many seconds inside the `with` block, from a thread."""
+        is_over = threading.Event()
+
+        def watch() -> None:
+            while not is_over.wait(every):
+                self.look()
+
+        thread = threading.Thread(target=watch, name="pair", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join(5)
+
+
+NOT_VALIDATED = "%s: the model %s there has no threshold yet: going on with %s, which has; beepgpt validate SET --model DIR finds one"
 LIVE_PAIR = ""
 """Whose threshold the live pair's is, in place of a model's name."""

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 import signal
 import subprocess
@@ -14,9 +15,22 @@ import pytest
 from beepgpt.commands.rehearse import keep
 from beepgpt.config.settings import read_settings
 from beepgpt.conversations.rules import DAY
+from beepgpt.runtime.console import print_event
+from beepgpt.runtime.logs import configure
 from beepgpt.training.folder import ALERTS, CARD, LIVE, METRICS, VERSIONS
 from beepgpt.training.intervals import Figure
-from beepgpt.training.live import KEPT, LiveThresholds, card_in, let_own_be_live, live_in, name_of, newer_beside, put_live, threshold_in
+from beepgpt.training.live import (
+    KEPT,
+    LiveThresholds,
+    SayPair,
+    card_in,
+    let_own_be_live,
+    live_in,
+    name_of,
+    newer_beside,
+    put_live,
+    threshold_in,
+)
 from beepgpt.training.metrics import Outcomes
 from beepgpt.training.retraining import Comparison
 from tests.support import quiet
@@ -106,6 +120,32 @@ def test_what_is_scored_follows_the_pair_and_its_threshold(tmp_path: Path):
     assert [given(each) for each in (first.name, second.name)] == [0.1, 0.1]
 
 
+def test_what_is_taken_up_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Another model, and another threshold of the same one: which, instead of which, and from when; where the log is JSON, with fields."""
+    first = pair(tmp_path, 1, 0.3)
+    thresholds = LiveThresholds(tmp_path, every=0)
+    pair_of = SayPair(tmp_path, lambda: ((name := thresholds.model), thresholds(name)), print_event)
+    pair_of.look()
+    assert capsys.readouterr().err == ""
+
+    second = pair(tmp_path, 2, 0.7)
+    pair_of.look()
+    pair_of.look()
+    words = f"model {second.name} with threshold 0.7, in place of {first.name} with 0.3\n"
+    assert re.fullmatch(r"From 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC on: " + re.escape(words), capsys.readouterr().err)
+
+    keep({"threshold": 0.6, "why": "…"}, second, [second.name])
+    lines: list[str] = []
+    configure("warning", "json", lines.append, whole=True)
+    try:
+        pair_of.look()
+    finally:
+        configure("warning", "text", whole=True)
+    (event,) = map(json.loads, lines)
+    told = {"model": second.name, "threshold": 0.6, "before": second.name, "threshold_before": 0.7}
+    assert told.items() <= event.items() and f"model {second.name} with threshold 0.6" in event["message"]
+
+
 def test_the_threshold_in_use_is_that_of_the_live_pair_and_follows_what_a_rehearsal_writes(tmp_path: Path):
     """For who is asked for the first time, and for who runs since before: predictions of a model that is not live keep their own."""
     first = pair(tmp_path, 1, 0.3)
@@ -166,7 +206,10 @@ def test_a_model_that_was_written_over_a_validated_one_waits_for_its_validation(
     validate(tmp_path, 0.3)
     first, running = name_of(tmp_path), watched_model(tmp_path, SETTINGS)
     thresholds = LiveThresholds(tmp_path, every=0)
+    pair_of = SayPair(tmp_path, lambda: (thresholds.model, thresholds.current), print_event)
     save(tmp_path, seed=2)
+    pair_of.look()
+    pair_of.look()
 
     assert (running.look(), running.name) == (False, first)
     restarted = watched_model(tmp_path, SETTINGS)
