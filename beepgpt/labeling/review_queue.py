@@ -322,7 +322,7 @@ class ReviewQueue:
         channel = str(body.get("channel", ""))
         return Card(
             example.id,
-            f"#{self.channels[channel]}" if channel in self.channels else channel,
+            self.channels.get(channel, channel),
             example.conversation.rpartition(":")[2],
             day_of(example.prompt_ts),
             messages,

@@ -45,7 +45,7 @@ def test_what_is_ready_is_ready(live: tuple[Server, str], tmp_path: Path):
 
         assert (status, {name for name, (is_ok, _) in found.items() if not is_ok}) == (0, set()), found
         assert list(found) == ["settings", "packages", "tokens", "scopes", "clock", "topics", "model"]
-        assert "alerts from 40% on" in found["model"][1]
+        assert "alerts from 40 % on" in found["model"][1]
 
 
 def test_each_thing_that_is_missing_is_named(live: tuple[Server, str], tmp_path: Path):

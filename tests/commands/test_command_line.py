@@ -240,7 +240,7 @@ def test_an_input_without_a_record(raw, tmp_path):
     ran = run(tmp_path, "examples", "in.jsonl", "--to", "o.jsonl", "--report", "report.json")
 
     assert (ran.status, report_in(tmp_path)["account"]["events"]["read"]) == (0, 0)
-    assert [each.name for each in sorted(tmp_path.iterdir())] == ["in.jsonl", "o.jsonl", "report.json"]
+    assert [each.name for each in sorted(tmp_path.iterdir())] == ["in.jsonl", "o.jsonl", "o.rules.json", "report.json"]
     assert size(tmp_path / "o.jsonl") == 0
 
 
