@@ -372,6 +372,7 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
         alert = {**body, "fresh": scoring.is_fresh(emitted.t, now)} if scoring.with_alerts else None
         self._scored.append(Scored("prediction", emitted.identity, orjson.dumps(body), emitted.channel, point.released, alert))
         self._account.count("scored")
+        self._account.count(f"scored_by:{model}")
         self.predicted_by[model] = self.predicted_by.get(model, 0) + 1
         waited = max(now - point.released, 0.0)
         self.waits[next((place for place, most in enumerate(BUCKETS) if waited <= most), len(BUCKETS))] += 1

@@ -92,6 +92,7 @@ def scores_as_json(account: Account) -> dict[str, Any]:
         "points": {
             "made": account["points"],
             "scored": account["scored"],
+            "scored_by": account.by_reason("scored_by"),
             "missed": account["missed"],
             "failed": account.by_reason("failed"),
             "before_start": account["before_start"],

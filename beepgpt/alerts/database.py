@@ -83,6 +83,8 @@ class AlertDatabase:
         """
         self.path = path
         self._now = time.time_ns() // 1000 if now is None else now
+        self.is_new = False
+        """Whether the file was made just now: what a store before it knew is lost, if there was one."""
         with ExitStack() as opened:
             if alone:
                 opened.callback(os.close, _lock(path))
@@ -113,12 +115,12 @@ class AlertDatabase:
     def migrate(self) -> None:
         """Run the migrations that the file lacks, all or none."""
         with self.transaction():
-            is_new = self._version() == 0
+            self.is_new = self._version() == 0
             for step in SCHEMA[self._version() :]:
                 for statement in step.split(";"):  # executescript would end the transaction
                     if statement.strip():
                         self._db.execute(statement)
-            if is_new:
+            if self.is_new:
                 self._db.execute("INSERT INTO birth VALUES (?)", (self._now,))
             self._db.execute(f"PRAGMA user_version = {VERSION}")
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,14 +28,14 @@ from beepgpt.conversations.rules import shaping_settings
 from beepgpt.errors import BadCommand
 from beepgpt.runtime import metrics
 from beepgpt.runtime.clock import now_us
-from beepgpt.runtime.console import console
+from beepgpt.runtime.console import console, print_event
 from beepgpt.runtime.flow_metrics import AlertFigures, AlertPulse, Waits
 from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.outages import watching
 from beepgpt.runtime.places import connection_of, is_kafka
 from beepgpt.runtime.specs import SpecCheck, SpecFound
 from beepgpt.runtime.workers import Stop, program_version
-from beepgpt.training.live import LiveThresholds, card_in, live_in
+from beepgpt.training.live import LiveThresholds, SayPair, card_in, live_in
 
 log = logging.getLogger("beepgpt")
 
@@ -69,9 +70,11 @@ def run_alerts(
         if slack is not None:
             console.print(f"Slack: {slack.check()}")
         store = stack.enter_context(closing(AlertStore(ours.store, alone=True)))
+        follows = is_kafka(places["predictions"] or "") and kafka.parse_address(places["predictions"] or "").follow
+        if store.is_new:
+            say_new(store, follows=follows)
         matcher = alerting.matcher_of(settings, stack)
-        predictions = places["predictions"] or ""
-        if is_kafka(predictions) and kafka.parse_address(predictions).follow:
+        if follows:
             policy = replace(policy, not_before=store.born)  # what was before may have been alerted by a store that is lost
         decider = AlertDecider(store, policy, matcher=matcher, forgotten=forgotten_of(settings), check_spec=check_spec)
         prepare = None if matcher is None else alerting.prepare_with(matcher, decider)
@@ -112,12 +115,22 @@ def run_alerts(
         if settings.run.metrics_port:
             figures = figures_of(store, decider, waits, slack, sources, thresholds)
             stack.enter_context(metrics.serve(settings.run.metrics_port, settings.run.metrics_host, figures, pulse))
+        if model is not None and ours.threshold is None:
+            pair = SayPair(model, lambda: ((name := thresholds.model), thresholds(name)), print_event)
+            stack.enter_context(pair.watched())
         log.info("started", extra={"source": places["predictions"], "threshold": thresholds.current})
         waiting = AlertStoreView(store).waiting
         stack.enter_context(watching(lambda: {"records_behind": lag_of(sources), "messages_waiting": sum(waiting().values())}))
         run_loop(sources, delivery, pulse, stop)
         log.info("stopped" if stop() else "ended", extra={"signal": stop.signal})
         return closing_account(store, thresholds.current)
+
+
+def say_new(store: AlertStore, *, follows: bool) -> None:
+    """Print that a store is new, and what that means. `follows`: a topic of predictions is followed."""
+    since = f"{datetime.fromtimestamp(store.born / 1e6, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    means = f"points of before {since} alert nobody" if follows else "nobody counts as alerted before"
+    console.print(f"{store.path}: is a new store: {means}. If there was one before, it is lost: docs/alerts.md, A lost store.")
 
 
 def spec_check(settings: Settings, model: Path | None, places: Mapping[str, str | None]) -> SpecCheck:

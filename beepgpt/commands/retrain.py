@@ -43,6 +43,7 @@ def retrain(
     ] = None,
     retractions: Annotated[Path | None, typer.Option(help="Examples to forget; found by themselves beside SOURCE.")] = None,
     threads: Annotated[int, typer.Option(help="0: as many as processors; the model is the same.", min=0)] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Take it though few points compare them, unless it is worse.")] = False,
     report: Report = None,
     json: Json = False,
 ) -> None:
@@ -54,7 +55,7 @@ def retrain(
     except ModuleNotFoundError as error:
         raise BadCommand(f"this needs {error.name}: pip install 'beepgpt[training]'") from error
     back = duration_of("--since", since) or 0
-    found = retrained(source, model, settings, back=back, precision=precision, retractions=retractions, threads=threads)
+    found = retrained(source, model, settings, back=back, precision=precision, retractions=retractions, threads=threads, force=force)
     show_summary(found, json, lambda found: results.print(found["says"]))
     write_report(report, found)
     say_next("check", "--model", model)
@@ -69,11 +70,12 @@ def retrained(
     precision: float | None = None,
     retractions: Path | None = None,
     threads: int = 0,
+    force: bool = False,
 ) -> dict[str, Any]:
     """Train the live model of a folder anew; returns what became of it: `taken`, `says` in words, `model`, `compared`.
 
     `back`: microseconds before the last prompt at which the candidate's time ends. The folder's pair of model and threshold is swapped by
-    one rename, or stays as it was. Raises BadCommand.
+    one rename, or stays as it was. `force`: few points are enough to compare them. Raises BadCommand.
     """
     from beepgpt.training.live import card_in, live_in, name_of
     from beepgpt.training.models import load_model, train_here
@@ -95,7 +97,7 @@ def retrained(
         compared = compare_with_live(live, load_model(folder / "candidate"), folder / "set")
         ours = {"command": "retrain", "candidate": name_of(folder / "candidate"), "trained_on": card["trained_on"]}
         ours |= {"compared": None if compared is None else compared.as_json()}
-        if compared is not None and (why := compared.why_not):
+        if compared is not None and (why := compared.why_not(force=force)):
             stays = name_of(live_in(live))
             return ours | {"taken": False, "model": stays, "says": f"The candidate is not taken: {why}. {stays} stays live."}
         validate_candidate(folder, live, precision, settings)

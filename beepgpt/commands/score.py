@@ -121,6 +121,14 @@ MEANING = {
 }
 
 
+def scorers(closing: Mapping[str, Any]) -> str:
+    """The models that scored, each with its count if there are several; the model of now if nothing was scored."""
+    found = closing["account"]["points"]["scored_by"]
+    if len(found) < 2:
+        return f"model {next(iter(found), closing['model'])}"
+    return "models " + ", ".join(f"{model} ({times:,})" for model, times in found.items())
+
+
 def print_scores(closing: Mapping[str, Any]) -> None:
     """Print the closing account as a table."""
     account = closing["account"]
@@ -132,7 +140,7 @@ def print_scores(closing: Mapping[str, Any]) -> None:
         add_reasons(table, name, events[name])
     add_counts(table, events, dict.fromkeys(("duplicate", "late", "held"), ""))
     table.add_row("points made", f"{points['made']:,}", "")
-    table.add_row("  scored", f"{points['scored']:,}", f"to {closing['to']}, by model {closing['model']}")
+    table.add_row("  scored", f"{points['scored']:,}", f"to {closing['to']}, by {scorers(closing)}")
     add_reasons(table, "failed", points["failed"])
     for name, meaning in MEANING.items():
         if points[name]:

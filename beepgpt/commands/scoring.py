@@ -19,7 +19,7 @@ from beepgpt.dataflows.following import Following
 from beepgpt.dataflows.score_points import ScoringRun
 from beepgpt.dataflows.scored_records import SCORED_LINES, SCORED_MESSAGES
 from beepgpt.runtime.clock import now_us
-from beepgpt.runtime.console import console
+from beepgpt.runtime.console import console, print_event
 from beepgpt.runtime.destinations import ScoreOutputs, place_name
 from beepgpt.runtime.flow_metrics import ScoreFigures, Scores
 from beepgpt.runtime.forgotten import forgotten_of
@@ -27,7 +27,7 @@ from beepgpt.runtime.pacing import PacedSource
 from beepgpt.runtime.places import Origin, source_of
 from beepgpt.runtime.running import FlowRun, note_of_rules
 from beepgpt.runtime.workers import PreparedFlow, Worker
-from beepgpt.training.live import LiveThresholds
+from beepgpt.training.live import LiveThresholds, SayPair
 from beepgpt.training.reloading import WatchedModel
 
 log = logging.getLogger("beepgpt")
@@ -100,12 +100,20 @@ def build(job: ScoreJob, origin: Origin, model: WatchedModel, worker: Worker) ->
     sinks = job.to.sinks(worker.number, worker.workers, fresh=worker.is_fresh, on_closed=worker.lose_reader, listener=worker)
     formats = {**SCORED_LINES, **{name: SCORED_MESSAGES[name] for name in job.to.topics()}}
     flow = dataflow.scoring_flow(_source(job, origin, worker, following.until), following, scoring, sinks, worker.accounts.append, formats)
-    figures = ScoreFigures(**worker.figures(origin.topic, rules.spec), scores=lambda: Scores(**scoring.figures(model.name)))
+
+    def pair() -> tuple[str, float]:
+        return (name := model.name), scoring.threshold_for(name)
+
+    figures = ScoreFigures(
+        **worker.figures(origin.topic, rules.spec),
+        in_use=lambda: {"model": model.name, "threshold": f"{scoring.threshold_for(model.name):g}"},
+        scores=lambda: Scores(**scoring.figures(model.name)),
+    )
     steps = scoring.steps_here
     return PreparedFlow(
         flow,
         figures,
-        [model.watched(settings.scoring.watch / 1e6)],
+        [model.watched(settings.scoring.watch / 1e6), SayPair(job.model, pair, print_event).watched()],
         {"model": model.name},
         lambda: {"figures": {name: figures_lately(each) for step in steps for name, each in step.lately.items()}},
     )

@@ -160,6 +160,14 @@ def says_events() -> bool:
     return isinstance(console.file, EventStream)
 
 
+def print_event(message: str, **fields: Any) -> None:
+    """Print a line about what happened; where the log is JSON, it is an event with these fields."""
+    if says_events():
+        printed.info("%s", message, extra=fields)
+    else:
+        console.print(message)
+
+
 @contextmanager
 def time_left(what: str, runs: int, every: float = 60.0) -> Iterator[Callable[[], None]]:
     """Show how much of a long piece of work is done, and about how long the rest takes; yields what is called after each of its `runs`.

@@ -130,13 +130,17 @@ class Figures(Collector):
     """The topic that is read."""
     build: Mapping[str, str] = field(default_factory=dict)
     """Labels of `beepgpt_build_info`, such as `{"version": "0.1.0", "spec": "b81e…"}`."""
+    in_use: Callable[[], Mapping[str, str]] = dict
+    """More of them, which may change while it runs."""
     clock: Callable[[], float] = time.time
     """Seconds since 1970."""
     _reasons: Reasons = field(default_factory=Reasons, init=False, repr=False)
 
     def collect(self) -> Iterator[Metric]:
         """All metrics as they are now."""
-        yield InfoMetricFamily("beepgpt_build", "Which program this is, and which examples it makes.", value=dict(self.build))
+        yield InfoMetricFamily(
+            "beepgpt_build", "Which program this is, and which examples it makes.", value={**self.build, **self.in_use()}
+        )
         yield from self._counted(dict(self.counts()))
         sizes = self.state()
         for key, (name, help_) in GAUGES.items():

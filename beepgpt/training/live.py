@@ -11,9 +11,10 @@ import glob
 import logging
 import os
 import shutil
+import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
@@ -24,7 +25,7 @@ from typing import Any, Literal, NamedTuple
 
 import orjson
 
-from beepgpt.training.folder import ALERTS, CARD, LIVE, METRICS, VERSIONS
+from beepgpt.training.folder import ALERTS, CARD, COMPARED, LIVE, METRICS, VERSIONS
 
 THRESHOLD = 0.5
 """Where a model's validation found none."""
@@ -168,8 +169,16 @@ def newer_beside(folder: Path) -> str | None:
 def put_live(folder: Path, write: Callable[[Path], None]) -> Path:
     """Make a version and let it be the live one, by one rename; `write` fills its folder. A kill leaves the pair before, whole.
 
-    The same model with another threshold is another version, beside the one before.
+    The same model with another threshold is another version, beside the one before. What is live before stays as a version, also if it
+    stands in the folder itself: its name in `live.json` is the way back.
     """
+    before = _keep_own(folder) if live_in(folder) == folder else live_in(folder)
+    version = _make_version(folder, write)
+    _name_live(folder, version, before)
+    return version
+
+
+def _make_version(folder: Path, write: Callable[[Path], None]) -> Path:
     making = folder / VERSIONS / ".making"
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)
@@ -177,28 +186,44 @@ def put_live(folder: Path, write: Callable[[Path], None]) -> Path:
     name = name_of(making)
     version = next(each for each in map(making.with_name, chain([name], (f"{name}-{n}" for n in count(2)))) if not each.exists())
     making.rename(version)
+    return version
+
+
+def _name_live(folder: Path, version: Path, before: Path | None = None) -> None:
+    """Let a version be the live one, and drop the oldest of the others, but not the one that was live before."""
     new = folder / f"{LIVE}.new"
     with new.open("wb") as file:
         file.write(orjson.dumps({"version": version.name}, option=orjson.OPT_APPEND_NEWLINE))
         file.flush()
         os.fsync(file.fileno())
     new.rename(folder / LIVE)
-    others = [each for each in version.parent.iterdir() if each not in (version, making)]
-    for each in sorted(others, key=lambda other: other.stat().st_mtime_ns)[: -(KEPT - 1)]:
+    stay = {version, before} - {None}
+    others = [each for each in version.parent.iterdir() if each not in stay]
+    for each in sorted(others, key=lambda other: other.stat().st_mtime_ns)[: len(stay) - KEPT]:
         shutil.rmtree(each, ignore_errors=True)
-    return version
 
 
 def keep_validated(folder: Path) -> None:
     """Keep the validated model of a folder as its live version, before another one is written over it."""
-    if (folder / CARD).is_file() and not (folder / LIVE).exists() and threshold_in(folder) is not None:
-        put_live(folder, partial(_copy_files, folder))
+    if not (folder / LIVE).exists() and threshold_in(folder) is not None and (version := _keep_own(folder)) is not None:
+        _name_live(folder, version)
 
 
-def _copy_files(folder: Path, to: Path) -> None:
+def _keep_own(folder: Path) -> Path | None:
+    """The version that has the model in a folder itself, with its threshold: made, unless there is one; None: no model stands there."""
+    if not (folder / CARD).is_file():
+        return None
+    same = (each for each in _versions_of(folder, name_of(folder)) if threshold_in(each) == threshold_in(folder))
+    return next(same, None) or _make_version(folder, partial(_copy_pair, folder))
+
+
+def _copy_pair(folder: Path, to: Path) -> None:
+    """Copy a model's files, without what makes its folder a live one; and the candidate beside it, whose figures it may have."""
     for each in folder.iterdir():
-        if each.is_file():
+        if each.is_file() and each.suffix != ".lock" and not each.name.startswith(LIVE):
             shutil.copy2(each, to)
+    if (folder / COMPARED).is_dir():
+        shutil.copytree(folder / COMPARED, to / COMPARED)
 
 
 def let_own_be_live(folder: Path) -> bool:
@@ -269,8 +294,6 @@ class LiveThresholds:
         found = next((found for each in of if (found := threshold_in(each)) is not None), None)
         if found is not None and self._known.get(model) != found.value:
             self._known[model] = found.value
-            if model != LIVE_PAIR:
-                log.info("another threshold", extra={"model": model, "threshold": found.value})
         elif found is None and before is None and model != LIVE_PAIR:
             log.warning(
                 "%s: has no threshold of the model %s: that of the live one is taken for its predictions",
@@ -278,5 +301,48 @@ class LiveThresholds:
             )  # fmt: skip
 
 
+class SayPair:
+    """Says when a running command takes up another model or threshold, and warns of a newer model that waits for its validation."""
+
+    def __init__(self, folder: Path, in_use: Callable[[], tuple[str, float]], say: Callable[..., None]) -> None:
+        """`folder`: of the live pair; `in_use`: the model's name, and the threshold; `say`: called with a line, and its fields by name."""
+        self._folder, self._in_use, self._say = folder, in_use, say
+        self._pair, self._newer = in_use(), newer_beside(folder)
+
+    def look(self) -> None:
+        """Say what has changed since the last look."""
+        (model, threshold), before = self._in_use(), self._pair
+        if (model, threshold) != before:
+            self._pair = model, threshold
+            now = datetime.now(UTC)
+            self._say(
+                f"From {now:%Y-%m-%d %H:%M:%S} UTC on: model {model} with threshold {threshold:g},"
+                f" in place of {before[0]} with {before[1]:g}",
+                model=model, threshold=threshold, before=before[0], threshold_before=before[1],
+            )  # fmt: skip
+        if (newer := newer_beside(self._folder)) != self._newer:
+            self._newer = newer
+            if newer is not None:
+                log.warning(NOT_VALIDATED, self._folder, newer, model, extra={"model": newer})
+
+    @contextmanager
+    def watched(self, every: float = LOOK_AGAIN) -> Iterator[None]:
+        """Look every so many seconds inside the `with` block, from a thread."""
+        is_over = threading.Event()
+
+        def watch() -> None:
+            while not is_over.wait(every):
+                self.look()
+
+        thread = threading.Thread(target=watch, name="pair", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join(5)
+
+
+NOT_VALIDATED = "%s: the model %s there has no threshold yet: going on with %s, which has; beepgpt validate SET --model DIR finds one"
 LIVE_PAIR = ""
 """Whose threshold the live pair's is, in place of a model's name."""

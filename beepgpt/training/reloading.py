@@ -15,7 +15,7 @@ from beepgpt.conversations.outcomes import Probabilities
 from beepgpt.conversations.rules import Rules, differing
 from beepgpt.errors import BadCommand, BeepGPTError
 from beepgpt.training.folder import ALERTS, CARD, LIVE, METRICS
-from beepgpt.training.live import figures_in, hits_in, is_of_card, live_in, name_of, newer_beside, threshold_in
+from beepgpt.training.live import NOT_VALIDATED, figures_in, hits_in, is_of_card, live_in, name_of, newer_beside, threshold_in
 from beepgpt.training.parts import Part, Parts, parts_of
 
 
@@ -100,8 +100,6 @@ IN_PROCESS = ("local", "text")
 REASONS = {"RequestRefused": "Refused"}
 """Reasons in the account, where they are not the names of errors."""
 
-NOT_VALIDATED = "%s: the model %s there has no threshold yet: going on with %s, which has; beepgpt validate SET --model DIR finds one"
-
 TWO_SIDED = 1.96
 """Standard errors on each side of a 95 % interval."""
 SURE = 3.0
@@ -135,7 +133,8 @@ class WatchedModel:
         except BadModel as error:
             raise BadCommand(f"--model {error}") from error
         self._has_threshold = threshold_in(self._at) is not None
-        self._say_newer()
+        if (newer := newer_beside(folder)) is not None:
+            log.warning(NOT_VALIDATED, folder, newer, self._name, extra={"model": newer})
 
     @property
     def name(self) -> str:
@@ -221,7 +220,6 @@ class WatchedModel:
             return False
         self._seen = stamp
         at = live_in(self.folder)
-        self._say_newer()
         try:
             if name_of(at) == self._name:
                 self._at, self._has_threshold = at, threshold_in(at) is not None
@@ -236,11 +234,9 @@ class WatchedModel:
         if (trained.card["kind"] in IN_PROCESS) != self.is_in_process:
             log.warning("%s: the new model is of another kind: start again with it", self.folder, extra={"model": self._name})
             return False
-        before = self._name
         with self._lock:
             self._trained, self._name = trained, name
         self._at, self._has_threshold = at, threshold_in(at) is not None
-        log.info("another model", extra={"model": name, "before": before})
         return True
 
     @contextmanager
@@ -277,10 +273,6 @@ class WatchedModel:
                 status = path.stat()
                 found.append((status.st_ino, status.st_mtime_ns, status.st_size))
         return found
-
-    def _say_newer(self) -> None:
-        if (newer := newer_beside(self.folder)) is not None:
-            log.warning(NOT_VALIDATED, self.folder, newer, name_of(live_in(self.folder)), extra={"model": newer})
 
     def _load(self, at: Path) -> tuple[Trained, str]:
         from beepgpt.training.people import StrangersCheck

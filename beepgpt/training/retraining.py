@@ -28,6 +28,8 @@ from beepgpt.training.parts import parts_of
 from beepgpt.training.points import read_examples
 
 HERE = ("local", "text")
+ENOUGH_POINTS, ENOUGH_CONVERSATIONS = 100, 8
+"""With fewer, that a candidate isn't worse says nothing: the interval is as wide as any difference between models."""
 
 
 class Comparison(NamedTuple):
@@ -45,17 +47,35 @@ class Comparison(NamedTuple):
     candidate: Outcomes
     live: Outcomes
 
+    learned_until: int = 0
+    """When the time ended from which the one that was compared has learned, microseconds: no comparison reaches further back."""
+
     @property
-    def why_not(self) -> str:
-        """Why the candidate is not taken; empty if it is."""
-        if np.isnan(self.gain.high):
-            return f"too few to tell: {self.points:,} points in {self.gain.conversations:,} conversations"
-        return f"it is worse: {self.words}" if self.gain.high < 0 else ""
+    def is_enough(self) -> bool:
+        """Whether there were enough points and conversations to tell."""
+        return self.points >= ENOUGH_POINTS and self.gain.conversations >= ENOUGH_CONVERSATIONS and not np.isnan(self.gain.high)
+
+    def why_not(self, *, force: bool = False) -> str:
+        """Why the candidate is not taken; empty if it is. `force`: few points are enough."""
+        if self.gain.high < 0:
+            return f"it is worse: {self.words}"
+        if self.is_enough or force:
+            return ""
+        if self.since > self.learned_until:
+            more = f"a longer --since compares on more, back to {_when(self.learned_until)}"
+        else:
+            more = f"{self.against} has learned from all that was before {_when(self.since)}: retrain again when more came after it"
+        return (
+            f"too few to tell: {self.points:,} points in {self.gain.conversations:,} conversations, and {ENOUGH_POINTS} in"
+            f" {ENOUGH_CONVERSATIONS} are asked for: {more}; --force takes it all the same"
+        )
 
     @property
     def words(self) -> str:
         """The difference, in words."""
         gain = self.gain
+        if np.isnan(gain.high):
+            return f"{self.points:,} points in {gain.conversations:,} conversations say nothing"
         sign, than = (1, "lower") if gain.value >= 0 else (-1, "higher")
         least, most = sorted((sign * gain.low, sign * gain.high))
         doubt = ", which may be chance" if gain.low <= 0 <= gain.high else ""
@@ -95,7 +115,8 @@ def compare_with_live(live: Path, candidate: Trained, folder: Path) -> Compariso
     ours, before = (metrics.outcomes_of(each.model.predict(both.points), both) for each in (candidate, other))
     losses = [metrics.losses(each, "all", boot)["log_loss"] for each in (ours, before)]
     hits = [metrics.hits(each, "answered", boot)["hit@5"] for each in (before, ours)]
-    return Comparison(name_of(other.folder), since, len(both), difference(*losses), difference(*hits), ours, before)
+    gains = difference(*losses), difference(*hits)
+    return Comparison(name_of(other.folder), since, len(both), *gains, ours, before, theirs.choose_from)
 
 
 def threshold_like(live: Path, compared: Comparison | None) -> dict[str, Any] | None:

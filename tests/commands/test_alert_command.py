@@ -9,6 +9,7 @@ import threading
 import time
 import zipfile
 from contextlib import closing, suppress
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -71,10 +72,12 @@ def test_a_file_of_predictions_is_given_once(tmp_path: Path, slack: Workspace):
     source, to = write(tmp_path / "predictions.jsonl", first), tmp_path / "alerts.jsonl"
     done = run(tmp_path, slack, source, "--threshold", 0.5, "--to", to, "--report", tmp_path / "report.json")
     assert done.returncode == 0, done.stderr
+    assert done.stderr.count("alerts.sqlite: is a new store: nobody counts as alerted before.") == 1
     write(source, first, second, outcome(first, SECOND, "bo"), outcome(first, DAY, how="superseded"))
     for _ in range(2):
         done = run(tmp_path, slack, source, "--threshold", 0.5, "--to", to, "--report", tmp_path / "report.json")
         assert done.returncode == 0, done.stderr
+        assert "is a new store" not in done.stderr
 
     assert (len(slack.sent_to("bo")), len(slack.sent_to("cy"))) == (1, 1)
     lines = [json.loads(line) for line in to.read_text().splitlines()]
@@ -294,8 +297,11 @@ def test_from_topic_to_slack_and_to_another_topic(tmp_path: Path, slack: Workspa
         wait_until(lambda: len(slack.calls("chat.postMessage")) == 2, "he is alerted to what is new")
         process.process.send_signal(signal.SIGTERM)
         assert process.process.wait(30) == 0, process.said
+        new = process.said
     with closing(AlertStore(tmp_path / "alerts.sqlite")) as store:
         assert store.counts()["passed:too_old"] == 3
+        born = f"{datetime.fromtimestamp(store.born / 1e6, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    assert new.count(f"alerts.sqlite: is a new store: points of before {born} alert nobody.") == 1
     alert, _ = [(record.key, json.loads(record.value or b"")) for _, record in records_of(connection, topics["alerts"])]
     assert alert[0] == b"bo" and alert[1]["channel"] == "C1" and alert[1]["reason"] == "likely"
 

@@ -14,9 +14,11 @@ from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writ
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import SECOND
 from beepgpt.runtime.clock import now_us
+from beepgpt.training.live import name_of
 from tests.support import program
 from tests.support.broker import Broker, GivenBroker
 from tests.support.kafka import KEPT, address, free_block, heartbeat_at, page, started
+from tests.support.scoring import save
 from tests.support.speed import wait_until
 from tests.test_from_slack_to_slack import history
 from tests.training.test_live import pair
@@ -63,8 +65,8 @@ def test_score_and_alert_follow_a_pair(broker: Broker | GivenBroker, tmp_path: P
         """All predictions, in their order."""
         return [json.loads(each.value) for _, each in records_of(connection, topics["predictions"]) if each.value]
 
-    def in_use() -> str:
-        (line,) = (each for each in page(port + 1, "/metrics")[1].splitlines() if each.startswith("beepgpt_build_info"))
+    def in_use(of: int = 1) -> str:
+        (line,) = (each for each in page(port + of, "/metrics")[1].splitlines() if each.startswith("beepgpt_build_info"))
         return line
 
     with ExitStack() as stack:
@@ -79,8 +81,18 @@ def test_score_and_alert_follow_a_pair(broker: Broker | GivenBroker, tmp_path: P
         wait_until(lambda: ask() and second.name in {each["model"] for each in predicted()}, "the second model is asked")
         wait_until(lambda: alerts.exists() and alerts.read_text().endswith("\n"), "somebody is alerted", said=lambda: alerting.said)
         assert f'model="{second.name}",threshold="0.01"' in in_use()
+        assert f'model="{second.name}",' in in_use(0) and 'threshold="0.01"' in in_use(0)
         keep({"threshold": 0.02, "why": "…"}, second, [second.name])
         wait_until(lambda: 'threshold="0.02"' in in_use(), "a rehearsal's threshold is taken", said=in_use)
+        both = (scoring, alerting)
+        lines = [
+            f"on: model {second.name} with threshold 0.01, in place of {first.name} with 0.99",
+            f"on: model {second.name} with threshold 0.02, in place of {second.name} with 0.01",
+        ]
+        wait_until(lambda: all(run.said.count(line) == 1 for run in both for line in lines), "both say so", said=lambda: alerting.said)
+        save(live, seed=3)
+        waits = f"the model {name_of(live)} there has no threshold yet: going on with {second.name}"
+        wait_until(lambda: all(run.said.count(waits) == 1 for run in both), "both warn of a newer model", said=lambda: alerting.said)
 
     found = predicted()
     models = [each["model"] for each in found]

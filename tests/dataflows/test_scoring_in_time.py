@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
+from beepgpt.commands.score import scorers
 from beepgpt.commands.scoring import figures_lately
+from beepgpt.conversations.account import Account
 from beepgpt.conversations.outcomes import PredictedPoint, Probabilities, RollingMetrics, outcome_body
 from beepgpt.conversations.points import PointEmitted, PointSettled
 from beepgpt.dataflows import asking
 from beepgpt.dataflows.score_points import ScorePoints, ScoringRun
+from beepgpt.dataflows.scored_records import scores_as_json
 from beepgpt.training.reloading import CannotScore, ModelAnswer
 from tests.support import delete, post, run_of
 from tests.support.scoring import RULES, SPEC
@@ -79,6 +82,25 @@ def two_points() -> list[PointEmitted]:
     points = run_of([post("ana", minute=0), post("bo", minute=30)], RULES, points_since=0).points
     one, other = (each for each in points if isinstance(each, PointEmitted))
     return [one, other]
+
+
+def test_each_model_s_predictions_are_counted_also_across_a_restart():
+    """Another model is live when the run ends: the closing account gives it no prediction that it did not make."""
+    said = Probabilities([("bo", 0.5)], 0.25, 0.25)
+    model, state = Held(), None
+    for number, name in enumerate(("old", "new", "new")):
+        step = ScorePoints(ScoringRun(model, model, RULES), state)
+        step.on_batch([(time.time(), [two_points()[number % 2]])])
+        model.answers[-1].set_result((name, said))
+        assert kinds_in(step.on_notify()[0]) == ["prediction"]
+        state = pickle.loads(pickle.dumps(step.snapshot()))
+
+    assert state is not None
+    points = scores_as_json(Account(state["counts"]))["points"]
+    assert (points["scored"], points["scored_by"]) == (3, {"new": 2, "old": 1})
+    assert scorers({"model": "newest", "account": {"points": points}}) == "models new (2), old (1)"
+    assert scorers({"model": "newest", "account": {"points": {"scored_by": {"old": 3}}}}) == "model old"
+    assert scorers({"model": "newest", "account": {"points": {"scored_by": {}}}}) == "model newest"
 
 
 @pytest.mark.parametrize("how", ["failed:refused", "missed"])

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 import signal
 import subprocess
@@ -13,9 +14,23 @@ import pytest
 
 from beepgpt.commands.rehearse import keep
 from beepgpt.config.settings import read_settings
+from beepgpt.conversations.rules import DAY
+from beepgpt.runtime.console import print_event
+from beepgpt.runtime.logs import configure
 from beepgpt.training.folder import ALERTS, CARD, LIVE, METRICS, VERSIONS
 from beepgpt.training.intervals import Figure
-from beepgpt.training.live import KEPT, LiveThresholds, card_in, let_own_be_live, live_in, name_of, put_live, threshold_in
+from beepgpt.training.live import (
+    KEPT,
+    LiveThresholds,
+    SayPair,
+    card_in,
+    let_own_be_live,
+    live_in,
+    name_of,
+    newer_beside,
+    put_live,
+    threshold_in,
+)
 from beepgpt.training.metrics import Outcomes
 from beepgpt.training.retraining import Comparison
 from tests.support import quiet
@@ -105,6 +120,32 @@ def test_what_is_scored_follows_the_pair_and_its_threshold(tmp_path: Path):
     assert [given(each) for each in (first.name, second.name)] == [0.1, 0.1]
 
 
+def test_what_is_taken_up_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Another model, and another threshold of the same one: which, instead of which, and from when; where the log is JSON, with fields."""
+    first = pair(tmp_path, 1, 0.3)
+    thresholds = LiveThresholds(tmp_path, every=0)
+    pair_of = SayPair(tmp_path, lambda: ((name := thresholds.model), thresholds(name)), print_event)
+    pair_of.look()
+    assert capsys.readouterr().err == ""
+
+    second = pair(tmp_path, 2, 0.7)
+    pair_of.look()
+    pair_of.look()
+    words = f"model {second.name} with threshold 0.7, in place of {first.name} with 0.3\n"
+    assert re.fullmatch(r"From 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC on: " + re.escape(words), capsys.readouterr().err)
+
+    keep({"threshold": 0.6, "why": "…"}, second, [second.name])
+    lines: list[str] = []
+    configure("warning", "json", lines.append, whole=True)
+    try:
+        pair_of.look()
+    finally:
+        configure("warning", "text", whole=True)
+    (event,) = map(json.loads, lines)
+    told = {"model": second.name, "threshold": 0.6, "before": second.name, "threshold_before": 0.7}
+    assert told.items() <= event.items() and f"model {second.name} with threshold 0.6" in event["message"]
+
+
 def test_the_threshold_in_use_is_that_of_the_live_pair_and_follows_what_a_rehearsal_writes(tmp_path: Path):
     """For who is asked for the first time, and for who runs since before: predictions of a model that is not live keep their own."""
     first = pair(tmp_path, 1, 0.3)
@@ -165,7 +206,10 @@ def test_a_model_that_was_written_over_a_validated_one_waits_for_its_validation(
     validate(tmp_path, 0.3)
     first, running = name_of(tmp_path), watched_model(tmp_path, SETTINGS)
     thresholds = LiveThresholds(tmp_path, every=0)
+    pair_of = SayPair(tmp_path, lambda: (thresholds.model, thresholds.current), print_event)
     save(tmp_path, seed=2)
+    pair_of.look()
+    pair_of.look()
 
     assert (running.look(), running.name) == (False, first)
     restarted = watched_model(tmp_path, SETTINGS)
@@ -218,18 +262,51 @@ def test_figures_of_another_model_are_no_threshold(tmp_path: Path):
     assert threshold_in(folder) == (0.2, "rehearsed", "…")
 
 
+WORSE = "it is worse: its log loss is 0.0100 higher (0.0010 to 0.0300) on {} points"
+ASKED = "and 100 in 8 are asked for"
+
+
 @pytest.mark.parametrize(
-    ("value", "low", "high", "why"),
+    ("value", "low", "high", "points", "conversations", "why"),
     [
-        (0.02, 0.01, 0.03, ""),
-        (-0.01, -0.03, 0.0, ""),
-        (-0.01, -0.03, -0.001, "it is worse: its log loss is 0.0100 higher (0.0010 to 0.0300) on 40 points"),
-        (-0.5, np.nan, np.nan, "too few to tell: 40 points in 9 conversations"),
+        (0.02, 0.01, 0.03, 100, 8, ""),
+        (-0.01, -0.03, 0.0, 100, 8, ""),
+        (-0.01, -0.03, -0.001, 100, 8, WORSE.format(100)),
+        (-0.01, -0.03, -0.001, 40, 9, WORSE.format(40)),
+        (-0.2554, -0.5042, 0.0370, 99, 8, f"too few to tell: 99 points in 8 conversations, {ASKED}"),
+        (0.02, 0.01, 0.03, 400, 7, f"too few to tell: 400 points in 7 conversations, {ASKED}"),
+        (-0.5, np.nan, np.nan, 100, 8, f"too few to tell: 100 points in 8 conversations, {ASKED}"),
     ],
 )
-def test_a_candidate_is_taken_if_it_is_not_worse(value: float, low: float, high: float, why: str):
-    """That is, if the interval of the gain has its upper end not below 0."""
+def test_a_candidate_is_taken_if_it_is_not_worse(value: float, low: float, high: float, points: int, conversations: int, why: str):
+    """That is, if there is enough to tell, and the interval of the gain has its upper end not below 0. Force asks for no points."""
     nobody: Outcomes = None  # type: ignore[assignment]  # not looked at
-    figure = Figure(value, low, high, 40, 9)
+    figure = Figure(value, low, high, points, conversations)
+    compared = Comparison("live", DAY, points, figure, figure, nobody, nobody)
 
-    assert Comparison("live", 0, 40, figure, figure, nobody, nobody).why_not == why
+    assert compared.why_not().partition(": a longer --since compares on more, back to 1970-01-01 00:00:00 UTC; --force")[0] == why
+    assert compared.why_not(force=True) == ("" if why.startswith("too few") else why)
+    more = compared._replace(learned_until=DAY).why_not()
+    assert ("live has learned from all that was before 1970-01-02 00:00:00 UTC: retrain again" in more) == why.startswith("too few")
+
+
+def test_the_model_that_stood_in_the_folder_is_a_version_to_go_back_to(tmp_path: Path):
+    """As `train` and `validate` leave it: before another one is live it is kept, and its name in live.json, as docs/training.md has it,
+    makes it live again, for who runs and for who starts. What is gone back to outlives those that were live after it."""
+    live = tmp_path / "live"
+    validate(save(live, seed=1), 0.3)
+    (live / "retrain.lock").touch()
+    own, running, thresholds = name_of(live), watched_model(live, SETTINGS), LiveThresholds(live, every=0)
+    second, third = pair(live, 2, 0.7), pair(live, 3, 0.6)
+    assert running.look() and (running.name, thresholds.current) == (third.name, 0.6)
+    assert {each.name for each in (live / VERSIONS).iterdir()} == {own, second.name, third.name}
+
+    (recipe,) = (line for line in Path("docs/training.md").read_text().splitlines() if line.startswith("echo "))
+    subprocess.run(recipe.replace("NAME", own), shell=True, check=True, cwd=tmp_path)
+
+    assert running.look() and (running.name, thresholds.current, live_in(live)) == (own, 0.3, live / VERSIONS / own)
+    assert watched_model(live, SETTINGS).name == own and newer_beside(live) is None
+    assert {each.name for each in live_in(live).iterdir()} == {each.name for each in third.iterdir()}
+
+    fourth = pair(live, 4, 0.5)
+    assert {each.name for each in (live / VERSIONS).iterdir()} == {own, third.name, fourth.name}

@@ -71,9 +71,10 @@ def test_a_worse_candidate_is_not_taken_and_a_better_one_is(tmp_path: Path):
     better = compare_with_live(live_bad, good, training_set.folder)
 
     assert worse is not None and better is not None
-    assert re.match(r"it is worse: its log loss is 0\.\d{4} higher \(0\.\d{4} to ", worse.why_not) and better.why_not == ""
+    assert re.match(r"it is worse: its log loss is 0\.\d{4} higher \(0\.\d{4} to ", worse.why_not(force=True)) and better.why_not() == ""
     assert worse.gain.high < 0 < better.gain.low and worse.gain.value == -better.gain.value
     assert worse.points == chooses(training_set, 0) < training_set.manifest["account"]["valid"]["examples"]
+    assert better.is_enough and better.points == 128
     assert compare_with_live(tmp_path / "nothing", good, training_set.folder) is None
 
 
