@@ -129,7 +129,7 @@ ROWS = (
         "outcomes",
         "beepgpt/training/outcomes.py",
         "tests/commands/test_outcomes.py::test_figures_are_by_model",
-        ('by_week[micros(each["prompt_ts"]) // (7 * DAY), part]', 'by_week[micros(each["settled_ts"]) // (7 * DAY), part]'),
+        ('by_week[(micros(each["prompt_ts"]) - begin)', 'by_week[(micros(each["settled_ts"]) - begin)'),
     ),
     mutation(
         "a point that is lost behind one that waits is counted before it is passed, and again after a resume",

@@ -103,6 +103,8 @@ class Broker:
         settings.write_text(
             (HERE / "server.properties").read_text("utf-8")
             + f"listeners={listeners}\nadvertised.listeners={listeners}\n"
+            # Sooner than the default's 9 s, so that a killed broker is missed soon; not so soon that one is that a busy machine holds up.
+            + f"broker.session.timeout.ms={int(3000 * slowness())}\n"
             + f"controller.quorum.bootstrap.servers={self.controller}\nlog.dirs={folder / 'data'}\n"
             + ("process.roles=broker\nnode.id=2\n" if joins else "")
         )

@@ -15,7 +15,7 @@ from beepgpt.conversations.events import micros, ts_text
 from beepgpt.conversations.rules import DAY
 from beepgpt.errors import BadCommand
 from beepgpt.training.folder import ALERTS, COMPARED, LIVE, MANIFEST, VALID, VERSIONS
-from beepgpt.training.live import card_in, figures_in, live_in, name_of, put_live, recommended_in, threshold_in
+from beepgpt.training.live import card_in, figures_in, live_in, name_of, put_live, threshold_in
 from beepgpt.training.models import Trained, load_model, read_card, save_model, train_here
 from beepgpt.training.points import examples_of, read_examples
 from beepgpt.training.ranking import Ranker, fit_ranker
@@ -148,7 +148,8 @@ def test_a_live_folder_from_its_first_model_to_one_that_is_not_taken(tmp_path: P
     assert first["taken"] and first["model"] == version.name == name_of(version) and first["compared"] is None
     figures, card = figures_in(version), card_in(version)
     assert figures["figures_of"]["model"] == name_of(version / COMPARED) == first["candidate"]
-    assert threshold_in(version) == figures["threshold"]["threshold"] and recommended_in(version) is None
+    kept = threshold_in(version)
+    assert kept is not None and kept.value == figures["threshold"]["threshold"] and kept.found != "rehearsed"
     assert card["trained_on"]["examples"] > card_in(version / COMPARED)["trained_on"]["examples"]
     assert card["parts"]["choose_from"] == card["parts"]["judge_from"] > figures["figures_of"]["fitted_until"]
     assert load_model(version).card["spec"] == SPEC and card["settings"]["horizon"] == RULES.horizon
