@@ -107,8 +107,10 @@ def test_a_choice_that_others_see_otherwise_is_shown_first(tmp_path: Path, windo
 
 def test_the_conversation_reads_as_a_chat(tmp_path: Path, window: BrowserContext):
     """Who said what, how long after, who answered; by name where names are known."""
-    names = tmp_path / "users.json"
-    names.write_text(json.dumps([{"id": "UANA", "name": "ana", "profile": {"display_name": "Ana Abara"}}, {"id": "C1", "name": "random"}]))
+    names = tmp_path / "lists"
+    names.mkdir()
+    (names / "users.json").write_text(json.dumps([{"id": "UANA", "name": "ana", "profile": {"display_name": "Ana Abara"}}]))
+    (names / "channels.json").write_text(json.dumps([{"id": "C1", "name": "random"}]))
     with reviewing(tmp_path, [example(1, "who knows?", "I do")], "--names", str(names)) as review:
         page = page_of(window, review)
 
