@@ -129,7 +129,7 @@ def facts(log: Sequence[Post], look: Look, user: str, kept: int, authors_kept: i
     hours = counted(post.t // HOUR % 24 for post in posts)
     near = {(t // HOUR + step) % 24 for step in (-1, 0, 1)}
     made = {
-        "in_window": next((back for back, said in enumerate(reversed(look.window), start=1) if said.author == user), 0),
+        "in_window": next((back for back, said in enumerate(reversed(look.window), start=1) if said.author == user and not said.bot), 0),
         "mentioned": next((back for back, said in enumerate(reversed(look.window), start=1) if user in said.mentions), 0),
         "spoke": look.spoken[:8].index(user) + 1 if user in look.spoken[:8] else 0,
         "seen_hours": (t - posts[-1].t) / HOUR if posts else -1.0,
