@@ -388,19 +388,10 @@ class Channel:
         identity = example_id(rules, conversation, point.t, answer_ts)
         output.drafts.append(
             ExampleDraft(
-                identity,
-                rules,
-                self.encoding,
-                self.id,
-                conversation,
-                point,
-                waiting.speakers,
-                waiting.root_missing,
-                settled_ts,
-                answer_ts,
-                settlement.answer,
+                identity, rules, self.encoding, self.id, conversation, point, waiting.speakers, waiting.root_missing,
+                settled_ts, answer_ts, settlement.answer,
             )
-        )
+        )  # fmt: skip
         if len(output.drafts) >= DRAFTS:
             output.finish()
         output.account.count(EXAMPLES)

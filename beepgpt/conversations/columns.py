@@ -1,4 +1,4 @@
-"""Features of candidates of many points at once, as NumPy columns: the same bytes as facts.py makes for each alone.
+"""Features of candidates of many points at once, as NumPy columns: the same bytes as plain_columns.py makes for each alone.
 
 The only module of this room that may import NumPy, and of NumPy only what is exact on every machine: `+ - * /`, `floor` and `sqrt` element
 by element, sums of integers, and what moves values about. No sums of floats, whose order differs between processors, and no `exp`, `log`
@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from beepgpt.conversations.events import kept_json
-from beepgpt.conversations.facts import SHARES, facts_of, word_weights
 from beepgpt.conversations.features import ANSWERS_180D, BUCKETS, COUNTS, HOUR, ROW, Lineup, Person
+from beepgpt.conversations.plain_columns import SHARES, columns_json, word_weights
 
 FEW = 20
 """Candidates of a batch up to which one after the other is faster."""
@@ -29,15 +29,15 @@ _HOURS_AT = (COUNTS + 2) * 8
 _NO_WORDS = bytearray(BUCKETS)
 
 
-def facts_of_all(lineups: Sequence[Lineup]) -> list[bytes]:
+def columns_of_all(lineups: Sequence[Lineup]) -> list[bytes]:
     """Each point's columns as JSON."""
     people = [lineup.people() for lineup in lineups]
     if sum(map(len, people)) <= FEW:
-        return [facts_of(lineup) for lineup in lineups]
-    return _facts(lineups, people)
+        return [columns_json(lineup) for lineup in lineups]
+    return _batched(lineups, people)
 
 
-def _facts(lineups: Sequence[Lineup], chosen: Sequence[list[Person]]) -> list[bytes]:
+def _batched(lineups: Sequence[Lineup], chosen: Sequence[list[Person]]) -> list[bytes]:
     floats = _floats(lineups, chosen)
     made, first = [], 0
     for lineup, people in zip(lineups, chosen, strict=True):

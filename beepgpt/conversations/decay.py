@@ -62,11 +62,10 @@ class Decay:
     def __init__(self, days: Sequence[int]) -> None:
         """`days`: the half-lives."""
         self._of = [(each, *_tables(each)) for each in days]
-        self._day = self._t = -1
-        self._weights: list[float] = []
-        """Those of the last time: a post's are asked for again by its points."""
-        self._today: list[tuple[float, list[float], list[float], list[float], list[float]]] = []
-        """What all times of that day have in common: events come in the order of time."""
+        self._last: tuple[int, list[float]] = -1, []
+        """A time and its weights: a post's are asked for again by its points. Time and weights are put in place as one, for threads."""
+        self._today: tuple[int, list[tuple[float, list[float], list[float], list[float], list[float]]]] = -1, []
+        """A day and what all its times have in common: events come in the order of time."""
 
     def weights(self, t: int) -> list[float]:
         """2^((t - landmark) / half-life) for each half-life; `t` in microseconds. The list is the caller's to read alone.
@@ -74,18 +73,19 @@ class Decay:
         >>> Decay([1, 3, 2]).weights(3 * DAY), Decay([2]).weights(SPAN * 2 * DAY)
         ([8.0, 2.0, 2.8284271247461903], [1.0])
         """
-        if t == self._t:
-            return self._weights
-        day = t // DAY
-        if day != self._day:
-            self._today = [(ldexp(by_day[day % days], day // days % SPAN), *digits) for days, by_day, *digits in self._of]  # type: ignore[misc]
-            self._day = day
-        rest = t - day * DAY
+        last, weights = self._last
+        if t == last:
+            return weights
+        day, rest = divmod(t, DAY)
+        known, today = self._today
+        if day != known:
+            today = [(ldexp(by_day[day % days], day // days % SPAN), *digits) for days, by_day, *digits in self._of]  # type: ignore[misc]
+            self._today = day, today
         first, second = rest >> 3 * DIGIT_BITS, rest >> 2 * DIGIT_BITS & _LOW
         third, fourth = rest >> DIGIT_BITS & _LOW, rest & _LOW
-        self._t = t
-        self._weights = [
-            today * by_first[first] * by_second[second] * by_third[third] * by_fourth[fourth]
-            for today, by_first, by_second, by_third, by_fourth in self._today
+        weights = [
+            begun * by_first[first] * by_second[second] * by_third[third] * by_fourth[fourth]
+            for begun, by_first, by_second, by_third, by_fourth in today
         ]
-        return self._weights
+        self._last = t, weights
+        return weights

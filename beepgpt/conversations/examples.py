@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -41,7 +41,7 @@ def mark_of(text: str | None) -> str | bytes | None:
 class Point(State):
     """A moment at which a window changed: the window as known then, and who might answer."""
 
-    __slots__ = ("author", "facts", "lineup", "prompt", "t", "window")
+    __slots__ = ("author", "columns", "lineup", "prompt", "t", "window")
 
     def __init__(self, t: int, window: tuple[Message, ...], lineup: Lineup | None = None) -> None:
         self.t = t
@@ -50,7 +50,7 @@ class Point(State):
         self.author = window[-1].user
         self.lineup = lineup
         """The candidates; None: nobody asks for them."""
-        self.facts: bytes | None = None
+        self.columns: bytes | None = None
         """Their columns, as JSON, once they are needed."""
         self.prompt: Prompt | None = None
 
@@ -66,14 +66,14 @@ class Point(State):
 
 def fill_in(points: Sequence[Point]) -> None:
     """Make the columns of these points' candidates, of all at once."""
-    missing = [point for point in dict.fromkeys(points) if point.lineup is not None and point.facts is None]
+    missing = [point for point in dict.fromkeys(points) if point.lineup is not None and point.columns is None]
     if not missing:
         return
-    from beepgpt.conversations.columns import facts_of_all  # NumPy takes a while to load: not for a page of help, nor without candidates
+    from beepgpt.conversations.columns import columns_of_all  # NumPy takes a while to load: not for a page of help, nor without candidates
 
     lineups = [point.lineup for point in missing if point.lineup is not None]
-    for point, facts in zip(missing, facts_of_all(lineups), strict=True):
-        point.facts = facts
+    for point, columns in zip(missing, columns_of_all(lineups), strict=True):
+        point.columns = columns
 
 
 def is_withheld(window: Sequence[Message]) -> bool:
@@ -125,65 +125,29 @@ def example_bytes(
     return orjson.dumps(body | shown_fields(point, prompt))
 
 
-class ExampleDraft:
+class ExampleDraft(NamedTuple):
     """An example whose line is not written yet: prompts and columns are made of many at once."""
 
-    __slots__ = (
-        "answer",
-        "answer_ts",
-        "channel",
-        "conversation",
-        "encoding",
-        "identity",
-        "point",
-        "root_missing",
-        "rules",
-        "settled_ts",
-        "speakers",
-    )
-
-    def __init__(
-        self,
-        identity: str,
-        rules: Rules,
-        encoding: Encoding,
-        channel: str,
-        conversation: str,
-        point: Point,
-        speakers: int,
-        root_missing: bool,
-        settled_ts: int,
-        answer_ts: int | None,
-        answer: Sequence[str],
-    ) -> None:
-        self.identity = identity
-        self.rules = rules
-        self.encoding = encoding
-        self.channel = channel
-        self.conversation = conversation
-        self.point = point
-        self.speakers = speakers
-        self.root_missing = root_missing
-        self.settled_ts = settled_ts
-        self.answer_ts = answer_ts
-        self.answer = answer
+    identity: str
+    rules: Rules
+    encoding: Encoding
+    channel: str
+    conversation: str
+    point: Point
+    speakers: int
+    root_missing: bool
+    settled_ts: int
+    answer_ts: int | None
+    answer: Sequence[str]
 
     def line(self) -> bytes:
         """The example's bytes."""
         point, rules = self.point, self.rules
         return example_bytes(
-            self.identity,
-            rules,
-            self.channel,
-            self.conversation,
-            point,
-            point.prompt_of(self.encoding, rules.max_prompt_tokens),
-            speakers=self.speakers,
-            root_missing=self.root_missing,
-            settled_ts=self.settled_ts,
-            answer_ts=self.answer_ts,
-            answer=self.answer,
-        )
+            self.identity, rules, self.channel, self.conversation, point, point.prompt_of(self.encoding, rules.max_prompt_tokens),
+            speakers=self.speakers, root_missing=self.root_missing,
+            settled_ts=self.settled_ts, answer_ts=self.answer_ts, answer=self.answer,
+        )  # fmt: skip
 
 
 def shown_fields(point: Point, prompt: Prompt) -> dict[str, Any]:
@@ -194,10 +158,10 @@ def shown_fields(point: Point, prompt: Prompt) -> dict[str, Any]:
         "prompt_tokens": prompt.tokens,
     }
     if point.lineup is not None:
-        if point.facts is None:
+        if point.columns is None:
             fill_in([point])
-        assert point.facts is not None
-        body["candidates"] = orjson.Fragment(point.facts)
+        assert point.columns is not None
+        body["candidates"] = orjson.Fragment(point.columns)
     return body
 
 

@@ -1,4 +1,4 @@
-"""The people of a channel, point in time, and who of them may answer: what the columns beside each candidate are made of (facts.py).
+"""The people of a channel, point in time, and who of them may answer: what plain_columns.py makes the columns beside each candidate of.
 
 They change on events and never on reads, come from this channel alone, and are plain integers and floats in a fixed order. Decayed
 counts are kept by forward decay (Cormode et al., "Forward Decay: A Practical Time Decay Model for Streaming Systems", ICDE 2009): an event

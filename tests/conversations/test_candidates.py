@@ -10,7 +10,7 @@ import pytest
 
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.examples import Message
-from beepgpt.conversations.facts import facts_of
+from beepgpt.conversations.plain_columns import columns_json
 from beepgpt.conversations.rules import MINUTE, SECOND, Rules
 from beepgpt.conversations.shard import Shard
 from tests.support import at, edit, features_by_person, made_from, post, read_into
@@ -137,9 +137,9 @@ class TestCandidates:
         before = pickle.dumps(people)
         window = [Message(at(29), "cy", False, "build again", with_words=True)]
 
-        first = facts_of(people.candidates(at(30), window, 40))
+        first = columns_json(people.candidates(at(30), window, 40))
 
-        assert all(facts_of(people.candidates(at(30), window, 40)) == first for _ in range(100))
+        assert all(columns_json(people.candidates(at(30), window, 40)) == first for _ in range(100))
         assert pickle.dumps(people) == before
 
     def test_most_is_most(self):

@@ -11,10 +11,10 @@ import pytest
 
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations import columns, features
-from beepgpt.conversations.columns import FEW, _facts, facts_of_all
-from beepgpt.conversations.facts import facts_of
+from beepgpt.conversations.columns import FEW, _batched, columns_of_all
 from beepgpt.conversations.features import Lineup
 from beepgpt.conversations.output import DRAFTS
+from beepgpt.conversations.plain_columns import columns_json
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.shard import run_through
 from beepgpt.simulation.workspace import Plan, live_records
@@ -79,13 +79,13 @@ def lineups_of(monkeypatch: pytest.MonkeyPatch, rules: Rules, messages: int) -> 
 def test_any_batch_gives_the_same_bytes(monkeypatch: pytest.MonkeyPatch):
     """None, few and many candidates, in batches of any size."""
     lineups, _ = lineups_of(monkeypatch, Rules(), 900)
-    alone = [facts_of(lineup) for lineup in lineups]
+    alone = [columns_json(lineup) for lineup in lineups]
     sizes = [len(lineup.people()) for lineup in lineups]
 
     assert (min(sizes), max(sizes)) == (0, 27)
-    assert _facts(lineups, [lineup.people() for lineup in lineups]) == alone
+    assert _batched(lineups, [lineup.people() for lineup in lineups]) == alone
     cuts = sorted({0, 1, 2, 3, 5, 8, *range(9, len(lineups), 31), len(lineups)})
-    assert [facts for start, end in pairwise(cuts) for facts in facts_of_all(lineups[start:end])] == alone
+    assert [facts for start, end in pairwise(cuts) for facts in columns_of_all(lineups[start:end])] == alone
 
 
 @pytest.mark.parametrize(("few", "drafts"), [(0, 1), (0, 7), (1 << 30, DRAFTS)])

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beepgpt.conversations import features as kept_facts
-from beepgpt.conversations.columns import _facts, facts_of_all
-from beepgpt.conversations.facts import Columns, facts_of
+from beepgpt.conversations.columns import _batched, columns_of_all
 from beepgpt.conversations.features import Lineup, People
+from beepgpt.conversations.plain_columns import Columns, columns_json
 from tests.support.oracle_features import (
     ANSWERS,
     AUTHORS_KEPT,
@@ -79,8 +79,8 @@ def lineup_of(people: People, look: Look) -> Lineup:
 def candidates(people: People, look: Look) -> Columns:
     """Their columns, by both ways."""
     lineup = lineup_of(people, look)
-    facts = facts_of(lineup)
-    assert _facts([lineup], [lineup.people()]) == [facts] == facts_of_all([lineup])
+    facts = columns_json(lineup)
+    assert _batched([lineup], [lineup.people()]) == [facts] == columns_of_all([lineup])
     columns: Columns = orjson.loads(facts)
     return columns
 
@@ -101,10 +101,10 @@ def follow(steps: Iterable[Post | Look], kept: int, authors_kept: int = AUTHORS_
             if any(said.bot for said in step.window):
                 people.bot_posted(BOT)
             assert_same(candidates(people, step), log, step, kept, authors_kept, query_words)
-            seen.append((lineup := lineup_of(people, step), facts_of(lineup)))
+            seen.append((lineup := lineup_of(people, step), columns_json(lineup)))
     lineups, facts = [lineup for lineup, _ in seen], [each for _, each in seen]
-    assert _facts(lineups, [lineup.people() for lineup in lineups]) == facts
-    assert [facts_of(lineup) for lineup in pickle.loads(pickle.dumps((lineups, people)))[0]] == facts
+    assert _batched(lineups, [lineup.people() for lineup in lineups]) == facts
+    assert [columns_json(lineup) for lineup in pickle.loads(pickle.dumps((lineups, people)))[0]] == facts
 
 
 thorough = settings(max_examples=5 * settings().max_examples // 2)

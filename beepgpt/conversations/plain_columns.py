@@ -76,6 +76,6 @@ def _closeness(lineup: Lineup, people: list[Person], norms: list[int]) -> list[f
     return [int(close / (length * math.sqrt(norm)) * 1e4 + 0.5) / 1e4 if close else 0.0 for close, norm in zip(closes, norms, strict=True)]
 
 
-def facts_of(lineup: Lineup) -> bytes:
+def columns_json(lineup: Lineup) -> bytes:
     """A point's columns as JSON."""
     return kept_json(columns_of(lineup))
