@@ -144,6 +144,16 @@ def test_a_file_that_is_no_zip(tmp_path):
             open_export(tmp_path / "export.zip")
 
 
+def test_a_zip_of_a_newer_format_is_not_called_damaged(tmp_path):
+    """Downloading it again would not help."""
+    path = zipped(tmp_path, ("channels.json", GENERAL))
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(b"PK\x01\x02") + 6] = 99  # the version that is needed to read the file
+    path.write_bytes(raw)
+    with pytest.raises(BadExport, match=r"can't be read here \(zip file version 9\.9\): unpack it, and give the folder"):
+        open_export(path)
+
+
 def test_a_zip_that_is_cut_short(tmp_path):
     """Wherever the download broke off, it is said so."""
     raw = zipped(tmp_path, ("channels.json", GENERAL), ("general/2022-01-02.json", HELLO)).read_bytes()

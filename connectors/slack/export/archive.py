@@ -182,7 +182,9 @@ def _members_of_zip(path: Path) -> tuple[list[Member], list[str]]:
 def _open_zip(path: Path) -> ZipFile:
     try:
         return ZipFile(path)
-    except (BadZipFile, NotImplementedError, UnicodeDecodeError, struct.error) as error:  # the second: zipfile's, of a newer format
+    except NotImplementedError as error:
+        raise BadExport(f"{path}: a zip in a form that can't be read here ({error}): unpack it, and give the folder") from error
+    except (BadZipFile, UnicodeDecodeError, struct.error) as error:
         with path.open("rb") as file:
             begins_as_zip = file.read(2) == b"PK"
         if begins_as_zip:
