@@ -157,9 +157,9 @@ def print_scores(closing: Mapping[str, Any]) -> None:
                 "hit@5": "hit@5",
                 "precision": f"right of those named from {percent(each.get('threshold', closing['threshold']), 1)} on",
             }
-            told = {said: figure for name, said in names.items() if (figure := each.get("intervals", {}).get(name, {})).get("count")}
-            of = {said: "" if figure["low"] is None else f" of {figure['count']:,}" for said, figure in told.items()}
-            shares = ", ".join(f"{said} {share_or_few(figure)}{of[said]}" for said, figure in told.items())
+            known = {shown: figure for name, shown in names.items() if (figure := each.get("intervals", {}).get(name, {})).get("count")}
+            of = {shown: "" if figure["low"] is None else f" of {figure['count']:,}" for shown, figure in known.items()}
+            shares = ", ".join(f"{shown} {share_or_few(figure)}{of[shown]}" for shown, figure in known.items())
             table.add_row("at the end", "", f"{shares}; the newest that judge model {model}, of at most 1,000 known answers")
             table.add_row("", "", "of all that judge it: beepgpt outcomes")
     console.print(table)

@@ -121,6 +121,23 @@ class CountedRight(NamedTuple):
     conversation: str
 
 
+class _CountedOutcome:
+    """An outcome's alerts, counted once for each threshold that is asked for in turn."""
+
+    __slots__ = ("_counted", "_outcome", "conversation")
+
+    def __init__(self, outcome: Mapping[str, Any]) -> None:
+        self.conversation: str = outcome["conversation"]
+        self._outcome = {name: outcome[name] for name in ("people", "answer")}
+        self._counted: tuple[float, AlertCounts] | None = None
+
+    def at(self, threshold: float) -> AlertCounts:
+        counted = self._counted
+        if counted is None or counted[0] != threshold:
+            self._counted = counted = threshold, count_alerts(self._outcome, threshold)
+        return counted[1]
+
+
 class RollingMetrics:
     """A model's metrics over the last 1,000 outcomes whose answers are known, and by which it may be judged.
 
@@ -139,15 +156,15 @@ class RollingMetrics:
         self.counts = {"answered": 0, "hit@1": 0, "hit@5": 0, "alerts": 0, "right": 0}
         """Of all outcomes so far."""
         self._ranks: deque[tuple[int, str]] = deque(maxlen=self.KEPT)
-        self._named: deque[Mapping[str, Any]] = deque(maxlen=self.KEPT)
-        """Of each outcome its conversation, the people that its prediction named, and the answer."""
+        self._alerts: deque[_CountedOutcome] = deque(maxlen=self.KEPT)
 
     def add(self, outcome: Mapping[str, Any]) -> None:
         """Add an outcome; one whose answer isn't known is not counted, nor one of a point that the model was fitted or chosen on."""
         if outcome["how"] not in KNOWN or outcome.get("part") in ("fit", "choose"):
             return
-        alerts = count_alerts(outcome, self.threshold)
-        self._named.append({name: outcome[name] for name in ("conversation", "people", "answer")})
+        counted = _CountedOutcome(outcome)
+        self._alerts.append(counted)
+        alerts = counted.at(self.threshold)
         self.counts["alerts"] += alerts.given
         self.counts["right"] += alerts.right
         if outcome["how"] == "answered":
@@ -167,14 +184,14 @@ class RollingMetrics:
         shares = self.shares()
         found = {name: sum(each.right for each in rows) / of for name, rows in shares.items() if (of := sum(each.of for each in rows))}
         if "precision" in found:
-            expected = sum(count_alerts(each, self.threshold).expected for each in list(self._named))
+            expected = sum(each.at(self.threshold).expected for each in list(self._alerts))
             found["drift"] = expected / sum(each.of for each in shares["precision"]) - found["precision"]
         return found
 
     def shares(self) -> dict[str, list[CountedRight]]:
         """What the hits and the precision are made of, an entry for each outcome: for intervals by conversation."""
         ranks = list(self._ranks)
-        alerts = [(count_alerts(each, self.threshold), each["conversation"]) for each in list(self._named)]
+        alerts = [(each.at(self.threshold), each.conversation) for each in list(self._alerts)]
         return {
             "hit@1": [CountedRight(int(rank == 1), 1, conversation) for rank, conversation in ranks],
             "hit@5": [CountedRight(int(0 < rank <= 5), 1, conversation) for rank, conversation in ranks],

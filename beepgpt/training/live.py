@@ -153,8 +153,8 @@ def live_in(folder: Path) -> Path:
 
 def _versions_of(folder: Path, model: str) -> list[Path]:
     """The versions with a model, the newest first: each has a threshold of its own."""
-    found = [each for each in (folder / VERSIONS).glob(f"{glob.escape(model)}*") if each.name.partition("-")[0] == model]
-    return sorted(found, key=lambda each: int(each.name.partition("-")[2] or 1), reverse=True)
+    found = [(each.name.removeprefix(model).removeprefix("-") or "1", each) for each in (folder / VERSIONS).glob(f"{glob.escape(model)}*")]
+    return [each for _, each in sorted([(int(number), each) for number, each in found if number.isdecimal()], reverse=True)]
 
 
 def newer_beside(folder: Path) -> str | None:
@@ -256,7 +256,7 @@ class LiveThresholds:
             with suppress(OSError):
                 live = live_in(self._folder)
                 name = name_of(live)
-                self._looked[name] = -inf  # without a threshold it is asked all the same, and nobody has to be told
+                self._looked[name] = -inf  # without a threshold it is asked all the same, and that needs no warning
                 if (found := threshold_in(live)) is not None:
                     self._known = {LIVE_PAIR: found.value, name: found.value}
 
