@@ -72,15 +72,15 @@ def test_what_can_not_be_used_goes_to_topics_of_its_own(outputs, stream, tmp_pat
     assert examples_on(outputs).is_in_order
     assert_the_same(outcome_on(outputs), outcome_of(stream.run))
 
-    dead, late = (
+    told, told_late = (
         to_the_end(outputs, "dead-letters", address(outputs.connection, topic)) for topic in (outputs.dead_letters, outputs.late)
     )
-    assert (dead.returncode, late.returncode) == (0, 0), dead.stderr + late.stderr
-    said = dead.stdout + dead.stderr
+    assert (told.returncode, told_late.returncode) == (0, 0), told.stderr + told_late.stderr
+    said = told.stdout + told.stderr
     for reason, count in stream.run.account.by_reason("rejected").items():
         assert re.search(rf"{reason}\s+{count}\b", said), said
     assert f"{len(rejects)} dead letters" in said
-    assert f"{len(late)} late records in kafka://" in late.stderr
+    assert f"{len(late)} late records in kafka://" in told_late.stderr
 
 
 def test_a_record_over_the_limit_is_a_dead_letter(connection, tmp_path):
@@ -135,12 +135,12 @@ def test_kafka_timestamp_seconds(connection, tmp_path):
 def test_a_topic_of_other_settings_is_refused(connection, tmp_path, last: str):
     """What is there was made with other settings: nothing is added, and the message says what differs, and what to do."""
     topics = new_topics(connection)
-    dead = [post("C1", NOON, "ana"), post("C1", NOON + MINUTE, "bo"), delete("C1", NOON + 2 * MINUTE, NOON)]
-    dead = dead if last == "a tombstone" else dead[:2]
-    put(topics, [OutgoingRecord(b"C1", each.line) for each in dead])
+    told = [post("C1", NOON, "ana"), post("C1", NOON + MINUTE, "bo"), delete("C1", NOON + 2 * MINUTE, NOON)]
+    told = told if last == "a tombstone" else told[:2]
+    put(topics, [OutgoingRecord(b"C1", each.line) for each in told])
     assert to_the_end(topics, "examples", topics.source(), "--to", topics.to, "--horizon", "3d").returncode == 0
     before = examples_on(topics)
-    assert (len(before.values), len(before.tombstones)) == (1, len(dead) - 2)
+    assert (len(before.values), len(before.tombstones)) == (1, len(told) - 2)
 
     done = to_the_end(topics, "examples", topics.source(), "--to", topics.to, "--horizon", "2d")
 
@@ -180,16 +180,16 @@ def test_an_empty_topic_gives_nothing(connection, tmp_path):
 
 
 def test_topics_are_made_and_compared(connection):
-    """What is missing is made, once; what is there and differs is dead and left alone."""
+    """What is missing is made, once; what is there and differs is told and left alone."""
     name = f"test-{uuid4().hex[:12]}"
     wanted = Topics(connection, 3, f"{name}.events", f"{name}.examples", f"{name}.late", f"{name}.dead-letters")
 
-    def dead(*flags: object) -> str:
+    def told(*flags: object) -> str:
         done = to_the_end(wanted, "topics", f"kafka://{connection.bootstrap}", "--prefix", name, *flags)
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
 
-    first, second, third = dead("--partitions", 3), dead("--partitions", 3), dead("--partitions", 4)
+    first, second, third = told("--partitions", 3), told("--partitions", 3), told("--partitions", 4)
     assert first.count("\tmade\t") == 9 and second.count("\tis there\t") == third.count("\tis there\t") == 9
     assert "differs" not in first + second
     assert f"{wanted.events}: has 3 partitions, not 4" in third
@@ -227,8 +227,8 @@ def test_an_audit_knows_that_a_stopped_run_came_to_no_end(connection, stream, tm
     topics = new_topics(connection, 2)
     later = PLAN.end_us + HOUR
     asked = [post(f"CQUIET{number}", later, "UANA", "anybody?") for number in range(3)]
-    dead = [post(f"CQUIET{number}", later + SECOND, "UBO", "here") for number in range(3)]
-    held = [(each.channel, each.line) for each in [*asked, *dead]]
+    told = [post(f"CQUIET{number}", later + SECOND, "UBO", "here") for number in range(3)]
+    held = [(each.channel, each.line) for each in [*asked, *told]]
     stopped_run(topics, tmp_path, replace(stream, records=[*stream.records[:-1], *held]))
 
     found = audit(topics, tmp_path)
