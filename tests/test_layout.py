@@ -5,12 +5,14 @@ import re
 import tomllib
 from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer.main
 
+from beepgpt.commands import packages
 from beepgpt.commands.app import MODULES, app
 from beepgpt.commands.loading import loaded
 
@@ -200,6 +202,14 @@ def test_connections_to_elsewhere_are_made_in_one_place():
         *("connectors/openai/caller.py", "connectors/openai/answers.py", "connectors/openai/transport.py"),
         "connectors/slack/live/sockets.py",
     }
+
+
+def test_each_extra_s_modules_are_those_that_it_brings():
+    """A message about a missing module names the right extra, and no other."""
+    of = packages_distributions()
+    brought = {extra: {of[module][0].lower().replace("_", "-") for module in modules} for extra, modules in packages.MODULES.items()}
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    assert brought == {extra: {re.split(r"[\[<>=]", each)[0] for each in wanted} for extra, wanted in extras.items()}
 
 
 def test_no_file_is_long():
