@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from beepgpt.connectors.tokenizer import load_encoding
-from beepgpt.conversations.examples import Message
 from beepgpt.conversations.plain_columns import columns_json
 from beepgpt.conversations.rules import MINUTE, SECOND, Rules
 from beepgpt.conversations.shard import Shard
@@ -133,13 +132,14 @@ class TestCandidates:
         """Asked once, asked a hundred times: the same, and not a byte of what is kept has moved."""
         shard = Shard(Rules(), ENCODING)
         read_into(shard, lines_of(post(("ana", "bo", "cy")[number % 3], "the build", minute=number) for number in range(20)))
-        people = shard.followed["C1"].channel.people
+        channel = shard.followed["C1"].channel
+        people, point = channel.people, channel.open_points[-1].point
         before = pickle.dumps(people)
-        window = [Message(at(29), "cy", False, "build again", with_words=True)]
+        assert point is not None
 
-        first = columns_json(people.candidates(at(30), window, 40))
+        first = columns_json(people.candidates(at(30), point.window, 40))
 
-        assert all(columns_json(people.candidates(at(30), window, 40)) == first for _ in range(100))
+        assert all(columns_json(people.candidates(at(30), point.window, 40)) == first for _ in range(100))
         assert pickle.dumps(people) == before
 
     def test_most_is_most(self):

@@ -318,4 +318,4 @@ def test_who_is_alerted_on_the_last_day_counts_nowhere_even_if_they_joined():
 
     assert {each.alert.user: each.joined for each in found.direct()} == {"bo": False, "cy": None, "di": None}
     assert [each.known_at for each in found.direct()] == [NOON + DAY, NOON + 2 * DAY - HOUR, NOON + 2 * DAY - HOUR]
-    assert found.figures["announced"] == 1.0, "di joined, and had been alerted first"
+    assert found.figures["announced"] is None, "di joined, but their day is not over"
