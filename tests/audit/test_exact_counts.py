@@ -43,7 +43,7 @@ def test_all_retractions_and_no_other_are_no_finding():
 
 @pytest.mark.parametrize(("side", "time"), [(1, "settled_ts"), (0, "prompt_ts")])
 def test_a_random_split_has_as_many_leaks_as_there_are(side: int, time: str):
-    """Messages, conversations and times, each counted from the examples; the cut is the very time of a training row, or of a validation row."""
+    """Messages, conversations and times, each counted from the examples. The cut is the time of a training row, or of a validation row."""
     lines = list(made_up()[1].examples)
     Random(1).shuffle(lines)
     valid, train = lines[:100], lines[100:]
