@@ -99,7 +99,11 @@ def check_model(settings: Settings, folder: Path | None) -> Iterator[CheckFindin
     if folder is None:
         yield "model", False, "none is named: --model DIR, or cluster.model; beepgpt try makes one of an export"
         return
-    card = card_in(live_in(folder))
+    try:
+        card = card_in(live_in(folder))
+    except BeepGPTError as error:
+        yield "model", False, str(error)
+        return
     if not card:
         yield "model", False, f"{folder} is no trained model ({CARD} is missing): beepgpt train SET --to {folder}"
         return
