@@ -19,7 +19,6 @@ from beepgpt.commands.closing import print_unlisted, say_next, show_summary
 from beepgpt.commands.flags import Include, Json, Report, kinds_of, time_of, with_settings
 from beepgpt.commands.output import write_report
 from beepgpt.config.settings import Settings
-from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.forgetting import Forgotten, without_forgotten
@@ -30,7 +29,7 @@ from beepgpt.runtime.console import console
 from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.left_out import left_out_of, say_left_out
 from beepgpt.runtime.made_by import recorded_rules
-from beepgpt.runtime.places import FileLines, SourceListener, connection_of, is_kafka, origin_of, records_in, source_of, topic_of
+from beepgpt.runtime.places import FileLines, SourceListener, is_topic, log_of, origin_of, records_in, source_of, topic_of
 from beepgpt.training.folder import CARD, MANIFEST, MODELS
 
 SUSPECTED = 3
@@ -85,7 +84,7 @@ def audit(
 def rules_of(examples: str, settings: Settings) -> Rules:
     """The rules by which examples are checked: as set, or else those that are remembered beside the examples, or in their training set."""
     ours, usual = settings.rules, Rules()
-    if is_kafka(examples) or replace(ours, workspace=usual.workspace) != usual:
+    if is_topic(examples) or replace(ours, workspace=usual.workspace) != usual:
         return ours
     recorded = recorded_rules(Path(examples))
     if recorded is not None and ours.workspace != usual.workspace:
@@ -98,7 +97,7 @@ def rules_of(examples: str, settings: Settings) -> Rules:
 
 def other_settings(examples: str, ours: Rules) -> str:
     """How the settings that made examples differ from those that were given, and what to do; empty if that isn't known."""
-    recorded = None if is_kafka(examples) else recorded_rules(Path(examples))
+    recorded = None if is_topic(examples) else recorded_rules(Path(examples))
     if recorded is None or (made := recorded.with_others(ours)) is None or made.spec == ours.spec:
         return ""
     how = differing(made.spec, ours.spec, shaping_settings(made), ours)
@@ -125,9 +124,9 @@ def remembered(records: Iterable[AuditedRecord], forgotten: Forgotten | None) ->
 
 def given_of(examples: str, settings: Settings, valid: Path | None, retractions: Path | None) -> AuditedFiles:
     """Read all that is to be audited: files, with the retractions beside them, or a topic."""
-    if is_kafka(examples):
+    if is_topic(examples):
         address = topic_of(examples, "EXAMPLES")
-        found = examples_in(kafka.records_of(connection_of(settings, address.bootstrap), address.topic))
+        found = examples_in(log_of(settings, address).records(address.topic))
         return found._replace(
             retractions=FileLines(retractions) if retractions else found.retractions, valid=FileLines(valid) if valid else None
         )

@@ -18,7 +18,7 @@ from beepgpt.ingest.run import IngestJob, SideTopic, run_ingest
 from beepgpt.ingest.slack import run as ingest_slack
 from beepgpt.runtime.console import console
 from beepgpt.runtime.pacing import pace_of
-from beepgpt.runtime.places import check_apart, is_kafka, topic_of
+from beepgpt.runtime.places import check_apart, is_topic, topic_of
 
 
 @with_settings
@@ -47,7 +47,7 @@ def ingest(
     if source == ingest_slack.NAME:
         if (pace, with_, scratch) != (None, None, None):
             raise BadCommand("slack is live: --pace, --with and --scratch don't go with it")
-        if not is_kafka(to):
+        if not is_topic(to):
             raise BadCommand(f"--to {to}: a topic is expected: kafka://host:port/topic")
         if "unlisted" in (kinds := kinds_of(include)):
             raise BadCommand("--include unlisted: is for folders of an export; live, Slack says of each channel what it is")

@@ -27,7 +27,7 @@ from beepgpt.runtime.console import console
 from beepgpt.runtime.destinations import Files, destination_of
 from beepgpt.runtime.made_by import pass_rules_on
 from beepgpt.runtime.names import pass_names_on
-from beepgpt.runtime.places import check_apart, is_kafka
+from beepgpt.runtime.places import check_apart, is_topic
 from beepgpt.runtime.running import ended_before
 
 INTERRUPTED = 130
@@ -57,7 +57,7 @@ def label(
     job = LabelJob(input_of(source), destination_of(to, settings), settings, recovery)
     check_apart(source, [*job.to.given().values(), *([report] if report is not None else [])])
     closing, status = run_label(job, yes=yes, force=force)
-    if isinstance(job.to, Files) and job.to.late is not None and not is_kafka(source):
+    if isinstance(job.to, Files) and job.to.late is not None and not is_topic(source):
         pass_names_on(Path(source), Path(to))
         pass_rules_on(Path(source), Path(to))
     show_summary(closing, json, print_labels)

@@ -20,7 +20,7 @@ from beepgpt.errors import BadCommand, cannot_write
 from beepgpt.runtime.console import Watched
 from beepgpt.runtime.made_by import recorded_rules
 from beepgpt.runtime.names import pass_names_on
-from beepgpt.runtime.places import check_apart, check_names_folder, is_kafka
+from beepgpt.runtime.places import check_apart, check_names_folder, is_topic
 from beepgpt.runtime.workers import peak_memory_mb
 from beepgpt.training.folder import TRAIN
 
@@ -41,7 +41,7 @@ def prepare(
         check_apart(source, [report])
     check_names_folder("--to", to)
     closing = prepared(source, to, settings, retractions, few_shots)
-    if not is_kafka(source):
+    if not is_topic(source):
         pass_names_on(Path(source), to)
     show_summary(closing, json, print_training_set)
     write_report(report, closing)
@@ -85,7 +85,7 @@ def prepared(source: str, to: Path, settings: Settings, retractions: Path | None
         if retractions is not None:
             jsonl.check_readable(retractions)
         retracted = {*gone, *(retracted_in(beside) if beside.exists() else ())}
-        recorded = None if is_kafka(source) else recorded_rules(path)
+        recorded = None if is_topic(source) else recorded_rules(path)
         shots = [] if folder is None else list(few_shots_in(folder))
         try:
             manifest = prepare(

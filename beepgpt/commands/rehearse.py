@@ -22,7 +22,7 @@ from beepgpt.figures import decimals, percent, share_or_few, short, spaced
 from beepgpt.runtime.console import console, results
 from beepgpt.runtime.destinations import beside_of
 from beepgpt.runtime.names import known_names, people_of
-from beepgpt.runtime.places import check_apart, is_kafka
+from beepgpt.runtime.places import check_apart, is_topic
 from beepgpt.training.folder import ALERTS
 
 
@@ -60,7 +60,7 @@ def rehearse(
     if to.suffix.lower() not in (".html", ".htm"):
         raise BadCommand(f"--to {to}: a page is written there: name an .html")
     jsonl.check_writable(to)
-    if outcomes is None and not is_kafka(source) and (beside := beside_of(Path(source), "outcomes")) is not None and beside.exists():
+    if outcomes is None and not is_topic(source) and (beside := beside_of(Path(source), "outcomes")) is not None and beside.exists():
         outcomes = str(beside)
     given_names = {f"names {each}": each for each in names or []}
     check_apart(source, [to, *([report] if report is not None else [])], outcomes=outcomes, store=store, members=members, **given_names)

@@ -21,7 +21,7 @@ from beepgpt.errors import BadCommand
 from beepgpt.folders import make_folder
 from beepgpt.locks import lock
 from beepgpt.runtime.console import console, results
-from beepgpt.runtime.places import is_kafka
+from beepgpt.runtime.places import is_topic
 
 LOCK = "retrain.lock"
 
@@ -83,7 +83,7 @@ def retrained(
     from beepgpt.training.reloading import check_made_by
     from beepgpt.training.retraining import compare_with_live, live_kind, put_retrained
 
-    if not is_kafka(source):
+    if not is_topic(source):
         file_of(source, live)
     make_folder(live)
     kind, seed = live_kind(live)

@@ -12,12 +12,12 @@ import orjson
 from bytewax.outputs import Sink
 
 from beepgpt.config.settings import Settings
-from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
+from beepgpt.connectors.log import LOOK_BACK, Log, Topic, TopicAddress
 from beepgpt.conversations.rules import DAY, Rules, differing, shaping_settings
 from beepgpt.conversations.shard import OtherState
 from beepgpt.errors import BadCommand
-from beepgpt.runtime.places import NOBODY, SourceListener, connection_of, is_kafka, topic_of
+from beepgpt.runtime.places import NOBODY, SourceListener, is_topic, log_of, topic_of
 from beepgpt.runtime.specs import settings_mark, specs_in, specs_on
 
 
@@ -30,7 +30,7 @@ class FlowOutput(Protocol):
     def tidy(self) -> None:
         """Remove files that were begun and hold nothing."""
 
-    def topics_now(self) -> Mapping[str, kafka.Topic]:
+    def topics_now(self) -> Mapping[str, Topic]:
         """The topics that are written to, with their ids and partitions, by name. Raises NoTopic."""
 
 
@@ -118,7 +118,7 @@ class Files:
                 if name != "examples" and path.stat().st_size == 0:
                     path.unlink()
 
-    def topics_now(self) -> Mapping[str, kafka.Topic]:
+    def topics_now(self) -> Mapping[str, Topic]:
         """Nothing: files are no topics."""
         return {}
 
@@ -127,7 +127,7 @@ class Files:
 class Topics:
     """Topics for examples with their tombstones, for late records and for dead letters."""
 
-    connection: kafka.Connection
+    log: Log
     examples: str
     late: str | None
     """None: the flow has no late records."""
@@ -139,16 +139,16 @@ class Topics:
     """A topic is not cut back to a snapshot: examples that are sent again have the same bytes and ids."""
 
     def __str__(self) -> str:
-        return f"kafka://{self.connection.bootstrap}/{self.examples}"
+        return f"{self.log.place}/{self.examples}"
 
     @property
     def identity(self) -> str:
         """Canonical name, the same for each of its brokers; the topic's id is checked apart from it."""
-        return f"kafka:{self.examples}"
+        return TopicAddress(self.log.place, self.examples).identity
 
-    def topics_now(self) -> Mapping[str, kafka.Topic]:
+    def topics_now(self) -> Mapping[str, Topic]:
         """The topics with their ids and partitions, by name. Raises NoTopic."""
-        return kafka.check_topics(self.connection, [*self.named().values()])
+        return self.log.check_topics([*self.named().values()])
 
     def named(self) -> dict[str, str]:
         """The topics by what goes there."""
@@ -184,8 +184,7 @@ class Topics:
         """A sink for each output; retractions go to that of the examples."""
         # A dead letter may be larger than its topic takes, since it names reason and source: its record still stands at its source.
         return {
-            name: kafka.KafkaSink(
-                self.connection,
+            name: self.log.sink(
                 topic,
                 on_error=listener.fail,
                 patience=listener.patience,
@@ -205,7 +204,7 @@ class Topics:
     def check(self, rules: Rules) -> None:
         """Check that the topics are there, and hold no examples that other rules made. Raises NoTopic or OtherState."""
         self.topics_now()
-        for spec, recorded in specs_on(self.connection, self.examples):
+        for spec, recorded in specs_on(self.log, self.examples):
             if spec != rules.spec:
                 raise OtherState(
                     f"{self}: the topic holds examples that were made with other settings: {differing(spec, rules.spec, recorded, rules)}:"
@@ -218,11 +217,11 @@ Destination = Files | Topics
 
 def destination_of(to: str, settings: Settings) -> Destination:
     """Parse DEST of examples: a topic, a file with the files beside it, or standard output."""
-    if is_kafka(to):
+    if is_topic(to):
         address = topic_of(to, "--to")
         section = settings.kafka
-        connection = connection_of(settings, address.bootstrap)
-        return Topics(connection, address.topic, section.late_topic, section.dead_letter_topic, shaping_settings(settings.rules))
+        log = log_of(settings, address)
+        return Topics(log, address.topic, section.late_topic, section.dead_letter_topic, shaping_settings(settings.rules))
     return replace(files_of(to), rejects_kept=settings.run.rejects_kept)
 
 
@@ -249,9 +248,9 @@ def files_of(to: str) -> Files:
 class ScoreOutputs:
     """Where predictions and outcomes go: files (`-`: standard output), or topics."""
 
-    predictions: Path | kafka.KafkaAddress | None
+    predictions: Path | TopicAddress | None
     """None: standard output."""
-    outcomes: Path | kafka.KafkaAddress | None
+    outcomes: Path | TopicAddress | None
     """None: they are not written, as beside standard output or a topic that names none."""
     settings: Settings
     """Of the connection to the topics."""
@@ -266,9 +265,9 @@ class ScoreOutputs:
             found["deletions"] = beside
         return found
 
-    def topics(self) -> dict[str, kafka.KafkaAddress]:
+    def topics(self) -> dict[str, TopicAddress]:
         """The topics, by their contents."""
-        return {name: place for name in ("predictions", "outcomes") if isinstance(place := getattr(self, name), kafka.KafkaAddress)}
+        return {name: place for name in ("predictions", "outcomes") if isinstance(place := getattr(self, name), TopicAddress)}
 
     def kept(self) -> int | None:
         """Microseconds for which predictions stay on their topic; None: they go to no topic, and nobody removes them."""
@@ -291,9 +290,7 @@ class ScoreOutputs:
             mine = path if workers == 1 else _workers_folder(path) / f"{name}-{number}.jsonl"
             sinks[name] = jsonl.JsonlSink(mine, name, fresh=fresh)
         for name, address in self.topics().items():
-            connection = connection_of(self.settings, address.bootstrap)
-            sinks[name] = kafka.KafkaSink(
-                connection,
+            sinks[name] = log_of(self.settings, address).sink(
                 address.topic,
                 on_error=listener.fail,
                 patience=listener.patience,
@@ -317,29 +314,27 @@ class ScoreOutputs:
             if (path := self.files()["deletions"]).stat().st_size == 0:
                 path.unlink()
 
-    def topics_now(self) -> Mapping[str, kafka.Topic]:
+    def topics_now(self) -> Mapping[str, Topic]:
         """The topics with their ids and partitions, by their contents. Raises NoTopic."""
-        return {
-            name: kafka.describe_topic(connection_of(self.settings, each.bootstrap), each.topic) for name, each in self.topics().items()
-        }
+        return {name: log_of(self.settings, each).topic(each.topic) for name, each in self.topics().items()}
 
 
 def _workers_folder(path: Path) -> Path:
     return Path(f"{path}.parts")
 
 
-def place_name(place: Path | kafka.KafkaAddress) -> str:
+def place_name(place: Path | TopicAddress) -> str:
     """A file or a topic as a user writes it."""
-    return str(place) if isinstance(place, Path) else f"kafka://{place.bootstrap}/{place.topic}"
+    return str(place)
 
 
-def check_score_topic(connection: kafka.Connection, address: kafka.KafkaAddress, rules: Rules) -> None:
+def check_score_topic(log: Log, address: TopicAddress, rules: Rules) -> None:
     """Check that a topic is there, and holds nothing that other rules made, nor predictions under other keys.
 
     Raises NoTopic or OtherState.
     """
-    kafka.check_topics(connection, [address.topic])
-    last = [record for _, record in kafka.records_of(connection, address.topic, back=kafka.LOOK_BACK)]
+    log.check_topics([address.topic])
+    last = [record for _, record in log.records(address.topic, back=LOOK_BACK)]
     for spec, recorded in specs_in(last):
         if spec != rules.spec:
             raise OtherState(
@@ -380,8 +375,8 @@ def beside_of(path: Path, what: str) -> Path | None:
     return path.with_name(f"{path.name.removesuffix('.jsonl')}.{what}.jsonl")
 
 
-def _place_of(place: str, name: str) -> Path | kafka.KafkaAddress | None:
-    if is_kafka(place):
+def _place_of(place: str, name: str) -> Path | TopicAddress | None:
+    if is_topic(place):
         return topic_of(place, name)
     if place == "-" and name == "--to":
         return None
