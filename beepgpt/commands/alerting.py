@@ -98,7 +98,7 @@ def forward_to(to: str | None, settings: Settings, stack: ExitStack, stopping: C
 
         return to_topic
     if "://" in to:
-        raise BadCommand(f"--to {to}: a .jsonl path, - or kafka://host:port/topic is expected")
+        raise BadCommand(f"--to {to}: a .jsonl path, -, kafka://host:port/topic or sqlite:///folder/topic is expected")
     path = None if to == "-" else Path(to)
     if path is not None:
         check_lines(path, "--to")
@@ -172,7 +172,7 @@ def _topic_records(chunk: RecordChunk) -> Iterator[AlertRecord]:
 
 def _file_source(name: str, place: str, decider: AlertDecider, apply: Apply, prepare: Prepare | None) -> AlertSource:
     if "://" in place:
-        raise BadCommand(f"{name} {place}: a .jsonl path or kafka://host:port/topic is expected")
+        raise BadCommand(f"{name} {place}: a .jsonl path, kafka://host:port/topic or sqlite:///folder/topic is expected")
     path = Path(place)
     identity = f"{name}:{path.resolve()}"
     before = decider.store.position(identity, jsonl.PARTITION)

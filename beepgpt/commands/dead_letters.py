@@ -30,7 +30,12 @@ FIRST = 100
 
 @with_settings
 def dead_letters(
-    source: Annotated[str, typer.Argument(help="kafka://host:port/slack.dead-letters (or slack.late), or a ….dead-letters.jsonl.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="The topic slack.dead-letters or slack.late (kafka://host:port/… or sqlite:///folder/…), or a ….dead-letters.jsonl."
+        ),
+    ],
     settings: Settings,
     reason: Annotated[str | None, typer.Option(help="Those with this reason only.")] = None,
     show: Annotated[int, typer.Option(min=0, help="Records to show of each reason, as they came.")] = 1,
@@ -57,8 +62,9 @@ def dead_letters(
     what = "late records" if is_late(source, settings) else "dead letters"
     console.print(f"{sum(counts.values()):,} {what}{chosen} in {source}")
     if any(counts) and is_topic(source):
+        log = source.partition("://")[0]
         console.print(
-            "What could be mended since comes back by `beepgpt ingest kafka://…/slack.events --with dead-letters,late --to kafka://…`."
+            f"What could be mended since comes back by `beepgpt ingest {log}://…/slack.events --with dead-letters,late --to {log}://…`."
         )
 
 

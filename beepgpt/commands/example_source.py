@@ -31,7 +31,7 @@ def input_of(source: str) -> Origin:
     if is_topic(source):
         return Origin(source, address=parse_address(source))
     if "://" in source:
-        raise BadCommand(f"SOURCE {source}: a .jsonl of examples, or kafka://host:port/topic is expected")
+        raise BadCommand(f"SOURCE {source}: a .jsonl of examples, kafka://host:port/topic or sqlite:///folder/topic is expected")
     path = Path(source)
     if path.is_dir() or zipfile.is_zipfile(path):
         raise BadCommand(f"SOURCE {source}: is no file of examples: make one of it first (beepgpt examples {source} --to examples.jsonl)")

@@ -28,7 +28,9 @@ from beepgpt.training.folder import ALERTS
 
 @with_settings
 def rehearse(
-    source: Annotated[str, typer.Argument(metavar="PREDICTIONS", help="Predictions: a .jsonl path, or kafka://host:port/topic.")],
+    source: Annotated[
+        str, typer.Argument(metavar="PREDICTIONS", help="Predictions: a .jsonl path, kafka://host:port/topic or sqlite:///folder/topic.")
+    ],
     settings: Settings,
     to: Annotated[Path, typer.Option(help="The page: an .html path.")],
     outcomes: Annotated[str | None, typer.Option(help="Outcomes, if they aren't beside PREDICTIONS, or in it.", show_default=False)] = None,

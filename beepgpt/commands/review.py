@@ -38,7 +38,9 @@ INSTALL = "pip install 'beepgpt[labeling]'"
 
 @with_settings
 def review(
-    source: Annotated[str, typer.Argument(help="Examples, labeled or not: a .jsonl path, or kafka://host:port/topic.")],
+    source: Annotated[
+        str, typer.Argument(help="Examples, labeled or not: a .jsonl path, kafka://host:port/topic or sqlite:///folder/topic.")
+    ],
     settings: Settings,
     labeler: Annotated[
         str | None, typer.Option(help="Whose opinion is shown beside yours: local, rules or none.", show_default=False)

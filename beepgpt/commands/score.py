@@ -30,9 +30,9 @@ EXTRA = "training"
 
 @with_settings
 def score(
-    source: Annotated[str, typer.Argument(help="An export, a .jsonl of events, or kafka://host:port/topic.")],
+    source: Annotated[str, typer.Argument(help="An export, a .jsonl of events, kafka://host:port/topic or sqlite:///folder/topic.")],
     model: Annotated[Path, typer.Option(help="The model's folder; a new one there is loaded.")],
-    to: Annotated[str, typer.Option(help="A .jsonl path, -, or kafka://host:port/topic.")],
+    to: Annotated[str, typer.Option(help="A .jsonl path, -, kafka://host:port/topic or sqlite:///folder/topic.")],
     settings: Settings,
     outcomes: Annotated[
         str | None,

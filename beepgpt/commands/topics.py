@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 import typer
 from rich.table import Table
@@ -10,7 +12,7 @@ from rich.table import Table
 from beepgpt.commands.closing import say_next, show_summary
 from beepgpt.commands.flags import Json, with_settings
 from beepgpt.config.settings import Settings, defaults
-from beepgpt.connectors.log import HOW, BadAddress, TopicSpec, parse_address
+from beepgpt.connectors.log import HOW, HOW_SQLITE, BadAddress, TopicSpec, folder_place, parse_address
 from beepgpt.conversations.rules import DAY
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console, results
@@ -47,7 +49,9 @@ PREFIX = "slack"
 
 @with_settings
 def topics(
-    at: Annotated[str, typer.Argument(metavar="BROKER", help="kafka://host:port, or kafka://host:port/topic to make just that one.")],
+    at: Annotated[
+        str, typer.Argument(metavar="BROKER", help="kafka://host:port or sqlite:///folder; with /topic behind it, to make just that one.")
+    ],
     settings: Settings,
     partitions: Annotated[int, typer.Option(min=1, help="Of slack.events and what is made of it; they can't be changed later.")] = 12,
     replicas: Annotated[int, typer.Option(min=-1, help="Copies of each; -1: as many as the brokers make by themselves.")] = -1,
@@ -131,19 +135,32 @@ def _beside(settings: Settings) -> dict[str, str]:
     return {each: getattr(settings.kafka, field) for each, field in BESIDE.items()}
 
 
+PLACES = "kafka://host:port or kafka://host:port/topic, or sqlite:///folder or sqlite:///folder/topic"
+
+
 def broker_and_topic(at: str) -> tuple[str, str | None]:
     """The log's place (`kafka://host:port`), and the topic if one is named. Raises BadCommand.
 
+    The last name in a path is a topic's if there is a dot in it and no such folder: `sqlite:///srv/log/slack.events`.
+
     >>> broker_and_topic("kafka://localhost:9092"), broker_and_topic("kafka://localhost:9092/slack.events.2")
     (('kafka://localhost:9092', None), ('kafka://localhost:9092', 'slack.events.2'))
+    >>> broker_and_topic("sqlite:///srv/log"), broker_and_topic("sqlite:///srv/log/slack.events")
+    (('sqlite:///srv/log', None), ('sqlite:///srv/log', 'slack.events'))
     """
     if not is_topic(at) or "?" in at or "#" in at:
-        raise BadCommand(f"BROKER {at}: kafka://host:port or kafka://host:port/topic is expected")
-    names_topic = "/" in at.removeprefix("kafka://").rstrip("/")
+        raise BadCommand(f"BROKER {at}: {PLACES} is expected")
+    if at.startswith("sqlite://"):
+        folder = Path(unquote(at.removeprefix("sqlite://")) or ".")
+        names_topic = "." in folder.name and not at.endswith("/") and not folder.is_dir()
+        if not names_topic:
+            return folder_place(str(folder)), None
+    else:
+        names_topic = "/" in at.removeprefix("kafka://").rstrip("/")
     try:
         address = parse_address(at if names_topic else f"{at.rstrip('/')}/any")
     except BadAddress as error:
-        why = str(error).removesuffix(HOW)
+        why = str(error).removesuffix(HOW).removesuffix(HOW_SQLITE)
         why = why if names_topic else why.replace("/any: ", ": ", 1)
-        raise BadCommand(f"BROKER {why}kafka://host:port or kafka://host:port/topic") from None
+        raise BadCommand(f"BROKER {why}{PLACES}") from None
     return address.log, address.topic if names_topic else None

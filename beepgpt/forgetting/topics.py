@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from beepgpt.connectors.log import LOOK_BACK, Log, OutgoingRecord, Record, TopicSpec
+from beepgpt.connectors.log import LOOK_BACK, EditableLog, Log, OutgoingRecord, Record, TopicSpec
 from beepgpt.errors import BeepGPTError
 from beepgpt.forgetting.records import Cleaning, Removal, maker_of, remembered
 
@@ -26,7 +26,14 @@ class CopyNotWhole(BeepGPTError):
 def clean_topic(log: Log, name: str, cleaning: Cleaning, *, drop: bool = False) -> Removal:
     """Remove what is forgotten from a topic; `drop`: delete the old one once its copy is whole. Raises LogFailed or CopyNotWhole."""
     policy = log.settings_of(name, ["cleanup.policy"]).get("cleanup.policy", "delete")
-    return _with_tombstones(log, name, cleaning) if "compact" in policy else _rewritten(log, name, cleaning, drop=drop)
+    if "compact" in policy:
+        return _with_tombstones(log, name, cleaning)
+    found = sum(record.value is not None and _kept(record, cleaning) != record.value for _, record in log.records(name))
+    if isinstance(log, EditableLog):
+        if found and cleaning.apply:
+            log.edit(name, lambda record: _kept(record, cleaning))
+        return Removal(found, "removed" if found else "")
+    return _rewritten(log, name, found, cleaning, drop=drop)
 
 
 def _kept(record: Record, cleaning: Cleaning) -> bytes | None:
@@ -47,9 +54,11 @@ def _with_tombstones(log: Log, name: str, cleaning: Cleaning) -> Removal:
         else:
             gone.pop((partition, record.key), None)
     if gone and cleaning.apply:
-        with log.writer(name) as writer:
+        with log.writer(name, alone=False) as writer:
             writer.send(OutgoingRecord(key, None, [("reason", b"forgotten")], partition) for partition, key in gone)
             writer.flush()
+        if isinstance(log, EditableLog):
+            log.clean(name)
     return Removal(len(gone), "tombstones written" if gone else "", f"{maker} to a new topic" if gone and maker else "")
 
 
@@ -62,12 +71,9 @@ def copy_name(name: str, digest: str) -> str:
     return f"{re.sub(r'[.][0-9a-f]{12}$', '', name)}.{digest}"
 
 
-def _rewritten(log: Log, name: str, cleaning: Cleaning, *, drop: bool) -> Removal:
+def _rewritten(log: Log, name: str, found: int, cleaning: Cleaning, *, drop: bool) -> Removal:
     """Copy a topic without what is forgotten, partition by partition, with keys, headers and times; a second call goes on where it was."""
     new = copy_name(name, cleaning.forgotten.digest)
-    found = sum(
-        record.value is not None and _kept(record, cleaning) != record.value for _, record in log.records(name)
-    )  # fmt: skip
     if not found or new == name:
         return Removal()
     if not cleaning.apply:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from beepgpt.config.settings import Settings
-from beepgpt.connectors.log import Log, LogWriter, NotDelivered, OutgoingRecord, Topic, TopicAddress, parse_address, partition_of
+from beepgpt.connectors.log import EITHER, Log, LogWriter, NotDelivered, OutgoingRecord, Topic, TopicAddress, parse_address, partition_of
 from beepgpt.connectors.slack import export as slack_export
 from beepgpt.connectors.sqlite.sorting import Sorter
 from beepgpt.conversations.account import Account
@@ -84,7 +84,7 @@ def run_ingest(job: IngestJob) -> tuple[dict[str, Any], int]:
     began = time.monotonic()
     account, stop = Account(), Stop()
     if not is_topic(job.to):
-        raise BadCommand(f"--to {job.to}: a topic is expected: kafka://host:port/topic")
+        raise BadCommand(f"--to {job.to}: a topic is expected: {EITHER}")
     address = topic_of(job.to, "--to")
     _check_command(job, address)
     log = log_of(job.settings, address)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,6 +29,9 @@ class FlowOutput(Protocol):
 
     def tidy(self) -> None:
         """Remove files that were begun and hold nothing."""
+
+    def held(self) -> AbstractContextManager[None]:
+        """Inside the `with` block the processes of this run alone write there, where the log sees to that."""
 
     def topics_now(self) -> Mapping[str, Topic]:
         """The topics that are written to, with their ids and partitions, by name. Raises NoTopic."""
@@ -118,6 +121,10 @@ class Files:
                 if name != "examples" and path.stat().st_size == 0:
                     path.unlink()
 
+    def held(self) -> AbstractContextManager[None]:
+        """Do nothing: each worker writes files of its own."""
+        return nullcontext()
+
     def topics_now(self) -> Mapping[str, Topic]:
         """Nothing: files are no topics."""
         return {}
@@ -134,6 +141,9 @@ class Topics:
     dead_letters: str
     settings: Mapping[str, Any] | None = None
     """That shaped the examples: some records have them in a header; None: they aren't known."""
+
+    is_shared: bool = False
+    """Whether several workers write to them."""
 
     is_seekable = True
     """A topic is not cut back to a snapshot: examples that are sent again have the same bytes and ids."""
@@ -161,7 +171,11 @@ class Topics:
 
     def of_worker(self, number: int, workers: int) -> Topics:
         """The same topics for all workers."""
-        return self
+        return replace(self, is_shared=workers > 1)
+
+    def held(self) -> AbstractContextManager[None]:
+        """Hold the topic of the examples; others may write late records and dead letters, too."""
+        return self.log.held([self.examples])
 
     def given(self) -> dict[str, Path]:
         """An empty dictionary: topics are no files."""
@@ -191,6 +205,7 @@ class Topics:
                 cuts=name != "examples",
                 stopping=listener.is_stopping,
                 mark=None if name != "examples" or self.settings is None else settings_mark(self.settings),
+                alone=name == "examples" and not self.is_shared,
             )
             for name, topic in self.named().items()
         }
@@ -230,7 +245,7 @@ def files_of(to: str) -> Files:
     if to == "-":
         return Files(None, None, None, None)
     if "://" in to:
-        raise BadCommand(f"--to {to}: a .jsonl path, - or kafka://host:port/topic is expected")
+        raise BadCommand(f"--to {to}: a .jsonl path, -, kafka://host:port/topic or sqlite:///folder/topic is expected")
     path = Path(to)
     check_lines(path, "--to")
     if path.exists() and not (path.is_file() or path.is_dir()):
@@ -296,6 +311,7 @@ class ScoreOutputs:
                 patience=listener.patience,
                 stopping=listener.is_stopping,
                 mark=settings_mark(self.settings.rules),
+                alone=workers == 1,
             )
         if self.predictions is None:
             sinks["predictions"] = jsonl.StdoutSink(on_closed=on_closed)
@@ -313,6 +329,14 @@ class ScoreOutputs:
         with suppress(OSError, KeyError):
             if (path := self.files()["deletions"]).stat().st_size == 0:
                 path.unlink()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the topics."""
+        with ExitStack() as stack:
+            for each in self.topics().values():
+                stack.enter_context(log_of(self.settings, each).held([each.topic]))
+            yield
 
     def topics_now(self) -> Mapping[str, Topic]:
         """The topics with their ids and partitions, by their contents. Raises NoTopic."""
@@ -381,7 +405,9 @@ def _place_of(place: str, name: str) -> Path | TopicAddress | None:
     if place == "-" and name == "--to":
         return None
     if "://" in place or place == "-":
-        raise BadCommand(f"{name} {place}: a .jsonl path{', -' if name == '--to' else ''} or kafka://host:port/topic is expected")
+        raise BadCommand(
+            f"{name} {place}: a .jsonl path{', -' if name == '--to' else ''}, kafka://host:port/topic or sqlite:///folder/topic is expected"
+        )
     check_lines(Path(place), name)
     jsonl.check_writable(Path(place))
     return Path(place)

@@ -17,8 +17,9 @@ from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.http import ENVIRONMENT, Outbound, place_of
-from beepgpt.connectors.log import HOW, PATIENCE, BadAddress, Log, LogSource, TopicAddress, parse_address
+from beepgpt.connectors.log import EITHER, HOW, HOW_SQLITE, PATIENCE, SCHEMES, BadAddress, Log, LogSource, TopicAddress, parse_address
 from beepgpt.connectors.slack import export as slack_export
+from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.conversations.chunks import Chunk
 from beepgpt.conversations.export import records_of
 from beepgpt.conversations.shard import SHARDS, shard_of
@@ -28,8 +29,8 @@ from beepgpt.runtime.forgotten import forgotten_of
 
 
 def is_topic(place: str) -> bool:
-    """Whether a SOURCE or DEST is a topic."""
-    return place.startswith("kafka://")
+    """Whether a SOURCE or DEST is a topic, of Kafka or in a folder."""
+    return place.startswith(SCHEMES)
 
 
 def print_proxy(outbound: Outbound, url: str) -> None:
@@ -40,8 +41,10 @@ def print_proxy(outbound: Outbound, url: str) -> None:
 
 
 def log_of(settings: Settings, at: TopicAddress | str) -> Log:
-    """The log of an address, or at a place (`kafka://host:port`), as the settings say how to reach it."""
+    """The log of an address, or at a place (`kafka://host:port`, `sqlite:///folder`), as the settings say how to reach it."""
     place = at if isinstance(at, str) else at.log
+    if place.startswith("sqlite://"):
+        return SqliteLog(place)
     ours = settings.kafka
     connection = kafka.Connection(
         place.removeprefix("kafka://"),
@@ -110,8 +113,8 @@ def origin_of(source: str, include: tuple[slack_export.ChannelKind, ...]) -> Ori
     """Inspect SOURCE: an export (zip or folder), a file of events, or a topic. Raises BadCommand, BadExport or CannotRead."""
     if is_topic(source):
         return Origin(source, address=parse_address(source))
-    if "://" in source or source.startswith("kafka:"):
-        raise BadCommand(f"SOURCE {source}: a Slack export (zip or folder), a .jsonl of events, or kafka://host:port/topic is expected")
+    if "://" in source or source.startswith(("kafka:", "sqlite:")):
+        raise BadCommand(f"SOURCE {source}: a Slack export (zip or folder), a .jsonl of events, {EITHER} is expected")
     path = Path(source)
     if path.is_dir() or path.suffix.lower() == ".zip" or _begins_as_zip(path):
         return Origin(source, export=slack_export.open_export(path, include))
@@ -284,7 +287,7 @@ def topic_of(place: str, name: str) -> TopicAddress:
     try:
         address = parse_address(place)
     except BadAddress as error:
-        raise BadCommand(f"{name} {str(error).removesuffix(HOW)}kafka://host:port/topic") from None
+        raise BadCommand(f"{name} {str(error).removesuffix(HOW).removesuffix(HOW_SQLITE)}{EITHER}") from None
     if not address.is_whole:
         raise BadCommand(f"{name} {place}: from, to and follow are for a SOURCE: leave them out")
     return address

@@ -168,7 +168,8 @@ def run_flow(
             reports = [run_worker(run, build, 0, SHARDS, recovery, lambda records, done: watched.update(0, 1, records, done))]
         else:
             shares = shares_among(run.origin, workers) if recovery is None else [tuple(share) for share in recovery.note["shares"]]
-            reports = _run_all(command, shares, watched, recovery)
+            with run.to.held():
+                reports = _run_all(command, shares, watched, recovery)
     ended = all(each["ended"] for each in reports)
     if workers > 1 and (ended or recovery is None):
         run.to.join(workers)

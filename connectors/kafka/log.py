@@ -55,5 +55,6 @@ class KafkaLog(Log):
         cuts: bool = False,
         stopping: Callable[[], bool] = never,
         mark: tuple[str, bytes] | None = None,
+        alone: bool = True,
     ) -> Writer:
         return Writer(self.connection, topic, patience=patience, cuts=cuts, stopping=stopping, mark=mark)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from urllib.parse import parse_qsl, unquote, urlsplit
+from pathlib import Path
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from beepgpt.connectors.log.errors import BadAddress
 
-HOW = "kafka://host:port/topic?from=2024-01-01T00:00:00Z&to=2024-02-01T00:00:00Z, or kafka://host:port/topic?follow=true"
+PARTS = "?from=2024-01-01T00:00:00Z&to=2024-02-01T00:00:00Z"
+HOW = f"kafka://host:port/topic{PARTS}, or kafka://host:port/topic?follow=true"
+HOW_SQLITE = f"sqlite:///folder/topic{PARTS}, or sqlite:///folder/topic?follow=true"
+SCHEMES = ("kafka://", "sqlite://")
+EITHER = "kafka://host:port/topic or sqlite:///folder/topic"
 _TOPIC = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
@@ -17,7 +23,7 @@ class TopicAddress:
     """A topic, and the part of it to read."""
 
     log: str
-    """Where the log is: `kafka://host:port`."""
+    """Where the log is: `kafka://host:port`, or `sqlite://` and the absolute path of a folder."""
     topic: str
     since: int | None = None
     """`from`, microseconds."""
@@ -31,7 +37,7 @@ class TopicAddress:
     @property
     def identity(self) -> str:
         """What the topic is called where a run notes what it reads; the same for each broker of a cluster."""
-        return f"kafka:{self.topic}"
+        return str(self) if self.log.startswith("sqlite:") else f"kafka:{self.topic}"
 
     @property
     def is_whole(self) -> bool:
@@ -40,29 +46,27 @@ class TopicAddress:
 
 
 def parse_address(text: str) -> TopicAddress:
-    """Parse `kafka://…`. Raises BadAddress with what is wrong and an example.
+    """Parse `kafka://…` or `sqlite://…`. Raises BadAddress with what is wrong and an example.
 
     >>> parse_address("kafka://a:9092,b:9092/slack.events?from=1970-01-02&follow=true")
     TopicAddress(log='kafka://a:9092,b:9092', topic='slack.events', since=86400000000, until=None, follow=True)
+    >>> str(parse_address("sqlite:///srv/beepgpt/slack.events"))
+    'sqlite:///srv/beepgpt/slack.events'
     >>> parse_address("kafka://a:9092/")
     Traceback (most recent call last):
     beepgpt.connectors.log.errors.BadAddress: kafka://a:9092/: it names no topic: write kafka://host:port/topic?from=2024-01-01T00:00:00Z&...
     """
     parts = urlsplit(text)
+    is_file = parts.scheme == "sqlite"
 
     def bad(what: str) -> BadAddress:
-        shown = "kafka://…" if "@" in text else text.partition("?")[0]  # it may hold a secret
-        return BadAddress(f"{shown}: {what}: write {HOW}")
+        shown = "kafka://…" if "@" in text and not is_file else text.partition("?")[0]  # it may hold a secret
+        return BadAddress(f"{shown}: {what}: write {HOW_SQLITE if is_file else HOW}")
 
-    if parts.scheme != "kafka":
-        raise bad("it does not begin with kafka://")
-    if "@" in parts.netloc:
-        raise bad("a user and a password stand in the settings, not in an address")
-    for server in parts.netloc.split(","):
-        host, _, port = server.rpartition(":")
-        if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-            raise bad(f"{server!r} is no host:port" if server else "it names no host:port")
-    topic = unquote(parts.path.strip("/"))
+    if is_file:
+        log, topic = _folder_and_topic(parts.netloc + parts.path, bad)
+    else:
+        log, topic = _brokers_and_topic(parts, bad)
     if not topic:
         raise bad("it names no topic")
     if not set(topic) <= _TOPIC or len(topic) > 249 or topic in (".", ".."):
@@ -86,7 +90,35 @@ def parse_address(text: str) -> TopicAddress:
         raise bad("what is followed has no end: to and follow=true exclude each other")
     if since is not None and until is not None and since > until:
         raise bad("from is after to")
-    return TopicAddress(f"kafka://{parts.netloc}", topic, since, until, follow)
+    return TopicAddress(log, topic, since, until, follow)
+
+
+def _brokers_and_topic(parts: SplitResult, bad: Callable[[str], BadAddress]) -> tuple[str, str]:
+    if parts.scheme != "kafka":
+        raise bad("it does not begin with kafka://")
+    if "@" in parts.netloc:
+        raise bad("a user and a password stand in the settings, not in an address")
+    for server in parts.netloc.split(","):
+        host, _, port = server.rpartition(":")
+        if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+            raise bad(f"{server!r} is no host:port" if server else "it names no host:port")
+    return f"kafka://{parts.netloc}", unquote(parts.path.strip("/"))
+
+
+def _folder_and_topic(path: str, bad: Callable[[str], BadAddress]) -> tuple[str, str]:
+    folder, has_folder, topic = path.rpartition("/")
+    if not has_folder:
+        raise bad("it names no folder")
+    return folder_place(unquote(folder) or "/"), unquote(topic)
+
+
+def folder_place(folder: str) -> str:
+    """A folder as the beginning of an address; a relative one is one of the working directory.
+
+    >>> folder_place("/srv/what is said")
+    'sqlite:///srv/what%20is%20said'
+    """
+    return f"sqlite://{quote(str(Path(folder).resolve()))}"
 
 
 def _micros(text: str) -> int | None:

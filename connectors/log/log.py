@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from beepgpt.connectors.callbacks import never, nothing
@@ -115,6 +116,7 @@ class Log(ABC):
         cuts: bool = False,
         stopping: Callable[[], bool] = never,
         mark: tuple[str, bytes] | None = None,
+        alone: bool = True,
     ) -> LogWriter:
         """A writer to a topic.
 
@@ -122,9 +124,31 @@ class Log(ABC):
         that is too large for the topic is cut, and the header `cut_from` holds its length in bytes. `stopping`: asked twice a second while
         deliveries are waited for; once it is true, they are waited for a few seconds more. `mark`: a header of the first value of each
         partition, and of each `MARKED_EVERY`th after it, so that one stands among a topic's last records; where a record has no room for
-        it, of the next one that has.
+        it, of the next one that has. `alone`: nobody else may write there at the same time, which brokers don't see to.
         """
+
+    def held(self, names: Collection[str]) -> AbstractContextManager[None]:
+        """Inside the `with` block these topics are written by this run alone, whose processes open writers that are not `alone`.
+
+        Brokers don't see to that.
+        """
+        return nullcontext()
 
     def sink(self, topic: str, *, on_error: Callable[[Exception], None] = nothing, **how: Any) -> LogSink:
         """A sink for a flow. `on_error`: see `LogSink`; `how`: see `writer`."""
         return LogSink(self.topic(topic), self.writer(topic, **how), on_error)
+
+
+class EditableLog(Log):
+    """A log in which records can be changed where they are."""
+
+    @abstractmethod
+    def clean(self, topic: str) -> None:
+        """Remove now, from the topic's files, too, what its settings remove in time."""
+
+    @abstractmethod
+    def edit(self, topic: str, change: Callable[[Record], bytes | None]) -> None:
+        """Change each value to what `change` returns; None removes the record. Offsets stay as they are.
+
+        What was there before is gone from the topic's files when it returns.
+        """

@@ -6,6 +6,7 @@ import struct
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 DEFAULT_LIMIT = 1_048_588
@@ -68,6 +69,7 @@ class OutgoingRecord(NamedTuple):
     """Microseconds, of which a log keeps the milliseconds; None: now."""
 
 
+@lru_cache(4_096)  # channels come again and again
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition that Kafka's own clients choose for a key.
 

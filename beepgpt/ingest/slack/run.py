@@ -154,8 +154,8 @@ def run_slack(job: SlackIngestJob) -> tuple[dict[str, Any], int]:
         except slack_live.CallStopped:
             return report_of(job, Counter(), 0, began), 0
 
-        def writer_to(name: str) -> LogWriter:
-            return stack.enter_context(events_log.writer(name, patience=patience, stopping=stopping_to_write))
+        def writer_to(name: str, *, alone: bool = True) -> LogWriter:
+            return stack.enter_context(events_log.writer(name, patience=patience, stopping=stopping_to_write, alone=alone))
 
         events, interactions = writer_to(topic.name), writer_to(ours.interactions_topic)
         arrivals: queue.Queue[Any] = queue.Queue()
@@ -174,7 +174,7 @@ def run_slack(job: SlackIngestJob) -> tuple[dict[str, Any], int]:
         retention = None if ours.retention is None else RetentionSweep(events_log, topic.name, ours.retention, arrivals.put)
         loop = SlackLoop(
             *(ours, job.include, team, contents, topic.partitions, events, interactions, web, connections, arrivals, pulse),
-            lambda: writer_to(job.settings.kafka.dead_letter_topic),
+            lambda: writer_to(job.settings.kafka.dead_letter_topic, alone=False),
             retention,
             ListWatch(job.settings.run.forgotten).now,
         )
