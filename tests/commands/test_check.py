@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from beepgpt.connectors.kafka import Connection, OutgoingRecord, Writer
+from beepgpt.connectors.kafka import Connection, Writer
+from beepgpt.connectors.log import OutgoingRecord
 from beepgpt.training.live import put_live
 from beepgpt.training.models import save_model
 from tests.support import run_program
