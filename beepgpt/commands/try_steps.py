@@ -139,9 +139,10 @@ def home_from(job: TryJob, folder: Path) -> str:
 def people_seen(examples: Path) -> int | None:
     """How many people posted, or were named, in what examples are of: those whom a model could alert."""
     found: set[str] = set()
-    for line in examples.read_bytes().splitlines():
-        example = orjson.loads(line)
-        found.update((message["user"] for message in example["window"]), example["candidates"]["user"])
+    with examples.open("rb") as lines:
+        for line in lines:
+            example = orjson.loads(line)
+            found.update((message["user"] for message in example["window"]), example["candidates"]["user"])
     return len(found) or None
 
 
