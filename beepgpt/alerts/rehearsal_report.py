@@ -11,19 +11,8 @@ from typing import Any
 from beepgpt.alerts.choosing import WantedAlerts, recommend
 from beepgpt.alerts.decisions import NO_QUIET_HOURS, Policy, Preferences, local_time
 from beepgpt.alerts.predictions import newest_text, shortened
-from beepgpt.alerts.rehearsal import (
-    MATCHING,
-    Baseline,
-    MaySee,
-    RehearsalHistory,
-    Rehearsed,
-    RehearsedAlert,
-    latest_other_author,
-    most_frequent,
-    rehearse,
-    rehearse_matched,
-    share,
-)
+from beepgpt.alerts.rehearsal import RehearsalHistory, Rehearsed, RehearsedAlert, share
+from beepgpt.alerts.replay import MATCHING, Baseline, MaySee, Replay, latest_other_author, most_frequent
 
 THRESHOLDS = (0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.15, 0.18, 0.2, 0.22, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Those that are tried: the trade-off is drawn of them, and one of them recommended."""
@@ -60,20 +49,21 @@ def rehearsal_report(
     `policy`: None for the one at the threshold that is recommended (`policy_at` makes it); if none can be, at the one that `otherwise`
     returns, which is told why.
     """
-    how: dict[str, Any] = {"asked": asked, "may_see": may_see, "on_end": on_run}
-    others = [rehearse(history, policy_at(each), name=f"{each:.0%}", parts=JUDGED, **how) for each in THRESHOLDS]
+    model = Replay(history, asked=asked, may_see=may_see)
+    others = [model.under(policy_at(each), name=f"{each:.0%}", parts=JUDGED, on_end=on_run) for each in THRESHOLDS]
     found = [recommend(others, history, each) for each in wishes]
     recommended = next((each for each in found if each["threshold"] is not None), found[0])
     if policy is None:
         threshold = recommended["threshold"]
         policy = policy_at(otherwise(recommended["why"]) if threshold is None else threshold)
-    ours = rehearse(history, policy, **how)
+    ours = model.under(policy, on_end=on_run)
     wanted_alerts = len(ours.direct())
     rules = [ours]
     plain = replace(policy, threshold=1e-9, list_from=None)
     for name, rule in BASELINES.items():
-        rules += [rehearse(history, plain, name=name, people=rule(history), parts=JUDGED, **how)]
-        rules += [rehearse_matched(history, policy, wanted_alerts, f"{name}, as many", rule, parts=JUDGED, **how)]
+        baseline = Replay(history, asked=asked, people=rule(history), may_see=may_see)
+        rules += [baseline.under(plain, name=name, parts=JUDGED, on_end=on_run)]
+        rules += [baseline.matched(policy, wanted_alerts, f"{name}, as many", parts=JUDGED, on_end=on_run)]
     judges = history.parts.get("judge", [])
 
     def own_zone(user: str) -> str | None:
@@ -97,7 +87,9 @@ def rehearsal_report(
         "thresholds": [row_of(each) for each in others],
         "people": people_of(ours, names),
         "channels": channels_of(ours, names),
-        "passed": [(reason.replace("_", " "), count) for reason, count in ours.passed.most_common()],
+        "passed": [
+            (reason.replace("_", " "), -count) for count, reason in sorted((-count, reason) for reason, count in ours.passed.items())
+        ],
         "shown": shown_of(ours, names, lambda user: own_zone(user) or policy.zone),
         **bars_of(ours, policy.zone),
     }

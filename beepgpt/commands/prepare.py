@@ -22,7 +22,7 @@ from beepgpt.library.training_sets import options_of
 from beepgpt.runtime.console import Watched
 from beepgpt.runtime.made_by import recorded_rules
 from beepgpt.runtime.names import pass_names_on
-from beepgpt.runtime.places import check_apart, check_names_folder, is_kafka
+from beepgpt.runtime.places import check_apart, check_names_folder, is_topic
 from beepgpt.runtime.workers import peak_memory_mb
 from beepgpt.training.folder import TRAIN
 
@@ -43,7 +43,7 @@ def prepare(
         check_apart(source, [report])
     check_names_folder("--to", to)
     closing = prepared(source, to, settings, retractions, few_shots)
-    if not is_kafka(source):
+    if not is_topic(source):
         pass_names_on(Path(source), to)
     show_summary(closing, json, print_training_set)
     write_report(report, closing)
@@ -64,11 +64,11 @@ def prepared(source: str, to: Path, settings: Settings, retractions: Path | None
     check_folder(to)
     folder = few_shots_folder(few_shots, settings)
     with examples_of(source, to, settings) as (path, gone), Watched("preparing", shown=settings.run.progress) as watched:
-        taken_back = retractions or beside(path if is_kafka(source) else Path(source), "retractions.jsonl")
+        taken_back = retractions or beside(path if is_topic(source) else Path(source), "retractions.jsonl")
         if retractions is not None:
             jsonl.check_readable(retractions)
         retracted = {*gone, *(retracted_in(taken_back) if taken_back.exists() else ())}
-        recorded = None if is_kafka(source) else recorded_rules(Path(source))
+        recorded = None if is_topic(source) else recorded_rules(Path(source))
         shots = [] if folder is None else list(few_shots_in(folder))
         try:
             manifest = prepare(

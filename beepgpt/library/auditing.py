@@ -14,7 +14,6 @@ from beepgpt.audit.history import AuditedRecord
 from beepgpt.audit.laws import audit_examples as audit_lines
 from beepgpt.audit.own_sets import ROWS, SetSide, side_of
 from beepgpt.config.settings import Settings
-from beepgpt.connectors import kafka
 from beepgpt.connectors.files import parquet
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.examples import retraction_bytes
@@ -28,7 +27,7 @@ from beepgpt.library.sources import moment_of, origin_at, settings_of
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.made_by import recorded_rules
-from beepgpt.runtime.places import NOBODY, FileLines, Origin, connection_of, is_kafka, records_in, source_of, topic_of
+from beepgpt.runtime.places import NOBODY, FileLines, Origin, is_topic, log_of, records_in, source_of, topic_of
 
 
 def audit_examples(
@@ -123,7 +122,7 @@ def audit_of(origin: Origin, given: AuditedFiles, called: str, rules: Rules, set
 def rules_for(examples: str, settings: Settings, say: Callable[[str], None]) -> Rules:
     """The rules by which examples are checked: as set, or else those that are remembered beside the examples, or in their training set."""
     ours, usual = settings.rules, Rules()
-    if is_kafka(examples) or replace(ours, workspace=usual.workspace) != usual:
+    if is_topic(examples) or replace(ours, workspace=usual.workspace) != usual:
         return ours
     recorded = recorded_rules(Path(examples))
     if recorded is not None and ours.workspace != usual.workspace:
@@ -136,7 +135,7 @@ def rules_for(examples: str, settings: Settings, say: Callable[[str], None]) -> 
 
 def other_settings(examples: str, ours: Rules) -> str:
     """How the settings that made examples differ from those that were given, and what to do; empty if that isn't known."""
-    recorded = None if is_kafka(examples) else recorded_rules(Path(examples))
+    recorded = None if is_topic(examples) else recorded_rules(Path(examples))
     if recorded is None or (made := recorded.with_others(ours)) is None or made.spec == ours.spec:
         return ""
     how = differing(made.spec, ours.spec, shaping_settings(made), ours)
@@ -154,9 +153,9 @@ def remembered(records: Iterable[AuditedRecord], forgotten: Forgotten | None) ->
 
 def given_of(examples: str, settings: Settings, valid: Path | None, retractions: Path | None) -> AuditedFiles:
     """Read all that is to be audited: files, with the retractions beside them, or a topic."""
-    if is_kafka(examples):
+    if is_topic(examples):
         address = topic_of(examples, "EXAMPLES")
-        found = examples_in(kafka.records_of(connection_of(settings, address.bootstrap), address.topic))
+        found = examples_in(log_of(settings, address).records(address.topic))
         return found._replace(
             retractions=FileLines(retractions) if retractions else found.retractions, valid=FileLines(valid) if valid else None
         )
