@@ -15,19 +15,8 @@ import numpy as np
 from beepgpt.alerts.choosing import WantedAlerts, recommend
 from beepgpt.alerts.decisions import NO_QUIET_HOURS, Policy, Preferences, local_time
 from beepgpt.alerts.predictions import newest_text, shortened
-from beepgpt.alerts.rehearsal import (
-    MATCHING,
-    Baseline,
-    MaySee,
-    RehearsalHistory,
-    Rehearsed,
-    RehearsedAlert,
-    latest_other_author,
-    most_frequent,
-    rehearse,
-    rehearse_matched,
-    share,
-)
+from beepgpt.alerts.rehearsal import RehearsalHistory, Rehearsed, RehearsedAlert, share
+from beepgpt.alerts.replay import MATCHING, Baseline, MaySee, Replay, latest_other_author, most_frequent
 from beepgpt.figures import threshold
 from beepgpt.training.intervals import needed_to_see, paired_gain
 
@@ -68,20 +57,21 @@ def rehearsal_report(
     `policy`: None for the one at the threshold that is recommended (`policy_at` makes it); if none can be, at the one that `otherwise`
     returns, which is told why.
     """
-    how: dict[str, Any] = {"asked": asked, "may_see": may_see, "on_end": on_run}
-    others = [rehearse(history, policy_at(each), name=f"{each:.0%}", parts=JUDGED, **how) for each in THRESHOLDS]
+    model = Replay(history, asked=asked, may_see=may_see)
+    others = [model.under(policy_at(each), name=f"{each:.0%}", parts=JUDGED, on_end=on_run) for each in THRESHOLDS]
     found = [recommend(others, history, each) for each in wishes]
     recommended = next((each for each in found if each["threshold"] is not None), found[0])
     if policy is None:
         best = recommended["threshold"]
         policy = policy_at(otherwise(recommended["why"]) if best is None else best)
-    ours = rehearse(history, policy, **how)
+    ours = model.under(policy, on_end=on_run)
     wanted_alerts = len(ours.direct())
     rules = [ours]
     plain = replace(policy, threshold=1e-9, list_from=None)
     for name, rule in BASELINES.items():
-        rules += [rehearse(history, plain, name=name, people=rule(history), parts=JUDGED, **how)]
-        rules += [rehearse_matched(history, policy, wanted_alerts, f"{name}, as many", rule, parts=JUDGED, **how)]
+        baseline = Replay(history, asked=asked, people=rule(history), may_see=may_see)
+        rules += [baseline.under(plain, name=name, parts=JUDGED, on_end=on_run)]
+        rules += [baseline.matched(policy, wanted_alerts, f"{name}, as many", parts=JUDGED, on_end=on_run)]
     likely = [each for each in ours.alerts if each.part == "judge"]
     judges = history.parts.get("judge", [])
 
@@ -114,7 +104,9 @@ def rehearsal_report(
         "most_joined": max(Counter(each.alert.user for each in ours.direct() if each.joined).values(), default=0),
         "people": people_of(ours, names),
         "channels": channels_of(ours, names),
-        "passed": [(reason.replace("_", " "), count) for reason, count in ours.passed.most_common()],
+        "passed": [
+            (reason.replace("_", " "), -count) for count, reason in sorted((-count, reason) for reason, count in ours.passed.items())
+        ],
         "shown": shown_of(ours, names, lambda user: own_zone(user) or policy.zone),
         **bars_of(ours, policy.zone),
     }

@@ -20,7 +20,7 @@ from beepgpt.alerts.store import AlertStore
 from beepgpt.commands import alerting
 from beepgpt.commands.alert import policy_of, say_threshold, threshold_of
 from beepgpt.config.settings import Settings, revealed
-from beepgpt.connectors import kafka
+from beepgpt.connectors.log import parse_address
 from beepgpt.connectors.slack.alerts import SlackMessenger
 from beepgpt.connectors.slack.members import ListedMembers
 from beepgpt.connectors.webhook import webhook
@@ -32,7 +32,7 @@ from beepgpt.runtime.console import console, print_event
 from beepgpt.runtime.flow_metrics import AlertFigures, AlertPulse, Waits
 from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.outages import Reached, watching
-from beepgpt.runtime.places import connection_of, is_kafka
+from beepgpt.runtime.places import is_topic, log_of
 from beepgpt.runtime.specs import SpecCheck, SpecFound
 from beepgpt.runtime.workers import Stop, program_version
 from beepgpt.training.live import LiveThresholds, SayPair, card_in, live_in
@@ -70,7 +70,7 @@ def run_alerts(
         if slack is not None:
             console.print(f"Slack: {slack.check()}")
         store = stack.enter_context(closing(AlertStore(ours.store, alone=True)))
-        follows = is_kafka(places["predictions"] or "") and kafka.parse_address(places["predictions"] or "").follow
+        follows = is_topic(places["predictions"] or "") and parse_address(places["predictions"] or "").follow
         if store.is_new:
             say_new(store, follows=follows)
         matcher = alerting.matcher_of(settings, stack)
@@ -140,9 +140,9 @@ def spec_check(settings: Settings, model: Path | None, places: Mapping[str, str 
         expected, who = SpecFound(str(card.get("spec")), card.get("settings")), f"the examples of {model}"
     check = SpecCheck(expected, who)
     for name in ("predictions", "outcomes"):
-        if (place := places[name]) is not None and is_kafka(place):
-            address = kafka.parse_address(place)
-            check.look(connection_of(settings, address.bootstrap), address.topic)
+        if (place := places[name]) is not None and is_topic(place):
+            address = parse_address(place)
+            check.look(log_of(settings, address), address.topic)
     return check
 
 

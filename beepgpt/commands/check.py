@@ -10,13 +10,13 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from beepgpt.commands.checking import CheckFinding, check_broker, check_model, check_packages, check_slack, check_workspace
+from beepgpt.commands.checking import CheckFinding, check_log, check_model, check_packages, check_slack, check_workspace
 from beepgpt.commands.closing import say_next, show_summary
 from beepgpt.commands.flags import Include, Json, kinds_of, with_settings
 from beepgpt.commands.topics import PREFIX, broker_and_topic
 from beepgpt.config.settings import Settings
 from beepgpt.runtime.console import results
-from beepgpt.runtime.places import is_kafka
+from beepgpt.runtime.places import is_topic
 
 SHOWN = {True: ("ok", "green"), False: ("missing", "bold red"), None: ("not checked", "yellow")}
 LOCAL = "kafka://localhost:9092"
@@ -37,14 +37,14 @@ def check(
     Ends with status 1 if something is missing.
     """
     source = settings.cluster.source
-    at = broker or (source.partition("?")[0].rpartition("/")[0] if is_kafka(source) else LOCAL)
-    bootstrap, _ = broker_and_topic(at)
+    at = broker or (source.partition("?")[0].rpartition("/")[0] if is_topic(source) else LOCAL)
+    place, _ = broker_and_topic(at)
     folder = model or settings.cluster.model
     checks: list[Callable[[], Iterator[CheckFinding]]] = [
         lambda: check_workspace(settings),
         check_packages,
         lambda: check_slack(settings, kinds_of(include)),
-        lambda: check_broker(settings, bootstrap, PREFIX),
+        lambda: check_log(settings, place, PREFIX),
         lambda: check_model(settings, folder),
     ]
     found = [finding for each in checks for finding in each()]

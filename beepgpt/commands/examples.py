@@ -38,8 +38,8 @@ from beepgpt.runtime.workers import PreparedFlow, Worker
 
 @with_settings
 def examples(
-    source: Annotated[str, typer.Argument(help="An export, a .jsonl of events, or kafka://host:port/topic.")],
-    to: Annotated[str, typer.Option(help="Examples: a .jsonl path, -, or kafka://host:port/topic.")],
+    source: Annotated[str, typer.Argument(help="An export, a .jsonl of events, kafka://host:port/topic or sqlite:///folder/topic.")],
+    to: Annotated[str, typer.Option(help="Examples: a .jsonl path, -, kafka://host:port/topic or sqlite:///folder/topic.")],
     settings: Settings,
     report: Report = None,
     recovery: Recovery = None,
@@ -144,7 +144,7 @@ def check_job(job: ExamplesJob, origin: Origin) -> None:
         raise BadCommand("--recovery needs a file or a topic as --to: what was printed can't be cut back to a snapshot")
     if isinstance(job.to, Topics):
         address = origin.address
-        if address is not None and (address.bootstrap, address.topic) == (job.to.connection.bootstrap, job.to.examples):
+        if address is not None and (address.log, address.topic) == (job.to.log.place, job.to.examples):
             raise BadCommand(f"--to {job.to}: is SOURCE: name another topic")
         job.to.check(job.settings.rules)
 

@@ -22,13 +22,15 @@ from beepgpt.figures import decimals, percent, share_or_few, short, spaced
 from beepgpt.runtime.console import console, results
 from beepgpt.runtime.destinations import beside_of
 from beepgpt.runtime.names import known_names, people_of
-from beepgpt.runtime.places import check_apart, is_kafka
+from beepgpt.runtime.places import check_apart, is_topic
 from beepgpt.training.folder import ALERTS
 
 
 @with_settings
 def rehearse(
-    source: Annotated[str, typer.Argument(metavar="PREDICTIONS", help="Predictions: a .jsonl path, or kafka://host:port/topic.")],
+    source: Annotated[
+        str, typer.Argument(metavar="PREDICTIONS", help="Predictions: a .jsonl path, kafka://host:port/topic or sqlite:///folder/topic.")
+    ],
     settings: Settings,
     to: Annotated[Path, typer.Option(help="The page: an .html path.")],
     outcomes: Annotated[str | None, typer.Option(help="Outcomes, if they aren't beside PREDICTIONS, or in it.", show_default=False)] = None,
@@ -60,7 +62,7 @@ def rehearse(
     if to.suffix.lower() not in (".html", ".htm"):
         raise BadCommand(f"--to {to}: a page is written there: name an .html")
     jsonl.check_writable(to)
-    if outcomes is None and not is_kafka(source) and (beside := beside_of(Path(source), "outcomes")) is not None and beside.exists():
+    if outcomes is None and not is_topic(source) and (beside := beside_of(Path(source), "outcomes")) is not None and beside.exists():
         outcomes = str(beside)
     given_names = {f"names {each}": each for each in names or []}
     check_apart(source, [to, *([report] if report is not None else [])], outcomes=outcomes, store=store, members=members, **given_names)

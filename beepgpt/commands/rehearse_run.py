@@ -20,7 +20,8 @@ from beepgpt.training.folder import CARD
 if TYPE_CHECKING:
     from beepgpt.alerts.choosing import WantedAlerts
     from beepgpt.alerts.decisions import Policy, Preferences
-    from beepgpt.alerts.rehearsal import MaySee, RehearsalHistory
+    from beepgpt.alerts.rehearsal import RehearsalHistory
+    from beepgpt.alerts.replay import MaySee
 
 
 PRECISIONS = (0.5, 0.4, 0.3, 0.2)

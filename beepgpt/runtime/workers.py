@@ -21,7 +21,7 @@ from bytewax.testing import run_main
 from prometheus_client.registry import Collector
 
 from beepgpt.config.settings import BadSettings, Settings
-from beepgpt.connectors import kafka
+from beepgpt.connectors.log import parse_address
 from beepgpt.conversations.account import Account, sum_of
 from beepgpt.conversations.shard import SHARDS, Shard
 from beepgpt.errors import Interrupted
@@ -30,7 +30,7 @@ from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.console import console, quiet_engine
 from beepgpt.runtime.destinations import Topics, destination_of
 from beepgpt.runtime.outages import Reached, watching
-from beepgpt.runtime.places import Origin, SourceListener, is_kafka, patience_of
+from beepgpt.runtime.places import Origin, SourceListener, is_topic, patience_of
 from beepgpt.runtime.recovery import RecoveryFolder
 
 log = logging.getLogger("beepgpt")
@@ -258,7 +258,7 @@ def peak_memory_mb() -> float:
 def cluster_topics(settings: Settings, source: str, to: str) -> tuple[Origin, Topics]:
     """The topics in the settings' section `cluster`. Raises BadSettings if they name none; `source` and `to` are its message's examples."""
     section = settings.cluster
-    if not (is_kafka(section.source) and is_kafka(section.to)):
+    if not (is_topic(section.source) and is_topic(section.to)):
         raise BadSettings(
             [
                 f"a cluster reads and writes topics: set BEEPGPT_CLUSTER__SOURCE=kafka://host:port/{source}?follow=true and"
@@ -267,7 +267,7 @@ def cluster_topics(settings: Settings, source: str, to: str) -> tuple[Origin, To
         )
     destination = destination_of(section.to, settings)
     assert isinstance(destination, Topics)
-    return Origin(section.source, address=kafka.parse_address(section.source)), destination
+    return Origin(section.source, address=parse_address(section.source)), destination
 
 
 class ClusterWorker(Worker):

@@ -51,7 +51,7 @@ class Figure:
         return {**numbers, "count": self.count, "conversations": self.conversations}
 
 
-def share_of(above: Floats, below: Floats, conversation: Sequence[str]) -> Figure:
+def share_of(above: Floats, below: Floats, conversation: Sequence[str] | Ints) -> Figure:
     """The ratio of two sums, where `above` is a part of `below`, with its interval. All three have a value for each alert or point.
 
     >>> share_of(np.array([1.0, 0.0] * 10), np.ones(20), [str(each) for each in range(20)]).as_json()

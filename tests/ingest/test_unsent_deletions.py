@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import pytest
 
 from beepgpt.connectors import kafka
-from beepgpt.connectors.kafka import Connection, OutgoingRecord, Writer
+from beepgpt.connectors.kafka import Connection, KafkaLog, Writer
+from beepgpt.connectors.log import OutgoingRecord
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.events import DELETE, Event, micros, parse, ts_text
 from beepgpt.conversations.record_order import heartbeat_record
@@ -100,7 +101,7 @@ def put(place: Place, records: Sequence[Record]) -> None:
 
 def swept(turning: Turned, days: int) -> Counter[str]:
     """The loop with a retention, up to where it has been applied; its counts."""
-    sweep = RetentionSweep(turning.place.connection, turning.place.events, days * DAY, turning.came.put)
+    sweep = RetentionSweep(KafkaLog(turning.place.connection), turning.place.events, days * DAY, turning.came.put)
     turning.live._retention = sweep
     turning.up()
     expected = int(time.time()) * SECOND // DAY * DAY - days * DAY
@@ -130,7 +131,7 @@ def test_what_is_older_than_the_retention_is_deleted_once_and_replays_delete_it_
     assert run.late == []
 
     topic = kafka.describe_topic(place.connection, place.events)
-    assert read_contents(place.connection, topic).retained_since == now // DAY * DAY - 30 * DAY
+    assert read_contents(KafkaLog(place.connection), topic).retained_since == now // DAY * DAY - 30 * DAY
     with turned(slack_server, place) as turning:
         assert swept(turning, 30)["retention"] == 0
     with turned(slack_server, place) as turning:
@@ -147,7 +148,7 @@ def test_a_deletion_by_retention_is_not_late_when_heartbeats_have_waited(slack_s
     with turned(slack_server, place) as turning:
         first = begun(turning)
         turning.until_promised(first)
-        turning.live._retention = RetentionSweep(place.connection, place.events, 30 * DAY, turning.came.put)
+        turning.live._retention = RetentionSweep(KafkaLog(place.connection), place.events, 30 * DAY, turning.came.put)
         covered = turning.live.coverage.covered = micros(first) - MINUTE  # from then on another channel held them up
         seen = posted(turning, "on the topic")
         turning.until(lambda: len(turning.acknowledged) == 3, "it is on the topic")
@@ -175,7 +176,7 @@ def test_a_kill_amid_a_sweep_loses_and_repeats_nothing(slack_server: Server, pla
     now = int(time.time()) * SECOND
     put(place, [post("C1", now - 40 * DAY + number * MINUTE, "ana") for number in range(7)])
     with turned(slack_server, place) as turning:
-        turning.live._retention = RetentionSweep(place.connection, place.events, 30 * DAY, turning.came.put)
+        turning.live._retention = RetentionSweep(KafkaLog(place.connection), place.events, 30 * DAY, turning.came.put)
         turning.up()
         turning.until(lambda: turning.live.account["retention"] == 2, "a batch is written")
         assert turning.live.coverage.retained_since == 0

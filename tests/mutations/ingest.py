@@ -222,8 +222,8 @@ ROWS = (
         RUN_PY,
         f"{INGEST}::test_a_record_that_is_too_large_is_named",
         (
-            "            send()\n            writer.flush()\n            raise kafka.NotDelivered(\n",
-            "            continue\n            raise kafka.NotDelivered(\n",
+            "            send()\n            writer.flush()\n            raise NotDelivered(\n",
+            "            continue\n            raise NotDelivered(\n",
         ),
     ),
     mutation(

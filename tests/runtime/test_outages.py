@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from beepgpt.config.settings import read_settings
-from beepgpt.connectors.kafka import Connection, NotDelivered, Outages, OutgoingRecord, Writer, create_topics
+from beepgpt.connectors.kafka import Connection, Outages, Writer, create_topics
 from beepgpt.connectors.kafka.reader import Committer
-from beepgpt.connectors.kafka.topics import TopicSpec
+from beepgpt.connectors.log import NotDelivered, OutgoingRecord
+from beepgpt.connectors.log.records import TopicSpec
 from beepgpt.runtime.outages import OutageLog, Reached
 from beepgpt.runtime.places import patience_of
 from tests.support.broker import Broker

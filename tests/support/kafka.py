@@ -24,7 +24,8 @@ from uuid import uuid4
 from zlib import crc32
 
 from beepgpt.connectors import kafka
-from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writer, create_topics, partition_of
+from beepgpt.connectors.kafka import Connection, Writer, create_topics
+from beepgpt.connectors.log import OutgoingRecord, TopicSpec, partition_of
 from beepgpt.conversations.events import Heartbeat, parse, ts_text
 from beepgpt.conversations.rules import DAY, Rules
 from beepgpt.conversations.shard import RunOutput

@@ -10,7 +10,7 @@ import math
 import time
 from dataclasses import dataclass, field
 
-from beepgpt.connectors import kafka
+from beepgpt.connectors.log import OutgoingRecord
 from beepgpt.conversations.events import MOVED, micros, ts_text
 from beepgpt.conversations.rules import DAY
 from beepgpt.ingest.slack.connections import Connections
@@ -270,7 +270,7 @@ class Backfill:
             self._writer.leave_out(each.arrival, why)
         self._writer.write_backfill([], moves)
 
-    def _missing_in(self, answer: HistoryAnswer, gap: Gap, since: int) -> list[tuple[int, kafka.OutgoingRecord]]:
+    def _missing_in(self, answer: HistoryAnswer, gap: Gap, since: int) -> list[tuple[int, OutgoingRecord]]:
         """Times and records of the events that the history has and the topic lacks, and of deletions of what the history has no longer.
 
         The other threads of the last hour can wait: all their posts are known.
