@@ -90,10 +90,10 @@ def notes_of(values: Mapping[str, Any]) -> list[str]:
     if ours["low"] is not None and right and 3 * values["most_joined"] >= right:
         found.append(f"One person makes {values['most_joined']:,} of the {right:,} who joined.")
     if are_quiet_hours_unsure(values):
-        night = counted(values["in_quiet_hours"], "more message")
+        night, whose = counted(values["in_quiet_hours"], "more message"), "some people's" if values["own_zones"] else "nobody's"
         found.append(
-            f"Night ({values['quiet']}) is reckoned in UTC, as the export names no time zone"
-            f"{' of anybody' if not values['own_zones'] else ' of some'}: it kept back {night}. Elsewhere the figures are others: --zone."
+            f"Quiet hours ({values['quiet']}) are in UTC, as the export names {whose} time zone, and kept back {night}: elsewhere these"
+            " figures differ, and --zone sets yours."
         )
     return found
 
@@ -159,8 +159,7 @@ def trial_of(values: Mapping[str, Any]) -> str:
     rest = "".join(f"; for {each}" for each in more)
     return (
         f"It must show that more people join than the {percent(ours['value'])} who did unaided. To see {first},"
-        f" if everybody turned alerts on{rest}. Half of these alerts are held back, to compare: draw lots, let one half of the volunteers"
-        " begin first, and count for the other half whom it would have alerted, and who joined all the same."
+        f" if everybody turned alerts on{rest}. Half of these alerts are only counted and not sent, to compare."
     )
 
 
@@ -236,9 +235,9 @@ def judged_of(row: Mapping[str, Any]) -> str:
     """How many messages a rule would have sent, and how many of them can be judged.
 
     >>> judged_of({"alerts": 26, "intervals": {"joined": {"count": 22}}}), judged_of({"alerts": 1, "intervals": {"joined": {"count": 1}}})
-    ('26 messages, 22 judged', '1 message, 1 judged')
+    ('22 of 26 messages judged', '1 of 1 message judged')
     """
-    return f"{counted(row['alerts'], 'message')}, {row['intervals']['joined']['count']:,} judged"
+    return f"{row['intervals']['joined']['count']:,} of {counted(row['alerts'], 'message')} judged"
 
 
 def gains_of(values: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -76,12 +76,19 @@ def diagonal(axes: Axes, end: float) -> None:
     axes.set(xlim=(0, end), ylim=(0, end))
 
 
-def ranged_line(axes: Axes, across: Sequence[float], figures: Sequence[Mapping[str, Any]], **look: Any) -> None:
-    """Draw percentages with error bars, unclipped at the edge; none where there is too little to tell."""
-    middle = [100 * each["value"] for each in figures]
-    below = [0.0 if each["low"] is None else 100 * (each["value"] - each["low"]) for each in figures]
-    above = [0.0 if each["high"] is None else 100 * (each["high"] - each["value"]) for each in figures]
-    axes.errorbar(across, middle, [below, above], marker="o", markersize=4, capsize=2, clip_on=False, **look)
+def ranged_line(axes: Axes, across: Sequence[float], figures: Sequence[Mapping[str, Any]], *, color: str, **look: Any) -> None:
+    """Draw percentages with error bars, unclipped at the edge. Those of too little to tell are hollow, and the line passes them by."""
+    told = [(at, each) for at, each in zip(across, figures, strict=True) if each["low"] is not None]
+    if told:
+        middle = [100 * each["value"] for _, each in told]
+        below = [100 * (each["value"] - each["low"]) for _, each in told]
+        above = [100 * (each["high"] - each["value"]) for _, each in told]
+        axes.errorbar(
+            [at for at, _ in told], middle, [below, above], color=color, marker="o", markersize=4, capsize=2, clip_on=False, **look
+        )
+    for at, each in zip(across, figures, strict=True):
+        if each["low"] is None and each["value"] is not None:
+            hollow(axes, at, 100 * each["value"], color)
 
 
 def hollow(axes: Axes, at: float, high: float, color: str) -> None:
@@ -118,7 +125,7 @@ def report_page(found: Mapping[str, Any], shown: Sequence[ShownExample], people:
         "report.html",
         found=found,
         best=max(seen, key=lambda row: row["figures"]["hit@5"]["value"], default=None),
-        ranges=bands([(row["name"], row["figures"]["hit@5"]) for row in rows]),
+        ranges=bands([(f"the model, {row['name']}" if row is rows[0] else row["name"], row["figures"]["hit@5"]) for row in rows]),
         kinds=KINDS,
         heads=HEADS,
         plots=plots_of(found),
@@ -159,7 +166,7 @@ def _calibration(table: Sequence[Mapping[str, Any]]) -> Plot | None:
         diagonal(axes, 100)
         ranged_line(axes, [100 * row["said"] for row in rows], [row["came"] for row in rows], color=FIRST, linewidth=1.4)
 
-    words = "Probabilities of people, by tenths. On the dotted line, they came true just as often as predicted."
+    words = "Probabilities of people, by tenths. On the dotted line, they came true just as often as predicted. Hollow: too few."
     return plot("Calibration", words, draw, across="predicted, %", up="came true, %") if rows else None
 
 
@@ -306,7 +313,7 @@ def _calibration_of(model: Mapping[str, Any]) -> Plot | None:
         diagonal(axes, 100)
         ranged_line(axes, [100 * row["said"] for row in rows], [row["came"] for row in rows], color=FIRST, linewidth=1.4)
 
-    words = "Probabilities of people, by tenths. On the dotted line, they came true just as often as predicted."
+    words = "Probabilities of people, by tenths. On the dotted line, they came true just as often as predicted. Hollow: too few."
     return plot("Calibration", words, draw, across="predicted, %", up="came true, %") if rows else None
 
 
@@ -333,13 +340,7 @@ def _tradeoff(found: Mapping[str, Any]) -> Plot | None:
 
     def draw(axes: Axes) -> None:
         across = [row["alerts"] / days for row in rows]
-        figures = [row["intervals"]["joined"] for row in rows]
-        told = [(at, each) for at, each in zip(across, figures, strict=True) if each["low"] is not None]
-        if told:
-            ranged_line(axes, [at for at, _ in told], [each for _, each in told], color=FIRST, linewidth=1, elinewidth=0.8)
-        for at, each in zip(across, figures, strict=True):
-            if each["low"] is None:
-                hollow(axes, at, 100 * each["value"], FIRST)
+        ranged_line(axes, across, [row["intervals"]["joined"] for row in rows], color=FIRST, linewidth=1, elinewidth=0.8)
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")

@@ -162,10 +162,10 @@ def test_notes_say_whose_nights_are_reckoned_with_and_who_joined_most():
     assert notes() == []
     assert notes(most_joined=5) == ["One person makes 5 of the 13 who joined."]
     assert notes(unzoned=16, own_zones=0) == [
-        "Night (22:00 to 07:00) is reckoned in UTC, as the export names no time zone of anybody: it kept back 9 more messages."
-        " Elsewhere the figures are others: --zone."
+        "Quiet hours (22:00 to 07:00) are in UTC, as the export names nobody's time zone, and kept back 9 more messages: elsewhere these"
+        " figures differ, and --zone sets yours."
     ]
-    assert "no time zone of some: it kept back 1 more message." in notes(unzoned=3, in_quiet_hours=1)[0]
+    assert "names some people's time zone, and kept back 1 more message:" in notes(unzoned=3, in_quiet_hours=1)[0]
     assert notes(unzoned=16, own_zones=0, zone="Asia/Tokyo") == notes(unzoned=16, own_zones=0, quiet="") == []
 
 
