@@ -17,6 +17,7 @@ from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.errors import BadCommand, cannot_write
+from beepgpt.folders import beside
 from beepgpt.library.training_sets import options_of
 from beepgpt.runtime.console import Watched
 from beepgpt.runtime.made_by import recorded_rules
@@ -28,7 +29,7 @@ from beepgpt.training.folder import TRAIN
 
 @with_settings
 def prepare(
-    source: Annotated[str, typer.Argument(help="Examples, labeled or not: a .jsonl, or a topic.")],
+    source: Annotated[str, typer.Argument(help="Examples, labeled or not: a .jsonl, a .parquet, or a topic.")],
     to: Annotated[Path, typer.Option(help="A folder; an older training set in it is replaced.")],
     settings: Settings,
     retractions: Annotated[Path | None, typer.Option(help="Examples to forget; found by themselves beside SOURCE.")] = None,
@@ -63,11 +64,11 @@ def prepared(source: str, to: Path, settings: Settings, retractions: Path | None
     check_folder(to)
     folder = few_shots_folder(few_shots, settings)
     with examples_of(source, to, settings) as (path, gone), Watched("preparing", shown=settings.run.progress) as watched:
-        beside = retractions or path.with_name(f"{path.name.removesuffix('.jsonl')}.retractions.jsonl")
+        taken_back = retractions or beside(path if is_topic(source) else Path(source), "retractions.jsonl")
         if retractions is not None:
             jsonl.check_readable(retractions)
-        retracted = {*gone, *(retracted_in(beside) if beside.exists() else ())}
-        recorded = None if is_topic(source) else recorded_rules(path)
+        retracted = {*gone, *(retracted_in(taken_back) if taken_back.exists() else ())}
+        recorded = None if is_topic(source) else recorded_rules(Path(source))
         shots = [] if folder is None else list(few_shots_in(folder))
         try:
             manifest = prepare(
