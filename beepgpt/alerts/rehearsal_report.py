@@ -17,6 +17,7 @@ from beepgpt.alerts.decisions import NO_QUIET_HOURS, Policy, Preferences, local_
 from beepgpt.alerts.predictions import newest_text, shortened
 from beepgpt.alerts.rehearsal import RehearsalHistory, Rehearsed, RehearsedAlert, share
 from beepgpt.alerts.replay import MATCHING, Baseline, MaySee, Replay, latest_other_author, most_frequent
+from beepgpt.conversations.events import ts_text
 from beepgpt.figures import threshold
 from beepgpt.training.intervals import needed_to_see, paired_gain
 
@@ -107,9 +108,33 @@ def rehearsal_report(
         "passed": [
             (reason.replace("_", " "), -count) for count, reason in sorted((-count, reason) for reason, count in ours.passed.items())
         ],
+        "alerts": alerts_of(ours),
         "shown": shown_of(ours, names, lambda user: own_zone(user) or policy.zone),
         **bars_of(ours, policy.zone),
     }
+
+
+def alerts_of(rehearsed: Rehearsed) -> list[dict[str, Any]]:
+    """Every alert that a report's figures are of, of all parts of time, in the order of time, without texts.
+
+    `joined`: true, false, or None while it isn't known; `known_ts`: when it is.
+    """
+    return [
+        {
+            "id": each.alert.id,
+            "user": each.alert.user,
+            "conversation": each.alert.point.conversations[0],
+            "channel": each.alert.point.channel,
+            "prompt_ts": ts_text(each.alert.point.prompt_ts),
+            "prediction": each.alert.point.id,
+            "p": each.alert.p,
+            "way": each.alert.way,
+            "part": each.part,
+            "joined": each.joined,
+            "known_ts": ts_text(each.known_at),
+        }
+        for each in sorted(rehearsed.alerts, key=lambda each: (each.alert.point.prompt_ts, each.alert.id))
+    ]
 
 
 def row_of(rehearsed: Rehearsed) -> dict[str, Any]:

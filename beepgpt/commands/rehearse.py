@@ -18,7 +18,7 @@ from beepgpt.commands.output import write_report
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
-from beepgpt.figures import decimals, percent, share_or_few, short, spaced
+from beepgpt.figures import count_of, decimals, percent, share_or_few, short, spaced
 from beepgpt.runtime.console import console, results
 from beepgpt.runtime.destinations import beside_of
 from beepgpt.runtime.names import known_names, people_of
@@ -65,20 +65,38 @@ def rehearse(
     if outcomes is None and not is_topic(source) and (beside := beside_of(Path(source), "outcomes")) is not None and beside.exists():
         outcomes = str(beside)
     given_names = {f"names {each}": each for each in names or []}
-    check_apart(source, [to, *([report] if report is not None else [])], outcomes=outcomes, store=store, members=members, **given_names)
+    check_apart(
+        source,
+        [to, alerts_beside(to), *([report] if report is not None else [])],
+        outcomes=outcomes,
+        store=store,
+        members=members,
+        **given_names,
+    )
     known = known_names([*(names or []), *([] if members is None else [members])], [source], no_names=no_names)
     values = rehearsal_of(source, outcomes, settings, model, wishes_of(precision, per_week), store, members, known)
-    jsonl.write_file(to, rehearsal_page(values, people_of(known)).encode())
+    write_page(to, rehearsal_page(values, people_of(known)), values["alerts"])
     figures = {name: value for name, value in values.items() if name not in ON_THE_PAGE}
     write_report(report, figures)
     show_summary(figures, json, lambda _: print_figures(values))
     if model is not None:
         keep(values["recommended"], model, values["models"])
-    console.print(f"For reading: {to}")
+    console.print(f"For reading: {to}; each alert, without texts: {alerts_beside(to)}")
     say_next("check", *(() if folder is None else ("--model", folder)))
 
 
-ON_THE_PAGE = ("people", "channels", "shown", "bars", "bars_are")
+def alerts_beside(page: Path) -> Path:
+    """The file of all alerts that a page's figures are of, a line each."""
+    return page.with_suffix(".alerts.jsonl")
+
+
+def write_page(to: Path, page: str, alerts: Sequence[Mapping[str, Any]]) -> None:
+    """Write a rehearsal's page, and its alerts beside it."""
+    jsonl.write_file(alerts_beside(to), b"".join(orjson.dumps(each, option=orjson.OPT_APPEND_NEWLINE) for each in alerts))
+    jsonl.write_file(to, page.encode())
+
+
+ON_THE_PAGE = ("alerts", "people", "channels", "shown", "bars", "bars_are")
 """What a report leaves out."""
 
 
@@ -141,5 +159,11 @@ WIDE = 110
 
 
 def of_how_many(figure: Mapping[str, Any]) -> str:
-    """A share with its range, and what it is a share of."""
+    """A share with its range, and what it is a share of.
+
+    >>> of_how_many({"value": 0.7778, "low": None, "high": None, "count": 9})
+    'too few (7 of 9)'
+    """
+    if figure["count"] and figure["low"] is None:
+        return f"too few ({count_of(figure)})"
     return f"{short(figure, 'joined')} of {figure['count']:,}" if figure["count"] else short(figure, "joined")

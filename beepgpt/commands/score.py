@@ -85,7 +85,8 @@ def score(
     closing, status = run_score(job, sys.argv[1:])
     if isinstance(outputs.predictions, Path):
         keep_names_of(job)
-    close_command(closing, status, report, recovery, print_scores, as_json=json, next_command=next_of(job))
+    scored = closing["account"]["points"]["scored"]
+    close_command(closing, status, report, recovery, print_scores, as_json=json, next_command=next_of(job) if scored else ())
 
 
 def keep_names_of(job: ScoreJob) -> None:
@@ -129,6 +130,16 @@ def scorers(closing: Mapping[str, Any]) -> str:
     return "models " + ", ".join(f"{model} ({times:,})" for model, times in found.items())
 
 
+def none_scored(points: Mapping[str, int]) -> str:
+    """Why nothing was scored, and what would be."""
+    if points["before_start"]:
+        return (
+            f"Nothing was scored: {points['before_start']:,} of {points['made']:,} points are older than what was to be scored. Those of"
+            " another workspace, or of a time that the model knows, are scored with --since 1970-01-01T00:00:00Z."
+        )
+    return "Nothing was scored: SOURCE gave no point that could be. The rows above say what became of its events."
+
+
 def print_scores(closing: Mapping[str, Any]) -> None:
     """Print the closing account as a table."""
     account = closing["account"]
@@ -160,9 +171,14 @@ def print_scores(closing: Mapping[str, Any]) -> None:
             known = {shown: figure for name, shown in names.items() if (figure := each.get("intervals", {}).get(name, {})).get("count")}
             of = {shown: "" if figure["low"] is None else f" of {figure['count']:,}" for shown, figure in known.items()}
             shares = ", ".join(f"{shown} {share_or_few(figure)}{of[shown]}" for shown, figure in known.items())
+            if not shares:
+                table.add_row("at the end", "", f"no known answer judges model {model} yet")
+                continue
             table.add_row("at the end", "", f"{shares}; the newest that judge model {model}, of at most 1,000 known answers")
             table.add_row("", "", "of all that judge it: beepgpt outcomes")
     console.print(table)
+    if not points["scored"]:
+        console.print(none_scored(points), highlight=False)
     print_verdict(
         not closing["does_not_add_up"],
         f"; {account['channels']:,} channels, {closing['seconds']:,.1f} s, {closing['points_per_second']:,.0f} points/s,"

@@ -72,13 +72,14 @@ def validate_model(job: TryJob) -> dict[str, Any]:
 
 
 def score_points(job: TryJob, cut: str) -> dict[str, Any]:
-    """Score what came after `cut`; returns how many points that were."""
+    """Score what came after `cut`; returns how many points that were, and how many were withheld."""
     from beepgpt.commands.score_run import run_score
     from beepgpt.commands.scoring import ScoreJob
 
     outputs = score_outputs_of(str(job.predictions), None, job.settings)
     closing, _ = run_score(ScoreJob(str(job.export), outputs, job.model, job.settings, job.include, micros(cut)))
-    return {"scored": closing["account"]["points"]["scored"]}
+    points = closing["account"]["points"]
+    return {name: points[name] for name in ("scored", "withheld")}
 
 
 def write_outcomes(job: TryJob) -> None:
@@ -117,9 +118,9 @@ KINDS = {
 """Kinds of channels, in words."""
 
 
-def rehearse_alerts(job: TryJob, made: Mapping[str, Any], sides: Mapping[str, Any]) -> dict[str, Any]:
+def rehearse_alerts(job: TryJob, made: Mapping[str, Any], sides: Mapping[str, Any], scores: Mapping[str, Any]) -> dict[str, Any]:
     """Replay the scores with alerts, and write the pages of that and of the verdict; returns the verdict."""
-    from beepgpt.commands.rehearse import keep
+    from beepgpt.commands.rehearse import keep, write_page
     from beepgpt.commands.rehearse_run import rehearsal_of, wishes_of
     from beepgpt.web.index_page import index_page, verdict_of
     from beepgpt.web.report import rehearsal_page
@@ -132,7 +133,7 @@ def rehearse_alerts(job: TryJob, made: Mapping[str, Any], sides: Mapping[str, An
     count, span = seen_in(job.examples)
     verdict = verdict_of(values, count)
     validated = orjson.loads((job.model / METRICS).read_bytes())
-    jsonl.write_file(job.to / "rehearsal.html", rehearsal_page(values, people, INDEX).encode())
+    write_page(job.to / "rehearsal.html", rehearsal_page(values, people, INDEX), values["alerts"])
     card = orjson.loads((job.model / CARD).read_bytes())
     found = {
         "verdict": verdict,
@@ -142,6 +143,7 @@ def rehearse_alerts(job: TryJob, made: Mapping[str, Any], sides: Mapping[str, An
         "span": span,
         "examples": {"fit": sides["train"], "choose": validated["chosen_on"], "judge": validated["points"]},
         "card": card,
+        "withheld": scores.get("withheld", 0),
         "rehearsal": values,
         "report": str((job.model / "report.html").relative_to(job.to)),
         "next": next_commands(job, verdict),

@@ -43,9 +43,9 @@ def tried(job: TryJob) -> dict[str, Any]:
     pages = [job.model / METRICS, job.model / "report.html"]
     steps.run("validation", job.named, pages, lambda: validate_model(job), _says_hits)
     scored = [job.predictions, job.outcomes]
-    steps.run("scores", alerts["max_alert_age"], scored, lambda: score_points(job, sides["cut"]), _says_scored)
-    pages = [job.to / name for name in ("outcomes.html", "rehearsal.html", INDEX)]
-    found = steps.run("rehearsal", [job.named, alerts], pages, lambda: rehearse_alerts(job, made, sides), _says_rehearsal)
+    scores = steps.run("scores", alerts["max_alert_age"], scored, lambda: score_points(job, sides["cut"]), _says_scored)
+    pages = [job.to / name for name in ("outcomes.html", "rehearsal.html", "rehearsal.alerts.jsonl", INDEX)]
+    found = steps.run("rehearsal", [job.named, alerts], pages, lambda: rehearse_alerts(job, made, sides, scores), _says_rehearsal)
     return {**found, "next": next_commands(job, found["verdict"])}
 
 

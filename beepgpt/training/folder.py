@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 
-from beepgpt.errors import BeepGPTError
+from beepgpt.errors import BadCommand
 
 MANIFEST, LABELS = "manifest.json", "labels.json"
 TRAIN, VALID = "candidates_train.parquet", "candidates_valid.parquet"
@@ -31,10 +31,8 @@ COMPARED = "compared"
 """In a version: the model that was compared with the live one before, fitted until the time from which on they were compared."""
 
 
-class BadSet(BeepGPTError):
+class BadSet(BadCommand):
     """A file of a training set is not the one that was prepared; the message names it and says what to do."""
-
-    exit_status = 2
 
 
 def checked(path: Path) -> Path:

@@ -177,9 +177,11 @@ def _fit_ranker(
     ranker = Ranker(trees, examples.points.feature_names, sharpness, shifts)
     fit = {
         "rounds": trees.num_trees() if are_few else trees.best_iteration,
-        "held_out": len(judge.sizes),
-        "log_loss": round(judge.loss(judged_scores), 5),
-        "log_loss_calibrated": round(judge.loss(_shifted(judged_scores, judge.ends, sharpness, shifts)), 5),
+        "stopped_and_calibrated_on": {  # no figure of later days: those are of `beepgpt validate`
+            "points": len(judge.sizes),
+            "log_loss": round(judge.loss(judged_scores), 5),
+            "log_loss_calibrated": round(judge.loss(_shifted(judged_scores, judge.ends, sharpness, shifts)), 5),
+        },
     }
     return ranker, fit
 

@@ -131,10 +131,23 @@ def test_the_page_needs_nothing_else_and_runs_nothing(tmp_path: Path):
     assert not re.search(r"<(script|img|link|iframe)|src=|https?:|<b>", plain)
     assert "&lt;script&gt;" in page and "&lt;b&gt;Bo" in page
     rows = {row["name"]: row for row in report["rules"]}
+    alerts = [json.loads(line) for line in (tmp_path / "page.alerts.jsonl").read_text().splitlines()]
+    assert {frozenset(each) for each in alerts} == {frozenset(ALERT_KEYS)}
+    direct = [each for each in alerts if each["way"] == "direct" and each["part"] == "judge"]
+    known = [each["joined"] for each in direct if each["joined"] is not None]
+    joined = report["figures"]["intervals"]["joined"]
+    assert len(direct) == report["figures"]["alerts"] and "page.alerts.jsonl" in done.stderr
+    assert (len(known), round(sum(known) / len(known), 4)) == (joined["count"], round(joined["value"], 4))
+    assert ".alerts.jsonl" in page
     assert f"{report['figures']['alerts']:,}" in page and report["figures"]["alerts"] > 20
     assert rows["who answers most in the channel, as many"]["alerts"] <= report["figures"]["alerts"]
     counts = [row["alerts"] for row in report["thresholds"]]
     assert counts == sorted(counts, reverse=True)
+
+
+ALERT_KEYS = (
+    "id", "user", "conversation", "channel", "prompt_ts", "prediction", "p", "way", "part", "joined", "known_ts",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("what", ["predictions", "outcomes"])
