@@ -34,7 +34,8 @@ import orjson  # noqa: E402
 
 from beepgpt.commands.topics import A_QUARTER, FOR_EVER  # noqa: E402
 from beepgpt.connectors import kafka  # noqa: E402
-from beepgpt.connectors.kafka import OutgoingRecord, Writer  # noqa: E402
+from beepgpt.connectors.kafka import Writer  # noqa: E402
+from beepgpt.connectors.log import OutgoingRecord  # noqa: E402
 from beepgpt.conversations.events import micros, ts_text  # noqa: E402
 from benchmarks import common, training  # noqa: E402
 from benchmarks.kafka_speed import Bench, percentile, say  # noqa: E402

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from beepgpt.audit.laws import audit_examples
-from beepgpt.commands.audit import SUSPECTED, set_in
+from beepgpt.commands.audit import SUSPECTED
+from beepgpt.library.auditing import set_in
 from beepgpt.training.splits import SplitOptions
 from tests.support import program, quiet
 from tests.support.audits import ENCODING, RULES, broken, made_up

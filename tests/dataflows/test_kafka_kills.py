@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 
-from beepgpt.connectors.kafka import Connection, TopicSpec, begin_and_end_offsets, create_topics, describe_topics
-from beepgpt.connectors.kafka.writer import OVERHEAD
+from beepgpt.connectors.kafka import Connection, begin_and_end_offsets, create_topics, describe_topics
+from beepgpt.connectors.log import TopicSpec
+from beepgpt.connectors.log.records import OVERHEAD
 from beepgpt.simulation.workspace import Plan
 from tests.support import program
 from tests.support.broker import Broker, GivenBroker

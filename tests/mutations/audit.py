@@ -21,6 +21,20 @@ ROWS = (
         ),
     ),
     mutation(
+        "a training example may settle at the cut itself",
+        "law 7",
+        LAWS_PY,
+        "tests/audit/test_exact_counts.py",
+        ("        if row.settled_ts >= cut:\n", "        if row.settled_ts > cut:\n"),
+    ),
+    mutation(
+        "a validation prompt at the cut itself is an early one",
+        "law 7",
+        LAWS_PY,
+        "tests/audit/test_exact_counts.py",
+        ("        if row.prompt_ts < cut:\n", "        if row.prompt_ts <= cut:\n"),
+    ),
+    mutation(
         "conversations on both sides pass",
         "law 7",
         LAWS_PY,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from beepgpt.connectors.kafka import Connection
-from beepgpt.connectors.kafka.topics import DEFAULT_LIMIT
+from beepgpt.connectors.log.records import DEFAULT_LIMIT
 from beepgpt.conversations.rules import DAY, Rules
 from beepgpt.simulation.workspace import Plan
 from tests.support.kafka import (
