@@ -29,7 +29,7 @@ from beepgpt.runtime.destinations import files_of
 from beepgpt.runtime.places import check_names_folder
 
 RESULT = "experiment.json"
-SIMPLE = "latest other author"
+SIMPLE = "who wrote last in the conversation"
 """The baseline that every framing's model is shown beside."""
 
 
