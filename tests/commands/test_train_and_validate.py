@@ -78,6 +78,8 @@ def test_all_of_the_validation_part_is_judged(trained: Path):
 
     manifest = json.loads((trained / "set" / "manifest.json").read_bytes())
     assert found["points"] == manifest["parts"]["examples"]["judge"]
+    counts = [found[name] for name in ("chosen_on", "between", "points")]
+    assert sum(counts) == manifest["account"]["valid"]["examples"] and min(counts) >= 0  # type: ignore[type-var]
     assert [row["name"] for row in rows["answered"]] == [
         "local", "text", "who wrote last in the conversation", "who answered most lately", "who answers most in the channel",
     ]  # fmt: skip
