@@ -219,6 +219,6 @@ def test_dots_of_too_few_are_hollow_and_no_line_leads_to_them():
     )
 
     line, *_ = axes.containers[0].lines  # type: ignore[attr-defined]
-    assert [*line.get_xdata()] == [1, 3]
+    assert list(line.get_xdata()) == [1, 3]
     (few,) = [each for each in axes.lines if each.get_markerfacecolor() == "none"]
-    assert ([*few.get_xdata()], [*few.get_ydata()], few.get_linestyle()) == ([2], [100.0], "None")
+    assert (few.get_xydata().tolist(), few.get_linestyle()) == ([[2.0, 100.0]], "None")
