@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -221,4 +222,4 @@ def test_dots_of_too_few_are_hollow_and_no_line_leads_to_them():
     line, *_ = axes.containers[0].lines  # type: ignore[attr-defined]
     assert list(line.get_xdata()) == [1, 3]
     (few,) = [each for each in axes.lines if each.get_markerfacecolor() == "none"]
-    assert (few.get_xydata().tolist(), few.get_linestyle()) == ([[2.0, 100.0]], "None")
+    assert (np.asarray(few.get_xydata()).tolist(), few.get_linestyle()) == ([[2.0, 100.0]], "None")
