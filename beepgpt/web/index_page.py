@@ -58,9 +58,9 @@ def notes_of(figures: Mapping[str, Any], rules: Sequence[Mapping[str, Any]]) -> 
     ours = figures["intervals"]["joined"]
     found = []
     if recent := figures["alerts"] - ours["count"]:
-        were = "was" if recent == 1 else "were"
+        are, them = ("is", "it") if recent == 1 else ("are", "them")
         of = counted(figures["alerts"], "message")
-        found.append(f"{recent:,} of the {of} {were} too recent to judge, and {were} left out of the shares.")
+        found.append(f"{recent:,} of the {of} {are} of the last day: who joins within a day isn't known yet, so no share counts {them}.")
     theirs = [row["intervals"]["joined"] for row in rules if None not in (row["intervals"]["joined"]["low"], ours["low"])]
     close = [each for each in theirs if each["high"] > ours["low"] and each["low"] < ours["high"]]
     if close:

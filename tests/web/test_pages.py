@@ -106,7 +106,7 @@ def test_a_verdict_names_the_better_rule_and_what_its_shares_leave_out():
         " The better of two simple rules: 31 %."
     )
     assert found["notes"] == [
-        "4 of the 26 messages were too recent to judge, and were left out of the shares.",
+        "4 of the 26 messages are of the last day: who joins within a day isn't known yet, so no share counts them.",
         "What sets it apart from one of the two simple rules may be chance.",
     ]
     assert found["better_rule"]["name"] == "who answers most in the channel"
