@@ -31,7 +31,7 @@ from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.console import console, print_event
 from beepgpt.runtime.flow_metrics import AlertFigures, AlertPulse, Waits
 from beepgpt.runtime.forgotten import forgotten_of
-from beepgpt.runtime.outages import watching
+from beepgpt.runtime.outages import Reached, watching
 from beepgpt.runtime.places import is_topic, log_of
 from beepgpt.runtime.specs import SpecCheck, SpecFound
 from beepgpt.runtime.workers import Stop, program_version
@@ -120,7 +120,7 @@ def run_alerts(
             stack.enter_context(pair.watched())
         log.info("started", extra={"source": places["predictions"], "threshold": thresholds.current})
         waiting = AlertStoreView(store).waiting
-        stack.enter_context(watching(lambda: {"records_behind": lag_of(sources), "messages_waiting": sum(waiting().values())}))
+        stack.enter_context(watching(lambda: {"messages_waiting": sum(waiting().values())}, lambda: reached_by(sources)))
         run_loop(sources, delivery, pulse, stop)
         log.info("stopped" if stop() else "ended", extra={"signal": stop.signal})
         return closing_account(store, thresholds.current)
@@ -146,9 +146,9 @@ def spec_check(settings: Settings, model: Path | None, places: Mapping[str, str 
     return check
 
 
-def lag_of(sources: Sequence[AlertSource]) -> int:
-    """Records of all sources that are not read yet."""
-    return sum(records for source in sources for records in list(source.lags.values()))
+def reached_by(sources: Sequence[AlertSource]) -> Reached:
+    """How far all sources are read. Predictions have no heartbeats."""
+    return Reached(sum(each.records for each in sources), sum(lag for each in sources for lag in list(each.lags.values())))
 
 
 def figures_of(

@@ -13,7 +13,7 @@ import numpy as np
 
 from beepgpt.conversations.events import kept_json
 from beepgpt.conversations.features import ANSWERS_180D, BUCKETS, COUNTS, HOUR, ROW, Lineup, Person
-from beepgpt.conversations.plain_columns import SHARES, columns_json, word_weights
+from beepgpt.conversations.plain_columns import SHARES, WEIGHT, columns_json
 
 FEW = 20
 """Candidates of a batch up to which one after the other is faster."""
@@ -26,6 +26,8 @@ SHARED = len(SHARES)
 _WIDTH = ROW.size // 8
 _HOURS_AT = (COUNTS + 2) * 8
 """Where the hours stand in a row, in bytes."""
+_WEIGHTS = np.array([WEIGHT // (1 + said) for said in range(256)])
+"""Weights of words by how often each had been said."""
 _NO_WORDS = bytearray(BUCKETS)
 
 
@@ -57,11 +59,15 @@ def _batched(lineups: Sequence[Lineup], chosen: Sequence[list[Person]]) -> list[
 
 def _floats(lineups: Sequence[Lineup], chosen: Sequence[list[Person]]) -> np.ndarray:
     """The columns of floats of all points, one after the other: a row for each column."""
+    everyone = [person for people in chosen for person in people]
+    numbers = {person: number for number, person in enumerate(dict.fromkeys(everyone))}
+    """Most stand at many points: a batch is mostly of a few channels."""
+    which = np.array([numbers[person] for person in everyone], np.int64)
     point = np.repeat(np.arange(len(lineups)), [len(people) for people in chosen])
-    packed = b"".join([person.row for people in chosen for person in people])
-    doubles = np.frombuffer(packed, "<f8").reshape(-1, _WIDTH)
-    integers = np.frombuffer(packed, "<i8").reshape(-1, _WIDTH)
-    factors = np.frombuffer(b"".join([lineup.factors for lineup in lineups]), "<f8").reshape(-1, COUNTS + SHARED)[point]
+    packed = b"".join([person.row for person in numbers])
+    doubles = np.frombuffer(packed, "<f8").reshape(-1, _WIDTH).take(which, axis=0)
+    integers = np.frombuffer(packed, "<i8").reshape(-1, _WIDTH).take(which, axis=0)
+    factors = np.frombuffer(b"".join([lineup.factors for lineup in lineups]), "<f8").reshape(-1, COUNTS + SHARED).take(point, axis=0)
     times = np.array([lineup.t for lineup in lineups])
     seen = integers[:, COUNTS]
     asked = zip([lineup.last for lineup in lineups], chosen, strict=True)
@@ -71,10 +77,10 @@ def _floats(lineups: Sequence[Lineup], chosen: Sequence[list[Person]]) -> np.nda
     floats[:3] = decayed[:, :3].T
     floats[3:6] = _rounded(doubles[:, :SHARED] * factors[:, COUNTS:]).T
     floats[6:9] = decayed[:, 3:].T
-    floats[9] = np.where(seen >= 0, _rounded((times[point] - seen) / HOUR * 1e4), -1.0)
+    floats[9] = np.where(seen >= 0, _rounded((times.take(point) - seen) / HOUR * 1e4), -1.0)
     floats[10] = _rounded(np.array(to_author) * factors[:, ANSWERS_180D])
-    floats[11] = _hour_shares(packed, integers, (times // HOUR % 24)[point])
-    _fill_closeness(floats[12], lineups, chosen, point, integers[:, COUNTS + 1])
+    floats[11] = _hour_shares(packed, which, integers[:, _WIDTH - 1], (times // HOUR % 24).take(point))
+    _fill_closeness(floats[12], lineups, point, [*numbers], which, integers[:, COUNTS + 1])
     return floats
 
 
@@ -83,27 +89,35 @@ def _rounded(values: np.ndarray) -> np.ndarray:
     return np.floor(values + 0.5) / 1e4
 
 
-def _hour_shares(packed: bytes, integers: np.ndarray, hour: np.ndarray) -> np.ndarray:
+def _hour_shares(packed: bytes, which: np.ndarray, posts: np.ndarray, hour: np.ndarray) -> np.ndarray:
     """The share of posts within the hour before, this one and the next."""
     hours = np.frombuffer(packed, np.uint8)
-    start = np.arange(len(integers)) * ROW.size + _HOURS_AT
-    near = [hours[start + (hour + step) % 24].astype(np.int64) for step in (23, 0, 1)]
-    return _rounded((near[0] + near[1] + near[2]) / integers[:, _WIDTH - 1] * 1e4)
+    start = which * ROW.size + _HOURS_AT
+    near = [hours.take(start + (hour + step) % 24).astype(np.int64) for step in (23, 0, 1)]
+    return _rounded((near[0] + near[1] + near[2]) / posts * 1e4)
 
 
 def _fill_closeness(
-    closeness: np.ndarray, lineups: Sequence[Lineup], chosen: Sequence[list[Person]], point: np.ndarray, norms: np.ndarray
+    closeness: np.ndarray, lineups: Sequence[Lineup], point: np.ndarray, people: Sequence[Person], which: np.ndarray, norms: np.ndarray
 ) -> None:
-    """The cosine of each window's weighted words and those of the messages that each person answered before; 0 stands there already."""
-    close = np.zeros(len(point), np.int64)
-    lengths = np.ones(len(lineups))
-    first = 0
-    for number, (lineup, people) in enumerate(zip(lineups, chosen, strict=True)):
-        after = first + len(people)
-        if lineup.buckets:
-            weights, lengths[number] = word_weights(lineup)
-            words = np.frombuffer(b"".join([person.words or _NO_WORDS for person in people]), np.uint8).reshape(-1, BUCKETS)
-            close[first:after] = (words.take(np.array(lineup.buckets), axis=1) * np.array(weights)).sum(axis=1, dtype=np.int64)
-        first = after
+    """The cosine of each window's weighted words and those of the messages that each person answered before; 0 stands there already.
+
+    `people`: each once; `which`: who of them stands in each row.
+    """
+    start, tables = [], [_NO_WORDS]
+    for person in people:
+        if person.words is None:
+            start.append(0)
+        else:
+            start.append(len(tables) * BUCKETS)
+            tables.append(person.words)
+    most = max([len(lineup.buckets) for lineup in lineups])
+    buckets = np.array([[*lineup.buckets, *[-1] * (most - len(lineup.buckets))] for lineup in lineups], np.int64)
+    common = np.frombuffer(b"".join([lineup.common.ljust(most) for lineup in lineups]), np.uint8).reshape(buckets.shape)
+    weights = _WEIGHTS.take(common) * (buckets >= 0)
+    places = buckets.take(point, axis=0) + np.array(start, np.int64).take(which).reshape(-1, 1)
+    counts = np.frombuffer(b"".join(tables), np.uint8).take(places)
+    close = (counts * weights.take(point, axis=0)).sum(axis=1, dtype=np.int64)
+    lengths = np.sqrt((weights * weights).sum(axis=1, dtype=np.int64))
     rows = close.nonzero()[0]
-    closeness[rows] = _rounded(close[rows] / (lengths[point[rows]] * np.sqrt(norms[rows])) * 1e4)
+    closeness[rows] = _rounded(close.take(rows) / (lengths.take(point.take(rows)) * np.sqrt(norms.take(rows))) * 1e4)

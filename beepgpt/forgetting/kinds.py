@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from beepgpt.connectors.files.parquet import UNFINISHED as UNFINISHED_TABLE
 from beepgpt.connectors.sqlite.topic_files import SUFFIX
 from beepgpt.forgetting import stores
 from beepgpt.forgetting.exports import clean_export, is_export, is_of_export
@@ -65,7 +66,11 @@ FOLDERS: tuple[PlaceKind, ...] = (
 """Kinds of folders, in the order in which they are tried."""
 
 FILES: tuple[PlaceKind, ...] = (
-    PlaceKind("unfinished file", lambda path: path.name.endswith(UNFINISHED) or path.name in UNFINISHED_NAMES, stores.delete_file),
+    PlaceKind(
+        "unfinished file",
+        lambda path: path.name.endswith((UNFINISHED, UNFINISHED_TABLE)) or path.name in UNFINISHED_NAMES,
+        stores.delete_file,
+    ),
     PlaceKind("lock", lambda path: path.name == "lock" or path.suffix == ".lock", stores.holds_nothing),
     PlaceKind("Slack export", lambda path: _begins(path, b"PK\x03\x04") and is_export(path), clean_export),
     PlaceKind("table", lambda path: _begins(path, b"PAR1") and stores.is_table(path), stores.clean_table),

@@ -22,7 +22,7 @@ from beepgpt.simulation.workspace import Plan, live_records
 EXACT = {"arange", "array", "floor", "frombuffer", "int64", "ndarray", "ones", "repeat", "sqrt", "uint8", "where", "zeros"}
 METHODS = {"astype", "nonzero", "reshape", "sum", "take"}
 """Of arrays; `sum` of integers alone."""
-OF_OTHERS = {"append", "dumps", "get", "join", "people"}
+OF_OTHERS = {"append", "dumps", "fromkeys", "get", "join", "ljust", "people"}
 """Of lists, dicts, lineups and orjson."""
 OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.BitAnd, ast.USub)
 

@@ -19,7 +19,7 @@ from beepgpt.conversations.rules import DAY, MINUTE, SECOND, Rules
 from beepgpt.conversations.shard import RunOutput, run_through
 from beepgpt.ingest.slack import loop as slack_loop
 from beepgpt.ingest.slack.known_records import read_contents
-from beepgpt.ingest.slack.retention import RetentionSweep
+from beepgpt.ingest.slack.retention import ExpiredMessages, RetentionSweep
 from tests.ingest.test_ingest_slack import Place
 from tests.ingest.test_ingest_slack_faults import Turned, begun, posted, turned
 from tests.support.broker import Broker
@@ -137,6 +137,36 @@ def test_what_is_older_than_the_retention_is_deleted_once_and_replays_delete_it_
     with turned(slack_server, place) as turning:
         assert swept(turning, 4)["retention"] == 1
     assert deletions(place)[2:] == [(recent, "retention")]
+
+
+def test_a_deletion_by_retention_is_not_late_when_heartbeats_have_waited(slack_server: Server, place: Place):
+    """Its channel is far ahead of the last heartbeat then, and some of that came in the same turn; posts that are held come behind it."""
+    slack_server.workspace.add_channel("C1")
+    now = int(time.time()) * SECOND
+    old = [("C1", now - 40 * DAY + number * MINUTE) for number in range(2)]
+    put(place, [post(channel, at, "ana", "to go") for channel, at in old])
+    with turned(slack_server, place) as turning:
+        first = begun(turning)
+        turning.until_promised(first)
+        turning.live._retention = RetentionSweep(KafkaLog(place.connection), place.events, 30 * DAY, turning.came.put)
+        covered = turning.live.coverage.covered = micros(first) - MINUTE  # from then on another channel held them up
+        seen = posted(turning, "on the topic")
+        turning.until(lambda: len(turning.acknowledged) == 3, "it is on the topic")
+        turning.live.coverage.covered = covered
+        newest = posted(turning, "in the same turn")
+        turning.came.put(batch := ExpiredMessages(old, None))
+        turning.until(batch.is_written.is_set, "the deletions are written")
+        turning.live.backfill._open_gap("C1")
+        held = posted(turning, "held")
+        turning.came.put(batch := ExpiredMessages(old, None))
+        turning.until(batch.is_written.is_set, "others are written while it is held")
+
+    events = [each["event"] for each in place.bodies() if "event" in each]
+    found = [each for each in events if each.get("subtype") == "message_deleted"]
+    assert micros(seen) < micros(newest) < micros(held)
+    assert [micros(each["event_ts"]) for each in found] == [micros(newest) + 1] * 4
+    assert [each.get("text") for each in events].index("in the same turn") == events.index(found[0]) - 1
+    assert read_through(place).late == []
 
 
 def test_a_kill_amid_a_sweep_loses_and_repeats_nothing(slack_server: Server, place: Place, monkeypatch: pytest.MonkeyPatch):

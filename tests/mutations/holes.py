@@ -38,7 +38,14 @@ ROWS = (
         "examples",
         "beepgpt/conversations/features.py",
         "tests/laws/test_agreement.py::test_the_two_readings_agree",
-        ("*[person for person in named if person not in self.bots]", "*named"),
+        ("*[person for person in named if person not in self.bots or person in people]", "*named"),
+    ),
+    mutation(
+        "whose name a bot has used is no candidate by their name",
+        "examples",
+        "beepgpt/conversations/features.py",
+        "tests/conversations/test_features.py",
+        (" if person not in self.bots or person in people]", " if person not in self.bots]"),
     ),
     mutation(
         "a list of candidates holds one too many",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -154,9 +154,7 @@ class EventWriter:
         them, are made without the text that is gone.
         """
         now, key, covered = now_us(), channel.encode(), self._coverage.covered or 0
-        at, filled, posts = max(newest, covered) + 1, {t for t, _ in found.events}, self._known.posts(channel)
-        while at in posts or at in filled:
-            at += 1
+        at = self.free_time(channel, newest, {t for t, _ in found.events})
         # What came since the last heartbeat may be newer than the history that Slack shows.
         gone = [ts for ts in found.gone if ts <= covered]
         records = [backfilled_record(t, event, team, now, not_before=at) for t, event in found.events]
@@ -171,6 +169,16 @@ class EventWriter:
         for _, record in records:
             self._known.add(identify(record, now))
         return [(t, OutgoingRecord(key, record)) for t, record in records]
+
+    def free_time(self, channel: str, newest: int, taken: Collection[int] = ()) -> int:
+        """The first microsecond behind what flows have passed that is no post's of the channel, and not `taken`.
+
+        `newest`: the time of the channel's newest event on the topic.
+        """
+        at, posts = max(newest, self._coverage.covered or 0) + 1, self._known.posts(channel)
+        while at in posts or at in taken:
+            at += 1
+        return at
 
     def write_backfill(self, backfilled: Iterable[tuple[int, OutgoingRecord]], held: Iterable[HeldEvent]) -> None:
         """Write a channel's missing events together with those that were held, in order of time, with the next `flush`."""
@@ -231,10 +239,10 @@ class EventWriter:
             acknowledge()
 
     def write_deletions(self, deletions: Iterable[tuple[str, bytes]]) -> None:
-        """Write records of deletions under their channels, and wait until Kafka has confirmed them."""
+        """Write records of deletions under their channels, behind what is pending, and wait until Kafka has confirmed all of it."""
         records = [OutgoingRecord(channel.encode(), record) for channel, record in deletions]
-        self._events.send(records)
-        self._events.flush()
+        self._pending += records
+        self.flush()
         self.account["retention"] += len(records)
 
     def write_heartbeat(self, at: int) -> None:

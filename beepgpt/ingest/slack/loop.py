@@ -284,7 +284,7 @@ class SlackLoop:
             case UserAnswer():
                 self._on_user()
             case ExpiredMessages() if self._retention is not None:
-                self._retention.on_expired(arrived, self.coverage, self.writer, self._team)
+                self._retention.on_expired(arrived, self.coverage, self.writer, self.backfill.newest_on_topic, self._team)
             case slack_live.Failed():
                 raise arrived.error
 

@@ -79,10 +79,16 @@ class RetentionSweep:
             batch.is_written.wait()
         self._put(ExpiredMessages([], before))
 
-    def on_expired(self, found: ExpiredMessages, coverage: Coverage, writer: EventWriter, team: str) -> None:
-        """Write the deletions of a batch, at the time of the last heartbeat, so that they are neither late nor ahead of other events."""
-        t, now = coverage.covered or 0, now_us()
-        writer.write_deletions((channel, deletion_record(channel, ts, t, team, now, "retention")) for channel, ts in found.messages)
+    def on_expired(self, found: ExpiredMessages, coverage: Coverage, writer: EventWriter, newest: Callable[[str], int], team: str) -> None:
+        """Write the deletions of a batch, right behind what flows have passed, so that none is late, however long heartbeats have waited.
+
+        `newest`: the time of a channel's newest event on the topic.
+        """
+        now = now_us()
+        times = {channel: writer.free_time(channel, newest(channel)) for channel, _ in found.messages}
+        writer.write_deletions(
+            (channel, deletion_record(channel, ts, times[channel], team, now, "retention")) for channel, ts in found.messages
+        )
         found.is_written.set()
         if found.before is not None:
             coverage.retained_since = found.before
