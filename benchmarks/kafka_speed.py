@@ -46,7 +46,8 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
 from beepgpt.commands.topics import COMPACTED, FOR_EVER  # noqa: E402
 from beepgpt.connectors import kafka  # noqa: E402
-from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writer  # noqa: E402
+from beepgpt.connectors.kafka import Connection, Writer  # noqa: E402
+from beepgpt.connectors.log import LogFailed, OutgoingRecord, TopicSpec, parse_address  # noqa: E402
 from beepgpt.conversations.events import micros, ts_text  # noqa: E402
 from beepgpt.conversations.rules import Rules  # noqa: E402
 from beepgpt.simulation.workspace import Plan, keyed_records  # noqa: E402
@@ -241,7 +242,7 @@ class Bench:
     def __exit__(self, *_: object) -> None:
         with self._stack:
             if self._connection is not None:
-                with suppress(kafka.KafkaFailed):
+                with suppress(LogFailed):
                     delete_topics(self._connection, self._made)
 
     @property
@@ -726,7 +727,8 @@ def read_alone(source: str, is_all: Callable[[int], bool]) -> None:
 
     from beepgpt.dataflows.records import CallbackSink
 
-    address = kafka.parse_address(source)
+    address = parse_address(source)
+    connection = Connection(address.log.removeprefix("kafka://"))
     read = 0
     over = False
 
@@ -737,7 +739,9 @@ def read_alone(source: str, is_all: Callable[[int], bool]) -> None:
 
     flow = Dataflow("reading")
     chunks = op.input(
-        "read", flow, kafka.KafkaSource(Connection(address.bootstrap), address.topic, follow=True, stopping=lambda: over, progress=count)
+        "read",
+        flow,
+        kafka.KafkaSource(connection, address.topic, follow=True, stopping=lambda: over, progress=count),
     )
     op.output("drop", chunks, CallbackSink(lambda _: None))
     run_main(flow)  # type: ignore[no-untyped-call]

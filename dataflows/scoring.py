@@ -67,7 +67,7 @@ def flow() -> Dataflow:
     from beepgpt.runtime.destinations import check_score_topic, score_outputs_of
     from beepgpt.runtime.flow_metrics import ScoreFigures, Scores
     from beepgpt.runtime.forgotten import forgotten_of
-    from beepgpt.runtime.places import connection_of, source_of
+    from beepgpt.runtime.places import log_of, source_of
     from beepgpt.runtime.running import check_source
     from beepgpt.runtime.workers import ClusterWorker, cluster_topics
     from beepgpt.training.live import LiveThresholds
@@ -90,7 +90,7 @@ def flow() -> Dataflow:
     check_source(origin, settings)
     to = score_outputs_of(settings.cluster.to, settings.cluster.outcomes or None, settings)
     for each in to.topics().values():
-        check_score_topic(connection_of(settings, each.bootstrap), each, rules)
+        check_score_topic(log_of(settings, each), each, rules)
     model = WatchedModel(folder, rules, lambda each: nullcontext(load_model(each)))
     worker = ClusterWorker(settings, origin)
     following = Following(

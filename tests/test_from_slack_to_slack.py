@@ -11,7 +11,8 @@ from uuid import uuid4
 
 import pytest
 
-from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writer, create_topics, records_of
+from beepgpt.connectors.kafka import Connection, Writer, create_topics, records_of
+from beepgpt.connectors.log import OutgoingRecord, TopicSpec
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import MINUTE, SECOND
 from beepgpt.runtime.clock import now_us

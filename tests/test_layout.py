@@ -37,9 +37,12 @@ ROOMS: dict[str, set[str]] = {
     "forgetting": {"conversations", "training", "alerts", "connectors", "config", "runtime"},
     "dataflows": {"conversations", "labeling", "training", "alerts"},
     "web": {"conversations", "labeling", "training", "alerts"},
+    "library": {
+        *("conversations", "audit", "training", "simulation", "connectors", "config", "runtime", "dataflows"),
+    },
     "commands": {
         *("conversations", "audit", "training", "labeling", "alerts", "simulation", "connectors", "config", "runtime", "ingest"),
-        *("dataflows", "web", "forgetting"),
+        *("dataflows", "web", "forgetting", "library"),
     },
 }
 """Each room with the rooms that it may import; `web` takes values from them."""

@@ -70,16 +70,21 @@ class Preferences:
     muted: frozenset[str] = frozenset()
 
 
-class AlertHistory(Protocol):
-    """What the rules need to know of preferences and of earlier points; in the alert store or in memory."""
+class VerdictHistory(Protocol):
+    """What the rules need to know of preferences and of earlier points, for a person and a point whose keys are known."""
 
     def preferences(self, user: str) -> Preferences: ...
-    def topics(self) -> Collection[tuple[str, str]]: ...
     def took_part(self, user: str, conversations: Sequence[str]) -> bool: ...
-    def session_of(self, thread: str) -> str | None: ...
     def was_alerted(self, user: str, keys: Sequence[str]) -> bool: ...
     def direct_alerts(self, user: str, since: int) -> int: ...
     def is_deleted(self, channel: str, ts: int) -> bool: ...
+
+
+class AlertHistory(VerdictHistory, Protocol):
+    """And for all who are alerted to a point."""
+
+    def topics(self) -> Collection[tuple[str, str]]: ...
+    def session_of(self, thread: str) -> str | None: ...
 
 
 # The rules
@@ -157,7 +162,7 @@ def decide(
             yield PassedOver(user, verdict.reason)
 
 
-def stale_reason(point: PredictedConversation, history: AlertHistory, policy: Policy, now: int) -> str:
+def stale_reason(point: PredictedConversation, history: VerdictHistory, policy: Policy, now: int) -> str:
     """Why nobody is alerted to a point; empty if somebody may be."""
     if not point.fresh:
         return "not_fresh"
@@ -169,18 +174,26 @@ def stale_reason(point: PredictedConversation, history: AlertHistory, policy: Po
 
 
 def verdict_for(
-    user: str, p: float, point: PredictedConversation, keys: Sequence[str], history: AlertHistory, policy: Policy, now: int
+    user: str, p: float, point: PredictedConversation, keys: Sequence[str], history: VerdictHistory, policy: Policy, now: int
 ) -> AlertVerdict:
     """Apply the rules to one person and one point. Membership in the channel is checked later, just before delivery."""
     if refused := exclusion_reason(user, point, keys, history, policy):
         return AlertVerdict(None, refused)
-    verdict = route_for(p, history.preferences(user), policy, history.direct_alerts(user, now - HOUR), now)
+    is_quiet = in_quiet_hours(now, history.preferences(user), policy)
+    return verdict_unless_excluded(user, p, keys, history, policy, now, is_quiet=is_quiet)
+
+
+def verdict_unless_excluded(
+    user: str, p: float, keys: Sequence[str], history: VerdictHistory, policy: Policy, now: int, *, is_quiet: bool
+) -> AlertVerdict:
+    """Apply the rules that hang on how likely a person is and on earlier alerts. `is_quiet`: whether `now` is in their quiet hours."""
+    verdict = route_for(p, history.preferences(user), policy, history.direct_alerts(user, now - HOUR), is_quiet=is_quiet)
     if verdict.route is not None and history.was_alerted(user, keys):
         return AlertVerdict(None, "told_before")
     return verdict
 
 
-def exclusion_reason(user: str, point: PredictedConversation, keys: Sequence[str], history: AlertHistory, policy: Policy) -> str:
+def exclusion_reason(user: str, point: PredictedConversation, keys: Sequence[str], history: VerdictHistory, policy: Policy) -> str:
     """Why a person is never alerted to a point, however likely they are; empty if they may be.
 
     `keys`: the conversations, and what counts as one with them, in which the person must not have written.
@@ -197,14 +210,14 @@ def exclusion_reason(user: str, point: PredictedConversation, keys: Sequence[str
     return ""
 
 
-def route_for(p: float, preferences: Preferences, policy: Policy, sent: int, now: int) -> AlertVerdict:
-    """Choose direct message, list or nothing, for somebody who got `sent` direct messages within the hour before `now`."""
+def route_for(p: float, preferences: Preferences, policy: Policy, sent: int, *, is_quiet: bool) -> AlertVerdict:
+    """Choose direct message, list or nothing, for somebody who got `sent` direct messages within an hour."""
     threshold = policy.threshold if preferences.threshold is None else preferences.threshold
     if p < threshold:
         if policy.list_from is None or p < policy.list_from:
             return AlertVerdict(None, "unlikely")
         return AlertVerdict("list", "less_likely")
-    if in_quiet_hours(now, preferences, policy):
+    if is_quiet:
         return AlertVerdict("list", "quiet_hours")
     if sent >= (policy.per_hour if preferences.per_hour is None else preferences.per_hour):
         return AlertVerdict("list", "hourly_limit")
@@ -247,6 +260,8 @@ def is_quiet(now: int, quiet: QuietHours, zone: str) -> bool:
     (True, False)
     """
     begin, end = quiet
+    if begin == end:
+        return False
     minute = local_minute(now, zone)
     return begin <= minute < end if begin <= end else minute >= begin or minute < end
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from beepgpt.alerts.database import StoreRow
-from beepgpt.alerts.decisions import AlertVerdict, Policy, exclusion_reason, route_for
+from beepgpt.alerts.decisions import AlertVerdict, Policy, exclusion_reason, in_quiet_hours, route_for
 from beepgpt.alerts.predictions import PredictedConversation
 from beepgpt.alerts.store import AlertStore
 from beepgpt.conversations.rules import HOUR
@@ -60,7 +60,9 @@ class Eligibility:
         user = row["user"]
         p = 1.0 if row["kind"] == "topic" else row["p"]
         others = self._store.direct_alerts(user, now - HOUR, row["id"])
-        return route_for(p, self._store.preferences(user), self.policy.of(row["model"]), others, now)
+        preferences = self._store.preferences(user)
+        is_quiet = in_quiet_hours(now, preferences, self.policy)
+        return route_for(p, preferences, self.policy.of(row["model"]), others, is_quiet=is_quiet)
 
     def visibility_refusal(self, user: str, channel: str) -> str:
         """Why a person may not see a channel; empty if they may. In doubt they may not. Raises SlackBusy or SlackUnclear."""

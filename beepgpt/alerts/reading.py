@@ -75,6 +75,8 @@ class AlertSource:
         self._behind = dict(ends or {})
         self._comes_first = comes_first
         self.lags = lags if lags is not None else {}
+        self.records = 0
+        """Read since the start."""
 
     @property
     def is_over(self) -> bool:
@@ -109,6 +111,7 @@ class AlertSource:
             if not records:
                 continue
             found = True
+            self.records += len(records)
             if self._prepare is not None:
                 self._prepare([record.value for record in records if record.value is not None], self._clock())
             now = self._clock()

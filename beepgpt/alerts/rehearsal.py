@@ -7,9 +7,9 @@ alerts, and never decides on one. Figures are of the part of time that judges; w
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from math import isnan
 from typing import Any, NamedTuple
@@ -17,72 +17,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from beepgpt.alerts.decisions import Alert, Policy, Preferences, decide
-from beepgpt.alerts.predictions import NoPrediction, PredictedConversation, links_of, participation, read_prediction, record_kind
+from beepgpt.alerts.decisions import Alert
+from beepgpt.alerts.predictions import NoPrediction, PredictedConversation, keys_of, links_of, participation, read_prediction, record_kind
 from beepgpt.conversations.events import micros
 from beepgpt.conversations.outcomes import KNOWN
-from beepgpt.conversations.rules import DAY, SECOND
+from beepgpt.conversations.rules import DAY
 from beepgpt.training.intervals import Figure, share_of
 from beepgpt.training.parts import Parts
-
-
-@dataclass
-class InMemoryHistory:
-    """An `AlertHistory` in plain dictionaries. Points and alerts have to be recorded in time order."""
-
-    asked: dict[str, Preferences] = field(default_factory=dict)
-    asked_topics: list[tuple[str, str]] = field(default_factory=list)
-    speakers: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    sessions: dict[str, str] = field(default_factory=dict)
-    alerted: set[tuple[str, str]] = field(default_factory=set)
-    direct_times: dict[str, deque[int]] = field(default_factory=lambda: defaultdict(deque))
-    deleted: set[tuple[str, int]] = field(default_factory=set)
-
-    def preferences(self, user: str) -> Preferences:
-        return self.asked.get(user, _NO_PREFERENCES)
-
-    def topics(self) -> Collection[tuple[str, str]]:
-        return self.asked_topics
-
-    def took_part(self, user: str, conversations: Sequence[str]) -> bool:
-        return any(user in self.speakers.get(each, ()) for each in conversations)
-
-    def session_of(self, thread: str) -> str | None:
-        return self.sessions.get(thread)
-
-    def was_alerted(self, user: str, keys: Sequence[str]) -> bool:
-        return any((user, key) in self.alerted for key in keys)
-
-    def direct_alerts(self, user: str, since: int) -> int:
-        """How many direct messages a person got after `since`; older ones are dropped."""
-        times = self.direct_times[user]
-        while times and times[0] <= since:
-            times.popleft()
-        return len(times)
-
-    def is_deleted(self, channel: str, ts: int) -> bool:
-        return (channel, ts) in self.deleted
-
-    def record_point(self, point: PredictedConversation) -> None:
-        """Note who wrote where, after the point was decided on."""
-        for conversation, user in participation(point):
-            self.speakers[conversation].add(user)
-        self.sessions.update(links_of(point))
-
-    def record_alert(self, alert: Alert, now: int) -> None:
-        """Note that a person was alerted at `now`."""
-        self.alerted.update((alert.user, key) for key in alert.keys)
-        if alert.way == "direct":
-            self.direct_times[alert.user].append(now)
-
-
-_NO_PREFERENCES = Preferences()
-
-
-MaySee = Callable[[str, str], bool]
-"""Whether a person may see a channel."""
-Baseline = Callable[[PredictedConversation], Sequence[tuple[str, float]]]
-"""A baseline: whom it predicts for a point in the place of the model, likeliest first."""
+from beepgpt.training.points import Ints
 
 
 class PastOutcome(NamedTuple):
@@ -117,22 +59,36 @@ class RehearsalHistory:
         self, points: Sequence[PredictedConversation], outcomes: Iterable[PastOutcome], parts: Mapping[str, Parts | None] | None = None
     ) -> None:
         """`parts`: of models whose cards are at hand, for predictions that don't name theirs."""
-        self.points = sorted(points, key=lambda point: (point.prompt_ts, point.id))
+        fresh = (point if point.fresh else point._replace(fresh=True) for point in points)
+        self.points = sorted(fresh, key=lambda point: (point.prompt_ts, point.id))
+        """In the order of time, each as if it had been scored at once."""
         self.outcomes = sorted(outcomes, key=lambda outcome: (outcome.settled_ts, outcome.id))
         self._parts = dict(parts or {})
         self.by_id: dict[str, list[PastOutcome]] = defaultdict(list)
         for outcome in self.outcomes:
             self.by_id[outcome.id].append(outcome)
         self._session_of: dict[str, str] = {}
-        for point in self.points:
+        self.keys: list[tuple[str, ...]] = []
+        """The keys of each point, by what was known before it."""
+        self.spoke: dict[str, dict[str, int]] = defaultdict(dict)
+        """The place of the first point at which each person took part in a conversation, by person and conversation."""
+        for place, point in enumerate(self.points):
+            self.keys.append(keys_of(point, self._session_of.get))
+            for conversation, user in participation(point):
+                self.spoke[user].setdefault(conversation, place)
             self._session_of.update(links_of(point))
         self.end = max([*(point.prompt_ts for point in self.points), *(outcome.settled_ts for outcome in self.outcomes)], default=0)
         """The time up to which it is known what happened."""
         reactors = {point.id for point in self.points if point.target == "reactors"}
         self.has_reactions = any(outcome.answer and outcome.id in reactors for outcome in self.outcomes)
         """Whether reactions have their times here: in an export they have none, and nobody knows who reacted after an alert."""
+        self._joins_known: dict[tuple[str, int], tuple[dict[tuple[str, str], int], Ints]] = {}
         self.joins = self._joins()
         """When each person, by session with its threads, first posted there, where somebody else had begun it."""
+        self.part_at = np.array([self.part_of(point) for point in self.points], str)
+        """The part of each point."""
+        self.models, self.model_at = np.unique(np.array([point.model for point in self.points], str), return_inverse=True)
+        """The names of the models, and the place there of each point's."""
 
     def _joins(self) -> dict[tuple[str, str], int]:
         spoke: dict[tuple[str, str], int] = {}
@@ -195,6 +151,14 @@ class RehearsalHistory:
                 found[part][session, user] = at + DAY
         return dict(found)
 
+    def joins_known(self, part: str, by: int) -> tuple[dict[tuple[str, str], int], Ints]:
+        """The joins of a part whose day is over by then, each with its place in their order, and a number for the session of each."""
+        if (part, by) not in self._joins_known:
+            joins = sorted(each for each, over in self.joins_by_part.get(part, {}).items() if over <= by)
+            sessions = np.unique(np.array([session for session, _ in joins], str), return_inverse=True)[1]
+            self._joins_known[part, by] = {each: place for place, each in enumerate(joins)}, sessions
+        return self._joins_known[part, by]
+
 
 @dataclass(frozen=True, slots=True)
 class RehearsedAlert:
@@ -238,19 +202,18 @@ class Rehearsed:
         history, direct = self.history, self.direct(part, until)
         people, days = {each.alert.user for each in direct}, history.days(part)
         known_by = history.end if until is None else min(until, history.end)
-        joins = sorted(each for each, over in history.joins_by_part.get(part, {}).items() if over <= known_by)
-        alerted = {
-            (history.session_name(conversation), each.alert.user)
-            for each in direct
-            if each.joined
-            for conversation in each.alert.point.conversations
-        }
-        covered = np.array([float(each in alerted) for each in joins])
+        joins, join_sessions = history.joins_known(part, known_by)
+        covered = np.zeros(len(joins))
+        for each in direct:
+            for conversation in each.alert.point.conversations if each.joined else ():
+                place = joins.get((history.session_name(conversation), each.alert.user))
+                if place is not None:
+                    covered[place] = 1.0
         intervals = {
             "joined": self._share([(each, each.joined) for each in direct]),
             "next": self._share([(each, each.next) for each in direct]),
             "reacted": self._share([(each, each.reacted) for each in direct]),
-            "announced": share_of(covered, np.ones(len(joins)), [session for session, _ in joins]),
+            "announced": share_of(covered, np.ones(len(joins)), join_sessions),
         }
         return {
             "alerts": len(direct),
@@ -262,47 +225,12 @@ class Rehearsed:
         }
 
     def _share(self, alerts: Sequence[tuple[RehearsedAlert, bool | None]]) -> Figure:
-        known = [(each.alert.point, float(is_so)) for each, is_so in alerts if is_so is not None]
-        sessions = [self.history.session_name(point.conversations[0]) for point, _ in known]
-        return share_of(np.array([is_so for _, is_so in known]), np.ones(len(known)), sessions)
+        known = [(self.history.session_name(each.alert.point.conversations[0]), is_so) for each, is_so in alerts if is_so is not None]
+        return share_of(np.array([float(is_so) for _, is_so in known]), np.ones(len(known)), [session for session, _ in known])
 
 
-def rehearse(
-    history: RehearsalHistory,
-    policy: Policy,
-    *,
-    name: str = "the model",
-    asked: Mapping[str, Preferences] | None = None,
-    people: Baseline | None = None,
-    may_see: MaySee = lambda user, channel: True,
-    parts: Collection[str] = EVERY_PART,
-    on_end: Callable[[], None] = lambda: None,
-) -> Rehearsed:
-    """Replay the points in order. `asked`: people's preferences; `people`: a baseline in the place of the model.
-
-    `parts`: where alerts are decided on; points of the others only tell who took part. `on_end`: called when it is done.
-    """
-    known = InMemoryHistory(asked=dict(asked or {}))
-    passed: Counter[str] = Counter()
-    alerts = []
-    for point in history.points:
-        part = history.part_of(point)
-        shown = point if people is None else point._replace(people=tuple(people(point)), features={})
-        now = point.prompt_ts + SECOND
-        for each in decide(shown._replace(fresh=True), known, policy, now) if part in parts else ():
-            if not isinstance(each, Alert):
-                passed[each.reason] += part == "judge"
-            elif not may_see(each.user, point.channel):
-                passed["not_a_member"] += part == "judge"
-            else:
-                known.record_alert(each, now)
-                alerts.append(_judged(each, part, history))
-        known.record_point(point)
-    on_end()
-    return Rehearsed(name, policy.threshold if people is None else None, alerts, +passed, history)
-
-
-def _judged(alert: Alert, part: str, history: RehearsalHistory) -> RehearsedAlert:
+def judged(alert: Alert, part: str, history: RehearsalHistory) -> RehearsedAlert:
+    """An alert with what became of it."""
     at = alert.point.prompt_ts
     # Before the day is over only those who came at once are known: the last day's alerts would all be right.
     is_over = at + DAY <= history.end
@@ -347,64 +275,3 @@ def read_history(
     for gone in tombstones:
         points.pop(gone.decode(errors="replace"), None)
     return RehearsalHistory(list(points.values()), outcomes, parts), unreadable
-
-
-MATCHING = 12
-"""Halvings of the interval in which a baseline's threshold is searched."""
-
-
-def latest_other_author() -> Baseline:
-    """Predict the latest author in the channel who isn't in the window; the later, the likelier."""
-    wrote: dict[str, dict[str, int]] = defaultdict(dict)
-
-    def predicted(point: PredictedConversation) -> list[tuple[str, float]]:
-        here = wrote[point.channel]
-        inside = {user for _, user in point.window}
-        others = [(ts, user) for user, ts in here.items() if user not in inside]
-        for ts, user in point.window:
-            here[user] = max(ts, here.get(user, 0))
-        if not others:
-            return []
-        ts, user = max(others)
-        return [(user, 1.0 / (1.0 + max(point.prompt_ts - ts, 0) / (3600 * SECOND)))]
-
-    return predicted
-
-
-def most_frequent(history: RehearsalHistory) -> Baseline:
-    """Predict the person who answered most in the channel so far and isn't in the window, by their share of its answers."""
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    settled = iter([each for each in history.outcomes if each.answer])
-    waiting: list[PastOutcome] = []
-
-    def predicted(point: PredictedConversation) -> list[tuple[str, float]]:
-        while True:
-            outcome = waiting.pop() if waiting else next(settled, None)
-            if outcome is None:
-                break
-            if outcome.settled_ts > point.prompt_ts:
-                waiting.append(outcome)
-                break
-            counts[outcome.conversation.partition(":")[0]].update(outcome.answer)
-        here = counts[point.channel]
-        inside = {user for _, user in point.window}
-        best = min(((-count, user) for user, count in here.items() if user not in inside), default=None)
-        return [] if best is None else [(best[1], -best[0] / here.total())]
-
-    return predicted
-
-
-def rehearse_matched(
-    history: RehearsalHistory, policy: Policy, wanted: int, name: str, rule: Callable[[RehearsalHistory], Baseline], **how: Any
-) -> Rehearsed:
-    """Rehearse a baseline at the threshold at which it gives about `wanted` alerts, and no more than that if it can."""
-    low, high = 0.0, 1.0
-    best: Rehearsed | None = None
-    for _ in range(MATCHING):
-        middle = (low + high) / 2
-        found = rehearse(history, replace(policy, threshold=middle, list_from=None), name=name, people=rule(history), **how)
-        if len(found.direct()) > wanted:
-            low = middle
-        else:
-            high, best = middle, found
-    return best or found

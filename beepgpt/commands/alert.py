@@ -16,9 +16,9 @@ from beepgpt.commands.output import account_table, write_report
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
-from beepgpt.figures import percent
+from beepgpt.figures import percent, spaced
 from beepgpt.runtime.console import console
-from beepgpt.runtime.places import check_apart, is_kafka
+from beepgpt.runtime.places import check_apart, is_topic
 from beepgpt.training.folder import METRICS
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def alert(
     for place in (source, interactions, outcomes, deletions):
         if place is not None and "://" not in place:
             jsonl.check_readable(Path(place))  # before a store is made
-    written = [Path(each) for each in (to, report) if each is not None and each != "-" and not is_kafka(str(each))]
+    written = [Path(each) for each in (to, report) if each is not None and each != "-" and not is_topic(str(each))]
     for path in written:
         jsonl.check_writable(path)
     read = {"interactions": interactions, "outcomes": outcomes, "deletions": deletions, "members": members}
@@ -133,7 +133,7 @@ def say_threshold(model: Path | None, found: FoundThreshold) -> None:
         " beepgpt rehearse shows how alerts go at other thresholds, --threshold sets one",
         "rehearsed": "",
     }
-    console.print(f"Alerts from {percent(found.value, 1)} on, {found.why}{better[found.found]}.", highlight=False)
+    console.print(f"Alerts from {percent(found.value, 1)} on, {spaced(found.why)}{better[found.found]}.", highlight=False)
 
 
 def policy_of(settings: Settings, threshold: float) -> Policy:

@@ -20,7 +20,7 @@ from beepgpt.alerts.store import AlertStore
 from beepgpt.commands import alerting
 from beepgpt.commands.alert import policy_of, say_threshold, threshold_of
 from beepgpt.config.settings import Settings, revealed
-from beepgpt.connectors import kafka
+from beepgpt.connectors.log import parse_address
 from beepgpt.connectors.slack.alerts import SlackMessenger
 from beepgpt.connectors.slack.members import ListedMembers
 from beepgpt.connectors.webhook import webhook
@@ -31,8 +31,8 @@ from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.console import console, print_event
 from beepgpt.runtime.flow_metrics import AlertFigures, AlertPulse, Waits
 from beepgpt.runtime.forgotten import forgotten_of
-from beepgpt.runtime.outages import watching
-from beepgpt.runtime.places import connection_of, is_kafka
+from beepgpt.runtime.outages import Reached, watching
+from beepgpt.runtime.places import is_topic, log_of
 from beepgpt.runtime.specs import SpecCheck, SpecFound
 from beepgpt.runtime.workers import Stop, program_version
 from beepgpt.training.live import LiveThresholds, SayPair, card_in, live_in
@@ -70,7 +70,7 @@ def run_alerts(
         if slack is not None:
             console.print(f"Slack: {slack.check()}")
         store = stack.enter_context(closing(AlertStore(ours.store, alone=True)))
-        follows = is_kafka(places["predictions"] or "") and kafka.parse_address(places["predictions"] or "").follow
+        follows = is_topic(places["predictions"] or "") and parse_address(places["predictions"] or "").follow
         if store.is_new:
             say_new(store, follows=follows)
         matcher = alerting.matcher_of(settings, stack)
@@ -120,7 +120,7 @@ def run_alerts(
             stack.enter_context(pair.watched())
         log.info("started", extra={"source": places["predictions"], "threshold": thresholds.current})
         waiting = AlertStoreView(store).waiting
-        stack.enter_context(watching(lambda: {"records_behind": lag_of(sources), "messages_waiting": sum(waiting().values())}))
+        stack.enter_context(watching(lambda: {"messages_waiting": sum(waiting().values())}, lambda: reached_by(sources)))
         run_loop(sources, delivery, pulse, stop)
         log.info("stopped" if stop() else "ended", extra={"signal": stop.signal})
         return closing_account(store, thresholds.current)
@@ -140,15 +140,15 @@ def spec_check(settings: Settings, model: Path | None, places: Mapping[str, str 
         expected, who = SpecFound(str(card.get("spec")), card.get("settings")), f"the examples of {model}"
     check = SpecCheck(expected, who)
     for name in ("predictions", "outcomes"):
-        if (place := places[name]) is not None and is_kafka(place):
-            address = kafka.parse_address(place)
-            check.look(connection_of(settings, address.bootstrap), address.topic)
+        if (place := places[name]) is not None and is_topic(place):
+            address = parse_address(place)
+            check.look(log_of(settings, address), address.topic)
     return check
 
 
-def lag_of(sources: Sequence[AlertSource]) -> int:
-    """Records of all sources that are not read yet."""
-    return sum(records for source in sources for records in list(source.lags.values()))
+def reached_by(sources: Sequence[AlertSource]) -> Reached:
+    """How far all sources are read. Predictions have no heartbeats."""
+    return Reached(sum(each.records for each in sources), sum(lag for each in sources for lag in list(each.lags.values())))
 
 
 def figures_of(

@@ -14,15 +14,15 @@ from beepgpt.alerts.deciding import AlertDecider
 from beepgpt.alerts.interests import PATIENCE, EmbeddingMatcher
 from beepgpt.alerts.reading import AlertRecord, AlertSource, Apply, released_at
 from beepgpt.config.settings import Settings, revealed
-from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
+from beepgpt.connectors.log import LogState, OutgoingRecord, RecordChunk, parse_address
 from beepgpt.connectors.slack.alerts import SlackMessenger
 from beepgpt.connectors.slack.client import slack_outbound
 from beepgpt.errors import BadCommand, ProviderFailed, cannot_write
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.console import console
 from beepgpt.runtime.destinations import check_lines
-from beepgpt.runtime.places import connection_of, is_kafka, patience_of, print_proxy, topic_of
+from beepgpt.runtime.places import is_topic, log_of, patience_of, print_proxy, topic_of
 
 PROBE = "Is it there?"
 """Embedded once at the start; nobody wrote it."""
@@ -79,26 +79,26 @@ def prepare_with(matcher: EmbeddingMatcher, decider: AlertDecider) -> Prepare:
 
 def destination_kind(to: str | None) -> str:
     """The name under which alerts forwarded to a destination are counted; empty without one."""
-    return "" if to is None else "topic" if is_kafka(to) else "console" if to == "-" else "file"
+    return "" if to is None else "topic" if is_topic(to) else "console" if to == "-" else "file"
 
 
 def forward_to(to: str | None, settings: Settings, stack: ExitStack, stopping: Callable[[], bool]) -> Forward:
     """A function that writes alerts to `--to`. After a kill it may write some again, with the same ids and bytes."""
     if to is None:
         return lambda alerts: None
-    if is_kafka(to):
+    if is_topic(to):
         address = topic_of(to, "--to")
-        connection = connection_of(settings, address.bootstrap)
+        log = log_of(settings, address)
         patience = patience_of(settings, follows=True)
-        writer = stack.enter_context(kafka.Writer(connection, address.topic, patience=patience, stopping=stopping))
+        writer = stack.enter_context(log.writer(address.topic, patience=patience, stopping=stopping))
 
         def to_topic(alerts: Sequence[Mapping[str, Any]]) -> None:
-            writer.send(kafka.OutgoingRecord(each["user"].encode(), orjson.dumps(each)) for each in alerts)
+            writer.send(OutgoingRecord(each["user"].encode(), orjson.dumps(each)) for each in alerts)
             writer.flush()
 
         return to_topic
     if "://" in to:
-        raise BadCommand(f"--to {to}: a .jsonl path, - or kafka://host:port/topic is expected")
+        raise BadCommand(f"--to {to}: a .jsonl path, -, kafka://host:port/topic or sqlite:///folder/topic is expected")
     path = None if to == "-" else Path(to)
     if path is not None:
         check_lines(path, "--to")
@@ -131,9 +131,9 @@ def source_of(
     stopping: Callable[[], bool],
 ) -> AlertSource:
     """Open a source at its saved read position. Records of a topic that are older than what the store keeps are skipped."""
-    if not is_kafka(place):
+    if not is_topic(place):
         return _file_source(name, place, decider, apply, prepare)
-    address = kafka.parse_address(place)
+    address = parse_address(place)
     since = address.since
     if since is None and name != "interactions":
         since = max(now_us() - settings.alerts.kept, 0)
@@ -142,8 +142,7 @@ def source_of(
     def note_lags(ahead: Mapping[int, int]) -> None:
         lags.update({(address.topic, number): records for number, records in ahead.items()})
 
-    source = kafka.KafkaSource(
-        connection_of(settings, address.bootstrap),
+    source = log_of(settings, address).source(
         address.topic,
         since=since,
         until=address.until,
@@ -152,11 +151,11 @@ def source_of(
         patience=patience_of(settings, follows=address.follow),
         stopping=stopping,
     )
-    identity = f"{name}:kafka:{address.topic}"
+    identity = f"{name}:{address.identity}"
     partitions = {}
     for each in source.list_parts():
         before = decider.store.position(identity, each)
-        state = None if before is None else kafka.KafkaState(*before)._replace(end=source.bounds[int(each)][1])
+        state = None if before is None else LogState(*before)._replace(end=source.bounds[int(each)][1])
         partitions[each] = source.build_part("read", each, state)
     ends = {str(number): end for number, end in source.ends.items()}
     how: dict[str, Any] = {"follows": address.follow, "prepare": prepare, "ends": ends, "lags": lags, "comes_first": name in FIRST}
@@ -165,7 +164,7 @@ def source_of(
     return AlertSource(identity, partitions, _topic_records, decider.store, apply, clock=now_us, **how)
 
 
-def _topic_records(chunk: kafka.RecordChunk) -> Iterator[AlertRecord]:
+def _topic_records(chunk: RecordChunk) -> Iterator[AlertRecord]:
     name, _, records = chunk
     for each in records:
         yield AlertRecord(f"{name}:{each.offset}", each.value, released_at(each.headers), each.key or b"")
@@ -173,7 +172,7 @@ def _topic_records(chunk: kafka.RecordChunk) -> Iterator[AlertRecord]:
 
 def _file_source(name: str, place: str, decider: AlertDecider, apply: Apply, prepare: Prepare | None) -> AlertSource:
     if "://" in place:
-        raise BadCommand(f"{name} {place}: a .jsonl path or kafka://host:port/topic is expected")
+        raise BadCommand(f"{name} {place}: a .jsonl path, kafka://host:port/topic or sqlite:///folder/topic is expected")
     path = Path(place)
     identity = f"{name}:{path.resolve()}"
     before = decider.store.position(identity, jsonl.PARTITION)

@@ -10,13 +10,14 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from beepgpt.commands.checking import CheckFinding, check_broker, check_model, check_packages, check_slack, check_workspace
+from beepgpt.commands.checking import CheckFinding, check_log, check_model, check_packages, check_slack, check_workspace
 from beepgpt.commands.closing import say_next, show_summary
 from beepgpt.commands.flags import Include, Json, kinds_of, with_settings
 from beepgpt.commands.topics import PREFIX, broker_and_topic
 from beepgpt.config.settings import Settings
+from beepgpt.ingest.write_plan import sum_of_ends
 from beepgpt.runtime.console import results
-from beepgpt.runtime.places import is_kafka
+from beepgpt.runtime.places import is_topic, log_of
 
 SHOWN = {True: ("ok", "green"), False: ("missing", "bold red"), None: ("not checked", "yellow")}
 LOCAL = "kafka://localhost:9092"
@@ -37,20 +38,24 @@ def check(
     Ends with status 1 if something is missing.
     """
     source = settings.cluster.source
-    at = broker or (source.partition("?")[0].rpartition("/")[0] if is_kafka(source) else LOCAL)
-    bootstrap, _ = broker_and_topic(at)
+    at = broker or (source.partition("?")[0].rpartition("/")[0] if is_topic(source) else LOCAL)
+    place, _ = broker_and_topic(at)
     folder = model or settings.cluster.model
     checks: list[Callable[[], Iterator[CheckFinding]]] = [
         lambda: check_workspace(settings),
         check_packages,
         lambda: check_slack(settings, kinds_of(include)),
-        lambda: check_broker(settings, bootstrap, PREFIX),
+        lambda: check_log(settings, place, PREFIX),
         lambda: check_model(settings, folder),
     ]
     found = [finding for each in checks for finding in each()]
     show_summary([dict(zip(("check", "is_ok", "found"), each, strict=True)) for each in found], json, print_findings)
     if all(each[1] for each in found):
-        say_next("ingest", "slack", "--to", f"{at}/{PREFIX}.events", *([] if include == "channels" else ["--include", include]))
+        more = ["--to", f"{at}/{PREFIX}.events", *([] if include == "channels" else ["--include", include])]
+        if sum_of_ends(log_of(settings, place), f"{PREFIX}.events"):
+            say_next("ingest", "slack", *more)
+        else:
+            say_next("ingest", "EXPORT.zip", *more, why="The history, before anything live")
         return
     raise typer.Exit(1)
 

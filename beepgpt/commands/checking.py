@@ -11,13 +11,12 @@ from beepgpt.commands.alert import threshold_of
 from beepgpt.commands.packages import missing_of
 from beepgpt.commands.topics import flow_topics, names_beside
 from beepgpt.config.settings import Settings, defaults, revealed
-from beepgpt.connectors import kafka
 from beepgpt.connectors.slack import export as slack_export
 from beepgpt.conversations.rules import differing
 from beepgpt.errors import BeepGPTError
-from beepgpt.figures import percent
+from beepgpt.figures import percent, spaced
 from beepgpt.ingest.slack.run import team_of, tokens_of
-from beepgpt.runtime.places import connection_of
+from beepgpt.runtime.places import log_of
 from beepgpt.training.folder import CARD
 from beepgpt.training.live import card_in, live_in
 
@@ -75,23 +74,23 @@ def check_slack(settings: Settings, include: tuple[slack_export.ChannelKind, ...
         yield "clock", True, "not ahead of Slack's"
 
 
-def check_broker(settings: Settings, bootstrap: str, prefix: str) -> Iterator[CheckFinding]:
+def check_log(settings: Settings, place: str, prefix: str) -> Iterator[CheckFinding]:
     """The topics, and whether they have the settings that they need."""
-    connection = connection_of(settings, bootstrap)
+    log, shown = log_of(settings, place), place.removeprefix("kafka://")
     specs = flow_topics(prefix, 1, -1, names_beside(prefix, settings), settings)
     try:
-        there = kafka.describe_topics(connection, [spec.name for spec in specs])
+        there = log.topics([spec.name for spec in specs])
         if missing := [spec.name for spec in specs if spec.name not in there]:
-            yield "topics", False, f"{', '.join(missing)} are missing at {bootstrap}: beepgpt topics kafka://{bootstrap}"
+            yield "topics", False, f"{', '.join(missing)} are missing at {shown}: beepgpt topics {place}"
             return
-        differing = [each.name for each in specs if kafka.topic_settings(connection, each.name, each.settings) != dict(each.settings)]
+        differing = [each.name for each in specs if log.settings_of(each.name, each.settings) != dict(each.settings)]
     except BeepGPTError as error:
         yield "topics", False, str(error)
         return
     if differing:
-        yield "topics", False, f"{', '.join(differing)} have other settings than they need: beepgpt topics kafka://{bootstrap} says which"
+        yield "topics", False, f"{', '.join(differing)} have other settings than they need: beepgpt topics {place} says which"
     else:
-        yield "topics", True, f"all {len(specs)} are at {bootstrap}"
+        yield "topics", True, f"all {len(specs)} are at {shown}"
 
 
 def check_model(settings: Settings, folder: Path | None) -> Iterator[CheckFinding]:
@@ -99,7 +98,11 @@ def check_model(settings: Settings, folder: Path | None) -> Iterator[CheckFindin
     if folder is None:
         yield "model", False, "none is named: --model DIR, or cluster.model; beepgpt try makes one of an export"
         return
-    card = card_in(live_in(folder))
+    try:
+        card = card_in(live_in(folder))
+    except BeepGPTError as error:
+        yield "model", False, str(error)
+        return
     if not card:
         yield "model", False, f"{folder} is no trained model ({CARD} is missing): beepgpt train SET --to {folder}"
         return
@@ -109,6 +112,6 @@ def check_model(settings: Settings, folder: Path | None) -> Iterator[CheckFindin
         return
     try:
         threshold = threshold_of(settings, folder)
-        yield "model", True, f"{folder}, alerts from {percent(threshold.value)} on, {threshold.why}"
+        yield "model", True, f"{folder}, alerts from {percent(threshold.value)} on, {spaced(threshold.why)}"
     except BeepGPTError as error:
         yield "model", False, str(error)

@@ -16,12 +16,11 @@ from rich.text import Text
 from beepgpt.commands.closing import show_summary
 from beepgpt.commands.flags import Json, with_settings
 from beepgpt.config.settings import Settings
-from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
 from beepgpt.dataflows.records import DeadLetter
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console, results
-from beepgpt.runtime.places import connection_of, is_kafka, topic_of
+from beepgpt.runtime.places import is_topic, log_of, topic_of
 
 SHOWN = 160
 """Characters of a record that are shown."""
@@ -31,7 +30,12 @@ FIRST = 100
 
 @with_settings
 def dead_letters(
-    source: Annotated[str, typer.Argument(help="kafka://host:port/slack.dead-letters (or slack.late), or a ….dead-letters.jsonl.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="The topic slack.dead-letters or slack.late (kafka://host:port/… or sqlite:///folder/…), or a ….dead-letters.jsonl."
+        ),
+    ],
     settings: Settings,
     reason: Annotated[str | None, typer.Option(help="Those with this reason only.")] = None,
     show: Annotated[int, typer.Option(min=0, help="Records to show of each reason, as they came.")] = 1,
@@ -57,15 +61,16 @@ def dead_letters(
     chosen = f" for the reason {reason}" if reason else ""
     what = "late records" if is_late(source, settings) else "dead letters"
     console.print(f"{sum(counts.values()):,} {what}{chosen} in {source}")
-    if any(counts) and is_kafka(source):
+    if any(counts) and is_topic(source):
+        log = source.partition("://")[0]
         console.print(
-            "What could be mended since comes back by `beepgpt ingest kafka://…/slack.events --with dead-letters,late --to kafka://…`."
+            f"What could be mended since comes back by `beepgpt ingest {log}://…/slack.events --with dead-letters,late --to {log}://…`."
         )
 
 
 def is_late(source: str, settings: Settings) -> bool:
     """Whether it is where late records are: they could be used, and came too late."""
-    if is_kafka(source):
+    if is_topic(source):
         return topic_of(source, "SOURCE").topic == settings.kafka.late_topic
     return source.endswith(".late.jsonl")
 
@@ -82,9 +87,9 @@ def print_letters(found: list[dict[str, Any]]) -> None:
 
 def letters_in(source: str, settings: Settings) -> Iterator[DeadLetter]:
     """The dead letters of a topic or a file. Raises BadCommand if it holds something else."""
-    if is_kafka(source):
+    if is_topic(source):
         address = topic_of(source, "SOURCE")
-        records = kafka.records_of(connection_of(settings, address.bootstrap), address.topic)
+        records = log_of(settings, address).records(address.topic)
         first = list(islice(records, FIRST))
         if first and not any(name == "reason" for _, each in first for name, _ in each.headers):
             raise BadCommand(

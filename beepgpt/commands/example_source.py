@@ -11,15 +11,15 @@ from typing import Any, BinaryIO
 import orjson
 
 from beepgpt.config.settings import Settings
-from beepgpt.connectors import kafka
-from beepgpt.connectors.files import jsonl
+from beepgpt.connectors.files import jsonl, parquet
+from beepgpt.connectors.log import OutgoingRecord, Record, parse_address
 from beepgpt.conversations.rules import settings_behind
 from beepgpt.errors import BadCommand, CannotRead
-from beepgpt.folders import make_folder
+from beepgpt.folders import beside, make_folder
 from beepgpt.labeling.questions import CannotLabel, LabelQuestion, SourceContents, question_in
 from beepgpt.runtime.destinations import Destination, Topics
 from beepgpt.runtime.made_by import recorded_rules
-from beepgpt.runtime.places import Origin, connection_of, is_kafka, records_in
+from beepgpt.runtime.places import Origin, is_topic, log_of, records_in
 from beepgpt.runtime.specs import SpecFound, specs_on
 
 MAX_LINE = 16 << 20
@@ -28,11 +28,13 @@ MAX_LINE = 16 << 20
 
 def input_of(source: str) -> Origin:
     """SOURCE as a file of examples, or a topic. Raises BadCommand or CannotRead."""
-    if is_kafka(source):
-        return Origin(source, address=kafka.parse_address(source))
+    if is_topic(source):
+        return Origin(source, address=parse_address(source))
     if "://" in source:
-        raise BadCommand(f"SOURCE {source}: a .jsonl of examples, or kafka://host:port/topic is expected")
+        raise BadCommand(f"SOURCE {source}: a .jsonl of examples, kafka://host:port/topic or sqlite:///folder/topic is expected")
     path = Path(source)
+    if parquet.is_table(path):
+        raise BadCommand(f"SOURCE {source}: lines of JSON are expected here, and this is a table: beepgpt examples … --to examples.jsonl")
     if path.is_dir() or zipfile.is_zipfile(path):
         raise BadCommand(f"SOURCE {source}: is no file of examples: make one of it first (beepgpt examples {source} --to examples.jsonl)")
     jsonl.check_readable(path)
@@ -41,21 +43,21 @@ def input_of(source: str) -> Origin:
 
 def retractions_of(path: Path) -> Path:
     """The file of retractions beside a file of examples."""
-    return path.with_name(f"{path.name.removesuffix('.jsonl')}.retractions.jsonl")
+    return beside(path, "retractions.jsonl")
 
 
 def look_at(origin: Origin, settings: Settings) -> SourceContents:
     """Read the retractions in a bounded SOURCE, whose examples must not be sent to anybody."""
     if origin.file is not None:
-        file, beside = origin.file, retractions_of(origin.file)
-        return SourceContents(lambda: _questions(lines_of(file)), frozenset(retracted_in(beside)))
+        file, retractions = origin.file, retractions_of(origin.file)
+        return SourceContents(lambda: _questions(lines_of(file)), frozenset(retracted_in(retractions)))
     assert origin.address is not None
-    address, connection = origin.address, connection_of(settings, origin.address.bootstrap)
-    is_gone = {record.key: record.value is None for _, record in kafka.records_of(connection, address.topic) if record.key is not None}
+    address, log = origin.address, log_of(settings, origin.address)
+    is_gone = {record.key: record.value is None for _, record in log.records(address.topic) if record.key is not None}
     since, until = address.since or 0, address.until
 
     def values() -> Iterator[bytes]:
-        for _, record in kafka.records_of(connection, address.topic):
+        for _, record in log.records(address.topic):
             if record.value is not None and record.timestamp >= since and (until is None or record.timestamp <= until):
                 yield record.value
 
@@ -84,25 +86,25 @@ def retracted_in(path: Path) -> Iterator[str]:
 
 def pass_on_retractions(source: Path, to: Destination) -> None:
     """Write the retractions beside a file of examples to the output; those of a topic pass through the flow."""
-    beside = retractions_of(source)
+    retractions = retractions_of(source)
     if isinstance(to, Topics):
-        with kafka.Writer(to.connection, to.examples) as writer:
-            writer.send(_tombstone(orjson.loads(line)) for line in (lines_of(beside) if beside.exists() else ()))
-    elif to.retractions is not None and beside.exists():
-        jsonl.write_file(to.retractions, beside.read_bytes())
+        with to.log.writer(to.examples) as writer:
+            writer.send(_tombstone(orjson.loads(line)) for line in (lines_of(retractions) if retractions.exists() else ()))
+    elif to.retractions is not None and retractions.exists():
+        jsonl.write_file(to.retractions, retractions.read_bytes())
     elif to.retractions is not None:
         to.retractions.unlink(missing_ok=True)
 
 
-def _tombstone(retraction: Mapping[str, Any]) -> kafka.OutgoingRecord:
+def _tombstone(retraction: Mapping[str, Any]) -> OutgoingRecord:
     retracted = str(retraction.get("retracted_ts", "")).encode()
-    return kafka.OutgoingRecord(str(retraction["id"]).encode(), None, [("retracted_ts", retracted)] if retracted else [])
+    return OutgoingRecord(str(retraction["id"]).encode(), None, [("retracted_ts", retracted)] if retracted else [])
 
 
 def spec_in(origin: Origin, settings: Settings) -> SpecFound | None:
     """The spec of an example in SOURCE, with the settings behind it if they are known; of a topic, among its last records."""
     if origin.address is not None:
-        found = next(iter(specs_on(connection_of(settings, origin.address.bootstrap), origin.address.topic)), None)
+        found = next(iter(specs_on(log_of(settings, origin.address), origin.address.topic)), None)
     else:
         assert origin.file is not None
         with origin.file.open("rb") as lines:
@@ -113,9 +115,9 @@ def spec_in(origin: Origin, settings: Settings) -> SpecFound | None:
 def made_with(source: str, settings: Settings) -> Callable[[str], Mapping[str, Any] | None]:
     """A function that finds the settings behind a spec in SOURCE, as far as they are known."""
     recorded: dict[str, dict[str, Any] | None] = {}
-    if is_kafka(source):
-        address = kafka.parse_address(source)
-        recorded.update(specs_on(connection_of(settings, address.bootstrap), address.topic))
+    if is_topic(source):
+        address = parse_address(source)
+        recorded.update(specs_on(log_of(settings, address), address.topic))
     elif (beside := recorded_rules(Path(source))) is not None:
         return lambda spec: settings_behind(spec, beside.settings, settings.rules)
     return lambda spec: settings_behind(spec, recorded.get(spec), settings.rules)
@@ -129,20 +131,31 @@ def _spec_of(line: bytes) -> str | None:
 
 @contextmanager
 def examples_of(source: str, to: Path, settings: Settings) -> Iterator[tuple[Path, frozenset[bytes]]]:
-    """SOURCE as a file that can be read twice, and the ids its tombstones retract; a topic is copied into `to` first. Raises BadCommand."""
+    """SOURCE as a file that can be read twice, and the ids its tombstones retract; a topic or a table is copied into `to` first.
+
+    Raises BadCommand or CannotRead.
+    """
     from beepgpt.training.prepare import folder_in
 
-    if not is_kafka(source):
+    if not is_topic(source) and not parquet.is_table(Path(source)):
         yield file_of(source, to), frozenset()
         return
-    address = kafka.parse_address(source)
-    if (address.since, address.until, address.follow) != (None, None, False):
+    if not is_topic(source):
+        make_folder(to)
+        with folder_in(to, ".spool-") as folder:
+            path = folder / "examples.jsonl"
+            with path.open("wb") as file:
+                file.writelines(line + b"\n" for line in parquet.lines_of(Path(source), "example"))
+            yield path, frozenset()
+        return
+    address = parse_address(source)
+    if not address.is_whole:
         raise BadCommand(f"SOURCE {source}: a training set is made of all that the topic holds: leave out from, to and follow")
     make_folder(to)
     with folder_in(to, ".spool-") as folder:
         path = folder / "examples.jsonl"
         with path.open("wb") as file:
-            gone = spool(kafka.records_of(connection_of(settings, address.bootstrap), address.topic), file)
+            gone = spool(log_of(settings, address).records(address.topic), file)
         yield path, gone
 
 
@@ -159,7 +172,7 @@ def file_of(source: str, to: Path) -> Path:
     return path
 
 
-def spool(records: Iterable[tuple[int, kafka.Record]], file: BinaryIO) -> frozenset[bytes]:
+def spool(records: Iterable[tuple[int, Record]], file: BinaryIO) -> frozenset[bytes]:
     """Write a topic's examples as lines; returns the ids whose last record in a partition is a tombstone. Raises BadCommand."""
     gone: dict[tuple[int, bytes], bytes] = {}
     for partition, record in records:

@@ -13,20 +13,24 @@ from beepgpt.commands.flags import Include, Json, Report, kinds_of, with_setting
 from beepgpt.commands.output import account_table, add_counts, add_reasons, print_verdict, write_report
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
+from beepgpt.connectors.log import EITHER
 from beepgpt.errors import BadCommand
 from beepgpt.ingest.run import IngestJob, SideTopic, run_ingest
 from beepgpt.ingest.slack import run as ingest_slack
 from beepgpt.runtime.console import console
 from beepgpt.runtime.pacing import pace_of
-from beepgpt.runtime.places import check_apart, is_kafka, topic_of
+from beepgpt.runtime.places import check_apart, is_topic, topic_of
 
 
 @with_settings
 def ingest(
     source: Annotated[
-        str, typer.Argument(help="A Slack export (zip or folder), a .jsonl of events, kafka://host:port/topic, or slack: live.")
+        str,
+        typer.Argument(
+            help="A Slack export (zip or folder), a .jsonl of events, kafka://host:port/topic, sqlite:///folder/topic, or slack: live."
+        ),
     ],
-    to: Annotated[str, typer.Option(help="The topic to write, which nobody else writes: kafka://host:port/topic.")],
+    to: Annotated[str, typer.Option(help="The topic to write, which nobody else writes, at kafka://host:port/ or sqlite:///folder/.")],
     settings: Settings,
     pace: Annotated[
         str | None,
@@ -47,8 +51,8 @@ def ingest(
     if source == ingest_slack.NAME:
         if (pace, with_, scratch) != (None, None, None):
             raise BadCommand("slack is live: --pace, --with and --scratch don't go with it")
-        if not is_kafka(to):
-            raise BadCommand(f"--to {to}: a topic is expected: kafka://host:port/topic")
+        if not is_topic(to):
+            raise BadCommand(f"--to {to}: a topic is expected: {EITHER}")
         if "unlisted" in (kinds := kinds_of(include)):
             raise BadCommand("--include unlisted: is for folders of an export; live, Slack says of each channel what it is")
         live = ingest_slack.SlackIngestJob(to, topic_of(to, "--to"), settings, kinds, http, http_host)

@@ -15,7 +15,7 @@ from beepgpt.config.settings import DEFAULTS, Name, read_settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console
-from beepgpt.runtime.places import is_kafka
+from beepgpt.runtime.places import is_topic
 
 BROKER = "kafka://localhost:9092"
 
@@ -34,7 +34,7 @@ def init(
     workspace = workspace or asked("What is the workspace called (acme, of acme.slack.com)?", "--workspace", "workspace")
     zone = zone or asked("In which time zone are most people (Europe/Berlin)?", "--zone", "UTC")
     broker = broker or asked("Where is Kafka?", "--broker", BROKER)
-    if not is_kafka(broker):
+    if not is_topic(broker):
         raise BadCommand(f"--broker {broker}: {BROKER} is expected")
     answers: dict[Name, str] = {
         ("conversations", "workspace"): workspace,

@@ -27,7 +27,7 @@ from beepgpt.runtime.console import console
 from beepgpt.runtime.destinations import Files, destination_of
 from beepgpt.runtime.made_by import pass_rules_on
 from beepgpt.runtime.names import pass_names_on
-from beepgpt.runtime.places import check_apart, is_kafka
+from beepgpt.runtime.places import check_apart, is_topic
 from beepgpt.runtime.running import ended_before
 
 INTERRUPTED = 130
@@ -40,8 +40,8 @@ NEEDED = {"provider": ("openai", "backoff", "aiolimiter", "detect_secrets", "pho
 
 @with_settings
 def label(
-    source: Annotated[str, typer.Argument(help="Examples: a .jsonl, or kafka://host:port/slack.examples.")],
-    to: Annotated[str, typer.Option(help="A .jsonl path, -, or kafka://host:port/slack.labeled.")],
+    source: Annotated[str, typer.Argument(help="Examples: a .jsonl, kafka://host:port/slack.examples or sqlite:///folder/slack.examples.")],
+    to: Annotated[str, typer.Option(help="A .jsonl path, -, kafka://host:port/slack.labeled or sqlite:///folder/slack.labeled.")],
     settings: Settings,
     yes: Annotated[bool, typer.Option("--yes", help="Begin without asking; --max-cost holds all the same.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Label even if the labeler may be no better than chance.")] = False,
@@ -57,7 +57,7 @@ def label(
     job = LabelJob(input_of(source), destination_of(to, settings), settings, recovery)
     check_apart(source, [*job.to.given().values(), *([report] if report is not None else [])])
     closing, status = run_label(job, yes=yes, force=force)
-    if isinstance(job.to, Files) and job.to.late is not None and not is_kafka(source):
+    if isinstance(job.to, Files) and job.to.late is not None and not is_topic(source):
         pass_names_on(Path(source), Path(to))
         pass_rules_on(Path(source), Path(to))
     show_summary(closing, json, print_labels)

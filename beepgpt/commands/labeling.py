@@ -11,7 +11,6 @@ from typing import Any
 
 from beepgpt.commands.example_source import MAX_LINE, pass_on_retractions, retractions_of, spec_in
 from beepgpt.config.settings import Settings
-from beepgpt.connectors import kafka
 from beepgpt.conversations.account import Account
 from beepgpt.conversations.rules import differing
 from beepgpt.conversations.shard import OtherState
@@ -57,11 +56,11 @@ def check_places(job: LabelJob) -> None:
         if beside is not None and to.retractions is not None and to.retractions.resolve() == beside.resolve():
             raise BadCommand(f"--to {to}: what is beside it is beside SOURCE already: name another file")
         return
-    if address is not None and (address.bootstrap, address.topic) == (to.connection.bootstrap, to.examples):
+    if address is not None and (address.log, address.topic) == (to.log.place, to.examples):
         raise BadCommand(f"--to {to}: is SOURCE: name another topic")
-    kafka.check_topics(to.connection, [to.examples, to.dead_letters])
+    to.log.check_topics([to.examples, to.dead_letters])
     mine = spec_in(job.origin, job.settings)
-    for spec, recorded in specs_on(to.connection, to.examples):
+    for spec, recorded in specs_on(to.log, to.examples):
         if mine is not None and spec != mine.spec:
             raise OtherState(
                 f"{to}: the topic holds examples that were made with other settings than those of SOURCE:"

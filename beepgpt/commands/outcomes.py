@@ -30,7 +30,7 @@ LEAST_KEPT = 0.02
 
 @with_settings
 def outcomes(
-    source: Annotated[str, typer.Argument(help="Outcomes: a .jsonl, or kafka://host:port/slack.outcomes.")],
+    source: Annotated[str, typer.Argument(help="Outcomes: a .jsonl, kafka://host:port/slack.outcomes or sqlite:///folder/slack.outcomes.")],
     settings: Settings,
     model: Annotated[
         Path | None, typer.Option(help="The model's folder: its figures of validation are shown beside.", show_default=False)

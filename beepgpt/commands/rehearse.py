@@ -22,13 +22,15 @@ from beepgpt.figures import decimals, percent, share_or_few, short, spaced
 from beepgpt.runtime.console import console, results
 from beepgpt.runtime.destinations import beside_of
 from beepgpt.runtime.names import known_names, people_of
-from beepgpt.runtime.places import check_apart, is_kafka
+from beepgpt.runtime.places import check_apart, is_topic
 from beepgpt.training.folder import ALERTS
 
 
 @with_settings
 def rehearse(
-    source: Annotated[str, typer.Argument(metavar="PREDICTIONS", help="Predictions: a .jsonl path, or kafka://host:port/topic.")],
+    source: Annotated[
+        str, typer.Argument(metavar="PREDICTIONS", help="Predictions: a .jsonl path, kafka://host:port/topic or sqlite:///folder/topic.")
+    ],
     settings: Settings,
     to: Annotated[Path, typer.Option(help="The page: an .html path.")],
     outcomes: Annotated[str | None, typer.Option(help="Outcomes, if they aren't beside PREDICTIONS, or in it.", show_default=False)] = None,
@@ -56,11 +58,11 @@ def rehearse(
     from beepgpt.training.live import live_in
     from beepgpt.web.report import rehearsal_page
 
-    model = None if model is None else live_in(model)
+    folder, model = model, None if model is None else live_in(model)
     if to.suffix.lower() not in (".html", ".htm"):
         raise BadCommand(f"--to {to}: a page is written there: name an .html")
     jsonl.check_writable(to)
-    if outcomes is None and not is_kafka(source) and (beside := beside_of(Path(source), "outcomes")) is not None and beside.exists():
+    if outcomes is None and not is_topic(source) and (beside := beside_of(Path(source), "outcomes")) is not None and beside.exists():
         outcomes = str(beside)
     given_names = {f"names {each}": each for each in names or []}
     check_apart(source, [to, *([report] if report is not None else [])], outcomes=outcomes, store=store, members=members, **given_names)
@@ -73,7 +75,7 @@ def rehearse(
     if model is not None:
         keep(values["recommended"], model, values["models"])
     console.print(f"For reading: {to}")
-    say_next("check", *(() if model is None else ("--model", model)))
+    say_next("check", *(() if folder is None else ("--model", folder)))
 
 
 ON_THE_PAGE = ("people", "channels", "shown", "bars", "bars_are")
@@ -90,7 +92,7 @@ def keep(recommended: Mapping[str, Any], model: Path, models: Sequence[str]) -> 
         return
     if recommended["threshold"] is None:
         if (stays := threshold_in(model)) is not None:
-            console.print(f"Alerts from {percent(stays.value, 1)} on, as before: {stays.why}.", highlight=False)
+            console.print(f"Alerts from {percent(stays.value, 1)} on, as before: {spaced(stays.why)}.", highlight=False)
         return
     jsonl.write_file(model / ALERTS, orjson.dumps({"model": name, **recommended}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     which = f"{model / ALERTS}, which `beepgpt alert` and `beepgpt score` follow, also those that run"

@@ -15,12 +15,14 @@ from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console, time_left
 from beepgpt.runtime.places import lines_with_places
+from beepgpt.runtime.workers import collect_rarely
 from beepgpt.training.folder import CARD
 
 if TYPE_CHECKING:
     from beepgpt.alerts.choosing import WantedAlerts
     from beepgpt.alerts.decisions import Policy, Preferences
-    from beepgpt.alerts.rehearsal import MaySee, RehearsalHistory
+    from beepgpt.alerts.rehearsal import RehearsalHistory
+    from beepgpt.alerts.replay import MaySee
 
 
 PRECISIONS = (0.5, 0.4, 0.3, 0.2)
@@ -48,6 +50,7 @@ def rehearsal_of(
     from beepgpt.commands.alert import policy_of
     from beepgpt.training.live import threshold_in
 
+    collect_rarely()
     history = history_in(source, outcomes, settings, model)
     asked, may_see = preferences_in(store, members, {user for point in history.points for user, _ in point.people})
 

@@ -21,14 +21,14 @@ from beepgpt.errors import BadCommand
 from beepgpt.folders import make_folder
 from beepgpt.locks import lock
 from beepgpt.runtime.console import console, results
-from beepgpt.runtime.places import is_kafka
+from beepgpt.runtime.places import is_topic
 
 LOCK = "retrain.lock"
 
 
 @with_settings
 def retrain(
-    source: Annotated[str, typer.Argument(help="All examples so far: a .jsonl, or kafka://host:port/topic.")],
+    source: Annotated[str, typer.Argument(help="All examples so far: a .jsonl, kafka://host:port/topic or sqlite:///folder/topic.")],
     settings: Settings,
     model: Annotated[Path, typer.Option(help="The folder that beepgpt score and beepgpt alert follow; a new one gets its first model.")],
     since: Annotated[str, typer.Option(help="How long before the last prompt the candidate ends, and they are compared.")] = "14d",
@@ -42,7 +42,7 @@ def retrain(
         ),
     ] = None,
     retractions: Annotated[Path | None, typer.Option(help="Examples to forget; found by themselves beside SOURCE.")] = None,
-    threads: Annotated[int, typer.Option(help="0: as many as processors; the model is the same.", min=0)] = 0,
+    threads: Annotated[int, typer.Option(help="0: as many as are idle; the model is the same.", min=0)] = 0,
     force: Annotated[bool, typer.Option("--force", help="Take it though few points compare them, unless it is worse.")] = False,
     report: Report = None,
     json: Json = False,
@@ -83,7 +83,7 @@ def retrained(
     from beepgpt.training.reloading import check_made_by
     from beepgpt.training.retraining import compare_with_live, live_kind, put_retrained
 
-    if not is_kafka(source):
+    if not is_topic(source):
         file_of(source, live)
     make_folder(live)
     kind, seed = live_kind(live)

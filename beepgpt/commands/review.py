@@ -17,14 +17,14 @@ from beepgpt.commands.closing import say_next
 from beepgpt.commands.example_source import input_of, lines_of, retracted_in, retractions_of
 from beepgpt.commands.flags import Names, NoNames, with_settings
 from beepgpt.config.settings import Settings
-from beepgpt.connectors import kafka
+from beepgpt.connectors.log import TopicAddress
 from beepgpt.conversations.signals import Signal, SignalVerdict
 from beepgpt.errors import BadCommand
 from beepgpt.labeling.few_shots import FewShots
 from beepgpt.labeling.review_queue import ReviewedExample, Sample
 from beepgpt.runtime.console import Watched, console
 from beepgpt.runtime.names import known_names
-from beepgpt.runtime.places import connection_of
+from beepgpt.runtime.places import log_of
 
 if TYPE_CHECKING:
     from beepgpt.labeling.review_queue import OpinionSource
@@ -38,7 +38,9 @@ INSTALL = "pip install 'beepgpt[labeling]'"
 
 @with_settings
 def review(
-    source: Annotated[str, typer.Argument(help="Examples, labeled or not: a .jsonl path, or kafka://host:port/topic.")],
+    source: Annotated[
+        str, typer.Argument(help="Examples, labeled or not: a .jsonl path, kafka://host:port/topic or sqlite:///folder/topic.")
+    ],
     settings: Settings,
     labeler: Annotated[
         str | None, typer.Option(help="Whose opinion is shown beside yours: local, rules or none.", show_default=False)
@@ -125,12 +127,12 @@ def records_of(source: str, settings: Settings) -> Iterator[ReviewedKey]:
     yield from ((each, None) for each in retracted_in(retractions_of(origin.file)))
 
 
-def _in_topic(source: str, address: kafka.KafkaAddress, settings: Settings) -> Iterator[ReviewedKey]:
+def _in_topic(source: str, address: TopicAddress, settings: Settings) -> Iterator[ReviewedKey]:
     """A topic's examples, then its tombstones, to its present end."""
-    if (address.since, address.until, address.follow) != (None, None, False):
+    if not address.is_whole:
         raise BadCommand(f"SOURCE {source}: a review goes through the whole topic, to its end: leave out from, to and follow")
     retracted = {}
-    for _, record in kafka.records_of(connection_of(settings, address.bootstrap), address.topic):
+    for _, record in log_of(settings, address).records(address.topic):
         key = (record.key or b"").decode("utf-8", "replace")
         retracted[key] = record.value is None
         if record.value is not None:

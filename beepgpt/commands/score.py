@@ -23,16 +23,16 @@ from beepgpt.runtime.destinations import beside_of, place_name, score_outputs_of
 from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.names import NAMES, keep_names, pass_names_on
 from beepgpt.runtime.pacing import pace_of
-from beepgpt.runtime.places import check_apart, is_kafka, origin_of
+from beepgpt.runtime.places import check_apart, is_topic, origin_of
 
 EXTRA = "training"
 
 
 @with_settings
 def score(
-    source: Annotated[str, typer.Argument(help="An export, a .jsonl of events, or kafka://host:port/topic.")],
+    source: Annotated[str, typer.Argument(help="An export, a .jsonl of events, kafka://host:port/topic or sqlite:///folder/topic.")],
     model: Annotated[Path, typer.Option(help="The model's folder; a new one there is loaded.")],
-    to: Annotated[str, typer.Option(help="A .jsonl path, -, or kafka://host:port/topic.")],
+    to: Annotated[str, typer.Option(help="A .jsonl path, -, kafka://host:port/topic or sqlite:///folder/topic.")],
     settings: Settings,
     outcomes: Annotated[
         str | None,
@@ -91,7 +91,7 @@ def score(
 def keep_names_of(job: ScoreJob) -> None:
     """Remember the names of an export beside its predictions; of a file of events, those that are beside it."""
     path = job.to.predictions
-    if is_kafka(job.source) or not isinstance(path, Path) or beside_of(path, NAMES) is None:
+    if is_topic(job.source) or not isinstance(path, Path) or beside_of(path, NAMES) is None:
         return
     if origin_of(job.source, job.include).export is not None:
         keep_names(Path(job.source), path, forgotten_of(job.settings), job.include)
@@ -105,7 +105,7 @@ def next_of(job: ScoreJob) -> tuple[object, ...]:
         case None:
             return ()
         case Path() as path:
-            members = ("--members", job.source) if not is_kafka(job.source) and not job.source.endswith(".jsonl") else ()
+            members = ("--members", job.source) if not is_topic(job.source) and not job.source.endswith(".jsonl") else ()
             return ("rehearse", path, "--model", job.model, *members, "--to", path.with_name("rehearsal.html"))
         case address:
             return ("alert", f"{place_name(address)}?follow=true", "--model", job.model)

@@ -8,7 +8,7 @@ from typing import Any
 
 from beepgpt.commands.output import moment
 from beepgpt.commands.scoring import ScoreJob, build, starts_at
-from beepgpt.connectors import kafka
+from beepgpt.connectors.log import Log, TopicAddress
 from beepgpt.conversations.account import Account, sum_of
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY
@@ -17,7 +17,7 @@ from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console
 from beepgpt.runtime.destinations import check_score_topic, place_name
 from beepgpt.runtime.left_out import left_out_of, say_left_out
-from beepgpt.runtime.places import Origin, check_apart, connection_of, origin_of
+from beepgpt.runtime.places import Origin, check_apart, log_of, origin_of
 from beepgpt.runtime.running import check_source, ended_before, recovery_of, run_child, run_flow, status_of
 from beepgpt.training.live import LiveThresholds
 
@@ -34,14 +34,14 @@ def check_job(job: ScoreJob, origin: Origin) -> None:
     if job.recovery is not None and (job.to.predictions is None or any(path.exists() and not path.is_file() for path in files.values())):
         raise BadCommand("--recovery needs a file or a topic as --to: what was printed can't be cut back to a snapshot")
     check_apart(job.source, files.values())
-    taken: dict[tuple[str, str], str] = {} if address is None else {(address.bootstrap, address.topic): "SOURCE"}
+    taken: dict[tuple[str, str], str] = {} if address is None else {(address.log, address.topic): "SOURCE"}
     for name, each in job.to.topics().items():
-        if other := taken.get((each.bootstrap, each.topic)):
+        if other := taken.get((each.log, each.topic)):
             raise BadCommand(f"{place_name(each)}: is {other} already: name another topic")
-        taken[each.bootstrap, each.topic] = name
-        check_score_topic(connection_of(job.settings, each.bootstrap), each, rules)
+        taken[each.log, each.topic] = name
+        check_score_topic(log_of(job.settings, each), each, rules)
         if name == "predictions":
-            for line in lasting(connection_of(job.settings, each.bootstrap), each, job.settings.scoring.kept):
+            for line in lasting(log_of(job.settings, each), each, job.settings.scoring.kept):
                 console.print(line)
 
 
@@ -58,9 +58,9 @@ def check_pace(job: ScoreJob, origin: Origin) -> None:
         raise BadCommand("--pace goes with one worker and without --recovery: `beepgpt ingest --pace` puts on a topic what can be resumed")
 
 
-def lasting(connection: kafka.Connection, address: kafka.KafkaAddress, kept: int) -> Iterator[str]:
+def lasting(log: Log, address: TopicAddress, kept: int) -> Iterator[str]:
     """Yield a sentence for each setting of a topic of predictions by which text may stay there after its message was deleted."""
-    has = kafka.topic_settings(connection, address.topic, ["cleanup.policy", "retention.ms"])
+    has = log.settings_of(address.topic, ["cleanup.policy", "retention.ms"])
     name = place_name(address)
     if "compact" not in has.get("cleanup.policy", "compact"):
         yield f"{name}: is not compacted: what a deleted message said stays in it for its retention. `beepgpt topics` makes one that is."

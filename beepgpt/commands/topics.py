@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 import typer
 from rich.table import Table
@@ -10,11 +12,11 @@ from rich.table import Table
 from beepgpt.commands.closing import say_next, show_summary
 from beepgpt.commands.flags import Json, with_settings
 from beepgpt.config.settings import Settings, defaults
-from beepgpt.connectors import kafka
+from beepgpt.connectors.log import HOW, HOW_SQLITE, BadAddress, TopicSpec, folder_place, parse_address
 from beepgpt.conversations.rules import DAY
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console, results
-from beepgpt.runtime.places import connection_of, is_kafka
+from beepgpt.runtime.places import is_topic, log_of
 
 FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1", "max.message.bytes": str(2 * 2**20)}
 """State is built from a topic's beginning, an ingested history is older than any retention, and an event may have a megabyte."""
@@ -47,7 +49,9 @@ PREFIX = "slack"
 
 @with_settings
 def topics(
-    at: Annotated[str, typer.Argument(metavar="BROKER", help="kafka://host:port, or kafka://host:port/topic to make just that one.")],
+    at: Annotated[
+        str, typer.Argument(metavar="BROKER", help="kafka://host:port or sqlite:///folder; with /topic behind it, to make just that one.")
+    ],
     settings: Settings,
     partitions: Annotated[int, typer.Option(min=1, help="Of slack.events and what is made of it; they can't be changed later.")] = 12,
     replicas: Annotated[int, typer.Option(min=-1, help="Copies of each; -1: as many as the brokers make by themselves.")] = -1,
@@ -55,28 +59,28 @@ def topics(
     json: Json = False,
 ) -> None:
     """Make the topics that are missing, or the one that is named, and show how those that are there differ from what they should be."""
-    bootstrap, name = broker_and_topic(at)
+    place, name = broker_and_topic(at)
     if name is not None and prefix != PREFIX:
         raise BadCommand(f"--prefix {prefix}: BROKER names a topic, {name}: leave one of them out")
-    connection = connection_of(settings, bootstrap)
+    log = log_of(settings, place)
     beside = names_beside(prefix, settings)
     specs = (
         [spec_of(name, partitions, replicas, beside, settings)]
         if name is not None
         else flow_topics(prefix, partitions, replicas, beside, settings)
     )
-    made, differences = kafka.create_topics(connection, specs)
-    there = kafka.check_topics(connection, [spec.name for spec in specs])
+    made, differences = log.create(specs)
+    there = log.check_topics([spec.name for spec in specs])
     rows = []
     for spec in specs:
         is_made = spec.name in made
-        has = dict(spec.settings) if is_made else kafka.topic_settings(connection, spec.name, spec.settings)
+        has = dict(spec.settings) if is_made else log.settings_of(spec.name, spec.settings)
         rows.append({"topic": spec.name, "is_made": is_made, "partitions": there[spec.name].partitions, "settings": has})
     show_summary({"topics": rows, "differences": list(differences)}, json, print_topics)
     if name is None and (needed := needed_settings(beside, settings)):
         console.print(f"A flow that is to use these needs: {' '.join(needed)}", soft_wrap=True)
     if name is None:
-        say_next("ingest", "slack", "--to", f"kafka://{bootstrap}/{prefix}.events")
+        say_next("ingest", "EXPORT.zip", "--to", f"{place}/{prefix}.events", why="The history, before anything live")
 
 
 def print_topics(found: dict[str, Any]) -> None:
@@ -90,13 +94,13 @@ def print_topics(found: dict[str, Any]) -> None:
         results.print(f"differs, and is left as it is: {line}")
 
 
-def flow_topics(prefix: str, partitions: int, replicas: int, beside: dict[str, str], settings: Settings) -> list[kafka.TopicSpec]:
+def flow_topics(prefix: str, partitions: int, replicas: int, beside: dict[str, str], settings: Settings) -> list[TopicSpec]:
     """The topics that the flows read and write."""
     names = [*(f"{prefix}.{kind}" for kind in KINDS), *beside.values()]
     return [spec_of(name, partitions, replicas, beside, settings) for name in dict.fromkeys(names)]
 
 
-def spec_of(name: str, partitions: int, replicas: int, beside: dict[str, str], settings: Settings) -> kafka.TopicSpec:
+def spec_of(name: str, partitions: int, replicas: int, beside: dict[str, str], settings: Settings) -> TopicSpec:
     """A topic with the settings of its kind, which its name says; of an unknown kind, with those of events.
 
     >>> from beepgpt.config.settings import read_settings
@@ -108,10 +112,10 @@ def spec_of(name: str, partitions: int, replicas: int, beside: dict[str, str], s
     """
     kinds = [each for each in name.split(".") if each in KINDS or each in BESIDE]
     if name in beside.values() or (kinds and kinds[-1] in BESIDE):
-        return kafka.TopicSpec(name, 1, DEAD_LETTERS | {"retention.ms": str(settings.run.rejects_kept // 1000)}, replicas)
+        return TopicSpec(name, 1, DEAD_LETTERS | {"retention.ms": str(settings.run.rejects_kept // 1000)}, replicas)
     kind = kinds[-1] if kinds else "events"
     kept = {"retention.ms": str(settings.scoring.kept // 1000)} if kind == "predictions" else {}
-    return kafka.TopicSpec(name, partitions, KINDS[kind] | kept, replicas)
+    return TopicSpec(name, partitions, KINDS[kind] | kept, replicas)
 
 
 def names_beside(prefix: str, settings: Settings) -> dict[str, str]:
@@ -131,19 +135,32 @@ def _beside(settings: Settings) -> dict[str, str]:
     return {each: getattr(settings.kafka, field) for each, field in BESIDE.items()}
 
 
+PLACES = "kafka://host:port or kafka://host:port/topic, or sqlite:///folder or sqlite:///folder/topic"
+
+
 def broker_and_topic(at: str) -> tuple[str, str | None]:
-    """`host:port` of `kafka://host:port`, and the topic if one is named. Raises BadCommand.
+    """The log's place (`kafka://host:port`), and the topic if one is named. Raises BadCommand.
+
+    The last name in a path is a topic's if there is a dot in it and no such folder: `sqlite:///srv/log/slack.events`.
 
     >>> broker_and_topic("kafka://localhost:9092"), broker_and_topic("kafka://localhost:9092/slack.events.2")
-    (('localhost:9092', None), ('localhost:9092', 'slack.events.2'))
+    (('kafka://localhost:9092', None), ('kafka://localhost:9092', 'slack.events.2'))
+    >>> broker_and_topic("sqlite:///srv/log"), broker_and_topic("sqlite:///srv/log/slack.events")
+    (('sqlite:///srv/log', None), ('sqlite:///srv/log', 'slack.events'))
     """
-    if not is_kafka(at) or "?" in at or "#" in at:
-        raise BadCommand(f"BROKER {at}: kafka://host:port or kafka://host:port/topic is expected")
-    names_topic = "/" in at.removeprefix("kafka://").rstrip("/")
+    if not is_topic(at) or "?" in at or "#" in at:
+        raise BadCommand(f"BROKER {at}: {PLACES} is expected")
+    if at.startswith("sqlite://"):
+        folder = Path(unquote(at.removeprefix("sqlite://")) or ".")
+        names_topic = "." in folder.name and not at.endswith("/") and not folder.is_dir()
+        if not names_topic:
+            return folder_place(str(folder)), None
+    else:
+        names_topic = "/" in at.removeprefix("kafka://").rstrip("/")
     try:
-        address = kafka.parse_address(at if names_topic else f"{at.rstrip('/')}/any")
-    except kafka.BadAddress as error:
-        why = str(error).removesuffix(kafka.HOW)
+        address = parse_address(at if names_topic else f"{at.rstrip('/')}/any")
+    except BadAddress as error:
+        why = str(error).removesuffix(HOW).removesuffix(HOW_SQLITE)
         why = why if names_topic else why.replace("/any: ", ": ", 1)
-        raise BadCommand(f"BROKER {why}kafka://host:port or kafka://host:port/topic") from None
-    return address.bootstrap, address.topic if names_topic else None
+        raise BadCommand(f"BROKER {why}{PLACES}") from None
+    return address.log, address.topic if names_topic else None

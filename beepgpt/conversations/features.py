@@ -233,7 +233,8 @@ class People(State):
         """The people who may answer a window, `most` at most, as they stand at `t`.
 
         `window`: oldest first. `spoken`: who has spoken in the conversation, in the order of their first posts. The last author and bots
-        are no candidates. A person who is named is one, even if they have never posted in the channel.
+        are no candidates. A person who is named is one, even if they have never posted in the channel; where a bot has used their name, if
+        they have posted themselves, too.
         """
         last = window[-1].user
         spoke: dict[str, int] = {}
@@ -246,10 +247,10 @@ class People(State):
                 if person != last and person not in named:
                     named[person] = back
         began = {person: place for place, person in enumerate(islice(spoken, SPOKEN_KEPT), start=1)}
-        nearby = dict.fromkeys([*spoke, *[person for person in named if person not in self.bots], *began])
+        people = self.people
+        nearby = dict.fromkeys([*spoke, *[person for person in named if person not in self.bots or person in people], *began])
         nearby.pop(last, None)
         names = list(nearby)[:most]
-        people = self.people
         near = [people.get(user) or Person(user) for user in names]
         places = [(spoke.get(user, 0), named.get(user, 0), began.get(user, 0)) for user in names]
         likely = self.ranked[: most + 1] if len(names) < most else []  # of so many people, most - len(names) are neither near nor last

@@ -14,7 +14,7 @@ from beepgpt.forgetting.kinds import found_in, place_of
 from beepgpt.forgetting.records import Cleaning, Removal
 from beepgpt.forgetting.topics import clean_topic
 from beepgpt.runtime.forgotten import locked_list, new_list, read_forgotten, write_forgotten
-from beepgpt.runtime.places import connection_of, is_kafka, topic_of
+from beepgpt.runtime.places import is_topic, log_of, topic_of
 
 MessageName = tuple[str, str]
 """A channel's id, and a message's time as Slack writes it."""
@@ -45,7 +45,7 @@ def run_forget(job: ForgetJob, progress: Callable[[str], None] = lambda place: N
     """
     path = job.settings.run.forgotten
     for place in job.places:
-        if not is_kafka(place) and not (place and Path(place).exists()):
+        if not is_topic(place) and not (place and Path(place).exists()):
             raise BadCommand(f"--from {place}: there is no such file or folder")
     for name in (*job.people, *job.channels, *(channel for channel, _ in job.messages)):
         if not name.strip() or name != name.strip() or name[0] in "@#<":
@@ -93,11 +93,11 @@ def _all(job: ForgetJob, cleaning: Cleaning, progress: Callable[[str], None]) ->
     """What is found in each place, or done there; what several places hold is looked at once."""
     seen = {job.settings.run.forgotten.expanduser().resolve()}
     for place in job.places:
-        if is_kafka(place):
+        if is_topic(place):
             address = topic_of(place, "--from")
             progress(place)
-            connection = connection_of(job.settings, address.bootstrap)
-            yield clean_topic(connection, address.topic, cleaning, drop=job.drop).of(place, "topic")
+            log = log_of(job.settings, address)
+            yield clean_topic(log, address.topic, cleaning, drop=job.drop).of(place, "topic")
             continue
         if not (path := place_of(Path(place))).exists():
             continue  # it was deleted with a place before it

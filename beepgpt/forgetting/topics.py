@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
-from beepgpt.connectors import kafka
-from beepgpt.connectors.kafka import Connection, OutgoingRecord, Record, TopicSpec, Writer
+from beepgpt.connectors.log import LOOK_BACK, EditableLog, Log, OutgoingRecord, Record, TopicSpec, folder_place
+from beepgpt.connectors.sqlite.log import SqliteLog
+from beepgpt.connectors.sqlite.topic_files import SUFFIX
 from beepgpt.errors import BeepGPTError
 from beepgpt.forgetting.records import Cleaning, Removal, maker_of, remembered
 
@@ -24,10 +26,22 @@ class CopyNotWhole(BeepGPTError):
     """A copy of a topic lacks records; the message says what to do."""
 
 
-def clean_topic(connection: Connection, name: str, cleaning: Cleaning, *, drop: bool = False) -> Removal:
-    """Remove what is forgotten from a topic; `drop`: delete the old one once its copy is whole. Raises KafkaFailed or CopyNotWhole."""
-    policy = kafka.topic_settings(connection, name, ["cleanup.policy"]).get("cleanup.policy", "delete")
-    return _with_tombstones(connection, name, cleaning) if "compact" in policy else _rewritten(connection, name, cleaning, drop=drop)
+def clean_topic(log: Log, name: str, cleaning: Cleaning, *, drop: bool = False) -> Removal:
+    """Remove what is forgotten from a topic; `drop`: delete the old one once its copy is whole. Raises LogFailed or CopyNotWhole."""
+    policy = log.settings_of(name, ["cleanup.policy"]).get("cleanup.policy", "delete")
+    if "compact" in policy:
+        return _with_tombstones(log, name, cleaning)
+    found = sum(record.value is not None and _kept(record, cleaning) != record.value for _, record in log.records(name))
+    if isinstance(log, EditableLog):
+        if found and cleaning.apply:
+            log.edit(name, lambda record: _kept(record, cleaning))
+        return Removal(found, "removed" if found else "")
+    return _rewritten(log, name, found, cleaning, drop=drop)
+
+
+def clean_topic_file(path: Path, cleaning: Cleaning) -> Removal:
+    """Remove what is forgotten from a topic in a folder."""
+    return clean_topic(SqliteLog(folder_place(str(path.parent))), path.name.removesuffix(SUFFIX), cleaning)
 
 
 def _kept(record: Record, cleaning: Cleaning) -> bytes | None:
@@ -35,11 +49,11 @@ def _kept(record: Record, cleaning: Cleaning) -> bytes | None:
     return None if record.value is None else remembered(record.value, cleaning.forgotten)
 
 
-def _with_tombstones(connection: Connection, name: str, cleaning: Cleaning) -> Removal:
+def _with_tombstones(log: Log, name: str, cleaning: Cleaning) -> Removal:
     """Write a tombstone for each key whose last record holds something: compaction then removes the records."""
     gone: dict[tuple[int, bytes], None] = {}
     maker = ""
-    for partition, record in kafka.records_of(connection, name):
+    for partition, record in log.records(name):
         if record.key is None:
             continue
         if record.value is not None and _kept(record, cleaning) != record.value:
@@ -48,9 +62,11 @@ def _with_tombstones(connection: Connection, name: str, cleaning: Cleaning) -> R
         else:
             gone.pop((partition, record.key), None)
     if gone and cleaning.apply:
-        with Writer(connection, name) as writer:
+        with log.writer(name, alone=False) as writer:
             writer.send(OutgoingRecord(key, None, [("reason", b"forgotten")], partition) for partition, key in gone)
             writer.flush()
+        if isinstance(log, EditableLog):
+            log.clean(name)
     return Removal(len(gone), "tombstones written" if gone else "", f"{maker} to a new topic" if gone and maker else "")
 
 
@@ -63,22 +79,19 @@ def copy_name(name: str, digest: str) -> str:
     return f"{re.sub(r'[.][0-9a-f]{12}$', '', name)}.{digest}"
 
 
-def _rewritten(connection: Connection, name: str, cleaning: Cleaning, *, drop: bool) -> Removal:
+def _rewritten(log: Log, name: str, found: int, cleaning: Cleaning, *, drop: bool) -> Removal:
     """Copy a topic without what is forgotten, partition by partition, with keys, headers and times; a second call goes on where it was."""
     new = copy_name(name, cleaning.forgotten.digest)
-    found = sum(
-        record.value is not None and _kept(record, cleaning) != record.value for _, record in kafka.records_of(connection, name)
-    )  # fmt: skip
     if not found or new == name:
         return Removal()
     if not cleaning.apply:
         return Removal(found, "rewritten as a topic beside it", f"then read that one, and delete {name}")
-    topic = kafka.describe_topic(connection, name)
-    settings = {key: value for key, value in kafka.topic_settings(connection, name, KEPT_SETTINGS).items() if value != "None"}
-    kafka.create_topics(connection, [TopicSpec(new, topic.partitions, settings)])
-    with Writer(connection, new) as writer:
+    topic = log.topic(name)
+    settings = {key: value for key, value in log.settings_of(name, KEPT_SETTINGS).items() if value != "None"}
+    log.create([TopicSpec(new, topic.partitions, settings)])
+    with log.writer(new) as writer:
         batch: list[OutgoingRecord] = []
-        for partition, record in kafka.records_of(connection, name, starts=_copied_until(connection, new)):
+        for partition, record in log.records(name, starts=_copied_until(log, new)):
             value = _kept(record, cleaning)
             if value is not None or record.value is None:
                 headers = [*(record.headers or []), (COPIED, b"%d" % record.offset)]
@@ -88,9 +101,9 @@ def _rewritten(connection: Connection, name: str, cleaning: Cleaning, *, drop: b
                 batch.clear()
         writer.send(batch)
         writer.flush()
-    _check_whole(connection, name, new, cleaning)
+    _check_whole(log, name, new, cleaning)
     if drop:
-        kafka.delete_topic(connection, name)
+        log.delete(name)
         return Removal(found, f"rewritten as {new}, deleted", f"read {new} from now on")
     return Removal(found, f"rewritten as {new}", f"read {new} from now on, and delete {name} (--drop does)")
 
@@ -103,22 +116,22 @@ def _offsets_in(records: Iterator[tuple[int, Record]]) -> Iterator[tuple[int, in
                 yield partition, int(value)
 
 
-def _copied_until(connection: Connection, new: str) -> dict[int, int]:
+def _copied_until(log: Log, new: str) -> dict[int, int]:
     """The offset in the old topic from which each partition is still to be copied."""
     until: dict[int, int] = {}
-    for partition, offset in _offsets_in(kafka.records_of(connection, new, back=kafka.LOOK_BACK)):
+    for partition, offset in _offsets_in(log.records(new, back=LOOK_BACK)):
         until[partition] = offset + 1
     return until
 
 
-def _check_whole(connection: Connection, name: str, new: str, cleaning: Cleaning) -> None:
+def _check_whole(log: Log, name: str, new: str, cleaning: Cleaning) -> None:
     """Raise CopyNotWhole unless the copy has each record that stays, once and in order."""
     wanted: dict[int, list[int]] = {}
     copied: dict[int, list[int]] = {}
-    for partition, record in kafka.records_of(connection, name):
+    for partition, record in log.records(name):
         if record.value is None or _kept(record, cleaning) is not None:
             wanted.setdefault(partition, []).append(record.offset)
-    for partition, offset in _offsets_in(kafka.records_of(connection, new)):
+    for partition, offset in _offsets_in(log.records(new)):
         copied.setdefault(partition, []).append(offset)
     if copied != wanted:
         missing = sum(map(len, wanted.values())) - sum(map(len, copied.values()))

@@ -11,9 +11,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import orjson
 
-from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
-from beepgpt.connectors.kafka import chunks_of
+from beepgpt.connectors.log import LogSource, Record, chunks_of
 from beepgpt.connectors.slack import export as slack_export
 from beepgpt.connectors.sqlite.sorting import Sorter
 from beepgpt.conversations.account import Account
@@ -210,7 +209,7 @@ class TopicReading(NamedTuple):
     """A topic that is read: SOURCE itself, or its dead letters or late events."""
 
     role: TopicRole
-    source: kafka.KafkaSource
+    source: LogSource
 
 
 class TopicFeed:
@@ -267,12 +266,12 @@ class TopicFeed:
 
         return without_duplicates(rows(), self._lateness, account)
 
-    def _kept(self, record: kafka.Record, account: Account) -> kafka.Record | None:
+    def _kept(self, record: Record, account: Account) -> Record | None:
         """The record without what is forgotten; None if nothing is left of it."""
         value = remembered(record.value or b"", self._forgotten, account)
         return None if value is None else record if value is record.value or record.value is None else record._replace(value=value)
 
-    def _parse(self, record: kafka.Record, reading: TopicReading, account: Account) -> Parsed | None:
+    def _parse(self, record: Record, reading: TopicReading, account: Account) -> Parsed | None:
         """Parse a record as of the time when it was written; None if it came from another topic."""
         headers = dict(record.headers) if reading.role != "source" else {}
         came_from, _, place = headers.get("source", b"").decode(errors="replace").rpartition("/")

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from beepgpt.config.settings import Settings
-from beepgpt.connectors import kafka
-from beepgpt.connectors.kafka import check_keeps
+from beepgpt.connectors.log import EITHER, Log, LogWriter, NotDelivered, OutgoingRecord, Topic, TopicAddress, parse_address, partition_of
 from beepgpt.connectors.slack import export as slack_export
 from beepgpt.connectors.sqlite.sorting import Sorter
 from beepgpt.conversations.account import Account
@@ -32,7 +31,7 @@ from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.console import Watched, console
 from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.left_out import left_out_of, say_left_out
-from beepgpt.runtime.places import connection_of, is_kafka, origin_of, patience_of, topic_of
+from beepgpt.runtime.places import is_topic, log_of, origin_of, patience_of, topic_of
 from beepgpt.runtime.workers import Stop, peak_memory_mb
 
 RECORD_ENDS = ("written", "there", "copies", "letters_of_unusable", "elsewhere", "forgotten", "waiting")
@@ -84,17 +83,17 @@ def run_ingest(job: IngestJob) -> tuple[dict[str, Any], int]:
     """Write everything that is missing on the topic. Returns the report and the exit status."""
     began = time.monotonic()
     account, stop = Account(), Stop()
-    if not is_kafka(job.to):
-        raise BadCommand(f"--to {job.to}: a topic is expected: kafka://host:port/topic")
+    if not is_topic(job.to):
+        raise BadCommand(f"--to {job.to}: a topic is expected: {EITHER}")
     address = topic_of(job.to, "--to")
     _check_command(job, address)
-    connection = connection_of(job.settings, address.bootstrap)
-    topic = kafka.describe_topic(connection, address.topic)
+    log = log_of(job.settings, address)
+    topic = log.topic(address.topic)
     with stop.listening(), ExitStack() as stack:
         watched = stack.enter_context(Watched("ingest", shown=job.settings.run.progress))
         feed = _open_feed(job, stop, stack)
         run = run_id(feed.identity, topic.partitions)
-        fill(job, connection, topic, run, feed, account, stop, lambda: watched.update(0, 1, account["read"], feed.share))
+        fill(job, log, topic, run, feed, account, stop, lambda: watched.update(0, 1, account["read"], feed.share))
     if stop():
         account.count("waiting", account["read"] - accounted_for(account))
     for line in feed.notes:
@@ -118,23 +117,23 @@ def run_ingest(job: IngestJob) -> tuple[dict[str, Any], int]:
     return closing, 130 if stop() else 0
 
 
-def _check_command(job: IngestJob, to: kafka.KafkaAddress) -> None:
+def _check_command(job: IngestJob, to: TopicAddress) -> None:
     """Raise BadCommand where flags contradict each other, before any broker is asked."""
-    if not is_kafka(job.source):
+    if not is_topic(job.source):
         if job.beside:
             raise BadCommand("--with goes with a topic as SOURCE: what was late or unusable in a file stands in that file")
         return
-    address = kafka.parse_address(job.source)
-    if (address.since, address.until, address.follow) != (None, None, False):
+    address = parse_address(job.source)
+    if not address.is_whole:
         raise BadCommand(f"SOURCE {job.source}: all of a topic is put in order: leave out from, to and follow")
-    if to.bootstrap == address.bootstrap and to.topic in _topics_read(job):
+    if to.log == address.log and to.topic in _topics_read(job):
         raise BadCommand(f"--to {job.to}: is read from: name another topic, which is empty")
 
 
 def _topics_read(job: IngestJob) -> dict[str, TopicRole]:
     """The topics that are merged: SOURCE and the chosen side topics."""
     ours = job.settings.kafka
-    named: dict[str, TopicRole] = {kafka.parse_address(job.source).topic: "source"}
+    named: dict[str, TopicRole] = {parse_address(job.source).topic: "source"}
     if "dead-letters" in job.beside:
         named.setdefault(ours.dead_letter_topic, "dead-letters")
     if "late" in job.beside:
@@ -145,13 +144,10 @@ def _topics_read(job: IngestJob) -> dict[str, TopicRole]:
 def _open_feed(job: IngestJob, stop: Stop, stack: ExitStack) -> Feed:
     """Open SOURCE; the stack closes it."""
     forgotten = forgotten_of(job.settings)
-    if is_kafka(job.source):
+    if is_topic(job.source):
         ours = job.settings
-        connection, patience = connection_of(ours, kafka.parse_address(job.source).bootstrap), patience_of(ours, follows=False)
-        readings = [
-            TopicReading(role, kafka.KafkaSource(connection, name, stopping=stop, patience=patience))
-            for name, role in _topics_read(job).items()
-        ]
+        log, patience = log_of(ours, parse_address(job.source)), patience_of(ours, follows=False)
+        readings = [TopicReading(role, log.source(name, stopping=stop, patience=patience)) for name, role in _topics_read(job).items()]
         return TopicFeed(readings, ours.rules.lateness, stack.enter_context(Sorter(job.scratch)), forgotten)
     origin = origin_of(job.source, job.include)
     say_left_out(origin.export)
@@ -165,8 +161,8 @@ def _open_feed(job: IngestJob, stop: Stop, stack: ExitStack) -> Feed:
 
 def fill(
     job: IngestJob,
-    connection: kafka.Connection,
-    topic: kafka.Topic,
+    log: Log,
+    topic: Topic,
     run: str,
     feed: Feed,
     account: Account,
@@ -174,10 +170,10 @@ def fill(
     progress: Callable[[], None],
 ) -> None:
     """Find out what the topic has of this run, and write the rest, unless asked to stop."""
-    if not check_keeps(connection, topic.name):
+    if not log.check_keeps(topic.name):
         console.print(f"{topic.name}: whether it keeps old records could not be asked.")
-    found = read_progress(connection, topic.name, run)
-    plan = WritePlan(run, topic.partitions, kafka.partition_of, now_us(), found.there, found.beats)
+    found = read_progress(log, topic.name, run)
+    plan = WritePlan(run, topic.partitions, partition_of, now_us(), found.there, found.beats)
     feed.prepare(account, progress)
     span = Span()
     if (job.pace is not None or found.others) and not stop():
@@ -185,17 +181,17 @@ def fill(
     if stop():  # what is prepared by half has another order
         return
     check_not_closed(topic.name, found, span.items)
-    ends_before = sum_of_ends(connection, topic.name)
-    with kafka.Writer(connection, topic.name, patience=patience_of(job.settings, follows=False)) as writer:
+    ends_before = sum_of_ends(log, topic.name)
+    with log.writer(topic.name, patience=patience_of(job.settings, follows=False)) as writer:
         pace = None if job.pace is None else PacedWriting(job.pace, span, writer, plan, account)
         if pace is not None and span.items:
             console.print(pace.summary())
         expected = write_missing(feed.items(account), plan, writer, account, pace, stop, progress)
     if not stop():
-        check_all_there(connection, topic.name, expected)
+        check_all_there(log, topic.name, expected)
         if not found.is_begun:
             written = sum(expected.values()) + account["heartbeats_added"] * topic.partitions
-            check_nothing_else(connection, topic.name, ends_before + written)
+            check_nothing_else(log, topic.name, ends_before + written)
 
 
 def _until_stopped(items: Iterator[TimedRecord], stop: Stop) -> Iterator[TimedRecord]:
@@ -208,14 +204,14 @@ def _until_stopped(items: Iterator[TimedRecord], stop: Stop) -> Iterator[TimedRe
 def write_missing(
     items: Iterator[TimedRecord],
     plan: WritePlan,
-    writer: kafka.Writer,
+    writer: LogWriter,
     account: Account,
     pace: PacedWriting | None,
     stop: Stop,
     progress: Callable[[], None],
 ) -> dict[int, int]:
     """Write the records that the topic lacks; returns how many records of the source each partition has then, at least."""
-    batch: list[kafka.OutgoingRecord] = []
+    batch: list[OutgoingRecord] = []
     size = 0
     counts = dict.fromkeys(range(plan.partitions), 0)
 
@@ -233,7 +229,7 @@ def write_missing(
         if missing and len(item.record) + len((item.channel or "").encode()) > writer.most:
             send()
             writer.flush()
-            raise kafka.NotDelivered(
+            raise NotDelivered(
                 f"{item.place}: a record of {len(item.record):,} bytes is larger than the {writer.most:,} that the topic takes. Raise the"
                 " topic's max.message.bytes (for events 2 MiB are enough), and the same command goes on: what came before it is written."
                 " Or take the record out of the source, and name an empty topic"

@@ -14,8 +14,7 @@ from zlib import crc32
 
 import orjson
 
-from beepgpt.connectors import kafka
-from beepgpt.connectors.kafka import OutgoingRecord, WrongTopic, tails
+from beepgpt.connectors.log import Log, LogWriter, OutgoingRecord, WrongTopic
 from beepgpt.conversations.account import Account
 from beepgpt.conversations.record_order import Span, TimedRecord, due_time, heartbeat_record, next_heartbeat, span_of
 from beepgpt.runtime.pacing import HEARTBEAT_EVERY, TICK, heartbeat_step, pace_summary
@@ -149,14 +148,14 @@ def number_in(headers: RecordHeaders, run: str) -> tuple[int, int] | None:
     return None
 
 
-def read_progress(connection: kafka.Connection, topic: str, run: str) -> IngestProgress:
+def read_progress(log: Log, topic: str, run: str) -> IngestProgress:
     """Read from the topic how far an earlier start came, once no more of its records arrive.
 
     Raises WrongTopic if the topic holds others' records and none of this run, or if another process is writing the same ingest.
     """
 
     def progress(back: int) -> IngestProgress:
-        return progress_in(tails(connection, topic, back), run)
+        return progress_in(log.tails(topic, back), run)
 
     found = progress(LOOK_BACK)
     if found.others or found.unclear:
@@ -188,9 +187,9 @@ def check_not_closed(topic: str, found: IngestProgress, missing: int) -> None:
         )
 
 
-def check_all_there(connection: kafka.Connection, topic: str, expected: dict[int, int]) -> None:
+def check_all_there(log: Log, topic: str, expected: dict[int, int]) -> None:
     """Raise WrongTopic if a partition has fewer records than were written to it."""
-    for number, (begin, end) in kafka.begin_and_end_offsets(connection, topic).items():
+    for number, (begin, end) in log.bounds(topic).items():
         if (missing := expected.get(number, 0) - (end - begin)) > 0:
             raise WrongTopic(
                 f"{topic}, partition {number}: {missing:,} records of this ingest were removed from it: make the topic again, without an"
@@ -198,19 +197,19 @@ def check_all_there(connection: kafka.Connection, topic: str, expected: dict[int
             )
 
 
-def check_nothing_else(connection: kafka.Connection, topic: str, expected: int) -> None:
+def check_nothing_else(log: Log, topic: str, expected: int) -> None:
     """Raise WrongTopic if the sum of the partitions' end offsets is greater than expected."""
-    if (more := sum_of_ends(connection, topic) - expected) > 0:
+    if (more := sum_of_ends(log, topic) - expected) > 0:
         raise WrongTopic(
             f"{topic}: {more:,} records came from somebody else while this ingest wrote its own: the order of time is lost"
             f" there. Let nobody else write, and ingest again to an empty topic; or put it in order:"
-            f" `beepgpt ingest kafka://{connection.bootstrap}/{topic} --to` another one"
+            f" `beepgpt ingest {log.place}/{topic} --to` another one"
         )
 
 
-def sum_of_ends(connection: kafka.Connection, topic: str) -> int:
+def sum_of_ends(log: Log, topic: str) -> int:
     """The sum of the partitions' end offsets, which grows by one with each record."""
-    return sum(end for _, end in kafka.begin_and_end_offsets(connection, topic).values())
+    return sum(end for _, end in log.bounds(topic).values())
 
 
 class PacedWriting:
@@ -220,7 +219,7 @@ class PacedWriting:
     partition before a record that stands behind it in another: they are confirmed before more is sent.
     """
 
-    def __init__(self, multiple: float, span: Span, writer: kafka.Writer, plan: WritePlan, account: Account) -> None:
+    def __init__(self, multiple: float, span: Span, writer: LogWriter, plan: WritePlan, account: Account) -> None:
         self._multiple = multiple
         self._span = span
         self._writer = writer

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,12 +12,13 @@ import orjson
 from bytewax.outputs import Sink
 
 from beepgpt.config.settings import Settings
-from beepgpt.connectors import kafka
-from beepgpt.connectors.files import jsonl
+from beepgpt.connectors.files import jsonl, parquet
+from beepgpt.connectors.log import LOOK_BACK, Log, Topic, TopicAddress
 from beepgpt.conversations.rules import DAY, Rules, differing, shaping_settings
 from beepgpt.conversations.shard import OtherState
 from beepgpt.errors import BadCommand
-from beepgpt.runtime.places import NOBODY, SourceListener, connection_of, is_kafka, topic_of
+from beepgpt.folders import beside
+from beepgpt.runtime.places import NOBODY, SourceListener, is_topic, log_of, topic_of
 from beepgpt.runtime.specs import settings_mark, specs_in, specs_on
 
 
@@ -30,7 +31,10 @@ class FlowOutput(Protocol):
     def tidy(self) -> None:
         """Remove files that were begun and hold nothing."""
 
-    def topics_now(self) -> Mapping[str, kafka.Topic]:
+    def held(self) -> AbstractContextManager[None]:
+        """Inside the `with` block the processes of this run alone write there, where the log sees to that."""
+
+    def topics_now(self) -> Mapping[str, Topic]:
         """The topics that are written to, with their ids and partitions, by name. Raises NoTopic."""
 
 
@@ -48,6 +52,10 @@ class Files:
     retractions: Path | None
     late: Path | None
     dead_letters: Path | None
+    worker: int = 0
+    workers: int = 1
+    in_parts: bool = False
+    """Whether a table of examples is a folder of parts, which a run can go on with, and several workers write."""
     rejects_kept: int | None = None
     """Microseconds after which lines of late records and dead letters are overwritten; None: they stay."""
 
@@ -57,7 +65,12 @@ class Files:
     @property
     def is_seekable(self) -> bool:
         """Whether the file can be cut back to a snapshot."""
-        return self.examples is not None and (self.examples.is_file() or not self.examples.exists())
+        return self.examples is not None and (self.is_table or self.examples.is_file() or not self.examples.exists())
+
+    @property
+    def is_table(self) -> bool:
+        """Whether the examples go to a table, and not to lines of JSON."""
+        return self.examples is not None and parquet.is_table(self.examples)
 
     @property
     def identity(self) -> str:
@@ -70,8 +83,9 @@ class Files:
             return self
         folder = self._workers_folder()
         folder.mkdir(parents=True, exist_ok=True)
-        named: dict[str, Any] = {each: folder / f"{each}-{number}.jsonl" for each in KINDS if each == "examples" or getattr(self, each)}
-        return replace(self, **named)
+        pieces = [each for each in KINDS if (each == "examples" and not self.is_table) or (each != "examples" and getattr(self, each))]
+        named: dict[str, Any] = {each: folder / f"{each}-{number}.jsonl" for each in pieces}
+        return replace(self, **named, worker=number, workers=workers)
 
     def _workers_folder(self) -> Path:
         """The folder of the workers' files: beside the file, or in the working directory."""
@@ -95,10 +109,16 @@ class Files:
         """A sink for each output. `fresh`: files are begun again; `on_closed` is called when nobody reads standard output any more."""
         days = None if self.rejects_kept is None else self.rejects_kept // DAY
         sinks: dict[str, Sink[Any]] = {
-            name: jsonl.JsonlSink(path, name, fresh=fresh, kept=days if name in REJECTS else None) for name, path in self.given().items()
+            name: jsonl.JsonlSink(path, name, fresh=fresh, kept=days if name in REJECTS else None)
+            for name, path in self.given().items()
+            if name != "examples" or not self.is_table
         }
         if self.examples is None:
             sinks["examples"] = jsonl.StdoutSink(on_closed=on_closed)
+        elif self.is_table:
+            sinks["examples"] = parquet.ParquetSink(
+                self.examples, "example", "examples", in_parts=self.in_parts, worker=self.worker, workers=self.workers, fresh=fresh
+            )
         return sinks
 
     def join(self, workers: int) -> None:
@@ -106,7 +126,7 @@ class Files:
         folder = self._workers_folder()
         for each in KINDS:
             path: Path | None = getattr(self, each)
-            if path is not None or each == "examples":
+            if (path is not None or each == "examples") and not (each == "examples" and self.is_table):
                 jsonl.join([folder / f"{each}-{number}.jsonl" for number in range(workers)], path)
         with suppress(OSError):
             folder.rmdir()
@@ -118,7 +138,11 @@ class Files:
                 if name != "examples" and path.stat().st_size == 0:
                     path.unlink()
 
-    def topics_now(self) -> Mapping[str, kafka.Topic]:
+    def held(self) -> AbstractContextManager[None]:
+        """Do nothing: each worker writes files of its own."""
+        return nullcontext()
+
+    def topics_now(self) -> Mapping[str, Topic]:
         """Nothing: files are no topics."""
         return {}
 
@@ -127,7 +151,7 @@ class Files:
 class Topics:
     """Topics for examples with their tombstones, for late records and for dead letters."""
 
-    connection: kafka.Connection
+    log: Log
     examples: str
     late: str | None
     """None: the flow has no late records."""
@@ -135,20 +159,23 @@ class Topics:
     settings: Mapping[str, Any] | None = None
     """That shaped the examples: some records have them in a header; None: they aren't known."""
 
+    is_shared: bool = False
+    """Whether several workers write to them."""
+
     is_seekable = True
     """A topic is not cut back to a snapshot: examples that are sent again have the same bytes and ids."""
 
     def __str__(self) -> str:
-        return f"kafka://{self.connection.bootstrap}/{self.examples}"
+        return f"{self.log.place}/{self.examples}"
 
     @property
     def identity(self) -> str:
         """Canonical name, the same for each of its brokers; the topic's id is checked apart from it."""
-        return f"kafka:{self.examples}"
+        return TopicAddress(self.log.place, self.examples).identity
 
-    def topics_now(self) -> Mapping[str, kafka.Topic]:
+    def topics_now(self) -> Mapping[str, Topic]:
         """The topics with their ids and partitions, by name. Raises NoTopic."""
-        return kafka.check_topics(self.connection, [*self.named().values()])
+        return self.log.check_topics([*self.named().values()])
 
     def named(self) -> dict[str, str]:
         """The topics by what goes there."""
@@ -161,7 +188,11 @@ class Topics:
 
     def of_worker(self, number: int, workers: int) -> Topics:
         """The same topics for all workers."""
-        return self
+        return replace(self, is_shared=workers > 1)
+
+    def held(self) -> AbstractContextManager[None]:
+        """Hold the topic of the examples; others may write late records and dead letters, too."""
+        return self.log.held([self.examples])
 
     def given(self) -> dict[str, Path]:
         """An empty dictionary: topics are no files."""
@@ -184,14 +215,14 @@ class Topics:
         """A sink for each output; retractions go to that of the examples."""
         # A dead letter may be larger than its topic takes, since it names reason and source: its record still stands at its source.
         return {
-            name: kafka.KafkaSink(
-                self.connection,
+            name: self.log.sink(
                 topic,
                 on_error=listener.fail,
                 patience=listener.patience,
                 cuts=name != "examples",
                 stopping=listener.is_stopping,
                 mark=None if name != "examples" or self.settings is None else settings_mark(self.settings),
+                alone=name == "examples" and not self.is_shared,
             )
             for name, topic in self.named().items()
         }
@@ -205,7 +236,7 @@ class Topics:
     def check(self, rules: Rules) -> None:
         """Check that the topics are there, and hold no examples that other rules made. Raises NoTopic or OtherState."""
         self.topics_now()
-        for spec, recorded in specs_on(self.connection, self.examples):
+        for spec, recorded in specs_on(self.log, self.examples):
             if spec != rules.spec:
                 raise OtherState(
                     f"{self}: the topic holds examples that were made with other settings: {differing(spec, rules.spec, recorded, rules)}:"
@@ -216,32 +247,42 @@ class Topics:
 Destination = Files | Topics
 
 
-def destination_of(to: str, settings: Settings) -> Destination:
-    """Parse DEST of examples: a topic, a file with the files beside it, or standard output."""
-    if is_kafka(to):
+def destination_of(to: str, settings: Settings, *, tables: bool = False) -> Destination:
+    """Parse DEST of examples: a topic, a file with the files beside it, or standard output. `tables`: the file may be a .parquet."""
+    if is_topic(to):
         address = topic_of(to, "--to")
         section = settings.kafka
-        connection = connection_of(settings, address.bootstrap)
-        return Topics(connection, address.topic, section.late_topic, section.dead_letter_topic, shaping_settings(settings.rules))
-    return replace(files_of(to), rejects_kept=settings.run.rejects_kept)
+        log = log_of(settings, address)
+        return Topics(log, address.topic, section.late_topic, section.dead_letter_topic, shaping_settings(settings.rules))
+    return replace(files_of(to, tables=tables), rejects_kept=settings.run.rejects_kept)
 
 
-def files_of(to: str) -> Files:
-    """A file with the files beside it, or standard output (`-`). Raises BadCommand or CannotWrite."""
+def in_parts(to: Destination, *, goes_on: bool) -> Destination:
+    """The destination, a table in parts where a run can go on or has several workers. Raises NoSuchPlace, CannotWrite or NoArrow."""
+    if not isinstance(to, Files) or not to.is_table or to.examples is None:
+        return to
+    parquet.check_table(to.examples, in_parts=goes_on)
+    return replace(to, in_parts=goes_on)
+
+
+def files_of(to: str, *, tables: bool = False) -> Files:
+    """A file with the files beside it, or standard output (`-`). `tables`: it may be a .parquet. Raises BadCommand or CannotWrite."""
     if to == "-":
         return Files(None, None, None, None)
     if "://" in to:
-        raise BadCommand(f"--to {to}: a .jsonl path, - or kafka://host:port/topic is expected")
+        raise BadCommand(f"--to {to}: a .jsonl path, -, kafka://host:port/topic or sqlite:///folder/topic is expected")
     path = Path(to)
-    check_lines(path, "--to")
+    is_table = tables and parquet.is_table(path)
+    if not is_table:
+        check_lines(path, "--to")
     if path.exists() and not (path.is_file() or path.is_dir()):
         jsonl.check_writable(path)
         return Files(path, None, None, None)  # beside a device or a pipe is no place for files
-    beside = path.with_suffix("") if path.suffix == ".jsonl" else path
-    retractions, late, dead_letters = (beside.with_name(f"{beside.name}.{what}.jsonl") for what in ("retractions", "late", "dead-letters"))
+    retractions, late, dead_letters = (beside(path, f"{what}.jsonl") for what in ("retractions", "late", "dead-letters"))
     files = Files(path, retractions, late, dead_letters)
-    for each in files.given().values():
-        jsonl.check_writable(each)
+    for name, each in files.given().items():
+        if name != "examples" or not is_table:  # a table's place is checked once it is known whether it is a file or a folder
+            jsonl.check_writable(each)
     return files
 
 
@@ -249,9 +290,9 @@ def files_of(to: str) -> Files:
 class ScoreOutputs:
     """Where predictions and outcomes go: files (`-`: standard output), or topics."""
 
-    predictions: Path | kafka.KafkaAddress | None
+    predictions: Path | TopicAddress | None
     """None: standard output."""
-    outcomes: Path | kafka.KafkaAddress | None
+    outcomes: Path | TopicAddress | None
     """None: they are not written, as beside standard output or a topic that names none."""
     settings: Settings
     """Of the connection to the topics."""
@@ -266,9 +307,9 @@ class ScoreOutputs:
             found["deletions"] = beside
         return found
 
-    def topics(self) -> dict[str, kafka.KafkaAddress]:
+    def topics(self) -> dict[str, TopicAddress]:
         """The topics, by their contents."""
-        return {name: place for name in ("predictions", "outcomes") if isinstance(place := getattr(self, name), kafka.KafkaAddress)}
+        return {name: place for name in ("predictions", "outcomes") if isinstance(place := getattr(self, name), TopicAddress)}
 
     def kept(self) -> int | None:
         """Microseconds for which predictions stay on their topic; None: they go to no topic, and nobody removes them."""
@@ -291,14 +332,13 @@ class ScoreOutputs:
             mine = path if workers == 1 else _workers_folder(path) / f"{name}-{number}.jsonl"
             sinks[name] = jsonl.JsonlSink(mine, name, fresh=fresh)
         for name, address in self.topics().items():
-            connection = connection_of(self.settings, address.bootstrap)
-            sinks[name] = kafka.KafkaSink(
-                connection,
+            sinks[name] = log_of(self.settings, address).sink(
                 address.topic,
                 on_error=listener.fail,
                 patience=listener.patience,
                 stopping=listener.is_stopping,
                 mark=settings_mark(self.settings.rules),
+                alone=workers == 1,
             )
         if self.predictions is None:
             sinks["predictions"] = jsonl.StdoutSink(on_closed=on_closed)
@@ -317,29 +357,35 @@ class ScoreOutputs:
             if (path := self.files()["deletions"]).stat().st_size == 0:
                 path.unlink()
 
-    def topics_now(self) -> Mapping[str, kafka.Topic]:
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the topics."""
+        with ExitStack() as stack:
+            for each in self.topics().values():
+                stack.enter_context(log_of(self.settings, each).held([each.topic]))
+            yield
+
+    def topics_now(self) -> Mapping[str, Topic]:
         """The topics with their ids and partitions, by their contents. Raises NoTopic."""
-        return {
-            name: kafka.describe_topic(connection_of(self.settings, each.bootstrap), each.topic) for name, each in self.topics().items()
-        }
+        return {name: log_of(self.settings, each).topic(each.topic) for name, each in self.topics().items()}
 
 
 def _workers_folder(path: Path) -> Path:
     return Path(f"{path}.parts")
 
 
-def place_name(place: Path | kafka.KafkaAddress) -> str:
+def place_name(place: Path | TopicAddress) -> str:
     """A file or a topic as a user writes it."""
-    return str(place) if isinstance(place, Path) else f"kafka://{place.bootstrap}/{place.topic}"
+    return str(place)
 
 
-def check_score_topic(connection: kafka.Connection, address: kafka.KafkaAddress, rules: Rules) -> None:
+def check_score_topic(log: Log, address: TopicAddress, rules: Rules) -> None:
     """Check that a topic is there, and holds nothing that other rules made, nor predictions under other keys.
 
     Raises NoTopic or OtherState.
     """
-    kafka.check_topics(connection, [address.topic])
-    last = [record for _, record in kafka.records_of(connection, address.topic, back=kafka.LOOK_BACK)]
+    log.check_topics([address.topic])
+    last = [record for _, record in log.records(address.topic, back=LOOK_BACK)]
     for spec, recorded in specs_in(last):
         if spec != rules.spec:
             raise OtherState(
@@ -380,13 +426,15 @@ def beside_of(path: Path, what: str) -> Path | None:
     return path.with_name(f"{path.name.removesuffix('.jsonl')}.{what}.jsonl")
 
 
-def _place_of(place: str, name: str) -> Path | kafka.KafkaAddress | None:
-    if is_kafka(place):
+def _place_of(place: str, name: str) -> Path | TopicAddress | None:
+    if is_topic(place):
         return topic_of(place, name)
     if place == "-" and name == "--to":
         return None
     if "://" in place or place == "-":
-        raise BadCommand(f"{name} {place}: a .jsonl path{', -' if name == '--to' else ''} or kafka://host:port/topic is expected")
+        raise BadCommand(
+            f"{name} {place}: a .jsonl path{', -' if name == '--to' else ''}, kafka://host:port/topic or sqlite:///folder/topic is expected"
+        )
     check_lines(Path(place), name)
     jsonl.check_writable(Path(place))
     return Path(place)

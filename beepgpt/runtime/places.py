@@ -17,7 +17,9 @@ from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.http import ENVIRONMENT, Outbound, place_of
+from beepgpt.connectors.log import EITHER, HOW, HOW_SQLITE, PATIENCE, SCHEMES, BadAddress, Log, LogSource, TopicAddress, parse_address
 from beepgpt.connectors.slack import export as slack_export
+from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.conversations.chunks import Chunk
 from beepgpt.conversations.export import records_of
 from beepgpt.conversations.shard import SHARDS, shard_of
@@ -26,9 +28,9 @@ from beepgpt.runtime.console import console
 from beepgpt.runtime.forgotten import forgotten_of
 
 
-def is_kafka(place: str) -> bool:
-    """Whether a SOURCE or DEST is a topic."""
-    return place.startswith("kafka://")
+def is_topic(place: str) -> bool:
+    """Whether a SOURCE or DEST is a topic, of Kafka or in a folder."""
+    return place.startswith(SCHEMES)
 
 
 def print_proxy(outbound: Outbound, url: str) -> None:
@@ -38,11 +40,14 @@ def print_proxy(outbound: Outbound, url: str) -> None:
         console.print(f"{outbound.setting} is called through the proxy {place_of(proxy)}, which {named}.")
 
 
-def connection_of(settings: Settings, bootstrap: str) -> kafka.Connection:
-    """The brokers at `bootstrap`, as the settings say how to reach them."""
+def log_of(settings: Settings, at: TopicAddress | str) -> Log:
+    """The log of an address, or at a place (`kafka://host:port`, `sqlite:///folder`), as the settings say how to reach it."""
+    place = at if isinstance(at, str) else at.log
+    if place.startswith("sqlite://"):
+        return SqliteLog(place)
     ours = settings.kafka
-    return kafka.Connection(
-        bootstrap,
+    connection = kafka.Connection(
+        place.removeprefix("kafka://"),
         protocol=ours.protocol,
         mechanism=ours.mechanism,
         user=ours.user,
@@ -52,6 +57,7 @@ def connection_of(settings: Settings, bootstrap: str) -> kafka.Connection:
         key_file=_path(ours.key_file),
         key_password=_revealed(ours.key_password),
     )
+    return kafka.KafkaLog(connection)
 
 
 def _revealed(secret: SecretStr | None) -> str | None:
@@ -73,7 +79,7 @@ class Origin:
     text: str
     export: slack_export.Export | None = None
     file: Path | None = None
-    address: kafka.KafkaAddress | None = None
+    address: TopicAddress | None = None
 
     @property
     def is_followed(self) -> bool:
@@ -99,16 +105,16 @@ class Origin:
     def identity(self) -> str:
         """Canonical name, to tell whether two runs read the same source; for a topic, the same for each of its brokers."""
         if self.address is not None:
-            return f"kafka:{self.address.topic}?from={self.address.since}&to={self.address.until}&follow={self.address.follow}"
+            return f"{self.address.identity}?from={self.address.since}&to={self.address.until}&follow={self.address.follow}"
         return str(Path(self.text).resolve())
 
 
 def origin_of(source: str, include: tuple[slack_export.ChannelKind, ...]) -> Origin:
     """Inspect SOURCE: an export (zip or folder), a file of events, or a topic. Raises BadCommand, BadExport or CannotRead."""
-    if is_kafka(source):
-        return Origin(source, address=kafka.parse_address(source))
-    if "://" in source or source.startswith("kafka:"):
-        raise BadCommand(f"SOURCE {source}: a Slack export (zip or folder), a .jsonl of events, or kafka://host:port/topic is expected")
+    if is_topic(source):
+        return Origin(source, address=parse_address(source))
+    if "://" in source or source.startswith(("kafka:", "sqlite:")):
+        raise BadCommand(f"SOURCE {source}: a Slack export (zip or folder), a .jsonl of events, {EITHER} is expected")
     path = Path(source)
     if path.is_dir() or path.suffix.lower() == ".zip" or _begins_as_zip(path):
         return Origin(source, export=slack_export.open_export(path, include))
@@ -121,13 +127,13 @@ def patience_of(settings: Settings, *, follows: bool) -> float:
     """Seconds for which brokers may be away: as set; else for ever where a topic is followed, and two minutes where input has an end."""
     if settings.kafka.patience is not None:
         return settings.kafka.patience / 1e6
-    return inf if follows else kafka.PATIENCE
+    return inf if follows else PATIENCE
 
 
 class SourceListener:
     """What a source reports while it is read, and whether it is to stop; this one ignores it, and never stops it."""
 
-    patience: float = kafka.PATIENCE
+    patience: float = PATIENCE
     """Seconds for which sinks wait for brokers that are away."""
 
     def is_stopping(self) -> bool:
@@ -177,8 +183,7 @@ def source_of(
     """
     common: dict[str, Any] = {"stopping": listener.is_stopping, "on_end": listener.end, "progress": listener.read}
     if origin.address is not None:
-        return kafka.KafkaSource(
-            connection_of(settings, origin.address.bootstrap),
+        return log_of(settings, origin.address).source(
             origin.address.topic,
             since=since,
             until=until,
@@ -206,7 +211,7 @@ def source_of(
 
 def topic_id_of(source: Source[Any]) -> str | None:
     """The id of the topic that is read; None if the source is no topic."""
-    return source.topic.id if isinstance(source, kafka.KafkaSource) else None
+    return source.topic.id if isinstance(source, LogSource) else None
 
 
 def records_in(source: Source[Chunk]) -> Iterator[bytes | tuple[str, int, bytes]]:
@@ -253,9 +258,9 @@ def lines_with_places(name: str, place: str, settings: Settings, tombstones: set
 
     `tombstones` takes the keys whose values are gone.
     """
-    if is_kafka(place):
+    if is_topic(place):
         address = topic_of(place, name)
-        for partition, record in kafka.records_of(connection_of(settings, address.bootstrap), address.topic):
+        for partition, record in log_of(settings, address).records(address.topic):
             if record.value is not None:
                 yield f"{address.topic}/{partition}:{record.offset}", record.value
             elif tombstones is not None and record.key is not None:
@@ -277,13 +282,13 @@ def _begins_as_zip(path: Path) -> bool:
     return False
 
 
-def topic_of(place: str, name: str) -> kafka.KafkaAddress:
+def topic_of(place: str, name: str) -> TopicAddress:
     """The address of a topic to write to or to look at: without from, to and follow. Raises BadCommand."""
     try:
-        address = kafka.parse_address(place)
-    except kafka.BadAddress as error:
-        raise BadCommand(f"{name} {str(error).removesuffix(kafka.HOW)}kafka://host:port/topic") from None
-    if (address.since, address.until, address.follow) != (None, None, False):
+        address = parse_address(place)
+    except BadAddress as error:
+        raise BadCommand(f"{name} {str(error).removesuffix(HOW).removesuffix(HOW_SQLITE)}{EITHER}") from None
+    if not address.is_whole:
         raise BadCommand(f"{name} {place}: from, to and follow are for a SOURCE: leave them out")
     return address
 
@@ -302,7 +307,7 @@ def check_names_folder(flag: str, path: Path) -> None:
 def check_apart(source: str, outputs: Iterable[Path], **others: str | Path | None) -> None:
     """Check that nothing is written over what is read (SOURCE, and `others` by the names of their flags), or twice to one file."""
     read = {"SOURCE": source} | {f"--{name}": str(place) for name, place in others.items() if place is not None}
-    taken = {name: Path(place) for name, place in read.items() if not is_kafka(place)}
+    taken = {name: Path(place) for name, place in read.items() if not is_topic(place)}
     for path in outputs:
         for name, other in taken.items():
             same = path.is_file() and other.is_file() and path.samefile(other)

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from beepgpt.config.settings import Settings
-from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
+from beepgpt.connectors.log import Topic, check_kept, check_same
 from beepgpt.conversations.events import channels_in
 from beepgpt.conversations.shard import SHARDS, ChannelMoved, assign_shards, shard_of, shard_of_bytes
 from beepgpt.errors import BadCommand, BeepGPTError, Interrupted
@@ -28,7 +28,7 @@ from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.console import Watched, console
 from beepgpt.runtime.destinations import FlowOutput
 from beepgpt.runtime.forgotten import forgotten_of
-from beepgpt.runtime.places import Origin, connection_of
+from beepgpt.runtime.places import Origin, log_of
 from beepgpt.runtime.recovery import BadRecovery, RecoveryFolder, open_recovery
 from beepgpt.runtime.workers import PreparedFlow, ProgressCallback, Stop, Worker
 
@@ -168,7 +168,8 @@ def run_flow(
             reports = [run_worker(run, build, 0, SHARDS, recovery, lambda records, done: watched.update(0, 1, records, done))]
         else:
             shares = shares_among(run.origin, workers) if recovery is None else [tuple(share) for share in recovery.note["shares"]]
-            reports = _run_all(command, shares, watched, recovery)
+            with run.to.held():
+                reports = _run_all(command, shares, watched, recovery)
     ended = all(each["ended"] for each in reports)
     if workers > 1 and (ended or recovery is None):
         run.to.join(workers)
@@ -312,8 +313,8 @@ def _open_recovery(run: FlowRun, path: Path, *, shared: bool) -> RecoveryFolder:
     address = run.origin.address
     if address is not None:
         # The engine panics when it resumes a partition that is no longer there, before anybody can look.
-        connection = connection_of(run.settings, address.bootstrap)
-        first["topic"] = asdict(kafka.describe_topic(connection, address.topic))
+        log = log_of(run.settings, address)
+        first["topic"] = asdict(log.topic(address.topic))
     first["to_topics"] = {name: asdict(topic) for name, topic in run.to.topics_now().items()}
     state = {"flow": run.flow, "steps": list(run.steps)}
     forgotten = forgotten_of(run.settings)
@@ -322,9 +323,9 @@ def _open_recovery(run: FlowRun, path: Path, *, shared: bool) -> RecoveryFolder:
     if "shares" not in folder.note:
         raise BadRecovery(f"{path}: was made by an older version of beepgpt: delete it and start again")
     if address is not None:
-        kafka.check_same(kafka.Topic(**folder.note["topic"]), kafka.Topic(**first["topic"]), connection)
+        check_same(Topic(**folder.note["topic"]), Topic(**first["topic"]), log.place)
     for name, topic in first["to_topics"].items():
-        kafka.check_kept(kafka.Topic(**folder.note["to_topics"][name]), kafka.Topic(**topic))
+        check_kept(Topic(**folder.note["to_topics"][name]), Topic(**topic))
     return folder
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from beepgpt.connectors import kafka
+from beepgpt.connectors.log import LOOK_BACK, Log, Record
 from beepgpt.conversations.rules import Rules, differing, shaping_settings
 from beepgpt.conversations.shard import OtherState
 
@@ -32,9 +32,9 @@ class SpecCheck:
         self._who = who
         self._recorded: dict[str, dict[str, Any] | None] = {}
 
-    def look(self, connection: kafka.Connection, topic: str) -> None:
+    def look(self, log: Log, topic: str) -> None:
         """Check a topic's last records, which may record their settings. Raises OtherState."""
-        for spec, recorded in specs_on(connection, topic):
+        for spec, recorded in specs_on(log, topic):
             self._recorded[spec] = recorded
             self(spec, topic)
 
@@ -54,7 +54,7 @@ def settings_mark(settings: Mapping[str, Any] | Rules) -> tuple[str, bytes]:
     return HEADER, orjson.dumps(shaping, option=orjson.OPT_SORT_KEYS)
 
 
-def specs_in(records: Iterable[kafka.Record]) -> list[SpecFound]:
+def specs_in(records: Iterable[Record]) -> list[SpecFound]:
     """The specs of records, each once, with the settings that one of its records has."""
     found: dict[str, dict[str, Any] | None] = {}
     for record in records:
@@ -66,6 +66,6 @@ def specs_in(records: Iterable[kafka.Record]) -> list[SpecFound]:
     return [SpecFound(*each) for each in found.items()]
 
 
-def specs_on(connection: kafka.Connection, topic: str) -> list[SpecFound]:
+def specs_on(log: Log, topic: str) -> list[SpecFound]:
     """The specs among a topic's last records, which may end with tombstones."""
-    return specs_in(record for _, record in kafka.records_of(connection, topic, back=kafka.LOOK_BACK))
+    return specs_in(record for _, record in log.records(topic, back=LOOK_BACK))

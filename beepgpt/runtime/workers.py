@@ -9,8 +9,7 @@ import os
 import resource
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -22,7 +21,7 @@ from bytewax.testing import run_main
 from prometheus_client.registry import Collector
 
 from beepgpt.config.settings import BadSettings, Settings
-from beepgpt.connectors import kafka
+from beepgpt.connectors.log import parse_address
 from beepgpt.conversations.account import Account, sum_of
 from beepgpt.conversations.shard import SHARDS, Shard
 from beepgpt.errors import Interrupted
@@ -30,8 +29,8 @@ from beepgpt.runtime import logs, metrics
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.console import console, quiet_engine
 from beepgpt.runtime.destinations import Topics, destination_of
-from beepgpt.runtime.outages import watching
-from beepgpt.runtime.places import Origin, SourceListener, is_kafka, patience_of
+from beepgpt.runtime.outages import Reached, watching
+from beepgpt.runtime.places import Origin, SourceListener, is_topic, patience_of
 from beepgpt.runtime.recovery import RecoveryFolder
 
 log = logging.getLogger("beepgpt")
@@ -141,17 +140,14 @@ class Worker(SourceListener):
         self.accounts: list[Account] = []
         self._on_progress = on_progress
         self._records = 0
-        self._fastest = 0.0
-        """Records a second, at most so far."""
-        self._paced, self._paced_at = 0, time.monotonic()
         self._has_ended = False
 
     # What a source reports
 
-    def cost(self) -> dict[str, Any]:
-        """What there is to read on the topics, as far as is known: records, and minutes at the fastest that this process has read."""
-        behind = sum(self.lags.values())
-        return {"records_behind": behind, **({"minutes": round(behind / self._fastest / 60, 1)} if self._fastest else {})}
+    def reached(self) -> Reached:
+        """How far it has read."""
+        beats = _latest_of(dict(shard.heartbeats) for shard in list(self.shards))
+        return Reached(self._records, sum(list(self.lags.values())), min(beats.values(), default=0))
 
     def is_stopping(self) -> bool:
         self.pulse.beat()
@@ -162,10 +158,6 @@ class Worker(SourceListener):
 
     def read(self, count: int, done: float) -> None:
         self._records += count
-        now = time.monotonic()
-        if now - self._paced_at >= 1:
-            self._fastest = max(self._fastest, (self._records - self._paced) / (now - self._paced_at))
-            self._paced, self._paced_at = self._records, now
         self._on_progress(self._records, done)
 
     def heard(self, ahead: Mapping[int, int]) -> None:
@@ -195,7 +187,7 @@ class Worker(SourceListener):
             for each in prepared.contexts:
                 stack.enter_context(each)
             stack.enter_context(self.serving(prepared.figures))
-            stack.enter_context(watching(self.cost))
+            stack.enter_context(watching(reached=self.reached))
             stack.enter_context(quiet_engine())
             run_main(  # type: ignore[no-untyped-call]
                 prepared.flow,
@@ -230,23 +222,23 @@ class Worker(SourceListener):
             "counts": lambda: sum_of(Account(shard.counts_here()) for shard in list(shards)).counts,
             "lags": lambda: dict(self.lags),
             "state": lambda: sum_of(Account(shard.size()) for shard in list(shards)).counts,
-            "newest": lambda: _newest_of(list(shards)),
+            "newest": lambda: _latest_of(shard.newest() for shard in list(shards)),
             "topic": topic,
             "build": {"version": program_version(), "spec": spec},
         }
 
 
-def _newest_of(shards: Sequence[Shard]) -> dict[str, int]:
-    """By partition: the time of the newest event or heartbeat that any shard read, microseconds."""
-    newest: dict[str, int] = {}
-    for shard in shards:
-        for partition, at in shard.newest().items():
-            newest[partition] = max(newest.get(partition, 0), at)
-    return newest
+def _latest_of(times: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """By partition: the latest time that any shard has."""
+    latest: dict[str, int] = {}
+    for each in times:
+        for partition, at in each.items():
+            latest[partition] = max(latest.get(partition, 0), at)
+    return latest
 
 
 def collect_rarely() -> None:
-    """Let the garbage collector look rarely: a channel's state has no cycles, and full collections take a quarter of a run's time."""
+    """Let the garbage collector look rarely: what a run keeps has no cycles, and full collections take up to a quarter of its time."""
     gc.freeze()
     gc.set_threshold(20_000, 20, 1_000)
 
@@ -266,7 +258,7 @@ def peak_memory_mb() -> float:
 def cluster_topics(settings: Settings, source: str, to: str) -> tuple[Origin, Topics]:
     """The topics in the settings' section `cluster`. Raises BadSettings if they name none; `source` and `to` are its message's examples."""
     section = settings.cluster
-    if not (is_kafka(section.source) and is_kafka(section.to)):
+    if not (is_topic(section.source) and is_topic(section.to)):
         raise BadSettings(
             [
                 f"a cluster reads and writes topics: set BEEPGPT_CLUSTER__SOURCE=kafka://host:port/{source}?follow=true and"
@@ -275,7 +267,7 @@ def cluster_topics(settings: Settings, source: str, to: str) -> tuple[Origin, To
         )
     destination = destination_of(section.to, settings)
     assert isinstance(destination, Topics)
-    return Origin(section.source, address=kafka.parse_address(section.source)), destination
+    return Origin(section.source, address=parse_address(section.source)), destination
 
 
 class ClusterWorker(Worker):
@@ -294,7 +286,7 @@ class ClusterWorker(Worker):
     def start(self, origin: Origin, to: str, figures: Collector, *contexts: AbstractContextManager[Any]) -> None:
         """Serve metrics, and open `contexts`, until the process ends; then log the account, which a flow that failed hasn't."""
         stack = ExitStack()
-        for each in (self.serving(figures), watching(self.cost), *contexts):
+        for each in (self.serving(figures), watching(reached=self.reached), *contexts):
             stack.enter_context(each)
         atexit.register(stack.close)
         atexit.register(self._log_account)

@@ -25,6 +25,7 @@ from typing import Any, Literal, NamedTuple
 
 import orjson
 
+from beepgpt.errors import BadCommand
 from beepgpt.training.folder import ALERTS, CARD, COMPARED, LIVE, METRICS, VERSIONS
 
 THRESHOLD = 0.5
@@ -142,13 +143,56 @@ def folders_of(folder: Path, model: str) -> list[Path]:
     return found
 
 
+class NoLiveVersion(BadCommand):
+    """`live.json` names no version with a model; the message says what it has, and what it may have."""
+
+
+_followed: dict[Path, Path] = {}
+"""By live folder: what `live_in` gave last, in this process."""
+_warned: dict[Path, str] = {}
+"""By live folder: why its `live.json` can't be followed, as it was logged."""
+_following = threading.Lock()
+
+
 def live_in(folder: Path) -> Path:
-    """The folder of the model that is live: a version, or the folder itself."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        version = folder / VERSIONS / str(orjson.loads((folder / LIVE).read_bytes())["version"])
-        if (version / CARD).is_file():
-            return version
-    return folder
+    """The folder of the model that is live: the version that `live.json` names, or the folder itself where there is no such file.
+
+    Where the file names no version, whoever has followed it before goes on with that one, and it is logged once. Raises NoLiveVersion if
+    nobody in this process has.
+    """
+    with _following:
+        try:
+            _followed[folder] = _named_live(folder)
+            _warned.pop(folder, None)
+        except NoLiveVersion as error:
+            if folder not in _followed:
+                raise
+            if _warned.get(folder) != str(error):
+                _warned[folder] = str(error)
+                log.warning("%s: going on with %s", error, _followed[folder])
+        return _followed[folder]
+
+
+def _named_live(folder: Path) -> Path:
+    """What `live.json` names. Raises NoLiveVersion."""
+    path = folder / LIVE
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return folder
+    except OSError as error:
+        raise NoLiveVersion(f"{path}: can't be read ({error.strerror})") from error
+    versions, found = folder / VERSIONS, "no version"
+    there = sorted(each.parent.name for each in versions.glob(f"*/{CARD}") if not each.parent.name.startswith("."))
+    with suppress(ValueError, KeyError, TypeError):
+        name = orjson.loads(content)["version"]
+        if name in there:
+            return versions / str(name)
+        found = f"the version {name!r}"
+    raise NoLiveVersion(
+        f'{path}: names {found}, and has to be {{"version": "NAME"}} with a name of {versions} ({", ".join(there) or "there is none"});'
+        f" without the file the model in {folder} itself is the live one"
+    )
 
 
 def _versions_of(folder: Path, model: str) -> list[Path]:

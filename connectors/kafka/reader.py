@@ -17,19 +17,20 @@ from beepgpt.connectors.kafka.connection import (
     FOREIGN,
     RETRY,
     Connection,
-    KafkaFailed,
     NoBroker,
-    OffsetsGone,
     admin_of,
     consumer_options,
     failure_of,
     no_topics,
 )
 from beepgpt.connectors.kafka.outages import OUTAGES, started
-from beepgpt.connectors.kafka.topics import Topic, check_same, describe_topic, is_missing
+from beepgpt.connectors.kafka.topics import describe_topic, is_missing, record_of
+from beepgpt.connectors.log.errors import LogFailed, OffsetsGone
+from beepgpt.connectors.log.records import Topic
+from beepgpt.connectors.log.source import ENOUGH, IDLE, IDLE_MARGIN, LogPartition, check_same
 
 if TYPE_CHECKING:
-    from beepgpt.connectors.kafka.source import KafkaSource, _KafkaSourcePartition
+    from beepgpt.connectors.kafka.source import KafkaSource
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ class Committer:
         try:
             with admin_of(self._topic, self._connection) as admin:
                 results = admin.alter_group_offsets(self._group, offsets).values()
-        except KafkaFailed as error:
+        except LogFailed as error:
             return str(error)
         return ", ".join(sorted({each.__name__ for each in results} - {"NoError"}))
 
@@ -108,14 +109,6 @@ class Committer:
             return noted
 
 
-CHUNK = 1_000
-"""Records that are handed to the flow at once."""
-ENOUGH = 2 * CHUNK
-"""Polled records that wait to be handed out; above it no more are polled."""
-IDLE = 0.005
-"""Seconds between two polls of a partition that gave nothing."""
-IDLE_MARGIN = 60_000_000
-"""Microseconds by which a heartbeat is behind the machine's clock: an event may take that long to reach its topic."""
 PAUSE = 2.0
 """Seconds without a poll or a response, after which the topic is checked again before records are handed out."""
 MISSED = 10.0
@@ -128,7 +121,7 @@ class Reader:
     def __init__(self, source: KafkaSource) -> None:
         self._source = source
         self._who = f"reading {source.name}"
-        self._parts: dict[int, _KafkaSourcePartition] = {}
+        self._parts: dict[int, LogPartition] = {}
         self._consumer: Any = None
         self._is_assigned = False
         self._next_poll = 0.0
@@ -138,12 +131,12 @@ class Reader:
         self.waiting = 0
         """Records that were polled and not yet handed out."""
 
-    def add(self, part: _KafkaSourcePartition) -> None:
+    def add(self, part: LogPartition) -> None:
         """Read a partition, too, from its position."""
         self._parts[part.number] = part
         self._is_assigned = False
 
-    def remove(self, part: _KafkaSourcePartition) -> None:
+    def remove(self, part: LogPartition) -> None:
         """Stop reading a partition; after the last one, close the consumer."""
         if self._parts.pop(part.number, None) is None:
             return
@@ -159,7 +152,7 @@ class Reader:
         self._source.closed()
 
     def poll(self) -> None:
-        """Queue fetched records at their partitions, without waiting for more. Raises KafkaFailed."""
+        """Queue fetched records at their partitions, without waiting for more. Raises LogFailed."""
         now = time.monotonic()
         if now < self._next_poll or self.waiting > ENOUGH:
             return
@@ -183,13 +176,13 @@ class Reader:
             self._next_poll = now + IDLE / 2
             return
         if not self._is_sure:  # while nobody asked or answered, the topic may have been made again: offsets would mean other records
-            check_same(self._source.topic, describe_topic(self._source.connection, where), self._source.connection)
+            check_same(self._source.topic, describe_topic(self._source.connection, where), self._source.place)
             self._is_sure = True
         self._heard = now
         OUTAGES.answered(self._who)
         for each, records in polled.items():
             if part := self._parts.get(each.partition):
-                self.waiting += part.put(records)
+                self.waiting += part.put([record_of(record) for record in records])
 
     def position(self, number: int) -> int:
         """The consumer's next offset in a partition, which may be beyond the last record, since offsets have gaps."""
@@ -227,7 +220,7 @@ class Reader:
             ends = self._consumer.end_offsets(partitions, timeout_ms=1_000)
             count = len(self._consumer.partitions_for_topic(source.name))
         except KeyError:  # a partition is gone: the topic was made again with fewer
-            check_same(source.topic, describe_topic(source.connection, source.name), source.connection)
+            check_same(source.topic, describe_topic(source.connection, source.name), source.place)
             return
         except (errors.RetriableError, errors.KafkaConnectionError) as error:
             self._next_check = time.monotonic() + 1
@@ -247,7 +240,7 @@ class Reader:
         if count == 0:
             raise no_topics([source.name], source.connection)
         topic_id = self._consumer._cluster.topic_id(source.name)
-        check_same(source.topic, Topic(source.name, str(topic_id or source.topic.id), count), source.connection)
+        check_same(source.topic, Topic(source.name, str(topic_id or source.topic.id), count), source.place)
         ahead = {each.partition: max(ends[each] - self._parts[each.partition].state.next, 0) for each in partitions}
         source.lags(ahead, any(part.state.end is None for part in self._parts.values()))
         if source.idle_clock:
@@ -255,7 +248,7 @@ class Reader:
                 if records == 0:
                     self._parts[number].beat = asked - IDLE_MARGIN
 
-    def _out_of_range(self, error: Any) -> KafkaFailed:
+    def _out_of_range(self, error: Any) -> LogFailed:
         """The error for an offset that is gone, with the range that is missing if the brokers know it."""
         partition, offset = next(iter(error.args[0].items()))
         begin = 0

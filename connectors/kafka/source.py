@@ -1,302 +1,51 @@
-"""A topic as a Bytewax source."""
+"""A topic of Kafka as a Bytewax source."""
 
 from __future__ import annotations
 
-import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
-from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from kafka import TopicPartition
 
-from beepgpt.connectors.callbacks import never, nothing
-from beepgpt.connectors.kafka.connection import CHECK, PATIENCE, Connection, OffsetsGone, offset_consumer, reporting_to
-from beepgpt.connectors.kafka.reader import CHUNK, IDLE, Committer, Reader
-from beepgpt.connectors.kafka.topics import Record, RecordChunk, Topic, check_same, consumer_offsets_at, describe_topic, record_of
+from beepgpt.connectors.kafka.connection import Connection, offset_consumer
+from beepgpt.connectors.kafka.reader import Committer, Reader
+from beepgpt.connectors.kafka.topics import consumer_offsets_at, describe_topic
+from beepgpt.connectors.log.source import Bounds, LogSource, LogState
 
-LONG_IDLE = 0.025
-"""Seconds between two polls of a partition that gave nothing in QUIET polls: each poll costs, and there may be many such partitions."""
-QUIET = 200
-WAIT = 0.002
-"""Seconds between two looks for records."""
+KafkaState = LogState
+"""Recovery stores that are there name the state so."""
 
 
-class KafkaState(NamedTuple):
-    """A partition's position, as snapshots hold it."""
-
-    next: int
-    """The offset to read next."""
-    end: int | None
-    """The offset to stop at, as it was at the first start; None: the topic is followed."""
-    topic_id: str
-    partitions: int
-    """How many the topic had at the first start."""
-
-
-class KafkaSource(FixedPartitionedSource[RecordChunk, KafkaState]):
+class KafkaSource(LogSource):
     """Reads a topic, in order within each partition, up to an end or for ever."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        topic: str,
-        *,
-        since: int | None = None,
-        until: int | None = None,
-        follow: bool = False,
-        group: str | None = None,
-        wanted: Callable[[int], bool] = lambda partition: True,
-        stopping: Callable[[], bool] = never,
-        on_end: Callable[[], None] = nothing,
-        progress: Callable[[int, float], None] = nothing,
-        on_lag: Callable[[Mapping[int, int]], None] = nothing,
-        on_error: Callable[[Exception], None] = nothing,
-        on_start: Callable[[], None] = nothing,
-        idle_clock: bool = False,
-        patience: float = PATIENCE,
-    ) -> None:
-        """Read from the first record stamped at or after `since` up to the first one stamped after `until` (microseconds, exclusive).
-
-        Without `since` it reads from the beginning, without `until` to the end as it is at the first start; with `follow` there is no end.
-
-        `group`: offsets are committed to it once a snapshot covers them. `wanted`: whether this process reads a partition.
-        `stopping`: asked before each batch; once it is true, the source ends without `on_end`, which is called at the end of all
-        partitions. `progress` gets the number of records of a batch and the share of all known records that is read, `on_lag` the number
-        of records that are still to be read by partition, and `on_error` an error before it is raised, since the engine may not show it.
-        `on_start` is called when the flow is built. `idle_clock`: partitions that are read to their end get heartbeats by the machine's
-        clock, so that a replay may differ. `patience`: seconds for which the brokers may be away.
-
-        Raises KafkaFailed.
-        """
+    def __init__(self, connection: Connection, topic: str, *, group: str | None = None, **how: Any) -> None:
+        """`group`: offsets are committed to it once a snapshot covers them; `how`: see `LogSource`. Raises LogFailed."""
         self.connection = connection
-        self.name = topic
-        self.stopping = stopping
-        self.progress = progress
-        self.on_lag = on_lag
-        self.on_end = on_end
-        self.on_error = on_error
-        self.on_start = on_start
-        self.idle_clock = idle_clock
-        self.patience = patience
-        self.check_every = min(CHECK, patience / 2)
-        self.topic = describe_topic(connection, topic)
-        self._mine = [each for each in range(self.topic.partitions) if wanted(each)]
-        self._bounds = self._look(since, until, follow)
+        self.place = connection.place
         self._committer = Committer(connection, topic, group) if group else None
-        self._readers: dict[int, Reader] = {}
-        self._open: set[int] = set()
-        self._read = 0
-        self._known = 0
-        self._lock = threading.Lock()
+        super().__init__(describe_topic(connection, topic), **how)
 
-    def _look(self, since: int | None, until: int | None, follow: bool) -> dict[int, Bounds]:
-        """The offsets of all partitions of this process, in as few requests as possible."""
-        partitions = [TopicPartition(self.name, each) for each in self._mine]
-        if not partitions:
-            return {}
+    def _look(self, partitions: list[int], since: int | None, until: int | None, follow: bool) -> dict[int, Bounds]:
+        mine = [TopicPartition(self.name, each) for each in partitions]
         with offset_consumer(self.name, self.connection) as consumer:
-            ends = consumer.end_offsets(partitions)
-            starts = {each.partition: begin for each, begin in consumer.beginning_offsets(partitions).items()}
-            stops = {each.partition: ends[each] for each in partitions}
+            ends = consumer.end_offsets(mine)
+            starts = {each.partition: begin for each, begin in consumer.beginning_offsets(mine).items()}
+            stops = {each.partition: ends[each] for each in mine}
             if since is not None:
-                starts = consumer_offsets_at(consumer, partitions, since // 1000, ends)
+                starts = consumer_offsets_at(consumer, mine, since // 1000, ends)
             if until is not None:
-                stops = consumer_offsets_at(consumer, partitions, until // 1000 + 1, ends)
-        return {
-            each.partition: Bounds(ends[each], starts[each.partition], None if follow else stops[each.partition]) for each in partitions
-        }
+                stops = consumer_offsets_at(consumer, mine, until // 1000 + 1, ends)
+        return {each.partition: Bounds(ends[each], starts[each.partition], None if follow else stops[each.partition]) for each in mine}
 
-    @property
-    def bounds(self) -> dict[int, tuple[int, int | None]]:
-        """The first offset that a new run reads, and the end (None: followed), by partition of this process."""
-        return {number: (each.start, each.stop) for number, each in self._bounds.items()}
+    def _reader(self) -> Reader:
+        return Reader(self)
 
-    @property
-    def ends(self) -> dict[int, int]:
-        """The end as it was when this run began, by partition of this process."""
-        return {number: each.end for number, each in self._bounds.items()}
-
-    def list_parts(self) -> list[str]:
-        self.on_start()
-        if not self._mine:
-            self.on_end()
-        return [str(each) for each in self._mine]
-
-    def build_part(self, step_id: str, for_part: str, resume_state: KafkaState | None) -> _KafkaSourcePartition:
-        number = int(for_part)
-        bounds = self._bounds[number]
-        state = resume_state or KafkaState(bounds.start, bounds.stop, self.topic.id, self.topic.partitions)
-        with reporting_to(self.on_error):
-            self._check(number, bounds, state)
-        with self._lock:
-            reader = self._readers.setdefault(threading.get_ident(), Reader(self))
-            self._open.add(number)
-            self._known += max((bounds.end if state.end is None else state.end) - state.next, 0)
-        return _KafkaSourcePartition(self, reader, number, state, self._committer)
-
-    def _check(self, number: int, bounds: Bounds, state: KafkaState) -> None:
-        """Raise TopicChanged or OffsetsGone if reading can't be resumed from `state`."""
-        where = f"{self.name}, partition {number}"
-        check_same(Topic(self.name, state.topic_id, state.partitions), self.topic, self.connection)
-        if state.next > bounds.end:
-            raise OffsetsGone(
-                f"{where}: it ends at offset {bounds.end:,}, but was read up to {state.next:,} before this run was stopped: the"
-                " brokers lost records; start again without the old recovery store"
-            )
-
-    def gone(self, number: int, first: int, begin: int) -> OffsetsGone:
-        """The error for records that were removed before they were read."""
-        return OffsetsGone(
-            f"{self.name}, partition {number}: offsets {first:,} to {begin - 1:,} are gone ({begin - first:,} offsets), removed before"
-            " they were read: to go on without them, start again without the old recovery store; to keep more, raise the topic's"
-            " retention.ms or retention.bytes"
-        )
-
-    def took(self, count: int) -> None:
-        """Counts records that were handed out, and reports progress."""
-        self._read += count
-        self.progress(count, min(self._read / max(self._known, 1), 1.0))
-
-    def lags(self, ahead: Mapping[int, int], is_followed: bool) -> None:
-        """Report how many records are still to be read, by partition of a worker."""
-        if is_followed:
-            self._known = self._read + sum(ahead.values())
-        self.on_lag(ahead)
-
-    def ended(self, number: int) -> None:
-        """Mark a partition as read to its end; after the last one, call `on_end`."""
-        with self._lock:
-            self._open.discard(number)
-            is_last = not self._open
-        if is_last:
-            self.on_end()
+    def covered(self, number: int, offset: int) -> None:
+        """Commit the offset to the group."""
+        if self._committer:
+            self._committer.note(number, offset)
 
     def closed(self) -> None:
         """Commit the last offsets when a worker's partitions are closed."""
         if self._committer:
             self._committer.close()
-
-
-class Bounds(NamedTuple):
-    """A partition's next offset at the start of this run, and where a new run starts and stops (None: never)."""
-
-    end: int
-    start: int
-    stop: int | None
-
-
-class _KafkaSourcePartition(StatefulSourcePartition[RecordChunk, KafkaState]):
-    def __init__(self, source: KafkaSource, reader: Reader, number: int, state: KafkaState, committer: Committer | None) -> None:
-        self.number = number
-        self.state = state
-        self.ready: deque[list[Any]] = deque()
-        self.beat: int | None = None
-        """A heartbeat that is due, microseconds."""
-        self._name = f"{source.name}/{number}"
-        self._has_shown_stop = False
-        self._source = source
-        self._reader = reader
-        self._committer = committer
-        self._covered: int | None = None
-        self._awake: datetime | None = None
-        self._empty_looks = 0
-        reader.add(self)
-
-    def put(self, records: list[Any]) -> int:
-        """Queue polled records, up to the partition's end; returns their number."""
-        end = self.state.end
-        if end is not None and records[-1].offset >= end:
-            records = [record for record in records if record.offset < end]
-        for start in range(0, len(records), CHUNK):
-            self.ready.append(records[start : start + CHUNK])
-        return len(records)
-
-    def next_batch(self) -> list[RecordChunk]:
-        if self._source.stopping():
-            if self._has_shown_stop:
-                raise StopIteration
-            self._has_shown_stop = True
-            return [(self._name, self.state.next, [])]
-        if self.beat is not None and not self.ready:
-            heartbeat, self.beat = heartbeat_at(self.beat, self.state.next), None
-            return [(self._name, self.state.next, [heartbeat])]
-        if not self.ready:
-            if not self._is_at_end():
-                with reporting_to(self._source.on_error):
-                    self._reader.poll()
-            if not self.ready:
-                if self._is_at_end() or (self.state.end is not None and self._reader.position(self.number) >= self.state.end):
-                    self._source.ended(self.number)
-                    raise StopIteration
-                self._empty_looks += 1
-                self._awake = _next_tick(IDLE if self._empty_looks < QUIET else LONG_IDLE)
-                return []
-        self._awake = None
-        self._empty_looks = 0
-        polled = self.ready.popleft()
-        records = [record_of(each) for each in polled]
-        first, last = records[0].offset, records[-1].offset
-        self.state = self.state._replace(next=last + 1)
-        self._reader.waiting -= len(records)
-        self._source.took(len(records))
-        return [(self._name, first, records)]
-
-    def next_awake(self) -> datetime | None:
-        return self._awake
-
-    def has_come_to(self, offset: int) -> bool:
-        """Whether all records before an offset were handed out; there may be gaps before it."""
-        return self.state.next >= offset or (not self.ready and self._reader.position(self.number) >= offset)
-
-    def snapshot(self) -> KafkaState:
-        self._commit()
-        self._covered = self.state.next
-        return self.state
-
-    def close(self) -> None:
-        self._commit()
-        self._reader.remove(self)
-
-    def _is_at_end(self) -> bool:
-        return self.state.end is not None and self.state.next >= self.state.end
-
-    def _commit(self) -> None:
-        """Commit the offset of the previous snapshot, which is in the recovery store by now."""
-        if self._committer and self._covered is not None:
-            self._committer.note(self.number, self._covered)
-
-
-def heartbeat_at(at: int, offset: int) -> Record:
-    """A heartbeat as a producer writes it; `at` in microseconds. It is in no topic, so `offset` is the next record's."""
-    value = b'{"type":"heartbeat","at":"%d.%06d"}' % divmod(at, 1_000_000)
-    return Record(value, offset, at, None, [])
-
-
-def _next_tick(seconds: float) -> datetime:
-    """The next multiple of `seconds`: partitions that wake one after the other would keep the fetching thread from running."""
-    return datetime.fromtimestamp((time.time() // seconds + 1) * seconds, UTC)
-
-
-def chunks_of(source: KafkaSource) -> Iterator[RecordChunk]:
-    """Read a source without an engine, its partitions in turn; it ends early when the source's `stopping` is true."""
-    parts = {name: source.build_part("read_records", name, None) for name in source.list_parts()}
-    try:
-        open_parts = dict(parts)
-        while open_parts:
-            idle = True
-            for name, part in list(open_parts.items()):
-                try:
-                    chunks = part.next_batch()
-                except StopIteration:
-                    del open_parts[name]
-                    continue
-                idle = idle and not chunks
-                yield from (chunk for chunk in chunks if chunk[2])
-            if idle:
-                time.sleep(WAIT)
-    finally:
-        for part in parts.values():
-            part.close()

@@ -5,58 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from kafka import TopicPartition, errors
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from beepgpt.connectors.kafka.connection import (
-    PATIENCE,
-    RETRY,
-    Connection,
-    KafkaFailed,
-    NoBroker,
-    TopicChanged,
-    WrongTopic,
-    admin_of,
-    no_topics,
-    offset_consumer,
-)
+from beepgpt.connectors.kafka.connection import RETRY, Connection, NoBroker, admin_of, no_topics, offset_consumer
+from beepgpt.connectors.log.errors import LogFailed
+from beepgpt.connectors.log.records import DEFAULT_LIMIT, Record, Topic, TopicSpec
+from beepgpt.connectors.log.source import PATIENCE
 
 SOON = 5.0
 """Seconds in which describing topics is tried again: less than it takes to find out that no broker answers."""
-DEFAULT_LIMIT = 1_048_588
-"""The most bytes of a batch, by default."""
-UNFIT = {
-    "retention.ms": ("-1", "records as old as an export's would be deleted soon after they came"),
-    "retention.bytes": ("-1", "the oldest records would be deleted as soon as it is full"),
-    "cleanup.policy": ("delete", "of each channel only the last event would stay"),
-    "message.timestamp.type": ("CreateTime", "records would be stamped with the time of the ingest, not with their events'"),
-}
-"""Settings that a topic of events must have, and what would happen otherwise."""
-
-
-@dataclass(frozen=True)
-class Topic:
-    """A topic that exists."""
-
-    name: str
-    id: str
-    """It changes when the topic is deleted and made again."""
-    partitions: int
-
-
-@dataclass(frozen=True)
-class TopicSpec:
-    """A topic to create."""
-
-    name: str
-    partitions: int
-    settings: Mapping[str, str] = field(default_factory=dict)
-    """Such as `{"cleanup.policy": "compact", "retention.ms": "-1"}`."""
-    replicas: int = -1
-    """-1: the brokers' default."""
 
 
 def describe_topics(connection: Connection, names: Collection[str] | None = None) -> dict[str, Topic]:
@@ -86,7 +46,7 @@ def is_missing(connection: Connection, name: str) -> bool:
     try:
         with admin_of(name, connection, patience=2.0) as admin:
             return not found_topics(admin, [name])
-    except KafkaFailed:
+    except LogFailed:
         return False
 
 
@@ -104,36 +64,6 @@ def check_topics(connection: Connection, names: Collection[str]) -> dict[str, To
     if missing := [name for name in names if name not in found]:
         raise no_topics(missing, connection)
     return found
-
-
-def check_same(before: Topic, now: Topic, connection: Connection) -> None:
-    """Raise TopicChanged if a topic that is read was made again, or has other partitions."""
-    name = now.name
-    if before.id != now.id:
-        raise TopicChanged(
-            f"{name}: the topic was deleted and made again since this run was started, so that its offsets mean other"
-            " records: start again without the old recovery store"
-        )
-    if before.partitions != now.partitions:  # keys move between them, so a channel's order is lost
-        raise TopicChanged(
-            f"{name}: the topic had {before.partitions} partitions when this run was started, and has {now.partitions}: channels move"
-            f" between partitions, and their order is lost. Rebuild it: `beepgpt ingest kafka://{connection.bootstrap}/{name}"
-            f" --with dead-letters,late --to kafka://{connection.bootstrap}/NEW`, and start again from the new topic"
-        )
-
-
-def check_kept(before: Topic, now: Topic) -> None:
-    """Raise TopicChanged if a topic that is written to was made again, or has other partitions."""
-    if before.id != now.id:
-        raise TopicChanged(
-            f"{now.name}: the topic was deleted and made again since this run was started: what was written to it is gone, and would not be"
-            " written again: start again without the old recovery store"
-        )
-    if before.partitions != now.partitions:
-        raise TopicChanged(
-            f"{now.name}: the topic had {before.partitions} partitions when this run was started, and has {now.partitions}: what comes"
-            " under an old key now, as a retraction does, would not meet what stands there: start again, to a new topic"
-        )
 
 
 def create_topics(connection: Connection, specs: Sequence[TopicSpec]) -> tuple[list[str], list[str]]:
@@ -187,7 +117,7 @@ def topic_settings(connection: Connection, topic: str, names: Collection[str]) -
         with admin_of(topic, connection) as admin:
             described = _configs(admin, topic, names)
             return {name: str(described[name]["value"]) for name in names if name in described}
-    except (KafkaFailed, KeyError):
+    except (LogFailed, KeyError):
         return {}
 
 
@@ -206,18 +136,6 @@ def offsets_at(connection: Connection, topic: str, at: int) -> dict[int, int]:
         return consumer_offsets_at(consumer, partitions, at // 1000, consumer.end_offsets(partitions))
 
 
-def check_keeps(connection: Connection, topic: str) -> bool:
-    """Raise WrongTopic if the topic would not keep old events. Returns whether the user may ask for its settings."""
-    has = topic_settings(connection, topic, UNFIT)
-    for name, (wanted, otherwise) in UNFIT.items():
-        if has.get(name, wanted) != wanted:
-            raise WrongTopic(
-                f"{topic}: its {name} is {has[name]}: {otherwise}. Set it to {wanted} (kafka-configs.sh --alter --topic {topic}"
-                f" --add-config {name}={wanted}), or name a topic that `beepgpt topics` made for events"
-            )
-    return bool(has)
-
-
 def consumer_offsets_at(consumer: Any, partitions: Sequence[Any], at_ms: int, ends: Mapping[Any, int]) -> dict[int, int]:
     found = consumer.offsets_for_times(dict.fromkeys(partitions, at_ms))
     return {each.partition: ends[each] if found[each] is None else found[each].offset for each in partitions}
@@ -225,29 +143,6 @@ def consumer_offsets_at(consumer: Any, partitions: Sequence[Any], at_ms: int, en
 
 def partitions_of(topic: Topic) -> list[Any]:
     return [TopicPartition(topic.name, number) for number in range(topic.partitions)]
-
-
-LOOK_BACK = 100
-"""Offsets in which a partition's last record is looked for."""
-KafkaHeaders = list[tuple[str, bytes]]
-
-
-class Record(NamedTuple):
-    """A record of a partition."""
-
-    value: bytes | None
-    """None: a tombstone."""
-    offset: int
-    timestamp: int
-    """Microseconds, though Kafka counts milliseconds."""
-    key: bytes | None
-    headers: list[tuple[str, bytes]]
-    """A value that is null, as other producers may write it, is empty here."""
-
-
-RecordChunk = tuple[str, int, list[Record]]
-"""Topic and partition, offset of the first record, records in order; their offsets may have gaps (compaction, transactions). No
-records: reading stops here, since it was asked to."""
 
 
 def record_of(each: Any) -> Record:
@@ -278,12 +173,3 @@ def records_of(
                 if time.monotonic() - heard > PATIENCE:
                     raise errors.KafkaTimeoutError(f"nothing came for {PATIENCE:.0f} seconds")
                 yield from ((partition.partition, record_of(each)) for each in found if each.offset < end)
-
-
-def tails(connection: Connection, topic: str, back: int) -> dict[int, tuple[list[KafkaHeaders], bool]]:
-    """The headers of the records among the last `back` offsets, oldest first, and whether these are all records; by partition."""
-    bounds = begin_and_end_offsets(connection, topic)
-    found: dict[int, tuple[list[KafkaHeaders], bool]] = {number: ([], end - back <= begin) for number, (begin, end) in bounds.items()}
-    for number, record in records_of(connection, topic, back=back):
-        found[number][0].append(record.headers)
-    return found

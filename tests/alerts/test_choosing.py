@@ -11,8 +11,9 @@ import pytest
 from beepgpt.alerts.choosing import WantedAlerts, recommend
 from beepgpt.alerts.decisions import Policy
 from beepgpt.alerts.predictions import read_prediction
-from beepgpt.alerts.rehearsal import RehearsalHistory, Rehearsed, read_outcome, rehearse
+from beepgpt.alerts.rehearsal import RehearsalHistory, Rehearsed, read_outcome
 from beepgpt.alerts.rehearsal_report import RUNS, rehearsal_report
+from beepgpt.alerts.replay import Replay
 from beepgpt.commands.alert import threshold_of
 from beepgpt.commands.rehearse import keep
 from beepgpt.config.settings import read_settings
@@ -46,7 +47,8 @@ def history(*, of_each: int = 20, turned: bool = False) -> RehearsalHistory:
 
 
 def tried(past: RehearsalHistory) -> list[Rehearsed]:
-    return [rehearse(past, Policy(threshold=level, opted_in=True, per_hour=9), name=f"{level:.0%}") for level in LEVELS]
+    replay = Replay(past)
+    return [replay.under(Policy(threshold=level, opted_in=True, per_hour=9), name=f"{level:.0%}") for level in LEVELS]
 
 
 def test_the_least_threshold_at_which_alerts_are_as_wanted():

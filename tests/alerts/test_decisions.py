@@ -14,11 +14,10 @@ from beepgpt.alerts.deciding import AlertDecider
 from beepgpt.alerts.decisions import Alert, PassedOver, Policy, Preferences, decide, explanation, is_quiet, local_time
 from beepgpt.alerts.messages import BadInteraction, alert_blocks, digest_blocks, home_view, preference_changes
 from beepgpt.alerts.predictions import NoPrediction, read_prediction, shortened
-from beepgpt.alerts.rehearsal import InMemoryHistory
 from beepgpt.alerts.store import AlertStore
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import HOUR, MINUTE, SECOND
-from tests.support.alerts import NOON, deletion, prediction
+from tests.support.alerts import NOON, InMemoryHistory, deletion, prediction
 from tests.support.slack_web_api import problems_of
 
 PEOPLE = ("ana", "bo", "cy", "di")

@@ -10,8 +10,9 @@ import pytest
 
 from beepgpt.alerts.decisions import Policy, Preferences
 from beepgpt.alerts.predictions import read_prediction
-from beepgpt.alerts.rehearsal import RehearsalHistory, latest_other_author, most_frequent, read_outcome, rehearse
+from beepgpt.alerts.rehearsal import RehearsalHistory, read_outcome
 from beepgpt.alerts.rehearsal_report import bars_of
+from beepgpt.alerts.replay import Replay, latest_other_author, most_frequent
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY, HOUR, MINUTE, Rules
@@ -33,7 +34,7 @@ def test_right_is_who_joined_the_conversation_or_its_threads():
     own = f"C1:{ts_text(NOON)}:thread"
     thread = prediction(NOON + MINUTE, window=[(NOON, "ana"), (NOON + MINUTE, "bo")], conversations=[own], people={"ed": 0.9})
     happened = [outcome(session, MINUTE, "bo"), outcome(thread, HOUR, "cy"), outcome(thread, 2 * DAY, conversation="C1:later:session")]
-    rehearsed = rehearse(history([session, thread], happened), POLICY)
+    rehearsed = Replay(history([session, thread], happened)).under(POLICY)
 
     found = {each.alert.user: (each.next, each.joined) for each in rehearsed.direct()}
     assert found == {"bo": (True, True), "cy": (False, True), "di": (False, False), "ed": (False, False)}
@@ -45,7 +46,7 @@ def test_whose_day_is_not_over_counts_nowhere():
     at = {"old": NOON, "late": NOON + 3 * DAY, "later": NOON + 3 * DAY + HOUR}
     points = {name: prediction(t, conversations=[f"C1:{name}:session"], people={"bo": 0.9, "cy": 0.8}) for name, t in at.items()}
     happened = [outcome(points["old"], HOUR, "bo"), outcome(points["late"], HOUR, "bo"), outcome(points["later"], HOUR, "di")]
-    rehearsed = rehearse(history([*points.values()], happened), POLICY)
+    rehearsed = Replay(history([*points.values()], happened)).under(POLICY)
 
     found = sorted((each.alert.user, each.alert.point.prompt_ts, each.next, each.joined) for each in rehearsed.direct())
     open_ones = [("bo", at["late"], None, None), ("bo", at["later"], None, None)]
@@ -67,7 +68,9 @@ def test_the_future_changes_no_alert():
     """With or without outcomes, and up to any time, the same people are alerted."""
     points, outcomes = simulated()
     half = sorted(points, key=lambda each: (each["prompt_ts"], each["id"]))[: len(points) // 2]
-    everything, without, early = (rehearse(history(*each), POLICY).alerts for each in ((points, outcomes), (points, []), (half, outcomes)))
+    everything, without, early = (
+        Replay(history(*each)).under(POLICY).alerts for each in ((points, outcomes), (points, []), (half, outcomes))
+    )
     all_of_it = [each.alert.id for each in everything]
     assert [each.alert.id for each in without] == all_of_it
     assert [each.alert.id for each in early] == all_of_it[: len(early)]
@@ -88,7 +91,7 @@ def test_a_baseline_knows_only_what_was_before():
 
 def test_what_people_asked_for_holds_in_a_rehearsal_too():
     """Who is not opted in is not alerted."""
-    rehearsed = rehearse(history([prediction()], []), POLICY, asked={"bo": Preferences(opted_in=False)})
+    rehearsed = Replay(history([prediction()], []), asked={"bo": Preferences(opted_in=False)}).under(POLICY)
     assert rehearsed.alerts == []
 
 
@@ -129,7 +132,7 @@ def test_the_page_needs_nothing_else_and_runs_nothing(tmp_path: Path):
     assert "&lt;script&gt;" in page and "&lt;b&gt;Bo" in page
     rows = {row["name"]: row for row in report["rules"]}
     assert f"{report['figures']['alerts']:,}" in page and report["figures"]["alerts"] > 20
-    assert rows["channel's most frequent, as many"]["alerts"] <= report["figures"]["alerts"]
+    assert rows["who answers most in the channel, as many"]["alerts"] <= report["figures"]["alerts"]
     counts = [row["alerts"] for row in report["thresholds"]]
     assert counts == sorted(counts, reverse=True)
 

@@ -17,7 +17,7 @@ from beepgpt.audit.example_rows import OtherSettings, examples_in, read_rows
 from beepgpt.audit.findings import Findings
 from beepgpt.audit.foreign import audit_pairs
 from beepgpt.audit.laws import SPOT_CHECKS
-from beepgpt.connectors import kafka
+from beepgpt.connectors import log
 from beepgpt.conversations.channel import Channel
 from beepgpt.conversations.cleaning import clean
 from beepgpt.conversations.events import micros, ts_text
@@ -328,10 +328,10 @@ def test_a_tombstone_in_another_partition_than_its_example_is_named():
     retracted = [line for line in lines if body_of(line)["id"] in stamps]
     one, other = retracted[:2]
 
-    def stands(line: bytes, partition: int, *, is_tombstone: bool = False) -> tuple[int, kafka.Record]:
+    def stands(line: bytes, partition: int, *, is_tombstone: bool = False) -> tuple[int, log.Record]:
         key = body_of(line)["id"].encode()
         headers = [("retracted_ts", stamps[key.decode()]["retracted_ts"].encode())] if is_tombstone else []
-        return partition, kafka.Record(None if is_tombstone else line, 0, T0, key, headers)
+        return partition, log.Record(None if is_tombstone else line, 0, T0, key, headers)
 
     examples = [stands(line, 0) for line in lines]
     tombstones = [stands(line, 0, is_tombstone=True) for line in retracted if line not in (one, other)]

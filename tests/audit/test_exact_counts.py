@@ -2,6 +2,8 @@
 
 from random import Random
 
+import pytest
+
 from beepgpt.audit.findings import Audit
 from beepgpt.conversations.events import micros
 from tests.support.audits import audited, body_of, made_up
@@ -39,12 +41,14 @@ def test_all_retractions_and_no_other_are_no_finding():
     assert counts(audited(run.examples, retractions=run.retractions), 4) == {}
 
 
-def test_a_random_split_has_as_many_leaks_as_there_are():
-    """Messages, conversations and times, each counted from the examples."""
+@pytest.mark.parametrize(("side", "time"), [(1, "settled_ts"), (0, "prompt_ts")])
+def test_a_random_split_has_as_many_leaks_as_there_are(side: int, time: str):
+    """Messages, conversations and times, each counted from the examples. The cut is the time of a training row, or of a validation row."""
     lines = list(made_up()[1].examples)
     Random(1).shuffle(lines)
     valid, train = lines[:100], lines[100:]
-    cut = sorted(micros(body_of(line)["prompt_ts"]) for line in lines)[len(lines) // 2]
+    times = sorted(micros(body_of(line)[time]) for line in (valid, train)[side])
+    cut = times[len(times) // 2]
     shown = {(body_of(line)["channel"], each["ts"]) for line in valid for each in body_of(line)["window"]}
     talks = {body_of(line)["conversation"] for line in valid}
     bodies = [body_of(line) for line in train]

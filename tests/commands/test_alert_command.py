@@ -22,7 +22,8 @@ from beepgpt.alerts.store import AlertStore
 from beepgpt.commands.alert import say_threshold, threshold_of
 from beepgpt.commands.rehearse import keep
 from beepgpt.config.settings import read_settings
-from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writer, create_topics, records_of
+from beepgpt.connectors.kafka import Connection, Writer, create_topics, records_of
+from beepgpt.connectors.log import OutgoingRecord, TopicSpec
 from beepgpt.conversations.rules import DAY, HOUR, SECOND, Rules, shaping_settings
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.clock import now_us

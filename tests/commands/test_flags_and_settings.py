@@ -20,6 +20,7 @@ from beepgpt.config.sections import Section
 from beepgpt.config.settings import Name, Settings, read_settings
 from beepgpt.connectors import kafka
 from beepgpt.connectors.kafka import Connection
+from beepgpt.connectors.log import TopicSpec
 from beepgpt.labeling.few_shots import FewShots
 from beepgpt.simulation.workspace import Plan, write_export
 from beepgpt.web import review_page
@@ -185,7 +186,7 @@ def test_commands_with_a_broker_read_what_they_name(broker: Broker | GivenBroker
     """`topics`, `ingest` of an export; and `check`, which has no flags of settings."""
     watch, topic = Watch(), f"test-{uuid4().hex[:12]}"
     write_export(PLAN, tmp_path / "acme.zip")
-    kafka.create_topics(Connection(broker.bootstrap), [kafka.TopicSpec(topic, 1, {}, 1)])
+    kafka.create_topics(Connection(broker.bootstrap), [TopicSpec(topic, 1, {}, 1)])
     at = f"kafka://{broker.bootstrap}"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)

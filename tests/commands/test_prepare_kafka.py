@@ -6,7 +6,8 @@ from uuid import uuid4
 
 import pytest
 
-from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writer, create_topics
+from beepgpt.connectors.kafka import Connection, Writer, create_topics
+from beepgpt.connectors.log import OutgoingRecord, TopicSpec
 from beepgpt.conversations.events import ts_text
 from tests.support import at, beep
 from tests.support.broker import Broker, GivenBroker

@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from beepgpt.connectors import kafka
+from beepgpt.connectors.log import OutgoingRecord
 from tests.support.broker import Broker, GivenBroker
 from tests.support.kafka import new_topics
 from tests.support.review import asked, cookie_of, example, refused, reviewing
@@ -18,8 +19,8 @@ def test_a_topic_of_examples_is_reviewed_to_its_end(tmp_path: Path, broker: Brok
     topics = new_topics(connection)
     with kafka.Writer(connection, topics.examples, patience=60) as writer:
         lines = [example(1, p=0.1), example(2), example(3), example(1, p=0.9)]
-        writer.send(kafka.OutgoingRecord(orjson.loads(line)["id"].encode(), line, []) for line in lines)
-        writer.send([kafka.OutgoingRecord(b"%032x" % 2, None, [])])
+        writer.send(OutgoingRecord(orjson.loads(line)["id"].encode(), line, []) for line in lines)
+        writer.send([OutgoingRecord(b"%032x" % 2, None, [])])
 
     with reviewing(tmp_path, topics.to) as review:
         page = asked(review, "GET", "/?view=newest", Cookie=cookie_of(review)).text

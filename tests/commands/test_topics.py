@@ -12,7 +12,8 @@ from beepgpt.commands.dead_letters import dead_letters
 from beepgpt.commands.topics import BESIDE, COMPACTED, DEAD_LETTERS, FOR_EVER, KINDS, topics
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors import kafka
-from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writer, create_topics
+from beepgpt.connectors.kafka import Connection, Writer, create_topics
+from beepgpt.connectors.log import OutgoingRecord, TopicSpec
 from beepgpt.errors import BadCommand
 from tests.support.broker import Broker, GivenBroker
 

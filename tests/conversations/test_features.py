@@ -253,3 +253,16 @@ def test_who_is_named_is_a_candidate_even_a_stranger_and_no_bot_is():
     assert columns["mentioned"] == [0, 1, 2, 0, 0]
     assert columns["spoke"] == [3, 0, 0, 2, 0]
     assert columns["seen_hours"] == [0, -1, -1, 0, 0]
+
+
+def test_who_is_named_is_a_candidate_though_a_bot_has_used_their_name_if_they_have_posted_themselves():
+    """They come as who is named, and are known to be named."""
+    people = People(10)
+    people.advance(YEAR_2016)
+    for user in ("U1", "U2", "U3"):
+        people.posted(user, YEAR_2016, (), None, False, ())
+        people.bot_posted(user)
+    columns = candidates(people, Look(YEAR_2016, [Cues("U2", mentions=("U3",)), Cues("U9")], 10, ()))
+
+    assert columns["user"] == ["U2", "U3", "U1"]
+    assert columns["mentioned"] == [0, 2, 0]

@@ -16,7 +16,8 @@ import pytest
 from beepgpt.commands.topics import spec_of
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors import kafka
-from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writer, create_topics, partition_of
+from beepgpt.connectors.kafka import Connection, Writer, create_topics
+from beepgpt.connectors.log import OutgoingRecord, TopicSpec, partition_of
 from beepgpt.conversations.points import PointEmitted
 from beepgpt.conversations.rules import DAY
 from beepgpt.dataflows.score_points import Released, ScorePoints, ScoringRun

@@ -15,7 +15,7 @@ from bytewax.testing import TestingSink, TestingSource, run_main
 
 from beepgpt.commands.examples import ExamplesJob, run_examples
 from beepgpt.config.settings import BadSettings, read_settings
-from beepgpt.connectors.kafka.topics import Record
+from beepgpt.connectors.log.records import Record
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.rules import DAY, Rules
 from beepgpt.dataflows import examples, labeling, scoring

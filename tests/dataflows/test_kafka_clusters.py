@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from beepgpt.connectors.kafka import OutgoingRecord
+from beepgpt.connectors.log import OutgoingRecord
 from beepgpt.conversations.rules import HOUR, MINUTE, SECOND
 from tests.support.histories import post
 from tests.support.kafka import (

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from beepgpt.connectors.kafka import OutgoingRecord, records_of
-from beepgpt.connectors.kafka.topics import DEFAULT_LIMIT
+from beepgpt.connectors.kafka import records_of
+from beepgpt.connectors.log import OutgoingRecord
+from beepgpt.connectors.log.records import DEFAULT_LIMIT
 from beepgpt.conversations.events import MAX_RECORD_BYTES, Event, parse
 from beepgpt.simulation.workspace import Plan, keyed_records
 from tests.support import NOW, program

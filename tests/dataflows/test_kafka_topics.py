@@ -14,7 +14,8 @@ from uuid import uuid4
 import orjson
 import pytest
 
-from beepgpt.connectors.kafka import NotDelivered, OutgoingRecord, TopicSpec, Writer, create_topics, describe_topics, records_of
+from beepgpt.connectors.kafka import Writer, create_topics, describe_topics, records_of
+from beepgpt.connectors.log import NotDelivered, OutgoingRecord, TopicSpec
 from beepgpt.conversations.events import strip_previous
 from beepgpt.conversations.rules import HOUR, MINUTE, SECOND
 from beepgpt.runtime import destinations

@@ -18,7 +18,7 @@ from bytewax.testing import TestingSink, TestingSource, run_main
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beepgpt.connectors.kafka import Record
+from beepgpt.connectors.log import Record
 from beepgpt.conversations.account import Account
 from beepgpt.conversations.shard import OtherState
 from beepgpt.conversations.signals import SignalVerdict

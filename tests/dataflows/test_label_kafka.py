@@ -17,7 +17,8 @@ from beepgpt.commands.example_source import input_of
 from beepgpt.commands.label import run_label
 from beepgpt.commands.labeling import LabelJob
 from beepgpt.config.settings import read_settings
-from beepgpt.connectors.kafka import Connection, NoTopic, OutgoingRecord, Record, TopicSpec, Writer, create_topics, records_of
+from beepgpt.connectors.kafka import Connection, Writer, create_topics, records_of
+from beepgpt.connectors.log import NoTopic, OutgoingRecord, Record, TopicSpec
 from beepgpt.conversations.shard import OtherState
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.destinations import destination_of

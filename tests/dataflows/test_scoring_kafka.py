@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from beepgpt.connectors import kafka
-from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, create_topics
+from beepgpt.connectors.kafka import Connection, create_topics
+from beepgpt.connectors.log import OutgoingRecord, TopicSpec
 from beepgpt.conversations.rules import SECOND
 from beepgpt.simulation.workspace import Plan, live_records
 from tests.support import beep, histories, program

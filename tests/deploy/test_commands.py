@@ -19,7 +19,8 @@ from typing import Any
 
 import pytest
 
-from beepgpt.connectors.kafka import Connection, OutgoingRecord, Writer, begin_and_end_offsets
+from beepgpt.connectors.kafka import Connection, Writer, begin_and_end_offsets
+from beepgpt.connectors.log import OutgoingRecord
 from tests.support.alerts import prediction
 from tests.support.broker import free_ports
 from tests.support.deploy import (

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from beepgpt.connectors.kafka import Connection, OutgoingRecord, Writer, records_of
+from beepgpt.connectors.kafka import Connection, Writer, records_of
+from beepgpt.connectors.log import OutgoingRecord
 from tests.deploy.test_commands import PATIENCE, Here, answers, count, ports_in_a_row, stopped_at_the_end
 from tests.support.deploy import base_settings, environment, expanded, of_kind, services, without_security
 from tests.support.histories import heartbeat

@@ -10,7 +10,8 @@ from uuid import uuid4
 
 import pytest
 
-from beepgpt.connectors.kafka import Connection, TopicSpec, create_topics
+from beepgpt.connectors.kafka import Connection, create_topics
+from beepgpt.connectors.log import TopicSpec
 from tests.commands.test_alert_command import just_now, settings_of, write
 from tests.support import program, quiet, slack_server
 from tests.support.alerts import prediction

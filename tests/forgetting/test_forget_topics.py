@@ -9,7 +9,8 @@ from uuid import uuid4
 import pytest
 
 from beepgpt.connectors import kafka
-from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writer, create_topics, records_of
+from beepgpt.connectors.kafka import Connection, KafkaLog, Writer, create_topics, records_of
+from beepgpt.connectors.log import OutgoingRecord, TopicSpec
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.forgetting.records import Cleaning
 from beepgpt.forgetting.topics import CopyNotWhole, clean_topic, copy_name
@@ -44,9 +45,9 @@ def test_what_is_copied_keeps_its_partition_order_key_headers_and_time(connectio
     sent += [OutgoingRecord(b"C1", None, [("seq", b"40")], 1, 1704300001 * 10**6)]
     with Writer(connection, topics.events) as writer:
         writer.send(sent)
-    assert clean_topic(connection, topics.events, Cleaning(LIST, apply=False)).found == 8
+    assert clean_topic(KafkaLog(connection), topics.events, Cleaning(LIST, apply=False)).found == 8
     for _ in range(2):
-        done = clean_topic(connection, topics.events, Cleaning(LIST, apply=True))
+        done = clean_topic(KafkaLog(connection), topics.events, Cleaning(LIST, apply=True))
     copy = copy_name(topics.events, LIST.digest)
 
     assert done.done == f"rewritten as {copy}" and done.rebuild == f"read {copy} from now on, and delete {topics.events} (--drop does)"
@@ -58,8 +59,8 @@ def test_what_is_copied_keeps_its_partition_order_key_headers_and_time(connectio
             (each.key, each.value, list(each.headers), each.timestamp) for each in wanted
         ]
     assert kafka.topic_settings(connection, copy, KEPT) == KEPT
-    assert clean_topic(connection, copy, Cleaning(LIST, apply=True)).found == 0
-    clean_topic(connection, topics.events, Cleaning(LIST, apply=True), drop=True)
+    assert clean_topic(KafkaLog(connection), copy, Cleaning(LIST, apply=True)).found == 0
+    clean_topic(KafkaLog(connection), topics.events, Cleaning(LIST, apply=True), drop=True)
     wait_until(lambda: topics.events not in kafka.describe_topics(connection), "the old topic is gone")
 
 
@@ -70,13 +71,13 @@ def test_what_comes_while_it_is_copied_is_copied_by_the_same_command_again(conne
     for numbers in (range(10), range(10, 20)):
         with Writer(connection, topics.events) as writer:
             writer.send(message(number, PERSON if number % 5 == 0 else "U2") for number in numbers)
-        clean_topic(connection, topics.events, Cleaning(LIST, apply=True))
+        clean_topic(KafkaLog(connection), topics.events, Cleaning(LIST, apply=True))
         assert len(list(records_of(connection, copy))) == 8 * (1 + numbers[0] // 10)
 
     with Writer(connection, copy) as writer:
         writer.send([OutgoingRecord(b"C0", b"{}", [("copied_from", b"3")], 0)])
     with pytest.raises(CopyNotWhole, match="lacks"):
-        clean_topic(connection, topics.events, Cleaning(LIST, apply=True))
+        clean_topic(KafkaLog(connection), topics.events, Cleaning(LIST, apply=True))
 
 
 def test_a_compacted_topic_gets_tombstones_where_its_last_record_holds_something(connection: Connection):
@@ -90,12 +91,12 @@ def test_a_compacted_topic_gets_tombstones_where_its_last_record_holds_something
     with Writer(connection, name) as writer:
         for key, values in versions.items():
             writer.send(OutgoingRecord(key, each, [], 1) for each in values)
-    done = clean_topic(connection, name, Cleaning(LIST, apply=True))
+    done = clean_topic(KafkaLog(connection), name, Cleaning(LIST, apply=True))
 
     tombstones = [(number, each.key, dict(each.headers)) for number, each in records_of(connection, name) if each.value is None]
     assert tombstones == [(1, b"retracted", {}), (1, b"goes", {"reason": b"forgotten"})]
     assert (done.found, done.rebuild) == (1, "beepgpt examples to a new topic")
-    assert clean_topic(connection, name, Cleaning(LIST, apply=True)).found == 0
+    assert clean_topic(KafkaLog(connection), name, Cleaning(LIST, apply=True)).found == 0
 
 
 MADE = {"examples": "compact", "predictions": "compact,delete", "outcomes": "delete"}

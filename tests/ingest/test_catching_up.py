@@ -14,6 +14,7 @@ import pytest
 
 from beepgpt.connectors import kafka
 from beepgpt.connectors.kafka import Connection
+from beepgpt.connectors.log import OutgoingRecord
 from beepgpt.connectors.slack.live import web
 from beepgpt.conversations.events import micros
 from beepgpt.conversations.record_order import heartbeat_record
@@ -62,9 +63,9 @@ class Past:
                     self.slack.post(channel, f"U{number}", f"{channel} answers {number}", thread_ts=root)
         records = [record_of(self.server.payload_of(each), micros(each["event_ts"])) for each in self.slack.events]
         keys = [each["channel"].encode() for each in self.slack.events]
-        beats = [kafka.OutgoingRecord(None, heartbeat_record(until), (), number) for number in range(self.place.partitions)]
+        beats = [OutgoingRecord(None, heartbeat_record(until), (), number) for number in range(self.place.partitions)]
         with kafka.Writer(self.place.connection, self.place.events) as writer:
-            writer.send(kafka.OutgoingRecord(key, record) for key, record in zip(keys, records, strict=True))
+            writer.send(OutgoingRecord(key, record) for key, record in zip(keys, records, strict=True))
             writer.send(beats)
         self.at = until
 

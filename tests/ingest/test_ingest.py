@@ -22,17 +22,8 @@ import pytest
 from beepgpt.commands.ingest import ingest
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors import kafka
-from beepgpt.connectors.kafka import (
-    Connection,
-    OutgoingRecord,
-    Record,
-    TopicSpec,
-    Writer,
-    check_keeps,
-    chunks_of,
-    create_topics,
-    partition_of,
-)
+from beepgpt.connectors.kafka import Connection, KafkaLog, Writer, create_topics
+from beepgpt.connectors.log import BadAddress, LogFailed, OutgoingRecord, Record, TopicSpec, chunks_of, partition_of
 from beepgpt.connectors.sqlite.sorting import Sorter
 from beepgpt.conversations.account import Account
 from beepgpt.conversations.events import Event, Heartbeat, Ignored, Reject, parse
@@ -104,7 +95,7 @@ def ingested(source: object, to: str, environ: Mapping[str, str] | None = None, 
 
 def refused(source: object, to: str) -> str:
     """What a run says that is to fail."""
-    with pytest.raises(kafka.KafkaFailed) as raised:
+    with pytest.raises(LogFailed) as raised:
         ingested(source, to)
     return str(raised.value)
 
@@ -361,8 +352,8 @@ def test_a_topic_that_would_not_keep_it_is_refused(connection, settings, named):
     """The setting is named, and the command that makes a topic that does."""
     topic = new_topic(connection, **settings)
 
-    with pytest.raises(kafka.KafkaFailed) as raised:
-        check_keeps(connection, topic)
+    with pytest.raises(LogFailed) as raised:
+        KafkaLog(connection).check_keeps(topic)
     assert named in str(raised.value) and "`beepgpt topics`" in str(raised.value)
 
 
@@ -433,7 +424,7 @@ def test_a_day_file_that_cannot_be_read_is_counted_and_named(connection, tmp_pat
 )
 def test_a_wrong_command_is_told(given, said):
     """Before a broker is asked."""
-    with pytest.raises((BadCommand, kafka.BadAddress), match=re.escape(said)):
+    with pytest.raises((BadCommand, BadAddress), match=re.escape(said)):
         wrapped = inspect.unwrap(ingest)
         wrapped(**{"source": "events.jsonl", "to": NOWHERE, "settings": read_settings(environ={}), **given})
 

@@ -18,7 +18,8 @@ from uuid import uuid4
 import pytest
 
 from beepgpt.connectors import kafka
-from beepgpt.connectors.kafka import Connection, TopicSpec, create_topics, partition_of
+from beepgpt.connectors.kafka import Connection, create_topics
+from beepgpt.connectors.log import Record, TopicSpec, partition_of
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.events import micros, parse, ts_text
 from beepgpt.conversations.rules import DAY, Rules
@@ -54,7 +55,7 @@ class Place:
     def to(self) -> str:
         return address(self.connection, self.events)
 
-    def records(self) -> list[tuple[int, kafka.Record]]:
+    def records(self) -> list[tuple[int, Record]]:
         return list(kafka.records_of(self.connection, self.events))
 
     def bodies(self) -> list[dict[str, Any]]:

@@ -13,7 +13,8 @@ import pytest
 
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors import kafka
-from beepgpt.connectors.kafka import Connection
+from beepgpt.connectors.kafka import Connection, KafkaLog
+from beepgpt.connectors.log import OutgoingRecord
 from beepgpt.connectors.slack.live import Arrival, Down, Oversized, Up, Web
 from beepgpt.conversations.events import micros
 from beepgpt.conversations.record_order import heartbeat_record
@@ -69,7 +70,7 @@ class Turned:
         self.writers = [kafka.Writer(place.connection, name) for name in (place.events, place.interactions)]
         web = Web(BOT_TOKEN, server.base_url, self.stopping, per_minute=100_000)
         web.ask("auth.test")
-        contents = read_contents(place.connection, kafka.describe_topic(place.connection, place.events))
+        contents = read_contents(KafkaLog(place.connection), kafka.describe_topic(place.connection, place.events))
         ours = read_settings(environ=SETTINGS).slack
         events, interactions = self.writers
         ways, pulse = self.lines.values(), SlackPulse(asked_within=60)
@@ -181,13 +182,13 @@ def test_a_heartbeat_counts_where_every_partition_has_it(broker: Broker):
     first, second = 1_700_000_000_000_000, 1_700_000_001_000_000
     with kafka.Writer(place.connection, place.events) as writer:
         for at, partitions in ((first, (0, 1, 2)), (second, (0, 2))):
-            writer.send(kafka.OutgoingRecord(None, heartbeat_record(at), (), number, at) for number in partitions)
+            writer.send(OutgoingRecord(None, heartbeat_record(at), (), number, at) for number in partitions)
     topic = kafka.describe_topic(place.connection, place.events)
 
-    assert read_contents(place.connection, topic).covered == first
+    assert read_contents(KafkaLog(place.connection), topic).covered == first
     with kafka.Writer(place.connection, place.events) as writer:
-        writer.send([kafka.OutgoingRecord(None, heartbeat_record(second), (), 1, second)])
-    assert read_contents(place.connection, topic).covered == second
+        writer.send([OutgoingRecord(None, heartbeat_record(second), (), 1, second)])
+    assert read_contents(KafkaLog(place.connection), topic).covered == second
 
 
 # Deaf connections
@@ -316,7 +317,7 @@ def test_the_channels_of_an_export_are_compared_at_the_start(slack_server: Serve
         event = {"type": "message", "user": "U1", "text": "exported", "ts": slack.now()}
         for channel in ("C1", "C9"):
             record = record_of({"type": "event_callback", "event": event | {"channel": channel}}, micros(event["ts"]))
-            writer.send([kafka.OutgoingRecord(channel.encode(), record)])
+            writer.send([OutgoingRecord(channel.encode(), record)])
     for said in (1, 0):
         with turned(slack_server, place) as turning:
             begun(turning)

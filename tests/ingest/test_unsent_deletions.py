@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import pytest
 
 from beepgpt.connectors import kafka
-from beepgpt.connectors.kafka import Connection, OutgoingRecord, Writer
+from beepgpt.connectors.kafka import Connection, KafkaLog, Writer
+from beepgpt.connectors.log import OutgoingRecord
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.events import DELETE, Event, micros, parse, ts_text
 from beepgpt.conversations.record_order import heartbeat_record
@@ -18,7 +19,7 @@ from beepgpt.conversations.rules import DAY, MINUTE, SECOND, Rules
 from beepgpt.conversations.shard import RunOutput, run_through
 from beepgpt.ingest.slack import loop as slack_loop
 from beepgpt.ingest.slack.known_records import read_contents
-from beepgpt.ingest.slack.retention import RetentionSweep
+from beepgpt.ingest.slack.retention import ExpiredMessages, RetentionSweep
 from tests.ingest.test_ingest_slack import Place
 from tests.ingest.test_ingest_slack_faults import Turned, begun, posted, turned
 from tests.support.broker import Broker
@@ -100,7 +101,7 @@ def put(place: Place, records: Sequence[Record]) -> None:
 
 def swept(turning: Turned, days: int) -> Counter[str]:
     """The loop with a retention, up to where it has been applied; its counts."""
-    sweep = RetentionSweep(turning.place.connection, turning.place.events, days * DAY, turning.came.put)
+    sweep = RetentionSweep(KafkaLog(turning.place.connection), turning.place.events, days * DAY, turning.came.put)
     turning.live._retention = sweep
     turning.up()
     expected = int(time.time()) * SECOND // DAY * DAY - days * DAY
@@ -130,12 +131,42 @@ def test_what_is_older_than_the_retention_is_deleted_once_and_replays_delete_it_
     assert run.late == []
 
     topic = kafka.describe_topic(place.connection, place.events)
-    assert read_contents(place.connection, topic).retained_since == now // DAY * DAY - 30 * DAY
+    assert read_contents(KafkaLog(place.connection), topic).retained_since == now // DAY * DAY - 30 * DAY
     with turned(slack_server, place) as turning:
         assert swept(turning, 30)["retention"] == 0
     with turned(slack_server, place) as turning:
         assert swept(turning, 4)["retention"] == 1
     assert deletions(place)[2:] == [(recent, "retention")]
+
+
+def test_a_deletion_by_retention_is_not_late_when_heartbeats_have_waited(slack_server: Server, place: Place):
+    """Its channel is far ahead of the last heartbeat then, and some of that came in the same turn; posts that are held come behind it."""
+    slack_server.workspace.add_channel("C1")
+    now = int(time.time()) * SECOND
+    old = [("C1", now - 40 * DAY + number * MINUTE) for number in range(2)]
+    put(place, [post(channel, at, "ana", "to go") for channel, at in old])
+    with turned(slack_server, place) as turning:
+        first = begun(turning)
+        turning.until_promised(first)
+        turning.live._retention = RetentionSweep(KafkaLog(place.connection), place.events, 30 * DAY, turning.came.put)
+        covered = turning.live.coverage.covered = micros(first) - MINUTE  # from then on another channel held them up
+        seen = posted(turning, "on the topic")
+        turning.until(lambda: len(turning.acknowledged) == 3, "it is on the topic")
+        turning.live.coverage.covered = covered
+        newest = posted(turning, "in the same turn")
+        turning.came.put(batch := ExpiredMessages(old, None))
+        turning.until(batch.is_written.is_set, "the deletions are written")
+        turning.live.backfill._open_gap("C1")
+        held = posted(turning, "held")
+        turning.came.put(batch := ExpiredMessages(old, None))
+        turning.until(batch.is_written.is_set, "others are written while it is held")
+
+    events = [each["event"] for each in place.bodies() if "event" in each]
+    found = [each for each in events if each.get("subtype") == "message_deleted"]
+    assert micros(seen) < micros(newest) < micros(held)
+    assert [micros(each["event_ts"]) for each in found] == [micros(newest) + 1] * 4
+    assert [each.get("text") for each in events].index("in the same turn") == events.index(found[0]) - 1
+    assert read_through(place).late == []
 
 
 def test_a_kill_amid_a_sweep_loses_and_repeats_nothing(slack_server: Server, place: Place, monkeypatch: pytest.MonkeyPatch):
@@ -145,7 +176,7 @@ def test_a_kill_amid_a_sweep_loses_and_repeats_nothing(slack_server: Server, pla
     now = int(time.time()) * SECOND
     put(place, [post("C1", now - 40 * DAY + number * MINUTE, "ana") for number in range(7)])
     with turned(slack_server, place) as turning:
-        turning.live._retention = RetentionSweep(place.connection, place.events, 30 * DAY, turning.came.put)
+        turning.live._retention = RetentionSweep(KafkaLog(place.connection), place.events, 30 * DAY, turning.came.put)
         turning.up()
         turning.until(lambda: turning.live.account["retention"] == 2, "a batch is written")
         assert turning.live.coverage.retained_since == 0

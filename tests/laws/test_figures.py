@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from beepgpt.alerts.decisions import Policy
 from beepgpt.alerts.predictions import read_prediction
-from beepgpt.alerts.rehearsal import RehearsalHistory, read_outcome, rehearse
+from beepgpt.alerts.rehearsal import RehearsalHistory, read_outcome
+from beepgpt.alerts.replay import Replay
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.outcomes import RollingMetrics
 from beepgpt.conversations.rules import DAY, HOUR, MINUTE
@@ -113,7 +114,7 @@ def rehearsed(case: Case, **how: Any) -> dict[str, Any]:
     """The headline of a rehearsal, and how often somebody was passed over."""
     predictions, outcomes = told(case, **how)
     parts = None if how.get("marked", True) else dict.fromkeys({each["model"] for each in predictions}, PARTS)
-    found = rehearse(RehearsalHistory(list(map(read_prediction, predictions)), map(read_outcome, outcomes), parts), POLICY)
+    found = Replay(RehearsalHistory(list(map(read_prediction, predictions)), map(read_outcome, outcomes), parts)).under(POLICY)
     return {**found.figures, "passed": dict(found.passed)}
 
 
@@ -273,7 +274,7 @@ def test_an_outcome_whose_answer_is_not_known_counts_nowhere():
     outcomes = [
         outcome(point, MINUTE, how=how) for point, how in zip(points, ("superseded", "merged", "elsewhere", "censored"), strict=True)
     ]
-    found = rehearse(RehearsalHistory(list(map(read_prediction, points)), map(read_outcome, outcomes)), POLICY)
+    found = Replay(RehearsalHistory(list(map(read_prediction, points)), map(read_outcome, outcomes))).under(POLICY)
 
     assert [(each.next, each.joined) for each in found.direct()] == [(None, None)] * 4
     assert (found.figures["joined"], found.figures["next"]) == (None, None)
@@ -285,7 +286,7 @@ def test_joined_is_posting():
     window = [(NOON, "ana"), (NOON + HOUR, "cy")]
     second = prediction(NOON + HOUR, window=window, conversations=first["conversations"], people={}, target="interacting_users", id="2")
     outcomes = [outcome(first, DAY, "bo", "cy") | {"answer_ts": ts_text(NOON + MINUTE)}, outcome(second, DAY)]
-    found = rehearse(RehearsalHistory(list(map(read_prediction, [first, second])), map(read_outcome, outcomes)), POLICY)
+    found = Replay(RehearsalHistory(list(map(read_prediction, [first, second])), map(read_outcome, outcomes))).under(POLICY)
 
     assert {each.alert.user: each.joined for each in found.direct()} == {"bo": False, "cy": True}
 
@@ -295,14 +296,16 @@ def test_reacting_is_a_figure_of_its_own_where_times_are_known(reacts: str | Non
     """It joins nothing, and is nobody's next answer; where no reaction has its time, nobody knows who reacted."""
     points = [prediction(NOON, people={"bo": 0.9, "cy": 0.8}, target="reactors", id="1")]
     outcomes = [outcome(points[0], DAY, *([reacts] if reacts else []))]
-    found = rehearse(RehearsalHistory(list(map(read_prediction, points)), map(read_outcome, outcomes)), POLICY)
+    found = Replay(RehearsalHistory(list(map(read_prediction, points)), map(read_outcome, outcomes))).under(POLICY)
 
     assert {each.alert.user: each.reacted for each in found.direct()} == reacted
     assert [(each.joined, each.next) for each in found.direct()] == [(False, None)] * 2
     assert (found.figures["joined"], found.figures["next"], found.figures["reacted"]) == (0.0, None, 0.5 if reacts else None)
 
     plain, later = prediction(NOON, people={"bo": 0.9}, id="2"), prediction(NOON + DAY, people={}, id="3")
-    of_next = rehearse(RehearsalHistory(list(map(read_prediction, [plain, later])), [read_outcome(outcome(plain, MINUTE, "bo"))]), POLICY)
+    of_next = Replay(RehearsalHistory(list(map(read_prediction, [plain, later])), [read_outcome(outcome(plain, MINUTE, "bo"))])).under(
+        POLICY
+    )
     assert (of_next.figures["joined"], of_next.figures["next"], of_next.figures["reacted"]) == (1.0, 1.0, None)
 
 
@@ -314,7 +317,7 @@ def test_who_is_alerted_on_the_last_day_counts_nowhere_even_if_they_joined():
         outcome(points[1], MINUTE, "di"),
         outcome(points[1], DAY, how="censored") | {"settled_ts": ts_text(NOON + DAY)},
     ]
-    found = rehearse(RehearsalHistory(list(map(read_prediction, points)), map(read_outcome, outcomes)), POLICY)
+    found = Replay(RehearsalHistory(list(map(read_prediction, points)), map(read_outcome, outcomes))).under(POLICY)
 
     assert {each.alert.user: each.joined for each in found.direct()} == {"bo": False, "cy": None, "di": None}
     assert [each.known_at for each in found.direct()] == [NOON + DAY, NOON + 2 * DAY - HOUR, NOON + 2 * DAY - HOUR]

@@ -222,8 +222,8 @@ ROWS = (
         RUN_PY,
         f"{INGEST}::test_a_record_that_is_too_large_is_named",
         (
-            "            send()\n            writer.flush()\n            raise kafka.NotDelivered(\n",
-            "            continue\n            raise kafka.NotDelivered(\n",
+            "            send()\n            writer.flush()\n            raise NotDelivered(\n",
+            "            continue\n            raise NotDelivered(\n",
         ),
     ),
     mutation(
@@ -274,5 +274,32 @@ ROWS = (
         FEEDS_PY,
         "tests/forgetting/test_forget_files.py::test_an_export_brings_no_edit_and_no_reaction_to_what_somebody_forgotten_wrote",
         (", with_authors=with_authors", ""),
+    ),
+    mutation(
+        "retention deletes at the last heartbeat's time, however far its channel is ahead",
+        "law 9",
+        "beepgpt/ingest/slack/retention.py",
+        "tests/ingest/test_unsent_deletions.py::test_a_deletion_by_retention_is_not_late_when_heartbeats_have_waited",
+        ("times = {channel: writer.free_time(channel, newest(channel))", "times = {channel: writer.free_time(channel, 0)"),
+    ),
+    mutation(
+        "retention deletes behind posts that are still held",
+        "law 6",
+        "beepgpt/ingest/slack/backfill.py",
+        "tests/ingest/test_unsent_deletions.py::test_a_deletion_by_retention_is_not_late_when_heartbeats_have_waited",
+        (
+            "return self._known.newest(channel) or 0 if gap is None else gap.newest",
+            "return self._known.newest(channel) or 0 if gap is None or gap else 0",
+        ),
+    ),
+    mutation(
+        "retention's deletions overtake the posts of the same turn",
+        "law 6",
+        WRITER_PY,
+        "tests/ingest/test_unsent_deletions.py::test_a_deletion_by_retention_is_not_late_when_heartbeats_have_waited",
+        (
+            "        self._pending += records\n        self.flush()\n        self.account",
+            "        self._events.send(records)\n        self.flush()\n        self.account",
+        ),
     ),
 )

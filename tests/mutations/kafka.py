@@ -2,7 +2,9 @@
 
 from tests.mutations.mutation import mutation
 
-SOURCE_PY = "connectors/kafka/source.py"
+SOURCE_PY = "connectors/log/source.py"
+RECORDS_OF_LOG_PY = "connectors/log/records.py"
+SINK_PY = "connectors/log/sink.py"
 CONNECTION_PY = "connectors/kafka/connection.py"
 READER_PY = "connectors/kafka/reader.py"
 WRITER_PY = "connectors/kafka/writer.py"
@@ -25,7 +27,7 @@ ROWS = (
     mutation(
         "a snapshot does not wait for what was written",
         "law 6",
-        WRITER_PY,
+        SINK_PY,
         "tests/connectors/kafka/test_kafka_faults.py::test_nothing_is_lost_through_kills",
         ("            self._writer.flush()\n", "            pass\n"),
     ),
@@ -61,7 +63,7 @@ ROWS = (
         "law 6",
         SOURCE_PY,
         "tests/connectors/kafka/test_kafka_faults.py::test_a_topic_that_was_made_again_is_not_resumed",
-        ("        check_same(Topic(self.name, state.topic_id, state.partitions), self.topic, self.connection)\n", ""),
+        ("        check_same(Topic(self.name, state.topic_id, state.partitions), self.topic, self.place)\n", ""),
     ),
     mutation(
         "what retention removed is passed over",
@@ -95,12 +97,12 @@ ROWS = (
         "law 6",
         WRITER_PY,
         "tests/connectors/kafka/test_kafka.py::test_a_record_over_the_limit_stops_the_flow",
-        ("                    raise errors.MessageSizeTooLargeError\n", "                    continue\n"),
+        ("                raise self._too_large(error.size, error.partition) from error\n", "                return\n"),
     ),
     mutation(
         "a dead letter that is cut loses its reason",
         "law 6",
-        WRITER_PY,
+        RECORDS_OF_LOG_PY,
         f"{KAFKA}::test_what_is_cut_to_fit_keeps_its_key_and_headers",
         ('headers = [*headers, ("cut_from"', 'headers = [("cut_from"'),
     ),

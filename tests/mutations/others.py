@@ -152,4 +152,38 @@ ROWS = (
         ("            if value is not None or record.value is None:\n", "            if value is not None:\n"),
         ("if record.value is None or _kept(record, cleaning) is not None:", "if _kept(record, cleaning) is not None:"),
     ),
+    mutation(
+        "what an outage held up is counted as soon as the brokers answer",
+        "outages",
+        "beepgpt/runtime/outages.py",
+        "tests/runtime/test_outages.py::test_what_an_outage_held_up_is_counted_once_heartbeats_say_that_all_of_it_is_there",
+        (
+            "        if reached.complete_until < self._over_at * 1_000_000 and not is_still:\n",
+            "        if reached.behind and not is_still:\n",
+        ),
+    ),
+    mutation(
+        "what an outage held up is counted while some of it is unread",
+        "outages",
+        "beepgpt/runtime/outages.py",
+        "tests/runtime/test_outages.py::test_without_heartbeats_it_is_counted_once_nothing_has_come_for_a_minute",
+        ("is_still = reached.behind == 0 and now", "is_still = now"),
+    ),
+    mutation(
+        "a second outage forgets what the first one held up",
+        "outages",
+        "beepgpt/runtime/outages.py",
+        "tests/runtime/test_outages.py::test_a_second_outage_while_records_of_the_first_are_awaited_counts_with_it",
+        (
+            "if self._reached is not None and self._read_before is None:\n                self",
+            "if self._reached is not None:\n                self",
+        ),
+    ),
+    mutation(
+        "the end of an outage says what waits then, and not the most that waited",
+        "outages",
+        "beepgpt/runtime/outages.py",
+        "tests/runtime/test_outages.py::test_an_outage_is_logged_when_it_begins_each_minute_and_when_it_is_over",
+        ("max(count, self._most.get(name, count))", "count"),
+    ),
 )

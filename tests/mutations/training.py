@@ -2,10 +2,13 @@
 
 from tests.mutations.mutation import mutation
 
+LIVE_PY = "beepgpt/training/live.py"
 SPLITS_PY = "beepgpt/training/splits.py"
 PREPARE_PY = "beepgpt/training/prepare.py"
 RANKING_PY = "beepgpt/training/ranking.py"
 METRICS_PY = "beepgpt/training/metrics.py"
+LIVE = "tests/training/test_live.py"
+RETRAINED = "tests/training/test_retraining.py"
 RANKING = "tests/training/test_ranking.py"
 METRICS = "tests/training/test_training_metrics.py"
 VALIDATED = "tests/commands/test_train_and_validate.py"
@@ -233,5 +236,166 @@ ROWS = (
         "beepgpt/training/reloading.py",
         "tests/training/test_intervals.py::test_a_model_as_good_as_validated_is_seldom_said_to_be_worse",
         ("SURE * (noise**2 + lately**2) ** 0.5", "TWO_SIDED * noise"),
+    ),
+    mutation(
+        "what a live.json that names no version means is guessed",
+        "a model and its threshold are one thing",
+        LIVE_PY,
+        f"{LIVE}::test_a_live_json_that_names_no_version_is_refused_at_the_start_and_warned_of_later",
+        (
+            "            if folder not in _followed:\n                raise\n",
+            "            if folder not in _followed:\n                return folder\n",
+        ),
+    ),
+    mutation(
+        "a live.json that is broken while somebody follows it changes the model",
+        "a model and its threshold are one thing",
+        LIVE_PY,
+        f"{LIVE}::test_a_live_json_that_names_no_version_is_refused_at_the_start_and_warned_of_later",
+        (
+            '                log.warning("%s: going on with %s", error, _followed[folder])\n',
+            '                log.warning("%s: going on with %s", error, _followed[folder])\n            return folder\n',
+        ),
+    ),
+    mutation(
+        "the model that stood in the folder is lost with the first retrained one",
+        "a model and its threshold are one thing",
+        LIVE_PY,
+        f"{LIVE}::test_the_model_that_stood_in_the_folder_is_a_version_to_go_back_to",
+        (
+            "before = _keep_own(folder) if live_in(folder) == folder else live_in(folder)",
+            "before = None if live_in(folder) == folder else live_in(folder)",
+        ),
+    ),
+    mutation(
+        "the model that was live before is dropped with the oldest",
+        "a model and its threshold are one thing",
+        LIVE_PY,
+        f"{LIVE}::test_the_model_that_stood_in_the_folder_is_a_version_to_go_back_to",
+        ("stay = {version, before} - {None}", "stay = {version}"),
+    ),
+    mutation(
+        "live.json is written in place",
+        "a model and its threshold are one thing",
+        LIVE_PY,
+        f"{LIVE}::test_a_kill_before_either_rename_leaves_a_whole_pair",
+        ('new = folder / f"{LIVE}.new"', "new = folder / LIVE"),
+    ),
+    mutation(
+        "the newest version is live, whatever live.json names",
+        "a model and its threshold are one thing",
+        LIVE_PY,
+        f"{LIVE}::test_a_kill_before_either_rename_leaves_a_whole_pair",
+        (
+            '        name = orjson.loads(content)["version"]\n        if name in there:\n            return versions / str(name)\n',
+            "        return max(versions.iterdir(), key=lambda each: each.stat().st_mtime_ns)\n",
+        ),
+    ),
+    mutation(
+        "of several thresholds of a model the first counts",
+        "a model and its threshold are one thing",
+        LIVE_PY,
+        f"{LIVE}::test_the_same_model_with_another_threshold_is_another_pair",
+        ("for number, each in found if number.isdecimal()], reverse=True)]", "for number, each in found if number.isdecimal()])]"),
+    ),
+    mutation(
+        "predictions of the model before count from the new one's threshold on",
+        "a model and its threshold are one thing",
+        LIVE_PY,
+        f"{LIVE}::test_what_is_scored_follows_the_pair_and_its_threshold",
+        ("return self.current if known is None else known", "return self.current"),
+    ),
+    mutation(
+        "a threshold that a rehearsal writes is not followed",
+        "a model and its threshold are one thing",
+        LIVE_PY,
+        f"{LIVE}::test_the_threshold_in_use_is_that_of_the_live_pair_and_follows_what_a_rehearsal_writes",
+        (
+            "        if found is not None and self._known.get(model) != found.value:",
+            "        if found is not None and model not in self._known:",
+        ),
+    ),
+    mutation(
+        "a rehearsal of another model gives the threshold",
+        "a model and its threshold are one thing",
+        LIVE_PY,
+        f"{LIVE}::test_figures_of_another_model_are_no_threshold",
+        (' and found.get("model") == name_of(folder):', ":"),
+    ),
+    mutation(
+        "figures of a folder's older model take the live one's place",
+        "a model and its threshold are one thing",
+        LIVE_PY,
+        f"{LIVE}::test_figures_of_a_folder_s_older_model_change_nothing",
+        (
+            "        if card.stat().st_mtime_ns > live.stat().st_mtime_ns and threshold_in(folder) is not None:",
+            "        if card.exists() and live.exists() and threshold_in(folder) is not None:",
+        ),
+    ),
+    mutation(
+        "a model that nobody has validated takes a validated one's place",
+        "a model and its threshold are one thing",
+        "beepgpt/training/reloading.py",
+        f"{LIVE}::test_a_model_that_was_copied_over_a_validated_one_is_not_taken_up_before_it_is_validated",
+        (
+            "            if self._has_threshold and threshold_in(at) is None:",
+            "            if threshold_in(at) is None and not at.exists():",
+        ),
+    ),
+    mutation(
+        "another threshold of the same model is taken up without a word",
+        "a model and its threshold are one thing",
+        LIVE_PY,
+        f"{LIVE}::test_what_is_taken_up_is_said_once",
+        ("        if (model, threshold) != before:", "        if model != before[0]:"),
+    ),
+    mutation(
+        "a candidate that only may be worse is not taken",
+        "retraining",
+        "beepgpt/training/retraining.py",
+        f"{LIVE}::test_a_candidate_is_taken_if_it_is_not_worse",
+        ("        if self.gain.high < 0:\n", "        if self.gain.low < 0:\n"),
+    ),
+    mutation(
+        "a candidate is taken though few points compare it",
+        "retraining",
+        "beepgpt/training/retraining.py",
+        f"{LIVE}::test_a_candidate_is_taken_if_it_is_not_worse",
+        ("self.points >= ENOUGH_POINTS and ", ""),
+    ),
+    mutation(
+        "--force takes a candidate that is worse",
+        "retraining",
+        "beepgpt/training/retraining.py",
+        f"{RETRAINED}::test_a_worse_candidate_is_not_taken_and_a_better_one_is",
+        ("        if self.gain.high < 0:\n", "        if self.gain.high < 0 and not force:\n"),
+    ),
+    mutation(
+        "a candidate is compared on points from which the live model has learned",
+        "law 8",
+        "beepgpt/training/retraining.py",
+        f"{RETRAINED}::test_only_points_compare_from_which_neither_has_learned",
+        ("since = max(mine.choose_from, theirs.choose_from)", "since = mine.choose_from"),
+    ),
+    mutation(
+        "a retrained model is compared itself, and not by its candidate of that time",
+        "law 8",
+        "beepgpt/training/retraining.py",
+        f"{RETRAINED}::test_only_points_compare_from_which_neither_has_learned",
+        ("other = load_model(at / COMPARED if (at / COMPARED / CARD).exists() else at)", "other = load_model(at)"),
+    ),
+    mutation(
+        "what judges a candidate compares it, too",
+        "law 8",
+        "beepgpt/training/retraining.py",
+        f"{RETRAINED}::test_a_worse_candidate_is_not_taken_and_a_better_one_is",
+        ("np.flatnonzero((valid.points.prompt_ts >= since) & chooses)", "np.flatnonzero(valid.points.prompt_ts >= since)"),
+    ),
+    mutation(
+        "a rehearsed threshold is kept as a number, whatever it means to another model",
+        "retraining",
+        "beepgpt/training/retraining.py",
+        f"{RETRAINED}::test_a_rehearsed_threshold_is_carried_over_by_volume",
+        ("threshold = before if not 0 < count <= len(p) else float(p[count - 1])", "threshold = before"),
     ),
 )

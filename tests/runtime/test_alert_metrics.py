@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 
 from beepgpt.commands import alert_run
-from beepgpt.connectors.kafka import Connection, OutgoingRecord, TopicSpec, Writer, create_topics
+from beepgpt.connectors.kafka import Connection, Writer, create_topics
+from beepgpt.connectors.log import OutgoingRecord, TopicSpec
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY, HOUR, MINUTE, SECOND
 from beepgpt.runtime.flow_metrics import AlertFigures, AlertPulse

@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 from beepgpt.config.settings import read_settings
-from beepgpt.connectors.kafka import Connection, NotDelivered, Outages, OutgoingRecord, Writer, create_topics
+from beepgpt.connectors.kafka import Connection, Outages, Writer, create_topics
 from beepgpt.connectors.kafka.reader import Committer
-from beepgpt.connectors.kafka.topics import TopicSpec
-from beepgpt.runtime.outages import OutageLog
+from beepgpt.connectors.log import NotDelivered, OutgoingRecord
+from beepgpt.connectors.log.records import TopicSpec
+from beepgpt.runtime.outages import OutageLog, Reached
 from beepgpt.runtime.places import patience_of
 from tests.support.broker import Broker
-from tests.support.kafka import Running, new_topics, page, put, running, stream_of
+from tests.support.kafka import Running, heartbeat_at, new_topics, page, put, running, stream_of
 from tests.support.kafka_flow import PLAN
 from tests.support.speed import slowness, wait_until
 
@@ -41,7 +42,7 @@ def test_an_outage_is_logged_when_it_begins_each_minute_and_when_it_is_over(capl
     clock = Clock()
     outages = Outages(clock)
     waiting = 0
-    told = OutageLog(lambda: {"records_behind": 7, "events_waiting": waiting}, outages)
+    told = OutageLog(lambda: {"channels_to_fill": 7, "events_waiting": waiting}, outages=outages)
     outages.asked("reading a")
     for second in range(180):
         clock.now = second
@@ -67,7 +68,78 @@ def test_an_outage_is_logged_when_it_begins_each_minute_and_when_it_is_over(capl
         ("the brokers answer again", 179),
     ]
     assert vars(caplog.records[1])["waiting"] == "reading a, writing b"
-    assert (vars(caplog.records[-1])["records_behind"], vars(caplog.records[-1])["events_waiting"]) == (7, 20)
+    assert (vars(caplog.records[-1])["channels_to_fill"], vars(caplog.records[-1])["events_waiting"]) == (7, 20)
+
+
+class Reading:
+    """A process that has read 1,000 records before an outage of 90 seconds, of whose end it learns at 100 seconds."""
+
+    def __init__(self, *, has_heartbeats: bool) -> None:
+        self.clock = Clock()
+        self.outages = Outages(self.clock)
+        self.reached = Reached(1_000, 0, 5_000_000 if has_heartbeats else 0)
+        self.log = OutageLog(reached=lambda: self.reached, outages=self.outages, clock=self.clock)
+        self.clock.now = 10
+        self.break_off(until=100)
+
+    def break_off(self, until: int) -> None:
+        self.outages.asked("reading a")
+        self.look(until=until)
+        self.outages.answered("reading a")
+        self.log.look()
+
+    def look(self, until: int) -> None:
+        while self.clock.now < until:
+            self.clock.now += 1
+            self.log.look()
+
+
+def caught_up(caplog: pytest.LogCaptureFixture) -> list[tuple[int, int]]:
+    lines = [vars(each) for each in caplog.records if each.getMessage() == "all that the outage held up is read"]
+    return [(each["records"], each["seconds"]) for each in lines]
+
+
+def test_what_an_outage_held_up_is_counted_once_heartbeats_say_that_all_of_it_is_there(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever writes them was cut off, too: when the brokers answer again, nothing of it is on the topic."""
+    reading = Reading(has_heartbeats=True)
+    reading.look(until=105)
+    reading.reached = Reached(1_600, 400, 99_999_999)  # as it is filled in; heartbeats stand behind what they say is complete
+    reading.look(until=130)
+    assert not caught_up(caplog)
+    reading.reached = Reached(2_100, 0, 100_000_000)
+    reading.look(until=300)
+
+    assert caught_up(caplog) == [(1_100, 31)]
+
+
+def test_without_heartbeats_it_is_counted_once_nothing_has_come_for_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    reading = Reading(has_heartbeats=False)
+    reading.look(until=120)
+    reading.reached = Reached(1_002, 3)
+    reading.look(until=200)
+    assert not caught_up(caplog)  # three are still to be read
+    reading.reached = Reached(1_005, 0)
+    reading.look(until=260)
+    assert not caught_up(caplog)
+    reading.look(until=262)
+    reading.reached = Reached(1_400, 0)
+    reading.look(until=400)
+
+    assert caught_up(caplog) == [(5, 101)]
+
+
+def test_a_second_outage_while_records_of_the_first_are_awaited_counts_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    reading = Reading(has_heartbeats=True)
+    reading.reached = Reached(1_300, 0, 90_000_000)
+    reading.look(until=110)
+    reading.break_off(until=150)
+    reading.reached = Reached(1_500, 0, 149_000_000)  # beyond the first one's end
+    reading.look(until=160)
+    assert not caught_up(caplog)
+    reading.reached = Reached(1_700, 0, 150_000_000)
+    reading.look(until=170)
+
+    assert caught_up(caplog) == [(700, 11)]
 
 
 @pytest.mark.parametrize(("lasts", "warnings"), [(58, 0), (62, 1), (125, 2)])
@@ -134,11 +206,13 @@ def test_a_process_without_its_broker_is_alive_and_not_ready_and_says_so(mortal_
         mortal_broker.start() if how == "kill" else mortal_broker.resume()
         wait_until(run.is_ready, "it is ready again")
         wait_until(lambda: len(warnings_of(run)) == 2, "it says so")
-        put(topics, messages[500:600])
-        run.wait_until_read(600)
-        first, last = warnings_of(run)
+        behind = heartbeat_at(round((time.time() + 60) * 1e6))  # as by whoever writes: it was cut off, too
+        put(topics, [*messages[500:600], *(OutgoingRecord(None, behind, (), number) for number in range(2))])
+        wait_until(lambda: len(warnings_of(run)) == 3, "it has read what came after it")
+        first, last, rest = warnings_of(run)
         assert (first["level"], first["message"]) == ("WARNING", "the brokers do not answer: waiting for them")
-        assert last["message"] == "the brokers answer again" and last["seconds"] >= 10 and last["records_behind"] == 0
+        assert last["message"] == "the brokers answer again" and last["seconds"] >= 10
+        assert (rest["message"], rest["records"]) == ("all that the outage held up is read", 102)
         assert run.stop() == 0, run.said
 
 

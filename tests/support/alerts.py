@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from beepgpt.alerts.deciding import AlertDecider
-from beepgpt.alerts.decisions import Policy
+from beepgpt.alerts.decisions import Alert, Policy, Preferences
 from beepgpt.alerts.delivery import AlertDelivery
+from beepgpt.alerts.predictions import PredictedConversation, links_of, participation
 from beepgpt.alerts.store import AlertStore
 from beepgpt.connectors.slack.alerts import SlackMessenger
 from beepgpt.connectors.slack.members import Everybody
@@ -71,6 +74,56 @@ def deletion(ts: int = NOON, channel: str = "C1", *, at: int | None = None) -> d
     """A deletion of the message `ts`, as the scoring flow writes it; a second later, or `at`."""
     written: dict[str, Any] = json.loads(deletion_bytes(MessageDeleted(channel, ts, ts + SECOND if at is None else at)))
     return written
+
+
+@dataclass
+class InMemoryHistory:
+    """An `AlertHistory` in plain dictionaries. Points and alerts have to be recorded in time order."""
+
+    asked: dict[str, Preferences] = field(default_factory=dict)
+    asked_topics: list[tuple[str, str]] = field(default_factory=list)
+    speakers: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    sessions: dict[str, str] = field(default_factory=dict)
+    alerted: set[tuple[str, str]] = field(default_factory=set)
+    direct_times: dict[str, deque[int]] = field(default_factory=lambda: defaultdict(deque))
+    deleted: set[tuple[str, int]] = field(default_factory=set)
+
+    def preferences(self, user: str) -> Preferences:
+        return self.asked.get(user, Preferences())
+
+    def topics(self) -> Collection[tuple[str, str]]:
+        return self.asked_topics
+
+    def took_part(self, user: str, conversations: Sequence[str]) -> bool:
+        return any(user in self.speakers.get(each, ()) for each in conversations)
+
+    def session_of(self, thread: str) -> str | None:
+        return self.sessions.get(thread)
+
+    def was_alerted(self, user: str, keys: Sequence[str]) -> bool:
+        return any((user, key) in self.alerted for key in keys)
+
+    def direct_alerts(self, user: str, since: int) -> int:
+        """How many direct messages a person got after `since`; older ones are dropped."""
+        times = self.direct_times[user]
+        while times and times[0] <= since:
+            times.popleft()
+        return len(times)
+
+    def is_deleted(self, channel: str, ts: int) -> bool:
+        return (channel, ts) in self.deleted
+
+    def record_point(self, point: PredictedConversation) -> None:
+        """Note who wrote where, after the point was decided on."""
+        for conversation, user in participation(point):
+            self.speakers[conversation].add(user)
+        self.sessions.update(links_of(point))
+
+    def record_alert(self, alert: Alert, now: int) -> None:
+        """Note that a person was alerted at `now`."""
+        self.alerted.update((alert.user, key) for key in alert.keys)
+        if alert.way == "direct":
+            self.direct_times[alert.user].append(now)
 
 
 class Clock:

@@ -13,17 +13,8 @@ from bytewax.outputs import Sink
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSink, TestingSource, run_main
 
-from beepgpt.connectors.kafka import (
-    Connection,
-    KafkaFailed,
-    KafkaSource,
-    OutgoingRecord,
-    Record,
-    RecordChunk,
-    TopicSpec,
-    Writer,
-    create_topics,
-)
+from beepgpt.connectors.kafka import Connection, KafkaSource, Writer, create_topics
+from beepgpt.connectors.log import LogFailed, OutgoingRecord, Record, RecordChunk, TopicSpec
 
 NOON = 1_690_286_400_000_000
 SECOND = 1_000_000
@@ -83,7 +74,7 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def failing(run: Callable[[], object], kind: type[KafkaFailed]) -> str:
+def failing(run: Callable[[], object], kind: type[LogFailed]) -> str:
     """The message with which it fails."""
     with pytest.raises(Exception) as raised:
         run()

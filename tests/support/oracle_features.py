@@ -147,10 +147,10 @@ def facts(log: Sequence[Post], look: Look, user: str, kept: int, authors_kept: i
     return made
 
 
-def nearby(look: Look, bots: Collection[str]) -> list[str]:
-    """The candidates who come first: the window's authors, whom it names, the first eight who spoke."""
+def nearby(look: Look, bots: Collection[str], known: Collection[str]) -> list[str]:
+    """The candidates who come first: the window's authors, whom it names, the first eight who spoke. `known`: who has posted themselves."""
     spoke = [said.author for said in reversed(look.window) if not said.bot]
-    named = [person for said in reversed(look.window) for person in said.mentions if person not in bots]
+    named = [person for said in reversed(look.window) for person in said.mentions if person not in bots or person in known]
     return list(dict.fromkeys(user for user in [*spoke, *named, *look.spoken[:8]] if user != look.window[-1].author))
 
 
@@ -159,10 +159,11 @@ def assert_candidates(columns: Mapping[str, list[Any]], log: Sequence[Post], loo
 
     Of people who are equally active but for less than a float can hold, either may come first.
     """
-    users, near = columns["user"], nearby(look, bots)
+    posted = {user: [post.t for post in since_known(log, user, kept)] for user in {post.user for post in log}}
+    known = {user: times for user, times in posted.items() if times}
+    users, near = columns["user"], nearby(look, bots, known)
     assert users[: len(near)] == near[: look.most]
-    known = {user: [post.t for post in since_known(log, user, kept)] for user in {post.user for post in log}}
-    active = {user: decayed(times, look.t, 30) for user, times in known.items() if times and user not in (*near, look.window[-1].author)}
+    active = {user: decayed(times, look.t, 30) for user, times in known.items() if user not in (*near, look.window[-1].author)}
     chosen = users[len(near) :]
     assert len(set(chosen)) == len(chosen) == max(0, min(look.most - len(near), len(active)))
     for user, expected in zip(chosen, sorted(active.values(), reverse=True), strict=False):

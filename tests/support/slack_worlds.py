@@ -17,6 +17,7 @@ import pytest
 
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors import kafka
+from beepgpt.connectors.log import OutgoingRecord, Record, Topic
 from beepgpt.connectors.slack.live import Arrival, Down, Up, Web
 from beepgpt.conversations.events import micros
 from beepgpt.conversations.forgetting import Forgotten
@@ -53,18 +54,18 @@ class Log:
     most = 1 << 20
 
     def __init__(self, clock: Callable[[], int]) -> None:
-        self.records: list[kafka.Record] = []
+        self.records: list[Record] = []
         self._clock = clock
 
-    def send(self, messages: Iterable[kafka.OutgoingRecord]) -> None:
+    def send(self, messages: Iterable[OutgoingRecord]) -> None:
         for each in messages:
-            self.records.append(kafka.Record(each.value, len(self.records), self._clock(), each.key, []))
+            self.records.append(Record(each.value, len(self.records), self._clock(), each.key, []))
 
     def flush(self) -> None: ...
 
     def records_of(
         self, _connection: object, _topic: str, *, back: int | None = None, starts: Mapping[int, int] | None = None
-    ) -> Iterator[tuple[int, kafka.Record]]:
+    ) -> Iterator[tuple[int, Record]]:
         start = (starts or {}).get(0, 0) if back is None else max(len(self.records) - back, 0)
         return iter([(0, each) for each in self.records[start:]])
 
@@ -132,7 +133,7 @@ class World:
         self.came: queue.Queue[Any] = queue.Queue()
         self.answers: list[Any] = []
         """Threads that are read, and not handled yet."""
-        contents = known_records.read_contents(kafka.Connection(""), kafka.Topic("events", "", 1))
+        contents = known_records.read_contents(kafka.KafkaLog(kafka.Connection("")), Topic("events", "", 1))
         ours, log, interactions = read_settings(environ={}).slack, self.log, Log(self.clock)
         asks = Unwired(self.server)
         lines, pulse = [Line(self.clock)], SlackPulse()

@@ -7,14 +7,17 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from beepgpt.commands.checking import check_model
 from beepgpt.commands.rehearse import keep
 from beepgpt.config.settings import read_settings
 from beepgpt.conversations.rules import DAY
+from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import print_event
 from beepgpt.runtime.logs import configure
 from beepgpt.training.folder import ALERTS, CARD, LIVE, METRICS, VERSIONS
@@ -71,6 +74,7 @@ def test_a_pair_is_swapped_whole(tmp_path: Path):
 
 KILLED = """
 import os, signal, sys
+from functools import partial
 from pathlib import Path
 from beepgpt.training.live import put_live
 
@@ -288,6 +292,42 @@ def test_a_candidate_is_taken_if_it_is_not_worse(value: float, low: float, high:
     assert compared.why_not(force=True) == ("" if why.startswith("too few") else why)
     more = compared._replace(learned_until=DAY).why_not()
     assert ("live has learned from all that was before 1970-01-02 00:00:00 UTC: retrain again" in more) == why.startswith("too few")
+
+
+BROKEN = {
+    "": "no version",
+    '{"version": "0f"}': "the version '0f'",
+    '{"model": "NAME"}': "no version",
+    '{"version": ".."}': "the version '..'",
+}
+
+
+@pytest.mark.parametrize(("content", "names"), BROKEN.items())
+def test_a_live_json_that_names_no_version_is_refused_at_the_start_and_warned_of_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str, names: str
+):
+    """The model in the folder itself may be one that nobody has validated: who runs goes on with its pair, and who starts is told."""
+    live = tmp_path / "live"
+    save(live, seed=1)
+    version = pair(live, 2, 0.7)
+    running, thresholds = watched_model(live, SETTINGS), LiveThresholds(live, every=0)
+    (live / LIVE).write_text(content.replace("NAME", version.name))
+    there = ", ".join(sorted(each.name for each in (live / VERSIONS).iterdir()))
+    why = f'{live / LIVE}: names {names}, and has to be {{"version": "NAME"}} with a name of {live / VERSIONS} ({there})'
+
+    assert not running.look() and not running.look() and (running.name, thresholds.current) == (version.name, 0.7)
+    (warning,) = [each.getMessage() for each in caplog.records]
+    assert warning == f"{why}; without the file the model in {live} itself is the live one: going on with {version}"
+    elsewhere = shutil.copytree(live, tmp_path / "elsewhere")
+    for start in (partial(watched_model, elsewhere, SETTINGS), partial(LiveThresholds, elsewhere), partial(pair, elsewhere, 3, 0.6)):
+        with pytest.raises(BadCommand, match=re.escape(f"{elsewhere / LIVE}: names {names}")):
+            start()
+    assert [(name, is_fine) for name, is_fine, _ in check_model(SETTINGS, elsewhere)] == [("model", False)]
+
+    caplog.clear()
+    (live / LIVE).unlink()
+    third = pair(live, 3, 0.6)
+    assert running.look() and (running.name, thresholds.current) == (third.name, 0.6) and not caplog.records
 
 
 def test_the_model_that_stood_in_the_folder_is_a_version_to_go_back_to(tmp_path: Path):

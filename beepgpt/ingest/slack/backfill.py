@@ -10,7 +10,7 @@ import math
 import time
 from dataclasses import dataclass, field
 
-from beepgpt.connectors import kafka
+from beepgpt.connectors.log import OutgoingRecord
 from beepgpt.conversations.events import MOVED, micros, ts_text
 from beepgpt.conversations.rules import DAY
 from beepgpt.ingest.slack.connections import Connections
@@ -180,9 +180,13 @@ class Backfill:
         held = [] if gap is None else gap.held
         if gap is not None and gap.since is not None and since is not None:
             since = min(since, gap.since)
-        newest = self._known.newest(channel) or 0 if gap is None else gap.newest
-        self._gaps[channel] = Gap(since, held, newest)
+        self._gaps[channel] = Gap(since, held, self.newest_on_topic(channel))
         self._read_history(channel, 0 if held else 1)
+
+    def newest_on_topic(self, channel: str) -> int:
+        """Time of the channel's newest event that is on the topic, and not held: flows that follow it are there already. Microseconds."""
+        gap = self._gaps.get(channel)
+        return self._known.newest(channel) or 0 if gap is None else gap.newest
 
     def _read_history(self, channel: str, priority: int) -> None:
         gap = self._gaps[channel]
@@ -266,7 +270,7 @@ class Backfill:
             self._writer.leave_out(each.arrival, why)
         self._writer.write_backfill([], moves)
 
-    def _missing_in(self, answer: HistoryAnswer, gap: Gap, since: int) -> list[tuple[int, kafka.OutgoingRecord]]:
+    def _missing_in(self, answer: HistoryAnswer, gap: Gap, since: int) -> list[tuple[int, OutgoingRecord]]:
         """Times and records of the events that the history has and the topic lacks, and of deletions of what the history has no longer.
 
         The other threads of the last hour can wait: all their posts are known.
@@ -298,8 +302,7 @@ class Backfill:
         elif self._why_never(channel) is not None:
             self.checks.leave_out(channel)
         else:
-            newest = self._known.newest(channel) or 0 if gap is None else gap.newest
-            self.checks.on_thread(answer, newest, is_open=is_open)
+            self.checks.on_thread(answer, self.newest_on_topic(channel), is_open=is_open)
 
     def _go_on_with_threads(self, channel: str) -> None:
         for answer in self._postponed.pop(channel, ()):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 import orjson
 
-from beepgpt.connectors import kafka
+from beepgpt.connectors.log import LogWriter, NoTopic, OutgoingRecord
 from beepgpt.conversations.events import micros, ts_text
 from beepgpt.conversations.record_order import heartbeat_record
 from beepgpt.conversations.rules import MINUTE, SECOND
@@ -46,7 +46,7 @@ class HeldEvent:
     """An arrival that waits for its channel's backfill."""
 
     arrival: slack_live.Arrival
-    message: kafka.OutgoingRecord | None
+    message: OutgoingRecord | None
     """None: a duplicate."""
     t: int
 
@@ -116,15 +116,15 @@ def _has_thread(known: KnownRecords, channel: str, root: str, count: int, latest
 class EventWriter:
     """Writes to the topics of events and interactions, and counts what becomes of each arrival."""
 
-    _events: kafka.Writer
-    _interactions: kafka.Writer
+    _events: LogWriter
+    _interactions: LogWriter
     _partitions: int
     _known: KnownRecords
     _coverage: Coverage
-    _open_dead_letters: Callable[[], kafka.Writer]
+    _open_dead_letters: Callable[[], LogWriter]
     """Opens the writer to the dead letters' topic, once there are any."""
-    _dead_letters: kafka.Writer | None = field(default=None, init=False)
-    _pending: list[kafka.OutgoingRecord] = field(default_factory=list, init=False)
+    _dead_letters: LogWriter | None = field(default=None, init=False)
+    _pending: list[OutgoingRecord] = field(default_factory=list, init=False)
     _acknowledgements: list[Callable[[], None]] = field(default_factory=list, init=False)
     account: Counter[str] = field(default_factory=Counter, init=False)
     types: Counter[str] = field(default_factory=Counter, init=False)
@@ -140,13 +140,13 @@ class EventWriter:
         """Arrivals that are acknowledged with the next `flush`, or with the one that waits; may be called from another thread."""
         return len(self._acknowledgements)
 
-    def write(self, arrival: slack_live.Arrival, message: kafka.OutgoingRecord | None) -> None:
+    def write(self, arrival: slack_live.Arrival, message: OutgoingRecord | None) -> None:
         """Write an event with the next `flush`; None: it is a duplicate, and only acknowledged."""
         if message is not None:
             self._pending.append(message)
         self._settle(arrival, is_duplicate=message is None)
 
-    def recovered(self, channel: str, found: Missing, team: str, *, newest: int) -> list[tuple[int, kafka.OutgoingRecord]]:
+    def recovered(self, channel: str, found: Missing, team: str, *, newest: int) -> list[tuple[int, OutgoingRecord]]:
         """Times and records of what a history has and the topic lacks, and of deletions of what it has no longer; known from now on.
 
         Deletions, whose time is unknown, and edits that would be late get the first free microsecond behind what flows have passed: the
@@ -154,9 +154,7 @@ class EventWriter:
         them, are made without the text that is gone.
         """
         now, key, covered = now_us(), channel.encode(), self._coverage.covered or 0
-        at, filled, posts = max(newest, covered) + 1, {t for t, _ in found.events}, self._known.posts(channel)
-        while at in posts or at in filled:
-            at += 1
+        at = self.free_time(channel, newest, {t for t, _ in found.events})
         # What came since the last heartbeat may be newer than the history that Slack shows.
         gone = [ts for ts in found.gone if ts <= covered]
         records = [backfilled_record(t, event, team, now, not_before=at) for t, event in found.events]
@@ -170,9 +168,19 @@ class EventWriter:
         records += [(at, deletion_record(channel, ts, at, team, now, "vanished")) for ts in gone]
         for _, record in records:
             self._known.add(identify(record, now))
-        return [(t, kafka.OutgoingRecord(key, record)) for t, record in records]
+        return [(t, OutgoingRecord(key, record)) for t, record in records]
 
-    def write_backfill(self, backfilled: Iterable[tuple[int, kafka.OutgoingRecord]], held: Iterable[HeldEvent]) -> None:
+    def free_time(self, channel: str, newest: int, taken: Collection[int] = ()) -> int:
+        """The first microsecond behind what flows have passed that is no post's of the channel, and not `taken`.
+
+        `newest`: the time of the channel's newest event on the topic.
+        """
+        at, posts = max(newest, self._coverage.covered or 0) + 1, self._known.posts(channel)
+        while at in posts or at in taken:
+            at += 1
+        return at
+
+    def write_backfill(self, backfilled: Iterable[tuple[int, OutgoingRecord]], held: Iterable[HeldEvent]) -> None:
         """Write a channel's missing events together with those that were held, in order of time, with the next `flush`."""
         held = list(held)
         ready = [*backfilled, *((each.t, each.message) for each in held if each.message is not None)]
@@ -197,11 +205,11 @@ class EventWriter:
         log.error("an event is larger than what can be taken, and is left out", extra={"bytes": size})
         try:
             self._dead_letters = self._dead_letters or self._open_dead_letters()
-        except kafka.NoTopic as error:
+        except NoTopic as error:
             log.error("its beginning can't be kept", extra={"why": str(error)})
         else:
             headers = [("reason", b"too_large"), ("source", f"slack/{arrival.line}".encode()), ("cut_from", b"%d" % size)]
-            self._dead_letters.send([kafka.OutgoingRecord(key, head, headers)])
+            self._dead_letters.send([OutgoingRecord(key, head, headers)])
         self.account["left_out:too_large"] += 1
         self._acknowledgements.append(arrival.acknowledge)
 
@@ -213,7 +221,7 @@ class EventWriter:
             self.account["duplicate"] += 1
         else:
             self._known.add(identity)
-            self._interactions.send([kafka.OutgoingRecord(user.encode() or None, orjson.dumps(without_token(arrival.payload)))])
+            self._interactions.send([OutgoingRecord(user.encode() or None, orjson.dumps(without_token(arrival.payload)))])
             self.account["interactions"] += 1
         self._acknowledgements.append(arrival.acknowledge)
 
@@ -231,16 +239,16 @@ class EventWriter:
             acknowledge()
 
     def write_deletions(self, deletions: Iterable[tuple[str, bytes]]) -> None:
-        """Write records of deletions under their channels, and wait until Kafka has confirmed them."""
-        records = [kafka.OutgoingRecord(channel.encode(), record) for channel, record in deletions]
-        self._events.send(records)
-        self._events.flush()
+        """Write records of deletions under their channels, behind what is pending, and wait until Kafka has confirmed all of it."""
+        records = [OutgoingRecord(channel.encode(), record) for channel, record in deletions]
+        self._pending += records
+        self.flush()
         self.account["retention"] += len(records)
 
     def write_heartbeat(self, at: int) -> None:
         """Write to every partition that it is complete up to `at`, and wait until that is confirmed."""
         value = heartbeat_record(at, self._coverage.retained_since, self._coverage.unchecked_since)
-        self._events.send(kafka.OutgoingRecord(None, value, (), number) for number in range(self._partitions))
+        self._events.send(OutgoingRecord(None, value, (), number) for number in range(self._partitions))
         self._events.flush()
         self._coverage.covered = at
         self.account["heartbeats"] += 1

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from beepgpt.connectors import kafka
+from beepgpt.connectors.log import Log, Topic
 from beepgpt.conversations.events import BY_PERSON, DELETE, EDIT, MOVE, POST, REACT, Event, Ignored, micros, parse, strip_previous, ts_text
 from beepgpt.conversations.export import NEVER, events_of
 from beepgpt.conversations.rules import HOUR, SECOND
@@ -357,7 +357,7 @@ class TopicContents:
     """Edits and deletions of replies since then may be missing, microseconds; the heartbeats have it."""
 
 
-def read_contents(connection: kafka.Connection, topic: kafka.Topic) -> TopicContents:
+def read_contents(log: Log, topic: Topic) -> TopicContents:
     """Read the topic's last heartbeat, and its records from `remembered_since` on; without a heartbeat all of them.
 
     The last heartbeat, not the greatest: one that turned out to be wrong is corrected by a later heartbeat with an earlier time.
@@ -367,7 +367,7 @@ def read_contents(connection: kafka.Connection, topic: kafka.Topic) -> TopicCont
     unchecked: dict[int, int | None] = {}
     for back in (*TAILS, None):
         beats = {}
-        for number, record in kafka.records_of(connection, topic.name, back=back):
+        for number, record in log.records(topic.name, back=back):
             if (at := heartbeat_in(record.value)) is not None:
                 beats[number], retained[number], unchecked[number] = at, retained_since_in(record.value), unchecked_since_in(record.value)
         if len(beats) == topic.partitions:
@@ -375,8 +375,8 @@ def read_contents(connection: kafka.Connection, topic: kafka.Topic) -> TopicCont
     covered = min(beats.values()) if len(beats) == topic.partitions else None
     since = min((each for each in unchecked.values() if each is not None), default=None)
     known, begins = KnownRecords(), 0
-    starts = None if covered is None else kafka.offsets_at(connection, topic.name, remembered_since(covered, since))
-    for _, record in kafka.records_of(connection, topic.name, starts=starts):
+    starts = None if covered is None else log.offsets_at(topic.name, remembered_since(covered, since))
+    for _, record in log.records(topic.name, starts=starts):
         if (at := heartbeat_in(record.value)) is not None:
             begins = at if record.offset == 0 else begins
         elif record.value is not None:

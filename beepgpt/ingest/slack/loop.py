@@ -17,7 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from beepgpt.config.sections import SlackSettings
-from beepgpt.connectors import kafka
+from beepgpt.connectors.log import LogWriter, OutgoingRecord
 from beepgpt.conversations.events import MOVED, POST, asked_about, names_another_user, ts_text
 from beepgpt.conversations.export import events_of
 from beepgpt.conversations.forgetting import Forgotten
@@ -152,13 +152,13 @@ class SlackLoop:
         team: str,
         contents: TopicContents,
         partitions: int,
-        events: kafka.Writer,
-        interactions: kafka.Writer,
+        events: LogWriter,
+        interactions: LogWriter,
         web: slack_live.Web,
         connections: Iterable[LiveConnection],
         arrivals: queue.Queue[Any],
         pulse: SlackPulse,
-        dead_letters: Callable[[], kafka.Writer],
+        dead_letters: Callable[[], LogWriter],
         retention: RetentionSweep | None = None,
         forgotten: Callable[[], Forgotten | None] = lambda: None,
     ) -> None:
@@ -284,7 +284,7 @@ class SlackLoop:
             case UserAnswer():
                 self._on_user()
             case ExpiredMessages() if self._retention is not None:
-                self._retention.on_expired(arrived, self.coverage, self.writer, self._team)
+                self._retention.on_expired(arrived, self.coverage, self.writer, self.backfill.newest_on_topic, self._team)
             case slack_live.Failed():
                 raise arrived.error
 
@@ -415,7 +415,7 @@ class SlackLoop:
                     extra={"channel": channel, "new_channel": identity.new_channel},
                 )
             self.account["delayed"] += identity.key is not None and self.coverage.is_late(identity.t)
-            message = kafka.OutgoingRecord(channel.encode(), record)
+            message = OutgoingRecord(channel.encode(), record)
         if not self.backfill.hold(channel, HeldEvent(arrival, message, identity.t), newest):
             self.writer.write(arrival, message)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from beepgpt.connectors import kafka
+from beepgpt.connectors.log import Log
 from beepgpt.conversations.events import DELETE, POST, Event, log_time, parse
 from beepgpt.conversations.rules import DAY
 from beepgpt.ingest.slack.event_writer import Coverage, EventWriter
@@ -30,13 +30,13 @@ class ExpiredMessages:
     is_written: threading.Event = field(default_factory=threading.Event)
 
 
-def expired_messages(connection: kafka.Connection, topic: str, since: int, before: int) -> Iterator[tuple[str, int]]:
+def expired_messages(log: Log, topic: str, since: int, before: int) -> Iterator[tuple[str, int]]:
     """Yield channel and `ts` of each message from before `before` that is on the topic and not deleted there.
 
     `since`: what is older than that was deleted already, unless it came to the topic later. All times in microseconds.
     """
     found: dict[str, set[int]] = {}
-    for _, record in kafka.records_of(connection, topic, starts=kafka.offsets_at(connection, topic, since)):
+    for _, record in log.records(topic, starts=log.offsets_at(topic, since)):
         parsed = parse(record.value or b"", log_time(record.timestamp, now_us()), bots="context")
         if not isinstance(parsed, Event) or parsed.ts >= before:
             continue
@@ -51,9 +51,9 @@ def expired_messages(connection: kafka.Connection, topic: str, since: int, befor
 class RetentionSweep:
     """Looks for messages that are too old whenever another day has begun, in a thread; the loop writes their deletions."""
 
-    def __init__(self, connection: kafka.Connection, topic: str, retention: int, put: Callable[[Any], None]) -> None:
+    def __init__(self, log: Log, topic: str, retention: int, put: Callable[[Any], None]) -> None:
         """`retention`: microseconds. `put` gets batches of `ExpiredMessages`, each once the one before is written, or a `Failed`."""
-        self._connection, self._topic, self._retention, self._put = connection, topic, retention, put
+        self._log, self._topic, self._retention, self._put = log, topic, retention, put
         self._is_looking = False
 
     def begin(self, coverage: Coverage) -> None:
@@ -69,7 +69,7 @@ class RetentionSweep:
         from beepgpt.connectors.slack.live import Failed
 
         try:
-            expired = list(expired_messages(self._connection, self._topic, since, before))
+            expired = list(expired_messages(self._log, self._topic, since, before))
         except Exception as error:
             self._put(Failed(error))
             return
@@ -79,10 +79,16 @@ class RetentionSweep:
             batch.is_written.wait()
         self._put(ExpiredMessages([], before))
 
-    def on_expired(self, found: ExpiredMessages, coverage: Coverage, writer: EventWriter, team: str) -> None:
-        """Write the deletions of a batch, at the time of the last heartbeat, so that they are neither late nor ahead of other events."""
-        t, now = coverage.covered or 0, now_us()
-        writer.write_deletions((channel, deletion_record(channel, ts, t, team, now, "retention")) for channel, ts in found.messages)
+    def on_expired(self, found: ExpiredMessages, coverage: Coverage, writer: EventWriter, newest: Callable[[str], int], team: str) -> None:
+        """Write the deletions of a batch, right behind what flows have passed, so that none is late, however long heartbeats have waited.
+
+        `newest`: the time of a channel's newest event on the topic.
+        """
+        now = now_us()
+        times = {channel: writer.free_time(channel, newest(channel)) for channel, _ in found.messages}
+        writer.write_deletions(
+            (channel, deletion_record(channel, ts, times[channel], team, now, "retention")) for channel, ts in found.messages
+        )
         found.is_written.set()
         if found.before is not None:
             coverage.retained_since = found.before

@@ -16,8 +16,7 @@ from pydantic import SecretStr
 
 from beepgpt.config.sections import SlackSettings
 from beepgpt.config.settings import Settings, revealed
-from beepgpt.connectors import kafka
-from beepgpt.connectors.kafka import check_keeps
+from beepgpt.connectors.log import LogWriter, TopicAddress
 from beepgpt.connectors.slack.scopes import CHANNELS, PEOPLE, REACTIONS
 from beepgpt.conversations.rules import DAY
 from beepgpt.errors import BadCommand, SlackFailed
@@ -29,7 +28,7 @@ from beepgpt.runtime import metrics
 from beepgpt.runtime.console import console
 from beepgpt.runtime.forgotten import ListWatch
 from beepgpt.runtime.outages import watching
-from beepgpt.runtime.places import connection_of, patience_of, print_proxy
+from beepgpt.runtime.places import log_of, patience_of, print_proxy
 from beepgpt.runtime.workers import Stop, peak_memory_mb, program_version
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ class SlackIngestJob:
     """The arguments of `beepgpt ingest slack`."""
 
     to: str
-    address: kafka.KafkaAddress
+    address: TopicAddress
     settings: Settings
     include: tuple[str, ...]
     http: int | None = None
@@ -124,10 +123,10 @@ def run_slack(job: SlackIngestJob) -> tuple[dict[str, Any], int]:
     except ModuleNotFoundError as error:
         raise BadCommand(f"beepgpt ingest slack needs {error.name}, which is not installed: {INSTALL}") from error
     began = time.monotonic()
-    connection = connection_of(job.settings, job.address.bootstrap)
-    topics = kafka.check_topics(connection, [job.address.topic, ours.interactions_topic])
+    events_log = log_of(job.settings, job.address)
+    topics = events_log.check_topics([job.address.topic, ours.interactions_topic])
     topic = topics[job.address.topic]
-    if not check_keeps(connection, topic.name):
+    if not events_log.check_keeps(topic.name):
         console.print(f"{topic.name}: whether it keeps old records could not be asked.")
     remember = job.settings.rules.remember
     if ours.retention is not None and ours.retention >= remember:
@@ -151,12 +150,12 @@ def run_slack(job: SlackIngestJob) -> tuple[dict[str, Any], int]:
         threading.Thread(target=_set_when_stopped, args=(stop, stopping), daemon=True).start()
         try:
             team = team_of(web, job.include)
-            contents = read_contents(connection, topic)
+            contents = read_contents(events_log, topic)
         except slack_live.CallStopped:
             return report_of(job, Counter(), 0, began), 0
 
-        def writer_to(name: str) -> kafka.Writer:
-            return stack.enter_context(kafka.Writer(connection, name, patience=patience, stopping=stopping_to_write))
+        def writer_to(name: str, *, alone: bool = True) -> LogWriter:
+            return stack.enter_context(events_log.writer(name, patience=patience, stopping=stopping_to_write, alone=alone))
 
         events, interactions = writer_to(topic.name), writer_to(ours.interactions_topic)
         arrivals: queue.Queue[Any] = queue.Queue()
@@ -172,10 +171,10 @@ def run_slack(job: SlackIngestJob) -> tuple[dict[str, Any], int]:
             callers.append(opener)
             connections += [slack_live.SocketLine(str(number), opener, arrivals.put) for number in range(1, ours.connections + 1)]
 
-        retention = None if ours.retention is None else RetentionSweep(connection, topic.name, ours.retention, arrivals.put)
+        retention = None if ours.retention is None else RetentionSweep(events_log, topic.name, ours.retention, arrivals.put)
         loop = SlackLoop(
             *(ours, job.include, team, contents, topic.partitions, events, interactions, web, connections, arrivals, pulse),
-            lambda: writer_to(job.settings.kafka.dead_letter_topic),
+            lambda: writer_to(job.settings.kafka.dead_letter_topic, alone=False),
             retention,
             ListWatch(job.settings.run.forgotten).now,
         )

@@ -16,28 +16,19 @@ from hypothesis import strategies as st
 
 from beepgpt.alerts.reading import released_at
 from beepgpt.connectors.kafka import (
-    BadAddress,
     Connection,
-    KafkaFailed,
-    KafkaSink,
+    KafkaLog,
     KafkaSource,
     NoBroker,
-    NotDelivered,
-    NoTopic,
-    OutgoingRecord,
-    Record,
-    TopicSpec,
     begin_and_end_offsets,
-    check_topics,
     create_topics,
     describe_topic,
-    murmur2,
     offsets_at,
-    parse_address,
 )
 from beepgpt.connectors.kafka.connection import FOREIGN, errors, failure_of
 from beepgpt.connectors.kafka.topics import record_of
-from beepgpt.connectors.kafka.writer import OVERHEAD
+from beepgpt.connectors.log import BadAddress, LogFailed, NotDelivered, NoTopic, OutgoingRecord, Record, TopicSpec, murmur2, parse_address
+from beepgpt.connectors.log.records import OVERHEAD
 from tests.support.kafka_records import (
     NOON,
     SECOND,
@@ -72,7 +63,7 @@ def test_what_is_written_is_read(connection, topic):
     """Keys, values, headers and times, in order within each partition; then the end is reported."""
     calls: list[Any] = []
     messages = [OutgoingRecord(b"C%d" % (each % 5), b"%d" % each, [("n", b"%d" % each)], None, NOON + each * 1000) for each in range(2_500)]
-    write(KafkaSink(connection, topic), [("all", messages[start : start + 100]) for start in range(0, 2_500, 100)])
+    write(KafkaLog(connection).sink(topic), [("all", messages[start : start + 100]) for start in range(0, 2_500, 100)])
 
     chunks = read(KafkaSource(connection, topic, on_end=lambda: calls.append("end"), progress=lambda *seen: calls.append(seen)))
 
@@ -225,7 +216,7 @@ def test_a_record_over_the_limit_stops_the_flow(connection):
     topic = new_topic(connection, 1, **{"max.message.bytes": "10000"})
     items = [("all", [OutgoingRecord(b"k", b"1")]), ("all", [OutgoingRecord(b"k", b"x" * 20_000)])]
 
-    said = failing(lambda: write(KafkaSink(connection, topic), items), NotDelivered)
+    said = failing(lambda: write(KafkaLog(connection).sink(topic), items), NotDelivered)
 
     assert topic in said and "20,001 bytes" in said and "max.message.bytes" in said
     assert len(records(read(KafkaSource(connection, topic)))) == 1
@@ -235,7 +226,7 @@ def test_what_is_cut_to_fit_keeps_its_key_and_headers(connection):
     """A dead letter without its reason and source would be a riddle; one that fits is not touched."""
     topic = new_topic(connection, 1, **{"max.message.bytes": "10000"})
     headers = [("reason", b"late"), ("source", b"slack.events/3:17")]
-    write(KafkaSink(connection, topic, cuts=True), [("all", [OutgoingRecord(b"k", b"x" * size, headers) for size in (20, 20_000)])])
+    write(KafkaLog(connection).sink(topic, cuts=True), [("all", [OutgoingRecord(b"k", b"x" * size, headers) for size in (20, 20_000)])])
 
     fits, cut = records(read(KafkaSource(connection, topic)))
     assert (fits.key, fits.value, list(fits.headers)) == (b"k", b"x" * 20, headers)
@@ -247,8 +238,8 @@ def test_long_headers_count(connection):
     topic = new_topic(connection, 1, **{"max.message.bytes": "10000"})
     record = OutgoingRecord(b"k", b"x" * (10_000 - OVERHEAD - 1), [("reason", b"r" * 2_000)])
 
-    said = failing(lambda: write(KafkaSink(connection, topic), [("all", [record])]), NotDelivered)
-    write(KafkaSink(connection, topic, cuts=True), [("all", [record])])
+    said = failing(lambda: write(KafkaLog(connection).sink(topic), [("all", [record])]), NotDelivered)
+    write(KafkaLog(connection).sink(topic, cuts=True), [("all", [record])])
 
     (cut,) = records(read(KafkaSource(connection, topic)))
     assert "11,118 bytes" in said, "2,014 of the header, without the 384 that are counted beside"
@@ -262,7 +253,7 @@ def test_the_writers_mark_waits_for_a_record_with_room_for_it(connection):
     mark = ("settings", b"s" * 600)
     most = OutgoingRecord(b"k", b"x" * (10_000 - OVERHEAD - 1))
     small, almost = OutgoingRecord(b"k", b"1"), OutgoingRecord(b"k", b"x" * (10_000 - OVERHEAD - 1 - 608))
-    write(KafkaSink(connection, topic, mark=mark), [("all", [each]) for each in (most, almost, small)])
+    write(KafkaLog(connection).sink(topic, mark=mark), [("all", [each]) for each in (most, almost, small)])
 
     found = records(read(KafkaSource(connection, topic)))
     assert [(each.value, list(each.headers)) for each in found] == [(most.value, []), (almost.value, [mark]), (small.value, [])]
@@ -279,11 +270,11 @@ def test_many_records_near_the_limit_are_written(connection):
 def test_missing_topics_are_named_with_the_command_that_makes_them(connection, topic):
     """All at once."""
     with pytest.raises(NoTopic, match=r"^no\.one, no\.two: there are no such topics on .*`beepgpt topics kafka://"):
-        check_topics(connection, [topic, "no.one", "no.two"])
+        KafkaLog(connection).check_topics([topic, "no.one", "no.two"])
     with pytest.raises(NoTopic, match=r"^no\.one: there is no such topic"):
         KafkaSource(connection, "no.one")
     with pytest.raises(NoTopic, match=r"^no\.one: there is no such topic"):
-        KafkaSink(connection, "no.one")
+        KafkaLog(connection).sink("no.one")
 
 
 def test_topics_are_made_as_they_should_be(connection):
@@ -294,7 +285,7 @@ def test_topics_are_made_as_they_should_be(connection):
 
     assert made == ([one], [])
     assert again == ([two], [f"{one}: has 2 partitions, not 4", f"{one}: cleanup.policy is compact, not delete"])
-    assert set(check_topics(connection, [one, two])) == {one, two}
+    assert set(KafkaLog(connection).check_topics([one, two])) == {one, two}
 
 
 def test_offsets_are_committed_for_the_tools_that_show_lag(connection, topic, tmp_path):
@@ -322,7 +313,7 @@ def lag(connection: Connection, topic: str, group: str) -> int:
 
 def test_lag_is_reported(connection, topic, monkeypatch):
     """How many records each partition has ahead."""
-    monkeypatch.setattr("beepgpt.connectors.kafka.source.CHECK", 0.2)
+    monkeypatch.setattr("beepgpt.connectors.log.source.CHECK", 0.2)
     calls: list[Mapping[int, int]] = []
     put(connection, topic, *numbered(10, partition=0))
 
@@ -342,7 +333,7 @@ def test_a_user_with_a_password(mortal_broker, monkeypatch):
     put(right, topic, *numbered(3))
 
     assert values(read(KafkaSource(right, topic))) == [0, 1, 2]
-    with pytest.raises(KafkaFailed, match="and that the user ana and the password are right") as raised:
+    with pytest.raises(LogFailed, match="and that the user ana and the password are right") as raised:
         describe_topic(replace(right, password="wrong"), topic)
     assert "wrong" not in str(raised.value)
 
@@ -367,7 +358,7 @@ def test_no_broker_at_all(monkeypatch):
 
 def test_a_file_of_the_tls_settings_that_is_missing():
     """It is named, with its setting."""
-    with pytest.raises(KafkaFailed, match=r"^/no/such\.pem: there is no such file: check ca_file"):
+    with pytest.raises(LogFailed, match=r"^/no/such\.pem: there is no such file: check ca_file"):
         describe_topic(Connection("127.0.0.1:1", "SSL", ca_file="/no/such.pem"), "events")
 
 

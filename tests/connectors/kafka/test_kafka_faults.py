@@ -17,23 +17,8 @@ import pytest
 from bytewax.dataflow import Dataflow
 from bytewax.testing import run_main
 
-from beepgpt.connectors.kafka import (
-    Connection,
-    KafkaFailed,
-    KafkaSink,
-    KafkaSource,
-    NoBroker,
-    NotDelivered,
-    OffsetsGone,
-    OutgoingRecord,
-    RecordChunk,
-    TopicChanged,
-    TopicSpec,
-    Writer,
-    create_topics,
-    describe_topic,
-    describe_topics,
-)
+from beepgpt.connectors.kafka import Connection, KafkaLog, KafkaSource, NoBroker, Writer, create_topics, describe_topic, describe_topics
+from beepgpt.connectors.log import LogFailed, NotDelivered, OffsetsGone, OutgoingRecord, RecordChunk, TopicChanged, TopicSpec
 from tests.support.kafka_records import failing, new_topic, numbered, put, read, stopped_after, store_in, values
 
 with warnings.catch_warnings():
@@ -103,7 +88,7 @@ def test_partitions_that_were_added_stop_a_resumed_run(connection, topic, tmp_pa
 
 def test_partitions_that_are_added_stop_a_run(connection, topic, monkeypatch):
     """While it follows."""
-    monkeypatch.setattr("beepgpt.connectors.kafka.source.CHECK", 0.5)
+    monkeypatch.setattr("beepgpt.connectors.log.source.CHECK", 0.5)
     source = KafkaSource(connection, topic, follow=True)
     adding = threading.Timer(0.5, lambda: add_partitions(connection, topic, 4))
     adding.start()
@@ -133,12 +118,12 @@ def delete_topic(connection: Connection, topic: str) -> None:
 
 def test_a_topic_that_goes_away_stops_a_run(connection, topic, monkeypatch):
     """It is missed within a few seconds."""
-    monkeypatch.setattr("beepgpt.connectors.kafka.source.CHECK", 0.5)
+    monkeypatch.setattr("beepgpt.connectors.log.source.CHECK", 0.5)
     source = KafkaSource(connection, topic, follow=True, patience=3)
     deleting = threading.Timer(0.5, lambda: delete_topic(connection, topic))
     deleting.start()
 
-    assert topic in failing(lambda: read(source), KafkaFailed)
+    assert topic in failing(lambda: read(source), LogFailed)
     deleting.join()
 
 
@@ -152,7 +137,8 @@ from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig
 from bytewax.testing import run_main
 from beepgpt.connectors.files.jsonl import JsonlSink
-from beepgpt.connectors.kafka import Connection, KafkaSink, KafkaSource, OutgoingRecord
+from beepgpt.connectors.kafka import Connection, KafkaLog, KafkaSource
+from beepgpt.connectors.log import OutgoingRecord
 
 _, bootstrap, from_topic, to_topic, to_file, store = sys.argv
 connection = Connection(bootstrap)
@@ -161,7 +147,7 @@ chunks = op.input("read", flow, KafkaSource(connection, from_topic))
 lines = op.map("lines", chunks, lambda chunk: (chunk[0], b"".join(record.value + b"\\n" for record in chunk[2])))
 messages = op.map("messages", chunks, lambda chunk: (chunk[0], [OutgoingRecord(record.key, record.value) for record in chunk[2]]))
 op.output("write_lines", lines, JsonlSink(Path(to_file)))
-op.output("write_messages", messages, KafkaSink(connection, to_topic))
+op.output("write_messages", messages, KafkaLog(connection).sink(to_topic))
 run_main(flow, epoch_interval=timedelta(milliseconds=50), recovery_config=RecoveryConfig(store))
 """
 
@@ -218,7 +204,7 @@ def test_a_broker_that_is_killed_and_comes_back_is_waited_for(mortal_broker, tmp
     put(connection, from_topic, *numbered(30_000))
     flow = Dataflow("copy")
     source = KafkaSource(connection, from_topic, follow=True, stopping=lambda: read_count >= 31_000)
-    op.output("write", op.map("paced", op.input("read", flow, source), paced), KafkaSink(connection, to_topic))
+    op.output("write", op.map("paced", op.input("read", flow, source), paced), KafkaLog(connection).sink(to_topic))
 
     def disturb() -> None:
         while read_count < 5_000:

@@ -13,18 +13,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beepgpt.connectors.kafka.source import KafkaState, _KafkaSourcePartition
-
-
-@dataclass
-class Polled:
-    """A record as it is polled."""
-
-    offset: int
-    value: bytes | None
-    key: bytes | None = None
-    timestamp: int = 0
-    headers: tuple[tuple[str, bytes], ...] = ()
+from beepgpt.connectors.log import LogState, Record
+from beepgpt.connectors.log.source import LogPartition
 
 
 @dataclass
@@ -50,17 +40,17 @@ VALUES = st.sampled_from([None, b"", b"{broken", b'{"type":"message"}'])
 def test_a_run_resumes_behind_what_it_has_handed_out_and_commits_what_is_kept(batches: list[list[tuple[bytes | None, int]]]):
     """Whatever the values, with gaps between offsets: a snapshot stands behind the last record, and a commit is of the one before it."""
     noted: Any = Noted()
-    source: Any = SimpleNamespace(name="events", stopping=lambda: False, took=lambda count: None)
-    part = _KafkaSourcePartition(source, noted, 0, KafkaState(0, None, "an-id", 1), noted)
+    source: Any = SimpleNamespace(name="events", stopping=lambda: False, took=lambda count: None, covered=noted.note)
+    part = LogPartition(source, noted, 0, LogState(0, None, "an-id", 1))
     offset, snapshots = -1, list[int]()
     for batch in batches:
-        polled = [Polled(offset := offset + step, value) for value, step in batch]
-        part.ready.append(polled)
+        polled = [Record(value, offset := offset + step, 0, None, []) for value, step in batch]
+        part.put(polled)
 
         ((name, first, records),) = part.next_batch()
 
         assert (name, first) == ("events/0", polled[0].offset)
-        assert [(each.offset, each.value) for each in records] == [(each.offset, each.value) for each in polled]
+        assert records == polled
         snapshots.append(part.snapshot().next)
         assert snapshots[-1] == offset + 1
         assert noted.offsets == snapshots[:-1], "the newest snapshot may not be in the recovery store yet"

@@ -1,0 +1,200 @@
+"""An event of a chat, whichever chat it is: who, when, where, in reply to what; made by hand, or read from a source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+
+from beepgpt.conversations.chunks import Chunk
+from beepgpt.conversations.events import (
+    DELETE,
+    EDIT,
+    MOVE,
+    POST,
+    REACT,
+    Event,
+    Heartbeat,
+    Ignored,
+    Parsed,
+    Reject,
+    log_time,
+    parse,
+    ts_text,
+)
+from beepgpt.errors import BadCommand
+
+KINDS = {POST: "post", EDIT: "edit", DELETE: "delete", REACT: "react", MOVE: "move"}
+LATEST = 1 << 62
+HAND_MADE = "all"
+"""The partition of events that come from no source."""
+
+
+def time_of(at: int | datetime) -> int:
+    """A time in microseconds since 1970. Raises BadCommand for a `datetime` without a time zone.
+
+    >>> time_of(datetime(2024, 1, 1, 10, tzinfo=UTC))
+    1704103200000000
+    """
+    if isinstance(at, datetime):
+        if at.tzinfo is None:
+            raise BadCommand(f"{at!r} has no time zone: give it one, as in datetime(2024, 1, 31, tzinfo=UTC)")
+        return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    return at
+
+
+@dataclass(frozen=True, slots=True)
+class ChatEvent:
+    """A post, an edit, a deletion, a reaction, a move, or a promise that nothing earlier follows (a heartbeat).
+
+    A channel and the time at which it was posted identify a message: two messages of a channel need two times, a microsecond apart say.
+    Times are microseconds since 1970, or `datetime`s with a time zone.
+
+    >>> asked = ChatEvent.post("general", "ana", 1704103200_000000, "Is it <b>red</b>?")
+    >>> reply = ChatEvent.post("general", "bo", 1704103260_000000, "It is.", thread=asked.at, mentions=["ana"])
+    >>> reply.kind, reply.user, reply.thread == asked.message, asked.text
+    ('post', 'bo', True, 'Is it &lt;b&gt;red&lt;/b&gt;?')
+    >>> ChatEvent.delete("general", asked.at, 1704103270_000000).record
+    b'{"type":"message","subtype":"message_deleted","channel":"general","deleted_ts":"1704103200.000000","event_ts":"1704103270.000000"}'
+    """
+
+    chunk: Chunk = field(repr=False)
+    """The event as a source hands it out: partition, number in it, and one value."""
+    parsed: Parsed
+    """What the program reads in it."""
+
+    @classmethod
+    def from_record(cls, record: bytes | Mapping[str, Any], *, received: int | datetime | None = None) -> ChatEvent:
+        """A record as Slack's Events API sends it, a bare inner event, or a heartbeat: JSON, as bytes or parsed. Never raises for what it
+        holds: what can't be used is of the kind `rejected`. `received`: when, if not now; no event is from later."""
+        line = record if isinstance(record, bytes) else orjson.dumps(record)
+        return cls((HAND_MADE, 0, [line]), parse(line, LATEST if received is None else time_of(received), bots="context"))
+
+    @classmethod
+    def post(
+        cls,
+        channel: str,
+        user: str,
+        at: int | datetime,
+        text: str,
+        *,
+        thread: int | datetime | None = None,
+        mentions: Sequence[str] = (),
+        bot: bool = False,
+    ) -> ChatEvent:
+        """A message. `thread`: the time of the message whose thread it replies in; `mentions`: people whom it names."""
+        named = "".join(f"<@{each}> " for each in mentions)
+        return cls._made(
+            type="message", channel=channel, user=user, text=named + _escaped(text), ts=ts_text(time_of(at)),
+            thread_ts=None if thread is None else ts_text(time_of(thread)), subtype="bot_message" if bot else None,
+        )  # fmt: skip
+
+    @classmethod
+    def edit(cls, channel: str, message: int | datetime, at: int | datetime, text: str) -> ChatEvent:
+        """From `at` on, a message says something else."""
+        changed = {"ts": ts_text(time_of(message)), "text": _escaped(text)}
+        return cls._made(type="message", subtype="message_changed", channel=channel, event_ts=ts_text(time_of(at)), message=changed)
+
+    @classmethod
+    def delete(cls, channel: str, message: int | datetime, at: int | datetime) -> ChatEvent:
+        """A message is deleted."""
+        deleted, when = ts_text(time_of(message)), ts_text(time_of(at))
+        return cls._made(type="message", subtype="message_deleted", channel=channel, deleted_ts=deleted, event_ts=when)
+
+    @classmethod
+    def react(
+        cls, channel: str, message: int | datetime, user: str, reaction: str, at: int | datetime | None, *, removed: bool = False
+    ) -> ChatEvent:
+        """Somebody reacts to a message, or takes the reaction back. `at`: None if the time is not known, as in exports."""
+        return cls._made(
+            type="reaction_removed" if removed else "reaction_added", user=user, reaction=reaction,
+            item={"type": "message", "channel": channel, "ts": ts_text(time_of(message))},
+            event_ts=None if at is None else ts_text(time_of(at)),
+        )  # fmt: skip
+
+    @classmethod
+    def heartbeat(cls, at: int | datetime) -> ChatEvent:
+        """A promise: everything that happened before `at` has been given. It settles what waits in channels that are quiet."""
+        return cls._made(type="heartbeat", at=ts_text(time_of(at)))
+
+    @classmethod
+    def _made(cls, **body: object) -> ChatEvent:
+        return cls.from_record({name: value for name, value in body.items() if value is not None})
+
+    @classmethod
+    def from_chunk(cls, partition: str, number: int, value: Any) -> ChatEvent:
+        """A value that a source handed out."""
+        if isinstance(value, bytes):
+            parsed: Parsed = parse(value, LATEST, bots="context")
+        elif hasattr(value, "offset"):
+            parsed = (
+                Reject("no_value", b"") if value.value is None else parse(value.value, log_time(value.timestamp, LATEST), bots="context")
+            )
+        else:
+            parsed = Reject(value.reason, value.record)
+        return cls((partition, number, [value]), parsed)
+
+    @property
+    def kind(self) -> str:
+        """`post`, `edit`, `delete`, `react`, `move`, `heartbeat`; `ignored` or `rejected`, with a `reason`."""
+        if isinstance(self.parsed, Event):
+            return KINDS[self.parsed.kind]
+        return "heartbeat" if isinstance(self.parsed, Heartbeat) else "ignored" if isinstance(self.parsed, Ignored) else "rejected"
+
+    @property
+    def record(self) -> bytes:
+        """The event as JSON: a line of a `.jsonl`, or a value on a topic, for every command of `beepgpt`."""
+        value = self.chunk[2][0]
+        if isinstance(value, bytes):
+            return value
+        return bytes((value.value or b"") if hasattr(value, "offset") else value.record)
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is ignored or rejected; None for all others."""
+        return self.parsed.reason if isinstance(self.parsed, Ignored | Reject) else None
+
+    @property
+    def channel(self) -> str | None:
+        """Where; None if it has no channel."""
+        return None if isinstance(self.parsed, Heartbeat) else self.parsed.channel
+
+    @property
+    def at(self) -> int | None:
+        """When, microseconds since 1970; None if that isn't known."""
+        if isinstance(self.parsed, Event):
+            return None if self.parsed.untimed else self.parsed.t
+        return self.parsed.at if isinstance(self.parsed, Heartbeat) else self.parsed.t if isinstance(self.parsed, Ignored) else None
+
+    @property
+    def user(self) -> str | None:
+        """Who posted or reacted."""
+        return (self.parsed.user or None) if isinstance(self.parsed, Event) else None
+
+    @property
+    def message(self) -> int | None:
+        """The message that it is about: the time at which that was posted, microseconds since 1970."""
+        return self.parsed.ts if isinstance(self.parsed, Event) and self.parsed.kind != MOVE else None
+
+    @property
+    def thread(self) -> int | None:
+        """The message in whose thread a post is a reply; None for others."""
+        return self.parsed.thread_ts if isinstance(self.parsed, Event) else None
+
+    @property
+    def text(self) -> str | None:
+        """What a post or an edit says, with Slack's markup; None if that isn't known."""
+        return self.parsed.text if isinstance(self.parsed, Event) and self.parsed.kind in (POST, EDIT) else None
+
+    @property
+    def reaction(self) -> str | None:
+        """A reaction's name."""
+        return (self.parsed.reaction or None) if isinstance(self.parsed, Event) else None
+
+
+def _escaped(text: str) -> str:
+    """Text as Slack writes it: these three characters would be markup."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,131 @@
+"""SourceExamples of a source: an iterator of typed records, and tables of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from beepgpt.config.settings import Settings
+from beepgpt.conversations.rules import Rules
+from beepgpt.dataflows.records import DeadLetter
+from beepgpt.library.chat_events import ChatEvent
+from beepgpt.library.follower import Emitted, Follower
+from beepgpt.library.records import ExampleRecord, RetractedExample
+from beepgpt.library.sources import chunks_of, moment_of, origin_at, settings_of
+from beepgpt.library.tables import pandas_of, polars_of, table_of
+from beepgpt.runtime.clock import now_us
+from beepgpt.runtime.left_out import left_out_of
+from beepgpt.runtime.places import Origin
+from beepgpt.runtime.running import check_source
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+
+
+class SourceExamples(Iterable[ExampleRecord]):
+    """The examples of a source. Each `for` reads the source anew, and holds no more of it than what is open.
+
+    After a `for` that came to its end, `account`, `retractions`, `late` and `rejected` are those of that reading.
+    """
+
+    def __init__(self, origin: Origin | None, events: Iterable[ChatEvent], settings: Settings, until: int | None) -> None:
+        """Use `beepgpt.examples`. `events`: what is read where there is no `origin`."""
+        self._origin, self._events, self._settings, self._until = origin, events, settings, until
+        self.account: dict[str, Any] = {}
+        """Every record and every point in exactly one row (docs/glossary.md)."""
+        self.retractions: list[RetractedExample] = []
+        """SourceExamples that no longer hold, as one of their messages was deleted later. Tables lack them."""
+        self.late: list[DeadLetter] = []
+        self.rejected: list[DeadLetter] = []
+        """Records that can't be used, each with its reason."""
+
+    @property
+    def rules(self) -> Rules:
+        """What shapes the examples."""
+        return self._settings.rules
+
+    @property
+    def left_out(self) -> dict[str, Any]:
+        """What of an export is not read: channels by kind (`include` reads them), files, and folders that no listing names."""
+        return left_out_of(None if self._origin is None else self._origin.export)
+
+    def __iter__(self) -> Iterator[ExampleRecord]:
+        retractions, late, rejected = list[RetractedExample](), list[DeadLetter](), list[DeadLetter]()
+        origin = self._origin
+        until = self._until if origin is None or origin.until is None else origin.until
+        since = 0 if origin is None or origin.since is None else origin.since
+        follower = Follower(since=since, until=until, settings=self._settings)
+        for emitted in self._emitted(follower):
+            retractions += emitted.retractions
+            late += emitted.late
+            rejected += emitted.rejected
+            yield from emitted.examples
+        self.retractions, self.late, self.rejected, self.account = retractions, late, rejected, follower.account
+
+    def _emitted(self, follower: Follower) -> Iterator[Emitted]:
+        now = now_us()
+        if self._origin is None:
+            yield from (follower.feed_chunks([each.chunk], now) for each in self._events)
+        else:
+            yield from (follower.feed_chunks([each], now) for each in chunks_of(self._origin, self._settings))
+        yield follower.end()
+
+    def kept(self) -> list[ExampleRecord]:
+        """All examples, without those that were retracted."""
+        found = list(self)
+        retracted = {each.id for each in self.retractions}
+        return [each for each in found if each.id not in retracted]
+
+    def to_arrow(self) -> pa.Table:
+        """All examples that were not retracted, as a table of pyarrow: a row each, candidates as columns of lists, times in UTC.
+
+        Raises MissingPackage if pyarrow isn't installed.
+        """
+        return table_of("example", [each.line for each in self.kept()])
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The same table for pandas. Raises MissingPackage if pandas or pyarrow isn't installed."""
+        frame: pd.DataFrame = pandas_of(self.to_arrow)
+        return frame
+
+    def to_polars(self) -> pl.DataFrame:
+        """The same table for polars. Raises MissingPackage if polars or pyarrow isn't installed."""
+        frame: pl.DataFrame = polars_of(self.to_arrow)
+        return frame
+
+
+def examples(
+    source: str | Path | Iterable[ChatEvent],
+    *,
+    include: str | Sequence[str] = "channels",
+    until: str | int | datetime | None = None,
+    config: str | Path | None = None,
+    **settings: object,
+) -> SourceExamples:
+    """The examples that `beepgpt examples SOURCE` makes, byte for byte: points in time of conversations, and who answered.
+
+    `source`: an export (zip or folder), a `.jsonl` of events, a topic (`kafka://host:port/topic`, `sqlite:///folder/topic`), or ChatEvents
+    of any chat (a list, to be read more than once). `include`: kinds of an export's channels beside the public ones: groups, dms,
+    mpims, unlisted. `until`: end as if it had been this time. Settings are those of `rules`, and of the connection to Kafka; `config`: a
+    TOML file of them. Raises BadSettings, BadCommand, BadExport or CannotRead.
+
+    >>> from tempfile import mkdtemp
+    >>> from beepgpt.library.workspaces import simulate
+    >>> made = examples(simulate(f"{mkdtemp()}/workspace.zip", messages=200), horizon="4h")
+    >>> answered = [example for example in made if example.answer]
+    >>> len(answered), made.account["examples"], made.account["adds_up"]
+    (99, 144, True)
+    >>> made.to_arrow().select(["channel", "answer", "candidates_closeness"]).num_rows
+    144
+    """
+    found = settings_of(settings, config=config)
+    stop_at = moment_of("until", until)
+    if not isinstance(source, str | Path):
+        return SourceExamples(None, source, found, stop_at)
+    origin = origin_at(source, include)
+    check_source(origin, found, until=stop_at)
+    return SourceExamples(origin, (), found, stop_at)

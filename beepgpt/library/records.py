@@ -1,0 +1,137 @@
+"""SourceExamples and points as typed records, and lists of them as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import orjson
+
+from beepgpt.conversations.events import micros
+
+
+class MessageInWindow(NamedTuple):
+    """A message of a window."""
+
+    ts: int
+    """When it was posted, microseconds since 1970; with the channel, it identifies the message."""
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class PointRecord:
+    """A moment at which somebody may be about to answer: all of it was known at `prompt_ts`. Times are microseconds since 1970."""
+
+    line: bytes
+    """The record's bytes, as the command line writes them."""
+    id: str
+    spec: str
+    """The fingerprint of all settings that shape examples."""
+    target: str
+    scope: str
+    channel: str
+    conversations: tuple[str, ...]
+    """One, or a root's session and its own thread."""
+    speakers: int
+    """People in the window."""
+    root_missing: bool
+    prompt_ts: int
+    window: tuple[MessageInWindow, ...]
+    """The messages of the prompt, oldest first."""
+    prompt: str
+    prompt_tokens: int
+    candidates: Mapping[str, Sequence[Any]]
+    """Who might answer: `user`, and a column for each feature, all of one length; empty where the settings leave candidates out."""
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The record as its JSON has it."""
+        found: dict[str, Any] = orjson.loads(self.line)
+        return found
+
+    @classmethod
+    def from_line(cls, line: bytes) -> PointRecord:
+        """The point of a line of JSON."""
+        body = orjson.loads(line)
+        return cls(line, conversations=tuple(body["conversations"]), **_shown(body))
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleRecord:
+    """A point, and who answered. Times are microseconds since 1970.
+
+    >>> line = (b'{"id":"00ff","spec":"0f","target":"next_user","scope":"conversation","channel":"C1","conversation":"C1:1704103200.000000'
+    ...         b':thread","speakers":1,"root_missing":false,"prompt_ts":"1704103200.000000","settled_ts":"1704103260.000000",'
+    ...         b'"answer_ts":"1704103260.000000","answer":["bo"],"window":[{"ts":"1704103200.000000","user":"ana"}],"prompt":"red?",'
+    ...         b'"prompt_tokens":2}')
+    >>> example = ExampleRecord.from_line(line)
+    >>> example.answer, example.answer_ts - example.prompt_ts, example.window[0].user
+    (('bo',), 60000000, 'ana')
+    """
+
+    line: bytes
+    """The example's bytes, as `beepgpt examples` writes them."""
+    id: str
+    spec: str
+    """The fingerprint of all settings that shape examples."""
+    target: str
+    scope: str
+    channel: str
+    conversation: str
+    speakers: int
+    """People in the window."""
+    root_missing: bool
+    prompt_ts: int
+    """All that the prompt and the candidates say was known then."""
+    settled_ts: int
+    """When it was known how the point ended."""
+    answer_ts: int | None
+    answer: tuple[str, ...]
+    """Who answered; empty if nobody did."""
+    window: tuple[MessageInWindow, ...]
+    """The messages of the prompt, oldest first."""
+    prompt: str
+    prompt_tokens: int
+    candidates: Mapping[str, Sequence[Any]]
+    """Who might answer: `user`, and a column for each feature, all of one length; empty where the settings leave candidates out."""
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The record as its JSON has it."""
+        found: dict[str, Any] = orjson.loads(self.line)
+        return found
+
+    @classmethod
+    def from_line(cls, line: bytes) -> ExampleRecord:
+        """The example of a line of JSON."""
+        body = orjson.loads(line)
+        return cls(
+            line, conversation=body["conversation"], settled_ts=micros(body["settled_ts"]),
+            answer_ts=None if body["answer_ts"] is None else micros(body["answer_ts"]), answer=tuple(body["answer"]), **_shown(body),
+        )  # fmt: skip
+
+
+def _shown(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that examples and points have in common."""
+    plain = ("id", "spec", "target", "scope", "channel", "speakers", "root_missing", "prompt", "prompt_tokens")
+    return {
+        **{name: body[name] for name in plain},
+        "prompt_ts": micros(body["prompt_ts"]),
+        "window": tuple(MessageInWindow(micros(each["ts"]), each["user"]) for each in body["window"]),
+        "candidates": body.get("candidates", {}),
+    }
+
+
+class RetractedExample(NamedTuple):
+    """An example that no longer holds, since one of its messages was deleted: whoever has it must forget it."""
+
+    id: str
+    retracted_ts: int
+    """When the message was deleted, microseconds since 1970."""
+
+    @classmethod
+    def from_line(cls, line: bytes) -> RetractedExample:
+        """The retraction of a line of JSON."""
+        body = orjson.loads(line)
+        return cls(body["id"], micros(body["retracted_ts"]))

@@ -1,0 +1,145 @@
+"""A folder of SQLite files as a log."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from beepgpt.connectors.callbacks import never
+from beepgpt.connectors.log import PATIENCE, EditableLog, LogFailed, NoTopic, Record, Topic, TopicSpec
+from beepgpt.connectors.log.source import CHUNK
+from beepgpt.connectors.sqlite import topic_files as files
+from beepgpt.connectors.sqlite.source import SqliteSource
+from beepgpt.connectors.sqlite.writer import SqliteWriter, lock_writer
+
+
+class SqliteLog(EditableLog):
+    """The topics in a folder of this machine."""
+
+    def __init__(self, place: str) -> None:
+        """`place`: `sqlite:///FOLDER`."""
+        self.place = place
+        self.folder = Path(unquote(place.removeprefix("sqlite://")))
+
+    def topics(self, names: Collection[str] | None = None) -> dict[str, Topic]:
+        """The named topics that exist (None: all topics), by name."""
+        if names is None:
+            names = [path.name.removesuffix(files.SUFFIX) for path in sorted(self.folder.glob(f"*{files.SUFFIX}"))]
+        found = {name: files.describe(files.path_of(self.folder, name)) for name in names}
+        return {name: topic for name, topic in found.items() if topic is not None}
+
+    def no_topics(self, names: Sequence[str]) -> NoTopic:
+        return files.no_topics(names, self.place)
+
+    def create(self, specs: Sequence[TopicSpec]) -> tuple[list[str], list[str]]:
+        """Create topics that are missing, and the folder, which nobody else may read."""
+        with files.translated(self.folder, writes=True):
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        made = [spec.name for spec in specs if files.create(self.folder, spec)]
+        return made, [line for spec in specs if spec.name not in made for line in self._differences(spec)]
+
+    def _differences(self, spec: TopicSpec) -> Iterator[str]:
+        topic = self.topic(spec.name)
+        if topic.partitions != spec.partitions:
+            yield f"{spec.name}: has {topic.partitions} partitions, not {spec.partitions}"
+        has = self.settings_of(spec.name, spec.settings)
+        for name, value in spec.settings.items():
+            if (now := has.get(name)) != value:
+                yield f"{spec.name}: {name} is {now}, not {value}"
+
+    def delete(self, name: str) -> None:
+        """Delete a topic with all its records. Raises LogFailed while somebody writes there."""
+        path = self._path(name)
+        with files.translated(path, writes=True):
+            descriptor = lock_writer(path)
+            try:
+                for each in (path, Path(f"{path}-wal"), Path(f"{path}-shm"), path.with_name(f"{name}.lock")):
+                    each.unlink(missing_ok=True)
+            finally:
+                os.close(descriptor)
+
+    def settings_of(self, topic: str, names: Collection[str]) -> dict[str, str]:
+        with files.opened(self._path(topic)) as base:
+            has = files.settings_in(base)
+        return {name: has[name] for name in names if name in has}
+
+    def clean(self, topic: str) -> None:
+        """Remove now what the topic's settings remove. Raises LogFailed while somebody reads what was removed."""
+        path = self._path(topic)
+        with files.opened(path) as base:
+            files.clean(base)
+            self._empty_wal(base, path)
+
+    def edit(self, topic: str, change: Callable[[Record], bytes | None]) -> None:
+        """Change values where they are. Raises LogFailed while somebody reads what was removed: the same call does the rest."""
+        path = self._path(topic)
+        with files.opened(path) as base:
+            for number, (begin, end) in files.bounds_in(base).items():
+                at = begin
+                while at < end:
+                    found = files.records_from(base, number, at, end, CHUNK)
+                    files.replace(base, number, ((each.offset, value) for each in found if (value := change(each)) != each.value))
+                    at = found[-1].offset + 1 if len(found) == CHUNK else end
+            self._empty_wal(base, path)
+
+    def _empty_wal(self, base: sqlite3.Connection, path: Path) -> None:
+        """Empty the write-ahead log, in which what was removed still stands."""
+        if not files.empty_wal(base):
+            raise LogFailed(
+                f"{path}: what was removed still stands in {path.name}-wal, since somebody has been reading there for {files.BUSY:.0f}"
+                " seconds: give the same command again, or stop what reads there first (fuser names it)"
+            )
+
+    def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
+        with files.opened(self._path(topic)) as base:
+            return files.bounds_in(base)
+
+    def offsets_at(self, topic: str, at: int) -> dict[int, int]:
+        with files.opened(self._path(topic)) as base:
+            return files.offsets_at(base, at // 1000, files.bounds_in(base))
+
+    def records(self, topic: str, *, back: int | None = None, starts: Mapping[int, int] | None = None) -> Iterator[tuple[int, Record]]:
+        with files.opened(self._path(topic)) as base:
+            for number, (begin, end) in files.bounds_in(base).items():
+                start = begin if starts is None else max(begin, starts.get(number, begin))
+                at = start if back is None else max(start, end - back)
+                while at < end:
+                    found = files.records_from(base, number, at, end, CHUNK)
+                    yield from ((number, record) for record in found)
+                    at = found[-1].offset + 1 if len(found) == CHUNK else end
+
+    def source(self, topic: str, *, group: str | None = None, **how: Any) -> SqliteSource:
+        """A source for a flow; nobody asks for a group's offsets here."""
+        return SqliteSource(self._path(topic), self.topic(topic), self.place, **how)
+
+    def writer(
+        self,
+        topic: str,
+        *,
+        patience: float = PATIENCE,
+        cuts: bool = False,
+        stopping: Callable[[], bool] = never,
+        mark: tuple[str, bytes] | None = None,
+        alone: bool = True,
+    ) -> SqliteWriter:
+        """A writer to a topic; no broker can be away."""
+        return SqliteWriter(self._path(topic), cuts=cuts, mark=mark, alone=alone)
+
+    @contextmanager
+    def held(self, names: Collection[str]) -> Iterator[None]:
+        with ExitStack() as stack:
+            for name in names:
+                stack.callback(os.close, lock_writer(self._path(name)))
+            yield
+
+    def _path(self, topic: str) -> Path:
+        """The file of a topic that exists. Raises NoTopic."""
+        path = files.path_of(self.folder, topic)
+        if not path.is_file():
+            raise self.no_topics([topic])
+        return path

@@ -1,0 +1,139 @@
+"""A topic's file as a Bytewax source."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+from beepgpt.connectors.log.records import Topic
+from beepgpt.connectors.log.source import CHUNK, ENOUGH, IDLE_MARGIN, Bounds, LogPartition, LogSource, check_same
+from beepgpt.connectors.sqlite import topic_files as files
+from beepgpt.connectors.sqlite.topic_files import no_topics
+
+
+class SqliteSource(LogSource):
+    """Reads a topic, in order within each partition, up to an end or for ever."""
+
+    def __init__(self, path: Path, topic: Topic, place: str, **how: Any) -> None:
+        """`how`: see `LogSource`. Raises LogFailed."""
+        self.path = path
+        self.place = place
+        super().__init__(topic, **how)
+
+    def _look(self, partitions: list[int], since: int | None, until: int | None, follow: bool) -> dict[int, Bounds]:
+        with files.opened(self.path) as base:
+            bounds = files.bounds_in(base)
+            starts = {each: bounds[each][0] for each in partitions}
+            stops = {each: bounds[each][1] for each in partitions}
+            if since is not None:
+                starts = files.offsets_at(base, since // 1000, partitions)
+            if until is not None:
+                stops = files.offsets_at(base, until // 1000 + 1, partitions)
+        return {each: Bounds(bounds[each][1], starts[each], None if follow else min(stops[each], bounds[each][1])) for each in partitions}
+
+    def _reader(self) -> SqliteReader:
+        return SqliteReader(self)
+
+
+class SqliteReader:
+    """One connection for all partitions of a worker."""
+
+    def __init__(self, source: SqliteSource) -> None:
+        self._source = source
+        self._parts: dict[int, LogPartition] = {}
+        self._positions: dict[int, int] = {}
+        self._base: sqlite3.Connection | None = None
+        self._inode = 0
+        self._version: int | None = None
+        """Of the file when all that was in it had been polled; None: there is more."""
+        self._next_check = 0.0
+        self.waiting = 0
+        """Records that were polled and not yet handed out."""
+
+    def add(self, part: LogPartition) -> None:
+        """Read a partition, too, from its position."""
+        self._parts[part.number] = part
+        self._positions[part.number] = part.state.next
+        self._version = None
+
+    def remove(self, part: LogPartition) -> None:
+        """Stop reading a partition; after the last one, close the file."""
+        if self._parts.pop(part.number, None) is None:
+            return
+        self.waiting -= sum(map(len, part.ready))
+        if not self._parts:
+            if self._base is not None:
+                self._base.close()
+                self._base = None
+            self._source.closed()
+
+    def poll(self) -> None:
+        """Queue records at their partitions, if there are any. Raises LogFailed."""
+        if self.waiting > ENOUGH:
+            return
+        with files.translated(self._source.path):
+            base = self._open()
+            if time.monotonic() >= self._next_check:
+                self._check(base)
+            (version,) = base.execute("PRAGMA data_version").fetchone()
+            if version == self._version:
+                return
+            base.execute("BEGIN")  # offsets and records of one moment
+            try:
+                is_all = self._take(base)
+            finally:
+                base.execute("COMMIT")
+            self._version = version if is_all else None
+
+    def position(self, number: int) -> int:
+        """The next offset in a partition, which may be beyond the last record, since offsets have gaps."""
+        return self._positions[number]
+
+    def _open(self) -> sqlite3.Connection:
+        if self._base is None:
+            self._base = files.connect(self._source.path)
+            self._inode = self._source.path.stat().st_ino
+        return self._base
+
+    def _take(self, base: sqlite3.Connection) -> bool:
+        """Queue a chunk of each partition that has none; returns whether nothing is left."""
+        is_all = True
+        for number, (first, after) in files.bounds_in(base).items():
+            if (part := self._parts.get(number)) is None:
+                continue
+            if part.ready:
+                is_all = False
+                continue
+            at = self._positions[number]
+            if at < first:
+                raise self._source.gone(number, at, first)
+            end = after if part.state.end is None else min(after, part.state.end)
+            if at >= end:
+                continue
+            records = files.records_from(base, number, at, end, CHUNK)
+            is_whole = len(records) < CHUNK
+            self._positions[number] = end if is_whole else records[-1].offset + 1
+            is_all = is_all and is_whole
+            if records:
+                self.waiting += part.put(records)
+        return is_all
+
+    def _check(self, base: sqlite3.Connection) -> None:
+        """Raise if the topic is gone or another one; reports the lag."""
+        source = self._source
+        self._next_check = time.monotonic() + source.check_every
+        asked = int(time.time() * 1e6)
+        if not source.path.exists() or source.path.stat().st_ino != self._inode:
+            now = files.describe(source.path)
+            if now is None:
+                raise no_topics([source.name], source.place)
+            check_same(source.topic, now, source.place)
+        bounds = files.bounds_in(base)
+        ahead = {number: max(bounds[number][1] - part.state.next, 0) for number, part in self._parts.items()}
+        source.lags(ahead, any(part.state.end is None for part in self._parts.values()))
+        if source.idle_clock:
+            for number, records in ahead.items():
+                if records == 0:
+                    self._parts[number].beat = asked - IDLE_MARGIN

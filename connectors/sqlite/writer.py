@@ -1,0 +1,192 @@
+"""Writes records to a topic's file: what comes while a batch is committed is the next batch."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from beepgpt.connectors.log.errors import LogFailed, NotDelivered
+from beepgpt.connectors.log.records import OVERHEAD, FittedRecord, OutgoingRecord, Placing, TooLarge
+from beepgpt.connectors.sqlite import topic_files as files
+from beepgpt.locks import lock
+
+MAX_PENDING = 20_000
+MAX_PENDING_BYTES = 64 * 2**20
+CLEAN_EVERY = 300.0
+"""Seconds between two partitions that are cleaned; the first time it is all of them."""
+
+
+class SqliteWriter:
+    """Writes records to one topic in their order, each once unless the process dies.
+
+    A thread commits: while it waits for the disk, the flow goes on, and all that comes in the meantime is on the disk with the next commit.
+    """
+
+    def __init__(self, path: Path, *, cuts: bool = False, mark: tuple[str, bytes] | None = None, alone: bool = True) -> None:
+        """See `Log.writer`. Raises LogFailed if somebody else writes there."""
+        self._path = path
+        self._name = path.name.removesuffix(files.SUFFIX)
+        self._lock: int | None = None
+        with files.translated(path, writes=True):
+            if alone:
+                self._lock = lock_writer(path)
+            try:
+                self._base = files.connect(path)
+                self._settings = files.settings_in(self._base)
+                self._partitions = len(files.bounds_in(self._base))
+            except BaseException:
+                self._unlock()
+                raise
+        self._limit = int(self._settings["max.message.bytes"])
+        self._placing = Placing(self._limit, self._partitions, cuts=cuts, mark=mark)
+        self._queue: list[FittedRecord] = []
+        self._bytes = 0
+        self._changed = threading.Condition()
+        self._is_committing = False
+        self._is_closing = False
+        self._error: Exception | None = None
+        self._thread: threading.Thread | None = None
+        self._unplaced = 0
+        self._next_clean = 0.0
+        self._cleaned = -1
+
+    @property
+    def most(self) -> int:
+        """The most bytes that key and value of a record may have together, with headers of up to `HEADERS` bytes."""
+        return self._placing.most
+
+    def send(self, messages: Iterable[OutgoingRecord]) -> None:
+        """Queue records for delivery. If one can't be delivered, this, a later `send` or `flush` raises NotDelivered."""
+        fitted: list[FittedRecord] = []
+        size = 0
+        too_large: TooLarge | None = None
+        try:
+            for message in messages:
+                fitted.append(each := self._placing.place(message))
+                size += each.size
+        except TooLarge as error:
+            too_large = error
+        with self._changed:
+            self._raise_failure()
+            if fitted:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name="sqlite-writer", daemon=True)
+                    self._thread.start()
+                self._queue += fitted
+                self._bytes += size
+                self._changed.notify_all()
+            while (len(self._queue) > MAX_PENDING or self._bytes > MAX_PENDING_BYTES) and self._error is None:
+                self._changed.wait()
+            self._raise_failure()
+        if too_large is not None:
+            where = self._name if too_large.partition is None else f"{self._name}, partition {too_large.partition}"
+            raise NotDelivered(
+                f"{where}: a record of {too_large.size:,} bytes, with the {OVERHEAD} that it may need beside, does not fit into the"
+                f" {self._limit:,} that the topic takes: make a topic with a greater max.message.bytes, or leave the record out"
+            ) from too_large
+
+    def flush(self) -> None:
+        """Wait until all records are on the disk. Raises NotDelivered if one can't be."""
+        with self._changed:
+            while (self._queue or self._is_committing) and self._error is None:
+                self._changed.wait()
+            self._raise_failure()
+
+    def close(self) -> None:
+        """Close the writer without waiting for deliveries: call `flush` first."""
+        with self._changed:
+            self._queue = []
+            self._is_closing = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self._base.close()
+        self._unlock()
+
+    def __enter__(self) -> SqliteWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self.flush()
+        finally:
+            self.close()
+
+    def _raise_failure(self) -> None:
+        if self._error is not None:
+            raise files.failure_of(self._error, self._path, writes=True) from self._error
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _run(self) -> None:
+        """Commit what is queued, again and again; runs in a thread of its own."""
+        while True:
+            with self._changed:
+                while not self._queue and not self._is_closing:
+                    self._changed.wait()
+                batch, self._queue, self._bytes = self._queue, [], 0
+                if not batch:
+                    return
+                self._is_committing = True
+                self._changed.notify_all()
+            try:
+                self._append(batch)
+                self._clean()
+            except (sqlite3.Error, OSError) as error:
+                self._error = error
+            with self._changed:
+                self._is_committing = False
+                self._changed.notify_all()
+                if self._error is not None:
+                    return
+
+    def _append(self, batch: list[FittedRecord]) -> None:
+        """Write records at the next offsets of their partitions, and move these on, in one transaction."""
+        base, now = self._base, int(time.time() * 1000)
+        try:
+            base.execute("BEGIN IMMEDIATE")
+            after = {number: bound[1] for number, bound in files.bounds_in(base).items()}
+            rows = []
+            for value, key, headers, partition, timestamp, _ in batch:
+                self._unplaced += partition is None
+                number = self._unplaced % self._partitions if partition is None else partition
+                offset = after[number]
+                after[number] = offset + 1
+                time_ms = now if timestamp is None else timestamp
+                rows.append((number << files.BITS | offset, time_ms, key, files.pack_headers(headers), value))
+            base.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", rows)
+            base.executemany("UPDATE partitions SET next = ? WHERE number = ?", [(offset, number) for number, offset in after.items()])
+            base.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                base.execute("ROLLBACK")
+            raise
+
+    def _clean(self) -> None:
+        """Clean all partitions at first, and one of them from time to time."""
+        if time.monotonic() < self._next_clean:
+            return
+        numbers = range(self._partitions) if self._cleaned < 0 else [self._cleaned % self._partitions]
+        self._cleaned = numbers[-1] + 1
+        self._next_clean = time.monotonic() + CLEAN_EVERY
+        files.clean(self._base, numbers)
+
+
+def lock_writer(path: Path) -> int:
+    """Lock a topic for its one writer. Raises LogFailed if it has one."""
+    name = path.name.removesuffix(files.SUFFIX)
+    in_use = LogFailed(
+        f"{name}: another process writes to this topic ({path}): a topic has one writer. Stop that one first (fuser {path} names it), or"
+        " write to another topic"
+    )
+    return lock(path.with_name(f"{name}.lock"), in_use)

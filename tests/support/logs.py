@@ -1,0 +1,42 @@
+"""Topics of any log, and what flows read of them."""
+
+from typing import Any
+from uuid import uuid4
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+from bytewax.testing import TestingSink, run_main
+
+from beepgpt.connectors.log import Log, LogSource, OutgoingRecord, Record, RecordChunk, TopicSpec
+
+
+def topic_on(log: Log, partitions: int = 3, **settings: str) -> str:
+    """A new topic; `cleanup_policy="compact"` is its `cleanup.policy`."""
+    name = f"test-{uuid4().hex[:12]}"
+    log.create([TopicSpec(name, partitions, {key.replace("_", "."): value for key, value in settings.items()})])
+    return name
+
+
+def write_to(log: Log, topic: str, *messages: OutgoingRecord) -> None:
+    """Write and wait for it."""
+    with log.writer(topic) as writer:
+        writer.send(messages)
+
+
+def flow_reads(source: LogSource, **how: Any) -> list[RecordChunk]:
+    """What the source gives to a flow."""
+    out: list[RecordChunk] = []
+    flow = Dataflow("read")
+    op.output("write", op.input("read", flow, source), TestingSink(out))
+    run_main(flow, **how)
+    return out
+
+
+def records_in(chunks: list[RecordChunk]) -> list[Record]:
+    """All records of chunks."""
+    return [record for _, _, values in chunks for record in values]
+
+
+def all_on(log: Log, topic: str) -> list[tuple[int, int, bytes | None, bytes | None]]:
+    """Partition, offset, key and value of all that a topic holds."""
+    return sorted((number, record.offset, record.key, record.value) for number, record in log.records(topic))
