@@ -131,7 +131,7 @@ def test_a_verdict_names_the_better_rule_and_what_its_shares_leave_out():
         "In 7.7 days it would have sent 26 messages to 16 of 221 people; of the 22 that can be judged, 59 % joined the conversation within"
         " a day (38–78). The better of two simple rules: 31 % (11–61)."
     )
-    assert found["notes"] == ["4 of the 26 messages are too recent to judge, and left out of the shares."]
+    assert found["notes"] == ["4 of the 26 messages are of the last day: who joins within a day isn't known yet, so no share counts them."]
     assert found["better_rule"]["name"] == "who answers most in the channel"
 
 
