@@ -47,6 +47,15 @@ def percent(value: float | None, digits: int = 0) -> str:
     return NONE if value is None else f"{100 * value:.{digits}f} %"
 
 
+def threshold(value: float | None) -> str:
+    """Format a threshold: in per cent, with a decimal where it has one.
+
+    >>> threshold(0.2), threshold(0.358), threshold(None)
+    ('20 %', '35.8 %', '–')
+    """
+    return percent(value, 0 if value is None or abs(100 * value - round(100 * value)) < 0.05 else 1)
+
+
 def in_days(days: float) -> str:
     """A time in days as people say it; a few of them to a tenth, since most begin or end within a day.
 

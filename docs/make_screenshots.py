@@ -55,7 +55,7 @@ def take_trial(chromium: str, page_of: Path) -> None:
         page = browser.new_page(viewport={"width": 960, "height": 690}, color_scheme="light")
         page.goto(page_of.as_uri())
         page.screenshot(path=HERE / "docs" / "index-light.png")
-        page.locator("article.dm", has_text="Joined within a day").first.screenshot(path=HERE / "docs" / "alert-light.png")
+        page.locator(".case", has_text="Joined within a day").first.locator("article").screenshot(path=HERE / "docs" / "alert-light.png")
         browser.close()
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from beepgpt.alerts.rehearsal import RehearsalHistory, Rehearsed
+from beepgpt.figures import share
 from beepgpt.training.intervals import LEAST_CONVERSATIONS, LEAST_COUNT
 
 WEEK = 7
@@ -51,8 +52,8 @@ def recommend(rehearsed: Sequence[Rehearsed], history: RehearsalHistory, wanted:
     if good is not None:
         each, figures = good
         joined = figures["intervals"]["joined"]
-        why = f"the least threshold at which {wanted.words}, chosen on the days before those that judge: there {joined['value']:.0%}"
-        why += f" ({joined['low']:.0%} to {joined['high']:.0%}) of {joined['count']:,} alerted joined"
+        why = f"the least threshold at which {wanted.words}, chosen on the days before those that judge: there, of the {joined['count']:,}"
+        why += f" alerted whose day was over when judging began, {share(joined)} joined"
         return found | {"threshold": each.threshold, "why": why, "chosen": figures, "judged": each.figures}
     if enough:
         best, figures = max(enough, key=lambda pair: pair[1]["joined"])
@@ -60,8 +61,7 @@ def recommend(rehearsed: Sequence[Rehearsed], history: RehearsalHistory, wanted:
         is_sure = wanted.precision is None or joined["high"] < wanted.precision
         why = "" if is_sure else "too few to tell: "
         why += f"on the days before those that judge, at no threshold {wanted.words};"
-        why += f" at {best.threshold:.0%}, {joined['value']:.1%} of {joined['count']:,} joined"
-        return found | {"why": f"{why} ({joined['low']:.0%} to {joined['high']:.0%})"}
+        return found | {"why": f"{why} at {best.threshold:.0%}, {share(joined)} of {joined['count']:,} joined"}
     if not history.parts.get("choose"):
         return found | {"why": f"no prediction is of the part to choose by (they are of: {', '.join(history.parts)})"}
     alerts, sessions = max(

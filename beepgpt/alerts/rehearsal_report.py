@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from itertools import chain, zip_longest
+from math import ceil
 from typing import Any
+
+import numpy as np
 
 from beepgpt.alerts.choosing import WantedAlerts, recommend
 from beepgpt.alerts.decisions import NO_QUIET_HOURS, Policy, Preferences, local_time
 from beepgpt.alerts.predictions import newest_text, shortened
 from beepgpt.alerts.rehearsal import RehearsalHistory, Rehearsed, RehearsedAlert, share
 from beepgpt.alerts.replay import MATCHING, Baseline, MaySee, Replay, latest_other_author, most_frequent
+from beepgpt.figures import threshold
+from beepgpt.training.intervals import needed_to_see, paired_gain
 
 THRESHOLDS = (0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.15, 0.18, 0.2, 0.22, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Those that are tried: the trade-off is drawn of them, and one of them recommended."""
@@ -21,11 +27,13 @@ PEOPLE = 20
 SHOWN = 8
 """Alerts that the page shows."""
 BASELINES: dict[str, Callable[[RehearsalHistory], Baseline]] = {
-    "latest other author": lambda history: latest_other_author(),
-    "channel's most frequent": most_frequent,
+    "who wrote last in the channel": lambda history: latest_other_author(),
+    "who answers most in the channel": most_frequent,
 }
 RUNS = len(THRESHOLDS) + 1 + len(BASELINES) * (1 + MATCHING)
 """How often a report goes through the points: at each threshold, with the live policy, and for each baseline."""
+SEEN_IN_A_TRIAL = (0.1, 0.2)
+"""How many more of those alerted would join in a trial: its length is given for each."""
 JUDGED = frozenset({"choose", "judge"})
 """The parts in which thresholds and baselines are replayed."""
 
@@ -54,8 +62,8 @@ def rehearsal_report(
     found = [recommend(others, history, each) for each in wishes]
     recommended = next((each for each in found if each["threshold"] is not None), found[0])
     if policy is None:
-        threshold = recommended["threshold"]
-        policy = policy_at(otherwise(recommended["why"]) if threshold is None else threshold)
+        best = recommended["threshold"]
+        policy = policy_at(otherwise(recommended["why"]) if best is None else best)
     ours = model.under(policy, on_end=on_run)
     wanted_alerts = len(ours.direct())
     rules = [ours]
@@ -64,6 +72,7 @@ def rehearsal_report(
         baseline = Replay(history, asked=asked, people=rule(history), may_see=may_see)
         rules += [baseline.under(plain, name=name, parts=JUDGED, on_end=on_run)]
         rules += [baseline.matched(policy, wanted_alerts, f"{name}, as many", parts=JUDGED, on_end=on_run)]
+    likely = [each for each in ours.alerts if each.part == "judge"]
     judges = history.parts.get("judge", [])
 
     def own_zone(user: str) -> str | None:
@@ -77,14 +86,22 @@ def rehearsal_report(
         "everybody": everybody,
         "threshold": policy.threshold,
         "per_hour": policy.per_hour,
+        "list_from": policy.list_from,
         "quiet": "" if policy.quiet == NO_QUIET_HOURS else " to ".join(f"{each // 60:02d}:{each % 60:02d}" for each in policy.quiet),
         "zone": policy.zone,
         "own_zones": sum(own_zone(user) is not None for user in {each.alert.user for each in ours.direct()}),
+        "unzoned": sum(own_zone(user) is None for user in {each.alert.user for each in likely}),
+        "in_quiet_hours": sum(each.alert.reason == "quiet_hours" for each in likely),
         "figures": ours.figures,
         "apart": {part: ours.figures_of(part) for part in history.parts if part != "judge"},
         "recommended": recommended,
-        "rules": [row_of(each, ours=each is ours) for each in rules],
+        "rules": [
+            row_of(ours) | {"name": f"the model, from {threshold(policy.threshold)}", "ours": True, "gain": None},
+            *(row_of(each) | {"gain": gain_of(ours, each)} for each in rules[1:]),
+        ],
         "thresholds": [row_of(each) for each in others],
+        "trial": trial_of(ours),
+        "most_joined": max(Counter(each.alert.user for each in ours.direct() if each.joined).values(), default=0),
         "people": people_of(ours, names),
         "channels": channels_of(ours, names),
         "passed": [
@@ -95,10 +112,31 @@ def rehearsal_report(
     }
 
 
-def row_of(rehearsed: Rehearsed, *, ours: bool = False) -> dict[str, Any]:
-    """A row of a table: name and figures; `ours` marks the model under the live policy."""
-    name = f"the model, from {rehearsed.threshold:.1%}" if ours and rehearsed.threshold is not None else rehearsed.name
-    return {"name": name, "ours": ours, "threshold": rehearsed.threshold, **rehearsed.figures}
+def row_of(rehearsed: Rehearsed) -> dict[str, Any]:
+    """A row of a table: name, threshold (of the model alone) and figures."""
+    return {"name": rehearsed.name, "ours": False, "threshold": rehearsed.threshold, **rehearsed.figures}
+
+
+def gain_of(ours: Rehearsed, other: Rehearsed) -> dict[str, Any]:
+    """How many more of those alerted by the model joined than of those alerted by a rule, as a share, with the interval of that."""
+
+    def joined_by(rehearsed: Rehearsed) -> tuple[np.ndarray[Any, np.dtype[np.float64]], list[str]]:
+        known = [each for each in rehearsed.direct() if each.joined is not None]
+        sessions = [rehearsed.history.session_name(each.alert.point.conversations[0]) for each in known]
+        return np.array([float(each.joined is True) for each in known]), sessions
+
+    return paired_gain(joined_by(ours), joined_by(other)).as_json()
+
+
+def trial_of(ours: Rehearsed) -> list[dict[str, Any]]:
+    """How long a trial must be to show that more join when they are alerted: `alerts` of two halves of people, one of which gets none, and
+    `weeks` at the rate of these alerts. Empty where the alerts are too few to tell how many join unaided.
+    """
+    joined, a_week = ours.figures["intervals"]["joined"], 7 * len(ours.direct()) / max(ours.history.days("judge"), 1 / 24)
+    if joined["low"] is None:
+        return []
+    found = [(more, needed_to_see(joined["value"], more)) for more in SEEN_IN_A_TRIAL]
+    return [{"more": more, "alerts": 2 * each, "weeks": ceil(2 * each / a_week)} for more, each in found if each is not None]
 
 
 def people_of(rehearsed: Rehearsed, names: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -158,9 +196,10 @@ def bars_of(rehearsed: Rehearsed, zone: str = "UTC") -> dict[str, Any]:
 
 
 def shown_of(rehearsed: Rehearsed, names: Mapping[str, str], zones: Callable[[str], str] = lambda user: "UTC") -> list[dict[str, Any]]:
-    """Some alerts, chosen by their ids: as many whose reader joined as whose reader did not. `zones`: the time zone of each person."""
+    """Some alerts, chosen by their ids: in turns one whose reader joined, and one whose reader did not. `zones`: of each person."""
     in_order = sorted(rehearsed.direct(), key=lambda each: each.alert.id)
-    chosen = [each for joined in (True, False) for each in [one for one in in_order if one.joined is joined][: SHOWN // 2]]
+    halves = ([each for each in in_order if each.joined is joined][: SHOWN // 2] for joined in (True, False))
+    chosen = [each for each in chain.from_iterable(zip_longest(*halves)) if each is not None]
     return [
         {
             "joined": each.joined,
@@ -170,7 +209,7 @@ def shown_of(rehearsed: Rehearsed, names: Mapping[str, str], zones: Callable[[st
             "excerpt": shortened(newest_text(each.alert.point.prompt)),
             "why": each.alert.why,
         }
-        for each in sorted(chosen, key=lambda each: each.alert.id)
+        for each in chosen
         for zone in [zones(each.alert.user)]
     ]
 

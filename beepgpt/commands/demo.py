@@ -13,7 +13,7 @@ from beepgpt.commands.examples import ExamplesJob, run_examples
 from beepgpt.commands.flags import Json, with_settings
 from beepgpt.commands.output import example_panel
 from beepgpt.commands.try_export import check_try, print_verdict, run_try
-from beepgpt.commands.try_steps import TryJob
+from beepgpt.commands.try_job import TryJob
 from beepgpt.config.settings import Settings
 from beepgpt.conversations.events import micros
 from beepgpt.folders import make_folder

@@ -17,7 +17,7 @@ MODEL = "provider run.log_level run.log_format"
 """Of a command that may ask a model at its server."""
 
 READS: dict[str, tuple[str, str]] = {
-    "try_export": (f"conversations run.progress run.forgotten {LOGS}", TRIED),
+    "try_export": (f"conversations alerts.zone run.progress run.forgotten {LOGS}", TRIED),
     "demo": (f"conversations run.progress {LOGS}", TRIED),
     "examples": (f"{FOLLOWED} run.rejects_kept", "kafka"),
     "label": (f"labeling run.rejects_kept {FLOW}", "kafka provider run.forgotten"),
@@ -45,7 +45,7 @@ READS: dict[str, tuple[str, str]] = {
     "dead_letters": ("", "kafka run.log_level run.log_format"),
     "forget": ("run.forgotten", "kafka run.log_level run.log_format"),
     "outcomes": ("scoring.threshold", "kafka run.log_level run.log_format"),
-    "rehearse": ("alerts.threshold alerts.list_from alerts.per_hour", "alerts kafka run.log_level run.log_format"),
+    "rehearse": ("alerts.threshold alerts.list_from alerts.per_hour alerts.zone", "alerts kafka run.log_level run.log_format"),
     "settings": ("", ""),
     "help": ("", ""),
 }
@@ -59,7 +59,8 @@ SHOWN = {
     "review": "labeling.few_shots labeling.learn_from",
     "prepare": "training.model training.format training.valid_share training.cut training.answers training.silences training.weak",
     "alert": "alerts.threshold alerts.list_from alerts.per_hour alerts.opted_in alerts.store",
-    "rehearse": "alerts.threshold alerts.list_from alerts.per_hour",
+    "rehearse": "alerts.threshold alerts.list_from alerts.per_hour alerts.zone",
+    "try_export": "alerts.zone",
     "score outcomes": "scoring.threshold",
     "forget": "run.forgotten",
 }

@@ -13,7 +13,8 @@ import typer
 from beepgpt.commands.closing import show_summary
 from beepgpt.commands.flags import Include, Json, NoNames, kinds_of, with_settings
 from beepgpt.commands.packages import missing_of
-from beepgpt.commands.try_steps import INDEX, TryJob
+from beepgpt.commands.try_job import TryJob
+from beepgpt.commands.try_steps import INDEX
 from beepgpt.commands.trying import tried
 from beepgpt.config.settings import Settings
 from beepgpt.errors import BadCommand
@@ -81,5 +82,5 @@ def print_verdict(found: Mapping[str, Any], to: Path, *, as_json: bool) -> None:
 def said_of(found: Mapping[str, Any], to: Path) -> str:
     """The lines of the verdict: what it would have done, what must be known of the threshold, and the page's place."""
     verdict = found["verdict"]
-    lines = (verdict["sentence"], verdict["caveat"], " ".join(verdict["notes"]), verdict["chosen"])
+    lines = (verdict["sentence"], verdict["says"], verdict["caveat"], " ".join(verdict["notes"]), verdict["chosen"])
     return "\n".join(each for each in (*lines, f"All of it, for reading: {to / INDEX}") if each)

@@ -2,66 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from shlex import join
 from typing import Any
 
 import orjson
 
 from beepgpt.commands.examples import ExamplesJob, run_examples
-from beepgpt.config.settings import Settings
+from beepgpt.commands.output import moment
+from beepgpt.commands.try_job import TryJob
+from beepgpt.commands.try_next import next_commands
 from beepgpt.connectors.files import jsonl
-from beepgpt.connectors.slack import export as slack_export
 from beepgpt.conversations.events import micros
 from beepgpt.errors import RunStopped
 from beepgpt.runtime.console import console
 from beepgpt.runtime.destinations import files_of, score_outputs_of
 from beepgpt.runtime.names import names_in, pass_names_on, people_of
-from beepgpt.training.folder import CARD, MODELS
+from beepgpt.training.folder import CARD, METRICS
 
 INDEX = "index.html"
-MOST_ASKED = 0.8
-"""The share of those alerted who should join, beyond which a next command asks for no more."""
-
-
-@dataclass(frozen=True)
-class TryJob:
-    """The arguments of a `try` command."""
-
-    export: Path
-    to: Path
-    settings: Settings
-    include: tuple[slack_export.ChannelKind, ...] = ("channels",)
-    named: bool = True
-    """Whether pages show names in the place of ids."""
-
-    @property
-    def examples(self) -> Path:
-        """Where the examples go."""
-        return self.to / "examples.jsonl"
-
-    @property
-    def training_set(self) -> Path:
-        """The folder of the training set."""
-        return self.to / "set"
-
-    @property
-    def model(self) -> Path:
-        """The model's folder."""
-        return self.training_set / MODELS / "local"
-
-    @property
-    def predictions(self) -> Path:
-        """Where the predictions go; their outcomes stand beside."""
-        return self.to / "predictions.jsonl"
-
-    @property
-    def outcomes(self) -> Path:
-        """Where the outcomes go."""
-        return self.predictions.with_name("predictions.outcomes.jsonl")
 
 
 def make_examples(job: TryJob) -> dict[str, Any]:
@@ -136,13 +95,26 @@ def home_from(job: TryJob, folder: Path) -> str:
     return "../" * len(folder.relative_to(job.to).parts) + INDEX
 
 
-def people_seen(examples: Path) -> int | None:
-    """How many people posted, or were named, in what examples are of: those whom a model could alert."""
+def seen_in(examples: Path) -> tuple[int | None, list[str]]:
+    """How many people posted, or were named, in what examples are of: those whom a model could alert; and its first and its last day."""
     found: set[str] = set()
-    for line in examples.read_bytes().splitlines():
-        example = orjson.loads(line)
-        found.update((message["user"] for message in example["window"]), example["candidates"]["user"])
-    return len(found) or None
+    times: list[str] = []
+    with examples.open("rb") as lines:
+        for line in lines:
+            example = orjson.loads(line)
+            found.update((message["user"] for message in example["window"]), example["candidates"]["user"])
+            times.append(example["prompt_ts"])
+    return len(found) or None, [moment(at)[:10] for at in (min(times, key=micros), max(times, key=micros))] if times else []
+
+
+KINDS = {
+    "channels": "public channels",
+    "groups": "private channels",
+    "dms": "direct messages",
+    "mpims": "group messages",
+    "unlisted": "unlisted folders",
+}
+"""Kinds of channels, in words."""
 
 
 def rehearse_alerts(job: TryJob, made: Mapping[str, Any], sides: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,14 +129,18 @@ def rehearse_alerts(job: TryJob, made: Mapping[str, Any], sides: Mapping[str, An
     values = rehearsal_of(str(job.predictions), str(job.outcomes), job.settings, job.model, wishes_of(), None, job.export, names)
     keep(values["recommended"], job.model, values["models"])
     write_outcomes(job)
-    verdict = verdict_of(values, people_seen(job.examples))
+    count, span = seen_in(job.examples)
+    verdict = verdict_of(values, count)
+    validated = orjson.loads((job.model / METRICS).read_bytes())
     jsonl.write_file(job.to / "rehearsal.html", rehearsal_page(values, people, INDEX).encode())
     card = orjson.loads((job.model / CARD).read_bytes())
     found = {
         "verdict": verdict,
         "export": job.export.name,
         "made": made,
-        "sides": sides,
+        "kinds": " and ".join(KINDS[each] for each in job.include),
+        "span": span,
+        "examples": {"fit": sides["train"], "choose": validated["chosen_on"], "judge": validated["points"]},
         "card": card,
         "rehearsal": values,
         "report": str((job.model / "report.html").relative_to(job.to)),
@@ -172,24 +148,3 @@ def rehearse_alerts(job: TryJob, made: Mapping[str, Any], sides: Mapping[str, An
     }
     jsonl.write_file(job.to / INDEX, index_page(found, people).encode())
     return {"verdict": verdict, "alerts": values["figures"]["alerts"]}
-
-
-def next_commands(job: TryJob, verdict: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What to do next: a sentence, and the command."""
-    words, wish, page = ("Fewer alerts to each person", ["--per-week", 1], "rehearsal-1-a-week.html")
-    # More can be asked for only where the usual share of those alerted joins, and where it isn't had already.
-    more = math.floor(10 * (verdict["joined"]["value"] or 0.0) + 1.5) / 10
-    if not verdict["chosen"] and 0.5 < more <= MOST_ASKED:
-        words, wish, page = ("Fewer alerts, which more people join", ["--precision", more], f"rehearsal-{round(100 * more)}.html")
-    kinds = [] if job.include == ("channels",) else ["--include", ",".join(job.include)]
-    names = [] if job.named else ["--no-names"]
-    commands: list[tuple[str, list[object]]] = [
-        (
-            words,
-            ["rehearse", job.predictions, "--model", job.model, "--members", job.export, *wish, "--to", job.to / page, *names],
-        ),
-        ("Say by hand which examples teach something", ["review", job.examples, *names]),
-        ("Check that no example knows the future", ["audit", job.export, job.examples, *kinds]),
-        ("Go live", ["init"]),
-    ]
-    return [(words, join(map(str, ("beepgpt", *command)))) for words, command in commands]

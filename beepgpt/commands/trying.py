@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from beepgpt.commands.output import by_reason, moment
+from beepgpt.commands.try_job import TryJob
+from beepgpt.commands.try_next import next_commands
 from beepgpt.commands.try_steps import (
     INDEX,
-    TryJob,
     fit_model,
     make_examples,
     make_training_set,
-    next_commands,
     rehearse_alerts,
     score_points,
     validate_model,
@@ -31,7 +31,8 @@ ENOUGH_ANSWERED = 1_000
 def tried(job: TryJob) -> dict[str, Any]:
     """Do what is not up to date, from the export to the pages; returns the verdict, and what to do next. Raises RunStopped."""
     steps = Steps(job.to, 6)
-    settings = job.settings.model_dump(mode="json", include={"conversations", "training", "scoring", "alerts"})
+    settings = job.settings.model_dump(mode="json", include={"conversations", "training", "scoring"})
+    alerts = job.settings.alerts.model_dump(mode="json")
     forgotten = job.settings.run.forgotten
     base = [contents_of(job.export), job.include, job.settings.rules.spec, settings, contents_of(forgotten) if forgotten.exists() else None]
     made = steps.run("examples", base, [job.examples], lambda: make_examples(job), _says_examples)
@@ -42,9 +43,9 @@ def tried(job: TryJob) -> dict[str, Any]:
     pages = [job.model / METRICS, job.model / "report.html"]
     steps.run("validation", job.named, pages, lambda: validate_model(job), _says_hits)
     scored = [job.predictions, job.outcomes]
-    steps.run("scores", None, scored, lambda: score_points(job, sides["cut"]), _says_scored)
+    steps.run("scores", alerts["max_alert_age"], scored, lambda: score_points(job, sides["cut"]), _says_scored)
     pages = [job.to / name for name in ("outcomes.html", "rehearsal.html", INDEX)]
-    found = steps.run("rehearsal", job.named, pages, lambda: rehearse_alerts(job, made, sides), _says_rehearsal)
+    found = steps.run("rehearsal", [job.named, alerts], pages, lambda: rehearse_alerts(job, made, sides), _says_rehearsal)
     return {**found, "next": next_commands(job, found["verdict"])}
 
 

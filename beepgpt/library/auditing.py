@@ -1,4 +1,4 @@
-"""Examples held against the laws, on the user's own data: for `beepgpt audit`, and as a function."""
+"""SourceExamples held against the laws, on the user's own data: for `beepgpt audit`, and as a function."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from beepgpt.audit.history import AuditedRecord
 from beepgpt.audit.laws import audit_examples as audit_lines
 from beepgpt.audit.own_sets import ROWS, SetSide, side_of
 from beepgpt.config.settings import Settings
+from beepgpt.connectors.files import parquet
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.examples import retraction_bytes
 from beepgpt.conversations.forgetting import Forgotten, without_forgotten
 from beepgpt.conversations.rules import Rules, differing, shaping_settings
 from beepgpt.errors import BadCommand
-from beepgpt.library.examples import Examples
+from beepgpt.folders import beside
+from beepgpt.library.examples import SourceExamples
 from beepgpt.library.records import ExampleRecord
 from beepgpt.library.sources import moment_of, origin_at, settings_of
 from beepgpt.runtime.clock import now_us
@@ -56,19 +58,19 @@ def audit_examples(
     >>> found.is_broken, [judged.verdict for judged in found.laws if judged.name == "past only"]
     (False, ['kept'])
     """
-    if isinstance(examples, Examples):
+    if isinstance(examples, SourceExamples):
         settings = {"workspace": examples.rules.workspace, **settings}
     ours = settings_of(settings, config=config)
     origin = origin_at(source, include)
     check_whole(origin)
     stop_at = moment_of("until", until) if origin.address is None or origin.address.until is None else origin.address.until
-    beside = [None if each is None else Path(each) for each in (valid, retractions)]
-    wanted = AuditOptions(beside[0], beside[1], sample, subset, stop_at)
+    places = [None if each is None else Path(each) for each in (valid, retractions)]
+    wanted = AuditOptions(places[0], places[1], sample, subset, stop_at)
     if isinstance(examples, str | Path):
         return audited(origin, str(examples), ours, wanted)
     lines = [each.line for each in examples]
     retracted = None
-    if isinstance(examples, Examples):
+    if isinstance(examples, SourceExamples):
         retracted = [retraction_bytes(each.id, each.retracted_ts) for each in examples.retractions]
         if not settings.keys() - {"workspace"} and config is None:
             return audit_of(origin, AuditedFiles(lines, retracted), "the examples", examples.rules, ours, wanted)
@@ -159,11 +161,27 @@ def given_of(examples: str, settings: Settings, valid: Path | None, retractions:
         )
     if (Path(examples) / f"{ROWS}_train.jsonl").exists() and valid is None:
         return set_in(Path(examples))
-    train, other = sides_of(Path(examples))
+    train, other = (Path(examples), None) if parquet.is_table(Path(examples)) else sides_of(Path(examples))
     valid = valid or other
-    beside = retractions or train.with_name(f"{train.name.removesuffix('.jsonl')}.retractions.jsonl")
-    has_retractions = retractions is not None or beside.exists()
-    return AuditedFiles(FileLines(train), FileLines(beside) if has_retractions else None, FileLines(valid) if valid else None)
+    taken_back = retractions or beside(train, "retractions.jsonl")
+    has_retractions = retractions is not None or taken_back.exists()
+    return AuditedFiles(lines_at(train), FileLines(taken_back) if has_retractions else None, lines_at(valid) if valid else None)
+
+
+class TableLines:
+    """The examples of a table as lines, read from it each time. Raises CannotRead, NoArrow."""
+
+    def __init__(self, path: Path) -> None:
+        parquet.parts_of(path)
+        self._path = path
+
+    def __iter__(self) -> Iterator[bytes]:
+        return parquet.lines_of(self._path, "example")
+
+
+def lines_at(path: Path) -> Iterable[bytes]:
+    """The lines of a file or of a table; they can be read more than once. Raises CannotRead."""
+    return TableLines(path) if parquet.is_table(path) else FileLines(path)
 
 
 def set_in(folder: Path) -> AuditedFiles:

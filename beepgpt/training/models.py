@@ -168,7 +168,7 @@ def train_here(
 ) -> dict[str, Any]:
     """Fit a `local` or a `text` model on the training set `folder`, and write it to `into`; returns its card.
 
-    `threads`: 0 for as many as there are processors; the model is the same. `status` is called with the current step. `whole`: on both
+    `threads`: 0 for as many as processors are idle; the model is the same. `status` is called with the current step. `whole`: on both
     sides of the set, so that only what comes later can judge it.
     Raises BadTable, OtherFeatures, TooLittle.
     """

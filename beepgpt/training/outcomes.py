@@ -89,6 +89,7 @@ def _figures(model: str, outcomes: Sequence[OutcomeRecord], threshold: float, pa
         "parts": dict(Counter(part).most_common()),
         "judged": len(known),
         "outcomes": dict(Counter(each["how"] for each in outcomes).most_common()),
+        "judged_outcomes": dict(Counter(each["how"] for each, of in zip(outcomes, part, strict=True) if of == "judge").most_common()),
         "answered": _hits(columns, "answered", boot),
         "first_replies": _hits(columns, "first_replies", boot),
         "alerts": _alerts(columns, threshold, boot),

@@ -119,6 +119,7 @@ def validate_models(folder: Path, models: Sequence[Trained], *, precision: float
     for each in models:
         if (fitted := parts_of(each.card)) is not None and fitted.choose_from > parts.choose_from:
             raise BadCommand(f"{each.folder}: was fitted on points that would judge it, as a retrained model is: judge its candidate")
+    later = len(valid)
     early = np.flatnonzero((valid.points.prompt_ts < parts.judge_from) & (valid.settled_ts < parts.judge_from))
     choose, valid = valid.at(early), valid.at(np.flatnonzero(valid.points.prompt_ts >= parts.judge_from))
     if not len(valid):
@@ -140,6 +141,7 @@ def validate_models(folder: Path, models: Sequence[Trained], *, precision: float
             "parts": parts.as_json(),
             "right": RIGHT,
             "not_judged": _not_judged(parsed),
+            "between": later - len(choose) - len(valid),
             "model": card,
             **found,
             "choose": early_figures,
@@ -158,9 +160,9 @@ def _not_judged(manifest: Mapping[str, Any]) -> dict[str, int]:
 def baselines(past: Sequence[Examples], valid: Examples) -> dict[str, Predictions]:
     """Predictions of the rules that need no training, by name. `past`: the examples before."""
     return {
-        "latest other author": latest_other_author(valid.points),
-        "most by decayed count": decayed_count(valid.points),
-        "channel's most frequent": most_frequent(past, valid),
+        "who wrote last in the conversation": latest_other_author(valid.points),
+        "who answered most lately": decayed_count(valid.points),
+        "who answers most in the channel": most_frequent(past, valid),
     }
 
 

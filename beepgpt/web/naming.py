@@ -38,6 +38,11 @@ class PageNames:
     def __bool__(self) -> bool:
         return bool(self._whole)
 
+    @property
+    def count(self) -> int:
+        """How many people have a number, at the least: those whom the export lists."""
+        return len(self._numbers)
+
     def person(self, name: str) -> Markup:
         """A person's name; plain where the page shows ids."""
         return self._marked(name, name) if self else escape(name)

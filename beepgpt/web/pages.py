@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from beepgpt.figures import count_of, decimals, in_days, percent, share, share_or_few, spaced, thousands, with_interval
+from beepgpt.figures import count_of, decimals, in_days, percent, share, share_or_few, spaced, thousands, threshold, with_interval
 
 NO_BREAK = "\u00a0"
 """A space at which no line ends."""
@@ -27,16 +27,16 @@ def unbroken(text: str) -> Markup:
     return Markup(_RANGE.sub(r'<span class="whole">\g<0></span>', str(escape(spaced(text, NO_BREAK)))))
 
 
-def bands(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
+def bands(rows: Iterable[tuple[str, Mapping[str, Any]]], *, of: bool = True) -> list[dict[str, Any]]:
     """A picture of shares, each with the band that it lies in, in per cent. Those of too few are left out.
 
-    `rows`: names and figures, ours first.
+    `rows`: names and figures, ours first; `of`: whether to say of how many a share is.
     """
     return [
         {
             "name": name,
             "ours": place == 0,
-            "says": f"{share(figure)} of {figure['count']:,}",
+            "says": f"{share(figure)} of {figure['count']:,}" if of else share(figure),
             "at": round(100 * figure["value"], 1),
             "low": round(100 * figure["low"], 1),
             "width": round(100 * (figure["high"] - figure["low"]), 1),
@@ -63,7 +63,8 @@ def environment() -> Environment:
         in_days=in_days,
         percent=lambda value, digits=0: spaced(percent(value, digits), NO_BREAK),
         share=lambda figure: unbroken(share(figure)),
-        share_or_few=lambda figure: unbroken(share_or_few(figure)),
+        share_or_few=lambda figure: unbroken(share_or_few(figure, 0)),
+        threshold=lambda value: spaced(threshold(value), NO_BREAK),
         unbroken=unbroken,
         thousands=thousands,
         with_interval=with_interval,
@@ -81,9 +82,9 @@ REASONS = {
     "participant": "took part already",
     "muted": "had muted the channel",
     "told before": "had been alerted to it already",
-    "root alone": "the message has a thread without replies: people are alerted to the channel's conversation that it belongs to",
+    "root alone": "the message began a thread that nobody had replied to yet: it was counted with the channel's conversation instead",
     "not a member": "could not see the channel",
-    "too old": "the newest message was too old, as where an old one was edited",
+    "too old": "what changed was an old message, such as one that was edited later",
     "not fresh": "scored too late",
     "deleted": "a message of it was deleted",
 }
@@ -92,8 +93,8 @@ ENDS = {
     "answered": "somebody else answered",
     "silent": "nobody answered in time",
     "superseded": "the conversation changed again before anybody answered",
-    "elsewhere": "answered in the message's thread, where it counts",
-    "merged": "a thread without replies, counted with its channel's conversation",
+    "elsewhere": "answered in the message's thread, and counted there",
+    "merged": "a thread that nobody replied to, counted with the channel's conversation",
     "moved": "the channel got another id in between",
     "censored": "the data ended before the time for an answer did",
 }

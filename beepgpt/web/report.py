@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, datetime, timedelta
 from operator import itemgetter
 from typing import Any
 
@@ -19,7 +19,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from beepgpt.figures import spaced
 from beepgpt.training.intervals import LEAST_COUNT
 from beepgpt.training.validation import ShownExample
-from beepgpt.web.index_page import CAVEAT, how_chosen, most_of
+from beepgpt.web.index_page import CAVEAT, counts_of, gains_of, how_chosen, most_of, notes_of, right_of, rules_of, says_of
 from beepgpt.web.naming import PageNames
 from beepgpt.web.pages import ENDS, REASONS, bands, rendered
 from beepgpt.web.words import words_of
@@ -76,19 +76,31 @@ def diagonal(axes: Axes, end: float) -> None:
     axes.set(xlim=(0, end), ylim=(0, end))
 
 
-def ranged_line(axes: Axes, across: Sequence[float], figures: Sequence[Mapping[str, Any]], **look: Any) -> None:
-    """Draw percentages with error bars, unclipped at the edge; none where there is too little to tell."""
-    middle = [100 * each["value"] for each in figures]
-    below = [0.0 if each["low"] is None else 100 * (each["value"] - each["low"]) for each in figures]
-    above = [0.0 if each["high"] is None else 100 * (each["high"] - each["value"]) for each in figures]
-    axes.errorbar(across, middle, [below, above], marker="o", markersize=4, capsize=2, clip_on=False, **look)
+def ranged_line(axes: Axes, across: Sequence[float], figures: Sequence[Mapping[str, Any]], *, color: str, **look: Any) -> None:
+    """Draw percentages with error bars, unclipped at the edge. Those of too little to tell are hollow, and the line passes them by."""
+    told = [(at, each) for at, each in zip(across, figures, strict=True) if each["low"] is not None]
+    if told:
+        middle = [100 * each["value"] for _, each in told]
+        below = [100 * (each["value"] - each["low"]) for _, each in told]
+        above = [100 * (each["high"] - each["value"]) for _, each in told]
+        axes.errorbar(
+            [at for at, _ in told], middle, [below, above], color=color, marker="o", markersize=4, capsize=2, clip_on=False, **look
+        )
+    for at, each in zip(across, figures, strict=True):
+        if each["low"] is None and each["value"] is not None:
+            hollow(axes, at, 100 * each["value"], color)
+
+
+def hollow(axes: Axes, at: float, high: float, color: str) -> None:
+    """Draw a dot that tells little: of too few, or of a time that is not over. No line leads to it."""
+    axes.plot([at], [high], color=color, marker="o", markersize=4, markerfacecolor="none", linestyle="none", clip_on=False)
 
 
 KINDS = (
-    ("first_replies", "First replies", "Answered points where one person had spoken so far: the case that alerts are for."),
+    ("first_replies", "First replies", "Answered moments at which one person had spoken so far: the case that alerts are for."),
     ("answered", "All that was answered", "Who spoke next, if it was somebody else."),
-    ("first_messages", "First messages, including unanswered", "Nobody is one of the outcomes that are ranked."),
-    ("all", "All points, including unanswered", "Nobody is one of the outcomes that are ranked."),
+    ("first_messages", "First messages, including unanswered", "“Nobody” is ranked here, too, as if it were a person."),
+    ("all", "All moments, including unanswered", "“Nobody” is ranked here, too, as if it were a person."),
 )
 """Kinds of points: the name in metrics.json, the title, and a sentence that says which they are."""
 HEADS = {
@@ -107,13 +119,13 @@ def report_page(found: Mapping[str, Any], shown: Sequence[ShownExample], people:
 
     `home`: where the verdict stands, of which it is a part.
     """
-    rows = found["rows"]["answered"]
+    rows = found["rows"]["first_replies"]
     seen = [row for row in rows[1:] if row["figures"]["hit@5"]["value"] is not None]
     return rendered(
         "report.html",
         found=found,
         best=max(seen, key=lambda row: row["figures"]["hit@5"]["value"], default=None),
-        ranges=bands([(row["name"], row["figures"]["hit@5"]) for row in rows]),
+        ranges=bands([(f"the model, {row['name']}" if row is rows[0] else row["name"], row["figures"]["hit@5"]) for row in rows]),
         kinds=KINDS,
         heads=HEADS,
         plots=plots_of(found),
@@ -121,8 +133,8 @@ def report_page(found: Mapping[str, Any], shown: Sequence[ShownExample], people:
         people=PageNames(people),
         home=home,
         words=words_of(
-            *("answer", "calibration error", "first reply", "hit@k", "horizon", "interval", "log loss", "mean reciprocal rank"),
-            *("parts of time", "point", "probability", "threshold", "too few to tell", "unanswered"),
+            *("answer", "calibration error", "example", "first reply", "hit@k", "horizon", "interval", "local model", "log loss"),
+            *("mean reciprocal rank", "parts of time", "point", "probability", "threshold", "too few to tell", "unanswered"),
         ),
     )
 
@@ -140,9 +152,9 @@ def plots_of(found: Mapping[str, Any]) -> list[Plot]:
     drawn = (
         _calibration(found["calibration"]),
         _precision_recall(found["alerts"]),
-        _groups(groups["people_seen"], "Hits by people seen", "How often the answerer had answered on the training side."),
+        _groups(groups["people_seen"], "Hits by people seen", "How often the answerer had answered in the part fit."),
         _groups(groups["length"], "Hits by conversation length", "Messages in the window."),
-        _groups(groups["month"], "Hits over time", "Months after the cut: a model that grows stale would fall.", turned=True),
+        _groups(groups["month"], "Hits by month", "A model that grows stale would fall.", turned=True, least=2),
     )
     return [each for each in drawn if each is not None]
 
@@ -154,7 +166,7 @@ def _calibration(table: Sequence[Mapping[str, Any]]) -> Plot | None:
         diagonal(axes, 100)
         ranged_line(axes, [100 * row["said"] for row in rows], [row["came"] for row in rows], color=FIRST, linewidth=1.4)
 
-    words = "Probabilities of people, by tenths. On the dotted line, they are what came true."
+    words = "Probabilities of people, by tenths. On the dotted line, they came true just as often as predicted. Hollow: too few."
     return plot("Calibration", words, draw, across="predicted, %", up="came true, %") if rows else None
 
 
@@ -176,10 +188,12 @@ def _precision_recall(alerts: Mapping[str, Sequence[Mapping[str, Any]]]) -> Plot
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
 
     words = "Each dot is a threshold, from 0.05 at the right to 0.95 at the left."
-    return plot("Precision and recall", words, draw, across="answers alerted to, %", up="alerts right, %") if any(lines.values()) else None
+    if not any(lines.values()):
+        return None
+    return plot("Precision and recall", words, draw, across="answers by those named, %", up="answered next, % of those named")
 
 
-def _groups(groups: Mapping[str, Mapping[str, Any]], title: str, words: str, *, turned: bool = False) -> Plot | None:
+def _groups(groups: Mapping[str, Mapping[str, Any]], title: str, words: str, *, turned: bool = False, least: int = 1) -> Plot | None:
     def draw(axes: Axes) -> None:
         for what, color in (("hit@5", SECOND), ("hit@1", FIRST)):
             ranged_line(axes, range(len(groups)), [group[what] for group in groups.values()], color=color, label=what)
@@ -187,12 +201,12 @@ def _groups(groups: Mapping[str, Mapping[str, Any]], title: str, words: str, *, 
         axes.set(ylim=(0, 100))
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)  # above the axes, where no interval is hidden by it
 
-    return plot(title, words, draw, up="hits, %") if groups else None
+    return plot(title, words, draw, up="hits, %") if len(groups) >= least else None
 
 
 OTHER_PARTS = {
     "choose": "from the days by which thresholds and models are chosen",
-    "fit": "from the time on which the model was fitted",
+    "fit": "from the time from which the model learned",
     "unmarked": "from before predictions named their part of the model's time",
 }
 """The outcomes and predictions that judge nothing."""
@@ -227,13 +241,20 @@ def is_same(model: Mapping[str, Any]) -> bool:
 
 def _weeks(model: Mapping[str, Any], same: bool) -> Plot | None:
     weeks, promised = model["weeks"], {} if same else model["validation"].get("hits", {})
+    whole = are_whole(model)
+    if sum(is_whole and week["part"] == "judge" for week, is_whole in zip(weeks, whole, strict=True)) < LEAST_WEEKS:
+        return None
     parts_in = Counter(week["week"] for week in weeks)
     at = places_of([week["week"] for week in weeks])
 
     def draw(axes: Axes) -> None:
         for what, color in (("hit@5", SECOND), ("hit@1", FIRST)):
             hits = [100 * week[what] if week["answered"] >= LEAST_COUNT else math.nan for week in weeks]
-            axes.plot(at, hits, color=color, marker="o", markersize=3, label=what)
+            lines = [hit if is_whole else math.nan for hit, is_whole in zip(hits, whole, strict=True)]
+            axes.plot(at, lines, color=color, marker="o", markersize=3, label=what)
+            for place, hit, is_whole in zip(at, hits, whole, strict=True):
+                if not is_whole:
+                    hollow(axes, place, hit, color)
             if what in promised:
                 axes.axhspan(100 * promised[what]["low"], 100 * promised[what]["high"], color=color, alpha=0.15, linewidth=0)
         for place, week in zip(at, weeks, strict=True):
@@ -249,9 +270,25 @@ def _weeks(model: Mapping[str, Any], same: bool) -> Plot | None:
     bands_are = " The bands are what validation found." if promised else ""
     words = (
         f"Of all answers, by weeks that begin where judging does; each has {LEAST_COUNT} or more.{bands_are}"
-        " Shaded weeks judge nothing: there the model was fitted or its threshold chosen."
+        " Hollow dots are of weeks that are not whole. Shaded weeks judge nothing: in these the model learned, or its threshold was chosen."
     )
-    return plot("Hits by week", words, draw, up="hits, %") if weeks else None
+    return plot("Hits by week", words, draw, up="hits, %")
+
+
+LEAST_WEEKS = 2
+"""Whole weeks that judge, below which weeks show nothing."""
+
+
+def are_whole(model: Mapping[str, Any]) -> list[bool]:
+    """Of each of a model's weeks whether predictions are of all of it: the first and the last may be cut short.
+
+    >>> days = {"from": "2024-02-14 12:00", "judged_from": "2024-02-15 08:00", "until": "2024-02-25 07:00"}
+    >>> are_whole({**days, "weeks": [{"week": "2024-02-08"}, {"week": "2024-02-15"}, {"week": "2024-02-22"}]})
+    [False, True, False]
+    """
+    first, last = (datetime.fromisoformat(model[name]) for name in ("from", "until"))
+    at = [datetime.fromisoformat(week["week"] + (model["judged_from"] or model["from"])[10:]) for week in model["weeks"]]
+    return [first <= begin and begin + timedelta(days=7) <= last for begin in at]
 
 
 def places_of(weeks: Sequence[str]) -> list[float]:
@@ -276,7 +313,7 @@ def _calibration_of(model: Mapping[str, Any]) -> Plot | None:
         diagonal(axes, 100)
         ranged_line(axes, [100 * row["said"] for row in rows], [row["came"] for row in rows], color=FIRST, linewidth=1.4)
 
-    words = "Probabilities of people, by tenths. On the dotted line, they are what came true."
+    words = "Probabilities of people, by tenths. On the dotted line, they came true just as often as predicted. Hollow: too few."
     return plot("Calibration", words, draw, across="predicted, %", up="came true, %") if rows else None
 
 
@@ -286,10 +323,13 @@ def rehearsal_page(found: Mapping[str, Any], people: Iterable[str] = (), home: s
     `home`: where the verdict stands, of which it is a part.
     """
     words = words_of(
-        *("alert", "coverage", "interval", "joined", "listed", "next", "parts of time", "point", "probability", "threshold"),
+        *("alert", "answered next", "coverage", "interval", "joined", "listed", "parts of time", "point", "probability", "threshold"),
         "too few to tell",
     )
     shown = {"chosen": how_chosen(found), "caveat": CAVEAT, "people": PageNames(people), "words": words, "home": home}
+    ours = found["figures"]["intervals"]["joined"]
+    shown |= {"says": says_of(found["figures"]["alerts"], [row["gain"] for row in rules_of(found)]), "notes": notes_of(found)}
+    shown |= {"counts": counts_of(found), "gains": gains_of(found), "right": right_of(ours)}
     shown |= {"plots": [each for each in (_tradeoff(found), _bars(found)) if each], "parts_of": OTHER_PARTS}
     return rendered("rehearsal.html", found=found, reasons=REASONS, most=most_of(found["people"], found["figures"]["alerts"]), **shown)
 
@@ -306,20 +346,23 @@ def _tradeoff(found: Mapping[str, Any]) -> Plot | None:
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_locator(NullLocator())
         places = {row["threshold"]: math.log(at) for row, at in zip(rows, across, strict=True)}
-        far = (max(places.values()) - min(places.values())) / 8
+        far = (max(places.values()) - min(places.values())) / 20
         named: list[float] = []
         for row, at in sorted(zip(rows, across, strict=True), key=lambda pair: pair[0]["threshold"] != chosen):
             if all(abs(math.log(at) - each) > far for each in named):  # the names of neighbors would stand on each other
                 named.append(math.log(at))
                 weight = "bold" if row["threshold"] == chosen else "normal"
-                axes.text(at, 1.02, spaced(row["name"]), transform=axes.get_xaxis_transform(), ha="center", va="bottom", weight=weight)
+                above: Any = {"transform": axes.get_xaxis_transform(), "ha": "center", "va": "bottom", "rotation": 90}
+                axes.text(at, 1.03, spaced(row["name"]), weight=weight, **above)
             if row["threshold"] == chosen:
-                axes.plot([at], [100 * row["joined"]], color=SECOND, marker="o", markersize=9, zorder=3, clip_on=False)
+                is_few = row["intervals"]["joined"]["low"] is None
+                look: Any = {"color": SECOND, "markerfacecolor": "none" if is_few else SECOND}
+                axes.plot([at], [100 * row["joined"]], marker="o", markersize=9, zorder=3, clip_on=False, **look)
         axes.set(ylim=(0, 100))
 
-    words = "Each dot is a threshold, on the days that judge, with its probability above; the big one is this page's. Those without"
-    words += " a bar are of too few alerts to tell."
-    return plot("Rightly or often", words, draw, across="alerts a day, to everybody", up="joined, %") if rows else None
+    words = "Each dot is a threshold, on the days that judge, with its probability above, where there is room; the big one is this page's."
+    words += " Hollow dots are of too few alerts to tell."
+    return plot("More often, or more rightly", words, draw, across="alerts a day, to everybody", up="joined, %") if rows else None
 
 
 def _bars(found: Mapping[str, Any]) -> Plot | None:

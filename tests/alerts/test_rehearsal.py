@@ -132,7 +132,7 @@ def test_the_page_needs_nothing_else_and_runs_nothing(tmp_path: Path):
     assert "&lt;script&gt;" in page and "&lt;b&gt;Bo" in page
     rows = {row["name"]: row for row in report["rules"]}
     assert f"{report['figures']['alerts']:,}" in page and report["figures"]["alerts"] > 20
-    assert rows["channel's most frequent, as many"]["alerts"] <= report["figures"]["alerts"]
+    assert rows["who answers most in the channel, as many"]["alerts"] <= report["figures"]["alerts"]
     counts = [row["alerts"] for row in report["thresholds"]]
     assert counts == sorted(counts, reverse=True)
 

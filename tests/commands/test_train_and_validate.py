@@ -79,7 +79,7 @@ def test_all_of_the_validation_part_is_judged(trained: Path):
     manifest = json.loads((trained / "set" / "manifest.json").read_bytes())
     assert found["points"] == manifest["parts"]["examples"]["judge"]
     assert [row["name"] for row in rows["answered"]] == [
-        "local", "text", "latest other author", "most by decayed count", "channel's most frequent",
+        "local", "text", "who wrote last in the conversation", "who answered most lately", "who answers most in the channel",
     ]  # fmt: skip
     assert [row["name"] for row in rows["all"]] == ["local", "text"]
     assert {row["figures"]["hit@1"]["count"] for row in rows["answered"]} == {found["answered"]}

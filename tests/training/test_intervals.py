@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beepgpt.training.intervals import LEAST_CONVERSATIONS, LEAST_COUNT, Bootstrap, share_of
+from beepgpt.training.intervals import LEAST_CONVERSATIONS, LEAST_COUNT, Bootstrap, needed_to_see, paired_gain, share_of
 from beepgpt.training.metrics import spread
 from beepgpt.training.outcomes import columns_of
 from beepgpt.training.reloading import least_expected
@@ -80,6 +80,52 @@ def test_intervals_hold_the_truth_in_95_of_100_workspaces(share: float):
 
     assert 0.93 <= held / told <= 0.97
     assert naive / told < held / told - 0.03
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("ours", "theirs"), [(0.5, 0.5), (0.6, 0.3), (0.15, 0.1)])
+def test_intervals_of_a_gain_hold_the_truth_in_95_of_100_workspaces(ours: float, theirs: float):
+    """94 to 98, of alerts of two rules that share some conversations, in which both are right more often or less; those of the two alone,
+    one held against the other, would say a gain far less often."""
+    random = np.random.default_rng(13)
+    held, told, ups, apart = 0, 0, 0, 0
+    for _ in range(1_600):
+        count = int(random.choice([12, 20, 40, 80, 150]))
+        level, both = random.random(count), random.random(count) < 0.7
+        sides = []
+        for share in (ours, theirs):
+            of = np.flatnonzero(both | (random.random(count) < 0.4)).repeat(random.integers(1, 3))
+            right = np.where(random.random(len(of)) < 0.5, level[of] < share, random.random(len(of)) < share)
+            sides.append((right.astype(np.float64), [str(each) for each in of]))
+        gain = paired_gain(*sides)
+        if np.isnan(gain.low):
+            continue
+        one, other = (share_of(right, np.ones(len(right)), names) for right, names in sides)
+        told += 1
+        held += gain.low <= ours - theirs <= gain.high
+        ups += gain.low > 0
+        apart += one.low > other.high
+
+    assert told > 1_200 and 0.94 <= held / told <= 0.98
+    assert ups / told <= 0.03 if ours == theirs else ups > 1.1 * apart
+
+
+def test_a_gain_is_of_conversations_that_both_alert_to():
+    """Where both are right in the same ones, the interval is narrower than that of others; of too little there is none."""
+    names = [str(each) for each in range(20)]
+    ours, theirs = np.array([1.0] * 12 + [0.0] * 8), np.array([1.0] * 6 + [0.0] * 14)
+    same, others = paired_gain((ours, names), (theirs, names)), paired_gain((ours, names), (theirs, [f"{each} b" for each in names]))
+
+    assert same.as_json() == {"value": 0.3, "low": 0.07269, "high": 0.47492, "count": 20, "conversations": 20}
+    assert others.as_json() == {"value": 0.3, "low": -0.03306, "high": 0.5544, "count": 20, "conversations": 20}
+    assert np.isnan(paired_gain((ours, names), (theirs[:9], names[:9])).low)
+    assert np.isnan(paired_gain((ours, names), (theirs[:0], [])).value)
+
+
+@pytest.mark.parametrize(("share", "more", "each"), [(0.5, 0.1, 388), (0.59, 0.1, 361), (0.3, 0.2, 93), (0.1, 0.1, 199), (0.95, 0.1, None)])
+def test_a_trial_is_as_long_as_textbooks_say(share: float, more: float, each: int | None):
+    """Two shares, a two-sided test at 5 %, a power of 80 % (Fleiss, Levin and Paik, 2003, without the correction for continuity)."""
+    assert needed_to_see(share, more) == each
 
 
 @pytest.mark.slow

@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
-from beepgpt.web.index_page import how_chosen, verdict_of
+from beepgpt.web.index_page import (
+    BETTER,
+    NOBODY,
+    UNSURE,
+    WORSE,
+    counts_of,
+    how_chosen,
+    notes_of,
+    trial_of,
+    verdict_of,
+)
 from beepgpt.web.naming import PageNames
 from beepgpt.web.report import places_of
 from beepgpt.web.words import WORDS, words_of
@@ -87,26 +97,111 @@ def test_what_must_be_known_of_a_threshold_is_said():
     assert how_chosen(chosen(threshold=0.3)) == "Alerted from 30 % on, as was set; the recommended threshold is 20 %."
 
 
-def rule(name: str, alerts: int, right: int, of: int, low: float, high: float) -> dict[str, Any]:
-    joined = {"value": right / of, "low": low, "high": high, "count": of}
-    return {"name": name, "alerts": alerts, "people": 16, "joined": right / of, "intervals": {"joined": joined}}
+def figure(right: int, of: int, low: float | None, high: float | None) -> dict[str, Any]:
+    return {"value": right / of if of else None, "low": low, "high": high, "count": of}
+
+
+def rule(name: str, alerts: int, joined: dict[str, Any], low: float | None = None, high: float | None = None) -> dict[str, Any]:
+    """`low` and `high`: the ends of the interval of how many more join by the model."""
+    gain = {"value": 0.3, "low": low, "high": high}
+    return {"name": name, "alerts": alerts, "people": 16, "joined": joined["value"], "intervals": {"joined": joined}, "gain": gain}
+
+
+LATEST, MOST = "who wrote last in the channel, as many", "who answers most in the channel, as many"
+OURS = rule("the model", 26, figure(13, 22, 0.38, 0.78))
+
+
+def rehearsed(*rules: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """What a rehearsal of 7.7 days found, as a page has it."""
+    before = {"alerts": 14, "intervals": {"joined": figure(7, 14, 0.25, 0.75)}}
+    found = {"figures": OURS, "rules": [OURS, *rules], "days": 7.7, "quiet": "22:00 to 07:00", "zone": "UTC", "own_zones": 16, "unzoned": 0}
+    found |= {"in_quiet_hours": 9, "most_joined": 4, "apart": {"choose": before}, "parts": {"choose": 882, "judge": 900}}
+    found["trial"] = [{"more": 0.1, "alerts": 722, "weeks": 31}, {"more": 0.2, "alerts": 176, "weeks": 8}]
+    return chosen(**(found | more))
 
 
 def test_a_verdict_names_the_better_rule_and_what_its_shares_leave_out():
-    """In one sentence; the messages that are too recent to judge are counted beside it, and so is what may be chance."""
-    ours = rule("the model", 26, 13, 22, 0.38, 0.78)
-    worse, better = (
-        rule("latest other author, as many", 26, 3, 19, 0.04, 0.30),
-        rule("channel's most frequent, as many", 18, 4, 13, 0.11, 0.61),
-    )
-    found = verdict_of(chosen(figures=ours, rules=[ours, worse, better], days=7.7), 221)
+    """In one sentence, with the ranges of both; the messages that are too recent to judge are counted beside it."""
+    worse, better = rule(LATEST, 26, figure(3, 19, 0.04, 0.44)), rule(MOST, 18, figure(4, 13, 0.11, 0.61))
+    found = verdict_of(rehearsed(worse, better), 221)
 
     assert found["sentence"] == (
-        "In 7.7 days it would have sent 26 messages to 16 of 221 people; 59 % joined the conversation within a day (38–78)."
-        " The better of two simple rules: 31 %."
+        "In 7.7 days it would have sent 26 messages to 16 of 221 people; of the 22 that can be judged, 59 % joined the conversation within"
+        " a day (38–78). The better of two simple rules: 31 % (11–61)."
     )
-    assert found["notes"] == [
-        "4 of the 26 messages are of the last day: who joins within a day isn't known yet, so no share counts them.",
-        "What sets it apart from one of the two simple rules may be chance.",
-    ]
+    assert found["notes"] == ["4 of the 26 messages are too recent to judge, and left out of the shares."]
     assert found["better_rule"]["name"] == "who answers most in the channel"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "says"),
+    [
+        ((0.05, 0.6), (0.01, 0.5), BETTER),
+        ((0.05, 0.6), (-0.05, 0.6), UNSURE),
+        ((0.05, 0.6), (None, None), UNSURE),
+        ((0.05, 0.6), (0.0, 0.6), UNSURE),
+        ((0.05, 0.6), (-0.5, -0.01), WORSE),
+        ((-0.5, 0.0), (-0.5, 0.5), UNSURE),
+    ],
+)
+def test_plain_words_say_whether_it_is_better_than_simple_rules(first: Any, second: Any, says: str):
+    """Than both of them, by the intervals of what it gains: above zero, below, or neither."""
+    rules = (rule(LATEST, 26, figure(3, 19, 0.04, 0.44), *first), rule(MOST, 18, figure(4, 13, 0.11, 0.61), *second))
+    nobody = rule("the model", 0, figure(0, 0, None, None))
+
+    assert verdict_of(rehearsed(*rules), 221)["says"] == says
+    assert verdict_of(rehearsed(*rules, figures=nobody, most_joined=0), 221)["says"] == NOBODY
+
+
+def test_notes_say_whose_nights_are_reckoned_with_and_who_joined_most():
+    """Where it changes figures: quiet hours in UTC for people whose zone nobody named; a third of those who joined, and more."""
+
+    def notes(**more: Any) -> list[str]:
+        return notes_of(rehearsed(figures=rule("the model", 22, figure(13, 22, 0.38, 0.78)), **more))
+
+    assert notes() == []
+    assert notes(most_joined=5) == ["One person makes 5 of the 13 who joined."]
+    assert notes(unzoned=16, own_zones=0) == [
+        "Quiet hours (22:00 to 07:00) are in UTC, as the export names nobody's time zone, and kept back 9 more messages: elsewhere these"
+        " figures differ, and --zone sets yours."
+    ]
+    assert "names some people's time zone, and kept back 1 more message:" in notes(unzoned=3, in_quiet_hours=1)[0]
+    assert notes(unzoned=16, own_zones=0, zone="Asia/Tokyo") == notes(unzoned=16, own_zones=0, quiet="") == []
+
+
+def test_a_trial_says_what_it_must_show_and_how_long_it_takes():
+    """By this page's rate; where too few are judged, nothing can be said."""
+    said = trial_of(rehearsed())
+
+    assert "more people join than the 59 % who did unaided" in said
+    assert (
+        "To see 10 points more, about 720 alerts are needed: 31 weeks at this page's rate, if everybody turned alerts on; for 20 points"
+        " more, about 180 alerts are needed: 8 weeks at this page's rate." in said
+    )
+    few = trial_of(rehearsed(trial=[], figures=rule("the model", 4, figure(2, 4, None, None))))
+    assert (
+        few == "How long a trial must be can't be said: of the messages here, 2 of 4 joined the conversation within a day, too few to tell."
+    )
+
+
+def test_all_counts_go_together_in_one_table():
+    """What was known when the threshold was chosen, where the page is of that threshold; else all that is known now."""
+    known = {"alerts": 12, "intervals": {"joined": figure(6, 12, 0.22, 0.78)}}
+    values = rehearsed(recommended=chosen()["recommended"] | {"chosen": known})
+
+    assert counts_of(values, {"fit": 4823, "choose": 584, "judge": 610}) == [
+        ("examples", 4823, 584, 610),
+        ("moments at which somebody could be alerted", None, 882, 900),
+        ("messages that would have been sent", None, 14, 26),
+        ("of these, known whether the person joined", None, 12, 22),
+        ("of these, joined", None, 6, 13),
+    ]
+    assert counts_of({**values, "threshold": 0.3})[2:] == [
+        ("of these, known whether the person joined", None, 14, 22),
+        ("of these, joined", None, 7, 13),
+    ]
+    assert counts_of({**values, "apart": {}, "parts": {"judge": 900}})[1:] == [
+        ("messages that would have been sent", None, None, 26),
+        ("of these, known whether the person joined", None, None, 22),
+        ("of these, joined", None, None, 13),
+    ]
