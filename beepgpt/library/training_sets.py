@@ -22,7 +22,7 @@ from beepgpt.library.records import ExampleRecord
 from beepgpt.library.sources import settings_of
 from beepgpt.library.tables import need
 from beepgpt.runtime.made_by import recorded_rules
-from beepgpt.training.folder import MANIFEST
+from beepgpt.training.folder import MANIFEST, checked
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,14 +50,14 @@ class TrainingSet:
         return found
 
     def to_arrow(self, side: str) -> pa.Table:
-        """The examples of a side, `train` or `valid`, as a table of pyarrow with their candidates, in the order of time."""
+        """The examples of a side, `train` or `valid`, as a table of pyarrow with their candidates, in the order of time. Raises BadSet."""
         need("pyarrow")
         import pyarrow.parquet as pq
 
         path = self.folder / f"candidates_{side}.parquet"
         if not path.is_file():
             raise BadCommand(f"{path}: is missing: the sides are train and valid, of examples with candidates")
-        return pq.read_table(path)
+        return pq.read_table(checked(path))
 
 
 def options_of(settings: Settings) -> PrepareOptions:

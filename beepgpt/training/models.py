@@ -17,6 +17,7 @@ from skops.io.exceptions import UntrustedTypesFoundException
 from beepgpt.conversations.events import ts_text
 from beepgpt.errors import BeepGPTError
 from beepgpt.folders import make_folder
+from beepgpt.training.archives import repeatable
 from beepgpt.training.checks import NIL
 from beepgpt.training.folder import CARD, FITTED, LABELS, MANIFEST, TRAIN, VALID
 from beepgpt.training.live import keep_validated
@@ -61,7 +62,7 @@ def save_model(
     """Write a model's folder, its card last: a folder with a card is whole. `about`: keys of the card; `manifest`: the training set's;
     `people`: among whom it was trained, of whom a sketch is written."""
     kind = "local" if isinstance(model, Ranker) else "text"
-    files = {FITTED: skops.io.dumps(model.state()), **_sketch_of(people, manifest)}
+    files = {FITTED: repeatable(skops.io.dumps(model.state())), **_sketch_of(people, manifest)}
     return _save(folder, kind, manifest, model.labels, about, files, LIBRARIES)
 
 
