@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from beepgpt.errors import BeepGPTError
     from beepgpt.library.auditing import audit_examples
     from beepgpt.library.chat_events import ChatEvent
-    from beepgpt.library.examples import Examples, examples
+    from beepgpt.library.examples import SourceExamples as Examples
+    from beepgpt.library.examples import examples
     from beepgpt.library.follower import Follower
     from beepgpt.library.models import TrainedModel as Model
     from beepgpt.library.models import train
@@ -52,7 +53,7 @@ _FROM = {
     "BeepGPTError": ("beepgpt.errors", "BeepGPTError"),
     "ChatEvent": ("beepgpt.library.chat_events", "ChatEvent"),
     "Example": ("beepgpt.library.records", "ExampleRecord"),
-    "Examples": ("beepgpt.library.examples", "Examples"),
+    "Examples": ("beepgpt.library.examples", "SourceExamples"),
     "Follower": ("beepgpt.library.follower", "Follower"),
     "Model": ("beepgpt.library.models", "TrainedModel"),
     "Point": ("beepgpt.library.records", "PointRecord"),

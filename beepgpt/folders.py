@@ -1,4 +1,4 @@
-"""Folders that this process makes. Those that are empty when it ends, as where its command failed, are removed again."""
+"""Folders that this process makes: those that are empty when it ends, as where its command failed, are removed again; and names."""
 
 from __future__ import annotations
 
@@ -13,6 +13,19 @@ def make_folder(path: Path) -> None:
     missing = [each for each in (path, *path.parents) if not each.exists()]
     path.mkdir(parents=True, exist_ok=True)
     _made.extend(reversed(missing))
+
+
+TABLE = ".parquet"
+"""How the name of a table of examples ends: a file, or a folder of parts."""
+
+
+def beside(examples: Path, what: str) -> Path:
+    """The place beside a file or a table of records for what belongs to it.
+
+    >>> beside(Path("acme/examples.jsonl"), "rules.json"), beside(Path("examples.parquet"), "retractions.jsonl")
+    (PosixPath('acme/examples.rules.json'), PosixPath('examples.retractions.jsonl'))
+    """
+    return examples.with_name(f"{examples.name.removesuffix('.jsonl').removesuffix(TABLE)}.{what}")
 
 
 def remove_empty() -> None:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
 from beepgpt.audit.example_rows import FIELDS, ExampleRow
 from beepgpt.audit.findings import Findings, quoted
 from beepgpt.audit.history import ChannelHistories, ChannelHistory, MessageVersions, after
+from beepgpt.audit.own_sets import unlike_features
 from beepgpt.conversations.channel import FOREVER
 from beepgpt.conversations.cleaning import clean
 from beepgpt.conversations.events import POST, micros, ts_text
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.tokens import SEPARATOR, SUFFIX
 
+Precision = Literal["exact", "single", "none"]
+"""In which candidates' features are compared: as the examples write them, or as tables hold them; or there are none to compare."""
 KNOWN_THEN = ("speakers", "root_missing", "window", "prompt", "prompt_tokens", "candidates")
 KNOWN_LATER = ("settled_ts", "answer_ts", "answer")
 
@@ -24,9 +27,9 @@ KNOWN_LATER = ("settled_ts", "answer_ts", "answer")
 class Differences:
     """Compares examples with those that the events give, and adds a finding for each that differs."""
 
-    def __init__(self, history: ChannelHistories, rules: Rules, findings: Findings, *, with_candidates: bool = True) -> None:
-        self.known_then = KNOWN_THEN if with_candidates else tuple(name for name in KNOWN_THEN if name != "candidates")
-        self._with_candidates = with_candidates
+    def __init__(self, history: ChannelHistories, rules: Rules, findings: Findings, *, precision: Precision = "exact") -> None:
+        self.known_then = tuple(name for name in KNOWN_THEN if precision == "exact" or name != "candidates")
+        self._precision = precision
         self.rules = rules
         self.findings = findings
         self.rewritten: defaultdict[str, set[str]] = defaultdict(set)
@@ -40,7 +43,10 @@ class Differences:
         for name in ("target", "scope", "channel"):
             if body[name] != known[name]:
                 self.findings.add(4, f"a wrong {name}", row.where, f"{body[name]}, where the rules give {known[name]}")
-        if not differs and not self._with_candidates:
+        if self._precision == "single":
+            for each in unlike_features(body.get("candidates"), known.get("candidates")):
+                self.findings.add(1, "columns of a table that are not what was known", row.where, f"its column {each}")
+        if not differs and self._precision != "exact":
             return
         if not differs:
             extra = [name for name in body if name not in FIELDS and name != "candidates"]

@@ -41,8 +41,6 @@ class AuditedFiles(NamedTuple):
     """The validation side, if `lines` is the training side of a split."""
     apart: Mapping[str, str] = {}
     """Of a topic: by id, why a tombstone can't take back its example."""
-    unlike: Mapping[str, str] | None = None
-    """Of a training set: by place, why a row is not what the entry beside it says; None: this is none of ours."""
 
 
 def examples_in(records: Iterable[tuple[int, StoredRecord]]) -> AuditedFiles:
@@ -161,12 +159,12 @@ def rules_of(lines: Iterable[bytes], rules: Rules) -> Rules:
     return rules
 
 
-def read_rows(lines: Iterable[bytes], side: str, rules: Rules, findings: Findings) -> Iterator[ExampleRow]:
-    """Yield a file's examples. Lines without one, and wrong ids and specs, become findings."""
+def read_rows(lines: Iterable[bytes], place: str, rules: Rules, findings: Findings) -> Iterator[ExampleRow]:
+    """Yield a file's examples. Lines without one, and wrong ids and specs, become findings. `place`: what stands before their numbers."""
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        where = f"{side}line {number:,}"
+        where = f"{place} {number:,}"
         body = body_of(line)
         if body is None or not _is_example(body):
             missing = [name for name in FIELDS if body is None or name not in body]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Literal
 
+from beepgpt.audit.differences import Precision
 from beepgpt.audit.example_rows import ExampleRow, body_of, each_once, read_rows, rules_of, sampled
 from beepgpt.audit.findings import Audit, Findings, Judged
 from beepgpt.audit.history import AuditedRecord, read_histories, up_to
+from beepgpt.audit.own_sets import SetSide
 from beepgpt.audit.recomputing import Recomputation
 from beepgpt.conversations.account import Account
 from beepgpt.conversations.channel import FOREVER
@@ -15,6 +18,12 @@ from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.tokens import Encoding
 
+_KEPT_1: Mapping[Precision | Literal[False], str] = {
+    "exact": "each prompt, window and feature is what the events up to its prompt_ts give, byte for byte",
+    "single": "each prompt, window and feature is what the events up to its prompt_ts give, features in the table's single precision",
+    "none": "each prompt and window is what the events up to its prompt_ts give; features stand in no file of this set: not looked at",
+    False: "each prompt and window is what the events up to its prompt_ts give, byte for byte; the examples have no features",
+}
 SPOT_CHECKS = 12
 """Of the examples that are made again in one pass, so many are made again from their prefix alone, too."""
 
@@ -32,7 +41,6 @@ def audit_examples(
     until: int | None = None,
     cut: int | None = None,
     apart: Mapping[str, str] | None = None,
-    unlike: Mapping[str, str] | None = None,
     now: int = FOREVER,
 ) -> Audit:
     """Check our examples against the events that they should be made of.
@@ -42,21 +50,21 @@ def audit_examples(
     `valid`: the validation side, where `lines` are the training side of a split. `sample`: only so many examples, in the channels that
     they are of. `subset`: the file was chosen from more (a time range, labeling), so none is missing. `until`: as it was given to the
     run that made them. `cut`: the time at which a training set was split, if it is known. `apart`: of a topic, by id, why its tombstone
-    can't take back an example. `unlike`: of a training set, by place, why a row is not what the entry beside it says; its examples have no
-    candidates.
+    can't take back an example. Of a training set `lines` and `valid` are its sides (`SetSide`): all that a model learns from in them is
+    compared, too.
     """
     if sample is not None and sample < 1:
         raise ValueError("a sample has at least one example")
     rules = rules_of(lines, rules)
     findings = Findings()
     history = read_histories(records, rules, now=now, until=until)
-    sides = [list(read_rows(lines, "" if valid is None else "train ", rules, findings))]
+    sides = [list(read_rows(lines, _place(lines, "line" if valid is None else "train line"), rules, findings))]
     if valid is not None:
-        sides.append(list(read_rows(valid, "valid ", rules, findings)))
+        sides.append(list(read_rows(valid, _place(valid, "valid line"), rules, findings)))
     rows = each_once([row for side in sides for row in side], findings)
     whole = sample is None and not subset and valid is None
 
-    recompute = Recomputation(history, rules, encoding, until, with_candidates=unlike is None)
+    recompute = Recomputation(history, rules, encoding, until, precision=_precision(lines))
     retracted: set[str] | None = None
     if retractions is not None:
         retracted = {body["id"] for line in retractions if (body := body_of(line)) is not None and "id" in body}
@@ -81,8 +89,9 @@ def audit_examples(
         notes += _check_retractions(rows, recompute, retracted, findings)
     for identity, why in (apart or {}).items():
         findings.add(4, "retractions that compaction will never bring together with their examples", identity, why)
-    for where, why in (unlike or {}).items():
-        findings.add(4, "rows that are not what the entries beside them say", where, why)
+    for side in (lines, valid):
+        if isinstance(side, SetSide):
+            side.add_to(findings)
     if valid is not None:
         check_split(sides[0], sides[1], rules, cut, findings)
 
@@ -97,8 +106,20 @@ def audit_examples(
     verdicts = _verdicts(
         findings, checked, history.account,
         whole=whole, sample=sample, split=valid is not None, ended=not recompute.was_stopped, looks_cut=looks_cut,
+        features=rules.candidates and _precision(lines),
     )  # fmt: skip
     return Audit("beepgpt", checked, verdicts, findings.all(), tuple(notes))
+
+
+def _place(lines: Iterable[bytes], otherwise: str) -> str:
+    return lines.place if isinstance(lines, SetSide) else otherwise
+
+
+def _precision(lines: Iterable[bytes]) -> Precision:
+    """In which candidates' features are compared: as they stand in what is audited."""
+    if not isinstance(lines, SetSide) or lines.examples is not None:
+        return "exact"
+    return "none" if lines.table is None else "single"
 
 
 def _cut_short(rows: Sequence[ExampleRow], retracted: Collection[str] | None, recompute: Recomputation) -> Recomputation | None:
@@ -124,8 +145,9 @@ def _verdicts(
     split: bool,
     ended: bool,
     looks_cut: Mapping[int, str],
+    features: Precision | Literal[False],
 ) -> tuple[Judged, ...]:
-    """A verdict on every law; `looks_cut`: by law, why it can't be checked without `until`."""
+    """A verdict on every law; `looks_cut`: by law, why it can't be checked without `until`; `features`: False if the rules give none."""
     recomputed, asked = checked["recomputed"], checked["answered_by_a_stranger"]
     nothing = "" if recomputed else "no example could be recomputed"
     how = f"{recomputed:,} examples made again"
@@ -136,8 +158,12 @@ def _verdicts(
     else:
         kept_6 = ""
     return (
-        findings.judged(1, f"{how}: each prompt, window and feature is what the events up to its prompt_ts give, byte for byte", nothing),
-        findings.judged(2, f"no prompt depends on who answers; {asked:,} of {asked:,} are the same if somebody else does", nothing),
+        findings.judged(1, f"{how}: {_KEPT_1[features]}", nothing),
+        findings.judged(
+            2,
+            f"{how} before their answers are read; in a trial of {asked:,}, nothing in them changes if somebody else answers",
+            nothing,
+        ),
         findings.judged(3, f"{how}: each answer and silence is what the events up to its settled_ts give", nothing or looks_cut.get(3, "")),
         findings.judged(
             4,

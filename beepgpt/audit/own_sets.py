@@ -1,64 +1,184 @@
 """Training sets of our own: `rows_train.jsonl` and `rows_valid.jsonl` say what each row was made of, so that an audit guesses nothing.
 
 An entry is an example without its prompt and its candidates, and the number of rows of text that were written for it (`rows`). The prompts
-stand in the rows themselves: put together, they are the examples, and every law is checked on them as on a file of examples.
+stand in the rows themselves, the candidates in the table: put together, they are the examples, and every law is checked on them as on a
+file of examples. What else stands in a table or in rows of text is compared with the entry.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from beepgpt.audit.example_rows import body_of
-from beepgpt.conversations.events import kept_json
+from beepgpt.audit.findings import Findings
+from beepgpt.conversations.events import kept_json, micros
 
 ROWS = "rows"
+KNOWN_LATER = ("settled_ts", "answer")
+"""Columns of a table that law 3 is about; the others are of law 1."""
+TableRow = Mapping[str, Any]
+"""A row of a table of candidates, by column; the people and features of its candidates by name in `candidates`."""
+TextRow = tuple[str | None, str]
+"""The prompt and the completion of a row of text; the prompt is None if it has none."""
 
 
-class SetSide(NamedTuple):
-    """One side of a training set, as examples."""
+class Named(NamedTuple):
+    """A file, by the name that findings call it by, and what it holds."""
 
-    lines: Iterable[bytes]
-    unlike: dict[str, str]
-    """By place: why a row is not what the entry beside it says."""
+    name: str
+    rows: Iterable[Any]
 
 
-def side_of(entries: Iterable[bytes], texts: Mapping[str, Iterable[bytes]], tables: Mapping[str, Iterable[tuple[str, str]]]) -> SetSide:
-    """The examples of one side, in which `candidates` are left out.
+class Labels(NamedTuple):
+    """How completions name people."""
 
-    `texts`: the lines of files of rows, by name; `tables`: the ids and prompts of tables, one for each entry, by name. An entry of which no
-    file has a row is left out.
+    people: Mapping[str, str]
+    nobody: str
+    other: str
+    weak: str | None
+
+    def of(self, answer: Iterable[str]) -> set[str]:
+        """The labels that a completion of this answer may have."""
+        return ({self.people.get(user, self.other) for user in answer} or {self.nobody}) | ({self.weak} if self.weak else set())
+
+
+@dataclass(frozen=True, slots=True)
+class SetSide:
+    """One side of a training set, as the lines of its examples. Each reading reads the files again, a row of each in memory at a time.
+
+    An example of which no file has the prompt is an empty line.
     """
-    unlike: dict[str, str] = {}
-    lines: list[bytes] = []
-    prompts = {name: _prompts(file) for name, file in texts.items()}
-    rows = {name: iter(table) for name, table in tables.items()}
-    for number, entry in enumerate(entries, start=1):
-        body = body_of(entry) or {}
+
+    entries: Named
+    texts: tuple[Named, ...] = ()
+    """Files of rows of text (`TextRow`)."""
+    table: Named | None = None
+    """The table of candidates (`TableRow`)."""
+    examples: Named | None = None
+    """The examples' own lines, where the set has them."""
+    labels: Labels | None = None
+    faults: dict[tuple[str, str], tuple[int, str, str]] = field(default_factory=dict)
+    """Found while the side was read to its end: law, kind and reason, by place and column."""
+
+    @property
+    def place(self) -> str:
+        """What findings call the examples' places, before their number."""
+        named = self.examples or self.table
+        return f"{self.entries.name}, line" if named is None else f"{named.name}, {'row' if named is self.table else 'line'}"
+
+    def add_to(self, findings: Findings) -> None:
+        """Add what was found to an audit's findings."""
+        for (where, _), (law, what, why) in self.faults.items():
+            findings.add(law, what, where, why)
+
+    def __iter__(self) -> Iterator[bytes]:
+        self.faults.clear()
+        texts = {file.name: iter(file.rows) for file in self.texts}
+        table = iter(self.table.rows) if self.table is not None else None
+        examples = iter(self.examples.rows) if self.examples is not None else None
+        for number, entry in enumerate(self.entries.rows, start=1):
+            body = body_of(entry) or {}
+            prompts = dict(self._prompts_of(texts, number, body))
+            line = next(examples, b"") if examples is not None else b""
+            if self.examples is not None:
+                where = f"{self.examples.name}, line {number:,}"
+                whole = body_of(line) or {}
+                prompts[where] = whole.get("prompt") if all(whole.get(name) == value for name, value in body.items()) else None
+                body = body | whole
+            if table is not None and self.table is not None:
+                where = f"{self.table.name}, row {number:,}"
+                row: TableRow = next(table, {})
+                prompts[where] = row.get("prompt") if row.get("id") == body.get("id") else None
+                if prompts[where] is not None:
+                    self._compare(f"{where} ({body.get('id')})", row, body)
+                body = {"candidates": row.get("candidates")} | body
+            shown = next((prompt for prompt in prompts.values() if prompt is not None), None)
+            for where, prompt in prompts.items():
+                if prompt != shown or prompt is None:
+                    self._add(where, "prompt", 4, f"its prompt is not that of {body.get('id')}")
+            yield line.rstrip(b"\n") or (b"" if shown is None else kept_json(body | {"prompt": shown}))
+        more = {**texts, **({self.table.name: table} if self.table else {}), **({self.examples.name: examples} if self.examples else {})}
+        for name, rest in more.items():
+            if left := sum(1 for _ in rest or ()):
+                self._add(name, "", 4, f"{left:,} rows more than the entries beside it name")
+
+    def _add(self, where: str, column: str, law: int, why: str) -> None:
+        what = {
+            1: "columns of a table that are not what was known",
+            3: "answers to learn from that are not what the events give",
+            4: "rows that are not what the entries beside them say",
+        }[law]
+        self.faults[where, column] = (law, what, why)
+
+    def _prompts_of(self, texts: Mapping[str, Iterator[TextRow]], number: int, body: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
+        """The prompts of an entry's rows of text, by place; their completions are compared with its answer."""
         count = body.pop(ROWS, 0)
-        found = {f"{name}, the rows of entry {number:,}": each for name, file in prompts.items() for each in islice(file, count)}
-        for name, table in rows.items():
-            identity, prompt = next(table, ("", None))
-            found[f"{name}, row {number:,}"] = prompt if identity == body.get("id") else None
-        shown = next((prompt for prompt in found.values() if prompt is not None), None)
-        unlike |= {
-            where: f"its prompt is not that of {body.get('id')}" for where, prompt in found.items() if prompt != shown or prompt is None
-        }
-        if shown is not None:
-            lines.append(kept_json(body | {"prompt": shown}))
-    for name, more in {**prompts, **rows}.items():
-        if left := sum(1 for _ in more):
-            unlike[name] = f"{left:,} rows more than the entries beside it name"
-    return SetSide(lines, unlike)
+        for name, file in texts.items():
+            where = f"{name}, the rows of entry {number:,}"
+            for prompt, completion in islice(file, count):
+                yield where, prompt
+                allowed = self.labels.of(body.get("answer", ())) if self.labels is not None else set()
+                if self.labels is not None and not (completion and allowed.issuperset(completion.split())):
+                    named = f"{where} ({body.get('id')})"
+                    self._add(
+                        named, "completion", 3, f"its completion is {completion!r}, where the answer gives {' or '.join(sorted(allowed))}"
+                    )
 
-
-def _prompts(lines: Iterable[bytes]) -> Iterator[str | None]:
-    """The prompt of each row of a file: of a chat, what the user says."""
-    for line in lines:
-        body = body_of(line) or {}
-        messages = body.get("messages")
+    def _compare(self, where: str, row: TableRow, body: Mapping[str, Any]) -> None:
+        """Compare the columns of a table's row with an entry; features only where the example's own line has them, too."""
         try:
-            yield str(body["prompt"] if messages is None else messages[-2]["content"])
-        except (KeyError, IndexError, TypeError):
-            yield None
+            known = {name: body[name] for name in ("conversation", "channel", "speakers", "answer", "prompt_tokens")}
+            window = body["window"]
+            known |= {name: micros(body[name]) for name in ("prompt_ts", "settled_ts")}
+            known |= {"window_ts": [micros(each["ts"]) for each in window], "window_user": [each["user"] for each in window]}
+            known["author"] = window[-1]["user"]
+        except (KeyError, TypeError, ValueError, IndexError):
+            return  # the entry is none, which is a finding of its own
+        for name, value in known.items():
+            if row.get(name) != value:
+                law = 3 if name in KNOWN_LATER else 1
+                self._add(where, name, law, f"its column {name} is {row.get(name)!r}, where the example has {value!r}")
+        for why in unlike_features(row.get("candidates"), body["candidates"]) if "candidates" in body else ():
+            self._add(where, why.split(" ", 1)[0], 1, f"its column {why}")
+
+
+def unlike_features(given: Any, known: Any) -> list[str]:
+    """How a table's candidates differ from an example's: for each column its name, whose value is another, and which was known.
+
+    Tables hold features in single precision, in which both are compared.
+
+    >>> unlike_features({"user": ["ana"], "closeness": [0.5]}, {"user": ["ana"], "closeness": [0.25]})
+    ['closeness of ana is 0.5, where 0.25 was known']
+    """
+    if not isinstance(given, dict) or not isinstance(known, dict):
+        return ["user is missing" if isinstance(known, dict) else "user names candidates, where the rules give none"]
+    if given.get("user") != known["user"]:
+        extra = [user for user in given.get("user") or () if user not in known["user"]]
+        return ["user names other people, or in another order" + (f": {extra[0]} was no candidate then" if extra else "")]
+    found = []
+    for name in {**known, **given}:
+        if name == "user":
+            continue
+        ours, theirs = _single(known.get(name)), _single(given.get(name))
+        if name not in known or name not in given:
+            found.append(f"{name} is {'missing' if name in known else 'no feature of the rules'}")
+        elif ours is None or theirs is None or len(ours) != len(theirs):
+            found.append(f"{name} does not have a number for each candidate")
+        elif ours != theirs:
+            place = next(place for place, (one, other) in enumerate(zip(ours, theirs, strict=True)) if one != other)
+            others = sum(one != other for one, other in zip(ours, theirs, strict=True)) - 1
+            why = f"{name} of {known['user'][place]} is {given[name][place]:g}, where {known[name][place]:g} was known"
+            found.append(why + (f", and of {others} more" if others else ""))
+    return found
+
+
+def _single(values: Any) -> array[float] | None:
+    """Numbers in single precision; None if they are none."""
+    try:
+        return array("f", values)
+    except (TypeError, OverflowError):
+        return None

@@ -11,7 +11,7 @@ from zlib import decompress
 
 import orjson
 
-from beepgpt.audit.differences import KNOWN_THEN, Differences
+from beepgpt.audit.differences import KNOWN_THEN, Differences, Precision
 from beepgpt.audit.example_rows import ExampleRow, digest_of, packed
 from beepgpt.audit.findings import Findings
 from beepgpt.audit.history import ChannelHistories, ChannelHistory, after, known_by
@@ -78,15 +78,15 @@ class Recomputation:
     """Makes a file's examples again from the events, and collects where they differ."""
 
     def __init__(
-        self, history: ChannelHistories, rules: Rules, encoding: Encoding, until: int | None, *, with_candidates: bool = True
+        self, history: ChannelHistories, rules: Rules, encoding: Encoding, until: int | None, *, precision: Precision = "exact"
     ) -> None:
-        """`with_candidates`: whether the examples have theirs, so that these are compared."""
+        """`precision`: in which the examples have their candidates' features."""
         self.history = history
         self.rules = rules
         self.encoding = encoding
         self.until = until
         self.findings = Findings()
-        self.differences = Differences(history, rules, self.findings, with_candidates=with_candidates)
+        self.differences = Differences(history, rules, self.findings, precision=precision)
         self.passed = 0
         """Rows that were compared in the pass."""
         self.from_scratch = 0

@@ -13,6 +13,7 @@ from beepgpt.commands.flags import Include, Json, Report, kinds_of, time_of, wit
 from beepgpt.commands.output import write_report
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
+from beepgpt.folders import TABLE
 from beepgpt.library.auditing import AuditOptions, audited, check_whole
 from beepgpt.runtime.console import console
 from beepgpt.runtime.left_out import left_out_of, say_left_out
@@ -26,7 +27,7 @@ SUSPECTED = 3
 @with_settings
 def audit(
     source: Annotated[str, typer.Argument(help="An export, a .jsonl of events, kafka://host:port/topic or sqlite:///folder/topic.")],
-    examples: Annotated[str, typer.Argument(help="Examples: a .jsonl, ours or another tool's; a set; a topic.")],
+    examples: Annotated[str, typer.Argument(help="Examples: a .jsonl, ours or another tool's; a .parquet; a set; a topic.")],
     settings: Settings,
     valid: Annotated[Path | None, typer.Option(help="The validation side, where EXAMPLES is a training side.")] = None,
     retractions: Annotated[Path | None, typer.Option(help="The retractions; found by themselves beside EXAMPLES.")] = None,
@@ -57,8 +58,9 @@ def audit(
 
 def next_command(examples: Path) -> tuple[object, ...]:
     """What comes after examples that keep the laws: a training set of them, or a model of the set that they are; not what is there."""
-    made = examples if examples.is_dir() else examples.with_name("set")
+    is_set = examples.is_dir() and examples.suffix != TABLE
+    made = examples if is_set else examples.with_name("set")
     if not (made / MANIFEST).is_file():
-        return ("prepare", examples, "--to", made) if examples.is_file() else ("train", made)
+        return ("train", made) if is_set or not examples.exists() else ("prepare", examples, "--to", made)
     model = made / MODELS / "local"
     return ("validate", made, "--model", model) if (model / CARD).is_file() else ("train", made)

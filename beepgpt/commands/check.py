@@ -15,8 +15,9 @@ from beepgpt.commands.closing import say_next, show_summary
 from beepgpt.commands.flags import Include, Json, kinds_of, with_settings
 from beepgpt.commands.topics import PREFIX, broker_and_topic
 from beepgpt.config.settings import Settings
+from beepgpt.ingest.write_plan import sum_of_ends
 from beepgpt.runtime.console import results
-from beepgpt.runtime.places import is_topic
+from beepgpt.runtime.places import is_topic, log_of
 
 SHOWN = {True: ("ok", "green"), False: ("missing", "bold red"), None: ("not checked", "yellow")}
 LOCAL = "kafka://localhost:9092"
@@ -50,7 +51,11 @@ def check(
     found = [finding for each in checks for finding in each()]
     show_summary([dict(zip(("check", "is_ok", "found"), each, strict=True)) for each in found], json, print_findings)
     if all(each[1] for each in found):
-        say_next("ingest", "slack", "--to", f"{at}/{PREFIX}.events", *([] if include == "channels" else ["--include", include]))
+        more = ["--to", f"{at}/{PREFIX}.events", *([] if include == "channels" else ["--include", include])]
+        if sum_of_ends(log_of(settings, place), f"{PREFIX}.events"):
+            say_next("ingest", "slack", *more)
+        else:
+            say_next("ingest", "EXPORT.zip", *more, why="The history, before anything live")
         return
     raise typer.Exit(1)
 

@@ -30,9 +30,9 @@ PROBABLY = {
 """What is probably wrong, by the most frequent reason for which records were rejected."""
 
 
-def say_next(*words: object) -> None:
-    """Print the exact command to run next, on standard error, to be copied into a shell."""
-    console.print(f"next: {join(map(str, ('beepgpt', *words)))}")
+def say_next(*words: object, why: str = "") -> None:
+    """Print the exact command to run next, on standard error, to be copied into a shell; `why`: what it does, as a comment."""
+    console.print(f"next: {join(map(str, ('beepgpt', *words)))}{f'  # {why}' if why else ''}", highlight=False)
 
 
 def show_summary(body: Any, as_json: bool, show: Callable[[Any], None]) -> None:

@@ -11,11 +11,11 @@ from typing import Any, BinaryIO
 import orjson
 
 from beepgpt.config.settings import Settings
-from beepgpt.connectors.files import jsonl
+from beepgpt.connectors.files import jsonl, parquet
 from beepgpt.connectors.log import OutgoingRecord, Record, parse_address
 from beepgpt.conversations.rules import settings_behind
 from beepgpt.errors import BadCommand, CannotRead
-from beepgpt.folders import make_folder
+from beepgpt.folders import beside, make_folder
 from beepgpt.labeling.questions import CannotLabel, LabelQuestion, SourceContents, question_in
 from beepgpt.runtime.destinations import Destination, Topics
 from beepgpt.runtime.made_by import recorded_rules
@@ -33,6 +33,8 @@ def input_of(source: str) -> Origin:
     if "://" in source:
         raise BadCommand(f"SOURCE {source}: a .jsonl of examples, kafka://host:port/topic or sqlite:///folder/topic is expected")
     path = Path(source)
+    if parquet.is_table(path):
+        raise BadCommand(f"SOURCE {source}: lines of JSON are expected here, and this is a table: beepgpt examples … --to examples.jsonl")
     if path.is_dir() or zipfile.is_zipfile(path):
         raise BadCommand(f"SOURCE {source}: is no file of examples: make one of it first (beepgpt examples {source} --to examples.jsonl)")
     jsonl.check_readable(path)
@@ -41,14 +43,14 @@ def input_of(source: str) -> Origin:
 
 def retractions_of(path: Path) -> Path:
     """The file of retractions beside a file of examples."""
-    return path.with_name(f"{path.name.removesuffix('.jsonl')}.retractions.jsonl")
+    return beside(path, "retractions.jsonl")
 
 
 def look_at(origin: Origin, settings: Settings) -> SourceContents:
     """Read the retractions in a bounded SOURCE, whose examples must not be sent to anybody."""
     if origin.file is not None:
-        file, beside = origin.file, retractions_of(origin.file)
-        return SourceContents(lambda: _questions(lines_of(file)), frozenset(retracted_in(beside)))
+        file, retractions = origin.file, retractions_of(origin.file)
+        return SourceContents(lambda: _questions(lines_of(file)), frozenset(retracted_in(retractions)))
     assert origin.address is not None
     address, log = origin.address, log_of(settings, origin.address)
     is_gone = {record.key: record.value is None for _, record in log.records(address.topic) if record.key is not None}
@@ -84,12 +86,12 @@ def retracted_in(path: Path) -> Iterator[str]:
 
 def pass_on_retractions(source: Path, to: Destination) -> None:
     """Write the retractions beside a file of examples to the output; those of a topic pass through the flow."""
-    beside = retractions_of(source)
+    retractions = retractions_of(source)
     if isinstance(to, Topics):
         with to.log.writer(to.examples) as writer:
-            writer.send(_tombstone(orjson.loads(line)) for line in (lines_of(beside) if beside.exists() else ()))
-    elif to.retractions is not None and beside.exists():
-        jsonl.write_file(to.retractions, beside.read_bytes())
+            writer.send(_tombstone(orjson.loads(line)) for line in (lines_of(retractions) if retractions.exists() else ()))
+    elif to.retractions is not None and retractions.exists():
+        jsonl.write_file(to.retractions, retractions.read_bytes())
     elif to.retractions is not None:
         to.retractions.unlink(missing_ok=True)
 
@@ -129,11 +131,22 @@ def _spec_of(line: bytes) -> str | None:
 
 @contextmanager
 def examples_of(source: str, to: Path, settings: Settings) -> Iterator[tuple[Path, frozenset[bytes]]]:
-    """SOURCE as a file that can be read twice, and the ids its tombstones retract; a topic is copied into `to` first. Raises BadCommand."""
+    """SOURCE as a file that can be read twice, and the ids its tombstones retract; a topic or a table is copied into `to` first.
+
+    Raises BadCommand or CannotRead.
+    """
     from beepgpt.training.prepare import folder_in
 
-    if not is_topic(source):
+    if not is_topic(source) and not parquet.is_table(Path(source)):
         yield file_of(source, to), frozenset()
+        return
+    if not is_topic(source):
+        make_folder(to)
+        with folder_in(to, ".spool-") as folder:
+            path = folder / "examples.jsonl"
+            with path.open("wb") as file:
+                file.writelines(line + b"\n" for line in parquet.lines_of(Path(source), "example"))
+            yield path, frozenset()
         return
     address = parse_address(source)
     if not address.is_whole:

@@ -26,7 +26,7 @@ from beepgpt.dataflows.records import EXAMPLE_LINES, example_topics
 from beepgpt.errors import BadCommand
 from beepgpt.runtime import metrics
 from beepgpt.runtime.console import console
-from beepgpt.runtime.destinations import Destination, Files, Topics, destination_of
+from beepgpt.runtime.destinations import Destination, Files, Topics, destination_of, in_parts
 from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.left_out import left_out_of, say_left_out
 from beepgpt.runtime.made_by import keep_rules
@@ -39,7 +39,7 @@ from beepgpt.runtime.workers import PreparedFlow, Worker
 @with_settings
 def examples(
     source: Annotated[str, typer.Argument(help="An export, a .jsonl of events, kafka://host:port/topic or sqlite:///folder/topic.")],
-    to: Annotated[str, typer.Option(help="Examples: a .jsonl path, -, kafka://host:port/topic or sqlite:///folder/topic.")],
+    to: Annotated[str, typer.Option(help="Examples: a .jsonl, a .parquet, -, kafka://host:port/topic or sqlite:///folder/topic.")],
     settings: Settings,
     report: Report = None,
     recovery: Recovery = None,
@@ -54,7 +54,7 @@ def examples(
     """Make examples: points in time of conversations, and who answered."""
     if report is not None:
         jsonl.check_writable(report)
-    to_place = destination_of(to, settings)
+    to_place = in_parts(destination_of(to, settings, tables=True), goes_on=recovery is not None or settings.run.workers > 1)
     if json and to == "-":
         raise BadCommand("--json: the examples go to standard output already: name a file as --to, or leave it out")
     job = ExamplesJob(

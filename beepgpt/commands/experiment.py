@@ -40,7 +40,7 @@ def experiment(
         str | None, typer.Option(help="An export or a .jsonl of events, if not the one that FILE names.", show_default=False)
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file of settings, which FILE's win over.")] = None,
-    threads: Annotated[int, typer.Option(help="0: as many as there are processors. The models are the same.", min=0)] = 0,
+    threads: Annotated[int, typer.Option(help="0: as many as processors are idle. The models are the same.", min=0)] = 0,
     json: Json = False,
 ) -> None:
     """Try several framings of one history: for each, examples, training set, model and figures; then one table."""

@@ -17,18 +17,19 @@ from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.errors import BadCommand, cannot_write
+from beepgpt.folders import beside
 from beepgpt.library.training_sets import options_of
 from beepgpt.runtime.console import Watched
 from beepgpt.runtime.made_by import recorded_rules
 from beepgpt.runtime.names import pass_names_on
 from beepgpt.runtime.places import check_apart, check_names_folder, is_topic
-from beepgpt.runtime.workers import peak_memory_mb
+from beepgpt.runtime.workers import collect_rarely, peak_memory_mb
 from beepgpt.training.folder import TRAIN
 
 
 @with_settings
 def prepare(
-    source: Annotated[str, typer.Argument(help="Examples, labeled or not: a .jsonl, or a topic.")],
+    source: Annotated[str, typer.Argument(help="Examples, labeled or not: a .jsonl, a .parquet, or a topic.")],
     to: Annotated[Path, typer.Option(help="A folder; an older training set in it is replaced.")],
     settings: Settings,
     retractions: Annotated[Path | None, typer.Option(help="Examples to forget; found by themselves beside SOURCE.")] = None,
@@ -61,13 +62,14 @@ def prepared(source: str, to: Path, settings: Settings, retractions: Path | None
     target = model_of(ours.model, ours.encoding)
     wanted = options_of(settings)
     check_folder(to)
+    collect_rarely()
     folder = few_shots_folder(few_shots, settings)
     with examples_of(source, to, settings) as (path, gone), Watched("preparing", shown=settings.run.progress) as watched:
-        beside = retractions or path.with_name(f"{path.name.removesuffix('.jsonl')}.retractions.jsonl")
+        taken_back = retractions or beside(path if is_topic(source) else Path(source), "retractions.jsonl")
         if retractions is not None:
             jsonl.check_readable(retractions)
-        retracted = {*gone, *(retracted_in(beside) if beside.exists() else ())}
-        recorded = None if is_topic(source) else recorded_rules(path)
+        retracted = {*gone, *(retracted_in(taken_back) if taken_back.exists() else ())}
+        recorded = None if is_topic(source) else recorded_rules(Path(source))
         shots = [] if folder is None else list(few_shots_in(folder))
         try:
             manifest = prepare(

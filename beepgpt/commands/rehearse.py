@@ -58,7 +58,7 @@ def rehearse(
     from beepgpt.training.live import live_in
     from beepgpt.web.report import rehearsal_page
 
-    model = None if model is None else live_in(model)
+    folder, model = model, None if model is None else live_in(model)
     if to.suffix.lower() not in (".html", ".htm"):
         raise BadCommand(f"--to {to}: a page is written there: name an .html")
     jsonl.check_writable(to)
@@ -75,7 +75,7 @@ def rehearse(
     if model is not None:
         keep(values["recommended"], model, values["models"])
     console.print(f"For reading: {to}")
-    say_next("check", *(() if model is None else ("--model", model)))
+    say_next("check", *(() if folder is None else ("--model", folder)))
 
 
 ON_THE_PAGE = ("people", "channels", "shown", "bars", "bars_are")
@@ -92,7 +92,7 @@ def keep(recommended: Mapping[str, Any], model: Path, models: Sequence[str]) -> 
         return
     if recommended["threshold"] is None:
         if (stays := threshold_in(model)) is not None:
-            console.print(f"Alerts from {percent(stays.value, 1)} on, as before: {stays.why}.", highlight=False)
+            console.print(f"Alerts from {percent(stays.value, 1)} on, as before: {spaced(stays.why)}.", highlight=False)
         return
     jsonl.write_file(model / ALERTS, orjson.dumps({"model": name, **recommended}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     which = f"{model / ALERTS}, which `beepgpt alert` and `beepgpt score` follow, also those that run"

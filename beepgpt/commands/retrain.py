@@ -42,7 +42,7 @@ def retrain(
         ),
     ] = None,
     retractions: Annotated[Path | None, typer.Option(help="Examples to forget; found by themselves beside SOURCE.")] = None,
-    threads: Annotated[int, typer.Option(help="0: as many as processors; the model is the same.", min=0)] = 0,
+    threads: Annotated[int, typer.Option(help="0: as many as are idle; the model is the same.", min=0)] = 0,
     force: Annotated[bool, typer.Option("--force", help="Take it though few points compare them, unless it is worse.")] = False,
     report: Report = None,
     json: Json = False,

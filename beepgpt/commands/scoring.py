@@ -109,14 +109,18 @@ def build(job: ScoreJob, origin: Origin, model: WatchedModel, worker: Worker) ->
         in_use=lambda: {"model": model.name, "threshold": f"{scoring.threshold_for(model.name):g}"},
         scores=lambda: Scores(**scoring.figures(model.name)),
     )
-    steps = scoring.steps_here
     return PreparedFlow(
         flow,
         figures,
         [model.watched(settings.scoring.watch / 1e6), SayPair(job.model, pair, print_event).watched()],
         {"model": model.name},
-        lambda: {"figures": {name: figures_lately(each) for step in steps for name, each in step.lately.items()}},
+        lambda: {"figures": closing_figures(scoring)},
     )
+
+
+def closing_figures(scoring: ScoringRun) -> dict[str, dict[str, Any]]:
+    """Each model's recent figures, by the threshold that it has now."""
+    return {name: figures_lately(scoring.followed(name, each)) for step in scoring.steps_here for name, each in step.lately.items()}
 
 
 def figures_lately(lately: RollingMetrics) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def topics(
     if name is None and (needed := needed_settings(beside, settings)):
         console.print(f"A flow that is to use these needs: {' '.join(needed)}", soft_wrap=True)
     if name is None:
-        say_next("ingest", "slack", "--to", f"{place}/{prefix}.events")
+        say_next("ingest", "EXPORT.zip", "--to", f"{place}/{prefix}.events", why="The history, before anything live")
 
 
 def print_topics(found: dict[str, Any]) -> None:

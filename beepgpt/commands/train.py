@@ -40,7 +40,7 @@ def train(
     ] = "local",
     to: Annotated[Path | None, typer.Option(help="The model's folder; DIR/models/NAME if not given.", show_default=False)] = None,
     seed: Annotated[int | None, typer.Option(help="local, text, openai: of what is left to chance; 1.", min=0, show_default=False)] = None,
-    threads: Annotated[int | None, typer.Option(help="local, text: 0, as many as processors.", min=0, show_default=False)] = None,
+    threads: Annotated[int | None, typer.Option(help="local, text: 0, as many as are idle.", min=0, show_default=False)] = None,
     epochs: Annotated[
         int | None, typer.Option(help="openai: how often the rows are gone through; the provider chooses.", min=1, show_default=False)
     ] = None,

@@ -18,7 +18,7 @@ from beepgpt.labeling.redaction import redact
 from beepgpt.runtime.console import console
 from beepgpt.runtime.workers import interruptible
 from beepgpt.training.fine_tuning import NOTE, JobOptions, JobProvider, cancel_job_in, fine_tune, finished_card, locked, trained_on
-from beepgpt.training.folder import CARD, LABELS, MANIFEST, TRAIN
+from beepgpt.training.folder import CARD, LABELS, MANIFEST, TRAIN, checked
 from beepgpt.training.models import save_remote
 from beepgpt.training.people import people_in
 from beepgpt.training.remote import REMOTE_ENDPOINTS
@@ -67,7 +67,7 @@ def adopt_served(folder: Path, into: Path, settings: Settings, name: str, way: s
     manifest = (folder / MANIFEST).read_bytes()
     parsed = orjson.loads(manifest)
     remote = {"model": name, "way": way, "system": parsed["settings"]["system"]}
-    save_remote(into, (folder / LABELS).read_bytes(), trained_on(parsed) | {"remote": remote}, manifest, people_in(folder / TRAIN))
+    save_remote(into, checked(folder / LABELS).read_bytes(), trained_on(parsed) | {"remote": remote}, manifest, people_in(folder / TRAIN))
     try:
         with open_model(into, settings):
             console.print(f"{name} at {settings.provider.base_url} gives what a prediction needs: {into}")

@@ -76,7 +76,7 @@ def print_verdict(found: Mapping[str, Any], to: Path, *, as_json: bool) -> None:
     """Print the sentence and the page's place, and what to do next."""
     show_summary(found, as_json, lambda _: results.print(said_of(found, to)))
     for words, command in found["next"]:
-        console.print(f"next: {command}  # {words}")
+        console.print(f"next: {command}  # {words}", highlight=False)
 
 
 def said_of(found: Mapping[str, Any], to: Path) -> str:

@@ -99,10 +99,11 @@ def seen_in(examples: Path) -> tuple[int | None, list[str]]:
     """How many people posted, or were named, in what examples are of: those whom a model could alert; and its first and its last day."""
     found: set[str] = set()
     times: list[str] = []
-    for line in examples.read_bytes().splitlines():
-        example = orjson.loads(line)
-        found.update((message["user"] for message in example["window"]), example["candidates"]["user"])
-        times.append(example["prompt_ts"])
+    with examples.open("rb") as lines:
+        for line in lines:
+            example = orjson.loads(line)
+            found.update((message["user"] for message in example["window"]), example["candidates"]["user"])
+            times.append(example["prompt_ts"])
     return len(found) or None, [moment(at)[:10] for at in (min(times, key=micros), max(times, key=micros))] if times else []
 
 

@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from beepgpt.connectors.files.parquet import UNFINISHED as UNFINISHED_TABLE
+from beepgpt.connectors.sqlite.topic_files import SUFFIX
 from beepgpt.forgetting import stores
 from beepgpt.forgetting.exports import clean_export, is_export, is_of_export
 from beepgpt.forgetting.records import UNFINISHED, Cleaning, Removal, clean_document, clean_lines, json_in
+from beepgpt.forgetting.topics import clean_topic_file
 from beepgpt.training.prepare import OUTPUTS
 
 Clean = Callable[[Path, Cleaning], Removal]
@@ -63,12 +66,17 @@ FOLDERS: tuple[PlaceKind, ...] = (
 """Kinds of folders, in the order in which they are tried."""
 
 FILES: tuple[PlaceKind, ...] = (
-    PlaceKind("unfinished file", lambda path: path.name.endswith(UNFINISHED) or path.name in UNFINISHED_NAMES, stores.delete_file),
+    PlaceKind(
+        "unfinished file",
+        lambda path: path.name.endswith((UNFINISHED, UNFINISHED_TABLE)) or path.name in UNFINISHED_NAMES,
+        stores.delete_file,
+    ),
     PlaceKind("lock", lambda path: path.name == "lock" or path.suffix == ".lock", stores.holds_nothing),
     PlaceKind("Slack export", lambda path: _begins(path, b"PK\x03\x04") and is_export(path), clean_export),
     PlaceKind("table", lambda path: _begins(path, b"PAR1") and stores.is_table(path), stores.clean_table),
     PlaceKind("alert store", lambda path: {"alert", "letter"} <= stores.tables_in(path), stores.clean_alert_store),
     PlaceKind("answers of a provider", lambda path: {"answers", "batched"} <= stores.tables_in(path), stores.holds_nothing),
+    PlaceKind("topic", lambda path: path.suffix == SUFFIX and {"topic", "records"} <= stores.tables_in(path), clean_topic_file),
     PlaceKind("SQLite's own log", lambda path: path.name.endswith(("-wal", "-shm")), stores.holds_nothing),
     PlaceKind("page", _is_page, stores.delete_page),
     PlaceKind("few-shots", lambda path: path.name in FILE_NAMES, stores.clean_few_shots),

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from beepgpt.alerts.forgetting import forget_in_store
+from beepgpt.connectors.files import parquet
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.forgetting import Forgotten, texts_in
 from beepgpt.errors import BeepGPTError
-from beepgpt.forgetting.records import Cleaning, Removal, clean_document, clean_lines, json_in, json_of, replacing, sync_folder
+from beepgpt.forgetting.records import Cleaning, Removal, clean_document, clean_lines, json_in, json_of, remembered, replacing, sync_folder
 from beepgpt.locks import lock
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.recovery import LOCK, NOTE
@@ -53,6 +54,12 @@ def clean_table(path: Path, cleaning: Cleaning) -> Removal:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if parquet.is_of(path, "example"):
+        kept = [remembered(line, cleaning.forgotten) is not None for line in parquet.lines_of(path, "example")]
+        if not all(kept) and cleaning.apply:
+            lines = zip(parquet.lines_of(path, "example"), kept, strict=True)
+            parquet.write_lines(path, "example", (line for line, stays in lines if stays))
+        return Removal(kept.count(False), "" if all(kept) else "rewritten", "" if all(kept) else "beepgpt examples")
     table = pq.read_table(path)
     keeps = [not cleaning.forgotten.holds(_record_in(row)) for batch in table.to_batches() for row in batch.to_pylist()]
     found = len(keeps) - sum(keeps)

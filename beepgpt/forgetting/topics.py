@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
-from beepgpt.connectors.log import LOOK_BACK, EditableLog, Log, OutgoingRecord, Record, TopicSpec
+from beepgpt.connectors.log import LOOK_BACK, EditableLog, Log, OutgoingRecord, Record, TopicSpec, folder_place
+from beepgpt.connectors.sqlite.log import SqliteLog
+from beepgpt.connectors.sqlite.topic_files import SUFFIX
 from beepgpt.errors import BeepGPTError
 from beepgpt.forgetting.records import Cleaning, Removal, maker_of, remembered
 
@@ -34,6 +37,11 @@ def clean_topic(log: Log, name: str, cleaning: Cleaning, *, drop: bool = False) 
             log.edit(name, lambda record: _kept(record, cleaning))
         return Removal(found, "removed" if found else "")
     return _rewritten(log, name, found, cleaning, drop=drop)
+
+
+def clean_topic_file(path: Path, cleaning: Cleaning) -> Removal:
+    """Remove what is forgotten from a topic in a folder."""
+    return clean_topic(SqliteLog(folder_place(str(path.parent))), path.name.removesuffix(SUFFIX), cleaning)
 
 
 def _kept(record: Record, cleaning: Cleaning) -> bytes | None:

@@ -1,4 +1,4 @@
-"""Examples held against the laws, on the user's own data: for `beepgpt audit`, and as a function."""
+"""SourceExamples held against the laws, on the user's own data: for `beepgpt audit`, and as a function."""
 
 from __future__ import annotations
 
@@ -7,25 +7,33 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+import orjson
+
 from beepgpt.audit.example_rows import AuditedFiles, OtherSettings, examples_in, kind_of, sides_of
 from beepgpt.audit.findings import Audit
 from beepgpt.audit.foreign import audit_pairs
 from beepgpt.audit.history import AuditedRecord
 from beepgpt.audit.laws import audit_examples as audit_lines
-from beepgpt.audit.own_sets import ROWS, SetSide, side_of
+from beepgpt.audit.own_sets import ROWS, Labels, Named, SetSide, TableRow, TextRow
 from beepgpt.config.settings import Settings
+from beepgpt.connectors.files import parquet
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.examples import retraction_bytes
 from beepgpt.conversations.forgetting import Forgotten, without_forgotten
 from beepgpt.conversations.rules import Rules, differing, shaping_settings
-from beepgpt.errors import BadCommand
-from beepgpt.library.examples import Examples
+from beepgpt.errors import BadCommand, CannotRead
+from beepgpt.folders import beside
+from beepgpt.library.examples import SourceExamples
 from beepgpt.library.records import ExampleRecord
 from beepgpt.library.sources import moment_of, origin_at, settings_of
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.made_by import recorded_rules
 from beepgpt.runtime.places import NOBODY, FileLines, Origin, is_topic, log_of, records_in, source_of, topic_of
+from beepgpt.training.folder import LABELS
+
+ROWS_AT_A_TIME = 1_000
+"""Rows of a table in memory."""
 
 
 def audit_examples(
@@ -56,19 +64,19 @@ def audit_examples(
     >>> found.is_broken, [judged.verdict for judged in found.laws if judged.name == "past only"]
     (False, ['kept'])
     """
-    if isinstance(examples, Examples):
+    if isinstance(examples, SourceExamples):
         settings = {"workspace": examples.rules.workspace, **settings}
     ours = settings_of(settings, config=config)
     origin = origin_at(source, include)
     check_whole(origin)
     stop_at = moment_of("until", until) if origin.address is None or origin.address.until is None else origin.address.until
-    beside = [None if each is None else Path(each) for each in (valid, retractions)]
-    wanted = AuditOptions(beside[0], beside[1], sample, subset, stop_at)
+    places = [None if each is None else Path(each) for each in (valid, retractions)]
+    wanted = AuditOptions(places[0], places[1], sample, subset, stop_at)
     if isinstance(examples, str | Path):
         return audited(origin, str(examples), ours, wanted)
     lines = [each.line for each in examples]
     retracted = None
-    if isinstance(examples, Examples):
+    if isinstance(examples, SourceExamples):
         retracted = [retraction_bytes(each.id, each.retracted_ts) for each in examples.retractions]
         if not settings.keys() - {"workspace"} and config is None:
             return audit_of(origin, AuditedFiles(lines, retracted), "the examples", examples.rules, ours, wanted)
@@ -111,7 +119,7 @@ def audit_of(origin: Origin, given: AuditedFiles, called: str, rules: Rules, set
     try:
         return audit_lines(
             records, given.lines, rules, encoding, valid=given.valid, retractions=given.retractions,
-            sample=wanted.sample, subset=wanted.subset, until=wanted.until, apart=given.apart, unlike=given.unlike, now=now,
+            sample=wanted.sample, subset=wanted.subset, until=wanted.until, apart=given.apart, now=now,
         )  # fmt: skip
     except OtherSettings as error:
         raise BadCommand(f"EXAMPLES {called}: {other_settings(called, rules) or error}") from error
@@ -159,34 +167,107 @@ def given_of(examples: str, settings: Settings, valid: Path | None, retractions:
         )
     if (Path(examples) / f"{ROWS}_train.jsonl").exists() and valid is None:
         return set_in(Path(examples))
-    train, other = sides_of(Path(examples))
+    train, other = (Path(examples), None) if parquet.is_table(Path(examples)) else sides_of(Path(examples))
     valid = valid or other
-    beside = retractions or train.with_name(f"{train.name.removesuffix('.jsonl')}.retractions.jsonl")
-    has_retractions = retractions is not None or beside.exists()
-    return AuditedFiles(FileLines(train), FileLines(beside) if has_retractions else None, FileLines(valid) if valid else None)
+    taken_back = retractions or beside(train, "retractions.jsonl")
+    has_retractions = retractions is not None or taken_back.exists()
+    return AuditedFiles(lines_at(train), FileLines(taken_back) if has_retractions else None, lines_at(valid) if valid else None)
+
+
+class TableLines:
+    """The examples of a table as lines, read from it each time. Raises CannotRead, NoArrow."""
+
+    def __init__(self, path: Path) -> None:
+        parquet.parts_of(path)
+        self._path = path
+
+    def __iter__(self) -> Iterator[bytes]:
+        return parquet.lines_of(self._path, "example")
+
+
+def lines_at(path: Path) -> Iterable[bytes]:
+    """The lines of a file or of a table; they can be read more than once. Raises CannotRead."""
+    return TableLines(path) if parquet.is_table(path) else FileLines(path)
 
 
 def set_in(folder: Path) -> AuditedFiles:
-    """A training set of ours, as the examples of its two sides, with what its rows are not."""
-    sides = []
-    for side in ("train", "valid"):
-        texts = {path.name: FileLines(path) for name in ("chat", "completion") if (path := folder / f"{name}_{side}.jsonl").exists()}
-        table = folder / f"candidates_{side}.parquet"
-        tables = {table.name: prompts_in(table)} if table.exists() else {}
-        if not texts and not tables:
-            path = folder / f"examples_{side}.jsonl"
-            sides.append(SetSide(FileLines(path), {}))
-        else:
-            sides.append(side_of(FileLines(folder / f"{ROWS}_{side}.jsonl"), texts, tables))
-    train, valid = sides
-    return AuditedFiles(train.lines, None, valid.lines, unlike=train.unlike | valid.unlike)
+    """A training set of ours, as the examples of its two sides."""
+    train, valid = (side_in(folder, side) for side in ("train", "valid"))
+    return AuditedFiles(train, None, valid)
 
 
-def prompts_in(table: Path) -> Iterator[tuple[str, str]]:
-    """The ids and prompts of a table of candidates. Raises BadCommand if nothing here can read it."""
+def side_in(folder: Path, side: str) -> Iterable[bytes]:
+    """One side of a training set: the lines of its examples, where these are all that it holds."""
+    own_lines, entries = folder / f"examples_{side}.jsonl", folder / f"{ROWS}_{side}.jsonl"
+    found = [path for name in ("chat", "completion") if (path := folder / f"{name}_{side}.jsonl").exists()]
+    table = folder / f"candidates_{side}.parquet"
+    if not found and not table.exists():
+        return FileLines(own_lines)
+    texts = tuple(Named(path.name, TextRows(path)) for path in found)
+    return SetSide(
+        Named(entries.name, FileLines(entries)),
+        texts,
+        Named(table.name, TableRows(table)) if table.exists() else None,
+        Named(own_lines.name, FileLines(own_lines)) if own_lines.exists() else None,
+        labels_in(folder / LABELS) if texts else None,
+    )
+
+
+def labels_in(path: Path) -> Labels:
+    """How a set's completions name people. Raises CannotRead."""
     try:
-        import pyarrow.parquet as pq
-    except ModuleNotFoundError as error:
-        raise BadCommand(f"{table}: is read by {error.name}: pip install 'beepgpt[training]'") from error
-    found = pq.read_table(table, columns=["id", "prompt"])
-    yield from zip(found["id"].to_pylist(), found["prompt"].to_pylist(), strict=True)
+        body = orjson.loads(path.read_bytes())
+        people = {each["user"]: each["label"] for each in body["people"]}
+        return Labels(people, body["nil"], body["other"], body.get("weak"))
+    except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise CannotRead(f"{path}: says no labels of people: prepare the training set again") from error
+
+
+@dataclass(frozen=True, slots=True)
+class TextRows:
+    """The rows of a file of chats or of completions; they can be read more than once."""
+
+    path: Path
+
+    def __iter__(self) -> Iterator[TextRow]:
+        for line in FileLines(self.path):
+            try:
+                body = orjson.loads(line)
+                messages = body.get("messages")
+                if messages is None:
+                    yield str(body["prompt"]), str(body["completion"]).strip()
+                else:
+                    yield str(messages[-2]["content"]), str(messages[-1]["content"])
+            except (orjson.JSONDecodeError, AttributeError, KeyError, IndexError, TypeError):
+                yield None, ""
+
+
+@dataclass(frozen=True, slots=True)
+class TableRows:
+    """The rows of a table of candidates, read a thousand at a time; they can be read more than once."""
+
+    path: Path
+
+    def __iter__(self) -> Iterator[TableRow]:
+        """Raises BadCommand if nothing here can read it."""
+        try:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+        except ModuleNotFoundError as error:
+            raise BadCommand(f"{self.path}: is read by {error.name}: pip install 'beepgpt[training]'") from error
+        from beepgpt.training.formats import COLUMNS
+
+        try:
+            for batch in pq.ParquetFile(self.path).iter_batches(ROWS_AT_A_TIME):
+                columns = {name: batch[name].to_pylist() for name in batch.schema.names if name in COLUMNS}
+                features = {
+                    name: (batch[name].offsets.to_numpy(), batch[name].values.to_numpy(zero_copy_only=False))
+                    for name in batch.schema.names
+                    if name not in COLUMNS
+                }
+                for place in range(batch.num_rows):
+                    row = {name: column[place] for name, column in columns.items()}
+                    lists = {name: values[starts[place] : starts[place + 1]] for name, (starts, values) in features.items()}
+                    yield row | {"candidates": {"user": row.pop("user", None), **lists}}
+        except (pa.ArrowException, OSError, AttributeError) as error:
+            raise CannotRead(f"{self.path}: is no table of candidates ({error}): prepare the training set again") from error

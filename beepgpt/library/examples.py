@@ -1,4 +1,4 @@
-"""Examples of a source: an iterator of typed records, and tables of them."""
+"""SourceExamples of a source: an iterator of typed records, and tables of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-class Examples(Iterable[ExampleRecord]):
+class SourceExamples(Iterable[ExampleRecord]):
     """The examples of a source. Each `for` reads the source anew, and holds no more of it than what is open.
 
     After a `for` that came to its end, `account`, `retractions`, `late` and `rejected` are those of that reading.
@@ -38,7 +38,7 @@ class Examples(Iterable[ExampleRecord]):
         self.account: dict[str, Any] = {}
         """Every record and every point in exactly one row (docs/glossary.md)."""
         self.retractions: list[RetractedExample] = []
-        """Examples that no longer hold, as one of their messages was deleted later. Tables lack them; a `for` gives them all the same."""
+        """SourceExamples that no longer hold, as one of their messages was deleted later. Tables lack them."""
         self.late: list[DeadLetter] = []
         self.rejected: list[DeadLetter] = []
         """Records that can't be used, each with its reason."""
@@ -89,11 +89,13 @@ class Examples(Iterable[ExampleRecord]):
 
     def to_pandas(self) -> pd.DataFrame:
         """The same table for pandas. Raises MissingPackage if pandas or pyarrow isn't installed."""
-        return pandas_of(self.to_arrow)
+        frame: pd.DataFrame = pandas_of(self.to_arrow)
+        return frame
 
     def to_polars(self) -> pl.DataFrame:
         """The same table for polars. Raises MissingPackage if polars or pyarrow isn't installed."""
-        return polars_of(self.to_arrow)
+        frame: pl.DataFrame = polars_of(self.to_arrow)
+        return frame
 
 
 def examples(
@@ -103,13 +105,13 @@ def examples(
     until: str | int | datetime | None = None,
     config: str | Path | None = None,
     **settings: object,
-) -> Examples:
+) -> SourceExamples:
     """The examples that `beepgpt examples SOURCE` makes, byte for byte: points in time of conversations, and who answered.
 
-    `source`: an export (zip or folder), a `.jsonl` of events, `kafka://host:port/topic`, or ChatEvents of any chat, which must be iterable
-    more than once (a list) to be read more than once. `include`: kinds of an export's channels beside the public ones: groups, dms, mpims,
-    unlisted. `until`: end as if it had been this time. Settings are those of `rules`, and of the connection to Kafka; `config`: a TOML
-    file of them. Raises BadSettings, BadCommand, BadExport or CannotRead.
+    `source`: an export (zip or folder), a `.jsonl` of events, a topic (`kafka://host:port/topic`, `sqlite:///folder/topic`), or ChatEvents
+    of any chat (a list, to be read more than once). `include`: kinds of an export's channels beside the public ones: groups, dms,
+    mpims, unlisted. `until`: end as if it had been this time. Settings are those of `rules`, and of the connection to Kafka; `config`: a
+    TOML file of them. Raises BadSettings, BadCommand, BadExport or CannotRead.
 
     >>> from tempfile import mkdtemp
     >>> from beepgpt.library.workspaces import simulate
@@ -123,7 +125,7 @@ def examples(
     found = settings_of(settings, config=config)
     stop_at = moment_of("until", until)
     if not isinstance(source, str | Path):
-        return Examples(None, source, found, stop_at)
+        return SourceExamples(None, source, found, stop_at)
     origin = origin_at(source, include)
     check_source(origin, found, until=stop_at)
-    return Examples(origin, (), found, stop_at)
+    return SourceExamples(origin, (), found, stop_at)

@@ -1,4 +1,4 @@
-"""Examples and points as typed records, and lists of them as tables."""
+"""SourceExamples and points as typed records, and lists of them as tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import orjson
 from beepgpt.conversations.events import micros
 
 
-class WindowMessage(NamedTuple):
+class MessageInWindow(NamedTuple):
     """A message of a window."""
 
     ts: int
@@ -37,7 +37,7 @@ class PointRecord:
     """People in the window."""
     root_missing: bool
     prompt_ts: int
-    window: tuple[WindowMessage, ...]
+    window: tuple[MessageInWindow, ...]
     """The messages of the prompt, oldest first."""
     prompt: str
     prompt_tokens: int
@@ -89,7 +89,7 @@ class ExampleRecord:
     answer_ts: int | None
     answer: tuple[str, ...]
     """Who answered; empty if nobody did."""
-    window: tuple[WindowMessage, ...]
+    window: tuple[MessageInWindow, ...]
     """The messages of the prompt, oldest first."""
     prompt: str
     prompt_tokens: int
@@ -118,7 +118,7 @@ def _shown(body: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **{name: body[name] for name in plain},
         "prompt_ts": micros(body["prompt_ts"]),
-        "window": tuple(WindowMessage(micros(each["ts"]), each["user"]) for each in body["window"]),
+        "window": tuple(MessageInWindow(micros(each["ts"]), each["user"]) for each in body["window"]),
         "candidates": body.get("candidates", {}),
     }
 

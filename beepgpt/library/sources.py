@@ -98,7 +98,7 @@ def read_events(
 ) -> Iterator[ChatEvent]:
     """Every record of a source, in its order, as a ChatEvent: nothing is left out, and what can't be used says why.
 
-    `source`: an export (zip or folder), a `.jsonl` of events, or `kafka://host:port/topic` (`?from=…&to=…&follow=true`). `include`: kinds
+    `source`: an export (zip or folder), a `.jsonl` of events, or `kafka://host:port/topic` or `sqlite:///folder/topic`. `include`: kinds
     of an export's channels beside the public ones: groups, dms, mpims, unlisted. Settings (`edits="final"`) are those of `rules`, and of
     the connection to Kafka. Raises BadCommand, BadExport or CannotRead.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from beepgpt.config.settings import Settings
+from beepgpt.connectors.files import jsonl, parquet
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.rules import settings_behind
 from beepgpt.errors import BadCommand
-from beepgpt.folders import make_folder
-from beepgpt.library.examples import Examples
+from beepgpt.folders import beside, make_folder
+from beepgpt.library.examples import SourceExamples
 from beepgpt.library.records import ExampleRecord
 from beepgpt.library.sources import settings_of
 from beepgpt.library.tables import need
 from beepgpt.runtime.made_by import recorded_rules
-from beepgpt.training.folder import MANIFEST
+from beepgpt.training.folder import MANIFEST, checked
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,14 +50,14 @@ class TrainingSet:
         return found
 
     def to_arrow(self, side: str) -> pa.Table:
-        """The examples of a side, `train` or `valid`, as a table of pyarrow with their candidates, in the order of time."""
+        """The examples of a side, `train` or `valid`, as a table of pyarrow with their candidates, in the order of time. Raises BadSet."""
         need("pyarrow")
         import pyarrow.parquet as pq
 
         path = self.folder / f"candidates_{side}.parquet"
         if not path.is_file():
             raise BadCommand(f"{path}: is missing: the sides are train and valid, of examples with candidates")
-        return pq.read_table(path)
+        return pq.read_table(checked(path))
 
 
 def options_of(settings: Settings) -> PrepareOptions:
@@ -91,7 +93,7 @@ def split(
 ) -> TrainingSet:
     """Split examples by time into a training set in the folder `to`, so that nothing of one side is known on the other.
 
-    `examples`: what `beepgpt.examples` returns, a list of examples, or a `.jsonl` of them; retracted ones are left out. Settings are those
+    `examples`: what `beepgpt.examples` returns, a list of them, a `.jsonl` or a `.parquet`; retracted ones are left out. Settings are those
     of `beepgpt settings prepare` (`valid_share=0.3`). Raises CannotPrepare, BadSettings, MissingPackage.
 
     >>> from tempfile import mkdtemp
@@ -111,29 +113,38 @@ def split(
     folder = Path(to)
     check_folder(folder)
     options = options_of(found)
-    if isinstance(examples, str | Path):
-        path, recorded = Path(examples), recorded_rules(Path(examples))
-        beside = path.with_name(f"{path.name.removesuffix('.jsonl')}.retractions.jsonl")
-        made_with = None if recorded is None else recorded.settings
-        prepare(
-            path, folder, options, encoding,
-            retracted=retracted_in(beside) if beside.exists() else (),
-            made_with=lambda spec: settings_behind(spec, made_with, found.rules),
-            workspace=None if recorded is None else recorded.workspace,
-        )  # fmt: skip
-        return TrainingSet(folder)
-    make_folder(folder)
-    with TemporaryDirectory(dir=folder, prefix=".spool-") as spool:
-        path = Path(spool) / "examples.jsonl"
-        with path.open("wb") as file:
-            file.writelines(each.line + b"\n" for each in examples)
-        retracted = [bytes.fromhex(each.id) for each in examples.retractions] if isinstance(examples, Examples) else []
-        rules = examples.rules if isinstance(examples, Examples) else found.rules
+    recorded = recorded_rules(Path(examples)) if isinstance(examples, str | Path) else None
+    made_with = None if recorded is None else recorded.settings
+    rules = examples.rules if isinstance(examples, SourceExamples) else found.rules
+    workspace = rules.workspace if isinstance(examples, SourceExamples) else None if recorded is None else recorded.workspace
+    with lines_of(examples, folder) as path:
+        if isinstance(examples, str | Path):
+            taken_back = beside(Path(examples), "retractions.jsonl")
+            retracted = list(retracted_in(taken_back)) if taken_back.exists() else []
+        else:
+            retracted = [bytes.fromhex(each.id) for each in examples.retractions] if isinstance(examples, SourceExamples) else []
         prepare(
             path, folder, options, encoding,
             retracted=retracted,
-            called="the examples",
-            made_with=lambda spec: settings_behind(spec, None, rules),
-            workspace=rules.workspace if isinstance(examples, Examples) else None,
+            called=str(examples) if isinstance(examples, str | Path) else "the examples",
+            made_with=lambda spec: settings_behind(spec, made_with, rules),
+            workspace=workspace,
         )  # fmt: skip
     return TrainingSet(folder)
+
+
+@contextmanager
+def lines_of(examples: str | Path | Iterable[ExampleRecord], to: Path) -> Iterator[Path]:
+    """Examples as a file that can be read twice; what is none is copied into `to` first. Raises CannotRead, NoArrow."""
+    if isinstance(examples, str | Path) and not parquet.is_table(Path(examples)):
+        jsonl.check_readable(Path(examples))
+        yield Path(examples)
+        return
+    is_table = isinstance(examples, str | Path)
+    lines = parquet.lines_of(Path(examples), "example") if is_table else (each.line for each in examples)  # type: ignore[union-attr,arg-type]
+    make_folder(to)
+    with TemporaryDirectory(dir=to, prefix=".spool-") as spool:
+        path = Path(spool) / "examples.jsonl"
+        with path.open("wb") as file:
+            file.writelines(line + b"\n" for line in lines)
+        yield path

@@ -12,11 +12,12 @@ import orjson
 from bytewax.outputs import Sink
 
 from beepgpt.config.settings import Settings
-from beepgpt.connectors.files import jsonl
+from beepgpt.connectors.files import jsonl, parquet
 from beepgpt.connectors.log import LOOK_BACK, Log, Topic, TopicAddress
 from beepgpt.conversations.rules import DAY, Rules, differing, shaping_settings
 from beepgpt.conversations.shard import OtherState
 from beepgpt.errors import BadCommand
+from beepgpt.folders import beside
 from beepgpt.runtime.places import NOBODY, SourceListener, is_topic, log_of, topic_of
 from beepgpt.runtime.specs import settings_mark, specs_in, specs_on
 
@@ -51,6 +52,10 @@ class Files:
     retractions: Path | None
     late: Path | None
     dead_letters: Path | None
+    worker: int = 0
+    workers: int = 1
+    in_parts: bool = False
+    """Whether a table of examples is a folder of parts, which a run can go on with, and several workers write."""
     rejects_kept: int | None = None
     """Microseconds after which lines of late records and dead letters are overwritten; None: they stay."""
 
@@ -60,7 +65,12 @@ class Files:
     @property
     def is_seekable(self) -> bool:
         """Whether the file can be cut back to a snapshot."""
-        return self.examples is not None and (self.examples.is_file() or not self.examples.exists())
+        return self.examples is not None and (self.is_table or self.examples.is_file() or not self.examples.exists())
+
+    @property
+    def is_table(self) -> bool:
+        """Whether the examples go to a table, and not to lines of JSON."""
+        return self.examples is not None and parquet.is_table(self.examples)
 
     @property
     def identity(self) -> str:
@@ -73,8 +83,9 @@ class Files:
             return self
         folder = self._workers_folder()
         folder.mkdir(parents=True, exist_ok=True)
-        named: dict[str, Any] = {each: folder / f"{each}-{number}.jsonl" for each in KINDS if each == "examples" or getattr(self, each)}
-        return replace(self, **named)
+        pieces = [each for each in KINDS if (each == "examples" and not self.is_table) or (each != "examples" and getattr(self, each))]
+        named: dict[str, Any] = {each: folder / f"{each}-{number}.jsonl" for each in pieces}
+        return replace(self, **named, worker=number, workers=workers)
 
     def _workers_folder(self) -> Path:
         """The folder of the workers' files: beside the file, or in the working directory."""
@@ -98,10 +109,16 @@ class Files:
         """A sink for each output. `fresh`: files are begun again; `on_closed` is called when nobody reads standard output any more."""
         days = None if self.rejects_kept is None else self.rejects_kept // DAY
         sinks: dict[str, Sink[Any]] = {
-            name: jsonl.JsonlSink(path, name, fresh=fresh, kept=days if name in REJECTS else None) for name, path in self.given().items()
+            name: jsonl.JsonlSink(path, name, fresh=fresh, kept=days if name in REJECTS else None)
+            for name, path in self.given().items()
+            if name != "examples" or not self.is_table
         }
         if self.examples is None:
             sinks["examples"] = jsonl.StdoutSink(on_closed=on_closed)
+        elif self.is_table:
+            sinks["examples"] = parquet.ParquetSink(
+                self.examples, "example", "examples", in_parts=self.in_parts, worker=self.worker, workers=self.workers, fresh=fresh
+            )
         return sinks
 
     def join(self, workers: int) -> None:
@@ -109,7 +126,7 @@ class Files:
         folder = self._workers_folder()
         for each in KINDS:
             path: Path | None = getattr(self, each)
-            if path is not None or each == "examples":
+            if (path is not None or each == "examples") and not (each == "examples" and self.is_table):
                 jsonl.join([folder / f"{each}-{number}.jsonl" for number in range(workers)], path)
         with suppress(OSError):
             folder.rmdir()
@@ -230,32 +247,42 @@ class Topics:
 Destination = Files | Topics
 
 
-def destination_of(to: str, settings: Settings) -> Destination:
-    """Parse DEST of examples: a topic, a file with the files beside it, or standard output."""
+def destination_of(to: str, settings: Settings, *, tables: bool = False) -> Destination:
+    """Parse DEST of examples: a topic, a file with the files beside it, or standard output. `tables`: the file may be a .parquet."""
     if is_topic(to):
         address = topic_of(to, "--to")
         section = settings.kafka
         log = log_of(settings, address)
         return Topics(log, address.topic, section.late_topic, section.dead_letter_topic, shaping_settings(settings.rules))
-    return replace(files_of(to), rejects_kept=settings.run.rejects_kept)
+    return replace(files_of(to, tables=tables), rejects_kept=settings.run.rejects_kept)
 
 
-def files_of(to: str) -> Files:
-    """A file with the files beside it, or standard output (`-`). Raises BadCommand or CannotWrite."""
+def in_parts(to: Destination, *, goes_on: bool) -> Destination:
+    """The destination, a table in parts where a run can go on or has several workers. Raises NoSuchPlace, CannotWrite or NoArrow."""
+    if not isinstance(to, Files) or not to.is_table or to.examples is None:
+        return to
+    parquet.check_table(to.examples, in_parts=goes_on)
+    return replace(to, in_parts=goes_on)
+
+
+def files_of(to: str, *, tables: bool = False) -> Files:
+    """A file with the files beside it, or standard output (`-`). `tables`: it may be a .parquet. Raises BadCommand or CannotWrite."""
     if to == "-":
         return Files(None, None, None, None)
     if "://" in to:
         raise BadCommand(f"--to {to}: a .jsonl path, -, kafka://host:port/topic or sqlite:///folder/topic is expected")
     path = Path(to)
-    check_lines(path, "--to")
+    is_table = tables and parquet.is_table(path)
+    if not is_table:
+        check_lines(path, "--to")
     if path.exists() and not (path.is_file() or path.is_dir()):
         jsonl.check_writable(path)
         return Files(path, None, None, None)  # beside a device or a pipe is no place for files
-    beside = path.with_suffix("") if path.suffix == ".jsonl" else path
-    retractions, late, dead_letters = (beside.with_name(f"{beside.name}.{what}.jsonl") for what in ("retractions", "late", "dead-letters"))
+    retractions, late, dead_letters = (beside(path, f"{what}.jsonl") for what in ("retractions", "late", "dead-letters"))
     files = Files(path, retractions, late, dead_letters)
-    for each in files.given().values():
-        jsonl.check_writable(each)
+    for name, each in files.given().items():
+        if name != "examples" or not is_table:  # a table's place is checked once it is known whether it is a file or a folder
+            jsonl.check_writable(each)
     return files
 
 

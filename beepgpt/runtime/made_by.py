@@ -12,6 +12,7 @@ import orjson
 
 from beepgpt.connectors.files import jsonl
 from beepgpt.conversations.rules import BadRules, Rules, shaping_settings
+from beepgpt.folders import TABLE, beside
 
 RULES = "rules.json"
 """How the file beside `x.jsonl` ends: `x.rules.json`."""
@@ -42,7 +43,7 @@ def rules_beside(examples: Path) -> Path:
     >>> rules_beside(Path("acme/examples.jsonl"))
     PosixPath('acme/examples.rules.json')
     """
-    return examples.with_name(f"{examples.name.removesuffix('.jsonl')}.{RULES}")
+    return beside(examples, RULES)
 
 
 def keep_rules(rules: Rules, examples: Path) -> None:
@@ -62,7 +63,7 @@ def pass_rules_on(source: Path, to: Path) -> None:
 def recorded_rules(place: Path) -> RecordedRules | None:
     """What is remembered of the rules behind a file of examples, or a training set; None: nothing that can be read."""
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-        is_set = place.is_dir()
+        is_set = place.is_dir() and place.suffix != TABLE
         body = orjson.loads((place / MANIFEST if is_set else rules_beside(place)).read_bytes())
         found: Mapping[str, Any] = body["examples"] if is_set else body
         return RecordedRules(found.get("workspace"), dict(found["settings"]))

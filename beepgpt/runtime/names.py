@@ -12,6 +12,7 @@ from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.slack import export as slack_export
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.errors import BadCommand
+from beepgpt.folders import TABLE, beside
 
 NAMES = "names.json"
 """The file of names in a folder; beside a file `x.jsonl` it is `x.names.json`."""
@@ -26,7 +27,7 @@ def names_beside(path: Path) -> Path:
     >>> names_beside(Path("acme/examples.jsonl"))
     PosixPath('acme/examples.names.json')
     """
-    return path / NAMES if path.is_dir() else path.with_name(f"{path.name.removesuffix('.jsonl')}.{NAMES}")
+    return path / NAMES if path.is_dir() and path.suffix != TABLE else beside(path, NAMES)
 
 
 def keep_names(export: Path, beside: Path, forgotten: Forgotten | None, include: Container[str]) -> None:

@@ -15,7 +15,7 @@ from beepgpt.conversations.cleaning import clean
 from beepgpt.conversations.tokens import Encoding, build_prompt, unit_tokens
 from beepgpt.errors import BadCommand
 from beepgpt.training.checks import NIL, OTHER, WEAK
-from beepgpt.training.folder import CHATS, LABELS, MANIFEST, VALID
+from beepgpt.training.folder import CHATS, LABELS, MANIFEST, VALID, checked
 from beepgpt.training.models import Trained, hash_of
 from beepgpt.training.points import Examples, Points, Prediction, points_of, read_examples
 from beepgpt.training.remote import labels_in
@@ -40,7 +40,7 @@ def ask_about(
     if trained.card["manifest"] != hash_of(manifest):
         raise BadCommand(f"{trained.folder}: was trained on another training set than {folder}: name its own with --set")
     path = folder / LABELS
-    labels = {user: label for label, user in labels_in(orjson.loads(path.read_bytes())).items()} if path.exists() else {}
+    labels = {user: label for label, user in labels_in(orjson.loads(checked(path).read_bytes())).items()} if path.exists() else {}
     needs_features = trained.card["kind"] == "local" or trained.card.get("remote", {}).get("way") == "decisions"
     prompt = None if text is None else _prompt_of(text, load_encoding(orjson.loads(manifest)["encoding"]))
     expected = stand_ins = None
@@ -77,7 +77,7 @@ def _row(folder: Path, row: int, labels: dict[str, str], *, needs_features: bool
         expected = sorted({labels.get(user, OTHER) for user in valid.answers[row - 1]}) or [NIL]
         return valid.points.at(np.array([row - 1])), " or ".join(expected), list(valid.answers[row - 1]) or [NOBODY]
     try:
-        with (folder / CHATS).open("rb") as file:
+        with checked(folder / CHATS).open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if number == row:
                     messages = orjson.loads(line)["messages"]

@@ -22,7 +22,7 @@ import orjson
 
 from beepgpt.errors import BadCommand, ProviderFailed, RequestRefused, RunStopped, TooBusy, TrainingNotAvailable
 from beepgpt.locks import lock
-from beepgpt.training.folder import CARD, LABELS, MANIFEST, TRAIN
+from beepgpt.training.folder import CARD, LABELS, MANIFEST, TRAIN, checked
 from beepgpt.training.models import hash_of, read_card, save_remote, spec_of_set
 from beepgpt.training.people import people_in
 from beepgpt.training.uploads import Upload, check_uploads, describe_uploads
@@ -181,7 +181,9 @@ def fine_tune(
         "checkpoints": [each._asdict() for each in checkpoints],
         "files": {each.side: {"sha256": each.digest, "rows": each.rows, "left_out": each.left_out} for each in uploads},
     }
-    return save_remote(into, (folder / LABELS).read_bytes(), trained_on(parsed) | {"remote": remote}, manifest, people_in(folder / TRAIN))
+    return save_remote(
+        into, checked(folder / LABELS).read_bytes(), trained_on(parsed) | {"remote": remote}, manifest, people_in(folder / TRAIN)
+    )
 
 
 def cancel_job_in(into: Path, client: TuningClient) -> str:

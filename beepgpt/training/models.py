@@ -17,6 +17,7 @@ from skops.io.exceptions import UntrustedTypesFoundException
 from beepgpt.conversations.events import ts_text
 from beepgpt.errors import BeepGPTError
 from beepgpt.folders import make_folder
+from beepgpt.training.archives import repeatable
 from beepgpt.training.checks import NIL
 from beepgpt.training.folder import CARD, FITTED, LABELS, MANIFEST, TRAIN, VALID
 from beepgpt.training.live import keep_validated
@@ -61,7 +62,7 @@ def save_model(
     """Write a model's folder, its card last: a folder with a card is whole. `about`: keys of the card; `manifest`: the training set's;
     `people`: among whom it was trained, of whom a sketch is written."""
     kind = "local" if isinstance(model, Ranker) else "text"
-    files = {FITTED: skops.io.dumps(model.state()), **_sketch_of(people, manifest)}
+    files = {FITTED: repeatable(skops.io.dumps(model.state())), **_sketch_of(people, manifest)}
     return _save(folder, kind, manifest, model.labels, about, files, LIBRARIES)
 
 
@@ -168,7 +169,7 @@ def train_here(
 ) -> dict[str, Any]:
     """Fit a `local` or a `text` model on the training set `folder`, and write it to `into`; returns its card.
 
-    `threads`: 0 for as many as there are processors; the model is the same. `status` is called with the current step. `whole`: on both
+    `threads`: 0 for as many as processors are idle; the model is the same. `status` is called with the current step. `whole`: on both
     sides of the set, so that only what comes later can judge it.
     Raises BadTable, OtherFeatures, TooLittle.
     """

@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from beepgpt.training.folder import checked
 from beepgpt.training.points import Points
 
 SKETCH = "people.sketch"
@@ -62,10 +63,10 @@ def people_of(points: Points) -> set[str]:
 
 
 def people_in(table: Path) -> set[str]:
-    """The people in a table of candidates; empty if there is none."""
+    """The people in a table of candidates; empty if there is none. Raises BadSet."""
     if not table.exists():
         return set()
-    columns = pq.read_table(table, columns=["user", "window_user"])
+    columns = pq.read_table(checked(table), columns=["user", "window_user"])
     return {user for name in columns.column_names for chunk in columns[name].chunks for user in chunk.flatten().unique().to_pylist()}
 
 

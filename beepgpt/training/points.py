@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from beepgpt.conversations.events import micros
 from beepgpt.errors import BeepGPTError
+from beepgpt.training.folder import checked
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -159,13 +160,13 @@ COLUMNS = (
 
 
 def read_examples(*paths: Path, as_happened: bool = False) -> Examples:
-    """Read tables of candidates that `beepgpt prepare` wrote, one after the other. Raises BadTable.
+    """Read tables of candidates that `beepgpt prepare` wrote, one after the other. Raises BadTable; BadSet if one isn't what was prepared.
 
     `as_happened`: with who answered, whatever labels say, as outcomes have it: to judge by. Else a weak signal is no answer: to learn from.
     """
     tables = []
     for path in paths:
-        table, names = _read_table(path)
+        table, names = _read_table(checked(path))
         tables.append(table)
     table = pa.concat_tables(tables).combine_chunks()
     users = _flat(table, "user")

@@ -16,7 +16,9 @@ from typing import Any
 import lightgbm as lgb
 import numpy as np
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
+from beepgpt.training.cores import idle_cores
 from beepgpt.training.points import Examples, Floats, Ints, OtherFeatures, Points, Predictions, TooLittle
 from beepgpt.training.ranking_features import NEEDED, OUTCOMES, PART, FeatureRows, feature_rows
 
@@ -111,8 +113,9 @@ def softmax(scores: Floats, sizes: Ints) -> Floats:
     array([0.5, 0.5, 1. ])
     """
     first = np.cumsum(sizes) - sizes
-    grown = np.exp(scores - np.repeat(np.maximum.reduceat(scores, first), sizes))
-    p: Floats = grown / np.repeat(np.add.reduceat(grown, first), sizes)
+    p: Floats = scores - np.repeat(np.maximum.reduceat(scores, first), sizes)
+    np.exp(p, out=p)
+    p /= np.repeat(np.add.reduceat(p, first), sizes)
     return p
 
 
@@ -133,8 +136,16 @@ def fit_ranker(
 ) -> tuple[Ranker, dict[str, Any]]:
     """Fit a ranker; returns it and figures of its fit. Everything, calibration too, is fitted on `examples` alone.
 
-    `threads`: 0 for as many as there are processors; the result is the same. Raises TooLittle, OtherFeatures.
+    `threads`: 0 for as many as processors are idle; the result is the same. Raises TooLittle, OtherFeatures.
     """
+    # A limit of the library's, and no setting of its: settings stand in the model's file, which would be another on a busy machine.
+    with threadpool_limits(idle_cores() if threads == 0 else None, user_api="openmp"):
+        return _fit_ranker(examples, seed, threads, rounds, progress, **more)
+
+
+def _fit_ranker(
+    examples: Examples, seed: int, threads: int, rounds: int, progress: FitProgress, **more: Any
+) -> tuple[Ranker, dict[str, Any]]:
     answered = sum(bool(answer) for answer in examples.answers)
     if answered < LEAST:
         raise TooLittle(
@@ -211,7 +222,10 @@ class Fitting:
 
         def listwise(scores: Floats, _: lgb.Dataset) -> tuple[Floats, Floats]:
             p = softmax(scores, fitted.sizes)
-            return p - fitted.came, np.maximum(p * (1 - p), 1e-6)
+            curved = 1 - p
+            curved *= p
+            p -= fitted.came
+            return p, np.maximum(curved, 1e-6, out=curved)
 
         return data, listwise
 

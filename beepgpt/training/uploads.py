@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ import orjson
 
 from beepgpt.errors import BadCommand
 from beepgpt.training.checks import CannotPrepare, model_of
-from beepgpt.training.folder import LABELS, MANIFEST
+from beepgpt.training.folder import LABELS, MANIFEST, checked
 from beepgpt.training.formats import SIDES, Side
 from beepgpt.training.points import read_examples
 
@@ -83,15 +83,11 @@ def _upload(folder: Path, manifest: Mapping[str, Any], side: Side, redact: Redac
 
 
 def chats_in(folder: Path, manifest: Mapping[str, Any], side: Side) -> Path:
-    """The chats of one side, unchanged since they were prepared. Raises BadCommand."""
+    """The chats of one side, unchanged since they were prepared. Raises BadCommand, BadSet."""
     path = folder / f"chat_{side}.jsonl"
-    listed = manifest["files"].get(path.name)
-    if listed is None or not path.exists():
+    if path.name not in manifest["files"] or not path.exists():
         raise BadCommand(f"{path} is missing: make it with beepgpt prepare SOURCE --to {folder} --format chat --format candidates")
-    with path.open("rb") as file:
-        if file_digest(file, "sha256").hexdigest() != listed["sha256"]:
-            raise BadCommand(f"{path} is not the file that was prepared: prepare the training set again")
-    return path
+    return checked(path)
 
 
 def _excluded_prompts(folder: Path, side: Side, may_leave: MayLeave) -> Collection[str]:
@@ -246,7 +242,7 @@ def exported(folder: Path, redact: Redact, may_leave: MayLeave | None) -> tuple[
     if not train.rows:
         raise BadCommand(f"{chats_in(folder, parsed, 'train')}: has no rows: prepare more examples")
     files = {f"chat_{each.side}.jsonl": b"".join(map(_without_weight, each.data.splitlines())) for each in uploads}
-    files[LABELS] = (folder / LABELS).read_bytes()
+    files[LABELS] = checked(folder / LABELS).read_bytes()
     longest = max(length_of(each) for each in uploads)
     page = README.format(train=train.rows, valid=valid.rows, manifest=sha256(manifest).hexdigest()[:12], length=longest)
     files["README.md"] = page.encode()

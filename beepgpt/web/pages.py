@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from beepgpt.figures import count_of, decimals, in_days, percent, share, share_or_few, spaced, thousands, threshold, with_interval
 
 NO_BREAK = "\u00a0"
 """A space at which no line ends."""
+_RANGE = re.compile(r"\([\d.,]+–[\d.,]+\)")
+
+
+def unbroken(text: str) -> Markup:
+    r"""A text as HTML, in which no line ends within a share's interval, or before a per cent sign.
+
+    >>> unbroken("35 % (17–59) <joined>")
+    Markup('35\xa0% <span class="whole">(17–59)</span> &lt;joined&gt;')
+    """
+    return Markup(_RANGE.sub(r'<span class="whole">\g<0></span>', str(escape(spaced(text, NO_BREAK)))))
 
 
 def bands(rows: Iterable[tuple[str, Mapping[str, Any]]], *, of: bool = True) -> list[dict[str, Any]]:
@@ -50,10 +62,10 @@ def environment() -> Environment:
         decimals=decimals,
         in_days=in_days,
         percent=lambda value, digits=0: spaced(percent(value, digits), NO_BREAK),
-        share=lambda figure: spaced(share(figure), NO_BREAK),
-        share_or_few=lambda figure: spaced(share_or_few(figure, 0), NO_BREAK),
+        share=lambda figure: unbroken(share(figure)),
+        share_or_few=lambda figure: unbroken(share_or_few(figure, 0)),
         threshold=lambda value: spaced(threshold(value), NO_BREAK),
-        unbroken=lambda text: spaced(text, NO_BREAK),
+        unbroken=unbroken,
         thousands=thousands,
         with_interval=with_interval,
     )

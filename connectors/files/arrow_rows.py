@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from itertools import chain
 from typing import Any
 
-import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow.json import ParseOptions, ReadOptions, read_json
 
-from beepgpt.conversations.events import micros, ts_text
+from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.record_fields import CANDIDATES, RECORDS, WINDOW, RecordField
 
 TIME = pa.timestamp("us", tz="UTC")
@@ -45,42 +45,53 @@ def _column(name: str, kind: pa.DataType, about: str, may_be_null: bool) -> pa.F
     return pa.field(name, kind, nullable=may_be_null, metadata={"description": about})
 
 
-def batch_of(record: str, lines: Sequence[bytes]) -> pa.RecordBatch:
-    """Lines of one kind of record as columns, a row each."""
-    bodies = [orjson.loads(line) for line in lines]
-    return pa.record_batch(list(_arrays(RECORDS[record], bodies)), schema=schema_of(record))
-
-
-def _arrays(fields: Iterable[RecordField], bodies: Sequence[dict[str, Any]]) -> Iterator[pa.Array]:
-    for each in fields:
+@cache
+def _parsed_schema(record: str) -> pa.Schema:
+    """The types by which Arrow parses the JSON of a kind of record: times are text, lists of rows are structs."""
+    kinds = {**TYPES, "time": pa.string()}
+    fields = []
+    for each in RECORDS[record]:
         if each.kind == "candidates":
-            found = [body.get(each.name) for body in bodies]
-            yield from (_list_of(own.kind, [None if one is None else one[own.name] for one in found]) for own in CANDIDATES)
+            kind = pa.struct([(own.name, kinds[own.kind]) for own in CANDIDATES])
         elif each.kind == "window":
-            for own in WINDOW:
-                yield _list_of(f"{own.kind}s", [[message[own.name] for message in body[each.name]] for body in bodies])
-        elif each.kind == "time":
-            times = [body[each.name] for body in bodies]
-            yield pa.array([None if time is None else micros(time) for time in times], pa.int64()).cast(TIME)
-        elif each.kind in LISTS:
-            yield _list_of(each.kind, [body[each.name] for body in bodies])
+            kind = pa.list_(pa.struct([(own.name, kinds[own.kind]) for own in WINDOW]))
         else:
-            yield pa.array([body[each.name] for body in bodies], PLAIN[each.kind])
+            kind = kinds[each.kind]
+        fields.append(pa.field(each.name, kind))
+    return pa.schema(fields)
 
 
-def _list_of(kind: str, rows: Sequence[Sequence[Any] | None]) -> pa.Array:
-    """A column of lists from its rows: all values at once take a third of the time of one list after the other."""
-    values = list(chain.from_iterable([row for row in rows if row is not None]))
-    starts = np.zeros(len(rows) + 1, np.int32)
-    np.cumsum([0 if row is None else len(row) for row in rows], out=starts[1:])
-    mask = pa.array([row is None for row in rows]) if None in rows else None
-    if kind == "times":
-        flat = pa.array(list(map(micros, values)), pa.int64()).cast(TIME)
-    elif kind == "texts":
-        flat = pa.array(values, pa.string())
-    else:
-        flat = pa.array(np.array(values, np.int64 if kind == "integers" else np.float64))
-    return pa.ListArray.from_arrays(pa.array(starts), flat, mask=mask)
+def batch_of(record: str, lines: Sequence[bytes]) -> pa.RecordBatch:
+    """Lines of one kind of record as columns, a row each; parsed by Arrow, in a fraction of the time that Python's lists of them take."""
+    blob = b"\n".join(lines) + b"\n"
+    parsed = read_json(
+        pa.BufferReader(blob),
+        ReadOptions(use_threads=False, block_size=len(blob) + 1),
+        ParseOptions(explicit_schema=_parsed_schema(record), unexpected_field_behavior="ignore"),
+    ).combine_chunks()
+    columns = {name: _array(parsed[name]) for name in parsed.column_names}
+    return pa.record_batch(list(_arrays(RECORDS[record], columns)), schema=schema_of(record))
+
+
+def _array(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
+
+
+def _arrays(fields: Iterable[RecordField], columns: Mapping[str, pa.Array]) -> Iterator[pa.Array]:
+    for each in fields:
+        column = columns[each.name]
+        if each.kind == "candidates":
+            yield from column.flatten()
+        elif each.kind == "window":
+            for own, values in zip(WINDOW, column.flatten().flatten(), strict=True):
+                yield pa.ListArray.from_arrays(column.offsets, _times(values) if own.kind == "time" else values)
+        else:
+            yield _times(column) if each.kind == "time" else column
+
+
+def _times(texts: pa.Array) -> pa.Array:
+    """Slack's times, which have six decimals: without the point they are microseconds."""
+    return pc.replace_substring(texts, ".", "").cast(pa.int64()).cast(TIME)
 
 
 def lines_in(record: str, batch: pa.RecordBatch) -> Iterator[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from beepgpt.audit.findings import Audit
 from beepgpt.audit.laws import audit_examples
 from beepgpt.commands.audit import SUSPECTED
 from beepgpt.library.auditing import set_in
@@ -26,10 +28,15 @@ def set_of(folder: Path, *formats: str) -> Set:
     return made(folder, made_up()[1].examples, sides=SplitOptions(valid_share=0.3), formats=formats)
 
 
+def audit_of(folder: Path) -> Audit:
+    """An audit of a training set."""
+    given = set_in(folder)
+    return audit_examples(made_up()[0], given.lines, RULES, ENCODING, valid=given.valid)
+
+
 def found_in(folder: Path) -> dict[int, str]:
     """What an audit of a training set finds broken, or suspects."""
-    given = set_in(folder)
-    audit = audit_examples(made_up()[0], given.lines, RULES, ENCODING, valid=given.valid, unlike=given.unlike)
+    audit = audit_of(folder)
     assert not audit.is_suspected
     return broken(audit)
 
@@ -48,8 +55,7 @@ FORMATS = [
 def test_a_set_of_ours_keeps_the_laws_in_every_format(tmp_path: Path, formats: tuple[str, ...]):
     """All of its examples are made again, from a folder as prepare wrote it."""
     ours = set_of(tmp_path, *formats)
-    given = set_in(ours.folder)
-    audit = audit_examples(made_up()[0], given.lines, RULES, ENCODING, valid=given.valid, unlike=given.unlike)
+    audit = audit_of(ours.folder)
 
     assert broken(audit) == {} and not audit.is_suspected
     assert {judged.law for judged in audit.laws if judged.verdict == "kept"} == {1, 2, 3, 4, 6, 7}
@@ -120,3 +126,113 @@ def test_the_command_tells_kept_broken_and_suspected_apart(tmp_path: Path):
     status, said = audited()
     assert status in (0, SUSPECTED)
     assert ("suspected" in said) == (status == SUSPECTED)
+
+
+# What a model is trained on
+
+
+def with_column(table: Path, name: str, change: Callable[[list[object]], list[object]]) -> None:
+    """A table of candidates of which one column was changed afterwards."""
+    rows = pq.read_table(table)
+    place = rows.schema.get_field_index(name)
+    kind = rows.schema.field(name).type
+    pq.write_table(rows.set_column(place, rows.schema.field(name), pa.array(change(rows[name].to_pylist()), kind)), table)
+
+
+def planted(place: int, value: object) -> Callable[[list[object]], list[object]]:
+    """One value of a column in the place of another."""
+    return lambda values: [*values[:place], value, *values[place + 1 :]]
+
+
+def features_of(table: Path, row: int) -> tuple[str, list[str], list[str]]:
+    """The id, the candidates and the answer of a row."""
+    found = pq.read_table(table).slice(row, 1).to_pylist()[0]
+    return found["id"], found["user"], found["answer"]
+
+
+@pytest.mark.parametrize("formats", [("candidates",), ("chat", "candidates"), ("candidates", "examples")])
+def test_a_feature_that_knows_the_answer_is_named(tmp_path: Path, formats: tuple[str, ...]):
+    """Whoever answers is suddenly close to the author, in the table alone: the finding names table, example, column and person."""
+    table = set_of(tmp_path, *formats).folder / "candidates_train.parquet"
+    row = next(row for row in range(20, 60) if set(features_of(table, row)[1]) & set(features_of(table, row)[2]))
+    identity, people, answer = features_of(table, row)
+    who = next(user for user in people if user in answer)
+
+    def to_the_answerer(values: list[object]) -> list[object]:
+        of_row = values[row]
+        assert isinstance(of_row, list)
+        return planted(row, [0.9 if user == who else value for user, value in zip(people, of_row, strict=True)])(values)
+
+    with_column(table, "closeness", to_the_answerer)
+    audit = audit_of(table.parent)
+
+    assert set(broken(audit)) == {1}
+    [finding] = audit.findings
+    assert finding.count == 1
+    [instance] = finding.examples
+    assert instance.where == f"candidates_train.parquet, row {row + 1:,} ({identity})"
+    assert instance.why.startswith(f"its column closeness of {who} is 0.9, where ")
+
+
+COLUMNS_CHANGED: dict[str, tuple[object, int]] = {
+    "answer": (["UNOBODY"], 3),
+    "settled_ts": (1, 3),
+    "prompt_ts": (1, 1),
+    "speakers": (77, 1),
+    "author": ("UNOBODY", 1),
+    "window_user": (["UNOBODY"], 1),
+    "window_ts": ([1], 1),
+    "conversation": ("C0:1.000000:thread", 1),
+    "channel": ("C0", 1),
+    "prompt_tokens": (77, 1),
+    "user": (["UNOBODY"], 1),
+}
+
+
+@pytest.mark.parametrize("column", COLUMNS_CHANGED)
+def test_each_column_of_a_table_is_compared(whole_set: Path, tmp_path: Path, column: str):
+    """Of the side that validates, too; answers and their times are of law 3."""
+    value, law = COLUMNS_CHANGED[column]
+    shutil.copytree(whole_set, tmp_path / "set")
+    table = tmp_path / "set" / "candidates_valid.parquet"
+    identity = features_of(table, 5)[0]
+    with_column(table, column, planted(5, value))
+
+    audit = audit_of(table.parent)
+    assert set(broken(audit)) == {law}
+    assert [(each.where, f"its column {column} " in each.why) for finding in audit.findings for each in finding.examples] == [
+        (f"candidates_valid.parquet, row 6 ({identity})", True)
+    ]
+
+
+@pytest.fixture(scope="module")
+def whole_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A set with a table of candidates and nothing else."""
+    return set_of(tmp_path_factory.mktemp("whole"), "candidates").folder
+
+
+def test_a_label_of_somebody_else_is_named(tmp_path: Path):
+    """In rows of text, whose completions are what is learned."""
+    ours = set_of(tmp_path, "chat")
+
+    def somebody_else(body: dict[str, object]) -> None:
+        messages = body["messages"]
+        assert isinstance(messages, list)
+        messages[-1]["content"] = "77"
+
+    changed(ours.folder / "chat_train.jsonl", somebody_else)
+    found = found_in(ours.folder)
+    assert set(found) == {3} and "its completion is '77', where the answer gives " in found[3]
+
+
+@pytest.mark.parametrize(
+    ("formats", "said"),
+    [
+        (("chat",), "features stand in no file of this set: not looked at"),
+        (("candidates",), "features in the table's single precision"),
+        (("examples",), "each prompt, window and feature is what the events up to its prompt_ts give, byte for byte"),
+    ],
+)
+def test_the_sentence_says_whether_features_were_looked_at(tmp_path: Path, formats: tuple[str, ...], said: str):
+    audit = audit_of(set_of(tmp_path, *formats).folder)
+    assert said in next(judged.told for judged in audit.laws if judged.law == 1)

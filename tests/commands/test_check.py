@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from beepgpt.connectors.kafka import Connection, Writer
+from beepgpt.connectors.log import OutgoingRecord
 from beepgpt.training.live import put_live
 from beepgpt.training.models import save_model
 from tests.support import run_program
@@ -68,3 +70,23 @@ def test_each_thing_that_is_missing_is_named(live: tuple[Server, str], tmp_path:
     server.date_ahead = 0.0
     assert {each: said for each, (is_ok, said) in found.items() if is_ok is False}.keys() == {"tokens", "clock", "model"}
     assert "app_token" in found["tokens"][1] and "ahead of Slack's" in found["clock"][1] and "is no trained model" in found["model"][1]
+
+
+def test_the_history_is_what_comes_next_while_the_topic_of_events_is_empty(slack_server: Server, mortal_broker: Broker, tmp_path: Path):
+    """Behind live events it could not be written any more; `topics`, which makes the topic, says the same."""
+    slack_server.scopes = f"{SCOPES},{SCOPES_OF_ALERTS}"
+    model, at = save(tmp_path / "model"), f"kafka://{mortal_broker.bootstrap}"
+    env = slack_server.settings | {"BEEPGPT_CONVERSATIONS__WORKSPACE": "acme", "BEEPGPT_ALERTS__THRESHOLD": "0.4"}
+
+    def next_after(*command: object) -> str:
+        done = run_program(*command, env=env)
+        assert done.returncode == 0, done.stdout
+        return done.stderr.splitlines()[-1]
+
+    history = f"next: beepgpt ingest EXPORT.zip --to {at}/slack.events  # The history, before anything live"
+    assert next_after("topics", at) == history
+    assert next_after("check", "--broker", at, "--model", model) == history
+    with Writer(Connection(mortal_broker.bootstrap), "slack.events") as writer:
+        writer.send([OutgoingRecord(b"C1", b"{}")])
+        writer.flush()
+    assert next_after("check", "--broker", at, "--model", model) == f"next: beepgpt ingest slack --to {at}/slack.events"

@@ -4,16 +4,20 @@ import json
 import re
 import shutil
 import subprocess
+from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from beepgpt.commands.validate import print_figures
+from beepgpt.library.training_sets import TrainingSet
 from beepgpt.runtime.console import results
 from beepgpt.simulation.workspace import Plan, live_records
+from beepgpt.training.folder import BadSet
 from beepgpt.training.models import load_model
 from beepgpt.training.points import BadTable, examples_of, read_examples
 from beepgpt.training.ranking import Ranker
@@ -50,8 +54,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def metrics_of(trained: Path) -> dict[str, object]:
-    found: dict[str, object] = json.loads((trained / "set" / "models" / "local" / "metrics.json").read_bytes())
+def metrics_of(trained: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((trained / "set" / "models" / "local" / "metrics.json").read_bytes())
     return found
 
 
@@ -79,7 +83,7 @@ def test_all_of_the_validation_part_is_judged(trained: Path):
     manifest = json.loads((trained / "set" / "manifest.json").read_bytes())
     assert found["points"] == manifest["parts"]["examples"]["judge"]
     counts = [found[name] for name in ("chosen_on", "between", "points")]
-    assert sum(counts) == manifest["account"]["valid"]["examples"] and min(counts) >= 0  # type: ignore[type-var]
+    assert sum(counts) == manifest["account"]["valid"]["examples"] and min(counts) >= 0
     assert [row["name"] for row in rows["answered"]] == [
         "local", "text", "who wrote last in the conversation", "who answered most lately", "who answers most in the channel",
     ]  # fmt: skip
@@ -106,6 +110,7 @@ def test_nothing_of_the_validation_part_is_learned(trained: Path, tmp_path: Path
     place = table.schema.get_field_index("answer")
     turned = pa.array(answers[1:] + answers[:1], table.schema.field(place).type)
     pq.write_table(table.set_column(place, "answer", turned), path)
+    vouch_for(path)
     beep("train", spoiled, "--threads", 1)
 
     models = [load_model(folder / "models" / "local").model for folder in (trained / "set", spoiled)]
@@ -216,6 +221,46 @@ def test_validation_says_what_its_training_set_leaves_out(trained: Path, tmp_pat
     assert found["not_judged"] == {"silence": silent}
     assert f"Points that nobody answered (--silences drop) were left out of the training set, {silent:,} before the cut" in said
     assert f"{silent:,} points that nobody answered (--silences drop)" in (tmp_path / "models" / "local" / "report.html").read_text("utf-8")
+
+
+def vouch_for(path: Path) -> None:
+    """Have the set's manifest name a file as it is now."""
+    manifest = path.parent / "manifest.json"
+    body = json.loads(manifest.read_bytes())
+    body["files"][path.name]["sha256"] = sha256(path.read_bytes()).hexdigest()
+    manifest.write_text(json.dumps(body), "utf-8")
+
+
+@pytest.mark.parametrize("name", ["candidates_train.parquet", "candidates_valid.parquet"])
+def test_a_table_that_was_written_over_is_refused(trained: Path, tmp_path: Path, name: str):
+    """By all that read it: the manifest names the files that were prepared."""
+    folder = shutil.copytree(trained / "set", tmp_path / "set")
+    table = pq.read_table(folder / name)
+    place = table.schema.get_field_index("answer")
+    nobody = pa.array([["UNOBODY"]] * len(table), table.schema.field(place).type)
+    pq.write_table(table.set_column(place, "answer", nobody), folder / name)
+    why = (
+        f"{folder / name} is not the file that was prepared: manifest.json names another sha256. Put it back, or prepare the training set"
+        f" again (beepgpt prepare SOURCE --to {folder}) and train anew"
+    )
+    model = folder / "models" / "local"
+
+    assert refused("validate", folder, "--model", model) == (2, why)
+    if name == "candidates_train.parquet":
+        assert refused("train", folder, "--to", tmp_path / "model") == (2, why)
+    else:
+        assert refused("predict", "--model", model, "--row", 1) == (2, why)
+    with pytest.raises(BadSet):
+        TrainingSet(folder).to_arrow(name.split("_")[1].removesuffix(".parquet"))
+
+
+def test_the_same_training_gives_the_same_bytes(trained: Path, tmp_path: Path):
+    """In another process, at another time: so the model's id, and what is predicted with it, is the same."""
+    for kind in ("local", "text"):
+        beep("train", trained / "set", "--model", kind, "--threads", 1, "--to", tmp_path / kind)
+        ours, again = trained / "set" / "models" / kind, tmp_path / kind
+        for name in ("model.skops", "model.json"):
+            assert (ours / name).read_bytes() == (again / name).read_bytes(), (kind, name)
 
 
 def test_a_model_of_another_training_set_is_refused(trained: Path, tmp_path: Path):

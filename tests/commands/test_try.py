@@ -82,6 +82,8 @@ def test_each_page_can_be_read_by_everybody(tried, browser: Browser, page: str, 
     shown.goto((tried[0] / page).as_uri())
     height, wide = shown.evaluate("[document.documentElement.scrollHeight, document.documentElement.scrollWidth]")
     folded = complaints(shown)
+    ranges = shown.evaluate("[...document.querySelectorAll('.whole')].map(e => [e.textContent, e.getClientRects().length])")
+    assert [text for text, lines in ranges if lines > 1] == [] and any("–" in text for text, _ in ranges), "no line ends within one"
     shown.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
 
     assert (height < 3_000, wide) == (True, width)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from beepgpt.connectors.kafka import Connection
+from beepgpt.connectors.log import Log, folder_place
+from beepgpt.connectors.sqlite.log import SqliteLog
 from tests.support.broker import Broker, GivenBroker
 from tests.support.kafka import Stream, Topics, new_topics, outcome_of, put, stream_of
 from tests.support.kafka_flow import PLAN
@@ -15,6 +18,15 @@ from tests.support.kafka_flow import PLAN
 @pytest.fixture
 def connection(broker: Broker | GivenBroker) -> Connection:
     return Connection(broker.bootstrap)
+
+
+@pytest.fixture(params=["kafka", "sqlite"])
+def either(request: pytest.FixtureRequest, tmp_path: Path) -> Connection | Log:
+    """A connection to the broker, and a folder of topics."""
+    if request.param == "sqlite":
+        return SqliteLog(folder_place(str(tmp_path / "log")))
+    connection: Connection = request.getfixturevalue("connection")
+    return connection
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from beepgpt.connectors.kafka import Connection
+from beepgpt.connectors.log import Log
 from beepgpt.conversations.events import micros
 from beepgpt.conversations.rules import HOUR, SECOND
 from beepgpt.conversations.shard import RunOutput
@@ -41,7 +42,7 @@ from tests.support.kafka_flow import PLAN, assert_the_same, cluster, dest, follo
 from tests.support.speed import wait_until
 
 
-def check_followed_and_replayed(connection: Connection, folder: Path, stream: Stream, partitions: int, workers: int, to: str):
+def check_followed_and_replayed(connection: Connection | Log, folder: Path, stream: Stream, partitions: int, workers: int, to: str):
     """Follows, replays, and compares both to the batch."""
     topics = new_topics(connection, partitions)
     for name in ("followed", "replayed"):
@@ -59,9 +60,9 @@ def check_followed_and_replayed(connection: Connection, folder: Path, stream: St
 
 
 @pytest.mark.parametrize(("partitions", "workers", "to"), [(1, 2, "topic"), (4, 1, "file"), (12, 4, "topic")])
-def test_live_equals_replay_equals_batch(connection, stream, tmp_path, partitions: int, workers: int, to: str):
+def test_live_equals_replay_equals_batch(either, stream, tmp_path, partitions: int, workers: int, to: str):
     """Followed while it happens, and replayed: the examples of the batch, byte for byte, and its account."""
-    check_followed_and_replayed(connection, tmp_path, stream, partitions, workers, to)
+    check_followed_and_replayed(either, tmp_path, stream, partitions, workers, to)
 
 
 @pytest.mark.proof
@@ -69,16 +70,16 @@ def test_live_equals_replay_equals_batch(connection, stream, tmp_path, partition
 @pytest.mark.parametrize("to", ["file", "topic"])
 @pytest.mark.parametrize("workers", [1, 2, 4])
 @pytest.mark.parametrize("partitions", [1, 4, 12])
-def test_live_equals_replay_equals_batch_everywhere(connection, tmp_path, partitions: int, workers: int, to: str, seed: int):
+def test_live_equals_replay_equals_batch_everywhere(either, tmp_path, partitions: int, workers: int, to: str, seed: int):
     """The same with all numbers of partitions and workers, and other workspaces."""
-    check_followed_and_replayed(connection, tmp_path, stream_of(replace(PLAN, seed=100 + seed)), partitions, workers, to)
+    check_followed_and_replayed(either, tmp_path, stream_of(replace(PLAN, seed=100 + seed)), partitions, workers, to)
 
 
 @pytest.mark.parametrize(("by", "workers", "to"), [(signal.SIGTERM, 2, "topic"), (signal.SIGINT, 1, "file")], ids=["SIGTERM", "SIGINT"])
 @pytest.mark.slow
-def test_a_stop_is_no_end_of_what_is_followed(connection, stream, tmp_path, by: signal.Signals, workers: int, to: str):
+def test_a_stop_is_no_end_of_what_is_followed(either, stream, tmp_path, by: signal.Signals, workers: int, to: str):
     """It exits with 0 and settles nothing; the same command goes on, and both together are one run."""
-    topics = new_topics(connection, 4)
+    topics = new_topics(either, 4)
     half = len(stream.records) // 2
     begun = list(messages_of(stream.records[:half], 4))
     parts = [begun, stream.messages(4)[len(begun) :]]
@@ -201,9 +202,9 @@ def test_several_workers_follow_to_a_topic_only(tmp_path):
     assert (done.returncode, "name a topic, or use one worker" in done.stderr) == (2, True), done.stderr
 
 
-def test_quiet_channels_settle_by_heartbeats_alone(connection, silent, tmp_path):
+def test_quiet_channels_settle_by_heartbeats_alone(either, silent, tmp_path):
     """Without one, what was said last waits; as soon as one comes, everything is written."""
-    topics = new_topics(connection, 4)
+    topics = new_topics(either, 4)
     *events, _ = silent.records
     waiting = so_far(silent, len(events))
     report = tmp_path / "report.json"
@@ -224,9 +225,9 @@ def test_quiet_channels_settle_by_heartbeats_alone(connection, silent, tmp_path)
 
 
 @pytest.mark.slow
-def test_the_machine_s_clock_settles_them_if_it_is_asked_to(connection, silent, tmp_path):
+def test_the_machine_s_clock_settles_them_if_it_is_asked_to(either, silent, tmp_path):
     """`--idle-clock wall` needs no heartbeats, and says that nobody can repeat such a run."""
-    topics = new_topics(connection, 4)
+    topics = new_topics(either, 4)
     put(topics, list(messages_of(silent.records[:-1], 4)))
     flags = ("--idle-clock", "wall")
     often = {"BEEPGPT_KAFKA__PATIENCE": "6s"}  # looks for the ends of partitions twice in this time
@@ -302,9 +303,9 @@ def test_logs_are_json_and_tell_nothing_of_what_was_said(filled, stream, tmp_pat
 
 
 @pytest.mark.parametrize("recovery", [False, True])
-def test_workers_end_with_the_process_that_started_them(connection, tmp_path, recovery: bool):
+def test_workers_end_with_the_process_that_started_them(either, tmp_path, recovery: bool):
     """Killed while nothing happens on the topic, it leaves nobody who holds its recovery folder, or writes what its successor writes."""
-    topics = new_topics(connection, 2)
+    topics = new_topics(either, 2)
     command = [topics.source(follow="true"), "--to", topics.to, *(["--recovery", tmp_path / "memory"] if recovery else [])]
     with running(topics, tmp_path, *command, workers=2) as run:
         run.wait_until_ready()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from beepgpt.commands.score import scorers
-from beepgpt.commands.scoring import figures_lately
+from beepgpt.commands.scoring import closing_figures, figures_lately
 from beepgpt.conversations.account import Account
 from beepgpt.conversations.outcomes import PredictedPoint, Probabilities, RollingMetrics, outcome_body
 from beepgpt.conversations.points import PointEmitted, PointSettled
@@ -44,7 +44,7 @@ class Held:
     def part_of(self, model: str, prompt_ts: int) -> None:
         return None
 
-    def expected(self, model: str, answered: int) -> Mapping[str, float]:
+    def expected(self, model: str, answered: int, at: int | None = None) -> Mapping[str, float]:
         """Nothing."""
         return {}
 
@@ -168,8 +168,9 @@ def test_recent_outcomes_are_counted_by_the_threshold_that_their_model_has_now()
     assert scoring.figures()["lately"]["m"]["precision"] == 0.5
     assert step.lately["m"].shares()["precision"] == [(1, 2, "C1")] * 2, "of two people each"
     thresholds["m"] = 0.8
+    assert closing_figures(scoring)["m"]["threshold"] == 0.8, "also where nobody has asked for metrics since"
     found = scoring.figures()
-    assert "precision" not in found["lately"]["m"] and figures_lately(step.lately["m"])["threshold"] == 0.8
+    assert "precision" not in found["lately"]["m"]
     assert found["totals"]["m"] == {"answered": 2, "hit@1": 2, "hit@5": 2, "alerts": 2, "right": 1}, "a counter doesn't fall"
 
 

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 
 import beepgpt
-from beepgpt.connectors.kafka import Connection, OutgoingRecord
+from beepgpt.connectors.kafka import Connection
+from beepgpt.connectors.log import OutgoingRecord
 from beepgpt.conversations.points import PointEmitted, PointSettled
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.shard import RunOutput

@@ -5,6 +5,8 @@ from tests.mutations.mutation import mutation
 LAWS_PY = "beepgpt/audit/laws.py"
 RECOMPUTING_PY = "beepgpt/audit/recomputing.py"
 ROWS_PY = "beepgpt/audit/example_rows.py"
+DIFFERENCES_PY = "beepgpt/audit/differences.py"
+OWN_SETS_PY = "beepgpt/audit/own_sets.py"
 FOREIGN_PY = "beepgpt/audit/foreign.py"
 PLACING_PY = "beepgpt/audit/placing.py"
 AUDIT = "tests/audit"
@@ -122,6 +124,20 @@ ROWS = (
             "    history = read_histories(records, dataclasses.replace(rules, lateness=FOREVER), now=now, until=until)\n",
         ),
         ("from bisect import bisect_left\n", "import dataclasses\nfrom bisect import bisect_left\n"),
+    ),
+    mutation(
+        "the features in a training set's table are not looked at",
+        "law 1",
+        DIFFERENCES_PY,
+        "tests/audit/test_own_sets.py::test_a_feature_that_knows_the_answer_is_named",
+        ('        if self._precision == "single":\n', '        if self._precision == "looked at":\n'),
+    ),
+    mutation(
+        "the answers in a training set's table are not looked at",
+        "law 3",
+        OWN_SETS_PY,
+        "tests/audit/test_own_sets.py::test_each_column_of_a_table_is_compared",
+        ('("conversation", "channel", "speakers", "answer", "prompt_tokens")', '("conversation", "channel", "speakers", "prompt_tokens")'),
     ),
     mutation(
         "a foreign prompt with one sentence of later is not named",

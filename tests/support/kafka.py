@@ -23,9 +23,8 @@ from typing import Any
 from uuid import uuid4
 from zlib import crc32
 
-from beepgpt.connectors import kafka
-from beepgpt.connectors.kafka import Connection, Writer, create_topics
-from beepgpt.connectors.log import OutgoingRecord, TopicSpec, partition_of
+from beepgpt.connectors.kafka import Connection, KafkaLog
+from beepgpt.connectors.log import Log, OutgoingRecord, TopicSpec, partition_of
 from beepgpt.conversations.events import Heartbeat, parse, ts_text
 from beepgpt.conversations.rules import DAY, Rules
 from beepgpt.conversations.shard import RunOutput
@@ -49,7 +48,8 @@ Keyed = tuple[str | None, bytes]
 class Topics:
     """The topics of one test, and how they are named to the program."""
 
-    connection: Connection
+    connection: Any
+    """A connection to the broker, or another log."""
     partitions: int
     events: str
     examples: str
@@ -72,18 +72,23 @@ class Topics:
         return {"BEEPGPT_KAFKA__LATE_TOPIC": self.late, "BEEPGPT_KAFKA__DEAD_LETTER_TOPIC": self.dead_letters}
 
 
-def new_topics(connection: Connection, partitions: int = 1, *, events: str | None = None) -> Topics:
+def log_at(connection: Connection | Log) -> Log:
+    """The log behind a connection."""
+    return connection if isinstance(connection, Log) else KafkaLog(connection)
+
+
+def new_topics(connection: Connection | Log, partitions: int = 1, *, events: str | None = None) -> Topics:
     """Empty ones, with names of their own; `events`: the topic of events is there, and what is made of it goes to new ones."""
     name = f"test-{uuid4().hex[:12]}"
     topics = Topics(connection, partitions, events or f"{name}.events", f"{name}.examples", f"{name}.late", f"{name}.dead-letters")
     specs = [TopicSpec(topics.examples, partitions, KEPT), *(TopicSpec(each, 1, KEPT) for each in (topics.late, topics.dead_letters))]
-    create_topics(connection, specs if events else [TopicSpec(topics.events, partitions, KEPT), *specs])
+    log_at(connection).create(specs if events else [TopicSpec(topics.events, partitions, KEPT), *specs])
     return topics
 
 
-def address(connection: Connection, topic: str) -> str:
+def address(connection: Connection | Log, topic: str) -> str:
     """A topic, as a command line names it."""
-    return f"kafka://{connection.bootstrap}/{topic}"
+    return f"{log_at(connection).place}/{topic}"
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ def examples_on(topics: Topics) -> Contents:
     values: dict[str, list[bytes]] = {}
     tombstones: list[tuple[str, str]] = []
     is_in_order = True
-    for _, record in kafka.records_of(topics.connection, topics.examples):
+    for _, record in log_at(topics.connection).records(topics.examples):
         key = (record.key or b"").decode()
         if record.value is None:
             tombstones.append((key, dict(record.headers)["retracted_ts"].decode()))
@@ -113,9 +118,9 @@ def examples_on(topics: Topics) -> Contents:
     return Contents(values, tombstones, is_in_order)
 
 
-def letters_on(connection: Connection, topic: str) -> list[tuple[str, str, bytes | None, bytes]]:
+def letters_on(connection: Connection | Log, topic: str) -> list[tuple[str, str, bytes | None, bytes]]:
     """Reason, source, key and bytes of each dead letter, or late record."""
-    records = [(dict(record.headers), record) for _, record in kafka.records_of(connection, topic)]
+    records = [(dict(record.headers), record) for _, record in log_at(connection).records(topic)]
     return sorted(
         ((headers["reason"].decode(), headers["source"].decode(), record.key, record.value or b"") for headers, record in records), key=repr
     )
@@ -183,7 +188,7 @@ def time_of(value: bytes) -> int:
 def put(topics: Topics, messages: Sequence[OutgoingRecord], *, seconds: float = 0.0, steps: int = 10) -> None:
     """Writes messages to the topic of events: at once, or in steps over some time."""
     size = len(messages) // steps + 1 if seconds else max(len(messages), 1)
-    with Writer(topics.connection, topics.events) as writer:
+    with log_at(topics.connection).writer(topics.events) as writer:
         for first in range(0, len(messages), size):
             writer.send(messages[first : first + size])
             writer.flush()

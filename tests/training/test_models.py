@@ -6,8 +6,10 @@ import subprocess
 import sys
 from functools import cache
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import orjson
@@ -16,8 +18,9 @@ import skops.io
 
 from beepgpt.conversations.rules import Rules
 from beepgpt.simulation.workspace import Plan, live_records
+from beepgpt.training.archives import repeatable
 from beepgpt.training.folder import CARD, FITTED
-from beepgpt.training.models import BadModel, load_model, save_model, train_here
+from beepgpt.training.models import TRUSTED, BadModel, load_model, save_model, train_here
 from beepgpt.training.points import Examples, TooLittle, examples_of
 from beepgpt.training.ranking import Ranker, fit_ranker
 from beepgpt.training.splits import HandledWeak, SplitOptions
@@ -60,6 +63,18 @@ def test_a_model_says_the_same_when_it_is_read_again(tmp_path: Path, kind: str):
     assert before.nobody is not None
     assert after.nobody is not None
     assert np.array_equal(before.nobody, after.nobody)
+
+
+@pytest.mark.parametrize("kind", ["local", "text"])
+def test_the_same_model_gives_the_same_bytes(kind: str):
+    """Wherever its objects stand in memory, and whenever it is written."""
+    archive = skops.io.dumps(models()[kind].state())
+    read = [skops.io.loads(archive, trusted=sorted(TRUSTED[kind])) for _ in range(2)]
+    one, other = map(skops.io.dumps, read)
+    assert one != other
+    assert repeatable(one) == repeatable(other)
+    with ZipFile(BytesIO(repeatable(one))) as again:
+        assert {each.date_time for each in again.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
 def test_the_card_tells_what_it_is(tmp_path: Path):

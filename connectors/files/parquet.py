@@ -1,0 +1,266 @@
+"""Tables of records in Parquet: out by blobs of whole lines, in as lines again. A table is a file, or a folder of parts."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+
+from beepgpt.errors import BeepGPTError, CannotRead, CannotWrite, NoSuchPlace, cannot_write
+from beepgpt.folders import TABLE
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BATCH = 1_000
+"""Lines that are made columns at a time, and rows that a part has at least, but for the last."""
+ROW_GROUP = 8_000
+"""Rows of a row group, at most: as many are in memory while they are written."""
+OPTIONS: dict[str, Any] = {"compression": "zstd", "compression_level": 3, "use_dictionary": False}
+"""A dictionary of values takes twice the time, and a third more room than zstd makes of the values themselves."""
+
+UNFINISHED = f"{TABLE}.unfinished"
+"""The end of the name of a file that is being written: a kill leaves it."""
+
+PartsState = tuple[int, tuple[bytes, ...]]
+"""Of a folder: the parts that are whole, and lines that are in none of them yet."""
+
+
+class NoArrow(BeepGPTError):
+    """Tables need pyarrow, which is not installed; the message says how to get it."""
+
+    exit_status = 2
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path}: a table needs pyarrow, which is not installed: pip install 'beepgpt[training]', or pyarrow alone")
+
+
+def is_table(path: Path) -> bool:
+    """Whether a place is called as a table.
+
+    >>> is_table(Path("examples.parquet")), is_table(Path("examples.jsonl"))
+    (True, False)
+    """
+    return path.suffix.lower() == TABLE
+
+
+def check_table(path: Path, *, in_parts: bool) -> None:
+    """Raise NoSuchPlace or CannotWrite if no table can be written at `path`, NoArrow if nothing here can write one."""
+    if path.is_dir() != in_parts and path.exists():
+        there, here = ("a folder", "a file") if path.is_dir() else ("a file", "a folder of parts, as it has --recovery or several workers")
+        raise NoSuchPlace(f"{path}: is {there}, and this run writes {here}: name another, or remove it first")
+    if not path.parent.is_dir():
+        raise NoSuchPlace(f"{path}: there is no folder {path.parent}: make it first, or name another")
+    if in_parts and path.is_dir() and (others := [each.name for each in path.iterdir() if not each.name.startswith("part-")]):
+        raise NoSuchPlace(f"{path}: has {others[0]}, which is no part of a table: name another folder")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise CannotWrite(f"{path}: may not be written: check its permissions, or name another")
+    _arrow(path)
+
+
+def _arrow(path: Path) -> Any:
+    try:
+        from beepgpt.connectors.files import arrow_rows
+    except ModuleNotFoundError as error:
+        raise NoArrow(path) from error
+    return arrow_rows
+
+
+class TableFile:
+    """A file of rows, which stands at its path once it is whole: a kill leaves nothing that looks like one."""
+
+    def __init__(self, path: Path, record: str) -> None:
+        """Begin the file. Raises CannotWrite."""
+        import pyarrow.parquet as pq
+
+        self.path = path
+        self.rows = 0
+        self._record = record
+        self._batches: list[pa.RecordBatch] = []
+        self._unfinished = path.with_name(f".{path.stem}{UNFINISHED}")
+        try:
+            self._file: BinaryIO = self._unfinished.open("wb")
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise CannotWrite(f"{path}: another run writes to it: wait until that is over, or name another file") from None
+            raise cannot_write(path, error) from error
+        self._writer = pq.ParquetWriter(self._file, _arrow(path).schema_of(record), **OPTIONS)
+
+    def add(self, lines: list[bytes]) -> None:
+        """Append lines. Raises CannotWrite."""
+        self._batches.append(_arrow(self.path).batch_of(self._record, lines))
+        self.rows += len(lines)
+        if sum(each.num_rows for each in self._batches) >= ROW_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        try:
+            if self._batches:
+                self._writer.write_table(pa.Table.from_batches(self._batches))
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        self._batches = []
+
+    def close(self) -> None:
+        """Write the rest; from now on the file stands at its path. Raises CannotWrite."""
+        self._flush()
+        try:
+            self._writer.close()
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._unfinished.replace(self.path)
+            self._file.close()
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+
+
+class ParquetSink(FixedPartitionedSink[bytes, PartsState]):
+    """Writes lines of one kind of record as rows of a table.
+
+    A file is written from its beginning, and is whole once the run has ended or was stopped. A folder of parts can be gone on with: each
+    part is whole at a snapshot, and those that were written after the last one are written again.
+    """
+
+    def __init__(
+        self, path: Path, record: str, partition: str, *, in_parts: bool = False, worker: int = 0, workers: int = 1, fresh: bool = False
+    ) -> None:
+        """`partition`: the name by which Bytewax keeps its state. `worker`: of several, each writes parts of its own. `fresh`: an older
+        table goes when the flow starts. Raises NoSuchPlace, CannotWrite or NoArrow.
+        """
+        check_table(path, in_parts=in_parts)
+        self.path, self.record, self.partition = path, record, partition
+        self.in_parts, self.worker, self.workers, self.fresh = in_parts, worker, workers, fresh
+
+    def list_parts(self) -> list[str]:
+        if self.fresh and self.in_parts:
+            for each in self.path.glob("part-*"):
+                of = int(each.name.split("-")[1])
+                if of == self.worker or (self.worker == 0 and of >= self.workers):
+                    each.unlink()
+        elif self.fresh:
+            TableFile(self.path, self.record).close()
+        return [self.partition]
+
+    def part_fn(self, item_key: str) -> int:
+        return 0
+
+    def build_part(self, step_id: str, for_part: str, resume_state: PartsState | None) -> _TablePartition:
+        return _TablePartition(self, resume_state or (0, ()))
+
+
+class _TablePartition(StatefulSinkPartition[bytes, PartsState]):
+    def __init__(self, sink: ParquetSink, state: PartsState) -> None:
+        self._sink = sink
+        self._whole, waiting = state
+        self._waiting = list(waiting)
+        self._file: TableFile | None = None
+        if sink.in_parts:
+            sink.path.mkdir(exist_ok=True)
+            for number in range(self._whole):
+                if not self._part(number).exists():
+                    raise CannotWrite(
+                        f"{self._part(number)}: was written before this run was stopped, and is gone: put it back, or start again without"
+                        " the old recovery store"
+                    )
+            for each in sink.path.glob(f"part-{sink.worker:02d}-*"):
+                if each.name >= self._part(self._whole).name:
+                    each.unlink()
+
+    def write_batch(self, values: list[bytes]) -> None:
+        for blob in values:
+            self._waiting += blob.split(b"\n")[:-1]
+        while len(self._waiting) >= BATCH:
+            self._write(self._waiting[:BATCH])
+            del self._waiting[:BATCH]
+
+    def snapshot(self) -> PartsState:
+        if self._sink.in_parts and self._file is not None:
+            self._end_part()
+        return self._whole, tuple(self._waiting) if self._sink.in_parts else ()
+
+    def close(self) -> None:
+        if self._waiting or self._file is not None or not (self._whole or self._sink.path.is_file()):
+            self._end_part()
+
+    def _part(self, number: int) -> Path:
+        return self._sink.path / f"part-{self._sink.worker:02d}-{number:05d}{TABLE}"
+
+    def _write(self, lines: list[bytes]) -> None:
+        if self._file is None:
+            self._file = TableFile(self._part(self._whole) if self._sink.in_parts else self._sink.path, self._sink.record)
+        if lines:
+            self._file.add(lines)
+
+    def _end_part(self) -> None:
+        self._write(self._waiting)
+        assert self._file is not None
+        self._file.close()
+        self._file, self._waiting = None, []
+        self._whole += 1
+
+
+def parts_of(path: Path) -> list[Path]:
+    """The files of a table, in their order. Raises CannotRead."""
+    if not path.is_dir():
+        if not path.is_file():
+            raise CannotRead(f"{path}: there is no such file")
+        return [path]
+    found = sorted(path.glob(f"part-*{TABLE}"))
+    if not found:
+        raise CannotRead(f"{path}: is a folder without parts of a table")
+    return found
+
+
+def lines_of(path: Path, record: str) -> Iterator[bytes]:
+    """The rows of a table as lines of JSON, as they were written. Rows that were filtered or sorted elsewhere will do, too.
+
+    Raises CannotRead, NoArrow.
+    """
+    rows = _arrow(path)
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = rows.schema_of(record)
+    for part in parts_of(path):
+        try:
+            with pq.ParquetFile(part) as file:
+                if missing := [name for name in schema.names if name not in file.schema_arrow.names]:
+                    raise CannotRead(f"{part}: is no table of {record}s of beepgpt: the column {missing[0]} is missing")
+                for batch in file.iter_batches(BATCH, columns=schema.names):
+                    columns = [batch.column(field.name).cast(field.type) for field in schema]
+                    yield from rows.lines_in(record, pa.record_batch(columns, schema=schema))
+        except (pa.ArrowException, OSError) as error:
+            raise CannotRead(f"{part}: can't be read as a table ({type(error).__name__}): make it again") from error
+
+
+def write_lines(path: Path, record: str, lines: Iterable[bytes]) -> None:
+    """Write lines as one file of rows, whole or not at all. Raises CannotWrite."""
+    file = TableFile(path, record)
+    waiting: list[bytes] = []
+    for line in lines:
+        waiting.append(line)
+        if len(waiting) == BATCH:
+            file.add(waiting)
+            waiting = []
+    if waiting:
+        file.add(waiting)
+    file.close()
+
+
+def is_of(path: Path, record: str) -> bool:
+    """Whether a file is a table of this kind of record: it has all its columns."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with contextlib.suppress(pa.ArrowException, OSError):
+        return set(_arrow(path).schema_of(record).names) <= set(pq.read_schema(path).names)
+    return False
