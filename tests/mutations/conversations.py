@@ -146,7 +146,7 @@ ROWS = (
         "points and examples",
         CHANNEL_PY,
         AGREES,
-        ("open_points[0].t + horizon < before:", "open_points[0].t + horizon // 2 < before:"),
+        ("waiting.t + horizon >= before:", "waiting.t + horizon // 2 >= before:"),
     ),
     mutation(
         "what is censored is called silence",
@@ -160,7 +160,7 @@ ROWS = (
         "law 4",
         SHARD_PY,
         "tests/laws/test_one_result.py::TestLaw4OneResult::test_any_order_of_arrival_within_lateness",
-        ("        watermark = buffer.watermark\n", "        watermark = clock + 1\n"),
+        ("        watermark = buffer.clock - buffer.lateness\n", "        watermark = buffer.clock + 1\n"),
     ),
     mutation(
         "timestamps are floats",
