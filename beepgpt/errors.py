@@ -49,6 +49,15 @@ class NoSuchInput(CannotRead):
     exit_status = 2
 
 
+def cut_short(path: str | Path, number: int) -> CannotRead:
+    """The error for a file whose last line, of this number, only begins."""
+    return CannotRead(
+        f"{path}: line {number:,}, its last, was cut short: it has no end, and what is there is no JSON. The file was not written or not"
+        " copied to its end: let the command that writes it go on (the same command again), or copy it once more; to go on without the"
+        " rest, take that line out"
+    )
+
+
 class CannotWrite(BeepGPTError):
     """A file can't be written; the message names it and says what to do."""
 

@@ -26,6 +26,21 @@ def decode_json(raw: bytes) -> Any:
         return orjson.loads(ESCAPE.sub(lambda match: rb"\ufffd" if match[1] else match[0], raw))
 
 
+def is_cut_short(line: bytes) -> bool:
+    """Whether a line, as it stands in a file, is the last one and only begins: no newline ends it, and it is no JSON.
+
+    >>> is_cut_short(b'{"id": "4'), is_cut_short(b'{"id": "4"}'), is_cut_short(b'{"id": "4\\n')
+    (True, False, False)
+    """
+    if line.endswith(b"\n") or not line.strip():
+        return False
+    try:
+        decode_json(line.strip())
+    except orjson.JSONDecodeError:
+        return True
+    return False
+
+
 def writable(value: Any) -> Any:
     """A decoded value that can be written again: json reads half of a character, and nothing writes it as UTF-8.
 

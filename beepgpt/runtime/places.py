@@ -23,7 +23,8 @@ from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.conversations.chunks import Chunk
 from beepgpt.conversations.export import records_of
 from beepgpt.conversations.shard import SHARDS, shard_of
-from beepgpt.errors import BadCommand
+from beepgpt.errors import BadCommand, cut_short
+from beepgpt.lenient_json import is_cut_short
 from beepgpt.runtime.console import console
 from beepgpt.runtime.forgotten import forgotten_of
 
@@ -256,7 +257,7 @@ def values_in(source: Source[Chunk]) -> Iterator[tuple[str, int, Any]]:
 def lines_with_places(name: str, place: str, settings: Settings, tombstones: set[bytes] | None = None) -> Iterator[tuple[str, bytes]]:
     """The lines of a file, or the values on a topic to its end as it is now, each with its place; `name`: what the command calls it.
 
-    `tombstones` takes the keys whose values are gone.
+    `tombstones` takes the keys whose values are gone. Raises CannotRead if a file's last line was cut short.
     """
     if is_topic(place):
         address = topic_of(place, name)
@@ -270,6 +271,8 @@ def lines_with_places(name: str, place: str, settings: Settings, tombstones: set
     jsonl.check_readable(path)
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
+            if is_cut_short(line):
+                raise cut_short(path, number)
             if line.strip():
                 yield f"{path}:{number}", line
 

@@ -23,7 +23,9 @@ import orjson
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import differing, settings_behind
 from beepgpt.conversations.tokens import Encoding
+from beepgpt.errors import cut_short
 from beepgpt.folders import make_folder
+from beepgpt.lenient_json import is_cut_short
 from beepgpt.training.checks import NIL, WEAK, Broken, CannotPrepare, ExampleLine, check_single_tokens, read_line
 from beepgpt.training.folder import LABELS, MANIFEST, ROWS
 from beepgpt.training.formats import (
@@ -105,7 +107,7 @@ def prepare(
     made_with: MadeWith = settings_behind,
     workspace: str | None = None,
 ) -> dict[str, Any]:
-    """Make the training set `to`, a folder, of the examples in the file `source`; returns its manifest. Raises CannotPrepare.
+    """Make the training set `to`, a folder, of the examples in the file `source`; returns its manifest. Raises CannotPrepare, CannotRead.
 
     `retracted`: ids of examples; `called`: the source's name in messages; `made_with`: the settings behind a spec, and `workspace`: the
     workspace's name in the examples' ids, if they are known.
@@ -227,6 +229,8 @@ def _read(source: Path, called: str, wanted: PrepareOptions, encoding: Encoding,
     size = max(source.stat().st_size, 1)
     with source.open("rb") as file:
         for number, line in enumerate(file, start=1):
+            if is_cut_short(line):
+                raise cut_short(called, number)
             if line.strip():
                 _note(read, line, number, place, wanted, encoding)
             place += len(line)

@@ -17,7 +17,8 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.outputs import DynamicSink, FixedPartitionedSink, StatefulSinkPartition, StatelessSinkPartition
 
 from beepgpt.connectors.callbacks import never, nothing
-from beepgpt.errors import CannotRead, CannotWrite, NoSuchInput, NoSuchPlace, cannot_write
+from beepgpt.errors import CannotRead, CannotWrite, NoSuchInput, NoSuchPlace, cannot_write, cut_short
+from beepgpt.lenient_json import is_cut_short
 
 MAX_LINE = 2**20 + 1024
 """The most bytes of a line that are kept: enough to see that it is over 1 MiB."""
@@ -44,7 +45,10 @@ class FileChanged(CannotRead):
 
 
 class JsonlSource(FixedPartitionedSource[LineChunk, JsonlState]):
-    """Reads the lines of a file in order; blank ones are skipped, one that is too long is cut and says so."""
+    """Reads the lines of a file in order; blank ones are skipped, one that is too long is cut and says so.
+
+    A last line that only begins is an error, once all others are read.
+    """
 
     def __init__(
         self,
@@ -106,6 +110,11 @@ class _JsonlSourcePartition(StatefulSourcePartition[LineChunk, JsonlState]):
         while len(values) < CHUNK and size < CHUNK_BYTES and (raw := read(most)):
             if self._line == 0:
                 raw, self._offset = raw.removeprefix(BOM), len(BOM) if raw.startswith(BOM) else 0
+            if len(raw) < most - len(BOM) and is_cut_short(raw):
+                if not values:
+                    raise cut_short(self._source.path, self._line + 1)
+                self._file.seek(self._offset)  # what is whole first
+                return self._line - len(values) + 1, values
             line = raw.strip() if len(raw) < most - len(BOM) else self._rest_of(raw)
             size += len(raw)
             self._offset += len(raw)

@@ -75,8 +75,8 @@ def test_a_source_that_is_no_file_or_export(tmp_path):
 
     assert ran.status == 2
     assert (
-        "SOURCE https://localhost/x: a Slack export (zip or folder), a .jsonl of events, kafka://host:port/topic or sqlite:///folder/topic is expected"
-        in ran.line
+        "SOURCE https://localhost/x: a Slack export (zip or folder), a .jsonl of events, kafka://host:port/topic or sqlite:///folder/topic"
+        " is expected" in ran.line
     )
 
 
