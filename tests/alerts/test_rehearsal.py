@@ -161,6 +161,20 @@ def test_a_line_that_is_neither_is_named(tmp_path: Path):
     assert "2 lines are neither predictions nor outcomes, and are left out, the first of them predictions.jsonl:4." in flat(done.stderr)
 
 
+@pytest.mark.parametrize("cut", ["predictions", "outcomes"])
+def test_predictions_or_outcomes_that_were_cut_short_are_refused(tmp_path: Path, cut: str):
+    """A file that was not copied to its end gives no recommendation."""
+    for name, records in zip(("predictions", "outcomes"), simulated(), strict=True):
+        lines = "".join(json.dumps(each) + "\n" for each in records)
+        (tmp_path / f"{name}.jsonl").write_text(lines[:-30] if name == cut else lines)
+    done = rehearsed_in(tmp_path, "--outcomes", "outcomes.jsonl", "--to", "page.html", "--threshold", 0.3)
+
+    last = len((tmp_path / f"{cut}.jsonl").read_text().splitlines())
+    assert done.returncode == 1
+    assert f"beepgpt: {cut}.jsonl: line {last:,}, its last, was cut short: " in flat(done.stderr)
+    assert not (tmp_path / "page.html").exists()
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [

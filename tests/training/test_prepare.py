@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.events import micros
+from beepgpt.errors import CannotRead
 from beepgpt.training.checks import CannotPrepare, check_single_tokens, model_of
 from beepgpt.training.formats import FORMATS
-from beepgpt.training.prepare import OUTPUTS, few_shots_in, retracted_in
+from beepgpt.training.prepare import OUTPUTS, PrepareOptions, few_shots_in, prepare, retracted_in
 from beepgpt.training.remote import options_in
 from beepgpt.training.splits import SplitOptions
 from tests.support import at
@@ -194,6 +195,16 @@ class TestRulesOfPrepareData:
         assert made_of.left_out == {fault: 1}
         assert made_of.manifest["rules"][fault]["ids"] == ["line 4"]
         assert made_of.manifest["account"]["read"] == 3 and made_of.manifest["account"]["adds_up"]
+
+
+def test_a_last_line_that_was_cut_short_is_refused(tmp_path: Path):
+    """A file that was not copied to its end is no smaller file: nothing is made of it."""
+    source = write(tmp_path / "examples.jsonl", [FIRST, LAST])
+    source.write_bytes(source.read_bytes()[:-40])
+
+    with pytest.raises(CannotRead, match=rf"^{source}: line 2, its last, was cut short: .*take that line out$"):
+        prepare(source, tmp_path / "set", PrepareOptions("gpt-4.1", 65_536, sides=CUT_AT_100), O200K)
+    assert not (tmp_path / "set").exists()
 
 
 def completions(made_of: Set, side: str) -> list[str]:
