@@ -1,8 +1,9 @@
-"""Scoring in real time on a real broker on the same machine: how late predictions are, and whether memory grows.
+"""Scoring in real time on a real broker, or a folder of topics, on the same machine: how late predictions are, and whether memory grows.
 
 | part | what it measures |
 |---|---|
 | `local` | 500 points a second, 40 candidates each, by the local model in the flow's process |
+| `folder` | 50 points a second by the local model, from a topic in a folder to another there |
 | `served` | 200 points a second by a model server that takes 300 ms for an answer |
 
 40 channels talk in threads: each reply is a point, and answers the one before it. A prediction's time goes from the release of its point
@@ -33,9 +34,9 @@ sys.path[:] = [str(ROOT), *(each for each in sys.path if each not in (str(ROOT),
 import orjson  # noqa: E402
 
 from beepgpt.commands.topics import A_QUARTER, FOR_EVER  # noqa: E402
-from beepgpt.connectors import kafka  # noqa: E402
-from beepgpt.connectors.kafka import Writer  # noqa: E402
-from beepgpt.connectors.log import OutgoingRecord  # noqa: E402
+from beepgpt.connectors.kafka import KafkaLog  # noqa: E402
+from beepgpt.connectors.log import Log, OutgoingRecord, TopicSpec, folder_place  # noqa: E402
+from beepgpt.connectors.sqlite.log import SqliteLog  # noqa: E402
 from beepgpt.conversations.events import micros, ts_text  # noqa: E402
 from benchmarks import common, training  # noqa: E402
 from benchmarks.kafka_speed import Bench, percentile, say  # noqa: E402
@@ -57,9 +58,9 @@ TAIL_SECONDS = 8
 """Of talk after it, so that the last points are released as they would be, one after the other."""
 SETTLE = 15.0
 """Seconds after that within which the last prediction has to come."""
-TARGETS = {"local": (500, 0.250), "served": (200, 1.0)}
+TARGETS = {"local": (500, 0.250), "folder": (50, 0.100), "served": (200, 1.0)}
 """Points a second, and seconds for 99 of 100 predictions."""
-LOCAL_PORT, SERVED_PORT = 19464, 19465
+LOCAL_PORT, SERVED_PORT, FOLDER_PORT = 19464, 19465, 19466
 FLAT = 1.1
 """Memory at the end, against that of the second fifth of the time: duplicates are remembered for ten minutes, so it grows until then."""
 
@@ -117,11 +118,11 @@ def now_us() -> int:
 class Arrivals:
     """Predictions as they arrive, and how late each was."""
 
-    def __init__(self, connection: kafka.Connection, topic: str) -> None:
+    def __init__(self, log: Log, topic: str) -> None:
         self.times: list[tuple[int, float]] = []
         """`prompt_ts`, microseconds, and how many seconds after its release."""
         self._over = threading.Event()
-        self._source = kafka.KafkaSource(connection, topic, follow=True, stopping=self._over.is_set)
+        self._source = log.source(topic, follow=True, stopping=self._over.is_set)
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
@@ -153,6 +154,7 @@ class Arrivals:
 
 def measure(
     bench: Bench,
+    log: Log,
     name: str,
     command: Sequence[object],
     port: int,
@@ -167,18 +169,18 @@ def measure(
     rate, target = TARGETS[name]
     lead = 5 if quick else LEAD_SECONDS
     talk = Talk()
-    with Writer(bench.connection, events) as writer:
+    with log.writer(events) as writer:
         writer.send(talk.begin())
     process = subprocess.Popen(
         [str(each) for each in command], env={**bench.env, **(more or {})}, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
-    arrivals = Arrivals(bench.connection, predictions)
+    arrivals = Arrivals(log, predictions)
     memory: list[float] = []
     try:
         wait_ready(process, port)
         began = time.time()
         due = 0.0
-        with Writer(bench.connection, events) as writer:
+        with log.writer(events) as writer:
             while (now := time.time() - began) < lead + seconds + TAIL_SECONDS:
                 count = int((now - due) * rate)
                 if count:
@@ -265,7 +267,21 @@ def local(bench: Bench, folder: Path, seconds: int, *, quick: bool) -> dict[str,
     topics = topics_of(bench, "local")
     flags = flags_of(bench, topics, folder, LOCAL_PORT)
     command = [sys.executable, "-m", "beepgpt", "score", *flags, "--model", trained_on / "models" / "local"]
-    return measure(bench, "local", command, LOCAL_PORT, topics, seconds, quick=quick)
+    return measure(bench, KafkaLog(bench.connection), "local", command, LOCAL_PORT, topics, seconds, quick=quick)
+
+
+def in_folder(bench: Bench, folder: Path, seconds: int, *, quick: bool) -> dict[str, Any]:
+    """The local model, and no broker."""
+    say("  training a model")
+    trained_on, _ = training.training_set(folder, quick=quick)
+    training.beepgpt("train", trained_on)
+    log = SqliteLog(folder_place(str(folder / "log")))
+    topics = ("slack.events", "slack.predictions", "slack.outcomes")
+    log.create([TopicSpec(name, 12, FOR_EVER if name == "slack.events" else A_QUARTER) for name in topics])
+    to = ["--to", f"{log.place}/slack.predictions", "--outcomes", f"{log.place}/slack.outcomes", "--recovery", folder / "memory-folder"]
+    command = [sys.executable, "-m", "beepgpt", "score", f"{log.place}/slack.events?follow=true", *to]
+    command += ["--metrics-port", FOLDER_PORT, "--model", trained_on / "models" / "local"]
+    return measure(bench, log, "folder", command, FOLDER_PORT, topics, seconds, quick=quick)
 
 
 def served(bench: Bench, folder: Path, seconds: int, *, quick: bool) -> dict[str, Any]:
@@ -277,10 +293,10 @@ def served(bench: Bench, folder: Path, seconds: int, *, quick: bool) -> dict[str
         server.models["mine"] = lambda prompt: {label: 0.5 ** (place + 1) for place, label in enumerate(list(people)[:20])}
         flags = flags_of(bench, topics, folder, SERVED_PORT)
         command = [sys.executable, "-m", "beepgpt", "score", *flags, "--model", model]
-        return measure(bench, "served", command, SERVED_PORT, topics, seconds, variables(server), quick=quick)
+        return measure(bench, KafkaLog(bench.connection), "served", command, SERVED_PORT, topics, seconds, variables(server), quick=quick)
 
 
-PARTS = {"local": local, "served": served}
+PARTS = {"local": local, "folder": in_folder, "served": served}
 
 
 def summary(name: str, result: Mapping[str, Any]) -> str:

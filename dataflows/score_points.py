@@ -15,7 +15,7 @@ import orjson
 from bytewax.operators import StatefulBatchLogic
 
 from beepgpt.conversations.account import Account
-from beepgpt.conversations.events import ts_text
+from beepgpt.conversations.events import micros, ts_text
 from beepgpt.conversations.outcomes import PredictedPoint, Probabilities, RollingMetrics, outcome_body, prediction_body
 from beepgpt.conversations.points import MessageDeleted, PointEmitted, PointSettled, deletion_bytes
 from beepgpt.conversations.rules import Rules, shaping_settings
@@ -428,7 +428,7 @@ class ScorePoints(AskingLogic[Released, TaggedItems, _Point, ModelAnswer]):
         if how != "answered" or lately.answered < ENOUGH or lately.counts["answered"] % 10:
             return
         figures = lately.figures()
-        for name, least in self._scoring.predictor.expected(model, lately.answered).items():
+        for name, least in self._scoring.predictor.expected(model, lately.answered, micros(outcome["prompt_ts"])).items():
             if figures[name] >= least:
                 continue
             answered, before = lately.counts["answered"], self._below.get((model, name))

@@ -33,7 +33,7 @@ class Named(NamedTuple):
     rows: Iterable[Any]
 
 
-class Labels(NamedTuple):
+class AnswerLabels(NamedTuple):
     """How completions name people."""
 
     people: Mapping[str, str]
@@ -60,7 +60,7 @@ class SetSide:
     """The table of candidates (`TableRow`)."""
     examples: Named | None = None
     """The examples' own lines, where the set has them."""
-    labels: Labels | None = None
+    labels: AnswerLabels | None = None
     faults: dict[tuple[str, str], tuple[int, str, str]] = field(default_factory=dict)
     """Found while the side was read to its end: law, kind and reason, by place and column."""
 

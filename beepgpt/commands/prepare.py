@@ -23,7 +23,7 @@ from beepgpt.runtime.console import Watched
 from beepgpt.runtime.made_by import recorded_rules
 from beepgpt.runtime.names import pass_names_on
 from beepgpt.runtime.places import check_apart, check_names_folder, is_topic
-from beepgpt.runtime.workers import peak_memory_mb
+from beepgpt.runtime.workers import collect_rarely, peak_memory_mb
 from beepgpt.training.folder import TRAIN
 
 
@@ -62,6 +62,7 @@ def prepared(source: str, to: Path, settings: Settings, retractions: Path | None
     target = model_of(ours.model, ours.encoding)
     wanted = options_of(settings)
     check_folder(to)
+    collect_rarely()
     folder = few_shots_folder(few_shots, settings)
     with examples_of(source, to, settings) as (path, gone), Watched("preparing", shown=settings.run.progress) as watched:
         taken_back = retractions or beside(path if is_topic(source) else Path(source), "retractions.jsonl")

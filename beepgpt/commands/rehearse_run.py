@@ -15,6 +15,7 @@ from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console, time_left
 from beepgpt.runtime.places import lines_with_places
+from beepgpt.runtime.workers import collect_rarely
 from beepgpt.training.folder import CARD
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def rehearsal_of(
     from beepgpt.commands.alert import policy_of
     from beepgpt.training.live import threshold_in
 
+    collect_rarely()
     history = history_in(source, outcomes, settings, model)
     asked, may_see = preferences_in(store, members, {user for point in history.points for user, _ in point.people})
 

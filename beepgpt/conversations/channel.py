@@ -39,7 +39,6 @@ from beepgpt.conversations.examples import (
     example_id,
     is_empty,
     is_withheld,
-    mark_of,
     retraction_bytes,
 )
 from beepgpt.conversations.features import Lineup, People
@@ -142,12 +141,15 @@ class Channel:
     def close(self, before: int, output: Output) -> None:
         """Settle the points whose horizon ends before `before`, in the order of their ends."""
         horizon = self.rules.horizon
-        if horizon is None:
-            return
         open_points = self.open_points
-        while open_points and open_points[0].t + horizon < before:
-            waiting = open_points.popleft()
-            if waiting.is_open:
+        while open_points:
+            waiting = open_points[0]
+            if not waiting.is_open:
+                open_points.popleft()
+            elif horizon is None or waiting.t + horizon >= before:
+                return
+            else:
+                open_points.popleft()
                 self._settle(waiting, waiting.t + horizon, output)
 
     def end(self, clock: int, output: Output, how: str = CENSORED) -> None:
@@ -225,9 +227,10 @@ class Channel:
             return
         output.account.count(APPLIED)
         old = kept.message
-        if old.mark == mark_of(event.text):
+        new = Message(old.ts, old.user, old.bot, event.text, with_words=self.rules.candidates)
+        if new.mark == old.mark:
             return
-        kept.message = Message(old.ts, old.user, old.bot, event.text, with_words=self.rules.candidates)
+        kept.message = new
         self._windows_changed(self._showing(kept), event.t, output)
 
     def _delete(self, event: Event, output: Output) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ldexp
+from struct import Struct
 from typing import Final
 
 DAY: Final = 86_400_000_000
@@ -19,9 +20,6 @@ DIGIT_BITS: Final = 9
 _LOW: Final = (1 << DIGIT_BITS) - 1
 _ONE: Final = 1 << 160
 """1 in the integers that the tables are made of: with 160 bits after the point."""
-
-Tables = tuple[list[float], list[float], list[float], list[float], list[float]]
-"""For a half-life, the powers by the day within it, and by each digit of the time of day."""
 
 
 def _exponential(x: int) -> int:
@@ -44,13 +42,14 @@ def _powers(root: int, count: int) -> list[float]:
     return powers
 
 
-def _tables(days: int) -> Tables:
+def _tables(days: int) -> tuple[list[float], list[list[float]]]:
+    """For a half-life, the powers by the day within it, and by each digit of the time of day, the first one first."""
     ln2 = sum(_ONE // (k << k) for k in range(1, 161))
     by_digit = [
         _powers(_exponential(ln2 * (1 << digit * DIGIT_BITS) // (days * DAY)), (DAY >> 3 * DIGIT_BITS) + 1 if digit == 3 else _LOW + 1)
-        for digit in range(4)
+        for digit in (3, 2, 1, 0)
     ]
-    return _powers(_exponential(ln2 // days), days), by_digit[3], by_digit[2], by_digit[1], by_digit[0]
+    return _powers(_exponential(ln2 // days), days), by_digit
 
 
 class Decay:
@@ -61,10 +60,17 @@ class Decay:
 
     def __init__(self, days: Sequence[int]) -> None:
         """`days`: the half-lives."""
-        self._of = [(each, *_tables(each)) for each in days]
+        tables = [_tables(each) for each in days]
+        self._by_day = [(each, by_day) for each, (by_day, _) in zip(days, tables, strict=True)]
+        self._row = Struct(f"<{len(days)}d")
+        """A digit's powers of all half-lives. They lie side by side, since a lookup costs as much as a line of memory that isn't near."""
+        self._by_digit = [
+            b"".join([self._row.pack(*powers) for powers in zip(*[by_digit[place] for _, by_digit in tables], strict=True)])
+            for place in range(4)
+        ]
         self._last: tuple[int, list[float]] = -1, []
         """A time and its weights: a post's are asked for again by its points. Time and weights are put in place as one, for threads."""
-        self._today: tuple[int, list[tuple[float, list[float], list[float], list[float], list[float]]]] = -1, []
+        self._today: tuple[int, list[float]] = -1, []
         """A day and what all its times have in common: events come in the order of time."""
 
     def weights(self, t: int) -> list[float]:
@@ -79,13 +85,20 @@ class Decay:
         day, rest = divmod(t, DAY)
         known, today = self._today
         if day != known:
-            today = [(ldexp(by_day[day % days], day // days % SPAN), *digits) for days, by_day, *digits in self._of]  # type: ignore[misc]
+            today = [ldexp(by_day[day % days], day // days % SPAN) for days, by_day in self._by_day]
             self._today = day, today
-        first, second = rest >> 3 * DIGIT_BITS, rest >> 2 * DIGIT_BITS & _LOW
-        third, fourth = rest >> DIGIT_BITS & _LOW, rest & _LOW
+        powers_at, size = self._row.unpack_from, self._row.size
+        first, second, third, fourth = self._by_digit
         weights = [
-            begun * by_first[first] * by_second[second] * by_third[third] * by_fourth[fourth]
-            for begun, by_first, by_second, by_third, by_fourth in today
+            begun * by_first * by_second * by_third * by_fourth
+            for begun, by_first, by_second, by_third, by_fourth in zip(
+                today,
+                powers_at(first, (rest >> 3 * DIGIT_BITS) * size),
+                powers_at(second, (rest >> 2 * DIGIT_BITS & _LOW) * size),
+                powers_at(third, (rest >> DIGIT_BITS & _LOW) * size),
+                powers_at(fourth, (rest & _LOW) * size),
+                strict=True,
+            )
         ]
         self._last = t, weights
         return weights

@@ -27,15 +27,17 @@ class Message(State):
         self.bot = bot
         self.text = None if text is None else clean(text)
         """Cleaned; None if it is not known."""
-        self.mark = mark_of(text)
+        self.mark = mark_of(text, self.text)
         self.tokens = -1
         self.words = words_of(self.text) if with_words and self.text else ()
         self.mentions = mentions_of(text) if with_words and text else ()
 
 
-def mark_of(text: str | None) -> str | bytes | None:
-    """A short value that is equal for equal texts: to see whether an edit changed anything, no second copy of a long text is kept."""
-    return text if text is None or len(text) <= 40 else sha256(text.encode()).digest()
+def mark_of(text: str | None, cleaned: str | None) -> str | bytes | None:
+    """A value that is equal for equal texts: to see whether an edit changed anything, no second copy of a long text is kept."""
+    if text is None or text == cleaned:
+        return cleaned
+    return text if len(text) <= 40 else sha256(text.encode()).digest()
 
 
 class Point(State):
@@ -57,11 +59,18 @@ class Point(State):
     def prompt_of(self, encoding: Encoding, max_tokens: int) -> Prompt:
         """The prompt, built at the first call: a superseded point needs none."""
         if self.prompt is None:
-            for message in self.window:
-                if message.tokens < 0:
-                    message.tokens = unit_tokens(message.text or "", encoding)
+            count_tokens([self], encoding)
             self.prompt = build_prompt([(message.text or "", message.tokens) for message in self.window], encoding, max_tokens)
         return self.prompt
+
+
+def count_tokens(points: Sequence[Point], encoding: Encoding) -> None:
+    """Count the tokens of these points' messages that were not counted yet: in one go, which the processor's caches like."""
+    for point in points:
+        if point.prompt is None:
+            for message in point.window:
+                if message.tokens < 0:
+                    message.tokens = unit_tokens(message.text or "", encoding)
 
 
 def fill_in(points: Sequence[Point]) -> None:

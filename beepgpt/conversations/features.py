@@ -29,6 +29,9 @@ ANSWERS_3D, ANSWERS_30D, ANSWERS_180D, FIRST_7D, FIRST_60D, POSTS_30D = range(6)
 HALF_LIVES = (3, 30, 180, 7, 60, 30)
 """Days, one for each decayed count above."""
 COUNTS = len(HALF_LIVES)
+ANSWER_COUNTS = (POSTS_30D, ANSWERS_3D, ANSWERS_30D, ANSWERS_180D)
+"""What an answer adds to, and a first reply (below)."""
+FIRST_COUNTS = (*ANSWER_COUNTS, FIRST_7D, FIRST_60D)
 NOTHING_LEFT = 1e-180
 """What is left of a count after two landmarks, over 512 half-lives later: taken as 0, since its inverse would not fit in a double."""
 
@@ -191,26 +194,25 @@ class People(State):
             before = Person(user)
             if len(self.people) >= self.kept:
                 self._forget(next(iter(self.people)))
-            counts, seen, norm, hours, _ = unpacked(NO_ROW)
+            *counts, seen, norm, hours, _ = ROW.unpack(NO_ROW)
         else:
-            counts, seen, norm, hours, _ = unpacked(before.row)
+            *counts, seen, norm, hours, _ = ROW.unpack(before.row)
             del self.ranked[bisect_left(self.ranked, (-counts[POSTS_30D], -seen, user))]
         weights, totals = _DECAY.weights(t), self.totals
-        added = [POSTS_30D]
+        added: tuple[int, ...] = (POSTS_30D,)
         answers, authors = before.words, before.authors
         if answered is not None:
-            added += [ANSWERS_3D, ANSWERS_30D, ANSWERS_180D]
-            if first:
-                added += [FIRST_7D, FIRST_60D]
+            added = FIRST_COUNTS if first else ANSWER_COUNTS
             authors = _with_answer(authors, answered, weights[ANSWERS_180D])
             answers = bytearray(BUCKETS) if answers is None else answers[:]
             norm = _count_words(answers, answered_words, norm)
         for count in added:
-            counts[count] += weights[count]
-            totals[count] += weights[count]
+            weight = weights[count]
+            counts[count] += weight
+            totals[count] += weight
         by_hour = bytearray(hours)
         _count_up(by_hour, t // HOUR % 24)
-        row = ROW.pack(*counts, t, norm, bytes(by_hour), sum(by_hour))
+        row = ROW.pack(*counts, t, norm, by_hour, sum(by_hour))
         person = self.people[user] = Person(user, row, answers, authors)
         insort(self.ranked, (-counts[POSTS_30D], -t, user, person))
         if self.channel_words is None:
@@ -261,9 +263,11 @@ class People(State):
         common = self.channel_words
         if common is None:
             return (), b""
-        newest_first = chain.from_iterable([message.words for message in reversed(window)])
-        buckets = tuple(dict.fromkeys(newest_first))[:QUERY_WORDS]
-        return buckets, bytes([common[bucket] for bucket in buckets])
+        buckets = window[-1].words
+        if len(buckets) < QUERY_WORDS and len(window) > 1:
+            buckets = tuple(dict.fromkeys(chain.from_iterable([message.words for message in reversed(window)])))
+        buckets = buckets[:QUERY_WORDS]
+        return buckets, bytes(map(common.__getitem__, buckets))
 
     def _factors(self, t: int) -> bytes:
         shares = [1e4 / total if total > 0 else 0.0 for total in self.totals[: ANSWERS_180D + 1]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from beepgpt.conversations.account import Account
-from beepgpt.conversations.examples import ExampleDraft, fill_in
+from beepgpt.conversations.examples import ExampleDraft, count_tokens, fill_in
 from beepgpt.conversations.points import PointLog
 
 DRAFTS = 32
@@ -32,6 +32,8 @@ class Output:
         if self.points is not None and self.points.drafts:
             self.points.finish()
         if self.drafts:
-            fill_in([draft.point for draft in self.drafts])
+            points = [draft.point for draft in self.drafts]
+            fill_in(points)
+            count_tokens(points, self.drafts[0].encoding)
             self.examples += [draft.line() for draft in self.drafts]
             self.drafts = []

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import orjson
 
 from beepgpt.conversations.events import ts_text
-from beepgpt.conversations.examples import Point, fill_in, shown_fields
+from beepgpt.conversations.examples import Point, count_tokens, fill_in, shown_fields
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.tokens import Encoding, Prompt
 
@@ -85,7 +85,10 @@ class PointLog:
 
     def finish(self) -> None:
         """Write the lines of all drafts."""
-        fill_in([draft.point for draft in self.drafts])
+        points = [draft.point for draft in self.drafts]
+        fill_in(points)
+        if points:
+            count_tokens(points, self.drafts[0].encoding)
         for draft in self.drafts:
             emitted = self.entries[draft.at]
             assert isinstance(emitted, PointEmitted)

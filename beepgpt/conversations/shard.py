@@ -34,7 +34,7 @@ from beepgpt.conversations.rules import Rules, differing, shaping_settings
 from beepgpt.conversations.tokens import Encoding
 from beepgpt.errors import BeepGPTError
 
-STATE_VERSION = 9
+STATE_VERSION = 10
 """Raised when the state of an older version can't be read any more."""
 BUILD = "plain" if Path(__file__).suffix == ".py" else "compiled"
 """The state of one build can't be read by the other."""
@@ -181,7 +181,7 @@ class Shard:
                 account.count(AFTER_UNTIL)
             else:
                 followed.buffer.add(parsed)
-            self._advance(followed, max(followed.buffer.clock, parsed.t))
+            self._advance(followed, parsed.t)
         elif isinstance(parsed, Ignored):
             account.count(READ)
             account.count(f"{IGNORED}:{parsed.reason}")
@@ -272,18 +272,21 @@ class Shard:
             if followed.due == when:
                 followed.due = FOREVER
                 self._dirty[name] = None
-                self._advance(followed, max(followed.buffer.clock, at))
+                self._advance(followed, at)
 
     def _advance(self, followed: FollowedChannel, clock: int) -> None:
-        """Move the channel's clock: events that the watermark has passed are applied, and horizons that ended before it settle."""
+        """Move the channel's clock on: events that the watermark has passed are applied, and horizons that ended before it settle."""
         buffer, channel = followed.buffer, followed.channel
-        buffer.clock = clock
-        watermark = buffer.watermark
+        if clock > buffer.clock:
+            buffer.clock = clock
+        watermark = buffer.clock - buffer.lateness
         buffered = buffer.buffered
         while buffered and buffered[0].t < watermark:
             self._apply(followed, heappop(buffered))
         if channel.open_points:
             channel.close(watermark if self.until is None else min(watermark, self.until + 1), self.output)
+        if followed.due <= buffer.clock:
+            return  # it has an entry already, and nothing is due before the clock
         next_due = followed.next_due()
         if self.until is not None and next_due > self.until + buffer.lateness:
             return  # nothing that `until` allows can happen here any more

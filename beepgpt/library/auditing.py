@@ -14,7 +14,7 @@ from beepgpt.audit.findings import Audit
 from beepgpt.audit.foreign import audit_pairs
 from beepgpt.audit.history import AuditedRecord
 from beepgpt.audit.laws import audit_examples as audit_lines
-from beepgpt.audit.own_sets import ROWS, Labels, Named, SetSide, TableRow, TextRow
+from beepgpt.audit.own_sets import ROWS, AnswerLabels, Named, SetSide, TableRow, TextRow
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import parquet
 from beepgpt.connectors.tokenizer import load_encoding
@@ -203,7 +203,7 @@ def side_in(folder: Path, side: str) -> Iterable[bytes]:
     table = folder / f"candidates_{side}.parquet"
     if not found and not table.exists():
         return FileLines(own_lines)
-    texts = tuple(Named(path.name, TextRows(path)) for path in found)
+    texts = tuple(Named(path.name, TextFile(path)) for path in found)
     return SetSide(
         Named(entries.name, FileLines(entries)),
         texts,
@@ -213,18 +213,18 @@ def side_in(folder: Path, side: str) -> Iterable[bytes]:
     )
 
 
-def labels_in(path: Path) -> Labels:
+def labels_in(path: Path) -> AnswerLabels:
     """How a set's completions name people. Raises CannotRead."""
     try:
         body = orjson.loads(path.read_bytes())
         people = {each["user"]: each["label"] for each in body["people"]}
-        return Labels(people, body["nil"], body["other"], body.get("weak"))
+        return AnswerLabels(people, body["nil"], body["other"], body.get("weak"))
     except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:
         raise CannotRead(f"{path}: says no labels of people: prepare the training set again") from error
 
 
 @dataclass(frozen=True, slots=True)
-class TextRows:
+class TextFile:
     """The rows of a file of chats or of completions; they can be read more than once."""
 
     path: Path

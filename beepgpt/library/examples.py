@@ -108,10 +108,10 @@ def examples(
 ) -> SourceExamples:
     """The examples that `beepgpt examples SOURCE` makes, byte for byte: points in time of conversations, and who answered.
 
-    `source`: an export (zip or folder), a `.jsonl` of events, a topic (`kafka://`, `sqlite://`), or ChatEvents of any chat, which must be
-    iterable more than once (a list) to be read more than once. `include`: kinds of an export's channels beside the public ones: groups,
-    dms, mpims, unlisted. `until`: end as if it had been this time. Settings are those of `rules`, and of the
-    connection to Kafka; `config`: a TOML file of them. Raises BadSettings, BadCommand, BadExport or CannotRead.
+    `source`: an export (zip or folder), a `.jsonl` of events, a topic (`kafka://host:port/topic`, `sqlite:///folder/topic`), or ChatEvents
+    of any chat (a list, to be read more than once). `include`: kinds of an export's channels beside the public ones: groups, dms,
+    mpims, unlisted. `until`: end as if it had been this time. Settings are those of `rules`, and of the connection to Kafka; `config`: a
+    TOML file of them. Raises BadSettings, BadCommand, BadExport or CannotRead.
 
     >>> from tempfile import mkdtemp
     >>> from beepgpt.library.workspaces import simulate

@@ -238,7 +238,7 @@ def _latest_of(times: Iterable[Mapping[str, int]]) -> dict[str, int]:
 
 
 def collect_rarely() -> None:
-    """Let the garbage collector look rarely: a channel's state has no cycles, and full collections take a quarter of a run's time."""
+    """Let the garbage collector look rarely: what a run keeps has no cycles, and full collections take up to a quarter of its time."""
     gc.freeze()
     gc.set_threshold(20_000, 20, 1_000)
 

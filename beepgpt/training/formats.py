@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
-import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -54,15 +53,13 @@ class Labels:
 
     def __init__(self, answers: Mapping[str, int], min_answers: int, weak: str | None = None) -> None:
         """`answers`: how many of the training side each person has; `weak`: the label of a weak signal, if there are any."""
-        from sklearn.preprocessing import LabelEncoder  # slow to import, and a wrong command needn't wait for it
-
         enough = sorted((user for user, count in answers.items() if count >= min_answers), key=lambda user: (-answers[user], user))
         self.others = sum(0 < count < min_answers for count in answers.values())
         """People of the training side with too few answers."""
         self.too_many = len(enough[MOST_LABELS:])
         """People with enough answers for whom no single token is left: those with the fewest."""
-        encoder = LabelEncoder().fit(np.array(enough[:MOST_LABELS], dtype=object))
-        self.people: dict[str, str] = {user: str(number) for number, user in enumerate(encoder.classes_)}
+        self.people = {user: str(number) for number, user in enumerate(sorted(enough[:MOST_LABELS]))}
+        """Each person's label, as scikit-learn's `LabelEncoder` gives them, whose import takes as long as a small set."""
         self.answers = {user: answers[user] for user in self.people}
         self.weak = weak
 

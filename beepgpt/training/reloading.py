@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from beepgpt.conversations.events import micros
 from beepgpt.conversations.outcomes import Probabilities
 from beepgpt.conversations.rules import Rules, differing
 from beepgpt.errors import BadCommand, BeepGPTError
@@ -37,8 +38,11 @@ class ScoringModel(Protocol):
     def part_of(self, model: str, prompt_ts: int) -> Part | None:
         """The part of the model's time in which a point was made: what it was fitted on, chosen on, or is judged by; None: not known."""
 
-    def expected(self, model: str, answered: int) -> Mapping[str, float]:
-        """The least `hit@1` and `hit@5` to expect among so many answers, by the model's validation and its noise; empty: not known."""
+    def expected(self, model: str, answered: int, at: int | None = None) -> Mapping[str, float]:
+        """The least `hit@1` and `hit@5` to expect among so many answers, by the model's validation and its noise; empty: not known.
+
+        `at`: the time of the newest of their points, microseconds. Nothing is expected of points that the validation itself looked at.
+        """
 
 
 ModelAnswer = tuple[str, Probabilities]
@@ -127,6 +131,8 @@ class WatchedModel:
         self._seen = self._stamp()
         self._strangers: dict[str, StrangersCheck] = {}
         self._validated: dict[str, dict[str, dict[str, Any]]] = {}
+        self._judged_until: dict[str, int] = {}
+        """By model: the time of the last point that its validation looked at, microseconds."""
         self._parts: dict[str, Parts | None] = {}
         try:
             self._trained, self._name = self._load(self._at)
@@ -199,8 +205,11 @@ class WatchedModel:
         parts = self._parts.get(model)
         return None if parts is None else parts.of(prompt_ts)
 
-    def expected(self, model: str, answered: int) -> Mapping[str, float]:
-        """The least `hit@1` and `hit@5` to expect among so many answers, by a model's validation and its noise; empty: not validated."""
+    def expected(self, model: str, answered: int, at: int | None = None) -> Mapping[str, float]:
+        """The least `hit@1` and `hit@5` to expect among so many answers, by a model's validation and its noise; empty: not validated.
+
+        `at`: the time of the newest of their points, microseconds. Nothing is expected of points that the validation itself looked at.
+        """
         with self._lock:
             card, name = self._trained.card, self._name
         if not self._validated.get(model) and model == name:  # it may be validated after it was loaded
@@ -210,6 +219,9 @@ class WatchedModel:
                     what: {**each, "spread": {count: of[what] for count, of in figures.get("spread", {}).items()}}
                     for what, each in hits_in(figures).items()
                 }
+                self._judged_until[model] = micros(until) if (until := figures.get("judged_until")) else 0
+        if at is not None and at <= self._judged_until.get(model, 0):
+            return {}
         return {what: least_expected(each, answered) for what, each in self._validated.get(model, {}).items()}
 
     def look(self) -> bool:

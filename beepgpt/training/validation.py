@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from beepgpt.conversations.events import micros
+from beepgpt.conversations.events import micros, ts_text
 from beepgpt.conversations.outcomes import RIGHT
 from beepgpt.conversations.tokens import SEPARATOR, SUFFIX
 from beepgpt.errors import BadCommand
@@ -180,6 +180,7 @@ def judge(
         "points": len(valid),
         "answered": int(ours.answered.sum()),
         "people": len({person for answer in valid.answers for person in answer}),
+        "judged_until": ts_text(int(valid.points.prompt_ts.max())) if len(valid) else None,
         "draws": DRAWS,
         "chosen_on": len(known.rank),
         "columns": ["hit@1", "hit@3", "hit@5", "mrr", "log_loss", "calibration_error"],

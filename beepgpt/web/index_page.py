@@ -83,9 +83,9 @@ def notes_of(values: Mapping[str, Any]) -> list[str]:
     figures, ours = values["figures"], values["figures"]["intervals"]["joined"]
     found = []
     if recent := figures["alerts"] - ours["count"]:
-        is_one = recent == 1
+        are, them = ("is", "it") if recent == 1 else ("are", "them")
         of = counted(figures["alerts"], "message")
-        found.append(f"{recent:,} of the {of} {'is' if is_one else 'are'} too recent to judge, and left out of the shares.")
+        found.append(f"{recent:,} of the {of} {are} of the last day: who joins within a day isn't known yet, so no share counts {them}.")
     right = right_of(ours)
     if ours["low"] is not None and right and 3 * values["most_joined"] >= right:
         found.append(f"One person makes {values['most_joined']:,} of the {right:,} who joined.")

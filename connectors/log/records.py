@@ -107,6 +107,8 @@ def weight_of(key: bytes | None, value: bytes | None, headers: LogHeaders = ()) 
     >>> weight_of(b"k", b"value", [("reason", b"late")]), weight_of(b"k", b"value", [("settings", b"s" * 400)])
     (6, 38)
     """
+    if not headers:
+        return len(value or b"") + len(key or b"")
     beside = sum(len(name.encode()) + len(content) + 8 for name, content in headers)  # 8: at most, for their lengths
     return len(value or b"") + len(key or b"") + max(beside - HEADERS, 0)
 

@@ -63,10 +63,12 @@ class SqliteWriter:
     def send(self, messages: Iterable[OutgoingRecord]) -> None:
         """Queue records for delivery. If one can't be delivered, this, a later `send` or `flush` raises NotDelivered."""
         fitted: list[FittedRecord] = []
+        size = 0
         too_large: TooLarge | None = None
         try:
             for message in messages:
-                fitted.append(self._placing.place(message))
+                fitted.append(each := self._placing.place(message))
+                size += each.size
         except TooLarge as error:
             too_large = error
         with self._changed:
@@ -76,7 +78,7 @@ class SqliteWriter:
                     self._thread = threading.Thread(target=self._run, name="sqlite-writer", daemon=True)
                     self._thread.start()
                 self._queue += fitted
-                self._bytes += sum(each.size for each in fitted)
+                self._bytes += size
                 self._changed.notify_all()
             while (len(self._queue) > MAX_PENDING or self._bytes > MAX_PENDING_BYTES) and self._error is None:
                 self._changed.wait()

@@ -26,7 +26,10 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["--to", "https://localhost/x"], "--to https://localhost/x: a .jsonl path, - or kafka://host:port/topic is expected"),
+        (
+            ["--to", "https://localhost/x"],
+            "--to https://localhost/x: a .jsonl path, -, kafka://host:port/topic or sqlite:///folder/topic is expected",
+        ),
         (["--to", "kafka://localhost/x"], "kafka://localhost/x: 'localhost' is no host:port: write kafka://host:port/topic"),
         (["--to", "kafka://localhost:9092/x?follow=true"], "from, to and follow are for a SOURCE: leave them out"),
         (["--to", "o.jsonl", "--warmup", "7d"], "--warmup goes with a topic's from"),
@@ -72,7 +75,8 @@ def test_a_source_that_is_no_file_or_export(tmp_path):
 
     assert ran.status == 2
     assert (
-        "SOURCE https://localhost/x: a Slack export (zip or folder), a .jsonl of events, or kafka://host:port/topic is expected" in ran.line
+        "SOURCE https://localhost/x: a Slack export (zip or folder), a .jsonl of events, kafka://host:port/topic or sqlite:///folder/topic"
+        " is expected" in ran.line
     )
 
 

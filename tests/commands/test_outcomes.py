@@ -12,6 +12,7 @@ from beepgpt.commands.outcomes import outcomes_in, outcomes_of, print_models, pr
 from beepgpt.config.settings import read_settings
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.outcomes import RIGHT
+from beepgpt.conversations.rules import DAY
 from beepgpt.errors import BadCommand
 from beepgpt.training.folder import METRICS
 from beepgpt.training.live import hits_in
@@ -145,7 +146,27 @@ def test_the_page_needs_nothing_else_and_escapes_all():
 
     assert "<script" not in page and "<b>" not in page and "<i>" not in page
     assert 'src="' not in page and "@import" not in page and "url(http" not in page
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 1  # of a few minutes, no week is drawn
+
+
+@pytest.mark.parametrize(("days", "is_drawn"), [(13, False), (15, True)])
+def test_weeks_are_drawn_of_two_whole_ones(days: int, is_drawn: bool):
+    """One week and a piece of the next would look like a rise or a fall."""
+    outcomes = [outcome(number, prompt_ts=ts_text(at(0) + number * DAY // 4)) for number in range(4 * days)]
+    page = outcomes_page({"source": "x", "right": RIGHT, "models": figures_by_model(outcomes, half)})
+
+    assert ("<strong>Hits by week.</strong>" in page, page.count("<svg")) == (is_drawn, 2 if is_drawn else 1)
+
+
+def test_the_page_says_what_became_of_those_that_judge():
+    """Whose sum is that of the outcomes that judge, and of how many of these all figures are."""
+    ended = [outcome(0), outcome(1, how="silent"), outcome(2, how="superseded"), outcome(3, part="choose"), outcome(4, part="choose")]
+    (figures,) = figures_by_model(ended, half)
+    page = " ".join(outcomes_page({"source": "x", "right": RIGHT, "models": [figures]}).split())
+
+    assert figures["judged_outcomes"] == {"answered": 1, "silent": 1, "superseded": 1}
+    assert "than predictions: 5. 2 of them are from the days by which thresholds and models are chosen. 3 are" in page
+    assert "All figures are of the 2 of these" in page and "What became of the 3 that judge: somebody else answered 1;" in page
 
 
 def test_what_is_no_outcome_is_named_with_its_place(tmp_path: Path):

@@ -7,6 +7,7 @@ import subprocess
 from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -53,8 +54,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def metrics_of(trained: Path) -> dict[str, object]:
-    found: dict[str, object] = json.loads((trained / "set" / "models" / "local" / "metrics.json").read_bytes())
+def metrics_of(trained: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((trained / "set" / "models" / "local" / "metrics.json").read_bytes())
     return found
 
 
@@ -81,6 +82,8 @@ def test_all_of_the_validation_part_is_judged(trained: Path):
 
     manifest = json.loads((trained / "set" / "manifest.json").read_bytes())
     assert found["points"] == manifest["parts"]["examples"]["judge"]
+    counts = [found[name] for name in ("chosen_on", "between", "points")]
+    assert sum(counts) == manifest["account"]["valid"]["examples"] and min(counts) >= 0
     assert [row["name"] for row in rows["answered"]] == [
         "local", "text", "who wrote last in the conversation", "who answered most lately", "who answers most in the channel",
     ]  # fmt: skip

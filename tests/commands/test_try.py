@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import signal
@@ -14,7 +15,7 @@ from playwright.sync_api import Browser
 from beepgpt.forgetting.kinds import found_in
 from beepgpt.runtime.names import people_of
 from beepgpt.simulation.workspace import Plan, names, write_export
-from beepgpt.web.index_page import CAVEAT
+from beepgpt.web.index_page import BETTER, CAVEAT, UNSURE, WORSE
 from tests.support import program, quiet, run_program, start
 from tests.support.browser import complaints
 from tests.support.exports import zipped
@@ -53,11 +54,21 @@ def test_an_export_becomes_a_sentence_and_pages(tried):
     index = (to / "index.html").read_text()
 
     assert re.match(r"In [\d.]+ days it would have sent \d+ messages? to \d+ of 25 people; .* The better of two simple rules: ", sentence)
-    assert len(rest) < 12 and f"{to}/index.html" in rest[-1] and rest[0] == CAVEAT and CAVEAT.partition(":")[0] in index
+    assert (
+        len(rest) < 12
+        and f"{to}/index.html" in rest[-1]
+        and rest[0] in (BETTER, UNSURE, WORSE)
+        and rest[0] in html.unescape(index)
+        and rest[1] == CAVEAT
+        and CAVEAT.partition(":")[0] in index
+    )
     links = re.findall(r'href="([^"]+)"', index)
     assert [link for link in links if not (to / link).is_file()] == [] and set(links) == set(PAGES) - {"index.html"}
     alerts = int(re.search(r"sent (\d+) messages", sentence)[1])  # type: ignore[index]
-    assert f"the model, {alerts} messages</span>" in index and f"<h1>{alerts} alerts to " in (to / "rehearsal.html").read_text()
+    assert (
+        re.search(rf"the model: \d+ of {alerts} messages judged</span>", index)
+        and f"<h1>{alerts} alerts to " in (to / "rehearsal.html").read_text()
+    )
     assert [path for path, kind in found_in(to) if kind is None] == []  # `forget` knows all that it makes
 
 
@@ -71,6 +82,8 @@ def test_each_page_can_be_read_by_everybody(tried, browser: Browser, page: str, 
     shown.goto((tried[0] / page).as_uri())
     height, wide = shown.evaluate("[document.documentElement.scrollHeight, document.documentElement.scrollWidth]")
     folded = complaints(shown)
+    ranges = shown.evaluate("[...document.querySelectorAll('.whole')].map(e => [e.textContent, e.getClientRects().length])")
+    assert [text for text, lines in ranges if lines > 1] == [] and any("–" in text for text, _ in ranges), "no line ends within one"
     shown.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
 
     assert (height < 3_000, wide) == (True, width)
@@ -94,7 +107,7 @@ def test_a_rehearsal_alone_finds_the_same(tried, export: Path, tmp_path: Path):
     assert done.returncode == 0, done.stderr
     back = re.compile(r'<p><a href="index.html">.*</a></p>')
     assert back.sub("", (to / "rehearsal.html").read_text()) == (tmp_path / "page.html").read_text()
-    chosen = [each for each in said.splitlines()[3:-1] if "threshold" in each]  # nothing, where the usual threshold can be had
+    chosen = [each for each in said.splitlines()[4:-1] if "threshold" in each]  # nothing, where the usual threshold can be had
     assert done.stdout.splitlines()[: len(chosen)] == chosen
 
 

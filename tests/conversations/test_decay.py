@@ -41,7 +41,7 @@ def exact_power(days: int, t: int) -> Decimal:
 @pytest.mark.parametrize("days", DAYS)
 def test_each_entry_of_a_table_is_the_nearest_double(days: int):
     """Of whole days, and of each digit of the microseconds of a day."""
-    by_day, *digits = _tables(days)
+    by_day, digits = _tables(days)
 
     with localcontext(prec=50):
         assert by_day == [float(Decimal(2) ** (Decimal(day) / days)) for day in range(days)]

@@ -9,9 +9,7 @@ import signal
 import subprocess
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ from beepgpt.connectors.log.records import OVERHEAD
 from beepgpt.simulation.workspace import Plan
 from tests.support import program
 from tests.support.broker import Broker, GivenBroker
-from tests.support.kafka import KEPT, Running, Topics, account_of, new_topics, outcome_of, put, report_in, running, started, stream_of
+from tests.support.kafka import KEPT, Topics, account_of, new_topics, outcome_of, put, report_in, running, started, stream_of
 from tests.support.speed import slowness, wait_until
 
 with warnings.catch_warnings():
@@ -35,6 +33,7 @@ from tests.support.kafka_kills import (
     RULES,
     SHORT,
     Given,
+    Hits,
     administering,
     alter,
     arguments,
@@ -44,6 +43,7 @@ from tests.support.kafka_kills import (
     is_at_work,
     last_line,
     once,
+    run_with_kills,
 )
 
 pytestmark = [
@@ -71,83 +71,6 @@ def short(broker: Broker | GivenBroker) -> Given:
 
 
 # Kills
-
-
-@dataclass
-class Hits:
-    """How many kills there were."""
-
-    flow: int = 0
-    broker: int = 0
-
-
-def run_with_kills(
-    given: Given, topics: Topics, folder: Path, to: str, draws: random.Random, kills: Hits, broker: Broker, seconds: float, workers: int = 1
-) -> Hits:
-    """Kills the flow and the broker at random moments, so often, and starts the flow again until it is done.
-
-    `seconds` is about what the run takes alone. If it comes to its end before, it starts over.
-    """
-    command = program(*arguments(topics, folder, to, "--workers", workers))
-    share = seconds / (kills.flow + kills.broker + 1)
-    schedule = ["flow"] * kills.flow + ["broker"] * kills.broker
-    draws.shuffle(schedule)
-    hits = Hits()
-    starts = 0
-    while True:
-        at_work = is_at_work(folder)
-        starts += 1
-        with started(command, folder, topics.settings) as run:
-            killed = False
-            while schedule and not killed:
-                if schedule[-1] == "broker" or draws.random() < 0.8:  # a run whose broker is away at its start gives up at once
-                    wait_until_at_work(run, at_work)
-                with suppress(subprocess.TimeoutExpired):
-                    run.process.wait(draws.uniform(0, 2 * share))
-                if run.process.poll() is not None:
-                    break
-                if schedule[-1] == "broker":
-                    broker.kill()
-                    time.sleep(draws.uniform(0, 1))
-                    broker.start()
-                    hits.broker += 1
-                elif workers == 1:
-                    run.kill()
-                    hits.flow += 1
-                    killed = True
-                else:
-                    killed = kill_one(run, draws)
-                    hits.flow += killed
-                    if not killed:
-                        continue
-                schedule.pop()
-            status = run.process.wait(200)
-            if status == 0 and killed:  # it was faster
-                hits.flow -= 1
-                schedule.append("flow")
-            if status == 0 and not schedule:
-                print(f"{hits}, {starts} starts")
-                return hits
-            if status == 0:  # done before the last kill
-                assert_undisturbed(given, topics, folder, to)
-                shutil.rmtree(folder / "memory")
-            else:
-                assert killed, run.said
-                assert workers == 1 or "one of the run's processes was killed (SIGKILL)" in run.said, run.said
-            run.said_in.unlink()
-
-
-def wait_until_at_work(run: Running, at_work: Callable[[], bool]) -> None:
-    """Or done."""
-    wait_until(lambda: run.process.poll() is not None or at_work(), "the run is at work")
-
-
-def kill_one(run: Running, draws: random.Random) -> bool:
-    """SIGKILL to one of the processes that the run has started, if there are any by now."""
-    workers = run.workers()
-    if workers:
-        subprocess.run(["kill", "-9", str(draws.choice(workers))], check=False, capture_output=True)
-    return bool(workers)
 
 
 @pytest.mark.slow

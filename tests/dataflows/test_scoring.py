@@ -75,7 +75,7 @@ class ByPlace:
     def part_of(self, model: str, prompt_ts: int) -> Part | None:
         return None if self.parts is None else self.parts.of(prompt_ts)
 
-    def expected(self, model: str, answered: int) -> Mapping[str, float]:
+    def expected(self, model: str, answered: int, at: int | None = None) -> Mapping[str, float]:
         return self.least
 
 
@@ -451,6 +451,17 @@ def test_a_drop_below_the_validated_interval_is_told_once():
 
     assert drops == [("by-place", "hit@1", 0.0, 0.4)]
     assert step.lately["by-place"].counts["answered"] == 400
+
+
+def test_what_a_model_was_validated_by_warns_of_no_drop(tmp_path: Path):
+    """It was trained just now, and looks no worse than it did: some hundreds in a row of what judged it may be worse than all of it."""
+    validate(folder := save(tmp_path / "model"))
+    figures = json.loads((folder / METRICS).read_bytes())
+    (folder / METRICS).write_text(json.dumps({**figures, "judged_until": "1700000000.000001"}))
+    model = watched_model(folder, SETTINGS)
+    until = 1_700_000_000_000_001
+
+    assert [model.expected(model.name, 100, each) == {} for each in (until - 1, until, until + 1, None)] == [True, True, False, False]
 
 
 def test_a_model_that_is_validated_later_is_held_to_it(tmp_path: Path):

@@ -44,7 +44,7 @@ class Held:
     def part_of(self, model: str, prompt_ts: int) -> None:
         return None
 
-    def expected(self, model: str, answered: int) -> Mapping[str, float]:
+    def expected(self, model: str, answered: int, at: int | None = None) -> Mapping[str, float]:
         """Nothing."""
         return {}
 

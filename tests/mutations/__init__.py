@@ -4,7 +4,7 @@
 `tests/laws/test_mutations.py` is the same as a test.
 """
 
-from tests.mutations import alerts, audit, connectors, conversations, dataflows, holes, ingest, kafka, labeling, others, training
+from tests.mutations import alerts, audit, connectors, conversations, dataflows, holes, ingest, kafka, labeling, others, sqlite, training
 from tests.mutations.mutation import Mutation
 
 ROOMS: dict[str, tuple[Mutation, ...]] = {
@@ -12,6 +12,7 @@ ROOMS: dict[str, tuple[Mutation, ...]] = {
     "dataflows": dataflows.ROWS,
     "connectors": connectors.ROWS,
     "kafka": kafka.ROWS,
+    "sqlite": sqlite.ROWS,
     "training": training.ROWS,
     "labeling": labeling.ROWS,
     "alerts": alerts.ROWS,

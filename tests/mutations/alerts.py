@@ -166,7 +166,7 @@ ROWS = (
         "alerts: who is alerted",
         DECISIONS_PY,
         WHO,
-        ("history.direct_alerts(user, now - HOUR), now)", "history.direct_alerts(user, now - 24 * HOUR), now)"),
+        ("history.direct_alerts(user, now - HOUR), is_quiet", "history.direct_alerts(user, now - 24 * HOUR), is_quiet"),
     ),
     mutation(
         "the limit forgets messages whose alert left App Home",

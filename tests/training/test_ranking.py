@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info
 
 from beepgpt.conversations.rules import Rules
 from beepgpt.simulation.workspace import Plan, live_records
@@ -130,6 +131,23 @@ def test_it_learns():
     latest = sum(examples().points.candidates(point)[:1] == examples().answers[point] for point in answered)
 
     assert ours > latest * 1.05
+
+
+def test_the_threads_are_those_that_are_idle_and_the_models_file_does_not_tell(monkeypatch: pytest.MonkeyPatch):
+    """All that the trees take is within the limit, and the trees and their settings are the same whatever was idle."""
+    fitted = {}
+    for idle in (1, 2):
+        seen: set[int] = set()
+        monkeypatch.setattr(ranking, "idle_cores", lambda idle=idle: idle)
+        found, _ = fit_ranker(
+            examples(),
+            rounds=2,
+            min_data_in_leaf=20,
+            progress=lambda *_, seen=seen: seen.update(each["num_threads"] for each in threadpool_info() if each["user_api"] == "openmp"),
+        )
+        fitted[idle], limit = found.trees.model_to_string(), seen
+        assert limit == {idle}
+    assert fitted[1] == fitted[2]
 
 
 def test_the_same_examples_give_the_same_model():

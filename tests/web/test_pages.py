@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from beepgpt.web.index_page import (
     BETTER,
@@ -20,7 +22,7 @@ from beepgpt.web.index_page import (
     verdict_of,
 )
 from beepgpt.web.naming import PageNames
-from beepgpt.web.report import places_of
+from beepgpt.web.report import places_of, ranged_line
 from beepgpt.web.words import WORDS, words_of
 
 GLOSSARY = Path(__file__).resolve().parents[2] / "docs" / "glossary.md"
@@ -129,7 +131,7 @@ def test_a_verdict_names_the_better_rule_and_what_its_shares_leave_out():
         "In 7.7 days it would have sent 26 messages to 16 of 221 people; of the 22 that can be judged, 59 % joined the conversation within"
         " a day (38–78). The better of two simple rules: 31 % (11–61)."
     )
-    assert found["notes"] == ["4 of the 26 messages are too recent to judge, and left out of the shares."]
+    assert found["notes"] == ["4 of the 26 messages are of the last day: who joins within a day isn't known yet, so no share counts them."]
     assert found["better_rule"]["name"] == "who answers most in the channel"
 
 
@@ -205,3 +207,19 @@ def test_all_counts_go_together_in_one_table():
         ("of these, known whether the person joined", None, None, 22),
         ("of these, joined", None, None, 13),
     ]
+
+
+def test_dots_of_too_few_are_hollow_and_no_line_leads_to_them():
+    """Three of three would else be the most striking dot of all."""
+    axes = Figure().add_subplot()
+    ranged_line(
+        axes,
+        [1, 2, 3, 4],
+        [figure(5, 10, 0.3, 0.7), figure(3, 3, None, None), figure(8, 10, 0.5, 0.9), figure(0, 0, None, None)],
+        color="red",
+    )
+
+    line, *_ = axes.containers[0].lines  # type: ignore[attr-defined]
+    assert list(line.get_xdata()) == [1, 3]
+    (few,) = [each for each in axes.lines if each.get_markerfacecolor() == "none"]
+    assert (np.asarray(few.get_xydata()).tolist(), few.get_linestyle()) == ([[2.0, 100.0]], "None")

@@ -114,6 +114,16 @@ def test_files_are_for_their_owner_alone(files: SqliteLog):
     assert modes == {".topic": 0o600, ".topic-wal": 0o600, ".topic-shm": 0o600, ".lock": 0o600}
 
 
+def test_a_commit_is_on_the_disk_when_it_returns(files: SqliteLog):
+    """That much is asked of SQLite: a cut of power alone would show it."""
+    topic = topic_on(files)
+    with closing(files.writer(topic)) as writer:
+        (mode,) = writer._base.execute("PRAGMA journal_mode").fetchone()
+        (synchronous,) = writer._base.execute("PRAGMA synchronous").fetchone()
+
+    assert (mode, synchronous) == ("wal", 2)
+
+
 # What a topic's settings remove, and what is never given twice
 
 

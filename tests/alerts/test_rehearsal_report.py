@@ -1,0 +1,74 @@
+"""What a rehearsal's page is given: what it gains over simple rules, how long a trial must be, whose nights it reckons with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from beepgpt.alerts.choosing import WantedAlerts
+from beepgpt.alerts.decisions import Policy, Preferences
+from beepgpt.alerts.predictions import read_prediction
+from beepgpt.alerts.rehearsal import RehearsalHistory, read_outcome
+from beepgpt.alerts.rehearsal_report import rehearsal_report
+from beepgpt.conversations.rules import DAY, HOUR, MINUTE
+from tests.support.alerts import NOON, outcome, prediction
+
+POLICY = Policy(threshold=0.5, list_from=0.2, quiet=(22 * 60, 7 * 60), opted_in=True)
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, Any]:
+    """Twenty days, on each of which somebody is alerted at noon, and joins on each second one; and three nights with a likely person."""
+    points, outcomes = [], []
+    for day in range(20):
+        author = "ana" if day % 2 else "cy"
+        at = NOON + day * DAY
+        points.append(prediction(at, window=[(at, author)], people={"bo" if day < 12 else "ed": 0.8}))
+        outcomes.append(outcome(points[-1], MINUTE, "di" if day % 2 else "bo" if day < 12 else "ed"))
+    for day in range(3):
+        points.append(prediction(NOON + day * DAY + 11 * HOUR, people={"di": 0.8}))
+        outcomes.append(outcome(points[-1], HOUR))
+    history = RehearsalHistory([*map(read_prediction, points)], map(read_outcome, outcomes))
+    return rehearsal_report(
+        *(history, POLICY, lambda threshold: POLICY, lambda why: 0.3),
+        asked={"ed": Preferences(zone="Asia/Tokyo")},
+        may_see=lambda user, channel: True,
+        names={},
+        everybody=True,
+        wishes=[WantedAlerts()],
+    )
+
+
+def test_examples_come_in_turns(found: dict[str, Any]):
+    """One whose reader joined, one whose reader did not: so that the first few are of both kinds."""
+    assert [each["joined"] for each in found["shown"]] == [True, False] * 4
+
+
+def test_what_quiet_hours_in_utc_change_is_counted(found: dict[str, Any]):
+    """Whom they kept from a message, and how many people, alerted or listed, have no time zone of their own."""
+    assert (found["in_quiet_hours"], found["unzoned"], found["own_zones"], found["list_from"]) == (3, 2, 1, 0.2)
+    assert (found["figures"]["alerts"], found["figures"]["listed"]) == (20, 3)
+
+
+def test_who_joined_most_is_counted(found: dict[str, Any]):
+    """Of ten who joined, one person is six."""
+    joined = found["figures"]["intervals"]["joined"]
+
+    assert (round(joined["value"] * joined["count"]), joined["count"], found["most_joined"]) == (10, 19, 6)
+
+
+def test_a_trial_is_of_two_halves_at_the_rate_of_these_alerts(found: dict[str, Any]):
+    """20 in 19 days, of whom 10 in 19 joined unaided."""
+    assert found["trial"] == [{"more": 0.1, "alerts": 766, "weeks": 104}, {"more": 0.2, "alerts": 182, "weeks": 25}]
+
+
+def test_what_is_gained_over_a_rule_has_its_interval(found: dict[str, Any]):
+    """Who wrote last never joins here; who answers most sometimes does, and then nothing can be told."""
+    ours, *rules = found["rules"]
+    gains = {row["name"]: row["gain"] for row in rules}
+    latest, most = gains["who wrote last in the channel, as many"], gains["who answers most in the channel, as many"]
+
+    assert (ours["name"], ours["gain"]) == ("the model, from 50 %", None)
+    assert latest == {"value": 0.52632, "low": 0.22506, "high": 0.74277, "count": 18, "conversations": 18}
+    assert most == {"value": 0.13743, "low": -0.13622, "high": 0.37837, "count": 18, "conversations": 18}

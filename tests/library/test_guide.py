@@ -1,0 +1,37 @@
+"""The guide to Python says what works."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import beepgpt
+
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "python.md"
+
+
+@pytest.mark.slow
+def test_the_guide_runs_from_its_beginning_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its blocks, one after the other, on a simulated export; what is printed is there."""
+    monkeypatch.chdir(tmp_path)
+    beepgpt.simulate("your-export.zip", messages=300)
+    events = list(beepgpt.read_events("your-export.zip"))
+    printed: list[Any] = []
+    names: dict[str, Any] = {"my_stream": lambda: events, "print": lambda *values: printed.append(values)}
+    blocks = re.findall(r"^```python\n(.*?)^```", GUIDE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    for block in blocks:
+        if "to_pandas" in block:
+            pytest.importorskip("pandas")
+        exec(block, names)
+        if "model.predict(made" in block:
+            assert len(printed[-1][0]) == 3 and 0 <= printed[-1][1] <= 1
+        if "to_pandas" in block:
+            names["frame"] = None
+            made_of_export = len(printed)
+
+    assert len(blocks) == 5 and made_of_export > 100
+    assert names["follower"].account["adds_up"] and names["asked"].text == "Is it red?"
+    assert [example.channel for example in names["made"] if example.answer] == ["general"]
