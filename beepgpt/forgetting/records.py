@@ -24,6 +24,7 @@ MAKERS = (
     ({"window", "people"}, "beepgpt score"),
     ({"how", "people"}, "beepgpt score"),
     ({"window", "answer"}, "beepgpt examples"),
+    ({"way", "joined"}, "beepgpt rehearse"),
 )
 """Which command makes records with these keys, and makes them again; the first that fits."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from beepgpt.commands.score import MEANING, print_scores
 from beepgpt.conversations.events import micros
 from beepgpt.training.live import name_of
 from beepgpt.training.models import read_card
@@ -72,6 +73,35 @@ def test_a_score_over_the_training_period_is_in_no_headline(tmp_path: Path):
     of = headlines["all"]["answered"]["hit@1"]
     assert last[0] == last[1]
     assert f"hit@1 {100 * of['value']:.1f} % ({100 * of['low']:.1f}–{100 * of['high']:.1f}) of {of['count']}, hit@5" in last[0]
+
+
+def test_nothing_scored_says_why_and_leads_to_no_rehearsal(tmp_path: Path):
+    """Of events that are all older than what is to be scored, as of another workspace."""
+    given(tmp_path)
+    done = run_program("score", "in.jsonl", "--model", "model", "--to", "p.jsonl", "--since", "2100-01-01T00:00:00Z", cwd=tmp_path)
+    said = " ".join(done.stderr.split())
+
+    assert done.returncode == 0, done.stderr
+    assert "Nothing was scored: " in said and "are scored with --since 1970-01-01T00:00:00Z." in said
+    assert "rehearse" not in said
+    assert "; the newest that judge" not in said
+
+
+def test_figures_of_no_known_answer_are_none(capsys: pytest.CaptureFixture[str]):
+    """Where a model has scored points whose answers nobody knows."""
+    events = {"read": 1, "applied": 1, "ignored": {}, "rejected": {}, "duplicate": 0, "late": 0, "held": 0}
+    points = {"made": 1, "scored": 1, "failed": {}, "scored_by": {"m": 1}} | dict.fromkeys(MEANING, 0)
+    account = {"events": events, "points": points, "outcomes": {"unsettled": 1}, "channels": 1}
+    figure = {"value": None, "low": None, "high": None, "count": 0}
+    closing = {
+        "account": account, "to": "p.jsonl", "outcomes_to": None, "model": "m", "threshold": 0.3, "does_not_add_up": [], "seconds": 1.0,
+        "points_per_second": 1.0, "peak_memory_mb": 1.0, "lately": [{"m": {"intervals": {"hit@1": figure}}}],
+    }  # fmt: skip
+    print_scores(closing)
+    said = " ".join(capsys.readouterr().err.split())
+
+    assert "at the end no known answer judges model m yet" in said
+    assert "; the newest" not in said
 
 
 def test_beside_standard_output_are_no_files(tmp_path: Path):
