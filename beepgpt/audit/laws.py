@@ -170,9 +170,7 @@ def _verdicts(
             "every id is the right one and stands once" + (f"; the file holds {all_given} and nothing else" if whole else ""),
             looks_cut.get(4, "") if checked["examples"] else "the file holds no example",
         ),
-        findings.judged(
-            5, "", "examples alone don't show what was scored: tests/laws/test_train_as_you_serve.py does"
-        ),
+        findings.judged(5, "", "examples alone don't show what was scored: tests/laws/test_train_as_you_serve.py does"),
         findings.judged(6, kept_6, "" if kept_6 else "a sample doesn't read what the rest became: leave out --sample"),
         findings.judged(
             7,

@@ -137,6 +137,34 @@ def test_its_examples_are_those_of_its_own_command(tried, export: Path, tmp_path
 
 
 @pytest.mark.slow
+def test_its_model_and_predictions_are_those_of_its_own_commands(tried, export: Path, tmp_path: Path):
+    """Byte for byte, in other processes at another time."""
+    to, model = tried[0], tmp_path / "model"
+    for arguments in (("train", to / "set", "--to", model), ("score", export, "--model", model, "--to", tmp_path / "p.jsonl", *INCLUDE)):
+        done = run_program(*arguments)
+        assert done.returncode == 0, done.stderr
+
+    for name in ("model.skops", "model.json"):
+        assert (model / name).read_bytes() == (to / "set/models/local" / name).read_bytes()
+    made = [sorted(path.read_bytes().splitlines()) for path in (tmp_path / "p.jsonl", to / "predictions.jsonl")]
+    assert made[0] == made[1] and len(made[0]) > 100
+
+
+def test_what_is_in_no_figure_and_each_alert_are_named(tried):
+    """Moments with an unknown text are counted on the first page; alerts stand in a file that both pages name, with the page's count."""
+    to = tried[0]
+    withheld = json.loads((to / "steps.json").read_bytes())["scores"]["value"]["withheld"]
+    index, page = ((to / name).read_text() for name in ("index.html", "rehearsal.html"))
+    alerts = [json.loads(line) for line in (to / "rehearsal.alerts.jsonl").read_bytes().splitlines()]
+    judged = [each for each in alerts if (each["part"], each["way"]) == ("judge", "direct")]
+
+    assert withheld > 0 and f"{withheld:,} moments more of <em>choose</em> and <em>judge</em> are in no figure" in index
+    assert f"<h1>{len(judged)} alerts to {len({each['user'] for each in judged})} people" in page
+    assert "rehearsal.alerts.jsonl" in index and ".alerts.jsonl" in page
+    assert "The rules know what was said and answered since the first of these predictions, and nothing of before" in page
+
+
+@pytest.mark.slow
 def test_names_are_shown_or_not(tried, export: Path, tmp_path: Path):
     """`--no-names`: no name of anybody stands on any page, though it does without."""
     to, _ = tried
