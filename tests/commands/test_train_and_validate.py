@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import subprocess
-from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from beepgpt.training.points import BadTable, examples_of, read_examples
 from beepgpt.training.ranking import Ranker
 from beepgpt.web.report import HEADS
 from tests.support import beep, program, quiet, run_program
+from tests.support.prepare import vouch_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -221,14 +221,6 @@ def test_validation_says_what_its_training_set_leaves_out(trained: Path, tmp_pat
     assert found["not_judged"] == {"silence": silent}
     assert f"Points that nobody answered (--silences drop) were left out of the training set, {silent:,} before the cut" in said
     assert f"{silent:,} points that nobody answered (--silences drop)" in (tmp_path / "models" / "local" / "report.html").read_text("utf-8")
-
-
-def vouch_for(path: Path) -> None:
-    """Have the set's manifest name a file as it is now."""
-    manifest = path.parent / "manifest.json"
-    body = json.loads(manifest.read_bytes())
-    body["files"][path.name]["sha256"] = sha256(path.read_bytes()).hexdigest()
-    manifest.write_text(json.dumps(body), "utf-8")
 
 
 @pytest.mark.parametrize("name", ["candidates_train.parquet", "candidates_valid.parquet"])

@@ -26,7 +26,7 @@ from tests.support import run_program
 from tests.support.openai_model import Labeler, learned
 from tests.support.openai_script import Script, digest
 from tests.support.openai_server import Server, serving
-from tests.support.prepare import Set
+from tests.support.prepare import Set, vouch_for
 from tests.support.training import job_of, settings_for, training_set, variables
 
 
@@ -174,6 +174,7 @@ def with_labels(prepared: Set, tmp_path: Path) -> Path:
     labels = json.loads((folder / "labels.json").read_bytes())
     labels["people"] = [{**each, "label": f"1{each['label']}"} for each in labels["people"]]
     (folder / "labels.json").write_text(json.dumps(labels))
+    vouch_for(folder / "labels.json")
     return folder
 
 
