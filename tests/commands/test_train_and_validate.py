@@ -201,7 +201,9 @@ def test_the_page_needs_nothing_and_runs_nothing(trained: Path):
     assert HOSTILE in page.said
     assert "script" not in page.elements
     assert page.elements.count("article") == 12
-    assert page.elements.count("svg") == 5 + text.count('class="band"'), "five pictures, and a band for each who is compared"
+    assert page.elements.count("svg") == 4 + text.count('class="band"'), (
+        "four pictures (of one month no line is drawn), and a band for each who is compared"
+    )
     assert all(f'<th scope="col">{head}</th>' in text for head in HEADS.values())
     assert [address for address in page.addresses if not address.startswith("#")] == []
     assert not re.search(r"url\((?!#)", text)
@@ -220,7 +222,9 @@ def test_validation_says_what_its_training_set_leaves_out(trained: Path, tmp_pat
     assert metrics_of(trained)["not_judged"] == {}
     assert found["not_judged"] == {"silence": silent}
     assert f"Points that nobody answered (--silences drop) were left out of the training set, {silent:,} before the cut" in said
-    assert f"{silent:,} points that nobody answered (--silences drop)" in (tmp_path / "models" / "local" / "report.html").read_text("utf-8")
+    assert f"{silent:,} examples that nobody answered (--silences drop)" in (tmp_path / "models" / "local" / "report.html").read_text(
+        "utf-8"
+    )
 
 
 @pytest.mark.parametrize("name", ["candidates_train.parquet", "candidates_valid.parquet"])

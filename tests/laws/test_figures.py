@@ -33,6 +33,7 @@ from beepgpt.training.runs import FILE, ValidationRun, read_run, run_bytes, side
 from beepgpt.training.text import fit_text
 from beepgpt.training.validation import validate_models
 from tests.support.alerts import NOON, outcome, prediction
+from tests.support.prepare import vouch_for
 from tests.support.training import training_set
 from tests.training.test_training_metrics import examples_with
 
@@ -181,6 +182,7 @@ def answers_turned(folder: Path, name: str, among: Callable[[int], bool]) -> Non
     ]
     place = table.schema.get_field_index("answer")
     pq.write_table(table.set_column(place, "answer", pa.array(answers, table.schema.field(place).type)), folder / name)
+    vouch_for(folder / name)
 
 
 @pytest.mark.parametrize("part", ["fit", "choose", "judge"])
@@ -254,6 +256,7 @@ def test_an_answer_that_was_known_only_when_judging_began_chooses_nothing(small_
         settled[row] = parts.judge_from - (place % 3 > 0)
     column = table.schema.get_field_index("settled_ts")
     pq.write_table(table.set_column(column, "settled_ts", pa.array(settled, table.schema.field(column).type)), path)
+    vouch_for(path)
     found = validate_models(folder, [load_model(folder / "model")], precision=0.05).figures
     known = len(early) - len(range(0, len(early), 3))
 
