@@ -135,6 +135,15 @@ def how_chosen(values: Mapping[str, Any]) -> str:
     return ""
 
 
+def alerted_from(values: Mapping[str, Any]) -> str:
+    """From which probability on people were alerted, and why from that one, as the end of a sentence about what was chosen."""
+    found, here = values["recommended"], f"Here they were alerted from {threshold(values['threshold'])} on"
+    if found["threshold"] is None:
+        return f"none could be ({spaced(found['why'])}). {here}, {values['guessed']}."
+    chosen = f"{threshold(found['threshold'])}, {spaced(found['why'])}."
+    return chosen if values["threshold"] == found["threshold"] else f"{chosen} {here}, as was set."
+
+
 def counted(count: int, what: str) -> str:
     """A count with its noun.
 
@@ -251,6 +260,7 @@ def index_page(found: Mapping[str, Any], people: Iterable[str] = ()) -> str:
     more: dict[str, Any] = {"trial": trial_of(rehearsal), "counts": counts_of(rehearsal, found["examples"]), "gains": gains_of(rehearsal)}
     more |= {"right": right_of(ours["intervals"]["joined"]), "judged": ours["intervals"]["joined"]["count"]}
     more |= {"most": most_of(rehearsal["people"], rehearsal["figures"]["alerts"]), "shown": shown, "words": words}
+    more["alerted_from"] = alerted_from(rehearsal)
     return rendered("index.html", found=found, ranges=ranges, people=PageNames(people), **more)
 
 

@@ -17,6 +17,7 @@ from beepgpt.web.index_page import (
     SAME,
     UNSURE,
     WORSE,
+    alerted_from,
     counts_of,
     how_chosen,
     notes_of,
@@ -24,6 +25,7 @@ from beepgpt.web.index_page import (
     verdict_of,
 )
 from beepgpt.web.naming import PageNames
+from beepgpt.web.pages import environment
 from beepgpt.web.report import places_of, ranged_line
 from beepgpt.web.words import WORDS, words_of
 
@@ -101,6 +103,18 @@ def test_what_must_be_known_of_a_threshold_is_said():
     assert how_chosen(chosen(threshold=0.3, guessed="as was set", recommended=chosen()["recommended"] | none)) == (
         "No threshold could be chosen: too few to tell: 2 % of them. Alerted from 30 % on, as was set."
     )
+    assert [
+        alerted_from(chosen(threshold=at, guessed="as was set", recommended=each))
+        for at, each in (
+            (0.2, chosen()["recommended"]),
+            (0.3, chosen()["recommended"]),
+            (0.3, chosen()["recommended"] | none),
+        )
+    ] == [
+        "20 %, it is so.",
+        "20 %, it is so. Here they were alerted from 30 % on, as was set.",
+        "none could be (too few to tell: 2 % of them). Here they were alerted from 30 % on, as was set.",
+    ]
     assert how_chosen(chosen(threshold=0.3)) == "Alerted from 30 % on, as was set; the recommended threshold is 20 %."
 
 
@@ -243,6 +257,18 @@ def test_notes_say_whose_nights_are_reckoned_with_and_who_joined_most():
     ]
     assert "names some people's time zone, and kept back 1 more message:" in notes(unzoned=3, in_quiet_hours=1)[0]
     assert notes(unzoned=16, own_zones=0, zone="Asia/Tokyo") == notes(unzoned=16, own_zones=0, quiet="") == []
+
+
+def test_times_are_said_to_be_of_those_whose_zones_are_counted():
+    """Of all who get something, listed or sent: never of fewer people than have a zone."""
+
+    def times(**more: Any) -> str:
+        macro: Any = environment().get_template("parts.html").module
+        return str(macro.times(rehearsed(**more))).partition(" else ")[0]
+
+    assert times(own_zones=17, unzoned=3).endswith("names a time zone (17 of the 20 people with an alert or an entry in the list),")
+    assert "--zone" in str(environment().get_template("parts.html").module.times(rehearsed(unzoned=1)))  # type: ignore[attr-defined]
+    assert "--zone" not in str(environment().get_template("parts.html").module.times(rehearsed()))  # type: ignore[attr-defined]
 
 
 def test_a_trial_says_what_it_must_show_and_how_long_it_takes():

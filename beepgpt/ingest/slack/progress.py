@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from beepgpt.ingest.slack.backfill import Backfill, about
+from beepgpt.ingest.slack.backfill import Backfill, about, histories
 from beepgpt.runtime.console import console
 
 SAID_EVERY = 60.0
@@ -30,8 +30,7 @@ class CatchUpProgress:
             return  # more gaps are opened
         if gaps and (self._began is None or now - self._said >= SAID_EVERY):
             more = "" if self._began is None else "more "
-            what = f"history of 1 {more}channel is" if gaps == 1 else f"histories of {gaps:,} {more}channels are"
-            console.print(f"Catching up: the {what} to be read, {about(self._backfill.seconds_left())}.")
+            console.print(f"Catching up: the {histories(gaps, more)} to be read, {about(self._backfill.seconds_left())}.")
             if self._began is None:
                 self._began, self._filled = now, self._account["filled"]
             self._said = now
