@@ -26,7 +26,7 @@ SUSPECTED = 3
 
 @with_settings
 def audit(
-    source: Annotated[str, typer.Argument(help="An export, a .jsonl of events, kafka://host:port/topic or sqlite:///folder/topic.")],
+    source: Annotated[str, typer.Argument(help="An export, a .jsonl of events, or a topic (kafka://…, sqlite://…).")],
     examples: Annotated[str, typer.Argument(help="Examples: a .jsonl, ours or another tool's; a .parquet; a set; a topic.")],
     settings: Settings,
     valid: Annotated[Path | None, typer.Option(help="The validation side, where EXAMPLES is a training side.")] = None,

@@ -38,8 +38,8 @@ from beepgpt.runtime.workers import PreparedFlow, Worker
 
 @with_settings
 def examples(
-    source: Annotated[str, typer.Argument(help="An export, a .jsonl of events, kafka://host:port/topic or sqlite:///folder/topic.")],
-    to: Annotated[str, typer.Option(help="Examples: a .jsonl, a .parquet, -, kafka://host:port/topic or sqlite:///folder/topic.")],
+    source: Annotated[str, typer.Argument(help="An export, a .jsonl of events, or a topic (kafka://…, sqlite://…).")],
+    to: Annotated[str, typer.Option(help="Examples: a .jsonl, a .parquet, a topic, or -.")],
     settings: Settings,
     report: Report = None,
     recovery: Recovery = None,

@@ -28,7 +28,7 @@ def forget(
         list[str],
         typer.Option(
             "--from",
-            help="Where it is looked for, as often as needed: a file or folder that this program reads or wrote, kafka://host:port/topic or sqlite:///folder/topic.",
+            help="Where it is looked for, as often as needed: a file or folder that this program reads or wrote, or a topic (kafka://…, sqlite://…).",
         ),
     ],
     settings: Settings,

@@ -26,9 +26,7 @@ from beepgpt.runtime.places import check_apart, is_topic, topic_of
 def ingest(
     source: Annotated[
         str,
-        typer.Argument(
-            help="A Slack export (zip or folder), a .jsonl of events, kafka://host:port/topic, sqlite:///folder/topic, or slack: live."
-        ),
+        typer.Argument(help="A Slack export (zip or folder), a .jsonl of events, a topic (kafka://…, sqlite://…), or slack: live."),
     ],
     to: Annotated[str, typer.Option(help="The topic to write, which nobody else writes, at kafka://host:port/ or sqlite:///folder/.")],
     settings: Settings,

@@ -40,8 +40,8 @@ NEEDED = {"provider": ("openai", "backoff", "aiolimiter", "detect_secrets", "pho
 
 @with_settings
 def label(
-    source: Annotated[str, typer.Argument(help="Examples: a .jsonl, kafka://host:port/slack.examples or sqlite:///folder/slack.examples.")],
-    to: Annotated[str, typer.Option(help="A .jsonl path, -, kafka://host:port/slack.labeled or sqlite:///folder/slack.labeled.")],
+    source: Annotated[str, typer.Argument(help="A .jsonl, or a topic (kafka://…, sqlite://…).")],
+    to: Annotated[str, typer.Option(help="A .jsonl, a topic (kafka://…, sqlite://…), or -.")],
     settings: Settings,
     yes: Annotated[bool, typer.Option("--yes", help="Begin without asking; --max-cost holds all the same.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Label even if the labeler may be no better than chance.")] = False,

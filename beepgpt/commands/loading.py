@@ -25,12 +25,12 @@ ORDER = (WHERE, WHAT, MODEL, HOW)
 METAVARS = {
     **dict.fromkeys(("to", "from_", "source", "outcomes", "interactions", "deletions"), "<place>"),
     **dict.fromkeys(("since", "warmup", "pace", "every", "deadline"), "<duration>"),
-    **dict.fromkeys(("labeler", "prefix", "reason", "shards", "suffix", "way", "zone"), "<name>"),
+    **dict.fromkeys(("labeler", "prefix", "reason", "shards", "suffix", "way"), "<name>"),
     **dict.fromkeys(("user", "channel", "message"), "<id>"),
     **dict.fromkeys(("broker", "http_host"), "<address>"),
     "until": "<time>",
     "with_": "<names>",
-    **dict.fromkeys(("model", "text", "workspace"), "<text>"),
+    **dict.fromkeys(("model", "text", "workspace", "zone"), "<text>"),
 }
 """What stands beside a flag that takes text, by its name: a place is a file, a topic, or `-`. Arguments have their names, in capitals."""
 

@@ -28,16 +28,14 @@ from beepgpt.training.folder import ALERTS
 
 @with_settings
 def rehearse(
-    source: Annotated[
-        str, typer.Argument(metavar="PREDICTIONS", help="Predictions: a .jsonl path, kafka://host:port/topic or sqlite:///folder/topic.")
-    ],
+    source: Annotated[str, typer.Argument(metavar="PREDICTIONS", help="A .jsonl, or a topic (kafka://…, sqlite://…).")],
     settings: Settings,
     to: Annotated[Path, typer.Option(help="The page: an .html path.")],
     outcomes: Annotated[str | None, typer.Option(help="Outcomes, if they aren't beside PREDICTIONS, or in it.", show_default=False)] = None,
     model: Annotated[Path | None, typer.Option(help="The model's folder; the threshold is written there.")] = None,
     precision: Annotated[
         float | None,
-        typer.Option(help="The share who should join; if not given, 0.5, or less if that can't be had.", min=0, max=1),
+        typer.Option(help="The share who should join; else 0.5, or less.", min=0, max=1),
     ] = None,
     per_week: Annotated[float | None, typer.Option(help="Alerts to a person a week, at most.", min=0, show_default=False)] = None,
     store: Annotated[
@@ -50,7 +48,7 @@ def rehearse(
     report: Report = None,
     json: Json = False,
 ) -> None:
-    """Replay past predictions with alerts: whom they would have alerted, how often rightly, and from which threshold on is best."""
+    """Replay past predictions with alerts: whom they would have alerted, and how often rightly."""
     for name in ("jinja2", "slack_sdk", "scipy", "matplotlib"):
         if find_spec(name) is None:
             raise BadCommand(f"beepgpt rehearse needs {name}, which is not installed: {INSTALL}")

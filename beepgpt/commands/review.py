@@ -38,9 +38,7 @@ INSTALL = "pip install 'beepgpt[labeling]'"
 
 @with_settings
 def review(
-    source: Annotated[
-        str, typer.Argument(help="Examples, labeled or not: a .jsonl path, kafka://host:port/topic or sqlite:///folder/topic.")
-    ],
+    source: Annotated[str, typer.Argument(help="Examples, labeled or not: a .jsonl, or a topic (kafka://…, sqlite://…).")],
     settings: Settings,
     labeler: Annotated[
         str | None, typer.Option(help="Whose opinion is shown beside yours: local, rules or none.", show_default=False)

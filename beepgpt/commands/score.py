@@ -30,9 +30,9 @@ EXTRA = "training"
 
 @with_settings
 def score(
-    source: Annotated[str, typer.Argument(help="An export, a .jsonl of events, kafka://host:port/topic or sqlite:///folder/topic.")],
-    model: Annotated[Path, typer.Option(help="The model's folder; a new one there is loaded.")],
-    to: Annotated[str, typer.Option(help="A .jsonl path, -, kafka://host:port/topic or sqlite:///folder/topic.")],
+    source: Annotated[str, typer.Argument(help="An export, a .jsonl of events, or a topic (kafka://…, sqlite://…).")],
+    model: Annotated[Path, typer.Option(help="The model's folder, and newer ones there.")],
+    to: Annotated[str, typer.Option(help="A .jsonl, a topic (kafka://…, sqlite://…), or -.")],
     settings: Settings,
     outcomes: Annotated[
         str | None,

@@ -98,8 +98,16 @@ def test_a_topic_that_the_settings_name_keeps_its_name(connection, name, capsys)
 @pytest.mark.parametrize(
     ("at", "prefix", "said"),
     [
-        ("localhost:9092", "slack", "BROKER localhost:9092: kafka://host:port or kafka://host:port/topic is expected"),
-        (f"{NOWHERE}/slack.events?follow=true", "slack", "kafka://host:port or kafka://host:port/topic is expected"),
+        (
+            "localhost:9092",
+            "slack",
+            "BROKER localhost:9092: kafka://host:port or kafka://host:port/topic, or sqlite:///folder",
+        ),
+        (
+            f"{NOWHERE}/slack.events?follow=true",
+            "slack",
+            "kafka://host:port or kafka://host:port/topic, or sqlite:///folder or sqlite:///folder/topic is expected",
+        ),
         (
             "kafka://localhost",
             "slack",

@@ -201,12 +201,25 @@ def test_the_page_needs_nothing_and_runs_nothing(trained: Path):
     assert HOSTILE in page.said
     assert "script" not in page.elements
     assert page.elements.count("article") == 12
-    assert page.elements.count("svg") == 5 + text.count('class="band"'), "five pictures, and a band for each who is compared"
+    assert page.elements.count("svg") == 4 + text.count('class="band"'), (
+        "four pictures (of one month no line is drawn), and a band for each who is compared"
+    )
     assert all(f'<th scope="col">{head}</th>' in text for head in HEADS.values())
     assert [address for address in page.addresses if not address.startswith("#")] == []
     assert not re.search(r"url\((?!#)", text)
     assert "prefers-color-scheme: dark" in text
     assert "default-src 'none'" in text
+
+
+def test_the_page_says_how_many_first_messages_stayed_unanswered(trained: Path):
+    """Beside how many the model had expected to."""
+    silence = metrics_of(trained)["silences"]["first_messages"]
+    text = (trained / "set" / "models" / "local" / "report.html").read_text("utf-8").replace("\xa0", " ")
+
+    assert silence["came"]["count"] == metrics_of(trained)["rows"]["first_messages"][0]["figures"]["hit@1"]["count"] > 0
+    assert f"the model had expected {100 * silence['said']:.0f} % of them to." in text
+    unsure = silence["came"]["low"] is None or silence["came"]["low"] <= silence["said"] <= silence["came"]["high"]
+    assert ("So it is too sure that" in text) == (not unsure)
 
 
 def test_validation_says_what_its_training_set_leaves_out(trained: Path, tmp_path: Path):
@@ -220,7 +233,9 @@ def test_validation_says_what_its_training_set_leaves_out(trained: Path, tmp_pat
     assert metrics_of(trained)["not_judged"] == {}
     assert found["not_judged"] == {"silence": silent}
     assert f"Points that nobody answered (--silences drop) were left out of the training set, {silent:,} before the cut" in said
-    assert f"{silent:,} points that nobody answered (--silences drop)" in (tmp_path / "models" / "local" / "report.html").read_text("utf-8")
+    assert f"{silent:,} examples that nobody answered (--silences drop)" in (tmp_path / "models" / "local" / "report.html").read_text(
+        "utf-8"
+    )
 
 
 @pytest.mark.parametrize("name", ["candidates_train.parquet", "candidates_valid.parquet"])

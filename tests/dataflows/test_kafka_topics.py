@@ -14,7 +14,7 @@ from uuid import uuid4
 import orjson
 import pytest
 
-from beepgpt.connectors.kafka import Writer, create_topics, describe_topics, records_of
+from beepgpt.connectors.kafka import KafkaLog, Writer, create_topics, describe_topics, records_of
 from beepgpt.connectors.log import NotDelivered, OutgoingRecord, TopicSpec
 from beepgpt.conversations.events import strip_previous
 from beepgpt.conversations.rules import HOUR, MINUTE, SECOND
@@ -98,7 +98,7 @@ def test_a_record_over_the_limit_is_a_dead_letter(connection, tmp_path):
 def test_an_example_is_whole_or_the_run_says_why_it_is_not_written(connection):
     """Dead letters may be cut, since their records stand elsewhere: half an example would be no JSON, and nobody would know."""
     examples, late, dead_letters = (new_topic(connection, 1, **{"max.message.bytes": "10000"}) for _ in range(3))
-    sinks = destinations.Topics(connection, examples, late, dead_letters).sinks()
+    sinks = destinations.Topics(KafkaLog(connection), examples, late, dead_letters).sinks()
     large = OutgoingRecord(b"0f", b"x" * 20_000)
 
     said = failing(lambda: write(sinks["examples"], [("all", [large])]), NotDelivered)

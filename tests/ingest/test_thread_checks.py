@@ -164,7 +164,7 @@ def test_a_thread_that_is_read_hours_later_is_held_against_what_was_known_at_the
     posts = [each["event"]["ts"] for each in world.log.bodies() if each["type"] != "heartbeat" and "subtype" not in each["event"]]
     assert len(posts) == len(set(posts))
     world.pass_by(1)
-    assert b"unchecked" not in (world.log.records[-1].value or b""), "nothing is left to look for"
+    assert b"unchecked" not in (world.log.written[-1].value or b""), "nothing is left to look for"
     assert len(world.loop._known) < 10, "and nothing from before the last hour is remembered for it"
 
 
@@ -266,12 +266,12 @@ def test_a_forgotten_reply_comes_back_neither_by_a_check_nor_by_a_fill(world: Wo
     # Of a forgotten person's messages, those are on the list, too, that were on the topic when it was made.
     messages = [("C1", each) for each in (edited, deleted, missed) if each and (by == "message" or each == deleted)]
     world.forgotten = Forgotten(b"salt").with_names(people=people, messages=messages)
-    before = len(world.log.records)
+    before = len(world.log.written)
     world.up()
     world.ask(10)
     assert bool(world.loop.backfill.checks.left) is not is_in_gap
     looked_through(world)
-    written = [each.value or b"" for each in world.log.records[before:]]
+    written = [each.value or b"" for each in world.log.written[before:]]
     assert not [each for each in written if b"quokka" in each or b"U9" in each]
     named = [each for each in (edited, deleted, missed) if each and any(each.encode() in record for record in written)]
     assert named == []

@@ -33,6 +33,7 @@ from beepgpt.training.runs import FILE, ValidationRun, read_run, run_bytes, side
 from beepgpt.training.text import fit_text
 from beepgpt.training.validation import validate_models
 from tests.support.alerts import NOON, outcome, prediction
+from tests.support.prepare import vouch_for
 from tests.support.training import training_set
 from tests.training.test_training_metrics import examples_with
 
@@ -181,6 +182,7 @@ def answers_turned(folder: Path, name: str, among: Callable[[int], bool]) -> Non
     ]
     place = table.schema.get_field_index("answer")
     pq.write_table(table.set_column(place, "answer", pa.array(answers, table.schema.field(place).type)), folder / name)
+    vouch_for(folder / name)
 
 
 @pytest.mark.parametrize("part", ["fit", "choose", "judge"])
@@ -208,7 +210,6 @@ def test_a_model_beside_another_is_judged_and_chosen_by_the_same_parts(small_set
     examples = read_examples(folder / "candidates_train.parquet")
     other = fit_text(examples.at(np.arange(len(examples) // 2)), least=1)
     save_model(folder / "other", other, {}, (folder / "manifest.json").read_bytes())
-    models = [load_model(folder / name) for name in ("model", "other")]
     parts = parts_of(json.loads((folder / "manifest.json").read_bytes()))
     assert parts is not None
     judged: list[dict[str, Any]] = []
@@ -217,7 +218,7 @@ def test_a_model_beside_another_is_judged_and_chosen_by_the_same_parts(small_set
         if turned:
             for name in ("candidates_train.parquet", "candidates_valid.parquet"):
                 answers_turned(folder, name, lambda at: parts.of(at) == part)
-        found = validate_models(folder, models, precision=0.5).figures
+        found = validate_models(folder, [load_model(folder / name) for name in ("model", "other")], precision=0.5).figures
         for figures, rows in ((judged, found["rows"]), (chosen, found["choose"]["rows"])):
             figures.append({kind: [(row["name"], row["figures"]) for row in of[:2]] for kind, of in rows.items()})
 
@@ -254,6 +255,7 @@ def test_an_answer_that_was_known_only_when_judging_began_chooses_nothing(small_
         settled[row] = parts.judge_from - (place % 3 > 0)
     column = table.schema.get_field_index("settled_ts")
     pq.write_table(table.set_column(column, "settled_ts", pa.array(settled, table.schema.field(column).type)), path)
+    vouch_for(path)
     found = validate_models(folder, [load_model(folder / "model")], precision=0.05).figures
     known = len(early) - len(range(0, len(early), 3))
 

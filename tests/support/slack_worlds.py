@@ -16,15 +16,15 @@ from typing import Any
 import pytest
 
 from beepgpt.config.settings import read_settings
-from beepgpt.connectors import kafka
 from beepgpt.connectors.log import OutgoingRecord, Record, Topic
 from beepgpt.connectors.slack.live import Arrival, Down, Up, Web
 from beepgpt.conversations.events import micros
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.conversations.rules import MINUTE, SECOND
 from beepgpt.errors import SlackRefused
-from beepgpt.ingest.slack import event_writer, known_records
+from beepgpt.ingest.slack import event_writer
 from beepgpt.ingest.slack import loop as slack_loop
+from beepgpt.ingest.slack.known_records import read_contents
 from beepgpt.ingest.slack.loop import SlackLoop, SlackPulse
 from tests.support import MONDAY_AT_TEN
 from tests.support.slack_server import BOT_TOKEN, ApiError, Server
@@ -54,27 +54,25 @@ class Log:
     most = 1 << 20
 
     def __init__(self, clock: Callable[[], int]) -> None:
-        self.records: list[Record] = []
+        self.written: list[Record] = []
         self._clock = clock
 
     def send(self, messages: Iterable[OutgoingRecord]) -> None:
         for each in messages:
-            self.records.append(Record(each.value, len(self.records), self._clock(), each.key, []))
+            self.written.append(Record(each.value, len(self.written), self._clock(), each.key, []))
 
     def flush(self) -> None: ...
 
-    def records_of(
-        self, _connection: object, _topic: str, *, back: int | None = None, starts: Mapping[int, int] | None = None
-    ) -> Iterator[tuple[int, Record]]:
-        start = (starts or {}).get(0, 0) if back is None else max(len(self.records) - back, 0)
-        return iter([(0, each) for each in self.records[start:]])
+    def records(self, _topic: str, *, back: int | None = None, starts: Mapping[int, int] | None = None) -> Iterator[tuple[int, Record]]:
+        start = (starts or {}).get(0, 0) if back is None else max(len(self.written) - back, 0)
+        return iter([(0, each) for each in self.written[start:]])
 
-    def offsets_at(self, _connection: object, _topic: str, at: int) -> dict[int, int]:
-        return {0: next((each.offset for each in self.records if each.timestamp >= at), len(self.records))}
+    def offsets_at(self, _topic: str, at: int) -> dict[int, int]:
+        return {0: next((each.offset for each in self.written if each.timestamp >= at), len(self.written))}
 
     def bodies(self) -> list[dict[str, Any]]:
         """All records, in their order."""
-        return [json.loads(each.value or b"{}") for each in self.records]
+        return [json.loads(each.value or b"{}") for each in self.written]
 
 
 class Unwired(Web):
@@ -133,7 +131,7 @@ class World:
         self.came: queue.Queue[Any] = queue.Queue()
         self.answers: list[Any] = []
         """Threads that are read, and not handled yet."""
-        contents = known_records.read_contents(kafka.KafkaLog(kafka.Connection("")), Topic("events", "", 1))
+        contents = read_contents(self.log, Topic("events", "", 1))  # type: ignore[arg-type]
         ours, log, interactions = read_settings(environ={}).slack, self.log, Log(self.clock)
         asks = Unwired(self.server)
         lines, pulse = [Line(self.clock)], SlackPulse()
@@ -282,5 +280,4 @@ def world_of(server: Server) -> Iterator[World]:
             patch.setattr(f"beepgpt.ingest.slack.{module}.time", clock)
         patch.setattr(event_writer, "now_us", clock)
         patch.setattr(slack_loop, "HEARTBEAT_EVERY", 0.0)
-        patch.setattr(known_records, "kafka", log)
         yield World(server, clock, log)
