@@ -136,7 +136,8 @@ def test_commits_do_not_wait_for_a_topic_to_be_cleaned(files: SqliteLog, monkeyp
     """However long cleaning takes."""
     topic = topic_on(files, 1, cleanup_policy="compact")
     write_to(files, topic, OutgoingRecord(b"k", b"1", (), 0), OutgoingRecord(b"k", b"2", (), 0))
-    is_there, begun = [], []
+    is_there: list[bool] = []
+    begun: list[bool] = []
 
     def never_done(base: sqlite3.Connection, numbers: object) -> Iterator[int]:
         begun.append(True)
