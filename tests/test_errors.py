@@ -6,8 +6,8 @@ import pkgutil
 import beepgpt
 from beepgpt.errors import BeepGPTError
 
-INTERNAL = {"_Bad", "_Refused", "UnreadableMember", "CallStopped"}
-"""They carry something to a caller of the same module or folder, and never reach a user."""
+INTERNAL = {"_Bad", "_Refused", "UnreadableMember", "CallStopped", "TooLarge"}
+"""They carry something to a caller of the same room, and never reach a user."""
 
 
 def test_every_error_of_ours_has_the_one_base():

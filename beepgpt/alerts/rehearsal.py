@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import isnan
 from typing import Any, NamedTuple
@@ -186,6 +186,8 @@ class Rehearsed:
     passed: Counter[str]
     """Those who were passed over, in the part that judges."""
     history: RehearsalHistory
+    kept_back: Counter[str] = field(default_factory=Counter)
+    """Those in the part that judges who were likely enough for a direct message and got none, by the rule that decided it."""
 
     def direct(self, part: str = "judge", until: int | None = None) -> list[RehearsedAlert]:
         """Those of a part that would have been direct messages. `until`: only those of whom all was known by then."""
@@ -198,9 +200,13 @@ class Rehearsed:
         return self.figures_of("judge")
 
     def figures_of(self, part: str, until: int | None = None) -> dict[str, Any]:
-        """Counts and shares of a part's alerts; `intervals` has each share with its 95 % interval by conversation, where it has one."""
-        history, direct = self.history, self.direct(part, until)
-        people, days = {each.alert.user for each in direct}, history.days(part)
+        """Counts and shares of a part's alerts; `intervals` has each share with its 95 % interval by conversation, where it has one.
+
+        `until`: only of alerts of whom all was known by then. How many a person gets a day is always of the whole part: nothing that
+        came later changes it.
+        """
+        history, direct, whole = self.history, self.direct(part, until), self.direct(part)
+        people = {each.alert.user for each in direct}
         known_by = history.end if until is None else min(until, history.end)
         joins, join_sessions = history.joins_known(part, known_by)
         covered = np.zeros(len(joins))
@@ -220,7 +226,7 @@ class Rehearsed:
             "listed": sum(each.part == part and each.alert.way == "list" for each in self.alerts),
             "people": len(people),
             **{name: None if isnan(each.value) else round(each.value, 4) for name, each in intervals.items()},
-            "per_person_per_day": share(len(direct), len(people) * days),
+            "per_person_per_day": share(len(whole), len({each.alert.user for each in whole}) * history.days(part)),
             "intervals": {name: each.as_json() for name, each in intervals.items()},
         }
 

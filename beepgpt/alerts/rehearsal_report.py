@@ -74,6 +74,7 @@ def rehearsal_report(
         rules += [baseline.under(plain, name=name, parts=JUDGED, on_end=on_run)]
         rules += [baseline.matched(policy, wanted_alerts, f"{name}, as many", parts=JUDGED, on_end=on_run)]
     likely = [each for each in ours.alerts if each.part == "judge"]
+    reached = {each.alert.user for each in likely}
     judges = history.parts.get("judge", [])
 
     def own_zone(user: str) -> str | None:
@@ -90,8 +91,8 @@ def rehearsal_report(
         "list_from": policy.list_from,
         "quiet": "" if policy.quiet == NO_QUIET_HOURS else " to ".join(f"{each // 60:02d}:{each % 60:02d}" for each in policy.quiet),
         "zone": policy.zone,
-        "own_zones": sum(own_zone(user) is not None for user in {each.alert.user for each in ours.direct()}),
-        "unzoned": sum(own_zone(user) is None for user in {each.alert.user for each in likely}),
+        "own_zones": sum(own_zone(user) is not None for user in reached),
+        "unzoned": sum(own_zone(user) is None for user in reached),
         "in_quiet_hours": sum(each.alert.reason == "quiet_hours" for each in likely),
         "figures": ours.figures,
         "apart": {part: ours.figures_of(part) for part in history.parts if part != "judge"},
@@ -105,13 +106,17 @@ def rehearsal_report(
         "most_joined": max(Counter(each.alert.user for each in ours.direct() if each.joined).values(), default=0),
         "people": people_of(ours, names),
         "channels": channels_of(ours, names),
-        "passed": [
-            (reason.replace("_", " "), -count) for count, reason in sorted((-count, reason) for reason, count in ours.passed.items())
-        ],
+        "passed": counted_reasons(ours.passed),
+        "kept_back": counted_reasons(ours.kept_back),
         "alerts": alerts_of(ours),
         "shown": shown_of(ours, names, lambda user: own_zone(user) or policy.zone),
         **bars_of(ours, policy.zone),
     }
+
+
+def counted_reasons(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Reasons in words with their counts, the commonest first."""
+    return [(reason.replace("_", " "), -count) for count, reason in sorted((-count, reason) for reason, count in counts.items())]
 
 
 def alerts_of(rehearsed: Rehearsed) -> list[dict[str, Any]]:

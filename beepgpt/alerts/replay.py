@@ -79,6 +79,8 @@ class _Standing:
     def __init__(self, policy: Policy, history: RehearsalHistory, known: _Known, candidates: int) -> None:
         self.policy = policy
         stale = [stale_reason(point, known, policy, point.prompt_ts + SECOND) for point in history.points]
+        self.stale = stale
+        """Why nobody is alerted to a point; empty if somebody may be."""
         self.is_open = np.array([not reason for reason in stale], bool)
         self.passed = Counter(reason for reason, part in zip(stale, history.part_at, strict=True) if reason and part == "judge")
         self.reasons = [""]
@@ -124,7 +126,11 @@ class Replay:
         standing = self._standing_under(policy, known)
         policies = {model: policy.of(model) for model in history.models}
         least = np.array([_least(policies[model]) for model in history.models])[history.model_at]
-        is_asked = standing.is_open & np.isin(history.part_at, list(parts))
+        is_replayed = np.isin(history.part_at, list(parts))
+        is_asked = standing.is_open & is_replayed
+        thresholds = np.array([policies[model].threshold for model in history.models])[history.model_at]
+        is_likely = self._is_judged & is_replayed[self._at] & (self._p >= thresholds[self._at])
+        kept_back = Counter(standing.stale[at] for at in self._at[is_likely & ~standing.is_open[self._at]].tolist())
         # Most candidates are below: whatever the other rules say, nothing comes of them.
         chosen = np.flatnonzero(is_asked[self._at] & ((self._p >= least[self._at]) | (self._p >= self._own)))
         for index in chosen[standing.excluded[chosen] < 0].tolist():
@@ -133,23 +139,28 @@ class Replay:
         passed = Counter(standing.passed if "judge" in parts else ())
         for reason, count in zip(standing.reasons, np.bincount(excluded[counts], minlength=len(standing.reasons)).tolist(), strict=True):
             passed[reason] += count if reason not in ("", "not_opted_in") else 0
+        kept_back.update(standing.reasons[place] for place in excluded[is_likely[chosen]].tolist() if place)
         alerts, left = [], excluded == 0
-        columns = (chosen[left], self._at[chosen[left]], self._p[chosen[left]], counts[left])
-        for index, at, p, does_count in zip(*(each.tolist() for each in columns), strict=True):
+        columns = (chosen[left], self._at[chosen[left]], self._p[chosen[left]], counts[left], is_likely[chosen[left]])
+        for index, at, p, does_count, likely in zip(*(each.tolist() for each in columns), strict=True):
             user, point, keys = self._user[index], history.points[at], history.keys[at]
             now, own = point.prompt_ts + SECOND, policies[point.model]
             verdict = verdict_unless_excluded(user, p, keys, known, own, now, is_quiet=standing.is_quiet[index])
             if verdict.route is None:
                 passed[verdict.reason] += does_count
+                kept_back[verdict.reason] += likely
             elif not self._may_see(user, point.channel):
                 passed["not_a_member"] += history.part_at[at] == "judge"
+                kept_back["not_a_member"] += likely
             else:
                 known.alerted[user].update(keys)
                 if verdict.route == "direct":
                     known.direct_times[user].append(now)
+                else:
+                    kept_back[verdict.reason] += likely
                 alerts.append(self._alert(index, at, p, verdict))
         on_end()
-        return Rehearsed(name, None if self._is_baseline else policy.threshold, alerts, +passed, history)
+        return Rehearsed(name, None if self._is_baseline else policy.threshold, alerts, +passed, history, +kept_back)
 
     def matched(self, policy: Policy, wanted: int, name: str, *, parts: Collection[str], on_end: Callable[[], None]) -> Rehearsed:
         """Decide at the threshold at which a baseline gives about `wanted` alerts, and no more than that if it can."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import unquote
@@ -12,7 +14,8 @@ from rich.table import Table
 from beepgpt.commands.closing import say_next, show_summary
 from beepgpt.commands.flags import Json, with_settings
 from beepgpt.config.settings import Settings, defaults
-from beepgpt.connectors.log import HOW, HOW_SQLITE, BadAddress, TopicSpec, folder_place, parse_address
+from beepgpt.connectors.log import HOW, HOW_SQLITE, BadAddress, EditableLog, TopicInUse, TopicSpec, folder_place, parse_address
+from beepgpt.connectors.sqlite.topic_files import SUFFIX
 from beepgpt.conversations.rules import DAY
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console, results
@@ -70,6 +73,8 @@ def topics(
         else flow_topics(prefix, partitions, replicas, beside, settings)
     )
     made, differences = log.create(specs)
+    if isinstance(log, EditableLog):
+        clean_unused(log, [spec.name for spec in specs if spec.name not in made])
     there = log.check_topics([spec.name for spec in specs])
     rows = []
     for spec in specs:
@@ -81,6 +86,14 @@ def topics(
         console.print(f"A flow that is to use these needs: {' '.join(needed)}", soft_wrap=True)
     if name is None:
         say_next("ingest", "EXPORT.zip", "--to", f"{place}/{prefix}.events", why="The history, before anything live")
+
+
+def clean_unused(log: EditableLog, names: Sequence[str]) -> None:
+    """Clean topics that nobody has open: what keeps one open cleans it."""
+    for name in names:
+        with suppress(TopicInUse), log.held([name]):
+            if log.forgets(name):
+                log.clean(name)
 
 
 def print_topics(found: dict[str, Any]) -> None:
@@ -141,20 +154,26 @@ PLACES = "kafka://host:port or kafka://host:port/topic, or sqlite:///folder or s
 def broker_and_topic(at: str) -> tuple[str, str | None]:
     """The log's place (`kafka://host:port`), and the topic if one is named. Raises BadCommand.
 
-    The last name in a path is a topic's if there is a dot in it and no such folder: `sqlite:///srv/log/slack.events`.
+    The last name in a path is a topic's if there is a known kind behind a dot in it and no such folder (`sqlite:///srv/log/slack.events`),
+    or if it is that of a topic's file (`sqlite:///srv/log/chat.topic`).
 
     >>> broker_and_topic("kafka://localhost:9092"), broker_and_topic("kafka://localhost:9092/slack.events.2")
     (('kafka://localhost:9092', None), ('kafka://localhost:9092', 'slack.events.2'))
     >>> broker_and_topic("sqlite:///srv/log"), broker_and_topic("sqlite:///srv/log/slack.events")
     (('sqlite:///srv/log', None), ('sqlite:///srv/log', 'slack.events'))
+    >>> broker_and_topic("sqlite:///srv/log/chat.topic"), broker_and_topic("sqlite:///srv/.beepgpt")
+    (('sqlite:///srv/log', 'chat'), ('sqlite:///srv/.beepgpt', None))
     """
     if not is_topic(at) or "?" in at or "#" in at:
         raise BadCommand(f"BROKER {at}: {PLACES} is expected")
     if at.startswith("sqlite://"):
         folder = Path(unquote(at.removeprefix("sqlite://")) or ".")
-        names_topic = "." in folder.name and not at.endswith("/") and not folder.is_dir()
+        is_file = folder.name.endswith(SUFFIX)
+        has_kind = any(each in KINDS or each in BESIDE for each in folder.name.split(".")[1:])
+        names_topic = (is_file or has_kind) and not at.endswith("/") and not folder.is_dir()
         if not names_topic:
             return folder_place(str(folder)), None
+        at = at.removesuffix(SUFFIX)
     else:
         names_topic = "/" in at.removeprefix("kafka://").rstrip("/")
     try:

@@ -33,7 +33,7 @@ def clean_topic(log: Log, name: str, cleaning: Cleaning, *, drop: bool = False) 
         return _with_tombstones(log, name, cleaning)
     found = sum(record.value is not None and _kept(record, cleaning) != record.value for _, record in log.records(name))
     if isinstance(log, EditableLog):
-        if found and cleaning.apply:
+        if cleaning.apply:  # whatever was found: an earlier call may have ended before the files were free of what it removed
             log.edit(name, lambda record: _kept(record, cleaning))
         return Removal(found, "removed" if found else "")
     return _rewritten(log, name, found, cleaning, drop=drop)
@@ -65,8 +65,8 @@ def _with_tombstones(log: Log, name: str, cleaning: Cleaning) -> Removal:
         with log.writer(name, alone=False) as writer:
             writer.send(OutgoingRecord(key, None, [("reason", b"forgotten")], partition) for partition, key in gone)
             writer.flush()
-        if isinstance(log, EditableLog):
-            log.clean(name)
+    if cleaning.apply and isinstance(log, EditableLog):
+        log.clean(name)  # likewise
     return Removal(len(gone), "tombstones written" if gone else "", f"{maker} to a new topic" if gone and maker else "")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,8 +31,8 @@ class FlowOutput(Protocol):
     def tidy(self) -> None:
         """Remove files that were begun and hold nothing."""
 
-    def held(self) -> AbstractContextManager[None]:
-        """Inside the `with` block the processes of this run alone write there, where the log sees to that."""
+    def held(self) -> AbstractContextManager[Sequence[int]]:
+        """Inside the `with` block this run's processes alone write there, where the log sees to that; they keep what is given open."""
 
     def topics_now(self) -> Mapping[str, Topic]:
         """The topics that are written to, with their ids and partitions, by name. Raises NoTopic."""
@@ -138,9 +138,9 @@ class Files:
                 if name != "examples" and path.stat().st_size == 0:
                     path.unlink()
 
-    def held(self) -> AbstractContextManager[None]:
+    def held(self) -> AbstractContextManager[Sequence[int]]:
         """Do nothing: each worker writes files of its own."""
-        return nullcontext()
+        return nullcontext(())
 
     def topics_now(self) -> Mapping[str, Topic]:
         """Nothing: files are no topics."""
@@ -190,7 +190,7 @@ class Topics:
         """The same topics for all workers."""
         return replace(self, is_shared=workers > 1)
 
-    def held(self) -> AbstractContextManager[None]:
+    def held(self) -> AbstractContextManager[Sequence[int]]:
         """Hold the topic of the examples; others may write late records and dead letters, too."""
         return self.log.held([self.examples])
 
@@ -358,12 +358,10 @@ class ScoreOutputs:
                 path.unlink()
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self) -> Iterator[Sequence[int]]:
         """Hold the topics."""
         with ExitStack() as stack:
-            for each in self.topics().values():
-                stack.enter_context(log_of(self.settings, each).held([each.topic]))
-            yield
+            yield [one for each in self.topics().values() for one in stack.enter_context(log_of(self.settings, each).held([each.topic]))]
 
     def topics_now(self) -> Mapping[str, Topic]:
         """The topics with their ids and partitions, by their contents. Raises NoTopic."""

@@ -168,8 +168,8 @@ def run_flow(
             reports = [run_worker(run, build, 0, SHARDS, recovery, lambda records, done: watched.update(0, 1, records, done))]
         else:
             shares = shares_among(run.origin, workers) if recovery is None else [tuple(share) for share in recovery.note["shares"]]
-            with run.to.held():
-                reports = _run_all(command, shares, watched, recovery)
+            with run.to.held() as held:
+                reports = _run_all(command, shares, watched, recovery, held)
     ended = all(each["ended"] for each in reports)
     if workers > 1 and (ended or recovery is None):
         run.to.join(workers)
@@ -212,9 +212,9 @@ def shares_among(origin: Origin, workers: int) -> list[tuple[str, ...]]:
 
 
 def _run_all(
-    command: Sequence[str], shares: Sequence[Sequence[str]], watched: Watched, recovery: RecoveryFolder | None
+    command: Sequence[str], shares: Sequence[Sequence[str]], watched: Watched, recovery: RecoveryFolder | None, held: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Run the same command once for each worker, each with its own shards."""
+    """Run the same command once for each worker, each with its own shards; they share the open files `held`."""
     workers = len(shares)
     reports: list[dict[str, Any]] = [{} for _ in range(workers)]
     owners: dict[str, int] = {}
@@ -233,7 +233,7 @@ def _run_all(
         elif "records" in line:
             watched.update(number, workers, line["records"], line["done"])
 
-    keep = [recovery.lock] if recovery is not None and recovery.lock is not None else []
+    keep = [*held, recovery.lock] if recovery is not None and recovery.lock is not None else held
     try:
         own = [[f"--worker={number}", f"--shards={','.join(share)}"] for number, share in enumerate(shares)]
         run_processes([[sys.executable, "-m", "beepgpt", *command, *each] for each in own], on_report, keep)

@@ -241,6 +241,16 @@ def calibration(outcomes: Outcomes, boot: Bootstrap) -> list[dict[str, Any]]:
     return table
 
 
+def silences(nobody: Floats, outcomes: Outcomes, kind: str, boot: Bootstrap) -> dict[str, Any]:
+    """How probable it was called that nobody answers, on average (`said`), and the share of points that nobody answered (`came`).
+
+    `nobody`: the probability of it at each point.
+    """
+    among = KINDS[kind](outcomes)
+    said = float(nobody[among].mean()) if among.any() else np.nan
+    return {"said": said, "came": boot.share((among & ~outcomes.answered).astype(np.float64), among.astype(np.float64))}
+
+
 def by_group(outcomes: Outcomes, groups: Sequence[str], kind: str, boot: Bootstrap) -> dict[str, dict[str, Figure]]:
     """hit@1 and hit@5 of each group of points, by name. `groups`: the group of each point."""
     among = KINDS[kind](outcomes)

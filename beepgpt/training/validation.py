@@ -176,6 +176,7 @@ def judge(
     boot = Bootstrap(valid.points.conversation)
     outcomes = {name: metrics.outcomes_of(each, valid) for name, each in predictions.items()}
     ours, first = next(iter(outcomes.items()))[1], next(iter(predictions.values()))
+    assert first.nobody is not None, "a model predicts probabilities"
     found: dict[str, Any] = {
         "points": len(valid),
         "answered": int(ours.answered.sum()),
@@ -187,15 +188,15 @@ def judge(
         "rows": _rows(predictions, outcomes, boot),
         "alerts": {kind: [_rounded(metrics.alerts_at(ours, each, kind, boot)) for each in metrics.THRESHOLDS] for kind in metrics.KINDS},
         "threshold": _chosen(known, ours, precision, boot),
+        "silences": {kind: _said_and_came(metrics.silences(first.nobody, ours, kind, boot)) for kind in metrics.WITH_SILENCES},
         "spread": {count: _rounded(each) for count, each in metrics.spread(ours).items()},
-        "calibration": [{**row, "came": row["came"].as_json(), "said": _or_none(row["said"])} for row in metrics.calibration(ours, boot)],
+        "calibration": [_said_and_came(row) for row in metrics.calibration(ours, boot)],
         "groups": {
             "people_seen": _groups(ours, _people_seen(train, valid), [name for _, name in SEEN], boot),
             "length": _groups(ours, [str(len(window)) for window in valid.points.window_ts], None, boot),
             "month": _groups(ours, [_when(ts)[:7] for ts in valid.points.prompt_ts], None, boot),
         },
     }
-    assert first.are_probabilities, "a model predicts probabilities"
     return found, ours
 
 
@@ -273,6 +274,10 @@ def _chosen(known: Outcomes, outcomes: Outcomes, precision: float, boot: Bootstr
         return None
     before = metrics.alerts_at(known, threshold, "all", Bootstrap(known.conversation))
     return {"wanted": precision, **_rounded(metrics.alerts_at(outcomes, threshold, "all", boot)), "before": _rounded(before)}
+
+
+def _said_and_came(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {**row, "came": row["came"].as_json(), "said": _or_none(row["said"])}
 
 
 def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:

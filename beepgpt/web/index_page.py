@@ -7,7 +7,7 @@ from typing import Any
 
 from beepgpt.figures import FEW, in_days, percent, share, spaced, threshold
 from beepgpt.web.naming import PageNames
-from beepgpt.web.pages import bands, rendered
+from beepgpt.web.pages import REASONS, bands, rendered
 from beepgpt.web.words import words_of
 
 AS_MANY = ", as many"
@@ -21,8 +21,12 @@ CAVEAT = (
 
 BETTER = "Better than simple rules: worth a trial with volunteers."
 UNSURE = "Whether that is better than a simple rule can't be told from so few messages: a trial with volunteers would tell."
+SAME = "No clear difference from a simple rule, and with so many messages one of 10 points would have shown."
+ALONE = "A simple rule sent no messages, or too few that can be judged, to compare with: a trial with volunteers would tell."
 WORSE = "A simple rule does better: as it is, this is not worth a trial."
 NOBODY = "Nobody would have got a message: there is nothing to hold against a simple rule."
+CLEAR = 0.2
+"""The widest interval of a gain that says something where it holds zero: a difference of half of that would be seen."""
 
 
 def verdict_of(values: Mapping[str, Any], people: int | None) -> dict[str, Any]:
@@ -37,15 +41,14 @@ def verdict_of(values: Mapping[str, Any], people: int | None) -> dict[str, Any]:
     of = "" if people is None else f" of {people:,}"
     days = in_days(values["days"])
     if not figures["alerts"]:
-        sentence = f"In {days} it would have alerted nobody: nobody was predicted with {threshold(values['threshold'])} or more."
+        sentence = f"In {days} it would have alerted nobody: {nobody_since(values)}"
     else:
-        messages = (
-            f"{counted(figures['alerts'], 'message')} to {figures['people']:,}{of} {'person' if figures['people'] == 1 else 'people'}"
-        )
-        sentence = f"In {days} it would have sent {messages}; {joined(ours, figures['alerts'])}. {beside(better)}"
+        whom = "person" if (figures["people"] if people is None else people) == 1 else "people"
+        messages = f"{counted(figures['alerts'], 'message')} to {figures['people']:,}{of} {whom}"
+        sentence = f"In {days} it would have sent {messages}; {joined(ours, figures['alerts'])}. {beside(better, rules)}"
     return {
         "sentence": sentence,
-        "says": says_of(figures["alerts"], [row["gain"] for row in rules]),
+        "says": says_of(values),
         "caveat": CAVEAT,
         "notes": notes_of(values),
         "chosen": how_chosen(values),
@@ -64,13 +67,31 @@ def rules_of(values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [row for row in values["rules"] if row["name"].endswith(AS_MANY)]
 
 
-def says_of(alerts: int, gains: Sequence[Mapping[str, Any]]) -> str:
-    """The verdict: better where the intervals of all gains over simple rules are above zero, worse where one is below, else unsure."""
-    if not alerts:
+def nobody_since(values: Mapping[str, Any]) -> str:
+    """Why nobody would have been alerted, as the end of a sentence: nobody was likely enough, or why most of those who were got nothing."""
+    at, kept_back = threshold(values["threshold"]), values["kept_back"]
+    if not kept_back:
+        return f"nobody was predicted with {at} or more."
+    reason, most = kept_back[0]
+    why = f"{REASONS.get(reason, reason)} ({most:,} of {sum(count for _, count in kept_back):,} times)"
+    return f"everybody predicted with {at} or more was passed over or only listed; the commonest reason: {why}."
+
+
+def says_of(values: Mapping[str, Any]) -> str:
+    """The verdict: better where the intervals of all gains over simple rules are above zero, worse where one is below. Else what keeps it
+    from being told: too few messages, no difference that so many would show, or a simple rule without enough of them.
+    """
+    figures, gains = values["figures"], [row["gain"] for row in rules_of(values)]
+    known = [gain for gain in gains if gain["low"] is not None]
+    if not figures["alerts"]:
         return NOBODY
-    if any(gain["high"] is not None and gain["high"] < 0 for gain in gains):
+    if any(gain["high"] < 0 for gain in known):
         return WORSE
-    return BETTER if all(gain["low"] is not None and gain["low"] > 0 for gain in gains) else UNSURE
+    if open_gains := [gain for gain in known if gain["low"] <= 0]:
+        return SAME if all(gain["high"] - gain["low"] <= CLEAR for gain in open_gains) else UNSURE
+    if figures["intervals"]["joined"]["low"] is None:
+        return UNSURE
+    return BETTER if len(known) == len(gains) else ALONE
 
 
 def are_quiet_hours_unsure(values: Mapping[str, Any]) -> bool:
@@ -102,7 +123,7 @@ def how_chosen(values: Mapping[str, Any]) -> str:
     """What a reader must know of the threshold, as a sentence: it doesn't give what was asked for, or is no chosen one; else empty."""
     found, at, asked = values["recommended"], threshold(values["threshold"]), values["asked"]
     if found["threshold"] is None:
-        return f"No threshold could be chosen: {spaced(found['why'])}. So {at} is {values['guessed']}."
+        return f"No threshold could be chosen: {spaced(found['why'])}. Alerted from {at} on, {values['guessed']}."
     if values["threshold"] != found["threshold"]:
         return f"Alerted from {at} on, as was set; the recommended threshold is {threshold(found['threshold'])}."
     if found["wanted"] != asked:
@@ -112,6 +133,15 @@ def how_chosen(values: Mapping[str, Any]) -> str:
             f" {percent(found['wanted']['precision'])} were asked for: from {at} on, {share(joined)} did."
         )
     return ""
+
+
+def alerted_from(values: Mapping[str, Any]) -> str:
+    """From which probability on people were alerted, and why from that one, as the end of a sentence about what was chosen."""
+    found, here = values["recommended"], f"Here they were alerted from {threshold(values['threshold'])} on"
+    if found["threshold"] is None:
+        return f"none could be ({spaced(found['why'])}). {here}, {values['guessed']}."
+    chosen = f"{threshold(found['threshold'])}, {spaced(found['why'])}."
+    return chosen if values["threshold"] == found["threshold"] else f"{chosen} {here}, as was set."
 
 
 def counted(count: int, what: str) -> str:
@@ -138,11 +168,13 @@ def joined(figure: Mapping[str, Any], alerts: int) -> str:
     return f"{of}{number} joined the conversation within a day{f' ({interval}' if interval else f', {FEW}'}"
 
 
-def beside(better: Mapping[str, Any]) -> str:
+def beside(better: Mapping[str, Any], rules: Sequence[Mapping[str, Any]]) -> str:
     """What the better of the simple rules would have given, as a sentence."""
     figure = better["intervals"]["joined"]
-    if not figure["count"]:
+    if not any(row["alerts"] for row in rules):
         return "Two simple rules would have alerted nobody."
+    if not figure["count"]:
+        return "Whether those alerted by two simple rules joined isn't known yet."
     return f"The better of two simple rules: {share(figure)}{f', {FEW}' if figure['low'] is None else ''}."
 
 
@@ -228,6 +260,7 @@ def index_page(found: Mapping[str, Any], people: Iterable[str] = ()) -> str:
     more: dict[str, Any] = {"trial": trial_of(rehearsal), "counts": counts_of(rehearsal, found["examples"]), "gains": gains_of(rehearsal)}
     more |= {"right": right_of(ours["intervals"]["joined"]), "judged": ours["intervals"]["joined"]["count"]}
     more |= {"most": most_of(rehearsal["people"], rehearsal["figures"]["alerts"]), "shown": shown, "words": words}
+    more["alerted_from"] = alerted_from(rehearsal)
     return rendered("index.html", found=found, ranges=ranges, people=PageNames(people), **more)
 
 

@@ -87,6 +87,8 @@ REASONS = {
     "too old": "what changed was an old message, such as one that was edited later",
     "not fresh": "scored too late",
     "deleted": "a message of it was deleted",
+    "not opted in": "had not turned alerts on",
+    "unlikely": "wanted only likelier ones, by a threshold of their own",
 }
 """Why somebody is passed over, as the page says it; other reasons are shown as they are."""
 ENDS = {

@@ -19,7 +19,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from beepgpt.figures import spaced
 from beepgpt.training.intervals import LEAST_COUNT
 from beepgpt.training.validation import ShownExample
-from beepgpt.web.index_page import CAVEAT, counts_of, gains_of, how_chosen, most_of, notes_of, right_of, rules_of, says_of
+from beepgpt.web.index_page import CAVEAT, counts_of, gains_of, how_chosen, most_of, notes_of, right_of, says_of
 from beepgpt.web.naming import PageNames
 from beepgpt.web.pages import ENDS, REASONS, bands, rendered
 from beepgpt.web.words import words_of
@@ -328,7 +328,7 @@ def rehearsal_page(found: Mapping[str, Any], people: Iterable[str] = (), home: s
     )
     shown = {"chosen": how_chosen(found), "caveat": CAVEAT, "people": PageNames(people), "words": words, "home": home}
     ours = found["figures"]["intervals"]["joined"]
-    shown |= {"says": says_of(found["figures"]["alerts"], [row["gain"] for row in rules_of(found)]), "notes": notes_of(found)}
+    shown |= {"says": says_of(found), "notes": notes_of(found)}
     shown |= {"counts": counts_of(found), "gains": gains_of(found), "right": right_of(ours)}
     shown |= {"plots": [each for each in (_tradeoff(found), _bars(found)) if each], "parts_of": OTHER_PARTS}
     return rendered("rehearsal.html", found=found, reasons=REASONS, most=most_of(found["people"], found["figures"]["alerts"]), **shown)

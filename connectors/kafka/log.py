@@ -35,6 +35,9 @@ class KafkaLog(Log):
     def settings_of(self, topic: str, names: Collection[str]) -> dict[str, str]:
         return topics.topic_settings(self.connection, topic, names)
 
+    def or_set(self, topic: str, name: str, value: str) -> str:
+        return f", or set it to {value} (kafka-configs.sh --alter --topic {topic} --add-config {name}={value})"
+
     def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
         return topics.begin_and_end_offsets(self.connection, topic)
 

@@ -56,13 +56,18 @@ def parse_address(text: str) -> TopicAddress:
     Traceback (most recent call last):
     beepgpt.connectors.log.errors.BadAddress: kafka://a:9092/: it names no topic: write kafka://host:port/topic?from=2024-01-01T00:00:00Z&...
     """
-    parts = urlsplit(text)
-    is_file = parts.scheme == "sqlite"
+    is_file = text.startswith("sqlite:")
 
     def bad(what: str) -> BadAddress:
         shown = "kafka://…" if "@" in text and not is_file else text.partition("?")[0]  # it may hold a secret
         return BadAddress(f"{shown}: {what}: write {HOW_SQLITE if is_file else HOW}")
 
+    if odd := next((each for each in "#\t\r\n" if each in text), None):
+        raise bad(f"{odd!r} can't stand in an address (as {quote(odd)} it can)")
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:
+        raise bad(str(error)) from None
     if is_file:
         log, topic = _folder_and_topic(parts.netloc + parts.path, bad)
     else:

@@ -26,6 +26,10 @@ class OffsetsGone(LogFailed):
     """Records that were to be read next are no longer in the topic."""
 
 
+class TopicInUse(LogFailed):
+    """Somebody else writes to a topic that has one writer."""
+
+
 class TopicChanged(LogFailed):
     """A topic was made again since the run began, or has another number of partitions."""
 

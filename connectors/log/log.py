@@ -70,10 +70,14 @@ class Log(ABC):
         for name, (wanted, otherwise) in UNFIT.items():
             if has.get(name, wanted) != wanted:
                 raise WrongTopic(
-                    f"{topic}: its {name} is {has[name]}: {otherwise}. Set it to {wanted} (kafka-configs.sh --alter --topic {topic}"
-                    f" --add-config {name}={wanted}), or name a topic that `beepgpt topics` made for events"
+                    f"{topic}: its {name} is {has[name]}: {otherwise}: name a topic that `beepgpt topics` made for"
+                    f" events{self.or_set(topic, name, wanted)}"
                 )
         return bool(has)
+
+    def or_set(self, topic: str, name: str, value: str) -> str:
+        """The rest of a sentence: how a topic's setting is changed, where it can be."""
+        return ""
 
     # Offsets and records
 
@@ -127,12 +131,13 @@ class Log(ABC):
         it, of the next one that has. `alone`: nobody else may write there at the same time, which brokers don't see to.
         """
 
-    def held(self, names: Collection[str]) -> AbstractContextManager[None]:
+    def held(self, names: Collection[str]) -> AbstractContextManager[Sequence[int]]:
         """Inside the `with` block these topics are written by this run alone, whose processes open writers that are not `alone`.
 
-        Brokers don't see to that.
+        Gives the descriptors that its processes are to keep open, so that it lasts until the last of them is gone. Brokers don't see to
+        that.
         """
-        return nullcontext()
+        return nullcontext(())
 
     def sink(self, topic: str, *, on_error: Callable[[Exception], None] = nothing, **how: Any) -> LogSink:
         """A sink for a flow. `on_error`: see `LogSink`; `how`: see `writer`."""
@@ -141,6 +146,10 @@ class Log(ABC):
 
 class EditableLog(Log):
     """A log in which records can be changed where they are."""
+
+    @abstractmethod
+    def forgets(self, topic: str) -> bool:
+        """Whether the topic's settings ever remove records."""
 
     @abstractmethod
     def clean(self, topic: str) -> None:

@@ -169,24 +169,27 @@ class LogSource(FixedPartitionedSource[RecordChunk, LogState]):
             reader = self._readers.get(worker) or self._readers.setdefault(worker, self._reader())
             self._open.add(number)
             self._known += max((bounds.end if state.end is None else state.end) - state.next, 0)
-        return LogPartition(self, reader, number, state)
+        return LogPartition(self, reader, number, state, is_fresh=resume_state is None)
 
     def _check(self, number: int, bounds: Bounds, state: LogState) -> None:
         """Raise TopicChanged or OffsetsGone if reading can't be resumed from `state`."""
-        where = f"{self.name}, partition {number}"
         check_same(Topic(self.name, state.topic_id, state.partitions), self.topic, self.place)
         if state.next > bounds.end:
-            raise OffsetsGone(
-                f"{where}: it ends at offset {bounds.end:,}, but was read up to {state.next:,} before this run was stopped: the"
-                " brokers lost records; start again without the old recovery store"
-            )
+            raise self.went_back(number, bounds.end, state.next)
+
+    def went_back(self, number: int, end: int, next: int) -> OffsetsGone:
+        """The error for a partition that ends before what was already read."""
+        return OffsetsGone(
+            f"{self.name}, partition {number}: it ends at offset {end:,}, but was read up to {next:,}: the log lost records, or an older"
+            " copy was put in its place; start again without the old recovery store"
+        )
 
     def gone(self, number: int, first: int, begin: int) -> OffsetsGone:
         """The error for records that were removed before they were read."""
         return OffsetsGone(
             f"{self.name}, partition {number}: offsets {first:,} to {begin - 1:,} are gone ({begin - first:,} offsets), removed before"
             " they were read: to go on without them, start again without the old recovery store; to keep more, raise the topic's"
-            " retention.ms or retention.bytes"
+            " retention"
         )
 
     def took(self, count: int) -> None:
@@ -212,8 +215,10 @@ class LogSource(FixedPartitionedSource[RecordChunk, LogState]):
 class LogPartition(StatefulSourcePartition[RecordChunk, LogState]):
     """A partition that is read."""
 
-    def __init__(self, source: LogSource, reader: PartitionReader, number: int, state: LogState) -> None:
+    def __init__(self, source: LogSource, reader: PartitionReader, number: int, state: LogState, *, is_fresh: bool = False) -> None:
         self.number = number
+        self.is_fresh = is_fresh
+        """Whether nothing of it was ever read: it may begin later, then, without having lost anything."""
         self.state = state
         self.ready: deque[list[Record]] = deque()
         self.beat: int | None = None
@@ -235,6 +240,11 @@ class LogPartition(StatefulSourcePartition[RecordChunk, LogState]):
         for start in range(0, len(records), CHUNK):
             self.ready.append(records[start : start + CHUNK])
         return len(records)
+
+    def begin_at(self, offset: int) -> int:
+        """Begin at a later offset, since what was before it is gone; returns it."""
+        self.state = self.state._replace(next=offset)
+        return offset
 
     def next_batch(self) -> list[RecordChunk]:
         if self._source.stopping():
@@ -258,6 +268,7 @@ class LogPartition(StatefulSourcePartition[RecordChunk, LogState]):
                 return []
         self._awake = None
         self._empty_looks = 0
+        self.is_fresh = False
         records = self.ready.popleft()
         first, last = records[0].offset, records[-1].offset
         self.state = self.state._replace(next=last + 1)

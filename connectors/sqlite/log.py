@@ -12,10 +12,9 @@ from urllib.parse import unquote
 
 from beepgpt.connectors.callbacks import never
 from beepgpt.connectors.log import PATIENCE, EditableLog, LogFailed, NoTopic, Record, Topic, TopicSpec
-from beepgpt.connectors.log.source import CHUNK
 from beepgpt.connectors.sqlite import topic_files as files
 from beepgpt.connectors.sqlite.source import SqliteSource
-from beepgpt.connectors.sqlite.writer import SqliteWriter, lock_writer
+from beepgpt.connectors.sqlite.writer import SqliteWriter
 
 
 class SqliteLog(EditableLog):
@@ -39,7 +38,7 @@ class SqliteLog(EditableLog):
     def create(self, specs: Sequence[TopicSpec]) -> tuple[list[str], list[str]]:
         """Create topics that are missing, and the folder, which nobody else may read."""
         with files.translated(self.folder, writes=True):
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            files.make_folder(self.folder)
         made = [spec.name for spec in specs if files.create(self.folder, spec)]
         return made, [line for spec in specs if spec.name not in made for line in self._differences(spec)]
 
@@ -56,10 +55,9 @@ class SqliteLog(EditableLog):
         """Delete a topic with all its records. Raises LogFailed while somebody writes there."""
         path = self._path(name)
         with files.translated(path, writes=True):
-            descriptor = lock_writer(path)
+            descriptor = files.lock_writer(path)
             try:
-                for each in (path, Path(f"{path}-wal"), Path(f"{path}-shm"), path.with_name(f"{name}.lock")):
-                    each.unlink(missing_ok=True)
+                files.delete(path)
             finally:
                 os.close(descriptor)
 
@@ -68,28 +66,33 @@ class SqliteLog(EditableLog):
             has = files.settings_in(base)
         return {name: has[name] for name in names if name in has}
 
+    def forgets(self, topic: str) -> bool:
+        with files.opened(self._path(topic)) as base:
+            return files.removes(files.settings_in(base))
+
     def clean(self, topic: str) -> None:
         """Remove now what the topic's settings remove. Raises LogFailed while somebody reads what was removed."""
         path = self._path(topic)
-        with files.opened(path) as base:
-            files.clean(base)
-            self._empty_wal(base, path)
+        with files.opened(path, writes=True) as base:
+            for _ in files.clean(base):
+                pass
+            self._leave_nothing(base, path)
 
     def edit(self, topic: str, change: Callable[[Record], bytes | None]) -> None:
         """Change values where they are. Raises LogFailed while somebody reads what was removed: the same call does the rest."""
         path = self._path(topic)
-        with files.opened(path) as base:
+        with files.opened(path, writes=True) as base:
             for number, (begin, end) in files.bounds_in(base).items():
                 at = begin
                 while at < end:
-                    found = files.records_from(base, number, at, end, CHUNK)
+                    found, at = files.records_from(base, number, at, end)
                     files.replace(base, number, ((each.offset, value) for each in found if (value := change(each)) != each.value))
-                    at = found[-1].offset + 1 if len(found) == CHUNK else end
-            self._empty_wal(base, path)
+            self._leave_nothing(base, path)
 
-    def _empty_wal(self, base: sqlite3.Connection, path: Path) -> None:
-        """Empty the write-ahead log, in which what was removed still stands."""
-        if not files.empty_wal(base):
+    def _leave_nothing(self, base: sqlite3.Connection, path: Path) -> None:
+        """Make what was removed, now or before, be gone from the file and from the write-ahead log."""
+        files.write_anew(base)
+        if not files.empty_wal(base, files.BUSY):
             raise LogFailed(
                 f"{path}: what was removed still stands in {path.name}-wal, since somebody has been reading there for {files.BUSY:.0f}"
                 " seconds: give the same command again, or stop what reads there first (fuser names it)"
@@ -109,9 +112,8 @@ class SqliteLog(EditableLog):
                 start = begin if starts is None else max(begin, starts.get(number, begin))
                 at = start if back is None else max(start, end - back)
                 while at < end:
-                    found = files.records_from(base, number, at, end, CHUNK)
+                    found, at = files.records_from(base, number, at, end)
                     yield from ((number, record) for record in found)
-                    at = found[-1].offset + 1 if len(found) == CHUNK else end
 
     def source(self, topic: str, *, group: str | None = None, **how: Any) -> SqliteSource:
         """A source for a flow; nobody asks for a group's offsets here."""
@@ -131,15 +133,18 @@ class SqliteLog(EditableLog):
         return SqliteWriter(self._path(topic), cuts=cuts, mark=mark, alone=alone)
 
     @contextmanager
-    def held(self, names: Collection[str]) -> Iterator[None]:
+    def held(self, names: Collection[str]) -> Iterator[Sequence[int]]:
+        held: list[int] = []
         with ExitStack() as stack:
             for name in names:
-                stack.callback(os.close, lock_writer(self._path(name)))
-            yield
+                stack.callback(os.close, descriptor := files.lock_writer(self._path(name)))
+                held.append(descriptor)
+            yield held
 
     def _path(self, topic: str) -> Path:
         """The file of a topic that exists. Raises NoTopic."""
         path = files.path_of(self.folder, topic)
-        if not path.is_file():
-            raise self.no_topics([topic])
-        return path
+        with files.translated(path):
+            if path.is_file():
+                return path
+        raise self.no_topics([topic])

@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from beepgpt.connectors.log.errors import TopicChanged
 from beepgpt.connectors.log.records import Topic
-from beepgpt.connectors.log.source import CHUNK, ENOUGH, IDLE_MARGIN, Bounds, LogPartition, LogSource, check_same
+from beepgpt.connectors.log.source import ENOUGH, IDLE_MARGIN, Bounds, LogPartition, LogSource, check_same
 from beepgpt.connectors.sqlite import topic_files as files
 from beepgpt.connectors.sqlite.topic_files import no_topics
 
@@ -93,9 +94,18 @@ class SqliteReader:
 
     def _open(self) -> sqlite3.Connection:
         if self._base is None:
-            self._base = files.connect(self._source.path)
-            self._inode = self._source.path.stat().st_ino
+            source = self._source
+            self._inode = self._inode_now()
+            self._base = files.connect(source.path)
+            check_same(source.topic, files.topic_in(self._base, source.path), source.place)
         return self._base
+
+    def _inode_now(self) -> int:
+        """The file that has the topic's name now. Raises NoTopic."""
+        try:
+            return self._source.path.stat().st_ino
+        except FileNotFoundError:
+            raise no_topics([self._source.name], self._source.place) from None
 
     def _take(self, base: sqlite3.Connection) -> bool:
         """Queue a chunk of each partition that has none; returns whether nothing is left."""
@@ -107,15 +117,17 @@ class SqliteReader:
                 is_all = False
                 continue
             at = self._positions[number]
-            if at < first:
-                raise self._source.gone(number, at, first)
             end = after if part.state.end is None else min(after, part.state.end)
-            if at >= end:
+            if part.state.end is not None and at >= part.state.end:
                 continue
-            records = files.records_from(base, number, at, end, CHUNK)
-            is_whole = len(records) < CHUNK
-            self._positions[number] = end if is_whole else records[-1].offset + 1
-            is_all = is_all and is_whole
+            if at > after:
+                raise self._source.went_back(number, after, at)
+            if at < first:
+                if not part.is_fresh:
+                    raise self._source.gone(number, at, first)
+                at = part.begin_at(min(first, end))
+            records, self._positions[number] = files.records_from(base, number, at, end)
+            is_all = is_all and self._positions[number] == end
             if records:
                 self.waiting += part.put(records)
         return is_all
@@ -125,13 +137,18 @@ class SqliteReader:
         source = self._source
         self._next_check = time.monotonic() + source.check_every
         asked = int(time.time() * 1e6)
-        if not source.path.exists() or source.path.stat().st_ino != self._inode:
-            now = files.describe(source.path)
-            if now is None:
-                raise no_topics([source.name], source.place)
-            check_same(source.topic, now, source.place)
+        if self._inode_now() != self._inode:
+            if (now := files.describe(source.path)) is not None:
+                check_same(source.topic, now, source.place)
+            raise TopicChanged(
+                f"{source.name}: another file was put in the place of {source.path} while it was read: start again; if it is a backup,"
+                " see docs/guides/kafka.md, Backups, first"
+            )
         bounds = files.bounds_in(base)
-        ahead = {number: max(bounds[number][1] - part.state.next, 0) for number, part in self._parts.items()}
+        ahead = {}
+        for number, part in self._parts.items():
+            after = bounds[number][1]
+            ahead[number] = 0 if part.has_come_to(after) else after - part.state.next  # of a gap at the end nothing is ahead
         source.lags(ahead, any(part.state.end is None for part in self._parts.values()))
         if source.idle_clock:
             for number, records in ahead.items():

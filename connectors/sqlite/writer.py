@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import threading
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 
-from beepgpt.connectors.log.errors import LogFailed, NotDelivered
+from beepgpt.connectors.log.errors import NotDelivered
 from beepgpt.connectors.log.records import OVERHEAD, FittedRecord, OutgoingRecord, Placing, TooLarge
 from beepgpt.connectors.sqlite import topic_files as files
-from beepgpt.locks import lock
+from beepgpt.connectors.sqlite.cleaning import Cleaner
 
 MAX_PENDING = 20_000
 MAX_PENDING_BYTES = 64 * 2**20
-CLEAN_EVERY = 300.0
-"""Seconds between two partitions that are cleaned; the first time it is all of them."""
+PATIENCE = 600.0
+"""Seconds to wait for others who write there: `forget` writes the whole file anew."""
 
 
 class SqliteWriter:
@@ -32,13 +30,16 @@ class SqliteWriter:
         self._path = path
         self._name = path.name.removesuffix(files.SUFFIX)
         self._lock: int | None = None
+        self._changed = threading.Condition()
+        self._error: BaseException | None = None
         with files.translated(path, writes=True):
             if alone:
-                self._lock = lock_writer(path)
+                self._lock = files.lock_writer(path)
             try:
-                self._base = files.connect(path)
+                self._base = files.connect(path, PATIENCE)
                 self._settings = files.settings_in(self._base)
                 self._partitions = len(files.bounds_in(self._base))
+                self._cleaner = Cleaner(path, self._fail) if files.removes(self._settings) else None
             except BaseException:
                 self._unlock()
                 raise
@@ -46,14 +47,10 @@ class SqliteWriter:
         self._placing = Placing(self._limit, self._partitions, cuts=cuts, mark=mark)
         self._queue: list[FittedRecord] = []
         self._bytes = 0
-        self._changed = threading.Condition()
         self._is_committing = False
         self._is_closing = False
-        self._error: Exception | None = None
         self._thread: threading.Thread | None = None
         self._unplaced = 0
-        self._next_clean = 0.0
-        self._cleaned = -1
 
     @property
     def most(self) -> int:
@@ -68,6 +65,7 @@ class SqliteWriter:
         try:
             for message in messages:
                 fitted.append(each := self._placing.place(message))
+                self._check_key(each)
                 size += each.size
         except TooLarge as error:
             too_large = error
@@ -106,6 +104,9 @@ class SqliteWriter:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+        if self._cleaner is not None:
+            self._cleaner.close()
+            self._cleaner = None
         self._base.close()
         self._unlock()
 
@@ -118,6 +119,11 @@ class SqliteWriter:
                 self.flush()
         finally:
             self.close()
+
+    def _check_key(self, record: FittedRecord) -> None:
+        """Raise NotDelivered for a record without a key where compaction goes by keys."""
+        if record.key is None and "compact" in self._settings["cleanup.policy"]:
+            raise NotDelivered(f"{self._name}: a record has no key, and compaction goes by keys: write it to a topic that is not compacted")
 
     def _raise_failure(self) -> None:
         if self._error is not None:
@@ -141,20 +147,24 @@ class SqliteWriter:
                 self._changed.notify_all()
             try:
                 self._append(batch)
-                self._clean()
-            except (sqlite3.Error, OSError) as error:
-                self._error = error
+            except BaseException as error:  # whatever it is, nobody waits for this thread then
+                self._fail(error)
             with self._changed:
                 self._is_committing = False
                 self._changed.notify_all()
                 if self._error is not None:
                     return
 
+    def _fail(self, error: BaseException) -> None:
+        """Let this be what `send` and `flush` raise."""
+        with self._changed:
+            self._error = self._error or error
+            self._changed.notify_all()
+
     def _append(self, batch: list[FittedRecord]) -> None:
         """Write records at the next offsets of their partitions, and move these on, in one transaction."""
         base, now = self._base, int(time.time() * 1000)
-        try:
-            base.execute("BEGIN IMMEDIATE")
+        with files.transaction(base):
             after = {number: bound[1] for number, bound in files.bounds_in(base).items()}
             rows = []
             for value, key, headers, partition, timestamp, _ in batch:
@@ -166,27 +176,3 @@ class SqliteWriter:
                 rows.append((number << files.BITS | offset, time_ms, key, files.pack_headers(headers), value))
             base.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", rows)
             base.executemany("UPDATE partitions SET next = ? WHERE number = ?", [(offset, number) for number, offset in after.items()])
-            base.execute("COMMIT")
-        except BaseException:
-            with suppress(sqlite3.Error):
-                base.execute("ROLLBACK")
-            raise
-
-    def _clean(self) -> None:
-        """Clean all partitions at first, and one of them from time to time."""
-        if time.monotonic() < self._next_clean:
-            return
-        numbers = range(self._partitions) if self._cleaned < 0 else [self._cleaned % self._partitions]
-        self._cleaned = numbers[-1] + 1
-        self._next_clean = time.monotonic() + CLEAN_EVERY
-        files.clean(self._base, numbers)
-
-
-def lock_writer(path: Path) -> int:
-    """Lock a topic for its one writer. Raises LogFailed if it has one."""
-    name = path.name.removesuffix(files.SUFFIX)
-    in_use = LogFailed(
-        f"{name}: another process writes to this topic ({path}): a topic has one writer. Stop that one first (fuser {path} names it), or"
-        " write to another topic"
-    )
-    return lock(path.with_name(f"{name}.lock"), in_use)

@@ -70,6 +70,18 @@ def test_a_wanted_number_a_person_and_week():
     assert found["threshold"] is None and "a person gets at most 2 a week" in found["why"]
 
 
+def test_a_wanted_number_is_of_all_alerts_of_the_part():
+    """One an hour for two days: of 48, those of the second day are not over when judging begins, and bo got them all the same."""
+    points = [prediction(NOON + hour * HOUR, part="choose" if hour < 48 else "judge") for hour in range(96)]
+    past = RehearsalHistory(list(map(read_prediction, points)), [])
+    only = Replay(past).under(Policy(threshold=0.5, opted_in=True, per_hour=9))
+    known = only.figures_of("choose", past.parts["judge"][0].prompt_ts)
+
+    assert (known["alerts"], known["intervals"]["joined"]["count"]) == (25, 25)
+    assert known["per_person_per_day"] == only.figures_of("choose")["per_person_per_day"] == round(48 / (47 / 24), 4)  # 171.6 a week
+    assert [recommend([only], past, WantedAlerts(None, most))["threshold"] for most in (100, 171, 172)] == [None, None, 0.5]
+
+
 def test_too_few_alerts_tell_nothing():
     """Two at each level; and of fourteen, of whom half joined, nobody can say that it is not nine tenths, and it says that, too."""
     past = history(of_each=2)

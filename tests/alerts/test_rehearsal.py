@@ -124,6 +124,7 @@ def test_the_page_needs_nothing_else_and_runs_nothing(tmp_path: Path):
         *("--threshold", 0.3, "--names", tmp_path / "users.json", "--report", tmp_path / "report.json"),
     )
     assert done.returncode == 0, done.stderr
+    assert "(they are of: judge). Alerted from 30 % on, as was set." in flat(done.stdout)
 
     page = (tmp_path / "page.html").read_text()
     report = json.loads((tmp_path / "report.json").read_text())

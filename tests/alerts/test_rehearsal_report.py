@@ -51,6 +51,25 @@ def test_what_quiet_hours_in_utc_change_is_counted(found: dict[str, Any]):
     assert (found["figures"]["alerts"], found["figures"]["listed"]) == (20, 3)
 
 
+def test_who_was_likely_enough_and_got_no_message_is_counted_by_reason(found: dict[str, Any]):
+    """Nights here; and where nobody gets any, one by what they took part in or never asked for. Those who are less likely are none."""
+    assert found["kept_back"] == [("quiet hours", 3)]
+
+    people = {"ana": 0.9, "bo": 0.9, "cy": 0.9, "di": 0.3, "ed": 0.9}
+    at = [NOON + number * HOUR for number in range(3)]
+    points = [prediction(each, window=[(each - MINUTE, "cy"), (each, "ana")], people=people) for each in at]
+    asked = {user: Preferences(zone="Asia/Tokyo") for user in ("bo", "di")} | {"ed": Preferences(opted_in=False)}
+    policy = Policy(threshold=0.5, list_from=0.2, quiet=(0, 1439), opted_in=True)
+    report = rehearsal_report(
+        *(RehearsalHistory(list(map(read_prediction, points)), []), policy, lambda threshold: policy, lambda why: 0.3),
+        asked=asked, may_see=lambda user, channel: True, names={}, everybody=True, wishes=[WantedAlerts()],
+    )  # fmt: skip
+
+    assert report["kept_back"] == [("author", 3), ("not opted in", 3), ("participant", 3), ("quiet hours", 3)]
+    assert (report["figures"]["alerts"], report["figures"]["listed"]) == (0, 6)
+    assert (report["own_zones"], report["unzoned"]) == (2, 0)  # both of the same people: those who are listed, too
+
+
 def test_who_joined_most_is_counted(found: dict[str, Any]):
     """Of ten who joined, one person is six."""
     joined = found["figures"]["intervals"]["joined"]

@@ -43,7 +43,10 @@ def test_a_replay_decides_as_the_live_rules_do(
     replay = Replay(history, asked=asked, people=latest_other_author() if by_rule else None, may_see=may_see)
     for policy, parts in under:
         rehearsed = replay.under(policy, parts=parts)
-        assert ([each.alert for each in rehearsed.alerts], rehearsed.passed) == one_by_one(history.points, policy, asked, parts, by_rule)
+        alerts, passed, likely = one_by_one(history.points, policy, asked, parts, by_rule)
+        assert ([each.alert for each in rehearsed.alerts], rehearsed.passed) == (alerts, passed)
+        got = sum(each.p >= policy.of(each.point.model).threshold for each in (sent.alert for sent in rehearsed.direct()))
+        assert sum(rehearsed.kept_back.values()) == likely - got
 
 
 def may_see(user: str, channel: str) -> bool:
@@ -53,13 +56,15 @@ def may_see(user: str, channel: str) -> bool:
 
 def one_by_one(
     points: list[PredictedConversation], policy: Policy, asked: dict[str, Preferences], parts: frozenset[str], by_rule: bool
-) -> tuple[list[Alert], Counter[str]]:
-    """What `decide` says of each point, with a history that is kept as live."""
+) -> tuple[list[Alert], Counter[str], int]:
+    """What `decide` says of each point, with a history that is kept as live; and how many are likely enough where it is judged."""
     known, rule = InMemoryHistory(asked=asked), latest_other_author()
-    alerts, passed = [], Counter[str]()
+    alerts, passed, likely = [], Counter[str](), 0
     for point in points:
         shown = point._replace(people=tuple(rule(point)), features={}) if by_rule else point
         now = point.prompt_ts + SECOND
+        if point.part == "judge" and "judge" in parts:
+            likely += sum(p >= policy.of(point.model).threshold for _, p in shown.people)
         for each in decide(shown, known, policy, now) if point.part in parts else ():
             if not isinstance(each, Alert):
                 passed[each.reason] += point.part == "judge"
@@ -69,7 +74,7 @@ def one_by_one(
                 known.record_alert(each, now)
                 alerts.append(each)
         known.record_point(point)
-    return alerts, +passed
+    return alerts, +passed, likely
 
 
 @settings(deadline=None, max_examples=20)

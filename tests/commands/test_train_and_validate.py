@@ -211,6 +211,17 @@ def test_the_page_needs_nothing_and_runs_nothing(trained: Path):
     assert "default-src 'none'" in text
 
 
+def test_the_page_says_how_many_first_messages_stayed_unanswered(trained: Path):
+    """Beside how many the model had expected to."""
+    silence = metrics_of(trained)["silences"]["first_messages"]
+    text = (trained / "set" / "models" / "local" / "report.html").read_text("utf-8").replace("\xa0", " ")
+
+    assert silence["came"]["count"] == metrics_of(trained)["rows"]["first_messages"][0]["figures"]["hit@1"]["count"] > 0
+    assert f"the model had expected {100 * silence['said']:.0f} % of them to." in text
+    unsure = silence["came"]["low"] is None or silence["came"]["low"] <= silence["said"] <= silence["came"]["high"]
+    assert ("So it is too sure that" in text) == (not unsure)
+
+
 def test_validation_says_what_its_training_set_leaves_out(trained: Path, tmp_path: Path):
     """Silences that a live model is asked about, and that judge nothing here: in the terminal, in metrics.json, and on the page."""
     beep("prepare", trained / "made.jsonl", "--to", tmp_path, "--format", "candidates", "--silences", "drop", "--no-progress")

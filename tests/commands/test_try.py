@@ -15,7 +15,7 @@ from playwright.sync_api import Browser
 from beepgpt.forgetting.kinds import found_in
 from beepgpt.runtime.names import people_of
 from beepgpt.simulation.workspace import Plan, names, write_export
-from beepgpt.web.index_page import BETTER, CAVEAT, UNSURE, WORSE
+from beepgpt.web.index_page import ALONE, BETTER, CAVEAT, SAME, UNSURE, WORSE
 from tests.support import program, quiet, run_program, start
 from tests.support.browser import complaints
 from tests.support.exports import zipped
@@ -57,7 +57,7 @@ def test_an_export_becomes_a_sentence_and_pages(tried):
     assert (
         len(rest) < 12
         and f"{to}/index.html" in rest[-1]
-        and rest[0] in (BETTER, UNSURE, WORSE)
+        and rest[0] in (BETTER, SAME, ALONE, UNSURE, WORSE)
         and rest[0] in html.unescape(index)
         and rest[1] == CAVEAT
         and CAVEAT.partition(":")[0] in index

@@ -99,7 +99,7 @@ def test_a_folder_is_made_with_all_topics(tmp_path: Path):
     made = run_program("topics", at, "--partitions", 2)
     again = run_program("topics", f"{at}/slack.events", "--partitions", 2, "--json")
 
-    assert missing.returncode == 1 and f"make it with `beepgpt topics {at}/slack.events`" in missing.stderr
+    assert missing.returncode == 1 and f"make it with `beepgpt topics {at}/slack.events.topic`" in missing.stderr
     assert made.returncode == 0 and f"beepgpt ingest EXPORT.zip --to {at}/slack.events" in made.stdout + made.stderr
     assert len(folder_log(tmp_path / "log").topics()) == 9
     assert again.returncode == 0 and '"differences":[]' in again.stdout.replace(" ", "")

@@ -328,17 +328,23 @@ def test_the_terminal_says_each_minute_what_is_left(capfd: pytest.CaptureFixture
         (1, {"is_starting": False, "seconds": 540.0}),
         (60, {"open_gaps": 450}),
         (61, {"seconds": 480.0}),
-        (90, {"open_gaps": 0, "left": 60, "seconds": 130.0}),
-        (140, {"left": 40}),
-        (150, {}),
-        (160, {"left": 0}),
+        (121, {"open_gaps": 1, "seconds": 20.0}),
+        (130, {"open_gaps": 0, "left": 60, "seconds": 130.0}),
+        (180, {"left": 40}),
+        (190, {}),
+        (250, {"left": 1, "seconds": 1.0}),
+        (260, {"left": 0}),
         (300, {}),
+        (400, {"open_gaps": 1}),
+        (410, {"open_gaps": 0, "left": 1}),
+        (420, {"left": 0}),
     ]
     for at, state in steps:
         now = at
         for name, value in state.items():
             setattr(left, name, value)
-        account["filled"] += at == 90
+        account["filled"] += at in (130, 420)
+        account["vanished"] += at == 420
         progress.look()
         said.append(" ".join(capfd.readouterr().err.split()))
     assert said == [
@@ -346,10 +352,16 @@ def test_the_terminal_says_each_minute_what_is_left(capfd: pytest.CaptureFixture
         "Catching up: the histories of 500 channels are to be read, about 9 minutes.",
         "",
         "Catching up: the histories of 450 more channels are to be read, about 8 minutes.",
-        "Caught up in 89.0 s: 1 event was filled in."
+        "Catching up: the history of 1 more channel is to be read, less than a minute.",
+        "Caught up in 129.0 s: 1 event was filled in."
         " 60 threads are still looked through for edits and deletions, about 3 minutes; events go on.",
         "",
         "40 threads are still looked through for edits and deletions, about 3 minutes; events go on.",
+        "1 thread is still looked through for edits and deletions, less than a minute; events go on.",
         "All threads are looked through: 0 edits and 0 deletions were found.",
         "",
+        "Catching up: the history of 1 channel is to be read, less than a minute.",
+        "Caught up in 10.0 s: 0 events were filled in."
+        " 1 thread is still looked through for edits and deletions, less than a minute; events go on.",
+        "All threads are looked through: 1 edit and 1 deletion were found.",
     ]

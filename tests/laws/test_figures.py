@@ -210,7 +210,6 @@ def test_a_model_beside_another_is_judged_and_chosen_by_the_same_parts(small_set
     examples = read_examples(folder / "candidates_train.parquet")
     other = fit_text(examples.at(np.arange(len(examples) // 2)), least=1)
     save_model(folder / "other", other, {}, (folder / "manifest.json").read_bytes())
-    models = [load_model(folder / name) for name in ("model", "other")]
     parts = parts_of(json.loads((folder / "manifest.json").read_bytes()))
     assert parts is not None
     judged: list[dict[str, Any]] = []
@@ -219,7 +218,7 @@ def test_a_model_beside_another_is_judged_and_chosen_by_the_same_parts(small_set
         if turned:
             for name in ("candidates_train.parquet", "candidates_valid.parquet"):
                 answers_turned(folder, name, lambda at: parts.of(at) == part)
-        found = validate_models(folder, models, precision=0.5).figures
+        found = validate_models(folder, [load_model(folder / name) for name in ("model", "other")], precision=0.5).figures
         for figures, rows in ((judged, found["rows"]), (chosen, found["choose"]["rows"])):
             figures.append({kind: [(row["name"], row["figures"]) for row in of[:2]] for kind, of in rows.items()})
 

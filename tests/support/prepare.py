@@ -17,6 +17,7 @@ from beepgpt.conversations.events import micros, ts_text
 from beepgpt.conversations.rules import DAY, HOUR, MINUTE, Rules
 from beepgpt.simulation.workspace import Plan, live_records
 from beepgpt.training.checks import ExampleLine, read_line
+from beepgpt.training.models import hash_of
 from beepgpt.training.prepare import PrepareOptions, prepare
 from beepgpt.training.splits import ExampleColumns, ExampleNotes, SplitOptions
 from tests.support import MONDAY_AT_TEN, at, run_of
@@ -127,11 +128,13 @@ class Set:
 
 
 def vouch_for(path: Path) -> None:
-    """Have the set's manifest name a file as it is now."""
+    """Have the set's manifest name a file as it is now, and its models that manifest."""
     manifest = path.parent / "manifest.json"
     body = json.loads(manifest.read_bytes())
     body["files"][path.name]["sha256"] = sha256(path.read_bytes()).hexdigest()
     manifest.write_text(json.dumps(body), "utf-8")
+    for card in path.parent.rglob("model.json"):
+        card.write_text(json.dumps(json.loads(card.read_bytes()) | {"manifest": hash_of(manifest.read_bytes())}), "utf-8")
 
 
 # Real examples

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beepgpt.training.intervals import Bootstrap
-from beepgpt.training.metrics import FEW, Outcomes, alerts_at, calibration, hits, losses, outcomes_of, rank_of, threshold_for
+from beepgpt.training.metrics import FEW, Outcomes, alerts_at, calibration, hits, losses, outcomes_of, rank_of, silences, threshold_for
 from beepgpt.training.points import Examples, Predictions, points_of
 
 NOWHERE: dict[str, object] = {"conversation": "C1:1.0:thread", "channel": "C1", "speakers": 1, "prompt": "red?\n\n###\n\n"}
@@ -45,6 +45,20 @@ def judged(*each: tuple[dict[str, float], float, list[str]], speakers: list[int]
 
 def boot(outcomes: Outcomes) -> Bootstrap:
     return Bootstrap(outcomes.conversation, draws=200)
+
+
+def test_silences_are_held_against_what_was_expected():
+    """Of first messages alone, and of all: 0.6 was expected on average of those two, and one of them was answered."""
+    points = [({"ana": 0.2}, 0.8, []), ({"ana": 0.6}, 0.4, ["ana"]), ({"ana": 0.9}, 0.1, ["bo"])]
+    outcomes = judged(*points, speakers=[1, 1, 2])
+    nobody = np.array([nobody for _, nobody, _ in points])
+
+    found = {kind: silences(nobody, outcomes, kind, boot(outcomes)) for kind in ("first_messages", "all")}
+
+    assert {kind: (round(row["said"], 9), row["came"].value, row["came"].count) for kind, row in found.items()} == {
+        "first_messages": (0.6, 0.5, 2),
+        "all": (pytest.approx(1.3 / 3), pytest.approx(1 / 3), 3),
+    }
 
 
 def test_the_likeliest_right_one_has_the_place():

@@ -11,10 +11,13 @@ import pytest
 from matplotlib.figure import Figure
 
 from beepgpt.web.index_page import (
+    ALONE,
     BETTER,
     NOBODY,
+    SAME,
     UNSURE,
     WORSE,
+    alerted_from,
     counts_of,
     how_chosen,
     notes_of,
@@ -22,6 +25,7 @@ from beepgpt.web.index_page import (
     verdict_of,
 )
 from beepgpt.web.naming import PageNames
+from beepgpt.web.pages import environment
 from beepgpt.web.report import places_of, ranged_line
 from beepgpt.web.words import WORDS, words_of
 
@@ -94,8 +98,23 @@ def test_what_must_be_known_of_a_threshold_is_said():
         and "So 40 % were asked for: from 20 % on, 45 % (30–60) did." in said
     )
     assert how_chosen(chosen(threshold=0.3, recommended=chosen()["recommended"] | none)) == (
-        "No threshold could be chosen: too few to tell: 2 % of them. So 30 % is a guess."
+        "No threshold could be chosen: too few to tell: 2 % of them. Alerted from 30 % on, a guess."
     )
+    assert how_chosen(chosen(threshold=0.3, guessed="as was set", recommended=chosen()["recommended"] | none)) == (
+        "No threshold could be chosen: too few to tell: 2 % of them. Alerted from 30 % on, as was set."
+    )
+    assert [
+        alerted_from(chosen(threshold=at, guessed="as was set", recommended=each))
+        for at, each in (
+            (0.2, chosen()["recommended"]),
+            (0.3, chosen()["recommended"]),
+            (0.3, chosen()["recommended"] | none),
+        )
+    ] == [
+        "20 %, it is so.",
+        "20 %, it is so. Here they were alerted from 30 % on, as was set.",
+        "none could be (too few to tell: 2 % of them). Here they were alerted from 30 % on, as was set.",
+    ]
     assert how_chosen(chosen(threshold=0.3)) == "Alerted from 30 % on, as was set; the recommended threshold is 20 %."
 
 
@@ -116,7 +135,16 @@ OURS = rule("the model", 26, figure(13, 22, 0.38, 0.78))
 def rehearsed(*rules: dict[str, Any], **more: Any) -> dict[str, Any]:
     """What a rehearsal of 7.7 days found, as a page has it."""
     before = {"alerts": 14, "intervals": {"joined": figure(7, 14, 0.25, 0.75)}}
-    found = {"figures": OURS, "rules": [OURS, *rules], "days": 7.7, "quiet": "22:00 to 07:00", "zone": "UTC", "own_zones": 16, "unzoned": 0}
+    found = {
+        "figures": OURS,
+        "rules": [OURS, *rules],
+        "days": 7.7,
+        "quiet": "22:00 to 07:00",
+        "zone": "UTC",
+        "own_zones": 16,
+        "unzoned": 0,
+        "kept_back": [],
+    }
     found |= {"in_quiet_hours": 9, "most_joined": 4, "apart": {"choose": before}, "parts": {"choose": 882, "judge": 900}}
     found["trial"] = [{"more": 0.1, "alerts": 722, "weeks": 31}, {"more": 0.2, "alerts": 176, "weeks": 8}]
     return chosen(**(found | more))
@@ -140,19 +168,79 @@ def test_a_verdict_names_the_better_rule_and_what_its_shares_leave_out():
     [
         ((0.05, 0.6), (0.01, 0.5), BETTER),
         ((0.05, 0.6), (-0.05, 0.6), UNSURE),
-        ((0.05, 0.6), (None, None), UNSURE),
+        ((0.05, 0.6), (None, None), ALONE),
+        ((None, None), (None, None), ALONE),
+        ((-0.3, 0.2), (None, None), UNSURE),
+        ((0.05, 0.6), (-0.02, 0.03), SAME),
+        ((0.05, 0.6), (-0.1, 0.1), SAME),
+        ((-0.02, 0.03), (-0.1, 0.11), UNSURE),
+        ((-0.02, 0.03), (-0.5, -0.01), WORSE),
         ((0.05, 0.6), (0.0, 0.6), UNSURE),
         ((0.05, 0.6), (-0.5, -0.01), WORSE),
         ((-0.5, 0.0), (-0.5, 0.5), UNSURE),
     ],
 )
 def test_plain_words_say_whether_it_is_better_than_simple_rules(first: Any, second: Any, says: str):
-    """Than both of them, by the intervals of what it gains: above zero, below, or neither."""
+    """Than both of them, by the intervals of what it gains: above zero, below, or neither; and then what keeps it from being told."""
     rules = (rule(LATEST, 26, figure(3, 19, 0.04, 0.44), *first), rule(MOST, 18, figure(4, 13, 0.11, 0.61), *second))
     nobody = rule("the model", 0, figure(0, 0, None, None))
 
     assert verdict_of(rehearsed(*rules), 221)["says"] == says
     assert verdict_of(rehearsed(*rules, figures=nobody, most_joined=0), 221)["says"] == NOBODY
+
+
+def test_few_messages_and_no_clear_difference_are_not_the_same():
+    """What is said of three messages is not said of five thousand, nor where only the rules' are few."""
+    few, nobody = figure(2, 3, None, None), figure(0, 0, None, None)
+    ours = rule("the model", 3, few)
+    many = rule("the model", 5000, figure(2450, 4900, 0.49, 0.51))
+    close = rule(LATEST, 5000, figure(2400, 4900, 0.48, 0.5), -0.01, 0.03)
+
+    found = [
+        verdict_of(rehearsed(*rules, figures=each), 40)["says"]
+        for each, rules in (
+            (ours, (rule(LATEST, 3, few), rule(MOST, 3, few))),
+            (many, (close, rule(MOST, 5000, figure(980, 4900, 0.19, 0.21), 0.28, 0.32))),
+            (many, (rule(LATEST, 0, nobody), rule(MOST, 0, nobody))),
+        )
+    ]
+    assert found == [
+        "Whether that is better than a simple rule can't be told from so few messages: a trial with volunteers would tell.",
+        "No clear difference from a simple rule, and with so many messages one of 10 points would have shown.",
+        "A simple rule sent no messages, or too few that can be judged, to compare with: a trial with volunteers would tell.",
+    ]
+
+
+def test_why_nobody_would_have_been_alerted_is_said():
+    """That nobody was likely enough only where that is so; else what kept most of them from a message."""
+    rules = (rule(LATEST, 0, figure(0, 0, None, None)), rule(MOST, 0, figure(0, 0, None, None)))
+    nobody = rule("the model", 0, figure(0, 0, None, None))
+
+    def said(*kept_back: tuple[str, int]) -> str:
+        sentence: str = verdict_of(rehearsed(*rules, figures=nobody, most_joined=0, kept_back=list(kept_back)), 221)["sentence"]
+        return sentence.removeprefix("In 7.7 days it would have alerted nobody: ")
+
+    assert said() == "nobody was predicted with 20 % or more."
+    assert said(("quiet hours", 6)) == (
+        "everybody predicted with 20 % or more was passed over or only listed; the commonest reason: quiet hours (6 of 6 times)."
+    )
+    assert said(("participant", 1200), ("author", 300)).endswith("the commonest reason: took part already (1,200 of 1,500 times).")
+
+
+def test_simple_rules_that_alerted_are_not_said_to_have_alerted_nobody():
+    """Of the last day alone, nothing is known of either; the count of people decides on their noun."""
+    none = figure(0, 0, None, None)
+
+    def said(latest: int, most: int, people: int | None = 40) -> str:
+        ours = {**rule("the model", 1, figure(1, 1, None, None)), "people": 1}
+        sentence: str = verdict_of(rehearsed(rule(LATEST, latest, none), rule(MOST, most, none), figures=ours), people)["sentence"]
+        return sentence
+
+    begin = "In 7.7 days it would have sent 1 message to 1 of 40 people; 1 of 1 joined the conversation within a day, too few to tell. "
+    unknown = "Whether those alerted by two simple rules joined isn't known yet."
+    assert (said(5, 4), said(0, 4)) == (begin + unknown, begin + unknown)
+    assert said(0, 0) == begin + "Two simple rules would have alerted nobody."
+    assert "sent 1 message to 1 of 1 person; " in said(0, 0, 1) and "sent 1 message to 1 person; " in said(0, 0, None)
 
 
 def test_notes_say_whose_nights_are_reckoned_with_and_who_joined_most():
@@ -169,6 +257,18 @@ def test_notes_say_whose_nights_are_reckoned_with_and_who_joined_most():
     ]
     assert "names some people's time zone, and kept back 1 more message:" in notes(unzoned=3, in_quiet_hours=1)[0]
     assert notes(unzoned=16, own_zones=0, zone="Asia/Tokyo") == notes(unzoned=16, own_zones=0, quiet="") == []
+
+
+def test_times_are_said_to_be_of_those_whose_zones_are_counted():
+    """Of all who get something, listed or sent: never of fewer people than have a zone."""
+
+    def times(**more: Any) -> str:
+        macro: Any = environment().get_template("parts.html").module
+        return str(macro.times(rehearsed(**more))).partition(" else ")[0]
+
+    assert times(own_zones=17, unzoned=3).endswith("names a time zone (17 of the 20 people with an alert or an entry in the list),")
+    assert "--zone" in str(environment().get_template("parts.html").module.times(rehearsed(unzoned=1)))  # type: ignore[attr-defined]
+    assert "--zone" not in str(environment().get_template("parts.html").module.times(rehearsed()))  # type: ignore[attr-defined]
 
 
 def test_a_trial_says_what_it_must_show_and_how_long_it_takes():

@@ -46,6 +46,15 @@ def about(seconds: float) -> str:
     return "less than a minute" if minutes <= 1 else f"about {minutes:,} minutes"
 
 
+def histories(channels: int, more: str = "") -> str:
+    """The histories of so many channels, with their verb. `more`: a word before `channels`.
+
+    >>> histories(1, "more "), histories(1200)
+    ('history of 1 more channel is', 'histories of 1,200 channels are')
+    """
+    return f"history of 1 {more}channel is" if channels == 1 else f"histories of {channels:,} {more}channels are"
+
+
 @dataclass(eq=False)
 class Backfill:
     """The gaps that are open, and the live events that are held for them."""
@@ -99,7 +108,7 @@ class Backfill:
         """Why the topic may lack events; empty if it is complete."""
         if not self._is_listed:
             return "the channels are still to be listed"
-        return f"the histories of {len(self._gaps):,} channels are still to be read, {about(self.seconds_left())}" if self._gaps else ""
+        return f"the {histories(len(self._gaps))} still to be read, {about(self.seconds_left())}" if self._gaps else ""
 
     def seconds_left(self) -> float:
         """About how long it takes until all gaps are closed; may be called from another thread."""

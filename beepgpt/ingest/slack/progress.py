@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from beepgpt.ingest.slack.backfill import Backfill, about
+from beepgpt.ingest.slack.backfill import Backfill, about, histories
 from beepgpt.runtime.console import console
 
 SAID_EVERY = 60.0
@@ -30,7 +30,7 @@ class CatchUpProgress:
             return  # more gaps are opened
         if gaps and (self._began is None or now - self._said >= SAID_EVERY):
             more = "" if self._began is None else "more "
-            console.print(f"Catching up: the histories of {gaps:,} {more}channels are to be read, {about(self._backfill.seconds_left())}.")
+            console.print(f"Catching up: the {histories(gaps, more)} to be read, {about(self._backfill.seconds_left())}.")
             if self._began is None:
                 self._began, self._filled = now, self._account["filled"]
             self._said = now
@@ -42,7 +42,8 @@ class CatchUpProgress:
             self._filled, self._vanished = self._account["filled"], self._account["vanished"]
         elif self._is_checking and not gaps and not threads:
             edits, deletions = self._account["filled"] - self._filled, self._account["vanished"] - self._vanished
-            console.print(f"All threads are looked through: {edits:,} edits and {deletions:,} deletions were found.")
+            found = f"{edits:,} edit{'' if edits == 1 else 's'} and {deletions:,} deletion{'' if deletions == 1 else 's'}"
+            console.print(f"All threads are looked through: {found} were found.")
             self._is_checking = False
         elif self._is_checking and not gaps and now - self._said >= SAID_EVERY:
             console.print(self._checks())
@@ -52,4 +53,5 @@ class CatchUpProgress:
         checks = self._backfill.checks
         if not checks.left:
             return ""
-        return f"{checks.left:,} threads are still looked through for edits and deletions, {about(checks.seconds_left())}; events go on."
+        threads = "1 thread is" if checks.left == 1 else f"{checks.left:,} threads are"
+        return f"{threads} still looked through for edits and deletions, {about(checks.seconds_left())}; events go on."

@@ -1,5 +1,6 @@
 """A folder of SQLite files: what stays through kills, power cuts and full disks, and what is gone for good."""
 
+import json
 import random
 import shutil
 import signal
@@ -21,6 +22,7 @@ from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.connectors.sqlite.writer import SqliteWriter
 from tests.support.kafka_records import NOON, SECOND, failing, numbered, stopped_after, store_in, values
 from tests.support.logs import all_on, flow_reads, topic_on, write_to
+from tests.support.speed import wait_until
 
 WORDS = b"what nobody is to read again"
 
@@ -80,7 +82,7 @@ def test_a_topic_that_is_written_is_not_deleted(files: SqliteLog):
         assert "another process writes" in failing(lambda: files.delete(topic), LogFailed)
     files.delete(topic)
 
-    assert sorted(files.folder.iterdir()) == []
+    assert [path.name for path in files.folder.iterdir()] == [f"{topic}.lock"], "the lock stays: somebody may wait with it open"
 
 
 def test_writers_at_once_give_no_offset_twice(files: SqliteLog):
@@ -136,7 +138,6 @@ def test_compaction_keeps_the_last_of_each_key(files: SqliteLog):
         topic,
         OutgoingRecord(b"a", b"old", (), 0, now),
         OutgoingRecord(b"b", b"only", (), 0, now),
-        OutgoingRecord(None, b"no key", (), 0, now),
         OutgoingRecord(b"a", b"new", (), 0, now),
         OutgoingRecord(b"c", b"gone", (), 0, now),
         OutgoingRecord(b"c", None, (), 0, now - 25 * 3_600 * SECOND),
@@ -147,30 +148,75 @@ def test_compaction_keeps_the_last_of_each_key(files: SqliteLog):
 
     files.clean(topic)
 
-    kept = [(0, 1, b"b", b"only"), (0, 2, None, b"no key"), (0, 3, b"a", b"new"), (0, 7, b"d", None), (1, 0, b"a", b"elsewhere")]
+    kept = [(0, 1, b"b", b"only"), (0, 2, b"a", b"new"), (0, 6, b"d", None), (1, 0, b"a", b"elsewhere")]
     assert all_on(files, topic) == kept
     assert [record.offset for *_, records in chunks_of(files.source(topic, wanted=lambda number: number == 0)) for record in records] == [
-        1, 2, 3, 7,
+        1, 2, 6,
     ]  # fmt: skip
     write_to(files, topic, OutgoingRecord(b"e", b"next", (), 0, now))
-    assert all_on(files, topic)[-2] == (0, 8, b"e", b"next")
+    assert all_on(files, topic)[-2] == (0, 7, b"e", b"next")
+
+
+def aged_topic(files: SqliteLog) -> str:
+    """Ten records, of which an hour's retention leaves the last three."""
+    topic = topic_on(files, 1)
+    now = int(time.time() * 1e6)
+    write_to(files, topic, *(OutgoingRecord(b"k", b"%d" % each, (), 0, now - (10 - each) * 1_000 * SECOND) for each in range(10)))
+    set_retention(files, topic, 3_600_000)
+    return topic
+
+
+def set_retention(files: SqliteLog, topic: str, ms: int) -> None:
+    """Change it beneath everybody: who has the topic open does not clean it by this."""
+    with closing(sqlite3.connect(topic_files.path_of(files.folder, topic))) as base, base:
+        base.execute("UPDATE topic SET settings = ?", (json.dumps({"cleanup.policy": "delete", "retention.ms": str(ms)}),))
 
 
 def test_retention_removes_what_is_old(files: SqliteLog, monkeypatch):
-    """From the beginning up to the first record that is young enough; a reader that was not there yet is told."""
-    monkeypatch.setattr(SqliteWriter, "_clean", lambda writer: None)  # a writer does so, too
-    topic = topic_on(files, 1, cleanup_policy="delete", retention_ms=str(3_600_000))
-    now = int(time.time() * 1e6)
-    write_to(files, topic, *(OutgoingRecord(b"k", b"%d" % each, (), 0, now - (10 - each) * 1_000 * SECOND) for each in range(10)))
-    source = files.source(topic, follow=True)
-    part = source.build_part("read", "0", None)
+    """From the beginning up to the first record that is young enough; a reader that was in the midst of it is told."""
+    monkeypatch.setattr("beepgpt.connectors.sqlite.topic_files.CHUNK", 2)
+    topic = aged_topic(files)
+    part = files.source(topic, follow=True).build_part("read", "0", None)
+    assert values(part.next_batch()) == [0, 1]
 
     files.clean(topic)
 
     assert [value for *_, value in all_on(files, topic)] == [b"7", b"8", b"9"]
     assert files.bounds(topic) == {0: (7, 10)}
-    assert "offsets 0 to 6 are gone (7 offsets)" in failing(part.next_batch, OffsetsGone)
+    assert "offsets 2 to 6 are gone (5 offsets)" in failing(part.next_batch, OffsetsGone)
     part.close()
+
+
+def test_a_run_that_has_read_nothing_yet_begins_where_retention_ends(files: SqliteLog):
+    """It has lost nothing: a moment later it would have begun there."""
+    topic = aged_topic(files)
+    source = files.source(topic)
+    part = source.build_part("read", "0", None)
+    files.clean(topic)
+
+    assert part.snapshot().next == 0 and values(part.next_batch()) == [7, 8, 9] and part.snapshot().next == 10
+    part.close()
+
+
+def test_a_partition_that_was_read_to_its_end_misses_nothing(files: SqliteLog):
+    """Retention goes over its end, and the other partition is read on."""
+    topic = topic_on(files, 2)
+    old = int(time.time() * 1e6) - 7_200 * SECOND
+    write_to(files, topic, *(OutgoingRecord(b"k", b"%d" % each, (), each % 2, old) for each in range(4)))
+    source = files.source(topic)
+    states = [source.build_part("read", name, None).snapshot() for name in source.list_parts()]
+    write_to(files, topic, *(OutgoingRecord(b"k", b"%d" % each, (), each % 2) for each in range(4, 8)))
+    set_retention(files, topic, 3_600_000)
+    files.clean(topic)
+    source = files.source(topic)
+    read, other = (
+        source.build_part("read", "0", states[0]._replace(next=1, end=1)),
+        source.build_part("read", "1", states[1]._replace(next=2, end=4)),
+    )
+
+    assert values(other.next_batch()) == [5, 7]
+    read.close()
+    other.close()
 
 
 def test_an_offset_is_never_given_twice(files: SqliteLog):
@@ -185,20 +231,24 @@ def test_an_offset_is_never_given_twice(files: SqliteLog):
     assert files.bounds(topic) == {0: (0, 7)}
 
 
-def test_a_writer_cleans_while_it_writes(files: SqliteLog, monkeypatch):
-    """At its first commit all partitions, and one of them from time to time."""
+def test_a_topic_is_cleaned_while_it_is_open(files: SqliteLog, monkeypatch):
+    """At first all partitions, and one of them from time to time, whether anybody writes or not."""
     topic = topic_on(files, 2, cleanup_policy="compact")
-    write_to(files, topic, OutgoingRecord(b"a", b"1", (), 0), OutgoingRecord(b"a", b"2", (), 0))
-    assert [value for *_, value in all_on(files, topic)] == [b"2"]
-    monkeypatch.setattr("beepgpt.connectors.sqlite.writer.CLEAN_EVERY", 0.0)
+    monkeypatch.setattr("beepgpt.connectors.sqlite.cleaning.CLEAN_EVERY", 0.05)
     with files.writer(topic) as writer:
         for key, number in ((b"b", 0), (b"b", 1), (b"b", 0), (b"b", 1), (b"c", 0), (b"d", 0)):
             writer.send([OutgoingRecord(key, b"%d" % number, (), number)])
-            writer.flush()
+        writer.flush()
+        kept = [(0, 1, b"b"), (0, 2, b"c"), (0, 3, b"d"), (1, 1, b"b")]
+        wait_until(lambda: [each[:3] for each in all_on(files, topic)] == kept, "the last of each key is left")
 
-    assert [(number, offset, key) for number, offset, key, _ in all_on(files, topic)] == [
-        (0, 1, b"a"), (0, 3, b"b"), (0, 4, b"c"), (0, 5, b"d"), (1, 1, b"b"),
-    ]  # fmt: skip
+
+def test_retention_needs_no_records_that_come(files: SqliteLog, monkeypatch):
+    """A topic in which nobody writes any more, by the writer that has it open."""
+    topic = aged_topic(files)
+    with files.writer(topic):
+        wait_until(lambda: files.bounds(topic) == {0: (7, 10)}, "what is old is gone")
+        assert [value for *_, value in all_on(files, topic)] == [b"7", b"8", b"9"]
 
 
 # What is removed is gone
@@ -443,6 +493,8 @@ def test_a_killed_flow_goes_on_from_its_snapshot(files: SqliteLog, tmp_path: Pat
     topic = topic_on(files, 1, cleanup_policy="compact")
     write_to(files, topic, *(OutgoingRecord(b"%d" % (each % 1_500), b"%d" % each, (), 0) for each in range(3_000)))
     store = store_in(tmp_path)
+
+    files.clean(topic)
 
     first = values(flow_reads(files.source(topic, **stopped_after(500)), **store))
     write_to(files, topic, *(OutgoingRecord(b"%d" % (each % 1_500), b"%d" % each, (), 0) for each in range(3_000, 3_100)))
