@@ -15,6 +15,7 @@ import pytest
 
 from beepgpt.audit.findings import Audit
 from beepgpt.audit.laws import audit_examples
+from beepgpt.audit.own_sets import AnswerLabels, Named, SetSide, TextRow
 from beepgpt.commands.audit import SUSPECTED
 from beepgpt.errors import CannotRead
 from beepgpt.library.auditing import set_in
@@ -64,7 +65,7 @@ def test_a_set_of_ours_keeps_the_laws_in_every_format(tmp_path: Path, formats: t
     assert audit.checked["recomputed"] == audit.checked["examples"] > 100
 
 
-def changed(path: Path, change: Callable[[dict[str, object]], None], row: int = 3) -> None:
+def changed(path: Path, change: Callable[[dict[str, Any]], None], row: int = 3) -> None:
     """A file of which one row was changed afterwards."""
     lines = path.read_bytes().splitlines()
     body = orjson.loads(lines[row])
@@ -335,17 +336,28 @@ def test_a_completion_is_that_of_its_entry(tmp_path: Path, answers: str):
     def with_completion(number: int, row: int, text: str) -> dict[int, str]:
         copy = tmp_path / f"{number}-{row}"
         shutil.copytree(folder, copy)
-        changed(copy / "chat_train.jsonl", lambda body: body["messages"][-1].update(content=text), first[number] + row)  # type: ignore[attr-defined]
+        changed(copy / "chat_train.jsonl", lambda body: body["messages"][-1].update(content=text), first[number] + row)
         return found_in(copy)
 
     strong = next(number for number, each in enumerate(entries) if each["rows"] == 1 and each["answer"] and each["signal"] == "strong")
     assert "its completion is 'weak'" in with_completion(strong, 0, "weak")[3]
     weak = next(number for number, each in enumerate(entries) if each["rows"] == 1 and each["answer"] and each["signal"] == "weak")
     assert "where the answer gives weak" in with_completion(weak, 0, "0")[3]
-    if answers == "each":
-        two = next(number for number, each in enumerate(entries) if each["rows"] > 1)
-        rows = [orjson.loads(line) for line in (folder / "chat_train.jsonl").read_bytes().splitlines()]
-        assert "each once" in with_completion(two, 1, rows[first[two]]["messages"][-1]["content"])[3]
+
+
+def test_each_person_who_answered_has_one_row():
+    """Somebody twice, in the place of somebody else, is found; the rows of both are not."""
+    entry = orjson.dumps({"id": "00" * 16, "answer": ["ana", "bo"], "rows": 2})
+    labels = AnswerLabels({"ana": "0", "bo": "1"}, "nil", "other", None, "each")
+
+    def whys(*completions: str) -> list[str]:
+        rows = Named("chat_train.jsonl", [TextRow("p", each) for each in completions])
+        side = SetSide(Named("rows_train.jsonl", [entry]), (rows,), labels=labels)
+        assert len(list(side)) == 1
+        return [why for _, _, why in side.faults.values()]
+
+    assert whys("0", "1") == whys("1", "0") == []
+    assert whys("0", "0") == ["its completion is '0', where the answer gives 0 or 1, each once"]
 
 
 def test_signals_of_a_table_are_compared(tmp_path: Path):
