@@ -1,7 +1,11 @@
-"""Folders that this process makes: those that are empty when it ends, as where its command failed, are removed again; and names."""
+"""Folders that this process makes: those that are empty when it ends, as where its command failed, are removed again; and names.
+
+Folders and files are for their owner alone, also where a program of the user's makes them, whose other files may not be.
+"""
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,8 +15,17 @@ _made: list[Path] = []
 def make_folder(path: Path) -> None:
     """Make a folder with those above it, as far as they are missing. Raises OSError."""
     missing = [each for each in (path, *path.parents) if not each.exists()]
-    path.mkdir(parents=True, exist_ok=True)
+    for each in reversed(missing):
+        each.mkdir(mode=0o700, exist_ok=True)
+    path.mkdir(exist_ok=True)
     _made.extend(reversed(missing))
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that nobody else may read. Raises OSError."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(content)
 
 
 TABLE = ".parquet"

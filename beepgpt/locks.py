@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -24,3 +25,17 @@ def lock(path: Path, in_use: BeepGPTError) -> int:
         os.close(descriptor)
         raise in_use from None
     return descriptor
+
+
+def take(file: int, in_use: BeepGPTError) -> None:
+    """Lock an open file against other processes; this process loses the lock when it closes the file, or any other descriptor of it.
+
+    Some network disks know no locks: there it does nothing. Raises `in_use` if another process has the lock, or OSError.
+    """
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            raise in_use from None
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            raise

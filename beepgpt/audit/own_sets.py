@@ -18,12 +18,22 @@ from beepgpt.audit.findings import Findings
 from beepgpt.conversations.events import kept_json, micros
 
 ROWS = "rows"
-KNOWN_LATER = ("settled_ts", "answer")
+SIGNALS = ("signal", "signal_p")
+"""Of a labeled example: entries and tables have them, the examples that are made again have not."""
+KNOWN_LATER = ("settled_ts", "answer", *SIGNALS)
 """Columns of a table that law 3 is about; the others are of law 1."""
 TableRow = Mapping[str, Any]
 """A row of a table of candidates, by column; the people and features of its candidates by name in `candidates`."""
-TextRow = tuple[str | None, str]
-"""The prompt and the completion of a row of text; the prompt is None if it has none."""
+
+
+class TextRow(NamedTuple):
+    """A row of text."""
+
+    prompt: str | None
+    """None if it has none."""
+    completion: str
+    unlike: str = ""
+    """How it is not of the form that `prepare` writes, so that more may stand in it; empty if it is."""
 
 
 class Named(NamedTuple):
@@ -40,10 +50,34 @@ class AnswerLabels(NamedTuple):
     nobody: str
     other: str
     weak: str | None
+    answers: str
+    """Of several people who answered: `one` of them by the example's id, a row for `each`, or `all` in one completion."""
 
-    def of(self, answer: Iterable[str]) -> set[str]:
-        """The labels that a completion of this answer may have."""
-        return ({self.people.get(user, self.other) for user in answer} or {self.nobody}) | ({self.weak} if self.weak else set())
+    def of(self, entry: Mapping[str, Any]) -> list[str]:
+        """The completions of an entry, each once."""
+        answer = entry.get("answer") or ()
+        if not answer:
+            return [self.nobody]
+        if self.weak and entry.get("signal") == "weak":
+            return [self.weak]
+        if self.answers == "one":
+            return [self.people.get(answer[int(entry["id"][:16], 16) % len(answer)], self.other)]
+        found = sorted({self.people.get(user, self.other) for user in answer}, key=lambda label: (label == self.other, len(label), label))
+        return found if self.answers == "each" else [" ".join(found)]
+
+    def mixed_up(self) -> Iterator[tuple[str, str]]:
+        """Labels by which people can't be told apart, each with why."""
+        taken = {self.nobody: "nobody", self.other: "people without a label"}
+        if self.nobody == self.other:
+            yield self.other, f"label {self.other!r} is that of nobody and of people without a label"
+        if self.weak is not None and self.weak != self.nobody:
+            if self.weak in taken:
+                yield self.weak, f"label {self.weak!r} is that of weak signals and of {taken[self.weak]}"
+            taken.setdefault(self.weak, "weak signals")
+        for user, label in self.people.items():
+            if label in taken:
+                yield label, f"label {label!r} is that of {user} and of {taken[label]}"
+            taken.setdefault(label, user)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +111,8 @@ class SetSide:
 
     def __iter__(self) -> Iterator[bytes]:
         self.faults.clear()
+        for label, why in self.labels.mixed_up() if self.labels is not None else ():
+            self._add(f"labels of {self.entries.name}", label, 3, why)
         texts = {file.name: iter(file.rows) for file in self.texts}
         table = iter(self.table.rows) if self.table is not None else None
         examples = iter(self.examples.rows) if self.examples is not None else None
@@ -96,6 +132,7 @@ class SetSide:
                 if prompts[where] is not None:
                     self._compare(f"{where} ({body.get('id')})", row, body)
                 body = {"candidates": row.get("candidates")} | body
+            body = {name: value for name, value in body.items() if name not in SIGNALS}
             shown = next((prompt for prompt in prompts.values() if prompt is not None), None)
             for where, prompt in prompts.items():
                 if prompt != shown or prompt is None:
@@ -118,15 +155,23 @@ class SetSide:
         """The prompts of an entry's rows of text, by place; their completions are compared with its answer."""
         count = body.pop(ROWS, 0)
         for name, file in texts.items():
-            where = f"{name}, the rows of entry {number:,}"
-            for prompt, completion in islice(file, count):
-                yield where, prompt
-                allowed = self.labels.of(body.get("answer", ())) if self.labels is not None else set()
-                if self.labels is not None and not (completion and allowed.issuperset(completion.split())):
-                    named = f"{where} ({body.get('id')})"
-                    self._add(
-                        named, "completion", 3, f"its completion is {completion!r}, where the answer gives {' or '.join(sorted(allowed))}"
-                    )
+            named = f"{name}, the rows of entry {number:,}"
+            called = f"{named} ({body.get('id')})"
+            try:
+                given = self.labels.of(body) if self.labels is not None else []
+            except (KeyError, TypeError, ValueError):
+                given = []  # the entry is none, which is a finding of its own
+            left = list(given)
+            for prompt, completion, unlike in islice(file, count):
+                yield named, prompt
+                if unlike:
+                    self._add(called, "form", 4, unlike)
+                if completion in left:
+                    left.remove(completion)
+                elif self.labels is not None:
+                    once = ", each once" if completion in given else ""
+                    said = f"its completion is {completion!r}, where the answer gives {' or '.join(given)}{once}"
+                    self._add(called, "completion", 3, said)
 
     def _compare(self, where: str, row: TableRow, body: Mapping[str, Any]) -> None:
         """Compare the columns of a table's row with an entry; features only where the example's own line has them, too."""
@@ -136,12 +181,14 @@ class SetSide:
             known |= {name: micros(body[name]) for name in ("prompt_ts", "settled_ts")}
             known |= {"window_ts": [micros(each["ts"]) for each in window], "window_user": [each["user"] for each in window]}
             known["author"] = window[-1]["user"]
+            known |= {name: body.get(name) for name in SIGNALS}
         except (KeyError, TypeError, ValueError, IndexError):
             return  # the entry is none, which is a finding of its own
         for name, value in known.items():
-            if row.get(name) != value:
+            if name not in row or row[name] != value:
                 law = 3 if name in KNOWN_LATER else 1
-                self._add(where, name, law, f"its column {name} is {row.get(name)!r}, where the example has {value!r}")
+                found = repr(row[name]) if name in row else "missing"
+                self._add(where, name, law, f"its column {name} is {found}, where the example has {value!r}")
         for why in unlike_features(row.get("candidates"), body["candidates"]) if "candidates" in body else ():
             self._add(where, why.split(" ", 1)[0], 1, f"its column {why}")
 

@@ -15,7 +15,7 @@ from beepgpt.commands.closing import close_command
 from beepgpt.commands.flags import Include, Json, Recovery, Report, duration_of, kinds_of, time_of, with_settings
 from beepgpt.commands.output import print_report
 from beepgpt.config.settings import Settings
-from beepgpt.connectors.files import jsonl
+from beepgpt.connectors.files import jsonl, parquet
 from beepgpt.connectors.slack import export as slack_export
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.account import Account, sum_of
@@ -132,7 +132,8 @@ class ExamplesJob:
         sinks = self.to.of_worker(worker.number, worker.workers).sinks(fresh=worker.is_fresh, on_closed=worker.lose_reader, listener=worker)
         formats = example_topics(topic_id_of(source)) if isinstance(self.to, Topics) else EXAMPLE_LINES
         flow = dataflow.examples_flow(source, following, sinks, worker.accounts.append, formats)
-        return PreparedFlow(flow, metrics.Figures(**worker.figures(origin.topic, rules.spec)))
+        tables = [each for each in sinks.values() if isinstance(each, parquet.ParquetSink)]
+        return PreparedFlow(flow, metrics.Figures(**worker.figures(origin.topic, rules.spec)), tables)
 
 
 def check_job(job: ExamplesJob, origin: Origin) -> None:

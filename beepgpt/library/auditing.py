@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -30,7 +31,7 @@ from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.made_by import recorded_rules
 from beepgpt.runtime.places import NOBODY, FileLines, Origin, is_topic, log_of, records_in, source_of, topic_of
-from beepgpt.training.folder import LABELS
+from beepgpt.training.folder import LABELS, MANIFEST
 
 ROWS_AT_A_TIME = 1_000
 """Rows of a table in memory."""
@@ -203,24 +204,29 @@ def side_in(folder: Path, side: str) -> Iterable[bytes]:
     table = folder / f"candidates_{side}.parquet"
     if not found and not table.exists():
         return FileLines(own_lines)
-    texts = tuple(Named(path.name, TextFile(path)) for path in found)
+    *forms, labels = forms_in(folder) if found else ("", "", None)
+    texts = tuple(Named(path.name, TextFile(path, *forms)) for path in found)
     return SetSide(
         Named(entries.name, FileLines(entries)),
         texts,
         Named(table.name, TableRows(table)) if table.exists() else None,
         Named(own_lines.name, FileLines(own_lines)) if own_lines.exists() else None,
-        labels_in(folder / LABELS) if texts else None,
+        labels,
     )
 
 
-def labels_in(path: Path) -> AnswerLabels:
-    """How a set's completions name people. Raises CannotRead."""
+def forms_in(folder: Path) -> tuple[str, str, AnswerLabels]:
+    """Of a set's rows of text: the system message of chats, what completions begin with, and how they name people. Raises CannotRead."""
+    labels, manifest = folder / LABELS, folder / MANIFEST
     try:
-        body = orjson.loads(path.read_bytes())
-        people = {each["user"]: each["label"] for each in body["people"]}
-        return AnswerLabels(people, body["nil"], body["other"], body.get("weak"))
+        body = orjson.loads(labels.read_bytes())
+        people = {str(each["user"]): str(each["label"]) for each in body["people"]}
+        wanted = orjson.loads(manifest.read_bytes())["settings"]
+        found = AnswerLabels(people, str(body["nil"]), str(body["other"]), body.get("weak"), wanted["answers"])
+        return str(wanted["system"]), str(body["space"]), found
     except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:
-        raise CannotRead(f"{path}: says no labels of people: prepare the training set again") from error
+        why = f"{labels} and {manifest} don't say how rows are written"
+        raise CannotRead(f"{why} ({type(error).__name__}: {error}): prepare the training set again") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,18 +234,35 @@ class TextFile:
     """The rows of a file of chats or of completions; they can be read more than once."""
 
     path: Path
+    system: str
+    """The system message of chats; empty: they have none."""
+    space: str
+    """What completions begin with, if they are no chats."""
 
     def __iter__(self) -> Iterator[TextRow]:
         for line in FileLines(self.path):
             try:
                 body = orjson.loads(line)
-                messages = body.get("messages")
-                if messages is None:
-                    yield str(body["prompt"]), str(body["completion"]).strip()
-                else:
-                    yield str(messages[-2]["content"]), str(messages[-1]["content"])
+                is_chat = "messages" in body
+                prompt = body["messages"][-2]["content"] if is_chat else body["prompt"]
+                completion = body["messages"][-1]["content"] if is_chat else body["completion"].removeprefix(self.space)
+                if not (isinstance(prompt, str) and isinstance(completion, str)):
+                    raise TypeError
             except (orjson.JSONDecodeError, AttributeError, KeyError, IndexError, TypeError):
-                yield None, ""
+                yield TextRow(None, "")
+                continue
+            if body == self._written(prompt, completion, is_chat=is_chat):
+                yield TextRow(prompt, completion)
+            else:
+                yield TextRow(prompt, completion, f"holds other messages or keys than {MANIFEST} says: a model would learn from them, too")
+
+    def _written(self, prompt: str, completion: str, *, is_chat: bool) -> dict[str, Any]:
+        """The row as `prepare` writes it."""
+        if not is_chat:
+            return {"prompt": prompt, "completion": self.space + completion}
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        answer = {"role": "assistant", "content": completion, "weight": 1}
+        return {"messages": [*system, {"role": "user", "content": prompt}, answer]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +281,14 @@ class TableRows:
         from beepgpt.training.formats import COLUMNS
 
         try:
-            for batch in pq.ParquetFile(self.path).iter_batches(ROWS_AT_A_TIME):
+            file = pq.ParquetFile(self.path)
+            for each in file.schema_arrow:
+                if each.name not in COLUMNS and not (pa.types.is_list(each.type) and pa.types.is_floating(each.type.value_type)):
+                    raise CannotRead(
+                        f"{self.path}: its column {each.name} is no feature of candidates (it holds {each.type}, where a list of numbers is"
+                        " expected): prepare the training set again"
+                    )
+            for batch in file.iter_batches(ROWS_AT_A_TIME):
                 columns = {name: batch[name].to_pylist() for name in batch.schema.names if name in COLUMNS}
                 features = {
                     name: (batch[name].offsets.to_numpy(), batch[name].values.to_numpy(zero_copy_only=False))

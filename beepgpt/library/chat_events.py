@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from operator import index
 from typing import Any
 
 import orjson
@@ -34,7 +35,7 @@ HAND_MADE = "all"
 
 
 def time_of(at: int | datetime) -> int:
-    """A time in microseconds since 1970. Raises BadCommand for a `datetime` without a time zone.
+    """A time in microseconds since 1970. Raises BadCommand for a `datetime` without a time zone, and for a number that isn't whole.
 
     >>> time_of(datetime(2024, 1, 1, 10, tzinfo=UTC))
     1704103200000000
@@ -43,7 +44,10 @@ def time_of(at: int | datetime) -> int:
         if at.tzinfo is None:
             raise BadCommand(f"{at!r} has no time zone: give it one, as in datetime(2024, 1, 31, tzinfo=UTC)")
         return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-    return at
+    try:
+        return index(at)
+    except TypeError:
+        raise BadCommand(f"{at!r} is no time: give whole microseconds since 1970, or a datetime with a time zone") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +72,13 @@ class ChatEvent:
 
     @classmethod
     def from_record(cls, record: bytes | Mapping[str, Any], *, received: int | datetime | None = None) -> ChatEvent:
-        """A record as Slack's Events API sends it, a bare inner event, or a heartbeat: JSON, as bytes or parsed. Never raises for what it
-        holds: what can't be used is of the kind `rejected`. `received`: when, if not now; no event is from later."""
-        line = record if isinstance(record, bytes) else orjson.dumps(record)
+        """A record as Slack's Events API sends it, a bare inner event, or a heartbeat: JSON, as bytes or parsed. What can't be
+        used is of the kind `rejected`. `received`: when, if not now; no event is from later. Raises BadCommand only for Python objects that
+        JSON doesn't have."""
+        try:
+            line = record if isinstance(record, bytes) else orjson.dumps(record)
+        except TypeError as error:
+            raise BadCommand(f"an event that can't be written as JSON ({error}): give text, numbers, lists and dicts of them") from None
         return cls((HAND_MADE, 0, [line]), parse(line, LATEST if received is None else time_of(received), bots="context"))
 
     @classmethod

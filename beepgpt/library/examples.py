@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from beepgpt.config.settings import Settings
 from beepgpt.conversations.rules import Rules
 from beepgpt.dataflows.records import DeadLetter
+from beepgpt.errors import BadCommand
 from beepgpt.library.chat_events import ChatEvent
 from beepgpt.library.follower import Emitted, Follower
 from beepgpt.library.records import ExampleRecord, RetractedExample
@@ -26,15 +27,20 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+GivenEvent = ChatEvent | bytes | Mapping[str, Any]
+"""An event, or a record of Slack's Events API as bytes or parsed."""
+
+
 class SourceExamples(Iterable[ExampleRecord]):
     """The examples of a source. Each `for` reads the source anew, and holds no more of it than what is open.
 
     After a `for` that came to its end, `account`, `retractions`, `late` and `rejected` are those of that reading.
     """
 
-    def __init__(self, origin: Origin | None, events: Iterable[ChatEvent], settings: Settings, until: int | None) -> None:
+    def __init__(self, origin: Origin | None, events: Iterable[GivenEvent], settings: Settings, until: int | None) -> None:
         """Use `beepgpt.examples`. `events`: what is read where there is no `origin`."""
         self._origin, self._events, self._settings, self._until = origin, events, settings, until
+        self._is_read = False
         self.account: dict[str, Any] = {}
         """Every record and every point in exactly one row (docs/glossary.md)."""
         self.retractions: list[RetractedExample] = []
@@ -69,7 +75,10 @@ class SourceExamples(Iterable[ExampleRecord]):
     def _emitted(self, follower: Follower) -> Iterator[Emitted]:
         now = now_us()
         if self._origin is None:
-            yield from (follower.feed_chunks([each.chunk], now) for each in self._events)
+            if self._is_read and isinstance(self._events, Iterator):
+                raise BadCommand("the events came from an iterator, which can be read once, and was: give a list of them")
+            self._is_read = True
+            yield from (follower.feed_chunks([event_of(each).chunk], now) for each in self._events)
         else:
             yield from (follower.feed_chunks([each], now) for each in chunks_of(self._origin, self._settings))
         yield follower.end()
@@ -98,8 +107,17 @@ class SourceExamples(Iterable[ExampleRecord]):
         return frame
 
 
+def event_of(given: GivenEvent) -> ChatEvent:
+    """An event as a ChatEvent. Raises BadCommand if it is none."""
+    if isinstance(given, ChatEvent):
+        return given
+    if not isinstance(given, bytes | Mapping):
+        raise BadCommand(f"{given!r} is no event: give ChatEvents, or records of Slack's Events API, as bytes or parsed")
+    return ChatEvent.from_record(given)
+
+
 def examples(
-    source: str | Path | Iterable[ChatEvent],
+    source: str | Path | Iterable[GivenEvent],
     *,
     include: str | Sequence[str] = "channels",
     until: str | int | datetime | None = None,
@@ -109,9 +127,9 @@ def examples(
     """The examples that `beepgpt examples SOURCE` makes, byte for byte: points in time of conversations, and who answered.
 
     `source`: an export (zip or folder), a `.jsonl` of events, a topic (`kafka://host:port/topic`, `sqlite:///folder/topic`), or ChatEvents
-    of any chat (a list, to be read more than once). `include`: kinds of an export's channels beside the public ones: groups, dms,
-    mpims, unlisted. `until`: end as if it had been this time. Settings are those of `rules`, and of the connection to Kafka; `config`: a
-    TOML file of them. Raises BadSettings, BadCommand, BadExport or CannotRead.
+    of any chat, or Slack's records (a list, to be read more than once). `include`: kinds of an export's channels beside the public ones:
+    groups, dms, mpims, unlisted. `until`: end as if it had been this time. Settings are those of `rules`, and of the connection to Kafka;
+    `config`: a TOML file of them. Raises BadSettings, BadCommand, BadExport or CannotRead.
 
     >>> from tempfile import mkdtemp
     >>> from beepgpt.library.workspaces import simulate

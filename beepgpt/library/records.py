@@ -44,6 +44,9 @@ class PointRecord:
     candidates: Mapping[str, Sequence[Any]]
     """Who might answer: `user`, and a column for each feature, all of one length; empty where the settings leave candidates out."""
 
+    def __hash__(self) -> int:
+        return hash(self.id)
+
     @property
     def body(self) -> dict[str, Any]:
         """The record as its JSON has it."""
@@ -95,6 +98,9 @@ class ExampleRecord:
     prompt_tokens: int
     candidates: Mapping[str, Sequence[Any]]
     """Who might answer: `user`, and a column for each feature, all of one length; empty where the settings leave candidates out."""
+
+    def __hash__(self) -> int:
+        return hash(self.id)
 
     @property
     def body(self) -> dict[str, Any]:

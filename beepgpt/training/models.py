@@ -16,7 +16,7 @@ from skops.io.exceptions import UntrustedTypesFoundException
 
 from beepgpt.conversations.events import ts_text
 from beepgpt.errors import BeepGPTError
-from beepgpt.folders import make_folder
+from beepgpt.folders import make_folder, write_private
 from beepgpt.training.archives import repeatable
 from beepgpt.training.checks import NIL
 from beepgpt.training.folder import CARD, FITTED, LABELS, MANIFEST, TRAIN, VALID
@@ -91,7 +91,7 @@ def _save(
     card_path = folder / CARD
     card_path.unlink(missing_ok=True)
     for name, content in files.items():
-        (folder / name).write_bytes(content)
+        write_private(folder / name, content)
     card = {
         "format": FORMAT,
         "kind": kind,
@@ -103,7 +103,7 @@ def _save(
         "files": {name: hash_of(content) for name, content in files.items()},
     }
     part = card_path.with_suffix(".part")
-    part.write_bytes(orjson.dumps(card, option=orjson.OPT_INDENT_2) + b"\n")
+    write_private(part, orjson.dumps(card, option=orjson.OPT_INDENT_2) + b"\n")
     part.rename(card_path)
     return card
 

@@ -44,7 +44,7 @@ from beepgpt.training.formats import (
 from beepgpt.training.parts import Parts
 from beepgpt.training.splits import ExampleColumns, ExampleNotes, Hashes, Integers, Mask, Sides, SplitOptions, split
 
-VERSION = 2
+VERSION = 3
 """Raised when the same examples would give other files, or files of another form."""
 MADE_BY = "beepgpt prepare"
 SUFFIXES: dict[Format, str] = {"chat": "jsonl", "completion": "jsonl", "candidates": "parquet", "examples": "jsonl"}
@@ -58,7 +58,7 @@ OUTPUTS = frozenset(
 )
 OF_ENTRIES = frozenset({
     "id", "spec", "target", "scope", "channel", "conversation", "speakers", "root_missing", "prompt_ts", "settled_ts", "answer_ts",
-    "answer", "window", "prompt_tokens",
+    "answer", "window", "prompt_tokens", "signal", "signal_p",
 })  # fmt: skip
 """Keys of an example that are written beside the rows, so that an audit guesses nothing: the prompt stands in the rows."""
 MILLION = 1_000_000
@@ -187,6 +187,7 @@ def _move_in(made: Path, to: Path) -> None:
     for name in (MANIFEST, *sorted(OUTPUTS)):
         (to / name).unlink(missing_ok=True)
     for path in sorted(made.iterdir(), key=lambda path: (path.name == MANIFEST, path.name)):
+        path.chmod(0o600)
         path.rename(to / path.name)
 
 

@@ -94,6 +94,24 @@ def _times(texts: pa.Array) -> pa.Array:
     return pc.replace_substring(texts, ".", "").cast(pa.int64()).cast(TIME)
 
 
+def fault_in(record: str, batch: pa.RecordBatch) -> tuple[str, int, str] | None:
+    """A value that no record has, as another tool may write it: its column, its row in the batch, and what is wrong."""
+    for each in RECORDS[record]:
+        if each.kind in ("candidates", "window"):
+            names = [f"{each.name}_{own.name}" for own in (CANDIDATES if each.kind == "candidates" else WINDOW)]
+            lengths = [pc.fill_null(pc.list_value_length(batch[name]), -1) for name in names]
+            for name, length in zip(names, lengths, strict=True):
+                if not length.equals(lengths[0]):
+                    return name, pc.index(pc.not_equal(length, lengths[0]), True).as_py(), f"does not have a value for each of {names[0]}"
+    for field in schema_of(record):
+        column = batch[field.name]
+        if column.null_count and not field.nullable:
+            return field.name, pc.index(pc.is_null(column), True).as_py(), "is null"
+        if pa.types.is_list(field.type) and (values := column.flatten()).null_count:
+            return field.name, pc.list_parent_indices(column)[pc.index(pc.is_null(values), True).as_py()].as_py(), "holds a null"
+    return None
+
+
 def lines_in(record: str, batch: pa.RecordBatch) -> Iterator[bytes]:
     """The rows of a batch as lines of JSON again, byte for byte as they were written."""
     fields = RECORDS[record]

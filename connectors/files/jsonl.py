@@ -1,8 +1,6 @@
 """JSON lines files, as bytes: in by chunks of lines, out by blobs of whole lines."""
 
 import contextlib
-import errno
-import fcntl
 import os
 import shutil
 import stat
@@ -19,6 +17,7 @@ from bytewax.outputs import DynamicSink, FixedPartitionedSink, StatefulSinkParti
 from beepgpt.connectors.callbacks import never, nothing
 from beepgpt.errors import CannotRead, CannotWrite, NoSuchInput, NoSuchPlace, cannot_write, cut_short
 from beepgpt.lenient_json import is_cut_short
+from beepgpt.locks import take
 
 MAX_LINE = 2**20 + 1024
 """The most bytes of a line that are kept: enough to see that it is over 1 MiB."""
@@ -259,15 +258,11 @@ class _JsonlSinkPartition(StatefulSinkPartition[bytes, WrittenState]):
         os.close(self._file)
 
     def _take(self) -> None:
-        """Lock the file against other processes; the lock ends with the process."""
         try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EAGAIN):
-                os.close(self._file)
-                raise CannotWrite(f"{self._path}: another run writes to it: wait until that is over, or name another file") from None
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):  # some network disks know no locks
-                raise
+            take(self._file, CannotWrite(f"{self._path}: another run writes to it: wait until that is over, or name another file"))
+        except CannotWrite:
+            os.close(self._file)
+            raise
 
     def _cut_back(self) -> None:
         """Truncate the file to the end of the last whole batch."""

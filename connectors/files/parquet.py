@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, Self
 
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from beepgpt.errors import BeepGPTError, CannotRead, CannotWrite, NoSuchPlace, cannot_write
 from beepgpt.folders import TABLE
+from beepgpt.locks import take
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,6 +26,8 @@ OPTIONS: dict[str, Any] = {"compression": "zstd", "compression_level": 3, "use_d
 
 UNFINISHED = f"{TABLE}.unfinished"
 """The end of the name of a file that is being written: a kill leaves it."""
+UNFINISHED_PARTS = f".part-*{UNFINISHED}"
+"""In a folder of parts: what is being written, and a mark for each worker (`.part-00.parquet.unfinished`) until its run has ended."""
 
 PartsState = tuple[int, tuple[bytes, ...]]
 """Of a folder: the parts that are whole, and lines that are in none of them yet."""
@@ -57,11 +58,34 @@ def check_table(path: Path, *, in_parts: bool) -> None:
         raise NoSuchPlace(f"{path}: is {there}, and this run writes {here}: name another, or remove it first")
     if not path.parent.is_dir():
         raise NoSuchPlace(f"{path}: there is no folder {path.parent}: make it first, or name another")
-    if in_parts and path.is_dir() and (others := [each.name for each in path.iterdir() if not each.name.startswith("part-")]):
+    if in_parts and path.is_dir() and (others := [each.name for each in path.iterdir() if not _is_of_parts(each)]):
         raise NoSuchPlace(f"{path}: has {others[0]}, which is no part of a table: name another folder")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise CannotWrite(f"{path}: may not be written: check its permissions, or name another")
     _arrow(path)
+
+
+def _is_of_parts(path: Path) -> bool:
+    return path.name.startswith("part-") or path.match(UNFINISHED_PARTS)
+
+
+def _taken(unfinished: Path, path: Path) -> int:
+    """Open a file that is to be written, empty, and locked against other runs. `path`: what errors name. Raises CannotWrite."""
+    try:
+        while True:
+            file = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                take(file, CannotWrite(f"{path}: another run writes to it: wait until that is over, or name another"))
+                with contextlib.suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(file), unfinished.stat()):  # otherwise another run has just ended and moved it
+                        os.ftruncate(file, 0)
+                        return file
+            except BaseException:
+                os.close(file)
+                raise
+            os.close(file)
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
 def _arrow(path: Path) -> Any:
@@ -84,13 +108,7 @@ class TableFile:
         self._record = record
         self._batches: list[pa.RecordBatch] = []
         self._unfinished = path.with_name(f".{path.stem}{UNFINISHED}")
-        try:
-            self._file: BinaryIO = self._unfinished.open("wb")
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EAGAIN):
-                raise CannotWrite(f"{path}: another run writes to it: wait until that is over, or name another file") from None
-            raise cannot_write(path, error) from error
+        self._file = os.fdopen(_taken(self._unfinished, path), "wb")
         self._writer = pq.ParquetWriter(self._file, _arrow(path).schema_of(record), **OPTIONS)
 
     def add(self, lines: list[bytes]) -> None:
@@ -122,6 +140,14 @@ class TableFile:
         except OSError as error:
             raise cannot_write(self.path, error) from error
 
+    def abandon(self) -> None:
+        """Remove what was written; what stands at the path stays."""
+        with contextlib.suppress(OSError):
+            self._writer.close()
+        with contextlib.suppress(OSError):
+            self._unfinished.unlink(missing_ok=True)
+            self._file.close()
+
 
 class ParquetSink(FixedPartitionedSink[bytes, PartsState]):
     """Writes lines of one kind of record as rows of a table.
@@ -140,15 +166,65 @@ class ParquetSink(FixedPartitionedSink[bytes, PartsState]):
         self.path, self.record, self.partition = path, record, partition
         self.in_parts, self.worker, self.workers, self.fresh = in_parts, worker, workers, fresh
 
+        self.file: TableFile | None = None
+        """What is being written."""
+        self._mark: int | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """The run has ended or was stopped, and its table stands from now on, even one of no rows; or it failed."""
+        if kind is None:
+            self.end()
+            return
+        if self.file is not None:
+            self.file.abandon()
+        if self._mark is not None:
+            os.close(self._mark)
+        self.file = self._mark = None
+
     def list_parts(self) -> list[str]:
-        if self.fresh and self.in_parts:
-            for each in self.path.glob("part-*"):
-                of = int(each.name.split("-")[1])
-                if of == self.worker or (self.worker == 0 and of >= self.workers):
-                    each.unlink()
-        elif self.fresh:
-            TableFile(self.path, self.record).close()
+        """Take the place, so that no other run writes there until this one has ended. Raises CannotWrite."""
+        if not self.in_parts:
+            self.file = self.file or TableFile(self.path, self.record)
+        elif self._mark is None:
+            self._begin()
         return [self.partition]
+
+    def _begin(self) -> None:
+        try:
+            self.path.mkdir(mode=0o700, exist_ok=True)
+            self._mark = _taken(self._mark_of(self.worker), self.path)
+            for each in [*self.path.glob("part-*"), *self.path.glob(UNFINISHED_PARTS)]:
+                of = int(each.name.lstrip(".").split("-")[1].split(".")[0])
+                if of == self.worker and each != self._mark_of(of) and (self.fresh or each.match(UNFINISHED_PARTS)):
+                    each.unlink()
+                elif self.fresh and self.worker == 0 and of >= self.workers:  # of an older run that had more workers
+                    if each == self._mark_of(of):
+                        os.close(_taken(each, self.path))
+                    each.unlink()
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+
+    def _mark_of(self, worker: int) -> Path:
+        return self.path / f".part-{worker:02d}{UNFINISHED}"
+
+    def part(self, number: int) -> Path:
+        """The place of one of this worker's parts."""
+        return self.path / f"part-{self.worker:02d}-{number:05d}{TABLE}"
+
+    def end(self) -> None:
+        """End the table, which has no rows if none came. Raises CannotWrite."""
+        if self.in_parts and self.worker == 0 and self._mark is not None and not any(self.path.glob("part-00-*")):
+            self.file = self.file or TableFile(self.part(0), self.record)
+        if self.file is not None:
+            self.file.close()
+            self.file = None
+        if self._mark is not None:
+            self._mark_of(self.worker).unlink(missing_ok=True)
+            os.close(self._mark)
+            self._mark = None
 
     def part_fn(self, item_key: str) -> int:
         return 0
@@ -162,17 +238,15 @@ class _TablePartition(StatefulSinkPartition[bytes, PartsState]):
         self._sink = sink
         self._whole, waiting = state
         self._waiting = list(waiting)
-        self._file: TableFile | None = None
         if sink.in_parts:
-            sink.path.mkdir(exist_ok=True)
             for number in range(self._whole):
-                if not self._part(number).exists():
+                if not sink.part(number).exists():
                     raise CannotWrite(
-                        f"{self._part(number)}: was written before this run was stopped, and is gone: put it back, or start again without"
+                        f"{sink.part(number)}: was written before this run was stopped, and is gone: put it back, or start again without"
                         " the old recovery store"
                     )
             for each in sink.path.glob(f"part-{sink.worker:02d}-*"):
-                if each.name >= self._part(self._whole).name:
+                if each.name >= sink.part(self._whole).name:
                     each.unlink()
 
     def write_batch(self, values: list[bytes]) -> None:
@@ -183,28 +257,26 @@ class _TablePartition(StatefulSinkPartition[bytes, PartsState]):
             del self._waiting[:BATCH]
 
     def snapshot(self) -> PartsState:
-        if self._sink.in_parts and self._file is not None:
+        if self._sink.in_parts and self._sink.file is not None:
             self._end_part()
         return self._whole, tuple(self._waiting) if self._sink.in_parts else ()
 
     def close(self) -> None:
-        if self._waiting or self._file is not None or not (self._whole or self._sink.path.is_file()):
+        if self._waiting or (self._sink.in_parts and self._sink.file is not None):
             self._end_part()
-
-    def _part(self, number: int) -> Path:
-        return self._sink.path / f"part-{self._sink.worker:02d}-{number:05d}{TABLE}"
+        self._sink.end()
 
     def _write(self, lines: list[bytes]) -> None:
-        if self._file is None:
-            self._file = TableFile(self._part(self._whole) if self._sink.in_parts else self._sink.path, self._sink.record)
-        if lines:
-            self._file.add(lines)
+        if self._sink.file is None:
+            self._sink.file = TableFile(self._sink.part(self._whole), self._sink.record)
+        self._sink.file.add(lines)
 
     def _end_part(self) -> None:
-        self._write(self._waiting)
-        assert self._file is not None
-        self._file.close()
-        self._file, self._waiting = None, []
+        if self._waiting:
+            self._write(self._waiting)
+        assert self._sink.file is not None
+        self._sink.file.close()
+        self._sink.file, self._waiting = None, []
         self._whole += 1
 
 
@@ -214,6 +286,11 @@ def parts_of(path: Path) -> list[Path]:
         if not path.is_file():
             raise CannotRead(f"{path}: there is no such file")
         return [path]
+    if unfinished := sorted(path.glob(UNFINISHED_PARTS)):
+        raise CannotRead(
+            f"{path}: is not whole: what writes it has not ended, or was killed ({unfinished[0].name}): wait until it ends, or give its"
+            " command again, which goes on with the same --recovery, and otherwise starts again"
+        )
     found = sorted(path.glob(f"part-*{TABLE}"))
     if not found:
         raise CannotRead(f"{path}: is a folder without parts of a table")
@@ -235,9 +312,13 @@ def lines_of(path: Path, record: str) -> Iterator[bytes]:
             with pq.ParquetFile(part) as file:
                 if missing := [name for name in schema.names if name not in file.schema_arrow.names]:
                     raise CannotRead(f"{part}: is no table of {record}s of beepgpt: the column {missing[0]} is missing")
+                before = 0
                 for batch in file.iter_batches(BATCH, columns=schema.names):
-                    columns = [batch.column(field.name).cast(field.type) for field in schema]
-                    yield from rows.lines_in(record, pa.record_batch(columns, schema=schema))
+                    found = pa.record_batch([batch.column(field.name).cast(field.type) for field in schema], schema=schema)
+                    if fault := rows.fault_in(record, found):
+                        raise CannotRead(f"{part}: column {fault[0]} of row {before + fault[1] + 1:,} {fault[2]}: make the table again")
+                    yield from rows.lines_in(record, found)
+                    before += batch.num_rows
         except (pa.ArrowException, OSError) as error:
             raise CannotRead(f"{part}: can't be read as a table ({type(error).__name__}): make it again") from error
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pyarrow as pa
@@ -14,7 +15,9 @@ import pytest
 
 from beepgpt.audit.findings import Audit
 from beepgpt.audit.laws import audit_examples
+from beepgpt.audit.own_sets import AnswerLabels, Named, SetSide, TextRow
 from beepgpt.commands.audit import SUSPECTED
+from beepgpt.errors import CannotRead
 from beepgpt.library.auditing import set_in
 from beepgpt.training.splits import SplitOptions
 from tests.support import program, quiet
@@ -62,7 +65,7 @@ def test_a_set_of_ours_keeps_the_laws_in_every_format(tmp_path: Path, formats: t
     assert audit.checked["recomputed"] == audit.checked["examples"] > 100
 
 
-def changed(path: Path, change: Callable[[dict[str, object]], None], row: int = 3) -> None:
+def changed(path: Path, change: Callable[[dict[str, Any]], None], row: int = 3) -> None:
     """A file of which one row was changed afterwards."""
     lines = path.read_bytes().splitlines()
     body = orjson.loads(lines[row])
@@ -236,3 +239,149 @@ def test_a_label_of_somebody_else_is_named(tmp_path: Path):
 def test_the_sentence_says_whether_features_were_looked_at(tmp_path: Path, formats: tuple[str, ...], said: str):
     audit = audit_of(set_of(tmp_path, *formats).folder)
     assert said in next(judged.told for judged in audit.laws if judged.law == 1)
+
+
+# All that a row says
+
+
+def all_rows(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """A file of which every row was changed afterwards."""
+    rows = [orjson.loads(line) for line in path.read_bytes().splitlines()]
+    for row in rows:
+        change(row)
+    path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+
+
+def said(row: dict[str, Any]) -> str:
+    """A message that names the answer."""
+    return f"The answer is {row['messages'][-1]['content']}"
+
+
+LEAKS: dict[str, tuple[str, Callable[[dict[str, Any]], None]]] = {
+    "in the system message": ("chat", lambda row: row["messages"][0].update(content=said(row))),
+    "in one more system message": ("chat", lambda row: row["messages"].insert(0, {"role": "system", "content": said(row)})),
+    "in a message between": ("chat", lambda row: row["messages"].insert(1, {"role": "user", "content": said(row)})),
+    "in a key of a message": ("chat", lambda row: row["messages"][1].update(name=said(row))),
+    "in a key of the row": ("chat", lambda row: row.update(hint=said(row))),
+    "by other roles": ("chat", lambda row: row["messages"][1].update(role="assistant")),
+    "by another weight": ("chat", lambda row: row["messages"][-1].update(weight=0)),
+    "beside a completion": ("completion", lambda row: row.update(hint=row["completion"])),
+    "in a completion's form": ("completion", lambda row: row.update(completion=" " + row["completion"])),
+}
+
+
+@pytest.fixture(scope="module")
+def texts_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A set of chats with a system message, and of completions."""
+    folder = tmp_path_factory.mktemp("texts")
+    sides = SplitOptions(valid_share=0.3)
+    return made(folder, made_up()[1].examples, sides=sides, formats=("chat", "completion"), system="Say who answers.").folder
+
+
+@pytest.mark.parametrize("leak", LEAKS)
+def test_an_answer_beside_the_prompt_is_named(texts_set: Path, tmp_path: Path, leak: str):
+    """Whatever stands in a row more than prompt, answer and the manifest's system message is learned from, too."""
+    shutil.copytree(texts_set, tmp_path / "set")
+    assert found_in(tmp_path / "set") == {}
+    kind, change = LEAKS[leak]
+    all_rows(tmp_path / "set" / f"{kind}_train.jsonl", change)
+
+    assert set(found_in(tmp_path / "set")) <= {3, 4} and found_in(tmp_path / "set")
+
+
+def relabeled(folder: Path, label: str) -> None:
+    """Everybody has one label, in the map and in all rows."""
+    path = folder / "labels.json"
+    body = orjson.loads(path.read_bytes())
+    before = {each["label"] for each in body["people"]}
+    for each in body["people"]:
+        each["label"] = label
+    path.write_bytes(orjson.dumps(body))
+
+    def same(row: dict[str, Any]) -> None:
+        if row["messages"][-1]["content"] in before:
+            row["messages"][-1]["content"] = label
+
+    for side in ("train", "valid"):
+        all_rows(folder / f"chat_{side}.jsonl", same)
+
+
+@pytest.mark.parametrize("label", ["0", "nil", "other"])
+def test_labels_that_mix_people_up_are_named(tmp_path: Path, label: str):
+    """Rows and map agree, and nobody can be told apart."""
+    ours = set_of(tmp_path, "chat")
+    relabeled(ours.folder, label)
+
+    audit = audit_of(ours.folder)
+    assert set(broken(audit)) == {3}
+    assert any(each.where == "labels of rows_train.jsonl" for finding in audit.findings for each in finding.examples)
+
+
+def labeled_set(folder: Path, **how: Any) -> Path:
+    """A set of labeled examples: every third has a weak signal."""
+    folder.mkdir(parents=True, exist_ok=True)
+    signals = [{"signal": "strong" if number % 3 else "weak", "signal_p": 0.75 if number % 3 else 0.25} for number in range(1_000)]
+    examples = [orjson.loads(line) | more for line, more in zip(made_up()[1].examples, signals, strict=False)]
+    return made(folder, examples, sides=SplitOptions(valid_share=0.3), **how).folder
+
+
+@pytest.mark.parametrize("answers", ["one", "each", "all"])
+def test_a_completion_is_that_of_its_entry(tmp_path: Path, answers: str):
+    """However several people who answered are written: one more weak signal, or somebody twice, is found."""
+    folder = labeled_set(tmp_path, formats=("chat",), answers=answers)
+    assert found_in(folder) == {}
+    entries = [orjson.loads(line) for line in (folder / "rows_train.jsonl").read_bytes().splitlines()]
+    first = [sum(each["rows"] for each in entries[:number]) for number in range(len(entries))]
+
+    def with_completion(number: int, row: int, text: str) -> dict[int, str]:
+        copy = tmp_path / f"{number}-{row}"
+        shutil.copytree(folder, copy)
+        changed(copy / "chat_train.jsonl", lambda body: body["messages"][-1].update(content=text), first[number] + row)
+        return found_in(copy)
+
+    strong = next(number for number, each in enumerate(entries) if each["rows"] == 1 and each["answer"] and each["signal"] == "strong")
+    assert "its completion is 'weak'" in with_completion(strong, 0, "weak")[3]
+    weak = next(number for number, each in enumerate(entries) if each["rows"] == 1 and each["answer"] and each["signal"] == "weak")
+    assert "where the answer gives weak" in with_completion(weak, 0, "0")[3]
+
+
+def test_each_person_who_answered_has_one_row():
+    """Somebody twice, in the place of somebody else, is found; the rows of both are not."""
+    entry = orjson.dumps({"id": "00" * 16, "answer": ["ana", "bo"], "rows": 2})
+    labels = AnswerLabels({"ana": "0", "bo": "1"}, "nil", "other", None, "each")
+
+    def whys(*completions: str) -> list[str]:
+        rows = Named("chat_train.jsonl", [TextRow("p", each) for each in completions])
+        side = SetSide(Named("rows_train.jsonl", [entry]), (rows,), labels=labels)
+        assert len(list(side)) == 1
+        return [why for _, _, why in side.faults.values()]
+
+    assert whys("0", "1") == whys("1", "0") == []
+    assert whys("0", "0") == ["its completion is '0', where the answer gives 0 or 1, each once"]
+
+
+def test_signals_of_a_table_are_compared(tmp_path: Path):
+    """They decide what is learned; a column that is missing is no column of nulls."""
+    folder = labeled_set(tmp_path, formats=("candidates",))
+    table = folder / "candidates_train.parquet"
+    assert found_in(folder) == {}
+    before = table.read_bytes()
+
+    with_column(table, "signal", lambda values: ["strong"] * len(values))
+    assert "its column signal is 'strong', where the example has 'weak'" in found_in(folder)[3]
+    table.write_bytes(before)
+    with_column(table, "signal_p", planted(4, 0.9))
+    assert "its column signal_p is 0.9, where the example has 0.75" in found_in(folder)[3]
+    table.write_bytes(before)
+    pq.write_table(pq.read_table(table).drop_columns(["signal"]), table)
+    assert "its column signal is missing" in found_in(folder)[3]
+
+
+def test_a_column_that_is_no_feature_is_named(tmp_path: Path):
+    """Lists of text, beside the features."""
+    table = set_of(tmp_path, "candidates").folder / "candidates_train.parquet"
+    rows = pq.read_table(table)
+    pq.write_table(rows.append_column("leak", rows["answer"]), table)
+
+    with pytest.raises(CannotRead, match=r"candidates_train.parquet: its column leak is no feature of candidates \(it holds list<"):
+        audit_of(table.parent)

@@ -80,7 +80,8 @@ def written(source: list[Any], sink: parquet.ParquetSink, store: Path | None = N
     flow = Dataflow("write")
     blobs = op.map("join", op.input("read", flow, TestingSource(source)), lambda batch: ("key", b"".join(line + b"\n" for line in batch)))
     op.output("write", blobs, sink)
-    run_main(flow, **how)
+    with sink:
+        run_main(flow, **how)
 
 
 def batches(lines: list[bytes], size: int = 40) -> list[list[bytes]]:
