@@ -34,6 +34,8 @@ class TestLaw2BlindToTheAnswer:
         same = [each.data or {} for each in history if each.channel == example["channel"]]
         assume(len({each.get("user") for each in same if each.get("ts") == example["answer_ts"]}) <= 1)
         assume(not shares_an_id(history, example))
+        # A file comment's author stands in its text, which says no stranger's name.
+        assume(not any(is_answer(each, example) and inner_of(each).get("subtype") == "file_comment" for each in history))
 
         others = features_and_answers(run_of(by_a_stranger(history, example), rules, until=end))
 
