@@ -1,7 +1,9 @@
 """What all tests share: how long Hypothesis looks, where the real data is, and what runs when."""
 
 import os
+import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,9 @@ settings.register_profile("proof", settings.get_profile("default"), max_examples
 
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "default")
 settings.load_profile(PROFILE)
+
+NOBODY = 65534
+"""The user of that name, on any Unix."""
 
 NOT_RUN = pytest.StashKey[Counter[str]]()
 
@@ -64,6 +69,21 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip("the real data is not here: ../shared/data is missing")
     return folder
+
+
+@pytest.fixture
+def own_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder in which permissions hold: where the tests are root's, who may do everything, they go on as `nobody` meanwhile."""
+    if os.geteuid() != 0:
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        os.chown(folder, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, 0)
+        try:
+            yield Path(folder)
+        finally:
+            os.setresuid(0, 0, 0)
 
 
 @pytest.fixture(autouse=True)

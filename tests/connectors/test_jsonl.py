@@ -363,13 +363,13 @@ def test_an_output_that_can_be_none(name, message, tmp_path):
     assert (tmp_path / "file").read_bytes() == b"kept"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_an_output_that_may_not_be_written(tmp_path):
-    """A folder without the permission, and a file without."""
-    (tmp_path / "folder").mkdir(mode=0o500)
-    (tmp_path / "file").touch(mode=0o400)
+def test_an_output_that_may_not_be_written(own_folder):
+    """A folder without the permission, and a file without; with it, they may."""
+    (own_folder / "folder").mkdir(mode=0o500)
+    (own_folder / "file").touch(mode=0o400)
 
-    for path in (tmp_path / "folder" / "out.jsonl", tmp_path / "file"):
+    check_writable(own_folder / "out.jsonl")
+    for path in (own_folder / "folder" / "out.jsonl", own_folder / "file"):
         with pytest.raises(CannotWrite, match="may not be written: check its permissions"):
             check_writable(path)
 

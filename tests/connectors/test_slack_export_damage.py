@@ -195,10 +195,9 @@ def test_an_encrypted_member_is_a_reject(tmp_path):
     assert [reject.reason for reject in day.rejects] == ["day_file_unreadable"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_day_file_that_may_not_be_read_is_a_reject(tmp_path):
+def test_a_day_file_that_may_not_be_read_is_a_reject(own_folder):
     """In a folder, permissions are a day's own."""
-    path = unpacked(tmp_path, ("channels.json", GENERAL), ("general/2022-01-02.json", HELLO))
+    path = unpacked(own_folder, ("channels.json", GENERAL), ("general/2022-01-02.json", HELLO))
     (path / "general" / "2022-01-02.json").chmod(0)
 
     [day] = days_of(open_export(path))
