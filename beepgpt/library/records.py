@@ -1,4 +1,4 @@
-"""SourceExamples and points as typed records, and lists of them as tables."""
+"""Examples and points as typed records."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class MessageInWindow(NamedTuple):
     user: str
 
 
-@dataclass(frozen=True, slots=True)
-class PointRecord:
-    """A moment at which somebody may be about to answer: all of it was known at `prompt_ts`. Times are microseconds since 1970."""
+@dataclass(frozen=True, slots=True, eq=False)
+class ShownRecord:
+    """What points and examples have in common. Two of a kind are equal if their lines are."""
 
     line: bytes
     """The record's bytes, as the command line writes them."""
@@ -31,12 +31,11 @@ class PointRecord:
     target: str
     scope: str
     channel: str
-    conversations: tuple[str, ...]
-    """One, or a root's session and its own thread."""
     speakers: int
     """People in the window."""
     root_missing: bool
     prompt_ts: int
+    """All that the prompt and the candidates say was known then."""
     window: tuple[MessageInWindow, ...]
     """The messages of the prompt, oldest first."""
     prompt: str
@@ -44,8 +43,11 @@ class PointRecord:
     candidates: Mapping[str, Sequence[Any]]
     """Who might answer: `user`, and a column for each feature, all of one length; empty where the settings leave candidates out."""
 
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other.line == self.line
+
     def __hash__(self) -> int:
-        return hash(self.id)
+        return hash(self.line)
 
     @property
     def body(self) -> dict[str, Any]:
@@ -53,15 +55,23 @@ class PointRecord:
         found: dict[str, Any] = orjson.loads(self.line)
         return found
 
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PointRecord(ShownRecord):
+    """A moment at which somebody may be about to answer: all of it was known at `prompt_ts`. Times are microseconds since 1970."""
+
+    conversations: tuple[str, ...]
+    """One, or a root's session and its own thread."""
+
     @classmethod
     def from_line(cls, line: bytes) -> PointRecord:
         """The point of a line of JSON."""
         body = orjson.loads(line)
-        return cls(line, conversations=tuple(body["conversations"]), **_shown(body))
+        return cls(line, **_shown(body), conversations=tuple(body["conversations"]))
 
 
-@dataclass(frozen=True, slots=True)
-class ExampleRecord:
+@dataclass(frozen=True, slots=True, eq=False)
+class ExampleRecord(ShownRecord):
     """A point, and who answered. Times are microseconds since 1970.
 
     >>> line = (b'{"id":"00ff","spec":"0f","target":"next_user","scope":"conversation","channel":"C1","conversation":"C1:1704103200.000000'
@@ -73,48 +83,20 @@ class ExampleRecord:
     (('bo',), 60000000, 'ana')
     """
 
-    line: bytes
-    """The example's bytes, as `beepgpt examples` writes them."""
-    id: str
-    spec: str
-    """The fingerprint of all settings that shape examples."""
-    target: str
-    scope: str
-    channel: str
     conversation: str
-    speakers: int
-    """People in the window."""
-    root_missing: bool
-    prompt_ts: int
-    """All that the prompt and the candidates say was known then."""
     settled_ts: int
     """When it was known how the point ended."""
     answer_ts: int | None
     answer: tuple[str, ...]
     """Who answered; empty if nobody did."""
-    window: tuple[MessageInWindow, ...]
-    """The messages of the prompt, oldest first."""
-    prompt: str
-    prompt_tokens: int
-    candidates: Mapping[str, Sequence[Any]]
-    """Who might answer: `user`, and a column for each feature, all of one length; empty where the settings leave candidates out."""
-
-    def __hash__(self) -> int:
-        return hash(self.id)
-
-    @property
-    def body(self) -> dict[str, Any]:
-        """The record as its JSON has it."""
-        found: dict[str, Any] = orjson.loads(self.line)
-        return found
 
     @classmethod
     def from_line(cls, line: bytes) -> ExampleRecord:
         """The example of a line of JSON."""
         body = orjson.loads(line)
         return cls(
-            line, conversation=body["conversation"], settled_ts=micros(body["settled_ts"]),
-            answer_ts=None if body["answer_ts"] is None else micros(body["answer_ts"]), answer=tuple(body["answer"]), **_shown(body),
+            line, **_shown(body), conversation=body["conversation"], settled_ts=micros(body["settled_ts"]),
+            answer_ts=None if body["answer_ts"] is None else micros(body["answer_ts"]), answer=tuple(body["answer"]),
         )  # fmt: skip
 
 
