@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from beepgpt.connectors.callbacks import never
 from beepgpt.connectors.kafka import topics
 from beepgpt.connectors.kafka.connection import Connection, no_topics
 from beepgpt.connectors.kafka.source import KafkaSource
 from beepgpt.connectors.kafka.writer import Writer
-from beepgpt.connectors.log import PATIENCE, Log, NoTopic, Record, Topic, TopicSpec
+from beepgpt.connectors.log import Log, NoTopic, Record, Topic, TopicSpec
 
 
 class KafkaLog(Log):
@@ -50,14 +49,6 @@ class KafkaLog(Log):
     def source(self, topic: str, *, group: str | None = None, **how: Any) -> KafkaSource:
         return KafkaSource(self.connection, topic, group=group, **how)
 
-    def writer(
-        self,
-        topic: str,
-        *,
-        patience: float = PATIENCE,
-        cuts: bool = False,
-        stopping: Callable[[], bool] = never,
-        mark: tuple[str, bytes] | None = None,
-        alone: bool = True,
-    ) -> Writer:
-        return Writer(self.connection, topic, patience=patience, cuts=cuts, stopping=stopping, mark=mark)
+    def writer(self, topic: str, *, alone: bool = True, **how: Any) -> Writer:
+        """A writer to a topic; any number of them may write there."""
+        return Writer(self.connection, topic, **how)

@@ -16,6 +16,7 @@ from beepgpt.connectors.kafka.outages import OUTAGES, looks, milliseconds, start
 from beepgpt.connectors.kafka.topics import describe_topic, max_message_bytes
 from beepgpt.connectors.log.errors import LogFailed, NotDelivered
 from beepgpt.connectors.log.records import DEFAULT_LIMIT, OVERHEAD, OutgoingRecord, Placing, TooLarge
+from beepgpt.connectors.log.sink import LogWriter
 from beepgpt.connectors.log.source import PATIENCE
 
 BATCH_BYTES = 256 * 2**10
@@ -26,7 +27,7 @@ METADATA = 5.0
 """Seconds that one try to learn a topic's partitions may take."""
 
 
-class Writer:
+class Writer(LogWriter):
     """Writes records to one topic in their order, each once unless the process dies."""
 
     def __init__(
@@ -118,16 +119,6 @@ class Writer:
                     self._producer._closed = True
                 self._producer = None
             OUTAGES.answered(self._who)
-
-    def __enter__(self) -> Writer:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None:
-                self.flush()
-        finally:
-            self.close()
 
     def _start(self) -> Any:
         """Make the producer; it waits for brokers that are away, since the topic was there at the start."""

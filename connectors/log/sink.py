@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import Self
 from zlib import crc32
 
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
@@ -14,26 +15,36 @@ from beepgpt.connectors.log.errors import reporting_to
 from beepgpt.connectors.log.records import OutgoingRecord, Topic
 
 
-class LogWriter(Protocol):
+class LogWriter(ABC):
     """Writes records to one topic in their order, each once unless the process dies."""
 
     @property
+    @abstractmethod
     def most(self) -> int:
         """The most bytes that key and value of a record may have together, with headers of up to `HEADERS` bytes."""
 
+    @abstractmethod
     def send(self, messages: Iterable[OutgoingRecord]) -> None:
         """Queue records for delivery. If one can't be delivered, this, a later `send` or `flush` raises NotDelivered."""
 
+    @abstractmethod
     def flush(self) -> None:
         """Wait until all records are confirmed. Raises NotDelivered if one can't be."""
 
+    @abstractmethod
     def close(self) -> None:
         """Close the writer without waiting for deliveries: call `flush` first."""
 
-    def __enter__(self) -> LogWriter: ...
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Flush, unless an error is on its way, and close."""
+        try:
+            if kind is None:
+                self.flush()
+        finally:
+            self.close()
 
 
 LANES = tuple(f"lane-{number}" for number in range(8))

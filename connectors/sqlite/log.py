@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from beepgpt.connectors.callbacks import never
-from beepgpt.connectors.log import PATIENCE, EditableLog, LogFailed, NoTopic, Record, Topic, TopicSpec
+from beepgpt.connectors.log import EditableLog, LogFailed, NoTopic, Record, Topic, TopicSpec
 from beepgpt.connectors.sqlite import topic_files as files
 from beepgpt.connectors.sqlite.source import SqliteSource
 from beepgpt.connectors.sqlite.writer import SqliteWriter
@@ -119,18 +119,9 @@ class SqliteLog(EditableLog):
         """A source for a flow; nobody asks for a group's offsets here."""
         return SqliteSource(self._path(topic), self.topic(topic), self.place, **how)
 
-    def writer(
-        self,
-        topic: str,
-        *,
-        patience: float = PATIENCE,
-        cuts: bool = False,
-        stopping: Callable[[], bool] = never,
-        mark: tuple[str, bytes] | None = None,
-        alone: bool = True,
-    ) -> SqliteWriter:
-        """A writer to a topic; no broker can be away."""
-        return SqliteWriter(self._path(topic), cuts=cuts, mark=mark, alone=alone)
+    def writer(self, topic: str, *, patience: float = 0.0, stopping: Callable[[], bool] = never, **how: Any) -> SqliteWriter:
+        """A writer to a topic; no broker can be away, so there is nothing to be patient with."""
+        return SqliteWriter(self._path(topic), **how)
 
     @contextmanager
     def held(self, names: Collection[str]) -> Iterator[Sequence[int]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from beepgpt.connectors.log.errors import NotDelivered
 from beepgpt.connectors.log.records import OVERHEAD, FittedRecord, OutgoingRecord, Placing, TooLarge
+from beepgpt.connectors.log.sink import LogWriter
 from beepgpt.connectors.sqlite import topic_files as files
 from beepgpt.connectors.sqlite.cleaning import Cleaner
 
@@ -19,7 +20,7 @@ PATIENCE = 600.0
 """Seconds to wait for others who write there: `forget` writes the whole file anew."""
 
 
-class SqliteWriter:
+class SqliteWriter(LogWriter):
     """Writes records to one topic in their order, each once unless the process dies.
 
     A thread commits: while it waits for the disk, the flow goes on, and all that comes in the meantime is on the disk with the next commit.
@@ -109,16 +110,6 @@ class SqliteWriter:
             self._cleaner = None
         self._base.close()
         self._unlock()
-
-    def __enter__(self) -> SqliteWriter:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None:
-                self.flush()
-        finally:
-            self.close()
 
     def _check_key(self, record: FittedRecord) -> None:
         """Raise NotDelivered for a record without a key where compaction goes by keys."""
