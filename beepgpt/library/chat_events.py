@@ -1,4 +1,4 @@
-"""An event of a chat, whichever chat it is: who, when, where, in reply to what; made by hand, or read from a source."""
+"""An event of any chat: who, when, where, in reply to what; made by hand, or read from a source."""
 
 from __future__ import annotations
 

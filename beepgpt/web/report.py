@@ -78,13 +78,13 @@ def diagonal(axes: Axes, end: float) -> None:
 
 def ranged_line(axes: Axes, across: Sequence[float], figures: Sequence[Mapping[str, Any]], *, color: str, **look: Any) -> None:
     """Draw percentages with error bars, unclipped at the edge. Those of too little to tell are hollow, and the line passes them by."""
-    told = [(at, each) for at, each in zip(across, figures, strict=True) if each["low"] is not None]
-    if told:
-        middle = [100 * each["value"] for _, each in told]
-        below = [100 * (each["value"] - each["low"]) for _, each in told]
-        above = [100 * (each["high"] - each["value"]) for _, each in told]
+    known = [(at, each) for at, each in zip(across, figures, strict=True) if each["low"] is not None]
+    if known:
+        middle = [100 * each["value"] for _, each in known]
+        below = [100 * (each["value"] - each["low"]) for _, each in known]
+        above = [100 * (each["high"] - each["value"]) for _, each in known]
         axes.errorbar(
-            [at for at, _ in told], middle, [below, above], color=color, marker="o", markersize=4, capsize=2, clip_on=False, **look
+            [at for at, _ in known], middle, [below, above], color=color, marker="o", markersize=4, capsize=2, clip_on=False, **look
         )
     for at, each in zip(across, figures, strict=True):
         if each["low"] is None and each["value"] is not None:

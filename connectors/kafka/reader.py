@@ -116,7 +116,7 @@ MISSED = 10.0
 
 
 class Reader:
-    """One consumer shared by a worker's partitions; whichever runs out of records polls for all."""
+    """One consumer shared by a worker's partitions; the first that runs out of records polls for all."""
 
     def __init__(self, source: KafkaSource) -> None:
         self._source = source

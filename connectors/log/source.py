@@ -56,7 +56,7 @@ class Bounds(NamedTuple):
 
 
 class PartitionReader(Protocol):
-    """Reads the partitions of one worker; whichever runs out of records polls for all."""
+    """Reads the partitions of one worker; the first that runs out of records polls for all."""
 
     waiting: int
     """Records that were polled and not yet handed out."""
