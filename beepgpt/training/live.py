@@ -157,8 +157,8 @@ _following = threading.Lock()
 def live_in(folder: Path) -> Path:
     """The folder of the model that is live: the version that `live.json` names, or the folder itself where there is no such file.
 
-    Where the file names no version, a process that has followed it goes on with the pair that it has, and it is logged once. Raises NoLiveVersion if
-    nobody in this process has.
+    Where the file names no version, a process that has followed it goes on with the pair that it has, and it is logged once. Raises
+    NoLiveVersion if nobody in this process has.
     """
     with _following:
         try:
