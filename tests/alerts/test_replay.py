@@ -33,20 +33,20 @@ judging = st.sampled_from((EVERY_PART, frozenset({"judge"}), frozenset({"choose"
 def test_a_replay_decides_as_the_live_rules_do(
     records: list[dict[str, Any]], asked: dict[str, Preferences], under: list[tuple[Policy, frozenset[str]]], by_rule: bool
 ):
-    """The same alerts in the same way for the same reasons, and the same people passed over, by a model and by a simple rule."""
+    """The same alerts in the same way for the same reasons, and the same people passed over, by a model and by a simple rule. Each point
+    is decided on as if it had been scored at once, also if it was not.
+    """
     found = {each["id"]: each for each in records if "people" in each}
     points = [
-        read_prediction(each | {"model": "mn"[place % 2], "part": ("choose", "judge")[place * 2 // len(found)]})
+        read_prediction(each | {"model": "mn"[place % 2], "part": ("choose", "judge")[place * 2 // len(found)], "fresh": place % 3 > 0})
         for place, each in enumerate(found.values())
     ]
     history = RehearsalHistory(points, [])
     replay = Replay(history, asked=asked, people=latest_other_author() if by_rule else None, may_see=may_see)
     for policy, parts in under:
         rehearsed = replay.under(policy, parts=parts)
-        alerts, passed, likely = one_by_one(history.points, policy, asked, parts, by_rule)
-        assert ([each.alert for each in rehearsed.alerts], rehearsed.passed) == (alerts, passed)
-        got = sum(each.p >= policy.of(each.point.model).threshold for each in (sent.alert for sent in rehearsed.direct()))
-        assert sum(rehearsed.kept_back.values()) == likely - got
+        alerts, passed, kept_back = one_by_one(points, policy, asked, parts, by_rule)
+        assert ([each.alert for each in rehearsed.alerts], rehearsed.passed, rehearsed.kept_back) == (alerts, passed, kept_back)
 
 
 def may_see(user: str, channel: str) -> bool:
@@ -56,25 +56,31 @@ def may_see(user: str, channel: str) -> bool:
 
 def one_by_one(
     points: list[PredictedConversation], policy: Policy, asked: dict[str, Preferences], parts: frozenset[str], by_rule: bool
-) -> tuple[list[Alert], Counter[str], int]:
-    """What `decide` says of each point, with a history that is kept as live; and how many are likely enough where it is judged."""
+) -> tuple[list[Alert], Counter[str], Counter[str]]:
+    """What `decide` says of each point, with a history that is kept as live: alerts, who was passed over, and why those who were likely
+    enough got no direct message, where it is judged.
+    """
     known, rule = InMemoryHistory(asked=asked), latest_other_author()
-    alerts, passed, likely = [], Counter[str](), 0
-    for point in points:
+    alerts, passed, kept_back = [], Counter[str](), Counter[str]()
+    for point in sorted((each._replace(fresh=True) for each in points), key=lambda each: (each.prompt_ts, each.id)):
         shown = point._replace(people=tuple(rule(point)), features={}) if by_rule else point
-        now = point.prompt_ts + SECOND
-        if point.part == "judge" and "judge" in parts:
-            likely += sum(p >= policy.of(point.model).threshold for _, p in shown.people)
+        now, why = point.prompt_ts + SECOND, dict[str, str]()
         for each in decide(shown, known, policy, now) if point.part in parts else ():
             if not isinstance(each, Alert):
-                passed[each.reason] += point.part == "judge"
+                why[each.user] = each.reason
             elif not may_see(each.user, point.channel):
-                passed["not_a_member"] += point.part == "judge"
+                why[each.user] = "not_a_member"
             else:
                 known.record_alert(each, now)
                 alerts.append(each)
+                why[each.user] = "" if each.way == "direct" else each.reason
         known.record_point(point)
-    return alerts, +passed, likely
+        if point.part == "judge" and "judge" in parts:
+            sent = {each.user for each in alerts if each.point.id == point.id}
+            passed.update(reason for user, reason in why.items() if user not in sent)
+            likely = [user for user, p in shown.people if p >= policy.of(point.model).threshold]
+            kept_back.update(why.get("") or why.get(user, "not_opted_in") for user in likely if why.get(user) != "")
+    return alerts, +passed, +kept_back
 
 
 @settings(deadline=None, max_examples=20)
