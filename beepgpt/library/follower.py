@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from beepgpt.conversations.shard import SHARDS
 from beepgpt.dataflows.following import FollowChannels, Following, key_by_shard, parse_records
 from beepgpt.dataflows.records import DeadLetter, TaggedItems
 from beepgpt.errors import BeepGPTError
-from beepgpt.library.chat_events import ChatEvent
+from beepgpt.library.chat_events import GivenEvent, event_of
 from beepgpt.library.records import ExampleRecord, PointRecord, RetractedExample
 from beepgpt.library.sources import settings_of
 from beepgpt.runtime.clock import now_us
@@ -76,6 +76,7 @@ class Follower:
     answered, or the channel's clock has passed the horizon. The clock is the log's: it moves with the channel's events and with heartbeats,
     never by itself.
 
+    >>> from beepgpt.library.chat_events import ChatEvent
     >>> follower = Follower(Rules(candidates=False), points=True)
     >>> asked = ChatEvent.post("general", "ana", 1704103200_000000, "Is it red?")
     >>> len(follower.feed(asked).points)
@@ -116,16 +117,21 @@ class Follower:
             forgotten=forgotten_of(settings),
         )
         self._shards: dict[str, FollowChannels] = {}
+        self._fed = 0
 
     @property
     def rules(self) -> Rules:
         """What shapes the examples."""
         return self._following.rules
 
-    def feed(self, event: ChatEvent | bytes | Mapping[str, Any]) -> Emitted:
-        """Apply one event, or a record of Slack's Events API; returns what that settles. Never raises for what a record holds."""
-        given = event if isinstance(event, ChatEvent) else ChatEvent.from_record(event)
-        return self.feed_chunks([given.chunk])
+    def feed(self, event: GivenEvent) -> Emitted:
+        """Apply one event, or a record of Slack's Events API; returns what that settles. Never raises for what a record holds.
+
+        What was late or rejected has the event's number among those that were fed, if no source gave it a place. Raises BadCommand for what
+        is no event at all.
+        """
+        self._fed += 1
+        return self.feed_chunks([event_of(event, self._fed).chunk_at(self._fed)])
 
     def feed_chunks(self, chunks: Iterable[Chunk], now: int | None = None) -> Emitted:
         """Apply many records at once, as sources hand them out. `now`: when records without a time of receipt were received, if not now."""

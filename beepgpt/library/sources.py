@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
@@ -14,9 +14,11 @@ from beepgpt.config.sections import microseconds_of_moment
 from beepgpt.config.settings import NAMES, BadSettings, Settings, read_settings
 from beepgpt.connectors.slack import export as slack_export
 from beepgpt.conversations.chunks import Chunk
+from beepgpt.conversations.forgetting import Forgotten, without_forgotten
 from beepgpt.conversations.rules import Rules
 from beepgpt.errors import BadCommand
 from beepgpt.library.chat_events import ChatEvent, time_of
+from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.places import NOBODY, WAIT, Origin, origin_of, source_of
 
 READING = ("conversations", "run", "kafka")
@@ -96,10 +98,10 @@ def origin_at(source: str | Path, include: str | Sequence[str]) -> Origin:
 def read_events(
     source: str | Path, *, include: str | Sequence[str] = "channels", config: str | Path | None = None, **settings: object
 ) -> Iterator[ChatEvent]:
-    """Every record of a source, in its order, as a ChatEvent: nothing is left out, and what can't be used says why.
+    """Every record of a source, in its order, as a ChatEvent: what can't be used says why, and what is forgotten alone is left out.
 
     `source`: an export (zip or folder), a `.jsonl` of events, or `kafka://host:port/topic` or `sqlite:///folder/topic`. `include`: kinds
-    of an export's channels beside the public ones: groups, dms, mpims, unlisted. Settings (`edits="final"`) are those of `rules`, and of
+    of an export's channels beside the public ones: groups, dms, mpims, unlisted. Settings (`bots="context"`) are those of `rules`, and of
     the connection to Kafka. Raises BadCommand, BadExport or CannotRead.
 
     >>> from tempfile import mkdtemp
@@ -109,8 +111,25 @@ def read_events(
     (['edit', 'ignored', 'post', 'react'], 'U4EKHRNUHMO')
     """
     found = settings_of(settings, config=config)
-    chunks = chunks_of(origin_at(source, include), found)
-    return (ChatEvent.from_chunk(of, number, value) for of, first, values in chunks for number, value in enumerate(values, first))
+    return _events_in(chunks_of(origin_at(source, include), found), found.rules, forgotten_of(found))
+
+
+def _events_in(chunks: Iterable[Chunk], rules: Rules, forgotten: Forgotten | None) -> Iterator[ChatEvent]:
+    for partition, first, values in chunks:
+        for number, value in enumerate(values, first):
+            kept = value if forgotten is None else without_forgotten_in(value, forgotten)
+            if kept is not None:
+                yield ChatEvent.from_value(partition, number, kept, rules)
+
+
+def without_forgotten_in(value: Any, forgotten: Forgotten) -> Any:
+    """A value of a chunk without what is forgotten; None if nothing is left of it."""
+    if isinstance(value, bytes):
+        return without_forgotten(value, forgotten)
+    if not hasattr(value, "offset"):
+        return None if forgotten.in_bytes(value.record) else value
+    kept = None if value.value is None else without_forgotten(value.value, forgotten)
+    return value if kept is value.value else None if kept is None else value._replace(value=kept)
 
 
 def chunks_of(origin: Origin, settings: Settings) -> Iterator[Chunk]:

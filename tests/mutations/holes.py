@@ -181,9 +181,9 @@ ROWS = (
     mutation(
         "a record without a value is skipped",
         "law 6",
-        "dataflows/following.py",
+        "beepgpt/conversations/chunks.py",
         "tests/dataflows/test_flow_state.py",
-        ('                yield partition, place, record.key, Reject("no_value", b"")\n', "                continue\n"),
+        ('            return Reject("no_value", b"")\n', "            return None\n"),
     ),
     mutation(
         "a partition is resumed at its last record, not behind it",
