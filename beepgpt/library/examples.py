@@ -1,17 +1,17 @@
-"""SourceExamples of a source: an iterator of typed records, and tables of them."""
+"""The examples of a source: an iterator of typed records, and tables of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from beepgpt.config.settings import Settings
 from beepgpt.conversations.rules import Rules
 from beepgpt.dataflows.records import DeadLetter
 from beepgpt.errors import BadCommand
-from beepgpt.library.chat_events import ChatEvent
+from beepgpt.library.chat_events import GivenEvent
 from beepgpt.library.follower import Emitted, Follower
 from beepgpt.library.records import ExampleRecord, RetractedExample
 from beepgpt.library.sources import chunks_of, moment_of, origin_at, settings_of
@@ -27,24 +27,24 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-GivenEvent = ChatEvent | bytes | Mapping[str, Any]
-"""An event, or a record of Slack's Events API as bytes or parsed."""
-
-
 class SourceExamples(Iterable[ExampleRecord]):
     """The examples of a source. Each `for` reads the source anew, and holds no more of it than what is open.
 
     After a `for` that came to its end, `account`, `retractions`, `late` and `rejected` are those of that reading.
     """
 
-    def __init__(self, origin: Origin | None, events: Iterable[GivenEvent], settings: Settings, until: int | None) -> None:
-        """Use `beepgpt.examples`. `events`: what is read where there is no `origin`."""
+    def __init__(
+        self, origin: Origin | None, events: Iterable[GivenEvent], settings: Settings, until: int | None, given: Mapping[str, object]
+    ) -> None:
+        """Use `beepgpt.examples`. `events`: what is read where there is no `origin`; `given`: the keywords that it was called with."""
         self._origin, self._events, self._settings, self._until = origin, events, settings, until
+        self.given: Final = given
+        """The keywords by which these examples are made: an audit goes by the same."""
         self._is_read = False
         self.account: dict[str, Any] = {}
         """Every record and every point in exactly one row (docs/glossary.md)."""
         self.retractions: list[RetractedExample] = []
-        """SourceExamples that no longer hold, as one of their messages was deleted later. Tables lack them."""
+        """Of examples that no longer hold, as one of their messages was deleted later. Tables lack these."""
         self.late: list[DeadLetter] = []
         self.rejected: list[DeadLetter] = []
         """Records that can't be used, each with its reason."""
@@ -73,13 +73,13 @@ class SourceExamples(Iterable[ExampleRecord]):
         self.retractions, self.late, self.rejected, self.account = retractions, late, rejected, follower.account
 
     def _emitted(self, follower: Follower) -> Iterator[Emitted]:
-        now = now_us()
         if self._origin is None:
             if self._is_read and isinstance(self._events, Iterator):
                 raise BadCommand("the events came from an iterator, which can be read once, and was: give a list of them")
             self._is_read = True
-            yield from (follower.feed_chunks([event_of(each).chunk], now) for each in self._events)
+            yield from map(follower.feed, self._events)
         else:
+            now = now_us()
             yield from (follower.feed_chunks([each], now) for each in chunks_of(self._origin, self._settings))
         yield follower.end()
 
@@ -105,15 +105,6 @@ class SourceExamples(Iterable[ExampleRecord]):
         """The same table for polars. Raises MissingPackage if polars or pyarrow isn't installed."""
         frame: pl.DataFrame = polars_of(self.to_arrow)
         return frame
-
-
-def event_of(given: GivenEvent) -> ChatEvent:
-    """An event as a ChatEvent. Raises BadCommand if it is none."""
-    if isinstance(given, ChatEvent):
-        return given
-    if not isinstance(given, bytes | Mapping):
-        raise BadCommand(f"{given!r} is no event: give ChatEvents, or records of Slack's Events API, as bytes or parsed")
-    return ChatEvent.from_record(given)
 
 
 def examples(
@@ -142,8 +133,9 @@ def examples(
     """
     found = settings_of(settings, config=config)
     stop_at = moment_of("until", until)
+    given = {"include": include, "until": until, "config": config, **settings}
     if not isinstance(source, str | Path):
-        return SourceExamples(None, source, found, stop_at)
+        return SourceExamples(None, source, found, stop_at, given)
     origin = origin_at(source, include)
     check_source(origin, found, until=stop_at)
-    return SourceExamples(origin, (), found, stop_at)
+    return SourceExamples(origin, (), found, stop_at, given)
