@@ -18,14 +18,13 @@ from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
 from beepgpt.figures import percent, share_or_few
+from beepgpt.packages import needing
 from beepgpt.runtime.console import console
 from beepgpt.runtime.destinations import beside_of, place_name, score_outputs_of
 from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.names import NAMES, keep_names, pass_names_on
 from beepgpt.runtime.pacing import pace_of
 from beepgpt.runtime.places import check_apart, is_topic, origin_of
-
-EXTRA = "training"
 
 
 @with_settings
@@ -75,10 +74,8 @@ def score(
     if report is not None:
         jsonl.check_writable(report)
         check_apart(source, [*job.to.files().values(), report])
-    try:
+    with needing("beepgpt score", "training"):
         import beepgpt.training.models  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise BadCommand(f"this needs {error.name}: pip install 'beepgpt[{EXTRA}]'") from error
     if worker is not None:
         run_score_worker(job, worker, shards.split(","))
         return

@@ -13,8 +13,9 @@ from beepgpt.audit.example_rows import AuditedFiles, examples_in, sides_of
 from beepgpt.audit.own_sets import AnswerLabels, Named, SetSide, TableRow, TextRow
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import parquet
-from beepgpt.errors import BadCommand, CannotRead
+from beepgpt.errors import CannotRead
 from beepgpt.folders import beside
+from beepgpt.packages import needing
 from beepgpt.runtime.places import FileLines, is_topic, log_of, topic_of
 from beepgpt.training.folder import LABELS, MANIFEST, ROWS
 
@@ -136,12 +137,10 @@ class TableRows:
     path: Path
 
     def __iter__(self) -> Iterator[TableRow]:
-        """Raises BadCommand if nothing here can read it."""
-        try:
+        """Raises MissingPackage if nothing here can read it, and CannotRead."""
+        with needing(f"{self.path}: a table", "training"):
             import pyarrow as pa
             import pyarrow.parquet as pq
-        except ModuleNotFoundError as error:
-            raise BadCommand(f"{self.path}: is read by {error.name}: pip install 'beepgpt[training]'") from error
         from beepgpt.training.formats import COLUMNS
 
         try:

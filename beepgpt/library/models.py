@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from beepgpt.errors import BadCommand
 from beepgpt.library.records import ExampleRecord, PointRecord
-from beepgpt.library.tables import need
 from beepgpt.library.training_sets import TrainingSet
+from beepgpt.packages import need
 from beepgpt.training.folder import MODELS
 
 if TYPE_CHECKING:
     from beepgpt.training.models import Trained
     from beepgpt.training.points import Prediction
 
+NEEDED = ("lightgbm", "pyarrow", "sklearn", "skops", "threadpoolctl")
 BATCH = 1_000
 """Points that are predicted at a time."""
 
@@ -35,7 +36,7 @@ class TrainedModel:
     @classmethod
     def load(cls, folder: str | Path) -> TrainedModel:
         """The model in a folder that `beepgpt train` or `beepgpt.train` made. No code in it is run. Raises BadModel, MissingPackage."""
-        need("lightgbm", "pyarrow", "sklearn", "skops")
+        need("a model", NEEDED, "training")
         from beepgpt.training.models import load_model
 
         return cls(Path(folder), load_model(Path(folder)))
@@ -95,7 +96,7 @@ def train(
     >>> TrainedModel.load(model.folder).predict(made)[0] == first
     True
     """
-    need("lightgbm", "pyarrow", "sklearn", "skops")
+    need("a model", NEEDED, "training")
     from beepgpt.training.models import train_here
 
     folder = training_set.folder if isinstance(training_set, TrainingSet) else TrainingSet(Path(training_set)).folder

@@ -20,7 +20,7 @@ from beepgpt.folders import beside, make_folder
 from beepgpt.library.examples import SourceExamples
 from beepgpt.library.records import ExampleRecord
 from beepgpt.library.sources import settings_of
-from beepgpt.library.tables import need
+from beepgpt.packages import need
 from beepgpt.runtime.made_by import recorded_rules
 from beepgpt.training.folder import MANIFEST, checked
 
@@ -51,7 +51,7 @@ class TrainingSet:
 
     def to_arrow(self, side: str) -> pa.Table:
         """The examples of a side, `train` or `valid`, as a table of pyarrow with their candidates, in the order of time. Raises BadSet."""
-        need("pyarrow")
+        need("a table", ["pyarrow"], "training")
         import pyarrow.parquet as pq
 
         path = self.folder / f"candidates_{side}.parquet"
@@ -104,7 +104,7 @@ def split(
     >>> made.manifest["account"]["adds_up"], made.to_arrow("train").num_rows > made.to_arrow("valid").num_rows
     (True, True)
     """
-    need("pyarrow", "sklearn")
+    need("a training set", ["pyarrow"], "training")
     from beepgpt.training.checks import model_of
     from beepgpt.training.prepare import check_folder, prepare, retracted_in
 

@@ -151,7 +151,7 @@ def prepare(
             "labels": {"people": len(labels.people), "others": labels.others, "too_many": labels.too_many},
             **_sums(texts, wanted),
             "files": {path.name: _file_entry(path) for path in sorted(folder.iterdir())},
-            "versions": {name: version(name) for name in ("numpy", "orjson", "pyarrow", "scikit-learn", "tiktoken")},
+            "versions": {name: version(name) for name in ("numpy", "orjson", "pyarrow", "tiktoken")},
         }
         _write_json(folder / MANIFEST, manifest)
         _move_in(folder, to)

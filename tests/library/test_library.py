@@ -18,7 +18,7 @@ from beepgpt.conversations.points import PointEmitted, PointSettled
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.shard import RunOutput
 from beepgpt.errors import BadCommand
-from beepgpt.library.tables import MissingPackage
+from beepgpt.packages import MissingPackage
 from tests.support import NOW, beep, outcome, run_of
 from tests.support.broker import Broker, GivenBroker
 from tests.support.histories import START, delete, edit, heartbeat, post, react
@@ -196,11 +196,38 @@ def test_a_topic_is_read_as_a_file_is(broker: Broker | GivenBroker, tmp_path: Pa
 
 
 def test_a_missing_package_is_named_with_the_line_that_installs_it(export: Path, monkeypatch: pytest.MonkeyPatch):
-    """Before anything is read."""
-    monkeypatch.setattr("beepgpt.library.tables.find_spec", lambda name: None if name == "polars" else inspect)
+    """Before anything is read; a package has its own line where no extra brings it."""
+    monkeypatch.setitem(sys.modules, "polars", None)
 
-    with pytest.raises(MissingPackage, match=r"^this needs polars, which is not installed: pip install polars$"):
+    with pytest.raises(MissingPackage, match=r"^a table needs polars, which is not installed: pip install polars$"):
         beepgpt.examples(export).to_polars()
+    with pytest.raises(MissingPackage, match=r"^a model needs sklearn, which is not installed: pip install 'beepgpt\[training\]'$"):
+        monkeypatch.setitem(sys.modules, "sklearn", None)
+        beepgpt.Model.load(export.parent / "none")
+
+
+WITHOUT_TRAINING = """
+import importlib.metadata, sys
+lacking = {"lightgbm": "lightgbm", "scikit-learn": "sklearn", "skops": "skops", "threadpoolctl": "threadpoolctl", "scipy": "scipy"}
+sys.modules.update(dict.fromkeys(lacking.values()))
+found = importlib.metadata.version
+def version(name):
+    if name in lacking:
+        raise importlib.metadata.PackageNotFoundError(name)
+    return found(name)
+importlib.metadata.version = version
+import beepgpt
+made = beepgpt.split(beepgpt.examples(sys.argv[1]), sys.argv[2])
+print(made.manifest["account"]["adds_up"], made.to_arrow("train").num_rows > 100)
+"""
+
+
+def test_a_split_needs_nothing_that_trains(export: Path, tmp_path: Path):
+    """Tables need pyarrow; what fits models may be missing."""
+    command = [sys.executable, "-c", WITHOUT_TRAINING, export, tmp_path / "set"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert (ran.returncode, ran.stdout) == (0, "True True\n"), ran.stderr
 
 
 def test_tables_lack_what_was_retracted():
