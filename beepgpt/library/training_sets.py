@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -135,7 +134,9 @@ def split(
 
 @contextmanager
 def lines_of(examples: str | Path | Iterable[ExampleRecord], to: Path) -> Iterator[Path]:
-    """Examples as a file that can be read twice; what is none is copied into `to` first. Raises CannotRead, NoArrow."""
+    """Examples as a file that can be read twice; what is none is copied into `to` first. Raises CannotPrepare, CannotRead, NoArrow."""
+    from beepgpt.training.prepare import folder_in
+
     if isinstance(examples, str | Path) and not parquet.is_table(Path(examples)):
         jsonl.check_readable(Path(examples))
         yield Path(examples)
@@ -143,8 +144,8 @@ def lines_of(examples: str | Path | Iterable[ExampleRecord], to: Path) -> Iterat
     is_table = isinstance(examples, str | Path)
     lines = parquet.lines_of(Path(examples), "example") if is_table else (each.line for each in examples)  # type: ignore[union-attr,arg-type]
     make_folder(to)
-    with TemporaryDirectory(dir=to, prefix=".spool-") as spool:
-        path = Path(spool) / "examples.jsonl"
+    with folder_in(to, ".spool-") as spool:
+        path = spool / "examples.jsonl"
         with path.open("wb") as file:
             file.writelines(line + b"\n" for line in lines)
         yield path

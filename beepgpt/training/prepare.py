@@ -26,6 +26,7 @@ from beepgpt.conversations.tokens import Encoding
 from beepgpt.errors import cut_short
 from beepgpt.folders import make_folder
 from beepgpt.lenient_json import is_cut_short
+from beepgpt.locks import lock
 from beepgpt.training.checks import NIL, WEAK, Broken, CannotPrepare, ExampleLine, check_single_tokens, read_line
 from beepgpt.training.folder import LABELS, MANIFEST, ROWS
 from beepgpt.training.formats import (
@@ -114,6 +115,8 @@ def prepare(
     """
     check_folder(to)
     called = called or str(source)
+    if source.name in OUTPUTS and source.parent.resolve() == to.resolve():
+        raise CannotPrepare(f"{called}: is of the training set in {to}, which would be replaced: name another folder")
     few_shots, retracted = list(few_shots), frozenset(retracted)
     read = _read(source, called, wanted, encoding, progress, made_with)
     columns = read.notes.columns()
@@ -175,11 +178,17 @@ def check_folder(to: Path) -> None:
 
 @contextmanager
 def folder_in(to: Path, prefix: str) -> Iterator[Path]:
-    """A temporary folder inside `to`; those that killed runs have left are deleted, too."""
+    """A temporary folder inside `to`; those that killed runs have left are deleted, too. Raises CannotPrepare if a run still uses one."""
+    in_use = CannotPrepare(f"{to}: another run is making a training set there: wait for it, or name another folder")
     for left in to.glob(f"{prefix}*"):
+        os.close(lock(left, in_use))
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=prefix, dir=to) as made:
-        yield Path(made)
+        held = lock(Path(made), in_use)
+        try:
+            yield Path(made)
+        finally:
+            os.close(held)
 
 
 def _move_in(made: Path, to: Path) -> None:
