@@ -21,6 +21,7 @@ import numpy as np
 import orjson
 
 from beepgpt.conversations.events import ts_text
+from beepgpt.conversations.record_fields import EXAMPLE
 from beepgpt.conversations.rules import differing, settings_behind
 from beepgpt.conversations.tokens import Encoding
 from beepgpt.errors import cut_short
@@ -57,10 +58,7 @@ OUTPUTS = frozenset(
         *(f"{name}_{side}.{SUFFIXES[name]}" for name in FORMATS for side in SIDES),
     }
 )
-OF_ENTRIES = frozenset({
-    "id", "spec", "target", "scope", "channel", "conversation", "speakers", "root_missing", "prompt_ts", "settled_ts", "answer_ts",
-    "answer", "window", "prompt_tokens", "signal", "signal_p",
-})  # fmt: skip
+OF_ENTRIES = {each.name for each in EXAMPLE} - {"prompt", "candidates"} | {"signal", "signal_p"}
 """Keys of an example that are written beside the rows, so that an audit guesses nothing: the prompt stands in the rows."""
 MILLION = 1_000_000
 UNFINISHED = ".prepare-"
