@@ -10,13 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from beepgpt.commands.closing import show_summary
-from beepgpt.commands.flags import Include, Json, NoNames, kinds_of, with_settings
+from beepgpt.commands.flags import Include, Json, NoNames, with_settings
 from beepgpt.commands.try_job import TryJob
 from beepgpt.commands.try_steps import INDEX
 from beepgpt.commands.trying import tried
 from beepgpt.config.settings import Settings
 from beepgpt.errors import BadCommand
 from beepgpt.folders import make_folder
+from beepgpt.library.arguments import kinds_in
 from beepgpt.locks import lock
 from beepgpt.packages import MODULES, need
 from beepgpt.runtime.console import console, results
@@ -37,7 +38,7 @@ def try_export(
 
     Nothing leaves this machine. A second call goes on where the first stopped.
     """
-    print_verdict(run_try(TryJob(source, to, settings, kinds_of(include), not no_names)), to, as_json=json)
+    print_verdict(run_try(TryJob(source, to, settings, kinds_in("--include", include), not no_names)), to, as_json=json)
 
 
 def run_try(job: TryJob) -> dict[str, Any]:

@@ -19,11 +19,12 @@ from beepgpt.conversations.examples import retraction_bytes
 from beepgpt.conversations.forgetting import Forgotten, without_forgotten
 from beepgpt.conversations.rules import Rules, differing, shaping_settings
 from beepgpt.errors import BadCommand
+from beepgpt.library.arguments import moment_of
 from beepgpt.library.audited_files import given_of
 from beepgpt.library.chat_events import ChatEvent, GivenEvent, event_of
 from beepgpt.library.examples import SourceExamples
 from beepgpt.library.records import ExampleRecord
-from beepgpt.library.sources import moment_of, origin_at, settings_of
+from beepgpt.library.sources import origin_at, settings_of
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.made_by import recorded_rules
@@ -64,7 +65,7 @@ def audit_examples(
         given = {**examples.given, **{name: value for name, value in given.items() if value is not None}}
     chosen: dict[str, Any] = {name: given.pop(name) for name in ("include", "until", "config")}
     ours = settings_of(given, config=chosen["config"])
-    wanted = AuditOptions(_path(valid), _path(retractions), sample, subset, moment_of("until", chosen["until"]))
+    wanted = AuditOptions(_path(valid), _path(retractions), sample, subset, moment_of("until=", chosen["until"]))
     records: Iterable[AuditedRecord]
     if isinstance(source, str | Path):
         origin = origin_at(source, chosen["include"] or "channels")

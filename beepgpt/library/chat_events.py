@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from operator import index
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -27,28 +26,13 @@ from beepgpt.conversations.events import (
 )
 from beepgpt.conversations.rules import Rules
 from beepgpt.errors import BadCommand
+from beepgpt.library.arguments import time_of
 
 KINDS = {POST: "post", EDIT: "edit", DELETE: "delete", REACT: "react", MOVE: "move"}
 HAND_MADE = "events"
 """The partition of events that come from no source."""
 AS_WRITTEN = Rules(bots="context")
 """By which events that are made by hand are read: what the program that makes them calls a bot's is an event, too."""
-
-
-def time_of(at: int | datetime) -> int:
-    """A time in microseconds since 1970. Raises BadCommand for a `datetime` without a time zone, and for a number that isn't whole.
-
-    >>> time_of(datetime(2024, 1, 1, 10, tzinfo=UTC))
-    1704103200000000
-    """
-    if isinstance(at, datetime):
-        if at.tzinfo is None:
-            raise BadCommand(f"{at!r} has no time zone: give it one, as in datetime(2024, 1, 31, tzinfo=UTC)")
-        return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-    try:
-        return index(at)
-    except TypeError:
-        raise BadCommand(f"{at!r} is no time: give whole microseconds since 1970, or a datetime with a time zone") from None
 
 
 @dataclass(frozen=True, slots=True)

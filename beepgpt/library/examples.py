@@ -11,10 +11,11 @@ from beepgpt.config.settings import Settings
 from beepgpt.conversations.rules import Rules
 from beepgpt.dataflows.records import DeadLetter
 from beepgpt.errors import BadCommand
+from beepgpt.library.arguments import moment_of
 from beepgpt.library.chat_events import GivenEvent
 from beepgpt.library.follower import Emitted, Follower
 from beepgpt.library.records import ExampleRecord, RetractedExample
-from beepgpt.library.sources import chunks_of, moment_of, origin_at, settings_of
+from beepgpt.library.sources import chunks_of, origin_at, settings_of
 from beepgpt.library.tables import pandas_of, polars_of, table_of
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.left_out import left_out_of
@@ -132,7 +133,7 @@ def examples(
     144
     """
     found = settings_of(settings, config=config)
-    stop_at = moment_of("until", until)
+    stop_at = moment_of("until=", until)
     given = {"include": include, "until": until, "config": config, **settings}
     if not isinstance(source, str | Path):
         return SourceExamples(None, source, found, stop_at, given)

@@ -10,14 +10,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from beepgpt.config.sections import microseconds_of_moment
 from beepgpt.config.settings import NAMES, BadSettings, Settings, read_settings
-from beepgpt.connectors.slack import export as slack_export
 from beepgpt.conversations.chunks import Chunk
 from beepgpt.conversations.forgetting import Forgotten, without_forgotten
 from beepgpt.conversations.rules import Rules
-from beepgpt.errors import BadCommand
-from beepgpt.library.chat_events import ChatEvent, time_of
+from beepgpt.library.arguments import kinds_in
+from beepgpt.library.chat_events import ChatEvent
 from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.places import NOBODY, WAIT, Origin, origin_of, source_of
 
@@ -68,31 +66,9 @@ def rules(*, config: str | Path | None = None, **settings: object) -> Rules:
     return settings_of(settings, ("conversations",), config).rules
 
 
-def kinds_in(include: str | Sequence[str]) -> tuple[slack_export.ChannelKind, ...]:
-    """Kinds of channels, in their order. Raises BadCommand.
-
-    >>> kinds_in("groups, channels"), kinds_in(["dms"])
-    (('channels', 'groups'), ('dms',))
-    """
-    chosen = {each.strip() for each in (include.split(",") if isinstance(include, str) else include)}
-    if unknown := chosen - set(slack_export.KINDS):
-        raise BadCommand(f"include= {', '.join(sorted(unknown))}: must be of {', '.join(slack_export.KINDS)}")
-    return tuple(kind for kind in slack_export.KINDS if kind in chosen)
-
-
-def moment_of(name: str, value: object) -> int | None:
-    """A time in microseconds since 1970: a `datetime`, microseconds, or text as on the command line. Raises BadCommand."""
-    if value is None or not isinstance(value, str):
-        return None if value is None else time_of(value)  # type: ignore[arg-type]
-    try:
-        return microseconds_of_moment(value)
-    except ValueError as error:
-        raise BadCommand(f"{name}= {value}: {error}") from None
-
-
 def origin_at(source: str | Path, include: str | Sequence[str]) -> Origin:
     """An inspected source. Raises BadCommand, BadExport or CannotRead."""
-    return origin_of(str(source), kinds_in(include))
+    return origin_of(str(source), kinds_in("include=", include))
 
 
 def read_events(
