@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from beepgpt.config.settings import Settings
+from beepgpt.conversations.chunks import Chunk
 from beepgpt.conversations.rules import Rules
-from beepgpt.dataflows.records import DeadLetter
+from beepgpt.dataflows.records import DeadLetter, id_of
 from beepgpt.errors import BadCommand
 from beepgpt.library.arguments import moment_of
 from beepgpt.library.chat_events import GivenEvent
-from beepgpt.library.follower import Emitted, Follower
+from beepgpt.library.follower import Follower
 from beepgpt.library.records import ExampleRecord, RetractedExample
 from beepgpt.library.sources import chunks_of, origin_at, settings_of
 from beepgpt.library.tables import pandas_of, polars_of, table_of
-from beepgpt.runtime.clock import now_us
+from beepgpt.packages import need
 from beepgpt.runtime.left_out import left_out_of
 from beepgpt.runtime.places import Origin
 from beepgpt.runtime.running import check_source
@@ -61,41 +63,50 @@ class SourceExamples(Iterable[ExampleRecord]):
         return left_out_of(None if self._origin is None else self._origin.export)
 
     def __iter__(self) -> Iterator[ExampleRecord]:
+        return map(ExampleRecord.from_line, self._lines())
+
+    def _lines(self) -> Iterator[bytes]:
         retractions, late, rejected = list[RetractedExample](), list[DeadLetter](), list[DeadLetter]()
         origin = self._origin
         until = self._until if origin is None or origin.until is None else origin.until
         since = 0 if origin is None or origin.since is None else origin.since
         follower = Follower(since=since, until=until, settings=self._settings)
-        for emitted in self._emitted(follower):
-            retractions += emitted.retractions
-            late += emitted.late
-            rejected += emitted.rejected
-            yield from emitted.examples
+        steps = (follower.apply(chunk) for chunk in self._chunks(follower))
+        for kind, items in chain(chain.from_iterable(steps), follower.settle()):
+            if kind == "examples":
+                yield from items
+            elif kind == "retractions":
+                retractions += map(RetractedExample.from_line, items)
+            elif kind == "late":
+                late += items
+            elif kind == "rejects":
+                rejected += items
         self.retractions, self.late, self.rejected, self.account = retractions, late, rejected, follower.account
 
-    def _emitted(self, follower: Follower) -> Iterator[Emitted]:
-        if self._origin is None:
-            if self._is_read and isinstance(self._events, Iterator):
-                raise BadCommand("the events came from an iterator, which can be read once, and was: give a list of them")
-            self._is_read = True
-            yield from map(follower.feed, self._events)
-        else:
-            now = now_us()
-            yield from (follower.feed_chunks([each], now) for each in chunks_of(self._origin, self._settings))
-        yield follower.end()
+    def _chunks(self, follower: Follower) -> Iterable[Chunk]:
+        if self._origin is not None:
+            return chunks_of(self._origin, self._settings)
+        if self._is_read and isinstance(self._events, Iterator):
+            raise BadCommand("the events came from an iterator, which can be read once, and was: give a list of them")
+        self._is_read = True
+        return map(follower.chunk_of, self._events)
+
+    def _kept_lines(self) -> list[bytes]:
+        lines = list(self._lines())
+        retracted = {each.id.encode() for each in self.retractions}
+        return [line for line in lines if id_of(line) not in retracted]
 
     def kept(self) -> list[ExampleRecord]:
         """All examples, without those that were retracted."""
-        found = list(self)
-        retracted = {each.id for each in self.retractions}
-        return [each for each in found if each.id not in retracted]
+        return [ExampleRecord.from_line(line) for line in self._kept_lines()]
 
     def to_arrow(self) -> pa.Table:
         """All examples that were not retracted, as a table of pyarrow: a row each, candidates as columns of lists, times in UTC.
 
         Raises MissingPackage if pyarrow isn't installed.
         """
-        return table_of("example", [each.line for each in self.kept()])
+        need("a table", ["pyarrow"], "training")
+        return table_of("example", self._kept_lines())
 
     def to_pandas(self) -> pd.DataFrame:
         """The same table for pandas. Raises MissingPackage if pandas or pyarrow isn't installed."""

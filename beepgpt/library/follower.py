@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -44,20 +44,23 @@ class Emitted:
     rejected: list[DeadLetter] = field(default_factory=list)
     """Records that can't be used, each with its reason."""
 
-    def add(self, tagged: Iterable[TaggedItems]) -> None:
-        """Sort a step's items by what they are."""
+    @classmethod
+    def of(cls, tagged: Iterable[TaggedItems]) -> Emitted:
+        """A step's items, sorted by what they are."""
+        emitted = cls()
         for kind, items in tagged:
             if kind == "examples":
-                self.examples += map(ExampleRecord.from_line, items)
+                emitted.examples += map(ExampleRecord.from_line, items)
             elif kind == "retractions":
-                self.retractions += map(RetractedExample.from_line, items)
+                emitted.retractions += map(RetractedExample.from_line, items)
             elif kind == "late":
-                self.late += items
+                emitted.late += items
             elif kind == "rejects":
-                self.rejected += items
+                emitted.rejected += items
             elif kind == "points":
                 for _, entries in items:
-                    self._sort(entries)
+                    emitted._sort(entries)
+        return emitted
 
     def _sort(self, entries: Iterable[PointEmitted | PointSettled | MessageDeleted]) -> None:
         for each in entries:
@@ -130,25 +133,29 @@ class Follower:
         What was late or rejected has the event's number among those that were fed, if no source gave it a place. Raises BadCommand for what
         is no event at all.
         """
-        self._fed += 1
-        return self.feed_chunks([event_of(event, self._fed).chunk_at(self._fed)])
-
-    def feed_chunks(self, chunks: Iterable[Chunk], now: int | None = None) -> Emitted:
-        """Apply many records at once, as sources hand them out. `now`: when records without a time of receipt were received, if not now."""
-        emitted = Emitted()
-        following = replace(self._following, now=now_us() if now is None else now)
-        for shard, records in key_by_shard(parse_records(chunks, following), SHARDS):
-            emitted.add(self._step(shard).on_batch([records])[0])
-        return emitted
+        return Emitted.of(self.apply(self.chunk_of(event)))
 
     def end(self) -> Emitted:
         """End the input: all that is open is settled as far as the clocks allow, the rest is counted as censored. Raises DoesNotAddUp."""
-        emitted = Emitted()
+        return Emitted.of(self.settle())
+
+    def chunk_of(self, event: GivenEvent) -> Chunk:
+        """An event under the next number. Raises BadCommand if it is none."""
+        self._fed += 1
+        return event_of(event, self._fed).chunk_at(self._fed)
+
+    def apply(self, chunk: Chunk, now: int | None = None) -> Iterator[TaggedItems]:
+        """Apply records as a source hands them out; yields the steps' items. `now`: when those without a time of receipt were received."""
+        following = replace(self._following, now=now_us() if now is None else now)
+        for shard, records in key_by_shard(parse_records([chunk], following), SHARDS):
+            yield from self._step(shard).on_batch([records])[0]
+
+    def settle(self) -> Iterator[TaggedItems]:
+        """The steps' items at the end of the input. Raises DoesNotAddUp."""
         for step in self._shards.values():
-            emitted.add(step.on_eof()[0])
+            yield from step.on_eof()[0]
         if wrong := self._account().check():
             raise DoesNotAddUp("; ".join(wrong))
-        return emitted
 
     @property
     def account(self) -> dict[str, Any]:

@@ -15,8 +15,7 @@ BATCH = 1_000
 
 
 def table_of(record: str, lines: Sequence[bytes]) -> pa.Table:
-    """Lines of one kind of record as a table of pyarrow. Raises MissingPackage."""
-    need("a table", ["pyarrow"], "training")
+    """Lines of one kind of record as a table of pyarrow, which must be installed."""
     import pyarrow as pa
 
     from beepgpt.connectors.files.arrow_rows import batch_of, schema_of

@@ -113,7 +113,7 @@ def test_events_are_read_by_the_rules(tmp_path: Path):
     )
     (tmp_path / "events.jsonl").write_bytes(bot.record + b"\n" + edited + b"\n")
 
-    def read(**settings: object) -> list[tuple[Any, ...]]:
+    def read(**settings: Any) -> list[tuple[Any, ...]]:
         return [(each.kind, each.reason, each.text) for each in beepgpt.read_events(tmp_path / "events.jsonl", **settings)]
 
     assert read() == [("ignored", "bot", None), ("post", None, None)]

@@ -18,6 +18,7 @@ from beepgpt.conversations.points import PointEmitted, PointSettled
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.shard import RunOutput
 from beepgpt.errors import BadCommand
+from beepgpt.library.follower import Emitted
 from beepgpt.packages import MissingPackage
 from tests.support import NOW, beep, outcome, run_of
 from tests.support.broker import Broker, GivenBroker
@@ -83,7 +84,7 @@ def test_examples_of_an_export_are_the_command_s(export: Path, tmp_path: Path, f
 def fed(history: History, rules: Rules, until: int | None = None) -> tuple[list[bytes], list[bytes], dict[str, object]]:
     """What a Follower gives of a history, event by event."""
     follower = beepgpt.Follower(rules, until=until)
-    steps = [follower.feed_chunks([("all", number, [record.line])], NOW) for number, record in enumerate(history)]
+    steps = [Emitted.of(follower.apply(("all", number, [record.line]), NOW)) for number, record in enumerate(history)]
     steps.append(follower.end())
     retractions = [
         b'{"id":"%s","retracted_ts":"%d.%06d"}' % (each.id.encode(), *divmod(each.retracted_ts, 1_000_000))
@@ -224,7 +225,7 @@ print(made.manifest["account"]["adds_up"], made.to_arrow("train").num_rows > 100
 
 def test_a_split_needs_nothing_that_trains(export: Path, tmp_path: Path):
     """Tables need pyarrow; what fits models may be missing."""
-    command = [sys.executable, "-c", WITHOUT_TRAINING, export, tmp_path / "set"]
+    command = [sys.executable, "-c", WITHOUT_TRAINING, str(export), str(tmp_path / "set")]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert (ran.returncode, ran.stdout) == (0, "True True\n"), ran.stderr

@@ -46,8 +46,8 @@ ROWS = (
         RECORDS_PY,
         f"{FLOW}::test_live_equals_replay_equals_batch",
         (
-            '    if kind == "retractions":\n        return [(_id_of(line), None,',
-            '    if kind == "retracted":\n        return [(_id_of(line), None,',
+            '    if kind == "retractions":\n        return [(id_of(line), None,',
+            '    if kind == "retracted":\n        return [(id_of(line), None,',
         ),
     ),
     mutation(
@@ -55,7 +55,7 @@ ROWS = (
         "law 4",
         RECORDS_PY,
         f"{FLOW}::test_live_equals_replay_equals_batch",
-        ('return [(_id_of(line), None, [("retracted_ts"', 'return [(_id_of(line)[:8], None, [("retracted_ts"'),
+        ('return [(id_of(line), None, [("retracted_ts"', 'return [(id_of(line)[:8], None, [("retracted_ts"'),
     ),
     mutation(
         "a topic that was made again goes on from the old offset",
