@@ -12,7 +12,7 @@ MODULES = {
         "uvicorn",
     ),
     "slack": ("jinja2", "slack_sdk", "starlette", "uvicorn", "websockets"),
-    "training": ("jinja2", "lightgbm", "matplotlib", "pyarrow", "scipy", "skops", "sklearn", "threadpoolctl"),
+    "training": ("jinja2", "joblib", "lightgbm", "matplotlib", "pyarrow", "scipy", "skops", "sklearn", "threadpoolctl"),
 }
 """Names to import, by the extra of pyproject.toml."""
 
