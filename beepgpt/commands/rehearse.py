@@ -117,7 +117,7 @@ def keep(recommended: Mapping[str, Any], model: Path, models: Sequence[str]) -> 
 
 def print_figures(values: Mapping[str, Any]) -> None:
     """Print the recommendation, the model, the baselines and the other thresholds."""
-    from beepgpt.web.index_page import how_chosen
+    from beepgpt.web.verdict import how_chosen
 
     found, parts = values["recommended"], values["parts"]
     if chosen := how_chosen(values):

@@ -19,9 +19,9 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from beepgpt.figures import spaced
 from beepgpt.training.intervals import LEAST_COUNT
 from beepgpt.training.validation import ShownExample
-from beepgpt.web.index_page import CAVEAT, counts_of, gains_of, how_chosen, most_of, notes_of, right_of, says_of
 from beepgpt.web.naming import PageNames
 from beepgpt.web.pages import ENDS, REASONS, bands, rendered
+from beepgpt.web.verdict import CAVEAT, counts_of, gains_of, how_chosen, most_of, notes_of, right_of, says_of
 from beepgpt.web.words import words_of
 
 INK = "#010203"

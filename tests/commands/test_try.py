@@ -15,7 +15,7 @@ from playwright.sync_api import Browser
 from beepgpt.forgetting.kinds import found_in
 from beepgpt.runtime.names import people_of
 from beepgpt.simulation.workspace import Plan, names, write_export
-from beepgpt.web.index_page import ALONE, BETTER, CAVEAT, SAME, UNSURE, WORSE
+from beepgpt.web.verdict import ALONE, BETTER, CAVEAT, SAME, UNSURE, WORSE
 from tests.support import program, quiet, run_program, start
 from tests.support.browser import complaints
 from tests.support.exports import zipped

@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from beepgpt.web.index_page import (
+from beepgpt.web.naming import PageNames
+from beepgpt.web.pages import environment
+from beepgpt.web.report import places_of, ranged_line
+from beepgpt.web.verdict import (
     ALONE,
     BETTER,
     NOBODY,
@@ -24,9 +27,6 @@ from beepgpt.web.index_page import (
     trial_of,
     verdict_of,
 )
-from beepgpt.web.naming import PageNames
-from beepgpt.web.pages import environment
-from beepgpt.web.report import places_of, ranged_line
 from beepgpt.web.words import WORDS, words_of
 
 GLOSSARY = Path(__file__).resolve().parents[2] / "docs" / "glossary.md"
