@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from beepgpt.figures import counted, right_of
 from beepgpt.web.naming import PageNames
 from beepgpt.web.pages import bands, rendered
-from beepgpt.web.verdict import AS_MANY, alerted_from, counted, counts_of, gains_of, most_of, right_of, rules_of, trial_of
+from beepgpt.web.verdict import ONLY_A_TRIAL, UNAIDED, alerted_from, counts_of, gains_of, most_of, rules_of, trial_of
 from beepgpt.web.words import words_of
 
 SHOWN = 5
@@ -21,7 +22,7 @@ def index_page(found: Mapping[str, Any], people: Iterable[str] = ()) -> str:
     rehearsal = found["rehearsal"]
     shown = rehearsal["shown"][:SHOWN]
     ours = next(row for row in rehearsal["rules"] if row["ours"])
-    rows = [("the model", ours), *((row["name"].removesuffix(AS_MANY), row) for row in rules_of(rehearsal))]
+    rows = [("the model", ours), *((row["rule"], row) for row in rules_of(rehearsal))]
     ranges = bands([(f"{name}: {judged_of(row)}", row["intervals"]["joined"]) for name, row in rows], of=False)
     words = words_of(
         *("alert", "coverage", "example", "interval", "joined", "local model", "parts of time", "point", "probability", "threshold"),
@@ -30,7 +31,7 @@ def index_page(found: Mapping[str, Any], people: Iterable[str] = ()) -> str:
     more: dict[str, Any] = {"trial": trial_of(rehearsal), "counts": counts_of(rehearsal, found["examples"]), "gains": gains_of(rehearsal)}
     more |= {"right": right_of(ours["intervals"]["joined"]), "judged": ours["intervals"]["joined"]["count"]}
     more |= {"most": most_of(rehearsal["people"], rehearsal["figures"]["alerts"]), "shown": shown, "words": words}
-    more["alerted_from"] = alerted_from(rehearsal)
+    more |= {"alerted_from": alerted_from(rehearsal), "unaided": UNAIDED, "only_a_trial": ONLY_A_TRIAL}
     return rendered("index.html", found=found, ranges=ranges, people=PageNames(people), **more)
 
 

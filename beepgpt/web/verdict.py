@@ -5,25 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from beepgpt.figures import FEW, in_days, percent, share, spaced, threshold
+from beepgpt.figures import FEW, counted, in_days, percent, right_of, share, threshold
+from beepgpt.training.intervals import widest_to_see
 from beepgpt.web.pages import REASONS
 
-AS_MANY = ", as many"
-"""The end of the names of the simple rules that a model is held against: each alerts at most as often as the model."""
-CAVEAT = (
-    "Nobody got a message: these people joined unaided. Somebody who is really alerted may join more often, or less; only a trial can tell."
-)
+UNAIDED = "Nobody got a message: these people joined unaided."
+ONLY_A_TRIAL = "Somebody who is really alerted may join more often, or less; only a trial can tell."
 """What a look at the past can't know."""
-
-
 BETTER = "Better than simple rules: worth a trial with volunteers."
 UNSURE = "Whether that is better than a simple rule can't be told from so few messages: a trial with volunteers would tell."
-SAME = "No clear difference from a simple rule, and with so many messages one of 10 points would have shown."
+SAME = "No clear difference from a simple rule, and with so many messages one of 10 points would most likely have shown."
 ALONE = "A simple rule sent no messages, or too few that can be judged, to compare with: a trial with volunteers would tell."
 WORSE = "A simple rule does better: as it is, this is not worth a trial."
 NOBODY = "Nobody would have got a message: there is nothing to hold against a simple rule."
-CLEAR = 0.2
-"""The widest interval of a gain that says something where it holds zero: a difference of half of that would be seen."""
+CLEAR = widest_to_see(0.1)
+"""The widest interval of a gain that says something where it holds zero: 10 points would have shown in 8 of 10 cases."""
 
 
 def verdict_of(values: Mapping[str, Any], people: int | None) -> dict[str, Any]:
@@ -46,7 +42,7 @@ def verdict_of(values: Mapping[str, Any], people: int | None) -> dict[str, Any]:
     return {
         "sentence": sentence,
         "says": says_of(values),
-        "caveat": CAVEAT,
+        "caveat": f"{UNAIDED} {ONLY_A_TRIAL}",
         "notes": notes_of(values),
         "chosen": how_chosen(values),
         "days": values["days"],
@@ -54,14 +50,14 @@ def verdict_of(values: Mapping[str, Any], people: int | None) -> dict[str, Any]:
         "people": figures["people"],
         "of_people": people,
         "joined": ours,
-        "better_rule": {"name": better["name"].removesuffix(AS_MANY), **better["intervals"]["joined"]},
+        "better_rule": {"name": better["rule"], **better["intervals"]["joined"]},
         "quiet_hours_unsure": are_quiet_hours_unsure(values),
     }
 
 
 def rules_of(values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The simple rules, each at the threshold at which it alerts as often as the model."""
-    return [row for row in values["rules"] if row["name"].endswith(AS_MANY)]
+    return [row for row in values["rules"] if row["as_many"]]
 
 
 def nobody_since(values: Mapping[str, Any]) -> str:
@@ -120,7 +116,7 @@ def how_chosen(values: Mapping[str, Any]) -> str:
     """What a reader must know of the threshold, as a sentence: it doesn't give what was asked for, or is no chosen one; else empty."""
     found, at, asked = values["recommended"], threshold(values["threshold"]), values["asked"]
     if found["threshold"] is None:
-        return f"No threshold could be chosen: {spaced(found['why'])}. Alerted from {at} on, {values['guessed']}."
+        return f"No threshold could be chosen: {found['why']}. Alerted from {at} on, {values['guessed']}."
     if values["threshold"] != found["threshold"]:
         return f"Alerted from {at} on, as was set; the recommended threshold is {threshold(found['threshold'])}."
     if found["wanted"] != asked:
@@ -136,18 +132,9 @@ def alerted_from(values: Mapping[str, Any]) -> str:
     """From which probability on people were alerted, and why from that one, as the end of a sentence about what was chosen."""
     found, here = values["recommended"], f"Here they were alerted from {threshold(values['threshold'])} on"
     if found["threshold"] is None:
-        return f"none could be ({spaced(found['why'])}). {here}, {values['guessed']}."
-    chosen = f"{threshold(found['threshold'])}, {spaced(found['why'])}."
+        return f"none could be ({found['why']}). {here}, {values['guessed']}."
+    chosen = f"{threshold(found['threshold'])}, {found['why']}."
     return chosen if values["threshold"] == found["threshold"] else f"{chosen} {here}, as was set."
-
-
-def counted(count: int, what: str) -> str:
-    """A count with its noun.
-
-    >>> counted(1, "day"), counted(1200, "message")
-    ('1 day', '1,200 messages')
-    """
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def joined(figure: Mapping[str, Any], alerts: int) -> str:
@@ -201,6 +188,14 @@ def about(count: int) -> str:
     return f"{round(count, 2 - len(str(count))):,}"
 
 
+def known_at_choosing(values: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The figures of the part by which the threshold was chosen, as they were known when judging began; None if there is none."""
+    before, found = values["apart"].get("choose"), values["recommended"]
+    is_chosen = before is not None and found["threshold"] == values["threshold"]
+    known: Mapping[str, Any] | None = found["chosen"] if is_chosen else before
+    return known
+
+
 Counts = tuple[str, int | None, int | None, int | None]
 """A row of a table of counts: what is counted, and how much of it is of the parts fit, choose and judge."""
 
@@ -210,9 +205,7 @@ def counts_of(values: Mapping[str, Any], examples: Mapping[str, int] | None = No
 
     `examples`: how many are of each part, where they are known.
     """
-    ours, before, found = values["figures"], values["apart"].get("choose"), values["recommended"]
-    is_chosen = before is not None and found["threshold"] == values["threshold"]
-    known = found["chosen"] if is_chosen else before  # what is chosen is of what was known when judging began
+    ours, before, known = values["figures"], values["apart"].get("choose"), known_at_choosing(values)
     rows: list[Counts] = []
     if examples is not None:
         rows.append(("examples", examples["fit"], examples["choose"], examples["judge"]))
@@ -225,16 +218,6 @@ def counts_of(values: Mapping[str, Any], examples: Mapping[str, int] | None = No
     return rows
 
 
-def right_of(figure: Mapping[str, Any]) -> int:
-    """The count that a share is made of.
-
-    >>> right_of({"value": 0.59091, "count": 22}), right_of({"value": None, "count": 0})
-    (13, 0)
-    """
-    count: int = round((figure["value"] or 0.0) * figure["count"])
-    return count
-
-
 def most_of(people: Sequence[Mapping[str, Any]], alerts: int) -> dict[str, int] | None:
     """How many of the messages the two got who got most; None where no more than two got any."""
     return {"people": 2, "messages": sum(row["alerts"] for row in people[:2]), "of": alerts} if len(people) > 2 else None
@@ -242,7 +225,7 @@ def most_of(people: Sequence[Mapping[str, Any]], alerts: int) -> dict[str, int] 
 
 def gains_of(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     """By how many points more joined than by each simple rule, with the interval; the rule's name first."""
-    return [(row["name"].removesuffix(AS_MANY), points(row["gain"])) for row in rules_of(values)]
+    return [(row["rule"], points(row["gain"])) for row in rules_of(values)]
 
 
 def points(gain: Mapping[str, Any]) -> str:
