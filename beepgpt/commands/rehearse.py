@@ -116,12 +116,13 @@ def keep(recommended: Mapping[str, Any], model: Path, models: Sequence[str]) -> 
 
 
 def print_figures(values: Mapping[str, Any]) -> None:
-    """Print the recommendation, the model, the baselines and the other thresholds."""
-    from beepgpt.web.verdict import how_chosen
+    """Print the verdict, the recommendation, the model, the baselines and the other thresholds."""
+    from beepgpt.web.verdict import verdict_of
 
-    found, parts = values["recommended"], values["parts"]
-    if chosen := how_chosen(values):
-        results.print(chosen, highlight=False)
+    found, parts, verdict = values["recommended"], values["parts"], verdict_of(values, None)
+    for each in ("sentence", "says", "caveat", "chosen"):
+        if verdict[each]:
+            results.print(verdict[each], highlight=False)
     apart = ", ".join(f"{name} {count:,}" for name, count in parts.items() if name != "judge")
     rest = f"; apart from these: {apart}" if apart else ""
     results.print(
