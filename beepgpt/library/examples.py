@@ -67,10 +67,8 @@ class SourceExamples(Iterable[ExampleRecord]):
 
     def _lines(self) -> Iterator[bytes]:
         retractions, late, rejected = list[RetractedExample](), list[DeadLetter](), list[DeadLetter]()
-        origin = self._origin
-        until = self._until if origin is None or origin.until is None else origin.until
-        since = 0 if origin is None or origin.since is None else origin.since
-        follower = Follower(since=since, until=until, settings=self._settings)
+        since = 0 if self._origin is None else self._origin.since or 0
+        follower = Follower(since=since, until=self._until, settings=self._settings)
         steps = (follower.apply(chunk) for chunk in self._chunks(follower))
         for kind, items in chain(chain.from_iterable(steps), follower.settle()):
             if kind == "examples":
@@ -150,4 +148,4 @@ def examples(
         return SourceExamples(None, source, found, stop_at, given)
     origin = origin_at(source, include)
     check_source(origin, found, until=stop_at)
-    return SourceExamples(origin, (), found, stop_at, given)
+    return SourceExamples(origin, (), found, stop_at if origin.until is None else origin.until, given)
