@@ -12,7 +12,7 @@ import orjson
 
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl, parquet
-from beepgpt.connectors.log import OutgoingRecord, Record, parse_address
+from beepgpt.connectors.log import EITHER, OutgoingRecord, Record, parse_address
 from beepgpt.conversations.rules import settings_behind
 from beepgpt.errors import BadCommand, CannotRead
 from beepgpt.folders import beside, make_folder
@@ -31,7 +31,7 @@ def input_of(source: str) -> Origin:
     if is_topic(source):
         return Origin(source, address=parse_address(source))
     if "://" in source:
-        raise BadCommand(f"SOURCE {source}: a .jsonl of examples, kafka://host:port/topic or sqlite:///folder/topic is expected")
+        raise BadCommand(f"SOURCE {source}: a .jsonl of examples, {EITHER} is expected")
     path = Path(source)
     if parquet.is_table(path):
         raise BadCommand(f"SOURCE {source}: lines of JSON are expected here, and this is a table: beepgpt examples … --to examples.jsonl")

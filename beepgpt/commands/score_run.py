@@ -34,11 +34,11 @@ def check_job(job: ScoreJob, origin: Origin) -> None:
     if job.recovery is not None and (job.to.predictions is None or any(path.exists() and not path.is_file() for path in files.values())):
         raise BadCommand("--recovery needs a file or a topic as --to: what was printed can't be cut back to a snapshot")
     check_apart(job.source, files.values())
-    taken: dict[tuple[str, str], str] = {} if address is None else {(address.log, address.topic): "SOURCE"}
+    taken: dict[tuple[str, str], str] = {} if address is None else {(address.place, address.topic): "SOURCE"}
     for name, each in job.to.topics().items():
-        if other := taken.get((each.log, each.topic)):
+        if other := taken.get((each.place, each.topic)):
             raise BadCommand(f"{place_name(each)}: is {other} already: name another topic")
-        taken[each.log, each.topic] = name
+        taken[each.place, each.topic] = name
         check_score_topic(log_of(job.settings, each), each, rules)
         if name == "predictions":
             for line in lasting(log_of(job.settings, each), each, job.settings.scoring.kept):

@@ -13,7 +13,7 @@ from bytewax.outputs import Sink
 
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl, parquet
-from beepgpt.connectors.log import LOOK_BACK, Log, Topic, TopicAddress
+from beepgpt.connectors.log import EITHER, LOOK_BACK, Log, Topic, TopicAddress
 from beepgpt.conversations.rules import DAY, Rules, differing, shaping_settings
 from beepgpt.conversations.shard import OtherState
 from beepgpt.errors import BadCommand
@@ -270,7 +270,7 @@ def files_of(to: str, *, tables: bool = False) -> Files:
     if to == "-":
         return Files(None, None, None, None)
     if "://" in to:
-        raise BadCommand(f"--to {to}: a .jsonl path, -, kafka://host:port/topic or sqlite:///folder/topic is expected")
+        raise BadCommand(f"--to {to}: a .jsonl path, -, {EITHER} is expected")
     path = Path(to)
     is_table = tables and parquet.is_table(path)
     if not is_table:
@@ -430,9 +430,7 @@ def _place_of(place: str, name: str) -> Path | TopicAddress | None:
     if place == "-" and name == "--to":
         return None
     if "://" in place or place == "-":
-        raise BadCommand(
-            f"{name} {place}: a .jsonl path{', -' if name == '--to' else ''}, kafka://host:port/topic or sqlite:///folder/topic is expected"
-        )
+        raise BadCommand(f"{name} {place}: a .jsonl path{', -' if name == '--to' else ''}, {EITHER} is expected")
     check_lines(Path(place), name)
     jsonl.check_writable(Path(place))
     return Path(place)

@@ -58,14 +58,6 @@ def describe_topic(connection: Connection, name: str) -> Topic:
     return found[name]
 
 
-def check_topics(connection: Connection, names: Collection[str]) -> dict[str, Topic]:
-    """Describe topics, by name. Raises NoTopic that names all that are missing and the command that makes them."""
-    found = describe_topics(connection, names)
-    if missing := [name for name in names if name not in found]:
-        raise no_topics(missing, connection)
-    return found
-
-
 def create_topics(connection: Connection, specs: Sequence[TopicSpec]) -> tuple[list[str], list[str]]:
     """Create topics that are missing, and leave the others as they are.
 

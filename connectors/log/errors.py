@@ -13,6 +13,11 @@ class BadAddress(BeepGPTError):
 
     exit_status = 2
 
+    def __init__(self, what: str, example: str) -> None:
+        """`what`: the address, and what is wrong with it."""
+        super().__init__(f"{what}: write {example}")
+        self.what = what
+
 
 class LogFailed(BeepGPTError):
     """A request to a log failed."""

@@ -8,10 +8,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from beepgpt.connectors.callbacks import never
-from beepgpt.connectors.log import EditableLog, LogFailed, NoTopic, Record, Topic, TopicSpec
+from beepgpt.connectors.log import EditableLog, LogFailed, NoTopic, Record, Topic, TopicSpec, folder_of
 from beepgpt.connectors.sqlite import topic_files as files
 from beepgpt.connectors.sqlite.source import SqliteSource
 from beepgpt.connectors.sqlite.writer import SqliteWriter
@@ -23,7 +22,7 @@ class SqliteLog(EditableLog):
     def __init__(self, place: str) -> None:
         """`place`: `sqlite:///FOLDER`."""
         self.place = place
-        self.folder = Path(unquote(place.removeprefix("sqlite://")))
+        self.folder = folder_of(place)
 
     def topics(self, names: Collection[str] | None = None) -> dict[str, Topic]:
         """The named topics that exist (None: all topics), by name."""

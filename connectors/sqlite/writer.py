@@ -16,7 +16,7 @@ from beepgpt.connectors.sqlite.cleaning import Cleaner
 
 MAX_PENDING = 20_000
 MAX_PENDING_BYTES = 64 * 2**20
-PATIENCE = 600.0
+WRITERS_PATIENCE = 600.0
 """Seconds to wait for others who write there: `forget` writes the whole file anew."""
 
 
@@ -37,7 +37,7 @@ class SqliteWriter(LogWriter):
             if alone:
                 self._lock = files.lock_writer(path)
             try:
-                self._base = files.connect(path, PATIENCE)
+                self._base = files.connect(path, WRITERS_PATIENCE)
                 self._settings = files.settings_in(self._base)
                 self._partitions = len(files.bounds_in(self._base))
                 self._cleaner = Cleaner(path, self._fail) if files.removes(self._settings) else None
