@@ -12,7 +12,8 @@ from rich.table import Table
 from beepgpt.commands.closing import say_next, show_summary
 from beepgpt.commands.flags import Json, with_settings
 from beepgpt.config.settings import Settings, defaults
-from beepgpt.connectors.log import KAFKA, SQLITE, BadAddress, EditableLog, TopicInUse, TopicSpec, folder_of, folder_place, parse_address
+from beepgpt.connectors.log import KAFKA, SQLITE, BadAddress, TopicInUse, TopicSpec, folder_of, folder_place, parse_address
+from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.connectors.sqlite.topic_files import SUFFIX
 from beepgpt.conversations.rules import DAY
 from beepgpt.errors import BadCommand
@@ -71,7 +72,7 @@ def topics(
         else flow_topics(prefix, partitions, replicas, beside, settings)
     )
     made, differences = log.create(specs)
-    if isinstance(log, EditableLog):
+    if isinstance(log, SqliteLog):
         clean_unused(log, [spec.name for spec in specs if spec.name not in made])
     there = log.check_topics([spec.name for spec in specs])
     rows = []
@@ -86,7 +87,7 @@ def topics(
         say_next("ingest", "EXPORT.zip", "--to", f"{place}/{prefix}.events", why="The history, before anything live")
 
 
-def clean_unused(log: EditableLog, names: Sequence[str]) -> None:
+def clean_unused(log: SqliteLog, names: Sequence[str]) -> None:
     """Clean topics that nobody has open: what keeps one open cleans it."""
     for name in names:
         with suppress(TopicInUse), log.held([name]):

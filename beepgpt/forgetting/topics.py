@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from beepgpt.connectors.log import LOOK_BACK, EditableLog, Log, OutgoingRecord, Record, TopicSpec, folder_place
+from beepgpt.connectors.log import LOOK_BACK, Log, OutgoingRecord, Record, TopicSpec, folder_place
 from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.connectors.sqlite.topic_files import SUFFIX
 from beepgpt.errors import BeepGPTError
@@ -32,7 +32,7 @@ def clean_topic(log: Log, name: str, cleaning: Cleaning, *, drop: bool = False) 
     if "compact" in policy:
         return _with_tombstones(log, name, cleaning)
     found = sum(record.value is not None and _kept(record, cleaning) != record.value for _, record in log.records(name))
-    if isinstance(log, EditableLog):
+    if isinstance(log, SqliteLog):
         if cleaning.apply:  # whatever was found: an earlier call may have ended before the files were free of what it removed
             log.edit(name, lambda record: _kept(record, cleaning))
         return Removal(found, "removed" if found else "")
@@ -65,7 +65,7 @@ def _with_tombstones(log: Log, name: str, cleaning: Cleaning) -> Removal:
         with log.writer(name, alone=False) as writer:
             writer.send(OutgoingRecord(key, None, [("reason", b"forgotten")], partition) for partition, key in gone)
             writer.flush()
-    if cleaning.apply and isinstance(log, EditableLog):
+    if cleaning.apply and isinstance(log, SqliteLog):
         log.clean(name)  # likewise
     return Removal(len(gone), "tombstones written" if gone else "", f"{maker} to a new topic" if gone and maker else "")
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from beepgpt.connectors.callbacks import never
-from beepgpt.connectors.log import EditableLog, LogFailed, NoTopic, Record, Topic, TopicSpec, folder_of
+from beepgpt.connectors.log import Log, LogFailed, NoTopic, Record, Topic, TopicSpec, folder_of
 from beepgpt.connectors.sqlite import topic_files as files
 from beepgpt.connectors.sqlite.source import SqliteSource
 from beepgpt.connectors.sqlite.writer import SqliteWriter
 
 
-class SqliteLog(EditableLog):
+class SqliteLog(Log):
     """The topics in a folder of this machine."""
 
     def __init__(self, place: str) -> None:
@@ -66,11 +66,12 @@ class SqliteLog(EditableLog):
         return {name: has[name] for name in names if name in has}
 
     def forgets(self, topic: str) -> bool:
+        """Whether the topic's settings ever remove records."""
         with files.opened(self._path(topic)) as base:
             return files.removes(files.settings_in(base))
 
     def clean(self, topic: str) -> None:
-        """Remove now what the topic's settings remove. Raises LogFailed while somebody reads what was removed."""
+        """Remove now, from the topic's files, too, what its settings remove in time. Raises LogFailed while somebody reads there."""
         path = self._path(topic)
         with files.opened(path, writes=True) as base:
             for _ in files.clean(base):
@@ -78,7 +79,11 @@ class SqliteLog(EditableLog):
             self._leave_nothing(base, path)
 
     def edit(self, topic: str, change: Callable[[Record], bytes | None]) -> None:
-        """Change values where they are. Raises LogFailed while somebody reads what was removed: the same call does the rest."""
+        """Change each value to what `change` returns; None removes the record. Offsets stay as they are.
+
+        What was there before is gone from the topic's files when it returns. Raises LogFailed while somebody reads there: the same call
+        does the rest.
+        """
         path = self._path(topic)
         with files.opened(path, writes=True) as base:
             for number, (begin, end) in files.bounds_in(base).items():
