@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from beepgpt.connectors.files.parquet import UNFINISHED as UNFINISHED_TABLE
+from beepgpt.connectors.files import parquet
 from beepgpt.connectors.sqlite.topic_files import SUFFIX
 from beepgpt.forgetting import stores
 from beepgpt.forgetting.exports import clean_export, is_export, is_of_export
@@ -56,7 +56,7 @@ FOLDERS: tuple[PlaceKind, ...] = (
     PlaceKind("unfinished files", lambda path: bool(_UNFINISHED_FOLDER.fullmatch(path.name)), stores.delete_file),
     PlaceKind("recovery store", stores.is_recovery, stores.clean_recovery),
     PlaceKind(
-        "recovery store of a cluster", stores.is_cluster_store, stores.delete_cluster_store, lambda path: path.name.startswith("part-")
+        "recovery store of a cluster", stores.is_cluster_store, stores.delete_cluster_store, lambda path: path.match("part-*.sqlite3*")
     ),
     PlaceKind("training set", stores.is_training_set, stores.clean_training_set, lambda path: path.name in OUTPUTS),
     PlaceKind("exported chats", stores.is_exported, stores.delete_exported, lambda path: path.name in stores.EXPORTED),
@@ -68,9 +68,11 @@ FOLDERS: tuple[PlaceKind, ...] = (
 FILES: tuple[PlaceKind, ...] = (
     PlaceKind(
         "unfinished file",
-        lambda path: path.name.endswith((UNFINISHED, UNFINISHED_TABLE)) or path.name in UNFINISHED_NAMES,
+        lambda path: path.name.endswith(UNFINISHED) or path.name in UNFINISHED_NAMES,
         stores.delete_file,
     ),
+    PlaceKind("mark of an unfinished table", parquet.is_mark, stores.holds_nothing),
+    PlaceKind("unfinished table", parquet.is_unfinished, stores.delete_unfinished_table),
     PlaceKind("lock", lambda path: path.name == "lock" or path.suffix == ".lock", stores.holds_nothing),
     PlaceKind("Slack export", lambda path: _begins(path, b"PK\x03\x04") and is_export(path), clean_export),
     PlaceKind("table", lambda path: _begins(path, b"PAR1") and stores.is_table(path), stores.clean_table),
