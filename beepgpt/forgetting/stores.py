@@ -17,7 +17,8 @@ from beepgpt.connectors.files import parquet
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.forgetting import Forgotten, texts_in
 from beepgpt.errors import BeepGPTError
-from beepgpt.forgetting.records import Cleaning, Removal, clean_document, clean_lines, json_in, json_of, replacing, sync_folder
+from beepgpt.folders import sync_folder
+from beepgpt.forgetting.records import Cleaning, Removal, clean_document, clean_lines, json_in, json_of, replacing
 from beepgpt.locks import lock, take
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.recovery import LOCK, NOTE

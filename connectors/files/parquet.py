@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from beepgpt.errors import BeepGPTError, CannotRead, CannotWrite, NoSuchPlace, cannot_write
-from beepgpt.folders import TABLE
+from beepgpt.folders import TABLE, move_into_place
 from beepgpt.locks import take
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ PartsState = tuple[int, tuple[bytes, ...]]
 """Of a folder: the parts that are whole, and lines that are in none of them yet."""
 
 
-class Part(NamedTuple):
+class TablePart(NamedTuple):
     """A file in a folder of parts: a part, one that is being written, or the mark of a worker whose run has not ended."""
 
     worker: int
@@ -43,7 +43,7 @@ class Part(NamedTuple):
     path: Path
 
 
-def part_at(path: Path) -> Part | None:
+def part_at(path: Path) -> TablePart | None:
     """What a file of ours in a folder of parts is, by its name; None: somebody else's, as Spark's `part-00000-3f0e….parquet` are.
 
     >>> [part_at(Path(name)) is not None for name in ("part-00-00001.parquet", ".part-00.parquet.unfinished", "part-00.parquet")]
@@ -55,10 +55,10 @@ def part_at(path: Path) -> Part | None:
     hidden, worker, number, unfinished = found.groups()
     if bool(hidden) != bool(unfinished) or not (number or unfinished):
         return None
-    return Part(int(worker), None if number is None else int(number), bool(unfinished), path)
+    return TablePart(int(worker), None if number is None else int(number), bool(unfinished), path)
 
 
-def _parts_in(folder: Path) -> list[Part]:
+def _parts_in(folder: Path) -> list[TablePart]:
     return [part for each in sorted(folder.iterdir()) if (part := part_at(each)) is not None]
 
 
@@ -183,7 +183,7 @@ class TableFile:
             self._writer.close()
             self._file.flush()
             os.fsync(self._file.fileno())
-            self._unfinished.replace(self.path)
+            move_into_place(self._unfinished, self.path)
             self._file.close()
         except OSError as error:
             raise cannot_write(self.path, error) from error
@@ -262,7 +262,7 @@ class ParquetSink(FixedPartitionedSink[bytes, PartsState]):
         """The place of one of this worker's parts."""
         return self.path / f"part-{self.worker:02d}-{number:05d}{TABLE}"
 
-    def whole(self) -> list[Part]:
+    def whole(self) -> list[TablePart]:
         """The parts of this worker that are whole."""
         return [each for each in _parts_in(self.path) if each.worker == self.worker and not each.is_unfinished]
 

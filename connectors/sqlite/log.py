@@ -14,6 +14,7 @@ from beepgpt.connectors.log import Log, LogFailed, NoTopic, Record, Topic, Topic
 from beepgpt.connectors.sqlite import topic_files as files
 from beepgpt.connectors.sqlite.source import SqliteSource
 from beepgpt.connectors.sqlite.writer import SqliteWriter
+from beepgpt.folders import make_folder
 
 
 class SqliteLog(Log):
@@ -37,7 +38,7 @@ class SqliteLog(Log):
     def create(self, specs: Sequence[TopicSpec]) -> tuple[list[str], list[str]]:
         """Create topics that are missing, and the folder, which nobody else may read."""
         with files.translated(self.folder, writes=True):
-            files.make_folder(self.folder)
+            make_folder(self.folder)
         made = [spec.name for spec in specs if files.create(self.folder, spec)]
         return made, [line for spec in specs if spec.name not in made for line in self._differences(spec)]
 
