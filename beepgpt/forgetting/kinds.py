@@ -15,7 +15,7 @@ from beepgpt.connectors.sqlite.topic_files import SUFFIX
 from beepgpt.forgetting import stores
 from beepgpt.forgetting.exports import clean_export, is_export, is_of_export
 from beepgpt.forgetting.records import UNFINISHED, Cleaning, Removal, clean_document, clean_lines, json_in
-from beepgpt.forgetting.topics import clean_topic_file
+from beepgpt.forgetting.topics import clean_topic_file, delete_topic_log
 from beepgpt.training.prepare import OUTPUTS
 
 Clean = Callable[[Path, Cleaning], Removal]
@@ -52,6 +52,18 @@ def _is_page(path: Path) -> bool:
     return path.suffix == ".html" and PAGE in path.read_bytes()
 
 
+def _is_beside(path: Path) -> bool:
+    return path.name.endswith(("-wal", "-shm"))
+
+
+def _database_of(path: Path) -> Path:
+    return path.with_name(path.name.removesuffix("-wal").removesuffix("-shm"))
+
+
+def _is_orphan(path: Path) -> bool:
+    return _is_beside(path) and not _database_of(path).exists()
+
+
 FOLDERS: tuple[PlaceKind, ...] = (
     PlaceKind("unfinished files", lambda path: bool(_UNFINISHED_FOLDER.fullmatch(path.name)), stores.delete_file),
     PlaceKind("recovery store", stores.is_recovery, stores.clean_recovery),
@@ -79,7 +91,9 @@ FILES: tuple[PlaceKind, ...] = (
     PlaceKind("alert store", lambda path: {"alert", "letter"} <= stores.tables_in(path), stores.clean_alert_store),
     PlaceKind("answers of a provider", lambda path: {"answers", "batched"} <= stores.tables_in(path), stores.holds_nothing),
     PlaceKind("topic", lambda path: path.suffix == SUFFIX and {"topic", "records"} <= stores.tables_in(path), clean_topic_file),
-    PlaceKind("SQLite's own log", lambda path: path.name.endswith(("-wal", "-shm")), stores.holds_nothing),
+    PlaceKind("SQLite's own log", lambda path: _is_beside(path) and kind_of(_database_of(path)) is not None, stores.holds_nothing),
+    PlaceKind("log of a topic that is gone", lambda path: path.name.endswith(f"{SUFFIX}-wal") and _is_orphan(path), delete_topic_log),
+    PlaceKind("log of a database that is gone", lambda path: _begins(path, b"\x37\x7f\x06") and _is_orphan(path), stores.name_log),
     PlaceKind("page", _is_page, stores.delete_page),
     PlaceKind("few-shots", lambda path: path.name in FILE_NAMES, stores.clean_few_shots),
     PlaceKind("records", lambda path: path.suffix == ".jsonl", clean_lines),

@@ -136,6 +136,11 @@ def tables_in(path: Path) -> set[str]:
         return set()
 
 
+def name_log(path: Path, cleaning: Cleaning) -> Removal:
+    """Name the write-ahead log of a database that is gone: what was in that may still stand in it, and it may be somebody's own."""
+    return Removal(1, "stays: its database is gone: look at it, or delete it")
+
+
 def clean_alert_store(path: Path, cleaning: Cleaning) -> Removal:
     """Remove what is forgotten from an alert store. Raises BadAlertStore if a `beepgpt alert` has it."""
     found, unknown = forget_in_store(path, cleaning.forgotten, now_us(), apply=cleaning.apply)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from beepgpt.connectors.log import LOOK_BACK, Log, OutgoingRecord, Record, TopicSpec, folder_place
 from beepgpt.connectors.sqlite.log import SqliteLog
-from beepgpt.connectors.sqlite.topic_files import SUFFIX
+from beepgpt.connectors.sqlite.topic_files import SUFFIX, lock_writer
 from beepgpt.errors import BeepGPTError
 from beepgpt.forgetting.records import Cleaning, Removal, maker_of, remembered
 
@@ -42,6 +43,18 @@ def clean_topic(log: Log, name: str, cleaning: Cleaning, *, drop: bool = False) 
 def clean_topic_file(path: Path, cleaning: Cleaning) -> Removal:
     """Remove what is forgotten from a topic in a folder."""
     return clean_topic(SqliteLog(folder_place(str(path.parent))), path.name.removesuffix(SUFFIX), cleaning)
+
+
+def delete_topic_log(path: Path, cleaning: Cleaning) -> Removal:
+    """Delete the write-ahead log of a topic whose file is gone: it may hold what was deleted from that. Raises TopicInUse."""
+    found = int(path.stat().st_size > 0)
+    if cleaning.apply:
+        held = lock_writer(path.with_name(path.name.removesuffix("-wal")))
+        try:
+            path.unlink()
+        finally:
+            os.close(held)
+    return Removal(found, "deleted" if found else "")
 
 
 def _kept(record: Record, cleaning: Cleaning) -> bytes | None:
