@@ -27,7 +27,7 @@ LOCAL = "kafka://localhost:9092"
 def check(
     settings: Settings,
     broker: Annotated[
-        str | None, typer.Option(help=f"Kafka, if not that of cluster.source, or {LOCAL}.", metavar="<address>", show_default=False)
+        str | None, typer.Option(help=f"The log, if not that of cluster.source, or {LOCAL}.", metavar="<address>", show_default=False)
     ] = None,
     model: Annotated[Path | None, typer.Option(help="The model's folder, if not cluster.model.", show_default=False)] = None,
     include: Include = "channels",
