@@ -140,22 +140,18 @@ def examples_of(source: str, to: Path, settings: Settings) -> Iterator[tuple[Pat
     if not is_topic(source) and not parquet.is_table(Path(source)):
         yield file_of(source, to), frozenset()
         return
-    if not is_topic(source):
-        make_folder(to)
-        with folder_in(to, ".spool-") as folder:
-            path = folder / "examples.jsonl"
-            with path.open("wb") as file:
-                file.writelines(line + b"\n" for line in parquet.lines_of(Path(source), "example"))
-            yield path, frozenset()
-        return
-    address = parse_address(source)
-    if not address.is_whole:
+    address = parse_address(source) if is_topic(source) else None
+    if address is not None and not address.is_whole:
         raise BadCommand(f"SOURCE {source}: a training set is made of all that the topic holds: leave out from, to and follow")
     make_folder(to)
     with folder_in(to, ".spool-") as folder:
         path = folder / "examples.jsonl"
         with path.open("wb") as file:
-            gone = spool(log_of(settings, address).records(address.topic), file)
+            if address is None:
+                gone = frozenset[bytes]()
+                file.writelines(line + b"\n" for line in parquet.lines_of(Path(source), "example"))
+            else:
+                gone = spool(log_of(settings, address).records(address.topic), file)
         yield path, gone
 
 

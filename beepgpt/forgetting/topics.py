@@ -32,10 +32,11 @@ def clean_topic(log: Log, name: str, cleaning: Cleaning, *, drop: bool = False) 
     policy = log.settings_of(name, ["cleanup.policy"]).get("cleanup.policy", "delete")
     if "compact" in policy:
         return _with_tombstones(log, name, cleaning)
-    found = sum(record.value is not None and _kept(record, cleaning) != record.value for _, record in log.records(name))
+    if isinstance(log, SqliteLog) and cleaning.apply:
+        found = log.edit(name, lambda record: _kept(record, cleaning))
+    else:
+        found = sum(_kept(record, cleaning) != record.value for _, record in log.records(name))
     if isinstance(log, SqliteLog):
-        if cleaning.apply:  # whatever was found: an earlier call may have ended before the files were free of what it removed
-            log.edit(name, lambda record: _kept(record, cleaning))
         return Removal(found, "removed" if found else "")
     return _rewritten(log, name, found, cleaning, drop=drop)
 

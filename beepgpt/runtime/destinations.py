@@ -298,7 +298,7 @@ class ScoreOutputs:
     """Of the connection to the topics."""
 
     def __str__(self) -> str:
-        return "standard output" if self.predictions is None else place_name(self.predictions)
+        return "standard output" if self.predictions is None else str(self.predictions)
 
     def files(self) -> dict[str, Path]:
         """The files, by their contents; deletions stand in one beside the predictions."""
@@ -372,11 +372,6 @@ def _workers_folder(path: Path) -> Path:
     return Path(f"{path}.parts")
 
 
-def place_name(place: Path | TopicAddress) -> str:
-    """A file or a topic as a user writes it."""
-    return str(place)
-
-
 def check_score_topic(log: Log, address: TopicAddress, rules: Rules) -> None:
     """Check that a topic is there, and holds nothing that other rules made, nor predictions under other keys.
 
@@ -387,7 +382,7 @@ def check_score_topic(log: Log, address: TopicAddress, rules: Rules) -> None:
     for spec, recorded in specs_in(last):
         if spec != rules.spec:
             raise OtherState(
-                f"{place_name(address)}: the topic holds what was made with other settings: {differing(spec, rules.spec, recorded, rules)}:"
+                f"{address}: the topic holds what was made with other settings: {differing(spec, rules.spec, recorded, rules)}:"
                 " name another, or give the settings that it was made with"
             )
     for record in last:
@@ -397,7 +392,7 @@ def check_score_topic(log: Log, address: TopicAddress, rules: Rules) -> None:
             body = orjson.loads(record.value)
             if "window" in body and record.key != body["id"].encode():
                 raise OtherState(
-                    f"{place_name(address)}: the topic holds predictions under their conversations, as 0.1.0 wrote them. Now their ids are"
+                    f"{address}: the topic holds predictions under their conversations, as 0.1.0 wrote them. Now their ids are"
                     " the keys, so that a deletion removes them: name a new topic that `beepgpt topics` made, and delete this one"
                 )
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from beepgpt.connectors.callbacks import never
 from beepgpt.connectors.log import Log, LogFailed, NoTopic, Record, Topic, TopicSpec, folder_of
+from beepgpt.connectors.log.records import differences_of
 from beepgpt.connectors.sqlite import topic_files as files
 from beepgpt.connectors.sqlite.source import SqliteSource
 from beepgpt.connectors.sqlite.writer import SqliteWriter
@@ -40,16 +41,8 @@ class SqliteLog(Log):
         with files.translated(self.folder, writes=True):
             make_folder(self.folder)
         made = [spec.name for spec in specs if files.create(self.folder, spec)]
-        return made, [line for spec in specs if spec.name not in made for line in self._differences(spec)]
-
-    def _differences(self, spec: TopicSpec) -> Iterator[str]:
-        topic = self.topic(spec.name)
-        if topic.partitions != spec.partitions:
-            yield f"{spec.name}: has {topic.partitions} partitions, not {spec.partitions}"
-        has = self.settings_of(spec.name, spec.settings)
-        for name, value in spec.settings.items():
-            if (now := has.get(name)) != value:
-                yield f"{spec.name}: {name} is {now}, not {value}"
+        there = [(self.topic(spec.name), self.settings_of(spec.name, spec.settings), spec) for spec in specs if spec.name not in made]
+        return made, [line for each in there for line in differences_of(*each)]
 
     def delete(self, name: str) -> None:
         """Delete a topic with all its records. Raises LogFailed while somebody writes there."""
@@ -79,20 +72,23 @@ class SqliteLog(Log):
                 pass
             self._leave_nothing(base, path)
 
-    def edit(self, topic: str, change: Callable[[Record], bytes | None]) -> None:
-        """Change each value to what `change` returns; None removes the record. Offsets stay as they are.
+    def edit(self, topic: str, change: Callable[[Record], bytes | None]) -> int:
+        """Change each value to what `change` returns; None removes the record. Offsets stay as they are. Returns how many it changed.
 
         What was there before is gone from the topic's files when it returns. Raises LogFailed while somebody reads there: the same call
         does the rest.
         """
-        path = self._path(topic)
+        path, count = self._path(topic), 0
         with files.opened(path, writes=True) as base:
             for number, (begin, end) in files.bounds_in(base).items():
                 at = begin
                 while at < end:
                     found, at = files.records_from(base, number, at, end)
-                    files.replace(base, number, ((each.offset, value) for each in found if (value := change(each)) != each.value))
-            self._leave_nothing(base, path)
+                    changed = [(each.offset, value) for each in found if (value := change(each)) != each.value]
+                    files.replace(base, number, changed)
+                    count += len(changed)
+            self._leave_nothing(base, path)  # though nothing changed: an earlier call may have ended before the files were free of it
+        return count
 
     def _leave_nothing(self, base: sqlite3.Connection, path: Path) -> None:
         """Make what was removed, now or before, be gone from the file and from the write-ahead log."""

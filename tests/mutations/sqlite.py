@@ -79,9 +79,12 @@ ROWS = (
     mutation(
         "a second forget, which finds nothing, leaves what the first one could not remove from the write-ahead log",
         "law 9",
-        "beepgpt/forgetting/topics.py",
+        LOG_PY,
         f"{REMOVED_TESTS}::test_forgetting_again_does_what_a_reader_hindered[delete]",
-        ("        if cleaning.apply:  # whatever", "        if found and cleaning.apply:  # whatever"),
+        (
+            "            self._leave_nothing(base, path)  # though",
+            "            if count:\n                self._leave_nothing(base, path)  # though",
+        ),
     ),
     mutation(
         "what is removed stays in the gaps of split pages",
