@@ -18,6 +18,7 @@ from uuid import uuid4
 
 import orjson
 
+from beepgpt.connectors.log import errors
 from beepgpt.connectors.log.errors import LogFailed, NotDelivered, NoTopic, TopicInUse
 from beepgpt.connectors.log.records import DEFAULT_LIMIT, Record, Topic, TopicSpec
 from beepgpt.connectors.log.source import CHUNK
@@ -85,10 +86,7 @@ def unpack_headers(packed: bytes | None) -> list[tuple[str, bytes]]:
 
 def no_topics(names: Sequence[str], place: str) -> NoTopic:
     """The error that names what is missing, and the command that makes it."""
-    made = f"`beepgpt topics {place}/{names[0] if len(names) == 1 else 'NAME'}{SUFFIX}`"
-    if len(names) == 1:
-        return NoTopic(f"{names[0]}: there is no such topic in {place}: make it with {made}, or check the name")
-    return NoTopic(f"{', '.join(names)}: there are no such topics in {place}: make each with {made}, or check the names")
+    return errors.no_topics(names, f"in {place}", place, SUFFIX)
 
 
 def path_of(folder: Path, topic: str) -> Path:
