@@ -118,7 +118,7 @@ def run_ingest(job: IngestJob) -> tuple[dict[str, Any], int]:
 
 
 def _check_command(job: IngestJob, to: TopicAddress) -> None:
-    """Raise BadCommand where flags contradict each other, before any broker is asked."""
+    """Raise BadCommand where flags contradict each other, before any log is asked."""
     if not is_topic(job.source):
         if job.beside:
             raise BadCommand("--with goes with a topic as SOURCE: what was late or unusable in a file stands in that file")

@@ -70,7 +70,7 @@ def _path(path: Path | None) -> str | None:
 
 
 WAIT = 0.002
-"""Seconds between two looks for a broker's records."""
+"""Seconds between two looks for a log's records."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class SourceListener:
         """Called with the number of records that were read since the last time, and the share of the whole input that is read."""
 
     def heard(self, ahead: Mapping[int, int]) -> None:
-        """Called when the brokers answered, with the number of records that each partition has ahead."""
+        """Called when the log answered, with the number of records that each partition has ahead."""
 
     def fail(self, error: Exception) -> None:
         """Called with what goes wrong, before it is raised."""
