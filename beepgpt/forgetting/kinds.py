@@ -84,7 +84,7 @@ FILES: tuple[PlaceKind, ...] = (
         stores.delete_file,
     ),
     PlaceKind("mark of a run", parquet.is_mark, stores.holds_nothing),
-    PlaceKind("unfinished file", parquet.is_unfinished, stores.delete_unfinished_table),
+    PlaceKind("unfinished table", parquet.is_unfinished, stores.delete_unfinished_table),
     PlaceKind("lock", lambda path: path.name == "lock" or path.suffix == ".lock", stores.holds_nothing),
     PlaceKind("Slack export", lambda path: _begins(path, b"PK\x03\x04") and is_export(path), clean_export),
     PlaceKind("table", lambda path: _begins(path, b"PAR1") and stores.is_table(path), stores.clean_table),

@@ -222,7 +222,7 @@ def test_nothing_of_the_forgotten_is_left_in_a_table(lines: list[bytes], tmp_pat
 
     places = list(found_in(tmp_path))
     assert [(path.name, kind and kind.name) for path, kind in places] == [
-        (".other.parquet.unfinished", "unfinished file"),
+        (".other.parquet.unfinished", "unfinished table"),
         ("part-00-00000.parquet", "table"),
     ]
     removals = [kind.clean(path, cleaning) for path, kind in places if kind is not None]
