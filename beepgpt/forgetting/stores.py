@@ -6,7 +6,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -62,15 +62,11 @@ def clean_table(path: Path, cleaning: Cleaning) -> Removal:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as table:
+    with _written_by_nobody(path) if cleaning.apply else nullcontext(), pq.ParquetFile(path) as table:
         keeps = [pa.array([not cleaning.forgotten.holds(row) for row in _records_in(batch)], pa.bool_()) for batch in table.iter_batches()]
         found = sum(each.false_count for each in keeps)
         if found and cleaning.apply:
-            with (
-                _written_by_nobody(path),
-                replacing(path) as file,
-                pq.ParquetWriter(file, table.schema_arrow, compression="zstd") as writer,
-            ):
+            with replacing(path) as file, pq.ParquetWriter(file, table.schema_arrow, compression="zstd") as writer:
                 for batch, kept in zip(table.iter_batches(), keeps, strict=True):
                     writer.write_batch(batch.filter(kept))
     maker = "beepgpt examples" if parquet.is_of(path, "example") else "beepgpt validate"
