@@ -16,7 +16,7 @@ from beepgpt.alerts.forgetting import forget_in_store
 from beepgpt.connectors.files import parquet
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.forgetting import Forgotten, texts_in
-from beepgpt.errors import BeepGPTError
+from beepgpt.errors import BeepGPTError, CannotRead
 from beepgpt.folders import sync_folder
 from beepgpt.forgetting.records import Cleaning, Removal, clean_document, clean_lines, json_in, json_of, replacing
 from beepgpt.locks import lock, take
@@ -62,23 +62,33 @@ def clean_table(path: Path, cleaning: Cleaning) -> Removal:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with _written_by_nobody(path) if cleaning.apply else nullcontext(), pq.ParquetFile(path) as table:
-        keeps = [pa.array([not cleaning.forgotten.holds(row) for row in _records_in(batch)], pa.bool_()) for batch in table.iter_batches()]
-        found = sum(each.false_count for each in keeps)
-        if found and cleaning.apply:
-            with replacing(path) as file, pq.ParquetWriter(file, table.schema_arrow, compression="zstd") as writer:
-                for batch, kept in zip(table.iter_batches(), keeps, strict=True):
-                    writer.write_batch(batch.filter(kept))
+    try:
+        with _written_by_nobody(path) if cleaning.apply else nullcontext(), pq.ParquetFile(path) as table:
+            keeps = [
+                pa.array([not cleaning.forgotten.holds(row) for row in _records_in(batch)], pa.bool_()) for batch in table.iter_batches()
+            ]
+            found = sum(each.false_count for each in keeps)
+            if found and cleaning.apply:
+                with replacing(path) as file, pq.ParquetWriter(file, table.schema_arrow, compression="zstd") as writer:
+                    for batch, kept in zip(table.iter_batches(), keeps, strict=True):
+                        writer.write_batch(batch.filter(kept))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise CannotRead(f"{path}: can't be read as a table ({error}): make it again, or remove it") from error
     maker = "beepgpt examples" if parquet.is_of(path, "example") else "beepgpt validate"
     return Removal(found, "rewritten" if found else "", maker if found else "")
 
 
 def _records_in(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
     """The rows of a table in the form of records: with times as Slack writes them, and the window's messages one by one."""
+    import pyarrow as pa
+
+    times = {number: each.type for number, each in enumerate(batch.schema) if pa.types.is_timestamp(each.type)}
+    for number, kind in times.items():  # nanoseconds have no value in Python
+        batch = batch.set_column(number, batch.schema.names[number], batch.column(number).cast(pa.timestamp("us", kind.tz), safe=False))
     for row in batch.to_pylist():
         record = _as_json({name: ts_text(value) if name in TIMES and isinstance(value, int) else value for name, value in row.items()})
-        times, users = record.get("window_ts") or [], record.get("window_user") or []
-        stamps = [ts_text(ts) if isinstance(ts, int) else ts for ts in times]
+        stamps = [ts_text(ts) if isinstance(ts, int) else ts for ts in record.get("window_ts") or []]
+        users = record.get("window_user") or []
         record["window"] = [{"ts": ts, "user": user} for ts, user in zip(stamps, users, strict=False)]
         conversation = record.get("conversation")
         if "channel" not in record and isinstance(conversation, str):

@@ -47,6 +47,7 @@ def test_a_table_keeps_the_columns_that_somebody_added(lines: list[bytes], tmp_p
         .append_column("raw", pa.array([b"x", b"x", b"x", b"C0SOMEWHERE", *[b"x"] * (count - 4)]))
         .append_column("by_place", pa.array([[]] * 4 + [[("C0SOMEWHERE", 1)]] + [[]] * (count - 5), pa.map_(pa.string(), pa.int64())))
         .append_column("seen", pa.array([datetime(2024, 1, 1, tzinfo=UTC)] * count))
+        .append_column("at", pa.array(range(count), pa.timestamp("ns")))
     )
     pq.write_table(before, path)
     path.chmod(0o640)
@@ -56,6 +57,17 @@ def test_a_table_keeps_the_columns_that_somebody_added(lines: list[bytes], tmp_p
     assert pq.read_table(path).equals(before.filter(pa.array([number not in (1, 2, 3, 4) for number in range(count)])))
     assert path.stat().st_mode & 0o777 == 0o640
     assert forget(tmp_path) == {"examples.parquet": Removal()}
+
+
+def test_a_table_that_is_broken_is_named(lines: list[bytes], tmp_path: Path):
+    """What it holds can't be known."""
+    path = tmp_path / "examples.parquet"
+    write_table(path, "example", lines)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100] + b"x" * 5_000 + whole[5_100:])
+
+    with pytest.raises(CannotRead, match=r"examples.parquet: can't be read as a table"):
+        forget(tmp_path)
 
 
 @contextmanager
