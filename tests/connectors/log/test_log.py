@@ -20,7 +20,7 @@ from beepgpt.connectors.log import (
     chunks_of,
     partition_of,
 )
-from beepgpt.connectors.log.records import OVERHEAD
+from beepgpt.connectors.log.records import OVERHEAD, RecordChunk
 from beepgpt.connectors.sqlite.log import SqliteLog
 from tests.support.kafka_records import NOON, SECOND, failing, numbered, stopped_after, store_in, values, write
 from tests.support.logs import all_on, flow_reads, topic_on, write_to
@@ -125,7 +125,8 @@ def test_a_position_is_of_what_was_handed_out(log: Log, batches: int):
     write_to(log, topic, *numbered(3_500, partition=0), *numbered(3_500, 3_500, partition=1))
     source = log.source(topic)
     parts = {name: source.build_part("read", name, None) for name in source.list_parts()}
-    first, seen = next(iter(parts.values())), []
+    first = next(iter(parts.values()))
+    seen: list[RecordChunk] = []
     while len(seen) < batches:
         seen += first.next_batch()
     positions = {name: part.snapshot() for name, part in parts.items()}
