@@ -56,12 +56,13 @@ SCHEMA = (
     "ALTER TABLE alert_message ADD COLUMN author TEXT",
     "ALTER TABLE alert ADD COLUMN joined INTEGER; ALTER TABLE alert ADD COLUMN reacted INTEGER",
     "CREATE TABLE birth (at INTEGER NOT NULL) STRICT; ALTER TABLE person ADD COLUMN restored INTEGER NOT NULL DEFAULT 0",
+    "CREATE TABLE root (channel TEXT, ts INTEGER, user TEXT NOT NULL, PRIMARY KEY (channel, ts)) STRICT, WITHOUT ROWID",
 )
 """Migrations: the statements that lead from each schema version to the next; the first one creates the tables.
 
 Append only: a store that any release wrote goes through those that it lacks. A table `letter` holds direct messages, `told` the keys
 under which people were alerted, `place` read positions; their names are part of the file's format. `birth` is empty in a store that was
-made before it had one.
+made before it had one. `root` holds who wrote in a channel itself, as events say.
 """
 VERSION = len(SCHEMA)
 """The schema version that this code reads and writes, kept in SQLite's `user_version`."""

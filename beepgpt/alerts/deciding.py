@@ -18,9 +18,10 @@ from beepgpt.alerts.predictions import NoPrediction, links_of, newest_text, part
 from beepgpt.alerts.store import AlertStore
 from beepgpt.conversations.account import ANSWERED, CENSORED
 from beepgpt.conversations.cleaning import clean
-from beepgpt.conversations.events import DELETE, EDIT, MOVE, Event, micros, parse
+from beepgpt.conversations.events import DELETE, EDIT, MOVE, POST, Event, micros, parse
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.conversations.outcomes import KNOWN
+from beepgpt.conversations.rules import Bots
 
 log = logging.getLogger(__name__)
 
@@ -43,13 +44,15 @@ class AlertDecider:
         topics: bool = True,
         matcher: TopicMatcher | None = None,
         forgotten: Forgotten | None = None,
+        bots: Bots = "ignore",
         check_spec: Callable[[str], None] = lambda spec: None,
     ) -> None:
-        """`topics`: whether people are alerted to topics; `matcher`: how, in the place of `WordMatcher`; `forgotten`: who is left out.
+        """`topics`: whether people are alerted to topics; `matcher`: how, in the place of `WordMatcher`; `forgotten`: who is left out;
+        `bots`: whether their posts stand in windows.
 
         `check_spec` raises an error for predictions of points that other settings made: their probabilities mean something else.
         """
-        self._check_spec = check_spec
+        self._check_spec, self._bots = check_spec, bots
         self.store = store
         self._forgotten = forgotten
         self.policy = policy
@@ -60,7 +63,7 @@ class AlertDecider:
         """The newest prediction's target."""
 
     def apply_record(self, record: bytes, now: int, released: int | None = None, place: str = "") -> None:
-        """Apply a JSON record: a prediction, outcome or deletion, recognized by form; or an event of Slack's: deletions and edits count.
+        """Apply a JSON record: a prediction, outcome or deletion, recognized by form; or an event of Slack's.
 
         `released`: when the point was released, if that is known; `place`: where the record stands, for the log. Times in microseconds.
         """
@@ -117,13 +120,17 @@ class AlertDecider:
         self.store.count("predictions_gone")
 
     def _apply_event(self, record: bytes, now: int) -> None:
-        event = parse(record, now, forgotten=self._forgotten)
-        if isinstance(event, Event) and event.kind == DELETE:
+        event = parse(record, now, bots=self._bots, forgotten=self._forgotten)
+        if not isinstance(event, Event):
+            return
+        if event.kind == POST:
+            self.store.record_post(event.channel, event.ts, event.thread_ts, event.user)
+        elif event.kind == DELETE:
             self.store.delete_message(event.channel, event.ts, now)
             self.store.count("deletions")
-        elif isinstance(event, Event) and event.kind == EDIT and event.text is not None:
+        elif event.kind == EDIT and event.text is not None:
             self.store.edit_message(event.channel, event.ts, shortened(clean(event.text)), event.t, is_edit=True)
-        elif isinstance(event, Event) and event.kind == MOVE and event.text:
+        elif event.kind == MOVE and event.text:
             self.store.move_channel(event.channel, event.text)
             self.store.count("channels_moved")
 

@@ -50,6 +50,8 @@ class Policy:
     """Points whose newest message is older are too old, microseconds: who was alerted to them is not known."""
     topic_from: float = 0.5
     """The least closeness of a text to a topic that somebody asked for."""
+    session_gap: int = 10 * MINUTE
+    """Microseconds of silence after which a channel's session is over: as the points were made."""
     thresholds: Callable[[str], float] | None = None
     """The threshold of each model's predictions, by its name; None: `threshold` holds for all."""
 
@@ -79,7 +81,7 @@ class VerdictHistory(Protocol):
     """What the rules need to know of preferences and of earlier points, for a person and a point whose keys are known."""
 
     def preferences(self, user: str) -> Preferences: ...
-    def took_part(self, user: str, conversations: Sequence[str]) -> bool: ...
+    def took_part(self, user: str, conversations: Sequence[str], session_gap: int) -> bool: ...
     def was_alerted(self, user: str, keys: Sequence[str]) -> bool: ...
     def direct_alerts(self, user: str, since: int) -> int: ...
     def is_deleted(self, channel: str, ts: int) -> bool: ...
@@ -208,7 +210,7 @@ def exclusion_reason(user: str, point: PredictedConversation, keys: Sequence[str
         return "not_opted_in"
     if user == point.author:
         return "author"
-    if any(user == each for _, each in point.window) or history.took_part(user, keys):
+    if any(user == each for _, each in point.window) or history.took_part(user, keys, policy.session_gap):
         return "participant"
     if point.channel in preferences.muted:
         return "muted"

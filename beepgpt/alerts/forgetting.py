@@ -11,13 +11,13 @@ from beepgpt.alerts.store import AlertStore
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.forgetting import Forgotten
 
-OF_PEOPLE = ("person", "muted", "topic", "told", "speaker", "alert", "letter")
+OF_PEOPLE = ("person", "muted", "topic", "told", "speaker", "root", "alert", "letter")
 """Tables with a column `user`: rows of a forgotten person go, what they asked for included; alerts go to people who opted in only."""
-OF_CONVERSATIONS = (("speaker", "conversation"), ("session_of", "thread"), ("told", "key"), ("muted", "channel"))
+OF_CONVERSATIONS = (("speaker", "conversation"), ("session_of", "thread"), ("told", "key"), ("muted", "channel"), ("root", "channel"))
 """Tables with a channel, or a conversation, which begins with its channel."""
 
 
-OF_MESSAGES = ("alert_message", "deleted")
+OF_MESSAGES = ("alert_message", "deleted", "root")
 """Tables with a channel and the time of a message in it, microseconds."""
 
 
@@ -66,7 +66,7 @@ def _forget(store: AlertStore, forgotten: Forgotten, now: int) -> StoreForgettin
     database, found = store._db, 0
     shown = database.execute(
         "SELECT channel, ts, author FROM alert_message UNION SELECT channel, ts, NULL FROM alert WHERE channel != ''"
-        " UNION SELECT channel, ts, NULL FROM deleted"
+        " UNION SELECT channel, ts, NULL FROM deleted UNION SELECT channel, ts, NULL FROM root"
     ).fetchall()
     theirs = [(channel, ts) for channel, ts, author in shown if author is not None and forgotten.has_person(author)]
     for channel, ts in theirs:

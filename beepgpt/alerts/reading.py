@@ -73,7 +73,7 @@ class AlertSource:
         self._partitions = dict(partitions)
         self._follows, self._prepare, self._apply_tombstone = follows, prepare, apply_tombstone
         self._behind = dict(ends or {})
-        self._comes_first = comes_first
+        self.comes_first = comes_first
         self.lags = lags if lags is not None else {}
         self.records = 0
         """Read since the start."""
@@ -86,7 +86,7 @@ class AlertSource:
     @property
     def is_awaited(self) -> bool:
         """Whether the sources after it wait for it."""
-        return self._comes_first and (bool(self.missing()) if self._follows else bool(self._partitions))
+        return self.comes_first and (bool(self.missing()) if self._follows else bool(self._partitions))
 
     def missing(self) -> str:
         """What of the records that were there when this run began is still to be read; empty once all are."""
@@ -167,12 +167,18 @@ def run_loop(sources: Sequence[AlertSource], delivery: AlertDelivery, pulse: Loo
 
 
 def read_in_order(sources: Sequence[AlertSource]) -> bool:
-    """Read a chunk of each source up to one that the others wait for; whether there was any."""
+    """Read a chunk of each source up to one that the others wait for; whether there was any.
+
+    What comes first is then read once more: an answer that made a prediction come stands in the events before the prediction does.
+    """
     found = False
     for source in sources:
         found |= source.read()
         if source.is_awaited:
-            break
+            return found
+    for source in sources if found else ():
+        if source.comes_first:
+            source.read()
     return found
 
 

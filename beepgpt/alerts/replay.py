@@ -55,7 +55,7 @@ class _Known:
     def preferences(self, user: str) -> Preferences:
         return self.asked.get(user, _NO_PREFERENCES)
 
-    def took_part(self, user: str, conversations: Sequence[str]) -> bool:
+    def took_part(self, user: str, conversations: Sequence[str], session_gap: int) -> bool:
         first = self.spoke.get(user)
         return first is not None and any(first.get(each, _NEVER) < self.at for each in conversations)
 

@@ -19,7 +19,7 @@ PREFERENCES = ("opted_in", "threshold", "per_hour", "quiet_from", "quiet_to", "z
 """Columns of `person` that a person can set; `low` is what becomes of less likely alerts: `list` or `digest`."""
 
 OF_CHANNELS = (
-    *(("muted", "channel"), ("alert", "channel"), ("alert_message", "channel"), ("deleted", "channel")),
+    *(("muted", "channel"), ("alert", "channel"), ("alert_message", "channel"), ("deleted", "channel"), ("root", "channel")),
     *(("alert", "conversation"), ("told", "key"), ("speaker", "conversation"), ("session_of", "thread"), ("session_of", "session")),
 )
 """Tables and their columns that hold a channel, or the name of something that begins with its channel and a colon."""
@@ -142,9 +142,31 @@ class AlertStore(PreferenceStore):
         self._db.executemany(f"INSERT INTO speaker VALUES (?, ?, ?) {again}", rows)
         self._db.executemany(f"INSERT INTO session_of VALUES (?, ?, ?) {again}", [(*each, at) for each in sessions.items()])
 
-    def took_part(self, user: str, conversations: Sequence[str]) -> bool:
-        """Whether a person was seen to write in one of the conversations."""
-        return any(self._one("SELECT 1 FROM speaker WHERE conversation = ? AND user = ?", each, user) for each in conversations)
+    def record_post(self, channel: str, ts: int, thread: int | None, user: str) -> None:
+        """Note that somebody wrote a message, as an event says; `thread`: the root it replies to, None for a root."""
+        conversations = (f"{channel}:{ts_text(ts if thread is None else thread)}:thread", f"{channel}:channel:{ts // HOUR}")
+        self.record_participants([(each, user) for each in conversations], {}, ts)
+        if thread is None:
+            self._db.execute("INSERT OR IGNORE INTO root VALUES (?, ?, ?)", (channel, ts, user))
+
+    def took_part(self, user: str, conversations: Sequence[str], session_gap: int) -> bool:
+        """Whether a person was seen to write in one of the conversations: by predictions, or by events that no point shows yet."""
+        return any(
+            self._one("SELECT 1 FROM speaker WHERE conversation = ? AND user = ?", each, user)
+            or (each.endswith(":session") and self._wrote_root_in(user, each, session_gap))
+            for each in conversations
+        )
+
+    def _wrote_root_in(self, user: str, session: str, gap: int) -> bool:
+        """Whether one of a session's roots is a person's: each root up to theirs came at most `gap` after the one before."""
+        channel, began, _ = session.rsplit(":", 2)
+        since = micros(began)
+        (first,) = self._one("SELECT min(ts) FROM root WHERE channel = ? AND ts >= ? AND user = ?", channel, since, user)
+        if first is None:
+            return False
+        sql = """SELECT max(ts - before) FROM
+                 (SELECT ts, lag(ts, 1, ?) OVER (ORDER BY ts) AS before FROM root WHERE channel = ? AND ts BETWEEN ? AND ?)"""
+        return bool(self._one(sql, since, channel, since, first)[0] <= gap)
 
     def session_of(self, thread: str) -> str | None:
         """The session that holds a thread's root, if it is known."""
@@ -475,8 +497,8 @@ class AlertStore(PreferenceStore):
 
     def forget_before(self, before: int) -> None:
         """Delete everything older than this (microseconds), except preferences."""
-        for table in ("told", "speaker", "session_of", "deleted"):
-            self._db.execute(f"DELETE FROM {table} WHERE at < ?", (before,))
+        for table, at in (("told", "at"), ("speaker", "at"), ("session_of", "at"), ("deleted", "at"), ("root", "ts")):
+            self._db.execute(f"DELETE FROM {table} WHERE {at} < ?", (before,))
         old = "SELECT id FROM alert WHERE made_at < ?"
         self._db.execute(f"DELETE FROM alert_message WHERE alert IN ({old})", (before,))
         self._db.execute("DELETE FROM letter WHERE made_at < ?", (before,))

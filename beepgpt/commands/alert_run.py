@@ -56,7 +56,10 @@ def run_alerts(
     if url and urlsplit(url).scheme not in ("http", "https"):
         raise BadCommand("alerts.webhook: an address with https:// is expected, or with http:// on this machine")
     call_webhook = webhook(url, revealed(ours.webhook_secret), revealed(ours.webhook_proxy)) if url else None
-    check_spec = spec_check(settings, model, places)
+    made_with, who = shaping_of(settings, model)
+    check_spec = spec_check(SpecCheck(made_with, who), settings, places)
+    shaping = made_with.recorded or shaping_settings(settings.rules)
+    policy = replace(policy, session_gap=shaping["session_gap"])
     stop = Stop()
     with ExitStack() as stack:
         stack.enter_context(stop.listening())
@@ -76,7 +79,9 @@ def run_alerts(
         matcher = alerting.matcher_of(settings, stack)
         if follows:
             policy = replace(policy, not_before=store.born)  # what was before may have been alerted by a store that is lost
-        decider = AlertDecider(store, policy, matcher=matcher, forgotten=forgotten_of(settings), check_spec=check_spec)
+        decider = AlertDecider(
+            store, policy, matcher=matcher, forgotten=forgotten_of(settings), bots=shaping["bots"], check_spec=check_spec
+        )
         prepare = None if matcher is None else alerting.prepare_with(matcher, decider)
         pulse = AlertPulse()
 
@@ -133,12 +138,15 @@ def say_new(store: AlertStore, *, follows: bool) -> None:
     console.print(f"{store.path}: is a new store: {means}. If there was one before, it is lost: docs/alerts.md, A lost store.")
 
 
-def spec_check(settings: Settings, model: Path | None, places: Mapping[str, str | None]) -> SpecCheck:
-    """Compares predictions with the model's settings, whose threshold is taken; without a model, with these. Raises OtherState."""
-    expected, who = SpecFound(settings.rules.spec, shaping_settings(settings.rules)), "these settings"
+def shaping_of(settings: Settings, model: Path | None) -> tuple[SpecFound, str]:
+    """What predictions have to be made with, and whose settings these are: the model's, whose threshold is taken; without one, these."""
     if model is not None and (card := card_in(live_in(model))):
-        expected, who = SpecFound(str(card.get("spec")), card.get("settings")), f"the examples of {model}"
-    check = SpecCheck(expected, who)
+        return SpecFound(str(card.get("spec")), card.get("settings")), f"the examples of {model}"
+    return SpecFound(settings.rules.spec, shaping_settings(settings.rules)), "these settings"
+
+
+def spec_check(check: SpecCheck, settings: Settings, places: Mapping[str, str | None]) -> SpecCheck:
+    """Check what stands on the topics; returns the check. Raises OtherState."""
     for name in ("predictions", "outcomes"):
         if (place := places[name]) is not None and is_topic(place):
             address = parse_address(place)

@@ -1,5 +1,6 @@
 """Somebody is alerted if, and only if, docs/alerts.md says so: over random worlds, through decisions, delivery and restarts."""
 
+import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -8,7 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
-from beepgpt.conversations.rules import MINUTE
+from beepgpt.alerts.deciding import AlertDecider
+from beepgpt.conversations.events import ts_text
+from beepgpt.conversations.rules import MINUTE, Bots
 from tests.support.alert_worlds import NOON, AlertRun, Defaults, Step, World, worlds
 from tests.support.alerts import Office, deletion, prediction
 from tests.support.slack_web_api import Workspace
@@ -84,6 +87,8 @@ THREAD = prediction(
         ([("wish", "bo", {"muted": frozenset({"C2"})})], "refused:muted"),
         ([("delete", "C2", NOON)], "withdrawn"),
         ([("predict", THREAD, 0.0)], "refused:participant"),
+        ([("post", "C2", NOON + MINUTE // 60, None, "bo")], "refused:participant"),
+        ([("post", "C2", NOON + MINUTE // 60, NOON, "bo")], "refused:participant"),
         ([("member", "C2", "bo", False), ("wait", 31)], "refused:not_a_member"),
         (
             [("private", "C2", False), ("member", "C2", "bo", False), ("person", "bo", "guest", "Etc/UTC"), ("wait", 31)],
@@ -109,6 +114,59 @@ def test_what_changes_between_decision_and_sending_counts(waiting: AlertRun, cha
     assert counts[counted] == 1 and counts["letters_sent"] == 1
     ends = ("refused:", "withdrawn") if not counted.startswith("letters_") else ("letters_refused:",)
     assert [name for name in counts if name.startswith(ends)] == [counted]
+
+
+SESSION = ["C2:1700049600.000000:session"]
+HOUR_OF = ["C3:channel"]
+
+
+@pytest.mark.parametrize(
+    ("posts", "channel", "conversations", "is_alerted"),
+    [
+        ([(10, None, "bo")], "C2", SESSION, False),
+        ([(11, None, "bo")], "C2", SESSION, True),
+        ([(9, None, "cy"), (18, None, "bo")], "C2", SESSION, False),
+        ([(18, None, "bo"), (9, None, "cy")], "C2", SESSION, False),
+        ([(9, None, "cy"), (20, None, "bo")], "C2", SESSION, True),
+        ([(9, 0, "cy"), (18, None, "bo")], "C2", SESSION, True),
+        ([(5, 0, "bo")], "C2", SESSION, False),
+        ([(5, -30, "bo")], "C2", SESSION, True),
+        ([(-1, None, "bo")], "C2", SESSION, True),
+        ([(59, None, "bo")], "C3", HOUR_OF, False),
+        ([(60, None, "bo")], "C3", HOUR_OF, True),
+        ([(59, None, "bo")], "C2", HOUR_OF, True),
+    ],
+)
+def test_who_has_answered_already_is_not_alerted(
+    tmp_path: Path, posts: list[tuple[int, int | None, str]], channel: str, conversations: list[str], is_alerted: bool
+):
+    """Their message stands in Slack's events before any point shows it: in the session, a thread of its messages, or the channel's hour.
+
+    Times are minutes after the message that the point is about, and the root's.
+    """
+    run = AlertRun(quiet_world(), tmp_path)
+    text = f"of {conversations[0][:2]} at {NOON}"
+    point = prediction(channel=conversations[0][:2], conversations=conversations, texts=[text], people={"bo": 0.9})
+    said = [("post", channel, NOON + at * MINUTE, None if root is None else NOON + root * MINUTE, who) for at, root, who in posts]
+    run.do_all([("wait", 2), *said, ("restart",), ("wait", 2), ("predict", point, 0.0), ("deliver", True)])
+
+    assert len(run.space.sent_to("bo")) == is_alerted
+    assert run.store.counts().get("passed:participant", 0) == (not is_alerted)
+    run.close()
+
+
+@pytest.mark.parametrize(("bots", "is_alerted"), [("context", False), ("ignore", True)])
+def test_a_bots_message_goes_on_with_a_session_where_bots_stand_in_windows(tmp_path: Path, bots: Bots, is_alerted: bool):
+    """As it does where points are made."""
+    office = Office(tmp_path)
+    office.opt_in("bo")
+    decider = AlertDecider(office.store, office.policy, bots=bots)
+    for minute, who in ((9, {"bot_id": "B1"}), (18, {"user": "bo"})):
+        event = {"type": "message", "channel": "C1", "text": "well", "ts": ts_text(NOON + minute * MINUTE), **who}
+        decider.apply_record(json.dumps(event).encode(), NOON)
+    decider.apply("prediction", prediction(), NOON)
+
+    assert len(office.store.alerts_to_check()) == is_alerted
 
 
 def test_nothing_changes_and_it_is_sent(waiting: AlertRun):

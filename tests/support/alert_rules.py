@@ -114,6 +114,8 @@ class AlertRules:
     """Messages that are gone in Slack, before or after anybody told us."""
     deleted: set[tuple[str, int]] = field(default_factory=set)
     wrote: set[tuple[str, str]] = field(default_factory=set)
+    posts: list[tuple[str, int, int | None, str]] = field(default_factory=list)
+    """Channel, time, root (of a reply) and author of all messages that events told of."""
     session_of: dict[str, str] = field(default_factory=dict)
     counted_as_alerted: set[tuple[str, str]] = field(default_factory=set)
     alerts: dict[str, Expected] = field(default_factory=dict)
@@ -194,7 +196,26 @@ class AlertRules:
             return "author"
         if user in {author for _, author in window} or any((name, user) in self.wrote for name in names):
             return "participant"
+        if any(user in self._authors_in(channel, name) for name in names):
+            return "participant"
         return "muted" if channel in wishes.muted else ""
+
+    def _authors_in(self, channel: str, name: str) -> set[str]:
+        """Who wrote in a conversation, by the events: a thread, an hour of a whole channel, or a session's own messages."""
+        here = sorted(each for each in self.posts if each[0] == channel)
+        if ":channel:" in name:
+            return {author for _, at, _, author in here if at // HOUR == int(name.split(":")[2])}
+        begin = micros(name.split(":")[1])
+        if name.endswith(":thread"):
+            return {author for _, at, root, author in here if begin in (at, root)}
+        found, last = set(), begin
+        for _, at, root, author in here:
+            if root is None and at >= begin:
+                if at - last > 10 * MINUTE:
+                    break
+                last = at
+                found.add(author)
+        return found
 
     def _how(self, user: str, p: float, now: int, without: str = "") -> tuple[str, str]:
         wishes = self.wishes[user]
@@ -235,6 +256,10 @@ class AlertRules:
     def wished(self, user: str, **wishes: Any) -> None:
         """A person asks for something else."""
         self.wishes[user] = replace(self.wishes[user], **wishes)
+
+    def posted(self, channel: str, at: int, root: int | None, user: str) -> None:
+        """An event is read: somebody wrote a message."""
+        self.posts.append((channel, at, root, user))
 
     def message_deleted(self, channel: str, ts: int) -> None:
         """A deletion is read."""

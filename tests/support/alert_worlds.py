@@ -134,6 +134,7 @@ def worlds(draw: st.DrawFn, most: int = 45) -> World:
             world.steps.append(("gone", draw(st.sampled_from(talk.said[-4:]))["id"]))
         elif what == "restart":
             world.steps.append(("restart",))
+    world.steps += talk.held
     world.steps += [("wait", 2), ("deliver", True)]
     return world
 
@@ -154,10 +155,13 @@ class _Talk:
         self._roots: dict[str, list[tuple[int, str]]] = defaultdict(list)
         self._session: dict[str, int] = {}
         self._threads: dict[tuple[str, int], list[tuple[int, str]]] = {}
+        self.held: list[Step] = []
+        """Points of messages whose events were read already: they are released with later ones."""
 
     @st.composite
     @staticmethod
     def _points(draw: st.DrawFn, talk: _Talk) -> list[Step]:
+        before, talk.held = talk.held, []
         channel, author = draw(anywhere), draw(anybody)
         pause = draw(st.sampled_from((1, 2, 5, 30, 4 * 60, 11 * 60)))
         talk.at += pause * SECOND
@@ -169,13 +173,14 @@ class _Talk:
             "texts": [f"of {channel} at {at}"],
         }
         threads = [key for key in talk._threads if key[0] == channel]
-        values = []
+        values, root = [], None
         if channel == WHOLE:
             talk._roots[channel].append((at, author))
             values.append(prediction(at, channel=channel, window=talk._roots[channel][-4:], conversations=[f"{channel}:channel"], **how))
         elif threads and draw(st.integers(0, 2)) == 0:
             key = draw(st.sampled_from(threads))
             talk._threads[key].append((at, author))
+            root = key[1]
             name = f"{channel}:{ts_text(key[1])}:thread"
             values.append(prediction(at, channel=channel, window=talk._threads[key][-4:], conversations=[name], **how))
         else:
@@ -193,7 +198,15 @@ class _Talk:
                 values.append(alone | {"id": f"{alone['id']}-own"})
         talk.said += values
         closeness = draw(st.sampled_from((0.0, 0.0, 0.7)))
-        return [("wait", pause), *(("predict", value, closeness) for value in values)]
+        event, points = ("post", channel, at, root, author), [("predict", value, closeness) for value in values]
+        how_read = draw(st.sampled_from(("before", "after", "alone", "never")))
+        if how_read == "before":
+            points = [event, *points]
+        elif how_read == "after":
+            points += [event]
+        elif how_read == "alone":
+            points, talk.held = [event], points
+        return [("wait", pause), *before, *points]
 
     def points(self) -> st.SearchStrategy[list[Step]]:
         """The next message's points, in a channel, a moment later."""
@@ -302,6 +315,13 @@ class AlertRun:
         with self.store.transaction():
             self.decider.apply("prediction", value, self.now)
         self.rules.predicted(value, ids, closeness, self.now)
+
+    def _post(self, channel: str, at: int, root: int | None, user: str) -> None:
+        event = {"type": "message", "channel": channel, "user": user, "text": f"of {channel} at {at}", "ts": ts_text(at)}
+        with self.store.transaction():
+            thread = {} if root is None else {"thread_ts": ts_text(root)}
+            self.decider.apply_record(json.dumps(event | thread).encode(), self.now)
+        self.rules.posted(channel, at, root, user)
 
     def _wait(self, seconds: int) -> None:
         self.now += seconds * SECOND

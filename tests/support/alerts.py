@@ -94,7 +94,7 @@ class InMemoryHistory:
     def topics(self) -> Collection[tuple[str, str]]:
         return self.asked_topics
 
-    def took_part(self, user: str, conversations: Sequence[str]) -> bool:
+    def took_part(self, user: str, conversations: Sequence[str], session_gap: int) -> bool:
         return any(user in self.speakers.get(each, ()) for each in conversations)
 
     def session_of(self, thread: str) -> str | None:
