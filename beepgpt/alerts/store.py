@@ -306,20 +306,23 @@ class AlertStore(PreferenceStore):
     def record_posts(self, channel: str, conversation: str, users: Sequence[str], at: int) -> None:
         """Note that people posted in a conversation: who was alerted to it, its session or its threads within a day before has joined.
 
-        They count once their day is over (`record_time`), as those do who don't join: else the last day's alerts would look better.
+        They count once their day is over (`record_time`), as those do who don't join: else the last day's alerts would look better. Who
+        posted after the prompt and before the alert came to them has not joined, whatever they post later.
         """
         session = self.session_of(conversation) or conversation
         for user in users:
-            sql = "SELECT * FROM alert WHERE user = ? AND channel = ? AND prompt_ts < ? AND prompt_ts >= ? AND joined IS NULL"
+            sql = """SELECT alert.*, dm_ts FROM alert LEFT JOIN letter USING (id)
+                     WHERE alert.user = ? AND channel = ? AND prompt_ts < ? AND prompt_ts >= ? AND joined IS NULL"""
             for row in self._rows(sql, user, channel, at, at - DAY):
                 if (self.session_of(row["conversation"]) or row["conversation"]) == session:
-                    self._db.execute("UPDATE alert SET joined = 1 WHERE id = ?", (row["id"],))
+                    alerted_at = micros(row["dm_ts"]) if row["dm_ts"] else row["made_at"]
+                    self._db.execute("UPDATE alert SET joined = ? WHERE id = ?", (at > alerted_at, row["id"]))
 
     def record_time(self, channel: str, now: int) -> None:
         """Note that all is known of a channel up to `now`: count whether those who were alerted more than a day before have joined."""
         sql = "SELECT * FROM alert WHERE channel = ? AND prompt_ts <= ? AND answered IS NULL"
         for row in self._rows(sql, channel, now - DAY):
-            self._settle(row, "answered", row["joined"] is not None)
+            self._settle(row, "answered", row["joined"] == 1)
 
     def record_reactions(self, prediction: str, users: Sequence[str]) -> None:
         """Note who reacted within the horizon of a prediction of the target `reactors`. It joins nothing, and is a figure of its own."""

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from beepgpt.alerts.reading import closing_account
-from beepgpt.conversations.rules import DAY, HOUR, MINUTE
+from beepgpt.conversations.rules import DAY, HOUR, MINUTE, SECOND
 from tests.support.alerts import NOON, Office, outcome, prediction
+from tests.support.slack_web_api import Workspace
 
 
 def answers(office: Office) -> dict[str, int]:
@@ -29,6 +30,22 @@ def test_who_joined_counts_once_their_day_is_over(tmp_path: Path):
     office.apply("outcome", outcome(point, DAY, how="superseded"))
     assert answers(office) == {"answer:answered": 1, "answer:not_answered": 1}
     assert closing_account(office.store, 0.5)["right"] == 0.5
+
+
+def test_who_had_posted_before_the_alert_came_has_not_joined(tmp_path: Path, slack: Workspace):
+    """Whatever they post later. The alert is made five seconds after the prompt, and Slack has its DM ten seconds after it."""
+    office = Office(tmp_path, slack)
+    slack.clock = lambda: NOON / SECOND + 10
+    office.opt_in("bo", "cy", "di")
+    point = prediction(people={"bo": 0.9, "cy": 0.8, "di": 0.3})
+    office.apply("prediction", point)
+    office.work()
+    for user, after in (("bo", 9), ("cy", 11), ("di", 4)):
+        office.apply("outcome", outcome(point, after * SECOND, user))
+        office.apply("outcome", outcome(point, MINUTE, user))
+    office.apply("outcome", outcome(point, DAY, how="superseded"))
+
+    assert answers(office) == {"answer:answered": 1, "answer:not_answered": 2}
 
 
 @pytest.mark.parametrize("is_named", [True, False])
