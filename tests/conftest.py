@@ -12,7 +12,7 @@ from hypothesis import Phase, settings
 from tests.proof import parts, stale_parts
 from tests.support.speed import slowness
 
-pytest_plugins = [f"tests.support.{name}" for name in ("broker", "browser", "openai_server", "slack_server", "slack_web_api")]
+pytest_plugins = [f"tests.support.{name}" for name in ("broker", "browser", "logs", "openai_server", "slack_server", "slack_web_api")]
 
 settings.register_profile("quick", max_examples=15, deadline=None, derandomize=True, print_blob=True)  # `make test`
 settings.register_profile("default", max_examples=100, deadline=None, print_blob=True)

@@ -20,7 +20,7 @@ from beepgpt.alerts.store import AlertStore
 from beepgpt.commands import alerting
 from beepgpt.commands.alert import policy_of, say_threshold, threshold_of
 from beepgpt.config.settings import Settings, revealed
-from beepgpt.connectors.log import parse_address
+from beepgpt.connectors.log import LogFailed, PositionLost, parse_address
 from beepgpt.connectors.slack.alerts import SlackMessenger
 from beepgpt.connectors.slack.members import ListedMembers
 from beepgpt.connectors.webhook import webhook
@@ -126,7 +126,11 @@ def run_alerts(
         log.info("started", extra={"source": places["predictions"], "threshold": thresholds.current})
         waiting = AlertStoreView(store).waiting
         stack.enter_context(watching(lambda: {"messages_waiting": sum(waiting().values())}, lambda: reached_by(sources)))
-        run_loop(sources, delivery, pulse, stop)
+        try:
+            run_loop(sources, delivery, pulse, stop)
+        except PositionLost as error:
+            again = "give the same command again: it reads the topic from its beginning, nobody is alerted twice"
+            raise LogFailed(f"{error.what}: {again}, and {store.path} keeps what people asked for") from error
         log.info("stopped" if stop() else "ended", extra={"signal": stop.signal})
         return closing_account(store, thresholds.current)
 

@@ -13,9 +13,19 @@ import typer
 from beepgpt.alerts.deciding import AlertDecider
 from beepgpt.alerts.interests import PATIENCE, EmbeddingMatcher
 from beepgpt.alerts.reading import AlertRecord, AlertSource, Apply, released_at
+from beepgpt.alerts.store import AlertStore
 from beepgpt.config.settings import Settings, revealed
 from beepgpt.connectors.files import jsonl
-from beepgpt.connectors.log import EITHER, LogState, OutgoingRecord, RecordChunk, parse_address
+from beepgpt.connectors.log import (
+    EITHER,
+    LogPartition,
+    LogSource,
+    LogState,
+    OutgoingRecord,
+    PositionLost,
+    RecordChunk,
+    parse_address,
+)
 from beepgpt.connectors.slack.alerts import SlackMessenger
 from beepgpt.connectors.slack.client import slack_outbound
 from beepgpt.errors import BadCommand, ProviderFailed, cannot_write
@@ -30,6 +40,10 @@ PROBE = "Is it there?"
 Prepare = Callable[[Sequence[bytes], int], None]
 """Called with a chunk of predictions and the time, before the store's transaction begins."""
 Forward = Callable[[Sequence[Mapping[str, Any]]], None]
+READ_AGAIN = (
+    "is not what was read before, as after beepgpt forget: it is read again from its beginning, and counted again;"
+    " nobody is alerted twice, and what people asked for stays"
+)
 FIRST = ("interactions", "deletions")
 """Sources that are read to where they ended at the start before a prediction is: nobody is passed over whose opting in is not read yet."""
 
@@ -152,16 +166,34 @@ def source_of(
         stopping=stopping,
     )
     identity = f"{name}:{address.identity}"
-    partitions = {}
-    for each in source.list_parts():
-        before = decider.store.position(identity, each)
-        state = None if before is None else LogState(*before)._replace(end=source.bounds[int(each)][1])
-        partitions[each] = source.build_part("read", each, state)
+    partitions = _resumed(source, identity, place, decider.store)
     ends = {str(number): end for number, end in source.ends.items()}
     how: dict[str, Any] = {"follows": address.follow, "prepare": prepare, "ends": ends, "lags": lags, "comes_first": name in FIRST}
     if name == "predictions":
         how["apply_tombstone"] = decider.apply_tombstone
     return AlertSource(identity, partitions, _topic_records, decider.store, apply, clock=now_us, **how)
+
+
+def _resumed(source: LogSource, identity: str, place: str, store: AlertStore) -> dict[str, LogPartition]:
+    """The partitions of a topic, each from its saved read position on, as far as that is still there; says where it isn't."""
+    partitions, is_anew, gone = {}, False, 0
+    for each in source.list_parts():
+        start, stop = source.bounds[int(each)]
+        before = store.position(identity, each)
+        state = None if before is None else LogState(*before)._replace(end=stop)
+        if state is not None and state.topic_id == source.topic.id and state.next < start:
+            gone += start - state.next
+            state = state._replace(next=start)
+        try:
+            partitions[each] = source.build_part("read", each, state)
+        except PositionLost:
+            is_anew, partitions[each] = True, source.build_part("read", each, None)
+        store.set_position(identity, each, list(partitions[each].snapshot()))
+    if is_anew:
+        console.print(f"{place}: {READ_AGAIN}")
+    if gone:
+        console.print(f"{place}: offsets that were not read yet are gone, or older than alerts.kept ({gone:,}): it is read on behind them.")
+    return partitions
 
 
 def _topic_records(chunk: RecordChunk) -> Iterator[AlertRecord]:
@@ -180,10 +212,7 @@ def _file_source(name: str, place: str, decider: AlertDecider, apply: Apply, pre
     try:
         part = source.build_part("read", jsonl.PARTITION, None if before is None else (before[0], before[1]))
     except jsonl.FileChanged:
-        console.print(
-            f"{path}: is not what was read before, as after beepgpt forget: it is read again from its beginning, and counted again;"
-            " nobody is alerted twice"
-        )
+        console.print(f"{path}: {READ_AGAIN}")
         part = source.build_part("read", jsonl.PARTITION, None)
     how: dict[str, Any] = {"prepare": prepare, "comes_first": name in FIRST}
     return AlertSource(identity, {jsonl.PARTITION: part}, _file_records, decider.store, apply, clock=now_us, **how)

@@ -58,10 +58,7 @@ def failure_of(error: BaseException, where: str, connection: Connection) -> LogF
             f" that it speaks {connection.protocol} there{refused}"
         )
     if isinstance(error, errors.LogTruncationError):
-        return OffsetsGone(
-            f"{where}: the brokers lost records that were already read ({error}), as after an unclean leader election:"
-            " start again without the old recovery store"
-        )
+        return OffsetsGone(f"{where}: the brokers lost records that were already read ({error}), as after an unclean leader election")
     return LogFailed(f"{where}: {name}: {error}")
 
 

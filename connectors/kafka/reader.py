@@ -246,5 +246,5 @@ class Reader(PartitionReader):
             return self._source.gone(partition.partition, offset, begin)
         return OffsetsGone(
             f"{partition.topic}, partition {partition.partition}: there is no offset {offset:,} any more: the topic was made again, or"
-            " the brokers lost records; start again without the old recovery store"
+            " the brokers lost records"
         )

@@ -35,7 +35,16 @@ def no_topics(names: Sequence[str], where: str, place: str, suffix: str = "") ->
     return NoTopic(f"{', '.join(names)}: there are no such topics {where}: make each with {made}, or check the names")
 
 
-class OffsetsGone(LogFailed):
+class PositionLost(LogFailed):
+    """Reading can't go on from where it was; the message ends with what to do in a run that has a recovery store."""
+
+    def __init__(self, what: str, advice: str = "start again without the old recovery store") -> None:
+        """`what`: the topic, and what has become of it."""
+        super().__init__(f"{what}: {advice}")
+        self.what = what
+
+
+class OffsetsGone(PositionLost):
     """Records that were to be read next are no longer in the topic."""
 
 
@@ -43,7 +52,7 @@ class TopicInUse(LogFailed):
     """Somebody else writes to a topic that has one writer."""
 
 
-class TopicChanged(LogFailed):
+class TopicChanged(PositionLost):
     """A topic was made again since the run began, or has another number of partitions."""
 
 

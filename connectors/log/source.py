@@ -206,15 +206,15 @@ class LogSource(FixedPartitionedSource[RecordChunk, LogState]):
         """The error for a partition that ends before what was already read."""
         return OffsetsGone(
             f"{self.name}, partition {number}: it ends at offset {end:,}, but was read up to {next:,}: the log lost records, or an older"
-            " copy was put in its place; start again without the old recovery store"
+            " copy was put in its place"
         )
 
     def gone(self, number: int, first: int, begin: int) -> OffsetsGone:
         """The error for records that were removed before they were read."""
         return OffsetsGone(
             f"{self.name}, partition {number}: offsets {first:,} to {begin - 1:,} are gone ({begin - first:,} offsets), removed before"
-            " they were read: to go on without them, start again without the old recovery store; to keep more, raise the topic's"
-            " retention"
+            " they were read",
+            "to go on without them, start again without the old recovery store; to keep more, raise the topic's retention",
         )
 
     def took(self, count: int) -> None:
@@ -364,14 +364,13 @@ def check_same(before: Topic, now: Topic, place: str) -> None:
     name = now.name
     if before.id != now.id:
         raise TopicChanged(
-            f"{name}: the topic was deleted and made again since this run was started, so that its offsets mean other"
-            " records: start again without the old recovery store"
+            f"{name}: the topic was deleted and made again since this run was started, so that its offsets mean other records"
         )
     if before.partitions != now.partitions:  # keys move between them, so a channel's order is lost
         raise TopicChanged(
-            f"{name}: the topic had {before.partitions} partitions when this run was started, and has {now.partitions}: channels move"
-            f" between partitions, and their order is lost. Rebuild it: `beepgpt ingest {place}/{name}"
-            f" --with dead-letters,late --to {place}/NEW`, and start again from the new topic"
+            f"{name}: the topic had {before.partitions} partitions when this run was started, and has {now.partitions}",
+            f"channels move between partitions, and their order is lost. Rebuild it: `beepgpt ingest {place}/{name}"
+            f" --with dead-letters,late --to {place}/NEW`, and start again from the new topic",
         )
 
 
@@ -380,10 +379,11 @@ def check_kept(before: Topic, now: Topic) -> None:
     if before.id != now.id:
         raise TopicChanged(
             f"{now.name}: the topic was deleted and made again since this run was started: what was written to it is gone, and would not be"
-            " written again: start again without the old recovery store"
+            " written again"
         )
     if before.partitions != now.partitions:
         raise TopicChanged(
             f"{now.name}: the topic had {before.partitions} partitions when this run was started, and has {now.partitions}: what comes"
-            " under an old key now, as a retraction does, would not meet what stands there: start again, to a new topic"
+            " under an old key now, as a retraction does, would not meet what stands there",
+            "start again, to a new topic",
         )

@@ -131,8 +131,8 @@ class SqliteReader(PartitionReader):
             if (now := files.describe(source.path)) is not None:
                 check_same(source.topic, now, source.place)
             raise TopicChanged(
-                f"{source.name}: another file was put in the place of {source.path} while it was read: start again; if it is a backup,"
-                " see docs/guides/kafka.md, Backups, first"
+                f"{source.name}: another file was put in the place of {source.path} while it was read",
+                "start again; if it is a backup, see docs/guides/kafka.md, Backups, first",
             )
         bounds = files.bounds_in(base)
         ahead = {}

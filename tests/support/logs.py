@@ -1,13 +1,33 @@
 """Topics of any log, and what flows read of them."""
 
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import bytewax.operators as op
+import pytest
 from bytewax.dataflow import Dataflow
 from bytewax.testing import TestingSink, run_main
 
-from beepgpt.connectors.log import Log, LogSource, OutgoingRecord, Record, RecordChunk, TopicSpec
+from beepgpt.connectors.kafka import Connection, KafkaLog
+from beepgpt.connectors.log import Log, LogSource, OutgoingRecord, Record, RecordChunk, TopicSpec, folder_place
+from beepgpt.connectors.sqlite.log import SqliteLog
+from tests.support.broker import Broker, GivenBroker
+
+
+@pytest.fixture(params=["sqlite", "kafka"])
+def log(request: pytest.FixtureRequest, tmp_path: Path) -> Log:
+    """A log of each kind: Kafka on the real broker, and a folder of SQLite files."""
+    if request.param == "sqlite":
+        return SqliteLog(folder_place(str(tmp_path / "log")))
+    broker: Broker | GivenBroker = request.getfixturevalue("broker")
+    return KafkaLog(Connection(broker.bootstrap))
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> SqliteLog:
+    """A folder of SQLite files as a log."""
+    return SqliteLog(folder_place(str(tmp_path / "log")))
 
 
 def topic_on(log: Log, partitions: int = 3, **settings: str) -> str:
