@@ -16,6 +16,8 @@ from beepgpt.locks import lock
 
 BUSY = 30.0
 """Seconds to wait while another process holds the file."""
+WAL_BUSY = 0.2
+"""Seconds to wait for readers of the write-ahead log, before it is truncated; what is not done then is done later."""
 
 SCHEMA = (
     """
@@ -86,6 +88,8 @@ class AlertDatabase:
         self._now = time.time_ns() // 1000 if now is None else now
         self.is_new = False
         """Whether the file was made just now: what a store before it knew is lost, if there was one."""
+        self._is_wal_due = True
+        """Whether a deleted text may stand in the write-ahead log: a process that was killed may have left one there, too."""
         with ExitStack() as opened:
             if alone:
                 opened.callback(os.close, _lock(path))
@@ -149,6 +153,14 @@ class AlertDatabase:
             self.drop_cache()
             raise
         self._db.execute("COMMIT")
+        self.empty_wal()
+
+    def empty_wal(self) -> None:
+        """Truncate the write-ahead log if a text was deleted, since it holds pages as they were; later, while somebody reads them."""
+        if self._is_wal_due:
+            self._db.execute(f"PRAGMA busy_timeout = {int(WAL_BUSY * 1000)}")
+            (self._is_wal_due, _, _) = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self._db.execute(f"PRAGMA busy_timeout = {int(BUSY * 1000)}")
 
     def drop_cache(self) -> None:
         """Forget cached rows: they were rolled back, or another process may have changed them."""

@@ -250,7 +250,8 @@ class AlertDelivery:
         return done
 
     def _forget(self) -> bool:
-        """Delete what is older than `kept`, once an hour."""
+        """Delete what is older than `kept`, once an hour, and deleted texts from the store's log."""
+        self.store.empty_wal()
         now = self._clock()
         if now - self._forgot_at > FORGET_EVERY:
             self._forgot_at = now

@@ -260,6 +260,7 @@ class AlertStore(PreferenceStore):
 
     def refuse(self, identity: str, reason: str) -> None:
         """Drop an alert before delivery, with its excerpt."""
+        self._is_wal_due = True
         self._db.execute("UPDATE alert SET state = ?, excerpt = '' WHERE id = ? AND state = 'due'", (f"refused:{reason}", identity))
         self.count(f"refused:{reason}")
 
@@ -269,6 +270,7 @@ class AlertStore(PreferenceStore):
             "UPDATE alert SET state = ?, excerpt = '' WHERE id = ? AND state = 'cleared' RETURNING user", f"refused:{reason}", identity
         )
         if row is not None:
+            self._is_wal_due = True
             self.count(f"refused:{reason}")
             self.mark_home_stale(row[0])
 
@@ -369,6 +371,7 @@ class AlertStore(PreferenceStore):
 
     def remove_excerpt(self, row: StoreRow, chore: str) -> None:
         """Remove an alert's text, and have its DM changed (`update`) or deleted (`delete`)."""
+        self._is_wal_due = True
         self._db.execute("UPDATE alert SET excerpt = '' WHERE id = ?", (row["id"],))
         if row["letter"] is not None:
             self._db.execute(
@@ -389,6 +392,7 @@ class AlertStore(PreferenceStore):
                  AND id IN (SELECT alert FROM alert_message WHERE channel = ? AND ts = ?) AND ts = ? AND state IN ('due', 'cleared')
                  AND excerpt NOT IN ('', ?) AND prompt_ts < ? AND coalesce(excerpt_at, 0) < ? RETURNING user, letter"""
         for row in self._rows(sql, excerpt, at, is_edit, at, is_edit, channel, ts, ts, excerpt, at, at):
+            self._is_wal_due = True
             self.count("excerpts_changed")
             self._db.execute(
                 "UPDATE letter SET chore = 'edit' WHERE id = ? AND state IN ('sending', 'sent') AND chore IS NULL", (row["letter"],)
@@ -500,6 +504,7 @@ class AlertStore(PreferenceStore):
 
     def forget_before(self, before: int) -> None:
         """Delete everything older than this (microseconds), except preferences."""
+        self._is_wal_due = True
         for table, at in (("told", "at"), ("speaker", "at"), ("session_of", "at"), ("deleted", "at"), ("root", "ts")):
             self._db.execute(f"DELETE FROM {table} WHERE {at} < ?", (before,))
         old = "SELECT id FROM alert WHERE made_at < ?"

@@ -1,6 +1,7 @@
 """The alert store as a file: versions are migrated in place, foreign files stay untouched, and one process sends from it."""
 
 import json
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -151,6 +152,70 @@ def test_what_people_asked_for_follows_a_channel_to_its_new_id(tmp_path: Path):
 
     office.apply("deletion", deletion(NOON + SECOND, "C1"))
     assert office.store.alert_states() == {"withdrawn": 1}
+
+
+# What was deleted
+
+CANARY = "a-canary-in-the-mine"
+
+
+def edited(ts: int, text: str) -> bytes:
+    """An edit, as Slack sends it."""
+    event = {"type": "message", "subtype": "message_changed", "channel": "C1", "event_ts": ts_text(ts + SECOND)}
+    return json.dumps({**event, "message": {"ts": ts_text(ts), "text": text}}).encode()
+
+
+def texts_in(folder: Path) -> str:
+    """All that the files of a store hold."""
+    return "".join(each.read_bytes().decode("latin-1") for each in sorted(folder.iterdir()))
+
+
+@pytest.mark.parametrize("how", ["deleted", "edited", "gone", "refused", "revoked", "old"])
+def test_a_text_that_may_not_be_shown_any_more_is_in_no_file(tmp_path: Path, how: str):
+    """Neither in the store nor in its write-ahead log, as soon as that is known, while the process runs."""
+    office = Office(tmp_path)
+    office.opt_in("bo")
+    point = prediction(texts=[CANARY])
+    office.apply("prediction", point)
+    store, (alert,) = office.store, office.store.alerts_to_check()
+    if how == "revoked":
+        store.clear(alert["id"], "", dm=False, now=NOON)
+    assert CANARY in texts_in(tmp_path)
+
+    with store.transaction():
+        match how:
+            case "deleted":
+                office.decider.apply("deletion", deletion(), NOON)
+            case "edited":
+                office.decider.apply_record(edited(NOON, "well"), NOON + SECOND)
+            case "gone":
+                office.decider.apply_tombstone(point["id"].encode(), NOON)
+            case "refused":
+                store.refuse(alert["id"], "muted")
+            case "revoked":
+                store.revoke(alert["id"], "muted")
+            case "old":
+                store.forget_before(NOON + DAY)
+    assert CANARY not in texts_in(tmp_path)
+
+
+def test_a_reader_of_the_store_keeps_a_deleted_text_no_longer_than_it_reads(tmp_path: Path):
+    """As somebody with a shell of SQLite. If the process is killed meanwhile, the next one empties the log."""
+    folder, killed = tmp_path / "store", tmp_path / "killed"
+    folder.mkdir()
+    office = Office(folder)
+    office.delivery.work()
+    office.opt_in("bo")
+    office.apply("prediction", prediction(texts=[CANARY]))
+    with closing(sqlite3.connect(folder / "alerts.sqlite", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM alert").fetchone()
+        office.apply("deletion", deletion())
+        shutil.copytree(folder, killed)
+    assert CANARY in texts_in(folder) and CANARY in texts_in(killed)
+    office.delivery.work()
+    with closing(AlertStore(killed / "alerts.sqlite")):
+        assert CANARY not in texts_in(folder) + texts_in(killed)
 
 
 # A store that is lost
