@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ from beepgpt.commands.flags import Json, Report, with_settings
 from beepgpt.commands.output import account_table, write_report
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
+from beepgpt.connectors.log import parse_address
 from beepgpt.errors import BadCommand
 from beepgpt.figures import percent
 from beepgpt.packages import need
@@ -22,6 +24,7 @@ from beepgpt.runtime.places import check_apart, is_topic
 from beepgpt.training.folder import METRICS
 
 if TYPE_CHECKING:
+    from beepgpt.alerts.store import AlertStore
     from beepgpt.training.live import FoundThreshold
 
 
@@ -131,6 +134,21 @@ def say_threshold(model: Path | None, found: FoundThreshold) -> None:
         "rehearsed": "",
     }
     console.print(f"Alerts from {percent(found.value, 1)} on, {found.why}{better[found.found]}.", highlight=False)
+
+
+def say_new(store: AlertStore, *, follows: bool) -> None:
+    """Print that a store is new, and what that means. `follows`: a topic of predictions is followed."""
+    since = f"{datetime.fromtimestamp(store.born / 1e6, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    means = f"points of before {since} alert nobody" if follows else "nobody counts as alerted before"
+    console.print(f"{store.path}: is a new store: {means}. If there was one before, it is lost: docs/alerts.md, A lost store.")
+
+
+def say_nobody_opts(settings: Settings, opted_in: int, predictions: str) -> None:
+    """Warn that nobody can turn alerts on or off, since what people do in Slack is not read; `opted_in`: how many did."""
+    now = "everybody gets alerts" if settings.alerts.opted_in else f"{opted_in:,} people have turned alerts on"
+    place = parse_address(predictions).place if is_topic(predictions) else "kafka://HOST:PORT"
+    topic = f"{place}/{settings.slack.interactions_topic}?follow=true"
+    console.print(f"Warning: without --interactions nobody can turn alerts on or off; {now}. Add --interactions '{topic}'.")
 
 
 def policy_of(settings: Settings, threshold: float) -> Policy:

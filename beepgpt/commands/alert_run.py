@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +17,8 @@ from beepgpt.alerts.delivery import AlertDelivery
 from beepgpt.alerts.reading import AlertSource, closing_account, run_loop
 from beepgpt.alerts.store import AlertStore
 from beepgpt.commands import alerting
-from beepgpt.commands.alert import policy_of, say_threshold, threshold_of
+from beepgpt.commands.alert import policy_of, say_new, say_nobody_opts, say_threshold, threshold_of
+from beepgpt.commands.alert_sources import source_of
 from beepgpt.config.settings import Settings, revealed
 from beepgpt.connectors.log import LogFailed, PositionLost, parse_address
 from beepgpt.connectors.slack.alerts import SlackMessenger
@@ -76,6 +76,8 @@ def run_alerts(
         follows = is_topic(places["predictions"] or "") and parse_address(places["predictions"] or "").follow
         if store.is_new:
             say_new(store, follows=follows)
+        if slack is not None and places["interactions"] is None:
+            say_nobody_opts(settings, AlertStoreView(store).people()["in"], places["predictions"] or "")
         matcher = alerting.matcher_of(settings, stack)
         if follows:
             policy = replace(policy, not_before=store.born)  # what was before may have been alerted by a store that is lost
@@ -97,7 +99,7 @@ def run_alerts(
         )  # preferences and deletions first
         sources = [
             stack.enter_context(
-                closing(alerting.source_of(name, place, settings, decider, apply, prepare if name == "predictions" else None, is_stopping))
+                closing(source_of(name, place, settings, decider, apply, prepare if name == "predictions" else None, is_stopping))
             )
             for name, apply in readers
             if (place := places[name]) is not None
@@ -133,13 +135,6 @@ def run_alerts(
             raise LogFailed(f"{error.what}: {again}, and {store.path} keeps what people asked for") from error
         log.info("stopped" if stop() else "ended", extra={"signal": stop.signal})
         return closing_account(store, thresholds.current)
-
-
-def say_new(store: AlertStore, *, follows: bool) -> None:
-    """Print that a store is new, and what that means. `follows`: a topic of predictions is followed."""
-    since = f"{datetime.fromtimestamp(store.born / 1e6, UTC):%Y-%m-%d %H:%M:%S} UTC"
-    means = f"points of before {since} alert nobody" if follows else "nobody counts as alerted before"
-    console.print(f"{store.path}: is a new store: {means}. If there was one before, it is lost: docs/alerts.md, A lost store.")
 
 
 def shaping_of(settings: Settings, model: Path | None) -> tuple[SpecFound, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +16,7 @@ from beepgpt.commands.score_run import run_score, run_score_worker
 from beepgpt.commands.scoring import ScoreJob
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
+from beepgpt.connectors.log import TopicAddress, parse_address
 from beepgpt.errors import BadCommand
 from beepgpt.figures import percent, share_or_few
 from beepgpt.library.arguments import kinds_in, moment_of
@@ -107,7 +108,16 @@ def next_of(job: ScoreJob) -> tuple[object, ...]:
             members = ("--members", job.source) if not is_topic(job.source) and not job.source.endswith(".jsonl") else ()
             return ("rehearse", path, "--model", job.model, *members, "--to", path.with_name("rehearsal.html"))
         case address:
-            return ("alert", f"{address}?follow=true", "--model", job.model)
+            return ("alert", f"{address}?follow=true", "--model", job.model, *beside_predictions(job, address))
+
+
+def beside_predictions(job: ScoreJob, address: TopicAddress) -> Iterator[str]:
+    """The other sources of `beepgpt alert`, as flags: who opted in, what was deleted and who answered, and what became of predictions."""
+    yield from ("--interactions", f"{address.place}/{job.settings.slack.interactions_topic}?follow=true")
+    if is_topic(job.source):
+        yield from ("--deletions", f"{parse_address(job.source)}?follow=true")
+    if "outcomes" in (topics := job.to.topics()):
+        yield from ("--outcomes", f"{topics['outcomes']}?follow=true")
 
 
 MEANING = {

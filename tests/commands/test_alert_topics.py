@@ -90,6 +90,19 @@ def test_who_has_just_answered_is_not_alerted(topics: AlertTopics, slack: Worksp
     assert (len(slack.sent_to("bo")), len(slack.sent_to("cy"))) == (0, 1)
 
 
+@pytest.mark.parametrize("everybody", ["true", "false"])
+def test_that_nobody_can_opt_in_is_said_before_anything(files: SqliteLog, tmp_path: Path, slack: Workspace, everybody: str):
+    """With the flag that is missing, and how many get alerts as it is."""
+    topics = AlertTopics(files, tmp_path, slack)
+    without, with_it = (topics.run(*names, BEEPGPT_ALERTS__OPTED_IN=everybody) for names in ((), ("interactions",)))
+
+    assert (without.returncode, with_it.returncode) == (0, 0), without.stderr + with_it.stderr
+    who = "everybody gets alerts" if everybody == "true" else "0 people have turned alerts on"
+    expected = f"Warning: without --interactions nobody can turn alerts on or off; {who}. Add --interactions"
+    assert f"{expected} '{files.place}/slack.interactions?follow=true'." in without.stderr
+    assert "Warning" not in with_it.stderr
+
+
 def test_topics_that_were_made_again_are_read_from_their_beginning(topics: AlertTopics, slack: Workspace):
     """As after `forget --drop`: who opted out stays out, nobody is alerted twice, and what is new alerts."""
     slack.channel("C2", "ana", "bo", "cy")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -80,3 +81,21 @@ def test_a_second_score_to_a_topic_is_refused(tmp_path: Path, model: Path, worke
         assert run.stop() == 0, run.said
 
     assert set(asked(log)) == {"Is it red?", "And now?"}
+
+
+def test_the_next_command_has_all_that_alerts_read(tmp_path: Path, model: Path):
+    """Who opted in, what was deleted and who answered, and what became of the predictions; a file of events can't be followed."""
+    log, topics = log_with_topics(tmp_path / "log")
+    put(topics, questions("Is it red?"))
+    file = tmp_path / "events.jsonl"
+    file.write_bytes(histories.post("C0", 1_700_000_000_000_000, "ana", "Is it red?").line + b"\n")
+    expected = {"--interactions": "slack.interactions", "--deletions": topics.events, "--outcomes": "outcomes"}
+    for source, to, flags in (
+        (topics.source(), outputs(log), expected),
+        (file, ("--to", address(log, "others")), {"--interactions": "slack.interactions"}),
+    ):
+        done = run_program("score", source, "--model", model, *to, "--since", "1970-01-01T00:00:00Z", env=topics.settings)
+        assert done.returncode == 0, done.stderr
+        (line,) = (each for each in done.stderr.splitlines() if each.startswith("next: "))
+        words = [word for flag, topic in flags.items() for word in (flag, f"{address(log, topic)}?follow=true")]
+        assert shlex.split(line)[1:] == ["beepgpt", "alert", f"{to[1]}?follow=true", "--model", str(model), *words]
