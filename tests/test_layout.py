@@ -47,7 +47,9 @@ ROOMS: dict[str, set[str]] = {
 }
 """Each room with the rooms that it may import; `web` takes values from them."""
 IN_A_FLOW = {"config", "connectors", "runtime"}
-"""What `flow()` of a file in dataflows/ may import besides."""
+"""What the functions of dataflows/ that wire flows may import besides."""
+WIRING = {"flow", "follow_channels"}
+"""Those functions: `flow()` of a file, and the operator for flows of others."""
 FOR_ALL = {"errors", "figures", "folders", "lenient_json", "locks", "__version__"}
 """What stands in the package itself; every room may import it."""
 VALUES = "beepgpt.connectors.openai.values"
@@ -152,11 +154,11 @@ def test_rooms_import_what_they_may():
 
 
 def outside_flow(tree: ast.Module) -> ast.Module:
-    """A flow's file without what `flow()` alone may import."""
-    for function in tree.body:
-        if isinstance(function, ast.FunctionDef) and function.name == "flow":
-            assert rooms_imported(function) <= ROOMS["dataflows"] | IN_A_FLOW | FOR_ALL
-    return ast.Module([each for each in tree.body if not (isinstance(each, ast.FunctionDef) and each.name == "flow")], [])
+    """A file of dataflows/ without the functions that wire flows."""
+    wiring = [each for each in tree.body if isinstance(each, ast.FunctionDef) and each.name in WIRING]
+    for function in wiring:
+        assert rooms_imported(function) <= ROOMS["dataflows"] | IN_A_FLOW | FOR_ALL
+    return ast.Module([each for each in tree.body if each not in wiring], [])
 
 
 def test_import_linter_knows_the_rooms():

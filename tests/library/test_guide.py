@@ -32,6 +32,6 @@ def test_the_guide_runs_from_its_beginning_to_its_end(tmp_path: Path, monkeypatc
             names["frame"] = None
             made_of_export = len(printed)
 
-    assert len(blocks) == 5 and made_of_export > 100
+    assert len(blocks) == 6 and made_of_export > 100 and len(names["lines"]) > 100
     assert names["follower"].account["adds_up"] and names["asked"].text == "Is it red?"
     assert [example.channel for example in names["made"] if example.answer] == ["general"]
