@@ -4,6 +4,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -59,3 +60,27 @@ def test_a_sink_of_one_s_own_gets_examples_and_retractions(tmp_path: Path):
         with sqlite3.connect(tmp_path / "answers.sqlite") as database:
             rows = database.execute("select channel, asked_by, answered_by, seconds from answers order by channel").fetchall()
         assert rows == [(None, None, None, None), ("general", "ana", "bo", 60.0)]
+
+
+def test_zulip_s_export_becomes_events(tmp_path: Path):
+    """Texts and topics as they were when they were written, public channels alone; and the examples that the guide tells of."""
+    script = [sys.executable, str(EXAMPLES / "zulip.py"), str(EXAMPLES / "zulip-export")]
+    done = subprocess.run(script, env=environment(), capture_output=True, timeout=60 * slowness(), check=True)
+    (tmp_path / "zulip.jsonl").write_bytes(done.stdout)
+    events = list(beepgpt.read_events(tmp_path / "zulip.jsonl"))
+
+    assert Counter((event.channel, event.kind) for event in events) == {
+        ("kitchen", "post"): 4, ("kitchen", "edit"): 1, ("kitchen", "react"): 1, ("releases", "post"): 6,
+    }  # fmt: skip
+    texts = {(event.kind, event.text) for event in events if event.text is not None}
+    assert {("post", "The door sensor was loose."), ("edit", "The door sensor was loose. Push it in until it clicks.")} <= texts
+    assert ("post", "<@13> It did that last winter, too. Leila Haddad fixed it then.") in texts
+    release, icons = (
+        next(event for event in events if event.text and event.text.startswith(text)) for text in ("Release", "The new icons")
+    )
+    assert icons.thread == release.at, "its topic got another name later"
+    made = beepgpt.examples(tmp_path / "zulip.jsonl", horizon="4h").kept()
+    guide = (EXAMPLES.parent / "docs" / "guides" / "python.md").read_text("utf-8")
+    first = min(made, key=lambda example: example.prompt_ts)
+    assert f"Its {len(events)} public messages, edits and reactions give {len(made)} examples; the first" in guide
+    assert f"is `{first.prompt.splitlines()[0]}`, answered by `{first.answer[0]}`" in guide
