@@ -47,7 +47,7 @@ RUNS = (
     "score ws/export.zip --to ws/predictions.jsonl --outcomes ws/outcomes.jsonl --model ws/set/models/local --include channels,groups",
     "alert ws/predictions.jsonl --members ws/export.zip --to ws/alerts.jsonl --threshold 0.05 --report ws/alert-report.json",
     "rehearse ws/predictions.jsonl --outcomes ws/outcomes.jsonl --members ws/export.zip --threshold 0.05 --to ws/rehearsal.html",
-    "outcomes ws/outcomes.jsonl --to ws/outcomes.html --report ws/outcomes.json",
+    "outcomes ws/outcomes.jsonl --to ws/outcomes.html --report ws/outcomes.json --metrics ws/metrics.parquet",
     "audit ws/export.zip ws/examples.jsonl --report ws/audit.json --include channels,groups --sample 20",
 )
 
