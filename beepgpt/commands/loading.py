@@ -11,7 +11,7 @@ from beepgpt.commands.flags import HOW, MODEL, WHAT, WHERE
 from beepgpt.commands.reads import flags_of, read_by
 
 GROUP_OF = {
-    **dict.fromkeys(("to", "from_", "report", "recovery", "outcomes", "retractions", "valid", "names", "no_names"), WHERE),
+    **dict.fromkeys(("to", "from_", "report", "metrics", "recovery", "outcomes", "retractions", "valid", "names", "no_names"), WHERE),
     **dict.fromkeys(("members", "set", "interactions", "deletions", "store", "scratch", "few_shots", "broker", "source"), WHERE),
     **dict.fromkeys(
         ("model", "against", "labeler", "learn_from", "epochs", "suffix", "way", "precision", "per_week", "deadline", "candidates_too"),

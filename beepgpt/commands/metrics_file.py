@@ -13,9 +13,7 @@ from beepgpt.connectors.files import jsonl, parquet
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console
 
-Metrics = Annotated[
-    Path | None, typer.Option(help="Write all numbers here as one table, a row each: .parquet or .json.", show_default=False)
-]
+Metrics = Annotated[Path | None, typer.Option(help="All its numbers as a table: .parquet or .json.", show_default=False)]
 
 
 def check_metrics(path: Path | None) -> None:
