@@ -7,7 +7,7 @@ READY := .venv/.ready
 LOCKED := .venv/.locked
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: demo test test-all check lint format mutations proof bench readme docs lock wheel clean
+.PHONY: demo test test-all check lint format mutations proof bench readme notebooks docs lock wheel clean
 
 demo: $(READY) ## all of it, on a simulated workspace
 	@$(BIN)/beepgpt demo
@@ -41,6 +41,9 @@ bench: $(READY) ## every measurement in benchmarks/
 
 readme: $(READY) ## fills the README's blocks with what the program prints
 	$(BIN)/python docs/fill_readme.py
+
+notebooks: $(READY) ## runs the notebooks, and keeps what they show
+	$(BIN)/python notebooks/run.py
 
 docs: $(READY) ## the pages as a site, in build/site
 	$(BIN)/python -m mkdocs build --strict
