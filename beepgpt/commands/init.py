@@ -23,7 +23,7 @@ BROKER = "kafka://localhost:9092"
 def init(
     workspace: Annotated[str | None, typer.Option(help="The workspace's name, as in acme.slack.com.", show_default=False)] = None,
     zone: Annotated[str | None, typer.Option(help="Where most people are, as Europe/Berlin: for quiet hours.", show_default=False)] = None,
-    broker: Annotated[str | None, typer.Option(help=f"Kafka, as {BROKER}.", show_default=False)] = None,
+    broker: Annotated[str | None, typer.Option(help=f"The log, as {BROKER} or sqlite:///srv/log.", show_default=False)] = None,
     to: Annotated[Path, typer.Option(help="The file.")] = Path("beepgpt.toml"),
 ) -> None:
     """Write a settings file, beepgpt.toml, from three answers: they are asked for, if they aren't given. All other settings stand in it as
@@ -33,9 +33,9 @@ def init(
     jsonl.check_writable(to)
     workspace = workspace or asked("What is the workspace called (acme, of acme.slack.com)?", "--workspace", "workspace")
     zone = zone or asked("In which time zone are most people (Europe/Berlin)?", "--zone", "UTC")
-    broker = broker or asked("Where is Kafka?", "--broker", BROKER)
+    broker = broker or asked("Where is the log?", "--broker", BROKER)
     if not is_topic(broker):
-        raise BadCommand(f"--broker {broker}: {BROKER} is expected")
+        raise BadCommand(f"--broker {broker}: {BROKER} or sqlite:///srv/log is expected")
     answers: dict[Name, str] = {
         ("conversations", "workspace"): workspace,
         ("alerts", "zone"): zone,
