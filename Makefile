@@ -8,7 +8,7 @@ LOCKED := .venv/.locked
 PYTHONS := python3.11 python3.12
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: demo test test-all check lint format mutations proof bench readme notebooks docs lock wheels clean
+.PHONY: demo test test-all check lint format mutations proof bench readme notebooks schemas docs lock wheels clean
 
 demo: $(READY) ## all of it, on a simulated workspace
 	@$(BIN)/beepgpt demo
@@ -45,6 +45,9 @@ readme: $(READY) ## fills the README's blocks with what the program prints
 
 notebooks: $(READY) ## runs the notebooks, and keeps what they show
 	$(BIN)/python notebooks/run.py
+
+schemas: $(READY) ## the JSON Schemas of records, in docs/reference/schemas
+	$(BIN)/python -m docs.make_schemas
 
 docs: $(READY) ## the pages as a site, in build/site
 	$(BIN)/python -m mkdocs build --strict

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from beepgpt.commands import packages
+from beepgpt import packages
 from beepgpt.commands.app import MODULES, app
 from beepgpt.commands.loading import loaded
 
@@ -50,7 +50,7 @@ IN_A_FLOW = {"config", "connectors", "runtime"}
 """What the functions of dataflows/ that wire flows may import besides."""
 WIRING = {"flow", "follow_channels"}
 """Those functions: `flow()` of a file, and the operator for flows of others."""
-FOR_ALL = {"errors", "figures", "folders", "lenient_json", "locks", "__version__"}
+FOR_ALL = {"errors", "figures", "folders", "lenient_json", "locks", "packages", "__version__"}
 """What stands in the package itself; every room may import it."""
 VALUES = "beepgpt.connectors.openai.values"
 """Values of a connector without its client: requests of `labeling` are made of them."""

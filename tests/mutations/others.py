@@ -8,7 +8,7 @@ QUEUE_PY = "beepgpt/labeling/review_queue.py"
 FEW_PY = "beepgpt/labeling/few_shots.py"
 PAGE_PY = "beepgpt/web/review_page.py"
 SETTINGS_PY = "config/settings.py"
-LINE = "tests/commands/test_command_line.py"
+INTERRUPTED = "tests/commands/test_interrupted.py"
 PACING = "tests/runtime/test_pacing.py"
 REVIEW = "tests/web/test_review.py"
 SETTINGS = "tests/config/test_settings.py"
@@ -18,7 +18,7 @@ ROWS = (
         "a recovery folder of another run is gone on with",
         "law 4",
         RECOVERY_PY,
-        LINE,
+        INTERRUPTED,
         (
             "if different := [name for name in run if note.get(name) != run[name]]:",
             'if different := [name for name in run if name == "command" and note.get(name) != run[name]]:',
@@ -28,7 +28,7 @@ ROWS = (
         "a recovery folder that others may write is read",
         "law 9",
         RECOVERY_PY,
-        LINE,
+        INTERRUPTED,
         (
             "        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):\n",
             "        if status.st_mode & stat.S_IWOTH and status.st_mode & stat.S_ISVTX:\n",

@@ -24,6 +24,7 @@ from beepgpt.ingest.slack.connections import LiveConnection
 from beepgpt.ingest.slack.known_records import read_contents
 from beepgpt.ingest.slack.loop import WAIT, SlackFigures, SlackLoop, SlackPulse
 from beepgpt.ingest.slack.retention import RetentionSweep
+from beepgpt.packages import needing
 from beepgpt.runtime import metrics
 from beepgpt.runtime.console import console
 from beepgpt.runtime.forgotten import ListWatch
@@ -84,7 +85,6 @@ def team_of(web: slack_live.Web, include: Collection[str]) -> str:
 
 NAME = "slack"
 """SOURCE of a live run."""
-INSTALL = "pip install 'beepgpt[slack]'"
 
 ARRIVAL_ENDS = ("written", "duplicate", "interactions")
 """What becomes of arrivals, beside those that are held or left out."""
@@ -118,10 +118,8 @@ def run_slack(job: SlackIngestJob) -> tuple[dict[str, Any], int]:
     """Run until asked to stop. Returns the report and the exit status."""
     ours = job.settings.slack
     tokens = tokens_of(ours, over_http=job.http is not None)
-    try:
+    with needing("beepgpt ingest slack", "slack"):
         from beepgpt.connectors.slack import live as slack_live
-    except ModuleNotFoundError as error:
-        raise BadCommand(f"beepgpt ingest slack needs {error.name}, which is not installed: {INSTALL}") from error
     began = time.monotonic()
     events_log = log_of(job.settings, job.address)
     topics = events_log.check_topics([job.address.topic, ours.interactions_topic])
