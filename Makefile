@@ -60,7 +60,7 @@ lock: ## newer versions: make lock ARGS=--upgrade
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
 	$(LOCK) $(ARGS) --output-file requirements.lock
 	$(LOCK) $(ARGS) --group dev --constraint requirements.lock --output-file requirements-dev.lock
-	$(LOCK) $(ARGS) --extra labeling --extra slack --extra training --constraint requirements-dev.lock --output-file requirements-image.lock
+	$(LOCK) $(ARGS) --extra all --constraint requirements-dev.lock --output-file requirements-image.lock
 
 # Of the plain one there is one for all; a compiled one (setup.py) is of one version of Python.
 wheels: $(READY) ## in dist/: the plain build, and the compiled one for each of PYTHONS that is here

@@ -34,7 +34,9 @@ def write_metrics(path: Path | None, rows: Iterable[dict[str, Any]]) -> None:
         return
     lines = [orjson.dumps(each) for each in rows]
     if parquet.is_table(path):
-        parquet.write_lines(path, "metric", lines)
+        table = parquet.TableFile(path, "metric")
+        table.add(lines)
+        table.close()
     else:
         jsonl.write_file(path, b"[" + b",\n".join(lines) + b"]\n")
     console.print(f"{len(lines):,} numbers as a table: {path}")

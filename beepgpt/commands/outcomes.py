@@ -45,7 +45,7 @@ def outcomes(
     given = settings.scoring.threshold
     if given is not None and given < LEAST_KEPT:
         raise BadCommand(f"--threshold {given:g}: at least {LEAST_KEPT} is expected: outcomes hold no less likely people")
-    with needing("beepgpt outcomes", "training"):
+    with needing("beepgpt outcomes", "train"):
         from beepgpt.training.metrics_table import outcome_rows
         from beepgpt.training.outcomes import figures_by_model  # noqa: F401
     written = [path for path in (to, report) if path is not None]

@@ -50,7 +50,7 @@ def rehearse(
     json: Json = False,
 ) -> None:
     """Replay past predictions with alerts: whom they would have alerted, how often rightly."""
-    need("beepgpt rehearse", ("jinja2", "slack_sdk", "scipy", "matplotlib"), "slack", "training")
+    need("beepgpt rehearse", ("jinja2", "slack_sdk", "scipy", "matplotlib"), "slack", "train")
     from beepgpt.commands.rehearse_run import rehearsal_of, wishes_of
     from beepgpt.training.live import live_in
     from beepgpt.training.metrics_table import rehearsal_rows

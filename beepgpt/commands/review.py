@@ -50,7 +50,7 @@ def review(
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
 ) -> None:
     """Choose few-shot examples by hand, on a web page on this machine."""
-    with needing("beepgpt review", "labeling"):
+    with needing("beepgpt review", "label"):
         from beepgpt.labeling.review_queue import ReviewQueue
         from beepgpt.web import review_page
     if labeler not in (None, *OPINIONS):
@@ -148,7 +148,7 @@ def opinions_of(labeler: str, learn_from: Path | None) -> OpinionSource | None:
     if labeler == "rules":
         rules = RulesLabeler()
         return lambda prompts, _: [rules.label(prompt).result() for prompt in prompts]
-    with needing(f"--labeler {labeler} (--labeler none does without)", "labeling"):
+    with needing(f"--labeler {labeler} (--labeler none does without)", "label"):
         from beepgpt.labeling.agreement import LEAST
         from beepgpt.labeling.labelers.labeled import CannotLearn, Labeled, read_labeled
         from beepgpt.labeling.labelers.local import unseen_verdicts

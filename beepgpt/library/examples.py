@@ -103,7 +103,7 @@ class SourceExamples(Iterable[ExampleRecord]):
 
         Raises MissingPackage if pyarrow isn't installed.
         """
-        need("a table", ["pyarrow"], "training")
+        need("a table", ["pyarrow"], "train")
         return table_of("example", self._kept_lines())
 
     def to_pandas(self) -> pd.DataFrame:

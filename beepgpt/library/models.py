@@ -36,7 +36,7 @@ class TrainedModel:
     @classmethod
     def load(cls, folder: str | Path) -> TrainedModel:
         """The model in a folder that `beepgpt train` or `beepgpt.train` made. No code in it is run. Raises BadModel, MissingPackage."""
-        need("a model", NEEDED, "training")
+        need("a model", NEEDED, "train")
         from beepgpt.training.models import load_model
 
         return cls(Path(folder), load_model(Path(folder)))
@@ -91,7 +91,7 @@ def train(
     >>> TrainedModel.load(model.folder).predict(made)[0] == first
     True
     """
-    need("a model", NEEDED, "training")
+    need("a model", NEEDED, "train")
     from beepgpt.training.models import train_here
 
     folder = training_set.folder if isinstance(training_set, TrainingSet) else TrainingSet(Path(training_set)).folder

@@ -50,7 +50,7 @@ class TrainingSet:
 
     def to_arrow(self, side: str) -> pa.Table:
         """The examples of a side, `train` or `valid`, as a table of pyarrow with their candidates, in the order of time. Raises BadSet."""
-        need("a table", ["pyarrow"], "training")
+        need("a table", ["pyarrow"], "train")
         import pyarrow.parquet as pq
 
         path = self.folder / f"candidates_{side}.parquet"
@@ -103,7 +103,7 @@ def split(
     >>> made.manifest["account"]["adds_up"], made.to_arrow("train").num_rows > made.to_arrow("valid").num_rows
     (True, True)
     """
-    need("a training set", ["pyarrow"], "training")
+    need("a training set", ["pyarrow"], "train")
     from beepgpt.training.checks import model_of
     from beepgpt.training.prepare import check_folder, prepare, retracted_in
 

@@ -202,7 +202,7 @@ def test_a_missing_package_is_named_with_the_line_that_installs_it(export: Path,
 
     with pytest.raises(MissingPackage, match=r"^a table needs polars, which is not installed: pip install polars$"):
         beepgpt.examples(export).to_polars()
-    with pytest.raises(MissingPackage, match=r"^a model needs sklearn, which is not installed: pip install 'beepgpt\[training\]'$"):
+    with pytest.raises(MissingPackage, match=r"^a model needs sklearn, which is not installed: pip install 'beepgpt\[train\]'$"):
         monkeypatch.setitem(sys.modules, "sklearn", None)
         beepgpt.Model.load(export.parent / "none")
 
