@@ -28,7 +28,17 @@ def _quiet(step: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class TrainedModel:
-    """A model of this machine that predicts who answers: `beepgpt.train` makes one, `Model.load` reads one from its folder."""
+    """A model of this machine that predicts who answers: `beepgpt.train` makes one, `Model.load` reads one from its folder.
+
+    >>> import beepgpt, tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> made = beepgpt.examples(beepgpt.simulate(f"{folder}/workspace.zip", messages=400))
+    >>> trained = beepgpt.train(beepgpt.split(made, f"{folder}/set"), threads=1)
+    >>> model = beepgpt.Model.load(f"{folder}/set/models/local")
+    >>> newest = made.kept()[-1:]
+    >>> model.predict(newest) == trained.predict(newest), model.card["trained_on"]["examples"]
+    (True, 247)
+    """
 
     folder: Path
     _trained: Trained = field(repr=False)

@@ -33,7 +33,16 @@ TRAINING = ("training", "run")
 
 @dataclass(frozen=True, slots=True)
 class TrainingSet:
-    """A folder with a training side and a validation side, apart in time; `TrainingSet(folder)` opens one that `beepgpt prepare` made."""
+    """A folder with a training side and a validation side, apart in time; `TrainingSet(folder)` opens one that `beepgpt prepare` made.
+
+    >>> import beepgpt, tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> export = beepgpt.simulate(f"{folder}/workspace.zip", messages=400)
+    >>> made = beepgpt.split(beepgpt.examples(export), f"{folder}/set")
+    >>> opened = beepgpt.TrainingSet(f"{folder}/set")
+    >>> opened == made, opened.manifest["parts"]["examples"], opened.to_arrow("valid").column_names[:3]
+    (True, {'fit': 247, 'choose': 31, 'judge': 31}, ['id', 'conversation', 'channel'])
+    """
 
     folder: Path
 
