@@ -44,6 +44,10 @@ class RunStopped(BeepGPTError):
     """A run could not continue, and its work so far is kept; the message says why, and how to resume it."""
 
 
+class DoesNotAddUp(BeepGPTError):
+    """A record or a point is in no row of the account, or in two: a fault of the program, and its output is not to be used."""
+
+
 # Files and ports of this machine
 
 

@@ -16,8 +16,8 @@ from beepgpt.conversations.chunks import Chunk
 from beepgpt.conversations.points import MessageDeleted, PointEmitted, PointSettled
 from beepgpt.conversations.rules import Rules
 from beepgpt.dataflows.following import Following, follow
-from beepgpt.dataflows.records import DeadLetter, TaggedItems
-from beepgpt.errors import BadCommand
+from beepgpt.dataflows.records import DeadLetter, TaggedItems, accounts_in
+from beepgpt.errors import BadCommand, DoesNotAddUp
 
 PARTITION = "all"
 """Of records that come as one stream: a heartbeat in it is for every channel."""
@@ -62,7 +62,8 @@ def follow_channels(step_id: str, up: Stream[bytes], rules: Rules | None = None,
     `up`: records of Slack's Events API, or `ChatEvent.record` of any chat. Each channel's records have to come from one partition of the
     source, in about their order (the setting `lateness`); a heartbeat is for all channels. `rules`: as `beepgpt.rules` makes them; those of
     the environment's settings if not given. `with_points`: emit points, too, which cost some time. Works with recovery stores, by which a
-    record may come twice. After the end of the input nothing more may come. Raises BadSettings.
+    record may come twice. After the end of the input nothing more may come. Raises BadSettings, and in the flow DoesNotAddUp if records or
+    points are lost.
 
     >>> from bytewax.dataflow import Dataflow
     >>> from bytewax.testing import TestingSink, TestingSource, run_main
@@ -100,7 +101,7 @@ def follow_channels(step_id: str, up: Stream[bytes], rules: Rules | None = None,
         _entries("take_deleted", followed, lambda each: each if isinstance(each, MessageDeleted) else None),
         _of_kind("take_late", followed, "late"),
         _of_kind("take_rejected", followed, "rejects"),
-        _of_kind("take_accounts", followed, "account"),
+        op.flat_map("take_accounts", followed, checked_accounts),
     )
 
 
@@ -110,6 +111,19 @@ def received(batch: list[bytes]) -> list[Chunk]:
         raise BadCommand(f"{wrong!r} is no record: give bytes, such as ChatEvent.record")
     now = time.time_ns() // 1_000
     return [(PARTITION, 0, [ReceivedRecord(each, now) for each in batch])]
+
+
+def checked_accounts(keyed: tuple[str, TaggedItems]) -> Sequence[Account]:
+    """The accounts in an item. Raises DoesNotAddUp.
+
+    >>> checked_accounts(("shard-00", ("account", [Account({"read": 2, "ignored:bot": 1})])))
+    Traceback (most recent call last):
+    beepgpt.errors.DoesNotAddUp: 2 events read, but 1 accounted for
+    """
+    accounts = accounts_in(keyed)
+    if wrong := [each for account in accounts for each in account.check()]:
+        raise DoesNotAddUp("; ".join(wrong))
+    return accounts
 
 
 def _of_kind(step_id: str, followed: KeyedStream[TaggedItems], kind: str) -> Stream[Any]:
