@@ -164,7 +164,7 @@ def test_a_command_reads_the_flags_that_it_offers_and_no_other_setting(read, fun
 
 def test_a_flag_that_is_not_read_and_a_setting_that_is_not_offered_would_be_seen():
     assert wrong("outcomes", {("scoring", "people")}) == ({("scoring", "threshold")}, {("scoring", "people")})
-    assert set(RUNS) | ALONE | ON_KAFKA | {"try_export", "demo"} == set(READS)
+    assert set(RUNS) | ALONE | ON_KAFKA | {"try_export", "demo", "up"} == set(READS)
 
 
 @pytest.mark.slow

@@ -1,0 +1,60 @@
+"""`beepgpt up`: live on one machine, with no broker."""
+
+from __future__ import annotations
+
+import os
+from datetime import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from beepgpt.commands.check import print_findings
+from beepgpt.commands.checking import check_packages, check_slack, check_workspace
+from beepgpt.commands.flags import Include, kinds_of, with_settings
+from beepgpt.config.settings import Settings
+from beepgpt.errors import BadCommand
+from beepgpt.runtime.workers import Stop
+from beepgpt.up.folder import DataFolder
+from beepgpt.up.run import LiveRun, UpPlan
+
+
+@with_settings
+def up(
+    context: typer.Context,
+    settings: Settings,
+    data: Annotated[Path, typer.Option(help="The folder that it owns: the log, the model, who was alerted.")],
+    export: Annotated[
+        Path | None, typer.Option(help="Of the first start: a Slack export, zip or folder, as history.", show_default=False)
+    ] = None,
+    include: Include = "channels",
+    night: Annotated[str, typer.Option(help="When to train anew, by the clock of alerts.zone.")] = "03:00",
+) -> None:
+    """Live on one machine, with no broker: Slack's events, examples, scores and alerts, and each night a newer model.
+
+    Ctrl-C or SIGTERM stops all of it in order; the same command goes on where it was.
+    """
+    if export is not None and not export.exists():
+        raise BadCommand(f"--export {export}: there is no such file or folder: give the zip that Slack's export page made")
+    at, folder, config = hour_of(night), DataFolder(data.resolve()), context.params["config"]
+    folder.check_own()
+    found = [*check_workspace(settings), *check_packages(), *check_slack(settings, kinds_of(include))]
+    if not all(is_ok for _, is_ok, _ in found):
+        print_findings([dict(zip(("check", "is_ok", "found"), each, strict=True)) for each in found])
+        raise typer.Exit(1)
+    held = folder.take()
+    stop = Stop()
+    try:
+        with stop.listening():
+            status = LiveRun(UpPlan(folder, settings, config, export, include, at), stop).run()
+    finally:
+        os.close(held)
+    raise typer.Exit(status)
+
+
+def hour_of(text: str) -> time:
+    """A time of day. Raises BadCommand."""
+    try:
+        return time.fromisoformat(text)
+    except ValueError:
+        raise BadCommand(f"--night {text}: a time of day like 03:00 is expected") from None

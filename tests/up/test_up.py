@@ -1,0 +1,189 @@
+"""`beepgpt up` in processes of its own, beside the tests' Slack: from an export to an alert, through kills, to the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from beepgpt.connectors.sqlite.log import SqliteLog
+from beepgpt.conversations.rules import DAY
+from beepgpt.runtime.clock import now_us
+from beepgpt.simulation.people import SimulatedWorkspace
+from beepgpt.simulation.workspace import Plan, write_export
+from tests.support import program, run_program
+from tests.support.kafka import Running, started
+from tests.support.slack_server import Server
+from tests.support.slack_web_api import Workspace
+from tests.support.slack_workspace import TEAM
+from tests.support.speed import slowness, wait_until
+from tests.support.whole_slack import one_slack
+
+DAYS = 30
+SECRET = "Does anybody know why the build of the zeppelin is red?"
+
+
+def plan() -> Plan:
+    """A workspace whose history ends an hour ago."""
+    return Plan(seed=7, messages=1_500, channels=3, people=14, days=DAYS, start=now_us() - DAYS * DAY - 3_600_000_000, private=0)
+
+
+@contextmanager
+def workspace(simulated: SimulatedWorkspace) -> Iterator[tuple[Server, Workspace]]:
+    """A Slack with the people and channels of a simulated workspace, nothing said in it yet, and all have opted in."""
+    with one_slack() as (server, people):
+        for each in simulated.people:
+            people.user(each.id, team_id=TEAM)
+        for channel in map(simulated.channel, range(simulated.plan.channels)):
+            people.channel(channel.id, *(each.id for each in simulated.people))
+            server.workspace.add_channel(channel.id)
+        yield server, people
+
+
+def settings_of(server: Server) -> dict[str, str]:
+    """Variables for `up`: quick heartbeats, no quiet hours, and alerts that come easily."""
+    return server.settings | {
+        "BEEPGPT_CONVERSATIONS__WORKSPACE": "acme",
+        "BEEPGPT_SLACK__DELAY": "1s",
+        "BEEPGPT_SLACK__CALLS_PER_MINUTE": "100000",
+        "BEEPGPT_ALERTS__QUIET": "",
+        "BEEPGPT_ALERTS__LIST_FROM": "",
+        "BEEPGPT_ALERTS__OPTED_IN": "true",
+        "BEEPGPT_ALERTS__THRESHOLD": "0.02",
+        "BEEPGPT_RUN__SNAPSHOT_EVERY": "1s",
+    }
+
+
+def children_of(run: Running) -> dict[str, int]:
+    """The processes that it started, by the command that each runs."""
+    found = {}
+    for pid in run.workers():
+        with suppress(OSError, ValueError):  # it may end meanwhile
+            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            found[words[words.index("beepgpt.commands.up_child") + 1]] = pid
+    return found
+
+
+def kill(run: Running, name: str) -> None:
+    """`kill -9` of a command."""
+    os.kill(children_of(run)[name], signal.SIGKILL)
+    wait_until(lambda: f"{name} was killed (SIGKILL)" in run.said, f"{name} is missed", said=lambda: run.said)
+
+
+def wait_until_back(run: Running, name: str) -> None:
+    """Return once a command that ended runs again."""
+    wait_until(lambda: name in children_of(run), f"{name} is back", said=lambda: run.said)
+
+
+def values_on(log: SqliteLog, topic: str) -> list[dict[str, Any]]:
+    """The records of a topic; tombstones are left out."""
+    return [json.loads(record.value) for _, record in log.records(topic) if record.value is not None]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_from_an_export_to_an_alert_through_kills_to_the_end(tmp_path: Path):
+    """The export first, then what is live; no record is late. Each command that is killed comes back, and nobody is alerted twice."""
+    of = plan()
+    simulated, export, data = SimulatedWorkspace(of), tmp_path / "acme.zip", tmp_path / "live"
+    write_export(of, export)
+    night = datetime.now(UTC) + timedelta(seconds=60 * slowness())
+    command = program("up", "--data", data, "--export", export, "--night", f"{night:%H:%M:%S}")
+    with workspace(simulated) as (server, people), started(command, tmp_path / "run", settings_of(server)) as run:
+        channel = simulated.channel(0).id
+        wait_until(lambda: "alert" in children_of(run), "the model is there", 200, said=lambda: run.said)
+        second = subprocess.run(command, env=os.environ | settings_of(server), capture_output=True, text=True, check=False)
+        assert second.returncode == 2 and "another `beepgpt up` runs on it" in second.stderr
+
+        def alerts() -> int:
+            return sum(len(people.sent_to(each.id)) for each in simulated.people)
+
+        def post(text: str) -> None:
+            server.workspace.post(channel, simulated.people[0].id, text)
+
+        wait_until(lambda: "alerts.sqlite: is a new store" in run.said, "alert has begun", said=lambda: run.said)
+        wait_until((data / "state" / "score" / "run.json").exists, "score has begun", said=lambda: run.said)
+        post(SECRET)
+        wait_until(lambda: alerts() > 0, "somebody is alerted", said=lambda: run.said)
+
+        for name in ("ingest", "score", "alert", "examples"):
+            kill(run, name)
+            post(f"After {name} was killed: who knows why?")
+            wait_until_back(run, name)
+        log = SqliteLog(f"sqlite://{data / 'log'}")
+        wait_until(
+            lambda: all(
+                any(text in json.dumps(each) for each in values_on(log, "slack.predictions"))
+                for text in ("ingest was killed", "examples was killed")
+            ),
+            "what was said meanwhile is scored", said=lambda: run.said,
+        )  # fmt: skip
+        wait_until(lambda: "training: " in run.said, "the night's training", 120, said=lambda: run.said)
+        assert run.stop() == 0, run.said
+
+    events = [each["event"] for each in values_on(log, "slack.events") if "event" in each]
+    live = [each["text"] for each in events if "killed" in each.get("text", "")]
+    assert sorted(live) == sorted(set(live)) and len(live) == 4
+    assert values_on(log, "slack.late") == values_on(log, "slack.dead-letters") == []
+    alerted = [(each["user"], each["conversation"]) for each in values_on(log, "slack.alerts")]
+    assert alerted and len(alerted) == len(set(alerted))
+    ends = [line for line in run.said.splitlines() if " ended with status 0" in line]
+    assert [line.split()[0] for line in ends[-4:]] == ["ingest", "examples", "score", "alert"]
+    assert SECRET not in run.said
+    assert data.stat().st_mode & 0o777 == 0o700
+    assert {each.stat().st_mode & 0o077 for each in data.rglob("*")} == {0}
+    assert [each.name for each in (data / "first").rglob("*") if each.is_file() and each.suffix != ".html"] == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_without_an_export_it_collects_until_there_is_enough(tmp_path: Path):
+    """It says how many are missing; then it makes a model of what was said live. No history joins behind live events any more."""
+    data, simulated = tmp_path / "live", SimulatedWorkspace(plan())
+    command, channel = program("up", "--data", data), simulated.channel(0).id
+    with workspace(simulated) as (server, _):
+        settings = settings_of(server)
+        with started(command, tmp_path / "first", settings) as run:
+            wait_until(lambda: "ingest: 3 channels" in run.said, "it is connected", said=lambda: run.said)
+            assert "Collecting: 0 of the 200 answered examples that a first model needs are there." in run.said
+            started_by_it = children_of(run).values()
+            os.kill(run.process.pid, signal.SIGKILL)
+            wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started_by_it), "what it started ends with it")
+        with started(command, tmp_path / "second", settings) as run:
+            wait_until(lambda: "ingest: 3 channels" in run.said, "it is connected", said=lambda: run.said)
+            for number in range(230):
+                asks, answers = (simulated.people[(number + each) % 5].id for each in (0, 1))
+                ts = server.workspace.post(channel, asks, f"The build is red again, for the time {number}")
+                server.workspace.post(channel, answers, "It is mended", thread_ts=ts)
+                time.sleep(0.03)
+            wait_until(lambda: "alert" in children_of(run), "a model is there", 200, said=lambda: run.said)
+            assert "training: " in run.said and "is live now, with its threshold" in run.said
+            assert run.stop(signal.SIGINT) == 0, run.said
+
+        write_export(plan(), export := tmp_path / "acme.zip")
+        late = run_program("up", "--data", data, "--export", export, env=os.environ | settings)
+    assert late.returncode == 2 and "began with live events, and behind that a history would be late" in late.stderr
+
+
+def test_what_is_wrong_is_said_before_anything_is_made(tmp_path: Path):
+    """A folder of somebody else, a time that is none, a missing token."""
+    (tmp_path / "notes.txt").write_text("mine")
+    data = tmp_path / "live"
+    env = {"BEEPGPT_CONVERSATIONS__WORKSPACE": "acme"}
+    foreign, timeless, tokenless = (
+        run_program("up", *more, env=env) for more in (("--data", tmp_path), ("--data", data, "--night", "soon"), ("--data", data))
+    )
+
+    assert foreign.returncode == 2 and "holds files that are not of `beepgpt up`" in foreign.stderr
+    assert timeless.returncode == 2 and "a time of day like 03:00 is expected" in timeless.stderr
+    assert tokenless.returncode == 1 and "slack.bot_token is missing" in tokenless.stdout
+    assert [each.name for each in tmp_path.iterdir()] == ["notes.txt"]
