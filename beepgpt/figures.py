@@ -6,11 +6,9 @@ whose heads say `%`, without the sign.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
-_PER_CENT = re.compile(r"(?<=\d) ?%")
 NONE = "–"
 """Shown in the place of a number that is not known."""
 FEW = "too few to tell"
@@ -66,13 +64,32 @@ def in_days(days: float) -> str:
     return f"{number} day{'' if number == '1' else 's'}"
 
 
+def counted(count: int, what: str) -> str:
+    """A count with its noun.
+
+    >>> counted(1, "day"), counted(1200, "message")
+    ('1 day', '1,200 messages')
+    """
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def count_of(figure: Mapping[str, Any]) -> str:
     """Format a share as a count.
 
     >>> count_of({"value": 0.59091, "count": 22}), count_of({"value": None, "count": 0})
     ('13 of 22', '–')
     """
-    return NONE if figure["value"] is None else f"{round(figure['value'] * figure['count']):,} of {figure['count']:,}"
+    return NONE if figure["value"] is None else f"{right_of(figure):,} of {figure['count']:,}"
+
+
+def right_of(figure: Mapping[str, Any]) -> int:
+    """The count that a share is made of.
+
+    >>> right_of({"value": 0.59091, "count": 22}), right_of({"value": None, "count": 0})
+    (13, 0)
+    """
+    count: int = round((figure["value"] or 0.0) * figure["count"])
+    return count
 
 
 def share(figure: Mapping[str, Any], digits: int = 0) -> str:
@@ -98,15 +115,6 @@ def share_or_few(figure: Mapping[str, Any] | None, digits: int = 1) -> str:
     if figure is None or figure["value"] is None:
         return NONE
     return share(figure, digits) if figure["low"] is not None else f"{FEW} ({share(figure)})"
-
-
-def spaced(text: str, space: str = " ") -> str:
-    """A text with a space before each per cent sign, as all shares have it here; `space`: which.
-
-    >>> spaced("from 22% on, 38 % (22–59) joined")
-    'from 22 % on, 38 % (22–59) joined'
-    """
-    return _PER_CENT.sub(f"{space}%", text)
 
 
 # In columns of tables, whose heads have the unit

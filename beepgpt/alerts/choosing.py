@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from beepgpt.alerts.rehearsal import RehearsalHistory, Rehearsed
-from beepgpt.figures import share
+from beepgpt.figures import percent, share
 from beepgpt.training.intervals import LEAST_CONVERSATIONS, LEAST_COUNT
 
 WEEK = 7
@@ -33,7 +33,7 @@ class WantedAlerts(NamedTuple):
     @property
     def words(self) -> str:
         """The wish, in words."""
-        wishes = [] if self.precision is None else [f"{self.precision:.0%} of those alerted join within a day"]
+        wishes = [] if self.precision is None else [f"{percent(self.precision)} of those alerted join within a day"]
         wishes += [] if self.per_week is None else [f"a person gets at most {self.per_week:g} a week"]
         return " and ".join(wishes)
 
@@ -61,7 +61,7 @@ def recommend(rehearsed: Sequence[Rehearsed], history: RehearsalHistory, wanted:
         is_sure = wanted.precision is None or joined["high"] < wanted.precision
         why = "" if is_sure else "too few to tell: "
         why += f"on the days before those that judge, at no threshold {wanted.words};"
-        return found | {"why": f"{why} at {best.threshold:.0%}, {share(joined)} of {joined['count']:,} joined"}
+        return found | {"why": f"{why} at {percent(best.threshold)}, {share(joined)} of {joined['count']:,} joined"}
     if not history.parts.get("choose"):
         return found | {"why": f"no prediction is of the part to choose by (they are of: {', '.join(history.parts)})"}
     alerts, sessions = max(

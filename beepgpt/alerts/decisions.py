@@ -57,6 +57,11 @@ class Policy:
         """The policy for predictions of a model."""
         return self if self.thresholds is None else replace(self, threshold=self.thresholds(model))
 
+    @property
+    def least(self) -> float:
+        """The least probability that alerts anybody, by a message or in the list."""
+        return self.threshold if self.list_from is None else min(self.threshold, self.list_from)
+
 
 @dataclass(frozen=True, slots=True)
 class Preferences:
@@ -136,7 +141,7 @@ def decide(
         return
     keys = keys_of(point, history.session_of)
     policy = policy.of(point.model)
-    least = policy.threshold if policy.list_from is None else min(policy.threshold, policy.list_from)
+    least = policy.least
     for user, p in point.people:
         if p < least and ((own := history.preferences(user).threshold) is None or p < own):
             continue  # most candidates: whatever the other rules say, nothing comes of them

@@ -23,7 +23,7 @@ from beepgpt.conversations.events import micros
 from beepgpt.conversations.outcomes import KNOWN
 from beepgpt.conversations.rules import DAY
 from beepgpt.training.intervals import Figure, share_of
-from beepgpt.training.parts import Parts
+from beepgpt.training.parts import UNMARKED, Parts, part_of
 from beepgpt.training.points import Ints
 
 
@@ -47,8 +47,6 @@ def read_outcome(value: Mapping[str, Any]) -> PastOutcome:
     return PastOutcome(str(value["id"]), conversation, str(value["how"]), answer, at, micros(settled))
 
 
-UNMARKED = "unmarked"
-"""The part of predictions that name none: they may be of points that the model was fitted on."""
 EVERY_PART = frozenset({"fit", "choose", "judge", UNMARKED})
 
 
@@ -117,8 +115,7 @@ class RehearsalHistory:
 
     def part_of(self, point: PredictedConversation) -> str:
         """The part of a point's model's time: as it says, else as the model's card does."""
-        parts = self._parts.get(point.model)
-        return point.part or (None if parts is None else parts.of(point.prompt_ts)) or UNMARKED
+        return part_of(point.part, self._parts.get(point.model), point.prompt_ts)
 
     @cached_property
     def parts(self) -> dict[str, list[PredictedConversation]]:

@@ -18,7 +18,7 @@ from beepgpt.alerts.predictions import newest_text, shortened
 from beepgpt.alerts.rehearsal import RehearsalHistory, Rehearsed, RehearsedAlert, share
 from beepgpt.alerts.replay import MATCHING, Baseline, MaySee, Replay, latest_other_author, most_frequent
 from beepgpt.conversations.events import ts_text
-from beepgpt.figures import threshold
+from beepgpt.figures import percent, threshold
 from beepgpt.training.intervals import needed_to_see, paired_gain
 
 THRESHOLDS = (0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.15, 0.18, 0.2, 0.22, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -59,7 +59,7 @@ def rehearsal_report(
     returns, which is told why.
     """
     model = Replay(history, asked=asked, may_see=may_see)
-    others = [model.under(policy_at(each), name=f"{each:.0%}", parts=JUDGED, on_end=on_run) for each in THRESHOLDS]
+    others = [model.under(policy_at(each), name=percent(each), parts=JUDGED, on_end=on_run) for each in THRESHOLDS]
     found = [recommend(others, history, each) for each in wishes]
     recommended = next((each for each in found if each["threshold"] is not None), found[0])
     if policy is None:
@@ -67,12 +67,14 @@ def rehearsal_report(
         policy = policy_at(otherwise(recommended["why"]) if best is None else best)
     ours = model.under(policy, on_end=on_run)
     wanted_alerts = len(ours.direct())
-    rules = [ours]
+    name = f"the model, from {threshold(policy.threshold)}"
+    rules = [row_of(ours) | {"name": name, "ours": True, "rule": None, "as_many": False, "gain": None}]
     plain = replace(policy, threshold=1e-9, list_from=None)
     for name, rule in BASELINES.items():
         baseline = Replay(history, asked=asked, people=rule(history), may_see=may_see)
-        rules += [baseline.under(plain, name=name, parts=JUDGED, on_end=on_run)]
-        rules += [baseline.matched(policy, wanted_alerts, f"{name}, as many", parts=JUDGED, on_end=on_run)]
+        matched = baseline.matched(policy, wanted_alerts, f"{name}, as many", parts=JUDGED, on_end=on_run)
+        for each, as_many in ((baseline.under(plain, name=name, parts=JUDGED, on_end=on_run), False), (matched, True)):
+            rules.append(row_of(each) | {"rule": name, "as_many": as_many, "gain": gain_of(ours, each)})
     likely = [each for each in ours.alerts if each.part == "judge"]
     reached = {each.alert.user for each in likely}
     judges = history.parts.get("judge", [])
@@ -81,6 +83,8 @@ def rehearsal_report(
         return asked.get(user, Preferences()).zone
 
     return {
+        "models": history.models.tolist(),
+        "days": round(history.days("judge"), 2),
         "points": len(history.points),
         "parts": {part: len(points) for part, points in history.parts.items()},
         "begin": day_of(judges[0].prompt_ts, policy.zone) if judges else None,
@@ -97,10 +101,7 @@ def rehearsal_report(
         "figures": ours.figures,
         "apart": {part: ours.figures_of(part) for part in history.parts if part != "judge"},
         "recommended": recommended,
-        "rules": [
-            row_of(ours) | {"name": f"the model, from {threshold(policy.threshold)}", "ours": True, "gain": None},
-            *(row_of(each) | {"gain": gain_of(ours, each)} for each in rules[1:]),
-        ],
+        "rules": rules,
         "thresholds": [row_of(each) for each in others],
         "trial": trial_of(ours),
         "most_joined": max(Counter(each.alert.user for each in ours.direct() if each.joined).values(), default=0),
@@ -178,9 +179,7 @@ def people_of(rehearsed: Rehearsed, names: Mapping[str, str]) -> list[dict[str, 
     return [
         {
             "name": names.get(user, user),
-            "alerts": len(alerts),
-            "joined": sum(each.joined is True for each in alerts),
-            "known": sum(each.joined is not None for each in alerts),
+            **_counts_of(alerts),
             "a_day": share(len(alerts), rehearsed.history.days("judge")),
         }
         for user, alerts in most
@@ -196,13 +195,16 @@ def channels_of(rehearsed: Rehearsed, names: Mapping[str, str]) -> list[dict[str
     return [
         {
             "name": names.get(channel, channel),
-            "alerts": len(alerts),
+            **_counts_of(alerts),
             "people": len({each.alert.user for each in alerts}),
-            "joined": sum(each.joined is True for each in alerts),
-            "known": sum(each.joined is not None for each in alerts),
         }
         for channel, alerts in most
     ]
+
+
+def _counts_of(alerts: Sequence[RehearsedAlert]) -> dict[str, int]:
+    joined = [each.joined for each in alerts if each.joined is not None]
+    return {"alerts": len(alerts), "joined": sum(joined), "known": len(joined)}
 
 
 def bars_of(rehearsed: Rehearsed, zone: str = "UTC") -> dict[str, Any]:

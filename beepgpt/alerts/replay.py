@@ -125,7 +125,7 @@ class Replay:
         history, known = self._history, _Known(self._asked, self._history.spoke)
         standing = self._standing_under(policy, known)
         policies = {model: policy.of(model) for model in history.models}
-        least = np.array([_least(policies[model]) for model in history.models])[history.model_at]
+        least = np.array([policies[model].least for model in history.models])[history.model_at]
         is_replayed = np.isin(history.part_at, list(parts))
         is_asked = standing.is_open & is_replayed
         thresholds = np.array([policies[model].threshold for model in history.models])[history.model_at]
@@ -203,10 +203,6 @@ class Replay:
             alert = Alert(identity, user, "answer", verdict.route, verdict.reason, p, why, point, self._history.keys[at])
             made = self._made[index, verdict] = judged(alert, self._history.part_at[at], self._history)
         return made
-
-
-def _least(policy: Policy) -> float:
-    return policy.threshold if policy.list_from is None else min(policy.threshold, policy.list_from)
 
 
 # Baselines

@@ -16,7 +16,7 @@ from beepgpt.commands.output import account_table, write_report
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
-from beepgpt.figures import percent, spaced
+from beepgpt.figures import percent
 from beepgpt.runtime.console import console
 from beepgpt.runtime.places import check_apart, is_topic
 from beepgpt.training.folder import METRICS
@@ -133,7 +133,7 @@ def say_threshold(model: Path | None, found: FoundThreshold) -> None:
         " beepgpt rehearse shows how alerts go at other thresholds, --threshold sets one",
         "rehearsed": "",
     }
-    console.print(f"Alerts from {percent(found.value, 1)} on, {spaced(found.why)}{better[found.found]}.", highlight=False)
+    console.print(f"Alerts from {percent(found.value, 1)} on, {found.why}{better[found.found]}.", highlight=False)
 
 
 def policy_of(settings: Settings, threshold: float) -> Policy:

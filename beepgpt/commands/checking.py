@@ -14,7 +14,7 @@ from beepgpt.config.settings import Settings, defaults, revealed
 from beepgpt.connectors.slack import export as slack_export
 from beepgpt.conversations.rules import differing
 from beepgpt.errors import BeepGPTError
-from beepgpt.figures import percent, spaced
+from beepgpt.figures import percent
 from beepgpt.ingest.slack.run import team_of, tokens_of
 from beepgpt.runtime.places import log_of
 from beepgpt.training.folder import CARD
@@ -112,6 +112,6 @@ def check_model(settings: Settings, folder: Path | None) -> Iterator[CheckFindin
         return
     try:
         threshold = threshold_of(settings, folder)
-        yield "model", True, f"{folder}, alerts from {percent(threshold.value)} on, {spaced(threshold.why)}"
+        yield "model", True, f"{folder}, alerts from {percent(threshold.value)} on, {threshold.why}"
     except BeepGPTError as error:
         yield "model", False, str(error)

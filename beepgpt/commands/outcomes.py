@@ -116,6 +116,8 @@ def print_models(models: list[dict[str, Any]]) -> None:
 
 def print_outcomes(model: Mapping[str, Any]) -> None:
     """Print one model's figures as a table."""
+    from beepgpt.training.outcomes import DONE
+
     table = account_table()
     table.add_row(f"model {model['model']}", "", f"points from {model['from']} to {model['until']} UTC")
     counts, parts = model["outcomes"], model["parts"]
@@ -151,8 +153,6 @@ def print_outcomes(model: Mapping[str, Any]) -> None:
     results.print(table)
 
 
-DONE = {"next_user": "answered next", "interacting_users": "posted or reacted", "reactors": "reacted"}
-"""What those who were right did, by target."""
 PARTS = {
     "judge": "all figures are of these",
     "choose": "by which thresholds and models are chosen: counted here alone",

@@ -18,7 +18,7 @@ from beepgpt.commands.output import write_report
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
-from beepgpt.figures import count_of, decimals, percent, share_or_few, short, spaced
+from beepgpt.figures import count_of, decimals, percent, share_or_few, short
 from beepgpt.runtime.console import console, results
 from beepgpt.runtime.destinations import beside_of
 from beepgpt.runtime.names import known_names, people_of
@@ -108,7 +108,7 @@ def keep(recommended: Mapping[str, Any], model: Path, models: Sequence[str]) -> 
         return
     if recommended["threshold"] is None:
         if (stays := threshold_in(model)) is not None:
-            console.print(f"Alerts from {percent(stays.value, 1)} on, as before: {spaced(stays.why)}.", highlight=False)
+            console.print(f"Alerts from {percent(stays.value, 1)} on, as before: {stays.why}.", highlight=False)
         return
     jsonl.write_file(model / ALERTS, orjson.dumps({"model": name, **recommended}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     which = f"{model / ALERTS}, which `beepgpt alert` and `beepgpt score` follow, also those that run"
@@ -116,12 +116,13 @@ def keep(recommended: Mapping[str, Any], model: Path, models: Sequence[str]) -> 
 
 
 def print_figures(values: Mapping[str, Any]) -> None:
-    """Print the recommendation, the model, the baselines and the other thresholds."""
-    from beepgpt.web.index_page import how_chosen
+    """Print the verdict, the recommendation, the model, the baselines and the other thresholds."""
+    from beepgpt.web.verdict import verdict_of
 
-    found, parts = values["recommended"], values["parts"]
-    if chosen := how_chosen(values):
-        results.print(chosen, highlight=False)
+    found, parts, verdict = values["recommended"], values["parts"], verdict_of(values, None)
+    for each in ("sentence", "says", "caveat", "chosen"):
+        if verdict[each]:
+            results.print(verdict[each], highlight=False)
     apart = ", ".join(f"{name} {count:,}" for name, count in parts.items() if name != "judge")
     rest = f"; apart from these: {apart}" if apart else ""
     results.print(
@@ -130,7 +131,7 @@ def print_figures(values: Mapping[str, Any]) -> None:
     if found["threshold"] is not None:
         joined = found["judged"]["intervals"]["joined"]
         results.print(
-            f"Recommended: {percent(found['threshold'])}, {spaced(found['why'])}. Judged: {found['judged']['alerts']:,} alerts;"
+            f"Recommended: {percent(found['threshold'])}, {found['why']}. Judged: {found['judged']['alerts']:,} alerts;"
             f" of the {joined['count']:,} whose day is over, {share_or_few(joined)} joined.",
             highlight=False,
         )
@@ -144,7 +145,7 @@ def print_figures(values: Mapping[str, Any]) -> None:
     for row in (*values["rules"], *values["thresholds"]):
         cells = [f"{row['alerts']:,}", *([f"{row['people']:,}"] if is_wide else []), of_how_many(row["intervals"]["joined"])]
         cells += [short(row["intervals"][name], name) for name in ("next", *reacting, "announced")]
-        table.add_row(spaced(row["name"]), *cells, *([decimals(row["per_person_per_day"])] if is_wide else []))
+        table.add_row(row["name"], *cells, *([decimals(row["per_person_per_day"])] if is_wide else []))
     results.print(table)
     results.print(
         "joined: posted there for the first time within a day, of those whose day is over; next: was the next to answer; coverage: of all"

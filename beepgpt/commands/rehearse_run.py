@@ -72,8 +72,7 @@ def rehearsal_of(
         values = rehearsal_report(history, None if given is None else policy_at(given), policy_at, instead, on_run=on_run, **how)
     guessed = "a guess" if before is None else "as was recommended before" if before.found == "rehearsed" else "which the model keeps"
     guessed = guessed if given is None else "as was set"
-    more = {"models": sorted({point.model for point in history.points}), "days": round(history.days("judge"), 2)}
-    return {**values, **more, "asked": wishes[0]._asdict(), "guessed": guessed}
+    return {**values, "asked": wishes[0]._asdict(), "guessed": guessed}
 
 
 def wishes_of(precision: float | None = None, per_week: float | None = None) -> list[WantedAlerts]:

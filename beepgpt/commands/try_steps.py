@@ -122,8 +122,9 @@ def rehearse_alerts(job: TryJob, made: Mapping[str, Any], sides: Mapping[str, An
     """Replay the scores with alerts, and write the pages of that and of the verdict; returns the verdict."""
     from beepgpt.commands.rehearse import keep, write_page
     from beepgpt.commands.rehearse_run import rehearsal_of, wishes_of
-    from beepgpt.web.index_page import index_page, verdict_of
+    from beepgpt.web.index_page import index_page
     from beepgpt.web.report import rehearsal_page
+    from beepgpt.web.verdict import verdict_of
 
     names = names_in([job.export]) if job.named else {}
     people = people_of(names)

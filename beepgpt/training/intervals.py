@@ -232,5 +232,14 @@ def needed_to_see(share: float, more: float, power: float = 0.8) -> int | None:
     return ceil((reach / more) ** 2)
 
 
+def widest_to_see(more: float, power: float = 0.8) -> float:
+    """How wide the 95 % interval of a difference may be, for a difference of `more` to lie apart from zero in `power` of all cases.
+
+    >>> round(widest_to_see(0.1), 3)
+    0.14
+    """
+    return 2 * more * float(ndtri(TAILS[1]) / (ndtri(TAILS[1]) + ndtri(power)))
+
+
 def _rounded(value: float) -> float | None:
     return None if np.isnan(value) else round(float(value), 5)

@@ -21,7 +21,7 @@ from beepgpt.training import metrics
 from beepgpt.training.intervals import Bootstrap
 from beepgpt.training.live import candidate_of, card_in, figures_in, folders_of, hits_in, is_of_card
 from beepgpt.training.metrics import Outcomes, PointScores, RankedAlerts
-from beepgpt.training.parts import Parts
+from beepgpt.training.parts import UNMARKED, Parts, part_of
 
 OutcomeRecord = Mapping[str, Any]
 WEEKS_SHOWN = 60
@@ -30,8 +30,8 @@ NEEDED: dict[str, tuple[type, ...]] = {
     "model": (str,), "people": (list,), "speakers": (int,),
 }  # fmt: skip
 """The fields that figures need, and their types."""
-UNMARKED = "unmarked"
-"""The part of outcomes that name none: they may be of points that the model was fitted on."""
+DONE = {"next_user": "answered next", "interacting_users": "posted or reacted", "reactors": "reacted"}
+"""What those who were right did, by target."""
 
 
 def figures_by_model(
@@ -64,14 +64,8 @@ def validation_of(model: str, folder: Path | None) -> dict[str, Any]:
     return {}
 
 
-def part_of(outcome: OutcomeRecord, parts: Parts | None) -> str:
-    """The part of an outcome's model's time: as it says, else as the model's card does."""
-    part = outcome.get("part") or (None if parts is None else parts.of(micros(outcome["prompt_ts"])))
-    return part or UNMARKED
-
-
 def _figures(model: str, outcomes: Sequence[OutcomeRecord], threshold: float, parts: Parts | None) -> dict[str, Any]:
-    part = [part_of(each, parts) for each in outcomes]
+    part = [part_of(each.get("part"), parts, micros(each["prompt_ts"])) for each in outcomes]
     known = [each for each, of in zip(outcomes, part, strict=True) if each["how"] in KNOWN and of == "judge"]
     target = next((each["target"] for each in outcomes if each.get("target")), "next_user")
     if target == "reactors" and not any(each["how"] == "answered" for each in outcomes):

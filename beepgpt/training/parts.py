@@ -43,6 +43,19 @@ class Parts(NamedTuple):
         return {"choose_from": ts_text(self.choose_from), "judge_from": None if self.judge_from is None else ts_text(self.judge_from)}
 
 
+UNMARKED = "unmarked"
+"""The part of records that name none, of a model whose parts nobody knows: they may be of points that it was fitted on."""
+
+
+def part_of(named: str | None, parts: Parts | None, prompt_ts: int) -> str:
+    """The part of a prediction or an outcome: as it says itself, else as its model's parts do.
+
+    >>> part_of("judge", None, 30), part_of(None, Parts(10, 20), 30), part_of(None, Parts(10, None), 30)
+    ('judge', 'judge', 'unmarked')
+    """
+    return named or (None if parts is None else parts.of(prompt_ts)) or UNMARKED
+
+
 def parts_of(card: Mapping[str, Any]) -> Parts | None:
     """The parts that a manifest or a model's card names; None: it names none.
 

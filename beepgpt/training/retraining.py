@@ -18,6 +18,7 @@ import numpy as np
 import orjson
 
 from beepgpt.errors import BadCommand
+from beepgpt.figures import percent
 from beepgpt.training import metrics
 from beepgpt.training.folder import ALERTS, CARD, COMPARED, METRICS, VALID
 from beepgpt.training.intervals import Bootstrap, Figure, difference
@@ -127,7 +128,8 @@ def threshold_like(live: Path, compared: Comparison | None) -> dict[str, Any] | 
     count = int((compared.live.alerts.p >= before).sum())
     p = np.sort(compared.candidate.alerts.p)[::-1]
     threshold = before if not 0 < count <= len(p) else float(p[count - 1])
-    return {"threshold": threshold, "why": f"{count:,} alerts on the points compared, as many as the live model's from {before:.1%} on"}
+    why = f"{count:,} alerts on the points compared, as many as the live model's from {percent(before, 1)} on"
+    return {"threshold": threshold, "why": why}
 
 
 def put_retrained(

@@ -11,10 +11,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from beepgpt.figures import count_of, decimals, in_days, percent, share, share_or_few, spaced, thousands, threshold, with_interval
+from beepgpt.figures import count_of, decimals, in_days, percent, share, share_or_few, thousands, threshold, with_interval
 
 NO_BREAK = "\u00a0"
 """A space at which no line ends."""
+_PER_CENT = re.compile(r"(?<=\d) ?%")
 _RANGE = re.compile(r"\([\d.,]+–[\d.,]+\)")
 
 
@@ -24,7 +25,12 @@ def unbroken(text: str) -> Markup:
     >>> unbroken("35 % (17–59) <joined>")
     Markup('35\xa0% <span class="whole">(17–59)</span> &lt;joined&gt;')
     """
-    return Markup(_RANGE.sub(r'<span class="whole">\g<0></span>', str(escape(spaced(text, NO_BREAK)))))
+    return Markup(_RANGE.sub(r'<span class="whole">\g<0></span>', str(escape(_per_cent(text)))))
+
+
+def _per_cent(text: str) -> str:
+    """A text in which a space that breaks no line stands before each per cent sign."""
+    return _PER_CENT.sub(f"{NO_BREAK}%", text)
 
 
 def bands(rows: Iterable[tuple[str, Mapping[str, Any]]], *, of: bool = True) -> list[dict[str, Any]]:
@@ -61,10 +67,10 @@ def environment() -> Environment:
         count_of=count_of,
         decimals=decimals,
         in_days=in_days,
-        percent=lambda value, digits=0: spaced(percent(value, digits), NO_BREAK),
+        percent=lambda value, digits=0: _per_cent(percent(value, digits)),
         share=lambda figure: unbroken(share(figure)),
         share_or_few=lambda figure: unbroken(share_or_few(figure, 0)),
-        threshold=lambda value: spaced(threshold(value), NO_BREAK),
+        threshold=lambda value: _per_cent(threshold(value)),
         unbroken=unbroken,
         thousands=thousands,
         with_interval=with_interval,

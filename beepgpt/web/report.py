@@ -16,12 +16,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from beepgpt.figures import spaced
+from beepgpt.figures import right_of
 from beepgpt.training.intervals import LEAST_COUNT
+from beepgpt.training.outcomes import DONE
 from beepgpt.training.validation import ShownExample
-from beepgpt.web.index_page import CAVEAT, counts_of, gains_of, how_chosen, most_of, notes_of, right_of, says_of
 from beepgpt.web.naming import PageNames
 from beepgpt.web.pages import ENDS, REASONS, bands, rendered
+from beepgpt.web.verdict import ONLY_A_TRIAL, UNAIDED, counts_of, gains_of, how_chosen, known_at_choosing, most_of, notes_of, says_of
 from beepgpt.web.words import words_of
 
 INK = "#010203"
@@ -212,15 +213,12 @@ OTHER_PARTS = {
 """The outcomes and predictions that judge nothing."""
 
 
-DONE = {"next_user": "answered next", "interacting_users": "posted or reacted", "reactors": "reacted"}
-"""What those who were right did, by target."""
-
-
 def outcomes_page(found: Mapping[str, Any], home: str = "") -> str:
     """The page of what `beepgpt outcomes --report` writes; `home`: where the verdict stands, of which it is a part."""
     same = [is_same(each) for each in found["models"]]
     plots = [
-        [each for each in (_weeks(model, same), _calibration_of(model)) if each] for model, same in zip(found["models"], same, strict=True)
+        [each for each in (_weeks(model, same), _calibration(model["calibration"])) if each]
+        for model, same in zip(found["models"], same, strict=True)
     ]
     words = words_of(
         "answer", "calibration", "first reply", "hit@k", "interval", "parts of time", "point", "probability", "too few to tell"
@@ -306,17 +304,6 @@ def places_of(weeks: Sequence[str]) -> list[float]:
     return places
 
 
-def _calibration_of(model: Mapping[str, Any]) -> Plot | None:
-    rows = model["calibration"]
-
-    def draw(axes: Axes) -> None:
-        diagonal(axes, 100)
-        ranged_line(axes, [100 * row["said"] for row in rows], [row["came"] for row in rows], color=FIRST, linewidth=1.4)
-
-    words = "Probabilities of people, by tenths. On the dotted line, they came true just as often as predicted. Hollow: too few."
-    return plot("Calibration", words, draw, across="predicted, %", up="came true, %") if rows else None
-
-
 def rehearsal_page(found: Mapping[str, Any], people: Iterable[str] = (), home: str = "") -> str:
     """The page of a rehearsal's figures and alerts. `people`: names of those in the workspace, where names are shown.
 
@@ -326,12 +313,27 @@ def rehearsal_page(found: Mapping[str, Any], people: Iterable[str] = (), home: s
         *("alert", "answered next", "coverage", "interval", "joined", "listed", "parts of time", "point", "probability", "threshold"),
         "too few to tell",
     )
-    shown = {"chosen": how_chosen(found), "caveat": CAVEAT, "people": PageNames(people), "words": words, "home": home}
-    ours = found["figures"]["intervals"]["joined"]
-    shown |= {"says": says_of(found), "notes": notes_of(found)}
-    shown |= {"counts": counts_of(found), "gains": gains_of(found), "right": right_of(ours)}
-    shown |= {"plots": [each for each in (_tradeoff(found), _bars(found)) if each], "parts_of": OTHER_PARTS}
-    return rendered("rehearsal.html", found=found, reasons=REASONS, most=most_of(found["people"], found["figures"]["alerts"]), **shown)
+    known_then = known_at_choosing(found)
+    return rendered(
+        "rehearsal.html",
+        found=found,
+        says=says_of(found),
+        unaided=UNAIDED,
+        only_a_trial=ONLY_A_TRIAL,
+        notes=notes_of(found),
+        chosen=how_chosen(found),
+        counts=counts_of(found),
+        known_then=known_then["intervals"]["joined"]["count"] if known_then else 0,
+        right=right_of(found["figures"]["intervals"]["joined"]),
+        gains=gains_of(found),
+        most=most_of(found["people"], found["figures"]["alerts"]),
+        plots=[each for each in (_tradeoff(found), _bars(found)) if each],
+        parts_of=OTHER_PARTS,
+        reasons=REASONS,
+        people=PageNames(people),
+        words=words,
+        home=home,
+    )
 
 
 def _tradeoff(found: Mapping[str, Any]) -> Plot | None:
@@ -353,7 +355,7 @@ def _tradeoff(found: Mapping[str, Any]) -> Plot | None:
                 named.append(math.log(at))
                 weight = "bold" if row["threshold"] == chosen else "normal"
                 above: Any = {"transform": axes.get_xaxis_transform(), "ha": "center", "va": "bottom", "rotation": 90}
-                axes.text(at, 1.03, spaced(row["name"]), weight=weight, **above)
+                axes.text(at, 1.03, row["name"], weight=weight, **above)
             if row["threshold"] == chosen:
                 is_few = row["intervals"]["joined"]["low"] is None
                 look: Any = {"color": SECOND, "markerfacecolor": "none" if is_few else SECOND}

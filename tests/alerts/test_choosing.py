@@ -90,7 +90,7 @@ def test_too_few_alerts_tell_nothing():
     )
     past = history(of_each=12)
     assert recommend(tried(past), past, WantedAlerts(0.9))["why"].startswith(
-        "too few to tell: on the days before those that judge, at no threshold 90%"
+        "too few to tell: on the days before those that judge, at no threshold 90 %"
     )
 
 

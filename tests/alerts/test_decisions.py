@@ -27,14 +27,14 @@ POLICY = Policy(threshold=0.5, list_from=0.2, per_hour=2, quiet=(13 * 60, 14 * 6
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[dict[str, Any]]:
-    """Predictions of sessions and threads of two channels within three hours, in time order, and deletions among them."""
+    """Predictions of sessions and threads of two channels in time order, some just an hour apart, and deletions among them."""
     records: list[dict[str, Any]] = []
     roots: dict[str, list[tuple[int, str]]] = {channel: [] for channel in CHANNELS}
     session: dict[str, int] = {}
     threads: dict[tuple[str, int], list[tuple[int, str]]] = {}
     at = NOON
     for _ in range(draw(st.integers(1, 25))):
-        at += draw(st.integers(1, 12 * 60)) * SECOND
+        at += draw(st.integers(1, 12 * 60) | st.just(60 * 60)) * SECOND
         channel, author = draw(st.sampled_from(CHANNELS)), draw(st.sampled_from(PEOPLE))
         people = {user: draw(st.sampled_from((0.1, 0.3, 0.6, 0.9))) for user in PEOPLE}
         mine = [key for key in threads if key[0] == channel]

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,17 @@ import pytest
 
 from beepgpt.alerts.decisions import Policy, Preferences
 from beepgpt.alerts.predictions import read_prediction
+from beepgpt.alerts.reading import closing_account
 from beepgpt.alerts.rehearsal import RehearsalHistory, read_outcome
 from beepgpt.alerts.rehearsal_report import bars_of
 from beepgpt.alerts.replay import Replay, latest_other_author, most_frequent
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.events import ts_text
-from beepgpt.conversations.rules import DAY, HOUR, MINUTE, Rules
+from beepgpt.conversations.rules import DAY, HOUR, MINUTE, SECOND, Rules
 from beepgpt.conversations.shard import run_through
 from beepgpt.simulation.workspace import Plan, live_records, undisturbed
 from tests.support import run_program
-from tests.support.alerts import NOON, outcome, prediction
+from tests.support.alerts import NOON, Office, outcome, prediction
 
 POLICY = Policy(threshold=0.5, list_from=0.2, per_hour=3, opted_in=True)
 
@@ -64,6 +66,45 @@ def test_whose_day_is_not_over_counts_nowhere():
     assert (last["alerts"], last["joined"], last["open"]) == (4, 0, 4)
 
 
+@pytest.mark.parametrize(("after", "is_joined"), [(1, True), (DAY, True), (DAY + 1, False)])
+def test_a_day_is_a_day_in_a_rehearsal_as_live(tmp_path: Path, after: int, is_joined: bool):
+    """Who posts a microsecond after the prompt has joined, and who posts when the day ends; not who posts a microsecond later."""
+    point = prediction(people={"bo": 0.9})
+    happened = [outcome(point, after, "bo")] + ([outcome(point, DAY, how="superseded")] if after < DAY else [])
+    (rehearsed,) = Replay(history([point], happened)).under(POLICY).direct()
+    office = Office(tmp_path)
+    office.opt_in("bo")
+    for kind, value in (("prediction", point), *(("outcome", each) for each in happened)):
+        office.apply(kind, value)
+
+    assert rehearsed.joined is is_joined
+    assert closing_account(office.store, 0.5)["right"] == float(is_joined)
+
+
+@pytest.mark.parametrize(("apart", "ways"), [(HOUR - 1, ["direct", "list"]), (HOUR, ["direct", "direct"])])
+def test_an_hour_is_an_hour_in_a_rehearsal_as_live(tmp_path: Path, apart: int, ways: list[str]):
+    """With one message an hour at most, the next may come when the hour is over, and not a microsecond before."""
+    points = [prediction(NOON + after, conversations=[f"C1:{after}:session"], people={"bo": 0.9}) for after in (0, apart)]
+    rehearsed = Replay(history(points, [])).under(replace(POLICY, per_hour=1))
+    office = Office(tmp_path, policy={"per_hour": 1})
+    office.opt_in("bo")
+    with office.store.transaction():
+        for each in points:
+            office.decider.apply("prediction", each, read_prediction(each).prompt_ts + SECOND)
+
+    assert [each.alert.way for each in rehearsed.alerts] == ways
+    assert (office.counts["answer:direct"], office.counts.get("answer:list", 0)) == (ways.count("direct"), ways.count("list"))
+
+
+@pytest.mark.parametrize(("second", "way"), [(-2, "direct"), (-1, "list"), (598, "list"), (599, "direct")])
+def test_quiet_hours_are_those_in_which_the_message_would_come(second: int, way: str):
+    """A second after its point: the first and the last second of quiet hours from 12:00 to 12:10."""
+    point = prediction(NOON + second * SECOND, people={"bo": 0.9})
+    rehearsed = Replay(history([point], [])).under(replace(POLICY, quiet=(12 * 60, 12 * 60 + 10)))
+
+    assert [each.alert.way for each in rehearsed.alerts] == [way]
+
+
 def test_the_future_changes_no_alert():
     """With or without outcomes, and up to any time, the same people are alerted."""
     points, outcomes = simulated()
@@ -87,6 +128,33 @@ def test_a_baseline_knows_only_what_was_before():
     latest = latest_other_author()
     assert latest(read_prediction(first)) == []
     assert [user for user, _ in latest(read_prediction(prediction(NOON + HOUR, window=[(NOON + HOUR, "bo")])))] == ["ana"]
+
+
+def test_a_baseline_knows_what_was_settled_by_the_prompt():
+    """At its very microsecond; a microsecond later is the future."""
+    first = prediction(NOON)
+    name = most_frequent(history([first], [outcome(first, HOUR, "cy")]))
+
+    assert name(read_prediction(prediction(NOON + HOUR - 1))) == []
+    assert name(read_prediction(prediction(NOON + HOUR))) == [("cy", 1.0)]
+
+
+def test_who_answered_most_leads_and_the_others_stay():
+    """Cy and Di have answered once each, then Di again."""
+    points = [prediction(NOON + each * HOUR) for each in range(3)]
+    name = most_frequent(history(points, [outcome(point, 1, user) for point, user in zip(points, ("cy", "di", "di"), strict=True)]))
+
+    assert name(read_prediction(prediction(NOON + 5 * HOUR))) == [("di", 2 / 3)]
+    assert name(read_prediction(prediction(NOON + 6 * HOUR, window=[(NOON, "di")]))) == [("cy", 1 / 3)]
+
+
+def test_an_old_message_shown_again_makes_nobody_the_latest():
+    """Bo wrote after Cy; a later point of a thread shows an older message of Bo's."""
+    latest = latest_other_author()
+    for window in ([(NOON, "bo")], [(NOON + MINUTE, "cy")], [(NOON + 2 * MINUTE, "bo")], [(NOON, "bo"), (NOON + 3 * MINUTE, "ana")]):
+        latest(read_prediction(prediction(window[-1][0], window=window)))
+
+    assert [user for user, _ in latest(read_prediction(prediction(NOON + HOUR)))] == ["bo"]
 
 
 def test_what_people_asked_for_holds_in_a_rehearsal_too():

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser
 from beepgpt.forgetting.kinds import found_in
 from beepgpt.runtime.names import people_of
 from beepgpt.simulation.workspace import Plan, names, write_export
-from beepgpt.web.index_page import ALONE, BETTER, CAVEAT, SAME, UNSURE, WORSE
+from beepgpt.web.verdict import ALONE, BETTER, ONLY_A_TRIAL, SAME, UNAIDED, UNSURE, WORSE
 from tests.support import program, quiet, run_program, start
 from tests.support.browser import complaints
 from tests.support.exports import zipped
@@ -59,8 +59,8 @@ def test_an_export_becomes_a_sentence_and_pages(tried):
         and f"{to}/index.html" in rest[-1]
         and rest[0] in (BETTER, SAME, ALONE, UNSURE, WORSE)
         and rest[0] in html.unescape(index)
-        and rest[1] == CAVEAT
-        and CAVEAT.partition(":")[0] in index
+        and rest[1] == f"{UNAIDED} {ONLY_A_TRIAL}"
+        and UNAIDED in index
     )
     links = re.findall(r'href="([^"]+)"', index)
     assert [link for link in links if not (to / link).is_file()] == [] and set(links) == set(PAGES) - {"index.html"}

@@ -8,14 +8,81 @@ DELIVERY_PY = "beepgpt/alerts/delivery.py"
 DMS_PY = "beepgpt/alerts/direct_messages.py"
 ELIGIBILITY_PY = "beepgpt/alerts/eligibility.py"
 PREDICTIONS_PY = "beepgpt/alerts/predictions.py"
+REHEARSAL_PY = "beepgpt/alerts/rehearsal.py"
+REPLAY_PY = "beepgpt/alerts/replay.py"
 STORE_PY = "beepgpt/alerts/store.py"
 SLACK_PY = "connectors/slack/alerts.py"
 WHO = "tests/alerts/test_who_is_alerted.py"
 DELIVERED = "tests/alerts/test_delivery.py"
+REHEARSED = "tests/alerts/test_rehearsal.py"
+REPLAYED = "tests/alerts/test_replay.py"
 
 LOST = "tests/alerts/test_store.py::test_a_lost_store_alerts_nobody_twice_and_hourly_limits_go_on"
 
 ROWS = (
+    mutation(
+        "a rehearsal's hour is longer than that of live alerts",
+        "alerts: a rehearsal decides as live",
+        REPLAY_PY,
+        REHEARSED,
+        ("while times and times[0] <= since", "while times and times[0] < since"),
+    ),
+    mutation(
+        "a rehearsal asks for quiet hours at the point, and not when the message would come",
+        "alerts: a rehearsal decides as live",
+        REPLAY_PY,
+        REHEARSED,
+        ("in_quiet_hours(point.prompt_ts + SECOND, known", "in_quiet_hours(point.prompt_ts, known"),
+    ),
+    mutation(
+        "a rehearsal forgets whom an earlier alert reached",
+        "alerts: a rehearsal decides as live",
+        REPLAY_PY,
+        REPLAYED,
+        ("                known.alerted[user].update(keys)\n", ""),
+    ),
+    mutation(
+        "who may not see a channel is counted as muted",
+        "figures: what kept people from an alert",
+        REPLAY_PY,
+        REPLAYED,
+        ('kept_back["not_a_member"] += likely', 'kept_back["muted"] += likely'),
+    ),
+    mutation(
+        "points that were scored late alert nobody in a rehearsal",
+        "alerts: a rehearsal decides as live",
+        REHEARSAL_PY,
+        REPLAYED,
+        ("fresh = (point if point.fresh else point._replace(fresh=True) for point in points)", "fresh = points"),
+    ),
+    mutation(
+        "a simple rule knows an answer a second before it comes",
+        "law 1",
+        REPLAY_PY,
+        REHEARSED,
+        ("if outcome.settled_ts > point.prompt_ts:", "if outcome.settled_ts > point.prompt_ts + SECOND:"),
+    ),
+    mutation(
+        "a simple rule loses somebody when another answers more",
+        "figures: what a model is held against",
+        REPLAY_PY,
+        REHEARSED,
+        ("bisect_left(self.pairs, (before, user))", 'bisect_left(self.pairs, (before, ""))'),
+    ),
+    mutation(
+        "who joins as the day ends has not joined",
+        "figures: joined is within a day",
+        REHEARSAL_PY,
+        REHEARSED,
+        ("at < ts <= at + DAY), default", "at < ts < at + DAY), default"),
+    ),
+    mutation(
+        "live, who joins as the day ends has not joined",
+        "figures: joined is within a day",
+        STORE_PY,
+        REHEARSED,
+        ("user, channel, at, at - DAY)", "user, channel, at, at - DAY + 1)"),
+    ),
     mutation(
         "a new store does not ask Slack what a lost one sent",
         "law 6",

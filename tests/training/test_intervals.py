@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beepgpt.training.intervals import LEAST_CONVERSATIONS, LEAST_COUNT, Bootstrap, needed_to_see, paired_gain, share_of
+from beepgpt.training.intervals import LEAST_CONVERSATIONS, LEAST_COUNT, Bootstrap, needed_to_see, paired_gain, share_of, widest_to_see
 from beepgpt.training.metrics import spread
 from beepgpt.training.outcomes import columns_of
 from beepgpt.training.reloading import least_expected
@@ -148,6 +148,14 @@ def test_a_model_as_good_as_validated_is_seldom_said_to_be_worse():
 
     assert sum(is_warned(0.5) for _ in range(300)) <= 9
     assert sum(is_warned(0.25) for _ in range(300)) >= 285
+
+
+def test_no_difference_is_said_only_where_one_would_most_likely_have_shown():
+    """With intervals as wide as that, a true difference of 10 points lies apart from zero in 8 of 10 cases."""
+    width = widest_to_see(0.1)
+    seen = np.random.default_rng(3).normal(0.1, width / 2 / 1.96, 50_000) - width / 2 > 0
+
+    assert seen.mean() == pytest.approx(0.8, abs=0.01)
 
 
 def answered(ranks: list[int]) -> list[dict[str, Any]]:
