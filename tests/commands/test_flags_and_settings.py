@@ -23,7 +23,7 @@ from beepgpt.connectors.kafka import Connection
 from beepgpt.connectors.log import TopicSpec
 from beepgpt.labeling.few_shots import FewShots
 from beepgpt.simulation.workspace import Plan, write_export
-from beepgpt.web import review_page
+from beepgpt.web import local_server
 from tests.support.broker import Broker, GivenBroker
 
 NAMES = [name for group in COMMANDS.values() for name in group]
@@ -112,7 +112,7 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, set[Nam
         patch.setenv("BEEPGPT_RUN__FORGOTTEN", str(folder / "forgotten.json"))
         patch.setenv("BEEPGPT_PROVIDER__BASE_URL", "http://127.0.0.1:1/v1")
         patch.setenv("BEEPGPT_PROVIDER__TRIES", "1")
-        patch.setattr(review_page, "serve", lambda *_: None)  # it would go on until somebody ends it
+        patch.setattr(local_server, "serve", lambda *_: None)  # it would go on until somebody ends it
         watch.begin(patch)
         for function, commands in RUNS.items():
             found[function] = set()
