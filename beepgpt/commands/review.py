@@ -65,7 +65,7 @@ def review(
         opinions = opinions_of(labeler or ours.labeler, ours.learn_from)
         queue = ReviewQueue(examples, kept, opinions, people=known, channels=known)
         with closing(local_server.listen(port)) as listener:
-            keys = local_server.Keys(listener.getsockname()[1])
+            keys = local_server.Keys(listener.getsockname()[1], "review")
             console.print(f"Review at {keys.address()}")
             console.print(f"Choices go to {ours.few_shots} as you make them; Ctrl-C ends the review.")
             if browser and can_show_pages():

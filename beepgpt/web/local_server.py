@@ -9,7 +9,9 @@ import errno
 import secrets
 import signal
 import socket
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from urllib.parse import parse_qs
 
 import uvicorn
@@ -37,8 +39,6 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-NO_KEY = "This page is for the person who started it: open the address that `beepgpt review` printed. It changes with every start.\n"
-
 
 # Access
 
@@ -46,9 +46,13 @@ NO_KEY = "This page is for the person who started it: open the address that `bee
 class Keys:
     """The tokens that open the page: the printed one always, the browser's own once, since other users see it among the processes."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, command: str) -> None:
+        """`command`: the one that serves the page."""
         self.port = port
-        self.cookie = f"beepgpt-review-{port}"  # a browser sends cookies to every port of a host
+        self.cookie = f"beepgpt-{command}-{port}"  # a browser sends cookies to every port of a host
+        self.refusal = (
+            f"This page is for the person who started it: open the address that `beepgpt {command}` printed. It changes with every start.\n"
+        )
         self._secret, self._printed, self._once = (secrets.token_urlsafe(32) for _ in range(3))
 
     def address(self, *, once: bool = False) -> str:
@@ -106,13 +110,13 @@ class Guard:
             return PlainTextResponse("Decisions are taken from this page only.\n", 403)
         token = parse_qs(scope["query_string"].decode("latin-1")).get("token")
         if token and scope["path"] == "/" and scope["method"] == "GET":
-            return self.welcome() if self.keys.admits(token[0]) else PlainTextResponse(NO_KEY, 403)
-        return None if self.keys.knows(Request(scope).cookies) else PlainTextResponse(NO_KEY, 403)
+            return self.welcome() if self.keys.admits(token[0]) else PlainTextResponse(self.keys.refusal, 403)
+        return None if self.keys.knows(Request(scope).cookies) else PlainTextResponse(self.keys.refusal, 403)
 
     def welcome(self) -> Response:
         """Set the cookie, and remove the token from the address. A redirect that began on another site would lack the strict cookie."""
         page = (
-            '<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="0;url=/"><title>Review</title>'
+            '<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="0;url=/"><title>BeepGPT</title>'
             '<link rel="icon" href="/static/icon.svg"><p><a href="/">To the page</a></p>'
         )
         headers = {"Set-Cookie": self.keys.set_cookie(), "Referrer-Policy": "no-referrer"}
@@ -138,18 +142,7 @@ def listen(port: int) -> socket.socket:
 
 def serve(app: ASGIApp, listener: socket.socket) -> None:
     """Serve until SIGINT or SIGTERM."""
-    config = uvicorn.Config(
-        app,
-        http="h11",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        timeout_graceful_shutdown=GRACE,
-    )
-    server = uvicorn.Server(config)
+    server = _server_of(app)
 
     def end(_number: int, _frame: object) -> None:
         """Stop. Called again when the server has stopped by itself: uvicorn raises the signal for the handlers that stood before it."""
@@ -161,3 +154,32 @@ def serve(app: ASGIApp, listener: socket.socket) -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def serving(app: ASGIApp, listener: socket.socket) -> Iterator[None]:
+    """Serve inside the `with` block, in a thread of its own; signals are for others."""
+    server = _server_of(app)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="page", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def _server_of(app: ASGIApp) -> uvicorn.Server:
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE,
+        )
+    )
