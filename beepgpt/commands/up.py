@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from datetime import time
 from pathlib import Path
 from typing import Annotated
@@ -14,9 +15,8 @@ from beepgpt.commands.checking import check_packages, check_slack, check_workspa
 from beepgpt.commands.flags import Include, kinds_of, with_settings
 from beepgpt.config.settings import Settings
 from beepgpt.errors import BadCommand
+from beepgpt.runtime.console import print_event
 from beepgpt.runtime.workers import Stop
-from beepgpt.up.folder import DataFolder
-from beepgpt.up.run import LiveRun, UpPlan
 
 
 @with_settings
@@ -28,6 +28,7 @@ def up(
         Path | None, typer.Option(help="Of the first start: a Slack export, zip or folder, as history.", show_default=False)
     ] = None,
     include: Include = "channels",
+    port: Annotated[int, typer.Option(help="Where its page is; 0: on any port that is free.", min=0, max=65_535)] = 0,
     night: Annotated[str, typer.Option(help="When to train anew, by the clock of alerts.zone.")] = "03:00",
 ) -> None:
     """Live on one machine, with no broker: Slack's events, examples, scores and alerts, and each night a newer model.
@@ -36,17 +37,28 @@ def up(
     """
     if export is not None and not export.exists():
         raise BadCommand(f"--export {export}: there is no such file or folder: give the zip that Slack's export page made")
+    from beepgpt.up.folder import DataFolder
+
     at, folder, config = hour_of(night), DataFolder(data.resolve()), context.params["config"]
     folder.check_own()
     found = [*check_workspace(settings), *check_packages(), *check_slack(settings, kinds_of(include))]
     if not all(is_ok for _, is_ok, _ in found):
         print_findings([dict(zip(("check", "is_ok", "found"), each, strict=True)) for each in found])
         raise typer.Exit(1)
+    from beepgpt.up.run import LiveRun, UpPlan
+    from beepgpt.up.status import StatusWatch
+    from beepgpt.web import local_server
+    from beepgpt.web.status_page import StatusPage
+
     held = folder.take()
     stop = Stop()
     try:
-        with stop.listening():
-            status = LiveRun(UpPlan(folder, settings, config, export, include, at), stop).run()
+        with stop.listening(), closing(local_server.listen(port)) as listener:
+            run = LiveRun(UpPlan(folder, settings, config, export, include, at), stop)
+            watch, keys = StatusWatch(run), local_server.Keys(listener.getsockname()[1], "up")
+            print_event(f"What runs, and how well: {keys.address()}")
+            with watch.watching(), local_server.serving(StatusPage(watch.values, folder.pages).app(keys), listener):
+                status = run.run()
     finally:
         os.close(held)
     raise typer.Exit(status)

@@ -19,6 +19,8 @@ from beepgpt.runtime.steps import contents_of
 from beepgpt.training.folder import MODELS
 from beepgpt.training.live import card_in, copy_pair, live_in, put_live
 
+INDEX = "index.html"
+"""The page that `beepgpt try` makes."""
 STATE = "up.json"
 """By which a data folder is known, and whether its history is in."""
 
@@ -95,6 +97,15 @@ class DataFolder:
     def note_history(self, fingerprint: str) -> None:
         """Note that the history is in, so that nothing of before joins the log any more."""
         jsonl.write_file(self.path / STATE, orjson.dumps({"history": fingerprint}, option=orjson.OPT_APPEND_NEWLINE))
+
+    def pages(self) -> dict[str, tuple[str, Path]]:
+        """The pages that are there, by their places in the folder: what each is called (empty where others lead to it), and its file."""
+        found = {str(each.relative_to(self.path)): ("", each) for each in self.first.rglob("*.html")}
+        named = {self.outcomes_page: "What became of predictions", self.first / INDEX: "The verdict on the export, from which it began"}
+        for path, title in named.items():
+            if path.exists():
+                found[str(path.relative_to(self.path))] = (title, path)
+        return found
 
     @property
     def has_model(self) -> bool:

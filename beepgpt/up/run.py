@@ -25,13 +25,17 @@ from beepgpt.up.nights import next_night
 LOOK = 0.2
 """Seconds between two looks at whether to stop."""
 COUNT_EVERY = 20.0
-"""Seconds between two counts of examples, as long as there is no model."""
+"""Seconds between two counts of examples, as long as there is no model; then between two looks for outcomes."""
 SAY_EVERY = 600.0
 """Seconds between two lines about how many are missing."""
 FIGURES_EVERY = 3_600.0
 """Seconds between two computations of the live figures."""
 ORDER = ("ingest", "examples", "score", "alert")
 """What runs for ever, in the order in which it is stopped: who writes, before who reads it."""
+
+
+TRAINING = "training"
+"""What a training is called where its lines are shown."""
 
 
 @dataclass(frozen=True)
@@ -149,11 +153,11 @@ class LiveRun:
             self._every("count", COUNT_EVERY, self._collect)
         else:
             self._start("score", "alert")
-            self._every("figures", FIGURES_EVERY, self._compute_figures)
+            self._every("outcomes", COUNT_EVERY, self._look_at_outcomes)
         if datetime.now(UTC) >= self.night:
             self._pass_night()
 
-    def _every(self, name: str, seconds: float, act: Callable[[], None]) -> None:
+    def _every(self, name: str, seconds: float, act: Callable[[], object]) -> None:
         if time.monotonic() >= self._next.get(name, 0.0):
             act()
             self._next[name] = time.monotonic() + seconds
@@ -171,14 +175,15 @@ class LiveRun:
 
     def _retrain(self, *flags: object) -> None:
         data = self.plan.data
-        self._once("training", "retrain", data.topic("examples"), "--model", data.model, *flags)
+        self._once(TRAINING, "retrain", data.topic("examples"), "--model", data.model, *flags)
 
-    def _compute_figures(self) -> None:
-        """How well predictions did, as a page and as figures, once there is an outcome."""
+    def _look_at_outcomes(self) -> None:
+        """Once there is an outcome, compute how well predictions do, as a page and as figures, from time to time."""
         data = self.plan.data
         if any(begin < end for begin, end in self.so_far.log.bounds("slack.outcomes").values()):
             shown = ("--model", data.model, "--to", data.outcomes_page, "--report", data.outcomes_report)
-            self._once("figures", "outcomes", data.topic("outcomes"), *shown, is_shown=False)
+            arguments = ("outcomes", data.topic("outcomes"), *shown)
+            self._every("figures", FIGURES_EVERY, lambda: self._once("figures", *arguments, is_shown=False))
 
     def _pass_night(self) -> None:
         """Train anew, compute the figures, and clean the topics that nobody has open of what they keep no longer."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -84,6 +86,16 @@ def wait_until_back(run: Running, name: str) -> None:
     wait_until(lambda: name in children_of(run), f"{name} is back", said=lambda: run.said)
 
 
+def page_of(run: Running) -> str:
+    """The page of what runs, opened with its printed address."""
+    found = re.search(r"What runs, and how well: (http://127.0.0.1:\d+/)(\?token=\S+)", run.said)
+    assert found is not None, run.said
+    with urllib.request.urlopen(found[1] + found[2], timeout=10) as welcome:
+        cookie = welcome.headers["Set-Cookie"].partition(";")[0]
+    with urllib.request.urlopen(urllib.request.Request(found[1], headers={"Cookie": cookie}), timeout=10) as answer:
+        return str(answer.read().decode())
+
+
 def values_on(log: SqliteLog, topic: str) -> list[dict[str, Any]]:
     """The records of a topic; tombstones are left out."""
     return [json.loads(record.value) for _, record in log.records(topic) if record.value is not None]
@@ -127,6 +139,8 @@ def test_from_an_export_to_an_alert_through_kills_to_the_end(tmp_path: Path):
             ),
             "what was said meanwhile is scored", said=lambda: run.said,
         )  # fmt: skip
+        wait_until(lambda: "All is well" in page_of(run), "the page says so", said=lambda: page_of(run))
+        assert SECRET not in page_of(run) and "as it was set" in page_of(run)
         wait_until(lambda: "training: " in run.said, "the night's training", 120, said=lambda: run.said)
         assert run.stop() == 0, run.said
 
