@@ -250,6 +250,8 @@ def test_init_writes_a_file_that_every_command_reads(tmp_path: Path, monkeypatch
     plain = read_settings(environ={})
     answered = {each: getattr(plain, each) for each in ("conversations", "alerts", "cluster")}
     assert settings.model_copy(update=answered) == plain
+    run("init --workspace acme --zone Europe/Berlin --to up.toml")
+    assert read_settings(tmp_path / "up.toml", environ={}).cluster == plain.cluster
     assert "is there already" in str(CliRunner().invoke(app, wanted.split()).exception)
     nobody = CliRunner().invoke(app, ["init", "--workspace", "a", "--to", "c.toml"])
     assert "nobody is there to be asked: give --zone" in str(nobody.exception) and not (tmp_path / "c.toml").exists()
