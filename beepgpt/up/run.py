@@ -111,7 +111,7 @@ class LiveRun:
 
     def _begin(self) -> None:
         data = self.plan.data
-        self._must("topics", "topics", data.log, "--partitions", 1)
+        self._must("topics", "topics", data.log, "--partitions", 1, is_shown=False)
         self._bring_history()
         self._start("ingest", "examples")
         if not data.has_model and self.plan.export is not None:
@@ -136,10 +136,11 @@ class LiveRun:
                 f"--export {export}: {data.path} began with {began}, and behind that a history would be late: name a new folder as --data"
             )
 
-    def _must(self, name: str, *arguments: object) -> None:
-        status = self._once(name, *arguments)
+    def _must(self, name: str, *arguments: object, is_shown: bool = True) -> None:
+        status = self._once(name, *arguments, is_shown=is_shown)
         if status and not self.stop():
-            raise RunStopped(f"{name}: beepgpt {arguments[0]} {ended(status)}: what it said stands above; the same command goes on")
+            said = self.jobs[name][2][-1:]
+            raise RunStopped(f"{name}: beepgpt {arguments[0]} {ended(status)}, and said last: {''.join(said) or 'nothing'}")
 
     # What goes on for ever
 
@@ -152,6 +153,8 @@ class LiveRun:
         if not self.plan.data.has_model:
             self._every("count", COUNT_EVERY, self._collect)
         else:
+            if "score" not in self.services:
+                print_event("There is a model: what is said from now on is scored, and people are alerted.")
             self._start("score", "alert")
             self._every("outcomes", COUNT_EVERY, self._look_at_outcomes)
         if datetime.now(UTC) >= self.night:
