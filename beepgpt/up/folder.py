@@ -91,12 +91,25 @@ class DataFolder:
     @property
     def history(self) -> str | None:
         """Which history is in: an export's fingerprint, or nothing ("") where `up` began without; None: none is in yet."""
-        found = orjson.loads((self.path / STATE).read_bytes()).get("history")
-        return None if found is None else str(found)
+        return self._state().get("history")
 
-    def note_history(self, fingerprint: str) -> None:
-        """Note that the history is in, so that nothing of before joins the log any more."""
-        jsonl.write_file(self.path / STATE, orjson.dumps({"history": fingerprint}, option=orjson.OPT_APPEND_NEWLINE))
+    def check_history(self, fingerprint: str) -> None:
+        """Raise BadCommand if an export can't be the history any more, or if another one is in by a part; "": no export is given."""
+        history, begun = self.history, self._state().get("begun", fingerprint)
+        if history is None and begun != fingerprint:
+            raise BadCommand(f"--export: {self.path} has another export's history in part: give that one, or name a new folder as --data")
+        if history is not None and fingerprint not in ("", history):
+            began = "another export" if history else "live events"
+            raise BadCommand(
+                f"--export: {self.path} began with {began}, and behind that a history would be late: name a new folder as --data"
+            )
+
+    def note(self, **state: str) -> None:
+        """Note what is `begun`, or that the `history` is in, so that nothing of before joins the log any more."""
+        jsonl.write_file(self.path / STATE, orjson.dumps(self._state() | state, option=orjson.OPT_APPEND_NEWLINE))
+
+    def _state(self) -> dict[str, str]:
+        return dict(orjson.loads((self.path / STATE).read_bytes()))
 
     def pages(self) -> dict[str, tuple[str, Path]]:
         """The pages that are there, by their places in the folder: what each is called (empty where others lead to it), and its file."""
@@ -113,8 +126,11 @@ class DataFolder:
         return bool(card_in(live_in(self.model)))
 
     def adopt_first(self) -> None:
-        """Let the model that `try` made be the live one, and remove what `try` wrote beside its pages: it holds messages."""
+        """Let the model that `try` made be the live one."""
         put_live(self.model, partial(copy_pair, self.first / "set" / MODELS / "local"))
+
+    def clear_first(self) -> None:
+        """Remove what `try` wrote beside its pages, once its model is the live one: it holds messages."""
         for each in self.first.rglob("*"):
             if each.is_file() and each.suffix != ".html":
                 each.unlink()

@@ -12,7 +12,7 @@ from pathlib import Path
 from signal import SIGTERM
 
 from beepgpt.config.settings import Settings
-from beepgpt.errors import BadCommand, RunStopped
+from beepgpt.errors import RunStopped
 from beepgpt.runtime.console import print_event
 from beepgpt.runtime.places import log_of
 from beepgpt.runtime.running import STOPPED
@@ -119,22 +119,21 @@ class LiveRun:
                 data.adopt_first()
             elif not self.stop():
                 print_event("There is no model yet: what is said from now on is collected, until there is enough for one.")
+        if data.has_model:
+            data.clear_first()
 
     def _bring_history(self) -> None:
-        """Put the export on the log, before anything live: behind live events all of it would be late."""
+        """Put the export on the log, before anything live: behind live events all of it would be late. Raises BadCommand."""
         data, export = self.plan.data, self.plan.export
-        fingerprint, history = "" if export is None else fingerprint_of(export), data.history
-        if history is None and export is not None:
-            self._must("history", "ingest", export, "--to", data.topic("events"), "--include", self.plan.include)
-        if self.stop():
+        fingerprint = "" if export is None else fingerprint_of(export)
+        data.check_history(fingerprint)
+        if data.history is not None:
             return
-        if history is None:
-            data.note_history(fingerprint)
-        elif fingerprint not in ("", history):
-            began = "another export" if history else "live events"
-            raise BadCommand(
-                f"--export {export}: {data.path} began with {began}, and behind that a history would be late: name a new folder as --data"
-            )
+        if export is not None:
+            data.note(begun=fingerprint)
+            self._must("history", "ingest", export, "--to", data.topic("events"), "--include", self.plan.include)
+        if not self.stop():
+            data.note(history=fingerprint)
 
     def _must(self, name: str, *arguments: object, is_shown: bool = True) -> None:
         status = self._once(name, *arguments, is_shown=is_shown)

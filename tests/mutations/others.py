@@ -8,12 +8,28 @@ QUEUE_PY = "beepgpt/labeling/review_queue.py"
 FEW_PY = "beepgpt/labeling/few_shots.py"
 PAGE_PY = "beepgpt/web/local_server.py"
 SETTINGS_PY = "config/settings.py"
+CHILDREN_PY, FOLDER_PY = "beepgpt/up/children.py", "beepgpt/up/folder.py"
+CHILDREN, FOLDER = "tests/up/test_children.py", "tests/up/test_folder.py"
 LINE = "tests/commands/test_command_line.py"
 PACING = "tests/runtime/test_pacing.py"
 REVIEW = "tests/web/test_review.py"
 SETTINGS = "tests/config/test_settings.py"
 
 ROWS = (
+    mutation(
+        "a command that ended is not started again",
+        "live: what ends is started again",
+        CHILDREN_PY,
+        CHILDREN,
+        ("            self.child.is_stopping.wait(pause)\n", "            self.child.is_stopping.wait()\n"),
+    ),
+    mutation(
+        "a history joins behind live events",
+        "law 6",
+        FOLDER_PY,
+        FOLDER,
+        ('if history is not None and fingerprint not in ("", history):', 'if history and fingerprint not in ("", history):'),
+    ),
     mutation(
         "a recovery folder of another run is gone on with",
         "law 4",

@@ -10,7 +10,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ def workspace(simulated: SimulatedWorkspace) -> Iterator[tuple[Server, Workspace
 
 
 def settings_of(server: Server) -> dict[str, str]:
-    """Variables for `up`: quick heartbeats, no quiet hours, and alerts that come easily."""
+    """Variables for `up`: quick heartbeats, no quiet hours, alerts that come easily, and none that is dropped."""
     return server.settings | {
         "BEEPGPT_CONVERSATIONS__WORKSPACE": "acme",
         "BEEPGPT_SLACK__DELAY": "1s",
@@ -62,6 +62,7 @@ def settings_of(server: Server) -> dict[str, str]:
         "BEEPGPT_ALERTS__OPTED_IN": "true",
         "BEEPGPT_ALERTS__THRESHOLD": "0.02",
         "BEEPGPT_RUN__SNAPSHOT_EVERY": "1s",
+        "BEEPGPT_SCORING__DEADLINE": "2m",  # of a machine that does much else
     }
 
 
@@ -110,8 +111,10 @@ def test_from_an_export_to_an_alert_through_kills_to_the_end(tmp_path: Path):
     write_export(of, export)
     night = datetime.now(UTC) + timedelta(seconds=60 * slowness())
     command = program("up", "--data", data, "--export", export, "--night", f"{night:%H:%M:%S}")
-    with workspace(simulated) as (server, people), started(command, tmp_path / "run", settings_of(server)) as run:
+    with workspace(simulated) as (server, people), ExitStack() as stack:
         channel = simulated.channel(0).id
+        server.workspace.post(channel, simulated.people[1].id, "Said when the export was made already")
+        run = stack.enter_context(started(command, tmp_path / "run", settings_of(server)))
         wait_until(lambda: "alert" in children_of(run), "the model is there", 200, said=lambda: run.said)
         second = subprocess.run(command, env=os.environ | settings_of(server), capture_output=True, text=True, check=False)
         assert second.returncode == 2 and "another `beepgpt up` runs on it" in second.stderr
@@ -145,6 +148,7 @@ def test_from_an_export_to_an_alert_through_kills_to_the_end(tmp_path: Path):
         assert run.stop() == 0, run.said
 
     events = [each["event"] for each in values_on(log, "slack.events") if "event" in each]
+    assert [each["text"] for each in events if "when the export was made" in each.get("text", "")] != []
     live = [each["text"] for each in events if "killed" in each.get("text", "")]
     assert sorted(live) == sorted(set(live)) and len(live) == 4
     assert values_on(log, "slack.late") == values_on(log, "slack.dead-letters") == []
