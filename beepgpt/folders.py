@@ -1,4 +1,5 @@
-"""Folders that this process makes: those that are empty when it ends, as where its command failed, are removed again; and names.
+"""Folders that this process makes: those that are empty when it ends, as where its command failed, are removed again; files that are put
+in place whole; and names.
 
 Folders and files are for their owner alone, also where a program of the user's makes them, whose other files may not be.
 """
@@ -17,6 +18,7 @@ def make_folder(path: Path) -> None:
     missing = [each for each in (path, *path.parents) if not each.exists()]
     for each in reversed(missing):
         each.mkdir(mode=0o700, exist_ok=True)
+        sync_folder(each.parent)
     path.mkdir(exist_ok=True)
     _made.extend(reversed(missing))
 
@@ -26,6 +28,31 @@ def write_private(path: Path, content: bytes) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
         os.fchmod(file.fileno(), 0o600)
         file.write(content)
+
+
+def replace_private(path: Path, content: bytes) -> None:
+    """Put a file that nobody else may read in the place of an older one, whole or not at all. Raises OSError."""
+    new = path.with_name(f"{path.name}.new")
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    move_into_place(new, path)
+
+
+def move_into_place(new: Path, path: Path) -> None:
+    """Give a file or folder its name, in place of an older file; the name is on the disk when it returns. Raises OSError."""
+    new.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until a folder's names are on the disk. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 TABLE = ".parquet"

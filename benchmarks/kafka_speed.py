@@ -728,7 +728,7 @@ def read_alone(source: str, is_all: Callable[[int], bool]) -> None:
     from beepgpt.dataflows.records import CallbackSink
 
     address = parse_address(source)
-    connection = Connection(address.log.removeprefix("kafka://"))
+    connection = Connection(address.place.removeprefix("kafka://"))
     read = 0
     over = False
 

@@ -20,7 +20,7 @@ from beepgpt.dataflows.asking import AskingLogic, Gate
 from beepgpt.dataflows.records import (
     DeadLetter,
     Formats,
-    KafkaMessage,
+    LogMessage,
     TaggedItems,
     as_lines,
     dead_letter_lines,
@@ -265,7 +265,7 @@ def retraction_lines(tagged: TaggedItems) -> bytes | None:
     return as_lines([orjson.dumps({"id": each.id, "retracted_ts": each.retracted_ts}) for each in gone]) if gone else None
 
 
-def labeled_messages(tagged: TaggedItems) -> list[KafkaMessage] | None:
+def labeled_messages(tagged: TaggedItems) -> list[LogMessage] | None:
     """Labeled examples under their ids, retractions as tombstones under the same: an example never comes after its retraction.
 
     >>> labeled_messages(("labeled", [LabeledRecord("6f1d", None, "1690360253.041239")]))
@@ -274,7 +274,7 @@ def labeled_messages(tagged: TaggedItems) -> list[KafkaMessage] | None:
     return [_message(each) for each in tagged[1]] if tagged[0] == "labeled" else None
 
 
-def _message(record: LabeledRecord) -> KafkaMessage:
+def _message(record: LabeledRecord) -> LogMessage:
     headers = [("retracted_ts", record.retracted_ts.encode())] if record.line is None and record.retracted_ts else []
     return record.id.encode(), record.line, headers, None, None
 

@@ -14,7 +14,7 @@ from bytewax.outputs import DynamicSink, Sink, StatelessSinkPartition
 
 from beepgpt.conversations.account import Account
 
-KafkaMessage = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]], bytes | int | None, int | None]
+LogMessage = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]], bytes | int | None, int | None]
 """To be written to a topic: key, value (None: a tombstone), headers, partition (bytes: that of another key) and timestamp (None: the
 producer's choice)."""
 
@@ -67,7 +67,7 @@ def dead_letter_lines(kind: str, tagged: TaggedItems) -> bytes | None:
     return as_lines([dead_letter_line(letter) for letter in tagged[1]]) if tagged[0] == kind else None
 
 
-def dead_letter_messages(kind: str, topic_id: str | None, tagged: TaggedItems) -> list[KafkaMessage] | None:
+def dead_letter_messages(kind: str, topic_id: str | None, tagged: TaggedItems) -> list[LogMessage] | None:
     """Dead letters of one kind as messages; `topic_id`: of the topic that they were read from."""
     return [dead_letter_message(letter, topic_id) for letter in tagged[1]] if tagged[0] == kind else None
 
@@ -85,7 +85,7 @@ def dead_letter_line(letter: DeadLetter) -> bytes:
         return orjson.dumps({"reason": reason, "place": place, "record_base64": base64.b64encode(record).decode()})
 
 
-def dead_letter_message(letter: DeadLetter, topic_id: str | None = None) -> KafkaMessage:
+def dead_letter_message(letter: DeadLetter, topic_id: str | None = None) -> LogMessage:
     """A dead letter as a message: key and bytes as they came, reason and place in the headers.
 
     >>> dead_letter_message(DeadLetter("not_json", "slack.events/3:17", b"oops", b"C1"))
@@ -98,7 +98,7 @@ def dead_letter_message(letter: DeadLetter, topic_id: str | None = None) -> Kafk
     return key, record, headers, None, None
 
 
-def example_messages(tagged: TaggedItems) -> list[KafkaMessage] | None:
+def example_messages(tagged: TaggedItems) -> list[LogMessage] | None:
     """Examples under their ids, retractions as tombstones under the same; None for other kinds.
 
     >>> example_messages(("examples", [b'{"id":"00112233445566778899aabbccddeeff","spec":1}']))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from beepgpt.conversations.account import Account
 from beepgpt.conversations.events import ts_text
-from beepgpt.dataflows.records import Formats, KafkaMessage, TaggedItems, as_lines
+from beepgpt.dataflows.records import Formats, LogMessage, TaggedItems, as_lines
 
 
 class Scored(NamedTuple):
@@ -31,7 +31,7 @@ def scored_lines(kind: str, tagged: TaggedItems) -> bytes | None:
     return as_lines(lines) if lines else None
 
 
-def prediction_messages(tagged: TaggedItems) -> list[KafkaMessage] | None:
+def prediction_messages(tagged: TaggedItems) -> list[LogMessage] | None:
     """Predictions, deletions and tombstones as messages, in their channel's partition; None: there are none.
 
     Wall times stand in headers alone, so that a replay sends the same values.
@@ -41,7 +41,7 @@ def prediction_messages(tagged: TaggedItems) -> list[KafkaMessage] | None:
     (b'00ff', b'{}', [('kind', b'prediction'), ('released_at', b'1690360253.041239')], b'C1', None)
     (b'00ff', None, [('kind', b'tombstone')], b'C1', None)
     """
-    messages: list[KafkaMessage] = []
+    messages: list[LogMessage] = []
     for each in tagged[1] if tagged[0] == "scored" else ():
         if each.kind != "outcome":
             headers = [("kind", each.kind.encode())]
@@ -51,7 +51,7 @@ def prediction_messages(tagged: TaggedItems) -> list[KafkaMessage] | None:
     return messages or None
 
 
-def outcome_messages(tagged: TaggedItems) -> list[KafkaMessage] | None:
+def outcome_messages(tagged: TaggedItems) -> list[LogMessage] | None:
     """Outcomes as messages under their conversations; None: there are none."""
     outcomes = [each for each in tagged[1] if each.kind == "outcome"] if tagged[0] == "scored" else []
     return [(each.key.encode(), each.line, [("kind", b"outcome")], None, None) for each in outcomes] or None

@@ -11,7 +11,16 @@ from beepgpt.forgetting.kinds import FILES, FOLDERS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "privacy.md").read_text("utf-8")
-NOTHING_OF_PEOPLE = {"lock", "SQLite's own log", "unfinished file", "unfinished files", "document", "text"}
+NOTHING_OF_PEOPLE = {
+    "lock",
+    "SQLite's own log",
+    "unfinished file",
+    "unfinished files",
+    "unfinished table",
+    "mark of a run",
+    "document",
+    "text",
+}
 """Kinds that hold nothing by themselves, or whatever their command writes."""
 CALLED = {"Slack export": "exports", "records": "events", "table": "tables", "answers of a provider": "a provider's answers"}
 """Kinds by their names on the page, where these are others."""

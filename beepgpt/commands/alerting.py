@@ -15,7 +15,7 @@ from beepgpt.alerts.interests import PATIENCE, EmbeddingMatcher
 from beepgpt.alerts.reading import AlertRecord, AlertSource, Apply, released_at
 from beepgpt.config.settings import Settings, revealed
 from beepgpt.connectors.files import jsonl
-from beepgpt.connectors.log import LogState, OutgoingRecord, RecordChunk, parse_address
+from beepgpt.connectors.log import EITHER, LogState, OutgoingRecord, RecordChunk, parse_address
 from beepgpt.connectors.slack.alerts import SlackMessenger
 from beepgpt.connectors.slack.client import slack_outbound
 from beepgpt.errors import BadCommand, ProviderFailed, cannot_write
@@ -98,7 +98,7 @@ def forward_to(to: str | None, settings: Settings, stack: ExitStack, stopping: C
 
         return to_topic
     if "://" in to:
-        raise BadCommand(f"--to {to}: a .jsonl path, -, kafka://host:port/topic or sqlite:///folder/topic is expected")
+        raise BadCommand(f"--to {to}: a .jsonl path, -, {EITHER} is expected")
     path = None if to == "-" else Path(to)
     if path is not None:
         check_lines(path, "--to")
@@ -172,7 +172,7 @@ def _topic_records(chunk: RecordChunk) -> Iterator[AlertRecord]:
 
 def _file_source(name: str, place: str, decider: AlertDecider, apply: Apply, prepare: Prepare | None) -> AlertSource:
     if "://" in place:
-        raise BadCommand(f"{name} {place}: a .jsonl path, kafka://host:port/topic or sqlite:///folder/topic is expected")
+        raise BadCommand(f"{name} {place}: a .jsonl path, {EITHER} is expected")
     path = Path(place)
     identity = f"{name}:{path.resolve()}"
     before = decider.store.position(identity, jsonl.PARTITION)

@@ -13,7 +13,7 @@ from rich.text import Text
 from beepgpt.commands.checking import CheckFinding, check_log, check_model, check_packages, check_slack, check_workspace
 from beepgpt.commands.closing import say_next, show_summary
 from beepgpt.commands.flags import Include, Json, kinds_of, with_settings
-from beepgpt.commands.topics import PREFIX, broker_and_topic
+from beepgpt.commands.topics import PREFIX, place_and_topic
 from beepgpt.config.settings import Settings
 from beepgpt.ingest.write_plan import sum_of_ends
 from beepgpt.runtime.console import results
@@ -27,7 +27,7 @@ LOCAL = "kafka://localhost:9092"
 def check(
     settings: Settings,
     broker: Annotated[
-        str | None, typer.Option(help=f"Kafka, if not that of cluster.source, or {LOCAL}.", metavar="<address>", show_default=False)
+        str | None, typer.Option(help=f"The log, if not that of cluster.source, or {LOCAL}.", metavar="<address>", show_default=False)
     ] = None,
     model: Annotated[Path | None, typer.Option(help="The model's folder, if not cluster.model.", show_default=False)] = None,
     include: Include = "channels",
@@ -39,7 +39,7 @@ def check(
     """
     source = settings.cluster.source
     at = broker or (source.partition("?")[0].rpartition("/")[0] if is_topic(source) else LOCAL)
-    place, _ = broker_and_topic(at)
+    place, _ = place_and_topic(at)
     folder = model or settings.cluster.model
     checks: list[Callable[[], Iterator[CheckFinding]]] = [
         lambda: check_workspace(settings),

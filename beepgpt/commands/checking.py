@@ -11,6 +11,7 @@ from beepgpt.commands.alert import threshold_of
 from beepgpt.commands.packages import missing_of
 from beepgpt.commands.topics import flow_topics, names_beside
 from beepgpt.config.settings import Settings, defaults, revealed
+from beepgpt.connectors.log import KAFKA
 from beepgpt.connectors.slack import export as slack_export
 from beepgpt.conversations.rules import differing
 from beepgpt.errors import BeepGPTError
@@ -76,7 +77,7 @@ def check_slack(settings: Settings, include: tuple[slack_export.ChannelKind, ...
 
 def check_log(settings: Settings, place: str, prefix: str) -> Iterator[CheckFinding]:
     """The topics, and whether they have the settings that they need."""
-    log, shown = log_of(settings, place), place.removeprefix("kafka://")
+    log, shown = log_of(settings, place), place.removeprefix(KAFKA)
     specs = flow_topics(prefix, 1, -1, names_beside(prefix, settings), settings)
     try:
         there = log.topics([spec.name for spec in specs])

@@ -12,7 +12,7 @@ import orjson
 
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl, parquet
-from beepgpt.connectors.log import OutgoingRecord, Record, parse_address
+from beepgpt.connectors.log import EITHER, OutgoingRecord, Record, parse_address
 from beepgpt.conversations.rules import settings_behind
 from beepgpt.errors import BadCommand, CannotRead
 from beepgpt.folders import beside, make_folder
@@ -31,7 +31,7 @@ def input_of(source: str) -> Origin:
     if is_topic(source):
         return Origin(source, address=parse_address(source))
     if "://" in source:
-        raise BadCommand(f"SOURCE {source}: a .jsonl of examples, kafka://host:port/topic or sqlite:///folder/topic is expected")
+        raise BadCommand(f"SOURCE {source}: a .jsonl of examples, {EITHER} is expected")
     path = Path(source)
     if parquet.is_table(path):
         raise BadCommand(f"SOURCE {source}: lines of JSON are expected here, and this is a table: beepgpt examples … --to examples.jsonl")
@@ -140,22 +140,18 @@ def examples_of(source: str, to: Path, settings: Settings) -> Iterator[tuple[Pat
     if not is_topic(source) and not parquet.is_table(Path(source)):
         yield file_of(source, to), frozenset()
         return
-    if not is_topic(source):
-        make_folder(to)
-        with folder_in(to, ".spool-") as folder:
-            path = folder / "examples.jsonl"
-            with path.open("wb") as file:
-                file.writelines(line + b"\n" for line in parquet.lines_of(Path(source), "example"))
-            yield path, frozenset()
-        return
-    address = parse_address(source)
-    if not address.is_whole:
+    address = parse_address(source) if is_topic(source) else None
+    if address is not None and not address.is_whole:
         raise BadCommand(f"SOURCE {source}: a training set is made of all that the topic holds: leave out from, to and follow")
     make_folder(to)
     with folder_in(to, ".spool-") as folder:
         path = folder / "examples.jsonl"
         with path.open("wb") as file:
-            gone = spool(log_of(settings, address).records(address.topic), file)
+            if address is None:
+                gone = frozenset[bytes]()
+                file.writelines(line + b"\n" for line in parquet.lines_of(Path(source), "example"))
+            else:
+                gone = spool(log_of(settings, address).records(address.topic), file)
         yield path, gone
 
 

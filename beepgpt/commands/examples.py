@@ -145,7 +145,7 @@ def check_job(job: ExamplesJob, origin: Origin) -> None:
         raise BadCommand("--recovery needs a file or a topic as --to: what was printed can't be cut back to a snapshot")
     if isinstance(job.to, Topics):
         address = origin.address
-        if address is not None and (address.log, address.topic) == (job.to.log.place, job.to.examples):
+        if address is not None and (address.place, address.topic) == (job.to.log.place, job.to.examples):
             raise BadCommand(f"--to {job.to}: is SOURCE: name another topic")
         job.to.check(job.settings.rules)
 

@@ -23,7 +23,9 @@ BROKER = "kafka://localhost:9092"
 def init(
     workspace: Annotated[str | None, typer.Option(help="The workspace's name, as in acme.slack.com.", show_default=False)] = None,
     zone: Annotated[str | None, typer.Option(help="Where most people are, as Europe/Berlin: for quiet hours.", show_default=False)] = None,
-    broker: Annotated[str | None, typer.Option(help=f"Kafka, as {BROKER}; not for beepgpt up.", show_default=False)] = None,
+    broker: Annotated[
+        str | None, typer.Option(help=f"The log, as {BROKER} or sqlite:///srv/log; beepgpt up has its own.", show_default=False)
+    ] = None,
     to: Annotated[Path, typer.Option(help="The file.")] = Path("beepgpt.toml"),
 ) -> None:
     """Write a settings file, beepgpt.toml, from three answers: they are asked for, if they aren't given. All other settings stand in it as
@@ -34,9 +36,9 @@ def init(
     workspace = workspace or asked("What is the workspace called (acme, of acme.slack.com)?", "--workspace", "workspace")
     zone = zone or asked("In which time zone are most people (Europe/Berlin)?", "--zone", "UTC")
     if broker is None and is_somebody_there():
-        broker = asked(f"Where is Kafka ({BROKER})? It may be left empty: beepgpt up needs none.", "--broker", "")
+        broker = asked(f"Where is the log ({BROKER})? It may be left empty: beepgpt up has its own.", "--broker", "")
     if broker and not is_topic(broker):
-        raise BadCommand(f"--broker {broker}: {BROKER} is expected")
+        raise BadCommand(f"--broker {broker}: {BROKER} or sqlite:///srv/log is expected")
     answers: dict[Name, str] = {("conversations", "workspace"): workspace, ("alerts", "zone"): zone}
     if broker:
         answers["cluster", "source"] = f"{broker.rstrip('/')}/slack.events?follow=true"

@@ -56,7 +56,7 @@ def check_places(job: LabelJob) -> None:
         if beside is not None and to.retractions is not None and to.retractions.resolve() == beside.resolve():
             raise BadCommand(f"--to {to}: what is beside it is beside SOURCE already: name another file")
         return
-    if address is not None and (address.log, address.topic) == (to.log.place, to.examples):
+    if address is not None and (address.place, address.topic) == (to.log.place, to.examples):
         raise BadCommand(f"--to {to}: is SOURCE: name another topic")
     to.log.check_topics([to.examples, to.dead_letters])
     mine = spec_in(job.origin, job.settings)

@@ -19,7 +19,7 @@ from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
 from beepgpt.figures import percent, share_or_few
 from beepgpt.runtime.console import console
-from beepgpt.runtime.destinations import beside_of, place_name, score_outputs_of
+from beepgpt.runtime.destinations import beside_of, score_outputs_of
 from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.names import NAMES, keep_names, pass_names_on
 from beepgpt.runtime.pacing import pace_of
@@ -109,7 +109,7 @@ def next_of(job: ScoreJob) -> tuple[object, ...]:
             members = ("--members", job.source) if not is_topic(job.source) and not job.source.endswith(".jsonl") else ()
             return ("rehearse", path, "--model", job.model, *members, "--to", path.with_name("rehearsal.html"))
         case address:
-            return ("alert", f"{place_name(address)}?follow=true", "--model", job.model)
+            return ("alert", f"{address}?follow=true", "--model", job.model)
 
 
 MEANING = {

@@ -15,7 +15,7 @@ from beepgpt.conversations.rules import DAY
 from beepgpt.dataflows.scored_records import check_scores, scores_as_json
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console
-from beepgpt.runtime.destinations import check_score_topic, place_name
+from beepgpt.runtime.destinations import check_score_topic
 from beepgpt.runtime.left_out import left_out_of, say_left_out
 from beepgpt.runtime.places import Origin, check_apart, log_of, origin_of
 from beepgpt.runtime.running import check_source, ended_before, recovery_of, run_child, run_flow, status_of
@@ -34,11 +34,11 @@ def check_job(job: ScoreJob, origin: Origin) -> None:
     if job.recovery is not None and (job.to.predictions is None or any(path.exists() and not path.is_file() for path in files.values())):
         raise BadCommand("--recovery needs a file or a topic as --to: what was printed can't be cut back to a snapshot")
     check_apart(job.source, files.values())
-    taken: dict[tuple[str, str], str] = {} if address is None else {(address.log, address.topic): "SOURCE"}
+    taken: dict[tuple[str, str], str] = {} if address is None else {(address.place, address.topic): "SOURCE"}
     for name, each in job.to.topics().items():
-        if other := taken.get((each.log, each.topic)):
-            raise BadCommand(f"{place_name(each)}: is {other} already: name another topic")
-        taken[each.log, each.topic] = name
+        if other := taken.get((each.place, each.topic)):
+            raise BadCommand(f"{each}: is {other} already: name another topic")
+        taken[each.place, each.topic] = name
         check_score_topic(log_of(job.settings, each), each, rules)
         if name == "predictions":
             for line in lasting(log_of(job.settings, each), each, job.settings.scoring.kept):
@@ -61,11 +61,10 @@ def check_pace(job: ScoreJob, origin: Origin) -> None:
 def lasting(log: Log, address: TopicAddress, kept: int) -> Iterator[str]:
     """Yield a sentence for each setting of a topic of predictions by which text may stay there after its message was deleted."""
     has = log.settings_of(address.topic, ["cleanup.policy", "retention.ms"])
-    name = place_name(address)
     if "compact" not in has.get("cleanup.policy", "compact"):
-        yield f"{name}: is not compacted: what a deleted message said stays in it for its retention. `beepgpt topics` makes one that is."
+        yield f"{address}: is not compacted: what a deleted message said stays in it for its retention. `beepgpt topics` makes one that is."
     if not 0 <= int(has.get("retention.ms", 0)) * 1000 <= kept:
-        yield f"{name}: keeps predictions longer than scoring.kept ({kept // DAY} days): a deletion finds none that are older."
+        yield f"{address}: keeps predictions longer than scoring.kept ({kept // DAY} days): a deletion finds none that are older."
 
 
 def run_score(job: ScoreJob, command: Sequence[str] = ()) -> tuple[dict[str, Any], int]:
@@ -108,7 +107,7 @@ def report_of(job: ScoreJob, model: str, workers: list[dict[str, Any]], seconds:
         "command": "score",
         "source": job.source,
         "to": str(job.to),
-        "outcomes_to": None if job.to.outcomes is None else place_name(job.to.outcomes),
+        "outcomes_to": None if job.to.outcomes is None else str(job.to.outcomes),
         "spec": job.settings.rules.spec,
         "model": model,
         "threshold": LiveThresholds(job.model, job.settings.scoring.threshold).current,

@@ -20,7 +20,7 @@ from beepgpt.dataflows.score_points import ScoringRun
 from beepgpt.dataflows.scored_records import SCORED_LINES, SCORED_MESSAGES
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.console import console, print_event
-from beepgpt.runtime.destinations import ScoreOutputs, place_name
+from beepgpt.runtime.destinations import ScoreOutputs
 from beepgpt.runtime.flow_metrics import ScoreFigures, Scores
 from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.pacing import PacedSource
@@ -62,7 +62,7 @@ class ScoreJob:
             **note_of_rules(self.settings),
             "command": "score",
             "to": str(self.to),
-            "outcomes": None if self.to.outcomes is None else place_name(self.to.outcomes),
+            "outcomes": None if self.to.outcomes is None else str(self.to.outcomes),
             "include": list(self.include),
             "since": self.since,
             "until": self.until,

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import unquote
 
 import typer
 from rich.table import Table
@@ -14,7 +12,8 @@ from rich.table import Table
 from beepgpt.commands.closing import say_next, show_summary
 from beepgpt.commands.flags import Json, with_settings
 from beepgpt.config.settings import Settings, defaults
-from beepgpt.connectors.log import HOW, HOW_SQLITE, BadAddress, EditableLog, TopicInUse, TopicSpec, folder_place, parse_address
+from beepgpt.connectors.log import KAFKA, SQLITE, BadAddress, TopicInUse, TopicSpec, folder_of, folder_place, parse_address
+from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.connectors.sqlite.topic_files import SUFFIX
 from beepgpt.conversations.rules import DAY
 from beepgpt.errors import BadCommand
@@ -53,7 +52,7 @@ PREFIX = "slack"
 @with_settings
 def topics(
     at: Annotated[
-        str, typer.Argument(metavar="BROKER", help="kafka://host:port or sqlite:///folder; with /topic behind it, to make just that one.")
+        str, typer.Argument(metavar="PLACE", help="kafka://host:port or sqlite:///folder; with /topic behind it, to make just that one.")
     ],
     settings: Settings,
     partitions: Annotated[int, typer.Option(min=1, help="Of slack.events and what is made of it; they can't be changed later.")] = 12,
@@ -62,9 +61,9 @@ def topics(
     json: Json = False,
 ) -> None:
     """Make the topics that are missing, or the one that is named, and show how those that are there differ from what they should be."""
-    place, name = broker_and_topic(at)
+    place, name = place_and_topic(at)
     if name is not None and prefix != PREFIX:
-        raise BadCommand(f"--prefix {prefix}: BROKER names a topic, {name}: leave one of them out")
+        raise BadCommand(f"--prefix {prefix}: PLACE names a topic, {name}: leave one of them out")
     log = log_of(settings, place)
     beside = names_beside(prefix, settings)
     specs = (
@@ -73,7 +72,7 @@ def topics(
         else flow_topics(prefix, partitions, replicas, beside, settings)
     )
     made, differences = log.create(specs)
-    if isinstance(log, EditableLog):
+    if isinstance(log, SqliteLog):
         clean_unused(log, [spec.name for spec in specs if spec.name not in made])
     there = log.check_topics([spec.name for spec in specs])
     rows = []
@@ -88,7 +87,7 @@ def topics(
         say_next("ingest", "EXPORT.zip", "--to", f"{place}/{prefix}.events", why="The history, before anything live")
 
 
-def clean_unused(log: EditableLog, names: Sequence[str]) -> None:
+def clean_unused(log: SqliteLog, names: Sequence[str]) -> None:
     """Clean topics that nobody has open: what keeps one open cleans it."""
     for name in names:
         with suppress(TopicInUse), log.held([name]):
@@ -151,23 +150,23 @@ def _beside(settings: Settings) -> dict[str, str]:
 PLACES = "kafka://host:port or kafka://host:port/topic, or sqlite:///folder or sqlite:///folder/topic"
 
 
-def broker_and_topic(at: str) -> tuple[str, str | None]:
+def place_and_topic(at: str) -> tuple[str, str | None]:
     """The log's place (`kafka://host:port`), and the topic if one is named. Raises BadCommand.
 
     The last name in a path is a topic's if there is a known kind behind a dot in it and no such folder (`sqlite:///srv/log/slack.events`),
     or if it is that of a topic's file (`sqlite:///srv/log/chat.topic`).
 
-    >>> broker_and_topic("kafka://localhost:9092"), broker_and_topic("kafka://localhost:9092/slack.events.2")
+    >>> place_and_topic("kafka://localhost:9092"), place_and_topic("kafka://localhost:9092/slack.events.2")
     (('kafka://localhost:9092', None), ('kafka://localhost:9092', 'slack.events.2'))
-    >>> broker_and_topic("sqlite:///srv/log"), broker_and_topic("sqlite:///srv/log/slack.events")
+    >>> place_and_topic("sqlite:///srv/log"), place_and_topic("sqlite:///srv/log/slack.events")
     (('sqlite:///srv/log', None), ('sqlite:///srv/log', 'slack.events'))
-    >>> broker_and_topic("sqlite:///srv/log/chat.topic"), broker_and_topic("sqlite:///srv/.beepgpt")
+    >>> place_and_topic("sqlite:///srv/log/chat.topic"), place_and_topic("sqlite:///srv/.beepgpt")
     (('sqlite:///srv/log', 'chat'), ('sqlite:///srv/.beepgpt', None))
     """
     if not is_topic(at) or "?" in at or "#" in at:
-        raise BadCommand(f"BROKER {at}: {PLACES} is expected")
-    if at.startswith("sqlite://"):
-        folder = Path(unquote(at.removeprefix("sqlite://")) or ".")
+        raise BadCommand(f"PLACE {at}: {PLACES} is expected")
+    if at.startswith(SQLITE):
+        folder = folder_of(at)
         is_file = folder.name.endswith(SUFFIX)
         has_kind = any(each in KINDS or each in BESIDE for each in folder.name.split(".")[1:])
         names_topic = (is_file or has_kind) and not at.endswith("/") and not folder.is_dir()
@@ -175,11 +174,10 @@ def broker_and_topic(at: str) -> tuple[str, str | None]:
             return folder_place(str(folder)), None
         at = at.removesuffix(SUFFIX)
     else:
-        names_topic = "/" in at.removeprefix("kafka://").rstrip("/")
+        names_topic = "/" in at.removeprefix(KAFKA).rstrip("/")
     try:
         address = parse_address(at if names_topic else f"{at.rstrip('/')}/any")
     except BadAddress as error:
-        why = str(error).removesuffix(HOW).removesuffix(HOW_SQLITE)
-        why = why if names_topic else why.replace("/any: ", ": ", 1)
-        raise BadCommand(f"BROKER {why}{PLACES}") from None
-    return address.log, address.topic if names_topic else None
+        why = error.what if names_topic else error.what.replace("/any: ", ": ", 1)
+        raise BadCommand(f"PLACE {why}: write {PLACES}") from None
+    return address.place, address.topic if names_topic else None

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from beepgpt.connectors.files.parquet import UNFINISHED as UNFINISHED_TABLE
+from beepgpt.connectors.files import parquet
 from beepgpt.connectors.sqlite.topic_files import SUFFIX
 from beepgpt.forgetting import stores
 from beepgpt.forgetting.exports import clean_export, is_export, is_of_export
 from beepgpt.forgetting.records import UNFINISHED, Cleaning, Removal, clean_document, clean_lines, json_in
-from beepgpt.forgetting.topics import clean_topic_file
+from beepgpt.forgetting.topics import clean_topic_file, delete_topic_log
 from beepgpt.training.prepare import OUTPUTS
 
 Clean = Callable[[Path, Cleaning], Removal]
@@ -52,11 +52,23 @@ def _is_page(path: Path) -> bool:
     return path.suffix == ".html" and PAGE in path.read_bytes()
 
 
+def _is_beside(path: Path) -> bool:
+    return path.name.endswith(("-wal", "-shm"))
+
+
+def _database_of(path: Path) -> Path:
+    return path.with_name(path.name.removesuffix("-wal").removesuffix("-shm"))
+
+
+def _is_orphan(path: Path) -> bool:
+    return _is_beside(path) and not _database_of(path).exists()
+
+
 FOLDERS: tuple[PlaceKind, ...] = (
     PlaceKind("unfinished files", lambda path: bool(_UNFINISHED_FOLDER.fullmatch(path.name)), stores.delete_file),
     PlaceKind("recovery store", stores.is_recovery, stores.clean_recovery),
     PlaceKind(
-        "recovery store of a cluster", stores.is_cluster_store, stores.delete_cluster_store, lambda path: path.name.startswith("part-")
+        "recovery store of a cluster", stores.is_cluster_store, stores.delete_cluster_store, lambda path: path.match("part-*.sqlite3*")
     ),
     PlaceKind("training set", stores.is_training_set, stores.clean_training_set, lambda path: path.name in OUTPUTS),
     PlaceKind("exported chats", stores.is_exported, stores.delete_exported, lambda path: path.name in stores.EXPORTED),
@@ -68,16 +80,20 @@ FOLDERS: tuple[PlaceKind, ...] = (
 FILES: tuple[PlaceKind, ...] = (
     PlaceKind(
         "unfinished file",
-        lambda path: path.name.endswith((UNFINISHED, UNFINISHED_TABLE)) or path.name in UNFINISHED_NAMES,
+        lambda path: path.name.endswith(UNFINISHED) or path.name in UNFINISHED_NAMES,
         stores.delete_file,
     ),
+    PlaceKind("mark of a run", parquet.is_mark, stores.holds_nothing),
+    PlaceKind("unfinished table", parquet.is_unfinished, stores.delete_unfinished_table),
     PlaceKind("lock", lambda path: path.name == "lock" or path.suffix == ".lock", stores.holds_nothing),
     PlaceKind("Slack export", lambda path: _begins(path, b"PK\x03\x04") and is_export(path), clean_export),
     PlaceKind("table", lambda path: _begins(path, b"PAR1") and stores.is_table(path), stores.clean_table),
     PlaceKind("alert store", lambda path: {"alert", "letter"} <= stores.tables_in(path), stores.clean_alert_store),
     PlaceKind("answers of a provider", lambda path: {"answers", "batched"} <= stores.tables_in(path), stores.holds_nothing),
     PlaceKind("topic", lambda path: path.suffix == SUFFIX and {"topic", "records"} <= stores.tables_in(path), clean_topic_file),
-    PlaceKind("SQLite's own log", lambda path: path.name.endswith(("-wal", "-shm")), stores.holds_nothing),
+    PlaceKind("SQLite's own log", lambda path: _is_beside(path) and kind_of(_database_of(path)) is not None, stores.holds_nothing),
+    PlaceKind("log of a topic that is gone", lambda path: path.name.endswith(f"{SUFFIX}-wal") and _is_orphan(path), delete_topic_log),
+    PlaceKind("log of a database that is gone", lambda path: _begins(path, b"\x37\x7f\x06") and _is_orphan(path), stores.name_log),
     PlaceKind("page", _is_page, stores.delete_page),
     PlaceKind("few-shots", lambda path: path.name in FILE_NAMES, stores.clean_few_shots),
     PlaceKind("records", lambda path: path.suffix == ".jsonl", clean_lines),

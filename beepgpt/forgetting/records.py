@@ -15,6 +15,7 @@ import orjson
 
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.errors import cannot_write
+from beepgpt.folders import move_into_place
 
 UNFINISHED = ".forgetting"
 """The end of the name of a file that is being rewritten: a kill leaves it beside the old one."""
@@ -162,8 +163,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         shutil.copymode(path, new)
-        new.replace(path)
-        sync_folder(path.parent)
+        move_into_place(new, path)
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
@@ -174,15 +174,6 @@ def write_whole(path: Path, content: bytes) -> None:
     """Replace a file's content, whole or not at all. Raises CannotWrite."""
     with replacing(path) as file:
         file.write(content)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make sure that a folder's new names are on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def json_in(path: Path) -> Mapping[str, Any]:

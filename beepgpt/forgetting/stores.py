@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from beepgpt.alerts.forgetting import forget_in_store
 from beepgpt.connectors.files import parquet
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.forgetting import Forgotten, texts_in
-from beepgpt.errors import BeepGPTError
-from beepgpt.forgetting.records import Cleaning, Removal, clean_document, clean_lines, json_in, json_of, remembered, replacing, sync_folder
-from beepgpt.locks import lock
+from beepgpt.errors import BeepGPTError, CannotRead
+from beepgpt.folders import sync_folder
+from beepgpt.forgetting.records import Cleaning, Removal, clean_document, clean_lines, json_in, json_of, replacing
+from beepgpt.locks import lock, take
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.recovery import LOCK, NOTE
 from beepgpt.training.folder import CARD, FITTED, LABELS, LIVE, MANIFEST, ROWS
@@ -26,8 +27,12 @@ from beepgpt.training.people import SKETCH
 from beepgpt.training.prepare import MADE_BY, OUTPUTS
 from beepgpt.training.uploads import README
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 TIMES = frozenset({"prompt_ts", "settled_ts"})
 """Columns of our tables that are microseconds; `window_ts` is a list of them."""
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class StoreInUse(BeepGPTError):
@@ -50,34 +55,76 @@ def is_table(path: Path) -> bool:
 
 
 def clean_table(path: Path, cleaning: Cleaning) -> Removal:
-    """Remove a Parquet file's rows that hold anything forgotten; the others keep their values, types and order."""
+    """Remove a Parquet file's rows that hold anything forgotten, in columns of somebody's own, too; the others stay as they are.
+
+    Raises StoreInUse while a run writes the table.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if parquet.is_of(path, "example"):
-        kept = [remembered(line, cleaning.forgotten) is not None for line in parquet.lines_of(path, "example")]
-        if not all(kept) and cleaning.apply:
-            lines = zip(parquet.lines_of(path, "example"), kept, strict=True)
-            parquet.write_lines(path, "example", (line for line, stays in lines if stays))
-        return Removal(kept.count(False), "" if all(kept) else "rewritten", "" if all(kept) else "beepgpt examples")
-    table = pq.read_table(path)
-    keeps = [not cleaning.forgotten.holds(_record_in(row)) for batch in table.to_batches() for row in batch.to_pylist()]
-    found = len(keeps) - sum(keeps)
-    if found and cleaning.apply:
-        with replacing(path) as file:
-            pq.write_table(table.filter(pa.array(keeps, pa.bool_())), file, compression="zstd")
-    return Removal(found, "rewritten" if found else "", "beepgpt validate" if found else "")
+    try:
+        with _written_by_nobody(path) if cleaning.apply else nullcontext(), pq.ParquetFile(path) as table:
+            keeps = [
+                pa.array([not cleaning.forgotten.holds(row) for row in _records_in(batch)], pa.bool_()) for batch in table.iter_batches()
+            ]
+            found = sum(each.false_count for each in keeps)
+            if found and cleaning.apply:
+                with replacing(path) as file, pq.ParquetWriter(file, table.schema_arrow, compression="zstd") as writer:
+                    for batch, kept in zip(table.iter_batches(), keeps, strict=True):
+                        writer.write_batch(batch.filter(kept))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise CannotRead(f"{path}: can't be read as a table ({error}): make it again, or remove it") from error
+    maker = "beepgpt examples" if parquet.is_of(path, "example") else "beepgpt validate"
+    return Removal(found, "rewritten" if found else "", maker if found else "")
 
 
-def _record_in(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of one of our tables in the form of a record: with times as Slack writes them, and the window's messages one by one."""
-    record = {name: ts_text(value) if name in TIMES and isinstance(value, int) else value for name, value in row.items()}
-    times, users = record.pop("window_ts", None) or [], record.pop("window_user", None) or []
-    record["window"] = [{"ts": ts_text(ts), "user": user} for ts, user in zip(times, users, strict=True)]
-    conversation = record.get("conversation")
-    if "channel" not in record and isinstance(conversation, str):
-        record["channel"] = conversation.partition(":")[0]
-    return {name: value.timestamp() if isinstance(value, datetime) else value for name, value in record.items()}
+def _records_in(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
+    """The rows of a table in the form of records: with times as Slack writes them, and the window's messages one by one."""
+    import pyarrow as pa
+
+    times = {number: each.type for number, each in enumerate(batch.schema) if pa.types.is_timestamp(each.type)}
+    for number, kind in times.items():  # nanoseconds have no value in Python
+        batch = batch.set_column(number, batch.schema.names[number], batch.column(number).cast(pa.timestamp("us", kind.tz), safe=False))
+    for row in batch.to_pylist():
+        record = _as_json({name: ts_text(value) if name in TIMES and isinstance(value, int) else value for name, value in row.items()})
+        stamps = [ts_text(ts) if isinstance(ts, int) else ts for ts in record.get("window_ts") or []]
+        users = record.get("window_user") or []
+        record["window"] = [{"ts": ts, "user": user} for ts, user in zip(stamps, users, strict=False)]
+        conversation = record.get("conversation")
+        if "channel" not in record and isinstance(conversation, str):
+            record["channel"] = conversation.partition(":")[0]
+        yield record
+
+
+def _as_json(value: Any) -> Any:
+    """A value of a table as JSON has it, with times as Slack writes them."""
+    if isinstance(value, datetime):
+        return ts_text((value.replace(tzinfo=value.tzinfo or UTC) - EPOCH) // timedelta(microseconds=1))
+    if isinstance(value, dict):
+        return {name: _as_json(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(each) for each in value]
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+@contextmanager
+def _written_by_nobody(path: Path) -> Iterator[None]:
+    """Inside the `with` block no run writes a table in this place, or in the folder of this part. Raises StoreInUse."""
+    in_use = StoreInUse(f"{path}: a run is writing this table: stop it first, or wait for its end, and give the same command again")
+    with ExitStack() as stack:
+        for each in parquet.unfinished_of(path):
+            file = os.open(each, os.O_RDWR | os.O_CLOEXEC)
+            stack.callback(os.close, file)
+            take(file, in_use)
+        yield
+
+
+def delete_unfinished_table(path: Path, cleaning: Cleaning) -> Removal:
+    """Delete what a killed run had written of a table, or of a part of it. Raises StoreInUse while a run writes it."""
+    if cleaning.apply:
+        with _written_by_nobody(path):
+            path.unlink()
+    return Removal(1, "deleted")
 
 
 # SQLite
@@ -93,6 +140,11 @@ def tables_in(path: Path) -> set[str]:
             return {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     except (OSError, sqlite3.Error):
         return set()
+
+
+def name_log(path: Path, cleaning: Cleaning) -> Removal:
+    """Name the write-ahead log of a database that is gone: what was in that may still stand in it, and it may be somebody's own."""
+    return Removal(1, "stays: its database is gone: look at it, or delete it")
 
 
 def clean_alert_store(path: Path, cleaning: Cleaning) -> Removal:

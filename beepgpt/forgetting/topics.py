@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from beepgpt.connectors.log import LOOK_BACK, EditableLog, Log, OutgoingRecord, Record, TopicSpec, folder_place
+from beepgpt.connectors.log import LOOK_BACK, Log, OutgoingRecord, Record, TopicSpec, folder_place
 from beepgpt.connectors.sqlite.log import SqliteLog
-from beepgpt.connectors.sqlite.topic_files import SUFFIX
+from beepgpt.connectors.sqlite.topic_files import SUFFIX, lock_writer
 from beepgpt.errors import BeepGPTError
 from beepgpt.forgetting.records import Cleaning, Removal, maker_of, remembered
 
@@ -31,10 +32,11 @@ def clean_topic(log: Log, name: str, cleaning: Cleaning, *, drop: bool = False) 
     policy = log.settings_of(name, ["cleanup.policy"]).get("cleanup.policy", "delete")
     if "compact" in policy:
         return _with_tombstones(log, name, cleaning)
-    found = sum(record.value is not None and _kept(record, cleaning) != record.value for _, record in log.records(name))
-    if isinstance(log, EditableLog):
-        if cleaning.apply:  # whatever was found: an earlier call may have ended before the files were free of what it removed
-            log.edit(name, lambda record: _kept(record, cleaning))
+    if isinstance(log, SqliteLog) and cleaning.apply:
+        found = log.edit(name, lambda record: _kept(record, cleaning))
+    else:
+        found = sum(_kept(record, cleaning) != record.value for _, record in log.records(name))
+    if isinstance(log, SqliteLog):
         return Removal(found, "removed" if found else "")
     return _rewritten(log, name, found, cleaning, drop=drop)
 
@@ -42,6 +44,18 @@ def clean_topic(log: Log, name: str, cleaning: Cleaning, *, drop: bool = False) 
 def clean_topic_file(path: Path, cleaning: Cleaning) -> Removal:
     """Remove what is forgotten from a topic in a folder."""
     return clean_topic(SqliteLog(folder_place(str(path.parent))), path.name.removesuffix(SUFFIX), cleaning)
+
+
+def delete_topic_log(path: Path, cleaning: Cleaning) -> Removal:
+    """Delete the write-ahead log of a topic whose file is gone: it may hold what was deleted from that. Raises TopicInUse."""
+    found = int(path.stat().st_size > 0)
+    if cleaning.apply:
+        held = lock_writer(path.with_name(path.name.removesuffix("-wal")))
+        try:
+            path.unlink()
+        finally:
+            os.close(held)
+    return Removal(found, "deleted" if found else "")
 
 
 def _kept(record: Record, cleaning: Cleaning) -> bytes | None:
@@ -65,7 +79,7 @@ def _with_tombstones(log: Log, name: str, cleaning: Cleaning) -> Removal:
         with log.writer(name, alone=False) as writer:
             writer.send(OutgoingRecord(key, None, [("reason", b"forgotten")], partition) for partition, key in gone)
             writer.flush()
-    if cleaning.apply and isinstance(log, EditableLog):
+    if cleaning.apply and isinstance(log, SqliteLog):
         log.clean(name)  # likewise
     return Removal(len(gone), "tombstones written" if gone else "", f"{maker} to a new topic" if gone and maker else "")
 

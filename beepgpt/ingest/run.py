@@ -118,7 +118,7 @@ def run_ingest(job: IngestJob) -> tuple[dict[str, Any], int]:
 
 
 def _check_command(job: IngestJob, to: TopicAddress) -> None:
-    """Raise BadCommand where flags contradict each other, before any broker is asked."""
+    """Raise BadCommand where flags contradict each other, before any log is asked."""
     if not is_topic(job.source):
         if job.beside:
             raise BadCommand("--with goes with a topic as SOURCE: what was late or unusable in a file stands in that file")
@@ -126,7 +126,7 @@ def _check_command(job: IngestJob, to: TopicAddress) -> None:
     address = parse_address(job.source)
     if not address.is_whole:
         raise BadCommand(f"SOURCE {job.source}: all of a topic is put in order: leave out from, to and follow")
-    if to.log == address.log and to.topic in _topics_read(job):
+    if to.place == address.place and to.topic in _topics_read(job):
         raise BadCommand(f"--to {job.to}: is read from: name another topic, which is empty")
 
 

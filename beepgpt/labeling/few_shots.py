@@ -17,7 +17,7 @@ import orjson
 
 from beepgpt.conversations.signals import Signal, SignalVerdict
 from beepgpt.errors import BadCommand, CannotRead, CannotWrite, cannot_write
-from beepgpt.folders import make_folder
+from beepgpt.folders import make_folder, move_into_place
 from beepgpt.labeling.questions import CannotLabel, LabelQuestion, question_in
 from beepgpt.locks import lock
 
@@ -348,7 +348,7 @@ class AppendOnlyLines:
                 file.writelines(lines)
                 file.flush()
                 os.fsync(file.fileno())
-            beside.replace(self.path.resolve())
+            move_into_place(beside, self.path.resolve())
         except OSError as error:
             raise cannot_write(self.path, error) from error
         self.lines = lines

@@ -13,7 +13,7 @@ from bytewax.outputs import Sink
 
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl, parquet
-from beepgpt.connectors.log import LOOK_BACK, Log, Topic, TopicAddress
+from beepgpt.connectors.log import EITHER, LOOK_BACK, Log, Topic, TopicAddress
 from beepgpt.conversations.rules import DAY, Rules, differing, shaping_settings
 from beepgpt.conversations.shard import OtherState
 from beepgpt.errors import BadCommand
@@ -83,8 +83,7 @@ class Files:
             return self
         folder = self._workers_folder()
         folder.mkdir(parents=True, exist_ok=True)
-        pieces = [each for each in KINDS if (each == "examples" and not self.is_table) or (each != "examples" and getattr(self, each))]
-        named: dict[str, Any] = {each: folder / f"{each}-{number}.jsonl" for each in pieces}
+        named: dict[str, Any] = {each: folder / f"{each}-{number}.jsonl" for each in self._joined()}
         return replace(self, **named, worker=number, workers=workers)
 
     def _workers_folder(self) -> Path:
@@ -94,6 +93,14 @@ class Files:
     def given(self) -> dict[str, Path]:
         """Output files by kind, without standard output."""
         return {each: path for each in KINDS if (path := getattr(self, each)) is not None}
+
+    def lines(self) -> dict[str, Path]:
+        """Files of JSON lines by kind: all but a table."""
+        return {name: path for name, path in self.given().items() if name != "examples" or not self.is_table}
+
+    def _joined(self) -> dict[str, Path | None]:
+        """What several workers write to files of their own, by kind, with where these are joined (None: standard output)."""
+        return {**({"examples": None} if self.examples is None else {}), **self.lines()}
 
     def written(self) -> dict[str, str]:
         """The files beside the examples that were written, by name."""
@@ -109,9 +116,7 @@ class Files:
         """A sink for each output. `fresh`: files are begun again; `on_closed` is called when nobody reads standard output any more."""
         days = None if self.rejects_kept is None else self.rejects_kept // DAY
         sinks: dict[str, Sink[Any]] = {
-            name: jsonl.JsonlSink(path, name, fresh=fresh, kept=days if name in REJECTS else None)
-            for name, path in self.given().items()
-            if name != "examples" or not self.is_table
+            name: jsonl.JsonlSink(path, name, fresh=fresh, kept=days if name in REJECTS else None) for name, path in self.lines().items()
         }
         if self.examples is None:
             sinks["examples"] = jsonl.StdoutSink(on_closed=on_closed)
@@ -124,10 +129,8 @@ class Files:
     def join(self, workers: int) -> None:
         """Join the workers' files, one after the other, into one each, and remove them."""
         folder = self._workers_folder()
-        for each in KINDS:
-            path: Path | None = getattr(self, each)
-            if (path is not None or each == "examples") and not (each == "examples" and self.is_table):
-                jsonl.join([folder / f"{each}-{number}.jsonl" for number in range(workers)], path)
+        for each, path in self._joined().items():
+            jsonl.join([folder / f"{each}-{number}.jsonl" for number in range(workers)], path)
         with suppress(OSError):
             folder.rmdir()
 
@@ -270,7 +273,7 @@ def files_of(to: str, *, tables: bool = False) -> Files:
     if to == "-":
         return Files(None, None, None, None)
     if "://" in to:
-        raise BadCommand(f"--to {to}: a .jsonl path, -, kafka://host:port/topic or sqlite:///folder/topic is expected")
+        raise BadCommand(f"--to {to}: a .jsonl path, -, {EITHER} is expected")
     path = Path(to)
     is_table = tables and parquet.is_table(path)
     if not is_table:
@@ -280,9 +283,8 @@ def files_of(to: str, *, tables: bool = False) -> Files:
         return Files(path, None, None, None)  # beside a device or a pipe is no place for files
     retractions, late, dead_letters = (beside(path, f"{what}.jsonl") for what in ("retractions", "late", "dead-letters"))
     files = Files(path, retractions, late, dead_letters)
-    for name, each in files.given().items():
-        if name != "examples" or not is_table:  # a table's place is checked once it is known whether it is a file or a folder
-            jsonl.check_writable(each)
+    for each in files.lines().values():  # a table's place is checked once it is known whether it is a file or a folder
+        jsonl.check_writable(each)
     return files
 
 
@@ -298,7 +300,7 @@ class ScoreOutputs:
     """Of the connection to the topics."""
 
     def __str__(self) -> str:
-        return "standard output" if self.predictions is None else place_name(self.predictions)
+        return "standard output" if self.predictions is None else str(self.predictions)
 
     def files(self) -> dict[str, Path]:
         """The files, by their contents; deletions stand in one beside the predictions."""
@@ -372,11 +374,6 @@ def _workers_folder(path: Path) -> Path:
     return Path(f"{path}.parts")
 
 
-def place_name(place: Path | TopicAddress) -> str:
-    """A file or a topic as a user writes it."""
-    return str(place)
-
-
 def check_score_topic(log: Log, address: TopicAddress, rules: Rules) -> None:
     """Check that a topic is there, and holds nothing that other rules made, nor predictions under other keys.
 
@@ -387,7 +384,7 @@ def check_score_topic(log: Log, address: TopicAddress, rules: Rules) -> None:
     for spec, recorded in specs_in(last):
         if spec != rules.spec:
             raise OtherState(
-                f"{place_name(address)}: the topic holds what was made with other settings: {differing(spec, rules.spec, recorded, rules)}:"
+                f"{address}: the topic holds what was made with other settings: {differing(spec, rules.spec, recorded, rules)}:"
                 " name another, or give the settings that it was made with"
             )
     for record in last:
@@ -397,7 +394,7 @@ def check_score_topic(log: Log, address: TopicAddress, rules: Rules) -> None:
             body = orjson.loads(record.value)
             if "window" in body and record.key != body["id"].encode():
                 raise OtherState(
-                    f"{place_name(address)}: the topic holds predictions under their conversations, as 0.1.0 wrote them. Now their ids are"
+                    f"{address}: the topic holds predictions under their conversations, as 0.1.0 wrote them. Now their ids are"
                     " the keys, so that a deletion removes them: name a new topic that `beepgpt topics` made, and delete this one"
                 )
 
@@ -430,9 +427,7 @@ def _place_of(place: str, name: str) -> Path | TopicAddress | None:
     if place == "-" and name == "--to":
         return None
     if "://" in place or place == "-":
-        raise BadCommand(
-            f"{name} {place}: a .jsonl path{', -' if name == '--to' else ''}, kafka://host:port/topic or sqlite:///folder/topic is expected"
-        )
+        raise BadCommand(f"{name} {place}: a .jsonl path{', -' if name == '--to' else ''}, {EITHER} is expected")
     check_lines(Path(place), name)
     jsonl.check_writable(Path(place))
     return Path(place)

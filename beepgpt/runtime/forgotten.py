@@ -13,6 +13,7 @@ from pathlib import Path
 from beepgpt.config.settings import Settings
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.errors import BeepGPTError, cannot_write
+from beepgpt.folders import replace_private
 from beepgpt.locks import lock
 
 VERSION = 1
@@ -61,15 +62,10 @@ def new_list() -> Forgotten:
 def write_forgotten(path: Path, forgotten: Forgotten) -> None:
     """Write the list, whole or not at all, for its owner's eyes alone. Raises CannotWrite."""
     path = path.expanduser()
-    new = path.with_name(f"{path.name}.new")
     body = {"version": VERSION, "salt": forgotten.salt.hex(), "hashes": sorted(forgotten.hashes)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-            json.dump(body, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
+        replace_private(path, json.dumps(body, indent=1).encode())
     except OSError as error:
         raise cannot_write(path, error) from error
 

@@ -17,7 +17,7 @@ from beepgpt.config.settings import Settings
 from beepgpt.connectors import kafka
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.http import ENVIRONMENT, Outbound, place_of
-from beepgpt.connectors.log import EITHER, HOW, HOW_SQLITE, PATIENCE, SCHEMES, BadAddress, Log, LogSource, TopicAddress, parse_address
+from beepgpt.connectors.log import EITHER, KAFKA, PATIENCE, SCHEMES, SQLITE, BadAddress, Log, LogSource, TopicAddress, parse_address
 from beepgpt.connectors.slack import export as slack_export
 from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.conversations.chunks import Chunk
@@ -43,12 +43,12 @@ def print_proxy(outbound: Outbound, url: str) -> None:
 
 def log_of(settings: Settings, at: TopicAddress | str) -> Log:
     """The log of an address, or at a place (`kafka://host:port`, `sqlite:///folder`), as the settings say how to reach it."""
-    place = at if isinstance(at, str) else at.log
-    if place.startswith("sqlite://"):
+    place = at if isinstance(at, str) else at.place
+    if place.startswith(SQLITE):
         return SqliteLog(place)
     ours = settings.kafka
     connection = kafka.Connection(
-        place.removeprefix("kafka://"),
+        place.removeprefix(KAFKA),
         protocol=ours.protocol,
         mechanism=ours.mechanism,
         user=ours.user,
@@ -70,7 +70,7 @@ def _path(path: Path | None) -> str | None:
 
 
 WAIT = 0.002
-"""Seconds between two looks for a broker's records."""
+"""Seconds between two looks for a log's records."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class SourceListener:
         """Called with the number of records that were read since the last time, and the share of the whole input that is read."""
 
     def heard(self, ahead: Mapping[int, int]) -> None:
-        """Called when the brokers answered, with the number of records that each partition has ahead."""
+        """Called when the log answered, with the number of records that each partition has ahead."""
 
     def fail(self, error: Exception) -> None:
         """Called with what goes wrong, before it is raised."""
@@ -290,7 +290,7 @@ def topic_of(place: str, name: str) -> TopicAddress:
     try:
         address = parse_address(place)
     except BadAddress as error:
-        raise BadCommand(f"{name} {str(error).removesuffix(HOW).removesuffix(HOW_SQLITE)}{EITHER}") from None
+        raise BadCommand(f"{name} {error.what}: write {EITHER}") from None
     if not address.is_whole:
         raise BadCommand(f"{name} {place}: from, to and follow are for a SOURCE: leave them out")
     return address

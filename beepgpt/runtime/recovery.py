@@ -21,6 +21,7 @@ from bytewax.recovery import InconsistentPartitionsError, MissingPartitionsError
 
 from beepgpt.conversations.rules import in_words
 from beepgpt.errors import BeepGPTError
+from beepgpt.folders import move_into_place, replace_private
 from beepgpt.locks import lock as take_lock
 
 NOTE = "run.json"
@@ -72,7 +73,7 @@ class RecoveryFolder:
                 shutil.rmtree(made, ignore_errors=True)
                 made.mkdir(0o700)
                 init_db_dir(made, 1)  # type: ignore[no-untyped-call]
-                made.rename(folder)  # a store that was half made when the process died is not a store
+                move_into_place(made, folder)  # a store that was half made when the process died is not a store
         return RecoveryConfig(folder, timedelta(seconds=0))  # type: ignore[no-untyped-call]
 
     @contextmanager
@@ -186,9 +187,7 @@ def _unusable(path: Path, error: Exception) -> BadRecovery:
 
 
 def _write(path: Path, note: dict[str, Any]) -> None:
-    new = path / f"{NOTE}.new"
     try:
-        new.write_text(json.dumps(note, indent=1), "utf-8")
-        new.replace(path / NOTE)
+        replace_private(path / NOTE, json.dumps(note, indent=1).encode())
     except OSError as error:
         raise _unusable(path, error) from error

@@ -21,7 +21,7 @@ from bytewax.testing import run_main
 from prometheus_client.registry import Collector
 
 from beepgpt.config.settings import BadSettings, Settings
-from beepgpt.connectors.log import parse_address
+from beepgpt.connectors.log import KAFKA, parse_address
 from beepgpt.conversations.account import Account, sum_of
 from beepgpt.conversations.shard import SHARDS, Shard
 from beepgpt.errors import Interrupted
@@ -30,7 +30,7 @@ from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.console import console, quiet_engine
 from beepgpt.runtime.destinations import Topics, destination_of
 from beepgpt.runtime.outages import Reached, watching
-from beepgpt.runtime.places import Origin, SourceListener, is_topic, patience_of
+from beepgpt.runtime.places import Origin, SourceListener, patience_of
 from beepgpt.runtime.recovery import RecoveryFolder
 
 log = logging.getLogger("beepgpt")
@@ -256,13 +256,16 @@ def peak_memory_mb() -> float:
 
 
 def cluster_topics(settings: Settings, source: str, to: str) -> tuple[Origin, Topics]:
-    """The topics in the settings' section `cluster`. Raises BadSettings if they name none; `source` and `to` are its message's examples."""
+    """The topics in the settings' section `cluster`, which machines share: Kafka's. Raises BadSettings if they name none.
+
+    `source` and `to`: topics that its message has as examples.
+    """
     section = settings.cluster
-    if not (is_topic(section.source) and is_topic(section.to)):
+    if not (section.source.startswith(KAFKA) and section.to.startswith(KAFKA)):
         raise BadSettings(
             [
-                f"a cluster reads and writes topics: set BEEPGPT_CLUSTER__SOURCE=kafka://host:port/{source}?follow=true and"
-                f" BEEPGPT_CLUSTER__TO=kafka://host:port/{to} (or the same in the file that BEEPGPT_CONFIG names)"
+                f"a cluster reads and writes topics of Kafka: set BEEPGPT_CLUSTER__SOURCE={KAFKA}host:port/{source}?follow=true and"
+                f" BEEPGPT_CLUSTER__TO={KAFKA}host:port/{to} (or the same in the file that BEEPGPT_CONFIG names)"
             ]
         )
     destination = destination_of(section.to, settings)

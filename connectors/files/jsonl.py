@@ -81,6 +81,7 @@ class _JsonlSourcePartition(StatefulSourcePartition[LineChunk, JsonlState]):
         self._offset, self._line = state
         self._file = _open_at(source.path, self._offset)
         self._size = os.fstat(self._file.fileno()).st_size
+        self._is_cut = False
 
     def next_batch(self) -> list[LineChunk]:
         if self._source.stopping():
@@ -106,14 +107,12 @@ class _JsonlSourcePartition(StatefulSourcePartition[LineChunk, JsonlState]):
         values: list[bytes] = []
         size = 0
         read, most = self._file.readline, self._source.max_line
-        while len(values) < CHUNK and size < CHUNK_BYTES and (raw := read(most)):
+        while not self._is_cut and len(values) < CHUNK and size < CHUNK_BYTES and (raw := read(most)):
             if self._line == 0:
                 raw, self._offset = raw.removeprefix(BOM), len(BOM) if raw.startswith(BOM) else 0
             if len(raw) < most - len(BOM) and is_cut_short(raw):
-                if not values:
-                    raise cut_short(self._source.path, self._line + 1)
-                self._file.seek(self._offset)  # what is whole first
-                return self._line - len(values) + 1, values
+                self._is_cut = True
+                break  # what is whole first: a pipe can't be read again
             line = raw.strip() if len(raw) < most - len(BOM) else self._rest_of(raw)
             size += len(raw)
             self._offset += len(raw)
@@ -122,6 +121,8 @@ class _JsonlSourcePartition(StatefulSourcePartition[LineChunk, JsonlState]):
                 values.append(line)
             elif values:
                 return self._line - len(values), values
+        if self._is_cut and not values:
+            raise cut_short(self._source.path, self._line + 1)
         return self._line - len(values) + 1, values
 
     def _rest_of(self, line: bytes) -> bytes:

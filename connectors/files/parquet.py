@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from beepgpt.errors import BeepGPTError, CannotRead, CannotWrite, NoSuchPlace, cannot_write
-from beepgpt.folders import TABLE
+from beepgpt.folders import TABLE, move_into_place
 from beepgpt.locks import take
 
 if TYPE_CHECKING:
@@ -26,11 +27,62 @@ OPTIONS: dict[str, Any] = {"compression": "zstd", "compression_level": 3, "use_d
 
 UNFINISHED = f"{TABLE}.unfinished"
 """The end of the name of a file that is being written: a kill leaves it."""
-UNFINISHED_PARTS = f".part-*{UNFINISHED}"
-"""In a folder of parts: what is being written, and a mark for each worker (`.part-00.parquet.unfinished`) until its run has ended."""
+_PART = re.compile(r"(\.?)part-(\d{2,})(?:-(\d{5,}))?\.parquet(\.unfinished)?")
 
 PartsState = tuple[int, tuple[bytes, ...]]
 """Of a folder: the parts that are whole, and lines that are in none of them yet."""
+
+
+class TablePart(NamedTuple):
+    """A file in a folder of parts: a part, one that is being written, or the mark of a worker whose run has not ended."""
+
+    worker: int
+    number: int | None
+    """None: a mark, which holds nothing."""
+    is_unfinished: bool
+    path: Path
+
+
+def part_at(path: Path) -> TablePart | None:
+    """What a file of ours in a folder of parts is, by its name; None: somebody else's, as Spark's `part-00000-3f0e….parquet` are.
+
+    >>> [part_at(Path(name)) is not None for name in ("part-00-00001.parquet", ".part-00.parquet.unfinished", "part-00.parquet")]
+    [True, True, False]
+    """
+    found = _PART.fullmatch(path.name)
+    if found is None:
+        return None
+    hidden, worker, number, unfinished = found.groups()
+    if bool(hidden) != bool(unfinished) or not (number or unfinished):
+        return None
+    return TablePart(int(worker), None if number is None else int(number), bool(unfinished), path)
+
+
+def _parts_in(folder: Path) -> list[TablePart]:
+    return [part for each in sorted(folder.iterdir()) if (part := part_at(each)) is not None]
+
+
+def unfinished_of(path: Path) -> list[Path]:
+    """The files that a run keeps locked while it writes this one, or a table in its place, or in the folder of this part."""
+    if part_at(path) is not None:
+        return [each.path for each in _parts_in(path.parent) if each.is_unfinished]
+    unfinished = path if is_unfinished(path) else _unfinished(path)
+    return [unfinished] if unfinished.exists() else []
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f".{path.stem}{UNFINISHED}")
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether a file is called as a table, or a part of one, that is being written."""
+    return path.name.startswith(".") and path.name.endswith(UNFINISHED)
+
+
+def is_mark(path: Path) -> bool:
+    """Whether a file is the mark of a worker whose run has not ended: it holds nothing, and says that the table is not whole."""
+    part = part_at(path)
+    return part is not None and part.number is None
 
 
 class NoArrow(BeepGPTError):
@@ -58,15 +110,11 @@ def check_table(path: Path, *, in_parts: bool) -> None:
         raise NoSuchPlace(f"{path}: is {there}, and this run writes {here}: name another, or remove it first")
     if not path.parent.is_dir():
         raise NoSuchPlace(f"{path}: there is no folder {path.parent}: make it first, or name another")
-    if in_parts and path.is_dir() and (others := [each.name for each in path.iterdir() if not _is_of_parts(each)]):
+    if in_parts and path.is_dir() and (others := [each.name for each in path.iterdir() if part_at(each) is None]):
         raise NoSuchPlace(f"{path}: has {others[0]}, which is no part of a table: name another folder")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise CannotWrite(f"{path}: may not be written: check its permissions, or name another")
     _arrow(path)
-
-
-def _is_of_parts(path: Path) -> bool:
-    return path.name.startswith("part-") or path.match(UNFINISHED_PARTS)
 
 
 def _taken(unfinished: Path, path: Path) -> int:
@@ -107,7 +155,7 @@ class TableFile:
         self.rows = 0
         self._record = record
         self._batches: list[pa.RecordBatch] = []
-        self._unfinished = path.with_name(f".{path.stem}{UNFINISHED}")
+        self._unfinished = _unfinished(path)
         self._file = os.fdopen(_taken(self._unfinished, path), "wb")
         self._writer = pq.ParquetWriter(self._file, _arrow(path).schema_of(record), **OPTIONS)
 
@@ -135,7 +183,7 @@ class TableFile:
             self._writer.close()
             self._file.flush()
             os.fsync(self._file.fileno())
-            self._unfinished.replace(self.path)
+            move_into_place(self._unfinished, self.path)
             self._file.close()
         except OSError as error:
             raise cannot_write(self.path, error) from error
@@ -196,14 +244,14 @@ class ParquetSink(FixedPartitionedSink[bytes, PartsState]):
         try:
             self.path.mkdir(mode=0o700, exist_ok=True)
             self._mark = _taken(self._mark_of(self.worker), self.path)
-            for each in [*self.path.glob("part-*"), *self.path.glob(UNFINISHED_PARTS)]:
-                of = int(each.name.lstrip(".").split("-")[1].split(".")[0])
-                if of == self.worker and each != self._mark_of(of) and (self.fresh or each.match(UNFINISHED_PARTS)):
-                    each.unlink()
-                elif self.fresh and self.worker == 0 and of >= self.workers:  # of an older run that had more workers
-                    if each == self._mark_of(of):
-                        os.close(_taken(each, self.path))
-                    each.unlink()
+            for each in _parts_in(self.path):
+                is_mark = each.number is None
+                if each.worker == self.worker and not is_mark and (self.fresh or each.is_unfinished):
+                    each.path.unlink()
+                elif self.fresh and self.worker == 0 and each.worker >= self.workers:  # of an older run that had more workers
+                    if is_mark:
+                        os.close(_taken(each.path, self.path))
+                    each.path.unlink()
         except OSError as error:
             raise cannot_write(self.path, error) from error
 
@@ -214,9 +262,13 @@ class ParquetSink(FixedPartitionedSink[bytes, PartsState]):
         """The place of one of this worker's parts."""
         return self.path / f"part-{self.worker:02d}-{number:05d}{TABLE}"
 
+    def whole(self) -> list[TablePart]:
+        """The parts of this worker that are whole."""
+        return [each for each in _parts_in(self.path) if each.worker == self.worker and not each.is_unfinished]
+
     def end(self) -> None:
         """End the table, which has no rows if none came. Raises CannotWrite."""
-        if self.in_parts and self.worker == 0 and self._mark is not None and not any(self.path.glob("part-00-*")):
+        if self.in_parts and self.worker == 0 and self._mark is not None and not self.whole():
             self.file = self.file or TableFile(self.part(0), self.record)
         if self.file is not None:
             self.file.close()
@@ -245,9 +297,9 @@ class _TablePartition(StatefulSinkPartition[bytes, PartsState]):
                         f"{sink.part(number)}: was written before this run was stopped, and is gone: put it back, or start again without"
                         " the old recovery store"
                     )
-            for each in sink.path.glob(f"part-{sink.worker:02d}-*"):
-                if each.name >= sink.part(self._whole).name:
-                    each.unlink()
+            for each in sink.whole():
+                if each.number is not None and each.number >= self._whole:
+                    each.path.unlink()
 
     def write_batch(self, values: list[bytes]) -> None:
         for blob in values:
@@ -286,9 +338,9 @@ def parts_of(path: Path) -> list[Path]:
         if not path.is_file():
             raise CannotRead(f"{path}: there is no such file")
         return [path]
-    if unfinished := sorted(path.glob(UNFINISHED_PARTS)):
+    if unfinished := [each.path.name for each in _parts_in(path) if each.is_unfinished]:
         raise CannotRead(
-            f"{path}: is not whole: what writes it has not ended, or was killed ({unfinished[0].name}): wait until it ends, or give its"
+            f"{path}: is not whole: what writes it has not ended, or was killed ({unfinished[0]}): wait until it ends, or give its"
             " command again, which goes on with the same --recovery, and otherwise starts again"
         )
     found = sorted(path.glob(f"part-*{TABLE}"))
@@ -321,20 +373,6 @@ def lines_of(path: Path, record: str) -> Iterator[bytes]:
                     before += batch.num_rows
         except (pa.ArrowException, OSError) as error:
             raise CannotRead(f"{part}: can't be read as a table ({type(error).__name__}): make it again") from error
-
-
-def write_lines(path: Path, record: str, lines: Iterable[bytes]) -> None:
-    """Write lines as one file of rows, whole or not at all. Raises CannotWrite."""
-    file = TableFile(path, record)
-    waiting: list[bytes] = []
-    for line in lines:
-        waiting.append(line)
-        if len(waiting) == BATCH:
-            file.add(waiting)
-            waiting = []
-    if waiting:
-        file.add(waiting)
-    file.close()
 
 
 def is_of(path: Path, record: str) -> bool:

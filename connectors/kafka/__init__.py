@@ -7,7 +7,7 @@ committed to a group's name, for the tools that show lag.
 from beepgpt.connectors.kafka.connection import Connection, NoBroker
 from beepgpt.connectors.kafka.log import KafkaLog
 from beepgpt.connectors.kafka.outages import OUTAGES, Outage, Outages
-from beepgpt.connectors.kafka.source import KafkaSource, KafkaState
+from beepgpt.connectors.kafka.source import KafkaSource
 from beepgpt.connectors.kafka.topics import (
     begin_and_end_offsets,
     create_topics,

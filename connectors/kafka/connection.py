@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from beepgpt.connectors.log import errors as log_errors
+from beepgpt.connectors.log.address import KAFKA
 from beepgpt.connectors.log.errors import LogFailed, NoTopic, OffsetsGone
 from beepgpt.connectors.log.source import CHECK
 
@@ -65,10 +67,7 @@ def failure_of(error: BaseException, where: str, connection: Connection) -> LogF
 
 def no_topics(names: Sequence[str], connection: Connection) -> NoTopic:
     """The error that names what is missing, and the command that makes it."""
-    made = f"`beepgpt topics kafka://{connection.bootstrap}/{names[0] if len(names) == 1 else 'NAME'}`"
-    if len(names) == 1:
-        return NoTopic(f"{names[0]}: there is no such topic on {connection.bootstrap}: make it with {made}, or check the name")
-    return NoTopic(f"{', '.join(names)}: there are no such topics on {connection.bootstrap}: make each with {made}, or check the names")
+    return log_errors.no_topics(names, f"on {connection.bootstrap}", connection.place)
 
 
 FETCH_BYTES = 4 * 2**20
@@ -104,7 +103,7 @@ class Connection:
     @property
     def place(self) -> str:
         """As an address begins."""
-        return f"kafka://{self.bootstrap}"
+        return f"{KAFKA}{self.bootstrap}"
 
     def options(self) -> dict[str, Any]:
         """Arguments for kafka-python's clients. Raises LogFailed for a missing file, which would look like an absent broker there."""

@@ -98,7 +98,7 @@ OUTAGES = Outages()
 def started(
     client: Callable[..., Any], options: dict[str, Any], where: str, connection: Connection, patience: float, stopping: Callable[[], bool]
 ) -> Any:
-    """Make one of kafka-python's clients, trying again with growing pauses while no broker answers. Raises KafkaFailed."""
+    """Make one of kafka-python's clients, trying again with growing pauses while no broker answers. Raises LogFailed."""
     began = time.monotonic()
     tried = 0.0
     for seconds in looks(patience, stopping, LONGEST_PAUSE):

@@ -27,7 +27,7 @@ from beepgpt.connectors.kafka.outages import OUTAGES, started
 from beepgpt.connectors.kafka.topics import describe_topic, is_missing, record_of
 from beepgpt.connectors.log.errors import LogFailed, OffsetsGone
 from beepgpt.connectors.log.records import Topic
-from beepgpt.connectors.log.source import ENOUGH, IDLE, IDLE_MARGIN, LogPartition, check_same
+from beepgpt.connectors.log.source import ENOUGH, IDLE, LogPartition, PartitionReader, check_same
 
 if TYPE_CHECKING:
     from beepgpt.connectors.kafka.source import KafkaSource
@@ -115,44 +115,37 @@ MISSED = 10.0
 """Seconds for which brokers may not know a topic: one that has just started may have to catch up."""
 
 
-class Reader:
-    """One consumer shared by a worker's partitions; the first that runs out of records polls for all."""
+class Reader(PartitionReader):
+    """One consumer shared by a worker's partitions."""
+
+    _source: KafkaSource
 
     def __init__(self, source: KafkaSource) -> None:
-        self._source = source
+        super().__init__(source)
         self._who = f"reading {source.name}"
-        self._parts: dict[int, LogPartition] = {}
         self._consumer: Any = None
         self._is_assigned = False
         self._next_poll = 0.0
         self._next_check = 0.0
         self._heard = self._asked = time.monotonic()
         self._is_sure = False
-        self.waiting = 0
-        """Records that were polled and not yet handed out."""
 
     def add(self, part: LogPartition) -> None:
-        """Read a partition, too, from its position."""
-        self._parts[part.number] = part
+        super().add(part)
         self._is_assigned = False
 
     def remove(self, part: LogPartition) -> None:
-        """Stop reading a partition; after the last one, close the consumer."""
-        if self._parts.pop(part.number, None) is None:
-            return
-        self.waiting -= sum(map(len, part.ready))
+        super().remove(part)
         self._is_assigned = False
-        if self._parts:
-            return
+
+    def close(self) -> None:
         if self._consumer is not None:
             with suppress(*FOREIGN):
                 self._consumer.close(autocommit=False, timeout_ms=1_000)
             self._consumer = None
         OUTAGES.answered(self._who)
-        self._source.closed()
 
     def poll(self) -> None:
-        """Queue fetched records at their partitions, without waiting for more. Raises LogFailed."""
         now = time.monotonic()
         if now < self._next_poll or self.waiting > ENOUGH:
             return
@@ -185,7 +178,6 @@ class Reader:
                 self.waiting += part.put([record_of(record) for record in records])
 
     def position(self, number: int) -> int:
-        """The consumer's next offset in a partition, which may be beyond the last record, since offsets have gaps."""
         if self._consumer is None:
             return 0
         try:
@@ -242,11 +234,7 @@ class Reader:
         topic_id = self._consumer._cluster.topic_id(source.name)
         check_same(source.topic, Topic(source.name, str(topic_id or source.topic.id), count), source.place)
         ahead = {each.partition: max(ends[each] - self._parts[each.partition].state.next, 0) for each in partitions}
-        source.lags(ahead, any(part.state.end is None for part in self._parts.values()))
-        if source.idle_clock:
-            for number, records in ahead.items():
-                if records == 0:
-                    self._parts[number].beat = asked - IDLE_MARGIN
+        self.report(ahead, asked)
 
     def _out_of_range(self, error: Any) -> LogFailed:
         """The error for an offset that is gone, with the range that is missing if the brokers know it."""

@@ -9,10 +9,7 @@ from kafka import TopicPartition
 from beepgpt.connectors.kafka.connection import Connection, offset_consumer
 from beepgpt.connectors.kafka.reader import Committer, Reader
 from beepgpt.connectors.kafka.topics import consumer_offsets_at, describe_topic
-from beepgpt.connectors.log.source import Bounds, LogSource, LogState
-
-KafkaState = LogState
-"""Recovery stores that are there name the state so."""
+from beepgpt.connectors.log.source import Bounds, LogSource
 
 
 class KafkaSource(LogSource):

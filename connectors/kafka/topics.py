@@ -12,7 +12,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 from beepgpt.connectors.kafka.connection import RETRY, Connection, NoBroker, admin_of, no_topics, offset_consumer
 from beepgpt.connectors.log.errors import LogFailed
-from beepgpt.connectors.log.records import DEFAULT_LIMIT, Record, Topic, TopicSpec
+from beepgpt.connectors.log.records import DEFAULT_LIMIT, Record, Topic, TopicSpec, differences_of
 from beepgpt.connectors.log.source import PATIENCE
 
 SOON = 5.0
@@ -58,14 +58,6 @@ def describe_topic(connection: Connection, name: str) -> Topic:
     return found[name]
 
 
-def check_topics(connection: Connection, names: Collection[str]) -> dict[str, Topic]:
-    """Describe topics, by name. Raises NoTopic that names all that are missing and the command that makes them."""
-    found = describe_topics(connection, names)
-    if missing := [name for name in names if name not in found]:
-        raise no_topics(missing, connection)
-    return found
-
-
 def create_topics(connection: Connection, specs: Sequence[TopicSpec]) -> tuple[list[str], list[str]]:
     """Create topics that are missing, and leave the others as they are.
 
@@ -79,8 +71,8 @@ def create_topics(connection: Connection, specs: Sequence[TopicSpec]) -> tuple[l
             wanted = {"num_partitions": spec.partitions, "replication_factor": spec.replicas, "configs": dict(spec.settings)}
             with suppress(errors.TopicAlreadyExistsError):  # somebody else was faster
                 admin.create_topics({spec.name: wanted}, wait_for_metadata=True)
-        kept = [spec for spec in specs if spec.name in there]
-        return [spec.name for spec in missing], [line for spec in kept for line in _differences(admin, spec, there[spec.name])]
+        kept = [(there[spec.name], _settings(admin, spec.name, spec.settings), spec) for spec in specs if spec.name in there]
+        return [spec.name for spec in missing], [line for each in kept for line in differences_of(*each)]
 
 
 def delete_topic(connection: Connection, name: str) -> None:
@@ -89,20 +81,13 @@ def delete_topic(connection: Connection, name: str) -> None:
         admin.delete_topics([name])
 
 
-def _differences(admin: Any, spec: TopicSpec, topic: Topic) -> Iterator[str]:
-    if topic.partitions != spec.partitions:
-        yield f"{spec.name}: has {topic.partitions} partitions, not {spec.partitions}"
-    if spec.settings:
-        has = _configs(admin, spec.name, spec.settings)
-        for name, value in spec.settings.items():
-            if str(now := has.get(name, {}).get("value")) != value:
-                yield f"{spec.name}: {name} is {now}, not {value}"
-
-
-def _configs(admin: Any, topic: str, names: Collection[str]) -> dict[str, dict[str, Any]]:
+def _settings(admin: Any, topic: str, names: Collection[str]) -> dict[str, str]:
+    """Values of a topic's settings, including defaults."""
+    if not names:
+        return {}
     resource = ConfigResource(ConfigResourceType.TOPIC, topic, dict.fromkeys(names))
-    described: dict[str, dict[str, Any]] = next(iter(admin.describe_configs([resource], config_filter="all").values()))[topic]
-    return described
+    described = next(iter(admin.describe_configs([resource], config_filter="all").values()))[topic]
+    return {name: str(described[name]["value"]) for name in names if name in described}
 
 
 def max_message_bytes(connection: Connection, topic: str) -> int:
@@ -115,8 +100,7 @@ def topic_settings(connection: Connection, topic: str, names: Collection[str]) -
     """Values of a topic's settings, including defaults; empty if the user may not ask."""
     try:
         with admin_of(topic, connection) as admin:
-            described = _configs(admin, topic, names)
-            return {name: str(described[name]["value"]) for name in names if name in described}
+            return _settings(admin, topic, names)
     except (LogFailed, KeyError):
         return {}
 

@@ -15,7 +15,7 @@ from beepgpt.connectors.kafka.connection import FOREIGN, TOO_LARGE, Connection, 
 from beepgpt.connectors.kafka.outages import OUTAGES, looks, milliseconds, started
 from beepgpt.connectors.kafka.topics import describe_topic, max_message_bytes
 from beepgpt.connectors.log.errors import LogFailed, NotDelivered
-from beepgpt.connectors.log.records import DEFAULT_LIMIT, OVERHEAD, OutgoingRecord, Placing, TooLarge
+from beepgpt.connectors.log.records import DEFAULT_LIMIT, OutgoingRecord, Placing
 from beepgpt.connectors.log.sink import LogWriter
 from beepgpt.connectors.log.source import PATIENCE
 
@@ -50,8 +50,9 @@ class Writer(LogWriter):
         self._pending_bytes = 0
         self._lock = threading.RLock()
         self._producer: Any = None
-        self._limit = max_message_bytes(connection, topic)
-        self._placing = Placing(self._limit, describe_topic(connection, topic).partitions, cuts=cuts, mark=mark)
+        limit, partitions = max_message_bytes(connection, topic), describe_topic(connection, topic).partitions
+        advice = "raise its max.message.bytes (and message.max.bytes of the brokers)"
+        self._placing = Placing(topic, limit, partitions, advice=advice, cuts=cuts, mark=mark)
 
     @property
     def most(self) -> int:
@@ -74,8 +75,6 @@ class Writer(LogWriter):
                     self._pending_bytes += size
                     if self._pending_bytes > MAX_PENDING_BYTES or len(self._pending) > MAX_PENDING:
                         self._wait()
-            except TooLarge as error:
-                raise self._too_large(error.size, error.partition) from error
             except FOREIGN as error:
                 raise self._not_delivered(error, None, size, partition) from error
             self._settle()
@@ -130,8 +129,8 @@ class Writer(LogWriter):
             "request_timeout_ms": min(30_000, max(milliseconds(self._patience) - LINGER_MS, 1)),
             "max_block_ms": min(milliseconds(self._patience), int(METADATA * 1000)),
             "linger_ms": LINGER_MS,
-            "batch_size": min(BATCH_BYTES, self._limit),  # it would split a larger one, and lose its way doing so
-            "max_request_size": max(2 * self._limit, DEFAULT_LIMIT),  # the topic's own limit is the only one
+            "batch_size": min(BATCH_BYTES, self._placing.limit),  # it would split a larger one, and lose its way doing so
+            "max_request_size": max(2 * self._placing.limit, DEFAULT_LIMIT),  # the topic's own limit is the only one
             "metrics_enabled": False,
         }
         OUTAGES.asked(self._who, self._has_answer)
@@ -171,18 +170,10 @@ class Writer(LogWriter):
         """The error with topic, partition if known, and reason."""
         if isinstance(error, LogFailed):
             return error
-        where = self._topic if partition is None else f"{self._topic}, partition {partition}"
         placed = getattr(getattr(future, "_produce_future", None), "topic_partition", None)
         if placed is not None and placed.partition is not None:
-            where = f"{self._topic}, partition {placed.partition}"
+            partition = placed.partition
         if isinstance(error, TOO_LARGE):
-            return self._too_large(size, partition, where)
+            return self._placing.too_large(size, partition)
+        where = self._topic if partition is None else f"{self._topic}, partition {partition}"
         return NotDelivered(f"{where}: a record was not delivered: {failure_of(error, where, self._connection)}")
-
-    def _too_large(self, size: int, partition: int | None, where: str | None = None) -> NotDelivered:
-        """The error for a record that the topic does not take."""
-        where = where or (self._topic if partition is None else f"{self._topic}, partition {partition}")
-        return NotDelivered(
-            f"{where}: a record of {size:,} bytes, with the {OVERHEAD} that it may need beside, does not fit into the {self._limit:,}"
-            f" that the topic takes: raise its max.message.bytes (and message.max.bytes of the brokers), or leave the record out"
-        )

@@ -4,9 +4,9 @@
 flows, the partition of a key and how a record is made to fit are the same for both.
 """
 
-from beepgpt.connectors.log.address import EITHER, HOW, HOW_SQLITE, SCHEMES, TopicAddress, folder_place, parse_address
+from beepgpt.connectors.log.address import EITHER, KAFKA, SCHEMES, SQLITE, TopicAddress, folder_of, folder_place, parse_address
 from beepgpt.connectors.log.errors import BadAddress, LogFailed, NotDelivered, NoTopic, OffsetsGone, TopicChanged, TopicInUse, WrongTopic
-from beepgpt.connectors.log.log import EditableLog, Log
+from beepgpt.connectors.log.log import Log
 from beepgpt.connectors.log.records import LOOK_BACK, OutgoingRecord, Record, RecordChunk, Topic, TopicSpec, murmur2, partition_of
 from beepgpt.connectors.log.sink import LogSink, LogWriter
 from beepgpt.connectors.log.source import PATIENCE, LogSource, LogState, check_kept, check_same, chunks_of

@@ -11,10 +11,9 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 from beepgpt.connectors.log.errors import BadAddress
 
 PARTS = "?from=2024-01-01T00:00:00Z&to=2024-02-01T00:00:00Z"
-HOW = f"kafka://host:port/topic{PARTS}, or kafka://host:port/topic?follow=true"
-HOW_SQLITE = f"sqlite:///folder/topic{PARTS}, or sqlite:///folder/topic?follow=true"
-SCHEMES = ("kafka://", "sqlite://")
-EITHER = "kafka://host:port/topic or sqlite:///folder/topic"
+KAFKA, SQLITE = SCHEMES = ("kafka://", "sqlite://")
+ON_BROKERS, IN_A_FOLDER = f"{KAFKA}host:port/topic", f"{SQLITE}/folder/topic"
+EITHER = f"{ON_BROKERS} or {IN_A_FOLDER}"
 _TOPIC = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
@@ -22,8 +21,8 @@ _TOPIC = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 class TopicAddress:
     """A topic, and the part of it to read."""
 
-    log: str
-    """Where the log is: `kafka://host:port`, or `sqlite://` and the absolute path of a folder."""
+    place: str
+    """Of the log: `kafka://host:port`, or `sqlite://` and the absolute path of a folder."""
     topic: str
     since: int | None = None
     """`from`, microseconds."""
@@ -32,12 +31,12 @@ class TopicAddress:
     follow: bool = False
 
     def __str__(self) -> str:
-        return f"{self.log}/{self.topic}"
+        return f"{self.place}/{self.topic}"
 
     @property
     def identity(self) -> str:
         """What the topic is called where a run notes what it reads; the same for each broker of a cluster."""
-        return str(self) if self.log.startswith("sqlite:") else f"kafka:{self.topic}"
+        return str(self) if self.place.startswith(SQLITE) else f"kafka:{self.topic}"
 
     @property
     def is_whole(self) -> bool:
@@ -49,7 +48,7 @@ def parse_address(text: str) -> TopicAddress:
     """Parse `kafka://…` or `sqlite://…`. Raises BadAddress with what is wrong and an example.
 
     >>> parse_address("kafka://a:9092,b:9092/slack.events?from=1970-01-02&follow=true")
-    TopicAddress(log='kafka://a:9092,b:9092', topic='slack.events', since=86400000000, until=None, follow=True)
+    TopicAddress(place='kafka://a:9092,b:9092', topic='slack.events', since=86400000000, until=None, follow=True)
     >>> str(parse_address("sqlite:///srv/beepgpt/slack.events"))
     'sqlite:///srv/beepgpt/slack.events'
     >>> parse_address("kafka://a:9092/")
@@ -60,7 +59,8 @@ def parse_address(text: str) -> TopicAddress:
 
     def bad(what: str) -> BadAddress:
         shown = "kafka://…" if "@" in text and not is_file else text.partition("?")[0]  # it may hold a secret
-        return BadAddress(f"{shown}: {what}: write {HOW_SQLITE if is_file else HOW}")
+        topic = IN_A_FOLDER if is_file else ON_BROKERS
+        return BadAddress(f"{shown}: {what}", f"{topic}{PARTS}, or {topic}?follow=true")
 
     if odd := next((each for each in "#\t\r\n" if each in text), None):
         raise bad(f"{odd!r} can't stand in an address (as {quote(odd)} it can)")
@@ -69,9 +69,9 @@ def parse_address(text: str) -> TopicAddress:
     except ValueError as error:
         raise bad(str(error)) from None
     if is_file:
-        log, topic = _folder_and_topic(parts.netloc + parts.path, bad)
+        place, topic = _folder_and_topic(parts.netloc + parts.path, bad)
     else:
-        log, topic = _brokers_and_topic(parts, bad)
+        place, topic = _brokers_and_topic(parts, bad)
     if not topic:
         raise bad("it names no topic")
     if not set(topic) <= _TOPIC or len(topic) > 249 or topic in (".", ".."):
@@ -95,19 +95,19 @@ def parse_address(text: str) -> TopicAddress:
         raise bad("what is followed has no end: to and follow=true exclude each other")
     if since is not None and until is not None and since > until:
         raise bad("from is after to")
-    return TopicAddress(log, topic, since, until, follow)
+    return TopicAddress(place, topic, since, until, follow)
 
 
 def _brokers_and_topic(parts: SplitResult, bad: Callable[[str], BadAddress]) -> tuple[str, str]:
     if parts.scheme != "kafka":
-        raise bad("it does not begin with kafka://")
+        raise bad(f"it does not begin with {KAFKA}")
     if "@" in parts.netloc:
         raise bad("a user and a password stand in the settings, not in an address")
     for server in parts.netloc.split(","):
         host, _, port = server.rpartition(":")
         if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
             raise bad(f"{server!r} is no host:port" if server else "it names no host:port")
-    return f"kafka://{parts.netloc}", unquote(parts.path.strip("/"))
+    return f"{KAFKA}{parts.netloc}", unquote(parts.path.strip("/"))
 
 
 def _folder_and_topic(path: str, bad: Callable[[str], BadAddress]) -> tuple[str, str]:
@@ -123,7 +123,16 @@ def folder_place(folder: str) -> str:
     >>> folder_place("/srv/what is said")
     'sqlite:///srv/what%20is%20said'
     """
-    return f"sqlite://{quote(str(Path(folder).resolve()))}"
+    return f"{SQLITE}{quote(str(Path(folder).resolve()))}"
+
+
+def folder_of(place: str) -> Path:
+    """The folder at a place.
+
+    >>> folder_of("sqlite:///srv/what%20is%20said")
+    PosixPath('/srv/what is said')
+    """
+    return Path(unquote(place.removeprefix(SQLITE)))
 
 
 def _micros(text: str) -> int | None:

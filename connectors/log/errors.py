@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from beepgpt.errors import BeepGPTError
@@ -13,6 +13,11 @@ class BadAddress(BeepGPTError):
 
     exit_status = 2
 
+    def __init__(self, what: str, example: str) -> None:
+        """`what`: the address, and what is wrong with it."""
+        super().__init__(f"{what}: write {example}")
+        self.what = what
+
 
 class LogFailed(BeepGPTError):
     """A request to a log failed."""
@@ -20,6 +25,14 @@ class LogFailed(BeepGPTError):
 
 class NoTopic(LogFailed):
     """A topic is not there."""
+
+
+def no_topics(names: Sequence[str], where: str, place: str, suffix: str = "") -> NoTopic:
+    """The error that names what is missing, and the command that makes it. `where`: "on host:port", say; `suffix`: of a topic's file."""
+    made = f"`beepgpt topics {place}/{names[0] if len(names) == 1 else 'NAME'}{suffix}`"
+    if len(names) == 1:
+        return NoTopic(f"{names[0]}: there is no such topic {where}: make it with {made}, or check the name")
+    return NoTopic(f"{', '.join(names)}: there are no such topics {where}: make each with {made}, or check the names")
 
 
 class OffsetsGone(LogFailed):

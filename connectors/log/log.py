@@ -142,22 +142,3 @@ class Log(ABC):
     def sink(self, topic: str, *, on_error: Callable[[Exception], None] = nothing, **how: Any) -> LogSink:
         """A sink for a flow. `on_error`: see `LogSink`; `how`: see `writer`."""
         return LogSink(self.topic(topic), self.writer(topic, **how), on_error)
-
-
-class EditableLog(Log):
-    """A log in which records can be changed where they are."""
-
-    @abstractmethod
-    def forgets(self, topic: str) -> bool:
-        """Whether the topic's settings ever remove records."""
-
-    @abstractmethod
-    def clean(self, topic: str) -> None:
-        """Remove now, from the topic's files, too, what its settings remove in time."""
-
-    @abstractmethod
-    def edit(self, topic: str, change: Callable[[Record], bytes | None]) -> None:
-        """Change each value to what `change` returns; None removes the record. Offsets stay as they are.
-
-        What was there before is gone from the topic's files when it returns.
-        """

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
+
+from beepgpt.connectors.log.errors import NotDelivered
 
 DEFAULT_LIMIT = 1_048_588
 """`max.message.bytes` of a topic that says nothing."""
@@ -36,6 +38,15 @@ class TopicSpec:
     """Such as `{"cleanup.policy": "compact", "retention.ms": "-1"}`."""
     replicas: int = -1
     """-1: the brokers' default."""
+
+
+def differences_of(topic: Topic, has: Mapping[str, str], spec: TopicSpec) -> Iterator[str]:
+    """A line for each difference between a topic, which has these settings, and what it should be."""
+    if topic.partitions != spec.partitions:
+        yield f"{spec.name}: has {topic.partitions} partitions, not {spec.partitions}"
+    for name, value in spec.settings.items():
+        if (now := has.get(name)) != value:
+            yield f"{spec.name}: {name} is {now}, not {value}"
 
 
 class Record(NamedTuple):
@@ -113,16 +124,6 @@ def weight_of(key: bytes | None, value: bytes | None, headers: LogHeaders = ()) 
     return len(value or b"") + len(key or b"") + max(beside - HEADERS, 0)
 
 
-class TooLarge(Exception):
-    """A record does not fit into its topic."""
-
-    def __init__(self, size: int, partition: int | None) -> None:
-        """`size`: as `weight_of` counts it."""
-        super().__init__(size)
-        self.size = size
-        self.partition = partition
-
-
 class FittedRecord(NamedTuple):
     """A record as it is written."""
 
@@ -140,17 +141,21 @@ class FittedRecord(NamedTuple):
 class Placing:
     """Places records in a topic's partitions, and makes them fit: the same for every log."""
 
-    def __init__(self, limit: int, partitions: int, *, cuts: bool = False, mark: tuple[str, bytes] | None = None) -> None:
-        """`limit`: the topic's `max.message.bytes`. `cuts`, `mark`: see `Log.writer`."""
+    def __init__(
+        self, topic: str, limit: int, partitions: int, *, advice: str, cuts: bool = False, mark: tuple[str, bytes] | None = None
+    ) -> None:
+        """`limit`: the topic's `max.message.bytes`; `advice`: how it is raised. `cuts`, `mark`: see `Log.writer`."""
         self.most = limit - OVERHEAD
         self.limit = limit
+        self._topic = topic
         self._partitions = partitions
+        self._advice = advice
         self._cuts = cuts
         self._mark = mark
         self._values: Counter[int | None] = Counter()
 
     def place(self, message: OutgoingRecord) -> FittedRecord:
-        """The record as it is to be written. Raises TooLarge."""
+        """The record as it is to be written. Raises NotDelivered if it is too large."""
         key, value, headers, placed, timestamp = message
         placed = key if placed is None else placed
         partition = partition_of(placed, self._partitions) if isinstance(placed, bytes) else placed  # kafka-python is slower
@@ -160,10 +165,18 @@ class Placing:
             value = value[: max(len(value) - (weight_of(key, value, headers) - self.most), 0)]
             size = weight_of(key, value, headers)
         if size > self.most:
-            raise TooLarge(size, partition)
+            raise self.too_large(size, partition)
         if self._mark is not None and value is not None:
             headers = self._marked(self._mark, key, value, headers, partition)
         return FittedRecord(value, key, list(headers), partition, None if timestamp is None else timestamp // 1000, size)
+
+    def too_large(self, size: int, partition: int | None) -> NotDelivered:
+        """The error for a record that the topic does not take. `size`: as `weight_of` counts it."""
+        where = self._topic if partition is None else f"{self._topic}, partition {partition}"
+        return NotDelivered(
+            f"{where}: a record of {size:,} bytes, with the {OVERHEAD} that it may need beside, does not fit into the {self.limit:,} that"
+            f" the topic takes: {self._advice}, or leave the record out"
+        )
 
     def _marked(self, mark: tuple[str, bytes], key: bytes | None, value: bytes, headers: LogHeaders, partition: int | None) -> LogHeaders:
         """The headers with the writer's mark, if this value is one to have it and has room; if it has none, the next one is asked."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
@@ -55,23 +55,48 @@ class Bounds(NamedTuple):
     stop: int | None
 
 
-class PartitionReader(Protocol):
+class PartitionReader(ABC):
     """Reads the partitions of one worker; the first that runs out of records polls for all."""
 
-    waiting: int
-    """Records that were polled and not yet handed out."""
+    def __init__(self, source: LogSource) -> None:
+        self._source = source
+        self._parts: dict[int, LogPartition] = {}
+        self.waiting = 0
+        """Records that were polled and not yet handed out."""
 
     def add(self, part: LogPartition) -> None:
         """Read a partition, too, from its position."""
+        self._parts[part.number] = part
 
     def remove(self, part: LogPartition) -> None:
-        """Stop reading a partition."""
+        """Stop reading a partition; after the last one, close what is read from."""
+        if self._parts.pop(part.number, None) is None:
+            return
+        self.waiting -= sum(map(len, part.ready))
+        if not self._parts:
+            self.close()
+            self._source.closed()
 
+    @abstractmethod
+    def close(self) -> None:
+        """Close what is read from."""
+
+    @abstractmethod
     def poll(self) -> None:
         """Queue records at their partitions (`put`), without waiting for more. Raises LogFailed."""
 
+    @abstractmethod
     def position(self, number: int) -> int:
         """The next offset in a partition, which may be beyond the last record, since offsets have gaps."""
+
+    def report(self, ahead: Mapping[int, int], asked: int) -> None:
+        """Report how many records each partition has ahead; one that has none gets a heartbeat of when that was asked, if it is to."""
+        source = self._source
+        source.lags(ahead, any(part.state.end is None for part in self._parts.values()))
+        if source.idle_clock:
+            for number, records in ahead.items():
+                if records == 0:
+                    self._parts[number].beat = asked - IDLE_MARGIN
 
 
 class LogSource(FixedPartitionedSource[RecordChunk, LogState]):

@@ -8,22 +8,23 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from beepgpt.connectors.callbacks import never
-from beepgpt.connectors.log import EditableLog, LogFailed, NoTopic, Record, Topic, TopicSpec
+from beepgpt.connectors.log import Log, LogFailed, NoTopic, Record, Topic, TopicSpec, folder_of
+from beepgpt.connectors.log.records import differences_of
 from beepgpt.connectors.sqlite import topic_files as files
 from beepgpt.connectors.sqlite.source import SqliteSource
 from beepgpt.connectors.sqlite.writer import SqliteWriter
+from beepgpt.folders import make_folder
 
 
-class SqliteLog(EditableLog):
+class SqliteLog(Log):
     """The topics in a folder of this machine."""
 
     def __init__(self, place: str) -> None:
         """`place`: `sqlite:///FOLDER`."""
         self.place = place
-        self.folder = Path(unquote(place.removeprefix("sqlite://")))
+        self.folder = folder_of(place)
 
     def topics(self, names: Collection[str] | None = None) -> dict[str, Topic]:
         """The named topics that exist (None: all topics), by name."""
@@ -38,18 +39,10 @@ class SqliteLog(EditableLog):
     def create(self, specs: Sequence[TopicSpec]) -> tuple[list[str], list[str]]:
         """Create topics that are missing, and the folder, which nobody else may read."""
         with files.translated(self.folder, writes=True):
-            files.make_folder(self.folder)
+            make_folder(self.folder)
         made = [spec.name for spec in specs if files.create(self.folder, spec)]
-        return made, [line for spec in specs if spec.name not in made for line in self._differences(spec)]
-
-    def _differences(self, spec: TopicSpec) -> Iterator[str]:
-        topic = self.topic(spec.name)
-        if topic.partitions != spec.partitions:
-            yield f"{spec.name}: has {topic.partitions} partitions, not {spec.partitions}"
-        has = self.settings_of(spec.name, spec.settings)
-        for name, value in spec.settings.items():
-            if (now := has.get(name)) != value:
-                yield f"{spec.name}: {name} is {now}, not {value}"
+        there = [(self.topic(spec.name), self.settings_of(spec.name, spec.settings), spec) for spec in specs if spec.name not in made]
+        return made, [line for each in there for line in differences_of(*each)]
 
     def delete(self, name: str) -> None:
         """Delete a topic with all its records. Raises LogFailed while somebody writes there."""
@@ -67,27 +60,35 @@ class SqliteLog(EditableLog):
         return {name: has[name] for name in names if name in has}
 
     def forgets(self, topic: str) -> bool:
+        """Whether the topic's settings ever remove records."""
         with files.opened(self._path(topic)) as base:
             return files.removes(files.settings_in(base))
 
     def clean(self, topic: str) -> None:
-        """Remove now what the topic's settings remove. Raises LogFailed while somebody reads what was removed."""
+        """Remove now, from the topic's files, too, what its settings remove in time. Raises LogFailed while somebody reads there."""
         path = self._path(topic)
         with files.opened(path, writes=True) as base:
             for _ in files.clean(base):
                 pass
             self._leave_nothing(base, path)
 
-    def edit(self, topic: str, change: Callable[[Record], bytes | None]) -> None:
-        """Change values where they are. Raises LogFailed while somebody reads what was removed: the same call does the rest."""
-        path = self._path(topic)
+    def edit(self, topic: str, change: Callable[[Record], bytes | None]) -> int:
+        """Change each value to what `change` returns; None removes the record. Offsets stay as they are. Returns how many it changed.
+
+        What was there before is gone from the topic's files when it returns. Raises LogFailed while somebody reads there: the same call
+        does the rest.
+        """
+        path, count = self._path(topic), 0
         with files.opened(path, writes=True) as base:
             for number, (begin, end) in files.bounds_in(base).items():
                 at = begin
                 while at < end:
                     found, at = files.records_from(base, number, at, end)
-                    files.replace(base, number, ((each.offset, value) for each in found if (value := change(each)) != each.value))
-            self._leave_nothing(base, path)
+                    changed = [(each.offset, value) for each in found if (value := change(each)) != each.value]
+                    files.replace(base, number, changed)
+                    count += len(changed)
+            self._leave_nothing(base, path)  # though nothing changed: an earlier call may have ended before the files were free of it
+        return count
 
     def _leave_nothing(self, base: sqlite3.Connection, path: Path) -> None:
         """Make what was removed, now or before, be gone from the file and from the write-ahead log."""

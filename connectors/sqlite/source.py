@@ -9,7 +9,7 @@ from typing import Any
 
 from beepgpt.connectors.log.errors import TopicChanged
 from beepgpt.connectors.log.records import Topic
-from beepgpt.connectors.log.source import ENOUGH, IDLE_MARGIN, Bounds, LogPartition, LogSource, check_same
+from beepgpt.connectors.log.source import ENOUGH, Bounds, LogPartition, LogSource, PartitionReader, check_same
 from beepgpt.connectors.sqlite import topic_files as files
 from beepgpt.connectors.sqlite.topic_files import no_topics
 
@@ -38,40 +38,31 @@ class SqliteSource(LogSource):
         return SqliteReader(self)
 
 
-class SqliteReader:
+class SqliteReader(PartitionReader):
     """One connection for all partitions of a worker."""
 
+    _source: SqliteSource
+
     def __init__(self, source: SqliteSource) -> None:
-        self._source = source
-        self._parts: dict[int, LogPartition] = {}
+        super().__init__(source)
         self._positions: dict[int, int] = {}
         self._base: sqlite3.Connection | None = None
         self._inode = 0
         self._version: int | None = None
         """Of the file when all that was in it had been polled; None: there is more."""
         self._next_check = 0.0
-        self.waiting = 0
-        """Records that were polled and not yet handed out."""
 
     def add(self, part: LogPartition) -> None:
-        """Read a partition, too, from its position."""
-        self._parts[part.number] = part
+        super().add(part)
         self._positions[part.number] = part.state.next
         self._version = None
 
-    def remove(self, part: LogPartition) -> None:
-        """Stop reading a partition; after the last one, close the file."""
-        if self._parts.pop(part.number, None) is None:
-            return
-        self.waiting -= sum(map(len, part.ready))
-        if not self._parts:
-            if self._base is not None:
-                self._base.close()
-                self._base = None
-            self._source.closed()
+    def close(self) -> None:
+        if self._base is not None:
+            self._base.close()
+            self._base = None
 
     def poll(self) -> None:
-        """Queue records at their partitions, if there are any. Raises LogFailed."""
         if self.waiting > ENOUGH:
             return
         with files.translated(self._source.path):
@@ -89,7 +80,6 @@ class SqliteReader:
             self._version = version if is_all else None
 
     def position(self, number: int) -> int:
-        """The next offset in a partition, which may be beyond the last record, since offsets have gaps."""
         return self._positions[number]
 
     def _open(self) -> sqlite3.Connection:
@@ -149,8 +139,4 @@ class SqliteReader:
         for number, part in self._parts.items():
             after = bounds[number][1]
             ahead[number] = 0 if part.has_come_to(after) else after - part.state.next  # of a gap at the end nothing is ahead
-        source.lags(ahead, any(part.state.end is None for part in self._parts.values()))
-        if source.idle_clock:
-            for number, records in ahead.items():
-                if records == 0:
-                    self._parts[number].beat = asked - IDLE_MARGIN
+        self.report(ahead, asked)

@@ -18,9 +18,11 @@ from uuid import uuid4
 
 import orjson
 
+from beepgpt.connectors.log import errors
 from beepgpt.connectors.log.errors import LogFailed, NotDelivered, NoTopic, TopicInUse
 from beepgpt.connectors.log.records import DEFAULT_LIMIT, Record, Topic, TopicSpec
 from beepgpt.connectors.log.source import CHUNK
+from beepgpt.folders import move_into_place, sync_folder
 from beepgpt.locks import lock
 
 SUFFIX = ".topic"
@@ -84,10 +86,7 @@ def unpack_headers(packed: bytes | None) -> list[tuple[str, bytes]]:
 
 def no_topics(names: Sequence[str], place: str) -> NoTopic:
     """The error that names what is missing, and the command that makes it."""
-    made = f"`beepgpt topics {place}/{names[0] if len(names) == 1 else 'NAME'}{SUFFIX}`"
-    if len(names) == 1:
-        return NoTopic(f"{names[0]}: there is no such topic in {place}: make it with {made}, or check the name")
-    return NoTopic(f"{', '.join(names)}: there are no such topics in {place}: make each with {made}, or check the names")
+    return errors.no_topics(names, f"in {place}", place, SUFFIX)
 
 
 def path_of(folder: Path, topic: str) -> Path:
@@ -203,13 +202,6 @@ def settings_in(base: sqlite3.Connection) -> dict[str, str]:
     return {**DEFAULTS, **orjson.loads(settings)}
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder that nobody else may read, and those above it."""
-    for each in reversed([each for each in (folder, *folder.parents) if not each.exists()]):
-        each.mkdir(mode=0o700, exist_ok=True)
-        _sync(each.parent)
-
-
 def create(folder: Path, spec: TopicSpec) -> bool:
     """Make a topic's file, whole or not at all; False if there is one. Raises LogFailed."""
     path = path_of(folder, spec.name)
@@ -238,11 +230,10 @@ def _make(path: Path, spec: TopicSpec) -> bool:
             base.executemany("INSERT INTO partitions VALUES (?, 0, 0)", [(number,) for number in range(spec.partitions)])
         for each in _beside(path):  # of a file that was deleted by hand or by a run that was killed: its records would be read here
             each.unlink(missing_ok=True)
-        new.rename(path)
+        move_into_place(new, path)
     finally:
         for each in (new, *_beside(new)):
             each.unlink(missing_ok=True)
-    _sync(path.parent)
     return True
 
 
@@ -252,19 +243,12 @@ def delete(path: Path) -> None:
         empty_wal(base)  # what is killed from here on leaves no records that a new topic would take for its own
     for each in (path, *_beside(path)):
         each.unlink(missing_ok=True)
+    sync_folder(path.parent)
 
 
 def _beside(path: Path) -> tuple[Path, Path]:
     """The files that SQLite keeps beside one."""
     return Path(f"{path}-wal"), Path(f"{path}-shm")
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def bounds_in(base: sqlite3.Connection) -> dict[int, tuple[int, int]]:

@@ -6,17 +6,18 @@ import os
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 
 from beepgpt.connectors.log.errors import NotDelivered
-from beepgpt.connectors.log.records import OVERHEAD, FittedRecord, OutgoingRecord, Placing, TooLarge
+from beepgpt.connectors.log.records import FittedRecord, OutgoingRecord, Placing
 from beepgpt.connectors.log.sink import LogWriter
 from beepgpt.connectors.sqlite import topic_files as files
 from beepgpt.connectors.sqlite.cleaning import Cleaner
 
 MAX_PENDING = 20_000
 MAX_PENDING_BYTES = 64 * 2**20
-PATIENCE = 600.0
+WRITERS_PATIENCE = 600.0
 """Seconds to wait for others who write there: `forget` writes the whole file anew."""
 
 
@@ -33,19 +34,19 @@ class SqliteWriter(LogWriter):
         self._lock: int | None = None
         self._changed = threading.Condition()
         self._error: BaseException | None = None
-        with files.translated(path, writes=True):
+        with files.translated(path, writes=True), ExitStack() as opened:
             if alone:
                 self._lock = files.lock_writer(path)
-            try:
-                self._base = files.connect(path, PATIENCE)
-                self._settings = files.settings_in(self._base)
-                self._partitions = len(files.bounds_in(self._base))
-                self._cleaner = Cleaner(path, self._fail) if files.removes(self._settings) else None
-            except BaseException:
-                self._unlock()
-                raise
-        self._limit = int(self._settings["max.message.bytes"])
-        self._placing = Placing(self._limit, self._partitions, cuts=cuts, mark=mark)
+                opened.callback(self._unlock)
+            self._base = files.connect(path, WRITERS_PATIENCE)
+            opened.callback(self._base.close)
+            settings = files.settings_in(self._base)
+            self._partitions = len(files.bounds_in(self._base))
+            self._cleaner = Cleaner(path, self._fail) if files.removes(settings) else None
+            opened.pop_all()
+        self._needs_keys = "compact" in settings["cleanup.policy"]
+        advice = "make a topic with a greater max.message.bytes"
+        self._placing = Placing(self._name, int(settings["max.message.bytes"]), self._partitions, advice=advice, cuts=cuts, mark=mark)
         self._queue: list[FittedRecord] = []
         self._bytes = 0
         self._is_committing = False
@@ -62,14 +63,15 @@ class SqliteWriter(LogWriter):
         """Queue records for delivery. If one can't be delivered, this, a later `send` or `flush` raises NotDelivered."""
         fitted: list[FittedRecord] = []
         size = 0
-        too_large: TooLarge | None = None
+        refused: NotDelivered | None = None
         try:
             for message in messages:
-                fitted.append(each := self._placing.place(message))
+                each = self._placing.place(message)
                 self._check_key(each)
+                fitted.append(each)
                 size += each.size
-        except TooLarge as error:
-            too_large = error
+        except NotDelivered as error:
+            refused = error
         with self._changed:
             self._raise_failure()
             if fitted:
@@ -82,12 +84,8 @@ class SqliteWriter(LogWriter):
             while (len(self._queue) > MAX_PENDING or self._bytes > MAX_PENDING_BYTES) and self._error is None:
                 self._changed.wait()
             self._raise_failure()
-        if too_large is not None:
-            where = self._name if too_large.partition is None else f"{self._name}, partition {too_large.partition}"
-            raise NotDelivered(
-                f"{where}: a record of {too_large.size:,} bytes, with the {OVERHEAD} that it may need beside, does not fit into the"
-                f" {self._limit:,} that the topic takes: make a topic with a greater max.message.bytes, or leave the record out"
-            ) from too_large
+        if refused is not None:
+            raise refused
 
     def flush(self) -> None:
         """Wait until all records are on the disk. Raises NotDelivered if one can't be."""
@@ -113,7 +111,7 @@ class SqliteWriter(LogWriter):
 
     def _check_key(self, record: FittedRecord) -> None:
         """Raise NotDelivered for a record without a key where compaction goes by keys."""
-        if record.key is None and "compact" in self._settings["cleanup.policy"]:
+        if record.key is None and self._needs_keys:
             raise NotDelivered(f"{self._name}: a record has no key, and compaction goes by keys: write it to a topic that is not compacted")
 
     def _raise_failure(self) -> None:

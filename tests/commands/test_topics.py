@@ -101,7 +101,7 @@ def test_a_topic_that_the_settings_name_keeps_its_name(connection, name, capsys)
         (
             "localhost:9092",
             "slack",
-            "BROKER localhost:9092: kafka://host:port or kafka://host:port/topic, or sqlite:///folder",
+            "PLACE localhost:9092: kafka://host:port or kafka://host:port/topic, or sqlite:///folder",
         ),
         (
             f"{NOWHERE}/slack.events?follow=true",
@@ -111,10 +111,10 @@ def test_a_topic_that_the_settings_name_keeps_its_name(connection, name, capsys)
         (
             "kafka://localhost",
             "slack",
-            "BROKER kafka://localhost: 'localhost' is no host:port: write kafka://host:port or kafka://host:port/topic",
+            "PLACE kafka://localhost: 'localhost' is no host:port: write kafka://host:port or kafka://host:port/topic",
         ),
         (f"{NOWHERE}/a/b", "slack", "can't be a topic's name"),
-        (f"{NOWHERE}/slack.events.2", "acme", "--prefix acme: BROKER names a topic, slack.events.2"),
+        (f"{NOWHERE}/slack.events.2", "acme", "--prefix acme: PLACE names a topic, slack.events.2"),
     ],
 )
 def test_a_wrong_broker_is_told(at, prefix, said):

@@ -9,6 +9,7 @@ from contextlib import closing
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import bytewax.operators as op
@@ -137,6 +138,20 @@ def test_a_last_line_that_was_cut_short_is_an_error(tmp_path):
         file.write(b'ine"}\n')
     with closing(JsonlSource(path).build_part("read", "jsonl", state)) as again:
         assert again.next_batch() == [("events.jsonl", 4, [b'{"c": "half a line"}'])]
+
+
+def test_what_a_pipe_ends_with_may_be_cut_short_too(tmp_path):
+    """It is said as of a file, once all others were handed out."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = Thread(target=path.write_bytes, args=(b'{"a": 1}\n{"b": "half a l',))
+    writer.start()
+
+    with closing(JsonlSource(path).build_part("read", "jsonl", None)) as part:
+        assert part.next_batch() == [("pipe", 1, [b'{"a": 1}'])]
+        with pytest.raises(CannotRead, match=r"line 2, its last, was cut short"):
+            part.next_batch()
+    writer.join()
 
 
 def test_a_line_that_is_too_long_is_cut_and_says_so(tmp_path):

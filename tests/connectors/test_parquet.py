@@ -27,6 +27,7 @@ from beepgpt.errors import CannotRead, CannotWrite, NoSuchPlace
 from beepgpt.forgetting.kinds import found_in
 from beepgpt.forgetting.records import Cleaning
 from tests.support import beep, run_of, run_program
+from tests.support.tables import write_table
 from tests.support.worlds import History, patient, worlds
 
 
@@ -192,7 +193,7 @@ def test_a_leak_in_a_table_is_found(export: Path, lines: list[bytes], tmp_path: 
     """An audit reads what the table says."""
     leak = b" and what came next"
     leaking = [line.replace(b"\\n\\n###", leak + b"\\n\\n###") if number < 3 else line for number, line in enumerate(lines)]
-    parquet.write_lines(tmp_path / "examples.parquet", "example", leaking)
+    write_table(tmp_path / "examples.parquet", "example", leaking)
 
     assert beepgpt.audit_examples(export, tmp_path / "examples.parquet").is_broken
     refused = run_program("label", tmp_path / "examples.parquet", "--to", tmp_path / "labeled.jsonl")
@@ -201,7 +202,7 @@ def test_a_leak_in_a_table_is_found(export: Path, lines: list[bytes], tmp_path: 
 
 def test_retractions_beside_a_table_count(export: Path, lines: list[bytes], tmp_path: Path):
     """As beside a file of lines."""
-    parquet.write_lines(tmp_path / "examples.parquet", "example", lines)
+    write_table(tmp_path / "examples.parquet", "example", lines)
     gone = json.loads(lines[5])["id"]
     (tmp_path / "examples.retractions.jsonl").write_text(json.dumps({"id": gone, "retracted_ts": "1704200000.000000"}) + "\n")
 
@@ -214,14 +215,14 @@ def test_retractions_beside_a_table_count(export: Path, lines: list[bytes], tmp_
 def test_nothing_of_the_forgotten_is_left_in_a_table(lines: list[bytes], tmp_path: Path):
     """Rows that hold anything of a person go, in a file and in parts; a file that a kill left goes whole."""
     (tmp_path / "examples.parquet").mkdir()
-    parquet.write_lines(tmp_path / "examples.parquet" / "part-00-00000.parquet", "example", lines)
+    write_table(tmp_path / "examples.parquet" / "part-00-00000.parquet", "example", lines)
     (tmp_path / ".other.parquet.unfinished").write_bytes(b"PAR1")
     person = json.loads(lines[5])["window"][0]["user"]
     cleaning = Cleaning(Forgotten(b"salt", []).with_names([person], [], []), True)
 
     places = list(found_in(tmp_path))
     assert [(path.name, kind and kind.name) for path, kind in places] == [
-        (".other.parquet.unfinished", "unfinished file"),
+        (".other.parquet.unfinished", "unfinished table"),
         ("part-00-00000.parquet", "table"),
     ]
     removals = [kind.clean(path, cleaning) for path, kind in places if kind is not None]

@@ -13,9 +13,10 @@ import pytest
 
 import beepgpt
 from beepgpt.connectors.files import parquet
-from beepgpt.errors import CannotRead
+from beepgpt.errors import CannotRead, NoSuchPlace
 from tests.support import beep, quiet, run_program
 from tests.support.speed import wait_until
+from tests.support.tables import write_table
 
 RECORD = "retraction"
 
@@ -79,7 +80,7 @@ def test_two_runs_do_not_mix_their_parts(tmp_path: Path):
 def test_a_run_that_fails_leaves_an_older_table(tmp_path: Path):
     """So does one that was begun; one without rows that ends as it should does not."""
     out = tmp_path / "rows.parquet"
-    parquet.write_lines(out, RECORD, rows(0, 5))
+    write_table(out, RECORD, rows(0, 5))
     in_another_process("parquet.ParquetSink(path, RECORD, 'rows', fresh=True).list_parts()", out)
     with pytest.raises(ZeroDivisionError), parquet.ParquetSink(out, RECORD, "rows", fresh=True) as sink:
         sink.list_parts()
@@ -128,3 +129,22 @@ def test_a_killed_command_goes_on_and_destroys_nothing(tmp_path: Path):
     assert file.read_bytes() == before
     beep("examples", export, "--to", file)
     assert list(parquet.lines_of(parts, "example")) == list(parquet.lines_of(file, "example")) and not unfinished.exists()
+
+
+SPARKS = "part-00000-3f0e2a4c-9d0b-4c1d-8f3e-5a6b7c8d9e0f-c000.snappy.parquet"
+
+
+@pytest.mark.parametrize("name", [SPARKS, "part-old.parquet", "part-00.parquet", ".part-00-00000.parquet"])
+def test_what_another_program_wrote_is_left_alone(tmp_path: Path, name: str):
+    """A folder with files of somebody else's is no place for a table, however these are called; and none of them is ever removed."""
+    out = tmp_path / "rows.parquet"
+    sink = parquet.ParquetSink(out, RECORD, "rows", in_parts=True, fresh=True)
+    out.mkdir()
+    (out / name).write_bytes(b"somebody else's")
+    with pytest.raises(NoSuchPlace, match="which is no part of a table"):
+        parquet.ParquetSink(out, RECORD, "rows", in_parts=True, fresh=True)
+
+    sink.list_parts()
+    sink.build_part("write", "rows", None).close()
+
+    assert sorted(path.name for path in out.iterdir()) == sorted([name, "part-00-00000.parquet"])

@@ -10,6 +10,7 @@ import pytest
 
 import beepgpt
 from beepgpt.connectors.files import parquet
+from tests.support.tables import write_table
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, beepgpt.Exampl
     lines = [each.line for each in examples]
     (folder / "examples.parquet").mkdir()
     for number, some in enumerate((lines[:60], lines[60:])):
-        parquet.write_lines(folder / "examples.parquet" / f"part-00-{number:05d}.parquet", "example", some)
+        write_table(folder / "examples.parquet" / f"part-00-{number:05d}.parquet", "example", some)
     return folder / "examples.parquet", examples
 
 

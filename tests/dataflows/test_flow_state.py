@@ -125,6 +125,12 @@ def test_in_bytewax_s_own_runner_another_version_starts_over(tmp_path: Path, mon
     ("module", "more", "why"),
     [
         (examples, {}, "CLUSTER__SOURCE=kafka://host:port/slack.events"),
+        (
+            examples,
+            {"CLUSTER__SOURCE": "sqlite:///srv/a", "CLUSTER__TO": "kafka://h:1/b"},
+            "CLUSTER__SOURCE=kafka://host:port/slack.events",
+        ),
+        (examples, {"CLUSTER__SOURCE": "kafka://h:1/a", "CLUSTER__TO": "sqlite:///srv/b"}, "CLUSTER__TO=kafka://host:port/slack.examples"),
         (labeling, {"LABELING__LABELER": "provider"}, 'in a cluster there is "rules" alone.*Run `beepgpt label`'),
         (labeling, {"LABELING__LABELER": "rules"}, "CLUSTER__SOURCE=kafka://host:port/slack.examples"),
         (scoring, {"CLUSTER__SOURCE": "kafka://h:1/a?follow=true", "CLUSTER__TO": "kafka://h:1/b"}, "cluster.model: the folder of a model"),

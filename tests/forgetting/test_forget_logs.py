@@ -1,6 +1,10 @@
 """Topics in a folder without what is forgotten: their files hold nothing of it, and what they hold then is what never knew it."""
 
 import json
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -8,8 +12,8 @@ import pytest
 from beepgpt.connectors.log import OutgoingRecord, folder_place
 from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.conversations.forgetting import Forgotten
-from beepgpt.forgetting.kinds import found_in
-from beepgpt.forgetting.records import Cleaning
+from beepgpt.forgetting.kinds import found_in, kind_of
+from beepgpt.forgetting.records import Cleaning, Removal
 from beepgpt.forgetting.topics import clean_topic
 from tests.support.forgetting import PERSON, beepgpt, canaries_in, write_workspace
 from tests.support.logs import all_on, topic_on, write_to
@@ -59,6 +63,53 @@ def test_of_a_compacted_topic_a_tombstone_stays(tmp_path: Path):
         assert (done.found, done.done) == (1, "tombstones written")
         assert [(key, value) for *_, key, value in all_on(log, topic)] == [(b"stays", other), (b"goes", None)]
         assert canaries_in(tmp_path) == {}
+
+
+def killed_while_writing(log: SqliteLog, topic: str) -> None:
+    """A writer dies with its records in the write-ahead log."""
+    code = """
+import os, signal, sys
+from beepgpt.connectors.sqlite.log import SqliteLog
+from tests.forgetting.test_forget_logs import PERSON, message
+
+writer = SqliteLog(sys.argv[1]).writer(sys.argv[2])
+writer.send([message(1, PERSON)])
+writer.flush()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", code, log.place, topic], check=False)
+
+
+def test_a_log_whose_topic_is_gone_goes(tmp_path: Path):
+    """Its writer was killed, and somebody removed the file by hand: the records stand in what SQLite keeps beside it."""
+    log = SqliteLog(folder_place(str(tmp_path)))
+    topic = topic_on(log, 1)
+    killed_while_writing(log, topic)
+    path = tmp_path / f"{topic}.topic"
+    path.unlink()
+    assert PERSON in canaries_in(tmp_path)[f"{topic}.topic-wal"]
+
+    kinds = {each.name: kind for each, kind in found_in(tmp_path) if kind is not None}
+    done = {name: kind.clean(tmp_path / name, Cleaning(LIST, apply=True)) for name, kind in kinds.items()}
+
+    assert done[f"{topic}.topic-wal"] == Removal(1, "deleted")
+    assert canaries_in(tmp_path) == {}
+
+
+def test_a_log_of_somebody_s_own_is_named(tmp_path: Path):
+    """Whose database is gone: it stays, and whoever forgets hears of it; beside one that is none of ours it was not looked into."""
+    path = tmp_path / "notes.db"
+    with closing(sqlite3.connect(path)) as base:
+        base.execute("PRAGMA journal_mode = WAL")
+        base.execute(f"CREATE TABLE notes AS SELECT '{PERSON}'")
+        base.commit()
+        assert [kind for _, kind in found_in(tmp_path)] == [None, None, None]
+        (tmp_path / "gone.db-wal").write_bytes((tmp_path / "notes.db-wal").read_bytes())
+    kind = kind_of(tmp_path / "gone.db-wal")
+
+    assert kind is not None and kind.name == "log of a database that is gone"
+    done = kind.clean(tmp_path / "gone.db-wal", Cleaning(LIST, apply=True))
+    assert done.found == 1 and done.done.startswith("stays: its database is gone") and (tmp_path / "gone.db-wal").exists()
 
 
 @pytest.mark.slow

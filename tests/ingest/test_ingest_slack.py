@@ -328,7 +328,7 @@ def test_only_the_channels_that_were_asked_for_are_on_the_topic(slack_server: Se
 
 
 def test_slack_may_post_its_events_to_a_port(slack_server: Server, place: Place, tmp_path: Path):
-    """With its signature, and no other; it is answered when Kafka has confirmed; what was sent again is there once."""
+    """With its signature, and no other; it is answered when the log has confirmed; what was sent again is there once."""
     slack, port = slack_server.workspace, free_block(1)
     slack.add_channel("C1")
     with ingesting(slack_server, place, tmp_path, "--http", port, app_token="") as run:

@@ -15,6 +15,7 @@ import pytest
 import beepgpt
 from beepgpt.connectors.files import parquet
 from beepgpt.errors import BadCommand, CannotRead
+from tests.support.tables import write_table
 
 ASKED = beepgpt.ChatEvent.post("general", "ana", 1704103200_000000, "Is it red?")
 REPLY = beepgpt.ChatEvent.post("general", "bo", 1704103260_000000, "It is.", thread=ASKED.at)
@@ -91,7 +92,7 @@ def test_what_no_example_has_is_named_in_a_table(
     """Part, column and row of a value that another tool lost, wherever the table is read."""
     shown = [each for each in lines if len(orjson.loads(each)["candidates"]["user"]) > 1][:10]
     path = tmp_path / "examples.parquet"
-    parquet.write_lines(path, "example", shown)
+    write_table(path, "example", shown)
     rows = pq.read_table(path)
     place = rows.schema.get_field_index(column)
     kind = rows.schema.field(column).type

@@ -115,4 +115,35 @@ ROWS = (
         PRIVATE,
         ("self._members.get(each.id, each.members) & each.members", "self._members.get(each.id, each.members) | each.members"),
     ),
+    mutation(
+        "another program's files in a folder of parts are taken for parts",
+        "what is somebody's own stays",
+        "connectors/files/parquet.py",
+        "tests/connectors/test_parquet_kills.py::test_what_another_program_wrote_is_left_alone",
+        (
+            "    if found is None:\n",
+            "    if found is None and path.name.startswith('part-'):\n        return TablePart(0, 0, False, path)\n    if found is None:\n",
+        ),
+    ),
+    mutation(
+        "a table is rewritten while a run writes it",
+        "what is somebody's own stays",
+        "beepgpt/forgetting/stores.py",
+        "tests/forgetting/test_forget_tables.py::test_a_table_that_is_being_written_is_refused",
+        ("            take(file, in_use)\n", "            pass\n"),
+    ),
+    mutation(
+        "who is forgotten stays in columns that somebody added to a table",
+        "law 9",
+        "beepgpt/forgetting/stores.py",
+        "tests/forgetting/test_forget_tables.py::test_a_table_keeps_the_columns_that_somebody_added",
+        ("    for row in batch.to_pylist():\n", "    for row in batch.select(batch.schema.names[:33]).to_pylist():\n"),
+    ),
+    mutation(
+        "what is put in place has no name after a cut of power",
+        "law 6",
+        "beepgpt/folders.py",
+        "tests/runtime/test_folders.py",
+        ("    new.replace(path)\n    sync_folder(path.parent)\n", "    new.replace(path)\n"),
+    ),
 )

@@ -445,7 +445,7 @@ ROWS = (
         "a late deletion leaves the open point as it is",
         "law 9",
         CHANNEL_PY,
-        "tests/laws/test_late_changes.py::test_what_is_deleted_is_not_written_without_its_retraction",
+        "tests/laws/test_late_changes.py",
         ("(is_deleted or conversation in going_on)", "conversation in going_on"),
     ),
     mutation(

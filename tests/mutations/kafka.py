@@ -97,7 +97,10 @@ ROWS = (
         "law 6",
         WRITER_PY,
         "tests/connectors/kafka/test_kafka.py::test_a_record_over_the_limit_stops_the_flow",
-        ("                raise self._too_large(error.size, error.partition) from error\n", "                return\n"),
+        (
+            "                    placed = self._placing.place(message)\n",
+            "                    try:\n                        placed = self._placing.place(message)\n                    except LogFailed:\n                        return\n",
+        ),
     ),
     mutation(
         "a dead letter that is cut loses its reason",

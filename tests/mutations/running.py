@@ -89,7 +89,7 @@ def run_tests(mutation: Mutation | None, tests: Sequence[str], *, stop_at_first:
     """Runs these tests against a mutation, the same histories in every run. Raises ValueError if they can't be run: nobody looked then."""
     with planted(mutation) as copy:
         environment = {**os.environ, "HYPOTHESIS_PROFILE": "planted", "PYTHONDONTWRITEBYTECODE": "1"}
-        flags = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header", "-rf", "--tb=no", *(["-x"] if stop_at_first else [])]
+        flags = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header", "-rfE", "--tb=no", *(["-x"] if stop_at_first else [])]
         command = [sys.executable, "-m", "pytest", *flags, *tests]
         try:
             done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=seconds, check=False)

@@ -79,9 +79,12 @@ ROWS = (
     mutation(
         "a second forget, which finds nothing, leaves what the first one could not remove from the write-ahead log",
         "law 9",
-        "beepgpt/forgetting/topics.py",
+        LOG_PY,
         f"{REMOVED_TESTS}::test_forgetting_again_does_what_a_reader_hindered[delete]",
-        ("        if cleaning.apply:  # whatever", "        if found and cleaning.apply:  # whatever"),
+        (
+            "            self._leave_nothing(base, path)  # though",
+            "            if count:\n                self._leave_nothing(base, path)  # though",
+        ),
     ),
     mutation(
         "what is removed stays in the gaps of split pages",
@@ -89,6 +92,41 @@ ROWS = (
         FILES_PY,
         f"{REMOVED_TESTS}::test_split_pages_keep_no_copies_of_what_is_removed",
         ('    base.execute("VACUUM")\n', '    base.execute("PRAGMA optimize")\n'),
+    ),
+    mutation(
+        "what a topic in a folder loses stays in its pages until they are needed",
+        "law 9",
+        FILES_PY,
+        f"{REMOVED_TESTS}::test_what_a_topic_loses_is_overwritten_at_once",
+        ('"PRAGMA secure_delete = ON"', '"PRAGMA secure_delete = OFF"'),
+    ),
+    mutation(
+        "two runs of score write to one topic in a folder",
+        "law 6",
+        "beepgpt/runtime/destinations.py",
+        "tests/dataflows/test_scoring_sqlite.py",
+        ("                alone=workers == 1,\n", "                alone=False,\n"),
+    ),
+    mutation(
+        "a run of score with several workers writes to a topic in a folder that another one has",
+        "law 6",
+        "beepgpt/runtime/destinations.py",
+        "tests/dataflows/test_scoring_sqlite.py",
+        ("yield [one for each in self.topics().values() for one", "yield [one for each in list(self.topics().values())[:0] for one"),
+    ),
+    mutation(
+        "the workers of a run do not keep its topics in a folder",
+        "law 6",
+        LOG_PY,
+        f"{FILES_TESTS}::test_the_processes_of_a_run_keep_its_topics",
+        ("            yield held\n", "            yield []\n"),
+    ),
+    mutation(
+        "a write-ahead log whose topic is gone keeps what was deleted",
+        "law 9",
+        "beepgpt/forgetting/topics.py",
+        "tests/forgetting/test_forget_logs.py::test_a_log_whose_topic_is_gone_goes",
+        ("            path.unlink()\n", "            pass\n"),
     ),
     mutation(
         "a new topic takes the write-ahead log of a deleted one for its own",

@@ -1,4 +1,4 @@
-"""Writing to the topics of events and interactions, acknowledged once Kafka has confirmed; and up to when the topic is complete."""
+"""Writing to the topics of events and interactions, acknowledged once the log has confirmed; and up to when the topic is complete."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ class EventWriter:
         self._acknowledgements.append(arrival.acknowledge)
 
     def flush(self) -> None:
-        """Send what is pending, wait until Kafka has confirmed all of it, and acknowledge."""
+        """Send what is pending, wait until the log has confirmed all of it, and acknowledge."""
         if self._pending:
             self._events.send(self._pending)
             self._pending = []
@@ -239,7 +239,7 @@ class EventWriter:
             acknowledge()
 
     def write_deletions(self, deletions: Iterable[tuple[str, bytes]]) -> None:
-        """Write records of deletions under their channels, behind what is pending, and wait until Kafka has confirmed all of it."""
+        """Write records of deletions under their channels, behind what is pending, and wait until the log has confirmed all of it."""
         records = [OutgoingRecord(channel.encode(), record) for channel, record in deletions]
         self._pending += records
         self.flush()

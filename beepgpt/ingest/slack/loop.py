@@ -193,7 +193,7 @@ class SlackLoop:
         return self.writer.account
 
     def cost(self) -> dict[str, Any]:
-        """What waits for the brokers: events that came and are not confirmed, and channels whose history is to be read."""
+        """What waits for the log: events that came and are not confirmed, and channels whose history is to be read."""
         gauges = self.gauges()
         waiting = self._arrivals.qsize() + int(gauges["waiting"]) + self.writer.unconfirmed
         return {"events_waiting": waiting, "channels_to_fill": int(gauges["gaps"])}

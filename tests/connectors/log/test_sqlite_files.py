@@ -84,6 +84,25 @@ def values_of(part: LogPartition) -> list[bytes | None]:
     return [record.value for record in records_in(part.next_batch())]
 
 
+def test_a_writer_that_can_not_begin_leaves_nothing_open(files: SqliteLog, monkeypatch):
+    """Neither the file nor its lock, however long somebody keeps the error."""
+    topic = topic_on(files, 1, cleanup_policy="compact")
+
+    def refuse(*_: object) -> None:
+        raise OSError("no more threads")
+
+    monkeypatch.setattr("beepgpt.connectors.sqlite.writer.Cleaner", refuse)
+    with pytest.raises(NotDelivered, match="no more threads") as raised:
+        files.writer(topic)
+
+    assert [name for name in opened_here() if topic in name] == [] and raised.value is not None
+
+
+def opened_here() -> list[str]:
+    """The files that this process has open."""
+    return [os.readlink(each) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+
+
 def test_one_lock_is_for_all_who_wait_for_it(files: SqliteLog):
     """A topic that was deleted and made again has the lock that was opened before."""
     topic = topic_on(files, 1)

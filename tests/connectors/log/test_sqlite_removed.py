@@ -92,6 +92,21 @@ def test_what_a_topic_loses_while_it_is_open_is_gone_from_split_pages(files: Sql
         wait_until(lambda: b"CANARY" not in bytes_of(files, topic), "no copy is left")
 
 
+def test_what_a_topic_loses_is_overwritten_at_once(files: SqliteLog):
+    """Long before the file is written anew: between two records that stay, nothing is left of one that went."""
+    topic = topic_on(files, 1, cleanup_policy="compact")
+    write_to(
+        files, topic, *(OutgoingRecord(b"%d" % each, b"%s %d" % ((b"CANARY", b"stays")[each % 2], each), (), 0) for each in range(300))
+    )
+    write_to(files, topic, *(OutgoingRecord(b"%d" % each, None, (), 0) for each in range(0, 300, 2)))
+
+    with topic_files.opened(topic_files.path_of(files.folder, topic), writes=True) as base:
+        assert sum(topic_files.clean(base)) == 150
+        assert topic_files.empty_wal(base, 30)
+
+    assert (bytes_of(files, topic).count(b"CANARY"), bytes_of(files, topic).count(b"stays")) == (0, 150)
+
+
 @pytest.mark.parametrize("policy", ["delete", "compact"])
 def test_forgetting_again_does_what_a_reader_hindered(files: SqliteLog, monkeypatch, policy):
     """The first call removes the records, and says that the words still stand in a file; the second one finds none, and ends it."""
