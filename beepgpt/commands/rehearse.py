@@ -48,7 +48,7 @@ def rehearse(
     report: Report = None,
     json: Json = False,
 ) -> None:
-    """Replay past predictions with alerts: whom they would have alerted, and how often rightly."""
+    """Replay past predictions with alerts: whom they would have alerted, how often rightly."""
     for name in ("jinja2", "slack_sdk", "scipy", "matplotlib"):
         if find_spec(name) is None:
             raise BadCommand(f"beepgpt rehearse needs {name}, which is not installed: {INSTALL}")
@@ -120,9 +120,9 @@ def print_figures(values: Mapping[str, Any]) -> None:
     from beepgpt.web.verdict import verdict_of
 
     found, parts, verdict = values["recommended"], values["parts"], verdict_of(values, None)
-    for each in ("sentence", "says", "caveat", "chosen"):
-        if verdict[each]:
-            results.print(verdict[each], highlight=False)
+    for line in ("sentence", "says", "caveat", "chosen"):
+        if verdict[line]:
+            results.print(verdict[line], highlight=False)
     apart = ", ".join(f"{name} {count:,}" for name, count in parts.items() if name != "judge")
     rest = f"; apart from these: {apart}" if apart else ""
     results.print(

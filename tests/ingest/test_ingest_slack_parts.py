@@ -121,6 +121,18 @@ def test_an_edit_in_the_gap_is_found_once_and_at_the_end_of_its_second():
     assert (event["subtype"], event["message"]) == ("message_changed", {"ts": ts, "text": "after"})
     assert t == micros(slack.events[-1]["ts"]) // SECOND * SECOND + 999_999
     assert known.missing("C1", stored(slack), 0).events == []
+    assert identify(json.dumps(slack.events[-1]).encode(), NOW) in known, "Slack sends it after all"
+
+
+def test_another_edit_in_the_gap_is_found():
+    """Of a message whose first edit came live."""
+    slack = workspace()
+    ts = slack.post("C1", "U1", "before")
+    slack.edit("C1", ts, "between")
+    known = known_of(slack.events)
+    slack.edit("C1", ts, "after")
+
+    assert [event["message"]["text"] for _, event in known.missing("C1", stored(slack), 0).events] == ["after"]
 
 
 def test_what_a_history_cannot_tell_is_counted():

@@ -28,7 +28,7 @@ ROWS = (
         "a snapshot does not wait for what was written",
         "law 6",
         SINK_PY,
-        "tests/connectors/kafka/test_kafka_faults.py::test_nothing_is_lost_through_kills",
+        "tests/connectors/log/test_log.py::test_a_snapshot_of_a_sink_waits_until_all_is_in_the_log",
         ("            self._writer.flush()\n", "            pass\n"),
     ),
     mutation(
@@ -86,7 +86,7 @@ ROWS = (
         "a chunk that was polled and not handed out is in the snapshot as read",
         "law 6",
         SOURCE_PY,
-        "tests/connectors/kafka/test_kafka_faults.py::test_nothing_is_lost_through_kills",
+        "tests/connectors/log/test_log.py::test_a_position_is_of_what_was_handed_out",
         (
             "            self.ready.append(records[start : start + CHUNK])\n",
             "            self.ready.append(records[start : start + CHUNK])\n        self.state = self.state._replace(next=records[-1].offset + 1) if records else self.state\n",

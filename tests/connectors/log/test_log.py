@@ -1,6 +1,7 @@
 """What every log does, whichever it is: the same calls give the same records."""
 
 import threading
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from beepgpt.connectors.log import (
     chunks_of,
     partition_of,
 )
-from beepgpt.connectors.log.records import OVERHEAD
+from beepgpt.connectors.log.records import OVERHEAD, RecordChunk
 from beepgpt.connectors.sqlite.log import SqliteLog
 from tests.support.kafka_records import NOON, SECOND, failing, numbered, stopped_after, store_in, values, write
 from tests.support.logs import all_on, flow_reads, topic_on, write_to
@@ -115,6 +116,42 @@ def test_a_run_goes_on_where_its_snapshot_is(log: Log, tmp_path):
 
     assert 1_000 <= len(first) < 3_010
     assert sorted(first + second) == list(range(3_010))
+
+
+@pytest.mark.parametrize("batches", [1, 3])
+def test_a_position_is_of_what_was_handed_out(log: Log, batches: int):
+    """And not of what was polled and waits, in this partition or another: who goes on from it gets all the rest, and nothing twice."""
+    topic = topic_on(log, 2)
+    write_to(log, topic, *numbered(3_500, partition=0), *numbered(3_500, 3_500, partition=1))
+    source = log.source(topic)
+    parts = {name: source.build_part("read", name, None) for name in source.list_parts()}
+    first = next(iter(parts.values()))
+    seen: list[RecordChunk] = []
+    while len(seen) < batches:
+        seen += first.next_batch()
+    positions = {name: part.snapshot() for name, part in parts.items()}
+    for part in parts.values():
+        part.close()
+
+    source = log.source(topic)
+    for part in [source.build_part("read", name, position) for name, position in positions.items()]:
+        with suppress(StopIteration):
+            while True:
+                seen += part.next_batch()
+
+    assert values(seen) == list(range(7_000))
+
+
+def test_a_snapshot_of_a_sink_waits_until_all_is_in_the_log(log: Log):
+    """What was given before it can be read by then: its source's position is stored with it."""
+    topic = topic_on(log, 1)
+    part = log.sink(topic).build_part("write", "lane-0", None)
+    part.write_batch([[OutgoingRecord(b"k", b"%d" % each + bytes(200))] for each in range(20_000)])
+    part.snapshot()
+    there = log.bounds(topic)
+    part.close()
+
+    assert there == {0: (0, 20_000)}
 
 
 def test_records_ahead_are_reported(log: Log, monkeypatch):
