@@ -21,6 +21,8 @@ from beepgpt.runtime.logs import write_line
 
 NEXT = "next: "
 """How a command says what to run next, which `up` does by itself."""
+NOT_STARTED = 126
+"""The exit status of a command that can't be started, as shells have it."""
 LAST_LINES = 12
 """Lines of a process that are kept: what it said last."""
 LONGEST_PAUSE = 60.0
@@ -57,11 +59,15 @@ class Child:
         with self._lock:
             if self._is_stopping.is_set():
                 return None
-            # A session of its own: a terminal's Ctrl-C comes to this process alone, which stops all in their order.
-            self._process = process = subprocess.Popen(
-                command, env=dict(self.env), text=True, errors="replace", start_new_session=True,
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            )  # fmt: skip
+            try:
+                # A session of its own: a terminal's Ctrl-C comes to this process alone, which stops all in their order.
+                self._process = process = subprocess.Popen(
+                    command, env=dict(self.env), text=True, errors="replace", start_new_session=True,
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                )  # fmt: skip
+            except OSError as error:  # there is no memory for it, say
+                self._hear(f"it can't be started: {error.strerror}")
+                return NOT_STARTED
         assert process.stdin is not None and process.stdout is not None
         with process.stdin, process.stdout:
             for line in process.stdout:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from beepgpt.up.children import Service, environment_with, growing_pauses
+from beepgpt.up.children import NOT_STARTED, Child, Service, environment_with, growing_pauses
 from tests.support.speed import wait_until
 
 
@@ -24,3 +24,11 @@ def test_a_command_that_ends_is_started_again_and_its_last_words_are_kept(capfd)
     said = capfd.readouterr().err
     assert "settings ended with status 2, and is started again in 1 s. Its last words: " in said
     assert f"settings: {first[0]}" in said
+
+
+def test_a_command_that_can_not_be_started_is_one_that_ended():
+    """So it is tried again, as after all other ends."""
+    child = Child("settings", environment_with())
+
+    assert child.run(["x" * (1 << 22)]) == NOT_STARTED  # the system takes no argument of that length
+    assert list(child.words) == ["it can't be started: Argument list too long"]
