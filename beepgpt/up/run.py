@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from datetime import time as clock_time
+from functools import partial
 from pathlib import Path
 from signal import SIGTERM
+from typing import NamedTuple
 
 from beepgpt.config.settings import Settings
 from beepgpt.errors import RunStopped
@@ -22,8 +24,10 @@ from beepgpt.up.enough import ExamplesSoFar
 from beepgpt.up.folder import DataFolder, fingerprint_of
 from beepgpt.up.nights import next_night
 
-LOOK = 0.2
+STOP_WITHIN = 0.2
 """Seconds between two looks at whether to stop."""
+LOOK_EVERY = 2.0
+"""Seconds between two looks at what is to be done."""
 COUNT_EVERY = 20.0
 """Seconds between two counts of examples, as long as there is no model; then between two looks for outcomes."""
 SAY_EVERY = 600.0
@@ -75,34 +79,39 @@ class UpPlan:
         return "alert", read["predictions"], *also, "--model", data.model, "--to", data.topic("alerts"), *metrics
 
 
-@dataclass
+class EndedJob(NamedTuple):
+    """A command that ended by itself."""
+
+    at: float
+    """Seconds since 1970."""
+    status: int | None
+    """None: it was not started."""
+    words: Sequence[str]
+    """What it said last."""
+
+
 class LiveRun:
     """A run of `beepgpt up`."""
 
-    plan: UpPlan
-    stop: Stop
-    services: dict[str, Service] = field(default_factory=dict)
-    jobs: dict[str, tuple[float, int | None, Sequence[str]]] = field(default_factory=dict)
-    """When each command that ends by itself last ended, with which status, and what it said last."""
-    job: str = ""
-    """Which one runs now."""
-    night: datetime = field(init=False)
-    so_far: ExamplesSoFar = field(init=False)
-
-    def __post_init__(self) -> None:
-        data = self.plan.data
-        self.so_far = ExamplesSoFar(log_of(self.plan.settings, data.log), "slack.examples")
-        self._set_night()
+    def __init__(self, plan: UpPlan, stop: Stop) -> None:
+        self.plan, self.stop = plan, stop
+        self.services: dict[str, Service] = {}
+        self.jobs: dict[str, EndedJob] = {}
+        """How each command that ends by itself last ended."""
+        self.job = ""
+        """Which one runs now."""
+        self.so_far = ExamplesSoFar(log_of(plan.settings, plan.data.log), "slack.examples")
+        self.night = self._next_night()
         self._next: dict[str, float] = {}
-        self._tried = False
+        self._has_tried = False
 
     def run(self) -> int:
         """Do all of it until somebody asks to stop; returns the exit status. Raises RunStopped where a first step failed."""
         try:
             self._begin()
             while not self.stop():
-                self._look()
-                time.sleep(LOOK)
+                self._every("look", LOOK_EVERY, self._look)
+                time.sleep(STOP_WITHIN)
         finally:
             status = self._end()
         return status
@@ -138,7 +147,7 @@ class LiveRun:
     def _must(self, name: str, *arguments: object, is_shown: bool = True) -> None:
         status = self._once(name, *arguments, is_shown=is_shown)
         if status and not self.stop():
-            said = self.jobs[name][2][-1:]
+            said = self.jobs[name].words[-1:]
             raise RunStopped(f"{name}: beepgpt {arguments[0]} {ended(status)}, and said last: {''.join(said) or 'nothing'}")
 
     # What goes on for ever
@@ -146,7 +155,7 @@ class LiveRun:
     def _start(self, *names: str) -> None:
         for name in names:
             if name not in self.services and not self.stop():
-                self.services[name] = Service(name, lambda port, name=name: self.plan.arguments(name, port), self.plan.env)  # type: ignore[misc]
+                self.services[name] = Service(name, partial(self.plan.arguments, name), self.plan.env)
 
     def _look(self) -> None:
         if not self.plan.data.has_model:
@@ -167,8 +176,8 @@ class LiveRun:
     def _collect(self) -> None:
         """Count the examples; once they are enough, make the first model of them. Where that fails, the next night tries again."""
         self.so_far.look()
-        if self.so_far.are_enough and not self._tried:
-            self._tried = True
+        if self.so_far.are_enough and not self._has_tried:
+            self._has_tried = True
             self._retrain("--since", self.so_far.judged_for)
             if not (self.plan.data.has_model or self.stop()):
                 print_event("There is no model yet: the next night tries again.")
@@ -189,15 +198,15 @@ class LiveRun:
 
     def _pass_night(self) -> None:
         """Train anew, compute the figures, and clean the topics that nobody has open of what they keep no longer."""
-        self._tried = False
+        self._has_tried = False
         if self.plan.data.has_model:
             self._retrain()
         self._once("topics", "topics", self.plan.data.log, "--partitions", 1, is_shown=False)
         self._next.pop("figures", None)
-        self._set_night()
+        self.night = self._next_night()
 
-    def _set_night(self) -> None:
-        self.night = next_night(datetime.now(UTC), self.plan.night, self.plan.settings.alerts.zone)
+    def _next_night(self) -> datetime:
+        return next_night(datetime.now(UTC), self.plan.night, self.plan.settings.alerts.zone)
 
     def _once(self, name: str, *arguments: object, is_shown: bool = True) -> int | None:
         """Run a command to its end, or until somebody asks to stop; returns its exit status."""
@@ -208,9 +217,9 @@ class LiveRun:
             while not running.done():
                 if self.stop():
                     child.stop()
-                wait([running], LOOK)
+                wait([running], STOP_WITHIN)
         self.job = ""
-        self.jobs[name] = time.time(), running.result(), list(child.words)
+        self.jobs[name] = EndedJob(time.time(), running.result(), list(child.words))
         return running.result()
 
     # The end

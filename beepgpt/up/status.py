@@ -128,8 +128,8 @@ class StatusWatch:
             "services": [self._service(name, run.services[name]) for name in ORDER if name in run.services],
             "job": run.job,
             "jobs": [
-                {"name": name, "at": shown_time(at, zone), "failed": bool(status), "how": ended(status), "words": words}
-                for name, (at, status, words) in sorted(run.jobs.items(), key=lambda item: -item[1][0])
+                {"name": name, "at": shown_time(job.at, zone), "failed": bool(job.status), "how": ended(job.status), "words": job.words}
+                for name, job in sorted(dict(run.jobs).items(), key=lambda item: -item[1].at)
             ],
             "collected": None if run.plan.data.has_model else run.so_far.says,
             "model": self._model(),
@@ -165,8 +165,10 @@ class StatusWatch:
 
     def _trained(self) -> dict[str, str] | None:
         """When a training ended last, since this one began, and what it said."""
-        at, _, words = self._run.jobs.get(TRAINING, (0.0, None, []))
-        return {"at": shown_time(at, self._run.plan.settings.alerts.zone), "says": words[-1]} if words else None
+        job = self._run.jobs.get(TRAINING)
+        if job is None or not job.words:
+            return None
+        return {"at": shown_time(job.at, self._run.plan.settings.alerts.zone), "says": job.words[-1]}
 
     def _figures(self) -> Mapping[str, Any] | None:
         """The live figures of the newest model that has some, as `beepgpt outcomes` reported them last; None: there are none yet."""
