@@ -4,102 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from beepgpt.connectors.sqlite.log import SqliteLog
-from beepgpt.conversations.rules import DAY
-from beepgpt.runtime.clock import now_us
 from beepgpt.simulation.people import SimulatedWorkspace
-from beepgpt.simulation.workspace import Plan, write_export
+from beepgpt.simulation.workspace import write_export
 from tests.support import program, run_program
-from tests.support.kafka import Running, started
-from tests.support.slack_server import Server
-from tests.support.slack_web_api import Workspace
-from tests.support.slack_workspace import TEAM
+from tests.support.kafka import started
 from tests.support.speed import slowness, wait_until
-from tests.support.whole_slack import one_slack
+from tests.support.up import children_of, kill, page_of, plan, settings_of, values_on, wait_until_back, wait_until_live, workspace
 
-DAYS = 30
 SECRET = "Does anybody know why the build of the zeppelin is red?"
-
-
-def plan() -> Plan:
-    """A workspace whose history ends an hour ago."""
-    return Plan(seed=7, messages=1_500, channels=3, people=14, days=DAYS, start=now_us() - DAYS * DAY - 3_600_000_000, private=0)
-
-
-@contextmanager
-def workspace(simulated: SimulatedWorkspace) -> Iterator[tuple[Server, Workspace]]:
-    """A Slack with the people and channels of a simulated workspace, nothing said in it yet, and all have opted in."""
-    with one_slack() as (server, people):
-        for each in simulated.people:
-            people.user(each.id, team_id=TEAM)
-        for channel in map(simulated.channel, range(simulated.plan.channels)):
-            people.channel(channel.id, *(each.id for each in simulated.people))
-            server.workspace.add_channel(channel.id)
-        yield server, people
-
-
-def settings_of(server: Server) -> dict[str, str]:
-    """Variables for `up`: quick heartbeats, no quiet hours, alerts that come easily, and none that is dropped."""
-    return server.settings | {
-        "BEEPGPT_CONVERSATIONS__WORKSPACE": "acme",
-        "BEEPGPT_SLACK__DELAY": "1s",
-        "BEEPGPT_SLACK__CALLS_PER_MINUTE": "100000",
-        "BEEPGPT_ALERTS__QUIET": "",
-        "BEEPGPT_ALERTS__LIST_FROM": "",
-        "BEEPGPT_ALERTS__OPTED_IN": "true",
-        "BEEPGPT_ALERTS__THRESHOLD": "0.02",
-        "BEEPGPT_RUN__SNAPSHOT_EVERY": "1s",
-        "BEEPGPT_SCORING__DEADLINE": "2m",  # of a machine that does much else
-    }
-
-
-def children_of(run: Running) -> dict[str, int]:
-    """The processes that it started, by the command that each runs."""
-    found = {}
-    for pid in run.workers():
-        with suppress(OSError, ValueError):  # it may end meanwhile
-            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-            found[words[words.index("beepgpt.commands.up_child") + 1]] = pid
-    return found
-
-
-def kill(run: Running, name: str) -> None:
-    """`kill -9` of a command."""
-    os.kill(children_of(run)[name], signal.SIGKILL)
-    wait_until(lambda: f"{name} was killed (SIGKILL)" in run.said, f"{name} is missed", said=lambda: run.said)
-
-
-def wait_until_back(run: Running, name: str) -> None:
-    """Return once a command that ended runs again."""
-    wait_until(lambda: name in children_of(run), f"{name} is back", said=lambda: run.said)
-
-
-def page_of(run: Running) -> str:
-    """The page of what runs, opened with its printed address."""
-    found = re.search(r"What runs, and how well: (http://127.0.0.1:\d+/)(\?token=\S+)", run.said)
-    assert found is not None, run.said
-    with urllib.request.urlopen(found[1] + found[2], timeout=10) as welcome:
-        cookie = welcome.headers["Set-Cookie"].partition(";")[0]
-    with urllib.request.urlopen(urllib.request.Request(found[1], headers={"Cookie": cookie}), timeout=10) as answer:
-        return str(answer.read().decode())
-
-
-def values_on(log: SqliteLog, topic: str) -> list[dict[str, Any]]:
-    """The records of a topic; tombstones are left out."""
-    return [json.loads(record.value) for _, record in log.records(topic) if record.value is not None]
 
 
 @pytest.mark.slow
@@ -115,7 +37,7 @@ def test_from_an_export_to_an_alert_through_kills_to_the_end(tmp_path: Path):
         channel = simulated.channel(0).id
         server.workspace.post(channel, simulated.people[1].id, "Said when the export was made already")
         run = stack.enter_context(started(command, tmp_path / "run", settings_of(server)))
-        wait_until(lambda: "alert" in children_of(run), "the model is there", 200, said=lambda: run.said)
+        wait_until_live(run, data)
         second = subprocess.run(command, env=os.environ | settings_of(server), capture_output=True, text=True, check=False)
         assert second.returncode == 2 and "another `beepgpt up` runs on it" in second.stderr
 
@@ -125,8 +47,6 @@ def test_from_an_export_to_an_alert_through_kills_to_the_end(tmp_path: Path):
         def post(text: str) -> None:
             server.workspace.post(channel, simulated.people[0].id, text)
 
-        wait_until(lambda: "alerts.sqlite: is a new store" in run.said, "alert has begun", said=lambda: run.said)
-        wait_until((data / "state" / "score" / "run.json").exists, "score has begun", said=lambda: run.said)
         post(SECRET)
         wait_until(lambda: alerts() > 0, "somebody is alerted", said=lambda: run.said)
 
