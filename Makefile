@@ -7,7 +7,7 @@ READY := .venv/.ready
 LOCKED := .venv/.locked
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: demo test test-all check lint format mutations proof bench readme docs lock wheel clean
+.PHONY: demo test test-all check lint format mutations proof bench readme schemas docs lock wheel clean
 
 demo: $(READY) ## all of it, on a simulated workspace
 	@$(BIN)/beepgpt demo
@@ -41,6 +41,9 @@ bench: $(READY) ## every measurement in benchmarks/
 
 readme: $(READY) ## fills the README's blocks with what the program prints
 	$(BIN)/python docs/fill_readme.py
+
+schemas: $(READY) ## the JSON Schemas of records, in docs/reference/schemas
+	$(BIN)/python -m docs.make_schemas
 
 docs: $(READY) ## the pages as a site, in build/site
 	$(BIN)/python -m mkdocs build --strict

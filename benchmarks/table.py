@@ -387,6 +387,26 @@ def _ranged(of: dict[str, Any]) -> str:
     return f"{100 * of['value']:.1f} ({100 * of['low']:.1f}–{100 * of['high']:.1f})"
 
 
+def tables(of: dict[str, Any]) -> str:
+    """A table of examples against lines of JSON."""
+    seconds, shares, wanted = of["cpu_seconds"], of["shares"], of["wanted"]
+    compared = (
+        ("size", *(f"{of['bytes'][name] / 1e6:,.0f} MB" for name in ("lines", "table")), shares["size"], wanted["size"]),
+        ("made by `beepgpt examples`", *_seconds(seconds, "lines", "table"), 1 + shares["write"], 1 + wanted["write"]),
+        ("read by pandas", *_seconds(seconds, "read_json", "read_parquet"), 1 / shares["read"], 1 / wanted["read"]),
+    )
+    rows = [[*map(str, what), f"{share:.2f}", f"{most:.2f}", verdict(share <= most)] for *what, share, most in compared]
+    return (
+        f"{of['examples']:,} examples with candidates, of {of['events']:,} events: `--to examples.jsonl` against `--to examples.parquet`."
+        f" A run that writes a table takes {100 * shares['write']:.0f} % more processor time, and reading it takes a fraction.\n\n"
+        + table(["", "lines of JSON", "a table", "table to lines", "wanted at most", "reached"], rows)
+    )
+
+
+def _seconds(of: dict[str, Any], *names: str) -> list[str]:
+    return [f"{of[name]['median']:.1f} s" for name in names]
+
+
 CHAPTERS = {
     "floor": ("The floor", floor),
     "parts": ("Where the time goes", parts),
@@ -396,6 +416,7 @@ CHAPTERS = {
     "kafka_speed": ("From topic to topic", kafka_speed),
     "labeling": ("Labels by an LLM", labeling),
     "scoring": ("Scoring in real time", scoring),
+    "tables": ("Tables of examples", tables),
     "prepare": ("Training sets", prepare),
     "training": ("The local model", training),
     "label_worth": ("What labels are worth", label_worth),

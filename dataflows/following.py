@@ -9,8 +9,8 @@ from typing import Any
 
 from bytewax.operators import StatefulBatchLogic
 
-from beepgpt.conversations.chunks import Chunk
-from beepgpt.conversations.events import Heartbeat, Ignored, Parsed, Reject, log_time, parse
+from beepgpt.conversations.chunks import Chunk, parsed_value
+from beepgpt.conversations.events import Heartbeat, Parsed, Reject
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.shard import SHARDS, Shard, shard_of_bytes, shard_of_parsed
@@ -68,27 +68,15 @@ def parse_records(batch: Iterable[Chunk], following: Following) -> list[list[Pla
 def _parsed(
     partition: str, first: int, values: list[Any], following: Following, wanted: Callable[[bytes], bool] | None
 ) -> Iterator[PlacedRecord]:
-    rules, now, forgotten = following.rules, following.now, following.forgotten
-    if hasattr(values[0], "offset"):
-        for record in values:
-            place = f"{partition}:{record.offset}"
-            if record.value is None:
-                yield partition, place, record.key, Reject("no_value", b"")
-            else:  # the time that the log has for it, so that a replay judges as the first run did
-                written = log_time(record.timestamp, now)
-                parsed = parse(record.value, written, bots=rules.bots, edits=rules.edits, wanted=wanted, forgotten=forgotten)
-                if parsed is not None:
-                    yield partition, place, record.key, parsed
-        return
+    are_stored = hasattr(values[0], "offset")
     for number, value in enumerate(values, start=first):
-        if isinstance(value, bytes):
-            parsed = parse(value, now, bots=rules.bots, edits=rules.edits, wanted=wanted, forgotten=forgotten)
-            if parsed is not None:
-                yield partition, f"{partition}:{number}", None, parsed
-        elif forgotten is not None and forgotten.in_bytes(value.record):
-            yield partition, value.place, None, Ignored("forgotten", value.record, None, None)
+        parsed = parsed_value(value, following.now, following.rules, following.forgotten, wanted)
+        if parsed is None:
+            continue
+        if are_stored:
+            yield partition, f"{partition}:{value.offset}", value.key, parsed
         else:
-            yield partition, value.place, None, Reject(value.reason, value.record)
+            yield partition, f"{partition}:{number}" if isinstance(value, bytes) else value.place, None, parsed
 
 
 def key_by_shard(batch: Iterable[list[PlacedRecord]], shards: Collection[str]) -> list[tuple[str, list[PlacedRecord]]]:

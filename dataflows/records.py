@@ -106,13 +106,13 @@ def example_messages(tagged: TaggedItems) -> list[LogMessage] | None:
     """
     kind, lines = tagged
     if kind == "examples":
-        return [(_id_of(line), line, [], None, None) for line in lines]
+        return [(id_of(line), line, [], None, None) for line in lines]
     if kind == "retractions":
-        return [(_id_of(line), None, [("retracted_ts", orjson.loads(line)["retracted_ts"].encode())], None, None) for line in lines]
+        return [(id_of(line), None, [("retracted_ts", orjson.loads(line)["retracted_ts"].encode())], None, None) for line in lines]
     return None
 
 
-def _id_of(line: bytes) -> bytes:
+def id_of(line: bytes) -> bytes:
     """Of an example or a retraction, which both begin with it: 32 hex digits."""
     return line[7:39]
 

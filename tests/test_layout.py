@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from beepgpt.commands import packages
+from beepgpt import packages
 from beepgpt.commands.app import MODULES, app
 from beepgpt.commands.loading import loaded
 
@@ -49,7 +49,7 @@ ROOMS: dict[str, set[str]] = {
 """Each room with the rooms that it may import; `web` takes values from them."""
 IN_A_FLOW = {"config", "connectors", "runtime"}
 """What `flow()` of a file in dataflows/ may import besides."""
-FOR_ALL = {"errors", "figures", "folders", "lenient_json", "locks", "__version__"}
+FOR_ALL = {"errors", "figures", "folders", "lenient_json", "locks", "packages", "__version__"}
 """What stands in the package itself; every room may import it."""
 VALUES = "beepgpt.connectors.openai.values"
 """Values of a connector without its client: requests of `labeling` are made of them."""

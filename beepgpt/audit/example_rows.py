@@ -16,13 +16,11 @@ import orjson
 from beepgpt.audit.findings import Findings
 from beepgpt.conversations.chunks import StoredRecord
 from beepgpt.conversations.events import micros
+from beepgpt.conversations.record_fields import EXAMPLE
 from beepgpt.conversations.rules import Rules, differing
 from beepgpt.errors import BadCommand, BeepGPTError
 
-FIELDS = (
-    "id", "spec", "target", "scope", "channel", "conversation", "speakers", "root_missing",
-    "prompt_ts", "settled_ts", "answer_ts", "answer", "window", "prompt", "prompt_tokens",
-)  # fmt: skip
+FIELDS = tuple(each.name for each in EXAMPLE if not each.may_lack)
 
 
 class OtherSettings(BeepGPTError):

@@ -17,7 +17,6 @@ from beepgpt.audit.example_rows import body_of
 from beepgpt.audit.findings import Findings
 from beepgpt.conversations.events import kept_json, micros
 
-ROWS = "rows"
 SIGNALS = ("signal", "signal_p")
 """Of a labeled example: entries and tables have them, the examples that are made again have not."""
 KNOWN_LATER = ("settled_ts", "answer", *SIGNALS)
@@ -153,7 +152,7 @@ class SetSide:
 
     def _prompts_of(self, texts: Mapping[str, Iterator[TextRow]], number: int, body: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
         """The prompts of an entry's rows of text, by place; their completions are compared with its answer."""
-        count = body.pop(ROWS, 0)
+        count = body.pop("rows", 0)
         for name, file in texts.items():
             named = f"{name}, the rows of entry {number:,}"
             called = f"{named} ({body.get('id')})"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,14 +16,13 @@ from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
 from beepgpt.figures import percent
+from beepgpt.packages import need
 from beepgpt.runtime.console import console
 from beepgpt.runtime.places import check_apart, is_topic
 from beepgpt.training.folder import METRICS
 
 if TYPE_CHECKING:
     from beepgpt.training.live import FoundThreshold
-
-INSTALL = "pip install 'beepgpt[slack]'"
 
 
 @with_settings
@@ -54,8 +52,7 @@ def alert(
         jsonl.check_writable(path)
     read = {"interactions": interactions, "outcomes": outcomes, "deletions": deletions, "members": members}
     check_apart(source, written, **read, store=settings.alerts.store)
-    if find_spec("slack_sdk") is None:
-        raise BadCommand(f"beepgpt alert needs slack_sdk, which is not installed: {INSTALL}")
+    need("beepgpt alert", ["slack_sdk"], "slack")
     from beepgpt.commands.alert_run import run_alerts
 
     places = {"predictions": source, "interactions": interactions, "outcomes": outcomes, "deletions": deletions}

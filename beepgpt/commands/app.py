@@ -14,10 +14,10 @@ import typer
 from typer.core import TyperGroup
 
 from beepgpt import __version__
-from beepgpt.commands.packages import extras_of
 from beepgpt.commands.starting import begin, end_quietly, fail, flush_output, ignore_signals
 from beepgpt.errors import BeepGPTError
 from beepgpt.folders import remove_empty
+from beepgpt.packages import extras_of
 
 COMMANDS = {
     "Try": {

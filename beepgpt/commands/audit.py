@@ -9,15 +9,16 @@ import typer
 
 from beepgpt.commands.audit_report import print_audit
 from beepgpt.commands.closing import print_unlisted, say_next, show_summary
-from beepgpt.commands.flags import Include, Json, Report, kinds_of, time_of, with_settings
+from beepgpt.commands.flags import Include, Json, Report, with_settings
 from beepgpt.commands.output import write_report
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.folders import TABLE
+from beepgpt.library.arguments import kinds_in, moment_of
 from beepgpt.library.auditing import AuditOptions, audited, check_whole
 from beepgpt.runtime.console import console
 from beepgpt.runtime.left_out import left_out_of, say_left_out
-from beepgpt.runtime.places import origin_of
+from beepgpt.runtime.places import NOBODY, origin_of, records_in, source_of
 from beepgpt.training.folder import CARD, MANIFEST, MODELS
 
 SUSPECTED = 3
@@ -41,12 +42,12 @@ def audit(
     """Prove or refute the laws on your own data, no matter which tool made the examples."""
     if report is not None:
         jsonl.check_writable(report)
-    origin = origin_of(source, kinds_of(include))
+    origin = origin_of(source, kinds_in("--include", include))
     check_whole(origin)
     say_left_out(origin.export)
-    stop_at = time_of("--until", until) if origin.address is None or origin.address.until is None else origin.address.until
+    stop_at = moment_of("--until", until) if origin.until is None else origin.until
     wanted = AuditOptions(valid, retractions, sample, subset, stop_at)
-    found = audited(origin, examples, settings, wanted, say=console.print)
+    found = audited(records_in(source_of(origin, settings, NOBODY)), examples, settings, wanted, say=console.print)
     closing = {"command": "audit", "source": source, "examples": examples, **found.as_json(), **left_out_of(origin.export)}
     show_summary(closing, json, print_audit)
     print_unlisted(closing)

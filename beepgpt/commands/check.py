@@ -12,10 +12,11 @@ from rich.text import Text
 
 from beepgpt.commands.checking import CheckFinding, check_log, check_model, check_packages, check_slack, check_workspace
 from beepgpt.commands.closing import say_next, show_summary
-from beepgpt.commands.flags import Include, Json, kinds_of, with_settings
+from beepgpt.commands.flags import Include, Json, with_settings
 from beepgpt.commands.topics import PREFIX, place_and_topic
 from beepgpt.config.settings import Settings
 from beepgpt.ingest.write_plan import sum_of_ends
+from beepgpt.library.arguments import kinds_in
 from beepgpt.runtime.console import results
 from beepgpt.runtime.places import is_topic, log_of
 
@@ -44,7 +45,7 @@ def check(
     checks: list[Callable[[], Iterator[CheckFinding]]] = [
         lambda: check_workspace(settings),
         check_packages,
-        lambda: check_slack(settings, kinds_of(include)),
+        lambda: check_slack(settings, kinds_in("--include", include)),
         lambda: check_log(settings, place, PREFIX),
         lambda: check_model(settings, folder),
     ]

@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from beepgpt.commands.alert import threshold_of
-from beepgpt.commands.packages import missing_of
 from beepgpt.commands.topics import flow_topics, names_beside
 from beepgpt.config.settings import Settings, defaults, revealed
 from beepgpt.connectors.log import KAFKA
@@ -17,6 +16,7 @@ from beepgpt.conversations.rules import differing
 from beepgpt.errors import BeepGPTError
 from beepgpt.figures import percent
 from beepgpt.ingest.slack.run import team_of, tokens_of
+from beepgpt.packages import line_for, missing_of
 from beepgpt.runtime.places import log_of
 from beepgpt.training.folder import CARD
 from beepgpt.training.live import card_in, live_in
@@ -38,9 +38,8 @@ def check_workspace(settings: Settings) -> Iterator[CheckFinding]:
 def check_packages() -> Iterator[CheckFinding]:
     """Whether what live commands need is installed."""
     lacking = missing_of("slack", "training")
-    extras = ",".join(lacking)
-    names = ", ".join(each for names in lacking.values() for each in names)
-    yield "packages", not extras, f"{names} are not installed: pip install 'beepgpt[{extras}]'" if extras else "all are installed"
+    names = dict.fromkeys(each for names in lacking.values() for each in names)
+    yield "packages", not names, f"{', '.join(names)}: not installed: {line_for(names, *lacking)}" if names else "all are installed"
 
 
 def check_slack(settings: Settings, include: tuple[slack_export.ChannelKind, ...]) -> Iterator[CheckFinding]:

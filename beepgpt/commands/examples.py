@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from beepgpt.commands.closing import close_command
-from beepgpt.commands.flags import Include, Json, Recovery, Report, duration_of, kinds_of, time_of, with_settings
+from beepgpt.commands.flags import Include, Json, Recovery, Report, duration_of, with_settings
 from beepgpt.commands.output import print_report
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl, parquet
@@ -24,6 +24,7 @@ from beepgpt.dataflows import examples as dataflow
 from beepgpt.dataflows.following import Following
 from beepgpt.dataflows.records import EXAMPLE_LINES, example_topics
 from beepgpt.errors import BadCommand
+from beepgpt.library.arguments import kinds_in, moment_of
 from beepgpt.runtime import metrics
 from beepgpt.runtime.console import console
 from beepgpt.runtime.destinations import Destination, Files, Topics, destination_of, in_parts
@@ -57,9 +58,8 @@ def examples(
     to_place = in_parts(destination_of(to, settings, tables=True), goes_on=recovery is not None or settings.run.workers > 1)
     if json and to == "-":
         raise BadCommand("--json: the examples go to standard output already: name a file as --to, or leave it out")
-    job = ExamplesJob(
-        source, to_place, settings, kinds_of(include), time_of("--until", until), duration_of("--warmup", warmup), recovery, not no_names
-    )
+    kinds, end = kinds_in("--include", include), moment_of("--until", until)
+    job = ExamplesJob(source, to_place, settings, kinds, end, duration_of("--warmup", warmup), recovery, not no_names)
     check_apart(source, [*to_place.given().values(), *([report] if report is not None else [])])
     if worker is not None:
         origin = origin_of(job.source, job.include)

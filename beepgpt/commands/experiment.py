@@ -14,7 +14,7 @@ from rich.table import Table
 
 from beepgpt.commands.closing import say_next, show_summary
 from beepgpt.commands.examples import ExamplesJob, run_examples
-from beepgpt.commands.flags import Json, kinds_of
+from beepgpt.commands.flags import Json
 from beepgpt.commands.output import write_report
 from beepgpt.commands.prepare import prepared
 from beepgpt.commands.train import HERE
@@ -24,6 +24,7 @@ from beepgpt.config.settings import Settings
 from beepgpt.errors import BadCommand
 from beepgpt.figures import number, short
 from beepgpt.folders import make_folder
+from beepgpt.library.arguments import kinds_in
 from beepgpt.runtime.console import console, results
 from beepgpt.runtime.destinations import files_of
 from beepgpt.runtime.places import check_names_folder
@@ -52,7 +53,7 @@ def experiment(
     if wanted.model not in HERE:
         raise BadCommand(f"{file}: model is {wanted.model}: {' or '.join(HERE)} is expected")
     of_framings = {name: wanted.settings_of(name, config) for name in wanted.framings}
-    kinds = kinds_of(wanted.include)
+    kinds = kinds_in("--include", wanted.include)
     make_folder(to)
     rows = []
     for count, (name, ours) in enumerate(of_framings.items(), start=1):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from functools import cache, wraps
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,8 +14,6 @@ from rich.markup import escape
 from beepgpt.commands.reads import flags_of, is_shown
 from beepgpt.config.sections import microseconds
 from beepgpt.config.settings import Name, defaults, explained, kind_of, read_settings
-from beepgpt.connectors.slack import export as slack_export
-from beepgpt.conversations.events import micros
 from beepgpt.errors import BadCommand
 from beepgpt.runtime import logs
 
@@ -92,19 +88,6 @@ def shown(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def time_of(name: str, text: str | None) -> int | None:
-    """A time on the command line in microseconds since 1970: Slack's seconds, or ISO 8601 (UTC if it names no zone). Raises BadCommand."""
-    if text is None:
-        return None
-    with suppress(ValueError):
-        return micros(text)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise BadCommand(f"{name} {text}: a time like 2024-01-31T12:00:00Z or 1706702400.000000 is expected") from None
-    return (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-
-
 def duration_of(name: str, text: str | None) -> int | None:
     """A duration on the command line in microseconds. Raises BadCommand."""
     if text is None:
@@ -120,11 +103,3 @@ Include = Annotated[
     typer.Option(help="Kinds of channels: channels (public), groups (private), dms, mpims, unlisted.", metavar="<names>"),
 ]
 """--include, wherever an export is opened."""
-
-
-def kinds_of(include: str) -> tuple[slack_export.ChannelKind, ...]:
-    """The kinds of channels in `--include`, in their order. Raises BadCommand."""
-    chosen = {kind.strip() for kind in include.split(",")}
-    if unknown := chosen - set(slack_export.KINDS):
-        raise BadCommand(f"--include {', '.join(sorted(unknown))}: must be of {', '.join(slack_export.KINDS)}")
-    return tuple(kind for kind in slack_export.KINDS if kind in chosen)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from beepgpt.commands.closing import print_unlisted, say_next, say_rejected, show_summary
-from beepgpt.commands.flags import Include, Json, Report, kinds_of, with_settings
+from beepgpt.commands.flags import Include, Json, Report, with_settings
 from beepgpt.commands.output import account_table, add_counts, add_reasons, print_verdict, write_report
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
@@ -17,6 +17,7 @@ from beepgpt.connectors.log import EITHER
 from beepgpt.errors import BadCommand
 from beepgpt.ingest.run import IngestJob, SideTopic, run_ingest
 from beepgpt.ingest.slack import run as ingest_slack
+from beepgpt.library.arguments import kinds_in
 from beepgpt.runtime.console import console
 from beepgpt.runtime.pacing import pace_of
 from beepgpt.runtime.places import check_apart, is_topic, topic_of
@@ -51,7 +52,7 @@ def ingest(
             raise BadCommand("slack is live: --pace, --with and --scratch don't go with it")
         if not is_topic(to):
             raise BadCommand(f"--to {to}: a topic is expected: {EITHER}")
-        if "unlisted" in (kinds := kinds_of(include)):
+        if "unlisted" in (kinds := kinds_in("--include", include)):
             raise BadCommand("--include unlisted: is for folders of an export; live, Slack says of each channel what it is")
         live = ingest_slack.SlackIngestJob(to, topic_of(to, "--to"), settings, kinds, http, http_host)
         closing, status = ingest_slack.run_slack(live)
@@ -59,7 +60,7 @@ def ingest(
     else:
         if http is not None:
             raise BadCommand("--http goes with slack as SOURCE")
-        job = IngestJob(source, to, settings, pace_of(pace), side_topics_of(with_), kinds_of(include), scratch)
+        job = IngestJob(source, to, settings, pace_of(pace), side_topics_of(with_), kinds_in("--include", include), scratch)
         closing, status = run_ingest(job)
         show_summary(closing, json, print_ingest)
         print_unlisted(closing)

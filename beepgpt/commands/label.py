@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +22,7 @@ from beepgpt.figures import percent
 from beepgpt.labeling.agreement import Accuracy, accuracy_on
 from beepgpt.labeling.few_shots import FewShot, by_hand, read_few_shots
 from beepgpt.labeling.questions import Labeler
+from beepgpt.packages import need
 from beepgpt.runtime.console import console
 from beepgpt.runtime.destinations import Files, destination_of
 from beepgpt.runtime.made_by import pass_rules_on
@@ -96,7 +96,7 @@ def run_label(job: LabelJob, *, yes: bool, force: bool) -> tuple[dict[str, Any],
 
 
 def check_labeler(job: LabelJob) -> None:
-    """Raise BadCommand if the labeler does not fit the job, or its packages are missing."""
+    """Raise BadCommand if the labeler does not fit the job, and MissingPackage if its packages are missing."""
     ours = job.settings.labeling
     if ours.batch and ours.labeler != "provider":
         raise BadCommand(f"--batch is for --labeler provider, and this is --labeler {ours.labeler}")
@@ -104,9 +104,7 @@ def check_labeler(job: LabelJob) -> None:
         raise BadCommand("--batch is for bounded input: what is followed has no end, and a batch is made of all of it")
     if ours.batch and job.settings.provider.way != "chat":
         raise BadCommand('--batch is for provider.way = "chat": there are no batches of decisions')
-    for name in NEEDED[ours.labeler]:
-        if find_spec(name) is None:
-            raise BadCommand(f"--labeler {ours.labeler} needs {name}: pip install 'beepgpt[labeling]'")
+    need(f"--labeler {ours.labeler}", NEEDED[ours.labeler], "labeling")
 
 
 def local_labeler(settings: Settings, few_shots: Sequence[FewShot]) -> tuple[Labeler, list[Accuracy | None]]:

@@ -17,13 +17,13 @@ from beepgpt.connectors.files import jsonl
 from beepgpt.conversations.outcomes import RIGHT
 from beepgpt.errors import BadCommand
 from beepgpt.figures import number, percent, share_or_few
+from beepgpt.packages import needing
 from beepgpt.runtime.console import console, results
 from beepgpt.runtime.places import check_apart, lines_with_places
 from beepgpt.training.folder import CARD
 from beepgpt.training.live import LiveThresholds, folders_of, live_in, name_of
 from beepgpt.training.parts import Parts, parts_of
 
-EXTRA = "training"
 LEAST_KEPT = 0.02
 """The least probability of a person in outcomes."""
 
@@ -43,10 +43,8 @@ def outcomes(
     given = settings.scoring.threshold
     if given is not None and given < LEAST_KEPT:
         raise BadCommand(f"--threshold {given:g}: at least {LEAST_KEPT} is expected: outcomes hold no less likely people")
-    try:
+    with needing("beepgpt outcomes", "training"):
         from beepgpt.training.outcomes import figures_by_model  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise BadCommand(f"this needs {error.name}: pip install 'beepgpt[{EXTRA}]'") from error
     written = [path for path in (to, report) if path is not None]
     for path in written:
         jsonl.check_writable(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +10,6 @@ import orjson
 import typer
 from rich.table import Table
 
-from beepgpt.commands.alert import INSTALL
 from beepgpt.commands.closing import say_next, show_summary
 from beepgpt.commands.flags import Json, Names, NoNames, Report, with_settings
 from beepgpt.commands.output import write_report
@@ -19,6 +17,7 @@ from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
 from beepgpt.figures import count_of, decimals, percent, share_or_few, short
+from beepgpt.packages import need
 from beepgpt.runtime.console import console, results
 from beepgpt.runtime.destinations import beside_of
 from beepgpt.runtime.names import known_names, people_of
@@ -49,9 +48,7 @@ def rehearse(
     json: Json = False,
 ) -> None:
     """Replay past predictions with alerts: whom they would have alerted, how often rightly."""
-    for name in ("jinja2", "slack_sdk", "scipy", "matplotlib"):
-        if find_spec(name) is None:
-            raise BadCommand(f"beepgpt rehearse needs {name}, which is not installed: {INSTALL}")
+    need("beepgpt rehearse", ("jinja2", "slack_sdk", "scipy", "matplotlib"), "slack", "training")
     from beepgpt.commands.rehearse_run import rehearsal_of, wishes_of
     from beepgpt.training.live import live_in
     from beepgpt.web.report import rehearsal_page

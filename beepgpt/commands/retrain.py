@@ -20,6 +20,7 @@ from beepgpt.conversations.rules import in_words
 from beepgpt.errors import BadCommand
 from beepgpt.folders import make_folder
 from beepgpt.locks import lock
+from beepgpt.packages import needing
 from beepgpt.runtime.console import console, results
 from beepgpt.runtime.places import is_topic
 
@@ -50,10 +51,8 @@ def retrain(
     """Train the live model anew, if that makes it no worse: a candidate is compared with it, then fitted up to today."""
     if report is not None:
         jsonl.check_writable(report)
-    try:
+    with needing("beepgpt retrain", "training"):
         import beepgpt.training.models  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise BadCommand(f"this needs {error.name}: pip install 'beepgpt[training]'") from error
     back = duration_of("--since", since) or 0
     found = retrained(source, model, settings, back=back, precision=precision, retractions=retractions, threads=threads, force=force)
     show_summary(found, json, lambda found: results.print(found["says"]))

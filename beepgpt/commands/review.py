@@ -22,6 +22,7 @@ from beepgpt.conversations.signals import Signal, SignalVerdict
 from beepgpt.errors import BadCommand
 from beepgpt.labeling.few_shots import FewShots
 from beepgpt.labeling.review_queue import ReviewedExample, Sample
+from beepgpt.packages import needing
 from beepgpt.runtime.console import Watched, console
 from beepgpt.runtime.names import known_names
 from beepgpt.runtime.places import log_of
@@ -33,7 +34,6 @@ OPINIONS = ("local", "rules", "none")
 SAMPLE = 5_000
 NEWEST = 500
 """Newest examples that can be reviewed beside the random sample."""
-INSTALL = "pip install 'beepgpt[labeling]'"
 
 
 @with_settings
@@ -50,11 +50,9 @@ def review(
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
 ) -> None:
     """Choose few-shot examples by hand, on a web page on this machine."""
-    try:
+    with needing("beepgpt review", "labeling"):
         from beepgpt.labeling.review_queue import ReviewQueue
         from beepgpt.web import local_server, review_page
-    except ModuleNotFoundError as error:
-        raise BadCommand(f"beepgpt review needs {error.name}, which is not installed: {INSTALL}") from error
     if labeler not in (None, *OPINIONS):
         raise BadCommand(f"--labeler {labeler}: {', '.join(OPINIONS)} is expected")
     ours, known = settings.labeling, known_names(names, [source], no_names=no_names)
@@ -150,12 +148,10 @@ def opinions_of(labeler: str, learn_from: Path | None) -> OpinionSource | None:
     if labeler == "rules":
         rules = RulesLabeler()
         return lambda prompts, _: [rules.label(prompt).result() for prompt in prompts]
-    try:
+    with needing(f"--labeler {labeler} (--labeler none does without)", "labeling"):
         from beepgpt.labeling.agreement import LEAST
         from beepgpt.labeling.labelers.labeled import CannotLearn, Labeled, read_labeled
         from beepgpt.labeling.labelers.local import unseen_verdicts
-    except ModuleNotFoundError as error:
-        raise BadCommand(f"--labeler {labeler} needs {error.name}, which is not installed: {INSTALL}, or take --labeler none") from error
     from beepgpt.labeling.review_queue import NoOpinion
 
     others = [] if learn_from is None else list(read_labeled(lines_of(learn_from), learn_from))

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from beepgpt.commands.closing import close_command
-from beepgpt.commands.flags import Include, Json, Recovery, Report, duration_of, kinds_of, time_of, with_settings
+from beepgpt.commands.flags import Include, Json, Recovery, Report, duration_of, with_settings
 from beepgpt.commands.output import account_table, add_counts, add_reasons, by_reason, print_verdict
 from beepgpt.commands.score_run import run_score, run_score_worker
 from beepgpt.commands.scoring import ScoreJob
@@ -18,14 +18,14 @@ from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
 from beepgpt.figures import percent, share_or_few
+from beepgpt.library.arguments import kinds_in, moment_of
+from beepgpt.packages import needing
 from beepgpt.runtime.console import console
 from beepgpt.runtime.destinations import beside_of, score_outputs_of
 from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.names import NAMES, keep_names, pass_names_on
 from beepgpt.runtime.pacing import pace_of
 from beepgpt.runtime.places import check_apart, is_topic, origin_of
-
-EXTRA = "training"
 
 
 @with_settings
@@ -69,16 +69,14 @@ def score(
         settings = settings.model_copy(update={"scoring": settings.scoring.model_copy(update={"candidates": candidates_too})})
     outputs = score_outputs_of(to, outcomes, settings)
     job = ScoreJob(
-        source, outputs, model, settings, kinds_of(include), time_of("--since", since), time_of("--until", until),
+        source, outputs, model, settings, kinds_in("--include", include), moment_of("--since", since), moment_of("--until", until),
         duration_of("--deadline", deadline), recovery, pace_of(pace),
     )  # fmt: skip
     if report is not None:
         jsonl.check_writable(report)
         check_apart(source, [*job.to.files().values(), report])
-    try:
+    with needing("beepgpt score", "training"):
         import beepgpt.training.models  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise BadCommand(f"this needs {error.name}: pip install 'beepgpt[{EXTRA}]'") from error
     if worker is not None:
         run_score_worker(job, worker, shards.split(","))
         return

@@ -15,6 +15,7 @@ from beepgpt.commands.flags import Json, duration_of, with_settings
 from beepgpt.commands.output import moment
 from beepgpt.config.settings import Settings
 from beepgpt.errors import BadCommand
+from beepgpt.packages import needing
 from beepgpt.runtime.console import console
 from beepgpt.runtime.places import check_names_folder
 from beepgpt.training.folder import CARD, MANIFEST, MODELS
@@ -116,11 +117,9 @@ def train_local(folder: Path, kind: str, into: Path, *, seed: int, threads: int)
 
 
 def check_training_set(folder: Path) -> None:
-    """Raise BadCommand if what training needs is not installed, or if the folder is no training set."""
-    try:
+    """Raise MissingPackage if what training needs is not installed, BadCommand if the folder is no training set."""
+    with needing("beepgpt train", "training"):
         import beepgpt.training.models
         import beepgpt.training.runs  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise BadCommand(f"this needs {error.name}: pip install 'beepgpt[training]'") from error
     if not (folder / MANIFEST).exists():
         raise BadCommand(f"{folder} is no training set ({MANIFEST} is missing): beepgpt prepare SOURCE --to {folder} --format candidates")

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from beepgpt.commands.closing import show_summary
-from beepgpt.commands.flags import Include, Json, NoNames, kinds_of, with_settings
-from beepgpt.commands.packages import missing_of
+from beepgpt.commands.flags import Include, Json, NoNames, with_settings
 from beepgpt.commands.try_job import TryJob
 from beepgpt.commands.try_steps import INDEX
 from beepgpt.commands.trying import tried
 from beepgpt.config.settings import Settings
 from beepgpt.errors import BadCommand
 from beepgpt.folders import make_folder
+from beepgpt.library.arguments import kinds_in
 from beepgpt.locks import lock
+from beepgpt.packages import MODULES, need
 from beepgpt.runtime.console import console, results
 from beepgpt.runtime.places import check_apart, check_names_folder
 from beepgpt.runtime.steps import STEPS
-
-INSTALL = "pip install 'beepgpt[slack,training]'"
 
 
 @with_settings
@@ -40,7 +38,7 @@ def try_export(
 
     Nothing leaves this machine. A second call goes on where the first stopped.
     """
-    print_verdict(run_try(TryJob(source, to, settings, kinds_of(include), not no_names)), to, as_json=json)
+    print_verdict(run_try(TryJob(source, to, settings, kinds_in("--include", include), not no_names)), to, as_json=json)
 
 
 def run_try(job: TryJob) -> dict[str, Any]:
@@ -57,9 +55,7 @@ def run_try(job: TryJob) -> dict[str, Any]:
 
 def check_try(job: TryJob) -> None:
     """Check what can be checked before anything is written. Raises BadCommand."""
-    lacking = [*missing_of("training").get("training", []), *(() if find_spec("slack_sdk") else ("slack_sdk",))]
-    if lacking:
-        raise BadCommand(f"beepgpt try needs {', '.join(lacking)}: {INSTALL}")
+    need("beepgpt try", ["slack_sdk", *MODULES["training"]], "training", "slack")
     if not job.settings.rules.candidates:
         raise BadCommand("--no-candidates: the model of this machine is asked about candidates: leave it out")
     if job.settings.conversations.target == "reactors":

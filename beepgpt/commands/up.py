@@ -12,9 +12,10 @@ import typer
 
 from beepgpt.commands.check import print_findings
 from beepgpt.commands.checking import check_packages, check_slack, check_workspace
-from beepgpt.commands.flags import Include, kinds_of, with_settings
+from beepgpt.commands.flags import Include, with_settings
 from beepgpt.config.settings import Settings
 from beepgpt.errors import BadCommand
+from beepgpt.library.arguments import kinds_in
 from beepgpt.runtime.console import print_event
 from beepgpt.runtime.workers import Stop
 
@@ -41,7 +42,7 @@ def up(
 
     at, folder, config = hour_of(night), DataFolder(data.resolve()), context.params["config"]
     folder.check_own()
-    found = [*check_workspace(settings), *check_packages(), *check_slack(settings, kinds_of(include))]
+    found = [*check_workspace(settings), *check_packages(), *check_slack(settings, kinds_in("--include", include))]
     if not all(is_ok for _, is_ok, _ in found):
         print_findings([dict(zip(("check", "is_ok", "found"), each, strict=True)) for each in found])
         raise typer.Exit(1)

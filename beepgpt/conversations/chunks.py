@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from beepgpt.conversations.events import Ignored, Parsed, Reject, log_time, parse
+from beepgpt.conversations.rules import Rules
+
+if TYPE_CHECKING:
+    from beepgpt.conversations.forgetting import Forgotten
 
 
 class UnreadableRecord(Protocol):
@@ -43,3 +49,23 @@ Chunk = tuple[str, int, list[Any]]
 
 Without values: the partition's input was stopped here.
 """
+
+
+def parsed_value(
+    value: Any, now: int, rules: Rules, forgotten: Forgotten | None = None, wanted: Callable[[bytes], bool] | None = None
+) -> Parsed | None:
+    """Parse a value of a chunk by the rules, without what is forgotten; None if its channel isn't `wanted`.
+
+    `now`: when our side received it, microseconds; a record of a topic has the time that the log has for it, so that a replay judges as the
+    first run did.
+    """
+    if isinstance(value, bytes):
+        return parse(value, now, bots=rules.bots, edits=rules.edits, wanted=wanted, forgotten=forgotten)
+    if hasattr(value, "offset"):
+        if value.value is None:
+            return Reject("no_value", b"")
+        written = log_time(value.timestamp, now)
+        return parse(value.value, written, bots=rules.bots, edits=rules.edits, wanted=wanted, forgotten=forgotten)
+    if forgotten is not None and forgotten.in_bytes(value.record):
+        return Ignored("forgotten", value.record, None, None)
+    return Reject(value.reason, value.record)

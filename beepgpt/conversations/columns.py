@@ -14,13 +14,11 @@ import numpy as np
 from beepgpt.conversations.events import kept_json
 from beepgpt.conversations.features import ANSWERS_180D, BUCKETS, COUNTS, HOUR, ROW, Lineup, Person
 from beepgpt.conversations.plain_columns import SHARES, WEIGHT, columns_json
+from beepgpt.conversations.record_fields import CANDIDATES
 
 FEW = 20
 """Candidates of a batch up to which one after the other is faster."""
-FLOATS = (
-    *("answers_3d", "answers_30d", "answers_180d", "share_3d", "share_30d", "share_180d", "first_7d", "first_60d", "posts_30d"),
-    *("seen_hours", "to_author", "hour_share", "closeness"),
-)
+FLOATS = tuple(each.name for each in CANDIDATES if each.kind == "numbers")
 """The columns of floats, in their order; those of ids and integers stand before them."""
 SHARED = len(SHARES)
 _WIDTH = ROW.size // 8

@@ -1,4 +1,4 @@
-"""SourceExamples held against the laws, on the user's own data: for `beepgpt audit`, and as a function."""
+"""Check examples against the laws, on the user's own data: for `beepgpt audit`, and as a function."""
 
 from __future__ import annotations
 
@@ -8,40 +8,34 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from beepgpt.audit.example_rows import AuditedFiles, OtherSettings, examples_in, kind_of, sides_of
+from beepgpt.audit.example_rows import AuditedFiles, OtherSettings, kind_of
 from beepgpt.audit.findings import Audit
 from beepgpt.audit.foreign import audit_pairs
 from beepgpt.audit.history import AuditedRecord
 from beepgpt.audit.laws import audit_examples as audit_lines
-from beepgpt.audit.own_sets import ROWS, AnswerLabels, Named, SetSide, TableRow, TextRow
 from beepgpt.config.settings import Settings
-from beepgpt.connectors.files import parquet
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.examples import retraction_bytes
 from beepgpt.conversations.forgetting import Forgotten, without_forgotten
 from beepgpt.conversations.rules import Rules, differing, shaping_settings
-from beepgpt.errors import BadCommand, CannotRead
-from beepgpt.folders import beside
+from beepgpt.errors import BadCommand
+from beepgpt.library.arguments import moment_of
+from beepgpt.library.audited_files import given_of
+from beepgpt.library.chat_events import ChatEvent, GivenEvent, event_of
 from beepgpt.library.examples import SourceExamples
 from beepgpt.library.records import ExampleRecord
-from beepgpt.library.sources import moment_of, origin_at, settings_of
+from beepgpt.library.sources import origin_at, settings_of
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.made_by import recorded_rules
-from beepgpt.runtime.places import NOBODY, FileLines, Origin, is_topic, log_of, records_in, source_of, topic_of
-from beepgpt.training.folder import LABELS, MANIFEST
-
-ROWS_AT_A_TIME = 1_000
-"""Rows of a table in memory."""
+from beepgpt.runtime.places import NOBODY, Origin, is_topic, records_in, source_of
 
 
 def audit_examples(
-    source: str | Path,
+    source: str | Path | Iterable[GivenEvent],
     examples: str | Path | Iterable[ExampleRecord],
     *,
-    include: str | Sequence[str] = "channels",
+    include: str | Sequence[str] | None = None,
     valid: str | Path | None = None,
     retractions: str | Path | None = None,
     sample: int | None = None,
@@ -52,36 +46,50 @@ def audit_examples(
 ) -> Audit:
     """Check examples against the laws, by the events that they are made of: a verdict on each law, with what was found.
 
-    `source`: the events: an export (zip or folder), a `.jsonl`, or a topic. `examples`: a file of them, ours or another tool's; a training
-    set's folder; a topic; or examples themselves. `valid`: the validation side, where these are a training side. `retractions`: found by
-    themselves beside a file. `sample`: check so many only. `subset`: they were chosen from more, so none is missing. `include`, `until`,
-    settings: as given to what made them; a file remembers its settings. Raises BadCommand, BadSettings, BadExport or CannotRead.
+    `source`: the events: an export (zip or folder), a `.jsonl`, a topic, or a list of them. `examples`: a file of them, ours or another
+    tool's; a training set's folder; a topic; or examples themselves. `valid`: the validation side, where these are a training side.
+    `retractions`: found by themselves beside a file. `sample`: check so many only. `subset`: they were chosen from more, so none is
+    missing. `include`, `until`, `config`, settings: as given to what made them; what `beepgpt.examples` returned remembers all of these, a
+    file its settings. Raises BadCommand, BadSettings, BadExport or CannotRead.
 
     >>> from tempfile import mkdtemp
     >>> from beepgpt.library.examples import examples
     >>> from beepgpt.library.workspaces import simulate
     >>> export = simulate(f"{mkdtemp()}/workspace.zip", messages=200)
-    >>> found = audit_examples(export, examples(export))
+    >>> found = audit_examples(export, examples(export, horizon="4h"))
     >>> found.is_broken, [judged.verdict for judged in found.laws if judged.name == "past only"]
     (False, ['kept'])
     """
+    given = {"include": include, "until": until, "config": config, **settings}
     if isinstance(examples, SourceExamples):
-        settings = {"workspace": examples.rules.workspace, **settings}
-    ours = settings_of(settings, config=config)
-    origin = origin_at(source, include)
-    check_whole(origin)
-    stop_at = moment_of("until", until) if origin.address is None or origin.address.until is None else origin.address.until
-    places = [None if each is None else Path(each) for each in (valid, retractions)]
-    wanted = AuditOptions(places[0], places[1], sample, subset, stop_at)
+        given = {**examples.given, **{name: value for name, value in given.items() if value is not None}}
+    chosen: dict[str, Any] = {name: given.pop(name) for name in ("include", "until", "config")}
+    ours = settings_of(given, config=chosen["config"])
+    wanted = AuditOptions(_path(valid), _path(retractions), sample, subset, moment_of("until=", chosen["until"]))
+    records: Iterable[AuditedRecord]
+    if isinstance(source, str | Path):
+        origin = origin_at(source, chosen["include"] or "channels")
+        check_whole(origin)
+        wanted = replace(wanted, until=wanted.until if origin.until is None else origin.until)
+        records = records_in(source_of(origin, ours, NOBODY))
+    else:
+        records = (_record_of(event_of(each, number)) for number, each in enumerate(source, start=1))
     if isinstance(examples, str | Path):
-        return audited(origin, str(examples), ours, wanted)
+        return audited(records, str(examples), ours, wanted)
     lines = [each.line for each in examples]
     retracted = None
     if isinstance(examples, SourceExamples):
         retracted = [retraction_bytes(each.id, each.retracted_ts) for each in examples.retractions]
-        if not settings.keys() - {"workspace"} and config is None:
-            return audit_of(origin, AuditedFiles(lines, retracted), "the examples", examples.rules, ours, wanted)
-    return audit_of(origin, AuditedFiles(lines, retracted), "the examples", ours.rules, ours, wanted)
+    return audit_of(records, AuditedFiles(lines, retracted), "the examples", ours.rules, ours, wanted)
+
+
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)
+
+
+def _record_of(event: ChatEvent) -> AuditedRecord:
+    partition, _, (value,) = event.chunk
+    return (partition, value.timestamp, event.record) if hasattr(value, "offset") else event.record
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +111,24 @@ def check_whole(origin: Origin) -> None:
 
 
 def audited(
-    origin: Origin, examples: str, settings: Settings, wanted: AuditOptions, say: Callable[[str], None] = lambda note: None
+    records: Iterable[AuditedRecord],
+    examples: str,
+    settings: Settings,
+    wanted: AuditOptions,
+    say: Callable[[str], None] = lambda note: None,
 ) -> Audit:
     """Audit a file of examples, a set or a topic. `say` gets a note on whose settings are used. Raises BadCommand or CannotRead."""
     rules = rules_for(examples, settings, say)
     given = given_of(examples, settings, wanted.valid, wanted.retractions)
-    return audit_of(origin, given, examples, rules, settings, wanted)
+    return audit_of(records, given, examples, rules, settings, wanted)
 
 
-def audit_of(origin: Origin, given: AuditedFiles, called: str, rules: Rules, settings: Settings, wanted: AuditOptions) -> Audit:
+def audit_of(
+    records: Iterable[AuditedRecord], given: AuditedFiles, called: str, rules: Rules, settings: Settings, wanted: AuditOptions
+) -> Audit:
     """Audit lines, which `called` names in messages. Raises BadCommand."""
     encoding, now = load_encoding(rules.encoding), now_us()
-    records = remembered(records_in(source_of(origin, settings, NOBODY)), forgotten_of(settings))
+    records = remembered(records, forgotten_of(settings))
     if kind_of(given.lines) == "pairs":
         return audit_pairs(records, given.lines, rules, valid=given.valid, sample=wanted.sample, now=now)
     try:
@@ -156,148 +170,3 @@ def remembered(records: Iterable[AuditedRecord], forgotten: Forgotten | None) ->
         kept = value if forgotten is None else without_forgotten(value, forgotten)
         if kept is not None:
             yield kept if isinstance(record, bytes) else (*record[:2], kept)
-
-
-def given_of(examples: str, settings: Settings, valid: Path | None, retractions: Path | None) -> AuditedFiles:
-    """Read all that is to be audited: files, with the retractions beside them, or a topic."""
-    if is_topic(examples):
-        address = topic_of(examples, "EXAMPLES")
-        found = examples_in(log_of(settings, address).records(address.topic))
-        return found._replace(
-            retractions=FileLines(retractions) if retractions else found.retractions, valid=FileLines(valid) if valid else None
-        )
-    if (Path(examples) / f"{ROWS}_train.jsonl").exists() and valid is None:
-        return set_in(Path(examples))
-    train, other = (Path(examples), None) if parquet.is_table(Path(examples)) else sides_of(Path(examples))
-    valid = valid or other
-    taken_back = retractions or beside(train, "retractions.jsonl")
-    has_retractions = retractions is not None or taken_back.exists()
-    return AuditedFiles(lines_at(train), FileLines(taken_back) if has_retractions else None, lines_at(valid) if valid else None)
-
-
-class TableLines:
-    """The examples of a table as lines, read from it each time. Raises CannotRead, NoArrow."""
-
-    def __init__(self, path: Path) -> None:
-        parquet.parts_of(path)
-        self._path = path
-
-    def __iter__(self) -> Iterator[bytes]:
-        return parquet.lines_of(self._path, "example")
-
-
-def lines_at(path: Path) -> Iterable[bytes]:
-    """The lines of a file or of a table; they can be read more than once. Raises CannotRead."""
-    return TableLines(path) if parquet.is_table(path) else FileLines(path)
-
-
-def set_in(folder: Path) -> AuditedFiles:
-    """A training set of ours, as the examples of its two sides."""
-    train, valid = (side_in(folder, side) for side in ("train", "valid"))
-    return AuditedFiles(train, None, valid)
-
-
-def side_in(folder: Path, side: str) -> Iterable[bytes]:
-    """One side of a training set: the lines of its examples, where these are all that it holds."""
-    own_lines, entries = folder / f"examples_{side}.jsonl", folder / f"{ROWS}_{side}.jsonl"
-    found = [path for name in ("chat", "completion") if (path := folder / f"{name}_{side}.jsonl").exists()]
-    table = folder / f"candidates_{side}.parquet"
-    if not found and not table.exists():
-        return FileLines(own_lines)
-    *forms, labels = forms_in(folder) if found else ("", "", None)
-    texts = tuple(Named(path.name, TextFile(path, *forms)) for path in found)
-    return SetSide(
-        Named(entries.name, FileLines(entries)),
-        texts,
-        Named(table.name, TableRows(table)) if table.exists() else None,
-        Named(own_lines.name, FileLines(own_lines)) if own_lines.exists() else None,
-        labels,
-    )
-
-
-def forms_in(folder: Path) -> tuple[str, str, AnswerLabels]:
-    """Of a set's rows of text: the system message of chats, what completions begin with, and how they name people. Raises CannotRead."""
-    labels, manifest = folder / LABELS, folder / MANIFEST
-    try:
-        body = orjson.loads(labels.read_bytes())
-        people = {str(each["user"]): str(each["label"]) for each in body["people"]}
-        wanted = orjson.loads(manifest.read_bytes())["settings"]
-        found = AnswerLabels(people, str(body["nil"]), str(body["other"]), body.get("weak"), wanted["answers"])
-        return str(wanted["system"]), str(body["space"]), found
-    except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:
-        why = f"{labels} and {manifest} don't say how rows are written"
-        raise CannotRead(f"{why} ({type(error).__name__}: {error}): prepare the training set again") from error
-
-
-@dataclass(frozen=True, slots=True)
-class TextFile:
-    """The rows of a file of chats or of completions; they can be read more than once."""
-
-    path: Path
-    system: str
-    """The system message of chats; empty: they have none."""
-    space: str
-    """What completions begin with, if they are no chats."""
-
-    def __iter__(self) -> Iterator[TextRow]:
-        for line in FileLines(self.path):
-            try:
-                body = orjson.loads(line)
-                is_chat = "messages" in body
-                prompt = body["messages"][-2]["content"] if is_chat else body["prompt"]
-                completion = body["messages"][-1]["content"] if is_chat else body["completion"].removeprefix(self.space)
-                if not (isinstance(prompt, str) and isinstance(completion, str)):
-                    raise TypeError
-            except (orjson.JSONDecodeError, AttributeError, KeyError, IndexError, TypeError):
-                yield TextRow(None, "")
-                continue
-            if body == self._written(prompt, completion, is_chat=is_chat):
-                yield TextRow(prompt, completion)
-            else:
-                yield TextRow(prompt, completion, f"holds other messages or keys than {MANIFEST} says: a model would learn from them, too")
-
-    def _written(self, prompt: str, completion: str, *, is_chat: bool) -> dict[str, Any]:
-        """The row as `prepare` writes it."""
-        if not is_chat:
-            return {"prompt": prompt, "completion": self.space + completion}
-        system = [{"role": "system", "content": self.system}] if self.system else []
-        answer = {"role": "assistant", "content": completion, "weight": 1}
-        return {"messages": [*system, {"role": "user", "content": prompt}, answer]}
-
-
-@dataclass(frozen=True, slots=True)
-class TableRows:
-    """The rows of a table of candidates, read a thousand at a time; they can be read more than once."""
-
-    path: Path
-
-    def __iter__(self) -> Iterator[TableRow]:
-        """Raises BadCommand if nothing here can read it."""
-        try:
-            import pyarrow as pa
-            import pyarrow.parquet as pq
-        except ModuleNotFoundError as error:
-            raise BadCommand(f"{self.path}: is read by {error.name}: pip install 'beepgpt[training]'") from error
-        from beepgpt.training.formats import COLUMNS
-
-        try:
-            file = pq.ParquetFile(self.path)
-            for each in file.schema_arrow:
-                if each.name not in COLUMNS and not (pa.types.is_list(each.type) and pa.types.is_floating(each.type.value_type)):
-                    raise CannotRead(
-                        f"{self.path}: its column {each.name} is no feature of candidates (it holds {each.type}, where a list of numbers is"
-                        " expected): prepare the training set again"
-                    )
-            for batch in file.iter_batches(ROWS_AT_A_TIME):
-                columns = {name: batch[name].to_pylist() for name in batch.schema.names if name in COLUMNS}
-                features = {
-                    name: (batch[name].offsets.to_numpy(), batch[name].values.to_numpy(zero_copy_only=False))
-                    for name in batch.schema.names
-                    if name not in COLUMNS
-                }
-                for place in range(batch.num_rows):
-                    row = {name: column[place] for name, column in columns.items()}
-                    lists = {name: values[starts[place] : starts[place + 1]] for name, (starts, values) in features.items()}
-                    yield row | {"candidates": {"user": row.pop("user", None), **lists}}
-        except (pa.ArrowException, OSError, AttributeError) as error:
-            raise CannotRead(f"{self.path}: is no table of candidates ({error}): prepare the training set again") from error

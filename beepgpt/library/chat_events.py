@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from operator import index
+from datetime import datetime
 from typing import Any
 
 import orjson
 
-from beepgpt.conversations.chunks import Chunk
+from beepgpt.conversations.channel import FOREVER
+from beepgpt.conversations.chunks import Chunk, parsed_value
 from beepgpt.conversations.events import (
     DELETE,
     EDIT,
@@ -22,32 +22,17 @@ from beepgpt.conversations.events import (
     Ignored,
     Parsed,
     Reject,
-    log_time,
-    parse,
     ts_text,
 )
+from beepgpt.conversations.rules import Rules
 from beepgpt.errors import BadCommand
+from beepgpt.library.arguments import time_of
 
 KINDS = {POST: "post", EDIT: "edit", DELETE: "delete", REACT: "react", MOVE: "move"}
-LATEST = 1 << 62
-HAND_MADE = "all"
+HAND_MADE = "events"
 """The partition of events that come from no source."""
-
-
-def time_of(at: int | datetime) -> int:
-    """A time in microseconds since 1970. Raises BadCommand for a `datetime` without a time zone, and for a number that isn't whole.
-
-    >>> time_of(datetime(2024, 1, 1, 10, tzinfo=UTC))
-    1704103200000000
-    """
-    if isinstance(at, datetime):
-        if at.tzinfo is None:
-            raise BadCommand(f"{at!r} has no time zone: give it one, as in datetime(2024, 1, 31, tzinfo=UTC)")
-        return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-    try:
-        return index(at)
-    except TypeError:
-        raise BadCommand(f"{at!r} is no time: give whole microseconds since 1970, or a datetime with a time zone") from None
+AS_WRITTEN = Rules(bots="context")
+"""By which events that are made by hand are read: what the program that makes them calls a bot's is an event, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +64,7 @@ class ChatEvent:
             line = record if isinstance(record, bytes) else orjson.dumps(record)
         except TypeError as error:
             raise BadCommand(f"an event that can't be written as JSON ({error}): give text, numbers, lists and dicts of them") from None
-        return cls((HAND_MADE, 0, [line]), parse(line, LATEST if received is None else time_of(received), bots="context"))
+        return cls.from_value(HAND_MADE, 0, line, AS_WRITTEN, FOREVER if received is None else time_of(received))
 
     @classmethod
     def post(
@@ -133,17 +118,15 @@ class ChatEvent:
         return cls.from_record({name: value for name, value in body.items() if value is not None})
 
     @classmethod
-    def from_chunk(cls, partition: str, number: int, value: Any) -> ChatEvent:
-        """A value that a source handed out."""
-        if isinstance(value, bytes):
-            parsed: Parsed = parse(value, LATEST, bots="context")
-        elif hasattr(value, "offset"):
-            parsed = (
-                Reject("no_value", b"") if value.value is None else parse(value.value, log_time(value.timestamp, LATEST), bots="context")
-            )
-        else:
-            parsed = Reject(value.reason, value.record)
+    def from_value(cls, partition: str, number: int, value: Any, rules: Rules, now: int = FOREVER) -> ChatEvent:
+        """A value that a source handed out, as the rules read it. `now`: when it was received."""
+        parsed = parsed_value(value, now, rules)
+        assert parsed is not None, "all channels are wanted"
         return cls((partition, number, [value]), parsed)
+
+    def chunk_at(self, number: int) -> Chunk:
+        """The event as a source hands it out; one that is made by hand has the number under which it is fed."""
+        return (HAND_MADE, number, self.chunk[2]) if self.chunk[:2] == (HAND_MADE, 0) else self.chunk
 
     @property
     def kind(self) -> str:
@@ -203,6 +186,21 @@ class ChatEvent:
         return (self.parsed.reaction or None) if isinstance(self.parsed, Event) else None
 
 
+GivenEvent = ChatEvent | bytes | Mapping[str, Any]
+"""An event, or a record of Slack's Events API as bytes or parsed."""
+
+
+def event_of(given: GivenEvent, number: int) -> ChatEvent:
+    """An event as a ChatEvent. `number`: among those that were given, for messages. Raises BadCommand if it is none."""
+    if isinstance(given, ChatEvent):
+        return given
+    if not isinstance(given, bytes | Mapping):
+        raise BadCommand(f"event {number:,}: {given!r} is no event: give ChatEvents, or records of Slack's Events API, as bytes or parsed")
+    return ChatEvent.from_record(given)
+
+
 def _escaped(text: str) -> str:
-    """Text as Slack writes it: these three characters would be markup."""
+    """Text as Slack writes it: these three characters would be markup. Raises BadCommand."""
+    if not isinstance(text, str):
+        raise BadCommand(f"{text!r} is no text: give what the message says as a str")
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,22 +1,25 @@
-"""SourceExamples of a source: an iterator of typed records, and tables of them."""
+"""The examples of a source: an iterator of typed records, and tables of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from beepgpt.config.settings import Settings
+from beepgpt.conversations.chunks import Chunk
 from beepgpt.conversations.rules import Rules
-from beepgpt.dataflows.records import DeadLetter
+from beepgpt.dataflows.records import DeadLetter, id_of
 from beepgpt.errors import BadCommand
-from beepgpt.library.chat_events import ChatEvent
-from beepgpt.library.follower import Emitted, Follower
+from beepgpt.library.arguments import moment_of
+from beepgpt.library.chat_events import GivenEvent
+from beepgpt.library.follower import Follower
 from beepgpt.library.records import ExampleRecord, RetractedExample
-from beepgpt.library.sources import chunks_of, moment_of, origin_at, settings_of
+from beepgpt.library.sources import chunks_of, origin_at, settings_of
 from beepgpt.library.tables import pandas_of, polars_of, table_of
-from beepgpt.runtime.clock import now_us
+from beepgpt.packages import need
 from beepgpt.runtime.left_out import left_out_of
 from beepgpt.runtime.places import Origin
 from beepgpt.runtime.running import check_source
@@ -27,24 +30,24 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-GivenEvent = ChatEvent | bytes | Mapping[str, Any]
-"""An event, or a record of Slack's Events API as bytes or parsed."""
-
-
 class SourceExamples(Iterable[ExampleRecord]):
     """The examples of a source. Each `for` reads the source anew, and holds no more of it than what is open.
 
     After a `for` that came to its end, `account`, `retractions`, `late` and `rejected` are those of that reading.
     """
 
-    def __init__(self, origin: Origin | None, events: Iterable[GivenEvent], settings: Settings, until: int | None) -> None:
-        """Use `beepgpt.examples`. `events`: what is read where there is no `origin`."""
+    def __init__(
+        self, origin: Origin | None, events: Iterable[GivenEvent], settings: Settings, until: int | None, given: Mapping[str, object]
+    ) -> None:
+        """Use `beepgpt.examples`. `events`: what is read where there is no `origin`; `given`: the keywords that it was called with."""
         self._origin, self._events, self._settings, self._until = origin, events, settings, until
+        self.given: Final = given
+        """The keywords by which these examples are made: an audit goes by the same."""
         self._is_read = False
         self.account: dict[str, Any] = {}
         """Every record and every point in exactly one row (docs/glossary.md)."""
         self.retractions: list[RetractedExample] = []
-        """SourceExamples that no longer hold, as one of their messages was deleted later. Tables lack them."""
+        """Of examples that no longer hold, as one of their messages was deleted later. Tables lack these."""
         self.late: list[DeadLetter] = []
         self.rejected: list[DeadLetter] = []
         """Records that can't be used, each with its reason."""
@@ -60,41 +63,48 @@ class SourceExamples(Iterable[ExampleRecord]):
         return left_out_of(None if self._origin is None else self._origin.export)
 
     def __iter__(self) -> Iterator[ExampleRecord]:
+        return map(ExampleRecord.from_line, self._lines())
+
+    def _lines(self) -> Iterator[bytes]:
         retractions, late, rejected = list[RetractedExample](), list[DeadLetter](), list[DeadLetter]()
-        origin = self._origin
-        until = self._until if origin is None or origin.until is None else origin.until
-        since = 0 if origin is None or origin.since is None else origin.since
-        follower = Follower(since=since, until=until, settings=self._settings)
-        for emitted in self._emitted(follower):
-            retractions += emitted.retractions
-            late += emitted.late
-            rejected += emitted.rejected
-            yield from emitted.examples
+        since = 0 if self._origin is None else self._origin.since or 0
+        follower = Follower(since=since, until=self._until, settings=self._settings)
+        steps = (follower.apply(chunk) for chunk in self._chunks(follower))
+        for kind, items in chain(chain.from_iterable(steps), follower.settle()):
+            if kind == "examples":
+                yield from items
+            elif kind == "retractions":
+                retractions += map(RetractedExample.from_line, items)
+            elif kind == "late":
+                late += items
+            elif kind == "rejects":
+                rejected += items
         self.retractions, self.late, self.rejected, self.account = retractions, late, rejected, follower.account
 
-    def _emitted(self, follower: Follower) -> Iterator[Emitted]:
-        now = now_us()
-        if self._origin is None:
-            if self._is_read and isinstance(self._events, Iterator):
-                raise BadCommand("the events came from an iterator, which can be read once, and was: give a list of them")
-            self._is_read = True
-            yield from (follower.feed_chunks([event_of(each).chunk], now) for each in self._events)
-        else:
-            yield from (follower.feed_chunks([each], now) for each in chunks_of(self._origin, self._settings))
-        yield follower.end()
+    def _chunks(self, follower: Follower) -> Iterable[Chunk]:
+        if self._origin is not None:
+            return chunks_of(self._origin, self._settings)
+        if self._is_read and isinstance(self._events, Iterator):
+            raise BadCommand("the events came from an iterator, which can be read once, and was: give a list of them")
+        self._is_read = True
+        return map(follower.chunk_of, self._events)
+
+    def _kept_lines(self) -> list[bytes]:
+        lines = list(self._lines())
+        retracted = {each.id.encode() for each in self.retractions}
+        return [line for line in lines if id_of(line) not in retracted]
 
     def kept(self) -> list[ExampleRecord]:
         """All examples, without those that were retracted."""
-        found = list(self)
-        retracted = {each.id for each in self.retractions}
-        return [each for each in found if each.id not in retracted]
+        return [ExampleRecord.from_line(line) for line in self._kept_lines()]
 
     def to_arrow(self) -> pa.Table:
         """All examples that were not retracted, as a table of pyarrow: a row each, candidates as columns of lists, times in UTC.
 
         Raises MissingPackage if pyarrow isn't installed.
         """
-        return table_of("example", [each.line for each in self.kept()])
+        need("a table", ["pyarrow"], "training")
+        return table_of("example", self._kept_lines())
 
     def to_pandas(self) -> pd.DataFrame:
         """The same table for pandas. Raises MissingPackage if pandas or pyarrow isn't installed."""
@@ -105,15 +115,6 @@ class SourceExamples(Iterable[ExampleRecord]):
         """The same table for polars. Raises MissingPackage if polars or pyarrow isn't installed."""
         frame: pl.DataFrame = polars_of(self.to_arrow)
         return frame
-
-
-def event_of(given: GivenEvent) -> ChatEvent:
-    """An event as a ChatEvent. Raises BadCommand if it is none."""
-    if isinstance(given, ChatEvent):
-        return given
-    if not isinstance(given, bytes | Mapping):
-        raise BadCommand(f"{given!r} is no event: give ChatEvents, or records of Slack's Events API, as bytes or parsed")
-    return ChatEvent.from_record(given)
 
 
 def examples(
@@ -141,9 +142,10 @@ def examples(
     144
     """
     found = settings_of(settings, config=config)
-    stop_at = moment_of("until", until)
+    stop_at = moment_of("until=", until)
+    given = {"include": include, "until": until, "config": config, **settings}
     if not isinstance(source, str | Path):
-        return SourceExamples(None, source, found, stop_at)
+        return SourceExamples(None, source, found, stop_at, given)
     origin = origin_at(source, include)
     check_source(origin, found, until=stop_at)
-    return SourceExamples(origin, (), found, stop_at)
+    return SourceExamples(origin, (), found, stop_at if origin.until is None else origin.until, given)

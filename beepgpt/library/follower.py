@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from beepgpt.conversations.shard import SHARDS
 from beepgpt.dataflows.following import FollowChannels, Following, key_by_shard, parse_records
 from beepgpt.dataflows.records import DeadLetter, TaggedItems
 from beepgpt.errors import BeepGPTError
-from beepgpt.library.chat_events import ChatEvent
+from beepgpt.library.chat_events import GivenEvent, event_of
 from beepgpt.library.records import ExampleRecord, PointRecord, RetractedExample
 from beepgpt.library.sources import settings_of
 from beepgpt.runtime.clock import now_us
@@ -44,20 +44,23 @@ class Emitted:
     rejected: list[DeadLetter] = field(default_factory=list)
     """Records that can't be used, each with its reason."""
 
-    def add(self, tagged: Iterable[TaggedItems]) -> None:
-        """Sort a step's items by what they are."""
+    @classmethod
+    def of(cls, tagged: Iterable[TaggedItems]) -> Emitted:
+        """A step's items, sorted by what they are."""
+        emitted = cls()
         for kind, items in tagged:
             if kind == "examples":
-                self.examples += map(ExampleRecord.from_line, items)
+                emitted.examples += map(ExampleRecord.from_line, items)
             elif kind == "retractions":
-                self.retractions += map(RetractedExample.from_line, items)
+                emitted.retractions += map(RetractedExample.from_line, items)
             elif kind == "late":
-                self.late += items
+                emitted.late += items
             elif kind == "rejects":
-                self.rejected += items
+                emitted.rejected += items
             elif kind == "points":
                 for _, entries in items:
-                    self._sort(entries)
+                    emitted._sort(entries)
+        return emitted
 
     def _sort(self, entries: Iterable[PointEmitted | PointSettled | MessageDeleted]) -> None:
         for each in entries:
@@ -76,6 +79,7 @@ class Follower:
     answered, or the channel's clock has passed the horizon. The clock is the log's: it moves with the channel's events and with heartbeats,
     never by itself.
 
+    >>> from beepgpt.library.chat_events import ChatEvent
     >>> follower = Follower(Rules(candidates=False), points=True)
     >>> asked = ChatEvent.post("general", "ana", 1704103200_000000, "Is it red?")
     >>> len(follower.feed(asked).points)
@@ -116,33 +120,42 @@ class Follower:
             forgotten=forgotten_of(settings),
         )
         self._shards: dict[str, FollowChannels] = {}
+        self._fed = 0
 
     @property
     def rules(self) -> Rules:
         """What shapes the examples."""
         return self._following.rules
 
-    def feed(self, event: ChatEvent | bytes | Mapping[str, Any]) -> Emitted:
-        """Apply one event, or a record of Slack's Events API; returns what that settles. Never raises for what a record holds."""
-        given = event if isinstance(event, ChatEvent) else ChatEvent.from_record(event)
-        return self.feed_chunks([given.chunk])
+    def feed(self, event: GivenEvent) -> Emitted:
+        """Apply one event, or a record of Slack's Events API; returns what that settles. Never raises for what a record holds.
 
-    def feed_chunks(self, chunks: Iterable[Chunk], now: int | None = None) -> Emitted:
-        """Apply many records at once, as sources hand them out. `now`: when records without a time of receipt were received, if not now."""
-        emitted = Emitted()
-        following = replace(self._following, now=now_us() if now is None else now)
-        for shard, records in key_by_shard(parse_records(chunks, following), SHARDS):
-            emitted.add(self._step(shard).on_batch([records])[0])
-        return emitted
+        What was late or rejected has the event's number among those that were fed, if no source gave it a place. Raises BadCommand for what
+        is no event at all.
+        """
+        return Emitted.of(self.apply(self.chunk_of(event)))
 
     def end(self) -> Emitted:
         """End the input: all that is open is settled as far as the clocks allow, the rest is counted as censored. Raises DoesNotAddUp."""
-        emitted = Emitted()
+        return Emitted.of(self.settle())
+
+    def chunk_of(self, event: GivenEvent) -> Chunk:
+        """An event under the next number. Raises BadCommand if it is none."""
+        self._fed += 1
+        return event_of(event, self._fed).chunk_at(self._fed)
+
+    def apply(self, chunk: Chunk, now: int | None = None) -> Iterator[TaggedItems]:
+        """Apply records as a source hands them out; yields the steps' items. `now`: when those without a time of receipt were received."""
+        following = replace(self._following, now=now_us() if now is None else now)
+        for shard, records in key_by_shard(parse_records([chunk], following), SHARDS):
+            yield from self._step(shard).on_batch([records])[0]
+
+    def settle(self) -> Iterator[TaggedItems]:
+        """The steps' items at the end of the input. Raises DoesNotAddUp."""
         for step in self._shards.values():
-            emitted.add(step.on_eof()[0])
+            yield from step.on_eof()[0]
         if wrong := self._account().check():
             raise DoesNotAddUp("; ".join(wrong))
-        return emitted
 
     @property
     def account(self) -> dict[str, Any]:

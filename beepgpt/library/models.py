@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from beepgpt.errors import BadCommand
 from beepgpt.library.records import ExampleRecord, PointRecord
-from beepgpt.library.tables import need
 from beepgpt.library.training_sets import TrainingSet
+from beepgpt.packages import need
 from beepgpt.training.folder import MODELS
 
 if TYPE_CHECKING:
     from beepgpt.training.models import Trained
     from beepgpt.training.points import Prediction
 
+NEEDED = ("lightgbm", "pyarrow", "sklearn", "skops", "threadpoolctl", "joblib")
 BATCH = 1_000
 """Points that are predicted at a time."""
 
@@ -35,7 +36,7 @@ class TrainedModel:
     @classmethod
     def load(cls, folder: str | Path) -> TrainedModel:
         """The model in a folder that `beepgpt train` or `beepgpt.train` made. No code in it is run. Raises BadModel, MissingPackage."""
-        need("lightgbm", "pyarrow", "sklearn", "skops")
+        need("a model", NEEDED, "training")
         from beepgpt.training.models import load_model
 
         return cls(Path(folder), load_model(Path(folder)))
@@ -53,18 +54,13 @@ class TrainedModel:
         from beepgpt.training.points import points_of
 
         given = list(points)
-        bodies = [{"conversation": _conversation(each), **each.body} for each in given]
         if lacking := next((each for each in given if not each.candidates), None):
             raise BadCommand(f"point {lacking.id} has no candidates: make points and examples with candidates=True")
         found: list[Prediction] = []
-        for first in range(0, len(bodies), BATCH):
-            predicted = self._trained.model.predict(points_of(bodies[first : first + BATCH]))
+        for first in range(0, len(given), BATCH):
+            predicted = self._trained.model.predict(points_of([each.body for each in given[first : first + BATCH]]))
             found += [predicted.of(number) for number in range(len(predicted))]
         return found
-
-
-def _conversation(each: PointRecord | ExampleRecord) -> str:
-    return each.conversation if isinstance(each, ExampleRecord) else each.conversations[0]
 
 
 def train(
@@ -79,8 +75,8 @@ def train(
     """Train a model on the training side of a set, on this machine.
 
     `kind`: `local` ranks candidates by their features, `text` goes by the prompt alone. `to`: its folder; `models/KIND` in the set's if not
-    given. `threads`: 0 for all processors; the model is the same. `status` is called with the current step. Raises TooLittle, BadTable,
-    MissingPackage.
+    given. `threads`: 0 for as many as processors are idle; the model is the same. `status` is called with the current step. Raises
+    TooLittle, BadTable, MissingPackage.
 
     >>> from tempfile import mkdtemp
     >>> from beepgpt.library.examples import examples
@@ -95,7 +91,7 @@ def train(
     >>> TrainedModel.load(model.folder).predict(made)[0] == first
     True
     """
-    need("lightgbm", "pyarrow", "sklearn", "skops")
+    need("a model", NEEDED, "training")
     from beepgpt.training.models import train_here
 
     folder = training_set.folder if isinstance(training_set, TrainingSet) else TrainingSet(Path(training_set)).folder

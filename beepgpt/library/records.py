@@ -32,7 +32,7 @@ class ShownRecord:
     scope: str
     channel: str
     speakers: int
-    """People in the window."""
+    """People who had spoken in the conversation up to the point."""
     root_missing: bool
     prompt_ts: int
     """All that the prompt and the candidates say was known then."""

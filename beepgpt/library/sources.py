@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from beepgpt.config.sections import microseconds_of_moment
 from beepgpt.config.settings import NAMES, BadSettings, Settings, read_settings
-from beepgpt.connectors.slack import export as slack_export
 from beepgpt.conversations.chunks import Chunk
+from beepgpt.conversations.forgetting import Forgotten, without_forgotten
 from beepgpt.conversations.rules import Rules
-from beepgpt.errors import BadCommand
-from beepgpt.library.chat_events import ChatEvent, time_of
+from beepgpt.library.arguments import kinds_in
+from beepgpt.library.chat_events import ChatEvent
+from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.places import NOBODY, WAIT, Origin, origin_of, source_of
 
 READING = ("conversations", "run", "kafka")
@@ -66,40 +66,18 @@ def rules(*, config: str | Path | None = None, **settings: object) -> Rules:
     return settings_of(settings, ("conversations",), config).rules
 
 
-def kinds_in(include: str | Sequence[str]) -> tuple[slack_export.ChannelKind, ...]:
-    """Kinds of channels, in their order. Raises BadCommand.
-
-    >>> kinds_in("groups, channels"), kinds_in(["dms"])
-    (('channels', 'groups'), ('dms',))
-    """
-    chosen = {each.strip() for each in (include.split(",") if isinstance(include, str) else include)}
-    if unknown := chosen - set(slack_export.KINDS):
-        raise BadCommand(f"include= {', '.join(sorted(unknown))}: must be of {', '.join(slack_export.KINDS)}")
-    return tuple(kind for kind in slack_export.KINDS if kind in chosen)
-
-
-def moment_of(name: str, value: object) -> int | None:
-    """A time in microseconds since 1970: a `datetime`, microseconds, or text as on the command line. Raises BadCommand."""
-    if value is None or not isinstance(value, str):
-        return None if value is None else time_of(value)  # type: ignore[arg-type]
-    try:
-        return microseconds_of_moment(value)
-    except ValueError as error:
-        raise BadCommand(f"{name}= {value}: {error}") from None
-
-
 def origin_at(source: str | Path, include: str | Sequence[str]) -> Origin:
     """An inspected source. Raises BadCommand, BadExport or CannotRead."""
-    return origin_of(str(source), kinds_in(include))
+    return origin_of(str(source), kinds_in("include=", include))
 
 
 def read_events(
     source: str | Path, *, include: str | Sequence[str] = "channels", config: str | Path | None = None, **settings: object
 ) -> Iterator[ChatEvent]:
-    """Every record of a source, in its order, as a ChatEvent: nothing is left out, and what can't be used says why.
+    """Every record of a source, in its order, as a ChatEvent: what can't be used says why, and what is forgotten alone is left out.
 
     `source`: an export (zip or folder), a `.jsonl` of events, or `kafka://host:port/topic` or `sqlite:///folder/topic`. `include`: kinds
-    of an export's channels beside the public ones: groups, dms, mpims, unlisted. Settings (`edits="final"`) are those of `rules`, and of
+    of an export's channels beside the public ones: groups, dms, mpims, unlisted. Settings (`bots="context"`) are those of `rules`, and of
     the connection to Kafka. Raises BadCommand, BadExport or CannotRead.
 
     >>> from tempfile import mkdtemp
@@ -109,8 +87,25 @@ def read_events(
     (['edit', 'ignored', 'post', 'react'], 'U4EKHRNUHMO')
     """
     found = settings_of(settings, config=config)
-    chunks = chunks_of(origin_at(source, include), found)
-    return (ChatEvent.from_chunk(of, number, value) for of, first, values in chunks for number, value in enumerate(values, first))
+    return _events_in(chunks_of(origin_at(source, include), found), found.rules, forgotten_of(found))
+
+
+def _events_in(chunks: Iterable[Chunk], rules: Rules, forgotten: Forgotten | None) -> Iterator[ChatEvent]:
+    for partition, first, values in chunks:
+        for number, value in enumerate(values, first):
+            kept = value if forgotten is None else without_forgotten_in(value, forgotten)
+            if kept is not None:
+                yield ChatEvent.from_value(partition, number, kept, rules)
+
+
+def without_forgotten_in(value: Any, forgotten: Forgotten) -> Any:
+    """A value of a chunk without what is forgotten; None if nothing is left of it."""
+    if isinstance(value, bytes):
+        return without_forgotten(value, forgotten)
+    if not hasattr(value, "offset"):
+        return None if forgotten.in_bytes(value.record) else value
+    kept = None if value.value is None else without_forgotten(value.value, forgotten)
+    return value if kept is value.value else None if kept is None else value._replace(value=kept)
 
 
 def chunks_of(origin: Origin, settings: Settings) -> Iterator[Chunk]:

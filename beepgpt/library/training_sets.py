@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -20,7 +19,7 @@ from beepgpt.folders import beside, make_folder
 from beepgpt.library.examples import SourceExamples
 from beepgpt.library.records import ExampleRecord
 from beepgpt.library.sources import settings_of
-from beepgpt.library.tables import need
+from beepgpt.packages import need
 from beepgpt.runtime.made_by import recorded_rules
 from beepgpt.training.folder import MANIFEST, checked
 
@@ -51,7 +50,7 @@ class TrainingSet:
 
     def to_arrow(self, side: str) -> pa.Table:
         """The examples of a side, `train` or `valid`, as a table of pyarrow with their candidates, in the order of time. Raises BadSet."""
-        need("pyarrow")
+        need("a table", ["pyarrow"], "training")
         import pyarrow.parquet as pq
 
         path = self.folder / f"candidates_{side}.parquet"
@@ -104,7 +103,7 @@ def split(
     >>> made.manifest["account"]["adds_up"], made.to_arrow("train").num_rows > made.to_arrow("valid").num_rows
     (True, True)
     """
-    need("pyarrow", "sklearn")
+    need("a training set", ["pyarrow"], "training")
     from beepgpt.training.checks import model_of
     from beepgpt.training.prepare import check_folder, prepare, retracted_in
 
@@ -135,7 +134,9 @@ def split(
 
 @contextmanager
 def lines_of(examples: str | Path | Iterable[ExampleRecord], to: Path) -> Iterator[Path]:
-    """Examples as a file that can be read twice; what is none is copied into `to` first. Raises CannotRead, NoArrow."""
+    """Examples as a file that can be read twice; what is none is copied into `to` first. Raises CannotPrepare, CannotRead, NoArrow."""
+    from beepgpt.training.prepare import folder_in
+
     if isinstance(examples, str | Path) and not parquet.is_table(Path(examples)):
         jsonl.check_readable(Path(examples))
         yield Path(examples)
@@ -143,8 +144,8 @@ def lines_of(examples: str | Path | Iterable[ExampleRecord], to: Path) -> Iterat
     is_table = isinstance(examples, str | Path)
     lines = parquet.lines_of(Path(examples), "example") if is_table else (each.line for each in examples)  # type: ignore[union-attr,arg-type]
     make_folder(to)
-    with TemporaryDirectory(dir=to, prefix=".spool-") as spool:
-        path = Path(spool) / "examples.jsonl"
+    with folder_in(to, ".spool-") as spool:
+        path = spool / "examples.jsonl"
         with path.open("wb") as file:
             file.writelines(line + b"\n" for line in lines)
         yield path

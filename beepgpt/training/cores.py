@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 import os
-from math import ceil
-from pathlib import Path
 
-QUOTA = Path("/sys/fs/cgroup/cpu.max")
-"""Where a container's share of the processors stands: microseconds of work in so many."""
+from joblib import cpu_count
 
 
 def idle_cores() -> int:
-    """How many of the processors that this process may use are idle, this process itself aside; at least one."""
-    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = QUOTA.read_text() if QUOTA.exists() else "max"
-    return idle_of(min(here, cores_in(quota)), os.cpu_count() or 1, os.getloadavg()[0])
-
-
-def cores_in(quota: str) -> int:
-    """The processors that a container's quota is worth; a part of one counts as one.
-
-    >>> cores_in("150000 100000"), cores_in("200000 100000"), cores_in("max 100000") > 1000
-    (2, 2, True)
-    """
-    work, *period = quota.split()
-    return 1 << 16 if work == "max" or not period else max(ceil(int(work) / int(period[0])), 1)
+    """How many of the processors that this process may use, also in a container, are idle, itself aside; at least one."""
+    return idle_of(cpu_count(), os.cpu_count() or 1, os.getloadavg()[0])
 
 
 def idle_of(usable: int, processors: int, load: float) -> int:

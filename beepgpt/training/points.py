@@ -129,7 +129,7 @@ def points_of(bodies: Sequence[Mapping[str, Any]]) -> Points:
     names = tuple(name for name in bodies[0]["candidates"] if name != "user") if bodies else ()
     columns = [np.array(list(chain.from_iterable([each["candidates"][name] for each in bodies])), np.float32) for name in names]
     return Points(
-        conversation=[each["conversation"] for each in bodies],
+        conversation=[each["conversation"] if "conversation" in each else each["conversations"][0] for each in bodies],
         channel=[each["channel"] for each in bodies],
         author=[each["window"][-1]["user"] for each in bodies],
         prompt=[each["prompt"] for each in bodies],

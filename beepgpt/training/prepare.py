@@ -21,11 +21,13 @@ import numpy as np
 import orjson
 
 from beepgpt.conversations.events import ts_text
+from beepgpt.conversations.record_fields import EXAMPLE
 from beepgpt.conversations.rules import differing, settings_behind
 from beepgpt.conversations.tokens import Encoding
 from beepgpt.errors import cut_short
 from beepgpt.folders import make_folder
 from beepgpt.lenient_json import is_cut_short
+from beepgpt.locks import lock
 from beepgpt.training.checks import NIL, WEAK, Broken, CannotPrepare, ExampleLine, check_single_tokens, read_line
 from beepgpt.training.folder import LABELS, MANIFEST, ROWS
 from beepgpt.training.formats import (
@@ -56,10 +58,7 @@ OUTPUTS = frozenset(
         *(f"{name}_{side}.{SUFFIXES[name]}" for name in FORMATS for side in SIDES),
     }
 )
-OF_ENTRIES = frozenset({
-    "id", "spec", "target", "scope", "channel", "conversation", "speakers", "root_missing", "prompt_ts", "settled_ts", "answer_ts",
-    "answer", "window", "prompt_tokens", "signal", "signal_p",
-})  # fmt: skip
+OF_ENTRIES = {each.name for each in EXAMPLE} - {"prompt", "candidates"} | {"signal", "signal_p"}
 """Keys of an example that are written beside the rows, so that an audit guesses nothing: the prompt stands in the rows."""
 MILLION = 1_000_000
 UNFINISHED = ".prepare-"
@@ -114,6 +113,8 @@ def prepare(
     """
     check_folder(to)
     called = called or str(source)
+    if source.name in OUTPUTS and source.parent.resolve() == to.resolve():
+        raise CannotPrepare(f"{called}: is of the training set in {to}, which would be replaced: name another folder")
     few_shots, retracted = list(few_shots), frozenset(retracted)
     read = _read(source, called, wanted, encoding, progress, made_with)
     columns = read.notes.columns()
@@ -151,7 +152,7 @@ def prepare(
             "labels": {"people": len(labels.people), "others": labels.others, "too_many": labels.too_many},
             **_sums(texts, wanted),
             "files": {path.name: _file_entry(path) for path in sorted(folder.iterdir())},
-            "versions": {name: version(name) for name in ("numpy", "orjson", "pyarrow", "scikit-learn", "tiktoken")},
+            "versions": {name: version(name) for name in ("numpy", "orjson", "pyarrow", "tiktoken")},
         }
         _write_json(folder / MANIFEST, manifest)
         _move_in(folder, to)
@@ -175,11 +176,17 @@ def check_folder(to: Path) -> None:
 
 @contextmanager
 def folder_in(to: Path, prefix: str) -> Iterator[Path]:
-    """A temporary folder inside `to`; those that killed runs have left are deleted, too."""
+    """A temporary folder inside `to`; those that killed runs have left are deleted, too. Raises CannotPrepare if a run still uses one."""
+    in_use = CannotPrepare(f"{to}: another run is making a training set there: wait for it, or name another folder")
     for left in to.glob(f"{prefix}*"):
+        os.close(lock(left, in_use))
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=prefix, dir=to) as made:
-        yield Path(made)
+        held = lock(Path(made), in_use)
+        try:
+            yield Path(made)
+        finally:
+            os.close(held)
 
 
 def _move_in(made: Path, to: Path) -> None:

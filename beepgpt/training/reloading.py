@@ -170,7 +170,7 @@ class WatchedModel:
             trained, name = self._trained, self._name
         self._strangers[name].see(points)
         try:
-            predictions = trained.model.predict(points_of([as_example(point) for point in points]))
+            predictions = trained.model.predict(points_of(points))
         except OtherFeatures as error:
             raise BadCommand(f"{self.folder}: {error}") from error
         found = [predictions.of(place) for place in range(len(points))]
@@ -197,7 +197,7 @@ class WatchedModel:
                 kind = REASONS.get(kind, kind)
                 answer.set_exception(CannotScore(kind, f"the model's server did not answer about a point: {kind}"))
 
-        trained.model.submit(points_of([as_example(point)]), deadline=seconds).add_done_callback(forward)
+        trained.model.submit(points_of([point]), deadline=seconds).add_done_callback(forward)
         return answer
 
     def part_of(self, model: str, prompt_ts: int) -> Part | None:
@@ -322,8 +322,3 @@ def least_expected(validated: Mapping[str, Any], answered: int) -> float:
     in_a_row = [value for count, value in validated.get("spread", {}).items() if int(count) <= answered]
     lately = max([noise * (validated["count"] / max(answered, 1)) ** 0.5, *in_a_row[-1:]])
     return float(max(validated["value"] - SURE * (noise**2 + lately**2) ** 0.5, 0.0))
-
-
-def as_example(point: Mapping[str, Any]) -> dict[str, Any]:
-    """A point under an example's keys: it has one conversation."""
-    return {**point, "conversation": point["conversations"][0]}

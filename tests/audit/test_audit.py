@@ -447,6 +447,23 @@ def test_prompts_before_the_cut_are_not_enough(known: bool):
     assert "validation prompts from before the cut" not in counts
 
 
+def test_a_cut_that_nobody_names_is_guessed_by_what_was_known_of_answers():
+    """One validation prompt from before the cut is named, and not the training examples that were open then."""
+    lines = sorted(made_up()[1].examples, key=lambda line: body_of(line)["settled_ts"])
+    train = lines[: int(0.8 * len(lines))]
+    begin = micros(body_of(train[-1])["settled_ts"]) + 1
+    valid = [line for line in lines[len(train) :] if micros(body_of(line)["prompt_ts"]) >= begin]
+    early = next(line for line in reversed(lines[len(train) :]) if micros(body_of(line)["prompt_ts"]) < begin - 60_000_000)
+    open_then = [line for line in train if micros(body_of(line)["settled_ts"]) >= micros(body_of(early)["prompt_ts"])]
+
+    findings = audited(train, valid=[early, *valid], cut=None).findings
+
+    counts = {finding.what: finding.count for finding in findings if finding.law == 7}
+    assert len(open_then) > 1
+    assert counts["validation prompts from before the cut"] == 1
+    assert "training examples settled after the cut" not in counts
+
+
 def of_window(line: bytes) -> set[tuple[str, str]]:
     """An example's messages."""
     body = body_of(line)

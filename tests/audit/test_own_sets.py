@@ -18,7 +18,7 @@ from beepgpt.audit.laws import audit_examples
 from beepgpt.audit.own_sets import AnswerLabels, Named, SetSide, TextRow
 from beepgpt.commands.audit import SUSPECTED
 from beepgpt.errors import CannotRead
-from beepgpt.library.auditing import set_in
+from beepgpt.library.audited_files import set_in
 from beepgpt.training.splits import SplitOptions
 from tests.support import program, quiet
 from tests.support.audits import ENCODING, RULES, broken, made_up
@@ -358,6 +358,26 @@ def test_each_person_who_answered_has_one_row():
 
     assert whys("0", "1") == whys("1", "0") == []
     assert whys("0", "0") == ["its completion is '0', where the answer gives 0 or 1, each once"]
+
+
+def test_labels_of_weak_signals_are_told_apart():
+    """From those of nobody, of people without a label and of people; but where weak answers are nobody's, they share its label."""
+
+    def why(weak: str | None, nobody: str = "nil", **people: str) -> list[str]:
+        return [reason for _, reason in AnswerLabels(people, nobody, "other", weak, "each").mixed_up()]
+
+    assert why("weak", ana="0") == why("nil", ana="0") == why(None, ana="0") == []
+    assert why("other") == ["label 'other' is that of weak signals and of people without a label"]
+    assert why("weak", ana="weak") == ["label 'weak' is that of ana and of weak signals"]
+    assert why("nil", ana="nil") == ["label 'nil' is that of ana and of nobody"]
+
+
+def test_a_weak_answer_is_that_of_its_people_where_no_label_is_of_weak_signals():
+    """As in a set that has no example with a weak signal."""
+    entry = {"id": "00" * 16, "answer": ["ana"], "signal": "weak"}
+
+    for weak, expected in (("weak", "weak"), ("nil", "nil"), (None, "0")):
+        assert AnswerLabels({"ana": "0"}, "nil", "other", weak, "each").of(entry) == [expected]
 
 
 def test_signals_of_a_table_are_compared(tmp_path: Path):

@@ -35,9 +35,9 @@ ROOT = Path(__file__).resolve().parents[2]
         (["--to", "o.jsonl", "--warmup", "7d"], "--warmup goes with a topic's from"),
         (["--to", "o.jsonl", "--warmup", "soon"], "--warmup soon: must be a duration like"),
         (["--to", "o.jsonl", "--idle-clock", "wall"], "--idle-clock wall is for a followed topic"),
-        (["--to", "o.jsonl", "--until", "yesterday"], "--until yesterday: a time like 2024-01-31T12:00:00Z"),
-        (["--to", "o.jsonl", "--until", ""], "a time like 2024-01-31T12:00:00Z"),
-        (["--to", "o.jsonl", "--until", "NaN"], "--until NaN: a time like"),
+        (["--to", "o.jsonl", "--until", "yesterday"], "--until yesterday: must be a time like 2024-01-31T12:00:00Z"),
+        (["--to", "o.jsonl", "--until", ""], "must be a time like 2024-01-31T12:00:00Z"),
+        (["--to", "o.jsonl", "--until", "NaN"], "--until NaN: must be a time like"),
         (["--to", "o.jsonl", "--include", "dms,privat"], "--include privat: must be of channels, groups, dms, mpims"),
         (["--to", "o.jsonl", "--workers", "0"], "--workers is '0': must be greater than or equal to 1"),
         (["--to", "o.jsonl", "--config", "none.toml"], "none.toml can't be read: No such file"),
@@ -66,7 +66,7 @@ def test_a_time_that_is_none_is_named_by_its_flag(tmp_path):
     events(tmp_path / "in.jsonl", 3)
     ran = run(tmp_path, "score", "in.jsonl", "--model", "none", "--to", "p.jsonl", "--since", "yesterday")
 
-    assert (ran.status, ran.line) == (2, "--since yesterday: a time like 2024-01-31T12:00:00Z or 1706702400.000000 is expected")
+    assert (ran.status, ran.line) == (2, "--since yesterday: must be a time like 2024-01-31T12:00:00Z or 1706702400.000000")
 
 
 def test_a_source_that_is_no_file_or_export(tmp_path):

@@ -492,14 +492,15 @@ def test_letters_are_told_from_what_they_were_made_of(connection, tmp_path):
         ("0:9", post("mended", minute=7).line, [ours]),
     ):
         put(connection, letters, [OutgoingRecord(None, value, [reason, ("source", f"{old}/{place}".encode()), *more])])
+    put(connection, letters, [OutgoingRecord(None, post("elsewhere", minute=8).line, [reason, ("source", f"{new}/0:3".encode())])])
     named = {"BEEPGPT_KAFKA__DEAD_LETTER_TOPIC": letters}
     account = ingested(address(connection, old), address(connection, new), named, beside=("dead-letters",))["account"]
 
     assert {name: count for name, count in account.items() if count and name != "adds_up"} == {
-        "read": 9,
+        "read": 10,
         "written": 3,
         "letters_of_unusable": 2,
-        "elsewhere": 1,
+        "elsewhere": 2,
         "unusable": {"no_value": 1, "not_json": 2},
     }
     assert [json.loads(value)["user"] for value in contents(connection, new)[0]] == ["ana", "mended", "mended"]

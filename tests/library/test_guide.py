@@ -34,4 +34,5 @@ def test_the_guide_runs_from_its_beginning_to_its_end(tmp_path: Path, monkeypatc
 
     assert len(blocks) == 5 and made_of_export > 100
     assert names["follower"].account["adds_up"] and names["asked"].text == "Is it red?"
-    assert [example.channel for example in names["made"] if example.answer] == ["general"]
+    assert [example.channel for example in names["answered"] if example.answer] == ["general"]
+    assert not names["found"].is_broken and not names["found"].is_suspected

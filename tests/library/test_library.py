@@ -18,7 +18,8 @@ from beepgpt.conversations.points import PointEmitted, PointSettled
 from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.shard import RunOutput
 from beepgpt.errors import BadCommand
-from beepgpt.library.tables import MissingPackage
+from beepgpt.library.follower import Emitted
+from beepgpt.packages import MissingPackage
 from tests.support import NOW, beep, outcome, run_of
 from tests.support.broker import Broker, GivenBroker
 from tests.support.histories import START, delete, edit, heartbeat, post, react
@@ -83,7 +84,7 @@ def test_examples_of_an_export_are_the_command_s(export: Path, tmp_path: Path, f
 def fed(history: History, rules: Rules, until: int | None = None) -> tuple[list[bytes], list[bytes], dict[str, object]]:
     """What a Follower gives of a history, event by event."""
     follower = beepgpt.Follower(rules, until=until)
-    steps = [follower.feed_chunks([("all", number, [record.line])], NOW) for number, record in enumerate(history)]
+    steps = [Emitted.of(follower.apply(("all", number, [record.line]), NOW)) for number, record in enumerate(history)]
     steps.append(follower.end())
     retractions = [
         b'{"id":"%s","retracted_ts":"%d.%06d"}' % (each.id.encode(), *divmod(each.retracted_ts, 1_000_000))
@@ -196,11 +197,38 @@ def test_a_topic_is_read_as_a_file_is(broker: Broker | GivenBroker, tmp_path: Pa
 
 
 def test_a_missing_package_is_named_with_the_line_that_installs_it(export: Path, monkeypatch: pytest.MonkeyPatch):
-    """Before anything is read."""
-    monkeypatch.setattr("beepgpt.library.tables.find_spec", lambda name: None if name == "polars" else inspect)
+    """Before anything is read; a package has its own line where no extra brings it."""
+    monkeypatch.setitem(sys.modules, "polars", None)
 
-    with pytest.raises(MissingPackage, match=r"^this needs polars, which is not installed: pip install polars$"):
+    with pytest.raises(MissingPackage, match=r"^a table needs polars, which is not installed: pip install polars$"):
         beepgpt.examples(export).to_polars()
+    with pytest.raises(MissingPackage, match=r"^a model needs sklearn, which is not installed: pip install 'beepgpt\[training\]'$"):
+        monkeypatch.setitem(sys.modules, "sklearn", None)
+        beepgpt.Model.load(export.parent / "none")
+
+
+WITHOUT_TRAINING = """
+import importlib.metadata, sys
+lacking = {"lightgbm": "lightgbm", "scikit-learn": "sklearn", "skops": "skops", "threadpoolctl": "threadpoolctl", "scipy": "scipy"}
+sys.modules.update(dict.fromkeys(lacking.values()))
+found = importlib.metadata.version
+def version(name):
+    if name in lacking:
+        raise importlib.metadata.PackageNotFoundError(name)
+    return found(name)
+importlib.metadata.version = version
+import beepgpt
+made = beepgpt.split(beepgpt.examples(sys.argv[1]), sys.argv[2])
+print(made.manifest["account"]["adds_up"], made.to_arrow("train").num_rows > 100)
+"""
+
+
+def test_a_split_needs_nothing_that_trains(export: Path, tmp_path: Path):
+    """Tables need pyarrow; what fits models may be missing."""
+    command = [sys.executable, "-c", WITHOUT_TRAINING, str(export), str(tmp_path / "set")]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert (ran.returncode, ran.stdout) == (0, "True True\n"), ran.stderr
 
 
 def test_tables_lack_what_was_retracted():
@@ -249,7 +277,8 @@ def test_a_model_predicts_what_the_command_line_does(export: Path, tmp_path: Pat
     assert ours.to_arrow("valid").equals(theirs.to_arrow("valid"))
     again = beepgpt.Model.load(model.folder)
     points = made.kept()[:20]
-    assert again.predict(points) == model.predict(points) and len(model.predict(points)) == 20
+    predicted = model.predict(points)
+    assert again.predict(points) == predicted == [model.predict([each])[0] for each in points] and len(predicted) == 20
     assert model.card["trained_on"]["examples"] == ours.to_arrow("train").num_rows
 
 

@@ -4,7 +4,21 @@
 `tests/laws/test_mutations.py` is the same as a test.
 """
 
-from tests.mutations import alerts, audit, connectors, conversations, dataflows, holes, ingest, kafka, labeling, others, sqlite, training
+from tests.mutations import (
+    alerts,
+    audit,
+    connectors,
+    conversations,
+    dataflows,
+    holes,
+    ingest,
+    kafka,
+    labeling,
+    library,
+    others,
+    sqlite,
+    training,
+)
 from tests.mutations.mutation import Mutation
 
 ROOMS: dict[str, tuple[Mutation, ...]] = {
@@ -17,6 +31,7 @@ ROOMS: dict[str, tuple[Mutation, ...]] = {
     "labeling": labeling.ROWS,
     "alerts": alerts.ROWS,
     "audit": audit.ROWS,
+    "library": library.ROWS,
     "ingest": ingest.ROWS,
     "holes": holes.ROWS,
     "runtime and pages": others.ROWS,

@@ -169,8 +169,8 @@ ROWS = (
     mutation(
         "a topic's record is from the future of the reader's clock",
         "law 4",
-        "dataflows/following.py",
+        "beepgpt/conversations/chunks.py",
         "tests/dataflows/test_flow_state.py::test_a_record_is_from_the_future_of_the_time_it_was_written",
-        ("                written = log_time(record.timestamp, now)\n", "                written = now\n"),
+        ("        written = log_time(value.timestamp, now)\n", "        written = now\n"),
     ),
 )

@@ -181,9 +181,9 @@ ROWS = (
     mutation(
         "a record without a value is skipped",
         "law 6",
-        "dataflows/following.py",
+        "beepgpt/conversations/chunks.py",
         "tests/dataflows/test_flow_state.py",
-        ('                yield partition, place, record.key, Reject("no_value", b"")\n', "                continue\n"),
+        ('            return Reject("no_value", b"")\n', "            return None\n"),
     ),
     mutation(
         "a partition is resumed at its last record, not behind it",
@@ -247,7 +247,7 @@ ROWS = (
         "the audit guesses the cut by prompt_ts",
         "law 7",
         "beepgpt/audit/laws.py",
-        "tests/audit/test_audit.py::test_prompts_before_the_cut_are_not_enough",
+        "tests/audit/test_audit.py::test_a_cut_that_nobody_names_is_guessed_by_what_was_known_of_answers",
         ("_best_cut(sorted(row.settled_ts for row in train)", "_best_cut(sorted(row.prompt_ts for row in train)"),
     ),
     mutation(

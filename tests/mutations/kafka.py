@@ -8,7 +8,6 @@ SINK_PY = "connectors/log/sink.py"
 CONNECTION_PY = "connectors/kafka/connection.py"
 READER_PY = "connectors/kafka/reader.py"
 WRITER_PY = "connectors/kafka/writer.py"
-FOLLOWING_PY = "dataflows/following.py"
 RECORDS_PY = "dataflows/records.py"
 KAFKA = "tests/connectors/kafka/test_kafka.py"
 FLOW = "tests/dataflows/test_kafka_flow.py"
@@ -34,12 +33,12 @@ ROWS = (
     mutation(
         "the time of a record is that of the machine",
         "law 4",
-        FOLLOWING_PY,
+        "beepgpt/conversations/chunks.py",
         (
             "tests/dataflows/test_kafka_topics.py::test_kafka_timestamp_seconds",
             "tests/dataflows/test_kafka_topics.py::test_what_can_not_be_used_goes_to_topics_of_its_own",
         ),
-        ("written = log_time(record.timestamp, now)", "written = now"),
+        ("written = log_time(value.timestamp, now)", "written = now"),
     ),
     mutation(
         "a retraction is not written",
@@ -47,8 +46,8 @@ ROWS = (
         RECORDS_PY,
         f"{FLOW}::test_live_equals_replay_equals_batch",
         (
-            '    if kind == "retractions":\n        return [(_id_of(line), None,',
-            '    if kind == "retracted":\n        return [(_id_of(line), None,',
+            '    if kind == "retractions":\n        return [(id_of(line), None,',
+            '    if kind == "retracted":\n        return [(id_of(line), None,',
         ),
     ),
     mutation(
@@ -56,7 +55,7 @@ ROWS = (
         "law 4",
         RECORDS_PY,
         f"{FLOW}::test_live_equals_replay_equals_batch",
-        ('return [(_id_of(line), None, [("retracted_ts"', 'return [(_id_of(line)[:8], None, [("retracted_ts"'),
+        ('return [(id_of(line), None, [("retracted_ts"', 'return [(id_of(line)[:8], None, [("retracted_ts"'),
     ),
     mutation(
         "a topic that was made again goes on from the old offset",

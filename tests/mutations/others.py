@@ -10,7 +10,7 @@ PAGE_PY = "beepgpt/web/local_server.py"
 SETTINGS_PY = "config/settings.py"
 CHILDREN_PY, FOLDER_PY = "beepgpt/up/children.py", "beepgpt/up/folder.py"
 CHILDREN, FOLDER = "tests/up/test_children.py", "tests/up/test_folder.py"
-LINE = "tests/commands/test_command_line.py"
+INTERRUPTED = "tests/commands/test_interrupted.py"
 PACING = "tests/runtime/test_pacing.py"
 REVIEW = "tests/web/test_review.py"
 SETTINGS = "tests/config/test_settings.py"
@@ -34,7 +34,7 @@ ROWS = (
         "a recovery folder of another run is gone on with",
         "law 4",
         RECOVERY_PY,
-        LINE,
+        INTERRUPTED,
         (
             "if different := [name for name in run if note.get(name) != run[name]]:",
             'if different := [name for name in run if name == "command" and note.get(name) != run[name]]:',
@@ -44,7 +44,7 @@ ROWS = (
         "a recovery folder that others may write is read",
         "law 9",
         RECOVERY_PY,
-        LINE,
+        INTERRUPTED,
         (
             "        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):\n",
             "        if status.st_mode & stat.S_IWOTH and status.st_mode & stat.S_ISVTX:\n",

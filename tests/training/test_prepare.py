@@ -18,7 +18,7 @@ from beepgpt.conversations.events import micros
 from beepgpt.errors import CannotRead
 from beepgpt.training.checks import CannotPrepare, check_single_tokens, model_of
 from beepgpt.training.formats import FORMATS
-from beepgpt.training.prepare import OUTPUTS, PrepareOptions, few_shots_in, prepare, retracted_in
+from beepgpt.training.prepare import OUTPUTS, PrepareOptions, few_shots_in, folder_in, prepare, retracted_in
 from beepgpt.training.remote import options_in
 from beepgpt.training.splits import SplitOptions
 from tests.support import at
@@ -400,6 +400,24 @@ class TestFiles:
         (tmp_path / "set" / ".prepare-by-a-run-that-was-killed").mkdir()
         with pytest.raises(CannotPrepare):
             made(tmp_path, [FIRST, LAST, example("other facts", "bo", minute=3, candidates={"user": ["ana"], "new_fact": [1]})])
+
+        assert Set(tmp_path / "set").files == before
+
+    def test_one_run_at_a_time_makes_a_set(self, tmp_path):
+        """The second would delete what the first has written so far."""
+        before = made(tmp_path, [FIRST, LAST]).files
+        with folder_in(tmp_path / "set", ".prepare-") as working:
+            with pytest.raises(CannotPrepare, match="set: another run is making a training set there: wait for it"):
+                made(tmp_path, [FIRST, LAST])
+            assert working.is_dir()
+
+        assert made(tmp_path, [FIRST, LAST]).files == before
+
+    def test_a_set_is_not_made_of_what_it_would_replace(self, tmp_path):
+        """Its training side has the examples of one side only: the others would be lost for good."""
+        before = made(tmp_path, [FIRST, LAST], formats=("examples",)).files
+        with pytest.raises(CannotPrepare, match=r"examples_train.jsonl: is of the training set in .*set, which would be replaced"):
+            prepare(tmp_path / "set" / "examples_train.jsonl", tmp_path / "set", PrepareOptions("gpt-4.1", None), O200K)
 
         assert Set(tmp_path / "set").files == before
 

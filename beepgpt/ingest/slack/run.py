@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
+from beepgpt import __version__
 from beepgpt.config.sections import SlackSettings
 from beepgpt.config.settings import Settings, revealed
 from beepgpt.connectors.log import LogWriter, TopicAddress
@@ -24,12 +25,13 @@ from beepgpt.ingest.slack.connections import LiveConnection
 from beepgpt.ingest.slack.known_records import read_contents
 from beepgpt.ingest.slack.loop import WAIT, SlackFigures, SlackLoop, SlackPulse
 from beepgpt.ingest.slack.retention import RetentionSweep
+from beepgpt.packages import needing
 from beepgpt.runtime import metrics
 from beepgpt.runtime.console import console
 from beepgpt.runtime.forgotten import ListWatch
 from beepgpt.runtime.outages import watching
 from beepgpt.runtime.places import log_of, patience_of, print_proxy
-from beepgpt.runtime.workers import Stop, peak_memory_mb, program_version
+from beepgpt.runtime.workers import Stop, peak_memory_mb
 
 if TYPE_CHECKING:
     from beepgpt.connectors.slack import live as slack_live
@@ -84,7 +86,6 @@ def team_of(web: slack_live.Web, include: Collection[str]) -> str:
 
 NAME = "slack"
 """SOURCE of a live run."""
-INSTALL = "pip install 'beepgpt[slack]'"
 
 ARRIVAL_ENDS = ("written", "duplicate", "interactions")
 """What becomes of arrivals, beside those that are held or left out."""
@@ -118,10 +119,8 @@ def run_slack(job: SlackIngestJob) -> tuple[dict[str, Any], int]:
     """Run until asked to stop. Returns the report and the exit status."""
     ours = job.settings.slack
     tokens = tokens_of(ours, over_http=job.http is not None)
-    try:
+    with needing("beepgpt ingest slack", "slack"):
         from beepgpt.connectors.slack import live as slack_live
-    except ModuleNotFoundError as error:
-        raise BadCommand(f"beepgpt ingest slack needs {error.name}, which is not installed: {INSTALL}") from error
     began = time.monotonic()
     events_log = log_of(job.settings, job.address)
     topics = events_log.check_topics([job.address.topic, ours.interactions_topic])
@@ -179,7 +178,7 @@ def run_slack(job: SlackIngestJob) -> tuple[dict[str, Any], int]:
             ListWatch(job.settings.run.forgotten).now,
         )
         if job.settings.run.metrics_port:
-            build = {"version": program_version(), "team": team}
+            build = {"version": __version__, "team": team}
             figures = SlackFigures(loop.counts, loop.gauges, loop.types_written, lambda: calls_of(callers), build, refused=lambda: refused)
             stack.enter_context(metrics.serve(job.settings.run.metrics_port, job.settings.run.metrics_host, figures, pulse))
         stack.enter_context(watching(loop.cost))

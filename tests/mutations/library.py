@@ -1,0 +1,108 @@
+"""Of what a Python program calls, and what it shares with the commands."""
+
+from tests.mutations.mutation import mutation
+
+AUDITING_PY = "beepgpt/library/auditing.py"
+EXAMPLES_PY = "beepgpt/library/examples.py"
+PREPARE_PY = "beepgpt/training/prepare.py"
+SOURCES_PY = "beepgpt/library/sources.py"
+EVENTFUL = "tests/library/test_eventful.py"
+LIBRARY = "tests/library/test_library.py"
+SETS = "tests/training/test_prepare.py"
+
+ROWS = (
+    mutation(
+        "read_events gives out what is forgotten",
+        "law 9",
+        SOURCES_PY,
+        f"{EVENTFUL}::test_events_are_read_without_what_is_forgotten",
+        ("kept = value if forgotten is None else without_forgotten_in(value, forgotten)", "kept = value"),
+    ),
+    mutation(
+        "a Follower knows no list of the forgotten",
+        "law 9",
+        "beepgpt/library/follower.py",
+        f"{EVENTFUL}::test_a_follower_knows_nobody_who_is_forgotten",
+        ("forgotten=forgotten_of(settings),", "forgotten=None,"),
+    ),
+    mutation(
+        "a Follower's account is not checked",
+        "law 6",
+        "beepgpt/library/follower.py",
+        f"{EVENTFUL}::test_an_end_that_does_not_add_up_is_an_error",
+        ("if wrong := self._account().check():", "if wrong := []:"),
+    ),
+    mutation(
+        "the library's split learns what was retracted",
+        "training sets",
+        "beepgpt/library/training_sets.py",
+        f"{EVENTFUL}::test_a_training_set_has_no_retracted_example",
+        (
+            "retracted = [bytes.fromhex(each.id) for each in examples.retractions] if isinstance(examples, SourceExamples) else []",
+            "retracted = []",
+        ),
+    ),
+    mutation(
+        "the library's audit forgets retractions",
+        "law 4",
+        AUDITING_PY,
+        f"{EVENTFUL}::test_an_audit_knows_what_was_retracted",
+        ("retracted = [retraction_bytes(each.id, each.retracted_ts) for each in examples.retractions]", "retracted = None"),
+    ),
+    mutation(
+        "the library's audit forgets the end that the examples were made with",
+        "law 3",
+        AUDITING_PY,
+        f"{EVENTFUL}::test_an_audit_goes_by_what_the_examples_were_made_with",
+        ("given = {**examples.given, **", 'given = {**examples.given, "until": None, **'),
+    ),
+    mutation(
+        "the library reads a topic from its beginning, whatever its address says",
+        "law 3",
+        EXAMPLES_PY,
+        f"{EVENTFUL}::test_examples_begin_and_end_where_the_topic_s_address_says",
+        ("since = 0 if self._origin is None else self._origin.since or 0", "since = 0"),
+    ),
+    mutation(
+        "the library's settings are not checked against the source",
+        "law 3",
+        EXAMPLES_PY,
+        f"{EVENTFUL}::test_examples_begin_and_end_where_the_topic_s_address_says",
+        ("    check_source(origin, found, until=stop_at)\n", ""),
+    ),
+    mutation(
+        "every point gets the first one's prediction",
+        "models",
+        "beepgpt/library/models.py",
+        f"{LIBRARY}::test_a_model_predicts_what_the_command_line_does",
+        ("predicted.of(number)", "predicted.of(0)"),
+    ),
+    mutation(
+        "all events that are fed have one place",
+        "law 6",
+        "beepgpt/library/chat_events.py",
+        f"{EVENTFUL}::test_each_record_that_is_left_out_has_a_place",
+        ("return (HAND_MADE, number, self.chunk[2]) if self.chunk[:2] == (HAND_MADE, 0) else self.chunk", "return self.chunk"),
+    ),
+    mutation(
+        "a second run deletes what the first is writing",
+        "training sets",
+        PREPARE_PY,
+        f"{SETS}::TestFiles::test_one_run_at_a_time_makes_a_set",
+        ("        os.close(lock(left, in_use))\n", ""),
+    ),
+    mutation(
+        "a training set is made of what it replaces",
+        "training sets",
+        PREPARE_PY,
+        f"{SETS}::TestFiles::test_a_set_is_not_made_of_what_it_would_replace",
+        ("if source.name in OUTPUTS and", "if not OUTPUTS and"),
+    ),
+    mutation(
+        "a weak answer has a label that no row has",
+        "training sets",
+        "beepgpt/audit/own_sets.py",
+        "tests/audit/test_own_sets.py::test_a_weak_answer_is_that_of_its_people_where_no_label_is_of_weak_signals",
+        ('if self.weak and entry.get("signal") == "weak":', 'if entry.get("signal") == "weak":'),
+    ),
+)
