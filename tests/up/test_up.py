@@ -103,7 +103,7 @@ def test_without_an_export_it_collects_until_there_is_enough(tmp_path: Path):
                 ts = server.workspace.post(channel, asks, f"The build is red again, for the time {number}")
                 server.workspace.post(channel, answers, "It is mended", thread_ts=ts)
                 time.sleep(0.03)
-            wait_until(lambda: "alert" in children_of(run), "a model is there", 200, said=lambda: run.said)
+            wait_until_live(run, data)
             assert "training: " in run.said and "is live now, with its threshold" in run.said
             assert run.stop(signal.SIGINT) == 0, run.said
 
