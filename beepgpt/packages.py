@@ -11,7 +11,7 @@ MODULES = {
         *("aiolimiter", "backoff", "detect_secrets", "httpx2", "jinja2", "openai", "phonenumbers", "sklearn", "starlette", "stdnum"),
         "uvicorn",
     ),
-    "slack": ("jinja2", "slack_sdk", "starlette", "uvicorn", "websockets"),
+    "slack": ("backoff", "jinja2", "slack_sdk", "starlette", "uvicorn", "websockets"),
     "train": ("jinja2", "joblib", "lightgbm", "matplotlib", "pyarrow", "scipy", "skops", "sklearn", "threadpoolctl"),
 }
 """Names to import, by the extra of pyproject.toml."""

@@ -40,9 +40,10 @@ ROOMS: dict[str, set[str]] = {
     "library": {
         *("conversations", "audit", "training", "simulation", "connectors", "config", "runtime", "dataflows"),
     },
+    "up": {"conversations", "training", "alerts", "connectors", "config", "runtime"},
     "commands": {
         *("conversations", "audit", "training", "labeling", "alerts", "simulation", "connectors", "config", "runtime", "ingest"),
-        *("dataflows", "web", "forgetting", "library"),
+        *("dataflows", "web", "forgetting", "library", "up"),
     },
 }
 """Each room with the rooms that it may import; `web` takes values from them."""
