@@ -9,6 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+import beepgpt
 from beepgpt.alerts import delivery
 from beepgpt.commands.app import COMMANDS
 from beepgpt.commands.topics import BESIDE, KINDS, PREFIX
@@ -74,6 +75,12 @@ def test_the_site_is_built(tmp_path: Path):
     assert (done.returncode, done.stderr) == (0, "")
     commands = (tmp_path / "reference" / "commands.html").read_text("utf-8")
     assert [name for group in COMMANDS.values() for name in group if f'id="beepgpt-{name}"' not in commands] == []
+    for notebook in ROOT.glob("notebooks/*.ipynb"):
+        page = (tmp_path / "notebooks" / f"{notebook.stem}.html").read_text("utf-8")
+        assert page.count("data:image/png") == notebook.read_text("utf-8").count('"image/png"') > 0, "with its pictures"
+    names = (tmp_path / "reference" / "python.html").read_text("utf-8")
+    assert [name for name in beepgpt.__all__ if f'id="beepgpt.{name}"' not in names] == []
+    assert "<blockquote>" not in names and names.count("&gt;&gt;&gt;") > 30, "examples are blocks of code"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
