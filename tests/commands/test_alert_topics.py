@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,17 @@ from uuid import uuid4
 
 import pytest
 
+from beepgpt.alerts.reading import read_in_order
 from beepgpt.alerts.store import AlertStore
+from beepgpt.commands.alert_sources import source_of
+from beepgpt.config.settings import read_settings
 from beepgpt.connectors.log import Log, OutgoingRecord, TopicSpec
 from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY, SECOND
 from beepgpt.runtime.clock import now_us
 from tests.support import program, run_program
-from tests.support.alerts import prediction
+from tests.support.alerts import Clock, Office, prediction
 from tests.support.kafka import KEPT, started
 from tests.support.logs import write_to
 from tests.support.slack_web_api import TOKEN, Workspace
@@ -88,6 +92,29 @@ def test_who_has_just_answered_is_not_alerted(topics: AlertTopics, slack: Worksp
 
     assert [each.returncode for each in done] == [0, 0], [each.stderr for each in done]
     assert (len(slack.sent_to("bo")), len(slack.sent_to("cy"))) == (0, 1)
+
+
+def test_an_answer_that_comes_while_predictions_are_read_counts(files: SqliteLog, tmp_path: Path, slack: Workspace):
+    """It stands on slack.events before the prediction that it releases stands on its topic: events are read once more before sending."""
+    topics, at = AlertTopics(files, tmp_path, slack), now_us() - SECOND
+    office = Office(tmp_path, slack, clock=Clock(at + SECOND))
+    office.opt_in("bo", "cy")
+    topics.put("predictions", prediction(at, people={"bo": 0.9, "cy": 0.8}))
+
+    def answer(records: Sequence[bytes], now: int) -> None:
+        topics.put("events", {"type": "message", "channel": "C1", "user": "bo", "text": "No", "ts": ts_text(at + 1)})
+
+    how = (read_settings(environ={}), office.decider, office.decider.apply_record)
+    places = {name: f"{files.place}/{topic}?follow=true" for name, topic in topics.topics.items()}
+    sources = [
+        source_of("deletions", places["events"], *how, None, lambda: False),
+        source_of("predictions", places["predictions"], *how, answer, lambda: False),
+    ]
+    assert read_in_order(sources)
+    office.work()
+
+    assert (len(slack.sent_to("bo")), len(slack.sent_to("cy"))) == (0, 1)
+    assert office.counts["refused:participant"] == 1
 
 
 @pytest.mark.parametrize("everybody", ["true", "false"])

@@ -412,4 +412,62 @@ ROWS = (
         "tests/runtime/test_alert_metrics.py::test_a_digest_in_quiet_hours_is_no_message_that_waits",
         ('return dm["kind"] == "digest" and in_quiet_hours', 'return dm["kind"] == "quiet" and in_quiet_hours'),
     ),
+    mutation(
+        "who has just answered in a session is alerted",
+        "alerts: who is alerted",
+        STORE_PY,
+        f"{WHO}::test_who_has_answered_already_is_not_alerted",
+        (
+            'or (each.endswith(":session") and self._wrote_root_in(user, each, session_gap))',
+            'or (each.endswith(":none") and self._wrote_root_in(user, each, session_gap))',
+        ),
+    ),
+    mutation(
+        "a session goes on for as long as somebody writes in the channel",
+        "alerts: who is alerted",
+        STORE_PY,
+        WHO,
+        (
+            "return bool(self._one(sql, since, channel, since, first)[0] <= gap)",
+            "return bool(self._one(sql, since, channel, since, first))",
+        ),
+    ),
+    mutation(
+        "who has just answered in a thread, or a whole channel, is alerted",
+        "alerts: who is alerted",
+        STORE_PY,
+        f"{WHO}::test_who_has_answered_already_is_not_alerted",
+        ("self.record_participants([(each, user) for each in conversations], {}, ts)", "self.record_participants([], {}, ts)"),
+    ),
+    mutation(
+        "events that come while predictions are read are left for after their alerts",
+        "alerts: who is alerted",
+        "beepgpt/alerts/reading.py",
+        "tests/commands/test_alert_topics.py::test_an_answer_that_comes_while_predictions_are_read_counts",
+        ("    for source in sources if found else ():\n", "    for source in ():\n"),
+    ),
+    mutation(
+        "who had posted before the alert came has joined",
+        "figures: joined is within a day",
+        STORE_PY,
+        "tests/alerts/test_live_figures.py::test_who_had_posted_before_the_alert_came_has_not_joined",
+        ("(at > alerted_at, row", "(at > 0, row"),
+    ),
+    mutation(
+        "alerts end at a topic that was made again",
+        "alerts: delivered once",
+        "beepgpt/commands/alert_sources.py",
+        "tests/commands/test_alert_topics.py::test_topics_that_were_made_again_are_read_from_their_beginning[sqlite]",
+        ("        except PositionLost:\n", "        except ZeroDivisionError:\n"),
+    ),
+    mutation(
+        "a deleted text stands in the alert store's log",
+        "what is private: deleted and forgotten",
+        STORE_PY,
+        "tests/alerts/test_store.py::test_a_text_that_may_not_be_shown_any_more_is_in_no_file",
+        (
+            "        self._is_wal_due = True\n        self._db.execute(\"UPDATE alert SET excerpt = '' WHERE id = ?\"",
+            "        self._db.execute(\"UPDATE alert SET excerpt = '' WHERE id = ?\"",
+        ),
+    ),
 )
