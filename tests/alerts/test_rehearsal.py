@@ -21,7 +21,7 @@ from beepgpt.conversations.rules import DAY, HOUR, MINUTE, SECOND, Rules
 from beepgpt.conversations.shard import run_through
 from beepgpt.simulation.workspace import Plan, live_records, undisturbed
 from tests.support import run_program
-from tests.support.alerts import NOON, Office, outcome, prediction
+from tests.support.alerts import NOON, Clock, Office, outcome, prediction
 
 POLICY = Policy(threshold=0.5, list_from=0.2, per_hour=3, opted_in=True)
 
@@ -72,7 +72,7 @@ def test_a_day_is_a_day_in_a_rehearsal_as_live(tmp_path: Path, after: int, is_jo
     point = prediction(people={"bo": 0.9})
     happened = [outcome(point, after, "bo")] + ([outcome(point, DAY, how="superseded")] if after < DAY else [])
     (rehearsed,) = Replay(history([point], happened)).under(POLICY).direct()
-    office = Office(tmp_path)
+    office = Office(tmp_path, clock=Clock(NOON - SECOND))  # alerted at once
     office.opt_in("bo")
     for kind, value in (("prediction", point), *(("outcome", each) for each in happened)):
         office.apply(kind, value)

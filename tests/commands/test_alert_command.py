@@ -74,7 +74,7 @@ def test_a_file_of_predictions_is_given_once(tmp_path: Path, slack: Workspace):
     done = run(tmp_path, slack, source, "--threshold", 0.5, "--to", to, "--report", tmp_path / "report.json")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("alerts.sqlite: is a new store: nobody counts as alerted before.") == 1
-    write(source, first, second, outcome(first, SECOND, "bo"), outcome(first, DAY, how="superseded"))
+    write(source, first, second, outcome(first, HOUR, "bo"), outcome(first, DAY, how="superseded"))
     for _ in range(2):
         done = run(tmp_path, slack, source, "--threshold", 0.5, "--to", to, "--report", tmp_path / "report.json")
         assert done.returncode == 0, done.stderr

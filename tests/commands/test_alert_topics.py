@@ -48,11 +48,11 @@ class AlertTopics:
 
     def make(self, *names: str) -> None:
         """Make topics, and those again that are there."""
-        for each in (self.topics[name] for name in names):
-            if each in self.log.topics():
-                self.log.delete(each)
-                wait_until(lambda topic=each: topic not in self.log.topics(), "the topic is deleted")
-            self.log.create([TopicSpec(each, 2, self.kept)])
+        wanted = [self.topics[name] for name in names]
+        for each in self.log.topics(wanted):
+            self.log.delete(each)
+        wait_until(lambda: not self.log.topics(wanted), "the topics are deleted")
+        self.log.create([TopicSpec(each, 2, self.kept) for each in wanted])
 
     def put(self, name: str, *values: Any) -> None:
         """Write records of one key."""

@@ -11,6 +11,7 @@ PREDICTIONS_PY = "beepgpt/alerts/predictions.py"
 REHEARSAL_PY = "beepgpt/alerts/rehearsal.py"
 REPLAY_PY = "beepgpt/alerts/replay.py"
 STORE_PY = "beepgpt/alerts/store.py"
+PARTICIPANTS_PY = "beepgpt/alerts/participants.py"
 SLACK_PY = "connectors/slack/alerts.py"
 WHO = "tests/alerts/test_who_is_alerted.py"
 DELIVERED = "tests/alerts/test_delivery.py"
@@ -415,7 +416,7 @@ ROWS = (
     mutation(
         "who has just answered in a session is alerted",
         "alerts: who is alerted",
-        STORE_PY,
+        PARTICIPANTS_PY,
         f"{WHO}::test_who_has_answered_already_is_not_alerted",
         (
             'or (each.endswith(":session") and self._wrote_root_in(user, each, session_gap))',
@@ -425,7 +426,7 @@ ROWS = (
     mutation(
         "a session goes on for as long as somebody writes in the channel",
         "alerts: who is alerted",
-        STORE_PY,
+        PARTICIPANTS_PY,
         WHO,
         (
             "return bool(self._one(sql, since, channel, since, first)[0] <= gap)",
@@ -435,7 +436,7 @@ ROWS = (
     mutation(
         "who has just answered in a thread, or a whole channel, is alerted",
         "alerts: who is alerted",
-        STORE_PY,
+        PARTICIPANTS_PY,
         f"{WHO}::test_who_has_answered_already_is_not_alerted",
         ("self.record_participants([(each, user) for each in conversations], {}, ts)", "self.record_participants([], {}, ts)"),
     ),

@@ -40,6 +40,7 @@ def test_what_became_of_every_alert_is_told(tmp_path: Path, slack: Workspace):
     """Told in Slack and handed on, refused and why, once only, unknown, taken back, and what was done about it; each where it belongs."""
     office = Office(tmp_path, slack, forwarded_to="topic", policy={"per_hour": 10})
     figures = figures_of(office)
+    slack.clock = lambda: office.clock() / SECOND
     office.opt_in("bo", "cy", "di")
     office.store.set_preferences("ana", opted_in=0)
     slack.faults["chat.postMessage:Dcy"] = ["drop", "drop"]

@@ -198,7 +198,8 @@ class _Talk:
                 values.append(alone | {"id": f"{alone['id']}-own"})
         talk.said += values
         closeness = draw(st.sampled_from((0.0, 0.0, 0.7)))
-        event, points = ("post", channel, at, root, author), [("predict", value, closeness) for value in values]
+        event: Step = ("post", channel, at, root, author)
+        points: list[Step] = [("predict", value, closeness) for value in values]
         how_read = draw(st.sampled_from(("before", "after", "alone", "never")))
         if how_read == "before":
             points = [event, *points]
