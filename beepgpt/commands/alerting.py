@@ -30,6 +30,10 @@ PROBE = "Is it there?"
 Prepare = Callable[[Sequence[bytes], int], None]
 """Called with a chunk of predictions and the time, before the store's transaction begins."""
 Forward = Callable[[Sequence[Mapping[str, Any]]], None]
+READ_AGAIN = (
+    "{}: is not what was read before, as after beepgpt forget: it is read again from its beginning, and counted again;"
+    " nobody is alerted twice"
+)
 FIRST = ("interactions", "deletions")
 """Sources that are read to where they ended at the start before a prediction is: nobody is passed over whose opting in is not read yet."""
 
@@ -156,6 +160,9 @@ def source_of(
     for each in source.list_parts():
         before = decider.store.position(identity, each)
         state = None if before is None else LogState(*before)._replace(end=source.bounds[int(each)][1])
+        if state is not None and state.topic_id != source.topic.id:
+            console.print(READ_AGAIN.format(address.topic))
+            state = None
         partitions[each] = source.build_part("read", each, state)
     ends = {str(number): end for number, end in source.ends.items()}
     how: dict[str, Any] = {"follows": address.follow, "prepare": prepare, "ends": ends, "lags": lags, "comes_first": name in FIRST}
@@ -180,10 +187,7 @@ def _file_source(name: str, place: str, decider: AlertDecider, apply: Apply, pre
     try:
         part = source.build_part("read", jsonl.PARTITION, None if before is None else (before[0], before[1]))
     except jsonl.FileChanged:
-        console.print(
-            f"{path}: is not what was read before, as after beepgpt forget: it is read again from its beginning, and counted again;"
-            " nobody is alerted twice"
-        )
+        console.print(READ_AGAIN.format(path))
         part = source.build_part("read", jsonl.PARTITION, None)
     how: dict[str, Any] = {"prepare": prepare, "comes_first": name in FIRST}
     return AlertSource(identity, {jsonl.PARTITION: part}, _file_records, decider.store, apply, clock=now_us, **how)

@@ -143,7 +143,7 @@ class Web:
             raise SlackFailed(str(error)) from None
         except (SlackClientError, HTTPException, OSError, ValueError) as error:
             self._note(method, "unclear")
-            return f"{type(error).__name__}: {error}"
+            return why_unreachable(error)
         self._note(method, "ok")
         now = time.time()
         self._compare_clocks({name.lower(): value for name, value in response.headers.items()}.get("date"), now, now)
