@@ -9,14 +9,14 @@ from pathlib import Path
 
 from beepgpt.commands.alert import threshold_of
 from beepgpt.commands.topic_names import topic_names
-from beepgpt.commands.topics import BESIDE, PREFIX, copies_left, spec_of
+from beepgpt.commands.topics import BESIDE, PREFIX, spec_of
 from beepgpt.config.settings import Settings, defaults, revealed
 from beepgpt.connectors.log import KAFKA
 from beepgpt.connectors.slack import export as slack_export
 from beepgpt.conversations.rules import differing
 from beepgpt.errors import BeepGPTError
 from beepgpt.figures import percent
-from beepgpt.forgetting.topics import copies_of
+from beepgpt.forgetting.topics import copies_left, copies_of
 from beepgpt.ingest.slack.run import team_of, tokens_of
 from beepgpt.packages import line_for, missing_of
 from beepgpt.runtime.places import log_of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -17,7 +17,7 @@ from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.connectors.sqlite.topic_files import SUFFIX
 from beepgpt.conversations.rules import DAY
 from beepgpt.errors import BadCommand
-from beepgpt.forgetting.topics import copies_of
+from beepgpt.forgetting.topics import copies_left, copies_of
 from beepgpt.runtime.console import console, results
 from beepgpt.runtime.places import is_topic, log_of
 
@@ -94,13 +94,6 @@ def check_no_copies(names: Sequence[str], log: Log) -> None:
     there = log.topics()
     if gone := {name: found for name in names if name not in there and (found := copies_of(name, there))}:
         raise BadCommand(f"{', '.join(gone)}: {copies_left(gone, log.place)}")
-
-
-def copies_left(copies: Mapping[str, Sequence[str]], place: str) -> str:
-    """What is said of copies of topics that were not put in their places; `copies`: by the topics' names."""
-    named = ", ".join(each for found in copies.values() for each in found)
-    again = " ".join(f"--from {place}/{name}" for name in copies)
-    return f"beepgpt forget wrote {named}, and was not ended: beepgpt forget {again} --yes --drop puts it in its place"
 
 
 def clean_unused(log: SqliteLog, names: Sequence[str]) -> None:

@@ -99,11 +99,11 @@ def _all(job: ForgetJob, cleaning: Cleaning, progress: Callable[[str], None]) ->
     for place in job.places:
         if is_topic(place):
             log, names = _topics_of(place, job, cleaning)
-            for at, name in ((f"{log.place}/{name}", name) for name in names):
+            for topic, at in ((each, f"{log.place}/{each}") for each in names):
                 if at not in topics:
                     topics.add(at)
                     progress(at)
-                    yield clean_topic(log, name, cleaning, drop=job.drop).of(at, "topic")
+                    yield clean_topic(log, topic, cleaning, drop=job.drop).of(at, "topic")
             continue
         if not (path := place_of(Path(place))).exists():
             continue  # it was deleted with a place before it

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -129,15 +129,22 @@ def copies_of(name: str, there: Iterable[str]) -> list[str]:
     return [each for each in there if origin_of_copy(each) == name]
 
 
+def copies_left(copies: Mapping[str, Sequence[str]], place: str) -> str:
+    """What is said of copies of topics that were not put in their places; `copies`: by the topics' names."""
+    named = ", ".join(each for found in copies.values() for each in found)
+    again = " ".join(f"--from {place}/{name}" for name in copies)
+    return f"beepgpt forget wrote {named}, and was not ended: beepgpt forget {again} --yes --drop puts it in its place"
+
+
 def topics_to_clean(log: Log, is_ours: Callable[[str], bool], digest: str) -> list[str]:
     """Our topics at a place. The copy that this list's run makes of a topic, or that one is to be made again of, stands for that topic."""
     there, names = log.topics(), set()
     for name in there:
         origin = origin_of_copy(name)
-        if is_ours(name) or origin is None or not is_ours(origin):
-            names |= {name} if is_ours(name) else set()
-        else:
+        if origin is not None and is_ours(origin):
             names.add(origin if name in (unfinished_copy(log, origin), copy_name(origin, digest)) else name)
+        elif is_ours(name):
+            names.add(name)
     return sorted(names)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from typing import Any, NamedTuple
+from urllib.error import URLError
 
 from slack_sdk.errors import SlackApiError, SlackClientError
 
@@ -40,6 +41,17 @@ DEAD = {
     "access_denied": "access is denied: ask an administrator of the workspace",
 }
 """Slack's error codes for a useless token, and what to do."""
+
+
+def why_unreachable(error: Exception) -> str:
+    """Why a call got no response, in words.
+
+    >>> why_unreachable(URLError(ConnectionRefusedError(111, "Connection refused")))
+    'no connection: connection refused'
+    """
+    reason = getattr(error, "reason", error)
+    said = getattr(reason, "strerror", None) or str(reason)
+    return f"no connection: {said[:1].lower()}{said[1:]}" if isinstance(error, OSError) and said else f"{type(error).__name__}: {error}"
 
 
 class CallStopped(Exception):
@@ -114,7 +126,7 @@ class Web:
             except AddressRefused as error:
                 raise SlackFailed(str(error)) from None
             except (SlackClientError, HTTPException, OSError, ValueError) as error:
-                why = f"{type(error).__name__}: {error}"
+                why = why_unreachable(error)
             else:
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 self._compare_clocks(headers.get("date"), began, time.time())
