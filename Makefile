@@ -5,9 +5,10 @@ SHELL := /bin/sh
 BIN := .venv/bin
 READY := .venv/.ready
 LOCKED := .venv/.locked
+PYTHONS := python3.11 python3.12
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: demo test test-all check lint format mutations proof bench readme schemas docs lock wheel clean
+.PHONY: demo test test-all check lint format mutations proof bench readme notebooks schemas docs lock wheels clean
 
 demo: $(READY) ## all of it, on a simulated workspace
 	@$(BIN)/beepgpt demo
@@ -42,6 +43,9 @@ bench: $(READY) ## every measurement in benchmarks/
 readme: $(READY) ## fills the README's blocks with what the program prints
 	$(BIN)/python docs/fill_readme.py
 
+notebooks: $(READY) ## runs the notebooks, and keeps what they show
+	$(BIN)/python notebooks/run.py
+
 schemas: $(READY) ## the JSON Schemas of records, in docs/reference/schemas
 	$(BIN)/python -m docs.make_schemas
 
@@ -56,10 +60,24 @@ lock: ## newer versions: make lock ARGS=--upgrade
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
 	$(LOCK) $(ARGS) --output-file requirements.lock
 	$(LOCK) $(ARGS) --group dev --constraint requirements.lock --output-file requirements-dev.lock
-	$(LOCK) $(ARGS) --extra labeling --extra slack --extra training --constraint requirements-dev.lock --output-file requirements-image.lock
+	$(LOCK) $(ARGS) --extra all --constraint requirements-dev.lock --output-file requirements-image.lock
 
-wheel: $(READY) ## the compiled build (setup.py) in dist/: a message takes little more than half the time
-	BEEPGPT_COMPILE=1 $(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+# Of the plain one there is one for all; a compiled one (setup.py) is of one version of Python.
+wheels: $(READY) ## in dist/: the plain build, and the compiled one for each of PYTHONS that is here
+	rm -rf dist build/lib* build/bdist.*
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	@for python in $(PYTHONS); do \
+		version=$$("$$python" -c 'import ensurepip, sys, venv; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || \
+			{ echo "$$python is not here, or lacks the venv module: no compiled build for it (make wheels PYTHONS=/path/to/python3.12)" >&2; continue; }; \
+		venv=build/wheels-$$version; \
+		"$$python" -m venv --clear $$venv && \
+		sed -n 's/^\([a-z0-9-]*==[^ ]*\).*/\1/p' requirements-dev.lock >$$venv/versions.txt && \
+		$$venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock && \
+		$$venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint $$venv/versions.txt mypy setuptools && \
+		BEEPGPT_COMPILE=1 $$venv/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist . \
+			|| exit 1; \
+	done
+	@ls -l dist
 
 clean: ## also forgets .venv
 	rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

@@ -2,7 +2,7 @@
 
 With BEEPGPT_COMPILE=1, conversations/ becomes C (mypyc). What is done for every message is there, and takes between half and
 two thirds of the time; the bytes are the same, which tests/laws/test_compiled.py holds. It needs mypy and a C compiler. In place,
-a module that was compiled hides its source: so do it in a copy, or make a wheel (`make wheel`).
+a module that was compiled hides its source: so do it in a copy, or make a wheel (`make wheels`).
 """
 
 import os

@@ -47,7 +47,7 @@ __all__ = [
     "train",
 ]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _FROM = {
     "BeepGPTError": ("beepgpt.errors", "BeepGPTError"),

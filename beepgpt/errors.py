@@ -14,7 +14,15 @@ CONTROLS = dict.fromkeys([*(code for code in range(32) if code not in (9, 10)), 
 
 
 class BeepGPTError(Exception):
-    """Something that the user can fix: the message says what happened, where, and what to do."""
+    """Something that the user can fix: the message says what happened, where, and what to do.
+
+    >>> import beepgpt
+    >>> try:
+    ...     beepgpt.rules(horizon="soon")
+    ... except beepgpt.BeepGPTError as error:
+    ...     print(error)
+    horizon= is 'soon': must be a duration like 500ms, 10m, 1h 30m or 30 days, or unlimited
+    """
 
     exit_status: ClassVar[int] = 1
     """What the command line ends with: 1 if the work failed, 2 if the command, its settings or its input were wrong."""
@@ -34,6 +42,10 @@ class Interrupted(BeepGPTError):
 
 class RunStopped(BeepGPTError):
     """A run could not continue, and its work so far is kept; the message says why, and how to resume it."""
+
+
+class DoesNotAddUp(BeepGPTError):
+    """A record or a point is in no row of the account, or in two: a fault of the program, and its output is not to be used."""
 
 
 # Files and ports of this machine

@@ -55,13 +55,14 @@ def threshold(value: float | None) -> str:
 
 
 def in_days(days: float) -> str:
-    """A time in days as people say it; a few of them to a tenth, since most begin or end within a day.
+    """A time in days as people say it; a few of them to a tenth, since most begin or end within a day. Less of it is in hours or minutes.
 
-    >>> in_days(6.44), in_days(88.2), in_days(1.0)
-    ('6.4 days', '88 days', '1 day')
+    >>> in_days(6.44), in_days(88.2), in_days(1.0), in_days(0.31), in_days(0.006)
+    ('6.4 days', '88 days', '1 day', '7.4 hours', '9 minutes')
     """
-    number = f"{days:.0f}" if days >= 20 or not round(10 * days) % 10 else f"{days:.1f}"
-    return f"{number} day{'' if number == '1' else 's'}"
+    value, unit = (days, "day") if days >= 0.95 else (24 * days, "hour") if days >= 1 / 24 else (24 * 60 * days, "minute")
+    number = f"{value:.0f}" if value >= 20 or unit == "minute" or not round(10 * value) % 10 else f"{value:.1f}"
+    return f"{number} {unit}{'' if number == '1' else 's'}"
 
 
 def counted(count: int, what: str) -> str:

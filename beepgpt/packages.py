@@ -7,12 +7,12 @@ from importlib.util import find_spec
 from beepgpt.errors import BeepGPTError
 
 MODULES = {
-    "labeling": (
+    "label": (
         *("aiolimiter", "backoff", "detect_secrets", "httpx2", "jinja2", "openai", "phonenumbers", "sklearn", "starlette", "stdnum"),
         "uvicorn",
     ),
-    "slack": ("jinja2", "slack_sdk", "starlette", "uvicorn", "websockets"),
-    "training": ("jinja2", "joblib", "lightgbm", "matplotlib", "pyarrow", "scipy", "skops", "sklearn", "threadpoolctl"),
+    "slack": ("backoff", "jinja2", "slack_sdk", "starlette", "uvicorn", "websockets"),
+    "train": ("jinja2", "joblib", "lightgbm", "matplotlib", "pyarrow", "scipy", "skops", "sklearn", "threadpoolctl"),
 }
 """Names to import, by the extra of pyproject.toml."""
 
@@ -20,9 +20,9 @@ MODULES = {
 class MissingPackage(BeepGPTError):
     """Something isn't installed that not everybody needs; the message has the line that installs it.
 
-    >>> raise MissingPackage("a table", ["pyarrow", "polars"], "training")
+    >>> raise MissingPackage("a table", ["pyarrow", "polars"], "train")
     Traceback (most recent call last):
-    beepgpt.packages.MissingPackage: a table needs pyarrow and polars, which are not installed: pip install 'beepgpt[training]' polars
+    beepgpt.packages.MissingPackage: a table needs pyarrow and polars, which are not installed: pip install 'beepgpt[train]' polars
     """
 
     exit_status = 2
@@ -36,8 +36,8 @@ class MissingPackage(BeepGPTError):
 def line_for(modules: Iterable[str], *extras: str) -> str:
     """The line that installs modules, by as few of the extras as bring them; those that none brings by their own names.
 
-    >>> line_for(["jinja2", "sklearn"], "slack", "training"), line_for(["jinja2"], "slack", "training")
-    ("pip install 'beepgpt[slack,training]'", "pip install 'beepgpt[slack]'")
+    >>> line_for(["jinja2", "sklearn"], "slack", "train"), line_for(["jinja2"], "slack", "train")
+    ("pip install 'beepgpt[slack,train]'", "pip install 'beepgpt[slack]'")
     """
     left, chosen = dict.fromkeys(modules), list[str]()
     for extra in extras:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import bytewax.operators as op
@@ -14,7 +13,7 @@ from bytewax.outputs import Sink
 from beepgpt.conversations.account import Account
 from beepgpt.conversations.chunks import Chunk
 from beepgpt.conversations.shard import STATE_VERSION
-from beepgpt.dataflows.following import FollowChannels, Following, key_by_shard, parse_records
+from beepgpt.dataflows.following import Following, follow
 from beepgpt.dataflows.records import EXAMPLE_LINES, CallbackSink, Formats, accounts_in, example_topics, write_outputs
 
 NAME = f"examples_v{STATE_VERSION}"
@@ -33,9 +32,7 @@ def examples_flow(
     """The flow. `sinks`: of `examples`, `retractions`, `late` and `dead_letters`, those that are wanted. `on_account` gets each shard's."""
     flow = Dataflow(NAME)
     chunks = op.input("read_records", flow, source)
-    parsed = op.flat_map_batch("parse_records", chunks, partial(parse_records, following=following))
-    sharded = op.flat_map_batch("key_by_shard", parsed, partial(key_by_shard, shards=following.shards))
-    followed = op.stateful_batch("follow_channels", sharded, partial(FollowChannels, following))
+    followed = follow(chunks, following)
     write_outputs(followed, ("examples", "retractions", "late", "dead_letters"), sinks, formats)
     accounts = op.flat_map("take_accounts", followed, accounts_in)
     op.output("close_account", accounts, CallbackSink(on_account))

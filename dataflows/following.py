@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from bytewax.operators import StatefulBatchLogic
+import bytewax.operators as op
+from bytewax.dataflow import Stream
+from bytewax.operators import KeyedStream, StatefulBatchLogic
 
 from beepgpt.conversations.chunks import Chunk, parsed_value
 from beepgpt.conversations.events import Heartbeat, Parsed, Reject
@@ -56,6 +59,13 @@ class Following:
     """Called with the error that stops the flow, before it is raised: an engine may not say why it ended."""
     shards_here: list[Shard] = field(default_factory=list)
     """The shards that this process follows, for metrics and progress."""
+
+
+def follow(chunks: Stream[Chunk], following: Following) -> KeyedStream[TaggedItems]:
+    """Add the three steps; returns the shards' output, by kind."""
+    parsed = op.flat_map_batch("parse_records", chunks, partial(parse_records, following=following))
+    sharded = op.flat_map_batch("key_by_shard", parsed, partial(key_by_shard, shards=following.shards))
+    return op.stateful_batch("follow_channels", sharded, partial(FollowChannels, following))
 
 
 def parse_records(batch: Iterable[Chunk], following: Following) -> list[list[PlacedRecord]]:

@@ -10,6 +10,7 @@ import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 from bytewax.outputs import Sink
 
+from beepgpt import __version__
 from beepgpt.conversations.account import Account
 from beepgpt.dataflows.asking import GatedSource
 from beepgpt.dataflows.label_examples import LABELED_LINES, VERSION, LabelExamples, LabelingRun, labeled_topics, read_records
@@ -49,7 +50,7 @@ def flow() -> Dataflow:
     from beepgpt.labeling.labelers.rules import RulesLabeler
     from beepgpt.runtime.flow_metrics import LabelFigures
     from beepgpt.runtime.places import source_of, topic_id_of
-    from beepgpt.runtime.workers import ClusterWorker, cluster_topics, program_version
+    from beepgpt.runtime.workers import ClusterWorker, cluster_topics
 
     settings = read_settings()
     if settings.labeling.labeler != "rules":
@@ -65,7 +66,7 @@ def flow() -> Dataflow:
     worker = ClusterWorker(settings, origin)
     labeling = LabelingRun(RulesLabeler(), is_stopping=worker.is_stopping, on_error=worker.fail)
     source = source_of(origin, settings, worker, since=origin.since, until=origin.until, group=settings.kafka.group)
-    names = {"version": program_version(), "labeler": settings.labeling.labeler, "told": labeling.labeler.fingerprint}
+    names = {"version": __version__, "labeler": settings.labeling.labeler, "told": labeling.labeler.fingerprint}
     figures = LabelFigures(**labeling.figures(), lags=lambda: dict(worker.lags), topic=origin.topic, build=names)
     worker.start(origin, str(to), figures)
     sinks = to.sinks(listener=worker)

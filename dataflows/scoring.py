@@ -15,7 +15,7 @@ from beepgpt.conversations.account import Account
 from beepgpt.conversations.channel import FOREVER
 from beepgpt.conversations.shard import STATE_VERSION
 from beepgpt.dataflows.asking import GatedSource
-from beepgpt.dataflows.following import FollowChannels, Following, key_by_shard, parse_records
+from beepgpt.dataflows.following import Following, follow
 from beepgpt.dataflows.records import CallbackSink, Formats, accounts_in, write_outputs
 from beepgpt.dataflows.score_points import VERSION, ScorePoints, ScoringRun, gather_points
 from beepgpt.dataflows.scored_records import SCORED_LINES, SCORED_MESSAGES, alerts_in
@@ -40,9 +40,7 @@ def scoring_flow(
     """
     flow = Dataflow(NAME)
     chunks = op.input("read_records", flow, GatedSource(source, scoring.gate, scoring.is_stopping))
-    parsed = op.flat_map_batch("parse_records", chunks, partial(parse_records, following=following))
-    sharded = op.flat_map_batch("key_by_shard", parsed, partial(key_by_shard, shards=following.shards))
-    followed = op.stateful_batch("follow_channels", sharded, partial(FollowChannels, following))
+    followed = follow(chunks, following)
     points = op.flat_map_batch("gather_points", followed, gather_points)
     scored = op.stateful_batch("score_points", points, partial(ScorePoints, scoring))
     write_outputs(scored, ("predictions", "deletions", "outcomes"), sinks, formats)

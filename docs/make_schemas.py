@@ -16,6 +16,7 @@ PLAIN: dict[str, dict[str, Any]] = {
     "text": TEXT,
     "time": TIME,
     "integer": {"type": "integer"},
+    "number": {"type": "number"},
     "yes_no": {"type": "boolean"},
     "texts": {"type": "array", "items": TEXT},
     "integers": {"type": "array", "items": {"type": "integer"}},

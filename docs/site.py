@@ -6,10 +6,12 @@ other files of the repository lead to it, if pyproject.toml names one; otherwise
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -21,19 +23,71 @@ from beepgpt.commands.app import COMMANDS, app
 HERE = Path(__file__).resolve().parents[1]
 BESIDE = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md"}
 """Pages that stand at the top of the repository, and where they stand on the site."""
+BESIDE |= {f"notebooks/{path.name}": f"notebooks/{path.stem}.md" for path in sorted(HERE.glob("notebooks/*.ipynb"))}
 SETTINGS = "reference/settings.md"
-LINK = re.compile(r"(!?)\[([^]]*)\]\((?!https?:|#)([^)\s#]+)(#[^)\s]*)?\)")
+RECORDS = "reference/records.md"
+SCHEMAS = HERE / "docs" / "reference" / "schemas"
+LINK = re.compile(r"(!?)\[([^]]*)\]\((?!https?:|data:|#)([^)\s#]+)(#[^)\s]*)?\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are no files of this folder."""
-    made = {place: (HERE / name).read_text("utf-8") for name, place in BESIDE.items()}
+    made = {place: page_of(HERE / name) for name, place in BESIDE.items()}
     made[SETTINGS] = (
         f"# Settings\n\nEvery line is a setting and its default.\n\n```toml\n{(HERE / 'config' / 'default.toml').read_text('utf-8')}\n```\n"
     )
+    made[RECORDS] = "# Records\n\n" + "\n".join(map(fields_of, sorted(SCHEMAS.glob("*.json"))))
     for place, content in made.items():
         files.append(File.generated(config, place, content=content))
     return files
+
+
+def page_of(path: Path) -> str:
+    """A page as it stands there; a notebook as Markdown, with what its cells show."""
+    text = path.read_text("utf-8")
+    if path.suffix != ".ipynb":
+        return text
+    parts = []
+    for cell in json.loads(text)["cells"]:
+        source = "".join(cell["source"])
+        parts += [source] if cell["cell_type"] == "markdown" else [f"```python\n{source}\n```", *map(shown, cell["outputs"])]
+    return "\n\n".join(parts)
+
+
+def fields_of(path: Path) -> str:
+    """A record's fields as a table, of its JSON Schema."""
+    schema = json.loads(path.read_text("utf-8"))
+    needed = schema.get("required", [])
+    rows = [
+        f"| `{name}` | {type_of(field)}{'' if name in needed else ', may be missing'} | {field.get('description', '')} |"
+        for name, field in schema["properties"].items()
+    ]
+    link = f"[{path.name}](schemas/{path.name})"
+    return "\n".join(
+        [
+            f"## {schema['title']}\n\n{schema['description']} As a JSON Schema: {link}.\n",
+            "| field | type | what it is |",
+            "|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def type_of(field: dict[str, Any]) -> str:
+    """The type of a field, in words."""
+    kinds = field.get("type", [each.get("type", "") for each in field.get("anyOf", [])])
+    return " or ".join(kinds) if isinstance(kinds, list) else kinds
+
+
+def shown(output: dict[str, Any]) -> str:
+    """What a cell shows: a picture, a table (in the site's own style) or text."""
+    data = output.get("data", {})
+    if "image/png" in data:
+        return f"![What the cell draws](data:image/png;base64,{''.join(data['image/png'].split())})"
+    if "text/html" in data:
+        return re.sub(r"<style.*?</style>|\s*\n\s*| (?:border|class|style)=\"[^\"]*\"", "", "".join(data["text/html"]), flags=re.DOTALL)
+    return f"```text\n{''.join(output.get('text') or data['text/plain']).rstrip()}\n```"
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:

@@ -66,6 +66,7 @@ PROOFS = (
     ProofPart("kafka kills", "flows and brokers are killed, paused and filled up", ("tests/dataflows", "-k", "kafka", "-m", "proof")),
     ProofPart("label kills", "labeling is killed at random", ("tests/dataflows", "-k", "label", "-m", "proof")),
     ProofPart("alert kills", "`alert` is killed at random", ("tests/commands", "-k", "alert", "-m", "proof")),
+    ProofPart("up kills", "the commands of `up` are killed at random", ("tests/up", "-m", "proof")),
     ProofPart("slack ordeal", "live Slack with faults of every kind", ("tests/ingest", "-m", "proof")),
     ProofPart("labelers", "the classifier on real examples", ("tests/labeling", "-m", "proof and not hypothesis")),
     ProofPart(

@@ -9,9 +9,11 @@ from pathlib import Path
 import orjson
 import pytest
 
+import beepgpt
 from beepgpt.alerts import delivery
 from beepgpt.commands.app import COMMANDS
-from beepgpt.commands.topics import BESIDE, KINDS, PREFIX
+from beepgpt.commands.topics import BESIDE, KINDS, PREFIX, flow_topics, names_beside
+from beepgpt.config.settings import read_settings
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.account import POINT_ENDS, Account
 from beepgpt.conversations.rules import Rules
@@ -56,6 +58,23 @@ def test_the_glossary_has_the_topics():
     assert missing({f"{PREFIX}.{kind}" for kind in (*KINDS, *BESIDE)}) == set()
 
 
+def test_the_page_of_topics_has_each_with_how_long_it_keeps_records():
+    """As `beepgpt topics` makes them."""
+    settings = read_settings(environ={})
+    kept = dict(
+        re.findall(
+            r"^\| `(slack\.[\w-]+)` \|.*\| ([^|]*) \|$", (ROOT / "docs" / "reference" / "topics.md").read_text("utf-8"), re.MULTILINE
+        )
+    )
+    specs = {spec.name: spec for spec in flow_topics(PREFIX, 12, -1, names_beside(PREFIX, settings), settings)}
+
+    assert kept.keys() == specs.keys()
+    for name, spec in specs.items():
+        days = int(spec.settings.get("retention.ms", -1)) // 86_400_000
+        assert (f"{days} days" in kept[name]) == (days > 0), name
+        assert ("newest of each id" in kept[name]) == ("compact" in spec.settings["cleanup.policy"]), name
+
+
 def test_the_glossary_has_the_metrics():
     """Every family that a process serves."""
     code = "".join(path.read_text("utf-8") for path in (ROOT / "beepgpt").glob("*/**/*.py"))
@@ -74,6 +93,12 @@ def test_the_site_is_built(tmp_path: Path):
     assert (done.returncode, done.stderr) == (0, "")
     commands = (tmp_path / "reference" / "commands.html").read_text("utf-8")
     assert [name for group in COMMANDS.values() for name in group if f'id="beepgpt-{name}"' not in commands] == []
+    for notebook in ROOT.glob("notebooks/*.ipynb"):
+        page = (tmp_path / "notebooks" / f"{notebook.stem}.html").read_text("utf-8")
+        assert page.count("data:image/png") == notebook.read_text("utf-8").count('"image/png"') > 0, "with its pictures"
+    names = (tmp_path / "reference" / "python.html").read_text("utf-8")
+    assert [name for name in beepgpt.__all__ if f'id="beepgpt.{name}"' not in names] == []
+    assert "<blockquote>" not in names and names.count("&gt;&gt;&gt;") > 30, "examples are blocks of code"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

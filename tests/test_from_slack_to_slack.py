@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,52 +16,18 @@ from beepgpt.connectors.log import OutgoingRecord, TopicSpec
 from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import MINUTE, SECOND
 from beepgpt.runtime.clock import now_us
-from tests.support import program, slack_server, slack_web_api
+from tests.support import program
 from tests.support.broker import Broker, GivenBroker
 from tests.support.kafka import KEPT, address, free_block, started
 from tests.support.scoring import save
-from tests.support.slack_server import ApiError, Server
-from tests.support.slack_web_api import Refused
 from tests.support.slack_workspace import TEAM
 from tests.support.speed import wait_until
+from tests.support.whole_slack import one_slack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 SECRET = "Does anybody know why the build of the zeppelin is red?"
 LEAST = 0.01
-FOR_ALERTS = (
-    *("users.info", "conversations.members", "conversations.open", "chat.getPermalink", "views.publish"),
-    *("chat.postMessage", "chat.update", "chat.delete"),
-)
-"""Methods that tests/support/slack_web_api.py answers."""
-
-
-@contextmanager
-def one_slack() -> Iterator[tuple[Server, slack_web_api.Workspace]]:
-    """Socket Mode, histories and what alerts need, by one server and one token."""
-    people = slack_web_api.Workspace()
-    for name in ("UANA", "UBO", "UCY"):
-        people.user(name, team_id=TEAM)
-    people.user("UED", team_id=TEAM, is_restricted=True)  # a guest, who was a member once
-    people.channel("C1", "UANA", "UBO", "UCY")
-
-    def answering(method: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
-        def call(given: dict[str, Any]) -> dict[str, Any]:
-            try:
-                with people.lock:
-                    return slack_web_api.answer(people, method, given)
-            except Refused as refused:
-                raise ApiError(str(refused)) from None
-
-        return call
-
-    with slack_server.serving(ack_within=1.0, retries=(0.2, 1.0, 3.0)) as server:
-        of_channels, of_letters = server.methods["conversations.history"], answering("conversations.history")
-        server.methods |= {method: answering(method) for method in FOR_ALERTS}
-        server.methods["conversations.history"] = lambda given: (of_letters if given["channel"][0] == "D" else of_channels)(given)
-        server.scopes = f"{slack_server.SCOPES},{slack_web_api.SCOPES}"
-        server.workspace.add_channel("C1")
-        yield server, people
 
 
 def history() -> Iterator[dict[str, Any]]:
@@ -97,6 +63,11 @@ def test_a_question_comes_to_who_will_answer_it_and_goes_with_its_message(broker
     alert = program("alert", follow("predictions"), "--interactions", follow("interactions"), "--outcomes", follow("outcomes"))
     alert = [*alert, "--deletions", follow("events"), "--threshold", str(LEAST)]
     with one_slack() as (server, people), ExitStack() as stack:
+        for name in ("UANA", "UBO", "UCY"):
+            people.user(name, team_id=TEAM)
+        people.user("UED", team_id=TEAM, is_restricted=True)  # a guest, who was a member once
+        people.channel("C1", "UANA", "UBO", "UCY")
+        server.workspace.add_channel("C1")
         settings = server.settings | {
             "BEEPGPT_SLACK__INTERACTIONS_TOPIC": topics["interactions"],
             "BEEPGPT_SLACK__DELAY": "1s",

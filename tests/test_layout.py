@@ -40,14 +40,17 @@ ROOMS: dict[str, set[str]] = {
     "library": {
         *("conversations", "audit", "training", "simulation", "connectors", "config", "runtime", "dataflows"),
     },
+    "up": {"conversations", "training", "alerts", "connectors", "config", "runtime"},
     "commands": {
         *("conversations", "audit", "training", "labeling", "alerts", "simulation", "connectors", "config", "runtime", "ingest"),
-        *("dataflows", "web", "forgetting", "library"),
+        *("dataflows", "web", "forgetting", "library", "up"),
     },
 }
 """Each room with the rooms that it may import; `web` takes values from them."""
 IN_A_FLOW = {"config", "connectors", "runtime"}
-"""What `flow()` of a file in dataflows/ may import besides."""
+"""What the functions of dataflows/ that wire flows may import besides."""
+WIRING = {"flow", "follow_channels"}
+"""Those functions: `flow()` of a file, and the operator for flows of others."""
 FOR_ALL = {"errors", "figures", "folders", "lenient_json", "locks", "packages", "__version__"}
 """What stands in the package itself; every room may import it."""
 VALUES = "beepgpt.connectors.openai.values"
@@ -152,11 +155,11 @@ def test_rooms_import_what_they_may():
 
 
 def outside_flow(tree: ast.Module) -> ast.Module:
-    """A flow's file without what `flow()` alone may import."""
-    for function in tree.body:
-        if isinstance(function, ast.FunctionDef) and function.name == "flow":
-            assert rooms_imported(function) <= ROOMS["dataflows"] | IN_A_FLOW | FOR_ALL
-    return ast.Module([each for each in tree.body if not (isinstance(each, ast.FunctionDef) and each.name == "flow")], [])
+    """A file of dataflows/ without the functions that wire flows."""
+    wiring = [each for each in tree.body if isinstance(each, ast.FunctionDef) and each.name in WIRING]
+    for function in wiring:
+        assert rooms_imported(function) <= ROOMS["dataflows"] | IN_A_FLOW | FOR_ALL
+    return ast.Module([each for each in tree.body if each not in wiring], [])
 
 
 def test_import_linter_knows_the_rooms():
@@ -212,7 +215,10 @@ def test_each_extra_s_modules_are_those_that_it_brings():
     of = packages_distributions()
     brought = {extra: {of[module][0].lower().replace("_", "-") for module in modules} for extra, modules in packages.MODULES.items()}
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
-    assert brought == {extra: {re.split(r"[\[<>=]", each)[0] for each in wanted} for extra, wanted in extras.items()}
+    ours = {extra: wanted for extra, wanted in extras.items() if not wanted[0].startswith("beepgpt[")}
+    assert brought == {extra: {re.split(r"[\[<>=]", each)[0] for each in wanted} for extra, wanted in ours.items()}
+    others = {"labeling": ["beepgpt[label]"], "training": ["beepgpt[train]"]}  # as they were called before
+    assert extras == ours | others | {"all": [f"beepgpt[{','.join(sorted(ours))}]"]}
 
 
 def test_no_file_is_long():

@@ -126,9 +126,13 @@ class RehearsalHistory:
         return dict(found)
 
     def days(self, part: str) -> float:
-        """Days from the first point of a part to its last; at least an hour."""
+        """Days from the first point of a part to its last."""
         points = self.parts.get(part, [])
-        return max((points[-1].prompt_ts - points[0].prompt_ts) / DAY, 1 / 24) if points else 0.0
+        return (points[-1].prompt_ts - points[0].prompt_ts) / DAY if points else 0.0
+
+    def rate_days(self, part: str) -> float:
+        """The days by which rates of a part are reckoned: at least one, since a few minutes tell nothing of a day."""
+        return max(self.days(part), 1.0)
 
     @cached_property
     def joins_by_part(self) -> dict[str, dict[tuple[str, str], int]]:
@@ -223,7 +227,7 @@ class Rehearsed:
             "listed": sum(each.part == part and each.alert.way == "list" for each in self.alerts),
             "people": len(people),
             **{name: None if isnan(each.value) else round(each.value, 4) for name, each in intervals.items()},
-            "per_person_per_day": share(len(whole), len({each.alert.user for each in whole}) * history.days(part)),
+            "per_person_per_day": share(len(whole), len({each.alert.user for each in whole}) * history.rate_days(part)),
             "intervals": {name: each.as_json() for name, each in intervals.items()},
         }
 

@@ -84,7 +84,7 @@ def rehearsal_report(
 
     return {
         "models": history.models.tolist(),
-        "days": round(history.days("judge"), 2),
+        "days": round(history.days("judge"), 4),
         "points": len(history.points),
         "parts": {part: len(points) for part, points in history.parts.items()},
         "begin": day_of(judges[0].prompt_ts, policy.zone) if judges else None,
@@ -163,7 +163,7 @@ def trial_of(ours: Rehearsed) -> list[dict[str, Any]]:
     """How long a trial must be to show that more join when they are alerted: `alerts` of two halves of people, one of which gets none, and
     `weeks` at the rate of these alerts. Empty where the alerts are too few to tell how many join unaided.
     """
-    joined, a_week = ours.figures["intervals"]["joined"], 7 * len(ours.direct()) / max(ours.history.days("judge"), 1 / 24)
+    joined, a_week = ours.figures["intervals"]["joined"], 7 * len(ours.direct()) / ours.history.rate_days("judge")
     if joined["low"] is None:
         return []
     found = [(more, needed_to_see(joined["value"], more)) for more in SEEN_IN_A_TRIAL]
@@ -180,7 +180,7 @@ def people_of(rehearsed: Rehearsed, names: Mapping[str, str]) -> list[dict[str, 
         {
             "name": names.get(user, user),
             **_counts_of(alerts),
-            "a_day": share(len(alerts), rehearsed.history.days("judge")),
+            "a_day": share(len(alerts), rehearsed.history.rate_days("judge")),
         }
         for user, alerts in most
     ]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from beepgpt import __version__
 from beepgpt.alerts.database import AlertStoreView
 from beepgpt.alerts.deciding import AlertDecider
 from beepgpt.alerts.decisions import is_quiet
@@ -34,7 +35,7 @@ from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.outages import Reached, watching
 from beepgpt.runtime.places import is_topic, log_of
 from beepgpt.runtime.specs import SpecCheck, SpecFound
-from beepgpt.runtime.workers import Stop, program_version
+from beepgpt.runtime.workers import Stop
 from beepgpt.training.live import LiveThresholds, SayPair, card_in, live_in
 
 log = logging.getLogger("beepgpt")
@@ -177,7 +178,7 @@ def figures_of(
         calls=lambda: {} if slack is None else dict(slack.calls),
         lags=lambda: {place: records for source in sources for place, records in list(source.lags.items())},
         clock=lambda: clock() / 1_000_000,
-        build=lambda: {"version": program_version(), **in_use(thresholds)},
+        build=lambda: {"version": __version__, **in_use(thresholds)},
     )
 
 

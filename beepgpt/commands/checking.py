@@ -39,7 +39,7 @@ def check_workspace(settings: Settings) -> Iterator[CheckFinding]:
 
 def check_packages() -> Iterator[CheckFinding]:
     """Whether what live commands need is installed."""
-    lacking = missing_of("slack", "training")
+    lacking = missing_of("slack", "train")
     names = dict.fromkeys(each for names in lacking.values() for each in names)
     yield "packages", not names, f"{', '.join(names)}: not installed: {line_for(names, *lacking)}" if names else "all are installed"
 

@@ -23,7 +23,9 @@ BROKER = "kafka://localhost:9092"
 def init(
     workspace: Annotated[str | None, typer.Option(help="The workspace's name, as in acme.slack.com.", show_default=False)] = None,
     zone: Annotated[str | None, typer.Option(help="Where most people are, as Europe/Berlin: for quiet hours.", show_default=False)] = None,
-    broker: Annotated[str | None, typer.Option(help=f"The log, as {BROKER} or sqlite:///srv/log.", show_default=False)] = None,
+    broker: Annotated[
+        str | None, typer.Option(help=f"The log, as {BROKER} or sqlite:///srv/log; beepgpt up has its own.", show_default=False)
+    ] = None,
     to: Annotated[Path, typer.Option(help="The file.")] = Path("beepgpt.toml"),
 ) -> None:
     """Write a settings file, beepgpt.toml, from three answers: they are asked for, if they aren't given. All other settings stand in it as
@@ -33,27 +35,36 @@ def init(
     jsonl.check_writable(to)
     workspace = workspace or asked("What is the workspace called (acme, of acme.slack.com)?", "--workspace", "workspace")
     zone = zone or asked("In which time zone are most people (Europe/Berlin)?", "--zone", "UTC")
-    broker = broker or asked("Where is the log?", "--broker", BROKER)
-    if not is_topic(broker):
+    if broker is None and is_somebody_there():
+        broker = asked(f"Where is the log ({BROKER})? It may be left empty: beepgpt up has its own.", "--broker", "")
+    if broker and not is_topic(broker):
         raise BadCommand(f"--broker {broker}: {BROKER} or sqlite:///srv/log is expected")
-    answers: dict[Name, str] = {
-        ("conversations", "workspace"): workspace,
-        ("alerts", "zone"): zone,
-        ("cluster", "source"): f"{broker.rstrip('/')}/slack.events?follow=true",
-    }
+    answers: dict[Name, str] = {("conversations", "workspace"): workspace, ("alerts", "zone"): zone}
+    if broker:
+        answers["cluster", "source"] = f"{broker.rstrip('/')}/slack.events?follow=true"
     jsonl.write_file(to, file_with(answers).encode())
     try:
         read_settings(to)
     except BaseException:
         to.unlink()
         raise
-    console.print(f"{to}: three settings, and all others as comments. `export BEEPGPT_CONFIG={to.resolve()}` makes every command read it.")
-    say_next("check", "--config", to)
+    console.print(
+        f"{to}: {len(answers)} settings, and all others as comments. `export BEEPGPT_CONFIG={to.resolve()}` makes every command read it."
+    )
+    if broker:
+        say_next("check", "--config", to)
+    else:
+        say_next("up", "--data", "live", "--export", "EXPORT.zip", "--config", to, why="Live on this machine, once its tokens are set")
+
+
+def is_somebody_there() -> bool:
+    """Whether somebody can be asked."""
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def asked(question: str, flag: str, default: str) -> str:
     """The answer of whoever runs the command. Raises BadCommand if nobody can be asked."""
-    if not (sys.stdin is not None and sys.stdin.isatty()):
+    if not is_somebody_there():
         raise BadCommand(f"nobody is there to be asked: give {flag}, as {flag} {default}")
     return str(typer.prompt(question, default=default, err=True)).strip()
 

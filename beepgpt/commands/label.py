@@ -104,7 +104,7 @@ def check_labeler(job: LabelJob) -> None:
         raise BadCommand("--batch is for bounded input: what is followed has no end, and a batch is made of all of it")
     if ours.batch and job.settings.provider.way != "chat":
         raise BadCommand('--batch is for provider.way = "chat": there are no batches of decisions')
-    need(f"--labeler {ours.labeler}", NEEDED[ours.labeler], "labeling")
+    need(f"--labeler {ours.labeler}", NEEDED[ours.labeler], "label")
 
 
 def local_labeler(settings: Settings, few_shots: Sequence[FewShot]) -> tuple[Labeler, list[Accuracy | None]]:

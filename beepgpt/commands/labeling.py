@@ -9,6 +9,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from beepgpt import __version__
 from beepgpt.commands.example_source import MAX_LINE, pass_on_retractions, retractions_of, spec_in
 from beepgpt.config.settings import Settings
 from beepgpt.conversations.account import Account
@@ -25,7 +26,7 @@ from beepgpt.runtime.places import Origin, source_of, topic_id_of
 from beepgpt.runtime.recovery import RecoveryFolder
 from beepgpt.runtime.running import FlowRun, recovery_of, run_flow, status_of
 from beepgpt.runtime.specs import specs_on
-from beepgpt.runtime.workers import PreparedFlow, Stop, Worker, program_version
+from beepgpt.runtime.workers import PreparedFlow, Stop, Worker
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def run_labeling(
         sinks = _sinks(job, worker)
         formats = labeled_topics(topic_id_of(source)) if isinstance(job.to, Topics) else LABELED_LINES
         flow = labeling.labeling_flow(source, run, sinks, worker.accounts.append, formats)
-        names = {"version": program_version(), "labeler": job.settings.labeling.labeler, "told": labeler.fingerprint}
+        names = {"version": __version__, "labeler": job.settings.labeling.labeler, "told": labeler.fingerprint}
         return PreparedFlow(flow, LabelFigures(**run.figures(), lags=lambda: dict(worker.lags), topic=job.origin.topic, build=names))
 
     (report,), ended = run_flow(flow_run(job, job.settings.labeling.labeler, labeler.fingerprint, stop), build, recovery)

@@ -11,8 +11,9 @@ from beepgpt.commands.flags import HOW, MODEL, WHAT, WHERE
 from beepgpt.commands.reads import flags_of, read_by
 
 GROUP_OF = {
-    **dict.fromkeys(("to", "from_", "report", "recovery", "outcomes", "retractions", "valid", "names", "no_names"), WHERE),
+    **dict.fromkeys(("to", "from_", "report", "metrics", "recovery", "outcomes", "retractions", "valid", "names", "no_names"), WHERE),
     **dict.fromkeys(("members", "set", "interactions", "deletions", "store", "scratch", "few_shots", "broker", "source"), WHERE),
+    **dict.fromkeys(("data", "export"), WHERE),
     **dict.fromkeys(
         ("model", "against", "labeler", "learn_from", "epochs", "suffix", "way", "precision", "per_week", "deadline", "candidates_too"),
         MODEL,
@@ -28,7 +29,7 @@ METAVARS = {
     **dict.fromkeys(("labeler", "prefix", "reason", "shards", "suffix", "way"), "<name>"),
     **dict.fromkeys(("user", "channel", "message"), "<id>"),
     **dict.fromkeys(("broker", "http_host"), "<address>"),
-    "until": "<time>",
+    **dict.fromkeys(("until", "night"), "<time>"),
     "with_": "<names>",
     **dict.fromkeys(("model", "text", "workspace", "zone"), "<text>"),
 }
@@ -50,6 +51,7 @@ EXAMPLES = {
     "experiment": "beepgpt experiment config/framings.toml --source acme-export.zip --to framings",
     "init": "beepgpt init --workspace acme --zone Europe/Berlin --broker kafka://localhost:9092",
     "check": "beepgpt check --config beepgpt.toml",
+    "up": "beepgpt up --data acme-live --export acme-export.zip",
     "topics": "beepgpt topics kafka://localhost:9092",
     "ingest": "beepgpt ingest slack --to kafka://localhost:9092/slack.events",
     "score": "beepgpt score acme-export.zip --model set/models/local --to predictions.jsonl",

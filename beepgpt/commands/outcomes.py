@@ -11,6 +11,7 @@ import typer
 
 from beepgpt.commands.closing import say_next, show_summary
 from beepgpt.commands.flags import Json, Report, with_settings
+from beepgpt.commands.metrics_file import Metrics, check_metrics, write_metrics
 from beepgpt.commands.output import account_table, by_reason, write_report
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
@@ -37,23 +38,27 @@ def outcomes(
     ] = None,
     to: Annotated[Path | None, typer.Option(help="A page of it, .html, that needs nothing else.", show_default=False)] = None,
     report: Report = None,
+    metrics: Metrics = None,
     json: Json = False,
 ) -> None:
     """Show how well predictions did, by model: hits, precision of alerts, calibration, and how that changed from week to week."""
     given = settings.scoring.threshold
     if given is not None and given < LEAST_KEPT:
         raise BadCommand(f"--threshold {given:g}: at least {LEAST_KEPT} is expected: outcomes hold no less likely people")
-    with needing("beepgpt outcomes", "training"):
+    with needing("beepgpt outcomes", "train"):
+        from beepgpt.training.metrics_table import outcome_rows
         from beepgpt.training.outcomes import figures_by_model  # noqa: F401
     written = [path for path in (to, report) if path is not None]
     for path in written:
         jsonl.check_writable(path)
-    check_apart(source, written)
+    check_metrics(metrics)
+    check_apart(source, [*written, *([] if metrics is None else [metrics])])
     closing = outcomes_of(source, model, settings)
     if not closing["models"]:
         raise BadCommand(f"{source}: holds no outcome yet: a point's is known when somebody answered, or its horizon has passed")
     show_summary(closing, json, lambda found: print_models(found["models"]))
     write_report(report, closing)
+    write_metrics(metrics, outcome_rows(closing["models"]))
     if to is not None:
         from beepgpt.web.report import outcomes_page
 

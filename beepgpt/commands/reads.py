@@ -32,6 +32,7 @@ READS: dict[str, tuple[str, str]] = {
     "experiment": ("", "conversations training kafka labeling.few_shots provider run"),
     "init": ("", ""),
     "check": ("", "conversations run kafka cluster provider slack scoring alerts"),
+    "up": ("", "conversations run kafka labeling provider training scoring alerts slack"),
     "topics": ("run.rejects_kept", "kafka scoring.kept run.log_level run.log_format"),
     "ingest": (
         f"conversations.edits conversations.lateness conversations.remember run.forgotten run.progress {LOGS} {METRICS}",

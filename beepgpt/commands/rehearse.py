@@ -12,6 +12,7 @@ from rich.table import Table
 
 from beepgpt.commands.closing import say_next, show_summary
 from beepgpt.commands.flags import Json, Names, NoNames, Report, with_settings
+from beepgpt.commands.metrics_file import Metrics, check_metrics, write_metrics
 from beepgpt.commands.output import write_report
 from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
@@ -45,24 +46,27 @@ def rehearse(
     names: Names = None,
     no_names: NoNames = False,
     report: Report = None,
+    metrics: Metrics = None,
     json: Json = False,
 ) -> None:
     """Replay past predictions with alerts: whom they would have alerted, how often rightly."""
-    need("beepgpt rehearse", ("jinja2", "slack_sdk", "scipy", "matplotlib"), "slack", "training")
+    need("beepgpt rehearse", ("jinja2", "slack_sdk", "scipy", "matplotlib"), "slack", "train")
     from beepgpt.commands.rehearse_run import rehearsal_of, wishes_of
     from beepgpt.training.live import live_in
+    from beepgpt.training.metrics_table import rehearsal_rows
     from beepgpt.web.report import rehearsal_page
 
     folder, model = model, None if model is None else live_in(model)
     if to.suffix.lower() not in (".html", ".htm"):
         raise BadCommand(f"--to {to}: a page is written there: name an .html")
     jsonl.check_writable(to)
+    check_metrics(metrics)
     if outcomes is None and not is_topic(source) and (beside := beside_of(Path(source), "outcomes")) is not None and beside.exists():
         outcomes = str(beside)
     given_names = {f"names {each}": each for each in names or []}
     check_apart(
         source,
-        [to, alerts_beside(to), *([report] if report is not None else [])],
+        [to, alerts_beside(to), *(path for path in (report, metrics) if path is not None)],
         outcomes=outcomes,
         store=store,
         members=members,
@@ -73,6 +77,7 @@ def rehearse(
     write_page(to, rehearsal_page(values, people_of(known)), values["alerts"])
     figures = {name: value for name, value in values.items() if name not in ON_THE_PAGE}
     write_report(report, figures)
+    write_metrics(metrics, rehearsal_rows(values))
     show_summary(figures, json, lambda _: print_figures(values))
     if model is not None:
         keep(values["recommended"], model, values["models"])
@@ -136,8 +141,8 @@ def print_figures(values: Mapping[str, Any]) -> None:
     table.add_column("", overflow="fold")
     reacting = ("reacted",) if values["rules"][0]["intervals"]["reacted"]["count"] else ()
     is_wide = not results.is_terminal or results.width >= WIDE
-    people, each = (["people"], ["a day each"]) if is_wide else ([], [])
-    for name in ("alerts", *people, "joined, %", "next, %", *reacting, "coverage, %", *each):
+    people, daily = (["people"], ["a day each"]) if is_wide else ([], [])
+    for name in ("alerts", *people, "joined, %", "next, %", *reacting, "coverage, %", *daily):
         table.add_column(name, justify="right", no_wrap=True)
     for row in (*values["rules"], *values["thresholds"]):
         cells = [f"{row['alerts']:,}", *([f"{row['people']:,}"] if is_wide else []), of_how_many(row["intervals"]["joined"])]

@@ -14,7 +14,7 @@ from beepgpt.config.settings import Settings
 from beepgpt.connectors.files import jsonl
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.console import console, time_left
-from beepgpt.runtime.places import lines_with_places
+from beepgpt.runtime.places import is_topic, lines_with_places
 from beepgpt.runtime.workers import collect_rarely
 from beepgpt.training.folder import CARD
 
@@ -72,7 +72,7 @@ def rehearsal_of(
         values = rehearsal_report(history, None if given is None else policy_at(given), policy_at, instead, on_run=on_run, **how)
     guessed = "a guess" if before is None else "as was recommended before" if before.found == "rehearsed" else "which the model keeps"
     guessed = guessed if given is None else "as was set"
-    return {**values, "asked": wishes[0]._asdict(), "guessed": guessed}
+    return {**values, "live": is_topic(source) or store is not None, "asked": wishes[0]._asdict(), "guessed": guessed}
 
 
 def wishes_of(precision: float | None = None, per_week: float | None = None) -> list[WantedAlerts]:

@@ -51,7 +51,7 @@ def retrain(
     """Train the live model anew, if that makes it no worse: a candidate is compared with it, then fitted up to today."""
     if report is not None:
         jsonl.check_writable(report)
-    with needing("beepgpt retrain", "training"):
+    with needing("beepgpt retrain", "train"):
         import beepgpt.training.models  # noqa: F401
     back = duration_of("--since", since) or 0
     found = retrained(source, model, settings, back=back, precision=precision, retractions=retractions, threads=threads, force=force)

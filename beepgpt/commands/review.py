@@ -50,9 +50,9 @@ def review(
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
 ) -> None:
     """Choose few-shot examples by hand, on a web page on this machine."""
-    with needing("beepgpt review", "labeling"):
+    with needing("beepgpt review", "label"):
         from beepgpt.labeling.review_queue import ReviewQueue
-        from beepgpt.web import review_page
+        from beepgpt.web import local_server, review_page
     if labeler not in (None, *OPINIONS):
         raise BadCommand(f"--labeler {labeler}: {', '.join(OPINIONS)} is expected")
     ours, known = settings.labeling, known_names(names, [source], no_names=no_names)
@@ -62,13 +62,13 @@ def review(
             console.print(each)
         opinions = opinions_of(labeler or ours.labeler, ours.learn_from)
         queue = ReviewQueue(examples, kept, opinions, people=known, channels=known)
-        with closing(review_page.listen(port)) as listener:
-            keys = review_page.Keys(listener.getsockname()[1])
+        with closing(local_server.listen(port)) as listener:
+            keys = local_server.Keys(listener.getsockname()[1], "review")
             console.print(f"Review at {keys.address()}")
             console.print(f"Choices go to {ours.few_shots} as you make them; Ctrl-C ends the review.")
             if browser and can_show_pages():
                 threading.Thread(target=webbrowser.open, args=(keys.address(once=True),), daemon=True).start()
-            review_page.serve(review_page.Page(queue, source).app(keys), listener)
+            local_server.serve(review_page.Page(queue, source).app(keys), listener)
         strong, weak = kept.counts.values()
         console.print(f"{ours.few_shots}: {strong} strong and {weak} weak few-shots, {kept.skipped} examples skipped.")
         say_next("label", source, "--few-shots", ours.few_shots, "--to", "labeled.jsonl")
@@ -148,7 +148,7 @@ def opinions_of(labeler: str, learn_from: Path | None) -> OpinionSource | None:
     if labeler == "rules":
         rules = RulesLabeler()
         return lambda prompts, _: [rules.label(prompt).result() for prompt in prompts]
-    with needing(f"--labeler {labeler} (--labeler none does without)", "labeling"):
+    with needing(f"--labeler {labeler} (--labeler none does without)", "label"):
         from beepgpt.labeling.agreement import LEAST
         from beepgpt.labeling.labelers.labeled import CannotLearn, Labeled, read_labeled
         from beepgpt.labeling.labelers.local import unseen_verdicts

@@ -75,7 +75,7 @@ def score(
     if report is not None:
         jsonl.check_writable(report)
         check_apart(source, [*job.to.files().values(), report])
-    with needing("beepgpt score", "training"):
+    with needing("beepgpt score", "train"):
         import beepgpt.training.models  # noqa: F401
     if worker is not None:
         run_score_worker(job, worker, shards.split(","))

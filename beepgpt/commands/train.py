@@ -118,7 +118,7 @@ def train_local(folder: Path, kind: str, into: Path, *, seed: int, threads: int)
 
 def check_training_set(folder: Path) -> None:
     """Raise MissingPackage if what training needs is not installed, BadCommand if the folder is no training set."""
-    with needing("beepgpt train", "training"):
+    with needing("beepgpt train", "train"):
         import beepgpt.training.models
         import beepgpt.training.runs  # noqa: F401
     if not (folder / MANIFEST).exists():

@@ -55,7 +55,7 @@ def run_try(job: TryJob) -> dict[str, Any]:
 
 def check_try(job: TryJob) -> None:
     """Check what can be checked before anything is written. Raises BadCommand."""
-    need("beepgpt try", ["slack_sdk", *MODULES["training"]], "training", "slack")
+    need("beepgpt try", ["slack_sdk", *MODULES["train"]], "train", "slack")
     if not job.settings.rules.candidates:
         raise BadCommand("--no-candidates: the model of this machine is asked about candidates: leave it out")
     if job.settings.conversations.target == "reactors":

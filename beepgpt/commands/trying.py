@@ -21,9 +21,8 @@ from beepgpt.errors import RunStopped
 from beepgpt.figures import share
 from beepgpt.runtime.steps import Steps, contents_of
 from beepgpt.training.folder import CARD, MANIFEST, METRICS
+from beepgpt.training.parts import LEAST_ANSWERED
 
-LEAST_ANSWERED = 200
-"""Answered points below which nothing is learned: a tenth of them, which judges, would be too few for any figure."""
 ENOUGH_ANSWERED = 1_000
 """Answered points from which on a verdict can be expected."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import orjson
 import typer
@@ -12,6 +12,7 @@ from rich.table import Table
 
 from beepgpt.commands.closing import say_next, show_summary
 from beepgpt.commands.flags import Json, ModelFolder, Names, NoNames, with_settings
+from beepgpt.commands.metrics_file import Metrics, check_metrics, write_metrics
 from beepgpt.commands.provider import open_models, print_unanswered, say_strangers
 from beepgpt.commands.train import check_training_set
 from beepgpt.config.settings import Settings
@@ -20,12 +21,9 @@ from beepgpt.figures import share_or_few, short, with_interval
 from beepgpt.folders import make_folder
 from beepgpt.runtime.console import WIDEST, console, results
 from beepgpt.runtime.names import known_names, people_of
-from beepgpt.runtime.places import check_names_folder
+from beepgpt.runtime.places import check_apart, check_names_folder
 from beepgpt.training.folder import CARD, METRICS, MODELS
 from beepgpt.training.live import let_own_be_live
-
-if TYPE_CHECKING:
-    pass
 
 NOT_JUDGED = {
     "silence": "Points that nobody answered (--silences drop)",
@@ -52,15 +50,22 @@ def validate(
     ] = None,
     names: Names = None,
     no_names: NoNames = False,
+    metrics: Metrics = None,
     json: Json = False,
 ) -> None:
     """Say what a model is worth: on all of the validation side, beside simple rules, with intervals, as numbers and as a page."""
+    from beepgpt.training.metrics_table import validation_rows
+    from beepgpt.training.runs import FILE
+
     into = to or model
+    check_metrics(metrics)
+    check_apart(str(folder), [*(into / name for name in (METRICS, REPORT, FILE)), *([] if metrics is None else [metrics])])
     check_names_folder("--to", into)
     check_training_set(folder)
     known = known_names(names, [folder], no_names=no_names)
     closing, files = validated(folder, model, against, precision, settings, known)
     write_run(into, files)
+    write_metrics(metrics, validation_rows(closing))
     show_summary(closing, json, print_figures)
     if not any(row["name"] == "text" for row in closing["rows"]["answered"]):
         console.print(f"To compare it with text alone: beepgpt train {folder} --model text, and validate again.")

@@ -87,5 +87,21 @@ RETRACTION = (
     RecordField("retracted_ts", "time", "When one of its messages was deleted."),
 )
 
-RECORDS = {"example": EXAMPLE, "point": POINT, "retraction": RETRACTION}
+METRIC = (
+    RecordField("command", "text", "What measured it: validate, outcomes or rehearse."),
+    RecordField("metric", "text", "What was measured, as the command's report names it: hit@1, log_loss, precision, joined, alerts, ..."),
+    RecordField("part", "text", "Of which part of time: judge, choose or fit; headlines are of judge."),
+    RecordField("kind", "text", "Of which points: all, answered, first_replies or first_messages; null for alerts.", may_be_null=True),
+    RecordField("model", "text", "Of which model, or of which simple rule beside it."),
+    RecordField("by", "text", "What the points or people are divided by: threshold, month, ...; null: they aren't.", may_be_null=True),
+    RecordField("group", "text", "Which of these: the threshold from which on somebody is named, the month, ...", may_be_null=True),
+    RecordField("value", "number", "The number; null where nothing was there to be measured.", may_be_null=True),
+    RecordField("low", "number", "Where its 95 % interval begins; null if it has none, or there is too little to tell.", may_be_null=True),
+    RecordField("high", "number", "Where its 95 % interval ends.", may_be_null=True),
+    RecordField("count", "integer", "What it is a share or mean of: so many points, alerts or answers.", may_be_null=True),
+    RecordField("conversations", "integer", "In how many conversations those are.", may_be_null=True),
+)
+"""A number of a report, in the order of its keys."""
+
+RECORDS = {"example": EXAMPLE, "point": POINT, "retraction": RETRACTION, "metric": METRIC}
 """By name, what a schema can be made of."""

@@ -138,7 +138,7 @@ class TableRows:
 
     def __iter__(self) -> Iterator[TableRow]:
         """Raises MissingPackage if nothing here can read it, and CannotRead."""
-        with needing(f"{self.path}: a table", "training"):
+        with needing(f"{self.path}: a table", "train"):
             import pyarrow as pa
             import pyarrow.parquet as pq
         from beepgpt.training.formats import COLUMNS

@@ -34,6 +34,13 @@ class SourceExamples(Iterable[ExampleRecord]):
     """The examples of a source. Each `for` reads the source anew, and holds no more of it than what is open.
 
     After a `for` that came to its end, `account`, `retractions`, `late` and `rejected` are those of that reading.
+
+    >>> import beepgpt
+    >>> asked = beepgpt.ChatEvent.post("general", "ana", 1704103200_000000, "Is it red?")
+    >>> reply = beepgpt.ChatEvent.post("general", "bo", 1704103260_000000, "It is.", thread=asked.at)
+    >>> made = beepgpt.examples([asked, reply])
+    >>> [example.answer for example in made], made.account["points"]["made"], len(made.retractions)
+    ([('bo',)], 3, 0)
     """
 
     def __init__(
@@ -103,7 +110,7 @@ class SourceExamples(Iterable[ExampleRecord]):
 
         Raises MissingPackage if pyarrow isn't installed.
         """
-        need("a table", ["pyarrow"], "training")
+        need("a table", ["pyarrow"], "train")
         return table_of("example", self._kept_lines())
 
     def to_pandas(self) -> pd.DataFrame:

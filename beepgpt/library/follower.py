@@ -15,16 +15,12 @@ from beepgpt.conversations.rules import Rules
 from beepgpt.conversations.shard import SHARDS
 from beepgpt.dataflows.following import FollowChannels, Following, key_by_shard, parse_records
 from beepgpt.dataflows.records import DeadLetter, TaggedItems
-from beepgpt.errors import BeepGPTError
+from beepgpt.errors import DoesNotAddUp
 from beepgpt.library.chat_events import GivenEvent, event_of
 from beepgpt.library.records import ExampleRecord, PointRecord, RetractedExample
 from beepgpt.library.sources import settings_of
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.forgotten import forgotten_of
-
-
-class DoesNotAddUp(BeepGPTError):
-    """A record or a point is in no row of the account, or in two: a fault of the program, and its output is not to be used."""
 
 
 @dataclass(slots=True)

@@ -28,7 +28,17 @@ def _quiet(step: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class TrainedModel:
-    """A model of this machine that predicts who answers: `beepgpt.train` makes one, `Model.load` reads one from its folder."""
+    """A model of this machine that predicts who answers: `beepgpt.train` makes one, `Model.load` reads one from its folder.
+
+    >>> import beepgpt, tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> made = beepgpt.examples(beepgpt.simulate(f"{folder}/workspace.zip", messages=400))
+    >>> trained = beepgpt.train(beepgpt.split(made, f"{folder}/set"), threads=1)
+    >>> model = beepgpt.Model.load(f"{folder}/set/models/local")
+    >>> newest = made.kept()[-1:]
+    >>> model.predict(newest) == trained.predict(newest), model.card["trained_on"]["examples"]
+    (True, 247)
+    """
 
     folder: Path
     _trained: Trained = field(repr=False)
@@ -36,7 +46,7 @@ class TrainedModel:
     @classmethod
     def load(cls, folder: str | Path) -> TrainedModel:
         """The model in a folder that `beepgpt train` or `beepgpt.train` made. No code in it is run. Raises BadModel, MissingPackage."""
-        need("a model", NEEDED, "training")
+        need("a model", NEEDED, "train")
         from beepgpt.training.models import load_model
 
         return cls(Path(folder), load_model(Path(folder)))
@@ -91,7 +101,7 @@ def train(
     >>> TrainedModel.load(model.folder).predict(made)[0] == first
     True
     """
-    need("a model", NEEDED, "training")
+    need("a model", NEEDED, "train")
     from beepgpt.training.models import train_here
 
     folder = training_set.folder if isinstance(training_set, TrainingSet) else TrainingSet(Path(training_set)).folder

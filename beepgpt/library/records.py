@@ -58,7 +58,15 @@ class ShownRecord:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PointRecord(ShownRecord):
-    """A moment at which somebody may be about to answer: all of it was known at `prompt_ts`. Times are microseconds since 1970."""
+    """A moment at which somebody may be about to answer: all of it was known at `prompt_ts`. Times are microseconds since 1970.
+
+    >>> import beepgpt
+    >>> follower = beepgpt.Follower(beepgpt.rules(candidates=False), points=True)
+    >>> asked = beepgpt.ChatEvent.post("general", "ana", 1704103200_000000, "Is it red?")
+    >>> point = [*follower.feed(asked).points, *follower.end().points][0]
+    >>> point.channel, point.prompt_ts == asked.at, point.speakers, point.prompt
+    ('general', True, 1, 'Is it red?\\n\\n###\\n\\n')
+    """
 
     conversations: tuple[str, ...]
     """One, or a root's session and its own thread."""

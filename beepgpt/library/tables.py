@@ -26,13 +26,13 @@ def table_of(record: str, lines: Sequence[bytes]) -> pa.Table:
 
 def pandas_of(made: Callable[[], pa.Table]) -> Any:
     """A table of pyarrow for pandas. Raises MissingPackage."""
-    need("a table", ["pandas", "pyarrow"], "training")
+    need("a table", ["pandas", "pyarrow"], "train")
     return made().to_pandas()
 
 
 def polars_of(made: Callable[[], pa.Table]) -> Any:
     """A table of pyarrow for polars. Raises MissingPackage."""
-    need("a table", ["polars", "pyarrow"], "training")
+    need("a table", ["polars", "pyarrow"], "train")
     import polars
 
     return polars.from_arrow(made())

@@ -33,7 +33,16 @@ TRAINING = ("training", "run")
 
 @dataclass(frozen=True, slots=True)
 class TrainingSet:
-    """A folder with a training side and a validation side, apart in time; `TrainingSet(folder)` opens one that `beepgpt prepare` made."""
+    """A folder with a training side and a validation side, apart in time; `TrainingSet(folder)` opens one that `beepgpt prepare` made.
+
+    >>> import beepgpt, tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> export = beepgpt.simulate(f"{folder}/workspace.zip", messages=400)
+    >>> made = beepgpt.split(beepgpt.examples(export), f"{folder}/set")
+    >>> opened = beepgpt.TrainingSet(f"{folder}/set")
+    >>> opened == made, opened.manifest["parts"]["examples"], opened.to_arrow("valid").column_names[:3]
+    (True, {'fit': 247, 'choose': 31, 'judge': 31}, ['id', 'conversation', 'channel'])
+    """
 
     folder: Path
 
@@ -50,7 +59,7 @@ class TrainingSet:
 
     def to_arrow(self, side: str) -> pa.Table:
         """The examples of a side, `train` or `valid`, as a table of pyarrow with their candidates, in the order of time. Raises BadSet."""
-        need("a table", ["pyarrow"], "training")
+        need("a table", ["pyarrow"], "train")
         import pyarrow.parquet as pq
 
         path = self.folder / f"candidates_{side}.parquet"
@@ -103,7 +112,7 @@ def split(
     >>> made.manifest["account"]["adds_up"], made.to_arrow("train").num_rows > made.to_arrow("valid").num_rows
     (True, True)
     """
-    need("a training set", ["pyarrow"], "training")
+    need("a training set", ["pyarrow"], "train")
     from beepgpt.training.checks import model_of
     from beepgpt.training.prepare import check_folder, prepare, retracted_in
 

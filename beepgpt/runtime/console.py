@@ -55,8 +55,14 @@ def tabbed(table: Table) -> Iterator[str]:
         yield "\t".join(" ".join(str(cell).split()) for cell in row).rstrip("\t")
 
 
-console = _Terminal(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
-"""Names of files are shown as they are, whatever brackets and colons stand in them; long sentences are the terminal's to wrap."""
+NOTEBOOK = "JPY_PARENT_PID"
+"""A variable of the environment of Jupyter's kernels, and of what they run."""
+
+console = _Terminal(
+    stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True, force_interactive=False if NOTEBOOK in os.environ else None
+)
+"""Names of files are shown as they are, whatever brackets and colons stand in them; long sentences are the terminal's to wrap.
+In a notebook, `!beepgpt` has a terminal, on which nothing can be drawn twice: each picture of what moves would stay."""
 results = _Terminal(markup=False, emoji=False, highlight=False, soft_wrap=True)
 """Standard output, for what a command was asked for: the rest goes beside it, so that `| less` and `> file` work."""
 log = logging.getLogger("beepgpt")

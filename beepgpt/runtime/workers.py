@@ -10,16 +10,16 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from bytewax.dataflow import Dataflow
 from bytewax.testing import run_main
 from prometheus_client.registry import Collector
 
+from beepgpt import __version__
 from beepgpt.config.settings import BadSettings, Settings
 from beepgpt.connectors.log import KAFKA, parse_address
 from beepgpt.conversations.account import Account, sum_of
@@ -224,7 +224,7 @@ class Worker(SourceListener):
             "state": lambda: sum_of(Account(shard.size()) for shard in list(shards)).counts,
             "newest": lambda: _latest_of(shard.newest() for shard in list(shards)),
             "topic": topic,
-            "build": {"version": program_version(), "spec": spec},
+            "build": {"version": __version__, "spec": spec},
         }
 
 
@@ -241,13 +241,6 @@ def collect_rarely() -> None:
     """Let the garbage collector look rarely: what a run keeps has no cycles, and full collections take up to a quarter of its time."""
     gc.freeze()
     gc.set_threshold(20_000, 20, 1_000)
-
-
-def program_version() -> str:
-    """The installed version of this program."""
-    with suppress(PackageNotFoundError):
-        return version("beepgpt")
-    return "not installed"
 
 
 def peak_memory_mb() -> float:

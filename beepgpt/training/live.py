@@ -258,10 +258,10 @@ def _keep_own(folder: Path) -> Path | None:
     if not (folder / CARD).is_file():
         return None
     same = (each for each in _versions_of(folder, name_of(folder)) if threshold_in(each) == threshold_in(folder))
-    return next(same, None) or _make_version(folder, partial(_copy_pair, folder))
+    return next(same, None) or _make_version(folder, partial(copy_pair, folder))
 
 
-def _copy_pair(folder: Path, to: Path) -> None:
+def copy_pair(folder: Path, to: Path) -> None:
     """Copy a model's files, without what makes its folder a live one; and the candidate beside it, whose figures it may have."""
     for each in folder.iterdir():
         if each.is_file() and each.suffix != ".lock" and not each.name.startswith(LIVE):

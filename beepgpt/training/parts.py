@@ -15,6 +15,8 @@ from beepgpt.conversations.events import micros, ts_text
 
 Part = Literal["fit", "choose", "judge"]
 PARTS: tuple[Part, ...] = ("fit", "choose", "judge")
+LEAST_ANSWERED = 200
+"""Answered points below which nothing is learned: a tenth of them, which judges, would be too few for any figure."""
 
 
 class Parts(NamedTuple):

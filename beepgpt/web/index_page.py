@@ -8,7 +8,7 @@ from typing import Any
 from beepgpt.figures import counted, right_of
 from beepgpt.web.naming import PageNames
 from beepgpt.web.pages import bands, rendered
-from beepgpt.web.verdict import ONLY_A_TRIAL, UNAIDED, alerted_from, counts_of, gains_of, most_of, rules_of, trial_of
+from beepgpt.web.verdict import alerted_from, caveat_of, counts_of, gains_of, most_of, rules_of, trial_of
 from beepgpt.web.words import words_of
 
 SHOWN = 5
@@ -31,7 +31,7 @@ def index_page(found: Mapping[str, Any], people: Iterable[str] = ()) -> str:
     more: dict[str, Any] = {"trial": trial_of(rehearsal), "counts": counts_of(rehearsal, found["examples"]), "gains": gains_of(rehearsal)}
     more |= {"right": right_of(ours["intervals"]["joined"]), "judged": ours["intervals"]["joined"]["count"]}
     more |= {"most": most_of(rehearsal["people"], rehearsal["figures"]["alerts"]), "shown": shown, "words": words}
-    more |= {"alerted_from": alerted_from(rehearsal), "unaided": UNAIDED, "only_a_trial": ONLY_A_TRIAL}
+    more |= {"alerted_from": alerted_from(rehearsal), "caveat": caveat_of(rehearsal)}
     return rendered("index.html", found=found, ranges=ranges, people=PageNames(people), **more)
 
 

@@ -22,7 +22,7 @@ from beepgpt.training.outcomes import DONE
 from beepgpt.training.validation import ShownExample
 from beepgpt.web.naming import PageNames
 from beepgpt.web.pages import ENDS, REASONS, bands, rendered
-from beepgpt.web.verdict import ONLY_A_TRIAL, UNAIDED, counts_of, gains_of, how_chosen, known_at_choosing, most_of, notes_of, says_of
+from beepgpt.web.verdict import caveat_of, counts_of, gains_of, how_chosen, joined, known_at_choosing, most_of, notes_of, says_of
 from beepgpt.web.words import words_of
 
 INK = "#010203"
@@ -318,8 +318,8 @@ def rehearsal_page(found: Mapping[str, Any], people: Iterable[str] = (), home: s
         "rehearsal.html",
         found=found,
         says=says_of(found),
-        unaided=UNAIDED,
-        only_a_trial=ONLY_A_TRIAL,
+        caveat=caveat_of(found),
+        joined=joined(found["figures"]["intervals"]["joined"], found["figures"]["alerts"]),
         notes=notes_of(found),
         chosen=how_chosen(found),
         counts=counts_of(found),
@@ -338,7 +338,7 @@ def rehearsal_page(found: Mapping[str, Any], people: Iterable[str] = (), home: s
 
 def _tradeoff(found: Mapping[str, Any]) -> Plot | None:
     rows = sorted((row for row in found["thresholds"] if row["joined"] is not None), key=itemgetter("alerts", "threshold"))
-    chosen, days = found["threshold"], found["days"]
+    chosen, days = found["threshold"], max(found["days"], 1.0)
 
     def draw(axes: Axes) -> None:
         across = [row["alerts"] / days for row in rows]

@@ -10,6 +10,7 @@ from beepgpt.training.intervals import widest_to_see
 from beepgpt.web.pages import REASONS
 
 UNAIDED = "Nobody got a message: these people joined unaided."
+ALERTED = "Where alerts were sent meanwhile, people may have joined because of them."
 ONLY_A_TRIAL = "Somebody who is really alerted may join more often, or less; only a trial can tell."
 """What a look at the past can't know."""
 BETTER = "Better than simple rules: worth a trial with volunteers."
@@ -42,7 +43,7 @@ def verdict_of(values: Mapping[str, Any], people: int | None) -> dict[str, Any]:
     return {
         "sentence": sentence,
         "says": says_of(values),
-        "caveat": f"{UNAIDED} {ONLY_A_TRIAL}",
+        "caveat": " ".join(caveat_of(values)),
         "notes": notes_of(values),
         "chosen": how_chosen(values),
         "days": values["days"],
@@ -53,6 +54,11 @@ def verdict_of(values: Mapping[str, Any], people: int | None) -> dict[str, Any]:
         "better_rule": {"name": better["rule"], **better["intervals"]["joined"]},
         "quiet_hours_unsure": are_quiet_hours_unsure(values),
     }
+
+
+def caveat_of(values: Mapping[str, Any]) -> tuple[str, str]:
+    """What a look at the past can't know, in two sentences: where predictions were made live, people may have been alerted to them."""
+    return (ALERTED if values["live"] else UNAIDED), ONLY_A_TRIAL
 
 
 def rules_of(values: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -91,7 +91,7 @@ class NoArrow(BeepGPTError):
     exit_status = 2
 
     def __init__(self, path: Path) -> None:
-        super().__init__(f"{path}: a table needs pyarrow, which is not installed: pip install 'beepgpt[training]', or pyarrow alone")
+        super().__init__(f"{path}: a table needs pyarrow, which is not installed: pip install 'beepgpt[train]', or pyarrow alone")
 
 
 def is_table(path: Path) -> bool:

@@ -105,6 +105,14 @@ def test_quiet_hours_are_those_in_which_the_message_would_come(second: int, way:
     assert [each.alert.way for each in rehearsed.alerts] == [way]
 
 
+def test_some_minutes_tell_nothing_of_a_day():
+    """Two alerts to Bo within eight minutes are two a day, and not hundreds."""
+    points = [prediction(NOON + after, conversations=[f"C1:{after}:session"], people={"bo": 0.9}) for after in (0, 8 * MINUTE)]
+    rehearsed = Replay(history(points, [])).under(POLICY)
+
+    assert (rehearsed.history.days("judge") * DAY, rehearsed.figures["per_person_per_day"]) == (8 * MINUTE, 2.0)
+
+
 def test_the_future_changes_no_alert():
     """With or without outcomes, and up to any time, the same people are alerted."""
     points, outcomes = simulated()

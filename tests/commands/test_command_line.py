@@ -528,4 +528,4 @@ def test_what_is_not_installed_is_named(tmp_path):
     ran = subprocess.run(command, capture_output=True, text=True, timeout=60 * slowness(), cwd=tmp_path, env=variables, check=False)
 
     assert ran.returncode == 1 and "Traceback" not in ran.stderr
-    assert "this needs pyarrow, which is not installed: pip install 'beepgpt[training]'" in ran.stderr
+    assert "this needs pyarrow, which is not installed: pip install 'beepgpt[train]'" in ran.stderr

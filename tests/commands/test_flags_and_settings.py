@@ -23,7 +23,7 @@ from beepgpt.connectors.kafka import Connection
 from beepgpt.connectors.log import TopicSpec
 from beepgpt.labeling.few_shots import FewShots
 from beepgpt.simulation.workspace import Plan, write_export
-from beepgpt.web import review_page
+from beepgpt.web import local_server
 from tests.support.broker import Broker, GivenBroker
 
 NAMES = [name for group in COMMANDS.values() for name in group]
@@ -112,7 +112,7 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, set[Nam
         patch.setenv("BEEPGPT_RUN__FORGOTTEN", str(folder / "forgotten.json"))
         patch.setenv("BEEPGPT_PROVIDER__BASE_URL", "http://127.0.0.1:1/v1")
         patch.setenv("BEEPGPT_PROVIDER__TRIES", "1")
-        patch.setattr(review_page, "serve", lambda *_: None)  # it would go on until somebody ends it
+        patch.setattr(local_server, "serve", lambda *_: None)  # it would go on until somebody ends it
         watch.begin(patch)
         for function, commands in RUNS.items():
             found[function] = set()
@@ -164,7 +164,7 @@ def test_a_command_reads_the_flags_that_it_offers_and_no_other_setting(read, fun
 
 def test_a_flag_that_is_not_read_and_a_setting_that_is_not_offered_would_be_seen():
     assert wrong("outcomes", {("scoring", "people")}) == ({("scoring", "threshold")}, {("scoring", "people")})
-    assert set(RUNS) | ALONE | ON_KAFKA | {"try_export", "demo"} == set(READS)
+    assert set(RUNS) | ALONE | ON_KAFKA | {"try_export", "demo", "up"} == set(READS)
 
 
 @pytest.mark.slow
@@ -250,6 +250,8 @@ def test_init_writes_a_file_that_every_command_reads(tmp_path: Path, monkeypatch
     plain = read_settings(environ={})
     answered = {each: getattr(plain, each) for each in ("conversations", "alerts", "cluster")}
     assert settings.model_copy(update=answered) == plain
+    run("init --workspace acme --zone Europe/Berlin --to up.toml")
+    assert read_settings(tmp_path / "up.toml", environ={}).cluster == plain.cluster
     assert "is there already" in str(CliRunner().invoke(app, wanted.split()).exception)
     nobody = CliRunner().invoke(app, ["init", "--workspace", "a", "--to", "c.toml"])
     assert "nobody is there to be asked: give --zone" in str(nobody.exception) and not (tmp_path / "c.toml").exists()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from beepgpt.config.sections import UNITS, ConversationSettings, microseconds
-from beepgpt.config.settings import DEFAULTS, BadSettings, Settings, read_settings
+from beepgpt.config.settings import DEFAULTS, SECRET, BadSettings, Settings, read_settings
 from beepgpt.conversations.rules import DAY, MINUTE, SECOND, BadRules, Rules, spec_of
 
 
@@ -77,6 +77,18 @@ def test_everything_wrong_is_named_at_once_as_it_was_written(tmp_path: Path):
         "--max-prompt-tokens is 15: must be at least 16",
         "--horizon is '31d': must be at most thread_ttl",
     ]
+
+
+@pytest.mark.parametrize(("section", "name"), SECRET)
+def test_a_secret_that_is_wrong_is_not_shown(tmp_path: Path, section: str, name: str):
+    """A number where text is wanted: its name is shown, and not what was given."""
+    file = tmp_path / "beepgpt.toml"
+    file.write_text(f"[{section}]\n{name} = 90210777\n")
+
+    with pytest.raises(BadSettings) as raised:
+        read_settings(file, environ={})
+
+    assert str(raised.value).startswith(f"{section}.{name} in {file} is a secret: ") and "90210777" not in str(raised.value)
 
 
 def test_unknown_names_are_errors_with_a_guess(tmp_path: Path):

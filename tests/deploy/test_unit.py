@@ -1,4 +1,4 @@
-"""The unit for systemd in docs/cluster.md: systemd reads it, and what it starts runs, ends, and can be started again."""
+"""The units for systemd on two pages: systemd reads them, and what the first starts runs, ends, and can be started again."""
 
 import configparser
 import re
@@ -20,9 +20,9 @@ from tests.support.speed import wait_until
 PROGRAM = "/opt/beepgpt/bin/beepgpt"
 
 
-def unit() -> str:
+def unit(page: str = "cluster.md") -> str:
     """As it stands on the page."""
-    (found,) = re.findall(r"```ini\n(.*?)```", (ROOT / "docs" / "cluster.md").read_text("utf-8"), re.DOTALL)
+    (found,) = re.findall(r"```ini\n(.*?)```", (ROOT / "docs" / page).read_text("utf-8"), re.DOTALL)
     return str(found)
 
 
@@ -35,9 +35,10 @@ def service() -> configparser.SectionProxy:
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze")
 @pytest.mark.parametrize("is_spoiled", [False, True])
-def test_systemd_takes_the_unit(tmp_path: Path, is_spoiled: bool):
+@pytest.mark.parametrize("page", ["cluster.md", "guides/live.md"])
+def test_systemd_takes_the_unit(tmp_path: Path, page: str, is_spoiled: bool):
     """It knows every setting and value, and says nothing; of a setting that it doesn't know it would."""
-    text = unit().replace(PROGRAM, "/bin/true").replace("User=beepgpt", "User=root")
+    text = unit(page).replace(PROGRAM, "/bin/true").replace("User=beepgpt", "User=root")
     assert text.count("/bin/true") == 1
     path = tmp_path / "beepgpt-score.service"
     path.write_text(text.replace("RestartSec", "RestartSeconds") if is_spoiled else text)

@@ -21,6 +21,7 @@ NOT_RUN = {
     "ingest": "writes to topics alone: tests/forgetting/test_forget_topics.py",
     "init": "writes a settings file, which holds nothing that anybody wrote",
     "check": "writes nothing",
+    "up": "runs other commands; what it adds, whether the history is in and figures, holds nothing that anybody wrote",
     "settings": "prints",
     "help": "prints",
     "review": "serves a page; what it writes, few-shots, is written here by the same class",
@@ -47,7 +48,7 @@ RUNS = (
     "score ws/export.zip --to ws/predictions.jsonl --outcomes ws/outcomes.jsonl --model ws/set/models/local --include channels,groups",
     "alert ws/predictions.jsonl --members ws/export.zip --to ws/alerts.jsonl --threshold 0.05 --report ws/alert-report.json",
     "rehearse ws/predictions.jsonl --outcomes ws/outcomes.jsonl --members ws/export.zip --threshold 0.05 --to ws/rehearsal.html",
-    "outcomes ws/outcomes.jsonl --to ws/outcomes.html --report ws/outcomes.json",
+    "outcomes ws/outcomes.jsonl --to ws/outcomes.html --report ws/outcomes.json --metrics ws/metrics.parquet",
     "audit ws/export.zip ws/examples.jsonl --report ws/audit.json --include channels,groups --sample 20",
 )
 

@@ -13,8 +13,7 @@ import beepgpt
 from beepgpt.connectors.log import Log, OutgoingRecord
 from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.conversations.forgetting import Forgotten
-from beepgpt.errors import BadCommand
-from beepgpt.library.follower import DoesNotAddUp
+from beepgpt.errors import BadCommand, DoesNotAddUp
 from beepgpt.runtime.forgotten import write_forgotten
 from tests.library.conftest import HOUR, MINUTE, START
 from tests.support.logs import topic_on, write_to

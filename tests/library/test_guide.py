@@ -32,7 +32,7 @@ def test_the_guide_runs_from_its_beginning_to_its_end(tmp_path: Path, monkeypatc
             names["frame"] = None
             made_of_export = len(printed)
 
-    assert len(blocks) == 5 and made_of_export > 100
+    assert len(blocks) == 6 and made_of_export > 100 and len(names["lines"]) > 100
     assert names["follower"].account["adds_up"] and names["asked"].text == "Is it red?"
     assert [example.channel for example in names["answered"] if example.answer] == ["general"]
     assert not names["found"].is_broken and not names["found"].is_suspected

@@ -36,6 +36,11 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # Names
 
 
+def test_each_public_name_has_an_example_that_runs():
+    """Of all docstrings, this file's run with the others: here is that each has one."""
+    assert [name for name in beepgpt.__all__ if ">>> " not in (getattr(beepgpt, name).__doc__ or "")] == []
+
+
 def test_the_names_are_few_and_each_says_what_it_is():
     """15 at most; a test of each runs as a doctest in its module."""
     assert len(beepgpt.__all__) <= 15 and sorted(beepgpt._FROM) == beepgpt.__all__ == sorted(beepgpt.__all__)
@@ -202,7 +207,7 @@ def test_a_missing_package_is_named_with_the_line_that_installs_it(export: Path,
 
     with pytest.raises(MissingPackage, match=r"^a table needs polars, which is not installed: pip install polars$"):
         beepgpt.examples(export).to_polars()
-    with pytest.raises(MissingPackage, match=r"^a model needs sklearn, which is not installed: pip install 'beepgpt\[training\]'$"):
+    with pytest.raises(MissingPackage, match=r"^a model needs sklearn, which is not installed: pip install 'beepgpt\[train\]'$"):
         monkeypatch.setitem(sys.modules, "sklearn", None)
         beepgpt.Model.load(export.parent / "none")
 

@@ -6,14 +6,30 @@ RECOVERY_PY = "beepgpt/runtime/recovery.py"
 PACING_PY = "beepgpt/runtime/pacing.py"
 QUEUE_PY = "beepgpt/labeling/review_queue.py"
 FEW_PY = "beepgpt/labeling/few_shots.py"
-PAGE_PY = "beepgpt/web/review_page.py"
+PAGE_PY = "beepgpt/web/local_server.py"
 SETTINGS_PY = "config/settings.py"
+CHILDREN_PY, FOLDER_PY = "beepgpt/up/children.py", "beepgpt/up/folder.py"
+CHILDREN, FOLDER = "tests/up/test_children.py", "tests/up/test_folder.py"
 INTERRUPTED = "tests/commands/test_interrupted.py"
 PACING = "tests/runtime/test_pacing.py"
 REVIEW = "tests/web/test_review.py"
 SETTINGS = "tests/config/test_settings.py"
 
 ROWS = (
+    mutation(
+        "a command that ended is not started again",
+        "live: what ends is started again",
+        CHILDREN_PY,
+        CHILDREN,
+        ("            self.child.is_stopping.wait(pause)\n", "            self.child.is_stopping.wait()\n"),
+    ),
+    mutation(
+        "a history joins behind live events",
+        "law 6",
+        FOLDER_PY,
+        FOLDER,
+        ('if history is not None and fingerprint not in ("", history):', 'if history and fingerprint not in ("", history):'),
+    ),
     mutation(
         "a recovery folder of another run is gone on with",
         "law 4",

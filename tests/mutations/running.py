@@ -28,6 +28,8 @@ COPIED = (
     "docs",
     "tests",
     "benchmarks",
+    "examples",
+    "notebooks",
     "pyproject.toml",
     "setup.py",
     "Makefile",

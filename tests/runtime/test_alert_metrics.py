@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+from beepgpt import __version__
 from beepgpt.commands import alert_run
 from beepgpt.connectors.kafka import Connection, Writer, create_topics
 from beepgpt.connectors.log import OutgoingRecord, TopicSpec
@@ -11,7 +12,6 @@ from beepgpt.conversations.events import ts_text
 from beepgpt.conversations.rules import DAY, HOUR, MINUTE, SECOND
 from beepgpt.runtime.flow_metrics import AlertFigures, AlertPulse
 from beepgpt.runtime.metrics import serve
-from beepgpt.runtime.workers import program_version
 from beepgpt.training.live import LiveThresholds
 from tests.commands.test_alert_command import just_now, settings_of
 from tests.runtime.test_metrics import Clock, Values, get, scraped, values
@@ -137,9 +137,9 @@ def test_the_pair_that_is_in_use_is_shown(tmp_path: Path):
     def shown() -> set[str]:
         return {name for name in scraped_of(figures) if name.startswith("beepgpt_build_info")}
 
-    assert shown() == {f"beepgpt_build_info{{model={first.name}}}{{threshold=0.3}}{{version={program_version()}}}"}
+    assert shown() == {f"beepgpt_build_info{{model={first.name}}}{{threshold=0.3}}{{version={__version__}}}"}
     second = pair(live, 2, 0.7)
-    assert shown() == {f"beepgpt_build_info{{model={second.name}}}{{threshold=0.7}}{{version={program_version()}}}"}
+    assert shown() == {f"beepgpt_build_info{{model={second.name}}}{{threshold=0.7}}{{version={__version__}}}"}
 
 
 def test_counters_begin_with_the_process_and_never_fall(tmp_path: Path):
@@ -239,7 +239,7 @@ def test_the_command_serves_them_and_is_ready_once_it_caught_up(tmp_path: Path, 
         assert lags == {f'beepgpt_consumer_lag_records{{partition="{number}",topic="{topic}"}}' for number in (0, 1)}
         assert served['beepgpt_alerts_told_total{by="slack"}'] == served['beepgpt_alerts_passed_total{reason="too_old"}'] == 1
         assert served['beepgpt_slack_calls_total{method="chat.postMessage",result="ok"}'] == 1
-        assert served['beepgpt_build_info{threshold="0.5",version="0.1.0"}'] == 1
+        assert served[f'beepgpt_build_info{{threshold="0.5",version="{__version__}"}}'] == 1
         wait_until(lambda: run.figure("beepgpt_alerts_told_total") == 2, "and it stands in the file")
         assert run.stop() == 0, run.said
     assert TOKEN not in run.said

@@ -14,10 +14,13 @@ from beepgpt.web.naming import PageNames
 from beepgpt.web.pages import environment
 from beepgpt.web.report import places_of, ranged_line
 from beepgpt.web.verdict import (
+    ALERTED,
     ALONE,
     BETTER,
     NOBODY,
+    ONLY_A_TRIAL,
     SAME,
+    UNAIDED,
     UNSURE,
     WORSE,
     alerted_from,
@@ -153,6 +156,7 @@ def rehearsed(*rules: dict[str, Any], **more: Any) -> dict[str, Any]:
         "own_zones": 16,
         "unzoned": 0,
         "kept_back": [],
+        "live": False,
     }
     found |= {"in_quiet_hours": 9, "most_joined": 4, "apart": {"choose": before}, "parts": {"choose": 882, "judge": 900}}
     found["trial"] = [{"more": 0.1, "alerts": 722, "weeks": 31}, {"more": 0.2, "alerts": 176, "weeks": 8}]
@@ -250,6 +254,15 @@ def test_simple_rules_that_alerted_are_not_said_to_have_alerted_nobody():
     assert (said(5, 4), said(0, 4)) == (begin + unknown, begin + unknown)
     assert said(0, 0) == begin + "Two simple rules would have alerted nobody."
     assert "sent 1 message to 1 of 1 person; " in said(0, 0, 1) and "sent 1 message to 1 person; " in said(0, 0, None)
+
+
+def test_what_was_predicted_live_is_not_said_to_have_reached_nobody():
+    """Some of them may have got a message, and have joined because of it."""
+    rules = (rule(LATEST, 1, figure(0, 1, None, None)), rule(MOST, 1, figure(0, 1, None, None)))
+
+    assert verdict_of(rehearsed(*rules), 40)["caveat"] == f"{UNAIDED} {ONLY_A_TRIAL}"
+    assert verdict_of(rehearsed(*rules, live=True, days=0.006), 40)["caveat"] == f"{ALERTED} {ONLY_A_TRIAL}"
+    assert verdict_of(rehearsed(*rules, days=0.006), 40)["sentence"].startswith("In 9 minutes it would have sent")
 
 
 def test_notes_say_whose_nights_are_reckoned_with_and_who_joined_most():

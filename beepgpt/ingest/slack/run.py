@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
+from beepgpt import __version__
 from beepgpt.config.sections import SlackSettings
 from beepgpt.config.settings import Settings, revealed
 from beepgpt.connectors.log import LogWriter, TopicAddress
@@ -30,7 +31,7 @@ from beepgpt.runtime.console import console
 from beepgpt.runtime.forgotten import ListWatch
 from beepgpt.runtime.outages import watching
 from beepgpt.runtime.places import log_of, patience_of, print_proxy
-from beepgpt.runtime.workers import Stop, peak_memory_mb, program_version
+from beepgpt.runtime.workers import Stop, peak_memory_mb
 
 if TYPE_CHECKING:
     from beepgpt.connectors.slack import live as slack_live
@@ -177,7 +178,7 @@ def run_slack(job: SlackIngestJob) -> tuple[dict[str, Any], int]:
             ListWatch(job.settings.run.forgotten).now,
         )
         if job.settings.run.metrics_port:
-            build = {"version": program_version(), "team": team}
+            build = {"version": __version__, "team": team}
             figures = SlackFigures(loop.counts, loop.gauges, loop.types_written, lambda: calls_of(callers), build, refused=lambda: refused)
             stack.enter_context(metrics.serve(job.settings.run.metrics_port, job.settings.run.metrics_host, figures, pulse))
         stack.enter_context(watching(loop.cost))

@@ -1,0 +1,237 @@
+"""All of it in its order: topics, the history, what runs for ever, a first model, and each night what a night is for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from datetime import time as clock_time
+from functools import partial
+from pathlib import Path
+from signal import SIGTERM
+from typing import NamedTuple
+
+from beepgpt.config.settings import Settings
+from beepgpt.errors import RunStopped
+from beepgpt.runtime.console import print_event
+from beepgpt.runtime.places import log_of
+from beepgpt.runtime.running import STOPPED
+from beepgpt.runtime.workers import Stop
+from beepgpt.up.children import Child, Service, ended, environment_with
+from beepgpt.up.enough import ExamplesSoFar
+from beepgpt.up.folder import DataFolder, fingerprint_of
+from beepgpt.up.nights import next_night
+
+STOP_WITHIN = 0.2
+"""Seconds between two looks at whether to stop."""
+LOOK_EVERY = 2.0
+"""Seconds between two looks at what is to be done."""
+COUNT_EVERY = 20.0
+"""Seconds between two counts of examples, as long as there is no model; then between two looks for outcomes."""
+SAY_EVERY = 600.0
+"""Seconds between two lines about how many are missing."""
+FIGURES_EVERY = 3_600.0
+"""Seconds between two computations of the live figures."""
+ORDER = ("ingest", "examples", "score", "alert")
+"""What runs for ever, in the order in which it is stopped: who writes, before who reads it."""
+
+
+TRAINING = "training"
+"""What a training is called where its lines are shown."""
+
+
+@dataclass(frozen=True)
+class UpPlan:
+    """What an `up` is to do."""
+
+    data: DataFolder
+    settings: Settings
+    config: Path | None
+    """The file of settings, if one was named; the commands read the same."""
+    export: Path | None
+    include: str
+    night: clock_time
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of the commands."""
+        named = {} if self.config is None else {"BEEPGPT_CONFIG": str(self.config.resolve())}
+        return environment_with(
+            **named, BEEPGPT_ALERTS__STORE=str(self.data.alerts), BEEPGPT_SLACK__INTERACTIONS_TOPIC="slack.interactions"
+        )
+
+    def arguments(self, name: str, port: int) -> Sequence[object]:
+        """Of a command that runs for ever: as people run it by hand, with its metrics at `port`."""
+        data = self.data
+        events, metrics = data.topic("events", follow=True), ("--metrics-port", port)
+        match name:
+            case "ingest":
+                return "ingest", "slack", "--to", data.topic("events"), "--include", self.include, *metrics
+            case "examples":
+                return "examples", events, "--to", data.topic("examples"), "--recovery", data.recovery("examples"), *metrics
+            case "score":
+                to = ("--to", data.topic("predictions"), "--outcomes", data.topic("outcomes"))
+                return "score", events, "--model", data.model, *to, "--recovery", data.recovery("score"), *metrics
+        read = {each: data.topic(each, follow=True) for each in ("predictions", "interactions", "outcomes")}
+        also = ("--interactions", read["interactions"], "--outcomes", read["outcomes"], "--deletions", events)
+        return "alert", read["predictions"], *also, "--model", data.model, "--to", data.topic("alerts"), *metrics
+
+
+class EndedJob(NamedTuple):
+    """A command that ended by itself."""
+
+    at: float
+    """Seconds since 1970."""
+    status: int | None
+    """None: it was not started."""
+    words: Sequence[str]
+    """What it said last."""
+
+
+class LiveRun:
+    """A run of `beepgpt up`."""
+
+    def __init__(self, plan: UpPlan, stop: Stop) -> None:
+        self.plan, self.stop = plan, stop
+        self.services: dict[str, Service] = {}
+        self.jobs: dict[str, EndedJob] = {}
+        """How each command that ends by itself last ended."""
+        self.job = ""
+        """Which one runs now."""
+        self.so_far = ExamplesSoFar(log_of(plan.settings, plan.data.log), "slack.examples")
+        self.night = self._next_night()
+        self._next: dict[str, float] = {}
+        self._has_tried = False
+
+    def run(self) -> int:
+        """Do all of it until somebody asks to stop; returns the exit status. Raises RunStopped where a first step failed."""
+        try:
+            self._begin()
+            while not self.stop():
+                self._every("look", LOOK_EVERY, self._look)
+                time.sleep(STOP_WITHIN)
+        finally:
+            status = self._end()
+        return status
+
+    # The beginning
+
+    def _begin(self) -> None:
+        data = self.plan.data
+        self._must("topics", "topics", data.log, "--partitions", 1, is_shown=False)
+        self._bring_history()
+        self._start("ingest", "examples")
+        if not data.has_model and self.plan.export is not None:
+            if self._once("first model", "try", self.plan.export, "--to", data.first, "--include", self.plan.include) == 0:
+                data.adopt_first()
+            elif not self.stop():
+                print_event("There is no model yet: what is said from now on is collected, until there is enough for one.")
+        if data.has_model:
+            data.clear_first()
+
+    def _bring_history(self) -> None:
+        """Put the export on the log, before anything live: behind live events all of it would be late. Raises BadCommand."""
+        data, export = self.plan.data, self.plan.export
+        fingerprint = "" if export is None else fingerprint_of(export)
+        data.check_history(fingerprint)
+        if data.history is not None:
+            return
+        if export is not None:
+            data.note(begun=fingerprint)
+            self._must("history", "ingest", export, "--to", data.topic("events"), "--include", self.plan.include)
+        if not self.stop():
+            data.note(history=fingerprint)
+
+    def _must(self, name: str, *arguments: object, is_shown: bool = True) -> None:
+        status = self._once(name, *arguments, is_shown=is_shown)
+        if status and not self.stop():
+            said = self.jobs[name].words[-1:]
+            raise RunStopped(f"{name}: beepgpt {arguments[0]} {ended(status)}, and said last: {''.join(said) or 'nothing'}")
+
+    # What goes on for ever
+
+    def _start(self, *names: str) -> None:
+        for name in names:
+            if name not in self.services and not self.stop():
+                self.services[name] = Service(name, partial(self.plan.arguments, name), self.plan.env)
+
+    def _look(self) -> None:
+        if not self.plan.data.has_model:
+            self._every("count", COUNT_EVERY, self._collect)
+        else:
+            if "score" not in self.services:
+                print_event("There is a model: what is said from now on is scored, and people are alerted.")
+            self._start("score", "alert")
+            self._every("outcomes", COUNT_EVERY, self._look_at_outcomes)
+        if datetime.now(UTC) >= self.night:
+            self._pass_night()
+
+    def _every(self, name: str, seconds: float, act: Callable[[], object]) -> None:
+        if time.monotonic() >= self._next.get(name, 0.0):
+            act()
+            self._next[name] = time.monotonic() + seconds
+
+    def _collect(self) -> None:
+        """Count the examples; once they are enough, make the first model of them. Where that fails, the next night tries again."""
+        self.so_far.look()
+        if self.so_far.are_enough and not self._has_tried:
+            self._has_tried = True
+            self._retrain("--since", self.so_far.judged_for)
+            if not (self.plan.data.has_model or self.stop()):
+                print_event("There is no model yet: the next night tries again.")
+        elif not self.so_far.are_enough:
+            self._every("say", SAY_EVERY, lambda: print_event(f"Collecting: {self.so_far.says} are there."))
+
+    def _retrain(self, *flags: object) -> None:
+        data = self.plan.data
+        self._once(TRAINING, "retrain", data.topic("examples"), "--model", data.model, *flags)
+
+    def _look_at_outcomes(self) -> None:
+        """Once there is an outcome, compute how well predictions do, as a page and as figures, from time to time."""
+        data = self.plan.data
+        if any(begin < end for begin, end in self.so_far.log.bounds("slack.outcomes").values()):
+            shown = ("--model", data.model, "--to", data.outcomes_page, "--report", data.outcomes_report)
+            arguments = ("outcomes", data.topic("outcomes"), *shown)
+            self._every("figures", FIGURES_EVERY, lambda: self._once("figures", *arguments, is_shown=False))
+
+    def _pass_night(self) -> None:
+        """Train anew, compute the figures, and clean the topics that nobody has open of what they keep no longer."""
+        self._has_tried = False
+        if self.plan.data.has_model:
+            self._retrain()
+        self._once("topics", "topics", self.plan.data.log, "--partitions", 1, is_shown=False)
+        self._next.pop("figures", None)
+        self.night = self._next_night()
+
+    def _next_night(self) -> datetime:
+        return next_night(datetime.now(UTC), self.plan.night, self.plan.settings.alerts.zone)
+
+    def _once(self, name: str, *arguments: object, is_shown: bool = True) -> int | None:
+        """Run a command to its end, or until somebody asks to stop; returns its exit status."""
+        child = Child(name, self.plan.env, is_shown)
+        self.job = name
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(child.run, arguments)
+            while not running.done():
+                if self.stop():
+                    child.stop()
+                wait([running], STOP_WITHIN)
+        self.job = ""
+        self.jobs[name] = EndedJob(time.time(), running.result(), list(child.words))
+        return running.result()
+
+    # The end
+
+    def _end(self) -> int:
+        """Stop all in order; returns the exit status: 0 if each ended as it should."""
+        found: Mapping[str, int | None] = {name: self.services[name].stop() for name in ORDER if name in self.services}
+        for name, status in found.items():
+            starts = self.services[name].starts
+            again = f", after {starts - 1} restarts" if starts > 1 else ""
+            print_event(f"{name} {ended(status)}{again}.", command=name, status=status, starts=starts)
+        in_order = all(status in (None, *STOPPED, -SIGTERM) for status in found.values())
+        if in_order:
+            print_event(f"Stopped; the same command goes on where this one was. All of it is in {self.plan.data.path}.")
+        return 0 if in_order else 1

@@ -1,0 +1,215 @@
+"""What runs and how far it is, as values: looked at every few seconds, for a page."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http.client import HTTPException
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request
+from zoneinfo import ZoneInfo
+
+import orjson
+from prometheus_client.parser import text_string_to_metric_families
+
+from beepgpt.alerts.by_day import alerts_by_day
+from beepgpt.alerts.database import BadAlertStore
+from beepgpt.connectors.http import Outbound
+from beepgpt.conversations.rules import DAY, SECOND
+from beepgpt.training.live import LiveThresholds, live_in, threshold_in
+from beepgpt.up.children import Service, ended
+from beepgpt.up.run import ORDER, TRAINING, LiveRun
+
+LOOK_EVERY = 5.0
+"""Seconds between two looks at what the commands serve."""
+MINUTE_OF_LOOKS = 13
+"""Looks that a minute begins and ends with."""
+TIMEOUT = 5.0
+"""Seconds for a command to answer."""
+DAYS = 7
+"""Of alerts, that are shown."""
+COUNTED = {
+    "ingest": ("events", ("beepgpt_slack_written_total", "beepgpt_slack_filled_total")),
+    "examples": ("examples", ("beepgpt_examples_total",)),
+    "score": ("predictions", ("beepgpt_predictions_total",)),
+    "alert": ("alerts", ("beepgpt_alerts_decided_total",)),
+}
+"""What each command makes, and which of its metrics count that."""
+LAG = "beepgpt_consumer_lag_records"
+
+
+@dataclass
+class Seen:
+    """What a command said of itself at the last look."""
+
+    why_not_ready: str = "it begins"
+    """Empty: it is ready."""
+    lag: int | None = None
+    """Records on its topics that it has not read."""
+    counts: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=MINUTE_OF_LOOKS))
+    """How much it had made at each look, since it started; and when that was."""
+
+    @property
+    def a_minute(self) -> float | None:
+        """How much it makes in a minute, by the last one; None: it isn't known yet."""
+        if len(self.counts) < 2:
+            return None
+        (since, before), (now, count) = self.counts[0], self.counts[-1]
+        return 60 * (count - before) / (now - since)
+
+
+class StatusWatch:
+    """Looks at what runs."""
+
+    def __init__(self, run: LiveRun) -> None:
+        self._run = run
+        self._began = time.time()
+        self._seen: dict[str, Seen] = {}
+        self._thresholds = LiveThresholds(run.plan.data.model, run.plan.settings.alerts.threshold)
+        self._outbound = Outbound("127.0.0.1").opener("http://127.0.0.1")
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Look every few seconds inside the `with` block, in a thread."""
+        is_over = threading.Event()
+
+        def watch() -> None:
+            while not is_over.wait(LOOK_EVERY):
+                self.look()
+
+        threading.Thread(target=watch, name="status", daemon=True).start()
+        try:
+            yield
+        finally:
+            is_over.set()
+
+    def look(self) -> None:
+        """Ask each command how it is."""
+        for name, service in list(self._run.services.items()):
+            seen = self._seen.setdefault(name, Seen())
+            try:
+                status, why = self._get(service.port, "/readyz")
+                sums = sums_in(self._get(service.port, "/metrics")[1])
+            except (OSError, HTTPException, ValueError):
+                seen.counts.clear()
+                seen.why_not_ready, seen.lag = "it begins", None
+                continue
+            count = sum(sums[each] for each in COUNTED[name][1])
+            if seen.counts and count < seen.counts[-1][1]:  # it was started anew
+                seen.counts.clear()
+            seen.counts.append((time.monotonic(), count))
+            seen.why_not_ready = "" if status == 200 else why.strip()
+            seen.lag = int(sums[LAG]) if LAG in sums else None
+
+    def _get(self, port: int, path: str) -> tuple[int, str]:
+        try:
+            with self._outbound.open(Request(f"http://127.0.0.1:{port}{path}"), timeout=TIMEOUT) as answer:
+                return answer.status, answer.read().decode()
+        except HTTPError as refused:
+            with refused:
+                return refused.code, refused.read().decode()
+
+    def values(self) -> dict[str, Any]:
+        """All that the page shows."""
+        run, settings = self._run, self._run.plan.settings
+        zone = settings.alerts.zone
+        return {
+            "workspace": settings.conversations.workspace,
+            "folder": str(run.plan.data.path),
+            "zone": zone,
+            "now": shown_time(time.time(), zone),
+            "since": shown_time(self._began, zone),
+            "services": [self._service(name, run.services[name]) for name in ORDER if name in run.services],
+            "job": run.job,
+            "jobs": [
+                {"name": name, "at": shown_time(job.at, zone), "failed": bool(job.status), "how": ended(job.status), "words": job.words}
+                for name, job in sorted(dict(run.jobs).items(), key=lambda item: -item[1].at)
+            ],
+            "collected": None if run.plan.data.has_model else run.so_far.says,
+            "model": self._model(),
+            "figures": self._figures(),
+            "trained": self._trained(),
+            "alerts": self._alerts(),
+            "night": run.night.astimezone(ZoneInfo(zone)).strftime("%a %H:%M"),
+        }
+
+    def _service(self, name: str, service: Service) -> dict[str, Any]:
+        seen, runs = self._seen.get(name, Seen()), service.child.pid is not None
+        a_minute = seen.a_minute
+        return {
+            "name": name,
+            "state": "down" if not runs else "starting" if seen.why_not_ready else "running",
+            "why": f"{ended(service.status)}, and is started again" if not runs else seen.why_not_ready,
+            "since": shown_briefly(service.since, self._run.plan.settings.alerts.zone),
+            "restarts": service.starts - 1,
+            "makes": COUNTED[name][0],
+            "a_minute": None if a_minute is None else round(a_minute),
+            "lag": seen.lag,
+            "words": list(service.child.words),
+        }
+
+    def _model(self) -> dict[str, Any] | None:
+        data = self._run.plan.data
+        if not data.has_model:
+            return None
+        found = threshold_in(live_in(data.model))
+        given = self._run.plan.settings.alerts.threshold
+        why = "as it was set" if given is not None else "" if found is None else found.why
+        return {"name": self._thresholds.model or live_in(data.model).name, "threshold": self._thresholds.current, "why": why}
+
+    def _trained(self) -> dict[str, str] | None:
+        """When a training ended last, since this one began, and what it said."""
+        job = self._run.jobs.get(TRAINING)
+        if job is None or not job.words:
+            return None
+        return {"at": shown_time(job.at, self._run.plan.settings.alerts.zone), "says": job.words[-1]}
+
+    def _figures(self) -> Mapping[str, Any] | None:
+        """The live figures of the newest model that has some, as `beepgpt outcomes` reported them last; None: there are none yet."""
+        with suppress(OSError, ValueError, KeyError, IndexError):
+            found = orjson.loads(self._run.plan.data.outcomes_report.read_bytes())["models"]
+            return dict(max((each for each in found if each["judged"]), key=lambda each: str(each["until"])))
+        return None
+
+    def _alerts(self) -> list[dict[str, Any]]:
+        plan = self._run.plan
+        since = int(time.time() * SECOND) - DAYS * DAY
+        with suppress(BadAlertStore, OSError):
+            return [
+                {"day": str(day), **counts} for day, counts in alerts_by_day(plan.data.alerts, since, plan.settings.alerts.zone).items()
+            ]
+        return []
+
+
+def sums_in(text: str) -> Counter[str]:
+    """The metrics of a page of Prometheus', each summed over its labels.
+
+    >>> sums_in('# TYPE a counter\\na_total{b="c"} 2.0\\na_total{b="d"} 3.0\\n')["a_total"]
+    5.0
+    """
+    found: Counter[str] = Counter()
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found[sample.name] += sample.value  # type: ignore[assignment]
+    return found
+
+
+def shown_time(at: float, zone: str) -> str:
+    """A moment as the page shows it.
+
+    >>> shown_time(0, "Europe/Berlin")
+    '1970-01-01 01:00'
+    """
+    return f"{datetime.fromtimestamp(at, UTC).astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M}"
+
+
+def shown_briefly(at: float, zone: str) -> str:
+    """A moment of today as its time, of another day as its day."""
+    now, then = shown_time(time.time(), zone).split(), shown_time(at, zone).split()
+    return then[1] if now[0] == then[0] else then[0]

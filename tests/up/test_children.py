@@ -1,0 +1,34 @@
+"""Commands as processes: kept running, and heard."""
+
+from __future__ import annotations
+
+from beepgpt.up.children import NOT_STARTED, Child, Service, environment_with, growing_pauses
+from tests.support.speed import wait_until
+
+
+def test_pauses_grow_to_a_minute():
+    """By doubling."""
+    pauses = growing_pauses()
+
+    assert [next(pauses) for _ in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+def test_a_command_that_ends_is_started_again_and_its_last_words_are_kept(capfd):
+    """With what it is wrong about, under its name."""
+    service = Service("settings", lambda port: ("settings", "nothing-like-it", "--config", f"at-{port}.toml"), environment_with())
+    wait_until(lambda: service.starts == 2, "it was started again")
+    first = list(service.child.words)
+    service.stop()
+
+    assert any("nothing-like-it" in each or "at-" in each for each in first)
+    said = capfd.readouterr().err
+    assert "settings ended with status 2, and is started again in 1 s. Its last words: " in said
+    assert f"settings: {first[0]}" in said
+
+
+def test_a_command_that_can_not_be_started_is_one_that_ended():
+    """So it is tried again, as after all other ends."""
+    child = Child("settings", environment_with())
+
+    assert child.run(["x" * (1 << 22)]) == NOT_STARTED  # the system takes no argument of that length
+    assert list(child.words) == ["it can't be started: Argument list too long"]

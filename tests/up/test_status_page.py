@@ -1,0 +1,121 @@
+"""The page of what runs: who sees it, what it says, and that it updates itself."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from beepgpt.web import local_server
+from beepgpt.web.status_page import StatusPage
+from tests.support.browser import complaints
+
+if TYPE_CHECKING:
+    from playwright.sync_api import BrowserContext
+
+pytestmark = pytest.mark.xdist_group("browser")
+
+SHARE = {"value": 0.41, "low": 0.3, "high": 0.53, "count": 80}
+INGEST = {
+    "name": "ingest",
+    "state": "running",
+    "why": "",
+    "since": "09:00",
+    "restarts": 0,
+    "makes": "events",
+    "a_minute": 12,
+    "lag": None,
+    "words": ["3 channels; 0 others are left out."],
+}
+ALERT = INGEST | {"name": "alert", "makes": "alerts", "a_minute": 1, "lag": 0, "restarts": 2, "words": ["Slack: Test"]}
+FOUND: dict[str, Any] = {
+    "workspace": "acme",
+    "folder": "/srv/acme",
+    "zone": "Europe/Berlin",
+    "now": "2026-11-29 10:00",
+    "since": "2026-11-22 09:00",
+    "services": [INGEST, ALERT],
+    "job": "",
+    "jobs": [],
+    "collected": None,
+    "night": "Mon 03:00",
+    "model": {"name": "4f1c5a07e9e2", "threshold": 0.15, "why": "the least threshold that suits"},
+    "trained": {"at": "2026-11-29 03:02", "says": "The candidate is not taken: it is worse."},
+    "figures": {
+        "model": "4f1c5a07e9e2",
+        "from": "2026-11-22 09:00",
+        "until": "2026-11-29 09:00",
+        "first_replies": {"hit@1": SHARE},
+        "answered": {"hit@1": SHARE, "hit@5": SHARE},
+        "alerts": {"given": 80, "precision": SHARE, "threshold": 0.15},
+    },
+    "alerts": [{"day": "2026-11-28", "message": 5, "joined": 2, "not_joined": 1, "open": 2, "good": 1}],
+}
+
+
+class Served:
+    """The page, at an address of its own, and what it shows, which a test may change."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.found = dict(FOUND)
+        self.keys = local_server.Keys(port, "up")
+        (folder / "outcomes.html").write_text("<title>Outcomes</title><style>p { color: red }</style><p>Outcomes</p>")
+        linked = {"outcomes.html": ("What became of predictions", folder / "outcomes.html")}
+        self.app = StatusPage(lambda: self.found, lambda: linked).app(self.keys)
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    """A page that is served as long as the test runs."""
+    with closing(local_server.listen(0)) as listener:
+        served = Served(tmp_path, listener.getsockname()[1])
+        with local_server.serving(served.app, listener):
+            yield served
+
+
+def test_only_who_started_it_sees_it(served: Served):
+    """Neither the page nor a linked one is there without a token; the refusal names the command."""
+    for path in ("", "pages/outcomes.html", "static/style.css"):
+        with pytest.raises(urllib.error.HTTPError, match="403") as refused:
+            urllib.request.urlopen(f"http://127.0.0.1:{served.keys.port}/{path}", timeout=10)
+        with refused.value:
+            assert "`beepgpt up` printed" in refused.value.read().decode()
+
+
+def test_it_says_what_runs_and_leads_to_the_other_pages(served: Served, window: BrowserContext):
+    """A verdict first; no share without its interval; accessible on a screen and on a phone, by day and by night."""
+    page = window.new_page()
+    page.goto(served.keys.address())
+    page.wait_for_selector("#verdict")
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            assert complaints(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert page.inner_text("h1") == "All is well: 12 events in the last minute."
+    text = page.inner_text("main")
+    for words in ("2 of 3", "41 % (30–53)", "alerts from 15 % on", "Mon 03:00", "The candidate is not taken"):
+        assert words in text.replace("\N{NO-BREAK SPACE}", " "), words
+    page.click("text=What became of predictions")
+    assert page.inner_text("p") == "Outcomes"
+
+
+def test_it_updates_itself_and_what_is_unfolded_stays(served: Served, window: BrowserContext):
+    """Something goes down; then there is no model any more."""
+    page = window.new_page()
+    page.clock.install()
+    page.goto(served.keys.address())
+    page.click("#lines-alert summary")
+    served.found |= {"services": [INGEST, ALERT | {"state": "down", "why": "was killed (SIGKILL), and is started again"}]}
+    page.clock.fast_forward(6_000)
+    page.get_by_role("heading", name="alert was killed (SIGKILL), and is started again.").wait_for()
+    assert page.get_attribute("#lines-alert", "open") is not None
+    served.found |= {"services": [INGEST], "collected": "7 of the 200 answered examples that a first model needs", "model": None}
+    page.clock.fast_forward(6_000)
+    page.get_by_role("heading", name="It collects: 7 of the 200").wait_for()
