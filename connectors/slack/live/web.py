@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from typing import Any, NamedTuple
-from urllib.error import URLError
 
 from slack_sdk.errors import SlackApiError, SlackClientError
 
