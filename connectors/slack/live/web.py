@@ -45,6 +45,7 @@ DEAD = {
 def why_unreachable(error: Exception) -> str:
     """Why a call got no response, in words.
 
+    >>> from urllib.error import URLError
     >>> why_unreachable(URLError(ConnectionRefusedError(111, "Connection refused")))
     'no connection: connection refused'
     """
