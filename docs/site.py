@@ -25,6 +25,8 @@ BESIDE = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING
 """Pages that stand at the top of the repository, and where they stand on the site."""
 BESIDE |= {f"notebooks/{path.name}": f"notebooks/{path.stem}.md" for path in sorted(HERE.glob("notebooks/*.ipynb"))}
 SETTINGS = "reference/settings.md"
+RECORDS = "reference/records.md"
+SCHEMAS = HERE / "docs" / "reference" / "schemas"
 LINK = re.compile(r"(!?)\[([^]]*)\]\((?!https?:|data:|#)([^)\s#]+)(#[^)\s]*)?\)")
 
 
@@ -34,6 +36,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     made[SETTINGS] = (
         f"# Settings\n\nEvery line is a setting and its default.\n\n```toml\n{(HERE / 'config' / 'default.toml').read_text('utf-8')}\n```\n"
     )
+    made[RECORDS] = "# Records\n\n" + "\n".join(map(fields_of, sorted(SCHEMAS.glob("*.json"))))
     for place, content in made.items():
         files.append(File.generated(config, place, content=content))
     return files
@@ -49,6 +52,32 @@ def page_of(path: Path) -> str:
         source = "".join(cell["source"])
         parts += [source] if cell["cell_type"] == "markdown" else [f"```python\n{source}\n```", *map(shown, cell["outputs"])]
     return "\n\n".join(parts)
+
+
+def fields_of(path: Path) -> str:
+    """A record's fields as a table, of its JSON Schema."""
+    schema = json.loads(path.read_text("utf-8"))
+    needed = schema.get("required", [])
+    rows = [
+        f"| `{name}` | {type_of(field)}{'' if name in needed else ', may be missing'} | {field.get('description', '')} |"
+        for name, field in schema["properties"].items()
+    ]
+    link = f"[{path.name}](schemas/{path.name})"
+    return "\n".join(
+        [
+            f"## {schema['title']}\n\n{schema['description']} As a JSON Schema: {link}.\n",
+            "| field | type | what it is |",
+            "|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def type_of(field: dict[str, Any]) -> str:
+    """The type of a field, in words."""
+    kinds = field.get("type", [each.get("type", "") for each in field.get("anyOf", [])])
+    return " or ".join(kinds) if isinstance(kinds, list) else kinds
 
 
 def shown(output: dict[str, Any]) -> str:

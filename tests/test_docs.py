@@ -12,7 +12,8 @@ import pytest
 import beepgpt
 from beepgpt.alerts import delivery
 from beepgpt.commands.app import COMMANDS
-from beepgpt.commands.topics import BESIDE, KINDS, PREFIX
+from beepgpt.commands.topics import BESIDE, KINDS, PREFIX, flow_topics, names_beside
+from beepgpt.config.settings import read_settings
 from beepgpt.connectors.tokenizer import load_encoding
 from beepgpt.conversations.account import POINT_ENDS, Account
 from beepgpt.conversations.rules import Rules
@@ -55,6 +56,23 @@ def test_the_glossary_has_the_keys_of_an_alert():
 def test_the_glossary_has_the_topics():
     """All that `beepgpt topics` makes."""
     assert missing({f"{PREFIX}.{kind}" for kind in (*KINDS, *BESIDE)}) == set()
+
+
+def test_the_page_of_topics_has_each_with_how_long_it_keeps_records():
+    """As `beepgpt topics` makes them."""
+    settings = read_settings(environ={})
+    kept = dict(
+        re.findall(
+            r"^\| `(slack\.[\w-]+)` \|.*\| ([^|]*) \|$", (ROOT / "docs" / "reference" / "topics.md").read_text("utf-8"), re.MULTILINE
+        )
+    )
+    specs = {spec.name: spec for spec in flow_topics(PREFIX, 12, -1, names_beside(PREFIX, settings), settings)}
+
+    assert kept.keys() == specs.keys()
+    for name, spec in specs.items():
+        days = int(spec.settings.get("retention.ms", -1)) // 86_400_000
+        assert (f"{days} days" in kept[name]) == (days > 0), name
+        assert ("newest of each id" in kept[name]) == ("compact" in spec.settings["cleanup.policy"]), name
 
 
 def test_the_glossary_has_the_metrics():

@@ -167,7 +167,7 @@ def _linked_excerpt(alert: AlertFields) -> str:
     where = f"<#{alert['channel']}>"
     linked = f"<{link}|A conversation>" if link.startswith(("https://", "http://")) else "A conversation"
     head = f"{linked} in {where}"
-    quoted = f"\n> {escaped(alert['excerpt'])}" if alert["excerpt"] else "\n> _The message can't be shown any more._"
+    quoted = f"\n> {escaped(alert['excerpt'])}" if alert["excerpt"] else "\n> _Its text is no longer shown here._"
     return head + quoted
 
 

@@ -13,7 +13,8 @@ from rich.text import Text
 from beepgpt.commands.checking import CheckFinding, check_log, check_model, check_packages, check_slack, check_workspace
 from beepgpt.commands.closing import say_next, show_summary
 from beepgpt.commands.flags import Include, Json, with_settings
-from beepgpt.commands.topics import PREFIX, place_and_topic
+from beepgpt.commands.topic_names import topic_names
+from beepgpt.commands.topics import place_and_topic
 from beepgpt.config.settings import Settings
 from beepgpt.ingest.write_plan import sum_of_ends
 from beepgpt.library.arguments import kinds_in
@@ -46,14 +47,15 @@ def check(
         lambda: check_workspace(settings),
         check_packages,
         lambda: check_slack(settings, kinds_in("--include", include)),
-        lambda: check_log(settings, place, PREFIX),
+        lambda: check_log(settings, place),
         lambda: check_model(settings, folder),
     ]
     found = [finding for each in checks for finding in each()]
     show_summary([dict(zip(("check", "is_ok", "found"), each, strict=True)) for each in found], json, print_findings)
     if all(each[1] for each in found):
-        more = ["--to", f"{at}/{PREFIX}.events", *([] if include == "channels" else ["--include", include])]
-        if sum_of_ends(log_of(settings, place), f"{PREFIX}.events"):
+        events = topic_names(settings)["events"]
+        more = ["--to", f"{at}/{events}", *([] if include == "channels" else ["--include", include])]
+        if sum_of_ends(log_of(settings, place), events):
             say_next("ingest", "slack", *more)
         else:
             say_next("ingest", "EXPORT.zip", *more, why="The history, before anything live")

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from beepgpt.commands.alert import threshold_of
-from beepgpt.commands.topics import flow_topics, names_beside
+from beepgpt.commands.topic_names import topic_names
+from beepgpt.commands.topics import BESIDE, PREFIX, spec_of
 from beepgpt.config.settings import Settings, defaults, revealed
 from beepgpt.connectors.log import KAFKA
 from beepgpt.connectors.slack import export as slack_export
 from beepgpt.conversations.rules import differing
 from beepgpt.errors import BeepGPTError
 from beepgpt.figures import percent
+from beepgpt.forgetting.topics import copies_left, copies_of
 from beepgpt.ingest.slack.run import team_of, tokens_of
 from beepgpt.packages import line_for, missing_of
 from beepgpt.runtime.places import log_of
@@ -74,23 +76,32 @@ def check_slack(settings: Settings, include: tuple[slack_export.ChannelKind, ...
         yield "clock", True, "not ahead of Slack's"
 
 
-def check_log(settings: Settings, place: str, prefix: str) -> Iterator[CheckFinding]:
-    """The topics, and whether they have the settings that they need."""
-    log, shown = log_of(settings, place), place.removeprefix(KAFKA)
-    specs = flow_topics(prefix, 1, -1, names_beside(prefix, settings), settings)
+def check_log(settings: Settings, place: str) -> Iterator[CheckFinding]:
+    """The topics, by their names in the settings, and whether they have the settings that they need."""
+    log, shown, names = log_of(settings, place), place.removeprefix(KAFKA), topic_names(settings)
+    specs = [spec_of(each, 1, -1, {kind: names[kind] for kind in BESIDE}, settings) for each in names.values()]
     try:
-        there = log.topics([spec.name for spec in specs])
+        there = log.topics()
+        if copies := {name: found for name in names.values() if (found := copies_of(name, there))}:
+            yield "topics", False, copies_left(copies, place)
+            return
         if missing := [spec.name for spec in specs if spec.name not in there]:
-            yield "topics", False, f"{', '.join(missing)} are missing at {shown}: beepgpt topics {place}"
+            made = place if is_made_by_default(missing) else f"{place}/NAME, for each"
+            yield "topics", False, f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing at {shown}: beepgpt topics {made}"
             return
         differing = [each.name for each in specs if log.settings_of(each.name, each.settings) != dict(each.settings)]
     except BeepGPTError as error:
-        yield "topics", False, str(error)
+        yield "topics", None, str(error)
         return
     if differing:
         yield "topics", False, f"{', '.join(differing)} have other settings than they need: beepgpt topics {place} says which"
     else:
         yield "topics", True, f"all {len(specs)} are at {shown}"
+
+
+def is_made_by_default(names: Sequence[str]) -> bool:
+    """Whether `beepgpt topics` makes these topics without being told their names."""
+    return all(each.startswith(f"{PREFIX}.") for each in names)
 
 
 def check_model(settings: Settings, folder: Path | None) -> Iterator[CheckFinding]:

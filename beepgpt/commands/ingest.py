@@ -88,7 +88,7 @@ def side_topics_of(text: str | None) -> tuple[SideTopic, ...]:
 RECORDS = {
     "written": "to the topic now",
     "there": "there already, written by an earlier start",
-    "copies": "duplicates of events that are written",
+    "copies": "of what is written: a heartbeat stands in each partition, and an event may have come twice",
     "letters_of_unusable": "dead letters whose records stand in SOURCE, and are counted below",
     "elsewhere": "dead letters and late events of other topics, or of an earlier one of this name",
     "waiting": "not written yet",

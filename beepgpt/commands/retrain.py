@@ -102,10 +102,10 @@ def retrained(
         validate_candidate(folder, live, precision, settings)
         status.update("fitting on everything")
         version = put_retrained(live, folder / "set", folder / "candidate", compared, threads=threads, status=status.update)
-    how = "there was none before" if compared is None else compared.words
+    compares = "it is the first one there" if compared is None else f"compared with the model before, {compared.words}"
     says = (
-        f"{version.name} is live now, with its threshold: fitted on everything, as the candidate was until {in_words('horizon', back)}"
-        f" before the end: {how}. The figures in {version} are the candidate's; its own come with its outcomes."
+        f"{version.name} is live now, with its threshold: {compares}. It is fitted on everything; the figures in {version} are those of a"
+        f" candidate fitted until {in_words('horizon', back)} before the end, and its own come with its outcomes."
     )
     return ours | {"taken": True, "model": version.name, "says": says}
 

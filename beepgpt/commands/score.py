@@ -44,7 +44,7 @@ def score(
     ] = None,
     since: Annotated[
         str | None,
-        typer.Option(help="Score points from this time on (2024-01-31).", show_default=False),
+        typer.Option(metavar="<time>", help="Score points from this time on (2024-01-31).", show_default=False),
     ] = None,
     until: Annotated[str | None, typer.Option(help="End as if it had been this time.", show_default=False)] = None,
     pace: Annotated[
@@ -138,8 +138,13 @@ def scorers(closing: Mapping[str, Any]) -> str:
     return "models " + ", ".join(f"{model} ({times:,})" for model, times in found.items())
 
 
-def none_scored(points: Mapping[str, int]) -> str:
+def none_scored(points: Mapping[str, int], source: str) -> str:
     """Why nothing was scored, and what would be."""
+    if points["before_start"] and "follow=true" in source:
+        return (
+            f"Nothing was scored: {points['before_start']:,} of {points['made']:,} points are older than this run, and nothing came"
+            " meanwhile that could be."
+        )
     if points["before_start"]:
         return (
             f"Nothing was scored: {points['before_start']:,} of {points['made']:,} points are older than what was to be scored. Those of"
@@ -186,7 +191,7 @@ def print_scores(closing: Mapping[str, Any]) -> None:
             table.add_row("", "", "of all that judge it: beepgpt outcomes")
     console.print(table)
     if not points["scored"]:
-        console.print(none_scored(points), highlight=False)
+        console.print(none_scored(points, closing["source"]), highlight=False)
     print_verdict(
         not closing["does_not_add_up"],
         f"; {account['channels']:,} channels, {closing['seconds']:,.1f} s, {closing['points_per_second']:,.0f} points/s,"

@@ -12,11 +12,12 @@ from rich.table import Table
 from beepgpt.commands.closing import say_next, show_summary
 from beepgpt.commands.flags import Json, with_settings
 from beepgpt.config.settings import Settings, defaults
-from beepgpt.connectors.log import KAFKA, SQLITE, BadAddress, TopicInUse, TopicSpec, folder_of, folder_place, parse_address
+from beepgpt.connectors.log import KAFKA, SQLITE, BadAddress, Log, TopicInUse, TopicSpec, folder_of, folder_place, parse_address
 from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.connectors.sqlite.topic_files import SUFFIX
 from beepgpt.conversations.rules import DAY
 from beepgpt.errors import BadCommand
+from beepgpt.forgetting.topics import copies_left, copies_of
 from beepgpt.runtime.console import console, results
 from beepgpt.runtime.places import is_topic, log_of
 
@@ -71,6 +72,7 @@ def topics(
         if name is not None
         else flow_topics(prefix, partitions, replicas, beside, settings)
     )
+    check_no_copies([spec.name for spec in specs], log)
     made, differences = log.create(specs)
     if isinstance(log, SqliteLog):
         clean_unused(log, [spec.name for spec in specs if spec.name not in made])
@@ -85,6 +87,13 @@ def topics(
         console.print(f"A flow that is to use these needs: {' '.join(needed)}", soft_wrap=True)
     if name is None:
         say_next("ingest", "EXPORT.zip", "--to", f"{place}/{prefix}.events", why="The history, before anything live")
+
+
+def check_no_copies(names: Sequence[str], log: Log) -> None:
+    """Raise BadCommand for a topic that is gone while `beepgpt forget` still has it in a copy: an empty one would hide that."""
+    there = log.topics()
+    if gone := {name: found for name in names if name not in there and (found := copies_of(name, there))}:
+        raise BadCommand(f"{', '.join(gone)}: {copies_left(gone, log.place)}")
 
 
 def clean_unused(log: SqliteLog, names: Sequence[str]) -> None:
@@ -122,28 +131,32 @@ def spec_of(name: str, partitions: int, replicas: int, beside: dict[str, str], s
     >>> spec_of("chat", 12, -1, {}, ours).settings == spec_of("slack.events.2", 12, -1, {}, ours).settings == FOR_EVER
     True
     """
-    kinds = [each for each in name.split(".") if each in KINDS or each in BESIDE]
-    if name in beside.values() or (kinds and kinds[-1] in BESIDE):
+    kind = kind_of(name)
+    if name in beside.values() or kind in BESIDE:
         return TopicSpec(name, 1, DEAD_LETTERS | {"retention.ms": str(settings.run.rejects_kept // 1000)}, replicas)
-    kind = kinds[-1] if kinds else "events"
     kept = {"retention.ms": str(settings.scoring.kept // 1000)} if kind == "predictions" else {}
     return TopicSpec(name, partitions, KINDS[kind] | kept, replicas)
 
 
+def kind_of(name: str) -> str:
+    """A topic's kind, which its name says; of others, events."""
+    return next((each for each in reversed(name.split(".")) if each in KINDS or each in BESIDE), "events")
+
+
 def names_beside(prefix: str, settings: Settings) -> dict[str, str]:
     """Names of the topics of late records and dead letters: from the settings, or with the prefix where these have their defaults."""
-    given, default = _beside(settings), {each: defaults()["kafka", field].value for each, field in BESIDE.items()}
+    given, default = beside_in(settings), {each: defaults()["kafka", field].value for each, field in BESIDE.items()}
     return {each: f"{prefix}.{each}" if given[each] == default[each] and prefix != PREFIX else given[each] for each in BESIDE}
 
 
 def needed_settings(beside: dict[str, str], settings: Settings) -> list[str]:
     """Environment variables without which a flow would look for late records and dead letters elsewhere."""
     variables = {"late": "BEEPGPT_KAFKA__LATE_TOPIC", "dead-letters": "BEEPGPT_KAFKA__DEAD_LETTER_TOPIC"}
-    given = _beside(settings)
+    given = beside_in(settings)
     return [f"{variables[each]}={name}" for each, name in beside.items() if name != given[each]]
 
 
-def _beside(settings: Settings) -> dict[str, str]:
+def beside_in(settings: Settings) -> dict[str, str]:
     return {each: getattr(settings.kafka, field) for each, field in BESIDE.items()}
 
 

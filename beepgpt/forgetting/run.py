@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from beepgpt.config.settings import Settings
+from beepgpt.connectors.log import KAFKA, SQLITE, Log, folder_of
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.errors import BadCommand
 from beepgpt.forgetting.kinds import found_in, place_of
 from beepgpt.forgetting.records import Cleaning, Removal
-from beepgpt.forgetting.topics import clean_topic
+from beepgpt.forgetting.topics import clean_topic, topics_to_clean
 from beepgpt.runtime.forgotten import locked_list, new_list, read_forgotten, write_forgotten
 from beepgpt.runtime.places import is_topic, log_of, topic_of
 
@@ -32,7 +33,9 @@ class ForgetJob:
     apply: bool = False
     """Whether it is done, or only looked for."""
     drop: bool = False
-    """Whether a topic is deleted once it is rewritten beside itself."""
+    """Whether a topic that is rewritten beside itself is put in its own place."""
+    is_ours: Callable[[str], bool] = lambda name: True
+    """Whether a topic of brokers that are named as a whole is one of this program's."""
 
 
 def run_forget(job: ForgetJob, progress: Callable[[str], None] = lambda place: None) -> dict[str, Any]:
@@ -92,12 +95,15 @@ def _found(job: ForgetJob, forgotten: Forgotten, progress: Callable[[str], None]
 def _all(job: ForgetJob, cleaning: Cleaning, progress: Callable[[str], None]) -> Iterator[Removal]:
     """What is found in each place, or done there; what several places hold is looked at once."""
     seen = {job.settings.run.forgotten.expanduser().resolve()}
+    topics: set[str] = set()
     for place in job.places:
         if is_topic(place):
-            address = topic_of(place, "--from")
-            progress(place)
-            log = log_of(job.settings, address)
-            yield clean_topic(log, address.topic, cleaning, drop=job.drop).of(place, "topic")
+            log, names = _topics_of(place, job, cleaning)
+            for topic, at in ((each, f"{log.place}/{each}") for each in names):
+                if at not in topics:
+                    topics.add(at)
+                    progress(at)
+                    yield clean_topic(log, topic, cleaning, drop=job.drop).of(at, "topic")
             continue
         if not (path := place_of(Path(place))).exists():
             continue  # it was deleted with a place before it
@@ -116,6 +122,20 @@ def _all(job: ForgetJob, cleaning: Cleaning, progress: Callable[[str], None]) ->
                 yield found
             else:
                 yield Removal().of(str(each), "link" if each.is_symlink() else "unknown")
+
+
+def _topics_of(place: str, job: ForgetJob, cleaning: Cleaning) -> tuple[Log, list[str]]:
+    """The log of a place, and the topics there that it names: one, or all that are ours. Raises BadCommand."""
+    is_folder = place.startswith(SQLITE) and folder_of(place).is_dir()
+    is_whole = is_folder or (place.startswith(KAFKA) and "/" not in place.removeprefix(KAFKA).rstrip("/") and "?" not in place)
+    if not is_whole:
+        address = topic_of(place, "--from")
+        return log_of(job.settings, address), [address.topic]
+    log = log_of(job.settings, topic_of(f"{place.rstrip('/')}/any", "--from"))
+    names = sorted(log.topics()) if is_folder else topics_to_clean(log, job.is_ours, cleaning.forgotten.digest)
+    if not names:
+        raise BadCommand(f"--from {place}: none of the topics there is ours, by its name: name each, as {place.rstrip('/')}/slack.events")
+    return log, names
 
 
 def _hard_links(path: Path) -> int:

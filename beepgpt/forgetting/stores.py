@@ -22,7 +22,7 @@ from beepgpt.forgetting.records import Cleaning, Removal, clean_document, clean_
 from beepgpt.locks import lock, take
 from beepgpt.runtime.clock import now_us
 from beepgpt.runtime.recovery import LOCK, NOTE
-from beepgpt.training.folder import CARD, FITTED, LABELS, LIVE, MANIFEST, ROWS
+from beepgpt.training.folder import CARD, COMPARED, FITTED, LABELS, LIVE, MANIFEST, ROWS, VERSIONS
 from beepgpt.training.people import SKETCH
 from beepgpt.training.prepare import MADE_BY, OUTPUTS
 from beepgpt.training.uploads import README
@@ -281,9 +281,14 @@ def is_model(path: Path) -> bool:
 
 
 def name_model(path: Path, cleaning: Cleaning) -> Removal:
-    """Name a model: what it was fitted to can't be taken out of it."""
+    """Name a model: what it was fitted to can't be taken out of it. How another one is made depends on what made it."""
+    if path.parent.name == VERSIONS or path.name == COMPARED:
+        return Removal(1, "stays as it was fitted", "delete it, once a new model is live")
+    if path.parts[-3:] == ("set", "models", "local") and (path.parents[2] / "predictions.jsonl").exists():
+        return Removal(1, "stays as it was fitted", f"beepgpt try EXPORT.zip --to {path.parents[2]}")
     kind = json_in(path / CARD).get("kind", "local")
-    return Removal(1, "stays as it was fitted", f"beepgpt train SET --to {path}" + (f" --model {kind}" if kind != "local" else ""))
+    train = f"beepgpt train SET --to {path}" + (f" --model {kind}" if kind != "local" else "")
+    return Removal(1, "stays as it was fitted", f"beepgpt prepare EXAMPLES --to SET; {train}; beepgpt validate SET --model {path}")
 
 
 def holds_nothing(path: Path, cleaning: Cleaning) -> Removal:

@@ -25,6 +25,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from beepgpt.connectors import kafka
+from beepgpt.conversations.account import EMITTED
 from beepgpt.errors import CannotServe
 
 if TYPE_CHECKING:
@@ -160,7 +161,8 @@ class Figures(Collector):
             given = {each: counts.pop(each) for each in list(counts) if each.startswith(f"{key}:")}
             yield by_label(of, "reason", self._reasons.of(key, given))
         if counts:
-            yield by_label(OTHERS, "what", self._reasons.of("", counts))
+            shown = {"emitted" if key == EMITTED else key: count for key, count in counts.items()}
+            yield by_label(OTHERS, "what", self._reasons.of("", shown))
 
 
 def by_label(of: tuple[str, str], label: str, counts: Mapping[str, int]) -> Metric:

@@ -128,7 +128,7 @@ def threshold_like(live: Path, compared: Comparison | None) -> dict[str, Any] | 
     count = int((compared.live.alerts.p >= before).sum())
     p = np.sort(compared.candidate.alerts.p)[::-1]
     threshold = before if not 0 < count <= len(p) else float(p[count - 1])
-    why = f"{count:,} alerts on the points compared, as many as the live model's from {percent(before, 1)} on"
+    why = f"{count:,} people named on the points compared, as many as by the live model from {percent(before, 1)} on"
     return {"threshold": threshold, "why": why}
 
 

@@ -54,7 +54,7 @@ def failure_of(error: BaseException, where: str, connection: Connection) -> LogF
         # kafka-python tries a refused password again and again, as if nobody had answered.
         refused = f", and that the user {connection.user} and the password are right" if connection.mechanism else ""
         return NoBroker(
-            f"{where}: no answer from {connection.bootstrap} ({error}): check that the broker runs, the address,"
+            f"{where}: no answer from {connection.bootstrap}: check that the broker runs, the address,"
             f" that it speaks {connection.protocol} there{refused}"
         )
     if isinstance(error, errors.LogTruncationError):

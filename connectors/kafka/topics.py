@@ -35,7 +35,7 @@ def describe_topics(connection: Connection, names: Collection[str] | None = None
 def found_topics(admin: Any, names: Collection[str] | None) -> dict[str, Topic]:
     found = admin.describe_topics(None if names is None else list(names))
     return {
-        each["name"]: Topic(each["name"], str(each["topic_id"]), len(each["partitions"]))
+        each["name"]: Topic(each["name"], str(each["topic_id"]), len(each["partitions"]), len(each["partitions"][0]["replica_nodes"]))
         for each in found
         if each["error_code"] == 0 and each["partitions"]
     }
@@ -76,9 +76,14 @@ def create_topics(connection: Connection, specs: Sequence[TopicSpec]) -> tuple[l
 
 
 def delete_topic(connection: Connection, name: str) -> None:
-    """Delete a topic with all its records."""
+    """Delete a topic with all its records, and wait until it is gone."""
+    began = time.monotonic()
     with admin_of(name, connection) as admin:
         admin.delete_topics([name])
+        while found_topics(admin, [name]):
+            if time.monotonic() - began > PATIENCE:
+                raise errors.KafkaTimeoutError(f"it is still there after {PATIENCE:.0f} seconds")
+            time.sleep(RETRY)
 
 
 def _settings(admin: Any, topic: str, names: Collection[str]) -> dict[str, str]:

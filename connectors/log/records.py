@@ -26,6 +26,8 @@ class Topic:
     id: str
     """It changes when the topic is deleted and made again."""
     partitions: int
+    replicas: int = field(default=-1, compare=False)
+    """Copies of each partition; -1: not known."""
 
 
 @dataclass(frozen=True)

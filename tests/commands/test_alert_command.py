@@ -23,7 +23,8 @@ from beepgpt.commands.alert import say_threshold, threshold_of
 from beepgpt.commands.rehearse import keep
 from beepgpt.config.settings import read_settings
 from beepgpt.connectors.kafka import Connection, Writer, create_topics, records_of
-from beepgpt.connectors.log import OutgoingRecord, TopicSpec
+from beepgpt.connectors.log import OutgoingRecord, TopicSpec, folder_place
+from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.conversations.rules import DAY, HOUR, SECOND, Rules, shaping_settings
 from beepgpt.errors import BadCommand
 from beepgpt.runtime.clock import now_us
@@ -123,6 +124,27 @@ def test_a_file_that_forget_has_shortened_is_gone_on_with(tmp_path: Path, slack:
     assert len(slack.calls("chat.postMessage")) == 3 and len(slack.sent_to("bo")) == 2
     with closing(AlertStore(tmp_path / "alerts.sqlite")) as store:
         assert store.preferences("cy").opted_in is False
+
+
+@pytest.mark.slow
+def test_a_topic_that_forget_has_rewritten_is_read_again(tmp_path: Path, slack: Workspace):
+    """It has another id: nobody is alerted twice, what people asked for stays, and what comes is read."""
+    log, listed = SqliteLog(folder_place(str(tmp_path / "log"))), {"BEEPGPT_RUN__FORGOTTEN": str(tmp_path / "forgotten.json")}
+    opened = b'{"type":"event_callback","event":{"type":"app_home_opened","user":"cy","tab":"home"}}'
+    opting_out = b'{"type":"block_actions","user":{"id":"cy"},"actions":[{"action_id":"opt_out","value":"off"}]}'
+    source = write(tmp_path / "predictions.jsonl", prediction(just_now(), people={"bo": 0.9, "cy": 0.9}))
+    flags = ("--interactions", f"{log.place}/slack.interactions", "--threshold", 0.5)
+    said = []
+    for records in ([opened, opened, opting_out], [opened, opting_out]):
+        log.create([TopicSpec("slack.interactions", 1, {})])
+        with log.writer("slack.interactions") as writer:
+            writer.send(OutgoingRecord(b"cy", each) for each in records)
+        done = run(tmp_path, slack, source, *flags, **listed)
+        assert done.returncode == 0, done.stderr
+        said.append("slack.interactions: is not what was read before" in done.stderr)
+        log.delete("slack.interactions")
+
+    assert said == [False, True] and (len(slack.sent_to("bo")), len(slack.sent_to("cy"))) == (1, 0)
 
 
 def test_a_threshold_is_that_of_the_model_that_stands_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

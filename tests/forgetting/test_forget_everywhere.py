@@ -105,7 +105,10 @@ def test_nothing_is_left_of_a_person_in_anything_that_any_command_wrote(tmp_path
     report = json.loads((tmp_path / "report.json").read_text())
     told = {each["place"]: each for each in report["places"]}
     assert all(f"ws/{name}".rpartition("/")[0] in told for name in named)  # what stays in a fitted model is named
-    assert told["ws/set/models/text"]["rebuild"] == "beepgpt train SET --to ws/set/models/text --model text"
+    assert told["ws/set/models/text"]["rebuild"] == (
+        "beepgpt prepare EXAMPLES --to SET; beepgpt train SET --to ws/set/models/text --model text;"
+        " beepgpt validate SET --model ws/set/models/text"
+    )
     assert "nothing was changed" in dry.stdout + dry.stderr and "hashes are on the list" in done.stdout + done.stderr
     assert PERSON not in (tmp_path / "list" / "forgotten.json").read_text()
 

@@ -13,7 +13,7 @@ from beepgpt.connectors.kafka import Connection, KafkaLog, Writer, create_topics
 from beepgpt.connectors.log import OutgoingRecord, TopicSpec
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.forgetting.records import Cleaning
-from beepgpt.forgetting.topics import CopyNotWhole, clean_topic, copy_name
+from beepgpt.forgetting.topics import COPIED, CopyNotWhole, clean_topic, copies_of, copy_name, topics_to_clean
 from tests.support.broker import Broker, GivenBroker
 from tests.support.cli import program, quiet
 from tests.support.forgetting import ALERTING, CANARIES, PERSON, beepgpt, canaries_in, write_workspace
@@ -50,7 +50,7 @@ def test_what_is_copied_keeps_its_partition_order_key_headers_and_time(connectio
         done = clean_topic(KafkaLog(connection), topics.events, Cleaning(LIST, apply=True))
     copy = copy_name(topics.events, LIST.digest)
 
-    assert done.done == f"rewritten as {copy}" and done.rebuild == f"read {copy} from now on, and delete {topics.events} (--drop does)"
+    assert done.done == f"rewritten as {copy}" and done.rebuild.startswith("--drop puts that in its place")
     stays = [each for each in sent if PERSON.encode() not in (each.value or b"")]
     for partition in (0, 1):
         copied = [record for number, record in records_of(connection, copy) if number == partition]
@@ -60,8 +60,6 @@ def test_what_is_copied_keeps_its_partition_order_key_headers_and_time(connectio
         ]
     assert kafka.topic_settings(connection, copy, KEPT) == KEPT
     assert clean_topic(KafkaLog(connection), copy, Cleaning(LIST, apply=True)).found == 0
-    clean_topic(KafkaLog(connection), topics.events, Cleaning(LIST, apply=True), drop=True)
-    wait_until(lambda: topics.events not in kafka.describe_topics(connection), "the old topic is gone")
 
 
 def test_what_comes_while_it_is_copied_is_copied_by_the_same_command_again(connection: Connection):
@@ -75,9 +73,83 @@ def test_what_comes_while_it_is_copied_is_copied_by_the_same_command_again(conne
         assert len(list(records_of(connection, copy))) == 8 * (1 + numbers[0] // 10)
 
     with Writer(connection, copy) as writer:
-        writer.send([OutgoingRecord(b"C0", b"{}", [("copied_from", b"3")], 0)])
+        writer.send([OutgoingRecord(b"C0", b"{}", [("copied_from", f"{KafkaLog(connection).topic(topics.events).id}:3".encode())], 0)])
     with pytest.raises(CopyNotWhole, match="lacks"):
         clean_topic(KafkaLog(connection), topics.events, Cleaning(LIST, apply=True))
+
+
+def of_topic(connection: Connection, name: str) -> list[tuple[object, ...]]:
+    """What stands on a topic, apart from its offsets and the headers of the copying."""
+    return [
+        (number, each.key, each.value, [header for header in each.headers if header[0] != COPIED], each.timestamp)
+        for number, each in records_of(connection, name)
+    ]
+
+
+def says(row: tuple[object, ...], *users: str) -> bool:
+    """Whether what stands on a topic was written by one of these."""
+    return json.loads(str(row[2], "utf-8"))["user"] in users  # type: ignore[call-overload]
+
+
+def test_dropped_the_topic_has_its_name_again(connection: Connection):
+    """And its settings, with another id; a second list is applied to it likewise. No copy stays."""
+    topics, log = new_topics(connection, 2), KafkaLog(connection)
+    with Writer(connection, topics.events) as writer:
+        writer.send(message(number, f"U{number % 4}") for number in range(40))
+    ids = {log.topic(topics.events).id}
+    for people in (["U1"], ["U1", "U2"]):
+        before = [each for each in of_topic(connection, topics.events) if not says(each, *people)]
+        done = clean_topic(log, topics.events, Cleaning(Forgotten(b"a salt").with_names(people), apply=True), drop=True)
+        ids.add(log.topic(topics.events).id)
+        assert (done.found, done.done, done.rebuild) == (10, "rewritten in its place", "")
+        assert of_topic(connection, topics.events) == before and copies_of(topics.events, log.topics()) == []
+    assert len(ids) == 3 and log.topic(topics.events).replicas == 1 and kafka.topic_settings(connection, topics.events, KEPT) == KEPT
+
+
+@pytest.mark.parametrize("copied_back", [None, 0, 7], ids=["it is gone", "it is empty", "a part is there"])
+def test_killed_while_it_is_put_in_its_place_the_same_command_does_the_rest(connection: Connection, copied_back: int | None):
+    """With another list than before, too: the copy is found by its name. Without `--drop` it is named, and nothing is done."""
+    topics, log, cleaning = new_topics(connection, 2), KafkaLog(connection), Cleaning(LIST, apply=True)
+    with Writer(connection, topics.events) as writer:
+        writer.send(message(number, PERSON if number % 5 == 0 else f"U{number % 3}") for number in range(40))
+    clean_topic(log, topics.events, cleaning)
+    copy = copy_name(topics.events, LIST.digest)
+    wanted = of_topic(connection, copy)
+    log.delete(topics.events)
+    if copied_back is not None:
+        log.create([TopicSpec(topics.events, 2, KEPT)])
+        identity = log.topic(copy).id
+        with Writer(connection, topics.events) as writer:
+            for number, each in list(records_of(connection, copy))[:copied_back]:
+                headers = [*each.headers[:-1], (COPIED, f"{identity}:{each.offset}".encode())]
+                writer.send([OutgoingRecord(each.key, each.value, headers, number, each.timestamp)])
+    assert topics_to_clean(log, topics.events.__eq__, "0" * 12) == [topics.events]
+    named = clean_topic(log, topics.events, cleaning)
+    assert (named.done, named.rebuild) == (f"stays in {copy}", "--drop puts it in its place") and of_topic(connection, copy) == wanted
+
+    more = Cleaning(LIST.with_names(["U1"]), apply=True)
+    assert clean_topic(log, topics.events, more, drop=True).done == "rewritten in its place"
+    assert of_topic(connection, topics.events) == [each for each in wanted if not says(each, "U1")]
+    assert copies_of(topics.events, log.topics()) == []
+
+
+def test_a_topic_that_somebody_made_anew_is_not_put_over_its_copy(connection: Connection):
+    """The copy has the history then. One of another list is a topic of its own, in which people are forgotten, too."""
+    topics, log, cleaning = new_topics(connection, 2), KafkaLog(connection), Cleaning(LIST, apply=True)
+    with Writer(connection, topics.events) as writer:
+        writer.send(message(number, PERSON if number % 5 == 0 else "U2") for number in range(40))
+    clean_topic(log, topics.events, cleaning)
+    copy = copy_name(topics.events, LIST.digest)
+    assert topics_to_clean(log, lambda name: name.startswith(topics.events), "0" * 12) == [topics.events, copy]
+    assert topics_to_clean(log, lambda name: name.startswith(topics.events), LIST.digest) == [topics.events]
+    log.delete(topics.events)
+    log.create([TopicSpec(topics.events, 2, KEPT)])
+    with Writer(connection, topics.events) as writer:
+        writer.send([message(41), message(43, PERSON)])
+
+    with pytest.raises(CopyNotWhole, match="was made anew meanwhile"):
+        clean_topic(log, topics.events, cleaning, drop=True)
+    assert len(of_topic(connection, copy)) == 32
 
 
 def test_a_compacted_topic_gets_tombstones_where_its_last_record_holds_something(connection: Connection):
@@ -125,15 +197,15 @@ def test_killed_in_its_midst_the_same_command_does_the_rest_and_a_rebuild_is_wha
     forgetting = ["forget", "--user", PERSON, *(each for place in places for each in ("--from", place)), "--yes"]
     settings = quiet() | env | {"BEEPGPT_RUN__FORGOTTEN": "list/forgotten.json"}
     with subprocess.Popen(program(*forgetting), cwd=tmp_path, env=settings, stderr=subprocess.DEVNULL) as killed:
-        wait_until(lambda: bool(copies_of(connection, topics.events)), "the copy is begun")
+        wait_until(lambda: bool(begun_copies_of(connection, topics.events)), "the copy is begun")
         killed.send_signal(signal.SIGKILL)
-    (copy,) = copies_of(connection, topics.events)
+    (copy,) = begun_copies_of(connection, topics.events)
     assert killed.returncode == -signal.SIGKILL and held_by(connection, made["predictions"])
     beepgpt(tmp_path, *forgetting, "--report", "report.json", env=env)
     again = beepgpt(tmp_path, "forget", "--from", address(connection, copy), "--from", "alerts.sqlite", env=env)
 
-    (outcomes,) = copies_of(connection, made["outcomes"])
-    assert "found 0 in 0 places" in again.stdout + again.stderr
+    (outcomes,) = begun_copies_of(connection, made["outcomes"])
+    assert "nothing was found in 2 places" in again.stdout + again.stderr
     assert [held_by(connection, each) for each in (copy, outcomes, made["examples"], made["predictions"])] == [set()] * 4
     assert not {"alerts.sqlite", "given.jsonl", "export.zip"} & set(canaries_in(tmp_path))
     kept = len(list(records_of(connection, copy)))
@@ -178,7 +250,7 @@ def held_by(connection: Connection, topic: str) -> set[str]:
     return {word for word in CANARIES if word.encode() in content}
 
 
-def copies_of(connection: Connection, name: str) -> list[str]:
+def begun_copies_of(connection: Connection, name: str) -> list[str]:
     """The copies of a topic that have records."""
     names = [each for each in kafka.describe_topics(connection) if each.startswith(f"{name}.")]
     return [each for each in names if sum(end for _, end in kafka.begin_and_end_offsets(connection, each).values())]

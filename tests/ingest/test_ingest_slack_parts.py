@@ -20,7 +20,7 @@ from beepgpt.connectors.slack.live import web as web_api
 from beepgpt.conversations.events import micros, ts_text
 from beepgpt.conversations.rules import SECOND
 from beepgpt.errors import SlackFailed, SlackRefused
-from beepgpt.ingest.slack.history_notes import notes_on_history
+from beepgpt.ingest.slack.history_notes import notes_on_history, time_text
 from beepgpt.ingest.slack.known_records import KnownRecords, heartbeat_in, identify, record_of
 from beepgpt.ingest.slack.run import calls_of
 from beepgpt.ingest.slack.web_queries import channel_of
@@ -204,13 +204,13 @@ def test_only_a_heartbeat_is_one():
 
 def test_channels_of_an_export_and_of_the_app_are_compared():
     """Which have no history, by kind, and which are no longer followed, and why; nothing is said where they are the same."""
-    followed = {"C1": "channels", "C2": "groups", "C3": "groups"}
-    assert notes_on_history(followed, followed, ["C1", "C2", "C3"], 0) == []
-    (new,) = notes_on_history(followed, followed, ["C1"], MONDAY_AT_TEN)
-    assert new.startswith(f"Without history on the topic: 2 groups (C2, C3). Theirs begins at {ts_text(MONDAY_AT_TEN)}. ")
-    (left,) = notes_on_history({"C1": "channels"}, ["C1", "C2"], ["C1", "C2"], 0)
-    assert left == "On the topic and not followed: C2: this --include leaves it out, and its history ends with the export."
-    (gone,) = notes_on_history({"C1": "channels"}, ["C1"], ["C1", *(f"C{number}" for number in range(2, 9))], 0)
+    followed, names = {"C1": "channels", "C2": "groups", "C3": "groups"}, {"C1": "", "C2": "ops", "C3": ""}
+    assert notes_on_history(followed, names, ["C1", "C2", "C3"], 0) == []
+    (new,) = notes_on_history(followed, names, ["C1"], MONDAY_AT_TEN)
+    assert new.startswith(f"Without history on the topic: 2 groups (#ops, C3). Theirs begins at {time_text(MONDAY_AT_TEN)}. ")
+    (left,) = notes_on_history({"C1": "channels"}, {"C1": "", "C2": "ops"}, ["C1", "C2"], 0)
+    assert left == "On the topic and not followed: #ops: this --include leaves it out, and its history ends with the export."
+    (gone,) = notes_on_history({"C1": "channels"}, {"C1": ""}, ["C1", *(f"C{number}" for number in range(2, 9))], 0)
     assert gone.startswith("On the topic and not followed: C2, C3, C4, C5, C6 and 2 more: the app is not in them, or this --include")
 
 

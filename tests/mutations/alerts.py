@@ -362,7 +362,7 @@ ROWS = (
         "alerts: who is alerted",
         "beepgpt/alerts/reading.py",
         "tests/commands/test_alert_command.py::test_all_that_people_asked_for_is_read_before_the_first_prediction",
-        ("        if source.is_awaited:\n            break\n", ""),
+        ("        if source.is_awaited:\n            return found\n", ""),
     ),
     mutation(
         "a prediction counts from the live model's threshold on, whoever made it",

@@ -166,7 +166,7 @@ ROWS = (
         "beepgpt/forgetting/topics.py",
         "tests/forgetting/test_forget_topics.py::test_what_is_copied_keeps_its_partition_order_key_headers_and_time",
         ("            if value is not None or record.value is None:\n", "            if value is not None:\n"),
-        ("if record.value is None or _kept(record, cleaning) is not None:", "if _kept(record, cleaning) is not None:"),
+        ("        if record.value is None or value_of(record) is not None:\n", "        if value_of(record) is not None:\n"),
     ),
     mutation(
         "what an outage held up is counted as soon as the brokers answer",

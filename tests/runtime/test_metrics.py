@@ -192,11 +192,12 @@ def test_ends_of_points_are_those_of_the_account():
 
 def test_a_count_without_a_name_is_told_all_the_same():
     """What the account counts one day and this knows nothing of is not lost in silence."""
-    with served(Figures(counts=lambda: {"mended": 3, "mended:late": 1})) as server:
+    with served(Figures(counts=lambda: {"mended": 3, "mended:late": 1, "told": 2})) as server:
         told = values(scraped(server))
 
     assert told["beepgpt_other_counts_total{what=mended}"] == 3
     assert told["beepgpt_other_counts_total{what=mended:late}"] == 1
+    assert told["beepgpt_other_counts_total{what=emitted}"] == 2
 
 
 def test_what_people_wrote_is_no_label():

@@ -15,7 +15,7 @@ from beepgpt.conversations.events import MOVED, micros, ts_text
 from beepgpt.conversations.rules import DAY
 from beepgpt.ingest.slack.connections import Connections
 from beepgpt.ingest.slack.event_writer import Coverage, EventWriter, Gap, HeldEvent
-from beepgpt.ingest.slack.history_notes import notes_on_history
+from beepgpt.ingest.slack.history_notes import notes_on_history, time_text
 from beepgpt.ingest.slack.known_records import KnownRecords
 from beepgpt.ingest.slack.thread_checks import ThreadChecks
 from beepgpt.ingest.slack.web_queries import (
@@ -144,11 +144,11 @@ class Backfill:
         if newest is None:
             self._coverage.begins = at = int((self._connections.up_since - self._queries.clock_ahead) * 1e6)
             self._is_new = True
-            console.print(f"The topic is empty: it begins now, at {ts_text(at)}. Earlier messages are in an export.")
+            console.print(f"The topic is empty: it begins now, at {time_text(at)}. Earlier messages are in an export.")
         else:
             at = newest - EXPORT_MARGIN
             self._follows_history = True
-            console.print(f"The topic ends at {ts_text(newest)}, and has no heartbeats: it is backfilled, from a day before that on.")
+            console.print(f"The topic ends at {time_text(newest)}, and has no heartbeats: it is backfilled, from a day before that on.")
         self._writer.write_heartbeat(at)
 
     # Gaps
@@ -166,7 +166,7 @@ class Backfill:
             console.print(f"{wanted:,} channels; {len(self._channels) - wanted:,} others are left out.")
             if self._follows_history:
                 since = self._coverage.gap_start("") or 0
-                for note in notes_on_history(self._channels.kinds(), list(self._channels), self._known.channels(0), since):
+                for note in notes_on_history(self._channels.kinds(), self._channels.names(), self._known.channels(0), since):
                     console.print(note)
         if listing.generation != self._generation or not self._connections.are_up:
             return

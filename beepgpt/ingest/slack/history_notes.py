@@ -4,32 +4,41 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-
-from beepgpt.conversations.events import ts_text
+from datetime import UTC, datetime
 
 NAMED = 5
 """So many channels are named in a sentence."""
 
 
-def notes_on_history(followed: Mapping[str, str], listed: Collection[str], there: Collection[str], since: int) -> list[str]:
+def notes_on_history(followed: Mapping[str, str], listed: Mapping[str, str], there: Collection[str], since: int) -> list[str]:
     """Sentences about channels that have no history on the topic, and about those on it that are not followed.
 
-    `followed`: channels that are written, with their kinds. `listed`: all that the app is in. `there`: channels with events on the topic.
-    `since`: from when on events are written, in microseconds.
+    `followed`: channels that are written, with their kinds. `listed`: all that the app is in, with their names. `there`: channels with
+    events on the topic. `since`: from when on events are written, in microseconds.
     """
     notes = []
     if new := [channel for channel in followed if channel not in there]:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(Counter(followed[channel] for channel in new).items()))
         notes.append(
-            f"Without history on the topic: {kinds} ({_some(new)}). Theirs begins at {ts_text(since)}. If the export has it, put the"
-            " export on an empty topic first, with the --include of this command."
+            f"Without history on the topic: {kinds} ({_some(new, listed)}). Theirs begins at {time_text(since)}. If the export has it, put"
+            " the export on an empty topic first, with the --include of this command."
         )
     if left := sorted(set(there) - set(followed)):
         them, end = ("it", "its history ends") if len(left) == 1 else ("them", "their histories end")
         why = "this --include leaves" if set(left) <= set(listed) else f"the app is not in {them}, or this --include leaves"
-        notes.append(f"On the topic and not followed: {_some(left)}: {why} {them} out, and {end} with the export.")
+        notes.append(f"On the topic and not followed: {_some(left, listed)}: {why} {them} out, and {end} with the export.")
     return notes
 
 
-def _some(channels: Sequence[str]) -> str:
-    return ", ".join(channels[:NAMED]) + (f" and {len(channels) - NAMED:,} more" if len(channels) > NAMED else "")
+def time_text(at: int) -> str:
+    """A time in microseconds, for people.
+
+    >>> time_text(1_690_360_253_000_000)
+    '2023-07-26 08:30:53 UTC'
+    """
+    return f"{datetime.fromtimestamp(at // 1_000_000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _some(channels: Sequence[str], names: Mapping[str, str]) -> str:
+    shown = [f"#{names[each]}" if names.get(each) else each for each in channels[:NAMED]]
+    return ", ".join(shown) + (f" and {len(channels) - NAMED:,} more" if len(channels) > NAMED else "")

@@ -106,6 +106,10 @@ class Channels:
         if event.get("channel_type") == "group" and (info := self._infos.get(channel)) is not None:
             self._infos[channel] = {**info, "is_private": True}
 
+    def names(self) -> dict[str, str]:
+        """All channels that the app is in, with their names; empty where Slack says none."""
+        return {channel: str(info.get("name") or "") for channel, info in self._infos.items()}
+
     def kinds(self) -> dict[str, str]:
         """The channels that are written to the topic, with their kinds."""
         return {channel: kind_of(self._infos[channel]) for channel in self.wanted()}

@@ -42,6 +42,18 @@ DEAD = {
 """Slack's error codes for a useless token, and what to do."""
 
 
+def why_unreachable(error: Exception) -> str:
+    """Why a call got no response, in words.
+
+    >>> from urllib.error import URLError
+    >>> why_unreachable(URLError(ConnectionRefusedError(111, "Connection refused")))
+    'no connection: connection refused'
+    """
+    reason = getattr(error, "reason", error)
+    said = getattr(reason, "strerror", None) or str(reason)
+    return f"no connection: {said[:1].lower()}{said[1:]}" if isinstance(error, OSError) and said else f"{type(error).__name__}: {error}"
+
+
 class CallStopped(Exception):
     """Raised in a waiting call when the run is asked to stop."""
 
@@ -114,7 +126,7 @@ class Web:
             except AddressRefused as error:
                 raise SlackFailed(str(error)) from None
             except (SlackClientError, HTTPException, OSError, ValueError) as error:
-                why = f"{type(error).__name__}: {error}"
+                why = why_unreachable(error)
             else:
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 self._compare_clocks(headers.get("date"), began, time.time())
@@ -143,7 +155,7 @@ class Web:
             raise SlackFailed(str(error)) from None
         except (SlackClientError, HTTPException, OSError, ValueError) as error:
             self._note(method, "unclear")
-            return f"{type(error).__name__}: {error}"
+            return why_unreachable(error)
         self._note(method, "ok")
         now = time.time()
         self._compare_clocks({name.lower(): value for name, value in response.headers.items()}.get("date"), now, now)
