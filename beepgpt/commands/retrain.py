@@ -36,7 +36,7 @@ def retrain(
     precision: Annotated[
         float | None,
         typer.Option(
-            help="How many of the alerts should be right; as the live model was validated, if not given, or 0.5.",
+            help="How many of the alerts should be right; if not given: as of the live model; of a first one 0.5, or less if need be.",
             min=0,
             max=1,
             show_default=False,
@@ -130,10 +130,17 @@ def prepare_set(source: str, to: Path, settings: Settings, back: int, retraction
 
 
 def validate_candidate(folder: Path, live: Path, precision: float | None, settings: Settings) -> None:
-    """Write the candidate's figures beside it, with the threshold for the precision that the live model was validated for."""
+    """Write the candidate's figures beside it, with the threshold for the precision that the live model was validated for; of a first one,
+    for the greatest of `PRECISIONS` that some threshold reaches.
+    """
+    from beepgpt.commands.rehearse_run import PRECISIONS
     from beepgpt.commands.validate import validated, write_run
     from beepgpt.training.live import figures_in, live_in
 
-    before = (figures_in(live_in(live)).get("threshold") or {}).get("wanted", 0.5)
-    _, files = validated(folder / "set", folder / "candidate", [], before if precision is None else precision, settings)
+    before = (figures_in(live_in(live)).get("threshold") or {}).get("wanted")
+    asked = before if precision is None else precision
+    for each in PRECISIONS if asked is None else (asked,):
+        report, files = validated(folder / "set", folder / "candidate", [], each, settings)
+        if report["threshold"] is not None:
+            break
     write_run(folder / "candidate", files)
