@@ -105,6 +105,26 @@ def test_quiet_hours_are_those_in_which_the_message_would_come(second: int, way:
     assert [each.alert.way for each in rehearsed.alerts] == [way]
 
 
+def test_alerts_to_threads_of_one_session_say_as_little_as_one_conversation():
+    """Sixty of them, all joined: too few to tell."""
+    roots = [NOON + number * SECOND for number in range(60)]
+    session = prediction(roots[-1], window=[(at, "ana") for at in roots], conversations=["C1:s:session"], people={"zed": 0.0})
+    threads = [
+        prediction(
+            NOON + (number + 2) * MINUTE,
+            window=[(root, "ana"), (NOON + (number + 2) * MINUTE, f"x{number}")],
+            conversations=[f"C1:{ts_text(root)}:thread"],
+            people={f"u{number}": 0.9},
+        )
+        for number, root in enumerate(roots)
+    ]
+    happened = [outcome(each, HOUR, f"u{number}") for number, each in enumerate(threads)]
+    happened.append(outcome(prediction(NOON + 3 * DAY, conversations=["C1:later:session"]), HOUR, "di"))
+    joined = Replay(history([session, *threads], happened)).under(POLICY).figures["intervals"]["joined"]
+
+    assert (joined["value"], joined["count"], joined["conversations"], joined["low"]) == (1.0, 60, 1, None)
+
+
 def test_some_minutes_tell_nothing_of_a_day():
     """Two alerts to Bo within eight minutes are two a day, and not hundreds."""
     points = [prediction(NOON + after, conversations=[f"C1:{after}:session"], people={"bo": 0.9}) for after in (0, 8 * MINUTE)]
@@ -145,6 +165,16 @@ def test_a_baseline_knows_what_was_settled_by_the_prompt():
 
     assert name(read_prediction(prediction(NOON + HOUR - 1))) == []
     assert name(read_prediction(prediction(NOON + HOUR))) == [("cy", 1.0)]
+
+
+def test_a_baseline_knows_all_who_took_part_when_their_horizon_is_over():
+    """Cy took part after a minute, and Di later: who they all are is known at the end of the day, and not at the first of them."""
+    first = prediction(NOON)
+    happened = outcome(first, MINUTE, "cy", "di") | {"target": "interacting_users", "settled_ts": ts_text(NOON + DAY)}
+    name = most_frequent(history([first], [happened]))
+
+    assert name(read_prediction(prediction(NOON + HOUR))) == []
+    assert name(read_prediction(prediction(NOON + DAY))) == [("cy", 0.5)]
 
 
 def test_who_answered_most_leads_and_the_others_stay():

@@ -24,7 +24,7 @@ from beepgpt.dataflows.score_points import Released, ScorePoints, ScoringRun
 from beepgpt.dataflows.scored_records import Scored
 from beepgpt.simulation.workspace import Plan, live_records
 from beepgpt.training.reloading import LocalModel
-from tests.dataflows.test_scoring import ByPlace
+from tests.dataflows.test_scoring import ByPlace, pooled
 from tests.support import at, delete, post, program, quiet, run_of
 from tests.support.broker import Broker, GivenBroker
 from tests.support.kafka import KEPT, address
@@ -201,3 +201,21 @@ def test_a_channel_s_records_stand_in_one_partition_and_an_older_topic_is_refuse
         writer.send([OutgoingRecord(b"C1:1.0:thread", b'{"id":"ff","spec":"%s","window":[]}' % SPEC.encode())])
     said = done("score", source, "--model", model, "--to", address(connection, old), status=1)
     assert "predictions under their conversations" in said and "not compacted" not in said
+
+
+def test_what_was_predicted_behind_a_snapshot_gets_its_tombstone_though_it_is_missed_after_a_kill():
+    """It waited when the snapshot was taken, was predicted, and the process died: the topic has it. Then its deadline passes."""
+    (whole,) = released([each.line for each in (post("ana", minute=0), post("bo", minute=20), delete(of=0, minute=21))], 1)
+    posts = (0.0, [each for each in whole[1] if isinstance(each, PointEmitted)])
+    rest = (0.0, [each for each in whole[1] if not isinstance(each, PointEmitted)])
+    slow = ByPlace(seconds=2.0)
+    first = ScorePoints(ScoringRun(slow, pooled(slow, 4), RULES, kept=90 * DAY), None)
+    assert not list(scored(first, [posts]))
+    state = pickle.loads(pickle.dumps(first.snapshot()))
+    again = ScoringRun(ByPlace(), LocalModel(ByPlace()), RULES, kept=90 * DAY, deadline=-1.0, bounded_deadline=True)
+    second = ScorePoints(again, state)
+    found = [each for kind, items in second.on_notify()[0] if kind == "scored" for each in items]
+    found += scored(second, [rest])
+
+    kinds = [each.kind for each in found]
+    assert (kinds.count("prediction"), kinds.count("tombstone")) == (0, 1)

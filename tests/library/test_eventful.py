@@ -13,6 +13,7 @@ import beepgpt
 from beepgpt.connectors.log import Log, OutgoingRecord
 from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.conversations.forgetting import Forgotten
+from beepgpt.conversations.rules import DAY
 from beepgpt.errors import BadCommand, DoesNotAddUp
 from beepgpt.runtime.forgotten import write_forgotten
 from tests.library.conftest import HOUR, MINUTE, START
@@ -176,3 +177,15 @@ def test_an_end_that_does_not_add_up_is_an_error(eventful: Events):
 
     with pytest.raises(DoesNotAddUp):
         follower.end()
+
+
+def test_a_follower_that_runs_for_days_takes_what_is_said_then(monkeypatch: pytest.MonkeyPatch):
+    """Events are from the future or not by when they are fed, and not by when the Follower was made."""
+    clock = [START]
+    monkeypatch.setattr("beepgpt.library.follower.now_us", lambda: clock[0])
+    follower = beepgpt.Follower(beepgpt.rules(candidates=False))
+    clock[0] = START + 3 * DAY
+
+    assert follower.feed(beepgpt.ChatEvent.post("general", "ana", START + 3 * DAY, "Is it red?")).rejected == []
+    ahead = follower.feed(beepgpt.ChatEvent.post("general", "bo", START + 5 * DAY, "Not yet.")).rejected
+    assert [each.reason for each in ahead] == ["future"]

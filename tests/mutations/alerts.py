@@ -22,6 +22,23 @@ LOST = "tests/alerts/test_store.py::test_a_lost_store_alerts_nobody_twice_and_ho
 
 ROWS = (
     mutation(
+        "alerts to threads of one session count as independent",
+        "figures: intervals are by conversation",
+        REHEARSAL_PY,
+        REHEARSED,
+        (
+            "known = [(self.history.session_name(each.alert.point.conversations[0]), is_so)",
+            "known = [(each.alert.point.conversations[0], is_so)",
+        ),
+    ),
+    mutation(
+        "a simple rule knows of a set who answered before all have",
+        "law 1",
+        REPLAY_PY,
+        REHEARSED,
+        ("if outcome.settled_ts > point.prompt_ts:", "if (outcome.answer_ts or outcome.settled_ts) > point.prompt_ts:"),
+    ),
+    mutation(
         "a rehearsal's hour is longer than that of live alerts",
         "alerts: a rehearsal decides as live",
         REPLAY_PY,

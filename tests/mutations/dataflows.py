@@ -10,6 +10,16 @@ IN_TIME = "tests/dataflows/test_scoring_in_time.py"
 
 ROWS = (
     mutation(
+        "what a point that waits shows is not in the next snapshot",
+        "law 9",
+        SCORING_PY,
+        "tests/dataflows/test_deleted_predictions.py::test_what_was_predicted_behind_a_snapshot_gets_its_tombstone_though_it_is_missed_after_a_kill",
+        (
+            "emitted.identity, emitted.window)\n        self._dirty[emitted.channel] = None\n",
+            "emitted.identity, emitted.window)\n",
+        ),
+    ),
+    mutation(
         "a stop is taken for the end of the input",
         "order",
         "dataflows/following.py",

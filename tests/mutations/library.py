@@ -12,6 +12,16 @@ SETS = "tests/training/test_prepare.py"
 
 ROWS = (
     mutation(
+        "a Follower's clock stands still",
+        "law 6",
+        "beepgpt/library/follower.py",
+        "tests/library/test_eventful.py::test_a_follower_that_runs_for_days_takes_what_is_said_then",
+        (
+            "following = replace(self._following, now=now_us() if now is None else now)",
+            "following = self._following if now is None else replace(self._following, now=now)",
+        ),
+    ),
+    mutation(
         "read_events gives out what is forgotten",
         "law 9",
         SOURCES_PY,

@@ -12,6 +12,17 @@ REMOVED_TESTS = "tests/connectors/log/test_sqlite_removed.py"
 
 ROWS = (
     mutation(
+        "retention takes young records that stand before an old one",
+        "law 6",
+        FILES_PY,
+        "tests/connectors/log/test_sqlite.py::test_retention_stops_at_the_first_record_that_is_young",
+        (
+            "            kept = offsets_at(base, now_ms - retention, [number])[number]\n",
+            "            old = base.execute('SELECT max(place) + 1 FROM records WHERE place >= ? AND place < ? AND time < ?', (low, high, now_ms - retention))\n"
+            "            kept = ((old.fetchone()[0] or low) & OFFSET)\n",
+        ),
+    ),
+    mutation(
         "an offset is given again once the last records of a topic are removed",
         "law 6",
         WRITER_PY,

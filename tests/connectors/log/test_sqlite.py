@@ -488,6 +488,19 @@ def test_a_folder_that_can_not_be_made_is_named(tmp_path: Path):
     assert "can't be written" in failing(lambda: log.create([TopicSpec("t", 1)]), NotDelivered)
 
 
+def test_retention_stops_at_the_first_record_that_is_young(files: SqliteLog):
+    """What is old and stands behind it stays: a producer's clock that is behind takes nothing of the others with it."""
+    topic, now = topic_on(files, 1), time.time_ns() // 1000
+    times = [now - 9_000 * SECOND, now - 60 * SECOND, now - 9_000 * SECOND, now]
+    write_to(files, topic, *(OutgoingRecord(b"k", b"%d" % number, (), 0, at) for number, at in enumerate(times)))
+    set_retention(files, topic, 3_600_000)
+
+    files.clean(topic)
+
+    assert [value for *_, value in all_on(files, topic)] == [b"1", b"2", b"3"]
+    assert files.bounds(topic) == {0: (1, 4)}
+
+
 def test_a_killed_flow_goes_on_from_its_snapshot(files: SqliteLog, tmp_path: Path):
     """Also where compaction went over what it had read and what it had not."""
     topic = topic_on(files, 1, cleanup_policy="compact")
