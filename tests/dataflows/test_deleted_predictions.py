@@ -206,8 +206,7 @@ def test_a_channel_s_records_stand_in_one_partition_and_an_older_topic_is_refuse
 def test_what_was_predicted_behind_a_snapshot_gets_its_tombstone_though_it_is_missed_after_a_kill():
     """It waited when the snapshot was taken, was predicted, and the process died: the topic has it. Then its deadline passes."""
     (whole,) = released([each.line for each in (post("ana", minute=0), post("bo", minute=20), delete(of=0, minute=21))], 1)
-    posts = (0.0, [each for each in whole[1] if isinstance(each, PointEmitted)])
-    rest = (0.0, [each for each in whole[1] if not isinstance(each, PointEmitted)])
+    posts, rest = ((0.0, [each for each in whole[1] if isinstance(each, PointEmitted) is is_post]) for is_post in (True, False))
     slow = ByPlace(seconds=2.0)
     first = ScorePoints(ScoringRun(slow, pooled(slow, 4), RULES, kept=90 * DAY), None)
     assert not list(scored(first, [posts]))
