@@ -36,7 +36,7 @@ def retrain(
     precision: Annotated[
         float | None,
         typer.Option(
-            help="How many of the alerts should be right; if not given: as of the live model; of a first one 0.5, or less if need be.",
+            help="How many of the alerts should be right; the live model's, if not given.",
             min=0,
             max=1,
             show_default=False,
