@@ -322,7 +322,7 @@ def test_the_channels_of_an_export_are_compared_at_the_start(slack_server: Serve
         with turned(slack_server, place) as turning:
             begun(turning)
         printed = " ".join(capfd.readouterr().err.split())
-        assert printed.count("Without history on the topic: 1 channels (C2)") == said
+        assert printed.count("Without history on the topic: 1 channels (#c2)") == said
         assert printed.count("On the topic and not followed: C9") == said
 
 
