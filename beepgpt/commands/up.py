@@ -17,6 +17,7 @@ from beepgpt.config.settings import Settings
 from beepgpt.errors import BadCommand
 from beepgpt.library.arguments import kinds_in
 from beepgpt.runtime.console import print_event
+from beepgpt.runtime.forgotten import forgotten_of
 from beepgpt.runtime.workers import Stop
 
 
@@ -54,6 +55,7 @@ def up(
     held = folder.take()
     stop = Stop()
     try:
+        folder.check_made_with(settings.rules, forgotten_of(settings))
         with stop.listening(), closing(local_server.listen(port)) as listener:
             run = LiveRun(UpPlan(folder, settings, config, export, include, at), stop)
             watch, keys = StatusWatch(run), local_server.Keys(listener.getsockname()[1], "up")

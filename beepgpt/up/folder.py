@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.log import folder_place
+from beepgpt.conversations.forgetting import Forgotten
+from beepgpt.conversations.rules import Rules, in_words
 from beepgpt.errors import BadCommand
 from beepgpt.folders import make_folder
 from beepgpt.locks import lock
 from beepgpt.runtime.places import check_names_folder
+from beepgpt.runtime.recovery import NOTE
 from beepgpt.runtime.steps import contents_of
 from beepgpt.training.folder import MODELS
 from beepgpt.training.live import card_in, copy_pair, live_in, put_live
@@ -88,6 +92,24 @@ class DataFolder:
             jsonl.write_file(self.path / STATE, b"{}\n")
         return held
 
+    def check_made_with(self, rules: Rules, forgotten: Forgotten | None) -> None:
+        """Raise BadCommand if what is here was made with other settings that shape examples, or with another list of the forgotten: its
+        commands would refuse it, one start after the other. The settings of the first start are noted.
+        """
+        now = asdict(rules)
+        was: dict[str, Any] = self._state().get("rules", now)
+        if different := [name for name, value in now.items() if was.get(name) != value]:
+            named = [name for name in different if name != "spec"] or different  # the spec says what its settings say
+            said = ", ".join(f"{name} was {in_words(name, was.get(name))} and is {in_words(name, now[name])}" for name in named)
+            raise BadCommand(f"--data {self.path}: {said}: give what was given first, or begin anew, in a new folder and with an export")
+        self.note(rules=now)
+        for note in (self.recovery(name) / NOTE for name in ("examples", "score")):
+            if note.exists() and orjson.loads(note.read_bytes()).get("forgotten") != (None if forgotten is None else forgotten.digest):
+                raise BadCommand(
+                    f"--data {self.path}: the list of the forgotten has changed since: give `beepgpt forget` with the same names once more,"
+                    f" with --from {self.path}"
+                )
+
     @property
     def history(self) -> str | None:
         """Which history is in: an export's fingerprint, or nothing ("") where `up` began without; None: none is in yet."""
@@ -104,11 +126,11 @@ class DataFolder:
                 f"--export: {self.path} began with {began}, and behind that a history would be late: name a new folder as --data"
             )
 
-    def note(self, **state: str) -> None:
-        """Note what is `begun`, or that the `history` is in, so that nothing of before joins the log any more."""
+    def note(self, **state: object) -> None:
+        """Note what is `begun`, or that the `history` is in, so that nothing of before joins the log any more; and the `rules`."""
         jsonl.write_file(self.path / STATE, orjson.dumps(self._state() | state, option=orjson.OPT_APPEND_NEWLINE))
 
-    def _state(self) -> dict[str, str]:
+    def _state(self) -> dict[str, Any]:
         return dict(orjson.loads((self.path / STATE).read_bytes()))
 
     def pages(self) -> dict[str, tuple[str, Path]]:

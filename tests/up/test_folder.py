@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from beepgpt.config.settings import read_settings
+from beepgpt.conversations.forgetting import Forgotten
+from beepgpt.conversations.rules import HOUR, Rules
 from beepgpt.errors import BadCommand
+from beepgpt.runtime.recovery import NOTE
 from beepgpt.runtime.workers import Stop
 from beepgpt.simulation.workspace import Plan, write_export
 from beepgpt.up.folder import DataFolder, fingerprint_of
@@ -28,6 +31,22 @@ def test_a_folder_has_one_owner(tmp_path: Path):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(BadCommand, match="holds files that are not of `beepgpt up`"):
         DataFolder(tmp_path).check_own()
+
+
+def test_what_was_made_with_other_settings_or_another_list_is_refused_at_the_start(tmp_path: Path):
+    """With both values, and with what to do; the settings of the first start are those that count."""
+    folder, first = DataFolder(tmp_path / "live"), Rules(workspace="acme")
+    folder.take()
+    folder.check_made_with(first, None)
+    note = folder.recovery("score") / NOTE
+    note.parent.mkdir(parents=True)
+    note.write_text('{"forgotten": null}')
+    folder.check_made_with(first, None)
+
+    with pytest.raises(BadCommand, match="workspace was acme and is other, horizon was 1 day and is 4 hours: give what was given first"):
+        folder.check_made_with(Rules(workspace="other", horizon=4 * HOUR), None)
+    with pytest.raises(BadCommand, match=r"the list of the forgotten has changed since: .* --from "):
+        folder.check_made_with(first, Forgotten(b"salt").with_names(people=["U1"]))
 
 
 @pytest.mark.parametrize(
