@@ -36,6 +36,10 @@ def translated(where: str, connection: Connection) -> Iterator[None]:
         raise failure_of(error, where, connection) from error
 
 
+class Unconfirmed(errors.KafkaTimeoutError):  # type: ignore[misc]
+    """Records were not confirmed in time, or before the run was to stop: the message says which."""
+
+
 def failure_of(error: BaseException, where: str, connection: Connection) -> LogFailed:
     """kafka-python's error as one of ours, with what to do about it."""
     name = type(error).__name__
@@ -53,8 +57,9 @@ def failure_of(error: BaseException, where: str, connection: Connection) -> LogF
     if isinstance(error, errors.KafkaTimeoutError | errors.KafkaConnectionError | errors.NodeNotReadyError):
         # kafka-python tries a refused password again and again, as if nobody had answered.
         refused = f", and that the user {connection.user} and the password are right" if connection.mechanism else ""
+        why = f" ({error})" if isinstance(error, Unconfirmed) else ""
         return NoBroker(
-            f"{where}: no answer from {connection.bootstrap}: check that the broker runs, the address,"
+            f"{where}: no answer from {connection.bootstrap}{why}: check that the broker runs, the address,"
             f" that it speaks {connection.protocol} there{refused}"
         )
     if isinstance(error, errors.LogTruncationError):

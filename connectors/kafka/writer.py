@@ -11,7 +11,7 @@ from typing import Any
 from kafka import KafkaProducer, errors
 
 from beepgpt.connectors.callbacks import never
-from beepgpt.connectors.kafka.connection import FOREIGN, TOO_LARGE, Connection, failure_of
+from beepgpt.connectors.kafka.connection import FOREIGN, TOO_LARGE, Connection, Unconfirmed, failure_of
 from beepgpt.connectors.kafka.outages import OUTAGES, looks, milliseconds, started
 from beepgpt.connectors.kafka.topics import describe_topic, max_message_bytes
 from beepgpt.connectors.log.errors import LogFailed, NotDelivered
@@ -95,10 +95,10 @@ class Writer(LogWriter):
             except FOREIGN as error:
                 raise self._not_delivered(error, None, 0) from error
 
-    def _given_up(self) -> errors.KafkaTimeoutError:
+    def _given_up(self) -> Unconfirmed:
         if self._stopping():
-            return errors.KafkaTimeoutError("the run was asked to stop, and nothing was confirmed since")
-        return errors.KafkaTimeoutError(f"nothing was confirmed for {self._patience + 10:.0f} seconds")
+            return Unconfirmed("the run was asked to stop, and nothing was confirmed since")
+        return Unconfirmed(f"nothing was confirmed for {self._patience + 10:.0f} seconds")
 
     def _queue(self, producer: Any, record: tuple[Any, ...]) -> Any:
         """Queue a record; while the topic's partitions are not known, it waits for the brokers."""

@@ -82,9 +82,16 @@ def shares_an_id(history: History, example: dict[str, Any]) -> bool:
 def by_a_stranger(history: History, example: dict[str, Any]) -> History:
     """The history with the example's answer given by a stranger."""
     return [
-        record_of(inner_of(record) | {"user": "stranger"}, record.channel, record.t) if is_answer(record, example) else record
+        record_of(inner_of(record) | {"user": "stranger"} | marks_of(record), record.channel, record.t)
+        if is_answer(record, example)
+        else record
         for record in history
     ]
+
+
+def marks_of(record: Record) -> dict[str, Any]:
+    """What a callback's envelope says of its event: that a person posted it through an app."""
+    return {name: value for name, value in (record.data or {}).items() if name == "by_person"}
 
 
 def features_and_answers(run: RunOutput) -> dict[Place, tuple[dict[str, Any], list[str]]]:
