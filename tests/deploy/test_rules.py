@@ -139,8 +139,8 @@ def test_what_is_live_is_watched(mortal_broker: Broker, tmp_path: Path):
         prometheus = watching(slack=ports, examples=ports + 1)
         server.workspace.post("C1", "UANA", "Is it red?")  # the connection's first event: it is known to bring them
         wait_until(lambda: all(run.figure(name) > 1 for run, name in zip(runs, BEGUN, strict=True)), "heartbeats come")
-        for _ in range(40):  # longer than the longest `for:`, and slower than heartbeats are late on a busy machine
-            time.sleep(0.5)
+        for _ in range(40):  # longer than the longest `for:`, and slower than heartbeats are late: a quiet line is sure at its pings alone
+            time.sleep(1)
             assert prometheus.scrape() == {}, [run.said for run in runs]
         assert prometheus.by_promtool(RULES) == ""
         assert all(prometheus.evaluate(text) for title, text, _ in queries("beepgpt-operations") if "messages" not in title)

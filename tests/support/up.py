@@ -53,7 +53,7 @@ def settings_of(server: Server) -> dict[str, str]:
         "BEEPGPT_ALERTS__QUIET": "",
         "BEEPGPT_ALERTS__LIST_FROM": "",
         "BEEPGPT_ALERTS__OPTED_IN": "true",
-        "BEEPGPT_ALERTS__THRESHOLD": "0.02",
+        "BEEPGPT_ALERTS__THRESHOLD": "0.001",  # whoever the model thinks of, at whatever time of day this runs
         "BEEPGPT_RUN__SNAPSHOT_EVERY": "1s",
         "BEEPGPT_SCORING__DEADLINE": "2m",  # of a machine that does much else
     }
