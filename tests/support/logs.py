@@ -1,5 +1,8 @@
 """Topics of any log, and what flows read of them."""
 
+import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -11,6 +14,7 @@ from bytewax.testing import TestingSink, run_main
 
 from beepgpt.connectors.kafka import Connection, KafkaLog
 from beepgpt.connectors.log import Log, LogSource, OutgoingRecord, Record, RecordChunk, TopicSpec, folder_place
+from beepgpt.connectors.sqlite import topic_files
 from beepgpt.connectors.sqlite.log import SqliteLog
 from tests.support.broker import Broker, GivenBroker
 
@@ -35,6 +39,12 @@ def topic_on(log: Log, partitions: int = 3, **settings: str) -> str:
     name = f"test-{uuid4().hex[:12]}"
     log.create([TopicSpec(name, partitions, {key.replace("_", "."): value for key, value in settings.items()})])
     return name
+
+
+def set_retention(files: SqliteLog, topic: str, ms: int) -> None:
+    """Change it beneath everybody: who has the topic open does not clean it by this."""
+    with closing(sqlite3.connect(topic_files.path_of(files.folder, topic))) as base, base:
+        base.execute("UPDATE topic SET settings = ?", (json.dumps({"cleanup.policy": "delete", "retention.ms": str(ms)}),))
 
 
 def write_to(log: Log, topic: str, *messages: OutgoingRecord) -> None:

@@ -1,6 +1,5 @@
 """A folder of SQLite files: what stays through kills, power cuts and full disks, and what is gone for good."""
 
-import json
 import random
 import shutil
 import signal
@@ -21,7 +20,7 @@ from beepgpt.connectors.sqlite import topic_files
 from beepgpt.connectors.sqlite.log import SqliteLog
 from beepgpt.connectors.sqlite.writer import SqliteWriter
 from tests.support.kafka_records import NOON, SECOND, failing, numbered, stopped_after, store_in, values
-from tests.support.logs import all_on, flow_reads, topic_on, write_to
+from tests.support.logs import all_on, flow_reads, set_retention, topic_on, write_to
 from tests.support.speed import wait_until
 
 WORDS = b"what nobody is to read again"
@@ -164,12 +163,6 @@ def aged_topic(files: SqliteLog) -> str:
     write_to(files, topic, *(OutgoingRecord(b"k", b"%d" % each, (), 0, now - (10 - each) * 1_000 * SECOND) for each in range(10)))
     set_retention(files, topic, 3_600_000)
     return topic
-
-
-def set_retention(files: SqliteLog, topic: str, ms: int) -> None:
-    """Change it beneath everybody: who has the topic open does not clean it by this."""
-    with closing(sqlite3.connect(topic_files.path_of(files.folder, topic))) as base, base:
-        base.execute("UPDATE topic SET settings = ?", (json.dumps({"cleanup.policy": "delete", "retention.ms": str(ms)}),))
 
 
 def test_retention_removes_what_is_old(files: SqliteLog, monkeypatch):
