@@ -10,12 +10,11 @@ from typing import Any
 
 import orjson
 
-from beepgpt.connectors.files import jsonl
 from beepgpt.connectors.log import folder_place
 from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.conversations.rules import Rules, in_words
 from beepgpt.errors import BadCommand
-from beepgpt.folders import make_folder
+from beepgpt.folders import make_folder, replace_private
 from beepgpt.locks import lock
 from beepgpt.runtime.places import check_names_folder
 from beepgpt.runtime.recovery import NOTE
@@ -89,7 +88,7 @@ class DataFolder:
         held = lock(self.path, BadCommand(f"--data {self.path}: another `beepgpt up` runs on it: stop that one first"))
         self.path.chmod(0o700)
         if not (self.path / STATE).exists():
-            jsonl.write_file(self.path / STATE, b"{}\n")
+            replace_private(self.path / STATE, b"{}\n")
         return held
 
     def check_made_with(self, rules: Rules, forgotten: Forgotten | None) -> None:
@@ -128,7 +127,7 @@ class DataFolder:
 
     def note(self, **state: object) -> None:
         """Note what is `begun`, or that the `history` is in, so that nothing of before joins the log any more; and the `rules`."""
-        jsonl.write_file(self.path / STATE, orjson.dumps(self._state() | state, option=orjson.OPT_APPEND_NEWLINE))
+        replace_private(self.path / STATE, orjson.dumps(self._state() | state, option=orjson.OPT_APPEND_NEWLINE))
 
     def _state(self) -> dict[str, Any]:
         return dict(orjson.loads((self.path / STATE).read_bytes()))
