@@ -19,6 +19,16 @@ TOKENS_PY = "beepgpt/conversations/tokens.py"
 
 ROWS = (
     mutation(
+        "a topic's records are read with what is forgotten",
+        "law 9",
+        "beepgpt/conversations/chunks.py",
+        "tests/conversations/test_chunks.py::test_each_form_is_read_by_the_rules_and_without_what_is_forgotten",
+        (
+            "return parse(value.value, written, bots=rules.bots, edits=rules.edits, wanted=wanted, forgotten=forgotten)",
+            "return parse(value.value, written, bots=rules.bots, edits=rules.edits, wanted=wanted)",
+        ),
+    ),
+    mutation(
         "the answerer's messages are left out of the prompt (the original's leak)",
         "law 2",
         CHANNEL_PY,
