@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from beepgpt.connectors.log import Record
+from beepgpt.connectors.slack.export.archive import UnreadableDay
 from beepgpt.conversations.chunks import parsed_value
 from beepgpt.conversations.events import Event, Ignored, Reject
 from beepgpt.conversations.forgetting import Forgotten
@@ -37,3 +38,12 @@ def test_each_form_is_read_by_the_rules_and_without_what_is_forgotten(form: Call
 def test_a_record_of_a_topic_that_has_no_value_is_rejected():
     """It holds nothing to be read."""
     assert parsed_value(Record(None, 7, NOW, b"C1", []), NOW, RULES) == Reject("no_value", b"")
+
+
+def test_a_part_that_a_source_could_not_read_is_rejected_unless_it_names_somebody_forgotten():
+    """What goes to the dead letters is kept for a month."""
+    day = UnreadableDay("not_json", "export.zip:general/2024-01-31.json", b'[{"user": "U024BE7LH", "text": "hel')
+    gone = Forgotten(b"salt").with_names(people=["U024BE7LH"])
+
+    assert parsed_value(day, NOW, RULES) == Reject("not_json", day.record)
+    assert parsed_value(day, NOW, RULES, gone) == Ignored("forgotten", day.record, None, None)

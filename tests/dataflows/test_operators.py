@@ -14,10 +14,12 @@ from bytewax.testing import TestingSink, TestingSource, run_main
 
 import beepgpt
 from beepgpt.conversations.account import sum_of
+from beepgpt.conversations.forgetting import Forgotten
 from beepgpt.conversations.points import MessageDeleted, PointSettled
 from beepgpt.conversations.rules import Rules
 from beepgpt.dataflows import Followed, follow_channels
 from beepgpt.dataflows.records import DeadLetter
+from beepgpt.runtime.forgotten import write_forgotten
 from tests.support.scoring import workspace
 
 RULES = Rules(candidates=False)
@@ -79,6 +81,18 @@ def test_without_rules_those_of_the_environment_hold(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("BEEPGPT_CONVERSATIONS__CANDIDATES", "false")
 
     assert sorted(followed(records(), None)["examples"]) == sorted(followed(records())["examples"])
+
+
+def test_who_is_forgotten_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The flow consults the list, as every reader of messages does."""
+    whole = followed(records())
+    someone = beepgpt.Example.from_line(whole["examples"][0]).window[0].user
+    write_forgotten(tmp_path / "forgotten.json", Forgotten(b"salt").with_names(people=[someone]))
+    monkeypatch.setenv("BEEPGPT_RUN__FORGOTTEN", str(tmp_path / "forgotten.json"))
+
+    made = followed(records())
+
+    assert made["examples"] and not any(someone.encode() in line for kind in ("examples", "points") for line in made[kind])
 
 
 def test_a_killed_flow_goes_on_from_its_recovery_store(tmp_path: Path):

@@ -19,6 +19,13 @@ TOKENS_PY = "beepgpt/conversations/tokens.py"
 
 ROWS = (
     mutation(
+        "a day file that can't be read goes to the dead letters with who is forgotten",
+        "law 9",
+        "beepgpt/conversations/chunks.py",
+        "tests/conversations/test_chunks.py",
+        ("    if forgotten is not None and forgotten.in_bytes(value.record):\n", "    if False:\n"),
+    ),
+    mutation(
         "a topic's records are read with what is forgotten",
         "law 9",
         "beepgpt/conversations/chunks.py",

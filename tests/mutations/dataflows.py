@@ -10,6 +10,13 @@ IN_TIME = "tests/dataflows/test_scoring_in_time.py"
 
 ROWS = (
     mutation(
+        "a flow of somebody's own doesn't consult the list of the forgotten",
+        "law 9",
+        "dataflows/operators.py",
+        "tests/dataflows/test_operators.py",
+        ("        forgotten=forgotten_of(settings),\n", ""),
+    ),
+    mutation(
         "what a point that waits shows is not in the next snapshot",
         "law 9",
         SCORING_PY,
