@@ -90,7 +90,7 @@ def framing_row(name: str, settings: Settings, folder: Path, job: ExamplesJob, w
         row["examples"] = {side: manifest["account"][side]["examples"] for side in ("train", "valid")}
         with console.status("reading") as status:
             train_here(folder / "set", wanted.model, folder / "model", seed=1, threads=threads, status=status.update)
-        closing, files = validated(folder / "set", folder / "model", [], wanted.precision, settings)
+        closing, files = validated(folder / "set", folder / "model", [], [wanted.precision], settings)
     except (BadCommand, CannotPrepare, BadTable, OtherFeatures, TooLittle) as error:
         return {**row, "why": str(error)}
     write_run(folder / "model", files)

@@ -139,8 +139,5 @@ def validate_candidate(folder: Path, live: Path, precision: float | None, settin
 
     before = (figures_in(live_in(live)).get("threshold") or {}).get("wanted")
     asked = before if precision is None else precision
-    for each in PRECISIONS if asked is None else (asked,):
-        report, files = validated(folder / "set", folder / "candidate", [], each, settings)
-        if report["threshold"] is not None:
-            break
+    _, files = validated(folder / "set", folder / "candidate", [], PRECISIONS if asked is None else [asked], settings)
     write_run(folder / "candidate", files)

@@ -66,7 +66,7 @@ def validate_model(job: TryJob) -> dict[str, Any]:
     from beepgpt.commands.validate import validated, write_run
 
     names = names_in([job.export]) if job.named else {}
-    closing, files = validated(job.training_set, job.model, None, 0.5, job.settings, names, home=home_from(job, job.model))
+    closing, files = validated(job.training_set, job.model, None, [0.5], job.settings, names, home=home_from(job, job.model))
     write_run(job.model, files)
     return {"answered": closing["rows"]["answered"][0]["figures"]["hit@5"]}
 

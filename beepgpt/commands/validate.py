@@ -63,7 +63,7 @@ def validate(
     check_names_folder("--to", into)
     check_training_set(folder)
     known = known_names(names, [folder], no_names=no_names)
-    closing, files = validated(folder, model, against, precision, settings, known)
+    closing, files = validated(folder, model, against, [precision], settings, known)
     write_run(into, files)
     write_metrics(metrics, validation_rows(closing))
     show_summary(closing, json, print_figures)
@@ -77,7 +77,7 @@ def validated(
     folder: Path,
     model: Path,
     against: Sequence[Path] | None,
-    precision: float,
+    precisions: Sequence[float],
     settings: Settings,
     names: Mapping[str, str] = NO_NAMES,
     home: str = "",
@@ -97,7 +97,7 @@ def validated(
 
         with open_models((model, *against), settings, progress) as models:
             say_strangers(models, folder)
-            found = validate_models(folder, models, precision=precision)
+            found = validate_models(folder, models, precisions=precisions)
             print_unanswered(models)
         page = report_page(found.figures, [named_in(each, names) for each in found.examples], people_of(names), home)
     metrics = orjson.dumps(found.figures, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)

@@ -102,11 +102,11 @@ class ValidatedModel(NamedTuple):
     """The content of outcomes.parquet, for `beepgpt compare`."""
 
 
-def validate_models(folder: Path, models: Sequence[Trained], *, precision: float) -> ValidatedModel:
+def validate_models(folder: Path, models: Sequence[Trained], *, precisions: Sequence[float]) -> ValidatedModel:
     """Judge the first model on the last part of a training set's time, beside the others and the baselines.
 
-    `precision`: of those named; the threshold that reaches it is chosen on the part before. Raises BadCommand if a model was trained on
-    another set, or nothing is left to judge by; BadTable; OtherFeatures.
+    `precisions`: of those named; the threshold that reaches the first of them that any threshold reaches is chosen on the part before.
+    Raises BadCommand if a model was trained on another set, or nothing is left to judge by; BadTable; OtherFeatures.
     """
     manifest = (folder / MANIFEST).read_bytes()
     for each in models:
@@ -130,7 +130,7 @@ def validate_models(folder: Path, models: Sequence[Trained], *, precision: float
     chosen_by = choosing[names[0]]
     known = metrics.outcomes_of(chosen_by, choose)
     early_figures = figures_to_choose_by({**choosing, **baselines((train,), choose)}, choose)
-    found, outcomes = judge({**predictions, **baselines((train, choose), valid)}, train, valid, known, precision=precision)
+    found, outcomes = judge({**predictions, **baselines((train, choose), valid)}, train, valid, known, precisions=precisions)
     cut = datetime.fromtimestamp(parts.judge_from / 1e6, UTC)
     card = {name: value for name, value in models[0].card.items() if name not in ("files", "labels")}
     examples = parsed.get("examples", {})
@@ -167,7 +167,7 @@ def baselines(past: Sequence[Examples], valid: Examples) -> dict[str, Prediction
 
 
 def judge(
-    predictions: Mapping[str, Predictions], train: Examples, valid: Examples, known: Outcomes, *, precision: float
+    predictions: Mapping[str, Predictions], train: Examples, valid: Examples, known: Outcomes, *, precisions: Sequence[float]
 ) -> tuple[dict[str, Any], Outcomes]:
     """The figures of metrics.json, and the outcomes of the first model, which the others are compared with.
 
@@ -187,7 +187,7 @@ def judge(
         "columns": ["hit@1", "hit@3", "hit@5", "mrr", "log_loss", "calibration_error"],
         "rows": _rows(predictions, outcomes, boot),
         "alerts": {kind: [_rounded(metrics.alerts_at(ours, each, kind, boot)) for each in metrics.THRESHOLDS] for kind in metrics.KINDS},
-        "threshold": _chosen(known, ours, precision, boot),
+        "threshold": _chosen(known, ours, precisions, boot),
         "silences": {kind: _said_and_came(metrics.silences(first.nobody, ours, kind, boot)) for kind in metrics.WITH_SILENCES},
         "spread": {count: _rounded(each) for count, each in metrics.spread(ours).items()},
         "calibration": [_said_and_came(row) for row in metrics.calibration(ours, boot)],
@@ -267,9 +267,10 @@ def _groups(outcomes: Outcomes, groups: Sequence[str], order: Sequence[str] | No
     return {name: _json(found[name]) for name in order or sorted(found) if name in found}
 
 
-def _chosen(known: Outcomes, outcomes: Outcomes, precision: float, boot: Bootstrap) -> dict[str, Any] | None:
+def _chosen(known: Outcomes, outcomes: Outcomes, precisions: Sequence[float], boot: Bootstrap) -> dict[str, Any] | None:
     """The threshold that the part to choose by finds, its figures in the part that judges, and those by which it was chosen (`before`)."""
-    threshold = metrics.threshold_for(known, precision)
+    reached = ((each, metrics.threshold_for(known, each)) for each in precisions)
+    precision, threshold = next((pair for pair in reached if pair[1] is not None), (None, None))
     if threshold is None:
         return None
     before = metrics.alerts_at(known, threshold, "all", Bootstrap(known.conversation))

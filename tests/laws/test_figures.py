@@ -196,7 +196,7 @@ def test_validation_judges_by_nothing_but_what_judges(small_set: Path, tmp_path:
         if turned:
             for name in ("candidates_train.parquet", "candidates_valid.parquet"):
                 answers_turned(folder, name, lambda at: parts.of(at) == part)
-        found = validate_models(folder, [load_model(folder / "model")], precision=0.5).figures
+        found = validate_models(folder, [load_model(folder / "model")], precisions=[0.5]).figures
         own = {kind: rows[0]["figures"] for kind, rows in found["rows"].items()}
         figures.append([found["points"], found["answered"], own, found["alerts"], found["calibration"]])
 
@@ -218,7 +218,7 @@ def test_a_model_beside_another_is_judged_and_chosen_by_the_same_parts(small_set
         if turned:
             for name in ("candidates_train.parquet", "candidates_valid.parquet"):
                 answers_turned(folder, name, lambda at: parts.of(at) == part)
-        found = validate_models(folder, [load_model(folder / name) for name in ("model", "other")], precision=0.5).figures
+        found = validate_models(folder, [load_model(folder / name) for name in ("model", "other")], precisions=[0.5]).figures
         for figures, rows in ((judged, found["rows"]), (chosen, found["choose"]["rows"])):
             figures.append({kind: [(row["name"], row["figures"]) for row in of[:2]] for kind, of in rows.items()})
 
@@ -236,7 +236,7 @@ def test_a_threshold_is_chosen_by_nothing_that_judges(small_set: Path, tmp_path:
     for turned in (False, True):
         if turned:
             answers_turned(folder, "candidates_valid.parquet", lambda at: parts.of(at) == "judge")
-        found = validate_models(folder, [load_model(folder / "model")], precision=0.05).figures["threshold"]
+        found = validate_models(folder, [load_model(folder / "model")], precisions=[0.05]).figures["threshold"]
         chosen.append((found["threshold"], found["before"]))
 
     assert chosen[0] == chosen[1]
@@ -256,7 +256,7 @@ def test_an_answer_that_was_known_only_when_judging_began_chooses_nothing(small_
     column = table.schema.get_field_index("settled_ts")
     pq.write_table(table.set_column(column, "settled_ts", pa.array(settled, table.schema.field(column).type)), path)
     vouch_for(path)
-    found = validate_models(folder, [load_model(folder / "model")], precision=0.05).figures
+    found = validate_models(folder, [load_model(folder / "model")], precisions=[0.05]).figures
     known = len(early) - len(range(0, len(early), 3))
 
     assert (found["chosen_on"], found["choose"]["points"], found["points"]) == (known, known, len(table) - len(early))

@@ -83,7 +83,7 @@ def test_validate_and_predict_say_so_before_they_refuse(tmp_path: Path, capsys: 
     settings = read_settings(environ={})
     save(tmp_path / "strangers", ids(30, random.Random(5)))
     for ask in (
-        lambda: validated(folder, tmp_path / "strangers", [], 0.5, settings),
+        lambda: validated(folder, tmp_path / "strangers", [], [0.5], settings),
         lambda: predicted(folder, tmp_path / "strangers", 1, None, settings),
     ):
         with pytest.raises(BadCommand, match="was trained on another training set"):

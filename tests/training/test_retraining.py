@@ -104,11 +104,11 @@ def test_a_model_that_was_fitted_on_what_judges_is_not_judged_by_it(tmp_path: Pa
     """A retrained model has the manifest of its candidate, but learned from all of the set."""
     training_set = the_set(tmp_path)
     candidate = as_candidate(tmp_path / "candidate", ranked()[0], training_set)
-    assert validate_models(training_set.folder, [candidate], precision=0.2).figures["points"] > 0
+    assert validate_models(training_set.folder, [candidate], precisions=[0.2]).figures["points"] > 0
 
     train_here(training_set.folder, "local", tmp_path / "whole", seed=1, threads=1, status=lambda step: None, whole=True)
     with pytest.raises(BadCommand, match="was fitted on points that would judge it"):
-        validate_models(training_set.folder, [load_model(tmp_path / "whole")], precision=0.2)
+        validate_models(training_set.folder, [load_model(tmp_path / "whole")], precisions=[0.2])
 
 
 def test_a_rehearsed_threshold_is_carried_over_by_volume(tmp_path: Path):
